@@ -55,6 +55,6 @@ def _look_for_a_compiler() -> None:
     settings = os.environ.get("CMAKE_ARGS", "") + os.environ.get("SKBUILD_CMAKE_ARGS", "")
     if "CMAKE_CXX_COMPILER" in settings or "CMAKE_TOOLCHAIN_FILE" in settings or "CMAKE_TOOLCHAIN_FILE" in os.environ:
         return
-    named = shlex.split(os.environ.get("CXX", ""))
-    if not any(shutil.which(name) for name in (named[:1] or COMPILERS)):
-        sys.exit(NO_COMPILER.format(tried=f" (CXX is '{named[0]}')" if named else ""))
+    command = shlex.split(os.environ.get("CXX", ""))
+    if not any(shutil.which(name) for name in (command[:1] or COMPILERS)):
+        sys.exit(NO_COMPILER.format(tried=f" (CXX is '{command[0]}')" if command else ""))

@@ -47,8 +47,8 @@ def main() -> None:
         wheel = tagged(options.wheel or built(folder), folder)
         python, environment = fresh_environment(folder)
         run([python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", wheel], environment, folder)
-        brought = run([python, "-m", "pip", "list", "--format", "freeze"], environment, folder, quiet=True)
-        names = {line.partition("==")[0].partition(" ")[0].lower() for line in brought.splitlines()}
+        installed = run([python, "-m", "pip", "list", "--format", "freeze"], environment, folder, quiet=True)
+        names = {line.partition("==")[0].partition(" ")[0].lower() for line in installed.splitlines()}
         assert names - {"pip", "setuptools", "wheel"} == {"mtaw-fast", "numpy"}, names
         run([python, "-c", "import mtaw_fast.recommender"], environment, folder)
         levels = [level for level in LEVELS if has(level, python, environment, folder)]
@@ -73,29 +73,29 @@ def tagged(wheel: Path, folder: Path) -> Path:
     """The wheel under the tag that auditwheel grants it here."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     run([sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", folder / "dist", wheel], environment, folder)
-    (found,) = (folder / "dist").glob("*.whl")
-    return found
+    (repaired,) = (folder / "dist").glob("*.whl")
+    return repaired
 
 
 def fresh_environment(folder: Path) -> tuple[Path, dict[str, str]]:
     """Its Python, and the variables of processes that see it and no compiler."""
     venv.create(folder / "environment", with_pip=True)
     programs = folder / "environment" / "bin"
-    kept = {name: value for name, value in os.environ.items() if name in ("LANG", "TMPDIR", "PIP_FIND_LINKS")}
-    kept.update(PATH=str(programs), HOME=str(folder), PIP_DISABLE_PIP_VERSION_CHECK="1")
-    found = [name for name in COMPILERS if shutil.which(name, path=str(programs))]
-    assert not found, found
-    return programs / "python", kept
+    variables = {name: value for name, value in os.environ.items() if name in ("LANG", "TMPDIR", "PIP_FIND_LINKS")}
+    variables.update(PATH=str(programs), HOME=str(folder), PIP_DISABLE_PIP_VERSION_CHECK="1")
+    compilers = [name for name in COMPILERS if shutil.which(name, path=str(programs))]
+    assert not compilers, compilers
+    return programs / "python", variables
 
 
 def has(level: str, python: Path, environment: dict[str, str], folder: Path) -> bool:
     """Whether this CPU takes the level."""
     command = [python, "-c", HAS_LEVEL]
-    done = subprocess.run(
+    result = subprocess.run(
         command, cwd=folder, env={**environment, "MTAW_ISA": level}, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0 or "MTAW_ISA" in done.stderr, done.stderr
-    return done.returncode == 0 and done.stdout.strip() == level
+    assert result.returncode == 0 or "MTAW_ISA" in result.stderr, result.stderr
+    return result.returncode == 0 and result.stdout.strip() == level
 
 
 def provide(wheel: Path, python: Path, environment: dict[str, str], folder: Path, packages: Path | None) -> None:
@@ -106,8 +106,8 @@ def provide(wheel: Path, python: Path, environment: dict[str, str], folder: Path
         return
     (site,) = (folder / "environment/lib").glob("python*/site-packages")
     (site / "packages.pth").write_text(f"{packages.resolve()}\n")
-    where = run([python, "-c", "import mtaw_fast; print(mtaw_fast.__file__)"], environment, folder, quiet=True)
-    assert where.startswith(str(site)), where
+    location = run([python, "-c", "import mtaw_fast; print(mtaw_fast.__file__)"], environment, folder, quiet=True)
+    assert location.startswith(str(site)), location
 
 
 def test(python: Path, environment: dict[str, str], folder: Path, levels: list[str], tests: Sequence[str]) -> None:
@@ -119,20 +119,20 @@ def test(python: Path, environment: dict[str, str], folder: Path, levels: list[s
     for level in levels:
         start = time.monotonic()
         command = [python, "-m", "pytest", "-q", "-rf", "-x", "-p", "no:cacheprovider", *tests]
-        said = run(command, {**environment, "MTAW_ISA": level}, checkout, quiet=True)
-        print(f"{level}: {said.splitlines()[-1]} ({time.monotonic() - start:.0f} s)", flush=True)
+        output = run(command, {**environment, "MTAW_ISA": level}, checkout, quiet=True)
+        print(f"{level}: {output.splitlines()[-1]} ({time.monotonic() - start:.0f} s)", flush=True)
 
 
 def run(command: list[Path | str], environment: dict[str, str], folder: Path, quiet: bool = False) -> str:
     """Run a command; where it fails, show all that it said and end."""
-    done = subprocess.run(
+    result = subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    if done.returncode or not quiet:
-        print(done.stdout, end="", flush=True)
-    if done.returncode:
+    if result.returncode or not quiet:
+        print(result.stdout, end="", flush=True)
+    if result.returncode:
         sys.exit(f"failed: {' '.join(map(str, command))}")
-    return done.stdout
+    return result.stdout
 
 
 if __name__ == "__main__":

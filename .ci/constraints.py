@@ -36,8 +36,8 @@ def main() -> None:
     # cmake and ninja: what scikit-build-core asks for while it builds, on machines that lack them.
     build = [*build, "cmake", "ninja"]
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
-    done = subprocess.run([*command, ".[dev]", *build], cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    entries = {normal(entry["metadata"]["name"]): entry for entry in json.loads(done.stdout)["install"]}
+    report = subprocess.run([*command, ".[dev]", *build], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    entries = {normal(entry["metadata"]["name"]): entry for entry in json.loads(report.stdout)["install"]}
     demo = needed([DEMO, *build], {name: entry["metadata"].get("requires_dist", []) for name, entry in entries.items()})
     lines = []
     for name, entry in entries.items():
@@ -58,13 +58,17 @@ def needed(roots: Iterable[str], requires: dict[str, list[str]]) -> set[str]:
     todo = [Requirement(root) for root in roots]
     seen: set[tuple[str, str]] = set()
     while todo:
-        wanted = todo.pop()
-        name = normal(wanted.name)
-        for extra in {"", *wanted.extras}:
+        requirement = todo.pop()
+        name = normal(requirement.name)
+        for extra in {"", *requirement.extras}:
             if (name, extra) not in seen:
                 seen.add((name, extra))
-                found = [Requirement(text) for text in requires.get(name, [])]
-                todo += [each for each in found if each.marker is None or each.marker.evaluate({"extra": extra})]
+                dependencies = [Requirement(text) for text in requires.get(name, [])]
+                todo += [
+                    dependency
+                    for dependency in dependencies
+                    if dependency.marker is None or dependency.marker.evaluate({"extra": extra})
+                ]
     return {name for name, _ in seen}
 
 

@@ -47,8 +47,8 @@ def main() -> None:
 
 def pins(file: str) -> str:
     """The constraints, where they hold for this Python and machine."""
-    here = (platform.python_implementation(), sys.version_info[:2], sys.platform, platform.machine())
-    if file and here != ("CPython", (3, 11), "linux", "x86_64"):
+    host = (platform.python_implementation(), sys.version_info[:2], sys.platform, platform.machine())
+    if file and host != ("CPython", (3, 11), "linux", "x86_64"):
         print(f"{file} is for CPython 3.11 on Linux, x86-64: installing the newest versions instead")
         return ""
     return file
@@ -65,7 +65,7 @@ def setup(folder: Path, constraints: str, torch_index: str) -> None:
     settings = tomllib.loads(Path("pyproject.toml").read_text())
     project, build = settings["project"], settings["build-system"]["requires"]
     extras = project["optional-dependencies"]
-    torch = next(each for each in extras["train"] if each.startswith("torch"))
+    torch = next(requirement for requirement in extras["train"] if requirement.startswith("torch"))
     start = time.monotonic()
     pip = [str(folder / "bin/pip"), "install", "--disable-pip-version-check"]
     heading("Setup 1 of 4: a virtual environment", f"$ python3 -m venv {folder}")
@@ -73,13 +73,13 @@ def setup(folder: Path, constraints: str, torch_index: str) -> None:
 
     heading("Setup 2 of 4: packages for `.[train,cpu]`", "")
     if constraints:
-        chosen = folder / "requirements.txt"
+        requirements = folder / "requirements.txt"
         lines = [line for line in Path(constraints).read_text().splitlines() if line.endswith("# demo")]
-        chosen.write_text("\n".join(lines) + "\n")
-        progress.run([*pip, "--require-hashes", "--no-deps", "--requirement", str(chosen)])
+        requirements.write_text("\n".join(lines) + "\n")
+        progress.run([*pip, "--require-hashes", "--no-deps", "--requirement", str(requirements)])
     else:
-        wanted = [*project["dependencies"], *extras["train"], *extras["cpu"], *build]
-        progress.run([*pip, *(each for each in wanted if each != torch), "cmake", "ninja"])
+        packages = [*project["dependencies"], *extras["train"], *extras["cpu"], *build]
+        progress.run([*pip, *(package for package in packages if package != torch), "cmake", "ninja"])
 
     heading("Setup 3 of 4: PyTorch", "")
     source = ["--retries", "1", "--timeout", "30", "--index-url", torch_index]
@@ -90,8 +90,8 @@ def setup(folder: Path, constraints: str, torch_index: str) -> None:
         progress.run([*pip, torch])
 
     heading("Setup 4 of 4: mtaw_fast; the native module compiles 3 to 4 minutes on two cores", "")
-    here = ["--no-build-isolation", "--no-deps", "--config-settings", "build-dir=build/demo", "--editable", "."]
-    progress.run([*pip, *here])
+    arguments = ["--no-build-isolation", "--no-deps", "--config-settings", "build-dir=build/demo", "--editable", "."]
+    progress.run([*pip, *arguments])
     ready.touch()
     print(f"the environment is ready after {time.monotonic() - start:.0f} s")
 
@@ -116,8 +116,8 @@ def job(programs: Path, out: Path) -> None:
 
 def summary(command: str, bundle: str, table: str, ranking: str) -> None:
     """Say what came out of it."""
-    found = {name: round(float(value)) for name, value in _ROW.findall(table)}
-    model, simple, popular = (found[name] for name in ("model", "co-occurrence + repeats", "popularity"))
+    values = {name: round(float(value)) for name, value in _ROW.findall(table)}
+    model, simple, popular = (values[name] for name in ("model", "co-occurrence + repeats", "popularity"))
     print("\n".join(_RANKED.findall(ranking)))
     heading("Result", f"The bundle predicts the next click after {' and '.join(SESSION)}, with a reason for each item.")
     print(f"""
@@ -153,12 +153,12 @@ def run(command: Sequence[str]) -> None:
 def read(command: Sequence[str], echo: bool = True) -> str:
     """Run a command and return what it prints; echo: print that, too."""
     show(command)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if echo or done.returncode:
-        print(done.stdout, end="")
-    if done.returncode:
-        sys.exit(done.returncode)
-    return done.stdout
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if echo or result.returncode:
+        print(result.stdout, end="")
+    if result.returncode:
+        sys.exit(result.returncode)
+    return result.stdout
 
 
 if __name__ == "__main__":

@@ -23,14 +23,14 @@ def run(command: Sequence[str], check: bool = True) -> int:
     """Run a pip command verbosely and return its status; check: end with the status instead where it failed."""
     print(f"$ {shlex.join(command)}", flush=True)
     start = time.monotonic()
-    said: list[str] = []
-    at = ["starting"]
-    over = threading.Event()
+    output: list[str] = []
+    current = ["starting"]
+    finished = threading.Event()
     terminal = sys.stdout.isatty()
 
     def show() -> None:
-        while not over.wait(MOVING if terminal else PRINTED):
-            text = f"  {at[0]}, {time.monotonic() - start:.0f} s"
+        while not finished.wait(MOVING if terminal else PRINTED):
+            text = f"  {current[0]}, {time.monotonic() - start:.0f} s"
             print(f"\r{text:<78.78}" if terminal else text, end="" if terminal else "\n", flush=True)
 
     with subprocess.Popen(
@@ -40,15 +40,15 @@ def run(command: Sequence[str], check: bool = True) -> int:
         shower.start()
         assert process.stdout is not None
         for line in process.stdout:
-            said.append(line)
-            found = _STEP.search(line)
-            if found:
-                at[0] = step(found)
-    over.set()
+            output.append(line)
+            match = _STEP.search(line)
+            if match:
+                current[0] = step(match)
+    finished.set()
     shower.join()
     print(("\r" if terminal else "") + f"{f'  took {time.monotonic() - start:.0f} s':<78}", flush=True)
     if process.returncode:
-        print("".join(said[-60:]), flush=True)
+        print("".join(output[-60:]), flush=True)
         if check:
             sys.exit(process.returncode)
     return process.returncode

@@ -69,31 +69,33 @@ _STRING_TOKENS = {
 
 def main() -> int:
     """Print the findings."""
-    wanted = {Path(name).resolve() for name in sys.argv[1:]}
-    chosen = [path for path in files() if not wanted or path in wanted]
-    texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in chosen}
+    requested = {Path(name).resolve() for name in sys.argv[1:]}
+    paths = [path for path in files() if not requested or path in requested]
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
     prose = {name: prose_of(name, text) for name, text in texts.items()}
     findings = set(misspelled(prose))
     for name, text in texts.items():
         findings |= set(phrases(name, prose[name])) | set(names(name, text))
-    kept = [each for each in sorted(findings) if "prose: ignore" not in texts[each[0]].split("\n")[each[1] - 1]]
-    for name, line, message in kept:
+    reported = [
+        finding for finding in sorted(findings) if "prose: ignore" not in texts[finding[0]].split("\n")[finding[1] - 1]
+    ]
+    for name, line, message in reported:
         print(f"{name}:{line}: {message}")
-    if kept:
-        print(f"{len(kept)} findings in {len({each[0] for each in kept})} files")
-    return bool(kept)
+    if reported:
+        print(f"{len(reported)} findings in {len({finding[0] for finding in reported})} files")
+    return bool(reported)
 
 
 def files() -> Iterator[Path]:
     """Every file with prose, symlinks not followed."""
     yield from (path for path in sorted(ROOT.iterdir()) if path.is_file() and kind(path))
     for folder in FOLDERS:
-        for here, inside, found in os.walk(ROOT / folder):
-            where = Path(here).relative_to(ROOT)
-            inside[:] = sorted(each for each in inside if not {each, (where / each).as_posix()} & LEFT_OUT)
-            for each in sorted(found):
-                path = Path(here, each)
-                if kind(path) and (where / each).as_posix() not in LEFT_OUT and not path.is_symlink():
+        for parent, subfolders, file_names in os.walk(ROOT / folder):
+            relative = Path(parent).relative_to(ROOT)
+            subfolders[:] = sorted(name for name in subfolders if not {name, (relative / name).as_posix()} & LEFT_OUT)
+            for name in sorted(file_names):
+                path = Path(parent, name)
+                if kind(path) and (relative / name).as_posix() not in LEFT_OUT and not path.is_symlink():
                     yield path
 
 
@@ -108,13 +110,13 @@ def prose_of(name: str, text: str) -> str:
     if name.endswith(".py"):
         spans = list(python_spans(text))
     elif Path(name).suffix in CODE:
-        spans = [found.span() for found in _CPP.finditer(text)]
+        spans = [match.span() for match in _CPP.finditer(text)]
     else:
         return text
-    kept = re.sub(r"[^\n]", " ", text)
+    blanked = re.sub(r"[^\n]", " ", text)
     for start, end in spans:
-        kept = kept[:start] + text[start:end] + kept[end:]
-    return kept
+        blanked = blanked[:start] + text[start:end] + blanked[end:]
+    return blanked
 
 
 def python_spans(text: str) -> Iterator[tuple[int, int]]:
@@ -129,26 +131,26 @@ def python_spans(text: str) -> Iterator[tuple[int, int]]:
 
 def phrases(name: str, text: str) -> Iterator[tuple[str, int, str]]:
     """Phrases to avoid, also where a line ends within one."""
-    flat = re.sub(r"\n[ \t]*(?:#|//|\*|>)?[ \t]*", lambda found: "\n" + " " * (len(found[0]) - 1), text)
+    flat = re.sub(r"\n[ \t]*(?:#|//|\*|>)?[ \t]*", lambda match: "\n" + " " * (len(match[0]) - 1), text)
     joined = re.sub(r"\s", " ", flat)
     squeezed = re.compile(_PHRASE.pattern.replace(r"\ ", " ").replace(" ", r" +"), re.I)
-    for found in squeezed.finditer(joined):
-        hint = _HINTS[int(str(found.lastgroup)[1:])]
-        words = " ".join(found[0].split())
-        yield name, text.count("\n", 0, found.start()) + 1, f"'{words}': write {hint}"
+    for match in squeezed.finditer(joined):
+        hint = _HINTS[int(str(match.lastgroup)[1:])]
+        words = " ".join(match[0].split())
+        yield name, text.count("\n", 0, match.start()) + 1, f"'{words}': write {hint}"
 
 
 def names(name: str, text: str) -> Iterator[tuple[str, int, str]]:
     """Invented words, in names and in prose; British spelling in parts of names, which codespell does not see."""
     for number, line in enumerate(text.split("\n"), 1):
-        for found in _NAME.finditer(line):
-            parts = _PART.findall(found[0])
+        for match in _NAME.finditer(line):
+            parts = _PART.findall(match[0])
             for part in parts:
                 better = NAMES.get(part) or NAMES.get(part.lower())
                 if better:
-                    yield name, number, f"'{found[0]}': invented word, write {better}"
+                    yield name, number, f"'{match[0]}': invented word, write {better}"
                 elif len(parts) > 1 and part.lower() in american():
-                    yield name, number, f"'{found[0]}': {part} ==> {american()[part.lower()]}"
+                    yield name, number, f"'{match[0]}': {part} ==> {american()[part.lower()]}"
 
 
 @cache
@@ -157,7 +159,7 @@ def american() -> dict[str, str]:
     path = Path(codespell_lib.__file__).parent / "data/dictionary_en-GB_to_en-US.txt"
     pairs = (line.strip().split("->") for line in path.read_text().splitlines() if "->" in line)
     right = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["codespell"]["ignore-words-list"].split(",")
-    return {british: to for british, to in pairs if british not in right}
+    return {british: spelling for british, spelling in pairs if british not in right}
 
 
 def misspelled(prose: dict[str, str]) -> Iterator[tuple[str, int, str]]:
@@ -168,13 +170,13 @@ def misspelled(prose: dict[str, str]) -> Iterator[tuple[str, int, str]]:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(text)
         command = [sys.executable, "-m", "codespell_lib", "--toml", str(ROOT / "pyproject.toml"), "--check-hidden", "."]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 65):
-        sys.exit(f"codespell failed: {done.stderr}")
-    for line in done.stdout.splitlines():
-        found = re.fullmatch(r"\./(.+?):(\d+): (.+)", line)
-        if found:
-            yield found[1], int(found[2]), found[3]
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if result.returncode not in (0, 65):
+        sys.exit(f"codespell failed: {result.stderr}")
+    for line in result.stdout.splitlines():
+        match = re.fullmatch(r"\./(.+?):(\d+): (.+)", line)
+        if match:
+            yield match[1], int(match[2]), match[3]
 
 
 if __name__ == "__main__":

@@ -51,16 +51,16 @@ class Stage:
 
     def inside(self, text: str) -> str:
         """The text with absolute paths of the image below this stage's folder."""
-        return PATHS.sub(lambda found: f"{self.root}{found[0]}", text)
+        return PATHS.sub(lambda match: f"{self.root}{match[0]}", text)
 
     def environment(self) -> dict[str, str]:
         """Variables of a step."""
-        own = f"{self.root}/python/bin"
+        python_bin = f"{self.root}/python/bin"
         system = "/bin:/usr/bin" if not self.slim else str(tools(self.root))
-        path = self.variables.get("PATH", "$PATH").replace("$PATH", f"{own}:{system}")
-        kept = {name: value for name, value in os.environ.items() if name in ("LANG", "PIP_FIND_LINKS")}
-        given = {name: self.inside(value) for name, value in self.variables.items()}
-        return {**kept, **given, "HOME": str(self.root), "PATH": self.inside(path)}
+        path = self.variables.get("PATH", "$PATH").replace("$PATH", f"{python_bin}:{system}")
+        inherited = {name: value for name, value in os.environ.items() if name in ("LANG", "PIP_FIND_LINKS")}
+        variables = {name: self.inside(value) for name, value in self.variables.items()}
+        return {**inherited, **variables, "HOME": str(self.root), "PATH": self.inside(path)}
 
 
 def tools(root: Path) -> Path:
@@ -111,8 +111,8 @@ def build(folder: Path, wheel: Path | None) -> dict[str, Stage]:
             start = time.monotonic()
             command = " && ".join(part for part in map(str.strip, value.split("&&")) if not skipped(part))
             arguments = ["/bin/sh", "-ec", stage.inside(command)]
-            where = stage.root / stage.folder.lstrip("/")
-            subprocess.run(arguments, cwd=where, env=stage.environment(), check=True)
+            working_folder = stage.root / stage.folder.lstrip("/")
+            subprocess.run(arguments, cwd=working_folder, env=stage.environment(), check=True)
             print(f"  {time.monotonic() - start:.0f} s", flush=True)
         elif kind == "WORKDIR":
             stage.folder = value
@@ -155,9 +155,9 @@ def copy(stage: Stage, stages: dict[str, Stage], words: list[str]) -> None:
             unwanted = shutil.ignore_patterns("__pycache__", "*.so") if source == ROOT else None
             shutil.copytree(origin, place, symlinks=True, ignore=unwanted, dirs_exist_ok=True)
         else:
-            into = place / origin.name if target.endswith("/") else place
-            into.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(origin, into)
+            destination = place / origin.name if target.endswith("/") else place
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(origin, destination)
 
 
 def allowed(name: str) -> bool:
@@ -175,18 +175,18 @@ def serve(stage: Stage, bundle: Path) -> None:
     (stage.root / "bundle").symlink_to(bundle)
     environment = stage.environment()
     program, *arguments = [stage.inside(word) for word in [*stage.entry, *stage.command]]
-    found = shutil.which(program, path=environment["PATH"])
-    assert found, f"{program} is not in the image"
+    executable = shutil.which(program, path=environment["PATH"])
+    assert executable, f"{program} is not in the image"
     # An environment that was copied names the stage it was made in: containers have both at the same path.
     interpreter = stage.root / "opt/mtaw-fast/bin/python"
-    command = [interpreter, found, *arguments, "--port", port]
+    command = [interpreter, executable, *arguments, "--port", port]
     process = subprocess.Popen(command, env=environment)
     try:
         health = [interpreter, *stage.health[1:-1], stage.health[-1].replace(":8000", f":{port}")]
-        until = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while subprocess.run(health, env=environment, capture_output=True, check=False).returncode:
             assert process.poll() is None, f"the service ended with {process.returncode}"
-            assert time.monotonic() < until, "the health check never passed"
+            assert time.monotonic() < deadline, "the health check never passed"
             time.sleep(0.5)
         request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/recommend", b'{"session": [], "k": 3}')
         with urllib.request.urlopen(request, timeout=10) as answer:

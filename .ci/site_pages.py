@@ -45,9 +45,9 @@ def as_page(path: Path) -> str:
             parts.append(cell.source)
             continue
         parts.append(f"```python\n{cell.source}\n```")
-        said = "".join(text_of(output) for output in cell.outputs).rstrip()
-        if said:
-            parts.append(f"```text\n{said}\n```")
+        printed = "".join(text_of(output) for output in cell.outputs).rstrip()
+        if printed:
+            parts.append(f"```text\n{printed}\n```")
     return "\n\n".join([*parts, f"The notebook is `{path.relative_to(ROOT)}`.\n"])
 
 
@@ -64,20 +64,20 @@ def on_nav(nav: Navigation, **_: Any) -> Navigation:
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
     """Make links of the names of other pages, outside of code."""
-    here = page.file.src_uri
+    page_uri = page.file.src_uri
 
     def linked(found: re.Match[str]) -> str:
         name = found[1].removeprefix("docs/")
-        for target in (posixpath.normpath(posixpath.join(posixpath.dirname(here), name)), name):
+        for target in (posixpath.normpath(posixpath.join(posixpath.dirname(page_uri), name)), name):
             file = files.get_file_from_path(target)
-            if target != here and file is not None and file.inclusion.is_included():
-                address = posixpath.relpath(target, posixpath.dirname(here) or ".") + (found[2] or "")
+            if target != page_uri and file is not None and file.inclusion.is_included():
+                address = posixpath.relpath(target, posixpath.dirname(page_uri) or ".") + (found[2] or "")
                 return f"[{title_of(file.content_string)}]({address})"
         return found[0]
 
     pieces = _FENCE.split(markdown)
     text = "".join(piece if place % 2 else _NAME.sub(linked, piece) for place, piece in enumerate(pieces))
-    _markdown[here] = text
+    _markdown[page_uri] = text
     return text
 
 
@@ -91,7 +91,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     """Write every page's Markdown, and llms.txt."""
     site = Path(config.site_dir)
     package = griffe.load("mtaw_fast", search_paths=[ROOT], resolve_aliases=True)
-    plain = {name: _REFERENCE.sub(lambda found: reference(package, found), text) for name, text in _markdown.items()}
+    plain = {name: _REFERENCE.sub(lambda match: reference(package, match), text) for name, text in _markdown.items()}
     for name, text in plain.items():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_text(text.rstrip() + "\n")
@@ -110,9 +110,9 @@ def sections(items: list[Any], above: str = "") -> Iterator[tuple[str, list[Page
     for item in items:
         if isinstance(item, Section):
             title = f"{above}: {item.title}" if above else item.title
-            own = [child for child in item.children if isinstance(child, Page)]
-            if own:
-                yield title, own
+            pages = [child for child in item.children if isinstance(child, Page)]
+            if pages:
+                yield title, pages
             yield from sections(item.children, title)
         elif not above and isinstance(item, Page):
             yield item.title, [item]
@@ -120,8 +120,8 @@ def sections(items: list[Any], above: str = "") -> Iterator[tuple[str, list[Page
 
 def title_of(text: str) -> str:
     """A page's first heading, without marks."""
-    found = _TITLE.search(text)
-    return found[1].replace("`", "").strip() if found else "Untitled"
+    match = _TITLE.search(text)
+    return match[1].replace("`", "").strip() if match else "Untitled"
 
 
 def summary_of(text: str) -> str:
@@ -137,8 +137,8 @@ def reference(package: griffe.Object, found: re.Match[str]) -> str:
     options = found[2]
     level = int(match[1]) if (match := re.search(r"heading_level: (\d)", options)) else 2
     only = re.findall(r"\w+", match[1]) if (match := re.search(r"members: \[(.*?)\]", options)) else None
-    thing = package[found[1].removeprefix("mtaw_fast.")]
-    return "\n\n".join(written(thing, level, only, heading="show_root_heading: false" not in options)) + "\n"
+    documented = package[found[1].removeprefix("mtaw_fast.")]
+    return "\n\n".join(written(documented, level, only, heading="show_root_heading: false" not in options)) + "\n"
 
 
 def written(thing: Any, level: int, only: list[str] | None = None, heading: bool = True) -> Iterator[str]:

@@ -46,13 +46,13 @@ class ExportedGraphs:
                 *lines,
                 "not measured on a data set: --dataset DATASET compares P@20 and MRR@20 with the Recommender",
             ]
-        how = "" if part == "whole" else ", with an exact search of the catalog"
+        note = "" if part == "whole" else ", with an exact search of the catalog"
         served = quality["recommender"]
-        for name, one in quality["variants"].items():
+        for name, values in quality["variants"].items():
             lines.append(
-                f"onnx {name} on {quality['dataset']['name']}, {quality['samples']} test samples{how}: P@20 "
-                f"{one['P@20']:.2f}, MRR@20 {one['MRR@20']:.2f}; the Recommender: {served['P@20']:.2f}, "
-                f"{served['MRR@20']:.2f}; {one['places_equal']:.2f}% of the top-20 places equal"
+                f"onnx {name} on {quality['dataset']['name']}, {quality['samples']} test samples{note}: P@20 "
+                f"{values['P@20']:.2f}, MRR@20 {values['MRR@20']:.2f}; the Recommender: {served['P@20']:.2f}, "
+                f"{served['MRR@20']:.2f}; {values['places_equal']:.2f}% of the top-20 places equal"
             )
         return lines
 

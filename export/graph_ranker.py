@@ -100,9 +100,9 @@ class GraphRanker:
         size = 1 if self._timed else _BATCH
         for begin in range(0, len(sessions), size):
             rows = slice(begin, begin + size)
-            some = sessions.slice(begin, begin + size)
-            clicks = [self._ids.external(one) for one in some]
-            items, scores[rows] = self._run(self._feeds.of(clicks, k, now=moment_of(some)))
+            chunk = sessions.slice(begin, begin + size)
+            clicks = [self._ids.external(session) for session in chunk]
+            items, scores[rows] = self._run(self._feeds.of(clicks, k, now=moment_of(chunk)))
             ids[rows] = self._ids.lookup(items.ravel().tolist()).reshape(items.shape)
         return ids, scores
 
@@ -119,12 +119,12 @@ class ServedRanker:
         if not self._timed:
             return self._recommender.rank(sessions, k)
         ids, scores = padded_lists(len(sessions), k)
-        known = self._recommender.ids
+        item_ids = self._recommender.ids
         for row in range(len(sessions)):
-            one = sessions.slice(row, row + 1)
-            found = self._recommender.recommend(known.external(one.items), k, at=moment_of(one))
-            ids[row, : len(found)] = known.lookup(found.items)
-            scores[row, : len(found)] = found.scores
+            session = sessions.slice(row, row + 1)
+            answer = self._recommender.recommend(item_ids.external(session.items), k, at=moment_of(session))
+            ids[row, : len(answer)] = item_ids.lookup(answer.items)
+            scores[row, : len(answer)] = answer.scores
         return ids, scores
 
 
@@ -140,14 +140,14 @@ class EncoderRanker:
         """See `Evaluated.rank`."""
         ids, scores = padded_lists(len(sessions), k)
         for row in range(len(sessions)):
-            one = sessions.slice(row, row + 1)
-            if len(one.items) == 0:
-                ids[row], scores[row] = (part[0] for part in self._served.rank(one, k))
+            session = sessions.slice(row, row + 1)
+            if len(session.items) == 0:
+                ids[row], scores[row] = (part[0] for part in self._served.rank(session, k))
                 continue
-            (query,) = self._run(dict(zip(("ids", "lengths"), padded(one), strict=True)))
+            (query,) = self._run(dict(zip(("ids", "lengths"), padded(session), strict=True)))
             width = min(k, self._n)
-            found = self._index.search(query, width, scale=self._scale)
-            ids[row, :width], scores[row, :width] = found[0][0], found[1][0]
+            results = self._index.search(query, width, scale=self._scale)
+            ids[row, :width], scores[row, :width] = results[0][0], results[1][0]
         return ids, scores
 
 

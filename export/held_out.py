@@ -25,16 +25,16 @@ def validation_vectors(bundle: Bundle, dataset: Dataset, count: int, seed: int) 
     prefixes = Samples.from_sessions(held_out, dataset.min_prefix).prefixes
     internal = bundle.ids.lookup(dataset.ids.external(np.arange(dataset.n_items)))[prefixes.items]
     row = np.repeat(np.arange(len(prefixes)), prefixes.lengths)[internal >= 0]
-    kept = np.bincount(row, minlength=len(prefixes))
-    known = Sessions(internal[internal >= 0], offsets_of(kept))
-    usable = np.flatnonzero(kept)
+    lengths = np.bincount(row, minlength=len(prefixes))
+    known_prefixes = Sessions(internal[internal >= 0], offsets_of(lengths))
+    usable = np.flatnonzero(lengths)
     if len(usable) < LEAST:
         raise UsageError(
             f"data set {dataset.name} has {len(usable)} validation prefixes of items that the bundle knows, a recall "
             f"needs {LEAST}; pass the data set it was trained on, or none (for sessions made from the catalog)"
         )
     chosen = np.random.default_rng(seed).permutation(usable)[:count]
-    vectors = make_encoder("auto", bundle).encode(known.select(chosen))
+    vectors = make_encoder("auto", bundle).encode(known_prefixes.select(chosen))
     return vectors, f"{len(chosen)} prefixes of the validation sessions of data set {dataset.name}"
 
 
@@ -46,9 +46,9 @@ def synthetic_vectors(bundle: Bundle, exact: Index, count: int, seed: int) -> tu
     rng = np.random.default_rng(seed)
     weight = bundle.popularity + 1.0
     starts = rng.choice(bundle.n_items, count, p=weight / weight.sum())
-    near = exact.search(bundle.item_vectors[starts], min(_NEIGHBORS, bundle.n_items))[0]
-    picks = rng.integers(0, near.shape[1], (count, _CLICKS - 1))
-    clicks = np.concatenate([starts[:, None], np.take_along_axis(near, picks, axis=1)], axis=1).astype(np.int32)
+    nearest = exact.search(bundle.item_vectors[starts], min(_NEIGHBORS, bundle.n_items))[0]
+    picks = rng.integers(0, nearest.shape[1], (count, _CLICKS - 1))
+    clicks = np.concatenate([starts[:, None], np.take_along_axis(nearest, picks, axis=1)], axis=1).astype(np.int32)
     lengths = rng.integers(1, _CLICKS + 1, count)
     sessions = Sessions(clicks[np.arange(_CLICKS) < lengths[:, None]], offsets_of(lengths))
     vectors = make_encoder("auto", bundle).encode(sessions)

@@ -122,21 +122,21 @@ def _export(
         for half in (0, 1)
     )
     trial = Trial(bundle.item_vectors, exact, tune, check, source, target, seed, say)
-    found, missed = [], []
+    candidates, missed = [], []
     for kind in kinds:
         fitted = trial.fit(kind)
         if isinstance(fitted, Missed):
             missed.append(str(fitted))
             continue
-        found.append(fitted)
+        candidates.append(fitted)
         if fitted.entry["build"]["median_us"] <= _FAST_US:
             break
-    if not found:
+    if not candidates:
         raise BundleError(
             f"no index of {folder} reaches recall@20 {target:g}: {', '.join(missed)}; lower --recall, or serve it with "
             "an exact index, which needs no export"
         )
-    fastest = min(found, key=lambda fitted: fitted.entry["build"]["median_us"])
+    fastest = min(candidates, key=lambda fitted: fitted.entry["build"]["median_us"])
     say("writing the index into the bundle")
     replace_part(folder, "index", bundle.manifest, ("faiss", partial(write_index, index=fastest.index), fastest.entry))
     return Exported(fastest.entry, _description(fastest.entry))

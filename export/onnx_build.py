@@ -35,17 +35,17 @@ class Builder:
 
     def build(self, graph: str, variant: str) -> ModelFiles:
         """Build the graph 'encoder' or 'recommender' in 'float32', 'fp16' or 'int8'."""
-        made = self._encoder(variant) if graph == "encoder" else whole_graph(self._bundle.model, variant)
-        return self._written(made, graph, variant, GRAPH_PARTS[graph, variant])
+        built = self._encoder(variant) if graph == "encoder" else whole_graph(self._bundle.model, variant)
+        return self._written(built, graph, variant, GRAPH_PARTS[graph, variant])
 
     def build_per_session(self) -> ModelFiles:
         """Build the recommender in float32 with conditions for each session; see `whole_graph`."""
-        made = whole_graph(self._bundle.model, "float32", per_session=True)
-        return self._written(made, "recommender", "float32", "recommender")
+        built = whole_graph(self._bundle.model, "float32", per_session=True)
+        return self._written(built, "recommender", "float32", "recommender")
 
     def _written(self, made: Graph, graph: str, variant: str, part: str) -> ModelFiles:
         bundle = self._bundle
-        about = {
+        metadata = {
             "graph_version": GRAPH_VERSION,
             "bundle_format_version": bundle.manifest["format_version"],
             "model": model_hash(bundle.manifest),
@@ -57,9 +57,9 @@ class Builder:
             "holds": _HOLDS[graph],
         }
         if graph == "recommender" and bundle.model.trends is not None:
-            about["newest_click"] = int(bundle.model.trends.clock[-1])
+            metadata["newest_click"] = int(bundle.model.trends.clock[-1])
         words = ENCODER_WORDS if graph == "encoder" else WORDS
-        describe(made.model, {f"mtaw_fast.{name}": value for name, value in about.items()}, _SUMMARIES[graph], words)
+        describe(made.model, {f"mtaw_fast.{name}": value for name, value in metadata.items()}, _SUMMARIES[graph], words)
         return write_graph(made, self._folder, part, self._external_over)
 
     def _encoder(self, variant: str) -> Graph:
@@ -68,12 +68,12 @@ class Builder:
             return encoder_graph(config, weights, variant, overridable=variant == "float32")
         source = self._folder / "source_encoder"
         source.mkdir()
-        made = quantized(
+        quantized_graph = quantized(
             write_graph(encoder_graph(config, weights, "float32", False), source, "encoder", self._external_over),
             source,
         )
         shutil.rmtree(source)
-        return made
+        return quantized_graph
 
 
 def quantized(source: ModelFiles, folder: Path) -> Graph:

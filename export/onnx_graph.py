@@ -181,8 +181,8 @@ def _model(signature: str, body: str) -> ModelProto:
 
 def _graph(model: ModelProto, values: Mapping[str, Any]) -> Graph:
     """Return the model with those of `values` that its nodes read."""
-    read = {name for node in model.graph.node for name in node.input}
-    return Graph(model, {name: np.asarray(value) for name, value in values.items() if name in read})
+    input_names = {name for node in model.graph.node for name in node.input}
+    return Graph(model, {name: np.asarray(value) for name, value in values.items() if name in input_names})
 
 
 def _values(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:

@@ -162,9 +162,9 @@ def _quality(bundle: Bundle, opened: Mapping[str, Any], part: str, dataset: Data
         name: GraphRanker(bundle, run) if part == "whole" else EncoderRanker(bundle, run, served)
         for name, run in opened.items()
     }
-    found = compare(translated(dataset.test, dataset.ids, bundle.ids), served, rankers, say)
-    recommender = found.pop("recommender")
-    for name, quality in found.items():
+    qualities = compare(translated(dataset.test, dataset.ids, bundle.ids), served, rankers, say)
+    recommender = qualities.pop("recommender")
+    for name, quality in qualities.items():
         difference = shortfall(name, part, quality, recommender)
         if difference is not None:
             raise BundleError(
@@ -178,7 +178,7 @@ def _quality(bundle: Bundle, opened: Mapping[str, Any], part: str, dataset: Data
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "samples": len(dataset.test),
         "recommender": recommender.as_dict(alone=True),
-        "variants": {name: quality.as_dict() for name, quality in found.items()},
+        "variants": {name: quality.as_dict() for name, quality in qualities.items()},
     }
 
 

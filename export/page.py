@@ -48,8 +48,8 @@ class PageBundle:
         """Return what was kept, in one line."""
         trends = "" if self.trend_neighbors is None else f", trends of at most {self.trend_neighbors} neighbors"
         trends = trends if self.trend_neighbors != 0 else ", all trends"
-        kept = f"{self.n_sessions:,} of {self.n_before:,} sessions" if self.n_before else "no session memory"
-        return f"page: {self.folder}, {self.n_bytes / 1e6:.1f} MB, with {kept}{trends}"
+        sessions = f"{self.n_sessions:,} of {self.n_before:,} sessions" if self.n_before else "no session memory"
+        return f"page: {self.folder}, {self.n_bytes / 1e6:.1f} MB, with {sessions}{trends}"
 
 
 def export_page(
@@ -94,16 +94,16 @@ def export_page(
             f"a page's bundle of {megabytes} MB, {max_neighbors} pairs and {trend_neighbors} pairs of trends: give "
             "positive numbers"
         )
-    left = int(megabytes * 1e6) - _record_bytes(bundle)
-    model, n_trends = _with_trends_within(bundle.model, left, trend_neighbors)
+    free_bytes = int(megabytes * 1e6) - _record_bytes(bundle)
+    model, n_trends = _with_trends_within(bundle.model, free_bytes, trend_neighbors)
     n_before = 0 if model.memory is None else model.memory.n_sessions
-    left -= _fixed_bytes(model)
-    first = _first_that_fits(model, left - _bytes(model.trends))
+    free_bytes -= _fixed_bytes(model)
+    first = _first_that_fits(model, free_bytes - _bytes(model.trends))
     if first is None:
-        what, hint = "this catalog", "allow more with --megabytes"
-        if trend_neighbors is not None and _first_that_fits(model, left) is not None:
-            what, hint = f"trends of {trend_neighbors} neighbors", f"give a smaller --trend-neighbors, or {hint}"
-        raise UsageError(f"{folder}: {megabytes:g} MB are too few for {what}; {hint}")
+        subject, hint = "this catalog", "allow more with --megabytes"
+        if trend_neighbors is not None and _first_that_fits(model, free_bytes) is not None:
+            subject, hint = f"trends of {trend_neighbors} neighbors", f"give a smaller --trend-neighbors, or {hint}"
+        raise UsageError(f"{folder}: {megabytes:g} MB are too few for {subject}; {hint}")
     saved = Bundle.save(
         folder, _latest(model, first, max_neighbors), metrics=bundle.metrics, dataset=bundle.dataset,
         overwrite=overwrite, compact=True, about={"page": {"sessions": n_before - first, "of": n_before}},
@@ -116,14 +116,14 @@ def _with_trends_within(model: Model, limit: int, asked: int | None) -> tuple[Mo
     """Return the model with trends that leave room for sessions, and their neighbors of an item."""
     if model.trends is None:
         return model, None
-    whole, left = model.trends, limit - _fixed_bytes(model)
-    most = whole.settings.max_neighbors
-    if asked is None and _bytes(whole) + _session_bytes(model, 0) <= left:
-        return model, most
-    for wanted in _TREND_NEIGHBORS if asked is None else (asked,):
-        n_trends = min(wanted, most) if most else wanted  # 0: all
-        trends = whole.strongest(n_trends)
-        if _bytes(trends) <= _TREND_SHARE * left:
+    all_trends, free_bytes = model.trends, limit - _fixed_bytes(model)
+    cap = all_trends.settings.max_neighbors
+    if asked is None and _bytes(all_trends) + _session_bytes(model, 0) <= free_bytes:
+        return model, cap
+    for choice in _TREND_NEIGHBORS if asked is None else (asked,):
+        n_trends = min(choice, cap) if cap else choice  # 0: all
+        trends = all_trends.strongest(n_trends)
+        if _bytes(trends) <= _TREND_SHARE * free_bytes:
             break
     return replace(model, trends=trends), n_trends
 
@@ -150,17 +150,17 @@ def _session_bytes(model: Model, first: int) -> int:
     if model.memory is None:
         return 0
     offsets = model.memory.session_offsets
-    a_click = model.memory.session_items.itemsize
-    a_click += 0 if model.context is None else model.context.codes[:1].nbytes
-    return int(offsets[-1] - offsets[first]) * a_click + (len(offsets) - first) * offsets.itemsize
+    click_bytes = model.memory.session_items.itemsize
+    click_bytes += 0 if model.context is None else model.context.codes[:1].nbytes
+    return int(offsets[-1] - offsets[first]) * click_bytes + (len(offsets) - first) * offsets.itemsize
 
 
 def _first_that_fits(model: Model, left: int) -> int | None:
     """Return the first of the latest sessions that `left` bytes hold; None if these are too few for one."""
-    most = 0 if model.memory is None else model.memory.n_sessions
-    if left < 0 or (most and _session_bytes(model, most - 1) > left):
+    n_sessions = 0 if model.memory is None else model.memory.n_sessions
+    if left < 0 or (n_sessions and _session_bytes(model, n_sessions - 1) > left):
         return None
-    return bisect.bisect_left(range(most), True, key=lambda first: _session_bytes(model, first) <= left)
+    return bisect.bisect_left(range(n_sessions), True, key=lambda first: _session_bytes(model, first) <= left)
 
 
 def _latest(model: Model, first: int, max_neighbors: int) -> Model:

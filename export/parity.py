@@ -58,16 +58,16 @@ class Truth:
         served = Recommender.load(bundle.folder, encoder="native", index="native", verify=False)
         answers = []
         for row, clicks in enumerate(sessions):
-            one = conditions[row // _BATCH]
-            found = served.recommend(
+            condition = conditions[row // _BATCH]
+            answer = served.recommend(
                 bundle.ids.external(clicks),
                 K,
-                exclude=one.exclude,
-                allow=one.allow,
-                exclude_seen=one.exclude_seen,
-                at=one.now,
+                exclude=condition.exclude,
+                allow=condition.allow,
+                exclude_seen=condition.exclude_seen,
+                at=condition.now,
             )
-            answers.append((found.items, found.scores))
+            answers.append((answer.items, answer.scores))
         return cls(bundle, sessions, queries, conditions, answers)
 
 
@@ -87,14 +87,14 @@ def random_conditions(bundle: Bundle, count: int, seed: int) -> list[Conditions]
     """Return `count` random conditions: none, some items excluded, only some allowed, the session's own left out."""
     rng = np.random.default_rng(seed + 1)
     n, trends = bundle.n_items, bundle.model.trends
-    made = []
+    conditions = []
     for kind in range(count):
         exclude = rng.choice(n, min(n - 1, _MOST_EXCLUDED) if kind % 4 == 1 else 0, replace=False).astype(np.int32)
         allow = np.flatnonzero(rng.random(n) < 0.5) if kind % 4 == 2 else None
         now = None if trends is None else int(trends.clock[-1]) + _SPANS[kind % len(_SPANS)]
         external = None if allow is None else bundle.ids.external(allow.astype(np.int32))
-        made.append(Conditions(bundle.ids.external(exclude), external, kind % 4 == 3, now))
-    return made
+        conditions.append(Conditions(bundle.ids.external(exclude), external, kind % 4 == 3, now))
+    return conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,8 @@ def edge_sessions(bundle: Bundle, seed: int) -> Sessions:
         for place, length in enumerate(lengths)
     ]
     # Shuffled, so that a padded batch has short and long sessions.
-    everything = [*edges, *drawn]
-    return Sessions.from_lists([everything[place] for place in rng.permutation(len(everything))])
+    lists = [*edges, *drawn]
+    return Sessions.from_lists([lists[place] for place in rng.permutation(len(lists))])
 
 
 def measure(truth: Truth, encoder: Run | None, recommender: Run | None) -> Parity:
@@ -182,7 +182,7 @@ def _compare_queries(truth: Truth, rows: slice, encoder: Run, sums: _Sums) -> No
 
 def _compare_rankings(truth: Truth, rows: slice, recommender: Run, sums: _Sums) -> None:
     chosen = truth.conditions[rows.start // _BATCH]
-    clicks = [truth.bundle.ids.external(one) for one in truth.sessions.slice(rows.start, rows.stop)]
+    clicks = [truth.bundle.ids.external(session) for session in truth.sessions.slice(rows.start, rows.stop)]
     items, scores = recommender(
         Feeds(truth.bundle).of(
             clicks, K, exclude=chosen.exclude, allow=chosen.allow, exclude_seen=chosen.exclude_seen, now=chosen.now
@@ -191,18 +191,18 @@ def _compare_rankings(truth: Truth, rows: slice, recommender: Run, sums: _Sums) 
     shape = (len(clicks), K)
     if items.shape != shape or scores.shape != shape:
         raise BundleError(f"the exported graph gives {list(items.shape)} items instead of {list(shape)}")
-    for (wanted, expected), found, values in zip(truth.answers[rows], items, scores, strict=True):
-        count = len(wanted)
-        if count < K and not (np.isneginf(values[count:]).all() and all(value in ("", -1) for value in found[count:])):
+    for (true_items, true_scores), ranked, values in zip(truth.answers[rows], items, scores, strict=True):
+        count = len(true_items)
+        if count < K and not (np.isneginf(values[count:]).all() and all(value in ("", -1) for value in ranked[count:])):
             sums.misplaced += K - count
-        error = np.abs(values[:count] - expected) / np.maximum(np.abs(expected), 1)
+        error = np.abs(values[:count] - true_scores) / np.maximum(np.abs(true_scores), 1)
         sums.score_error = max(sums.score_error, _largest(error))
         sums.misplaced += int(np.count_nonzero(~(error <= TOLERANCE)))
-        same = list(found[:count])
-        sums.equal += sum(one == other for one, other in zip(same, wanted, strict=True))
+        top_items = list(ranked[:count])
+        sums.equal += sum(item == true_item for item, true_item in zip(top_items, true_items, strict=True))
         sums.places += count
         if count:
-            sums.shares.append(len(set(same) & set(wanted)) / count)
+            sums.shares.append(len(set(top_items) & set(true_items)) / count)
 
 
 def _largest(differences: np.ndarray) -> float:

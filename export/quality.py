@@ -43,10 +43,10 @@ class Quality:
 
     def as_dict(self, alone: bool = False) -> dict[str, Any]:
         """Return JSON values. alone: only P@20 and MRR@20."""
-        both: dict[str, Any] = {"P@20": round(self.p, 3), "MRR@20": round(self.mrr, 3)}
+        means: dict[str, Any] = {"P@20": round(self.p, 3), "MRR@20": round(self.mrr, 3)}
         if alone:
-            return both
-        return both | {"places_equal": round(self.places_equal, 3), "places_apart": self.apart, "places": self.places}
+            return means
+        return means | {"places_equal": round(self.places_equal, 3), "places_apart": self.apart, "places": self.places}
 
 
 def compare(samples: Samples, served: Evaluated, rankers: Mapping[str, Evaluated], say: Say) -> dict[str, Quality]:
@@ -56,25 +56,25 @@ def compare(samples: Samples, served: Evaluated, rankers: Mapping[str, Evaluated
     places = 0
     for begin in range(0, len(samples), _CHUNK):
         end = min(begin + _CHUNK, len(samples))
-        some, targets = samples.prefixes.slice(begin, end), samples.targets[begin:end]
-        wanted, expected = served.rank(some, K + 1)
-        ranks["recommender"][begin:end] = _within(listed_rank(wanted, expected, targets))
-        real = wanted[:, :K] >= 0
+        prefixes, targets = samples.prefixes.slice(begin, end), samples.targets[begin:end]
+        served_ids, served_scores = served.rank(prefixes, K + 1)
+        ranks["recommender"][begin:end] = _within(listed_rank(served_ids, served_scores, targets))
+        real = served_ids[:, :K] >= 0
         places += int(real.sum())
         for name, ranker in rankers.items():
-            found, scores = ranker.rank(some, K + 1)
-            ranks[name][begin:end] = _within(listed_rank(found, scores, targets))
-            same = found[:, :K] == wanted[:, :K]
-            near = np.abs(scores[:, :K] - np.where(real, expected[:, :K], 0)) <= _TIE
-            equal[name] += int((same & real).sum())
-            apart[name] += int((~same & ~near & real).sum())
+            ids, scores = ranker.rank(prefixes, K + 1)
+            ranks[name][begin:end] = _within(listed_rank(ids, scores, targets))
+            is_same = ids[:, :K] == served_ids[:, :K]
+            is_near = np.abs(scores[:, :K] - np.where(real, served_scores[:, :K], 0)) <= _TIE
+            equal[name] += int((is_same & real).sum())
+            apart[name] += int((~is_same & ~is_near & real).sum())
         say(f"ranked {end} of {len(samples)} test samples")
-    made = {}
-    for name, found in ranks.items():
-        means = means_of(gains_of(found))
+    qualities = {}
+    for name, ranker_ranks in ranks.items():
+        means = means_of(gains_of(ranker_ranks))
         share = 100 * equal[name] / max(places, 1) if name in equal else 100.0
-        made[name] = Quality(means["P@20"], means["MRR@20"], share, apart.get(name, 0), places)
-    return made
+        qualities[name] = Quality(means["P@20"], means["MRR@20"], share, apart.get(name, 0), places)
+    return qualities
 
 
 def shortfall(variant: str, part: str, quality: Quality, served: Quality) -> str | None:

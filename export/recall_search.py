@@ -71,34 +71,34 @@ def options(
     with the greatest caution: a smaller k_factor could then save less than the effort costs.
     """
     most = approximate.nlist if kind == "ivfpq" else min(_MOST_NODES, len(catalog))
-    found: list[list[Option]] = [[] for _ in held_out]
-    best = [-1.0] * len(held_out)
-    surely = most
-    for effort in [one for one in _EFFORTS if _LEAST_EFFORT[kind] <= one < most] + [most]:
-        if effort > 2 * surely:
+    lists: list[list[Option]] = [[] for _ in held_out]
+    recalls = [-1.0] * len(held_out)
+    sure_effort = most
+    for effort in [value for value in _EFFORTS if _LEAST_EFFORT[kind] <= value < most] + [most]:
+        if effort > 2 * sure_effort:
             break
         plans = [SearchPlan(kind, effort, k_factor) for k_factor in _K_FACTORS[kind]]
-        for tried, one in zip(found, held_out, strict=True):
-            rows = _recalls(approximate, catalog, plans, one)
+        for tried, queries in zip(lists, held_out, strict=True):
+            rows = _recalls(approximate, catalog, plans, queries)
             tried += [
                 Option(plan, float(row.mean()), float(row.std() / len(row) ** 0.5))
                 for plan, row in zip(plans, rows, strict=True)
             ]
-        before, best = best, [tried[-1].recall for tried in found]
-        if best == before:
+        previous, recalls = recalls, [tried[-1].recall for tried in lists]
+        if recalls == previous:
             break
-        if all(any(option.reaches(target, _CAUTION[-1]) for option in tried) for tried in found):
-            surely = min(surely, effort)
-    return found
+        if all(any(option.reaches(target, _CAUTION[-1]) for option in tried) for tried in lists):
+            sure_effort = min(sure_effort, effort)
+    return lists
 
 
 def _recalls(approximate: Any, catalog: np.ndarray, plans: Sequence[SearchPlan], held_out: HeldOut) -> list[np.ndarray]:
     """Return float64[B] recalls of plans of one effort, each from the first 20 k_factor results of one search."""
     fetch = min(K * plans[-1].k_factor, len(catalog))
-    found = approximate.search(held_out.vectors, fetch, params=search_parameters(plans[-1], None))[1].astype(np.int32)
+    results = approximate.search(held_out.vectors, fetch, params=search_parameters(plans[-1], None))[1].astype(np.int32)
     recalls = []
     for plan in plans:
-        candidates = np.ascontiguousarray(found[:, : K * plan.k_factor])
+        candidates = np.ascontiguousarray(results[:, : K * plan.k_factor])
         recalls.append(held_out.recalls(rerank_topk(held_out.vectors, catalog, candidates, K, 1.0)[1]))
     return recalls
 

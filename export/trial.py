@@ -66,14 +66,15 @@ class Trial:
         self.say(f"looking for parameters of {built.factory} with recall@{K} of at least {self.target:g}")
         tried = options(kind, built.index, self.catalog, self.tune, self.target)
         by_sessions, by_items = (
-            choose(one, self.target, index_of, check) for one, check in zip(tried, self.check, strict=True)
+            choose(candidates, self.target, index_of, check)
+            for candidates, check in zip(tried, self.check, strict=True)
         )
         if by_sessions is None or by_items is None:
             missed = Missed(
                 kind,
                 {
-                    queries: max(option.recall for option in one)
-                    for queries, one, chosen in zip(_KINDS, tried, (by_sessions, by_items), strict=True)
+                    queries: max(option.recall for option in candidates)
+                    for queries, candidates, chosen in zip(_KINDS, tried, (by_sessions, by_items), strict=True)
                     if chosen is None
                 },
             )
@@ -84,7 +85,7 @@ class Trial:
         of_sessions, of_items, at_100 = (
             round(float(value), 5) for value in (by_sessions.recall, by_items.recall, long)
         )
-        about = {
+        facts = {
             "factory": built.factory,
             "faiss": faiss.__version__,
             "seed": self.seed,
@@ -93,4 +94,4 @@ class Trial:
             "items_median_us": round(by_items.median_us, 1),
         }
         recall = Recall(self.target, of_sessions, of_items, at_100, len(sessions.vectors), self.source)
-        return Fitted(built.index, index_entry(SearchPlans(by_sessions.plan, by_items.plan), recall, about))
+        return Fitted(built.index, index_entry(SearchPlans(by_sessions.plan, by_items.plan), recall, facts))

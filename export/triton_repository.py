@@ -59,23 +59,23 @@ def write_repository(bundle_folder: Path, folder: Path, external_over: int = _EX
     bundle = Bundle.load(bundle_folder)
     model = folder / MODEL
     text = config(bundle)
-    other = model / "config.pbtxt"
-    if other.exists() and other.read_text() != text:
-        raise UsageError(f"{other} is of another model (its inputs differ); name another --triton-repository")
+    config_path = model / "config.pbtxt"
+    if config_path.exists() and config_path.read_text() != text:
+        raise UsageError(f"{config_path} is of another model (its inputs differ); name another --triton-repository")
     try:
         model.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".draft-") as drafts:
             files = Builder(bundle, Path(drafts), external_over).build_per_session()
             _check(bundle, files)
             version = _next_version(model)
-            whole = Path(drafts) / "whole"
-            whole.mkdir()
-            files.model.rename(whole / "model.onnx")
+            draft = Path(drafts) / "whole"
+            draft.mkdir()
+            files.model.rename(draft / "model.onnx")
             if files.data is not None:
-                files.data.rename(whole / files.data.name)
-            with atomic_path(other) as temporary:
+                files.data.rename(draft / files.data.name)
+            with atomic_path(config_path) as temporary:
                 temporary.write_text(text)
-            whole.rename(version)
+            draft.rename(version)
     except OSError as error:
         raise BundleError(
             f"cannot write {folder}: {error.strerror or error}; name another --triton-repository"
@@ -120,5 +120,5 @@ def _check(bundle: Bundle, files: ModelFiles) -> None:
 
 
 def _next_version(model: Path) -> Path:
-    known = [int(path.name) for path in model.iterdir() if path.name.isdecimal()]
-    return model / str(max(known, default=0) + 1)
+    versions = [int(path.name) for path in model.iterdir() if path.name.isdecimal()]
+    return model / str(max(versions, default=0) + 1)

@@ -120,7 +120,9 @@ def build(case: CompileCase, target: Target) -> Any:
     signature = {name: case.signature.get(name, "constexpr") for name in names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
     return triton.compile(
-        ASTSource(case.kernel, signature, {(names.index(k),): v for k, v in case.constants.items()}, aligned),
+        ASTSource(
+            case.kernel, signature, {(names.index(name),): value for name, value in case.constants.items()}, aligned
+        ),
         target=GPUTarget(target.backend, target.arch, target.warp_size),
         options={"num_warps": case.num_warps, "num_stages": case.num_stages, "enable_fp_fusion": True},
     )

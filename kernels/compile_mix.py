@@ -87,17 +87,17 @@ def mix_faults(mix: Mix, per_tile: PerTile, family: str, threads: int) -> list[s
         # Where the chunks are unrolled, copies ahead of a tile are in the loop too, and they are not counted.
         whole = dataclasses.replace(per_tile, chunk=None, copied=16 * threads * mix.copies.count(16))
         return mix_faults(mix, whole, family, threads) and faults
-    done = [
+    checks = [
         ("products by", mix.family or "no tensor core", family),
         ("exponentials a tile", mix.exponentials * threads, per_tile.entries),
         ("bytes a tile copied 16 at a time", 16 * threads * mix.copies.count(16), per_tile.copied),
         ("copies a tile by tensor map", mix.bulk, per_tile.bulk),
     ]
     if mix.family == "tcgen05":
-        done.append(("products a tile", mix.products, per_tile.steps))
+        checks.append(("products a tile", mix.products, per_tile.steps))
     else:
-        done.append(("multiply-adds a tile", mix.multiply_adds, per_tile.multiply_adds))
-    return [f"{what}: {found}, not {expected}" for what, found, expected in done if found != expected]
+        checks.append(("multiply-adds a tile", mix.multiply_adds, per_tile.multiply_adds))
+    return [f"{name}: {actual}, not {expected}" for name, actual, expected in checks if actual != expected]
 
 
 def _innermost_loops(ptx: str) -> Iterator[str]:

@@ -35,11 +35,11 @@ def choose_backend(op: str, backends: Mapping[str, Backend[Request]], request: R
         raise UsageError(f"{op}: there is no backend {backend!r}; choose auto, {', '.join(backends)}")
     reasons = []
     for name in backends if backend == "auto" else (backend,):
-        against = backends[name].not_supported_reasons(request)
-        if not against:
+        objections = backends[name].not_supported_reasons(request)
+        if not objections:
             _log_choice(op, name)
             return name
-        reasons.append(f"{name}: {', '.join(against)}")
+        reasons.append(f"{name}: {', '.join(objections)}")
     raise UnsupportedError(f"{op}: no backend takes {request.describe()} ({'; '.join(reasons)})")
 
 

@@ -157,7 +157,7 @@ class Recommender:
         settings: LearningSettings,
     ) -> Recommender:
         """See `load`. Raises OvertakenError if a compacted bundle was written meanwhile."""
-        seen = signature_of(settings.folder)
+        signature = signature_of(settings.folder)
         bundle = current_bundle(folder, settings.folder, verify, settings.shared_folder)
         if bundle.memory is None:
             raise UsageError(
@@ -170,7 +170,7 @@ class Recommender:
         log = open_log(settings)
         try:
             recommender._changes.keeper = OnlineLearner(
-                recommender._folder, bundle, seen, log, settings, prepare, verify
+                recommender._folder, bundle, signature, log, settings, prepare, verify
             )
         except BaseException:
             log.close()
@@ -489,7 +489,7 @@ class Recommender:
         Raises UsageError if `clicks` is not a list of ids, or the types do not fit.
         """
         first = listed("session", clicks)
-        given = [None] * len(first) if types is None else checked_types("types", types, len(first))
+        click_types = [None] * len(first) if types is None else checked_types("types", types, len(first))
         learner = self.learner
         if learner is None:
             visit = GrowingSession(lambda: self._pipeline, origin=(self, id))
@@ -501,7 +501,7 @@ class Recommender:
                 lambda: learner.position,
                 (self, name),
             )
-        return visit.click_typed(first, given)
+        return visit.click_typed(first, click_types)
 
     def recommend(
         self,
@@ -569,11 +569,11 @@ class Recommender:
         log_position = self.log_position  # read first: the ranking includes at least this
         pipeline = self._pipeline
         clicks = listed("session", session)
-        checked = options_of(pipeline.catalog, k, **options)
+        checked_options = options_of(pipeline.catalog, k, **options)
         if types is not None:
-            checked = with_types(checked, pipeline.catalog, checked_types("types", types, len(clicks)))
+            checked_options = with_types(checked_options, pipeline.catalog, checked_types("types", types, len(clicks)))
         ready = perf_counter_ns()
-        answer, times = pipeline.recommend(clicks, checked, log_position)
+        answer, times = pipeline.recommend(clicks, checked_options, log_position)
         return timed(answer, times, start, ready) if timings else answer
 
     def recommend_batch(
@@ -599,17 +599,17 @@ class Recommender:
         """
         log_position = self.log_position  # as in `recommend`
         pipeline = self._pipeline
-        checked = options_of(pipeline.catalog, k, **options)
+        checked_options = options_of(pipeline.catalog, k, **options)
         if isinstance(sessions, Sessions):
             if types is not None:
                 raise UsageError("types are a part of packed Sessions; pass them there, or lists of ids")
-            return pipeline.recommend_batch(sessions, [[] for _ in range(len(sessions))], checked, log_position)
-        lists = [listed(f"session {b}", one) for b, one in enumerate(listed("sessions", sessions))]
-        pairs = [pipeline.catalog.clicks_of(one) for one in lists]
+            return pipeline.recommend_batch(sessions, [[] for _ in range(len(sessions))], checked_options, log_position)
+        lists = [listed(f"session {number}", clicks) for number, clicks in enumerate(listed("sessions", sessions))]
+        pairs = [pipeline.catalog.clicks_of(clicks) for clicks in lists]
         lengths = np.array([len(known) for known, _ in pairs], dtype=np.int64)
         codes = None if types is None else batch_type_codes(pipeline.catalog, lists, types)
         packed = Sessions(np.concatenate([_NOTHING, *(known for known, _ in pairs)]), offsets_of(lengths), None, codes)
-        return pipeline.recommend_batch(packed, [unknown for _, unknown in pairs], checked, log_position)
+        return pipeline.recommend_batch(packed, [unknown for _, unknown in pairs], checked_options, log_position)
 
     @property
     def click_types(self) -> tuple[str, ...]:

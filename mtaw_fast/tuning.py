@@ -118,8 +118,10 @@ class Tuned:
 
     def assignments(self) -> list[str]:
         """Return the chosen settings as `--set` takes them, and the softmax if the plan chose it."""
-        found = [f"{name}={value!r}" for name, value in self.chosen.settings.items()]
-        return found if self.config.loss.softmax == "auto" else [*found, f"softmax={self.config.loss.softmax}"]
+        assignments = [f"{name}={value!r}" for name, value in self.chosen.settings.items()]
+        return (
+            assignments if self.config.loss.softmax == "auto" else [*assignments, f"softmax={self.config.loss.softmax}"]
+        )
 
 
 def tune(
@@ -191,12 +193,12 @@ def tune(
         reached, state = 0.0, "complete"
         try:
             for step, share in enumerate(SHARES):
-                last = step + 1 == len(SHARES)
-                metrics, found = _scored(
-                    data, base.replace(**settings), share, device, threads, plan, validation.samples if last else None
+                final = step + 1 == len(SHARES)
+                metrics, sample_ranks = _scored(
+                    data, base.replace(**settings), share, device, threads, plan, validation.samples if final else None
                 )
-                if found is not None:
-                    ranks[trial.number] = found
+                if sample_ranks is not None:
+                    ranks[trial.number] = sample_ranks
                 reached = share
                 trial.report(metrics[BY], step)
                 if step + 1 < len(SHARES) and trial.should_prune():
@@ -245,8 +247,8 @@ class _Validation:
         _, held_out = data.train.split_last(config.optimizer.validation_fraction)
         samples = Samples.from_sessions(held_out, data.min_prefix)
         by_type = by_code(config.loss.type_weights, data.type_names, _WEIGHTS)
-        known = by_type is not None and samples.target_types is not None
-        return cls(samples, by_type[samples.target_types] if known else None)  # type: ignore[index]
+        has_weights = by_type is not None and samples.target_types is not None
+        return cls(samples, by_type[samples.target_types] if has_weights else None)  # type: ignore[index]
 
     @property
     def objective(self) -> str:

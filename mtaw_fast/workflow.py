@@ -118,10 +118,10 @@ def _clicks_reader(source: Any, name: str | None, options: dict[str, Any]) -> Ca
     """Return what reads a click log; raises UsageError on a wrong option."""
     from mtaw_fast.data import readers
 
-    known = [field.name for field in dataclasses.fields(readers.ClickOptions)]
+    names = [field.name for field in dataclasses.fields(readers.ClickOptions)]
     for option in options:
-        if option not in known:
-            raise UsageError(f"prepare: there is no option {option!r}; the options are {', '.join(known)}")
+        if option not in names:
+            raise UsageError(f"prepare: there is no option {option!r}; the options are {', '.join(names)}")
     if "types" in options:
         options["types"] = tuple(options["types"])
     return partial(readers.read, "clicks", source, options=readers.ClickOptions(**options), name=name)

@@ -47,8 +47,8 @@ def main() -> int:
         spec = importlib.util.find_spec(NATIVE)
         assert spec is not None
         assert spec.origin is not None
-        inside = [python, "-m", "tests.gpu_extra", "--inside", str(Path(folder) / "bundle"), spec.origin]
-        return subprocess.run(inside, cwd=ROOT, check=False).returncode
+        command = [python, "-m", "tests.gpu_extra", "--inside", str(Path(folder) / "bundle"), spec.origin]
+        return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def install(folder: Path) -> str:
@@ -100,9 +100,9 @@ def check(bundle: Path, native: str) -> int:
     checks: tuple[Callable[[Path, str], None], ...] = (
         onnxruntime_says, faiss_says, indexes_refuse, encoders_refuse, commands_refuse, the_cpu_paths_serve,
     )  # fmt: skip
-    for one in checks:
-        one(bundle, native)
-        print(f"ok  {(one.__doc__ or one.__name__).splitlines()[0]}", flush=True)
+    for work in checks:
+        work(bundle, native)
+        print(f"ok  {(work.__doc__ or work.__name__).splitlines()[0]}", flush=True)
     return 0
 
 
@@ -191,8 +191,8 @@ def commands_refuse(bundle: Path, native: str) -> None:
     start += "runpy.run_module('mtaw_fast', run_name='__main__', alter_sys=True)"
     for option, name, line in (("--index", "faiss-gpu:1", NO_GPU_LINE), ("--encoder", "onnx-cuda", NO_CUDA_LINE)):
         command = [sys.executable, "-c", start, native, "recommend", str(bundle), "sku-1", "--json", option, name]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        equal((2, "", f"mtaw-fast: {line.format(name)}\n"), (done.returncode, done.stdout, done.stderr))
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        equal((2, "", f"mtaw-fast: {line.format(name)}\n"), (process.returncode, process.stdout, process.stderr))
 
 
 def the_cpu_paths_serve(bundle: Path, _: str) -> None:
@@ -204,7 +204,7 @@ def the_cpu_paths_serve(bundle: Path, _: str) -> None:
     for options in ({"index": "faiss-flat"}, {"encoder": "onnx"}, {"index": "faiss-flat", "encoder": "onnx"}):
         other = Recommender.load(bundle, **options)
         equal(
-            [engine.recommend(one, k=9).items for one in sessions],
+            [engine.recommend(session, k=9).items for session in sessions],
             [out.items for out in other.recommend_batch(sessions, k=9)],
         )
 

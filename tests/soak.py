@@ -103,34 +103,34 @@ def soak(rec: Recommender, calls: int, seconds: float, warm_up: float = 0.1) -> 
 
     warm_up: the share of the run that is not judged. Arenas fill over about the first 50,000 calls.
     """
-    asked = requests(rec)
-    first = [_digest(ask()) for ask in asked]
+    asks = requests(rec)
+    first = [_digest(ask()) for ask in asks]
     rng = Random(1)
-    changed = done = 0
+    changed = count = 0
     samples: list[tuple[int, int, float]] = []  # calls done, resident bytes, seconds
     start = time.monotonic()
-    while done < calls and (elapsed := time.monotonic() - start) < seconds:
+    while count < calls and (elapsed := time.monotonic() - start) < seconds:
         # Often enough for _SAMPLES of them, by whichever limit comes first.
-        if not samples or done - samples[-1][0] >= calls / _SAMPLES or elapsed - samples[-1][2] >= seconds / _SAMPLES:
-            samples.append((done, resident_bytes(), elapsed))
-        for _ in range(min(100, calls - done)):
-            number = rng.randrange(len(asked))
-            changed += _digest(asked[number]()) != first[number]
-            done += 1
+        if not samples or count - samples[-1][0] >= calls / _SAMPLES or elapsed - samples[-1][2] >= seconds / _SAMPLES:
+            samples.append((count, resident_bytes(), elapsed))
+        for _ in range(min(100, calls - count)):
+            number = rng.randrange(len(asks))
+            changed += _digest(asks[number]()) != first[number]
+            count += 1
     gc.collect()
-    samples.append((done, resident_bytes(), time.monotonic() - start))
-    steady = [sample for sample in samples if sample[0] >= warm_up * done]
-    at, size = np.array([s[0] for s in steady], float), np.array([s[1] for s in steady], float)
-    slope = float(np.polyfit(at - at[0], size, 1)[0]) if len(steady) > 2 else 0.0
-    rise = slope * (at[-1] - at[0])
-    return Outcome(done, samples[-1][2], steady[0][1], steady[-1][1], rise, slope, changed)
+    samples.append((count, resident_bytes(), time.monotonic() - start))
+    steady = [sample for sample in samples if sample[0] >= warm_up * count]
+    call_counts, size = np.array([s[0] for s in steady], float), np.array([s[1] for s in steady], float)
+    slope = float(np.polyfit(call_counts - call_counts[0], size, 1)[0]) if len(steady) > 2 else 0.0
+    rise = slope * (call_counts[-1] - call_counts[0])
+    return Outcome(count, samples[-1][2], steady[0][1], steady[-1][1], rise, slope, changed)
 
 
 def resident_bytes() -> int:
     """Return the resident anonymous memory of this process in bytes; needs Linux."""
-    found = re.search(r"^RssAnon:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) << 10
+    match = re.search(r"^RssAnon:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    assert match is not None
+    return int(match[1]) << 10
 
 
 def _some(rng: Random, count: int) -> list[Any]:
@@ -148,11 +148,11 @@ def _recommend(rec: Recommender, rng: Random, options: dict[str, Any]) -> Callab
 
 
 def _visit(rec: Recommender, rng: Random) -> Callable[[], Any]:
-    first, then = _session(rng), _some(rng, 4)
+    first, later = _session(rng), _some(rng, 4)
 
     def ask() -> Any:
         visit = rec.session(first)
-        return [visit.click(item).recommend(20) for item in then]
+        return [visit.click(item).recommend(20) for item in later]
 
     return ask
 

@@ -79,20 +79,20 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
     """Observe `rate` events per second for at least so many seconds, and rank in the remaining time."""
     from tests.soak import resident_bytes
 
-    made = shop(N_ITEMS, PAST, _CHUNK)
+    shop_data = shop(N_ITEMS, PAST, _CHUNK)
     settings = LearningSettings(folder / "learned", compact=False, retention_days=_KEEP_DAYS, limits=ALL)
-    bundle = made.saved(folder / "bundle")
+    bundle = shop_data.saved(folder / "bundle")
     rec = Recommender.load(bundle, learn=settings, verify=False)
     learner = rec.learner
     assert learner is not None
-    asked = external(queries(made.later, _ASKED))
-    clicks = _endless(made, max(1, round(_SPAN_MS / max(seconds * rate, 1))))
-    every = min(max(seconds / _COMPACTIONS, _MIN_COMPACTION_SECONDS), _MAX_COMPACTION_SECONDS)
+    sessions = external(queries(shop_data.later, _ASKED))
+    clicks = _endless(shop_data, max(1, round(_SPAN_MS / max(seconds * rate, 1))))
+    interval = min(max(seconds / _COMPACTIONS, _MIN_COMPACTION_SECONDS), _MAX_COMPACTION_SECONDS)
     events = held_back = rankings = compactions = 0
     samples: list[tuple[float, int]] = []
     served = rec.bundle
     begin = time.monotonic()
-    next_compaction = begin + every
+    next_compaction = begin + interval
     while (now := time.monotonic()) - begin < seconds or (compactions < _LEAST and now - begin < seconds + _PATIENCE):
         due = rate * (min(now - begin, seconds) + _OVERTIME * max(now - begin - seconds, 0))
         while events + held_back < due:
@@ -102,30 +102,30 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
             click = next(clicks)
             rec.observe(click.session, [click.item], at=click.time)
             events += 1
-        rec.recommend(asked[rankings % len(asked)], 20)
+        rec.recommend(sessions[rankings % len(sessions)], 20)
         rankings += 1
         wanted = now >= next_compaction and (now - begin < _QUIET * seconds or compactions < _LEAST)
         if wanted and (learner.compactions.latest is None or learner.compactions.latest.poll() is not None):
             learner.compact()
-            next_compaction = now + every
+            next_compaction = now + interval
         if not samples or now - begin - samples[-1][0] > seconds / _SAMPLES:
             samples.append((now - begin, resident_bytes()))
             if rec.bundle is not served:
                 served, compactions = rec.bundle, compactions + 1
                 if compactions == _WARM_UP:
                     samples.clear()
-    taken = time.monotonic() - begin
+    elapsed = time.monotonic() - begin
     _settle(rec, bundle, settings)
     compactions += rec.bundle is not served
-    compared = _compared(rec, bundle, settings, asked, folder)
+    compared = _compared(rec, bundle, settings, sessions, folder)
     rec.close()
     sizes = [size for _, size in samples]
-    assert compactions >= _LEAST, f"only {compactions} compactions in {taken:.0f} s"
+    assert compactions >= _LEAST, f"only {compactions} compactions in {elapsed:.0f} s"
     return LearningOutcome(
         events,
         held_back,
         rankings,
-        taken,
+        elapsed,
         compactions,
         learner.state.event_processor.tracker.refused.total(),
         max(sizes[: len(sizes) // 2]),

@@ -23,15 +23,15 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 
 def program(name: str) -> str:
     """Return a program of this environment; skip the test without it."""
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
+    path = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if path is None:
         pytest.skip(f"{name} is not installed")
-    return found
+    return path
 
 
 def test_hadolint_accepts_the_dockerfile() -> None:
-    done = subprocess.run([program("hadolint"), str(DEPLOY / "Dockerfile")], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "")
+    process = subprocess.run([program("hadolint"), str(DEPLOY / "Dockerfile")], capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (0, "")
 
 
 def test_the_image_is_small_and_not_root() -> None:

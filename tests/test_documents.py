@@ -16,8 +16,8 @@ FOLDERS = ("bench", "docs", "examples", "export", "kernels", "mtaw_fast", "tests
 
 def documents() -> list[Path]:
     """The files that name commands."""
-    inside = [path for name in FOLDERS for ending in ("md", "py") for path in (ROOT / name).rglob(f"*.{ending}")]
-    return [*ROOT.glob("*.md"), ROOT / "Makefile", *(path for path in inside if "node_modules" not in path.parts)]
+    paths = [path for name in FOLDERS for ending in ("md", "py") for path in (ROOT / name).rglob(f"*.{ending}")]
+    return [*ROOT.glob("*.md"), ROOT / "Makefile", *(path for path in paths if "node_modules" not in path.parts)]
 
 
 @pytest.mark.parametrize("module", sorted({name for path in documents() for name in COMMAND.findall(path.read_text())}))

@@ -141,8 +141,8 @@ class TestEveryPair:
         assert len(rec.recommend(session, 20, exclude=everything[4:])) == 4
         assert rec.recommend(session, 20, allow=everything[3:4], exclude_seen=True).items == []
         for options in ({"allow": []}, {"exclude": everything}, {"filter": rec.filter(allow=())}):
-            for one in (session, []):
-                out = rec.recommend(one, 20, **options)
+            for clicks in (session, []):
+                out = rec.recommend(clicks, 20, **options)
                 assert out.items == []
                 assert out.scores.shape == (0,)
 
@@ -153,8 +153,8 @@ class TestEveryPair:
 
     def test_unknown_ids(self, rec: Recommender) -> None:
         session = self.external(rec, [4, 8])
-        odd = ["nobody", session[0], -5, None, session[1], 2.5, True, "nobody"]
-        out = rec.recommend(odd)
+        mixed = ["nobody", session[0], -5, None, session[1], 2.5, True, "nobody"]
+        out = rec.recommend(mixed)
         assert out.unknown == ["nobody", -5, None, 2.5, True, "nobody"]
         assert same(
             Recommendations(out.items, out.scores, []), rec.recommend(session, exclude=["nobody", None], allow=None)
@@ -191,11 +191,11 @@ class TestEveryPair:
         ):
             batch = rec.recommend_batch(named, **options)
             assert len(batch) == len(named)
-            for one, session in zip(batch, named, strict=True):
-                assert same(one, rec.recommend(session, **options))
+            for answer, session in zip(batch, named, strict=True):
+                assert same(answer, rec.recommend(session, **options))
             packed = rec.recommend_batch(Sessions.from_lists(sessions), **options)
-            for one, other in zip(packed, batch, strict=True):
-                assert same(one, Recommendations(other.items, other.scores, [], other.fallback))
+            for answer, other in zip(packed, batch, strict=True):
+                assert same(answer, Recommendations(other.items, other.scores, [], other.fallback))
         assert rec.recommend_batch([]) == []
         assert rec.recommend_batch(Sessions.from_lists([])) == []
 
@@ -261,7 +261,7 @@ class TestEveryPair:
         alone = answers(0)
         with ThreadPoolExecutor(max_workers=8) as pool:
             for together in pool.map(answers, range(8)):
-                assert all(same(one, other) for one, other in zip(together, alone, strict=True))
+                assert all(same(answer, expected) for answer, expected in zip(together, alone, strict=True))
 
     def test_another_process_gives_identical_output(
         self, rec: Recommender, folder: Path, encoder: str, index: str, sessions: list[list[int]]
@@ -275,13 +275,13 @@ class TestEveryPair:
         )
         named = [self.external(rec, clicks) for clicks in sessions]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", script, str(folder), encoder, index, json.dumps(named)],
             capture_output=True, text=True, env=environment, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        here = [[one.items, one.scores.tobytes().hex()] for one in rec.recommend_batch(named, k=25)]
-        assert json.loads(done.stdout) == here
+        assert process.returncode == 0, process.stderr
+        expected = [[answer.items, answer.scores.tobytes().hex()] for answer in rec.recommend_batch(named, k=25)]
+        assert json.loads(process.stdout) == expected
 
 
 @pytest.fixture(scope="module")
@@ -291,12 +291,12 @@ def plain(folder: Path) -> Recommender:
 
 @pytest.mark.parametrize("k", [0, -1, 2.0, "20", None, True])
 def test_k_must_be_a_positive_whole_number(plain: Recommender, k: Any) -> None:
-    some = plain.ids.external(np.array([1]))
+    session = plain.ids.external(np.array([1]))
     for call in (
-        lambda: plain.recommend(some, k),
+        lambda: plain.recommend(session, k),
         lambda: plain.recommend([], k),
-        lambda: plain.recommend_batch([some], k),
-        lambda: plain.similar_items(some[0], k),
+        lambda: plain.recommend_batch([session], k),
+        lambda: plain.similar_items(session[0], k),
         lambda: plain.rank(Sessions.from_lists([[1]]), k),
     ):
         with pytest.raises(UsageError, match="k must be a whole number of at least 1"):
@@ -321,7 +321,7 @@ def test_a_single_id_instead_of_a_list(plain: Recommender, value: Any) -> None:
 def test_an_unknown_option_is_refused(tmp_path: Path) -> None:
     save_random(tmp_path / "bundle")
     rec = Recommender.load(tmp_path / "bundle")
-    for call in (lambda **more: rec.recommend([], **more), lambda **more: rec.recommend_batch([[]], **more),
+    for call in (lambda **options: rec.recommend([], **options), lambda **options: rec.recommend_batch([[]], **options),
                  rec.session().recommend):  # fmt: skip
         with pytest.raises(TypeError, match="unexpected keyword argument 'exclud'"):
             call(exclud=[])
@@ -384,8 +384,8 @@ def test_serving_imports_no_heavy_package(folder: Path) -> None:
         "Recommender.load(sys.argv[1], index='numpy').recommend(['sku-3', 17])\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script, str(folder)],
         capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
     )  # fmt: skip
-    assert done.stdout.split("\n") == ["[]", "[]", ""], done.stderr
+    assert process.stdout.split("\n") == ["[]", "[]", ""], process.stderr

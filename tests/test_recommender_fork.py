@@ -105,8 +105,10 @@ time.sleep(0.2)
 def test_a_process_may_end_while_a_daemon_thread_ranks(tmp_path: Path) -> None:
     save_random(tmp_path, n_items=2000)
     for _ in range(8):
-        done = subprocess.run([sys.executable, "-c", _ENDS_AMID_WORK, str(tmp_path)], capture_output=True, check=False)
-        assert (done.returncode, done.stderr) == (0, b"")
+        process = subprocess.run(
+            [sys.executable, "-c", _ENDS_AMID_WORK, str(tmp_path)], capture_output=True, check=False
+        )
+        assert (process.returncode, process.stderr) == (0, b"")
 
 
 _ENDS_WITH_WORK = """
@@ -130,8 +132,8 @@ next(visit)
 def test_what_ends_with_the_process_may_still_rank(tmp_path: Path) -> None:
     save_random(tmp_path, n_items=200)
     command = [sys.executable, "-c", _ENDS_WITH_WORK, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"5\n", b"")
+    process = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+    assert (process.returncode, process.stdout, process.stderr) == (0, b"5\n", b"")
 
 
 def test_children_of_one_whose_session_is_encoded_ask_it(tmp_path: Path) -> None:
@@ -142,8 +144,8 @@ def test_children_of_one_whose_session_is_encoded_ask_it(tmp_path: Path) -> None
     session.extend(clicks)
 
     def in_child() -> None:
-        found, known = session.query(), session.clicks
-        assert np.array_equal(found, encoder.encoder.encode(known, np.array([0, len(known)]))[0])
+        query, known = session.query(), session.clicks
+        assert np.array_equal(query, encoder.encoder.encode(known, np.array([0, len(known)]))[0])
         session.extend(clicks[:7])
 
     assert children_amid(lambda time: session.extend(np.roll(clicks, time)), in_child) == [0] * 8

@@ -41,7 +41,9 @@ def some(rec: Recommender, *places: int) -> list[Any]:
     return rec.ids.external(np.array(places))
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda original: pickle.loads(pickle.dumps(original))], ids=["copy", "pickle"]
+)
 @pytest.mark.parametrize(("encoder", "index"), [("native", "native"), ("numpy", "numpy")])
 def test_recommenders_are_copied_by_their_folder(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, copied: Any, encoder: Any, index: Any
@@ -49,46 +51,48 @@ def test_recommenders_are_copied_by_their_folder(
     monkeypatch.chdir(folders["str"].parent)
     rec = Recommender.load("str", encoder=encoder, index=index)
     monkeypatch.chdir("/")  # a relative folder must still work
-    again = copied(rec)
-    assert (again.encoder.name, again.index.name) == (encoder, index)
-    assert again.recommend(["sku-3", "sku-4"]) == rec.recommend(["sku-3", "sku-4"])
+    twin = copied(rec)
+    assert (twin.encoder.name, twin.index.name) == (encoder, index)
+    assert twin.recommend(["sku-3", "sku-4"]) == rec.recommend(["sku-3", "sku-4"])
     assert len(pickle.dumps(rec)) < 1000
     rec.remove_items(["sku-3"])
     with pytest.raises(UsageError, match="items were changed by hand is not pickled"):
         copied(rec)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda original: pickle.loads(pickle.dumps(original))], ids=["copy", "pickle"]
+)
 def test_sessions_are_copied_with_their_clicks(folders: dict[str, Path], copied: Any) -> None:
     rec = Recommender.load(folders["str"])
     visit = rec.session(["sku-1", "nobody", "sku-2"]).click(7, "sku-3")
-    again = copied(visit)
-    assert again.clicks == visit.clicks
-    assert again.recommend() == visit.recommend()
-    assert again.recommend().unknown == ["nobody", 7]
-    again.click("sku-9")
+    twin = copied(visit)
+    assert twin.clicks == visit.clicks
+    assert twin.recommend() == visit.recommend()
+    assert twin.recommend().unknown == ["nobody", 7]
+    twin.click("sku-9")
     assert len(visit) == 3
-    assert again.recommend() == rec.recommend(["sku-1", "sku-2", "nobody", 7, "sku-3", "sku-9"])
-    one, other = copied([visit, visit])
-    assert one is other
+    assert twin.recommend() == rec.recommend(["sku-1", "sku-2", "nobody", 7, "sku-3", "sku-9"])
+    first, second = copied([visit, visit])
+    assert first is second
 
 
 def test_a_copied_session_does_not_learn_again(folders: dict[str, Path], tmp_path: Path) -> None:
     rec = Recommender.load(folders["str"], learn=str(tmp_path / "learned"))
-    again = None
+    restored = None
     try:
         visit = rec.session(["sku-1", "sku-2"], id="s")
         before = sum(path.stat().st_size for path in (tmp_path / "learned").rglob("*") if path.is_file())
-        again = pickle.loads(pickle.dumps(visit))
+        restored = pickle.loads(pickle.dumps(visit))
         after = sum(path.stat().st_size for path in (tmp_path / "learned").rglob("*") if path.is_file())
         assert after == before
-        assert again.clicks == ["sku-1", "sku-2"]
-        again.click("sku-3")
+        assert restored.clicks == ["sku-1", "sku-2"]
+        restored.click("sku-3")
         assert sum(path.stat().st_size for path in (tmp_path / "learned").rglob("*") if path.is_file()) > before
     finally:
         rec.close()
-        if again is not None:
-            again._origin[0].close()
+        if restored is not None:
+            restored._origin[0].close()
 
 
 def test_a_password_is_not_pickled(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -102,8 +106,8 @@ def test_ids_have_in_and_iteration(rec: Recommender) -> None:
     names = list(rec.ids)
     assert names == some(rec, *range(len(rec.ids)))
     assert names[3] in rec.ids
-    for odd in ("nobody", -1, None, 2.5, True, [1], object()):
-        assert odd not in rec.ids
+    for value in ("nobody", -1, None, 2.5, True, [1], object()):
+        assert value not in rec.ids
     assert (str(names[3]) if rec.ids.kind == "int" else 3) not in rec.ids
 
 
@@ -135,7 +139,7 @@ def test_ids_of_the_other_type_are_an_error(folders: dict[str, Path], kind: str)
         known = some(rec, 3)
         assert rec.recommend([*session, *known]).unknown == session
         assert rec.recommend([], k=2).fallback
-        assert [one.fallback for one in rec.recommend_batch([right, []])] == [True, True]
+        assert [answer.fallback for answer in rec.recommend_batch([right, []])] == [True, True]
     if kind == "int":
         assert rec.recommend([np.int32(17)]).unknown == []
         assert rec.recommend([2**70]).fallback

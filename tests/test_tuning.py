@@ -46,10 +46,10 @@ class Asked:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
     """Fake trainings: the metric is best at gamma 3, and grows with the share of the sessions."""
-    made: list[Asked] = []
+    calls: list[Asked] = []
 
     def trained(dataset: Dataset, config: Config, folder: Path, *, refit: bool, plan: Plan, **_: Any) -> Any:
-        made.append(Asked(dataset, config, refit, plan))
+        calls.append(Asked(dataset, config, refit, plan))
         if config.loss.gamma > 5.5:
             raise TrainingError("the loss is nan")
         value = 50 - (config.loss.gamma - 3) ** 2 + len(dataset.train) / 1000
@@ -63,48 +63,48 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
 
     monkeypatch.setattr(training, "train", trained)
     monkeypatch.setattr(trained_model, "served_ranks", ranks)
-    return made
+    return calls
 
 
 @pytest.mark.parametrize("memory", [False, True])
 def test_every_share_is_scored_on_the_same_sessions(dataset: Dataset, asked: list[Asked], memory: bool) -> None:
     config = SMALL.replace(enabled=memory)
     fitted, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
-    found = tune(dataset, config, trials=1)
+    tuned = tune(dataset, config, trials=1)
     assert len(asked) == len(SHARES)
-    for one, share in zip(asked, SHARES, strict=True):
-        before, after = one.dataset.train.split_last(one.config.optimizer.validation_fraction)
+    for call, share in zip(asked, SHARES, strict=True):
+        before, after = call.dataset.train.split_last(call.config.optimizer.validation_fraction)
         assert np.array_equal(after.items, held_out.items)
         assert len(before) == round(share * len(fitted))
         assert np.array_equal(before.items, fitted.items[len(fitted.items) - len(before.items) :])
-        assert not one.refit
-        assert one.dataset.n_items == dataset.n_items
+        assert not call.refit
+        assert call.dataset.n_items == dataset.n_items
     # The first trial has the given settings.
     assert asked[-1].config.replace(validation_fraction=config.optimizer.validation_fraction) == config
-    assert found.config == config
-    assert set(found.best.settings) == set(COMMON | (WITH_MEMORY if memory else WITHOUT_MEMORY))
+    assert tuned.config == config
+    assert set(tuned.best.settings) == set(COMMON | (WITH_MEMORY if memory else WITHOUT_MEMORY))
 
 
 def test_the_best_is_found_the_worse_are_pruned_and_failures_survive(dataset: Dataset, asked: list[Asked]) -> None:
     reported: list[Trial] = []
-    found = tune(dataset, SMALL, trials=25, seed=1, progress=reported.append)
-    assert reported == found.trials
+    tuned = tune(dataset, SMALL, trials=25, seed=1, progress=reported.append)
+    assert reported == tuned.trials
     assert [trial.number for trial in reported] == list(range(25))
     states = {trial.state for trial in reported}
     assert states == {"complete", "pruned", "failed"}
     complete = [trial for trial in reported if trial.state == "complete"]
-    assert found.best == max(complete, key=lambda trial: trial.metrics[BY])
-    assert found.best.metrics[BY] > reported[0].metrics[BY]
-    assert found.better
-    assert found.chosen == found.best
-    assert found.gains["P@20"].difference > 20
-    assert abs(found.config.loss.gamma - 3) < 1
+    assert tuned.best == max(complete, key=lambda trial: trial.metrics[BY])
+    assert tuned.best.metrics[BY] > reported[0].metrics[BY]
+    assert tuned.better
+    assert tuned.chosen == tuned.best
+    assert tuned.gains["P@20"].difference > 20
+    assert abs(tuned.config.loss.gamma - 3) < 1
     for trial in reported:
         assert (trial.share == 1) == (trial.state == "complete")
     pruned = [trial for trial in reported if trial.state == "pruned"]
     assert all(trial.share < 1 for trial in pruned)
     assert len(asked) < len(SHARES) * 25  # a stopped trial is not trained on
-    assert tune(dataset, SMALL, trials=25, seed=1).best == found.best  # the same seed repeats the search
+    assert tune(dataset, SMALL, trials=25, seed=1).best == tuned.best  # the same seed repeats the search
 
 
 def test_noise_is_not_called_better(
@@ -121,22 +121,22 @@ def test_noise_is_not_called_better(
         return (luck < 0.5).astype(np.int32)
 
     monkeypatch.setattr(trained_model, "served_ranks", ranks)
-    found = tune(dataset, SMALL, trials=12, seed=1)
-    assert found.best.metrics[BY] > found.trials[0].metrics[BY]
-    assert not found.better
-    assert found.chosen == found.trials[0]
-    assert found.config == SMALL
-    low, high = found.gains[BY].interval or (1.0, 1.0)
+    tuned = tune(dataset, SMALL, trials=12, seed=1)
+    assert tuned.best.metrics[BY] > tuned.trials[0].metrics[BY]
+    assert not tuned.better
+    assert tuned.chosen == tuned.trials[0]
+    assert tuned.config == SMALL
+    low, high = tuned.gains[BY].interval or (1.0, 1.0)
     assert low < 0 < high
     _, held_out = dataset.train.split_last(SMALL.optimizer.validation_fraction)
     count = len(Samples.from_sessions(held_out, dataset.min_prefix))
-    assert found.objective == f"MRR@20 on {count:,} validation samples of {len(held_out)} sessions"
-    assert f"gamma={SMALL.loss.gamma!r}" in found.assignments()
+    assert tuned.objective == f"MRR@20 on {count:,} validation samples of {len(held_out)} sessions"
+    assert f"gamma={SMALL.loss.gamma!r}" in tuned.assignments()
     dataset.save(tmp_path / "set")
     settings = [part for name in ("embedding_dim=8", "validation_fraction=0.1") for part in ("--set", name)]
     assert main(["tune", f"{tmp_path}/set", "--preset", "paper", *settings, "--trials", "12", "--seed", "1"]) == 0
     objective, chosen, command = capsys.readouterr().out.splitlines()
-    assert objective == f"objective: {found.objective}"
+    assert objective == f"objective: {tuned.objective}"
     assert chosen.startswith("chosen: trial 0, MRR@20 ")
     assert "(the initial settings; trial " in chosen
     assert "which may be noise: MRR@20 -" in chosen
@@ -154,7 +154,7 @@ def test_the_more_trials_the_wider_the_interval() -> None:
         widths.append(gain.interval[1] - gain.interval[0])
         assert gain.difference == pytest.approx(100 * (second.mean() - first.mean()))
     assert widths[0] < widths[1] < widths[2]
-    repeated = [np.repeat(one, weights.astype(int)) for one in (first, second, session)]
+    repeated = [np.repeat(array, weights.astype(int)) for array in (first, second, session)]
     weighted, plain = gains_over(first, second, session, 1, weights)[BY], gains_over(*repeated, 1)[BY]
     assert weighted.difference == pytest.approx(plain.difference)
     assert weighted.interval == pytest.approx(plain.interval, abs=0.6)
@@ -163,33 +163,33 @@ def test_the_more_trials_the_wider_the_interval() -> None:
 def test_one_plan_holds_for_all_trials(
     dataset: Dataset, asked: list[Asked], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real, made = planning.plan_training, []
-    monkeypatch.setattr(planning, "plan_training", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
-    found = tune(dataset, SMALL.replace(softmax="sampled"), trials=5)
-    assert len(made) == 1
-    assert {id(one.plan) for one in asked} == {id(made[0])}
-    assert made[0].softmax == "sampled"
-    assert found.config.loss.softmax == "sampled"
+    real, plans = planning.plan_training, []
+    monkeypatch.setattr(planning, "plan_training", lambda *a, **k: plans.append(real(*a, **k)) or plans[-1])
+    tuned = tune(dataset, SMALL.replace(softmax="sampled"), trials=5)
+    assert len(plans) == 1
+    assert {id(call.plan) for call in asked} == {id(plans[0])}
+    assert plans[0].softmax == "sampled"
+    assert tuned.config.loss.softmax == "sampled"
     monkeypatch.undo()
     # The run and its resumption keep the plan, although its own settings would choose the full softmax.
     reported: list[Plan] = []
     run = tmp_path / "run"
-    training.train(dataset, SMALL, run, refit=False, device="cpu", plan=made[0], planned=reported.append)
+    training.train(dataset, SMALL, run, refit=False, device="cpu", plan=plans[0], planned=reported.append)
     assert not reported
     training.train(dataset, SMALL, run, refit=False, device="cpu", resume=True, planned=reported.append)
-    assert reported == made
+    assert reported == plans
 
 
 def test_settings_outside_the_ranges_are_kept_as_the_first_trial(dataset: Dataset, asked: list[Asked]) -> None:
-    found = tune(dataset, SMALL.replace(lr=0.05), trials=1)
-    assert found.best.settings["lr"] == 0.05
+    tuned = tune(dataset, SMALL.replace(lr=0.05), trials=1)
+    assert tuned.best.settings["lr"] == 0.05
 
 
 def test_settings_are_searched_by_their_kind_and_0_has_no_logarithm(dataset: Dataset, asked: list[Asked]) -> None:
     whole = SMALL.replace(gamma=2, dropout=0, itl_gain=0.0)
-    found = tune(dataset, whole, trials=6)
-    assert any(trial.settings["gamma"] % 1 for trial in found.trials)
-    assert any(trial.settings["dropout"] % 1 for trial in found.trials)
+    tuned = tune(dataset, whole, trials=6)
+    assert any(trial.settings["gamma"] % 1 for trial in tuned.trials)
+    assert any(trial.settings["dropout"] % 1 for trial in tuned.trials)
 
 
 def test_what_the_rule_sampled_stays_sampled(
@@ -198,9 +198,9 @@ def test_what_the_rule_sampled_stays_sampled(
     by_rule = Plan("sampled", "it would take too long", ())
     monkeypatch.setattr(planning, "plan_training", lambda *_, **__: by_rule)
     monkeypatch.setattr("mtaw_fast.training.run.log_plan", lambda _: None)
-    found = tune(dataset, SMALL, trials=1)
-    assert found.config == SMALL.replace(softmax="sampled")
-    assert found.assignments()[-1] == "softmax=sampled"
+    tuned = tune(dataset, SMALL, trials=1)
+    assert tuned.config == SMALL.replace(softmax="sampled")
+    assert tuned.assignments()[-1] == "softmax=sampled"
 
 
 def test_misuse_is_refused(dataset: Dataset, asked: list[Asked]) -> None:
@@ -208,9 +208,9 @@ def test_misuse_is_refused(dataset: Dataset, asked: list[Asked]) -> None:
         tune(dataset, SMALL, trials=0)
     with pytest.raises(UsageError, match="seconds must be above 0"):
         tune(dataset, SMALL, seconds=0)
-    few = dataclasses.replace(dataset, train=dataset.train.slice(0, 100))
+    small = dataclasses.replace(dataset, train=dataset.train.slice(0, 100))
     with pytest.raises(UsageError, match="too few to search on"):
-        tune(few, SMALL, trials=1)
+        tune(small, SMALL, trials=1)
     with pytest.raises(TrainingError, match="no trial finished its training"):
         tune(dataset, SMALL.replace(gamma=5.9), trials=1)
     assert len(asked) == 1
@@ -222,12 +222,12 @@ def test_the_command_prints_all_as_json(
     dataset.save(tmp_path / "set")
     assert main(["tune", f"{tmp_path}/set", "--set", "embedding_dim=8", "--trials", "3", "--json"]) == 0
     captured = capsys.readouterr()
-    found = json.loads(captured.out)
-    assert [trial["number"] for trial in found["trials"]] == [0, 1, 2]
-    assert found["best"] in found["trials"]
-    assert found["chosen"] == (found["best"] if found["better"] else found["trials"][0])
-    assert found["objective"].startswith("MRR@20 on ")
-    assert "--preset full --set embedding_dim=8 --set lr=" in found["command"]
+    result = json.loads(captured.out)
+    assert [trial["number"] for trial in result["trials"]] == [0, 1, 2]
+    assert result["best"] in result["trials"]
+    assert result["chosen"] == (result["best"] if result["better"] else result["trials"][0])
+    assert result["objective"].startswith("MRR@20 on ")
+    assert "--preset full --set embedding_dim=8 --set lr=" in result["command"]
     assert captured.err == ""
 
 

@@ -59,19 +59,19 @@ def test_a_frame_makes_what_its_file_makes(made: Made, tmp_path: Path) -> None:
         dataset = prepare(frame, tmp_path / "set", test_days=2, name="clicks")
     assert dataset.fingerprint == made.dataset.fingerprint
     with FEW:
-        again = prepare(frame, tmp_path / "set", test_days=5, overwrite=True)
-    assert len(again.train) < len(dataset.train)
+        repeated = prepare(frame, tmp_path / "set", test_days=5, overwrite=True)
+    assert len(repeated.train) < len(dataset.train)
 
 
 def test_progress_is_reported(made: Made) -> None:
     assert made.reported[:3] == [("reading", 0, 2), ("writing", 1, 2), ("written", 2, 2)]
-    phases = list(dict.fromkeys(what for what, _, _ in made.reported[3:]))
+    phases = list(dict.fromkeys(name for name, _, _ in made.reported[3:]))
     assert "search 1/1" in phases
     assert "refit 1/1" in phases
     for phase in phases:
-        done = [(count, total) for what, count, total in made.reported if what == phase]
-        assert done[0][0] == 0
-        assert done == sorted(done)
+        counts = [(count, total) for name, count, total in made.reported if name == phase]
+        assert counts[0][0] == 0
+        assert counts == sorted(counts)
 
 
 def test_an_exception_of_the_callback_ends_the_training(made: Made, tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_prefixes_of_a_bot_are_made_where_they_are_ranked_alone(
     offsets = np.append(made.dataset.train.offsets, len(items))
     data = dataclasses.replace(made.dataset, train=Sessions(items, offsets))
     monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 300 * 299 // 2)
-    found = evaluate(made.bundle, data)
-    assert found.metrics == evaluate(made.bundle, made.dataset).metrics
+    evaluation = evaluate(made.bundle, data)
+    assert evaluation.metrics == evaluate(made.bundle, made.dataset).metrics
     refused = "data set clicks: the validation prefixes hold .* up to 300 .*such as --max-session 299"
     for call, remedy in (
         (lambda: evaluate(made.bundle, data, split="validation"), "$"),
@@ -150,8 +150,8 @@ def test_prefixes_of_a_bot_are_made_where_they_are_ranked_alone(
 
 def test_a_set_of_one_training_session_is_evaluated_on_its_test(made: Made) -> None:
     data = dataclasses.replace(made.dataset, train=made.dataset.train.slice(0, 1))
-    found = evaluate(made.bundle, data)
-    assert found.metrics == evaluate(made.bundle, made.dataset).metrics
+    evaluation = evaluate(made.bundle, data)
+    assert evaluation.metrics == evaluate(made.bundle, made.dataset).metrics
     with pytest.raises(DataError, match="cannot hold sessions out"):
         evaluate(made.bundle, data, baselines=True)
 
@@ -160,19 +160,19 @@ def test_evaluate_equals_the_command(made: Made, capsys: pytest.CaptureFixture[s
     reported: list[tuple[str, int, int]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = evaluate(
+        evaluation = evaluate(
             str(made.folder / "bundle"), str(made.folder / "set"), baselines=True, progress=recorded_in(reported)
         )
     capsys.readouterr()
     assert main(["evaluate", f"{made.folder}/bundle", f"{made.folder}/set", "--json"]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == found.as_dict()
+    assert json.loads(captured.out) == evaluation.as_dict()
     assert captured.err == ""
-    assert found.same_training_part
+    assert evaluation.same_training_part
     assert reported[-1][1] == reported[-1][2] == len(made.dataset.test)
-    for one in (made.bundle, Recommender.load(made.folder / "bundle")):
-        assert evaluate(one, made.dataset).metrics == found.metrics
-    assert "0.0% of the test clicks are on items that training never saw" in str(found)
+    for bundle in (made.bundle, Recommender.load(made.folder / "bundle")):
+        assert evaluate(bundle, made.dataset).metrics == evaluation.metrics
+    assert "0.0% of the test clicks are on items that training never saw" in str(evaluation)
 
 
 def test_targets_that_training_never_saw_count_as_misses(made: Made) -> None:
@@ -204,12 +204,12 @@ def test_metrics_by_type_survive_the_translation(made: Made) -> None:
     names = made.dataset.ids.external(np.arange(n_items))
     for ids in (made.dataset.ids, ItemIds.from_list(["else", *names[1:]])):
         data = dataclasses.replace(made.dataset, test=typed, type_names=("view", "buy"), ids=ids, fingerprint="")
-        found = evaluate(made.bundle, data).report
-        assert {name: metrics["samples"] for name, metrics in found.by_type.items()} == {
+        report = evaluate(made.bundle, data).report
+        assert {name: metrics["samples"] for name, metrics in report.by_type.items()} == {
             "view": int((typed.target_types == 0).sum()), "buy": int((typed.target_types == 1).sum()),
         }  # fmt: skip
-        total = sum(metrics["P@20"] * metrics["samples"] for metrics in found.by_type.values())
-        assert total / len(typed) == pytest.approx(found.metrics["P@20"])
+        total = sum(metrics["P@20"] * metrics["samples"] for metrics in report.by_type.values())
+        assert total / len(typed) == pytest.approx(report.metrics["P@20"])
     assert "targets of type buy: P@10" in str(evaluate(made.bundle, data))
 
 
@@ -222,18 +222,21 @@ def test_weighted_metrics_are_the_weighted_mean_of_those_by_type(made: Made) -> 
         target_types=rng.integers(0, 3, len(test)).astype(np.uint8),
     )
     data = dataclasses.replace(made.dataset, test=typed, type_names=("view", "cart", "buy"))
-    found = evaluate(made.bundle, data, weights="cart=3,buy=0.5", baselines=True)
-    for report in (found.report, *found.baselines.values()):
-        mass = {name: {"view": 1, "cart": 3, "buy": 0.5}[name] * one["samples"] for name, one in report.by_type.items()}
+    evaluation = evaluate(made.bundle, data, weights="cart=3,buy=0.5", baselines=True)
+    for report in (evaluation.report, *evaluation.baselines.values()):
+        mass = {
+            name: {"view": 1, "cart": 3, "buy": 0.5}[name] * metrics["samples"]
+            for name, metrics in report.by_type.items()
+        }
         for metric, value in report.weighted.items():
-            total = sum(mass[name] * one[metric] for name, one in report.by_type.items())
+            total = sum(mass[name] * metrics[metric] for name, metrics in report.by_type.items())
             assert value == pytest.approx(total / sum(mass.values()))
     plain = evaluate(made.bundle, data)
-    assert plain.metrics == found.metrics
+    assert plain.metrics == evaluation.metrics
     assert "weighted" not in plain.as_dict()
     assert evaluate(made.bundle, data, weights={"view": 1}).report.weighted == plain.metrics
-    assert found.as_dict()["weights"] == {"cart": 3, "buy": 0.5}
-    assert "targets weighted by type (cart=3, buy=0.5)" in str(found)
+    assert evaluation.as_dict()["weights"] == {"cart": 3, "buy": 0.5}
+    assert "targets weighted by type (cart=3, buy=0.5)" in str(evaluation)
     with pytest.raises(UsageError, match="no type 'sale' in the data set; its types are view, cart, buy"):
         evaluate(made.bundle, data, weights={"sale": 1})
     with pytest.raises(UsageError, match="the targets have no types in this split"):  # those of the training have none

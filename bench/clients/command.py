@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bundle = options.bundle or work / "bundle"
         workload = from_bundle(bundle) if options.bundle else generated_with_times(5000, bundle)
         clients = _clients(workload, bundle, work)
-        lists = [" ".join(map(str, workload.bundle.ids.external(one))) for one in workload.serve]
+        lists = [" ".join(map(str, workload.bundle.ids.external(session))) for session in workload.serve]
         (work / "sessions").write_text("\n".join(lists) + "\n")
         arguments = [str(bundle), str(_AT), str(work / "sessions")]
         _measure(report, workload, clients, arguments, _QUICK if options.quick else _PLAN)
@@ -125,13 +125,13 @@ def _measure(
                 report.refuse(f"{running.name}: session {wrong[0]}: other items than the package's")
             else:
                 right.append(running)
-        say(f"measuring {', '.join(one.name for one in right)}")
+        say(f"measuring {', '.join(process.name for process in right)}")
         timings = _timings(right, plan)
     params = {**workload.params, "k": 20}
-    contenders = [Contender(one.name, lambda _: None) for one in timings]
+    contenders = [Contender(timing.name, lambda _: None) for timing in timings]
     case = Case("call", params, "latency_us", contenders[0], contenders[1:], lambda _: None, plan)
     report.lines += lines_of("clients", Comparison(case, timings[0], timings[1:], {}))
-    fastest = ", ".join(f"{one.name} {1e6 * one.percentile(10):.0f}" for one in timings)
+    fastest = ", ".join(f"{timing.name} {1e6 * timing.percentile(10):.0f}" for timing in timings)
     report.notes.append(f"the fastest tenth of the calls, which other load disturbs least, in us: {fastest}")
     for client in clients:
         median = float(np.median(starts[client.name]))
@@ -141,12 +141,12 @@ def _measure(
 
 def _timings(clients: Sequence[Running], plan: Plan) -> list[Timing]:
     rng = np.random.default_rng(plan.seed)
-    taken = np.empty((len(clients), plan.rounds, plan.burst))
+    times = np.empty((len(clients), plan.rounds, plan.burst))
     for index in range(plan.rounds):
         begin = index * (plan.settle + plan.burst)
         for turn in rng.permutation(len(clients)):
-            taken[turn, index] = clients[turn].turn(begin, plan.settle + plan.burst)[plan.settle :]
-    return [Timing(client.name, one) for client, one in zip(clients, taken, strict=True)]
+            times[turn, index] = clients[turn].turn(begin, plan.settle + plan.burst)[plan.settle :]
+    return [Timing(client.name, seconds) for client, seconds in zip(clients, times, strict=True)]
 
 
 def _clients(workload: Workload, bundle: Path, work: Path) -> list[Client]:
@@ -156,10 +156,10 @@ def _clients(workload: Workload, bundle: Path, work: Path) -> list[Client]:
     text = {"TEXT_IDS": "1" if workload.bundle.ids.kind == "str" else "0"}
     python = [sys.executable, "-m", "bench.clients.turns"]
     size = _stripped(library, work)
-    found = [Client("python", python, text, _stripped(Path(_native.__file__), work))]
+    clients = [Client("python", python, text, _stripped(Path(_native.__file__), work))]
     program = work / "turns-c"
     _run(["cc", "-O2", "-std=c99", f"-I{include}", str(_HERE / "turns.c"), *flags, "-lmtaw", "-o", str(program)])
-    found.append(Client("c", [str(program)], {}, size))
+    clients.append(Client("c", [str(program)], {}, size))
     if shutil.which("go"):
         program = work / "turns-go"
         environment = {
@@ -168,32 +168,32 @@ def _clients(workload: Workload, bundle: Path, work: Path) -> list[Client]:
         _run(
             ["go", "build", "-ldflags=-s -w", "-o", str(program), "./cmd/turns"], environment, _ROOT / "clients" / "go"
         )
-        found.append(Client("go", [str(program)], {}, size + program.stat().st_size))
+        clients.append(Client("go", [str(program)], {}, size + program.stat().st_size))
     koffi = _ROOT / "clients" / "node" / "node_modules" / "koffi"
     if shutil.which("node") and koffi.is_dir():
         node = ["node", str(_HERE / "turns.js"), str(_ROOT / "clients" / "node")]
         arch = "x64" if machine() == "x86_64" else "arm64"
         addon = (koffi / "build" / "koffi" / f"{sys.platform}_{arch}" / "koffi.node").stat().st_size
-        found.append(Client("node", node, {"MTAW_LIBRARY": str(library)}, size + addon))
+        clients.append(Client("node", node, {"MTAW_LIBRARY": str(library)}, size + addon))
     entry, runtime = workload.bundle.manifest["files"].get("recommender"), find_spec("onnxruntime")
     if entry is not None and runtime is not None and runtime.origin is not None:
         graph = bundle / entry["file"]
         libraries = sum(file.stat().st_size for file in Path(runtime.origin).parent.rglob("*.so*"))
-        more = {**text, "ONNX_GRAPH": str(graph)}
-        found.append(Client("onnxruntime", python, more, libraries + graph.stat().st_size))
-    return found
+        graph_environment = {**text, "ONNX_GRAPH": str(graph)}
+        clients.append(Client("onnxruntime", python, graph_environment, libraries + graph.stat().st_size))
+    return clients
 
 
 def _stripped(library: Path, work: Path) -> int:
     """Return the bytes of a library without its symbols."""
-    out = work / library.name
-    _run(["strip", "-o", str(out), str(library)])
-    return out.stat().st_size
+    stripped = work / library.name
+    _run(["strip", "-o", str(stripped), str(library)])
+    return stripped.stat().st_size
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path = _ROOT) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         command, env={**os.environ, **(environment or {})}, cwd=folder, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise UsageError(f"{' '.join(command[:2])} fails: {done.stderr.strip().splitlines()[-1:]}")
+    if result.returncode:
+        raise UsageError(f"{' '.join(command[:2])} fails: {result.stderr.strip().splitlines()[-1:]}")

@@ -29,7 +29,7 @@ def graph(path: str, at: int) -> Callable[[Sequence[Any]], list[Any]]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     run = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    inputs = {one.name: one for one in run.get_inputs()}
+    inputs = {argument.name: argument for argument in run.get_inputs()}
     ids = object if "string" in inputs["session"].type else np.int64
     fixed = {
         "k": np.array([K]), "exclude": np.empty(0, ids), "allow": np.empty(0, ids), "use_allow": np.array([False]),
@@ -40,8 +40,8 @@ def graph(path: str, at: int) -> Callable[[Sequence[Any]], list[Any]]:
 
     def items(session: Sequence[Any]) -> list[Any]:
         lengths = np.array([len(session)], np.int32)
-        found = run.run(["items"], {**fixed, "session": np.array([session], ids), "lengths": lengths})[0]
-        return list(found[0])
+        result = run.run(["items"], {**fixed, "session": np.array([session], ids), "lengths": lengths})[0]
+        return list(result[0])
 
     return items
 
@@ -56,18 +56,18 @@ def main() -> None:
     sessions = [line.split(" ") if text else list(map(int, line.split(" "))) for line in lines]
     print("ready", flush=True)
     for line in sys.stdin:
-        what, *numbers = line.split()
+        command, *numbers = line.split()
         begin = int(numbers[0])
-        if what == "answer":
+        if command == "answer":
             print(*items(sessions[begin]), flush=True)
             continue
-        taken = []
+        times = []
         for call in range(begin, begin + int(numbers[1])):
             session = sessions[call % len(sessions)]
             start = time.perf_counter_ns()
             items(session)
-            taken.append(time.perf_counter_ns() - start)
-        print(*taken, flush=True)
+            times.append(time.perf_counter_ns() - start)
+        print(*times, flush=True)
 
 
 if __name__ == "__main__":

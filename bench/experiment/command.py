@@ -52,23 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _aa(report: Report, options: argparse.Namespace) -> None:
-    found = simulate(options.runs, _DAYS, _SESSIONS, 0.0, seed=1)
-    report.records.append({"case": "aa", **found})
-    report.notes.append(f"aa: {_text(found)}; target: at most {_MOST_ALARMS:.0%} alarms")
+    result = simulate(options.runs, _DAYS, _SESSIONS, 0.0, seed=1)
+    report.records.append({"case": "aa", **result})
+    report.notes.append(f"aa: {_text(result)}; target: at most {_MOST_ALARMS:.0%} alarms")
     for metric in ("click-through", "value"):
-        if found[metric]["alarms"] > _MOST_ALARMS + 2 * (_MOST_ALARMS / options.runs) ** 0.5:
-            report.refuse(f"aa: {found[metric]['alarms']:.1%} false alarms by {metric}")
+        if result[metric]["alarms"] > _MOST_ALARMS + 2 * (_MOST_ALARMS / options.runs) ** 0.5:
+            report.refuse(f"aa: {result[metric]['alarms']:.1%} false alarms by {metric}")
 
 
 def _ab(report: Report, options: argparse.Namespace) -> None:
-    found = simulate(max(1, options.runs // 2), _DAYS, None, _EFFECT, seed=2, power=_POWER)
-    report.records.append({"case": "ab", **found})
+    result = simulate(max(1, options.runs // 2), _DAYS, None, _EFFECT, seed=2, power=_POWER)
+    report.records.append({"case": "ab", **result})
     report.notes.append(
-        f"ab: {_text(found)}; promised power {found['promised']:.1%}, first alarm on day "
-        f"{found['median day of the first alarm']:g} (median)"
+        f"ab: {_text(result)}; promised power {result['promised']:.1%}, first alarm on day "
+        f"{result['median day of the first alarm']:g} (median)"
     )
-    if found["click-through"]["alarms"] < found["promised"] - 2 * (0.16 / options.runs * 2) ** 0.5:
-        report.refuse(f"ab: a power of {found['click-through']['alarms']:.1%}, promised {found['promised']:.1%}")
+    if result["click-through"]["alarms"] < result["promised"] - 2 * (0.16 / options.runs * 2) ** 0.5:
+        report.refuse(f"ab: a power of {result['click-through']['alarms']:.1%}, promised {result['promised']:.1%}")
 
 
 def _drift(report: Report, options: argparse.Namespace) -> None:
@@ -77,29 +77,29 @@ def _drift(report: Report, options: argparse.Namespace) -> None:
         step = 30 * _DAY_MS // len(drawn)
         times = np.repeat(np.arange(len(drawn)) * step, drawn.lengths).astype(np.int64)
         sessions, n_items = Sessions(drawn.items, drawn.offsets, times), 3_000
-        until, begin, name = int(times[len(times) * 2 // 3]), None, "a stationary log"
+        trained_until, begin, name = int(times[len(times) * 2 // 3]), None, "a stationary log"
     else:
         sessions, n_items = _read(options.log, options.columns.split(","))
-        until = moment_of("--trained-until", options.trained_until)
+        trained_until = moment_of("--trained-until", options.trained_until)
         begin, name = moment_of("--from", options.begin), options.log.name
-        if until is None:
+        if trained_until is None:
             raise UsageError("--log needs --trained-until, such as 2017-10-14")
-    reference, windows = hourly_drift(sessions, n_items, until, begin)
+    reference, windows = hourly_drift(sessions, n_items, trained_until, begin)
     for window in windows:
-        at = str(np.datetime64(window.end, "ms").astype("datetime64[m]"))
-        report.records.append({"case": "drift", "end": at, "clicks": window.clicks, **window.drift})
+        end = str(np.datetime64(window.end, "ms").astype("datetime64[m]"))
+        report.records.append({"case": "drift", "end": end, "clicks": window.clicks, **window.drift})
         parts = ", ".join(f"{feature} {value:.3f}" for feature, value in window.drift.items())
         if options.log is not None:
-            report.notes.append(f"drift: until {at}, {window.clicks:,} clicks: {parts}")
+            report.notes.append(f"drift: until {end}, {window.clicks:,} clicks: {parts}")
     level = {feature: max(THRESHOLD, usual) for feature, usual in reference.usual.items()}
     rung = {feature: alarm(windows, feature, level[feature]) for feature in windows[0].drift}
-    highest = {feature: max(one.drift[feature] for one in windows) for feature in windows[0].drift}
-    said = ", ".join(
+    highest = {feature: max(period.drift[feature] for period in windows) for feature in windows[0].drift}
+    summary = ", ".join(
         f"{feature} at most {value:.3f} of {level[feature]:.3f}"
         + (f", alarm at {np.datetime64(first.end, 'ms').astype('datetime64[m]')}" if (first := rung[feature]) else "")
         for feature, value in highest.items()
     )
-    report.notes.append(f"drift in {name}, {len(windows)} windows: {said}")
+    report.notes.append(f"drift in {name}, {len(windows)} windows: {summary}")
     if options.log is None and any(rung.values()):
         report.refuse("drift: an alarm on a log that does not change")
 
@@ -111,9 +111,9 @@ def _cost(report: Report, options: argparse.Namespace) -> None:
         report.notes.append("cost: left out without --bundle")
         return
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
-        found = costs(options.bundle, Path(folder) / "kept", 1_000 if options.quick else 5_000)
-    report.records.append({"case": "cost", **found})
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
+        measured = costs(options.bundle, Path(folder) / "kept", 1_000 if options.quick else 5_000)
+    report.records.append({"case": "cost", **measured})
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in measured.items())
     report.notes.append(f"cost: us of processor time a request: {parts}; target {_MOST_US:g}")
 
 
@@ -124,10 +124,10 @@ def _read(path: Path, columns: Sequence[str]) -> tuple[Sessions, int]:
     frame = polars.read_parquet(path, columns=list(columns)).sort(session, time, maintain_order=True)
     codes = frame[session].rle_id().to_numpy()
     items = np.unique(frame[item].to_numpy(), return_inverse=True)[1].astype(np.int32)
-    whole = Sessions(items, offsets_of(np.bincount(codes)), frame[time].to_numpy().astype(np.int64))
-    assert whole.times is not None
-    ends = whole.times[whole.offsets[1:] - 1]
-    return whole.select(np.argsort(ends, kind="stable")), int(items.max()) + 1
+    sessions = Sessions(items, offsets_of(np.bincount(codes)), frame[time].to_numpy().astype(np.int64))
+    assert sessions.times is not None
+    ends = sessions.times[sessions.offsets[1:] - 1]
+    return sessions.select(np.argsort(ends, kind="stable")), int(items.max()) + 1
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ async def _costs(bundle: Path, folder: Path, n: int, rounds: int) -> dict[str, f
     async def nothing(_: int) -> None:
         new_id(snapshot.version)
 
-    found = {}
+    microseconds = {}
     for name, work in (
         ("nothing", nothing),
         ("record", record),
@@ -75,18 +75,18 @@ async def _costs(bundle: Path, folder: Path, n: int, rounds: int) -> dict[str, f
         ("shown", shown),
         ("clicked", clicked),
     ):
-        taken = []
+        times = []
         for turn in range(rounds):
             begin = time.process_time()
             await _run(work, n, turn * n)
             await asyncio.sleep(0.3)  # the rankings that wait are written
-            taken.append((time.process_time() - begin) / n * 1e6)
-        found[name] = float(np.median(taken))
-    harness = found.pop("nothing")
-    found = {name: value - harness for name, value in found.items()}
+            times.append((time.process_time() - begin) / n * 1e6)
+        microseconds[name] = float(np.median(times))
+    harness = microseconds.pop("nothing")
+    microseconds = {name: value - harness for name, value in microseconds.items()}
     await store.close()
     snapshot.recommender.close()
-    return found
+    return microseconds
 
 
 async def _run(work: Callable[[int], Awaitable[None]], n: int, first: int) -> None:

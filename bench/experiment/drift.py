@@ -45,7 +45,7 @@ def hourly_drift(
         "repeat": _repeated(sessions),
         "gap": np.searchsorted(GAPS_MS, gaps),
     }
-    found = []
+    windows = []
     start = trained_until if begin is None else begin
     end = start + HOUR_MS
     while end <= int(sessions.times.max()):
@@ -56,24 +56,24 @@ def hourly_drift(
                 feature: drift_of(np.bincount(groups[feature][live], minlength=GROUPS[feature]), shares)
                 for feature, shares in reference.shares.items()
             }
-            found.append(Window(end, count, drift))
+            windows.append(Window(end, count, drift))
             start = end
         end += HOUR_MS
-    return reference, found
+    return reference, windows
 
 
 def alarm(windows: Sequence[Window], feature: str, threshold: float) -> Window | None:
     """Return the first window whose drift reaches the threshold."""
-    return next((one for one in windows if one.drift[feature] >= threshold), None)
+    return next((window for window in windows if window.drift[feature] >= threshold), None)
 
 
 def _repeated(sessions: Sessions) -> np.ndarray:
-    found = np.zeros(sessions.n_clicks, np.int64)
-    at = 0
+    repeated = np.zeros(sessions.n_clicks, np.int64)
+    click = 0
     for items in sessions:
         seen: set[int] = set()
         for item in items.tolist():
-            found[at] = item in seen
+            repeated[click] = item in seen
             seen.add(item)
-            at += 1
-    return found
+            click += 1
+    return repeated

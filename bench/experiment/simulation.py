@@ -53,18 +53,18 @@ def simulate(
     first_days = []
     for _ in range(runs):
         table = sessions_of(rng, total, days, effect)
-        for metric, own in metrics.items():
+        for metric, counts in metrics.items():
             looks = [day["differences"][0] for day in daily_differences(table, metric, [0, 1], _ALPHA, total)]
             decided = [place for place, look in enumerate(looks) if look["decided"]]
             truth = 100.0 * effect * base if metric == "click-through" else 0.0
             ends = [look["interval"] for look in looks if look["interval"] is not None]
-            own["alarms"] += bool(decided)
-            own["wrong sign"] += any(looks[place]["difference"] * effect < 0 for place in decided)
-            own["covered at all looks"] += all(low <= truth <= high for low, high in ends)
-            own["fixed test"] += any(map(_fixed_alarm, looks, _numbers(table, days), [total] * days))
+            counts["alarms"] += bool(decided)
+            counts["wrong sign"] += any(looks[place]["difference"] * effect < 0 for place in decided)
+            counts["covered at all looks"] += all(low <= truth <= high for low, high in ends)
+            counts["fixed test"] += any(map(_fixed_alarm, looks, _numbers(table, days), [total] * days))
             if metric == "click-through" and decided:
                 first_days.append(decided[0] + 1)
-    shares = {metric: {name: count / runs for name, count in own.items()} for metric, own in metrics.items()}
+    shares = {metric: {name: count / runs for name, count in totals.items()} for metric, totals in metrics.items()}
     if effect:
         del shares["value"]["covered at all looks"]  # the effect on it is not known
     return {

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--patient", action="store_true", help="let every case finish, however long it takes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, after each case")
     options = parse(parser, argv)
-    chosen = _chosen(options.only)
+    names = _chosen(options.only)
     if options.dry:
         _interpret()
     require("triton", "gpu")
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UnsupportedError(
             "bench.gpu: PyTorch sees no GPU here; run it on a host with one, or with --dry (toy sizes, no figures)"
         )
-    return _run(chosen, options.dry, options.patient, options.json)
+    return _run(names, options.dry, options.patient, options.json)
 
 
 def _chosen(only: str | None) -> list[str]:

@@ -29,11 +29,11 @@ def loss(setting: Setting) -> Iterator[dict[str, Any]]:
     errors = errors_of(setting, _ours, SCALE, GAMMA)
     b, n, columns = setting.rows, setting.items, configs.power_of_two(setting.d)
     vectors = 2 * n * configs.width(setting.d)  # bytes of the catalog's unit vectors
-    given = 4 * n * setting.d
+    input_bytes = 4 * n * setting.d
     for part, work, products, bytes_moved in (
-        ("forward, no gradient", lambda: _ours(q.detach(), e.detach(), targets), 1, given + 2 * vectors),
-        ("forward", lambda: _ours(q, e, targets), 2, given + 2 * vectors),
-        ("forward and backward", lambda: step_of(_ours, q, e, targets), 4, 3 * given + 3 * vectors),
+        ("forward, no gradient", lambda: _ours(q.detach(), e.detach(), targets), 1, input_bytes + 2 * vectors),
+        ("forward", lambda: _ours(q, e, targets), 2, input_bytes + 2 * vectors),
+        ("forward and backward", lambda: step_of(_ours, q, e, targets), 4, 3 * input_bytes + 3 * vectors),
     ):
         time = setting.time(work)
         rates = {}

@@ -42,21 +42,21 @@ def exp2_chains(out, ROUNDS: tl.constexpr, BLOCK: tl.constexpr):  # noqa: N803 -
 
 def limits(setting: Setting) -> Iterator[dict[str, Any]]:
     """Measure tflops of a bf16 product, gb_s of a copy (read and written bytes), gexp_s of ex2 in registers."""
-    found = rates(setting)
-    yield {"part": "the device's limits", "device": _name(setting), **found}
+    measured = rates(setting)
+    yield {"part": "the device's limits", "device": _name(setting), **measured}
 
 
 def rates(setting: Setting) -> dict[str, float]:
     """Return the three rates; empty in a dry run."""
     sizes = DRY_SIZES if setting.dry else SIZES
     size, programs, block, rounds = sizes["side"], sizes["programs"], sizes["block"], sizes["rounds"]
-    a = setting.normal(size, size).bfloat16()
-    product, copy = setting.time(lambda: a @ a), setting.time(lambda: a.clone())
-    out = torch.empty(programs * block, device=setting.device)
+    matrix = setting.normal(size, size).bfloat16()
+    product, copy = setting.time(lambda: matrix @ matrix), setting.time(lambda: matrix.clone())
+    values = torch.empty(programs * block, device=setting.device)
     chains = setting.time(
-        lambda: exp2_chains[(programs,)](out, ROUNDS=rounds, BLOCK=block, num_warps=4, enable_fp_fusion=True)
+        lambda: exp2_chains[(programs,)](values, ROUNDS=rounds, BLOCK=block, num_warps=4, enable_fp_fusion=True)
     )
-    assert bool(((out > 0) & (out <= 1)).all())
+    assert bool(((values > 0) & (values <= 1)).all())
     if not product:
         return {}
     return {
@@ -85,8 +85,8 @@ class Work:
             "products": self.flops / limits["tflops"] * 1e-6,
             "exponentials": self.exps / limits["gexp_s"] * 1e-3,
         }
-        by = max(times, key=times.__getitem__)
-        return times[by], by
+        limit = max(times, key=times.__getitem__)
+        return times[limit], limit
 
 
 def rooflines(setting: Setting) -> Iterator[dict[str, Any]]:
@@ -104,15 +104,15 @@ def rooflines(setting: Setting) -> Iterator[dict[str, Any]]:
         yield {"kernel": "all", "skipped": "CUDA's profiler gives no kernels here (its counters may need a permission)"}
         return
     device = rates(setting)
-    for name, (us, launches) in sorted(times.items(), key=lambda one: -one[1][0]):
+    for name, (us, launches) in sorted(times.items(), key=lambda entry: -entry[1][0]):
         facts: dict[str, Any] = {"kernel": name, "step_us": round(us, 2), "launches": launches}
         if name in work:
-            one = work[name]
-            roof, by = one.roof_us(device)
+            kernel_work = work[name]
+            roof, limit = kernel_work.roof_us(device)
             facts |= {
-                "roof_us": round(roof, 2), "bound by": by, "share": round(roof / us, 3),
-                "gb_s": round(one.bytes / us * 1e-3, 1), "tflops": round(one.flops / us * 1e-6, 1),
-                "gexp_s": round(one.exps / us * 1e-3, 1),
+                "roof_us": round(roof, 2), "bound by": limit, "share": round(roof / us, 3),
+                "gb_s": round(kernel_work.bytes / us * 1e-3, 1), "tflops": round(kernel_work.flops / us * 1e-6, 1),
+                "gexp_s": round(kernel_work.exps / us * 1e-3, 1),
             }  # fmt: skip
         yield facts
 
@@ -126,7 +126,7 @@ def works(setting: Setting, clicks: int, rows: int) -> dict[str, Work]:
     unit, product = 2 * width, 2 * b * n * columns  # bytes of a unit vector; operations of one product B x N
     small = _LAYERS * d * (d + 1) + 2 * d
     padded = tile_configs.padded(d)
-    length = sum(one * one for one in setting.lengths)  # of attention, over sessions
+    length = sum(size * size for size in setting.lengths)  # of attention, over sessions
     linear, attention = 2 * clicks * padded**2, 4 * length * padded
     slot = 2 * d  # bytes of a click's vector in bf16
     return {
@@ -153,13 +153,13 @@ def _profiled(step: Callable[[], Any]) -> dict[str, tuple[float, int]]:
         for _ in range(_STEPS):
             step()
         torch.cuda.synchronize()
-    found: dict[str, tuple[float, int]] = {}
+    kernels: dict[str, tuple[float, int]] = {}
     for event in profile.key_averages():
         total = getattr(event, "self_device_time_total", None)
         total = event.self_cuda_time_total if total is None else total
         if total > 0:
-            found[event.key] = total / _STEPS, round(event.count / _STEPS)
-    return found
+            kernels[event.key] = total / _STEPS, round(event.count / _STEPS)
+    return kernels
 
 
 def _launched(step: Callable[[], Any]) -> Counter[str]:

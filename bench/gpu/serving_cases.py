@@ -69,16 +69,16 @@ def faiss_flat(setting: Setting) -> Iterator[dict[str, Any]]:
         _check_same(index, scan, queries[:32])
         for size in sizes:
             batch = queries[:size]
-            ways: dict[str, Callable[[], Any]] = {
+            searches: dict[str, Callable[[], Any]] = {
                 index.name: lambda batch=batch, index=index: index.search(batch, _K),
                 "FAISS alone": lambda batch=batch, index=index: index._index.search(batch, _K),  # type: ignore[attr-defined]
                 "native (CPU)": lambda batch=batch, scan=scan: scan.search(batch, _K),
             }
-            for way, work in ways.items():
-                yield {**facts, "index": way, "batch": size, "error": "the same bits", **setting.host_time(work)}
+            for name, work in searches.items():
+                yield {**facts, "index": name, "batch": size, "error": "the same bits", **setting.host_time(work)}
 
 
 def _check_same(index: Index, scan: Index, queries: np.ndarray) -> None:
-    for got, truth in zip(index.search(queries, _K), scan.search(queries, _K), strict=True):
-        if got.tobytes() != truth.tobytes():
+    for result, truth in zip(index.search(queries, _K), scan.search(queries, _K), strict=True):
+        if result.tobytes() != truth.tobytes():
             raise WrongResultError(f"index {index.name!r} does not give what the exact scan gives")

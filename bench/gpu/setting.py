@@ -92,12 +92,12 @@ class Setting:
             return {}
         for _ in range(_WARM_UPS):
             work()
-        taken: list[float] = []
-        while len(taken) < _CALLS and sum(taken) < _SECONDS * 1e6:
-            taken.append(timed())
-        taken.sort()
-        p95 = taken[min(len(taken) - 1, int(0.95 * len(taken)))]
-        return {"p50_us": round(statistics.median(taken), 2), "p95_us": round(p95, 2), "calls": len(taken)}
+        times: list[float] = []
+        while len(times) < _CALLS and sum(times) < _SECONDS * 1e6:
+            times.append(timed())
+        times.sort()
+        p95 = times[min(len(times) - 1, int(0.95 * len(times)))]
+        return {"p50_us": round(statistics.median(times), 2), "p95_us": round(p95, 2), "calls": len(times)}
 
 
 def gate(what: str, got: Tensor, truth: Tensor, tolerance: float) -> float:
@@ -137,8 +137,8 @@ def errors_of(setting: Setting, loss: Loss, scale: float, gamma: float, multiple
         return aw_loss(a, b, of, scale=scale, gamma=gamma, backend="reference")
 
     results = []
-    for dtype, by in ((torch.float64, reference), (torch.float32, loss)):
+    for dtype, function in ((torch.float64, reference), (torch.float32, loss)):
         a, b = (x.detach()[:count].to(dtype).requires_grad_() for x, count in ((q, rows), (e, items)))
-        results.append(step_of(by, a, b, targets))
+        results.append(step_of(function, a, b, targets))
     names = ("the loss", "the queries' gradient", "the items' gradient")
-    return [gate(name, got, truth, TOLERANCE) for name, truth, got in zip(names, *results, strict=True)]
+    return [gate(name, value, truth, TOLERANCE) for name, truth, value in zip(names, *results, strict=True)]

@@ -50,17 +50,17 @@ def encoder(setting: Setting) -> Iterator[dict[str, Any]]:
         return prefix_interest(leaves[0], on_device, weights, tiles=tiles, compute_dtype=dtype, backend=backend)
 
     def both(backend: str, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        out = run(backend, dtype)
-        return out, *torch.autograd.grad(out.square().sum(), leaves)
+        output = run(backend, dtype)
+        return output, *torch.autograd.grad(output.square().sum(), leaves)
 
     truth = both("reference", torch.float32)
     for dtype in (torch.bfloat16, torch.float32):
-        got = both("triton", dtype)
-        error = max(gate(f"result {k}", a, b, _TOLERANCE) for k, (a, b) in enumerate(zip(got, truth, strict=True)))
+        result = both("triton", dtype)
+        error = max(gate(f"result {k}", a, b, _TOLERANCE) for k, (a, b) in enumerate(zip(result, truth, strict=True)))
         for part, work in (("forward", run), ("forward and backward", both)):
             time = setting.time(lambda work=work, dtype=dtype: work("triton", dtype))
-            what = {"part": part, "dtype": str(dtype).removeprefix("torch."), "clicks": int(offsets[-1])}
-            yield {**what, "error": f"{error:.1e}", **time}
+            facts = {"part": part, "dtype": str(dtype).removeprefix("torch."), "clicks": int(offsets[-1])}
+            yield {**facts, "error": f"{error:.1e}", **time}
 
 
 def adam(setting: Setting) -> Iterator[dict[str, Any]]:
@@ -71,12 +71,12 @@ def adam(setting: Setting) -> Iterator[dict[str, Any]]:
         moments = torch.zeros(2, size, device=setting.device)
         group = AdamGroup(setting.normal(size), setting.normal(size), *moments)
         state = [torch.tensor(value, device=setting.device) for value in (0.0, 1e-3)]
-        on = torch.tensor(True, device=setting.device)
+        apply = torch.tensor(True, device=setting.device)
         settings = AdamSettings(clip_norm=1.0)
-        adam_step([group], *state, apply=on, settings=settings, backend=backend)
+        adam_step([group], *state, apply=apply, settings=settings, backend=backend)
         results.append(group.weights.clone())
     error = gate("the weights", results[1], results[0], 1e-5)
-    time = setting.time(lambda: adam_step([group], *state, apply=on, settings=settings, backend="triton"))
+    time = setting.time(lambda: adam_step([group], *state, apply=apply, settings=settings, backend="triton"))
     rate = {"gb_s": round(32 * size / time["p50_us"] * 1e-3, 1)} if time else {}  # 4 + 3 arrays, gradients once more
     yield {"weights": size, "error": f"{error:.1e}", **time, **rate}
 
@@ -84,15 +84,15 @@ def adam(setting: Setting) -> Iterator[dict[str, Any]]:
 def step(setting: Setting) -> Iterator[dict[str, Any]]:
     """Time a whole step from a batch in host memory: operation by operation and, on a GPU, as a CUDA graph."""
     eager, batch = steppers(setting, dropout=0.0)
-    taken = {"operation by operation": eager}
+    variants = {"operation by operation": eager}
     config = eager._config
     if not setting.dry:
-        taken["as a CUDA graph"] = GraphStep(_model(setting, config), config)
-    losses = {name: torch.tensor([stepper.step(batch, 1.0), stepper.end_epoch()]) for name, stepper in taken.items()}
+        variants["as a CUDA graph"] = GraphStep(_model(setting, config), config)
+    losses = {name: torch.tensor([stepper.step(batch, 1.0), stepper.end_epoch()]) for name, stepper in variants.items()}
     plain = config.replace(compute_dtype="float32", loss_backend="reference")
     reference = StaticStep(MTAW(config, setting.items).draw_weights(0).train(), plain, "reference")
     truth = torch.tensor([reference.step(batch, 1.0), reference.end_epoch()])
-    for name, stepper in taken.items():
+    for name, stepper in variants.items():
         error = gate(f"the loss, {name}", losses[name], truth, 1e-2)
         time = setting.time(lambda stepper=stepper: stepper.step(batch, 1.0))
         yield {"step": name, "samples": len(batch.rows), "error": f"{error:.1e}", **time}
@@ -161,19 +161,19 @@ def breakdown(setting: Setting) -> Iterator[dict[str, Any]]:
         )  # fmt: skip
 
     queries = encoded().detach().requires_grad_()
-    ahead = torch.ones_like(queries)
+    gradient = torch.ones_like(queries)
     d_items, d_clicked = torch.zeros_like(items), torch.ones_like(clicked)
     yield device("copy to the device", lambda: static.load(batch, 0))
     yield device("encoder forward", encoded)
-    yield device("encoder forward and backward", lambda: torch.autograd.grad(encoded(), [clicked, *small], ahead))
+    yield device("encoder forward and backward", lambda: torch.autograd.grad(encoded(), [clicked, *small], gradient))
     yield device("loss forward", lambda: lost(queries))
     yield device("loss forward and backward", lambda: torch.autograd.grad(lost(queries), [queries, items]))
     yield device("clicks' gradient scattered", lambda: add_rows(d_items, inputs.clicks, d_clicked))
     flat = items.detach().view(-1)
     group = AdamGroup(flat.clone(), d_items.view(-1), torch.zeros_like(flat), torch.zeros_like(flat))
     count, rate = (torch.tensor(value, device=setting.device) for value in (0.0, 1e-3))
-    on, settings = torch.tensor(True, device=setting.device), AdamSettings(clip_norm=config.optimizer.clip_norm)
-    yield device("Adam over the item vectors", lambda: adam_step([group], count, rate, apply=on, settings=settings))
+    apply, settings = torch.tensor(True, device=setting.device), AdamSettings(clip_norm=config.optimizer.clip_norm)
+    yield device("Adam over the item vectors", lambda: adam_step([group], count, rate, apply=apply, settings=settings))
     yield device("whole step, operation by operation", lambda: stepper.step(batch, 1.0))
 
 
@@ -187,18 +187,18 @@ def epoch(setting: Setting) -> Iterator[dict[str, Any]]:
     stepper = StaticStep(model, config) if setting.dry else make_stepper(model, config, sessions)
     samples = sample_counts(sessions, 1)
     facts = {"data": name, "sessions": len(sessions), "samples": int(samples.sum()), "N": n_items, "d": setting.d}
-    before = math.inf
+    last_loss = math.inf
     for number in range(1, (1 if setting.dry else _EPOCHS) + 1):
         batches = epoch_batches(samples, config.optimizer.batch_prefixes, config.optimizer.seed, number)
         begin = time.perf_counter()
         loss = _run(stepper, sessions, batches, number)
         seconds = time.perf_counter() - begin
-        if not loss < before:
-            raise WrongResultError(f"the mean loss of epoch {number} is {loss:.4f}, after {before:.4f}")
-        before = loss
+        if not loss < last_loss:
+            raise WrongResultError(f"the mean loss of epoch {number} is {loss:.4f}, after {last_loss:.4f}")
+        last_loss = loss
         figures = {} if setting.dry else {"epoch_s": round(seconds, 3), "loss": round(loss, 4)}
-        taken = {"steps": len(batches), "stepper": type(stepper).__name__, "error": "the loss falls"}
-        yield {"epoch": number, **facts, **taken, **figures}
+        details = {"steps": len(batches), "stepper": type(stepper).__name__, "error": "the loss falls"}
+        yield {"epoch": number, **facts, **details, **figures}
 
 
 def _run(stepper: AnyStepper, sessions: Sessions, batches: list[np.ndarray], number: int) -> float:

@@ -24,17 +24,17 @@ def ranking_error(ids: np.ndarray, scores: np.ndarray, truth: np.ndarray, tie: f
         if len(np.unique(ids[row])) != k:
             return f"session {row}: an item is listed twice"
         best = -np.sort(np.partition(-truth[row], k - 1)[:k])[:k]
-        got = truth[row][ids[row]]
-        wrong = np.flatnonzero(~(np.abs(got - best) <= tie))
+        ranked = truth[row][ids[row]]
+        wrong = np.flatnonzero(~(np.abs(ranked - best) <= tie))
         if len(wrong):
             place = int(wrong[0])
             return (
-                f"session {row}, place {place + 1}: item {ids[row][place]} has the true score {got[place]:.6f}, "
+                f"session {row}, place {place + 1}: item {ids[row][place]} has the true score {ranked[place]:.6f}, "
                 f"{best[place]:.6f} belongs there ({len(wrong)} of {k} places differ)"
             )
-        off = float(np.abs(scores[row] - got).max())
-        if not off <= tie:
-            return f"session {row}: a score is off by {off:.2g}, more than {tie:g}"
+        error = float(np.abs(scores[row] - ranked).max())
+        if not error <= tie:
+            return f"session {row}: a score is off by {error:.2g}, more than {tie:g}"
     return None
 
 
@@ -42,8 +42,8 @@ def vectors_error(vectors: np.ndarray, truth: np.ndarray, tolerance: float) -> s
     """Return why `vectors` [B, d] differ from `truth` [B, d] by more than `tolerance` in a coordinate, or None."""
     if vectors.shape != truth.shape:
         return f"vectors of shape {list(vectors.shape)}, not {list(truth.shape)}"
-    off = float(np.abs(vectors - truth).max())
-    return None if off <= tolerance else f"a coordinate is off by {off:.2g}, more than {tolerance:g}"
+    error = float(np.abs(vectors - truth).max())
+    return None if error <= tolerance else f"a coordinate is off by {error:.2g}, more than {tolerance:g}"
 
 
 def step_error(
@@ -57,7 +57,7 @@ def step_error(
     if not abs(loss - true_loss) <= tolerance * abs(true_loss):
         return f"the loss is {loss:.6g}, not {true_loss:.6g} within {tolerance:g}"
     for number, (gradient, truth) in enumerate(zip(gradients, true_gradients, strict=True)):
-        off = float(np.linalg.norm(gradient - truth)) / max(float(np.linalg.norm(truth)), 1e-30)
-        if not off <= tolerance:
-            return f"gradient {number} {list(truth.shape)} is off by {off:.2g} of its norm, more than {tolerance:g}"
+        error = float(np.linalg.norm(gradient - truth)) / max(float(np.linalg.norm(truth)), 1e-30)
+        if not error <= tolerance:
+            return f"gradient {number} {list(truth.shape)} is off by {error:.2g} of its norm, more than {tolerance:g}"
     return None

@@ -142,9 +142,9 @@ def compare(case: Case) -> Comparison:
 
     A wrong baseline is left out and named in `refused`. Raises WrongAnswerError if ours is wrong, or all baselines are.
     """
-    wrong = case.check(case.ours)
-    if wrong:
-        raise WrongAnswerError(f"{case.name}: {case.ours.name}: {wrong}; no speed is reported")
+    error = case.check(case.ours)
+    if error:
+        raise WrongAnswerError(f"{case.name}: {case.ours.name}: {error}; no speed is reported")
     reasons = {baseline.name: case.check(baseline) for baseline in case.baselines}
     refused = {name: reason for name, reason in reasons.items() if reason}
     right = [baseline for baseline in case.baselines if baseline.name not in refused]
@@ -170,10 +170,10 @@ def time_interleaved(contenders: Sequence[Contender], plan: Plan) -> list[Timing
         for index in range(plan.rounds):
             if index >= plan.min_rounds and time.perf_counter() - began > plan.seconds:
                 break
-            taken = np.empty((len(contenders), plan.burst))
+            times = np.empty((len(contenders), plan.burst))
             for turn in rng.permutation(len(contenders)):
-                taken[turn] = _turn(contenders[turn].run, plan, index)
-            rounds.append(taken)
+                times[turn] = _turn(contenders[turn].run, plan, index)
+            rounds.append(times)
     measured = np.stack(rounds)
     return [Timing(name, measured[:, index]) for index, name in enumerate(names)]
 
@@ -183,13 +183,13 @@ def _turn(run: Callable[[int], Any], plan: Plan, index: int) -> list[float]:
     for _ in range(plan.settle):
         run(call)
         call += 1
-    taken = []
+    times = []
     for _ in range(plan.burst):
         begin = time.perf_counter_ns()
         run(call)
-        taken.append((time.perf_counter_ns() - begin) * 1e-9)
+        times.append((time.perf_counter_ns() - begin) * 1e-9)
         call += 1
-    return taken
+    return times
 
 
 @contextmanager
@@ -217,8 +217,8 @@ def ratio(ours: Timing, baseline: Timing, level: float = 0.95) -> Ratio:
 def _resampled_medians(seconds: np.ndarray) -> np.ndarray:
     """Return float64[resamples] medians over rounds drawn with replacement; equal shapes draw equal rounds."""
     n_rounds = len(seconds)
-    drawn = np.random.default_rng(0).integers(0, n_rounds, (_RESAMPLES, n_rounds))
-    return np.array([np.median(seconds[rows]) for rows in drawn])
+    draws = np.random.default_rng(0).integers(0, n_rounds, (_RESAMPLES, n_rounds))
+    return np.array([np.median(seconds[rows]) for rows in draws])
 
 
 def _interval(values: np.ndarray, level: float) -> tuple[float, float]:

@@ -108,8 +108,8 @@ def encode(model: MTAW, sessions: Sessions) -> Tensor:
 
 def true_queries(config: Config, weights: Mapping[str, np.ndarray], sessions: Sessions) -> np.ndarray:
     """Return unit queries of B sessions: float64[B, d]."""
-    used, items = np.unique(sessions.items, return_inverse=True)  # a model of the clicked items alone
-    model = load_model(config, {**weights, "item_embedding": weights["item_embedding"][used]}).double().eval()
+    clicked, items = np.unique(sessions.items, return_inverse=True)  # a model of the clicked items alone
+    model = load_model(config, {**weights, "item_embedding": weights["item_embedding"][clicked]}).double().eval()
     return encode(model, Sessions(items.astype(np.int32), sessions.offsets)).numpy()
 
 

@@ -30,19 +30,19 @@ def read_floor(nbytes: int, what: str = "", *, repeats: int = 100) -> Floor:
     """
     if nbytes < 64:
         raise UsageError(f"a read floor needs at least 64 bytes, not {nbytes}")
-    held = min(nbytes, _MOST_HELD)
-    floats = np.ones(-(-held // 8) * 2, np.float32)
+    buffer_bytes = min(nbytes, _MOST_HELD)
+    floats = np.ones(-(-buffer_bytes // 8) * 2, np.float32)
     words = floats.view(np.int64)
-    ways: dict[str, Callable[[], Any]] = {
+    reads: dict[str, Callable[[], Any]] = {
         "numpy int64 max": words.max,
         "numpy int64 xor": lambda: np.bitwise_xor.reduce(words),
         "BLAS float32 dot": lambda: np.dot(floats, floats),
     }
-    fastest = {name: _fastest((name, held), way, repeats, seconds=1.0) for name, way in ways.items()}
-    way = min(fastest, key=fastest.__getitem__)
-    seconds = fastest[way] * (nbytes / held)
+    fastest = {name: _fastest((name, buffer_bytes), read, repeats, seconds=1.0) for name, read in reads.items()}
+    best = min(fastest, key=fastest.__getitem__)
+    seconds = fastest[best] * (nbytes / buffer_bytes)
     subject = what or f"{nbytes} bytes"
-    return Floor(seconds, f"pure read of {subject}, {nbytes / seconds / 1e9:.1f} GB/s ({way}, one thread)")
+    return Floor(seconds, f"pure read of {subject}, {nbytes / seconds / 1e9:.1f} GB/s ({best}, one thread)")
 
 
 def scan_floor(blocks: np.ndarray, *, repeats: int = 200) -> Floor:
@@ -92,11 +92,11 @@ def gemm_floor(
         threads = torch.get_num_threads()
         seconds = _fastest((rows, columns, depth, dtype, threads), multiply, repeats, seconds=1.0)
     rate = 2 * rows * columns * depth / seconds / 1e9
-    what = (
+    description = (
         f"{count:g} x {dtype} product [{rows}, {depth}] x [{depth}, {columns}], {rate:.0f} GFLOP/s "
         f"(torch, {threads} thread{'s' * (threads > 1)})"
     )
-    return Floor(seconds * count, what)
+    return Floor(seconds * count, description)
 
 
 def flop_floor(flop: float, what: str, dtype: str = "float32", *, size: int = 512) -> Floor:
@@ -120,20 +120,22 @@ def exp_floor(count: float, what: str, *, size: int = 1 << 16, repeats: int = 20
     result = np.empty_like(values)
     halves = torch.from_numpy(values).to(torch.bfloat16)
     half_result = torch.empty_like(halves)
-    ways: dict[str, Callable[[], Any]] = {
+    variants: dict[str, Callable[[], Any]] = {
         "numpy float32": lambda: np.exp(values, out=result),
         "torch float32": lambda: torch.exp(torch.from_numpy(values), out=torch.from_numpy(result)),
         "torch bfloat16": lambda: torch.exp(halves, out=half_result),
     }
     torch.set_num_threads(1)
     try:
-        fastest = {name: _fastest((name, "exp", size), way, repeats, seconds=1.0) for name, way in ways.items()}
+        fastest = {name: _fastest((name, "exp", size), run, repeats, seconds=1.0) for name, run in variants.items()}
     finally:
         torch.set_num_threads(threads)
-    way = min(fastest, key=fastest.__getitem__)
-    rate = size / fastest[way] * threads
-    each = f"{threads} thread{'s' * (threads > 1)}"
-    return Floor(count / rate, f"{what}: {count / 1e6:.4g} M exponentials at {rate / 1e9:.2f} G/s ({way}, {each})")
+    best = min(fastest, key=fastest.__getitem__)
+    rate = size / fastest[best] * threads
+    thread_count = f"{threads} thread{'s' * (threads > 1)}"
+    return Floor(
+        count / rate, f"{what}: {count / 1e6:.4g} M exponentials at {rate / 1e9:.2f} G/s ({best}, {thread_count})"
+    )
 
 
 def sum_of(*floors: Floor) -> Floor:

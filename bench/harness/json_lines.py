@@ -11,7 +11,7 @@ from mtaw_fast.errors import DataError
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Return the object of every line. Raises DataError on a line that is none."""
-    found = []
+    objects = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             value = json.loads(line)
@@ -19,5 +19,5 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
             value = None
         if not isinstance(value, dict):
             raise DataError(f"{path}, line {number}, is no JSON object")
-        found.append(value)
-    return found
+        objects.append(value)
+    return objects

@@ -56,16 +56,18 @@ def checkout(folder: Path = _ROOT, ignoring: str | None = None) -> Checkout:
     The commit is None without git, or before the first commit.
     """
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
-    apart = () if ignoring is None else ("--", ".", f":(exclude){ignoring}")
-    return Checkout(commit or None, bool(_git(folder, "status", "--porcelain", *apart)))
+    pathspec = () if ignoring is None else ("--", ".", f":(exclude){ignoring}")
+    return Checkout(commit or None, bool(_git(folder, "status", "--porcelain", *pathspec)))
 
 
 def _git(folder: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+        result = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 def machine_record() -> dict[str, Any]:
@@ -103,11 +105,11 @@ def usable_cores() -> int:
 
 def describe(record: dict[str, Any]) -> str:
     """Return one line for people: processor, cores, instruction sets, memory."""
-    known = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in record["flags"]]
+    flags = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in record["flags"]]
     numbers = f" family {record['cpu_family']} model {record['cpu_model']}" if record["cpu_family"] else ""
     gpus = f", {', '.join(record['gpus'])}" if record["gpus"] else ""
     return (
-        f"{record['cpu']}{numbers}, {record['cores']} cores, {' '.join(known) or record['arch']}, "
+        f"{record['cpu']}{numbers}, {record['cores']} cores, {' '.join(flags) or record['arch']}, "
         f"{record['memory_gib']} GiB{gpus}, load {record['load_average']}"
     )
 

@@ -128,20 +128,20 @@ def highest(look: Callable[[], int], seconds: float) -> Iterator[list[int]]:
 
     Yields a list with one element, the highest value so far.
     """
-    found, over = [look()], threading.Event()
+    peak, finished = [look()], threading.Event()
 
     def watch() -> None:
-        while not over.wait(seconds):
-            found[0] = max(found[0], look())
+        while not finished.wait(seconds):
+            peak[0] = max(peak[0], look())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield found
+        yield peak
     finally:
-        over.set()
+        finished.set()
         watcher.join()
-    found[0] = max(found[0], look())
+    peak[0] = max(peak[0], look())
 
 
 def tree_resident(pid: int) -> int:
@@ -149,15 +149,15 @@ def tree_resident(pid: int) -> int:
 
     Shared pages count for each process, so the sum is an upper bound.
     """
-    total, left = 0, [pid]
-    while left:
-        one = _PROCESSES / str(left.pop())
+    total, pids = 0, [pid]
+    while pids:
+        folder = _PROCESSES / str(pids.pop())
         try:
-            for line in (one / "status").read_text().splitlines():
+            for line in (folder / "status").read_text().splitlines():
                 if line.startswith("VmRSS:"):
                     total += int(line.split()[1]) << 10
-            for task in (one / "task").iterdir():
-                left += [int(child) for child in (task / "children").read_text().split()]
+            for task in (folder / "task").iterdir():
+                pids += [int(child) for child in (task / "children").read_text().split()]
         except (FileNotFoundError, ProcessLookupError):
             continue
     return total

@@ -96,18 +96,18 @@ def _bend(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, straight: float) -> B
 
     The required gain grows with the scatter that the bent line leaves beyond the points' errors.
     """
-    found: list[tuple[float, Bend]] = []
+    bends: list[tuple[float, Bend]] = []
     freedom = len(x) - 4  # two powers and the place of the bend
     for knot in np.unique(x)[1:-1] if freedom > 0 else ():
         fit, chi, _ = _fitted([np.ones_like(x), x, np.maximum(x - knot, 0)], y, sigma)
         if straight - chi > _BEND_GAIN * max(1.0, chi / freedom) and abs(fit[2]) > _BEND_CHANGE:
-            found.append((chi, Bend(float(np.exp(knot)), float(fit[1]), float(fit[1] + fit[2]))))
-    return min(found, key=lambda one: one[0])[1] if found else None
+            bends.append((chi, Bend(float(np.exp(knot)), float(fit[1]), float(fit[1] + fit[2]))))
+    return min(bends, key=lambda entry: entry[0])[1] if bends else None
 
 
 def _fitted(columns: Sequence[np.ndarray], y: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
     """Fit weighted least squares; return coefficients, chi-square and the coefficients' standard deviations."""
     matrix = np.stack(columns, axis=1) / sigma[:, None]
-    found, *_ = np.linalg.lstsq(matrix, y / sigma, rcond=None)
-    chi = float((((matrix @ found) - y / sigma) ** 2).sum())
-    return found, chi, np.sqrt(np.diag(np.linalg.pinv(matrix.T @ matrix)))
+    coefficients, *_ = np.linalg.lstsq(matrix, y / sigma, rcond=None)
+    chi = float((((matrix @ coefficients) - y / sigma) ** 2).sum())
+    return coefficients, chi, np.sqrt(np.diag(np.linalg.pinv(matrix.T @ matrix)))

@@ -55,10 +55,10 @@ class RecordFile:
         """
         if not self.path.exists():
             return {}
-        found = {}
+        records = {}
         for name, record in read_lines(self.path):
-            found[name] = self.kind.checked(record, f"{self.path}: {name}")
-        return found
+            records[name] = self.kind.checked(record, f"{self.path}: {name}")
+        return records
 
     def finished(self) -> list[Record]:
         """Return the records that have been measured whole, in the order of names."""
@@ -94,8 +94,8 @@ class Entry:
         """Add or replace the record. The file is replaced atomically; other records of it stay."""
         self.file.path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(self.file.path.parent):
-            every: dict[str, Mapping[str, Any]] = {**self.file.every(), self.name: record}
-            lines = (json.dumps({"name": name, **every[name]}, ensure_ascii=False) + "\n" for name in sorted(every))
+            records: dict[str, Mapping[str, Any]] = {**self.file.every(), self.name: record}
+            lines = (json.dumps({"name": name, **records[name]}, ensure_ascii=False) + "\n" for name in sorted(records))
             write_bytes(self.file.path, "".join(lines).encode())
 
 

@@ -31,11 +31,11 @@ Line = dict[str, Any]
 def line_of(record: Mapping[str, Any], read: Mapping[str, Any]) -> Line:
     """Return the register's line of one read of a bench's record."""
     changed = [f"{name}={value}" for name, value in (record.get("changed") or {}).items()]
-    other = {"published": ["published protocol"], "not-refit": ["not refit"]}.get(record.get("protocol") or "", [])
+    protocol = {"published": ["published protocol"], "not-refit": ["not refit"]}.get(record.get("protocol") or "", [])
     return {
         "at": read["at"],
         "dataset": record["dataset"]["name"],
-        "model": ", ".join([record.get("preset") or record["title"], *changed, *other]),
+        "model": ", ".join([record.get("preset") or record["title"], *changed, *protocol]),
         "seed": record.get("seed"),
         "why": read["why"],
         "commit": read["commit"],
@@ -61,11 +61,11 @@ def tables(found: Sequence[Line]) -> dict[str, str]:
     of_records = sorted(
         (line["at"][:10], line["dataset"], line["model"], line["why"]) for line in found if "shaped" not in line
     )
-    more = ["| day | set | model | reads | why |", "| --- | --- | --- | --- | --- |"]
+    record_rows = ["| day | set | model | reads | why |", "| --- | --- | --- | --- | --- |"]
     for key, group in itertools.groupby(of_records):
         day, dataset, model, why = key
-        more.append(f"| {day} | {dataset} | {model} | {len(list(group))} | {why} |")
-    return {"hand": "\n".join(rows), "records": "\n".join(more)}
+        record_rows.append(f"| {day} | {dataset} | {model} | {len(list(group))} | {why} |")
+    return {"hand": "\n".join(rows), "records": "\n".join(record_rows)}
 
 
 @command

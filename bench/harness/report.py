@@ -44,7 +44,7 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as plain JSON values, figures to five digits."""
-        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        values = {row_field.name: getattr(self, row_field.name) for row_field in dataclasses.fields(self)}
         values["params"] = dict(self.params)
         values |= values.pop("more")
         return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in values.items()}
@@ -72,16 +72,16 @@ class Line:
     ) -> Line:
         """Return the line of a value that was measured once; baseline: name and value, floor: limit and its meaning."""
         name, theirs = baseline or (None, None)
-        against = None if theirs is None else theirs / value
+        relative = None if theirs is None else theirs / value
         row = Row(
-            bench, case, params, metric, value, value, value, 1, name, against, *(floor or (None, None))
+            bench, case, params, metric, value, value, value, 1, name, relative, *(floor or (None, None))
         )  # fmt: skip
-        return cls(row, (value, value), theirs, None if against is None else Ratio(against, against, against))
+        return cls(row, (value, value), theirs, None if relative is None else Ratio(relative, relative, relative))
 
     def as_json(self) -> dict[str, Any]:
         """Return the row, with the ends of its ratio's interval if it has one."""
-        known = self.ratio is not None and self.ratio.low < self.ratio.high  # else it was measured once
-        ends = {"ratio_low": self.ratio.low, "ratio_high": self.ratio.high} if self.ratio and known else {}
+        has_interval = self.ratio is not None and self.ratio.low < self.ratio.high  # else it was measured once
+        ends = {"ratio_low": self.ratio.low, "ratio_high": self.ratio.high} if self.ratio and has_interval else {}
         return replace(self.row, more={**self.row.more, **ends}).as_json()
 
 
@@ -154,7 +154,7 @@ def lines_of(bench: str, comparison: Comparison) -> list[Line]:
 
 
 def _line(bench: str, case: Case, ours: Timing, baseline: Timing | None) -> Line:
-    against = None if baseline is None else ratio(ours, baseline)
+    relative = None if baseline is None else ratio(ours, baseline)
     row = Row(
         bench=bench,
         case=case.name,
@@ -165,7 +165,7 @@ def _line(bench: str, case: Case, ours: Timing, baseline: Timing | None) -> Line
         p99=ours.percentile(99) * case.scale,
         n=ours.n,
         baseline=None if baseline is None else baseline.name,
-        ratio=None if against is None else against.value,
+        ratio=None if relative is None else relative.value,
         floor=None if case.floor is None else case.floor.seconds * case.scale,
         floor_what=None if case.floor is None else case.floor.what,
     )
@@ -174,7 +174,7 @@ def _line(bench: str, case: Case, ours: Timing, baseline: Timing | None) -> Line
         row,
         (low * case.scale, high * case.scale),
         None if baseline is None else baseline.median * case.scale,
-        against,
+        relative,
     )
 
 
@@ -202,7 +202,7 @@ def print_table(lines: Sequence[Line]) -> None:
 def _cells(line: Line) -> list[str]:
     row = line.row
     params = " ".join(f"{name}={value}" for name, value in row.params.items())
-    against = "" if line.ratio is None else f"{line.ratio.value:.2f} [{line.ratio.low:.2f}, {line.ratio.high:.2f}]"
+    relative = "" if line.ratio is None else f"{line.ratio.value:.2f} [{line.ratio.low:.2f}, {line.ratio.high:.2f}]"
     baseline = "" if line.baseline_p50 is None else f"{row.baseline} {number(line.baseline_p50)}"
     return [
         row.case,
@@ -213,7 +213,7 @@ def _cells(line: Line) -> list[str]:
         number(row.p99),
         str(row.n),
         baseline,
-        against,
+        relative,
         "" if row.floor is None else number(row.floor),
         "" if row.floor is None else f"{row.p50 / row.floor:.2f}",
     ]

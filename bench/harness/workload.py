@@ -81,13 +81,13 @@ def generated_with_times(n_items: int, folder: Path, seed: int = 0) -> Workload:
     arrays = {name: rng.normal(0, _SPREAD, shape).astype(np.float32) for name, shape in shapes.items()}
     plain = np.zeros(len(names), np.float32)
     ranker_net = RankerNet(names, mean=plain, scale=plain + 1, bias=np.zeros(1, np.float32), **arrays)
-    more = {
+    parts = {
         "memory": MemoryTables.build(past, n_items),
         "ranker_net": ranker_net,
         "clicked_at": times,
         "trends": trends,
     }
-    bundle = _random_bundle(Config(), n_items, folder, rng, cluster, **more)
+    bundle = _random_bundle(Config(), n_items, folder, rng, cluster, **parts)
     return Workload(bundle, _clustered_sessions(rng, cluster, _SESSIONS), past, 1, TIMED)
 
 
@@ -102,7 +102,7 @@ def from_bundle(path: Path, seed: int = 0) -> Workload:
         past = bundle.memory.sessions
         long = rng.permutation(np.flatnonzero(past.lengths >= GENERATED_CLICKS))[:_SESSIONS]
         if len(long):
-            sessions = Sessions.from_lists([one[:GENERATED_CLICKS] for one in past.select(long)])
+            sessions = Sessions.from_lists([session[:GENERATED_CLICKS] for session in past.select(long)])
             return Workload(bundle, sessions, sessions, 1, "its memory")
     weight = bundle.popularity + 1.0
     items = rng.choice(bundle.n_items, _SESSIONS * GENERATED_CLICKS, p=weight / weight.sum())
@@ -128,11 +128,11 @@ def from_data(path: Path, bundle_path: Path | None, folder: Path, seed: int = 0)
                 "take the bundle that was trained on it"
             )
     prefixes = dataset.test.prefixes if len(dataset.test) else dataset.train
-    chosen = rng.permutation(len(prefixes))[:_SESSIONS]
+    rows = rng.permutation(len(prefixes))[:_SESSIONS]
     longest = bundle.config.model.max_session_length
     usable = np.flatnonzero(dataset.train.lengths > dataset.min_prefix)
     train = dataset.train.select(usable).keep_last(longest + 1)
-    return Workload(bundle, prefixes.select(chosen).keep_last(longest), train, dataset.min_prefix, dataset.name)
+    return Workload(bundle, prefixes.select(rows).keep_last(longest), train, dataset.min_prefix, dataset.name)
 
 
 def _random_bundle(
@@ -163,10 +163,10 @@ def _clustered_sessions(rng: np.random.Generator, cluster: np.ndarray, count: in
     members = np.argsort(cluster, kind="stable")
     begins = np.searchsorted(cluster[members], np.arange(cluster.max() + 2))
     sizes = np.diff(begins)
-    own = rng.choice(np.flatnonzero(sizes), count)
+    own_cluster = rng.choice(np.flatnonzero(sizes), count)
     shape = (count, GENERATED_CLICKS)
-    rank = np.floor(sizes[own][:, None] * rng.random(shape) ** 2).astype(np.int64)  # density ~ 1/sqrt(rank)
-    inside = members[begins[own][:, None] + rank]
+    rank = np.floor(sizes[own_cluster][:, None] * rng.random(shape) ** 2).astype(np.int64)  # density ~ 1/sqrt(rank)
+    inside = members[begins[own_cluster][:, None] + rank]
     anywhere = rng.integers(0, len(cluster), shape)
     items = np.where(rng.random(shape) < 0.9, inside, anywhere)
     return Sessions.from_lists(items.astype(np.int32))

@@ -70,16 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             break
         print(_told(name, kept.phases[name]), flush=True)
     params = {"events": size.events, "sessions": size.sessions, "items": size.items, "threads": 1}
-    for name, one in kept.phases.items():
-        report.lines.append(Line.of_value(BENCH, name, params, "processor_s", one["processor"]))
-        report.lines.append(Line.of_value(BENCH, name, params, "peak_mb", one["peak"] / 1e6))
-        report.records.append({"case": name, "params": params, "facts": one["facts"]})
+    for name, measured in kept.phases.items():
+        report.lines.append(Line.of_value(BENCH, name, params, "processor_s", measured["processor"]))
+        report.lines.append(Line.of_value(BENCH, name, params, "peak_mb", measured["peak"] / 1e6))
+        report.records.append({"case": name, "params": params, "facts": measured["facts"]})
     if kept.phases.keys() == PHASES.keys() and kept.phases["ranker"]["facts"]["ranker_samples"] == full:
-        for what, hours in totals(kept.phases).items():
+        for title, hours in totals(kept.phases).items():
             report.lines.append(
-                Line.of_value(BENCH, what, params, "processor_h", hours, floor=(HOURS, "hours that it may take"))
+                Line.of_value(BENCH, title, params, "processor_h", hours, floor=(HOURS, "hours that it may take"))
             )
-        peak = max(one["peak"] for one in kept.phases.values()) / 1e9
+        peak = max(phase["peak"] for phase in kept.phases.values()) / 1e9
         report.notes.append(f"peak {peak:.1f} GB of {GIGABYTES:g} that it may take")
     return report.finish(options.json)
 
@@ -97,13 +97,13 @@ def _serve(bundle: Path, n_items: int, options: argparse.Namespace) -> int:
 def totals(phases: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return the hours of processor time of a whole run by these phases: one that does not refit with one epoch, and
     one by the preset."""
-    seconds = {name: one["processor"] for name, one in phases.items()}
-    facts = {name: one["facts"] for name, one in phases.items()}
+    seconds = {name: phase["processor"] for name, phase in phases.items()}
+    facts = {name: phase["facts"] for name, phase in phases.items()}
     config = config_of()
-    taken = facts["encoder"]
-    epoch = taken["steps_s"] * taken["samples_an_epoch"] / taken["samples"]
-    checked = facts["validate"]
-    validation = checked["ranked_s"] * checked["validation_samples"] / checked["ranked"]
+    training = facts["encoder"]
+    epoch = training["steps_s"] * training["samples_an_epoch"] / training["samples"]
+    validated = facts["validate"]
+    validation = validated["ranked_s"] * validated["validation_samples"] / validated["ranked"]
     memory = seconds["tables"] + seconds["trends"]
 
     def hours(encoders: int, epochs: int, rankers: int) -> float:
@@ -118,17 +118,17 @@ class _Kept:
 
     def __init__(self, path: Path, setting: Setting) -> None:
         self._path = path
-        asked = {**asdict(setting), "folder": None, "size": setting.size.events}
-        self._setting = {name: value for name, value in asked.items() if value is not None}
+        fields = {**asdict(setting), "folder": None, "size": setting.size.events}
+        self._setting = {name: value for name, value in fields.items() if value is not None}
         self.phases: dict[str, Any] = {}
         if path.exists():
             value = read_json(path, DataError)
             if not isinstance(value, dict) or not all(isinstance(value.get(k), dict) for k in ("setting", "phases")):
                 raise DataError(f"{path} does not hold the phases of this bench; remove it or name another folder")
-            for name, one in self._setting.items():
-                found = value["setting"].get(name)
-                if found != one:
-                    raise DataError(f"{path}: its phases have {name} {found}, not {one}; name another folder")
+            for name, expected in self._setting.items():
+                stored = value["setting"].get(name)
+                if stored != expected:
+                    raise DataError(f"{path}: its phases have {name} {stored}, not {expected}; name another folder")
             self.phases = value["phases"]
 
     def add(self, name: str, measured: dict[str, Any]) -> None:

@@ -67,8 +67,8 @@ def write_log(folder: Path, size: LogSize) -> int:
 
 def lengths_of(count: int, generator: np.random.Generator) -> np.ndarray:
     """Draw lengths of sessions: int64[count]."""
-    drawn = np.exp(np.log(_MIDDLE) + _SPREAD * generator.standard_normal(count))
-    return np.clip(np.rint(drawn), 2, _LONGEST).astype(np.int64)
+    lengths = np.exp(np.log(_MIDDLE) + _SPREAD * generator.standard_normal(count))
+    return np.clip(np.rint(lengths), 2, _LONGEST).astype(np.int64)
 
 
 def _write(path: Path, world: World, piece: int, size: LogSize) -> None:
@@ -78,10 +78,10 @@ def _write(path: Path, world: World, piece: int, size: LogSize) -> None:
     count = min(PIECE, size.sessions - first)
     sessions = draw_clicks(world, lengths_of(count, generator), generator)
     begins = _BEGIN + ((first + np.arange(count)) * (_DAYS * _DAY / size.sessions)).astype(np.int64)
-    between = generator.integers(2_000, 90_000, sessions.n_clicks)
-    between[sessions.offsets[:-1]] = 0
-    passed = np.cumsum(between)
-    times = np.repeat(begins - passed[sessions.offsets[:-1]], sessions.lengths) + passed
+    gaps = generator.integers(2_000, 90_000, sessions.n_clicks)
+    gaps[sessions.offsets[:-1]] = 0
+    elapsed = np.cumsum(gaps)
+    times = np.repeat(begins - elapsed[sessions.offsets[:-1]], sessions.lengths) + elapsed
     chance = generator.random(sessions.n_clicks)
     kinds = np.where(_seen_before(sessions), np.select([chance < _ORDER, chance < _ORDER + _CART], [2, 1], 0), 0)
     events = pa.StructArray.from_arrays(
@@ -96,6 +96,6 @@ def _seen_before(sessions: Sessions) -> np.ndarray:
     """Return bool[T]: whether the session has an earlier event on the item."""
     session = np.repeat(np.arange(len(sessions), dtype=np.int64), sessions.lengths)
     key = (session << 32) | sessions.items
-    again = np.ones(len(key), dtype=bool)
-    again[np.unique(key, return_index=True)[1]] = False
-    return again
+    repeated = np.ones(len(key), dtype=bool)
+    repeated[np.unique(key, return_index=True)[1]] = False
+    return repeated

@@ -74,9 +74,9 @@ def tables(setting: Setting) -> dict[str, Any]:
     from mtaw_fast.memory.settings import MemorySettings
 
     dataset = _dataset(setting)
-    made = _table_memory(setting).build(dataset.train, dataset.n_items, MemorySettings(), 1)
-    made.save(setting.folder / "tables")
-    return {"pairs": len(made.neighbors), "mb": round(made.n_bytes / 1e6)}
+    memory = _table_memory(setting).build(dataset.train, dataset.n_items, MemorySettings(), 1)
+    memory.save(setting.folder / "tables")
+    return {"pairs": len(memory.neighbors), "mb": round(memory.n_bytes / 1e6)}
 
 
 def trends(setting: Setting) -> dict[str, Any]:
@@ -84,9 +84,11 @@ def trends(setting: Setting) -> dict[str, Any]:
     from mtaw_fast.memory.trends import trend_settings
 
     dataset = _dataset(setting)
-    made = _table_memory(setting).build_trends(dataset.train, dataset.n_items, trend_settings(config_of()), 1, ())
-    made.save(setting.folder / "trends")
-    return {"pairs": len(made.neighbors), "mb": round(made.n_bytes / 1e6)}
+    trend_tables = _table_memory(setting).build_trends(
+        dataset.train, dataset.n_items, trend_settings(config_of()), 1, ()
+    )
+    trend_tables.save(setting.folder / "trends")
+    return {"pairs": len(trend_tables.neighbors), "mb": round(trend_tables.n_bytes / 1e6)}
 
 
 def start(setting: Setting) -> dict[str, Any]:
@@ -114,13 +116,13 @@ def encoder(setting: Setting) -> dict[str, Any]:
     usable = dataset.train.without_times().keep_last(config.model.max_session_length + 1)
     counts = sample_counts(usable, dataset.min_prefix, config.loss.targets, None)
     order = np.random.default_rng(0).permutation(np.flatnonzero(counts))
-    chosen = order[: int(np.searchsorted(np.cumsum(counts[order]), setting.samples)) + 1]
+    sample = order[: int(np.searchsorted(np.cumsum(counts[order]), setting.samples)) + 1]
     model = MTAW(config, dataset.n_items)
     with torch.no_grad():
         for name, values in map_tensors(setting.folder / "weights").items():
             model.get_parameter(name).copy_(torch.from_numpy(np.array(values)))
     stepper = make_stepper(model, config, usable)
-    source = EpochBatches(config, usable.select(np.sort(chosen)), dataset.min_prefix)
+    source = EpochBatches(config, usable.select(np.sort(sample)), dataset.min_prefix)
     batches = source.cut(0)
     began = time.process_time()
     losses = [stepper.step(stepper.stage(source.batch(numbers, stepper.input_device)), 1.0) for numbers in batches]
@@ -128,7 +130,7 @@ def encoder(setting: Setting) -> dict[str, Any]:
     stepper.end_epoch()
     _keep_weights(setting, model)
     return {
-        "steps": len(batches), "samples": int(counts[chosen].sum()), "samples_an_epoch": int(counts.sum()),
+        "steps": len(batches), "samples": int(counts[sample].sum()), "samples_an_epoch": int(counts.sum()),
         "steps_s": round(stepped, 2), "loss": [round(float(np.mean(part)), 3) for part in np.array_split(losses, 4)],
     }  # fmt: skip
 
@@ -173,11 +175,11 @@ def validate(setting: Setting) -> dict[str, Any]:
         types=net.types.translated(dataset.train.types, dataset.type_names),
     )
     test = dataset.test
-    chosen = np.sort(np.random.default_rng(0).permutation(len(test))[: setting.ranked])
+    rows = np.sort(np.random.default_rng(0).permutation(len(test))[: setting.ranked])
     assert test.target_times is not None
     samples = Samples(
-        test.prefixes.select(chosen), test.targets[chosen], test.session[chosen], test.target_times[chosen],
-        None if test.target_types is None else test.target_types[chosen],
+        test.prefixes.select(rows), test.targets[rows], test.session[rows], test.target_times[rows],
+        None if test.target_types is None else test.target_types[rows],
     )  # fmt: skip
     began = time.process_time()
     ranks = served_ranks(model, with_types_for(model, samples, dataset.type_names))
@@ -191,7 +193,7 @@ def validate(setting: Setting) -> dict[str, Any]:
 
 
 PHASES: dict[str, Callable[[Setting], dict[str, Any]]] = {
-    one.__name__: one for one in (log, prepare, tables, trends, start, encoder, ranker, validate)
+    phase.__name__: phase for phase in (log, prepare, tables, trends, start, encoder, ranker, validate)
 }
 
 
@@ -213,9 +215,9 @@ def _measured(ready: Callable[[], None], name: str, setting: Setting) -> tuple[f
     with limit_threads(1):
         restart_peak()
         ready()
-        began, used = time.perf_counter(), time.process_time()
+        began, cpu_began = time.perf_counter(), time.process_time()
         facts = PHASES[name](setting)
-        return time.perf_counter() - began, time.process_time() - used, peak_memory(), facts
+        return time.perf_counter() - began, time.process_time() - cpu_began, peak_memory(), facts
 
 
 def _dataset(setting: Setting) -> Dataset:

@@ -49,17 +49,17 @@ def _served(ready: Callable[[], None], folder: Path, n_items: int, index: str) -
         sessions = [(clicks + 1).tolist() for clicks in sessions_of(n_items, _CLICKS, _CALLS)]
         restart_peak()
         ready()
-        began, used = time.perf_counter(), time.process_time()
+        began, cpu_began = time.perf_counter(), time.process_time()
         recommender = Recommender.load(folder, index=index)
-        opened, opening = time.perf_counter() - began, time.process_time() - used
+        opened, opening = time.perf_counter() - began, time.process_time() - cpu_began
         for session in sessions[: _CALLS // 10]:
             recommender.recommend(session, k=K)
         clock, processor = [], []
         for session in sessions:
-            began, used = time.perf_counter(), time.process_time()
+            began, cpu_began = time.perf_counter(), time.process_time()
             recommender.recommend(session, k=K)
             clock.append(1e3 * (time.perf_counter() - began))
-            processor.append(1e3 * (time.process_time() - used))
+            processor.append(1e3 * (time.process_time() - cpu_began))
     p50, p90 = np.percentile(processor, [50, 90])
     return (
         {

@@ -40,9 +40,9 @@ class Agreement:
     @classmethod
     def of(cls, live: Recommender, rebuilt: Recommender, asked: Sessions) -> Agreement:
         """Compare the answers of two recommenders."""
-        (mine, scores), (theirs, others) = live.rank(asked, K), rebuilt.rank(asked, K)
-        same = mine == theirs
-        return cls(float(same.mean()), float((same | (np.abs(scores - others) <= ROUNDING)).mean()))
+        (items, scores), (rebuilt_items, rebuilt_scores) = live.rank(asked, K), rebuilt.rank(asked, K)
+        same = items == rebuilt_items
+        return cls(float(same.mean()), float((same | (np.abs(scores - rebuilt_scores) <= ROUNDING)).mean()))
 
 
 class Learned:
@@ -54,23 +54,23 @@ class Learned:
     def __init__(
         self, n_items: int, past_clicks: int, n_events: int, folder: Path, threads: int = 1, *, timed: bool = True
     ) -> None:
-        made = shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads, timed=timed)
-        events = stream(made.later, n_events)
+        drawn_shop = shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads, timed=timed)
+        events = stream(drawn_shop.later, n_events)
         self._at = int(events.times[-1]) if timed else None
         self._least = LEAST_TIMED if timed else LEAST
-        bundle = made.saved(folder / "bundle")
+        bundle = drawn_shop.saved(folder / "bundle")
         self.alone = Recommender.load(bundle, verify=False)
         settings = LearningSettings(folder / "learned", compact=False, limits=ALL)
         self.live = Recommender.load(bundle, learn=settings, verify=False)
         learner = self.live.learner
         assert learner is not None
-        for some in portions(events.clicks(), _PORTION):
-            learner.append(some)
+        for portion in portions(events.clicks(), _PORTION):
+            learner.append(portion)
         self._await(n_events)
         # Sessions that nothing was learned from.
-        unseen = made.later.slice(int(events.handles.max()) + 1, len(made.later))
+        unseen = drawn_shop.later.slice(int(events.handles.max()) + 1, len(drawn_shop.later))
         self.asked = queries(unseen, _ASKED)
-        self.agreement = self._agreement(made, events.ordered(), folder, threads)
+        self.agreement = self._agreement(drawn_shop, events.ordered(), folder, threads)
         self.delta_bytes = learner.state.delta.n_bytes
 
     def _await(self, n_events: int) -> None:
@@ -90,16 +90,16 @@ class Learned:
 
     def _agreement(self, made: Shop, learned: Sessions, folder: Path, threads: int) -> Agreement:
         assert made.model.memory is not None
-        together = Sessions.concatenate([made.model.sessions, learned])
-        whole = Shop(with_memory(made.model, together, threads), made.later).saved(folder / "rebuilt")
-        return Agreement.of(self.live, Recommender.load(whole, verify=False), strangers(self.asked, learned))
+        sessions = Sessions.concatenate([made.model.sessions, learned])
+        bundle = Shop(with_memory(made.model, sessions, threads), made.later).saved(folder / "rebuilt")
+        return Agreement.of(self.live, Recommender.load(bundle, verify=False), strangers(self.asked, learned))
 
     def case(self, params: dict[str, int], plan: Plan) -> Case:
         """Return the case of one recommendation; a ratio > 1 would mean that the delta costs nothing."""
-        asked = external(self.asked)
+        sessions = external(self.asked)
 
         def contender(name: str, one: Recommender) -> Contender:
-            return Contender(name, lambda number: one.recommend(asked[number % len(asked)], K, at=self._at))
+            return Contender(name, lambda number: one.recommend(sessions[number % len(sessions)], K, at=self._at))
 
         return Case(
             name="recommend-added",

@@ -113,19 +113,19 @@ def _added_to(report: Report, options: argparse.Namespace, folder: Path, timed: 
     name = f"recommend-added, {'with' if timed else 'without'} times"
     result = report.run(learned.case(params, _QUICK_PLAN if options.quick else _PLAN))
     learned.live.close()
-    found = learned.agreement
-    percents = np.array([100 * found.strict])
+    agreement = learned.agreement
+    percents = np.array([100 * agreement.strict])
     report.rows.append(
         _row("places-as-in-a-rebuild", params, "percent", percents, more={"k": K, "target": 100 * AGREEMENT})
     )
     report.notes.append(
-        f"{name}: {found.strict:.2%} of the top-{K} places as in a rebuild (target {AGREEMENT:.1%}: "
-        f"{_met(found.strict >= AGREEMENT)}), {found.up_to_rounding:.2%} up to bf16 rounding; delta of "
+        f"{name}: {agreement.strict:.2%} of the top-{K} places as in a rebuild (target {AGREEMENT:.1%}: "
+        f"{_met(agreement.strict >= AGREEMENT)}), {agreement.up_to_rounding:.2%} up to bf16 rounding; delta of "
         f"{learned.delta_bytes / 1e6:.1f} MB, {learned.delta_bytes / options.events:.0f} bytes per event"
     )
     if result is not None:
-        more = (result.ours.median - result.baselines[0].median) * 1e6
-        report.notes.append(f"{name}: {more:+.1f} us p50; target {ADDED_US:+g}: {_met(more <= ADDED_US)}")
+        extra_us = (result.ours.median - result.baselines[0].median) * 1e6
+        report.notes.append(f"{name}: {extra_us:+.1f} us p50; target {ADDED_US:+g}: {_met(extra_us <= ADDED_US)}")
 
 
 def _event(report: Report, options: argparse.Namespace, folder: Path) -> None:
@@ -135,7 +135,7 @@ def _event(report: Report, options: argparse.Namespace, folder: Path) -> None:
     params = {"catalog": options.items, "events": options.events, "batch": options.batch, "follow": options.follow}
     for stage in ("total", *STAGES):
         report.rows.append(_row("event", {**params, "stage": stage}, "cpu_us", costs[stage]))
-    mean = {stage: float(taken.mean()) for stage, taken in costs.items()}
+    mean = {stage: float(times.mean()) for stage, times in costs.items()}
     parts = ", ".join(f"{stage} {mean[stage]:.1f}" for stage in STAGES)
     report.notes.append(
         f"event: {mean['total']:.1f} us of processor time ({parts}: appended {options.batch} and followed "
@@ -149,29 +149,29 @@ def _rate(report: Report, options: argparse.Namespace, folder: Path) -> None:
     from bench.live.rate import Pace, p90, pairs
 
     pace = Pace(options.rate, options.event_rate, options.batch, options.ramp, options.seconds)
-    wanted = int(2 * pace.events * (pace.ramp + pace.steady)) + 1000
-    made = shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), wanted)
-    found = pairs(made, made.saved(folder / "bundle"), folder, pace, options.pairs, options.workers, _say)
-    if found.errors:
-        report.refuse(f"rate: {found.errors} requests failed; no figure is reported")
+    n_events = int(2 * pace.events * (pace.ramp + pace.steady)) + 1000
+    drawn_shop = shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), n_events)
+    results = pairs(drawn_shop, drawn_shop.saved(folder / "bundle"), folder, pace, options.pairs, options.workers, _say)
+    if results.errors:
+        report.refuse(f"rate: {results.errors} requests failed; no figure is reported")
         return
-    with_events, without = np.concatenate(found.with_events), np.concatenate(found.without)
-    ratio = float(np.median(found.ratios))
+    with_events, without_events = np.concatenate(results.with_events), np.concatenate(results.without)
+    ratio = float(np.median(results.ratios))
     params = {
         "catalog": options.rate_items, "rate": pace.rankings, "event_rate": pace.events, "batch": pace.batch,
         "seconds": pace.steady, "pairs": options.pairs, "workers": options.workers, "k": 20,
     }  # fmt: skip
-    more = {
-        "p90": p90(with_events), "p90_without": p90(without), "p90_ratio": ratio, "errors": found.errors,
-        "events_p90": p90(np.concatenate(found.event_latencies)), "checked": found.checked,
+    facts = {
+        "p90": p90(with_events), "p90_without": p90(without_events), "p90_ratio": ratio, "errors": results.errors,
+        "events_p90": p90(np.concatenate(results.event_latencies)), "checked": results.checked,
     }  # fmt: skip
-    report.rows.append(_row("rate", params, "latency_ms", with_events, "without-learning", 1 / ratio, more))
-    each = ", ".join(f"{one:.2f}" for one in found.ratios)
-    cost = (sum(found.cpu_with_events) - sum(found.cpu_without)) / found.events * 1e6
+    report.rows.append(_row("rate", params, "latency_ms", with_events, "without-learning", 1 / ratio, facts))
+    ratios = ", ".join(f"{value:.2f}" for value in results.ratios)
+    cost = (sum(results.cpu_with_events) - sum(results.cpu_without)) / results.events * 1e6
     report.notes.append(
-        f"rate: p90 {more['p90_without']:.2f} ms without and {more['p90']:.2f} with {pace.events:g} events/s, ratio "
-        f"{ratio:.2f} (pairs: {each}); target {RATE_RATIO:g}: {_met(ratio <= RATE_RATIO)}; 0 errors; events "
-        f"acknowledged in {more['events_p90']:.2f} ms (p90); the service takes {cost:.0f} us more per event"
+        f"rate: p90 {facts['p90_without']:.2f} ms without and {facts['p90']:.2f} with {pace.events:g} events/s, ratio "
+        f"{ratio:.2f} (pairs: {ratios}); target {RATE_RATIO:g}: {_met(ratio <= RATE_RATIO)}; 0 errors; events "
+        f"acknowledged in {facts['events_p90']:.2f} ms (p90); the service takes {cost:.0f} us more per event"
     )
 
 
@@ -180,36 +180,36 @@ def _fresh(report: Report, options: argparse.Namespace, folder: Path) -> None:
     from bench.live.inputs import shop
 
     rates = [float(rate) for rate in options.fresh_rates.split(",") if rate]
-    made = shop(
+    drawn_shop = shop(
         options.rate_items,
         min(_RATE_PAST, 10 * options.rate_items),
         int(max(rates, default=0) * options.seconds) + 1000,
     )
-    bundle = made.saved(folder / "bundle")
-    taken = freshness(made, bundle, folder, options.trials)
+    bundle = drawn_shop.saved(folder / "bundle")
+    seconds = freshness(drawn_shop, bundle, folder, options.trials)
     params = {"catalog": options.rate_items, "workers": 2, "k": 20}
-    report.rows.append(_row("fresh", params, "latency_ms", taken * 1e3, more={"max": float(taken.max() * 1e3)}))
+    report.rows.append(_row("fresh", params, "latency_ms", seconds * 1e3, more={"max": float(seconds.max() * 1e3)}))
     report.notes.append(
-        f"fresh: another worker ranks with an event after {np.median(taken) * 1e3:.0f} ms, at most "
-        f"{taken.max() * 1e3:.0f} of {len(taken)}; target {FRESH_S:g} s: {_met(float(taken.max()) < FRESH_S)}"
+        f"fresh: another worker ranks with an event after {np.median(seconds) * 1e3:.0f} ms, at most "
+        f"{seconds.max() * 1e3:.0f} of {len(seconds)}; target {FRESH_S:g} s: {_met(float(seconds.max()) < FRESH_S)}"
     )
     for rate in rates:
         _say(f"fresh, {rate:g} events/s")
         work = folder / f"rate-{rate:g}"
         work.mkdir()
-        found = freshness_at(made, bundle, work, rate, options.seconds)
-        more = {"accepted": found.accepted, "refused": found.refused}
+        fresh = freshness_at(drawn_shop, bundle, work, rate, options.seconds)
+        counts = {"accepted": fresh.accepted, "refused": fresh.refused}
         row = _row(
             "fresh",
             {**params, "event_rate": rate, "seconds": options.seconds},
             "latency_ms",
-            found.taken * 1e3,
-            more=more,
+            fresh.taken * 1e3,
+            more=counts,
         )
         report.rows.append(row)
         report.notes.append(
-            f"fresh: among {found.accepted:.0f} accepted and {found.refused:.0f} refused events/s another worker knows "
-            f"an event after {row.p50:.0f} ms (p50), {row.p99:.0f} (p99) of {len(found.taken)}; target {FRESH_S:g} s: "
+            f"fresh: among {fresh.accepted:.0f} accepted and {fresh.refused:.0f} refused events/s another worker knows "
+            f"an event after {row.p50:.0f} ms (p50), {row.p99:.0f} (p99) of {len(fresh.taken)}; target {FRESH_S:g} s: "
             f"{_met(row.p99 < 1e3 * FRESH_S)}"
         )
 
@@ -217,30 +217,30 @@ def _fresh(report: Report, options: argparse.Namespace, folder: Path) -> None:
 def _loss(report: Report, options: argparse.Namespace, folder: Path) -> None:
     from bench.live.loss import kill_while_observing
 
-    found = kill_while_observing(options.kills, folder, _say)
-    report.notes.append(f"loss: {found}")
-    if found.lost or found.doubled:
-        report.refuse(f"loss: {found}")
-    params = {"kills": found.kills, "acknowledged": found.acknowledged, "threads": 1}
-    counts = {"lost": found.lost, "doubled": found.doubled, "damaged": found.damaged}
-    report.rows.append(_row("loss", params, "reopen_s", np.array([found.reopen]), more=counts))
+    loss = kill_while_observing(options.kills, folder, _say)
+    report.notes.append(f"loss: {loss}")
+    if loss.lost or loss.doubled:
+        report.refuse(f"loss: {loss}")
+    params = {"kills": loss.kills, "acknowledged": loss.acknowledged, "threads": 1}
+    counts = {"lost": loss.lost, "doubled": loss.doubled, "damaged": loss.damaged}
+    report.rows.append(_row("loss", params, "reopen_s", np.array([loss.reopen]), more=counts))
 
 
 def _compact(report: Report, options: argparse.Namespace, folder: Path) -> None:
     from bench.live.compact import compaction
     from bench.live.inputs import shop
 
-    made = shop(options.items, options.clicks, max(options.deltas))
-    bundle = made.saved(folder / "bundle")
+    drawn_shop = shop(options.items, options.clicks, max(options.deltas))
+    bundle = drawn_shop.saved(folder / "bundle")
     for size in options.deltas:
         _say(f"compact, {size:,} events")
-        found = compaction(made, bundle, size, folder / f"learned-{size}")
+        result = compaction(drawn_shop, bundle, size, folder / f"learned-{size}")
         params = {"catalog": options.items, "base_clicks": options.clicks, "events": size}
-        more = {"bytes": found.nbytes, "log_bytes": found.log_bytes}
-        report.rows.append(_row("compact", params, "compact_s", np.array([found.seconds]), more=more))
+        sizes = {"bytes": result.nbytes, "log_bytes": result.log_bytes}
+        report.rows.append(_row("compact", params, "compact_s", np.array([result.seconds]), more=sizes))
         report.notes.append(
-            f"compact: {size:,} events into {options.clicks:,} clicks in {found.seconds:.2f} s, "
-            f"{found.nbytes / 1e6:.0f} MB written, from {found.log_bytes / 1e6:.1f} MB of log; "
+            f"compact: {size:,} events into {options.clicks:,} clicks in {result.seconds:.2f} s, "
+            f"{result.nbytes / 1e6:.0f} MB written, from {result.log_bytes / 1e6:.1f} MB of log; "
             "tables equal a rebuild's to the bit"
         )
 
@@ -249,26 +249,26 @@ def _memory(report: Report, options: argparse.Namespace, folder: Path) -> None:
     from bench.live.inputs import shop
     from bench.live.memory_use import compaction, log_events, redaction, worker
 
-    made = shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), options.events)
-    bundle = made.saved(folder / "bundle")
+    drawn_shop = shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), options.events)
+    bundle = drawn_shop.saved(folder / "bundle")
     params = {"catalog": options.rate_items, "events": options.events}
     for name, step in (("a day", 100), ("minutes", 1)):  # in minutes, every session is open at the end
         _say(f"memory, {options.events:,} events in {name}")
-        log_events(made, options.events, folder / name, step)
-        found = worker(bundle, folder / name)
-        more = {"delta": found.delta / found.events, "step_ms": step}
-        report.rows.append(_row("worker-memory", params, "bytes_per_event", np.array([found.per_event]), more=more))
+        log_events(drawn_shop, options.events, folder / name, step)
+        usage = worker(bundle, folder / name)
+        facts = {"delta": usage.delta / usage.events, "step_ms": step}
+        report.rows.append(_row("worker-memory", params, "bytes_per_event", np.array([usage.per_event]), more=facts))
         report.notes.append(
-            f"memory: a worker that learned {found.events:,} events in {name} holds {found.per_event:.0f} bytes each, "
-            f"{found.delta / found.events:.0f} of them in the native delta; target {EVENT_BYTES}: "
-            f"{_met(found.per_event <= EVENT_BYTES)}"
+            f"memory: a worker that learned {usage.events:,} events in {name} holds {usage.per_event:.0f} bytes each, "
+            f"{usage.delta / usage.events:.0f} of them in the native delta; target {EVENT_BYTES}: "
+            f"{_met(usage.per_event <= EVENT_BYTES)}"
         )
-    taken, seconds = redaction(folder / "a day", "visitor-7", folder / "redacted")
-    report.rows.append(_row("redact", params, "redact_s", np.array([seconds]), more={"bytes": taken}))
+    used_bytes, seconds = redaction(folder / "a day", "visitor-7", folder / "redacted")
+    report.rows.append(_row("redact", params, "redact_s", np.array([seconds]), more={"bytes": used_bytes}))
     peak = compaction(bundle, folder / "a day")
     report.rows.append(_row("compaction-memory", params, "bytes", np.array([float(peak)])))
     report.notes.append(
-        f"memory: redacting a session takes {seconds:.2f} s and {taken / 2**20:.1f} MiB more; compacting takes "
+        f"memory: redacting a session takes {seconds:.2f} s and {used_bytes / 2**20:.1f} MiB more; compacting takes "
         f"{peak / 2**20:.0f} MiB more, with the mapped bundles; target {COMPACTION_MIB}: "
         f"{_met(peak <= COMPACTION_MIB << 20)}"
     )
@@ -279,13 +279,13 @@ def _poisoning(report: Report, options: argparse.Namespace, folder: Path) -> Non
     from mtaw_fast.online.settings import LearningLimits
 
     model = trained_shop(folder, _say)
-    found = curves(model, LearningLimits(), per_day=PER_DAY[1:2] if options.quick else PER_DAY)
-    for (per_day, quiet), attacks in found.items():
-        for one in attacks:
-            params = {"clicks_a_day": per_day, "silent_days": quiet, "colluders": one.colluders}
-            more = {"unknown": one.unknown, "learned": one.learned}
-            report.rows.append(_row("poisoning", params, "place", np.array([one.visitors]), more=more))
-    report.notes.append(f"poisoning: the place of B after n sessions that click A, B\n\n{table(found)}\n")
+    results = curves(model, LearningLimits(), per_day=PER_DAY[1:2] if options.quick else PER_DAY)
+    for (per_day, quiet), attacks in results.items():
+        for attack in attacks:
+            params = {"clicks_a_day": per_day, "silent_days": quiet, "colluders": attack.colluders}
+            facts = {"unknown": attack.unknown, "learned": attack.learned}
+            report.rows.append(_row("poisoning", params, "place", np.array([attack.visitors]), more=facts))
+    report.notes.append(f"poisoning: the place of B after n sessions that click A, B\n\n{table(results)}\n")
 
 
 def _row(

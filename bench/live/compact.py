@@ -41,8 +41,8 @@ def compaction(made: Shop, bundle: Path, n_events: int, folder: Path) -> Compact
     """
     events = stream(made.later, n_events)
     log = FileLog(folder)
-    for some in portions(events.clicks(), _PORTION):
-        log.append(some)
+    for portion in portions(events.clicks(), _PORTION):
+        log.append(portion)
     # A click an hour later finishes all sessions before it.
     log.append([Click("latest", 1, int(events.times[-1]) + 3_600_000)])
     log_bytes = log.n_bytes
@@ -58,10 +58,10 @@ def compaction(made: Shop, bundle: Path, n_events: int, folder: Path) -> Compact
 
 
 def _check(made: Shop, compacted: MemoryTables | None, over: Sessions, n_events: int) -> None:
-    before = made.model.memory
-    assert before is not None
+    memory = made.model.memory
+    assert memory is not None
     assert compacted is not None
-    rebuilt = MemoryTables.build(Sessions.concatenate([before.sessions, over]), before.n_items, compacted.settings)
+    rebuilt = MemoryTables.build(Sessions.concatenate([memory.sessions, over]), memory.n_items, compacted.settings)
     for name, array in rebuilt.arrays().items():
         if not np.array_equal(array, getattr(compacted, name)):
             raise MtawError(f"compact: after {n_events} events {name} differs from that of tables built from all")

@@ -36,7 +36,7 @@ class Costs:
 
     def finish(self) -> None:
         """Build the arrays."""
-        self.of = {name: np.array(taken) for name, taken in self._taken.items()}
+        self.of = {name: np.array(times) for name, times in self._taken.items()}
         self.of["total"] = self.of["append"] + self.of["read"] + self.of["apply"]
 
 
@@ -48,11 +48,11 @@ def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follo
     MtawError
         If an event was not learned, or the single stages did not learn what the whole did.
     """
-    made = shop(n_items, past_clicks, n_events)
-    events = stream(made.later, n_events).clicks(ids=True)
+    drawn_shop = shop(n_items, past_clicks, n_events)
+    events = stream(drawn_shop.later, n_events).clicks(ids=True)
     log = FileLog(folder / "log")
-    state, plain = OnlineState(made.model, ALL), OnlineState(made.model, ALL)
-    event_processor, sink = EventProcessor(made.model, ALL), _RecordingSink()
+    state, plain = OnlineState(drawn_shop.model, ALL), OnlineState(drawn_shop.model, ALL)
+    event_processor, sink = EventProcessor(drawn_shop.model, ALL), _RecordingSink()
     costs, position = Costs(), START
     for chunk in portions(events, _CHUNK):
         with costs.stage("append", len(chunk)):
@@ -60,22 +60,22 @@ def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follo
                 log.append(batched)
         read: list[list[LogEntry]] = []
         with costs.stage("read", len(chunk)):
-            while some := log.read(position, follow):
-                read.append(some)
-                position = some[-1].position
+            while entries := log.read(position, follow):
+                read.append(entries)
+                position = entries[-1].position
         with costs.stage("apply", len(chunk)):
-            for some in read:
-                state.apply(some)
+            for entries in read:
+                state.apply(entries)
         # The same again in parts: the processor with a sink that only records, then the recorded clicks.
         sink.steps = []
         with costs.stage("ledger", len(chunk)):
-            for some in read:
-                event_processor.process(some, sink)
+            for entries in read:
+                event_processor.process(entries, sink)
         with costs.stage("native", len(chunk)):
             for handles, items in sink.steps:
                 plain.delta.click(handles, items)
     log.close()
-    _check(made, state, plain, event_processor, n_events)
+    _check(drawn_shop, state, plain, event_processor, n_events)
     costs.finish()
     return costs
 
@@ -91,8 +91,8 @@ def _check(made: Shop, state: OnlineState, plain: OnlineState, event_processor: 
             f"event: {n_events} events gave {counts} learned clicks ({dict(state.event_processor.tracker.refused)})"
         )
     for item in made.later.items[:50].tolist():
-        (mine, values), (theirs, others) = state.delta.row(item), plain.delta.row(item)
-        if not (np.array_equal(mine, theirs) and np.array_equal(values, others)):
+        (neighbors, values), (plain_neighbors, plain_values) = state.delta.row(item), plain.delta.row(item)
+        if not (np.array_equal(neighbors, plain_neighbors) and np.array_equal(values, plain_values)):
             raise MtawError(f"event: the single stages learned another row of item {item} than the whole")
 
 

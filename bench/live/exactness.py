@@ -70,47 +70,47 @@ def compare(dataset: Dataset, model: Model, n_clicks: int) -> dict[str, tuple[fl
     past, rest = sessions.slice(0, n_past), sessions.slice(n_past, len(sessions))
     assert past.times is not None
     assert rest.times is not None
-    taken = np.argsort(rest.times, kind="stable")[:n_clicks]
-    handles = np.repeat(np.arange(len(rest)), rest.lengths)[taken]
-    items, times = rest.items[taken].copy(), rest.times[taken].copy()
+    first_clicks = np.argsort(rest.times, kind="stable")[:n_clicks]
+    handles = np.repeat(np.arange(len(rest)), rest.lengths)[first_clicks]
+    items, times = rest.items[first_clicks].copy(), rest.times[first_clicks].copy()
     now = int(times[-1]) + 1000
 
     tables = MemoryTables.build(past, model.n_items, memory_settings(model.config))
-    chosen = tables.settings
-    assert chosen.recency is not None
+    settings = tables.settings
+    assert settings.recency is not None
     delta = MemoryDelta(
-        tables.arrays(), window=chosen.window, span=chosen.span, recency=chosen.recency,
-        max_neighbors=chosen.max_neighbors, max_postings=chosen.max_postings, capacity=0,
+        tables.arrays(), window=settings.window, span=settings.span, recency=settings.recency,
+        max_neighbors=settings.max_neighbors, max_postings=settings.max_postings, capacity=0,
     )  # fmt: skip
     trends = _trends(model, past, past.times)
-    for at in range(0, n_clicks, _PORTION):
-        some = slice(at, at + _PORTION)
-        delta.click(handles[some], items[some])
+    for start in range(0, n_clicks, _PORTION):
+        portion = slice(start, start + _PORTION)
+        delta.click(handles[portion], items[portion])
         if trends is not None:
-            trends.click(handles[some], items[some], times[some])
-    kept, kept_items, offsets = delta.ordered()
+            trends.click(handles[portion], items[portion], times[portion])
+    kept_handles, kept_items, offsets = delta.ordered()
     learned = Sessions(kept_items, offsets)
-    by_session = np.argsort(np.argsort(kept)[np.searchsorted(np.sort(kept), handles)], kind="stable")
-    asked = query_settings(model.config, model.trends is not None)
-    live = Side(tables.queries(delta.n_catalog, asked, delta=delta), trends)
-    whole = tables.update(learned)
+    by_session = np.argsort(np.argsort(kept_handles)[np.searchsorted(np.sort(kept_handles), handles)], kind="stable")
+    rank_settings = query_settings(model.config, model.trends is not None)
+    live = Side(tables.queries(delta.n_catalog, rank_settings, delta=delta), trends)
+    updated = tables.update(learned)
     all_times = np.concatenate([past.times, times[by_session]])
-    rebuilt = Side(whole.queries(model.n_items, asked), _trends(model, whole.sessions, all_times))
+    rebuilt = Side(updated.queries(model.n_items, rank_settings), _trends(model, updated.sessions, all_times))
 
-    known = {one.tobytes() for one in learned}
+    known = {clicks.tobytes() for clicks in learned}
     started = np.zeros(len(rest), dtype=bool)
-    started[kept] = True
-    later = [one[: max(1, len(one) - 1)] for one in rest.select(np.flatnonzero(~started)[: 3 * _ASKED])]
-    later = [one for one in later if one.tobytes() not in known][:_ASKED]
-    drawn = np.random.default_rng(0).choice(len(learned), min(_ASKED, len(learned)), replace=False)
-    longer = [np.append(learned[i], later[place % len(later)][0]) for place, i in enumerate(drawn.tolist())]
-    longer = [one for one in longer if one.tobytes() not in known]
-    found = {}
+    started[kept_handles] = True
+    later = [clicks[: max(1, len(clicks) - 1)] for clicks in rest.select(np.flatnonzero(~started)[: 3 * _ASKED])]
+    later = [clicks for clicks in later if clicks.tobytes() not in known][:_ASKED]
+    numbers = np.random.default_rng(0).choice(len(learned), min(_ASKED, len(learned)), replace=False)
+    longer = [np.append(learned[i], later[place % len(later)][0]) for place, i in enumerate(numbers.tolist())]
+    longer = [clicks for clicks in longer if clicks.tobytes() not in known]
+    shares = {}
     for name, lists in (("later", later), ("longer", longer)):
         packed = Sessions.from_lists(lists)
         same = live.rank(model, packed, now) == rebuilt.rank(model, packed, now)
-        found[name] = float(same.mean()), len(lists)
-    return found
+        shares[name] = float(same.mean()), len(lists)
+    return shares
 
 
 def _trends(model: Model, sessions: Sessions, times: np.ndarray) -> Trends | None:

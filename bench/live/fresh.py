@@ -36,25 +36,27 @@ def freshness(made: Shop, bundle: Path, work: Path, trials: int, seed: int = 0) 
     rng = np.random.default_rng(seed)
     # Items with few past clicks, so that a few visitors matter.
     rare = rng.permutation(np.argsort(made.model.popularity, kind="stable")[: made.model.n_items // 2])
-    taken = np.empty(trials)
+    delays = np.empty(trials)
     with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned")]) as service:
         first, second = sorted(service.worker_pids())
         with ServiceClient(service, first) as writer, ServiceClient(service, second) as reader:
             for trial in range(trials):
-                one, other = (rare[2 * trial : 2 * trial + 2] + 1).tolist()
-                if other in reader.recommend([one], K)["items"]:
-                    raise MtawError(f"fresh: item {other} is in the top {K} of {one} before anybody clicked them")
+                first_item, second_item = (rare[2 * trial : 2 * trial + 2] + 1).tolist()
+                if second_item in reader.recommend([first_item], K)["items"]:
+                    raise MtawError(
+                        f"fresh: item {second_item} is in the top {K} of {first_item} before anybody clicked them"
+                    )
                 visits = [f"t{trial}-{visitor}" for visitor in range(_VISITORS)]
-                events = [{"session": name, "item": item} for name in visits for item in (one, other)]
+                events = [{"session": name, "item": item} for name in visits for item in (first_item, second_item)]
                 begin = time.perf_counter()
                 writer.request("POST", "/v1/events", {"events": events})
                 until(
-                    lambda: other in reader.recommend([one], K)["items"],  # noqa: B023 (called at once)
-                    f"fresh: item {other} did not come into the top {K} of {one}",
+                    lambda: second_item in reader.recommend([first_item], K)["items"],  # noqa: B023 (called at once)
+                    f"fresh: item {second_item} did not come into the top {K} of {first_item}",
                     _PATIENCE,
                 )
-                taken[trial] = time.perf_counter() - begin
-    return taken
+                delays[trial] = time.perf_counter() - begin
+    return delays
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,12 +81,12 @@ def freshness_at(made: Shop, bundle: Path, work: Path, rate: float, seconds: flo
     """
     clicks = stream(made.later, int(rate * seconds) + _BATCH, seed).clicks("load-")
     bodies = [
-        post("/v1/events", {"events": [{"session": one.session, "item": one.item} for one in some]})
-        for some in portions(clicks, _BATCH)
+        post("/v1/events", {"events": [{"session": click.session, "item": click.item} for click in portion]})
+        for portion in portions(clicks, _BATCH)
     ]
     ramp = _RAMP * seconds
     due = poisson_arrivals(rate / _BATCH, ramp, seconds - ramp, seed)[: len(bodies)]
-    taken: list[float] = []
+    delays: list[float] = []
     with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned")]) as service:
         first, second = sorted(service.worker_pids())
         with ServiceClient(service, first) as writer, ServiceClient(service, second) as reader:
@@ -93,7 +95,7 @@ def freshness_at(made: Shop, bundle: Path, work: Path, rate: float, seconds: flo
                 while time.monotonic() < running.began + ramp:
                     time.sleep(0.01)
                 while time.monotonic() < running.began + seconds:
-                    event = {"events": [{"session": f"probe-{len(taken)}", "item": 1}]}
+                    event = {"events": [{"session": f"probe-{len(delays)}", "item": 1}]}
                     begin = time.perf_counter()
                     try:
                         position = writer.request("POST", "/v1/events", event)["log_position"]
@@ -107,11 +109,11 @@ def freshness_at(made: Shop, bundle: Path, work: Path, rate: float, seconds: flo
                         f"fresh: at {rate:g} events/s another worker did not know an event",
                         _PATIENCE,
                     )
-                    taken.append(time.perf_counter() - begin)
+                    delays.append(time.perf_counter() - begin)
                 outcome = running.result()
-    wrong = set(outcome.status.tolist()) - {200, 503}
-    if wrong or not taken:
-        raise MtawError(f"fresh: at {rate:g} events/s requests were answered with {wrong or 503}")
+    unexpected = set(outcome.status.tolist()) - {200, 503}
+    if unexpected or not delays:
+        raise MtawError(f"fresh: at {rate:g} events/s requests were answered with {unexpected or 503}")
     spent = float(np.nanmax(outcome.done)) - outcome.began
     accepted, refused = (_BATCH * int((outcome.status == status).sum()) / spent for status in (200, 503))
-    return FreshnessAtRate(np.array(taken), accepted, refused)
+    return FreshnessAtRate(np.array(delays), accepted, refused)

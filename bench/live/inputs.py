@@ -122,19 +122,19 @@ def stream(sessions: Sessions, n_events: int, seed: int = 0, begin: int = MORNIN
     """
     rng = np.random.default_rng([seed, 3])
     offsets = sessions.offsets.tolist()
-    alive, following = list(range(_OPEN)), _OPEN
-    at = offsets[:_OPEN]
+    alive, next_session = list(range(_OPEN)), _OPEN
+    positions = offsets[:_OPEN]
     handles, places = np.empty(n_events, np.int64), np.empty(n_events, np.int64)
-    drawn = rng.integers(0, _OPEN, n_events).tolist()
-    for event, slot in enumerate(drawn):
+    slots = rng.integers(0, _OPEN, n_events).tolist()
+    for event, slot in enumerate(slots):
         session = alive[slot]
-        handles[event], places[event] = session, at[slot]
-        at[slot] += 1
-        if at[slot] == offsets[session + 1]:
-            if following == len(sessions):
+        handles[event], places[event] = session, positions[slot]
+        positions[slot] += 1
+        if positions[slot] == offsets[session + 1]:
+            if next_session == len(sessions):
                 raise ValueError(f"{len(sessions)} sessions do not give {n_events} events; draw more")
-            alive[slot], at[slot] = following, offsets[following]
-            following += 1
+            alive[slot], positions[slot] = next_session, offsets[next_session]
+            next_session += 1
     return Stream(handles, sessions.items[places], begin + step * np.arange(n_events, dtype=np.int64))
 
 
@@ -165,9 +165,9 @@ def with_memory(model: Model, sessions: Sessions, threads: int = 1) -> Model:
     Learned sessions, those that a compaction has merged included, count once.
     """
     assert model.memory is not None
-    before = model.memory.settings
-    first = model.memory.n_sessions if before.once_from is None else before.once_from
-    settings, trends = replace(before, once_from=first), None
+    base_settings = model.memory.settings
+    first = model.memory.n_sessions if base_settings.once_from is None else base_settings.once_from
+    settings, trends = replace(base_settings, once_from=first), None
     if model.trends is not None:
         assert sessions.times is not None
         trends = TrendTables.build(sessions, sessions.times, model.n_items, once_from=first, threads=threads)
@@ -221,15 +221,15 @@ def _ranker(memory: MemoryTables, trends: TrendTables | None, asked: Sessions, r
     ids, values = memory.queries(memory.n_items, settings).features(
         asked.items.copy(), asked.offsets[:-1].copy(), ends, moment=moment
     )
-    seen = values[ids >= 0]
+    valid = values[ids >= 0]
     n = len(names)
     shapes = {"w1": (n, 64), "b1": (64,), "w2": (64, 32), "b2": (32,), "w3": (32,)}
     arrays = {name: rng.normal(0, _HIDDEN, shape).astype(np.float32) for name, shape in shapes.items()}
     arrays["w1"][len(feature_names()) :] *= _TRENDS
-    deviation = seen.std(axis=0)
+    deviation = valid.std(axis=0)
     return RankerNet(
         features=names,
-        mean=seen.mean(axis=0).astype(np.float32),
+        mean=valid.mean(axis=0).astype(np.float32),
         scale=np.where(deviation > 0, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32),
         linear=np.array([_WEIGHTS.get(name, 0.0) for name in names], dtype=np.float32),
         bias=np.zeros(1, np.float32),

@@ -73,27 +73,27 @@ def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], s
     reopened = time.perf_counter() - begin
     assert recommender.learner is not None
     state = recommender.learner.state
-    kept, damaged = _kept(learned)
+    logged, damaged = _kept(learned)
     handles, _, offsets = state.delta.ordered()
     length = dict(zip(handles.tolist(), np.diff(offsets).tolist(), strict=True))
-    wanted = Counter(f"s{int(name[1:]) // SESSION}" for name in kept)
+    expected = Counter(f"s{int(name[1:]) // SESSION}" for name in logged)
     keys = state.event_processor.tracker.keys
-    found = {
-        name: sum(length.get(one, 0) for one in np.flatnonzero(keys == np.uint64(key_of(name))).tolist())
-        for name in wanted
+    learned_counts = {
+        name: sum(length.get(handle, 0) for handle in np.flatnonzero(keys == np.uint64(key_of(name))).tolist())
+        for name in expected
     }
     recommender.close()
-    lost = len({f"e{number}" for number in acknowledged} - kept)
-    lost += sum(max(count - found[name], 0) for name, count in wanted.items())
-    doubled = sum(max(found[name] - count, 0) for name, count in wanted.items())
+    lost = len({f"e{number}" for number in acknowledged} - logged)
+    lost += sum(max(count - learned_counts[name], 0) for name, count in expected.items())
+    doubled = sum(max(learned_counts[name] - count, 0) for name, count in expected.items())
     return Loss(kills, len(acknowledged), lost, doubled, damaged, reopened)
 
 
 def _kept(folder: Path) -> tuple[set[str], int]:
     """Return the ids of the events in the log, and the number of damaged records."""
-    log, position, found = FileLog(folder), START, set[str]()
-    while some := log.read(position, _READ):
-        position = some[-1].position
-        found.update(one.event.id for one in some if isinstance(one.event, Click) and one.event.id is not None)
+    log, position, ids = FileLog(folder), START, set[str]()
+    while entries := log.read(position, _READ):
+        position = entries[-1].position
+        ids.update(entry.event.id for entry in entries if isinstance(entry.event, Click) and entry.event.id is not None)
     log.close()
-    return found, log.damaged
+    return ids, log.damaged

@@ -52,8 +52,8 @@ def log_events(made: Shop, n_events: int, folder: Path, step: int) -> None:
     clicks = stream(made.later, n_events, step=step).clicks("visitor-", ids=True)
     clicks.append(replace(clicks[-1], session="latest", id=None, time=clicks[-1].time + _HOUR))
     log = FileLog(folder)
-    for some in portions(clicks, _PORTION):
-        log.append([replace(one, arrived=one.time) for one in some])
+    for portion in portions(clicks, _PORTION):
+        log.append([replace(click, arrived=click.time) for click in portion])
     log.close()
 
 
@@ -68,11 +68,11 @@ def _worker(_: Ready, bundle: Path, folder: Path) -> tuple[int, int, int]:
     position, count = START, 0
     restart_peak()
     before = tree_resident(os.getpid())
-    while some := log.read(position, _READ):
-        state.apply(some)
-        position = some[-1].position
-        count += len(some)
-    del some
+    while entries := log.read(position, _READ):
+        state.apply(entries)
+        position = entries[-1].position
+        count += len(entries)
+    del entries
     restart_peak()
     return count, tree_resident(os.getpid()) - before, state.delta.n_bytes
 

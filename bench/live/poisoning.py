@@ -69,9 +69,9 @@ def at_rate(model: Model, per_day: int) -> Model:
     span = past.n_clicks / per_day * DAY_MS
     times = ((past.times - latest) * (span / (latest - first))).astype(np.int64)
     repeats = max(1, min(round(7 * DAY_MS / span), _MOST_CLICKS // past.n_clicks))
-    whole = Sessions.concatenate([past.without_times()] * repeats)
+    repeated = Sessions.concatenate([past.without_times()] * repeats)
     moments = latest + np.concatenate([times - int(turn * span) for turn in reversed(range(repeats))])
-    memory = MemoryTables.build(whole, model.n_items, replace(model.memory.settings, recency=None), threads=2)
+    memory = MemoryTables.build(repeated, model.n_items, replace(model.memory.settings, recency=None), threads=2)
     return Model.of(
         config=model.config,
         weights=model.weights,
@@ -80,7 +80,7 @@ def at_rate(model: Model, per_day: int) -> Model:
         memory=memory,
         ranker_net=model.ranker_net,
         clicked_at=moments,
-        trends=TrendTables.build(whole, moments, model.n_items, model.trends.settings, threads=2),
+        trends=TrendTables.build(repeated, moments, model.n_items, model.trends.settings, threads=2),
     )
 
 
@@ -101,14 +101,14 @@ class Shop:
     def attack(self, colluders: int, quiet_ms: int = 0, repeats: int = 1) -> Attack:
         """Let so many sessions click A and then B, so many times, after so many milliseconds without any click."""
         state = self._state()
-        at = self._begin + quiet_ms
+        moment = self._begin + quiet_ms
         clicks = []
         for colluder in range(colluders):
             for item in (self.target, self.promoted) * repeats:
-                at += _BETWEEN_MS
-                clicks.append(Click(f"colluder-{colluder}", self._names[item], at, arrived=at))
+                moment += _BETWEEN_MS
+                clicks.append(Click(f"colluder-{colluder}", self._names[item], moment, arrived=moment))
         state.apply([LogEntry(click, f"{place:010d}-000000000000") for place, click in enumerate(clicks)])
-        visitors, unknown = self._ranked(state, at)
+        visitors, unknown = self._ranked(state, moment)
         return Attack(colluders, self._place(visitors), self._place(unknown), state.event_processor.learned_clicks)
 
     def _state(self) -> OnlineState:
@@ -117,8 +117,8 @@ class Shop:
     def _ranked(self, state: OnlineState, at: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of all items as visitors of A see them, and unknown visitors."""
         pipeline = Pipeline.of(state.catalog(), self._encoder, self._index)
-        asked = Sessions(np.array([self.target], np.int32), np.array([0, 1, 1]), np.array([at], np.int64))
-        ids, _ = pipeline.rank(asked, self._model.n_items, Conditions(at=at))
+        queries = Sessions(np.array([self.target], np.int32), np.array([0, 1, 1]), np.array([at], np.int64))
+        ids, _ = pipeline.rank(queries, self._model.n_items, Conditions(at=at))
         return ids[0], ids[1]
 
     def _place(self, ids: np.ndarray) -> int:
@@ -127,13 +127,13 @@ class Shop:
 
 def table(found: Mapping[tuple[int, int], Sequence[Attack]]) -> str:
     """Return Markdown: a row a shop, its places for the visitors of A and for unknown visitors."""
-    counts = [one.colluders for one in next(iter(found.values()))]
+    counts = [attack.colluders for attack in next(iter(found.values()))]
     head = ["clicks a day", "before", "visitors", *(f"n = {count}" for count in counts)]
     lines = [head, ["---"] * len(head)]
     for (per_day, quiet), attacks in found.items():
-        named = [f"{per_day:,}", "a silent day" if quiet else "traffic"]
-        lines.append([*named, "of A", *(str(one.visitors) for one in attacks)])
-        lines.append([*named, "unknown", *(str(one.unknown) for one in attacks)])
+        labels = [f"{per_day:,}", "a silent day" if quiet else "traffic"]
+        lines.append([*labels, "of A", *(str(attack.visitors) for attack in attacks)])
+        lines.append([*labels, "unknown", *(str(attack.unknown) for attack in attacks)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -141,9 +141,9 @@ def curves(
     model: Model, limits: LearningLimits, colluders: Sequence[int] = COLLUDERS, per_day: Sequence[int] = PER_DAY
 ) -> dict[tuple[int, int], list[Attack]]:
     """Return the attacks by clicks a day and days of silence before."""
-    found = {}
+    attacks = {}
     for clicks in per_day:
         shop = Shop(at_rate(model, clicks), limits)
         for days in (0, 1):
-            found[clicks, days] = [shop.attack(count, days * DAY_MS) for count in colluders]
-    return found
+            attacks[clicks, days] = [shop.attack(count, days * DAY_MS) for count in colluders]
+    return attacks

@@ -54,7 +54,12 @@ class Pairs:
     @property
     def ratios(self) -> np.ndarray:
         """The p90 with events divided by the p90 without, for each pair."""
-        return np.array([p90(one) / p90(other) for one, other in zip(self.with_events, self.without, strict=True)])
+        return np.array(
+            [
+                p90(with_events) / p90(without)
+                for with_events, without in zip(self.with_events, self.without, strict=True)
+            ]
+        )
 
 
 def p90(latencies: np.ndarray) -> float:
@@ -73,8 +78,8 @@ def pairs(
         If an acknowledged event was not learned, or the service then ranks differently from a fresh process that reads
         the same log.
     """
-    found, learned = Pairs(), work / "learned"
-    wanted = int(pace.events * (pace.ramp + pace.steady) * 1.3) + pace.batch
+    results, learned = Pairs(), work / "learned"
+    n_events = int(pace.events * (pace.ramp + pace.steady) * 1.3) + pace.batch
     sessions = external(queries(made.later, _SESSIONS))
     rankings = [post("/v1/recommend", {"session": session, "k": K}) for session in sessions]
     with (
@@ -83,16 +88,16 @@ def pairs(
     ):
         for number in range(count):
             say(f"pair {number + 1} of {count}")
-            clicks = stream(made.later, wanted, seed=number).clicks(f"p{number}-")
+            clicks = stream(made.later, n_events, seed=number).clicks(f"p{number}-")
             events = [
-                post("/v1/events", {"events": [{"session": one.session, "item": one.item} for one in some]})
-                for some in portions(clicks, pace.batch)
+                post("/v1/events", {"events": [{"session": click.session, "item": click.item} for click in portion]})
+                for portion in portions(clicks, pace.batch)
             ]
             turns = [(plain, []), (learning, events)]
             for service, bodies in turns if number % 2 == 0 else reversed(turns):
-                _load(found, service, rankings, bodies, pace, number)
-        found.checked = _check(found, learning, bundle, learned, sessions)
-    return found
+                _load(results, service, rankings, bodies, pace, number)
+        results.checked = _check(results, learning, bundle, learned, sessions)
+    return results
 
 
 def _load(
@@ -108,10 +113,10 @@ def _load(
         is_event = np.concatenate([is_event, np.ones(len(event_times), dtype=bool)])
     order = np.argsort(due, kind="stable")
     load = Load(service.address, [requests[place] for place in order], due[order], connections=pace.connections)
-    before = service.cpu_seconds()
+    cpu_before = service.cpu_seconds()
     with RunningLoad(load) as running:
         outcome = running.result()
-    cpu = service.cpu_seconds() - before
+    cpu = service.cpu_seconds() - cpu_before
     found.errors += int((outcome.status != 200).sum())
     latencies, is_event = outcome.latency * 1e3, is_event[order]
     counted = (outcome.status == 200) & (outcome.due >= pace.ramp)
@@ -130,10 +135,10 @@ def _check(found: Pairs, service: Service, bundle: Path, learned: Path, sessions
     fresh = Recommender.load(bundle, learn=LearningSettings(learned, compact=False, limits=ALL), verify=False)
     try:
         assert fresh.log_position is not None
-        taken = fresh.bundle.model.log_progress
+        progress = fresh.bundle.model.log_progress
         event_processor = fresh.learner.state.event_processor if fresh.learner is not None else None
         assert event_processor is not None
-        if taken is None and event_processor.learned_clicks != found.events:
+        if progress is None and event_processor.learned_clicks != found.events:
             raise MtawError(f"rate: {found.events} events were acknowledged, {event_processor.learned_clicks} learned")
         end = fresh.log_position
         with ServiceClient(service) as client:

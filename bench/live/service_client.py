@@ -71,5 +71,5 @@ def until(condition: Callable[[], bool], what: str, seconds: float, pause: float
 
 
 def _serves(service: Service, worker: int, port: int) -> bool:
-    (process,) = [one for one in service.workers() if one.pid == worker]
-    return any(one.raddr and one.raddr.port == port for one in process.net_connections("tcp"))
+    (process,) = [candidate for candidate in service.workers() if candidate.pid == worker]
+    return any(connection.raddr and connection.raddr.port == port for connection in process.net_connections("tcp"))

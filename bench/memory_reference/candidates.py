@@ -87,16 +87,16 @@ class Query:
     def pre_score(self, item: int) -> float:
         """Return the score that decides which other items become candidates."""
         sums = self.items[item].sums
-        cosine, most = sums["cos_dec"] * self.root(item), self.largest["knn"]
+        cosine, largest = sums["cos_dec"] * self.root(item), self.largest["knn"]
         return (
             sums["fwd_dec"] + sums["bwd_dec"] + sums["ses_all"] + sums["rec_all"]
-            + 0.5 * (cosine + sums["next_last"]) + 0.02 * (sums["knn"] / most if most else 0.0)
+            + 0.5 * (cosine + sums["next_last"]) + 0.02 * (sums["knn"] / largest if largest else 0.0)
         )  # fmt: skip
 
     def candidates(self, allowed: Callable[[int], bool] = lambda _: True) -> list[int]:
         """Return the allowed own items, the best others by pre-score (ties to the lower id), and the dense list."""
-        own = [one.item for one in self.own if allowed(one.item)]
-        others = [item for item, found in self.items.items() if found.own is None and allowed(item)]
+        own = [own_item.item for own_item in self.own if allowed(own_item.item)]
+        others = [item for item, evidence in self.items.items() if evidence.own is None and allowed(item)]
         best = set(sorted(others, key=lambda item: (-self.pre_score(item), item))[: self.settings.others])
         return own + [item for item in others if item in best or self.items[item].place is not None]
 
@@ -128,18 +128,18 @@ def query(
     settings = settings or QuerySettings()
     clicks = clicks[-MOST_CLICKS:]
     own = own_items(clicks.tolist(), settings.own)
-    items = {one.item: Item(one) for one in own}
-    found = Query(tables, settings, clicks, own, items, dict.fromkeys(SIMILAR, 0.0), dense is not None)
-    _add_neighbors(found)
-    _add_second(found)
-    _add_similar_sessions(found)
+    items = {own_item.item: Item(own_item) for own_item in own}
+    result = Query(tables, settings, clicks, own, items, dict.fromkeys(SIMILAR, 0.0), dense is not None)
+    _add_neighbors(result)
+    _add_second(result)
+    _add_similar_sessions(result)
     if dense is not None:
-        found.best_logit = float(dense[1][0]) if len(dense[0]) and dense[0][0] >= 0 else 0.0
+        result.best_logit = float(dense[1][0]) if len(dense[0]) and dense[0][0] >= 0 else 0.0
         for place, (item, logit) in enumerate(zip(dense[0].tolist(), dense[1].tolist(), strict=True)):
             if item >= 0 and place < settings.dense:
-                one = items.setdefault(item, Item())
-                one.place, one.logit = place, logit
-    return found
+                evidence = items.setdefault(item, Item())
+                evidence.place, evidence.logit = place, logit
+    return result
 
 
 def own_items(clicks: list[int], most: int) -> list[OwnItem]:
@@ -152,12 +152,12 @@ def own_items(clicks: list[int], most: int) -> list[OwnItem]:
                 continue
             own[item] = OwnItem(item, back, back, decayed=weight)
             continue
-        one = own[item]
-        one.gap = back - one.back if one.gap is None else one.gap
-        one.count, one.first, one.decayed = one.count + 1, back, one.decayed + weight
-    total = sum(one.decayed for one in own.values())
-    for one in own.values():
-        one.decayed /= total
+        entry = own[item]
+        entry.gap = back - entry.back if entry.gap is None else entry.gap
+        entry.count, entry.first, entry.decayed = entry.count + 1, back, entry.decayed + weight
+    total = sum(own_item.decayed for own_item in own.values())
+    for entry in own.values():
+        entry.decayed /= total
     for t, item in enumerate(clicks[:-1]):
         if item == clicks[-1]:
             for after, follower in enumerate(clicks[t + 1 : t + 1 + NEAR]):
@@ -184,20 +184,20 @@ def _add_neighbors(query: Query) -> None:
         if not neighbors:
             continue
         age = tables.n_sessions - 1 - query.count(own.item, "newest")
-        fresh = math.exp(-age / tables.settings.recency)
-        aged = np.array([1, 1, 1, 1, 1, fresh])  # `rec` has decayed since the row's newest session
+        freshness = math.exp(-age / tables.settings.recency)
+        aged = np.array([1, 1, 1, 1, 1, freshness])  # `rec` has decayed since the row's newest session
         shares = values * aged / (tables.totals[own.item].astype(np.float64) * aged + 1)
         weights = {"dec": own.decayed, "all": 1 / len(query.own), "last": place == 0, "prev": place == 1}
         for neighbor, value, share, session in zip(neighbors, values, shares, latest, strict=True):
-            found = query.items.setdefault(neighbor, Item())
-            found.latest = max(found.latest, session)
-            found.near = max(found.near, 1 / (1 + own.back))
+            evidence = query.items.setdefault(neighbor, Item())
+            evidence.latest = max(evidence.latest, session)
+            evidence.near = max(evidence.near, 1 / (1 + own.back))
             kinds = dict(zip(PAIR_KINDS, share.tolist(), strict=True)) | {"cos": value[_SES] * query.root(own.item)}
             for name in SUMS:
                 kind, _, weight = name.partition("_")
                 if weight:
-                    found.sums[name] += weights[weight] * kinds[kind]
-            found.sums["reached"] += 1
+                    evidence.sums[name] += weights[weight] * kinds[kind]
+            evidence.sums["reached"] += 1
 
 
 def _add_second(query: Query) -> None:
@@ -238,14 +238,14 @@ def _add_similar_sessions(query: Query) -> None:
         if tables.settings.once_from is not None and session >= tables.settings.once_from:
             clicks = list(near_once(past).values())
         anchor = next(own.item for own in query.own if own.item in clicks)
-        at = len(clicks) - 1 - clicks[::-1].index(anchor)
+        anchor_place = len(clicks) - 1 - clicks[::-1].index(anchor)
         weight = weights[session]
         fresh = weight * math.exp(-(tables.n_sessions - 1 - session) / (FRESH_SHARE * tables.n_sessions))
         for t, item in enumerate(clicks):
             sums = query.items.setdefault(item, Item()).sums
             sums["knn"] += weight
             sums["knn_fresh"] += fresh
-            sums["knn_near"] += weight / abs(t - at) if t != at else 0.0
-            sums["knn_after"] += weight if t > at else 0.0
-            sums["knn_next"] += weight if t == at + 1 else 0.0
-    query.largest = {name: max(found.sums[name] for found in query.items.values()) for name in SIMILAR}
+            sums["knn_near"] += weight / abs(t - anchor_place) if t != anchor_place else 0.0
+            sums["knn_after"] += weight if t > anchor_place else 0.0
+            sums["knn_next"] += weight if t == anchor_place + 1 else 0.0
+    query.largest = {name: max(evidence.sums[name] for evidence in query.items.values()) for name in SIMILAR}

@@ -156,17 +156,17 @@ def quick_score(q: Query, item: int, trending: float) -> float:
 
     trending: the pre-score of a candidate of the trends, 0 if it is none of theirs.
     """
-    found = q.items[item]
-    lead = 0.0 if found.place is None else (q.settings.dense - found.place) / q.settings.dense
-    return q.pre_score(item) + trending + 12 * found.sums["second"] + 0.1 * (similar(q, found, "knn_near") + lead)
+    evidence = q.items[item]
+    lead = 0.0 if evidence.place is None else (q.settings.dense - evidence.place) / q.settings.dense
+    return q.pre_score(item) + trending + 12 * evidence.sums["second"] + 0.1 * (similar(q, evidence, "knn_near") + lead)
 
 
 def features(q: Query, candidates: list[int]) -> np.ndarray:
     """Return float64[C, F] of some of the query's items; every logit must be set."""
     values = np.zeros((len(candidates), len(FEATURES)))
     for row, item in enumerate(candidates):
-        found = q.items[item]
+        evidence = q.items[item]
         for column, feature in enumerate(FEATURES):
-            if found.own is not None or not feature.only_own:
-                values[row, column] = feature.value(Candidate(q, found, item))
+            if evidence.own is not None or not feature.only_own:
+                values[row, column] = feature.value(Candidate(q, evidence, item))
     return values

@@ -31,23 +31,23 @@ def build(visits: list[Visit], n_items: int, settings: TrendSettings, sizes: Seq
     half_life = settings.half_lives_ms[LANE]
     newest = max((time for visit in visits for (time, _), _ in visit), default=0)
     epoch = newest // half_life
-    clicks = [click for visit in visits for click in sorted(visit, key=lambda one: one[0][0])]
+    clicks = [click for visit in visits for click in sorted(visit, key=lambda entry: entry[0][0])]
     sums: dict[tuple[int, int], float] = {}
     totals = np.zeros(sum(sizes))
-    for (time, item), codes in sorted(clicks, key=lambda one: one[0][0]):
+    for (time, item), codes in sorted(clicks, key=lambda entry: entry[0][0]):
         weight = decay_power(time - epoch * half_life, half_life)
         for value in values_of(codes, sizes):
             if value is not None:
                 sums[item, value] = sums.get((item, value), 0.0) + weight
                 totals[value] += weight
     to_newest = decay_power(epoch * half_life - newest, half_life)
-    kept = sorted(key for key, total in sums.items() if total * to_newest >= LEAST)
-    lengths = np.bincount([item for item, _ in kept], minlength=n_items) if kept else np.zeros(n_items, int)
+    keys = sorted(key for key, total in sums.items() if total * to_newest >= LEAST)
+    lengths = np.bincount([item for item, _ in keys], minlength=n_items) if keys else np.zeros(n_items, int)
     return {
         "context_sizes": np.array(sizes, np.int64),
         "context_offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        "context_values": np.array([value for _, value in kept], np.uint16),
-        "context_sums": rounded(np.array([sums[key] for key in kept], np.float64)),
+        "context_values": np.array([value for _, value in keys], np.uint16),
+        "context_sums": rounded(np.array([sums[key] for key in keys], np.float64)),
         "context_totals": totals,
     }
 
@@ -99,8 +99,8 @@ def context_features(
         row = []
         for value in values_of(codes, online.sizes):
             clicks, total = (0.0, 0.0) if value is None else (sums.get((item, value), 0.0), totals[value])
-            within = (clicks + PRIOR * share) / (total + PRIOR)
-            row += [math.log(within), math.log(within / share)]
+            smoothed = (clicks + PRIOR * share) / (total + PRIOR)
+            row += [math.log(smoothed), math.log(smoothed / share)]
         rows.append(row)
     return np.array(rows)
 
@@ -118,10 +118,10 @@ def content_features(
     for item, first in zip(candidates, firsts, strict=True):
         row = []
         for column in categories:
-            mine, known = category(column, item), [c for c in (category(column, i) for i in own) if c != MISSING]
+            code, own_codes = category(column, item), [c for c in (category(column, i) for i in own) if c != MISSING]
             last = category(column, own[0])
-            row.append(0.0 if MISSING in (mine, last) else 1.0 if mine == last else -1.0)
-            row.append(0.0 if mine == MISSING or not known else 2 * known.count(mine) / len(known) - 1)
+            row.append(0.0 if MISSING in (code, last) else 1.0 if code == last else -1.0)
+            row.append(0.0 if code == MISSING or not own_codes else 2 * own_codes.count(code) / len(own_codes) - 1)
         if created is not None:
             time = int(created[item]) if item < len(created) else NO_TIME
             age = first if time == NO_TIME else max(now - time, 0) / 1e3

@@ -33,13 +33,15 @@ def build_reference(sessions: Sessions, n_items: int, settings: MemorySettings) 
     clicks = [session.tolist() for session in sessions]
     rows = _pairs(clicks, n_items, settings)
     totals = [_totals(row) for row in rows]
-    kept = [_strongest(row, total)[: settings.max_neighbors or None] for row, total in zip(rows, totals, strict=True)]
+    kept_neighbors = [
+        _strongest(row, total)[: settings.max_neighbors or None] for row, total in zip(rows, totals, strict=True)
+    ]
     sessions_with = _sessions_with(clicks, n_items)
     postings = [numbers[-settings.max_postings :] for numbers in sessions_with]
-    pairs = [rows[item][other] for item, others in enumerate(kept) for other in others]
+    pairs = [rows[item][neighbor] for item, neighbors in enumerate(kept_neighbors) for neighbor in neighbors]
     return MemoryTables(
-        row_offsets=offsets_of(np.array([len(others) for others in kept], np.int64)),
-        neighbors=_flat(kept),
+        row_offsets=offsets_of(np.array([len(neighbors) for neighbors in kept_neighbors], np.int64)),
+        neighbors=_flat(kept_neighbors),
         latest=np.array([pair.latest for pair in pairs], np.int32),
         values=to_bfloat16(np.array([list(pair.sums.values()) for pair in pairs]).reshape(-1, len(PAIR_KINDS))),
         totals=np.array([list(total.values()) for total in totals], np.float32).reshape(-1, len(PAIR_KINDS)),

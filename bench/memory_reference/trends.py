@@ -30,17 +30,17 @@ MOST_COUNTED = 3  # clicks of a session on one item, where it counts a pair once
 
 def decay_power(ms: int, half_life: int) -> float:
     """Return 2^(ms / half_life) as the native side computes it, to the bit."""
-    whole, rest = divmod(ms, half_life)
-    if 2 * rest > half_life:
-        whole, rest = whole + 1, rest - half_life
-    if whole < -600:
+    exponent, remainder = divmod(ms, half_life)
+    if 2 * remainder > half_life:
+        exponent, remainder = exponent + 1, remainder - half_life
+    if exponent < -600:
         return 0.0
-    x = rest / half_life
+    x = remainder / half_life
     power = SERIES[0]
     for factor in SERIES[1:]:
         power = power * x + factor
     try:
-        return math.ldexp(power, whole)
+        return math.ldexp(power, exponent)
     except OverflowError:
         return math.inf
 
@@ -76,11 +76,11 @@ class Sums:
             for place, (time, item) in enumerate(clicks):
                 first, last = self.times.get(item, (time, time))
                 self.times[item] = min(first, time), max(last, time)
-                before = sum(one == item for _, one in clicks[:place])
+                before = sum(other == item for _, other in clicks[:place])
                 if near is clicks:
                     events.append((time, number, place, item, place, near))
                 elif before < MOST_COUNTED:
-                    among = [one for _, one in near].index(item)
+                    among = [other for _, other in near].index(item)
                     events.append((time, number, place, item, among, near if before == 0 else []))
         events.sort(key=lambda event: event[:3])
         for time, _, place, item, among, near in events:
@@ -90,9 +90,9 @@ class Sums:
 
     def _add_click(self, time: int, place: int, item: int) -> None:
         weights = self.weights(time)
-        both = np.concatenate([weights, weights if place > 0 else np.zeros(ITEM_LANES)])
-        self.counts[item] = self.counts.get(item, np.zeros(2 * ITEM_LANES)) + both
-        self.all = self.all + both
+        lanes = np.concatenate([weights, weights if place > 0 else np.zeros(ITEM_LANES)])
+        self.counts[item] = self.counts.get(item, np.zeros(2 * ITEM_LANES)) + lanes
+        self.all = self.all + lanes
 
     def _add_pairs(self, time: int, place: int, clicks: list[Click]) -> None:
         weights, item = self.weights(time), clicks[place][1]
@@ -144,9 +144,9 @@ def build(
     for item in range(n_items):
         row = sums.pairs.get(item, {})
         strength = {b: _strength(v, sums.totals[item], to_newest[FIRST_PAIR_LANE:]) for b, v in row.items()}
-        kept = sorted(row, key=lambda b: (-strength[b], b))[: settings.max_neighbors or None]
-        neighbors += kept
-        values += [bfloat16(rounded(row[b])) for b in kept]
+        strongest = sorted(row, key=lambda b: (-strength[b], b))[: settings.max_neighbors or None]
+        neighbors += strongest
+        values += [bfloat16(rounded(row[b])) for b in strongest]
         offsets.append(len(neighbors))
     zeros = np.zeros(2 * ITEM_LANES), np.zeros(2 * PAIR_LANES)
     return TrendTables(
@@ -238,10 +238,10 @@ class Moment:
     def counts(self, item: int) -> np.ndarray:
         """Return float64[14]."""
         zeros = np.zeros(2 * ITEM_LANES)
-        found = self.plus.counts.get(item, zeros) * np.tile(self.item_scale, 2)
+        counts = self.plus.counts.get(item, zeros) * np.tile(self.item_scale, 2)
         if item < self.tables.n_items:
-            found = found + self.tables_of(item).counts[item] * np.tile(self.base_scale, 2)
-        return found
+            counts = counts + self.tables_of(item).counts[item] * np.tile(self.base_scale, 2)
+        return counts
 
     def ages(self, item: int) -> tuple[float, float]:
         """Return the seconds since the first and the last click."""
@@ -254,8 +254,8 @@ class Moment:
 
     def all(self) -> np.ndarray:
         """Return float64[14]: the counts of all items."""
-        since = (self.plus.all - self.minus.all) * np.tile(self.item_scale, 2)
-        return np.maximum(self.tables.sums * np.tile(self.base_scale, 2) + since, 0)
+        recent = (self.plus.all - self.minus.all) * np.tile(self.item_scale, 2)
+        return np.maximum(self.tables.sums * np.tile(self.base_scale, 2) + recent, 0)
 
     def row(self, item: int) -> dict[int, np.ndarray]:
         """Return float64[10] by neighbor, of all pairs: queries read the strongest `max_neighbors` of them."""
@@ -272,10 +272,10 @@ class Moment:
     def totals(self, item: int) -> np.ndarray:
         """Return float64[10] of the whole row."""
         zeros = np.zeros(2 * PAIR_LANES)
-        found = self.plus.totals.get(item, zeros) * self.pair_scale
+        totals = self.plus.totals.get(item, zeros) * self.pair_scale
         if item < self.tables.n_items:
-            found = found + self.tables_of(item).totals[item] * self.base_pair_scale
-        return found
+            totals = totals + self.tables_of(item).totals[item] * self.base_pair_scale
+        return totals
 
     def pre_scores(self, own: list[int]) -> dict[int, float]:
         """Return the part of the pre-score from pairs, by item."""
@@ -283,9 +283,9 @@ class Moment:
         for place, item in enumerate(own):
             totals = self.totals(item)
             fwd, bwd = totals[:PAIR_LANES], totals[PAIR_LANES:]
-            by = 0.75**place * np.array(PRE_LANES) / (fwd + 0.5 * bwd + 2)
+            weights = 0.75**place * np.array(PRE_LANES) / (fwd + 0.5 * bwd + 2)
             for neighbor, values in self.row(item).items():
-                part = float((by * (values[:PAIR_LANES] + 0.5 * values[PAIR_LANES:])).sum())
+                part = float((weights * (values[:PAIR_LANES] + 0.5 * values[PAIR_LANES:])).sum())
                 scores[neighbor] = scores.get(neighbor, 0.0) + part
         return scores
 
@@ -316,7 +316,7 @@ class Moment:
         last, last_totals, rows = self.row(own[0]), self.totals(own[0]), [self.row(item) for item in own]
         own_totals = sum(0.75**u * self.totals(item) for u, item in enumerate(own))
         zeros = np.zeros(2 * PAIR_LANES)
-        out = []
+        values = []
         for item in candidates:
             counts = self.counts(item)
             all_, later = counts[:ITEM_LANES], counts[ITEM_LANES:]
@@ -327,11 +327,11 @@ class Moment:
             last_shares = np.log((pair + np.tile(prior, 2)) / (last_totals + 3))
             own_shares = np.log((with_own + np.tile(prior, 2)) / (own_totals + 3))
             first_age, last_age = self.ages(item)
-            out.append([
+            values.append([
                 *query, *np.log((all_ + 0.05) / per_all)[1:6], *np.log((later + 0.05) / per_later)[1:6],
                 *last_shares[:4], *last_shares[PAIR_LANES:][:4],
                 *own_shares[[1, 3]], *own_shares[PAIR_LANES:][[1, 3]],
                 math.log(max(pre.get(item, 0.0), 0.0) + self.popularity(item) + 1e-5),
                 math.log1p(first_age / 60), math.log1p(last_age),
             ])  # fmt: skip
-        return np.array(out)
+        return np.array(values)

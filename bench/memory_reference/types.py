@@ -15,19 +15,19 @@ def type_features(query: Query, types: Sequence[int] | None, n_types: int, candi
     types: of the query's clicks, codes from n_types on where unknown; None: all are.
     """
     clicks = query.clicks.tolist()
-    given = [n_types] * len(clicks) if types is None else list(types)[-len(clicks) :]
+    codes = [n_types] * len(clicks) if types is None else list(types)[-len(clicks) :]
 
     def one_hot(code: int) -> list[float]:
         return [float(code == k) for k in range(n_types)]
 
     rows = []
     for item in candidates:
-        found = query.items[item]
-        near = one_hot(given[-round(1 / found.near)]) if found.near else [0.0] * n_types
+        evidence = query.items[item]
+        near = one_hot(codes[-round(1 / evidence.near)]) if evidence.near else [0.0] * n_types
         own = [0.0] * n_types
-        if found.own is not None:
-            latest = given[-1 - found.own.back]
-            of_item = {code for click, code in zip(clicks, given, strict=True) if click == item}
+        if evidence.own is not None:
+            latest = codes[-1 - evidence.own.back]
+            of_item = {code for click, code in zip(clicks, codes, strict=True) if click == item}
             own = [1.0 if k == latest else 0.5 if k in of_item else 0.0 for k in range(n_types)]
-        rows.append(one_hot(given[-1]) + near + own)
+        rows.append(one_hot(codes[-1]) + near + own)
     return np.array(rows).reshape(len(candidates), 3 * n_types)

@@ -117,15 +117,15 @@ def _run(options: argparse.Namespace, places: Places) -> int:
     report = Report("peers", options.quick)
     if options.quick:
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
-            here = Places(Path(name) / "results", Path(name) / "work", places.environments, None)
+            quick_places = Places(Path(name) / "results", Path(name) / "work", places.environments, None)
             dataset = generate(_QUICK_ITEMS, _QUICK_SESSIONS)
-            report.records.append(_printed(run(system_of("item-knn"), dataset, here, 0, True)))
+            report.records.append(_printed(run(system_of("item-knn"), dataset, quick_places, 0, True)))
         return report.finish(options.json)
     presets = []
     if options.efficiency:
-        chosen = (options.system or "all").split(",")
-        presets = [name for name in OURS if name in chosen or chosen == ["all"]]
-        options.system = ",".join(name for name in chosen if name not in OURS)
+        requested = (options.system or "all").split(",")
+        presets = [name for name in OURS if name in requested or requested == ["all"]]
+        options.system = ",".join(name for name in requested if name not in OURS)
     names = [system.name for system in SYSTEMS] if options.system == "all" else options.system.split(",")
     systems = [system_of(name) for name in names if name]
     ran = 0
@@ -135,8 +135,8 @@ def _run(options: argparse.Namespace, places: Places) -> int:
             measure(dataset, places.work / f"{name}.dataset", systems, presets, places, options.minutes, options.rounds)
             tables = Tables.read(places.results, options.presets)
             print(f"{name}\n\n{tables.cost(name)}")
-            here = tables.costs.get(machine_class(machine_record()), ())
-            report.records += [one for one in here if one["dataset"]["name"] == name]
+            costs = tables.costs.get(machine_class(machine_record()), ())
+            report.records += [cost for cost in costs if cost["dataset"]["name"] == name]
             ran += 1
             continue
         for system in systems:

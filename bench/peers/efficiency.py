@@ -47,24 +47,24 @@ def measure(
     does not; one that was also trained on another machine class is left out. rounds: turns of each. Everything goes
     into the cost records of this machine.
     """
-    timed = [one for system in systems if (one := _peer(system, dataset, folder, places, minutes)) is not None]
+    timed = [peer for system in systems if (peer := _peer(system, dataset, folder, places, minutes)) is not None]
     for name in presets:
         if name not in PRESETS:
             print(f"skipped {name}: there is no such preset", file=sys.stderr)
-        elif (one := _preset(name, dataset, folder, places, minutes)) is not None:
-            timed.append(one)
-    found: dict[Entry, list[list[dict[str, Any]]]] = {}
+        elif (peer := _preset(name, dataset, folder, places, minutes)) is not None:
+            timed.append(peer)
+    timings: dict[Entry, list[list[dict[str, Any]]]] = {}
     for number in range(rounds):
         for driver, entry in timed:
             print(f"round {number + 1} of {rounds}: {dataset.name} {driver.name}", file=sys.stderr, flush=True)
-            found.setdefault(entry, []).append(driver.timed(BATCHES, _SECONDS))
-    for entry, turns_of in found.items():
+            timings.setdefault(entry, []).append(driver.timed(BATCHES, _SECONDS))
+    for entry, turns_of in timings.items():
         record = entry.read()
         record["inference"] = {
             str(batch): {
-                "us": round(statistics.median(one["us"] for one in turns), 2),
-                "rounds": [round(one["us"], 2) for one in turns],
-                "peak_mb": round(max(one["peak_mb"] for one in turns), 1),
+                "us": round(statistics.median(turn["us"] for turn in turns), 2),
+                "rounds": [round(turn["us"], 2) for turn in turns],
+                "peak_mb": round(max(turn["peak_mb"] for turn in turns), 1),
             }
             for batch, turns in zip(BATCHES, zip(*turns_of, strict=True), strict=True)
         }
@@ -94,11 +94,11 @@ def _peer(system: System, dataset: Dataset, data: Path, places: Places, minutes:
 
 def _elsewhere(driver: Driver) -> bool:
     """Return whether a job was trained on another machine class, and say where: its seconds do not count here."""
-    others = set(driver.machines) - {machine_class(machine_record())}
-    if others:
-        print(f"skipped {driver.name}: its training in {driver.folder} is also of {', '.join(sorted(others))}; "
+    other_machines = set(driver.machines) - {machine_class(machine_record())}
+    if other_machines:
+        print(f"skipped {driver.name}: its training in {driver.folder} is also of {', '.join(sorted(other_machines))}; "
               "move it away to train it here", file=sys.stderr)  # fmt: skip
-    return bool(others)
+    return bool(other_machines)
 
 
 def _knn(system: System, dataset: Dataset, data: Path, places: Places) -> tuple[Driver, Entry]:
@@ -147,13 +147,13 @@ def _keep(
     The times of its rankings stay if the settings are the same: they do not depend on the length of the training.
     """
     entry = records.cost_entry_of(places.results, dataset.name, system)
-    before = entry.found() or {}
-    if before and (before["title"], before["dataset"]["fingerprint"]) != (title, dataset.fingerprint):
+    existing = entry.found() or {}
+    if existing and (existing["title"], existing["dataset"]["fingerprint"]) != (title, dataset.fingerprint):
         raise DataError(f"{entry} was made from other data or by other settings; move the line away")
-    if before.get("settings", settings) != settings:
-        before = {}
+    if existing.get("settings", settings) != settings:
+        existing = {}
     record = {
-        **before,
+        **existing,
         "kind": records.KIND,
         "schema": records.SCHEMA,
         "system": system,

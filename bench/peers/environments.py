@@ -31,9 +31,9 @@ def set_up(folder: Path) -> None:
         print(f"{place}: pip install {' '.join(packages)}", file=sys.stderr, flush=True)
         venv.create(place, with_pip=True, clear=True)
         command = [str(python_of(folder, name)), "-m", "pip", "install", "--quiet", *packages]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            last = (result.stderr.strip().splitlines() or ["no message"])[-1]
             raise MtawError(f"{place}: pip could not install {' '.join(packages)}: {last}")
         (place / _MADE).write_text("\n".join(packages))
 

@@ -49,10 +49,10 @@ def write_job(folder: Path, settings: Mapping[str, Any], dataset: Dataset, fract
     }
     path = folder / JOB
     if path.exists():
-        before = read_json(path, DataError)
+        existing = read_json(path, DataError)
         # A continued training may have more epochs, and a checkout may have moved.
         free = ("epochs", "patience", "source")
-        if {name: value for name, value in before.items() if name not in free} != {
+        if {name: value for name, value in existing.items() if name not in free} != {
             name: value for name, value in json.loads(json.dumps(job)).items() if name not in free
         }:
             raise UsageError(f"{folder} holds a training with other settings or data; move it away to retrain")
@@ -78,17 +78,17 @@ def score_blocks(stream: BinaryIO, samples: int, n_items: int, who: str) -> Iter
     """Yield the rows of a stream of scores, float32[.., N] at a time; DataError if its size is wrong."""
     head = stream.readline()
     try:
-        said = json.loads(head)
-        rows, items = said["rows"], said["items"]
+        size = json.loads(head)
+        rows, items = size["rows"], size["items"]
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{who}: its scores do not begin with their size; see its messages above") from None
     if (rows, items) != (samples, n_items):
         raise DataError(f"{who}: it scored {rows} x {items}, and {samples} samples x {n_items} items were asked for")
     for begin in range(0, samples, _BLOCK):
         count = min(_BLOCK, samples - begin)
-        wanted = 4 * count * n_items
-        block = stream.read(wanted)
-        if len(block) != wanted:
+        n_bytes = 4 * count * n_items
+        block = stream.read(n_bytes)
+        if len(block) != n_bytes:
             raise DataError(f"{who}: its scores end at sample {begin} of {samples}; see its messages above")
         yield np.frombuffer(block, np.float32).reshape(count, n_items)
 
@@ -99,7 +99,7 @@ def ranks_of_scores(blocks: Iterator[np.ndarray], targets: np.ndarray) -> np.nda
     begin = 0
     for block in blocks:
         end = begin + len(block)
-        found = pessimistic_rank(block, targets[begin:end])
-        ranks[begin:end] = np.where(found <= max(KS), found, 0)
+        block_ranks = pessimistic_rank(block, targets[begin:end])
+        ranks[begin:end] = np.where(block_ranks <= max(KS), block_ranks, 0)
         begin = end
     return ranks

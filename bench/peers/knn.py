@@ -53,18 +53,18 @@ class ItemKnn:
 def _pairs(sessions: Sessions, n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (item, other item, count of their clicks in one session), ordered by item, then other item."""
     lengths = sessions.lengths
-    every = lengths[np.repeat(np.arange(len(sessions)), lengths)]  # clicks in the session of each click
-    found: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0))
+    session_lengths = lengths[np.repeat(np.arange(len(sessions)), lengths)]  # clicks in the session of each click
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0))
     begins = np.repeat(sessions.offsets[:-1], lengths)
-    cuts = np.searchsorted(np.cumsum(every), np.arange(_PAIRS, int(every.sum()) + _PAIRS, _PAIRS))
+    cuts = np.searchsorted(np.cumsum(session_lengths), np.arange(_PAIRS, int(session_lengths.sum()) + _PAIRS, _PAIRS))
     begin = 0
-    for cut in np.unique(np.append(cuts, len(every))):
+    for cut in np.unique(np.append(cuts, len(session_lengths))):
         part = slice(begin, int(cut))
         begin = int(cut)
-        first = np.repeat(sessions.items[part], every[part]).astype(np.int64)
-        second = sessions.items[ranges(begins[part], every[part])]
-        kept = first != second
-        rows = np.concatenate([found[0], first[kept]])
-        items = np.concatenate([found[1], second[kept]])
-        found = merge(rows, items, np.concatenate([found[2], np.ones(int(kept.sum()))]), n_items)
-    return found
+        first = np.repeat(sessions.items[part], session_lengths[part]).astype(np.int64)
+        second = sessions.items[ranges(begins[part], session_lengths[part])]
+        distinct = first != second
+        rows = np.concatenate([pairs[0], first[distinct]])
+        items = np.concatenate([pairs[1], second[distinct]])
+        pairs = merge(rows, items, np.concatenate([pairs[2], np.ones(int(distinct.sum()))]), n_items)
+    return pairs

@@ -59,11 +59,11 @@ class Clock(Silent):
         if record["phase"] == "search":
             state["epoch_seconds"].append(round(time.process_time() - self.began, 1))
             state["epochs_done"] = record["epoch"]
-            found = {"epoch": record["epoch"], "cpu_seconds": round(state["cpu_seconds"], 1)}
-            found |= {name: value for name, value in record.items() if "@" in name}
-            state["history"].append(found)
-            if "MRR@20" in found and (state["best"] is None or found["MRR@20"] > state["best"]["MRR@20"]):
-                state["best"] = found
+            entry = {"epoch": record["epoch"], "cpu_seconds": round(state["cpu_seconds"], 1)}
+            entry |= {name: value for name, value in record.items() if "@" in name}
+            state["history"].append(entry)
+            if "MRR@20" in entry and (state["best"] is None or entry["MRR@20"] > state["best"]["MRR@20"]):
+                state["best"] = entry
         write_json(self.folder / STATE, state)
         if time.process_time() > self.until:
             raise TimeIsOverError
@@ -107,7 +107,7 @@ def timed(folder: Path, batches: Sequence[int], seconds: float) -> list[dict[str
         ranker = Recommender.load(folder / "bundle")
     else:
         ranker = ItemKnn.fit(dataset.train, dataset.n_items, **knn_options(job))
-    found = []
+    timings = []
     for batch in batches:
         generator = np.random.default_rng(0)
         times: list[float] = []
@@ -117,8 +117,8 @@ def timed(folder: Path, batches: Sequence[int], seconds: float) -> list[dict[str
             ranker.rank(sessions, 20)
             times.append(time.process_time() - began)
         us = 1e6 * float(np.median(times[1:])) / batch
-        found.append({"batch": batch, "us": us, "calls": len(times) - 1, "peak_mb": peak_mb()})
-    return found
+        timings.append({"batch": batch, "us": us, "calls": len(times) - 1, "peak_mb": peak_mb()})
+    return timings
 
 
 def peak_mb() -> float:
@@ -130,13 +130,13 @@ def main() -> None:
     """Run a command line of the form above."""
     import torch  # noqa: F401  # loaded before its threads are limited
 
-    command, folder, *rest = sys.argv[1:]
+    command, folder, *arguments = sys.argv[1:]
     with limit_threads(1):
         if command == "train":
-            fit(Path(folder), float(rest[0]))
+            fit(Path(folder), float(arguments[0]))
         else:
-            for one in timed(Path(folder), [int(batch) for batch in rest[0].split(",")], float(rest[1])):
-                print(json.dumps(one))
+            for timing in timed(Path(folder), [int(batch) for batch in arguments[0].split(",")], float(arguments[1])):
+                print(json.dumps(timing))
 
 
 if __name__ == "__main__":

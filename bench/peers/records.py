@@ -40,11 +40,11 @@ def trained(results: Path) -> list[dict[str, Any]]:
 
 def costs(results: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the cost records of each machine class."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_machine: dict[str, list[dict[str, Any]]] = {}
     for name, record in _measured(results):
         if name.startswith(f"{_COST}/"):
-            found.setdefault(name.split("/")[1], []).append(record)
-    return found
+            by_machine.setdefault(name.split("/")[1], []).append(record)
+    return by_machine
 
 
 def _measured(results: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -94,9 +94,9 @@ class Driver:
     def timed(self, batches: Sequence[int], seconds: float) -> list[dict[str, Any]]:
         """Return what the driver's `time` reports for each batch."""
         line = self._line("time", ",".join(map(str, batches)), str(seconds))
-        done = subprocess.run(line, env=_one_thread(), stdout=subprocess.PIPE, check=False)
-        self._check(done.returncode)
-        return [json.loads(one) for one in done.stdout.splitlines()]
+        result = subprocess.run(line, env=_one_thread(), stdout=subprocess.PIPE, check=False)
+        self._check(result.returncode)
+        return [json.loads(reported) for reported in result.stdout.splitlines()]
 
     def _line(self, command: str, *options: str) -> list[str]:
         return [*self.command, command, str(self.folder), *options]
@@ -178,24 +178,24 @@ def job_of(system: System, dataset: Dataset, places: Places) -> Iterator[Driver]
 
 def training_of(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part "training" of a record, from the driver's last report."""
-    kept = {name: value for name, value in state.items() if name not in ("losses", "versions")}
-    return {**kept, "epochs_done": round(state["step"] / state["steps_per_epoch"], 3)}
+    training = {name: value for name, value in state.items() if name not in ("losses", "versions")}
+    return {**training, "epochs_done": round(state["step"] / state["steps_per_epoch"], 3)}
 
 
 def _run_driver(
     driver: Driver, dataset: Dataset, record: dict[str, Any], entry: Entry, minutes: float, test: bool
 ) -> dict[str, Any]:
-    before = read_state(driver.folder)
-    if minutes > 0 and not (before and before["ended"]):
+    former_state = read_state(driver.folder)
+    if minutes > 0 and not (former_state and former_state["ended"]):
         driver.train(minutes)
     state = read_state(driver.folder)
     if state is None or state["best"] is None:
         raise MtawError(f"{driver.name}: nothing was trained yet; give it --minutes")
     ranked = record["training"] if "metrics" in record else None
     if ranked is not None and ranked["step"] > state["step"]:
-        longer, here = f"{ranked['step']:,}", f"{state['step']:,}"
+        recorded, trained = f"{ranked['step']:,}", f"{state['step']:,}"
         print(
-            f"{driver.name}: its record has a training of {longer} steps, this one has {here}; the record stays",
+            f"{driver.name}: its record has a training of {recorded} steps, this one has {trained}; the record stays",
             file=sys.stderr,
         )
         return entry.read()
@@ -206,8 +206,8 @@ def _run_driver(
         # The other fields belong to weights that are no longer the best.
         record = {name: value for name, value in record.items() if name in _OF_ANY_WEIGHTS}
     if test and "metrics" not in record:
-        why = f"the best of {record['training']['epochs_done']:g} epochs done, of {state['epochs_asked']} asked"
-        log_read(entry, record, why)
+        reason = f"the best of {record['training']['epochs_done']:g} epochs done, of {state['epochs_asked']} asked"
+        log_read(entry, record, reason)
         record["reads"] = entry.read()["reads"]
         began = time.perf_counter()
         valid = validation_of(dataset, VALIDATION)[1]

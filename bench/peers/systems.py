@@ -37,8 +37,8 @@ class System:
 
     def settings_for(self, dataset: str) -> tuple[dict[str, Any], str]:
         """Return the driver's settings on a data set, and their source."""
-        more, source = self.by_dataset.get(dataset, self.by_dataset.get("", ({}, "")))
-        return {"max_len": MAX_LEN, "seed": 0, **self.settings, **more}, self.source.format(source, **self.settings)
+        extra, source = self.by_dataset.get(dataset, self.by_dataset.get("", ({}, "")))
+        return {"max_len": MAX_LEN, "seed": 0, **self.settings, **extra}, self.source.format(source, **self.settings)
 
 
 def _recbole(title: str, model: str, source: str, network: Mapping[str, Any], **loop: float) -> System:

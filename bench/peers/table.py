@@ -42,19 +42,19 @@ class Tables:
 
     def quality(self, dataset: str) -> str:
         """Return the table of the systems' figures on a data set; empty if none was ranked."""
-        ranked = [one for one in _own(self.found, dataset) if "metrics" in one]
+        ranked = [record for record in _own(self.found, dataset) if "metrics" in record]
         return quality(dataset, ranked, self.ours) if ranked else ""
 
     def cost(self, dataset: str) -> str:
         """Return a table for each machine class, under its name; empty without measurements."""
-        by_machine = {name: _own(found, dataset) for name, found in self.costs.items()}
-        return "\n\n".join(f"On `{name}`:\n\n{cost(own)}" for name, own in by_machine.items() if own)
+        by_machine = {name: _own(costs, dataset) for name, costs in self.costs.items()}
+        return "\n\n".join(f"On `{name}`:\n\n{cost(costs)}" for name, costs in by_machine.items() if costs)
 
     def render(self) -> str:
         """Return both tables of every data set."""
-        every = [*self.found, *(one for found in self.costs.values() for one in found)]
+        all_records = [*self.found, *(record for group in self.costs.values() for record in group)]
         parts = []
-        for dataset in sorted({record["dataset"]["name"] for record in every}, reverse=True):
+        for dataset in sorted({record["dataset"]["name"] for record in all_records}, reverse=True):
             for kind, table in (("quality", self.quality(dataset)), ("cost", self.cost(dataset))):
                 if table:
                     parts.append(f"### {TITLES.get(dataset, dataset)}: {kind}\n\n{table}\n")
@@ -62,7 +62,7 @@ class Tables:
 
 
 def _own(found: Sequence[Record], dataset: str) -> list[Record]:
-    return sorted((one for one in found if one["dataset"]["name"] == dataset), key=_place)
+    return sorted((record for record in found if record["dataset"]["name"] == dataset), key=_place)
 
 
 def _place(record: Record) -> int:
@@ -79,21 +79,27 @@ def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> st
         record = by_system.get(system.name)
         measured = ("not ranked yet", *[""] * 6) if record is None else (_epochs(record), *_figures([record]))
         rows.append((system.title, *measured, _published(quoted, system.title)))
-    mine = [one for one in ours if one["dataset"]["name"] == dataset and one["split"] == "test"]
+    own_records = [
+        candidate for candidate in ours if candidate["dataset"]["name"] == dataset and candidate["split"] == "test"
+    ]
     allowed = {"gamma", "batches", "patience"}
-    mine = [one for one in mine if protocol_of(one) != PUBLISHED and set(one["changed"]) <= allowed]
+    own_records = [
+        candidate
+        for candidate in own_records
+        if protocol_of(candidate) != PUBLISHED and set(candidate["changed"]) <= allowed
+    ]
     for name in ("co-occurrence + repeats", *_PRESETS):
         groups: dict[tuple[str, ...], list[Record]] = {}
-        for one in mine:
-            if one["preset"] == name:
+        for entry in own_records:
+            if entry["preset"] == name:
                 changed = [f"{key}={value:g}" if key != "batches" else f"{key}={value}"
-                           for key, value in one["changed"].items()]  # fmt: skip
-                marks = [NOT_REFIT_MARK] if protocol_of(one) == NOT_REFIT else []
-                groups.setdefault((f"**{name}**", *changed, *marks), []).append(one)
+                           for key, value in entry["changed"].items()]  # fmt: skip
+                marks = [NOT_REFIT_MARK] if protocol_of(entry) == NOT_REFIT else []
+                groups.setdefault((f"**{name}**", *changed, *marks), []).append(entry)
         for title, group in groups.items():
             seeds = f"{len(group)} seeds" if len(group) > 1 else "1 seed" if group[0]["seed"] is not None else ""
-            shown = _published(quoted, "MTAW") if name.startswith("paper") else ""
-            rows.append((" ".join(title), seeds, *_figures(group), shown))
+            published = _published(quoted, "MTAW") if name.startswith("paper") else ""
+            rows.append((" ".join(title), seeds, *_figures(group), published))
     size = found[0]
     note = (
         f"Test: {size['samples']:,} samples of {size['sessions']:,} sessions, {size['repeat']['samples']:,} of them "
@@ -108,17 +114,17 @@ def _epochs(record: Record) -> str:
     training = record["training"]
     if record["refit"]:
         return ""
-    why = {"patience": ", stopped by its patience", "epochs": ""}.get(training["ended"] or "", ", time ended")
-    return f"{training['epochs_done']:.3g} of {training['epochs_asked']}{why}; best {training['best']['epoch']:.3g}"
+    ending = {"patience": ", stopped by its patience", "epochs": ""}.get(training["ended"] or "", ", time ended")
+    return f"{training['epochs_done']:.3g} of {training['epochs_asked']}{ending}; best {training['best']['epoch']:.3g}"
 
 
 def _figures(group: Sequence[Record]) -> tuple[str, ...]:
     cells = []
     for metric in _METRICS:
-        low, high = (statistics.fmean(one["intervals"][metric][end] for one in group) for end in (0, 1))
-        cells.append(f"{statistics.fmean(one['metrics'][metric] for one in group):.2f} [{low:.2f}, {high:.2f}]")
+        low, high = (statistics.fmean(record["intervals"][metric][end] for record in group) for end in (0, 1))
+        cells.append(f"{statistics.fmean(record['metrics'][metric] for record in group):.2f} [{low:.2f}, {high:.2f}]")
     for part in ("repeat", "non_repeat"):
-        values = [one[part]["P@20"] for one in group if one[part]["P@20"] is not None]
+        values = [record[part]["P@20"] for record in group if record[part]["P@20"] is not None]
         cells.append(f"{statistics.fmean(values):.2f}" if values else "")
     return tuple(cells)
 

@@ -74,14 +74,14 @@ def prepare(log: Path, folder: Path, outcome: Path) -> None:
     begin = time.perf_counter()
     dataset = read("clicks", log)
     dataset.save(folder)
-    found = {
+    facts = {
         "seconds": time.perf_counter() - begin,
         "rows": dataset.preparation["rows"],
         "sessions": dataset.preparation["sessions"],
         "train_sessions": len(dataset.train),
         "test_samples": len(dataset.test),
     }
-    outcome.write_text(json.dumps(found))
+    outcome.write_text(json.dumps(facts))
 
 
 def pure_read(path: Path) -> float:
@@ -103,17 +103,17 @@ def measure(rows: int, report: Report) -> bool:
         size = log.stat().st_size
         floor = pure_read(log)
         memory = peak_memory(prepare, log, folder / "dataset", outcome)
-        found = json.loads(outcome.read_text())
-    if (found["rows"], found["sessions"]) != (rows, sessions):
+        facts = json.loads(outcome.read_text())
+    if (facts["rows"], facts["sessions"]) != (rows, sessions):
         raise MtawError(
-            f"prepare found {found['rows']} rows in {found['sessions']} sessions, not {rows} in {sessions}; "
+            f"prepare found {facts['rows']} rows in {facts['sessions']} sessions, not {rows} in {sessions}; "
             "no figure is reported"
         )
     params = {"rows": rows, "csv_mb": round(size / 1e6)}
-    what = f"pure read of the CSV's bytes, {size / floor / 1e9:.1f} GB/s"
+    description = f"pure read of the CSV's bytes, {size / floor / 1e9:.1f} GB/s"
     for metric, value, limit in (
-        ("prepare_s", found["seconds"], (floor, what)),
-        ("rows_per_s", rows / found["seconds"], None),
+        ("prepare_s", facts["seconds"], (floor, description)),
+        ("rows_per_s", rows / facts["seconds"], None),
         ("peak_mb", memory.peak / 1e6, None),
         ("added_mb", memory.added / 1e6, None),
     ):

@@ -55,7 +55,7 @@ class ExportCases:
         native, onnx = NativeEncoder(bundle.config, bundle.weights), make_encoder("onnx", bundle)
         model = load_model(bundle.config, bundle.weights).eval()
         graphs = {variant: open_graph(path) for variant, path in self._paths("encoder").items()}
-        feeds = [dict(zip(("ids", "lengths"), padded(one), strict=True)) for one in sessions]
+        feeds = [dict(zip(("ids", "lengths"), padded(batch), strict=True)) for batch in sessions]
         peers = [
             Contender("onnx-encoder", lambda call: onnx.encode(sessions[call % _SESSIONS])),
             Contender("torch-eager", lambda call: eager_encode(model, sessions[call % _SESSIONS]).numpy()),
@@ -78,27 +78,27 @@ class ExportCases:
     def recommend(self, clicks: int) -> Case:
         """Compare ways to turn external ids into the top 20: the whole path."""
         rec = Recommender.load(self.folder, encoder="native", index="native")
-        at = None if self.bundle.model.trends is None else int(self.bundle.model.trends.clock[-1])
-        requests = [self.bundle.ids.external(one.items) for one in self._sessions(clicks)]
+        moment = None if self.bundle.model.trends is None else int(self.bundle.model.trends.clock[-1])
+        requests = [self.bundle.ids.external(session.items) for session in self._sessions(clicks)]
         graphs = {variant: open_graph(path) for variant, path in self._paths("recommender").items()}
-        feeds = [Feeds(self.bundle).of([one], K, now=at) for one in requests]
+        feeds = [Feeds(self.bundle).of([request], K, now=moment) for request in requests]
         peers = [Contender(f"onnx-{variant}", _ranker(graph, feeds)) for variant, graph in graphs.items()]
 
         def wrong(contender: Contender) -> str | None:
             overlap = []
             for call in range(_CHECKED):
-                want = rec.recommend(requests[call], K, at=at)
+                expected = rec.recommend(requests[call], K, at=moment)
                 items, scores = contender.run(call)
-                overlap.append(len(set(items) & set(want.items)) / len(want))
-                off = float(np.abs(scores - want.scores).max())
-                if contender.name not in _OVERLAPS and off > TOLERANCE * max(1, np.abs(want.scores).max()):
-                    return f"a score is off by {off:.2g}"
+                overlap.append(len(set(items) & set(expected.items)) / len(expected))
+                error = float(np.abs(scores - expected.scores).max())
+                if contender.name not in _OVERLAPS and error > TOLERANCE * max(1, np.abs(expected.scores).max()):
+                    return f"a score is off by {error:.2g}"
             least = _OVERLAPS.get(contender.name, 0.9)
             return None if np.mean(overlap) >= least else f"top-20 overlap {np.mean(overlap):.2f}, under {least}"
 
         def ask(call: int) -> tuple[list[Any], np.ndarray]:
-            found = rec.recommend(requests[call % len(requests)], K, at=at)
-            return found.items, found.scores
+            answer = rec.recommend(requests[call % len(requests)], K, at=moment)
+            return answer.items, answer.scores
 
         ours = Contender("ours", ask)
         return Case("recommend", self._params(clicks), "latency_us", ours, peers, wrong, self.plan)
@@ -107,15 +107,15 @@ class ExportCases:
         """Compare the encoder `onnx` (ours) with the same graph under one other option each."""
         bundle, sessions = self.bundle, self._sessions(clicks)
         onnx = make_encoder("onnx", bundle)
-        feeds = [dict(zip(("ids", "lengths"), padded(one), strict=True)) for one in sessions]
+        feeds = [dict(zip(("ids", "lengths"), padded(batch), strict=True)) for batch in sessions]
         path = self._paths("encoder")["float32"]
         peers: list[Contender] = []
         for name, change in _OPTIONS.items():
             options = session_options()
             change(options)
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            other = type(onnx)(name, session, bundle.config, bundle.weights["item_embedding"])  # type: ignore[call-arg]
-            peers.append(Contender(name, lambda call, other=other: other.encode(sessions[call % _SESSIONS])))  # type: ignore[misc]
+            encoder = type(onnx)(name, session, bundle.config, bundle.weights["item_embedding"])  # type: ignore[call-arg]
+            peers.append(Contender(name, lambda call, encoder=encoder: encoder.encode(sessions[call % _SESSIONS])))  # type: ignore[misc]
         # These two leave out what the encoder adds (checks, cutting, splitting).
         peers.append(Contender("run() alone", _runner(open_graph(path), feeds, 0)))
         peers.append(Contender("IOBinding alone", _bound(path, feeds, bundle.config.model.embedding_dim)))
@@ -140,13 +140,13 @@ class ExportCases:
         return lines
 
     def _paths(self, graph: str) -> Mapping[str, Path]:
-        found = {variant: self.bundle.file(GRAPH_PARTS[graph, variant]) for variant in VARIANTS}
-        return {variant: path for variant, path in found.items() if path is not None}
+        files = {variant: self.bundle.file(GRAPH_PARTS[graph, variant]) for variant in VARIANTS}
+        return {variant: path for variant, path in files.items() if path is not None}
 
     def _sessions(self, clicks: int) -> list[Sessions]:
         weight = self.bundle.popularity + 1.0
-        drawn = np.random.default_rng(0).choice(self.bundle.n_items, (_SESSIONS, clicks), p=weight / weight.sum())
-        return [Sessions.from_lists([one]) for one in drawn]
+        items = np.random.default_rng(0).choice(self.bundle.n_items, (_SESSIONS, clicks), p=weight / weight.sum())
+        return [Sessions.from_lists([row]) for row in items]
 
     def _params(self, clicks: int) -> dict[str, Any]:
         return {

@@ -86,9 +86,9 @@ def build_case(log: Log, threads: int, plan: Plan) -> tuple[Case, MemoryTables]:
     threads_of = {"ours": threads, "one-thread": 1}
 
     def check(contender: Contender) -> str | None:
-        chosen = threads_of[contender.name]
-        wrong = difference(MemoryTables.build(first, log.n_items, threads=chosen), expected)
-        return wrong or difference(contender.run(0), tables)
+        n_threads = threads_of[contender.name]
+        error = difference(MemoryTables.build(first, log.n_items, threads=n_threads), expected)
+        return error or difference(contender.run(0), tables)
 
     ours, *others = (Contender(name, partial(log.build, None, count)) for name, count in threads_of.items())
     floor = read_floor(tables.n_bytes, "the tables' bytes", repeats=5)

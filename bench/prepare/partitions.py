@@ -84,26 +84,28 @@ def _measure(log: Path, partitions: int | None, check: bool) -> int:
     steps = Steps()
     with tempfile.TemporaryDirectory(dir=log.parent) as name:
         folder = Path(name) / "parts"
-        began, used = time.perf_counter(), time.process_time()
+        began, cpu_began = time.perf_counter(), time.process_time()
         with highest(lambda: disk_bytes(folder), _LOOK) as disk:
             report = prepare_in_partitions(log, folder, partitions=partitions, run_tasks=steps.each)
-        seconds, own = time.perf_counter() - began, time.process_time() - used
+        seconds, driver_seconds = time.perf_counter() - began, time.process_time() - cpu_began
         for step, costs in steps.costs.items():
             total, peak = sum(cost for cost, _ in costs), max(peak for _, peak in costs)
             print(f"{step:10} {len(costs):4} calls {total:8.2f} s {total / report.rows * 1e6:7.3f} s a million rows "
                   f"{peak / 1e6:8.0f} MB")  # fmt: skip
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-        each = own / report.rows * 1e6
-        print(f"{'driver':10}            {own:8.2f} s {each:7.3f} s a million rows {peak / 1e6:8.0f} MB")
+        per_million = driver_seconds / report.rows * 1e6
+        print(
+            f"{'driver':10}            {driver_seconds:8.2f} s {per_million:7.3f} s a million rows {peak / 1e6:8.0f} MB"
+        )
         print(f"{report.rows:,} rows, log {log.stat().st_size / 1e6:,.0f} MB, disk {disk[0] / 1e6:,.0f} MB "
               f"at most, {seconds:.0f} s on the clock")  # fmt: skip
         if check:
             clicks.read(log).save(Path(name) / "one")
-            one, parts = (json.loads((Path(name) / kind / "manifest.json").read_text()) for kind in ("one", "parts"))
-            ours, theirs = parts["files"], one["files"]
+            single, parts = (json.loads((Path(name) / kind / "manifest.json").read_text()) for kind in ("one", "parts"))
+            ours, theirs = parts["files"], single["files"]
             same = all(ours[part]["sha256"] == theirs[part]["sha256"] for part in theirs)
             same &= ours["train"]["bytes"] == theirs["train"]["bytes"]
-            same &= all(parts[key] == one[key] for key in one if key not in ("files", "format_version"))
+            same &= all(parts[key] == single[key] for key in single if key not in ("files", "format_version"))
             print("the same set as of one process" if same else "error: another set than of one process")
             return 0 if same else 1
     return 0

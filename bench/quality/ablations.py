@@ -184,20 +184,28 @@ class Study:
         """Train encoder and ranker; the encoders, and the samples of the last settings, are reused."""
         dataset = self.dataset
         before = self.known.split_last(config.ranker.ranker_fraction)[0]
-        whole = preset(RANKER).override(self.settings).replace(seed=config.optimizer.seed)  # one encoder for all
-        encoders = [encoder_of(dataset, whole, one, self.work, ProgressLines()) for one in (before, self.known)]
-        past = encoders[0].weights if config.memory.dense_candidates else None
+        full_config = preset(RANKER).override(self.settings).replace(seed=config.optimizer.seed)  # one encoder for all
+        encoders = [
+            encoder_of(dataset, full_config, sessions, self.work, ProgressLines()) for sessions in (before, self.known)
+        ]
+        past_weights = encoders[0].weights if config.memory.dense_candidates else None
         config = config.replace(excluded_features=",".join(excluded))
         if not config.ranker.prequential:
             with tempfile.TemporaryDirectory(dir=self.work) as folder:
                 net, _ = train_ranker(
-                    config, self.known, dataset.n_items, dataset.min_prefix, past, Path(folder), "ranker",
+                    config, self.known, dataset.n_items, dataset.min_prefix, past_weights, Path(folder), "ranker",
                     ProgressLines(),
                 )  # fmt: skip
             return encoders[1].weights, net
-        made = self._ranker_samples(config.replace(excluded_features=""), past)
+        samples = self._ranker_samples(config.replace(excluded_features=""), past_weights)
         net, _ = fit_ranker(
-            made, made.targets, made.lengths, fit_settings(config), config.optimizer.seed, "ranker", ProgressLines()
+            samples,
+            samples.targets,
+            samples.lengths,
+            fit_settings(config),
+            config.optimizer.seed,
+            "ranker",
+            ProgressLines(),
         )
         return encoders[1].weights, net
 
@@ -208,23 +216,23 @@ class Study:
             _latest = None  # two at a time would take the disk of both
             before, last = self.known.split_last(config.ranker.ranker_fraction)
             tables = build_tables(config, before, self.dataset.n_items)
-            made = build_dataset(
+            samples = build_dataset(
                 config, tables, last, self.dataset.min_prefix, weights, self.work, "ranker", ProgressLines()
             )
-            _latest = key, made
+            _latest = key, samples
         return _latest[1]
 
     def _learning_ranks(self, seed: int) -> np.ndarray:
         """Rank in twenty steps; after each, the tables learn its sessions."""
         config = preset(RANKER).override(self.settings).replace(seed=seed)
         weights, net = self._ranker(config, ())
-        model, asked, found = self._model(config, weights, net), self.asked, []
+        model, asked, ranks = self._model(config, weights, net), self.asked, []
         for numbers in np.array_split(np.arange(len(asked)), _STEPS):
             sessions = asked.select(numbers)
-            found.append(served_ranks(model, Samples.from_sessions(sessions, self.dataset.min_prefix)))
+            ranks.append(served_ranks(model, Samples.from_sessions(sessions, self.dataset.min_prefix)))
             assert model.memory is not None
             model = replace(model, memory=model.memory.update(sessions))
-        return np.concatenate(found)
+        return np.concatenate(ranks)
 
     def _model(self, config: Config, weights: Mapping[str, np.ndarray], net: RankerNet | None = None) -> Model:
         n_items = self.dataset.n_items
@@ -249,18 +257,19 @@ def lines_of(study: Study, seeds: int, names: Sequence[str]) -> Iterator[dict[st
             gains.setdefault(name, []).append(study.gains(name, seed))
             print(study.dataset.name, name, seed, gains[name][-1].mean(axis=0).round(2), file=sys.stderr, flush=True)
     samples = study.samples
-    for name, of in gains.items():
-        mean = np.mean(of, axis=0)
+    for name, seed_gains in gains.items():
+        mean = np.mean(seed_gains, axis=0)
         line: dict[str, Any] = {
             "dataset": study.dataset.name, "model": ENCODER if name in ENCODERS else RANKER, "variant": name,
             "samples": len(samples), "seeds": seeds,
             **dict(zip(_METRICS, mean.mean(axis=0).round(2).tolist(), strict=True)),
-            "deviation": _over_seeds(of),
+            "deviation": _over_seeds(seed_gains),
         }  # fmt: skip
         if name != line["model"]:
             whole = gains[line["model"]]
             line["difference"] = difference_of(mean - np.mean(whole, axis=0), samples.session)
-            line["difference_deviation"] = _over_seeds([left - all_of for left, all_of in zip(of, whole, strict=True)])
+            differences = [values - whole_values for values, whole_values in zip(seed_gains, whole, strict=True)]
+            line["difference_deviation"] = _over_seeds(differences)
         yield line
 
 
@@ -277,11 +286,11 @@ def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
     cells = {(line["dataset"], line["variant"]): _cells(line) for line in lines}
     measured = {line["variant"] for line in lines}
     rows = [
-        (f"**{name}**" if name in (ENCODER, RANKER) else name, *(cells.get((one, name), "") for one in sets))
+        (f"**{name}**" if name in (ENCODER, RANKER) else name, *(cells.get((dataset, name), "") for dataset in sets))
         for name in (*ENCODERS, *RANKERS)
         if name in measured
     ]
-    return markdown(["", *(f"{TITLES.get(one, one)}, P@20 / MRR@20" for one in sets)], rows)
+    return markdown(["", *(f"{TITLES.get(dataset, dataset)}, P@20 / MRR@20" for dataset in sets)], rows)
 
 
 def _cells(line: Mapping[str, Any]) -> str:
@@ -306,18 +315,20 @@ def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     names = [name for name in (*ENCODERS, *RANKERS) if name in measured]
     figure = Figure(figsize=(12, 3.9 * len(sets)), layout="constrained")
     panels = figure.subplots(len(sets), 2, squeeze=False, sharey="row")
-    for row, one in zip(panels, sets, strict=True):
-        found = {
-            line["variant"]: line["difference"] for line in lines if line["dataset"] == one and "difference" in line
+    for row, dataset in zip(panels, sets, strict=True):
+        differences = {
+            line["variant"]: line["difference"] for line in lines if line["dataset"] == dataset and "difference" in line
         }
         for axes, metric in zip(row, _METRICS, strict=True):
             for place, name in enumerate(names):
-                if found.get(name):
-                    mean, low, high = found[name][metric]
+                if differences.get(name):
+                    mean, low, high = differences[name][metric]
                     color = "tab:blue" if name in ENCODERS else "tab:orange"
                     axes.errorbar([mean], [place], xerr=[[mean - low], [high - mean]], fmt="o", color=color, capsize=3)
             axes.axvline(0, color="gray", linewidth=0.8)
-            axes.set(title=f"{TITLES.get(one, one)}, {metric}", xlabel="difference from the whole model, points")
+            axes.set(
+                title=f"{TITLES.get(dataset, dataset)}, {metric}", xlabel="difference from the whole model, points"
+            )
             axes.set_yticks(range(len(names)), names)
             axes.grid(alpha=0.3)
         row[0].invert_yaxis()
@@ -360,10 +371,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _put(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Put lines into a file, in place of those of the same data set and variant."""
-    old = read_json_lines(path) if path.exists() else []
-    kept = {(line["dataset"], line["variant"]): line for line in [*old, *lines]}
+    old_lines = read_json_lines(path) if path.exists() else []
+    by_variant = {(line["dataset"], line["variant"]): line for line in [*old_lines, *lines]}
     with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept.values()))
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in by_variant.values()))
 
 
 if __name__ == "__main__":

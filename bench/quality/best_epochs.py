@@ -48,13 +48,13 @@ def run_published(
     defaults.
     """
     entry = places.entry(finalist.name)
-    asked = finalist.config.optimizer.epochs
-    wanted = min(asked, stop_after or asked)
+    epochs = finalist.config.optimizer.epochs
+    last_epoch = min(epochs, stop_after or epochs)
     record = records.load(entry, finalist, dataset.fingerprint)
-    if record is not None and record.get("epochs", {}).get("run", 0) >= wanted:
+    if record is not None and record.get("epochs", {}).get("run", 0) >= last_epoch:
         return record
     record = record or finalist.new_record(dataset.fingerprint, base)
-    log_read(entry, record, f"after every epoch, up to epoch {wanted}: {LEAK}")
+    log_read(entry, record, f"after every epoch, up to epoch {last_epoch}: {LEAK}")
     folder = work_folder(finalist, places)
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder / "run", UsageError), training_threads(Threads.of()):
@@ -74,7 +74,7 @@ def run_published(
             state,
             _Recorder(entry, record, state),
         )
-        fitting.fit(_PHASE, dataset.train, wanted, validate=reader)
+        fitting.fit(_PHASE, dataset.train, last_epoch, validate=reader)
     return entry.read()
 
 
@@ -89,8 +89,8 @@ class _TestReader:
     def __call__(self, model: MTAW) -> dict[str, Any]:
         self._epoch += 1
         weights = {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}
-        chosen = chosen_by_validation(self._finalist, self._dataset, self._places)
-        keep(weights, self._epoch, None if chosen is None else chosen["best_epoch"], self._folder)
+        training = chosen_by_validation(self._finalist, self._dataset, self._places)
+        keep(weights, self._epoch, None if training is None else training["best_epoch"], self._folder)
         began = time.perf_counter()
         ranks = served_ranks(model_of(self._finalist, self._dataset, weights), self._samples)
         report = report_of(ranks, self._samples)
@@ -117,8 +117,8 @@ def best_of(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return each metric at its own best epoch, the earliest of equals, with its interval; parts as at P@20's best."""
     best = {}
     for name in METRICS:
-        found = [line["test"][name] for line in history]
-        best[name] = history[found.index(max(found))]
+        values = [line["test"][name] for line in history]
+        best[name] = history[values.index(max(values))]
     parts = best["P@20"]["test"]
     return {
         "leak": LEAK,

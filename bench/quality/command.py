@@ -68,8 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _checked(parse(_parser(), argv))
     if options.table:
         series, results = options.series, options.results
-        found = records_in(results or RESULTS).finished() if series is None else read_series(results or EARLIER, series)
-        print(render([record for record in found if options.preset in (None, record["preset"])]))
+        finished = (
+            records_in(results or RESULTS).finished() if series is None else read_series(results or EARLIER, series)
+        )
+        print(render([record for record in finished if options.preset in (None, record["preset"])]))
         return 0
     require("torch", "bench")
     import torch  # noqa: F401  # loaded before its threads are limited
@@ -199,8 +201,8 @@ def _records(
     if options.without is not None:
         left_out = feature_names() if options.without == "each" else options.without.split(",")
     for seed, name in itertools.product(seeds, left_out):
-        chosen = config.replace(seed=seed, excluded_features=name)
-        finalist = Finalist(dataset.name, preset_name, chosen, options.split, options.protocol)
+        seeded = config.replace(seed=seed, excluded_features=name)
+        finalist = Finalist(dataset.name, preset_name, seeded, options.split, options.protocol)
         print(finalist.name, file=sys.stderr, flush=True)
         if options.protocol == PUBLISHED:
             record = run_published(finalist, base, dataset, places, options.stop_after)
@@ -212,14 +214,14 @@ def _records(
 
 def _say(record: dict) -> None:
     """Print one line for a record."""
-    metrics, apart = record["metrics"], record.get("exclude_seen", {}).get("P@20")
+    metrics, new_only = record["metrics"], record.get("exclude_seen", {}).get("P@20")
     parts = [f"{name} {metrics[name]:.2f}" for name in ("P@20", "MRR@20")]
     if "leak" in record:
         epochs, best = record["epochs"], record["best_epochs"]
         parts.insert(0, f"LEAK, best test epochs {best['P@20']} and {best['MRR@20']} of {epochs['run']}")
     parts += [f"{label} {record[part]['P@20']:.2f}" for label, part in (("repeat", "repeat"), ("new", "non_repeat"))
               if record[part]["P@20"] is not None]  # fmt: skip
-    parts += [] if apart is None else [f"new, own left out {apart:.2f}"]
+    parts += [] if new_only is None else [f"new, own left out {new_only:.2f}"]
     parts += [f"{record['training']['seconds']:.0f} s"] if "training" in record else []
     seed = "" if record["seed"] is None else f" seed {record['seed']}"
     changed = "".join(f" {name}={value}" for name, value in record["changed"].items())

@@ -44,13 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     ratios, seconds = [], []
     for _ in range(options.rounds):
-        (ours, before), (theirs, after) = _timed(plain), _timed(whole)
-        if ours.metrics != theirs.metrics:
+        (plain_report, plain_seconds), (whole_report, whole_seconds) = _timed(plain), _timed(whole)
+        if plain_report.metrics != whole_report.metrics:
             raise MtawError("quality.evaluate_cost: both sides must have the same P@K and MRR@K")
-        ratios.append(after / before)
-        seconds.append(before)
+        ratios.append(whole_seconds / plain_seconds)
+        seconds.append(plain_seconds)
     print(
-        f"{ours.samples:,} samples: {statistics.median(seconds):.2f} s of processor time for ranks, "
+        f"{plain_report.samples:,} samples: {statistics.median(seconds):.2f} s of processor time for ranks, "
         f"{statistics.median(ratios):.2f} times as much with everything ({describe(machine_record())})"
     )
     return 0

@@ -62,10 +62,10 @@ class Day:
         """day: Unix milliseconds of its beginning. samples: how many, evenly spread."""
         assert sessions.times is not None
         first, last = sessions.times[sessions.offsets[:-1]], sessions.times[sessions.offsets[1:] - 1]
-        asked = sessions.select(np.flatnonzero((first >= day) & (first < day + _DAY)))
-        clicks = np.setdiff1d(np.arange(asked.n_clicks), asked.offsets)
+        day_sessions = sessions.select(np.flatnonzero((first >= day) & (first < day + _DAY)))
+        clicks = np.setdiff1d(np.arange(day_sessions.n_clicks), day_sessions.offsets)
         clicks = clicks[evenly(len(clicks), samples)]
-        return cls(config, sessions.select(np.flatnonzero(last < day)), asked, clicks, n_items)
+        return cls(config, sessions.select(np.flatnonzero(last < day)), day_sessions, clicks, n_items)
 
     def ranks(self, rankers: Mapping[str, RankerNet], gap: int, *, learning: bool) -> dict[str, np.ndarray]:
         """Return the rank of each sample's target by ranker, int64[S], 0 below the 20th.
@@ -77,9 +77,9 @@ class Day:
         last = self.before.times[self.before.offsets[1:] - 1]
         end = int(self.before.times.max()) + 1 - gap * _DAY
         known = self.before.select(np.flatnonzero(last < end))
-        tables, made = build_tables(self.config, known, self.n_items), build_trends(self.config, known, self.n_items)
-        assert made is not None
-        trends, settings = made.live(self.n_items), tables.settings
+        tables, built = build_tables(self.config, known, self.n_items), build_trends(self.config, known, self.n_items)
+        assert built is not None
+        trends, settings = built.live(self.n_items), tables.settings
         assert settings.recency is not None
         delta = MemoryDelta(
             tables.arrays(), window=settings.window, span=settings.span, recency=settings.recency,
@@ -95,21 +95,21 @@ class Day:
         place_of = np.full(self.day.n_clicks, -1)
         place_of[self.clicks] = np.arange(len(self.clicks))
         handle_of = np.repeat(np.arange(len(self.day)), self.day.lengths)
-        found = {name: np.zeros(len(self.clicks), dtype=np.int64) for name in rankers}
+        ranks = {name: np.zeros(len(self.clicks), dtype=np.int64) for name in rankers}
         order = ReplayOrder.of(self.day, self.config.ranker.prequential_chunk, 60_000)
         for chunk in np.split(order.clicks, order.bounds[1:-1]):
-            asked = chunk[place_of[chunk] >= 0]
-            moment = moment_of(trends, self.day, asked) if len(asked) else None
-            for name, net in rankers.items() if len(asked) else ():
+            sampled = chunk[place_of[chunk] >= 0]
+            moment = moment_of(trends, self.day, sampled) if len(sampled) else None
+            for name, net in rankers.items() if len(sampled) else ():
                 ids, _ = memories[net.has_trends].rank(
-                    native[name], items, begin_of[asked], asked, _K, moment=moment if net.has_trends else None
+                    native[name], items, begin_of[sampled], sampled, _K, moment=moment if net.has_trends else None
                 )
-                hits = ids == items[asked][:, None]
-                found[name][place_of[asked]] = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
+                hits = ids == items[sampled][:, None]
+                ranks[name][place_of[sampled]] = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
             if learning:
                 delta.click(handle_of[chunk], items[chunk])
                 trends.click(handle_of[chunk], items[chunk], self.day.times[chunk])
-        return found
+        return ranks
 
 
 def rankers_of(day: Day, seeds: int, folder: Path) -> Iterator[tuple[str, int, RankerNet]]:
@@ -135,28 +135,28 @@ def _fitted(config: Config, dataset: RankerDataset, seed: int, *, timed: bool) -
 def lines_of(day: Day, name: str, seeds: int) -> Iterator[dict[str, object]]:
     """Train and score; yield a line for each kind and moment, with the means over seeds and the paired differences."""
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
-        made = {(kind, seed): net for kind, seed, net in rankers_of(day, seeds, Path(folder))}
-    rankers = {f"{kind}/{seed}": net for (kind, seed), net in made.items()}
+        nets = {(kind, seed): net for kind, seed, net in rankers_of(day, seeds, Path(folder))}
+    rankers = {f"{kind}/{seed}": net for (kind, seed), net in nets.items()}
     assert day.day.times is not None
     session = np.searchsorted(day.day.offsets, day.clicks, side="right") - 1
     early = day.day.times[day.clicks] < int(day.day.times.min()) + _HOUR
     for moment, gap in _GAPS.items():
         ranks = day.ranks(rankers, gap, learning=moment.endswith("learning"))
-        gains = {key: gains_of(one) for key, one in ranks.items()}
-        for what, chosen in ((moment, slice(None)), *([("first hour", early)] if moment == "first day" else [])):
+        gains = {key: gains_of(values) for key, values in ranks.items()}
+        for label, selection in ((moment, slice(None)), *([("first hour", early)] if moment == "first day" else [])):
             means = {
-                kind: np.mean([gains[f"{kind}/{seed}"][chosen] for seed in range(seeds)], axis=0)
+                kind: np.mean([gains[f"{kind}/{seed}"][selection] for seed in range(seeds)], axis=0)
                 for kind in (PLAIN, GROWING, TIMES)
             }
             for kind, mean in means.items():
                 line: dict[str, object] = {
-                    "log": name, "moment": what, "ranker": kind, "seeds": seeds, "samples": len(mean),
+                    "log": name, "moment": label, "ranker": kind, "seeds": seeds, "samples": len(mean),
                     "P@20": round(float(mean[:, 0].mean()), 2), "MRR@20": round(float(mean[:, 1].mean()), 2),
                 }  # fmt: skip
                 if kind != PLAIN:
-                    line["difference"] = difference_of(mean - means[PLAIN], session[chosen])
+                    line["difference"] = difference_of(mean - means[PLAIN], session[selection])
                 if kind == TIMES:
-                    line["difference from no frozen samples"] = difference_of(mean - means[GROWING], session[chosen])
+                    line["difference from no frozen samples"] = difference_of(mean - means[GROWING], session[selection])
                 yield line
 
 
@@ -164,13 +164,13 @@ def table_of(lines: Sequence[Mapping[str, object]]) -> str:
     """Return the lines as a Markdown table: P@20 / MRR@20, and the differences from `without times`."""
     head = ("log", "moment", PLAIN, GROWING, TIMES, "difference")
     rows = [" | ".join(head), " | ".join(["---"] * len(head))]
-    found = {(line["log"], line["moment"], line["ranker"]): line for line in lines}
+    by_key = {(line["log"], line["moment"], line["ranker"]): line for line in lines}
     for log in dict.fromkeys(line["log"] for line in lines):
         for moment in _MOMENTS:
-            cells = [found[log, moment, kind] for kind in (PLAIN, GROWING, TIMES)]
+            cells = [by_key[log, moment, kind] for kind in (PLAIN, GROWING, TIMES)]
             difference = cells[-1]["difference"]
             assert isinstance(difference, dict)
-            texts = [f"{one['P@20']:.2f} / {one['MRR@20']:.2f}" for one in cells]
+            texts = [f"{cell['P@20']:.2f} / {cell['MRR@20']:.2f}" for cell in cells]
             ends = ", ".join("{:+.2f} [{:+.2f}, {:+.2f}]".format(*difference[name]) for name in ("P@20", "MRR@20"))
             rows.append(" | ".join([str(log), moment, *texts, ends]))
     return "\n".join(f"| {row} |" for row in rows)
@@ -197,10 +197,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = readers.read("clicks", options.log, options=ClickOptions(test_days=0, min_support=1, **columns))
         assert data.train.times is not None
         begin = (int(data.train.times.max()) // _DAY - options.day + 1) * _DAY
-        with limit_threads(1), options.out.open("a") as out:
+        with limit_threads(1), options.out.open("a") as stream:
             for line in lines_of(Day.of(config, data.train, data.n_items, begin, options.samples), options.name,
                                  options.seeds):  # fmt: skip
-                out.write(json.dumps(line) + "\n")
+                stream.write(json.dumps(line) + "\n")
                 print(line, file=sys.stderr, flush=True)
     if options.table:
         print(table_of(read_json_lines(options.out)))

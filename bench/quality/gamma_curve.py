@@ -90,23 +90,23 @@ def curves_of(results: Path, dataset: str, preset: str, split: str, batches: str
 
     batches: the setting's value in all of them, if it is not the preset's.
     """
-    others = {} if batches is None else {"batches": batches}
+    other_changes = {} if batches is None else {"batches": batches}
     free = ("gamma", "patience")  # patience: how long was searched, not what was trained
-    found: dict[str, dict[float, list[Mapping[str, Any]]]] = {protocol: {} for protocol in _PROTOCOLS}
+    by_protocol: dict[str, dict[float, list[Mapping[str, Any]]]] = {protocol: {} for protocol in _PROTOCOLS}
     for record in records_in(results).finished():
-        about = (record["dataset"]["name"], record["preset"], record["split"])
+        subject = (record["dataset"]["name"], record["preset"], record["split"])
         changed = {name: value for name, value in record["changed"].items() if name not in free}
-        if about == (dataset, preset, split) and changed == others and protocol_of(record) in found:
-            found[protocol_of(record)].setdefault(record["config"]["gamma"], []).append(record)
+        if subject == (dataset, preset, split) and changed == other_changes and protocol_of(record) in by_protocol:
+            by_protocol[protocol_of(record)].setdefault(record["config"]["gamma"], []).append(record)
     curves: dict[str, Curve] = {
         protocol: {gamma: Point.of(group) for gamma, group in sorted(groups.items())}
-        for protocol, groups in found.items()
+        for protocol, groups in by_protocol.items()
         if len(groups) >= _LEAST
     }
     if not curves:
-        most = max(map(len, found.values()))
+        n_values = max(map(len, by_protocol.values()))
         raise UsageError(
-            f"{results} holds {most} values of gamma for {dataset}, {preset} and {split}, a curve takes {_LEAST}; "
+            f"{results} holds {n_values} values of gamma for {dataset}, {preset} and {split}, a curve takes {_LEAST}; "
             "record more with bench.quality"
         )
     return curves

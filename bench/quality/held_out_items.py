@@ -54,19 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     log = log_of(bundle, options.log, LearningLimits())
     category, created = _attributes(bundle.model, log.stream.item_ids)
     rng = np.random.default_rng(options.seed)
-    known = np.flatnonzero(created != NO_TIME)
+    dated = np.flatnonzero(created != NO_TIME)
     held = np.zeros(len(created), dtype=bool)
-    held[rng.permutation(known)[: round(options.share * len(known))]] = True
+    held[rng.permutation(dated)[: round(options.share * len(dated))]] = True
     order = _fitted(bundle.model, category, created, held, log.stream.item_ids, options.seed)
     ranks = _ranks(log.stream.sessions, log.stream.items, log.times, category, created, held, order, (begin, until))
-    found = {
+    metrics = {
         name: {
-            f"P@{_K}": round(100 * float(np.mean(np.array(some) <= _K)), 2),
-            f"MRR@{_K}": round(100 * float(np.mean([1 / rank if rank <= _K else 0.0 for rank in some])), 2),
+            f"P@{_K}": round(100 * float(np.mean(np.array(order_ranks) <= _K)), 2),
+            f"MRR@{_K}": round(100 * float(np.mean([1 / rank if rank <= _K else 0.0 for rank in order_ranks])), 2),
         }
-        for name, some in ranks.items()
+        for name, order_ranks in ranks.items()
     }
-    print(json.dumps({"held_out": int(held.sum()), "targets": len(ranks["order"]), "weights": order.weights, **found}))
+    print(
+        json.dumps({"held_out": int(held.sum()), "targets": len(ranks["order"]), "weights": order.weights, **metrics})
+    )
     return 0
 
 
@@ -123,25 +125,25 @@ def _ranks(
 ) -> dict[str, list[int]]:
     """Return the rank of each target by each order."""
     ranks: dict[str, list[int]] = {"order": [], "newest": [], "category popularity": [], "newest of the category": []}
-    before: defaultdict[int, list[int]] = defaultdict(list)
+    clicked: defaultdict[int, list[int]] = defaultdict(list)
     popular = np.zeros(int(category.max()) + 1)
     pool = np.flatnonzero(held)
     for session, item, now in zip(sessions.tolist(), items.tolist(), times.tolist(), strict=True):
-        seen = before[session]
+        seen = clicked[session]
         if span[0] <= now < span[1] and held[item] and seen:
-            there = pool[(created[pool] <= now) & (created[pool] > now - _WINDOW)]
-            target = np.flatnonzero(there == item)
+            available = pool[(created[pool] <= now) & (created[pool] > now - _WINDOW)]
+            target = np.flatnonzero(available == item)
             if len(target):
-                own = [int(category[one]) for one in seen[::-1][:OWN]]
-                codes, made = category[there], created[there]
+                own_categories = [int(category[own_item]) for own_item in seen[::-1][:OWN]]
+                codes, created_at = category[available], created[available]
                 scores = {
-                    "order": order.scores([codes], made, [own], now),
-                    "newest": made.astype(np.float64),
+                    "order": order.scores([codes], created_at, [own_categories], now),
+                    "newest": created_at.astype(np.float64),
                     "category popularity": np.where(codes < 0, 0, popular[codes]),
-                    "newest of the category": (codes == own[0]) * 1e15 + made,
+                    "newest of the category": (codes == own_categories[0]) * 1e15 + created_at,
                 }
                 for name, values in scores.items():
-                    ahead = (values > values[target]) | ((values == values[target]) & (made > created[item]))
+                    ahead = (values > values[target]) | ((values == values[target]) & (created_at > created[item]))
                     ranks[name].append(1 + int(np.count_nonzero(ahead)))
         if not held[item]:
             seen.append(item)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"(default: {OUT})")
     options = parser.parse_args(argv)
-    limits = [float(one) for one in options.megabytes.split(",")]
+    limits = [float(text) for text in options.megabytes.split(",")]
     neighbors = whole_numbers("--neighbors", options.neighbors) if options.neighbors else []
     bundle = Bundle.load(options.bundle)
     name = str(bundle.dataset.get("name"))
@@ -57,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     points += [(limits[-1], count, None) for count in neighbors]
     points += [(limits[-1], MAX_NEIGHBORS, count) for count in trends]
     with tempfile.TemporaryDirectory() as work:
-        for limit, count, kept in points:
+        for limit, count, pairs in points:
             page = export_page(
-                bundle, Path(work) / "page", megabytes=limit, max_neighbors=count, trend_neighbors=kept, overwrite=True
+                bundle, Path(work) / "page", megabytes=limit, max_neighbors=count, trend_neighbors=pairs, overwrite=True
             )
             quality = _quality(page.folder, options.dataset)
             lines.append(_line(name, "page", page.n_bytes, page.n_sessions, count, quality, page.trend_neighbors))

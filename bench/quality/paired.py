@@ -18,8 +18,8 @@ def difference_of(values: np.ndarray, session: np.ndarray) -> dict[str, list[flo
     _, owner = np.unique(session, return_inverse=True)
     counts = np.bincount(owner)
     sums = np.stack([np.bincount(owner, values[:, k]) for k in range(2)], axis=1)
-    drawn = np.random.default_rng(0).integers(0, len(counts), (_RESAMPLES, len(counts)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)[:, None]
+    draws = np.random.default_rng(0).integers(0, len(counts), (_RESAMPLES, len(counts)))
+    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)[:, None]
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
     ends = np.stack([values.mean(axis=0), low, high], axis=1).round(2)
     return {name: ends[k].tolist() for k, name in enumerate(("P@20", "MRR@20"))}

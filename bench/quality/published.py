@@ -11,8 +11,8 @@ QUOTED = Path(__file__).parents[2] / "docs/results/published.jsonl"
 
 def quoted_figures(path: Path = QUOTED) -> dict[str, dict[str, tuple[float, float]]]:
     """Return P@20 and MRR@20 as published, by data set and model."""
-    found: dict[str, dict[str, tuple[float, float]]] = {}
+    figures: dict[str, dict[str, tuple[float, float]]] = {}
     for quoted in read_json_lines(path):
         for dataset, (precision, mrr) in quoted["figures"].items():
-            found.setdefault(dataset, {})[quoted["model"]] = (precision, mrr)
-    return found
+            figures.setdefault(dataset, {})[quoted["model"]] = (precision, mrr)
+    return figures

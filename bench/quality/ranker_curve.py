@@ -55,41 +55,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     with limit_threads(options.threads):
         for name in options.dataset.split(","):
             options.work.mkdir(parents=True, exist_ok=True)
-            made = options.data / f"{name}.dataset"
-            data = Dataset.load(made) if made.exists() else prepared(options.data, name, options.work)
+            path = options.data / f"{name}.dataset"
+            data = Dataset.load(path) if path.exists() else prepared(options.data, name, options.work)
             curve(data, config, counts, options)
     return 0
 
 
 def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argparse.Namespace) -> None:
     """Add the lines of one set that are not in the file yet."""
-    there = read_points(options.out)
-    same = {"dataset": dataset.name, "set": sorted(options.set)}
+    lines = read_points(options.out)
+    identity = {"dataset": dataset.name, "set": sorted(options.set)}
     missing = [
         (count, seed)
         for count in sorted(counts)
         for seed in range(options.seeds)
-        if not any(_is(line, same, count, seed) for line in there)
+        if not any(_is(line, identity, count, seed) for line in lines)
     ]
     if not missing:
         return
     known, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
     before, last = known.split_last(config.ranker.ranker_fraction)
-    past = whole = None
+    past_weights = whole_weights = None
     if config.memory.dense_candidates:
-        past = encoder_of(dataset, config, before, options.work, ProgressLines()).weights
-        whole = encoder_of(dataset, config, known, options.work, ProgressLines()).weights
+        past_weights = encoder_of(dataset, config, before, options.work, ProgressLines()).weights
+        whole_weights = encoder_of(dataset, config, known, options.work, ProgressLines()).weights
     trends = build_trends(config, before, dataset.n_items)
     since = None if before.times is None else int(before.times.max())
-    most = config.replace(ranker_samples=max(counts))
+    largest = config.replace(ranker_samples=max(counts))
     ranker_dataset = build_dataset(
-        most, build_tables(config, before, dataset.n_items), last, dataset.min_prefix, past, options.work, "ranker",
-        Silent(), since, trends,
+        largest, build_tables(config, before, dataset.n_items), last, dataset.min_prefix, past_weights, options.work,
+        "ranker", Silent(), since, trends,
     )  # fmt: skip
-    asked = len(ranker_dataset.targets) + ranker_dataset.left_out
+    total = len(ranker_dataset.targets) + ranker_dataset.left_out
     serving: dict[str, Any] = {
         "config": config,
-        "weights": whole or _no_encoder(config, dataset.n_items),
+        "weights": whole_weights or _no_encoder(config, dataset.n_items),
         "ids": dataset.ids,
         "popularity": np.bincount(known.items, minlength=dataset.n_items).astype(np.int64),
         "memory": build_tables(config, known, dataset.n_items),
@@ -98,16 +98,16 @@ def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argp
     }
     samples = Samples.from_sessions(held_out, dataset.min_prefix)
     for count, seed in missing:
-        ranker, seconds = _fitted(config, ranker_dataset, count / asked, seed, timed=trends is not None)
+        ranker, seconds = _fitted(config, ranker_dataset, count / total, seed, timed=trends is not None)
         report = report_of(served_ranks(Model.of(**serving, ranker_net=ranker), samples), samples)
         line = {
-            **same, "asked": min(count, asked), "seed": seed, "of": asked, "fit_cpu_seconds": round(seconds, 1),
+            **identity, "asked": min(count, total), "seed": seed, "of": total, "fit_cpu_seconds": round(seconds, 1),
             "validation_samples": len(samples),
             **{name: round(value, 3) for name, value in report.metrics.items()},
             "intervals": {name: [round(end, 2) for end in ends] for name, ends in report.intervals.items()},
         }  # fmt: skip
-        with options.out.open("a") as out:
-            out.write(json.dumps(line) + "\n")
+        with options.out.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
         print({key: line[key] for key in ("dataset", "asked", "seed", *_SHOWN)}, file=sys.stderr, flush=True)
 
 
@@ -116,10 +116,10 @@ def _fitted(
 ) -> tuple[RankerNet, float]:
     """Fit a ranker on a share of the samples; return it with the processor seconds of the fit."""
     count = round(min(share, 1.0) * len(ranker_dataset.targets))
-    some = ranker_dataset.subset(np.flatnonzero(evenly(len(ranker_dataset.targets), count)))
+    subset = ranker_dataset.subset(np.flatnonzero(evenly(len(ranker_dataset.targets), count)))
     began = time.process_time()
     fit = fit_settings(config, timed=timed)
-    ranker, _ = fit_ranker(some, some.targets, some.lengths, fit, seed, "ranker", Silent())
+    ranker, _ = fit_ranker(subset, subset.targets, subset.lengths, fit, seed, "ranker", Silent())
     return ranker, time.process_time() - began
 
 

@@ -100,9 +100,11 @@ class Finalist:
 
 def changed_settings(config: Config, base: Config) -> dict[str, Any]:
     """Return the settings in which `config` differs from `base`, without the seed, by their former names."""
-    before = to_former(base.settings())
+    base_settings = to_former(base.settings())
     return {
-        name: value for name, value in to_former(config.settings()).items() if value != before[name] and name != "seed"
+        name: value
+        for name, value in to_former(config.settings()).items()
+        if value != base_settings[name] and name != "seed"
     }
 
 
@@ -145,15 +147,15 @@ def read_series(path: Path, name: str) -> list[dict[str, Any]]:
 
     Raises DataError if the file cannot be read or a line is no record, UsageError if it has no such series.
     """
-    every: dict[str, list[dict[str, Any]]] = {}
+    by_series: dict[str, list[dict[str, Any]]] = {}
     try:
         for place, record in read_lines(path):
-            every.setdefault(str(record.get("series")), []).append(_RECORDS.checked(record, f"{path}: {place}"))
+            by_series.setdefault(str(record.get("series")), []).append(_RECORDS.checked(record, f"{path}: {place}"))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}") from None
-    if name not in every:
-        raise UsageError(f"{path} has no series '{name}'; it has {', '.join(sorted(every))}")
-    return every[name]
+    if name not in by_series:
+        raise UsageError(f"{path} has no series '{name}'; it has {', '.join(sorted(by_series))}")
+    return by_series[name]
 
 
 def read_points(path: Path) -> list[dict[str, Any]]:

@@ -47,10 +47,10 @@ def shared_refit(finalist: Finalist, dataset: Dataset, places: Places) -> Traine
     """Return what `train` would make of the finalist, from a validation record and a published run, or None."""
     if finalist.split != "test" or finalist.protocol != HELD_OUT or finalist.config.memory.enabled:
         return None
-    chosen = chosen_by_validation(finalist, dataset, places)
-    if chosen is None:
+    training = chosen_by_validation(finalist, dataset, places)
+    if training is None:
         return None
-    epoch, folder = chosen["best_epoch"], work_folder(replace(finalist, protocol=PUBLISHED), places)
+    epoch, folder = training["best_epoch"], work_folder(replace(finalist, protocol=PUBLISHED), places)
     weights, state = _weights_file(folder, epoch), RunFolder(folder / "run").load_state()
     if state is None or not weights.exists():
         return None
@@ -58,18 +58,18 @@ def shared_refit(finalist: Finalist, dataset: Dataset, places: Places) -> Traine
              for line in state["history"][:epoch]]  # fmt: skip
     return TrainedModel(
         model=model_of(finalist, dataset, map_tensors(weights)),
-        metrics=chosen["validation"],
-        history=[*chosen["history"], *refit],
+        metrics=training["validation"],
+        history=[*training["history"], *refit],
         best_epoch=epoch,
         refit=True,
-        seconds=chosen["seconds"] + sum(line["seconds"] for line in refit),
+        seconds=training["seconds"] + sum(line["seconds"] for line in refit),
     )
 
 
 def chosen_by_validation(finalist: Finalist, dataset: Dataset, places: Places) -> dict[str, Any] | None:
     """Return the part "training" of the validation record of the finalist's settings and seed, or None."""
-    of = replace(finalist, split="validation", protocol=HELD_OUT)
-    record = records.load(places.entry(of.name), of, dataset.fingerprint)
+    validation_run = replace(finalist, split="validation", protocol=HELD_OUT)
+    record = records.load(places.entry(validation_run.name), validation_run, dataset.fingerprint)
     return None if record is None else record.get("training")
 
 
@@ -101,16 +101,16 @@ def _weights_file(folder: Path, epoch: int) -> Path:
 def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: Reporter) -> TrainedModel:
     """Return what `train(refit=False)` makes of settings with a memory, with the encoders that `work` already has."""
     known, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
-    past = None
+    past_encoder = None
     if config.memory.dense_candidates:
-        past = encoder_of(dataset, config, known.split_last(config.ranker.ranker_fraction)[0], work, reporter)
-    whole = encoder_of(dataset, config, known, work, reporter)
+        past_encoder = encoder_of(dataset, config, known.split_last(config.ranker.ranker_fraction)[0], work, reporter)
+    whole_encoder = encoder_of(dataset, config, known, work, reporter)
     began = time.perf_counter()
-    candidates = _candidates(dataset, config, known, past and past.weights)
+    candidates = _candidates(dataset, config, known, past_encoder and past_encoder.weights)
     ranker, history = fit_candidates(candidates, config, "ranker", reporter)
     model = Model.of(
         config=config,
-        weights=dict(whole.weights),
+        weights=dict(whole_encoder.weights),
         ids=dataset.ids,
         popularity=np.bincount(known.items, minlength=dataset.n_items).astype(np.int64),
         memory=build_tables(config, known, dataset.n_items),
@@ -121,10 +121,10 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
     return TrainedModel(
         model=model,
         metrics=metrics,
-        history=[*([] if past is None else past.history), *history, *whole.history],
+        history=[*([] if past_encoder is None else past_encoder.history), *history, *whole_encoder.history],
         best_epoch=config.optimizer.epochs,
         refit=False,
-        seconds=seconds + whole.seconds + (0.0 if past is None else past.seconds),
+        seconds=seconds + whole_encoder.seconds + (0.0 if past_encoder is None else past_encoder.seconds),
     )
 
 
@@ -139,8 +139,8 @@ def _candidates(
     key = dataset.fingerprint, config.replace(**_FIT)
     if _latest is None or _latest[0] != key:
         _latest = None  # two at a time would take the memory of both
-        made = PrefixCandidates.of(config, known, dataset.n_items, dataset.min_prefix, weights)
-        _latest = key, made
+        candidates = PrefixCandidates.of(config, known, dataset.n_items, dataset.min_prefix, weights)
+        _latest = key, candidates
     return _latest[1]
 
 

@@ -140,10 +140,10 @@ def measure(bundle: Path, trained: TrainedModel, samples: Samples) -> dict[str, 
 def new_items_only(recommender: Recommender, samples: Samples) -> dict[str, Any]:
     """Return the metrics on samples whose target is new to the session, without its own items in the ranking."""
     ranker: Evaluated = NewItemsOnly(recommender)
-    fresh = np.flatnonzero(~samples.repeats())
-    chosen = Samples(samples.prefixes.select(fresh), samples.targets[fresh], samples.session[fresh])
-    metrics = means_of(gains_of(ranks_of(ranker, chosen)))
-    return {**{name: value for name, value in metrics.items() if value == value}, "samples": len(fresh)}
+    new_rows = np.flatnonzero(~samples.repeats())
+    new_samples = Samples(samples.prefixes.select(new_rows), samples.targets[new_rows], samples.session[new_rows])
+    metrics = means_of(gains_of(ranks_of(ranker, new_samples)))
+    return {**{name: value for name, value in metrics.items() if value == value}, "samples": len(new_rows)}
 
 
 def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str, Any]]:
@@ -155,13 +155,13 @@ def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str
     known, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
     samples = samples_of(dataset, Finalist(dataset.name, "baseline", config, split))
     fitted = dataset.train if split == "test" else known
-    found = []
+    recorded = []
     rankers = None
     for name in BASELINES:
         entry = places.entry(f"{dataset.name}-baseline-{re.sub('[^a-z]+', '-', name)}-{split}")
         record = entry.found()
         if record and "metrics" in record and record["dataset"]["fingerprint"] == dataset.fingerprint:
-            found.append(record)
+            recorded.append(record)
             continue
         rankers = rankers or fit_baselines(fitted, known, held_out, dataset.min_prefix, dataset.n_items)
         record = {
@@ -181,5 +181,5 @@ def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str
         report = evaluate(ranker, samples)
         measured = {name: value for name, value in report.as_dict().items() if "@" not in name}
         finish(entry, {**record, "metrics": dict(report.metrics), **measured})
-        found.append(entry.read())
-    return found
+        recorded.append(entry.read())
+    return recorded

@@ -76,8 +76,8 @@ def curve(dataset: Dataset, config: Config, options: argparse.Namespace) -> list
     usable = np.flatnonzero(samples)
     cut = epoch_batches(samples[usable], config.optimizer.batch_prefixes, config.optimizer.seed, 2)[: options.batches]
     occurrences = Occurrences(known, dataset.n_items)
-    found: dict[tuple[int, int], list[tuple[float, ...]]] = {
-        (near, count): [] for near in options.neighbors for count in options.counts
+    results: dict[tuple[int, int], list[tuple[float, ...]]] = {
+        (n_neighbors, count): [] for n_neighbors in options.neighbors for count in options.counts
     }
     for numbers in cut:
         batch = Batch.of(known.select(usable[numbers]), dataset.min_prefix, torch.device("cpu"), config.loss.targets)
@@ -88,24 +88,26 @@ def curve(dataset: Dataset, config: Config, options: argparse.Namespace) -> list
             queries, items, batch.targets, scale=config.model.scale, gamma=config.loss.gamma, backend="chunked"
         )  # fmt: skip
         (gradient,) = torch.autograd.grad(exact, items)
-        whole = float(exact.detach())
-        for near, count in found:
+        exact_loss = float(exact.detach())
+        for n_neighbors, count in results:
             for draw in range(options.draws):
                 rng = np.random.default_rng([config.optimizer.seed, count, draw])
-                own, place = np.unique(
+                own_items, place = np.unique(
                     np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True
                 )
-                sure = np.union1d(own, occurrences.neighbors(own, near, rng))
+                sure = np.union1d(own_items, occurrences.neighbors(own_items, n_neighbors, rng))
                 sample = CatalogSample.drawn(sure, dataset.n_items, count, rng)
-                targets = torch.from_numpy(np.searchsorted(sure, own)[place[len(batch.clicks) :]])
-                found[near, count].append(_error(config, queries, items, targets, sample, whole, gradient))
+                targets = torch.from_numpy(np.searchsorted(sure, own_items)[place[len(batch.clicks) :]])
+                results[n_neighbors, count].append(
+                    _error(config, queries, items, targets, sample, exact_loss, gradient)
+                )
     lines = []
-    for (near, count), errors in found.items():
-        bias, square, cosine, size, surely = np.mean(errors, axis=0)
+    for (n_neighbors, count), errors in results.items():
+        bias, square, cosine, size, n_sure = np.mean(errors, axis=0)
         line = {
             "dataset": dataset.name, "gamma": config.loss.gamma, "items": dataset.n_items,
-            "neighbours": near,  # prose: ignore
-            "sure": round(surely), "drawn": count, "loss_error_percent": round(100 * float(np.sqrt(square)), 3),
+            "neighbours": n_neighbors,  # prose: ignore
+            "sure": round(n_sure), "drawn": count, "loss_error_percent": round(100 * float(np.sqrt(square)), 3),
             "loss_bias_percent": round(100 * bias, 3), "gradient_cosine": round(cosine, 4),
             "gradient_size": round(size, 4),
         }  # fmt: skip
@@ -125,12 +127,12 @@ def _error(
 ) -> tuple[float, ...]:
     """Return (relative error of the mean loss, its square, cosine and size ratio of item gradients, sure items)."""
     rows = torch.from_numpy(sample.rows)
-    some = items.detach()[rows].requires_grad_()
-    loss = sampled_aw_loss(queries, some, targets, sample, scale=config.model.scale, gamma=config.loss.gamma)
-    (got,) = torch.autograd.grad(loss, some)
+    sampled = items.detach()[rows].requires_grad_()
+    loss = sampled_aw_loss(queries, sampled, targets, sample, scale=config.model.scale, gamma=config.loss.gamma)
+    (sample_gradient,) = torch.autograd.grad(loss, sampled)
     error = float(loss.detach()) / exact - 1
-    cosine = float((got * gradient[rows]).sum() / (got.norm() * gradient.norm()))
-    return error, error**2, cosine, float(got.norm() / gradient.norm()), float(sample.always)
+    cosine = float((sample_gradient * gradient[rows]).sum() / (sample_gradient.norm() * gradient.norm()))
+    return error, error**2, cosine, float(sample_gradient.norm() / gradient.norm()), float(sample.always)
 
 
 if __name__ == "__main__":

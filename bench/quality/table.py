@@ -32,9 +32,11 @@ def render(records: Sequence[Record]) -> str:
     """Return every table, as one Markdown text."""
     parts = []
     for dataset in sorted({record["dataset"]["name"] for record in records}, reverse=True):
-        own = [record for record in records if record["dataset"]["name"] == dataset]
+        dataset_records = [record for record in records if record["dataset"]["name"] == dataset]
         parts.append(f"### {TITLES.get(dataset, dataset)}\n")
-        test, validation = ([record for record in own if record["split"] == split] for split in ("test", "validation"))
+        test, validation = (
+            [record for record in dataset_records if record["split"] == split] for split in ("test", "validation")
+        )
         if test:
             parts.append(finals(dataset, test))
         if others := [record for record in validation if not _only_leaves_out(record)]:
@@ -77,18 +79,18 @@ def epochs_of(group: Sequence[Mapping[str, Any]]) -> str:
     """
     if "training" not in group[0]:
         return ""
-    asked = group[0]["config"]["epochs"]
+    epochs = group[0]["config"]["epochs"]
     if _is_leak(group[0]):
-        return f"{_each(record['epochs']['run'] for record in group)} of {asked} run"
-    chosen = f"{_each(record['training']['best_epoch'] for record in group)} of {asked}"
+        return f"{_each(record['epochs']['run'] for record in group)} of {epochs} run"
+    chosen = f"{_each(record['training']['best_epoch'] for record in group)} of {epochs}"
     searched = [sum(line["phase"] == "search" for line in record["training"]["history"]) for record in group]
-    return f"{chosen}, {_each(searched)} searched" if min(searched) < asked else chosen
+    return f"{chosen}, {_each(searched)} searched" if min(searched) < epochs else chosen
 
 
 def _each(counts: Iterable[int]) -> str:
     """Return one number if all are equal, else all."""
-    every = list(counts)
-    return ", ".join(map(str, every)) if len(set(every)) > 1 else str(every[0])
+    numbers = list(counts)
+    return ", ".join(map(str, numbers)) if len(set(numbers)) > 1 else str(numbers[0])
 
 
 def _is_leak(record: Mapping[str, Any]) -> bool:
@@ -167,9 +169,9 @@ def _by_seed(group: Sequence[Record], metric: str) -> dict[int, float]:
 
 
 def _against(values: Mapping[int, float], base: Mapping[int, float]) -> str:
-    shown = mean_and_spread([*values.values()])
+    text = mean_and_spread([*values.values()])
     common = values.keys() & base.keys()
-    return f"{shown} ({statistics.fmean(values[seed] - base[seed] for seed in common):+.2f})" if common else shown
+    return f"{text} ({statistics.fmean(values[seed] - base[seed] for seed in common):+.2f})" if common else text
 
 
 def _extra_reads(records: Sequence[Record]) -> list[str]:

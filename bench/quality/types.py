@@ -57,13 +57,13 @@ def groups_of(samples: Samples) -> dict[str, np.ndarray]:
     types, ends = samples.prefixes.types, samples.prefixes.offsets[1:]
     assert types is not None
     assert samples.target_types is not None
-    fresh = ~samples.repeats()
+    is_new = ~samples.repeats()
     return {
         "all": np.ones(len(samples), dtype=bool),
         "after a purchase": types[ends - 1] == PURCHASE,
-        "new items": fresh,
-        "first carts": fresh & (samples.target_types == CART),
-        "first purchases": fresh & (samples.target_types == PURCHASE),
+        "new items": is_new,
+        "first carts": is_new & (samples.target_types == CART),
+        "first purchases": is_new & (samples.target_types == PURCHASE),
     }
 
 
@@ -71,11 +71,11 @@ def ranks_of(config: Config, before: Sessions, samples: Samples, n_items: int, n
     """Return int64[S], the rank of each target by the tables of the sessions before; 0 below the 20th."""
     tables, trends = build_tables(config, before, n_items), build_trends(config, before, n_items)
     assert trends is not None
-    memory, asked = tables.queries(n_items, query_settings(config, timed=True)), samples.prefixes
-    items, ends = np.ascontiguousarray(asked.items), asked.offsets[1:]
-    moment = moment_of(trends.live(n_items), asked, ends)
-    types = net.types.translated(asked.types, TYPES)
-    ids, _ = memory.rank(net.native(), items, asked.offsets[:-1], ends, _K, moment=moment, types=types)
+    memory, prefixes = tables.queries(n_items, query_settings(config, timed=True)), samples.prefixes
+    items, ends = np.ascontiguousarray(prefixes.items), prefixes.offsets[1:]
+    moment = moment_of(trends.live(n_items), prefixes, ends)
+    types = net.types.translated(prefixes.types, TYPES)
+    ids, _ = memory.rank(net.native(), items, prefixes.offsets[:-1], ends, _K, moment=moment, types=types)
     hits = ids == samples.targets[:, None]
     return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
 
@@ -97,12 +97,12 @@ def lines_of(config: Config, name: str, n_items: int, n_sessions: int, seeds: in
                 net, _ = train_ranker(seeded, before, n_items, 1, None, Path(folder), "", Silent(), side=side)
             gains[kind].append(gains_of(ranks_of(config, before, samples, n_items, net)))
             print(name, kind, seed, gains[kind][-1].mean(axis=0).round(2), file=sys.stderr, flush=True)
-    means = {kind: np.mean(of, axis=0) for kind, of in gains.items()}
-    for group, chosen in groups_of(samples).items():
-        line: dict[str, object] = {"log": name, "targets": group, "samples": int(chosen.sum()), "seeds": seeds}
+    means = {kind: np.mean(seed_gains, axis=0) for kind, seed_gains in gains.items()}
+    for group, mask in groups_of(samples).items():
+        line: dict[str, object] = {"log": name, "targets": group, "samples": int(mask.sum()), "seeds": seeds}
         for kind, mean in means.items():
-            line[kind] = dict(zip(("P@20", "MRR@20"), mean[chosen].mean(axis=0).round(2).tolist(), strict=True))
-        yield line | {"difference": difference_of((means[WITH] - means[WITHOUT])[chosen], samples.session[chosen])}
+            line[kind] = dict(zip(("P@20", "MRR@20"), mean[mask].mean(axis=0).round(2).tolist(), strict=True))
+        yield line | {"difference": difference_of((means[WITH] - means[WITHOUT])[mask], samples.session[mask])}
 
 
 def table_of(lines: Sequence[Mapping[str, dict[str, list[float]]]]) -> str:

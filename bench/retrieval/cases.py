@@ -124,9 +124,9 @@ class RetrievalCases:
             rows = slice(number * batch, min(number * batch + batch, self._checked))
             ids, scores = (part[: rows.stop - rows.start] for part in contender.run(number))
             if contender.name != "ours":
-                wrong = ranking_error(ids, scores, self._truth[rows], TIE)
-                if wrong:
-                    return wrong
+                error = ranking_error(ids, scores, self._truth[rows], TIE)
+                if error:
+                    return error
             elif any(
                 part.tobytes() != true[rows].tobytes()
                 for part, true in zip((ids, scores), self._brute_force, strict=True)
@@ -137,8 +137,8 @@ class RetrievalCases:
     def ann_case(self, ann: AnnIndex, target: float) -> Case:
         """Return `ladder`, by its plan for sessions; refused if other queries recall too little."""
         queries = self._queries(1)
-        checked = np.ascontiguousarray(self.vectors.unseen[:_RECALL_QUERIES])
-        recall = float(recalls(self.exact.search(checked, K)[1], ann.search(checked, K)[1]).mean())
+        unseen = np.ascontiguousarray(self.vectors.unseen[:_RECALL_QUERIES])
+        recall = float(recalls(self.exact.search(unseen, K)[1], ann.search(unseen, K)[1]).mean())
 
         def wrong(contender: Contender) -> str | None:
             if contender.name == "ours":
@@ -196,9 +196,9 @@ def _built(
     vectors: VectorSet, exact: Index, kind: str, target: float, folder: Path, say: Callable[[str], None]
 ) -> AnnFile:
     path = folder / f"ladder-{kind}-{target:g}.faiss"
-    about = path.with_suffix(".json")
-    if about.exists():
-        entry = json.loads(about.read_text())
+    entry_path = path.with_suffix(".json")
+    if entry_path.exists():
+        entry = json.loads(entry_path.read_text())
         if "search_items" in entry:  # else an earlier version built it, with one plan for both
             return AnnFile(path, entry)
     folder.mkdir(parents=True, exist_ok=True)
@@ -215,5 +215,5 @@ def _built(
             f"no approximate index reaches recall@{K} {target:g}: {fitted}; try the other --kind, or --recall"
         )
     write_index(path, fitted.index)
-    write_json(about, fitted.entry)
+    write_json(entry_path, fitted.entry)
     return AnnFile(path, fitted.entry)

@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
     report = Report("retrieval", options.quick)
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
         sets = list(_sets(options, Path(folder)))
-        largest = max(sets, key=lambda one: len(one.catalog))
+        largest = max(sets, key=lambda candidate: len(candidate.catalog))
         for vectors in sets:
             _measure(report, vectors, options, plot=options.plot if vectors is largest else None)
     return report.finish(options.json)
@@ -96,15 +96,15 @@ def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, pl
     cases = RetrievalCases(
         vectors, exact, scan_floor(blocks), batch_scan_floor(BATCH, blocks), _QUICK_PLAN if options.quick else _PLAN
     )
-    why = no_panorama()
-    if why is not None and why not in report.notes:
-        report.notes.append(why)
+    reason = no_panorama()
+    if reason is not None and reason not in report.notes:
+        report.notes.append(reason)
     for batch in (1,) if options.quick else (1, BATCH):
         say(f"exact search, {n_items:,} items, batch {batch}")
         report.run(cases.exact_case(batch, _BATCH_PLAN if batch > 1 else cases.plan))
     if options.quick or (n_items < _ANN_ITEMS and vectors.ann is None and plot is None):
-        why = "building one takes too long for --quick" if options.quick else "the exact index is as fast"
-        report.notes.append(f"no approximate index over {n_items:,} items: {why}")
+        reason = "building one takes too long for --quick" if options.quick else "the exact index is as fast"
+        report.notes.append(f"no approximate index over {n_items:,} items: {reason}")
         return
     from bench.retrieval.cases import ann_index_for
 
@@ -130,8 +130,8 @@ def _curve(report: Report, vectors: VectorSet, exact: Index, ann: AnnIndex, opti
     report.rows += [point.row(vectors.params) for point in points]
     draw(points, options.recall, f"{vectors.source} vectors, {n_items:,} x {d}, k = 20", options.plot)
     reached = [
-        f"{one.name} {one.p50_us:.0f} us (effort {one.effort}, {one.recall:.4f})"
-        for one in fastest_at(points, options.recall)
+        f"{point.name} {point.p50_us:.0f} us (effort {point.effort}, {point.recall:.4f})"
+        for point in fastest_at(points, options.recall)
     ]
     report.notes.append(f"fastest at recall@20 of at least {options.recall:g}, {n_items:,} items: {'; '.join(reached)}")
     report.notes.append(f"wrote {options.plot}")

@@ -39,9 +39,9 @@ class Point:
 
     def row(self, params: Mapping[str, Any]) -> Row:
         """Return the result in the bench JSON schema."""
-        own = {"k": K, "batch": 1, "threads": 1, "index": self.name, "effort": self.effort}
+        base = {"k": K, "batch": 1, "threads": 1, "index": self.name, "effort": self.effort}
         return Row(
-            "retrieval", "recall-curve", {**params, **own, "recall": round(self.recall, 4)}, "latency_us", self.p50_us,
+            "retrieval", "recall-curve", {**params, **base, "recall": round(self.recall, 4)}, "latency_us", self.p50_us,
             self.p95_us, self.p99_us, self.n, None, None, None, None,
         )  # fmt: skip
 
@@ -65,20 +65,20 @@ def trace(vectors: VectorSet, exact: Index, indexes: Sequence[Peer], plan: Plan 
     queries = np.ascontiguousarray(vectors.queries[:_QUERIES])
     truth = exact.search(queries, K)[1]
     rows = [queries[b : b + 1] for b in range(len(queries))]
-    found: list[tuple[str, int, float]] = []
+    settings: list[tuple[str, int, float]] = []
     contenders = []
     for peer in indexes:
         for effort in peer.efforts:
             search = peer.search(effort, K)
             ids = np.stack([np.asarray(search(row), dtype=np.int64)[:K] for row in rows]).astype(np.int32)
             scores = rerank_topk(queries, vectors.catalog, ids, K, 1.0)[1]
-            found.append((peer.name, effort, float(recalls(truth, scores).mean())))
+            settings.append((peer.name, effort, float(recalls(truth, scores).mean())))
             name = f"{peer.name} {effort}"
             contenders.append(Contender(name, lambda call, search=search: search(rows[call % len(rows)])))
     timed = time_interleaved(contenders, plan)
     return [
-        Point(*one, timing.median * 1e6, timing.percentile(95) * 1e6, timing.percentile(99) * 1e6, timing.n)
-        for one, timing in zip(found, timed, strict=True)
+        Point(*setting, timing.median * 1e6, timing.percentile(95) * 1e6, timing.percentile(99) * 1e6, timing.n)
+        for setting, timing in zip(settings, timed, strict=True)
     ]
 
 
@@ -101,11 +101,18 @@ def draw(points: Sequence[Point], target: float, title: str, path: Path) -> None
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot()
     for name in dict.fromkeys(point.name for point in points):
-        own = sorted(
-            (one for one in points if one.name == name and one.recall >= _AXIS_FROM), key=lambda one: one.recall
+        curve = sorted(
+            (point for point in points if point.name == name and point.recall >= _AXIS_FROM),
+            key=lambda point: point.recall,
         )
-        if own:
-            axes.plot([one.recall for one in own], [one.p50_us for one in own], marker="o", markersize=4, label=name)
+        if curve:
+            axes.plot(
+                [point.recall for point in curve],
+                [point.p50_us for point in curve],
+                marker="o",
+                markersize=4,
+                label=name,
+            )
     axes.axvline(target, color="gray", linewidth=1, linestyle="--")
     axes.set(xlabel="recall@20", ylabel="p50 of one query, one thread [us]", yscale="log", title=title)
     axes.grid(visible=True, which="both", linewidth=0.3)

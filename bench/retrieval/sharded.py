@@ -50,11 +50,11 @@ class RandomRows:
         """See `ShardSource.vectors`."""
         rows = np.empty((self.end - self.begin, D), np.float32)
         for block in range(self.begin // _BLOCK, -(-self.end // _BLOCK)):
-            drawn = np.random.default_rng((1, block)).standard_normal((_BLOCK, D), dtype=np.float32)
+            values = np.random.default_rng((1, block)).standard_normal((_BLOCK, D), dtype=np.float32)
             first = block * _BLOCK
             low, high = max(first, self.begin), min(first + _BLOCK, self.end)
             if low < high:
-                rows[low - self.begin : high - self.begin] = normalized(drawn[low - first : high - first])
+                rows[low - self.begin : high - self.begin] = normalized(values[low - first : high - first])
         return rows
 
 
@@ -92,26 +92,28 @@ def _run(options: argparse.Namespace, n_items: int) -> int:
     report = Report("sharded_index", options.quick)
     machine = Machine(options.cores, options.gib, options.bandwidth * 1e9, options.price)
     queries = normalized(np.random.default_rng(2).standard_normal((_QUERIES, D)).astype(np.float32))
-    way = _way(options.shards, queries)
+    round_trip = _way(options.shards, queries)
     say(f"{options.shards} shards make {n_items:,} items")
     began = time.perf_counter()
     with ShardedIndex.start(sources(n_items, options.shards), timeout=_LOADING, cpus=0.9) as sharded:
         loading = time.perf_counter() - began
-        one = None
+        single_index = None
         if not options.alone:
             say("one index of the same items")
-            one = NativeIndex(RandomRows(0, n_items).vectors())
-        case = _case(sharded, one, queries, _QUICK_PLAN if options.quick else _PLAN)
+            single_index = NativeIndex(RandomRows(0, n_items).vectors())
+        case = _case(sharded, single_index, queries, _QUICK_PLAN if options.quick else _PLAN)
         say("compared and timed")
         comparison = report.run(case)
         if comparison is None:
             return report.finish(options.json)
         cpu = _processor_seconds(lambda call: sharded.search(queries[call % _QUERIES][None], K), 200)
-    del one, case  # frees its memory
+    del single_index, case  # frees its memory
     shard = _shard_costs(n_items // options.shards, queries)
     items = n_items // options.shards
     overhead = cpu - options.shards * float(np.median(shard.seconds))
-    costs = ShardCosts(items, shard.seconds, shard.bytes / items, shard.read / items, way.seconds.ravel(), overhead)
+    costs = ShardCosts(
+        items, shard.seconds, shard.bytes / items, shard.read / items, round_trip.seconds.ravel(), overhead
+    )
     report.notes += [
         f"{n_items:,} items were made, quantized and ready in {loading:.0f} s",
         f"processor time a request, all processes: {cpu * 1e3:.2f} ms",
@@ -129,10 +131,10 @@ def _case(sharded: ShardedIndex, one: NativeIndex | None, queries: np.ndarray, p
     def check(contender: Contender) -> str | None:
         if contender.name != "shards":
             return None
-        some = queries[:_CHECKED]
-        want = _piece_by_piece(sharded.n_items, some) if one is None else one.search(some, K)
+        checked = queries[:_CHECKED]
+        expected = _piece_by_piece(sharded.n_items, checked) if one is None else one.search(checked, K)
         for call in range(_CHECKED):
-            for ours, theirs in zip(contender.run(call), want, strict=True):
+            for ours, theirs in zip(contender.run(call), expected, strict=True):
                 if ours.tobytes() != theirs[call : call + 1].tobytes():
                     return f"query {call} is not answered as by one index"
         return None
@@ -183,8 +185,8 @@ def _shard_costs(n_items: int, queries: np.ndarray) -> _Shard:
         began = time.thread_time()
         index.search(queries[call % _QUERIES][None], K)
         seconds[call] = time.thread_time() - began
-    read = codes["half_blocks" if "half_blocks" in codes else "blocks"].nbytes
-    return _Shard(seconds, vectors.nbytes + sum(one.nbytes for one in codes.values()), read)
+    read_bytes = codes["half_blocks" if "half_blocks" in codes else "blocks"].nbytes
+    return _Shard(seconds, vectors.nbytes + sum(array.nbytes for array in codes.values()), read_bytes)
 
 
 def _processor_seconds(call: Callable[[int], object], calls: int) -> float:
@@ -194,7 +196,7 @@ def _processor_seconds(call: Callable[[int], object], calls: int) -> float:
 
     def spent() -> float:
         times = [process.cpu_times() for process in processes if process.is_running()]
-        return sum(one.user + one.system for one in times)
+        return sum(cpu.user + cpu.system for cpu in times)
 
     before = spent()
     for number in range(calls):
@@ -272,11 +274,11 @@ def describe(costs: ShardCosts, machine: Machine, n_items: int) -> list[str]:
     """Describe the plan and its parts, for people."""
     plan = planned(costs, machine, n_items)
     median, slow = (float(np.quantile(costs.search, share)) for share in (0.5, 0.99))
-    way, slow_way = (float(np.quantile(costs.way, share)) for share in (0.5, 0.99))
+    round_trip, slow_round_trip = (float(np.quantile(costs.way, share)) for share in (0.5, 0.99))
     return [
         f"measured: a shard of {costs.items:,} items takes {median * 1e3:.2f} ms ({median / costs.items * 1e9:.2f} ns "
         f"an item, p99 {slow * 1e3:.2f} ms) and {costs.bytes_per_item:.0f} bytes an item, {costs.read_per_item:.0f} of "
-        f"them read; a round trip {way * 1e3:.2f} ms (p99 {slow_way * 1e3:.2f} ms); "
+        f"them read; a round trip {round_trip * 1e3:.2f} ms (p99 {slow_round_trip * 1e3:.2f} ms); "
         f"{costs.overhead * 1e3:.2f} ms of processor time a request without the searches",
         f"a plan, not a measurement, for {n_items:,} items on machines of {machine.cores} processors, {machine.gib:g} "
         f"GiB, {machine.bandwidth / 1e9:g} GB/s and {machine.price:g} an hour: {plan.memory:.0f} GiB on "

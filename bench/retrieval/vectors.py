@@ -121,10 +121,10 @@ def clustered_vectors(
         cluster = rng.choice(n_clusters, count, p=shares / shares.sum())
         vectors = np.empty((count, d), dtype=np.float32)
         for begin in range(0, count, _BLOCK):
-            own = cluster[begin : begin + _BLOCK]
-            noise = rng.standard_normal((len(own), d), dtype=np.float32)
-            noise *= (spreads[own] / np.float32(np.sqrt(d)))[:, None]
-            vectors[begin : begin + _BLOCK] = _unit(centers[own] + noise)
+            clusters = cluster[begin : begin + _BLOCK]
+            noise = rng.standard_normal((len(clusters), d), dtype=np.float32)
+            noise *= (spreads[clusters] / np.float32(np.sqrt(d)))[:, None]
+            vectors[begin : begin + _BLOCK] = _unit(centers[clusters] + noise)
         return vectors
 
     first = min(n_queries, _FIRST_QUERIES)

@@ -58,8 +58,8 @@ class RuleCases:
         )
         self._rec._served.update(lambda catalog: replace(catalog, items=table))
         self._ids = workload.bundle.ids
-        self._sessions = [np.asarray(one) for one in workload.serve]
-        self._requests = [self._ids.external(one) for one in self._sessions]
+        self._sessions = [np.asarray(session) for session in workload.serve]
+        self._requests = [self._ids.external(session) for session in self._sessions]
 
     def all(self) -> Iterator[Case]:
         """Yield the cases."""
@@ -99,9 +99,9 @@ class RuleCases:
             if contender.name == "plain":
                 return None
             for number in range(_CHECKED):
-                out = contender.run(number)
+                answer = contender.run(number)
                 expected = self._expected(number, meaning(self._sessions[number]))
-                if self._ids.lookup(out.items).tolist() != expected:
+                if self._ids.lookup(answer.items).tolist() != expected:
                     return f"session {number}: other items than by the definition"
             return None
 
@@ -119,25 +119,25 @@ class RuleCases:
     def _expected(self, number: int, meaning: Meaning) -> list[int]:
         """Return the definition's answer: internal ids."""
         n_items = len(self._price)
-        whole = Sessions.from_lists([self._sessions[number]])
+        session = Sessions.from_lists([self._sessions[number]])
         allowed = self._rec.filter(allow=self._ids.external(np.flatnonzero(meaning.mask).astype(np.int32)))
-        found, base = self._rec._pipeline.rank(whole, n_items, Conditions(allowed=allowed))
-        ids = found[0][found[0] >= 0]
+        ranked, base = self._rec._pipeline.rank(session, n_items, Conditions(allowed=allowed))
+        ids = ranked[0][ranked[0] >= 0]
         total = np.zeros(len(ids))
-        for mask, by in meaning.boosts:
-            total += np.where(mask[ids], by, 0.0)
+        for mask, boost in meaning.boosts:
+            total += np.where(mask[ids], boost, 0.0)
         scores = (base[0][: len(ids)].astype(np.float64) + total).astype(np.float32)
-        taken: list[int] = []
+        answer: list[int] = []
         counts = np.zeros(_BRANDS, dtype=np.int64)
         for item in ids[np.lexsort((ids, -scores))].tolist():
             if meaning.most is not None and counts[self._brand[item]] >= meaning.most:
                 continue
             counts[self._brand[item]] += 1
-            taken.append(item)
-            if len(taken) > K:
+            answer.append(item)
+            if len(answer) > K:
                 break
         if meaning.pin is not None and meaning.mask[meaning.pin[0]]:
             item, place = meaning.pin
-            taken = [one for one in taken if one != item]
-            taken.insert(place - 1, item)
-        return taken[:K]
+            answer = [other for other in answer if other != item]
+            answer.insert(place - 1, item)
+        return answer[:K]

@@ -31,8 +31,8 @@ def scan(setting: Setting) -> Work:
 
     def call(number: int) -> None:
         for k in range(per):
-            one = (number * per + k) % _QUERIES
-            index.search(queries[one : one + 1], K)
+            row = (number * per + k) % _QUERIES
+            index.search(queries[row : row + 1], K)
 
     return Work(call, per)
 
@@ -40,7 +40,7 @@ def scan(setting: Setting) -> Work:
 def recommend(setting: Setting) -> Work:
     """Time one session of external ids at a time, through the path that serves."""
     pipeline = pipeline_of(plain_model(setting.size, setting.d))
-    sessions = [(one + 1).tolist() for one in sessions_of(setting.size, _CLICKS, _QUERIES)]
+    sessions = [(clicks + 1).tolist() for clicks in sessions_of(setting.size, _CLICKS, _QUERIES)]
     options, per = options_of(pipeline.catalog, K), _per(setting)
 
     def call(number: int) -> None:

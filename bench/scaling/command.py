@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-scaling-") as name:
         folder = options.folder or Path(name)
         for curve in curves:
-            own = sizes or (curve.quick if options.quick else curve.sizes)
-            _measure(curve, own, Kept(options.json, report), folder, int(options.memory * 1e9), report)
+            curve_sizes = sizes or (curve.quick if options.quick else curve.sizes)
+            _measure(curve, curve_sizes, Kept(options.json, report), folder, int(options.memory * 1e9), report)
     return _finish(report, options)
 
 
@@ -69,16 +69,18 @@ def chosen(only: str | None, d: int | None = None) -> list[Curve]:
     for name in names or ():
         if name not in known:
             raise UsageError(f"--only {only}: there is no case {name!r}; the cases are {', '.join(known)}")
-    found = [one for one in CURVES if (names is None or one.name in names) and d in (None, one.fixed.get("d"))]
-    if not found:
+    selected = [
+        curve for curve in CURVES if (names is None or curve.name in names) and d in (None, curve.fixed.get("d"))
+    ]
+    if not selected:
         raise UsageError("--only and --d leave no case")
-    return found
+    return selected
 
 
 def _measure(curve: Curve, sizes: Sequence[int], kept: Kept, folder: Path, memory: int, report: Report) -> None:
-    there = {row["params"][curve.axis] for row in kept.rows(curve.name, curve.axis, curve.fixed)}
+    recorded = {row["params"][curve.axis] for row in kept.rows(curve.name, curve.axis, curve.fixed)}
     for size in sizes:
-        if size in there:
+        if size in recorded:
             continue
         params = {**curve.fixed, curve.axis: size}
         if curve.axis == "threads" and size > usable_cores():
@@ -92,22 +94,24 @@ def _measure(curve: Curve, sizes: Sequence[int], kept: Kept, folder: Path, memor
         threads = size if curve.axis == "threads" else curve.fixed["threads"]
         setting = Setting(size, threads, folder, memory // 2, curve.fixed.get("d", 100))
         try:
-            found = measure(curve.make, setting, curve.effort)
+            measured = measure(curve.make, setting, curve.effort)
         except MtawError as error:
             report.refuse(str(error))
             continue
-        kept.add([row.as_json() for row in rows_of(curve, params, found)])
-        wall, processor = (UNITS[curve.unit] * one for one in (float(np.median(found.seconds)), found.processor))
+        kept.add([row.as_json() for row in rows_of(curve, params, measured)])
+        wall, processor = (
+            UNITS[curve.unit] * seconds for seconds in (float(np.median(measured.seconds)), measured.processor)
+        )
         print(
             f"{curve.name} at {size:,}: {wall:.4g} {curve.unit} (processor {processor:.4g}), "
-            f"peak {found.peak / 1e6:,.0f} MB, load {found.load}",
+            f"peak {measured.peak / 1e6:,.0f} MB, load {measured.load}",
             flush=True,
         )
     rows = kept.rows(curve.name, curve.axis, curve.fixed)
     for metric in dict.fromkeys(row["metric"] for row in rows):
-        own = [row for row in rows if row["metric"] == metric]
-        if len(own) > 1:
-            report.notes.append(f"{curve.name} {_fixed(curve)}, {metric}: {curve.axis}^{fitted(own)}")
+        metric_rows = [row for row in rows if row["metric"] == metric]
+        if len(metric_rows) > 1:
+            report.notes.append(f"{curve.name} {_fixed(curve)}, {metric}: {curve.axis}^{fitted(metric_rows)}")
     report.records[:] = kept.results
 
 
@@ -120,7 +124,7 @@ def rows_of(curve: Curve, params: dict[str, Any], found: Measured) -> list[Row]:
     unit = UNITS[curve.unit]
     times = np.array(found.seconds) * unit
     wall, high, higher = (float(np.percentile(times, share, method="inverted_cdf")) for share in (50, 95, 99))
-    more = {
+    extra = {
         "along": curve.axis,
         "what": curve.what,
         "load": found.load,
@@ -129,7 +133,7 @@ def rows_of(curve: Curve, params: dict[str, Any], found: Measured) -> list[Row]:
 
     def row(metric: str, values: tuple[float, float, float], n: int, error: float) -> Row:
         return Row(
-            BENCH, curve.name, params, metric, *values, n, None, None, None, None, {**more, "spread": round(error, 4)}
+            BENCH, curve.name, params, metric, *values, n, None, None, None, None, {**extra, "spread": round(error, 4)}
         )
 
     def alone(metric: str, value: float) -> Row:

@@ -105,7 +105,7 @@ _OVER_CATALOGS = (
 
 CURVES = (
     # Narrow vectors reach catalogs whose wide vectors do not fit into memory.
-    *(one.at(d) for one in _OVER_CATALOGS for d in (100, 32)),
+    *(curve.at(d) for curve in _OVER_CATALOGS for d in (100, 32)),
     Curve(
         "catalog-index-ladder", "catalog", catalog_curves.ann_index, _CATALOGS[:5], _CATALOGS[:2], "s",
         "building the approximate index (IVF-PQ), its plan not included", _ONCE, {"threads": 1, "d": 100},

@@ -95,18 +95,18 @@ def step_work(n_items: int, samples: int, d: int, threads: int) -> Work:
     del vectors
     batches = []
     for number in range(_BATCHES):
-        whole = sessions_of(n_items, _LENGTH, -(-samples // (_LENGTH - 1)))
-        lengths = np.full(len(whole), _LENGTH)
-        lengths[-1] -= len(whole) * (_LENGTH - 1) - samples
-        clicks = np.roll(whole.items, number).reshape(-1, _LENGTH)
+        full_sessions = sessions_of(n_items, _LENGTH, -(-samples // (_LENGTH - 1)))
+        lengths = np.full(len(full_sessions), _LENGTH)
+        lengths[-1] -= len(full_sessions) * (_LENGTH - 1) - samples
+        clicks = np.roll(full_sessions.items, number).reshape(-1, _LENGTH)
         sessions = Sessions.from_lists([row[:length] for row, length in zip(clicks, lengths, strict=True)])
         batches.append(Batch.of(sessions, 1, torch.device("cpu")))
-    asked = Threads.of(threads)
-    with training_threads(asked):
+    settings = Threads.of(threads)
+    with training_threads(settings):
         stepper = Stepper(model, config)
 
     def call(number: int) -> None:
-        with training_threads(asked):
+        with training_threads(settings):
             stepper.step(batches[number % _BATCHES], _FULL_RATE)
 
     return Work(call)

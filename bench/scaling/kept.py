@@ -34,8 +34,8 @@ class Kept:
 
     def rows(self, case: str, axis: str, fixed: Mapping[str, Any]) -> list[Row]:
         """Return the rows of a curve, in order of size."""
-        found = [row for row in self._rows.values() if row["case"] == case and _is_of(row["params"], axis, fixed)]
-        return sorted(found, key=lambda row: row["params"][axis])
+        matching = [row for row in self._rows.values() if row["case"] == case and _is_of(row["params"], axis, fixed)]
+        return sorted(matching, key=lambda row: row["params"][axis])
 
     def add(self, rows: Sequence[Row]) -> None:
         """Keep rows and write the file."""
@@ -64,16 +64,16 @@ class Kept:
             return
         value = read_json(self._path, DataError)
         results = value.get("results") if isinstance(value, dict) else None
-        if not isinstance(results, list) or any(one.get("bench") != BENCH for one in results):
+        if not isinstance(results, list) or any(result.get("bench") != BENCH for result in results):
             raise DataError(f"{self._path}: no result of this bench; name another file")
         theirs, ours = value["machine"], self._report.machine
         if any(theirs.get(name) != ours[name] for name in ("cpu", "cpu_family", "cpu_model", "cores")):
             raise DataError(f"{self._path}: its points are of another machine; name another file")
-        for one in results:
-            if _LEFT_OUT in one:
-                self._left_out.setdefault(_key(one, metric=False), one)
-            elif "p50" in one:
-                self._rows.setdefault(_key(one), one)
+        for result in results:
+            if _LEFT_OUT in result:
+                self._left_out.setdefault(_key(result, metric=False), result)
+            elif "p50" in result:
+                self._rows.setdefault(_key(result), result)
 
     def _write(self) -> None:
         if self._path is not None:
@@ -96,13 +96,13 @@ def powers(rows: Sequence[Row]) -> list[Row]:
     curves: dict[str, list[Row]] = {}
     for row in rows:
         params = {name: value for name, value in row["params"].items() if name != row["along"]}
-        same = {"case": row["case"], "metric": row["metric"], "along": row["along"], "params": params}
-        curves.setdefault(json.dumps(same, sort_keys=True), []).append(row)
-    found: list[Row] = []
-    for text, own in curves.items():
-        if len({row["params"][row["along"]] for row in own}) > 1:
-            found.append({"bench": BENCH, **json.loads(text), _POWER: _as_json(fitted(own))})
-    return found
+        identity = {"case": row["case"], "metric": row["metric"], "along": row["along"], "params": params}
+        curves.setdefault(json.dumps(identity, sort_keys=True), []).append(row)
+    results: list[Row] = []
+    for text, points in curves.items():
+        if len({row["params"][row["along"]] for row in points}) > 1:
+            results.append({"bench": BENCH, **json.loads(text), _POWER: _as_json(fitted(points))})
+    return results
 
 
 def fitted(rows: Sequence[Row]) -> Power:

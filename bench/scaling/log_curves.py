@@ -71,9 +71,11 @@ def tables(setting: Setting) -> Work:
         built.clear()
         dataset = Dataset.load(folder)
         bound = TableMemory(setting.table_memory, setting.folder)
-        made = bound.build(dataset.train, dataset.n_items, MemorySettings(), setting.threads)
-        facts.update(items=dataset.n_items, pairs=len(made.neighbors), tables_mb=round(made.n_bytes / 1e6))
-        built.append(made)
+        memory_tables = bound.build(dataset.train, dataset.n_items, MemorySettings(), setting.threads)
+        facts.update(
+            items=dataset.n_items, pairs=len(memory_tables.neighbors), tables_mb=round(memory_tables.n_bytes / 1e6)
+        )
+        built.append(memory_tables)
 
     return Work(call, after=lambda: built[0].save(path), facts=facts)
 
@@ -85,17 +87,25 @@ def ranker(setting: Setting) -> Work:
     from mtaw_fast.training.reporting import Silent
     from mtaw_fast.training.threads import Threads, training_threads
 
-    held, config = _built(setting), preset("full")
-    past = held.sessions
+    memory, config = _built(setting), preset("full")
+    past = memory.sessions
     prefixes = Prefixes.of(past.slice(max(0, len(past) - _QUERIES), len(past)), 1)
     queries = min(_QUERIES, len(prefixes.targets))
-    some = Prefixes(prefixes.items, prefixes.begins[-queries:], prefixes.ends[-queries:], prefixes.targets[-queries:])
+    last_prefixes = Prefixes(
+        prefixes.items, prefixes.begins[-queries:], prefixes.ends[-queries:], prefixes.targets[-queries:]
+    )
 
     def call(number: int) -> None:
         with training_threads(Threads.of(setting.threads)):
-            asked = PrefixCandidates(config, held, None, some)
+            candidates = PrefixCandidates(config, memory, None, last_prefixes)
             fit_ranker(
-                asked, some.targets, some.lengths, RankerFit(1, config.ranker.ranker_lr), number, "ranker", Silent()
+                candidates,
+                last_prefixes.targets,
+                last_prefixes.lengths,
+                RankerFit(1, config.ranker.ranker_lr),
+                number,
+                "ranker",
+                Silent(),
             )
 
     return Work(call, per=queries)
@@ -105,11 +115,11 @@ def evaluate(setting: Setting) -> Work:
     """Time ranking test samples through the path that serves, with memory and ranker."""
     from mtaw_fast.training.trained_model import served_ranks
 
-    held, dataset = _built(setting), Dataset.load(_prepared(setting))
-    chosen = np.sort(np.random.default_rng(0).permutation(len(dataset.test))[:_SAMPLES])
+    memory, dataset = _built(setting), Dataset.load(_prepared(setting))
+    rows = np.sort(np.random.default_rng(0).permutation(len(dataset.test))[:_SAMPLES])
     test = dataset.test
-    samples = Samples(test.prefixes.select(chosen).without_times(), test.targets[chosen], test.session[chosen])
-    model = memory_model(held, dataset.n_items, _D, random_ranker())
+    samples = Samples(test.prefixes.select(rows).without_times(), test.targets[rows], test.session[rows])
+    model = memory_model(memory, dataset.n_items, _D, random_ranker())
     return Work(lambda _: served_ranks(model, samples), per=len(samples))
 
 

@@ -99,12 +99,12 @@ def timed(work: Work, effort: Effort) -> tuple[list[float], float, int, dict[str
     for number in range(effort.warm):
         work.call(number)
     seconds: list[float] = []
-    began, used = time.perf_counter(), time.process_time()
+    began, cpu_began = time.perf_counter(), time.process_time()
     while len(seconds) < effort.calls or time.perf_counter() - began < effort.seconds:
         start = time.perf_counter()
         work.call(effort.warm + len(seconds))
         seconds.append((time.perf_counter() - start) / work.per)
-    processor = (time.process_time() - used) / len(seconds) / work.per
+    processor = (time.process_time() - cpu_began) / len(seconds) / work.per
     peak = peak_memory()
     if work.after is not None:
         work.after()

@@ -29,24 +29,24 @@ def encode(setting: Setting) -> Work:
     model = plain_model(ITEMS, setting.d)
     encoder = NativeEncoder(model.config, model.weights)
     sessions = _alone(setting.size)
-    return Work(lambda _: [encoder.encode(one) for one in sessions[:_CALLS]], _CALLS)
+    return Work(lambda _: [encoder.encode(session) for session in sessions[:_CALLS]], _CALLS)
 
 
 def recommend(setting: Setting) -> Work:
     """Time ranking sessions of `size` clicks with the memory through the path that serves, one at a time."""
     pipeline = pipeline_of(shop_model(ITEMS, SHOP_SESSIONS, setting.d))
-    sessions = [(one.items + 1).tolist() for one in _alone(setting.size)]
+    sessions = [(session.items + 1).tolist() for session in _alone(setting.size)]
     options = options_of(pipeline.catalog, K)
-    return Work(lambda _: [pipeline.recommend(one, options) for one in sessions[:_CALLS]], _CALLS)
+    return Work(lambda _: [pipeline.recommend(session, options) for session in sessions[:_CALLS]], _CALLS)
 
 
 def features(setting: Setting) -> Work:
     """Time the memory's candidates and features of sessions of `size` clicks, one at a time."""
     memory = shop_model(ITEMS, SHOP_SESSIONS, 8).memory
     assert memory is not None
-    asked = memory.queries(ITEMS)
+    queries = memory.queries(ITEMS)
     begin, end, sessions = np.zeros(1, np.int64), np.array([setting.size], np.int64), _alone(setting.size)
-    return Work(lambda _: [asked.features(one.items, begin, end) for one in sessions[:_CALLS]], _CALLS)
+    return Work(lambda _: [queries.features(session.items, begin, end) for session in sessions[:_CALLS]], _CALLS)
 
 
 def recommend_batch(setting: Setting) -> Work:
@@ -77,9 +77,9 @@ def score_on_threads(setting: Setting) -> Work:
 
     bundle, source = setting.folder / "shop.bundle", setting.folder / "sessions.parquet"
     if not bundle.exists():
-        known = {"name": "generated", "fingerprint": ""}
-        Bundle.save(bundle, shop_model(ITEMS, SHOP_SESSIONS, setting.d), metrics={}, dataset=known)
-        write_sessions(source, [(one + 1).tolist() for one in sessions_of(ITEMS, _CLICKS, _BLOCK_ROWS)])
+        dataset = {"name": "generated", "fingerprint": ""}
+        Bundle.save(bundle, shop_model(ITEMS, SHOP_SESSIONS, setting.d), metrics={}, dataset=dataset)
+        write_sessions(source, [(clicks + 1).tolist() for clicks in sessions_of(ITEMS, _CLICKS, _BLOCK_ROWS)])
     options = ScoringOptions(k=K)
     scorer = Scorer(bundle, options, setting.threads)
     (block,) = Plan(scorer.version, scorer.isa, options, sources_of([source]), _BLOCK_ROWS).blocks()
@@ -97,5 +97,5 @@ def tables_on_threads(setting: Setting) -> Work:
 
 
 def _alone(length: int) -> list[Sessions]:
-    drawn = sessions_of(ITEMS, length, _SESSIONS)
-    return [Sessions(one.copy(), offsets_of(np.array([length]))) for one in drawn]
+    sessions = sessions_of(ITEMS, length, _SESSIONS)
+    return [Sessions(clicks.copy(), offsets_of(np.array([length]))) for clicks in sessions]

@@ -51,21 +51,21 @@ def block_case(folder: Path, rows: int, work: Path, plan: Plan) -> Case:
     source = work / "block.parquet"
     write_sessions(source, sessions)
     (block,) = Scoring(scorer.version, scorer.isa, options, sources_of([source]), rows).blocks()
-    out = work / "block"
-    out.mkdir()
+    output = work / "block"
+    output.mkdir()
 
     def bare(_: int) -> list[Any]:
-        found = []
+        answers = []
         for first in range(0, rows, BATCH_ROWS):
-            some = sessions[first : first + BATCH_ROWS]
-            found += scorer.recommender.recommend_batch(some, K, at=options.at)
-        return found
+            batch = sessions[first : first + BATCH_ROWS]
+            answers += scorer.recommender.recommend_batch(batch, K, at=options.at)
+        return answers
 
     def wrong(contender: Contender) -> str | None:
         if contender.name != "score":
             return None
         contender.run(0)
-        table = require("pyarrow.parquet", "bench").read_table(out / block.part)
+        table = require("pyarrow.parquet", "bench").read_table(output / block.part)
         expected = bare(0)
         if table["items"].to_pylist() != [answer.items for answer in expected]:
             return "its items differ from the engine's"
@@ -73,7 +73,7 @@ def block_case(folder: Path, rows: int, work: Path, plan: Plan) -> Case:
         same = np.array_equal(scores, np.concatenate([answer.scores for answer in expected]))
         return None if same else "its scores differ from the engine's"
 
-    ours = Contender("score", lambda _: scorer.write(block, out))
+    ours = Contender("score", lambda _: scorer.write(block, output))
     params = {"sessions": rows, "n_items": scorer.recommender.n_items, "k": K}
     return Case("block", params, "block_s", ours, [Contender("recommend_batch", bare)], wrong, plan)
 

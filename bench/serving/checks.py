@@ -69,9 +69,9 @@ def check_sample(folder: Path, sessions: Sessions, answers: Mapping[int, Answer]
     recalls: list[float] = []
     step = max(1, _CELLS // bundle.n_items)
     for begin in range(0, len(numbers), step):
-        chosen = numbers[begin : begin + step]
-        truth = _true_logits(bundle, encoder.encode(sessions.select(chosen)).astype(np.float64))
-        for row, number in zip(truth, chosen.tolist(), strict=True):
+        block = numbers[begin : begin + step]
+        truth = _true_logits(bundle, encoder.encode(sessions.select(block)).astype(np.float64))
+        for row, number in zip(truth, block.tolist(), strict=True):
             answer = answers[number]
             ids = bundle.ids.lookup(answer.items)[None]
             scores = np.array([answer.scores])

@@ -227,8 +227,8 @@ def _keep(report: Report, served: _Served, measured: Measured, sessions: Session
     if not len(measured.latencies):
         return
     name = f"{served.n_items:,} items, {served.index}, {measured.traffic.rate:g} a second"
-    kept = {n: parse_answer(data) for n, data in measured.outcome.kept.items() if measured.outcome.status[n] == 200}
-    verdict = check_sample(served.folder, sessions, kept, K, exact=served.index != "ann")
+    answers = {n: parse_answer(data) for n, data in measured.outcome.kept.items() if measured.outcome.status[n] == 200}
+    verdict = check_sample(served.folder, sessions, answers, K, exact=served.index != "ann")
     stated = _stated_recall(served)
     error = verdict.error
     # Three standard errors below the stated recall is not chance.
@@ -238,8 +238,8 @@ def _keep(report: Report, served: _Served, measured: Measured, sessions: Session
         report.refuse(f"{name}: {error}; no latency is reported")
         return
     params = _params(served, sessions, options)
-    more = {"checked": verdict.checked, "recall": verdict.recall}
-    report.rows.append(measured.row("poisson", params, **more))
+    figures = {"checked": verdict.checked, "recall": verdict.recall}
+    report.rows.append(measured.row("poisson", params, **figures))
     report.notes.append(f"{name}: {verdict.checked} answers checked against float64, recall@{K} {verdict.recall:.4f}")
     if measured.errors:
         report.notes.append(f"{name}: {measured.errors} errors: {measured.error_kinds}")
@@ -295,8 +295,8 @@ def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
             if reloads.error is not None:
                 report.refuse(f"hot reloads: {reloads.error}")
             elif len(reloads.measured.latencies):
-                more = {"reloads": reloads.published, "seen": reloads.seen, "checked": reloads.checked}
-                report.rows.append(reloads.measured.row("reloads", _params(served, sessions, options), **more))
+                figures = {"reloads": reloads.published, "seen": reloads.seen, "checked": reloads.checked}
+                report.rows.append(reloads.measured.row("reloads", _params(served, sessions, options), **figures))
         if options.kills:
             seconds = options.seconds or 10.0 * options.kills
             traffic = _traffic(options, rate, seconds, 1)
@@ -307,8 +307,8 @@ def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
             if kills.error is not None:
                 report.refuse(f"killed workers: {kills.error}")
             elif len(kills.measured.latencies):
-                more = {"killed": len(kills.recovered), "in_flight": int(kills.in_flight.sum()), "stray": 0}
-                report.rows.append(kills.measured.row("killed-worker", _params(served, sessions, options), **more))
+                figures = {"killed": len(kills.recovered), "in_flight": int(kills.in_flight.sum()), "stray": 0}
+                report.rows.append(kills.measured.row("killed-worker", _params(served, sessions, options), **figures))
 
 
 def _numbers(option: str, text: str) -> list[float]:

@@ -86,8 +86,8 @@ async def _costs(bundle: Path, count: int, rounds: int) -> dict[str, float]:
     reloader = Reloader(settings, snapshot, signature(bundle), metrics)
     service = make_service(settings, reloader, metrics, is_alone=lambda: len(connections.working) == 1)
     ids = snapshot.recommender.ids
-    asked = distinct_sessions(snapshot.recommender.n_items, min(count, 2000), 0)
-    requests, sessions = recommend_requests(asked, ids.external, 20), [ids.external(clicks) for clicks in asked]
+    distinct = distinct_sessions(snapshot.recommender.n_items, min(count, 2000), 0)
+    requests, sessions = recommend_requests(distinct, ids.external, 20), [ids.external(clicks) for clicks in distinct]
     ours = _connections(TimedProtocol, make_app(service))
     bare = _connections(HttpToolsProtocol, app)
 
@@ -103,18 +103,18 @@ async def _costs(bundle: Path, count: int, rounds: int) -> dict[str, float]:
         await _ask(*bare[number % _CONNECTIONS], requests[number % len(requests)], writes=2)
 
     works: dict[str, Callable[[int], Awaitable[None]]] = {"service": serve, "bare": answer, "recommend": rank}
-    taken: dict[str, list[float]] = {name: [] for name in works}
+    times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds + 1):  # the first warms up
         for name, work in works.items():
             begin = time.process_time()
             for number in range(turn * count, (turn + 1) * count):
                 await work(number)
-            taken[name].append((time.process_time() - begin) / count * 1e6)
+            times[name].append((time.process_time() - begin) / count * 1e6)
     if not ours[0][1].last.startswith(b"HTTP/1.1 200"):
         raise MtawError(f"the service answered {ours[0][1].last[:200]!r}")
     service.queue.close()
     snapshot.recommender.close()
-    return {name: float(np.median(values[1:])) for name, values in taken.items()}
+    return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
 def _connections(protocol: Any, app: Any) -> list[tuple[Any, _Transport]]:
@@ -125,19 +125,19 @@ def _connections(protocol: Any, app: Any) -> list[tuple[Any, _Transport]]:
         proxy_headers=False,
     )  # fmt: skip
     config.load()
-    state, made = uvicorn.server.ServerState(), []
+    state, connections = uvicorn.server.ServerState(), []
     for _ in range(_CONNECTIONS):
-        one, transport = protocol(config=config, server_state=state, app_state={}), _Transport()
-        one.connection_made(transport)
-        made.append((one, transport))
-    return made
+        connection, transport = protocol(config=config, server_state=state, app_state={}), _Transport()
+        connection.connection_made(transport)
+        connections.append((connection, transport))
+    return connections
 
 
 async def _ask(protocol: Any, transport: _Transport, request: bytes, writes: int) -> None:
     """Put a request on a connection and wait for its answer. writes: of an answer."""
-    until = transport.writes + writes
+    expected = transport.writes + writes
     protocol.data_received(request)
-    while transport.writes < until:
+    while transport.writes < expected:
         await asyncio.sleep(0)
 
 
@@ -159,8 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     bundle = options.bundle or catalog_bundle(options.items, _CACHE, say)
     report = Report("serving.cost", quick=False)
     params = {"catalog": Bundle.load(bundle, verify=False).n_items, "requests": options.requests, "threads": 1}
-    for name, taken in costs(bundle, options.requests, options.rounds).items():
-        report.lines.append(Line.of_value("serving.cost", name, params, "cpu_us", taken))
+    for name, cpu_us in costs(bundle, options.requests, options.rounds).items():
+        report.lines.append(Line.of_value("serving.cost", name, params, "cpu_us", cpu_us))
     report.notes.append("us of processor time a request, without sockets")
     return report.finish(options.json)
 

@@ -84,7 +84,7 @@ class Kills:
         return f"{len(stray)} requests failed that were in flight on no killed worker: {_named(outcome, stray)}"
 
     def __str__(self) -> str:
-        seconds = ", ".join(f"{one:.1f}" for one in self.recovered)
+        seconds = ", ".join(f"{duration:.1f}" for duration in self.recovered)
         return (
             f"{len(self.recovered)} workers killed: {self.failed} requests failed, {self.in_flight.sum()} were in "
             f"flight on them; {len(self.stray)} others failed; all workers back after {seconds} s"
@@ -93,11 +93,11 @@ class Kills:
 
 def _named(outcome: Outcome, numbers: np.ndarray) -> str:
     """Return the first failed requests as text: number, kind of failure, and time due."""
-    named = ", ".join(
+    text = ", ".join(
         f"request {number} ({kind_of(outcome.status[number])}, due at {outcome.due[number]:.2f} s)"
         for number in numbers[:_NAMED].tolist()
     )
-    return f"{named} and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else named
+    return f"{text} and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else text
 
 
 def reload_under_load(
@@ -130,8 +130,8 @@ def reload_under_load(
     names = [current_version(folder) for folder in folders]
     seen = 0
     for place, (begin, end) in enumerate(zip(moments, [*moments[1:], np.inf], strict=True)):
-        there = np.flatnonzero((outcome.sent >= begin) & (outcome.sent < end)).tolist()
-        seen += any(number in answers and answers[number].version == names[place % len(names)] for number in there)
+        numbers = np.flatnonzero((outcome.sent >= begin) & (outcome.sent < end)).tolist()
+        seen += any(number in answers and answers[number].version == names[place % len(names)] for number in numbers)
     return Reloads(measured, count, seen, len(answers), len(errors), errors[0] if errors else None)
 
 
@@ -150,7 +150,7 @@ def kill_under_load(service: Service, requests: Sequence[bytes], traffic: Traffi
         for number in range(count):
             _sleep_to(began, traffic, number, count)
             victim = service.workers()[number % service.n_workers]
-            ports = [one.raddr.port for one in victim.net_connections("tcp") if one.raddr]
+            ports = [connection.raddr.port for connection in victim.net_connections("tcp") if connection.raddr]
             service.cpu_seconds()  # while the victim still reports its time
             kills.append((time.monotonic(), np.array(ports)))
             os.kill(victim.pid, signal.SIGKILL)
@@ -167,8 +167,8 @@ def in_flight(outcome: Outcome, kills: Sequence[tuple[float, np.ndarray]]) -> np
 
     kills: time of each, on the clock of `outcome`, and the client's ports that were connected to the worker.
     """
-    found = np.zeros(len(outcome.status), dtype=bool)
+    affected = np.zeros(len(outcome.status), dtype=bool)
     for moment, ports in kills:
-        here = (outcome.sent <= moment + NOTICE) & (outcome.done >= moment)
-        found |= here & np.isin(outcome.port, ports)
-    return found
+        during = (outcome.sent <= moment + NOTICE) & (outcome.done >= moment)
+        affected |= during & np.isin(outcome.port, ports)
+    return affected

@@ -155,11 +155,11 @@ class Client:
         self._port[number] = connection.port
         self._sent[number] = time.monotonic()
         try:
-            gone = connection.socket.send(data)
+            sent = connection.socket.send(data)
         except OSError:
             self._lost(connection)
             return connection
-        if gone != len(data):
+        if sent != len(data):
             raise MtawError(f"request {number} of {len(data)} bytes does not fit a socket's buffer; make it smaller")
         return connection
 
@@ -221,13 +221,13 @@ class Client:
             self._idle.append(connection)
 
     def _connect(self) -> None:
-        made = socket.socket()
-        made.setblocking(False)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made.connect_ex(self._load.address)  # the result is read once the socket is writable
-        connection = _Connection(made)
-        self._connections[made.fileno()] = connection
-        self._epoll.register(made.fileno(), select.EPOLLOUT)
+        client = socket.socket()
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.connect_ex(self._load.address)  # the result is read once the socket is writable
+        connection = _Connection(client)
+        self._connections[client.fileno()] = connection
+        self._epoll.register(client.fileno(), select.EPOLLOUT)
 
     def _finish_connecting(self, connection: _Connection) -> None:
         if connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

@@ -63,13 +63,13 @@ def distinct_sessions(n_items: int, count: int, seed: int) -> Sessions:
     Repeated draws are dropped, so that there are fewer short sessions, which repeat most, than in the distribution.
     Raises UsageError if the catalog does not allow that many.
     """
-    drawn = 2 * count
-    while drawn <= 64 * count:
-        sessions = workload(n_items, drawn, seed)
+    n_drawn = 2 * count
+    while n_drawn <= 64 * count:
+        sessions = workload(n_items, n_drawn, seed)
         first = {clicks.tobytes(): place for place, clicks in reversed(list(enumerate(sessions)))}
         if len(first) >= count:
             return sessions.select(np.sort(list(first.values()))[:count])
-        drawn *= 2
+        n_drawn *= 2
     raise UsageError(f"{n_items} items give no {count} distinct sessions; lower the rate or the time")
 
 
@@ -91,12 +91,12 @@ def publish(source: Path, served: Path) -> None:
 
     Files are linked, not copied, because only the reader's side is measured.
     """
-    named = {entry["file"] for entry in read_json(source / MANIFEST, UsageError)["files"].values()}
+    names = {entry["file"] for entry in read_json(source / MANIFEST, UsageError)["files"].values()}
     served.mkdir(exist_ok=True)
-    for name in named:
+    for name in names:
         if not (served / name).exists():
             os.link(source / name, served / name)
     write_bytes(served / MANIFEST, (source / MANIFEST).read_bytes())
     for path in list(served.iterdir()):
-        if path.name not in named and path.name != MANIFEST:
+        if path.name not in names and path.name != MANIFEST:
             path.unlink()

@@ -54,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
     changes = options.changes or (20 if options.quick else _CHANGES)
     with tempfile.TemporaryDirectory() as folder:
         _measure_table(report, items, Path(folder))
-        bundle = options.bundle or catalog_bundle(_SERVED, _CACHE, lambda what: print(f"{what} ..", file=sys.stderr))
+        bundle = options.bundle or catalog_bundle(_SERVED, _CACHE, lambda text: print(f"{text} ..", file=sys.stderr))
         times = _change_times(bundle, changes, Path(folder))
     params = {"workers": 2, "changes": changes}
     for name, share in (("p50", 50), ("p99", 99)):
@@ -86,9 +86,9 @@ def _table(items: int) -> ItemTable:
     rng = np.random.default_rng(0)
     data: dict[str, Any] = {"id": np.arange(items)}
     data |= {f"number{place}": rng.normal(size=items) for place in range(4)}
-    data |= {f"category{place}": [f"label {one}" for one in rng.integers(0, 500, items)] for place in range(3)}
+    data |= {f"category{place}": [f"label {code}" for code in rng.integers(0, 500, items)] for place in range(3)}
     data |= {f"boolean{place}": rng.random(items) < 0.5 for place in range(2)}
-    data["title"] = [f"Title {one:034d}" for one in rng.permutation(items)]
+    data["title"] = [f"Title {number:034d}" for number in rng.permutation(items)]
     return ItemTable(items).replaced(ItemFrame.of(data, kinds={"title": "text"}), np.arange(items), items)
 
 
@@ -103,9 +103,9 @@ def _change_times(bundle: Path, changes: int, folder: Path) -> list[float]:
         for number in range(changes):
             began = time.perf_counter()
             _ask(workers[0], "PATCH", "/admin/items", {"items": [{"id": item, "price": number}]})
-            asked = {"session": [item], "k": 1, "allow": [item], "fields": ["price"]}
+            request = {"session": [item], "k": 1, "allow": [item], "fields": ["price"]}
             for connection in workers:
-                while _ask(connection, "POST", "/v1/recommend", asked).get("fields") != [{"price": float(number)}]:
+                while _ask(connection, "POST", "/v1/recommend", request).get("fields") != [{"price": float(number)}]:
                     time.sleep(0.001)
             times.append(1000 * (time.perf_counter() - began))
     return times

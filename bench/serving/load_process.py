@@ -23,10 +23,10 @@ class RunningLoad(AbstractContextManager["RunningLoad"]):
 
     def __init__(self, load: Load) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pipe, there = context.Pipe()
-        self._process = context.Process(target=_drive, args=(there,), daemon=True)
+        self._pipe, child_pipe = context.Pipe()
+        self._process = context.Process(target=_drive, args=(child_pipe,), daemon=True)
         self._process.start()
-        there.close()
+        child_pipe.close()
         self._pipe.send(load)
         self.began: float = self._receive()
 

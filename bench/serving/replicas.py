@@ -46,25 +46,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     report = Report("replicas", options.quick)
-    bundle = catalog_bundle(options.items, _CACHE, lambda what: print(f"{what} ..", file=sys.stderr))
+    bundle = catalog_bundle(options.items, _CACHE, lambda text: print(f"{text} ..", file=sys.stderr))
     sessions = distinct_sessions(options.items, _SESSIONS, seed=3)
-    bodies = [json.dumps({"session": [int(item) + 1 for item in one], "k": _K}).encode() for one in sessions]
+    bodies = [json.dumps({"session": [int(item) + 1 for item in clicks], "k": _K}).encode() for clicks in sessions]
     with tempfile.TemporaryDirectory() as folder, cluster(cpus=4), Service(bundle, Path(folder) / "log") as embedded:
         # Ray's processes and the embedded service's are children of this one; only the service's exist by now.
         service = {process.pid for process in embedded.workers()} | {embedded.process.pid}
         port = _free_port()
         deploy(Settings(bundle, port=port), Scaling(1, 1))
-        asks = {"replica": _client(("127.0.0.1", port), bodies), "mtaw-fast-serve": _client(embedded.address, bodies)}
-        replica, alone = (Contender(name, ask) for name, ask in asks.items())
+        clients = {
+            "replica": _client(("127.0.0.1", port), bodies),
+            "mtaw-fast-serve": _client(embedded.address, bodies),
+        }
+        replica, served = (Contender(name, ask) for name, ask in clients.items())
 
         def check(contender: Contender) -> str | None:
-            differ = sum(_ranking(contender.run(call)) != _ranking(alone.run(call)) for call in range(_SESSIONS))
+            differ = sum(_ranking(contender.run(call)) != _ranking(served.run(call)) for call in range(_SESSIONS))
             return f"{differ} answers are not those of mtaw-fast serve" if differ else None
 
         params = {"catalog": options.items, "k": _K, "connections": 1}
         plan = _QUICK_PLAN if options.quick else _PLAN
-        if report.run(Case("http", params, "latency_ms", replica, [alone], check, plan)) is not None:
-            spent = {name: _processor_seconds(ask, service, name == "replica") for name, ask in asks.items()}
+        if report.run(Case("http", params, "latency_ms", replica, [served], check, plan)) is not None:
+            spent = {name: _processor_seconds(ask, service, name == "replica") for name, ask in clients.items()}
             report.notes += [
                 f"{name}: {seconds * 1e6:.0f} us of processor time a request" for name, seconds in spent.items()
             ]
@@ -99,7 +102,7 @@ def _processor_seconds(ask: Callable[[int], Any], service: set[int], ray: bool) 
 
     def spent() -> float:
         times = [process.cpu_times() for process in processes if process.is_running()]
-        return sum(one.user + one.system for one in times)
+        return sum(cpu.user + cpu.system for cpu in times)
 
     before = spent()
     for call in range(_CPU_CALLS):

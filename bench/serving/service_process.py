@@ -78,11 +78,11 @@ class Service(AbstractContextManager["Service"]):
         """Return its log lines of that event, or all, oldest first; a line that is not JSON counts as an error."""
         with self.log.open("rb") as stream:
             stream.seek(self._read)
-            more = stream.read()
-        whole = more[: more.rfind(b"\n") + 1]
-        self._read += len(whole)
-        self._events += map(_event, whole.splitlines())
-        return [one for one in self._events if name in (None, one["event"])]
+            data = stream.read()
+        complete = data[: data.rfind(b"\n") + 1]
+        self._read += len(complete)
+        self._events += map(_event, complete.splitlines())
+        return [entry for entry in self._events if name in (None, entry["event"])]
 
     def last_words(self) -> str:
         """Return the last line of its log."""
@@ -96,8 +96,8 @@ class Service(AbstractContextManager["Service"]):
 
     def worker_pids(self) -> set[int]:
         """Return the processes that take requests."""
-        started = {one["worker_pid"] for one in self.events("worker_started")}
-        died = {one["worker_pid"] for one in self.events("worker_died")}
+        started = {entry["worker_pid"] for entry in self.events("worker_started")}
+        died = {entry["worker_pid"] for entry in self.events("worker_died")}
         # A process that has ended is gone before its line is in the log.
         return {pid for pid in started - died if psutil.pid_exists(pid)}
 
@@ -117,14 +117,14 @@ class Service(AbstractContextManager["Service"]):
 
     def stop(self) -> int:
         """Stop it with SIGTERM, with SIGKILL after a while; return its exit status."""
-        left = self._processes() if self.running else []
+        processes = self._processes() if self.running else []
         if self.running:
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        for process in left[1:]:
+        for process in processes[1:]:
             try:
                 process.kill()  # the supervisor left it running
             except psutil.NoSuchProcess:

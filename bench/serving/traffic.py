@@ -149,12 +149,12 @@ def measure(
     must end before the load does.
     """
     due = poisson_arrivals(traffic.rate, traffic.ramp, traffic.steady, traffic.seed)
-    kept = np.random.default_rng([traffic.seed, 1]).random(len(due)) < kept_share
+    is_kept = np.random.default_rng([traffic.seed, 1]).random(len(due)) < kept_share
     load = Load(
         service.address,
         requests[: len(due)],
         due,
-        frozenset(np.flatnonzero(kept).tolist()),
+        frozenset(np.flatnonzero(is_kept).tolist()),
         connections=traffic.connections,
         nice=traffic.client_nice,
     )

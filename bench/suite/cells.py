@@ -36,8 +36,8 @@ def size(value: float) -> str:
 
 def against(rows: Iterable[Row], baselines: Sequence[str]) -> list[str]:
     """Return a cell for each baseline: its ratio in these rows of one measurement."""
-    found = {row["baseline"]: row["ratio"] for row in rows}
-    return [times(found.get(name)) for name in baselines]
+    ratios = {row["baseline"]: row["ratio"] for row in rows}
+    return [times(ratios.get(name)) for name in baselines]
 
 
 def baselines_of(rows: Iterable[Row]) -> list[str]:

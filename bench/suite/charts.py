@@ -131,9 +131,9 @@ def _recall(rows: Sequence[Row]) -> list[Panel]:
     largest = max(row["params"]["catalog"] for row in curve)
     points = sorted((row for row in curve if row["params"]["catalog"] == largest), key=_recall_of)
     series = [
-        Series(name, [_recall_of(row) for row in own], [row["p50"] for row in own])
+        Series(name, [_recall_of(row) for row in index_rows], [row["p50"] for row in index_rows])
         for name in dict.fromkeys(row["params"]["index"] for row in points)
-        if (own := [row for row in points if row["params"]["index"] == name and _recall_of(row) >= 0.9])
+        if (index_rows := [row for row in points if row["params"]["index"] == name and _recall_of(row) >= 0.9])
     ]
     return [Panel(f"{largest:,} items", "recall@20", "us a query, p50", series, "y")] if series else []
 
@@ -161,11 +161,11 @@ def _training(rows: Sequence[Row]) -> list[Panel]:
     for row in _of(rows, "training", "aw_loss"):
         params = row["params"]
         place = f"{params['batch']:,} x {params['catalog']:,}" + ("" if params["gamma"] else ", gamma 0")
-        ours = params["batch"] / (row["p50"] * _ms(row) * 1e-3)
-        names.setdefault(f"ours ({params['backend']})", {})[place] = ours
+        rate = params["batch"] / (row["p50"] * _ms(row) * 1e-3)
+        names.setdefault(f"ours ({params['backend']})", {})[place] = rate
         if row["ratio"]:
-            names.setdefault(row["baseline"], {})[place] = ours / row["ratio"]
-    series = [Series(name, list(found), list(found.values())) for name, found in names.items()]
+            names.setdefault(row["baseline"], {})[place] = rate / row["ratio"]
+    series = [Series(name, list(rates), list(rates.values())) for name, rates in names.items()]
     return [Panel("batch x catalog", "samples a second", "", series)] if series else []
 
 
@@ -183,18 +183,20 @@ def _catalog(rows: Sequence[Row]) -> list[Panel]:
         memory = unit == "mb"
         name = f"{row['bench']} {row['case']}" + (f" {row['metric']}" if memory else "")
         fixed = tuple((key, params[key]) for key in _FIXED if key in params)
-        found = lines.setdefault((memory, name), {}).setdefault(fixed, {})
-        found[params["catalog"]] = row["p50"] * (1 if memory else _ms(row))
+        points = lines.setdefault((memory, name), {}).setdefault(fixed, {})
+        points[params["catalog"]] = row["p50"] * (1 if memory else _ms(row))
     panels = []
     for memory, title, up in ((False, "time", "ms, p50"), (True, "memory", "MB")):
         series = []
         for (of_memory, name), group in lines.items():
-            several = {fixed: found for fixed, found in group.items() if len(found) > 1 and of_memory == memory}
-            for fixed, found in several.items():
-                apart = [f"{key} {value}" for key, value in fixed if not all((key, value) in one for one in several)]
-                slope = power_of(list(found), list(found.values())).exponent
-                label = f"{' '.join([name, *apart])}: N^{slope:.2f}"
-                series.append(Series(label, sorted(found), [found[place] for place in sorted(found)]))
+            several = {fixed: values for fixed, values in group.items() if len(values) > 1 and of_memory == memory}
+            for fixed, points in several.items():
+                differing = [
+                    f"{key} {value}" for key, value in fixed if not all((key, value) in other for other in several)
+                ]
+                slope = power_of(list(points), list(points.values())).exponent
+                label = f"{' '.join([name, *differing])}: N^{slope:.2f}"
+                series.append(Series(label, sorted(points), [points[place] for place in sorted(points)]))
         if series:
             panels.append(Panel(title, "items", up, series, "xy"))
     return panels
@@ -210,31 +212,31 @@ def _roofline(rows: Sequence[Row]) -> list[Panel]:
             )
             metric = "" if row["metric"].rpartition("_")[2] in _MS else f" {row['metric']}"
             shares[f"{row['bench']} {row['case']}{metric}{fixed and f' ({fixed})'}"] = 100 * row["floor"] / row["p50"]
-    best = sorted(shares.items(), key=lambda one: one[1], reverse=True)[:_LONGEST]
+    best = sorted(shares.items(), key=lambda entry: entry[1], reverse=True)[:_LONGEST]
     series = [Series("share of the limit", [name for name, _ in best], [share for _, share in best])]
     return [Panel("", "percent of the limit", "", series, limit=100.0)] if best else []
 
 
 def scaling_charts(rows: Sequence[Row]) -> list[Chart]:
     """Return a chart for each axis, with two panels: threads by time on the clock, the others by processor time."""
-    own = [row for row in rows if row["bench"] == "scaling"]
+    scaling_rows = [row for row in rows if row["bench"] == "scaling"]
     charts = []
     for axis, along, title in _SCALING_AXES:
         clock = axis == "threads"
-        what = "on the clock" if clock else "of processor time"
+        timed = "on the clock" if clock else "of processor time"
         panels = [
             Panel(head, along, up, series, "xy")
             for head, up, start in (
-                ("time", f"ms {what}", "latency_" if clock else "processor_"),
+                ("time", f"ms {timed}", "latency_" if clock else "processor_"),
                 ("memory", "MB at the peak", "peak_mb"),
             )
-            if (series := _scaling_series(own, axis, start))
+            if (series := _scaling_series(scaling_rows, axis, start))
         ]
         charts.append(
             Chart(
                 f"scaling-{axis}",
                 f"{title}: time and memory",
-                f"Milliseconds {what} for one unit of work, and peak memory of a process that does nothing else. Both "
+                f"Milliseconds {timed} for one unit of work, and peak memory of a process that does nothing else. Both "
                 "axes are logarithmic; each name gives the fitted power with its 95% interval, and a bend if two "
                 "powers fit better.",
                 "python -m bench.scaling --json FILE",
@@ -251,12 +253,12 @@ def _scaling_series(rows: Sequence[Row], axis: str, start: str) -> list[Series]:
             curves.setdefault((row["case"], row["params"].get("d")), []).append(row)
     several = {case: sum(name == case for name, _ in curves) > 1 for case, _ in curves}
     series = []
-    for (case, d), own in curves.items():
-        points = sorted((row["params"][axis], row["p50"], row["spread"]) for row in own)
+    for (case, d), curve_rows in curves.items():
+        points = sorted((row["params"][axis], row["p50"], row["spread"]) for row in curve_rows)
         if len(points) < 2:
             continue
         sizes, costs, errors = (list(column) for column in zip(*points, strict=True))
-        unit = _MS.get(own[0]["metric"].rpartition("_")[2], 1.0)
+        unit = _MS.get(curve_rows[0]["metric"].rpartition("_")[2], 1.0)
         name = case.removeprefix(f"{case.partition('-')[0]}-") + (f", d {d}" if several[case] else "")
         series.append(Series(f"{name}: {power_of(sizes, costs, errors)}", sizes, [unit * cost for cost in costs]))
     return series
@@ -265,9 +267,12 @@ def _scaling_series(rows: Sequence[Row], axis: str, start: str) -> list[Series]:
 def quality_panels(trainings: Sequence[Training]) -> list[Panel]:
     """Return a panel for each data set, with a line for each system."""
     panels = []
-    for dataset in dict.fromkeys(one.dataset for one in trainings):
-        own = [one for one in trainings if one.dataset == dataset]
-        series = [Series(one.name, [max(place, 1.0) for place in one.seconds], list(one.hits)) for one in own]
+    for dataset in dict.fromkeys(training.dataset for training in trainings):
+        group = [training for training in trainings if training.dataset == dataset]
+        series = [
+            Series(training.name, [max(place, 1.0) for place in training.seconds], list(training.hits))
+            for training in group
+        ]
         panels.append(Panel(dataset, "processor seconds of training", "P@20 on validation", series, "x"))
     return panels
 
@@ -289,10 +294,10 @@ def figure_of(chart: Chart, theme: str) -> Any:
     figure = Figure(figsize=(9.5, max(4.2 * lines, 1.2 + _BAR * bars)))
     figure.set_layout_engine("constrained")
     figure.patch.set_alpha(0.0 if theme == "dark" else 1.0)
-    every = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in every[len(chart.panels) :]:
+    all_axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in all_axes[len(chart.panels) :]:
         axes.remove()
-    for panel, axes in zip(chart.panels, every, strict=False):
+    for panel, axes in zip(chart.panels, all_axes, strict=False):
         (_bars if _names(panel) else _lines)(panel, axes, PALETTES[theme])
         dress(axes, theme)
         legend = axes.get_legend()
@@ -303,13 +308,13 @@ def figure_of(chart: Chart, theme: str) -> Any:
 
 def _names(panel: Panel) -> list[str]:
     """Return the names of a panel's bars; empty for lines."""
-    return list(dict.fromkeys(place for one in panel.series for place in one.places if isinstance(place, str)))
+    return list(dict.fromkeys(place for series in panel.series for place in series.places if isinstance(place, str)))
 
 
 def _lines(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
-    for number, one in enumerate(panel.series):
+    for number, series in enumerate(panel.series):
         style = {"color": colors[number % len(colors)], "marker": _MARKERS[number // len(colors) % len(_MARKERS)]}
-        axes.plot(one.places, one.values, label=one.name, linewidth=1.6, markersize=5, **style)
+        axes.plot(series.places, series.values, label=series.name, linewidth=1.6, markersize=5, **style)
     axes.set(title=panel.title, xlabel=panel.along, ylabel=panel.up)
     for axis, log in ((axes.xaxis, "x"), (axes.yaxis, "y")):
         if log in panel.logs:
@@ -317,7 +322,7 @@ def _lines(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
     if len(panel.series) <= _FEW and "x" not in panel.logs:
         axes.legend(frameon=False, fontsize="small")
     else:
-        columns = 2 if max(len(one.name) for one in panel.series) > 24 else 4
+        columns = 2 if max(len(line.name) for line in panel.series) > 24 else 4
         axes.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns)
 
 
@@ -334,10 +339,12 @@ def _plain_logarithmic(axis: Any) -> None:
 
 def _bars(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
     names, count = _names(panel), len(panel.series)
-    for number, one in enumerate(panel.series):
-        places = [names.index(str(place)) + (number + 0.5 - count / 2) / (count + 0.5) for place in one.places]
-        drawn = axes.barh(places, one.values, 1 / (count + 0.5), color=colors[number % len(colors)], label=one.name)
-        axes.bar_label(drawn, fmt=lambda value: f"{value:,.0f}", padding=3, fontsize="small")
+    for number, series in enumerate(panel.series):
+        places = [names.index(str(place)) + (number + 0.5 - count / 2) / (count + 0.5) for place in series.places]
+        bars = axes.barh(
+            places, series.values, 1 / (count + 0.5), color=colors[number % len(colors)], label=series.name
+        )
+        axes.bar_label(bars, fmt=lambda value: f"{value:,.0f}", padding=3, fontsize="small")
     axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.01)
@@ -361,9 +368,11 @@ class Training:
 def trainings_of(folder: Path, machine: str) -> list[Training]:
     """Return every training with a figure on a machine class, ours first. folder: of their records."""
     reached = {_key(record): record.get("validation", {}) for record in trained(folder)}
-    own = costs(folder).get(machine, [])
-    found = [one for record in own if (one := _training_line(record, reached.get(_key(record), {}))) is not None]
-    return sorted(found, key=lambda one: not one.name.endswith(_MARK))  # stable
+    records = costs(folder).get(machine, [])
+    trainings = [
+        line for record in records if (line := _training_line(record, reached.get(_key(record), {}))) is not None
+    ]
+    return sorted(trainings, key=lambda training: not training.name.endswith(_MARK))  # stable
 
 
 def _key(record: Mapping[str, Any]) -> tuple[str, str]:
@@ -376,8 +385,8 @@ def _training_line(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Tra
     if not points:
         return None
     training, name = record["training"], record["dataset"]["name"]
-    done, asked = training["epochs_done"], training["epochs_asked"]
-    cut = "" if training["ended"] else f", {epochs(done)} of {asked} epochs"
+    done, planned = training["epochs_done"], training["epochs_asked"]
+    cut = "" if training["ended"] else f", {epochs(done)} of {planned} epochs"
     mark = _MARK if record["system"].startswith(_OURS) else ""
     seconds, hits = zip(*points, strict=True)
     return Training(TITLES.get(name, name), f"{record['title']}{cut}{mark}", seconds, hits)
@@ -386,9 +395,9 @@ def _training_line(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Tra
 def _points(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
     """Yield (seconds, P@20) after each epoch; the end alone if no epoch has a figure."""
     training = record["training"]
-    epochs = [one for one in training.get("history", []) if "P@20" in one]
-    for one in epochs:
-        yield one["cpu_seconds"], one["P@20"]
+    epochs = [entry for entry in training.get("history", []) if "P@20" in entry]
+    for epoch in epochs:
+        yield epoch["cpu_seconds"], epoch["P@20"]
     best = training["best"]
     if not epochs and best is not None:
         hits = best.get("P@20", reached.get("P@20"))

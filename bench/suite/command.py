@@ -100,14 +100,14 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _list(_: argparse.Namespace) -> int:
-    width = max(len(one.name) for one in (*BENCHES, *BY_HAND))
+    width = max(len(listed.name) for listed in (*BENCHES, *BY_HAND))
     print("python -m bench.NAME runs one, 'python -m bench all' runs all:")
     for bench in BENCHES:
         reason = bench.missing() or ("needs a GPU" if bench.gpu else None)
         print(f"  {bench.name:{width}}  {bench.line}{'' if reason is None else f' ({reason})'}")
     print("on your own data:")
-    for one in BY_HAND:
-        print(f"  {one.name:{width}}  {one.line}")
+    for entry in BY_HAND:
+        print(f"  {entry.name:{width}}  {entry.line}")
     return 0
 
 
@@ -139,9 +139,9 @@ def _report(options: argparse.Namespace) -> int:
     from bench.suite.page import runs_of, write_page
 
     runs = runs_of(options.results, options.machine)
-    out = options.out or runs[-1].path.with_name("report.html")
+    page = options.out or runs[-1].path.with_name("report.html")
     trainings = trainings_of(options.quality, machine_class(runs[-1].machine))
-    for path in write_page(runs, out, trainings):
+    for path in write_page(runs, page, trainings):
         print(f"wrote {path}")
     return 0
 
@@ -151,11 +151,11 @@ def _compare(options: argparse.Namespace) -> int:
         raise UsageError(f"--threshold {options.threshold:g}: give a share between 0 and 1, such as {THRESHOLD}")
     if options.json is not None and not options.json.resolve().parent.is_dir():
         raise UsageError(f"--json {options.json}: its folder does not exist; make it first")
-    found = compare_runs(read_run(options.old), read_run(options.new), options.any_machine)
+    compared = compare_runs(read_run(options.old), read_run(options.new), options.any_machine)
     if options.json is not None:
-        write_json(options.json, as_json(found, options.threshold))
-    print("\n".join(describe(found, options.threshold)))
-    worse = any(one.slower(options.threshold) for one in found.changes)
+        write_json(options.json, as_json(compared, options.threshold))
+    print("\n".join(describe(compared, options.threshold)))
+    worse = any(change.slower(options.threshold) for change in compared.changes)
     if worse:
         print("slower than before, see above", file=sys.stderr)
     return int(worse)

@@ -78,13 +78,13 @@ def compare_runs(old: Run, new: Run, any_machine: bool = False) -> Compared:
             "compare runs of one machine class, or give --any-machine"
         )
     before, after = dict(keyed(old.rows)), dict(keyed(new.rows))
-    both = [(before[key], after[key]) for key in before if key in after]
-    changes = [_change(one, other) for one, other in both if one["ratio"] is not None]
+    pairs = [(before[key], after[key]) for key in before if key in after]
+    changes = [_change(old_row, new_row) for old_row, new_row in pairs if old_row["ratio"] is not None]
     if not changes:
         raise UsageError(f"{old.path} and {new.path} have no common row with a peer: there is nothing to judge")
     return Compared(
         changes,
-        [(one, other) for one, other in both if one["ratio"] is None],
+        [(old_row, new_row) for old_row, new_row in pairs if old_row["ratio"] is None],
         [row for key, row in before.items() if key not in after],
         [row for key, row in after.items() if key not in before],
         _packages(old.machine, new.machine),
@@ -121,17 +121,17 @@ def as_json(found: Compared, threshold: float) -> dict[str, Any]:
         "threshold": threshold,
         "changes": [
             {
-                **{name: one.new[name] for name in ("bench", "case", "params", "metric", "baseline")},
-                "old": one.old["ratio"],
-                "new": one.new["ratio"],
-                "change": one.value,
-                "low": one.low,
-                "high": one.high,
-                "judged": one.judged,
-                "slower": one.slower(threshold),
-                "faster": one.faster(threshold),
+                **{name: change.new[name] for name in ("bench", "case", "params", "metric", "baseline")},
+                "old": change.old["ratio"],
+                "new": change.new["ratio"],
+                "change": change.value,
+                "low": change.low,
+                "high": change.high,
+                "judged": change.judged,
+                "slower": change.slower(threshold),
+                "faster": change.faster(threshold),
             }
-            for one in found.changes
+            for change in found.changes
         ],
         "without_peer": len(found.alone),
         "gone": len(found.gone),
@@ -142,25 +142,25 @@ def as_json(found: Compared, threshold: float) -> dict[str, Any]:
 
 def describe(found: Compared, threshold: float) -> list[str]:
     """Return the comparison in lines: what changed, what is not judged, and a summary."""
-    judged = [one for one in found.changes if one.judged]
-    slower = [one for one in judged if one.slower(threshold)]
-    faster = [one for one in judged if one.faster(threshold)]
-    little = [one for one in judged if one.real and one not in slower and one not in faster]
+    judged = [change for change in found.changes if change.judged]
+    slower = [change for change in judged if change.slower(threshold)]
+    faster = [change for change in judged if change.faster(threshold)]
+    little = [change for change in judged if change.real and change not in slower and change not in faster]
     lines = []
     for heading, group in (
         (f"SLOWER by more than {threshold:.0%} compared with the peer", slower),
         (f"faster by more than {threshold:.0%}", faster),
         ("changed, within the threshold", little),
-        ("not judged: no interval", [one for one in found.changes if not one.judged]),
+        ("not judged: no interval", [change for change in found.changes if not change.judged]),
     ):
-        lines += [f"{heading}:", *(f"  {_line(one)}" for one in sorted(group, key=_value))] if group else []
+        lines += [f"{heading}:", *(f"  {_line(change)}" for change in sorted(group, key=_value))] if group else []
     if found.alone:
         lines += ["not judged, without a peer in their process:"]
         lines += [f"  {name_of(old)}: {old['p50']:.4g} -> {new['p50']:.4g}" for old, new in found.alone]
     for heading, rows in (("only in OLD", found.gone), ("only in NEW", found.new)):
         lines += [f"{heading}:", *(f"  {name_of(row)}" for row in rows)] if rows else []
-    ways = [f"  {name_of(old)}: {way}" for old, new in _both(found) for way in other_way(old, new)]
-    lines += ["compared, although our code took another way:", *ways] if ways else []
+    other_ways = [f"  {name_of(old)}: {way}" for old, new in _both(found) for way in other_way(old, new)]
+    lines += ["compared, although our code took another way:", *other_ways] if other_ways else []
     if found.packages:
         lines.append(f"other versions, which may change the peers: {', '.join(found.packages)}")
     lines.append(
@@ -171,7 +171,7 @@ def describe(found: Compared, threshold: float) -> list[str]:
 
 
 def _both(found: Compared) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    return [*((one.old, one.new) for one in found.changes), *found.alone]
+    return [*((change.old, change.new) for change in found.changes), *found.alone]
 
 
 def _value(change: Change) -> float:
@@ -192,5 +192,5 @@ def _ratio(row: Mapping[str, Any]) -> str:
 def name_of(row: Mapping[str, Any]) -> str:
     """Describe a row in words."""
     params = " ".join(f"{name}={value}" for name, value in row["params"].items())
-    against = "" if row["baseline"] is None else f" against {row['baseline']}"
-    return f"{row['bench']} {row['case']} ({params}) {row['metric']}{against}"
+    peer = "" if row["baseline"] is None else f" against {row['baseline']}"
+    return f"{row['bench']} {row['case']} ({params}) {row['metric']}{peer}"

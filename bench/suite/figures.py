@@ -79,13 +79,13 @@ Record = Mapping[str, Any]
 def figures(page: str, made: Collection[str]) -> dict[str, list[str]]:
     """Return the figures of a page by heading, in their order, without code, links and the tables named in `made`."""
     page = BLOCK.sub(lambda block: " " if block["name"] in made else block[0], page)
-    found: dict[str, list[str]] = {}
+    by_heading: dict[str, list[str]] = {}
     heading = ""
     for line in _CODE.sub(" ", page).replace("*", "").splitlines():
         if line.startswith("#"):
             heading = line.strip("# ")
-        found.setdefault(heading, []).extend(_FIGURE.findall(line))
-    return {name: those for name, those in found.items() if those}
+        by_heading.setdefault(heading, []).extend(_FIGURE.findall(line))
+    return {name: values for name, values in by_heading.items() if values}
 
 
 class Records:
@@ -107,7 +107,7 @@ class Records:
         elif source.startswith("run "):
             yield from _pairs(quality_in(self._results).every()[source.removeprefix("run ")]["metrics"])
         elif source in ("test", "validation"):
-            yield from _of_runs(one for one in quality_in(self._results).finished() if one["split"] == source)
+            yield from _of_runs(record for record in quality_in(self._results).finished() if record["split"] == source)
         elif source == "leak":
             yield from _leak(quality_in(self._results).finished())
         elif source == "features":
@@ -115,10 +115,10 @@ class Records:
                 for change in changes.values():
                     yield from _change(change)
         elif source == "earlier":
-            yield from _of_runs([one for one in self._lines("earlier") if "metrics" in one])
+            yield from _of_runs([record for record in self._lines("earlier") if "metrics" in record])
         elif source == "peers":
-            for one in trained(self._results):
-                yield from _of_group([one]) if "metrics" in one else ()
+            for peer in trained(self._results):
+                yield from _of_group([peer]) if "metrics" in peer else ()
         elif source == "published":
             for quoted in read_json_lines(self._root / QUOTED.relative_to(ROOT)):
                 yield from map(pair, quoted["figures"].values())
@@ -142,19 +142,19 @@ class Records:
 
     def _ranking(self) -> Iterator[str]:
         """Yield the ms of a `recommend` with a session memory: the median of the table `bench rank`."""
-        found = ranked(Measured.read(self._root / "bench/results"))
-        if found is not None and found.of("memory"):
-            yield f"{found.of('recommend')[0]['p50'] / 1e3:.2f}"
+        newest = ranked(Measured.read(self._root / "bench/results"))
+        if newest is not None and newest.of("memory"):
+            yield f"{newest.of('recommend')[0]['p50'] / 1e3:.2f}"
 
 
 def _pairs(value: Any) -> Iterator[str]:
     """Yield P@20 / MRR@20 of every object in a point of a bench that has both as numbers."""
     if isinstance(value, Mapping):
-        both = [value.get("P@20"), value.get("MRR@20")]
-        if all(isinstance(one, float) for one in both):
-            yield pair(both)
-        for one in value.values():
-            yield from _pairs(one)
+        metrics = [value.get("P@20"), value.get("MRR@20")]
+        if all(isinstance(metric, float) for metric in metrics):
+            yield pair(metrics)
+        for part in value.values():
+            yield from _pairs(part)
 
 
 def _of_runs(runs: Iterable[Record]) -> Iterator[str]:
@@ -165,36 +165,36 @@ def _of_runs(runs: Iterable[Record]) -> Iterator[str]:
 
 def _grouped(runs: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
     groups: dict[tuple[str, ...], list[Record]] = {}
-    for one in runs:
-        names = (one["dataset"]["name"], one["preset"], one["split"], one.get("protocol") or "held-out")
-        groups.setdefault((*names, one.get("series", ""), json.dumps(one["changed"], sort_keys=True)), []).append(one)
+    for run in runs:
+        names = (run["dataset"]["name"], run["preset"], run["split"], run.get("protocol") or "held-out")
+        groups.setdefault((*names, run.get("series", ""), json.dumps(run["changed"], sort_keys=True)), []).append(run)
     return groups
 
 
 def _of_group(group: Sequence[Record]) -> Iterator[str]:
     """Yield the figures of records that differ in the seed alone."""
     for deep, shallow in _PAIRS:
-        if all(deep in one["metrics"] for one in group):
+        if all(deep in record["metrics"] for record in group):
             yield pair([_mean(group, name) for name in (deep, shallow)])
     for name in _METRICS:
-        values = [one["metrics"][name] for one in group if name in one["metrics"]]
+        values = [record["metrics"][name] for record in group if name in record["metrics"]]
         if not values:
             continue
         yield f"{statistics.fmean(values):.2f}"
         if len(values) > 1:
             yield f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
-        ends = [one["intervals"][name] for one in group if name in one.get("intervals", {})]
+        ends = [record["intervals"][name] for record in group if name in record.get("intervals", {})]
         if ends:
             low, high = (statistics.fmean(values) for values in zip(*ends, strict=True))
             yield f"[{low:.2f}, {high:.2f}]"
     for part in ("exclude_seen", "repeat", "non_repeat"):
-        values = [one[part]["P@20"] for one in group if one.get(part, {}).get("P@20") is not None]
+        values = [record[part]["P@20"] for record in group if record.get(part, {}).get("P@20") is not None]
         if values:
             yield f"{statistics.fmean(values):.2f}"
 
 
 def _mean(group: Sequence[Record], name: str) -> float:
-    return statistics.fmean(one["metrics"][name] for one in group)
+    return statistics.fmean(record["metrics"][name] for record in group)
 
 
 def _leak(runs: Iterable[Record]) -> Iterator[str]:
@@ -202,10 +202,10 @@ def _leak(runs: Iterable[Record]) -> Iterator[str]:
     groups = _grouped(runs)
     for key, group in groups.items():
         base = groups.get((*key[:3], "held-out", *key[4:]), []) if key[3] == "published" else []
-        seeds = {one["seed"] for one in group} & {one["seed"] for one in base}
-        own, theirs = ([one for one in those if one["seed"] in seeds] for those in (group, base))
+        seeds = {record["seed"] for record in group} & {record["seed"] for record in base}
+        own_group, base_group = ([record for record in records if record["seed"] in seeds] for records in (group, base))
         if seeds:
-            yield from _change([_mean(own, name) - _mean(theirs, name) for name in _PAIRS[0]])
+            yield from _change([_mean(own_group, name) - _mean(base_group, name) for name in _PAIRS[0]])
 
 
 def _change(values: Sequence[float]) -> Iterator[str]:
@@ -216,14 +216,14 @@ def _change(values: Sequence[float]) -> Iterator[str]:
 
 def without_record(root: Path) -> dict[str, dict[str, list[str]]]:
     """Return the figures of the pages that no record of their section has, by page and heading."""
-    records, made, found = Records(root), blocks(root), {}
+    records, tables, pages = Records(root), blocks(root), {}
     for name in PAGES:
         missing = {}
-        for heading, those in figures((root / name).read_text(encoding="utf-8"), made).items():
+        for heading, values in figures((root / name).read_text(encoding="utf-8"), tables).items():
             known = frozenset().union(*map(records.of, SECTIONS.get(name, {}).get(heading, ())))
-            missing[heading] = [one for one in those if one not in known]
-        found[name] = {heading: those for heading, those in missing.items() if those}
-    return found
+            missing[heading] = [value for value in values if value not in known]
+        pages[name] = {heading: values for heading, values in missing.items() if values}
+    return pages
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -233,14 +233,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--write", action="store_true", help=f"replace {LIST}")
     options = parser.parse_args(argv)
-    found, made = without_record(ROOT), blocks()
+    pages, tables = without_record(ROOT), blocks()
     if options.write:
-        (ROOT / LIST).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for name, page in found.items():
-        every = sum(len(those) for those in figures((ROOT / name).read_text(encoding="utf-8"), made).values())
-        print(f"{name}: {sum(map(len, page.values()))} of {every} figures have no record")
-        for heading, those in () if options.write else page.items():
-            print(f"  {heading}: {', '.join(those)}")
+        (ROOT / LIST).write_text(json.dumps(pages, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, page in pages.items():
+        total = sum(len(values) for values in figures((ROOT / name).read_text(encoding="utf-8"), tables).values())
+        print(f"{name}: {sum(map(len, page.values()))} of {total} figures have no record")
+        for heading, unrecorded in () if options.write else page.items():
+            print(f"  {heading}: {', '.join(unrecorded)}")
     return 0
 
 

@@ -58,23 +58,25 @@ class Measured:
             for row in run.rows
             if row["bench"] == bench and row["case"] == case and _has(row, params)
         }
-        found = (
-            self.newest(bench, case, **{**params, **dict(zip(by, one, strict=True))}) for one in sorted(values, key=str)
+        candidates = (
+            self.newest(bench, case, **{**params, **dict(zip(by, value, strict=True))})
+            for value in sorted(values, key=str)
         )
-        return [one for one in found if one is not None]
+        return [candidate for candidate in candidates if candidate is not None]
 
 
 def _has(row: Row, params: dict[str, Any]) -> bool:
-    own = row["params"]
+    row_params = row["params"]
     return all(
-        wanted(own.get(name)) if callable(wanted) else own.get(name) == wanted for name, wanted in params.items()
+        wanted(row_params.get(name)) if callable(wanted) else row_params.get(name) == wanted
+        for name, wanted in params.items()
     )
 
 
 def origin(found: Iterable[Found]) -> str:
     """Return the line above a table: machine class, date, commit and load of the files that its rows are of."""
-    made = grouped((one.run for one in found), _made)
-    return f"{'; '.join(', '.join([*parts, *_loads(runs)]) for parts, runs in made.items())}:"
+    groups = grouped((file.run for file in found), _made)
+    return f"{'; '.join(', '.join([*parts, *_loads(runs)]) for parts, runs in groups.items())}:"
 
 
 def _made(run: Run) -> tuple[str, ...]:
@@ -93,6 +95,6 @@ def _loads(runs: Sequence[Run]) -> list[str]:
 def grouped(every: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     """Return values by key, in the order of the first of each."""
     groups: dict[K, list[T]] = {}
-    for one in every:
-        groups.setdefault(key(one), []).append(one)
+    for value in every:
+        groups.setdefault(key(value), []).append(value)
     return groups

@@ -37,13 +37,13 @@ def runs_of(results: Path, name: str | None) -> list[Run]:
 
 def latest_rows(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
     """Return the rows of all runs; for the same measurement, the last run's."""
-    found: dict[Key, tuple[int, Mapping[str, Any]]] = {}
+    latest: dict[Key, tuple[int, Mapping[str, Any]]] = {}
     for place, run in enumerate(runs):
         for key, row in keyed(run.rows):
-            found[key] = (place, row)
+            latest[key] = (place, row)
     # A curve comes from one run, which may have more or fewer points than an earlier one.
-    last = max((place for place, row in found.values() if row["case"] == "recall-curve"), default=-1)
-    return [row for place, row in found.values() if row["case"] != "recall-curve" or place == last]
+    last = max((place for place, row in latest.values() if row["case"] == "recall-curve"), default=-1)
+    return [row for place, row in latest.values() if row["case"] != "recall-curve" or place == last]
 
 
 def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = ()) -> list[Path]:
@@ -103,10 +103,10 @@ def _chart_parts(chart: Chart) -> dict[str, Any]:
     first = chart.panels[0]
     light, dark = (bundle_page.data_url(figure_of(chart, theme)) for theme in ("light", "dark"))
     points = [
-        {"panel": panel.title, "series": one.name, "place": _place(place), "value": f"{value:,.4g}"}
+        {"panel": panel.title, "series": series.name, "place": _place(place), "value": f"{value:,.4g}"}
         for panel in chart.panels
-        for one in panel.series
-        for place, value in _points(one)
+        for series in panel.series
+        for place, value in _points(series)
     ]
     return {
         "slug": chart.slug, "title": chart.title, "reads": chart.reads, "light": light, "dark": dark, "points": points,

@@ -31,8 +31,8 @@ def merged(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any
         return [row for run in runs for row in run]
     records = [row for run in runs for row in run if not _is_row(row)]
     by_key = [dict(keyed([row for row in run if _is_row(row)])) for run in runs]
-    common = [key for key in by_key[0] if all(key in found for found in by_key)]
-    return [*(_one([found[key] for found in by_key]) for key in common), *records]
+    common = [key for key in by_key[0] if all(key in rows for rows in by_key)]
+    return [*(_one([rows[key] for rows in by_key]) for key in common), *records]
 
 
 def _is_row(result: Mapping[str, Any]) -> bool:
@@ -42,15 +42,15 @@ def _is_row(result: Mapping[str, Any]) -> bool:
 def _one(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     row = dict(rows[0]) | {"runs": len(rows)}
     for name, first in rows[0].items():
-        found = [one.get(name) for one in rows]
-        if _is_number(first) and all(map(_is_number, found)) and not name.startswith("ratio"):
-            row[name] = sum(found) if name in _COUNTS else statistics.median(found)
+        values = [run_row.get(name) for run_row in rows]
+        if _is_number(first) and all(map(_is_number, values)) and not name.startswith("ratio"):
+            row[name] = sum(values) if name in _COUNTS else statistics.median(values)
     if row["ratio"] is None:
         return row
-    logs = [math.log(one["ratio"]) for one in rows]
+    logs = [math.log(run_row["ratio"]) for run_row in rows]
     middle = statistics.fmean(logs)
     between = student_quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    inside = [_half_width(one) for one in rows if one.get("ratio_low") is not None]
+    inside = [_half_width(run_row) for run_row in rows if run_row.get("ratio_low") is not None]
     half = max([between, *([math.hypot(*inside) / len(inside)] if inside else [])])
     ends = {"ratio": middle, "ratio_low": middle - half, "ratio_high": middle + half}
     return row | {name: float(f"{math.exp(value):.5g}") for name, value in ends.items()}

@@ -44,8 +44,8 @@ def by_hand(results: Path, name: str) -> str:
     """Return the table of a finding that was measured by hand, below its machine and date."""
     record = dict(read_lines(results / BY_HAND))[name]
     rows = [[label, *map(_cell, cells)] for label, cells in record["rows"].items()]
-    made = [f"`{record['machine']}`", record["date"], *([record["state"]] if "state" in record else [])]
-    return f"{', '.join(made)}:\n\n{markdown(['', *record['columns']], rows)}"
+    origin = [f"`{record['machine']}`", record["date"], *([record["state"]] if "state" in record else [])]
+    return f"{', '.join(origin)}:\n\n{markdown(['', *record['columns']], rows)}"
 
 
 def _cell(value: Any) -> str:
@@ -77,16 +77,16 @@ def feature_changes(results: Path) -> dict[str, dict[str, list[float]]]:
     """Return, by feature of the ranker and data set, the changes of P@20 and MRR@20 without it: setting `second`."""
     changes: dict[str, dict[str, list[float]]] = {}
     runs = [
-        one
-        for one in read_json_lines(results / "earlier.jsonl")
-        if (one["series"], one["split"]) == ("second", "validation") and not {*one["changed"]} - {"leave_out"}
+        run
+        for run in read_json_lines(results / "earlier.jsonl")
+        if (run["series"], run["split"]) == ("second", "validation") and not {*run["changed"]} - {"leave_out"}
     ]
-    whole = {one["dataset"]["name"]: one["metrics"] for one in runs if not one["changed"]}
-    for one in runs:
-        if one["changed"]:
-            base = whole[one["dataset"]["name"]]
-            change = [one["metrics"][name] - base[name] for name in _METRICS]
-            changes.setdefault(one["changed"]["leave_out"], {})[one["dataset"]["name"]] = change
+    whole_metrics = {run["dataset"]["name"]: run["metrics"] for run in runs if not run["changed"]}
+    for record in runs:
+        if record["changed"]:
+            base = whole_metrics[record["dataset"]["name"]]
+            change = [record["metrics"][name] - base[name] for name in _METRICS]
+            changes.setdefault(record["changed"]["leave_out"], {})[record["dataset"]["name"]] = change
     return changes
 
 
@@ -94,9 +94,9 @@ def features(results: Path) -> str:
     """Changes of P@20 / MRR@20 without a feature of the ranker: the largest on RetailRocket, by their sum."""
     changes = feature_changes(results)
     largest = sorted(changes, key=lambda name: sum(changes[name]["retailrocket"]))[:_SHOWN]
-    rows = [[f"`{name}`", *(signed(changes[name][one]) for one in _SETS)] for name in largest]
-    most = -min(one["tmall"][0] for one in changes.values())
-    table = markdown(["without", *(TITLES[one] for one in _SETS)], rows)
+    rows = [[f"`{name}`", *(signed(changes[name][dataset]) for dataset in _SETS)] for name in largest]
+    most = -min(change["tmall"][0] for change in changes.values())
+    table = markdown(["without", *(TITLES[dataset] for dataset in _SETS)], rows)
     return f"{table}\n\nOf all {len(changes)}, none is worth more than {most:.2f} of P@20 on Tmall."
 
 
@@ -114,27 +114,27 @@ def ranker_samples(results: Path) -> str:
     """P@20 and MRR@20 by the samples that the ranker trains on."""
     lines = read_json_lines(results / "ranker-lessons.jsonl")
     rows = []
-    for one in lines:
-        asked = f"{one['asked']:,}{' (all)' if one['asked'] == one['of'] else ''}"
-        rows.append([asked, *(f"{one[name]:.2f}" for name in _METRICS), f"{one['fit_cpu_seconds']:.1f} s"])
+    for line in lines:
+        samples = f"{line['asked']:,}{' (all)' if line['asked'] == line['of'] else ''}"
+        rows.append([samples, *(f"{line[name]:.2f}" for name in _METRICS), f"{line['fit_cpu_seconds']:.1f} s"])
     return markdown(["samples", "P@20", "MRR@20", "fit"], rows)
 
 
 def sampled_loss(results: Path) -> str:
     """Error of the sampled loss and cosine of its item gradients, by neighbors of the targets that are always drawn."""
-    found = {
-        (one["dataset"], one["drawn"], one["neighbours"]): one  # prose: ignore
-        for one in read_json_lines(results / "sampled-softmax.jsonl")
+    by_setting = {
+        (line["dataset"], line["drawn"], line["neighbours"]): line  # prose: ignore
+        for line in read_json_lines(results / "sampled-softmax.jsonl")
     }
     rows = []
     for drawn in _DRAWN:
         cells = [f"{drawn:,}"]
         for dataset in _SETS:
-            own = [found[dataset, drawn, neighbors] for neighbors in _NEIGHBORS]
-            cells.append(" / ".join(f"{one['loss_error_percent']:.2f}" for one in own) + "%")
-            cells.append(" / ".join(f"{one['gradient_cosine']:.3f}" for one in own))
+            dataset_lines = [by_setting[dataset, drawn, neighbors] for neighbors in _NEIGHBORS]
+            cells.append(" / ".join(f"{line['loss_error_percent']:.2f}" for line in dataset_lines) + "%")
+            cells.append(" / ".join(f"{line['gradient_cosine']:.3f}" for line in dataset_lines))
         rows.append(cells)
-    head = [f"{TITLES[one]}: {what}" for one in _SETS for what in ("error of the loss", "cosine")]
+    head = [f"{TITLES[name]}: {label}" for name in _SETS for label in ("error of the loss", "cosine")]
     return markdown(["`negative_samples`", *head], rows)
 
 
@@ -143,43 +143,45 @@ def sampled_quality(results: Path) -> str:
     runs = records_in(results).every()
     rows = []
     for dataset, names in _SOFTMAXES.items():
-        found = [[runs[name]["metrics"][metric] for metric in _METRICS] for name in names]
-        difference = [sampled - full for full, sampled in zip(*found, strict=True)]
-        rows.append([TITLES[dataset], *map(pair, found), signed(difference)])
+        values = [[runs[name]["metrics"][metric] for metric in _METRICS] for name in names]
+        difference = [sampled - full for full, sampled in zip(*values, strict=True)]
+        rows.append([TITLES[dataset], *map(pair, values), signed(difference)])
     return markdown(["", "full softmax", "sampled", "difference"], rows)
 
 
 def page_bundles(results: Path) -> str:
     """P@20 and MRR@20 of bundles for a page by their bytes, on RetailRocket."""
-    lines = [one for one in read_json_lines(results / "page-bundle.jsonl") if one["dataset"] == "retailrocket"]
-    shown = [one for one in lines if one["neighbors"] in (None, _PAIRS)]
-    most = max(one["sessions"] for one in shown)
+    lines = [line for line in read_json_lines(results / "page-bundle.jsonl") if line["dataset"] == "retailrocket"]
+    shown = [line for line in lines if line["neighbors"] in (None, _PAIRS)]
+    n_sessions = max(line["sessions"] for line in shown)
     rows = [
-        [_form(one, most), *_bytes_and_sessions(one), *_pair(one)]
-        for one in sorted(shown, key=lambda one: -one["bytes"])
+        [_form(line, n_sessions), *_bytes_and_sessions(line), *_pair(line)]
+        for line in sorted(shown, key=lambda line: -line["bytes"])
     ]
     return markdown(["bundle", "MB", "sessions", *_METRICS], rows)
 
 
 def page_pairs(results: Path) -> str:
     """P@20 of the default bundle for a page by the pairs of an item, on RetailRocket."""
-    lines = [one for one in read_json_lines(results / "page-bundle.jsonl") if one["dataset"] == "retailrocket"]
-    largest = max(one["bytes"] for one in lines if one["form"] == "page")
-    found = {one["neighbors"]: one for one in lines if one["form"] == "page" and one["bytes"] == largest}
-    head = ["pairs of an item", *map(str, sorted(found))]
-    return markdown(head, [[name, *(f"{found[pairs][name]:.2f}" for pairs in sorted(found))] for name in _METRICS])
+    lines = [line for line in read_json_lines(results / "page-bundle.jsonl") if line["dataset"] == "retailrocket"]
+    largest = max(line["bytes"] for line in lines if line["form"] == "page")
+    by_pairs = {line["neighbors"]: line for line in lines if line["form"] == "page" and line["bytes"] == largest}
+    head = ["pairs of an item", *map(str, sorted(by_pairs))]
+    return markdown(
+        head, [[name, *(f"{by_pairs[pairs][name]:.2f}" for pairs in sorted(by_pairs))] for name in _METRICS]
+    )
 
 
 def page_bundles_with_times(results: Path) -> str:
     """The same on the news log, whose trends are cut too."""
-    lines = [one for one in read_json_lines(results / "page-bundle.jsonl") if one["dataset"] != "retailrocket"]
+    lines = [line for line in read_json_lines(results / "page-bundle.jsonl") if line["dataset"] != "retailrocket"]
     whole, *pages = sorted(
-        lines, key=lambda one: (one["form"] != "whole", one.get("trend_neighbors"), -one["sessions"])
+        lines, key=lambda line: (line["form"] != "whole", line.get("trend_neighbors"), -line["sessions"])
     )
     rows = [["whole", *_bytes_and_sessions(whole), "all", *_pair(whole)]]
     rows += [
-        [_form(one, whole["sessions"]), *_bytes_and_sessions(one), str(one["trend_neighbors"]), *_pair(one)]
-        for one in pages
+        [_form(line, whole["sessions"]), *_bytes_and_sessions(line), str(line["trend_neighbors"]), *_pair(line)]
+        for line in pages
     ]
     return markdown(["bundle", "MB", "sessions", "pairs of an item in trends", *_METRICS], rows)
 
@@ -207,36 +209,38 @@ def initial_weights(results: Path) -> str:
     rows = []
     runs = records_in(results).every()
     for label, name in _STARTS.items():
-        found = runs[name]
-        best = f"{found['training']['best_epoch']} of {found['config']['epochs']}"
-        rows.append([label, best, pair([found["metrics"][metric] for metric in _METRICS])])
+        run = runs[name]
+        best = f"{run['training']['best_epoch']} of {run['config']['epochs']}"
+        rows.append([label, best, pair([run["metrics"][metric] for metric in _METRICS])])
     return markdown(["initial weights", "best epoch", "P@20 / MRR@20"], rows)
 
 
 def learning_limits(results: Path) -> str:
     """P@20 / MRR@20 while learning, without the limits on colluding sessions and with them."""
-    found: dict[str, dict[str, str]] = {}
-    for one in read_json_lines(results / "learning-limits.jsonl"):
-        found.setdefault(one["log"], {})[one["limits"]] = pair([one["learning"][name] for name in _METRICS])
-    rows = [[log, *(pairs[kind] for kind in ("none", "default"))] for log, pairs in found.items()]
+    by_log: dict[str, dict[str, str]] = {}
+    for line in read_json_lines(results / "learning-limits.jsonl"):
+        by_log.setdefault(line["log"], {})[line["limits"]] = pair([line["learning"][name] for name in _METRICS])
+    rows = [[log, *(pairs[kind] for kind in ("none", "default"))] for log, pairs in by_log.items()]
     return markdown(["P@20 / MRR@20", "no limits", "the default"], rows)
 
 
 def encoder_gain(results: Path) -> str:
     """What the encoder's candidates add on the test sets to the earlier setting `third`, means over seeds."""
     with_encoder = [
-        one for one in read_json_lines(results / "earlier.jsonl") if (one["series"], one["split"]) == ("third", "test")
+        record
+        for record in read_json_lines(results / "earlier.jsonl")
+        if (record["series"], record["split"]) == ("third", "test")
     ]
     alone = [
-        one
-        for one in records_in(results).finished()
-        if (one["preset"], one["split"], one["changed"]) == ("full", "test", {"dense_candidates": 0})
+        record
+        for record in records_in(results).finished()
+        if (record["preset"], record["split"], record["changed"]) == ("full", "test", {"dense_candidates": 0})
     ]
     rows = []
     for dataset in _SETS:
         means = [
             [
-                statistics.fmean(one["metrics"][name] for one in runs if one["dataset"]["name"] == dataset)
+                statistics.fmean(record["metrics"][name] for record in runs if record["dataset"]["name"] == dataset)
                 for name in _METRICS
             ]
             for runs in (alone, with_encoder)
@@ -248,22 +252,22 @@ def encoder_gain(results: Path) -> str:
 
 def refit_gain(results: Path) -> str:
     """What learning the validation sessions too adds on the test sets, on the seeds of both protocols."""
-    runs = [one for one in records_in(results).finished() if one["split"] == "test"]
+    runs = [record for record in records_in(results).finished() if record["split"] == "test"]
     rows = []
     for preset in ("paper-literal", "paper", "full"):
         for dataset in _SETS:
-            of: dict[str, dict[tuple[Any, int], Record]] = {HELD_OUT: {}, NOT_REFIT: {}, PUBLISHED: {}}
-            for one in runs:
-                if (one["preset"], one["dataset"]["name"]) == (preset, dataset):
-                    of[protocol_of(one)][json.dumps(one["changed"], sort_keys=True), one["seed"]] = one
-            both = of[NOT_REFIT].keys() & of[HELD_OUT].keys()
-            if both:
+            by_protocol: dict[str, dict[tuple[Any, int], Record]] = {HELD_OUT: {}, NOT_REFIT: {}, PUBLISHED: {}}
+            for run in runs:
+                if (run["preset"], run["dataset"]["name"]) == (preset, dataset):
+                    by_protocol[protocol_of(run)][json.dumps(run["changed"], sort_keys=True), run["seed"]] = run
+            common = by_protocol[NOT_REFIT].keys() & by_protocol[HELD_OUT].keys()
+            if common:
                 without, refit = (
-                    [statistics.fmean(of[kind][key]["metrics"][name] for key in both) for name in _METRICS]
+                    [statistics.fmean(by_protocol[kind][key]["metrics"][name] for key in common) for name in _METRICS]
                     for kind in (NOT_REFIT, HELD_OUT)
                 )
                 gain = signed([more - less for less, more in zip(without, refit, strict=True)])
-                rows.append([preset, TITLES[dataset], str(len(both)), pair(without), pair(refit), gain])
+                rows.append([preset, TITLES[dataset], str(len(common)), pair(without), pair(refit), gain])
     return markdown(["P@20 / MRR@20", "", "seeds", "not refit", "refit", "gain"], rows)
 
 

@@ -56,10 +56,10 @@ def new_path(folder: Path, machine: Mapping[str, Any], commit: Checkout, date: s
     """Return FOLDER/<class>/<date>-<commit>[-dirty][-quick].json, with a number if that file exists."""
     name = commit.commit[:12] if commit.commit else "no-commit"
     stem = f"{date}-{name}{'-dirty' if commit.dirty else ''}{'-quick' if quick else ''}"
-    own = folder / machine_class(machine)
-    path, number = own / f"{stem}.json", 2
+    class_folder = folder / machine_class(machine)
+    path, number = class_folder / f"{stem}.json", 2
     while path.exists():
-        path, number = own / f"{stem}-{number}.json", number + 1
+        path, number = class_folder / f"{stem}-{number}.json", number + 1
     return path
 
 
@@ -97,8 +97,8 @@ def read_run(path: Path) -> Run:
 
 def _date_in(name: str) -> str | None:
     """Return the date that a file's name begins with, or None."""
-    found = re.match(r"\d{4}-\d{2}-\d{2}(?!\d)", name)
-    return found[0] if found else None
+    match = re.match(r"\d{4}-\d{2}-\d{2}(?!\d)", name)
+    return match[0] if match else None
 
 
 def _with_current_names(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -139,14 +139,14 @@ def keyed(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Key, Mapping[str,
 
     Params that a run finds are not part of the key, so rows still match after our code chose another way.
     """
-    seen: dict[Key, int] = {}
+    counts: dict[Key, int] = {}
     for row in rows:
         params = json.dumps(
             {name: value for name, value in row["params"].items() if name not in _FOUND}, sort_keys=True
         )
         key = (row["bench"], row["case"], params, row["metric"], str(row["baseline"]))
-        seen[key] = seen.get(key, 0) + 1
-        yield (*key, str(seen[key])), row
+        counts[key] = counts.get(key, 0) + 1
+        yield (*key, str(counts[key])), row
 
 
 def other_way(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -58,14 +58,14 @@ class Suite:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-suite-") as name:
             folder, bundle = Path(name), None
-            able = []
+            runnable = []
             for bench in benches:
                 reason = bench.why_not()
                 if reason is None:
-                    able.append(bench)
+                    runnable.append(bench)
                 else:
                     self._keep(bench.name, 0.0, f"skipped: {reason}")
-            turns = [bench for _ in range(self.repeat) for bench in able]
+            turns = [bench for _ in range(self.repeat) for bench in runnable]
             for number, bench in enumerate(turns, 1):
                 _say(f"[{number}/{len(turns)}] {bench.name}: {bench.line}")
                 began = time.perf_counter()
@@ -77,31 +77,31 @@ class Suite:
                     outcome = f"failed: {error}"
                 self._keep(bench.name, time.perf_counter() - began, outcome)
         self._print_summary()
-        return int(any(one["outcome"].startswith("failed") for one in self.benches))
+        return int(any(entry["outcome"].startswith("failed") for entry in self.benches))
 
     def _one(self, bench: Bench, bundle: Path | None, folder: Path) -> str:
         """Run a bench and take its results; return the outcome."""
-        out = folder / f"{bench.name}.json"
+        results_path = folder / f"{bench.name}.json"
         options = filled(bench.options(self.quick), bundle, folder)
-        command = [sys.executable, "-m", f"bench.{bench.name}", *options, "--json", str(out)]
-        out.unlink(missing_ok=True)
+        command = [sys.executable, "-m", f"bench.{bench.name}", *options, "--json", str(results_path)]
+        results_path.unlink(missing_ok=True)
         code = _wait(command)
-        found: list[dict[str, Any]] = read_json(out, DataError)["results"] if out.is_file() else []
-        if found:
-            self.found.setdefault(bench.name, []).append([{"bench": bench.name, **result} for result in found])
+        results: list[dict[str, Any]] = read_json(results_path, DataError)["results"] if results_path.is_file() else []
+        if results:
+            self.found.setdefault(bench.name, []).append([{"bench": bench.name, **result} for result in results])
         if code:
             return f"failed: exit {code}, see its message above"
-        return "done" if found else "failed: it gave no result"
+        return "done" if results else "failed: it gave no result"
 
     def _keep(self, name: str, seconds: float, outcome: str) -> None:
         """Record the outcome of a process; a bench's first failure stays its outcome."""
-        known = next((one for one in self.benches if one["name"] == name), None)
-        if known is None:
+        entry = next((candidate for candidate in self.benches if candidate["name"] == name), None)
+        if entry is None:
             self.benches.append({"name": name, "seconds": round(seconds, 1), "outcome": outcome})
         else:
-            known["seconds"] = round(known["seconds"] + seconds, 1)
-            if known["outcome"] == "done":
-                known["outcome"] = outcome
+            entry["seconds"] = round(entry["seconds"] + seconds, 1)
+            if entry["outcome"] == "done":
+                entry["outcome"] = outcome
         if not outcome.startswith("done"):
             _say(f"{name}: {outcome}")
         write_json(self.path, self.as_json())
@@ -123,11 +123,11 @@ class Suite:
         }
 
     def _print_summary(self) -> None:
-        width = max(len(one["name"]) for one in self.benches)
+        width = max(len(entry["name"]) for entry in self.benches)
         print(f"\n{'bench':{width}} {'seconds':>8}  outcome")
-        for one in self.benches:
-            print(f"{one['name']:{width}} {one['seconds']:8.1f}  {one['outcome']}")
-        print(f"{len(self.results)} results in {sum(one['seconds'] for one in self.benches):.0f} s")
+        for bench in self.benches:
+            print(f"{bench['name']:{width}} {bench['seconds']:8.1f}  {bench['outcome']}")
+        print(f"{len(self.results)} results in {sum(entry['seconds'] for entry in self.benches):.0f} s")
         print(f"{describe(self.machine)}; {self.checkout}")
         print(f"wrote {self.path}")
 
@@ -138,7 +138,7 @@ def _wait(command: Sequence[str]) -> int:
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    former = signal.signal(signal.SIGTERM, end)
     try:
         with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
             try:
@@ -147,7 +147,7 @@ def _wait(command: Sequence[str]) -> int:
                 _end(process)
                 raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, former)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -169,9 +169,9 @@ def small_bundle(folder: Path) -> Path:
         ("mtaw_fast", "export", str(bundle), "--onnx"),
     )
     for step in steps:
-        done = subprocess.run([sys.executable, "-m", *step], cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        result = subprocess.run([sys.executable, "-m", *step], cwd=ROOT, capture_output=True, text=True, check=False)
+        if result.returncode:
+            last = (result.stderr.strip().splitlines() or ["no message"])[-1]
             raise MtawError(f"the small bundle could not be made: {' '.join(step[:2])}: {last}")
     return bundle
 

@@ -42,8 +42,8 @@ def blocks(root: Path = ROOT) -> Blocks:
             f"by hand: {name}": partial(result_tables.by_hand, results, name)
             for name in result_tables.by_hand_names(results)
         },
-        **{f"peers {one} quality": partial(peers.quality, one) for one in ("tmall", "retailrocket")},
-        **{f"peers {one} cost": partial(peers.cost, one) for one in ("tmall", "retailrocket")},
+        **{f"peers {dataset} quality": partial(peers.quality, dataset) for dataset in ("tmall", "retailrocket")},
+        **{f"peers {dataset} cost": partial(peers.cost, dataset) for dataset in ("tmall", "retailrocket")},
         "test reads, by hand": lambda: reads["hand"],
         "test reads, from records": lambda: reads["records"],
     }
@@ -72,19 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.write is not None and options.names:
         raise UsageError("--write writes every table: leave the names out")
-    made = blocks()
+    tables = blocks()
     if options.write is None:
-        unknown = [name for name in options.names if name not in made]
+        unknown = [name for name in options.names if name not in tables]
         if unknown:
-            raise UsageError(f"there is no table {unknown[0]!r}; the tables are {', '.join(made)}")
-        for name in options.names or made:
-            print(f"<!-- {name} -->\n\n{made[name]()}\n")
+            raise UsageError(f"there is no table {unknown[0]!r}; the tables are {', '.join(tables)}")
+        for name in options.names or tables:
+            print(f"<!-- {name} -->\n\n{tables[name]()}\n")
         return 0
     for path in sorted(options.write.glob("*.md")):
         text = path.read_text(encoding="utf-8")
-        new = filled(text, made)
-        if new != text:
-            write_bytes(path, new.encode())
+        updated = filled(text, tables)
+        if updated != text:
+            write_bytes(path, updated.encode())
             print(f"wrote {path}")
     return 0
 

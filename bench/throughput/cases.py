@@ -56,8 +56,8 @@ class ServingCases:
     def batches(self) -> list[Sessions]:
         """The sessions in packed batches, which contenders use in turn."""
         sessions = self.workload.serve
-        whole = range(0, len(sessions) - self.batch + 1, self.batch) if len(sessions) >= self.batch else range(1)
-        return [sessions.slice(begin, begin + self.batch) for begin in whole]
+        begins = range(0, len(sessions) - self.batch + 1, self.batch) if len(sessions) >= self.batch else range(1)
+        return [sessions.slice(begin, begin + self.batch) for begin in begins]
 
     @cached_property
     def checked(self) -> list[int]:
@@ -77,9 +77,9 @@ class ServingCases:
         def check(contender: Contender) -> str | None:
             for number in self.checked:
                 truth = true_queries(bundle.config, bundle.weights, batches[number])
-                wrong = vectors_error(contender.run(number), truth, _UNIT_TOLERANCE)
-                if wrong:
-                    return wrong
+                error = vectors_error(contender.run(number), truth, _UNIT_TOLERANCE)
+                if error:
+                    return error
             return None
 
         return Case(
@@ -119,12 +119,12 @@ class ServingCases:
         memory = MemoryStage.of(Catalog.of(bundle.model))
         assert memory is not None
         queries = [self.ours.encoder.encode(batch) for batch in batches]
-        asked = []
+        arguments = []
         for batch, vectors in zip(batches, queries, strict=True):
             ids, logits = index.search(vectors, memory.width(self.k), scale=bundle.config.model.scale)
             dense = Dense(vectors, ids, logits, bundle.item_vectors, bundle.config.model.scale)
             begins, ends = batch.offsets[:-1].copy(), batch.offsets[1:].copy()
-            asked.append((np.ascontiguousarray(batch.items), begins, ends, self.k, dense))
+            arguments.append((np.ascontiguousarray(batch.items), begins, ends, self.k, dense))
 
         def truth(number: int, rows: int) -> np.ndarray:
             logits = true_logits(bundle.config, bundle.weights, queries[number][:rows])
@@ -134,7 +134,7 @@ class ServingCases:
             "memory",
             self._path_params,
             "latency_us",
-            Contender("ours", lambda call: memory.memory.rank(memory.ranker_net, *asked[call % len(asked)])),
+            Contender("ours", lambda call: memory.memory.rank(memory.ranker_net, *arguments[call % len(arguments)])),
             [],
             lambda contender: self._ranking_error(contender, lambda output: output, truth, RANKER_TOLERANCE),
             self.plan,
@@ -188,19 +188,19 @@ class ServingCases:
 
     def stages(self, calls: int) -> list[str]:
         """Describe the median microseconds of each stage of `recommend`, alone and click by click."""
-        what, k = f"{self.workload.bundle.n_items} items, batch 1, median us", self.k
+        description, k = f"{self.workload.bundle.n_items} items, batch 1, median us", self.k
         requests = self.requests(calls)
         timed = [self.ours.recommend(request, k, timings=True).timings or {} for request in requests]
-        whole = _medians(timed)
+        medians = _medians(timed)
         live = []
         for request in requests:
             session = self.ours.session()
             live += [session.click(click).recommend(k, timings=True).timings or {} for click in request]
         floor = self._retrieve_floor.seconds * 1e6
-        over = f"recommend is {whole['total'] - floor:.1f} over the scan's floor of {floor:.1f}"
+        excess = f"recommend is {medians['total'] - floor:.1f} over the scan's floor of {floor:.1f}"
         return [
-            f"stages of recommend, {what}: {_listed(whole)}; {over}",
-            f"stages of a click in a session of {len(requests[0])}, {what}: {_listed(_medians(live))}",
+            f"stages of recommend, {description}: {_listed(medians)}; {excess}",
+            f"stages of a click in a session of {len(requests[0])}, {description}: {_listed(_medians(live))}",
         ]
 
     def requests(self, calls: int) -> list[list[Any]]:
@@ -231,9 +231,9 @@ class ServingCases:
         for number in self.checked:
             ids, scores = unpack(contender.run(number))
             rows = min(len(ids), max(4, _CHECKED_SCORES // self.workload.bundle.n_items), _MOST_CHECKED)
-            wrong = ranking_error(ids[:rows], scores[:rows], truth(number, rows), tie)
-            if wrong:
-                return wrong
+            error = ranking_error(ids[:rows], scores[:rows], truth(number, rows), tie)
+            if error:
+                return error
         return None
 
     @cached_property
@@ -251,8 +251,8 @@ class ServingCases:
         codes = self.workload.bundle.scan
         if self.ours.index.name == "native" and codes is not None:
             return scan_floor(whole(codes)["blocks"])
-        read = read_floor(n_items * d * 4, f"the float32 catalog [{n_items}, {d}]")
-        return largest_of(read, flop_floor(2.0 * len(self.batches[0]) * n_items * d, "scoring the catalog"))
+        reading = read_floor(n_items * d * 4, f"the float32 catalog [{n_items}, {d}]")
+        return largest_of(reading, flop_floor(2.0 * len(self.batches[0]) * n_items * d, "scoring the catalog"))
 
 
 def _medians(timed: list[Mapping[str, float]]) -> dict[str, float]:
@@ -268,8 +268,8 @@ def _listed(stages: Mapping[str, float]) -> str:
 def graph_contender(bundle: Bundle, requests: Sequence[Sequence[Sequence[Any]]], k: int, threads: int) -> Contender:
     """Return the float32 ONNX graph of the whole path in ONNX Runtime, exported here; a call ranks external ids."""
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-graph-") as folder:
-        made = Builder(bundle, Path(folder), _EXTERNAL_OVER).build("recommender", "float32")
-        run = open_graph(made.model, threads)
+        graph = Builder(bundle, Path(folder), _EXTERNAL_OVER).build("recommender", "float32")
+        run = open_graph(graph.model, threads)
     feeds = [Feeds(bundle).of(request, k) for request in requests]
 
     def rank(call: int) -> list[Any]:

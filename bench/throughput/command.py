@@ -141,7 +141,9 @@ def _measure(report: Report, workload: Workload, options: argparse.Namespace) ->
     case = train_step(workload, options.threads, step)
     result = report.run(case)
     if result is not None:
-        rates = (f"{one.name} {case.params['batch'] / one.median:.0f}" for one in (result.ours, *result.baselines))
+        rates = (
+            f"{timing.name} {case.params['batch'] / timing.median:.0f}" for timing in (result.ours, *result.baselines)
+        )
         report.notes.append(f"train-step, {bundle.n_items} items, samples a second: {', '.join(rates)}")
 
 

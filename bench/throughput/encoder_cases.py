@@ -69,9 +69,9 @@ class EncoderCases:
 
     @cached_property
     def _sessions(self) -> list[Sessions]:
-        drawn = self.workload.serve.items
-        starts = np.random.default_rng(0).integers(0, len(drawn) - self.clicks, _SESSIONS)
-        return [Sessions.from_lists([drawn[start : start + self.clicks]]) for start in starts]
+        items = self.workload.serve.items
+        starts = np.random.default_rng(0).integers(0, len(items) - self.clicks, _SESSIONS)
+        return [Sessions.from_lists([items[start : start + self.clicks]]) for start in starts]
 
     @cached_property
     def _native(self) -> NativeEncoder:
@@ -98,9 +98,9 @@ class EncoderCases:
         bundle = self.workload.bundle
         for call in range(_CHECKED):
             truth = true_queries(bundle.config, bundle.weights, self._session(call))
-            wrong = vectors_error(contender.run(call).reshape(1, -1), truth, _TOLERANCE)
-            if wrong:
-                return wrong
+            error = vectors_error(contender.run(call).reshape(1, -1), truth, _TOLERANCE)
+            if error:
+                return error
         return None
 
     def _floor(self, rows: int, pairs: float, what: str) -> Floor:

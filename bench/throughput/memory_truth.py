@@ -24,14 +24,16 @@ def memory_floor(bundle: Bundle, batch: Sessions) -> Floor:
     assert ranker is not None
     n_bytes, candidates = 0, 0
     for clicks in batch:
-        own = np.unique(clicks)
-        rows, lists = np.diff(tables.row_offsets)[own].sum(), np.diff(tables.post_offsets)[own].sum()
+        items = np.unique(clicks)
+        rows, lists = np.diff(tables.row_offsets)[items].sum(), np.diff(tables.post_offsets)[items].sum()
         n_bytes += int(rows) * _PAIR_BYTES + int(lists) * _POSTING_BYTES
         candidates += len(query(tables, clicks, _settings(bundle)).candidates())
     n, (n1, n2) = len(ranker.features), ranker.w2.shape
     flop = 2.0 * candidates * (n * n1 + n1 * n2 + n2 + n)
-    what = f"rows and postings of the items of {len(batch)} session{'s' * (len(batch) > 1)}"
-    return sum_of(flop_floor(flop, f"the ranker over {candidates} candidates"), read_floor(max(n_bytes, 64), what))
+    description = f"rows and postings of the items of {len(batch)} session{'s' * (len(batch) > 1)}"
+    return sum_of(
+        flop_floor(flop, f"the ranker over {candidates} candidates"), read_floor(max(n_bytes, 64), description)
+    )
 
 
 def true_memory(bundle: Bundle, sessions: Sessions, logits: np.ndarray) -> np.ndarray:
@@ -45,11 +47,11 @@ def true_memory(bundle: Bundle, sessions: Sessions, logits: np.ndarray) -> np.nd
     scores = np.empty_like(logits)
     for row, clicks in enumerate(sessions):
         best = np.argsort(-logits[row], kind="stable")[: settings.dense].astype(np.int32)
-        found = query(bundle.memory, clicks, settings, (best, logits[row][best]))
-        candidates = found.candidates()
+        evidence = query(bundle.memory, clicks, settings, (best, logits[row][best]))
+        candidates = evidence.candidates()
         for item in candidates:
-            found.items[item].logit = float(logits[row][item])
-        ranked = bundle.ranker_net.scores(features(found, candidates))
+            evidence.items[item].logit = float(logits[row][item])
+        ranked = bundle.ranker_net.scores(features(evidence, candidates))
         scores[row] = ranked.min() - (scale - logits[row])
         scores[row][candidates] = ranked
     return scores

@@ -63,11 +63,11 @@ class Processes(AbstractContextManager["Processes"]):
         self._pipes: list[Connection] = []
         self._processes = []
         for number in range(workers):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, *names, load, number), daemon=True)
+            own_pipe, child_pipe = context.Pipe()
+            process = context.Process(target=_serve, args=(child_pipe, *names, load, number), daemon=True)
             process.start()
-            there.close()
-            self._pipes.append(here)
+            child_pipe.close()
+            self._pipes.append(own_pipe)
             self._processes.append(process)
         try:
             for pipe in self._pipes:
@@ -108,8 +108,8 @@ def rate_case(
     kind = type(work_queue).__name__.lower()
 
     def check(contender: Contender) -> str | None:
-        alone = [load.run(recommender, number) for number in range(workers)]
-        return None if contender.run(0) == alone else f"{workers} {kind} give other answers than one"
+        expected = [load.run(recommender, number) for number in range(workers)]
+        return None if contender.run(0) == expected else f"{workers} {kind} give other answers than one"
 
     params = {**params, "workers": workers, "by": kind, "calls": workers * load.calls}
     return Case("recommend-rate", params, "burst_ms", Contender("ours", work_queue.run), [], check, plan)

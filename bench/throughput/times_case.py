@@ -37,15 +37,15 @@ def times_case(workload: Workload, plain: Workload, k: int, plan: Plan) -> Case:
     """Compare `recommend` of a bundle with times and of `without_times`; the answer must be the composed path's."""
     bundle = workload.bundle
     assert bundle.model.clicked_at is not None
-    at = int(bundle.model.clicked_at.max()) + AFTER_MS
-    asked = [bundle.ids.external(clicks) for clicks in workload.serve]
-    ours, theirs = (Recommender.load(one.bundle.folder, "native", "native") for one in (workload, plain))
+    now = int(bundle.model.clicked_at.max()) + AFTER_MS
+    sessions = [bundle.ids.external(clicks) for clicks in workload.serve]
+    ours, theirs = (Recommender.load(side.bundle.folder, "native", "native") for side in (workload, plain))
     composed = Recommender.load(bundle.folder, "native", "numpy")
 
     def check(contender: Contender) -> str | None:
-        for number in range(min(CHECKED, len(asked)) if contender.name == "ours" else 0):
-            found, wanted = contender.run(number), composed.recommend(asked[number], k, at=at)
-            if found.items != wanted.items or found.scores.tobytes() != wanted.scores.tobytes():
+        for number in range(min(CHECKED, len(sessions)) if contender.name == "ours" else 0):
+            answer, truth = contender.run(number), composed.recommend(sessions[number], k, at=now)
+            if answer.items != truth.items or answer.scores.tobytes() != truth.scores.tobytes():
                 return f"session {number} is not ranked as by the composed path"
         return None
 
@@ -54,8 +54,8 @@ def times_case(workload: Workload, plain: Workload, k: int, plan: Plan) -> Case:
         "recommend-times",
         {**params, "encoder": ours.encoder.name, "index": ours.index.name},
         "latency_us",
-        Contender("ours", lambda call: ours.recommend(asked[call % len(asked)], k, at=at)),
-        [Contender("without-times", lambda call: theirs.recommend(asked[call % len(asked)], k))],
+        Contender("ours", lambda call: ours.recommend(sessions[call % len(sessions)], k, at=now)),
+        [Contender("without-times", lambda call: theirs.recommend(sessions[call % len(sessions)], k))],
         check,
         plan,
     )

@@ -39,7 +39,7 @@ def train_step(workload: Workload, threads: int, plan: Plan) -> Case:
     weights = {name: value.detach().numpy() for name, value in start.named_parameters()}
     budget = min(config.optimizer.batch_prefixes, max(1, _STEP_LOGITS // bundle.n_items))
     numbers = epoch_batches(workload.train.lengths - workload.min_prefix, budget, 0, 0)[:_STEP_BATCHES]
-    batches = [Batch.of(workload.train.select(chosen), workload.min_prefix, _CPU) for chosen in numbers]
+    batches = [Batch.of(workload.train.select(rows), workload.min_prefix, _CPU) for rows in numbers]
     dtype = compute_dtype(config, _CPU) or torch.float32
 
     def ours_of(settings: Config) -> Stepper:
@@ -48,18 +48,18 @@ def train_step(workload: Workload, threads: int, plan: Plan) -> Case:
     def theirs_of(settings: Config) -> EagerStep:
         return EagerStep(load_model(settings, weights), settings)
 
-    still = config.replace(dropout=0.0, clip_norm=0.0)  # gradients are compared as they are
+    plain = config.replace(dropout=0.0, clip_norm=0.0)  # gradients are compared as they are
 
     @cache
     def truth() -> tuple[float, list[np.ndarray]]:
-        return true_step(still, weights, batches[0])
+        return true_step(plain, weights, batches[0])
 
     def check(contender: Contender) -> str | None:
         if contender.name == eager_faiss.NAME:
-            theirs = theirs_of(still)
+            theirs = theirs_of(plain)
             loss, model, precision = theirs.step(batches[0]), theirs.model, torch.float32
         else:
-            ours = ours_of(still)
+            ours = ours_of(plain)
             loss, model, precision = ours.step(batches[0], _FULL_RATE), ours.model, dtype
         return step_error(loss, gradients(model), *truth(), _STEP_TOLERANCE[precision])
 

@@ -24,10 +24,10 @@ def with_types(workload: Workload, folder: Path) -> Workload:
     model, rng = workload.bundle.model, np.random.default_rng(0)
     net, names = model.ranker_net, type_feature_names(_TYPES)
     assert net is not None
-    more = len(names)
+    n_added = len(names)
 
     def wider(array: np.ndarray) -> np.ndarray:
-        return np.concatenate([array, 0.1 * rng.normal(size=(more, *array.shape[1:])).astype(np.float32)])
+        return np.concatenate([array, 0.1 * rng.normal(size=(n_added, *array.shape[1:])).astype(np.float32)])
 
     typed_net = replace(
         net, features=(*net.features, *names), mean=wider(net.mean), scale=wider(net.scale), linear=wider(net.linear),
@@ -43,21 +43,21 @@ def types_case(workload: Workload, typed: Workload, k: int, plan: Plan) -> Case:
     path's."""
     bundle = workload.bundle
     assert bundle.model.clicked_at is not None
-    at = int(bundle.model.clicked_at.max()) + AFTER_MS
-    asked = [bundle.ids.external(clicks) for clicks in workload.serve]
+    now = int(bundle.model.clicked_at.max()) + AFTER_MS
+    sessions = [bundle.ids.external(clicks) for clicks in workload.serve]
     rng = np.random.default_rng(1)
-    types = [[_TYPES.names[code] for code in rng.integers(0, len(_TYPES), len(clicks))] for clicks in asked]
-    ours, theirs = (Recommender.load(one.bundle.folder, "native", "native") for one in (typed, workload))
+    types = [[_TYPES.names[code] for code in rng.integers(0, len(_TYPES), len(clicks))] for clicks in sessions]
+    ours, theirs = (Recommender.load(side.bundle.folder, "native", "native") for side in (typed, workload))
     composed = Recommender.load(typed.bundle.folder, "native", "numpy")
 
     def run(call: int) -> Any:
-        place = call % len(asked)
-        return ours.recommend(asked[place], k, at=at, types=types[place])
+        place = call % len(sessions)
+        return ours.recommend(sessions[place], k, at=now, types=types[place])
 
     def check(contender: Contender) -> str | None:
-        for number in range(min(CHECKED, len(asked)) if contender.name == "ours" else 0):
-            found, wanted = contender.run(number), composed.recommend(asked[number], k, at=at, types=types[number])
-            if found.items != wanted.items or found.scores.tobytes() != wanted.scores.tobytes():
+        for number in range(min(CHECKED, len(sessions)) if contender.name == "ours" else 0):
+            answer, truth = contender.run(number), composed.recommend(sessions[number], k, at=now, types=types[number])
+            if answer.items != truth.items or answer.scores.tobytes() != truth.scores.tobytes():
                 return f"session {number} is not ranked as by the composed path"
         return None
 
@@ -67,7 +67,7 @@ def types_case(workload: Workload, typed: Workload, k: int, plan: Plan) -> Case:
         {**params, "encoder": ours.encoder.name, "index": ours.index.name},
         "latency_us",
         Contender("ours", run),
-        [Contender("without-types", lambda call: theirs.recommend(asked[call % len(asked)], k, at=at))],
+        [Contender("without-types", lambda call: theirs.recommend(sessions[call % len(sessions)], k, at=now))],
         check,
         plan,
     )

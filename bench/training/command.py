@@ -88,7 +88,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
             "--small-batch": options.small_batch, "--quick": options.quick, "--cases": options.cases is not None,
             "--backend": options.backend != "auto",
         }  # fmt: skip
-        if ignored := [name for name, there in given.items() if there]:
+        if ignored := [name for name, is_given in given.items() if is_given]:
             raise UsageError(f"--preset trains as `mtaw-fast train`: leave out {', '.join(ignored)}")
     elif options.small_batch and options.cases is not None:
         raise UsageError("--small-batch is a case of its own: leave out --cases")
@@ -197,9 +197,9 @@ def _measure_training(report: Report, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
         clock, processor = time.perf_counter(), time.process_time()
         bundle = train(dataset, Path(folder) / "bundle", options.preset, threads=options.threads)
-        taken = {"train_s": time.perf_counter() - clock, "train_processor_s": time.process_time() - processor}
+        seconds = {"train_s": time.perf_counter() - clock, "train_processor_s": time.process_time() - processor}
     params = {
         "catalog": dataset.n_items, "d": bundle.config.model.embedding_dim, "data": dataset.name,
         "preset": options.preset, "threads": options.threads,
     }  # fmt: skip
-    report.lines += [Line.of_value("training", "train", params, metric, value) for metric, value in taken.items()]
+    report.lines += [Line.of_value("training", "train", params, metric, value) for metric, value in seconds.items()]

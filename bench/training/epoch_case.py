@@ -96,11 +96,11 @@ class EpochBench:
 
     def stages(self, steps: int) -> dict[str, float]:
         """Return the median milliseconds of each stage over up to `steps` steps spread over the epoch."""
-        chosen = self.batches[:: max(1, len(self.batches) // steps)][:steps]
+        batches = self.batches[:: max(1, len(self.batches) // steps)][:steps]
         stepper = self.stepper(self.config)
-        taken = np.array([self.staged_step(stepper, numbers) for numbers in chosen])
+        times = np.array([self.staged_step(stepper, numbers) for numbers in batches])
         return dict(
-            zip(STAGES, (1e3 * np.median(taken[1:] if len(taken) > 1 else taken, axis=0)).tolist(), strict=True)
+            zip(STAGES, (1e3 * np.median(times[1:] if len(times) > 1 else times, axis=0)).tolist(), strict=True)
         )
 
     def staged_step(self, stepper: Stepper, numbers: np.ndarray) -> list[float]:
@@ -150,18 +150,18 @@ class EpochBench:
 
     def first_step_error(self) -> str | None:
         """Return why loss and gradients of the first step, without dropout, differ from float64, or None."""
-        still = self.config.replace(dropout=0.0)
-        stepper, batch = self.stepper(still), self.batch(self.batches[0])
+        plain = self.config.replace(dropout=0.0)
+        stepper, batch = self.stepper(plain), self.batch(self.batches[0])
         weights = {name: value.detach().numpy().copy() for name, value in stepper.model.named_parameters()}
         loss = stepper.step(batch, _FULL_RATE)
-        return step_error(loss, gradients(stepper.model), *true_step(still, weights, batch), TOLERANCE[our_dtype()])
+        return step_error(loss, gradients(stepper.model), *true_step(plain, weights, batch), TOLERANCE[our_dtype()])
 
 
 def stages_in_words(stages: dict[str, float]) -> str:
     """Return one line: the stages' median milliseconds and their shares of a step."""
-    whole = sum(stages.values())
-    parts = (f"{name} {ms:.1f} ({100 * ms / whole:.0f}%)" for name, ms in stages.items())
-    return f"stages of a step, median ms of {whole:.0f}: {', '.join(parts)}"
+    total = sum(stages.values())
+    parts = (f"{name} {ms:.1f} ({100 * ms / total:.0f}%)" for name, ms in stages.items())
+    return f"stages of a step, median ms of {total:.0f}: {', '.join(parts)}"
 
 
 @dataclass(eq=False)
@@ -218,8 +218,8 @@ class BatchBench:
 
     def times(self, seconds: dict[int, np.ndarray]) -> float:
         """Return an epoch in small batches over one in large ones. seconds: of the turns, by batch size."""
-        of_step = {batch: np.median(taken) / self.steps[batch] for batch, taken in seconds.items()}
-        of_epoch = {batch: one * self._epochs[batch] for batch, one in of_step.items()}
+        of_step = {batch: np.median(turns) / self.steps[batch] for batch, turns in seconds.items()}
+        of_epoch = {batch: step * self._epochs[batch] for batch, step in of_step.items()}
         return float(of_epoch[SMALL] / of_epoch[LARGE])
 
     def params(self, batch: int) -> dict[str, Any]:

@@ -72,13 +72,13 @@ def main() -> None:
                     lambda q, e, s=scale, g=gamma, n=negatives: oracle(q, e, targets, s, g, n), torch.float64
                 )
                 for backend, dtype in CASES:
-                    got = loss_and_gradients(
+                    result = loss_and_gradients(
                         lambda q, e, s=scale, g=gamma, n=negatives, b=backend: aw_loss(
                             q, e, targets, scale=s, gamma=g, negatives=n, reduction="none", backend=b
                         ),
                         dtype,
                     )
-                    errors = " | ".join(f"{worst(a, b):.1e}" for a, b in zip(got, truth, strict=True))
+                    errors = " | ".join(f"{worst(a, b):.1e}" for a, b in zip(result, truth, strict=True))
                     name = f"{backend}, {str(dtype).removeprefix('torch.')}"
                     print(f"| {scale:g} | {gamma:g} | {'yes' if negatives else 'no'} | {name} | {errors} |")
 

@@ -83,8 +83,8 @@ def loss_case(inputs: LossInputs, peers: list[Peer], backend: str, threads: int,
 
     def check(contender: Contender) -> str | None:
         loss, *gradients = contender.run(0)
-        found = [gradient.double().numpy() for gradient in gradients]
-        return step_error(loss.item(), found, *truth(), TOLERANCE[dtypes[contender.name]])
+        arrays = [gradient.double().numpy() for gradient in gradients]
+        return step_error(loss.item(), arrays, *truth(), TOLERANCE[dtypes[contender.name]])
 
     def contender(name: str, loss: Callable[[LossInputs], Tensor]) -> Contender:
         return Contender(name, lambda _: inputs.run(loss))

@@ -30,8 +30,8 @@ class LossInputs:
         generator = torch.Generator().manual_seed(shape.seed)
         items = torch.randn(shape.items, shape.d, generator=generator)
         targets = torch.randint(0, shape.items, (shape.rows,), generator=generator)
-        known = 2 * torch.rand(shape.rows, 1, generator=generator)
-        queries = known * items[targets] + torch.randn(shape.rows, shape.d, generator=generator)
+        strength = 2 * torch.rand(shape.rows, 1, generator=generator)
+        queries = strength * items[targets] + torch.randn(shape.rows, shape.d, generator=generator)
         return cls(queries.requires_grad_(), items.requires_grad_(), targets, shape)
 
     def run(self, loss: Callable[[LossInputs], Tensor]) -> tuple[Tensor, Tensor, Tensor]:

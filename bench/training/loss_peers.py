@@ -132,8 +132,8 @@ def _weighted_mean(
     e = functional.normalize(items, dim=1).to(dtype)
     if gamma == 0:
         return ce(q, e, targets, "mean").float()
-    each = ce(q, e, targets, "none").float()
-    return ((-2 * torch.expm1(-each)) ** gamma * each).mean()
+    losses = ce(q, e, targets, "none").float()
+    return ((-2 * torch.expm1(-losses)) ** gamma * losses).mean()
 
 
 def _dense_ce(q: Tensor, e: Tensor, targets: Tensor, reduction: str) -> Tensor:

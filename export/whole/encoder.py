@@ -22,23 +22,23 @@ def encoded(
     """Return the unit queries float32[B, d] of sessions of internal ids int32[B, L], padded with -1, L >= 1."""
     parts = encoder_parts(config, weights, "fp16" if variant == "fp16" else "float32")
     # Prefix the encoder's names: the whole graph has its own `lengths` and `now`.
-    named = {name: f"encoder_{name}" for node in parts.model.graph.node for name in node.output}
-    named |= {"ids": ids.name, "lengths": lengths.name}
+    new_names = {name: f"encoder_{name}" for node in parts.model.graph.node for name in node.output}
+    new_names |= {"ids": ids.name, "lengths": lengths.name}
     for node in parts.model.graph.node:
         if variant == "int8" and node.output[0] == TABLE:
-            _embeddings_by_bytes(g, weights["item_embedding"], named[node.input[1]], named[TABLE])
+            _embeddings_by_bytes(g, weights["item_embedding"], new_names[node.input[1]], new_names[TABLE])
             continue
-        read, made = ([named.get(name, name) for name in names] for names in (node.input, node.output))
+        inputs, outputs = ([new_names.get(name, name) for name in names] for names in (node.input, node.output))
         node.ClearField("input")
         node.ClearField("output")
-        node.input.extend(read)
-        node.output.extend(made)
-        node.name = made[0]
+        node.input.extend(inputs)
+        node.output.extend(outputs)
+        node.name = outputs[0]
         g.nodes.append(node)
     for name, array in parts.arrays.items():
         if variant != "int8" or name != "item_embedding":
             g.table(name, array)
-    return g.value(named["query"], FLOAT)
+    return g.value(new_names["query"], FLOAT)
 
 
 def _embeddings_by_bytes(g: Graph, embeddings: np.ndarray, clicks: str, name: str) -> None:

@@ -48,9 +48,9 @@ class Pool:
         second_items, second_terms = second_neighbors(g, own, memory)
         groups = [own.items, near.items, similar.items, second_items, dense.items]
         groups += [] if trending is None else [trending[0]]
-        found = g.joined(*groups)
-        firsts, slots = first_of_each(g, found, memory.n_items)
-        self.items = found.at(firsts)
+        items = g.joined(*groups)
+        firsts, slots = first_of_each(g, items, memory.n_items)
+        self.items = items.at(firsts)
         self._rows = rows = self.items.size()
         parts: list[Value] = []
         begin: Value = g.constant(np.array([0]))
@@ -60,8 +60,8 @@ class Pool:
             begin = end
         self.sums = summed(g, rows, parts[1], near.terms, len(LANES))  # [U, 15]
         self._near = summed(g, rows, parts[1], near.near.column(1), 1, "max")
-        nothing = g.full(rows, -1, INT)
-        self._latest = nothing.scattered(parts[1], near.latest, "max")
+        unset = g.full(rows, -1, INT)
+        self._latest = unset.scattered(parts[1], near.latest, "max")
         self.similar = summed(g, rows, parts[2], similar.terms(parts[2], own.n), len(SIMILAR))  # [U, 5]
         self._second = summed(g, rows, parts[3], second_terms.column(1), 1)
         self.largest = self.similar.reduced("Max", 0)  # [5]
@@ -77,7 +77,7 @@ class Pool:
 
     def _pre_scores(self) -> Value:
         """Return float32[U, 1]."""
-        lane = {name: self.sums.cut(at, at + 1, 1) for at, name in enumerate(LANES)}
+        lane = {name: self.sums.cut(column, column + 1, 1) for column, name in enumerate(LANES)}
         return (
             lane["fwd_dec"] + lane["bwd_dec"] + lane["ses_all"] + lane["rec_all"]
             + (lane["cos_dec"] * self._root + lane["next_last"]) * 0.5 + self._shares.cut(0, 1, 1) * 0.02
@@ -86,16 +86,16 @@ class Pool:
     def candidates(self, allowed: Value) -> Value:
         """Return int64[C]: slots of the allowed own items, of the best others by pre-score, and of the lists."""
         g, settings = self._g, self._settings
-        fine = allowed.at(self.items)
+        is_allowed = allowed.at(self.items)
         is_own = g.counted(self._rows) < self._own.n
-        key = g.where(fine & ~is_own, self._keys(self._pre.flat(), self.items, _PRE_BITS), -(1 << 62))
+        key = g.where(is_allowed & ~is_own, self._keys(self._pre.flat(), self.items, _PRE_BITS), -(1 << 62))
         best, places = g.top(key, self._rows.least(settings.others))
         valid = (best > -(1 << 61)).to(INT)
         listed = self._place < settings.dense
         if self._trending is not None:
             listed = listed | (self._trending > 0.0)
         chosen = g.full(self._rows, 0, INT).scattered(places, valid) > 0
-        return g.places(fine & (is_own | listed | chosen))
+        return g.places(is_allowed & (is_own | listed | chosen))
 
     def ranked(self, slots: Value) -> tuple[Value, Value, Value]:
         """Return the candidates int64[..] that the ranker scores, the others by quick score, and their quick scores."""
@@ -110,9 +110,9 @@ class Pool:
         is_own = slots < self._own.n
         best, places = g.top(g.where(is_own, -(1 << 62), self._keys(quick, items, _QUICK_BITS)), slots.size())
         others = places.at(g.places(best > -(1 << 61)))
-        kept, left = others.cut(0, settings.ranked), others.cut(settings.ranked, 2**31)
-        chosen = is_own.scattered(kept, g.full(kept.size(), 1, BOOL))
-        return slots.at(g.places(chosen)), slots.at(left), quick.at(left)
+        first, rest = others.cut(0, settings.ranked), others.cut(settings.ranked, 2**31)
+        chosen = is_own.scattered(first, g.full(first.size(), 1, BOOL))
+        return slots.at(g.places(chosen)), slots.at(rest), quick.at(rest)
 
     def _keys(self, scores: Value, items: Value, score_bits: int) -> Value:
         """Return int64[..], in the order of the scores, which are less than 2^score_bits, ties to the lower item."""
@@ -171,9 +171,9 @@ def scores(g: Graph, net: RankerNet, query: dict[str, Value], parts: list[tuple[
 
     Standardization is folded into the weights and features are bounded, as in the native ranker.
     """
-    of = {name: array.astype(np.float64) for name, array in net.arrays().items()}
-    first = of["scale"][:, None] * np.concatenate([of["w1"], of["linear"][:, None]], 1)  # [F, n1 + 1]
-    bias = np.concatenate([of["b1"], of["bias"]]) - of["mean"] @ first
+    arrays = {name: array.astype(np.float64) for name, array in net.arrays().items()}
+    first = arrays["scale"][:, None] * np.concatenate([arrays["w1"], arrays["linear"][:, None]], 1)  # [F, n1 + 1]
+    bias = np.concatenate([arrays["b1"], arrays["bias"]]) - arrays["mean"] @ first
     place = {name: row for row, name in enumerate(net.features)}
     least, most = net.bounds()
 
@@ -186,9 +186,9 @@ def scores(g: Graph, net: RankerNet, query: dict[str, Value], parts: list[tuple[
 
     start = bounded(g.joined(*query.values()).column(0), list(query)) @ rows(list(query))
     start = start + g.constant(bias.astype(np.float32))
-    names = [name for of_part, _ in parts for name in of_part]
-    both = bounded(g.joined(*(values for _, values in parts), axis=1), names) @ rows(names) + start
-    n1 = len(of["b1"])
-    hidden = g.op("Relu", both.cut(0, n1, 1))
+    names = [name for part_names, _ in parts for name in part_names]
+    outputs = bounded(g.joined(*(values for _, values in parts), axis=1), names) @ rows(names) + start
+    n1 = len(arrays["b1"])
+    hidden = g.op("Relu", outputs.cut(0, n1, 1))
     second = g.op("Relu", g.op("Gemm", hidden, g.constant(net.w2), g.constant(net.b2)))
-    return (second @ g.constant(net.w3[:, None]) + both.cut(n1, n1 + 1, 1)).flat()
+    return (second @ g.constant(net.w3[:, None]) + outputs.cut(n1, n1 + 1, 1)).flat()

@@ -72,7 +72,7 @@ class Moment:
 
     def inside(self, g: Graph) -> Moment:
         """Return the moment for use in an inner graph."""
-        return Moment(*(g.here(one) for one in (self.requested, self.now, self.items, self.pairs, self.everything)))
+        return Moment(*(g.here(value) for value in (self.requested, self.now, self.items, self.pairs, self.everything)))
 
 
 def moment(g: Graph, requested: Value, trends: TrendArrays) -> Moment:
@@ -104,8 +104,8 @@ def ages(g: Graph, items: Value, when: Moment, trends: TrendArrays) -> tuple[Val
     """Return the seconds since the first and the last click: float32[.., 1] each."""
     times = trends.times(g).at(items)
     seconds = ((when.now - times).most(0).to(FLOAT) * 1e-3).least(NEVER_AGE)
-    known = times > NEVER
-    columns = [(known.cut(side, side + 1, 1), seconds.cut(side, side + 1, 1)) for side in (0, 1)]
+    is_known = times > NEVER
+    columns = [(is_known.cut(side, side + 1, 1), seconds.cut(side, side + 1, 1)) for side in (0, 1)]
     return g.where(columns[0][0], columns[0][1], 0.0), g.where(columns[1][0], columns[1][1], NEVER_AGE)
 
 
@@ -126,11 +126,11 @@ def rising_items(tables: TrendTables) -> tuple[np.ndarray, np.ndarray]:
     )
     power[power < LEAST] = 0
     sums = counts[ids] * np.tile(power, 2)
-    later, all_ = sums[:, ITEM_LANES + QUARTER], sums[:, HOUR]
-    score = later + 0.25 * sums[:, QUARTER] + 0.5 * sums[:, ITEM_LANES + QUARTER - 1] + 0.1 * all_
+    later, total = sums[:, ITEM_LANES + QUARTER], sums[:, HOUR]
+    score = later + 0.25 * sums[:, QUARTER] + 0.5 * sums[:, ITEM_LANES + QUARTER - 1] + 0.1 * total
     order = np.lexsort((ids, -score))
     order = order[score[order] > 0][:_MOST_RISING]
-    return ids[order], np.stack([later[order], all_[order]], 1).astype(np.float32)
+    return ids[order], np.stack([later[order], total[order]], 1).astype(np.float32)
 
 
 def lanes_of(names: Sequence[int], of: str) -> np.ndarray:

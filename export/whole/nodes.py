@@ -94,8 +94,8 @@ class Value:
 
     def cut(self, begin: Value | int, end: Value | int, axis: int = 0) -> Value:
         """Return a slice of one axis; begin and end are numbers or int64[1]."""
-        of = self.graph
-        return of.op("Slice", self, of.long1(begin), of.long1(end), of.constant(np.array([axis])))
+        graph = self.graph
+        return graph.op("Slice", self, graph.long1(begin), graph.long1(end), graph.constant(np.array([axis])))
 
     def column(self, axis: int = 1) -> Value:
         """Return the tensor with one more axis, of length 1."""
@@ -165,12 +165,12 @@ class Graph:
         """Return a small array; equal arrays are stored once."""
         array = np.asarray(array)
         key = (array.dtype.str, array.shape, array.tobytes() if array.dtype != TEXT else tuple(array.ravel()))
-        found = self._shared.constants.get(key)
-        if found is None:
+        value = self._shared.constants.get(key)
+        if value is None:
             name = f"c{len(self._shared.constants)}"
             self.arrays[name] = array
-            found = self._shared.constants[key] = Value(self, name, array.dtype)
-        return self.here(found)
+            value = self._shared.constants[key] = Value(self, name, array.dtype)
+        return self.here(value)
 
     def long1(self, number: Value | int) -> Value:
         """Return int64[1]."""
@@ -190,9 +190,11 @@ class Graph:
             names.append(f"{kind.lower()}_{self._shared.count}")
         if name:
             names[0] = name
-        read = ["" if one is None else one.name for one in inputs]
-        self.nodes.append(helper.make_node(kind, read, names, name=names[0], domain=domain or None, **attributes))
-        return [Value(self, one, dtype) for one, dtype in zip(names, dtypes, strict=True)]
+        input_names = ["" if value is None else value.name for value in inputs]
+        self.nodes.append(
+            helper.make_node(kind, input_names, names, name=names[0], domain=domain or None, **attributes)
+        )
+        return [Value(self, output, dtype) for output, dtype in zip(names, dtypes, strict=True)]
 
     def joined(self, *values: Value, axis: int = 0) -> Value:
         """Add a Concat."""
@@ -220,8 +222,8 @@ class Graph:
 
     def top(self, values: Value, count: Value) -> tuple[Value, Value]:
         """Return the `count` (int64[1]) largest of a vector, descending, ties by place, and their places."""
-        found, places = self.ops("TopK", [values, count], [values.dtype, LONG], axis=-1, largest=1, sorted=1)
-        return found, places
+        largest, places = self.ops("TopK", [values, count], [values.dtype, LONG], axis=-1, largest=1, sorted=1)
+        return largest, places
 
     def choice(
         self, truth: Value, one: Callable[[Graph], Sequence[Value]], other: Callable[[Graph], Sequence[Value]]
@@ -239,13 +241,13 @@ class Graph:
         """Add a Loop: the outputs of a graph of vectors for 0 .. count - 1, a row each. make gets int64[1]."""
         inside = Graph(self)
         self._shared.count += 1
-        at, condition = f"turn_{self._shared.count}", f"going_{self._shared.count}"
+        turn, condition = f"turn_{self._shared.count}", f"going_{self._shared.count}"
         keep = inside.op("Identity", inside.value(condition, BOOL))
         outputs = [
-            inside.op("Identity", inside.here(value)) for value in make(inside, inside.value(at, LONG).shaped([1]))
+            inside.op("Identity", inside.here(value)) for value in make(inside, inside.value(turn, LONG).shaped([1]))
         ]
         inputs = [
-            helper.make_tensor_value_info(at, helper.np_dtype_to_tensor_dtype(LONG), []),
+            helper.make_tensor_value_info(turn, helper.np_dtype_to_tensor_dtype(LONG), []),
             helper.make_tensor_value_info(condition, helper.np_dtype_to_tensor_dtype(BOOL), []),
         ]
         keep_info = helper.make_tensor_value_info(keep.name, helper.np_dtype_to_tensor_dtype(BOOL), [])

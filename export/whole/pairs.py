@@ -33,25 +33,25 @@ class Neighbors:
 def neighbors(g: Graph, own: Own, memory: Memory) -> Neighbors:
     """Return the rows of all own items."""
     rows = memory.rows
-    found = entries(g, *rows.begins_and_lengths(g, own.items))
-    values = memory.values(g).at(found.at).to(FLOAT)
+    pairs = entries(g, *rows.begins_and_lengths(g, own.items))
+    values = memory.values(g).at(pairs.at).to(FLOAT)
     raw = g.op("Gemm", values, g.constant(_spread()), g.constant(_always()))
     near = g.op("Reciprocal", own.back.to(FLOAT) + 1.0)
-    terms = raw * _factors(g, own, memory).at(found.row)
-    return Neighbors(memory.neighbors(g).at(found.at), terms, near.at(found.row), memory.latest(g).at(found.at))
+    terms = raw * _factors(g, own, memory).at(pairs.row)
+    return Neighbors(memory.neighbors(g).at(pairs.at), terms, near.at(pairs.row), memory.latest(g).at(pairs.at))
 
 
 def second_neighbors(g: Graph, own: Own, memory: Memory) -> tuple[Value, Value]:
     """Return the neighbors of the last item's strongest neighbors: (items int32[M], fwd times fwd float32[M])."""
     last = own.items.cut(0, 1)
     middles, shares = _fwd_shares(g, memory.rows, last, memory)
-    kept = g.places(shares > 0.0)
-    middles, shares = middles.at(kept), shares.at(kept)
+    positive = g.places(shares > 0.0)
+    middles, shares = middles.at(positive), shares.at(positive)
     begins, lengths = memory.rows.begins_and_lengths(g, middles, STRONG)
-    found = entries(g, begins, lengths)
+    pairs = entries(g, begins, lengths)
     through = shares / (_fwd_total(g, memory, middles) + 1.0)
-    values = memory.values(g).at(found.at).cut(1, 2, 1).to(FLOAT).flat()
-    return memory.neighbors(g).at(found.at), values * through.at(found.row)
+    values = memory.values(g).at(pairs.at).cut(1, 2, 1).to(FLOAT).flat()
+    return memory.neighbors(g).at(pairs.at), values * through.at(pairs.row)
 
 
 def _fwd_shares(g: Graph, rows: Rows, item: Value, memory: Memory) -> tuple[Value, Value]:
@@ -84,11 +84,11 @@ def _factors(g: Graph, own: Own, memory: Memory) -> Value:
         "prev": place.same(1).to(FLOAT),
         "": own.decayed * 0.0 + 1.0,
     }
-    by = g.joined(*(one.column(1) for one in weights.values()), axis=1)
+    columns = g.joined(*(value.column(1) for value in weights.values()), axis=1)
     split = [name.partition("_") for name in LANES]
-    kind = [_COLUMNS.index(one[0]) for one in split]
-    weight = [list(weights).index(one[2]) for one in split]
-    return kinds.at(g.constant(np.array(kind)), 1) * by.at(g.constant(np.array(weight)), 1)
+    kind = [_COLUMNS.index(part[0]) for part in split]
+    weight = [list(weights).index(part[2]) for part in split]
+    return kinds.at(g.constant(np.array(kind)), 1) * columns.at(g.constant(np.array(weight)), 1)
 
 
 _COLUMNS = (*_KINDS, "cos", "reached")

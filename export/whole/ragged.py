@@ -51,20 +51,20 @@ def first_of_each(g: Graph, ids: Value, n_ids: int) -> tuple[Value, Value]:
     Ids are in 0 .. n_ids - 1; a slot is an index into the U distinct ids.
     """
     order = g.counted(ids.size(), INT)
-    none = g.full(g.constant(np.array([n_ids])), 2**31 - 1, INT)
-    first = none.scattered(ids, order, "min")
+    unset = g.full(g.constant(np.array([n_ids])), 2**31 - 1, INT)
+    first = unset.scattered(ids, order, "min")
     firsts = g.places(first.at(ids).same(order))
-    kept = ids.at(firsts)
-    slots = g.full(g.constant(np.array([n_ids])), 0, INT).scattered(kept, g.counted(kept.size(), INT))
+    distinct = ids.at(firsts)
+    slots = g.full(g.constant(np.array([n_ids])), 0, INT).scattered(distinct, g.counted(distinct.size(), INT))
     return firsts, slots.at(ids).to(LONG)
 
 
 def ascending(g: Graph, ids: Value, n_ids: int) -> tuple[Value, Value]:
     """Return the distinct ids int32[U] of ids int32[M], ascending, and every entry's slot int64[M]."""
     shape = g.constant(np.array([n_ids]))
-    kept = g.places(g.full(shape, 0, BOOL).scattered(ids, g.full(ids.size(), 1, BOOL)))
-    slots = g.full(shape, 0, INT).scattered(kept, g.counted(kept.size(), INT))
-    return kept.to(INT), slots.at(ids).to(LONG)
+    distinct = g.places(g.full(shape, 0, BOOL).scattered(ids, g.full(ids.size(), 1, BOOL)))
+    slots = g.full(shape, 0, INT).scattered(distinct, g.counted(distinct.size(), INT))
+    return distinct.to(INT), slots.at(ids).to(LONG)
 
 
 def summed(g: Graph, rows: Value, slots: Value, terms: Value, width: int, kind: str = "add") -> Value:

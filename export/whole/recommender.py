@@ -79,28 +79,28 @@ class _Whole:
     def build(self) -> Arrays:
         """Return the model, and its arrays by name."""
         g, kinds = Graph(), self._kinds()
-        given = {name: g.value(name, kind) for name, kind in kinds.items()}
-        lengths = given["lengths"].flat() if self._per_session else given["lengths"]
-        ids, lengths = compacted(g, self._ids.known(g, given["session"]), lengths)
+        inputs = {name: g.value(name, kind) for name, kind in kinds.items()}
+        lengths = inputs["lengths"].flat() if self._per_session else inputs["lengths"]
+        ids, lengths = compacted(g, self._ids.known(g, inputs["session"]), lengths)
         query = encoded(g, self._of.config, self._of.weights, self._variant, ids, lengths)
         logits = catalog_logits(g, query, self._of.item_vectors, self._of.config.model.scale, self._variant)
         for name in ("exclude", "allow"):
-            given[name] = self._ids.known(g, given[name])
+            inputs[name] = self._ids.known(g, inputs[name])
         # The largest k of all sessions; 0 for an empty batch.
-        width = g.joined(self._places(given["k"].flat()), g.constant(np.array([0]))).reduced("Max", 0, keep=True)
-        shared = None if self._per_session else self._request(g, given)
+        width = g.joined(self._places(inputs["k"].flat()), g.constant(np.array([0]))).reduced("Max", 0, keep=True)
+        shared = None if self._per_session else self._request(g, inputs)
 
         def one(inside: Graph, at: Value) -> tuple[Value, Value]:
-            rows = {name: inside.here(value).at(at).flat() for name, value in given.items()} if shared is None else {}
+            rows = {name: inside.here(value).at(at).flat() for name, value in inputs.items()} if shared is None else {}
             request = shared or self._request(inside, rows)
             return self._one(inside, at, ids, lengths, logits, request, width)
 
         batch = ids.size()
-        items, found = g.for_each(batch, one)
+        items, values = g.for_each(batch, one)
         # Without sessions a Loop's outputs have no width.
         shape = g.joined(batch, width)
         g.op("Identity", self._ids.external(g, items.shaped(shape)), name="items")
-        g.op("Identity", found.shaped(shape), name="scores")
+        g.op("Identity", values.shaped(shape), name="scores")
         return Arrays(self._model(g, kinds), g.arrays)
 
     def _kinds(self) -> dict[str, np.dtype[Any]]:
@@ -134,11 +134,11 @@ class _Whole:
 
         def padded(make: Callable[[Graph], tuple[Value, Value]]) -> Callable[[Graph], tuple[Value, Value]]:
             def filled(inside: Graph) -> tuple[Value, Value]:
-                items, found = make(inside)
+                items, values = make(inside)
                 if self._per_session:
                     k = inside.here(request.k)
-                    items, found = items.cut(0, k), found.cut(0, k)
-                return selection.padded(inside, items, found, inside.here(width))
+                    items, values = items.cut(0, k), values.cut(0, k)
+                return selection.padded(inside, items, values, inside.here(width))
 
             return filled
 
@@ -146,8 +146,8 @@ class _Whole:
             clicks = inside.here(row).cut(0, inside.here(m))
             return self._ranking(inside, clicks, inside.here(logits).at(inside.here(at)).flat(), request)
 
-        items, found = g.choice(m > 0, padded(ranking), padded(lambda inside: self._popular(inside, request)))
-        return items, found
+        items, values = g.choice(m > 0, padded(ranking), padded(lambda inside: self._popular(inside, request)))
+        return items, values
 
     def _ranking(self, g: Graph, clicks: Value, logits: Value, request: _Request) -> tuple[Value, Value]:
         """Return the ranking after clicks int32[m], m >= 1, with the logits float32[N] of all items."""
@@ -162,17 +162,17 @@ class _Whole:
         dense = selection.dense_items(g, logits, allowed, k.most(width).least(n))
         latest = clicks.cut(-MOST_CLICKS, 2**31)
         own = own_items(g, latest, self._memory.counts(g))
-        trending, more = None, None
+        trending, extra = None, None
         if self._trends is not None:
             assert request.when is not None
             trending = Trending(g, own, request.when.inside(g), self._trends)
-            more = trending.candidates(allowed, self._settings.trends)
+            extra = trending.candidates(allowed, self._settings.trends)
         first = selection.Dense(dense.items.cut(0, width), dense.logits.cut(0, width), dense.all_logits)
-        pool = Pool(g, own, self._memory, self._settings, first, more)
-        slots, left = pool.candidates(allowed), None
+        pool = Pool(g, own, self._memory, self._settings, first, extra)
+        slots, unranked = pool.candidates(allowed), None
         if trending is not None and self._settings.ranked:
             slots, others, quick = pool.ranked(slots)
-            left = pool.items.at(others), quick
+            unranked = pool.items.at(others), quick
         items = pool.items.at(slots)
         query, parts = pool.query_features(), [pool.features(slots)]
         if trending is not None:
@@ -180,10 +180,10 @@ class _Whole:
             parts.append(trending.features(items, n))
         values = scores(g, net, query, parts)
         best = selection.ranked(g, items, values, k)
-        if left is not None:
-            behind = selection.below(g, values, left[1])
-            best = g.joined(best[0], left[0]), g.joined(best[1], behind)
-            items, values = g.joined(items, left[0]), g.joined(values, behind)
+        if unranked is not None:
+            behind = selection.below(g, values, unranked[1])
+            best = g.joined(best[0], unranked[0]), g.joined(best[1], behind)
+            items, values = g.joined(items, unranked[0]), g.joined(values, behind)
         return selection.with_dense(g, best, (items, values), dense, self._of.config.model.scale, n)
 
     def _popular(self, g: Graph, request: _Request) -> tuple[Value, Value]:

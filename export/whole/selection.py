@@ -30,21 +30,21 @@ def allowed_items(g: Graph, exclude: Value, allow: Value, use_allow: Value, n_it
 def without_seen(g: Graph, allowed: Value, clicks: Value, exclude_seen: Value, n_items: int) -> Value:
     """Return bool[N]: `allowed` without the session's own clicks int32[m] if exclude_seen bool[1]."""
     seen = g.where(exclude_seen, clicks.to(LONG), n_items)
-    kept = allowed.scattered(seen, g.full(clicks.size(), 0, BOOL))
-    return kept.cut(0, n_items)
+    unseen = allowed.scattered(seen, g.full(clicks.size(), 0, BOOL))
+    return unseen.cut(0, n_items)
 
 
 def dense_items(g: Graph, logits: Value, allowed: Value, count: Value) -> Dense:
     """Return the best `count` (int64[1]) allowed items by the encoder's logits float32[N]."""
-    found, places = g.top(g.where(allowed, logits, NOTHING), count)
-    kept = g.places(found > NOTHING)
-    return Dense(places.at(kept).to(INT), found.at(kept), logits)
+    best_logits, places = g.top(g.where(allowed, logits, NOTHING), count)
+    valid = g.places(best_logits > NOTHING)
+    return Dense(places.at(valid).to(INT), best_logits.at(valid), logits)
 
 
 def ranked(g: Graph, items: Value, scores: Value, k: Value) -> tuple[Value, Value]:
     """Return the best k of candidates int32[C], or all if there are fewer."""
-    found, places = g.top(scores, scores.size().least(k))
-    return items.at(places), found
+    best_scores, places = g.top(scores, scores.size().least(k))
+    return items.at(places), best_scores
 
 
 def with_dense(g: Graph, best: tuple[Value, Value], candidates: tuple[Value, Value], dense: Dense, scale: float,
@@ -55,8 +55,8 @@ def with_dense(g: Graph, best: tuple[Value, Value], candidates: tuple[Value, Val
     candidates: all of them, and their scores.
     """
     items, scores = candidates
-    none = g.full(g.constant(np.array([n_items])), 0, BOOL)
-    listed = none.scattered(items, g.full(items.size(), 1, BOOL))
+    empty = g.full(g.constant(np.array([n_items])), 0, BOOL)
+    listed = empty.scattered(items, g.full(items.size(), 1, BOOL))
     rest = g.places(~listed.at(dense.items))
     below = _lowest(g, scores) - (g.constant(np.float32(scale)) - dense.logits.at(rest).least(scale))
     return g.joined(best[0], dense.items.at(rest)), g.joined(best[1], below)
@@ -115,12 +115,12 @@ def rising(
     speed = fast * g.op("Sqrt", (trusted * lane(HOUR) + 1.0) / usual)
     speeds, places = g.top(speed, speed.size())
     ordered = ids.at(places)
-    kept = g.places(allowed.at(ordered))
-    found, scores = ordered.at(kept), speeds.at(kept)
-    none = g.full(g.constant(np.array([len(order)])), 0, BOOL)
-    listed = none.scattered(ids, g.constant(np.ones(len(trends.rising[0]), bool)))
+    allowed_places = g.places(allowed.at(ordered))
+    items, scores = ordered.at(allowed_places), speeds.at(allowed_places)
+    empty = g.full(g.constant(np.array([len(order)])), 0, BOOL)
+    listed = empty.scattered(ids, g.constant(np.ones(len(trends.rising[0]), bool)))
     rest, _ = most_clicked(g, order, clicks, allowed & ~listed)
     zero = g.constant(np.zeros(1, np.float32))
     lowest = g.op("ReduceMin", g.joined(scores, zero), keepdims=1, dtype=FLOAT)
     below = lowest - 1.0 - g.counted(rest.size()).to(FLOAT)
-    return g.joined(found, rest.to(INT)), g.joined(scores, below)
+    return g.joined(items, rest.to(INT)), g.joined(scores, below)

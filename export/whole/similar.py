@@ -35,17 +35,17 @@ class Similar:
 
         A session's anchor is its last click on the latest own item in it.
         """
-        g, found = self._g, self._found
-        key = g.where(slots < n_own, slots * _FARTHEST - found.place, 1 << 40)
-        best = g.full(self._weights.size(), 1 << 40, LONG).scattered(found.row, key, "min")
+        g, clicks = self._g, self._found
+        key = g.where(slots < n_own, slots * _FARTHEST - clicks.place, 1 << 40)
+        best = g.full(self._weights.size(), 1 << 40, LONG).scattered(clicks.row, key, "min")
         anchor = g.op("Mod", g.constant(np.array(0)) - best, g.constant(np.array(_FARTHEST)))
-        distance = found.place - anchor.at(found.row)
+        distance = clicks.place - anchor.at(clicks.row)
         away = g.op("Abs", distance).to(FLOAT)
         near = g.where(distance.same(0), 0.0, g.op("Reciprocal", away.most(1.0)))
         after, following = (distance > 0).to(FLOAT), distance.same(1).to(FLOAT)
-        weight = self._weights.at(found.row)
-        terms = (weight, self._fresh.at(found.row), weight * near, weight * after, weight * following)
-        return g.joined(*(one.column(1) for one in terms), axis=1)
+        weight = self._weights.at(clicks.row)
+        terms = (weight, self._fresh.at(clicks.row), weight * near, weight * after, weight * following)
+        return g.joined(*(term.column(1) for term in terms), axis=1)
 
 
 def _heaviest(g: Graph, own: Own, memory: Memory, most: int) -> tuple[Value, Value]:
@@ -55,11 +55,11 @@ def _heaviest(g: Graph, own: Own, memory: Memory, most: int) -> tuple[Value, Val
     decay = g.constant((np.float64(SESSION_DECAY) ** np.arange(512)).astype(np.float32)).at(own.back)
     weights = decay * rarity
     begins, lengths = memory.posts.begins_and_lengths(g, own.items)
-    found = entries(g, begins, g.where(weights >= _LEAST_WEIGHT, lengths, 0))
-    sessions = memory.postings(g).at(found.at)
+    posts = entries(g, begins, g.where(weights >= _LEAST_WEIGHT, lengths, 0))
+    sessions = memory.postings(g).at(posts.at)
     firsts, slots = first_of_each(g, sessions, memory.n_sessions)
     met = sessions.at(firsts)
-    total = summed(g, met.size(), slots, weights.at(found.row).column(1), 1).flat()
+    total = summed(g, met.size(), slots, weights.at(posts.row).column(1), 1).flat()
     bits = max(1, int(memory.n_sessions).bit_length())
     steps = g.constant(np.float64(2.0 ** (62 - _WEIGHT_BITS - bits)))
     key = (total.to(DOUBLE) * steps).to(LONG) * (1 << bits) + met.to(LONG)

@@ -63,8 +63,8 @@ class Memory:
 
 def without_repeats(items: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return sessions in which consecutive clicks on one item are one click."""
-    kept = np.ones(len(items), bool)
-    kept[1:] = items[1:] != items[:-1]
+    is_kept = np.ones(len(items), bool)
+    is_kept[1:] = items[1:] != items[:-1]
     begins = offsets[:-1]
-    kept[begins[begins < offsets[1:]]] = True
-    return items[kept], np.concatenate([[0], np.cumsum(kept)])[offsets]
+    is_kept[begins[begins < offsets[1:]]] = True
+    return items[is_kept], np.concatenate([[0], np.cumsum(is_kept)])[offsets]

@@ -31,15 +31,15 @@ class Trending:
         self._totals = trends.totals(g).at(self._own) * when.pairs  # [n, 10]
         self._own_totals = (self._totals * self._weights).reduced("Sum", 0)  # [10]
         fwd, bwd = self._totals.cut(0, PAIR_LANES, 1), self._totals.cut(PAIR_LANES, _PAIRS, 1)
-        by = self._weights * g.constant(np.array(PRE_LANES, np.float32)) / (fwd + bwd * 0.5 + 2.0)
-        by = by * when.pairs.cut(0, PAIR_LANES)
-        by = g.where(by < then.LEAST, 0.0, by)
-        found = entries(g, *trends.rows.begins_and_lengths(g, self._own))
-        self.neighbors = trends.neighbors(g).at(found.at)  # [M]
-        self._row = found.row
-        raw = trends.values(g).at(found.at).to(FLOAT)  # [M, 10]
+        factors = self._weights * g.constant(np.array(PRE_LANES, np.float32)) / (fwd + bwd * 0.5 + 2.0)
+        factors = factors * when.pairs.cut(0, PAIR_LANES)
+        factors = g.where(factors < then.LEAST, 0.0, factors)
+        pairs = entries(g, *trends.rows.begins_and_lengths(g, self._own))
+        self.neighbors = trends.neighbors(g).at(pairs.at)  # [M]
+        self._row = pairs.row
+        raw = trends.values(g).at(pairs.at).to(FLOAT)  # [M, 10]
         self._values = raw * when.pairs
-        self._pre = (raw * g.joined(by, by * 0.5, axis=1).at(found.row)).reduced("Sum", 1)  # [M]
+        self._pre = (raw * g.joined(factors, factors * 0.5, axis=1).at(pairs.row)).reduced("Sum", 1)  # [M]
 
     def candidates(self, allowed: Value, most: int) -> tuple[Value, Value]:
         """Return int32[..], distinct: the `most` best allowed items by pre-score, and the rising ones; float32[..].
@@ -55,23 +55,25 @@ class Trending:
             per.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1) * 0.8 * decay[0]
         )
         clicked = g.constant(counts[:_POPULAR, 1]) * (per.cut(HOUR, HOUR + 1) * 0.3 * decay[1])
-        found = g.joined(self._own, self.neighbors, popular)
+        candidates = g.joined(self._own, self.neighbors, popular)
         terms = g.joined(self._own.to(FLOAT) * 0.0, self._pre, later + clicked)
         n_items = trends.rows.offsets.size - 1
-        items, slots = ascending(g, found, n_items)
+        items, slots = ascending(g, candidates, n_items)
         score = summed(g, items.size(), slots, terms.column(1), 1).flat()
-        own = g.full(items.size(), 0, BOOL).scattered(slots.cut(0, self._own.size()), g.full(self._own.size(), 1, BOOL))
-        fine = allowed.at(items) & ~own & (score > 0.0)
-        best, places = g.top(g.where(fine, score, 0.0), score.size().least(most))
+        own_mask = g.full(items.size(), 0, BOOL).scattered(
+            slots.cut(0, self._own.size()), g.full(self._own.size(), 1, BOOL)
+        )
+        eligible = allowed.at(items) & ~own_mask & (score > 0.0)
+        best, places = g.top(g.where(eligible, score, 0.0), score.size().least(most))
         chosen = items.at(places.at(g.places(best > 0.0)))
         rising = g.constant(ids[:RISING])
         is_own = g.op(
             "ReduceMax", rising.column(1).same(self._own.column(0)).to(INT), g.constant(np.array([1])), keepdims=0
         )
-        more = rising.at(g.places(allowed.at(rising) & is_own.same(0)))
-        found = ascending(g, g.joined(chosen, more), n_items)[0]
-        none = g.full(g.constant(np.array([n_items])), 0.0, FLOAT)
-        return found, none.scattered(items, score).at(found).most(float(np.finfo(np.float32).tiny))
+        added = rising.at(g.places(allowed.at(rising) & is_own.same(0)))
+        candidates = ascending(g, g.joined(chosen, added), n_items)[0]
+        zeros = g.full(g.constant(np.array([n_items])), 0.0, FLOAT)
+        return candidates, zeros.scattered(items, score).at(candidates).most(float(np.finfo(np.float32).tiny))
 
     def query_features(self) -> dict[str, Value]:
         """Return float32[1] by name; the times of the session's clicks are unknown here."""
@@ -80,12 +82,12 @@ class Trending:
         counts = then.item_counts(g, last, when, self._trends).flat()
         hour = ITEM_LANES + HOUR
         everything = when.everything
-        nothing = everything.cut(0, 1) * 0.0
+        zero = everything.cut(0, 1) * 0.0
         sine, cosine = then.hour_of(g, when.requested)
         first, _ = then.ages(g, last, when, self._trends)
         return {
-            "t_gap": nothing,
-            "t_span": nothing,
+            "t_gap": zero,
+            "t_span": zero,
             "t_last_age": (first.flat() / 60.0 + 1.0).log(),
             "t_last_later": ((counts.cut(hour, hour + 1) + 0.05) / (everything.cut(hour, hour + 1) + 1.0)).log(),
             "t_last_pairs": (self._totals.cut(0, 1).flat().cut(1, 2) + 1.0).log(),
@@ -107,9 +109,9 @@ class Trending:
         prior_of = everything.at(g.constant(lanes_of(lanes.tolist(), "later"))) + 9.0
         prior = (later + 0.02) * (g.op("Reciprocal", prior_of) * 3.0)
         prior = g.joined(prior, prior, axis=1)  # [C, 10]
-        last, own, pre = self._sums(candidates, n_items)
-        last_shares = (last + prior) / (self._totals.cut(0, 1) + 3.0)
-        own_shares = (own + prior) / (self._own_totals + 3.0)
+        last_sums, own_sums, pre = self._sums(candidates, n_items)
+        last_shares = (last_sums + prior) / (self._totals.cut(0, 1) + 3.0)
+        own_shares = (own_sums + prior) / (self._own_totals + 3.0)
         popularity = (
             counts.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1, 1)
             / everything.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1)
@@ -137,13 +139,13 @@ class Trending:
     def _sums(self, candidates: Value, n_items: int) -> tuple[Value, Value, Value]:
         """Return the candidates' pairs with the last own item and with all, float32[C, 10], and pre-scores [C, 1]."""
         g = self._g
-        none = g.full(g.constant(np.array([n_items])), -1, INT)
-        slots = none.scattered(candidates, g.counted(candidates.size(), INT)).at(self.neighbors)
-        kept = g.places(slots >= 0)
-        values, rows = self._values.at(kept), self._row.at(kept)
+        unset = g.full(g.constant(np.array([n_items])), -1, INT)
+        slots = unset.scattered(candidates, g.counted(candidates.size(), INT)).at(self.neighbors)
+        places = g.places(slots >= 0)
+        values, rows = self._values.at(places), self._row.at(places)
         is_last = rows.same(0).to(FLOAT).column(1)
-        terms = g.joined(values * is_last, values * self._weights.at(rows), self._pre.at(kept).column(1), axis=1)
-        sums = summed(g, candidates.size(), slots.at(kept).to(LONG), terms, 2 * _PAIRS + 1)
+        terms = g.joined(values * is_last, values * self._weights.at(rows), self._pre.at(places).column(1), axis=1)
+        sums = summed(g, candidates.size(), slots.at(places).to(LONG), terms, 2 * _PAIRS + 1)
         return sums.cut(0, _PAIRS, 1), sums.cut(_PAIRS, 2 * _PAIRS, 1), sums.cut(2 * _PAIRS, 2 * _PAIRS + 1, 1)
 
     def _since_listing(self, lane: int) -> Value:

@@ -32,14 +32,14 @@ class AdamSettings:
     clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
-        fine = (
+        is_valid = (
             0 <= self.beta1 < 1
             and 0 <= self.beta2 < 1
             and self.eps > 0
             and self.weight_decay >= 0
             and self.clip_norm >= 0
         )
-        if not fine:
+        if not is_valid:
             raise UsageError(
                 f"adam_step: {self}: betas must be in [0, 1), eps above 0, weight_decay and clip_norm at least 0"
             )

@@ -208,10 +208,10 @@ def _programs(grid: tuple[int, ...], launch: configs.Launch, on: Tensor) -> tupl
     """Return the grid, or as much of it as the device runs at once: results have the same bits for any number."""
     if not launch.persistent:
         return grid
-    held = 2  # of the interpreter: fewer than there is work, so that programs take several blocks
+    n_programs = 2  # of the interpreter: fewer than there is work, so that programs take several blocks
     if on.is_cuda:
-        held = 2 * torch.cuda.get_device_properties(on.device).multi_processor_count
-    return (min(held, math.prod(grid)),)
+        n_programs = 2 * torch.cuda.get_device_properties(on.device).multi_processor_count
+    return (min(n_programs, math.prod(grid)),)
 
 
 def _tiles(unit: Tensor, rows: int, launch: configs.Launch) -> Any:

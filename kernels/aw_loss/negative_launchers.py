@@ -30,8 +30,8 @@ class Lifted:
     @classmethod
     def of(cls, gamma: float) -> Lifted:
         """For an exponent of the adaptive weight."""
-        most = 2 * math.log(2) * gamma + 2
-        return cls(LIFT, LIFT / 2.0 ** math.ceil(math.log2(most)), most)
+        most_slope = 2 * math.log(2) * gamma + 2
+        return cls(LIFT, LIFT / 2.0 ** math.ceil(math.log2(most_slope)), most_slope)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,9 @@ class SessionEncoder:
         It shares the packed weights and keeps `added` by reference, so it costs microseconds. Raises ValueError on a
         wrong type or shape.
         """
-        other = object.__new__(SessionEncoder)
-        other.native = self.native.extended(added)
-        return other
+        encoder = object.__new__(SessionEncoder)
+        encoder.native = self.native.extended(added)
+        return encoder
 
     def session(self) -> SessionState:
         """Return a session without clicks, to append to."""

@@ -141,12 +141,12 @@ class SessionMemory:
         delta: MemoryDelta | None = None,
         once_from: int | None = None,
     ) -> None:
-        few, fresh = settings or QuerySettings(), None if delta is None else delta.native
+        limits, native = settings or QuerySettings(), None if delta is None else delta.native
         self.native = _native.SessionMemory(
-            dict(tables), recency, n_catalog, few.own, few.others, few.sessions, few.dense, isa, fresh,
-            few.trends, NO_SESSION if once_from is None else once_from, few.ranked,
+            dict(tables), recency, n_catalog, limits.own, limits.others, limits.sessions, limits.dense, isa, native,
+            limits.trends, NO_SESSION if once_from is None else once_from, limits.ranked,
         )  # fmt: skip
-        self.dense = few.dense
+        self.dense = limits.dense
 
     @property
     def max_candidates(self) -> int:

@@ -245,8 +245,8 @@ class Trends:
             In the order of `feature_names`, then the side features (`trends/side.hpp`) of context, if the tables have
             any, and of content; 0 if a candidate is -1.
         """
-        found = None if content is None else content.native
-        return self.native.features(items, begins, ends, now, candidates, times, context, found)
+        native_content = None if content is None else content.native
+        return self.native.features(items, begins, ends, now, candidates, times, context, native_content)
 
     def rising(self, now: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """List the items that are clicked most now, compared with the last day.

@@ -78,8 +78,8 @@ ADD_BLOCK = 256  # 40,400 sums at d = 100: 158 programs
 
 def slots_a_part(n_slots: int) -> int:
     """Slots that one weight-gradient program sums: a multiple of every step, the same on every GPU."""
-    most = max(LEAST_PART_SLOTS, -(-n_slots // MOST_PARTS))
-    return -(-most // LEAST_PART_SLOTS) * LEAST_PART_SLOTS
+    slots = max(LEAST_PART_SLOTS, -(-n_slots // MOST_PARTS))
+    return -(-slots // LEAST_PART_SLOTS) * LEAST_PART_SLOTS
 
 
 def part_of(config: TileConfig, columns: int) -> int:

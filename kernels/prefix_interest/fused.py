@@ -38,9 +38,9 @@ def not_supported_reasons(request: InterestRequest) -> list[str]:
         reasons.append(f"d = {clicks.shape[1]} is over {configs.MAX_D}, the largest for a tile in registers")
     if clicks.shape[1] == 0:
         reasons.append("d = 0")
-    for what, dtype in (("clicks", clicks.dtype), ("compute_dtype", request.compute_dtype)):
+    for name, dtype in (("clicks", clicks.dtype), ("compute_dtype", request.compute_dtype)):
         if dtype not in configs.DTYPES:
-            reasons.append(f"{what} {dtype} is none of float32, bfloat16, float16")
+            reasons.append(f"{name} {dtype} is none of float32, bfloat16, float16")
     if any(weight.dtype not in configs.DTYPES for weight in request.weights):
         reasons.append("the weights are not all float32, bfloat16 or float16")
     if request.ffn_dropout_mask is not None:

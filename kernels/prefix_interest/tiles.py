@@ -45,12 +45,12 @@ class Tiles:
         Raises ValueError on malformed offsets.
         """
         plan = pack_tiles(np.ascontiguousarray(offsets, dtype=np.int64), capacity, min_tiles)
-        whole = torch.from_numpy(np.concatenate([array.ravel() for array in plan]))
+        joined = torch.from_numpy(np.concatenate([array.ravel() for array in plan]))
         if torch.device(device).type == "cuda":
-            whole = whole.pin_memory()  # else the copy would wait for the GPU
-        whole = whole.to(device, non_blocking=True)
+            joined = joined.pin_memory()  # else the copy would wait for the GPU
+        joined = joined.to(device, non_blocking=True)
         slots, tiles = len(plan.slot_click), len(plan.tile_range)
-        slot_click, slot_begin, tile_range = whole.split([slots, slots, 2 * tiles])
+        slot_click, slot_begin, tile_range = joined.split([slots, slots, 2 * tiles])
         return cls(slot_click, slot_begin, tile_range.view(tiles, 2), capacity, int(offsets[-1]))
 
     @property

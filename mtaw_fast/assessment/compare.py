@@ -85,9 +85,9 @@ def compare(
     """
     if examples < 0:
         raise UsageError(f"compare: examples must be at least 0, not {examples}")
-    pair = [recommender_of(one, encoder, index) for one in (first, second)]
+    pair = [recommender_of(bundle, encoder, index) for bundle in (first, second)]
     data = dataset_of(dataset)
-    models = [one.bundle for one in pair]
+    models = [recommender.bundle for recommender in pair]
     part = split_of(data, named(dataset, data), split, models[0].config.optimizer.validation_fraction)
     samples = part.samples
     names = _names(models)
@@ -99,10 +99,10 @@ def compare(
     slicings = slices_of(data, samples, facts, attributes, slices)
     measured = [
         measure(
-            one, rankable_by(one, samples, data), facts_for(facts, data, one),
+            recommender, rankable_by(recommender, samples, data), facts_for(facts, data, recommender),
             progress=named_progress(progress, name), keep=True,
         )
-        for one, name in zip(pair, names, strict=True)
+        for recommender, name in zip(pair, names, strict=True)
     ]  # fmt: skip
     metrics, by_slice = compared(measured[0], measured[1], samples, slicings)
     warn(lines)
@@ -143,14 +143,17 @@ def _examples(
     pair: list[Recommender], measured: list[Measured], samples: Samples, data: Dataset, count: int
 ) -> list[dict[str, Any]]:
     """Return samples where only one finds the target, in external ids."""
-    found = []
+    examples = []
     for place in parting(measured[0].ranks, measured[1].ranks, samples.session, count):
         example: dict[str, Any] = {
             "clicks": list(data.ids.external(samples.prefixes[place][-_CLICKS:])),
             "target": data.ids.external(samples.targets[place : place + 1])[0],
         }
-        for name, one, its in zip(("first", "second"), pair, measured, strict=True):
-            top = its.lists[place][:_ITEMS]
-            example[name] = {"rank": int(its.ranks[place]) or None, "items": list(one.ids.external(top[top >= 0]))}
-        found.append(example)
-    return found
+        for name, recommender, result in zip(("first", "second"), pair, measured, strict=True):
+            top = result.lists[place][:_ITEMS]
+            example[name] = {
+                "rank": int(result.ranks[place]) or None,
+                "items": list(recommender.ids.external(top[top >= 0])),
+            }
+        examples.append(example)
+    return examples

@@ -104,16 +104,16 @@ def evaluate(
     _check_options(split, unseen, weights)
     part = split_of(data, name, split, model.config.optimizer.validation_fraction, baselines)
     samples = part.samples
-    missed = data.unseen if data.unseen is not None else np.empty(0, np.int32)
+    unseen_sessions = data.unseen if data.unseen is not None else np.empty(0, np.int32)
     log = data.preparation.get("log") if split == "test" else None
     if unseen == "misses" and log is None:
         raise UsageError(f"{name} has no list of targets that training never saw; prepare it again")
-    counted = missed if unseen == "misses" else None
+    misses = unseen_sessions if unseen == "misses" else None
 
     lines = warnings_for(model, data, samples, split)
     counts = None if weights is None else sample_weights(weights, data, samples)
     facts, attributes = facts_of(data, part.fitted, recommender)
-    common: dict[str, Any] = {"unseen": counted, "type_names": data.type_names, "weights": counts}
+    common: dict[str, Any] = {"unseen": misses, "type_names": data.type_names, "weights": counts}
     report = protocol.evaluate(
         recommender,
         rankable_by(recommender, samples, data),
@@ -122,20 +122,22 @@ def evaluate(
         slicings=slices_of(data, samples, facts, attributes, slices),
         **common,
     )
-    others: dict[str, Report] = {}
+    baseline_reports: dict[str, Report] = {}
     if baselines:
         assert part.known is not None
         assert part.held_out is not None
-        fitting = all_baselines.fit_baselines(part.fitted, part.known, part.held_out, data.min_prefix, data.n_items)
-        others = {
-            one: protocol.evaluate(ranker, samples, progress=named_progress(progress, one), facts=facts, **common)
-            for one, ranker in fitting.items()
+        rankers = all_baselines.fit_baselines(part.fitted, part.known, part.held_out, data.min_prefix, data.n_items)
+        baseline_reports = {
+            baseline: protocol.evaluate(
+                ranker, samples, progress=named_progress(progress, baseline), facts=facts, **common
+            )
+            for baseline, ranker in rankers.items()
         }
     lines += _repeating(report)
     warn(lines)
     return Evaluation(
         report=report,
-        baselines=others,
+        baselines=baseline_reports,
         name=data.name,
         split=split,
         encoder=recommender.encoder.name,
@@ -143,10 +145,10 @@ def evaluate(
         seen_in_training=seen_in_training(model, split),
         same_training_part=same_training_part(model, data),
         unseen_share=unseen_share(log),
-        unseen_targets=len(missed) if log is not None else 0,
+        unseen_targets=len(unseen_sessions) if log is not None else 0,
         warnings=lines,
         weights={} if weights is None else parsed(weights, WEIGHTS),
-        diversity_by=[one.name for one in facts.attributes],
+        diversity_by=[attribute.name for attribute in facts.attributes],
     )
 
 

@@ -87,17 +87,17 @@ def split_of(data: Dataset, name: str, split: str, fraction: float, baselines: b
     """
     if split not in ("test", "validation"):
         raise UsageError(f"evaluate: split must be 'test' or 'validation', not {split!r}")
-    found = SplitSamples(data.test, data.train)
+    split_samples = SplitSamples(data.test, data.train)
     if split == "validation" or baselines:  # only these need at least two training sessions
         known, held_out = data.train.split_last(fraction)
         remedy = ", or leave the baselines out" if split == "test" else ""
         check_prefixes(held_out.lengths, f"data set {name}: the validation prefixes", remedy)
-        found = SplitSamples(data.test, data.train, known, held_out)
+        split_samples = SplitSamples(data.test, data.train, known, held_out)
         if split == "validation":
-            found = SplitSamples(Samples.from_sessions(held_out, data.min_prefix), known, known, held_out)
-    if len(found.samples) == 0:
+            split_samples = SplitSamples(Samples.from_sessions(held_out, data.min_prefix), known, known, held_out)
+    if len(split_samples.samples) == 0:
         raise UsageError(f"{name} has no {split} samples; prepare it with a test part")
-    return found
+    return split_samples
 
 
 def rankable_by(recommender: Recommender, samples: Samples, data: Dataset) -> Samples:

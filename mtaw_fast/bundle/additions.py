@@ -36,8 +36,8 @@ def replace_part(
     if addition is None:
         replace_parts(folder, built_from, {part: None}, {part: None})
     else:
-        kind, write, about = addition
-        replace_parts(folder, built_from, {part: Addition(kind, write)}, {part: dict(about)})
+        kind, write, entry = addition
+        replace_parts(folder, built_from, {part: Addition(kind, write)}, {part: dict(entry)})
 
 
 def replace_parts(
@@ -61,9 +61,9 @@ def replace_parts(
     with bundle_lock(folder):
         manifest = read_json(folder / MANIFEST, BundleError)
         if _model(manifest) != _model(built_from):
-            what = ", ".join(about)
-            raise BundleError(f"{folder} was replaced while its {what} was being made; export it again")
-        old = named_files(folder)
+            names = ", ".join(about)
+            raise BundleError(f"{folder} was replaced while its {names} was being made; export it again")
+        old_files = named_files(folder)
         created: list[Path] = []
         with undone_on_failure(folder, created):
             files = {name: entry for name, entry in manifest["files"].items() if name not in additions}
@@ -75,13 +75,13 @@ def replace_parts(
                 flush_folder(folder)
             updated |= {name: dict(entry) for name, entry in about.items() if entry is not None}
             write_json(folder / MANIFEST, updated)
-        sweep(folder, old, {entry["file"] for entry in files.values()})
+        sweep(folder, old_files, {entry["file"] for entry in files.values()})
 
 
 def _model(manifest: Any) -> Any:
     """Return the hashes of all parts that additions are made from; None if the manifest does not have them."""
     try:
-        own = {part: entry["sha256"] for part, entry in manifest["files"].items() if part not in _REPLACEABLE}
-        return own if "weights" in own else None
+        digests = {part: entry["sha256"] for part, entry in manifest["files"].items() if part not in _REPLACEABLE}
+        return digests if "weights" in digests else None
     except (KeyError, TypeError, AttributeError):
         return None

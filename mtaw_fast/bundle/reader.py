@@ -50,13 +50,13 @@ _ATTEMPTS = 5  # if the bundle is replaced during a read, the read starts again 
 def read_bundle(folder: Path, verify: bool, mapping: str | None) -> tuple[dict[str, Any], Model]:
     """Read the manifest in `folder` and the model that it names; see `Bundle.load`."""
     for attempt in range(_ATTEMPTS + 1):
-        before = _stamp(folder / MANIFEST)
+        stamp = _stamp(folder / MANIFEST)
         manifest = read_manifest(folder)
         try:
             return manifest, _read_model(folder, manifest, verify, mapping)
         except BundleError:
             # Try again only if the bundle was replaced meanwhile.
-            if attempt == _ATTEMPTS or _stamp(folder / MANIFEST) == before:
+            if attempt == _ATTEMPTS or _stamp(folder / MANIFEST) == stamp:
                 raise
     raise AssertionError("the last attempt returns or raises")
 
@@ -77,7 +77,7 @@ class LaterFormatError(BundleError):
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read a bundle's manifest alone. Raises BundleError if the folder has none, or one of another format."""
     manifest = read_json(
-        folder / MANIFEST, lambda why: BundleError(f"{why}; is {folder} a folder made by 'mtaw-fast train'?")
+        folder / MANIFEST, lambda reason: BundleError(f"{reason}; is {folder} a folder made by 'mtaw-fast train'?")
     )
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{folder} is not a bundle; make one with 'mtaw-fast train'")
@@ -256,13 +256,13 @@ def _open_files(folder: Path, files: Mapping[str, _File], verify: bool, mapping:
         path = folder / file.name
         if part not in served:
             os.close(open_regular(path, DataError, file.size))
-        found = open_sealed_tensors(path, size=file.size, mapping=mapping) if part in served else None
+        sealed = open_sealed_tensors(path, size=file.size, mapping=mapping) if part in served else None
         if verify:
-            digest = sha256_of(path) if found is None else hashlib.sha256(found.data.data).hexdigest()
+            digest = sha256_of(path) if sealed is None else hashlib.sha256(sealed.data.data).hexdigest()
             if file.digest != digest:
                 raise DataError(f"{path} is damaged (its SHA-256 differs); restore it or {RETRAIN}")
-        return found
+        return sealed
 
     with host.pool(min(len(files), usable_cpus())) as pool:
         opened = zip(files, pool.map(open_one, files), strict=True)
-        return {part: one for part, one in opened if one is not None}
+        return {part: sealed for part, sealed in opened if sealed is not None}

@@ -74,8 +74,8 @@ def version_of(manifest: Mapping[str, Any]) -> str:
 
 def versions_in(folder: Path) -> list[BundleVersion]:
     """Return the bundles in a folder, the newest first. Raises UsageError if there is none."""
-    current, promoted = current_in(folder), {one["bundle"]: one["time"] for one in _history(folder)}
-    found = []
+    current, promoted = current_in(folder), {entry["bundle"]: entry["time"] for entry in _history(folder)}
+    versions = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_symlink() or not (path / MANIFEST).is_file():
             continue
@@ -85,7 +85,7 @@ def versions_in(folder: Path) -> list[BundleVersion]:
         measured = manifest.get("metrics", {})
         validation = measured.get("validation", measured)
         metrics = {name: validation[name] for name in _METRICS if isinstance(validation.get(name), (int, float))}
-        found.append(
+        versions.append(
             BundleVersion(
                 name=path.name, version=version_of(manifest), created=str(manifest.get("created", "")),
                 items=int(manifest.get("n_items", 0)), metrics=metrics,
@@ -93,11 +93,11 @@ def versions_in(folder: Path) -> list[BundleVersion]:
                 promoted=promoted.get(path.name),
             )
         )  # fmt: skip
-    if not found:
+    if not versions:
         raise UsageError(
             f"{folder} holds no bundle; train into it, as in 'mtaw-fast train shop.dataset {folder}/2026-11-28.bundle'"
         )
-    return sorted(found, key=lambda one: one.created, reverse=True)
+    return sorted(versions, key=lambda version: version.created, reverse=True)
 
 
 def current_in(folder: Path) -> str | None:
@@ -126,11 +126,11 @@ def promote(folder: Path, name: str) -> str | None:
         If it is damaged.
     """
     if Path(name).name != name or not (folder / name / MANIFEST).is_file():
-        names = ", ".join(one.name for one in versions_in(folder))
+        names = ", ".join(version.name for version in versions_in(folder))
         raise UsageError(f"{folder} has no bundle {name!r}; it has {names}")
-    before = current_in(folder)
+    old_name = current_in(folder)
     _point_to(folder, name, back=False)
-    return before
+    return old_name
 
 
 def roll_back(folder: Path) -> tuple[str, str]:
@@ -139,11 +139,11 @@ def roll_back(folder: Path) -> tuple[str, str]:
     Repeated, it goes further back. Raises UsageError if there is none, BundleError if it is damaged.
     """
     current, stack = current_in(folder), list[str]()
-    for one in _history(folder):
-        if one["back"]:
+    for entry in _history(folder):
+        if entry["back"]:
             stack = stack[: max(1, len(stack) - 1)]
-        elif stack[-1:] != [one["bundle"]]:
-            stack.append(one["bundle"])
+        elif stack[-1:] != [entry["bundle"]]:
+            stack.append(entry["bundle"])
     while stack and stack[-1] != current:  # a promotion that did not come to its last step
         stack.pop()
     if current is None or len(stack) < 2:

@@ -98,7 +98,7 @@ def save_bundle(
             refuse_existing(folder, overwrite)
             if replaced is not None and read_json(folder / MANIFEST, BundleError) != replaced:
                 raise BundleError(f"{folder} was changed by another process since it was read; run the command again")
-            old = named_files(folder)
+            old_files = named_files(folder)
             created: list[Path] = []
             with undone_on_failure(folder, created):
                 files = {part: write_part(folder, part, arrays, created) for part, arrays in parts.items()}
@@ -121,7 +121,7 @@ def save_bundle(
                     "files": files,
                 }
                 write_json(folder / MANIFEST, manifest)
-            sweep(folder, old, {entry["file"] for entry in files.values()})
+            sweep(folder, old_files, {entry["file"] for entry in files.values()})
     except OSError as error:
         raise BundleError(f"cannot write the bundle {folder}: {error.strerror or error}; check the disk") from None
 
@@ -159,7 +159,7 @@ def _write_optional(folder: Path, model: Model, compact: bool, created: list[Pat
         if model.log_progress is not None:
             writers["learned"] = model.log_progress.save
     files = {part: write_file(folder, part, "safetensors", save, created) for part, save in writers.items()}
-    return files | {part: write_part(folder, part, found, created) for part, found in arrays.items()}
+    return files | {part: write_part(folder, part, tensors, created) for part, tensors in arrays.items()}
 
 
 def _now() -> str:
@@ -172,11 +172,11 @@ def undone_on_failure(folder: Path, created: list[Path]) -> Iterator[None]:
 
     If the manifest was already replaced, the files stay. The caller has the folder's `bundle_lock`.
     """
-    before = _manifest_state(folder)
+    state = _manifest_state(folder)
     try:
         yield
     except BaseException as error:
-        if _manifest_state(folder) == before:
+        if _manifest_state(folder) == state:
             for path in created:
                 host.unlink(path, missing_ok=True)
         if isinstance(error, OSError):
@@ -270,12 +270,12 @@ def _commit() -> str | None:
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=5, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return result.stdout.strip() if result.returncode == 0 else None
 
 
 def _versions() -> dict[str, str | None]:

@@ -49,10 +49,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0 ok, 1 failed, 2 misused."""
-    given = sys.argv[1:] if argv is None else argv
+    words = sys.argv[1:] if argv is None else argv
     # All processes of a training group get the same arguments, so rank 0 alone prints what is wrong with them. Other
     # commands have no group, even when the environment has the variables of one.
-    speaks = "train" not in given or not follows()
+    speaks = "train" not in words or not follows()
     try:
         arguments = _parser().parse_args(argv)
         logging.basicConfig(

@@ -35,48 +35,50 @@ def run(arguments: argparse.Namespace) -> None:
     """Change the name if asked to, and list the bundles."""
     folder = arguments.folder
     if arguments.promote is not None:
-        before = promote(folder, arguments.promote)
-        said = f"{folder / CURRENT} is {arguments.promote} now{f', before {before}' if before else ''}"
+        previous = promote(folder, arguments.promote)
+        message = f"{folder / CURRENT} is {arguments.promote} now{f', before {previous}' if previous else ''}"
     elif arguments.roll_back:
-        before, now = roll_back(folder)
-        said = f"{folder / CURRENT} is {now} again, no longer {before}"
+        previous, now = roll_back(folder)
+        message = f"{folder / CURRENT} is {now} again, no longer {previous}"
     else:
-        said = None
+        message = None
     served = [] if arguments.service is None else _served_by(arguments.service)
-    found = versions_in(folder)
+    versions = versions_in(folder)
     if arguments.json:
         print_json(
             {
                 "current": current_in(folder),
-                "bundles": [one.as_dict() | {"served": one.version in served} for one in found],
+                "bundles": [bundle.as_dict() | {"served": bundle.version in served} for bundle in versions],
             }
         )
         return
-    if said is not None:
-        print(said)
-    for line in _table(found, served, arguments.service):
+    if message is not None:
+        print(message)
+    for line in _table(versions, served, arguments.service):
         print(line)
     for version in served:
-        if version not in {one.version for one in found}:
+        if version not in {bundle.version for bundle in versions}:
             print(f"{arguments.service} serves {version}, which is not in {folder}")
 
 
 def _table(found: list[BundleVersion], served: list[str], service: str | None) -> list[str]:
-    width = max(len("bundle"), *(len(one.name) for one in found))
+    width = max(len("bundle"), *(len(bundle.name) for bundle in found))
     lines = [
         f"  {'bundle':{width}}  {'version':16}  {'created':20}  {'items':>9}  {'P@20':>6}  {'MRR@20':>6}  data set"
     ]
-    for one in found:
-        p, mrr = (f"{one.metrics[name]:6.2f}" if name in one.metrics else f"{'-':>6}" for name in ("P@20", "MRR@20"))
-        mark = "*" if one.current else " "
-        by = f"  served by {service}" if one.version in served else ""
-        created = one.created.replace("+00:00", "Z")
-        promoted = f"  promoted {one.promoted}" if one.promoted else ""
-        lines.append(
-            f"{mark} {one.name:{width}}  {one.version}  {created:20}  {one.items:9,}  {p}  {mrr}  "
-            f"{one.dataset}{promoted}{by}"
+    for bundle in found:
+        p, mrr = (
+            f"{bundle.metrics[name]:6.2f}" if name in bundle.metrics else f"{'-':>6}" for name in ("P@20", "MRR@20")
         )
-    if not any(one.current for one in found):
+        mark = "*" if bundle.current else " "
+        served_by = f"  served by {service}" if bundle.version in served else ""
+        created = bundle.created.replace("+00:00", "Z")
+        promoted = f"  promoted {bundle.promoted}" if bundle.promoted else ""
+        lines.append(
+            f"{mark} {bundle.name:{width}}  {bundle.version}  {created:20}  {bundle.items:9,}  {p}  {mrr}  "
+            f"{bundle.dataset}{promoted}{served_by}"
+        )
+    if not any(bundle.current for bundle in found):
         lines.append(f"none is promoted: there is no name '{CURRENT}'")
     return lines
 
@@ -85,7 +87,7 @@ def _served_by(url: str) -> list[str]:
     """Return the versions that a service serves."""
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/v1/bundle", timeout=_TIMEOUT) as answer:
-            found = json.load(answer)
+            reply = json.load(answer)
     except (OSError, ValueError) as error:
         raise UsageError(f"--service {url}: no service answers there ({error}); give its address") from None
-    return [one["version"] for one in found.get("bundles") or [found]]
+    return [bundle["version"] for bundle in reply.get("bundles") or [reply]]

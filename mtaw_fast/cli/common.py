@@ -149,13 +149,13 @@ def typed_ids(texts: Sequence[str], ids: ItemIds) -> list[Any]:
     """Convert ids from the command line to the bundle's kind of id: int or str."""
     if ids.kind == "str":
         return list(texts)
-    found = []
+    numbers = []
     for text in texts:
         try:
-            found.append(int(text))
+            numbers.append(int(text))
         except ValueError:
             raise UsageError(f"item {text!r:.60}: this bundle's item ids are integers") from None
-    return found
+    return numbers
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
@@ -170,5 +170,5 @@ def rules_in(path: Path | None) -> dict[str, Any] | None:
     """Return the rules in a JSON file, checked but for the columns; None without a file."""
     if path is None:
         return None
-    found = read_json(path, lambda why: UsageError(f"--rules: {why}"))
-    return rule_set_of(found).source
+    rules = read_json(path, lambda reason: UsageError(f"--rules: {reason}"))
+    return rule_set_of(rules).source

@@ -35,6 +35,6 @@ def run(arguments: argparse.Namespace) -> None:
         raise UsageError("compact: give the service's --learn")
     bundles = [folder for folder, _ in arguments.side_by_side]
     arms = settings.of_arms(bundles) if bundles else [settings.of_one(arguments.bundle)]
-    for bundle, own in zip(bundles or [arguments.bundle], arms, strict=True):
-        compact_folder(bundle, own, wait=True)
-        print(f"wrote {own.folder / COMPACTED}")
+    for bundle, arm in zip(bundles or [arguments.bundle], arms, strict=True):
+        compact_folder(bundle, arm, wait=True)
+        print(f"wrote {arm.folder / COMPACTED}")

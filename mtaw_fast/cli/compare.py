@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Compare and print the verdict, then the tables."""
     with progress_bar(not arguments.json) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # they are printed below
-        found = compare(
+        comparison = compare(
             arguments.first,
             arguments.second,
             arguments.dataset,
@@ -52,11 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
             progress=progress,
             **evaluation_options(arguments),
         )
-    print_warnings(found.warnings)
+    print_warnings(comparison.warnings)
     if arguments.json:
-        print_json(found.as_dict())
+        print_json(comparison.as_dict())
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join(_lines(comparison)))
 
 
 def _lines(found: Comparison) -> Iterator[str]:
@@ -66,8 +66,8 @@ def _lines(found: Comparison) -> Iterator[str]:
     yield ""
     width = max(map(len, found.metrics))
     yield f"{'':{width}}  {'A':>8} {'B':>8}  B - A and its 95% interval"
-    for name, one in found.metrics.items():
-        yield f"{name:{width}}  {one.first:8.2f} {one.second:8.2f}  {_text(one)}"
+    for name, difference in found.metrics.items():
+        yield f"{name:{width}}  {difference.first:8.2f} {difference.second:8.2f}  {_text(difference)}"
     yield ""
     yield f"{HITS} by slice (*: differs, even with one interval for all slices together)"
     for name, values in found.slices.items():

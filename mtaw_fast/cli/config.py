@@ -25,17 +25,17 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what was asked for, on one line."""
-    found = []
+    words = []
     if arguments.cflags:
-        found.append(f"-I{shlex.quote(str(header_file().parent))}")
+        words.append(f"-I{shlex.quote(str(header_file().parent))}")
     if arguments.libs:
         folder = shlex.quote(str(library_file().parent))
-        found.append(f"-L{folder} -Wl,-rpath,{folder} -lmtaw")
+        words.append(f"-L{folder} -Wl,-rpath,{folder} -lmtaw")
     if arguments.library:
-        found.append(str(library_file()))
-    if not found:
+        words.append(str(library_file()))
+    if not words:
         raise UsageError("config: say what to print: --cflags, --libs or --library")
-    print(" ".join(found))
+    print(" ".join(words))
 
 
 def header_file() -> Path:

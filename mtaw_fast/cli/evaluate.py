@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Evaluate and print the table."""
     with progress_bar(not arguments.json) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # they are printed below
-        found = evaluate(
+        evaluation = evaluate(
             arguments.bundle,
             arguments.dataset,
             unseen=arguments.unseen,
@@ -53,8 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
             progress=progress,
             **evaluation_options(arguments),
         )
-    print_warnings(found.warnings)
+    print_warnings(evaluation.warnings)
     if arguments.json:
-        print_json(found.as_dict())
+        print_json(evaluation.as_dict())
     else:
-        print(found)
+        print(evaluation)

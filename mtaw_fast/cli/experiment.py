@@ -67,20 +67,22 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _text(result: dict[str, Any]) -> list[str]:
-    lines = ["", f"{'arm':24} {'sessions':>9} {'rankings':>9} " + " ".join(f"{one:>28}" for one in METRICS)]
+    lines = ["", f"{'arm':24} {'sessions':>9} {'rankings':>9} " + " ".join(f"{metric:>28}" for metric in METRICS)]
     for arm in result["arms"]:
         cells = [_estimate(arm["metrics"][metric]) for metric in METRICS]
         lines.append(
-            f"{arm['name']:24.24} {arm['sessions']:9,} {arm['counted']:9,} " + " ".join(f"{one:>28}" for one in cells)
+            f"{arm['name']:24.24} {arm['sessions']:9,} {arm['counted']:9,} " + " ".join(f"{cell:>28}" for cell in cells)
         )
-    for one in result["differences"]:
-        ends = "too early" if one["interval"] is None else "{:+.3f} to {:+.3f}".format(*one["interval"])
-        value = "none" if one["difference"] is None else f"{one['difference']:+.3f}"
-        relative = "" if one["relative"] is None else f" ({one['relative']:+.1%})"
-        lines.append(f"{one['of']} - {one['against']}: {value}{relative} {UNITS[one['metric']]}, {ends}")
+    for difference in result["differences"]:
+        ends = "too early" if difference["interval"] is None else "{:+.3f} to {:+.3f}".format(*difference["interval"])
+        value = "none" if difference["difference"] is None else f"{difference['difference']:+.3f}"
+        relative = "" if difference["relative"] is None else f" ({difference['relative']:+.1%})"
+        lines.append(
+            f"{difference['of']} - {difference['against']}: {value}{relative} {UNITS[difference['metric']]}, {ends}"
+        )
     shares, plan = result["shares"], result["plan"]
     split = ", ".join(
-        f"{name} {part:.1%} of {shares['expected'][name]:.1%}" for name, part in shares["observed"].items()
+        f"{name} {share:.1%} of {shares['expected'][name]:.1%}" for name, share in shares["observed"].items()
     )
     lines.append(f"split: {split}; {'as expected' if shares['ok'] else 'NOT as expected'} (p {shares['p']:.2g})")
     if plan["sessions"] is not None:
@@ -101,18 +103,18 @@ def _estimate(found: dict[str, Any]) -> str:
 
 def _shares(text: str) -> dict[str, float]:
     """Parse A=.5,B=.5."""
-    found = {}
+    shares = {}
     for pair in text.split(","):
         name, equals, weight = pair.rpartition("=")
         try:
             if not (name and equals):
                 raise ValueError
-            found[name] = float(weight)
+            shares[name] = float(weight)
         except ValueError:
             raise argparse.ArgumentTypeError(
                 f"{text!r}: write ARM=WEIGHT,.. as in old.bundle=.5,new.bundle=.5"
             ) from None
-    return found
+    return shares
 
 
 def _fraction(text: str) -> float:

@@ -119,8 +119,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _export_onnx(arguments: argparse.Namespace, result: dict[str, Any], lines: list[str]) -> None:
     from mtaw_fast.export.onnx_model import export_onnx
 
-    named = list(VARIANTS) if arguments.variants is None else [name.strip() for name in arguments.variants.split(",")]
-    variants = [] if named == ["none"] else named
+    names = list(VARIANTS) if arguments.variants is None else [name.strip() for name in arguments.variants.split(",")]
+    variants = [] if names == ["none"] else names
     if arguments.triton_repository is not None and "float32" not in variants:
         raise UsageError("--triton-repository needs the float32 graph; add float32 to --variants, or leave it out")
     graphs = export_onnx(
@@ -136,9 +136,9 @@ def _export_onnx(arguments: argparse.Namespace, result: dict[str, Any], lines: l
     if arguments.triton_repository is not None:
         from mtaw_fast.export.triton_repository import write_repository
 
-        result["triton_repository"] = written = str(write_repository(arguments.bundle, arguments.triton_repository))
+        result["triton_repository"] = folder = str(write_repository(arguments.bundle, arguments.triton_repository))
         lines.append(
-            f"Triton Inference Server: {written}; start it with --model-repository {arguments.triton_repository}"
+            f"Triton Inference Server: {folder}; start it with --model-repository {arguments.triton_repository}"
         )
 
 

@@ -35,7 +35,8 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print one fact per line."""
     manifest = read_json(
-        arguments.folder / "manifest.json", lambda why: DataError(f"{why}; name a folder made by prepare or train")
+        arguments.folder / "manifest.json",
+        lambda reason: DataError(f"{reason}; name a folder made by prepare or train"),
     )
     kind = manifest.get("format") if isinstance(manifest, dict) else None
     if kind == "mtaw_fast dataset":
@@ -114,10 +115,10 @@ def _utc(milliseconds: int) -> str:
 
 def _test_lengths(test: Samples) -> list[int]:
     """Return the length of each test session: its longest prefix plus the target."""
-    longest: dict[int, int] = {}
+    lengths: dict[int, int] = {}
     for session, length in zip(test.session.tolist(), test.prefixes.lengths.tolist(), strict=True):
-        longest[session] = max(longest.get(session, 0), length + 1)
-    return list(longest.values())
+        lengths[session] = max(lengths.get(session, 0), length + 1)
+    return list(lengths.values())
 
 
 def bundle_facts(bundle: Bundle) -> dict[str, Any]:
@@ -208,8 +209,8 @@ def onnx_facts(bundle: Bundle) -> dict[str, Any] | None:
     for (graph, variant), part in GRAPH_PARTS.items():
         file = bundle.file(part)
         if file is not None:
-            known = entry["variants"][variant]
-            facts[part] = {"file": file.name, "bytes": known["bytes"][graph], "overlap": known["parity"]["overlap"]}
+            record = entry["variants"][variant]
+            facts[part] = {"file": file.name, "bytes": record["bytes"][graph], "overlap": record["parity"]["overlap"]}
     return facts
 
 
@@ -239,7 +240,7 @@ def report_lines(log: Mapping[str, Any]) -> list[str]:
         (log.get("outside_rows", 0), "outside --since and --until"),
         (log.get("merged_clicks", 0), "merged into a click of another type on the same item (--merge-types)"),
     ]
-    more = "".join(f"; {count:,} {what}" for count, what in others if count)
+    more = "".join(f"; {count:,} {text}" for count, text in others if count)
     lines = [
         f"rows         {log['rows']:,}, {log['bad_rows']:,} bad; {log['clicks']:,} clicks{more}",
         f"duplicates   {log['repeats']:,} at the same time as the same click, {log['near_repeats']:,} within a second "
@@ -266,18 +267,18 @@ def day_bars(days: Mapping[str, int]) -> list[str]:
     rows: list[tuple[int, float]] = []
     for run in runs:
         for begin in range(int(numbers[run[0]]), int(numbers[run[-1]]) + 1, step):
-            within = run[(numbers[run] >= begin) & (numbers[run] < begin + step)]
-            rows.append((begin, counts[within].sum() / min(step, int(numbers[run[-1]]) + 1 - begin)))
-    most = max(value for _, value in rows)
-    return list(_drawn(rows, most, step))
+            part = run[(numbers[run] >= begin) & (numbers[run] < begin + step)]
+            rows.append((begin, counts[part].sum() / min(step, int(numbers[run[-1]]) + 1 - begin)))
+    largest = max(value for _, value in rows)
+    return list(_drawn(rows, largest, step))
 
 
 def _drawn(rows: list[tuple[int, float]], most: float, step: int) -> Iterator[str]:
-    after = rows[0][0]
+    next_day = rows[0][0]
     for day, value in rows:
-        if day - after > _GAP_DAYS:
-            yield f"  .. {day - after:,} days without a click"
+        if day - next_day > _GAP_DAYS:
+            yield f"  .. {day - next_day:,} days without a click"
         eighths = round(8 * _WIDTH * value / most) if value else 0
         bar = _PARTS[-1] * (eighths // 8) + (_PARTS[eighths % 8] if eighths % 8 else "")
         yield f"  {np.datetime64(day, 'D')} {bar or ('▏' if value else '')} {value:,.0f}"
-        after = day + step
+        next_day = day + step

@@ -71,9 +71,9 @@ def change_bundle(folder: Path, source: Any, mode: str, options: dict[str, Any])
     """
     bundle = Bundle.load(folder)
     change = read_change(source, bundle.ids.kind, mode, before=bundle.items, **options)
-    before = bundle.items or ItemTable(bundle.n_items)
-    table = change.applied(before, bundle.ids.lookup, bundle.n_items)
-    table = replace(table, made=max(time.time_ns() // 1_000_000, before.made + 1))
+    old_table = bundle.items or ItemTable(bundle.n_items)
+    table = change.applied(old_table, bundle.ids.lookup, bundle.n_items)
+    table = replace(table, made=max(time.time_ns() // 1_000_000, old_table.made + 1))
 
     def write(path: Path) -> None:
         write_tensors(path, table.arrays())
@@ -91,9 +91,9 @@ def _change_served(arguments: argparse.Namespace, mode: str, options: dict[str, 
         if not is_stream and not folder.is_dir():
             raise UsageError(f"--learn {folder} does not exist; name the folder of a service")
         learn = LearningSettings(folder, arguments.learn if is_stream else None, compact=False)
-    rec = Recommender.load(arguments.bundle, learn=learn, state=arguments.state)
+    recommender = Recommender.load(arguments.bundle, learn=learn, state=arguments.state)
     try:
-        change = read_change(arguments.source, rec.ids.kind, mode, before=rec.items, **options)
-        return rec.set_items(change.frame, change.mode, public=change.public, availability=change.availability)
+        change = read_change(arguments.source, recommender.ids.kind, mode, before=recommender.items, **options)
+        return recommender.set_items(change.frame, change.mode, public=change.public, availability=change.availability)
     finally:
-        rec.close()
+        recommender.close()

@@ -69,8 +69,8 @@ def limits_for(pairs: Sequence[str]) -> LearningLimits:
 
 def min_prefix_of(bundle: Bundle) -> int:
     """Return the length of the shortest prefix that counts as a sample."""
-    found = bundle.dataset.get("min_prefix", 1)
-    return found if type(found) is int and found >= 1 else 1
+    min_prefix = bundle.dataset.get("min_prefix", 1)
+    return min_prefix if type(min_prefix) is int and min_prefix >= 1 else 1
 
 
 def add_learning_options(parser: argparse.ArgumentParser) -> None:
@@ -124,16 +124,16 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
 
     `LearningSettings.of_one` and `of_arms` start from them. Raises UsageError on options that do not fit.
     """
-    bundle, several = arguments.bundle, arguments.side_by_side
-    if (bundle is None) == (not several):
+    bundle, side_by_side = arguments.bundle, arguments.side_by_side
+    if (bundle is None) == (not side_by_side):
         raise UsageError("give either one BUNDLE, or several as --bundle FOLDER=WEIGHT")
-    where = arguments.learn
-    if where is None:
+    location = arguments.learn
+    if location is None:
         return None
-    stream = where if where.startswith(_STREAMS) else None
-    folder = Path(where) if stream is None else arguments.learn_folder
+    stream = location if location.startswith(_STREAMS) else None
+    folder = Path(location) if stream is None else arguments.learn_folder
     if folder is None:
-        first = bundle or several[0][0]
+        first = bundle or side_by_side[0][0]
         folder = first.with_name(f"{first.name}.learned")
     if stream is not None and "@" in stream:
         raise UsageError(

@@ -135,15 +135,15 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Read the source, write the folder and print its counts."""
     _check_texts(arguments)
-    given = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not _UNSET}
+    options = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not _UNSET}
     for name in ("types", "context"):
-        if name in given:
-            given[name] = tuple(given[name].split(","))
-    misplaced = [name for name in given if name != "min_prefix"] if arguments.format != "clicks" else []
+        if name in options:
+            options[name] = tuple(options[name].split(","))
+    misplaced = [name for name in options if name != "min_prefix"] if arguments.format != "clicks" else []
     if misplaced and arguments.format in _FORMATS:
         raise UsageError(f"--{misplaced[0].replace('_', '-')} works only with the format clicks")
     if arguments.ray is not None or arguments.partitions is not None:
-        dataset: Dataset | StoredDataset = _in_parts(arguments, given)
+        dataset: Dataset | StoredDataset = _in_parts(arguments, options)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # they are printed below
@@ -155,7 +155,7 @@ def run(arguments: argparse.Namespace) -> None:
                 overwrite=arguments.overwrite,
                 items=arguments.items,
                 item_options=item_options(arguments),
-                **given,
+                **options,
             )
     facts = dataset_facts(dataset)
     if arguments.json:
@@ -177,8 +177,8 @@ def _check_texts(arguments: argparse.Namespace) -> None:
         try:
             str(value).encode()
         except UnicodeEncodeError:
-            what = name.upper() if name in ("format", "source", "dataset") else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{what} {str(value)!r} is not UTF-8 text; give another name") from None
+            label = name.upper() if name in ("format", "source", "dataset") else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{label} {str(value)!r} is not UTF-8 text; give another name") from None
 
 
 def _in_parts(arguments: argparse.Namespace, given: dict[str, Any]) -> StoredDataset:

@@ -57,62 +57,64 @@ def run(arguments: argparse.Namespace) -> None:
     recommender = Recommender.load(arguments.bundle, encoder=arguments.encoder, index=arguments.index)
     session = typed_ids(arguments.items, recommender.bundle.ids)
     exclude = typed_ids(arguments.exclude, recommender.bundle.ids)
-    out = recommender.recommend(
+    ranking = recommender.recommend(
         session,
         k=arguments.k,
         exclude=exclude,
         exclude_seen=arguments.exclude_seen,
         at=moment_of("--at", arguments.at),
         context=_context_of(arguments.context),
-        types=None if arguments.types is None else [one or None for one in arguments.types.split(",")],
+        types=None if arguments.types is None else [kind or None for kind in arguments.types.split(",")],
         reasons=arguments.reasons,
         rules=rules_in(arguments.rules),
         explore=arguments.explore,
     )
     if arguments.json:
         answer = {
-            "items": out.items,
-            "scores": [float(score) for score in out.scores],
-            "unknown": out.unknown,
-            "fallback": out.fallback,
+            "items": ranking.items,
+            "scores": [float(score) for score in ranking.scores],
+            "unknown": ranking.unknown,
+            "fallback": ranking.fallback,
         }
-        if out.reasons is not None:
-            answer["reasons"] = [_as_json(reason) for reason in out.reasons]
-        if out.short is not None:
-            answer["short"] = out.short
-        if out.explored is not None:
-            answer["explored"] = out.explored.tolist()
+        if ranking.reasons is not None:
+            answer["reasons"] = [_as_json(reason) for reason in ranking.reasons]
+        if ranking.short is not None:
+            answer["short"] = ranking.short
+        if ranking.explored is not None:
+            answer["explored"] = ranking.explored.tolist()
         print_json(answer)
         return
-    if out.unknown:
-        print(f"not in the catalog: {', '.join(map(str, out.unknown))}")
-    if out.fallback:
+    if ranking.unknown:
+        print(f"not in the catalog: {', '.join(map(str, ranking.unknown))}")
+    if ranking.fallback:
         rising = recommender.bundle.model.trends is not None
         print(f"no known click: the {'items that are rising' if rising else 'most popular items'}")
-    why = [""] * len(out) if out.reasons is None else [f"  ({_in_words(reason)})" for reason in out.reasons]
-    if out.explored is not None and out.reasons is None:
-        why = ["  (explored)" if one else "" for one in out.explored]
-    for rank, (item, score, reason) in enumerate(zip(out.items, out.scores, why, strict=True), 1):
-        print(f"{rank:4d}  {score:9.4f}  {item}{reason}")
-    if out.short is not None:
-        left = "the index found" if out.short == "candidates" else "the rules leave"
-        print(f"{left} no more than {len(out)} items of {arguments.k}")
+    notes = (
+        [""] * len(ranking) if ranking.reasons is None else [f"  ({_in_words(reason)})" for reason in ranking.reasons]
+    )
+    if ranking.explored is not None and ranking.reasons is None:
+        notes = ["  (explored)" if explored else "" for explored in ranking.explored]
+    for rank, (item, score, note) in enumerate(zip(ranking.items, ranking.scores, notes, strict=True), 1):
+        print(f"{rank:4d}  {score:9.4f}  {item}{note}")
+    if ranking.short is not None:
+        cause = "the index found" if ranking.short == "candidates" else "the rules leave"
+        print(f"{cause} no more than {len(ranking)} items of {arguments.k}")
 
 
 def _as_json(reason: Reason) -> dict[str, Any]:
-    found: dict[str, Any] = {"kind": reason.kind, "items": list(reason.items)}
-    return found if reason.rule is None else {**found, "rule": reason.rule}
+    fields: dict[str, Any] = {"kind": reason.kind, "items": list(reason.items)}
+    return fields if reason.rule is None else {**fields, "rule": reason.rule}
 
 
 def _context_of(given: list[str]) -> dict[str, str] | None:
     """Return the values by column. Raises UsageError on one that is not COLUMN=VALUE."""
-    for one in given:
-        if "=" not in one:
-            raise UsageError(f"--context {one} is not COLUMN=VALUE; write one such as referrer=search")
-    return dict(one.split("=", 1) for one in given) or None
+    for pair in given:
+        if "=" not in pair:
+            raise UsageError(f"--context {pair} is not COLUMN=VALUE; write one such as referrer=search")
+    return dict(pair.split("=", 1) for pair in given) or None
 
 
 def _in_words(reason: Reason) -> str:
     words = {"session": "in the session", "encoder": "by the encoder"}
-    why = words.get(reason.kind) or f"clicked together with {', '.join(map(str, reason.items))}"
-    return why if reason.rule is None else f"{why}, {reason.rule}"
+    text = words.get(reason.kind) or f"clicked together with {', '.join(map(str, reason.items))}"
+    return text if reason.rule is None else f"{text}, {reason.rule}"

@@ -64,13 +64,13 @@ def run(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{arguments.log} has no times, so --from and --until do not apply; leave them out")
     with progress_bar(not arguments.json) as bar:
         progress = None if bar is None else functools.partial(bar, "replay")
-        found = replay(log, settings, limits, progress)
+        result = replay(log, settings, limits, progress)
     if arguments.plot is not None:
-        plot(found, arguments.plot)
+        plot(result, arguments.plot)
     if arguments.json:
-        print_json(found.as_dict())
+        print_json(result.as_dict())
     else:
-        print(table(found))
+        print(table(result))
 
 
 def table(found: ReplayResult) -> str:
@@ -107,5 +107,5 @@ def plot(found: ReplayResult, path: Path) -> None:
 def _row(name: str, found: ReplayResult, samples: Any) -> list[str]:
     metrics = found.metrics(samples)
     count = len(found.places[samples])
-    values = [f"{metrics[one][metric]:.2f}" for one in metrics for metric in _SHOWN]
+    values = [f"{metrics[ranker][metric]:.2f}" for ranker in metrics for metric in _SHOWN]
     return [name, f"{count:,}", f"{found.unknown_percent(samples):.1f}", *values]

@@ -113,8 +113,8 @@ def run(arguments: argparse.Namespace) -> None:
         print_json({"out": str(arguments.out), "sessions": plan.rows, "scored": todo, "parts": len(plan.blocks()),
                     "seconds": round(seconds, 3)})  # fmt: skip
         return
-    kept = f", {plan.rows - todo:,} were already there" if todo < plan.rows else ""
-    print(f"scored {todo:,} sessions in {seconds:.1f} s ({todo / max(seconds, 1e-9):,.0f} per second){kept}")
+    skipped = f", {plan.rows - todo:,} were already there" if todo < plan.rows else ""
+    print(f"scored {todo:,} sessions in {seconds:.1f} s ({todo / max(seconds, 1e-9):,.0f} per second){skipped}")
     parts = len(plan.blocks())
     print(f"wrote {arguments.out}: {plan.rows:,} sessions in {parts} part{'' if parts == 1 else 's'}")
 
@@ -127,19 +127,19 @@ def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
         raise DataError(f"{foreign} does not end in .parquet; write the sessions as Parquet")
     files = [part.source for part in parts]
     threads = 1 if arguments.ray is not None else arguments.threads or usable_cpus()
-    asked = ScoringOptions(
+    options = ScoringOptions(
         k=arguments.k, exclude_seen=arguments.exclude_seen, encoder=arguments.encoder, index=arguments.index
     )
-    scorer = Scorer(arguments.bundle, asked, threads)
+    scorer = Scorer(arguments.bundle, options, threads)
     checked_k(arguments.k, scorer.recommender.n_items)
     scorer.recommender.recommend([], 1, rules=rules_in(arguments.rules))  # refuses rules that do not fit the bundle
     for path in files:
         scorer.check_kind(path)
-    kept = kept_plan(arguments.out)
+    old_plan = kept_plan(arguments.out)
     # A run that is continued keeps the time that it began with.
-    now = (kept or {}).get("options", {}).get("at") or time.time_ns() // 1_000_000
+    now = (old_plan or {}).get("options", {}).get("at") or time.time_ns() // 1_000_000
     scorer.options = dataclasses.replace(
-        asked,
+        options,
         exclude=tuple(typed_ids(arguments.exclude, scorer.recommender.bundle.ids)),
         rules=rules_in(arguments.rules),
         context=scorer.context_of(files),

@@ -234,6 +234,6 @@ def _token(path: Path | None) -> str | None:
     """Read the admin token and check that an HTTP header can carry it."""
     token = _secret(path, _TOKEN_VARIABLE, "--admin-token-file", "token")
     if token is not None and (not (token.isascii() and token.isprintable()) or " " in token):
-        where = f"${_TOKEN_VARIABLE}" if path is None else str(path)
-        raise UsageError(f"the token in {where} must be printable ASCII without spaces; write another one")
+        source = f"${_TOKEN_VARIABLE}" if path is None else str(path)
+        raise UsageError(f"the token in {source} must be printable ASCII without spaces; write another one")
     return token

@@ -173,8 +173,8 @@ def _report(
         extra |= {"processes": [dataclasses.asdict(peak) for peak in peaks]} if peaks else {}
         print_json({"bundle": str(arguments.bundle), **record, **extra})
     else:
-        chosen = ", ".join(f"{name} {value:.2f}" for name, value in record["validation"].items())
-        print(f"epochs {record['best_epoch']}: {chosen} on validation")
+        metrics = ", ".join(f"{name} {value:.2f}" for name, value in record["validation"].items())
+        print(f"epochs {record['best_epoch']}: {metrics} on validation")
         print(_processor_time(record["processor_seconds"], plans, len(peaks), arguments.resume))
         print(f"wrote {arguments.bundle} (curves in {run_folder_of(bundle.folder) / 'curves.png'})")
         if run_id is not None:
@@ -240,8 +240,8 @@ def _mlflow_run(arguments: argparse.Namespace, dataset: Dataset, config: Config)
 
 def _phases_text() -> str:
     """Return the help text about the phases, in the order in which the progress line counts them."""
-    few = " and ".join(phases_of(preset("paper"), True))
-    lines = [f"phases in the order of the progress line (the preset 'paper' has {few}):"]
+    phases = " and ".join(phases_of(preset("paper"), True))
+    lines = [f"phases in the order of the progress line (the preset 'paper' has {phases}):"]
     for name, text in EXPLAINED.items():
         lines.append(textwrap.fill(text, width=78, initial_indent=f"  {name:14}", subsequent_indent=" " * 16))
     return "\n".join(lines)
@@ -276,8 +276,8 @@ def _settings_text() -> str:
     for group, values in default.as_dict().items():
         lines.append(_wrapped(f"{group}: ", values))
     for name, config in PRESETS.items():
-        usual = default.settings()
-        changed = {key: value for key, value in config.settings().items() if value != usual[key]}
+        defaults = default.settings()
+        changed = {key: value for key, value in config.settings().items() if value != defaults[key]}
         if changed:
             lines += ["", f"changed settings in the preset '{name}':", _wrapped("", changed)]
     return "\n".join(lines)
@@ -289,6 +289,6 @@ def _wrapped(head: str, values: Mapping[str, Any]) -> str:
 
 
 def _config(arguments: argparse.Namespace) -> Config:
-    given = {"epochs": arguments.epochs, "seed": arguments.seed, "type_weights": arguments.weights}
-    shortcuts = [f"{name}={value}" for name, value in given.items() if value is not None]
+    options = {"epochs": arguments.epochs, "seed": arguments.seed, "type_weights": arguments.weights}
+    shortcuts = [f"{name}={value}" for name, value in options.items() if value is not None]
     return preset(arguments.preset).override([*arguments.set, *shortcuts])

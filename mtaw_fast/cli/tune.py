@@ -49,11 +49,11 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search and print the best settings as a train command."""
-    given = [*arguments.set, *([] if arguments.weights is None else [f"type_weights={arguments.weights}"])]
+    assignments = [*arguments.set, *([] if arguments.weights is None else [f"type_weights={arguments.weights}"])]
     wait_passively()
-    found = tune(
+    result = tune(
         arguments.dataset,
-        preset(arguments.preset).override(given),
+        preset(arguments.preset).override(assignments),
         trials=arguments.trials,
         seconds=arguments.seconds,
         seed=arguments.seed,
@@ -62,23 +62,23 @@ def run(arguments: argparse.Namespace) -> None:
         progress=None if arguments.json else _print_trial,
     )
     words = ["mtaw-fast", "train", str(arguments.dataset), "BUNDLE", "--preset", arguments.preset]
-    words += [word for assignment in (*given, *found.assignments()) for word in ("--set", assignment)]
+    words += [word for assignment in (*assignments, *result.assignments()) for word in ("--set", assignment)]
     command = shlex.join(words)
     if arguments.json:
         print_json(
             {
-                "objective": found.objective,
-                "best": dataclasses.asdict(found.best),
-                "better": found.better,
-                "gains": {name: gain.as_dict() for name, gain in found.gains.items()},
-                "chosen": dataclasses.asdict(found.chosen),
-                "trials": [dataclasses.asdict(trial) for trial in found.trials],
+                "objective": result.objective,
+                "best": dataclasses.asdict(result.best),
+                "better": result.better,
+                "gains": {name: gain.as_dict() for name, gain in result.gains.items()},
+                "chosen": dataclasses.asdict(result.chosen),
+                "trials": [dataclasses.asdict(trial) for trial in result.trials],
                 "command": command,
             }
         )
         return
-    print(f"objective: {found.objective}")
-    print(f"chosen: trial {found.chosen.number}, {_metrics(found.chosen)} ({_verdict(found)})")
+    print(f"objective: {result.objective}")
+    print(f"chosen: trial {result.chosen.number}, {_metrics(result.chosen)} ({_verdict(result)})")
     print(command)
 
 

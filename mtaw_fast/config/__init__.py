@@ -86,7 +86,7 @@ class Config:
         by_group: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             by_group.setdefault(_group_of(name), {})[name] = value
-        groups = {name: dataclasses.replace(getattr(self, name), **some) for name, some in by_group.items()}
+        groups = {name: dataclasses.replace(getattr(self, name), **changes) for name, changes in by_group.items()}
         return dataclasses.replace(self, **groups)
 
     def settings(self) -> dict[str, Any]:
@@ -109,8 +109,8 @@ class Config:
         flat: dict[str, Any] = {}
         for name, value in values.items():
             if name in GROUPS and isinstance(value, Mapping):
-                for key, one in value.items():
-                    flat[_checked_name(f"{name}.{key}")] = one
+                for key, setting in value.items():
+                    flat[_checked_name(f"{name}.{key}")] = setting
             else:
                 flat |= from_former({name: value})
         return cls().replace(**{name: _typed(name, value) for name, value in flat.items()})
@@ -127,15 +127,15 @@ class Config:
         return self.replace(**changes)
 
 
-_NAMES = {group: tuple(one.name for one in dataclasses.fields(kind)) for group, kind in GROUPS.items()}
+_NAMES = {group: tuple(setting.name for setting in dataclasses.fields(kind)) for group, kind in GROUPS.items()}
 _GROUP_OF = {name: group for group, names in _NAMES.items() for name in names}
 _TYPES = {name: type(getattr(GROUPS[group](), name)) for name, group in _GROUP_OF.items()}
 
 
 def _group_of(name: str) -> str:
     if name not in _GROUP_OF:
-        near = [FORMER_NAMES[name]] if name in FORMER_NAMES else difflib.get_close_matches(name, _GROUP_OF, 1)
-        hint = f"did you mean {near[0]}?" if near else "'mtaw-fast train --help' lists them"
+        matches = [FORMER_NAMES[name]] if name in FORMER_NAMES else difflib.get_close_matches(name, _GROUP_OF, 1)
+        hint = f"did you mean {matches[0]}?" if matches else "'mtaw-fast train --help' lists them"
         raise UsageError(f"there is no setting {shown(name)}; {hint}")
     return _GROUP_OF[name]
 

@@ -38,16 +38,16 @@ FORMER_NAMES: Mapping[str, str] = {name: _RENAMED.get(name, name) for name in _O
 
 def from_former(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by their present names; other names stay."""
-    found = {FORMER_NAMES.get(name, name): value for name, value in values.items()}
-    if found.get("train_step") == "graph":
-        found["train_step"] = "cuda-graph"
-    return found
+    settings = {FORMER_NAMES.get(name, name): value for name, value in values.items()}
+    if settings.get("train_step") == "graph":
+        settings["train_step"] = "cuda-graph"
+    return settings
 
 
 def to_former(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by their former names and order; newer settings keep their names, at the end."""
-    found = {former: values[name] for former, name in FORMER_NAMES.items() if name in values}
-    if found.get("step") == "cuda-graph":
-        found["step"] = "graph"
+    settings = {former: values[name] for former, name in FORMER_NAMES.items() if name in values}
+    if settings.get("step") == "cuda-graph":
+        settings["step"] = "graph"
     known = set(FORMER_NAMES.values())
-    return found | {name: value for name, value in values.items() if name not in known}
+    return settings | {name: value for name, value in values.items() if name not in known}

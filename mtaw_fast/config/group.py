@@ -23,8 +23,8 @@ class Group:
             _check_type(field.name, getattr(self, field.name), str(field.type), self.CHOICES)
         for name, valid in self.ranges().items():
             if not valid:
-                given = shown(getattr(self, name))
-                raise UsageError(f"setting {name}={given} is out of range; see 'mtaw-fast train --help'")
+                value = shown(getattr(self, name))
+                raise UsageError(f"setting {name}={value} is out of range; see 'mtaw-fast train --help'")
         for name, choices in self.CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"setting {name}={shown(getattr(self, name))} is not one of {', '.join(choices)}")

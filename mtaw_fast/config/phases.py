@@ -29,5 +29,5 @@ def phases_of(config: Config, refit: bool) -> tuple[str, ...]:
     encoder = ("slice",) if config.memory.enabled and config.memory.dense_candidates > 0 else ()
     ranker = ("ranker",) if config.memory.enabled else ()
     validate = ("validate",) if config.memory.enabled else ()
-    again = (*(f"{phase}-refit" for phase in (*encoder, *ranker)), "refit")
-    return (*encoder, *ranker, "search", *validate, *(again if refit else ()))
+    refit_phases = (*(f"{phase}-refit" for phase in (*encoder, *ranker)), "refit")
+    return (*encoder, *ranker, "search", *validate, *(refit_phases if refit else ()))

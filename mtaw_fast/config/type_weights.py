@@ -33,7 +33,7 @@ def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
         If the text has another form, or a weight is negative, not a number, or not a float32.
     """
     pairs = weights.items() if isinstance(weights, Mapping) else _split(weights, where)
-    found: dict[str, float] = {}
+    by_name: dict[str, float] = {}
     for name, value in pairs:
         try:
             number = float(value)
@@ -45,10 +45,10 @@ def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
             raise UsageError(
                 f"{where}: the weight of {name!r}, {number:g}, does not fit float32; only the ratios matter"
             )
-        if name in found:
+        if name in by_name:
             raise UsageError(f"{where}: the type {name!r} has two weights; give one")
-        found[name] = number
-    return found
+        by_name[name] = number
+    return by_name
 
 
 def _split(text: str, where: str) -> list[tuple[str, str]]:
@@ -78,17 +78,17 @@ def by_code(weights: TypeWeights, type_names: Sequence[str], where: str = "weigh
     UsageError
         If a type is unknown, or all weights are 0.
     """
-    known = parsed(weights, where)
-    if not known:
+    by_name = parsed(weights, where)
+    if not by_name:
         return None
     if not type_names:
         raise UsageError(f"{where}: the data set's clicks have no types; prepare it with --type COLUMN")
-    for name in known:
+    for name in by_name:
         if name not in type_names:
             raise UsageError(
                 f"{where}: there is no type {shown(name)} in the data set; its types are {', '.join(type_names)}"
             )
-    codes = np.array([known.get(name, 1.0) for name in type_names], dtype=np.float32)
+    codes = np.array([by_name.get(name, 1.0) for name in type_names], dtype=np.float32)
     if not codes.any():
         raise UsageError(f"{where}: every type of the data set has the weight 0; give one a weight above 0")
     return None if (codes == 1).all() else codes

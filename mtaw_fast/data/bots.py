@@ -38,14 +38,14 @@ class BotRule:
 
         Times that are all whole multiples of `burst_ms` are too coarse to show one.
         """
-        found = np.zeros(len(offsets) - 1, dtype=bool)
-        owners = np.repeat(np.arange(len(found)), np.diff(offsets))
+        has_burst = np.zeros(len(offsets) - 1, dtype=bool)
+        owners = np.repeat(np.arange(len(has_burst)), np.diff(offsets))
         later, earlier = np.arange(self.burst_clicks, len(times)), np.arange(max(len(times) - self.burst_clicks, 0))
         burst = (owners[later] == owners[earlier]) & (times[later] - times[earlier] < self.burst_ms)
-        found[owners[later[burst]]] = True
-        fine = np.zeros(len(found), dtype=bool)
+        has_burst[owners[later[burst]]] = True
+        fine = np.zeros(len(has_burst), dtype=bool)
         fine[owners[times % self.burst_ms != 0]] = True
-        return found & fine
+        return has_burst & fine
 
     def bots(self, sessions: np.ndarray, times: np.ndarray | None, count: int) -> np.ndarray:
         """Return bool[B]: the bots among sessions whose clicks are mixed.
@@ -60,8 +60,8 @@ class BotRule:
             B.
         """
         lengths = np.bincount(sessions, minlength=count)
-        found = self.too_long(lengths)
+        is_bot = self.too_long(lengths)
         if times is not None:
             order = np.lexsort((times, sessions))
-            found |= self.too_fast(times[order], np.concatenate([[0], np.cumsum(lengths)]))
-        return found
+            is_bot |= self.too_fast(times[order], np.concatenate([[0], np.cumsum(lengths)]))
+        return is_bot

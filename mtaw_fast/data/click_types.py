@@ -41,9 +41,9 @@ class ClickTypes:
         if types is None:
             return cls()
         counts = np.bincount(types, minlength=len(names))
-        fine = [code for code, name in enumerate(names) if counts[code] and _is_name(name)]
-        most = sorted(fine, key=lambda code: -counts[code])[:MOST_TYPES]
-        return cls(tuple(names[code] for code in sorted(most)) if np.count_nonzero(counts) > 1 else ())
+        usable = [code for code, name in enumerate(names) if counts[code] and _is_name(name)]
+        frequent = sorted(usable, key=lambda code: -counts[code])[:MOST_TYPES]
+        return cls(tuple(names[code] for code in sorted(frequent)) if np.count_nonzero(counts) > 1 else ())
 
     def codes(self, given: Iterable[str | None]) -> np.ndarray:
         """Return uint8[m]: the codes of m types; None and other names are unknown."""
@@ -55,8 +55,8 @@ class ClickTypes:
             return None
         table = np.full(256, NO_TYPE, dtype=np.uint8)
         table[: len(names)] = self.codes(names)
-        found: np.ndarray = table[types]
-        return found
+        codes: np.ndarray = table[types]
+        return codes
 
     def names_of(self, codes: np.ndarray) -> list[str | None]:
         """Return the types of codes uint8[m]; None for an unknown one."""
@@ -67,15 +67,15 @@ def checked_types(where: str, types: Any, count: int) -> list[str | None]:
     """Return the types of `count` clicks. Raises UsageError unless there is a text or None for each."""
     if isinstance(types, (str, bytes)) or not isinstance(types, Iterable):
         raise UsageError(f"{where} must be a list, not {shown(types, 60)}; give one for each click")
-    given = list(types)
-    for one in given:
-        if one is not None and not isinstance(one, str):
-            raise UsageError(f"{where}: {shown(one, 60)} is not a type; write a text, or None where it is not known")
-    if len(given) != count:
+    texts = list(types)
+    for text in texts:
+        if text is not None and not isinstance(text, str):
+            raise UsageError(f"{where}: {shown(text, 60)} is not a type; write a text, or None where it is not known")
+    if len(texts) != count:
         raise UsageError(
-            f"{where}: there are {len(given)} types for {count} clicks; give one for each, None where it is not known"
+            f"{where}: there are {len(texts)} types for {count} clicks; give one for each, None where it is not known"
         )
-    return given
+    return texts
 
 
 def _is_name(name: str) -> bool:

@@ -46,18 +46,18 @@ class ContextColumns:
     def __post_init__(self) -> None:
         if len(self.names) > MOST_COLUMNS or len(set(self.names)) != len(self.names):
             raise DataError(f"context: name at most {MOST_COLUMNS} columns, each once; there are {len(self.names)}")
-        if len(self.values) != len(self.names) or any(len(set(one)) != len(one) for one in self.values):
+        if len(self.values) != len(self.names) or any(len(set(values)) != len(values) for values in self.values):
             raise DataError("context: each column needs a list of distinct values; prepare the data set again")
-        if any(len(one) > MOST_VALUES for one in self.values):
+        if any(len(values) > MOST_VALUES for values in self.values):
             raise DataError(f"context: a column has more than {MOST_VALUES} values; prepare the data set again")
-        codes = tuple({value: FIRST + code for code, value in enumerate(one)} for one in self.values)
+        codes = tuple({value: FIRST + code for code, value in enumerate(values)} for values in self.values)
         object.__setattr__(self, "_codes", codes)
 
     @classmethod
     def from_dict(cls, given: Any) -> ContextColumns | None:
         """Return what `as_dict` made; None for an empty list. Raises DataError on anything else."""
         try:
-            columns = [(str(one["name"]), tuple(map(str, one["values"]))) for one in given]
+            columns = [(str(column["name"]), tuple(map(str, column["values"]))) for column in given]
         except (TypeError, KeyError, ValueError):
             raise DataError("context: the columns are damaged; prepare the data set again") from None
         return cls(tuple(name for name, _ in columns), tuple(values for _, values in columns)) if columns else None
@@ -69,7 +69,7 @@ class ContextColumns:
     @property
     def sizes(self) -> tuple[int, ...]:
         """The largest code of each column."""
-        return tuple(1 + len(one) for one in self.values)
+        return tuple(1 + len(values) for values in self.values)
 
     @cached_property
     def unknown(self) -> np.ndarray:
@@ -80,18 +80,18 @@ class ContextColumns:
         """Return uint16[C]: the codes of checked values by column; columns that the log does not have are ignored."""
         if not given:
             return self.unknown
-        found = np.zeros(len(self.names), dtype=np.uint16)
+        codes = np.zeros(len(self.names), dtype=np.uint16)
         for column, name in enumerate(self.names):
             value = given.get(name)
             if value is not None:
-                found[column] = self._codes[column].get(value, OTHER)
-        return found
+                codes[column] = self._codes[column].get(value, OTHER)
+        return codes
 
     def values_of(self, codes: np.ndarray) -> dict[str, str]:
         """Return values by column that have the codes uint16[C] again; `UNNAMED` for a value without an own code."""
-        found = zip(self.names, self.values, codes.tolist(), strict=True)
+        coded = zip(self.names, self.values, codes.tolist(), strict=True)
         return {
-            name: values[code - FIRST] if code >= FIRST else UNNAMED for name, values, code in found if code != NO_VALUE
+            name: values[code - FIRST] if code >= FIRST else UNNAMED for name, values, code in coded if code != NO_VALUE
         }
 
 
@@ -100,8 +100,8 @@ def translated_codes(codes: np.ndarray, given: ContextColumns, wanted: ContextCo
     if (given.names, given.values) == (wanted.names, wanted.values):
         return codes
     rows, inverse = np.unique(codes, axis=0, return_inverse=True)
-    found = [wanted.codes(given.values_of(row)) for row in rows]
-    return np.array(found, dtype=np.uint16).reshape(len(rows), len(wanted.names))[inverse.reshape(-1)]
+    translated = [wanted.codes(given.values_of(row)) for row in rows]
+    return np.array(translated, dtype=np.uint16).reshape(len(rows), len(wanted.names))[inverse.reshape(-1)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,11 +162,11 @@ def checked_context(given: Any, names: Sequence[str] | None = None, where: str =
         raise UsageError(f"{where} must be values by column, such as {{'referrer': 'search'}}, not {shown(given)}")
     if len(given) > MOST_COLUMNS:
         raise UsageError(f"{where} has {len(given)} columns; at most {MOST_COLUMNS}")
-    found: dict[str, str] = {}
+    context: dict[str, str] = {}
     for name, value in given.items():
         if not isinstance(name, str) or (names is not None and name not in names):
-            known = "none" if not names else ", ".join(names)
-            raise UsageError(f"{where}: {shown(name)} is not a context column; the bundle has {known}")
+            columns = "none" if not names else ", ".join(names)
+            raise UsageError(f"{where}: {shown(name)} is not a context column; the bundle has {columns}")
         if value is None:
             continue
         if isinstance(value, (bool, float)) or not isinstance(value, (str, int, np.integer)):
@@ -179,5 +179,5 @@ def checked_context(given: Any, names: Sequence[str] | None = None, where: str =
         except UnicodeEncodeError:
             raise UsageError(f"{where}: {name} is not valid Unicode; send UTF-8") from None
         if text:
-            found[name] = text
-    return found
+            context[name] = text
+    return context

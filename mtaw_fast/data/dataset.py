@@ -63,12 +63,12 @@ def write_item_table(folder: Path, table: ItemTable, about: Mapping[str, Any]) -
         write_tensors(draft, table.arrays())
         digest = sha256_of(draft)
         path = draft.rename(folder / f"{ITEM_TABLE}-{digest[:12]}.safetensors")
-        before = manifest["files"].get(ITEM_TABLE)
+        old_entry = manifest["files"].get(ITEM_TABLE)
         manifest["files"][ITEM_TABLE] = {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
         manifest["preparation"]["items"] = dict(about)
         write_json(folder / "manifest.json", manifest)
-        if before is not None and before["file"] != path.name:
-            (folder / before["file"]).unlink(missing_ok=True)
+        if old_entry is not None and old_entry["file"] != path.name:
+            (folder / old_entry["file"]).unlink(missing_ok=True)
 
 
 def check_name(name: str) -> None:
@@ -208,12 +208,12 @@ class Dataset:
     def load(cls, folder: str | os.PathLike[str]) -> Dataset:
         """Map a data set folder. The training parts of a sharded set are joined in memory: 12 bytes per click (13 with
         types) and 8 per session. Raises DataError if the folder is missing, damaged or of a newer format."""
-        found = read_stored(Path(folder))
-        train = found.parts[0] if len(found.parts) == 1 else Sessions.concatenate(found.parts)
+        stored = read_stored(Path(folder))
+        train = stored.parts[0] if len(stored.parts) == 1 else Sessions.concatenate(stored.parts)
         return cls(
-            found.name, train, found.test, found.ids, found.min_prefix, found.preparation, found.fingerprint,
-            found.type_names, found.reader, found.unseen, found.context,
-            found.items,
+            stored.name, train, stored.test, stored.ids, stored.min_prefix, stored.preparation, stored.fingerprint,
+            stored.type_names, stored.reader, stored.unseen, stored.context,
+            stored.items,
         )  # fmt: skip
 
 

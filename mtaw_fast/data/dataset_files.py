@@ -74,9 +74,9 @@ def read_stored(folder: Path) -> StoredDataset:
         entries = {part: manifest["files"][part] for part in _FILES}
         digests = {part: str(entries[part]["sha256"]) for part in _FILES}
         pieces = list(entries["train"]["parts"]) if version == SHARDED_VERSION else [entries["train"]]
-        known = [(str(one["file"]), str(one["sha256"]), one.get("bytes")) for one in pieces]
-        described = manifest["files"].get(ITEM_TABLE)
-        others = [(str(entries[part]["file"]), digests[part], entries[part].get("bytes")) for part in _FILES[1:]]
+        training_files = [(str(piece["file"]), str(piece["sha256"]), piece.get("bytes")) for piece in pieces]
+        table_entry = manifest["files"].get(ITEM_TABLE)
+        other_files = [(str(entries[part]["file"]), digests[part], entries[part].get("bytes")) for part in _FILES[1:]]
         name, min_prefix = str(manifest["name"]), int(manifest["min_prefix"])
         preparation = dict(manifest["preparation"])
         type_names = tuple(map(str, manifest["type_names"])) if version >= _TIMED_VERSION else ()
@@ -84,10 +84,10 @@ def read_stored(folder: Path) -> StoredDataset:
         context = ContextColumns.from_dict(manifest.get("context", []))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set again") from None
-    if not known:
+    if not training_files:
         raise DataError(f"{folder}/manifest.json names no training part; prepare the data set again")
-    trains = [_mapped(folder, *one) for one in known]
-    test, ids = (_mapped(folder, *one) for one in others)
+    trains = [_mapped(folder, *file) for file in training_files]
+    test, ids = (_mapped(folder, *file) for file in other_files)
     try:
         sessions = []
         for train in trains:
@@ -120,14 +120,14 @@ def read_stored(folder: Path) -> StoredDataset:
         reader,
         test.get("unseen"),
         context,
-        None if described is None else _item_table(folder, described, len(table)),
+        None if table_entry is None else _item_table(folder, table_entry, len(table)),
     )
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """Return a manifest of a format that this release reads."""
     manifest = read_json(
-        folder / "manifest.json", lambda why: DataError(f"{why}; is {folder} a folder made by 'prepare'?")
+        folder / "manifest.json", lambda reason: DataError(f"{reason}; is {folder} a folder made by 'prepare'?")
     )
     if not isinstance(manifest, dict) or manifest.get("format") != "mtaw_fast dataset":
         raise DataError(f"{folder} is not a data set folder; make one with 'mtaw-fast prepare'")
@@ -187,7 +187,7 @@ def sharded_entry(folder: Path, parts: Sequence[Mapping[str, Any]]) -> dict[str,
     """
     mapped = [map_tensors(folder / part["file"], "map") for part in parts]
     offsets = [part["offsets"] for part in mapped]
-    ends = offsets_of(np.array([one[-1] for one in offsets], np.int64))
+    ends = offsets_of(np.array([part_offsets[-1] for part_offsets in offsets], np.int64))
     pieces: dict[str, Sequence[np.ndarray]] = {
         name: [part[name] for part in mapped] for name in _TRAIN_ARRAYS if name in mapped[0]
     }
@@ -206,20 +206,20 @@ class _Shifted(Sequence[np.ndarray]):
         return len(self._offsets)
 
     def __getitem__(self, place: Any) -> Any:
-        one = self._offsets[place]
-        return one if place == 0 else one[1:] + self._ends[place]
+        offsets = self._offsets[place]
+        return offsets if place == 0 else offsets[1:] + self._ends[place]
 
 
 def session_arrays(sessions: Sessions) -> dict[str, np.ndarray]:
     """Return the arrays of a training file."""
-    known = {name: getattr(sessions, name) for name in _TRAIN_ARRAYS}
-    return {name: array for name, array in known.items() if array is not None}
+    arrays = {name: getattr(sessions, name) for name in _TRAIN_ARRAYS}
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def sample_arrays(samples: Samples, unseen: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return the arrays of a test file."""
     prefixes = samples.prefixes
-    known = {
+    arrays = {
         "items": prefixes.items,
         "offsets": prefixes.offsets,
         "targets": samples.targets,
@@ -231,7 +231,7 @@ def sample_arrays(samples: Samples, unseen: np.ndarray | None) -> dict[str, np.n
         "target_types": samples.target_types,
         "unseen": unseen if unseen is not None and len(unseen) else None,
     }
-    return {name: array for name, array in known.items() if array is not None}
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def check_clicks(sessions: Sessions, n_items: int, n_types: int, where: str) -> None:

@@ -42,9 +42,9 @@ class Filter:
     @classmethod
     def of_bits(cls, bits: np.ndarray, n_items: int) -> Filter:
         """Return the filter whose packed form is `bits`, see `packed`; kept without a copy."""
-        made = cls(np.unpackbits(bits, count=n_items, bitorder="little").view(bool))
-        made.__dict__["packed"] = bits
-        return made
+        result = cls(np.unpackbits(bits, count=n_items, bitorder="little").view(bool))
+        result.__dict__["packed"] = bits
+        return result
 
     def __and__(self, other: Filter) -> Filter:
         """Return the items that both filters allow. Raises UsageError if the catalogs differ in size."""

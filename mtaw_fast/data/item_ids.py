@@ -104,8 +104,8 @@ class ItemIds:
             fits = False
         if not fits:
             raise DataError("the text of an item id is not UTF-8; write the file again")
-        made = _with_slots(blob, offsets, "{} in the id table; write the file again")
-        if not np.array_equal(made["slots"], self.arrays["slots"]):
+        rebuilt = _with_slots(blob, offsets, "{} in the id table; write the file again")
+        if not np.array_equal(rebuilt["slots"], self.arrays["slots"]):
             raise DataError("the hash table does not belong to the item ids; write the file again")
 
     def __len__(self) -> int:
@@ -151,8 +151,8 @@ def each_id(table: _Table) -> Iterator[Any]:
 
 def refuse_other_type(kind: str, items: Sequence[Any], where: str = "the session") -> None:
     """Raise ItemTypeError if there are `items` and none is of the type `kind`, 'int' or 'str'."""
-    wanted = _is_int if kind == "int" else lambda item: isinstance(item, str)
-    if len(items) == 0 or any(wanted(item) for item in items):
+    is_kind = _is_int if kind == "int" else lambda item: isinstance(item, str)
+    if len(items) == 0 or any(is_kind(item) for item in items):
         return
     first = items[0]
     raise ItemTypeError(

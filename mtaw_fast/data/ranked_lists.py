@@ -19,10 +19,10 @@ def padded_lists(n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 def padded_to(k: int, ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cut or pad the lists (the last axis) to k entries; dtypes stay."""
-    spare = [(0, 0)] * (ids.ndim - 1) + [(0, max(0, k - ids.shape[-1]))]
+    padding = [(0, 0)] * (ids.ndim - 1) + [(0, max(0, k - ids.shape[-1]))]
     return (
-        np.pad(ids[..., :k], spare, constant_values=-1),
-        np.pad(scores[..., :k], spare, constant_values=-np.inf),
+        np.pad(ids[..., :k], padding, constant_values=-1),
+        np.pad(scores[..., :k], padding, constant_values=-np.inf),
     )
 
 
@@ -34,11 +34,11 @@ def merge(
     # Stable, so that the float sums do not depend on how the sort permutes equal keys.
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
-    fresh = np.ones(len(keys), dtype=bool)
-    fresh[1:] = keys[1:] != keys[:-1]
+    is_first = np.ones(len(keys), dtype=bool)
+    is_first[1:] = keys[1:] != keys[:-1]
     # bincount adds one after the other in float64; reduceat would round by segment length.
-    totals = np.bincount(np.cumsum(fresh) - 1, scores[order])
-    distinct = keys[fresh]
+    totals = np.bincount(np.cumsum(is_first) - 1, scores[order])
+    distinct = keys[is_first]
     return distinct // n_items, (distinct % n_items).astype(np.int32), totals
 
 
@@ -54,13 +54,13 @@ def top_k(
     rounded = scores.astype(np.float32)
     order = np.argsort((rows << 32) - _order_bits(rounded), kind="stable")
     counts = np.bincount(rows, minlength=n_rows)
-    kept = np.minimum(counts, k)
-    chosen = order[ranges(offsets_of(counts)[:-1], kept)]
-    places = ranges(np.arange(n_rows) * k, kept)
-    ids, best = padded_lists(n_rows, k)
+    lengths = np.minimum(counts, k)
+    chosen = order[ranges(offsets_of(counts)[:-1], lengths)]
+    places = ranges(np.arange(n_rows) * k, lengths)
+    ids, best_scores = padded_lists(n_rows, k)
     ids.ravel()[places] = items[chosen]
-    best.ravel()[places] = rounded[chosen]
-    return ids, best
+    best_scores.ravel()[places] = rounded[chosen]
+    return ids, best_scores
 
 
 def _order_bits(values: np.ndarray) -> np.ndarray:

@@ -130,8 +130,8 @@ class Sessions:
         lengths = self.lengths
         if len(lengths) == 0 or lengths.max() <= max_clicks:
             return self
-        kept = np.minimum(lengths, max_clicks)
-        return self._of(ranges(self.offsets[1:] - kept, kept), offsets_of(kept))
+        kept_lengths = np.minimum(lengths, max_clicks)
+        return self._of(ranges(self.offsets[1:] - kept_lengths, kept_lengths), offsets_of(kept_lengths))
 
     def without_times(self) -> Sessions:
         """Return the sessions without times, types and context; return itself if it has none."""
@@ -165,16 +165,16 @@ class Sessions:
         owner = np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
         keys = (owner << 32) | self.items
         order = np.argsort(keys, kind="stable")
-        first = np.ones(len(keys), dtype=bool)
-        first[order[1:]] = keys[order[1:]] != keys[order[:-1]]
-        return first
+        is_first = np.ones(len(keys), dtype=bool)
+        is_first[order[1:]] = keys[order[1:]] != keys[order[:-1]]
+        return is_first
 
     def check_ids(self, n_items: int, where: str) -> None:
         """Raise DataError, naming `where`, if an item id lies outside 0..n_items-1."""
         if len(self.items) and (self.items.min() < 0 or self.items.max() >= n_items):
-            bad = int(np.flatnonzero((self.items < 0) | (self.items >= n_items))[0])
+            click = int(np.flatnonzero((self.items < 0) | (self.items >= n_items))[0])
             raise DataError(
-                f"{where}: click {bad} has internal item id {self.items[bad]}, outside 0..{n_items - 1}; "
+                f"{where}: click {click} has internal item id {self.items[click]}, outside 0..{n_items - 1}; "
                 "prepare the data set again"
             )
 
@@ -190,11 +190,11 @@ def check_prefixes(lengths: np.ndarray, what: str, remedy: str = "") -> None:
     """
     lengths = np.sort(lengths)
     clicks = np.cumsum(lengths * (lengths - 1) // 2)
-    kept = int(np.searchsorted(clicks, MOST_PREFIX_CLICKS, "right"))
-    if kept < len(lengths):
+    n_kept = int(np.searchsorted(clicks, MOST_PREFIX_CLICKS, "right"))
+    if n_kept < len(lengths):
         raise DataError(
             f"{what} hold {clicks[-1]:,} clicks in all, since sessions have up to {lengths[-1]:,} (bots?); prepare "
-            f"the data set without long ones, such as --max-session {min(lengths[kept] - 1, 500)}{remedy}"
+            f"the data set without long ones, such as --max-session {min(lengths[n_kept] - 1, 500)}{remedy}"
         )
 
 
@@ -223,14 +223,14 @@ class Samples:
             ("target_types", self.target_types, np.uint8),
         ):
             if array is not None and (array.dtype != dtype or array.shape != (len(self.prefixes),)):
-                wanted = f"{np.dtype(dtype)}[{len(self.prefixes)}]"
-                raise DataError(f"samples: {name} must be {wanted}, not {array.dtype}{list(array.shape)}")
-        for what, ours, theirs in (
+                expected = f"{np.dtype(dtype)}[{len(self.prefixes)}]"
+                raise DataError(f"samples: {name} must be {expected}, not {array.dtype}{list(array.shape)}")
+        for field, of_targets, of_prefixes in (
             ("times", self.target_times, self.prefixes.times),
             ("types", self.target_types, self.prefixes.types),
         ):
-            if (ours is None) != (theirs is None):
-                raise DataError(f"samples: {what} of prefixes and of targets go together; give both or neither")
+            if (of_targets is None) != (of_prefixes is None):
+                raise DataError(f"samples: {field} of prefixes and of targets go together; give both or neither")
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -264,9 +264,9 @@ class Samples:
     def repeats(self) -> np.ndarray:
         """Return bool[S]: whether the target is already in the prefix."""
         row = np.repeat(np.arange(len(self)), self.prefixes.lengths)
-        found = np.zeros(len(self), dtype=bool)
-        found[row[self.prefixes.items == self.targets[row]]] = True
-        return found
+        is_repeat = np.zeros(len(self), dtype=bool)
+        is_repeat[row[self.prefixes.items == self.targets[row]]] = True
+        return is_repeat
 
 
 def offsets_of(lengths: np.ndarray | Sequence[int]) -> np.ndarray:

@@ -60,7 +60,7 @@ class ClickLaw:
 
     def __post_init__(self) -> None:
         weights = (self.repeat, self.transition, self.cluster)
-        fine = {
+        checks = {
             "repeat": min(weights) >= 0 and sum(weights) <= 1 + 1e-9,
             "recency": 0 < self.recency < 1,
             "successors": self.successors >= 1,
@@ -71,7 +71,7 @@ class ClickLaw:
             "min_length": self.min_length >= 1,
             "max_length": self.max_length >= self.min_length,
         }
-        for name, ok in fine.items():
+        for name, ok in checks.items():
             if not ok:
                 raise UsageError(f"synthetic log: {name}={getattr(self, name)} is out of range; see ClickLaw")
 
@@ -209,30 +209,30 @@ class Oracle:
         n_items, count = len(world.popularity), len(sessions)
         rows, items, scores = _own_clicks(sessions, law)
         filled = np.flatnonzero(sessions.lengths)
-        last = sessions.items[sessions.offsets[1:][filled] - 1].astype(np.int64)
-        planted = law.successors
+        last_items = sessions.items[sessions.offsets[1:][filled] - 1].astype(np.int64)
+        n_planted = law.successors
         # For items that are neither own clicks nor successors, P(c) rises with popularity, both inside the cluster of
         # j and outside it. So the k most popular of each contain all others that can be among the k best.
         popular = world.popular[:k]
-        begins, ends = world.bounds[world.cluster[last]], world.bounds[world.cluster[last] + 1]
+        begins, ends = world.bounds[world.cluster[last_items]], world.bounds[world.cluster[last_items] + 1]
         offered = begins[:, None] + np.arange(min(k, n_items))
         inside = offered < ends[:, None]
-        near = world.members[offered[inside]]
+        near_items = world.members[offered[inside]]
         near_rows = np.broadcast_to(filled[:, None], inside.shape)[inside]
         rows, items, scores = merge(
-            np.concatenate([rows, np.repeat(filled, planted), near_rows, np.repeat(np.arange(count), len(popular))]),
-            np.concatenate([items, world.successors[last].ravel(), near, np.tile(popular, count)]),
+            np.concatenate([rows, np.repeat(filled, n_planted), near_rows, np.repeat(np.arange(count), len(popular))]),
+            np.concatenate([items, world.successors[last_items].ravel(), near_items, np.tile(popular, count)]),
             np.concatenate(
                 [
                     scores,
                     np.tile(law.transition * world.weights, len(filled)),
-                    np.zeros(len(near) + count * len(popular)),
+                    np.zeros(len(near_items) + count * len(popular)),
                 ]
             ),
             n_items,
         )
         home = np.full(count, -1)
-        home[filled] = world.cluster[last]
+        home[filled] = world.cluster[last_items]
         share = np.where(home < 0, 1.0, 1 - law.repeat - law.transition - law.cluster)[rows]
         share = share + np.where(home[rows] == world.cluster[items], law.cluster / world.mass[world.cluster[items]], 0)
         return top_k(rows, items, scores + share * world.popularity[items], count, k)
@@ -293,18 +293,18 @@ def draw_clicks(world: World, lengths: np.ndarray, generator: np.random.Generato
     items = np.empty(offsets[-1], dtype=np.int64)
     items[offsets[:-1]] = world.draw(generator.random(len(lengths)))
     for step in range(1, int(lengths.max())):
-        here = offsets[:-1][lengths > step] + step
-        last = items[here - 1]
-        kind, uniform = generator.random((2, len(here)))
+        places = offsets[:-1][lengths > step] + step
+        previous = items[places - 1]
+        kind, uniform = generator.random((2, len(places)))
         # The age of the repeated click, by inversion of the geometric law cut off at the prefix.
         ages = np.log1p(-uniform * (1 - law.recency**step)) / np.log(law.recency)
-        repeated = items[here - 1 - np.minimum(ages.astype(np.int64), step - 1)]
-        planted = np.searchsorted(np.cumsum(world.weights), uniform, side="right")
-        successor = world.successors[last, np.minimum(planted, law.successors - 1)]
+        repeated = items[places - 1 - np.minimum(ages.astype(np.int64), step - 1)]
+        ranks = np.searchsorted(np.cumsum(world.weights), uniform, side="right")
+        successor = world.successors[previous, np.minimum(ranks, law.successors - 1)]
         bounds = np.cumsum([law.repeat, law.transition, law.cluster])
-        items[here] = np.select(
+        items[places] = np.select(
             [kind < bounds[0], kind < bounds[1], kind < bounds[2]],
-            [repeated, successor, world.draw_within(world.cluster[last], uniform)],
+            [repeated, successor, world.draw_within(world.cluster[previous], uniform)],
             world.draw(uniform),
         )
     return Sessions(items.astype(np.int32), offsets)

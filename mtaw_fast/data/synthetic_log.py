@@ -90,10 +90,10 @@ def _write_parquet(path: Path, sessions: Sessions, step: float) -> None:
     names = pa.array([f"item-{item + 1}" for item in range(int(sessions.items.max(initial=-1)) + 1)])
     kinds = (pa.int64(), names.type, pa.int64(), pa.string())
     schema = pa.schema([pa.field(name, kind) for name, kind in zip(_columns(sessions), kinds, strict=False)])
-    with parquet.ParquetWriter(path, schema, compression="zstd") as out:
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for numbers, items, times, *types in _blocks(sessions, step):
-            more = [pa.array(TYPES).take(pa.array(one)) for one in types]
-            out.write_table(pa.table([numbers, names.take(pa.array(items)), times, *more], schema=schema))
+            type_columns = [pa.array(TYPES).take(pa.array(codes)) for codes in types]
+            writer.write_table(pa.table([numbers, names.take(pa.array(items)), times, *type_columns], schema=schema))
 
 
 def _columns(sessions: Sessions) -> tuple[str, ...]:

@@ -72,29 +72,29 @@ def _next(
 ) -> np.ndarray:  # fmt: skip
     """Return int64[b], the next items after the clicks items int64[b, m] whose items have the status int8[b, m]."""
     law, (count, length) = world.law, items.shape
-    last = items[:, -1]
+    last_items = items[:, -1]
     kind, uniform, place = random.random((3, count))
     weights = law.recency ** np.arange(length - 1, -1, -1.0) * np.ones((count, 1))
     if types.steers:
         weights *= np.array([1.0, types.returns, 0.0])[status]
     edges = np.cumsum(weights, axis=1)
-    again = (edges < (uniform * edges[:, -1])[:, None]).sum(axis=1).clip(max=length - 1)
+    repeat_places = (edges < (uniform * edges[:, -1])[:, None]).sum(axis=1).clip(max=length - 1)
     # Who has bought everything has nothing to return to.
     repeats = np.where(edges[:, -1] > 0, law.repeat, 0.0)
-    planted = np.searchsorted(np.cumsum(world.weights), place, side="right").clip(max=law.successors - 1)
-    found = np.select(
+    ranks = np.searchsorted(np.cumsum(world.weights), place, side="right").clip(max=law.successors - 1)
+    next_items = np.select(
         [kind < repeats, kind < law.repeat + law.transition, kind < law.repeat + law.transition + law.cluster],
         [
-            items[np.arange(count), again],
-            world.successors[last, planted],
-            world.draw_within(world.cluster[last], uniform),
+            items[np.arange(count), repeat_places],
+            world.successors[last_items, ranks],
+            world.draw_within(world.cluster[last_items], uniform),
         ],
         world.draw(uniform),
     )
     if types.steers:
         bought = (status[:, -1] == PURCHASE) & (random.random(count) < types.complement)
-        found[bought] = partners[last[bought], (place[bought] * types.complements).astype(np.int64)]
-    return found
+        next_items[bought] = partners[last_items[bought], (place[bought] * types.complements).astype(np.int64)]
+    return next_items
 
 
 def _take(
@@ -102,15 +102,15 @@ def _take(
     random: np.random.Generator,
 ) -> None:  # fmt: skip
     """Draw the types of the clicks at `step`, and bring the status of their items up to date."""
-    same = items[rows, : step + 1] == items[rows, step][:, None]
-    before = np.where(same, status[rows, : step + 1], -1).max(axis=1)
+    same_item = items[rows, : step + 1] == items[rows, step][:, None]
+    old_status = np.where(same_item, status[rows, : step + 1], -1).max(axis=1)
     chance, part = random.random((2, len(rows)))
     drawn = np.select(
-        [(before < VIEW) & (chance < types.at_once), (before == VIEW) & (chance < types.carts),
-         (before == CART) & (chance < types.buys)],
+        [(old_status < VIEW) & (chance < types.at_once), (old_status == VIEW) & (chance < types.carts),
+         (old_status == CART) & (chance < types.buys)],
         [np.where(part < 0.1, PURCHASE, CART), CART, PURCHASE],
         VIEW,
     )  # fmt: skip
     kinds[rows, step] = drawn
-    now = np.maximum(before, drawn).astype(np.int8)
-    status[rows, : step + 1] = np.where(same, now[:, None], status[rows, : step + 1])
+    new_status = np.maximum(old_status, drawn).astype(np.int8)
+    status[rows, : step + 1] = np.where(same_item, new_status[:, None], status[rows, : step + 1])

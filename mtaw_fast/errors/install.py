@@ -38,8 +38,8 @@ def _installer() -> str:
     # replaces distutils: torch.compile fails after that.
     if importlib.machinery.PathFinder.find_spec("pip") is None:
         return f"uv pip install --python {shlex.quote(sys.executable)}"
-    found = shutil.which("pip")
-    if found is not None and Path(found).parent == Path(sys.executable).parent:
+    pip = shutil.which("pip")
+    if pip is not None and Path(pip).parent == Path(sys.executable).parent:
         return "pip install"
     return f"{shlex.quote(sys.executable)} -m pip install"
 
@@ -78,15 +78,15 @@ def _origin() -> dict[str, Any] | None:
 
 def _packages(extra: str) -> list[str]:
     """Return the packages of the extra, including those of extras that it contains."""
-    ours = f'extra == "{extra}"'
-    found: list[str] = []
+    marker = f'extra == "{extra}"'
+    packages: list[str] = []
     for requirement in importlib.metadata.requires(DISTRIBUTION) or []:
         package, _, condition = (part.strip() for part in requirement.partition(";"))
-        if ours not in condition.replace("'", '"'):
+        if marker not in condition.replace("'", '"'):
             continue
         if package.startswith(f"{DISTRIBUTION}["):
             for inner in package.partition("[")[2].rstrip("]").split(","):
-                found.extend(_packages(inner.strip()))
+                packages.extend(_packages(inner.strip()))
         else:
-            found.append(package)
-    return list(dict.fromkeys(found))
+            packages.append(package)
+    return list(dict.fromkeys(packages))

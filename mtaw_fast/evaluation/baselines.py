@@ -87,11 +87,11 @@ def _own_items(sessions: Sessions, n_items: int) -> tuple[np.ndarray, np.ndarray
     """Return the distinct items of every session: rows, items, ages of their last clicks, numbers of clicks."""
     rows = np.repeat(np.arange(len(sessions)), sessions.lengths)
     ages = sessions.offsets[1:][rows] - 1 - np.arange(sessions.n_clicks)
-    distinct, items, counts = merge(rows, sessions.items, np.ones(sessions.n_clicks), n_items)
-    latest = np.full(len(distinct), np.iinfo(np.int64).max)
-    places = np.searchsorted(distinct * n_items + items, rows * n_items + sessions.items)
+    distinct_rows, items, counts = merge(rows, sessions.items, np.ones(sessions.n_clicks), n_items)
+    latest = np.full(len(distinct_rows), np.iinfo(np.int64).max)
+    places = np.searchsorted(distinct_rows * n_items + items, rows * n_items + sessions.items)
     np.minimum.at(latest, places, ages)
-    return distinct, items, latest, counts
+    return distinct_rows, items, latest, counts
 
 
 # Fields of CoOccurrenceSettings. Those of the second group change the counts, so each choice needs a fit.

@@ -92,9 +92,9 @@ class Evaluation:
         if len(self.report.by_type) > 1:
             for kind, metrics in self.report.by_type.items():
                 lines.append(_of_type(f"targets of type {kind}", metrics))
-                first = self.report.first_by_type.get(kind)
-                if first is not None:
-                    lines.append(_of_type("of these are new to the session", first))
+                first_metrics = self.report.first_by_type.get(kind)
+                if first_metrics is not None:
+                    lines.append(_of_type("of these are new to the session", first_metrics))
         if self.report.weighted:
             weights = ", ".join(f"{name}={weight:g}" for name, weight in self.weights.items())
             lines += [

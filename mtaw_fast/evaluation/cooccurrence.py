@@ -48,8 +48,8 @@ class CoOccurrenceSettings:
             "bonus": self.bonus >= 0,
             "own_decay": 0 < self.own_decay <= 1,
         }
-        for name, ok in valid.items():
-            if not ok:
+        for name, is_valid in valid.items():
+            if not is_valid:
                 raise UsageError(f"co-occurrence: {name}={getattr(self, name)} is out of range")
 
 
@@ -95,14 +95,14 @@ class CoOccurrence:
         n_items, count = len(self.popular), len(sessions)
         row = np.repeat(np.arange(count), sessions.lengths)
         age = sessions.offsets[1:][row] - 1 - np.arange(sessions.n_clicks)
-        reach = np.diff(self.offsets)[sessions.items]
-        pairs = ranges(self.offsets[sessions.items], reach)
-        near = np.repeat(self.settings.decay**age, reach) * self.weights[pairs]
-        own_row, own_item, own = merge(row, sessions.items, self.settings.own_decay**age, n_items)
+        lengths = np.diff(self.offsets)[sessions.items]
+        pairs = ranges(self.offsets[sessions.items], lengths)
+        pair_scores = np.repeat(self.settings.decay**age, lengths) * self.weights[pairs]
+        own_row, own_item, own_scores = merge(row, sessions.items, self.settings.own_decay**age, n_items)
         rows, items, scores = merge(
-            np.concatenate([np.repeat(row, reach), own_row]),
+            np.concatenate([np.repeat(row, lengths), own_row]),
             np.concatenate([self.neighbors[pairs], own_item]),
-            np.concatenate([near, self.settings.bonus * (1 + own)]),
+            np.concatenate([pair_scores, self.settings.bonus * (1 + own_scores)]),
             n_items,
         )
         ids, best = top_k(rows, items, scores, count, k)
@@ -128,11 +128,11 @@ def _pairs(sessions: Sessions, n_items: int, window: int) -> tuple[np.ndarray, n
 
 def _fill_up(ids: np.ndarray, scores: np.ndarray, popular: np.ndarray) -> None:
     """Replace padding, in place, by the most popular items that a row does not have yet."""
-    short = np.flatnonzero(ids[:, -1] < 0) if ids.shape[1] else np.empty(0, np.int64)
+    short_rows = np.flatnonzero(ids[:, -1] < 0) if ids.shape[1] else np.empty(0, np.int64)
     # A row has at most k items, so k of the first 2k popular ones are new to it.
-    offered = popular[: 2 * ids.shape[1]]
-    for row in short:
+    candidates = popular[: 2 * ids.shape[1]]
+    for row in short_rows:
         begin = int(np.count_nonzero(ids[row] >= 0))
-        fresh = offered[~np.isin(offered, ids[row, :begin])][: ids.shape[1] - begin]
-        ids[row, begin : begin + len(fresh)] = fresh
-        scores[row, begin : begin + len(fresh)] = -1 - np.arange(len(fresh), dtype=np.float32)
+        new_items = candidates[~np.isin(candidates, ids[row, :begin])][: ids.shape[1] - begin]
+        ids[row, begin : begin + len(new_items)] = new_items
+        scores[row, begin : begin + len(new_items)] = -1 - np.arange(len(new_items), dtype=np.float32)

@@ -65,12 +65,12 @@ def _drawn(panels: Sequence[Panel], theme: str) -> Any:
     require("matplotlib", "train")
     from matplotlib.figure import Figure
 
-    first, second = _COLORS[theme][:2]
+    first_color, second_color = _COLORS[theme][:2]
     figure = Figure(figsize=(_PANEL * max(len(panels), 1), _HEIGHT))
     figure.set_layout_engine("constrained", w_pad=0.12)
     figure.patch.set_alpha(0.0 if theme == "dark" else 1.0)
     for panel, axes in zip(panels, figure.subplots(1, max(len(panels), 1), squeeze=False)[0], strict=False):
-        panel(axes, (first, second))
+        panel(axes, (first_color, second_color))
         dress(axes, theme)
     return figure
 
@@ -98,13 +98,13 @@ def _losses(title: str, records: Records, axes: Any, colors: tuple[str, str]) ->
     for number, phase in enumerate(dict.fromkeys(record["phase"] for record in records)):
         epochs = [record for record in records if record["phase"] == phase]
         color = colors[number % 2]
-        within_x: list[float] = []
-        within: list[float] = []
+        curve_x: list[float] = []
+        curve_y: list[float] = []
         for place, record in enumerate(epochs):
             losses = record.get("losses") or []
-            within_x += [begin + place + (step + 1) / len(losses) for step in range(len(losses))]
-            within += losses
-        axes.plot(within_x, within, color=color, linewidth=1.2, alpha=0.7)
+            curve_x += [begin + place + (step + 1) / len(losses) for step in range(len(losses))]
+            curve_y += losses
+        axes.plot(curve_x, curve_y, color=color, linewidth=1.2, alpha=0.7)
         middles = [begin + place + 0.5 for place in range(len(epochs))]
         axes.plot(middles, [record["loss"] for record in epochs], "o", color=color, markersize=5)
         if begin:

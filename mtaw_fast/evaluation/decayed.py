@@ -66,9 +66,9 @@ class DecayedCounts:
         factor = 2.0**-age if age < 1000 else 0.0
         self._clicks *= factor
         for item, row in list(self._pairs.items()):
-            left = {other: value * factor for other, value in row.items() if value * factor > _GONE}
-            if left:
-                self._pairs[item] = left
+            remaining = {other: value * factor for other, value in row.items() if value * factor > _GONE}
+            if remaining:
+                self._pairs[item] = remaining
             else:
                 del self._pairs[item]
 
@@ -93,11 +93,11 @@ class DecayedCounts:
         if len(ids) < k:
             listed = excluded.union(ids)
             clicks = self._clicks
-            most = min(k + len(listed), len(clicks))
-            edge = np.partition(clicks, len(clicks) - most)[len(clicks) - most]
-            others = np.flatnonzero((clicks >= edge) & (clicks > 0))
-            others = others[np.argsort(-clicks[others], kind="stable")]
-            fill = [item for item in others.tolist() if item not in listed][: k - len(ids)]
+            count = min(k + len(listed), len(clicks))
+            edge = np.partition(clicks, len(clicks) - count)[len(clicks) - count]
+            popular = np.flatnonzero((clicks >= edge) & (clicks > 0))
+            popular = popular[np.argsort(-clicks[popular], kind="stable")]
+            fill = [item for item in popular.tolist() if item not in listed][: k - len(ids)]
             ids += fill
             values += [-1.0 - place if scores else float(clicks[item]) for place, item in enumerate(fill)]
         return np.array(ids, dtype=np.int64), np.array(values)

@@ -55,15 +55,15 @@ class ItemFacts:
         """Return what the training sessions tell."""
         clicks = np.bincount(train.items, minlength=n_items)
         sessions_with = np.bincount(train.items[train.first_clicks()], minlength=n_items)
-        first = None
+        first_click = None
         if train.times is not None:
-            first = np.full(n_items, np.iinfo(np.int64).max)
-            np.minimum.at(first, train.items, train.times)
-        return cls(clicks, information_of(sessions_with, len(train)), first)
+            first_click = np.full(n_items, np.iinfo(np.int64).max)
+            np.minimum.at(first_click, train.items, train.times)
+        return cls(clicks, information_of(sessions_with, len(train)), first_click)
 
     def with_content(self, attributes: tuple[Attribute, ...], vectors: np.ndarray | None) -> ItemFacts:
         """Return the facts with the attributes of the items, and with vectors if no attribute describes the items."""
-        diverse = tuple(one for one in attributes if _describes(one))[:_MOST_ATTRIBUTES]
+        diverse = tuple(attribute for attribute in attributes if _describes(attribute))[:_MOST_ATTRIBUTES]
         return dataclasses.replace(self, attributes=diverse, vectors=None if diverse else vectors)
 
     def renumbered(self, internal: np.ndarray, n_items: int) -> ItemFacts:
@@ -77,16 +77,16 @@ class ItemFacts:
         places = internal[known]
 
         def moved(values: np.ndarray, missing: float) -> np.ndarray:
-            found = np.full((n_items, *values.shape[1:]), missing, dtype=values.dtype)
-            found[places] = values[known]
-            return found
+            result = np.full((n_items, *values.shape[1:]), missing, dtype=values.dtype)
+            result[places] = values[known]
+            return result
 
         return ItemFacts(
             moved(self.clicks, 0),
             moved(self.information, float(self.information.max(initial=0.0))),
             None if self.first_click is None else moved(self.first_click, np.iinfo(np.int64).max),
             None if self.vectors is None else moved(self.vectors, 0.0),
-            tuple(dataclasses.replace(one, codes=moved(one.codes, -1)) for one in self.attributes),
+            tuple(dataclasses.replace(attribute, codes=moved(attribute.codes, -1)) for attribute in self.attributes),
         )
 
 
@@ -98,7 +98,7 @@ def attributes_of(table: ItemTable | None, rows: np.ndarray) -> tuple[Attribute,
     """
     if table is None:
         return ()
-    found = []
+    attributes = []
     for name, column in table.columns.items():
         if name == table.availability:
             continue
@@ -115,8 +115,8 @@ def attributes_of(table: ItemTable | None, rows: np.ndarray) -> tuple[Attribute,
             continue
         inside = (rows >= 0) & (rows < len(values))
         codes = np.where(inside, values[np.where(inside, rows, 0)], -1) if len(values) else np.full(len(rows), -1)
-        found.append(Attribute(name, codes.astype(np.int32), labels, isinstance(column, NumberColumn)))
-    return tuple(found)
+        attributes.append(Attribute(name, codes.astype(np.int32), labels, isinstance(column, NumberColumn)))
+    return tuple(attributes)
 
 
 def is_short(attribute: Attribute) -> bool:

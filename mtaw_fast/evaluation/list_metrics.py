@@ -19,8 +19,8 @@ def ndcg_gains(ranks: np.ndarray, k: int) -> np.ndarray:
 
     ranks: int[S], 0 for a miss.
     """
-    within = (ranks > 0) & (ranks <= k)
-    return np.where(within, 100.0 / np.log2(np.maximum(ranks, 1) + 1.0), 0.0)
+    hits = (ranks > 0) & (ranks <= k)
+    return np.where(hits, 100.0 / np.log2(np.maximum(ranks, 1) + 1.0), 0.0)
 
 
 class RestOfSessions:
@@ -39,15 +39,15 @@ class RestOfSessions:
         self._n_items = int(items.max(initial=0)) + 1
         keys = session * self._n_items + items
         by_key = np.argsort(keys, kind="stable")
-        last = np.append(keys[by_key][1:] != keys[by_key][:-1], True) if len(keys) else np.empty(0, dtype=bool)
-        self._keys, self._last = keys[by_key][last], by_key[last]
+        is_last = np.append(keys[by_key][1:] != keys[by_key][:-1], True) if len(keys) else np.empty(0, dtype=bool)
+        self._keys, self._last = keys[by_key][is_last], by_key[is_last]
         counts = np.zeros(len(order), dtype=np.int64)
         counts[self._last] = 1
         # From the last sample back; the total before a session's end is subtracted.
-        after = np.cumsum(counts[::-1])[::-1]
+        totals = np.cumsum(counts[::-1])[::-1]
         ends = np.searchsorted(session, session, side="right")
-        beyond = np.append(after, 0)[ends]
-        self.counts = (after - beyond)[self._place]  # int64[S], at least 1
+        later_totals = np.append(totals, 0)[ends]
+        self.counts = (totals - later_totals)[self._place]  # int64[S], at least 1
 
     def recall(self, lists: np.ndarray, begin: int, ks: tuple[int, ...]) -> np.ndarray:
         """Return recall@K of samples begin .. begin + B - 1 in percent: float64[B, len(ks)].
@@ -60,8 +60,8 @@ class RestOfSessions:
         rows = slice(begin, begin + len(lists))
         known = (lists >= 0) & (lists < self._n_items)
         keys = self._session[rows, None] * self._n_items + lists
-        found = np.minimum(np.searchsorted(self._keys, keys), max(len(self._keys) - 1, 0))
-        hits = known & (self._keys[found] == keys) & (self._last[found] >= self._place[rows, None])
+        places = np.minimum(np.searchsorted(self._keys, keys), max(len(self._keys) - 1, 0))
+        hits = known & (self._keys[places] == keys) & (self._last[places] >= self._place[rows, None])
         counted = np.cumsum(hits, axis=1)
         width = lists.shape[1]
         return np.stack([100.0 * counted[:, min(k, width) - 1] / self.counts[rows] for k in ks], axis=1)
@@ -105,9 +105,9 @@ def novelty(lists: np.ndarray, information: np.ndarray) -> np.ndarray:
 
     lists: int[B, K]; information: float[N].
     """
-    shown = lists >= 0
-    bits = np.where(shown, information[np.where(shown, lists, 0)], 0.0)
-    return bits.sum(axis=1, dtype=np.float64) / np.maximum(shown.sum(axis=1), 1)
+    is_item = lists >= 0
+    bits = np.where(is_item, information[np.where(is_item, lists, 0)], 0.0)
+    return bits.sum(axis=1, dtype=np.float64) / np.maximum(is_item.sum(axis=1), 1)
 
 
 def information_of(sessions_with: np.ndarray, sessions: int) -> np.ndarray:
@@ -124,15 +124,15 @@ def diversity_by_vectors(lists: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
     lists: int[B, K]; vectors: float32[N, d] of length 1 (or 0).
     """
-    shown = lists >= 0
-    listed = vectors[np.where(shown, lists, 0)]  # [B, K, d]
-    if not shown.all():
-        listed = listed * shown[:, :, None]
-    total = listed.sum(axis=1)
-    square = np.einsum("bd,bd->b", total, total, dtype=np.float64)
-    own = np.einsum("bkd,bkd->b", listed, listed, optimize=False).astype(np.float64)
-    counts, pairs = _pairs(shown)
-    return np.where(counts > 1, 1.0 - (square - own) / pairs, 0.0)
+    is_item = lists >= 0
+    list_vectors = vectors[np.where(is_item, lists, 0)]  # [B, K, d]
+    if not is_item.all():
+        list_vectors = list_vectors * is_item[:, :, None]
+    total = list_vectors.sum(axis=1)
+    square_of_sum = np.einsum("bd,bd->b", total, total, dtype=np.float64)
+    sum_of_squares = np.einsum("bkd,bkd->b", list_vectors, list_vectors, optimize=False).astype(np.float64)
+    counts, pairs = _pairs(is_item)
+    return np.where(counts > 1, 1.0 - (square_of_sum - sum_of_squares) / pairs, 0.0)
 
 
 def diversity_by_attributes(lists: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -144,11 +144,11 @@ def diversity_by_attributes(lists: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
     lists: int[B, K]; codes: int32[A, N], A >= 1.
     """
-    shown = lists >= 0
-    places = np.where(shown, lists, 0)
+    is_item = lists >= 0
+    places = np.where(is_item, lists, 0)
     differing = np.zeros(len(lists))
     for column in codes:
-        values = np.where(shown, column[places].astype(np.int64), np.iinfo(np.int64).min)
+        values = np.where(is_item, column[places].astype(np.int64), np.iinfo(np.int64).min)
         values.sort(axis=1)
         # A run of r equal values has r^2 ordered pairs that agree, itself included: count them by their run's length.
         ranks = np.ones(values.shape, dtype=np.int64)
@@ -157,9 +157,9 @@ def diversity_by_attributes(lists: np.ndarray, codes: np.ndarray) -> np.ndarray:
         counted = values > np.iinfo(np.int64).min
         counts = counted.sum(axis=1)
         # sum over a run of (2 rank - 1) is r^2.
-        same = ((2 * ranks - 1) * counted).sum(axis=1)
-        differing += counts * counts - same
-    return differing / (len(codes) * _pairs(shown)[1])
+        agreeing = ((2 * ranks - 1) * counted).sum(axis=1)
+        differing += counts * counts - agreeing
+    return differing / (len(codes) * _pairs(is_item)[1])
 
 
 def _pairs(shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

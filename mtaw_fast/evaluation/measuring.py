@@ -66,7 +66,7 @@ class ListObserver:
     def __init__(self, samples: Samples, facts: ItemFacts, keep: bool = False) -> None:
         count = len(samples)
         self._rest, self._facts = RestOfSessions(samples), facts
-        self._codes = np.stack([one.codes for one in facts.attributes]) if facts.attributes else None
+        self._codes = np.stack([attribute.codes for attribute in facts.attributes]) if facts.attributes else None
         self._recall = np.zeros((count, len(KS)))
         self._novelty, self._diversity = np.zeros(count), np.zeros(count)
         self._exposures = np.zeros(facts.n_items, dtype=np.int64)

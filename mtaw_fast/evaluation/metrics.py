@@ -20,10 +20,10 @@ def pessimistic_rank(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
     scores: float[B, N]; targets: int[B]. Items that tie with the target and NaN items come before it.
     """
-    own = scores[np.arange(len(scores)), targets][:, None]
+    target_scores = scores[np.arange(len(scores)), targets][:, None]
     # Not `>=`: the negated `<` is also true for NaN, and counts the target itself once.
-    ranks = np.count_nonzero(~(scores < own), axis=1)
-    return np.where(np.isnan(own[:, 0]), 0, ranks).astype(np.int32)
+    ranks = np.count_nonzero(~(scores < target_scores), axis=1)
+    return np.where(np.isnan(target_scores[:, 0]), 0, ranks).astype(np.int32)
 
 
 def listed_rank(ids: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -33,10 +33,10 @@ def listed_rank(ids: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> np.
     scores, not the places: equal scores and NaNs of other items come before the target.
     """
     hits = ids == targets[:, None]
-    found = hits.any(axis=1)
-    own = np.where(found, scores[np.arange(len(ids)), hits.argmax(axis=1)], np.nan)[:, None]
-    ranks = np.count_nonzero(~(scores < own) & (ids >= 0), axis=1)
-    return np.where(np.isnan(own[:, 0]), 0, ranks).astype(np.int32)
+    is_listed = hits.any(axis=1)
+    target_scores = np.where(is_listed, scores[np.arange(len(ids)), hits.argmax(axis=1)], np.nan)[:, None]
+    ranks = np.count_nonzero(~(scores < target_scores) & (ids >= 0), axis=1)
+    return np.where(np.isnan(target_scores[:, 0]), 0, ranks).astype(np.int32)
 
 
 def gains_of(ranks: np.ndarray) -> np.ndarray:
@@ -47,8 +47,8 @@ def gains_of(ranks: np.ndarray) -> np.ndarray:
     reciprocal = np.where(ranks > 0, 100.0 / np.maximum(ranks, 1), 0.0)
     columns = []
     for k in KS:
-        within = (ranks > 0) & (ranks <= k)
-        columns += [np.where(within, 100.0, 0.0), np.where(within, reciprocal, 0.0)]
+        hits = (ranks > 0) & (ranks <= k)
+        columns += [np.where(hits, 100.0, 0.0), np.where(hits, reciprocal, 0.0)]
     return np.stack(columns, axis=1)
 
 
@@ -101,4 +101,4 @@ def session_bootstrap(
         means.append(totals[:, :-1] / totals[:, -1:])
     tail = 50 * (1 - level)
     low, high = np.percentile(np.concatenate(means), [tail, 100 - tail], axis=0)
-    return {name: (float(a), float(b)) for name, a, b in zip(METRICS, low, high, strict=True)}
+    return {name: (float(lower), float(upper)) for name, lower, upper in zip(METRICS, low, high, strict=True)}

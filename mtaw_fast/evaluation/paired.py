@@ -57,7 +57,7 @@ class SliceDifference:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        metrics = {name: one.as_dict() for name, one in self.metrics.items()}
+        metrics = {name: difference.as_dict() for name, difference in self.metrics.items()}
         return {"samples": self.samples, "sessions": self.sessions, "holds": self.holds, "metrics": metrics}
 
 
@@ -131,14 +131,14 @@ class Comparison:
     def verdict(self) -> str:
         """One sentence: how many more of 100 targets the second finds among its first 20, and whether that is shown."""
         hits, place = self.metrics[HITS], self.metrics[PLACE]
-        more = f"{self.second} finds {abs(hits.difference):.2f} {'more' if hits.difference >= 0 else 'fewer'}"
+        claim = f"{self.second} finds {abs(hits.difference):.2f} {'more' if hits.difference >= 0 else 'fewer'}"
         if hits.interval is None:
-            return f"Too few sessions to compare: {more} of 100 targets than {self.first}, without an interval."
+            return f"Too few sessions to compare: {claim} of 100 targets than {self.first}, without an interval."
         low, high = hits.interval
         if hits.shown:
             bounds = sorted((abs(low), abs(high)))
-            return f"{more} of 100 targets than {self.first}, 95% interval {bounds[0]:.2f} to {bounds[1]:.2f}."
-        text = f"No difference is shown: {more} of 100 targets than {self.first}, 95% interval {low:.2f} to {high:.2f}"
+            return f"{claim} of 100 targets than {self.first}, 95% interval {bounds[0]:.2f} to {bounds[1]:.2f}."
+        text = f"No difference is shown: {claim} of 100 targets than {self.first}, 95% interval {low:.2f} to {high:.2f}"
         if place.shown and place.interval is not None:
             better = "higher" if place.difference > 0 else "lower"
             text += (
@@ -157,9 +157,9 @@ class Comparison:
             "samples": self.samples,
             "sessions": self.sessions,
             "verdict": self.verdict,
-            "metrics": {name: one.as_dict() for name, one in self.metrics.items()},
+            "metrics": {name: difference.as_dict() for name, difference in self.metrics.items()},
             "slices": {
-                name: {value: one.as_dict() for value, one in values.items()} for name, values in self.slices.items()
+                name: {value: part.as_dict() for value, part in values.items()} for name, values in self.slices.items()
             },
             "lists": self.lists.as_dict(),
             "examples": self.examples,
@@ -171,11 +171,18 @@ class Comparison:
         first, second, difference, low, high. Errors as in `Report.to_frame`."""
         parts = [("all", "all", self.samples, self.sessions, self.metrics)]
         for name, values in self.slices.items():
-            parts += [(name, value, one.samples, one.sessions, one.metrics) for value, one in values.items()]
+            parts += [(name, value, part.samples, part.sessions, part.metrics) for value, part in values.items()]
         rows = [
-            (*where, metric, one.first, one.second, one.difference, *(one.interval or (None, None)))
-            for *where, metrics in parts
-            for metric, one in metrics.items()
+            (
+                *cells,
+                metric,
+                difference.first,
+                difference.second,
+                difference.difference,
+                *(difference.interval or (None, None)),
+            )
+            for *cells, metrics in parts
+            for metric, difference in metrics.items()
         ]
         names = (
             "slice", "value", "samples", "sessions", "metric", "first", "second", "difference", "low", "high",
@@ -192,23 +199,25 @@ def compared(
     """
     first_values, second_values = first.columns(), second.columns()
     bootstrap = SessionBootstrap(samples.session, seed=seed)
-    whole = _differences(bootstrap, first_values, second_values, None, 1)[0][0]
-    before, after = first.of_catalog(), second.of_catalog()
+    overall = _differences(bootstrap, first_values, second_values, None, 1)[0][0]
+    first_catalog, second_catalog = first.of_catalog(), second.of_catalog()
     for name in (COVERAGE, GINI):
-        whole[name] = Difference(before[name], after[name], after[name] - before[name])
-    found = {}
-    count = max(sum(len(one.labels) for one in slicings), 1)
-    wide = NormalDist().inv_cdf(1 - 0.025 / count) / _Z
+        overall[name] = Difference(
+            first_catalog[name], second_catalog[name], second_catalog[name] - first_catalog[name]
+        )
+    by_slice = {}
+    count = max(sum(len(way.labels) for way in slicings), 1)
+    factor = NormalDist().inv_cdf(1 - 0.025 / count) / _Z
     for slicing in slicings:
         values, estimates = _differences(bootstrap, first_values, second_values, slicing.codes, len(slicing.labels))
-        found[slicing.name] = {
+        by_slice[slicing.name] = {
             label: SliceDifference(
                 int(estimates.samples[value]), int(estimates.sessions[value]), values[value],
-                _holds(values[value][HITS], wide),
+                _holds(values[value][HITS], factor),
             )
             for value, label in enumerate(slicing.labels)
         }  # fmt: skip
-    return whole, found
+    return overall, by_slice
 
 
 def _differences(
@@ -221,17 +230,19 @@ def _differences(
     """Return the differences by value and metric, and their estimates."""
     estimates = bootstrap.estimates(second_values - first_values, codes, n_values)
     places = np.zeros(len(first_values), dtype=np.int64) if codes is None else codes
-    found = []
+    differences = []
     for value in range(n_values):
-        chosen = places == value
-        first, second = first_values[chosen].mean(axis=0).tolist(), second_values[chosen].mean(axis=0).tolist()
-        found.append(
+        mask = places == value
+        first, second = first_values[mask].mean(axis=0).tolist(), second_values[mask].mean(axis=0).tolist()
+        differences.append(
             {
-                name: Difference(first[at], second[at], second[at] - first[at], estimates.interval(value, at))
-                for at, name in enumerate(COLUMNS)
+                name: Difference(
+                    first[column], second[column], second[column] - first[column], estimates.interval(value, column)
+                )
+                for column, name in enumerate(COLUMNS)
             }
         )
-    return found, estimates
+    return differences, estimates
 
 
 def gains_over(
@@ -252,15 +263,15 @@ def gains_over(
         Weights of the samples.
     """
     first_values, second_values = gains_of(first), gains_of(second)
-    found = SessionBootstrap(session).estimates(second_values - first_values, weights=weights)
-    wide = NormalDist().inv_cdf(1 - 0.025 / max(trials, 1)) / _Z
-    before, after = means_of(first_values, weights), means_of(second_values, weights)
+    estimates = SessionBootstrap(session).estimates(second_values - first_values, weights=weights)
+    factor = NormalDist().inv_cdf(1 - 0.025 / max(trials, 1)) / _Z
+    first_means, second_means = means_of(first_values, weights), means_of(second_values, weights)
     gains = {}
-    for at, name in enumerate(METRICS):
-        change, interval = after[name] - before[name], found.interval(0, at)
+    for column, name in enumerate(METRICS):
+        change, interval = second_means[name] - first_means[name], estimates.interval(0, column)
         if interval is not None:
-            interval = (change - wide * (change - interval[0]), change + wide * (interval[1] - change))
-        gains[name] = Difference(before[name], after[name], change, interval)
+            interval = (change - factor * (change - interval[0]), change + factor * (interval[1] - change))
+        gains[name] = Difference(first_means[name], second_means[name], change, interval)
     return gains
 
 
@@ -277,12 +288,12 @@ def list_differences(first: np.ndarray, second: np.ndarray) -> ListDifferences:
     for begin in range(0, len(first), _CHUNK):
         a, b = first[begin : begin + _CHUNK], second[begin : begin + _CHUNK]
         common[begin : begin + _CHUNK] = ((a[:, :, None] == b[:, None, :]) & (a >= 0)[:, :, None]).sum(axis=(1, 2))
-    longest = np.maximum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
+    lengths = np.maximum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
     shown = np.unique(first[first >= 0]), np.unique(second[second >= 0])
     only_second = np.setdiff1d(shown[1], shown[0], assume_unique=True)
     places = second[second >= 0]
     return ListDifferences(
-        overlap=float(100 * (common / np.maximum(longest, 1)).mean()),
+        overlap=float(100 * (common / np.maximum(lengths, 1)).mean()),
         same_first=float(100 * (first[:, 0] == second[:, 0]).mean()),
         same_list=float(100 * (first == second).all(axis=1).mean()),
         only_first=len(np.setdiff1d(shown[0], shown[1], assume_unique=True)),
@@ -297,16 +308,16 @@ def parting(first: np.ndarray, second: np.ndarray, session: np.ndarray, count: i
     if count < 1:
         return []
     turns = []
-    for found, missed in ((second, first), (first, second)):
-        places = np.flatnonzero((found > 0) & (missed == 0))
-        turns.append(iter(places[np.argsort(found[places], kind="stable")].tolist()))
+    for found_ranks, missed_ranks in ((second, first), (first, second)):
+        places = np.flatnonzero((found_ranks > 0) & (missed_ranks == 0))
+        turns.append(iter(places[np.argsort(found_ranks[places], kind="stable")].tolist()))
     chosen: list[int] = []
-    met: set[int] = set()
+    sessions: set[int] = set()
     while turns and len(chosen) < count:
         turn = turns.pop(0)
-        place = next((one for one in turn if int(session[one]) not in met), None)
+        place = next((sample for sample in turn if int(session[sample]) not in sessions), None)
         if place is not None:
-            met.add(int(session[place]))
+            sessions.add(int(session[place]))
             chosen.append(place)
             turns.append(turn)
     return chosen

@@ -80,8 +80,8 @@ def ranks_of(
         end = min(begin + chunk, len(samples))
         ids, scores = ranker.rank(samples.prefixes.slice(begin, end), max_k + 1)
         _check_lists(ranker, ids, scores, (end - begin, max_k + 1))
-        found = listed_rank(ids, scores, samples.targets[begin:end])
-        ranks[begin:end] = np.where(found <= max_k, found, 0)
+        chunk_ranks = listed_rank(ids, scores, samples.targets[begin:end])
+        ranks[begin:end] = np.where(chunk_ranks <= max_k, chunk_ranks, 0)
         if observer is not None:
             observer.add(begin, ids[:, :max_k])
         if progress is not None:

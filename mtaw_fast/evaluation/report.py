@@ -89,17 +89,19 @@ class Report:
         UsageError
             On another library than 'polars', 'pandas' and 'arrow'.
         """
-        whole = {**self.metrics, **self.more}
+        means = {**self.metrics, **self.more}
         bounds = {**self.intervals, **self.more_intervals}
         rows = [
             ("all", "all", self.samples, self.sessions, name, mean, *bounds.get(name, (None, None)))
-            for name, mean in whole.items()
+            for name, mean in means.items()
         ]
         for slicing, values in self.slices.items():
-            for value, found in values.items():
+            for value, metrics in values.items():
                 for name in COLUMNS:
-                    low, high = found["intervals"].get(name, (None, None))
-                    rows.append((slicing, value, found["samples"], found["sessions"], name, found[name], low, high))
+                    low, high = metrics["intervals"].get(name, (None, None))
+                    rows.append(
+                        (slicing, value, metrics["samples"], metrics["sessions"], name, metrics[name], low, high)
+                    )
         names = ("slice", "value", "samples", "sessions", "metric", "mean", "low", "high")
         columns = zip(*rows, strict=True) if rows else [()] * len(names)
         return frame_of(dict(zip(names, map(list, columns), strict=True)), library)
@@ -191,11 +193,11 @@ def report_of(
     weighted = _weighted(gains, samples, weights, unseen, resamples, seed)
     repeats, session = samples.repeats(), samples.session
     by_type = _by_type(gains, samples, type_names)
-    first, on_last = _type_repeats(ranks, gains, samples, type_names, repeats)
-    missed = 0 if unseen is None else len(unseen)
+    first_by_type, on_last = _type_repeats(ranks, gains, samples, type_names, repeats)
+    n_unseen = 0 if unseen is None else len(unseen)
     if unseen is not None:
-        gains = np.concatenate([gains, np.zeros((missed, gains.shape[1]))])
-        repeats = np.concatenate([repeats, np.zeros(missed, dtype=bool)])
+        gains = np.concatenate([gains, np.zeros((n_unseen, gains.shape[1]))])
+        repeats = np.concatenate([repeats, np.zeros(n_unseen, dtype=bool)])
         session = np.concatenate([session, unseen])
     observed = None if measured is None else _Observed.of(measured, samples, unseen, slicings, resamples, seed)
     return Report(
@@ -206,14 +208,14 @@ def report_of(
         samples=len(session),
         repeat_samples=int(repeats.sum()),
         sessions=len(np.unique(session)),
-        unseen=missed,
+        unseen=n_unseen,
         by_type=by_type,
         weighted=weighted[0],
         weighted_intervals=weighted[1],
         more={} if observed is None else observed.more,
         more_intervals={} if observed is None else observed.more_intervals,
         slices={} if observed is None else observed.slices,
-        first_by_type=first,
+        first_by_type=first_by_type,
         on_last_click=on_last,
     )
 
@@ -246,20 +248,20 @@ class _Observed:
             for name in (*METRICS, *NDCG):
                 means[name], intervals[name] = diluted[0][name], diluted[1][name]
         means |= measured.of_catalog()
-        more = {name: intervals[name] for name in MORE if name in intervals}
+        more_intervals = {name: intervals[name] for name in MORE if name in intervals}
         return cls(
             {name: intervals[name] for name in METRICS},
             {name: means[name] for name in MORE},
-            more,
+            more_intervals,
             sliced(columns, slicings, bootstrap),
         )
 
 
 def _estimated(bootstrap: SessionBootstrap, columns: np.ndarray) -> tuple[dict[str, float], dict[str, Interval]]:
     """Return the means of `COLUMNS` and their intervals."""
-    found = bootstrap.estimates(columns, fewest=1)
-    bounds = {name: found.interval(0, at) for at, name in enumerate(COLUMNS)}
-    return dict(zip(COLUMNS, found.means[0].tolist(), strict=True)), {
+    estimates = bootstrap.estimates(columns, fewest=1)
+    bounds = {name: estimates.interval(0, column) for column, name in enumerate(COLUMNS)}
+    return dict(zip(COLUMNS, estimates.means[0].tolist(), strict=True)), {
         name: bound for name, bound in bounds.items() if bound is not None
     }
 
@@ -275,16 +277,16 @@ def _type_repeats(
     full = lengths > 0
     on_last[full] = samples.prefixes.items[samples.prefixes.offsets[1:][full] - 1] == samples.targets[full]
     hits = (ranks > 0) & (ranks <= max(KS))
-    first: dict[str, dict[str, float]] = {}
+    first_by_type: dict[str, dict[str, float]] = {}
     shares: dict[str, float] = {}
     for code, name in enumerate(type_names):
         of_type = samples.target_types == code
         if of_type.any():
             chosen = of_type & ~repeats
-            first[name] = {**means_of(gains[chosen]), "samples": int(chosen.sum())}
-            found = int((hits & of_type).sum())
-            shares[name] = 100.0 * int((hits & of_type & on_last).sum()) / found if found else float("nan")
-    return first, shares
+            first_by_type[name] = {**means_of(gains[chosen]), "samples": int(chosen.sum())}
+            n_hits = int((hits & of_type).sum())
+            shares[name] = 100.0 * int((hits & of_type & on_last).sum()) / n_hits if n_hits else float("nan")
+    return first_by_type, shares
 
 
 def _weighted(

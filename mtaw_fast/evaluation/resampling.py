@@ -106,8 +106,8 @@ class SessionBootstrap:
         flat = np.concatenate([sums.reshape(len(sums), -1) for sums, _, _ in summed], axis=1, dtype=np.float32)
         ends = np.cumsum([sums[0].size for sums, _, _ in summed])[:-1]
         totals = np.split(self._times @ flat, ends, axis=1)
-        return [_estimates(*one, drawn.reshape(-1, *one[0].shape[1:]), fewest)
-                for one, drawn in zip(summed, totals, strict=True)]  # fmt: skip
+        return [_estimates(*parts, drawn.reshape(-1, *parts[0].shape[1:]), fewest)
+                for parts, drawn in zip(summed, totals, strict=True)]  # fmt: skip
 
     def _summed(
         self, columns: np.ndarray, codes: np.ndarray, n_values: int, weights: np.ndarray | None
@@ -117,19 +117,19 @@ class SessionBootstrap:
         n_columns, units = columns.shape[1], self._times.shape[1]
         codes = codes.astype(np.int64)
         kept = codes >= 0
-        whole = bool(kept.all())
-        values = codes if whole else codes[kept]
-        places = (self._unit if whole else self._unit[kept]) * n_values + values
+        all_kept = bool(kept.all())
+        values = codes if all_kept else codes[kept]
+        places = (self._unit if all_kept else self._unit[kept]) * n_values + values
         mass = None if weights is None else weights[kept].astype(np.float64)
         sums = np.empty((n_columns + 1, units * n_values))
         for column in range(n_columns):
-            values_of = columns[kept, column] if mass is None else columns[kept, column] * mass
-            sums[column] = np.bincount(places, values_of, minlength=units * n_values)
+            column_values = columns[kept, column] if mass is None else columns[kept, column] * mass
+            sums[column] = np.bincount(places, column_values, minlength=units * n_values)
         sums[-1] = np.bincount(places, mass, minlength=units * n_values)
         samples = np.bincount(values, minlength=n_values)
-        met = np.unique((self._group if whole else self._group[kept]) * n_values + values) % n_values
+        session_values = np.unique((self._group if all_kept else self._group[kept]) * n_values + values) % n_values
         by_unit = sums.reshape(n_columns + 1, units, n_values).transpose(1, 0, 2)
-        return by_unit, samples, np.bincount(met, minlength=n_values)
+        return by_unit, samples, np.bincount(session_values, minlength=n_values)
 
 
 def _estimates(
@@ -150,22 +150,22 @@ def _draws(units: int, resamples: int, generator: np.random.Generator) -> np.nda
     times = np.empty((resamples, units), dtype=np.float32)
     step = max(1, _DRAWN // units)
     for begin in range(0, resamples, step):
-        some = times[begin : begin + step]
-        drawn = generator.integers(units, size=some.shape, dtype=np.int32)
-        drawn += np.arange(len(some), dtype=np.int32)[:, None] * units
-        some[:] = np.bincount(drawn.reshape(-1), minlength=some.size).reshape(some.shape)
+        block = times[begin : begin + step]
+        drawn = generator.integers(units, size=block.shape, dtype=np.int32)
+        drawn += np.arange(len(block), dtype=np.int32)[:, None] * units
+        block[:] = np.bincount(drawn.reshape(-1), minlength=block.size).reshape(block.shape)
     return times
 
 
 def _percentiles(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds float64[C, V] of resampled means [R, C, V]; resamples without a sample do not count."""
     if np.isnan(resampled).any():
-        found = np.full((2, *resampled.shape[1:]), np.nan)
+        bounds = np.full((2, *resampled.shape[1:]), np.nan)
         for value in range(resampled.shape[2]):
             drawn = resampled[~np.isnan(resampled[:, 0, value]), :, value]
             if len(drawn):
-                found[:, :, value] = np.percentile(drawn, _BOUNDS, axis=0)
+                bounds[:, :, value] = np.percentile(drawn, _BOUNDS, axis=0)
     else:
         rows = np.ascontiguousarray(resampled.transpose(1, 2, 0))  # each is partitioned in place
-        found = np.percentile(rows, _BOUNDS, axis=-1, overwrite_input=True).astype(np.float64)
-    return found[0], found[1]
+        bounds = np.percentile(rows, _BOUNDS, axis=-1, overwrite_input=True).astype(np.float64)
+    return bounds[0], bounds[1]

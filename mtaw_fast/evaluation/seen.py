@@ -37,23 +37,23 @@ def warnings_of(bundle: Bundle, dataset: Dataset, samples: Samples) -> list[str]
     One if the bundle was trained on another training part, and one if it has learned from logs since. Both say how
     many of the samples the bundle has seen, as far as its session memory shows.
     """
-    found = []
-    same, learned = same_training_part(bundle, dataset), bundle.model.log_progress
+    lines = []
+    same_part, progress = same_training_part(bundle, dataset), bundle.model.log_progress
     seen = None
-    if same is False or learned is not None:
+    if same_part is False or progress is not None:
         seen = seen_targets(bundle, dataset, samples)
-    if same is False:
+    if same_part is False:
         name = bundle.dataset.get("name", "another data set")
-        found.append(
+        lines.append(
             f"this bundle was not trained on the training part of {dataset.name} but on that of {name} "
             f"({bundle.dataset.get('fingerprint')}, here {dataset.fingerprint}): {_seen_text(seen, len(samples))}"
         )
-    if learned is not None:
-        found.append(
-            f"this bundle has learned {len(learned.keys):,} sessions from logs since it was trained (update, or "
+    if progress is not None:
+        lines.append(
+            f"this bundle has learned {len(progress.keys):,} sessions from logs since it was trained (update, or "
             f"--learn): {_seen_text(seen, len(samples))}"
         )
-    return found
+    return lines
 
 
 def may_know(bundle: Bundle, dataset: Dataset, samples: Samples) -> bool:
@@ -82,37 +82,37 @@ def seen_targets(bundle: Bundle, dataset: Dataset, samples: Samples) -> int | No
     """
     if bundle.memory is None:
         return None
-    ours, known = translated(samples, dataset.ids, bundle.ids), bundle.model.sessions
-    if known.times is not None and ours.target_times is not None:
-        return int(np.isin(_moments_of_samples(ours), _moments_of_sessions(known)).sum())
-    whole = {session.tobytes() for session in known if len(session) >= _LEAST_CLICKS}
-    lengths = ours.prefixes.lengths
+    renumbered, sessions = translated(samples, dataset.ids, bundle.ids), bundle.model.sessions
+    if sessions.times is not None and renumbered.target_times is not None:
+        return int(np.isin(_moments_of_samples(renumbered), _moments_of_sessions(sessions)).sum())
+    known_sessions = {session.tobytes() for session in sessions if len(session) >= _LEAST_CLICKS}
+    lengths = renumbered.prefixes.lengths
     longest: dict[int, int] = {}
-    for place, session in enumerate(ours.session.tolist()):
+    for place, session in enumerate(renumbered.session.tolist()):
         if session not in longest or lengths[place] >= lengths[longest[session]]:
             longest[session] = place
-    met = {
+    seen = {
         session
         for session, place in longest.items()
-        if np.append(ours.prefixes[place], ours.targets[place]).astype(np.int32).tobytes() in whole
+        if np.append(renumbered.prefixes[place], renumbered.targets[place]).astype(np.int32).tobytes() in known_sessions
     }
-    return int(np.isin(ours.session, np.array(sorted(met), dtype=np.int32)).sum())
+    return int(np.isin(renumbered.session, np.array(sorted(seen), dtype=np.int32)).sum())
 
 
 def _moments_of_samples(samples: Samples) -> np.ndarray:
     """uint64[S]: last click, target and the target's time of every sample that has a known click, mixed."""
     assert samples.target_times is not None
-    full = samples.prefixes.lengths > 0
-    last = samples.prefixes.items[samples.prefixes.offsets[1:][full] - 1]
-    return _mixed(last, samples.targets[full], samples.target_times[full])
+    has_click = samples.prefixes.lengths > 0
+    last_items = samples.prefixes.items[samples.prefixes.offsets[1:][has_click] - 1]
+    return _mixed(last_items, samples.targets[has_click], samples.target_times[has_click])
 
 
 def _moments_of_sessions(sessions: Sessions) -> np.ndarray:
     """uint64[..]: the same of every click that is not the first of its session."""
     assert sessions.times is not None
-    later = np.ones(sessions.n_clicks, dtype=bool)
-    later[sessions.offsets[:-1][sessions.lengths > 0]] = False
-    places = np.flatnonzero(later)
+    is_later = np.ones(sessions.n_clicks, dtype=bool)
+    is_later[sessions.offsets[:-1][sessions.lengths > 0]] = False
+    places = np.flatnonzero(is_later)
     return _mixed(sessions.items[places - 1], sessions.items[places], sessions.times[places])
 
 

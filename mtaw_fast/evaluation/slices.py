@@ -67,7 +67,7 @@ def slicings_of(
     UsageError
         If there is no attribute or context column of a wanted name.
     """
-    found = [
+    slicings = [
         _lengths(samples),
         Slicing(FIRST, ("one click", "more clicks"), np.where(samples.prefixes.lengths == 1, 0, 1)),
         Slicing(REPEAT, ("new", "repeat"), samples.repeats().astype(np.int64)),
@@ -75,13 +75,13 @@ def slicings_of(
     ]
     if samples.target_times is not None:
         if facts.first_click is not None:
-            found.append(_ages(samples.target_times, facts.first_click[samples.targets]))
+            slicings.append(_ages(samples.target_times, facts.first_click[samples.targets]))
         hours = samples.target_times // _HOUR_MS % 24
-        found.append(Slicing(HOUR, tuple(f"{hour:02}" for hour in range(24)), hours))
+        slicings.append(Slicing(HOUR, tuple(f"{hour:02}" for hour in range(24)), hours))
     if samples.target_types is not None and type_names:
-        found.append(Slicing(TYPE, tuple(type_names), samples.target_types.astype(np.int64)))
-    more = _chosen(samples, context, attributes, wanted)
-    return [one for one in map(_without_empty, (*found, *more)) if len(one.labels) > 1]
+        slicings.append(Slicing(TYPE, tuple(type_names), samples.target_types.astype(np.int64)))
+    chosen = _chosen(samples, context, attributes, wanted)
+    return [slicing for slicing in map(_without_empty, (*slicings, *chosen)) if len(slicing.labels) > 1]
 
 
 def sliced(
@@ -89,21 +89,21 @@ def sliced(
 ) -> dict[str, dict[str, dict[str, object]]]:
     """Return the metrics by slice and value, as plain values: `samples`, `sessions`, every metric of `COLUMNS`, and
     `intervals` by metric, empty for few sessions. columns: float64[S, C]."""
-    found: dict[str, dict[str, dict[str, object]]] = {}
+    metrics: dict[str, dict[str, dict[str, object]]] = {}
     if not slicings:
-        return found
-    by_slicing = bootstrap.estimates_by(columns, [(one.codes, len(one.labels)) for one in slicings])
+        return metrics
+    by_slicing = bootstrap.estimates_by(columns, [(way.codes, len(way.labels)) for way in slicings])
     for slicing, estimates in zip(slicings, by_slicing, strict=True):
-        found[slicing.name] = {}
+        metrics[slicing.name] = {}
         for value, label in enumerate(slicing.labels):
             bounds = {name: estimates.interval(value, column) for column, name in enumerate(COLUMNS)}
-            found[slicing.name][label] = {
+            metrics[slicing.name][label] = {
                 "samples": int(estimates.samples[value]),
                 "sessions": int(estimates.sessions[value]),
                 **dict(zip(COLUMNS, estimates.means[value].tolist(), strict=True)),
                 "intervals": {name: list(bound) for name, bound in bounds.items() if bound is not None},
             }
-    return found
+    return metrics
 
 
 def _lengths(samples: Samples) -> Slicing:
@@ -124,10 +124,10 @@ def _popularity(samples: Samples, facts: ItemFacts) -> Slicing:
 
 def _ages(now: np.ndarray, first: np.ndarray) -> Slicing:
     """By the time from the target's first click in training."""
-    never = first == np.iinfo(np.int64).max
+    unclicked = first == np.iinfo(np.int64).max
     bounds = np.array([hours * _HOUR_MS for hours, _ in _AGES])
-    codes = np.searchsorted(bounds, now - np.where(never, now, first), side="right")
-    codes[never] = len(_AGES) + 1
+    codes = np.searchsorted(bounds, now - np.where(unclicked, now, first), side="right")
+    codes[unclicked] = len(_AGES) + 1
     labels = (*(label for _, label in _AGES), "30 days or more", "never clicked in training")
     return Slicing(AGE, labels, codes)
 
@@ -138,14 +138,14 @@ def _chosen(
     """Return the slices by context columns and by attributes of the target."""
     prefixes = samples.prefixes
     columns = () if context is None or prefixes.context is None else context.names
-    known = {*columns, *(one.name for one in attributes)}
+    known = {*columns, *(attribute.name for attribute in attributes)}
     for name in wanted or ():
         if name not in known:
             has = ", ".join(sorted(known)) or "none"
             raise UsageError(
                 f"evaluate: there is no slice {shown(name, 60)}; the item attributes and context columns are {has:.300}"
             )
-    found = []
+    slicings = []
     for column, name in enumerate(columns):
         if wanted is None or name in wanted:
             assert context is not None
@@ -154,36 +154,36 @@ def _chosen(
             codes = prefixes.context[np.maximum(ends, 0), column].astype(np.int64)
             codes[prefixes.lengths == 0] = NO_VALUE
             labels = {NO_VALUE: _NONE, OTHER: _REST} | dict(enumerate(context.values[column], start=OTHER + 1))
-            found.append(_frequent(name, codes, labels))
-    for one in attributes:
-        if is_short(one) if wanted is None else one.name in wanted:
-            codes = one.codes[samples.targets].astype(np.int64)
-            if one.ordered:
-                places = np.where(codes >= 0, codes, len(one.labels))
-                found.append(Slicing(one.name, (*one.labels, _NONE), places))
+            slicings.append(_frequent(name, codes, labels))
+    for attribute in attributes:
+        if is_short(attribute) if wanted is None else attribute.name in wanted:
+            codes = attribute.codes[samples.targets].astype(np.int64)
+            if attribute.ordered:
+                places = np.where(codes >= 0, codes, len(attribute.labels))
+                slicings.append(Slicing(attribute.name, (*attribute.labels, _NONE), places))
                 continue
-            found.append(_frequent(one.name, codes, {-1: _NONE} | dict(enumerate(one.labels))))
-    return found
+            slicings.append(_frequent(attribute.name, codes, {-1: _NONE} | dict(enumerate(attribute.labels))))
+    return slicings
 
 
 def _frequent(name: str, codes: np.ndarray, labels: Mapping[int, str]) -> Slicing:
     """Slice by the most frequent codes, then all others. A label may come twice, as 'all others'."""
     values, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    kept: dict[str, int] = {}
+    new_codes: dict[str, int] = {}
     places = np.empty(len(values), dtype=np.int64)
     for place in order.tolist():
         label = labels[int(values[place])]
-        label = label if label in kept or len(kept) < _MOST_SHOWN else _REST
-        places[place] = kept.setdefault(label, len(kept))
-    return Slicing(name, tuple(kept), places[inverse.reshape(-1)])
+        label = label if label in new_codes or len(new_codes) < _MOST_SHOWN else _REST
+        places[place] = new_codes.setdefault(label, len(new_codes))
+    return Slicing(name, tuple(new_codes), places[inverse.reshape(-1)])
 
 
 def _without_empty(slicing: Slicing) -> Slicing:
     """Leave out the values that no sample has."""
-    met = np.bincount(slicing.codes[slicing.codes >= 0], minlength=len(slicing.labels)) > 0
-    if met.all():
+    has_sample = np.bincount(slicing.codes[slicing.codes >= 0], minlength=len(slicing.labels)) > 0
+    if has_sample.all():
         return slicing
-    places = np.cumsum(met) - 1
+    places = np.cumsum(has_sample) - 1
     codes = np.where(slicing.codes >= 0, places[np.maximum(slicing.codes, 0)], -1)
-    return Slicing(slicing.name, tuple(np.array(slicing.labels, dtype=object)[met]), codes)
+    return Slicing(slicing.name, tuple(np.array(slicing.labels, dtype=object)[has_sample]), codes)

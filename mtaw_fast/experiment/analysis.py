@@ -103,13 +103,13 @@ def analyze(table: SessionTable, question: Question | None = None) -> Experiment
     alpha = question.alpha / max(1, len(order) - 1)  # Bonferroni: each further arm is compared with the first
     sums = {metric: [unit_sums(*_columns(table, metric, mask)).sum(axis=1) for mask in masks] for metric in METRICS}
     differences = [
-        difference_of(metric, found[0], other, names[0], name, alpha, question.planned)
-        for metric, found in sums.items()
-        for other, name in zip(found[1:], names[1:], strict=True)
+        difference_of(metric, arm_sums[0], other, names[0], name, alpha, question.planned)
+        for metric, arm_sums in sums.items()
+        for other, name in zip(arm_sums[1:], names[1:], strict=True)
     ]
     shares = _share_check(table, question, order, masks, names)
     arms = [
-        _arm(table, mask, name, {metric: found[place] for metric, found in sums.items()}, question)
+        _arm(table, mask, name, {metric: arm_sums[place] for metric, arm_sums in sums.items()}, question)
         for place, (mask, name) in enumerate(zip(masks, names, strict=True))
     ]
     return ExperimentResult(
@@ -126,14 +126,14 @@ def analyze(table: SessionTable, question: Question | None = None) -> Experiment
 
 def _arm_order(table: SessionTable, question: Question) -> list[int]:
     """Return the arms: the control first, then as the shares were given, or the largest share first."""
-    given = list(question.shares or ())
-    for name in [*given, *([question.control] if question.control else [])]:
+    with_shares = list(question.shares or ())
+    for name in [*with_shares, *([question.control] if question.control else [])]:
         if name not in table.arms:
             raise UsageError(f"the log has no arm {name!r}; it has {', '.join(table.arms)}")
-    first = [question.control] if question.control else []
+    control = [question.control] if question.control else []
     by_share = sorted(table.arms, key=lambda name: (-table.shares[table.arms.index(name)], name))
-    wanted = dict.fromkeys([*first, *(given or by_share)])
-    return [table.arms.index(name) for name in wanted]
+    ordered = dict.fromkeys([*control, *(with_shares or by_share)])
+    return [table.arms.index(name) for name in ordered]
 
 
 def _columns(table: SessionTable, metric: str, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -219,13 +219,13 @@ def _plan(table: SessionTable, question: Question, sums: list[np.ndarray], alpha
     if len(sums) < 2 or not base > 0 or not spread > 0:
         return plan
     # Of the comparison with the smallest other arm.
-    counts = [int(found[0]) for found in sums]
-    two = [counts[0], max(1, min(counts[1:]))]
-    part = sum(two) / sum(counts)
-    deviation = math.sqrt(spread * sum(two) * (1 / two[0] + 1 / two[1]))
+    counts = [int(arm_sums[0]) for arm_sums in sums]
+    pair = [counts[0], max(1, min(counts[1:]))]
+    share = sum(pair) / sum(counts)
+    deviation = math.sqrt(spread * sum(pair) * (1 / pair[0] + 1 / pair[1]))
     effect = question.effect * base
-    sessions = math.ceil(units_needed(effect, deviation, alpha, question.power) / part)
-    by_then = question.planned * part
+    sessions = math.ceil(units_needed(effect, deviation, alpha, question.power) / share)
+    by_then = question.planned * share
     return plan | {
         "baseline": _SCALES[question.metric] * base, "sessions": sessions, "days": sessions / daily,
         "power_as_planned": power_at(by_then, effect, deviation, question.planned, alpha),
@@ -237,23 +237,23 @@ def daily_differences(
 ) -> list[dict[str, Any]]:
     """Return the differences as of the end of each day (UTC), over the sessions that had begun by then."""
     days, place = np.unique(table.began // _DAY_MS, return_inverse=True)
-    whole = np.zeros((len(order), 6, len(days)))
+    totals = np.zeros((len(order), 6, len(days)))
     for row, arm in enumerate(order):
         mask = table.arm == arm
         for column, values in enumerate(unit_sums(*_columns(table, metric, mask))):
-            whole[row, column] = np.bincount(place[mask], values, len(days))
-    whole = np.cumsum(whole, axis=2)
+            totals[row, column] = np.bincount(place[mask], values, len(days))
+    totals = np.cumsum(totals, axis=2)
     names = [table.arms[arm] for arm in order]
     return [
         {
             "day": str(np.datetime64(day, "D")),
-            "sessions": int(whole[:, 0, at].sum()),
+            "sessions": int(totals[:, 0, index].sum()),
             "differences": [
-                difference_of(metric, whole[0, :, at], found[:, at], names[0], name, alpha, planned)
-                for found, name in zip(whole[1:], names[1:], strict=True)
+                difference_of(metric, totals[0, :, index], arm_totals[:, index], names[0], name, alpha, planned)
+                for arm_totals, name in zip(totals[1:], names[1:], strict=True)
             ],
         }
-        for at, day in enumerate(days.tolist())
+        for index, day in enumerate(days.tolist())
     ]
 
 
@@ -267,20 +267,22 @@ def _verdict(
             "The sessions are not split as the weights say, so no comparison counts: look for sessions without an id, "
             "lost reports, or bots that reach one arm."
         )
-    asked = [one for one in differences if one["metric"] == question.metric]
-    decided = [one for one in asked if one["decided"]]
+    of_metric = [difference for difference in differences if difference["metric"] == question.metric]
+    decided = [difference for difference in of_metric if difference["decided"]]
     words = UNITS[question.metric]
     if decided:
-        best = max(decided, key=lambda one: abs(one["difference"]))
+        best = max(decided, key=lambda difference: abs(difference["difference"]))
         less = "less" if question.metric == "value" else "fewer"
-        more = "more" if best["difference"] > 0 else less
+        direction = "more" if best["difference"] > 0 else less
         low, high = sorted(map(abs, best["interval"]))
         return (
-            f"{best['of']} has {abs(best['difference']):.3g} {more} {words} than {best['against']} "
+            f"{best['of']} has {abs(best['difference']):.3g} {direction} {words} than {best['against']} "
             f"({100 * (1 - question.alpha):g}% interval {low:.3g} to {high:.3g}, valid at every look)."
         )
     widest = max(
-        (one["interval"] for one in asked if one["interval"]), key=lambda ends: ends[1] - ends[0], default=None
+        (difference["interval"] for difference in of_metric if difference["interval"]),
+        key=lambda ends: ends[1] - ends[0],
+        default=None,
     )
     if widest is None:
         return f"It is too early: an arm has fewer than {FEWEST} sessions, or there are no clicks yet."
@@ -309,7 +311,7 @@ def _notes(table: SessionTable, names: list[str]) -> list[str]:
     ):
         if count:
             notes.append(f"{count:,} {text}.")
-    left = [name for name in table.arms if name not in names]
-    if left:
-        notes.append(f"Not compared: {', '.join(left)}.")
+    left_out = [name for name in table.arms if name not in names]
+    if left_out:
+        notes.append(f"Not compared: {', '.join(left_out)}.")
     return notes

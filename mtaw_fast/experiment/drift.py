@@ -85,10 +85,12 @@ class DriftReference:
             parts = sessions.times[following] // _HOUR_MS
         else:
             parts = np.arange(len(items)) // max(FEWEST_CLICKS, len(items) // _PARTS)
-        shares = {feature: np.bincount(of, minlength=GROUPS[feature]) / len(of) for feature, of in groups.items()}
+        shares = {
+            feature: np.bincount(codes, minlength=GROUPS[feature]) / len(codes) for feature, codes in groups.items()
+        }
         shares["popularity"] = popularity
-        usual = {feature: _largest(of, np.unique(parts, return_inverse=True)[1], shares[feature])
-                 for feature, of in groups.items()}  # fmt: skip
+        usual = {feature: _largest(codes, np.unique(parts, return_inverse=True)[1], shares[feature])
+                 for feature, codes in groups.items()}  # fmt: skip
         return cls(group, shares, usual)
 
     def groups_of_items(self, items: np.ndarray) -> np.ndarray:
@@ -108,8 +110,8 @@ def _largest(groups: np.ndarray, parts: np.ndarray, shares: np.ndarray) -> float
     """Return the largest drift of the parts of the training that have enough clicks. parts: int64[n], from 0."""
     count = len(shares)
     table = np.bincount(parts * count + groups, minlength=(int(parts.max()) + 1) * count).reshape(-1, count)
-    enough = table[table.sum(axis=1) >= FEWEST_CLICKS]
-    return max((drift_of(row, shares) for row in enough), default=0.0)
+    rows = table[table.sum(axis=1) >= FEWEST_CLICKS]
+    return max((drift_of(row, shares) for row in rows), default=0.0)
 
 
 def _repeats(sessions: Sessions) -> np.ndarray:
@@ -117,6 +119,6 @@ def _repeats(sessions: Sessions) -> np.ndarray:
     rows = np.repeat(np.arange(len(sessions)), sessions.lengths)
     order = np.lexsort((np.arange(sessions.n_clicks), sessions.items, rows))
     same = (np.diff(rows[order]) == 0) & (np.diff(sessions.items[order]) == 0)
-    found = np.zeros(sessions.n_clicks, dtype=bool)
-    found[order[1:][same]] = True
-    return found
+    repeats = np.zeros(sessions.n_clicks, dtype=bool)
+    repeats[order[1:][same]] = True
+    return repeats

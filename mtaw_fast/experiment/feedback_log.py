@@ -119,7 +119,7 @@ def read_feedback(
         return reader.table()
     path = Path(where)
     if path.is_dir():
-        days = sorted({one.stem.partition("-")[2] for one in path.glob("*-*.jsonl")})
+        days = sorted({file.stem.partition("-")[2] for file in path.glob("*-*.jsonl")})
         pairs = [(path / f"{RANKINGS}-{day}.jsonl", path / f"{FEEDBACK}-{day}.jsonl") for day in days]
     else:
         pairs = [(path.with_name(f"{path.name}.{RANKINGS}"), path)]
@@ -136,11 +136,11 @@ def _lines(path: Path, size: int | None = None) -> Iterator[bytes]:
     """Yield the lines of a file, if it exists; only those that begin in its first `size` bytes."""
     if path.exists():
         with path.open("rb") as file:
-            read = 0
+            offset = 0
             for line in file:
-                if size is not None and read >= size:
+                if size is not None and offset >= size:
                     return
-                read += len(line)
+                offset += len(line)
                 yield line
 
 
@@ -148,10 +148,10 @@ def _entries(address: str, stream: str) -> Iterator[bytes]:
     redis = require("redis", "serve")
     password = os.environ.get(_PASSWORD_VARIABLE, "").strip()
     with redis.Redis.from_url(address, **({"password": password} if password else {})) as client:
-        least: Any = "-"
-        while entries := client.xrange(stream, min=least, count=_READ_ENTRIES):
+        start: Any = "-"
+        while entries := client.xrange(stream, min=start, count=_READ_ENTRIES):
             yield from (values[b"f"] for _, values in entries if b"f" in values)
-            least = b"(" + entries[-1][0]
+            start = b"(" + entries[-1][0]
 
 
 class _Reader:
@@ -177,25 +177,25 @@ class _Reader:
         self._result = SessionTable()
 
     def read(self, name: str, rankings: Iterable[bytes], reports: Iterable[bytes]) -> None:
-        last = 0
+        latest = 0
         for line in rankings:
             try:
-                one = self._ranking.decode(line)
+                ranking = self._ranking.decode(line)
             except self._broken as error:
                 if line.strip():
                     raise DataError(f"{name} has a line that is no ranking ({error}); remove the line") from None
                 continue
-            last = max(last, one.time)
-            if self._since <= one.time < self._until:
-                self._add_ranking(one)
+            latest = max(latest, ranking.time)
+            if self._since <= ranking.time < self._until:
+                self._add_ranking(ranking)
         for line in reports:
             try:
-                one = self._report.decode(line)
+                report = self._report.decode(line)
             except self._broken:
                 continue  # what a crash left of a line
-            last = max(last, one.time)
-            self._add_report(one)
-        oldest = last - self._window - _DAY_MS
+            latest = max(latest, report.time)
+            self._add_report(report)
+        oldest = latest - self._window - _DAY_MS
         self._known = {code: packed for code, packed in self._known.items() if packed & _TIMES >= oldest}
         self._reported = {code: seen for code, seen in self._reported.items() if code in self._known}
 
@@ -238,34 +238,34 @@ class _Reader:
         if one.what:
             kinds = [(one.what, one.items, one.values or [0.0] * len(one.items))]
         else:
-            olds = (("shown", one.shown), ("clicked", one.clicked), ("bought", one.bought))
-            kinds = [(what, items, [0.0] * len(items)) for what, items in olds]
+            lists = (("shown", one.shown), ("clicked", one.clicked), ("bought", one.bought))
+            kinds = [(kind, items, [0.0] * len(items)) for kind, items in lists]
         columns = self._columns
-        for what, items, values in kinds:
+        for kind, items, values in kinds:
             for item, value in zip(items, values, strict=False):
-                if (what, item) in seen:
+                if (kind, item) in seen:
                     self._result.duplicates += 1
                     continue
-                seen.add((what, item))
-                self._result.reports_shown |= what == "shown"
+                seen.add((kind, item))
+                self._result.reports_shown |= kind == "shown"
                 if not state[0] & _SHOWN:
                     state[0] |= _SHOWN
                     columns["shown"][row] += 1
-                if what == "clicked" and not state[0] & _CLICKED:
+                if kind == "clicked" and not state[0] & _CLICKED:
                     state[0] |= _CLICKED
                     columns["clicked"][row] += 1
-                elif what in ("carted", "bought"):
-                    columns[what][row] += 1
-                    columns["value"][row] += value if what == "bought" else 0.0
+                elif kind in ("carted", "bought"):
+                    columns[kind][row] += 1
+                    columns["value"][row] += value if kind == "bought" else 0.0
 
     def table(self) -> SessionTable:
         """Return the sessions of one arm each, by their first ranking."""
         table = self._result
         table.arms, table.shares, table.moved = list(self._arms), self._shares, len(self._moved)
-        kept = np.ones(len(self._sessions), dtype=bool)
-        kept[list(self._moved)] = False
+        is_kept = np.ones(len(self._sessions), dtype=bool)
+        is_kept[list(self._moved)] = False
         order = np.argsort(np.array(self._columns["began"], np.int64), kind="stable")
-        order = order[kept[order]]
+        order = order[is_kept[order]]
         for name, column in self._columns.items():
             kind = np.int64 if name in ("arm", "began") else np.float64
             setattr(table, name, np.array(column, kind)[order])

@@ -34,9 +34,9 @@ def mixture_precision(planned: float, alpha: float) -> float:
 
 def _best_information(alpha: float) -> float:
     """Return x = rho**2 n that minimizes `multiplier`: the solution of x = log(1 + x) + 2 log(1 / alpha)."""
-    x = wanted = -2 * math.log(alpha)
+    x = constant = -2 * math.log(alpha)
     for _ in range(_STEPS):
-        x = math.log1p(x) + wanted
+        x = math.log1p(x) + constant
     return x
 
 

@@ -89,7 +89,7 @@ def cluster(address: str = HERE, cpus: int | None = None) -> Iterator[Any]:
 def _connected(ray: Any, address: str, settings: dict[str, Any]) -> Iterator[None]:
     """Connect, and shut down at the end. Starting Ray on this host is retried, because its processes can miss their
     timeouts for each other on a busy host. Raises ClusterError after the last attempt."""
-    for left in reversed(range(_STARTS if address == HERE else 1)):
+    for tries_left in reversed(range(_STARTS if address == HERE else 1)):
         with contextlib.ExitStack() as attempt:
             if address == HERE:
                 folder = tempfile.TemporaryDirectory(prefix="mtaw-ray-", ignore_cleanup_errors=True)
@@ -100,7 +100,7 @@ def _connected(ray: Any, address: str, settings: dict[str, Any]) -> Iterator[Non
                 with _muted():
                     ray.init(**settings)
             except Exception as error:  # Ray also raises Exception itself
-                if left == 0:
+                if tries_left == 0:
                     raise ClusterError(_lost(address, error)) from None
                 continue
             yield
@@ -152,8 +152,8 @@ class Tasks:
 
     def _end(self, running: list[Any]) -> None:
         # The caller removes the written files, so no task may write any more.
-        for one in running:
-            self._ray.cancel(one, force=True)
+        for task in running:
+            self._ray.cancel(task, force=True)
         self._ray.wait(running, num_returns=len(running), timeout=_END)
 
 
@@ -180,14 +180,14 @@ def find_ray(address: str = HERE) -> ModuleType:
 def _muted() -> Iterator[None]:
     """Discard standard error, to which Ray's C++ side writes its log level on start; its errors are also raised."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    descriptor = os.dup(2)
     try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with Path(os.devnull).open("wb") as devnull:
+            os.dup2(devnull.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -195,12 +195,12 @@ def _shorter_logs() -> Iterator[None]:
     """Silence Ray Data, which logs every plan and execution on standard error; failures are also raised."""
     require("ray.data", "ray")  # which sets its loggers up
     log = logging.getLogger("ray.data")
-    before = log.level
+    old_level = log.level
     log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        log.setLevel(before)
+        log.setLevel(old_level)
 
 
 def _lost(address: str, error: Exception) -> str:
@@ -231,6 +231,6 @@ def connected() -> Any:
 def one_line(error: BaseException) -> str:
     """Return an error of Ray in one line: the error of this package in it, if there is one, else the last line."""
     text = str(error)
-    ours = _OURS.findall(text)
-    lines = [line.strip() for line in (ours or text.splitlines()) if line.strip()]
+    matches = _OURS.findall(text)
+    lines = [line.strip() for line in (matches or text.splitlines()) if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:_LONGEST]

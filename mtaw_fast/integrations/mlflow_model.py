@@ -61,8 +61,11 @@ class BundleModel:
             sessions, index = column.tolist(), column.index
         else:
             sessions = list(model_input)
-        found = self.recommender.recommend_batch(sessions, k=int((params or {}).get("k", _K)))
-        rows = {"items": [list(one.items) for one in found], "scores": [list(map(float, one.scores)) for one in found]}
+        rankings = self.recommender.recommend_batch(sessions, k=int((params or {}).get("k", _K)))
+        rows = {
+            "items": [list(ranking.items) for ranking in rankings],
+            "scores": [list(map(float, ranking.scores)) for ranking in rankings],
+        }
         return pandas.DataFrame(rows, index=index)
 
 

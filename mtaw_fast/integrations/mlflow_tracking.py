@@ -154,10 +154,10 @@ class MlflowRun:
 
         try:
             self._client = MlflowClient(tracking_uri=self._uri)
-            found = self._client.get_experiment_by_name(self._experiment)
-            if found is not None and found.lifecycle_stage == "deleted":
+            experiment = self._client.get_experiment_by_name(self._experiment)
+            if experiment is not None and experiment.lifecycle_stage == "deleted":
                 raise UsageError(f"--mlflow: the experiment {self._experiment!r} was deleted there; restore it")
-            return self._client.create_experiment(self._experiment) if found is None else found.experiment_id
+            return self._client.create_experiment(self._experiment) if experiment is None else experiment.experiment_id
         except MtawError:
             raise
         except Exception as error:
@@ -192,17 +192,17 @@ class MlflowRun:
             "dataset_items": self._dataset.n_items,
             "dataset_train_samples": self._dataset.n_train_samples,
         }
-        there = self._client.get_run(self.run_id).data.params
-        missing = [Param(key, str(value)) for key, value in values.items() if key not in there]
+        logged = self._client.get_run(self.run_id).data.params
+        missing = [Param(key, str(value)) for key, value in values.items() if key not in logged]
         if missing:
             self._client.log_batch(self.run_id, params=missing)
 
     def _catch_up(self, history: list[dict[str, Any]]) -> None:
         """Log the epochs that the run lacks."""
-        there: set[tuple[str, int]] = set()
+        logged: set[tuple[str, int]] = set()
         for phase in dict.fromkeys(record["phase"] for record in history):
-            there |= {(phase, one.step) for one in self._client.get_metric_history(self.run_id, f"{phase}/loss")}
-        self._log_records([record for record in history if (record["phase"], record["epoch"]) not in there])
+            logged |= {(phase, metric.step) for metric in self._client.get_metric_history(self.run_id, f"{phase}/loss")}
+        self._log_records([record for record in history if (record["phase"], record["epoch"]) not in logged])
 
     def _log_records(self, records: list[Mapping[str, Any]] | list[dict[str, Any]]) -> None:
         for record in records:
@@ -217,7 +217,9 @@ class MlflowRun:
         from mlflow.entities import Metric
 
         now = round(time.time() * 1000)
-        self._client.log_batch(self.run_id, metrics=[Metric(key, float(v), now, step) for key, v in values.items()])
+        self._client.log_batch(
+            self.run_id, metrics=[Metric(key, float(value), now, step) for key, value in values.items()]
+        )
 
     def _why(self, error: Exception) -> str:
         """Return the first line of MLflow's message, which may be a page long, without a password."""
@@ -274,12 +276,12 @@ def _history(folder: Path) -> list[dict[str, Any]]:
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
     """Set few retries and a short timeout, unless the environment sets them."""
-    ours = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
-    os.environ.update(ours)
+    variables = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in ours:
+        for name in variables:
             os.environ.pop(name, None)
 
 
@@ -287,11 +289,11 @@ def _impatient() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Hide MLflow's info logs (creating its database, retries, ..) and keep its warnings."""
     levels = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3.connectionpool": logging.ERROR}
-    before = {name: logging.getLogger(name).level for name in levels}
+    old_levels = {name: logging.getLogger(name).level for name in levels}
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     try:
         yield
     finally:
-        for name, level in before.items():
+        for name, level in old_levels.items():
             logging.getLogger(name).setLevel(level)

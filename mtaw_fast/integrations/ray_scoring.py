@@ -54,8 +54,8 @@ class ScoringActor:
         import socket
 
         block = self._blocks[int(table.schema.metadata[_NUMBER])]
-        began, about = time.process_time(), table.schema.metadata
-        failed = about[_FAILED].decode() or self._failed
+        began, metadata = time.process_time(), table.schema.metadata
+        failed = metadata[_FAILED].decode() or self._failed
         if self._scorer is not None and not failed:
             try:
                 self._scorer.write_batches(block, _batches(table), self._folder)
@@ -64,7 +64,7 @@ class ScoringActor:
         return {
             "number": [block.number],
             "rows": [block.rows],
-            "processor_seconds": [time.process_time() - began + float(about[_SECONDS])],
+            "processor_seconds": [time.process_time() - began + float(metadata[_SECONDS])],
             "place": [f"{socket.gethostname()}:{os.getpid()}"],
             "failed": [failed],
         }
@@ -108,8 +108,8 @@ def score_on_ray(
         count = min(actors or max(int(ray.cluster_resources().get("CPU", 1)), 1), len(blocks))
         # One read task per actor keeps ahead of it; each further task would start a process, which costs seconds.
         pieces = [(block.rows, functools.partial(_read, block, plan.options.columns)) for block in blocks]
-        read = read_pieces(pieces, num_cpus=0, concurrency=count)
-        scored = read.map_batches(
+        dataset = read_pieces(pieces, num_cpus=0, concurrency=count)
+        scored = dataset.map_batches(
             ScoringActor,
             fn_constructor_args=(bundle.resolve(), plan, folder.resolve()),
             batch_size=None,
@@ -139,8 +139,8 @@ def _read(block: Block, columns: Sequence[str]) -> Any:
 
 def _batches(table: Any) -> Iterator[Any]:
     """Yield BATCH_ROWS rows at a time, as the local path reads them, so that the row groups are equal."""
-    for first in range(0, table.num_rows, BATCH_ROWS):
-        yield table.slice(first, BATCH_ROWS).combine_chunks().to_batches()[0]
+    for begin in range(0, table.num_rows, BATCH_ROWS):
+        yield table.slice(begin, BATCH_ROWS).combine_chunks().to_batches()[0]
 
 
 def read_pieces(pieces: Sequence[tuple[int, Callable[[], Any]]], **task: Any) -> Any:

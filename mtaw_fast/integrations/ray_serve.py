@@ -84,13 +84,13 @@ class Health:
     @property
     def versions(self) -> dict[str, int]:
         """The number of replicas by the bundle version that they serve."""
-        return dict(Counter(one.version for one in self.replicas))
+        return dict(Counter(report.version for report in self.replicas))
 
     @property
     def problem(self) -> str | None:
         """What is wrong, in one line: mixed bundle versions, or no running replica; None if all is well."""
         if len(self.versions) > 1:
-            replicas = ", ".join(f"{one.replica} on {one.host} {one.version}" for one in self.replicas)
+            replicas = ", ".join(f"{report.replica} on {report.host} {report.version}" for report in self.replicas)
             return f"replicas of mixed bundle versions ({replicas}); wait for the roll to end, or deploy again"
         if self.status != "RUNNING" or not self.replicas:
             return f"the deployment is {self.status} with {len(self.replicas)} replicas; 'serve status' says why"
@@ -154,11 +154,11 @@ def deploy(
     registry = registry_of(ray, name)
     serve.start(proxy_location="EveryNode", http_options={"host": settings.host, "port": settings.port})
     _check_address(settings)
-    known = name in serve.status().applications
+    existed = name in serve.status().applications
     try:
-        until = time.monotonic() + patience
+        deadline = time.monotonic() + patience
         application = _application(serve, settings, scaling or Scaling(), name, version)
-        wait = _Wait(until, f"not all replicas served bundle {version} within {patience:g} s", stop)
+        wait = _Wait(deadline, f"not all replicas served bundle {version} within {patience:g} s", stop)
         _within(
             wait,
             lambda: serve.run(application, name=name, route_prefix=prefix),
@@ -167,16 +167,18 @@ def deploy(
         _await(ray, serve, registry, name, version, wait)
     except (RuntimeError, TimeoutError, ValueError, serve.exceptions.RayServeException) as error:
         stopped = isinstance(error, _StopAskedError)
-        why = (None if stopped else _why(serve, name)) or one_line(error)
-        if known:
-            now = _health(ray, serve, registry, name)
-            why += f"; {now.problem}" if len(now.versions) > 1 else f"; the old ones continue ({len(now.replicas)})"
+        reason = (None if stopped else _why(serve, name)) or one_line(error)
+        if existed:
+            state = _health(ray, serve, registry, name)
+            reason += (
+                f"; {state.problem}" if len(state.versions) > 1 else f"; the old ones continue ({len(state.replicas)})"
+            )
         else:
             _take_back(serve, name)
-        made = StoppedError if stopped else ReplicaError
-        raise made(f"the replicas could not be deployed: {why}") from None
+        error_type = StoppedError if stopped else ReplicaError
+        raise error_type(f"the replicas could not be deployed: {reason}") from None
     except ReplicaError:  # Serve says they run, but they or the registry do not answer
-        if not known:
+        if not existed:
             _take_back(serve, name)
         raise
     return version
@@ -273,7 +275,9 @@ def _health(ray: Any, serve: Any, registry: Any, name: str) -> Health:
 def _why(serve: Any, name: str) -> str | None:
     """Return the deployment's message about its failure, in one line."""
     app = serve.status().applications.get(name)
-    messages = [] if app is None else [one.message for one in app.deployments.values() if one.message]
+    messages = (
+        [] if app is None else [deployment.message for deployment in app.deployments.values() if deployment.message]
+    )
     return one_line(RuntimeError(messages[0])) if messages else None
 
 
@@ -299,13 +303,13 @@ def _within(wait: _Wait, work: Callable[[], object], arrived: Callable[[], bool]
     arrived: whether the cluster has received the work. Abandoned work gets some time for that; otherwise it could
     arrive after the caller has tried to delete it, and would start unattended.
     """
-    failed: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
             work()
         except BaseException as error:
-            failed.append(error)
+            errors.append(error)
 
     thread = threading.Thread(target=run, name="mtaw-deploy", daemon=True)
     thread.start()
@@ -313,26 +317,26 @@ def _within(wait: _Wait, work: Callable[[], object], arrived: Callable[[], bool]
         try:
             wait.check()
         except TimeoutError as error:
-            until = time.monotonic() + _ARRIVES
+            deadline = time.monotonic() + _ARRIVES
             while thread.is_alive() and not arrived():
-                if time.monotonic() > until:
+                if time.monotonic() > deadline:
                     raise type(error)(f"{error}; it may still start: check 'serve status', and undeploy it") from None
                 thread.join(_POLL)
             raise
         thread.join(_POLL)
-    if failed:
-        raise failed[0]
+    if errors:
+        raise errors[0]
 
 
 def _await(ray: Any, serve: Any, registry: Any, name: str, version: str, wait: _Wait) -> None:
     """Wait until every replica serves the version. Raises ReplicaError if one refuses, TimeoutError as `wait` does."""
     while True:
-        now = _health(ray, serve, registry, name)
+        state = _health(ray, serve, registry, name)
         states = serve.status().applications[name].deployments[_DEPLOYMENT].replica_states
-        settled = set(states) == {"RUNNING"} and now.status == "RUNNING"
-        if settled and set(now.versions) == {version} and len(now.replicas) >= states["RUNNING"]:
+        settled = set(states) == {"RUNNING"} and state.status == "RUNNING"
+        if settled and set(state.versions) == {version} and len(state.replicas) >= states["RUNNING"]:
             return
-        if now.problem and time.monotonic() > wait.until:
-            raise ReplicaError(now.problem)
+        if state.problem and time.monotonic() > wait.until:
+            raise ReplicaError(state.problem)
         wait.check()
         time.sleep(_POLL)

@@ -34,8 +34,8 @@ class Mounted:
         """See ASGI."""
         prefix = scope.get("root_path", "")
         if prefix and scope["type"] == "http":
-            path, raw = scope["path"].removeprefix(prefix), scope["raw_path"].removeprefix(prefix.encode())
-            scope = {**scope, "root_path": "", "path": path or "/", "raw_path": raw or b"/"}
+            path, raw_path = scope["path"].removeprefix(prefix), scope["raw_path"].removeprefix(prefix.encode())
+            scope = {**scope, "root_path": "", "path": path or "/", "raw_path": raw_path or b"/"}
         await self._app(scope, receive, send)
 
 

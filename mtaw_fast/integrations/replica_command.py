@@ -71,10 +71,12 @@ def _watch(settings: Settings, scaling: Scaling, seen: Any, stop: threading.Even
 def _signals() -> Iterator[tuple[threading.Event, threading.Event]]:
     """Yield two events: one set by SIGTERM or SIGINT, one set by SIGHUP."""
     stop, look = threading.Event(), threading.Event()
-    meant = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: look}
-    before = {one: signal.signal(one, lambda number, _: meant[signal.Signals(number)].set()) for one in meant}
+    events = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: look}
+    handlers = {
+        signum: signal.signal(signum, lambda number, _: events[signal.Signals(number)].set()) for signum in events
+    }
     try:
         yield stop, look
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)

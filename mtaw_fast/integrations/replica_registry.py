@@ -65,32 +65,34 @@ class ReplicaRegistry:
         if report.replica in self._folded:  # it is back, and its counts continue
             self._add(self._folded.pop(report.replica), -1)
         self._fold(now)
-        others = [(since, one) for since, one in self._reports.values() if one.replica != report.replica]
+        others = [(since, other) for since, other in self._reports.values() if other.replica != report.replica]
         sums = self._gone_counts[:] or [0] * len(report.counts)
-        for since, one in others:
-            gone = now - since > _PRESENT
-            for cell, count in enumerate(one.counts):
-                if not (gone and cell in _GAUGES):  # counters of a gone replica stay, so that sums never decrease
+        for since, other in others:
+            is_gone = now - since > _PRESENT
+            for cell, count in enumerate(other.counts):
+                if not (is_gone and cell in _GAUGES):  # counters of a gone replica stay, so that sums never decrease
                     sums[cell] += count
-        present = tuple(one.version for since, one in others if now - since <= _PRESENT)
-        return Others(tuple(sums), present, added_up([self._gone_by_version, *(one.by_version for _, one in others)]))
+        present = tuple(other.version for since, other in others if now - since <= _PRESENT)
+        return Others(
+            tuple(sums), present, added_up([self._gone_by_version, *(other.by_version for _, other in others)])
+        )
 
     def _fold(self, now: float) -> None:
         """Merge long-gone replicas into one sum, because autoscaling makes thousands of them."""
-        for replica, (since, one) in [*self._reports.items()]:
+        for replica, (since, report) in [*self._reports.items()]:
             if now - since > _GONE:
                 del self._reports[replica]
-                self._folded[replica] = one
-                self._add(one, 1)
+                self._folded[replica] = report
+                self._add(report, 1)
         for replica in [*self._folded][:-_MOST_FOLDED]:
             del self._folded[replica]
 
     def _add(self, one: Report, sign: int) -> None:
         """Add a replica's counts to the sums of gone replicas, or (sign -1) subtract them."""
-        before = self._gone_counts or [0] * len(one.counts)
+        totals = self._gone_counts or [0] * len(one.counts)
         self._gone_counts = [
-            known + (0 if cell in _GAUGES else sign * count)
-            for cell, (known, count) in enumerate(zip(before, one.counts, strict=True))
+            total + (0 if cell in _GAUGES else sign * count)
+            for cell, (total, count) in enumerate(zip(totals, one.counts, strict=True))
         ]
         signed = {version: [sign * count for count in counts] for version, counts in one.by_version.items()}
         self._gone_by_version = added_up([self._gone_by_version, signed])
@@ -98,7 +100,7 @@ class ReplicaRegistry:
     def present(self) -> list[Report]:
         """Return the last report of every present replica, by id."""
         now = self._clock()
-        return [one for _, (since, one) in sorted(self._reports.items()) if now - since <= _PRESENT]
+        return [report for _, (since, report) in sorted(self._reports.items()) if now - since <= _PRESENT]
 
 
 _GAUGES = frozenset(GAUGES)
@@ -119,8 +121,8 @@ class ReplicaCounters(Counters):
 
     def sums(self) -> list[int]:
         """See `Counters.sums`."""
-        own = super().sums()
-        return [mine + theirs for mine, theirs in zip(own, self.others.counts or [0] * len(own), strict=True)]
+        own_sums = super().sums()
+        return [mine + theirs for mine, theirs in zip(own_sums, self.others.counts or [0] * len(own_sums), strict=True)]
 
     def by_version(self) -> dict[str, list[int]]:
         """See `Counters.by_version`."""

@@ -124,17 +124,17 @@ class ShardedIndex:
         _check_terms(timeout, late)
         if not sources:
             raise UsageError("a sharded index needs at least one shard; give it sources")
-        given: dict[str, Any] = {
+        actor_options: dict[str, Any] = {
             "num_cpus": cpus, "max_restarts": -1, "max_concurrency": threads, "scheduling_strategy": "SPREAD",
             **(options or {}),
         }  # fmt: skip
         if name is not None:
-            given |= {"lifetime": "detached", "namespace": NAMESPACE}
+            actor_options |= {"lifetime": "detached", "namespace": NAMESPACE}
         actors: list[Any] = []
         try:
             for shard, source in enumerate(sources):
-                named = {} if name is None else {"name": f"{name}-{shard}"}
-                actors.append(ray.remote(Shard).options(**given, **named).remote(source, len(sources)))
+                name_option = {} if name is None else {"name": f"{name}-{shard}"}
+                actors.append(ray.remote(Shard).options(**actor_options, **name_option).remote(source, len(sources)))
             return cls(ray, actors, timeout, late)
         except BaseException as error:
             _end(ray, actors)
@@ -149,8 +149,8 @@ class ShardedIndex:
         """Connect to the index that a process started with a name. Parameters and errors as in `start`."""
         ray = connected()
         try:
-            first = ray.get_actor(f"{name}-0", namespace=NAMESPACE)
-            n_shards = _answer_of(ray, first.describe.remote(), "shard 0")[0]
+            first_shard = ray.get_actor(f"{name}-0", namespace=NAMESPACE)
+            n_shards = _answer_of(ray, first_shard.describe.remote(), "shard 0")[0]
             actors = [ray.get_actor(f"{name}-{shard}", namespace=NAMESPACE) for shard in range(n_shards)]
         except ValueError:
             raise UsageError(f"there is no sharded index {name!r} in this cluster; start one") from None
@@ -160,8 +160,8 @@ class ShardedIndex:
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Index.search`. Also raises ShardError if a shard is missing, unless partial answers are allowed."""
-        found = self.find(queries, k, allowed, scale=scale)
-        return found.ids, found.scores
+        answer = self.find(queries, k, allowed, scale=scale)
+        return answer.ids, answer.scores
 
     def find(
         self,
@@ -178,21 +178,21 @@ class ShardedIndex:
         timeout, late: for this call; None: those of the index. Raises UsageError on arguments that do not fit, and
         ShardError as `late` says.
         """
-        seconds, how = self._timeout if timeout is None else timeout, late or self._late
-        _check_terms(seconds, how)
+        seconds, policy = self._timeout if timeout is None else timeout, late or self._late
+        _check_terms(seconds, policy)
         if not scale > 0:
             raise UsageError(f"scale must be positive, not {scale}")
         checked_norms(queries, self.d, k, allowed, self.n_items)
         name, parts = (None, [None] * len(self._actors)) if allowed is None else self._parts(allowed)
         sent = self._ray.put(queries) if queries.nbytes > _INLINE else queries
-        asked = {
+        references = {
             shard: self._actors[shard].search.remote(sent, k, scale, name, parts[shard])
             for shard, items in enumerate(self.ranges)
             if items  # a shard without items has no answer and cannot be missing
         }
-        answered, missing, why = self._gathered(asked, seconds)
-        if missing and how == "error":
-            raise ShardError(f"{why}; try again, allow more time, or ask for partial answers")
+        answered, missing, reason = self._gathered(references, seconds)
+        if missing and policy == "error":
+            raise ShardError(f"{reason}; try again, allow more time, or ask for partial answers")
         return ShardedAnswer(*merged(answered, len(queries), k), tuple(self.ranges[shard] for shard in missing))
 
     def _gathered(self, asked: Mapping[int, Any], seconds: float) -> tuple[list[Any], list[int], str]:
@@ -207,7 +207,7 @@ class ShardedIndex:
                 raise ShardError(f"the Ray cluster was lost ({type(error).__name__}); connect again") from None
         answered: list[Any] = []
         missing: list[int] = []
-        why = ""
+        first_reason = ""
         for shard, reference in asked.items():
             items = self.ranges[shard]
             if reference in in_time:
@@ -221,16 +221,16 @@ class ShardedIndex:
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.cancel(reference)  # drop the call if it still waits there
             missing.append(shard)
-            why = why or f"shard {shard} (items {items.start} to {items.stop - 1}) {reason}"
-        return answered, missing, why
+            first_reason = first_reason or f"shard {shard} (items {items.start} to {items.stop - 1}) {reason}"
+        return answered, missing, first_reason
 
     def _parts(self, allowed: Filter) -> tuple[str, list[Any]]:
         """Return a name for a filter, and its bits for every shard."""
-        known = self._prepared.get(allowed)
-        if known is None:
-            bits = [np.packbits(allowed.mask[one.start : one.stop], bitorder="little") for one in self.ranges]
-            known = self._prepared[allowed] = uuid.uuid4().hex, [self._ray.put(one) for one in bits]
-        return known
+        prepared = self._prepared.get(allowed)
+        if prepared is None:
+            bits = [np.packbits(allowed.mask[items.start : items.stop], bitorder="little") for items in self.ranges]
+            prepared = self._prepared[allowed] = uuid.uuid4().hex, [self._ray.put(part) for part in bits]
+        return prepared
 
     def _described(self, actor: Any, shard: int) -> tuple[int, int, int]:
         return _answer_of(self._ray, actor.describe.remote(), f"shard {shard}")

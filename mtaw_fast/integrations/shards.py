@@ -44,10 +44,10 @@ class BundleRows:
     def vectors(self) -> np.ndarray:
         """Map the rows; those of other shards are never read. See `ShardSource.vectors`."""
         bundle = Bundle.load(self.folder, verify=False, mapping="map")
-        found = version_of(bundle.manifest)
-        if found != self.version:
+        local = version_of(bundle.manifest)
+        if local != self.version:
             raise BundleError(
-                f"{self.folder} on this host is bundle {found}, but the other shards have {self.version}; put the same "
+                f"{self.folder} on this host is bundle {local}, but the other shards have {self.version}; put the same "
                 "bundle there"
             )
         return bundle.item_vectors[self.begin : self.end]
@@ -102,10 +102,10 @@ class Shard:
         return self._index.search(queries, max(1, min(k, self._shape[0])), allowed, scale=scale)
 
     def _filter(self, name: str, bits: np.ndarray) -> Filter:
-        found = self._filters.pop(name, None)
-        if found is None:
-            found = Filter(np.unpackbits(bits, count=self._shape[0], bitorder="little").astype(bool))
-        self._filters[name] = found
+        item_filter = self._filters.pop(name, None)
+        if item_filter is None:
+            item_filter = Filter(np.unpackbits(bits, count=self._shape[0], bitorder="little").astype(bool))
+        self._filters[name] = item_filter
         while len(self._filters) > _FILTERS:
             self._filters.popitem(last=False)
-        return found
+        return item_filter

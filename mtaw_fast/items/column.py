@@ -50,12 +50,12 @@ class Column(ABC):
         vector: list of float.
         """
         rows = np.asarray(rows)
-        found: list[Any] = [None] * len(rows)
+        values: list[Any] = [None] * len(rows)
         inside = np.flatnonzero((rows >= 0) & (rows < self.n_rows))
         known = inside[~self._missing_at(rows[inside])]
         for place, value in zip(known.tolist(), self._plain(rows[known]), strict=True):
-            found[place] = value
-        return found
+            values[place] = value
+        return values
 
     @abstractmethod
     def resized(self, count: int) -> Self:
@@ -87,7 +87,7 @@ class Column(ABC):
 
 def stored_array(arrays: Mapping[str, np.ndarray], part: str, dtype: Any, name: str, axes: int = 1) -> np.ndarray:
     """Return the array `part` of a stored column. Raises DataError if it is missing, or of another type or shape."""
-    found = arrays.get(part)
-    if found is None or found.dtype != dtype or found.ndim != axes:
+    array = arrays.get(part)
+    if array is None or array.dtype != dtype or array.ndim != axes:
         raise DataError(f"column {name!r} of the item table is damaged ({part}); write the file again")
-    return found
+    return array

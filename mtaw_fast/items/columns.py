@@ -40,8 +40,8 @@ class _ValueColumn(Column):
         return self.values[rows].tolist()
 
     def resized(self, count: int) -> Self:
-        more = max(0, count - self.n_rows)
-        filled = np.full(more, self._missing_value, dtype=self._dtype)
+        n_new = max(0, count - self.n_rows)
+        filled = np.full(n_new, self._missing_value, dtype=self._dtype)
         return replace(self, values=np.concatenate([self.values[:count], filled]))
 
     def taken(self, rows: np.ndarray) -> Self:
@@ -295,8 +295,8 @@ class VectorColumn(Column):
 
 
 COLUMN_TYPES: Mapping[str, type[Column]] = {
-    one.kind: one
-    for one in (NumberColumn, CategoryColumn, CategoriesColumn, BooleanColumn, TextColumn, TimeColumn, VectorColumn)
+    column.kind: column
+    for column in (NumberColumn, CategoryColumn, CategoriesColumn, BooleanColumn, TextColumn, TimeColumn, VectorColumn)
 }
 KINDS = tuple(COLUMN_TYPES)
 
@@ -305,14 +305,14 @@ def _joined(own: Labels, other: Labels, codes: np.ndarray) -> tuple[Labels, np.n
     """Return `own` with the labels that `codes` (places in `other`, or -1) need, and the codes in it."""
     used = np.unique(codes[codes >= 0])
     translation = np.full(len(other) + 1, -1, dtype=np.int32)  # the last place is that of -1
-    more: list[str] = []
+    new_labels: list[str] = []
     for code in used.tolist():
-        found = own.codes.get(other[code])
-        if found is None:
-            found = len(own) + len(more)
-            more.append(other[code])
-        translation[code] = found
-    return own.extended(more), translation[codes]
+        place = own.codes.get(other[code])
+        if place is None:
+            place = len(own) + len(new_labels)
+            new_labels.append(other[code])
+        translation[code] = place
+    return own.extended(new_labels), translation[codes]
 
 
 def _labels(arrays: Mapping[str, np.ndarray], name: str) -> Labels:

@@ -50,12 +50,12 @@ class ContentFeatures:
 
         text_d: how many features a text has.
         """
-        found = []
+        columns = []
         for name, column in table.columns.items():
             about = _about(column.taken(rows), text_d)
             if name != table.availability and about is not None:
-                found.append({"name": name, "kind": column.kind, **about})
-        return cls(tuple(found))
+                columns.append({"name": name, "kind": column.kind, **about})
+        return cls(tuple(columns))
 
     @property
     def count(self) -> int:
@@ -113,28 +113,28 @@ def _width(about: Mapping[str, Any]) -> int:
 
 
 def _values(column: Column, about: Mapping[str, Any], embed: Embed | None) -> np.ndarray:
-    found = np.zeros((column.n_rows, _width(about)), dtype=np.float32)
+    features = np.zeros((column.n_rows, _width(about)), dtype=np.float32)
     if isinstance(column, CategoryColumn):
         places = _places(column.labels.codes, about["labels"])[column.codes]
         rows = np.flatnonzero(places >= 0)
-        found[rows, places[rows]] = 1
+        features[rows, places[rows]] = 1
     elif isinstance(column, CategoriesColumn):
         places = _places(column.labels.codes, about["labels"])[column.codes]
         counts = np.diff(column.offsets)
         rows = np.repeat(np.arange(column.n_rows), counts)
-        kept = places >= 0
-        np.add.at(found, (rows[kept], places[kept]), (1 / np.sqrt(counts[rows[kept]])).astype(np.float32))
+        known = places >= 0
+        np.add.at(features, (rows[known], places[known]), (1 / np.sqrt(counts[rows[known]])).astype(np.float32))
     elif isinstance(column, (NumberColumn, TimeColumn)):
         rows = np.flatnonzero(~column.missing)
-        found[rows, np.searchsorted(about["edges"], column.values[rows], side="right")] = 1
+        features[rows, np.searchsorted(about["edges"], column.values[rows], side="right")] = 1
     elif isinstance(column, BooleanColumn):
-        found[:, 0] = np.where(column.missing, 0, 2 * column.values.astype(np.float32) - 1)
+        features[:, 0] = np.where(column.missing, 0, 2 * column.values.astype(np.float32) - 1)
     elif isinstance(column, VectorColumn) and column.d == about["d"]:
-        found[:] = np.nan_to_num(column.values, posinf=0, neginf=0) * np.float32(about["scale"])
+        features[:] = np.nan_to_num(column.values, posinf=0, neginf=0) * np.float32(about["scale"])
     elif isinstance(column, TextColumn):
         texts = [text or "" for text in column.values_at(np.arange(column.n_rows))]
-        found[:] = _hashed(texts, about["d"]) if embed is None else _embedded(texts, embed, about["d"])
-    return found
+        features[:] = _hashed(texts, about["d"]) if embed is None else _embedded(texts, embed, about["d"])
+    return features
 
 
 def _places(codes: Mapping[str, int], labels: Sequence[str]) -> np.ndarray:
@@ -149,17 +149,17 @@ def _places(codes: Mapping[str, int], labels: Sequence[str]) -> np.ndarray:
 
 def _hashed(texts: Sequence[str], d: int) -> np.ndarray:
     """Return float32[n, d]: the words of each text, hashed, at length 1."""
-    found = np.zeros((len(texts), d), dtype=np.float32)
+    features = np.zeros((len(texts), d), dtype=np.float32)
     for row, text in enumerate(texts):
         for word in _WORD.findall(text.lower()):
-            found[row, crc32(word.encode()) % d] += 1
-    lengths = np.sqrt((found**2).sum(axis=1, keepdims=True))
-    return np.divide(found, lengths, out=found, where=lengths > 0)
+            features[row, crc32(word.encode()) % d] += 1
+    lengths = np.sqrt((features**2).sum(axis=1, keepdims=True))
+    return np.divide(features, lengths, out=features, where=lengths > 0)
 
 
 def _embedded(texts: Sequence[str], embed: Embed, d: int) -> np.ndarray:
     rows = [row for row, text in enumerate(texts) if text]
-    found = np.zeros((len(texts), d), dtype=np.float32)
+    features = np.zeros((len(texts), d), dtype=np.float32)
     if rows:
-        found[rows] = np.nan_to_num(embed([texts[row] for row in rows]))
-    return found
+        features[rows] = np.nan_to_num(embed([texts[row] for row in rows]))
+    return features

@@ -71,9 +71,9 @@ class ContentVectors:
     def vectors(self, table: ItemTable, rows: np.ndarray) -> np.ndarray:
         """Return float32[n, d]: vectors of length 1 of rows int[n]; zero for items without a known attribute."""
         inputs = self.features.of_rows(table, rows, self.embed)
-        found = inputs @ self.weights[:-1] + self.weights[-1]
-        found[~inputs.any(axis=1)] = 0
-        return _normalized(found)
+        vectors = inputs @ self.weights[:-1] + self.weights[-1]
+        vectors[~inputs.any(axis=1)] = 0
+        return _normalized(vectors)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return it as named arrays, for a safetensors file."""
@@ -137,21 +137,21 @@ def fit_content_vectors(
         None if there are fewer than `LEAST_EXAMPLES` items with clicks and attributes. `held_out` has the number of
         `items`, the mean `cosine` of their vectors with the trained ones, that of the `mean_vector`, and the `ridge`.
     """
-    known = np.flatnonzero(clicks[: table.n_rows] >= LEAST_CLICKS)
+    rows = np.flatnonzero(clicks[: table.n_rows] >= LEAST_CLICKS)
     embed = text_embedding(text_model) if text_model else None
-    features = ContentFeatures.of(table, known) if embed is None else ContentFeatures.of(table, known, embed.d)
-    inputs = features.of_rows(table, known, embed)
+    features = ContentFeatures.of(table, rows) if embed is None else ContentFeatures.of(table, rows, embed.d)
+    inputs = features.of_rows(table, rows, embed)
     examples = inputs.any(axis=1)
-    known, inputs = known[examples], inputs[examples]
-    if len(known) < LEAST_EXAMPLES:
+    rows, inputs = rows[examples], inputs[examples]
+    if len(rows) < LEAST_EXAMPLES:
         return None
-    goals = vectors[known].astype(np.float64)
-    masses = np.minimum(clicks[known], _MAX_CLICKS) / _MAX_CLICKS
-    held = np.zeros(len(known), dtype=bool)
-    held[np.random.default_rng(seed).permutation(len(known))[: max(1, int(_HELD_OUT * len(known)))]] = True
+    goals = vectors[rows].astype(np.float64)
+    masses = np.minimum(clicks[rows], _MAX_CLICKS) / _MAX_CLICKS
+    held = np.zeros(len(rows), dtype=bool)
+    held[np.random.default_rng(seed).permutation(len(rows))[: max(1, int(_HELD_OUT * len(rows)))]] = True
     fitted = {ridge: _solved(inputs[~held], goals[~held], masses[~held], ridge) for ridge in _RIDGES}
     cosines = {ridge: _cosine(inputs[held], goals[held], weights) for ridge, weights in fitted.items()}
-    ridge = max(cosines, key=lambda one: cosines[one])
+    ridge = max(cosines, key=lambda candidate: cosines[candidate])
     mean_only = np.zeros_like(fitted[ridge])
     mean_only[-1] = goals[~held].mean(axis=0)
     held_out = {
@@ -163,7 +163,7 @@ def fit_content_vectors(
     prior = 1.0
     if evidence is not None:
         guesses = _predicted(inputs[held], fitted[ridge])
-        prior = _prior_clicks(guesses, goals[held], [evidence(known[held], k) for k in _FEW_CLICKS])
+        prior = _prior_clicks(guesses, goals[held], [evidence(rows[held], k) for k in _FEW_CLICKS])
     weights = _solved(inputs, goals, masses, ridge).astype(np.float32)
     return ContentVectors(features, weights, prior, held_out, text_model)
 
@@ -192,7 +192,7 @@ def _prior_clicks(guesses: np.ndarray, goals: np.ndarray, evidence: Sequence[np.
     """Return the weight of the guesses with which they and a few clicks come closest to the goals."""
 
     def cosine(prior: float) -> float:
-        return sum(float((_normalized(seen + prior * guesses) * goals).sum()) for seen in evidence)
+        return sum(float((_normalized(vectors + prior * guesses) * goals).sum()) for vectors in evidence)
 
     return max(_PRIORS, key=cosine)
 

@@ -74,21 +74,21 @@ class ItemFrame:
         """
         columns, given = _columns_of(data, where)
         if id not in columns:
-            has = ", ".join(map(str, list(columns)[:10])) or "none"
-            raise UsageError(f"{where}: there is no column {id!r} of item ids; name it (columns: {shown(has, 200)})")
+            names = ", ".join(map(str, list(columns)[:10])) or "none"
+            raise UsageError(f"{where}: there is no column {id!r} of item ids; name it (columns: {shown(names, 200)})")
         ids = _checked_ids(columns.pop(id), f"{where}: column {id!r}")
         if len(columns) > MAX_COLUMNS:
             raise DataError(f"{where}: there are {len(columns):,} columns; at most {MAX_COLUMNS}")
-        made = {}
+        converted = {}
         for name, values in columns.items():
             check_name(name, where)
             if len(values) != len(ids):
                 raise DataError(f"{where}: column {name!r} has {len(values):,} rows for {len(ids):,} ids")
             try:
-                made[name] = column_of(name, values, kinds.get(name, kept.get(name)), exact=name not in kinds)
+                converted[name] = column_of(name, values, kinds.get(name, kept.get(name)), exact=name not in kinds)
             except WrongValueError as error:
                 raise refused(where, name, ids, error) from None
-        return cls(ids, made, given)
+        return cls(ids, converted, given)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,22 +100,22 @@ class ItemFrame:
 
     def merged(self, later: ItemFrame) -> ItemFrame:
         """Return one frame that changes what this one and then a later one do. Columns of a name have one kind."""
-        new = [item for item in later.ids if item not in self.places]
-        ids = [*self.ids, *new]
-        of_new = {item: len(self.ids) + place for place, item in enumerate(new)}
-        rows = np.array([self.places.get(item, of_new.get(item, -1)) for item in later.ids], dtype=np.int64)
+        new_items = [item for item in later.ids if item not in self.places]
+        ids = [*self.ids, *new_items]
+        new_places = {item: len(self.ids) + place for place, item in enumerate(new_items)}
+        rows = np.array([self.places.get(item, new_places.get(item, -1)) for item in later.ids], dtype=np.int64)
         columns, given = {}, {}
         for name in [*self.columns, *(name for name in later.columns if name not in self.columns)]:
             source, mask = later.columns.get(name), np.zeros(len(ids), dtype=bool)
-            own = self.columns[name] if name in self.columns else later.columns[name].resized(0)
-            own = own.resized(len(ids))
+            column = self.columns[name] if name in self.columns else later.columns[name].resized(0)
+            column = column.resized(len(ids))
             if name in self.columns:
                 mask[: len(self.ids)] = self.given.get(name, True)
             if source is not None:
                 chosen = later.given.get(name, np.ones(len(later), dtype=bool))
-                own = own.patched(rows[chosen], source.taken(np.flatnonzero(chosen)))
+                column = column.patched(rows[chosen], source.taken(np.flatnonzero(chosen)))
                 mask[rows[chosen]] = True
-            columns[name] = own
+            columns[name] = column
             if not mask.all():
                 given[name] = mask
         return ItemFrame(ids, columns, given)
@@ -178,7 +178,7 @@ def _checked_ids(values: Any, where: str) -> list[Any]:
     """Return ids as plain ints or strs. Raises DataError on one that is missing, wrong or there twice."""
     ids: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
     texts = bool(ids) and isinstance(ids[0], str)
-    seen: dict[Any, int] = {}
+    first_rows: dict[Any, int] = {}
     for row, item in enumerate(ids):
         if item is None or item != item or item == "":
             raise DataError(f"{where}, row {row + 1}: the id is missing")
@@ -186,13 +186,13 @@ def _checked_ids(values: Any, where: str) -> list[Any]:
             if len(item) > MAX_ID:
                 raise DataError(f"{where}, row {row + 1}: an id of {len(item):,} characters; at most {MAX_ID}")
         elif texts or isinstance(item, bool) or not isinstance(item, (int, np.integer)):
-            wanted = "a text, as the first id is" if texts else "a whole number or, like all others, a text"
-            raise DataError(f"{where}, row {row + 1}: {shown(item, 60)} is not {wanted}")
+            expected = "a text, as the first id is" if texts else "a whole number or, like all others, a text"
+            raise DataError(f"{where}, row {row + 1}: {shown(item, 60)} is not {expected}")
         else:
             ids[row] = int(item)
             if not -_INT64 <= ids[row] < _INT64:
                 raise DataError(f"{where}, row {row + 1}: {item} is outside 64 bits")
-        first = seen.setdefault(item, row)
+        first = first_rows.setdefault(item, row)
         if first != row:
             raise DataError(f"{where}, row {row + 1}: id {shown(item, 60)} is in row {first + 1} already; list it once")
     return ids
@@ -204,8 +204,8 @@ def declared(names: Sequence[str] | None, columns: Mapping[str, Any], what: str,
         raise UsageError(f"{where}: {what} must be a list of columns, not {shown(names, 40)}")
     for name in names or ():
         if name not in columns:
-            has = ", ".join(columns) or "none"
+            existing = ", ".join(columns) or "none"
             raise UsageError(
-                f"{where}: {what} names {shown(name, 40)}, which is no column; there are {shown(has, 200)}"
+                f"{where}: {what} names {shown(name, 40)}, which is no column; there are {shown(existing, 200)}"
             )
     return set(names or ())

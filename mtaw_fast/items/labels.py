@@ -22,9 +22,9 @@ class Labels(Sequence[str]):
     def of(cls, labels: Sequence[str]) -> Labels:
         """Return the list of these labels."""
         encoded = [label.encode("utf-8", "surrogatepass") for label in labels]
-        found = cls(offsets_of([len(one) for one in encoded]), np.frombuffer(b"".join(encoded), dtype=np.uint8))
-        found.__dict__["_decoded"] = list(labels)
-        return found
+        result = cls(offsets_of([len(text) for text in encoded]), np.frombuffer(b"".join(encoded), dtype=np.uint8))
+        result.__dict__["_decoded"] = list(labels)
+        return result
 
     def check(self, where: str) -> None:
         """Raise DataError unless the arrays make a list of texts."""
@@ -34,7 +34,7 @@ class Labels(Sequence[str]):
     @cached_property
     def _decoded(self) -> list[str]:
         raw, ends = self.text.tobytes(), self.offsets.tolist()
-        return [raw[a:b].decode("utf-8", "replace") for a, b in pairwise(ends)]
+        return [raw[begin:end].decode("utf-8", "replace") for begin, end in pairwise(ends)]
 
     @cached_property
     def codes(self) -> Mapping[str, int]:

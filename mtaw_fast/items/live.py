@@ -52,10 +52,10 @@ class LiveItems:
 
         Raises DataError, and changes nothing, if it does not fit the table so far.
         """
-        before, self._schema = self._schema, change.schema_after(self._schema)
+        old_schema, self._schema = self._schema, change.schema_after(self._schema)
         self._changed = max(self._changed, time)
         if change.mode == "replace":
-            self._replaced, self._patch = (change, before), None
+            self._replaced, self._patch = (change, old_schema), None
         else:
             self._patch = change if self._patch is None else self._patch.then(change)
 
@@ -75,8 +75,8 @@ class LiveItems:
 
     def keep_rules(self, name: str, rules: Mapping[str, Any] | None) -> None:
         """Keep rules under a name, in place of earlier ones; None removes them."""
-        others = {other: kept for other, kept in self._rules.items() if other != name}
-        self._rules = others if rules is None else {**others, name: rules}
+        other_rules = {other_name: kept_rules for other_name, kept_rules in self._rules.items() if other_name != name}
+        self._rules = other_rules if rules is None else {**other_rules, name: rules}
 
     def table(self, lookup: Lookup, n_rows: int) -> ItemTable | None:
         """Return the table with every change so far, for a catalog of `n_rows` items; None if nothing is known.
@@ -91,13 +91,13 @@ class LiveItems:
         if table.n_rows != n_rows:
             table = table.resized(n_rows)
             if len(table.waiting):
-                found = lookup(table.waiting.ids).astype(np.int64)
-                table = table.admitted(found, n_rows)
+                rows = lookup(table.waiting.ids).astype(np.int64)
+                table = table.admitted(rows, n_rows)
         if self._replaced is not None:
-            change, before = self._replaced
-            if before is not None:
-                kept = {name: getattr(table, name) for name in ("version", "hidden", "made", "rules")}
-                table = replace(before, **kept)
+            change, schema = self._replaced
+            if schema is not None:
+                fields = {name: getattr(table, name) for name in ("version", "hidden", "made", "rules")}
+                table = replace(schema, **fields)
             table = change.applied(table, lookup, n_rows)
         if self._patch is not None:
             table = self._patch.applied(table, lookup, n_rows)

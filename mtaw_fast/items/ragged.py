@@ -56,16 +56,16 @@ def replaced(
             extra_offsets, extra = gathered(new_offsets, new_flat, order[first:last])
             pool_offsets = np.concatenate([old_offsets[begin : end + 1] - old_offsets[begin], extra_offsets[1:]])
             pool_offsets[end - begin + 1 :] += len(piece)
-            chosen = np.arange(end - begin)
-            chosen[rows[first:last] - begin] = (end - begin) + np.arange(last - first)
-            piece = gathered(pool_offsets, np.concatenate([piece, extra]), chosen)[1]
+            places = np.arange(end - begin)
+            places[rows[first:last] - begin] = (end - begin) + np.arange(last - first)
+            piece = gathered(pool_offsets, np.concatenate([piece, extra]), places)[1]
         out[result[begin] : result[end]] = piece
     return result, out
 
 
 def resized(offsets: np.ndarray, flat: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the offsets and the array of the first `count` rows; rows that do not exist are empty."""
-    have = len(offsets) - 1
-    if count <= have:
+    n_rows = len(offsets) - 1
+    if count <= n_rows:
         return offsets[: count + 1], flat[: offsets[count]]
-    return np.concatenate([offsets, np.full(count - have, offsets[-1])]), flat
+    return np.concatenate([offsets, np.full(count - n_rows, offsets[-1])]), flat

@@ -95,5 +95,5 @@ def _converted(ids: list[Any], kind: str) -> list[Any]:
         return ids
     if kind == "str":
         return list(map(str, ids))
-    whole = all(_WHOLE.fullmatch(one) and str(int(one)) == one for one in ids)
+    whole = all(_WHOLE.fullmatch(text) and str(int(text)) == text for text in ids)
     return list(map(int, ids)) if whole else ids

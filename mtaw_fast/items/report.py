@@ -66,13 +66,13 @@ class ItemsReport:
             for name, column in table.columns.items()
         )
         notes = []
-        for name, given in frame.columns.items():
-            found = table.columns.get(name)
-            if found is None or found.kind != given.kind:  # the table is shared, and this is read after the change
-                now = "gone" if found is None else f"a {found.kind}"
+        for name, source in frame.columns.items():
+            column = table.columns.get(name)
+            if column is None or column.kind != source.kind:  # the table is shared, and this is read after the change
+                now = "gone" if column is None else f"a {column.kind}"
                 notes.append(f"column {name!r} is {now}: another change of the table came at the same time")
             else:
-                notes += _notes(found, masks[name])
+                notes += _notes(column, masks[name])
         if len(frame) and not known.any():
             notes.append("no id of the table is in the catalog; check the column of ids and their type")
         return cls(len(frame), int(np.count_nonzero(known)), table.n_rows, int(unlisted.sum()), columns, tuple(notes))
@@ -84,7 +84,8 @@ class ItemsReport:
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         columns = [
-            {"name": one.name, "kind": one.kind, "public": one.public, "missing": one.missing} for one in self.columns
+            {"name": column.name, "kind": column.kind, "public": column.public, "missing": column.missing}
+            for column in self.columns
         ]
         return {
             "rows": self.rows, "known": self.known, "items": self.items, "unlisted": self.unlisted,
@@ -99,28 +100,28 @@ def table_lines(report: Mapping[str, Any]) -> list[str]:
         f"{rows:,} rows: {known:,} of items in the catalog, {rows - known:,} of unknown items",
         f"{report['unlisted']:,} of {report['items']:,} items of the catalog have no value in any column",
     ]
-    width = max((len(one["name"]) for one in columns), default=0)
-    for one in columns:
-        reader = "public" if one["public"] else "private"
-        lines.append(f"  {one['name']:{width}}  {one['kind']:10}  {reader:7}  {one['missing']:,} missing")
+    width = max((len(column["name"]) for column in columns), default=0)
+    for column in columns:
+        reader = "public" if column["public"] else "private"
+        lines.append(f"  {column['name']:{width}}  {column['kind']:10}  {reader:7}  {column['missing']:,} missing")
     return lines + [f"note: {note}" for note in report["notes"]]
 
 
 def _notes(column: Column, missing: np.ndarray) -> list[str]:
-    name, given = column.name, int(np.count_nonzero(~missing))
+    name, count = column.name, int(np.count_nonzero(~missing))
     notes = []
-    if len(missing) and not given:
+    if len(missing) and not count:
         notes.append(f"column {name!r} has no value for any item of the catalog")
     if not name.isidentifier():
         notes.append(f"column {name!r} is written item[{name!r}] in rules; letters, digits and _ read better")
-    if isinstance(column, NumberColumn) and given:
+    if isinstance(column, NumberColumn) and count:
         known = column.values[~missing]
         if np.abs(known).max() > _EXACT:
             notes.append(f"column {name!r} has numbers above 2^53, which are rounded; make ids a category")
-        if given > 1 and known.min() == known.max():
+        if count > 1 and known.min() == known.max():
             notes.append(f"column {name!r} has the same value for every item")
-    if isinstance(column, CategoryColumn) and given > _MANY_LABELS and len(column.labels) > given // 2:
+    if isinstance(column, CategoryColumn) and count > _MANY_LABELS and len(column.labels) > count // 2:
         notes.append(
-            f"column {name!r} is a category with {len(column.labels):,} values for {given:,} items; is it text?"
+            f"column {name!r} is a category with {len(column.labels):,} values for {count:,} items; is it text?"
         )
     return notes

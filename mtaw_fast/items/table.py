@@ -66,11 +66,11 @@ class ItemTable:
 
     def __getitem__(self, name: str) -> Column:
         """Return a column. Raises UsageError if there is none of this name."""
-        found = self.columns.get(name)
-        if found is None:
-            has = ", ".join(self.columns) or "none"
-            raise UsageError(f"the item table has no column {shown(name, 60)}; its columns are {shown(has, 300)}")
-        return found
+        column = self.columns.get(name)
+        if column is None:
+            names = ", ".join(self.columns) or "none"
+            raise UsageError(f"the item table has no column {shown(name, 60)}; its columns are {shown(names, 300)}")
+        return column
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -93,12 +93,12 @@ class ItemTable:
 
     def values_at(self, names: Iterable[str], rows: np.ndarray) -> list[dict[str, Any]]:
         """Return for each of rows int[m] its values by column name; missing ones are left out."""
-        found: list[dict[str, Any]] = [{} for _ in range(len(rows))]
+        entries: list[dict[str, Any]] = [{} for _ in range(len(rows))]
         for name in names:
-            for one, value in zip(found, self[name].values_at(rows), strict=True):
+            for entry, value in zip(entries, self[name].values_at(rows), strict=True):
                 if value is not None:
-                    one[name] = value
-        return found
+                    entry[name] = value
+        return entries
 
     def replaced(
         self,
@@ -128,10 +128,10 @@ class ItemTable:
         """
         self._check_kinds(frame)
         empty = ItemTable(n_rows, {}, None, self.version, hidden=self.hidden, made=self.made, rules=self.rules)
-        wanted = set(self.public) & set(frame.columns) if public is None else set(public)
+        public_names = set(self.public) & set(frame.columns) if public is None else set(public)
         if availability is None and self.availability in frame.columns:
             availability = self.availability
-        return empty.patched(frame, rows, n_rows, wanted, availability)
+        return empty.patched(frame, rows, n_rows, public_names, availability)
 
     def patched(
         self,
@@ -154,9 +154,9 @@ class ItemTable:
             chosen = known & frame.given[name] if name in frame.given else known
             places, picked = rows[chosen], np.flatnonzero(chosen)
             if name not in columns:
-                at = np.full(count, source.n_rows)  # a row after the last, whose value is missing
-                at[places] = picked
-                columns[name] = replace(source.resized(source.n_rows + 1).taken(at), version=version)
+                source_rows = np.full(count, source.n_rows)  # a row after the last, whose value is missing
+                source_rows[places] = picked
+                columns[name] = replace(source.resized(source.n_rows + 1).taken(source_rows), version=version)
             elif len(picked):
                 columns[name] = replace(columns[name].patched(places, source.taken(picked)), version=version)
         if len(columns) > MAX_COLUMNS:
@@ -178,8 +178,8 @@ class ItemTable:
             count = min(size, len(unavailable))
             mask[:count] = unavailable[:count]
         if self.hidden:
-            found = ids.lookup(list(self.hidden))
-            mask[found[(found >= 0) & (found < size)]] = True
+            places = ids.lookup(list(self.hidden))
+            mask[places[(places >= 0) & (places < size)]] = True
         return mask if mask.any() else None
 
     def resized(self, n_rows: int) -> ItemTable:
@@ -197,8 +197,8 @@ class ItemTable:
         known = rows >= 0
         if not known.any():
             return self
-        rest = replace(self, waiting=self.waiting.taken(np.flatnonzero(~known)))
-        return rest.patched(self.waiting.taken(np.flatnonzero(known)), rows[known], n_rows)
+        table = replace(self, waiting=self.waiting.taken(np.flatnonzero(~known)))
+        return table.patched(self.waiting.taken(np.flatnonzero(known)), rows[known], n_rows)
 
     def _with_waiting(self, frame: ItemFrame) -> ItemTable:
         """Return the table with more rows that wait, or with changed ones."""
@@ -207,14 +207,14 @@ class ItemTable:
 
     def _check_kinds(self, frame: ItemFrame) -> None:
         for name, column in frame.columns.items():
-            have = self.columns.get(name)
-            if have is not None and have.kind != column.kind:
+            stored = self.columns.get(name)
+            if stored is not None and stored.kind != column.kind:
                 raise DataError(
-                    f"column {name!r} is {have.kind} in the item table, not {column.kind}; keep its kind, or replace "
+                    f"column {name!r} is {stored.kind} in the item table, not {column.kind}; keep its kind, or replace "
                     "the table without it first"
                 )
-            if isinstance(have, VectorColumn) and isinstance(column, VectorColumn):
-                have.check_length(column)
+            if isinstance(stored, VectorColumn) and isinstance(column, VectorColumn):
+                stored.check_length(column)
 
     def _check_availability(self) -> None:
         name = self.availability
@@ -235,8 +235,8 @@ class ItemTable:
             "availability": self.availability,
             "version": self.version,
             "columns": [
-                {"name": one.name, "kind": one.kind, "public": one.public, "version": one.version}
-                for one in self.columns.values()
+                {"name": column.name, "kind": column.kind, "public": column.public, "version": column.version}
+                for column in self.columns.values()
             ],
             "waiting": self.waiting.ids,
             "waiting_columns": list(self.waiting.columns),
@@ -260,22 +260,24 @@ class ItemTable:
             if about["layout"] != _LAYOUT:
                 raise DataError(f"{where} has layout {shown(about['layout'])}, not {_LAYOUT}; upgrade mtaw-fast")
             n_rows, waiting = int(about["n_rows"]), list(about["waiting"])
-            entries = [(str(one["name"]), one) for one in about["columns"]]
-            columns = {name: _column(arrays, f"{_ROWS}/{at}/", name, one) for at, (name, one) in enumerate(entries)}
-            names, of_name = list(columns), dict(entries)
-            held = {
-                name: _column(arrays, f"{_WAITING}/{names.index(name)}/", name, of_name[name])
+            entries = [(str(entry["name"]), entry) for entry in about["columns"]]
+            columns = {
+                name: _column(arrays, f"{_ROWS}/{number}/", name, entry) for number, (name, entry) in enumerate(entries)
+            }
+            names, by_name = list(columns), dict(entries)
+            waiting_columns = {
+                name: _column(arrays, f"{_WAITING}/{names.index(name)}/", name, by_name[name])
                 for name in about["waiting_columns"]
             }
             table = cls(
-                n_rows, columns, about["availability"], int(about["version"]), ItemFrame(waiting, held),
+                n_rows, columns, about["availability"], int(about["version"]), ItemFrame(waiting, waiting_columns),
                 frozenset(about["hidden"]), int(about["made"]), int(about.get("changed", 0)),
                 dict(about.get("rules", {})),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(f"{where} is damaged ({type(error).__name__}: {error}); write the file again") from None
-        wrong = [one.name for one in columns.values() if one.n_rows != n_rows]
-        wrong += [one.name for one in held.values() if one.n_rows != len(waiting)]
+        wrong = [column.name for column in columns.values() if column.n_rows != n_rows]
+        wrong += [column.name for column in waiting_columns.values() if column.n_rows != len(waiting)]
         if wrong:
             raise DataError(f"{where} is damaged (rows of {wrong[0]!r}); write the file again")
         table._check_availability()
@@ -283,5 +285,5 @@ class ItemTable:
 
 
 def _column(arrays: Mapping[str, np.ndarray], prefix: str, name: str, about: Mapping[str, Any]) -> Column:
-    own = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
-    return COLUMN_TYPES[about["kind"]].of_arrays(name, bool(about["public"]), int(about["version"]), own)
+    parts = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+    return COLUMN_TYPES[about["kind"]].of_arrays(name, bool(about["public"]), int(about["version"]), parts)

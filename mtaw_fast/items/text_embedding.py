@@ -28,8 +28,8 @@ class TextEmbedding:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32[n, d]."""
-        found = self._model.encode(list(texts), show_progress_bar=False, use_multiprocessing=False)
-        return np.asarray(found, dtype=np.float32)
+        vectors = self._model.encode(list(texts), show_progress_bar=False, use_multiprocessing=False)
+        return np.asarray(vectors, dtype=np.float32)
 
 
 @lru_cache(maxsize=4)

@@ -74,18 +74,18 @@ def order_features(codes: Sequence[np.ndarray], created: np.ndarray, own: Sequen
     now : int
         Unix milliseconds.
     """
-    found = []
-    for column, mine in zip(codes, own, strict=True):
-        latest = list(mine)[:OWN]
+    features = []
+    for column, own_codes in zip(codes, own, strict=True):
+        latest = list(own_codes)[:OWN]
         known = [code for code in latest if code != NO_CATEGORY]
-        has = column != NO_CATEGORY
+        has_category = column != NO_CATEGORY
         same = (
             np.where(column == latest[0], 1.0, -1.0) if latest and latest[0] != NO_CATEGORY else np.zeros(len(column))
         )
         share = sum((column == code).astype(np.float64) for code in known) / len(known) if known else same * 0
-        found += [same * has, share * has]
+        features += [same * has_category, share * has_category]
     age = np.maximum(now - created, 0) / _MINUTE
-    return np.stack([*found, np.log1p(age)], axis=1)
+    return np.stack([*features, np.log1p(age)], axis=1)
 
 
 def fit_unclicked_order(
@@ -134,7 +134,7 @@ def fit_unclicked_order(
         own = [column[session].tolist() for column in codes]
         features[row] = order_features([column[drawn] for column in codes], created[drawn], own, now)
     weights = _softmax_weights(features)
-    return UnclickedOrder(tuple(categories), name, tuple(round(float(one), 6) for one in weights))
+    return UnclickedOrder(tuple(categories), name, tuple(round(float(weight), 6) for weight in weights))
 
 
 def _targets(
@@ -143,8 +143,8 @@ def _targets(
     """Return int64[Q]: the last clicks that are not their session's first, on items that have a time."""
     first = np.zeros(len(items), dtype=bool)
     first[offsets[:-1][offsets[:-1] < len(items)]] = True
-    at = created[items]
-    return np.flatnonzero(~first & (at != no_time) & (at <= times))[-MOST_QUERIES:]
+    item_times = created[items]
+    return np.flatnonzero(~first & (item_times != no_time) & (item_times <= times))[-MOST_QUERIES:]
 
 
 def _softmax_weights(features: np.ndarray) -> np.ndarray:

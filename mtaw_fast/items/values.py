@@ -75,28 +75,28 @@ def column_of(name: str, values: Any, kind: str | None = None, *, exact: bool = 
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(f"column {name!r}: there is no kind {shown(kind)}; the kinds are {', '.join(KINDS)}")
-    found = _array_or_list(values)
-    if isinstance(found, np.ndarray):
-        column = _of_array(name, found, kind)
+    plain_values = _array_or_list(values)
+    if isinstance(plain_values, np.ndarray):
+        column = _of_array(name, plain_values, kind)
         if column is not None:
             return column
-        found = found.tolist()
-    if not set(map(type, found)) <= _NEVER_MISSING:
-        found = [None if _is_missing(value) else value for value in found]
-    wanted = kind or inferred_kind(found)
+        plain_values = plain_values.tolist()
+    if not set(map(type, plain_values)) <= _NEVER_MISSING:
+        plain_values = [None if _is_missing(value) else value for value in plain_values]
+    column_kind = kind or inferred_kind(plain_values)
     if exact:
-        _check_exact(wanted, found)
-    return _MAKERS[wanted](name, found)
+        _check_exact(column_kind, plain_values)
+    return _MAKERS[column_kind](name, plain_values)
 
 
 def _check_exact(kind: str, values: list[Any]) -> None:
     """Raise WrongValueError on the first value that only a conversion would make fit."""
     converted = {"boolean": (int, float), "category": (int, float), "text": (int, float), "categories": (str,)}
-    others = converted.get(kind, ())
-    if not others or set(map(type, values)) <= {bool, str, list, type(None)} - set(others):
+    other_types = converted.get(kind, ())
+    if not other_types or set(map(type, values)) <= {bool, str, list, type(None)} - set(other_types):
         return
     for row, value in enumerate(values):
-        if isinstance(value, (*others, np.number)) and not (kind == "boolean" and isinstance(value, bool)):
+        if isinstance(value, (*other_types, np.number)) and not (kind == "boolean" and isinstance(value, bool)):
             raise WrongValueError(row, f"{shown(value, 40)} is not {_NAMES[kind]}")
 
 
@@ -111,14 +111,14 @@ def inferred_kind(values: Sequence[Any]) -> str:
     types = set(map(type, known))
     if not known:
         return "category"
-    if all(issubclass(one, (bool, np.bool_)) for one in types):
+    if all(issubclass(value_type, (bool, np.bool_)) for value_type in types):
         return "boolean"
-    if all(issubclass(one, (int, float, decimal.Decimal, np.number)) for one in types):
+    if all(issubclass(value_type, (int, float, decimal.Decimal, np.number)) for value_type in types):
         return "number"
-    if all(issubclass(one, (datetime.date, np.datetime64)) for one in types):
+    if all(issubclass(value_type, (datetime.date, np.datetime64)) for value_type in types):
         return "time"
-    if any(issubclass(one, (list, tuple, np.ndarray, set, frozenset)) for one in types):
-        first = next((one for row in known if isinstance(row, (list, tuple, np.ndarray)) for one in row), None)
+    if any(issubclass(value_type, (list, tuple, np.ndarray, set, frozenset)) for value_type in types):
+        first = next((element for row in known if isinstance(row, (list, tuple, np.ndarray)) for element in row), None)
         return "vector" if isinstance(first, (float, np.floating)) else "categories"
     if types == {str}:
         return _kind_of_texts(known)
@@ -128,9 +128,9 @@ def inferred_kind(values: Sequence[Any]) -> str:
 def _kind_of_texts(known: list[str]) -> str:
     if all(map(_ISO.fullmatch, known)):
         return "time"
-    if any(len(one) > _LONG or one.startswith(("https://", "http://")) for one in known):
+    if any(len(text) > _LONG or text.startswith(("https://", "http://")) for text in known):
         return "text"
-    spaced = sum(" " in one for one in known)
+    spaced = sum(" " in text for text in known)
     mostly_different = 2 * len(set(known)) > len(known)
     return "text" if mostly_different and (len(known) > _MANY or 10 * spaced > len(known)) else "category"
 
@@ -155,18 +155,18 @@ def _is_missing(value: Any) -> bool:
 
 def _of_array(name: str, values: np.ndarray, kind: str | None) -> Column | None:
     """Return the column of a typed array without a Python object for each value; None if that does not work."""
-    what = values.dtype.kind
-    if values.ndim == 1 and what in "iuf" and kind in (None, "number"):
+    dtype_kind = values.dtype.kind
+    if values.ndim == 1 and dtype_kind in "iuf" and kind in (None, "number"):
         wide = values.astype(np.float64)
         _refuse(np.isinf(wide), wide, "is not a finite number")
         return NumberColumn(name=name, values=wide)
-    if values.ndim == 1 and what == "b" and kind in (None, "boolean"):
+    if values.ndim == 1 and dtype_kind == "b" and kind in (None, "boolean"):
         return BooleanColumn(name=name, values=values.astype(np.int8))
-    if values.ndim == 1 and what == "M" and kind in (None, "time"):
+    if values.ndim == 1 and dtype_kind == "M" and kind in (None, "time"):
         times = values.astype("datetime64[ms]").astype(np.int64)  # NaT is NO_TIME
         _refuse((times != NO_TIME) & ((times < 0) | (times > _LATEST)), values, "is not between 1970 and 2100")
         return TimeColumn(name=name, values=times)
-    if values.ndim == 2 and what == "f" and kind in (None, "vector") and 0 < values.shape[1] <= MAX_VECTOR:
+    if values.ndim == 2 and dtype_kind == "f" and kind in (None, "vector") and 0 < values.shape[1] <= MAX_VECTOR:
         rows = values.astype(np.float32)
         known = ~np.isnan(rows).all(axis=1)
         _refuse(known & ~np.isfinite(rows).all(axis=1), rows, "is not a vector of finite numbers")
@@ -215,26 +215,26 @@ def _times(name: str, values: list[Any]) -> Column:
 
 
 def _milliseconds(row: int, value: Any) -> int:
-    found: Any = value
+    time: Any = value
     try:
-        if isinstance(found, str):
-            found = datetime.datetime.fromisoformat(found)
-        if isinstance(found, np.datetime64):
-            found = int(found.astype("datetime64[ms]").astype(np.int64))
-        elif isinstance(found, datetime.date):
-            if not isinstance(found, datetime.datetime):
-                found = datetime.datetime(found.year, found.month, found.day)
-            zoned = found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)
-            found = round(zoned.timestamp() * 1000)
-        elif isinstance(found, (float, np.integer)) and found == int(found):
-            found = int(found)
+        if isinstance(time, str):
+            time = datetime.datetime.fromisoformat(time)
+        if isinstance(time, np.datetime64):
+            time = int(time.astype("datetime64[ms]").astype(np.int64))
+        elif isinstance(time, datetime.date):
+            if not isinstance(time, datetime.datetime):
+                time = datetime.datetime(time.year, time.month, time.day)
+            zoned = time if time.tzinfo is not None else time.replace(tzinfo=datetime.UTC)
+            time = round(zoned.timestamp() * 1000)
+        elif isinstance(time, (float, np.integer)) and time == int(time):
+            time = int(time)
     except (ValueError, OverflowError):
-        found = None
-    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= _LATEST:
+        time = None
+    if isinstance(time, bool) or not isinstance(time, int) or not 0 <= time <= _LATEST:
         raise WrongValueError(row, f"{shown(value, 40)} is not a time (Unix milliseconds or an ISO date, 1970 to 2100)")
-    if not isinstance(value, (str, datetime.date, np.datetime64)) and _SECONDS <= found <= _LATEST // 1000:
-        raise WrongValueError(row, f"{found} looks like seconds; give milliseconds, {found}000")
-    return found
+    if not isinstance(value, (str, datetime.date, np.datetime64)) and _SECONDS <= time <= _LATEST // 1000:
+        raise WrongValueError(row, f"{time} looks like seconds; give milliseconds, {time}000")
+    return time
 
 
 def _label(row: int, value: Any, most: int = MAX_LABEL) -> str:
@@ -255,44 +255,46 @@ def _label(row: int, value: Any, most: int = MAX_LABEL) -> str:
 
 
 def _categories_of(name: str, values: list[Any]) -> Column:
-    known: dict[Any, int] = {}
+    code_of: dict[Any, int] = {}
     labels: dict[str, int] = {}
     if set(map(type, values)) <= {str, type(None)}:
         rows = dict(zip(reversed(values), range(len(values) - 1, -1, -1), strict=True))  # the first row of each value
-        known = {value: labels.setdefault(_label(rows[value], value), len(labels)) for value in reversed(rows) if value}
-        known[None] = known[""] = -1
-        found = np.fromiter(map(known.__getitem__, values), dtype=np.int32, count=len(values))
-        return CategoryColumn(name=name, codes=found, labels=Labels.of(list(labels)))
+        code_of = {
+            value: labels.setdefault(_label(rows[value], value), len(labels)) for value in reversed(rows) if value
+        }
+        code_of[None] = code_of[""] = -1
+        row_codes = np.fromiter(map(code_of.__getitem__, values), dtype=np.int32, count=len(values))
+        return CategoryColumn(name=name, codes=row_codes, labels=Labels.of(list(labels)))
     codes = np.full(len(values), -1, dtype=np.int32)
     for row, value in enumerate(values):
         if value is None or value == "":
             continue
         try:
-            code = known.get(value)
+            code = code_of.get(value)
         except TypeError:  # a list
             code = None
         if code is None or isinstance(value, bool):
             label = _label(row, value)
             code = labels.setdefault(label, len(labels))
-            known[value] = code
+            code_of[value] = code
         codes[row] = code
     return CategoryColumn(name=name, codes=codes, labels=Labels.of(list(labels)))
 
 
 def _lists_of_categories(name: str, values: list[Any]) -> Column:
     lengths, codes, labels = np.zeros(len(values), dtype=np.int64), list[int](), dict[str, int]()
-    for row, whole in enumerate(values):
-        if whole is None:
+    for row, entry in enumerate(values):
+        if entry is None:
             continue
-        value = whole.split(SEPARATOR) if isinstance(whole, str) else whole
+        value = entry.split(SEPARATOR) if isinstance(entry, str) else entry
         if not isinstance(value, (list, tuple, np.ndarray, set, frozenset)):
             raise WrongValueError(row, f"{shown(value, 40)} is not a list of texts")
         ordered = sorted(value, key=str) if isinstance(value, (set, frozenset)) else list(value)
-        own = dict.fromkeys(_label(row, one) for one in ordered if one is not None and one != "")
-        if len(own) > MAX_LABELS:
-            raise WrongValueError(row, f"a list of {len(own):,} is too long; at most {MAX_LABELS}")
-        lengths[row] = len(own)
-        codes += [labels.setdefault(label, len(labels)) for label in own]
+        row_labels = dict.fromkeys(_label(row, element) for element in ordered if element is not None and element != "")
+        if len(row_labels) > MAX_LABELS:
+            raise WrongValueError(row, f"a list of {len(row_labels):,} is too long; at most {MAX_LABELS}")
+        lengths[row] = len(row_labels)
+        codes += [labels.setdefault(label, len(labels)) for label in row_labels]
     return CategoriesColumn(
         name=name, offsets=offsets_of(lengths), codes=np.array(codes, dtype=np.int32), labels=Labels.of(list(labels))
     )
@@ -315,17 +317,17 @@ def _vectors(name: str, values: list[Any]) -> Column:
         if value is None:
             continue
         try:
-            found = np.array(value, dtype=np.float32)
+            vector = np.array(value, dtype=np.float32)
         except (TypeError, ValueError, OverflowError):
-            found = np.empty(0, dtype=np.float32)
-        if found.ndim != 1 or not 0 < len(found) <= MAX_VECTOR or isinstance(value, str):
+            vector = np.empty(0, dtype=np.float32)
+        if vector.ndim != 1 or not 0 < len(vector) <= MAX_VECTOR or isinstance(value, str):
             raise WrongValueError(row, f"{shown(value, 40)} is not a list of 1 to {MAX_VECTOR:,} numbers")
-        if not np.isfinite(found).all():
+        if not np.isfinite(vector).all():
             raise WrongValueError(row, f"{shown(value, 40)} has a number that is not finite")
-        length = length or len(found)
-        if len(found) != length:
-            raise WrongValueError(row, f"a vector of {len(found)} numbers, where others have {length}")
-        rows[row] = found
+        length = length or len(vector)
+        if len(vector) != length:
+            raise WrongValueError(row, f"a vector of {len(vector)} numbers, where others have {length}")
+        rows[row] = vector
     out = np.full((len(values), length), np.nan, dtype=np.float32)
     if rows:
         out[list(rows)] = list(rows.values())

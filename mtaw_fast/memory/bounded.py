@@ -45,8 +45,8 @@ class PassBytes:
         """Return how many ranges stay within `limit` bytes; `MOST_RANGES` if no number does."""
         if self.total <= limit:
             return 1
-        left = limit - self.fixed
-        return MOST_RANGES if left <= 0 else min(-(-self.rows // left), MOST_RANGES)
+        free = limit - self.fixed
+        return MOST_RANGES if free <= 0 else min(-(-self.rows // free), MOST_RANGES)
 
 
 def pass_bytes(sessions: Sessions, n_items: int, settings: MemorySettings) -> PassBytes:
@@ -109,8 +109,8 @@ def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
 
 def remove_left(folder: Path) -> None:
     """Remove the temporary files that `build_in_ranges` leaves in a folder if its process is killed."""
-    for left in folder.glob(f"{SCRATCH}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in folder.glob(f"{SCRATCH}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def shards_of(sessions: Sessions) -> Iterator[Sessions]:

@@ -62,8 +62,8 @@ def read_tables(path: Path | SealedFile) -> tuple[dict[str, np.ndarray], MemoryS
         raise broken("it has no settings of memory tables")
     if numbers[0] not in (LAYOUT, SESSIONS_LAYOUT):
         raise broken(f"its layout is {numbers[0]:g}, not {LAYOUT} or {SESSIONS_LAYOUT}")
-    known = TABLES.keys() if numbers[0] == LAYOUT else set(SESSIONS)
-    missing, foreign = sorted(known - arrays.keys()), sorted(arrays.keys() - known)
+    expected = TABLES.keys() if numbers[0] == LAYOUT else set(SESSIONS)
+    missing, foreign = sorted(expected - arrays.keys()), sorted(arrays.keys() - expected)
     if missing or foreign:
         raise broken(
             f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is not an array of the tables"

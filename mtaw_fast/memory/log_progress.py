@@ -159,12 +159,12 @@ class LogProgress:
     def check(self, n_items: int, n_sessions: int) -> None:
         """Raise DataError if an item or a session is outside a model of N items and S sessions."""
         for name in ("untrained", "removed", "hidden", "seed_items", "seed_neighbors", "sessions"):
-            array, most = getattr(self, name), n_sessions if name == "sessions" else n_items
-            if len(array) and (array.min() < 0 or array.max() >= most):
-                raise DataError(f"learned state: {name} points outside 0..{most - 1}; {_REMEDY}")
+            array, limit = getattr(self, name), n_sessions if name == "sessions" else n_items
+            if len(array) and (array.min() < 0 or array.max() >= limit):
+                raise DataError(f"learned state: {name} points outside 0..{limit - 1}; {_REMEDY}")
         if any(not 0 <= item < n_items for item in self.added):
             raise DataError(f"learned state: added points outside 0..{n_items - 1}; {_REMEDY}")
-        if any(not 0 <= item < n_items for one in self.content_priors for item in one[:2]):
+        if any(not 0 <= item < n_items for prior in self.content_priors for item in prior[:2]):
             raise DataError(f"learned state: content_priors points outside 0..{n_items - 1}; {_REMEDY}")
 
     def sessions_of(self, key: int) -> np.ndarray:
@@ -207,18 +207,20 @@ class LogProgress:
             # Older files lack the next nine. In those that do not say which items were added by hand, all were.
             added = [int(item) for item in about.get("added", arrays["untrained"].tolist())]
             ongoing = {str(name): (int(last), bool(bot)) for name, (last, bot) in about.get("open", {}).items()}
-            recent = {str(name): [int(one) for one in some] for name, some in about.get("recent", {}).items()}
+            recent = {str(name): [int(time) for time in times] for name, times in about.get("recent", {}).items()}
             since = None if about.get("since") is None else int(about["since"])
             entered = int(about.get("entered", len(arrays["untrained"])))
-            priors = tuple((int(item), int(near), int(time)) for item, near, time in about.get("content_priors", []))
+            priors = tuple(
+                (int(item), int(neighbor), int(time)) for item, neighbor, time in about.get("content_priors", [])
+            )
             refused = tuple(map(str, about.get("refused_tables", [])))
-            gone = tuple(about.get("removed_ids", []))
+            removed_ids = tuple(about.get("removed_ids", []))
             candidates = {item: [int(key) for key in keys] for item, keys in about.get("candidates", [])}
             return cls(
                 str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since,
                 arrival=int(about.get("arrival", 0)), recent=recent, content_priors=priors, entered=entered,
                 added=added, candidates=candidates, guards=guards, refused_tables=refused,
-                removed_ids=gone, former=None, **arrays,
+                removed_ids=removed_ids, former=None, **arrays,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None

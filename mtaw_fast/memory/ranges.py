@@ -82,14 +82,14 @@ def write_range(
     numbers = ("window", "span", "recency", "max_neighbors", "max_postings", "once_from")
     native = {name: getattr(settings, name) for name in numbers}
     try:
-        made = build_tables(
+        tables = build_tables(
             sessions.items, sessions.offsets, n_items, **native, threads=threads, first=first, last=last
         )
     except (ValueError, IndexError) as error:
         raise DataError(f"memory tables, items {first} to {last - 1}: {error}; take more ranges") from None
-    rows = {name: made[name] for name in (*_PAIRS, "postings")}
-    rows |= {name: made[name][first:last] for name in _ITEMS}
-    rows |= {name: made[name][first : last + 1] for name in _OFFSETS}
+    rows = {name: tables[name] for name in (*_PAIRS, "postings")}
+    rows |= {name: tables[name][first:last] for name in _ITEMS}
+    rows |= {name: tables[name][first : last + 1] for name in _OFFSETS}
     write_tensors(path, rows)
 
 
@@ -99,8 +99,8 @@ def join_ranges(path: Path, parts: Sequence[Path], shards: Sequence[Sessions], s
     The rows are not kept in memory and are written once. `MemoryTables.load` reads the result. Raises DataError if a
     file is damaged, MtawError if the result cannot be written.
     """
-    made = [map_tensors(part, "map") for part in parts]
-    pieces: dict[str, list[np.ndarray]] = {name: [part[name] for part in made] for name in TABLES if name in made[0]}
+    files = [map_tensors(part, "map") for part in parts]
+    pieces: dict[str, list[np.ndarray]] = {name: [part[name] for part in files] for name in TABLES if name in files[0]}
     for name in _OFFSETS:
         pieces[name] = _shifted(pieces[name])
     pieces["session_offsets"] = _shifted([shard.offsets for shard in shards])
@@ -113,5 +113,5 @@ def join_ranges(path: Path, parts: Sequence[Path], shards: Sequence[Sessions], s
 
 def _shifted(offsets: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return offsets, which each begin at 0, shifted so that each continues the one before."""
-    ends = offsets_of(np.array([one[-1] for one in offsets], np.int64))
-    return [np.zeros(1, np.int64), *(one[1:] + end for one, end in zip(offsets, ends, strict=False))]
+    ends = offsets_of(np.array([array[-1] for array in offsets], np.int64))
+    return [np.zeros(1, np.int64), *(array[1:] + end for array, end in zip(offsets, ends, strict=False))]

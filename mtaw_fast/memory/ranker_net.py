@@ -52,15 +52,15 @@ class RankerNet:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", types_in(self.features))
-        known = memory_query.feature_names(trends=self.has_trends)
+        expected = memory_query.feature_names(trends=self.has_trends)
         if self.has_trends:
-            known += self.side.names
-        known += type_feature_names(self.types)
-        if self.features != known:
-            odd = sorted(set(self.features) ^ set(known))
-            what = f"'{odd[0]}' is in only one of the lists" if odd else "the order differs"
-            raise DataError(f"ranker: its features are not this release's ({what}); {_REMEDY}")
-        f, n1, n2 = len(known), self.b1.size, self.b2.size
+            expected += self.side.names
+        expected += type_feature_names(self.types)
+        if self.features != expected:
+            odd = sorted(set(self.features) ^ set(expected))
+            difference = f"'{odd[0]}' is in only one of the lists" if odd else "the order differs"
+            raise DataError(f"ranker: its features are not this release's ({difference}); {_REMEDY}")
+        f, n1, n2 = len(expected), self.b1.size, self.b2.size
         shapes = {
             "mean": (f,), "scale": (f,), "linear": (f,), "w1": (f, n1), "b1": (n1,), "w2": (n1, n2), "b2": (n2,),
             "w3": (n2,), "bias": (1,),
@@ -98,15 +98,17 @@ class RankerNet:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.init and one.name != _NAMES}
+        return {
+            member.name: getattr(self, member.name) for member in fields(self) if member.init and member.name != _NAMES
+        }
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Return the scores float64[..] of candidates with features float[.., F]; the native ranker uses float32."""
-        of = {name: array.astype(np.float64) for name, array in self.arrays().items()}
-        x = (np.clip(features, *self.bounds()) - of["mean"]) * of["scale"]
-        hidden = np.maximum(x @ of["w1"] + of["b1"], 0)
-        hidden = np.maximum(hidden @ of["w2"] + of["b2"], 0)
-        return x @ of["linear"] + of["bias"] + hidden @ of["w3"]
+        arrays = {name: array.astype(np.float64) for name, array in self.arrays().items()}
+        x = (np.clip(features, *self.bounds()) - arrays["mean"]) * arrays["scale"]
+        hidden = np.maximum(x @ arrays["w1"] + arrays["b1"], 0)
+        hidden = np.maximum(hidden @ arrays["w2"] + arrays["b2"], 0)
+        return x @ arrays["linear"] + arrays["bias"] + hidden @ arrays["w3"]
 
     def native(self) -> memory_query.NativeRankerNet:
         """Return the ranker in the form of `SessionMemory.rank`."""
@@ -121,14 +123,14 @@ class RankerNet:
     def load(cls, path: Path | SealedFile) -> RankerNet:
         """Read what `save` wrote. Raises DataError if the file is missing, damaged or for other features."""
         arrays = map_tensors(path)
-        wanted = {one.name for one in fields(cls) if one.init}
-        for name in sorted(wanted ^ arrays.keys()):
-            what = "is missing" if name in wanted else "is not an array of a ranker"
-            raise DataError(f"{path}: '{name}' {what}; restore the file or {_REMEDY}")
+        expected = {member.name for member in fields(cls) if member.init}
+        for name in sorted(expected ^ arrays.keys()):
+            fault = "is missing" if name in expected else "is not an array of a ranker"
+            raise DataError(f"{path}: '{name}' {fault}; restore the file or {_REMEDY}")
         names = arrays.pop(_NAMES)
         try:
-            listed = tuple(names.tobytes().decode().split("\n"))
-            return cls(features=listed, **arrays)
+            features = tuple(names.tobytes().decode().split("\n"))
+            return cls(features=features, **arrays)
         except UnicodeDecodeError:
             raise DataError(f"{path}: the feature names are damaged; restore the file or {_REMEDY}") from None
         except DataError as error:

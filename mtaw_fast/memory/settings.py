@@ -50,7 +50,7 @@ class MemorySettings:
     once_from: int | None = None
 
     def __post_init__(self) -> None:
-        fine = {
+        checks = {
             "window": _is_count(self.window, 1),
             "span": _is_count(self.span, 1),
             "recency_share": 0 < self.recency_share < math.inf,
@@ -59,8 +59,8 @@ class MemorySettings:
             "max_postings": _is_count(self.max_postings, 0),
             "once_from": self.once_from is None or _is_count(self.once_from, 0),
         }
-        for name, ok in fine.items():
-            if not ok:
+        for name, is_valid in checks.items():
+            if not is_valid:
                 raise UsageError(f"memory: {name}={getattr(self, name)} is out of range; see MemorySettings")
 
     def resolved(self, n_sessions: int) -> MemorySettings:
@@ -83,12 +83,12 @@ def memory_settings(config: Config) -> MemorySettings:
 
 def query_settings(config: Config, timed: bool = False) -> QuerySettings:
     """Return the candidates' settings from those of a training. timed: the memory has trends."""
-    of = config.memory
+    memory = config.memory
     return QuerySettings(
-        others=of.cooccurrence_candidates,
-        dense=of.dense_candidates,
-        trends=of.trend_candidates if timed else 0,
-        ranked=of.ranked_candidates if timed else 0,
+        others=memory.cooccurrence_candidates,
+        dense=memory.dense_candidates,
+        trends=memory.trend_candidates if timed else 0,
+        ranked=memory.ranked_candidates if timed else 0,
     )
 
 

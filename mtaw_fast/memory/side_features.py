@@ -50,7 +50,7 @@ class SideFeatures:
             return tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
 
         created = listed(AGE)
-        found = cls(listed("c_share_"), listed("i_same_"), created[0] if created else None)
-        if found.names != names:
+        features = cls(listed("c_share_"), listed("i_same_"), created[0] if created else None)
+        if features.names != names:
             raise DataError("ranker: its features of context and content are not this release's; retrain the bundle")
-        return found
+        return features

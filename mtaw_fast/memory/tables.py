@@ -160,22 +160,22 @@ class MemoryTables:
             return self._widened(n_items).update(new, expire, drop=drop, once=once, threads=threads)
         if not 0 <= expire <= self.n_sessions:
             raise UsageError(f"memory tables: cannot expire {expire} of {self.n_sessions} sessions")
-        gone = np.zeros(self.n_sessions, bool)
-        gone[:expire] = True
+        removed = np.zeros(self.n_sessions, bool)
+        removed[:expire] = True
         places = np.asarray(drop, np.int64)
         if len(places):
             if (np.diff(places) <= 0).any() or places[0] < 0 or places[-1] >= self.n_sessions:
                 raise UsageError(f"memory tables: sessions to drop must ascend within 0..{self.n_sessions - 1}")
-            gone[places] = True
+            removed[places] = True
         settings = self.settings
         if settings.once_from is not None:
-            settings = replace(settings, once_from=settings.once_from - int(gone[: settings.once_from].sum()))
+            settings = replace(settings, once_from=settings.once_from - int(removed[: settings.once_from].sum()))
         elif once:
-            settings = replace(settings, once_from=self.n_sessions - int(gone.sum()))
-        expire = int(gone.sum())
-        if not gone[:expire].all():
-            left = self.sessions.select(np.flatnonzero(~gone))
-            return self.build(Sessions.concatenate([left, new]), self.n_items, settings, threads=threads)
+            settings = replace(settings, once_from=self.n_sessions - int(removed.sum()))
+        expire = int(removed.sum())
+        if not removed[:expire].all():
+            remaining = self.sessions.select(np.flatnonzero(~removed))
+            return self.build(Sessions.concatenate([remaining, new]), self.n_items, settings, threads=threads)
         try:
             arrays = update_tables(
                 self.arrays(),
@@ -191,12 +191,12 @@ class MemoryTables:
 
     def _widened(self, n_items: int) -> MemoryTables:
         """Return the tables for more items, which are in no session yet."""
-        more = n_items - self.n_items
+        n_new = n_items - self.n_items
         arrays = self.arrays()
         for name in ("row_offsets", "post_offsets"):
-            arrays[name] = np.concatenate([arrays[name], np.full(more, arrays[name][-1])])
-        arrays["totals"] = np.concatenate([self.totals, np.zeros((more, self.totals.shape[1]), self.totals.dtype)])
-        counts = np.zeros((more, self.counts.shape[1]), self.counts.dtype)
+            arrays[name] = np.concatenate([arrays[name], np.full(n_new, arrays[name][-1])])
+        arrays["totals"] = np.concatenate([self.totals, np.zeros((n_new, self.totals.shape[1]), self.totals.dtype)])
+        counts = np.zeros((n_new, self.counts.shape[1]), self.counts.dtype)
         counts[:, -1] = -1  # in no session
         arrays["counts"] = np.concatenate([self.counts, counts])
         return MemoryTables(**_sealed(arrays), settings=self.settings)

@@ -46,9 +46,9 @@ def _is_by_time(sessions: Sessions) -> bool:
     """Whether the clicks of every session are in the order of time."""
     if sessions.times is None:
         return True
-    later = sessions.times[1:] >= sessions.times[:-1]
-    later[sessions.offsets[1:-1] - 1] = True  # a session's last click and the first of the next
-    return bool(later.all())
+    in_order = sessions.times[1:] >= sessions.times[:-1]
+    in_order[sessions.offsets[1:-1] - 1] = True  # a session's last click and the first of the next
+    return bool(in_order.all())
 
 
 def build_trends_in_ranges(
@@ -92,12 +92,12 @@ def build_trends_in_ranges(
 
 
 def _join(path: Path, parts: Sequence[Path], settings: TrendSettings) -> None:
-    made = [map_tensors(part, "map") for part in parts]
-    pieces = {name: [part[name] for part in made] for name in made[0]}
-    for name, found in pieces.items():
+    files = [map_tensors(part, "map") for part in parts]
+    pieces = {name: [part[name] for part in files] for name in files[0]}
+    for name, arrays in pieces.items():
         if name in _WHOLE:
-            pieces[name] = found[:1]
+            pieces[name] = arrays[:1]
         elif name in _OFFSETS:
-            ends = offsets_of(np.array([one[-1] for one in found], np.int64))
-            pieces[name] = [np.zeros(1, np.int64), *(one[1:] + end for one, end in zip(found, ends, strict=False))]
+            ends = offsets_of(np.array([array[-1] for array in arrays], np.int64))
+            pieces[name] = [np.zeros(1, np.int64), *(array[1:] + end for array, end in zip(arrays, ends, strict=False))]
     write_trends(path, pieces, settings)

@@ -54,15 +54,15 @@ class TrendSettings:
 
     def __post_init__(self) -> None:
         lives = self.half_lives
-        fine = {
+        checks = {
             "half_lives": len(lives) == len(HALF_LIVES)
             and all(0 < hours <= _MOST_HOURS for hours in lives)
-            and all(a < b for a, b in zip((0, *self.half_lives_ms), self.half_lives_ms, strict=False)),
+            and all(low < high for low, high in zip((0, *self.half_lives_ms), self.half_lives_ms, strict=False)),
             "window": _is_count(self.window, 1),
             "max_neighbors": _is_count(self.max_neighbors, 0),
         }
-        for name, ok in fine.items():
-            if not ok:
+        for name, is_valid in checks.items():
+            if not is_valid:
                 raise UsageError(f"trends: {name}={getattr(self, name)} is out of range; see TrendSettings")
 
     @property
@@ -246,16 +246,16 @@ def _read(path: Path | SealedFile) -> tuple[Mapping[str, np.ndarray], TrendSetti
         raise broken("it has no settings of trends")
     if numbers[0] != LAYOUT:
         raise broken(f"its layout is {numbers[0]:g}, not {LAYOUT}")
-    known = TRENDS.keys() | (CONTEXT_ARRAYS.keys() if "context_sizes" in arrays else set())
-    missing, foreign = sorted(known - arrays.keys()), sorted(arrays.keys() - known)
+    expected = TRENDS.keys() | (CONTEXT_ARRAYS.keys() if "context_sizes" in arrays else set())
+    missing, foreign = sorted(expected - arrays.keys()), sorted(arrays.keys() - expected)
     if missing or foreign:
         raise broken(
             f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is not an array of the trends"
         )
     # A count that is not a whole number stays a float, which TrendSettings refuses.
-    window, most = (int(value) if value.is_integer() else value for value in numbers[1 + n_lives :].tolist())
+    window, max_neighbors = (int(value) if value.is_integer() else value for value in numbers[1 + n_lives :].tolist())
     try:
-        return arrays, TrendSettings(tuple(numbers[1 : 1 + n_lives].tolist()), window, most)
+        return arrays, TrendSettings(tuple(numbers[1 : 1 + n_lives].tolist()), window, max_neighbors)
     except UsageError as error:
         raise broken(str(error)) from None
 

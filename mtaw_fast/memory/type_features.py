@@ -21,7 +21,7 @@ def types_in(features: tuple[str, ...]) -> ClickTypes:
     Raises DataError if its features of types are not this release's.
     """
     names = tuple(name for name in features if name.startswith(PREFIX))
-    found = ClickTypes(tuple(name.removeprefix(PARTS[0]) for name in names if name.startswith(PARTS[0])))
-    if type_feature_names(found) != names or len(found) > MOST_TYPES:
+    types = ClickTypes(tuple(name.removeprefix(PARTS[0]) for name in names if name.startswith(PARTS[0])))
+    if type_feature_names(types) != names or len(types) > MOST_TYPES:
         raise DataError("ranker: its features of the types of clicks are not this release's; retrain the bundle")
-    return found
+    return types

@@ -16,11 +16,11 @@ RETRAIN = "retrain the bundle"
 
 def check_array(where: str, name: str, array: np.ndarray | None, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
     """Return `array`. Raises BundleError unless it exists with this dtype and shape."""
-    wanted = f"{np.dtype(dtype)}{list(shape)}"
+    expected = f"{np.dtype(dtype)}{list(shape)}"
     if array is None:
-        raise BundleError(f"{where}: the array '{name}' ({wanted}) is missing; {RETRAIN}")
+        raise BundleError(f"{where}: the array '{name}' ({expected}) is missing; {RETRAIN}")
     if array.dtype != dtype or array.shape != shape:
-        raise BundleError(f"{where}: '{name}' must be {wanted}, not {array.dtype}{list(array.shape)}; {RETRAIN}")
+        raise BundleError(f"{where}: '{name}' must be {expected}, not {array.dtype}{list(array.shape)}; {RETRAIN}")
     return array
 
 
@@ -49,7 +49,7 @@ def check_finite(where: str, arrays: Mapping[str, np.ndarray]) -> None:
 def check_memory(where: str, memory: MemoryTables | None, ranker_net: RankerNet | None, n_items: int) -> None:
     """Raise BundleError unless a session memory has both its tables, of N items, and its ranker, or neither."""
     if (memory is None) != (ranker_net is None):
-        there, missing = ("ranker", "memory") if memory is None else ("memory", "ranker")
-        raise BundleError(f"{where}: a '{there}' without its '{missing}' can rank nothing; {RETRAIN}")
+        present, missing = ("ranker", "memory") if memory is None else ("memory", "ranker")
+        raise BundleError(f"{where}: a '{present}' without its '{missing}' can rank nothing; {RETRAIN}")
     if memory is not None and memory.n_items != n_items:
         raise BundleError(f"{where}: its memory is of {memory.n_items} items, not {n_items}; {RETRAIN}")

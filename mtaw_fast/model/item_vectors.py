@@ -13,20 +13,20 @@ def normalized(embeddings: np.ndarray) -> np.ndarray:
 
     A length is summed in ascending order of d, so it is the same on every CPU.
     """
-    out = np.zeros(embeddings.shape, dtype=np.float32)
+    result = np.zeros(embeddings.shape, dtype=np.float32)
     for begin in range(0, len(embeddings), _BLOCK):
         rows = embeddings[begin : begin + _BLOCK].astype(np.float64)
         lengths = _lengths(rows)
-        out[begin : begin + len(rows)] = rows / np.where(lengths > 0, lengths, 1)[:, None]
-    return out
+        result[begin : begin + len(rows)] = rows / np.where(lengths > 0, lengths, 1)[:, None]
+    return result
 
 
 def mean_norm(embeddings: np.ndarray) -> float:
     """Return the mean length of the nonzero rows of float32[N, d]; 1 if all are zero."""
     total, count = 0.0, 0
     for begin in range(0, len(embeddings), _SUMMED):
-        some = embeddings[begin : begin + _SUMMED]
-        blocks = (some[first : first + _BLOCK].astype(np.float64) for first in range(0, len(some), _BLOCK))
+        chunk = embeddings[begin : begin + _SUMMED]
+        blocks = (chunk[first : first + _BLOCK].astype(np.float64) for first in range(0, len(chunk), _BLOCK))
         lengths = np.concatenate([_lengths(block) for block in blocks])
         total, count = total + float(lengths.sum()), count + int(np.count_nonzero(lengths))
     return total / count if count else 1.0

@@ -110,12 +110,12 @@ class Model:
         item_vectors = normalized(weights["item_embedding"])
         order = most_clicked_first(popularity)
         scan = quantize(item_vectors)
-        whole = cls(
+        model = cls(
             config, weights, ids, popularity, item_vectors, order, scan, memory, ranker_net, None, clicked_at, trends,
             items, content, context, types,
         )  # fmt: skip
-        whole.check("model")
-        return whole
+        model.check("model")
+        return model
 
     def with_weights(self, weights: Mapping[str, np.ndarray]) -> Model:
         """Return the model with other weights of its encoder, and what is derived from them; all else stays.
@@ -138,8 +138,8 @@ class Model:
         if self.types is not None:
             clicks = 0 if self.memory is None else len(self.memory.session_items)
             check_array(where, "types", self.types, np.uint8, (clicks,))
-        wanted = self.ranker_net is not None and self.ranker_net.has_trends
-        if wanted != (self.trends is not None):
+        has_trends = self.ranker_net is not None and self.ranker_net.has_trends
+        if has_trends != (self.trends is not None):
             raise BundleError(f"{where}: its ranker and its trends do not belong together; {RETRAIN}")
         if self.trends is not None and self.trends.n_items != self.n_items:
             raise BundleError(f"{where}: its trends are of {self.trends.n_items} items, not {self.n_items}")
@@ -152,8 +152,8 @@ class Model:
     def _check_context(self, where: str) -> None:
         context, trends, net = self.context, self.trends, self.ranker_net
         names, sizes = ((), ()) if context is None else (context.columns.names, context.columns.sizes)
-        wanted = net.side.context if net is not None and net.has_trends else ()
-        if names != wanted or sizes != (() if trends is None else trends.context_sizes):
+        expected = net.side.context if net is not None and net.has_trends else ()
+        if names != expected or sizes != (() if trends is None else trends.context_sizes):
             raise BundleError(f"{where}: its ranker, its trends and its context do not belong together; {RETRAIN}")
         if context is not None and (self.memory is None or len(context.codes) != len(self.memory.session_items)):
             raise BundleError(f"{where}: its context is not that of the clicks in its memory; {RETRAIN}")

@@ -87,8 +87,8 @@ class MTAW(nn.Module):
         masks: the dropout factors float[T, d] of the clicks and of the FFN's output, instead of drawing them.
         """
         # With output_size a GPU need not report the length of the result to the host.
-        first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(item_vectors))
-        place = torch.arange(len(item_vectors), device=item_vectors.device) - first
+        begins = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(item_vectors))
+        place = torch.arange(len(item_vectors), device=item_vectors.device) - begins
         interests = self._interests(item_vectors, place, offsets, tiles, seed, compute_dtype, masks)
         if self.config.model.recent_weight == 0:
             return interests

@@ -95,9 +95,9 @@ class LogFile:
     def names(self) -> list[str]:
         """Return the id of each session, prefixed by a hash of the log if it has no times: such logs count from 0."""
         if self.stream.times is not None:
-            return [str(one) for one in self.stream.session_ids]
+            return [str(session_id) for session_id in self.stream.session_ids]
         digest = blake2b(self.stream.items.tobytes() + self.stream.sessions.tobytes(), digest_size=8).hexdigest()
-        return [f"{digest}/{one}" for one in self.stream.session_ids]
+        return [f"{digest}/{session_id}" for session_id in self.stream.session_ids]
 
 
 class LogEvents:
@@ -126,7 +126,7 @@ class LogEvents:
 
     def of(self, begin: int, end: int) -> list[LogEntry]:
         """Return the events of the clicks begin .. end - 1."""
-        log, found = self._log, list[Event]()
+        log, events = self._log, list[Event]()
         clicks = begin + np.flatnonzero(log.fresh[begin:end])
         sessions, items, times = log.stream.sessions[clicks], log.stream.items[clicks], log.times[clicks]
         columns = clicks.tolist(), sessions.tolist(), items.tolist(), times.tolist()
@@ -136,11 +136,11 @@ class LogEvents:
                 self._started.add(session)
                 if key_of(name) in self._known:
                     self.forgotten.append(name)
-                    found.append(Forget(name, time))
+                    events.append(Forget(name, time))
             kind, context = log.stream.type_of(click), log.stream.context_of(click)
-            found.append(Click(name, log.stream.item_ids[item], time, kind, context=context))
+            events.append(Click(name, log.stream.item_ids[item], time, kind, context=context))
         self.clicks += len(clicks)
-        return [LogEntry(event, self._position) for event in found]
+        return [LogEntry(event, self._position) for event in events]
 
     def chunks(self) -> Iterator[list[LogEntry]]:
         """Yield all events, a few thousand at a time."""
@@ -201,18 +201,18 @@ def apply_log(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tupl
     before, refused, events = log.model, Counter[str](), LogEvents(log)
     identity = "" if before.log_progress is None else before.log_progress.log
     model = compact_model(before, identity, events.chunks(), limits, all_over=True, threads=threads, refused=refused)
-    gone = np.empty(0, dtype=np.int32)
+    dropped = np.empty(0, dtype=np.int32)
     if before.log_progress is not None:
-        again = [before.log_progress.sessions_of(key_of(name)) for name in events.forgotten]
-        gone = np.unique(np.concatenate([gone, *again]))
+        relearned = [before.log_progress.sessions_of(key_of(name)) for name in events.forgotten]
+        dropped = np.unique(np.concatenate([dropped, *relearned]))
     return model, UpdateSummary(
         clicks=len(log.stream),
         sessions=len(log.stream.session_ids),
         known_clicks=len(log.stream) - events.clicks - log.bot_clicks,
-        learned_clicks=model.sessions.n_clicks - before.sessions.n_clicks + int(before.sessions.lengths[gone].sum()),
-        learned_sessions=len(model.sessions) - len(before.sessions) + len(gone),
+        learned_clicks=model.sessions.n_clicks - before.sessions.n_clicks + int(before.sessions.lengths[dropped].sum()),
+        learned_sessions=len(model.sessions) - len(before.sessions) + len(dropped),
         new_items=model.n_items - before.n_items,
-        dropped_sessions=len(gone),
+        dropped_sessions=len(dropped),
         refused=dict(refused + Counter(bot=log.bot_clicks)),
         bots=int(np.count_nonzero(log.bots)),
     )

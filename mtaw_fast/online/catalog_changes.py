@@ -67,10 +67,10 @@ class CatalogChanges:
             return
         learner.catch_up()  # another process may have added or removed items
         check_new(learner, self._catalog, items, vectors, neighbors)
-        given = None if vectors is None else tuple(map(tuple, np.asarray(vectors, dtype=np.float64).tolist()))
-        near = None if neighbors is None else tuple(tuple(map(plain_id, row)) for row in neighbors)
+        plain_vectors = None if vectors is None else tuple(map(tuple, np.asarray(vectors, dtype=np.float64).tolist()))
+        plain_neighbors = None if neighbors is None else tuple(tuple(map(plain_id, row)) for row in neighbors)
         added = tuple(map(plain_id, items))
-        learner.append([AddItems(added, near, given, now_ms())], wait=True)
+        learner.append([AddItems(added, plain_neighbors, plain_vectors, now_ms())], wait=True)
         check_added(learner, added)
 
     def remove_items(self, items: Sequence[Any]) -> None:
@@ -90,8 +90,8 @@ class CatalogChanges:
             before = self._catalog.items
             change = make(before)
             change.frame.check_ids(self._catalog.ids.kind, "set_items")
-            later = 0 if before is None else before.made + 1
-            parts = table_parts(change, max(now_ms(), later))
+            least_time = 0 if before is None else before.made + 1
+            parts = table_parts(change, max(now_ms(), least_time))
             self.store(parts)
             if parts[0].table not in self._refused_tables:
                 break
@@ -143,11 +143,11 @@ class CatalogChanges:
     def _ids_of(self, what: str, items: Iterable[Any]) -> tuple[int | str, ...]:
         """Return plain ids. Raises DataError on a value that is not an id of the catalog's type."""
         kind = self._catalog.ids.kind
-        given = listed(what, items)
-        for item in given:
+        ids = listed(what, items)
+        for item in ids:
             if not is_id_of(kind, item) or not is_id(plain_id(item)):
                 raise DataError(f"{what}: {shown(item, 60)} is not an id; this catalog's item ids are {kind}")
-        return tuple(map(plain_id, given))
+        return tuple(map(plain_id, ids))
 
 
 def check_new(
@@ -166,19 +166,21 @@ def check_new(
                 f"item {shown(item)} cannot be added: an id is a string of 1 to {MAX_TEXT_LENGTH} characters or a "
                 "64-bit integer; give it another id"
             )
-    new_items, most = learner.state.event_processor.items.new_items, learner.settings.limits.new_items
+    new_items, limit = learner.state.event_processor.items.new_items, learner.settings.limits.new_items
     unknown = np.flatnonzero(catalog.ids.lookup(added) < 0).tolist()
-    count = sum(new_items.place_of(added[at]) is None for at in unknown)
-    if len(new_items) + count > most:
+    count = sum(new_items.place_of(added[place]) is None for place in unknown)
+    if len(new_items) + count > limit:
         raise DataError(
             f"{count} more items would make {len(new_items) + count:,} new items since the bundle, and the limit "
-            f"new_items is {most:,}; compact first, or raise the limit"
+            f"new_items is {limit:,}; compact first, or raise the limit"
         )
 
 
 def check_added(learner: OnlineLearner, items: Sequence[int | str]) -> None:
     """Raise DataError if items did not enter the catalog of a learner: others may have come first in the log."""
-    missing = [items[at] for at in np.flatnonzero(learner.state.event_processor.items.places_of(items) < 0).tolist()]
+    missing = [
+        items[place] for place in np.flatnonzero(learner.state.event_processor.items.places_of(items) < 0).tolist()
+    ]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(items)} items did not enter the catalog, {shown(missing[0])} among them: "

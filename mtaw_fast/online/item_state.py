@@ -97,18 +97,18 @@ class ItemState:
         with self._lock(fcntl.LOCK_EX):
             end = self._log.end()
             live, parts, position = LiveItems(None), TableParts(), START
-            whole, changed = list[TableChange](), 0
+            changes, changed = list[TableChange](), 0
             while entries := self._log.read(position, _READ_EVENTS):
                 for event, position in entries:  # noqa: B007
                     data = parts.complete(event)
                     if data is not None:
-                        whole, changed = _folded(whole, TableChange.unpacked(data)), max(changed, event.time)
+                        changes, changed = _folded(changes, TableChange.unpacked(data)), max(changed, event.time)
                     elif isinstance(event, (HideItems, ShowItems, KeepRules)):
                         apply_item_event(event, live, parts)
             now = now_ms()
             events: list[Event] = [HideItems(tuple(sorted(live.hidden)), now)] if live.hidden else []
             events += [KeepRules(name, rules, now) for name, rules in live.rules.items()]
-            for change in whole:
+            for change in changes:
                 events += table_parts(change, changed)  # not now: a newer table of the bundle stays newer
             if events:
                 self._log.append(events)
@@ -122,7 +122,7 @@ def _folded(changes: list[TableChange], later: TableChange) -> list[TableChange]
     """
     if later.mode == "replace":
         kept = changes[:-1] if changes and changes[-1].changes_columns_as(later) else changes
-        return [*(one.without_rows() for one in kept), later]
+        return [*(change.without_rows() for change in kept), later]
     if changes and changes[-1].mode == "patch":
         return [*changes[:-1], changes[-1].then(later)]
     return [*changes, later]

@@ -251,10 +251,10 @@ class OnlineLearner:
             except OvertakenError:
                 return  # by a still newer one, which comes next
             except Exception as error:
-                before, message = self._failure, f"cannot switch to the compacted bundle: {error}"
-                if before is None or (before.signature, before.message) != (signature, message):  # once per outage
+                last, message = self._failure, f"cannot switch to the compacted bundle: {error}"
+                if last is None or (last.signature, last.message) != (signature, message):  # once per outage
                     _LOG.error(message, exc_info=not isinstance(error, MtawError))
-                self._failure = SwitchFailure.after(before, signature, message)
+                self._failure = SwitchFailure.after(last, signature, message)
                 self.must_reload = isinstance(error, MovedItemsError)
 
     def _switch(self, signature: Signature) -> None:

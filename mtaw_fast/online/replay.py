@@ -120,8 +120,8 @@ class ReplayResult:
         """Return the samples of each hour (UTC), int64[..]; of each quarter of the log if it has no times."""
         if self.timed:
             hours = self.times // _HOUR
-            found = [(int(hour), np.flatnonzero(hours == hour)) for hour in np.unique(hours)]
-            return [(f"{np.datetime64(hour, 'h')}:00", samples) for hour, samples in found]
+            by_hour = [(int(hour), np.flatnonzero(hours == hour)) for hour in np.unique(hours)]
+            return [(f"{np.datetime64(hour, 'h')}:00", samples) for hour, samples in by_hour]
         cut = np.array_split(np.arange(len(self.places)), _QUARTERS)
         return [(f"quarter {number}", samples) for number, samples in enumerate(cut, start=1) if len(samples)]
 
@@ -208,12 +208,12 @@ class _Replay:
         events, pipeline, n_clicks = LogEvents(self._log), None, len(self._scored)
         for begin, end in self._steps():
             now = np.arange(begin, end)
-            asked = now[self._scored[begin:end]]
-            if len(asked):
+            scored = now[self._scored[begin:end]]
+            if len(scored):
                 if pipeline is None or self._state.changed:
                     pipeline = Pipeline.of(self._state.catalog(), self._encoder, self._index, pipeline)
-                ranks["learning"][asked] = self._ranked(pipeline, asked, self._internal)
-                self._rank_baselines(asked, ranks)
+                ranks["learning"][scored] = self._ranked(pipeline, scored, self._internal)
+                self._rank_baselines(scored, ranks)
             self._state.apply(events.of(begin, end))
             self._update_ids(now)
             self._count(now)
@@ -234,16 +234,16 @@ class _Replay:
     def _chosen(self) -> np.ndarray:
         """Return bool[T]: which clicks are scored."""
         settings, times = self._settings, self._log.times
-        chosen = self._at - self._begins >= settings.min_prefix
-        chosen &= ~self._log.bots[self._log.stream.sessions]
+        scored = self._at - self._begins >= settings.min_prefix
+        scored &= ~self._log.bots[self._log.stream.sessions]
         begin = settings.begin
         if begin is None and self._log.stream.times is not None and self._log.model.learned_until is not None:
             begin = self._log.model.learned_until + 1
         if begin is not None:
-            chosen &= times >= begin
+            scored &= times >= begin
         if settings.until is not None:
-            chosen &= times < settings.until
-        return chosen
+            scored &= times < settings.until
+        return scored
 
     def _never_seen(self) -> np.ndarray:
         """Return bool[T]: whether a click is the first of the log on an item that the model does not know."""
@@ -295,8 +295,8 @@ class _Replay:
 
     def _session(self, click: int) -> list[int]:
         """Return the numbers of the items before a click in its session."""
-        found: list[int] = self._numbers[self._codes[self._begins[click] : self._at[click]]].tolist()
-        return found
+        numbers: list[int] = self._numbers[self._codes[self._begins[click] : self._at[click]]].tolist()
+        return numbers
 
     def _rank_baselines(self, asked: np.ndarray, ranks: Mapping[str, np.ndarray]) -> None:
         k = max(KS) + 1

@@ -78,10 +78,10 @@ class LearningLimits:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if name in ("item_share", "pair_share"):
-                fine = 0 < value <= 1
+                is_valid = 0 < value <= 1
             else:
-                fine = isinstance(value, int) and least.get(name, 1) <= value < 2**53
-            if not fine:
+                is_valid = isinstance(value, int) and least.get(name, 1) <= value < 2**53
+            if not is_valid:
                 raise UsageError(f"learning limit {name}={value} is out of range; see LearningLimits")
 
 
@@ -155,9 +155,9 @@ class LearningSettings:
 
     def absolute(self) -> Self:
         """Return settings that do not depend on the working folder."""
-        others = tuple((bundle.absolute(), folder.absolute()) for bundle, folder in self.other_arms)
+        arms = tuple((bundle.absolute(), folder.absolute()) for bundle, folder in self.other_arms)
         shared = None if self.shared_folder is None else self.shared_folder.absolute()
-        return replace(self, folder=self.folder.absolute(), shared_folder=shared, other_arms=others)
+        return replace(self, folder=self.folder.absolute(), shared_folder=shared, other_arms=arms)
 
     def of_arms(self, bundles: Sequence[Path]) -> list[Self]:
         """Return the settings of each of several trained bundles that learn from the one log in `folder`.
@@ -173,9 +173,12 @@ class LearningSettings:
         pairs = [(bundle, self.folder / ARMS / bundle.name) for bundle in bundles]
         return [
             replace(
-                self, folder=own, shared_folder=self.folder, other_arms=tuple(one for one in pairs if one[1] != own)
+                self,
+                folder=folder,
+                shared_folder=self.folder,
+                other_arms=tuple(pair for pair in pairs if pair[1] != folder),
             )
-            for _, own in pairs
+            for _, folder in pairs
         ]
 
     def of_one(self, bundle: Path) -> Self:
@@ -190,33 +193,33 @@ class LearningSettings:
 
     def arguments(self) -> list[str]:
         """Return the settings that a compactor needs, as arguments of its command line."""
-        found = [
+        arguments = [
             "--learn", str(self.folder), "--retention-days", str(self.retention_days),
             "--max-log-bytes", str(self.max_log_bytes),
         ]  # fmt: skip
         if self.stream is not None:
-            found += ["--stream", self.stream]
+            arguments += ["--stream", self.stream]
         if self.shared_folder is not None:
-            found += ["--shared-folder", str(self.shared_folder)]
+            arguments += ["--shared-folder", str(self.shared_folder)]
         for bundle, folder in self.other_arms:
-            found += ["--other-arm", str(bundle), str(folder)]
+            arguments += ["--other-arm", str(bundle), str(folder)]
         for name, value in _fields(self.limits).items():
-            found += ["--learn-limit", f"{name}={value}"]
-        return found
+            arguments += ["--learn-limit", f"{name}={value}"]
+        return arguments
 
 
 def limits_of(pairs: Iterable[str]) -> LearningLimits:
     """Return the limits of `name=value` pairs; the last value wins. Raises UsageError on a bad name or value."""
     values: dict[str, Any] = {}
-    known = _fields(LearningLimits())
+    defaults = _fields(LearningLimits())
     for pair in pairs:
         name, _, value = pair.partition("=")
-        if name not in known:
-            raise UsageError(f"there is no learning limit {name!r}; the limits are {', '.join(known)}")
+        if name not in defaults:
+            raise UsageError(f"there is no learning limit {name!r}; the limits are {', '.join(defaults)}")
         try:
-            values[name] = type(known[name])(value)
+            values[name] = type(defaults[name])(value)
         except ValueError:
-            raise UsageError(f"learning limit {name}={value!r} must be {type(known[name]).__name__}") from None
+            raise UsageError(f"learning limit {name}={value!r} must be {type(defaults[name]).__name__}") from None
     return LearningLimits(**values)
 
 

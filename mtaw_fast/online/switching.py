@@ -50,9 +50,9 @@ def check_places(served: OnlineState, fresh: OnlineState) -> None:
     or if the switch to a bundle failed for a while and the log was redacted meanwhile.
     """
     learned, new_items = served.model.log_progress, served.event_processor.items.new_items
-    before = np.empty(0, dtype=np.int32) if learned is None else learned.untrained
-    items = [*served.model.ids.external(before), *new_items.ids]
-    places = np.concatenate([before, np.arange(len(new_items)) + served.model.n_items])
+    untrained = np.empty(0, dtype=np.int32) if learned is None else learned.untrained
+    items = [*served.model.ids.external(untrained), *new_items.ids]
+    places = np.concatenate([untrained, np.arange(len(new_items)) + served.model.n_items])
     moved = np.flatnonzero(fresh.event_processor.items.places_of(items) != places).tolist()
     if moved:
         raise MovedItemsError(

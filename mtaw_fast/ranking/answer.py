@@ -47,14 +47,16 @@ def reasons_of(catalog: Catalog, clicks: np.ndarray, found: np.ndarray) -> list[
     """
     seen = np.array(list(dict.fromkeys(clicks[::-1].tolist())), dtype=np.int32)
     memory = catalog.model.memory
-    near = [[]] * len(found) if memory is None else closest(memory, seen, np.ascontiguousarray(found), catalog.delta)
-    own, reasons = set(seen.tolist()), []
-    for item, best in zip(found.tolist(), near, strict=True):
-        if item in own:
+    neighbors = (
+        [[]] * len(found) if memory is None else closest(memory, seen, np.ascontiguousarray(found), catalog.delta)
+    )
+    own_items, reasons = set(seen.tolist()), []
+    for item, clicked in zip(found.tolist(), neighbors, strict=True):
+        if item in own_items:
             reasons.append(Reason("session"))
             continue
-        names = catalog.ids.external(np.array(best, dtype=np.int32))
-        reasons.append(Reason("together", tuple(names)) if best else Reason("encoder"))
+        names = catalog.ids.external(np.array(clicked, dtype=np.int32))
+        reasons.append(Reason("together", tuple(names)) if clicked else Reason("encoder"))
     return reasons
 
 
@@ -159,8 +161,8 @@ class Recommendations:
             columns["reason"] = [reason.kind for reason in self.reasons]
         if self.explored is not None:
             columns["explored"] = self.explored
-        names = dict.fromkeys(name for one in self.fields or () for name in one if name not in columns)
-        columns |= {name: [one.get(name) for one in self.fields or ()] for name in names}
+        names = dict.fromkeys(name for row in self.fields or () for name in row if name not in columns)
+        columns |= {name: [row.get(name) for row in self.fields or ()] for name in names}
         return frame_of(columns, library)
 
 

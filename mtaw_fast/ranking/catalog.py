@@ -50,8 +50,8 @@ class CatalogIds:
     def with_ids(self, ids: Sequence[Any]) -> CatalogIds:
         """Return the table with more ids, for each of which `is_id_of` is true."""
         # An id that was removed and added again is in `added` twice: the later one counts.
-        more = {item: len(self) + place for place, item in enumerate(ids)}
-        return CatalogIds(self._base, (*self._added, *ids), self._places | more)
+        places = {item: len(self) + place for place, item in enumerate(ids)}
+        return CatalogIds(self._base, (*self._added, *ids), self._places | places)
 
     def __len__(self) -> int:
         return len(self._base) + len(self._added)
@@ -143,9 +143,9 @@ class Catalog:
 
         all_items: whether hidden and unavailable ones are recommended too, as in an evaluation on past sessions.
         """
-        nothing = np.empty((0, model.config.model.embedding_dim), dtype=np.float32)
-        none = np.zeros(model.n_items, dtype=bool)
-        return cls(model, model.ids, (), nothing, nothing, none, items=model.items, all_items=all_items)
+        no_vectors = np.empty((0, model.config.model.embedding_dim), dtype=np.float32)
+        none_removed = np.zeros(model.n_items, dtype=bool)
+        return cls(model, model.ids, (), no_vectors, no_vectors, none_removed, items=model.items, all_items=all_items)
 
     @classmethod
     def learned(
@@ -242,11 +242,11 @@ class Catalog:
 
     def clicks_of(self, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
         """Return a session's known clicks int32[m] and its unknown ones as external ids."""
-        found = self.ids.lookup(session)
-        known = found >= 0
+        places = self.ids.lookup(session)
+        known = places >= 0
         if known.all():
-            return found, []
-        return found[known], [click for click, fine in zip(session, known, strict=True) if not fine]
+            return places, []
+        return places[known], [click for click, is_known in zip(session, known, strict=True) if not is_known]
 
     def vector(self, place: int) -> np.ndarray:
         """Return float32[1, d]: the row of internal id `place` in the search."""
@@ -257,9 +257,9 @@ class Catalog:
         """Return bool[len(items)]: removed items of the model, which come back with all that its memory learned."""
         if self.model.memory is None:
             return np.zeros(len(items), dtype=bool)
-        found = self.ids.lookup(items)
-        own = (found >= 0) & (found < self.model.n_items)
-        return own & self.removed[np.where(own, found, 0)]
+        places = self.ids.lookup(items)
+        in_model = (places >= 0) & (places < self.model.n_items)
+        return in_model & self.removed[np.where(in_model, places, 0)]
 
     def with_returned(self, items: Sequence[Any]) -> Catalog:
         """Return the next state, in which removed items of the model are recommended again."""
@@ -275,16 +275,16 @@ class Catalog:
         items = [plain_id(item) for item in items]
         if (vectors is None) == (neighbors is None):
             raise DataError("add_items takes either vectors or neighbors, one for each item; pass one of the two")
-        given = self._means(items, neighbors) if neighbors is not None else self._checked(items, vectors)
+        raw = self._means(items, neighbors) if neighbors is not None else self._checked(items, vectors)
         norm = self.norm or mean_norm(self.model.weights["item_embedding"])
-        embeddings = normalized(given) * np.float32(norm)
+        embeddings = normalized(raw) * np.float32(norm)
         ids = (CatalogIds(self.ids) if isinstance(self.ids, ItemIds) else self.ids).with_ids(items)
         table = LiveItems(self.items).table(ids.lookup, len(ids))
         former = self.ids.lookup(items)
         if table is not None and (former >= 0).any():  # what is known about an item that was removed stays known
             columns = {name: column.taken(former[former >= 0]) for name, column in table.columns.items()}
-            again = [item for item, place in zip(items, former, strict=True) if place >= 0]
-            table = table.patched(ItemFrame(again, columns), ids.lookup(again).astype(np.int64))
+            returning = [item for item, place in zip(items, former, strict=True) if place >= 0]
+            table = table.patched(ItemFrame(returning, columns), ids.lookup(returning).astype(np.int64))
         return replace(
             self,
             norm=norm,
@@ -298,12 +298,12 @@ class Catalog:
 
     def without_items(self, items: Sequence[Any]) -> Catalog:
         """Return the next state, with `items` removed; see `Recommender.remove_items`."""
-        found = self.ids.lookup(items)
-        for item, place in zip(items, found.tolist(), strict=True):
+        places = self.ids.lookup(items)
+        for item, place in zip(items, places.tolist(), strict=True):
             if place < 0 or self.removed[place]:
                 raise DataError(f"item {item!r} is not in the catalog, so it cannot be removed; leave it out")
         removed = self.removed.copy()
-        removed[found] = True
+        removed[places] = True
         return replace(self, removed=removed)
 
     def with_table(self, live: LiveItems) -> Catalog:
@@ -325,17 +325,17 @@ class Catalog:
     def _checked(self, items: Sequence[Any], vectors: Any) -> np.ndarray:
         """Return the given vectors as float32[M, d]. Raises DataError unless they are finite and not zero."""
         d = self.model.config.model.embedding_dim
-        given = np.asarray(vectors)
-        if given.shape != (len(items), d) or given.dtype.kind != "f":
+        array = np.asarray(vectors)
+        if array.shape != (len(items), d) or array.dtype.kind != "f":
             raise DataError(
-                f"vectors must be float[{len(items)}, {d}], a row for each item, not {given.dtype}{list(given.shape)}"
+                f"vectors must be float[{len(items)}, {d}], a row for each item, not {array.dtype}{list(array.shape)}"
             )
         with np.errstate(over="ignore"):  # an overflow of float32 is found below
-            given = given.astype(np.float32)
-        for item, row in zip(items, given, strict=True):
+            array = array.astype(np.float32)
+        for item, row in zip(items, array, strict=True):
             if not np.isfinite(row).all() or not row.any():
                 raise DataError(f"the vector of item {item!r} is zero or not finite; leave the item out")
-        return given
+        return array
 
     def _means(self, items: Sequence[Any], neighbors: Sequence[Sequence[Any]]) -> np.ndarray:
         """Return float32[M, d]: the mean of each item's neighbors in the search's rows."""
@@ -344,15 +344,15 @@ class Catalog:
                 f"there are neighbors for {len(neighbors)} items, not for {len(items)}; give one list for each"
             )
         means = np.empty((len(items), self.model.config.model.embedding_dim), dtype=np.float32)
-        for row, (item, near) in enumerate(zip(items, neighbors, strict=True)):
-            found = self.ids.lookup(near)
-            if len(found) == 0:
+        for row, (item, ids) in enumerate(zip(items, neighbors, strict=True)):
+            places = self.ids.lookup(ids)
+            if len(places) == 0:
                 raise DataError(f"item {item!r} has no neighbors; name at least one")
-            if found.min() < 0:
-                unknown = near[int(np.argmin(found))]
+            if places.min() < 0:
+                unknown = ids[int(np.argmin(places))]
                 raise DataError(f"the catalog does not know {unknown!r}, a neighbor of item {item!r}; leave it out")
-            wide = np.concatenate([self.vector(place) for place in found.tolist()]).astype(np.float64)
-            means[row] = wide.mean(axis=0)
+            vectors = np.concatenate([self.vector(place) for place in places.tolist()]).astype(np.float64)
+            means[row] = vectors.mean(axis=0)
             if not means[row].any():
                 raise DataError(f"the vectors of the neighbors of item {item!r} cancel out; name others")
         return means

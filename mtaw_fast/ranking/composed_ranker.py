@@ -32,10 +32,10 @@ class ComposedRanker:
     def recommend(self, session: Sequence[Any], options: Options) -> Ranked:
         """See `Ranker.recommend`."""
         start = perf_counter_ns()
-        known, unknown, options = options.of_known(self._catalog, session)
-        if not len(known):
+        clicks, unknown, options = options.of_known(self._catalog, session)
+        if not len(clicks):
             return None, None, unknown, None, None
-        return self._one(known, unknown, options, (perf_counter_ns() - start) / 1000)
+        return self._one(clicks, unknown, options, (perf_counter_ns() - start) / 1000)
 
     def recommend_growing(
         self, clicks: np.ndarray, _: GrowingState | None, options: Options
@@ -51,9 +51,9 @@ class ComposedRanker:
         """Rank after the known clicks int32[m], whose look-up took `lookup` microseconds."""
         session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64), None, options.types)
         (ids, scores), times = self.rank_timed(session, options.k, options.conditions)
-        found, values = unpadded(ids[0], scores[0])
-        repeats = np.isin(found, clicks) if options.repeats else None
-        return self._catalog.ids.external(found), values.copy(), unknown, repeats, (lookup, *times)
+        items, values = unpadded(ids[0], scores[0])
+        repeats = np.isin(items, clicks) if options.repeats else None
+        return self._catalog.ids.external(items), values.copy(), unknown, repeats, (lookup, *times)
 
     def rank_timed(
         self, sessions: Sessions, k: int, conditions: Conditions
@@ -103,9 +103,9 @@ def retrieve(
     for width in np.unique(extra):
         rows = np.flatnonzero(extra == width)
         fetch = min(k + int(width), n_items)
-        found, values = index.search(queries[rows], fetch, allowed, scale=scale)
-        for row, row_ids, row_values in zip(rows, found, values, strict=True):
-            kept = np.flatnonzero(np.isin(row_ids, dropped[row], invert=True))[:k]
-            ids[row, : len(kept)] = row_ids[kept]
-            scores[row, : len(kept)] = row_values[kept]
+        items, values = index.search(queries[rows], fetch, allowed, scale=scale)
+        for row, row_ids, row_values in zip(rows, items, values, strict=True):
+            places = np.flatnonzero(np.isin(row_ids, dropped[row], invert=True))[:k]
+            ids[row, : len(places)] = row_ids[places]
+            scores[row, : len(places)] = row_values[places]
     return ids, scores

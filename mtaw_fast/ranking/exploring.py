@@ -56,9 +56,9 @@ class Impressions:
 
     def _grow(self, size: int) -> None:
         if size > len(self._counts):
-            wider = np.zeros(max(size, 2 * len(self._counts)), dtype=np.int64)
-            wider[: len(self._counts)] = self._counts
-            self._counts = wider
+            counts = np.zeros(max(size, 2 * len(self._counts)), dtype=np.int64)
+            counts[: len(self._counts)] = self._counts
+            self._counts = counts
 
 
 def with_explored(
@@ -80,12 +80,12 @@ def with_explored(
     rank : callable
         Ranks the session's items under conditions.
     """
-    found = catalog.ids.lookup(answer.items)
-    listed, is_new = _listed(catalog, impressions, found, clicks, options, rank)
+    ranked = catalog.ids.lookup(answer.items)
+    listed, is_new = _listed(catalog, impressions, ranked, clicks, options, rank)
     impressions.add(listed)
     if not is_new.any():
         return replace(answer, explored=is_new)
-    return _assembled(catalog, answer, found, clicks, options, listed, is_new)
+    return _assembled(catalog, answer, ranked, clicks, options, listed, is_new)
 
 
 def explored_count(share: float, k: int, clicks: np.ndarray) -> int:
@@ -113,20 +113,20 @@ def _listed(
     places = min(places, int(np.count_nonzero(~fixed & ~rare[found])))
     if places <= 0:
         return unchanged
-    wanted = rare & ~catalog.gone
-    wanted[found] = False
-    if not wanted.any():
+    eligible = rare & ~catalog.gone
+    eligible[found] = False
+    if not eligible.any():
         return unchanged
     conditions = options.conditions if applied is None else with_filter(options.conditions, applied)
     if conditions.allowed is not None:
-        wanted &= conditions.allowed.mask
-    candidates = rank(_DEPTH * places, conditions._replace(allowed=Filter(wanted)))
-    candidates = _with_unclicked(catalog, candidates, wanted, clicks, conditions, len(candidates))
+        eligible &= conditions.allowed.mask
+    candidates = rank(_DEPTH * places, conditions._replace(allowed=Filter(eligible)))
+    candidates = _with_unclicked(catalog, candidates, eligible, clicks, conditions, len(candidates))
     while places:
-        kept = _without_last(found, fixed | rare[found], places)
-        chosen = _fitting(candidates, found[kept], options.rules, catalog.items, places)
+        is_kept = _without_last(found, fixed | rare[found], places)
+        chosen = _fitting(candidates, found[is_kept], options.rules, catalog.items, places)
         if len(chosen) == places:
-            return _placed(found, kept, fixed, chosen)
+            return _placed(found, is_kept, fixed, chosen)
         places = min(places - 1, len(chosen))
     return unchanged
 
@@ -153,8 +153,10 @@ def _with_unclicked(
         return ranked
     now = time.time_ns() // 1_000_000 if conditions.at is None else conditions.at
     latest = clicks[::-1]
-    own = [[int(column[item]) if item < len(column) else NO_CATEGORY for item in latest[:OWN]] for column in codes]
-    scores = order.scores([column[unclicked] for column in codes], created[unclicked], own, now)
+    own_codes = [
+        [int(column[item]) if item < len(column) else NO_CATEGORY for item in latest[:OWN]] for column in codes
+    ]
+    scores = order.scores([column[unclicked] for column in codes], created[unclicked], own_codes, now)
     best = unclicked[np.lexsort((unclicked, -scores))[:most]].tolist()
     others = [item for item in ranked.tolist() if catalog.popularity[item] > 0 or item not in unclicked]
     turns = [item for pair in zip_longest(best, others) for item in pair if item is not None]
@@ -163,9 +165,9 @@ def _with_unclicked(
 
 def _without_last(found: np.ndarray, stays: np.ndarray, count: int) -> np.ndarray:
     """Return bool[n]: all but the last `count` items that need not stay."""
-    kept = np.ones(len(found), dtype=bool)
-    kept[np.flatnonzero(~stays)[-count:]] = False
-    return kept
+    is_kept = np.ones(len(found), dtype=bool)
+    is_kept[np.flatnonzero(~stays)[-count:]] = False
+    return is_kept
 
 
 def _fitting(
@@ -186,7 +188,7 @@ def _fitting(
 
 def _values(rules: RuleSet, table: ItemTable, item: int) -> list[Value]:
     """Return what the limits count of an item."""
-    found = []
+    limit_values = []
     for limit, rule in enumerate(rules.limits):
         column = table.columns[rule.per]
         codes: Sequence[int] = ()
@@ -197,8 +199,8 @@ def _values(rules: RuleSet, table: ItemTable, item: int) -> list[Value]:
         elif isinstance(column, (CategoryColumn, BooleanColumn)):
             values = column.codes if isinstance(column, CategoryColumn) else column.values
             codes = [int(values[item])]
-        found += [(limit, code) for code in dict.fromkeys(codes) if code >= 0]
-    return found
+        limit_values += [(limit, code) for code in dict.fromkeys(codes) if code >= 0]
+    return limit_values
 
 
 def _placed(found: np.ndarray, kept: np.ndarray, fixed: np.ndarray, chosen: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -226,16 +228,18 @@ def _assembled(
 ) -> Recommendations:
     """Return the answer to a list: what was in the answer before keeps all that was said of it."""
     place_of = {item: place for place, item in enumerate(found.tolist())}
-    source = [-1 if new else place_of[item] for item, new in zip(listed.tolist(), is_new, strict=True)]
+    source = [-1 if placed else place_of[item] for item, placed in zip(listed.tolist(), is_new, strict=True)]
     repeats = reasons = fields = None
     if answer.repeats is not None:
-        repeats = np.array([at >= 0 and answer.repeats[at] for at in source])
+        repeats = np.array([place >= 0 and answer.repeats[place] for place in source])
     if answer.reasons is not None:
-        new = iter(reasons_of(catalog, clicks, listed[is_new]))
-        reasons = [answer.reasons[at] if at >= 0 else replace(next(new), rule="explored") for at in source]
+        new_reasons = iter(reasons_of(catalog, clicks, listed[is_new]))
+        reasons = [
+            answer.reasons[place] if place >= 0 else replace(next(new_reasons), rule="explored") for place in source
+        ]
     if answer.fields is not None:
         new_fields = iter((catalog.items or ItemTable(0)).values_at(options.fields, listed[is_new]))
-        fields = [answer.fields[at] if at >= 0 else next(new_fields) for at in source]
+        fields = [answer.fields[place] if place >= 0 else next(new_fields) for place in source]
     return replace(
         answer,
         items=catalog.ids.external(listed),
@@ -249,9 +253,9 @@ def _assembled(
 
 def _scores(scores: np.ndarray, source: list[int]) -> np.ndarray:
     """Return float32[n]: a placed item has the score of the next one that was not placed, else of the one before."""
-    known = [at for at, place in enumerate(source) if place >= 0]
-    found = np.zeros(len(source), dtype=scores.dtype)
-    for at, place in enumerate(source):
-        near = place if place >= 0 else next((source[k] for k in known if k > at), source[known[-1]] if known else -1)
-        found[at] = scores[near] if near >= 0 else 0
-    return found
+    known = [row for row, place in enumerate(source) if place >= 0]
+    listed_scores = np.zeros(len(source), dtype=scores.dtype)
+    for row, place in enumerate(source):
+        near = place if place >= 0 else next((source[k] for k in known if k > row), source[known[-1]] if known else -1)
+        listed_scores[row] = scores[near] if near >= 0 else 0
+    return listed_scores

@@ -94,8 +94,8 @@ class GrowingSession:
         return self
 
     def _append(self, items: Sequence[Any], types: Sequence[str | None]) -> None:
-        found = self._pipeline().catalog.ids.lookup(items)
-        for item, type, internal in zip(items, types, found.tolist(), strict=True):
+        internal_ids = self._pipeline().catalog.ids.lookup(items)
+        for item, type, internal in zip(items, types, internal_ids.tolist(), strict=True):
             if internal < 0:
                 self._unknown.append((len(self._clicks), item, type))
             else:
@@ -129,12 +129,12 @@ class GrowingSession:
 
     def _resolve_unknown(self, pipeline: Pipeline) -> None:
         """Insert the clicks that were unknown and that the catalog knows now at their places."""
-        found = pipeline.catalog.ids.lookup([item for _, item, _ in self._unknown]).tolist()
-        if max(found) < 0:
+        internal_ids = pipeline.catalog.ids.lookup([item for _, item, _ in self._unknown]).tolist()
+        if max(internal_ids) < 0:
             return
         clicks, unknown, done = array("i"), [], 0
         types: list[str | None] = []
-        for (place, item, type), internal in zip(self._unknown, found, strict=True):
+        for (place, item, type), internal in zip(self._unknown, internal_ids, strict=True):
             clicks.extend(self._clicks[done:place])
             types += self._types[done:place]
             done = place
@@ -153,14 +153,16 @@ class GrowingSession:
         with self._lock:  # read first, so that the catalog is not older than the clicks
             log_position = None if self._log_position is None else self._log_position()
             pipeline = self._pipeline()
-            checked = options_of(pipeline.catalog, k, **options)
+            checked_options = options_of(pipeline.catalog, k, **options)
             ready = perf_counter_ns()
             if self._unknown:
                 self._resolve_unknown(pipeline)
             clicks, unknown = self._known(), [item for _, item, _ in self._unknown]
-            checked = with_types(checked, pipeline.catalog, self._types)
+            checked_options = with_types(checked_options, pipeline.catalog, self._types)
             state, self._state = self._state, None  # a call that fails midway leaves an invalid state
-            answer, times, self._state = pipeline.recommend_growing(clicks, unknown, state, checked, log_position)
+            answer, times, self._state = pipeline.recommend_growing(
+                clicks, unknown, state, checked_options, log_position
+            )
         return timed(answer, times, start, ready) if timings else answer
 
     def __len__(self) -> int:
@@ -178,8 +180,8 @@ class GrowingSession:
     def n_bytes(self) -> int:
         """Bytes that grow with the clicks: their ids and types, and the native encoder's state."""
         with self._lock:
-            kept = 0 if self._state is None else self._state.n_bytes
-            return kept + self._clicks.buffer_info()[1] * self._clicks.itemsize
+            state_bytes = 0 if self._state is None else self._state.n_bytes
+            return state_bytes + self._clicks.buffer_info()[1] * self._clicks.itemsize
 
 
 def _restored(

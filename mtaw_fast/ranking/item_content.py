@@ -17,8 +17,10 @@ def content_columns(items: ItemTable | None) -> SideFeatures:
     """Return the side features of a table: of its first four category columns, and of its first time column."""
     if items is None:
         return SideFeatures()
-    categories = [name for name, one in items.columns.items() if isinstance(one, CategoryColumn | CategoriesColumn)]
-    times = [name for name, one in items.columns.items() if isinstance(one, TimeColumn)]
+    categories = [
+        name for name, column in items.columns.items() if isinstance(column, CategoryColumn | CategoriesColumn)
+    ]
+    times = [name for name, column in items.columns.items() if isinstance(column, TimeColumn)]
     return SideFeatures((), tuple(categories[:MOST_CATEGORIES]), times[0] if times else None)
 
 
@@ -52,8 +54,8 @@ def _codes(column: Column | None, n_rows: int) -> np.ndarray:
     codes = _first_codes.get(column)
     if codes is None:
         codes = np.full(column.n_rows, -1, dtype=np.int32)
-        known = ~column.missing
-        codes[known] = column.codes[column.offsets[:-1][known]]
+        present = ~column.missing
+        codes[present] = column.codes[column.offsets[:-1][present]]
         _first_codes[column] = codes
     return codes
 

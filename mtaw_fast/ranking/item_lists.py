@@ -37,23 +37,23 @@ def rising(catalog: Catalog, trends: Trends, k: int, conditions: Conditions) -> 
     -inf. Rising items have the scores of `Trends.rising`; the scores of the others continue below by one a place and
     only express their order.
     """
-    found, scores = trends.rising(conditions.at or 0, _RISING)
-    fine = (found >= 0) & (found < catalog.size)
-    found, scores = found[fine], scores[fine]
+    items, scores = trends.rising(conditions.at or 0, _RISING)
+    in_catalog = (items >= 0) & (items < catalog.size)
+    items, scores = items[in_catalog], scores[in_catalog]
     added = np.arange(catalog.model.n_items, catalog.size, dtype=np.int32)
-    rest = np.concatenate([catalog.model.most_clicked, added])
-    rest = _first_of(rest[~catalog.gone[rest]], catalog.n_items, conditions)
-    rest = rest[np.isin(rest, found, invert=True)]
-    kept = ~catalog.gone[found]
+    others = np.concatenate([catalog.model.most_clicked, added])
+    others = _first_of(others[~catalog.gone[others]], catalog.n_items, conditions)
+    others = others[np.isin(others, items, invert=True)]
+    is_kept = ~catalog.gone[items]
     if conditions.allowed is not None:
-        kept &= conditions.allowed.mask[found]
+        is_kept &= conditions.allowed.mask[items]
     if conditions.excluded is not None:
-        kept &= np.isin(found, conditions.excluded, invert=True)
-    found, scores = found[kept][:k], scores[kept][:k]
-    rest = rest[: k - len(found)]
+        is_kept &= np.isin(items, conditions.excluded, invert=True)
+    items, scores = items[is_kept][:k], scores[is_kept][:k]
+    others = others[: k - len(items)]
     lowest = min(0.0, float(scores[-1])) if len(scores) else 0.0
-    below = lowest - 1 - np.arange(len(rest), dtype=np.float32)
-    return padded_to(k, np.concatenate([found, rest]).astype(np.int32), np.concatenate([scores, below]))
+    other_scores = lowest - 1 - np.arange(len(others), dtype=np.float32)
+    return padded_to(k, np.concatenate([items, others]).astype(np.int32), np.concatenate([scores, other_scores]))
 
 
 def clicked_together(
@@ -68,11 +68,11 @@ def clicked_together(
     if memory is None:
         return None
     others, cosines = neighbors(memory, item, catalog.delta)
-    fine = ~catalog.gone[others] & (cosines > 0)
+    is_kept = ~catalog.gone[others] & (cosines > 0)
     if conditions.allowed is not None:
-        fine &= conditions.allowed.mask[others]
+        is_kept &= conditions.allowed.mask[others]
     if conditions.excluded is not None:
-        fine &= np.isin(others, conditions.excluded, invert=True)
-    others, cosines = others[fine], cosines[fine]
+        is_kept &= np.isin(others, conditions.excluded, invert=True)
+    others, cosines = others[is_kept], cosines[is_kept]
     order = np.lexsort((others, -cosines))[:k]
     return padded_to(k, others[order], cosines[order])

@@ -114,7 +114,7 @@ class MemoryStage:
         dense = Dense(np.ascontiguousarray(queries), ids, logits, catalog.model.item_vectors, catalog.scale, added)
         bits, excluded, offsets = self._bits(allowed), None, None
         if dropped is not None:
-            offsets = offsets_of(np.array([len(one) for one in dropped], dtype=np.int64))
+            offsets = offsets_of(np.array([len(row) for row in dropped], dtype=np.int64))
             excluded = np.concatenate([np.empty(0, np.int32), *dropped], dtype=np.int32)
         items = np.ascontiguousarray(sessions.items)
         begins, ends = sessions.offsets[:-1], sessions.offsets[1:]
@@ -130,9 +130,9 @@ class MemoryStage:
     def _bits(self, allowed: Filter | None) -> np.ndarray | None:
         """Return the items of this state that `allowed` keeps, as bits; None if that is all."""
         if allowed is None or self._here is None:
-            left = self._here if allowed is None else allowed
+            combined = self._here if allowed is None else allowed
         else:
-            left = self._prepared.get(allowed)
-            if left is None:
-                left = self._prepared[allowed] = allowed & self._here
-        return None if left is None else left.packed
+            combined = self._prepared.get(allowed)
+            if combined is None:
+                combined = self._prepared[allowed] = allowed & self._here
+        return None if combined is None else combined.packed

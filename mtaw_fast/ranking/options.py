@@ -81,15 +81,15 @@ def conditions_of(
         prepared = prepared.extended(catalog.size, base, catalog.model.trained_items)
     if allow is None and len(excluded) <= _LONG_LIST:
         return Conditions(prepared, excluded if len(excluded) else None, exclude_seen, at, codes)
-    own = Filter.of(catalog.size, excluded, None if allow is None else ids.known(listed("allow", allow)))
-    return Conditions(own if prepared is None else prepared & own, None, exclude_seen, at, codes)
+    own_filter = Filter.of(catalog.size, excluded, None if allow is None else ids.known(listed("allow", allow)))
+    return Conditions(own_filter if prepared is None else prepared & own_filter, None, exclude_seen, at, codes)
 
 
 def _codes_of(catalog: Catalog, context: Mapping[str, Any]) -> np.ndarray | None:
     """Return uint16[C], the codes of a visit's context; None if the model has none."""
-    known = catalog.model.context
-    given = checked_context(context, () if known is None else known.columns.names)
-    return None if known is None else known.columns.codes(given)
+    model_context = catalog.model.context
+    values = checked_context(context, () if model_context is None else model_context.columns.names)
+    return None if model_context is None else model_context.columns.codes(values)
 
 
 def _moment(at: int | None) -> int:
@@ -170,8 +170,8 @@ class Options(NamedTuple):
 
 def with_types(options: Options, catalog: Catalog, types: Sequence[str | None]) -> Options:
     """Return the options with the types of a session's clicks, one for each."""
-    read = catalog.model.click_types
-    return Options(*options[:-1], read.codes(types)) if read else options  # `_replace` takes microseconds
+    click_types = catalog.model.click_types
+    return Options(*options[:-1], click_types.codes(types)) if click_types else options  # `_replace` takes microseconds
 
 
 def batch_type_codes(
@@ -181,18 +181,20 @@ def batch_type_codes(
 
     Raises UsageError unless there are types, or None, for each session, and one for each of its clicks.
     """
-    given = list(types)
-    if len(given) != len(sessions):
-        raise UsageError(f"types: there are {len(given)} lists for {len(sessions)} sessions; give one for each")
+    type_lists = list(types)
+    if len(type_lists) != len(sessions):
+        raise UsageError(f"types: there are {len(type_lists)} lists for {len(sessions)} sessions; give one for each")
     lists = [
-        [None] * len(clicks) if own is None else checked_types(f"types of session {b}", own, len(clicks))
-        for b, (clicks, own) in enumerate(zip(sessions, given, strict=True))
+        [None] * len(clicks) if texts is None else checked_types(f"types of session {number}", texts, len(clicks))
+        for number, (clicks, texts) in enumerate(zip(sessions, type_lists, strict=True))
     ]
-    read = catalog.model.click_types
-    if not read:
+    click_types = catalog.model.click_types
+    if not click_types:
         return None
-    found = [read.codes(own)[catalog.ids.lookup(clicks) >= 0] for clicks, own in zip(sessions, lists, strict=True)]
-    return np.concatenate([np.empty(0, np.uint8), *found])
+    codes = [
+        click_types.codes(texts)[catalog.ids.lookup(clicks) >= 0] for clicks, texts in zip(sessions, lists, strict=True)
+    ]
+    return np.concatenate([np.empty(0, np.uint8), *codes])
 
 
 def options_of(
@@ -217,9 +219,11 @@ def options_of(
     another catalog, a column that does not exist, wrong rules, and a share to explore that is out of range.
     """
     conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at, context)
-    named = checked_fields(catalog, fields) if fields else ()
+    field_names = checked_fields(catalog, fields) if fields else ()
     share = checked_explore(explore, explore_below)
-    return Options(checked_k(k, catalog.n_items), conditions, repeats, reasons, named, rules_of(catalog, rules), share)
+    return Options(
+        checked_k(k, catalog.n_items), conditions, repeats, reasons, field_names, rules_of(catalog, rules), share
+    )
 
 
 def checked_explore(share: float, below: int) -> Explore | None:
@@ -249,9 +253,9 @@ def rules_of(catalog: Catalog, rules: Rules) -> RuleSet | None:
         return rules
     if not isinstance(rules, str):
         return rule_set_of(rules)
-    found = catalog.kept_rules.get(rules)
-    if found is None:
+    kept_rules = catalog.kept_rules.get(rules)
+    if kept_rules is None:
         names = sorted(catalog.kept_rules)
-        kept = ", ".join(names[:10]) + (", .." if len(names) > 10 else "") or "none"
-        raise UsageError(f"rules: no rules are kept under the name {shown(rules, 60)}; there are: {kept}")
-    return rule_set_of(found, name=rules)
+        listing = ", ".join(names[:10]) + (", .." if len(names) > 10 else "") or "none"
+        raise UsageError(f"rules: no rules are kept under the name {shown(rules, 60)}; there are: {listing}")
+    return rule_set_of(kept_rules, name=rules)

@@ -86,8 +86,8 @@ class Pipeline:
             clicks, _, options = options.of_known(self.catalog, session)
             return self._explored(answer, clicks, options), times
         if options.rules is not None:
-            seen = options.conditions.exclude_seen and options.rules.pins
-            if isinstance(self.ranker, NativeRanker) and not options.rules.current and not seen:
+            hides_pins = options.conditions.exclude_seen and options.rules.pins
+            if isinstance(self.ranker, NativeRanker) and not options.rules.current and not hides_pins:
                 return self._ruled_natively(self.ranker, session, [], options, log_position)
             start = perf_counter_ns()
             clicks, unknown, options = options.of_known(self.catalog, session)
@@ -134,18 +134,23 @@ class Pipeline:
         for number in np.flatnonzero(sessions.lengths == 0).tolist():
             refuse_other_type(self.catalog.ids.kind, unknown[number], f"session {number}")
         if options.explore is not None:
-            answers = self.recommend_batch(sessions, unknown, options._replace(explore=None), log_position)
-            return [self._explored(one, *of) for one, of in zip(answers, _one_by_one(sessions, options), strict=True)]
+            plain_answers = self.recommend_batch(sessions, unknown, options._replace(explore=None), log_position)
+            return [
+                self._explored(answer, *arguments)
+                for answer, arguments in zip(plain_answers, _one_by_one(sessions, options), strict=True)
+            ]
         if options.rules is not None:
             clicks = list(sessions)
-            found = self._ruled_answers(sessions, clicks, unknown, options)
-            return found if log_position is None else [replace(one, log_position=log_position) for one in found]
+            answers = self._ruled_answers(sessions, clicks, unknown, options)
+            return (
+                answers if log_position is None else [replace(answer, log_position=log_position) for answer in answers]
+            )
         ids, scores = self.rank(sessions, options.k, options.conditions)
         rows = zip(ids, scores, sessions, unknown, strict=True)
-        found = [assembled(self.catalog, row[:2], *row[2:], options.repeats, options.reasons) for row in rows]
+        answers = [assembled(self.catalog, row[:2], *row[2:], options.repeats, options.reasons) for row in rows]
         if options.fields:
-            found = [self.described(one, options.fields) for one in found]
-        return found if log_position is None else [replace(one, log_position=log_position) for one in found]
+            answers = [self.described(answer, options.fields) for answer in answers]
+        return answers if log_position is None else [replace(answer, log_position=log_position) for answer in answers]
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions = EVERYTHING) -> tuple[np.ndarray, np.ndarray]:
         """Return (ids int32[B, k], scores float32[B, k]) of sessions of internal ids, padded with -1 / -inf; k >= 1.
@@ -169,9 +174,9 @@ class Pipeline:
         ids, scores = padded_lists(len(sessions), k)
         if empty.any():
             ids[empty], scores[empty] = self._popular(k, conditions)
-        full = np.flatnonzero(~empty)
-        if len(full):
-            ids[full], scores[full] = self.ranker.rank(sessions.select(full), k, conditions)
+        filled = np.flatnonzero(~empty)
+        if len(filled):
+            ids[filled], scores[filled] = self.ranker.rank(sessions.select(filled), k, conditions)
         return ids, scores
 
     def similar(self, item: int, by: Literal["vectors", "sessions"], options: Options) -> Recommendations:
@@ -180,24 +185,24 @@ class Pipeline:
         by 'sessions' needs a model with a memory.
         """
         catalog, (k, conditions, *_) = self.catalog, options
-        own = np.array([item], dtype=np.int32)
-        dropped = own if conditions.excluded is None else np.union1d(conditions.excluded, own)
-        conditions = conditions._replace(excluded=dropped)
+        own_items = np.array([item], dtype=np.int32)
+        excluded = own_items if conditions.excluded is None else np.union1d(conditions.excluded, own_items)
+        conditions = conditions._replace(excluded=excluded)
 
         def rank(_: np.ndarray, depth: int, allowed: Conditions) -> tuple[np.ndarray, np.ndarray]:
             if by == "sessions":
-                found = clicked_together(catalog, item, depth, allowed)
-                assert found is not None
-                return found[0][None], found[1][None]
+                ranking = clicked_together(catalog, item, depth, allowed)
+                assert ranking is not None
+                return ranking[0][None], ranking[1][None]
             query = catalog.vector(item)
-            return retrieve(for_items(self.index), catalog.n_items, query, depth, allowed.allowed, [dropped], 1.0)
+            return retrieve(for_items(self.index), catalog.n_items, query, depth, allowed.allowed, [excluded], 1.0)
 
         if options.rules is None:
-            ids, scores = rank(own, k, conditions)
-            return self.described(assembled(catalog, (ids[0], scores[0]), own, [], False), options.fields)
+            ids, scores = rank(own_items, k, conditions)
+            return self.described(assembled(catalog, (ids[0], scores[0]), own_items, [], False), options.fields)
         approximate = LARGEST_K if by == "vectors" and self.index.name == "ann" else 0
-        row = ruled_rows(catalog, options.rules, [own], k, conditions, rank, approximate)[0]
-        return self.described(ruled_answer(catalog, row, own, [], options), options.fields)
+        row = ruled_rows(catalog, options.rules, [own_items], k, conditions, rank, approximate)[0]
+        return self.described(ruled_answer(catalog, row, own_items, [], options), options.fields)
 
     def _ruled(
         self,
@@ -283,8 +288,8 @@ class Pipeline:
         approximate = LARGEST_K if self.index.name == "ann" else 0
         rows = ruled_rows(self.catalog, options.rules, clicks, options.k, options.conditions, rank, approximate)
         return [
-            self.described(ruled_answer(self.catalog, row, own, others, options), options.fields)
-            for row, own, others in zip(rows, clicks, unknown, strict=True)
+            self.described(ruled_answer(self.catalog, row, own_clicks, unknown_ids, options), options.fields)
+            for row, own_clicks, unknown_ids in zip(rows, clicks, unknown, strict=True)
         ]
 
     def _popular(self, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
@@ -297,8 +302,8 @@ class Pipeline:
         """Return the popularity ranking, after unknown clicks. Raises ItemTypeError if all are of another type."""
         refuse_other_type(self.catalog.ids.kind, unknown)
         row = self._popular(options.k, options.conditions)
-        found = assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats)
-        return self.described(replace(found, log_position=log_position), options.fields)
+        answer = assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats)
+        return self.described(replace(answer, log_position=log_position), options.fields)
 
     def _explored(self, answer: Recommendations, clicks: np.ndarray, options: Options) -> Recommendations:
         """Return an answer to the known clicks int32[m] with its share of seldom shown items."""

@@ -65,62 +65,62 @@ def ruled_rows(
     """
     rows: list[RuledRow | None] = [None] * len(clicks)
     for applied, places in _bound(catalog, rules, clicks):
-        ruled = with_filter(conditions, applied)._replace(always_ranked=applied.raised)
+        ruled_conditions = with_filter(conditions, applied)._replace(always_ranked=applied.raised)
         depth = applied.depth(k, catalog.n_items)
         final = depth <= approximate_depth and len(clicks[places[0]]) > 0
         if final:
             depth = min(approximate_depth, catalog.n_items)
-        left = np.array(places)
-        while len(left):
-            again = []
-            for part in _parts(left, depth):
-                ids, scores = rank(part, depth, ruled)
+        remaining = np.array(places)
+        while len(remaining):
+            unfinished = []
+            for part in _parts(remaining, depth):
+                ids, scores = rank(part, depth, ruled_conditions)
                 for row, row_ids, row_scores in zip(part.tolist(), ids, scores, strict=True):
                     count = int(np.count_nonzero(row_ids >= 0))
                     whole = final or count < depth or depth >= catalog.n_items
                     pins = shown_pins(applied, conditions, clicks[row])
-                    found = applied.arranged(row_ids[:count], row_scores[:count], k, whole, pins)
-                    if found is None:
-                        again.append(row)
+                    arranged = applied.arranged(row_ids[:count], row_scores[:count], k, whole, pins)
+                    if arranged is None:
+                        unfinished.append(row)
                     else:
-                        rows[row] = RuledRow(found, final and count == depth and len(found.ids) < k)
-            left = np.array(again, dtype=np.int64)
+                        rows[row] = RuledRow(arranged, final and count == depth and len(arranged.ids) < k)
+            remaining = np.array(unfinished, dtype=np.int64)
             depth = min(depth * _GROWTH, catalog.n_items)
-    done = [row for row in rows if row is not None]
-    assert len(done) == len(rows)
-    return done
+    finished = [row for row in rows if row is not None]
+    assert len(finished) == len(rows)
+    return finished
 
 
 def ruled_answer(
     catalog: Catalog, row: RuledRow, clicks: np.ndarray, unknown: list[Any], options: Options
 ) -> Recommendations:
     """Return a ranking under rules as an answer; parameters as in `assembled`."""
-    found = row.arranged
-    answer = assembled(catalog, (found.ids, found.scores), clicks, unknown, options.repeats, options.reasons)
+    arranged = row.arranged
+    answer = assembled(catalog, (arranged.ids, arranged.scores), clicks, unknown, options.repeats, options.reasons)
     short: Literal["rules", "candidates"] | None = None
-    if len(found.ids) < options.k:
+    if len(arranged.ids) < options.k:
         short = "candidates" if row.ran_out else "rules"
-    reasons = None if answer.reasons is None else with_effects(answer.reasons, found.boosts, found.pinned)
+    reasons = None if answer.reasons is None else with_effects(answer.reasons, arranged.boosts, arranged.pinned)
     return answer if short is None and reasons is None else replace(answer, short=short, reasons=reasons)
 
 
 def with_effects(reasons: list[Reason], boosts: np.ndarray, pinned: np.ndarray) -> list[Reason]:
     """Return the reasons of the arranged items, with what the rules did to each."""
-    found = []
+    results = []
     for reason, boost, is_pinned in zip(reasons, boosts.tolist(), pinned.tolist(), strict=True):
         effect: Literal["pinned", "boosted", "buried"] | None
         effect = "pinned" if is_pinned else "boosted" if boost > 0 else "buried" if boost < 0 else None
-        found.append(reason if effect is None else replace(reason, rule=effect))
-    return found
+        results.append(reason if effect is None else replace(reason, rule=effect))
+    return results
 
 
 def _bound(catalog: Catalog, rules: RuleSet, clicks: list[np.ndarray]) -> Iterator[tuple[AppliedRules, list[int]]]:
     """Group the sessions by what the rules mean for them."""
     groups: dict[tuple[int, bool], tuple[AppliedRules, list[int]]] = {}
-    for place, one in enumerate(clicks):
-        applied = catalog.bound_rules.bound(rules, int(one[-1]) if len(one) else None)
+    for place, session_clicks in enumerate(clicks):
+        applied = catalog.bound_rules.bound(rules, int(session_clicks[-1]) if len(session_clicks) else None)
         # Sessions without clicks are ranked by popularity, which is never approximate.
-        groups.setdefault((id(applied), len(one) > 0), (applied, []))[1].append(place)
+        groups.setdefault((id(applied), len(session_clicks) > 0), (applied, []))[1].append(place)
     yield from groups.values()
 
 

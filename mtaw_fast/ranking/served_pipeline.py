@@ -19,8 +19,8 @@ _LOG = logging.getLogger("mtaw_fast")
 
 def parts_of(bundle: Bundle, encoder: str, index: str) -> Parts:
     """Return a bundle with its encoder and its index, by their names."""
-    found = make_index(index, bundle.item_vectors, bundle.scan, ann_file_of(bundle))
-    return bundle, make_encoder(encoder, bundle), found
+    built_index = make_index(index, bundle.item_vectors, bundle.scan, ann_file_of(bundle))
+    return bundle, make_encoder(encoder, bundle), built_index
 
 
 class ServedPipeline:
@@ -42,8 +42,8 @@ class ServedPipeline:
     def update(self, change: Callable[[Catalog], Catalog]) -> None:
         """Serve the catalog that `change` makes of the current one."""
         with self._updating:
-            before = self.pipeline
-            self.pipeline = Pipeline.of(change(before.catalog), self.encoder, self.index, before)
+            current = self.pipeline
+            self.pipeline = Pipeline.of(change(current.catalog), self.encoder, self.index, current)
 
     def switch_to(self, parts: Parts, catalog: Catalog) -> None:
         """Serve another catalog, perhaps of another bundle."""
@@ -57,7 +57,7 @@ class ServedPipeline:
     def prepare(self, bundle: Bundle, encoder: str, index: str) -> Callable[[Catalog], None]:
         """Return what serves a catalog of a bundle, which may be another one than now; see `OnlineLearner`."""
         parts = (bundle, self.encoder, self.index) if bundle is self.bundle else parts_of(bundle, encoder, index)
-        made, served = parts[2].name, self.index.name
-        if made != served:
-            _LOG.warning("serving index %s instead of %s: a compacted bundle has no other", made, served)
+        index_name, served_name = parts[2].name, self.index.name
+        if index_name != served_name:
+            _LOG.warning("serving index %s instead of %s: a compacted bundle has no other", index_name, served_name)
         return lambda catalog: self.switch_to(parts, catalog)

@@ -25,7 +25,7 @@ def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -
     They are test samples of the data set, evenly spread; without one, the last sessions of the bundle's memory.
     """
     if dataset is not None and len(dataset.test):
-        chosen, samples, ids = _spread(dataset.test, count), dataset.test, dataset.ids
+        places, samples, ids = _spread(dataset.test, count), dataset.test, dataset.ids
         seen = "which training has not seen"
         if may_know(recommender.bundle, dataset, samples):
             seen = "which the bundle may have seen in another training or in logs"
@@ -36,16 +36,16 @@ def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -
         samples, ids = Samples.from_sessions(sessions, 1), recommender.bundle.ids
         since = "" if recommender.bundle.model.log_progress is None else " and of logs since"
         text = f"Sessions of the training{since}: the memory has them, and what came next."
-        chosen = _spread(samples, count)
-    shown = []
-    for place in chosen.tolist():
+        places = _spread(samples, count)
+    examples = []
+    for place in places.tolist():
         clicks = ids.external(samples.prefixes[place])
         target = ids.external(samples.targets[place : place + 1])[0]
         times = samples.prefixes.times
-        at = None if times is None else int(times[samples.prefixes.offsets[place + 1] - 1])
-        found = recommender.recommend(list(clicks), k=_FAR, at=at, reasons=True)
-        shown.append(_example(list(clicks), target, found, _Looks(recommender)))
-    return {"text": text, "shown": shown}
+        moment = None if times is None else int(times[samples.prefixes.offsets[place + 1] - 1])
+        ranking = recommender.recommend(list(clicks), k=_FAR, at=moment, reasons=True)
+        examples.append(_example(list(clicks), target, ranking, _Looks(recommender)))
+    return {"text": text, "shown": examples}
 
 
 class _Looks:
@@ -60,13 +60,13 @@ class _Looks:
 
     def of(self, items: Sequence[Any]) -> list[dict[str, str]]:
         """Return for each item its id, its title (else the id) and its image (else an empty text)."""
-        found = [{"id": str(item), "title": str(item), "image": ""} for item in items]
+        looks = [{"id": str(item), "title": str(item), "image": ""} for item in items]
         for key, column in (("title", self._title), ("image", self._image)):
             if column is not None and self._table is not None:
-                for one, value in zip(found, self._table[column].values_at(self._ids.lookup(items)), strict=True):
+                for look, value in zip(looks, self._table[column].values_at(self._ids.lookup(items)), strict=True):
                     if value is not None and (key == "title" or str(value).startswith(("https://", "http://"))):
-                        one[key] = str(value)
-        return found
+                        look[key] = str(value)
+        return looks
 
 
 def _spread(samples: Samples, count: int) -> np.ndarray:
@@ -74,8 +74,8 @@ def _spread(samples: Samples, count: int) -> np.ndarray:
     if not len(samples):
         return np.empty(0, dtype=np.int64)
     order = np.lexsort((samples.prefixes.lengths, samples.session))
-    last = np.append(samples.session[order][1:] != samples.session[order][:-1], True)
-    longest = np.sort(order[last])
+    is_last = np.append(samples.session[order][1:] != samples.session[order][:-1], True)
+    longest = np.sort(order[is_last])
     longest = longest[samples.prefixes.lengths[longest] > 1] if (samples.prefixes.lengths > 1).any() else longest
     return (
         longest[np.unique(np.linspace(0, len(longest) - 1, count).round().astype(np.int64))] if count else longest[:0]

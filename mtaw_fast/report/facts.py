@@ -43,12 +43,12 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
 def _preset_of(bundle: Bundle) -> tuple[str, list[str]]:
     """Return the preset that is most similar to the settings, and the differences."""
     values = bundle.config.settings()
-    near = {}
+    differences = {}
     for name, config in PRESETS.items():
         base = config.settings()
-        near[name] = [f"{key}={value}" for key, value in values.items() if value != base[key]]
-    name = min(near, key=lambda preset: len(near[preset]))
-    return name, near[name]
+        differences[name] = [f"{key}={value}" for key, value in values.items() if value != base[key]]
+    name = min(differences, key=lambda preset: len(differences[preset]))
+    return name, differences[name]
 
 
 def data_facts(bundle: Bundle, dataset: Dataset | None) -> dict[str, Any]:
@@ -56,11 +56,11 @@ def data_facts(bundle: Bundle, dataset: Dataset | None) -> dict[str, Any]:
 
     It is the summary in the bundle, else that of the given data set.
     """
-    about = bundle.dataset
-    summary = about.get("summary") or (None if dataset is None else dataset.summary())
+    record = bundle.dataset
+    summary = record.get("summary") or (None if dataset is None else dataset.summary())
     rows = {
-        "data set": str(about.get("name") or "unknown"),
-        "fingerprint": str(about.get("fingerprint") or "unknown"),
+        "data set": str(record.get("name") or "unknown"),
+        "fingerprint": str(record.get("fingerprint") or "unknown"),
     }
     log = None
     if summary is not None:
@@ -171,18 +171,18 @@ def feature_rows(bundle: Bundle) -> dict[str, Any] | None:
     importance = bundle.metrics.get("feature_importance")
     if not importance:
         return None
-    most = max((abs(one["MRR@20"]) for one in importance["features"].values()), default=0.0) or 1.0
+    largest = max((abs(metrics["MRR@20"]) for metrics in importance["features"].values()), default=0.0) or 1.0
     half_lives = bundle.config.memory.half_lives.split(",")
     rows = [
         {
             "name": name,
             "words": words_of(name, half_lives),
-            "mrr": f"{one['MRR@20']:+.2f}",
-            "p": f"{one['P@20']:+.2f}",
-            "width": round(100 * abs(one["MRR@20"]) / most, 2),
-            "harms": one["MRR@20"] < 0,
+            "mrr": f"{metrics['MRR@20']:+.2f}",
+            "p": f"{metrics['P@20']:+.2f}",
+            "width": round(100 * abs(metrics["MRR@20"]) / largest, 2),
+            "harms": metrics["MRR@20"] < 0,
         }
-        for name, one in importance["features"].items()
+        for name, metrics in importance["features"].items()
     ]
     return {
         "samples": f"{importance['samples']:,}",

@@ -107,10 +107,10 @@ def words_of(feature: str, half_lives: Sequence[str] = ()) -> str:
     if feature in _WORDS:
         return _WORDS[feature]
     for pattern, first, text in _LANES:
-        found = pattern.fullmatch(feature)
-        if found is not None:
+        match = pattern.fullmatch(feature)
+        if match is not None:
             lanes = list(half_lives)[first:] if half_lives else []
-            lane = int(found[1])
+            lane = int(match[1])
             return f"{text} lately" + (f" (half-life {lanes[lane]})" if lane < len(lanes) else "")
     for prefix, text in _COLUMNS.items():
         if feature.startswith(prefix):

@@ -31,59 +31,65 @@ def evaluated(
     """Return charts by slice, tables of the bundle and the baselines on a data set's samples, notes and warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # the page shows them
-        found = evaluate(
+        result = evaluate(
             recommender, dataset, split=split, weights=weights, baselines=True, slices=slices, progress=progress
         )
-    reports = {"this bundle": found.report, **found.baselines}
-    more = {name: (one.more, one.more_intervals) for name, one in reports.items()}
+    reports = {"this bundle": result.report, **result.baselines}
+    more = {name: (report.more, report.more_intervals) for name, report in reports.items()}
     tables = [
-        _table("all targets", {name: (one.metrics, one.intervals) for name, one in reports.items()}),
+        _table("all targets", {name: (report.metrics, report.intervals) for name, report in reports.items()}),
         _table("order, and all targets to come", more, (*NDCG, *RECALL)),
         _table("what the lists are like", more, OF_LISTS),
     ]
-    if found.report.weighted:
-        text = ", ".join(f"{name}={weight:g}" for name, weight in found.weights.items())
-        weighted = {name: (one.weighted, one.weighted_intervals) for name, one in reports.items()}
+    if result.report.weighted:
+        text = ", ".join(f"{name}={weight:g}" for name, weight in result.weights.items())
+        weighted = {name: (report.weighted, report.weighted_intervals) for name, report in reports.items()}
         tables.append(_table(f"targets weighted by type ({text})", weighted))
     parts = {
-        f"repeats ({found.report.repeat_samples:,})": found.report.repeat,
-        f"others ({found.report.samples - found.report.repeat_samples:,})": found.report.non_repeat,
+        f"repeats ({result.report.repeat_samples:,})": result.report.repeat,
+        f"others ({result.report.samples - result.report.repeat_samples:,})": result.report.non_repeat,
     }
-    if len(found.report.by_type) > 1:
-        parts |= {f"{kind} ({int(one['samples']):,})": one for kind, one in found.report.by_type.items()}
+    if len(result.report.by_type) > 1:
+        parts |= {f"{kind} ({int(metrics['samples']):,})": metrics for kind, metrics in result.report.by_type.items()}
         parts |= {
-            f"{kind}, new to the session ({int(one['samples']):,})": one
-            for kind, one in found.report.first_by_type.items()
+            f"{kind}, new to the session ({int(metrics['samples']):,})": metrics
+            for kind, metrics in result.report.first_by_type.items()
         }
-    tables.append(_table("this bundle, by the target", {name: (one, {}) for name, one in parts.items()}))
-    notes = [f"{found.report.samples:,} {split} samples of {found.report.sessions:,} sessions of {found.name}."]
-    if found.unseen_targets:
+    tables.append(_table("this bundle, by the target", {name: (metrics, {}) for name, metrics in parts.items()}))
+    notes = [f"{result.report.samples:,} {split} samples of {result.report.sessions:,} sessions of {result.name}."]
+    if result.unseen_targets:
         notes.append(
-            f"{found.unseen_targets:,} more targets are items that training never saw; they are left out here."
+            f"{result.unseen_targets:,} more targets are items that training never saw; they are left out here."
         )
     return {
         "measured": True,
-        "charts": _charts(found.report.slices),
+        "charts": _charts(result.report.slices),
         "drawn": _DRAWN,
         "tables": tables,
         "notes": notes,
-        "diversity_by": found.diversity_by,
-        "warnings": found.warnings,
+        "diversity_by": result.diversity_by,
+        "warnings": result.warnings,
     }
 
 
 def _charts(slices: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return a chart a slice: bars of a metric with their intervals, on one scale for all charts."""
     bounds = [
-        one["intervals"].get(_DRAWN, (0.0, one[_DRAWN]))[1] for values in slices.values() for one in values.values()
+        metrics["intervals"].get(_DRAWN, (0.0, metrics[_DRAWN]))[1]
+        for values in slices.values()
+        for metrics in values.values()
     ]
-    most = max(bounds, default=0.0) or 1.0
+    largest = max(bounds, default=0.0) or 1.0
     return [
         {
             "name": name,
             "rows": [
-                {"label": label, "samples": f"{one['samples']:,}", **_cell(one, one["intervals"], _DRAWN, most)}
-                for label, one in values.items()
+                {
+                    "label": label,
+                    "samples": f"{metrics['samples']:,}",
+                    **_cell(metrics, metrics["intervals"], _DRAWN, largest),
+                }
+                for label, metrics in values.items()
             ],
         }
         for name, values in slices.items()
@@ -108,7 +114,7 @@ def _table(
     title: str, rows: Mapping[str, tuple[Mapping[str, float], Intervals]], head: Sequence[str] = METRICS
 ) -> dict[str, Any]:
     """Return the cells of each row: the metric, its interval, and their positions on a scale from 0 to the maximum."""
-    most = {
+    largest = {
         name: max((_high(metrics, intervals, name) for metrics, intervals in rows.values()), default=0.0) or 1.0
         for name in head
     }
@@ -116,7 +122,7 @@ def _table(
         "title": title,
         "head": list(head),
         "rows": [
-            {"name": name, "cells": [_cell(metrics, intervals, metric, most[metric]) for metric in head]}
+            {"name": name, "cells": [_cell(metrics, intervals, metric, largest[metric]) for metric in head]}
             for name, (metrics, intervals) in rows.items()
         ],
     }

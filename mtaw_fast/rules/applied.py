@@ -73,28 +73,28 @@ class AppliedRules:
         gone: bool[N], items that are not recommended.
         """
         n_items = len(gone)
-        found, boosts, columns = None, [], None
+        allowed, boosts, columns = None, [], None
         if table is not None:
             columns = native_columns(table)
             if rules.filter is not None:
-                found = cache.filter(rules.filter, table, n_items, item)
+                allowed = cache.filter(rules.filter, table, n_items, item)
             for condition, by in rules.boosts:
                 matched = cache.filter(condition, table, n_items, item)
-                shown = int(np.count_nonzero(matched.mask if found is None else matched.mask & found.mask))
-                if shown:
-                    boosts.append((matched.packed, by, shown))
+                count = int(np.count_nonzero(matched.mask if allowed is None else matched.mask & allowed.mask))
+                if count:
+                    boosts.append((matched.packed, by, count))
         pins = [
             (place, item)
             for place, item in _places(rules, ids)
-            if not gone[item] and (found is None or found.mask[item])
+            if not gone[item] and (allowed is None or allowed.mask[item])
         ]
         arrangement = Arrangement(n_items, boosts, rules.native, columns)
-        return cls(found, pins, bool(boosts or rules.limits), arrangement, arrangement.raised)
+        return cls(allowed, pins, bool(boosts or rules.limits), arrangement, arrangement.raised)
 
     def depth(self, k: int, n_items: int) -> int:
         """Return how much of the ranking to read at first for k places."""
-        wanted = 2 * k + 8 if self.reorders else k
-        return min(n_items, wanted + len(self.pins))
+        depth = 2 * k + 8 if self.reorders else k
+        return min(n_items, depth + len(self.pins))
 
     def arranged(
         self, ids: np.ndarray, scores: np.ndarray, k: int, whole: bool, pins: list[tuple[int, int]]
@@ -104,8 +104,8 @@ class AppliedRules:
         ids int32[D], scores float32[D]: its first places after all that removes items; all of it if `whole`. pins:
         those of `self.pins` that may be shown.
         """
-        found = self.arrangement.arrange(ids, scores, k, whole, pins)
-        return None if found is None else Arranged(*found)
+        arranged = self.arrangement.arrange(ids, scores, k, whole, pins)
+        return None if arranged is None else Arranged(*arranged)
 
 
 class BoundRules:
@@ -123,20 +123,20 @@ class BoundRules:
     def bound(self, rules: RuleSet, item: int | None) -> AppliedRules:
         """Return the rules after a click on `item`, an internal id, or None. Raises UsageError if they do not fit."""
         key = rules, self._values(rules, item) if rules.current else None
-        found = self._bound.get(key)
-        if found is not None:
-            return found
+        applied = self._bound.get(key)
+        if applied is not None:
+            return applied
         table, ids, gone, cache = self._parts
         rules.check(table)
-        found = AppliedRules.of(rules, table, ids, gone, item, cache)
+        applied = AppliedRules.of(rules, table, ids, gone, item, cache)
         with self._lock:
             if len(self._checked) >= _MOST_BOUND:
                 self._checked.clear()
             self._checked.add(rules)
             while len(self._bound) >= _MOST_BOUND:
                 del self._bound[next(iter(self._bound))]
-            self._bound[key] = found
-        return found
+            self._bound[key] = applied
+        return applied
 
     def _values(self, rules: RuleSet, item: int | None) -> tuple[Any, ...]:
         """Return what the rules read of the last click's item. Raises UsageError if they do not fit."""
@@ -149,10 +149,10 @@ class BoundRules:
 
 def _places(rules: RuleSet, ids: Ids) -> list[tuple[int, int]]:
     """Return the pins with internal ids; unknown ones are left out."""
-    wanted = [item if ids.kind == "str" else _whole(item) for _, item in rules.pins]
-    known = ids.lookup(wanted).tolist() if wanted else []
+    external_ids = [item if ids.kind == "str" else _whole(item) for _, item in rules.pins]
+    internal_ids = ids.lookup(external_ids).tolist() if external_ids else []
     pins: dict[int, int] = {}  # "5" and "05" are one item: its first place counts
-    for (place, _), item in zip(rules.pins, known, strict=True):
+    for (place, _), item in zip(rules.pins, internal_ids, strict=True):
         if item >= 0:
             pins.setdefault(item, place)
     return [(place, item) for item, place in pins.items()]

@@ -59,22 +59,24 @@ class BitmapCache:
             if kept is not None and kept.n_items == n_items and _same(kept.columns, columns):
                 self._kept.move_to_end(key)
                 return kept.filter
-        found = _Kept(columns, n_items, Filter.of_bits(condition.bits(native_columns(table), item, n_items), n_items))
+        entry = _Kept(columns, n_items, Filter.of_bits(condition.bits(native_columns(table), item, n_items), n_items))
         with self._lock:
-            self._store(key, found)
-        return found.filter
+            self._store(key, entry)
+        return entry.filter
 
     def drop_changed(self, table: ItemTable) -> None:
         """Forget the filters of columns that are not in `table`, so that their memory is free at once."""
         current = {id(column) for column in table.columns.values()}
         with self._lock:
-            for key in [key for key, kept in self._kept.items() if any(id(one) not in current for one in kept.columns)]:
+            for key in [
+                key for key, kept in self._kept.items() if any(id(column) not in current for column in kept.columns)
+            ]:
                 self._n_bytes -= self._kept.pop(key).n_bytes
 
     def _store(self, key: Hashable, found: _Kept) -> None:
-        before = self._kept.pop(key, None)
-        if before is not None:
-            self._n_bytes -= before.n_bytes
+        replaced = self._kept.pop(key, None)
+        if replaced is not None:
+            self._n_bytes -= replaced.n_bytes
         self._kept[key] = found
         self._n_bytes += found.n_bytes
         while len(self._kept) > 1 and (self._n_bytes > self._most_bytes or len(self._kept) > self._most_filters):
@@ -82,4 +84,4 @@ class BitmapCache:
 
 
 def _same(a: tuple[Column, ...], b: tuple[Column, ...]) -> bool:
-    return len(a) == len(b) and all(one is other for one, other in zip(a, b, strict=True))
+    return len(a) == len(b) and all(column is other for column, other in zip(a, b, strict=True))

@@ -16,11 +16,11 @@ _LATEST: WeakKeyDictionary[ItemTable, ItemColumns] = WeakKeyDictionary()
 
 def native_columns(table: ItemTable) -> ItemColumns:
     """Return the columns of a table; made once for each table."""
-    found = _LATEST.get(table)
-    if found is None:
-        listed = [(one.name, one.kind, one.public, one.arrays()) for one in table.columns.values()]
-        found = _LATEST[table] = ItemColumns(listed)
-    return found
+    columns = _LATEST.get(table)
+    if columns is None:
+        entries = [(column.name, column.kind, column.public, column.arrays()) for column in table.columns.values()]
+        columns = _LATEST[table] = ItemColumns(entries)
+    return columns
 
 
 def values_of(table: ItemTable, names: Sequence[str], item: int | None) -> tuple[Any, ...]:
@@ -28,4 +28,4 @@ def values_of(table: ItemTable, names: Sequence[str], item: int | None) -> tuple
     if item is None:
         return (None,) * len(names)
     values = [table.columns[name].values_at(np.array([item]))[0] for name in names]
-    return tuple(tuple(one) if isinstance(one, list) else one for one in values)
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)

@@ -46,7 +46,7 @@ def parsed(text: str, where: str) -> Tree:
     body = text.translate(_BLANKS).strip()
     lead = len(text) - len(text.translate(_BLANKS).lstrip())
     try:
-        found = ast.parse(body, mode="eval").body
+        node = ast.parse(body, mode="eval").body
     except SyntaxError as error:
         place = lead + min(len(body) + 1, max(1, error.offset or 1))
         raise UsageError(f"{where}: {_cause(error)} at character {place}; write a condition {_EXAMPLE}") from None
@@ -54,7 +54,7 @@ def parsed(text: str, where: str) -> Tree:
         raise UsageError(f"{where}: the condition is nested too deeply, the most is {MOST_DEPTH}") from None
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{where}: {error}; write a condition {_EXAMPLE}") from None
-    return _Reader(body, lead, where).tree(found, 0)
+    return _Reader(body, lead, where).tree(node, 0)
 
 
 def _cause(error: SyntaxError) -> str:
@@ -64,8 +64,8 @@ def _cause(error: SyntaxError) -> str:
 
 
 def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}.."
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}.."
 
 
 class _Reader:
@@ -119,14 +119,14 @@ class _Reader:
     def _member(self, left: ast.expr, right: ast.expr) -> Tree:
         side = self._side(left)
         if isinstance(right, (ast.Tuple, ast.List, ast.Set)):
-            values = [self._side(one) for one in right.elts]
-            if any("value" not in one for one in values):
+            values = [self._side(value) for value in right.elts]
+            if any("value" not in value for value in values):
                 raise self._error(right, "the list after 'in' takes values only; join comparisons with 'or'")
         else:
             values = [self._side(right)]
             if "value" in values[0]:
                 raise self._error(right, 'write a list after \'in\', such as: brand in ("x", "y")')
-        if "value" in side and all("value" in one for one in values):
+        if "value" in side and all("value" in value for value in values):
             raise self._error(left, "a comparison of two values has no column")
         return {"in": side, "values": values, "at": side["at"]}
 
@@ -141,11 +141,11 @@ class _Reader:
         return {"missing": side["column"], "at": side["at"]}
 
     def _side(self, node: ast.expr) -> Tree:
-        at = self._at(node)
+        place = self._at(node)
         if isinstance(node, ast.Name):
-            return {"column": node.id, "at": at}
+            return {"column": node.id, "at": place}
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "current":
-            return {"current": node.attr, "at": at}
+            return {"current": node.attr, "at": place}
         if (
             isinstance(node, ast.Subscript)
             and isinstance(node.value, ast.Name)
@@ -155,8 +155,8 @@ class _Reader:
             if not isinstance(name, str):
                 raise self._error(node, f'write the column\'s name as a text: {node.value.id}["name"]')
             self._check_text(node, name)
-            return {"current" if node.value.id == "current" else "column": name, "at": at}
-        return {"value": self._value(node), "at": at}
+            return {"current" if node.value.id == "current" else "column": name, "at": place}
+        return {"value": self._value(node), "at": place}
 
     def _value(self, node: ast.expr) -> Any:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):

@@ -20,10 +20,10 @@ def check_name(name: str) -> None:
 
 def broken_rules(table: ItemTable | None) -> dict[str, str]:
     """Return why kept rules do not fit the table any more, in one line each, by name."""
-    found = {}
+    reasons = {}
     for name, rules in () if table is None else table.rules.items():
         try:
             rule_set_of(rules, name=name).check(table)
         except UsageError as error:
-            found[name] = f"{error}; until then the rules are refused"
-    return found
+            reasons[name] = f"{error}; until then the rules are refused"
+    return reasons

@@ -71,14 +71,14 @@ class RuleSet:
 
         Raises UsageError, one line with the place, on rules that no catalog could have.
         """
-        at = "rules" if name is None else f"rules {name!r}"
+        where = "rules" if name is None else f"rules {name!r}"
         if not isinstance(rules, Mapping):
-            raise UsageError(f'{at}: rules are an object such as {{"filter": "price < 80"}}, not {shown(rules, 60)}')
-        source = _as_json(rules, at)
-        with _refused(f"{at}: "):
-            made = native.RuleSet(json.dumps(_with_trees(source, at)), at)
-        limits = [LimitRule(*one) for one in made.limits]
-        return cls(source, name, made, made.filter, made.boosts, limits, made.pins, made.current, public_only)
+            raise UsageError(f'{where}: rules are an object such as {{"filter": "price < 80"}}, not {shown(rules, 60)}')
+        source = _as_json(rules, where)
+        with _refused(f"{where}: "):
+            inner = native.RuleSet(json.dumps(_with_trees(source, where)), where)
+        limits = [LimitRule(*limit) for limit in inner.limits]
+        return cls(source, name, inner, inner.filter, inner.boosts, limits, inner.pins, inner.current, public_only)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -98,13 +98,13 @@ def rule_set_of(rules: Mapping[str, Any], public_only: bool = False, name: str |
     # The same object with the same content: to compare it costs less than to write it as JSON.
     if latest is not None and _equal(latest[0], rules):
         return latest[1]
-    found = _rule_set_of(rules, public_only, name)
+    rule_set = _rule_set_of(rules, public_only, name)
     copied = copy.deepcopy(dict(rules))
     with _LATEST_LOCK:
         while len(_LATEST) >= _MOST_LATEST:
             del _LATEST[next(iter(_LATEST))]
-        _LATEST[key] = copied, found
-    return found
+        _LATEST[key] = copied, rule_set
+    return rule_set
 
 
 def _equal(kept: Any, given: Any) -> bool:
@@ -144,24 +144,24 @@ def _as_json(rules: Mapping[str, Any], at: str) -> dict[str, Any]:
 
 def _with_trees(rules: dict[str, Any], at: str) -> dict[str, Any]:
     """Return rules with the trees of their conditions in place of the texts."""
-    found = dict(rules)
+    result = dict(rules)
     if rules.get("filter") is not None:
-        found["filter"] = [parsed(text, where) for text, where in _numbered(rules["filter"], f"{at}: filter")]
+        result["filter"] = [parsed(text, where) for text, where in _numbered(rules["filter"], f"{at}: filter")]
     if rules.get("boost") is not None:
-        found["boost"] = [
-            {**one, "when": parsed(one["when"], f"{where}: when")}
-            if isinstance(one, dict) and one.keys() == {"when", "by"}
-            else one  # the native rules refuse it, as it was written
-            for one, where in _numbered(rules["boost"], f"{at}: boost")
+        result["boost"] = [
+            {**boost, "when": parsed(boost["when"], f"{where}: when")}
+            if isinstance(boost, dict) and boost.keys() == {"when", "by"}
+            else boost  # the native rules refuse it, as it was written
+            for boost, where in _numbered(rules["boost"], f"{at}: boost")
         ]
-    return found
+    return result
 
 
 def _numbered(value: Any, where: str) -> list[tuple[Any, str]]:
     """Return a value, or the values of a list, with their names in errors."""
     if not isinstance(value, list):
         return [(value, where)]
-    return [(one, f"{where} {place}" if len(value) > 1 else where) for place, one in enumerate(value, 1)]
+    return [(entry, f"{where} {place}" if len(value) > 1 else where) for place, entry in enumerate(value, 1)]
 
 
 @contextmanager

@@ -55,11 +55,11 @@ class ScoringOptions:
 
     def as_json(self) -> dict[str, Any]:
         """Return the options as plain JSON values; without rules, context and types as releases before them wrote."""
-        found = {**dataclasses.asdict(self), "exclude": list(self.exclude), "context": list(self.context)}
+        values = {**dataclasses.asdict(self), "exclude": list(self.exclude), "context": list(self.context)}
         for name in ("rules", "context", "types"):
-            if not found[name]:
-                del found[name]
-        return found
+            if not values[name]:
+                del values[name]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,12 @@ class Plan:
 
     def blocks(self) -> list[Block]:
         """Return the blocks in the order of the sources and their rows; a source without rows has one empty block."""
-        found: list[Block] = []
+        blocks: list[Block] = []
         for source in self.sources:
             for first in range(0, max(source.rows, 1), self.block_rows):
                 rows = min(self.block_rows, source.rows - first)
-                found.append(Block(len(found), source.path, first, rows))
-        return found
+                blocks.append(Block(len(blocks), source.path, first, rows))
+        return blocks
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values; sources go by file name, so they may be moved."""
@@ -129,13 +129,13 @@ class Plan:
 
 def sources_of(paths: Sequence[Path]) -> tuple[Source, ...]:
     """Return the files with their sizes. Raises DataError if one has no session columns."""
-    found = []
+    sources = []
     for path in paths:
         with open_sessions(path) as file:
             rows = file.metadata.num_rows
         digest = hashlib.sha256(footer_of(path)).hexdigest()
-        found.append(Source(path.resolve(), rows, path.stat().st_size, digest))
-    return tuple(found)
+        sources.append(Source(path.resolve(), rows, path.stat().st_size, digest))
+    return tuple(sources)
 
 
 def kept_plan(folder: Path) -> dict[str, Any] | None:
@@ -146,23 +146,23 @@ def kept_plan(folder: Path) -> dict[str, Any] | None:
         return None  # new, or a run was killed before it wrote its plan
     if not (folder / PLAN).exists():
         raise UsageError(f"{folder} has other files than scores; choose another folder")
-    found = read_json(folder / PLAN, lambda why: DataError(f"{why}; remove {folder} and score again"))
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    plan = read_json(folder / PLAN, lambda reason: DataError(f"{reason}; remove {folder} and score again"))
+    if not isinstance(plan, dict) or plan.get("format") != FORMAT:
         raise DataError(f"{folder / PLAN} is not a plan of scores; remove {folder} and score again")
-    return found
+    return plan
 
 
 def refuse_other(folder: Path, kept: dict[str, Any], plan: Plan) -> None:
     """Raise UsageError, naming what differs, unless the folder was begun with the same plan."""
-    ours = plan.as_json()
+    current = plan.as_json()
     for name in ("format_version", "bundle", "isa", "options", "block_rows", "sources"):
-        if kept.get(name) != ours[name]:
-            there, here = kept.get(name), ours[name]
-            if isinstance(there, dict) and isinstance(here, dict):
-                name = next(key for key in {**here, **there} if there.get(key) != here.get(key))
-                there, here = there.get(name), here.get(name)
-            what = "other sessions" if name == "sources" else f"another {name}: {name} {there!r} there, {here!r} now"
-            raise UsageError(f"{folder} was begun with {what}; choose another folder, or continue as it was begun")
+        if kept.get(name) != current[name]:
+            old, new = kept.get(name), current[name]
+            if isinstance(old, dict) and isinstance(new, dict):
+                name = next(key for key in {**new, **old} if old.get(key) != new.get(key))
+                old, new = old.get(name), new.get(name)
+            change = "other sessions" if name == "sources" else f"another {name}: {name} {old!r} there, {new!r} now"
+            raise UsageError(f"{folder} was begun with {change}; choose another folder, or continue as it was begun")
 
 
 @contextlib.contextmanager
@@ -181,9 +181,9 @@ def output_folder(folder: Path, plan: Plan) -> Iterator[list[Block]]:
         if kept is None:
             write_json(folder / PLAN, plan.as_json())
         yield [block for block in plan.blocks() if not _is_there(folder, block)]
-        lacking = [block.part for block in plan.blocks() if not (folder / block.part).exists()]
-        if lacking:
-            raise MtawError(f"{folder} still lacks {lacking[0]} and {len(lacking) - 1} more; run the command again")
+        missing = [block.part for block in plan.blocks() if not (folder / block.part).exists()]
+        if missing:
+            raise MtawError(f"{folder} still lacks {missing[0]} and {len(missing) - 1} more; run the command again")
         _sweep(folder)  # files of workers that were killed meanwhile
         if not (folder / DONE).exists():
             write_bytes(folder / DONE, b"")

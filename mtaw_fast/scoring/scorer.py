@@ -92,44 +92,44 @@ class Scorer:
         """Raise DataError if a file's ids are of another kind than the catalog's, so that all would be unknown."""
         with open_sessions(path) as file:
             kind = kind_of(file.schema_arrow)
-        ours = self.recommender.ids.kind
-        if kind not in (None, ours):
+        own_kind = self.recommender.ids.kind
+        if kind not in (None, own_kind):
             words = {"int": "integers", "str": "texts"}
             raise DataError(
-                f"{path}: the items are {words[kind]}, this bundle's item ids are {words[ours]}; convert them"
+                f"{path}: the items are {words[kind]}, this bundle's item ids are {words[own_kind]}; convert them"
             )
 
     def context_of(self, paths: Sequence[Path]) -> tuple[str, ...]:
         """Return the context columns that all files have. Raises DataError if only some have one, or on its type."""
-        found: tuple[str, ...] | None = None
+        expected: tuple[str, ...] | None = None
         for path in paths:
             with open_sessions(path) as file:
                 names = context_in(file.schema_arrow, self._context, path)
-            if found is not None and names != found:
+            if expected is not None and names != expected:
                 raise DataError(
                     f"{path}: it has the context columns {', '.join(names) or 'none'}, other files "
-                    f"{', '.join(found) or 'none'}; write the same columns into all of them"
+                    f"{', '.join(expected) or 'none'}; write the same columns into all of them"
                 )
-            found = names
-        return found or ()
+            expected = names
+        return expected or ()
 
     def reads_types(self, paths: Sequence[Path]) -> bool:
         """Return whether the ranker reads types and all files have them. Raises DataError if only some have them."""
         if not self.recommender.click_types:
             return False
-        found = []
+        flags = []
         for path in paths:
             with open_sessions(path) as file:
-                found.append(has_types(file.schema_arrow, path))
-        if any(found) and not all(found):
-            path = paths[found.index(False)]
+                flags.append(has_types(file.schema_arrow, path))
+        if any(flags) and not all(flags):
+            path = paths[flags.index(False)]
             raise DataError(f"{path}: it has no column {TYPES!r}, other files have one; write it into all of them")
-        return any(found)
+        return any(flags)
 
     @property
     def _context(self) -> ContextColumns | None:
-        known = self.recommender.bundle.model.context
-        return None if known is None else known.columns
+        context = self.recommender.bundle.model.context
+        return None if context is None else context.columns
 
     def write(self, block: Block, folder: Path, progress: Progress = lambda _: None) -> None:
         """Score a block of its file into its part in `folder`. progress: called with the rows that are done."""
@@ -176,14 +176,14 @@ class Scorer:
             types = type_codes(batch, self.recommender.bundle.model.click_types)[known]
         sessions = Sessions(internal[known], offsets_of(counts), types=types, context=context)
         shares = [sessions.slice(cut, min(cut + _SHARE, len(sessions))) for cut in range(0, len(sessions), _SHARE)]
-        found = [answer for share in pool.map(self._ranked, shares) for answer in share]
-        ends = pa.array(offsets_of(np.array([len(answer) for answer in found], np.int64)).astype(np.int32))
-        values = pa.array([item for answer in found for item in answer.items], self._item_type())
-        scores = np.concatenate([np.empty(0, np.float32), *(answer.scores for answer in found)])
+        answers = [answer for share in pool.map(self._ranked, shares) for answer in share]
+        ends = pa.array(offsets_of(np.array([len(answer) for answer in answers], np.int64)).astype(np.int32))
+        values = pa.array([item for answer in answers for item in answer.items], self._item_type())
+        scores = np.concatenate([np.empty(0, np.float32), *(answer.scores for answer in answers)])
         return (
             pa.ListArray.from_arrays(ends, values),
             pa.ListArray.from_arrays(ends, pa.array(scores)),
-            pa.array([answer.fallback for answer in found], pa.bool_()),
+            pa.array([answer.fallback for answer in answers], pa.bool_()),
             pa.array(np.diff(offsets) - counts, pa.int32()),
         )
 

@@ -100,8 +100,8 @@ def context_in(schema: Any, columns: ContextColumns | None, path: Path) -> tuple
     for name in names:
         kind = schema.field(name).type
         kind = kind.value_type if types.is_dictionary(kind) else kind
-        fine = types.is_integer(kind) or types.is_boolean(kind) or types.is_null(kind)
-        if not (fine or types.is_string(kind) or types.is_large_string(kind)):
+        usable = types.is_integer(kind) or types.is_boolean(kind) or types.is_null(kind)
+        if not (usable or types.is_string(kind) or types.is_large_string(kind)):
             raise DataError(f"{path}: context column {name!r} is {kind}; write texts or whole numbers")
     return names
 
@@ -125,33 +125,33 @@ def type_codes(batch: Any, types: ClickTypes) -> np.ndarray:
     Raises DataError unless a list has as many types as there are clicks.
     """
     pa = require("pyarrow", "score")
-    wanted = pa.compute.list_value_length(batch.column(ITEMS)).to_numpy(zero_copy_only=False)
+    counts = pa.compute.list_value_length(batch.column(ITEMS)).to_numpy(zero_copy_only=False)
     lists = batch.column(TYPES)
     lengths = pa.compute.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     missing = lists.is_null().to_numpy(zero_copy_only=False)
-    odd = np.flatnonzero((lengths != wanted) & ~missing)
-    if len(odd):
-        session = batch.column(SESSION)[int(odd[0])].as_py()
+    bad = np.flatnonzero((lengths != counts) & ~missing)
+    if len(bad):
+        session = batch.column(SESSION)[int(bad[0])].as_py()
         raise DataError(
-            f"session {session!r} has {lengths[odd[0]]} types for {wanted[odd[0]]} clicks; write one for each, or no "
+            f"session {session!r} has {lengths[bad[0]]} types for {counts[bad[0]]} clicks; write one for each, or no "
             f"list in {TYPES!r}"
         )
-    found = np.full(int(wanted.sum()), NO_TYPE, dtype=np.uint8)
-    found[np.repeat(~missing, wanted)] = types.codes(lists.flatten().to_pylist())
-    return found
+    codes = np.full(int(counts.sum()), NO_TYPE, dtype=np.uint8)
+    codes[np.repeat(~missing, counts)] = types.codes(lists.flatten().to_pylist())
+    return codes
 
 
 def context_codes(batch: Any, names: Sequence[str], columns: ContextColumns) -> np.ndarray:
     """Return uint16[B, C]: the codes of a batch's context; no value in a column that is not one of `names`."""
     pa = require("pyarrow", "score")
-    found = np.full((len(batch), len(columns.names)), NO_VALUE, dtype=np.uint16)
+    context = np.full((len(batch), len(columns.names)), NO_VALUE, dtype=np.uint16)
     for name in names:
         column = columns.names.index(name)
         values = pa.compute.dictionary_encode(batch.column(name).cast(pa.string()))
         codes = [columns.codes({name: text})[column] if text else NO_VALUE for text in values.dictionary.to_pylist()]
         places = values.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
-        found[:, column] = np.array([*codes, NO_VALUE], dtype=np.uint16)[places]
-    return found
+        context[:, column] = np.array([*codes, NO_VALUE], dtype=np.uint16)[places]
+    return context
 
 
 def kind_of(schema: Any) -> str | None:

@@ -50,8 +50,8 @@ def make_service(
     feedback cannot be used, or if the item ids of the bundles have different types.
     """
     reloaders = [reloader, *others]
-    if len({one.snapshot.recommender.ids.kind for one in reloaders}) > 1:
-        kinds = ", ".join(f"{one.snapshot.name} {one.snapshot.recommender.ids.kind}" for one in reloaders)
+    if len({loader.snapshot.recommender.ids.kind for loader in reloaders}) > 1:
+        kinds = ", ".join(f"{loader.snapshot.name} {loader.snapshot.recommender.ids.kind}" for loader in reloaders)
         raise UsageError(
             f"--bundle: the bundles' item ids are of different types ({kinds}); serve bundles with ids of one type"
         )
@@ -118,7 +118,7 @@ def _routes(with_sessions: bool, learns: bool, with_feedback: bool) -> list[Any]
 
 def _options(*handlers: Any) -> Any:
     """Return a handler of OPTIONS for a path that handlers share: Litestar's own names only the first one's method."""
-    methods = sorted({"OPTIONS"}.union(*(one.http_methods for one in handlers)))
+    methods = sorted({"OPTIONS"}.union(*(handler.http_methods for handler in handlers)))
 
     @route(sorted(handlers[0].paths)[0], http_method=["OPTIONS"], status_code=204, include_in_schema=False)
     async def options() -> Response[None]:

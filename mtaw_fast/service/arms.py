@@ -39,11 +39,11 @@ def add_items(
     if len(neighbors) != len(items):
         raise DataError(f"there are neighbors for {len(neighbors)} items, not for {len(items)}; give one list for each")
     catalogs = [_current(arm) for arm in arms]
-    near = _known(catalogs, items, neighbors)
+    known_neighbors = _known(catalogs, items, neighbors)
     lacking = [_lacking(catalog, items) for catalog in catalogs]
-    for arm, rows, rows_near in zip(arms, lacking, near, strict=True):
+    for arm, rows, arm_neighbors in zip(arms, lacking, known_neighbors, strict=True):
         for row in rows:
-            if neighbors[row] and not rows_near[row]:
+            if neighbors[row] and not arm_neighbors[row]:
                 raise DataError(
                     f"bundle {arm.name} knows none of the neighbors of item {shown(items[row])}, which it lacks; add "
                     "one that it knows"
@@ -51,10 +51,12 @@ def add_items(
     known = set(range(len(items))).difference(*lacking)
     if known:
         raise DataError(f"item {shown(items[min(known)])} is already in the catalog of every bundle; leave it out")
-    for arm, catalog, rows, rows_near in zip(arms, catalogs, lacking, near, strict=True):
+    for arm, catalog, rows, arm_neighbors in zip(arms, catalogs, lacking, known_neighbors, strict=True):
         if rows:
             try:
-                check_new(_learner(arm), catalog, [items[row] for row in rows], None, [rows_near[row] for row in rows])
+                check_new(
+                    _learner(arm), catalog, [items[row] for row in rows], None, [arm_neighbors[row] for row in rows]
+                )
             except DataError as error:
                 raise DataError(f"bundle {arm.name}: {error}") from None
     added = tuple(map(plain_id, items))
@@ -93,11 +95,11 @@ def request_compactions(learners: Sequence[OnlineLearner]) -> str | None:
     None, and nothing starts, if one that was asked for is waiting or running. Raises LearnError as
     `OnlineLearner.request_compaction`.
     """
-    if any(one.compaction_requested for one in learners):
+    if any(learner.compaction_requested for learner in learners):
         return None
-    for one in learners:  # before the first starts
-        one.check_training()
-    positions = [one.request_compaction() for one in learners]
+    for learner in learners:  # before the first starts
+        learner.check_training()
+    positions = [learner.request_compaction() for learner in learners]
     return None if None in positions else min(filter(None, positions), default="")
 
 
@@ -119,8 +121,8 @@ def _current(arm: Snapshot) -> Catalog:
 
 def _lacking(catalog: Catalog, items: Sequence[Any]) -> list[int]:
     """Return the places in `items` of those that the catalog does not have."""
-    found = catalog.ids.lookup(items)
-    return np.flatnonzero((found < 0) | catalog.removed[found]).tolist()
+    ids = catalog.ids.lookup(items)
+    return np.flatnonzero((ids < 0) | catalog.removed[ids]).tolist()
 
 
 def _known(
@@ -130,14 +132,14 @@ def _known(
 
     Raises DataError on a neighbor that no catalog knows.
     """
-    found: list[list[Sequence[Any]]] = [[] for _ in catalogs]
+    known_neighbors: list[list[Sequence[Any]]] = [[] for _ in catalogs]
     for item, row in zip(items, neighbors, strict=True):
-        knows = np.array([catalog.ids.lookup(row) >= 0 for catalog in catalogs], dtype=bool)
-        unknown = np.flatnonzero(~knows.any(axis=0)).tolist()
+        by_catalog = np.array([catalog.ids.lookup(row) >= 0 for catalog in catalogs], dtype=bool)
+        unknown = np.flatnonzero(~by_catalog.any(axis=0)).tolist()
         if unknown:
             raise DataError(
                 f"no bundle's catalog knows {shown(row[unknown[0]])}, a neighbor of item {shown(item)}; leave it out"
             )
-        for near, known in zip(found, knows, strict=True):
-            near.append([row[at] for at in np.flatnonzero(known).tolist()])
-    return found
+        for catalog_neighbors, is_known in zip(known_neighbors, by_catalog, strict=True):
+            catalog_neighbors.append([row[place] for place in np.flatnonzero(is_known).tolist()])
+    return known_neighbors

@@ -64,25 +64,25 @@ class Reloader:
                 if version == self.snapshot.version and not self._must_reload:
                     return "unchanged"
                 start = time.perf_counter()
-                fresh = await in_background(
+                snapshot = await in_background(
                     lambda: load_snapshot(
                         folder, settings.encoder, settings.index, settings.learn_at(self._place), name, settings.state
                     )
                 )
-                kind = fresh.recommender.ids.kind
+                kind = snapshot.recommender.ids.kind
                 if name is not None and kind != self.snapshot.recommender.ids.kind:
                     raise MtawError(f"{folder}: the new bundle's ids are {kind}, those of the other bundles are not")
             except Exception as error:  # whatever a damaged bundle raises, the old one stays in service
                 self._metrics.add("mtaw_reloads_total", "refused")
-                why = str(error) if isinstance(error, MtawError) else f"{type(error).__name__}: {error}"
-                log_event("reload_refused", level="error", reason=why, version=self.snapshot.version)
-                raise MtawError(why) from None
-            before, seconds, old = self.snapshot.version, time.perf_counter() - start, self.snapshot.recommender
-            self._switch_to(fresh)
-            await in_background(old.close)
+                reason = str(error) if isinstance(error, MtawError) else f"{type(error).__name__}: {error}"
+                log_event("reload_refused", level="error", reason=reason, version=self.snapshot.version)
+                raise MtawError(reason) from None
+            before, seconds, replaced = self.snapshot.version, time.perf_counter() - start, self.snapshot.recommender
+            self._switch_to(snapshot)
+            await in_background(replaced.close)
             self._metrics.add("mtaw_reloads_total", "loaded")
-            named = {} if name is None else {"bundle": name}
-            log_event("reload", version=fresh.version, before=before, seconds=round(seconds, 3), **named)
+            fields = {} if name is None else {"bundle": name}
+            log_event("reload", version=snapshot.version, before=before, seconds=round(seconds, 3), **fields)
             return "loaded"
 
     @property
@@ -149,7 +149,7 @@ class Bundles:
     @property
     def snapshots(self) -> list[Snapshot]:
         """The snapshot of each bundle."""
-        return [one.snapshot for one in self._reloaders]
+        return [reloader.snapshot for reloader in self._reloaders]
 
     def of(self, session: str | None) -> Reloader:
         """Return the bundle that answers a session, by the session's id; the first bundle for a session without id.

@@ -71,5 +71,5 @@ def unavailable(code: str, message: str) -> ServiceError:
 
 def one_line(message: str) -> str:
     """Return a message without line breaks and control characters, cut at 500 characters: it may quote a request."""
-    text = "".join(one if one.isprintable() else "?" for one in " ".join(message[: 2 * _MAX_MESSAGE].split()))
+    text = "".join(char if char.isprintable() else "?" for char in " ".join(message[: 2 * _MAX_MESSAGE].split()))
     return text if len(text) <= _MAX_MESSAGE else f"{text[: _MAX_MESSAGE - 3]}..."

@@ -84,12 +84,12 @@ class _Buffer:
         try:
             await self._write(lines)
             lost, self._lost = self._lost, 0
-            why = "the disk or Redis was too slow"
+            reason = "the disk or Redis was too slow"
         except Exception as error:  # disks and Redis raise errors of many types
             lost, self._lost = self._lost + len(lines), 0
-            why = type(error).__name__
+            reason = type(error).__name__
         if lost:
-            log_event("rankings_not_kept", level="error", count=lost, reason=why)
+            log_event("rankings_not_kept", level="error", count=lost, reason=reason)
 
     async def close(self) -> None:
         """Write the rest."""
@@ -158,8 +158,8 @@ class FeedbackFile:
                     outcome.set_result(None) if error is None else outcome.set_exception(error)
             self._write_waiting(loop)
 
-        whole = b"\n".join(line for line, _ in lines)
-        loop.run_in_executor(self._thread, self._append, whole).add_done_callback(done)
+        data = b"\n".join(line for line, _ in lines)
+        loop.run_in_executor(self._thread, self._append, data).add_done_callback(done)
 
     def record(self, line: bytes) -> None:
         """See `FeedbackStore.record`."""
@@ -213,11 +213,11 @@ class FeedbackFile:
             end = os.fstat(descriptor).st_size
             if end and os.pread(descriptor, 1, end - 1) != b"\n":  # a crash left a partial line
                 line = b"\n" + line
-            wanted = line + b"\n"
+            data = line + b"\n"
             written = 0
             try:
-                while written < len(wanted):
-                    written += os.write(descriptor, wanted[written:])
+                while written < len(data):
+                    written += os.write(descriptor, data[written:])
             except OSError:
                 os.ftruncate(descriptor, end)
                 raise
@@ -240,15 +240,15 @@ def session_fields(session: str) -> list[bytes]:
 
 
 def _is_of(session: str) -> Belongs:
-    named = session_fields(session)
-    return lambda line: any(one in line for one in named)
+    fields = session_fields(session)
+    return lambda line: any(field in line for field in fields)
 
 
 def _contains(descriptor: int, texts: Sequence[bytes]) -> bool:
     if not os.fstat(descriptor).st_size:
         return False
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as whole:
-        return any(whole.find(text) >= 0 for text in texts)
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(text) >= 0 for text in texts)
 
 
 def _rewrite(path: Path, lines: BinaryIO, belongs: Belongs) -> None:
@@ -257,11 +257,11 @@ def _rewrite(path: Path, lines: BinaryIO, belongs: Belongs) -> None:
     lines.seek(0)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(descriptor, "wb") as left:
-            left.writelines(line for line in lines if not belongs(line))
-            left.flush()
-            os.fchmod(left.fileno(), mode)
-            os.fsync(left.fileno())
+        with os.fdopen(descriptor, "wb") as file:
+            file.writelines(line for line in lines if not belongs(line))
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -335,12 +335,12 @@ class RedisFeedback:
         await self._remove(self._stream, belongs)
 
     async def _remove(self, stream: str, belongs: Belongs) -> None:
-        least = "-"
-        while entries := await self._client.xrange(stream, min=least, count=_READ_ENTRIES):
-            gone = [identity for identity, values in entries if belongs(values.get(_FIELD, b""))]
-            if gone:
-                await self._client.xdel(stream, *gone)
-            least = b"(" + entries[-1][0]
+        start = "-"
+        while entries := await self._client.xrange(stream, min=start, count=_READ_ENTRIES):
+            identities = [identity for identity, values in entries if belongs(values.get(_FIELD, b""))]
+            if identities:
+                await self._client.xdel(stream, *identities)
+            start = b"(" + entries[-1][0]
 
     async def close(self) -> None:
         """See `FeedbackStore.close`."""
@@ -354,10 +354,10 @@ def open_feedback(settings: Settings, timeout: float) -> FeedbackStore | None:
 
     Raises UsageError if the store cannot be used.
     """
-    where = settings.feedback
-    if where is None:
+    location = settings.feedback
+    if location is None:
         return None
-    if where.startswith(REDIS):
-        return RedisFeedback(where, timeout, settings.sessions_password)
-    path = Path(where)
-    return FeedbackFile(path, folder=where.endswith(os.sep) or path.is_dir())
+    if location.startswith(REDIS):
+        return RedisFeedback(location, timeout, settings.sessions_password)
+    path = Path(location)
+    return FeedbackFile(path, folder=location.endswith(os.sep) or path.is_dir())

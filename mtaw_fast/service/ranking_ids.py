@@ -58,9 +58,9 @@ def new_id(version: str, session: str | None = None) -> str:
     """
     digits = os.urandom(_DRAWN_DIGITS).hex()
     drawn = digits[:_DRAWN_DIGITS]
-    of_session = digits[_DRAWN_DIGITS:] if session is None else _session_code(drawn, session)
-    named = f"{version}-{drawn}{of_session}"
-    return named + _code(named)
+    session_code = digits[_DRAWN_DIGITS:] if session is None else _session_code(drawn, session)
+    prefix = f"{version}-{drawn}{session_code}"
+    return prefix + _code(prefix)
 
 
 def is_of_session(recommendation: str, session: str) -> bool:
@@ -104,16 +104,16 @@ def load_key(settings: Settings) -> bytes:
     """
     if settings.ranking_key is not None:
         return settings.ranking_key
-    given = os.environ.get(KEY_VARIABLE, "").strip()
-    if given:
-        return key_of(given)
-    where = settings.feedback
+    text = os.environ.get(KEY_VARIABLE, "").strip()
+    if text:
+        return key_of(text)
+    location = settings.feedback
     try:
-        if where is not None and where.startswith(REDIS):
-            return _in_redis(where, settings.sessions_password)
-        if where is not None:
-            folder = where.endswith(os.sep) or Path(where).is_dir()
-            return _in_file(Path(where) / KEY_NAME if folder else Path(f"{where}.key"))
+        if location is not None and location.startswith(REDIS):
+            return _in_redis(location, settings.sessions_password)
+        if location is not None:
+            folder = location.endswith(os.sep) or Path(location).is_dir()
+            return _in_file(Path(location) / KEY_NAME if folder else Path(f"{location}.key"))
         if settings.learn is not None:
             return _in_file(settings.learn.folder / KEY_NAME)
     except UsageError:

@@ -9,7 +9,7 @@ from mtaw_fast.experiment.lines import KINDS
 from mtaw_fast.service.observability.counters import REPORT_CELLS
 
 _LAST = REPORT_CELLS - 1
-_SALTS = {what: 0x9E3779B9 * number & 0xFFFFFFFF for number, what in enumerate(KINDS, start=1)}
+_SALTS = {kind: 0x9E3779B9 * number & 0xFFFFFFFF for number, kind in enumerate(KINDS, start=1)}
 
 
 class CountedReports:
@@ -28,13 +28,13 @@ class CountedReports:
         salt, cells = _SALTS[what], self._cells
         begin = int(recommendation[-16:-8], 16) ^ salt
         high = (int(recommendation[-8:], 16) ^ salt) >> 1 << 32 | 1 << 32  # never 0
-        found = {}
+        marks = {}
         for item in items:
             text = item.encode("utf-8", "surrogatepass") if isinstance(item, str) else b"%d" % item
             low = crc32(text, begin)
             if cells[low & _LAST] != high | low:
-                found[item] = high | low
-        return found
+                marks[item] = high | low
+        return marks
 
     def count(self, marks: Iterable[int]) -> None:
         """Note that reports are counted."""

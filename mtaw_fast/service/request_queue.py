@@ -90,15 +90,15 @@ class RequestQueue:
         once the deadline has passed.
         """
         self._admit()
-        since = perf_counter()
+        began = perf_counter()
 
         def check() -> None:
-            if perf_counter() - since > self._deadline:
+            if perf_counter() - began > self._deadline:
                 raise _too_late(self._deadline)
 
         def start() -> T:
             check()
-            return work(perf_counter() - since, check)
+            return work(perf_counter() - began, check)
 
         self._in_thread += 1
         try:
@@ -121,19 +121,19 @@ class RequestQueue:
         if first is not None:
             group = self._group(first)
             now = perf_counter()
-            waited = [now - one.since for one in group]
+            waited = [now - request.since for request in group]
             try:
                 if first.batched is not None and len(group) > 1:
-                    payloads = [one.batched.payload for one in group if one.batched is not None]
+                    payloads = [request.batched.payload for request in group if request.batched is not None]
                     results = first.batched.work(payloads, waited)
                 else:
                     results = [first.work(waited[0])]
-                for one, result in zip(group, results, strict=True):
-                    one.outcome.set_result(result)
+                for request, result in zip(group, results, strict=True):
+                    request.outcome.set_result(result)
             except Exception as error:  # each request of the batch gets it
-                for one in group:
-                    if not one.outcome.done():
-                        one.outcome.set_exception(error)
+                for request in group:
+                    if not request.outcome.done():
+                        request.outcome.set_exception(error)
         self._working = bool(self._waiting)
         if self._working:
             loop.call_soon(self._turn, loop)
@@ -141,13 +141,13 @@ class RequestQueue:
     def _next(self) -> _Waiting | None:
         """Take the first request that is not too late from the queue."""
         while self._waiting:
-            one = self._waiting.popleft()
-            if one.outcome.done():
+            request = self._waiting.popleft()
+            if request.outcome.done():
                 continue  # its client has gone
-            if perf_counter() - one.since <= self._deadline:
-                return one
+            if perf_counter() - request.since <= self._deadline:
+                return request
             self._metrics.add("mtaw_rejected_total", "deadline_passed")
-            one.outcome.set_exception(_too_late(self._deadline))
+            request.outcome.set_exception(_too_late(self._deadline))
         return None
 
     def _group(self, first: _Waiting) -> list[_Waiting]:
@@ -155,8 +155,13 @@ class RequestQueue:
         if first.batched is None or len(self._waiting) + 1 < _FEWEST:
             return [first]
         key, count = first.batched.key, 0
-        for one in self._waiting:
-            if one.batched is None or one.batched.key != key or one.outcome.done() or count + 1 >= self._micro_batch:
+        for request in self._waiting:
+            if (
+                request.batched is None
+                or request.batched.key != key
+                or request.outcome.done()
+                or count + 1 >= self._micro_batch
+            ):
                 break
             count += 1
         if count + 1 < _FEWEST:

@@ -63,14 +63,14 @@ def _open(name: str) -> int:
 
 def raise_file_limit() -> None:
     """Raise the limit of open files to the hard limit, for this process and its children; it is often 1,024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # the hard limit may be more than the system itself allows
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 def most_connections(wanted: int) -> int:
     """Return how many connections this process can have open, at most `wanted`."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
+    soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft_limit == resource.RLIM_INFINITY:
         return wanted
-    return max(1, min(wanted, soft - _OTHER_FILES))
+    return max(1, min(wanted, soft_limit - _OTHER_FILES))

@@ -229,11 +229,11 @@ def _check_cors_origin(origin: str) -> None:
     """Raise UsageError unless it is an origin as browsers send it: scheme, host, and any port but the default."""
     try:
         parts = urlsplit(origin)
-        whole = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != _DEFAULT_PORTS[parts.scheme]
-        whole = whole and "@" not in parts.netloc and origin == f"{parts.scheme}://{parts.netloc}".lower()
+        valid = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != _DEFAULT_PORTS[parts.scheme]
+        valid = valid and "@" not in parts.netloc and origin == f"{parts.scheme}://{parts.netloc}".lower()
     except ValueError:
-        whole = False
-    if not whole or not (origin.isascii() and origin.isprintable()):
+        valid = False
+    if not valid or not (origin.isascii() and origin.isprintable()):
         raise UsageError(
             f"--cors-origin {origin!r} is not an origin as browsers send it; write scheme and host in lower case, and "
             "the port unless it is the default, as in https://shop.example"

@@ -85,9 +85,9 @@ def _reference(bundle: Bundle) -> DriftReference | None:
     model = bundle.model
     sessions, until = model.sessions, trained_until(bundle)
     if sessions.times is not None and until is not None and len(sessions):
-        last = sessions.times[sessions.offsets[1:] - 1]
-        count = int(np.count_nonzero(last <= until))
-        if count < len(sessions) and bool((last[:count] <= until).all()):  # learned sessions come after trained ones
+        ends = sessions.times[sessions.offsets[1:] - 1]
+        count = int(np.count_nonzero(ends <= until))
+        if count < len(sessions) and bool((ends[:count] <= until).all()):  # learned sessions come after trained ones
             sessions = sessions.slice(0, count)
     return DriftReference.of(sessions, model.n_items)
 

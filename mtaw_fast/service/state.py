@@ -58,8 +58,8 @@ class Service:
     @property
     def learners(self) -> list[OnlineLearner]:
         """The online learner of every bundle; none if the service does not learn. They share one log."""
-        found = (one.snapshot.recommender.learner for one in self.bundles)
-        return [one for one in found if one is not None]
+        learners = (reloader.snapshot.recommender.learner for reloader in self.bundles)
+        return [learner for learner in learners if learner is not None]
 
     @property
     def reloader(self) -> Reloader:
@@ -94,18 +94,18 @@ class Service:
         if not self.metrics.first_worker:
             return
         for arm, learner in enumerate(self.learners):
-            event_processor, delta, place = learner.state.event_processor, learner.state.delta, str(arm)
-            self.metrics.set("mtaw_learned_clicks", event_processor.learned_clicks, place)
-            self.metrics.set("mtaw_delta_clicks", delta.n_clicks, place)
-            self.metrics.set("mtaw_delta_bytes", delta.n_bytes, place)
-            self.metrics.set("mtaw_new_items", len(event_processor.items.new_items), place)
-            self.metrics.set("mtaw_damaged_records", learner.log.damaged, place)
-            self.metrics.set("mtaw_learning_lag_events", learner.follower.lag, place)
-            self.metrics.set("mtaw_learning_lag_seconds", round(1000 * learner.follower.lag_seconds), place)
-            self.metrics.set("mtaw_learning_stopped", int(learner.follower.failure is not None), place)
+            event_processor, delta, label = learner.state.event_processor, learner.state.delta, str(arm)
+            self.metrics.set("mtaw_learned_clicks", event_processor.learned_clicks, label)
+            self.metrics.set("mtaw_delta_clicks", delta.n_clicks, label)
+            self.metrics.set("mtaw_delta_bytes", delta.n_bytes, label)
+            self.metrics.set("mtaw_new_items", len(event_processor.items.new_items), label)
+            self.metrics.set("mtaw_damaged_records", learner.log.damaged, label)
+            self.metrics.set("mtaw_learning_lag_events", learner.follower.lag, label)
+            self.metrics.set("mtaw_learning_lag_seconds", round(1000 * learner.follower.lag_seconds), label)
+            self.metrics.set("mtaw_learning_stopped", int(learner.follower.failure is not None), label)
             for reason in REFUSALS:
                 count = event_processor.refused[reason] + event_processor.tracker.refused[reason]
-                self.metrics.set("mtaw_not_learned_clicks", count, place, reason)
+                self.metrics.set("mtaw_not_learned_clicks", count, label, reason)
 
     def version_for(self, scope: Any) -> str:
         """Return the version that the response to the request of an ASGI scope names.

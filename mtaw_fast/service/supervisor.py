@@ -114,7 +114,7 @@ class _Supervisor:
             while True:
                 waited_for = [
                     wakeup,
-                    *(end for one in self._workers.values() for end in (one.messages, one.process.sentinel)),
+                    *(end for worker in self._workers.values() for end in (worker.messages, worker.process.sentinel)),
                 ]
                 connection.wait(waited_for, timeout=self._until_next(last_check))
                 with contextlib.suppress(BlockingIOError):
@@ -126,8 +126,8 @@ class _Supervisor:
                     self._metrics.counters.request_reload()
                 self._read_messages()
                 self._reap()
-                for row, (when, failures) in list(self._restarts.items()):
-                    if when <= time.monotonic():
+                for row, (due, failures) in list(self._restarts.items()):
+                    if due <= time.monotonic():
                         del self._restarts[row]
                         self._start(row, failures)
                 if time.monotonic() - last_check >= _CHECK_INTERVAL:
@@ -142,14 +142,14 @@ class _Supervisor:
         ours.setblocking(False)
         theirs.setblocking(False)
         self._wakeup_ends = ours, theirs
-        came: set[int] = set()
+        received: set[int] = set()
         signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(one, lambda number, _: came.add(number))
-        return ours, came
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, lambda number, _: received.add(number))
+        return ours, received
 
     def _until_next(self, last_check: float) -> float:
-        times = [last_check + _CHECK_INTERVAL, *(when for when, _ in self._restarts.values())]
+        times = [last_check + _CHECK_INTERVAL, *(due for due, _ in self._restarts.values())]
         return max(0.0, min(times) - time.monotonic())
 
     def _start(self, row: int, failures: int) -> None:
@@ -177,11 +177,11 @@ class _Supervisor:
     def _is_up(self, worker: _Worker, version: str) -> None:
         worker.up_since = time.monotonic()
         log_event("worker_started", worker=worker.row, worker_pid=worker.process.pid, version=version)
-        if not self._announced and all(one.up_since is not None for one in self._workers.values()):
+        if not self._announced and all(peer.up_since is not None for peer in self._workers.values()):
             self._announced = True
             host, port = self._listener.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            log_event("ready", url=f"http://{shown}:{port}", workers=len(self._workers), version=version)
+            url_host = f"[{host}]" if ":" in host else host
+            log_event("ready", url=f"http://{url_host}:{port}", workers=len(self._workers), version=version)
 
     def _reap(self) -> None:
         """Remove workers that died, and schedule their replacements."""

@@ -101,16 +101,16 @@ class Watch:
         lists: dict[str, tuple[Snapshot, list[Any]]] = {}
         clicks: list[_Ranked] = []
         gaps: list[int] = []
-        for one in pending:
-            if isinstance(one, tuple):
-                self._score_event(*one)
+        for note in pending:
+            if isinstance(note, tuple):
+                self._score_event(*note)
                 continue
-            lists.setdefault(one.snapshot.version, (one.snapshot, []))[1].extend(one.items)
-            before = self._score_ranked(one)
-            if len(one.clicks) > 1:
-                clicks.append(one)
-                if before is not None and before.clicks == len(one.clicks) - 1:
-                    gaps.append(one.at - before.at)
+            lists.setdefault(note.snapshot.version, (note.snapshot, []))[1].extend(note.items)
+            previous = self._score_ranked(note)
+            if len(note.clicks) > 1:
+                clicks.append(note)
+                if previous is not None and previous.clicks == len(note.clicks) - 1:
+                    gaps.append(note.at - previous.at)
         for snapshot, items in lists.values():
             self._count_items(snapshot, items)
         if clicks:
@@ -122,22 +122,22 @@ class Watch:
         """Score the list before a ranking by the click that led to it; return that list, if it is known."""
         if one.session is None:
             return None
-        before = self._served.pop(one.session, None)
-        if before is not None and len(one.clicks) > before.clicks:
-            self._score(before, one.clicks[before.clicks])
-        last = one.clicks[-1] if one.clicks else None
+        served = self._served.pop(one.session, None)
+        if served is not None and len(one.clicks) > served.clicks:
+            self._score(served, one.clicks[served.clicks])
+        last_item = one.clicks[-1] if one.clicks else None
         self._served[one.session] = _Served(
-            len(one.clicks), last, array("q", map(hash, one.items[:FIRST_PLACES])), one.snapshot.version, one.at
+            len(one.clicks), last_item, array("q", map(hash, one.items[:FIRST_PLACES])), one.snapshot.version, one.at
         )
         if len(self._served) > _MOST_SESSIONS:
             self._served.popitem(last=False)
-        return before
+        return served
 
     def _score_event(self, session: str, item: Any) -> None:
-        before = self._served.get(session)
-        if before is not None and item != before.last:  # the click that the list was asked for may come after it
+        served = self._served.get(session)
+        if served is not None and item != served.last:  # the click that the list was asked for may come after it
             del self._served[session]
-            self._score(before, item)
+            self._score(served, item)
 
     def _score(self, before: _Served, item: Any) -> None:
         self._metrics.count_by_version(before.version, "scored")
@@ -146,14 +146,14 @@ class Watch:
 
     def _count_items(self, snapshot: Snapshot, items: list[Any]) -> None:
         recommender = snapshot.recommender
-        found = recommender.ids.lookup(items)
+        internal_ids = recommender.ids.lookup(items)
         self._metrics.count_by_version(snapshot.version, "ranked_items", len(items))
-        new = int(np.count_nonzero(_is_new(recommender.bundle.model, found)))
-        if new:
-            self._metrics.count_by_version(snapshot.version, "new_items", new)
+        n_new = int(np.count_nonzero(_is_new(recommender.bundle.model, internal_ids)))
+        if n_new:
+            self._metrics.count_by_version(snapshot.version, "new_items", n_new)
         covered = self._covered(snapshot)
         if covered is not None:
-            covered[_slots(found)] = _hour()
+            covered[_slots(internal_ids)] = _hour()
 
     def _covered(self, snapshot: Snapshot) -> np.ndarray | None:
         """Return the hours in which a bundle's items were last ranked, uint16[slots]; None if it is not served now."""
@@ -170,11 +170,11 @@ class Watch:
         snapshot, reference = self._reference()
         if reference is None:
             return
-        found = snapshot.recommender.ids.lookup([one.clicks[-1] for one in clicks])
+        internal_ids = snapshot.recommender.ids.lookup([ranked.clicks[-1] for ranked in clicks])
         groups = {
-            "popularity": reference.groups_of_items(found),
-            "length": np.searchsorted(LENGTHS, [len(one.clicks) - 1 for one in clicks]),
-            "repeat": np.array([one.clicks[-1] in one.clicks[:-1] for one in clicks], np.int64),
+            "popularity": reference.groups_of_items(internal_ids),
+            "length": np.searchsorted(LENGTHS, [len(ranked.clicks) - 1 for ranked in clicks]),
+            "repeat": np.array([ranked.clicks[-1] in ranked.clicks[:-1] for ranked in clicks], np.int64),
             "gap": np.searchsorted(GAPS_MS, gaps) if "gap" in reference.shares else np.empty(0, np.int64),
         }
         for feature, values in groups.items():
@@ -214,29 +214,29 @@ class Watch:
 
     def _recent(self, feature: str, now: float) -> np.ndarray:
         """Return the counts by group since the latest moment that leaves an hour and enough clicks."""
-        last = self._minutes[-1][1][feature]
-        found = last - self._minutes[0][1][feature]
+        latest = self._minutes[-1][1][feature]
+        counts = latest - self._minutes[0][1][feature]
         for moment, sums in self._minutes:
-            recent = last - sums[feature]
+            recent = latest - sums[feature]
             if now - moment < _WINDOW * _MINUTE or recent.sum() < FEWEST_CLICKS:
                 break
-            found = recent
-        return found
+            counts = recent
+        return counts
 
     def lines(self) -> Iterator[str]:
         """Yield what `/metrics` says of the bundles that are served: names, age, items, and coverage."""
-        served = {one.snapshot.version: one.snapshot for one in self._bundles}
-        folders = (({"version": version, "bundle": one.folder}, 1) for version, one in served.items())
+        served = {reloader.snapshot.version: reloader.snapshot for reloader in self._bundles}
+        folders = (({"version": version, "bundle": snapshot.folder}, 1) for version, snapshot in served.items())
         yield from series(
             "mtaw_bundle_info", "gauge", "1 for each bundle that is served, with its folder's name.", folders
         )
-        trained = (({"version": version}, f"{one.trained:.0f}") for version, one in served.items())
+        trained = (({"version": version}, f"{snapshot.trained:.0f}") for version, snapshot in served.items())
         yield from series("mtaw_bundle_trained_seconds", "gauge", "When a bundle was trained, Unix seconds.", trained)
-        items = (({"version": version}, one.recommender.n_items) for version, one in served.items())
+        items = (({"version": version}, snapshot.recommender.n_items) for version, snapshot in served.items())
         yield from series("mtaw_catalog_items", "gauge", "Items that can be recommended.", items)
         covered = (
-            ({"version": version}, covered_items(hours, one.recommender.ids))
-            for version, one in served.items() if (hours := self._covered(one)) is not None
+            ({"version": version}, covered_items(hours, snapshot.recommender.ids))
+            for version, snapshot in served.items() if (hours := self._covered(snapshot)) is not None
         )  # fmt: skip
         yield from series("mtaw_covered_items", "gauge", "Of those, items in a list of the last day.", covered)
 
@@ -268,5 +268,5 @@ def _hour() -> int:
 def _is_new(model: Model, items: np.ndarray) -> np.ndarray:
     """Return bool[n]: whether the training did not know an item, an internal id."""
     new = items >= model.n_items
-    learned = model.log_progress
-    return new if learned is None or not len(learned.untrained) else new | np.isin(items, learned.untrained)
+    progress = model.log_progress
+    return new if progress is None or not len(progress.untrained) else new | np.isin(items, progress.untrained)

@@ -50,8 +50,8 @@ def run_worker(
     supervisor : Connection
         Receives ("ready", version) or ("failed", reason). When its other end closes, the worker stops.
     """
-    for one in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to every process; only the supervisor acts
-        signal.signal(one, signal.SIG_IGN)
+    for signum in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to every process; only the supervisor acts
+        signal.signal(signum, signal.SIG_IGN)
     configure_logging()
     try:
         metrics = Metrics.open(counters, settings.workers, row, settings.arms)
@@ -77,7 +77,7 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
     service = make_service(settings, first, metrics, others, is_alone=lambda: len(connections.working) == 1)
     server = _Server(service, supervisor)
     tasks = [asyncio.create_task(_tick(service, server))]
-    tasks += [asyncio.create_task(one.watch()) for one in service.bundles]
+    tasks += [asyncio.create_task(reloader.watch()) for reloader in service.bundles]
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -87,8 +87,8 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
         for store in (service.sessions, service.feedback):
             if store is not None:
                 await store.close()
-        for one in service.bundles:
-            one.snapshot.recommender.close()
+        for reloader in service.bundles:
+            reloader.snapshot.recommender.close()
 
 
 def _reloader(settings: Settings, metrics: Metrics, place: int) -> Reloader:
@@ -124,7 +124,7 @@ class _Server(uvicorn.Server):
         service = self._service
         service.metrics.add("mtaw_worker_starts_total")
         service.metrics.counters.own[PID] = os.getpid()
-        self.acceptors = [self._acceptor(one) for one in sockets or []]
+        self.acceptors = [self._acceptor(listener) for listener in sockets or []]
         self._supervisor.send(("ready", service.reloader.snapshot.version))
         asyncio.get_running_loop().add_reader(self._supervisor.fileno(), self._supervisor_gone)
 
@@ -165,11 +165,11 @@ class _Server(uvicorn.Server):
             return TimedProtocol(config=self.config, server_state=state, app_state=self.lifespan.state)
 
         settings = self._service.settings
-        most = most_connections(settings.limits.connections)
-        if most < settings.limits.connections:
-            log_event("fewer_connections", level="warning", most=most, asked=settings.limits.connections)
+        limit = most_connections(settings.limits.connections)
+        if limit < settings.limits.connections:
+            log_event("fewer_connections", level="warning", most=limit, asked=settings.limits.connections)
         make_room = TimedProtocol.open_connections.make_room
-        return Acceptor(listener, make_protocol, state.connections, self._service.metrics.counters, most, make_room)
+        return Acceptor(listener, make_protocol, state.connections, self._service.metrics.counters, limit, make_room)
 
     def _supervisor_gone(self) -> None:
         asyncio.get_running_loop().remove_reader(self._supervisor.fileno())
@@ -188,9 +188,9 @@ class _Server(uvicorn.Server):
 
 async def _tick(service: Service, server: _Server) -> None:
     """Regular work: the heartbeat, gauges, expired sessions and slow clients."""
-    loop, own = asyncio.get_running_loop(), service.metrics.counters.own
+    loop, cells = asyncio.get_running_loop(), service.metrics.counters.own
     while True:
-        own[HEARTBEAT] += 1
+        cells[HEARTBEAT] += 1
         service.gauge()
         now = loop.time()
         for acceptor in server.acceptors:

@@ -159,7 +159,7 @@ def read_json(path: Path, make_error: Callable[[str], MtawError]) -> Any:
 
     It must be a regular file of at most 64 MiB.
     """
-    descriptor = open_regular(path, lambda why: make_error(why.rpartition(";")[0]), absent="does not exist")
+    descriptor = open_regular(path, lambda reason: make_error(reason.rpartition(";")[0]), absent="does not exist")
     try:
         with os.fdopen(descriptor, "rb") as stream:
             text = stream.read(_MOST_JSON + 1)

@@ -100,11 +100,11 @@ def open_sealed(
 
 def mapping_of(mapping: str | None) -> str:
     """Return `mapping`, or by default MTAW_MAPPING, or 'copy'. Raises UsageError unless it is one of MAPPINGS."""
-    found = mapping if mapping is not None else os.environ.get(VARIABLE) or MAPPINGS[0]
-    if found not in MAPPINGS:
-        where = "mapping" if mapping is not None else VARIABLE
-        raise UsageError(f"{where}={shown(found)} is not a mapping; choose one of {', '.join(MAPPINGS)}")
-    return found
+    value = mapping if mapping is not None else os.environ.get(VARIABLE) or MAPPINGS[0]
+    if value not in MAPPINGS:
+        name = "mapping" if mapping is not None else VARIABLE
+        raise UsageError(f"{name}={shown(value)} is not a mapping; choose one of {', '.join(MAPPINGS)}")
+    return value
 
 
 @contextlib.contextmanager
@@ -170,19 +170,19 @@ def _written(before: os.stat_result, after: os.stat_result) -> bool:
 
 def _new_copy(path: Path, source: int, name: str) -> int:
     """Make a sealed copy, which nobody can shrink, grow or write, and return its descriptor."""
-    before = os.fstat(source)
-    size = before.st_size
+    status = os.fstat(source)
+    size = status.st_size
     sealed = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         # Allocate all pages now: without memory this is an error, but a later write would be a SIGBUS.
         os.posix_fallocate(sealed, 0, size)
-        done = 0
-        while done < size:
-            sent = os.sendfile(sealed, source, done, min(_CHUNK, size - done))
+        offset = 0
+        while offset < size:
+            sent = os.sendfile(sealed, source, offset, min(_CHUNK, size - offset))
             if sent == 0:
                 break
-            done += sent
-        if done < size or _written(before, os.fstat(source)):
+            offset += sent
+        if offset < size or _written(status, os.fstat(source)):
             raise DataError(f"{path} changed while it was read; write the whole bundle, then load it again")
         fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, _SEALS)
         return sealed
@@ -216,22 +216,22 @@ def _copy_lock(descriptor: int) -> Iterator[None]:
 
 def _open_siblings_copy(name: str) -> int | None:
     """Open the copy of the parent or of a process with the same parent; return its descriptor, None without one."""
-    parent, own = os.getppid(), os.getpid()
+    parent, own_id = os.getppid(), os.getpid()
     for process in (parent, *_children(parent)):
-        if process != own:
-            found = _open_copy_of(process, name)
-            if found is not None:
-                return found
+        if process != own_id:
+            descriptor = _open_copy_of(process, name)
+            if descriptor is not None:
+                return descriptor
     return None
 
 
 def _children(parent: int) -> list[int]:
-    found: list[int] = []
+    children: list[int] = []
     with contextlib.suppress(OSError):  # no such process, or a kernel that does not list them
         for task in Path(f"/proc/{parent}/task").iterdir():
             with contextlib.suppress(OSError):
-                found += map(int, (task / "children").read_text().split())
-    return found
+                children += map(int, (task / "children").read_text().split())
+    return children
 
 
 def _open_copy_of(process: int, name: str) -> int | None:
@@ -241,10 +241,10 @@ def _open_copy_of(process: int, name: str) -> int | None:
             with contextlib.suppress(OSError):
                 if not str(link.readlink()).startswith(f"/memfd:{name} "):
                     continue
-                found = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
                 # Without seals it is still being filled, or it is not a memfd.
                 with contextlib.suppress(OSError):
-                    if fcntl.fcntl(found, fcntl.F_GET_SEALS) & _SEALS == _SEALS:
-                        return found
-                os.close(found)
+                    if fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS == _SEALS:
+                        return descriptor
+                os.close(descriptor)
     return None

@@ -59,12 +59,12 @@ def write_joined(path: Path, pieces: Mapping[str, Sequence[np.ndarray]]) -> None
 def digest_of_joined(pieces: Mapping[str, Sequence[np.ndarray]]) -> tuple[str, int]:
     """Return hex SHA-256 and size in bytes of the file that `write_joined` would write."""
     text, order = _joined_layout(pieces)
-    found, size = hashlib.sha256(text), len(text)
+    digest, size = hashlib.sha256(text), len(text)
     for name in order:
         for part in pieces[name]:
-            found.update(np.ascontiguousarray(part).data)
+            digest.update(np.ascontiguousarray(part).data)
             size += part.nbytes
-    return found.hexdigest(), size
+    return digest.hexdigest(), size
 
 
 def places_in_file(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> tuple[bytes, dict[str, int], int]:
@@ -167,7 +167,7 @@ def _view(data: np.ndarray, entry: Mapping) -> np.ndarray:
     begin, end = entry["data_offsets"]
     shape = tuple(entry["shape"])
     dtype = np.dtype(_DTYPES[entry["dtype"]])
-    if not all(isinstance(v, int) and v >= 0 for v in (begin, end, *shape)):
+    if not all(isinstance(number, int) and number >= 0 for number in (begin, end, *shape)):
         raise ValueError("negative or fractional sizes")
     if len(shape) > _MAX_AXES:  # the product of very many takes forever
         raise ValueError("a tensor with too many axes")

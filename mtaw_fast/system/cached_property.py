@@ -33,6 +33,6 @@ class cached_property(Generic[Value]):  # noqa: N801 - a decorator is written as
     def __get__(self, instance: object | None, owner: type) -> cached_property[Value] | Value:
         if instance is None:
             return self
-        kept = instance.__dict__
-        value: Any = kept.get(self._name, _MISSING)
-        return kept.setdefault(self._name, self._compute(instance)) if value is _MISSING else value
+        attributes = instance.__dict__
+        value: Any = attributes.get(self._name, _MISSING)
+        return attributes.setdefault(self._name, self._compute(instance)) if value is _MISSING else value

@@ -42,7 +42,7 @@ def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
 def folders_up(root: Path, path: str) -> list[Path]:
     """Return the folders of a cgroup and of its parents. In a container the root may itself be the cgroup."""
     folder = root / path.lstrip("/")
-    return [folder, *(one for one in folder.parents if one == root or root in one.parents)]
+    return [folder, *(parent for parent in folder.parents if parent == root or root in parent.parents)]
 
 
 def _of_version_2(folder: Path) -> Iterator[float]:

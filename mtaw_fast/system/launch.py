@@ -51,14 +51,14 @@ class Launch:
 
         Raises UsageError if variables are missing or invalid.
         """
-        given = [name for name in _NEEDED[:2] if environment.get(name)]
-        if not given:
+        names = [name for name in _NEEDED[:2] if environment.get(name)]
+        if not names:
             return None
         for name in _NEEDED:
             if not environment.get(name):
                 raise UsageError(
-                    f"${given[0]} is set, but not ${name}: start a group of processes with '{START}', or unset "
-                    f"{given[0]}"
+                    f"${names[0]} is set, but not ${name}: start a group of processes with '{START}', or unset "
+                    f"{names[0]}"
                 )
         numbers = {name: _number(environment, name) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")}
         rank, world = numbers["RANK"], numbers["WORLD_SIZE"]

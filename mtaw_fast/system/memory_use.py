@@ -20,8 +20,8 @@ def available_memory(meminfo: Path = _MEMINFO, cgroups: Path = CGROUPS, own: Pat
 
     None if the system reports neither. meminfo: /proc/meminfo, or a file like it. cgroups, own: as in `usable_cpus`.
     """
-    found = [*_of_host(meminfo), *_of_cgroups(cgroups, own)]
-    return max(min(found), 0) if found else None
+    limits = [*_of_host(meminfo), *_of_cgroups(cgroups, own)]
+    return max(min(limits), 0) if limits else None
 
 
 def peak_memory(status: Path = _STATUS) -> int:

@@ -52,7 +52,7 @@ class RunFolder:
         """Return the state of the run in the folder, or None."""
         if not self._state_path.exists():
             return None
-        state = read_json(self._state_path, lambda why: TrainingError(f"{why}; start over with --overwrite"))
+        state = read_json(self._state_path, lambda reason: TrainingError(f"{reason}; start over with --overwrite"))
         if not isinstance(state, dict) or state.get("format_version") != FORMAT_VERSION:
             raise TrainingError(f"{self._state_path} has another format; start over with --overwrite")
         return state
@@ -69,10 +69,10 @@ class RunFolder:
 
     def sweep(self, state: Mapping[str, Any]) -> None:
         """Remove checkpoints that `state` does not name, and temporary files of a killed process."""
-        named = (state.get("checkpoint"), state.get("best_checkpoint"), *state.get("kept", {}).values())
+        names = (state.get("checkpoint"), state.get("best_checkpoint"), *state.get("kept", {}).values())
         for path in self.folder.iterdir():
             removable = path.suffix in (".safetensors", ".tmp") and _OURS.fullmatch(path.name)
-            if removable and path.name not in named:
+            if removable and path.name not in names:
                 path.unlink()
 
     def save(self, state: Mapping[str, Any]) -> None:

@@ -33,11 +33,11 @@ def with_content(model: Model, seed: int = 0) -> Model:
     content = replace(content, order=_unclicked_order(model, seed))
     unclicked = np.flatnonzero(model.popularity == 0)
     vectors = content.vectors(model.items, unclicked)
-    said = vectors.any(axis=1)
-    if not said.any():
+    has_vector = vectors.any(axis=1)
+    if not has_vector.any():
         return replace(model, content=content)
     embedding = np.array(model.weights["item_embedding"])
-    embedding[unclicked[said]] = vectors[said] * np.float32(mean_norm(embedding))
+    embedding[unclicked[has_vector]] = vectors[has_vector] * np.float32(mean_norm(embedding))
     return replace(model.with_weights({**model.weights, "item_embedding": embedding}), content=content)
 
 
@@ -48,11 +48,11 @@ def _unclicked_order(model: Model, seed: int) -> UnclickedOrder | None:
     if side.created is None or created is None or times is None:
         return None
     rows = len(created)
-    wide = [np.concatenate([column, np.full(max(0, model.n_items - rows), NO_CATEGORY)]) for column in codes]
-    made = np.concatenate([created, np.full(max(0, model.n_items - rows), NO_TIME)])
+    columns = [np.concatenate([column, np.full(max(0, model.n_items - rows), NO_CATEGORY)]) for column in codes]
+    padded = np.concatenate([created, np.full(max(0, model.n_items - rows), NO_TIME)])
     sessions = model.sessions
     return fit_unclicked_order(
-        dict(zip(side.categories, wide, strict=True)), side.created, made, sessions.items, sessions.offsets, times,
+        dict(zip(side.categories, columns, strict=True)), side.created, padded, sessions.items, sessions.offsets, times,
         NO_TIME, seed,
     )  # fmt: skip
 
@@ -70,11 +70,11 @@ class _Evidence:
     def __call__(self, items: np.ndarray, k: int) -> np.ndarray:
         """Return float64[n, d] of k clicks on each item, drawn at random."""
         rng = np.random.default_rng([self._seed, k])
-        found = np.zeros((len(items), self._vectors.shape[1]))
+        sums = np.zeros((len(items), self._vectors.shape[1]))
         for row, item in enumerate(items.tolist()):
             clicks = self._order[self._begins[item] : self._begins[item + 1]]
             for click in rng.choice(clicks, min(k, len(clicks)), replace=False).tolist():
                 near = np.arange(max(0, click - _REACH), min(len(self._items), click + _REACH + 1))
                 near = near[(self._session[near] == self._session[click]) & (self._items[near] != item)]
-                found[row] += (1 / np.abs(near - click)) @ self._vectors[self._items[near]]
-        return found
+                sums[row] += (1 / np.abs(near - click)) @ self._vectors[self._items[near]]
+        return sums

@@ -69,14 +69,14 @@ def refit_ranker(
     _refuse_weights(model.config)
     config, sessions = model.config, model.sessions
     first = len(sessions) - n_new
-    before, new = sessions.slice(0, first), sessions.slice(first, len(sessions))
-    tables = MemoryTables.build(before, model.n_items, model.memory.settings, threads=current_threads().pieces)
+    earlier, new_sessions = sessions.slice(0, first), sessions.slice(first, len(sessions))
+    tables = MemoryTables.build(earlier, model.n_items, model.memory.settings, threads=current_threads().pieces)
     weights = model.weights if config.memory.dense_candidates else None
     trends = None
     if model.trends is not None:
-        assert before.times is not None
+        assert earlier.times is not None
         trends = TrendTables.build(
-            before, before.times, model.n_items, model.trends.settings, context_sizes=model.trends.context_sizes
+            earlier, earlier.times, model.n_items, model.trends.settings, context_sizes=model.trends.context_sizes
         )
     side, types = NOTHING, model.click_types
     if trends is not None:
@@ -84,7 +84,7 @@ def refit_ranker(
         side = SideInputs(model.ranker_net.side, columns, model.items)
     side = replace(side, types=types, type_names=types.names)
     dataset = build_dataset(
-        config, tables, new, min_prefix, weights, folder, "ranker", reporter, since, trends, side=side
+        config, tables, new_sessions, min_prefix, weights, folder, "ranker", reporter, since, trends, side=side
     )
     fit = fit_settings(config, timed=trends is not None)
     fit = replace(fit, lr=_RATE * fit.lr)
@@ -119,12 +119,12 @@ def refit_encoder(
         fitting.fit("refit", model.sessions.without_times(), config.optimizer.epochs, start=model.weights)
         state.next_phase("done", {"weights": state["checkpoint"]})
         weights, history = weights_of(config, model.n_items, state, "weights"), state["history"]
-    learned = model.log_progress
-    if learned is not None:
-        clicked = model.popularity[learned.untrained] > 0
-        learned = replace(learned, untrained=learned.untrained[~clicked])
-    whole = model.with_weights({name: np.array(array) for name, array in weights.items()})
-    return replace(whole, log_progress=learned), history
+    progress = model.log_progress
+    if progress is not None:
+        clicked = model.popularity[progress.untrained] > 0
+        progress = replace(progress, untrained=progress.untrained[~clicked])
+    refitted = model.with_weights({name: np.array(array) for name, array in weights.items()})
+    return replace(refitted, log_progress=progress), history
 
 
 def _refuse_weights(config: Config) -> None:

@@ -27,9 +27,9 @@ def warnings_on_weights(sessions: Sessions, type_names: tuple[str, ...], weights
     sessions: with types. weights: float32[K], by type.
     """
     assert sessions.types is not None
-    later = np.ones(sessions.n_clicks, dtype=bool)
-    later[sessions.offsets[:-1][sessions.lengths > 0]] = False
-    places = np.flatnonzero(later)
+    is_target = np.ones(sessions.n_clicks, dtype=bool)
+    is_target[sessions.offsets[:-1][sessions.lengths > 0]] = False
+    places = np.flatnonzero(is_target)
     types = sessions.types[places]
     counts = np.bincount(types, minlength=len(type_names))
     repeats = np.bincount(types[sessions.items[places] == sessions.items[places - 1]], minlength=len(type_names))

@@ -255,20 +255,20 @@ class _Run:
 
     def _phases(self, fitted: Sessions, held_out: Sessions) -> dict[str, Phase]:
         """Return the phases in order, by name."""
-        whole = self.dataset.train
+        all_sessions = self.dataset.train
         search = (
             partial(self._fit_all, fitted) if self.config.memory.enabled else partial(self._search, fitted, held_out)
         )
-        known: dict[str, Phase] = {
+        phases: dict[str, Phase] = {
             "slice": partial(self._fit_before_last, fitted),
             "ranker": partial(self._train_ranker, fitted),
             "search": search,
             "validate": partial(self._validate, fitted, held_out),
-            "slice-refit": partial(self._fit_before_last, whole),
-            "ranker-refit": partial(self._train_ranker, whole),
-            "refit": partial(self._fit_all, whole),
+            "slice-refit": partial(self._fit_before_last, all_sessions),
+            "ranker-refit": partial(self._train_ranker, all_sessions),
+            "refit": partial(self._fit_all, all_sessions),
         }
-        return {phase: known[phase] for phase in phases_of(self.config, self.refit)}
+        return {phase: phases[phase] for phase in phases_of(self.config, self.refit)}
 
     def _search(self, fitted: Sessions, held_out: Sessions, phase: str) -> Kept:
         validate = self.runner.validator(
@@ -285,8 +285,8 @@ class _Run:
         return {**self.state["kept"], "weights": self.state["checkpoint"]}
 
     def _fit_before_last(self, sessions: Sessions, phase: str) -> Kept:
-        before, _ = split_for_ranker(self.config, sessions)
-        self._fitting.fit(phase, before, self.config.optimizer.epochs)
+        earlier, _ = split_for_ranker(self.config, sessions)
+        self._fitting.fit(phase, earlier, self.config.optimizer.epochs)
         return {"past": self.state["checkpoint"]}
 
     def _train_ranker(self, sessions: Sessions, phase: str) -> Kept:

@@ -34,8 +34,8 @@ def refuse_to_drop_finished(folder: Path) -> None:
 
     For a caller whose bundle is missing: a full disk or a kill came between the last epoch and the bundle.
     """
-    found = RunFolder(folder).load_state() if folder.is_dir() else None
-    if found is not None and found["phase"] == "done":
+    state = RunFolder(folder).load_state() if folder.is_dir() else None
+    if state is not None and state["phase"] == "done":
         raise UsageError(
             f"{folder} has a finished training whose bundle is missing; write it with --resume "
             "or start over with --overwrite"
@@ -69,17 +69,17 @@ class RunState:
 
     def open(self, resume: bool, overwrite: bool) -> None:
         """Start a new run or resume the one in the folder; raises UsageError if that one is another."""
-        found = self.files.load_state() if resume or not overwrite else None
-        if resume and found is not None:
-            if _present_names(found["identity"]) != _present_names(self._identity):
+        state = self.files.load_state() if resume or not overwrite else None
+        if resume and state is not None:
+            if _present_names(state["identity"]) != _present_names(self._identity):
                 raise UsageError(
                     f"{self.files.folder} has a training with other settings or data; "
                     "repeat its settings to resume it, or start over with --overwrite"
                 )
-            self._values = {**_NEW, **found}
-            self.files.sweep(found)
+            self._values = {**_NEW, **state}
+            self.files.sweep(state)
             return
-        if found is not None and found["phase"] != "done" and not overwrite:
+        if state is not None and state["phase"] != "done" and not overwrite:
             raise UsageError(
                 f"{self.files.folder} has an unfinished training; continue it with --resume "
                 "or start over with --overwrite"

@@ -82,10 +82,10 @@ def current_threads() -> Threads:
 def training_threads(threads: Threads) -> Iterator[None]:
     """Run a training, and PyTorch, with `threads`; PyTorch's former setting is restored at the end."""
     logging.getLogger("mtaw_fast").info(threads.describe())
-    before, token = torch.get_num_threads(), _training.set(threads)
+    former, token = torch.get_num_threads(), _training.set(threads)
     torch.set_num_threads(threads.encoder)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(former)
         _training.reset(token)

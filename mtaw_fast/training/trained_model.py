@@ -73,19 +73,19 @@ class TrainedModel:
             "history": self.history,
             "validation_intervals": self.intervals,
             "feature_importance": self.feature_importance,
-            "processor_seconds": {name: round(spent, 1) for name, spent in (self.processor_seconds or {}).items()},
+            "processor_seconds": {name: round(seconds, 1) for name, seconds in (self.processor_seconds or {}).items()},
         }
 
     def save(self, folder: str | os.PathLike[str], dataset: Dataset, overwrite: bool = False) -> Bundle:
         """Write the bundle of a training on `dataset`; see `Bundle.save`."""
-        about = {
+        dataset_record = {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
             "min_prefix": dataset.min_prefix,
             "reader": dict(dataset.reader),
             "summary": dataset.summary(),
         }
-        return Bundle.save(folder, self.model, metrics=self.record(), dataset=about, overwrite=overwrite)
+        return Bundle.save(folder, self.model, metrics=self.record(), dataset=dataset_record, overwrite=overwrite)
 
 
 def with_types_for(model: Model, samples: Samples, type_names: Sequence[str]) -> Samples:

@@ -59,10 +59,10 @@ def test_manifest_and_file_names(tmp_path: Path) -> None:
     assert manifest["versions"]["numpy"] == np.__version__
     assert set(manifest["versions"]) == {"mtaw_fast", "python", "numpy", "torch"}
     assert manifest["git_commit"] is None or len(manifest["git_commit"].removesuffix("-dirty")) == 40
-    named = {entry["file"]: entry["sha256"] for entry in manifest["files"].values()}
-    found = contents(tmp_path / "bundle")
-    del found["manifest.json"]
-    assert found == named
+    hashes = {entry["file"]: entry["sha256"] for entry in manifest["files"].values()}
+    files = contents(tmp_path / "bundle")
+    del files["manifest.json"]
+    assert files == hashes
     for part, entry in manifest["files"].items():
         assert entry["file"] == f"{part}-{entry['sha256'][:16]}.safetensors"
         assert bundle.file(part) == tmp_path / "bundle" / entry["file"]
@@ -72,22 +72,22 @@ def test_manifest_and_file_names(tmp_path: Path) -> None:
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
 def test_the_manifest_names_the_commit_of_a_checkout(tmp_path: Path) -> None:
     head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
-    named = save_random(tmp_path / "bundle").manifest["git_commit"]
-    assert named is not None
-    assert named.removesuffix("-dirty") == head.strip()
+    commit = save_random(tmp_path / "bundle").manifest["git_commit"]
+    assert commit is not None
+    assert commit.removesuffix("-dirty") == head.strip()
 
 
 def test_a_session_memory_comes_back(tmp_path: Path) -> None:
     parts = bundle_parts() | memory_parts()
     save_parts(tmp_path, **parts)
-    found = Bundle.load(tmp_path)
+    bundle = Bundle.load(tmp_path)
     for part in ("memory", "ranker_net"):
         for name, array in parts[part].arrays().items():
-            kept = getattr(found, part).arrays()[name]
-            assert kept.tobytes() == array.tobytes()
-            assert not kept.flags.writeable
-    assert found.memory is not None
-    assert found.memory.settings == parts["memory"].settings
+            stored = getattr(bundle, part).arrays()[name]
+            assert stored.tobytes() == array.tobytes()
+            assert not stored.flags.writeable
+    assert bundle.memory is not None
+    assert bundle.memory.settings == parts["memory"].settings
     save_parts(tmp_path, **bundle_parts(), overwrite=True)
     assert Bundle.load(tmp_path).memory is None
     assert not list(tmp_path.glob("memory-*")) + list(tmp_path.glob("ranker-*"))

@@ -49,23 +49,23 @@ def test_everything_left_out_is_derived(whole: Bundle, small: Bundle) -> None:
 
 
 def test_it_ranks_as_the_same_model_written_whole(small: Bundle, tmp_path: Path) -> None:
-    same = replace(small.model, scan=quantize(small.item_vectors))
-    again = Bundle.save(tmp_path / "again", same, metrics={}, dataset=small.dataset)
-    assert again.manifest["format_version"] < COMPACT_VERSION
-    first, second = Recommender.load(small.folder), Recommender.load(again.folder)
+    model = replace(small.model, scan=quantize(small.item_vectors))
+    full = Bundle.save(tmp_path / "again", model, metrics={}, dataset=small.dataset)
+    assert full.manifest["format_version"] < COMPACT_VERSION
+    first, second = Recommender.load(small.folder), Recommender.load(full.folder)
     for session in (["sku-4"], ["sku-9", "sku-4", "sku-9"], []):
-        one, other = first.recommend(session, 20), second.recommend(session, 20)
-        assert (one.items, list(one.scores)) == (other.items, list(other.scores))
+        ours, theirs = first.recommend(session, 20), second.recommend(session, 20)
+        assert (ours.items, list(ours.scores)) == (theirs.items, list(theirs.scores))
 
 
 def test_lengths_are_summed_in_order() -> None:
     rows = np.random.default_rng(0).normal(size=(9, 37)).astype(np.float32)
     rows[3] = 0
-    for row, found in zip(rows, normalized(rows), strict=True):
+    for row, scaled in zip(rows, normalized(rows), strict=True):
         length = 0.0
         for value in row.astype(float):
             length += value * value
-        assert np.array_equal(found, (row.astype(float) / (np.sqrt(length) or 1)).astype(np.float32))
+        assert np.array_equal(scaled, (row.astype(float) / (np.sqrt(length) or 1)).astype(np.float32))
 
 
 def test_a_value_beyond_half_floats_is_refused(whole: Bundle, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_bundle_without_the_setting_ranks_all_candidates(tmp_path: Path) -> No
     folder = tmp_path / "bundle"
     save_parts(folder, **bundle_parts() | memory_parts())
     assert Bundle.load(folder).config.memory.ranked_candidates == Config().memory.ranked_candidates > 0
-    edit_manifest(folder, lambda found: found["config"]["memory"].pop("ranked_candidates"))
+    edit_manifest(folder, lambda manifest: manifest["config"]["memory"].pop("ranked_candidates"))
     assert Bundle.load(folder).config.memory.ranked_candidates == 0
 
 
@@ -56,8 +56,8 @@ def test_missing_and_truncated_files_are_refused(tmp_path: Path, verify: bool) -
     folder = tmp_path / "bundle"
     path = save_random(folder).file("catalog")
     assert path is not None
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-9])
+    data = path.read_bytes()
+    path.write_bytes(data[:-9])
     assert str(path) in refused(folder, verify)
     path.unlink()
     assert f"{path} is missing; restore it" in refused(folder, verify)

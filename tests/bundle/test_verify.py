@@ -65,7 +65,7 @@ def test_numbers_that_are_no_ids(tmp_path: Path, changes: dict[str, Any]) -> Non
 def test_ranker_numbers_that_are_not_finite(tmp_path: Path, name: str) -> None:
     saved = save_parts(tmp_path, **bundle_parts(n_items=20, max_session_length=6), **memory_parts(20))
     assert saved.model.ranker_net is not None
-    arrays = {one: array.copy() for one, array in saved.model.ranker_net.arrays().items()}
+    arrays = {key: array.copy() for key, array in saved.model.ranker_net.arrays().items()}
     arrays[name].flat[-1] = np.inf
     names = np.frombuffer("\n".join(saved.model.ranker_net.features).encode(), np.uint8)
     replace_part(tmp_path, "ranker", {**arrays, "features": names})

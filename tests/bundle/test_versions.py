@@ -20,7 +20,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("versions")
     for number, name in enumerate(("a.bundle", "b.bundle", "c.bundle")):
         save_parts(folder / name, **bundle_parts(seed=number))
-        edit_manifest(folder / name, lambda found, day=number: found.update(created=f"2026-11-0{day + 1}T00:00:00Z"))
+        edit_manifest(
+            folder / name, lambda manifest, day=number: manifest.update(created=f"2026-11-0{day + 1}T00:00:00Z")
+        )
     (folder / "notes").mkdir()
     return folder
 
@@ -35,13 +37,13 @@ def folder(made: Path) -> Path:
 
 def test_bundles_are_listed_with_the_newest_first(folder: Path) -> None:
     promote(folder, "b.bundle")
-    found = versions_in(folder)
-    assert [one.name for one in found] == ["c.bundle", "b.bundle", "a.bundle"]
-    assert [one.current for one in found] == [False, True, False]
-    assert [one.promoted is not None for one in found] == [False, True, False]
-    assert found[0].metrics == {"MRR@20": 12.5}
-    assert (found[0].items, found[0].dataset) == (60, "random")
-    assert len({one.version for one in found}) == 3
+    versions = versions_in(folder)
+    assert [version.name for version in versions] == ["c.bundle", "b.bundle", "a.bundle"]
+    assert [version.current for version in versions] == [False, True, False]
+    assert [version.promoted is not None for version in versions] == [False, True, False]
+    assert versions[0].metrics == {"MRR@20": 12.5}
+    assert (versions[0].items, versions[0].dataset) == (60, "random")
+    assert len({version.version for version in versions}) == 3
 
 
 def test_rolling_back_goes_back_step_by_step(folder: Path) -> None:
@@ -83,7 +85,7 @@ def test_what_cannot_be_served_is_not_promoted(folder: Path, tmp_path: Path) -> 
 
 def test_the_service_follows_the_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bundles", str(folder), "--promote", "a.bundle"]) == 0
-    versions = {one.name: one.version for one in versions_in(folder)}
+    versions = {version.name: version.version for version in versions_in(folder)}
     with running(folder / "current", "--reload-interval", "0.2") as service:
         url = f"http://127.0.0.1:{service.port}"
         assert good(service.ask("GET", "/v1/bundle"))["version"] == versions["a.bundle"]
@@ -94,8 +96,8 @@ def test_the_service_follows_the_name(folder: Path, capsys: pytest.CaptureFixtur
         [line] = [line for line in capsys.readouterr().out.splitlines() if "served by" in line]
         assert line.startswith("* c.bundle")
         assert main(["bundles", str(folder), "--roll-back", "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert found["current"] == "a.bundle"
+        report = json.loads(capsys.readouterr().out)
+        assert report["current"] == "a.bundle"
         eventually(lambda: service.ask("GET", "/healthz").version == versions["a.bundle"])
         service.assert_no_error()
     assert main(["bundles", str(folder), "--service", url]) == 2

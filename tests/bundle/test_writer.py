@@ -83,8 +83,8 @@ def test_a_failure_after_the_manifest_took_its_place_leaves_the_new_bundle(
         save_parts(folder, **bundle_parts(seed=2), overwrite=True)
     monkeypatch.undo()
     weights = bundle_parts(seed=2)["weights"]
-    found = Bundle.load(folder).model.weights
-    assert all((found[name] == weights[name]).all() for name in weights)
+    loaded = Bundle.load(folder).model.weights
+    assert all((loaded[name] == weights[name]).all() for name in weights)
 
 
 @pytest.mark.parametrize("existing", [True, False])
@@ -98,9 +98,9 @@ def test_files_that_cannot_be_opened_after_the_manifest_took_its_place_cost_no_b
 
     def replacing(self: Path, target: Path) -> Path:
         nonlocal placed
-        done = replace(self, target)
+        result = replace(self, target)
         placed = placed or target == folder / "manifest.json"
-        return done
+        return result
 
     def opening(*arguments: Any, **named: Any) -> int:
         if placed:
@@ -113,8 +113,8 @@ def test_files_that_cannot_be_opened_after_the_manifest_took_its_place_cost_no_b
         save_parts(folder, **bundle_parts(seed=2), overwrite=True)
     monkeypatch.undo()
     weights = bundle_parts(seed=2)["weights"]
-    found = Bundle.load(folder).model.weights
-    assert all((found[name] == weights[name]).all() for name in weights)
+    loaded = Bundle.load(folder).model.weights
+    assert all((loaded[name] == weights[name]).all() for name in weights)
     save_parts(folder, **bundle_parts(seed=3), overwrite=True)
     assert len(contents(folder)) == 6, "files of the bundle before stay"
 
@@ -206,9 +206,9 @@ def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.slow
 def test_a_kill_at_any_step_leaves_a_whole_bundle(tmp_path: Path) -> None:
-    done = run_python(_KILLED_SAVES, str(tmp_path / "bundle"))
-    assert done.returncode == 0, done.stderr
-    steps, old, new = map(int, done.stdout.split())
+    completed = run_python(_KILLED_SAVES, str(tmp_path / "bundle"))
+    assert completed.returncode == 0, completed.stderr
+    steps, old, new = map(int, completed.stdout.split())
     assert steps > 40
     assert old > 20
     assert new > 5
@@ -229,11 +229,11 @@ except BundleError as error:
 
 @pytest.mark.parametrize("limit", [0, 100, 5000])
 def test_a_full_disk(tmp_path: Path, limit: int) -> None:
-    done = run_python(_FULL_DISK, str(tmp_path / "new"), str(limit))
-    assert done.stderr == ""
-    assert done.stdout.count("\n") == 1
-    assert "cannot write" in done.stdout
-    assert "free some space" in done.stdout
+    completed = run_python(_FULL_DISK, str(tmp_path / "new"), str(limit))
+    assert completed.stderr == ""
+    assert completed.stdout.count("\n") == 1
+    assert "cannot write" in completed.stdout
+    assert "free some space" in completed.stdout
     assert list(tmp_path.iterdir()) == []
     save_random(tmp_path / "old", seed=1)
     before = contents(tmp_path / "old")

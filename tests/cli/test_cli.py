@@ -35,14 +35,14 @@ def test_the_whole_path(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not answer["fallback"]
     assert answer["scores"] == sorted(answer["scores"], reverse=True)
 
-    asked = ["recommend", f"{work}/bundle", "sku-3é", "sku-4é", "-k", "40", "--reasons"]
-    assert main([*asked, "--json"]) == 0
+    command = ["recommend", f"{work}/bundle", "sku-3é", "sku-4é", "-k", "40", "--reasons"]
+    assert main([*command, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     reasons = dict(zip(answer["items"], answer["reasons"], strict=True))
     assert reasons["sku-3é"] == {"kind": "session", "items": []}
     assert reasons["sku-5é"]["kind"] == "together"
     assert reasons["sku-5é"]["items"][0] == "sku-4é"
-    assert main(asked) == 0
+    assert main(command) == 0
     lines = capsys.readouterr().out
     assert "sku-3é  (in the session)\n" in lines
     assert "sku-5é  (clicked together with sku-4é, sku-3é)\n" in lines
@@ -119,10 +119,10 @@ def test_help_shows_every_default_and_every_choice() -> None:
         if not action.option_strings or name not in ("prepare", "train", "tune", "evaluate", "info"):
             continue
         seen.add(name)
-        own = command._get_formatter()._expand_help(action)
-        assert "object at 0x" not in own, f"{name} {action.option_strings[0]} shows a default that is none"
+        help_text = command._get_formatter()._expand_help(action)
+        assert "object at 0x" not in help_text, f"{name} {action.option_strings[0]} shows a default that is none"
         if action.default not in (None, False, [], argparse.SUPPRESS) and name != "prepare":
-            assert "default:" in own, f"{name} {action.option_strings[0]} hides its default, {action.default}"
+            assert "default:" in help_text, f"{name} {action.option_strings[0]} hides its default, {action.default}"
         for choice in action.choices or ():
             assert str(choice) in text
     assert len(seen) == 5
@@ -131,6 +131,6 @@ def test_help_shows_every_default_and_every_choice() -> None:
 def test_importing_the_package_is_light() -> None:
     """No torch, no onnxruntime, no faiss: a service pays for what it uses."""
     code = "import sys, mtaw_fast; from mtaw_fast import Recommender; print([m for m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name.split(".")[0].strip("'[ ") for name in done.stdout.split(",")}
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0].strip("'[ ") for name in completed.stdout.split(",")}
     assert not loaded & {"torch", "onnxruntime", "faiss", "polars", "matplotlib", "rich"}

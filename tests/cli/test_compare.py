@@ -34,11 +34,11 @@ def test_the_command_says_which_bundle_finds_more(work: Path, other: Path, capsy
     assert "are shown by A alone" in captured.out
     assert "warning: other: this bundle was not trained on the training part of clicks" in captured.err
     assert main(["compare", f"{work}/bundle", f"{other}", f"{work}/dataset", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["verdict"] == captured.out.splitlines()[0]
-    assert found["samples"] == len(Dataset.load(work / "dataset").test)
-    assert found["lists"]["only_first"] >= 1  # the item that the other has not
-    for example in found["examples"]:
+    comparison = json.loads(capsys.readouterr().out)
+    assert comparison["verdict"] == captured.out.splitlines()[0]
+    assert comparison["samples"] == len(Dataset.load(work / "dataset").test)
+    assert comparison["lists"]["only_first"] >= 1  # the item that the other has not
+    for example in comparison["examples"]:
         ranks = [example[name]["rank"] for name in ("first", "second")]
         assert (ranks[0] is None) != (ranks[1] is None)
         for name, rank in zip(("first", "second"), ranks, strict=True):
@@ -51,11 +51,11 @@ def test_the_command_says_which_bundle_finds_more(work: Path, other: Path, capsy
 
 
 def test_a_bundle_equals_itself(work: Path) -> None:
-    found = compare(work / "bundle", work / "bundle", work / "dataset", split="test", examples=1)
-    assert (found.first, found.second) == ("bundle (A)", "bundle (B)")
-    assert found.verdict.startswith("No difference is shown: bundle (B) finds 0.00 more")
-    assert (found.lists.overlap, found.lists.same_list, found.lists.new_share) == (100, 100, 0)
-    assert found.examples == []
+    comparison = compare(work / "bundle", work / "bundle", work / "dataset", split="test", examples=1)
+    assert (comparison.first, comparison.second) == ("bundle (A)", "bundle (B)")
+    assert comparison.verdict.startswith("No difference is shown: bundle (B) finds 0.00 more")
+    assert (comparison.lists.overlap, comparison.lists.same_list, comparison.lists.new_share) == (100, 100, 0)
+    assert comparison.examples == []
 
 
 def test_misuse_is_one_line(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

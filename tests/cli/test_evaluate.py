@@ -25,31 +25,31 @@ def test_every_encoder_and_index_evaluates_alike(
     assert main(arguments) == 0
     expected = json.loads(capsys.readouterr().out)
     assert main([*arguments, "--encoder", encoder, "--index", index]) == 0
-    got = json.loads(capsys.readouterr().out)
-    assert (got["encoder"], got["index"]) == (encoder, index)
-    assert got["P@20"] == expected["P@20"]
-    assert got["MRR@20"] == pytest.approx(expected["MRR@20"], abs=1e-9)
+    result = json.loads(capsys.readouterr().out)
+    assert (result["encoder"], result["index"]) == (encoder, index)
+    assert result["P@20"] == expected["P@20"]
+    assert result["MRR@20"] == pytest.approx(expected["MRR@20"], abs=1e-9)
 
 
 def test_every_slice_adds_up_to_all_samples(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["evaluate", f"{work}/bundle", f"{work}/dataset", "--json", "--no-baselines"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert set(MORE) <= set(found)
-    assert set(found["intervals"]) == {*METRICS, *MORE} - {"coverage@20", "gini@20"}
-    assert {"session length", "first click", "target popularity", "hour (UTC)"} <= set(found["slices"])
-    for values in found["slices"].values():
-        assert sum(one["samples"] for one in values.values()) == found["samples"]
+    report = json.loads(capsys.readouterr().out)
+    assert set(MORE) <= set(report)
+    assert set(report["intervals"]) == {*METRICS, *MORE} - {"coverage@20", "gini@20"}
+    assert {"session length", "first click", "target popularity", "hour (UTC)"} <= set(report["slices"])
+    for values in report["slices"].values():
+        assert sum(group["samples"] for group in values.values()) == report["samples"]
         for name in COLUMNS:
-            total = sum(one["samples"] * one[name] for one in values.values())
-            assert total / found["samples"] == pytest.approx(found[name])
+            total = sum(group["samples"] * group[name] for group in values.values())
+            assert total / report["samples"] == pytest.approx(report[name])
     frame = evaluate(work / "bundle", work / "dataset").to_frame()
     assert frame.columns == ["slice", "value", "samples", "sessions", "metric", "mean", "low", "high"]
-    assert len(frame) == len(METRICS) + len(MORE) + len(COLUMNS) * sum(map(len, found["slices"].values()))
+    assert len(frame) == len(METRICS) + len(MORE) + len(COLUMNS) * sum(map(len, report["slices"].values()))
     for row in frame.filter(pl.col("slice") == "session length").iter_rows(named=True):
-        one = found["slices"]["session length"][row["value"]]
-        assert (row["samples"], row["mean"]) == (one["samples"], one[row["metric"]])
-        assert [row["low"], row["high"]] == one["intervals"].get(row["metric"], [None, None])
+        group = report["slices"]["session length"][row["value"]]
+        assert (row["samples"], row["mean"]) == (group["samples"], group[row["metric"]])
+        assert [row["low"], row["high"]] == group["intervals"].get(row["metric"], [None, None])
     rows = evaluate(work / "bundle", work / "dataset").to_frame("pandas")
     assert list(rows.columns) == frame.columns
 

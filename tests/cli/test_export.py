@@ -21,20 +21,20 @@ class TestCommand:
         folder = tmp_path / "bundle"
         save_random(folder, **SETTINGS)
         assert main(["export", str(folder), "--onnx", "--variants", "float32,int8", "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
+        report = json.loads(capsys.readouterr().out)
         nothing = dict.fromkeys(("onnx", "recommender", "places_equal", "variants"))
-        assert found == {**nothing, "graphs": Bundle.load(folder).manifest["onnx"]}
+        assert report == {**nothing, "graphs": Bundle.load(folder).manifest["onnx"]}
         assert main(["info", str(folder), "--json"]) == 0
         facts = json.loads(capsys.readouterr().out)["onnx"]
         assert list(facts) == ["encoder", "encoder_int8", "recommender", "recommender_int8"]
         assert facts["encoder"]["overlap"] == 1
         assert (folder / facts["recommender_int8"]["file"]).stat().st_size == facts["recommender_int8"]["bytes"]
         assert main(["recommend", str(folder), "sku-7", "sku-9", "--encoder", "onnx", "-k", "5", "--json"]) == 0
-        got = json.loads(capsys.readouterr().out)
+        answer = json.loads(capsys.readouterr().out)
         assert main(["recommend", str(folder), "sku-7", "sku-9", "-k", "5", "--json"]) == 0
-        want = json.loads(capsys.readouterr().out)
-        assert got["items"] == want["items"]
-        assert got["scores"] == pytest.approx(want["scores"], abs=1e-5)
+        expected = json.loads(capsys.readouterr().out)
+        assert answer["items"] == expected["items"]
+        assert answer["scores"] == pytest.approx(expected["scores"], abs=1e-5)
         assert main(["export", str(folder), "--onnx", "--variants", "none", "--index", "auto"]) == 0
         first, second = capsys.readouterr().out.splitlines()
         assert first == "onnx: the bundle has no graphs now"

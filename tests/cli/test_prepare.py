@@ -27,10 +27,10 @@ def test_a_full_disk_is_one_line_and_leaves_the_data_set_unmade(work: Path, tmp_
         "sys.exit(main(sys.argv[1:]))"
     )
     command = ["prepare", "clicks", f"{work}/clicks.csv", f"{tmp_path}/d"]
-    done = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("mtaw-fast: cannot write")
-    assert done.stderr.count("\n") == 1
+    completed = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True, check=False)
+    assert completed.returncode == 1
+    assert completed.stderr.startswith("mtaw-fast: cannot write")
+    assert completed.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -45,18 +45,18 @@ def test_a_text_that_is_no_utf8_is_one_line(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, parted: bool
 ) -> None:
     """Such as a path of an older system hands over; a manifest holds none. Other signs that do not print may stand."""
-    given = {"SOURCE": f"{work}/clicks.csv", "DATASET": f"{tmp_path}/set", "--name": "n\u200bé\x07"}
-    given[option] = "caf\udce9" if option != "DATASET" else f"{tmp_path}/caf\udce9"
+    texts = {"SOURCE": f"{work}/clicks.csv", "DATASET": f"{tmp_path}/set", "--name": "n\u200bé\x07"}
+    texts[option] = "caf\udce9" if option != "DATASET" else f"{tmp_path}/caf\udce9"
 
     def command() -> list[str]:
-        options = [part for name, text in given.items() if name.startswith("--") for part in (name, text)]
-        return ["prepare", "clicks", given["SOURCE"], given["DATASET"], *options, *(["--partitions", "2"] * parted)]
+        options = [part for name, text in texts.items() if name.startswith("--") for part in (name, text)]
+        return ["prepare", "clicks", texts["SOURCE"], texts["DATASET"], *options, *(["--partitions", "2"] * parted)]
 
     error = failure(command(), 2, capsys)
-    assert f"{option} {given[option]!r} is not UTF-8 text; give another name" in error
+    assert f"{option} {texts[option]!r} is not UTF-8 text; give another name" in error
     assert not list(tmp_path.iterdir())
     if option == "--name":
-        given[option] = "n\u200bé\x07"
+        texts[option] = "n\u200bé\x07"
         assert main(command()) == 0
         assert json.loads((tmp_path / "set/manifest.json").read_text())["name"] == "n\u200bé\x07"
 
@@ -80,9 +80,9 @@ def test_prepare_tells_the_truth_about_a_log(tmp_path: Path, capsys: pytest.Capt
     rows += [f"bot,sku-{k % 40}é,{1_700_000_000 + k}" for k in range(1500)]
     rows += ["late,sku-1é,4070908800", "late,sku-2é,4070908860", "broken,,soon"]
     (tmp_path / "odd.csv").write_text("\n".join([head, *rows]) + "\n")
-    asked = ["prepare", "clicks", f"{tmp_path}/odd.csv", f"{tmp_path}/set", "--test-days", "2"]
-    assert "--bad-rows skip" in failure(asked, 1, capsys)
-    assert main([*asked, "--bad-rows", "skip"]) == 0
+    command = ["prepare", "clicks", f"{tmp_path}/odd.csv", f"{tmp_path}/set", "--test-days", "2"]
+    assert "--bad-rows skip" in failure(command, 1, capsys)
+    assert main([*command, "--bad-rows", "skip"]) == 0
     out = capsys.readouterr().out
     assert f"rows         {len(rows):,}, 1 bad; {len(rows) - 1:,} clicks\n" in out
     assert "1 too long; the longest has 1,500 clicks" in out
@@ -108,7 +108,9 @@ def test_prepare_tells_the_truth_about_a_log(tmp_path: Path, capsys: pytest.Capt
     assert json.loads((tmp_path / "set/manifest.json").read_text())["preparation"]["log"] == log
     assert (log["rows"], log["bad_rows"], log["long_sessions"]) == (len(rows), 1, 1)
     assert [f"warning: {text}" for text in log["warnings"]] == warned
-    assert main([*asked, "--bad-rows", "skip", "--dedupe", "1", "--overwrite", "--json", "--max-session", "none"]) == 0
+    assert (
+        main([*command, "--bad-rows", "skip", "--dedupe", "1", "--overwrite", "--json", "--max-session", "none"]) == 0
+    )
     log = json.loads(capsys.readouterr().out)["log"]
     assert log["dropped_repeats"] == (len(rows) - 1503) // 2
     assert not any("logged twice" in text for text in log["warnings"])

@@ -64,21 +64,21 @@ def test_the_speed_of_an_epoch_has_the_unit_of_its_phase() -> None:
 
 def test_a_piece_that_was_resumed_counts_from_where_it_began() -> None:
     clock = Clock()
-    left = TimeLeft(clock)
-    left.epoch_starts("refit", 3, 4, 100)
-    assert left.seconds() is None
+    time_left = TimeLeft(clock)
+    time_left.epoch_starts("refit", 3, 4, 100)
+    assert time_left.seconds() is None
     clock.now += 5
-    left.step_done(50)
-    assert left.share == pytest.approx(0.25)
-    assert left.seconds() == pytest.approx(15)
+    time_left.step_done(50)
+    assert time_left.share == pytest.approx(0.25)
+    assert time_left.seconds() == pytest.approx(15)
     clock.now += 5
-    left.step_done(50)
-    left.epoch_starts("refit", 4, 4, 100)
-    assert left.seconds() == pytest.approx(10)
-    left.step_done(100)
-    assert left.seconds() is None
-    left.epoch_starts("other", 1, 1, 0)  # nothing to do
-    assert left.share == 0
+    time_left.step_done(50)
+    time_left.epoch_starts("refit", 4, 4, 100)
+    assert time_left.seconds() == pytest.approx(10)
+    time_left.step_done(100)
+    assert time_left.seconds() is None
+    time_left.epoch_starts("other", 1, 1, 0)  # nothing to do
+    assert time_left.share == 0
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,11 @@ def test_the_bundle_serves_alike_in_another_process(work: Path, capsys: pytest.C
     command = ["recommend", f"{work}/bundle", "sku-7é", "--json", "--at", "2026-11-26T12:00"]
     capsys.readouterr()
     assert main(command) == 0
-    here = capsys.readouterr().out
-    there = subprocess.run([sys.executable, "-m", "mtaw_fast", *command], capture_output=True, text=True, check=True)
-    assert there.stdout == here
+    printed = capsys.readouterr().out
+    completed = subprocess.run(
+        [sys.executable, "-m", "mtaw_fast", *command], capture_output=True, text=True, check=True
+    )
+    assert completed.stdout == printed
 
 
 def test_a_flipped_byte_in_a_bundle_is_refused(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,9 +61,9 @@ def test_a_moment_of_odd_digits_is_one_line(work: Path, capsys: pytest.CaptureFi
 def test_a_closed_pipe_is_no_failure(work: Path) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "mtaw_fast", "recommend", f"{work}/bundle", "sku-1é"],
         stdout=write_end, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     os.close(write_end)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (completed.returncode, completed.stderr) == (0, "")

@@ -50,9 +50,9 @@ def test_misuse_is_one_line(
     made: tuple[Path, Path], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (made[1] / "manifest.json").read_bytes()
-    given = [text.format(set=made[1], folder=made[1].parent) for text in arguments]
+    formatted = [text.format(set=made[1], folder=made[1].parent) for text in arguments]
     capsys.readouterr()
-    assert main(["report", str(made[0]), *given]) == 2
+    assert main(["report", str(made[0]), *formatted]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -26,7 +26,7 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_misuse_is_one_line(bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("mine")
-    for arguments, named in (
+    for arguments, message in (
         ([tmp_path / "mine"], "has other files than scores"),
         ([sessions], "is a file"),
         ([tmp_path / "out", "--actors", 2], "--actors needs --ray"),
@@ -34,5 +34,5 @@ def test_misuse_is_one_line(bundle: Path, sessions: Path, tmp_path: Path, capsys
         ([tmp_path / "out", "--block-rows", 0], "--block-rows must be at least 1"),
     ):
         assert score(bundle, sessions, *arguments) == 2
-        assert one_line(capsys, named)
+        assert one_line(capsys, message)
     assert not (tmp_path / "out").exists()

@@ -59,12 +59,12 @@ def test_a_plan_is_printed_and_nothing_is_trained(
     plan = json.loads(capsys.readouterr().out)
     assert (plan["softmax"], plan["seconds"]) == ("full", None)
     assert [phase["name"] for phase in plan["phases"]][-1] == "refit"
-    seen: list[int | None] = []
+    limits: list[int | None] = []
     real = table_memory.TableMemory
-    monkeypatch.setattr(table_memory, "TableMemory", lambda limit, folder: seen.append(limit) or real(limit, folder))
+    monkeypatch.setattr(table_memory, "TableMemory", lambda limit, folder: limits.append(limit) or real(limit, folder))
     assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan", "--table-memory", "2.5"]) == 0
     assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan"]) == 0
-    assert seen == [2_500_000_000, None]
+    assert limits == [2_500_000_000, None]
     capsys.readouterr()
     assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan", "--resume"]) == 2
     assert "works for a new run only" in capsys.readouterr().err
@@ -78,11 +78,13 @@ def test_a_training_waits_passively_unless_told_otherwise() -> None:
         "train.require = lambda *_: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules) or sys.exit(0)\n"
         "main(['train', 'a', 'b'])"
     )
-    for given, expected in ((None, "PASSIVE False\n"), ("ACTIVE", "ACTIVE False\n")):
+    for policy, expected in ((None, "PASSIVE False\n"), ("ACTIVE", "ACTIVE False\n")):
         environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-        environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-        assert done.stdout == expected
+        environment |= {} if policy is None else {"OMP_WAIT_POLICY": policy}
+        completed = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+        )
+        assert completed.stdout == expected
 
 
 def test_train_refuses_an_existing_bundle(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,9 +74,9 @@ def random_sessions(items: Sequence[Any], count: int) -> list[list[Any]]:
     places = rng.integers(0, len(items), (count, 12))
     unknown = rng.random((count, 12)) < 0.1
     lengths = np.where(rng.random(count) < 0.02, 0, rng.integers(1, 13, count))
-    other = type(items[0])(10**9)
+    unknown_item = type(items[0])(10**9)
     return [
-        [other if odd else items[place] for place, odd in zip(row[:n], strange[:n], strict=True)]
+        [unknown_item if is_strange else items[place] for place, is_strange in zip(row[:n], strange[:n], strict=True)]
         for row, strange, n in zip(places.tolist(), unknown.tolist(), lengths.tolist(), strict=True)
     ]
 
@@ -85,9 +85,9 @@ def lines_of_package(rec: Recommender, sessions: Sequence[Sequence[Any]]) -> Ite
     """Yield what a client prints for each session."""
     names = [*rec.click_types, None]  # of its clicks, in turn
     for begin in range(0, len(sessions), _BATCH):
-        some = sessions[begin : begin + _BATCH]
-        types = [[names[place % len(names)] for place in range(len(session))] for session in some]
-        for answer in rec.recommend_batch(some, 20, at=END, types=types):
+        batch = sessions[begin : begin + _BATCH]
+        types = [[names[place % len(names)] for place in range(len(session))] for session in batch]
+        for answer in rec.recommend_batch(batch, 20, at=END, types=types):
             bits = answer.scores.view(np.uint32).tolist()
             yield json.dumps([answer.items, bits], separators=(",", ":"), ensure_ascii=False)
 
@@ -96,23 +96,25 @@ def compare(name: str, command: Sequence[str], bundle: Path, count: int) -> str:
     """Compare one client with the package over a bundle; return a line about it. Raises AssertionError."""
     rec = Recommender.load(bundle, encoder="native", index="native")
     sessions = random_sessions(list(rec.ids), count)
-    text = "".join(f"{json.dumps(one)}\n" for one in sessions)
+    text = "".join(f"{json.dumps(session)}\n" for session in sessions)
     start = time.perf_counter()
     printed = _run(
         [*command, str(bundle), str(END)], CLIENTS, {**os.environ, "MTAW_LIBRARY": str(library_file())}, text
     )
     seconds = time.perf_counter() - start
-    found = printed.splitlines()
-    assert len(found) == count, f"{name}: {len(found)} answers to {count} sessions"
-    for number, (ours, theirs) in enumerate(zip(found, lines_of_package(rec, sessions), strict=True)):
+    lines = printed.splitlines()
+    assert len(lines) == count, f"{name}: {len(lines)} answers to {count} sessions"
+    for number, (ours, theirs) in enumerate(zip(lines, lines_of_package(rec, sessions), strict=True)):
         assert json.loads(ours) == json.loads(theirs), f"{name}: session {number}, {sessions[number]}"
     return f"{name}, bundle {bundle.name}: {count:,} sessions, all lists equal ({seconds:.1f} s)"
 
 
 def _run(command: Sequence[str], folder: Path, environment: dict[str, str], text: str = "") -> str:
-    done = subprocess.run(command, cwd=folder, env=environment, input=text, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+    completed = subprocess.run(
+        command, cwd=folder, env=environment, input=text, capture_output=True, text=True, check=False
+    )
+    assert completed.returncode == 0, completed.stderr[-4000:]
+    return completed.stdout
 
 
 def main() -> int:

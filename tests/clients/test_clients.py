@@ -52,8 +52,8 @@ def test_the_node_client_has_its_calls(tmp_path: Path) -> None:
     assert similar == rec.similar_items("sku-1", 4, by="sessions").items
     assert ruled == rec.recommend(["sku-1"], 5, rules={"filter": "price < 8"}).items
     expected = rec.recommend(["sku-1", "sku-7"], 90, reasons=True).reasons or []
-    assert json.loads(reasons) == [{"kind": one.kind, "items": list(one.items)} for one in expected]
-    assert {one.kind for one in expected} == {"session", "together", "encoder"}
+    assert json.loads(reasons) == [{"kind": entry.kind, "items": list(entry.items)} for entry in expected]
+    assert {entry.kind for entry in expected} == {"session", "together", "encoder"}
 
 
 @pytest.mark.slow

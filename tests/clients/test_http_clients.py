@@ -37,11 +37,11 @@ def test_clients_rank_as_python_does(tmp_path: Path) -> None:
     draw = random.Random(0)
     sessions = [[f"sku-{draw.randrange(N_ITEMS + 5)}" for _ in range(draw.randint(0, 12))] for _ in range(SESSIONS)]
     save_parts(tmp_path / "bundle", **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
-    expected = [list(Recommender.load(tmp_path / "bundle").recommend(one, k=10).items) for one in sessions]
+    expected = [list(Recommender.load(tmp_path / "bundle").recommend(session, k=10).items) for session in sessions]
     with Running(tmp_path / "bundle", tmp_path / "log", 1) as service:
         for name, program in PROGRAMS.items():
             command = [*map(str, program), f"http://127.0.0.1:{service.port}"]
-            asked = "".join(f"{json.dumps(one)}\n" for one in sessions)
-            done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=120, check=False)
-            assert done.returncode == 0, done.stderr
-            assert [json.loads(line) for line in done.stdout.splitlines()] == expected, name
+            text = "".join(f"{json.dumps(session)}\n" for session in sessions)
+            completed = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
+            assert completed.returncode == 0, completed.stderr
+            assert [json.loads(line) for line in completed.stdout.splitlines()] == expected, name

@@ -54,14 +54,14 @@ def test_it_ranks_as_python_does(tmp_path: Path, kind: str) -> None:
     draw = random.Random(0)
     sessions = [[f"sku-{draw.randrange(n_items + 5)}" for _ in range(draw.randint(0, 40))] for _ in range(SESSIONS)]
     kinds = [*(Recommender.load(tmp_path / "bundle").click_types or ["view"]), None, "never-seen"]
-    lines = [{"session": one, "types": [draw.choice(kinds) for _ in one]} for one in sessions]
-    asked = "".join(f"{json.dumps(line)}\n" for line in lines)
+    lines = [{"session": session, "types": [draw.choice(kinds) for _ in session]} for session in sessions]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
     portable = {"env": {"MTAW_ISA": "portable", "PATH": "/usr/bin:/usr/local/bin"}}
     arguments = [str(tmp_path / "bundle"), str(END)]
-    expected = _lines([sys.executable, "-c", PYTHON, *arguments], asked, **portable)
-    found = _lines(["node", str(WASM / "rank.mjs"), *arguments], asked)
-    assert [one["items"] for one in found] == [one["items"] for one in expected]
-    assert [one["scores"] for one in found] == [one["scores"] for one in expected]
+    expected = _lines([sys.executable, "-c", PYTHON, *arguments], text, **portable)
+    answers = _lines(["node", str(WASM / "rank.mjs"), *arguments], text)
+    assert [answer["items"] for answer in answers] == [answer["items"] for answer in expected]
+    assert [answer["scores"] for answer in answers] == [answer["scores"] for answer in expected]
 
 
 def test_a_damaged_bundle_is_one_line(tmp_path: Path) -> None:
@@ -71,11 +71,11 @@ def test_a_damaged_bundle_is_one_line(tmp_path: Path) -> None:
     data = bytearray(part.read_bytes())
     data[-3] ^= 1
     part.write_bytes(data)
-    done = subprocess.run(
+    completed = subprocess.run(
         ["node", str(WASM / "rank.mjs"), str(folder)], input="", capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    assert completed.returncode == 1
+    (line,) = completed.stderr.splitlines()
     assert part.name in line
     assert "damaged" in line
 
@@ -87,21 +87,21 @@ def test_wrong_numbers_and_ids_are_refused(tmp_path: Path) -> None:
     numbers = [2**60 + 1, 2**60 + 2, -(2**63), 2**63 - 1, -5, 5, 2**32, 2**53 + 1]
     save_parts(tmp_path / "numbers", **bundle_parts(n_items=8) | {"ids": ItemIds.from_list(numbers)})
     folders = map(str, (WASM, tmp_path / "bundle", tmp_path / "numbers"))
-    done = subprocess.run(
+    completed = subprocess.run(
         ["node", str(Path(__file__).with_name("calls.mjs")), *folders], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    texts, large = map(json.loads, done.stdout.splitlines())
+    assert completed.returncode == 0, completed.stderr
+    texts, large = map(json.loads, completed.stdout.splitlines())
     assert texts == Recommender.load(tmp_path / "bundle").recommend(["é-1"], 8).items
     assert large == [str(item) for item in Recommender.load(tmp_path / "numbers").recommend([2**60 + 1], 8).items]
 
 
 def _lines(command: list[str], asked: str, **options: object) -> list[dict[str, object]]:
-    done = subprocess.run(  # type: ignore[call-overload]
+    completed = subprocess.run(  # type: ignore[call-overload]
         command, input=asked, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False, **options
     )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    assert completed.returncode == 0, completed.stderr
+    return [json.loads(line) for line in completed.stdout.splitlines()]
 
 
 @pytest.mark.slow
@@ -119,5 +119,5 @@ def test_its_kernels_give_the_bits_of_the_portable_ones(tmp_path: Path) -> None:
     subprocess.run(["em++", *flags, "-c", *map(str, sources)], check=True, timeout=300, cwd=tmp_path)
     objects = [f"{source.stem}.o" for source in sources]
     subprocess.run(["em++", "-O1", *objects, "-o", str(program)], check=True, timeout=300, cwd=tmp_path)
-    done = subprocess.run(["node", str(program)], capture_output=True, text=True, check=False, timeout=120)
-    assert done.stdout == "0 failures\n", done.stdout + done.stderr
+    completed = subprocess.run(["node", str(program)], capture_output=True, text=True, check=False, timeout=120)
+    assert completed.stdout == "0 failures\n", completed.stdout + completed.stderr

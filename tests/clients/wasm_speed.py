@@ -51,30 +51,30 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=300)
     options = parser.parse_args()
     bundle = Bundle.load(options.bundle)
-    some = bundle.model.sessions.slice(-options.sessions, len(bundle.model.sessions))
-    sessions = [bundle.ids.external(np.asarray(session))[:-1] for session in some]
-    asked = [list(session) for session in sessions if len(session)]
+    recent = bundle.model.sessions.slice(-options.sessions, len(bundle.model.sessions))
+    sessions = [bundle.ids.external(np.asarray(session))[:-1] for session in recent]
+    queries = [list(session) for session in sessions if len(session)]
     size = sum(path.stat().st_size for path in options.bundle.iterdir())
     module = sum((WASM / "dist" / name).stat().st_size for name in ("mtaw.mjs", "mtaw.wasm"))
     print(f"bundle {size / 1e6:.1f} MB, module {module / 1e6:.2f} MB, {bundle.n_items:,} items")
-    clicks = statistics.mean(map(len, asked))
-    print(f"{len(asked)} sessions of {clicks:.1f} clicks; {usable_cores()} cores, load {os.getloadavg()[0]:.0f}")
+    clicks = statistics.mean(map(len, queries))
+    print(f"{len(queries)} sessions of {clicks:.1f} clicks; {usable_cores()} cores, load {os.getloadavg()[0]:.0f}")
     for _ in range(3):
-        print(f"Node: {in_node(options.bundle, asked)}")
+        print(f"Node: {in_node(options.bundle, queries)}")
         if browser.missing() is None:
-            print(f"Chromium: {in_chromium(options.bundle, asked)}")
+            print(f"Chromium: {in_chromium(options.bundle, queries)}")
     return 0
 
 
 def in_node(bundle: Path, asked: list[Any]) -> str:
     """Return the times of Node."""
-    lines = "".join(f"{json.dumps(one)}\n" for one in asked)
-    done = subprocess.run(
+    lines = "".join(f"{json.dumps(session)}\n" for session in asked)
+    completed = subprocess.run(
         ["node", str(WASM / "rank.mjs"), str(bundle)], input=lines, capture_output=True, text=True, check=True
     )
-    opened = re.search(r"opened in (\d+) ms", done.stderr)
+    opened = re.search(r"opened in (\d+) ms", completed.stderr)
     assert opened is not None
-    return f"opened in {opened[1]} ms, {_shown([json.loads(line)['ms'] for line in done.stdout.splitlines()])}"
+    return f"opened in {opened[1]} ms, {_shown([json.loads(line)['ms'] for line in completed.stdout.splitlines()])}"
 
 
 def in_chromium(bundle: Path, asked: list[Any]) -> str:

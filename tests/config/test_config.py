@@ -94,11 +94,11 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
 
 
 def test_the_literal_preset_is_the_papers_recipe_and_nothing_else() -> None:
-    found = preset("paper-literal").settings()
+    settings = preset("paper-literal").settings()
     expected = {
         "embedding_dim": 100, "max_positions": 50, "batch_prefixes": 100, "epochs": 50, "gamma": 2.0, "init": "uniform",
         "lr": 1e-3, "schedule": "constant", "warmup_epochs": 0.0, "weight_decay": 0.0, "clip_norm": 0.0,
         "recent_weight": 0.0, "enabled": False, "negative_term": False, "targets": "all", "batches": "prefixes",
         "patience": 5,
     }  # fmt: skip
-    assert {name: found[name] for name in expected} == expected
+    assert {name: settings[name] for name in expected} == expected

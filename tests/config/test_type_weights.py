@@ -15,8 +15,8 @@ NAMES = ("view", "cart", "a=b")
 
 
 def test_text_and_mapping_say_the_same() -> None:
-    given = {"view": 1.0, "cart": 0.5, "a=b": 8.0}
-    assert parsed("view=1, cart=0.5,a=b=8") == parsed(given) == given
+    weights = {"view": 1.0, "cart": 0.5, "a=b": 8.0}
+    assert parsed("view=1, cart=0.5,a=b=8") == parsed(weights) == weights
     assert parsed("") == {}
     codes = by_code("cart=3,a=b=0", NAMES)
     assert codes is not None

@@ -60,8 +60,8 @@ def log(tmp_path: Path) -> Path:
     rng = np.random.default_rng(5)
     lines = ["session_id,item_id,timestamp"]
     for visitor in range(200):
-        at = BEGIN + 300 * visitor
-        lines += [f"v{visitor},sku-{i},{at + 30 * n}" for n, i in enumerate(rng.integers(0, N, 4).tolist())]
+        begin = BEGIN + 300 * visitor
+        lines += [f"v{visitor},sku-{i},{begin + 30 * n}" for n, i in enumerate(rng.integers(0, N, 4).tolist())]
     lines += [f"fast,sku-{n % N},{BEGIN + 1 + n // 5}" for n in range(60)]
     lines += [f"long,sku-{n % N},{BEGIN + 1 + 60 * n}" for n in range(600)]
     path = tmp_path / "day.csv"
@@ -84,7 +84,7 @@ def test_prepare_update_and_replay_leave_out_the_same_sessions(log: Path) -> Non
     assert (summary.bots, summary.refused["bot"], summary.known_clicks) == (2, 660, 0)
     assert summary.learned_sessions == 200
     assert summary.clicks == summary.learned_clicks + sum(summary.refused.values())
-    found = replay(file, ReplaySettings(), limits)
-    assert (found.bots, found.refused["bot"], len(found.places)) == (2, 660, 200 * 3)
-    assert found.as_dict()["bots"] == 2
+    result = replay(file, ReplaySettings(), limits)
+    assert (result.bots, result.refused["bot"], len(result.places)) == (2, 660, 200 * 3)
+    assert result.as_dict()["bots"] == 2
     assert model.n_items == N

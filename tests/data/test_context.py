@@ -15,7 +15,7 @@ COLUMNS = ContextColumns(("referrer", "region"), (("search", "direct"), ("7",)))
 
 def test_codes_of_known_other_and_missing_values() -> None:
     assert COLUMNS.sizes == (3, 2)
-    for given, codes in (
+    for values, codes in (
         (None, [0, 0]),
         ({}, [0, 0]),
         ({"referrer": "search", "region": "7"}, [2, 2]),
@@ -23,22 +23,22 @@ def test_codes_of_known_other_and_missing_values() -> None:
         ({"referrer": "never seen", "region": "8"}, [1, 1]),
         ({"device": "phone"}, [0, 0]),  # a column of another bundle
     ):
-        found = COLUMNS.codes(given)
-        assert (found.dtype, found.tolist()) == (np.uint16, codes)
+        coded = COLUMNS.codes(values)
+        assert (coded.dtype, coded.tolist()) == (np.uint16, codes)
 
 
 def test_values_have_their_codes_again() -> None:
     for codes in ([0, 0], [1, 2], [3, 1]):
-        found = COLUMNS.values_of(np.array(codes, np.uint16))
-        assert COLUMNS.codes(found).tolist() == codes
+        values = COLUMNS.values_of(np.array(codes, np.uint16))
+        assert COLUMNS.codes(values).tolist() == codes
     assert COLUMNS.values_of(np.array([1, 0], np.uint16)) == {"referrer": UNNAMED}
 
 
 def test_storage() -> None:
     assert ContextColumns.from_dict([]) is None
-    again = ContextColumns.from_dict(COLUMNS.as_dict())
-    assert again is not None
-    assert (again.names, again.values) == (COLUMNS.names, COLUMNS.values)
+    restored = ContextColumns.from_dict(COLUMNS.as_dict())
+    assert restored is not None
+    assert (restored.names, restored.values) == (COLUMNS.names, COLUMNS.values)
     clicks = ClickContext(COLUMNS, np.array([[0, 1], [3, 2]], np.uint16))
     loaded = ClickContext.of_arrays(clicks.arrays())
     assert loaded.columns.values == COLUMNS.values
@@ -52,14 +52,14 @@ def test_damaged_columns(given: Any) -> None:
 
 
 def test_wrong_columns_and_codes() -> None:
-    for names, values, why in (
+    for names, values, message in (
         (("a", "a"), ((), ()), "each once"),
         (tuple("abcdefghi"), ((),) * 9, "at most 8"),
         (("a",), (("x", "x"),), "distinct"),
         (("a",), (tuple(map(str, range(1001))),), "more than 1000"),
         (("a", "b"), ((),), "a list"),
     ):
-        with pytest.raises(DataError, match=why):
+        with pytest.raises(DataError, match=message):
             ContextColumns(names, values)
     for codes in (np.zeros((2, 3), np.uint16), np.zeros((2, 2), np.int64), np.array([[4, 0]], np.uint16)):
         with pytest.raises(DataError, match="context"):
@@ -92,7 +92,7 @@ def test_context_from_outside() -> None:
     ],
 )
 def test_refused_context(given: Any, why: str) -> None:
-    with pytest.raises(UsageError, match=why) as found:
+    with pytest.raises(UsageError, match=why) as caught:
         checked_context(given, COLUMNS.names)
-    assert "\n" not in str(found.value)
-    assert len(str(found.value)) < 300
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300

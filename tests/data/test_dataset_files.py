@@ -90,9 +90,9 @@ def test_parts_that_are_no_regular_files_of_the_stated_size_are_refused_at_once(
 @pytest.mark.parametrize("part", ["train", "test", "ids", "manifest"])
 def test_a_missing_part_is_named(tmp_path: Path, part: str) -> None:
     make().save(tmp_path)
-    gone = next(tmp_path.glob(f"{part}*"))
-    gone.unlink()
-    assert gone.name in refused(tmp_path)
+    path = next(tmp_path.glob(f"{part}*"))
+    path.unlink()
+    assert path.name in refused(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["train", "test", "ids"])
@@ -209,16 +209,16 @@ make().save(sys.argv[1])
 def test_what_a_killed_save_left_goes_with_the_next_one(tmp_path: Path) -> None:
     """Killed at each of its files and at the manifest. What others wrote stays."""
     folder = tmp_path / "set"
-    for at in range(1, 5):
-        command = [sys.executable, "-c", KILLED, folder, str(at)]
+    for call in range(1, 5):
+        command = [sys.executable, "-c", KILLED, folder, str(call)]
         assert subprocess.run(command, check=False, cwd=Path(__file__).parents[2]).returncode == -9
         assert len(list(folder.glob(".*.tmp"))) == 1  # not those before
-    mine = {"notes.safetensors", ".checkpoint-1.safetensors.x.tmp", "train-of-mine.safetensors"}
-    for name in mine:
+    foreign = {"notes.safetensors", ".checkpoint-1.safetensors.x.tmp", "train-of-mine.safetensors"}
+    for name in foreign:
         (folder / name).touch()
     make().save(folder)
     make().save(tmp_path / "whole")
-    assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()} | mine
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()} | foreign
     Dataset.load(folder)
 
 
@@ -243,11 +243,11 @@ except MtawError as error:
 
 
 def test_a_real_file_size_limit_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path / "set")], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("cannot write")
-    assert done.stdout.count("\n") == 1
+    assert process.stdout.startswith("cannot write")
+    assert process.stdout.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

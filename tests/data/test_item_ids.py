@@ -24,11 +24,11 @@ ODD_TEXTS = ["", " ", "7", "007", "naïve", "nai\u0308ve", "日本", "🛒", "a\
 @given(ids=st.one_of(st.lists(int64, unique=True), st.lists(st.text(), unique=True)), other=st.lists(int64))
 def test_both_ways(ids: list[Any], other: list[int]) -> None:
     table = ItemIds.from_list(ids)
-    asked: list[Any] = [*ids, *other, *map(str, other), None, 1.0]
-    expected = [next((k for k, v in enumerate(ids) if type(v) is type(value) and v == value), -1) for value in asked]
-    found = table.lookup(asked)
-    assert found.dtype == np.int32
-    assert found.tolist() == expected
+    values: list[Any] = [*ids, *other, *map(str, other), None, 1.0]
+    expected = [next((k for k, v in enumerate(ids) if type(v) is type(value) and v == value), -1) for value in values]
+    internal = table.lookup(values)
+    assert internal.dtype == np.int32
+    assert internal.tolist() == expected
     assert table.external(np.arange(len(ids))) == ids
     assert len(table) == len(ids)
 
@@ -63,14 +63,14 @@ def test_equal_hashes_are_told_apart() -> None:
     ids = [f"item-{k}" for k in range(5)]
     arrays = text_arrays(ids)
     count = len(arrays["slots"])
-    for own, asked in enumerate(ids):
-        value = reference.text_hash(asked.encode())
+    for place, text in enumerate(ids):
+        value = reference.text_hash(text.encode())
         slots = np.zeros(count, dtype=np.uint64)
-        for step, internal in enumerate([(own + 1) % 5, (own + 2) % 5, own, (own + 3) % 5]):
+        for step, internal in enumerate([(place + 1) % 5, (place + 2) % 5, place, (place + 3) % 5]):
             slots[(value + step) % count] = value >> 32 << 32 | internal + 1
-        assert ItemIds({**arrays, "slots": slots}).lookup([asked]).tolist() == [own]
-        slots[(value + 2) % count] = value >> 32 << 32 | (own + 4) % 5 + 1
-        assert ItemIds({**arrays, "slots": slots}).lookup([asked]).tolist() == [-1]
+        assert ItemIds({**arrays, "slots": slots}).lookup([text]).tolist() == [place]
+        slots[(value + 2) % count] = value >> 32 << 32 | (place + 4) % 5 + 1
+        assert ItemIds({**arrays, "slots": slots}).lookup([text]).tolist() == [-1]
 
 
 def test_damaged_slots_and_orders_make_ids_unknown_and_no_crash() -> None:
@@ -187,13 +187,13 @@ def test_hash_slots_that_lie_make_ids_unknown() -> None:
     names = [f"item {i}" for i in range(20)]
     arrays = dict(ItemIds.from_list(names).arrays)
     slots = arrays["slots"]
-    for lie in (
+    for damaged in (
         np.full_like(slots, 2**64 - 1),
         np.ones_like(slots),
         slots | np.uint64(0x40),
         slots[:1],
         slots[::-1].copy(),
     ):
-        found = ItemIds({**arrays, "slots": lie}).lookup([*names, "nobody"])
-        assert all(internal in (-1, place) for place, internal in enumerate(found[:-1]))
-        assert found[-1] == -1
+        internals = ItemIds({**arrays, "slots": damaged}).lookup([*names, "nobody"])
+        assert all(internal in (-1, place) for place, internal in enumerate(internals[:-1]))
+        assert internals[-1] == -1

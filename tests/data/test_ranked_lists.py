@@ -19,10 +19,10 @@ def test_top_k_sorts_each_row(candidates: dict[tuple[int, int], float], k: int) 
     columns = [np.array(column) for column in zip(*entries, strict=True)] or [np.empty(0, np.int64)] * 3
     ids, scores = top_k(columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2].astype(np.float64), 5, k)
     for row in range(5):
-        own = {item: score for r, item, score in entries if r == row}
-        expected = best_first(own, k)
+        row_scores = {item: score for r, item, score in entries if r == row}
+        expected = best_first(row_scores, k)
         assert ids[row].tolist() == expected + [-1] * (k - len(expected))
-        assert scores[row].tolist() == [own[item] for item in expected] + [-np.inf] * (k - len(expected))
+        assert scores[row].tolist() == [row_scores[item] for item in expected] + [-np.inf] * (k - len(expected))
 
 
 def test_merge_adds_in_the_order_of_the_entries() -> None:

@@ -48,9 +48,9 @@ def test_from_lists(rows: Lists) -> None:
     assert [sessions[k].tolist() for k in range(-len(rows), len(rows))] == rows * 2
     assert (len(sessions), sessions.n_clicks) == (len(rows), sum(map(len, rows)))
     assert sessions.lengths.tolist() == [len(row) for row in rows]
-    for outside in (len(rows), -len(rows) - 1):
+    for place in (len(rows), -len(rows) - 1):
         with pytest.raises(IndexError):
-            sessions[outside]
+            sessions[place]
 
 
 @settings(max_examples=150, deadline=None)

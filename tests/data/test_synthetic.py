@@ -85,11 +85,13 @@ def test_every_part_of_the_law_is_drawn_as_often_as_it_says(dataset: Dataset) ->
     ids, scores = best.rank(samples.prefixes, 30)
     ranks = ranks_of(best, samples, max_k=30)
     hits = ranks[:, None] == np.arange(1, 31)
-    own = np.stack([Samples(samples.prefixes, column.copy(), samples.session).repeats() for column in ids.T], axis=1)
+    repeats = np.stack(
+        [Samples(samples.prefixes, column.copy(), samples.session).repeats() for column in ids.T], axis=1
+    )
     chances = scores.astype(np.float64)
     errors = chances * (1 - chances)
     assert len(samples) > 20_000
-    for part in (own, ~own):
+    for part in (repeats, ~repeats):
         deviations = ((hits - chances) * part).sum(axis=0) / np.sqrt((errors * part).sum(axis=0))
         # 60 looks: 4 standard errors keep a right generator safe at odds of 1 in 250.
         assert np.abs(deviations[(errors * part).sum(axis=0) > 5]).max() < 4

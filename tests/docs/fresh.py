@@ -45,9 +45,9 @@ def main() -> None:
         environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
         start = time.time()
         everything = f"{text}\n{mark}{script(rest).replace('8000', port)}"
-        done = subprocess.run(["bash", "-c", everything], cwd=folder, env=environment, check=False)
+        process = subprocess.run(["bash", "-c", everything], cwd=folder, env=environment, check=False)
         end = time.time()
-        assert done.returncode == 0, "the tutorial failed"
+        assert process.returncode == 0, "the tutorial failed"
         installed = int((Path(name) / "installed").read_text())
         print(f"install {installed - start:.0f} s, the rest {end - installed:.0f} s")
 

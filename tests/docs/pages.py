@@ -31,8 +31,8 @@ def tutorial() -> tuple[list[Block], list[Block]]:
     before, rest = text.split("\n## Install\n")
     install, rest = rest.split("\n## ", 1)
     assert not _BLOCK.search(before)
-    found = [[Block(*groups) for groups in _BLOCK.findall(part)] for part in (install, rest)]
-    return found[0], found[1]
+    sections = [[Block(*groups) for groups in _BLOCK.findall(part)] for part in (install, rest)]
+    return sections[0], sections[1]
 
 
 def script(found: list[Block]) -> str:
@@ -48,7 +48,7 @@ def script(found: list[Block]) -> str:
 
 def commands(text: str) -> list[list[str]]:
     """Every `mtaw-fast ..` of a shell text, its words after the name, without what the shell takes."""
-    found = []
+    calls = []
     for line in text.replace("\\\n", " ").splitlines():
         if "mtaw-fast " not in line:
             continue
@@ -58,6 +58,6 @@ def commands(text: str) -> list[list[str]]:
         for place, word in enumerate(words):
             if word == "mtaw-fast" and all("=" in before for before in words[:place]):
                 rest = words[place + 1 :]
-                ends = [at for at, each in enumerate(rest) if each in ("&", "&&", "|", ";", ">", "2>", "<")]
-                found.append(rest[: ends[0]] if ends else rest)
-    return found
+                ends = [end for end, term in enumerate(rest) if term in ("&", "&&", "|", ";", ">", "2>", "<")]
+                calls.append(rest[: ends[0]] if ends else rest)
+    return calls

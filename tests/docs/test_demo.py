@@ -50,9 +50,9 @@ def test_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert importlib.util.find_spec(ran[0][2]) is not None
     for command in ran[1:]:
         _parser().parse_args(command[1:])
-    said = capsys.readouterr().out
-    assert RANKING in said
-    assert re.search(r"of 100 next clicks, 72 are .*, 70 among .*baseline .*, 16 among the most popular", said, re.S)
+    output = capsys.readouterr().out
+    assert RANKING in output
+    assert re.search(r"of 100 next clicks, 72 are .*, 70 among .*baseline .*, 16 among the most popular", output, re.S)
 
 
 def test_pins_hold_for_one_platform_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,9 +74,9 @@ def test_progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     progress = load("progress", monkeypatch)
     monkeypatch.setattr(progress, "PRINTED", 0.05)
     assert progress.run(["sh", "-c", "echo Collecting polars==1; sleep 0.4; echo '[3/97] Building'; sleep 0.4"]) == 0
-    said = capsys.readouterr().out
-    assert "package polars==1" in said
-    assert "compiling: 3 of 97" in said
+    output = capsys.readouterr().out
+    assert "package polars==1" in output
+    assert "compiling: 3 of 97" in output
     with pytest.raises(SystemExit):
         progress.run(["sh", "-c", "echo the reason; false"])
     assert "the reason" in capsys.readouterr().out

@@ -43,8 +43,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site") / "site"
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
     return folder
 
 
@@ -63,8 +63,8 @@ def test_links_between_files_lead_somewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         for href in re.findall(r"<a [^>]*href=[\"']?([^\"'\s>]+)", page.read_text()):
             target = href.partition("#")[0]
-            inside = target and not re.match(r"\w+:", target) and page.name != "404.html"
-            if inside and not (page.parent / target).exists():
+            is_local = target and not re.match(r"\w+:", target) and page.name != "404.html"
+            if is_local and not (page.parent / target).exists():
                 dead.add((page.name, href))
     assert dead == set()
 
@@ -75,8 +75,8 @@ def test_links_lead_to_headings_that_exist(site: Path) -> None:
     dead = set()
     for page, text in pages.items():
         for target, place in re.findall(r"<a [^>]*href=[\"']?([^\"'\s>#:]*)#([^\"'\s>]+)", text):
-            there = (page.parent / target).resolve() if target else page
-            if place not in places.get(there, {place}):
+            destination = (page.parent / target).resolve() if target else page
+            if place not in places.get(destination, {place}):
                 dead.add((page.name, f"{target}#{place}"))
     assert dead == set()
 
@@ -131,7 +131,7 @@ def test_llms_txt_lists_every_page_once_with_a_summary(site: Path) -> None:
 
 
 def test_names_of_pages_are_links_with_their_titles(site: Path) -> None:
-    links = [found for page in site.rglob("*.html") for found in re.findall(r"<a [^>]*>(.*?)</a>", page.read_text())]
+    links = [link for page in site.rglob("*.html") for link in re.findall(r"<a [^>]*>(.*?)</a>", page.read_text())]
     assert [text for text in links if re.fullmatch(r"<code>[\w/.-]+\.md</code>", text)] == []
     assert "[Session memory](memory.md)" in (site / "how-it-works.md").read_text()
 

@@ -80,5 +80,5 @@ def test_it_reads_documents_and_code_but_no_environment(prose: ModuleType, tree:
     for name in ("README.md", "docs/a.md", "mtaw_fast/a.py", "docs/results/a.md", "examples/node_modules/a.md"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).touch()
-    found = {path.relative_to(tree).as_posix() for path in prose.files()}
-    assert found == {"README.md", "pyproject.toml", "docs/a.md", "mtaw_fast/a.py"}
+    paths = {path.relative_to(tree).as_posix() for path in prose.files()}
+    assert paths == {"README.md", "pyproject.toml", "docs/a.md", "mtaw_fast/a.py"}

@@ -26,8 +26,10 @@ def test_what_is_left_out_of_the_sdist(tmp_path: Path) -> None:
     code = "import build_backend; print(build_backend.build_sdist('../sdist'))"
     environment = {"PYTHONPATH": ".ci", "PATH": "/usr/bin:/bin"}
     (tmp_path.parent / "sdist").mkdir(exist_ok=True)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    with tarfile.open(tmp_path.parent / "sdist" / done.stdout.split()[-1]) as archive:
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    with tarfile.open(tmp_path.parent / "sdist" / process.stdout.split()[-1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert names == {*kept, "PKG-INFO"}

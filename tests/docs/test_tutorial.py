@@ -25,12 +25,12 @@ HOW_TO = [page for page in sorted((DOCS / "how-to").glob("*.md")) if any(b.kind 
 def run(text: str, folder: Path) -> str:
     """What a script prints in a folder, with this environment's programs before others."""
     programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", text], cwd=folder, env={**os.environ, "PATH": programs}, text=True, timeout=500,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    assert process.returncode == 0, process.stdout
+    return process.stdout
 
 
 @pytest.fixture(scope="module")

@@ -96,8 +96,8 @@ def test_a_checkout_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_installer_is_that_of_this_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = str(Path(sys.executable).parent / "pip")
-    monkeypatch.setattr(shutil, "which", lambda name: own)
+    pip = str(Path(sys.executable).parent / "pip")
+    monkeypatch.setattr(shutil, "which", lambda name: pip)
     assert install_packages("pandas") == "pip install pandas"
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/pip")
     assert install_packages("pandas>=2") == f"{sys.executable} -m pip install 'pandas>=2'"

@@ -57,9 +57,9 @@ def log() -> Sessions:
     for _ in range(400):
         session = [int(generator.integers(60))]
         for _ in range(int(generator.integers(1, 9))):
-            back = generator.random() < 0.3
+            is_repeat = generator.random() < 0.3
             step = (session[-1] + int(generator.integers(1, 4))) % 60
-            session.append(int(generator.choice(session)) if back else step)
+            session.append(int(generator.choice(session)) if is_repeat else step)
         sessions.append(session)
     return Sessions.from_lists(sessions)
 
@@ -106,9 +106,9 @@ def test_tuning_finds_what_the_sessions_hold(log: Sessions) -> None:
     assert value(tuned) >= value(CoOccurrence.fit(train, 60))
     assert value(tuned) > max(value(kind.fit(train, 60)) for kind in (Popularity, OwnRecent, OwnFrequent))
     # The winner has the counts of `train` alone, so the caller must fit it again on everything.
-    again = CoOccurrence.fit(train, 60, tuned.settings)
-    assert np.array_equal(again.weights, tuned.weights)
-    assert np.array_equal(ranks_of(again, samples), ranks_of(tuned, samples))
+    refitted = CoOccurrence.fit(train, 60, tuned.settings)
+    assert np.array_equal(refitted.weights, tuned.weights)
+    assert np.array_equal(ranks_of(refitted, samples), ranks_of(tuned, samples))
 
 
 def test_baselines_are_fitted_on_the_sessions_asked_for(log: Sessions) -> None:

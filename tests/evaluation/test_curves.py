@@ -15,7 +15,7 @@ BEST = {"P@10": 40.0, "MRR@10": 20.0, "P@20": 50.0, "MRR@20": 21.0}
 
 
 def records(phase: str, epochs: int, metrics: bool = False) -> list[dict[str, Any]]:
-    found = []
+    history = []
     for epoch in range(1, epochs + 1):
         record: dict[str, Any] = {
             "phase": phase,
@@ -23,8 +23,8 @@ def records(phase: str, epochs: int, metrics: bool = False) -> list[dict[str, An
             "loss": 9.0 / epoch,
             "losses": [9.5 / epoch, 8 / epoch],
         }
-        found.append(record | ({name: value + epoch for name, value in BEST.items()} if metrics else {}))
-    return found
+        history.append(record | ({name: value + epoch for name, value in BEST.items()} if metrics else {}))
+    return history
 
 
 FULL = [
@@ -60,7 +60,7 @@ def test_no_panel_is_empty(history: Any, best: Any, titles: list[str]) -> None:
     figure = figure_of(history, best)
     assert [axes.get_title() for axes in figure.axes] == titles
     assert all(drawn(axes) for axes in figure.axes)
-    assert [one.axes[0].get_title() for one in figures_of(history, best, "dark")] == titles
+    assert [chart.axes[0].get_title() for chart in figures_of(history, best, "dark")] == titles
 
 
 def test_no_curve_hides_another() -> None:

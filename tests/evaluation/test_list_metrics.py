@@ -44,13 +44,16 @@ def test_metrics_equal_those_of_rectools_and_ranx(case: dict[str, Any], shuffled
         lists = lists[order]
     users = len({user for user, _ in case["history"]})
     sessions_with = np.bincount([item for _, item in case["history"]], minlength=case["n_items"])
-    attributes = [Attribute(str(at), np.array(one, np.int32), ("",) * 4) for at, one in enumerate(case["attributes"])]
+    attributes = [
+        Attribute(str(number), np.array(values, np.int32), ("",) * 4)
+        for number, values in enumerate(case["attributes"])
+    ]
     facts = ItemFacts(sessions_with, information_of(sessions_with, users), attributes=tuple(attributes))
     measured = measure(Listed(lists), samples, facts, chunk=7)
-    found = dict(zip(COLUMNS, measured.columns().mean(axis=0).tolist(), strict=True)) | measured.of_catalog()
+    metrics = dict(zip(COLUMNS, measured.columns().mean(axis=0).tolist(), strict=True)) | measured.of_catalog()
     for library in ("rectools", "ranx"):
         for name, value in case[library].items():
-            assert found[name] == pytest.approx(value, rel=1e-9), (library, name)
+            assert metrics[name] == pytest.approx(value, rel=1e-9), (library, name)
 
 
 def test_recall_equals_brute_force() -> None:
@@ -62,14 +65,14 @@ def test_recall_equals_brute_force() -> None:
         samples = Samples(Sessions.from_lists([[0] * length for length in lengths]), targets, sessions)
         lists = np.stack([rng.permutation(9)[:5] for _ in range(count)]).astype(np.int32)
         lists[0, 3:] = -1
-        found = RestOfSessions(samples).recall(lists, 0, (2, 20))
+        recall = RestOfSessions(samples).recall(lists, 0, (2, 20))
         for row in range(count):
             rest = {
                 int(targets[k]) for k in range(count) if sessions[k] == sessions[row] and lengths[k] >= lengths[row]
             }
             for column, k in enumerate((2, 20)):
                 hits = len(rest & set(lists[row][:k].tolist()))
-                assert found[row, column] == pytest.approx(100 * hits / len(rest))
+                assert recall[row, column] == pytest.approx(100 * hits / len(rest))
 
 
 def test_gini_is_half_the_relative_mean_difference() -> None:
@@ -94,11 +97,11 @@ def test_diversity_and_novelty_of_short_lists_equal_brute_force() -> None:
     by_vectors, by_attributes = diversity_by_vectors(lists, vectors), diversity_by_attributes(lists, codes)
     bits = novelty(lists, information)
     for row, ids in enumerate(lists):
-        own = ids[ids >= 0].tolist()
-        pairs = list(combinations(own, 2))
+        listed = ids[ids >= 0].tolist()
+        pairs = list(combinations(listed, 2))
         angles = [1 - float(vectors[a] @ vectors[b]) for a, b in pairs]
         differing = [float((codes[:, a] != codes[:, b]).mean()) for a, b in pairs]
         assert by_vectors[row] == pytest.approx(np.mean(angles) if pairs else 0, abs=1e-6)
         assert by_attributes[row] == pytest.approx(np.mean(differing) if pairs else 0)
-        assert bits[row] == pytest.approx(information[own].mean() if own else 0)
+        assert bits[row] == pytest.approx(information[listed].mean() if listed else 0)
     assert information_of(np.array([0, 1]), 40).tolist() == [np.log2(40)] * 2  # as RecTools counts an unknown item

@@ -38,21 +38,21 @@ BASE[BASE > 20] = 0
 def test_a_shown_difference_is_one_sentence() -> None:
     better = BASE.copy()
     better[RNG.permutation(np.flatnonzero(BASE == 0))[:60]] = 4
-    found = comparison(BASE, better, SESSION)
-    hits = found.metrics["P@20"]
+    result = comparison(BASE, better, SESSION)
+    hits = result.metrics["P@20"]
     assert hits.difference == pytest.approx(100 * 60 / 900)
     assert hits.shown
     assert hits.interval is not None
     low, high = hits.interval
-    assert found.verdict == f"b finds 6.67 more of 100 targets than a, 95% interval {low:.2f} to {high:.2f}."
-    back = comparison(better, BASE, SESSION)
-    assert back.verdict == f"b finds 6.67 fewer of 100 targets than a, 95% interval {low:.2f} to {high:.2f}."
+    assert result.verdict == f"b finds 6.67 more of 100 targets than a, 95% interval {low:.2f} to {high:.2f}."
+    reverse = comparison(better, BASE, SESSION)
+    assert reverse.verdict == f"b finds 6.67 fewer of 100 targets than a, 95% interval {low:.2f} to {high:.2f}."
     # The same draws for both rankers: far narrower than the interval of either.
     alone = comparison(np.zeros(900), better, SESSION).metrics["P@20"].interval
     assert alone is not None
     assert high - low < 0.7 * (alone[1] - alone[0])
-    assert found.metrics[COVERAGE] == Difference(pytest.approx(200 / 3), pytest.approx(200 / 3), 0)
-    assert found.metrics[GINI].interval is None
+    assert result.metrics[COVERAGE] == Difference(pytest.approx(200 / 3), pytest.approx(200 / 3), 0)
+    assert result.metrics[GINI].interval is None
 
 
 def test_noise_is_not_called_a_difference() -> None:
@@ -74,21 +74,21 @@ def test_slices_hold_only_where_all_intervals_together_do() -> None:
     rare = np.zeros(900, int)
     rare[:5] = 1
     slices = [Slicing("half", ("one", "other"), np.where(group, 0, 1)), Slicing("rare", ("no", "yes"), rare)]
-    found = comparison(BASE, better, SESSION, slices)
-    assert found.slices["half"]["one"].holds
-    assert not found.slices["half"]["other"].holds
-    assert found.slices["half"]["other"].metrics["P@20"].difference == 0
-    assert found.slices["rare"]["yes"].metrics["P@20"].interval is None
-    assert not found.slices["rare"]["yes"].holds
+    result = comparison(BASE, better, SESSION, slices)
+    assert result.slices["half"]["one"].holds
+    assert not result.slices["half"]["other"].holds
+    assert result.slices["half"]["other"].metrics["P@20"].difference == 0
+    assert result.slices["rare"]["yes"].metrics["P@20"].interval is None
+    assert not result.slices["rare"]["yes"].holds
     for code, label in enumerate(("one", "other")):
         chosen = np.where(group, 0, 1) == code
-        one = found.slices["half"][label].metrics["P@20"]
-        assert one.first == pytest.approx(100 * (BASE[chosen] > 0).mean())
-        assert one.second == pytest.approx(100 * (better[chosen] > 0).mean())
-    value = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert value["verdict"] == found.verdict
+        difference = result.slices["half"][label].metrics["P@20"]
+        assert difference.first == pytest.approx(100 * (BASE[chosen] > 0).mean())
+        assert difference.second == pytest.approx(100 * (better[chosen] > 0).mean())
+    value = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert value["verdict"] == result.verdict
     assert value["slices"]["half"]["one"]["metrics"]["P@20"]["difference"] > 0
-    frame = found.to_frame()
+    frame = result.to_frame()
     assert len(frame) == len(COLUMNS) + 2 + 4 * len(COLUMNS)
     assert frame["value"].unique().sort().to_list() == ["all", "no", "one", "other", "yes"]
 
@@ -100,9 +100,9 @@ def test_many_noisy_slices_seldom_hold() -> None:
     ranks = [np.where(rng.random(count) < 0.5, 1, 0) for _ in range(2)]
     codes = rng.integers(0, 200, count)
     slicing = Slicing("noise", tuple(map(str, range(200))), codes)
-    found = comparison(*ranks, list(range(count)), [slicing]).slices["noise"].values()
-    assert 3 <= sum(one.metrics["P@20"].shown for one in found) <= 25
-    assert sum(one.holds for one in found) <= 1
+    parts = comparison(*ranks, list(range(count)), [slicing]).slices["noise"].values()
+    assert 3 <= sum(part.metrics["P@20"].shown for part in parts) <= 25
+    assert sum(part.holds for part in parts) <= 1
 
 
 def test_lists_are_compared_as_sets_and_by_place() -> None:
@@ -112,18 +112,18 @@ def test_lists_are_compared_as_sets_and_by_place() -> None:
     second[1] = second[1][::-1]
     second[2] = rng.permutation(np.arange(20, 45))[:20]
     first[3, 5:], second[4] = -1, -1
-    found = list_differences(first, second)
+    result = list_differences(first, second)
     overlap = []
     for a, b in zip(first.tolist(), second.tolist(), strict=True):
         a, b = set(a) - {-1}, set(b) - {-1}
         overlap.append(len(a & b) / max(len(a), len(b), 1))
-    assert found.overlap == pytest.approx(100 * np.mean(overlap))
-    assert found.same_first == pytest.approx(100 * (first[:, 0] == second[:, 0]).mean())
-    assert found.same_list == pytest.approx(100 * 5 / 9)
-    shown = [set(one[one >= 0].tolist()) for one in (first, second)]
-    assert (found.only_first, found.only_second) == (len(shown[0] - shown[1]), len(shown[1] - shown[0]))
+    assert result.overlap == pytest.approx(100 * np.mean(overlap))
+    assert result.same_first == pytest.approx(100 * (first[:, 0] == second[:, 0]).mean())
+    assert result.same_list == pytest.approx(100 * 5 / 9)
+    shown = [set(ids[ids >= 0].tolist()) for ids in (first, second)]
+    assert (result.only_first, result.only_second) == (len(shown[0] - shown[1]), len(shown[1] - shown[0]))
     new = [item not in shown[0] for item in second[second >= 0].tolist()]
-    assert found.new_share == pytest.approx(100 * np.mean(new))
+    assert result.new_share == pytest.approx(100 * np.mean(new))
 
 
 def test_examples_are_where_one_finds_what_the_other_misses() -> None:

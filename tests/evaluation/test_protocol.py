@@ -83,9 +83,9 @@ def test_scores_do_not_depend_on_the_batch_or_its_order() -> None:
     order = generator.permutation(300)
     ranks = ranks_of(Dense(table), shuffled(samples, order))
     assert np.array_equal(ranks, expected[order])
-    again = report_of(ranks, shuffled(samples, order))
-    assert again.metrics == pytest.approx(report.metrics, abs=1e-9)
-    assert all(again.intervals[name] == pytest.approx(report.intervals[name], abs=1e-9) for name in METRICS)
+    other = report_of(ranks, shuffled(samples, order))
+    assert other.metrics == pytest.approx(report.metrics, abs=1e-9)
+    assert all(other.intervals[name] == pytest.approx(report.intervals[name], abs=1e-9) for name in METRICS)
 
 
 def test_report_as_json() -> None:

@@ -43,7 +43,7 @@ def test_ones_give_the_same_bits() -> None:
 
 
 def test_the_size_of_the_weights_is_nothing() -> None:
-    small, large = (report_of(RANKS, samples(), weights=(COUNTS * by).astype(np.float32)) for by in (1, 1000))
+    small, large = (report_of(RANKS, samples(), weights=(COUNTS * factor).astype(np.float32)) for factor in (1, 1000))
     assert small.weighted == pytest.approx(large.weighted)
 
 

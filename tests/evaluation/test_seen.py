@@ -37,8 +37,8 @@ def test_a_leak_is_reported(made: Made, tmp_path: Path, capsys: pytest.CaptureFi
     with FEW:
         longer = prepare(made.folder / "clicks.csv", tmp_path / "longer", test_days=5)
     with pytest.warns(DataWarning, match="not trained on the training part of clicks .* these metrics show a leak"):
-        found = evaluate(made.bundle, longer)
-    assert found.same_training_part is False
+        evaluation = evaluate(made.bundle, longer)
+    assert evaluation.same_training_part is False
     seen = seen_targets(made.bundle, longer, longer.test)
     assert seen is not None
     # Those that the bundle was not trained on are the last two days' sessions.
@@ -63,8 +63,8 @@ def test_what_is_known_without_times_equals_brute_force(made: Made) -> None:
     for prefix, target, session in zip(test.prefixes, test.targets, test.session, strict=True):
         whole[int(session)] = [*prefix.tolist(), int(target)]  # a session's last sample is its longest
     trained = [session.tolist() for session in made.bundle.model.sessions]
-    met = {session for session, clicks in whole.items() if len(clicks) >= 4 and clicks in trained}
-    expected = sum(int(session) in met for session in test.session)
+    known = {session for session, clicks in whole.items() if len(clicks) >= 4 and clicks in trained}
+    expected = sum(int(session) in known for session in test.session)
     assert 0 < expected < len(test)
     assert seen_targets(made.bundle, dataclasses.replace(data, test=test), test) == expected
 
@@ -81,8 +81,8 @@ def test_logs_that_update_learned_are_reported(made: Made, tmp_path: Path) -> No
     shutil.copytree(made.folder / "bundle", tmp_path / "bundle")
     assert main(["update", f"{tmp_path}/bundle", f"{made.folder}/clicks.csv", "--json"]) == 0
     with pytest.warns(DataWarning, match="has learned .* sessions from logs since.* these metrics show a leak"):
-        found = evaluate(tmp_path / "bundle", made.dataset)
-    assert found.same_training_part
+        evaluation = evaluate(tmp_path / "bundle", made.dataset)
+    assert evaluation.same_training_part
     seen = seen_targets(Bundle.load(tmp_path / "bundle"), made.dataset, made.dataset.test)
     assert seen == len(made.dataset.test)
     recommender = Recommender.load(tmp_path / "bundle")

@@ -25,7 +25,7 @@ TRAIN = Sessions(
 def samples() -> Samples:
     """Four samples: prefixes of 1, 2, 3 and 25 clicks, targets 0, 1, 2, 3 at hours 0, 1, 33, 33."""
     lists = [[1], [2, 1], [1, 2, 2], [0] * 25]
-    items = np.array([item for one in lists for item in one], np.int32)
+    items = np.array([item for clicks in lists for item in clicks], np.int32)
     offsets = np.array([0, 1, 3, 6, 31])
     context = np.zeros((31, 1), np.uint16)
     context[[0, 2, 5, 30]] = [[2], [1], [0], [2]]  # the last click of each prefix
@@ -39,7 +39,7 @@ def samples() -> Samples:
 def found(**wanted: object) -> dict[str, list[str]]:
     facts = ItemFacts.of(TRAIN, 4)
     slices = slicings_of(samples(), facts, ("view", "buy"), **wanted)  # type: ignore[arg-type]
-    return {one.name: [one.labels[code] for code in one.codes.tolist()] for one in slices}
+    return {slicing.name: [slicing.labels[code] for code in slicing.codes.tolist()] for slicing in slices}
 
 
 def test_every_sample_has_its_values() -> None:
@@ -58,7 +58,7 @@ def test_every_sample_has_its_values() -> None:
 
 def test_attributes_of_every_kind_and_those_asked_for() -> None:
     labels = Labels.of(["red", "blue", "green"])
-    many = Labels.of([f"item {number}" for number in range(60)])
+    many_labels = Labels.of([f"item {number}" for number in range(60)])
     table = ItemTable(
         5,
         {
@@ -68,14 +68,17 @@ def test_attributes_of_every_kind_and_those_asked_for() -> None:
             "tags": CategoriesColumn(
                 name="tags", codes=np.array([0, 1, 1, 0], np.int32), offsets=np.array([0, 2, 4, 4, 4, 4]), labels=labels
             ),
-            "title": CategoryColumn(name="title", codes=np.arange(5, dtype=np.int32), labels=many),
+            "title": CategoryColumn(name="title", codes=np.arange(5, dtype=np.int32), labels=many_labels),
             "stock": BooleanColumn(name="stock", values=np.ones(5, np.int8)),
         },
         availability="stock",
     )
     rows = np.array([3, 1, 2, -1])  # the data set has another order, and an item that the table lacks
     attributes = attributes_of(table, rows)
-    values = {one.name: [one.labels[code] if code >= 0 else None for code in one.codes.tolist()] for one in attributes}
+    values = {
+        attribute.name: [attribute.labels[code] if code >= 0 else None for code in attribute.codes.tolist()]
+        for attribute in attributes
+    }
     assert values == {
         "color": ["red", "blue", None, None],
         "sale": ["yes", "yes", None, None],
@@ -86,7 +89,9 @@ def test_attributes_of_every_kind_and_those_asked_for() -> None:
     by_default = found(attributes=attributes)
     assert by_default["color"] == ["red", "blue", "no value", "no value"]
     price = next(
-        one for one in slicings_of(samples(), ItemFacts.of(TRAIN, 4), attributes=attributes) if one.name == "price"
+        slicing
+        for slicing in slicings_of(samples(), ItemFacts.of(TRAIN, 4), attributes=attributes)
+        if slicing.name == "price"
     )
     assert price.labels == ("1.75 to 2.5", "over 3.25", "no value")  # in their order, not by frequency
     assert "title" not in by_default  # more than 50 values
@@ -108,12 +113,14 @@ def test_rare_values_are_one() -> None:
     rng = np.random.default_rng(0)
     count = 400
     codes = np.minimum(rng.geometric(0.12, count) - 1, 39).astype(np.int32)
-    many = Samples(
+    many_samples = Samples(
         Sessions.from_lists([[0]] * count), np.arange(count, dtype=np.int32), np.arange(count, dtype=np.int32)
     )
     attribute = Attribute("brand", codes, tuple(f"b{number}" for number in range(40)))
     facts = ItemFacts(np.ones(count, np.int64), np.zeros(count))
-    brand = next(one for one in slicings_of(many, facts, attributes=[attribute]) if one.name == "brand")
+    brand = next(
+        slicing for slicing in slicings_of(many_samples, facts, attributes=[attribute]) if slicing.name == "brand"
+    )
     counts = np.bincount(brand.codes)
     assert len(brand.labels) == 13
     assert brand.labels[-1] == "all others"
@@ -127,12 +134,12 @@ def test_sliced_metrics_are_means_of_the_samples() -> None:
     codes = rng.integers(0, 2, 60)
     values = sliced(columns, [Slicing("half", ("a", "b"), codes)], SessionBootstrap(np.arange(60) // 2, 100))
     for code, label in enumerate(("a", "b")):
-        one = values["half"][label]
-        assert one["samples"] == (codes == code).sum()
+        metrics = values["half"][label]
+        assert metrics["samples"] == (codes == code).sum()
         for column, name in enumerate(COLUMNS):
-            assert one[name] == pytest.approx(columns[codes == code, column].mean())
-            low, high = one["intervals"][name]
-            assert low < one[name] < high
+            assert metrics[name] == pytest.approx(columns[codes == code, column].mean())
+            low, high = metrics["intervals"][name]
+            assert low < metrics[name] < high
 
 
 def test_facts_in_another_order() -> None:

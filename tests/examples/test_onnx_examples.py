@@ -54,24 +54,24 @@ def clicks(rec: Recommender) -> list[str]:
 
 
 def run(command: list[str], cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def assert_answer(items: list[Any], scores: list[float], rec: Recommender, session: list[int]) -> None:
-    want = rec.recommend(rec.ids.external(np.array(session, np.int32)), k=10)
-    assert [str(item) for item in items] == [str(item) for item in want.items]
-    assert scores == pytest.approx(want.scores, abs=1e-4)
+    expected = rec.recommend(rec.ids.external(np.array(session, np.int32)), k=10)
+    assert [str(item) for item in items] == [str(item) for item in expected.items]
+    assert scores == pytest.approx(expected.scores, abs=1e-4)
 
 
 def test_onnxruntime_alone(folder: Path, rec: Recommender, clicks: list[str], tmp_path: Path) -> None:
     """In a separate folder, without mtaw_fast."""
     (tmp_path / "mtaw_fast.py").write_text("raise ImportError('the example must do without')\n")
     shutil.copy(EXAMPLES / "onnx_serve.py", tmp_path)
-    for given, session in ((clicks, CLICKS), ([], []), (["999999"], [])):
-        got = json.loads(run([sys.executable, "onnx_serve.py", str(folder), *given], tmp_path))
-        assert_answer(got["items"], got["scores"], rec, session)
+    for arguments, session in ((clicks, CLICKS), ([], []), (["999999"], [])):
+        answer = json.loads(run([sys.executable, "onnx_serve.py", str(folder), *arguments], tmp_path))
+        assert_answer(answer["items"], answer["scores"], rec, session)
 
 
 def test_node(folder: Path, rec: Recommender, clicks: list[str]) -> None:
@@ -80,8 +80,8 @@ def test_node(folder: Path, rec: Recommender, clicks: list[str]) -> None:
         pytest.skip("Node.js is not installed")
     if not WEB.is_dir():
         pytest.skip("onnxruntime-web is not installed: npm install --prefix examples")
-    got = json.loads(run([node, str(EXAMPLES / "onnx_web.mjs"), str(folder), *clicks], EXAMPLES))
-    assert_answer(got["items"], got["scores"], rec, CLICKS)
+    answer = json.loads(run([node, str(EXAMPLES / "onnx_web.mjs"), str(folder), *clicks], EXAMPLES))
+    assert_answer(answer["items"], answer["scores"], rec, CLICKS)
 
 
 def test_cpp(folder: Path, rec: Recommender, clicks: list[str], tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_cpp(folder: Path, rec: Recommender, clicks: list[str], tmp_path: Path) 
     source, program = EXAMPLES / "onnx_serve.cpp", tmp_path / "onnx_serve"
     run([compiler, "-std=c++17", f"-I{header.parent}", str(source), "-lonnxruntime", "-o", str(program)], tmp_path)
     graph = Bundle.load(folder).file("recommender")
-    for given, session in ((clicks, CLICKS), ([], [])):
-        lines = [line.split("\t") for line in run([str(program), str(graph), *given], tmp_path).splitlines()]
+    for arguments, session in ((clicks, CLICKS), ([], [])):
+        lines = [line.split("\t") for line in run([str(program), str(graph), *arguments], tmp_path).splitlines()]
         assert_answer([line[0] for line in lines], [float(line[1]) for line in lines], rec, session)
 
 
@@ -147,10 +147,10 @@ def test_the_page_ranks_in_a_browser(site: str, rec: Recommender, clicks: list[s
             lambda: rows[1][1] not in window.run("return document.getElementById('ranking').innerText"),
             "the conditions",
         )
-        found = window.run("return [...document.querySelectorAll('#ranking tr td:nth-child(2)')].map(c => c.innerText)")
+        shown = window.run("return [...document.querySelectorAll('#ranking tr td:nth-child(2)')].map(c => c.innerText)")
         known = rec.ids.external(np.array(CLICKS))
         excluded = rows[1][1] if rec.ids.kind == "str" else int(rows[1][1])
-        want = rec.recommend(known, k=10, exclude=[excluded], exclude_seen=True)
-        assert found == [str(item) for item in want.items]
+        expected = rec.recommend(known, k=10, exclude=[excluded], exclude_seen=True)
+        assert shown == [str(item) for item in expected.items]
     finally:
         window.close()

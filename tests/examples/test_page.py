@@ -66,11 +66,11 @@ def server(bundle: Path, tmp_path: Path) -> Iterator[Watched]:
     (tmp_path / "site" / "bundle" / "weights-of-an-earlier-bundle").touch()
     command = [sys.executable, str(ROOT / "examples" / "build_page.py"), str(bundle), str(tmp_path / "site")]
     subprocess.run(command, check=True, timeout=120)
-    with Watched(tmp_path / "site") as one:
-        thread = threading.Thread(target=one.serve_forever)
+    with Watched(tmp_path / "site") as watched:
+        thread = threading.Thread(target=watched.serve_forever)
         thread.start()
-        yield one
-        one.shutdown()
+        yield watched
+        watched.shutdown()
         thread.join()
 
 
@@ -91,9 +91,9 @@ def test_it_ranks_without_a_network_and_no_click_leaves_it(bundle: Path, server:
     try:
         window.open(server.url)
         first = ranking_of(window, SESSION)
-        want = Recommender.load(bundle).recommend(SESSION, 10)
-        assert [item for item, _ in first] == want.items
-        assert [score for _, score in first] == pytest.approx(list(want.scores), abs=1e-3)
+        expected = Recommender.load(bundle).recommend(SESSION, 10)
+        assert [item for item, _ in first] == expected.items
+        assert [score for _, score in first] == pytest.approx(list(expected.scores), abs=1e-3)
         # Another session: no request follows it.
         requests = list(server.requests)
         window.run("document.getElementById('session').value = ''")
@@ -120,9 +120,9 @@ def test_it_ranks_without_a_network_and_no_click_leaves_it(bundle: Path, server:
     finally:
         window.close()
     text = log.read_text().strip()
-    asked = urls_in(text, server.url.rstrip("/"))
-    assert any(url.endswith(".wasm") for url in asked)
-    assert all(url.startswith(server.url) for url in asked), asked
+    urls = urls_in(text, server.url.rstrip("/"))
+    assert any(url.endswith(".wasm") for url in urls)
+    assert all(url.startswith(server.url) for url in urls), urls
     assert "sku-" not in text  # nor does the browser itself send what was typed
 
 
@@ -130,9 +130,9 @@ def test_a_bundle_for_an_engine_that_was_not_built_is_refused(bundle: Path, tmp_
     (tmp_path / "examples").mkdir()
     script = shutil.copy(ROOT / "examples" / "build_page.py", tmp_path / "examples")
     command = [sys.executable, script, str(bundle), str(tmp_path / "site"), "--page", str(bundle)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2
-    assert "which is not built" in done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 2
+    assert "which is not built" in process.stderr
     assert not (tmp_path / "site").exists()
 
 
@@ -142,8 +142,8 @@ def urls_in(log: str, origin: str) -> set[str]:
         events = json.loads(log)["events"]
     except json.JSONDecodeError:  # the browser ended before the log's last line
         events = json.loads(log.rstrip(",") + "]}")["events"]
-    every = (event.get("params", {}) for event in events)
-    return {one["url"] for one in every if "url" in one and one.get("initiator") == origin}
+    requests = (event.get("params", {}) for event in events)
+    return {request["url"] for request in requests if "url" in request and request.get("initiator") == origin}
 
 
 def test_the_readme_example_runs_in_a_page(bundle: Path, tmp_path: Path) -> None:
@@ -167,9 +167,9 @@ def test_the_readme_example_runs_in_a_page(bundle: Path, tmp_path: Path) -> None
         try:
             window.open(server.url)
             window.wait(lambda: str(window.run("return document.title")).startswith("["), "the example")
-            found = json.loads(window.run("return document.title"))
+            items = json.loads(window.run("return document.title"))
         finally:
             window.close()
             server.shutdown()
             thread.join()
-    assert found == Recommender.load(bundle).recommend(["sku-9", "sku-4"], 10, exclude_seen=True).items
+    assert items == Recommender.load(bundle).recommend(["sku-9", "sku-4"], 10, exclude_seen=True).items

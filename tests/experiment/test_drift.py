@@ -17,7 +17,7 @@ from mtaw_fast.experiment.drift import GAPS_MS, LENGTHS, THRESHOLD, UNSEEN, Drif
 def test_the_shares_are_those_of_a_plain_count() -> None:
     rng = np.random.default_rng(0)
     lists = [rng.integers(0, 40, rng.integers(1, 20)) for _ in range(400)]
-    times = [np.sort(rng.integers(0, 2_000_000, len(one))) for one in lists]
+    times = [np.sort(rng.integers(0, 2_000_000, len(session))) for session in lists]
     plain = Sessions.from_lists(lists)
     sessions = Sessions(plain.items, plain.offsets, np.concatenate(times).astype(np.int64))
     reference = DriftReference.of(sessions, 45)
@@ -25,14 +25,14 @@ def test_the_shares_are_those_of_a_plain_count() -> None:
     lengths, repeats, gaps = Counter[int](), Counter[bool](), Counter[int]()
     for items, moments in zip(lists, times, strict=True):
         for place in range(1, len(items)):
-            lengths[next((at for at, last in enumerate(LENGTHS) if place <= last), len(LENGTHS))] += 1
+            lengths[next((group for group, last in enumerate(LENGTHS) if place <= last), len(LENGTHS))] += 1
             repeats[items[place] in items[:place]] += 1
             pause = moments[place] - moments[place - 1]
-            gaps[next((at for at, last in enumerate(GAPS_MS) if pause <= last), len(GAPS_MS))] += 1
+            gaps[next((group for group, last in enumerate(GAPS_MS) if pause <= last), len(GAPS_MS))] += 1
     n = sum(repeats.values())
     for feature, counted in (("length", lengths), ("repeat", repeats), ("gap", gaps)):
         assert reference.shares[feature] == pytest.approx(
-            [counted[at] / n for at in range(len(reference.shares[feature]))]
+            [counted[group] / n for group in range(len(reference.shares[feature]))]
         )
     assert reference.shares["popularity"].sum() == pytest.approx(1)
     assert reference.shares["popularity"][:UNSEEN] == pytest.approx(np.full(10, 0.1), abs=0.03)
@@ -63,9 +63,9 @@ def test_a_stationary_log_is_silent_and_a_new_assortment_is_not() -> None:
     drawn = draw_sessions(n_items, 12_000, 1)
     times = np.repeat(np.arange(len(drawn)) * 60_000, drawn.lengths).astype(np.int64)
     sessions = Sessions(drawn.items, drawn.offsets, times + 30_000 * np.arange(len(times)) % 60_000)
-    reference, still = hourly_drift(sessions, n_items, int(times[len(times) * 2 // 3]))
-    assert len(still) > 5
-    assert max(one.drift["popularity"] for one in still) < THRESHOLD / 2
+    reference, hours = hourly_drift(sessions, n_items, int(times[len(times) * 2 // 3]))
+    assert len(hours) > 5
+    assert max(hour.drift["popularity"] for hour in hours) < THRESHOLD / 2
     assert max(reference.usual.values()) < THRESHOLD
     items = sessions.items.copy()
     late = times > times[len(times) * 5 // 6]

@@ -58,20 +58,20 @@ def test_sessions_are_those_of_a_plain_count(tmp_path: Path) -> None:
         arm = ("old", "new")[int(session[2:]) % 2]
         time = BEGIN + rng.randrange(3 * DAY - 2 * HOUR)
         rankings.append(ranking(number, session, time, arm))
-        own = counts.setdefault(
+        totals = counts.setdefault(
             session, {"arm": arm, "rankings": 0, "shown": 0, "clicked": 0, "bought": 0, "value": 0.0}
         )
-        own["rankings"] += 1
+        totals["rankings"] += 1
         if rng.random() < 0.8:
             reports.append(report(number, "shown", time + 5, "sku-1", "sku-2"))
-            own["shown"] += 1
+            totals["shown"] += 1
             if rng.random() < 0.4:
                 reports += [report(number, "clicked", time + HOUR, "sku-2")] * rng.choice((1, 1, 3))
-                own["clicked"] += 1
+                totals["clicked"] += 1
                 if rng.random() < 0.5:
                     reports.append(report(number, "bought", time + HOUR, "sku-2", values=[19.5]))
-                    own["bought"] += 1
-                    own["value"] += 19.5
+                    totals["bought"] += 1
+                    totals["value"] += 19.5
     rankings.sort(key=lambda line: line["time"])
     reports.sort(key=lambda line: line["time"])
     table = read_feedback(str(written(tmp_path / "kept", rankings, reports)))
@@ -80,11 +80,11 @@ def test_sessions_are_those_of_a_plain_count(tmp_path: Path) -> None:
     began: dict[str, int] = {}
     for line in rankings:
         began.setdefault(line["session"], line["time"])
-    for row, session in enumerate(sorted(began, key=lambda one: began[one])):
-        own = counts[session]
-        found = {name: getattr(table, name)[row] for name in ("rankings", "shown", "clicked", "bought", "value")}
-        assert found == {name: own[name] for name in found}
-        assert table.arms[table.arm[row]] == own["arm"]
+    for row, session in enumerate(sorted(began, key=lambda name: began[name])):
+        totals = counts[session]
+        values = {name: getattr(table, name)[row] for name in ("rankings", "shown", "clicked", "bought", "value")}
+        assert values == {name: totals[name] for name in values}
+        assert table.arms[table.arm[row]] == totals["arm"]
         assert table.began[row] == began[session]
     assert table.reports_shown
     assert table.opportunities is table.shown
@@ -148,11 +148,11 @@ def test_the_command_says_which_arm_is_better(tmp_path: Path, capsys: pytest.Cap
     assert "more clicked rankings of 100 than A" in text
     assert "as expected" in text
     assert main(["experiment", str(folder), "--json", "--planned", "1500", "--control", "B"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [arm["name"] for arm in found["arms"]] == ["B", "A"]
-    assert found["differences"][0]["interval"][1] < 0
-    assert [day["day"] for day in found["days"]] == ["2025-11-28", "2025-11-29", "2025-11-30", "2025-12-01"]
-    assert found["days"][-1]["differences"][0] == found["differences"][0]
+    result = json.loads(capsys.readouterr().out)
+    assert [arm["name"] for arm in result["arms"]] == ["B", "A"]
+    assert result["differences"][0]["interval"][1] < 0
+    assert [day["day"] for day in result["days"]] == ["2025-11-28", "2025-11-29", "2025-11-30", "2025-12-01"]
+    assert result["days"][-1]["differences"][0] == result["differences"][0]
     assert main(["experiment", str(folder), "--shares", "A=.8,B=.2"]) == 0
     assert "not split as the weights say" in capsys.readouterr().out
     assert main(["experiment", str(folder), "--shares", "A=.8,C=.2"]) == 2

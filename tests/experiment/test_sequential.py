@@ -30,8 +30,8 @@ def test_the_mixture_is_the_best_one_for_the_planned_size(alpha: float) -> None:
     def width(log_precision: float) -> float:
         return float(multiplier(planned, planned * mixture_precision(planned, alpha) / math.exp(log_precision), alpha))
 
-    found = optimize.minimize_scalar(width, bounds=(-20, 0), method="bounded", options={"xatol": 1e-9})
-    assert math.exp(found.x) == pytest.approx(expected, rel=1e-4)
+    optimum = optimize.minimize_scalar(width, bounds=(-20, 0), method="bounded", options={"xatol": 1e-9})
+    assert math.exp(optimum.x) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("n", "planned"), [(1, 10), (250, 20_000), (20_000, 20_000), (10**7, 20_000)])
@@ -61,9 +61,9 @@ def test_the_power_is_the_normal_one_and_the_needed_size_reaches_it() -> None:
 
 def test_a_ratio_has_the_variance_of_its_repetitions() -> None:
     rng = np.random.default_rng(0)
-    under = rng.integers(1, 6, (4_000, 300)).astype(float)
-    over = rng.binomial(under.astype(int), rng.beta(2, 8, under.shape)).astype(float)
-    ratios, variances = zip(*(ratio_moments(*rows) for rows in zip(over, under, strict=True)), strict=True)
+    trials = rng.integers(1, 6, (4_000, 300)).astype(float)
+    hits = rng.binomial(trials.astype(int), rng.beta(2, 8, trials.shape)).astype(float)
+    ratios, variances = zip(*(ratio_moments(*rows) for rows in zip(hits, trials, strict=True)), strict=True)
     assert np.mean(variances) / 300 == pytest.approx(np.var(ratios), rel=0.06)
     assert math.isnan(ratio_moments(np.zeros(5), np.zeros(5))[0])
     assert math.isnan(ratio_moments(np.ones(1), np.ones(1))[1])
@@ -85,9 +85,9 @@ def test_wrong_shares_are_seldom_suspected_and_broken_ones_found() -> None:
     rng = np.random.default_rng(1)
     alarms = 0
     for _ in range(300):
-        a = np.cumsum(rng.binomial(400, 0.5, 60))
+        first = np.cumsum(rng.binomial(400, 0.5, 60))
         n = 400 * np.arange(1, 61)
-        looks = zip(a.tolist(), (n - a).tolist(), strict=True)
+        looks = zip(first.tolist(), (n - first).tolist(), strict=True)
         alarms += any(share_evidence(look, (0.5, 0.5)) >= 100 for look in looks)
     assert alarms <= 3 + 3
     assert share_evidence((52_000, 48_000), (0.5, 0.5)) > 100
@@ -95,16 +95,16 @@ def test_wrong_shares_are_seldom_suspected_and_broken_ones_found() -> None:
 
 def test_daily_looks_without_a_difference_raise_few_alarms() -> None:
     """A short form of `python -m bench.experiment`: a fixed test that is read daily alarms in a quarter of the runs."""
-    found = simulate(runs=150, days=28, sessions=400, effect=0.0, seed=1)
+    outcome = simulate(runs=150, days=28, sessions=400, effect=0.0, seed=1)
     for metric in ("click-through", "value"):
-        assert found[metric]["alarms"] <= 0.05 + 0.02
-        assert found[metric]["covered at all looks"] >= 0.95 - 0.02
-        assert found[metric]["fixed test"] > 0.15
+        assert outcome[metric]["alarms"] <= 0.05 + 0.02
+        assert outcome[metric]["covered at all looks"] >= 0.95 - 0.02
+        assert outcome[metric]["fixed test"] > 0.15
 
 
 def test_a_known_effect_is_found_with_the_promised_power() -> None:
-    found = simulate(runs=60, days=14, sessions=None, effect=0.1, seed=2, power=0.8)
-    assert found["promised"] == pytest.approx(0.8, abs=0.001)
-    assert found["click-through"]["alarms"] >= 0.8 - 0.1
-    assert found["click-through"]["wrong sign"] == 0
-    assert found["median day of the first alarm"] < 14
+    outcome = simulate(runs=60, days=14, sessions=None, effect=0.1, seed=2, power=0.8)
+    assert outcome["promised"] == pytest.approx(0.8, abs=0.001)
+    assert outcome["click-through"]["alarms"] >= 0.8 - 0.1
+    assert outcome["click-through"]["wrong sign"] == 0
+    assert outcome["median day of the first alarm"] < 14

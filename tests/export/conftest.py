@@ -24,8 +24,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Exported
 
     folder = tmp_path_factory.mktemp("onnx") / "bundle"
     save_random(folder, **SETTINGS, recent_weight=2.0, recent_decay=0.7)
-    done = export_onnx(folder)
-    return Bundle.load(folder), done
+    result = export_onnx(folder)
+    return Bundle.load(folder), result
 
 
 @pytest.fixture

@@ -23,14 +23,14 @@ def run(folder: Path) -> int:
     log = folder / "clicks.csv"
     if not log.exists():
         synthetic_log.main([str(log), "--items", "3000", "--sessions", "20000"])
-    made = {"demo": ["prepare", "clicks", str(log), str(folder / "demo.dataset"), "--test-days", "3"]}
+    commands = {"demo": ["prepare", "clicks", str(log), str(folder / "demo.dataset"), "--test-days", "3"]}
     data = os.environ.get("MTAW_DATA")
     if data is None:
         print("MTAW_DATA is not set: without Tmall and RetailRocket", file=sys.stderr)
     for name in _SETS if data is not None else ():
-        made[name] = ["prepare", "npz", str(Path(data) / name), str(folder / f"{name}.dataset")]
+        commands[name] = ["prepare", "npz", str(Path(data) / name), str(folder / f"{name}.dataset")]
     failed = 0
-    for name, prepare in made.items():
+    for name, prepare in commands.items():
         bundle, dataset = str(folder / f"{name}.bundle"), str(folder / f"{name}.dataset")
         steps = [] if Path(dataset).exists() else [prepare]
         steps += [] if Path(bundle).exists() else [["train", dataset, bundle]]

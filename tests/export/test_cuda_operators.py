@@ -41,8 +41,8 @@ def test_the_encoder_runs_on_cuda_as_a_whole(builder: Builder, variant: str) -> 
 
 @pytest.mark.parametrize("variant", ["float32", "fp16", "int8"])
 def test_what_of_the_whole_graph_does_not(builder: Builder, kind: str, variant: str) -> None:
-    left = left_to_the_cpu(onnx.load(builder.build("recommender", variant).model))
-    assert set(left) == WHOLE[kind] | (INT8 if variant == "int8" else set())
+    operators = left_to_the_cpu(onnx.load(builder.build("recommender", variant).model))
+    assert set(operators) == WHOLE[kind] | (INT8 if variant == "int8" else set())
 
 
 def test_a_type_without_a_kernel_is_seen() -> None:

@@ -47,8 +47,8 @@ def test_an_exported_index_keeps_its_promise(folder: Path, kind: str) -> None:
     # Our own sessions and items: at most twice the misses that the target allows.
     rng = np.random.default_rng(5)
     sessions = Sessions.from_lists(rng.integers(0, N, (300, 4)).astype(np.int32))
-    found, truth = approximate.rank(sessions, 20)[1], exact.rank(sessions, 20)[1]
-    assert (found >= truth[:, -1:]).mean() > 0.98
+    scores, truth = approximate.rank(sessions, 20)[1], exact.rank(sessions, 20)[1]
+    assert (scores >= truth[:, -1:]).mean() > 0.98
     for item in range(7, 700, 70):
         got, want = (rec.similar_items(10 * item + 7, k=20) for rec in (approximate, exact))
         assert len(got) == 20

@@ -74,12 +74,12 @@ class TestGraphs:
             inputs = {"session": ["batch", "length"], "lengths": ["batch"], "k": [1], "exclude": ["n"], "allow": ["m"]}
             inputs |= {"use_allow": [1], "exclude_seen": [1], "available": [axes["available"][0]]}
             assert axes == {**inputs, "items": ["batch", "k"], "scores": ["batch", "k"]}
-        found = {entry.key: entry.value for entry in model.metadata_props}
-        assert found["mtaw_fast.model"] == model_hash(bundle.manifest)
-        assert found["mtaw_fast.bundle_format_version"] == str(bundle.manifest["format_version"])
-        assert found["mtaw_fast.variant"] == variant
-        assert (found["mtaw_fast.n_items"], found["mtaw_fast.max_len"]) == (str(N), str(MAX_LEN))
-        assert found["mtaw_fast.holds"].startswith("only the encoder" if name == "encoder" else "the whole:")
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        assert metadata["mtaw_fast.model"] == model_hash(bundle.manifest)
+        assert metadata["mtaw_fast.bundle_format_version"] == str(bundle.manifest["format_version"])
+        assert metadata["mtaw_fast.variant"] == variant
+        assert (metadata["mtaw_fast.n_items"], metadata["mtaw_fast.max_len"]) == (str(N), str(MAX_LEN))
+        assert metadata["mtaw_fast.holds"].startswith("only the encoder" if name == "encoder" else "the whole:")
         assert all(value.doc_string for value in (*model.graph.input, *model.graph.output))
 
     def test_the_variants_are_what_they_claim(self, bundle: Bundle) -> None:
@@ -127,7 +127,7 @@ class TestInABundle:
     def test_large_arrays_go_to_a_file_of_their_own(self, folder: Path) -> None:
         export_onnx(folder)
         whole = Bundle.load(folder)
-        inside = {key: graph(whole, *key).stat().st_size for key in GRAPH_PARTS}
+        sizes = {key: graph(whole, *key).stat().st_size for key in GRAPH_PARTS}
         export_onnx(folder, external_over=10_000)
         bundle = Bundle.load(folder)
         files = {entry["file"] for entry in bundle.manifest["files"].values()}
@@ -137,7 +137,7 @@ class TestInABundle:
             assert data is not None
             path = graph(bundle, name, variant)
             # The rest: nodes, small arrays, and in the recommender the table of ids.
-            assert path.stat().st_size < inside[name, variant] - 10_000
+            assert path.stat().st_size < sizes[name, variant] - 10_000
             onnx.checker.check_model(path, full_check=True)
             stated = {
                 entry.value

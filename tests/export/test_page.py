@@ -32,18 +32,18 @@ def bytes_of(folder: Path) -> int:
 
 
 def test_all_sessions_fit(whole: Bundle, tmp_path: Path) -> None:
-    found = export_page(whole.folder, tmp_path / "page")
-    assert found.n_bytes == bytes_of(tmp_path / "page") < bytes_of(whole.folder)
-    assert found.n_sessions == found.n_before == len(whole.model.sessions)
+    result = export_page(whole.folder, tmp_path / "page")
+    assert result.n_bytes == bytes_of(tmp_path / "page") < bytes_of(whole.folder)
+    assert result.n_sessions == result.n_before == len(whole.model.sessions)
     saved = Bundle.load(tmp_path / "page")
-    assert saved.manifest["page"] == {"sessions": found.n_sessions, "of": found.n_before}
+    assert saved.manifest["page"] == {"sessions": result.n_sessions, "of": result.n_before}
     assert saved.memory is not None
     assert saved.memory.settings.max_neighbors == page.MAX_NEIGHBORS
     # Half floats change scores a little, and rarely a list.
     first, second = Recommender.load(whole.folder), Recommender.load(saved.folder)
     session = first.ids.external(np.array([1, 2, 3]))
-    one, other = (rec.recommend(session, 10, at=END) for rec in (first, second))
-    assert len(set(one.items) & set(other.items)) >= 8
+    answer, other = (rec.recommend(session, 10, at=END) for rec in (first, second))
+    assert len(set(answer.items) & set(other.items)) >= 8
 
 
 def test_the_latest_sessions_and_the_strongest_trends_fit(
@@ -56,24 +56,24 @@ def test_the_latest_sessions_and_the_strongest_trends_fit(
     assert model.trends is not None
     assert context is not None
     limit = (roomy.n_bytes - model.trends.n_bytes // 2) / 1e6
-    found = export_page(whole, tmp_path / "tight", megabytes=limit)
+    tight = export_page(whole, tmp_path / "tight", megabytes=limit)
     assert bytes_of(tmp_path / "tight") <= limit * 1e6
-    assert 0 < found.n_sessions < found.n_before
+    assert 0 < tight.n_sessions < tight.n_before
     saved = Bundle.load(tmp_path / "tight").model
     assert saved.memory is not None
     assert saved.trends is not None
     assert saved.context is not None
-    begin = model.memory.session_offsets[found.n_before - found.n_sessions]
+    begin = model.memory.session_offsets[tight.n_before - tight.n_sessions]
     assert np.array_equal(saved.memory.session_items, model.memory.session_items[begin:])
     assert np.array_equal(saved.context.codes, context.codes[begin:])
-    assert found.trend_neighbors is not None
-    lengths = np.minimum(np.diff(model.trends.row_offsets), found.trend_neighbors)
+    assert tight.trend_neighbors is not None
+    lengths = np.minimum(np.diff(model.trends.row_offsets), tight.trend_neighbors)
     assert np.array_equal(np.diff(saved.trends.row_offsets), lengths)
     for item in range(model.n_items):
         rows = slice(model.trends.row_offsets[item], model.trends.row_offsets[item] + lengths[item])
-        own = slice(*saved.trends.row_offsets[item : item + 2])
-        assert np.array_equal(saved.trends.neighbors[own], model.trends.neighbors[rows])
-        assert np.array_equal(saved.trends.values[own], model.trends.values[rows])
+        span = slice(*saved.trends.row_offsets[item : item + 2])
+        assert np.array_equal(saved.trends.neighbors[span], model.trends.neighbors[rows])
+        assert np.array_equal(saved.trends.values[span], model.trends.values[rows])
 
 
 def test_the_command_writes_it(whole: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

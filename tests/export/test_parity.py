@@ -29,9 +29,9 @@ from mtaw_fast.export.onnx_model import ExportedGraphs, export_onnx  # noqa: E40
 
 class TestParity:
     def test_the_report(self, exported: tuple[Bundle, ExportedGraphs]) -> None:
-        bundle, done = exported
+        bundle, result = exported
         entry = bundle.manifest["onnx"]
-        assert done.entry == entry
+        assert result.entry == entry
         assert list(entry["variants"]) == list(VARIANTS)
         reports = {name: facts["parity"] for name, facts in entry["variants"].items()}
         assert reports["float32"]["score_error"] < 2e-5
@@ -39,11 +39,11 @@ class TestParity:
         assert reports["float32"]["places_equal"] > 0.999
         assert reports["fp16"]["overlap"] > 0.97
         assert 0.8 < reports["int8"]["overlap"] <= reports["fp16"]["overlap"]
-        assert len(done.lines()) == 4
-        assert "top-20 overlap with the Recommender 100.00%" in done.lines()[0]
-        assert "not measured on a data set" in done.lines()[3]
+        assert len(result.lines()) == 4
+        assert "top-20 overlap with the Recommender 100.00%" in result.lines()[0]
+        assert "not measured on a data set" in result.lines()[3]
         for name, facts in entry["variants"].items():
-            assert facts["bytes"] == {one: graph(bundle, one, name).stat().st_size for one in GRAPHS}
+            assert facts["bytes"] == {part: graph(bundle, part, name).stat().st_size for part in GRAPHS}
 
     def test_the_sessions(self, bundle: Bundle) -> None:
         sessions = parity.edge_sessions(bundle, seed=0)
@@ -77,7 +77,7 @@ class TestParity:
         assert parity.measure(truth, encoder, louder).misplaced > 1000
         assert parity.measure(truth, silent, recommender).query_error == np.inf
         with pytest.raises(BundleError, match="the exported graph gives"):
-            parity.measure(truth, encoder, lambda feed: [one[:, :5] for one in recommender(feed)])
+            parity.measure(truth, encoder, lambda feed: [array[:, :5] for array in recommender(feed)])
 
     @pytest.mark.parametrize("layer", ["itl_query_bias", "norm_weight", "position_embedding"])
     def test_a_graph_that_differs_is_not_exported(
@@ -117,9 +117,9 @@ class TestParity:
         make = onnx_build.encoder_graph
 
         def wrong(*arguments: Any, **more: Any) -> Graph:
-            made = make(*arguments, **more)
-            made.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = D + 1
-            return made
+            changed = make(*arguments, **more)
+            changed.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = D + 1
+            return changed
 
         monkeypatch.setattr(onnx_build, "encoder_graph", wrong)
         with pytest.raises(BundleError, match="the exported graph encoder is not valid ONNX") as caught:

@@ -35,11 +35,11 @@ def samples_of(bundle: Bundle, timed: bool) -> Samples:
     lists = [rng.integers(0, N, rng.integers(1, 7)) for _ in range(SAMPLES)]
     times = None
     if timed:
-        times = np.concatenate([END + 1000 * place + np.arange(len(one)) for place, one in enumerate(lists)])
+        times = np.concatenate([END + 1000 * place + np.arange(len(clicks)) for place, clicks in enumerate(lists)])
     prefixes = Sessions.from_lists(lists)
     prefixes = Sessions(prefixes.items, prefixes.offsets, times)
-    found, _ = Recommender.load(bundle.folder).rank(prefixes, 10)
-    targets = np.where(np.arange(SAMPLES) % 2, found[:, 3], rng.integers(0, N, SAMPLES)).astype(np.int32)
+    ranked, _ = Recommender.load(bundle.folder).rank(prefixes, 10)
+    targets = np.where(np.arange(SAMPLES) % 2, ranked[:, 3], rng.integers(0, N, SAMPLES)).astype(np.int32)
     later = None if times is None else np.full(SAMPLES, END + 10**6)
     return Samples(prefixes, targets, np.arange(SAMPLES, dtype=np.int32), later)
 
@@ -106,9 +106,9 @@ def test_a_graph_that_ranks_worse_is_not_exported(
     compare = quality.compare
 
     def worse(samples: Samples, served: Any, rankers: Mapping[str, Any], say: Any) -> dict[str, quality.Quality]:
-        found = compare(samples, served, rankers, say)
-        real = found["int8"]
-        return found | {"int8": quality.Quality(real.p - 0.2, real.mrr, 99, 0, real.places)}
+        qualities = compare(samples, served, rankers, say)
+        real = qualities["int8"]
+        return qualities | {"int8": quality.Quality(real.p - 0.2, real.mrr, 99, 0, real.places)}
 
     monkeypatch.setattr(onnx_model, "compare", worse, raising=False)
     monkeypatch.setattr(quality, "compare", worse)
@@ -145,9 +145,9 @@ def test_counts_by_hand() -> None:
     served = Fixed([[5, 6, 7], [1, 2, 3]], [[3, 2, 1], [3, 2, 1]])
     other = Fixed([[6, 5, 7], [1, 2, 4]], [[3, 2, 1], [3, 2, 0.5]])
     samples = Samples(Sessions.from_lists([[0], [0]]), np.array([6, 3], np.int32), np.arange(2, dtype=np.int32))
-    found = quality.compare(samples, served, {"float32": other}, lambda _: None)
-    assert (found["recommender"].p, found["recommender"].mrr) == pytest.approx((100, 100 * (1 / 2 + 1 / 3) / 2))
-    graph = found["float32"]
+    qualities = quality.compare(samples, served, {"float32": other}, lambda _: None)
+    assert (qualities["recommender"].p, qualities["recommender"].mrr) == pytest.approx((100, 100 * (1 / 2 + 1 / 3) / 2))
+    graph = qualities["float32"]
     assert (graph.p, graph.mrr) == pytest.approx((50, 50))
     assert (graph.places, graph.apart) == (6, 1)  # two places with the right scores, one with another
     assert graph.places_equal == pytest.approx(50)

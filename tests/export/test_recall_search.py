@@ -33,8 +33,8 @@ def test_auto_goes_on_where_the_first_kind_misses_the_recall(folder: Path, monke
 def test_a_recall_that_cannot_be_met_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(folder)
     monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))  # 4-bit codes alone never order the top 20 right
-    on = r"on session vectors \(the best: 0\.\d+\) and item vectors \(the best: 0\.\d+\)"
-    with pytest.raises(BundleError, match=rf"reaches recall@20 0.99: ivfpq misses it {on}; lower --recall") as caught:
+    best = r"on session vectors \(the best: 0\.\d+\) and item vectors \(the best: 0\.\d+\)"
+    with pytest.raises(BundleError, match=rf"reaches recall@20 0.99: ivfpq misses it {best}; lower --recall") as caught:
         export(folder)
     assert "\n" not in str(caught.value)
     assert contents(folder) == before
@@ -53,11 +53,11 @@ def test_plans_are_tried_up_to_twice_the_effort_that_surely_reaches_all() -> Non
     def efforts(target: float) -> list[int]:
         tried = recall_search.options("ivfpq", approximate, catalog, held_out, target)
         assert [option.plan for option in tried[0]] == [option.plan for option in tried[1]]
-        surely = max(min(o.plan.effort for o in one if o.recall - 3 * o.error >= target) for one in tried)
-        found = sorted({option.plan.effort for option in tried[0]})
-        assert found == [one for one in recall_search._EFFORTS if one <= min(2 * surely, found[-1])]
-        assert found[-1] * 1.5 > 2 * surely or found[-1] == approximate.nlist
-        return found
+        sure = max(min(o.plan.effort for o in options if o.recall - 3 * o.error >= target) for options in tried)
+        kept = sorted({option.plan.effort for option in tried[0]})
+        assert kept == [effort for effort in recall_search._EFFORTS if effort <= min(2 * sure, kept[-1])]
+        assert kept[-1] * 1.5 > 2 * sure or kept[-1] == approximate.nlist
+        return kept
 
     assert efforts(0.5)[-1] < efforts(0.8)[-1] < approximate.nlist
 
@@ -87,8 +87,8 @@ def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.
             return None, self.plan.effort
 
     def chosen(truly: dict[int, float]) -> Any:
-        found = recall_search.choose(tried, 0.99, FakeIndex, Queries(truly))  # type: ignore[arg-type]
-        return found and found.plan.effort
+        option = recall_search.choose(tried, 0.99, FakeIndex, Queries(truly))  # type: ignore[arg-type]
+        return option and option.plan.effort
 
     assert chosen({40: 1.0, 80: 0.991, 160: 0.995}) == 80  # 40 is only half a standard error over the target
     assert chosen({80: 0.9899, 160: 0.9901}) == 160

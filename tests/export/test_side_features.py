@@ -14,6 +14,6 @@ from tests.support.ranking.context_model import context_model
 
 def test_a_bundle_whose_ranker_reads_context_is_refused_in_one_line(tmp_path: Path) -> None:
     Bundle.save(tmp_path / "bundle", context_model(), metrics={}, dataset={"name": "x", "fingerprint": "y"})
-    with pytest.raises(UsageError, match="--part encoder") as found:
+    with pytest.raises(UsageError, match="--part encoder") as caught:
         export_onnx(tmp_path / "bundle", ["float32"])
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(caught.value)

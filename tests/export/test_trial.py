@@ -37,8 +37,8 @@ def test_each_kind_of_query_gets_a_plan_of_its_own(kind: str, hard_is: str) -> N
     plans, recall = read_entry("here", fitted.entry)
 
     def recall_of(plan: SearchPlan, queries: HeldOut) -> float:
-        found = AnnIndex(catalog, fitted.index, plan, exact).search(queries.vectors, 20)[1]
-        return float(queries.recalls(found).mean())
+        scores = AnnIndex(catalog, fitted.index, plan, exact).search(queries.vectors, 20)[1]
+        return float(queries.recalls(scores).mean())
 
     assert recall.sessions == round(recall_of(plans.sessions, check[0]), 5) >= 0.99
     assert recall.items == round(recall_of(plans.items, check[1]), 5) >= 0.99

@@ -42,10 +42,10 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def schema() -> ModuleType:
     """Return the schema of NVIDIA's client, without the parts that need gRPC."""
-    found = importlib.util.find_spec("tritonclient")
-    if found is None or not found.submodule_search_locations:
+    module_spec = importlib.util.find_spec("tritonclient")
+    if module_spec is None or not module_spec.submodule_search_locations:
         pytest.skip("tritonclient is not installed: pip install tritonclient")
-    path = Path(found.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
+    path = Path(module_spec.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
     spec = importlib.util.spec_from_file_location("model_config_pb2", path)
     assert spec is not None
     assert spec.loader is not None
@@ -69,13 +69,13 @@ def test_the_configuration_is_the_graphs(bundle: Bundle, schema: ModuleType, tmp
         onnx.TensorProto.BOOL: "TYPE_BOOL", onnx.TensorProto.FLOAT: "TYPE_FP32",
     }  # fmt: skip
     for stated, real in ((parsed.input, graph.input), (parsed.output, graph.output)):
-        assert [one.name for one in stated] == [one.name for one in real]
-        for one, value in zip(stated, real, strict=True):
+        assert [entry.name for entry in stated] == [entry.name for entry in real]
+        for declared, value in zip(stated, real, strict=True):
             tensor = value.type.tensor_type
-            assert schema.DataType.Name(one.data_type) == kinds[tensor.elem_type]
+            assert schema.DataType.Name(declared.data_type) == kinds[tensor.elem_type]
             batch, *rest = tensor.shape.dim
             assert batch.dim_param == "batch"
-            assert list(one.dims) == [axis.dim_value or -1 for axis in rest]
+            assert list(declared.dims) == [axis.dim_value or -1 for axis in rest]
 
 
 def test_a_second_export_is_the_next_version(bundle: Bundle, tmp_path: Path) -> None:
@@ -89,10 +89,10 @@ def test_it_answers_as_the_recommender(bundle: Bundle, tmp_path: Path) -> None:
     run = spread(open_graph(write_repository(bundle.folder, tmp_path, external_over=1000) / "model.onnx"))
     clicks = bundle.ids.external(np.array([3, 8, 11], np.int32))
     items, _ = run(Feeds(bundle).of([clicks, clicks[:1]], 7, now=END))
-    at = None if bundle.model.trends is None else END
+    now = None if bundle.model.trends is None else END
     rec = Recommender.load(bundle.folder)
     for row, session in enumerate((clicks, clicks[:1])):
-        assert items[row].tolist() == rec.recommend(session, 7, at=at).items
+        assert items[row].tolist() == rec.recommend(session, 7, at=now).items
 
 
 def test_another_kind_of_model_is_left_alone(bundle: Bundle, tmp_path: Path) -> None:

@@ -45,10 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
             return _run(Path(name), options.first, options.cases)
     command = [sys.executable, "-m", "tests.fuzz.bundles", "--here"]
     command += ["--first", str(options.first), "--cases", str(options.cases)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=False)
-    *_, last = done.stdout.splitlines() or ["nothing ran"]
-    print(last if done.returncode == 0 else f"{last} failed, exit status {done.returncode}")
-    return int(done.returncode != 0)
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    *_, last = process.stdout.splitlines() or ["nothing ran"]
+    print(last if process.returncode == 0 else f"{last} failed, exit status {process.returncode}")
+    return int(process.returncode != 0)
 
 
 def _run(work: Path, first: int, cases: int) -> int:

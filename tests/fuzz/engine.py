@@ -62,9 +62,13 @@ def main() -> int:
             return 2
         if options.input is not None:
             return subprocess.run([str(target), str(options.input)], check=False).returncode
-        done = fuzz(target, folder, options.seconds, options.seed, Path.cwd())
-    print(done.stderr[-6000:] if done.returncode != 0 else done.stderr[done.stderr.rindex("Done ") :].splitlines()[0])
-    return int(done.returncode != 0)
+        process = fuzz(target, folder, options.seconds, options.seed, Path.cwd())
+    print(
+        process.stderr[-6000:]
+        if process.returncode != 0
+        else process.stderr[process.stderr.rindex("Done ") :].splitlines()[0]
+    )
+    return int(process.returncode != 0)
 
 
 if __name__ == "__main__":

@@ -44,18 +44,18 @@ def mutated(rng: Random, files: Files, others: Sequence[Files] = ()) -> Files:
 def spoil(rng: Random, folder: Path) -> None:
     """Make one of a bundle's files something that is no file of its size: it must be refused without a look inside."""
     path = rng.choice(sorted(folder.iterdir()))
-    how = rng.randrange(6)
-    if how == 0:
+    choice = rng.randrange(6)
+    if choice == 0:
         os.truncate(path, 1 << 40)  # sparse: a terabyte on no disk
         return
     path.unlink()
-    if how == 1:
+    if choice == 1:
         os.mkfifo(path)
-    elif how == 2:
+    elif choice == 2:
         path.mkdir()
-    elif how == 3:
+    elif choice == 3:
         path.symlink_to(path)
-    elif how == 4:
+    elif choice == 4:
         path.symlink_to("/dev/zero")
     else:
         path.symlink_to("/proc/self/mem")
@@ -65,9 +65,9 @@ def _borrow(rng: Random, files: Files, other: Files) -> None:
     """Put a part of another bundle in the place of the like one."""
     name = _some_file(rng, files, tensors=True)
     kind = "" if name is None else name.partition("-")[0]
-    like = sorted(one for one in other if one.partition("-")[0] == kind)
-    if name is not None and like:
-        files[name] = other[like[0]]
+    alike = sorted(file for file in other if file.partition("-")[0] == kind)
+    if name is not None and alike:
+        files[name] = other[alike[0]]
 
 
 def _some_file(rng: Random, files: Files, tensors: bool = False) -> str | None:
@@ -81,9 +81,9 @@ def _flip(rng: Random, files: Files) -> None:
     if name is None or not files[name]:
         return
     data = bytearray(files[name])
-    within = rng.choice((8, 400, len(data)))
+    limit = rng.choice((8, 400, len(data)))
     for _ in range(rng.randint(1, 8)):
-        data[rng.randrange(min(within, len(data)))] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
+        data[rng.randrange(min(limit, len(data)))] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
     files[name] = bytes(data)
 
 
@@ -97,10 +97,10 @@ def _resize(rng: Random, files: Files) -> None:
 
 
 def _swap(rng: Random, files: Files) -> None:
-    """RequestCycle the contents of two files."""
-    one, other = _some_file(rng, files), _some_file(rng, files)
-    if one is not None and other is not None:
-        files[one], files[other] = files[other], files[one]
+    """Exchange the contents of two files."""
+    first, second = _some_file(rng, files), _some_file(rng, files)
+    if first is not None and second is not None:
+        files[first], files[second] = files[second], files[first]
 
 
 def _lose(rng: Random, files: Files) -> None:
@@ -111,11 +111,11 @@ def _lose(rng: Random, files: Files) -> None:
 
 def _ids(rng: Random, files: Files) -> None:
     """Give an item the id of another, or a text that is none."""
-    name = next((one for one in sorted(files) if one.startswith("items-")), None)
-    at = -1 if name is None else files[name].find(b"sku-1")
-    if name is not None and at >= 0:
+    name = next((file for file in sorted(files) if file.startswith("items-")), None)
+    begin = -1 if name is None else files[name].find(b"sku-1")
+    if name is not None and begin >= 0:
         text = rng.choice((b"sku-2", b"\xff" * 5, b"\xc3sku-"))
-        files[name] = files[name][:at] + text + files[name][at + 5 :]
+        files[name] = files[name][:begin] + text + files[name][begin + 5 :]
 
 
 def _edit_manifest(rng: Random, files: Files) -> None:
@@ -155,22 +155,22 @@ def _lie(rng: Random, files: Files) -> None:
     if not len(values):
         return
     if values.dtype.kind == "f":
-        some = np.array([np.nan, np.inf, -np.inf, 0, -1, 1, 1e-45, 1e38, -1e38, 255, -255, 2**63])
+        numbers = np.array([np.nan, np.inf, -np.inf, 0, -1, 1, 1e-45, 1e38, -1e38, 255, -255, 2**63])
         with np.errstate(over="ignore"):  # beyond half floats
-            odd: list[Any] = list(some.astype(values.dtype))
+            extremes: list[Any] = list(numbers.astype(values.dtype))
     else:
-        odd = [v for v in (-1, 0, 1, 59, 60, 61, 128, 255, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63))
+        extremes = [v for v in (-1, 0, 1, 59, 60, 61, 128, 255, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63))
                if np.iinfo(values.dtype).min <= v <= np.iinfo(values.dtype).max]  # fmt: skip
-    how = rng.randrange(6)
-    if how == 0:
-        values[:] = odd[rng.randrange(len(odd))]
-    elif how == 1:
+    choice = rng.randrange(6)
+    if choice == 0:
+        values[:] = extremes[rng.randrange(len(extremes))]
+    elif choice == 1:
         values = values[::-1].copy()
-    elif how == 2:
+    elif choice == 2:
         values = np.frombuffer(rng.randbytes(values.nbytes), values.dtype)
     else:
         for _ in range(rng.randint(1, 1 + len(values) // 4)):
-            values[rng.randrange(len(values))] = odd[rng.randrange(len(odd))]
+            values[rng.randrange(len(values))] = extremes[rng.randrange(len(extremes))]
     files[name] = len(header).to_bytes(8, "little") + header + data[:begin] + values.tobytes() + data[end:]
 
 
@@ -222,17 +222,17 @@ def _edited(rng: Random, text: bytes) -> bytes:
     if not places:
         return _dumped(rng.choice(_ODD))
     parent, key = rng.choice(places)
-    how = rng.randrange(6)
-    if how == 0:
+    choice = rng.randrange(6)
+    if choice == 0:
         del parent[key]
-    elif how == 1 and isinstance(parent[key], int):
+    elif choice == 1 and isinstance(parent[key], int):
         parent[key] += rng.choice((-64, -8, -4, -1, 1, 3, 4, 8, 64, parent[key]))
-    elif how == 2:
+    elif choice == 2:
         source = rng.choice(places)
         parent[key] = json.loads(json.dumps(source[0].get(source[1]) if isinstance(source[0], dict) else source[0]))
-    elif how == 3 and isinstance(parent, dict):
+    elif choice == 3 and isinstance(parent, dict):
         parent[rng.choice(("x", "", "__metadata__", "a\nb", "scan", "catalog", "blob"))] = parent.pop(key)
-    elif how == 4 and isinstance(parent, list):
+    elif choice == 4 and isinstance(parent, list):
         parent.insert(key, rng.choice((0, 1, parent[key])))
     else:
         parent[key] = rng.choice(_ODD)

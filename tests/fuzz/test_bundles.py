@@ -10,9 +10,9 @@ from tests.fuzz.bundles import main
 @pytest.mark.parametrize("first", range(0, 1000, 250))
 def test_damaged_bundles_are_refused_or_answer(first: int, capfd: pytest.CaptureFixture[str]) -> None:
     status = main(["--first", str(first), "--cases", "250"])
-    said = capfd.readouterr()
-    assert status == 0, said.out + said.err
-    _, loaded, refused = (int(word) for word in said.out.split() if word.isdigit())
+    output = capfd.readouterr()
+    assert status == 0, output.out + output.err
+    _, loaded, refused = (int(word) for word in output.out.split() if word.isdigit())
     assert loaded > 25
     assert refused > 25
 

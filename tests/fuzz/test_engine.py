@@ -15,7 +15,7 @@ from tests.native.builds import CLANG, build_or_skip
 def test_no_input_fails(tmp_path: Path, name: str, seconds: int) -> None:
     program, parts = TARGETS[name]
     target = build_or_skip(CLANG, program, FLAGS, parts, link_flags=LINKED)
-    done = fuzz(target, tmp_path, seconds=seconds, seed=1, failures=tmp_path)
-    assert done.returncode == 0, done.stderr[-4000:]
-    runs = int(done.stderr.split("stat::number_of_executed_units:")[1].split()[0])
+    process = fuzz(target, tmp_path, seconds=seconds, seed=1, failures=tmp_path)
+    assert process.returncode == 0, process.stderr[-4000:]
+    runs = int(process.stderr.split("stat::number_of_executed_units:")[1].split()[0])
     assert runs > 200

@@ -72,13 +72,13 @@ def int_service(ray_here: Any, serve_port: int, int_bundle: Path) -> Replicas:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    one = Serve()
+    fake = Serve()
     monkeypatch.setattr(ray_serve, "connected", lambda: None)
-    monkeypatch.setattr(ray_serve, "require", lambda module, extra: one)
+    monkeypatch.setattr(ray_serve, "require", lambda module, extra: fake)
     monkeypatch.setattr(ray_serve, "registry_of", lambda ray, name: None)
     monkeypatch.setattr(ray_serve, "current_version", lambda bundle: "1" * 16)
     for name in ("_check", "_check_address", "_application"):
         monkeypatch.setattr(ray_serve, name, lambda *_: None)
-    yield one
-    one.looked.set()
-    one.never.set()
+    yield fake
+    fake.looked.set()
+    fake.never.set()

@@ -31,8 +31,8 @@ class FakeRay:
 
     def init(self, **settings: Any) -> None:
         self.folders.append(Path(settings.get("_temp_dir", "nowhere")))
-        named = ["sh", "-c", "sleep 600; :", settings.get("_temp_dir", "elsewhere")]
-        self.processes.append(subprocess.Popen(named))
+        command = ["sh", "-c", "sleep 600; :", settings.get("_temp_dir", "elsewhere")]
+        self.processes.append(subprocess.Popen(command))
         eventually(Path(f"/proc/{self.processes[-1].pid}/cmdline").read_bytes)
         if len(self.processes) <= self.failing:
             raise self.error

@@ -80,18 +80,19 @@ def test_the_run_holds_settings_and_metrics_by_epoch_and_final(made: Made) -> No
     for record in made.bundle.metrics["history"]:
         for name in ("loss", "seconds"):
             points = {
-                one.step: one.value for one in made.client.get_metric_history(made.run_id, f"{record['phase']}/{name}")
+                point.step: point.value
+                for point in made.client.get_metric_history(made.run_id, f"{record['phase']}/{name}")
             }
             assert points[record["epoch"]] == pytest.approx(record[name])
     history = made.client.get_metric_history(made.run_id, "search/MRR_at_20")
-    assert [one.step for one in history] == [1, 2]  # each once, the cut-off run's too
+    assert [point.step for point in history] == [1, 2]  # each once, the cut-off run's too
     for name, value in made.bundle.metrics["validation"].items():
         assert made.run.data.metrics[f"validation/{name.replace('@', '_at_')}"] == pytest.approx(value)
 
 
 def test_the_model_is_loaded_from_the_bundles_folder_and_answers_as_it_does(made: Made) -> None:
     pandas = pytest.importorskip("pandas")
-    assert {one.path for one in made.client.list_artifacts(made.run_id)} == {"curves.png", "model"}
+    assert {artifact.path for artifact in made.client.list_artifacts(made.run_id)} == {"curves.png", "model"}
     local = Path(made.client.download_artifacts(made.run_id, "model", str(made.folder)))
     assert not [path for path in local.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
     assert (local / "data" / "bundle" / "manifest.json").exists()
@@ -135,8 +136,8 @@ def test_a_server_that_stops_answering_does_not_stop_the_training(
         run._client = real
         run_id = run.finish(bundle)  # what it missed is sent
     assert caplog.text.count("does not answer") == 1
-    assert [one.step for one in made.client.get_metric_history(run_id, "search/loss")] == [1]
-    assert [one.step for one in made.client.get_metric_history(run_id, "refit/loss")] == [1]
+    assert [point.step for point in made.client.get_metric_history(run_id, "search/loss")] == [1]
+    assert [point.step for point in made.client.get_metric_history(run_id, "refit/loss")] == [1]
 
 
 def test_settings_that_the_server_did_not_take_are_sent_in_the_end(made: Made, tmp_path: Path) -> None:

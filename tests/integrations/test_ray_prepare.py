@@ -58,7 +58,7 @@ def test_partitions_without_ray(
 
 
 def test_what_makes_no_sense_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    for arguments, status, named in (
+    for arguments, status, message in (
         (("npz", "somewhere", "set", "--ray"), 2, "--ray works only with the format clicks"),
         (("tmall", "somewhere", "set", "--partitions", "3"), 2, "--partitions works only with the format clicks"),
         (("clicks", "somewhere", "set", "--ray", "nowhere"), 2, "is not an address; write HOST:PORT"),
@@ -66,9 +66,9 @@ def test_what_makes_no_sense_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
         (("clicks", "somewhere", "set", "--partitions", "0"), 2, "at least 1"),
         (("clicks", "somewhere", "set", "--partitions", "2"), 1, "does not exist"),
     ):
-        assert main(["prepare", *(str(tmp_path / one) if one == "set" else one for one in arguments)]) == status
+        assert main(["prepare", *(str(tmp_path / text) if text == "set" else text for text in arguments)]) == status
         error = capsys.readouterr().err
-        assert named in error
+        assert message in error
         assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

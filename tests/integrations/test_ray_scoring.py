@@ -40,9 +40,9 @@ def whole(bundle: Path, sessions: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.mark.ray
 def test_ray_writes_the_local_bytes(bundle: Path, tmp_path: Path) -> None:
-    few = write_sessions(tmp_path / "few.parquet", random_sessions(900, n_items=2000), group=250)
+    source = write_sessions(tmp_path / "few.parquet", random_sessions(900, n_items=2000), group=250)
     for out, ray in (("local", ()), ("ray", ("--ray", "--actors", 2))):
-        status, _, error = ended(started("score", bundle, few, tmp_path / out, "--block-rows", 200, "--json", *ray))
+        status, _, error = ended(started("score", bundle, source, tmp_path / out, "--block-rows", 200, "--json", *ray))
         assert (status, error) == (0, "")
     assert contents(tmp_path / "local") == contents(tmp_path / "ray")
 
@@ -148,11 +148,11 @@ def test_actors_of_one_machine_share_the_bundle(bundle: Path, sessions: Path, tm
     out = tmp_path / "out"
     running = started("score", bundle, sessions, out, *OPTIONS, "--ray", "--actors", 2)
     wait_for(lambda: parts(out) >= 4 and len(workers(running, "MapWorker")) == 2, running)
-    held = [
+    copies = [
         {(link.stat().st_dev, link.stat().st_ino) for link in Path(f"/proc/{actor.pid}/fd").iterdir()
          if str(link.readlink()).startswith("/memfd:mtaw-")}
         for actor in workers(running, "MapWorker")
     ]  # fmt: skip
     assert ended(running)[0] == 0
-    assert held[0]
-    assert held[0] == held[1]
+    assert copies[0]
+    assert copies[0] == copies[1]

@@ -93,19 +93,19 @@ def test_ten_rolls_and_three_killed_replicas_under_load(
 
 
 def test_replicas_of_a_machine_share_one_bundle(service: Replicas) -> None:
-    held = [_held_files(process) for process in service.processes()]
-    assert held[0]
-    assert held[0] == held[1]
+    copies = [_held_files(process) for process in service.processes()]
+    assert copies[0]
+    assert copies[0] == copies[1]
 
 
 def _held_files(process: psutil.Process) -> set[tuple[str, int]]:
     """The bundle's sealed copies that a process has open: name and inode, which two copies would not share."""
-    found = set()
+    copies = set()
     for link in Path(f"/proc/{process.pid}/fd").iterdir():
         name = str(link.readlink())
         if name.startswith("/memfd:mtaw-") and "counters" not in name:
-            found.add((name, link.stat().st_ino))
-    return found
+            copies.add((name, link.stat().st_ino))
+    return copies
 
 
 def test_metrics_are_those_of_all_replicas(service: Replicas) -> None:
@@ -140,7 +140,7 @@ def test_a_registry_that_dies_is_started_again(service: Replicas, ray_here: Any)
 
 def test_it_listens_where_it_was_told(service: Replicas) -> None:
     listening = {
-        one.laddr.ip for one in psutil.net_connections("tcp") if one.laddr.port == service.port and not one.raddr
+        link.laddr.ip for link in psutil.net_connections("tcp") if link.laddr.port == service.port and not link.raddr
     }
     assert listening == {"127.0.0.1"}
 
@@ -191,21 +191,21 @@ def kinds(**counts: int) -> list[int]:
 def test_counts_by_bundle_version_add_up_over_replicas_and_outlive_them() -> None:
     clock = [0.0]
     registry = ReplicaRegistry(lambda: clock[0])
-    one, other = "1" * 16, "2" * 16
-    own = ReplicaCounters()
-    counts = own.own_counts()
-    registry.exchange(Report("a", "box", 1, one, 0, counts, {one: kinds(answers=1, shown=10, clicked=2)}))
+    first, second = "1" * 16, "2" * 16
+    counters = ReplicaCounters()
+    counts = counters.own_counts()
+    registry.exchange(Report("a", "box", 1, first, 0, counts, {first: kinds(answers=1, shown=10, clicked=2)}))
     clock[0] = 9.0
-    metrics = Metrics(own, 0)
-    metrics.serve(other)
-    metrics.count_by_version(other, "shown", 4)
-    metrics.count_first_by_version(one, {"clicked": 1})  # nobody has caught yet that it was served
-    own.others = registry.exchange(Report("b", "box", 2, other, 0, counts, own.own_by_version()))
-    metrics.count_first_by_version(one, {"clicked": 3})
-    assert own.by_version() == {
-        one: kinds(answers=1, shown=10, clicked=5), other: kinds(shown=4), "other": kinds(clicked=1),
+    metrics = Metrics(counters, 0)
+    metrics.serve(second)
+    metrics.count_by_version(second, "shown", 4)
+    metrics.count_first_by_version(first, {"clicked": 1})  # nobody has caught yet that it was served
+    counters.others = registry.exchange(Report("b", "box", 2, second, 0, counts, counters.own_by_version()))
+    metrics.count_first_by_version(first, {"clicked": 3})
+    assert counters.by_version() == {
+        first: kinds(answers=1, shown=10, clicked=5), second: kinds(shown=4), "other": kinds(clicked=1),
     }  # fmt: skip
-    assert f'mtaw_click_through_rate{{version="{one}"}} 0.500000' in metrics.text()
+    assert f'mtaw_click_through_rate{{version="{first}"}} 0.500000' in metrics.text()
 
 
 @pytest.mark.parametrize(
@@ -343,23 +343,23 @@ def test_replicas_on_a_node_that_dies_are_started_on_another(
         service = Deployed(serve_port, "two", "/two")
         try:
             on_node = {process.pid for process in psutil.Process(node.pid).children(recursive=True)}
-            here, there = sorted(service.processes(), key=lambda process: process.pid in on_node)
-            assert (here.pid in on_node, there.pid in on_node) == (False, True)
+            survivor, victim = sorted(service.processes(), key=lambda process: process.pid in on_node)
+            assert (survivor.pid in on_node, victim.pid in on_node) == (False, True)
             with Load(service, {version: Recommender.load(bundles[0])}, clients=4, clicks=False) as load:
                 eventually(lambda: load.answers > 200, 60)
                 killed, before = time.monotonic(), load.answers
                 kill_node(node)
                 # Ray still counts the node as alive for a while; meanwhile the other replica answers.
                 eventually(lambda: load.answers > before + 500, 90)
-                eventually(lambda: _present("two") == [here.pid], 120)
+                eventually(lambda: _present("two") == [survivor.pid], 120)
                 with second_node(ray_here, "spare", cpus=6):
                     eventually(lambda: len(_present("two")) == 2, 180)
                     service.assert_no_error()
-                    more = load.answers
-                    eventually(lambda: load.answers > more + 200, 60)
+                    answers = load.answers
+                    eventually(lambda: load.answers > answers + 200, 60)
             assert load.wrong == []
             # Serve finds out by requests that get no answer, so each client may have lost more than one.
-            lost = [one for one in load.failures if one.began > killed + _NOTICED]
+            lost = [failure for failure in load.failures if failure.began > killed + _NOTICED]
             assert lost == [], (killed, lost)
             assert load.answers > 10 * len(load.failures)
         finally:
@@ -369,6 +369,6 @@ def test_replicas_on_a_node_that_dies_are_started_on_another(
 def _present(name: str) -> list[int]:
     """The processes of a deployment's replicas; none while the registry, which may have died too, is made again."""
     try:
-        return [one.pid for one in health(name).replicas]
+        return [replica.pid for replica in health(name).replicas]
     except ReplicaError:
         return []

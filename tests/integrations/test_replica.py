@@ -17,5 +17,5 @@ _EMBEDDED = {
 
 for _module in (test_routes, test_errors):
     globals().update(
-        {name: one for name, one in vars(_module).items() if name.startswith("test_") and name not in _EMBEDDED}
+        {name: test for name, test in vars(_module).items() if name.startswith("test_") and name not in _EMBEDDED}
     )

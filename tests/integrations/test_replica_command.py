@@ -61,12 +61,12 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def stopping_after(deployments: int) -> Callable[..., str]:
-    left = deployments
+    remaining = deployments
 
     def deploy(settings: Settings, scaling: Scaling, *, stop: threading.Event) -> str:
-        nonlocal left
-        left -= 1
-        if left >= 0:
+        nonlocal remaining
+        remaining -= 1
+        if remaining >= 0:
             return "1" * 16
         stop.set()
         raise StoppedError("it was stopped")

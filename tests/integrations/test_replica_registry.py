@@ -53,14 +53,14 @@ def reporting(registry: Away) -> Any:
 
 
 def test_the_last_answer_of_a_registry_stays_while_it_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = reporting(Away())
+    reporter = reporting(Away())
     monkeypatch.setattr(replica, "registry_of", lambda ray, name: Here())
 
-    asyncio.run(Replica._report(one))
-    assert one._counters.others == Others((5,), ("v0",))
+    asyncio.run(Replica._report(reporter))
+    assert reporter._counters.others == Others((5,), ("v0",))
 
-    asyncio.run(Replica._report(one))
-    assert one._counters.others == Others((7,), ("v1",)), "the next report does not go to the new registry"
+    asyncio.run(Replica._report(reporter))
+    assert reporter._counters.others == Others((7,), ("v1",)), "the next report does not go to the new registry"
 
 
 def test_a_head_that_is_away_too_does_not_end_the_reports(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,19 +68,19 @@ def test_a_head_that_is_away_too_does_not_end_the_reports(monkeypatch: pytest.Mo
         raise ConnectionError("no head")
 
     first = Away()
-    one = reporting(first)
+    reporter = reporting(first)
     monkeypatch.setattr(replica, "registry_of", nowhere)
     for _ in range(2):
-        asyncio.run(Replica._report(one))
-    assert one._registry is first
-    assert one._counters.others == Others((5,), ("v0",))
+        asyncio.run(Replica._report(reporter))
+    assert reporter._registry is first
+    assert reporter._counters.others == Others((5,), ("v0",))
 
 
 @pytest.mark.parametrize("place", ["gauge", "exchange"])
 def test_reports_go_on_after_any_error_and_it_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
 ) -> None:
-    one, calls = reporting(Here()), 0
+    reporter, calls = reporting(Here()), 0
 
     def failing(*_: Any) -> None:
         nonlocal calls
@@ -93,19 +93,19 @@ def test_reports_go_on_after_any_error_and_it_is_said_once(
         return Others((7,), (report.version,))
 
     async def until_reported() -> None:
-        reports = asyncio.create_task(Replica._report_on(one))
-        while one._counters.others != Others((7,), ("v1",)) and not reports.done():
+        reports = asyncio.create_task(Replica._report_on(reporter))
+        while reporter._counters.others != Others((7,), ("v1",)) and not reports.done():
             await asyncio.sleep(0)
         reports.cancel()
 
     monkeypatch.setattr(replica, "PERIOD", 0.0)
-    one._report = lambda: Replica._report(one)
+    reporter._report = lambda: Replica._report(reporter)
     if place == "gauge":
-        one._service.gauge = failing
+        reporter._service.gauge = failing
     else:
-        one._registry.exchange.remote = exchange
+        reporter._registry.exchange.remote = exchange
     asyncio.run(until_reported())
-    assert one._counters.others == Others((7,), ("v1",)), "the reports have ended"
+    assert reporter._counters.others == Others((7,), ("v1",)), "the reports have ended"
     logged = [record for record in caplog.records if record.getMessage() == "report_failed"]
     assert [record.fields for record in logged] == [{"reason": "ValueError: no such thing"}]
 
@@ -118,24 +118,24 @@ def report(replica: str, count: int) -> Report:
 
 def test_a_replica_that_was_silent_for_hours_is_counted_once_when_it_comes_back() -> None:
     clock, cell = [0.0], next(cell for cell in range(WIDTH) if cell not in GAUGES)
-    one = ReplicaRegistry(lambda: clock[0])
-    one.exchange(report("a", 5))
+    replica_registry = ReplicaRegistry(lambda: clock[0])
+    replica_registry.exchange(report("a", 5))
     clock[0] = 10_000.0
     for count in (5, 7):
-        answer = one.exchange(report("b", 1))
+        answer = replica_registry.exchange(report("b", 1))
         assert (answer.counts[cell], [*answer.by_version.values()]) == (count, [[count] * len(KINDS)])
-        one.exchange(report("a", 7))
+        replica_registry.exchange(report("a", 7))
     clock[0] = 20_000.0
-    assert one.exchange(report("b", 1)).counts[cell] == 7, "it is gone again"
-    assert one.exchange(report("a", 9)).counts[cell] == 1, "its own counts are in the answer"
+    assert replica_registry.exchange(report("b", 1)).counts[cell] == 7, "it is gone again"
+    assert replica_registry.exchange(report("a", 9)).counts[cell] == 1, "its own counts are in the answer"
 
 
 def test_of_those_that_are_gone_a_bounded_number_is_known_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, cell = [0.0], next(cell for cell in range(WIDTH) if cell not in GAUGES)
     monkeypatch.setattr(registry, "_MOST_FOLDED", 3)
-    one = ReplicaRegistry(lambda: clock[0])
+    replica_registry = ReplicaRegistry(lambda: clock[0])
     for number in range(10):
         clock[0] += 10_000.0
-        answer = one.exchange(report(f"r{number}", 1))
+        answer = replica_registry.exchange(report(f"r{number}", 1))
     assert answer.counts[cell] == 9
-    assert [*one._folded] == ["r6", "r7", "r8"]
+    assert [*replica_registry._folded] == ["r6", "r7", "r8"]

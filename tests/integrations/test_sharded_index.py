@@ -59,8 +59,8 @@ def queries(n: int, seed: int = 0) -> np.ndarray:
 
 def shard_processes() -> list[psutil.Process]:
     """The actors that hold shards, below this process."""
-    mine = psutil.Process().children(recursive=True)
-    return [one for one in mine if one.name() == "ray::Shard" or "ray::Shard" in " ".join(one.cmdline())]
+    children = psutil.Process().children(recursive=True)
+    return [actor for actor in children if actor.name() == "ray::Shard" or "ray::Shard" in " ".join(actor.cmdline())]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -75,20 +75,20 @@ def test_it_is_one_index(
     sharded: ShardedIndex, one: NativeIndex, seed: int, n: int, k: int, share: float | None, scale: float
 ) -> None:
     allowed = None if share is None else Filter(np.random.default_rng(seed).random(N_ITEMS) < share)
-    asked = queries(n, seed)
+    batch = queries(n, seed)
     for _ in range(2):  # the second time, the shards know the filter
-        got = sharded.find(asked, k, allowed, scale=scale)
-        assert not got.partial
-        for ours, want in zip((got.ids, got.scores), one.search(asked, k, allowed, scale=scale), strict=True):
-            assert (ours.dtype, ours.shape, ours.tobytes()) == (want.dtype, want.shape, want.tobytes())
+        answer = sharded.find(batch, k, allowed, scale=scale)
+        assert not answer.partial
+        for ours, expected in zip((answer.ids, answer.scores), one.search(batch, k, allowed, scale=scale), strict=True):
+            assert (ours.dtype, ours.shape, ours.tobytes()) == (expected.dtype, expected.shape, expected.tobytes())
 
 
 def test_many_queries_and_filters(sharded: ShardedIndex, one: NativeIndex) -> None:
-    asked = queries(1500)  # more bytes than are sent shard by shard
-    assert sharded.search(asked, 20)[0].tobytes() == one.search(asked, 20)[0].tobytes()
-    filters = [Filter(np.arange(N_ITEMS) % 20 == rest) for rest in range(20)]  # more than a shard keeps
+    batch = queries(1500)  # more bytes than are sent shard by shard
+    assert sharded.search(batch, 20)[0].tobytes() == one.search(batch, 20)[0].tobytes()
+    filters = [Filter(np.arange(N_ITEMS) % 20 == remainder) for remainder in range(20)]  # more than a shard keeps
     for allowed in (*filters, *filters):
-        assert sharded.search(asked[:2], 9, allowed)[0].tobytes() == one.search(asked[:2], 9, allowed)[0].tobytes()
+        assert sharded.search(batch[:2], 9, allowed)[0].tobytes() == one.search(batch[:2], 9, allowed)[0].tobytes()
 
 
 def test_a_recommender_over_it(ray_here: Any, tmp_path: Path) -> None:
@@ -99,31 +99,31 @@ def test_a_recommender_over_it(ray_here: Any, tmp_path: Path) -> None:
         split = Recommender(whole.bundle, make_encoder("auto", whole.bundle), index)
         for session in (["sku-3"], ["sku-400", "sku-3", "nobody"], []):
             for conditions in ({}, {"exclude_seen": True}, {"allow": [f"sku-{i}" for i in range(50)]}):
-                ours, want = split.recommend(session, 20, **conditions), whole.recommend(session, 20, **conditions)
-                assert (ours.items, ours.scores.tobytes()) == (want.items, want.scores.tobytes())
+                ours, expected = split.recommend(session, 20, **conditions), whole.recommend(session, 20, **conditions)
+                assert (ours.items, ours.scores.tobytes()) == (expected.items, expected.scores.tobytes())
 
 
 def test_a_shard_that_is_killed_is_missing_until_it_is_back(
     sharded: ShardedIndex, one: NativeIndex, gate: Path
 ) -> None:
-    asked, mask = queries(3, 5), np.ones(N_ITEMS, dtype=bool)
+    batch, mask = queries(3, 5), np.ones(N_ITEMS, dtype=bool)
     gate.touch()  # keeps the shard from loading, as long vectors would
     victims = [process for process in shard_processes() if process.pid == _pid_of(sharded, 3)]
     assert len(victims) == 1
     victims[0].kill()
-    eventually(lambda: sharded.find(asked, 20, timeout=0.3, late="partial").partial)
+    eventually(lambda: sharded.find(batch, 20, timeout=0.3, late="partial").partial)
     begun = time.monotonic()
-    found = sharded.find(asked, 20, timeout=0.3, late="partial")
+    answer = sharded.find(batch, 20, timeout=0.3, late="partial")
     assert time.monotonic() - begun < 5
-    assert found.missing == (range(1703, 3001),)
+    assert answer.missing == (range(1703, 3001),)
     mask[1703:3001] = False
-    want = one.search(asked, 20, Filter(mask))
-    assert (found.ids.tobytes(), found.scores.tobytes()) == (want[0].tobytes(), want[1].tobytes())
+    expected = one.search(batch, 20, Filter(mask))
+    assert (answer.ids.tobytes(), answer.scores.tobytes()) == (expected[0].tobytes(), expected[1].tobytes())
     with pytest.raises(ShardError, match=r"shard 3 \(items 1703 to 3000\) .*ask for partial answers"):
-        sharded.find(asked, 20, timeout=0.3, late="error")
+        sharded.find(batch, 20, timeout=0.3, late="error")
     gate.unlink()
-    eventually(lambda: not sharded.find(asked, 20, timeout=0.3, late="partial").partial)
-    assert sharded.search(asked, 20)[0].tobytes() == one.search(asked, 20)[0].tobytes()
+    eventually(lambda: not sharded.find(batch, 20, timeout=0.3, late="partial").partial)
+    assert sharded.search(batch, 20)[0].tobytes() == one.search(batch, 20)[0].tobytes()
 
 
 def _pid_of(index: ShardedIndex, shard: int) -> int:
@@ -135,25 +135,25 @@ def _pid_of(index: ShardedIndex, shard: int) -> int:
 
 
 def test_nobody_answers(sharded: ShardedIndex) -> None:
-    found = sharded.find(queries(2), 3, timeout=1e-6, late="partial")
-    assert len(found.missing) >= 1
-    if len(found.missing) == 4:
-        assert (found.ids == -1).all()
+    answer = sharded.find(queries(2), 3, timeout=1e-6, late="partial")
+    assert len(answer.missing) >= 1
+    if len(answer.missing) == 4:
+        assert (answer.ids == -1).all()
     with pytest.raises(ShardError, match="did not answer within 1e-06 s"):
         sharded.find(queries(2), 3, timeout=1e-6)
 
 
 def test_what_makes_no_sense(sharded: ShardedIndex, ray_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = queries(1)
-    for wrong in (
-        lambda: sharded.search(asked[:, :5], 3), lambda: sharded.search(asked, 0),
-        lambda: sharded.search(asked, 3, Filter(np.ones(7, dtype=bool))), lambda: sharded.search(asked * np.nan, 3),
-        lambda: sharded.search(asked, 3, scale=0.0), lambda: sharded.find(asked, 3, timeout=0),
-        lambda: sharded.find(asked, 3, late="never"), lambda: ShardedIndex.start([]),
+    batch = queries(1)
+    for call in (
+        lambda: sharded.search(batch[:, :5], 3), lambda: sharded.search(batch, 0),
+        lambda: sharded.search(batch, 3, Filter(np.ones(7, dtype=bool))), lambda: sharded.search(batch * np.nan, 3),
+        lambda: sharded.search(batch, 3, scale=0.0), lambda: sharded.find(batch, 3, timeout=0),
+        lambda: sharded.find(batch, 3, late="never"), lambda: ShardedIndex.start([]),
         lambda: ShardedIndex.attach("nothing"), lambda: ShardedIndex.start([CatalogRows(0, 5)], timeout=-1),
     ):  # fmt: skip
         with pytest.raises(UsageError):
-            wrong()
+            call()
     with pytest.raises(ShardError, match=r"shard 1 failed: rows\.bin is not there"):
         ShardedIndex.start([CatalogRows(0, 5), CatalogRows(5, 9, broken=True)], cpus=0.01)
     with monkeypatch.context() as patch:
@@ -179,8 +179,8 @@ def test_named_shards_outlive_the_process_that_started_them(ray_here: Any, one: 
     address = ray_here.get_runtime_context().gcs_address
     assert subprocess.run([sys.executable, "-c", script, address], check=False, timeout=90).returncode == -9
     with ShardedIndex.attach("kept", timeout=PATIENT) as index:
-        asked = queries(3)
-        assert index.search(asked, 20)[0].tobytes() == one.search(asked, 20)[0].tobytes()
+        batch = queries(3)
+        assert index.search(batch, 20)[0].tobytes() == one.search(batch, 20)[0].tobytes()
         # Those without a name went with their process.
         eventually(lambda: len({process.pid for process in shard_processes()} - before) == 2, 60)
         with pytest.raises(UsageError, match="name"):
@@ -189,19 +189,21 @@ def test_named_shards_outlive_the_process_that_started_them(ray_here: Any, one: 
 
 @pytest.mark.ray
 def test_a_shard_whose_node_dies_is_started_on_another(ray_here: Any, one: NativeIndex) -> None:
-    asked, mask = queries(3), np.ones(N_ITEMS, dtype=bool)
+    batch, mask = queries(3), np.ones(N_ITEMS, dtype=bool)
     mask[2000:] = False
-    here = ShardedIndex.start(sources([2000])[:1], timeout=PATIENT, cpus=0.01)
-    with second_node(ray_here, "spare") as first, here:
-        there = ShardedIndex.start(sources([2000])[1:], timeout=PATIENT, cpus=0.01, options={"resources": {"spare": 1}})
-        whole = ShardedIndex(ray_here, [*here._actors, *there._actors], PATIENT, "error")
-        assert whole.search(asked, 20)[0].tobytes() == one.search(asked, 20)[0].tobytes()
+    local = ShardedIndex.start(sources([2000])[:1], timeout=PATIENT, cpus=0.01)
+    with second_node(ray_here, "spare") as first, local:
+        remote = ShardedIndex.start(
+            sources([2000])[1:], timeout=PATIENT, cpus=0.01, options={"resources": {"spare": 1}}
+        )
+        index = ShardedIndex(ray_here, [*local._actors, *remote._actors], PATIENT, "error")
+        assert index.search(batch, 20)[0].tobytes() == one.search(batch, 20)[0].tobytes()
         kill_node(first)
-        found = whole.find(asked, 20, timeout=1.0, late="partial")
-        assert found.missing == (range(2000, N_ITEMS),)
-        assert found.ids.tobytes() == one.search(asked, 20, Filter(mask))[0].tobytes()
+        answer = index.find(batch, 20, timeout=1.0, late="partial")
+        assert answer.missing == (range(2000, N_ITEMS),)
+        assert answer.ids.tobytes() == one.search(batch, 20, Filter(mask))[0].tobytes()
         with pytest.raises(ShardError, match="shard 1"):
-            whole.find(asked, 20, timeout=1.0)
-        with second_node(ray_here, "spare"), there:
-            eventually(lambda: not whole.find(asked, 20, timeout=1.0, late="partial").partial, 180)
-            assert whole.search(asked, 20)[0].tobytes() == one.search(asked, 20)[0].tobytes()
+            index.find(batch, 20, timeout=1.0)
+        with second_node(ray_here, "spare"), remote:
+            eventually(lambda: not index.find(batch, 20, timeout=1.0, late="partial").partial, 180)
+            assert index.search(batch, 20)[0].tobytes() == one.search(batch, 20)[0].tobytes()

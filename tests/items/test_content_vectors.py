@@ -42,11 +42,11 @@ def test_vectors_of_items_held_out_whole_are_close_to_the_trained_ones() -> None
     clicks = np.where(np.arange(N) < 300, 20, 0)  # the last 100 items were never clicked
     content = fit_content_vectors(table, vectors, clicks)
     assert content is not None
-    found = content.vectors(table, np.arange(300, N))
-    assert (found * vectors[300:]).sum(axis=1).mean() > 0.85
+    predicted = content.vectors(table, np.arange(300, N))
+    assert (predicted * vectors[300:]).sum(axis=1).mean() > 0.85
     assert content.held_out["cosine"] > 0.85 > content.held_out["mean_vector"]
     assert content.held_out["items"] == 60
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(predicted, axis=1), 1, rtol=1e-5)
 
 
 def test_attributes_that_say_nothing_get_the_strongest_ridge() -> None:
@@ -67,7 +67,9 @@ def test_the_weight_against_clicks_is_chosen_on_held_out_items() -> None:
 
         return of
 
-    exact, vague = (fit_content_vectors(table, vectors, np.full(N, 9), evidence=evidence(one)) for one in (0.0, 3.0))
+    exact, vague = (
+        fit_content_vectors(table, vectors, np.full(N, 9), evidence=evidence(noise)) for noise in (0.0, 3.0)
+    )
     assert exact is not None
     assert vague is not None
     assert exact.prior_clicks < 1 < vague.prior_clicks
@@ -82,17 +84,17 @@ def test_unknown_items_labels_and_values() -> None:
         kinds={"kind": "category"},
     )
     rows = ItemTable(3).replaced(odd, np.arange(3), 3)
-    found = content.vectors(rows, np.arange(5))  # two of them after the last row
-    assert found[0].any()
-    assert not found[1:].any()
+    predicted = content.vectors(rows, np.arange(5))  # two of them after the last row
+    assert predicted[0].any()
+    assert not predicted[1:].any()
 
 
 def test_few_items_or_constant_attributes_give_nothing() -> None:
     table, vectors = shop()
     assert fit_content_vectors(table, vectors, np.where(np.arange(N) < 40, 9, 0)) is None
     assert fit_content_vectors(ItemTable(N), vectors, np.full(N, 9)) is None
-    same = ItemFrame.of({"id": [f"sku-{i}" for i in range(N)], "price": [1.5] * N})
-    assert fit_content_vectors(ItemTable(N).replaced(same, np.arange(N), N), vectors, np.full(N, 9)) is None
+    constant = ItemFrame.of({"id": [f"sku-{i}" for i in range(N)], "price": [1.5] * N})
+    assert fit_content_vectors(ItemTable(N).replaced(constant, np.arange(N), N), vectors, np.full(N, 9)) is None
 
 
 def test_every_kind_becomes_features() -> None:
@@ -110,7 +112,7 @@ def test_every_kind_becomes_features() -> None:
     )
     table = ItemTable(40).replaced(frame, np.arange(40), 40, None, "in_stock")
     features = ContentFeatures.of(table, np.arange(40))
-    assert [one["name"] for one in features.columns] == ["number", "time", "flag", "title", "picture"]
+    assert [column["name"] for column in features.columns] == ["number", "time", "flag", "title", "picture"]
     values = features.of_rows(table, np.arange(40))
     assert values.shape == (40, features.count)
     assert np.isfinite(values).all()
@@ -124,9 +126,9 @@ def test_stored_and_read(tmp_path) -> None:
     table, vectors = shop()
     content = fit_content_vectors(table, vectors, np.full(N, 9))
     assert content is not None
-    again = ContentVectors.of(content.arrays())
-    np.testing.assert_array_equal(again.vectors(table, np.arange(N)), content.vectors(table, np.arange(N)))
-    assert (again.prior_clicks, again.held_out) == (content.prior_clicks, content.held_out)
+    restored = ContentVectors.of(content.arrays())
+    np.testing.assert_array_equal(restored.vectors(table, np.arange(N)), content.vectors(table, np.arange(N)))
+    assert (restored.prior_clicks, restored.held_out) == (content.prior_clicks, content.held_out)
     with pytest.raises(DataError, match="content vectors are damaged"):
         ContentVectors.of({**content.arrays(), "weights": content.weights[1:]})
 
@@ -152,8 +154,8 @@ def test_texts_are_embedded_by_a_model_from_a_folder(tmp_path) -> None:
     vectors, clicks = unit(centers[topic] + 0.1 * rng.normal(size=(N, D))), np.where(np.arange(N) < 300, 9, 0)
     content = fit_content_vectors(table, vectors, clicks, text_model=str(tmp_path / "words"))
     assert content is not None
-    again = ContentVectors.of(content.arrays())
-    assert (again.vectors(table, np.arange(300, N)) * vectors[300:]).sum(axis=1).mean() > 0.9
+    restored = ContentVectors.of(content.arrays())
+    assert (restored.vectors(table, np.arange(300, N)) * vectors[300:]).sum(axis=1).mean() > 0.9
     with pytest.raises(UsageError, match="is not a folder"):
         fit_content_vectors(table, vectors, clicks, text_model=str(tmp_path / "nothing"))
     (tmp_path / "empty").mkdir()

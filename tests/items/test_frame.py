@@ -41,7 +41,7 @@ def test_kinds(values: Any, kind: str, plain: list[Any]) -> None:
     column = ItemFrame.of({"id": [1, 2, 3], "x": values}).columns["x"]
     assert column.kind == kind
     assert column.values_at(np.arange(3)) == plain
-    assert column.missing.tolist() == [one is None for one in plain]
+    assert column.missing.tolist() == [value is None for value in plain]
 
 
 @pytest.mark.parametrize(

@@ -77,12 +77,12 @@ def test_a_table_does_not_depend_on_how_often_it_is_made(seed: int) -> None:
         assert len(set(refused)) in (0, 1)
         assert len(refused) in (0, 2)
         often.table(lookup, 3)
-    one, other = often.table(lookup, 3), once.table(lookup, 3)
-    for table in (one, other):
+    ours, theirs = often.table(lookup, 3), once.table(lookup, 3)
+    for table in (ours, theirs):
         assert table is not None
-    assert (one.kinds, one.public, one.availability) == (other.kinds, other.public, other.availability)
-    assert one.values_at(one.kinds, np.arange(3)) == other.values_at(one.kinds, np.arange(3))
-    assert waiting(one) == waiting(other)
+    assert (ours.kinds, ours.public, ours.availability) == (theirs.kinds, theirs.public, theirs.availability)
+    assert ours.values_at(ours.kinds, np.arange(3)) == theirs.values_at(ours.kinds, np.arange(3))
+    assert waiting(ours) == waiting(theirs)
 
 
 def test_changes_are_unpacked_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +98,8 @@ def test_changes_are_unpacked_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(np, "load", load)
     threads = [threading.Thread(target=TableChange.unpacked, args=(packed,)) for _ in range(2)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not met

@@ -136,10 +136,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert first.items.public == ("price",)
     (tmp_path / "p.csv").write_text("id,price\nsku-2,9\n")
     assert main(["items", str(folder), str(tmp_path / "p.csv"), "--patch"]) == 0
-    found = Bundle.load(folder).items
-    assert isinstance(found, ItemTable)
-    assert found.made > first.items.made
-    assert found.values_at(["price", "stock"], np.array([1, 2])) == [
+    patched = Bundle.load(folder).items
+    assert isinstance(patched, ItemTable)
+    assert patched.made > first.items.made
+    assert patched.values_at(["price", "stock"], np.array([1, 2])) == [
         {"price": 1.0, "stock": True}, {"price": 9.0, "stock": False},
     ]  # fmt: skip
     (tmp_path / "p.csv").write_text("id,price\nsku-2,cheap\n")

@@ -32,8 +32,8 @@ CATALOG = IDS[:6]
 rows = st.lists(st.sampled_from(IDS), unique=True).flatmap(
     lambda ids: st.tuples(
         *(
-            st.fixed_dictionaries({"id": st.just(one)}, optional={k: st.none() | v for k, v in VALUES.items()})
-            for one in ids
+            st.fixed_dictionaries({"id": st.just(item)}, optional={k: st.none() | v for k, v in VALUES.items()})
+            for item in ids
         )
     )
 )
@@ -45,7 +45,7 @@ def frame_of(given_rows: Any) -> ItemFrame:
 
 
 def places_of(ids: list[Any], count: int) -> np.ndarray:
-    return np.array([IDS.index(one) if IDS.index(one) < count else -1 for one in ids], dtype=np.int64)
+    return np.array([IDS.index(item) if IDS.index(item) < count else -1 for item in ids], dtype=np.int64)
 
 
 @settings(max_examples=60, deadline=None)
@@ -71,9 +71,9 @@ def test_equals_a_dict_of_rows(steps: Any, tmp_path_factory: pytest.TempPathFact
         if kind == "replace":
             expected = {}
         for row in given_rows:
-            own = expected.setdefault(row["id"], {})
+            values = expected.setdefault(row["id"], {})
             for name, value in row.items():
-                own[name] = value
+                values[name] = value
         if kind == "replace":
             assert set(table.columns) == set(frame.columns)
     for place, item in enumerate(IDS):
@@ -81,8 +81,8 @@ def test_equals_a_dict_of_rows(steps: Any, tmp_path_factory: pytest.TempPathFact
         if place < count:
             assert table.values_at(table.columns, np.array([place]))[0] == wanted
         elif item in table.waiting.ids:
-            held = ItemTable(len(table.waiting), table.waiting.columns)
-            assert held.values_at(held.columns, np.array([table.waiting.ids.index(item)]))[0] == wanted
+            waiting = ItemTable(len(table.waiting), table.waiting.columns)
+            assert waiting.values_at(waiting.columns, np.array([table.waiting.ids.index(item)]))[0] == wanted
         else:
             assert not wanted
     assert table.values_at(table.columns, np.array([count, -1])) == [{}, {}]
@@ -102,10 +102,10 @@ def test_a_change_shares_the_other_columns_and_counts_their_versions() -> None:
 def test_a_replacement_keeps_what_was_declared() -> None:
     first = ItemFrame.of({"id": ["a"], "stock": [True], "price": [1.0], "cost": [0.5]})
     table = ItemTable(1).replaced(first, np.arange(1), 1, ["price"], "stock")
-    again = table.replaced(ItemFrame.of({"id": ["a"], "stock": [False], "price": [2.0]}), np.arange(1), 1)
-    assert (again.public, again.availability, list(again.columns)) == (("price",), "stock", ["stock", "price"])
-    assert again.unavailable is not None
-    assert again.unavailable.tolist() == [True]
+    replaced = table.replaced(ItemFrame.of({"id": ["a"], "stock": [False], "price": [2.0]}), np.arange(1), 1)
+    assert (replaced.public, replaced.availability, list(replaced.columns)) == (("price",), "stock", ["stock", "price"])
+    assert replaced.unavailable is not None
+    assert replaced.unavailable.tolist() == [True]
     assert table.replaced(ItemFrame.of({"id": ["a"]}), np.arange(1), 1).availability is None
 
 

@@ -25,10 +25,10 @@ MINUTE = 60_000
 def test_features_of_an_order() -> None:
     codes = [np.array([3, 4, -1, 3])]
     created = np.array([END, END - 9 * MINUTE, END, END + MINUTE])
-    found = order_features(codes, created, [[3, -1, 5, 3]], END)
-    np.testing.assert_allclose(found[:, 0], [1, -1, 0, 1])
-    np.testing.assert_allclose(found[:, 1], [2 / 3, 0, 0, 2 / 3])
-    np.testing.assert_allclose(found[:, 2], [0, np.log(10), 0, 0])
+    features = order_features(codes, created, [[3, -1, 5, 3]], END)
+    np.testing.assert_allclose(features[:, 0], [1, -1, 0, 1])
+    np.testing.assert_allclose(features[:, 1], [2 / 3, 0, 0, 2 / 3])
+    np.testing.assert_allclose(features[:, 2], [0, np.log(10), 0, 0])
     unknown = order_features(codes, created, [[]], END)
     np.testing.assert_array_equal(unknown[:, :2], 0)
 
@@ -42,11 +42,11 @@ def test_the_fit_finds_what_sessions_go_by() -> None:
     created[:5] = NO_TIME
     items, times = [], []
     for moment in np.sort(rng.integers(50 * HOUR, 100 * HOUR, n_sessions)).tolist():
-        there = np.flatnonzero((created <= moment) & (created != NO_TIME))
-        mine = there[category[there] == rng.integers(0, 3)][::-1]
-        items.append(mine[: 2 if rng.random() < 0.9 else 5][-2:][::-1])
+        candidates = np.flatnonzero((created <= moment) & (created != NO_TIME))
+        in_category = candidates[category[candidates] == rng.integers(0, 3)][::-1]
+        items.append(in_category[: 2 if rng.random() < 0.9 else 5][-2:][::-1])
         times.append([moment, moment + 1])
-    lengths = np.array([len(one) for one in items])
+    lengths = np.array([len(session) for session in items])
     order = fit_unclicked_order(
         {"category": category}, "made", created, np.concatenate(items).astype(np.int32),
         np.concatenate([[0], np.cumsum(lengths)]), np.concatenate(times), NO_TIME,
@@ -85,10 +85,10 @@ def test_unclicked_items_are_explored_by_age_and_category(folder: Path) -> None:
     assert len(unclicked) >= 5
     out = rec.recommend(["sku-11"], 12, explore=0.25, explore_below=1, at=END)
     assert out.explored is not None
-    new = [item for item, one in zip(out.items, out.explored, strict=True) if one]
+    new = [item for item, is_explored in zip(out.items, out.explored, strict=True) if is_explored]
     assert new
     of_kind = sorted(
-        (item for item in unclicked if int(item[4:]) < 5 or int(item[4:]) % 2), key=lambda one: -int(one[4:])
+        (item for item in unclicked if int(item[4:]) < 5 or int(item[4:]) % 2), key=lambda item: -int(item[4:])
     )
     assert new[0] == of_kind[0]
 

@@ -109,9 +109,9 @@ def test_a_step_that_is_not_to_apply_changes_nothing() -> None:
 
 def test_refusals_name_the_reason() -> None:
     group = AdamGroup(*(torch.zeros(4, dtype=torch.float64) for _ in range(4)))
-    rest = {"apply": torch.tensor(True), "settings": AdamSettings(), "backend": "native"}
+    arguments = {"apply": torch.tensor(True), "settings": AdamSettings(), "backend": "native"}
     with pytest.raises(UnsupportedError, match="native: weights must be float32"):
-        adam_step([group], torch.zeros(()), torch.zeros(()), **rest)
+        adam_step([group], torch.zeros(()), torch.zeros(()), **arguments)
 
 
 @pytest.mark.parametrize(

@@ -66,12 +66,12 @@ def sizes(p: Problem) -> dict[str, tuple[float, float]]:
     loss = (2 - 2 * torch.exp(-ce)).clamp_min(1e-15) ** p.gamma * ce
     slope = torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0].abs().max().item()
     (loss * torch.tensor(p.row_weights)).sum().backward()
-    found = {"loss": (max(loss.max().item(), 1e-3), slope)}
+    bounds = {"loss": (max(loss.max().item(), 1e-3), slope)}
     for name, vectors, unit in (("d_queries", q, unit_q), ("d_items", e, unit_e)):
         assert unit.grad is not None
         size = (unit.grad.abs() / vectors.norm(dim=1, keepdim=True)).max().item()
-        found[name] = (size, size)
-    return found
+        bounds[name] = (size, size)
+    return bounds
 
 
 def check(p: Problem, isa: str, compute: str, threads: int) -> None:
@@ -266,10 +266,10 @@ def test_an_item_with_a_weight_is_so_many_items(shape: tuple[int, int, int], isa
     copies = np.repeat(np.arange(len(p.items)), weights)
     repeated = replace(p, items=p.items[copies], targets=np.searchsorted(copies, p.targets))
     truth, eager = reference(repeated, torch.float64, None), reference(repeated, torch.float32, compute)
-    for one in (truth, eager):
+    for arrays in (truth, eager):
         gradient = np.zeros(p.items.shape)
-        np.add.at(gradient, copies, one["d_items"])
-        one["d_items"] = gradient
+        np.add.at(gradient, copies, arrays["d_items"])
+        arrays["d_items"] = gradient
     size = sizes(repeated)
     eps, exp_eps = torch.finfo(getattr(torch, compute)).eps, p.scale * torch.finfo(torch.float32).eps
     for name, got in run(p, isa, compute, 2, item_weights=weights.astype(np.float32)).items():

@@ -53,10 +53,10 @@ def reference(p: Problem, dtype: torch.dtype, compute: str | None) -> dict[str, 
 def by_hand(logits: Tensor, targets: Tensor, gamma: float) -> Tensor:
     """The loss of every row from its definition, in float64."""
     p = logits.softmax(dim=1)
-    own = p.gather(1, targets[:, None])[:, 0]
+    target_p = p.gather(1, targets[:, None])[:, 0]
     others = (2 * p) ** gamma * torch.log1p(-p)
     others = others.scatter(1, targets[:, None], 0.0).sum(dim=1)
-    return -((2 - 2 * own) ** gamma) * own.log() - others
+    return -((2 - 2 * target_p) ** gamma) * target_p.log() - others
 
 
 def sizes(p: Problem) -> dict[str, tuple[float, float]]:
@@ -66,19 +66,19 @@ def sizes(p: Problem) -> dict[str, tuple[float, float]]:
     targets = torch.tensor(p.targets)
     logits = p.scale * unit_q @ unit_e.T
     log_p = functional.log_softmax(logits, dim=1)
-    own = -log_p.gather(1, targets[:, None])[:, 0]
+    target_loss = -log_p.gather(1, targets[:, None])[:, 0]
     y = log_p.exp()
     others = (2 * y) ** p.gamma * torch.log1p(-y.clamp_max(1 - 1e-15))
-    loss = (-2 * torch.expm1(-own)).clamp_min(1e-15) ** p.gamma * own
+    loss = (-2 * torch.expm1(-target_loss)).clamp_min(1e-15) ** p.gamma * target_loss
     loss = loss - others.scatter(1, targets[:, None], 0.0).sum(dim=1)
     slope = torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0].abs().max().item()
     (loss * torch.tensor(p.row_weights)).sum().backward()
-    found = {"loss": (max(loss.max().item(), 1e-3), slope)}
+    bounds = {"loss": (max(loss.max().item(), 1e-3), slope)}
     for name, vectors, unit in (("d_queries", q, unit_q), ("d_items", e, unit_e)):
         assert unit.grad is not None
         size = (unit.grad.abs() / vectors.norm(dim=1, keepdim=True)).max().item()
-        found[name] = (size, size)
-    return found
+        bounds[name] = (size, size)
+    return bounds
 
 
 def check(p: Problem, isa: str, compute: str, threads: int) -> None:
@@ -168,12 +168,12 @@ def test_gradients_are_finite_differences_of_the_loss(gamma: float, isa: str, co
         along = [torch.randn(v.shape, generator=generator, dtype=torch.float64) for v in (q, e)]
         step = 1e-6
         expected = (total(step, *along) - total(-step, *along)) / (2 * step)
-        found = sum(
+        derivative = sum(
             (torch.tensor(got[name]).double() * v).sum().item()
             for name, v in zip(("d_queries", "d_items"), along, strict=True)
         )
         size = float(sum(np.linalg.norm(got[name]) for name in ("d_queries", "d_items")))
-        assert found == pytest.approx(expected, abs=(1e-4 if compute == "float32" else 3e-2) * size)
+        assert derivative == pytest.approx(expected, abs=(1e-4 if compute == "float32" else 3e-2) * size)
 
 
 @on_every_path
@@ -252,9 +252,9 @@ def test_the_op_takes_it_with_weights_and_every_reduction() -> None:
             assert q.grad is not None
             assert e.grad is not None
             results[backend, reduction] = [out.detach(), q.grad, e.grad]
-    for (backend, reduction), found in results.items():
+    for (backend, reduction), result in results.items():
         for got, native, expected in zip(
-            found, results["native", reduction], results["reference", reduction], strict=True
+            result, results["native", reduction], results["reference", reduction], strict=True
         ):
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
             if backend == "auto":

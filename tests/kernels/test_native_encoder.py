@@ -192,23 +192,23 @@ def test_threads_on_one_session_and_on_many() -> None:
     encoder = SessionEncoder(weights_of(100, 512), 400)
     shared = encoder.session()
     rng = np.random.default_rng(6)
-    own = [draw(rng, 40) for _ in range(8)]
+    sessions = [draw(rng, 40) for _ in range(8)]
 
     def work(clicks: np.ndarray) -> tuple[list[bytes], list[bytes], list[bytes]]:
         session = encoder.session()
-        appended, mine, whole = [], [], []
+        appended, grown, whole = [], [], []
         for m, click in enumerate(clicks.tolist(), start=1):
             appended.append(shared.append(11).tobytes())
-            mine.append(session.append(click).tobytes())
+            grown.append(session.append(click).tobytes())
             whole.append(encode(encoder, clicks[:m]).tobytes())
             assert set(shared.clicks.tolist()) == {11}
             assert shared.query().size == 100
-        return appended, mine, whole
+        return appended, grown, whole
 
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(work, own))
-    for _, mine, whole in results:
-        assert mine == whole
+        results = list(pool.map(work, sessions))
+    for _, grown, whole in results:
+        assert grown == whole
     elevens = np.full(320, 11, dtype=np.int32)
     expected = [encode(encoder, elevens[:m]).tobytes() for m in range(1, 321)]
     assert sorted(query for appended, _, _ in results for query in appended) == sorted(expected)
@@ -231,17 +231,17 @@ def test_other_added_items_by_the_same_encoder(isa: str) -> None:
     """Enlarged once or twice, it is the encoder that was made with these items, and the one before stays as it was."""
     weights = weights_of(20, 7)
     rng = np.random.default_rng(6)
-    some, others = (rng.normal(0, 0.5, (n, 20)).astype(np.float32) for n in (3, 5))
+    first, others = (rng.normal(0, 0.5, (n, 20)).astype(np.float32) for n in (3, 5))
     base = SessionEncoder(weights, 9, isa)
     old = np.array([1, N - 1, 4], dtype=np.int32), np.array([0, 2, 3])
     before = base.encode(*old).tobytes()
-    once = base.extended(some)
-    for encoder, added in ((once, some), (once.extended(others), others), (once.extended(some[:0]), some[:0])):
-        made = SessionEncoder({**weights, "added_embedding": added}, 9, isa)
+    once = base.extended(first)
+    for encoder, added in ((once, first), (once.extended(others), others), (once.extended(first[:0]), first[:0])):
+        fresh = SessionEncoder({**weights, "added_embedding": added}, 9, isa)
         ids = np.array([2, *range(N, N + len(added)), 1], dtype=np.int32)
         assert (
             encoder.encode(ids, np.array([0, len(ids)])).tobytes()
-            == made.encode(ids, np.array([0, len(ids)])).tobytes()
+            == fresh.encode(ids, np.array([0, len(ids)])).tobytes()
         )
         with pytest.raises(IndexError, match=f"outside 0..{N + len(added) - 1}"):
             encoder.encode(np.array([N + len(added)], dtype=np.int32), np.array([0, 1]))
@@ -251,7 +251,7 @@ def test_other_added_items_by_the_same_encoder(isa: str) -> None:
     with pytest.raises(ValueError, match=r"added must be \[.., 20\], not \[3, 19\]"):
         base.extended(np.ones((3, 19), dtype=np.float32))
     with pytest.raises(ValueError, match="added must be a C-contiguous float32 matrix"):
-        base.extended(some.astype(np.float64))
+        base.extended(first.astype(np.float64))
 
 
 def test_a_session_with_clicks_that_only_another_encoder_knows() -> None:
@@ -260,8 +260,8 @@ def test_a_session_with_clicks_that_only_another_encoder_knows() -> None:
     weights = bundle["weights"]
     encoder = SessionEncoder(weights, 9)
     added = np.ones((2, 8), dtype=np.float32)
-    rows, more = normalized(weights["item_embedding"]), normalized(added)
-    scanner, side = Scanner(rows, quantize(rows)), Scanner(more, quantize(more))
+    rows, added_rows = normalized(weights["item_embedding"]), normalized(added)
+    scanner, side = Scanner(rows, quantize(rows)), Scanner(added_rows, quantize(added_rows))
     ids = bundle["ids"].table.extended({5: N, 6: N + 1}, (5, 6))
     engine = engine_of(ids, encoder.extended(added), scanner, 16.0, side=side)
     session = encoder.session()
@@ -345,22 +345,22 @@ def test_an_item_outside_the_catalog_is_refused(bad: int) -> None:
 
 def test_wrong_sessions_are_refused() -> None:
     encoder = SessionEncoder(weights_of(12, 4), 9)
-    three = np.array([1, 2, 3], dtype=np.int32)
+    clicks = np.array([1, 2, 3], dtype=np.int32)
     for offsets in ([], [0], [0, 2], [1, 3], [0, 4]):
         with pytest.raises(ValueError, match="offsets must run from 0 to 3"):
-            encoder.encode(three, np.array(offsets, dtype=np.int64))
+            encoder.encode(clicks, np.array(offsets, dtype=np.int64))
     for offsets in ([0, 2, 1, 3], [0, 4, 3], [0, 2**62, 3], [0, -(2**62), 3]):
         with pytest.raises(ValueError, match="offsets must not decrease"):
-            encoder.encode(three, np.array(offsets, dtype=np.int64))
+            encoder.encode(clicks, np.array(offsets, dtype=np.int64))
     with pytest.raises(ValueError, match="has no clicks"):
-        encoder.encode(three, np.array([0, 2, 2, 3]))
+        encoder.encode(clicks, np.array([0, 2, 2, 3]))
     with pytest.raises(ValueError, match="items must be a C-contiguous int32 vector, not int64"):
-        encoder.encode(three.astype(np.int64), np.array([0, 3]))
+        encoder.encode(clicks.astype(np.int64), np.array([0, 3]))
     session = encoder.session()
     with pytest.raises(ValueError, match="the session has no clicks yet"):
         session.query()
     with pytest.raises(ValueError, match="no click to append"):
-        session.extend(three[:0])
+        session.extend(clicks[:0])
 
 
 def test_wrong_weights_are_refused() -> None:

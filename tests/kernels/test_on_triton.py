@@ -51,8 +51,8 @@ def test_under_the_interpreter(file: str) -> None:
     def run(passed: Path) -> None:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", f"tests/kernels/on_triton/{file}"]
         environment = os.environ | {"TRITON_INTERPRET": "1"}
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+        process = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+        assert process.returncode == 0, process.stdout + process.stderr
         passed.touch()
 
     cached("passed", digest(file, everything()), run)

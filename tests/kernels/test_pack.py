@@ -86,8 +86,8 @@ def test_every_click_is_placed_once_and_short_sessions_stay_whole(lengths: list[
 
 def test_the_plan_does_not_depend_on_the_run() -> None:
     lengths = np.random.default_rng(0).integers(0, 90, 500).tolist()
-    one, other = (pack_tiles(offsets_of(lengths), 32) for _ in range(2))
-    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    first, second = (pack_tiles(offsets_of(lengths), 32) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_no_sessions_and_tiles_on_demand() -> None:

@@ -127,8 +127,8 @@ def test_masks_drop_the_asked_share_independently() -> None:
     for mask, keep in zip(masks, kept, strict=True):
         assert mask[keep].unique().tolist() == [pytest.approx(1 / 0.7)]
         assert keep.float().mean().item() == pytest.approx(0.7, abs=0.01)  # 4 deviations: 0.009
-    for one, other in ((0, 1), (0, 2)):
-        assert (kept[one] & kept[other]).float().mean().item() == pytest.approx(0.49, abs=0.01)
+    for first, second in ((0, 1), (0, 2)):
+        assert (kept[first] & kept[second]).float().mean().item() == pytest.approx(0.49, abs=0.01)
     assert torch.equal(dropout_mask(seed, 0, (7, 101), 0.3), masks[0][:7])
 
 

@@ -66,8 +66,8 @@ def test_equals_brute_force(isa: str, kind: str, in_two: bool) -> None:
     queries[2] *= np.float32(1e36)
     for k in (1, 20, min(n_items, 600), n_items + 2 if n_items < 50 else 33):
         check(scanner, catalog, queries, k)
-        for few in (queries[6:8], queries[[0, 8, 1]], queries[3:]):  # a kernel of their own each
-            check(scanner, catalog, few, k)
+        for part in (queries[6:8], queries[[0, 8, 1]], queries[3:]):  # a kernel of their own each
+            check(scanner, catalog, part, k)
         for query in queries[[0, 1, 2, 8, 10]]:
             check(scanner, catalog, query[None], k)
         check(scanner, catalog, queries[9:], k, scale=1e-30)
@@ -209,8 +209,8 @@ def test_excluded_items_leave_fewer_than_k() -> None:
     check(scanner, catalog, catalog[:1], 5, excluded=[np.arange(20, dtype=np.int32)])
     # Ids outside the catalog exclude nothing; repeated ones count once.
     ids = np.array([-3, 2, 2, 2, 19, 19, 700], dtype=np.int32)
-    found, _ = scanner.search(catalog[:1], 20, 1.0, None, ids, np.array([0, 7], dtype=np.int64))
-    assert sorted(found[0].tolist()) == sorted([*set(range(20)) - {2, 19}, -1, -1])
+    result, _ = scanner.search(catalog[:1], 20, 1.0, None, ids, np.array([0, 7], dtype=np.int64))
+    assert sorted(result[0].tolist()) == sorted([*set(range(20)) - {2, 19}, -1, -1])
 
 
 def test_threads_share_a_scanner() -> None:

@@ -49,11 +49,11 @@ def test_codes_are_within_their_residuals(name: str, d: int) -> None:
     residuals = (words << 16).view(np.float32).astype(np.float64)
     assert np.abs(codes).max() == (127 if name == "blocks" else 15)
     assert residuals[79] == -np.inf
-    off = np.linalg.norm(scaled - steps[:79, None] * codes[:79], axis=1)
-    assert (off <= residuals[:79]).all()
+    errors = np.linalg.norm(scaled - steps[:79, None] * codes[:79], axis=1)
+    assert (errors <= residuals[:79]).all()
     # That of a half-wide code is what the lower half holds, added to the code's own.
     share, least = (1.01, 1e-28) if name == "blocks" else (1.2, 1e-27)
-    assert (residuals[:79] <= np.maximum(off * share, least)).all()
+    assert (residuals[:79] <= np.maximum(errors * share, least)).all()
     assert residuals[:79].max() <= largest_residual
     assert (residuals[:70] <= norms[:70] * (0.01 if name == "blocks" else 0.15)).all()
 
@@ -79,9 +79,9 @@ def test_nested_codes_are_the_whole_ones_in_two_parts(n_items: int, d: int) -> N
     low = (stored & 15).reshape(len(stored) * 16, -1, 4)
     records = parts["low_blocks"].reshape(len(low), -1, 4)
     lines = low.shape[1]
-    both = np.stack([records[:, :-1] & 15, records[:, :-1] >> 4], axis=2).reshape(len(low), -1, 4)
-    assert (both[:, :lines] == low).all()
-    assert not both[:, lines:].any()
+    merged = np.stack([records[:, :-1] & 15, records[:, :-1] >> 4], axis=2).reshape(len(low), -1, 4)
+    assert (merged[:, :lines] == low).all()
+    assert not merged[:, lines:].any()
     assert records[:, -1].tobytes() == codes["blocks"][:, -1].tobytes()
 
 
@@ -105,11 +105,11 @@ def test_codes_of_earlier_releases_were_whole_with_a_copy_of_the_high_halves() -
 
 def changed(catalog: np.ndarray) -> dict[str, np.ndarray]:
     """Catalogs that another one becomes."""
-    some = catalog.copy()
-    some[[3, 47, 48, 331]] = normal(4, catalog.shape[1], seed=9)
+    edited = catalog.copy()
+    edited[[3, 47, 48, 331]] = normal(4, catalog.shape[1], seed=9)
     return {
         "as it was": catalog.copy(),
-        "changed rows": some,
+        "changed rows": edited,
         "more rows": np.concatenate([catalog, normal(5, catalog.shape[1], seed=8)]),
         "one more block": np.concatenate([catalog, normal(40, catalog.shape[1], seed=8)]),
         "fewer rows": catalog[:150].copy(),
@@ -136,8 +136,8 @@ def test_requantized(kind: str) -> None:
         same = (codes["blocks"] == old["blocks"]).all(axis=(1, 2))
         assert np.flatnonzero(~same).tolist() == [0, 2, 3, 20]
     again = requantize(catalog, catalog, codes)
-    for made in (codes, again):
-        scanner = Scanner(catalog, made)
+    for encoded in (codes, again):
+        scanner = Scanner(catalog, encoded)
         for k in (1, 20, 400):
             check(scanner, catalog, normal(3, 10, seed=4), k)
 

@@ -62,13 +62,13 @@ def test_every_kernel_compiles_within_the_limits(op: str, targets: tuple[str, ..
     """One op a test: without the cache, its variants take two cores up to a minute."""
     rows = compiled_rows(op, targets)
     variants: dict[str, set[tuple[str, str]]] = {}  # by backend: NVIDIA's has tiles that the other has not
-    for target in (one for one in TARGETS if one.name in targets):
-        here = [row for row in rows if row["target"] == target.name]
-        assert here
-        names = {(row["kernel"], row["dtype"]) for row in here if not row["dtype"].endswith(" tma")}
+    for target in (candidate for candidate in TARGETS if candidate.name in targets):
+        target_rows = [row for row in rows if row["target"] == target.name]
+        assert target_rows
+        names = {(row["kernel"], row["dtype"]) for row in target_rows if not row["dtype"].endswith(" tma")}
         assert names == variants.setdefault(target.backend, names)
-        assert all(0 < row["registers"] <= 512 and row["shared"] <= target.shared_limit for row in here)
-        assert target.may_spill or all(row["spills"] == 0 for row in here)
+        assert all(0 < row["registers"] <= 512 and row["shared"] <= target.shared_limit for row in target_rows)
+        assert target.may_spill or all(row["spills"] == 0 for row in target_rows)
     if "hip" in variants:
         assert variants["hip"] <= variants["cuda"]
         assert all(OTHER_TILE.search(dtype) for _, dtype in variants["cuda"] - variants["hip"])

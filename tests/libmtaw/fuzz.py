@@ -42,13 +42,13 @@ def run_cases(program: Path, work: Path, first: int, cases: int, kinds: list[Fil
                 (folder / name).write_bytes(data)
             if rng.random() < 0.05 and any(folder.iterdir()):
                 spoil(rng, folder)
-        done = subprocess.run(
+        completed = subprocess.run(
             command_of(program), input="".join(f"{work / f'case-{number}'}\n" for number in numbers), text=True,
             capture_output=True, check=False, timeout=600,
             env=os.environ | {"ASAN_OPTIONS": "hard_rss_limit_mb=2048:allocator_may_return_null=1"},
         )  # fmt: skip
-        lines = done.stdout.split("\n")[:-1]
-        assert done.returncode == 0, f"case {begin + len(lines)}:\n{done.stderr[-6000:]}"
+        lines = completed.stdout.split("\n")[:-1]
+        assert completed.returncode == 0, f"case {begin + len(lines)}:\n{completed.stderr[-6000:]}"
         assert len(lines) == len(numbers)
         for number, line in zip(numbers, lines, strict=True):
             count, _, message = line.partition(" ")

@@ -83,9 +83,9 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def sessions_of(pair: Pair, count: int, seed: int, longest: int = 12) -> list[list[Any]]:
     rng = np.random.default_rng(seed)
-    known = pair.items
+    items = pair.items
     return [
-        [known[rng.integers(len(known))] if rng.random() < 0.9 else type(known[0])(10**9 + int(rng.integers(9)))
+        [items[rng.integers(len(items))] if rng.random() < 0.9 else type(items[0])(10**9 + int(rng.integers(9)))
          for _ in range(rng.integers(0, longest))]
         for _ in range(count)
     ]  # fmt: skip
@@ -100,11 +100,11 @@ def test_sessions(pair: Pair) -> None:
 def test_conditions(pair: Pair) -> None:
     rng = np.random.default_rng(2)
     for number, session in enumerate(sessions_of(pair, 40, 3)):
-        some = [pair.items[place] for place in rng.integers(0, len(pair.items), rng.integers(1, 40))]
+        items = [pair.items[place] for place in rng.integers(0, len(pair.items), rng.integers(1, 40))]
         options: dict[str, Any] = {"at": END, "exclude_seen": bool(number % 2)}
-        options["exclude"] = [*some[:9], some[0]] if number % 3 else ()
-        options["allow"] = None if number % 4 else some
-        prepared = {"exclude": some[:5], "allow": None if number % 5 else [*some, *pair.items[:30]]}
+        options["exclude"] = [*items[:9], items[0]] if number % 3 else ()
+        options["allow"] = None if number % 4 else items
+        prepared = {"exclude": items[:5], "allow": None if number % 5 else [*items, *pair.items[:30]]}
         filters = (pair.python.filter(**prepared), pair.c.filter(**prepared)) if number % 2 else (None, None)
         expected = pair.python.recommend(session, 20, filter=filters[0], **options)
         assert pair.c.recommend(session, 20, filter=filters[1], **options).equals(expected, session)
@@ -121,20 +121,23 @@ def test_nothing_is_allowed(pair: Pair) -> None:
 def test_batches(pair: Pair) -> None:
     sessions = sessions_of(pair, 50, 5)
     expected = pair.python.recommend_batch(sessions, 15, at=END, exclude_seen=True)
-    found = pair.c.recommend_batch(sessions, 15, at=END, exclude_seen=True)
-    assert all(one.equals(*other) for one, other in zip(found, zip(expected, sessions, strict=True), strict=True))
+    answers = pair.c.recommend_batch(sessions, 15, at=END, exclude_seen=True)
+    assert all(
+        answer.equals(*arguments)
+        for answer, arguments in zip(answers, zip(expected, sessions, strict=True), strict=True)
+    )
 
 
 def test_growing_sessions(pair: Pair) -> None:
-    visit, same = pair.c.session(), pair.python.session()
+    visit, twin = pair.c.session(), pair.python.session()
     clicked: list[Any] = []
     for number, part in enumerate(sessions_of(pair, 12, 7, longest=4)):
         clicked += part
         visit.click(*part)
-        same.click(*part)
+        twin.click(*part)
         options: dict[str, Any] = {"at": END, "exclude_seen": number % 3 == 0}
         answer = visit.recommend(10, **options)
-        assert answer.equals(same.recommend(10, **options), clicked)
+        assert answer.equals(twin.recommend(10, **options), clicked)
         assert answer.equals(pair.python.recommend(clicked, 10, **options), clicked)
     visit.close()
 
@@ -165,19 +168,22 @@ def test_types_of_clicks(pair: Pair) -> None:
     names = [*pair.python.bundle.model.click_types.names, "never seen", None]
     sessions = sessions_of(pair, 30, 11)
     types = [[names[place] for place in rng.integers(0, len(names), len(session))] for session in sessions]
-    for session, own in zip(sessions, types, strict=True):
-        expected = pair.python.recommend(session, 10, at=END, types=own)
-        assert pair.c.recommend(session, 10, at=END, types=own).equals(expected, session)
+    for session, session_types in zip(sessions, types, strict=True):
+        expected = pair.python.recommend(session, 10, at=END, types=session_types)
+        assert pair.c.recommend(session, 10, at=END, types=session_types).equals(expected, session)
         visit = pair.c.session()
         for place, item in enumerate(session, 1):
             visit.click(item)
-            grown = visit.recommend(10, at=END, types=own[:place])
+            grown = visit.recommend(10, at=END, types=session_types[:place])
         assert not session or grown.equals(expected, session)
         visit.close()
-    all_types = [one for own in types for one in own]
-    found = pair.c.recommend_batch(sessions, 10, at=END, types=all_types)
+    all_types = [kind for kinds in types for kind in kinds]
+    answers = pair.c.recommend_batch(sessions, 10, at=END, types=all_types)
     expected = pair.python.recommend_batch(sessions, 10, at=END, types=types)
-    assert all(one.equals(*other) for one, other in zip(found, zip(expected, sessions, strict=True), strict=True))
+    assert all(
+        answer.equals(*arguments)
+        for answer, arguments in zip(answers, zip(expected, sessions, strict=True), strict=True)
+    )
     with pytest.raises(CallError, match="types: there are 1 types for 2 clicks; give one for each"):
         pair.c.recommend(pair.items[:2], types=[None])
     with pytest.raises(CallError, match="clicks; give one for each"):
@@ -187,9 +193,9 @@ def test_types_of_clicks(pair: Pair) -> None:
 def test_reasons(pair: Pair) -> None:
     sessions = sessions_of(pair, 40, 13)
     expected = pair.python.recommend_batch(sessions, 12, at=END, reasons=True)
-    found = pair.c.recommend_batch(sessions, 12, at=END, reasons=True)
-    for one, answer, session in zip(found, expected, sessions, strict=True):
-        assert one.equals(answer, session)
+    answers = pair.c.recommend_batch(sessions, 12, at=END, reasons=True)
+    for ours, answer, session in zip(answers, expected, sessions, strict=True):
+        assert ours.equals(answer, session)
         assert pair.c.recommend(session, 12, at=END, reasons=True).equals(answer, session)
         visit = pair.c.session().click(*session)
         assert visit.recommend(12, at=END, reasons=True).equals(answer, session)
@@ -197,14 +203,14 @@ def test_reasons(pair: Pair) -> None:
 
 
 def test_sessions_of_the_other_kind_are_refused(pair: Pair) -> None:
-    other = [5] if isinstance(pair.items[0], str) else ["5"]
-    for session in (other, other * 3):
+    foreign = [5] if isinstance(pair.items[0], str) else ["5"]
+    for session in (foreign, foreign * 3):
         with pytest.raises(CallError, match="catalog's kind") as refused:
             pair.c.recommend(session)
         assert refused.value.status == USAGE
         with pytest.raises(MtawError):
             pair.python.recommend(session)
-    mixed = [*other, pair.items[5]]
+    mixed = [*foreign, pair.items[5]]
     assert pair.c.recommend(mixed, 5, at=END).equals(pair.python.recommend(mixed, 5, at=END), mixed)
 
 
@@ -222,5 +228,5 @@ def test_what_a_bundle_is(pair: Pair) -> None:
 def test_mapped_and_unverified_files(pair: Pair) -> None:
     session = pair.items[3:7]
     for flags in (MAP, NO_VERIFY, MAP | NO_VERIFY):
-        with Client(pair.python.bundle.folder, flags) as other:
-            assert other.recommend(session, 9, at=END).equals(pair.python.recommend(session, 9, at=END), session)
+        with Client(pair.python.bundle.folder, flags) as client:
+            assert client.recommend(session, 9, at=END).equals(pair.python.recommend(session, 9, at=END), session)

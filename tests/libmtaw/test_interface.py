@@ -31,9 +31,9 @@ FOLDER = ROOT / "libmtaw"
 
 
 def printed(*command: Any, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=env, cwd=cwd)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    completed = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=env, cwd=cwd)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +85,12 @@ def test_a_program_makes_every_call(
     assert main(["config", "--cflags", "--libs"]) == 0
     flags = shlex.split(capsys.readouterr().out)
     printed(*compiler, *strict, source, "-x", "none", *flags, "-o", tmp_path / "program")
-    said = printed(tmp_path / "program", bundle, tmp_path / "log").splitlines()
+    lines = printed(tmp_path / "program", bundle, tmp_path / "log").splitlines()
     if compiler[0] == "g++":
         return
-    assert said[-1] == "ok"
+    assert lines[-1] == "ok"
     expected = Recommender.load(bundle).recommend(["sku-1", "sku-2"])
-    assert [line.split()[0] for line in said[:-1]] == expected.items
+    assert [line.split()[0] for line in lines[:-1]] == expected.items
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
@@ -100,8 +100,8 @@ def test_the_first_program_of_the_page_runs(bundle: Path, tmp_path: Path, capsys
     assert main(["config", "--cflags", "--libs"]) == 0
     flags = shlex.split(capsys.readouterr().out)
     printed("gcc", "-Wall", "-Wextra", "-Werror", tmp_path / "shop.c", *flags, "-o", tmp_path / "shop")
-    done = subprocess.run([tmp_path / "shop"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)  # there is no bundle yet
+    completed = subprocess.run([tmp_path / "shop"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (completed.returncode, len(completed.stderr.splitlines())) == (1, 1)  # there is no bundle yet
     shutil.copytree(bundle, tmp_path / "shop.bundle")
     lines = [line.split() for line in printed(tmp_path / "shop", cwd=tmp_path).splitlines()]
     expected = Recommender.load(bundle).recommend(["sku-9", "sku-4"])
@@ -134,8 +134,8 @@ def test_cmake_finds_it(tmp_path: Path) -> None:
         pytest.skip("there is no cmake, make or gcc")
     (tmp_path / "shop.c").write_text(_PROGRAM)
     (tmp_path / "CMakeLists.txt").write_text(_CMAKE)
-    here = f"-Dmtaw_DIR={library_file().parent / 'cmake' / 'mtaw'}"
-    printed(cmake, "-G", "Unix Makefiles", "-S", tmp_path, "-B", tmp_path / "build", here)
+    option = f"-Dmtaw_DIR={library_file().parent / 'cmake' / 'mtaw'}"
+    printed(cmake, "-G", "Unix Makefiles", "-S", tmp_path, "-B", tmp_path / "build", option)
     printed(cmake, "--build", tmp_path / "build")
     assert printed(tmp_path / "build" / "shop").strip() == __version__
 
@@ -149,7 +149,7 @@ def test_config_says_what_to_ask_for(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_settings_have_the_package_s_defaults() -> None:
     text = (FOLDER / "src" / "manifest.hpp").read_text()
-    named = dict(
+    cpp_defaults = dict(
         re.findall(
             r"(?:int64_t|double) (\w+) = ([\d.]+);",
             text[text.index("struct Settings") : text.index("struct Manifest {")],
@@ -158,9 +158,9 @@ def test_the_settings_have_the_package_s_defaults() -> None:
     names = {"d": "embedding_dim"}
     defaults = Config().settings()
     defaults["ranked_candidates"] = 0  # of a bundle that is older than the setting
-    assert len(named) == 9
-    assert {name: float(value) for name, value in named.items()} == {
-        name: defaults[names.get(name, name)] for name in named
+    assert len(cpp_defaults) == 9
+    assert {name: float(value) for name, value in cpp_defaults.items()} == {
+        name: defaults[names.get(name, name)] for name in cpp_defaults
     }
 
 
@@ -227,8 +227,8 @@ def test_a_wrong_instruction_set_is_no_fault_of_the_bundle(bundle: Path) -> None
         "try: Client(sys.argv[1])\n"
         "except CallError as error: print(error.status, error)"
     )
-    said = printed(sys.executable, "-c", program, bundle, env=os.environ | {"MTAW_ISA": "mmx"})
-    assert said.startswith(f"{USAGE} there is no instruction set 'mmx'")
+    output = printed(sys.executable, "-c", program, bundle, env=os.environ | {"MTAW_ISA": "mmx"})
+    assert output.startswith(f"{USAGE} there is no instruction set 'mmx'")
 
 
 def test_a_manifest_has_a_largest_size(bundle: Path, tmp_path: Path) -> None:

@@ -69,11 +69,11 @@ def test_records_are_those_of_the_package(tmp_path: Path) -> None:
     ours.close()
     name = "events-0000000000.log"
     assert (tmp_path / "new" / "c" / name).read_bytes() == (tmp_path / "python" / name).read_bytes()
-    again = FileLog(tmp_path / "new" / "c")
-    assert events_of(again) == [*CLICKS, CLICKS[0]]
-    assert again.damaged == 0
+    reopened = FileLog(tmp_path / "new" / "c")
+    assert events_of(reopened) == [*CLICKS, CLICKS[0]]
+    assert reopened.damaged == 0
     assert (tmp_path / "new" / "c").stat().st_mode & 0o777 == 0o700
-    again.close()
+    reopened.close()
     theirs.close()
 
 
@@ -143,11 +143,11 @@ def no_more_files() -> Iterator[None]:
 
 def test_an_error_leaves_the_log_to_other_writers(tmp_path: Path) -> None:
     log = Log(tmp_path / "log")
-    other = os.open(tmp_path / "log" / ".append.lock", os.O_RDWR)
+    lock = os.open(tmp_path / "log" / ".append.lock", os.O_RDWR)
 
     def check_free() -> None:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is held
-        fcntl.flock(other, fcntl.LOCK_UN)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is held
+        fcntl.flock(lock, fcntl.LOCK_UN)
 
     with no_more_files():
         log.append(CLICKS[0])  # needs no file but those that are open
@@ -161,7 +161,7 @@ def test_an_error_leaves_the_log_to_other_writers(tmp_path: Path) -> None:
     (tmp_path / "log" / "events-0000000001.log").rename(tmp_path / "log" / "events-0000000007.log")
     assert log.append(CLICKS[0]).startswith("0000000007-")  # the one in use may be gone if there is a newer one
     check_free()
-    os.close(other)
+    os.close(lock)
     log.close()
 
 
@@ -180,12 +180,12 @@ def test_new_folders_are_flushed(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from tests.libmtaw.test_log import Log; Log(Path(sys.argv[1])).close()"
     )
     command = ["strace", "-f", "-y", "-e", "trace=fsync", sys.executable, "-c", program, str(tmp_path / "a" / "b")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    flushed = re.findall(r"fsync\(\d+<(.*?)>\) += 0", done.stderr)
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    flushed = re.findall(r"fsync\(\d+<(.*?)>\) += 0", completed.stderr)
     assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} <= set(flushed)
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    repeated = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     # Who created the segment may have been killed before its name was flushed.
-    assert str(tmp_path / "a" / "b") in re.findall(r"fsync\(\d+<(.*?)>\) += 0", again.stderr)
+    assert str(tmp_path / "a" / "b") in re.findall(r"fsync\(\d+<(.*?)>\) += 0", repeated.stderr)
 
 
 def test_a_process_of_the_package_learns_them(tmp_path: Path) -> None:

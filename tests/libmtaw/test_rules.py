@@ -154,7 +154,7 @@ def test_a_value_in_a_column(text: str, wanted: Any, tmp_path: Path) -> None:
     expected = rec.recommend(ids[:1], 4, rules={"filter": text}, exclude_seen=True)
     brands = {row["brand"]: item for row, item in zip(rows, ids, strict=True) if "brand" in row}
     allowed = brands if wanted is True else wanted or ()
-    assert set(expected.items) == {brands[one] for one in allowed}
+    assert set(expected.items) == {brands[brand] for brand in allowed}
     with Client(tmp_path / "bundle") as client:
         handle = client.rules({"filter": parsed(text, "filter")})
         assert client.recommend(ids[:1], 4, rules=handle, exclude_seen=True).equals(expected)

@@ -18,8 +18,8 @@ def test_calls_in_any_order(sanitizer: str, tmp_path: Path) -> None:
     program = build_or_skip(CLANG, Path(__file__).with_name("any_order.cpp"), sanitized(sanitizer), PARTS)
     bundle = saved(tmp_path / "bundle", "withheld")
     command = command_of(program, bundle, tmp_path / "log", "8", "60")
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stdout + done.stderr[-6000:]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert (completed.returncode, completed.stdout) == (0, "ok\n"), completed.stdout + completed.stderr[-6000:]
 
 
 @pytest.mark.slow

@@ -29,11 +29,11 @@ def assert_same(made: MemoryTables, expected: MemoryTables) -> None:
 def test_equals_one_pass(tmp_path_factory: pytest.TempPathFactory, seed: int, count: int, shard: int) -> None:
     rng = np.random.default_rng(seed)
     sessions = Sessions.from_lists([rng.integers(0, 9, rng.integers(0, 9)) for _ in range(rng.integers(0, 30))])
-    asked = MemorySettings(window=3, span=4, max_neighbors=int(rng.integers(0, 5)))
+    chosen = MemorySettings(window=3, span=4, max_neighbors=int(rng.integers(0, 5)))
     folder = tmp_path_factory.mktemp("bounded")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bounded, "_SHARD", shard)
-        assert_same(build_in_ranges(sessions, 9, asked, count, folder), MemoryTables.build(sessions, 9, asked))
+        assert_same(build_in_ranges(sessions, 9, chosen, count, folder), MemoryTables.build(sessions, 9, chosen))
     assert list(folder.iterdir()) == []
 
 
@@ -41,11 +41,11 @@ def test_equals_one_pass(tmp_path_factory: pytest.TempPathFactory, seed: int, co
 def test_a_pass_takes_no_more_than_the_bound(n_items: int, limits: tuple[int, int]) -> None:
     """Return the bytes of the result and those that the native part reports (`kernels.native.memory_tables`)."""
     sessions = workload(n_items, 6000, seed=n_items)
-    asked = MemorySettings(max_neighbors=limits[0], max_postings=limits[1])
-    bound, made = pass_bytes(sessions, n_items, asked), MemoryTables.build(sessions, n_items, asked)
-    rows = sum(array.nbytes for array in (made.neighbors, made.latest, made.values, made.postings))
+    chosen = MemorySettings(max_neighbors=limits[0], max_postings=limits[1])
+    bound, tables = pass_bytes(sessions, n_items, chosen), MemoryTables.build(sessions, n_items, chosen)
+    rows = sum(array.nbytes for array in (tables.neighbors, tables.latest, tables.values, tables.postings))
     assert rows <= bound.rows
-    copied = made.session_items.nbytes + made.session_offsets.nbytes + made.totals.nbytes + made.counts.nbytes
+    copied = tables.session_items.nbytes + tables.session_offsets.nbytes + tables.totals.nbytes + tables.counts.nbytes
     assert copied + 9 * sessions.n_clicks + 4 * len(sessions) + 41 * n_items <= bound.fixed + 100
 
 

@@ -19,9 +19,9 @@ class TestTogether:
         assert dict(zip(others.tolist(), cosines.tolist(), strict=True)) == pytest.approx(
             {B: TOGETHER[A, B], C: TOGETHER[A, C]}
         )
-        for (one, other), value in TOGETHER.items():
-            assert cosine(TABLES, one, other) == pytest.approx(value)
-            assert cosine(TABLES, other, one) == pytest.approx(value)
+        for (item, other), value in TOGETHER.items():
+            assert cosine(TABLES, item, other) == pytest.approx(value)
+            assert cosine(TABLES, other, item) == pytest.approx(value)
         assert cosine(TABLES, A, E) == cosine(TABLES, B, C) == cosine(TABLES, A, 99) == 0
         assert len(neighbors(TABLES, 99)[0]) == 0
 
@@ -36,13 +36,13 @@ class TestTogether:
         for chosen in (MemorySettings(), MemorySettings(max_neighbors=1, max_postings=3)):
             tables = MemoryTables.build(TABLES.sessions, 4, chosen)
             for place in range(len(TABLES.sessions)):
-                left = TABLES.sessions.select(np.delete(np.arange(len(TABLES.sessions)), place))
-                never = MemoryTables.build(left, 4, replace(chosen, recency=tables.settings.recency))
+                remaining = TABLES.sessions.select(np.delete(np.arange(len(TABLES.sessions)), place))
+                rebuilt = MemoryTables.build(remaining, 4, replace(chosen, recency=tables.settings.recency))
                 delta = delta_of(tables)
                 assert delta.forget_base(place)
-                for one in range(4):
-                    for ours, theirs in zip(neighbors(tables, one, delta), neighbors(never, one), strict=True):
+                for item in range(4):
+                    for ours, theirs in zip(neighbors(tables, item, delta), neighbors(rebuilt, item), strict=True):
                         np.testing.assert_array_equal(ours, theirs)
-                    for other in {0, 1, 2, 3} - {one}:
+                    for other in {0, 1, 2, 3} - {item}:
                         if chosen.max_neighbors > 1:
-                            assert cosine(tables, one, other, delta) == cosine(never, one, other)
+                            assert cosine(tables, item, other, delta) == cosine(rebuilt, item, other)

@@ -67,12 +67,12 @@ def differing_second(
     for q, (mine, others) in enumerate(zip(map(by_item, *ours), map(by_item, *theirs), strict=True)):
         assert len(mine.keys() ^ others.keys()) <= apart, q
         for item in mine.keys() & others.keys():
-            found, expected = mine[item], others[item]
-            differs += abs(found[second] - expected[second]) > within
-            found[second] = expected[second]
-            np.testing.assert_allclose(found[coarse], expected[coarse], rtol=0, atol=2**-8)
-            found[coarse] = expected[coarse]
-            np.testing.assert_allclose(found, expected, rtol=3e-6, atol=3e-6)
+            values, expected = mine[item], others[item]
+            differs += abs(values[second] - expected[second]) > within
+            values[second] = expected[second]
+            np.testing.assert_allclose(values[coarse], expected[coarse], rtol=0, atol=2**-8)
+            values[coarse] = expected[coarse]
+            np.testing.assert_allclose(values, expected, rtol=3e-6, atol=3e-6)
     return differs
 
 
@@ -113,8 +113,8 @@ def test_a_querying_session_gets_the_evidence_of_the_others(n_old: int, mean: in
     handles, items = random_clicks(np.random.default_rng(mean), 900, n_items, power=2, mean=mean)
     capacity = 0 if n_old else n_items
     delta, tracker = fed(base, handles, items, capacity=capacity)
-    found = list(tracker.updated.values())
-    unique = [handle for handle, clicks in tracker.updated.items() if found.count(clicks) == 1]
+    sessions = list(tracker.updated.values())
+    unique = [handle for handle, clicks in tracker.updated.items() if sessions.count(clicks) == 1]
     chosen = unique[:: max(len(unique) // 40, 1)]
     differs = candidates = 0
     for handle in chosen:
@@ -203,9 +203,9 @@ def test_any_operations_leave_what_plain_python_says(
     assert_rows(delta, tracker, base.settings, 9)
     handles, items, offsets = delta.ordered()
     assert handles.tolist() == list(tracker.updated)
-    assert [one.tolist() for one in Sessions(items, offsets)] == list(tracker.updated.values())
+    assert [clicks.tolist() for clicks in Sessions(items, offsets)] == list(tracker.updated.values())
     assert (delta.n_sessions, delta.n_clicks, delta.n_ignored) == (len(handles), len(items), tracker.ignored)
-    assert delta.n_dropped == sum(one is None for one in tracker.base)
+    assert delta.n_dropped == sum(session is None for session in tracker.base)
     assert_counted(delta, base, tracker)
 
 
@@ -287,16 +287,16 @@ def test_a_session_of_the_base_is_gone_from_rows_with_more_sessions_than_posting
     """Their rows, totals and counts are those of tables without it, to the bit, also after a few were forgotten."""
     log = random_log(150, 12, seed=21, longest=9)
     base = MemoryTables.build(log, 12, MemorySettings(recency=1e9, max_postings=5, max_neighbors=6))
-    delta, gone = delta_of(base), [140, 3, 77]
-    for session in gone:
+    delta, forgotten = delta_of(base), [140, 3, 77]
+    for session in forgotten:
         assert delta.forget_base(session)
-    left = log.select(np.setdiff1d(np.arange(len(log)), gone))
-    never = MemoryTables.build(left, 12, base.settings)
+    remaining = log.select(np.setdiff1d(np.arange(len(log)), forgotten))
+    rebuilt = MemoryTables.build(remaining, 12, base.settings)
     for item in range(12):
         neighbors, values = delta.base_row(item)
-        row = slice(never.row_offsets[item], never.row_offsets[item + 1])
-        np.testing.assert_array_equal(neighbors, never.neighbors[row])
-        np.testing.assert_array_equal(values, never.values[row])
+        row = slice(rebuilt.row_offsets[item], rebuilt.row_offsets[item + 1])
+        np.testing.assert_array_equal(neighbors, rebuilt.neighbors[row])
+        np.testing.assert_array_equal(values, rebuilt.values[row])
     with pytest.raises(IndexError, match=r"item 12 is outside 0\.\.11"):
         delta.base_row(12)
 
@@ -317,7 +317,7 @@ def test_a_row_of_tables_and_delta_is_read_as_far_as_tables_keep_it() -> None:
     theirs = memory_of(rebuilt, None, n_items).features(*ranges_of(wanted))
     for q in range(len(wanted)):
         mine, others = by_item(ours[0][q], ours[1][q]), by_item(theirs[0][q], theirs[1][q])
-        near = [{item for item, row in one.items() if row[reached] > 0} for one in (mine, others)]
+        near = [{item for item, row in rows.items() if row[reached] > 0} for rows in (mine, others)]
         assert len(near[0]) <= kept + terms_between_cuts
         met += len(near[1])
         missing += len(near[1] - near[0])
@@ -333,9 +333,9 @@ def test_seeds_add_to_a_pair_and_bring_an_unknown_item() -> None:
     values = np.array([2.0, 3.0, 0.0, 3.0, 3.0, 3.0])
     delta.add_prior(0, 3, values)
     delta.add_prior(3, 0, values)
-    neighbors, found = delta.row(0)
+    neighbors, pair_values = delta.row(0)
     assert neighbors.tolist() == [3]
-    np.testing.assert_allclose(found[0], values)
+    np.testing.assert_allclose(pair_values[0], values)
     ids, _ = memory_of(base, delta, 4).features(*ranges_of(Sessions.from_lists([[0], [3]])))
     assert 3 in ids[0].tolist()
     assert {0, 1} <= set(ids[1].tolist())  # and what lies behind the neighbor

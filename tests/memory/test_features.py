@@ -138,11 +138,11 @@ QUERY = np.array([[1.0, 0.0]], np.float32)
 
 
 def by_reference(clicks: list[int]) -> tuple[list[int], np.ndarray]:
-    asked = query(TABLES, np.array(clicks, np.int32), QuerySettings(), (DENSE_IDS, DENSE_LOGITS))
-    candidates = asked.candidates()
+    reference_query = query(TABLES, np.array(clicks, np.int32), QuerySettings(), (DENSE_IDS, DENSE_LOGITS))
+    candidates = reference_query.candidates()
     for item in candidates:
-        asked.items[item].logit = float(2 * (QUERY[0] @ CATALOG[item]))
-    return candidates, features(asked, candidates)
+        reference_query.items[item].logit = float(2 * (QUERY[0] @ CATALOG[item]))
+    return candidates, features(reference_query, candidates)
 
 
 def by_native(clicks: list[int]) -> tuple[list[int], np.ndarray]:
@@ -169,16 +169,16 @@ def test_by_hand(
     assert sorted(candidates) == [A, B, C, D, E]
     for name, expected in table.items():
         for item, value in expected.items():
-            found = values[candidates.index(item), NAMES.index(name)]
+            feature = values[candidates.index(item), NAMES.index(name)]
             # The tables keep eight bits of a number. Of these only rec's need more: a logarithm is then 0.4% off.
             tolerance = 4e-3 if name in ("rec_dec", "rec_all", "pre") else 5e-6
-            assert found == pytest.approx(value, abs=tolerance), (name, "ABCDE"[item])
+            assert feature == pytest.approx(value, abs=tolerance), (name, "ABCDE"[item])
 
 
 @pytest.mark.parametrize("clicks", [[B, A], [C, A, C, C], [E], [D] * 5, [A, B, C, D, E, A]])
 def test_native_is_the_reference(clicks: list[int]) -> None:
     candidates, expected = by_reference(clicks)
-    found, values = by_native(clicks)
-    assert sorted(found) == sorted(candidates)
-    order = [found.index(item) for item in candidates]
+    listed, values = by_native(clicks)
+    assert sorted(listed) == sorted(candidates)
+    order = [listed.index(item) for item in candidates]
     np.testing.assert_allclose(values[order], expected, rtol=2e-6, atol=4e-6)

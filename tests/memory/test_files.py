@@ -38,8 +38,8 @@ def test_a_file_is_mapped_and_holds_everything(tables: MemoryTables, saved: Path
         assert not array.flags.writeable
         assert not array.flags.owndata
         assert array.ctypes.data % array.itemsize == 0
-    more = random_log(9, N_ITEMS, seed=4)
-    assert_same_tables(read.update(more, 3), tables.update(more, 3))
+    later = random_log(9, N_ITEMS, seed=4)
+    assert_same_tables(read.update(later, 3), tables.update(later, 3))
 
 
 def test_empty_tables_survive(tmp_path: Path) -> None:

@@ -35,13 +35,13 @@ def assert_as_reference(problem: Problem, isa: str | None = None) -> None:
     for row in range(len(problem.sessions)):
         found_query = problem.reference(row)
         expected = found_query.candidates()
-        found = [item for item in ids[row].tolist() if item >= 0]
-        assert len(set(found)) == len(found) == len(expected)
-        assert set(found) ^ set(expected) <= ambiguous(found_query)
-        assert not values[row, len(found) :].any()
-        assert (ids[row, len(found) :] == -1).all()
-        rows = features(found_query, found)
-        np.testing.assert_allclose(values[row, : len(found)], rows, rtol=RTOL, atol=ATOL)
+        listed = [item for item in ids[row].tolist() if item >= 0]
+        assert len(set(listed)) == len(listed) == len(expected)
+        assert set(listed) ^ set(expected) <= ambiguous(found_query)
+        assert not values[row, len(listed) :].any()
+        assert (ids[row, len(listed) :] == -1).all()
+        rows = features(found_query, listed)
+        np.testing.assert_allclose(values[row, : len(listed)], rows, rtol=RTOL, atol=ATOL)
 
 
 @settings(max_examples=60, deadline=None)
@@ -57,7 +57,7 @@ def test_random_logs(
 
 def large_problem(seed: int = 1, few: QuerySettings = FEW) -> Problem:
     log = random_log(400, 150, seed)
-    prefixes = [one for one in random_log(60, 150, seed + 1, longest=25) if len(one)]
+    prefixes = [session for session in random_log(60, 150, seed + 1, longest=25) if len(session)]
     dense = random_dense(len(prefixes), 150, few.dense, seed)
     tables = MemoryTables.build(log, 150, MemorySettings(max_neighbors=40, max_postings=30))
     return Problem(tables, few, 150, Sessions.from_lists(prefixes), dense)
@@ -140,7 +140,7 @@ class TestBits:
     def test_together_with_another_memory(self, problem: Problem, expected: tuple[bytes, bytes]) -> None:
         """One thread's working memory serves memories of any size and is clean after each query."""
         memory = problem.memory()
-        prefixes = Sessions.from_lists([one for one in random_log(20, 900, 3) if len(one)])
+        prefixes = Sessions.from_lists([session for session in random_log(20, 900, 3) if len(session)])
         larger = Problem(MemoryTables.build(random_log(900, 900, 2), 900), QuerySettings(), 900, prefixes, None)
         for other in (large_problem(7, QuerySettings()), larger):
             other.memory().features(*other.ranges, other.dense)
@@ -214,8 +214,8 @@ def test_public_sets(name: str) -> None:
     with np.load(Path(os.environ["MTAW_DATA"]) / name / "train.npz") as data:
         sessions = Sessions((data["items"] - 1).astype(np.int32), data["offsets"].astype(np.int64))
         n_items = int(data["n_items"])
-    past, last = sessions.split_last(0.02)
-    tables = MemoryTables.build(past, n_items, threads=2)
+    earlier, last = sessions.split_last(0.02)
+    tables = MemoryTables.build(earlier, n_items, threads=2)
     rows = np.random.default_rng(0).choice(np.flatnonzero(last.lengths), 25, replace=False)
     prefixes = last.select(rows)
     dense = random_dense(len(rows), n_items, 100, 6)

@@ -27,7 +27,7 @@ N, ADDED = 120, 4
 FEW = QuerySettings(own=5, others=15, sessions=12, dense=8)
 RANKER = random_ranker(0)
 TABLES = MemoryTables.build(random_log(300, N, 1), N, MemorySettings(max_neighbors=30))
-PREFIXES = Sessions.from_lists([one for one in random_log(40, N + ADDED, 2, longest=20) if len(one)])
+PREFIXES = Sessions.from_lists([clicks for clicks in random_log(40, N + ADDED, 2, longest=20) if len(clicks)])
 DENSE = random_dense(len(PREFIXES), N, N + ADDED, 3, n_added=ADDED)  # the whole catalog, as no index has to give it
 PROBLEM = Problem(TABLES, FEW, N + ADDED, PREFIXES, DENSE)
 
@@ -38,12 +38,12 @@ def dense_of(width: int, allowed: np.ndarray | None = None, dropped: list[np.nda
     """Return the first `width` of each dense list, without excluded items."""
     ids = np.full((len(PREFIXES), width), -1, np.int32)
     logits = np.full((len(PREFIXES), width), -np.inf, np.float32)
-    for row, (found, values) in enumerate(zip(DENSE.ids, DENSE.logits, strict=True)):
-        fine = np.ones(len(found), bool) if allowed is None else allowed[found]
+    for row, (row_ids, values) in enumerate(zip(DENSE.ids, DENSE.logits, strict=True)):
+        fine = np.ones(len(row_ids), bool) if allowed is None else allowed[row_ids]
         if dropped is not None:
-            fine &= ~np.isin(found, dropped[row])
+            fine &= ~np.isin(row_ids, dropped[row])
         kept = np.flatnonzero(fine)[:width]
-        ids[row, : len(kept)], logits[row, : len(kept)] = found[kept], values[kept]
+        ids[row, : len(kept)], logits[row, : len(kept)] = row_ids[kept], values[kept]
     return replace(DENSE, ids=ids, logits=logits)
 
 
@@ -54,7 +54,7 @@ def ranked(k: int, isa: str | None = None, ranker: RankerNet = RANKER, **conditi
 
 def packed(lists: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Return the conditions `excluded` and `excluded_offsets`."""
-    offsets = np.cumsum([0, *(len(one) for one in lists)])
+    offsets = np.cumsum([0, *(len(ids) for ids in lists)])
     return {"excluded": np.concatenate(lists).astype(np.int32), "excluded_offsets": offsets}
 
 
@@ -62,11 +62,11 @@ def packed(lists: list[np.ndarray]) -> dict[str, np.ndarray]:
 def test_scores_are_those_of_the_reference(isa: str) -> None:
     ids, scores = ranked(60, isa)
     for row in range(len(PREFIXES)):
-        asked = PROBLEM.reference(row)
-        candidates = asked.candidates()
-        found = dict(zip(ids[row].tolist(), scores[row].tolist(), strict=True))
-        expected = RANKER.scores(features(asked, candidates))
-        np.testing.assert_allclose([found[item] for item in candidates], expected, rtol=2e-5, atol=1e-4)
+        reference_query = PROBLEM.reference(row)
+        candidates = reference_query.candidates()
+        by_id = dict(zip(ids[row].tolist(), scores[row].tolist(), strict=True))
+        expected = RANKER.scores(features(reference_query, candidates))
+        np.testing.assert_allclose([by_id[item] for item in candidates], expected, rtol=2e-5, atol=1e-4)
 
 
 def test_order() -> None:
@@ -78,10 +78,10 @@ def test_order() -> None:
         assert keys == sorted(keys)
         count = len(PROBLEM.reference(row).candidates())
         logits = logits_of(DENSE, row)
-        rest, lowest = ids[row, count:], scores[row, count - 1]
-        order = np.lexsort((rest, -logits[rest]))
-        assert order.tolist() == list(range(len(rest)))
-        expected = lowest - (np.float32(DENSE.scale) - logits[rest])
+        tail, lowest = ids[row, count:], scores[row, count - 1]
+        order = np.lexsort((tail, -logits[tail]))
+        assert order.tolist() == list(range(len(tail)))
+        expected = lowest - (np.float32(DENSE.scale) - logits[tail])
         np.testing.assert_allclose(scores[row, count:], expected, atol=1e-5)
 
 
@@ -121,22 +121,22 @@ def test_what_may_not_be_found_takes_no_place(share: float, dropped: int, seed: 
         fine = mask.copy()
         fine[lists[row]] = False
         count = min(k, int(fine.sum()))
-        found = ids[row, :count]
-        assert fine[found].all()
-        assert len(set(found.tolist())) == count
+        listed = ids[row, :count]
+        assert fine[listed].all()
+        assert len(set(listed.tolist())) == count
         assert (ids[row, count:] == -1).all()
         assert (scores[row, count:] == -np.inf).all()
         part = replace(PROBLEM.part(np.array([row])), dense=replace(
             DENSE, queries=DENSE.queries[[row]], ids=dense.ids[[row]], logits=dense.logits[[row]]))  # fmt: skip
-        asked = part.reference(0)
-        if not ambiguous(asked) - set(np.flatnonzero(~fine)):
-            candidates = asked.candidates(lambda item, fine=fine: bool(fine[item]))
-            assert set(found[: len(candidates)].tolist()) <= set(candidates)
+        reference_query = part.reference(0)
+        if not ambiguous(reference_query) - set(np.flatnonzero(~fine)):
+            candidates = reference_query.candidates(lambda item, fine=fine: bool(fine[item]))
+            assert set(listed[: len(candidates)].tolist()) <= set(candidates)
 
 
 def test_ids_that_there_are_not_are_no_condition() -> None:
-    odd = [np.array([-5, N + ADDED, 2**31 - 1], np.int32)] * len(PREFIXES)
-    assert same(ranked(30, **packed(odd)), ranked(30))
+    unknown = [np.array([-5, N + ADDED, 2**31 - 1], np.int32)] * len(PREFIXES)
+    assert same(ranked(30, **packed(unknown)), ranked(30))
 
 
 class TestBits:
@@ -176,14 +176,14 @@ def test_without_a_neural_part() -> None:
     plain = replace(PROBLEM, dense=None)
     ids, scores = plain.memory().rank(RANKER.native(), *plain.ranges, 60)
     for row in range(len(PREFIXES)):
-        asked = plain.reference(row)
-        candidates = asked.candidates()
-        found = dict(zip(ids[row].tolist(), scores[row].tolist(), strict=True))
-        assert set(found) - {-1} == set(candidates)
-        expected = RANKER.scores(features(asked, candidates))
-        np.testing.assert_allclose([found[item] for item in candidates], expected, rtol=2e-5, atol=1e-4)
-    none = replace(PROBLEM, settings=replace(FEW, dense=0))
-    filled = none.memory().rank(RANKER.native(), *none.ranges, 60, dense_of(60))
+        reference_query = plain.reference(row)
+        candidates = reference_query.candidates()
+        by_id = dict(zip(ids[row].tolist(), scores[row].tolist(), strict=True))
+        assert set(by_id) - {-1} == set(candidates)
+        expected = RANKER.scores(features(reference_query, candidates))
+        np.testing.assert_allclose([by_id[item] for item in candidates], expected, rtol=2e-5, atol=1e-4)
+    no_dense = replace(PROBLEM, settings=replace(FEW, dense=0))
+    filled = no_dense.memory().rank(RANKER.native(), *no_dense.ranges, 60, dense_of(60))
     for row in range(len(PREFIXES)):
         count = int((ids[row] >= 0).sum())
         assert filled[0][row, :count].tobytes() == ids[row, :count].tobytes()
@@ -193,11 +193,11 @@ def test_without_a_neural_part() -> None:
 
 def test_file(tmp_path: Path) -> None:
     RANKER.save(tmp_path / "ranker.safetensors")
-    again = RankerNet.load(tmp_path / "ranker.safetensors")
-    assert again.features == RANKER.features
+    loaded = RankerNet.load(tmp_path / "ranker.safetensors")
+    assert loaded.features == RANKER.features
     for name, array in RANKER.arrays().items():
-        assert again.arrays()[name].tobytes() == array.tobytes()
-    assert same(ranked(20, ranker=again), ranked(20))
+        assert loaded.arrays()[name].tobytes() == array.tobytes()
+    assert same(ranked(20, ranker=loaded), ranked(20))
 
 
 @pytest.mark.parametrize(

@@ -104,20 +104,22 @@ class Both:
         items, times, begins, ends = prefixes(seed)
         rng, (categories, created) = np.random.default_rng(seed), content()
         codes = rng.integers(0, np.array(SIZES) + 1, (len(begins), 2)).astype(np.uint16)
-        asked = np.tile(np.arange(CAPACITY, dtype=np.int32), (len(begins), 1))
+        candidates = np.tile(np.arange(CAPACITY, dtype=np.int32), (len(begins), 1))
         moments = np.full(len(begins), now)
         values = self.native.features(
-            items, begins, ends, moments, asked, times, context=codes, content=ItemContent(categories, created)
+            items, begins, ends, moments, candidates, times, context=codes, content=ItemContent(categories, created)
         )
         assert values.shape[2] == len(trend_names()) + len(SIDE.names)
-        counts = self.native.counts(asked[0], now)
+        counts = self.native.counts(candidates[0], now)
         popularity = np.exp(values[0, :, trend_names().index("t_all_4")].astype(np.float64))
         for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
             own = own_items(items[begin:end].tolist())
             expected = np.concatenate(
                 [
-                    reference.context_features(self.plain, now, codes[row].tolist(), asked[row].tolist(), popularity),
-                    reference.content_features(categories, created, now, own, asked[row].tolist(), counts[:, 14]),
+                    reference.context_features(
+                        self.plain, now, codes[row].tolist(), candidates[row].tolist(), popularity
+                    ),
+                    reference.content_features(categories, created, now, own, candidates[row].tolist(), counts[:, 14]),
                 ],
                 axis=1,
             )
@@ -176,19 +178,21 @@ def test_forgetting_all_leaves_the_tables() -> None:
     visit = next(visit for visit in visits if len(visit) > 2)
     items = np.array([item for (_, item), _ in visit], np.int32)
     times = np.array([time for (time, _), _ in visit])
-    others = [one for one in visits if one is not visit]
-    sessions, when = packed([[click for click, _ in one] for one in others])
-    left = build_trends(
-        sessions.items.copy(), sessions.offsets, when, N_ITEMS, **SETTINGS.native, newest=int(both.plain.clock[-1]),
+    others = [other for other in visits if other is not visit]
+    sessions, stamps = packed([[click for click, _ in other] for other in others])
+    remaining = build_trends(
+        sessions.items.copy(), sessions.offsets, stamps, N_ITEMS, **SETTINGS.native, newest=int(both.plain.clock[-1]),
         context=codes_of(others), context_sizes=SIZES,
     )  # fmt: skip
-    both.native.forget_in_tables(items, times, left, np.arange(N_ITEMS, dtype=np.int32), codes_of([visit]))
+    both.native.forget_in_tables(items, times, remaining, np.arange(N_ITEMS, dtype=np.int32), codes_of([visit]))
     # The tables leave out small sums, so they are compared with tables that never had the visit.
-    fresh = TrendTables.build(replace(sessions, context=codes_of(others)), when, N_ITEMS, SETTINGS, context_sizes=SIZES)
-    never = fresh.live(CAPACITY)
+    fresh = TrendTables.build(
+        replace(sessions, context=codes_of(others)), stamps, N_ITEMS, SETTINGS, context_sizes=SIZES
+    )
+    rebuilt = fresh.live(CAPACITY)
     for item in range(CAPACITY):
-        found = both.native.context(item, START + 4 * DAY)
-        np.testing.assert_allclose(found, never.context(item, START + 4 * DAY), rtol=1e-5, atol=1e-6)
+        context = both.native.context(item, START + 4 * DAY)
+        np.testing.assert_allclose(context, rebuilt.context(item, START + 4 * DAY), rtol=1e-5, atol=1e-6)
 
 
 def test_a_long_row_keeps_the_values_with_the_most_clicks() -> None:
@@ -198,17 +202,17 @@ def test_a_long_row_keeps_the_values_with_the_most_clicks() -> None:
     trends = tables.live(CAPACITY)
     codes = np.stack([np.tile(np.arange(1, 1002), 2), np.ones(2002, int)], axis=1).astype(np.uint16)
     trends.click(np.arange(2002), np.zeros(2002, np.int32), np.full(2002, START), context=codes)
-    found = trends.context(0, START)
-    assert found[1001] > 1000  # the value that every visit has
-    assert np.count_nonzero(found) <= 1024
+    context = trends.context(0, START)
+    assert context[1001] > 1000  # the value that every visit has
+    assert np.count_nonzero(context) <= 1024
 
 
 def test_a_visit_without_context_and_an_item_without_content_are_neutral() -> None:
     both = Both(visits_of(100, 8))
     items, times, begins, ends = prefixes(9)
-    asked = np.tile(np.arange(CAPACITY - 4, CAPACITY, dtype=np.int32), (len(begins), 1))
-    moments, found = np.full(len(begins), START + 4 * DAY), ItemContent(*content())
-    values = both.native.features(items, begins, ends, moments, asked, times, content=found)
+    candidates = np.tile(np.arange(CAPACITY - 4, CAPACITY, dtype=np.int32), (len(begins), 1))
+    moments, content_of_items = np.full(len(begins), START + 4 * DAY), ItemContent(*content())
+    values = both.native.features(items, begins, ends, moments, candidates, times, content=content_of_items)
     side = dict(zip(SIDE.names, np.moveaxis(values[:, :, len(trend_names()) :], 2, 0), strict=True))
     popularity = values[:, :, trend_names().index("t_all_4")]
     for name in SIDE.context:
@@ -240,8 +244,8 @@ def test_files_keep_the_context(tmp_path: Path) -> None:
 
 def test_names_of_side_features() -> None:
     assert len(SIDE.names) == len(set(SIDE.names)) == 9
-    for one in (SIDE, CONTENT, SideFeatures(), SideFeatures(("a_b",))):
-        assert SideFeatures.of(one.names) == one
+    for side in (SIDE, CONTENT, SideFeatures(), SideFeatures(("a_b",))):
+        assert SideFeatures.of(side.names) == side
     for names in (SIDE.names[::-1], SIDE.names[1:], ("odd",), ("i_age_a", "i_age_b")):
         with pytest.raises(DataError, match="not this release's"):
             SideFeatures.of(tuple(names))
@@ -272,10 +276,10 @@ def test_the_ranker_reads_them(side: SideFeatures) -> None:
         w1=more(plain.w1),
     )  # fmt: skip
     assert net.side == side
-    clicks, when, begins, ends = prefixes(12)
+    clicks, click_times, begins, ends = prefixes(12)
     codes = rng.integers(0, np.array(SIZES) + 1, (len(begins), 2)).astype(np.uint16)
     moment = Moment(
-        trends, np.full(len(begins), START + 4 * DAY), when, codes if side.context else None,
+        trends, np.full(len(begins), START + 4 * DAY), click_times, codes if side.context else None,
         ItemContent(*content()) if side.has_content else None,
     )  # fmt: skip
     dense = random_dense(len(begins), CAPACITY, 6, 4)
@@ -285,20 +289,22 @@ def test_the_ranker_reads_them(side: SideFeatures) -> None:
     for row in range(len(begins)):
         known = ids[row] >= 0
         expected = dict(zip(ids[row][known].tolist(), net.scores(values[row][known]), strict=True))
-        found = [item for item in ranked[row].tolist() if item in expected]
-        np.testing.assert_allclose(scores[row][: len(found)], [expected[item] for item in found], rtol=1e-4, atol=1e-4)
-        assert found[0] == max(expected, key=expected.__getitem__)
+        listed = [item for item in ranked[row].tolist() if item in expected]
+        np.testing.assert_allclose(
+            scores[row][: len(listed)], [expected[item] for item in listed], rtol=1e-4, atol=1e-4
+        )
+        assert listed[0] == max(expected, key=expected.__getitem__)
     with pytest.raises(ValueError, match="features of context and content"):
         memory.rank(plain.native(), clicks, begins, ends, 10, dense, moment=moment)
 
 
 def test_wrong_arguments() -> None:
     both = Both(visits_of(20, 1))
-    one = np.zeros(1, np.int64), np.zeros(1, np.int32), np.full(1, START)
+    click = np.zeros(1, np.int64), np.zeros(1, np.int32), np.full(1, START)
     with pytest.raises(ValueError, match="context must be"):
-        both.native.click(*one, context=np.zeros((1, 3), np.uint16))
+        both.native.click(*click, context=np.zeros((1, 3), np.uint16))
     with pytest.raises(ValueError, match="uint16"):
-        both.native.click(*one, context=np.zeros((1, 2), np.int64))
+        both.native.click(*click, context=np.zeros((1, 2), np.int64))
     with pytest.raises(ValueError, match="one length"):
         ItemContent([np.zeros(3, np.int32), np.zeros(4, np.int32)])
     with pytest.raises(ValueError, match="at most 4"):

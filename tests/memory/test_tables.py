@@ -283,9 +283,9 @@ def test_the_native_builder_refuses_sessions_that_are_none(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         build_tables(items, offsets, 2, **PLAIN)
-    none = build_tables(ITEMS[:0], OFFSETS[:1], 2, **PLAIN)
+    empty = build_tables(ITEMS[:0], OFFSETS[:1], 2, **PLAIN)
     with pytest.raises(ValueError, match=message):
-        update_tables(none, items, offsets, expire=0, **PLAIN)
+        update_tables(empty, items, offsets, expire=0, **PLAIN)
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,12 @@ def test_equals_one_pass(tmp_path: Path, sessions: Sessions, count: int, sizes: 
     times = sessions.times
     assert times is not None
     whole = TrendTables.build(sessions, times, N_ITEMS, CHOSEN, context_sizes=sizes)
-    made = build_trends_in_ranges(sessions, times, N_ITEMS, CHOSEN, count, tmp_path, context_sizes=sizes)
-    assert made.settings == whole.settings
-    assert made.arrays().keys() == whole.arrays().keys()
+    tables = build_trends_in_ranges(sessions, times, N_ITEMS, CHOSEN, count, tmp_path, context_sizes=sizes)
+    assert tables.settings == whole.settings
+    assert tables.arrays().keys() == whole.arrays().keys()
     for name, array in whole.arrays().items():
-        assert made.arrays()[name].dtype == array.dtype
-        np.testing.assert_array_equal(made.arrays()[name], array, err_msg=name)
+        assert tables.arrays()[name].dtype == array.dtype
+        np.testing.assert_array_equal(tables.arrays()[name], array, err_msg=name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -46,11 +46,11 @@ def test_a_pass_takes_no_more_than_the_bound(sessions: Sessions) -> None:
     assert sessions.times is not None
     for chosen in (CHOSEN, TrendSettings(window=1), TrendSettings(max_neighbors=0)):
         plain = Sessions(sessions.items, sessions.offsets, sessions.times)
-        made = TrendTables.build(plain, sessions.times, N_ITEMS, chosen)
+        tables = TrendTables.build(plain, sessions.times, N_ITEMS, chosen)
         bound = trend_bytes(plain, N_ITEMS, chosen)
-        assert 2 * (made.neighbors.nbytes + made.values.nbytes) <= bound.rows
-        rest = made.totals.nbytes + made.counts.nbytes + made.times.nbytes + made.row_offsets.nbytes
-        assert 2 * rest + 17 * sessions.n_clicks <= bound.fixed
+        assert 2 * (tables.neighbors.nbytes + tables.values.nbytes) <= bound.rows
+        other_bytes = tables.totals.nbytes + tables.counts.nbytes + tables.times.nbytes + tables.row_offsets.nbytes
+        assert 2 * other_bytes + 17 * sessions.n_clicks <= bound.fixed
 
 
 def test_the_bound_counts_the_copy_of_sessions_that_are_not_by_time(

@@ -70,12 +70,14 @@ def assert_features_agree(pair: Pair, now: int, seed: int) -> None:
     items, times, begins, ends = prefixes(seed)
     moments = np.full(len(begins), now)
     ids = pair.native.candidates(items, begins, ends, moments, 8)
-    asked = np.concatenate([ids, np.tile(np.arange(CAPACITY - 3, CAPACITY, dtype=np.int32), (len(ids), 1))], axis=1)
+    candidates = np.concatenate(
+        [ids, np.tile(np.arange(CAPACITY - 3, CAPACITY, dtype=np.int32), (len(ids), 1))], axis=1
+    )
     moment = pair.reference.at(now)
     for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-        distinct = list(dict.fromkeys(i for i in asked[row].tolist() if i >= 0))
-        given = np.array([distinct], np.int32)
-        values = pair.native.features(items, begins[[row]], ends[[row]], moments[:1], given, times)[0]
+        distinct = list(dict.fromkeys(i for i in candidates[row].tolist() if i >= 0))
+        row_ids = np.array([distinct], np.int32)
+        values = pair.native.features(items, begins[[row]], ends[[row]], moments[:1], row_ids, times)[0]
         own = own_items(items[begin:end].tolist())
         expected = moment.features(own, times[begin:end].tolist(), distinct)
         assert values.shape == expected.shape == (len(distinct), len(feature_names()))
@@ -186,11 +188,11 @@ def test_a_session_of_the_tables_is_forgotten() -> None:
     pair = pair_of(tables_of(sessions, N_ITEMS, SETTINGS), CAPACITY)
     now = feed(pair, 60, CAPACITY, 13, START + 4 * DAY)
     for place in (0, 2):
-        left = [s for i, s in enumerate(sessions) if i > place or i == 1]
-        pair.forget_in_tables(sessions[place], left)
+        remaining = [s for i, s in enumerate(sessions) if i > place or i == 1]
+        pair.forget_in_tables(sessions[place], remaining)
         assert_rows_agree(pair, now)
         assert_features_agree(pair, now, 3)
-    fresh = Pair(tables_of(left, N_ITEMS, SETTINGS).live(CAPACITY), OnlineTrends(pair.reference.tables))
+    fresh = Pair(tables_of(remaining, N_ITEMS, SETTINGS).live(CAPACITY), OnlineTrends(pair.reference.tables))
     for handle, session in pair.reference.sessions.items():
         for time, item in session:
             fresh.native.click(np.array([handle]), np.array([item], np.int32), np.array([time]))
@@ -209,21 +211,21 @@ def test_a_forgotten_session_leaves_no_trace() -> None:
     base = tables_of(random_sessions(60, N_ITEMS, 21), N_ITEMS, TrendSettings(window=4, max_neighbors=8))
     handles, items, times = stream(600, 5)
     times = np.sort(times) + 4 * DAY
-    gone = np.isin(handles, np.unique(handles)[::4])
-    seen, never = base.live(CAPACITY), base.live(CAPACITY)
+    forgotten = np.isin(handles, np.unique(handles)[::4])
+    seen, clean = base.live(CAPACITY), base.live(CAPACITY)
     seen.click(handles, items, times)
-    for handle in np.unique(handles[gone]).tolist():
+    for handle in np.unique(handles[forgotten]).tolist():
         assert seen.forget(handle)
-    never.click(handles[~gone], items[~gone], times[~gone])
-    for one in (seen, never):  # both list rising items again
-        one.click(np.array([10**6]), np.array([0], np.int32), np.array([times.max() + 20_000]))
+    clean.click(handles[~forgotten], items[~forgotten], times[~forgotten])
+    for live in (seen, clean):  # both list rising items again
+        live.click(np.array([10**6]), np.array([0], np.int32), np.array([times.max() + 20_000]))
     now = int(times.max()) + 30_000
-    asked, clicked, begins, ends = prefixes(7)
+    prefix_items, clicked, begins, ends = prefixes(7)
     moments = np.full(len(begins), now)
-    ids = seen.candidates(asked, begins, ends, moments, 12)
-    np.testing.assert_array_equal(np.sort(ids), np.sort(never.candidates(asked, begins, ends, moments, 12)))
-    ours = seen.features(asked, begins, ends, moments, ids, clicked)
-    theirs = never.features(asked, begins, ends, moments, ids, clicked)
+    ids = seen.candidates(prefix_items, begins, ends, moments, 12)
+    np.testing.assert_array_equal(np.sort(ids), np.sort(clean.candidates(prefix_items, begins, ends, moments, 12)))
+    ours = seen.features(prefix_items, begins, ends, moments, ids, clicked)
+    theirs = clean.features(prefix_items, begins, ends, moments, ids, clicked)
     # The pairs that are read follow the rows' histories; all else is equal.
     same = np.isclose(ours, theirs, rtol=1e-5, atol=1e-5)
     assert same.mean() > 0.98
@@ -231,7 +233,7 @@ def test_a_forgotten_session_leaves_no_trace() -> None:
         place for place, name in enumerate(feature_names()) if name.startswith(("t_all", "t_later", "t_la", "t_first"))
     ]
     assert same[..., exact].all()
-    assert seen.counters.clicks == never.counters.clicks
+    assert seen.counters.clicks == clean.counters.clicks
 
 
 def test_a_query_reads_the_pairs_of_a_rebuilt_row() -> None:
@@ -247,13 +249,13 @@ def test_a_query_reads_the_pairs_of_a_rebuilt_row() -> None:
         clicks.setdefault(handle, []).append((time, item))
     rebuilt = tables_of([*sessions, *clicks.values()], CAPACITY, chosen).live(CAPACITY)
     now = np.array([int(times.max()) + 1000])
-    asked = np.arange(CAPACITY, dtype=np.int32)
+    all_items = np.arange(CAPACITY, dtype=np.int32)
     names = [feature_names().index(f"t_{way}_last_{lane}") for way in ("fwd", "bwd") for lane in range(4)]
     agree = total = 0
     for item in range(CAPACITY):
-        others = np.delete(asked, item)[None]
-        one = np.array([item], np.int32), np.array([0]), np.array([1]), now, others
-        ours, theirs = live.features(*one)[0][:, names], rebuilt.features(*one)[0][:, names]
+        others = np.delete(all_items, item)[None]
+        arguments = np.array([item], np.int32), np.array([0]), np.array([1]), now, others
+        ours, theirs = live.features(*arguments)[0][:, names], rebuilt.features(*arguments)[0][:, names]
         agree += int(np.isclose(ours, theirs, rtol=0, atol=0.05).all(axis=1).sum())
         total += others.shape[1]
     assert agree > 0.94 * total
@@ -337,14 +339,14 @@ def test_candidates_are_the_best_and_the_most_popular() -> None:
     now = feed(pair, 300, CAPACITY, 14, START + 3 * DAY, step=20_000)
     items, begins, ends = np.array([4, 2], np.int32), np.array([0]), np.array([2])
     ids = pair.native.candidates(items, begins, ends, np.array([now]), 5)[0]
-    found = ids[ids >= 0].tolist()
-    assert len(set(found)) == len(found)
-    assert not {2, 4} & set(found)
+    listed = ids[ids >= 0].tolist()
+    assert len(set(listed)) == len(listed)
+    assert not {2, 4} & set(listed)
     scores = pair.reference.at(now).pre_scores([2, 4])
     strongest = sorted(scores, key=lambda item: -scores[item])
-    assert set(strongest[:3]) - {2, 4} <= set(found)
+    assert set(strongest[:3]) - {2, 4} <= set(listed)
     popular = pair.native.rising(now, 256)[0]
-    assert set(popular[:50].tolist()) - {2, 4} <= set(found)
+    assert set(popular[:50].tolist()) - {2, 4} <= set(listed)
     allowed = pair.native.candidates(items, begins, ends, np.array([now]), 0)[0]
     assert set(allowed[allowed >= 0].tolist()) == set(popular[:50].tolist()) - {2, 4}
 
@@ -366,20 +368,20 @@ def test_what_rises_comes_before_what_is_always_there() -> None:
 def test_wrong_arguments_are_named() -> None:
     tables = tables_of([], N_ITEMS, SETTINGS)
     fed = tables.live(CAPACITY)
-    one = np.array([0])
+    zeros = np.array([0])
     with pytest.raises(IndexError, match=r"items\[1\] is 40, outside 0\.\.39"):
         fed.click(np.array([0, 0]), np.array([1, 40], np.int32), np.array([START, START]))
     assert fed.counters.clicks == 0
     with pytest.raises(ValueError, match="of one length"):
-        fed.click(one, np.array([1, 2], np.int32), one)
+        fed.click(zeros, np.array([1, 2], np.int32), zeros)
     with pytest.raises(ValueError, match="capacity must be in 30"):
         tables.live(3)
     with pytest.raises(IndexError, match=r"candidates\[0\] is 99"):
-        fed.features(np.array([1], np.int32), one, one + 1, one, np.array([[99]], np.int32))
+        fed.features(np.array([1], np.int32), zeros, zeros + 1, zeros, np.array([[99]], np.int32))
     with pytest.raises(ValueError, match="k must be in 1"):
         fed.rising(0, 0)
     with pytest.raises(ValueError, match="a click between them"):
-        fed.candidates(np.array([1], np.int32), one, one, one, 3)
+        fed.candidates(np.array([1], np.int32), zeros, zeros, zeros, 3)
 
 
 def test_readers_and_a_writer_at_once() -> None:
@@ -392,8 +394,8 @@ def test_readers_and_a_writer_at_once() -> None:
         ids, begins, ends = np.array([1, 2, 3], np.int32), np.array([0]), np.array([3])
         while not done.is_set():
             now = np.array([times.max()])
-            found = trends.candidates(ids, begins, ends, now, 8)
-            if not np.isfinite(trends.features(ids, begins, ends, now, found)).all():
+            candidates = trends.candidates(ids, begins, ends, now, 8)
+            if not np.isfinite(trends.features(ids, begins, ends, now, candidates)).all():
                 failures.append(1)
 
     readers = [threading.Thread(target=read, args=(fed,)) for _ in range(2)]

@@ -32,7 +32,7 @@ POPULAR = 0.02  # what the popularity of an item may add to its pre-score betwee
 def log(count: int, seed: int) -> tuple[Sessions, np.ndarray]:
     rng = np.random.default_rng(seed)
     lists = [(N_ITEMS * rng.random(rng.integers(1, 12)) ** 3).astype(int) for _ in range(count)]
-    times = [START + int(rng.integers(DAY)) + np.cumsum(rng.integers(0, 60_000, len(one))) for one in lists]
+    times = [START + int(rng.integers(DAY)) + np.cumsum(rng.integers(0, 60_000, len(clicks))) for clicks in lists]
     return Sessions.from_lists(lists), np.concatenate(times)
 
 
@@ -65,11 +65,11 @@ class Setup:
         self.memory = tables.queries(CATALOG, self.settings, isa)
         self.trends = TrendTables.build(sessions, times, N_ITEMS).live(CAPACITY, isa=isa)
         rng = np.random.default_rng(2)
-        when = START + DAY + np.sort(rng.integers(0, HOUR, 300))
+        click_times = START + DAY + np.sort(rng.integers(0, HOUR, 300))
         fresh = (rng.random(300) * CATALOG).astype(np.int32)
-        self.trends.click(rng.integers(0, 90, 300), fresh, when)
-        self.sessions = asked = log(15, 3)[0]
-        self.items, self.begins, self.ends = asked.items, asked.offsets[:-1].copy(), asked.offsets[1:].copy()
+        self.trends.click(rng.integers(0, 90, 300), fresh, click_times)
+        self.sessions = queries = log(15, 3)[0]
+        self.items, self.begins, self.ends = queries.items, queries.offsets[:-1].copy(), queries.offsets[1:].copy()
         self.times = START + DAY + np.arange(len(self.items)) * 1000
         self.now = np.full(len(self.begins), START + DAY + HOUR) + np.arange(len(self.begins)) * 60_000
         self.dense = random_dense(len(self.begins), CATALOG, 6, 4)
@@ -96,21 +96,21 @@ def test_names() -> None:
 @pytest.mark.parametrize("isa", ISAS)
 def test_features_of_trends_stand_behind_the_others(isa: str) -> None:
     """Equal to the bit to Trends itself, and to the memory without a moment."""
-    here = Setup(isa, trends=0)
-    ids, plain = here.memory.features(*here.ranges, here.dense)
-    same, values = here.memory.features(*here.ranges, here.dense, moment=here.moment)
+    case = Setup(isa, trends=0)
+    ids, plain = case.memory.features(*case.ranges, case.dense)
+    same, values = case.memory.features(*case.ranges, case.dense, moment=case.moment)
     np.testing.assert_array_equal(same, ids)
     np.testing.assert_array_equal(values[..., :N_MEMORY], plain)
-    expected = here.trends.features(*here.ranges, here.now, ids, here.times)
+    expected = case.trends.features(*case.ranges, case.now, ids, case.times)
     np.testing.assert_array_equal(values[..., N_MEMORY:], expected)
 
 
 def test_trends_bring_candidates(setup: Setup) -> None:
     without, _ = setup.memory.features(*setup.ranges, setup.dense)
     ids, values = setup.memory.features(*setup.ranges, setup.dense, moment=setup.moment)
-    found = setup.trends.candidates(*setup.ranges, setup.now, N_TRENDS)
+    trending = setup.trends.candidates(*setup.ranges, setup.now, N_TRENDS)
     gained = 0
-    for before, after, fresh in zip(without, ids, found, strict=True):
+    for before, after, fresh in zip(without, ids, trending, strict=True):
         kept = after[after >= 0].tolist()
         assert len(set(kept)) == len(kept)
         assert set(before[before >= 0].tolist()) | {i for i in fresh.tolist() if i >= 0} == set(kept)
@@ -123,12 +123,12 @@ def test_trends_bring_candidates(setup: Setup) -> None:
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("neural", [False, True])
 def test_rankings_follow_the_ranker(isa: str, neural: bool) -> None:
-    here, net = Setup(isa), ranker_with_trends(5)
-    dense = here.dense if neural else None
-    ids, values = here.memory.features(*here.ranges, dense, moment=here.moment)
+    case, net = Setup(isa), ranker_with_trends(5)
+    dense = case.dense if neural else None
+    ids, values = case.memory.features(*case.ranges, dense, moment=case.moment)
     expected = net.scores(values)
     expected[ids < 0] = -np.inf
-    got, scores = here.memory.rank(net.native(), *here.ranges, 20, dense, moment=here.moment)
+    got, scores = case.memory.rank(net.native(), *case.ranges, 20, dense, moment=case.moment)
     for row in range(len(ids)):
         by_id = dict(zip(ids[row].tolist(), expected[row], strict=True))
         of_got = np.array([by_id[item] for item in got[row].tolist()])
@@ -140,18 +140,18 @@ def test_rankings_follow_the_ranker(isa: str, neural: bool) -> None:
 @pytest.mark.parametrize("isa", ISAS)
 def test_ages_far_from_the_fitted_ones_are_bounded(isa: str) -> None:
     """Also those of the items that the trends do not know, whose age is 0."""
-    here, net = Setup(isa), ranker_with_trends(5)
+    case, net = Setup(isa), ranker_with_trends(5)
     places = [net.features.index(name) for name in ("t_first", "t_last_age")]
     mean, scale = net.mean.copy(), net.scale.copy()
     mean[places], scale[places] = 10.4, 6.0  # as after a month in which every item was clicked on the first day
     net = replace(net, mean=mean, scale=scale)
-    ids, values = here.memory.features(*here.ranges, here.dense, moment=here.moment)
+    ids, values = case.memory.features(*case.ranges, case.dense, moment=case.moment)
     assert (values[ids >= N_ITEMS][:, places[0]] == 0).any()
     bounded = values.astype(np.float64)
     bounded[..., places] = np.clip(bounded[..., places], 10.4 - 0.5, 10.4 + 0.5)
     expected = np.where(ids < 0, -np.inf, net.scores(values))
     np.testing.assert_allclose(expected, np.where(ids < 0, -np.inf, net.scores(bounded)), rtol=1e-6)
-    got, scores = here.memory.rank(net.native(), *here.ranges, 20, here.dense, moment=here.moment)
+    got, scores = case.memory.rank(net.native(), *case.ranges, 20, case.dense, moment=case.moment)
     for row in range(len(ids)):
         by_id = dict(zip(ids[row].tolist(), expected[row], strict=True))
         np.testing.assert_allclose(scores[row], [by_id[item] for item in got[row].tolist()], rtol=1e-4, atol=1e-4)
@@ -161,71 +161,71 @@ def test_ages_far_from_the_fitted_ones_are_bounded(isa: str) -> None:
 @pytest.mark.parametrize("neural", [False, True])
 def test_the_best_by_quick_score_are_ranked(isa: str, neural: bool) -> None:
     """They and the own items come first, by the ranker's score; then the others by quick score, whatever k is."""
-    here, net, ranked = Setup(isa, ranked=8), ranker_with_trends(5), 8
-    dense = here.dense if neural else None
-    ids, values = here.memory.features(*here.ranges, dense, moment=here.moment)
+    case, net, ranked = Setup(isa, ranked=8), ranker_with_trends(5), 8
+    dense = case.dense if neural else None
+    ids, values = case.memory.features(*case.ranges, dense, moment=case.moment)
     expected = net.scores(values)
-    trending = here.trends.candidates(*here.ranges, here.now, N_TRENDS)
+    trending = case.trends.candidates(*case.ranges, case.now, N_TRENDS)
     places = [feature_names(trends=True).index(name) for name in ("own", "t_pre")]
-    short = here.memory.rank(net.native(), *here.ranges, 12, dense, moment=here.moment)
-    got, scores = here.memory.rank(net.native(), *here.ranges, CATALOG, dense, moment=here.moment)
+    short = case.memory.rank(net.native(), *case.ranges, 12, dense, moment=case.moment)
+    got, scores = case.memory.rank(net.native(), *case.ranges, CATALOG, dense, moment=case.moment)
     assert (scores[:, 1:] <= scores[:, :-1]).all()
-    for one, whole in zip(short, (got, scores), strict=True):
-        np.testing.assert_array_equal(one, whole[:, :12])
+    for is_own, whole in zip(short, (got, scores), strict=True):
+        np.testing.assert_array_equal(is_own, whole[:, :12])
     for row, count in enumerate((ids >= 0).sum(axis=1).tolist()):
         listed = ids[row, :count].tolist()
-        own = values[row, :count, places[0]] > 0
-        rule = query(here.tables, here.sessions[row], here.settings, None if dense is None else dense_of(dense, row))
+        own_items = values[row, :count, places[0]] > 0
+        rule = query(case.tables, case.sessions[row], case.settings, None if dense is None else dense_of(dense, row))
         quick = {}
-        for item, one, log_pre in zip(listed, own, values[row, :count, places[1]].tolist(), strict=True):
-            if not one:
+        for item, is_own, log_pre in zip(listed, own_items, values[row, :count, places[1]].tolist(), strict=True):
+            if not is_own:
                 score = math.exp(log_pre) - 1e-5 if item in trending[row] else 0.0
                 rule.items.setdefault(item, Item())  # the trends alone may have brought it
                 quick[item] = quick_score(rule, item, score)
-        n_ranked = int(own.sum()) + min(ranked, len(quick))
-        first, then = got[row, :n_ranked].tolist(), got[row, n_ranked:count].tolist()
-        assert set(first) | set(then) == set(listed)
-        every = got[row][got[row] >= 0].tolist()
-        assert len(set(every)) == len(every)
-        assert {item for item, one in zip(listed, own, strict=True) if one} <= set(first)
+        n_ranked = int(own_items.sum()) + min(ranked, len(quick))
+        first, rest = got[row, :n_ranked].tolist(), got[row, n_ranked:count].tolist()
+        assert set(first) | set(rest) == set(listed)
+        all_ranked = got[row][got[row] >= 0].tolist()
+        assert len(set(all_ranked)) == len(all_ranked)
+        assert {item for item, is_own in zip(listed, own_items, strict=True) if is_own} <= set(first)
         by_id = dict(zip(listed, expected[row, :count], strict=True))
         np.testing.assert_allclose(scores[row, :n_ranked], [by_id[item] for item in first], rtol=1e-4, atol=1e-4)
         kept = min((quick[item] for item in first if item in quick), default=0.0)
-        for before, item in zip([kept, *(quick[item] for item in then)], then, strict=False):
+        for before, item in zip([kept, *(quick[item] for item in rest)], rest, strict=False):
             assert before >= quick[item] - POPULAR
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_what_is_always_ranked_gets_the_rankers_score(isa: str) -> None:
     """As much as own items; the others stay as they were."""
-    here, net, ranked = Setup(isa, ranked=8), ranker_with_trends(5), 8
+    case, net, ranked = Setup(isa, ranked=8), ranker_with_trends(5), 8
     rng = np.random.default_rng(9)
     always = rng.random(CATALOG) < 0.2
-    ids, values = here.memory.features(*here.ranges, here.dense, moment=here.moment)
+    ids, values = case.memory.features(*case.ranges, case.dense, moment=case.moment)
     expected = net.scores(values)
-    own = values[..., feature_names(trends=True).index("own")] > 0
-    plain, _ = here.memory.rank(net.native(), *here.ranges, CATALOG, here.dense, moment=here.moment)
+    own_items = values[..., feature_names(trends=True).index("own")] > 0
+    plain, _ = case.memory.rank(net.native(), *case.ranges, CATALOG, case.dense, moment=case.moment)
     bits = np.packbits(always, bitorder="little")
-    found = [
-        here.memory.rank(net.native(), *here.ranges, k, here.dense, moment=here.moment, always_ranked=bits)
+    answers = [
+        case.memory.rank(net.native(), *case.ranges, k, case.dense, moment=case.moment, always_ranked=bits)
         for k in (3, 12, 25, CATALOG)
     ]
-    got, scores = found[-1]
+    got, scores = answers[-1]
     assert (scores[:, 1:] <= scores[:, :-1]).all()
-    for one, scored in found:
-        np.testing.assert_array_equal(one, got[:, : one.shape[1]])
-        np.testing.assert_array_equal(scored, scores[:, : one.shape[1]])
+    for answer_ids, scored in answers:
+        np.testing.assert_array_equal(answer_ids, got[:, : answer_ids.shape[1]])
+        np.testing.assert_array_equal(scored, scores[:, : answer_ids.shape[1]])
     gained = 0
     for row, count in enumerate((ids >= 0).sum(axis=1).tolist()):
         by_id = dict(zip(ids[row, :count].tolist(), expected[row, :count], strict=True))
-        mine = set(ids[row][own[row]].tolist())
-        place = {item: -float(at) for at, item in enumerate(plain[row, :count].tolist()) if item not in mine}
-        first, then = ranked_first(mine, place, ranked, set(np.flatnonzero(always).tolist()))
-        gained += len(first) - len(mine) - min(ranked, len(place))
+        row_own = set(ids[row][own_items[row]].tolist())
+        place = {item: -float(number) for number, item in enumerate(plain[row, :count].tolist()) if item not in row_own}
+        first, rest = ranked_first(row_own, place, ranked, set(np.flatnonzero(always).tolist()))
+        gained += len(first) - len(row_own) - min(ranked, len(place))
         in_front = got[row, : len(first)].tolist()
         assert set(in_front) == first
         np.testing.assert_allclose(scores[row, : len(first)], [by_id[item] for item in in_front], rtol=1e-4, atol=1e-4)
-        assert got[row, len(first) : count].tolist() == then
+        assert got[row, len(first) : count].tolist() == rest
         assert got[row, count:].tolist() == plain[row, count:].tolist()
     assert gained > 20
 
@@ -243,9 +243,9 @@ def test_few_candidates_are_all_ranked(setup: Setup) -> None:
     many, few = Setup(ranked=200), Setup(ranked=3)
     for net, moment, other in ((ranker_with_trends(5), setup.moment, many), (random_ranker(7), None, few)):
         expected = setup.memory.rank(net.native(), *setup.ranges, 60, setup.dense, moment=moment)
-        again = None if moment is None else other.moment
+        other_moment = None if moment is None else other.moment
         for mine, theirs in zip(
-            other.memory.rank(net.native(), *setup.ranges, 60, setup.dense, moment=again), expected, strict=True
+            other.memory.rank(net.native(), *setup.ranges, 60, setup.dense, moment=other_moment), expected, strict=True
         ):
             np.testing.assert_array_equal(mine, theirs)
 
@@ -254,9 +254,9 @@ def test_few_candidates_are_all_ranked(setup: Setup) -> None:
 def test_instruction_sets_rank_alike(ranked: int) -> None:
     answers = []
     for isa in ISAS:
-        here = Setup(isa, ranked=ranked)
+        case = Setup(isa, ranked=ranked)
         answers.append(
-            here.memory.rank(ranker_with_trends(6).native(), *here.ranges, 30, here.dense, moment=here.moment)
+            case.memory.rank(ranker_with_trends(6).native(), *case.ranges, 30, case.dense, moment=case.moment)
         )
     for ids, scores in answers[1:]:
         np.testing.assert_array_equal(ids, answers[0][0])
@@ -283,9 +283,9 @@ def test_conditions_hold_for_what_trends_bring(setup: Setup) -> None:
         ranker_with_trends(9).native(), *setup.ranges, 60, allowed=allowed, excluded=np.tile(excluded, queries),
         excluded_offsets=np.arange(queries + 1) * len(excluded), moment=setup.moment,
     )  # fmt: skip
-    found = set(got[got >= 0].tolist())
-    assert found
-    assert found <= set(np.flatnonzero(fine).tolist()) - set(excluded.tolist())
+    listed = set(got[got >= 0].tolist())
+    assert listed
+    assert listed <= set(np.flatnonzero(fine).tolist()) - set(excluded.tolist())
 
 
 def test_what_trends_learned_since_the_catalog_is_no_candidate() -> None:
@@ -304,11 +304,11 @@ def test_what_trends_learned_since_the_catalog_is_no_candidate() -> None:
     trends = TrendTables.build(sessions, times, N_ITEMS).live(N_ITEMS + 100_000)
     far = np.full(500, N_ITEMS + 99_999, np.int32)  # its bit would lie 12,500 bytes behind the array's end
     trends.click(np.arange(500), far, START + DAY + np.arange(500))
-    asked, _ = log(15, 3)
-    ranges = asked.items, asked.offsets[:-1].copy(), asked.offsets[1:].copy()
-    moment = Moment(trends, np.full(len(asked), START + DAY + HOUR))
+    queries, _ = log(15, 3)
+    ranges = queries.items, queries.offsets[:-1].copy(), queries.offsets[1:].copy()
+    moment = Moment(trends, np.full(len(queries), START + DAY + HOUR))
     allowed = np.packbits(np.ones(N_ITEMS, bool), bitorder="little")
-    dense = random_dense(len(asked), N_ITEMS, 6, 4)  # of the catalog as it is asked for
+    dense = random_dense(len(queries), N_ITEMS, 6, 4)  # of the catalog as it is asked for
     got, _ = memory.rank(ranker_with_trends(9).native(), *ranges, 60, dense, allowed=allowed, moment=moment)
     assert got.max() < N_ITEMS
 

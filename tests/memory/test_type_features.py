@@ -31,9 +31,9 @@ def problem() -> Problem:
     tables = MemoryTables.build(log, N_ITEMS, MemorySettings(max_neighbors=6, max_postings=20))
     # More items than `own`, more clicks than are looked at, a single click.
     lengths = (1, 2, 3, 7, 15, 30, 60, 700)
-    asked = Sessions.from_lists([rng.integers(0, N_ITEMS + 3, length) for length in lengths])
+    sessions = Sessions.from_lists([rng.integers(0, N_ITEMS + 3, length) for length in lengths])
     settings = QuerySettings(own=9, others=12, sessions=10, dense=5)
-    return Problem(tables, settings, N_ITEMS + 3, asked, random_dense(len(asked), N_ITEMS + 3, 5, 1))
+    return Problem(tables, settings, N_ITEMS + 3, sessions, random_dense(len(sessions), N_ITEMS + 3, 5, 1))
 
 
 @pytest.mark.parametrize("n_types", [1, 3, MOST_TYPES])
@@ -46,11 +46,11 @@ def test_native_equals_reference(problem: Problem, n_types: int) -> None:
         np.testing.assert_array_equal(ids, same)
         np.testing.assert_array_equal(values[..., :BASE], plain)
         for row in range(len(ids)):
-            own = slice(problem.sessions.offsets[row], problem.sessions.offsets[row + 1])
-            found = [item for item in ids[row].tolist() if item >= 0]
-            of_clicks = None if types is None else types[own].tolist()
-            expected = type_features(problem.reference(row), of_clicks, n_types, found)
-            np.testing.assert_array_equal(values[row, : len(found), BASE:], expected, err_msg=f"prefix {row}")
+            clicks = slice(problem.sessions.offsets[row], problem.sessions.offsets[row + 1])
+            listed = [item for item in ids[row].tolist() if item >= 0]
+            of_clicks = None if types is None else types[clicks].tolist()
+            expected = type_features(problem.reference(row), of_clicks, n_types, listed)
+            np.testing.assert_array_equal(values[row, : len(listed), BASE:], expected, err_msg=f"prefix {row}")
 
 
 def test_by_hand() -> None:
@@ -87,14 +87,16 @@ def test_the_ranker_reads_them(problem: Problem, isa: str | None) -> None:
     for row in range(len(ids)):
         known = ids[row] >= 0
         expected = dict(zip(ids[row][known].tolist(), net.scores(values[row][known]), strict=True))
-        found = [item for item in ranked[row].tolist() if item in expected]
-        np.testing.assert_allclose(scores[row][: len(found)], [expected[item] for item in found], rtol=1e-4, atol=1e-4)
-        assert found[0] == max(expected, key=expected.__getitem__)
+        listed = [item for item in ranked[row].tolist() if item in expected]
+        np.testing.assert_allclose(
+            scores[row][: len(listed)], [expected[item] for item in listed], rtol=1e-4, atol=1e-4
+        )
+        assert listed[0] == max(expected, key=expected.__getitem__)
     neutral = np.full_like(types, NO_TYPE)
     missing = memory.rank(net.native(), *problem.ranges, 8, problem.dense)
     unknown = memory.rank(net.native(), *problem.ranges, 8, problem.dense, types=neutral)
-    for one, other in zip(missing, unknown, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for array, other in zip(missing, unknown, strict=True):
+        np.testing.assert_array_equal(array, other)
     assert not np.array_equal(scores, missing[1])
 
 
@@ -102,8 +104,8 @@ def test_a_ranker_without_types_ignores_them(problem: Problem) -> None:
     memory, net = problem.memory(), random_ranker(4).native()
     types = np.zeros(problem.sessions.n_clicks, np.uint8)
     plain = memory.rank(net, *problem.ranges, 8, problem.dense)
-    for one, other in zip(plain, memory.rank(net, *problem.ranges, 8, problem.dense, types=types), strict=True):
-        assert one.tobytes() == other.tobytes()
+    for array, other in zip(plain, memory.rank(net, *problem.ranges, 8, problem.dense, types=types), strict=True):
+        assert array.tobytes() == other.tobytes()
 
 
 def test_wrong_arguments(problem: Problem) -> None:
@@ -153,22 +155,22 @@ class TestClickTypes:
         assert ClickTypes.of_clicks(clicks[:10], names).names == ("t0", "t1")
         assert not ClickTypes.of_clicks(clicks[:9], names)  # a single type says nothing
         assert not ClickTypes.of_clicks(None, names)
-        odd = ("view", "two\nlines", "", "x" * 201)
-        assert ClickTypes.of_clicks(np.arange(4, dtype=np.uint8), odd).names == ("view",)
+        odd_names = ("view", "two\nlines", "", "x" * 201)
+        assert ClickTypes.of_clicks(np.arange(4, dtype=np.uint8), odd_names).names == ("view",)
 
     def test_codes(self) -> None:
         types = ClickTypes(("view", "cart"))
         codes = types.codes(["cart", None, "never seen", "view"])
         assert codes.tolist() == [1, NO_TYPE, NO_TYPE, 0]
         assert types.names_of(codes) == ["cart", None, None, "view"]
-        found = types.translated(np.array([0, 1, 2], np.uint8), ("cart", "search", "view"))
-        assert found is not None
-        assert found.tolist() == [1, NO_TYPE, 0]
+        translated = types.translated(np.array([0, 1, 2], np.uint8), ("cart", "search", "view"))
+        assert translated is not None
+        assert translated.tolist() == [1, NO_TYPE, 0]
         assert types.translated(None, ()) is None
         assert ClickTypes().translated(np.zeros(1, np.uint8), ("view",)) is None
 
     def test_checks(self) -> None:
-        assert checked_types("types", (one for one in ("view", None)), 2) == ["view", None]
+        assert checked_types("types", (name for name in ("view", None)), 2) == ["view", None]
         with pytest.raises(UsageError, match="types: there are 1 types for 2 clicks; give one for each"):
             checked_types("types", ["view"], 2)
         for wrong in ("view", None, 7):

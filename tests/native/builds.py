@@ -67,19 +67,19 @@ def native_sources(parts: Sequence[str]) -> list[Path]:
 
     The part "libmtaw" is the C interface.
     """
-    found = {
+    paths = {
         *NATIVE.glob("*.cpp"),
         *(path for part in ("score", "keys", *parts) for path in NATIVE.glob(f"{part}/*.cpp")),
         *(LIBMTAW.glob("src/*.cpp") if "libmtaw" in parts else ()),
     }
-    return sorted(path for path in found if not path.stem.startswith(("bind_", "python_", "module")))
+    return sorted(path for path in paths if not path.stem.startswith(("bind_", "python_", "module")))
 
 
 def included_by(file: Path) -> list[Path]:
     """Return the headers that a file includes with quotes."""
     names = _INCLUDE.findall(file.read_text())
     places = [[folder / name for folder in (file.parent, *_INCLUDES)] for name in names]
-    return [next(place for place in some if place.is_file()) for some in places]
+    return [next(place for place in candidates if place.is_file()) for candidates in places]
 
 
 def build(
@@ -129,7 +129,9 @@ def build(
             continue
         options = ["-std=c++20", "-ffp-contract=off", *WARNINGS, *flags, *levels.get(level, ())]
         options += (level_flags or {}).get(level, ())
-        key = digest(compiled_by, options, *_inputs(source), *(Path(one) for one in options if Path(one).is_file()))
+        key = digest(
+            compiled_by, options, *_inputs(source), *(Path(option) for option in options if Path(option).is_file())
+        )
         jobs[source] = key, [compiler, *options, *(f"-I{folder}" for folder in _INCLUDES), "-c", str(source), "-o"]
     key = digest([key for key, _ in jobs.values()], flags, link_flags)
 
@@ -179,19 +181,19 @@ def _compiler_version(compiler: str) -> tuple[str, ...]:
     path = shutil.which(compiler)
     if path is None:
         raise CannotBuildError(f"there is no {compiler}")
-    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
-    return (os.path.realpath(path), done.stdout, " ".join(platform.libc_ver()))
+    process = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
+    return (os.path.realpath(path), process.stdout, " ".join(platform.libc_ver()))
 
 
 def _inputs(source: Path) -> list[Path]:
     """Return the source and every header that it includes with quotes, directly or not."""
-    found, waiting = set(), [source]
+    inputs, waiting = set(), [source]
     while waiting:
         path = waiting.pop()
-        if path not in found:
-            found.add(path)
+        if path not in inputs:
+            inputs.add(path)
             waiting += included_by(path)
-    return sorted(found)
+    return sorted(inputs)
 
 
 def _compile(jobs: Sequence[tuple[str, list[str]]]) -> list[Path]:
@@ -235,8 +237,8 @@ def _check_runtime(compiler: str, compiled_by: object, flags: Sequence[str]) -> 
 
     def link(executable: Path) -> None:
         command = [compiler, *flags, "-x", "c++", "-", "-o", str(executable)]
-        done = subprocess.run(command, input=f"{empty}\n", capture_output=True, text=True, check=False)
-        if done.returncode != 0:
+        process = subprocess.run(command, input=f"{empty}\n", capture_output=True, text=True, check=False)
+        if process.returncode != 0:
             raise CannotBuildError(f"{compiler} cannot build with {' '.join(flags)} here")
 
     cached("probes", digest(compiled_by, flags, empty), link)

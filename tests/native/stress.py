@@ -64,10 +64,14 @@ def run_stress(
         arguments.append("learn")
     # The first report ends the run: without this ThreadSanitizer continues and hides it under thousands.
     environment = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
-    done = subprocess.run(
+    process = subprocess.run(
         command_of(program, *arguments), capture_output=True, text=True, timeout=timeout, check=False, env=environment
     )
-    return "ok" if (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "") else done.stdout + done.stderr
+    return (
+        "ok"
+        if (process.returncode, process.stdout, process.stderr) == (0, "ok\n", "")
+        else process.stdout + process.stderr
+    )
 
 
 def main() -> int:
@@ -101,9 +105,9 @@ def main() -> int:
         kind = (
             "with a memory that learns" if options.learn else "with a memory" if options.memory else "without a memory"
         )
-        of = f"{options.isa}, {kind}"
-        what = f"{options.threads} threads x {options.calls} calls, {of}, {time.monotonic() - start:.0f} s"
-        print(f"{sanitizer}: {what}: {printed}", flush=True)
+        variant = f"{options.isa}, {kind}"
+        work = f"{options.threads} threads x {options.calls} calls, {variant}, {time.monotonic() - start:.0f} s"
+        print(f"{sanitizer}: {work}: {printed}", flush=True)
         worst = max(worst, int(printed != "ok"))
     return worst
 

@@ -31,9 +31,9 @@ ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512
 
 
 def run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
-    return done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr[-4000:]
+    return process.stdout
 
 
 def sanitized_program(name: str, sanitizers: str) -> Path:
@@ -84,8 +84,8 @@ def test_scan_has_no_undefined_behavior_and_amx_on_emulated_tiles() -> None:
         pytest.skip(f"{error}: the kernel for AMX needs it, though its tiles are emulated")
     emulated = {"amx": ["-include", str(FOLDER / "emulated_tiles.hpp")], "check": ["-DMTAW_EMULATED_TILES"]}
     program = build_or_skip(CLANG, FOLDER / "scan_check.cpp", sanitized(ADDRESS), ["scan"], level_flags=emulated)
-    said = run([str(program)])  # a CPU with AMX lists it twice: its own tiles and the emulated ones
-    assert re.search(r"portable avx2 avx512 vnni( amx){1,2}; 0 failures", said), said
+    output = run([str(program)])  # a CPU with AMX lists it twice: its own tiles and the emulated ones
+    assert re.search(r"portable avx2 avx512 vnni( amx){1,2}; 0 failures", output), output
 
 
 @pytest.mark.slow

@@ -32,17 +32,17 @@ def test_recent_keys_are_those_of_an_ordered_dict(most: int) -> None:
 def test_session_handles_are_those_of_a_dict_of_lists() -> None:
     rng = np.random.default_rng(2)
     handles, wanted, count = SessionHandles(), dict[int, list[int]](), 0
-    given = []
+    keys = []
     for draw in rng.integers(0, len(KEYS), 4000).tolist():
         if draw % 7 == 0:
             assert handles.take(KEYS[draw]) == wanted.pop(KEYS[draw], [])
         else:
             assert handles.add(KEYS[draw]) == count
             wanted.setdefault(KEYS[draw], []).append(count)
-            given.append(KEYS[draw])
+            keys.append(KEYS[draw])
             count += 1
     assert len(handles) == count
-    assert handles.keys.tolist() == given
+    assert handles.keys.tolist() == keys
     for key in KEYS:
         assert handles.take(key) == wanted.get(key, [])
         assert handles.take(key) == []

@@ -22,13 +22,13 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def learning(folder: Path, tmp_path: Path) -> Iterator[Callable[..., Recommender]]:
     """Makes recommenders that learn in one folder, and ends them."""
-    made: list[Recommender] = []
+    recs: list[Recommender] = []
 
     def make(**settings: object) -> Recommender:
         rec = Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", compact=False, **settings))
-        made.append(rec)
+        recs.append(rec)
         return rec
 
     yield make
-    for rec in made:
+    for rec in recs:
         rec.close()

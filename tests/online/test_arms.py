@@ -69,15 +69,15 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LearningS
 @pytest.fixture
 def load() -> Iterator[Callable[..., list[Recommender]]]:
     """Load the arms of a folder; all are closed at the end."""
-    made: list[Recommender] = []
+    opened: list[Recommender] = []
 
     def load(bundles: Sequence[Path], settings: Sequence[LearningSettings]) -> list[Recommender]:
-        found = [Recommender.load(*pair[:1], learn=pair[1]) for pair in zip(bundles, settings, strict=True)]
-        made.extend(found)
-        return found
+        recs = [Recommender.load(*pair[:1], learn=pair[1]) for pair in zip(bundles, settings, strict=True)]
+        opened.extend(recs)
+        return recs
 
     yield load
-    for rec in made:
+    for rec in opened:
         rec.close()
 
 
@@ -119,21 +119,21 @@ def same_state(one: Recommender, other: Recommender) -> None:
     assert one.log_position == other.log_position
     assert answers(one, QUESTIONS) == answers(other, QUESTIONS)
     states = one.learner.state, other.learner.state
-    for mine, theirs in zip(*(state.delta.ordered() for state in states), strict=True):
-        assert np.array_equal(mine, theirs)
+    for ours, theirs in zip(*(state.delta.ordered() for state in states), strict=True):
+        assert np.array_equal(ours, theirs)
     assert np.array_equal(*(state.event_processor.items.clicks for state in states))
 
 
 def same_model(folder: Path, same: Path) -> None:
     """Check that two compacted bundles are the same, to the bit."""
-    one, other = Bundle.load(folder), Bundle.load(same)
-    for name, array in one.model.memory.arrays().items():
-        assert np.array_equal(getattr(other.model.memory, name), array), name
-    for name, array in one.model.weights.items():
-        assert np.array_equal(other.model.weights[name], array), name
-    assert np.array_equal(one.model.popularity, other.model.popularity)
-    assert list(one.ids) == list(other.ids)
-    assert one.model.log_progress.position == other.model.log_progress.position
+    first, second = Bundle.load(folder), Bundle.load(same)
+    for name, array in first.model.memory.arrays().items():
+        assert np.array_equal(getattr(second.model.memory, name), array), name
+    for name, array in first.model.weights.items():
+        assert np.array_equal(second.model.weights[name], array), name
+    assert np.array_equal(first.model.popularity, second.model.popularity)
+    assert list(first.ids) == list(second.ids)
+    assert first.model.log_progress.position == second.model.log_progress.position
 
 
 def test_each_arm_is_what_it_would_be_alone(
@@ -154,10 +154,10 @@ def test_each_arm_is_what_it_would_be_alone(
     teach(recs, 22)
     for rec in recs:
         rec.close()
-    again = load(bundles, arms)
-    assert again[0].bundle.folder == arms[0].folder / "bundle"
-    assert again[1].bundle.folder == bundles[1]
-    for place, (bundle, rec) in enumerate(zip(bundles, again, strict=True)):
+    restarted = load(bundles, arms)
+    assert restarted[0].bundle.folder == arms[0].folder / "bundle"
+    assert restarted[1].bundle.folder == bundles[1]
+    for place, (bundle, rec) in enumerate(zip(bundles, restarted, strict=True)):
         settings = alone(bundle, shared, tmp_path / f"after-{place}")
         if place == 0:
             shutil.copytree(arms[0].folder / "bundle", settings.folder / "bundle")
@@ -185,13 +185,13 @@ def test_the_log_is_redacted_and_cut_behind_the_slowest_arm(
     for _ in range(2):  # the second one is a duplicate
         log.append([Click("twice", "sku-2", 1_764_150_000_000, None, "e-1")])
     before = len(log.read(START))
-    for bundle, own, left in zip(bundles, arms, (before, 0), strict=True):
-        assert compact_folder(bundle, own) is not None
-        assert (len(log.read(START)) == left) if left else (len(log.read(START)) < before - 3)
-        assert bool(holds_session(tmp_path, ["secret"])) == bool(left)
+    for bundle, arm, remaining in zip(bundles, arms, (before, 0), strict=True):
+        assert compact_folder(bundle, arm) is not None
+        assert (len(log.read(START)) == remaining) if remaining else (len(log.read(START)) < before - 3)
+        assert bool(holds_session(tmp_path, ["secret"])) == bool(remaining)
     end = log.end()
-    assert [compacted_by_all(own.other_arms, end) for own in arms] == [
-        learned_position(own.folder) for own in (arms[1], arms[0])
+    assert [compacted_by_all(arm.other_arms, end) for arm in arms] == [
+        learned_position(arm.folder) for arm in (arms[1], arms[0])
     ]
     # The second one is trained again: the log is kept for it from the present position on.
     for path in bundles[1].iterdir():
@@ -222,13 +222,13 @@ def test_a_bundle_that_learned_alone_goes_on_as_an_arm_and_back(
     assert [rec.bundle.folder for rec in recs] == [shared.folder / "bundle", bundles[1]]
     assert "new-a" in recs[1].ids, "the other bundle learns the whole log"
     until_learned(recs[0], recs[0].observe("gone", ["sku-5", "sku-6"]))
-    for bundle, own in zip(bundles, arms, strict=True):
-        compact_folder(bundle, own)
+    for bundle, arm in zip(bundles, arms, strict=True):
+        compact_folder(bundle, arm)
     assert (shared.folder / "bundle").exists()
     # A session asks to be forgotten: nobody keeps that bundle up to date any more.
     recs[0].forget("gone")
-    for bundle, own in zip(bundles, arms, strict=True):
-        compact_folder(bundle, own)
+    for bundle, arm in zip(bundles, arms, strict=True):
+        compact_folder(bundle, arm)
     assert not (shared.folder / "bundle").exists()
     assert not holds_session(shared.folder, ["gone"])
     for rec in recs:
@@ -236,11 +236,11 @@ def test_a_bundle_that_learned_alone_goes_on_as_an_arm_and_back(
     # The first one is served alone again: it goes on where it was.
     position = learned_position(arms[0].folder)
     for learn in (shared.folder, shared):
-        back = Recommender.load(bundles[0], learn=learn)
-        assert back.learner.settings.folder == arms[0].folder
-        assert back.bundle.folder == arms[0].folder / "bundle"
-        assert back.log_position == position
-        back.close()
+        served = Recommender.load(bundles[0], learn=learn)
+        assert served.learner.settings.folder == arms[0].folder
+        assert served.bundle.folder == arms[0].folder / "bundle"
+        assert served.log_position == position
+        served.close()
     assert shared.of_one(tmp_path / "unknown") == shared
 
 
@@ -251,8 +251,8 @@ def test_a_session_is_forgotten_in_what_is_left_of_a_test(
     arms = shared.of_arms(bundles)
     recs = load(bundles, arms)
     until_learned(recs[0], recs[0].observe("gone", ["sku-5", "sku-6"]))
-    for bundle, own in zip(bundles, arms, strict=True):
-        compact_folder(bundle, own)
+    for bundle, arm in zip(bundles, arms, strict=True):
+        compact_folder(bundle, arm)
     for rec in recs:
         rec.close()
     # A bundle that no test knew is served alone from now on.
@@ -271,19 +271,19 @@ def test_a_command_for_one_bundle_takes_nothing_from_the_others_that_are_served(
     arms = shared.of_arms(bundles)
     log = FileLog(shared.folder, segment_bytes=1000)
     log.append([Click(f"s-{number}", "sku-1", 1_764_150_000_000 + number) for number in range(40)])
-    for bundle, own in zip(bundles, arms, strict=True):
-        compact_folder(bundle, own)
+    for bundle, arm in zip(bundles, arms, strict=True):
+        compact_folder(bundle, arm)
     recs = load(bundles, arms)
     for number in range(40):
         log.append([Click(f"later-{number}", "sku-2", 1_764_150_100_000 + number)])
     recs[0].forget("s-3")
     before = len(log.read(START))
-    named = bundles[0] if alone == "a" else trained / "c"
-    command = ["compact", str(named), "--learn", str(shared.folder), "--max-log-bytes", "1"]
+    target = bundles[0] if alone == "a" else trained / "c"
+    command = ["compact", str(target), "--learn", str(shared.folder), "--max-log-bytes", "1"]
     for _ in range(2):
         assert main(command) == 0
         assert len(log.read(START)) == before
-        assert [own.folder.joinpath("bundle").exists() for own in arms] == [True, True]
+        assert [arm.folder.joinpath("bundle").exists() for arm in arms] == [True, True]
     # What the other one asks for is done once it is no longer served.
     for rec in recs:
         rec.close()
@@ -316,12 +316,12 @@ def test_a_compactor_gets_the_settings_of_its_arm(
 ) -> None:
     monkeypatch.setattr(os, "nice", lambda _: 0)
     shared = LearningSettings(tmp_path / "learned", retention_days=9.0)
-    seen: list[LearningSettings] = []
-    monkeypatch.setattr(compactor, "compact_folder", lambda _, settings, wait: seen.append(settings))
+    passed: list[LearningSettings] = []
+    monkeypatch.setattr(compactor, "compact_folder", lambda _, settings, wait: passed.append(settings))
     arms = shared.of_arms(bundles)
-    for bundle, own in zip(bundles, arms, strict=True):
-        assert compactor.main([str(bundle), *own.arguments()]) == BUSY
-    assert seen == arms
+    for bundle, arm in zip(bundles, arms, strict=True):
+        assert compactor.main([str(bundle), *arm.arguments()]) == BUSY
+    assert passed == arms
     assert arms[0].other_arms == ((bundles[1], arms[1].folder),)
     assert arms[0].log_folder == arms[1].log_folder == shared.log_folder == tmp_path / "learned"
     open_log(arms[0]).close()

@@ -38,63 +38,66 @@ def same_tables(a: Model, b: Model) -> bool:
 
 def test_an_update_equals_the_online_state_of_the_same_events(tmp_path: Path) -> None:
     log = log_file(tmp_path / "log.csv", ROWS, MODEL)
-    updated, taken = apply_log(log, LIMITS)
+    updated, summary = apply_log(log, LIMITS)
     state = OnlineState(MODEL, LIMITS)
-    for some in LogEvents(log).chunks():
-        state.apply(some)
+    for entries in LogEvents(log).chunks():
+        state.apply(entries)
     _, items, offsets = state.delta.ordered()
     assert MODEL.memory is not None
     assert updated.memory is not None
-    whole = Sessions.concatenate([MODEL.memory.sessions, Sessions(items, offsets)])
-    rebuilt = MemoryTables.build(whole, updated.n_items, updated.memory.settings)
+    sessions = Sessions.concatenate([MODEL.memory.sessions, Sessions(items, offsets)])
+    rebuilt = MemoryTables.build(sessions, updated.n_items, updated.memory.settings)
     assert all(np.array_equal(array, updated.memory.arrays()[name]) for name, array in rebuilt.arrays().items())
     catalog = state.catalog()
     assert catalog.size == updated.n_items
     assert catalog.clicks is not None
     assert np.array_equal(catalog.clicks, updated.popularity)
-    assert taken.learned_sessions == state.delta.n_sessions
-    assert taken.learned_clicks == state.delta.n_clicks == updated.sessions.n_clicks - MODEL.sessions.n_clicks
-    assert taken.new_items == len({item for _, item, _ in ROWS if item.startswith("new-")}) >= 4
-    assert taken.refused == {}
+    assert summary.learned_sessions == state.delta.n_sessions
+    assert summary.learned_clicks == state.delta.n_clicks == updated.sessions.n_clicks - MODEL.sessions.n_clicks
+    assert summary.new_items == len({item for _, item, _ in ROWS if item.startswith("new-")}) >= 4
+    assert summary.refused == {}
 
 
 def test_trained_rows_are_not_learned_twice_and_a_session_over_midnight_keeps_its_start(tmp_path: Path) -> None:
     log = log_file(tmp_path / "log.csv", ROWS, MODEL)
     ends = {session: time for session, _, time in ROWS}
-    over = {session for session, _, time in ROWS if time < MIDNIGHT and ends[session] >= MIDNIGHT}
-    assert over, "the log has no session over midnight"
-    updated, taken = apply_log(log, LIMITS)
-    assert taken.known_clicks == MODEL.sessions.n_clicks == sum(ends[row[0]] < MIDNIGHT for row in ROWS)
+    crossing = {session for session, _, time in ROWS if time < MIDNIGHT and ends[session] >= MIDNIGHT}
+    assert crossing, "the log has no session over midnight"
+    updated, summary = apply_log(log, LIMITS)
+    assert summary.known_clicks == MODEL.sessions.n_clicks == sum(ends[row[0]] < MIDNIGHT for row in ROWS)
     assert updated.sessions.n_clicks == len(ROWS)
     assert len(updated.sessions) == len(ends)
     names = updated.ids.external(updated.sessions.items)
-    found = {tuple(names[a:b]) for a, b in zip(updated.sessions.offsets, updated.sessions.offsets[1:], strict=False)}
-    for session in over:
-        assert tuple(item for name, item, _ in ROWS if name == session) in found
+    sessions = {
+        tuple(names[begin:end])
+        for begin, end in zip(updated.sessions.offsets, updated.sessions.offsets[1:], strict=False)
+    }
+    for session in crossing:
+        assert tuple(item for name, item, _ in ROWS if name == session) in sessions
     assert updated.sessions.times is not None
     assert updated.learned_until == ROWS[-1][2]
 
 
 def test_a_log_learned_twice_counts_once(tmp_path: Path) -> None:
     updated, _ = apply_log(log_file(tmp_path / "log.csv", ROWS, MODEL), LIMITS)
-    again, taken = apply_log(log_file(tmp_path / "log.csv", ROWS, updated), LIMITS)
-    assert taken.known_clicks == len(ROWS)
-    assert taken.learned_clicks == taken.learned_sessions == 0
-    assert same_tables(again, updated)
-    assert np.array_equal(again.popularity, updated.popularity)
+    relearned, summary = apply_log(log_file(tmp_path / "log.csv", ROWS, updated), LIMITS)
+    assert summary.known_clicks == len(ROWS)
+    assert summary.learned_clicks == summary.learned_sessions == 0
+    assert same_tables(relearned, updated)
+    assert np.array_equal(relearned.popularity, updated.popularity)
 
 
 def test_a_session_that_goes_on_in_the_next_log_is_counted_whole_and_once(tmp_path: Path) -> None:
     late = [row for row in ROWS if row[2] > MIDNIGHT + 60 * 60_000]
-    again = next(place for place, row in enumerate(late) if row[0] in {one[0] for one in late[:place]})
-    cut = ROWS[: len(ROWS) - len(late) + again]  # the next click continues a session
-    part, _ = apply_log(log_file(tmp_path / "part.csv", cut, MODEL), LIMITS)
-    two, taken = apply_log(log_file(tmp_path / "log.csv", ROWS, part), LIMITS)
+    index = next(place for place, row in enumerate(late) if row[0] in {earlier[0] for earlier in late[:place]})
+    rows = ROWS[: len(ROWS) - len(late) + index]  # the next click continues a session
+    part, _ = apply_log(log_file(tmp_path / "part.csv", rows, MODEL), LIMITS)
+    both, summary = apply_log(log_file(tmp_path / "log.csv", ROWS, part), LIMITS)
     at_once, _ = apply_log(log_file(tmp_path / "log.csv", ROWS, MODEL), LIMITS)
-    assert taken.dropped_sessions > 0
-    assert two.sessions.n_clicks == len(ROWS) == at_once.sessions.n_clicks
-    assert sorted(map(tuple, two.sessions)) == sorted(map(tuple, at_once.sessions))
-    assert np.array_equal(two.popularity, at_once.popularity)
+    assert summary.dropped_sessions > 0
+    assert both.sessions.n_clicks == len(ROWS) == at_once.sessions.n_clicks
+    assert sorted(map(tuple, both.sessions)) == sorted(map(tuple, at_once.sessions))
+    assert np.array_equal(both.popularity, at_once.popularity)
 
 
 def test_a_model_without_a_memory_is_refused(tmp_path: Path) -> None:
@@ -175,12 +178,12 @@ def test_a_log_without_times_counts_once(tmp_path: Path) -> None:
     ids = MODEL.ids.external(np.arange(N))
     sessions, items = np.array([0, 0, 0, 1, 1], np.int32), np.array([1, 2, 3, 2, 3], np.int32)
     stream = ClickStream(sessions, items, None, None, [0, 1], ids)
-    once, taken = apply_log(LogFile.of(stream, MODEL), LIMITS)
-    assert (taken.learned_clicks, taken.learned_sessions) == (5, 2)
-    twice, taken = apply_log(LogFile.of(stream, once), LIMITS)
-    assert taken.dropped_sessions == 2
+    once, summary = apply_log(LogFile.of(stream, MODEL), LIMITS)
+    assert (summary.learned_clicks, summary.learned_sessions) == (5, 2)
+    twice, summary = apply_log(LogFile.of(stream, once), LIMITS)
+    assert summary.dropped_sessions == 2
     assert same_tables(twice, once)
-    other = ClickStream(sessions, items[::-1].copy(), None, None, [0, 1], ids)
-    both, taken = apply_log(LogFile.of(other, once), LIMITS)
-    assert taken.dropped_sessions == 0
+    reversed_stream = ClickStream(sessions, items[::-1].copy(), None, None, [0, 1], ids)
+    both, summary = apply_log(LogFile.of(reversed_stream, once), LIMITS)
+    assert summary.dropped_sessions == 0
     assert len(both.sessions) == len(MODEL.sessions) + 4

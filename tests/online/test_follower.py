@@ -51,7 +51,7 @@ def no_handles() -> Iterator[None]:
 
 
 def stopped(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [one for one in caplog.messages if one.startswith("learning has stopped")]
+    return [message for message in caplog.messages if message.startswith("learning has stopped")]
 
 
 def counted(rec: Recommender) -> int:
@@ -82,25 +82,25 @@ def test_an_error_within_a_batch_counts_no_click_twice(
     rec, other = learning(), learning()
     rec.add_items(["by-hand"], neighbors=[["sku-7", "sku-8"]])
     real, calls = OnlineState.click, list[int]()
-    hit = rec.learner.follower
+    victim = rec.learner.follower
 
     def failing(self: OnlineState, *clicks: Any) -> None:
         real(self, *clicks)
-        if self is hit.state:  # until another state takes its place
+        if self is victim.state:  # until another state takes its place
             calls.append(len(clicks[0]))
             if len(calls) >= 2:
                 raise RuntimeError("a step in the middle of a batch failed")
 
     monkeypatch.setattr(OnlineState, "click", failing)
-    some = [Click(f"s{n // 4}", f"sku-{n % 40}" if n % 9 else "new-item", NOON + n) for n in range(100)]
-    position = rec.learner.append(some)
+    batch = [Click(f"s{n // 4}", f"sku-{n % 40}" if n % 9 else "new-item", NOON + n) for n in range(100)]
+    position = rec.learner.append(batch)
     until_learned(other, position)
     until_learned(rec, position)
     assert len(calls) >= 2
     assert stopped(caplog) == [
         "learning has stopped and is retried: RuntimeError: a step in the middle of a batch failed"
     ]
-    eventually(lambda: hit.failure is None, 5)
+    eventually(lambda: victim.failure is None, 5)
     assert counted(rec) == 100
     assert "new-item" in rec.ids.external(np.arange(len(rec.ids), dtype=np.int32)), "what is learned is not served"
     other.learner.follower.catch_up()
@@ -182,10 +182,10 @@ def test_a_rebuilt_state_keeps_every_internal_id(folder: Path, learning: Make, m
     assert rec.learner.state is not old
     assert list(rec.ids) == [*before, "third"]
     assert visit.clicks == ["second"]
-    found = rec.recommend(["sku-1"], k=100, filter=prepared).items
-    assert "second" not in found
-    assert "by-hand" in found
-    assert not {"shy", "gone", "third"} & set(found), "a removed item is back"
+    items = rec.recommend(["sku-1"], k=100, filter=prepared).items
+    assert "second" not in items
+    assert "by-hand" in items
+    assert not {"shy", "gone", "third"} & set(items), "a removed item is back"
     until_learned(rec, rec.observe("y", ["shy"]))
     assert "shy" in rec.recommend(["sku-1"], k=100).items
 
@@ -201,13 +201,13 @@ def test_closing_does_not_wait_for_a_rebuild(
     learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rec = after_sessions(learning, 20)
-    one, old, apply = rec.learner.follower, rec.learner.state, OnlineState.apply
-    again: list[int] = []
+    log_follower, old, apply = rec.learner.follower, rec.learner.state, OnlineState.apply
+    replayed: list[int] = []
 
     def recording(self: OnlineState, events: Any) -> None:
         if self is not old:
-            again.append(len(events))
-            one.request_stop()  # as closing does
+            replayed.append(len(events))
+            log_follower.request_stop()  # as closing does
         elif events:
             raise MemoryError("for a moment")
         apply(self, events)
@@ -215,21 +215,21 @@ def test_closing_does_not_wait_for_a_rebuild(
     monkeypatch.setattr(follower, "_READ_EVENTS", 1)
     monkeypatch.setattr(OnlineState, "apply", recording)
     rec.observe("t", ["sku-1"])
-    eventually(lambda: not one._thread.is_alive(), 10)
-    assert again == [1]
+    eventually(lambda: not log_follower._thread.is_alive(), 10)
+    assert replayed == [1]
     assert rec.learner.state is old
     assert len(stopped(caplog)) == 1, "closing is logged as a failure"
     with pytest.raises(LearnError, match="learning was stopped while the log was replayed"):
-        one.catch_up()
+        log_follower.catch_up()
 
 
 def test_closing_does_not_wait_for_a_rebuild_before_a_switch(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     rec = after_sessions(learning, 20)
-    old, apply, again, waits = rec.learner.state, OnlineState.apply, list[int](), list[int]()
+    old, apply, replayed, waits = rec.learner.state, OnlineState.apply, list[int](), list[int]()
 
     def slow(self: OnlineState, events: Any) -> None:
         if self is not old:
-            again.append(len(events))
+            replayed.append(len(events))
             eventually(lambda: waits, 10)
             time.sleep(0.2)
         elif events:
@@ -244,12 +244,12 @@ def test_closing_does_not_wait_for_a_rebuild_before_a_switch(learning: Make, mon
     monkeypatch.setattr(follower, "_READ_EVENTS", 1)
     monkeypatch.setattr(OnlineState, "apply", slow)
     rec.observe("t", ["sku-1"])
-    eventually(lambda: again, 10)
+    eventually(lambda: replayed, 10)
     monkeypatch.setattr(learner.OnlineLearner, "_switch", is_switching)
     monkeypatch.setattr(learner, "signature_of", lambda folder: (0, 0))
     eventually(lambda: waits, 10)
     rec.close()
-    assert len(again) < 5
+    assert len(replayed) < 5
 
 
 def test_a_forked_child_finds_no_lock_held(learning: Make) -> None:
@@ -287,29 +287,29 @@ def test_a_start_that_fails_publishes_nothing_later(tmp_path: Path) -> None:
             time.sleep(0.1)  # let other threads run
 
     log = FileLog(tmp_path / "learned")
-    one = follower.LogFollower(log, OnlineState(MODEL, LearningLimits()), publish)
-    one._lock = Slow()
+    log_follower = follower.LogFollower(log, OnlineState(MODEL, LearningLimits()), publish)
+    log_follower._lock = Slow()
     with pytest.raises(MemoryError):
-        one.start()
-    assert not one._thread.is_alive()
+        log_follower.start()
+    assert not log_follower._thread.is_alive()
     assert len(published) == 1
     log.close()
 
 
 def test_an_interrupt_while_a_state_is_published_loses_no_item(learning: Make) -> None:
     rec = learning()
-    one, real = rec.learner.follower, rec.learner.follower._publish
+    log_follower, real = rec.learner.follower, rec.learner.follower._publish
 
     def interrupted(catalog: object) -> None:
-        one._publish = real
+        log_follower._publish = real
         raise KeyboardInterrupt
 
-    with one.paused():
+    with log_follower.paused():
         position = rec.observe("s", ["newest"])
-        one._publish = interrupted
-        one._read_ahead()
+        log_follower._publish = interrupted
+        log_follower._read_ahead()
         with pytest.raises(KeyboardInterrupt):
-            one._publish_all()
+            log_follower._publish_all()
     until_learned(rec, position)
     assert "newest" in rec.ids
 

@@ -24,13 +24,13 @@ def test_clicks_on_known_items_change_the_popular_ones(learning: Make) -> None:
     lead = int(-np.diff(rec.recommend([], k=2).scores)[0])
     clicks = [Click(f"v{n}", second, NOON + n * 2_000) for n in range(lead + 1)]
     position = rec.learner.append(clicks)
-    for one in (rec, other):
-        until_learned(one, position)
-        found = one.recommend([], k=N)
-        assert found.log_position >= position
-        assert found.items[:2] == [second, first]
-        assert found.scores.tolist() == sorted(
-            one.learner.state.event_processor.items.clicks[:N].tolist(), reverse=True
+    for reader in (rec, other):
+        until_learned(reader, position)
+        ranking = reader.recommend([], k=N)
+        assert ranking.log_position >= position
+        assert ranking.items[:2] == [second, first]
+        assert ranking.scores.tolist() == sorted(
+            reader.learner.state.event_processor.items.clicks[:N].tolist(), reverse=True
         )
 
 
@@ -51,19 +51,19 @@ def test_a_position_is_reported_once_popularity_includes_it(learning: Make, monk
 
 def test_a_costly_catalog_is_published_rarely(learning: Make) -> None:
     rec = learning()
-    one = rec.learner.follower
-    one.stop()
-    publish = one._publish
+    log_follower = rec.learner.follower
+    log_follower.stop()
+    publish = log_follower._publish
 
     def costly(catalog: object) -> None:
         time.sleep(0.2)
         publish(catalog)
 
-    one._publish = costly
+    log_follower._publish = costly
     rec.learner.append([Click("s", "sku-1", NOON)], wait=True)
-    assert one._pause() >= 0.2 / PUBLISH_SHARE > PUBLISH_SECONDS
-    one._cost = 3600.0  # the process was stopped for an hour
-    assert one._pause() == MAX_PUBLISH_SECONDS
+    assert log_follower._pause() >= 0.2 / PUBLISH_SHARE > PUBLISH_SECONDS
+    log_follower._cost = 3600.0  # the process was stopped for an hour
+    assert log_follower._pause() == MAX_PUBLISH_SECONDS
     rec.observe("t", ["newest"])
-    one.read_ahead()
-    assert one._pause() == PUBLISH_SECONDS, "a new item does not wait"
+    log_follower.read_ahead()
+    assert log_follower._pause() == PUBLISH_SECONDS, "a new item does not wait"

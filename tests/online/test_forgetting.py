@@ -25,27 +25,27 @@ DAY = 24 * HOUR
 
 def model(timed: bool) -> Model:
     """Return a model whose memory holds sessions of the day before NOON."""
-    made = bundle_parts(n_items=N, embedding_dim=8, seed=3)
-    made.pop("metrics"), made.pop("dataset")
+    fields = bundle_parts(n_items=N, embedding_dim=8, seed=3)
+    fields.pop("metrics"), fields.pop("dataset")
     rng = np.random.default_rng(3)
     lists = [(N * rng.random(rng.integers(2, 9)) ** 3).astype(int) for _ in range(1500)]
     begins = NOON - DAY + np.arange(len(lists)) * (DAY // len(lists) // 2)
-    times = np.concatenate([begin + 5000 * np.arange(len(one)) for begin, one in zip(begins, lists, strict=True)])
+    times = np.concatenate([begin + 5000 * np.arange(len(items)) for begin, items in zip(begins, lists, strict=True)])
     past, ranker = Sessions.from_lists(lists), plain_ranker()
-    made["popularity"] = np.bincount(past.items, minlength=N).astype(np.int64)
+    fields["popularity"] = np.bincount(past.items, minlength=N).astype(np.int64)
     memory = MemoryTables.build(past, N)
     if not timed:
-        return Model.of(**made, memory=memory, ranker_net=ranker)
+        return Model.of(**fields, memory=memory, ranker_net=ranker)
     names = feature_names(trends=True)
     arrays = {name: np.zeros((len(names), *array.shape[1:]), np.float32) for name, array in ranker.arrays().items()
               if array.shape[:1] == (len(ranker.features),)}  # fmt: skip
     arrays["scale"] += 1
     for place, name in enumerate(names):
-        known = ranker.features.index(name) if name in ranker.features else None
-        arrays["linear"][place] = _TREND_WEIGHTS.get(name, 0) if known is None else ranker.linear[known]
+        old_place = ranker.features.index(name) if name in ranker.features else None
+        arrays["linear"][place] = _TREND_WEIGHTS.get(name, 0) if old_place is None else ranker.linear[old_place]
     others = {name: array for name, array in ranker.arrays().items() if name not in arrays}
     return Model.of(
-        **made, memory=memory, ranker_net=RankerNet(features=names, **arrays, **others), clicked_at=times,
+        **fields, memory=memory, ranker_net=RankerNet(features=names, **arrays, **others), clicked_at=times,
         trends=TrendTables.build(past, times, N),
     )  # fmt: skip
 
@@ -53,14 +53,14 @@ def model(timed: bool) -> Model:
 def clicks(seed: int, sessions: int = 70, begin: int = NOON) -> list[Click]:
     """Return clicks of interleaved sessions by time, some on new items."""
     rng = np.random.default_rng(seed)
-    found = []
+    events = []
     for session in range(sessions):
         names = [
             f"sku-{i}" if i < N else f"new-{i - N}" for i in (rng.random(rng.integers(2, 8)) * (N + 8)).astype(int)
         ]
         for place, name in enumerate(names):
-            found.append(Click(f"s{seed}-{session}", name, begin + session * 20_000 + place * 7_000))
-    return sorted(found, key=lambda click: click.time)
+            events.append(Click(f"s{seed}-{session}", name, begin + session * 20_000 + place * 7_000))
+    return sorted(events, key=lambda click: click.time)
 
 
 class Learner:
@@ -87,23 +87,23 @@ class Learner:
 
     def answers(self, at: int) -> dict[str, list[tuple[object, float]]]:
         """Return everything that a service would answer, with external ids."""
-        asked = [*drawn(5, 30), *([f"new-{i}", "sku-1"] for i in range(6)), []]
-        found = {f"rank {one}": self.rec.recommend(one, k=10, at=at) for one in asked}
+        sessions = [*drawn(5, 30), *([f"new-{i}", "sku-1"] for i in range(6)), []]
+        rankings = {f"rank {session}": self.rec.recommend(session, k=10, at=at) for session in sessions}
         for item in [*(f"sku-{i}" for i in range(0, N, 3)), *(f"new-{i}" for i in range(8))]:
             if item in self.rec.ids:
-                found[f"similar {item}"] = self.rec.similar_items(item, 10)
-                found[f"together {item}"] = self.rec.similar_items(item, 10, by="sessions")
-        return {name: list(answer) for name, answer in found.items()}
+                rankings[f"similar {item}"] = self.rec.similar_items(item, 10)
+                rankings[f"together {item}"] = self.rec.similar_items(item, 10, by="sessions")
+        return {name: list(answer) for name, answer in rankings.items()}
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "timed"])
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Learner, Learner]]:
     bundle = tmp_path / "bundle"
     Bundle.save(bundle, model(request.param), metrics={}, dataset={"name": "x", "fingerprint": ""})
-    both = Learner(bundle, tmp_path / "forgot"), Learner(bundle, tmp_path / "never")
-    yield both
-    for one in both:
-        one.rec.close()
+    learners = Learner(bundle, tmp_path / "forgot"), Learner(bundle, tmp_path / "never")
+    yield learners
+    for learner in learners:
+        learner.rec.close()
 
 
 def assert_same(forgot: Learner, never: Learner, at: int, within: float = 1e-4, vectors: bool = True) -> None:
@@ -113,12 +113,12 @@ def assert_same(forgot: Learner, never: Learner, at: int, within: float = 1e-4, 
     for name, expected in theirs.items():
         if not vectors and ("similar" in name or "new-" in name):
             continue
-        got = ours[name]
-        assert len(got) == len(expected), name
-        scores = np.array([[score for _, score in one] for one in (got, expected)])
+        answer = ours[name]
+        assert len(answer) == len(expected), name
+        scores = np.array([[score for _, score in ranking] for ranking in (answer, expected)])
         np.testing.assert_allclose(scores[0], scores[1], rtol=within, atol=within, err_msg=name)
         by_item = dict(expected)
-        for item, score in got[:-1]:
+        for item, score in answer[:-1]:
             assert item in by_item or abs(score - expected[-1][1]) <= within, (name, item)
             if item in by_item:
                 assert abs(by_item[item] - score) <= max(within, within * abs(score)), (name, item)
@@ -134,18 +134,18 @@ def some_of(events: list[Click], seed: int) -> list[str]:
 def test_sessions_of_the_delta(pair: tuple[Learner, Learner], seed: int) -> None:
     forgot, never = pair
     events = clicks(seed)
-    gone = some_of(events, seed)
+    names = some_of(events, seed)
     early, late = events[: len(events) // 2], events[len(events) // 2 :]
     forgot.observe(early)
-    forgot.forget(gone[::2])
-    forgot.observe([click for click in late if click.session not in gone[::2]])
-    forgot.forget(gone[1::2])
-    never.observe([click for click in events if click.session not in gone])
+    forgot.forget(names[::2])
+    forgot.observe([click for click in late if click.session not in names[::2]])
+    forgot.forget(names[1::2])
+    never.observe([click for click in events if click.session not in names])
     end = [Click("last", "sku-3", events[-1].time + 60_000)]  # both list rising items again
     forgot.observe(end)
     never.observe(end)
-    for one in pair:
-        renew(one)
+    for learner in pair:
+        renew(learner)
     assert_same(forgot, never, events[-1].time + 90_000)
     reader = Learner(forgot.bundle, forgot.settings.folder)  # replays the log
     renew(reader)
@@ -172,32 +172,32 @@ def test_sessions_of_the_tables(pair: tuple[Learner, Learner], seed: int) -> Non
     """Sessions that a compaction merged are forgotten at once too, and the next compaction is that of a log without."""
     forgot, never = pair
     events = clicks(seed)
-    gone = some_of(events, seed)
+    names = some_of(events, seed)
     later = clicks(seed + 1, sessions=20, begin=events[-1].time + 2 * HOUR)
     forgot.observe(events)
-    never.observe([click for click in events if click.session not in gone])
-    for one in pair:
-        one.observe(later)
-        one.rec.compact()
+    never.observe([click for click in events if click.session not in names])
+    for learner in pair:
+        learner.observe(later)
+        learner.rec.compact()
     assert forgot.rec.bundle.memory.n_sessions > never.rec.bundle.memory.n_sessions
-    forgot.forget(gone)
+    forgot.forget(names)
     end = [Click("last", "sku-3", later[-1].time + 60_000)]
-    for one in pair:
-        one.observe(end)
-        renew(one)
+    for learner in pair:
+        learner.observe(end)
+        renew(learner)
     # Until the compaction, ages of pairs that no forgotten session touched count a few sessions more, and new items of
     # the tables keep their vectors.
     assert_same(forgot, never, later[-1].time + 90_000, within=0.1, vectors=False)
     assert forgot.rec.learner is not None
     assert forgot.rec.learner.state.event_processor.keeps_vectors
-    for one in pair:
-        one.rec.compact()
+    for learner in pair:
+        learner.rec.compact()
     # Vectors of the tables' new items also depend on what they were before.
     assert_same(forgot, never, later[-1].time + 90_000, vectors=False)
-    assert not holds_session(forgot.settings.folder, gone)
+    assert not holds_session(forgot.settings.folder, names)
 
 
 def holds_session(folder: Path, sessions: list[str]) -> list[Path]:
     """Return the files that hold a click of one of the sessions."""
-    marks = [f'"session":"{one}"'.encode() for one in sessions]
+    marks = [f'"session":"{session}"'.encode() for session in sessions]
     return [path for path in folder.rglob("*") if path.is_file() and any(mark in path.read_bytes() for mark in marks)]

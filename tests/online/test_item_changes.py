@@ -34,15 +34,15 @@ Opened = Callable[[], Recommender]
 @pytest.fixture(params=["plain", "learn", "state"])
 def opened(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Iterator[Opened]:
     """Return a function that opens a recommender; all of them share what is kept, except the plain ones."""
-    made: list[Recommender] = []
+    recs: list[Recommender] = []
 
     def open_one() -> Recommender:
         keeping = {} if request.param == "plain" else {request.param: tmp_path / "kept"}
-        made.append(Recommender.load(folder, **keeping))  # type: ignore[arg-type]
-        return made[-1]
+        recs.append(Recommender.load(folder, **keeping))  # type: ignore[arg-type]
+        return recs[-1]
 
     yield open_one
-    for rec in made:
+    for rec in recs:
         rec.close()
 
 
@@ -75,7 +75,7 @@ def test_columns_that_another_change_took_meanwhile_are_reported(
 
     monkeypatch.setattr(rec._changes, "store", overtaken)
     report = rec.set_items(ROWS)
-    assert [one.name for one in report.columns] == ["stock"]
+    assert [column.name for column in report.columns] == ["stock"]
     assert report.notes == (
         "column 'price' is gone: another change of the table came at the same time",
         "column 'stock' is a number: another change of the table came at the same time",
@@ -109,7 +109,7 @@ def test_a_wrong_change_changes_nothing(opened: Opened) -> None:
     rec = opened()
     rec.set_items(ROWS)
     table, position = rec.items, rec.log_position
-    wrong: list[tuple[type[Exception], Callable[[], object]]] = [
+    refused: list[tuple[type[Exception], Callable[[], object]]] = [
         (DataError, lambda: rec.set_items({"id": ["sku-1", "sku-1"], "price": [1.0, 2.0]}, "patch")),
         (DataError, lambda: rec.set_items({"id": ["sku-1"], "price": ["cheap"]}, "patch")),
         (DataError, lambda: rec.set_items({"id": ["sku-1"], "price": [True]})),
@@ -123,7 +123,7 @@ def test_a_wrong_change_changes_nothing(opened: Opened) -> None:
         (DataError, lambda: rec.show(["sku-1", ""])),
         (UsageError, lambda: rec.hide("sku-1")),
     ]
-    for kind, change in wrong:
+    for kind, change in refused:
         with pytest.raises(kind) as error:
             change()
         assert "\n" not in str(error.value)
@@ -158,16 +158,16 @@ def test_a_removed_item_comes_back_with_what_was_learned(opened: Opened) -> None
 
 @pytest.mark.parametrize("opened", ["learn", "state"], indirect=True)
 def test_other_processes_see_changes_and_a_restart_keeps_them(opened: Opened) -> None:
-    one, two = opened(), opened()
-    before = everything(two)
-    one.set_items(ROWS, availability="stock", public=["price"])
-    one.hide(["sku-4"])
-    eventually(lambda: two.items is not None and "sku-4" in two.items.hidden)
-    assert everything(two) == everything(one) == everything(opened())
-    two.set_items([{"id": "sku-5", "stock": False, "price": 0.25}], "patch")
-    eventually(lambda: one.items is not None and one.items.values_at(["price"], np.array([5])) == [{"price": 0.25}])
+    first, second = opened(), opened()
+    before = everything(second)
+    first.set_items(ROWS, availability="stock", public=["price"])
+    first.hide(["sku-4"])
+    eventually(lambda: second.items is not None and "sku-4" in second.items.hidden)
+    assert everything(second) == everything(first) == everything(opened())
+    second.set_items([{"id": "sku-5", "stock": False, "price": 0.25}], "patch")
+    eventually(lambda: first.items is not None and first.items.values_at(["price"], np.array([5])) == [{"price": 0.25}])
     three = opened()
-    for rec in (one, two, three):
+    for rec in (first, second, three):
         assert shown(rec) == {f"sku-{i}" for i in range(N)} - {"sku-4", "sku-5"}
         assert rec.items is not None
         assert rec.items.public == ("price",)
@@ -205,9 +205,9 @@ def large_model(timed: bool) -> Model:
     """Return a model of 20,000 items, with trends if `timed`."""
     if timed:
         return timed_model()
-    made = bundle_parts(n_items=20_000, embedding_dim=8)
-    made.pop("metrics"), made.pop("dataset")
-    return Model.of(**made, **memory_parts(20_000))
+    fields = bundle_parts(n_items=20_000, embedding_dim=8)
+    fields.pop("metrics"), fields.pop("dataset")
+    return Model.of(**fields, **memory_parts(20_000))
 
 
 @pytest.mark.parametrize("timed", [False, True])
@@ -220,10 +220,10 @@ def test_random_items_hidden_and_shown_give_the_bits_of_before(tmp_path: Path, t
     sessions = [*([ids[place] for place in rng.integers(0, model.n_items, 4)] for _ in range(20)), ["nobody"], []]
 
     def rankings(rec: Recommender) -> list[Any]:
-        found = rec.recommend_batch(sessions, k=50, at=END)
-        found += [rec.recommend(one, k=50, at=END) for one in sessions[:-1]]
-        found += [rec.similar_items(ids[1], k=50, by=by) for by in ("vectors", "sessions")]
-        return [(one.items, one.scores.tobytes()) for one in found]
+        lists = rec.recommend_batch(sessions, k=50, at=END)
+        lists += [rec.recommend(session, k=50, at=END) for session in sessions[:-1]]
+        lists += [rec.similar_items(ids[1], k=50, by=by) for by in ("vectors", "sessions")]
+        return [(answer.items, answer.scores.tobytes()) for answer in lists]
 
     for keeping in ({}, {"state": tmp_path / "state"}, {"learn": tmp_path / "log"}):
         rec = Recommender.load(tmp_path / "b", **keeping)  # type: ignore[arg-type]
@@ -283,11 +283,11 @@ def test_evaluation_ignores_availability(tmp_path: Path) -> None:
         index = NativeIndex(model.item_vectors, model.scan)
         encoder = NativeEncoder(model.config, model.weights)
         sessions = Sessions.from_lists([[1, 2], [], [30]])
-        plain, every, fewer = (
+        plain, all_items, fewer = (
             Pipeline.of(catalog, encoder, index).rank(sessions, model.n_items)[0]
             for catalog in (Catalog.of(model), Catalog.of(hidden, all_items=True), Catalog.of(hidden))
         )
-        assert np.array_equal(plain, every)
+        assert np.array_equal(plain, all_items)
         assert {0, 1, 2, 3, 4}.isdisjoint(fewer.ravel().tolist())
 
 

@@ -30,12 +30,12 @@ def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch
     last = Recommender.load(folder, state=tmp_path / "state")
     eventually(lambda: other.log_position == rec.log_position == last.log_position)
     values = rec.items.values_at(["price"], np.arange(8))  # type: ignore[union-attr]
-    assert [one.get("price") for one in values] == [35.0, 36.0, 37.0, 38.0, 39.0, 33.0, 34.0, None]
-    for one in (other, last):
-        assert one.items is not None
-        assert one.items.values_at(["price"], np.arange(8)) == values
-        assert one.items.hidden == frozenset({"sku-23", "sku-24"})
-        assert everything(one) == everything(rec)
+    assert [row.get("price") for row in values] == [35.0, 36.0, 37.0, 38.0, 39.0, 33.0, 34.0, None]
+    for reader in (other, last):
+        assert reader.items is not None
+        assert reader.items.values_at(["price"], np.arange(8)) == values
+        assert reader.items.hidden == frozenset({"sku-23", "sku-24"})
+        assert everything(reader) == everything(rec)
     assert len(list((tmp_path / "state").glob("events-*.log"))) < 20
     frame = ItemFrame.of({"id": ["sku-1"], "price": [0.5]})
     put_table(folder, ItemTable(N, made=last.items.changed + 1).replaced(frame, np.array([1]), N))  # type: ignore[union-attr]
@@ -43,8 +43,8 @@ def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch
     assert newer.items is not None
     assert newer.items.values_at(["price"], np.arange(3)) == [{}, {"price": 0.5}, {}]
     newer.close()
-    for one in (rec, other, last):
-        one.close()
+    for reader in (rec, other, last):
+        reader.close()
 
 
 def test_a_shortened_state_folder_keeps_what_earlier_tables_did_to_the_columns(
@@ -63,16 +63,16 @@ def test_a_shortened_state_folder_keeps_what_earlier_tables_did_to_the_columns(
     assert last.items.values_at(["size", "on"], np.array([1])) == [{"size": "small", "on": False}]
     assert (last.items.public, last.items.availability) == (("on",), "on")
     assert "sku-1" not in last.recommend(["sku-2"], k=N).items
-    for one in (rec, last):
-        one.close()
+    for opened in (rec, last):
+        opened.close()
 
 
 def test_copies(folder: Path, tmp_path: Path) -> None:
     rec = Recommender.load(folder, state=tmp_path / "state")
     rec.hide(["sku-1"])
-    for made in (pickle.loads(pickle.dumps(rec)), copy.deepcopy(rec)):
-        assert shown(made) == shown(rec)
-        made.close()
+    for copied in (pickle.loads(pickle.dumps(rec)), copy.deepcopy(rec)):
+        assert shown(copied) == shown(rec)
+        copied.close()
     rec.close()
     plain = Recommender.load(folder)
     plain.hide(["sku-1"])

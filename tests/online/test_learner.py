@@ -113,7 +113,7 @@ def test_a_batch_has_a_log_position(learning: Learning) -> None:
     position = rec.observe("s", ["sku-1"])
     until_learned(rec, position)
     answers = rec.recommend_batch([["sku-1"], ["nobody knows"], []])
-    assert [one.log_position for one in answers] == [rec.log_position] * 3
+    assert [answer.log_position for answer in answers] == [rec.log_position] * 3
     assert answers[0].items == rec.recommend(["sku-1"]).items
     assert Recommender.load(rec.learner._folder).recommend_batch([["sku-1"]])[0].log_position is None
 

@@ -95,9 +95,9 @@ def test_a_waiting_compactor_starts_after_another_one_is_killed(learning: Make) 
     until_learned(rec, position)
     with ThreadPoolExecutor(1) as pool:
         with another_compactor(rec.learner.settings):
-            waiting = pool.submit(rec.learner.compact, wait=True)
+            future = pool.submit(rec.learner.compact, wait=True)
             eventually(lambda: (latest := rec.learner.compactions.latest) is not None and _waits_for_lock(latest), 20)
-        waiting.result(30)
+        future.result(30)
     assert position_served(rec) >= position
 
 
@@ -173,7 +173,7 @@ def test_a_failed_compaction_leaves_the_log_s_last_event(
     with pytest.raises(LearnError, match="the disk failed"):
         compact_folder(folder, settings)
     monkeypatch.undo()
-    assert [one.position for one in log.read("")][-1] == acknowledged
+    assert [entry.position for entry in log.read("")][-1] == acknowledged
     compact_folder(folder, settings)
     assert learned_position(settings.folder) == acknowledged, "who waits for this position would wait for ever"
     assert len(log.read("")) == 1, "and it is gone once a bundle has the position"
@@ -199,34 +199,34 @@ def test_a_repeat_that_could_not_be_removed_goes_with_the_next_compaction(
     monkeypatch.undo()
     log.append([Click("t", "sku-2", NOON, id="f")])
     compact_folder(folder, settings)
-    assert [type(one.event) for one in log.read("")] == [Forget, Click], "no click of the forgotten session is left"
+    assert [type(entry.event) for entry in log.read("")] == [Forget, Click], "no click of the forgotten session is left"
     log.close()
 
 
 def test_what_starts_a_compaction(learning: Make) -> None:
     rec = learning()
-    one = rec.learner
+    online_learner = rec.learner
 
     def is_needed() -> bool:
-        asked = copy.copy(one.compactions)  # a copy, so that no compaction starts by itself
-        asked._settings = replace(one.settings, compact=True, compact_seconds=1e-9)
-        return asked.should_start(one.state.event_processor, one.bundle, one.log)
+        compactions = copy.copy(online_learner.compactions)  # a copy, so that no compaction starts by itself
+        compactions._settings = replace(online_learner.settings, compact=True, compact_seconds=1e-9)
+        return compactions.should_start(online_learner.state.event_processor, online_learner.bundle, online_learner.log)
 
     assert not is_needed(), "nothing was clicked"
-    until_learned(rec, one.append([Click("first", "sku-1", NOON), Click("last", "sku-2", NOON + HOUR)]))
+    until_learned(rec, online_learner.append([Click("first", "sku-1", NOON), Click("last", "sku-2", NOON + HOUR)]))
     assert is_needed()
-    one.compact(wait=True)
-    assert one.state.event_processor.learned_clicks == 1, "the last session is still open"
+    online_learner.compact(wait=True)
+    assert online_learner.state.event_processor.learned_clicks == 1, "the last session is still open"
     assert not is_needed(), "nothing came since"
     until_learned(rec, rec.forget("last"))
     assert is_needed()
-    one.compact(wait=True)
-    assert one.state.event_processor.learned_clicks == 0
+    online_learner.compact(wait=True)
+    assert online_learner.state.event_processor.learned_clicks == 0
     until_learned(rec, rec.forget("first"))
     assert is_needed(), "there is a session to forget"
-    one.compact(wait=True)
+    online_learner.compact(wait=True)
     assert not is_needed()
-    (one.settings.folder / redaction.MARK).unlink()
+    (online_learner.settings.folder / redaction.MARK).unlink()
     assert is_needed(), "the compaction was ended before the log was redacted"
 
 
@@ -262,7 +262,7 @@ def test_a_failure_before_a_compaction_is_not_logged_at_every_poll(
     learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rec, polls = learning(), list[float]()
-    one = rec.learner
+    online_learner = rec.learner
 
     def failing(*_: Any) -> bool:
         raise OSError(errno.EIO, "Input/output error")
@@ -276,7 +276,7 @@ def test_a_failure_before_a_compaction_is_not_logged_at_every_poll(
     monkeypatch.setattr(learner, "_WATCH_SECONDS", 0.02)
     monkeypatch.setattr(schedule, "is_redacted", failing)
     monkeypatch.setattr(learner, "signature_of", polling)
-    one.compactions._tried -= 60
-    one.compactions._settings = replace(one.settings, compact=True, compact_seconds=60.0)
+    online_learner.compactions._tried -= 60
+    online_learner.compactions._settings = replace(online_learner.settings, compact=True, compact_seconds=60.0)
     eventually(lambda: len(polls) > 10, 10)
     assert len([line for line in caplog.messages if "cannot compact what was learned" in line]) == 1

@@ -32,9 +32,9 @@ def left(tmp_path: Path) -> Callable[[], list[object]]:
     before = set(threading.enumerate())
 
     def found() -> list[object]:
-        targets = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
-        opened = [one for one in targets if one.startswith(str(tmp_path / "learned"))]
-        return [*(set(threading.enumerate()) - before), *opened]
+        targets = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+        files = [target for target in targets if target.startswith(str(tmp_path / "learned"))]
+        return [*(set(threading.enumerate()) - before), *files]
 
     return found
 
@@ -66,9 +66,9 @@ def test_a_load_that_fails_releases_everything(
 
 
 def test_what_cannot_learn_opens_no_log(tmp_path: Path, left: Callable[[], list[object]]) -> None:
-    made = bundle_parts(n_items=40, embedding_dim=8, seed=1)
-    made.pop("metrics"), made.pop("dataset")
-    Bundle.save(tmp_path / "plain", Model.of(**made), metrics={}, dataset={})
+    fields = bundle_parts(n_items=40, embedding_dim=8, seed=1)
+    fields.pop("metrics"), fields.pop("dataset")
+    Bundle.save(tmp_path / "plain", Model.of(**fields), metrics={}, dataset={})
     with pytest.raises(UsageError, match="has no session memory, so it cannot learn; train it with preset full"):
         Recommender.load(tmp_path / "plain", learn=tmp_path / "learned")
     assert left() == []

@@ -47,8 +47,8 @@ def test_a_click_reaches_the_rankings_of_others(learning: Callable[..., Recommen
     before = other.recommend(["sku-1"], k=N)
     for visitor in range(30):
         position = rec.observe(f"v{visitor}", ["sku-1", "sku-2"])
-    for one in (rec, other):
-        until_learned(one, position)
+    for reader in (rec, other):
+        until_learned(reader, position)
     after = other.recommend(["sku-1"], k=N)
     assert after.scores.tolist() != before.scores.tolist()
     assert after.log_position is not None
@@ -96,13 +96,13 @@ def test_what_was_learned_is_there_after_a_restart(learning: Callable[..., Recom
     position = rec.forget("s3")
     until_learned(rec, position)
     rec.close()
-    again = learning()
-    assert again.log_position == position
+    restarted = learning()
+    assert restarted.log_position == position
     questions = drawn(5)
     until_learned(rec, position)
-    assert answers(again, questions) == answers(rec, questions)
-    assert "by-hand" in again.recommend(["sku-7", "sku-8"], k=N + 2).items
-    assert "sku-9" not in again.recommend(["sku-7"], k=N + 2).items
+    assert answers(restarted, questions) == answers(rec, questions)
+    assert "by-hand" in restarted.recommend(["sku-7", "sku-8"], k=N + 2).items
+    assert "sku-9" not in restarted.recommend(["sku-7"], k=N + 2).items
 
 
 def test_a_compacted_bundle_is_switched_to_while_serving(folder: Path, tmp_path: Path) -> None:
@@ -119,18 +119,18 @@ def test_a_compacted_bundle_is_switched_to_while_serving(folder: Path, tmp_path:
     assert rec.bundle.model.log_progress is not None
     after = answers(rec, drawn(13))
     places = [
-        mine == theirs
+        old_item == new_item
         for old, new in zip(before, after, strict=True)
-        for mine, theirs in zip(old[0], new[0], strict=True)
+        for old_item, new_item in zip(old[0], new[0], strict=True)
     ]
     assert np.mean(places) > 0.99
     until_learned(rec, rec.observe("s", ["sku-1", "newer still"]))
     assert "sku-1" not in rec.recommend(["sku-2"], k=N, filter=prepared).items
     rec.close()
-    again = Recommender.load(folder, learn=settings)
-    until_learned(again, position)
-    assert len(answers(again, drawn(13))) == 60
-    again.close()
+    restarted = Recommender.load(folder, learn=settings)
+    until_learned(restarted, position)
+    assert len(answers(restarted, drawn(13))) == 60
+    restarted.close()
 
 
 def test_killed_at_any_moment_nothing_acknowledged_is_lost_or_counted_twice(folder: Path, tmp_path: Path) -> None:
@@ -145,27 +145,27 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost_or_counted_twice(fold
         "    print(n, flush=True)\n    n += 1\n"
     )
     rng = np.random.default_rng(14)
-    sent = 0
+    count = 0
     for turn in range(3):
         process = subprocess.Popen(
-            [sys.executable, "-c", script, str(folder), str(learned), str(sent)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", script, str(folder), str(learned), str(count)], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
         for _ in range(int(rng.integers(5, 60))):
-            sent = int(process.stdout.readline()) + 1
+            count = int(process.stdout.readline()) + 1
         process.send_signal(signal.SIGKILL)
-        rest, _ = process.communicate()
-        said = [int(line) for line in rest.split("\n")[:-1] if line]
-        sent = max([sent, *(one + 1 for one in said)])
+        output, _ = process.communicate()
+        numbers = [int(line) for line in output.split("\n")[:-1] if line]
+        count = max([count, *(number + 1 for number in numbers)])
         if turn == 1:  # the client cannot know whether its last events arrived, and sends some again
-            sent = max(0, sent - 3)
+            count = max(0, count - 3)
         compact_folder(folder, LearningSettings(learned))
     rec = Recommender.load(folder, learn=LearningSettings(learned, compact=False))
     event_processor = rec.learner.state.event_processor
-    events = {one.event.id for one in FileLog(learned).read("", 100_000)}
+    events = {entry.event.id for entry in FileLog(learned).read("", 100_000)}
     counted = int(event_processor.items.clicks.sum() - MODEL.popularity.sum())
     rec.close()
-    assert {f"e{n}" for n in range(sent)} <= events
+    assert {f"e{n}" for n in range(count)} <= events
     assert counted == len(events)
 
 

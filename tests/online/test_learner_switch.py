@@ -95,8 +95,8 @@ def test_a_failed_switch_ends_no_learning_and_is_retried(
         try:
             real(self, *arguments)
         finally:
-            whole = rec.bundle is self.bundle and rec._pipeline.catalog.model is self.bundle.model
-            tries.append((whole, self.follower._thread.is_alive()))
+            consistent = rec.bundle is self.bundle and rec._pipeline.catalog.model is self.bundle.model
+            tries.append((consistent, self.follower._thread.is_alive()))
 
     monkeypatch.setattr(learner.OnlineLearner, "_switch", recording)
     failing(rec, monkeypatch, hits)
@@ -107,8 +107,8 @@ def test_a_failed_switch_ends_no_learning_and_is_retried(
     assert "newest" in rec.ids
     assert rec.bundle.model.log_progress is not None
     assert tries[:2] == [(True, True)] * 2, "serving and learning used two bundles, or nothing was learned"
-    assert [one for one in caplog.messages if one.startswith("cannot switch to the compacted bundle")]
-    eventually(lambda: sum(one.name == "mtaw-follower" for one in threading.enumerate()) == 1, 5)
+    assert [message for message in caplog.messages if message.startswith("cannot switch to the compacted bundle")]
+    eventually(lambda: sum(thread.name == "mtaw-follower" for thread in threading.enumerate()) == 1, 5)
 
 
 def test_a_bot_that_continues_prevents_no_switch(folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,9 +116,9 @@ def test_a_bot_that_continues_prevents_no_switch(folder: Path, learning: Make, m
     rec, real, go = learning(), learner.current_bundle, threading.Event()
 
     def delayed(*arguments: Any) -> Any:
-        found = real(*arguments)
+        bundle = real(*arguments)
         assert go.wait(20)
-        return found
+        return bundle
 
     monkeypatch.setattr(learner, "current_bundle", delayed)
     until_learned(rec, rec.observe("bot", [f"sku-{n % 20}" for n in range(40)]))

@@ -17,19 +17,19 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a bundle, and two logs: of an hour, and of 40 s, at whose end every session is open."""
-    folder, made = tmp_path_factory.mktemp("memory"), shop(2_000, 20_000, EVENTS)
-    made.saved(folder / "bundle")
-    log_events(made, EVENTS, folder / "hour", 100)
-    log_events(made, EVENTS, folder / "minute", 1)
+    folder, generated = tmp_path_factory.mktemp("memory"), shop(2_000, 20_000, EVENTS)
+    generated.saved(folder / "bundle")
+    log_events(generated, EVENTS, folder / "hour", 100)
+    log_events(generated, EVENTS, folder / "minute", 1)
     return folder
 
 
 @pytest.mark.parametrize(("log", "python_bytes"), [("hour", 180), ("minute", 190)])
 def test_a_worker_holds_few_bytes_an_event(logged: Path, log: str, python_bytes: int) -> None:
-    found = worker(logged / "bundle", logged / log)
-    assert found.events == EVENTS + 1
-    assert found.delta / EVENTS <= 275
-    assert (found.total - found.delta) / EVENTS <= python_bytes
+    memory = worker(logged / "bundle", logged / log)
+    assert memory.events == EVENTS + 1
+    assert memory.delta / EVENTS <= 275
+    assert (memory.total - memory.delta) / EVENTS <= python_bytes
 
 
 def test_a_compaction_takes_few_bytes_an_event(logged: Path) -> None:
@@ -37,5 +37,5 @@ def test_a_compaction_takes_few_bytes_an_event(logged: Path) -> None:
 
 
 def test_a_redaction_takes_no_memory(logged: Path, tmp_path: Path) -> None:
-    taken, _ = redaction(logged / "hour", "visitor-7", tmp_path / "log")
-    assert taken <= 4 << 20
+    peak, _ = redaction(logged / "hour", "visitor-7", tmp_path / "log")
+    assert peak <= 4 << 20

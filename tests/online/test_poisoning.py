@@ -48,8 +48,8 @@ def test_eight_sessions_after_a_silent_day_are_not_what_unknown_visitors_see() -
     now, promoted = NOON + DAY_MS, n_items - 1
 
     def place() -> int:
-        found, _ = trends.rising(now, 256)
-        return 1 + int(np.append(np.flatnonzero(found == promoted), len(found))[0])
+        items, _ = trends.rising(now, 256)
+        return 1 + int(np.append(np.flatnonzero(items == promoted), len(items))[0])
 
     before = place()
     for session in range(1, 9):

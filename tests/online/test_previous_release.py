@@ -64,9 +64,9 @@ def learner(shop: Path, settings: LearningSettings) -> Iterator[Recommender]:
 def test_the_bundle_ranks_as_before(shop: Path, expected: dict[str, Any]) -> None:
     rec = Recommender.load(shop / "shop.bundle", encoder="native", index="native")
     for query, wanted in zip(expected["queries"], expected["frozen"], strict=True):
-        found = rec.recommend(query, k=10, at=expected["at"])
-        assert found.items == wanted["items"]
-        np.testing.assert_allclose(found.scores, wanted["scores"], atol=CLOSE)
+        ranking = rec.recommend(query, k=10, at=expected["at"])
+        assert ranking.items == wanted["items"]
+        np.testing.assert_allclose(ranking.scores, wanted["scores"], atol=CLOSE)
 
 
 def test_the_data_set_is_read(shop: Path) -> None:
@@ -79,9 +79,9 @@ def test_the_learning_folder_ranks_as_before_and_learns_on(learner: Recommender,
     assert learner.log_position == expected["position"]
     learned = json.loads((FOLDER / "learned.json").read_text())
     for query, wanted in zip(expected["queries"], learned, strict=True):
-        found = learner.recommend(query, k=10, at=expected["at"])
-        assert found.items == wanted["items"]
-        np.testing.assert_allclose(found.scores, wanted["scores"], rtol=ROUNDING, atol=ROUNDING)
+        ranking = learner.recommend(query, k=10, at=expected["at"])
+        assert ranking.items == wanted["items"]
+        np.testing.assert_allclose(ranking.scores, wanted["scores"], rtol=ROUNDING, atol=ROUNDING)
     learner.observe("another", ["item-1", "another-item"])
     learner.learner.catch_up()
     assert learner.log_position > expected["position"]

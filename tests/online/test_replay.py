@@ -39,8 +39,8 @@ def pipeline_of(catalog: Catalog, model: Model) -> Pipeline:
 
 def rank_in(pipeline: Pipeline, names: list[str], target: str, exclude_seen: bool) -> int:
     """Return the rank of a target for one session of external ids, as the service ranks."""
-    known = [place for place in pipeline.catalog.ids.lookup(names).tolist() if place >= 0]
-    ids, scores = pipeline.rank(Sessions.from_lists([known]), 21, Conditions(exclude_seen=exclude_seen))
+    places = [place for place in pipeline.catalog.ids.lookup(names).tolist() if place >= 0]
+    ids, scores = pipeline.rank(Sessions.from_lists([places]), 21, Conditions(exclude_seen=exclude_seen))
     place = int(pipeline.catalog.ids.lookup([target])[0])
     rank = int(listed_rank(ids, scores, np.array([place if place >= 0 else -2]))[0])
     return rank if rank <= 20 else 0
@@ -49,8 +49,8 @@ def rank_in(pipeline: Pipeline, names: list[str], target: str, exclude_seen: boo
 def brute_force(rows: list[Row], model: Model, exclude_seen: bool) -> dict[str, list[float]]:
     """Return ranks and unknown targets of every click after midnight that has one before it."""
     ends = {session: time for session, _, time in rows}
-    fresh = [row for row in rows if ends[row[0]] > (model.learned_until or 0)]
-    found: dict[str, list[float]] = {"learning": [], "frozen": [], "unknown": []}
+    unlearned = [row for row in rows if ends[row[0]] > (model.learned_until or 0)]
+    columns: dict[str, list[float]] = {"learning": [], "frozen": [], "unknown": []}
     frozen = pipeline_of(Catalog.of(model), model)
     learning, before_step = None, -1
     for place, (session, item, time) in enumerate(rows):
@@ -60,27 +60,27 @@ def brute_force(rows: list[Row], model: Model, exclude_seen: bool) -> dict[str, 
         step = time // EVERY
         if step != before_step:
             state = OnlineState(model, LIMITS)
-            state.apply([LogEntry(Click(*row), "") for row in fresh if row[2] // EVERY < step])
+            state.apply([LogEntry(Click(*row), "") for row in unlearned if row[2] // EVERY < step])
             learning, before_step = pipeline_of(state.catalog(), model), step
         assert learning is not None
-        found["learning"].append(rank_in(learning, before, item, exclude_seen))
-        found["frozen"].append(rank_in(frozen, before, item, exclude_seen))
-        found["unknown"].append(item.startswith("new-") and item not in {row[1] for row in rows[:place]})
-    return found
+        columns["learning"].append(rank_in(learning, before, item, exclude_seen))
+        columns["frozen"].append(rank_in(frozen, before, item, exclude_seen))
+        columns["unknown"].append(item.startswith("new-") and item not in {row[1] for row in rows[:place]})
+    return columns
 
 
 @pytest.mark.parametrize("exclude_seen", [False, True])
 def test_it_equals_the_reference(tmp_path: Path, exclude_seen: bool) -> None:
     log = log_file(tmp_path / "log.csv", ROWS, MODEL)
-    found = replay(log, ReplaySettings(every=EVERY, exclude_seen=exclude_seen), LIMITS)
+    result = replay(log, ReplaySettings(every=EVERY, exclude_seen=exclude_seen), LIMITS)
     expected = brute_force(ROWS, MODEL, exclude_seen)
-    assert len(found.places) > 60
-    assert found.ranks["learning"].tolist() == expected["learning"]
-    assert found.ranks["frozen"].tolist() == expected["frozen"]
-    assert found.unknown.tolist() == expected["unknown"]
-    assert found.metrics()["learning"] == means_of(gains_of(np.array(expected["learning"])))
-    assert found.ranks["learning"].tolist() != found.ranks["frozen"].tolist()
-    assert 0 < found.unknown_percent() < 50
+    assert len(result.places) > 60
+    assert result.ranks["learning"].tolist() == expected["learning"]
+    assert result.ranks["frozen"].tolist() == expected["frozen"]
+    assert result.unknown.tolist() == expected["unknown"]
+    assert result.metrics()["learning"] == means_of(gains_of(np.array(expected["learning"])))
+    assert result.ranks["learning"].tolist() != result.ranks["frozen"].tolist()
+    assert 0 < result.unknown_percent() < 50
 
 
 def decayed(rows: list[Row], place: int, step: int, half_life: float) -> tuple[dict[str, float], dict[str, float]]:
@@ -89,40 +89,40 @@ def decayed(rows: list[Row], place: int, step: int, half_life: float) -> tuple[d
     past = [row for row in rows[:place] if row[2] // EVERY < step]
     popularity: dict[str, float] = {}
     pairs: dict[tuple[str, str], float] = {}
-    for at, (name, item, time) in enumerate(past):
+    for index, (name, item, time) in enumerate(past):
         weight = 2.0 ** ((time - now) / half_life)
         popularity[item] = popularity.get(item, 0.0) + weight
-        for other in [row[1] for row in past[:at] if row[0] == name][-5:]:
+        for other in [row[1] for row in past[:index] if row[0] == name][-5:]:
             if other != item:
                 pairs[other, item] = pairs.get((other, item), 0.0) + weight
                 pairs[item, other] = pairs.get((item, other), 0.0) + weight / 2
-    own = [row[1] for row in rows[:place] if row[0] == session][-5:]
+    own_items = [row[1] for row in rows[:place] if row[0] == session][-5:]
     scores: dict[str, float] = {}
-    for age, mine in enumerate(reversed(own)):
-        for (one, other), weight in pairs.items():
-            if one == mine:
+    for age, own_item in enumerate(reversed(own_items)):
+        for (source, other), weight in pairs.items():
+            if source == own_item:
                 scores[other] = scores.get(other, 0.0) + 0.6**age * weight
     return scores, popularity
 
 
 def test_the_baselines_equal_their_formulas(tmp_path: Path) -> None:
     half_life = 600_000.0
-    found = replay(
+    result = replay(
         log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY, half_life=half_life), LIMITS
     )
     for place, by_pairs, by_clicks in zip(
-        found.places.tolist(), found.ranks["co-occurrence"], found.ranks["popularity"], strict=True
+        result.places.tolist(), result.ranks["co-occurrence"], result.ranks["popularity"], strict=True
     ):
         scores, popularity = decayed(ROWS, place, ROWS[place][2] // EVERY, half_life)
         target = ROWS[place][1]
         top = max(popularity.values())
         filled = {item: scores.get(item, 1e-9 * (value - 2 * top) / top) for item, value in popularity.items()}
         for rank, values in ((by_pairs, filled), (by_clicks, popularity)):
-            own = values.get(target)
-            better = 0 if own is None else sum(value > own + 1e-9 * abs(own) for value in values.values())
+            score = values.get(target)
+            better = 0 if score is None else sum(value > score + 1e-9 * abs(score) for value in values.values())
             # Rounding may part what ties in exact arithmetic, never more than that.
-            ties = 0 if own is None else sum(abs(value - own) <= 1e-9 * abs(own) for value in values.values())
-            if own is None or better >= 20:
+            ties = 0 if score is None else sum(abs(value - score) <= 1e-9 * abs(score) for value in values.values())
+            if score is None or better >= 20:
                 assert rank == 0
             elif rank:
                 assert better < rank <= better + ties
@@ -133,13 +133,13 @@ def test_the_baselines_equal_their_formulas(tmp_path: Path) -> None:
 def test_what_is_scored(tmp_path: Path) -> None:
     log = log_file(tmp_path / "log.csv", ROWS, MODEL)
     begin, until = MIDNIGHT + 600_000, MIDNIGHT + 3_600_000
-    found = replay(log, ReplaySettings(begin=begin, until=until, every=EVERY), LIMITS)
-    first = [place for place, row in enumerate(ROWS) if row[0] not in {one[0] for one in ROWS[:place]}]
-    assert found.places.tolist() == [
+    result = replay(log, ReplaySettings(begin=begin, until=until, every=EVERY), LIMITS)
+    first = [place for place, row in enumerate(ROWS) if row[0] not in {earlier[0] for earlier in ROWS[:place]}]
+    assert result.places.tolist() == [
         place for place, row in enumerate(ROWS) if begin <= row[2] < until and place not in first
     ]
-    assert sum(len(samples) for _, samples in found.parts()) == len(found.places)
-    assert [name for name, _ in found.parts()] == ["2025-11-26T00:00"]
+    assert sum(len(samples) for _, samples in result.parts()) == len(result.places)
+    assert [name for name, _ in result.parts()] == ["2025-11-26T00:00"]
 
 
 def test_a_later_click_changes_no_earlier_prediction(tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ def test_a_later_click_changes_no_earlier_prediction(tmp_path: Path) -> None:
     changed = ROWS[:cut] + [(session, "sku-7", time) for session, _, time in ROWS[cut:]]
 
     def early(rows: list[Row]) -> dict[str, list[int]]:
-        found = replay(log_file(tmp_path / "log.csv", rows, MODEL), ReplaySettings(every=EVERY), LIMITS)
-        kept = found.times // EVERY < moment // EVERY
-        return {name: ranks[kept].tolist() for name, ranks in found.ranks.items()}
+        result = replay(log_file(tmp_path / "log.csv", rows, MODEL), ReplaySettings(every=EVERY), LIMITS)
+        kept = result.times // EVERY < moment // EVERY
+        return {name: ranks[kept].tolist() for name, ranks in result.ranks.items()}
 
     assert early(ROWS) == early(changed)
     assert len(early(ROWS)["learning"]) > 20
@@ -162,8 +162,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     arguments = ["replay", str(tmp_path / "bundle"), str(source), "--every", "20"]
     assert main([*arguments, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    found = replay(log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY), LIMITS)
-    assert printed == found.as_dict()
+    result = replay(log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY), LIMITS)
+    assert printed == result.as_dict()
     assert set(printed) == {"learning", "frozen", "baselines", "samples", "unknown_targets", "bots", "refused"}
     assert set(printed["baselines"]) == {"co-occurrence", "popularity"}
     assert {"P@20", "MRR@20"} <= set(printed["learning"])
@@ -189,6 +189,6 @@ def test_a_bad_duration_is_an_error_of_one_line(
 
 def test_the_parts_of_a_log_without_times_are_quarters() -> None:
     nothing = np.zeros(10, dtype=np.int32)
-    found = ReplayResult(np.arange(10), np.arange(10), False, nothing > 0, {"learning": nothing}, {})
-    assert [len(samples) for _, samples in found.parts()] == [3, 3, 2, 2]
+    result = ReplayResult(np.arange(10), np.arange(10), False, nothing > 0, {"learning": nothing}, {})
+    assert [len(samples) for _, samples in result.parts()] == [3, 3, 2, 2]
     assert N == 30

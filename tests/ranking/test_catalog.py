@@ -63,25 +63,25 @@ def sessions_over(rec: Recommender, count: int = 12) -> list[list[Any]]:
     internal = [rng.integers(0, size, length) for length in rng.integers(1, 20, count)]
     internal[1] = np.array([size - 1])
     internal[2] = np.array([N, 3, N + 1, 4])
-    sessions = [rec.ids.external(one) for one in internal]
+    sessions = [rec.ids.external(session) for session in internal]
     sessions[3] = ["nobody", *sessions[3], 3.5]
     return [*sessions, []]
 
 
 def all_answers(rec: Recommender, k: int = 20) -> list[Recommendations]:
     sessions = sessions_over(rec)
-    some = rec.ids.external(np.array([*range(40, 60), N, N + 2]))
+    items = rec.ids.external(np.array([*range(40, 60), N, N + 2]))
     answers = []
     for clicks in sessions:
         answers += [
             rec.recommend(clicks, k, repeats=True),
-            rec.recommend(clicks, k, exclude=some, exclude_seen=True),
-            rec.recommend(clicks, k, allow=some),
-            rec.recommend(clicks, k, filter=rec.filter(exclude=some[::2])),
-            rec.session(clicks).recommend(k, exclude=some[:3]),
+            rec.recommend(clicks, k, exclude=items, exclude_seen=True),
+            rec.recommend(clicks, k, allow=items),
+            rec.recommend(clicks, k, filter=rec.filter(exclude=items[::2])),
+            rec.session(clicks).recommend(k, exclude=items[:3]),
         ]
     answers += rec.recommend_batch(sessions, k, exclude_seen=True)
-    answers += [rec.similar_items(item, k, exclude=some[:2]) for item in some]
+    answers += [rec.similar_items(item, k, exclude=items[:2]) for item in items]
     return answers
 
 
@@ -100,34 +100,34 @@ class TestEqualsABundleOfAllItems:
             got, want = all_answers(rec, k), all_answers(whole, k)
             assert len(got) == len(want)
             assert all(map(same, got, want))
-        found = {item for answer in all_answers(rec) for item in answer.items}
-        assert found & set(ids), "no added item was ever recommended: the test says nothing"
+        recommended = {item for answer in all_answers(rec) for item in answer.items}
+        assert recommended & set(ids), "no added item was ever recommended: the test says nothing"
         packed = Sessions.from_lists([[N, 1], [2], [N + M - 1], []])
-        for one, other in zip(rec.rank(packed, 400), whole.rank(packed, 400), strict=True):
-            assert one.tobytes() == other.tobytes()
+        for array, expected in zip(rec.rank(packed, 400), whole.rank(packed, 400), strict=True):
+            assert array.tobytes() == expected.tobytes()
 
     def test_added_and_removed(self, folder: Path, tmp_path: Path, encoder: str, index: str) -> None:
         rec = load(folder, encoder, index)
         ids, vectors = new_ids(rec.bundle), new_vectors(rec.bundle)
-        gone = [*rec.bundle.ids.external(np.array([0, 15, 16, 299])), ids[0], ids[5]]
-        rec.remove_items(gone[:3])
+        removed = [*rec.bundle.ids.external(np.array([0, 15, 16, 299])), ids[0], ids[5]]
+        rec.remove_items(removed[:3])
         rec.add_items(ids, vectors=vectors)
-        rec.remove_items(gone[3:])
+        rec.remove_items(removed[3:])
         extended(rec.bundle, ids, vectors, tmp_path / "all")
         whole = load(tmp_path / "all", encoder, index)
-        left = whole.filter(exclude=gone)
-        assert rec.n_items == N + M - len(gone)
+        remaining = whole.filter(exclude=removed)
+        assert rec.n_items == N + M - len(removed)
         for clicks in sessions_over(rec):
             for k in (1, 20, 500):
-                assert same(rec.recommend(clicks, k), whole.recommend(clicks, k, filter=left))
+                assert same(rec.recommend(clicks, k), whole.recommend(clicks, k, filter=remaining))
             prepared = rec.filter(exclude=ids[:2])
             assert same(
                 rec.recommend(clicks, filter=prepared, exclude_seen=True),
-                whole.recommend(clicks, filter=left & whole.filter(exclude=ids[:2]), exclude_seen=True),
+                whole.recommend(clicks, filter=remaining & whole.filter(exclude=ids[:2]), exclude_seen=True),
             )
-        for item in (gone[0], ids[0], ids[1]):  # a removed item may be the query
-            assert same(rec.similar_items(item), whole.similar_items(item, filter=left))
-        assert len(rec.recommend(rec.bundle.ids.external(np.array([5])), k=10**6)) == N + M - len(gone)
+        for item in (removed[0], ids[0], ids[1]):  # a removed item may be the query
+            assert same(rec.similar_items(item), whole.similar_items(item, filter=remaining))
+        assert len(rec.recommend(rec.bundle.ids.external(np.array([5])), k=10**6)) == N + M - len(removed)
 
 
 @pytest.fixture
@@ -157,43 +157,45 @@ def test_a_removed_item_stays_known_as_a_click(rec: Recommender) -> None:
     rec.remove_items([item])
     after = rec.recommend([item, other], k=N)
     assert after.unknown == []
-    assert after.items == [one for one in before.items if one != item]
+    assert after.items == [listed for listed in before.items if listed != item]
     assert same(rec.recommend([item], k=3, exclude=[item]), rec.recommend([item], k=3))
 
 
 def test_a_removed_id_may_come_back_with_another_vector(rec: Recommender) -> None:
-    item, like = rec.bundle.ids.external(np.array([50, 77]))
-    before = rec.recommend([like], k=N)
+    item, neighbor = rec.bundle.ids.external(np.array([50, 77]))
+    before = rec.recommend([neighbor], k=N)
     rec.remove_items([item])
-    rec.add_items([item], neighbors=[[like]])
+    rec.add_items([item], neighbors=[[neighbor]])
     assert rec.n_items == N
     if rec.bundle.memory is None:
-        assert rec.similar_items(like, k=1).items == [item]
+        assert rec.similar_items(neighbor, k=1).items == [item]
     else:  # what was learned is worth more
-        assert same(rec.recommend([like], k=N), before)
-    assert same(rec.recommend([item], k=5, exclude=[like, item]), rec.recommend([item], k=5, exclude=[item, like]))
+        assert same(rec.recommend([neighbor], k=N), before)
+    assert same(
+        rec.recommend([item], k=5, exclude=[neighbor, item]), rec.recommend([item], k=5, exclude=[item, neighbor])
+    )
     with pytest.raises(DataError, match="is already in the catalog"):
-        rec.add_items([item], neighbors=[[like]])
+        rec.add_items([item], neighbors=[[neighbor]])
     rec.remove_items([item])
-    rec.add_items([item], neighbors=[[like]])
-    assert rec.recommend([like], k=N + 5).items.count(item) == 1
+    rec.add_items([item], neighbors=[[neighbor]])
+    assert rec.recommend([neighbor], k=N + 5).items.count(item) == 1
 
 
 def test_filters_made_before_an_item_was_added(rec: Recommender) -> None:
-    first, like = rec.bundle.ids.external(np.array([0, 9]))
+    first, neighbor = rec.bundle.ids.external(np.array([0, 9]))
     without = rec.filter(exclude=[first])
-    solely = rec.filter(allow=[first, like])
-    both = without & rec.filter(exclude=[like])
+    solely = rec.filter(allow=[first, neighbor])
+    both = without & rec.filter(exclude=[neighbor])
     new = new_ids(rec.bundle)
-    rec.add_items(new[:1], neighbors=[[like]])
-    assert new[0] in rec.recommend([like], k=N + 1, filter=without).items
-    assert first not in rec.recommend([like], k=N + 1, filter=without).items
-    assert set(rec.recommend([like], k=N + 1, filter=solely).items) == {first, like}
+    rec.add_items(new[:1], neighbors=[[neighbor]])
+    assert new[0] in rec.recommend([neighbor], k=N + 1, filter=without).items
+    assert first not in rec.recommend([neighbor], k=N + 1, filter=without).items
+    assert set(rec.recommend([neighbor], k=N + 1, filter=solely).items) == {first, neighbor}
     later = rec.filter(allow=[new[0], first])
-    rec.add_items(new[1:2], neighbors=[[like]])
-    assert set(rec.recommend([like], k=N, filter=later).items) == {new[0], first}
-    assert len(rec.recommend([like], k=N + 9, filter=both)) == N
-    assert rec.recommend([like], k=5, filter=without).items == rec.recommend([like], k=5, filter=without).items
+    rec.add_items(new[1:2], neighbors=[[neighbor]])
+    assert set(rec.recommend([neighbor], k=N, filter=later).items) == {new[0], first}
+    assert len(rec.recommend([neighbor], k=N + 9, filter=both)) == N
+    assert rec.recommend([neighbor], k=5, filter=without).items == rec.recommend([neighbor], k=5, filter=without).items
 
 
 def test_filters_of_other_catalogs_are_refused(rec: Recommender, tmp_path: Path) -> None:
@@ -283,15 +285,15 @@ def test_a_live_session_is_ranked_by_a_catalog_no_older_than_its_clicks(
     """The catalog grows and another thread clicks the new item while a call waits for the session."""
     old, (new,) = rec.bundle.ids.external(np.array([4, 5])), new_ids(rec.bundle)[:1]
     visit = rec.session(old)
-    found: list[Any] = []
+    answers: list[Any] = []
     with visit._lock:
-        waiting = threading.Thread(target=lambda: found.append(visit.recommend(k=30)))
+        waiting = threading.Thread(target=lambda: answers.append(visit.recommend(k=30)))
         waiting.start()
         waiting.join(0.2)
         rec.add_items([new], neighbors=[old])
         visit._append([new], [None])
     waiting.join()
-    assert same(found[0], rec.recommend([*old, new], k=30))
+    assert same(answers[0], rec.recommend([*old, new], k=30))
 
 
 def test_readers_see_whole_states_in_order(folder: Path) -> None:
@@ -357,10 +359,10 @@ def test_an_approximate_index(folder: Path, tmp_path: Path) -> None:
     rec = Recommender.load(tmp_path / "bundle", index="ann")
     exact = Recommender.load(tmp_path / "bundle", index="native")
     best = exact.recommend(["sku-5"], k=3).items
-    for one in (rec, exact):
-        one.remove_items(best[:1])
-        one.add_items(["x"], neighbors=[best[1:2]])
-    got, want = (one.recommend(["sku-5"], k=20, exclude_seen=True) for one in (rec, exact))
+    for recommender in (rec, exact):
+        recommender.remove_items(best[:1])
+        recommender.add_items(["x"], neighbors=[best[1:2]])
+    got, want = (ranker.recommend(["sku-5"], k=20, exclude_seen=True) for ranker in (rec, exact))
     assert len(got) == 20
     assert "x" in got.items
     assert best[0] not in got.items

@@ -44,29 +44,29 @@ def test_any_history_equals_one_bundle(tmp_path: Path, data: st.DataObject) -> N
         tmp_path / "bundle", **bundle_parts(n_items=n_items, embedding_dim=d, text=False), overwrite=True
     )
     rec = Recommender(bundle, *(getattr(Recommender.load(tmp_path / "bundle"), part) for part in ("encoder", "index")))
-    here = bundle.ids.external(np.arange(n_items))
-    gone: list[Any] = []
+    present = bundle.ids.external(np.arange(n_items))
+    removed: list[Any] = []
     ids: list[Any] = []
     vectors = np.empty((0, d), dtype=np.float32)
     for _ in range(data.draw(st.integers(1, 5))):
-        if data.draw(st.booleans()) or len(here) < 2:
+        if data.draw(st.booleans()) or len(present) < 2:
             count = data.draw(st.integers(1, 3))
             fresh = [10**6 + len(ids) + i for i in range(count)]
             rows = rng.integers(-2, 3, (count, d)).astype(np.float32)  # coarse: ties and equal directions
             rows[~rows.any(axis=1)] = 1
             rec.add_items(fresh, vectors=rows)
-            ids, vectors, here = [*ids, *fresh], np.concatenate([vectors, rows]), [*here, *fresh]
+            ids, vectors, present = [*ids, *fresh], np.concatenate([vectors, rows]), [*present, *fresh]
         else:
-            item = here.pop(data.draw(st.integers(0, len(here) - 1)))
+            item = present.pop(data.draw(st.integers(0, len(present) - 1)))
             rec.remove_items([item])
-            gone.append(item)
+            removed.append(item)
     whole = Recommender.load(extended(bundle, ids, vectors, tmp_path / "all").folder)
-    left = whole.filter(exclude=gone)
-    session = [int(one) for one in rng.choice([*here, *gone], 3)]
-    assert rec.n_items == len(here)
+    remaining = whole.filter(exclude=removed)
+    session = [int(item_id) for item_id in rng.choice([*present, *removed], 3)]
+    assert rec.n_items == len(present)
     for k in (1, 5, 40):
-        assert same(rec.recommend(session, k), whole.recommend(session, k, filter=left))
-        assert same(rec.recommend([], k), whole.recommend([], k, filter=left))
+        assert same(rec.recommend(session, k), whole.recommend(session, k, filter=remaining))
+        assert same(rec.recommend([], k), whole.recommend([], k, filter=remaining))
 
 
 @pytest.mark.parametrize("text", [True, False])

@@ -42,7 +42,7 @@ def test_a_share_of_the_list_goes_to_seldom_shown_items(rec: Recommender) -> Non
     plain = rec.recommend(SESSION, 20, allow=without + SELDOM)
     out = rec.recommend(SESSION, 20, explore=0.5, reasons=True, repeats=True)
     assert out.explored is not None
-    new = [item for item, one in zip(out.items, out.explored, strict=True) if one]
+    new = [item for item, explored in zip(out.items, out.explored, strict=True) if explored]
     seldom = [item for item in out.items if item in SELDOM]
     assert len(seldom) == explored_count(0.5, 20, np.array([1, 2], dtype=np.int32)) == 10
     best = [item for item in rec.recommend(SESSION, N).items if item in SELDOM and item not in plain.items]
@@ -58,11 +58,11 @@ def test_the_same_list_without_a_share_or_without_seldom_items(rec: Recommender)
     plain = rec.recommend(SESSION, 20)
     assert plain.explored is None
     assert rec.recommend(SESSION, 20, explore=0) == plain
-    often = [item for item in rec.ids if item not in SELDOM]
-    out = rec.recommend(SESSION, 20, explore=0.3, allow=often)
+    shown_often = [item for item in rec.ids if item not in SELDOM]
+    out = rec.recommend(SESSION, 20, explore=0.3, allow=shown_often)
     assert out.explored is not None
     assert not out.explored.any()
-    assert out.items == rec.recommend(SESSION, 20, allow=often).items
+    assert out.items == rec.recommend(SESSION, 20, allow=shown_often).items
 
 
 def test_items_stop_being_explored_after_their_impressions(rec: Recommender) -> None:
@@ -70,8 +70,8 @@ def test_items_stop_being_explored_after_their_impressions(rec: Recommender) -> 
     for place in range(50):
         out = rec.recommend([f"sku-{place}"], 10, explore=0.5, explore_below=7)
         assert out.explored is not None
-        for item, one in zip(out.items, out.explored, strict=True):
-            assert not one or shown[item] < 7
+        for item, explored in zip(out.items, out.explored, strict=True):
+            assert not explored or shown[item] < 7
         shown.update(out.items)
     assert all(shown[item] >= 7 for item in SELDOM)
     after = rec.recommend(SESSION, 10, explore=0.5, explore_below=7)
@@ -80,14 +80,14 @@ def test_items_stop_being_explored_after_their_impressions(rec: Recommender) -> 
 
 
 def test_every_way_to_rank_explores_the_same(folder: Path) -> None:
-    found = [
+    answers = [
         Recommender.load(folder).recommend(SESSION, 10, explore=0.4),
         Recommender.load(folder).session(SESSION).recommend(10, explore=0.4),
         Recommender.load(folder).recommend_batch([SESSION], 10, explore=0.4)[0],
         Recommender.load(folder, encoder="numpy", index="numpy").recommend(SESSION, 10, explore=0.4),
     ]
-    assert [one.items for one in found] == [found[0].items] * 4
-    assert all(np.array_equal(one.explored, found[0].explored) for one in found)
+    assert [answer.items for answer in answers] == [answers[0].items] * 4
+    assert all(np.array_equal(answer.explored, answers[0].explored) for answer in answers)
     popular = Recommender.load(folder).recommend([], 10, explore=0.4)
     assert popular.fallback
     assert popular.explored is not None
@@ -146,10 +146,10 @@ def _check(
         assert item not in session
         assert item not in options.get("exclude", ())
         assert item in options.get("allow", [item])
-        assert all(holds(one, shop.rows[item], current) for one in rules.get("filter", ()))
+        assert all(holds(condition, shop.rows[item], current) for condition in rules.get("filter", ()))
         for limit in rules.get("limit", ()):
             for value in _values(shop.rows[item].get(limit["per"])):
-                assert sum(value in _values(shop.rows[one].get(limit["per"])) for one in items) <= limit["most"]
+                assert sum(value in _values(shop.rows[other].get(limit["per"])) for other in items) <= limit["most"]
 
 
 def _values(value: Any) -> list[Any]:

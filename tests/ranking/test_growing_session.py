@@ -43,12 +43,12 @@ class TestGrowingSession:
     def test_clicks_come_in_any_portions(self, rec: Recommender) -> None:
         clicks = named(rec, np.random.default_rng(6).integers(0, N, 33))
         for portions in ((33,), (1, 32), (11, 2, 20), (13, 0, 20), (12, 1, 1, 19)):
-            visit, taken = rec.session(), 0
+            visit, begin = rec.session(), 0
             for portion in portions:
-                visit.click(*clicks[taken : taken + portion])
-                taken += portion
-                if taken:
-                    assert same(visit.recommend(9), rec.recommend(clicks[:taken], 9))
+                visit.click(*clicks[begin : begin + portion])
+                begin += portion
+                if begin:
+                    assert same(visit.recommend(9), rec.recommend(clicks[:begin], 9))
 
     def test_first_clicks_timings_and_misuse(self, rec: Recommender) -> None:
         clicks = named(rec, [4, 8, 15])
@@ -126,8 +126,8 @@ def test_a_new_pipeline_continues_a_growing_session_unless_its_encoder_is_anothe
     visit = native.session(clicks[:3])
     visit.recommend()
     encoded, first = visit._state, visit._pipeline()
-    again = Pipeline.of(first.catalog, native.encoder, first.index)
-    visit._pipeline = lambda: again
+    pipeline = Pipeline.of(first.catalog, native.encoder, first.index)
+    visit._pipeline = lambda: pipeline
     assert same(visit.click(clicks[3]).recommend(), native.recommend(clicks[:4]))
     assert visit._state is encoded
     other = Pipeline.of(first.catalog, make_encoder("native", native.bundle), first.index)

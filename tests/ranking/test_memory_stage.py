@@ -53,18 +53,20 @@ def test_answers_are_those_of_the_plain_reference(rec: Recommender) -> None:
         vector = rec.encoder.encode(Sessions.from_lists([clicks]))[0].astype(np.float64)
         logits = (bundle.config.model.scale * (bundle.item_vectors.astype(np.float64) @ vector)).astype(np.float32)
         order = np.lexsort((np.arange(N), -logits))
-        asked = query(bundle.memory, clicks, settings, (order[:25], logits[order[:25]]))
-        candidates = asked.candidates()
+        reference_query = query(bundle.memory, clicks, settings, (order[:25], logits[order[:25]]))
+        candidates = reference_query.candidates()
         for item in candidates:
-            asked.items[item].logit = float(logits[item])
-        scores = dict(zip(candidates, bundle.ranker_net.scores(features(asked, candidates)).tolist(), strict=True))
+            reference_query.items[item].logit = float(logits[item])
+        scores = dict(
+            zip(candidates, bundle.ranker_net.scores(features(reference_query, candidates)).tolist(), strict=True)
+        )
         out = rec.recommend(named(rec, clicks), N)
-        found = rec.ids.lookup(out.items)
-        assert sorted(found.tolist()) == list(range(N))
+        ranked = rec.ids.lookup(out.items)
+        assert sorted(ranked.tolist()) == list(range(N))
         count = len(candidates)
-        assert set(found[:count].tolist()) == set(candidates)
-        np.testing.assert_allclose(out.scores[:count], [scores[item] for item in found[:count].tolist()], atol=2e-4)
-        assert found[count:].tolist() == [item for item in order.tolist() if item not in scores]
+        assert set(ranked[:count].tolist()) == set(candidates)
+        np.testing.assert_allclose(out.scores[:count], [scores[item] for item in ranked[:count].tolist()], atol=2e-4)
+        assert ranked[count:].tolist() == [item for item in order.tolist() if item not in scores]
         assert (np.diff(out.scores) <= 0).all()
 
 

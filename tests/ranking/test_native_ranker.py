@@ -57,24 +57,24 @@ def test_native_equals_composed(
     seen: bool,
     repeats: bool,
 ) -> None:
-    odd = {-1: "nobody", -2: 2.5}
-    clicks = [odd.get(item) or named(native, [item])[0] for item in session]
+    unknown = {-1: "nobody", -2: 2.5}
+    clicks = [unknown.get(item) or named(native, [item])[0] for item in session]
     answers = []
     for rec in (native, composed):
         options: dict[str, Any] = {"exclude_seen": seen, "repeats": repeats}
-        found: list[Recommendations | None] = []
+        results: list[Recommendations | None] = []
         if exclude is not None:
             options["exclude"] = named(rec, exclude)
         if allow is not None:
             options["allow"] = named(rec, allow)
         if prepared is not None:
             options["filter"] = rec.filter(exclude=named(rec, prepared))
-        found.append(answered(rec.recommend, clicks, k, **options))
-        found.append(answered(rec.recommend_batch, [clicks, clicks[:1]], k, **options))
+        results.append(answered(rec.recommend, clicks, k, **options))
+        results.append(answered(rec.recommend_batch, [clicks, clicks[:1]], k, **options))
         visit = rec.session(clicks[: len(clicks) // 2])
         answered(visit.recommend, k, **options)
-        found.append(answered(visit.click(*clicks[len(clicks) // 2 :]).recommend, k, **options))
-        answers.append(found)
+        results.append(answered(visit.click(*clicks[len(clicks) // 2 :]).recommend, k, **options))
+        answers.append(results)
     assert_same(*answers)
 
 
@@ -93,10 +93,10 @@ def test_elements_that_change_the_list(native: Recommender) -> None:
                 session.append(1)
             return 17
 
-    for odd in (Shrinking(17), Growing(17)):
+    for element in (Shrinking(17), Growing(17)):
         for place in (0, 1, 2):
             session[:] = named(native, [1, 2])
-            session.insert(place, odd)
+            session.insert(place, element)
             out = native.recommend(session, 3)
             assert len(out.items) == 3
 
@@ -104,8 +104,8 @@ def test_elements_that_change_the_list(native: Recommender) -> None:
 def test_odd_sessions(native: Recommender, composed: Recommender) -> None:
     ok = named(native, [5, 6])
     numpy_ids = [np.str_(ok[0])] if isinstance(ok[0], str) else [np.uint64(2**64 - 1), np.int8(7), np.True_]
-    for odd in (b"sku-5", float("inf"), [1], 10**30, "\ud800", "x" * 10**6, *numpy_ids):
-        assert same(native.recommend([odd, *ok]), composed.recommend([odd, *ok]))
+    for item in (b"sku-5", float("inf"), [1], 10**30, "\ud800", "x" * 10**6, *numpy_ids):
+        assert same(native.recommend([item, *ok]), composed.recommend([item, *ok]))
     long = ok * 5000
     assert same(native.recommend(long, 7), composed.recommend(long, 7))
 
@@ -128,7 +128,7 @@ def test_threads_agree(native: Recommender) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         for got in pool.map(together, range(8)):
-            assert all(same(one, other) for one, other in zip(got, alone, strict=True))
+            assert all(same(answer, expected) for answer, expected in zip(got, alone, strict=True))
 
 
 def test_forks_after_loading_and_use(native: Recommender) -> None:
@@ -174,8 +174,8 @@ class TestEngine:
         if native.bundle.memory is not None:
             memory = MemoryStage.of(native._pipeline.catalog)
             assert memory is not None
-            found = native.index.search(queries, memory.width(9), scale=native.bundle.config.model.scale)
-            expected = memory.rank(packed, 9, queries, found, None, None)
+            nearest = native.index.search(queries, memory.width(9), scale=native.bundle.config.model.scale)
+            expected = memory.rank(packed, 9, queries, nearest, None, None)
             assert times[3] is not None
             assert times[3] > 0
         assert (ids.tobytes(), scores.tobytes()) == (expected[0].tobytes(), expected[1].tobytes())
@@ -206,17 +206,17 @@ class TestEngine:
 
     def test_sessions(self, native: Recommender, engine: Engine) -> None:
         state = native.encoder.session().native  # type: ignore[attr-defined]
-        one = np.array([1], np.int32)
+        click = np.array([1], np.int32)
         with pytest.raises(TypeError, match="a session must be a list or a tuple"):
             engine.recommend("sku-1", 3)  # type: ignore[arg-type]
         for offsets in ([0], [0, 2], [1, 1], [0, 0, 1], [0, 1, 1], []):
             with pytest.raises(ValueError, match="offsets must rise from 0 to the number of items"):
-                engine.rank(one, np.array(offsets, np.int64), 3)
+                engine.rank(click, np.array(offsets, np.int64), 3)
         for fresh in (-1, 2):
             with pytest.raises(ValueError, match="session needs"):
-                engine.recommend_growing(state, one, fresh, 3)
+                engine.recommend_growing(state, click, fresh, 3)
         with pytest.raises(ValueError, match="session needs"):
-            engine.recommend_growing(state, one[:0], 0, 3)
+            engine.recommend_growing(state, click[:0], 0, 3)
         for bad in (-1, N):
             with pytest.raises(IndexError):
                 engine.rank(np.array([bad], np.int32), np.array([0, 1]), 3)
@@ -280,12 +280,12 @@ def test_workers_share_the_mapped_bundle(tmp_path: Path) -> None:
     large = save_parts(tmp_path / "large", **bundle_parts(n_items=60_000, embedding_dim=32))
     save_parts(tmp_path / "small", **bundle_parts(n_items=100, embedding_dim=32))
     mapped = sum(path.stat().st_size for path in large.folder.iterdir())
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", _WORKER, str(tmp_path / "large"), str(tmp_path / "small")],
         capture_output=True, text=True, check=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "MTAW_FIRST_PASS": "int8"},
     )  # fmt: skip
-    added, dirty = map(int, done.stdout.split())
+    added, dirty = map(int, process.stdout.split())
     assert mapped > 18_000_000
     assert added < 1_000_000
     assert dirty == 0

@@ -57,8 +57,8 @@ def changed(rec: Recommender, history: str) -> Recommender:
     if history == "learned":
         for visit in range(40):
             items = [f"sku-{i}" for i in rng.integers(0, N + 6, rng.integers(1, 6))]
-            when = [END + HOUR + visit * 60_000 + 5_000 * place for place in range(len(items))]
-            rec.observe(f"s-{visit}", items, at=when)
+            times = [END + HOUR + visit * 60_000 + 5_000 * place for place in range(len(items))]
+            rec.observe(f"s-{visit}", items, at=times)
         rec.forget("s-3")
         rec.remove_items(["sku-20"])
     return rec
@@ -66,17 +66,17 @@ def changed(rec: Recommender, history: str) -> Recommender:
 
 @pytest.fixture(scope="module", params=["plain", "items", "learned"])
 def both(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    found = []
+    recommenders = []
     for index in ("native", "numpy"):
         learn = None
         if request.param == "learned":
             limits = LearningLimits(min_clicks=1)
             learn = LearningSettings(tmp_path_factory.mktemp("log") / "log", compact=False, limits=limits)
-        found.append(changed(Recommender.load(folder, "native", index, learn=learn), request.param))
-    assert isinstance(found[0]._pipeline.ranker, NativeRanker)
-    assert isinstance(found[1]._pipeline.ranker, ComposedRanker)
-    yield tuple(found)
-    for rec in found:
+        recommenders.append(changed(Recommender.load(folder, "native", index, learn=learn), request.param))
+    assert isinstance(recommenders[0]._pipeline.ranker, NativeRanker)
+    assert isinstance(recommenders[1]._pipeline.ranker, ComposedRanker)
+    yield tuple(recommenders)
+    for rec in recommenders:
         rec.close()
 
 
@@ -88,16 +88,16 @@ def named_clicks(rec: Recommender) -> st.SearchStrategy[list[str]]:
 @given(data=st.data())
 def test_native_equals_composed(both: Pair, data: st.DataObject) -> None:
     native = both[0]
-    asked = data.draw(named_clicks(native))
+    clicks = data.draw(named_clicks(native))
     k = data.draw(st.integers(1, len(native.ids) + 3))
     options: dict[str, Any] = {"at": data.draw(st.sampled_from(LATER)), "exclude_seen": data.draw(st.booleans())}
     if native.bundle.model.context is not None:
         options |= {"context": data.draw(st.sampled_from(REFERRERS)), "rules": data.draw(st.sampled_from(RULES))}
     if data.draw(st.booleans()):
-        options |= {"exclude": asked[:2], "allow": data.draw(named_clicks(native))}
-    types: list[str | None] = [None] * len(asked)
+        options |= {"exclude": clicks[:2], "allow": data.draw(named_clicks(native))}
+    types: list[str | None] = [None] * len(clicks)
     if native.click_types:
-        types = data.draw(st.lists(st.sampled_from(CLICK_TYPES), min_size=len(asked), max_size=len(asked)))
+        types = data.draw(st.lists(st.sampled_from(CLICK_TYPES), min_size=len(clicks), max_size=len(clicks)))
         options["explore"] = data.draw(st.sampled_from([0.0, 0.3]))
 
     def ask(rec: Recommender, how: Any, *arguments: Any, **more: Any) -> Recommendations | None:
@@ -108,14 +108,14 @@ def test_native_equals_composed(both: Pair, data: st.DataObject) -> None:
     for rec in both:
         visit = rec.session()
         visit._observe = None  # the clicks of a test are not learned
-        visit.click_typed(asked[: len(asked) // 2], types[: len(asked) // 2])
+        visit.click_typed(clicks[: len(clicks) // 2], types[: len(clicks) // 2])
         ask(rec, visit.recommend)
-        visit.click_typed(asked[len(asked) // 2 :], types[len(asked) // 2 :])
+        visit.click_typed(clicks[len(clicks) // 2 :], types[len(clicks) // 2 :])
         batch = {"types": [types, None, types[1:]]}
         answers.append(
             [
-                ask(rec, rec.recommend, asked, types=types),
-                ask(rec, rec.recommend_batch, [asked, asked[:1], asked[1:]], **batch),
+                ask(rec, rec.recommend, clicks, types=types),
+                ask(rec, rec.recommend_batch, [clicks, clicks[:1], clicks[1:]], **batch),
                 ask(rec, visit.recommend),
             ]
         )
@@ -130,9 +130,9 @@ def test_packed_sessions_are_ranked_after_their_last_clicks(both: Pair) -> None:
     types = rng.integers(0, 4, plain.n_clicks).astype(np.uint8)
     packed = Sessions(plain.items, plain.offsets, times, types, codes)
     for k in (1, 30):
-        one, other = (rec.rank(packed, k) for rec in both)
-        assert [array.tobytes() for array in one] == [array.tobytes() for array in other]
-        assert one[1].tobytes() != both[0].rank(plain, k)[1].tobytes()
+        first, second = (rec.rank(packed, k) for rec in both)
+        assert [array.tobytes() for array in first] == [array.tobytes() for array in second]
+        assert first[1].tobytes() != both[0].rank(plain, k)[1].tobytes()
 
 
 def test_added_items_share_memory_and_trends(folder: Path) -> None:
@@ -173,12 +173,12 @@ class TestTypes:
         """Also of clicks on items that enter the catalog later, and in copies."""
         rec = Recommender.load(folder, "native", "native")
         visit = rec.session(["sku-12", "soon"], types=["cart", "purchase"]).click("sku-13", type="view").click("sku-14")
-        asked, types = ["sku-12", "soon", "sku-13", "sku-14"], ["cart", "purchase", "view", None]
-        for one in (visit, copy.deepcopy(visit)):
-            expected = rec.recommend(asked, 9, at=END, types=types)
-            assert one.recommend(9, at=END).scores.tobytes() == expected.scores.tobytes()
+        clicks, types = ["sku-12", "soon", "sku-13", "sku-14"], ["cart", "purchase", "view", None]
+        for growing in (visit, copy.deepcopy(visit)):
+            expected = rec.recommend(clicks, 9, at=END, types=types)
+            assert growing.recommend(9, at=END).scores.tobytes() == expected.scores.tobytes()
         rec.add_items(["soon"], neighbors=[["sku-30"]])
-        expected = rec.recommend(asked, 9, at=END, types=types)
+        expected = rec.recommend(clicks, 9, at=END, types=types)
         assert visit.recommend(9, at=END).scores.tobytes() == expected.scores.tobytes()
 
     def test_wrong_types_are_refused(self, folder: Path) -> None:
@@ -204,11 +204,11 @@ class TestChecks:
 
     def test_parts(self, folder: Path) -> None:
         rec = Recommender.load(folder, "native", "native")
-        catalog, made = rec._pipeline.catalog, rec._pipeline.ranker._parts  # type: ignore[attr-defined]
+        catalog, ranker_parts = rec._pipeline.catalog, rec._pipeline.ranker._parts  # type: ignore[attr-defined]
         assert catalog.model.trends is not None
         parts = (catalog.ids.table, rec.encoder.encoder, rec.index.scanner, catalog.scale)  # type: ignore[attr-defined]
         with pytest.raises(ValueError, match="reads other features of trends, context or content than there are"):
-            engine_of(*parts, made.memory, made.ranker_net)
+            engine_of(*parts, ranker_parts.memory, ranker_parts.ranker_net)
         with pytest.raises(ValueError, match="trends and content need a session memory"):
             engine_of(*parts, trends=catalog.trends)
 

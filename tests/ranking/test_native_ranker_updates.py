@@ -43,7 +43,9 @@ def updated(rec: Recommender, history: str) -> Recommender:
 
 @pytest.fixture(scope="module", params=["added", "removed", "added again"])
 def both(request: pytest.FixtureRequest, folder: Path) -> tuple[Recommender, Recommender]:
-    native, composed = (updated(Recommender.load(folder, "native", one), request.param) for one in ("native", "numpy"))
+    native, composed = (
+        updated(Recommender.load(folder, "native", index), request.param) for index in ("native", "numpy")
+    )
     assert isinstance(native._pipeline.ranker, NativeRanker)
     assert isinstance(composed._pipeline.ranker, ComposedRanker)
     assert native._pipeline.catalog.is_updated
@@ -60,31 +62,31 @@ class TestUpdatedCatalog:
         size = len(both[0].ids)
         late = st.integers(N, size - 1) if size > N else st.integers(0, N - 1)
         item = st.integers(0, size - 1) | late
-        some = st.none() | st.lists(item, max_size=size)
+        id_lists = st.none() | st.lists(item, max_size=size)
         internal = data.draw(st.lists(item | st.sampled_from([-1, -2]), max_size=30))
         k = data.draw(st.integers(1, size + 5))
-        lists = {name: data.draw(some) for name in ("exclude", "allow", "filter")}
+        lists = {name: data.draw(id_lists) for name in ("exclude", "allow", "filter")}
         fixed = {"exclude_seen": data.draw(st.booleans()), "repeats": data.draw(st.booleans())}
-        odd = {-1: "nobody", -2: 2.5}
-        asked = [odd.get(one) or named(both[0], [one])[0] for one in internal]
+        unknown = {-1: "nobody", -2: 2.5}
+        clicks = [unknown.get(number) or named(both[0], [number])[0] for number in internal]
         answers = []
         for rec in both:
             options: dict[str, Any] = {name: named(rec, ids) for name, ids in lists.items() if ids is not None} | fixed
             if "filter" in options:
                 options["filter"] = rec.filter(exclude=options["filter"])
-            live = rec.session(asked[: len(asked) // 2])
+            live = rec.session(clicks[: len(clicks) // 2])
             answered(live.recommend, k, **options)
             answers.append(
                 [
-                    answered(rec.recommend, asked, k, **options),
-                    answered(rec.recommend_batch, [asked, asked[:1], asked[1:]], k, **options),
-                    answered(live.click(*asked[len(asked) // 2 :]).recommend, k, **options),
+                    answered(rec.recommend, clicks, k, **options),
+                    answered(rec.recommend_batch, [clicks, clicks[:1], clicks[1:]], k, **options),
+                    answered(live.click(*clicks[len(clicks) // 2 :]).recommend, k, **options),
                 ]
             )
         assert_same(*answers)
         gone = np.flatnonzero(both[0]._pipeline.catalog.gone)
-        found = [] if answers[0][0] is None else answers[0][0].items
-        assert not set(both[0].ids.lookup(found).tolist()) & set(gone.tolist())
+        listed = [] if answers[0][0] is None else answers[0][0].items
+        assert not set(both[0].ids.lookup(listed).tolist()) & set(gone.tolist())
 
     def test_the_added_items_are_found(self, both: tuple[Recommender, Recommender]) -> None:
         rec = both[0]
@@ -99,8 +101,8 @@ class TestUpdatedCatalog:
         packed = Sessions.from_lists([rng.integers(0, size, n) for n in (1, 0, 3, 20, 2, 0, 7, 1, 1)])
         for k in (1, 30, size):
             for seen in (False, True):
-                one, other = (rec.rank(packed, k, exclude_seen=seen) for rec in both)
-                assert [array.tobytes() for array in one] == [array.tobytes() for array in other]
+                first, second = (rec.rank(packed, k, exclude_seen=seen) for rec in both)
+                assert [array.tobytes() for array in first] == [array.tobytes() for array in second]
 
     def test_ids_of_other_types(self, both: tuple[Recommender, Recommender]) -> None:
         known = named(both[0], [len(both[0].ids) - 1, 2])
@@ -116,7 +118,7 @@ def test_a_growing_session_over_states_of_the_catalog(folder: Path) -> None:
     rec = Recommender.load(folder, "native", "native")
     rng = np.random.default_rng(3)
     new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(30)]
-    live, idle, asked = rec.session(), rec.session(named(rec, [1, 2])), list[Any]()
+    live, idle, places = rec.session(), rec.session(named(rec, [1, 2])), list[Any]()
     idle.recommend()
     for turn in range(30):
         rec.add_items(new[turn : turn + 1], vectors=rng.standard_normal((1, 20)).astype(np.float32))
@@ -125,13 +127,13 @@ def test_a_growing_session_over_states_of_the_catalog(folder: Path) -> None:
             rec.add_items(new[turn - 1 : turn], vectors=rng.standard_normal((1, 20)).astype(np.float32))
         click = new[rng.integers(0, turn + 1)] if turn % 3 else named(rec, [rng.integers(0, N)])[0]
         place = rec.ids.lookup([click])
-        asked.append(int(place[0]))
+        places.append(int(place[0]))
         assert isinstance(rec._pipeline.ranker, NativeRanker)
-        got = live.click(click).recommend(12, exclude_seen=turn % 2 == 0)
-        packed = Sessions.from_lists([asked])
+        answer = live.click(click).recommend(12, exclude_seen=turn % 2 == 0)
+        packed = Sessions.from_lists([places])
         ids, scores = rec.rank(packed, 12, exclude_seen=turn % 2 == 0)
-        assert rec.ids.lookup(got.items).tolist() == ids[0].tolist()
-        assert got.scores.tobytes() == scores[0].tobytes()
+        assert rec.ids.lookup(answer.items).tolist() == ids[0].tolist()
+        assert answer.scores.tobytes() == scores[0].tobytes()
     assert same(idle.recommend(), rec.recommend(named(rec, [1, 2])))
 
 
@@ -148,9 +150,9 @@ def test_a_state_of_the_catalog_costs_no_encoder(folder: Path) -> None:
     assert after.engine is not before.engine
     assert after.memory is before.memory
     assert after.ranker_net is before.ranker_net
-    many = [f"more-{i}" if rec.ids.kind == "str" else 10**13 + i for i in range(1100)]
-    rec.add_items(many, vectors=np.random.default_rng(3).standard_normal((1100, 20)).astype(np.float32))
+    new_items = [f"more-{i}" if rec.ids.kind == "str" else 10**13 + i for i in range(1100)]
+    rec.add_items(new_items, vectors=np.random.default_rng(3).standard_normal((1100, 20)).astype(np.float32))
     if rec.bundle.memory is not None:
         assert before.capacity > N + 40
         assert rec._pipeline.ranker._parts.capacity >= rec._pipeline.catalog.size  # type: ignore[attr-defined]
-    assert len(rec.recommend(many[:2], 5).items) == 5
+    assert len(rec.recommend(new_items[:2], 5).items) == 5

@@ -14,14 +14,14 @@ def test_titles_and_pictures_of_items(tmp_path: Path) -> None:
     rec = Recommender.load(tmp_path / "b")
     plain = examples_of(rec, None, 2)["shown"]
     assert all(row["item"] | {"title": "", "image": ""} == {"id": row["item"]["title"], "title": "", "image": ""}
-               for one in plain for row in one["rows"])  # fmt: skip
+               for example in plain for row in example["rows"])  # fmt: skip
     picture = "https://shop.example/1.jpg"
     rows = [
         {"id": f"sku-{i}", "title": f"Shoe <{i}>", "image": picture if i % 2 else "javascript:x"} for i in range(59)
     ]
     rec.set_items(rows)
-    for one in examples_of(rec, None, 2)["shown"]:
-        for look in [*(row["item"] for row in one["rows"]), *one["clicks"], one["target"]]:
+    for example in examples_of(rec, None, 2)["shown"]:
+        for look in [*(row["item"] for row in example["rows"]), *example["clicks"], example["target"]]:
             number = int(look["id"].removeprefix("sku-"))
             known = number < 59
             assert look["title"] == (f"Shoe <{number}>" if known else "sku-59")

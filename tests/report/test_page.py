@@ -32,13 +32,13 @@ def test_with_a_data_set_the_page_has_the_metrics_of_evaluate(made: tuple[Path, 
     bundle, dataset = made
     path = write_report(bundle, tmp_path / "page.html", dataset=dataset, weights={"cart": 3}, sessions=3)
     html, page = read(path)
-    found = evaluate(bundle, dataset, baselines=True, weights={"cart": 3})
-    for report in (found.report, *found.baselines.values()):
+    evaluation = evaluate(bundle, dataset, baselines=True, weights={"cart": 3})
+    for report in (evaluation.report, *evaluation.baselines.values()):
         for name, value in report.metrics.items():
             low, high = report.intervals[name]
             assert f"<b>{value:.2f}</b> <small>{low:.2f} to {high:.2f}</small>" in html
         assert f"<b>{report.weighted['MRR@20']:.2f}</b>" in html
-    for name in (*found.baselines, "targets weighted by type (cart=3)", "repeats", "purchase ("):
+    for name in (*evaluation.baselines, "targets weighted by type (cart=3)", "repeats", "purchase ("):
         assert name in page.text
     assert page.text.count("Session ") == 3
     assert "Test sessions, which training has not seen" in page.text
@@ -99,7 +99,7 @@ def test_a_missing_package_names_the_extra(made: tuple[Path, Path], monkeypatch:
 def test_a_bundle_with_few_facts_has_a_page_too(made: tuple[Path, Path], tmp_path: Path) -> None:
     """As earlier releases wrote them: no summary, no features, no losses within an epoch."""
     held = Bundle.load(made[0])
-    history = [{key: value for key, value in one.items() if key != "losses"} for one in held.metrics["history"]]
+    history = [{key: value for key, value in record.items() if key != "losses"} for record in held.metrics["history"]]
     metrics = {"validation": dict(held.metrics["validation"]), "history": history}
     Bundle.save(tmp_path / "old", held.model, metrics=metrics, dataset={"name": "ring"})
     _, page = read(write_report(tmp_path / "old"))

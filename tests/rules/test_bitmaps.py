@@ -26,11 +26,11 @@ def test_bits_equal_plain_python(n_items: int) -> None:
         rules.check(table)
         assert rules.filter is not None
         current = None if rng.random() < 0.2 else int(rng.integers(n_items))
-        found = cache.filter(rules.filter, table, n_items + 5, current)
+        bitmap = cache.filter(rules.filter, table, n_items + 5, current)
         values = [*rows, *[{}] * 5]  # five items behind the last row
         expected = [holds(condition, row, {} if current is None else rows[current]) for row in values]
-        assert found.mask.tolist() == expected, text_of(condition)
-        assert np.array_equal(found.packed, np.packbits(found.mask, bitorder="little"))
+        assert bitmap.mask.tolist() == expected, text_of(condition)
+        assert np.array_equal(bitmap.packed, np.packbits(bitmap.mask, bitorder="little"))
 
 
 def test_a_missing_vector() -> None:
@@ -49,8 +49,8 @@ def test_an_added_item_has_no_values() -> None:
     table = table_of(["a", "b"], [{"brand": "x"}, {"brand": "y"}])
     rules = RuleSet.of({"filter": "missing(current.brand) or brand == current.brand"}).filter
     assert rules is not None
-    found = [BitmapCache().filter(rules, table, 3, item).mask.tolist() for item in (1, 2)]
-    assert found == [[False, True, False], [True, True, True]]
+    masks = [BitmapCache().filter(rules, table, 3, item).mask.tolist() for item in (1, 2)]
+    assert masks == [[False, True, False], [True, True, True]]
 
 
 def test_a_changed_column_drops_only_its_own() -> None:
@@ -64,7 +64,7 @@ def test_a_changed_column_drops_only_its_own() -> None:
     cache.drop_changed(changed)
     assert len(cache) == 1
     after = [cache.filter(tree, changed, 50) for tree in trees if tree is not None]
-    assert [one is other for one, other in zip(before, after, strict=True)] == [False, True, False]
+    assert [old is new for old, new in zip(before, after, strict=True)] == [False, True, False]
 
 
 def test_the_cache_is_bounded() -> None:

@@ -34,10 +34,10 @@ def served(folder: Path, ranked_candidates: int, index: str) -> Recommender:
     """Return a recommender with few candidates, whose item table has each item's id in the column `sku`."""
     if not folder.exists():
         model = timed_model(ranked_candidates=ranked_candidates)
-        few = {"dense_candidates": 6, "cooccurrence_candidates": 6, "trend_candidates": 2}
-        Bundle.save(folder, replace(model, config=model.config.replace(**few)), metrics={}, dataset={})
+        limits = {"dense_candidates": 6, "cooccurrence_candidates": 6, "trend_candidates": 2}
+        Bundle.save(folder, replace(model, config=model.config.replace(**limits)), metrics={}, dataset={})
     rec = Recommender.load(folder, encoder="native", index=index)
-    frame = ItemFrame.of([{"id": one, "sku": one} for one in rec.ids], kinds={"sku": "category"})
+    frame = ItemFrame.of([{"id": item, "sku": item} for item in rec.ids], kinds={"sku": "category"})
     serve_table(rec, ItemTable(N).replaced(frame, np.arange(N), N, ()))
     return rec
 
@@ -78,13 +78,13 @@ def candidates(rec: Recommender, session: list[str]) -> set[str]:
     assert isinstance(ranker, ComposedRanker)
     assert ranker._memory is not None
     assert catalog.trends is not None
-    asked = Sessions.from_lists([catalog.ids.lookup(session).tolist()])
-    queries = ranker._encoder.encode(asked)
-    found, logits = rec.index.search(queries, 6, None, scale=catalog.scale)
-    dense = Dense(queries, found, logits, catalog.model.item_vectors, catalog.scale)
-    begins, ends = asked.offsets[:-1], asked.offsets[1:]
-    moment = moment_of(catalog.trends, asked, ends, END + HOUR)
-    ids, _ = ranker._memory.memory.features(asked.items, begins, ends, dense, moment=moment)
+    sessions = Sessions.from_lists([catalog.ids.lookup(session).tolist()])
+    queries = ranker._encoder.encode(sessions)
+    dense_ids, logits = rec.index.search(queries, 6, None, scale=catalog.scale)
+    dense = Dense(queries, dense_ids, logits, catalog.model.item_vectors, catalog.scale)
+    begins, ends = sessions.offsets[:-1], sessions.offsets[1:]
+    moment = moment_of(catalog.trends, sessions, ends, END + HOUR)
+    ids, _ = ranker._memory.memory.features(sessions.items, begins, ends, dense, moment=moment)
     return set(catalog.ids.external(ids[ids >= 0]))
 
 
@@ -93,21 +93,21 @@ def test_a_boost_is_in_the_units_of_the_ranker(
     cut: tuple[Recommender, Recommender], whole: Recommender, session: list[str]
 ) -> None:
     """For each candidate, also one that is left out without the boost; other items keep their order."""
-    full, plain, found = scores_of(ask(whole, session)), ask(cut[0], session), candidates(cut[1], session)
-    left_out = plain.items[len(set(session)) + RANKED : len(found)]
-    assert set(left_out) < found
+    full, plain, scored = scores_of(ask(whole, session)), ask(cut[0], session), candidates(cut[1], session)
+    left_out = plain.items[len(set(session)) + RANKED : len(scored)]
+    assert set(left_out) < scored
     assert len(left_out) > 10
-    assert len(found) < N
+    assert len(scored) < N
     for place, item in enumerate(plain.items):
-        expected = raised(full[item] if item in found else plain.scores[place], 0.7)
+        expected = raised(full[item] if item in scored else plain.scores[place], 0.7)
         outs = [ask(rec, session, [([item], 0.7)]) for rec in cut]
         if place % 5 == 0:
-            asked: dict[str, Any] = {"k": N, "at": END + HOUR, "rules": ruled([([item], 0.7)])}
-            outs += [rec.recommend_batch([session, ["sku-20"]], **asked)[0] for rec in cut]
-            outs += [rec.session(session).recommend(**asked) for rec in cut]
+            options: dict[str, Any] = {"k": N, "at": END + HOUR, "rules": ruled([([item], 0.7)])}
+            outs += [rec.recommend_batch([session, ["sku-20"]], **options)[0] for rec in cut]
+            outs += [rec.session(session).recommend(**options) for rec in cut]
         for out in outs:
             assert scores_of(out)[item] == expected
-            assert [one for one in out.items if one != item] == [one for one in plain.items if one != item]
+            assert [other for other in out.items if other != item] == [other for other in plain.items if other != item]
             assert out.items == outs[0].items
 
 
@@ -120,9 +120,9 @@ def test_a_larger_boost_never_lowers_a_place(cut: tuple[Recommender, Recommender
     item = data.draw(items)
     boosted = st.tuples(st.lists(items, min_size=1, max_size=9), st.sampled_from(BOOSTS))
     others = data.draw(st.lists(boosted, max_size=3))
-    buried = {one for one in rec.ids if sum(by for named, by in others if one in named) < 0} - {item}
+    buried = {sku for sku in rec.ids if sum(by for skus, by in others if sku in skus) < 0} - {item}
     outs = [ask(rec, session, [*others, ([item], by)]) for by in BOOSTS]
-    places = [sum(one not in buried for one in out.items[: out.items.index(item)]) for out in outs]
+    places = [sum(other not in buried for other in out.items[: out.items.index(item)]) for out in outs]
     assert places == sorted(places, reverse=True)
     assert outs[BOOSTS.index(0.0)].items == ask(rec, session, others).items
 
@@ -132,7 +132,9 @@ def test_what_is_raised_is_what_its_boosts_raise() -> None:
     for case in range(60):
         n, count = int(rng.integers(1, 40)), int(rng.integers(0, 5))
         masks, by = rng.random((count, n)) < 0.4, rng.choice([-1.0, -0.5, 0.0, 0.5, 1.5], count)
-        boosts = [(np.packbits(mask, bitorder="little"), float(one), n) for mask, one in zip(masks, by, strict=True)]
+        boosts = [
+            (np.packbits(mask, bitorder="little"), float(boost), n) for mask, boost in zip(masks, by, strict=True)
+        ]
         bits = Arrangement(n, boosts).raised
         expected = (masks * by[:, None]).sum(axis=0) > 0
         assert (bits is None) == (not (by > 0).any())

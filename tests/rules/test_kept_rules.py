@@ -61,10 +61,10 @@ def test_over_a_restart(folder: Path, tmp_path: Path, keeper: str) -> None:
     rec.set_rules("winter", None)
     expected = kept(rec)
     rec.close()
-    again = Recommender.load(folder, **options)
-    assert again.kept_rules == {"summer": RULES}
-    assert kept(again).items == expected.items
-    again.close()
+    restarted = Recommender.load(folder, **options)
+    assert restarted.kept_rules == {"summer": RULES}
+    assert kept(restarted).items == expected.items
+    restarted.close()
 
 
 def test_in_a_bundle(folder: Path, tmp_path: Path) -> None:

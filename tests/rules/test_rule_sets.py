@@ -59,8 +59,8 @@ def test_the_deepest_condition_of_a_text(table: ItemTable) -> None:
 
 
 def test_names_that_are_no_python_names() -> None:
-    found = RuleSet.of({"filter": 'item["list price"] < 3 and missing(current["class"])'})
-    assert found.columns == {"list price", "class"}
+    rules = RuleSet.of({"filter": 'item["list price"] < 3 and missing(current["class"])'})
+    assert rules.columns == {"list price", "class"}
 
 
 @pytest.mark.parametrize(

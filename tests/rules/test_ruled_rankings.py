@@ -64,8 +64,8 @@ class Shop:
         if self.rng.random() < 0.5 and len(known) > 40:
             self.rec.remove_items(
                 [
-                    str(one) if isinstance(known[0], str) else int(one)
-                    for one in self.rng.choice(known, 3, replace=False)
+                    str(item) if isinstance(known[0], str) else int(item)
+                    for item in self.rng.choice(known, 3, replace=False)
                 ]
             )
         if self.rng.random() < 0.5:
@@ -97,7 +97,9 @@ class Shop:
         """Return the definition's answer. whole: ranks the whole catalog with the given options."""
         current = self.rows[session[-1]] if session else {}
         kept = [
-            item for item in self.rows if all(holds(one, self.rows[item], current) for one in rules.get("filter", ()))
+            item
+            for item in self.rows
+            if all(holds(condition, self.rows[item], current) for condition in rules.get("filter", ()))
         ]
         allowed = set(options.get("allow", kept))
         ranked = whole(**{**options, "allow": [item for item in kept if item in allowed]})
@@ -108,17 +110,17 @@ class Shop:
         if not self.few_ranked or not session:
             return self.rec.recommend(session, self.rec.n_items, **options)
         catalog, current = self.rec._pipeline.catalog, self.rows[session[-1]]
-        by = [
-            sum(one["by"] for one in rules.get("boost", ()) if holds(one["when"], self.rows[item], current))
+        boosts = [
+            sum(boost["by"] for boost in rules.get("boost", ()) if holds(boost["when"], self.rows[item], current))
             for item in self.order
         ]
         conditions = options_of(catalog, 1, **options).conditions._replace(
-            always_ranked=np.packbits(np.array(by) > 0, bitorder="little")
+            always_ranked=np.packbits(np.array(boosts) > 0, bitorder="little")
         )
-        asked = Sessions.from_lists([catalog.ids.lookup(session).tolist()])
-        ids, scores = self.rec._pipeline.rank(asked, self.rec.n_items, conditions)
-        found = ids[0] >= 0
-        return list(zip(catalog.ids.external(ids[0][found]), scores[0][found].tolist(), strict=True))
+        sessions = Sessions.from_lists([catalog.ids.lookup(session).tolist()])
+        ids, scores = self.rec._pipeline.rank(sessions, self.rec.n_items, conditions)
+        filled = ids[0] >= 0
+        return list(zip(catalog.ids.external(ids[0][filled]), scores[0][filled].tolist(), strict=True))
 
 
 def assert_equal(out: Recommendations, expected: tuple[list[Any], list[float]], k: int) -> None:
@@ -136,7 +138,7 @@ def check_cases(shop: Shop, cases: int) -> None:
         n_items, written = shop.rec.n_items, as_text(rules)
         k = min(k, n_items)
         expected = shop.expected(
-            lambda session=session, rules=rules, **wanted: shop.whole(session, rules, wanted),
+            lambda session=session, rules=rules, **arguments: shop.whole(session, rules, arguments),
             rules, session, options, k,
         )  # fmt: skip
         try:
@@ -159,7 +161,11 @@ def _check_similar(shop: Shop, item: Any, rules: dict[str, Any], options: dict[s
         if by == "sessions":  # its ranking has neighbors only, a pin may be any item
             rules = {key: value for key, value in rules.items() if key != "pin"}
         expected = shop.expected(
-            lambda by=by, **one: shop.rec.similar_items(item, shop.rec.n_items, by=by, **one), rules, [item], wanted, k
+            lambda by=by, **arguments: shop.rec.similar_items(item, shop.rec.n_items, by=by, **arguments),
+            rules,
+            [item],
+            wanted,
+            k,
         )
         assert_equal(shop.rec.similar_items(item, k, by=by, rules=as_text(rules), **wanted), expected, k)
 
@@ -215,7 +221,7 @@ def test_an_approximate_index_equals_the_definition_over_its_candidates(tmp_path
         rules.pop("pin", None)  # a pinned item need not be one of the candidates
         depth = min(LARGEST_K, shop.rec.n_items) if session else shop.rec.n_items
         expected = shop.expected(
-            lambda session=session, depth=depth, **wanted: shop.rec.recommend(session, depth, **wanted),
+            lambda session=session, depth=depth, **arguments: shop.rec.recommend(session, depth, **arguments),
             rules, session, options, k,
         )  # fmt: skip
         out = shop.rec.recommend(session, k, rules=as_text(rules), **options)

@@ -23,7 +23,7 @@ def test_a_damaged_part_is_written_again_and_a_whole_folder_left_alone(
     times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert score(bundle, sessions, out, "--block-rows", 64) == 0
     assert contents(out) == before
-    changed = {path.name for path, at in times.items() if path.stat().st_mtime_ns != at}
+    changed = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert changed == {"part-000001.parquet"}
 
 

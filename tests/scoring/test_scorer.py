@@ -26,15 +26,15 @@ pytestmark = pytest.mark.slow
 def test_every_row_is_what_recommend_says(bundle: Path, sessions: Path, tmp_path: Path, options: list[str]) -> None:
     assert score(bundle, sessions, tmp_path / "out", "--block-rows", 64, *options) == 0
     rec = Recommender.load(bundle)
-    asked = {"k": 7, "exclude_seen": True, "exclude": ["sku-3"]} if options else {}
-    found = read_scores(tmp_path / "out")
-    assert [row[0] for row in found] == [name for name, _ in ROWS]
-    for (_, items, scores), (_, session) in zip(found, ROWS, strict=True):
-        answer = rec.recommend(session, **asked)
+    arguments = {"k": 7, "exclude_seen": True, "exclude": ["sku-3"]} if options else {}
+    scored = read_scores(tmp_path / "out")
+    assert [row[0] for row in scored] == [name for name, _ in ROWS]
+    for (_, items, scores), (_, session) in zip(scored, ROWS, strict=True):
+        answer = rec.recommend(session, **arguments)
         assert items == answer.items
         assert np.array_equal(np.array(scores, np.float32), answer.scores)
     table = pq.read_table(tmp_path / "out")
-    answers = [rec.recommend(session, **asked) for _, session in ROWS]
+    answers = [rec.recommend(session, **arguments) for _, session in ROWS]
     assert table["fallback"].to_pylist() == [answer.fallback for answer in answers]
     assert table["unknown"].to_pylist() == [len(answer.unknown) for answer in answers]
 

@@ -54,13 +54,13 @@ class Edits:
 def edit(work: Path, seconds: float, store: str = "learn", seed: int = 0) -> Edits:
     """Let `THREADS` clients change items for so many seconds. store: `learn` or `state`, where changes are kept."""
     save_parts(work / "bundle", **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
-    found = Edits()
+    edits = Edits()
     flags = (f"--{store}", str(work / "kept"))
     with Running(work / "bundle", work / "log", WORKERS, flags, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         end, lock = time.monotonic() + seconds, threading.Lock()
         clients = [
-            threading.Thread(target=_client, args=(service, random.Random(seed * THREADS + one), end, found, lock))
-            for one in range(THREADS)
+            threading.Thread(target=_client, args=(service, random.Random(seed * THREADS + number), end, edits, lock))
+            for number in range(THREADS)
         ]
         for client in clients:
             client.start()
@@ -68,18 +68,18 @@ def edit(work: Path, seconds: float, store: str = "learn", seed: int = 0) -> Edi
         while time.monotonic() < end - BETWEEN_KILLS:
             time.sleep(BETWEEN_KILLS)
             os.kill(draw.choice(sorted(service.worker_pids())), signal.SIGKILL)
-            found.kills += 1
+            edits.kills += 1
             service.wait_until_ready(60)
         for client in clients:
             client.join()
-        found.wrong += [
+        edits.wrong += [
             f"logged: {line}"
             for line in service.events()
             if line["level"] == "error" and line.get("status") != -signal.SIGKILL
         ]
         if service.stop() != 0:
-            found.wrong.append(f"it did not stop: {service.last_words()}")
-    return found
+            edits.wrong.append(f"it did not stop: {service.last_words()}")
+    return edits
 
 
 def _client(service: Running, draw: random.Random, end: float, found: Edits, lock: threading.Lock) -> None:
@@ -119,23 +119,23 @@ def _table(draw: random.Random) -> dict[str, Any]:
 
 
 def _rules(draw: random.Random) -> dict[str, Any]:
-    made: dict[str, Any] = {
+    rules: dict[str, Any] = {
         "filter": draw.choice(
             ["price < 50", "brand == 'acme'", "tags == 'a'", "stock == true", "not brand == current.brand"]
         )
     }
     if draw.random() < 0.5:
-        made["pin"] = {item: place + 1 for place, item in enumerate(dict.fromkeys(_items(draw, 3)))}
-    return made
+        rules["pin"] = {item: place + 1 for place, item in enumerate(dict.fromkeys(_items(draw, 3)))}
+    return rules
 
 
 def _ranking(draw: random.Random) -> Request:
-    asked: dict[str, Any] = {"session": _items(draw, 4), "k": 10}
+    body: dict[str, Any] = {"session": _items(draw, 4), "k": 10}
     if draw.random() < 0.5:
-        asked["rules"] = draw.choice(_NAMES)
+        body["rules"] = draw.choice(_NAMES)
     elif draw.random() < 0.5:
-        asked["rules"] = _rules(draw)
-    return "POST", "/v1/recommend", asked
+        body["rules"] = _rules(draw)
+    return "POST", "/v1/recommend", body
 
 
 def _added(draw: random.Random) -> Request:
@@ -171,9 +171,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        found = edit(Path(name), options.seconds, options.store, options.seed)
-    print(found)
-    return int(bool(found.wrong))
+        edits = edit(Path(name), options.seconds, options.store, options.seed)
+    print(edits)
+    return int(bool(edits.wrong))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Outcome:
         for (kind, status), count in sorted(self.statuses.items()):
             kinds.setdefault(kind, []).append(f"{count} x {names.get(status, str(status))}")
         lines = [f"  {kind}: {', '.join(counts)}" for kind, counts in kinds.items()]
-        memory = ", ".join(f"{one / 2**20:.1f}" for one in self.memory)
+        memory = ", ".join(f"{size / 2**20:.1f}" for size in self.memory)
         lines.append(
             f"{self.cases} cases in {self.seconds:.0f} s, {len(self.wrong)} wrong; the workers' own memory in MiB "
             f"over time: {memory}"
@@ -79,12 +79,12 @@ def attack(service: Running, first: int, count: int) -> Outcome:
     step = -(-count // _PARTS)
     with ThreadPoolExecutor(_THREADS) as pool:
         for begin in range(0, count, step):
-            for one, reply in pool.map(lambda number: _put(service, number), numbers[begin : begin + step]):
+            for hostile_case, reply in pool.map(lambda number: _put(service, number), numbers[begin : begin + step]):
                 outcome.cases += 1
-                outcome.statuses[one.kind, reply.status] += 1
-                wrong = judged(one, reply)
+                outcome.statuses[hostile_case.kind, reply.status] += 1
+                wrong = judged(hostile_case, reply)
                 if wrong is not None:
-                    outcome.wrong.append(f"case {one.number} ({one.kind}): {wrong}")
+                    outcome.wrong.append(f"case {hostile_case.number} ({hostile_case.kind}): {wrong}")
             outcome.memory.append(service.anonymous_bytes())
     outcome.wrong += _still_well(service, workers, before)
     growth = outcome.memory[-1] - outcome.memory[0]
@@ -115,8 +115,8 @@ def _comparable(reply: HttpReply) -> tuple[int, bytes]:
 
 
 def _put(service: Running, number: int) -> tuple[Case, Reply]:
-    one = case(number)
-    return one, cycle(service.address, one)
+    hostile_case = case(number)
+    return hostile_case, cycle(service.address, hostile_case)
 
 
 def slow_clients(service: Running, count: int) -> Outcome:
@@ -128,29 +128,29 @@ def slow_clients(service: Running, count: int) -> Outcome:
     workers = service.worker_pids()
     good = json.dumps(_GOOD).encode()
     before = _good_answer(service)
-    whole = request(good)
+    message = request(good)
     unread_request = request(json.dumps({"sessions": [["sku-1"]] * 200, "k": N_ITEMS}).encode(), "/v1/recommend/batch")
     outcome.memory.append(service.anonymous_bytes())
     links: dict[socket.socket, tuple[str, bytes]] = {}
     for number in range(count):
-        kind, data = (("slow head", whole[:30]), ("slow body", whole[: -len(good) + 3]), ("idle", b""))[number % 3]
+        kind, data = (("slow head", message[:30]), ("slow body", message[: -len(good) + 3]), ("idle", b""))[number % 3]
         link = socket.create_connection(service.address, timeout=PATIENCE)
         link.setblocking(False)
         link.send(data)
-        links[link] = kind, whole[len(data) :]
+        links[link] = kind, message[len(data) :]
     unread = [_unreading_client(service.address, unread_request) for _ in range(max(1, count // 20))]
     slowest = 0.0
     while links and time.monotonic() < began + PATIENCE:
-        asked = time.monotonic()
+        sent_at = time.monotonic()
         if _good_answer(service) != before:
             outcome.wrong.append("a good request got another answer while slow clients were connected")
-        slowest = max(slowest, time.monotonic() - asked)
+        slowest = max(slowest, time.monotonic() - sent_at)
         time.sleep(0.2)
         for link in list(links):
-            kind, rest = links[link]
-            status = _crawl(link, rest)
+            kind, unsent = links[link]
+            status = _crawl(link, unsent)
             if status is None:
-                links[link] = kind, rest[1:]
+                links[link] = kind, unsent[1:]
                 continue
             outcome.statuses[kind, status] += 1
             if status >= 500 and status != 503:
@@ -196,18 +196,18 @@ def idle_clients(service: Running, count: int) -> Outcome:
     workers = service.worker_pids()
     before = _good_answer(service)
     with ExitStack() as stack:
-        kept = stack.enter_context(closing(service.connect()))
+        connection = stack.enter_context(closing(service.connect()))
         for number in range(count):
             link = stack.enter_context(socket.create_connection(service.address, timeout=PATIENCE))
             if number % 2:
                 link.sendall(b"GET /healthz HTTP/1.1\r\nHost: shop\r\n\r\n")
             if number % 20 == 0:
-                asked = time.monotonic()
-                reply = ask_on(kept, "POST", "/v1/recommend", _GOOD)
+                sent_at = time.monotonic()
+                reply = ask_on(connection, "POST", "/v1/recommend", _GOOD)
                 if _good_answer(service) != before or _comparable(reply) != before:
                     outcome.wrong.append("a good request got another answer while idle clients were connected")
-                if time.monotonic() - asked > 5:
-                    outcome.wrong.append(f"two good requests took {time.monotonic() - asked:.1f} s")
+                if time.monotonic() - sent_at > 5:
+                    outcome.wrong.append(f"two good requests took {time.monotonic() - sent_at:.1f} s")
                 outcome.statuses["good", reply.status] += 1
         outcome.memory.append(service.anonymous_bytes())
     outcome.seconds = time.monotonic() - began

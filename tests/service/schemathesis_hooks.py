@@ -29,9 +29,9 @@ def map_body(_: Any, body: Any) -> Any:
     if isinstance(body, float) and body.is_integer():
         return int(body)
     if isinstance(body, list):
-        return [map_body(_, one) for one in body]
+        return [map_body(_, value) for value in body]
     if isinstance(body, dict):
-        return {name: map_body(_, one) for name, one in body.items()}
+        return {name: map_body(_, value) for name, value in body.items()}
     return body
 
 
@@ -42,17 +42,17 @@ def before_call(_: Any, case: Any, __: Any) -> None:
         (case.query or {}).pop(name, None)
     if isinstance(case.body, dict):
         case.body = map_body(None, case.body)  # not every phase maps bodies
-        for one in (case.body, *_events_of(case.body)):
+        for record in (case.body, *_events_of(case.body)):
             for name in _COLUMNS:
-                one.pop(name, None)
-            if isinstance(one.get("time"), int) and one["time"] < EARLIEST_MS:  # it may look like seconds
-                one["time"] = None
+                record.pop(name, None)
+            if isinstance(record.get("time"), int) and record["time"] < EARLIEST_MS:  # it may look like seconds
+                record["time"] = None
         if case.body.get("reasons"):  # they are limited for long sessions
             case.body["k"] = 10
         clicks = next((case.body[name] for name in ("session", "sessions", "items") if name in case.body), None)
         if not _as_many(case.body.get("types"), clicks):
             del case.body["types"]
-        case.body = {name: _as_text(one) if name in _CLICKS else one for name, one in case.body.items()}
+        case.body = {name: _as_text(value) if name in _CLICKS else value for name, value in case.body.items()}
         name = case.body.get("recommendation")
         if isinstance(name, str) and re.fullmatch(PATTERN, name):
             case.body["recommendation"] = new_id(name[:16])
@@ -67,7 +67,7 @@ def _as_many(types: Any, clicks: Any) -> bool:
 
 def _events_of(body: dict[str, Any]) -> list[dict[str, Any]]:
     events = body.get("events")
-    return [one for one in events if isinstance(one, dict)] if isinstance(events, list) else []
+    return [event for event in events if isinstance(event, dict)] if isinstance(events, list) else []
 
 
 def _as_text(ids: Any) -> Any:
@@ -76,4 +76,7 @@ def _as_text(ids: Any) -> Any:
         return {**ids, "item": str(ids["item"])}
     if not isinstance(ids, list):
         return ids
-    return [str(one) if isinstance(one, int | float) and not isinstance(one, bool) else _as_text(one) for one in ids]
+    return [
+        str(value) if isinstance(value, int | float) and not isinstance(value, bool) else _as_text(value)
+        for value in ids
+    ]

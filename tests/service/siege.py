@@ -59,7 +59,7 @@ class Siege:
 
     def __str__(self) -> str:
         others = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.others.items()))
-        memory = ", ".join(f"{one >> 20}" for one in self.memory[:: max(1, len(self.memory) // 8)])
+        memory = ", ".join(f"{size >> 20}" for size in self.memory[:: max(1, len(self.memory) // 8)])
         return "\n".join(
             [
                 f"{self.seconds:.0f} s, {self.asked:,} honest requests, {self.failed} failed ({self.excused} more were "
@@ -113,7 +113,7 @@ def _round(siege: Siege, service: Running, folders: list[Path], number: int, sec
             if not kills:
                 time.sleep(max(0.0, start + 0.3 * seconds - time.monotonic()))
                 victim = service.workers()[number % WORKERS]
-                ports = [one.raddr.port for one in victim.net_connections("tcp") if one.raddr]
+                ports = [connection.raddr.port for connection in victim.net_connections("tcp") if connection.raddr]
                 kills.append((time.monotonic(), np.array(ports)))
                 os.kill(victim.pid, signal.SIGKILL)
                 siege.kills += 1
@@ -136,22 +136,22 @@ def _judge(
     siege.failed += int((lost & ~excused).sum())
     siege.median.append(measured.percentile(50))
     siege.worst.append(measured.percentile(99))
-    for one in np.flatnonzero(lost & ~excused)[:5].tolist():
+    for row in np.flatnonzero(lost & ~excused)[:5].tolist():
         siege.wrong.append(
-            f"round {number}: an honest request failed (status {outcome.status[one]}, due at {outcome.due[one]:.2f} s)"
+            f"round {number}: an honest request failed (status {outcome.status[row]}, due at {outcome.due[row]:.2f} s)"
         )
-    for one, data in outcome.kept.items():
-        error = versions.error(one, parse_answer(data)) if outcome.status[one] == 200 else None
+    for row, data in outcome.kept.items():
+        error = versions.error(row, parse_answer(data)) if outcome.status[row] == 200 else None
         if error is not None:
             siege.wrong.append(f"round {number}: {error}")
 
 
 def _surprises(service: Running, kills: int) -> list[str]:
     """Return errors in the log that no kill explains."""
-    events = [one for one in service.events() if one["level"] == "error"]
-    died = [one for one in events if one["event"] == "worker_died"]
-    wrong = [str(one) for one in events if one["event"] != "worker_died"]
-    if len(died) != kills or any(one["status"] != -signal.SIGKILL for one in died):
+    events = [event for event in service.events() if event["level"] == "error"]
+    died = [event for event in events if event["event"] == "worker_died"]
+    wrong = [str(event) for event in events if event["event"] != "worker_died"]
+    if len(died) != kills or any(event["status"] != -signal.SIGKILL for event in died):
         wrong.append(f"{kills} workers were killed, but these died: {died}")
     return wrong
 

@@ -94,10 +94,10 @@ def _ask(link: socket.socket) -> tuple[int, bool]:
             length = _LENGTH.search(head)
             if end and length and len(body) >= int(length[1]):
                 return int(head[9:12]), b"connection: close" in head.lower()
-            more = link.recv(1 << 16)
-            if not more:
+            chunk = link.recv(1 << 16)
+            if not chunk:
                 return 0, True
-            received += more
+            received += chunk
     except OSError:
         return 0, True
 

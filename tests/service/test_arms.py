@@ -70,8 +70,8 @@ def workers(service: Running) -> Iterator[list[Any]]:
 
 def ranked(connection: Any, which: str, *clicks: str, k: int = 60) -> Any:
     """Return what an arm answers."""
-    asked = {"session": list(clicks), "k": k, "session_id": OF[which]}
-    answer = good(ask_on(connection, "POST", "/v1/recommend", asked))
+    body = {"session": list(clicks), "k": k, "session_id": OF[which]}
+    answer = good(ask_on(connection, "POST", "/v1/recommend", body))
     assert answer["bundle"] == which
     return answer
 
@@ -79,23 +79,23 @@ def ranked(connection: Any, which: str, *clicks: str, k: int = 60) -> Any:
 def everywhere(workers: list[Any], position: str) -> None:
     """Wait until both arms know a position in both workers."""
     eventually(
-        lambda: all(ranked(one, which, "sku-1")["log_position"] >= position for one in workers for which in ARMS)
+        lambda: all(ranked(link, which, "sku-1")["log_position"] >= position for link in workers for which in ARMS)
     )
 
 
 def lists(workers: list[Any]) -> list[Any]:
     """Return the rankings of both arms by the first worker; those of the second one must be the same."""
-    found = [[ranked(one, which, "sku-1", "sku-7", k=20) for which in ARMS] for one in workers]
-    both = [[(answer["items"], answer["scores"]) for answer in answers] for answers in found]
-    assert both[0] == both[1]
-    return both[0]
+    by_worker = [[ranked(link, which, "sku-1", "sku-7", k=20) for which in ARMS] for link in workers]
+    rankings = [[(answer["items"], answer["scores"]) for answer in answers] for answers in by_worker]
+    assert rankings[0] == rankings[1]
+    return rankings[0]
 
 
 def test_an_event_reaches_both_arms_in_every_worker(service: Running, workers: list[Any]) -> None:
     before = lists(workers)
     everywhere(workers, teach(service, *visitors("first-", 30, ("sku-1", "brand new", "sku-2"))))
     after = lists(workers)
-    assert all(one[1] != other[1] for one, other in zip(before, after, strict=True))
+    assert all(old[1] != new[1] for old, new in zip(before, after, strict=True))
     for connection in workers:
         for which in ARMS:
             eventually(lambda c=connection, w=which: not ranked(c, w, "brand new")["unknown"])
@@ -119,7 +119,7 @@ def test_items_are_added_and_removed_in_both_arms(service: Running, workers: lis
     for connection in workers:
         for which in ARMS:
             assert "by hand" in eventually(lambda c=connection, w=which: ranked(c, w, "sku-1")["items"])
-    for wrong, why in (
+    for bad_body, reason in (
         ({"items": ["x"], "vectors": [[1.0] * 12]}, "the bundles' vectors differ"),
         ({"items": ["x"]}, "the bundles' vectors differ"),
         (body, "'by hand' is already in the catalog of every bundle"),
@@ -128,9 +128,9 @@ def test_items_are_added_and_removed_in_both_arms(service: Running, workers: lis
         ({"items": ["x"], "neighbors": [[]]}, "bundle old: item 'x' has no neighbors"),
         ({"items": ["x", "x"], "neighbors": [["sku-1"]] * 2}, "listed twice"),
     ):
-        assert why in refused(service.ask("POST", add, wrong, WITH_TOKEN), 409, "items_refused")
-    gone = good(service.ask("POST", remove, {"items": ["sku-extra"]}, WITH_TOKEN))
-    everywhere(workers, gone["log_position"])
+        assert reason in refused(service.ask("POST", add, bad_body, WITH_TOKEN), 409, "items_refused")
+    answer = good(service.ask("POST", remove, {"items": ["sku-extra"]}, WITH_TOKEN))
+    everywhere(workers, answer["log_position"])
     message = refused(service.ask("POST", remove, {"items": ["sku-extra"]}, WITH_TOKEN), 409, "items_refused")
     assert "'sku-extra' is not in the catalog of any bundle" in message
     for connection in workers:
@@ -167,10 +167,10 @@ def test_a_session_is_forgotten_in_both_arms_and_all_their_files(
 ) -> None:
     before = lists(workers)
     everywhere(workers, teach(service, *({"session": "regrets", "item": f"sku-{i}"} for i in (1, 7, 20, 41, 7))))
-    assert not all(same([one], [other]) for one, other in zip(before, lists(workers), strict=True))
+    assert not all(same([old], [new]) for old, new in zip(before, lists(workers), strict=True))
     position = good(service.ask("DELETE", "/v1/sessions/regrets"))["log_position"]
     everywhere(workers, position)
-    assert all(same([one], [other]) for one, other in zip(before, lists(workers), strict=True))
+    assert all(same([old], [new]) for old, new in zip(before, lists(workers), strict=True))
     assert holds_session(folder, ["regrets"])
     reply = service.ask("POST", "/admin/compact", headers=WITH_TOKEN)
     assert (reply.status, reply.json["log_position"] >= position) == (202, True)
@@ -189,7 +189,7 @@ def test_one_arm_is_reloaded_and_learns_the_log(service: Running, workers: list[
     everywhere(workers, position)
     for connection in workers:
         answers = [ranked(connection, which, "brand new", "sku-9") for which in ARMS]
-        assert [one["version"] for one in answers] == [old, newer]
+        assert [reply["version"] for reply in answers] == [old, newer]
         for answer in answers:
             assert not answer["unknown"]
             assert "by hand" in answer["items"]
@@ -211,14 +211,14 @@ def test_a_killed_worker_and_a_killed_service_lose_nothing(folder: Path, service
     count = len(log.read(START, 100_000))
     log.close()
     assert count > 60
-    with serving(folder, workers=1) as again:
+    with serving(folder, workers=1) as restarted:
         for which in ARMS:
-            with contextlib.closing(again.connect()) as connection:
+            with contextlib.closing(restarted.connect()) as connection:
                 answer = ranked(connection, which, "late item", "by hand")
             assert answer["log_position"] >= position
             assert not answer["unknown"]
-        learned(again, teach(again, {"session": "next", "item": "sku-1"}))
-        again.assert_no_error()
+        learned(restarted, teach(restarted, {"session": "next", "item": "sku-1"}))
+        restarted.assert_no_error()
 
 
 def test_arms_with_other_catalogs_take_what_is_new_to_them(tmp_path: Path) -> None:
@@ -227,7 +227,8 @@ def test_arms_with_other_catalogs_take_what_is_new_to_them(tmp_path: Path) -> No
         save_parts(bundle, **bundle_parts(n_items, seed=seed), **memory_parts(n_items, seed))
     settings = LearningSettings(tmp_path / "learned", compact=False).of_arms(bundles)
     arms = [
-        load_snapshot(bundle, "auto", "auto", own, bundle.name) for bundle, own in zip(bundles, settings, strict=True)
+        load_snapshot(bundle, "auto", "auto", arm_settings, bundle.name)
+        for bundle, arm_settings in zip(bundles, settings, strict=True)
     ]
     old, new = (arm.recommender for arm in arms)
     add_items(arms, ["sku-62", "x"], None, [["sku-1"], ["sku-63", "sku-2"]])
@@ -256,11 +257,11 @@ def test_compactions_of_all_arms_start_or_none(tmp_path: Path) -> None:
     save(bundles[1], 7)
     with pytest.raises(LearnError, match="new holds another training now"):
         request_compactions(learners)
-    assert not any(one.compaction_requested for one in learners)
+    assert not any(learner.compaction_requested for learner in learners)
     save(bundles[1], 1)
     position = recs[0].observe("s", ["sku-1"])
     assert request_compactions(learners) == position
-    eventually(lambda: all(learned_position(own.folder) == position for own in settings), 60)
+    eventually(lambda: all(learned_position(arm_settings.folder) == position for arm_settings in settings), 60)
     for rec in recs:
         rec.close()
 

@@ -27,14 +27,14 @@ def put(folder: Path, seed: int) -> str:
 
 def damage(folder: Path) -> None:
     """Put a bundle into the folder whose catalog does not match its hash; the manifest comes last, as in a save."""
-    made = folder.with_name("damaged")
-    put(made, 99)
-    path = Bundle.load(made).file("catalog")
+    damaged = folder.with_name("damaged")
+    put(damaged, 99)
+    path = Bundle.load(damaged).file("catalog")
     assert path is not None
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    for part in sorted(made.iterdir(), key=lambda one: one.name == "manifest.json"):
+    for part in sorted(damaged.iterdir(), key=lambda file: file.name == "manifest.json"):
         part.replace(folder / part.name)
 
 
@@ -118,19 +118,19 @@ def test_hidden_items_stay_hidden_over_a_reload(tmp_path: Path) -> None:
         new = put(folder, 1)
         assert reload(service).json["result"] == "loaded"
         eventually(lambda: all_on(service, new))
-        rec, asked = Recommender.load(folder), {"session": ["sku-1", "sku-3"], "k": 60}
-        plain = rec.recommend(asked["session"], 60)
+        rec, body = Recommender.load(folder), {"session": ["sku-1", "sku-3"], "k": 60}
+        plain = rec.recommend(body["session"], 60)
         rec.hide(hidden)
-        expected = rec.recommend(asked["session"], 60)
+        expected = rec.recommend(body["session"], 60)
         for _ in range(8):  # from either worker
-            answer = good(service.ask("POST", "/v1/recommend", asked))
+            answer = good(service.ask("POST", "/v1/recommend", body))
             assert (answer["version"], answer["items"], answer["scores"]) == (
                 new, expected.items, expected.scores.tolist(),
             )  # fmt: skip
         shown = good(service.ask("POST", "/admin/items/show", {"items": hidden}, WITH_TOKEN))
 
         def is_shown() -> bool:
-            answer = good(service.ask("POST", "/v1/recommend", asked))
+            answer = good(service.ask("POST", "/v1/recommend", body))
             return (answer["items"], answer["scores"]) == (plain.items, plain.scores.tolist())
 
         eventually(lambda: all(is_shown() for _ in range(8)))
@@ -177,22 +177,22 @@ def test_twenty_reloads_under_load(service: Running, folder: Path) -> None:
 
     note(service.ask("GET", "/healthz").version)
     loaded, refused = reloads(service, "loaded"), reloads(service, "refused")
-    with traffic(service, make) as seen:
+    with traffic(service, make) as records:
         for seed in range(11, 31):
             version = put(folder, seed)
             note(version)
             eventually(lambda version=version: all_on(service, version))
     assert len(expected) == 21
     answered: set[str] = set()
-    for one in seen:
-        assert not one.lost
-        assert len(one.replies) > 20
-        for asked, reply in one.replies:
+    for record in records:
+        assert not record.lost
+        assert len(record.replies) > 20
+        for body, reply in record.replies:
             assert reply.status == 200, reply.body
             assert reply.json["version"] == reply.version
             answered.add(reply.version)
             answers = reply.json.get("answers", [reply.json])
-            for clicks, answer in zip(asked.get("sessions", [asked.get("session")]), answers, strict=True):
+            for clicks, answer in zip(body.get("sessions", [body.get("session")]), answers, strict=True):
                 out = expected[reply.version][tuple(clicks)]
                 assert (answer["items"], answer["scores"]) == (out.items, out.scores.tolist())
     assert len(answered) > 10

@@ -57,8 +57,8 @@ def service(folder: Path) -> Iterator[Running]:
 
 def arm(service: Running, name: str | None) -> str:
     """Return the bundle that answers a session."""
-    asked = {"session": ["sku-1"], "k": 3} | ({} if name is None else {"session_id": name})
-    return good(service.ask("POST", "/v1/recommend", asked))["bundle"]
+    body = {"session": ["sku-1"], "k": 3} | ({} if name is None else {"session_id": name})
+    return good(service.ask("POST", "/v1/recommend", body))["bundle"]
 
 
 class _Told:
@@ -66,14 +66,14 @@ class _Told:
 
 
 def test_sessions_are_shared_by_weight() -> None:
-    some = [_Told(), _Told(), _Told()]
-    bundles = Bundles(some, [60, 30, 10])  # type: ignore[arg-type]
-    counts = Counter(some.index(bundles.of(f"s{number}")) for number in range(30_000))  # type: ignore[arg-type]
+    reloaders = [_Told(), _Told(), _Told()]
+    bundles = Bundles(reloaders, [60, 30, 10])  # type: ignore[arg-type]
+    counts = Counter(reloaders.index(bundles.of(f"s{number}")) for number in range(30_000))  # type: ignore[arg-type]
     assert [counts[place] / 30_000 for place in range(3)] == pytest.approx([0.6, 0.3, 0.1], abs=0.01)
-    assert bundles.of(None) is some[0]
-    for weights, only in (([0, 5], 1), ([5, 0], 0)):
-        pair = Bundles(some[:2], weights)  # type: ignore[arg-type]
-        assert {some.index(pair.of(name)) for name in NAMES} == {only}  # type: ignore[arg-type]
+    assert bundles.of(None) is reloaders[0]
+    for weights, place in (([0, 5], 1), ([5, 0], 0)):
+        pair = Bundles(reloaders[:2], weights)  # type: ignore[arg-type]
+        assert {reloaders.index(pair.of(name)) for name in NAMES} == {place}  # type: ignore[arg-type]
 
 
 def test_the_place_of_a_session_is_fixed() -> None:
@@ -87,42 +87,42 @@ PLACES = [0.938995606318, 0.846635920762, 0.916496219339, 0.691199452528]
 
 
 def test_a_larger_weight_moves_sessions_only_to_its_bundle() -> None:
-    some = [_Told(), _Told()]
-    before, after = (Bundles(some, weights) for weights in ([90, 10], [60, 40]))  # type: ignore[arg-type]
+    reloaders = [_Told(), _Told()]
+    before, after = (Bundles(reloaders, weights) for weights in ([90, 10], [60, 40]))  # type: ignore[arg-type]
     for number in range(3000):
-        if before.of(str(number)) is some[1]:
-            assert after.of(str(number)) is some[1]
+        if before.of(str(number)) is reloaders[1]:
+            assert after.of(str(number)) is reloaders[1]
 
 
 def test_every_worker_and_route_gives_a_session_the_same_bundle(service: Running, folder: Path) -> None:
     recommenders = {name: Recommender.load(folder / name) for name in ("old", "new")}
-    versions = {name: version_of(one.bundle.manifest) for name, one in recommenders.items()}
+    versions = {name: version_of(rec.bundle.manifest) for name, rec in recommenders.items()}
     arms = {name: "new" if place_of(name) >= 0.75 else "old" for name in NAMES}
     assert 5 < list(arms.values()).count("new") < 30
     for name, expected in arms.items():
         for _ in range(2):
-            asked = {"session": ["sku-1", "sku-2"], "k": 9, "session_id": name}
-            answer = good(service.ask("POST", "/v1/recommend", asked))
+            body = {"session": ["sku-1", "sku-2"], "k": 9, "session_id": name}
+            answer = good(service.ask("POST", "/v1/recommend", body))
             assert (answer["bundle"], answer["version"]) == (expected, versions[expected])
             assert answer["recommendation"].startswith(versions[expected])
             same(answer, recommenders[expected].recommend(["sku-1", "sku-2"], 9))
     for name in NAMES[:12]:
         batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [["sku-1"]], "session_id": name}))
-        near = good(service.ask("GET", f"/v1/similar?item=sku-1&session_id={name}"))
-        assert batch["bundle"] == near["bundle"] == arms[name]
-        same(near, recommenders[arms[name]].similar_items("sku-1"))
+        similar = good(service.ask("GET", f"/v1/similar?item=sku-1&session_id={name}"))
+        assert batch["bundle"] == similar["bundle"] == arms[name]
+        same(similar, recommenders[arms[name]].similar_items("sku-1"))
     for _ in range(6):
         assert arm(service, None) == "old"  # a session without an id
     expected = good(service.ask("GET", "/v1/bundle"))
-    assert [(one["name"], one["version"], one["share"]) for one in expected["bundles"]] == [
+    assert [(bundle["name"], bundle["version"], bundle["share"]) for bundle in expected["bundles"]] == [
         ("old", versions["old"], 0.75), ("new", versions["new"], 0.25),
     ]  # fmt: skip
     assert service.metric(f'mtaw_workers{{version="{versions["new"]}"}}') == 2
 
 
 def test_metrics_and_feedback_are_by_bundle(service: Running) -> None:
-    one, other = (next(name for name in NAMES if arm(service, name) == which) for which in ("old", "new"))
-    for name, clicked in ((one, 1), (other, 3)):
+    first, second = (next(name for name in NAMES if arm(service, name) == which) for which in ("old", "new"))
+    for name, clicked in ((first, 1), (second, 3)):
         answer = good(service.ask("POST", "/v1/recommend", {"session": ["sku-5"], "k": 10, "session_id": name}))
         expected = {"recommendation": answer["recommendation"], "shown": answer["items"],
                 "clicked": answer["items"][:clicked]}  # fmt: skip
@@ -138,14 +138,14 @@ def test_restarts_and_reloads_keep_each_sessions_bundle(tmp_path: Path) -> None:
     arms = {name: "new" if place_of(name) >= 0.75 else "old" for name in NAMES}
     with both(tmp_path, "--reload-interval", "0.05", "--sessions", "memory", workers=1) as service:
         assert {name: arm(service, name) for name in NAMES} == arms
-        kept = {name: good(service.ask("POST", f"/v1/sessions/{name}/click", {"items": ["sku-3"]})) for name in NAMES}
-        assert {name: answer["bundle"] for name, answer in kept.items()} == arms
+        first = {name: good(service.ask("POST", f"/v1/sessions/{name}/click", {"items": ["sku-3"]})) for name in NAMES}
+        assert {name: answer["bundle"] for name, answer in first.items()} == arms
         newer = save(tmp_path / "new", 2)
         eventually(lambda: service.metric(f'mtaw_workers{{version="{newer}"}}') == 1)
         assert service.metric(f'mtaw_workers{{version="{old}"}}') == 1
         assert service.metric(f'mtaw_workers{{version="{new}"}}') == 0
-        again = {name: good(service.ask("POST", f"/v1/sessions/{name}/click", {"items": ["sku-4"]})) for name in NAMES}
-        for name, answer in again.items():
+        later = {name: good(service.ask("POST", f"/v1/sessions/{name}/click", {"items": ["sku-4"]})) for name in NAMES}
+        for name, answer in later.items():
             assert (answer["bundle"], answer["clicks"]) == (arms[name], 2)
             assert answer["version"] == (newer if arms[name] == "new" else old)
         damage(tmp_path / "old")
@@ -229,9 +229,9 @@ def test_arms_share_hidden_items_and_the_item_table(folder: Path, tmp_path: Path
         good(service.ask("PUT", "/admin/items", table, WITH_TOKEN))
         arms = set()
         for number in range(12):
-            asked = {"session": ["sku-1"], "session_id": f"s-{number}", "k": 59, "fields": ["title"]}
-            eventually(lambda asked=asked: service.ask("POST", "/v1/recommend", asked).status == 200)  # it has `title`
-            answer = good(service.ask("POST", "/v1/recommend", asked))
+            body = {"session": ["sku-1"], "session_id": f"s-{number}", "k": 59, "fields": ["title"]}
+            eventually(lambda body=body: service.ask("POST", "/v1/recommend", body).status == 200)  # it has `title`
+            answer = good(service.ask("POST", "/v1/recommend", body))
             assert not set(hidden) & set(answer["items"])
             assert {"title": "Red shoe"} in answer["fields"]
             arms.add(answer["bundle"])

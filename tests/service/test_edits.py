@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_concurrent_edits_of_items_and_rules_fail_in_no_way(tmp_path: Path) -> None:
-    found = edit(tmp_path, 7.0)
-    assert found.answers.total() > 50
-    assert found.kills == 1
-    assert not found.wrong, str(found)
+    edits = edit(tmp_path, 7.0)
+    assert edits.answers.total() > 50
+    assert edits.kills == 1
+    assert not edits.wrong, str(edits)

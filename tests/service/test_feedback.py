@@ -57,8 +57,8 @@ def report(service: Running, **reported: Any) -> Any:
 
 
 def test_every_ranking_has_an_id_of_its_own(text_service: Running) -> None:
-    asked = {"session": ["sku-11"], "k": 3}
-    answers = [good(text_service.ask("POST", "/v1/recommend", asked)) for _ in range(20)]
+    body = {"session": ["sku-11"], "k": 3}
+    answers = [good(text_service.ask("POST", "/v1/recommend", body)) for _ in range(20)]
     batch = good(text_service.ask("POST", "/v1/recommend/batch", {"sessions": [["sku-11"], [], ["sku-11"]]}))
     answers += batch["answers"]
     answers.append(good(text_service.ask("GET", "/v1/similar?item=sku-11")))
@@ -77,9 +77,9 @@ def test_feedback_is_stored_and_counted_but_not_learned(service: Running) -> Non
     began = time.time_ns() // 1_000_000
     shown = [{"item": item, "position": place} for place, item in enumerate(items, start=1)]
     assert report(service, recommendation=name, shown=shown)["new"] == 10
-    told = [report(service, recommendation=name, clicked=[items[0], items[0]]) for _ in range(30)]  # to both workers
-    assert [one["new"] for one in told] == [1] + [0] * 29
-    assert told[0]["of"] == version
+    replies = [report(service, recommendation=name, clicked=[items[0], items[0]]) for _ in range(30)]  # to both workers
+    assert [reply["new"] for reply in replies] == [1] + [0] * 29
+    assert replies[0]["of"] == version
     bought = [{"item": items[1], "value": 59.9}]
     assert report(service, recommendation=name, clicked=items[:2], carted=items[1:2], bought=bought)["new"] == 3
     lines = [line for line in kept_in(folder_of(service)) if line["recommendation"] == name]
@@ -92,8 +92,8 @@ def test_feedback_is_stored_and_counted_but_not_learned(service: Running) -> Non
     assert (lines[2]["items"], lines[-1]["items"], lines[-1]["values"]) == (items[1:2], items[1:2], [59.9])
     for _ in range(8):  # from either worker
         text = service.ask("GET", "/metrics").body.decode()
-        for what, count in (("shown", 10), ("clicked", 2), ("carted", 1), ("bought", 1)):
-            assert f'mtaw_feedback_items_total{{version="{version}",what="{what}"}} {count}\n' in text
+        for kind, count in (("shown", 10), ("clicked", 2), ("carted", 1), ("bought", 1)):
+            assert f'mtaw_feedback_items_total{{version="{version}",what="{kind}"}} {count}\n' in text
         assert f'mtaw_feedback_value_total{{version="{version}"}} 59.90\n' in text
         assert f'mtaw_click_through_rate{{version="{version}"}} 0.200000\n' in text
     assert service.metric("mtaw_feedback_total") == 32
@@ -121,11 +121,11 @@ def test_deleting_a_session_deletes_its_feedback(service: Running) -> None:
     lines = len(today.read_text().splitlines())
     good(service.ask("DELETE", "/v1/sessions/a%40b.example"))
     for path in (today, earlier):
-        left = path.read_text()
-        assert named["recommendation"] not in left
-        assert "a@b.example" not in left
-        assert other["recommendation"] in left
-        assert left.count(without["recommendation"]) == 1
+        text = path.read_text()
+        assert named["recommendation"] not in text
+        assert "a@b.example" not in text
+        assert other["recommendation"] in text
+        assert text.count(without["recommendation"]) == 1
     assert len(today.read_text().splitlines()) == lines - 2
     assert earlier.read_bytes().startswith(b"\n{damaged\n")
     earlier.unlink()
@@ -159,19 +159,19 @@ def test_feedback_on_an_unknown_version_counts_as_other(service: Running) -> Non
     ],
 )  # fmt: skip
 def test_feedback_is_decoded_strictly(service: Running, wrong: dict[str, Any]) -> None:
-    whole = {"recommendation": service.ranking_id(VERSION), **wrong} if wrong else wrong
-    kept = len(kept_in(folder_of(service)))
-    refused(service.ask("POST", "/v1/feedback", whole), 400, "invalid_request")
-    assert len(kept_in(folder_of(service))) == kept
+    body = {"recommendation": service.ranking_id(VERSION), **wrong} if wrong else wrong
+    count = len(kept_in(folder_of(service)))
+    refused(service.ask("POST", "/v1/feedback", body), 400, "invalid_request")
+    assert len(kept_in(folder_of(service))) == count
 
 
 def test_feedback_has_limits(service: Running) -> None:
-    named = {"recommendation": service.ranking_id(VERSION)}
-    too_many = {**named, "shown": [f"sku-{i}" for i in range(51)]}
+    body = {"recommendation": service.ranking_id(VERSION)}
+    too_many = {**body, "shown": [f"sku-{i}" for i in range(51)]}
     refused(service.ask("POST", "/v1/feedback", too_many), 400, "k_too_large")
-    refused(service.ask("POST", "/v1/feedback", {**named, "shown": [7]}), 400, "invalid_item")
+    refused(service.ask("POST", "/v1/feedback", {**body, "shown": [7]}), 400, "invalid_item")
     evil = {"Origin": "http://evil.example"}
-    refused(service.ask("POST", "/v1/feedback", named, evil), 403, "foreign_origin")
+    refused(service.ask("POST", "/v1/feedback", body, evil), 403, "foreign_origin")
 
 
 def test_the_rate_by_version_outlives_a_reload_and_a_worker(tmp_path: Path) -> None:
@@ -208,14 +208,14 @@ def test_a_full_disk_is_a_503_and_leaves_no_partial_line(tmp_path: Path, text_bu
         (worker,) = service.worker_pids()
         before = resource.prlimit(worker, resource.RLIMIT_FSIZE)
         resource.prlimit(worker, resource.RLIMIT_FSIZE, (size + 100, before[1]))  # enough for a part of a line
-        again = service.ranking_id(VERSION)
-        reply = service.ask("POST", "/v1/feedback", {"recommendation": again, "shown": items})
+        second = service.ranking_id(VERSION)
+        reply = service.ask("POST", "/v1/feedback", {"recommendation": second, "shown": items})
         refused(reply, 503, "not_kept")
         assert reply.headers["retry-after"] == "1"
         assert where.stat().st_size == size
         assert service.metric("mtaw_feedback_refused_total") == 1
         resource.prlimit(worker, resource.RLIMIT_FSIZE, before)
-        assert report(service, recommendation=again, shown=items)["new"] == 20
+        assert report(service, recommendation=second, shown=items)["new"] == 20
         assert where.stat().st_size == 2 * size
         assert service.metric('mtaw_feedback_items_total{version="other",what="shown"}') == 40
 
@@ -231,10 +231,10 @@ def test_lines_of_many_writers_are_whole(tmp_path: Path) -> None:
             store._append(line)
 
     threads = [threading.Thread(target=write, args=pair) for pair in zip(stores, lines, strict=True)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     torn, *whole = where.read_bytes().splitlines()
     assert torn == b'{"torn": '
     assert sorted(whole) == sorted(lines * 50)
@@ -279,26 +279,26 @@ def test_feedback_stores_that_cannot_be_used_are_refused(tmp_path: Path) -> None
 
 
 def test_explored_items_are_marked_and_reported(service: Running) -> None:
-    asked = {"session": ["sku-11"], "k": 10, "explore": 0.4, "reasons": True}
-    answer = good(service.ask("POST", "/v1/recommend", asked))
-    explored = [item for item, one in zip(answer["items"], answer["explored"], strict=True) if one]
+    body = {"session": ["sku-11"], "k": 10, "explore": 0.4, "reasons": True}
+    answer = good(service.ask("POST", "/v1/recommend", body))
+    explored = [item for item, is_explored in zip(answer["items"], answer["explored"], strict=True) if is_explored]
     assert [reason.get("rule") == "explored" for reason in answer["reasons"]] == answer["explored"]
     assert "explored" not in good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}))
     report(service, recommendation=answer["recommendation"], shown=answer["items"], explored=explored)
     kept = [line for line in kept_in(folder_of(service)) if line["recommendation"] == answer["recommendation"]]
     assert [line["items"] for line in kept if line["what"] == "explored"] == [explored] * bool(explored)
     for wrong in (1.5, -1, "x"):
-        refused(service.ask("POST", "/v1/recommend", {**asked, "explore": wrong}), 400, "invalid_request")
+        refused(service.ask("POST", "/v1/recommend", {**body, "explore": wrong}), 400, "invalid_request")
 
 
 def test_a_service_explores_by_itself(text_bundle: Path) -> None:
     with running(text_bundle, "--explore-share", "0.5", "--explore-below", "3") as service:
-        asked = {"session": ["sku-11"], "k": 10}
-        counts = [sum(good(service.ask("POST", "/v1/recommend", asked))["explored"]) for _ in range(12)]
+        body = {"session": ["sku-11"], "k": 10}
+        counts = [sum(good(service.ask("POST", "/v1/recommend", body))["explored"]) for _ in range(12)]
         batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [["sku-12"]], "k": 10}))
         assert len(batch["answers"][0]["explored"]) == 10
         assert max(counts) > 0
-        assert "explored" not in good(service.ask("POST", "/v1/recommend", {**asked, "explore": 0}))
+        assert "explored" not in good(service.ask("POST", "/v1/recommend", {**body, "explore": 0}))
         service.assert_no_error()
 
 
@@ -308,14 +308,14 @@ def test_a_ranking_is_recorded_with_its_session_bundle_rules_and_items(tmp_path:
     flags = ("--feedback", f"{tmp_path}/kept/", "--sessions", "memory")
     with running(Path(f"--bundle={text_bundle}=75"), "--bundle", f"{other}=25", *flags) as service:
         odd = 'a "b" \u2028 ü'
-        asked = {"session": ["sku-11"], "k": 3, "session_id": odd, "rules": {"pin": {"sku-12": 1}}}
-        answers = [good(service.ask("POST", "/v1/recommend", asked))]
+        body = {"session": ["sku-11"], "k": 3, "session_id": odd, "rules": {"pin": {"sku-12": 1}}}
+        answers = [good(service.ask("POST", "/v1/recommend", body))]
         answers.append(good(service.ask("POST", "/v1/sessions/s-1/click", {"items": ["nobody"], "k": 2})))
         batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [["sku-11"], []], "session_id": "s-2"}))
         answers += batch["answers"]
         answers.append(good(service.ask("GET", "/v1/similar?item=sku-11&k=2&session_id=s-2")))
         good(service.ask("POST", "/v1/recommend", {"session": []}))
-        lines = eventually(lambda: (found := kept_in(tmp_path / "kept", "rankings"))[5:] and found)
+        lines = eventually(lambda: (kept := kept_in(tmp_path / "kept", "rankings"))[5:] and kept)
         assert [line["recommendation"] for line in lines[:5]] == [answer["recommendation"] for answer in answers]
         assert [line["items"] for line in lines[:5]] == [answer["items"] for answer in answers]
         assert [line["session"] for line in lines] == [odd, "s-1", "s-2", "s-2", "s-2", ""]
@@ -352,5 +352,5 @@ def test_rankings_that_cannot_be_written_are_logged_and_lost(caplog: pytest.LogC
 
     asyncio.run(use())
     assert written == [b"later", b"at the end"]
-    (record,) = [one for one in caplog.records if one.message == "rankings_not_kept"]
+    (record,) = [logged for logged in caplog.records if logged.message == "rankings_not_kept"]
     assert (record.fields["count"], record.fields["reason"]) == (2, "OSError")

@@ -36,11 +36,11 @@ def test_cases_are_made_from_their_numbers_and_cover_every_kind():
     kinds = {case(number).kind for number in range(1000)}
     assert len(kinds) == 25
     for number in range(0, 200, 7):
-        one, again = case(number), case(number)
-        assert one.kind == again.kind
-        if one.kind != "100 MB":
-            assert b"".join(one.pieces) == b"".join(again.pieces)
-    big = next(one for one in map(case, range(2000)) if one.kind == "100 MB")
+        first, second = case(number), case(number)
+        assert first.kind == second.kind
+        if first.kind != "100 MB":
+            assert b"".join(first.pieces) == b"".join(second.pieces)
+    big = next(hostile_case for hostile_case in map(case, range(2000)) if hostile_case.kind == "100 MB")
     assert sum(map(len, big.pieces)) > BIG * 0.99
 
 
@@ -69,9 +69,9 @@ def test_a_body_of_100_mb_is_refused_and_never_stored(service):
     before = service.peak_bytes()
     numbers = [number for number in range(5000) if case(number).kind == "100 MB"]
     for number in numbers:
-        one = case(number)
-        reply = cycle(service.address, one)
-        assert judged(one, reply) is None
+        hostile_case = case(number)
+        reply = cycle(service.address, hostile_case)
+        assert judged(hostile_case, reply) is None
         assert reply.status == 413
     assert len(numbers) >= 5
     assert service.peak_bytes() - before < BIG / 10
@@ -135,7 +135,7 @@ def test_the_service_matches_its_openapi_document(tmp_path, columns, options, se
             "Authorization: Bearer secret",
             *options,
         ]
-        done = subprocess.run(
+        completed = subprocess.run(
             [*command, "--max-examples", f"{examples}", "--seed", "1", "--no-color"],
             capture_output=True,
             text=True,
@@ -149,8 +149,8 @@ def test_the_service_matches_its_openapi_document(tmp_path, columns, options, se
             },
             check=False,
         )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert f"{selected} selected / 24 total" in done.stdout
+    assert completed.returncode == 0, completed.stdout[-6000:] + completed.stderr[-2000:]
+    assert f"{selected} selected / 24 total" in completed.stdout
 
 
 @pytest.mark.parametrize(

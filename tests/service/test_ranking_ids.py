@@ -23,14 +23,14 @@ KEY = bytes(range(32))
 
 
 def test_ids_made_by_threads_at_once_differ() -> None:
-    made: list[str] = []
-    threads = [threading.Thread(target=lambda: made.extend(new_id(VERSION) for _ in range(2000))) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert len(set(made)) == 8000
-    assert all(re.fullmatch(PATTERN, name) for name in made)
+    names: list[str] = []
+    threads = [threading.Thread(target=lambda: names.extend(new_id(VERSION) for _ in range(2000))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(names)) == 8000
+    assert all(re.fullmatch(PATTERN, name) for name in names)
 
 
 def test_only_the_key_makes_an_id() -> None:
@@ -39,10 +39,10 @@ def test_only_the_key_makes_an_id() -> None:
     assert re.fullmatch(PATTERN, EXAMPLE)
     assert is_id(name)
     assert version_in(name) == VERSION
-    for at, digit in enumerate(name):
+    for place, digit in enumerate(name):
         if digit != "-":
             other = "0" if digit != "0" else "1"
-            assert not is_id(name[:at] + other + name[at + 1 :])
+            assert not is_id(name[:place] + other + name[place + 1 :])
     assert not any(map(is_id, (EXAMPLE, name.upper(), f"{name}\n", name[:-1], f"{VERSION}-" + "0" * 36, "")))
     use_key(KEY[::-1])
     assert not is_id(name)
@@ -53,7 +53,7 @@ def test_only_the_key_makes_an_id() -> None:
 def test_ids_do_not_count_up() -> None:
     numbers = [int(new_id(VERSION)[17:37], 16) for _ in range(64)]
     assert numbers != sorted(numbers)
-    assert min(abs(one - other) for one, other in itertools.pairwise(numbers)) > 1 << 32
+    assert min(abs(first - second) for first, second in itertools.pairwise(numbers)) > 1 << 32
 
 
 @pytest.mark.parametrize("kept", ["feedback/", "new/feedback/", "feedback.jsonl", "learned"])
@@ -65,7 +65,7 @@ def test_the_key_is_kept_for_its_owner(tmp_path: Path, kept: str) -> None:
         settings = Settings(tmp_path, feedback=where)
     key = load_key(settings)
     assert load_key(settings) == key
-    (path,) = (one for one in tmp_path.rglob("*") if one.is_file())
+    (path,) = (file for file in tmp_path.rglob("*") if file.is_file())
     assert path.name in ("ranking-ids.key", "feedback.jsonl.key")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o644)
@@ -77,15 +77,15 @@ def test_the_key_is_kept_for_its_owner(tmp_path: Path, kept: str) -> None:
 
 
 def test_services_that_start_at_once_get_one_key(tmp_path: Path) -> None:
-    found: list[bytes] = []
+    keys: list[bytes] = []
     settings = Settings(tmp_path, feedback=f"{tmp_path}/feedback/")
-    threads = [threading.Thread(target=lambda: found.append(load_key(settings))) for _ in range(16)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert len(found) == 16
-    assert len(set(found)) == 1
+    threads = [threading.Thread(target=lambda: keys.append(load_key(settings))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(keys) == 16
+    assert len(set(keys)) == 1
 
 
 def test_a_key_that_cannot_be_kept_is_a_random_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,13 +13,13 @@ from mtaw_fast.service.reports import CountedReports
 
 def test_a_report_counts_once_in_all_workers() -> None:
     memory = Metrics.make(2)
-    one, two = (CountedReports(Metrics.open(memory, 2, row).counters.reports) for row in range(2))
+    first, second = (CountedReports(Metrics.open(memory, 2, row).counters.reports) for row in range(2))
     name, other = new_id("0" * 16), new_id("0" * 16)
     items: list[int | str] = ["a", "b", 7, -(2**63), "\ud800"]
-    fresh = one.fresh(name, "clicked", items)
+    fresh = first.fresh(name, "clicked", items)
     assert list(fresh) == items
-    one.count([fresh["a"], fresh[7]])
-    for worker in (one, two):
+    first.count([fresh["a"], fresh[7]])
+    for worker in (first, second):
         assert list(worker.fresh(name, "clicked", items)) == ["b", -(2**63), "\ud800"]
         assert list(worker.fresh(name, "bought", items)) == items
         assert list(worker.fresh(other, "clicked", items)) == items
@@ -44,5 +44,5 @@ def test_marks_are_the_same_in_every_process() -> None:
         "cells = memoryview(bytearray(8 * REPORT_CELLS)).cast('q')\n"
         f"print(*CountedReports(cells).fresh({name!r}, 'shown', ['a', 5]).values())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(mark) for mark in counted.fresh(name, "shown", ["a", 5]).values()]
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.split() == [str(mark) for mark in counted.fresh(name, "shown", ["a", 5]).values()]

@@ -34,17 +34,17 @@ def rejected(metrics: Metrics, reason: str) -> bool:
 
 
 def test_work_runs_in_order_and_each_caller_gets_its_result(queue: RequestQueue) -> None:
-    done: list[int] = []
+    numbers: list[int] = []
 
     async def main() -> list[int]:
         def work(number: int) -> int:
-            done.append(number)
+            numbers.append(number)
             return 10 * number
 
         return await asyncio.gather(*(queue.run(lambda _, n=n: work(n)) for n in range(4)))
 
     assert asyncio.run(main()) == [0, 10, 20, 30]
-    assert done == [0, 1, 2, 3]
+    assert numbers == [0, 1, 2, 3]
 
 
 def test_only_a_request_that_is_alone_may_be_answered_without_the_queue(metrics: Metrics) -> None:
@@ -53,20 +53,20 @@ def test_only_a_request_that_is_alone_may_be_answered_without_the_queue(metrics:
 
     async def main() -> list[bool]:
         nonlocal alone
-        found = [queue.is_free()]
-        waiting = asyncio.create_task(queue.run(lambda _: None))
+        free = [queue.is_free()]
+        task = asyncio.create_task(queue.run(lambda _: None))
         await asyncio.sleep(0)
-        found.append(queue.is_free())
-        await waiting
-        held = threading.Event()
-        in_thread = asyncio.create_task(queue.run_in_thread(lambda *_: held.wait()))
+        free.append(queue.is_free())
+        await task
+        event = threading.Event()
+        in_thread = asyncio.create_task(queue.run_in_thread(lambda *_: event.wait()))
         await asyncio.sleep(0)
-        found.append(queue.is_free())
-        held.set()
+        free.append(queue.is_free())
+        event.set()
         await in_thread
-        found.append(queue.is_free())
+        free.append(queue.is_free())
         alone = False
-        return [*found, queue.is_free()]
+        return [*free, queue.is_free()]
 
     assert asyncio.run(main()) == [True, False, False, True, False]
     queue.close()
@@ -200,11 +200,11 @@ def batchedly(queue: RequestQueue, keys: list[object]) -> tuple[list[object], li
         return [f"batched {number}" for number in numbers]
 
     async def main() -> list[object]:
-        asked = [
+        requests = [
             queue.run(lambda _, n=number: f"single {n}", None if key is None else BatchedWork((key,), number, together))
             for number, key in enumerate(keys)
         ]
-        return await asyncio.gather(*asked, return_exceptions=True)
+        return await asyncio.gather(*requests, return_exceptions=True)
 
     return asyncio.run(main()), groups
 
@@ -237,9 +237,9 @@ def test_an_error_of_batched_work_goes_to_all_of_it(metrics: Metrics) -> None:
         raise ZeroDivisionError
 
     async def main() -> list[object]:
-        asked = [queue.run(lambda _: "single", BatchedWork((), number, broken)) for number in range(5)]
-        return await asyncio.gather(*asked, queue.run(lambda _: "fine"), return_exceptions=True)
+        requests = [queue.run(lambda _: "single", BatchedWork((), number, broken)) for number in range(5)]
+        return await asyncio.gather(*requests, queue.run(lambda _: "fine"), return_exceptions=True)
 
     *failed, fine = asyncio.run(main())
-    assert all(isinstance(one, ZeroDivisionError) for one in failed)
+    assert all(isinstance(error, ZeroDivisionError) for error in failed)
     assert fine == "fine"

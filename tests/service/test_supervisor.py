@@ -74,17 +74,17 @@ class Supervised:
         """Let the worker die; return the seconds until its replacement starts, and the failures so far."""
         self.supervisor._workers[0].process.alive = False
         self.supervisor._reap()
-        when, failures = self.supervisor._restarts.pop(0)
-        return when - self.clock.now, failures
+        due, failures = self.supervisor._restarts.pop(0)
+        return due - self.clock.now, failures
 
 
 @pytest.fixture
 def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervised]:
     clock = Clock()
     monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=clock.monotonic))
-    made = Supervised(tmp_path, clock)
-    yield made
-    made.supervisor._listener.close()
+    started = Supervised(tmp_path, clock)
+    yield started
+    started.supervisor._listener.close()
 
 
 @pytest.mark.parametrize("up", [False, True])

@@ -86,23 +86,23 @@ def test_an_event_scores_once_whichever_comes_first(one: Watched) -> None:
 def test_coverage_is_of_all_workers_and_of_the_last_day(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     hour = 480_000
     monkeypatch.setattr("mtaw_fast.service.watching._hour", lambda: hour % 65_535 + 1)
-    one = Watched(snapshot)
-    two = Watched(snapshot, one.memory, 1)
-    one.ranked(None, ["sku-1"], ["sku-1", "sku-2"])
-    two.ranked(None, ["sku-1"], ["sku-2", "sku-3"])
-    one.watch.tick()
-    two.watch.tick()
-    assert one.series("mtaw_covered_items") == two.series("mtaw_covered_items") == 3
-    assert one.series("mtaw_catalog_items") == 60
-    assert one.count("ranked_items") == 4
+    first = Watched(snapshot)
+    second = Watched(snapshot, first.memory, 1)
+    first.ranked(None, ["sku-1"], ["sku-1", "sku-2"])
+    second.ranked(None, ["sku-1"], ["sku-2", "sku-3"])
+    first.watch.tick()
+    second.watch.tick()
+    assert first.series("mtaw_covered_items") == second.series("mtaw_covered_items") == 3
+    assert first.series("mtaw_catalog_items") == 60
+    assert first.count("ranked_items") == 4
     hour += 23
-    one.ranked(None, [], ["sku-9"])
-    one.watch.tick()
-    assert two.series("mtaw_covered_items") == 4
+    first.ranked(None, [], ["sku-9"])
+    first.watch.tick()
+    assert second.series("mtaw_covered_items") == 4
     hour += 1
-    assert two.series("mtaw_covered_items") == 1
-    again = Snapshot(snapshot.recommender, "00000000000000ff", None, "other")
-    later = Watched(again, one.memory)
+    assert second.series("mtaw_covered_items") == 1
+    reloaded = Snapshot(snapshot.recommender, "00000000000000ff", None, "other")
+    later = Watched(reloaded, first.memory)
     assert later.series("mtaw_covered_items") == 0
 
 
@@ -130,8 +130,8 @@ def test_drift_needs_clicks_and_rings_for_another_assortment(one: Watched) -> No
 
     def drift(feature: str) -> float:
         text = one.metrics.text()
-        found = [line for line in text.splitlines() if line.startswith(f'mtaw_drift{{feature="{feature}"}}')]
-        return float(found[0].rpartition(" ")[2]) if found else 0.0
+        lines = [line for line in text.splitlines() if line.startswith(f'mtaw_drift{{feature="{feature}"}}')]
+        return float(lines[0].rpartition(" ")[2]) if lines else 0.0
 
     live(5, list)
     one.watch.tick()
@@ -151,12 +151,12 @@ def test_drift_needs_clicks_and_rings_for_another_assortment(one: Watched) -> No
 
 def test_a_bundle_without_memory_or_date_is_watched(text_bundle: Path, tmp_path: Path) -> None:
     bare = load_snapshot(text_bundle, "auto", "auto")
-    one = Watched(bare)
-    one.ranked("s", ["sku-11", "sku-12"], ["sku-13"])
-    one.watch.tick()
-    one.watch.measure_drift(0.0)
-    assert one.series("mtaw_bundle_info") == 1
-    assert one.series("mtaw_bundle_trained_seconds") > 1.7e9
+    watched = Watched(bare)
+    watched.ranked("s", ["sku-11", "sku-12"], ["sku-13"])
+    watched.watch.tick()
+    watched.watch.measure_drift(0.0)
+    assert watched.series("mtaw_bundle_info") == 1
+    assert watched.series("mtaw_bundle_trained_seconds") > 1.7e9
     edit_manifest(text_bundle, lambda manifest: manifest.update(created="long ago"))
     assert load_snapshot(text_bundle, "auto", "auto").trained == 0
 

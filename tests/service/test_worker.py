@@ -35,21 +35,21 @@ def ask(client: int, number: int) -> tuple[str, Any]:
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_only_its_requests_fail(text_bundle: Path) -> None:
     with running(text_bundle, workers=2) as service:
-        with traffic(service, ask, clients=6) as seen:
+        with traffic(service, ask, clients=6) as records:
             for kill in range(3):
-                eventually(lambda: all(len(one.replies) > 50 * (kill + 1) for one in seen))  # noqa: B023
+                eventually(lambda: all(len(record.replies) > 50 * (kill + 1) for record in records))  # noqa: B023
                 os.kill(min(service.worker_pids()), signal.SIGKILL)
                 eventually(lambda: len(service.events("worker_started")) == 3 + kill)  # noqa: B023
-            eventually(lambda: all(len(one.replies) > 200 for one in seen))
-        assert sum(len(one.lost) for one in seen) <= 3 * len(seen)
-        for one in seen:
+            eventually(lambda: all(len(record.replies) > 200 for record in records))
+        assert sum(len(record.lost) for record in records) <= 3 * len(records)
+        for record in records:
             # A connection loses at most the request in progress.
-            assert len(one.lost) <= 3
-            assert {reply.status for _, reply in one.replies} == {200}
+            assert len(record.lost) <= 3
+            assert {reply.status for _, reply in record.replies} == {200}
         assert len(service.events("worker_died")) == 3
         assert len(service.worker_pids()) == 2
         # The counts of dead workers remain.
-        answered = sum(len(one.replies) for one in seen)
+        answered = sum(len(record.replies) for record in records)
         assert service.metric("mtaw_answers_total") >= answered
         assert service.metric("mtaw_worker_starts_total") == 5
         version = service.ask("GET", "/healthz").version
@@ -97,8 +97,8 @@ def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path
         queue.close()
 
     asyncio.run(main())
-    starts = [one for one in messages if one["type"] == "http.response.start"]
-    assert [one["status"] for one in starts] == [503, 200]
+    starts = [message for message in messages if message["type"] == "http.response.start"]
+    assert [message["status"] for message in starts] == [503, 200]
     assert (b"retry-after", b"1") in starts[0]["headers"]
     assert b'"code":"not_ready"' in messages[1]["body"]
 
@@ -125,9 +125,9 @@ def alive(pid: int) -> bool:
 def failure(status: int, *arguments: str) -> str:
     """Run a command that must fail; return the error after its log."""
     command = [sys.executable, "-m", "mtaw_fast", "serve", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == status, done.stderr
-    *log, error = done.stderr.splitlines()
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert completed.returncode == status, completed.stderr
+    *log, error = completed.stderr.splitlines()
     assert error.startswith("mtaw-fast: ")
     for line in log:
         json.loads(line)

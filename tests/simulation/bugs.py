@@ -68,13 +68,13 @@ def _redaction_marked_first() -> list[Patch]:
     real = redaction.redact_forgotten
 
     def marked(log: Any, folder: Any, until: str) -> int:
-        done, found = redaction._done, redaction._done(log, folder)
+        real_done, outcome = redaction._done, redaction._done(log, folder)
         write_json(folder / redaction.MARK, {"log": log.identity, "position": until})
-        redaction._done = lambda log, folder: found
+        redaction._done = lambda log, folder: outcome
         try:
             return real(log, folder, until)
         finally:
-            redaction._done = done
+            redaction._done = real_done
 
     return [(compactor, "redact_forgotten", marked)]
 
@@ -108,7 +108,7 @@ def _old_training_served() -> list[Patch]:
         manifest = current.Bundle.load(learned / current.COMPACTED).manifest if (
             learned / current.COMPACTED / current.MANIFEST).exists() else {}  # fmt: skip
         former = current.model_hash
-        current.model_hash = lambda own: manifest.get("grown_from", former(own))
+        current.model_hash = lambda bundle_manifest: manifest.get("grown_from", former(bundle_manifest))
         try:
             return real(folder, learned, *more)
         finally:

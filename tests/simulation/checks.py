@@ -68,34 +68,34 @@ def popular(rec: Recommender) -> dict[str, int]:
 
     With their clicks, but from a bundle with trends with other numbers.
     """
-    found = rec.recommend(["nobody"], k=rec.n_items)
-    return {item: int(score) for item, score in zip(found.items, found.scores.tolist(), strict=True)}
+    answer = rec.recommend(["nobody"], k=rec.n_items)
+    return {item: int(score) for item, score in zip(answer.items, answer.scores.tolist(), strict=True)}
 
 
 def served(process: Process, oracle: Oracle, base: Base, exact: bool) -> None:
     """Check that a process answers what the events up to its position teach. exact: no limit has refused a click."""
     position, answer = process.rec.log_position, popular(process.rec)
-    want = oracle.expected(position, base)
+    due = oracle.expected(position, base)
     if is_behind(process):
         return  # it does not find what was redacted, and has not read the requests to forget it
     if not exact:
-        most = want.counts + want.more
-        more = {item: (count, most[item]) for item, count in answer.items() if count > most[item]}
-        if more:
-            raise BrokenPromiseError(f"{process.name} at {position} counts more than was clicked: {more}")
+        most = due.counts + due.more
+        excess = {item: (count, most[item]) for item, count in answer.items() if count > most[item]}
+        if excess:
+            raise BrokenPromiseError(f"{process.name} at {position} counts more than was clicked: {excess}")
         return
-    if answer.keys() != want.visible:
+    if answer.keys() != due.visible:
         raise BrokenPromiseError(
-            f"{process.name} at {position} recommends {_sorted(answer.keys() - want.visible)}, which it must not, and "
-            f"not {_sorted(want.visible - answer.keys())}, which it must"
+            f"{process.name} at {position} recommends {_sorted(answer.keys() - due.visible)}, which it must not, and "
+            f"not {_sorted(due.visible - answer.keys())}, which it must"
         )
-    _check_table(process, want)
+    _check_table(process, due)
     if process.rec.bundle.model.trends is not None:
         return
     wrong = {
-        item: (count, want.counts[item])
+        item: (count, due.counts[item])
         for item, count in answer.items()
-        if not 0 <= count - want.counts[item] <= want.more[item]
+        if not 0 <= count - due.counts[item] <= due.more[item]
     }
     if wrong:
         raise BrokenPromiseError(f"{process.name} at {position} counts wrong (has, should have): {wrong}")
@@ -110,8 +110,8 @@ def _check_table(process: Process, want: Expected) -> None:
     if kinds != table.kinds:
         raise BrokenPromiseError(f"{process.name} has the columns {kinds} of items, which should be {table.kinds}")
     if kinds:
-        found = rec.recommend(["nobody"], k=rec.n_items, fields=[*kinds])
-        for item, row in zip(found.items, found.fields, strict=True):
+        answer = rec.recommend(["nobody"], k=rec.n_items, fields=[*kinds])
+        for item, row in zip(answer.items, answer.fields, strict=True):
             if row != table.rows.get(item, {}):
                 raise BrokenPromiseError(f"{process.name} says {row} of {item}, which is {table.rows.get(item, {})}")
 
@@ -119,10 +119,10 @@ def _check_table(process: Process, want: Expected) -> None:
 def answers(rec: Recommender, at: int) -> None:
     """Check that rankings at a moment hold only items that may be recommended."""
     visible = popular(rec).keys()
-    for asked in _ASKED:
-        more = set(rec.recommend(asked, k=rec.n_items, at=at).items) - visible
-        if more:
-            raise BrokenPromiseError(f"a ranking for {asked} holds {_sorted(more)}, which must not be recommended")
+    for session in _ASKED:
+        hidden = set(rec.recommend(session, k=rec.n_items, at=at).items) - visible
+        if hidden:
+            raise BrokenPromiseError(f"a ranking for {session} holds {_sorted(hidden)}, which must not be recommended")
 
 
 def is_behind(process: Process) -> bool:
@@ -141,11 +141,11 @@ def agree(one: Process, other: Process, at: int) -> bool:
     for process in (one, other):
         if process.rec.learner.state.position != process.rec.log_position or is_behind(process):
             return False  # a click changes rankings before the position says so
-    for asked in _ASKED:
-        left, right = (each.rec.recommend(asked, k=each.rec.n_items, at=at) for each in (one, other))
+    for session in _ASKED:
+        left, right = (peer.rec.recommend(session, k=peer.rec.n_items, at=at) for peer in (one, other))
         if left.items != right.items or left.scores.tobytes() != right.scores.tobytes():
             raise BrokenPromiseError(
-                f"{one.name} and {other.name} are both at {one.rec.log_position} and answer {asked} differently: "
+                f"{one.name} and {other.name} are both at {one.rec.log_position} and answer {session} differently: "
                 f"{left.items[:6]} and {right.items[:6]}"
             )
     return True
@@ -157,17 +157,17 @@ def compacted(settings: LearningSettings, oracle: Oracle, base_of: Callable[[str
     base, progress, tables = base_of(training_of(bundle.manifest)), bundle.model.log_progress, bundle.memory
     assert progress is not None
     assert tables is not None
-    want = oracle.expected(progress.position, base)
+    expected = oracle.expected(progress.position, base)
     learned = learned_visits(bundle)
     exact = settings.limits.session_clicks > 1000
     if exact:
-        asked = Counter([*base.updates, *(tuple(one.items) for one in want.visits if not one.behind)])
-        found = Counter(learned)
-        cut = Counter(item for one in want.visits if one.behind for item in one.items)
-        if asked - found or Counter(item for one in (found - asked).elements() for item in one) != cut:
+        due = Counter([*base.updates, *(tuple(visit.items) for visit in expected.visits if not visit.behind)])
+        held = Counter(learned)
+        cut = Counter(item for visit in expected.visits if visit.behind for item in visit.items)
+        if due - held or Counter(item for session in (held - due).elements() for item in session) != cut:
             raise BrokenPromiseError(
-                f"the compacted bundle at {progress.position} lacks the sessions {_sorted((asked - found).elements())} "
-                f"and holds {_sorted((found - asked).elements())} instead"
+                f"the compacted bundle at {progress.position} lacks the sessions {_sorted((due - held).elements())} "
+                f"and holds {_sorted((held - due).elements())} instead"
             )
         _check_counts(bundle, base, settings)
     _check_equal(tables, MemoryTables.build(tables.sessions, bundle.n_items, tables.settings))
@@ -190,27 +190,27 @@ def learned_visits(bundle: Bundle) -> list[tuple[str, ...]]:
     """Return the items of each session of the log that a bundle holds, in its tables or carried along."""
     progress, sessions = bundle.model.log_progress, bundle.model.sessions
     assert progress is not None
-    found = [tuple(bundle.ids.external(sessions[place])) for place in progress.sessions.tolist()]
+    visits = [tuple(bundle.ids.external(sessions[place])) for place in progress.sessions.tolist()]
     carried: dict[str, list[str]] = {}
     for line in bytes(progress.carried).splitlines():
         event = json.loads(line)
         if "table" in event:  # a part of a change that is not complete
             continue
         carried.setdefault(event["session"], []).append(event["item"])
-    return found + [tuple(items) for items in carried.values()]
+    return visits + [tuple(items) for items in carried.values()]
 
 
 def _check_counts(bundle: Bundle, base: Base, settings: LearningSettings) -> None:
     """Check that the bundle's popularity counts the sessions of its tables, each item of one once."""
     progress, sessions = bundle.model.log_progress, bundle.model.sessions
     assert progress is not None
-    want = base.counts - sum((Counter(set(one)) for one in base.updates), Counter[str]())
+    expected = base.counts - sum((Counter(set(items)) for items in base.updates), Counter[str]())
     for place in progress.sessions.tolist():
-        want.update(set(bundle.ids.external(sessions[place])))
-    found = counts_of(bundle)
-    if +want != found:
+        expected.update(set(bundle.ids.external(sessions[place])))
+    counts = counts_of(bundle)
+    if +expected != counts:
         raise BrokenPromiseError(
-            f"the compacted bundle in {settings.folder} counts {found - want} too much, lacks {want - found}"
+            f"the compacted bundle in {settings.folder} counts {counts - expected} too much, lacks {expected - counts}"
         )
 
 
@@ -233,15 +233,15 @@ def guarded(settings: LearningSettings, oracle: Oracle) -> None:
     longest = max(map(len, learned), default=0)
     if longest > limits.session_clicks:
         raise BrokenPromiseError(f"a session has {longest} learned clicks, and the limit is {limits.session_clicks}")
-    pairs = Counter(pair for one in learned for pair in combinations(sorted(set(one)), 2))
+    pairs = Counter(pair for items in learned for pair in combinations(sorted(set(items)), 2))
     for (first, second), count in pairs.items():
         if first.startswith("new") and second.startswith("new") and count > limits.pair_floor:
             raise BrokenPromiseError(
                 f"{count} sessions taught {first} with {second}, and the limit is {limits.pair_floor}"
             )
-    taught = {item for one in learned for item in one}
+    taught = {item for items in learned for item in items}
     bursts = Counter(
-        (one.event["item"], one.event["arrived"]) for one in oracle.clicks if one.event["item"][:3] == "bot"
+        (record.event["item"], record.event["arrived"]) for record in oracle.clicks if record.event["item"][:3] == "bot"
     )
     for (item, _), count in bursts.items():
         if count > limits.burst_clicks and item in taught:

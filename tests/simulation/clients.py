@@ -56,11 +56,11 @@ class Clients(Stage):
         if self.serving(step) is None:
             return
         self._requests.append((session, items, ids, at))
-        events = [{"session": session, "item": item, "id": one} for item, one in zip(items, ids, strict=True)]
+        events = [{"session": session, "item": item, "id": event_id} for item, event_id in zip(items, ids, strict=True)]
         self._append(step, events, lambda rec: rec.observe(session, items, at=at, ids=ids))
 
     def _resend(self, step: Step) -> None:
-        current = [one for one in self._requests[-12:] if one[0].endswith(f".{self._epoch}")]
+        current = [request for request in self._requests[-12:] if request[0].endswith(f".{self._epoch}")]
         if len(current) > step.values["back"]:
             self._request(step, *current[-1 - step.values["back"]])
 
@@ -112,10 +112,10 @@ class Clients(Stage):
 
     def _last_of(self, step: Step, event: dict[str, Any]) -> str:
         """Return the position of the last such event: these calls do not return it."""
-        found = [place for place, one in self.records().items() if event.items() <= one.items()]
-        if not found:
+        positions = [position for position, record in self.records().items() if event.items() <= record.items()]
+        if not positions:
             raise BrokenPromiseError(f"{step.who} acknowledged {event}, and the log lacks it")
-        return found[-1]
+        return positions[-1]
 
     def _set_items(self, step: Step) -> None:
         process, values = self.serving(step), step.values
@@ -123,19 +123,19 @@ class Clients(Stage):
             return
         rows = [{"id": item, **row} for item, row in values["rows"].items()]
         kinds, availability = kinds_of(values), "on" if values["availability"] else None
-        done, before, error = False, self._table_now(), ""
+        accepted, before, error = False, self._table_now(), ""
         with self.world.step(process, step) as frame:
             try:
                 process.rec.set_items(rows, values["mode"], kinds=kinds, availability=availability)
-                done = True
+                accepted = True
             except (LearnError, DataError, UsageError) as refusal:
                 error = str(refusal)
                 self.world.tell(f"  refused: {error}")
                 if isinstance(refusal, LearnError) and not frame.failed and not self.world.failed_flushes:
                     raise BrokenPromiseError(f"{step.who} refused, and nothing failed: {error}") from None
-        if done and not frame.ending:
+        if accepted and not frame.ending:
             self.world.tell("  acknowledged")
-            names = [name for name, one in self.world.ids.items() if one is frame]
+            names = [name for name, owner in self.world.ids.items() if owner is frame]
             self.oracle.acknowledge_table(step.who, names, self.keeps_at_once)
         elif error and not (frame.ending or frame.step.faults or self.world.failed_flushes) and before.fits(values):
             raise BrokenPromiseError(f"{step.who} refused a change of the item table that fits: {error}")

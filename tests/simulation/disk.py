@@ -97,10 +97,10 @@ class Disk:
         status = os.fstat(descriptor)
         if os.path.isdir(f"/proc/self/fd/{descriptor}"):
             folder = os.readlink(f"/proc/self/fd/{descriptor}")
-            for one in self._changes:
-                if one.folder == folder:
-                    _apply(self._names, one)
-            self._changes = [one for one in self._changes if one.folder != folder]
+            for change in self._changes:
+                if change.folder == folder:
+                    _apply(self._names, change)
+            self._changes = [change for change in self._changes if change.folder != folder]
             return True
         file = self._files.setdefault(status.st_ino, _File())
         if self._seen.get(descriptor, file.failures) < file.failures:
@@ -112,7 +112,7 @@ class Disk:
     def failed(self, descriptor: int, chance: Random) -> None:
         """Fail a flush: the kernel drops what it could not write, and later flushes do not write it."""
         file = self._file(descriptor)
-        kept = [one for one in file.writes if chance.random() < 0.5]
+        kept = [write for write in file.writes if chance.random() < 0.5]
         file.flushed, file.writes = _after(file.flushed, kept), []
         file.failures += 1
         self._seen[descriptor] = file.failures
@@ -126,14 +126,14 @@ class Disk:
         """Rewrite the folder to a state that a power loss may leave now."""
         mood = chance.choice(("nothing", "prefix", "any", "any", "all"))
         names = dict(self._names)
-        for one in self._survivors(self._changes, mood, chance):
-            _apply(names, one)
+        for change in self._survivors(self._changes, mood, chance):
+            _apply(names, change)
         whole = {path: inode for path, inode in names.items() if self._has_folders(path, names)}
         contents: dict[str, bytes] = {}
         for path, inode in whole.items():
             if inode:
                 file = self._files[inode]
-                kept = [_torn(one, mood, chance) for one in self._survivors(file.writes, mood, chance)]
+                kept = [_torn(write, mood, chance) for write in self._survivors(file.writes, mood, chance)]
                 contents[path] = _after(file.flushed, kept)
         self._rewrite(whole, contents)
         self.adopt()
@@ -144,7 +144,7 @@ class Disk:
             return []
         if mood == "prefix":
             return changes[: chance.randint(0, len(changes))]
-        return [one for one in changes if mood == "all" or chance.random() < 0.5]
+        return [change for change in changes if mood == "all" or chance.random() < 0.5]
 
     def _has_folders(self, path: str, names: dict[str, int]) -> bool:
         folder = os.path.dirname(path)
@@ -180,12 +180,12 @@ def _apply(names: dict[str, int], change: _Name) -> None:
 
 
 def _after(data: bytes, writes: list[_Write]) -> bytes:
-    found = bytearray(data)
-    for one in writes:
-        if len(found) < one.offset:
-            found += bytes(one.offset - len(found))
-        found[one.offset : one.offset + len(one.data)] = one.data
-    return bytes(found)
+    content = bytearray(data)
+    for write in writes:
+        if len(content) < write.offset:
+            content += bytes(write.offset - len(content))
+        content[write.offset : write.offset + len(write.data)] = write.data
+    return bytes(content)
 
 
 def _torn(write: _Write, mood: str, chance: Random) -> _Write:

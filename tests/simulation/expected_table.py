@@ -26,9 +26,9 @@ class ExpectedTable:
 
     def take(self, event: Mapping[str, Any], change: Change) -> None:
         """Take a part of a change; the last one applies it."""
-        name, come = event["table"], self._parts.get(event["table"], 0)
-        if event["part"] == come:
-            self._parts[name] = come + 1
+        name, received = event["table"], self._parts.get(event["table"], 0)
+        if event["part"] == received:
+            self._parts[name] = received + 1
         if self._parts.get(name) == event["of"]:
             del self._parts[name]
             self._apply(name, change)

@@ -92,15 +92,15 @@ class _Drawer:
 
     def steps(self, count: int, depth: int) -> list[Step]:
         names, weights = list(self._mix), list(self._mix.values())
-        return [self._step(what, depth) for what in self._chance.choices(names, weights, k=count)]
+        return [self._step(name, depth) for name in self._chance.choices(names, weights, k=count)]
 
     def _step(self, what: str, depth: int) -> Step:
         chance = self._chance
-        who = chance.choice(SERVERS[: 1 + chance.choice((0, 1, 1, 2))])
-        step = Step(what, who, getattr(self, f"_{what}", dict)())
+        server = chance.choice(SERVERS[: 1 + chance.choice((0, 1, 1, 2))])
+        step = Step(what, server, getattr(self, f"_{what}", dict)())
         while chance.random() < self._rate and len(step.faults) < 2:
             step.faults.append(self._fault(what, depth))
-        step.faults.sort(key=lambda one: one.call)
+        step.faults.sort(key=lambda fault: fault.call)
         return step
 
     def _fault(self, what: str, depth: int) -> Fault:
@@ -150,10 +150,10 @@ class _Drawer:
         for _ in range(chance.randint(1, 4)):
             size: Any = chance.randrange(9)
             row = {"size": float(size) if kind == "number" else f"size {size}", "on": chance.random() < 0.6}
-            given = {name: value for name, value in row.items() if chance.random() < 0.7}
-            if mode == "patch" and given and chance.random() < 0.15:
-                given[chance.choice([*given])] = None
-            rows[self._item()["item"]] = given
+            values = {name: value for name, value in row.items() if chance.random() < 0.7}
+            if mode == "patch" and values and chance.random() < 0.15:
+                values[chance.choice([*values])] = None
+            rows[self._item()["item"]] = values
         return {"mode": mode, "rows": rows, "kind": kind, "availability": chance.random() < 0.5}
 
     def _rules(self) -> dict[str, Any]:

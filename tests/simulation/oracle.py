@@ -88,7 +88,7 @@ class Expected:
 
 def records_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the whole records of a log by position, in order."""
-    found = {}
+    records = {}
     for path in sorted(folder.glob("events-*.log")):
         number, begin = int(path.name[7:-4]), 0
         data = path.read_bytes()
@@ -96,8 +96,8 @@ def records_of(folder: Path) -> dict[str, dict[str, Any]]:
             line, begin = data[begin:end], end + 1
             event = _event(line)
             if event is not None:
-                found[f"{number:010d}-{begin:012d}"] = event
-    return found
+                records[f"{number:010d}-{begin:012d}"] = event
+    return records
 
 
 @lru_cache(1 << 14)
@@ -159,16 +159,16 @@ class Oracle:
         """Note that a request was acknowledged. at_once: whether it must survive a power loss from now on."""
         sent.outcome = "acknowledged"
         self.update()
-        order = [one for one in self.records if one <= position]
-        mine = list[Record]()
+        order = [place for place in self.records if place <= position]
+        matches = list[Record]()
         for event in reversed(sent.events):
-            if order and key_of(self.records[order[-1]].event) == key_of(event) and (mine or order[-1] == position):
-                mine.append(self.records[order.pop()])
+            if order and key_of(self.records[order[-1]].event) == key_of(event) and (matches or order[-1] == position):
+                matches.append(self.records[order.pop()])
             elif not self._is_known(event):  # a compaction removes what comes again
                 raise BrokenPromiseError(
                     f"{sent.server} acknowledged {_short(sent.events)} at {position}, and the log lacks it there"
                 )
-        for record in mine:
+        for record in matches:
             record.acknowledged, record.server, record.kept = True, sent.server, at_once
 
     def acknowledge_table(self, server: str, names: Sequence[str], at_once: bool) -> None:
@@ -183,14 +183,14 @@ class Oracle:
 
     def flushed(self, server: str) -> None:
         """Note that a server had the time to flush, and nothing failed."""
-        for one in self.records.values():
-            if one.acknowledged and one.server == server and not one.doubtful:
-                one.kept = True
+        for record in self.records.values():
+            if record.acknowledged and record.server == server and not record.doubtful:
+                record.kept = True
 
     def flush_failed(self) -> None:
         """Note that a flush failed: until then only what was kept before is safe."""
-        for one in self.records.values():
-            one.doubtful = one.doubtful or not one.kept
+        for record in self.records.values():
+            record.doubtful = record.doubtful or not record.kept
 
     def update(self, after_power_loss: bool = False, bundle: tuple[str, str] = ("", "")) -> None:
         """Read the log again. Raises BrokenPromiseError if it lost a record, or holds one that nobody sent.
@@ -201,7 +201,7 @@ class Oracle:
         if not after_power_loss and now == self._last:
             return
         self._last, self.version = now, self.version + 1
-        fresh = {position for position, one in self.records.items() if not one.gone and position not in now}
+        fresh = {position for position, entry in self.records.items() if not entry.gone and position not in now}
         for position, record in self.records.items():
             record.gone = position not in now
         for position, record in list(self.records.items()):
@@ -224,7 +224,7 @@ class Oracle:
             ):  # a repeat at the log's end: another event will have its position; or lost, and forgotten later anyway
                 del self.records[position]
         if now.keys() - self.records.keys():
-            sent = Counter(key_of(event) for one in self.sent for event in one.events)
+            sent = Counter(key_of(event) for request in self.sent for event in request.events)
             held = Counter(key_of(event) for event in now.values())
             for key, count in held.items():
                 if count > sent[key] and key[0] != "table":  # each try has a name of its own
@@ -246,14 +246,16 @@ class Oracle:
         if session is not None and self._is_known(record.event, position):
             return True
         later = (
-            one.event for place, one in self.records.items() if place > position and not (one.gone and after_power_loss)
+            other.event
+            for place, other in self.records.items()
+            if place > position and not (other.gone and after_power_loss)
         )
         unread = (event for place, event in now.items() if place > position)  # the request may not be acknowledged yet
         if session is not None and any(event.get("forget") == session for event in itertools.chain(later, unread)):
             return True
         # A file's positions begin with the segment, a stream's with 15 digits of milliseconds.
-        again = (place for place, one in self.records.items() if self._is_known(one.event, place))
-        first = min(now) if now else max(again, default="")
+        known = (place for place, other in self.records.items() if self._is_known(other.event, place))
+        first = min(now) if now else max(known, default="")
         if after_power_loss and position < compacted and not any(place[:10] == position[:10] for place in now):
             return True  # an older segment may be back, whose deletion was not flushed
         return position[:10] < first[:10] or (position[10] != "-" and position < first)
@@ -261,43 +263,43 @@ class Oracle:
     def _is_known(self, event: Mapping[str, Any], before: str | None = None) -> bool:
         """Return whether a click's id is in the log, or was, at another position before one."""
         return "session" in event and any(
-            (one.event.get("session"), one.event.get("id")) == (event["session"], event["id"])
-            for position, one in self.records.items()
+            (record.event.get("session"), record.event.get("id")) == (event["session"], event["id"])
+            for position, record in self.records.items()
             if before is None or position < before
         )
 
     @property
     def clicks(self) -> list[Record]:
         """The clicks of the log, in order."""
-        return [one for one in self.records.values() if "session" in one.event]
+        return [record for record in self.records.values() if "session" in record.event]
 
     @property
     def end(self) -> str:
         """The position after the last event that is still there."""
-        return max((position for position, one in self.records.items() if not one.gone), default="")
+        return max((position for position, record in self.records.items() if not record.gone), default="")
 
     def forgotten_tokens(self, until: str) -> list[bytes]:
         """Return what only clicks contain that were forgotten before a position: the event ids, quoted."""
-        asked: dict[str, str] = {}
-        for position, one in self.records.items():
-            if "forget" in one.event and position <= until:
-                asked[one.event["forget"]] = position
+        forgotten: dict[str, str] = {}
+        for position, record in self.records.items():
+            if "forget" in record.event and position <= until:
+                forgotten[record.event["forget"]] = position
         ids, others = set[str](), set[str]()
-        for position, one in self.records.items():
-            session = one.event.get("session")
+        for position, record in self.records.items():
+            session = record.event.get("session")
             if session is not None:
-                (ids if position < asked.get(session, "") else others).add(one.event["id"])
+                (ids if position < forgotten.get(session, "") else others).add(record.event["id"])
         # Not those that were sent once more: the half of a refused record may lie after the request to forget.
-        often = Counter(event["id"] for one in self.sent for event in one.events if "session" in event)
-        return [f'"{one}"'.encode() for one in sorted(ids - others) if often[one] == 1]
+        counts = Counter(event["id"] for request in self.sent for event in request.events if "session" in event)
+        return [f'"{event_id}"'.encode() for event_id in sorted(ids - others) if counts[event_id] == 1]
 
     def expected(self, until: str, base: Base | None) -> Expected:
         """Return what all events up to a position teach on top of a trained bundle. None: of one without clicks."""
         base = base or Base("", Counter())
         events = (
-            one.event
-            for position, one in self.records.items()
-            if position <= until and one.only_in in (None, base.training)
+            record.event
+            for position, record in self.records.items()
+            if position <= until and record.only_in in (None, base.training)
         )
         return _learned(events, base.counts, self._catalog, self._gap, self._change)
 
@@ -328,7 +330,7 @@ def _learned(
             visit.items.append(event["item"])
         elif "forget" in event:
             current.pop(event["forget"], None)
-            visits = [one for one in visits if one.session != event["forget"]]
+            visits = [other for other in visits if other.session != event["forget"]]
         elif "add" in event:
             known.update(event["add"])
             removed.difference_update(event["add"])
@@ -344,14 +346,14 @@ def _learned(
             table.rules.pop(event["rules"], None)
         else:
             table.rules[event["rules"]] = event["are"]
-    counts, more = Counter(base), Counter[str]()
-    for one in visits:
-        counts.update(set(one.items))
-        if one.behind:
-            more.update(Counter(one.items) - Counter(set(one.items)))
+    counts, extra = Counter(base), Counter[str]()
+    for counted in visits:
+        counts.update(set(counted.items))
+        if counted.behind:
+            extra.update(Counter(counted.items) - Counter(set(counted.items)))
     visible = (known | {item for item, count in counts.items() if count > 0}) - removed - hidden
-    return Expected(counts, visible - table.unavailable, visits, more, table)
+    return Expected(counts, visible - table.unavailable, visits, extra, table)
 
 
 def _short(events: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(" ".join(map(str, key_of(one))) for one in events)
+    return "; ".join(" ".join(map(str, key_of(event))) for event in events)

@@ -96,4 +96,4 @@ class Frame:
     @property
     def failed(self) -> bool:
         """Whether a call failed, so that an error is no surprise."""
-        return any(one.kind in ("error", "full") and one.call <= len(self.calls) for one in self.step.faults)
+        return any(fault.kind in ("error", "full") and fault.call <= len(self.calls) for fault in self.step.faults)

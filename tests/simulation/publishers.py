@@ -80,8 +80,8 @@ class Publishers(Clients):
             if not log.fresh.all():
                 return before
             items = [clicks.item_ids[item] for item in clicks.items.tolist()]
-            added = tuple(tuple(items[at : at + 2]) for at in range(0, len(items), 2))
-            counts = sum((Counter(set(one)) for one in added), before.counts)
+            added = tuple(tuple(items[begin : begin + 2]) for begin in range(0, len(items), 2))
+            counts = sum((Counter(set(session)) for session in added), before.counts)
             return Base("", counts, before.updates + added)
 
         self._publish_with("updater", step, work)
@@ -101,7 +101,7 @@ class Publishers(Clients):
 
     def _is_overtaken(self, error: MtawError) -> bool:
         """Return whether the error says that another process writes the bundle, and one is in the middle of it."""
-        writing = sum(one.process.name in _WRITERS for one in self.world.frames)
+        writing = sum(frame.process.name in _WRITERS for frame in self.world.frames)
         return writing > 1 and "is being written by another process" in str(error)
 
     def _publish_with(self, name: str, step: Step, work: Callable[[], Base]) -> None:

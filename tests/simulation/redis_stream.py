@@ -20,9 +20,9 @@ class RedisStream:
 
     def _call(self, name: str, work: Any) -> Any:
         fault = self._world.enter("redis", name, self._error("the connection was reset"))
-        found = work()
+        result = work()
         self._world.leave(fault, self._error("the connection was reset"))
-        return found
+        return result
 
     def ping(self) -> bool:
         return self._call("ping", lambda: True)
@@ -46,11 +46,11 @@ class RedisStream:
     def xrange(self, name: str, min: str, count: int) -> list[Any]:
         least = (-1, 0) if min == "-" else _parsed(min[1:])
         return self._call(
-            "xrange", lambda: [(_text(at), one) for at, one in self.entries.items() if at > least][:count]
+            "xrange", lambda: [(_text(place), line) for place, line in self.entries.items() if place > least][:count]
         )
 
     def xrevrange(self, name: str, count: int) -> list[Any]:
-        return self._call("xrevrange", lambda: [(_text(at), one) for at, one in self.entries.items()][-count:])
+        return self._call("xrevrange", lambda: [(_text(place), line) for place, line in self.entries.items()][-count:])
 
     def xlen(self, name: str) -> int:
         return self._call("xlen", lambda: len(self.entries))
@@ -59,10 +59,10 @@ class RedisStream:
         return self._call("memory_usage", lambda: 100 * len(self.entries))
 
     def xtrim(self, name: str, minid: str, approximate: bool) -> int:
-        return self._call("xtrim", lambda: self._drop([at for at in self.entries if at < _parsed(minid)]))
+        return self._call("xtrim", lambda: self._drop([place for place in self.entries if place < _parsed(minid)]))
 
     def xdel(self, name: str, *ids: str) -> int:
-        return self._call("xdel", lambda: self._drop([at for at in map(_parsed, ids) if at in self.entries]))
+        return self._call("xdel", lambda: self._drop([place for place in map(_parsed, ids) if place in self.entries]))
 
     def _drop(self, places: list[tuple[int, int]]) -> int:
         for place in places:

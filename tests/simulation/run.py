@@ -55,8 +55,8 @@ class Run(Publishers):
                     loop.turn()
         if frame.ending:
             return
-        process.loops = [one for one in process.loops if not one.ended]
-        if all(one.rests for one in process.loops if one.name == "mtaw-fsync") and not frame.failed:
+        process.loops = [running for running in process.loops if not running.ended]
+        if all(flusher.rests for flusher in process.loops if flusher.name == "mtaw-fsync") and not frame.failed:
             self.oracle.flushed(step.who)
         self.check(process)
         if process.rec.learner.must_reload:  # a service loads again then

@@ -37,14 +37,14 @@ def shrunk(history: History) -> History:
     """Return a shorter history that fails in the same way: fewer steps and faults, and plain settings."""
     kind = kind_of(failure_of(history)[0])
     runs = 0
-    found = True
-    while found and runs < _MOST_RUNS:
-        found = False
+    improved = True
+    while improved and runs < _MOST_RUNS:
+        improved = False
         for shorter in _shorter(history):
             runs += 1
             failure = failure_of(shorter)[0]
             if failure and kind_of(failure) == kind:
-                history, found = shorter, True
+                history, improved = shorter, True
                 break
             if runs >= _MOST_RUNS:
                 break
@@ -74,8 +74,8 @@ def _simpler(step: Step) -> Iterator[Step]:
             fewer = [*fault.steps[:number], *fault.steps[number + 1 :]]
             if fewer:
                 yield replace(step, faults=[*others, replace(fault, steps=fewer)])
-            for one in _simpler(inner):
-                changed = [*fault.steps[:number], one, *fault.steps[number + 1 :]]
+            for simpler in _simpler(inner):
+                changed = [*fault.steps[:number], simpler, *fault.steps[number + 1 :]]
                 yield replace(step, faults=[*others, replace(fault, steps=changed)])
     items = step.values.get("items", [])
     for place in range(len(items)):
@@ -84,7 +84,7 @@ def _simpler(step: Step) -> Iterator[Step]:
     rows = step.values.get("rows", {})
     for item in rows:
         if len(rows) > 1:
-            yield replace(step, values={**step.values, "rows": {one: rows[one] for one in rows if one != item}})
+            yield replace(step, values={**step.values, "rows": {other: rows[other] for other in rows if other != item}})
 
 
 _SAFE = {"lock", "close"}  # calls that do not fail

@@ -54,10 +54,10 @@ class SimulatedHost(World):
 
     def new_id(self) -> str:
         self._made += 1
-        found = f"{self._made:032x}"
+        identifier = f"{self._made:032x}"
         if self.frames:
-            self.ids[found] = self.frames[-1]
-        return found
+            self.ids[identifier] = self.frames[-1]
+        return identifier
 
     def loop(self, waits: host.Waits, name: str) -> Loop:
         assert self.process is not None
@@ -194,10 +194,10 @@ class SimulatedHost(World):
 
     def make_folder(self, path: Path, mode: int = 0o777, exist_ok: bool = False) -> None:
         fault = self.call("make_folder", path) if not path.exists() else None
-        missing = [one for one in (path, *path.parents) if not one.exists()]
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(mode, parents=True, exist_ok=exist_ok)
-        for one in reversed(missing):
-            self.disk.made_folder(str(one))
+        for folder in reversed(missing):
+            self.disk.made_folder(str(folder))
         self.after(fault)
 
     def remove_folder(self, path: Path) -> None:

@@ -69,8 +69,8 @@ class Stage:
         if self.settings.stream is None:
             return records_of(self.settings.folder)
         return {
-            f"{ms:015d}-{number:010d}": json.loads(one[b"e"])
-            for (ms, number), one in self.world.redis.entries.items()
+            f"{ms:015d}-{number:010d}": json.loads(fields[b"e"])
+            for (ms, number), fields in self.world.redis.entries.items()
         }  # fmt: skip
 
     def play(self, steps: Sequence[Step]) -> None:
@@ -82,7 +82,7 @@ class Stage:
                 continue  # it is inside a call
             self.world.tell(line_of(step))
             getattr(self, f"_{step.what}")(step)
-            for name in [name for name, one in self.servers.items() if not one.alive]:
+            for name in [name for name, server in self.servers.items() if not server.alive]:
                 del self.servers[name]
             if self.world.failed_flushes > self._flush_failures:
                 self._flush_failures = self.world.failed_flushes
@@ -149,7 +149,7 @@ class Stage:
         return self.bases.get(training) or checks.base_of(Bundle.load(self.world.root / "bundle"))
 
     def _compare(self, process: Process, other: Process) -> None:
-        now = tuple((one.rec.log_position, one.rec.bundle) for one in (process, other))
+        now = tuple((server.rec.log_position, server.rec.bundle) for server in (process, other))
         if self._agreed.get((process, other)) == now and not self.history.settings["timed"]:
             return
         if checks.agree(process, other, self.world.ms):

@@ -65,8 +65,8 @@ class _BundleReader:
     def __call__(self, folder: Path, verify: bool, mapping: str | None) -> tuple[dict[str, Any], Model]:
         if self._world.step_has_faults or not folder.is_dir():
             return read_bundle(folder, verify, mapping)
-        stats = [(one.name, one.stat()) for one in os.scandir(folder)]
-        key = tuple(sorted((name, one.st_ino, one.st_size, one.st_mtime_ns) for name, one in stats))
+        stats = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+        key = tuple(sorted((name, status.st_ino, status.st_size, status.st_mtime_ns) for name, status in stats))
         if key not in _READ:
             if len(_READ) > _MOST_READ:
                 _READ.pop(next(iter(_READ)))

@@ -42,22 +42,22 @@ def trained(seed: int, timed: bool = False) -> Trained:
     from tests.simulation.checks import training_of
 
     rng = np.random.default_rng(seed)
-    made = bundle_parts(n_items=N, embedding_dim=D, seed=seed)
-    made.pop("metrics"), made.pop("dataset")
+    parts = bundle_parts(n_items=N, embedding_dim=D, seed=seed)
+    parts.pop("metrics"), parts.pop("dataset")
     sessions = Sessions.from_lists([rng.integers(0, N, rng.integers(2, 5)) for _ in range(20)])
-    made["popularity"] = np.bincount(sessions.items, minlength=N).astype(np.int64)
+    parts["popularity"] = np.bincount(sessions.items, minlength=N).astype(np.int64)
     times = TRAINED_MS - 10_000 * np.arange(len(sessions.items))[::-1]
     memory = MemoryTables.build(sessions, N)
     clicked_at = times.astype(np.int64)
     trends = TrendTables.build(sessions, clicked_at, N) if timed else None
     ranker = _timed_ranker() if timed else plain_ranker()
-    model = Model.of(**made, memory=memory, ranker_net=ranker, clicked_at=clicked_at, trends=trends)
+    model = Model.of(**parts, memory=memory, ranker_net=ranker, clicked_at=clicked_at, trends=trends)
     folder = Path(
         tempfile.mkdtemp(prefix="mtaw-simulation-base-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
     )
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     bundle = Bundle.save(folder / "bundle", model, metrics={}, dataset={"name": "x", "fingerprint": "y"})
-    counts = Counter(dict(zip(BASE_ITEMS, made["popularity"].tolist(), strict=True)))
+    counts = Counter(dict(zip(BASE_ITEMS, parts["popularity"].tolist(), strict=True)))
     return Trained(folder / "bundle", model, counts, training_of(bundle.manifest))
 
 
@@ -77,4 +77,4 @@ def late_clicks(seed: int, sessions: int) -> ClickStream:
     begin = TRAINED_MS + 1_000_000 + 1_000_000 * (seed % 80)
     times = begin + 1_000 * np.arange(2 * sessions, dtype=np.int64)
     items = rng.integers(0, N, 2 * sessions).astype(np.int32)
-    return ClickStream(owners, items, times, None, [f"u{seed}.{one}" for one in range(sessions)], list(BASE_ITEMS))
+    return ClickStream(owners, items, times, None, [f"u{seed}.{user}" for user in range(sessions)], list(BASE_ITEMS))

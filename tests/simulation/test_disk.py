@@ -18,15 +18,15 @@ def world(folder: Path) -> SimulatedHost:
 
 def left_after(folder: Path, work: object) -> set[tuple[tuple[str, bytes], ...]]:
     """Return the files, with their bytes, that a power loss leaves after some work, for many seeds."""
-    found = set()
+    outcomes = set()
     for seed in SEEDS:
         root = folder / str(seed)
         root.mkdir()
-        one = world(root)
-        work(one, root)  # type: ignore[operator]
-        one.disk.lose_power(Random(seed))
-        found.add(tuple(sorted((path.name, path.read_bytes()) for path in root.rglob("*") if path.is_file())))
-    return found
+        host = world(root)
+        work(host, root)  # type: ignore[operator]
+        host.disk.lose_power(Random(seed))
+        outcomes.add(tuple(sorted((path.name, path.read_bytes()) for path in root.rglob("*") if path.is_file())))
+    return outcomes
 
 
 def test_bytes_and_names_survive_only_if_they_were_flushed(tmp_path: Path) -> None:
@@ -42,18 +42,18 @@ def test_bytes_and_names_survive_only_if_they_were_flushed(tmp_path: Path) -> No
         one.write(file, b"y" * 10)
         folder = one.open_file(root, os.O_RDONLY)
         one.fsync(folder)
-        for each in (file, folder):
-            one.close(each)
+        for descriptor in (file, folder):
+            one.close(descriptor)
 
     (tmp_path / "1").mkdir(), (tmp_path / "2").mkdir()
-    found = left_after(tmp_path / "1", unflushed)
-    assert () in found, "the name may be lost"
-    assert (("a", b""),) in found
-    assert any(files and 0 < len(files[0][1]) < 10 for files in found), "a write may be torn"
-    found = left_after(tmp_path / "2", flushed)
-    assert all(files[0][1].startswith(b"x" * 10) for files in found)
-    assert (("a", b"x" * 10),) in found
-    assert (("a", b"x" * 10 + b"y" * 10),) in found
+    outcomes = left_after(tmp_path / "1", unflushed)
+    assert () in outcomes, "the name may be lost"
+    assert (("a", b""),) in outcomes
+    assert any(files and 0 < len(files[0][1]) < 10 for files in outcomes), "a write may be torn"
+    outcomes = left_after(tmp_path / "2", flushed)
+    assert all(files[0][1].startswith(b"x" * 10) for files in outcomes)
+    assert (("a", b"x" * 10),) in outcomes
+    assert (("a", b"x" * 10 + b"y" * 10),) in outcomes
 
 
 def test_a_rename_is_all_or_nothing_and_a_failed_flush_loses_writes(tmp_path: Path) -> None:

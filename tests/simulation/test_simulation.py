@@ -33,7 +33,9 @@ SEEDS = {
 
 
 def test_a_seed_replays_to_the_same_story() -> None:
-    history = next(one for one in map(drawn, itertools.count()) if any(step.faults for step in one.steps))
+    history = next(
+        candidate for candidate in map(drawn, itertools.count()) if any(step.faults for step in candidate.steps)
+    )
     assert drawn(history.seed) == history
     before = copy.deepcopy(history)
     _, story = failure_of(history)

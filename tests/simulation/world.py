@@ -93,7 +93,7 @@ class World:
 
     def new_process(self, name: str) -> Process:
         process = Process(name)
-        self._processes = [one for one in self._processes if one.alive] + [process]
+        self._processes = [other for other in self._processes if other.alive] + [process]
         return process
 
     def tell(self, line: str) -> None:
@@ -111,8 +111,8 @@ class World:
     def lose_power(self, seed: int) -> None:
         self.tell("*** power loss")
         self.powered += 1
-        for one in self._processes:
-            self.kill(one)
+        for process in self._processes:
+            self.kill(process)
         self.children.clear()
         self.disk.lose_power(Random(seed))
         with self.looking():
@@ -214,8 +214,8 @@ class World:
 
 
 def _in_words(fault: Fault) -> str:
-    when = "after it" if fault.after else "before it"
+    moment = "after it" if fault.after else "before it"
     return {
-        "kill": f"the process is killed {when}", "power": f"the power fails {when}", "error": "it fails",
+        "kill": f"the process is killed {moment}", "power": f"the power fails {moment}", "error": "it fails",
         "full": "the disk is full", "steps": f"others run: {len(fault.steps)} steps",
     }[fault.kind]  # fmt: skip

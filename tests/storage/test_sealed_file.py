@@ -68,8 +68,8 @@ def test_workers_share_one_copy(tmp_path: Path) -> None:
         copies = [inodes(worker.pid) for worker in workers]
         assert len(copies[0]) == len(list((tmp_path / "bundle").glob("*.safetensors")))
         assert copies[0] == copies[1]
-        here = Bundle.load(tmp_path / "bundle")
-        assert here.n_items == 2_000
+        bundle = Bundle.load(tmp_path / "bundle")
+        assert bundle.n_items == 2_000
     finally:
         for worker in workers:
             worker.communicate("go on\n", timeout=60)
@@ -83,13 +83,13 @@ def inodes(process: int) -> set[int]:
 
 def test_threads_share_one_copy(tmp_path: Path) -> None:
     write_tensors(tmp_path / "file", {"a": np.arange(5_000_000)})
-    found: list[np.ndarray] = []
-    threads = [threading.Thread(target=lambda: found.append(open_sealed(tmp_path / "file").data)) for _ in range(4)]
+    arrays: list[np.ndarray] = []
+    threads = [threading.Thread(target=lambda: arrays.append(open_sealed(tmp_path / "file").data)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({data.ctypes.data for data in found}) == 1
+    assert len({data.ctypes.data for data in arrays}) == 1
 
 
 def test_a_copy_stays_what_it_was_and_goes_with_its_last_array(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_copy_stays_what_it_was_and_goes_with_its_last_array(tmp_path: Path) -
     write_tensors(path, {"a": np.arange(100_000)})
     array = map_tensors(path)["a"]
     assert len(inodes(os.getpid())) >= 1
-    mine = inodes(os.getpid())
+    before = inodes(os.getpid())
     with path.open("r+b") as stream:  # in place: the same inode
         stream.write(b"\0" * 1000)
     assert np.array_equal(array, np.arange(100_000))
@@ -105,7 +105,7 @@ def test_a_copy_stays_what_it_was_and_goes_with_its_last_array(tmp_path: Path) -
     with pytest.raises(DataError):
         map_tensors(path)  # the change is noticed: no old copy is returned
     del array
-    assert len(inodes(os.getpid()) & mine) < len(mine)
+    assert len(inodes(os.getpid()) & before) < len(before)
 
 
 def test_a_library_that_opens_files_itself_reads_the_copy(tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_a_file_written_while_it_is_copied_is_refused(tmp_path: Path, monkeypatc
     real = os.sendfile
 
     def sendfile(out: int, source: int, offset: int, count: int) -> int:
-        done = real(out, source, offset, count)
+        n_bytes = real(out, source, offset, count)
         path.write_bytes(b"y" * 3000)
         os.utime(path, ns=(1, 1))
-        return done
+        return n_bytes
 
     monkeypatch.setattr(sealed_file.os, "sendfile", sendfile)
     with pytest.raises(DataError, match="changed while it was read"):
@@ -176,7 +176,7 @@ def test_a_file_that_loses_its_name_while_it_is_copied_is_copied(
 
 
 def open_files() -> Counter[str]:
-    return Counter(os.path.realpath(one) for one in Path("/proc/self/fd").iterdir())
+    return Counter(os.path.realpath(path) for path in Path("/proc/self/fd").iterdir())
 
 
 def test_no_memory_for_a_copy_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,8 +218,8 @@ def test_what_is_no_regular_file_of_the_stated_size_is_refused_at_once(tmp_path:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "sparse").write_bytes(b"")
     os.truncate(tmp_path / "sparse", 1 << 40)
-    for name, why in (("pipe", "not a regular file"), (".", "not a regular file"), ("none", "is missing")):
-        with pytest.raises(DataError, match=why):
+    for name, message in (("pipe", "not a regular file"), (".", "not a regular file"), ("none", "is missing")):
+        with pytest.raises(DataError, match=message):
             open_sealed(tmp_path / name)
     with pytest.raises(DataError, match="is damaged: it has 1,099,511,627,776 bytes, not 12"):
         open_sealed(tmp_path / "sparse", size=12)

@@ -41,8 +41,8 @@ def digest(*inputs: object) -> str:
 
 def digest_of_tree(files: Iterable[Path], folder: Path = ROOT) -> str:
     """Return the hash of files by name, relative to `folder`, and content."""
-    named = sorted((str(path.relative_to(folder)), path) for path in files)
-    return digest(*(value for pair in named for value in pair))
+    pairs = sorted((str(path.relative_to(folder)), path) for path in files)
+    return digest(*(value for pair in pairs for value in pair))
 
 
 def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path:

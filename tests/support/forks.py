@@ -25,8 +25,8 @@ def child(work: Callable[[], object]) -> int:
             os._exit(status)
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
             return status
         time.sleep(0.005)
     os.kill(pid, signal.SIGKILL)

@@ -114,13 +114,13 @@ class Answer:
 @cache
 def library() -> ctypes.CDLL:
     """Return the library that is installed with the package."""
-    found = ctypes.CDLL(str(library_file()))
+    loaded = ctypes.CDLL(str(library_file()))
     for name in ("version", "capabilities", "instruction_set", "status_name", "click_type", "context_column"):
-        getattr(found, f"mtaw_{name}").restype = c_char_p
+        getattr(loaded, f"mtaw_{name}").restype = c_char_p
     for name in ("close", "session_close", "filter_close", "rules_close", "log_close", "answer_free"):
-        getattr(found, f"mtaw_{name}").argtypes = [c_void_p]
-        getattr(found, f"mtaw_{name}").restype = None
-    return found
+        getattr(loaded, f"mtaw_{name}").argtypes = [c_void_p]
+        getattr(loaded, f"mtaw_{name}").restype = None
+    return loaded
 
 
 def call(name: str, *arguments: Any) -> None:
@@ -149,14 +149,14 @@ def with_trees(rules: Mapping[str, Any]) -> dict[str, Any]:
     """Return rules whose conditions are trees in place of texts."""
 
     def each(value: Any, change: Callable[[Any], Any]) -> Any:
-        return [change(one) for one in value] if isinstance(value, list) else change(value)
+        return [change(part) for part in value] if isinstance(value, list) else change(value)
 
-    found = dict(rules)
+    changed = dict(rules)
     if "filter" in rules:
-        found["filter"] = each(rules["filter"], lambda text: parsed(text, "filter"))
+        changed["filter"] = each(rules["filter"], lambda text: parsed(text, "filter"))
     if "boost" in rules:
-        found["boost"] = each(rules["boost"], lambda one: {**one, "when": parsed(one["when"], "boost")})
-    return found
+        changed["boost"] = each(rules["boost"], lambda boost: {**boost, "when": parsed(boost["when"], "boost")})
+    return changed
 
 
 class Client:
@@ -180,35 +180,35 @@ class Client:
 
     def info(self) -> Info:
         """Return what the bundle is."""
-        found = Info(ctypes.sizeof(Info))
-        call("describe", self.handle, byref(found))
-        return found
+        info = Info(ctypes.sizeof(Info))
+        call("describe", self.handle, byref(info))
+        return info
 
     def names(self, what: str) -> list[str]:
         """Return the names of mtaw_click_type or mtaw_context_column."""
-        named = getattr(library(), f"mtaw_{what}")
-        found = [named(self.handle, c_size_t(place)) for place in range(99)]
-        return [name.decode() for name in found[: found.index(None)]]
+        name_of = getattr(library(), f"mtaw_{what}")
+        names = [name_of(self.handle, c_size_t(place)) for place in range(99)]
+        return [name.decode() for name in names[: names.index(None)]]
 
     def recommend(self, session: Sequence[Any], k: int = 20, **options: Any) -> Answer:
         """See mtaw_recommend."""
-        given, (made, _kept), found = ids(session), self._options(k, options), c_void_p()
-        call("recommend", self.handle, given, c_size_t(len(session)), byref(made), byref(found))
-        return _taken(found)
+        clicks, (struct, _kept), answer = ids(session), self._options(k, options), c_void_p()
+        call("recommend", self.handle, clicks, c_size_t(len(session)), byref(struct), byref(answer))
+        return _taken(answer)
 
     def recommend_batch(self, sessions: Sequence[Sequence[Any]], k: int = 20, **options: Any) -> list[Answer]:
         """See mtaw_recommend_batch."""
-        lists = [ids(one) for one in sessions]
-        packed = (Clicks * len(lists))(*(Clicks(one, len(one)) for one in lists))
-        (made, _kept), found = self._options(k, options), (c_void_p * len(lists))()
-        call("recommend_batch", self.handle, packed, c_size_t(len(lists)), byref(made), found)
-        return [_taken(c_void_p(one)) for one in found]
+        lists = [ids(session) for session in sessions]
+        packed = (Clicks * len(lists))(*(Clicks(items, len(items)) for items in lists))
+        (struct, _kept), answers = self._options(k, options), (c_void_p * len(lists))()
+        call("recommend_batch", self.handle, packed, c_size_t(len(lists)), byref(struct), answers)
+        return [_taken(c_void_p(answer)) for answer in answers]
 
     def similar(self, item: Any, k: int = 20, by: str = "vectors", **options: Any) -> Answer:
         """See mtaw_similar."""
-        (made, _kept), found = self._options(k, options), c_void_p()
-        call("similar", self.handle, one_id(item), ["vectors", "sessions"].index(by), byref(made), byref(found))
-        return _taken(found)
+        (struct, _kept), answer = self._options(k, options), c_void_p()
+        call("similar", self.handle, one_id(item), ["vectors", "sessions"].index(by), byref(struct), byref(answer))
+        return _taken(answer)
 
     def session(self) -> GrowingSession:
         """See mtaw_session_open."""
@@ -216,16 +216,16 @@ class Client:
 
     def filter(self, exclude: Sequence[Any] = (), allow: Sequence[Any] | None = None) -> c_void_p:
         """See mtaw_filter_open."""
-        found, n_allow = c_void_p(), c_size_t(len(allow or ()))
+        handle, n_allow = c_void_p(), c_size_t(len(allow or ()))
         allowed = None if allow is None else _never_null(allow)
-        call("filter_open", self.handle, ids(exclude), c_size_t(len(exclude)), allowed, n_allow, byref(found))
-        return found
+        call("filter_open", self.handle, ids(exclude), c_size_t(len(exclude)), allowed, n_allow, byref(handle))
+        return handle
 
     def rules(self, rules: Any) -> c_void_p:
         """See mtaw_rules_open."""
-        text, found = json.dumps(rules).encode(), c_void_p()
-        call("rules_open", self.handle, text, c_size_t(len(text)), byref(found))
-        return found
+        text, handle = json.dumps(rules).encode(), c_void_p()
+        call("rules_open", self.handle, text, c_size_t(len(text)), byref(handle))
+        return handle
 
     def _options(self, k: int, given: Mapping[str, Any]) -> tuple[Options, Any]:
         options = Options()
@@ -243,8 +243,8 @@ class Client:
         options.context, options.n_context = columns, len(context)
         types = given.get("types")
         if types is not None:
-            listed = (c_char_p * (len(types) + 1))(*(None if one is None else one.encode() for one in types))
-            options.types, options.n_types = listed, len(types)
+            names = (c_char_p * (len(types) + 1))(*(None if name is None else name.encode() for name in types))
+            options.types, options.n_types = names, len(types)
         return options, (excluded, allowed, columns, types)  # the arrays live as long as the caller keeps them
 
 
@@ -262,9 +262,9 @@ class GrowingSession:
 
     def recommend(self, k: int = 20, **options: Any) -> Answer:
         """See mtaw_session_recommend."""
-        (made, _kept), found = self._client._options(k, options), c_void_p()
-        call("session_recommend", self.handle, byref(made), byref(found))
-        return _taken(found)
+        (struct, _kept), answer = self._client._options(k, options), c_void_p()
+        call("session_recommend", self.handle, byref(struct), byref(answer))
+        return _taken(answer)
 
     def close(self) -> None:
         """Free it."""
@@ -277,13 +277,13 @@ def _never_null(values: Sequence[Any]) -> Any:
 
 
 def _listed(items: Any, count: int) -> list[Any]:
-    found: list[Any] = []
-    for one in items[:count]:
-        text = one.text
+    values: list[Any] = []
+    for item in items[:count]:
+        text = item.text
         if text is not None:
-            assert len(text) == one.value
-        found.append(one.value if text is None else text.decode("utf-8", "surrogatepass"))
-    return found
+            assert len(text) == item.value
+        values.append(item.value if text is None else text.decode("utf-8", "surrogatepass"))
+    return values
 
 
 def _taken(found: c_void_p) -> Answer:
@@ -291,8 +291,8 @@ def _taken(found: c_void_p) -> Answer:
     reasons = None
     if view.reasons:
         reasons = [
-            Reason(_KINDS[one.kind], tuple(_listed(one.items, one.n)), _EFFECTS[one.rule])
-            for one in view.reasons[: view.n]
+            Reason(_KINDS[reason.kind], tuple(_listed(reason.items, reason.n)), _EFFECTS[reason.rule])
+            for reason in view.reasons[: view.n]
         ]
     answer = Answer(
         _listed(view.items, view.n), np.array(view.scores[: view.n], dtype=np.float32),

@@ -34,10 +34,10 @@ def test_a_locked_lock_is_free_in_the_child() -> None:
                 counted.append(before)
 
         threads = [threading.Thread(target=enter) for _ in range(4)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
+        for worker in threads:
+            worker.start()
+        for worker in threads:
+            worker.join()
         assert counted == [0, 1, 2, 3]  # the lock works in the child
 
     assert child(work) == 0

@@ -39,9 +39,9 @@ def test_launches_without_a_name_are_named_by_their_parent() -> None:
     code = f"from mtaw_fast.system.launch import Launch; print(Launch.of({WHOLE!r}).identity)"
     names = [subprocess.check_output([sys.executable, "-c", code], text=True) for _ in range(2)]
     assert names[0] == names[1]  # this process started both
-    own = Launch.of({**WHOLE, "TORCHELASTIC_RUN_ID": "none"})
-    assert own is not None
-    assert own.identity != names[0].strip()
+    launch = Launch.of({**WHOLE, "TORCHELASTIC_RUN_ID": "none"})
+    assert launch is not None
+    assert launch.identity != names[0].strip()
 
 
 @pytest.mark.parametrize(

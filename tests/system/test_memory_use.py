@@ -72,8 +72,8 @@ before = anonymous()
 given = give_back_freed()
 print(int(given), before - anonymous())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    given, kilobytes = map(int, done.stdout.split())
-    if not given:
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    is_given_back, kilobytes = map(int, process.stdout.split())
+    if not is_given_back:
         pytest.skip("the C library has no malloc_trim")
     assert kilobytes > 150_000

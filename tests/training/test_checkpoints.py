@@ -25,10 +25,10 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path: Path) -> None
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n" + child
     )
-    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False, cwd=root)
-    assert done.returncode == 1
-    assert "MtawError: cannot write" in done.stderr
-    assert "free some space" in done.stderr.splitlines()[-1]
+    process = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False, cwd=root)
+    assert process.returncode == 1
+    assert "MtawError: cannot write" in process.stderr
+    assert "free some space" in process.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()
 
 

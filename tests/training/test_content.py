@@ -31,7 +31,7 @@ def test_the_trained_model_has_content_vectors(tmp_path: Path, context: ContextC
     plain = shifting_dataset(count=400, hours=HOURS)
     if context is not None:
         parts = plain.train, plain.test.prefixes
-        train_part, prefixes = (replace(one, context=np.full((one.n_clicks, 1), 2, np.uint16)) for one in parts)
+        train_part, prefixes = (replace(part, context=np.full((part.n_clicks, 1), 2, np.uint16)) for part in parts)
         test = Samples(prefixes, plain.test.targets, plain.test.session, plain.test.target_times)
         plain = replace(plain, train=train_part, test=test, context=context)
     n = plain.n_items + 1

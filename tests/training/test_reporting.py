@@ -30,4 +30,4 @@ def test_the_reporter_receives_everything(ring: Dataset, small: Config, tmp_path
     train(ring, small.replace(epochs=1), tmp_path, refit=False, reporter=Listener())
     assert received[:2] == [("phase", ("search", 1, 1)), ("starts", 270)]
     assert received[-1] == ("ends", 1)
-    assert sum(count for what, count in received if what == "step") == 270
+    assert sum(count for event, count in received if event == "step") == 270

@@ -49,8 +49,8 @@ def test_resuming_after_kill_9_gives_the_same_bits(
 ) -> None:
     root = str(Path(__file__).parents[2])
     child = CHILD.format(root=root, kill_at=kill_at, folder=str(tmp_path / "killed"))
-    done = subprocess.run([sys.executable, "-c", child], check=False, cwd=root)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", child], check=False, cwd=root)
+    assert process.returncode == -signal.SIGKILL
     if (tmp_path / "killed" / "state.json").exists():
         with pytest.raises(UsageError, match=r"unfinished training.*--resume"):
             train(ring, small, tmp_path / "killed")

@@ -104,8 +104,8 @@ def test_resuming_after_kill_9_gives_the_same_bits(
 ) -> None:
     root = str(Path(__file__).parents[2])
     child = CHILD.format(root=root, kill_at=kill_at, folder=str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", child], check=False, cwd=root)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", child], check=False, cwd=root)
+    assert process.returncode == -signal.SIGKILL
     with pytest.raises(UsageError, match=r"unfinished training.*--resume"):
         train(ring, remembering, tmp_path)
     resumed = train(ring, remembering, tmp_path, resume=True)
@@ -120,9 +120,9 @@ def test_resuming_a_finished_run_returns_it(
     ring: Dataset, remembering: Config, whole: tuple[TrainedModel, Path]
 ) -> None:
     trained, folder = whole
-    again = train(ring, remembering, folder, resume=True)
-    assert same(again.model, trained.model)
-    assert again.metrics == trained.metrics
+    resumed = train(ring, remembering, folder, resume=True)
+    assert same(resumed.model, trained.model)
+    assert resumed.metrics == trained.metrics
 
 
 def test_the_bundle_holds_the_memory_and_the_ranker(
@@ -130,12 +130,12 @@ def test_the_bundle_holds_the_memory_and_the_ranker(
 ) -> None:
     trained, _ = whole
     bundle = trained.save(tmp_path / "bundle", ring)
-    for found in (bundle, Bundle.load(tmp_path / "bundle")):
-        assert found.memory is not None
-        assert found.ranker_net is not None
-        assert found.memory.settings == trained.model.memory.settings  # type: ignore[union-attr]
-        assert same(found.model, trained.model)
-        assert found.config == trained.model.config
+    for saved in (bundle, Bundle.load(tmp_path / "bundle")):
+        assert saved.memory is not None
+        assert saved.ranker_net is not None
+        assert saved.memory.settings == trained.model.memory.settings  # type: ignore[union-attr]
+        assert same(saved.model, trained.model)
+        assert saved.config == trained.model.config
     assert bundle.metrics["validation"] == trained.metrics
 
 

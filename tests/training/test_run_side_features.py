@@ -121,29 +121,34 @@ def test_excluded_features_count_for_nothing(tmp_path: Path) -> None:
 
 
 def test_a_bundle_keeps_them_and_ranks_alike(trained: TrainedModel, folder: Path) -> None:
-    model, found = trained.model, Bundle.load(folder).model
-    assert found.context is not None
+    model, loaded = trained.model, Bundle.load(folder).model
+    assert loaded.context is not None
     assert model.context is not None
-    assert found.context.columns.values == COLUMNS.values
-    np.testing.assert_array_equal(found.context.codes, model.context.codes)
-    assert found.trends is not None
-    assert found.trends.context_sizes == COLUMNS.sizes
+    assert loaded.context.columns.values == COLUMNS.values
+    np.testing.assert_array_equal(loaded.context.codes, model.context.codes)
+    assert loaded.trends is not None
+    assert loaded.trends.context_sizes == COLUMNS.sizes
     samples = dataset().test
-    assert served_metrics(found, samples) == served_metrics(model, samples)
+    assert served_metrics(loaded, samples) == served_metrics(model, samples)
 
 
 def test_the_context_of_a_request_changes_its_ranking(folder: Path) -> None:
-    rec, at = Recommender.load(folder), START + HOURS * HOUR
-    plain = rec.recommend([33], k=9, at=at)
-    others = [rec.recommend([33], k=9, at=at, context={"referrer": one}) for one in ("search", "direct", "mail")]
+    rec, now = Recommender.load(folder), START + HOURS * HOUR
+    plain = rec.recommend([33], k=9, at=now)
+    others = [
+        rec.recommend([33], k=9, at=now, context={"referrer": referrer}) for referrer in ("search", "direct", "mail")
+    ]
     assert len({tuple(out.scores.tolist()) for out in (plain, *others)}) == 4
-    assert rec.recommend([33], k=9, at=at, context={}).scores.tolist() == plain.scores.tolist()
-    assert rec.recommend([33], k=9, at=at, context={"referrer": None}).scores.tolist() == plain.scores.tolist()
-    unknown = [rec.recommend([33], k=9, at=at, context={"referrer": one}).scores.tolist() for one in ("new", "other")]
+    assert rec.recommend([33], k=9, at=now, context={}).scores.tolist() == plain.scores.tolist()
+    assert rec.recommend([33], k=9, at=now, context={"referrer": None}).scores.tolist() == plain.scores.tolist()
+    unknown = [
+        rec.recommend([33], k=9, at=now, context={"referrer": referrer}).scores.tolist()
+        for referrer in ("new", "other")
+    ]
     assert unknown[0] == unknown[1]
-    visit = rec.session([33]).recommend(k=9, at=at, context={"referrer": "mail"})
+    visit = rec.session([33]).recommend(k=9, at=now, context={"referrer": "mail"})
     assert visit.scores.tolist() == others[2].scores.tolist()
-    batch = rec.recommend_batch([[33], [34]], k=9, at=at, context={"referrer": "mail"})
+    batch = rec.recommend_batch([[33], [34]], k=9, at=now, context={"referrer": "mail"})
     assert batch[0].scores.tolist() == others[2].scores.tolist()
     with pytest.raises(UsageError, match="'device' is not a context column"):
         rec.recommend([33], context={"device": "phone"})
@@ -154,13 +159,13 @@ def test_scores_read_the_context_of_each_session(folder: Path, tmp_path: Path) -
     rows = [("a", [33]), ("b", [33]), ("c", [33, 999]), ("d", []), ("e", [34])]
     referrer, region = ["mail", None, "search", "mail", "never seen"], [0, 1, 2, 3, 4]
     write_sessions(tmp_path / "in.parquet", rows, referrer=referrer, region=region, device=[1.5] * 5)
-    at = START + HOURS * HOUR
-    assert score(folder, tmp_path / "in.parquet", tmp_path / "out", "-k", 9, "--at", at) == 0
+    now = START + HOURS * HOUR
+    assert score(folder, tmp_path / "in.parquet", tmp_path / "out", "-k", 9, "--at", now) == 0
     rec = Recommender.load(folder)
-    for (_, items, scores), (_, session), one, other in zip(
+    for (_, items, scores), (_, session), row_referrer, row_region in zip(
         read_scores(tmp_path / "out"), rows, referrer, region, strict=True
     ):
-        out = rec.recommend(session, k=9, at=at, context={"referrer": one, "region": other})
+        out = rec.recommend(session, k=9, at=now, context={"referrer": row_referrer, "region": row_region})
         assert items == out.items
         assert scores == out.scores.tolist()
     write_sessions(tmp_path / "wrong.parquet", rows, referrer=[1.5] * 5)
@@ -183,7 +188,7 @@ def test_the_plan_times_the_side_features(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def events(stream: ClickStream, model: Model) -> list[LogEntry]:
-    return [one for some in LogEvents(LogFile.of(stream, model)).chunks() for one in some]
+    return [event for chunk in LogEvents(LogFile.of(stream, model)).chunks() for event in chunk]
 
 
 def test_an_update_counts_the_context_of_all_clicks(trained: TrainedModel) -> None:
@@ -213,16 +218,16 @@ def test_forgetting_removes_the_context_of_clicks(trained: TrainedModel) -> None
         for n in range(30)
     ]  # fmt: skip
     now = START + (HOURS + 1) * HOUR
-    seen, never = OnlineState(model, limits), OnlineState(model, limits)
-    seen.apply([LogEntry(one, f"{place:04}") for place, one in enumerate(clicks)])
+    seen, clean = OnlineState(model, limits), OnlineState(model, limits)
+    seen.apply([LogEntry(click, f"{place:04}") for place, click in enumerate(clicks)])
     seen.apply([LogEntry(Forget("v3", now), "0100")])
-    without = [LogEntry(one, f"{place:04}") for place, one in enumerate(clicks) if one.session != "v3"]
-    never.apply(without)
+    without = [LogEntry(click, f"{place:04}") for place, click in enumerate(clicks) if click.session != "v3"]
+    clean.apply(without)
     assert seen.trends is not None
-    assert never.trends is not None
+    assert clean.trends is not None
     for item in range(model.n_items):
-        np.testing.assert_allclose(seen.trends.context(item, now), never.trends.context(item, now), atol=1e-6)
-    whole = [LogEntry(one, f"{place:04}") for place, one in enumerate([*clicks, Forget("v3", now)])]
+        np.testing.assert_allclose(seen.trends.context(item, now), clean.trends.context(item, now), atol=1e-6)
+    whole = [LogEntry(event, f"{place:04}") for place, event in enumerate([*clicks, Forget("v3", now)])]
     forgotten = compact_model(model, "log", [whole], limits, all_over=True)
     other = compact_model(model, "log", [without], limits, all_over=True)
     assert forgotten.context is not None
@@ -241,7 +246,7 @@ def test_open_sessions_are_carried_with_their_context(trained: TrainedModel) -> 
         Click(f"v{n % 5}", n % 40, START + HOURS * HOUR + n * 60_000, context={"referrer": ("mail", "odd")[n % 2]})
         for n in range(40)
     ]
-    entries = [LogEntry(one, f"{place:04}") for place, one in enumerate(clicks)]
+    entries = [LogEntry(click, f"{place:04}") for place, click in enumerate(clicks)]
     at_once = compact_model(model, "log", [entries], limits, all_over=True)
     half = compact_model(model, "log", [entries[:20]], limits)
     assert half.log_progress is not None
@@ -262,11 +267,11 @@ def test_a_replay_ranks_with_the_context_of_the_visit(trained: TrainedModel) -> 
 
 
 def test_a_refit_goes_on_with_the_same_features(trained: TrainedModel, tmp_path: Path) -> None:
-    model, taken = apply_log(LogFile.of(next_stream(), trained.model), LIMITS)
-    again, _ = refit_ranker(model, taken.learned_sessions, trained.model.learned_until, 1, tmp_path, Silent())
-    assert again.ranker_net is not None
+    model, summary = apply_log(LogFile.of(next_stream(), trained.model), LIMITS)
+    refitted, _ = refit_ranker(model, summary.learned_sessions, trained.model.learned_until, 1, tmp_path, Silent())
+    assert refitted.ranker_net is not None
     assert trained.model.ranker_net is not None
-    assert again.ranker_net.side == trained.model.ranker_net.side
+    assert refitted.ranker_net.side == trained.model.ranker_net.side
 
 
 def test_parts_that_do_not_belong_together(trained: TrainedModel) -> None:

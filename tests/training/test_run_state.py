@@ -29,8 +29,8 @@ def test_a_finished_run_is_returned_and_other_settings_are_refused(
     for text in (None, json.dumps(state)):
         if text is not None:
             (tmp_path / "state.json").write_text(text)
-        again = train(ring, small, tmp_path, resume=True)
-        assert np.array_equal(again.model.weights["item_embedding"], whole.model.weights["item_embedding"])
+        resumed = train(ring, small, tmp_path, resume=True)
+        assert np.array_equal(resumed.model.weights["item_embedding"], whole.model.weights["item_embedding"])
         with pytest.raises(UsageError, match="other settings"):
             train(ring, small.replace(lr=1e-4), tmp_path, resume=True)
 
@@ -66,7 +66,7 @@ def test_each_phase_has_its_processor_time_without_that_of_the_plan(
     state.next_phase("refit", {})  # 10
     state.next_phase("done", {})  # 14
     assert state["processor_seconds"] == {"search": 5.0, "refit": 4.0}
-    again = RunState(RunFolder(tmp_path), {}, "search")  # 100, in another process
-    again.open(resume=True, overwrite=False)
-    again.save()
-    assert again["processor_seconds"] == {"search": 5.0, "refit": 4.0, "done": 1.0}
+    reopened = RunState(RunFolder(tmp_path), {}, "search")  # 100, in another process
+    reopened.open(resume=True, overwrite=False)
+    reopened.save()
+    assert reopened["processor_seconds"] == {"search": 5.0, "refit": 4.0, "done": 1.0}

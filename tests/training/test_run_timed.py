@@ -87,29 +87,29 @@ def test_without_trends_the_ranker_has_the_features_of_the_memory(tmp_path: Path
 
 def test_a_bundle_keeps_times_and_trends_and_ranks_alike(trained: TrainedModel, tmp_path: Path) -> None:
     bundle = trained.save(tmp_path / "bundle", dataset())
-    found = Bundle.load(tmp_path / "bundle")
-    assert found.dataset["reader"] == dict(dataset().reader)
-    assert found.dataset["min_prefix"] == 1
+    loaded = Bundle.load(tmp_path / "bundle")
+    assert loaded.dataset["reader"] == dict(dataset().reader)
+    assert loaded.dataset["min_prefix"] == 1
     samples = dataset().test
-    assert served_metrics(found.model, samples) == served_metrics(trained.model, samples)
-    assert found.model.clicked_at is not None
-    assert found.model.learned_until == trained.model.learned_until
+    assert served_metrics(loaded.model, samples) == served_metrics(trained.model, samples)
+    assert loaded.model.clicked_at is not None
+    assert loaded.model.learned_until == trained.model.learned_until
     without = Samples(samples.prefixes.without_times(), samples.targets, samples.session)
     assert served_metrics(bundle.model, without)["P@20"] > 0
 
 
 def test_an_update_builds_the_trends_of_all_clicks(trained: TrainedModel, updated: tuple[Model, UpdateSummary]) -> None:
-    model, taken = updated
-    assert taken.new_items == 2 * A_SHIFT
+    model, summary = updated
+    assert summary.new_items == 2 * A_SHIFT
     assert model.trends is not None
     assert model.clicked_at is not None
-    assert taken.learned_sessions == len(next_hours())
+    assert summary.learned_sessions == len(next_hours())
     built = TrendTables.build(model.sessions, model.clicked_at, model.n_items, model.trends.settings)
     assert all(np.array_equal(array, model.trends.arrays()[name]) for name, array in built.arrays().items())
     log = LogFile.of(stream_of(next_hours()), trained.model)
     state = OnlineState(trained.model, LIMITS)
-    for some in LogEvents(log).chunks():
-        state.apply(some)
+    for entries in LogEvents(log).chunks():
+        state.apply(entries)
     assert state.trends is not None
     now = START + (KNOWN_HOURS + 2) * HOUR
     everything = np.arange(model.n_items, dtype=np.int32)
@@ -121,29 +121,29 @@ def test_an_update_builds_the_trends_of_all_clicks(trained: TrainedModel, update
 def test_refits_go_on_with_what_came(
     trained: TrainedModel, updated: tuple[Model, UpdateSummary], tmp_path: Path
 ) -> None:
-    model, taken = updated
-    since = trained.model.learned_until
-    again, history = refit_ranker(model, taken.learned_sessions, since, 1, tmp_path, Silent())
-    assert again.ranker_net is not None
+    model, summary = updated
+    learned_until = trained.model.learned_until
+    refitted, history = refit_ranker(model, summary.learned_sessions, learned_until, 1, tmp_path, Silent())
+    assert refitted.ranker_net is not None
     assert model.ranker_net is not None
-    assert not np.array_equal(again.ranker_net.w1, model.ranker_net.w1)
-    assert np.array_equal(again.ranker_net.mean, model.ranker_net.mean)
+    assert not np.array_equal(refitted.ranker_net.w1, model.ranker_net.w1)
+    assert np.array_equal(refitted.ranker_net.mean, model.ranker_net.mean)
     assert history[-1]["loss"] < history[0]["loss"]
-    whole, records = refit_encoder(again, 1, tmp_path, torch.device("cpu"), Silent())
+    whole, records = refit_encoder(refitted, 1, tmp_path, torch.device("cpu"), Silent())
     assert [record["epoch"] for record in records] == [1]
     assert model.log_progress is not None
     assert whole.log_progress is not None
     assert len(model.log_progress.untrained) == 2 * A_SHIFT
     assert len(whole.log_progress.untrained) == 0
     assert not np.array_equal(whole.weights["item_embedding"], model.weights["item_embedding"])
-    assert whole.ranker_net is again.ranker_net
+    assert whole.ranker_net is refitted.ranker_net
     assert list(tmp_path.iterdir()) == []
     Bundle.save(tmp_path / "bundle", whole, metrics={}, dataset={"name": "x", "fingerprint": "y"})
 
 
 def test_what_learns_keeps_up_with_a_log_that_moves_on(trained: TrainedModel) -> None:
     log = LogFile.of(stream_of(next_hours()), trained.model)
-    found = replay(log, ReplaySettings(every=10_000), LIMITS).as_dict()
-    assert found["samples"] == next_hours().n_clicks - len(next_hours())
-    assert found["frozen"]["P@20"] < 15
-    assert found["learning"]["P@20"] > 75
+    report = replay(log, ReplaySettings(every=10_000), LIMITS).as_dict()
+    assert report["samples"] == next_hours().n_clicks - len(next_hours())
+    assert report["frozen"]["P@20"] < 15
+    assert report["learning"]["P@20"] > 75

@@ -100,38 +100,40 @@ def test_counts_are_those_of_the_rows(counted: str) -> None:
 def test_validation_equals_that_of_repeated_samples(small: Config) -> None:
     model = MTAW(small, 60).draw_weights(1)
     sessions = typed(ring_sessions(60, seed=3))
-    found = validation_metrics(model, sessions, 1, COUNTS)
+    metrics = validation_metrics(model, sessions, 1, COUNTS)
     parts = [(kind, validation_metrics(model, sessions, 1, np.eye(3, dtype=np.float32)[kind])) for kind in (0, 1)]
     targets = Samples.from_sessions(sessions, 1).target_types
     assert targets is not None
     masses = [COUNTS[kind] * np.count_nonzero(targets == kind) for kind, _ in parts]
-    for name, value in found.items():
+    for name, value in metrics.items():
         assert value == pytest.approx(np.average([part[name] for _, part in parts], weights=masses), rel=1e-6)
 
 
 def test_the_rankers_fit_equals_that_of_repeated_queries() -> None:
-    made = MadeUp()
-    times = np.random.default_rng(1).integers(1, 4, len(made.targets))
+    samples = MadeUp()
+    times = np.random.default_rng(1).integers(1, 4, len(samples.targets))
 
     class Repeated(MadeUp):
-        rows = np.repeat(np.arange(len(made.targets)), times)
+        rows = np.repeat(np.arange(len(samples.targets)), times)
 
         def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return super().batch(self.rows[queries])
 
     settings = RankerFit(epochs=2, lr=1e-2, batch=100_000)  # all at once: the same steps
-    start, _ = fit_ranker(made, made.targets, made.lengths, settings, 0, "r", Silent())
-    weighted = fit_ranker(made, made.targets, made.lengths, settings, 0, "r", Silent(), start, times.astype(np.float32))
-    again = Repeated()
+    start, _ = fit_ranker(samples, samples.targets, samples.lengths, settings, 0, "r", Silent())
+    weighted = fit_ranker(
+        samples, samples.targets, samples.lengths, settings, 0, "r", Silent(), start, times.astype(np.float32)
+    )
+    repetition = Repeated()
     rows = Repeated.rows
-    oracle = fit_ranker(again, made.targets[rows], made.lengths[rows], settings, 0, "r", Silent(), start)
-    plain = fit_ranker(made, made.targets, made.lengths, settings, 0, "r", Silent(), start)
+    oracle = fit_ranker(repetition, samples.targets[rows], samples.lengths[rows], settings, 0, "r", Silent(), start)
+    plain = fit_ranker(samples, samples.targets, samples.lengths, settings, 0, "r", Silent(), start)
     for ours, theirs, unweighted in zip(weighted[1], oracle[1], plain[1], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
         assert ours["loss"] != pytest.approx(unweighted["loss"], rel=1e-4)
         assert ours["losses"] == [pytest.approx(ours["loss"], abs=1e-5)]  # a step an epoch
     ones = fit_ranker(
-        made, made.targets, made.lengths, settings, 0, "r", Silent(), start, np.ones(len(times), np.float32)
+        samples, samples.targets, samples.lengths, settings, 0, "r", Silent(), start, np.ones(len(times), np.float32)
     )
     for name, array in ones[0].arrays().items():
         assert np.array_equal(array, plain[0].arrays()[name])
@@ -139,10 +141,10 @@ def test_the_rankers_fit_equals_that_of_repeated_queries() -> None:
 
 def test_prefixes_whose_target_counts_nothing_are_left_out() -> None:
     sessions = typed(ring_sessions(30, seed=8))
-    prefixes, every = Prefixes.of(sessions, 1, COUNTS), Prefixes.of(sessions, 1)
+    prefixes, whole = Prefixes.of(sessions, 1, COUNTS), Prefixes.of(sessions, 1)
     assert sessions.types is not None
-    counts = COUNTS[sessions.types[every.ends]]
-    assert np.array_equal(prefixes.ends, every.ends[counts > 0])
+    counts = COUNTS[sessions.types[whole.ends]]
+    assert np.array_equal(prefixes.ends, whole.ends[counts > 0])
     assert prefixes.weights is not None
     assert np.array_equal(prefixes.weights, counts[counts > 0])
 
@@ -153,10 +155,10 @@ def test_weight_one_everywhere_is_no_weights_to_the_bit(
 ) -> None:
     config = request.getfixturevalue(kind).replace(epochs=1)
     data = typed_ring(ring)
-    found = {}
+    runs = {}
     for name, weights in (("none", ""), ("ones", "view=1,cart=1.0"), ("some", "view=1,cart=3,purchase=0")):
-        found[name] = train(data, config.replace(type_weights=weights), tmp_path / name, refit=False)
-    none, ones, some = found["none"], found["ones"], found["some"]
+        runs[name] = train(data, config.replace(type_weights=weights), tmp_path / name, refit=False)
+    none, ones, some = runs["none"], runs["ones"], runs["some"]
     for name, array in none.model.weights.items():
         assert np.array_equal(array, ones.model.weights[name])
     assert not np.array_equal(none.model.weights["item_embedding"], some.model.weights["item_embedding"])

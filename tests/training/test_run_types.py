@@ -101,8 +101,8 @@ def test_a_log_of_one_type_adds_nothing(tmp_path: Path) -> None:
     same = replace(plain, train=replace(plain.train, types=np.zeros(plain.train.n_clicks, np.uint8)), type_names=NAMES)
     config = CONFIG.replace(ranker_epochs=1, dense_candidates=0)
     nets = [
-        train(one, config, tmp_path / str(place), refit=False).model.ranker_net
-        for place, one in enumerate((plain, same))
+        train(data, config, tmp_path / str(place), refit=False).model.ranker_net
+        for place, data in enumerate((plain, same))
     ]
     assert nets[0] is not None
     assert nets[1] is not None
@@ -131,11 +131,11 @@ def test_a_type_that_the_fit_never_meets_counts_for_nothing(tmp_path: Path) -> N
 
 
 def test_a_bundle_keeps_them_and_ranks_alike(trained: TrainedModel, folder: Path, tmp_path: Path) -> None:
-    model, found = trained.model, Bundle.load(folder).model
-    assert found.types is not None
-    np.testing.assert_array_equal(found.types, model.types)
+    model, loaded = trained.model, Bundle.load(folder).model
+    assert loaded.types is not None
+    np.testing.assert_array_equal(loaded.types, model.types)
     samples = with_types_for(model, dataset().test, NAMES)
-    assert served_metrics(found, samples) == served_metrics(model, samples)
+    assert served_metrics(loaded, samples) == served_metrics(model, samples)
     with pytest.raises(BundleError, match="types"):
         Bundle.save(tmp_path / "wrong", replace(model, types=np.zeros(3, np.uint8)), metrics={}, dataset={})
 
@@ -143,15 +143,15 @@ def test_a_bundle_keeps_them_and_ranks_alike(trained: TrainedModel, folder: Path
 def test_evaluation_reads_the_types_of_the_data_set(folder: Path) -> None:
     """Also of a data set that numbers them in another way, or whose catalog is another one."""
     data, rec = dataset(), Recommender.load(folder)
-    given = data.test.prefixes.types
-    assert given is not None
-    asked = rankable_by(rec, data.test, data)
-    expected = np.array([0, 1, NO_TYPE, 2], np.uint8)[given]
-    np.testing.assert_array_equal(asked.prefixes.types, expected)
-    np.testing.assert_array_equal(asked.target_types, data.test.target_types)
-    turned = data.test.with_prefix_types(3 - given)
-    asked = rankable_by(rec, turned, replace(data, type_names=NAMES[::-1]))
-    np.testing.assert_array_equal(asked.prefixes.types, expected)
+    codes = data.test.prefixes.types
+    assert codes is not None
+    rankable = rankable_by(rec, data.test, data)
+    expected = np.array([0, 1, NO_TYPE, 2], np.uint8)[codes]
+    np.testing.assert_array_equal(rankable.prefixes.types, expected)
+    np.testing.assert_array_equal(rankable.target_types, data.test.target_types)
+    turned = data.test.with_prefix_types(3 - codes)
+    rankable = rankable_by(rec, turned, replace(data, type_names=NAMES[::-1]))
+    np.testing.assert_array_equal(rankable.prefixes.types, expected)
     other = replace(data, ids=ItemIds.from_list([*range(7), 999, *range(8, data.n_items)]))
     known = data.test.prefixes.items != 7
     np.testing.assert_array_equal(rankable_by(rec, data.test, other).prefixes.types, expected[known])
@@ -162,16 +162,16 @@ def test_scores_read_the_types_of_each_session(folder: Path, tmp_path: Path) -> 
     rows = [("a", [33, 34]), ("b", [33, 999, 34]), ("c", [33]), ("d", []), ("e", [35])]
     types = [["cart", "view"], ["cart", "view", "purchase"], None, [], [None]]
     write_sessions(tmp_path / "in.parquet", rows, types=types)
-    at = START + HOURS * HOUR
-    assert score(folder, tmp_path / "in.parquet", tmp_path / "out", "-k", 9, "--at", at) == 0
+    now = START + HOURS * HOUR
+    assert score(folder, tmp_path / "in.parquet", tmp_path / "out", "-k", 9, "--at", now) == 0
     rec = Recommender.load(folder)
-    for (_, items, scores), (_, session), own in zip(read_scores(tmp_path / "out"), rows, types, strict=True):
-        out = rec.recommend(session, k=9, at=at, types=own)
+    for (_, items, scores), (_, session), click_types in zip(read_scores(tmp_path / "out"), rows, types, strict=True):
+        out = rec.recommend(session, k=9, at=now, types=click_types)
         assert items == out.items
         assert scores == out.scores.tolist()
     for wrong in ([["cart"], None, None, None, None], [[1]] * 5):
         write_sessions(tmp_path / "wrong.parquet", rows, types=wrong)
-        assert score(folder, tmp_path / "wrong.parquet", tmp_path / "other", "-k", 9, "--at", at) == 1
+        assert score(folder, tmp_path / "wrong.parquet", tmp_path / "other", "-k", 9, "--at", now) == 1
 
 
 def test_an_update_keeps_the_types_of_all_clicks(trained: TrainedModel, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_open_sessions_are_carried_with_their_types(trained: TrainedModel) -> No
     limits, model = LearningLimits(session_gap=HOUR), trained.model
     kinds = ("cart", None, "view", "odd", "purchase", "view", "cart")
     clicks = [Click(f"v{n % 5}", n % A_SHIFT, START + HOURS * HOUR + n * 60_000, kinds[n % 7]) for n in range(40)]
-    entries = [LogEntry(one, f"{place:04}") for place, one in enumerate(clicks)]
+    entries = [LogEntry(click, f"{place:04}") for place, click in enumerate(clicks)]
     at_once = compact_model(model, "log", [entries], limits, all_over=True)
     half = compact_model(model, "log", [entries[:20]], limits)
     later = compact_model(half, "log", [entries[20:]], limits, all_over=True)
@@ -222,14 +222,14 @@ def test_a_replay_ranks_with_the_types_of_the_clicks(trained: TrainedModel, monk
         return rank(self, sessions, *more)
 
     monkeypatch.setattr(Pipeline, "rank", recorded)
-    names, found = ("view", "wish", "search", "purchase", "cart"), []
+    names, runs = ("view", "wish", "search", "purchase", "cart"), []
     for stream in (next_stream(), next_stream(names), replace(next_stream(), types=None)):
         replay(LogFile.of(stream, trained.model), ReplaySettings(every=600_000), LIMITS)
-        found.append(seen.copy())
+        runs.append(seen.copy())
         seen.clear()
-    typed, same, plain = found
+    typed, same, plain = runs
     assert typed == same
-    assert {code for one in typed for code in one or ()} == {0, 1, 2}
+    assert {code for codes in typed for code in codes or ()} == {0, 1, 2}
     assert plain == [None] * len(typed)
 
 

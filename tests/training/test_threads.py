@@ -72,27 +72,27 @@ def test_torch_is_held_meanwhile_and_put_back(caplog: pytest.LogCaptureFixture) 
 def test_the_loss_uses_it_and_the_records_have_it(
     ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: set[int] = set()
+    counts: set[int] = set()
     right = native_loss.aw_loss
 
     def spy(*arrays: np.ndarray, **named: Any) -> None:
-        asked.add(named["threads"])
+        counts.add(named["threads"])
         assert torch.get_num_threads() == 1
         right(*arrays, **named)
 
     monkeypatch.setattr(native_loss, "aw_loss", spy)
     config = small.replace(epochs=1)
     trained = train(ring, config, tmp_path / "run", threads=3, refit=False)
-    assert asked == {3}
+    assert counts == {3}
     assert {(record["threads"], record["encoder_threads"]) for record in trained.history} == {(3, 1)}
     assert torch.get_num_threads() == 6
 
 
 def test_any_number_of_threads_trains_the_same_bits(ring: Dataset, remembering: Config, tmp_path: Path) -> None:
     config = remembering.replace(epochs=1, ranker_epochs=1)
-    one, several = (train(ring, config, tmp_path / str(count), threads=count, refit=False).model for count in (1, 3))
-    assert all(np.array_equal(several.weights[name], array) for name, array in one.weights.items())
-    assert one.ranker_net is not None
+    single, several = (train(ring, config, tmp_path / str(count), threads=count, refit=False).model for count in (1, 3))
+    assert all(np.array_equal(several.weights[name], array) for name, array in single.weights.items())
+    assert single.ranker_net is not None
     assert several.ranker_net is not None
-    for name, array in one.ranker_net.arrays().items():
+    for name, array in single.ranker_net.arrays().items():
         assert np.array_equal(several.ranker_net.arrays()[name], array), name

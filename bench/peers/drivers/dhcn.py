@@ -29,9 +29,9 @@ def build(job: Job) -> driver.Peer:
 
     authors.np = NumpyThatSumsTensors()
     samples = job.train_samples()
-    whole = data_of(util, samples, np.arange(len(samples)), job.n_items)
+    all_data = data_of(util, samples, np.arange(len(samples)), job.n_items)
     model = authors.DHCN(
-        adjacency=whole.adjacency, n_node=job.n_items, lr=settings["lr"], l2=settings["l2"], beta=settings["beta"],
+        adjacency=all_data.adjacency, n_node=job.n_items, lr=settings["lr"], l2=settings["l2"], beta=settings["beta"],
         layers=settings["layers"], emb_size=100, batch_size=settings["batch"], dataset=settings["dataset"],
     )  # fmt: skip
 

@@ -92,22 +92,22 @@ def main(build: Callable[[Job], Peer]) -> None:
     """Run a command line of the form above; `build` makes the peer from a job, seeded already."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the scores
-    command, folder, *rest = sys.argv[1:]
+    command, folder, *arguments = sys.argv[1:]
     torch.set_num_threads(1)
     job = Job.load(Path(folder))
     torch.manual_seed(job.settings["seed"])
     np.random.seed(job.settings["seed"])
     peer = build(job)
     if command == "train":
-        Training(job, peer).run(60 * float(rest[0]))
+        Training(job, peer).run(60 * float(arguments[0]))
     elif command == "score":
         load_weights(peer.model, folder + "/best.npz")
-        write_scores(job.prefixes(rest[0]), peer, job.n_items, output)
+        write_scores(job.prefixes(arguments[0]), peer, job.n_items, output)
     elif command == "time":
         if (job.folder / "best.npz").exists():
             load_weights(peer.model, folder + "/best.npz")
-        for batch in rest[0].split(","):
-            output.write(json.dumps(timed(job, peer, int(batch), float(rest[1]))).encode() + b"\n")
+        for batch in arguments[0].split(","):
+            output.write(json.dumps(timed(job, peer, int(batch), float(arguments[1]))).encode() + b"\n")
     output.close()
 
 
@@ -123,7 +123,7 @@ class Training:
             "steps_per_epoch": -(-len(self.samples) // peer.batch),
             "samples": len(self.samples),
             "epochs_asked": job.settings["epochs"],
-            "parameters": sum(one.numel() for one in peer.model.parameters()),
+            "parameters": sum(parameter.numel() for parameter in peer.model.parameters()),
             "cpu_seconds": 0.0,
             "validation_cpu_seconds": 0.0,
             "wall_seconds": 0.0,
@@ -142,14 +142,14 @@ class Training:
         """Train until the processor seconds, the epochs or the patience are over."""
         self.until = time.process_time() + seconds
         self.cpu, self.wall = time.process_time(), time.monotonic()
-        state, each = self.state, self.state["steps_per_epoch"]
+        state, steps_per_epoch = self.state, self.state["steps_per_epoch"]
         while state["ended"] is None:
-            epoch = state["step"] // each
+            epoch = state["step"] // steps_per_epoch
             if epoch >= state["epochs_asked"]:
                 state["ended"] = "epochs"
             elif self._out_of_patience():
                 state["ended"] = "patience"
-            elif not self._epoch(epoch, state["step"] % each):
+            elif not self._epoch(epoch, state["step"] % steps_per_epoch):
                 break
         self._save()
 
@@ -165,11 +165,11 @@ class Training:
             peer.optimizer.step()
             state["step"] += 1
             state["losses"].append(round(loss.item(), 4))
-            whole = state["step"] % state["steps_per_epoch"] == 0
-            if time.process_time() > self.until and not whole:
+            epoch_done = state["step"] % state["steps_per_epoch"] == 0
+            if time.process_time() > self.until and not epoch_done:
                 self._validate()
                 return False
-            if time.monotonic() > saved + CHECKPOINT_SECONDS and not whole:
+            if time.monotonic() > saved + CHECKPOINT_SECONDS and not epoch_done:
                 self._save()
                 saved = time.monotonic()
         if peer.after_epoch is not None:
@@ -180,8 +180,8 @@ class Training:
 
     def _out_of_patience(self) -> bool:
         history, best = self.state["history"], self.state["best"]
-        whole = [one for one in history if one["step"] % self.state["steps_per_epoch"] == 0]
-        since = sum(one["step"] > best["step"] for one in whole) if best else 0
+        whole_epochs = [validation for validation in history if validation["step"] % self.state["steps_per_epoch"] == 0]
+        since = sum(validation["step"] > best["step"] for validation in whole_epochs) if best else 0
         return since >= self.job.settings["patience"]
 
     def _validate(self) -> None:
@@ -197,7 +197,7 @@ class Training:
             ])  # fmt: skip
         hit = (ranks > 0) & (ranks <= 20)
         state = self.state
-        found = {
+        entry = {
             "epoch": round(state["step"] / state["steps_per_epoch"], 3),
             "step": state["step"],
             "loss": round(float(np.mean(state["losses"])), 4) if state["losses"] else None,
@@ -206,13 +206,13 @@ class Training:
             "cpu_seconds": round(state["cpu_seconds"], 1),
         }
         state["losses"] = []
-        state["history"].append(found)
-        if state["best"] is None or found["MRR@20"] > state["best"]["MRR@20"]:
-            state["best"] = found
+        state["history"].append(entry)
+        if state["best"] is None or entry["MRR@20"] > state["best"]["MRR@20"]:
+            state["best"] = entry
             save_arrays(self.job.folder / "best.npz", weights_of(self.peer.model))
         self._count("validation_cpu_seconds")
-        print(f"epoch {found['epoch']:g}: loss {found['loss']}  P@20 {found['P@20']:.2f}  MRR@20 {found['MRR@20']:.2f}"
-              f"  ({found['cpu_seconds']:.0f} s of training)", file=sys.stderr, flush=True)  # fmt: skip
+        print(f"epoch {entry['epoch']:g}: loss {entry['loss']}  P@20 {entry['P@20']:.2f}  MRR@20 {entry['MRR@20']:.2f}"
+              f"  ({entry['cpu_seconds']:.0f} s of training)", file=sys.stderr, flush=True)  # fmt: skip
 
     def _count(self, name: str) -> None:
         """Add the time since the last call to a counter."""
@@ -225,11 +225,11 @@ class Training:
     def _save(self) -> None:
         self._count("cpu_seconds")
         arrays = {f"model/{name}": value for name, value in weights_of(self.peer.model).items()}
-        kept = self.peer.optimizer.state_dict()
-        for number, values in kept["state"].items():
+        state_dict = self.peer.optimizer.state_dict()
+        for number, values in state_dict["state"].items():
             for name, value in values.items():
                 arrays[f"optimizer/{number}/{name}"] = np.asarray(value)
-        arrays["rates"] = np.array([group["lr"] for group in kept["param_groups"]])
+        arrays["rates"] = np.array([group["lr"] for group in state_dict["param_groups"]])
         arrays["random"] = torch.get_rng_state().numpy()
         arrays["state"] = np.array(json.dumps(self.state))  # in one file with its weights
         save_arrays(self.job.folder / "checkpoint.npz", arrays)
@@ -241,15 +241,15 @@ class Training:
             self.state |= {"ended": None, "epochs_asked": self.job.settings["epochs"]}
             weights = {name.removeprefix("model/"): arrays[name] for name in arrays.files if name.startswith("model/")}
             load_weights(self.peer.model, weights)
-            kept = self.peer.optimizer.state_dict()
-            kept["state"] = {}
+            state_dict = self.peer.optimizer.state_dict()
+            state_dict["state"] = {}
             for name in arrays.files:
                 if name.startswith("optimizer/"):
                     _, number, key = name.split("/")
-                    kept["state"].setdefault(int(number), {})[key] = torch.from_numpy(np.array(arrays[name]))
-            for group, rate in zip(kept["param_groups"], arrays["rates"], strict=True):
+                    state_dict["state"].setdefault(int(number), {})[key] = torch.from_numpy(np.array(arrays[name]))
+            for group, rate in zip(state_dict["param_groups"], arrays["rates"], strict=True):
                 group["lr"] = float(rate)
-            self.peer.optimizer.load_state_dict(kept)
+            self.peer.optimizer.load_state_dict(state_dict)
             torch.set_rng_state(torch.from_numpy(arrays["random"]))
 
 
@@ -294,8 +294,8 @@ def timed(job: Job, peer: Peer, batch: int, seconds: float) -> dict[str, Any]:
 
 def pessimistic_rank(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return int64[B] ranks: 1 is best, ties rank before the target, 0 if the target's score is no number."""
-    own = scores[np.arange(len(scores)), targets][:, None]
-    return np.where(np.isnan(own[:, 0]), 0, np.count_nonzero(~(scores < own), axis=1))
+    target_scores = scores[np.arange(len(scores)), targets][:, None]
+    return np.where(np.isnan(target_scores[:, 0]), 0, np.count_nonzero(~(scores < target_scores), axis=1))
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, np.ndarray]:

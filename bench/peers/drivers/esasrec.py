@@ -44,46 +44,46 @@ def build(job: Job) -> driver.Peer:
     library._build_model_from_dataset(Dataset.construct(log))
     module, preparator = library.lightning_model, library.data_preparator
     module._xavier_normal_init()  # what it does on the start of a training
-    known = preparator.item_id_map.convert_to_internal(np.arange(job.n_items), strict=False, return_missing=True)
+    converted = preparator.item_id_map.convert_to_internal(np.arange(job.n_items), strict=False, return_missing=True)
     inner = np.zeros(job.n_items, np.int64)
     missing = np.zeros(job.n_items, bool)
-    missing[np.asarray(known[1], np.int64)] = True
-    inner[~missing] = known[0]
+    missing[np.asarray(converted[1], np.int64)] = True
+    inner[~missing] = converted[0]
     places, absent = torch.from_numpy(inner), torch.from_numpy(missing)
-    kept: list[torch.Tensor] = []  # all items' vectors, until a step moves them
+    item_vectors: list[torch.Tensor] = []  # all items' vectors, until a step moves them
     sessions = Samples(items, np.maximum(offsets[:-1], offsets[1:] - job.max_len - 1), offsets[1:], items[:1])
 
     def elements(samples: Samples, rows: np.ndarray, least: int) -> list[Any]:
         """Return sessions with weights: 0 at clicks that are no targets, or that the session only begins with."""
-        found = []
+        triples = []
         for row in rows:
             begin, end = int(samples.begins[row]), int(samples.ends[row])
-            own = inner[samples.items[begin:end]]
-            weights = np.ones(len(own))
+            clicks = inner[samples.items[begin:end]]
+            weights = np.ones(len(clicks))
             weights[: max(least - (begin - first_of(samples, row)), 0)] = 0.0
-            found.append((own[own > 0].tolist(), weights[own > 0].tolist(), {}))
-        return found
+            triples.append((clicks[clicks > 0].tolist(), weights[clicks > 0].tolist(), {}))
+        return triples
 
     def first_of(samples: Samples, row: int) -> int:
         return int(offsets[row]) if samples is sessions else int(samples.begins[row])
 
     def step(samples: Samples, rows: np.ndarray) -> torch.Tensor:
-        kept.clear()
-        chosen = elements(samples, rows, settings["min_prefix"])
-        preparator.session_max_len = max(len(one[0]) for one in chosen) - 1
-        batch = preparator._collate_fn_train(chosen)
+        item_vectors.clear()
+        triples = elements(samples, rows, settings["min_prefix"])
+        preparator.session_max_len = max(len(triple[0]) for triple in triples) - 1
+        batch = preparator._collate_fn_train(triples)
         return module.loss_calculator(module.get_batch_logits(batch), batch["y"], batch["yw"])
 
     def scores(samples: Samples, rows: np.ndarray) -> torch.Tensor:
-        chosen = elements(samples, rows, 0)
-        preparator.session_max_len = max(1, *(len(one[0]) for one in chosen))
+        triples = elements(samples, rows, 0)
+        preparator.session_max_len = max(1, *(len(triple[0]) for triple in triples))
         # A session of clicks that training never saw is one place of padding.
-        batch = preparator._collate_fn_recommend([one if one[0] else ([0], [0.0], {}) for one in chosen])
-        if not kept:
-            kept.append(network.item_model.get_all_embeddings())
-        last = network.encode_sessions(batch, kept[0])[:, -1]
-        found = (last @ kept[0].T)[:, places]
-        return found.masked_fill(absent, -torch.inf)  # an item that training never saw is never found
+        batch = preparator._collate_fn_recommend([triple if triple[0] else ([0], [0.0], {}) for triple in triples])
+        if not item_vectors:
+            item_vectors.append(network.item_model.get_all_embeddings())
+        last = network.encode_sessions(batch, item_vectors[0])[:, -1]
+        item_scores = (last @ item_vectors[0].T)[:, places]
+        return item_scores.masked_fill(absent, -torch.inf)  # an item that training never saw is never found
 
     network = module.torch_model
     optimizer = module.configure_optimizers()

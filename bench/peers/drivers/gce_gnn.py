@@ -32,9 +32,9 @@ def build(job: Job) -> driver.Peer:
         dropout_global=settings["dropout_global"],
     )  # fmt: skip
     rows = job.n_items + PADDING
-    near, counts = global_graph(job.data["train_items"], job.data["train_offsets"], job.n_items)
-    near, counts = utils.handle_adj(near, rows, NEIGHBOURS, counts)
-    model = authors.CombineGraph(options, rows, near, counts)
+    neighbors, counts = global_graph(job.data["train_items"], job.data["train_offsets"], job.n_items)
+    neighbors, counts = utils.handle_adj(neighbors, rows, NEIGHBOURS, counts)
+    model = authors.CombineGraph(options, rows, neighbors, counts)
 
     def batch_of(samples: Samples, chosen: np.ndarray) -> list[torch.Tensor]:
         data = utils.Data((samples.lists(chosen), (samples.targets[chosen] + 1).tolist()))
@@ -62,20 +62,20 @@ def global_graph(items: np.ndarray, offsets: np.ndarray, n_items: int) -> tuple[
         # The authors meet pairs session by session, and in one by distance, place and direction.
         place = session[first].astype(np.int64) * 4096 + distance * 1024 + 0
         order += [np.stack([place, first, np.zeros_like(first)], 1), np.stack([place, first, np.ones_like(first)], 1)]
-    met, every = np.concatenate(order), np.concatenate(pairs).astype(np.int64)
-    every = every[np.lexsort((met[:, 2], met[:, 1], met[:, 0]))]
-    keys, begins, counts = np.unique(every[:, 0] * n_items + every[:, 1], return_index=True, return_counts=True)
+    met, all_pairs = np.concatenate(order), np.concatenate(pairs).astype(np.int64)
+    all_pairs = all_pairs[np.lexsort((met[:, 2], met[:, 1], met[:, 0]))]
+    keys, begins, counts = np.unique(all_pairs[:, 0] * n_items + all_pairs[:, 1], return_index=True, return_counts=True)
     # Of equal counts the authors keep the pair that they met first.
     best = np.lexsort((begins, -counts, keys // n_items))
     owners = keys[best] // n_items
     ends = np.searchsorted(owners, np.arange(n_items + 1))
-    near: list[list[int]] = [[]]
+    neighbors: list[list[int]] = [[]]
     weights: list[list[int]] = [[]]
     for item in range(n_items):
-        chosen = best[ends[item] : min(ends[item + 1], ends[item] + NEIGHBOURS)]
-        near.append((keys[chosen] % n_items + PADDING).tolist())
-        weights.append(counts[chosen].tolist())
-    return near, weights
+        strongest = best[ends[item] : min(ends[item + 1], ends[item] + NEIGHBOURS)]
+        neighbors.append((keys[strongest] % n_items + PADDING).tolist())
+        weights.append(counts[strongest].tolist())
+    return neighbors, weights
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ class Job:
         items, offsets = self.data["train_items"], self.data["train_offsets"]
         counts = np.maximum(np.diff(offsets) - self.settings["min_prefix"], 0)
         owner = np.repeat(np.arange(len(counts)), counts)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        ends = offsets[owner] + self.settings["min_prefix"] + within
+        position = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        ends = offsets[owner] + self.settings["min_prefix"] + position
         begins = np.maximum(offsets[owner], ends - self.max_len)
         return Samples(items, begins, ends, items[ends])
 

@@ -32,12 +32,12 @@ def build(job: Job) -> driver.Peer:
 
     settings = job.settings
     name = settings["model"]
-    given = {
+    options = {
         "use_gpu": False, "gpu_id": "", "seed": settings["seed"], "MAX_ITEM_LIST_LENGTH": job.max_len, "state": "ERROR",
         "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1} if name in PAIRWISE else None,
         **settings["network"],
     }  # fmt: skip
-    config = Config(model=name, dataset="sessions", config_dict=given)
+    config = Config(model=name, dataset="sessions", config_dict=options)
     torch.manual_seed(settings["seed"])
     # All that its models ask of a data set: how many items and users there are. A session has no user: all are user 1.
     sizes = {config["ITEM_ID_FIELD"]: job.n_items + 1, config["USER_ID_FIELD"]: 2}
@@ -75,8 +75,8 @@ def build(job: Job) -> driver.Peer:
 
 def negatives(targets: torch.Tensor, n_items: int, generator: torch.Generator) -> torch.Tensor:
     """Draw int64[B], an item each, uniform over all but the target."""
-    drawn = torch.randint(1, n_items, targets.shape, generator=generator)
-    return drawn + (drawn >= targets)
+    items = torch.randint(1, n_items, targets.shape, generator=generator)
+    return items + (items >= targets)
 
 
 if __name__ == "__main__":

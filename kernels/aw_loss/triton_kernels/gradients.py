@@ -204,9 +204,9 @@ def finish_queries(
         sums += tl.sum(parts, axis=0)[None, :]
         offsets += step
     numbers = tl.load(targets_p + rows) - first_item
-    here = (numbers >= 0) & (numbers < n_items)
-    target = load_unit_rows(items_p, item_norms_p, numbers, here, item_stride, D, COLUMNS)
-    d_cosine = tl.where(here, tl.load(d_cosines_p + rows), 0.0)
+    in_slice = (numbers >= 0) & (numbers < n_items)
+    target = load_unit_rows(items_p, item_norms_p, numbers, in_slice, item_stride, D, COLUMNS)
+    d_cosine = tl.where(in_slice, tl.load(d_cosines_p + rows), 0.0)
     gradient = (tl.load(d_others_p + rows) * scale)[:, None] * sums + d_cosine[:, None] * target
     inverse = tl.load(query_norms_p + rows)[:, None]
     query_p = queries_p + rows.to(tl.int64)[:, None] * query_stride + columns

@@ -85,13 +85,13 @@ def largest_sums(
             )
         others = (items[None, :] != targets[:, None]) & (items < n_items)[None, :]
         exps = tl.where(others, shifted_exp(cosines, scale_log2e), 0.0)
-        here = tl.max(exps, axis=1)
-        first = tl.min(tl.where(exps == here[:, None], items[None, :], NO_ITEM), axis=1)
-        larger = here > largest
+        peak = tl.max(exps, axis=1)
+        first = tl.min(tl.where(exps == peak[:, None], items[None, :], NO_ITEM), axis=1)
+        larger = peak > largest
         # Nothing is taken off a sum again: the rest of a row that is nearly sure of an item keeps its digits.
-        rests += tl.sum(tl.where(items[None, :] == first[:, None], 0.0, exps), axis=1) + tl.minimum(here, largest)
+        rests += tl.sum(tl.where(items[None, :] == first[:, None], 0.0, exps), axis=1) + tl.minimum(peak, largest)
         numbers = tl.where(larger, first, numbers)
-        largest = tl.maximum(here, largest)
+        largest = tl.maximum(peak, largest)
     places = i_split.to(tl.int64) * n_rows + rows
     m_rows = rows < n_rows
     tl.store(largest_p + places, largest, mask=m_rows)

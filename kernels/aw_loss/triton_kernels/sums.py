@@ -196,10 +196,10 @@ def target_cosine(
     targets = tl.load(targets_p + rows)
     exist = (targets >= 0) & (targets < catalog_size)
     numbers = targets - first_item
-    here = (numbers >= 0) & (numbers < n_items)
+    in_slice = (numbers >= 0) & (numbers < n_items)
     query_p = queries_p + rows.to(tl.int64)[:, None] * query_stride + columns
     item_p = items_p + numbers[:, None] * item_stride + columns
     query = tl.load(query_p, mask=columns < D, other=0.0).to(tl.float32)
-    item = tl.load(item_p, mask=(columns < D) & here[:, None], other=0.0).to(tl.float32)
+    item = tl.load(item_p, mask=(columns < D) & in_slice[:, None], other=0.0).to(tl.float32)
     cosines = tl.sum(query * item, axis=1) * inverse_norm(query) * inverse_norm(item)
     return tl.where(exist, cosines, float("nan"))

@@ -52,8 +52,8 @@ def attention(
     best = tl.full([M], _LOW, tl.float32)  # the largest product so far
     total = tl.zeros([M], tl.float32)
     mixed = tl.zeros([M, D], tl.float32)  # sum of exp((product - best) * scale) * value
-    for other in range(tl.load(tile_range + 2 * tile), tile + 1):
-        keys = other * M + tl.arange(0, M)
+    for other_tile in range(tl.load(tile_range + 2 * tile), tile + 1):
+        keys = other_tile * M + tl.arange(0, M)
         products = row_products(queries, slots, everywhere, values, keys, PART, d, D, values.dtype.element_ty)
         products = tl.where(visible(slots, keys, begins), products, -float("inf"))
         higher = tl.maximum(best, tl.max(products, axis=1))
@@ -110,8 +110,8 @@ def mean_slopes(
     slots = tile * M + tl.arange(0, M)
     total = tl.zeros([M], tl.float32)
     mass = tl.zeros([M], tl.float32)  # 1 to rounding
-    for other in range(tl.load(tile_range + 2 * tile), tile + 1):
-        keys = other * M + tl.arange(0, M)
+    for other_tile in range(tl.load(tile_range + 2 * tile), tile + 1):
+        keys = other_tile * M + tl.arange(0, M)
         probabilities, slopes = _probabilities_and_slopes(
             values, keys, queries, slots, gradient, softmax, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
         )
@@ -137,8 +137,8 @@ def attention_backward(
 
     mean = tl.load(mean_slope + slots)
     d_query = tl.zeros([M, D], tl.float32)
-    for other in range(tl.load(tile_range + 2 * tile), tile + 1):
-        keys = other * M + tl.arange(0, M)
+    for other_tile in range(tl.load(tile_range + 2 * tile), tile + 1):
+        keys = other_tile * M + tl.arange(0, M)
         probabilities, slopes = _probabilities_and_slopes(
             values, keys, queries, slots, gradient, softmax, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
         )
@@ -149,14 +149,14 @@ def attention_backward(
     tl.debug_barrier()
 
     d_values = linear(d_query_out, slots, query_weight, True, PART, d, D)
-    for other in range(tile, tl.load(tile_range + 2 * tile + 1) + 1):
-        later = other * M + tl.arange(0, M)
+    for other_tile in range(tile, tl.load(tile_range + 2 * tile + 1) + 1):
+        later_slots = other_tile * M + tl.arange(0, M)
         probabilities, slopes = _probabilities_and_slopes(
-            values, slots, queries, later, gradient, softmax, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
+            values, slots, queries, later_slots, gradient, softmax, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
         )
-        d_scores = narrow(probabilities * (slopes - tl.load(mean_slope + later)[:, None]) * scale, dtype)
-        d_values = dot(tl.trans(d_scores), load_rows(queries, later, d, D), d_values)
-        rows, present = _rows_of(later, slot_click, IN_SLOTS)
+        d_scores = narrow(probabilities * (slopes - tl.load(mean_slope + later_slots)[:, None]) * scale, dtype)
+        d_values = dot(tl.trans(d_scores), load_rows(queries, later_slots, d, D), d_values)
+        rows, present = _rows_of(later_slots, slot_click, IN_SLOTS)
         upstream = narrow(load_part(gradient, rows, present, 0, D, d).to(tl.float32), dtype)
         d_values = dot(tl.trans(narrow(probabilities, dtype)), upstream, d_values)
     return d_values

@@ -85,8 +85,8 @@ def read(
     if options is not None and not FORMATS[fmt].takes_options:
         raise UsageError(f"the format {fmt!r} takes no click options; leave them out or use the format 'clicks'")
     if min_prefix is not None and not FORMATS[fmt].takes_min_prefix:
-        where = "set it in the click options" if fmt == "clicks" else "the format fixes it, so leave it out"
-        raise UsageError(f"the format {fmt!r} takes no min_prefix here; {where}")
+        hint = "set it in the click options" if fmt == "clicks" else "the format fixes it, so leave it out"
+        raise UsageError(f"the format {fmt!r} takes no min_prefix here; {hint}")
     return FORMATS[fmt].load(
         _source(fmt, source), options or ClickOptions(), 1 if min_prefix is None else min_prefix, name
     )

@@ -25,20 +25,20 @@ def refuse_empty(part: Part, count: int, name: str, columns: Columns) -> None:
 
 def two_units(files: Sequence[Part], columns: Columns) -> DataError:
     """Return the error that names the first time of each of two units."""
-    found: dict[str, str] = {}
+    examples: dict[str, str] = {}
     for part in files:
         schema = open_part(part, columns)[1]
         size = times.forms(columns.time, schema[columns.time])["decimal"].abs()
-        fits = times.unit_conditions(size)
-        fits["ns"] |= size >= times.TOO_LARGE  # such a number has no unit; `straddles` counts it as ns
-        for unit, condition in fits.items():
+        conditions = times.unit_conditions(size)
+        conditions["ns"] |= size >= times.TOO_LARGE  # such a number has no unit; `straddles` counts it as ns
+        for unit, condition in conditions.items():
             row, value = _first(part, columns, condition & columns.counted, columns.time)
-            if row and unit not in found:
-                found[unit] = f"{value} in {row}{f' of {Path(part.where).name}' if len(files) > 1 else ''}"
-    (one, first), (other, second) = [(unit, found[unit]) for unit in times.UNIT_NAMES if unit in found][:2]
+            if row and unit not in examples:
+                examples[unit] = f"{value} in {row}{f' of {Path(part.where).name}' if len(files) > 1 else ''}"
+    (unit_a, first), (unit_b, second) = [(unit, examples[unit]) for unit in times.UNIT_NAMES if unit in examples][:2]
     return DataError(
         f"{files[0] if len(files) == 1 else Path(files[0].where).parent}: column {columns.time!r} mixes units: {first} "
-        f"is {times.UNIT_NAMES[one]} since 1970, {second} {times.UNIT_NAMES[other]}; write every time in one unit"
+        f"is {times.UNIT_NAMES[unit_a]} since 1970, {second} {times.UNIT_NAMES[unit_b]}; write every time in one unit"
         f"{', or leave the few out with --bad-rows skip' if columns.remedy else ''}"
     )
 
@@ -47,8 +47,8 @@ def bad_item(files: Sequence[Part], columns: Columns) -> DataError:
     """Return the error that names the first item id that is not an integer."""
     for part in files:
         schema = open_part(part, columns)[1]
-        odd = ~is_plain_int(part, columns.item, schema[columns.item]) & columns.counted
-        row, value = _first(part, columns, odd, columns.item)
+        not_int = ~is_plain_int(part, columns.item, schema[columns.item]) & columns.counted
+        row, value = _first(part, columns, not_int, columns.item)
         if row:
             return DataError(
                 f"{part}: column {columns.item!r} holds {value!r:.60} in {row}, but the catalog's ids are ints; "
@@ -69,9 +69,9 @@ def bad_time(files: Sequence[Part], columns: Columns, used: tuple[str, ...], uni
                 f"{part}: column {columns.time!r} is empty in {row}; fill in or remove such rows{columns.remedy}"
             )
         if row:
-            what = "an epoch number" if used[0] in ("int", "decimal") else "an ISO-8601 time"
+            form = "an epoch number" if used[0] in ("int", "decimal") else "an ISO-8601 time"
             return DataError(
-                f"{part}: column {columns.time!r} holds {value!r} in {row}, not {what}; write every time as "
+                f"{part}: column {columns.time!r} holds {value!r} in {row}, not {form}; write every time as "
                 f"epoch seconds, epoch milliseconds or like 2024-05-01T12:30:00Z, or remove the row{columns.remedy}"
             )
     raise AssertionError("the counts found a bad time that the search did not")
@@ -84,10 +84,10 @@ def _first(part: Part, columns: Columns, condition: Any, column: str) -> tuple[s
         number, (frame, _) = f"row of {column}", scan_readable(part, columns.separator, columns.bad_rows)
         has_sessions = events_of(frame.collect_schema(), columns.item) is not None
         rows = one_row_an_event(frame.with_row_index(number), columns.item)
-        found = rows.filter(condition).select(number, column).head(1).collect(engine="streaming")
-        if len(found) == 0:
+        match = rows.filter(condition).select(number, column).head(1).collect(engine="streaming")
+        if len(match) == 0:
             return "", None
-        row, value = found.row(0)
+        row, value = match.row(0)
         if has_sessions and part.has_lines:
             return f"line {line_of_row(part.source, row)}", value
     return f"{'row' if has_sessions else 'data row'} {row + 1}", value

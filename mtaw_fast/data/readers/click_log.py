@@ -102,8 +102,8 @@ def read_log(
         coded = {"item": pl.col("item").cast(pl.Categorical(categories[1]))}
         if not types.owner_is_int:
             coded["owner"] = pl.col("owner").cast(pl.Categorical(categories[0]))
-        for number, one in enumerate(context_categories):
-            coded[f"context {number}"] = pl.col(f"context {number}").cast(pl.Categorical(one))
+        for number, category in enumerate(context_categories):
+            coded[f"context {number}"] = pl.col(f"context {number}").cast(pl.Categorical(category))
         with one_line_errors(part, columns.bad_rows):
             chunk = clicks_of(part, columns, types).with_columns(**coded).collect(engine="streaming")
         if with_owner_ids and not types.owner_is_int:
@@ -122,8 +122,8 @@ def read_log(
     if clicks == 0 and types.counted:
         raise nothing_readable(files, types)
     if not any(map(len, stamps)):  # rows of types that do not count, none of them readable
-        none = np.empty(0, np.int64)
-        return ClickLog(none, none.astype(np.int32), none, none.astype(np.uint8), [], types.names)
+        empty = np.empty(0, np.int64)
+        return ClickLog(empty, empty.astype(np.int32), empty, empty.astype(np.uint8), [], types.names)
     ids: Any = [texts.get(code, "") for code in range(max(texts, default=-1) + 1)]
     if types.item_is_int:
         ids = [int(text) if text else 0 for text in ids]
@@ -135,7 +135,7 @@ def read_log(
         # The codes of several threads vary from run to run; the row of the first appearance does not.
         owner_ids = [owner_texts.get(code, "") for code in np.argsort(rank).tolist()] if with_owner_ids else []
         owner = rank[owner]
-    columns_found, codes_found = context.finish() if columns.context else (None, None)
+    context_columns, context_codes = context.finish() if columns.context else (None, None)
     return ClickLog(
         owner.astype(np.int64, copy=False),
         np.concatenate(items),
@@ -145,8 +145,8 @@ def read_log(
         types.names,
         owner_ids,
         types.counted - clicks,
-        codes_found,
-        columns_found,
+        context_codes,
+        context_columns,
         types.rows - types.counted,
     )
 
@@ -157,24 +157,24 @@ def clicks_of(part: Part, columns: Columns, types: LogSchema) -> Any:
     pl = require("polars", "train")
     frame, schema, _ = open_part(part, columns)
     readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
-    wanted = {
+    expressions = {
         "owner": pl.col(columns.owner).cast(pl.Int64 if types.owner_is_int else pl.String),
         "item": pl.col(columns.item).cast(pl.String),
         "time": times.milliseconds(readings, types.time_forms, types.time_unit),
     }
     if columns.type is not None:
-        wanted["type"] = _type_expression(columns, types.names)
+        expressions["type"] = _type_expression(columns, types.names)
     for number, name in enumerate(columns.context):
         text = pl.col(name).cast(pl.String)
-        wanted[f"context {number}"] = pl.when(text != "").then(text)
-    kept = good_rows(part, columns, schema, types) if columns.skips else pl.lit(True)
+        expressions[f"context {number}"] = pl.when(text != "").then(text)
+    condition = good_rows(part, columns, schema, types) if columns.skips else pl.lit(True)
     if columns.types:
         # A row that only bridges gaps needs an owner and a time. What else it has is not read.
-        kept = pl.when(columns.counted).then(kept).otherwise(placeable_rows(part, columns, schema, types))
-        wanted["item"] = pl.when(columns.counted).then(wanted["item"])
+        condition = pl.when(columns.counted).then(condition).otherwise(placeable_rows(part, columns, schema, types))
+        expressions["item"] = pl.when(columns.counted).then(expressions["item"])
     if columns.skips or columns.types:
-        frame = frame.filter(kept)
-    return frame.select(**wanted)
+        frame = frame.filter(condition)
+    return frame.select(**expressions)
 
 
 def nothing_readable(files: Sequence[Part], types: LogSchema) -> DataError:
@@ -199,8 +199,8 @@ def _type_expression(columns: Columns, names: Sequence[str]) -> Any:
 
 def appearance_rank(codes: np.ndarray, n_codes: int) -> np.ndarray:
     """Return int64[n_codes]: the rank of each code by its first position in `codes`; absent codes come last."""
-    first = np.full(n_codes, len(codes), dtype=np.int64)
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+    positions = np.full(n_codes, len(codes), dtype=np.int64)
+    positions[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
     rank = np.empty(n_codes, dtype=np.int64)
-    rank[np.argsort(first, kind="stable")] = np.arange(n_codes)
+    rank[np.argsort(positions, kind="stable")] = np.arange(n_codes)
     return rank

@@ -108,8 +108,8 @@ class ClickOptions:
             "support_rounds": self.support_rounds in ("once", "until-stable"),
             "test_days": math.isfinite(self.test_days) and 0 <= self.test_days < 100_000,
         }
-        for name, fine in checks.items():
-            if not fine:
+        for name, ok in checks.items():
+            if not ok:
                 raise UsageError(f"click option {name}={getattr(self, name)!r} is out of range")
         if self.min_session < self.min_prefix + 1:
             raise UsageError(
@@ -118,8 +118,8 @@ class ClickOptions:
             )
         if self.max_session is not None and self.max_session < self.min_session:
             raise UsageError(f"click option max_session={self.max_session} is below min_session={self.min_session}")
-        first, end = self.window_ms
-        if first is not None and end is not None and first >= end:
+        start, end = self.window_ms
+        if start is not None and end is not None and start >= end:
             raise UsageError(f"click option since={self.since!r} is not before until={self.until!r}")
         if self.merge_types and self.type is None:
             raise UsageError("click option merge_types needs type: the column that holds the types")
@@ -173,14 +173,14 @@ def read(source: Any, options: ClickOptions | None = None, name: str | None = No
     report.times(raw.times)
     preparation, reader = record_of(options, n_rows, len(raw))
     log, rules = log.without_rows(), rules_of(options)
-    kept = filter_sessions(raw, rules, place_of(source), report)
-    return to_dataset(kept, log, rules, name or default_name(source), preparation, reader, report)
+    filtered = filter_sessions(raw, rules, place_of(source), report)
+    return to_dataset(filtered, log, rules, name or default_name(source), preparation, reader, report)
 
 
 def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
     """Read the clicks of a log in time order, with sessions as in `read`; see `readers.read_stream`."""
-    given = {name: reader[name] for name in _READING if name in reader}
-    options = ClickOptions(**{**given, **{name: tuple(given.get(name, ())) for name in _LISTS}})
+    stored = {name: reader[name] for name in _READING if name in reader}
+    options = ClickOptions(**{**stored, **{name: tuple(stored.get(name, ())) for name in _LISTS}})
     log = _log(
         source,
         options,
@@ -190,8 +190,8 @@ def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
     )
     if options.dedupe is not None:
         log = LogReport().read(log, options.dedupe_ms)
-    found = by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, options.gap_ms))
-    return found.with_merged_types(bool(options.types)) if options.merge_types else found
+    clicks = by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, options.gap_ms))
+    return clicks.with_merged_types(bool(options.types)) if options.merge_types else clicks
 
 
 def _log(source: Any, options: ClickOptions, **wanted: Any) -> ClickLog:
@@ -241,10 +241,10 @@ def bot_rule(reader: Mapping[str, Any], **burst: int) -> BotRule | None:
 
 def record_of(options: ClickOptions, rows: int, sessions: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return `Dataset.preparation` and `Dataset.reader`. rows: readable rows; sessions: their number before filters."""
-    given = dataclasses.asdict(options)
-    lists = {name: list(given[name]) for name in _LISTS}
-    preparation = {"reader": FORMAT, "rows": rows, "sessions": sessions, "options": given}
-    reading = {name: given[name] for name in (*_READING, "max_session")}
+    values = dataclasses.asdict(options)
+    lists = {name: list(values[name]) for name in _LISTS}
+    preparation = {"reader": FORMAT, "rows": rows, "sessions": sessions, "options": values}
+    reading = {name: values[name] for name in (*_READING, "max_session")}
     return preparation, {"format": FORMAT, **reading, **lists}
 
 

@@ -47,15 +47,15 @@ class ContextReader:
         for texts, parts in zip(self._texts, self._parts, strict=True):
             numbers = np.concatenate(parts)
             counts = np.bincount(numbers[numbers >= 0], minlength=max(texts, default=-1) + 1)
-            found = [
+            usable = [
                 code
                 for code in texts
                 if counts[code] and len(texts[code]) <= MOST_CHARACTERS and texts[code] != UNNAMED
             ]
-            kept = sorted(found, key=lambda code: (-counts[code], texts[code]))[:MOST_VALUES]
+            frequent = sorted(usable, key=lambda code: (-counts[code], texts[code]))[:MOST_VALUES]
             table = np.full(len(counts) + 1, OTHER, dtype=np.uint16)
             table[-1] = NO_VALUE  # the place of -1
-            table[kept] = np.arange(FIRST, FIRST + len(kept))
-            values.append(tuple(texts[code] for code in kept))
+            table[frequent] = np.arange(FIRST, FIRST + len(frequent))
+            values.append(tuple(texts[code] for code in frequent))
             columns.append(table[numbers])
         return ContextColumns(self._names, tuple(values)), np.stack(columns, axis=1)

@@ -122,11 +122,11 @@ def inactivity_cuts(log: ClickLog, gap_ms: int, *, split_owners: bool = True) ->
     join (see the RetailRocket reader).
     """
     order = np.lexsort((log.time, log.owner))
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = np.abs(np.diff(log.time[order])) > gap_ms
+    is_start = np.ones(len(order), dtype=bool)
+    is_start[1:] = np.abs(np.diff(log.time[order])) > gap_ms
     if split_owners:
-        new |= _differs(log.owner[order])
-    return order, _starts(new)
+        is_start |= _differs(log.owner[order])
+    return order, _starts(is_start)
 
 
 def merge_types(raw: RawSessions, ranked: bool) -> tuple[RawSessions, int]:
@@ -145,17 +145,17 @@ def merge_types(raw: RawSessions, ranked: bool) -> tuple[RawSessions, int]:
     """
     if raw.types is None or not len(raw.items):
         return raw, 0
-    new = _differs(raw.items)
-    new[raw.offsets[:-1]] = True  # no session is empty
-    begins = np.flatnonzero(new)
-    run = np.cumsum(new) - 1
+    is_start = _differs(raw.items)
+    is_start[raw.offsets[:-1]] = True  # no session is empty
+    begins = np.flatnonzero(is_start)
+    run = np.cumsum(is_start) - 1
     lowest, highest = np.minimum.reduceat(raw.types, begins), np.maximum.reduceat(raw.types, begins)
     mixed = lowest != highest
     ends = np.append(begins[1:], len(raw.items)) - 1
     types = raw.types.copy()
     types[begins[mixed]] = (highest if ranked else raw.types[ends])[mixed]
-    kept = new | ~mixed[run]
-    return replace(raw, types=types).keep(kept, 1, None), len(kept) - int(np.count_nonzero(kept))
+    is_kept = is_start | ~mixed[run]
+    return replace(raw, types=types).keep(is_kept, 1, None), len(is_kept) - int(np.count_nonzero(is_kept))
 
 
 def filter_sessions(raw: RawSessions, rules: Rules, where: str, report: LogReport) -> RawSessions:
@@ -164,23 +164,23 @@ def filter_sessions(raw: RawSessions, rules: Rules, where: str, report: LogRepor
     This happens once, as in the scripts, or until nothing changes. report: counts what was dropped. Raises DataError,
     naming `where`, if nothing is left.
     """
-    before = raw
+    unfiltered = raw
     report.sessions = len(raw)
     report.longest = int(raw.lengths.max(initial=0))
     raw = without_bots(raw, rules.bots, report)
     support = np.bincount(raw.items)
-    most, report.items = int(support.max(initial=0)), int(np.count_nonzero(support))
+    most_clicked, report.items = int(support.max(initial=0)), int(np.count_nonzero(support))
     raw = raw.keep(np.ones(len(raw.items), dtype=bool), rules.min_session, None)
     while True:
         frequent = enough_support(np.bincount(raw.items), rules, report)
-        kept = support_round(raw, frequent, rules, report)
-        settled = len(kept.items) == len(raw.items)
-        raw = kept
+        filtered = support_round(raw, frequent, rules, report)
+        settled = len(filtered.items) == len(raw.items)
+        raw = filtered
         if settled or not rules.until_stable:
             break
-    report.short_sessions = len(before) - len(raw) - report.long_sessions - report.burst_sessions
+    report.short_sessions = len(unfiltered) - len(raw) - report.long_sessions - report.burst_sessions
     if len(raw) == 0:
-        raise nothing_left(where, len(before.items), most, rules, report)
+        raise nothing_left(where, len(unfiltered.items), most_clicked, rules, report)
     return raw
 
 
@@ -265,9 +265,9 @@ def to_dataset(
     known = np.zeros(n_codes, dtype=bool)
     known[train.items] = True
     internal = appearance_rank(train.items, n_codes).astype(np.int32)
-    external: Any = [item_ids[code] for code in np.argsort(internal, kind="stable")[: int(known.sum())].tolist()]
+    external_ids: Any = [item_ids[code] for code in np.argsort(internal, kind="stable")[: int(known.sum())].tolist()]
 
-    ids = ItemIds.from_list(external)
+    ids = ItemIds.from_list(external_ids)
     samples, unseen = samples_of(test, np.where(known, internal, -1), rules, name, report, timed=timed)
     train_samples = int(np.maximum(train.lengths - rules.min_prefix, 0).sum())
     report.judge(rules.max_session, len(train), train_samples, len(samples))

@@ -45,16 +45,16 @@ def readable_lines(source: Any) -> tuple[Any, int]:
     number of other lines. Blank lines do not count."""
     pl = _pl()
     lines = _filled_lines(source)
-    kept, count = lines.filter(_is_object()).collect()["line"], lines.select(pl.len()).collect().item()
-    frame = None if len(kept) == 0 else _frame(kept.to_list()).lazy()
-    return frame, count - len(kept)
+    objects, count = lines.filter(_is_object()).collect()["line"], lines.select(pl.len()).collect().item()
+    frame = None if len(objects) == 0 else _frame(objects.to_list()).lazy()
+    return frame, count - len(objects)
 
 
 def has_other_values(source: Any) -> bool:
     """Whether a line of a file does not begin like an object: the schema of a scan does not notice `5` or `null`."""
     pl = _pl()
-    found = _filled_lines(source).select((~pl.col("line").str.starts_with("{")).any())
-    return bool(found.collect(engine="streaming").item())
+    answer = _filled_lines(source).select((~pl.col("line").str.starts_with("{")).any())
+    return bool(answer.collect(engine="streaming").item())
 
 
 def begins_with_mark(source: Any) -> bool:
@@ -75,39 +75,39 @@ def unreadable_line(source: Any, *, objects: bool = False) -> tuple[str, str, bo
     whether it is an object.
     """
     pl = _pl()
-    before, first = 0, ""  # the first line, so that a line of another shape is found in any batch
+    n_before, first = 0, ""  # the first line, so that a line of another shape is found in any batch
     for batch in pl.scan_lines(source).collect_batches(chunk_size=_BATCH, maintain_order=True):
         if objects:
             batch = batch.select(pl.when(_is_object()).then("line").otherwise(pl.lit("")).alias("line"))
         lines = batch["line"].to_list()
-        if before == 0 and lines:
+        if n_before == 0 and lines:
             lines[0] = lines[0].removeprefix(_MARK)
         if _misfit([first, *lines]) is not None:
             place = bisect_left(range(1, len(lines)), True, key=lambda n: _misfit([first, *lines[:n]]) is not None)
             text, is_object = lines[place].strip(), _misfit([lines[place]]) is None
             reason = _misfit([first, *lines[: place + 1]] if is_object else [text])
-            shown = f"{text[:_SHOWN]}{'..' if len(text) > _SHOWN else ''}"
-            return f"line {before + place + 1} ({shown})", reason or "of another shape", is_object
+            excerpt = f"{text[:_SHOWN]}{'..' if len(text) > _SHOWN else ''}"
+            return f"line {n_before + place + 1} ({excerpt})", reason or "of another shape", is_object
         first = first or next((line for line in lines if line.strip()), "")
-        before += len(lines)
+        n_before += len(lines)
     return None
 
 
 def undecodable_line(path: Path) -> int | None:
     """Return the number of the first line, from 1, that is not UTF-8 text; None without one, or if the file is
     damaged or in a compression that only polars reads."""
-    good = 0
+    n_decoded = 0
     try:
-        with path.open("rb") as plain:
-            head = plain.read(len(_ZSTD))
+        with path.open("rb") as file:
+            head = file.read(len(_ZSTD))
         if head == _ZSTD:
             return None
         with gzip.open(path) if head.startswith(_GZIP) else path.open("rb") as stream:
             for line in stream:
                 line.decode()
-                good += 1
+                n_decoded += 1
     except UnicodeDecodeError:
-        return good + 1
+        return n_decoded + 1
     except (OSError, EOFError, zlib.error):
         return None
     return None

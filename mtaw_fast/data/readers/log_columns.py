@@ -68,9 +68,9 @@ def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
         schema = frame.collect_schema()
     for name in columns.names:
         if name not in schema:
-            shown = ", ".join(map(repr, list(schema)[:20])) + (", ..." if len(schema) > 20 else "")
+            names = ", ".join(map(repr, list(schema)[:20])) + (", ..." if len(schema) > 20 else "")
             raise DataError(
-                f"{part} has no column {name!r}; it has {shown}; name the right column or the right separator"
+                f"{part} has no column {name!r}; it has {names}; name the right column or the right separator"
             )
         if f"{name}_duplicated_0" in schema:
             raise DataError(f"{part} has two columns {name!r}; rename one of them")

@@ -157,74 +157,74 @@ class LogReport:
 
     def judge(self, max_session: int | None, train_sessions: int, train_samples: int, test_samples: int) -> None:
         """Set the warnings. max_session: most clicks of a session; the other arguments count the data set."""
-        found = [
+        warnings = [
             *self._odd_times(test_samples),
             *self._bots(max_session),
             *self._twice(),
             *self._too_few(train_sessions, train_samples, test_samples),
         ]
         if self.unseen_share >= _UNSEEN:
-            found.append(
+            warnings.append(
                 f"{self.unseen_share:.0%} of the test clicks are on items that training never saw, and no model can "
                 "rank them: evaluate with --unseen misses to count them, and serve with --learn to add new items at "
                 "once"
             )
-        self.warnings = found
+        self.warnings = warnings
 
     def _odd_times(self, test_samples: int) -> list[str]:
         if not self.days:
             return []
         days = np.array(list(self.days), dtype="datetime64[D]").astype(np.int64)
         counts = np.array(list(self.days.values()), dtype=np.int64)
-        found = []
-        ahead = days > int(time.time() * 1000) // _DAY_MS + 1
-        if ahead.any():
-            found.append(
-                f"{_some(int(counts[ahead].sum()), 'click')} from {self._day(days, ahead.argmax())} on are in the "
+        warnings = []
+        future = days > int(time.time() * 1000) // _DAY_MS + 1
+        if future.any():
+            warnings.append(
+                f"{_some(int(counts[future].sum()), 'click')} from {self._day(days, future.argmax())} on are in the "
                 "future: fix or remove these rows"
             )
-        before, total = np.cumsum(counts), int(counts.sum())
+        cumulative, total = np.cumsum(counts), int(counts.sum())
         for place in np.flatnonzero(np.diff(days) > _EMPTY_DAYS).tolist():
-            late, early = total - int(before[place]), int(before[place])
+            late, early = total - int(cumulative[place]), int(cumulative[place])
             gap = int(days[place + 1] - days[place]) - 1
             if late <= max(1, _LONELY * total):
-                found.append(
+                warnings.append(
                     f"{_some(late, 'click')} from {self._day(days, place + 1)} on {_are(late)} {gap:,} days after all "
                     "others. The test days are counted back from the last click, so the test split has "
                     f"{_some(test_samples, 'sample')}: remove these rows"
                 )
             elif early <= max(1, _LONELY * total):
-                found.append(
+                warnings.append(
                     f"{_some(early, 'click')} up to {self._day(days, place)} {_are(early)} {gap:,} days before all "
                     "others: remove these rows"
                 )
-        return found
+        return warnings
 
     def _day(self, days: np.ndarray, place: Any) -> str:
         return str(days[int(place)].astype("datetime64[D]"))
 
     def _bots(self, max_session: int | None) -> list[str]:
-        found = []
+        warnings = []
         if self.burst_clicks / max(self.clicks, 1) >= _BOT_SHARE:
-            found.append(
+            warnings.append(
                 f"{_some(self.burst_sessions, 'session')} with more than {BURST_CLICKS} clicks in {BURST_MS // 1000} s "
                 f"had {self.burst_clicks / self.clicks:.0%} of all clicks and are left out (bots)"
             )
         share = self.long_clicks / max(self.clicks, 1)
         if max_session is not None and share >= _BOT_SHARE:
             return [
-                *found,
+                *warnings,
                 f"{_some(self.long_sessions, 'session')} of more than {max_session:,} clicks (the longest "
                 f"{self.longest:,}) had {share:.0%} of all clicks and are left out (bots?): --max-session N keeps "
                 "sessions of up to N clicks",
             ]
         if max_session is None and self.longest > _BOT_CLICKS:
             return [
-                *found,
+                *warnings,
                 f"the longest session has {self.longest:,} clicks (a bot?), and training uses all of them: "
                 "--max-session N leaves longer sessions out",
             ]
-        return found
+        return warnings
 
     def _twice(self) -> list[str]:
         share = self.near_repeats / max(self.clicks + self.dropped_repeats, 1)
@@ -237,18 +237,18 @@ class LogReport:
         ]
 
     def _too_few(self, train_sessions: int, train_samples: int, test_samples: int) -> list[str]:
-        found = []
+        warnings = []
         if train_sessions < _FEW_SESSIONS:
-            found.append(
+            warnings.append(
                 f"{_some(train_sessions, 'training session')} {_are(train_sessions)} too few: a useful model needs "
                 f"{_FEW_SESSIONS:,} or more"
             )
         if 0 < test_samples < min(_FEW_SAMPLES, 0.01 * train_samples):
-            found.append(
+            warnings.append(
                 f"the test split has {_some(test_samples, 'sample')} of {train_samples + test_samples:,}, too few to "
                 "compare models: check the clicks per day and --test-days"
             )
-        return found
+        return warnings
 
 
 def _are(count: int) -> str:
@@ -263,12 +263,12 @@ def _since_same_click(log: ClickLog) -> np.ndarray:
     """Return int64[T]: ms since the previous click of the same owner, item and type; `_NEVER` without one."""
     keys = [log.time, log.item, log.owner] if log.type is None else [log.time, log.type, log.item, log.owner]
     order = np.lexsort(keys)
-    same = np.ones(max(len(order) - 1, 0), dtype=bool)
+    is_same = np.ones(max(len(order) - 1, 0), dtype=bool)
     for key in keys[1:]:
         ordered = key[order]
-        same &= ordered[1:] == ordered[:-1]
+        is_same &= ordered[1:] == ordered[:-1]
     if log.type is not None:
-        same &= log.type[order[1:]] != NO_CLICK
+        is_same &= log.type[order[1:]] != NO_CLICK
     gaps = np.full(len(order), _NEVER)
-    gaps[order[1:]] = np.where(same, np.diff(log.time[order]), _NEVER)
+    gaps[order[1:]] = np.where(is_same, np.diff(log.time[order]), _NEVER)
     return gaps

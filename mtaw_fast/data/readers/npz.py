@@ -112,7 +112,7 @@ def _decoded_sizes(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict
 
 def _arrays(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict[str, np.ndarray]:
     """Read the arrays of one archive and check their dtypes and axes."""
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     if not path.is_file():
         raise DataError(f"{path} does not exist; the folder must hold train.npz and test.npz")
     try:
@@ -124,15 +124,15 @@ def _arrays(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict[str, n
             for name in expected:
                 if name not in archive:
                     raise DataError(f"{path} lacks the array '{name}'; it has {sorted(archive.files)}; write it again")
-                found[name] = np.asarray(archive[name])  # a member without an npy header comes as bytes
+                arrays[name] = np.asarray(archive[name])  # a member without an npy header comes as bytes
     except _NO_ARCHIVE as error:
         raise _damaged(path, error) from None
     for name, (dtype, axes) in expected.items():
-        array = found[name]
+        array = arrays[name]
         if array.dtype != dtype or array.ndim != axes:
-            wanted = f"{np.dtype(dtype)}{'[' + 'n' * axes + ']' if axes else ''}"
-            raise DataError(f"{path}: '{name}' must be {wanted}, not {array.dtype}{list(array.shape)}; convert it")
-    return found
+            form = f"{np.dtype(dtype)}{'[' + 'n' * axes + ']' if axes else ''}"
+            raise DataError(f"{path}: '{name}' must be {form}, not {array.dtype}{list(array.shape)}; convert it")
+    return arrays
 
 
 def _damaged(path: Path, error: BaseException) -> DataError:

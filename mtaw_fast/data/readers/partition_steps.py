@@ -98,9 +98,9 @@ def scatter(
         with pa.memory_map(str(plain)) as source:
             rows = pa.ipc.open_file(source).read_all()
             schema = rows.schema.append(pa.field("row", pa.int64()))
-            with pa.ipc.new_file(temporary, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as out:
+            with pa.ipc.new_file(temporary, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
                 for first in range(0, max(len(rows), 1), _SLICE):
-                    _scatter(out, rows.slice(first, _SLICE), (number << _PART_BITS) + first, partitions)
+                    _scatter(writer, rows.slice(first, _SLICE), (number << _PART_BITS) + first, partitions)
             kinds = rows["type"].to_numpy() if "type" in rows.column_names else np.zeros(len(rows), np.uint8)
             return len(rows), int(np.count_nonzero(kinds != NO_CLICK))
 
@@ -124,8 +124,8 @@ def _hashes(owners: Any) -> np.ndarray:
     if pa.types.is_integer(owners.type):
         return (owners.to_numpy().astype(np.int64).view(np.uint64) * _ODD) >> np.uint64(32)
     coded = whole(owners).dictionary_encode()
-    known = np.array([zlib.crc32(text.encode()) for text in coded.dictionary.to_pylist()], np.uint64)
-    return known[coded.indices.to_numpy(zero_copy_only=False)]
+    hashes = np.array([zlib.crc32(text.encode()) for text in coded.dictionary.to_pylist()], np.uint64)
+    return hashes[coded.indices.to_numpy(zero_copy_only=False)]
 
 
 def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: tuple[str, ...], path: Path) -> Found:
@@ -165,8 +165,8 @@ def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: 
     raw = raw.select(np.lexsort((raw.ties, raw.ends)))
     support = np.bincount(raw.items, minlength=len(texts))
     items = pa.table({"item": texts, "clicks": clicks, "support": support})
-    with _no_space(path), atomic_path(items_of(path)) as temporary, pa.ipc.new_file(temporary, items.schema) as out:
-        out.write_table(items)
+    with _no_space(path), atomic_path(items_of(path)) as temporary, pa.ipc.new_file(temporary, items.schema) as writer:
+        writer.write_table(items)
     return _written(path, raw, report)
 
 
@@ -222,9 +222,9 @@ def keep(source: Path, codes: Path | None, frequent: Path, rules: Rules, path: P
     raw = _read(source)
     if codes is not None:
         raw = replace(raw, items=map_tensors(codes, "map")["codes"][raw.items])
-    report, enough = LogReport(), map_tensors(frequent, "map")["frequent"]
-    raw = support_round(raw, enough, rules, report)
-    return _written(path, raw, report, support=np.bincount(raw.items, minlength=len(enough)))
+    report, is_frequent = LogReport(), map_tensors(frequent, "map")["frequent"]
+    raw = support_round(raw, is_frequent, rules, report)
+    return _written(path, raw, report, support=np.bincount(raw.items, minlength=len(is_frequent)))
 
 
 def gather(sources: Sequence[Path], after: int | None, upto: int | None, path: Path) -> Found:
@@ -269,28 +269,28 @@ def data_file(folder: Path, part: str, draft: Path, arrays: dict[str, np.ndarray
 
 def _time_range(sources: Sequence[Path], after: int | None, upto: int | None) -> RawSessions:
     """Read the sessions of all sources whose ends are in (after, upto], in order."""
-    found = []
+    parts = []
     for source in sources:
         raw = _read(source)
         begin = 0 if after is None else int(np.searchsorted(raw.ends, after, "right"))
         end = len(raw) if upto is None else int(np.searchsorted(raw.ends, upto, "right"))
         clicks = slice(raw.offsets[begin], raw.offsets[max(begin, end)])
-        found.append(
+        parts.append(
             RawSessions(
                 raw.items[clicks], raw.times[clicks], raw.offsets[begin : max(begin, end) + 1], raw.ends[begin:end],
                 raw.ties[begin:end], None if raw.types is None else raw.types[clicks],
             )
         )  # fmt: skip
-    types = [one.types for one in found if one.types is not None]
-    whole = RawSessions(
-        np.concatenate([one.items for one in found]),
-        np.concatenate([one.times for one in found]),
-        offsets_of(np.concatenate([one.lengths for one in found])),
-        np.concatenate([one.ends for one in found]),
-        np.concatenate([one.ties for one in found]),
+    types = [part.types for part in parts if part.types is not None]
+    joined = RawSessions(
+        np.concatenate([part.items for part in parts]),
+        np.concatenate([part.times for part in parts]),
+        offsets_of(np.concatenate([part.lengths for part in parts])),
+        np.concatenate([part.ends for part in parts]),
+        np.concatenate([part.ties for part in parts]),
         np.concatenate(types) if types else None,
     )
-    return whole.select(np.lexsort((whole.ties, whole.ends)))
+    return joined.select(np.lexsort((joined.ties, joined.ends)))
 
 
 def _written(path: Path, raw: RawSessions, report: LogReport, **more: np.ndarray) -> Found:
@@ -298,8 +298,8 @@ def _written(path: Path, raw: RawSessions, report: LogReport, **more: np.ndarray
     arrays = session_arrays(Sessions(raw.items.astype(np.int32), raw.offsets, raw.times, raw.types))
     write_tensors(path, {**arrays, "ends": raw.ends, "ties": raw.ties, **more})
     earliest, latest = (int(raw.ends[0]), int(raw.ends[-1])) if len(raw) else (0, 0)
-    some = raw.ends[:: max(1, len(raw) // _SAMPLE)]
-    return Found(len(raw), len(raw.items), earliest, latest, some, report)
+    ends = raw.ends[:: max(1, len(raw) // _SAMPLE)]
+    return Found(len(raw), len(raw.items), earliest, latest, ends, report)
 
 
 def _read(path: Path) -> RawSessions:

@@ -117,8 +117,8 @@ def prepare_in_partitions(
             _remove(set(folder.glob("*.safetensors")) - old)
             raise
         entries = manifest["files"]
-        kept = {entries["test"]["file"], entries["ids"]["file"], *(one["file"] for one in entries["train"]["parts"])}
-        _remove(path for path in folder.glob("*.safetensors") if path.name not in kept)
+        used = {entries["test"]["file"], entries["ids"]["file"], *(part["file"] for part in entries["train"]["parts"])}
+        _remove(path for path in folder.glob("*.safetensors") if path.name not in used)
     return report
 
 
@@ -149,7 +149,7 @@ class _Work:
         rows = [self._scratch / f"rows-{number}" for number in range(len(self._parts))]
         calls = [(part, k, columns, types, partitions, rows[k]) for k, part in enumerate(self._parts)]
         written = self._run_tasks(steps.scatter, calls)
-        n_rows, n_clicks = sum(one[0] for one in written), sum(one[1] for one in written)
+        n_rows, n_clicks = sum(part[0] for part in written), sum(part[1] for part in written)
         if n_clicks == 0 and types.counted:
             raise nothing_readable(self._parts, types)
         report.bad_rows, report.left_out_rows = types.counted - n_clicks, types.rows - types.counted
@@ -157,27 +157,27 @@ class _Work:
         sessions, codes, texts, support = self._cut(rows, partitions, types.names, types.rows)
         preparation, reader = record_of(self._options, n_rows, report.sessions)
         self._progress("filter", 3, _STEPS)
-        sessions, found = self._filtered(sessions, codes, support)
+        sessions, summaries = self._filtered(sessions, codes, support)
         self._progress("gather", 4, _STEPS)
-        latest = max(one.latest for one in found)
+        latest = max(summary.latest for summary in summaries)
         boundary = latest - rules.test_ms
-        earliest = min(one.earliest for one in found)
+        earliest = min(summary.earliest for summary in summaries)
         if earliest > boundary:
-            raise all_in_test(name, sum(one.sessions for one in found), earliest, latest, rules)
-        spans = self._gathered(sessions, _cuts(found, boundary, partitions), boundary)
+            raise all_in_test(name, sum(summary.sessions for summary in summaries), earliest, latest, rules)
+        spans = self._gathered(sessions, _cuts(summaries, boundary, partitions), boundary)
         self._progress("number", 5, _STEPS)
         internal, ids = self._numbered(spans, texts, types.item_is_int)
         self._progress("write", 6, _STEPS)
-        trained = self._run_tasks(steps.number, [(span, internal, rules, folder) for span in spans])
-        test, n_test, tested = self._run_tasks(
+        train = self._run_tasks(steps.number, [(span, internal, rules, folder) for span in spans])
+        test, n_test, test_report = self._run_tasks(
             steps.sample, [(sessions, boundary, internal, rules, name, folder, self._scratch / "test")]
         )[0]
-        report.add(tested)
-        trained = [{key: one[key] for key in one if key != "clicks"} for one in trained if one["sessions"]]
-        n_train, samples = sum(one["sessions"] for one in trained), sum(one.pop("samples") for one in trained)
+        report.add(test_report)
+        train = [{key: part[key] for key in part if key != "clicks"} for part in train if part["sessions"]]
+        n_train, samples = sum(part["sessions"] for part in train), sum(part.pop("samples") for part in train)
         report.judge(rules.max_session, n_train, samples, n_test)
         files = {
-            "train": sharded_entry(folder, trained),
+            "train": sharded_entry(folder, train),
             "test": test,
             "ids": steps.data_file(folder, "ids", self._scratch / "ids", ids.arrays),
         }
@@ -195,70 +195,70 @@ class _Work:
         merge: Literal["ranked", "last"] | None = None
         if self._options.merge_types:
             merge = "ranked" if self._options.types else "last"
-        how = Cut(
+        cut = Cut(
             gap, self._options.dedupe_ms, self._rules.min_session, self._rules.bots, self._options.window_ms, merge
         )
         sessions = [self._scratch / f"cut-{number}" for number in range(partitions)]
-        calls = [(rows, number, partitions, how, names, path) for number, path in enumerate(sessions)]
-        for one in self._run_tasks(steps.cut, calls):
-            self._report.add(one.report)
+        calls = [(rows, number, partitions, cut, names, path) for number, path in enumerate(sessions)]
+        for summary in self._run_tasks(steps.cut, calls):
+            self._report.add(summary.report)
         self._report.rows = n_rows
         if self._report.clicks == 0:
             raise (nothing_within if self._report.outside_rows else no_click)(self._source, self._options)
         for path in rows:
             path.unlink()
-        known, codes = None, []
+        texts, codes = None, []
         clicks, support = np.zeros(0, np.int64), np.zeros(0, np.int64)
         for path in sessions:
             with pa.memory_map(str(steps.items_of(path))) as source:
                 table = pa.ipc.open_file(source).read_all().combine_chunks()
                 items = steps.whole(table["item"])
-                known = items.slice(0, 0) if known is None else known
+                texts = items.slice(0, 0) if texts is None else texts
                 # One lookup per partition, because each one builds a hash table of all known items.
-                places = pc.index_in(items, value_set=known)
-                new = items.filter(places.is_null())
+                places = pc.index_in(items, value_set=texts)
+                new_texts = items.filter(places.is_null())
                 numbers = np.array(places.fill_null(-1), np.int32)
-                numbers[numbers < 0] = np.arange(len(known), len(known) + len(new))
-                known = pa.concat_arrays([known, new])
-                clicks, support = (np.append(one, np.zeros(len(new), np.int64)) for one in (clicks, support))
+                numbers[numbers < 0] = np.arange(len(texts), len(texts) + len(new_texts))
+                texts = pa.concat_arrays([texts, new_texts])
+                clicks, support = (np.append(array, np.zeros(len(new_texts), np.int64)) for array in (clicks, support))
                 clicks[numbers] += table["clicks"].to_numpy()
                 support[numbers] += table["support"].to_numpy()
             codes.append(path.with_name(f"{path.name}.codes"))
             write_tensors(codes[-1], {"codes": numbers})
         self._report.items = int(np.count_nonzero(clicks))
         self._most_clicked = int(clicks.max(initial=0))
-        return sessions, codes, known, support
+        return sessions, codes, texts, support
 
     def _filtered(self, sessions: list[Path], codes: list[Path], support: np.ndarray) -> tuple[list[Path], list[Found]]:
         """Return the files of the sessions that pass the filters, and their counts."""
         report, rules = self._report, self._rules
         n_clicks, all_sessions = int(support.sum()), report.sessions
-        coded: Sequence[Path | None] = codes
+        code_files: Sequence[Path | None] = codes
         for turn in range(1 << 30):
             frequent = self._scratch / f"frequent-{turn}"
             write_tensors(frequent, {"frequent": enough_support(support, rules, report)})
             kept = [self._scratch / f"kept-{turn}-{number}" for number in range(len(sessions))]
-            calls = list(zip(sessions, coded, [frequent] * len(kept), [rules] * len(kept), kept, strict=True))
-            found = self._run_tasks(steps.keep, calls)
-            for one, path in zip(found, sessions, strict=True):
-                report.add(one.report)
+            calls = list(zip(sessions, code_files, [frequent] * len(kept), [rules] * len(kept), kept, strict=True))
+            summaries = self._run_tasks(steps.keep, calls)
+            for summary, path in zip(summaries, sessions, strict=True):
+                report.add(summary.report)
                 path.unlink()
-            left = sum(one.clicks for one in found)
-            settled, n_clicks = left == n_clicks, left
-            sessions, coded = kept, [None] * len(kept)
+            n_left = sum(summary.clicks for summary in summaries)
+            settled, n_clicks = n_left == n_clicks, n_left
+            sessions, code_files = kept, [None] * len(kept)
             if settled or not rules.until_stable:
                 break
             support = np.zeros(len(support), np.int64)
             for path in sessions:
                 support += map_tensors(path, "map")["support"]
-        found = [one for one in found if one.sessions]
+        summaries = [summary for summary in summaries if summary.sessions]
         report.short_sessions = (
-            all_sessions - sum(one.sessions for one in found) - report.long_sessions - report.burst_sessions
+            all_sessions - sum(summary.sessions for summary in summaries) - report.long_sessions - report.burst_sessions
         )
-        if not found:
+        if not summaries:
             clicks = sum(report.days.values())
             raise nothing_left(place_of(self._source), clicks, self._most_clicked, rules, report)
-        return sessions, found
+        return sessions, summaries
 
     def _gathered(self, sessions: list[Path], cuts: list[int], boundary: int) -> list[Path]:
         """Write the training sessions by time range, in order."""
@@ -274,9 +274,9 @@ class _Work:
         order = np.empty(0, np.int32)
         for span in spans:
             first = map_tensors(span, "map")["first"]
-            new = first[internal[first] < 0]
-            internal[new] = np.arange(len(order), len(order) + len(new))
-            order = np.append(order, new)
+            new_codes = first[internal[first] < 0]
+            internal[new_codes] = np.arange(len(order), len(order) + len(new_codes))
+            order = np.append(order, new_codes)
         path = self._scratch / "internal"
         write_tensors(path, {"internal": internal})
         pa = require("pyarrow", "score")
@@ -287,15 +287,15 @@ class _Work:
 def _cuts(found: Sequence[Found], boundary: int, count: int) -> list[int]:
     """Return at most count - 1 ascending times that cut the sessions up to the boundary into ranges of about equal
     clicks."""
-    ends = np.concatenate([one.ends for one in found])
-    weights = np.concatenate([np.full(len(one.ends), one.clicks / len(one.ends)) for one in found])
+    ends = np.concatenate([summary.ends for summary in found])
+    weights = np.concatenate([np.full(len(summary.ends), summary.clicks / len(summary.ends)) for summary in found])
     order = np.argsort(ends, kind="stable")
     ends, weights = ends[order], np.cumsum(weights[order])
-    inside = int(np.searchsorted(ends, boundary, "right"))
-    if inside == 0:
+    n_inside = int(np.searchsorted(ends, boundary, "right"))
+    if n_inside == 0:
         return []
-    places = np.searchsorted(weights[:inside], weights[inside - 1] * np.arange(1, count) / count)
-    return [int(cut) for cut in np.unique(ends[places]) if cut < ends[inside - 1]]
+    places = np.searchsorted(weights[:n_inside], weights[n_inside - 1] * np.arange(1, count) / count)
+    return [int(cut) for cut in np.unique(ends[places]) if cut < ends[n_inside - 1]]
 
 
 def _absolute(part: Part) -> Part:
@@ -306,14 +306,14 @@ def _absolute(part: Part) -> Part:
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
     """Make a folder within `folder` for the time of a run, after removing those of killed runs."""
-    for left in folder.glob(f"{_SCRATCH}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    made = folder.resolve() / f"{_SCRATCH}{secrets.token_hex(4)}"
-    made.mkdir()
+    for leftover in folder.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    scratch = folder.resolve() / f"{_SCRATCH}{secrets.token_hex(4)}"
+    scratch.mkdir()
     try:
-        yield made
+        yield scratch
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _remove(paths: Any) -> None:

@@ -62,7 +62,7 @@ def read(source: Path, min_prefix: int = 1, name: str | None = None) -> Dataset:
         raise UsageError(f"min_prefix must be at least 1, not {min_prefix}")
     if not source.is_dir():
         raise DataError(f"{source} is not a folder; name the folder that holds train.txt and test.txt")
-    whole_path, train_path, test_path = (source / f for f in ("all_train_seq.txt", "train.txt", "test.txt"))
+    whole_path, train_path, test_path = (source / file for file in ("all_train_seq.txt", "train.txt", "test.txt"))
     prefixes, labels = _samples(test_path)
     session = _group(test_path, prefixes, labels, min_prefix)
     if whole_path.exists():
@@ -76,7 +76,7 @@ def read(source: Path, min_prefix: int = 1, name: str | None = None) -> Dataset:
                 "give the min_prefix that the set was made with or remove the session"
             )
 
-    packed = [np.fromiter((i for row in rows for i in row), np.int64) for rows in (sessions, prefixes, [labels])]
+    packed = [np.fromiter((item for row in rows for item in row), np.int64) for rows in (sessions, prefixes, [labels])]
     catalog, inverse = np.unique(np.concatenate(packed), return_inverse=True)
     items, prefix_items, targets = np.split(inverse.astype(np.int32), np.cumsum([len(part) for part in packed])[:-1])
     if len(catalog) and catalog[0] < 1:
@@ -191,9 +191,9 @@ def _group(path: Path, prefixes: list[Any], labels: list[int], min_prefix: int) 
     """Return int32[S]: the session of each row. Raises DataError if all sessions end at another prefix length."""
     follows = np.zeros(len(prefixes), dtype=bool)
     for k in range(1, len(prefixes)):
-        before = prefixes[k - 1]
+        prior = prefixes[k - 1]
         follows[k] = (
-            len(prefixes[k]) + 1 == len(before) and before[-1] == labels[k] and list(before[:-1]) == list(prefixes[k])
+            len(prefixes[k]) + 1 == len(prior) and prior[-1] == labels[k] and list(prior[:-1]) == list(prefixes[k])
         )
     is_last = np.append(~follows[1:], True)[: len(follows)]
     shortest = {len(prefixes[k]) for k in np.flatnonzero(is_last)}

@@ -59,8 +59,8 @@ def read(source: Path, name: str | None = None) -> Dataset:
     raw = by_inactivity(log, _GAP_MS, split_owners=False)
     report.times(raw.times)
     preparation = {"reader": FORMAT, "rows": len(log), "sessions": len(raw)}
-    kept = filter_sessions(raw, _RULES, str(path), report)
-    return to_dataset(kept, log, _RULES, name or FORMAT, preparation, {"format": FORMAT}, report)
+    filtered = filter_sessions(raw, _RULES, str(path), report)
+    return to_dataset(filtered, log, _RULES, name or FORMAT, preparation, {"format": FORMAT}, report)
 
 
 def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:

@@ -82,8 +82,8 @@ def part_files(source: Any, columns: Sequence[str] = ()) -> list[Part]:
         return [on_disk(source)]
     if any(sign in str(source) for sign in "*?["):
         # Path.glob takes no absolute pattern.
-        found = map(Path, glob.glob(str(source), recursive=True))  # noqa: PTH207
-        files = sorted(path for path in found if path.is_file())
+        paths = map(Path, glob.glob(str(source), recursive=True))  # noqa: PTH207
+        files = sorted(path for path in paths if path.is_file())
         if files:
             return [on_disk(path) for path in files]
         raise DataError(f"no file matches the pattern {source}; check it")
@@ -177,8 +177,8 @@ def _has_mark_alone(part: Part) -> bool:
 
 
 def _version(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_size, about.st_mtime_ns
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=1024)
@@ -216,13 +216,13 @@ def _problem_of(path: Path, bad_rows: str | None) -> str | None:
     line can, or if the file has none."""
     pl = require("polars", "train")
     try:
-        found = unreadable_line(path, objects=bad_rows == "skip")
+        problem = unreadable_line(path, objects=bad_rows == "skip")
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         number = undecodable_line(path)
         return None if number is None else f"line {number} is not UTF-8 text; write the file as UTF-8"
-    if found is None:
+    if problem is None:
         return None
-    line, reason, is_object = found
+    line, reason, is_object = problem
     remedy = SKIPPING if bad_rows == "refuse" and not is_object else ""
     return f"{line} cannot be read: {reason}; fix or remove such lines{remedy}"
 
@@ -241,18 +241,18 @@ def _in_memory(frame: Any, columns: Sequence[str]) -> Part:
     part = Part("the frame", "frame", None)
     with one_line_errors(part):
         # Take only the columns that are read: polars may not be able to read the others.
-        wanted = list(dict.fromkeys(columns))
+        needed = list(dict.fromkeys(columns))
         present = list(frame.column_names if library == "pyarrow" else frame.columns)
-        for name in wanted:
+        for name in needed:
             if name not in present:
-                shown = ", ".join(map(repr, present[:20])) + (", ..." if len(present) > 20 else "")
-                raise DataError(f"{part} has no column {name!r}; it has {shown}; name the right column")
+                names = ", ".join(map(repr, present[:20])) + (", ..." if len(present) > 20 else "")
+                raise DataError(f"{part} has no column {name!r}; it has {names}; name the right column")
             if present.count(name) > 1:
                 raise DataError(f"{part} has two columns {name!r}; rename one of them")
         try:
             if library == "pyarrow":
-                return Part(part.where, "frame", pl.from_arrow(frame.select(wanted) if wanted else frame).lazy())
-            return Part(part.where, "frame", pl.from_pandas(frame[wanted] if wanted else frame).lazy())
+                return Part(part.where, "frame", pl.from_arrow(frame.select(needed) if needed else frame).lazy())
+            return Part(part.where, "frame", pl.from_pandas(frame[needed] if needed else frame).lazy())
         except (TypeError, ValueError, OverflowError, NotImplementedError) as error:  # including pyarrow's errors
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise DataError(
@@ -260,8 +260,8 @@ def _in_memory(frame: Any, columns: Sequence[str]) -> Part:
                 "frame.astype({'item_id': str})"
             ) from None
         except ImportError as error:
-            missing = error.name or "pyarrow"
-            raise DataError(f"reading a pandas frame needs '{missing}': {install_packages(missing)}") from None
+            package = error.name or "pyarrow"
+            raise DataError(f"reading a pandas frame needs '{package}': {install_packages(package)}") from None
 
 
 def _at_url(url: str) -> Part:

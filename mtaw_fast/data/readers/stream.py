@@ -66,15 +66,15 @@ class ClickStream:
         raw = RawSessions(self.items[order], order, offsets, ends, ends, self.types[order])
         merged, _ = merge_types(raw, ranked)
         by_time = np.argsort(merged.times)
-        kept = merged.times[by_time]
+        places = merged.times[by_time]
         assert merged.types is not None
         return replace(
             self,
-            sessions=self.sessions[kept],
-            items=self.items[kept],
-            times=self.times[kept],
+            sessions=self.sessions[places],
+            items=self.items[places],
+            times=self.times[places],
             types=merged.types[by_time],
-            context=None if self.context is None else self.context[kept],
+            context=None if self.context is None else self.context[places],
         )
 
 
@@ -89,9 +89,9 @@ def by_gap(log: ClickLog, order: np.ndarray, starts: np.ndarray) -> ClickStream:
     session[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
 
     def names(sessions: np.ndarray) -> list[str]:
-        first = order[starts[sessions]]
-        owners = _owner_names(log, log.owner[first])
-        return [f"{owner}@{start}" for owner, start in zip(owners, log.time[first].tolist(), strict=True)]
+        first_rows = order[starts[sessions]]
+        owners = _owner_names(log, log.owner[first_rows])
+        return [f"{owner}@{start}" for owner, start in zip(owners, log.time[first_rows].tolist(), strict=True)]
 
     return _in_time_order(log, session, names)
 
@@ -110,10 +110,10 @@ def of_samples(samples: Samples, ids: ItemIds) -> ClickStream:
     """Return the stream of test samples: each session is its longest prefix and the target, in the samples' order."""
     lengths = samples.prefixes.lengths
     by_session = np.lexsort((-lengths, samples.session))
-    first = np.ones(len(by_session), dtype=bool)
-    first[1:] = np.diff(samples.session[by_session]) != 0
+    is_first = np.ones(len(by_session), dtype=bool)
+    is_first[1:] = np.diff(samples.session[by_session]) != 0
     numbers, places = np.unique(samples.session, return_index=True)
-    longest = by_session[first][np.argsort(places)]
+    longest = by_session[is_first][np.argsort(places)]
     prefixes = samples.prefixes.select(longest)
     counts = prefixes.lengths + 1
     items = np.empty(int(counts.sum()), dtype=np.int32)
@@ -130,14 +130,14 @@ def _in_time_order(log: ClickLog, session: np.ndarray, names: Callable[[np.ndarr
     order = np.argsort(log.time, kind="stable")
     if log.type is not None:
         order = order[log.type[order] != NO_CLICK]
-    found, numbers = np.unique(session[order], return_inverse=True)
-    rank = appearance_rank(numbers, len(found))
+    sessions, numbers = np.unique(session[order], return_inverse=True)
+    rank = appearance_rank(numbers, len(sessions))
     return ClickStream(
         rank[numbers].astype(np.int32),
         log.item[order],
         log.time[order],
         None if log.type is None else log.type[order],
-        names(found[np.argsort(rank)]),
+        names(sessions[np.argsort(rank)]),
         log.item_ids,
         log.type_names,
         None if log.context is None else log.context[order],

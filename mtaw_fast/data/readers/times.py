@@ -77,8 +77,8 @@ def zones_of(frame: Any, column: str) -> list[str]:
     """Return the names of time zones that texts of `column` end in, except the Z of ISO-8601."""
     pl = require("polars", "train")
     ends = frame.select(pl.col(column).cast(pl.String).str.strip_chars().str.extract(_ZONE_NAME).unique().alias("zone"))
-    found = ends.drop_nulls().head(_MOST_ZONES).collect(engine="streaming")["zone"].to_list()
-    return sorted(zone for zone in found if _is_zone(zone))
+    names = ends.drop_nulls().head(_MOST_ZONES).collect(engine="streaming")["zone"].to_list()
+    return sorted(zone for zone in names if _is_zone(zone))
 
 
 def _is_zone(name: str) -> bool:
@@ -164,9 +164,9 @@ def milliseconds(readings: Mapping[str, Any], used: tuple[str, ...], unit: str) 
     """
     pl = require("polars", "train")
     factor, divisor = 1000 if unit == "s" else 1, _PER_MILLISECOND.get(unit, 1)
-    scaled = {
+    conversions = {
         "int": lambda value: value * factor if divisor == 1 else value // divisor,
         "decimal": lambda value: (value * factor / divisor).round().cast(pl.Int64, strict=False),
     }
-    expressions = [scaled.get(form, lambda value: value)(readings[form]) for form in used if form in readings]
+    expressions = [conversions.get(form, lambda value: value)(readings[form]) for form in used if form in readings]
     return pl.coalesce(expressions) if expressions else pl.lit(None, pl.Int64)

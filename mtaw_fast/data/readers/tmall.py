@@ -55,8 +55,8 @@ def read(source: Path, name: str | None = None) -> Dataset:
     log = report.read(_log(path), None)
     raw = by_owner(log, file_order=True)
     preparation = {"reader": FORMAT, "rows": len(log), "sessions": len(raw)}
-    kept = filter_sessions(raw, _RULES, str(path), report)
-    return to_dataset(kept, log, _RULES, name or FORMAT, preparation, {"format": FORMAT}, report, timed=False)
+    filtered = filter_sessions(raw, _RULES, str(path), report)
+    return to_dataset(filtered, log, _RULES, name or FORMAT, preparation, {"format": FORMAT}, report, timed=False)
 
 
 def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:

@@ -85,18 +85,18 @@ def check_log(
     else:
         unit = "ms"
     # The forms exclude each other, except those of numbers, of which one is used. So the sum counts a row once.
-    readable = sum(totals[f"time {form}"] for form in used)
-    if readable != clicks and not columns.skips:
+    n_readable = sum(totals[f"time {form}"] for form in used)
+    if n_readable != clicks and not columns.skips:
         raise bad_time(files, columns, used, unit)
     filled = {role: clicks - totals[f"{role} empty"] for role in ("item", "owner")}
     items_are_int, owners_are_int = (totals[f"{role} int"] == count for role, count in filled.items())
     if columns.skips and any(0 < totals[f"{role} int"] < count for role, count in filled.items()):
         # Rows that are skipped, such as a line of totals, must not decide the type of the ids.
-        found = LogSchema(False, item_ids == "int", used, unit, (), sizes, rows, clicks)
-        good: Counter[str] = Counter()
-        for counts in run_tasks(_good_ints, [(part, columns, found) for part in files]):
-            good.update(counts)
-        items_are_int, owners_are_int = (0 < good["rows"] == good[role] for role in filled)
+        schema = LogSchema(False, item_ids == "int", used, unit, (), sizes, rows, clicks)
+        good_counts: Counter[str] = Counter()
+        for counts in run_tasks(_good_ints, [(part, columns, schema) for part in files]):
+            good_counts.update(counts)
+        items_are_int, owners_are_int = (0 < good_counts["rows"] == good_counts[role] for role in filled)
     if item_ids == "int" and not items_are_int and not columns.skips:
         raise bad_item(files, columns)
     return LogSchema(
@@ -119,25 +119,25 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
     pl = require("polars", "train")
     frame, schema, broken = open_part(part, columns)
     counted = columns.counted
-    asked = {"rows": pl.len(), "counted": pl.len() if not columns.types else counted.sum()}
+    expressions = {"rows": pl.len(), "counted": pl.len() if not columns.types else counted.sum()}
     for role, name in (("owner", columns.owner), ("item", columns.item)):
-        asked[f"{role} empty"] = (is_empty(name) & counted).sum()
-        asked[f"{role} int"] = (is_plain_int(part, name, schema[name]) & counted).sum()
+        expressions[f"{role} empty"] = (is_empty(name) & counted).sum()
+        expressions[f"{role} int"] = (is_plain_int(part, name, schema[name]) & counted).sum()
     if columns.type is not None and not columns.types:
-        asked["type empty"] = is_empty(columns.type).sum()
+        expressions["type empty"] = is_empty(columns.type).sum()
     if part.kind == "csv":
         # Polars notices a row with too many fields, whose cells may be shifted, only if it reads every column.
-        asked["width"] = pl.sum_horizontal(pl.all().is_null()).sum()
+        expressions["width"] = pl.sum_horizontal(pl.all().is_null()).sum()
     with one_line_errors(part, columns.bad_rows):
         # Trying every form on every row takes longer than everything else. So try the forms of the first rows, and all
         # of them only if these leave a row unread.
         head = frame.head(_SAMPLE)
-        readable = _readings(head, columns, schema)
-        found = head.select(**readable).collect().row(0, named=True)
-        numbers = found.get("largest") is not None
-        sizes = [key for key in readable if key.endswith("est") or key.startswith("unit ")]
-        asked |= {key: readable[key] for key, count in found.items() if count or (numbers and key in sizes)}
-        queries = [frame.select(**asked)]
+        readings = _readings(head, columns, schema)
+        sample = head.select(**readings).collect().row(0, named=True)
+        numeric = sample.get("largest") is not None
+        sizes = [key for key in readings if key.endswith("est") or key.startswith("unit ")]
+        expressions |= {key: readings[key] for key, count in sample.items() if count or (numeric and key in sizes)}
+        queries = [frame.select(**expressions)]
         if columns.type is not None and not columns.types:
             queries.append(frame.select(pl.col(columns.type).cast(pl.String).unique()).head(NO_CLICK + 1))
         counted_rows, *types = pl.collect_all(queries, engine="streaming")  # the queries share one reading
@@ -162,12 +162,12 @@ def _good_ints(part: Part, columns: Columns, types: LogSchema) -> dict[str, int]
     """Count the readable rows of a part, and those whose item and owner are integers."""
     pl = require("polars", "train")
     frame, schema, _ = open_part(part, columns)
-    asked = {"rows": pl.len()}  # those that count
+    expressions = {"rows": pl.len()}  # those that count
     for role, name in (("item", columns.item), ("owner", columns.owner)):
-        asked[role] = is_plain_int(part, name, schema[name]).sum()
+        expressions[role] = is_plain_int(part, name, schema[name]).sum()
     with one_line_errors(part, columns.bad_rows):
         rows = frame.filter(good_rows(part, columns, schema, types) & columns.counted)
-        counts = rows.select(**asked).collect(engine="streaming").row(0, named=True)
+        counts = rows.select(**expressions).collect(engine="streaming").row(0, named=True)
     return {role: count or 0 for role, count in counts.items()}
 
 
@@ -177,41 +177,41 @@ def _readings(frame: Any, columns: Columns, schema: Any) -> dict[str, Any]:
     zones = times.zones_of(frame, columns.time) if times.is_text(schema[columns.time]) else []
     readings = times.forms(columns.time, schema[columns.time], zones)
     clicks = columns.counted
-    found = {f"time {form}": (value.is_not_null() & clicks).sum() for form, value in readings.items()}
+    expressions = {f"time {form}": (value.is_not_null() & clicks).sum() for form, value in readings.items()}
     if "decimal" in readings:
         size = readings["decimal"].abs()
         if columns.types:
             size = pl.when(clicks).then(size)
-        found |= {"largest": size.max(), "smallest": pl.when(size > 0).then(size).min()}
+        expressions |= {"largest": size.max(), "smallest": pl.when(size > 0).then(size).min()}
         if columns.skips:
-            found |= {f"unit {unit}": fits.sum() for unit, fits in times.unit_conditions(size).items()}
-    return found
+            expressions |= {f"unit {unit}": condition.sum() for unit, condition in times.unit_conditions(size).items()}
+    return expressions
 
 
 def placeable_rows(part: Part, columns: Columns, schema: Any, types: LogSchema) -> Any:
     """Return the polars condition of the rows that have an owner and a time, as rows need that only bridge gaps."""
     readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
-    found = ~is_empty(columns.owner)
-    found &= times.milliseconds(readings, types.time_forms, types.time_unit).is_not_null()
+    condition = ~is_empty(columns.owner)
+    condition &= times.milliseconds(readings, types.time_forms, types.time_unit).is_not_null()
     if types.owner_is_int:
-        found &= is_plain_int(part, columns.owner, schema[columns.owner])
-    return found.fill_null(False)
+        condition &= is_plain_int(part, columns.owner, schema[columns.owner])
+    return condition.fill_null(False)
 
 
 def good_rows(part: Part, columns: Columns, schema: Any, types: LogSchema) -> Any:
     """Return the polars condition of the readable rows, as if all counted."""
     pl = require("polars", "train")
     readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
-    good = ~is_empty(columns.owner) & ~is_empty(columns.item)
-    good &= times.milliseconds(readings, types.time_forms, types.time_unit).is_not_null()
+    condition = ~is_empty(columns.owner) & ~is_empty(columns.item)
+    condition &= times.milliseconds(readings, types.time_forms, types.time_unit).is_not_null()
     if columns.type is not None and not columns.types:
-        good &= ~is_empty(columns.type)
+        condition &= ~is_empty(columns.type)
     if types.item_is_int:
-        good &= is_plain_int(part, columns.item, schema[columns.item])
+        condition &= is_plain_int(part, columns.item, schema[columns.item])
     if types.sizes is not None:
         size = readings[types.time_forms[0]].cast(pl.Float64).abs()
-        good &= (size == 0) | ((size >= types.sizes[0]) & (size < types.sizes[1]))
-    return good.fill_null(False)
+        condition &= (size == 0) | ((size >= types.sizes[0]) & (size < types.sizes[1]))
+    return condition.fill_null(False)
 
 
 def _type_names(

@@ -77,10 +77,10 @@ class CollectedClicks:
         order = np.argsort(handles, kind="stable")
         if self._forgotten:
             order = order[~np.isin(handles[order], self._gone())]
-        found, lengths = np.unique(handles[order], return_counts=True)
+        session_handles, lengths = np.unique(handles[order], return_counts=True)
         codes = None if context is None else context[order]
         kinds = None if types is None else types[order]
-        return found, Sessions(items[order], offsets_of(lengths), times[order], kinds, codes)
+        return session_handles, Sessions(items[order], offsets_of(lengths), times[order], kinds, codes)
 
     def of(
         self, handles: np.ndarray

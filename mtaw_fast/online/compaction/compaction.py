@@ -72,13 +72,13 @@ def compact_model(
     event_processor = EventProcessor(model, limits, since)
     collector = CollectedClicks(columns, typed=model.types is not None)
     event_processor.start(collector)
-    again = event_processor.tracker.duplicates = list[Click]()
-    for some in events:
-        event_processor.process(some, collector)
-        if again and duplicates is not None:
-            known = set(map(id, again))
-            duplicates += [one.position for one in some if id(one.event) in known]
-        again.clear()
+    repeated = event_processor.tracker.duplicates = list[Click]()
+    for entries in events:
+        event_processor.process(entries, collector)
+        if repeated and duplicates is not None:
+            identities = set(map(id, repeated))
+            duplicates += [entry.position for entry in entries if id(entry.event) in identities]
+        repeated.clear()
     event_processor.remember_former()  # also if no event came after them
     if refused is not None:
         refused.update(event_processor.refused + event_processor.tracker.refused)
@@ -119,11 +119,11 @@ class _Compaction:
         new_items = self._event_processor.items.new_items
         vectors = np.zeros((len(new_items), self._before.config.model.embedding_dim), dtype=np.float32)
         for place in range(len(new_items)):
-            one = new_items[place]
-            if one.vector is not None:
-                vectors[place] = one.vector
-            elif one.content is not None:
-                vectors[place] = one.content
+            item = new_items[place]
+            if item.vector is not None:
+                vectors[place] = item.vector
+            elif item.content is not None:
+                vectors[place] = item.content
         over, table = self._sessions.select(self._over), self._event_processor.items.table()
         return ModelChanges(over, self._dropped, new_items.ids, vectors, self._log_progress(log), table)
 
@@ -165,13 +165,13 @@ class _Compaction:
     def _logged_sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (keys uint64[L] ascending, places int32[L], last int64[L]) of the log's sessions in the new tables."""
         assert self._before.memory is not None
-        old, left = self._old, ~np.isin(self._old.sessions, self._dropped)
-        kept = old.sessions[left]
+        old, remains = self._old, ~np.isin(self._old.sessions, self._dropped)
+        kept = old.sessions[remains]
         kept = kept - np.searchsorted(self._dropped, kept).astype(np.int32)
         first = self._before.memory.n_sessions - len(self._dropped)
-        keys = np.concatenate([old.keys[left], self._event_processor.tracker.keys[self._handles[self._over]]])
+        keys = np.concatenate([old.keys[remains], self._event_processor.tracker.keys[self._handles[self._over]]])
         places = np.concatenate([kept, first + np.arange(len(self._over), dtype=np.int32)])
-        last = np.concatenate([old.last[left], self._last[self._over]])
+        last = np.concatenate([old.last[remains], self._last[self._over]])
         order = np.lexsort((places, keys))
         return keys[order], places[order], last[order]
 
@@ -180,14 +180,14 @@ class _Compaction:
         handles, items, times, context, types = self._collector.of(np.array(list(self._open), dtype=np.int32))
         lines = bytearray()
         for begin in range(0, len(handles), _LINES):
-            some = slice(begin, begin + _LINES)
-            places = items[some]
-            values = [None] * len(places) if context is None else self._values(context[some])
-            kinds = [None] * len(places) if types is None else self._before.click_types.names_of(types[some])
-            columns = handles[some].tolist(), self._external(places), times[some].tolist(), values, kinds
+            part = slice(begin, begin + _LINES)
+            places = items[part]
+            values = [None] * len(places) if context is None else self._values(context[part])
+            kinds = [None] * len(places) if types is None else self._before.click_types.names_of(types[part])
+            columns = handles[part].tolist(), self._external(places), times[part].tolist(), values, kinds
             lines += b"".join(
-                Click(self._open[handle], item, time, kind, context=given).line() + b"\n"
-                for handle, item, time, given, kind in zip(*columns, strict=True)
+                Click(self._open[handle], item, time, kind, context=visit).line() + b"\n"
+                for handle, item, time, visit, kind in zip(*columns, strict=True)
             )
         return bytes(lines[:-1])
 
@@ -199,5 +199,5 @@ class _Compaction:
 
     def _external(self, places: np.ndarray) -> list[int | str]:
         n_items, ids = self._before.n_items, self._event_processor.items.new_items.ids
-        known = iter(self._before.ids.external(places[places < n_items]))
-        return [next(known) if place < n_items else ids[place - n_items] for place in places.tolist()]
+        known_ids = iter(self._before.ids.external(places[places < n_items]))
+        return [next(known_ids) if place < n_items else ids[place - n_items] for place in places.tolist()]

@@ -107,14 +107,14 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
     # Once the first of such clicks is redacted, a reader that begins at the start would learn the others. What another
     # arm has yet to read stays as it is: it removes them then.
     until = compacted_by_all(other_arms(settings), position)
-    gone = [one for one in duplicates if one <= until]
+    repeats = [repeat for repeat in duplicates if repeat <= until]
     # The log's last event stays until the bundle is there: without both, no reader reaches its acknowledged position.
-    last = [one for one in gone if one == position]
-    log.remove([*before.manifest.get(_REPEAT, ()), *(one for one in gone if one != position)])
-    compacted, about = settings.folder / COMPACTED, before.manifest
-    grown = {"grown_from": about.get("grown_from", model_hash(about)), "position": position, _REPEAT: last}
+    last = [repeat for repeat in repeats if repeat == position]
+    log.remove([*before.manifest.get(_REPEAT, ()), *(repeat for repeat in repeats if repeat != position)])
+    compacted, manifest = settings.folder / COMPACTED, before.manifest
+    grown = {"grown_from": manifest.get("grown_from", model_hash(manifest)), "position": position, _REPEAT: last}
     # Not `Bundle.save`, which loads what it wrote: that would hold the model twice.
-    save_bundle(compacted, model, about["metrics"], about["dataset"], overwrite=True, about=grown)
+    save_bundle(compacted, model, manifest["metrics"], manifest["dataset"], overwrite=True, about=grown)
     make_private(settings.folder)  # the new bundle holds the clicks of open sessions
     _clean_up(log, settings, position, last)
     return compacted
@@ -150,9 +150,9 @@ def _redact(log: EventLog, log_folder: Path, until: str, kept: Container[Path], 
     kept: the folders whose bundles are. repeats: as of `_clean_up`; they go before the clicks that they repeat.
     """
     log.remove(repeats)
-    left = [one for one in arm_folders(log_folder) if one not in kept and host.exists(one / COMPACTED)]
-    if left and forgotten_until(log, log_folder, until):
-        for folder in left:
+    unserved = [folder for folder in arm_folders(log_folder) if folder not in kept and host.exists(folder / COMPACTED)]
+    if unserved and forgotten_until(log, log_folder, until):
+        for folder in unserved:
             _remove_unserved(folder)
     redact_forgotten(log, log_folder, until)
 
@@ -175,9 +175,9 @@ def _remove(bundle: Path) -> None:
 def _events_after(log: EventLog, bundle: Bundle) -> Iterator[list[LogEntry]]:
     """Yield the events after a bundle's position. Raises LearnError if that is a position of another log."""
     position = position_in(bundle, log)
-    while some := log.read(position, _READ_EVENTS):
-        yield some
-        position = some[-1].position
+    while entries := log.read(position, _READ_EVENTS):
+        yield entries
+        position = entries[-1].position
 
 
 def start_compactor(

@@ -89,22 +89,22 @@ def _compacted(place: Path, trained: Path, verify: bool) -> Bundle | None:
 
 def _after(former: Bundle, trained: Bundle) -> Bundle:
     """Return a trained bundle with what the compacted bundle of a former training knew about the log."""
-    learned, own = former.model.log_progress, trained.model.log_progress or LogProgress("", START, 0)
+    learned, progress = former.model.log_progress, trained.model.log_progress or LogProgress("", START, 0)
     if learned is None:
         return trained
-    own = replace(own, former=FormerProgress(learned.log, learned.position, learned.seen.copy()))
-    return replace(trained, model=replace(trained.model, log_progress=own))
+    progress = replace(progress, former=FormerProgress(learned.log, learned.position, learned.seen.copy()))
+    return replace(trained, model=replace(trained.model, log_progress=progress))
 
 
 def _with_newer_table(compacted: Bundle, trained: ItemTable | None) -> Bundle:
     """Return a compacted bundle with the item table of its base, if that is newer; hidden items stay as they are."""
-    own = compacted.items or ItemTable(compacted.n_items)
-    if trained is None or trained.made <= max(own.made, own.changed):
+    items = compacted.items or ItemTable(compacted.n_items)
+    if trained is None or trained.made <= max(items.made, items.changed):
         return compacted
     live = LiveItems(trained)
     table = live.table(compacted.ids.lookup, compacted.n_items)
     assert table is not None
-    table = replace(table, hidden=own.hidden, rules=own.rules, version=max(own.version, table.version) + 1)
+    table = replace(table, hidden=items.hidden, rules=items.rules, version=max(items.version, table.version) + 1)
     return replace(compacted, model=replace(compacted.model, items=table))
 
 

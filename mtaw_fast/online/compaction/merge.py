@@ -78,8 +78,8 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
     tables = model.memory.update(changes.sessions, drop=changes.dropped, n_items=n_items, once=True, threads=threads)
     first = model.memory.settings.once_from
     once = np.zeros(len(changes.dropped), dtype=bool) if first is None else changes.dropped >= first
-    gone = counted_clicks(model.memory.sessions.select(changes.dropped), once, n_items)
-    popularity = np.concatenate([model.popularity, np.zeros(len(changes.items), dtype=np.int64)]) - gone
+    lost_clicks = counted_clicks(model.memory.sessions.select(changes.dropped), once, n_items)
+    popularity = np.concatenate([model.popularity, np.zeros(len(changes.items), dtype=np.int64)]) - lost_clicks
     popularity += counted_clicks(changes.sessions, np.ones(len(changes.sessions), dtype=bool), n_items)
     embedding, untrained = model.weights["item_embedding"], changes.log_progress.untrained
     if len(untrained):
@@ -102,7 +102,7 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
     ids = model.ids
     if len(changes.items):
         ids = ItemIds.from_list([*ids.external(np.arange(len(ids), dtype=np.int32)), *changes.items])
-    whole = Model.of(
+    merged = Model.of(
         config=model.config,
         weights={**model.weights, "item_embedding": embedding},
         ids=ids,
@@ -116,7 +116,7 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
         context=None if model.context is None or codes is None else ClickContext(model.context.columns, codes),
         types=_of_clicks("types", model, changes),
     )
-    return replace(whole, log_progress=changes.log_progress)
+    return replace(merged, log_progress=changes.log_progress)
 
 
 def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables) -> np.ndarray:
@@ -128,8 +128,10 @@ def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables
 
     def known(items: np.ndarray) -> np.ndarray:
         places = [place_of.get(item, -1) for item in items.tolist()]
-        found = [vectors[at] if at >= 0 else model.item_vectors[item] for at, item in zip(places, items, strict=True)]
-        return np.stack(found) if found else vectors[:0]
+        known_vectors = [
+            vectors[row] if row >= 0 else model.item_vectors[item] for row, item in zip(places, items, strict=True)
+        ]
+        return np.stack(known_vectors) if known_vectors else vectors[:0]
 
     # The vectors that these items have hold what the dropped sessions said: only those that are left count.
     dropped = set(model.memory.sessions.select(changes.dropped).items.tolist())
@@ -138,8 +140,8 @@ def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables
         if begin < end or item in dropped:  # without a row its vector is zero again
             values = _floats(tables.values[begin:end])
             weights = values[:, _FWD] + values[:, _BWD]
-            given = vectors[place] if vectors[place].any() and item not in dropped else None
-            vectors[place] = evidence_vector(weights, known(tables.neighbors[begin:end]), given)
+            direction = vectors[place] if vectors[place].any() and item not in dropped else None
+            vectors[place] = evidence_vector(weights, known(tables.neighbors[begin:end]), direction)
     return vectors
 
 
@@ -156,11 +158,11 @@ def counted_clicks(sessions: Sessions, once: np.ndarray, n_items: int) -> np.nda
     """Return int64[N]: clicks on each item; once, bool[S]: of these sessions only the first click on it."""
     counts = np.zeros(n_items, dtype=np.int64)
     for begin in range(0, len(sessions), _COUNTED):
-        some = sessions.slice(begin, min(begin + _COUNTED, len(sessions)))
-        owners = np.repeat(np.arange(len(some)), some.lengths)
-        few = once[begin : begin + _COUNTED][owners]
-        distinct = np.unique(owners[few] * n_items + some.items[few]) % n_items
-        counts += np.bincount(some.items[~few], minlength=n_items) + np.bincount(distinct, minlength=n_items)
+        part = sessions.slice(begin, min(begin + _COUNTED, len(sessions)))
+        owners = np.repeat(np.arange(len(part)), part.lengths)
+        counted_once = once[begin : begin + _COUNTED][owners]
+        distinct = np.unique(owners[counted_once] * n_items + part.items[counted_once]) % n_items
+        counts += np.bincount(part.items[~counted_once], minlength=n_items) + np.bincount(distinct, minlength=n_items)
     return counts
 
 

@@ -51,11 +51,13 @@ def forgotten_until(log: EventLog, folder: Path, until: str) -> dict[str, str]:
     """Return the positions of requests up to `until` that are not done yet, the last one of each session, by its id."""
     forgotten = dict[str, str]()
     position = _done(log, folder)
-    while position < until and (some := log.read(position, _READ_EVENTS)):
+    while position < until and (entries := log.read(position, _READ_EVENTS)):
         forgotten.update(
-            (one.event.session, one.position) for one in some if isinstance(one.event, Forget) and one.position <= until
+            (entry.event.session, entry.position)
+            for entry in entries
+            if isinstance(entry.event, Forget) and entry.position <= until
         )
-        position = some[-1].position
+        position = entries[-1].position
     return forgotten
 
 

@@ -59,16 +59,16 @@ class CompactionSchedule:
 
     def should_start(self, event_processor: EventProcessor, bundle: Bundle, log: EventLog) -> bool:
         """Return whether to start one now. event_processor: what was learned on top of the bundle that is served."""
-        running = any(one is not None and one.poll() is None for one in (self.latest, self._requested))
+        running = any(process is not None and process.poll() is None for process in (self.latest, self._requested))
         if running or not self._settings.compact:
             return False
-        waited, known = host.monotonic() - self._tried, position_in(bundle, log)
+        waited, position = host.monotonic() - self._tried, position_in(bundle, log)
         # The position, not the clicks: clicks of carried sessions are old, and a request to forget is not a click.
-        news = event_processor.position > known
+        news = event_processor.position > position
         enough = event_processor.learned_clicks >= self._settings.compact_clicks
         if news and (enough or event_processor.keeps_vectors):
             return waited >= _MIN_SECONDS  # while most sessions are open, compactions gain little
         if waited < self._settings.compact_seconds:
             return False
-        done = compacted_by_all(self._settings.other_arms, known)
-        return news or not is_redacted(log, self._settings.log_folder, done)
+        until = compacted_by_all(self._settings.other_arms, position)
+        return news or not is_redacted(log, self._settings.log_folder, until)

@@ -63,13 +63,13 @@ def other_arms(settings: LearningSettings) -> list[tuple[Path, Path]]:
     turns in a log's folder: two that look at once take each other for a learner.
     """
     known = {settings.folder, *(folder for _, folder in settings.other_arms)}
-    found = list(settings.other_arms)
+    arms = list(settings.other_arms)
     for folder in arm_folders(settings.log_folder):
         if folder not in known:
             with not_served(folder) as free:
                 if not free:
-                    found.append((Path(os.fsdecode(_content(folder / _LOCK).removesuffix(_END))), folder))
-    return found
+                    arms.append((Path(os.fsdecode(_content(folder / _LOCK).removesuffix(_END))), folder))
+    return arms
 
 
 def arm_folders(log_folder: Path) -> list[Path]:

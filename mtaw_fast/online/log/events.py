@@ -224,11 +224,11 @@ def parse(line: bytes) -> Event | None:
         return Forget(_is_text(value["forget"], "forget"), time)
     if "add" in value:
         items = _are_items(value["add"], "add")
-        named = "neighbors" if "neighbors" in value else "neighbours"  # as in release 0.2; prose: ignore
-        near, vectors = _rows(value, named, len(items)), _rows(value, "vectors", len(items))
+        key = "neighbors" if "neighbors" in value else "neighbours"  # as in release 0.2; prose: ignore
+        neighbors, vectors = _rows(value, key, len(items)), _rows(value, "vectors", len(items))
         return AddItems(
             items,
-            None if near is None else tuple(_are_items(row, "neighbors") for row in near),
+            None if neighbors is None else tuple(_are_items(row, "neighbors") for row in neighbors),
             None if vectors is None else tuple(_are_numbers(row, "vectors") for row in vectors),
             time,
         )
@@ -244,11 +244,11 @@ def parse(line: bytes) -> Event | None:
             raise ValueError("its rules are not an object")
         return KeepRules(_is_text(value["rules"], "rules"), rules, time)
     if "table" in value:
-        part, of = value["part"], value["of"]
-        if type(part) is not int or type(of) is not int or not 0 <= part < of:
+        part, count = value["part"], value["of"]
+        if type(part) is not int or type(count) is not int or not 0 <= part < count:
             raise ValueError("it is not a part of a table")
         data = base64.b64decode(_is_text(value["data"], "data"), validate=True)
-        return TablePart(_is_text(value["table"], "table"), part, of, data, time)
+        return TablePart(_is_text(value["table"], "table"), part, count, data, time)
     return None
 
 
@@ -263,14 +263,14 @@ def _is_text(value: Any, name: str) -> str:
 
 def _are_items(values: Any, name: str) -> tuple[int | str, ...]:
     if type(values) is not list or not all(
-        type(one) is str or (type(one) is int and -INT64 <= one < INT64) for one in values
+        type(item) is str or (type(item) is int and -INT64 <= item < INT64) for item in values
     ):
         raise ValueError(f"its {name} holds something that is not an item id")
     return tuple(values)
 
 
 def _are_numbers(values: Any, name: str) -> tuple[float, ...]:
-    if type(values) is not list or not all(type(one) in (int, float) and abs(one) < _HUGE for one in values):
+    if type(values) is not list or not all(type(number) in (int, float) and abs(number) < _HUGE for number in values):
         raise ValueError(f"its {name} hold something that is not a number")
     return tuple(values)
 
@@ -278,7 +278,7 @@ def _are_numbers(values: Any, name: str) -> tuple[float, ...]:
 def _is_context(value: Any) -> dict[str, str] | None:
     if value is None:
         return None
-    if type(value) is not dict or not all(type(one) is str for one in value.values()):
+    if type(value) is not dict or not all(type(text) is str for text in value.values()):
         raise ValueError("its context does not hold texts by column")
     return value
 

@@ -178,11 +178,11 @@ class FileLog:
         # Here: who created the segment may have been killed before its name was flushed.
         flush_name(self._segments.path(number))
         # At once: another thread may fork at any moment.
-        before, self._file, self._number = self._file, self._open_for_append(number), number
+        old_file, self._file, self._number = self._file, self._open_for_append(number), number
         if self._flusher is not None:
             self._flusher.follow(self._file)
-        elif before >= 0:
-            host.close(before)  # every acknowledged append was flushed already
+        elif old_file >= 0:
+            host.close(old_file)  # every acknowledged append was flushed already
 
     def _new_flusher(self, file: int) -> Flusher:
         flusher = Flusher(f"the log in {self.folder}")
@@ -270,14 +270,14 @@ class FileLog:
         with self._segments.as_learn_error("shorten"):
             segments = self._segments.numbers()
             sizes = {number: self._segments.size(number) for number in segments}
-            gone = 0
+            count = 0
             for number in segments[:-1]:
                 if number >= parsed_position(before)[0] or sum(sizes.values()) <= most_bytes:
                     break
                 host.unlink(self._segments.path(number))
                 sizes.pop(number)
-                gone += 1
-            return gone
+                count += 1
+            return count
 
     def redact(self, forgotten: Mapping[str, str]) -> int:
         """Overwrite clicks, and possible halves of one, with spaces; see `EventLog.redact` and `redact_clicks`.
@@ -296,9 +296,9 @@ class FileLog:
     def remove(self, positions: Sequence[str]) -> None:
         """Overwrite records with spaces; see `EventLog.remove`."""
         with self._segments.as_learn_error("shorten"):
-            for number, found in groupby(sorted(map(parsed_position, positions)), key=itemgetter(0)):
+            for number, group in groupby(sorted(map(parsed_position, positions)), key=itemgetter(0)):
                 with contextlib.suppress(FileNotFoundError):  # a segment that is gone has nothing to remove
-                    remove_records(self._segments.path(number), [end for _, end in found])
+                    remove_records(self._segments.path(number), [end for _, end in group])
 
     @property
     def n_bytes(self) -> int:

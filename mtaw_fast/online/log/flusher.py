@@ -74,10 +74,10 @@ class Flusher:
 
     def _flush(self) -> None:
         with self._lock:
-            file, left, self._left = self._file, self._left, []
-        failures = [_failure(host.fdatasync, one) for one in [*left, file] if one >= 0]
+            file, leftover, self._left = self._file, self._left, []
+        failures = [_failure(host.fdatasync, descriptor) for descriptor in [*leftover, file] if descriptor >= 0]
         # close may report a failed write too, on a network disk
-        failures += [_failure(host.close, one) for one in left]
+        failures += [_failure(host.close, descriptor) for descriptor in leftover]
         failure = next(filter(None, failures), None)
         if failure and not self.failure:  # logged once per outage
             _LOG.error(

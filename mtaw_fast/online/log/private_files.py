@@ -28,14 +28,14 @@ def make_private(folder: Path) -> None:
     OSError
         If the folder cannot be made or listed.
     """
-    missing = [one for one in (folder, *folder.parents) if not host.exists(one)]
+    missing = [ancestor for ancestor in (folder, *folder.parents) if not host.exists(ancestor)]
     host.make_folder(folder, FOLDER_MODE, exist_ok=True)
-    for one in missing or [folder]:  # also if another process has just made it
-        flush_name(one)
-    there = host.listing(folder)
-    ours = [path for path in there if _OURS.fullmatch(path.name)]
+    for created in missing or [folder]:  # also if another process has just made it
+        flush_name(created)
+    paths = host.listing(folder)
+    ours = [path for path in paths if _OURS.fullmatch(path.name)]
     try:
-        for path in [folder, *ours] if len(ours) == len(there) else ours:
+        for path in [folder, *ours] if len(ours) == len(paths) else ours:
             _take_from_others(path)
     except PermissionError:
         _LOG.warning("%s belongs to another user, so others may read the clicks in it; set its mode to 700", folder)

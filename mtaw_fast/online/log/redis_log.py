@@ -84,27 +84,27 @@ class RedisLog:
 
     def read(self, after: str, limit: int = 10_000) -> list[LogEntry]:
         """See `EventLog.read`."""
-        found: list[LogEntry] = []
+        events: list[LogEntry] = []
         start, appended = after, _LENGTHS[self._stream]
         if start == self._empty[0]:
             after = self._empty[1]
-        while len(found) < limit:
+        while len(events) < limit:
             least = f"({_identity(after)}" if after else "-"
-            entries = self._call("xrange", self._name, min=least, count=limit - len(found))
+            entries = self._call("xrange", self._name, min=least, count=limit - len(events))
             for identity, values in entries:
                 after = _position(identity)
                 event = self._event(after, values)
                 if event is not None:
-                    found.append(LogEntry(event, after))
+                    events.append(LogEntry(event, after))
             if not entries:
                 break
-        if not found:
+        if not events:
             self._empty = start, after
-        if len(found) == limit:
+        if len(events) == limit:
             self._read_length += limit
         else:  # all that was appended before is read; the stream may have been trimmed since
-            self._read_length = max(appended, self._call("xlen", self._name) if found else self._read_length)
-        return found
+            self._read_length = max(appended, self._call("xlen", self._name) if events else self._read_length)
+        return events
 
     def end(self) -> str:
         """See `EventLog.end`."""
@@ -138,16 +138,16 @@ class RedisLog:
 
     def redact(self, forgotten: Mapping[str, str]) -> int:
         """See `EventLog.redact`. The requests to forget stay, as in a folder's log."""
-        count, after, last = 0, "", max(forgotten.values(), default="")
-        while after < last and (some := self.read(after)):
-            gone = [
-                _identity(one.position)
-                for one in some
-                if isinstance(one.event, Click) and one.position < forgotten.get(one.event.session, "")
+        count, position, last = 0, "", max(forgotten.values(), default="")
+        while position < last and (entries := self.read(position)):
+            identities = [
+                _identity(entry.position)
+                for entry in entries
+                if isinstance(entry.event, Click) and entry.position < forgotten.get(entry.event.session, "")
             ]
-            if gone:
-                count += self._call("xdel", self._name, *gone)
-            after = some[-1].position
+            if identities:
+                count += self._call("xdel", self._name, *identities)
+            position = entries[-1].position
         return count
 
     def remove(self, positions: Sequence[str]) -> None:

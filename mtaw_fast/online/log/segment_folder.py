@@ -27,7 +27,7 @@ class SegmentFolder:
         """Return the numbers of all segments, ascending. Raises OSError if the folder cannot be read."""
         # Not glob: it treats a folder that cannot be read as an empty one.
         names = [path.name for path in host.listing(self.folder)]
-        return sorted(int(found[1]) for name in names if (found := _SEGMENT.fullmatch(name)))
+        return sorted(int(match[1]) for name in names if (match := _SEGMENT.fullmatch(name)))
 
     def path(self, number: int) -> Path:
         """Return the file of a segment."""

@@ -65,7 +65,7 @@ class SegmentReader:
         return max(0, round(ahead / self._record_bytes))
 
     def _read(self, number: int, offset: int, limit: int) -> list[LogEntry]:
-        found: list[LogEntry] = []
+        entries: list[LogEntry] = []
         segments = self._segments.numbers()
         if not segments or number > segments[-1]:
             folder = self._segments.folder
@@ -75,13 +75,13 @@ class SegmentReader:
             )
         if number not in segments:
             number, offset = self._after_gap(number, offset, segments), 0
-        here = (number, offset), [(one, self._segments.size(one)) for one in segments[-1:]]
-        if here == self._empty:
-            return found  # otherwise each poll reads many MB of half a record or of damage again
-        while len(found) < limit:
+        state = (number, offset), [(segment, self._segments.size(segment)) for segment in segments[-1:]]
+        if state == self._empty:
+            return entries  # otherwise each poll reads many MB of half a record or of damage again
+        while len(entries) < limit:
             sealed = number < segments[-1]  # before reading: a sealed segment does not grow
             try:
-                offset, more = self._read_segment(number, offset, sealed, limit - len(found), found)
+                offset, more = self._read_segment(number, offset, sealed, limit - len(entries), entries)
             except FileNotFoundError:
                 segments = self._segments.numbers()
                 if not segments or number >= segments[0]:
@@ -95,13 +95,13 @@ class SegmentReader:
             number, offset = number + 1, 0
             if number not in segments:
                 number = self._after_gap(number, 0, segments)
-        if not found and limit > 0:
-            self._empty = here
-        return found
+        if not entries and limit > 0:
+            self._empty = state
+        return entries
 
     def _after_gap(self, number: int, offset: int, segments: list[int]) -> int:
         """Return the first segment after a missing one. Log and count the gap, unless reading starts there."""
-        following = min(one for one in segments if one > number)
+        following = min(segment for segment in segments if segment > number)
         if (number, offset) != (0, 0) and number > self._last_gap:
             self._last_gap = number
             self.damaged += 1
@@ -122,7 +122,7 @@ class SegmentReader:
                 self._report_damage(number, offset, "a record without an end")
                 return offset + len(data), True
             return offset, False
-        begin, before = 0, len(found)
+        begin, n_before = 0, len(found)
         while begin < end:
             stop = data.index(b"\n", begin)
             if stop > begin:
@@ -133,8 +133,8 @@ class SegmentReader:
             begin = stop + 1
             if limit == 0:
                 break
-        if len(found) > before:
-            self._record_bytes = max(1.0, begin / (len(found) - before))
+        if len(found) > n_before:
+            self._record_bytes = max(1.0, begin / (len(found) - n_before))
         return offset + begin, True
 
     def _lines(self, number: int, offset: int) -> tuple[bytes, bool]:
@@ -153,10 +153,10 @@ class SegmentReader:
             while b"\n" not in data:
                 if len(data) >= MAX_RECORD_BYTES + FRAME_BYTES:
                     return data, False
-                more = file.read(min(max(len(data), _READ_BYTES), MAX_RECORD_BYTES + FRAME_BYTES - len(data)))
-                if not more:
+                chunk = file.read(min(max(len(data), _READ_BYTES), MAX_RECORD_BYTES + FRAME_BYTES - len(data)))
+                if not chunk:
                     return data, True
-                data += more
+                data += chunk
         return data, False
 
     def _record(self, number: int, offset: int, line: bytes) -> Event | None:

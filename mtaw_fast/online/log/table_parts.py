@@ -47,7 +47,7 @@ class TableParts:
         if len(parts) == event.part:  # another part is a duplicate, or one before it is lost
             parts.append(event)
         if len(parts) == event.of:
-            return b"".join(one.data for one in self._parts.pop(event.table))
+            return b"".join(part.data for part in self._parts.pop(event.table))
         if len(self._parts) > _MAX_UNFINISHED:  # their writers have died
             del self._parts[next(iter(self._parts))]
         return None
@@ -59,4 +59,4 @@ class TableParts:
     @property
     def unfinished(self) -> list[TablePart]:
         """The parts of changes that are not complete."""
-        return [one for parts in self._parts.values() for one in parts]
+        return [part for parts in self._parts.values() for part in parts]

@@ -112,16 +112,16 @@ class CatalogItems:
 
     def places_of(self, items: Sequence[int | str]) -> np.ndarray:
         """Return int32 internal ids of external ones; -1 for unknown items."""
-        found = self._ids.lookup(items)
-        for at in np.flatnonzero(found < 0).tolist():
-            place = self.new_items.place_of(items[at])
-            found[at] = -1 if place is None else place
-        return found
+        places = self._ids.lookup(items)
+        for index in np.flatnonzero(places < 0).tolist():
+            place = self.new_items.place_of(items[index])
+            places[index] = -1 if place is None else place
+        return places
 
     def known(self, items: Iterable[int | str]) -> list[int]:
         """Return the internal ids of those items that are known."""
-        found = self.places_of(list(items))
-        return [place for place in found.tolist() if place >= 0 and place not in self._awaited]
+        places = self.places_of(list(items))
+        return [place for place in places.tolist() if place >= 0 and place not in self._awaited]
 
     def fits(self, item: int | str) -> bool:
         """Return whether the catalog can hold an id."""
@@ -129,13 +129,13 @@ class CatalogItems:
 
     def clicked(self, items: Sequence[int | str], sessions: Sequence[str]) -> np.ndarray:
         """Return int32 internal ids of clicked items. An unknown item enters the catalog; -1 if it cannot."""
-        found = self._ids.lookup(items)
-        for at in np.flatnonzero(found < 0).tolist():
-            if self.fits(items[at]):
-                found[at] = self.enter(items[at], sessions[at])
+        places = self._ids.lookup(items)
+        for index in np.flatnonzero(places < 0).tolist():
+            if self.fits(items[index]):
+                places[index] = self.enter(items[index], sessions[index])
             else:
                 self._refused["wrong_type"] += 1
-        return found
+        return places
 
     def enter(self, item: int | str, session: str | None = None) -> int:
         """Return the internal id of an item that the model does not know; -1 if it cannot enter.
@@ -198,9 +198,9 @@ class CatalogItems:
         """
         np.subtract.at(self.clicks, places, 1)
         distinct = np.unique(places)
-        new: list[int] = distinct[distinct >= self._n_items].tolist()
+        new_places: list[int] = distinct[distinct >= self._n_items].tolist()
         self.new_items.uncount(places.tolist())
-        for place in [*self._untrained.intersection(distinct.tolist()), *new]:
+        for place in [*self._untrained.intersection(distinct.tolist()), *new_places]:
             if self.clicks[place] >= self._limits.min_clicks or self._is_described(place):
                 continue
             if not self.gone[place]:  # an item that was removed by hand must not come back with a click
@@ -209,7 +209,7 @@ class CatalogItems:
             if place >= self._n_items:
                 self.new_items[place - self._n_items].is_left = self.clicks[place] <= 0
         self.changed = True
-        return new
+        return new_places
 
     def _is_described(self, place: int) -> bool:
         """Return whether more than clicks speaks for an untrained item: it was added by hand, or has attributes."""

@@ -65,16 +65,16 @@ def with_priors(
 ) -> Catalog:
     """Return `Catalog.with_items`, with the prior of each item in the session memory if the items have neighbors."""
     catalog.check_new(items)
-    back = catalog.returning(items)
-    if back.any():
+    returning = catalog.returning(items)
+    if returning.any():
         catalog.with_items(items, vectors, neighbors)  # raises if they do not fit
-        returned = catalog.with_returned([item for item, own in zip(items, back, strict=True) if own])
-        left = np.flatnonzero(~back).tolist()
+        returned = catalog.with_returned([item for item, returns in zip(items, returning, strict=True) if returns])
+        rows = np.flatnonzero(~returning).tolist()
         return with_priors(
             returned,
-            [items[at] for at in left],
-            None if vectors is None else np.asarray(vectors)[left],
-            None if neighbors is None else [neighbors[at] for at in left],
+            [items[row] for row in rows],
+            None if vectors is None else np.asarray(vectors)[rows],
+            None if neighbors is None else [neighbors[row] for row in rows],
         )
     wider = catalog.with_items(items, vectors, neighbors)
     if catalog.model.memory is None or neighbors is None:
@@ -84,8 +84,8 @@ def with_priors(
     if delta is None or memory is None:
         memory, delta = memory_with_delta(catalog.model)
         trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog, once=True)
-    for place, near in zip(range(catalog.size, wider.size), neighbors, strict=True):
-        for neighbor in catalog.ids.lookup(near).tolist():
+    for place, item_neighbors in zip(range(catalog.size, wider.size), neighbors, strict=True):
+        for neighbor in catalog.ids.lookup(item_neighbors).tolist():
             add_prior(delta, place, neighbor, delta.n_sessions, SESSIONS)
     return replace(wider, memory=memory, delta=delta, trends=trends)
 

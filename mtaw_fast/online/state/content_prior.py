@@ -62,8 +62,8 @@ class ContentPrior:
             source, row = waiting_rows(table), self._waiting_rows_of(table).get(item, -1)
         if row < 0:
             return None
-        found = self._content.vectors(source, np.array([row]))[0]
-        return found if found.any() else None
+        vector = self._content.vectors(source, np.array([row]))[0]
+        return vector if vector.any() else None
 
     def says_something(self, table: ItemTable) -> np.ndarray:
         """Return bool[..]: which of the rows that wait have attributes that the content vectors know."""

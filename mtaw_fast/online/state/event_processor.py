@@ -146,10 +146,10 @@ class EventProcessor:
         self._enter_from_table(sink)
         for lines in self._progress.carried_lines():
             carried = [parse(line) for line in lines]
-            for one in carried:
-                if isinstance(one, TablePart):
-                    self._change_items(one, sink)
-            batch = self.tracker.resume(one for one in carried if isinstance(one, Click))
+            for event in carried:
+                if isinstance(event, TablePart):
+                    self._change_items(event, sink)
+            batch = self.tracker.resume(event for event in carried if isinstance(event, Click))
             self._apply_batch(batch, sink, admitted=True)
         self.tracker.resume_ongoing(self._progress.open, self._progress.arrival, self._progress.recent)
         sink.refresh_vectors()
@@ -166,17 +166,17 @@ class EventProcessor:
     def process(self, entries: Sequence[LogEntry], sink: EventSink) -> None:
         """Process events in the log's order; `position` moves to the last."""
         if self._former is not None and entries and entries[-1].position > self._former.position:
-            count = sum(one.position <= self._former.position for one in entries)
+            count = sum(entry.position <= self._former.position for entry in entries)
             self.process(entries[:count], sink)
             self.remember_former()
             entries = entries[count:]
         if not entries:
             return
-        before = sum(one.position <= self._awaited_until for one in entries) if self.items.is_awaiting else 0
-        self._process((one.event for one in entries[:before]), sink)
-        if before < len(entries):
+        n_awaited = sum(entry.position <= self._awaited_until for entry in entries) if self.items.is_awaiting else 0
+        self._process((entry.event for entry in entries[:n_awaited]), sink)
+        if n_awaited < len(entries):
             self.items.end_reservation()
-            self._process((one.event for one in entries[before:]), sink)
+            self._process((entry.event for entry in entries[n_awaited:]), sink)
         self.position = entries[-1].position
 
     def remember_former(self) -> None:
@@ -236,8 +236,8 @@ class EventProcessor:
         places = self.items.clicked(batch.items, batch.sessions)
         self._look_at_attributes()
         learned = places >= 0
-        for at in np.flatnonzero(learned).tolist():
-            place, handle = int(places[at]), batch.handles[at]
+        for row in np.flatnonzero(learned).tolist():
+            place, handle = int(places[row]), batch.handles[row]
             items = self._items_of_session.of(handle)
             if place in items:  # a session counts an item once
                 continue
@@ -246,7 +246,7 @@ class EventProcessor:
                 self.items.clicks[place] += 1
             else:
                 self.refused["crowd"] += 1
-                learned[at] = False
+                learned[row] = False
         places = places[learned]
         handles = np.array(batch.handles, dtype=np.int64)[learned]
         times = np.array(batch.times, dtype=np.int64)[learned]
@@ -266,9 +266,9 @@ class EventProcessor:
         if columns is None:
             return None
         codes = np.zeros((len(batch.context), len(columns.names)), dtype=np.uint16)
-        for row, given in enumerate(batch.context):
-            if given:
-                codes[row] = columns.codes(given)
+        for row, visit in enumerate(batch.context):
+            if visit:
+                codes[row] = columns.codes(visit)
         return codes[known]
 
     def _forget(self, session: str, sink: EventSink) -> None:
@@ -296,9 +296,9 @@ class EventProcessor:
 
     def _uncount(self, places: np.ndarray, sink: EventSink) -> None:
         """Take the clicks of a forgotten session back."""
-        new = self.items.uncount(places)
-        if new:
-            sink.renew_vectors(new)
+        new_places = self.items.uncount(places)
+        if new_places:
+            sink.renew_vectors(new_places)
 
     def _add(self, event: AddItems, sink: EventSink) -> None:
         wrong = sum(len(vector) != self._d for vector in event.vectors or ())
@@ -319,10 +319,10 @@ class EventProcessor:
             if place < 0:
                 continue
             items.added.add(place)
-            near = [] if event.neighbors is None else items.known(event.neighbors[row])
-            items.new_items.describe(event, row, place, near)
+            neighbors = [] if event.neighbors is None else items.known(event.neighbors[row])
+            items.new_items.describe(event, row, place, neighbors)
             items.show(place)
-            for neighbor in near:
+            for neighbor in neighbors:
                 self.priors.append((place, neighbor))
                 sink.add_prior(place, neighbor, SESSIONS)
         items.entered.clear()  # what was given with them says more
@@ -353,9 +353,9 @@ class EventProcessor:
         table = items.table() if self._limits.cold_start and items.content.is_known else None
         if table is None or not len(table.waiting):
             return
-        said = items.content.says_something(table)
-        for item, fine in zip(list(table.waiting.ids), said.tolist(), strict=True):
-            if fine and items.fits(item) and item not in items.removed_ids:
+        is_described = items.content.says_something(table)
+        for item, described in zip(list(table.waiting.ids), is_described.tolist(), strict=True):
+            if described and items.fits(item) and item not in items.removed_ids:
                 place = items.enter(item)
                 if place >= 0:
                     items.show(place)

@@ -136,21 +136,24 @@ class CrowdGuard:
         visits, pairs, floor = self._visits, self._pairs, self._floor
         while item >= len(visits):
             visits.append(0)
-        own = visits[item]
+        own_visits = visits[item]
         for place, other in enumerate(others[:_REACH]):
             low, high = (item, other) if item < other else (other, item)
-            one, two = (low * _A + high * _B) >> 9 & _LAST_CELL, _CELLS + ((low * _C + high * _D) >> 11 & _LAST_CELL)
-            first, second = pairs[one], pairs[two]
+            first_cell, second_cell = (
+                (low * _A + high * _B) >> 9 & _LAST_CELL,
+                _CELLS + ((low * _C + high * _D) >> 11 & _LAST_CELL),
+            )
+            first, second = pairs[first_cell], pairs[second_cell]
             if first >= floor and second >= floor:
-                most = self._limits.pair_share * min(own, visits[other])
-                if first >= most and second >= most:
+                limit = self._limits.pair_share * min(own_visits, visits[other])
+                if first >= limit and second >= limit:
                     self._uncount_pairs(item, others[:place])
                     return False
             if first < _MOST_COUNT:
-                pairs[one] = first + 1
+                pairs[first_cell] = first + 1
             if second < _MOST_COUNT:
-                pairs[two] = second + 1
-        visits[item] = own + 1
+                pairs[second_cell] = second + 1
+        visits[item] = own_visits + 1
         self._count += 1
         if self._count >= self._period:
             self._halve()
@@ -167,8 +170,11 @@ class CrowdGuard:
     def _uncount_pairs(self, item: int, others: Sequence[int]) -> None:
         for other in others:
             low, high = (item, other) if item < other else (other, item)
-            one, two = (low * _A + high * _B) >> 9 & _LAST_CELL, (low * _C + high * _D) >> 11 & _LAST_CELL
-            for cell in (one, _CELLS + two):
+            first_cell, second_cell = (
+                (low * _A + high * _B) >> 9 & _LAST_CELL,
+                (low * _C + high * _D) >> 11 & _LAST_CELL,
+            )
+            for cell in (first_cell, _CELLS + second_cell):
                 if 0 < self._pairs[cell] < _MOST_COUNT:
                     self._pairs[cell] -= 1
 
@@ -218,10 +224,10 @@ class Guards:
         proven = int(lengths[lengths > limits.fresh_clicks].sum())
         visited = np.zeros(model.n_items, np.int64) if model.memory is None else _sessions_with(model)
         days = span / DAY_MS if span else _MONTH
-        most = max(int(visited.sum()), 1)
-        period = int(min(max(most / max(days, 1.0), _LEAST_PERIOD), _MOST_PERIOD))
+        total = max(int(visited.sum()), 1)
+        period = int(min(max(total / max(days, 1.0), _LEAST_PERIOD), _MOST_PERIOD))
         # Halved after every period, a count is twice that of a period.
-        visits = np.minimum(visited, 2 * period * visited // most).astype(np.uint32)
+        visits = np.minimum(visited, 2 * period * visited // total).astype(np.uint32)
         self.flood = FloodGuard(limits, proven / span if span else 0.0)
         self.crowd = CrowdGuard(limits, visits, period)
         progress: LogProgress | None = model.log_progress
@@ -237,5 +243,5 @@ class Guards:
 def _sessions_with(model: Model) -> np.ndarray:
     """Return int64[N]: the sessions with each item."""
     assert model.memory is not None
-    found: np.ndarray = model.memory.counts[:, COUNTS.index("sessions")].astype(np.int64)
-    return found
+    counts: np.ndarray = model.memory.counts[:, COUNTS.index("sessions")].astype(np.int64)
+    return counts

@@ -141,9 +141,9 @@ class NewItems:
         """Add an unknown external id and return its internal id; None if no more items may be added."""
         if len(self._items) >= self._most:
             return None
-        found = self._places[item] = self._n_base + len(self._items)
+        place = self._places[item] = self._n_base + len(self._items)
         self._items.append(NewItem())
-        return found
+        return place
 
     def place_of(self, item: int | str) -> int | None:
         """Return the internal id of an external one; None if it was not added."""
@@ -166,7 +166,7 @@ class NewItems:
     @property
     def left(self) -> frozenset[int | str]:
         """External ids of items that no session holds any more, and that nobody added by hand."""
-        return frozenset(item for item, one in zip(self._places, self._items, strict=True) if one.is_left)
+        return frozenset(item for item, new_item in zip(self._places, self._items, strict=True) if new_item.is_left)
 
     def request_update(self, place: int) -> None:
         """Let the vector of the item at `place` (from 0 on) be computed at the next update."""
@@ -180,10 +180,10 @@ class NewItems:
 
     def describe(self, event: AddItems, row: int, place: int, neighbors: Sequence[int]) -> None:
         """Store what row `row` of an event says about the item with internal id `place`."""
-        one = self._items[place - self._n_base]
-        one.vector = None if event.vectors is None else event.vectors[row]
-        one.neighbors = tuple(neighbors)
-        one.is_left = False
+        item = self._items[place - self._n_base]
+        item.vector = None if event.vectors is None else event.vectors[row]
+        item.neighbors = tuple(neighbors)
+        item.is_left = False
         self.request_update(place - self._n_base)
 
     def describe_by_content(self, place: int, vector: np.ndarray) -> None:
@@ -193,12 +193,12 @@ class NewItems:
 
     def due_for_update(self) -> list[int]:
         """Return the places (from 0 on) of the items whose vectors must be computed now, and set their next update."""
-        found = [place for place in self.touched if self._items[place].clicks >= self._items[place].next_update]
+        places = [place for place in self.touched if self._items[place].clicks >= self._items[place].next_update]
         self._touched.clear()
-        for place in found:
-            one = self._items[place]
-            one.next_update = max(1, 2 * one.clicks)
-        return found
+        for place in places:
+            item = self._items[place]
+            item.next_update = max(1, 2 * item.clicks)
+        return places
 
 
 def evidence_vector(

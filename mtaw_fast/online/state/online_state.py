@@ -125,15 +125,15 @@ class OnlineState:
         clicks = slice(sessions.offsets[place], sessions.offsets[place + 1])
         items = np.unique(sessions.items[clicks])
         places, first = self._sessions_with(items), self.delta.once_from
-        left = sessions.select(places)
-        ids, numbers = np.unique(np.concatenate([items, left.items]), return_inverse=True)
+        kept = sessions.select(places)
+        ids, numbers = np.unique(np.concatenate([items, kept.items]), return_inverse=True)
         assert sessions.times is not None
-        assert left.times is not None
+        assert kept.times is not None
         codes = sessions.context if tables.context_sizes else None
         rows = build_trends(
-            numbers[len(items) :].astype(np.int32), left.offsets, left.times, len(ids), **tables.settings.native,
+            numbers[len(items) :].astype(np.int32), kept.offsets, kept.times, len(ids), **tables.settings.native,
             newest=int(tables.clock[-1]), once_from=None if first is None else int(np.searchsorted(places, first)),
-            context=None if codes is None else np.ascontiguousarray(left.context), context_sizes=tables.context_sizes,
+            context=None if codes is None else np.ascontiguousarray(kept.context), context_sizes=tables.context_sizes,
         )  # fmt: skip
         self.trends.forget_in_tables(
             sessions.items[clicks].copy(), sessions.times[clicks].copy(), rows, ids.astype(np.int32),
@@ -146,30 +146,30 @@ class OnlineState:
         assert tables is not None
         begins, ends = tables.post_offsets[items], tables.post_offsets[items + 1]
         if (ends - begins < tables.counts[items, _SESSIONS]).any():  # the postings are only the latest of them
-            wanted = np.zeros(tables.n_items, dtype=bool)
-            wanted[items] = True
-            found = np.searchsorted(tables.session_offsets, np.flatnonzero(wanted[tables.session_items]), "right") - 1
+            mask = np.zeros(tables.n_items, dtype=bool)
+            mask[items] = True
+            places = np.searchsorted(tables.session_offsets, np.flatnonzero(mask[tables.session_items]), "right") - 1
         else:
-            found = np.concatenate([tables.postings[b:e] for b, e in zip(begins, ends, strict=True)])
-        return np.setdiff1d(found, np.fromiter(self._gone, dtype=np.int64, count=len(self._gone)))
+            places = np.concatenate([tables.postings[begin:end] for begin, end in zip(begins, ends, strict=True)])
+        return np.setdiff1d(places, np.fromiter(self._gone, dtype=np.int64, count=len(self._gone)))
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
         """See `EventSink.add_prior` and `online.state.cold_start`."""
-        before = self._n_prior_sessions
-        self._n_prior_sessions = add_prior(self.delta, item, neighbor, before, sessions)
+        first = self._n_prior_sessions
+        self._n_prior_sessions = add_prior(self.delta, item, neighbor, first, sessions)
         if time is not None and self.trends is not None:
-            handles = np.repeat(_FIRST_PRIOR - np.arange(before, before + sessions, dtype=np.int64), 2)
+            handles = np.repeat(_FIRST_PRIOR - np.arange(first, first + sessions, dtype=np.int64), 2)
             items = np.tile(np.array([neighbor, item], dtype=np.int32), sessions)
             self.trends.click(handles, items, np.full(2 * sessions, time, dtype=np.int64))
 
     def refresh_vectors(self) -> None:
         """See `EventSink.refresh_vectors`: compute the vectors of items that have enough new evidence."""
         new_items = self._items.new_items
-        chosen = new_items.due_for_update()
-        if not chosen:
+        places = new_items.due_for_update()
+        if not places:
             return
         self._grow(len(new_items))
-        for place in chosen:
+        for place in places:
             self._vectors[place] = self._vector(place, self._vectors)
         self._items.changed = True
 
@@ -179,22 +179,22 @@ class OnlineState:
         self._grow(len(new_items))
         for place in places:
             neighbors, _ = self.delta.row(place)
-            for one in {place, *neighbors[neighbors >= n_base].tolist()}:
-                new_items.request_update(one - n_base)
+            for item in {place, *neighbors[neighbors >= n_base].tolist()}:
+                new_items.request_update(item - n_base)
             self._vectors[place - n_base] = 0
         self.refresh_vectors()
 
     def _vector(self, place: int, new_vectors: np.ndarray) -> np.ndarray:
-        one = self._items.new_items[place]
+        item = self._items.new_items[place]
         neighbors, values = self.delta.row(self.model.n_items + place)
         weights = values[:, _FWD] + values[:, _BWD]
-        given = None if one.vector is None else np.array(one.vector, dtype=np.float32)
-        if given is None and one.neighbors:
-            given = self._rows(np.array(one.neighbors), new_vectors).astype(np.float64).mean(axis=0)
-        if given is None and one.content is not None and self.model.content is not None:
+        direction = None if item.vector is None else np.array(item.vector, dtype=np.float32)
+        if direction is None and item.neighbors:
+            direction = self._rows(np.array(item.neighbors), new_vectors).astype(np.float64).mean(axis=0)
+        if direction is None and item.content is not None and self.model.content is not None:
             rows = self._rows(neighbors, new_vectors)
-            return evidence_vector(weights, rows, one.content, self.model.content.prior_clicks)
-        return evidence_vector(weights, self._rows(neighbors, new_vectors), given)
+            return evidence_vector(weights, rows, item.content, self.model.content.prior_clicks)
+        return evidence_vector(weights, self._rows(neighbors, new_vectors), direction)
 
     def _rows(self, items: np.ndarray, new_vectors: np.ndarray) -> np.ndarray:
         """Return float32[.., d]: the vectors of internal ids."""

@@ -28,15 +28,15 @@ class SessionItems:
 
     def of(self, handle: int) -> list[int]:
         """Return the items of a session, the last one first."""
-        found, place = [], self._last[handle] if handle < len(self._last) else _NONE
+        items, place = [], self._last[handle] if handle < len(self._last) else _NONE
         while place != _NONE:
-            found.append(self._items[place])
+            items.append(self._items[place])
             place = self._before[place]
-        return found
+        return items
 
     def take(self, handle: int) -> np.ndarray:
         """Return int32[..], the items of a session, the last one first; it has none from now on."""
-        found = self.of(handle)
-        if found:
+        items = self.of(handle)
+        if items:
             self._last[handle] = _NONE
-        return np.array(found, dtype=np.int32)
+        return np.array(items, dtype=np.int32)

@@ -165,8 +165,8 @@ class SessionTracker:
 
     def open_sessions(self) -> dict[str, int]:
         """Return the handles of open sessions, by id."""
-        least = self.clock - self._limits.session_gap
-        return {name: one.handle for name, one in self._open.items() if one.last >= least}
+        earliest = self.clock - self._limits.session_gap
+        return {name: session.handle for name, session in self._open.items() if session.last >= earliest}
 
     @property
     def ongoing(self) -> dict[str, tuple[int, bool]]:
@@ -174,11 +174,11 @@ class SessionTracker:
 
         Unix milliseconds of the last click, learned or not, and whether the session is a bot.
         """
-        least = self.clock - self._limits.session_gap
+        earliest = self.clock - self._limits.session_gap
         return {
-            name: (one.last, one.bot)
-            for name, one in self._open.items()
-            if one.bot or (one.clicks and one.last >= max(least, one.learned + 1))
+            name: (session.last, session.bot)
+            for name, session in self._open.items()
+            if session.bot or (session.clicks and session.last >= max(earliest, session.learned + 1))
         }
 
     @property
@@ -187,9 +187,9 @@ class SessionTracker:
 
         Empty if no click had an arrival: then that rule goes by the clicks' own times.
         """
-        least = self.arrival - self._limits.burst_ms
-        found = {name: [time for time in self._open[name].recent if time > least] for name in self.open_sessions()}
-        return {name: times for name, times in found.items() if times} if self.arrival else {}
+        earliest = self.arrival - self._limits.burst_ms
+        recent = {name: [time for time in self._open[name].recent if time > earliest] for name in self.open_sessions()}
+        return {name: times for name, times in recent.items() if times} if self.arrival else {}
 
     def _admit(self, click: Click, batch: UpdateBatch) -> str | None:
         limits = self._limits
@@ -254,8 +254,8 @@ class SessionTracker:
 
     def _advance(self, time: int, known_arrival: int) -> None:
         """Move the clock forward to a click's time, by more than `_MAX_STEP` only if another click has arrived then."""
-        most = max(self.clock + _MAX_STEP, known_arrival)
-        self.clock = max(self.clock, min(time, most) if self.clock else time)
+        latest = max(self.clock + _MAX_STEP, known_arrival)
+        self.clock = max(self.clock, min(time, latest) if self.clock else time)
         self._newest = max(self._newest, self.clock)
 
     def _session(self, click: Click) -> _OpenSession:

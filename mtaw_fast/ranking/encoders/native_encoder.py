@@ -33,10 +33,10 @@ class NativeEncoder:
 
     def extended(self, added: np.ndarray) -> NativeEncoder:
         """See `Encoder.extended`; the packed weights are shared."""
-        other = copy.copy(self)
-        other._n_items = self._n_base + len(added)
-        other.encoder = self.encoder.extended(added)
-        return other
+        encoder = copy.copy(self)
+        encoder._n_items = self._n_base + len(added)
+        encoder.encoder = self.encoder.extended(added)
+        return encoder
 
     def encode(self, sessions: Sessions) -> np.ndarray:
         """See `Encoder.encode`."""

@@ -44,9 +44,9 @@ class NumpyEncoder:
 
     def extended(self, added: np.ndarray) -> NumpyEncoder:
         """See `Encoder.extended`."""
-        other = copy.copy(self)
-        other._added = added
-        return other
+        encoder = copy.copy(self)
+        encoder._added = added
+        return encoder
 
     def encode(self, sessions: Sessions) -> np.ndarray:
         """See `Encoder.encode`."""
@@ -89,9 +89,9 @@ class NumpyEncoder:
         n_items = len(self._item)
         if len(self._added) == 0:
             return self._item.take(clicks, axis=0)
-        late = clicks >= n_items
-        rows = self._item.take(np.where(late, 0, clicks), axis=0)
-        rows[late] = self._added[clicks[late] - n_items]
+        is_added = clicks >= n_items
+        rows = self._item.take(np.where(is_added, 0, clicks), axis=0)
+        rows[is_added] = self._added[clicks[is_added] - n_items]
         return rows
 
     def _layer_norm(self, values: np.ndarray) -> np.ndarray:

@@ -55,22 +55,22 @@ class OnnxEncoder:
         """
         path = bundle.file(GRAPH_PARTS["encoder", "float32"])
         if path is None:
-            what = "graph in float32" if "onnx" in bundle.manifest else "graph"
+            missing = "graph in float32" if "onnx" in bundle.manifest else "graph"
             raise UsageError(
-                f"encoder {name!r}: the bundle has no {what}; add it with 'mtaw-fast export BUNDLE --onnx'"
+                f"encoder {name!r}: the bundle has no {missing}; add it with 'mtaw-fast export BUNDLE --onnx'"
             )
         device = int(name.partition(":")[2] or 0)
         session = open_on_cpu(path) if name == "onnx" else open_on_cuda(path, name, device)
-        about = session.get_modelmeta().custom_metadata_map
-        if about.get("mtaw_fast.model") != model_hash(bundle.manifest):
+        metadata = session.get_modelmeta().custom_metadata_map
+        if metadata.get("mtaw_fast.model") != model_hash(bundle.manifest):
             raise BundleError(f"{path} was exported from another model than the bundle's; {REMEDY}")
         return cls(name, session, bundle.config, bundle.weights["item_embedding"])
 
     def extended(self, added: np.ndarray) -> OnnxEncoder:
         """See `Encoder.extended`."""
-        other = copy.copy(self)
-        other._added, other._bindings = added, threading.local()
-        return other
+        encoder = copy.copy(self)
+        encoder._added, encoder._bindings = added, threading.local()
+        return encoder
 
     def encode(self, sessions: Sessions) -> np.ndarray:
         """Encode as `Encoder.encode` does. Raises MtawError if the GPU fails."""
@@ -142,9 +142,9 @@ class OnnxEncoder:
 
     def _rows(self, ids: np.ndarray) -> np.ndarray:
         """Return the embeddings float32[m, d] of ids int32[m], which may include added items."""
-        late = ids >= len(self._item)
-        rows = self._item.take(np.where(late, 0, ids), axis=0)
-        rows[late] = self._added[ids[late] - len(self._item)]
+        is_added = ids >= len(self._item)
+        rows = self._item.take(np.where(is_added, 0, ids), axis=0)
+        rows[is_added] = self._added[ids[is_added] - len(self._item)]
         return rows
 
 

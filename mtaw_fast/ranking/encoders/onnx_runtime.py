@@ -51,9 +51,11 @@ def open_on_cuda(path: Path, name: str, device: int) -> onnxruntime.InferenceSes
     options.enable_mem_pattern = False  # every batch is a shape of its own
     # TensorFloat-32 keeps 10 bits of a product's factors; a float32 result is promised. The arena grows only by what is
     # requested, since FAISS and other processes may share the card.
-    wanted = {"device_id": str(device), "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+    cuda_options = {"device_id": str(device), "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=[(_CUDA, wanted), _CPU], enable_fallback=0)
+        session = onnxruntime.InferenceSession(
+            path, options, providers=[(_CUDA, cuda_options), _CPU], enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime's own have no common base
         if "CUDA" not in str(error):
             raise _damaged(path, error) from None

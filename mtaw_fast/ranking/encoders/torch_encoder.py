@@ -33,9 +33,9 @@ class TorchEncoder:
         """See `Encoder.extended`; the model is copied."""
         weights = {name: tensor.numpy() for name, tensor in self._model.state_dict().items()}
         items = weights["item_embedding"][: self._n_base]
-        other = TorchEncoder(self._model.config, {**weights, "item_embedding": np.concatenate([items, added])})
-        other._n_base = self._n_base
-        return other
+        encoder = TorchEncoder(self._model.config, {**weights, "item_embedding": np.concatenate([items, added])})
+        encoder._n_base = self._n_base
+        return encoder
 
     def encode(self, sessions: Sessions) -> np.ndarray:
         """See `Encoder.encode`."""

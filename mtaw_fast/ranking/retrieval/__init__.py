@@ -77,8 +77,8 @@ def for_items(index: Index) -> Index:
     An approximate index has a plan for each, as either may be the harder kind of query. Such an index has a method
     `for_items() -> Index`. Any other index is returned as it is.
     """
-    own: Callable[[], Index] | None = getattr(index, "for_items", None)
-    return index if own is None else own()
+    method: Callable[[], Index] | None = getattr(index, "for_items", None)
+    return index if method is None else method()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +168,8 @@ def _best(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None, ann: 
             temporary_bytes()  # raises on a wrong setting; only a refusal by the GPU makes auto choose another index
             try:
                 index = FaissGpuIndex(catalog, native)
-            except UsageError as refused:
-                _LOG.warning("index: auto continues without the GPU: %s", refused)
+            except UsageError as error:
+                _LOG.warning("index: auto continues without the GPU: %s", error)
             else:
                 _LOG.info("index: faiss-gpu (auto)")
                 return index

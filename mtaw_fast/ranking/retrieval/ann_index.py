@@ -103,18 +103,18 @@ def load_ann(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Index, 
         raise BundleError(str(error)) from None
     try:
         with path_of(sealed) as name:
-            found = faiss.read_index(str(name), faiss.IO_FLAG_MMAP_IFC)
+            loaded = faiss.read_index(str(name), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:200]
         raise BundleError(f"{path} is not an index that FAISS {faiss.__version__} reads ({reason}); {REMEDY}") from None
     n_items, d = catalog.shape
-    wanted = (_CLASSES[plans.sessions.kind], n_items, d)
-    if (type(found).__name__, found.ntotal, found.d) != wanted:
+    expected = (_CLASSES[plans.sessions.kind], n_items, d)
+    if (type(loaded).__name__, loaded.ntotal, loaded.d) != expected:
         raise BundleError(
-            f"{path} is {type(found).__name__} over {found.ntotal} x {found.d} values, the bundle needs "
-            f"{wanted[0]} over {n_items} x {d}; {REMEDY}"
+            f"{path} is {type(loaded).__name__} over {loaded.ntotal} x {loaded.d} values, the bundle needs "
+            f"{expected[0]} over {n_items} x {d}; {REMEDY}"
         )
-    index = AnnIndex(catalog, found, plans.sessions, exact, recall, plans.items)
+    index = AnnIndex(catalog, loaded, plans.sessions, exact, recall, plans.items)
     index.file = sealed
     return index
 

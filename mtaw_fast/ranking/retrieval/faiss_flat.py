@@ -49,23 +49,23 @@ class FaissFlatIndex:
         fetch = min(k + _EXTRA, count)
         with one_thread():
             while len(pending):
-                left = []
+                incomplete = []
                 step = max(1, _CHUNK_RESULTS // fetch)
                 for begin in range(0, len(pending), step):
                     rows = pending[begin : begin + step]
                     block = queries[rows]
-                    dots, found = self._index.search(block, fetch, params=_parameters(allowed))
+                    dots, places = self._index.search(block, fetch, params=_parameters(allowed))
                     # An item that was not fetched has a dot of at most the last one fetched.
                     threshold = dots[:, min(k, fetch) - 1].astype(np.float64) - margin[rows]
                     complete = (dots[:, -1] < threshold) if fetch < count else np.ones(len(rows), dtype=bool)
-                    left.append(rows[~complete])
+                    incomplete.append(rows[~complete])
                     if complete.any():
                         near = dots >= threshold[:, None]
-                        candidates = np.where(near, found, -1).astype(np.int32)[complete]
+                        candidates = np.where(near, places, -1).astype(np.int32)[complete]
                         ids[rows[complete]], scores[rows[complete]] = rerank_topk(
                             block[complete], self._catalog, candidates, k, scale
                         )
-                pending = np.concatenate(left)
+                pending = np.concatenate(incomplete)
                 fetch = min(fetch * _WIDEN, count)
         return ids, scores
 
@@ -85,9 +85,9 @@ def one_thread() -> Iterator[None]:
     has its own setting in libgomp). So it is set around every search, not once at load, and other users of OpenMP in
     the process keep theirs.
     """
-    before = faiss.omp_get_max_threads()
+    n_threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
         yield
     finally:
-        faiss.omp_set_num_threads(before)
+        faiss.omp_set_num_threads(n_threads)

@@ -81,17 +81,17 @@ class FaissGpuIndex:
         """Search as `Index.search` does. Raises MtawError if the GPU fails during the search."""
         n_items, d = self._catalog.shape
         norms = checked_norms(queries, d, k, allowed, n_items)
-        wanted = min(k + _EXTRA, n_items)
-        if allowed is not None or wanted > _MOST or len(queries) == 0:
+        needed = min(k + _EXTRA, n_items)
+        if allowed is not None or needed > _MOST or len(queries) == 0:
             return self._exact.search(queries, k, allowed, scale=scale)
         if os.getpid() != self._process:
             raise UsageError(f"index '{self.name}' was loaded before this process was forked; load it after the fork")
-        fetch = min(max(_LEAST, 1 << (wanted - 1).bit_length()), n_items)
+        fetch = min(max(_LEAST, 1 << (needed - 1).bit_length()), n_items)
         queries = np.ascontiguousarray(queries)
-        dots, found = self._calls.search(queries, fetch)
+        dots, places = self._calls.search(queries, fetch)
         # An item that was not fetched has a dot of at most the last one fetched.
         threshold = dots[:, min(k, fetch) - 1].astype(np.float64) - margins(d, norms, self._norm, scale)
-        candidates = np.where(dots >= threshold[:, None], found, -1).astype(np.int32)
+        candidates = np.where(dots >= threshold[:, None], places, -1).astype(np.int32)
         ids, scores = rerank_topk(queries, self._catalog, candidates, k, scale)
         open_rows = np.flatnonzero(dots[:, -1] >= threshold) if fetch < n_items else np.empty(0, dtype=np.int64)
         if len(open_rows):

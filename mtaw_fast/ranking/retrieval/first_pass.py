@@ -75,13 +75,13 @@ def with_first_pass(
     choice = _without_measuring(len(catalog))
     if choice is not None:
         return _in_form(quantized, choice.codes), choice
-    name, kept = _name(catalog), _read()
-    ratio, reason = kept.get(name), "measured on this machine before"
+    name, kept_ratios = _name(catalog), _read()
+    ratio, reason = kept_ratios.get(name), "measured on this machine before"
     forms = {}
     if ratio is None:
         forms = {"int8": whole(quantized), "4-bit": nested(quantized)}
         ratio, reason = measure(catalog, forms["int8"], forms["4-bit"]), "measured now"
-        _keep({**kept, name: round(ratio, 3)})
+        _keep({**kept_ratios, name: round(ratio, 3)})
     codes = _faster(ratio)
     return forms.get(codes) or _in_form(quantized, codes), FirstPass(codes, ratio, reason)
 
@@ -128,11 +128,11 @@ def kept_file() -> Path | None:
 
 def _without_measuring(n_items: int) -> FirstPass | None:
     """Return the choice that MTAW_FIRST_PASS or a small catalog makes; None if it takes a measurement."""
-    wanted = os.environ.get(VARIABLE) or "auto"
-    if wanted not in CHOICES:
-        raise UsageError(f"${VARIABLE} is {wanted!r}; set it to {', '.join(CHOICES)}, or leave it unset")
-    if wanted != "auto":
-        return FirstPass(wanted, None, f"${VARIABLE}")
+    choice = os.environ.get(VARIABLE) or "auto"
+    if choice not in CHOICES:
+        raise UsageError(f"${VARIABLE} is {choice!r}; set it to {', '.join(CHOICES)}, or leave it unset")
+    if choice != "auto":
+        return FirstPass(choice, None, f"${VARIABLE}")
     return FirstPass("int8", None, f"fewer than {LEAST_ITEMS:,} items") if n_items < LEAST_ITEMS else None
 
 
@@ -170,12 +170,12 @@ def _cpu_name() -> str:
 def _read() -> dict[str, float]:
     path = kept_file()
     try:
-        kept = {} if path is None else read_json(path, UsageError)
+        ratios = {} if path is None else read_json(path, UsageError)
     except (MtawError, OSError):
         return {}
-    if not isinstance(kept, dict):
+    if not isinstance(ratios, dict):
         return {}
-    return {name: value for name, value in kept.items() if isinstance(value, float) and 0 < value < math.inf}
+    return {name: value for name, value in ratios.items() if isinstance(value, float) and 0 < value < math.inf}
 
 
 def _keep(kept: Mapping[str, float]) -> None:

@@ -34,12 +34,12 @@ def device_of(name: str) -> int:
     Raises UsageError if FAISS does not see it.
     """
     device = int(name.partition(":")[2] or 0)
-    seen = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
-    if seen == 0:
+    n_gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
+    if n_gpus == 0:
         raise UsageError(f"index '{name}': FAISS sees no GPU; install 'mtaw-fast[gpu]' on a host with a GPU")
-    if device >= seen:
-        there = "only GPU 0" if seen == 1 else f"GPUs 0 to {seen - 1}"
-        raise UsageError(f"index '{name}': there is no GPU {device}, FAISS sees {there}; choose one of them")
+    if device >= n_gpus:
+        gpus = "only GPU 0" if n_gpus == 1 else f"GPUs 0 to {n_gpus - 1}"
+        raise UsageError(f"index '{name}': there is no GPU {device}, FAISS sees {gpus}; choose one of them")
     return device
 
 
@@ -79,14 +79,14 @@ def free_bytes(device: int) -> tuple[int, int] | None:
     runtime = _cuda_runtime()
     if runtime is None:
         return None
-    before, free, total = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_size_t()
-    if runtime.cudaGetDevice(ctypes.byref(before)) != 0 or runtime.cudaSetDevice(device) != 0:
+    current, free, total = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_size_t()
+    if runtime.cudaGetDevice(ctypes.byref(current)) != 0 or runtime.cudaSetDevice(device) != 0:
         return None
     try:
-        known = runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) == 0
+        is_known = runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) == 0
     finally:
-        runtime.cudaSetDevice(before.value)
-    return (free.value, total.value) if known else None
+        runtime.cudaSetDevice(current.value)
+    return (free.value, total.value) if is_known else None
 
 
 def check_memory(name: str, device: int, n_items: int, d: int, temporary: int) -> None:
@@ -124,8 +124,8 @@ def _cuda_runtime() -> ctypes.CDLL | None:
         maps = Path("/proc/self/maps").read_text()
     except OSError:
         return None
-    found = re.search(r"\S*/libcudart[^/\s]*\.so\S*", maps)
-    return None if found is None else ctypes.CDLL(found.group())
+    match = re.search(r"\S*/libcudart[^/\s]*\.so\S*", maps)
+    return None if match is None else ctypes.CDLL(match.group())
 
 
 def _gb(count: int) -> str:

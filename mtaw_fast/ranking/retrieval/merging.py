@@ -31,7 +31,9 @@ def merged(parts: Sequence[tuple[int, Found]], n_queries: int, k: int) -> Found:
     ids, scores = padded_lists(n_queries, k)
     if not parts:
         return ids, scores
-    places = np.concatenate([np.where(own < 0, _LAST, own.astype(np.int64) + begin) for begin, (own, _) in parts], 1)
+    places = np.concatenate(
+        [np.where(part_ids < 0, _LAST, part_ids.astype(np.int64) + begin) for begin, (part_ids, _) in parts], 1
+    )
     values = np.concatenate([values for _, (_, values) in parts], 1)
     # By score, then id; padding has the last id of all, and so comes after an item whose score is -inf.
     order = np.lexsort((places, -values), axis=1)[:, :k]

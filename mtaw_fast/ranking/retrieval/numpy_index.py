@@ -48,8 +48,8 @@ class NumpyIndex:
             dots = dots.reshape(len(block), len(rows))
             if banned is not None:
                 np.copyto(dots, -np.inf, where=banned)
-            found = [complete_candidates(dots[b], k, margin[begin + b]) for b in range(len(block))]
-            candidates = padded(found)
+            row_candidates = [complete_candidates(dots[b], k, margin[begin + b]) for b in range(len(block))]
+            candidates = padded(row_candidates)
             if row_ids is not None:
                 candidates = (
                     np.where(candidates >= 0, row_ids[candidates], np.int32(-1)) if len(row_ids) else candidates

@@ -59,9 +59,9 @@ class SegmentedIndex:
         base = for_items(self._base)
         if base is self._base:
             return self
-        other = copy.copy(self)  # shares the segment and the split filters
-        other._base = base
-        return other
+        index = copy.copy(self)  # shares the segment and the split filters
+        index._base = base
+        return index
 
     def _split(self, allowed: Filter | None) -> tuple[Filter | None, Filter | None]:
         if allowed is None:
@@ -74,6 +74,6 @@ class SegmentedIndex:
 
     def _parts(self, mask: np.ndarray | None) -> tuple[Filter | None, Filter | None]:
         """Return the filters of base and of the added segment; None if all of it is allowed."""
-        here = self._here if mask is None else self._here & mask
-        parts = here[: self._n_base], here[self._n_base :]
+        present = self._here if mask is None else self._here & mask
+        parts = present[: self._n_base], present[self._n_base :]
         return tuple(None if part.all() else Filter(part) for part in parts)  # type: ignore[return-value]

@@ -56,7 +56,7 @@ class SharedCalls:
         parts = [self._one(_Request(queries[cut : cut + self._most], fetch)) for cut in cuts]
         if len(parts) == 1:
             return parts[0]
-        return np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts])
+        return np.concatenate([first for first, _ in parts]), np.concatenate([second for _, second in parts])
 
     def _one(self, request: _Request) -> Found:
         with self._lock:
@@ -103,14 +103,14 @@ class SharedCalls:
         """Remove the first that waits and, in their order, those with the same `fetch` that fit into its call."""
         with self._lock:
             first = self._waiting.popleft()
-            group, rows, left = [first], len(first.queries), deque[_Request]()
+            group, rows, remaining = [first], len(first.queries), deque[_Request]()
             for request in self._waiting:
                 if request.fetch == first.fetch and rows + len(request.queries) <= self._most:
                     group.append(request)
                     rows += len(request.queries)
                 else:
-                    left.append(request)
-            self._waiting = left
+                    remaining.append(request)
+            self._waiting = remaining
         return group
 
     def _hand_over(self) -> None:

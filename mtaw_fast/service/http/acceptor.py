@@ -75,10 +75,10 @@ class Acceptor:
 
     def _accept(self) -> None:
         self.publish_count()
-        above = self._above_share()
-        if above > 0 and not self._yielded:
+        excess = self._above_share()
+        if excess > 0 and not self._yielded:
             self._yielded = True
-            self._pause(min(_YIELD * above, _LONGEST_YIELD))
+            self._pause(min(_YIELD * excess, _LONGEST_YIELD))
             return
         self._yielded = False
         if self._count() >= self._most and not self._make_room(self._loop.time()):
@@ -108,11 +108,11 @@ class Acceptor:
             self._opening.discard(protocol)
 
     def _count(self) -> int:
-        return len(self._connections) + sum(one not in self._connections for one in self._opening)
+        return len(self._connections) + sum(protocol not in self._connections for protocol in self._opening)
 
     def _above_share(self) -> int:
-        own = self._counters.own[CONNECTIONS]
-        return own - min(self._counters.others_connections(), default=own) - _SLACK
+        own_connections = self._counters.own[CONNECTIONS]
+        return own_connections - min(self._counters.others_connections(), default=own_connections) - _SLACK
 
     def _pause(self, seconds: float | None) -> None:
         self._loop.remove_reader(self._listener.fileno())

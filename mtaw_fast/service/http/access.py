@@ -134,9 +134,9 @@ def _is_own(host: str, own_names: Collection[str]) -> bool:
 
 def has_token(scope: Any, settings: Settings) -> bool:
     """Return whether the request of an ASGI scope carries the service's token."""
-    scheme, _, given = (_header(scope, b"authorization") or b"").partition(b" ")
+    scheme, _, sent_token = (_header(scope, b"authorization") or b"").partition(b" ")
     token = settings.token
-    return token is not None and scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token.encode())
+    return token is not None and scheme.lower() == b"bearer" and hmac.compare_digest(sent_token.strip(), token.encode())
 
 
 def admin_only(request: ASGIConnection[Any, Any, Any, Any], _: Any) -> None:

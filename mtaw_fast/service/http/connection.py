@@ -81,14 +81,14 @@ class TimedProtocol(HttpToolsProtocol):
         """Parse data; refuse endless headers, chunk sizes and trailers."""
         if self._ended:
             return
-        alone = not self._in_message
+        outside_message = not self._in_message
         self._begun = 0
         self._framed = False
         self._feed(data)
         if self._in_head:
             if not self._begun:
                 self._head += len(data)
-            elif alone and self._begun == 1:  # otherwise most of the bytes may belong to earlier requests
+            elif outside_message and self._begun == 1:  # otherwise most of the bytes may belong to earlier requests
                 self._head = len(data)
             if self._head > _HEAD:
                 self.send_400_response("The headers are too large.")
@@ -176,9 +176,9 @@ class TimedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._unframed = 0
         self._reading_until = self.loop.time() + self.read_timeout
-        before, self.cycle = self.cycle, self._cycle()
+        previous, self.cycle = self.cycle, self._cycle()
         self._unanswered.append(self.cycle)
-        if (before is None or before.response_complete) and not self.flow.write_paused:
+        if (previous is None or previous.response_complete) and not self.flow.write_paused:
             self._start_asgi_task(self.cycle, self.app)
         else:
             self.flow.pause_reading()
@@ -267,8 +267,8 @@ class TimedProtocol(HttpToolsProtocol):
         """
         if self._gone:
             return
-        current = self._current()
-        working = current is not None and not current.more_body and not self.flow.write_paused
+        cycle = self._current()
+        working = cycle is not None and not cycle.more_body and not self.flow.write_paused
         if working != self._working or (progress and not working):
             self._working = working
             self.since = self.loop.time()

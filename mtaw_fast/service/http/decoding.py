@@ -60,9 +60,9 @@ async def read_body(receive: Any, length: str, service: Service) -> bytes:
     declared = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
     chunks: list[bytes] = []
     total = partial = 0
-    more = declared <= _DISCARDED
+    more_body = declared <= _DISCARDED
     try:
-        while more:
+        while more_body:
             message: Any = await receive()
             if message["type"] == "http.disconnect":
                 if TIMED_OUT in message:
@@ -70,14 +70,14 @@ async def read_body(receive: Any, length: str, service: Service) -> bytes:
                         408, "body_timeout", f"the body did not arrive within {limits.read_timeout:g} s; send it faster"
                     )
                 raise invalid("invalid_request", "the connection was closed before the body was complete")
-            chunk, more = message["body"], message["more_body"]
+            chunk, more_body = message["body"], message["more_body"]
             total += len(chunk)
             if max(total, declared) > limits.body:
                 chunks.clear()
-                more = more and total <= _DISCARDED
+                more_body = more_body and total <= _DISCARDED
                 continue
             chunks.append(chunk)
-            if more:
+            if more_body:
                 partial += len(chunk)
                 service.partial_bodies += len(chunk)
                 if service.partial_bodies > _PARTIAL_BODIES:

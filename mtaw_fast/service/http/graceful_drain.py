@@ -34,7 +34,7 @@ def block_new_connections(listener: socket.socket) -> None:
     """
     if sys.platform != "linux":
         return
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in _NO_SYN))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in _NO_SYN))
     with contextlib.suppress(OSError):
         listener.setsockopt(
             socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_NO_SYN), ctypes.addressof(code))
@@ -101,11 +101,11 @@ class GracefulDrain:
     def finish(self) -> None:
         """Accept no more connections; answer and close those that are open."""
         self._selector.unregister(self._listener)
-        until = time.monotonic() + 2 * _PATIENCE
+        deadline = time.monotonic() + 2 * _PATIENCE
         for link, client in list(self._clients.items()):
             if not client.answered:
                 self._answer_to(link)
-        while self._clients and time.monotonic() < until:
+        while self._clients and time.monotonic() < deadline:
             self.turn(0.05)
         for link in list(self._clients):
             self._close(link)

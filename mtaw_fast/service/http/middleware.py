@@ -81,8 +81,8 @@ class Middleware:
         except asyncio.CancelledError:
             if not service.stopping or status:
                 raise
-            late = unavailable("not_ready", "the service shut down before it answered; try again")
-            await _respond(send_marked, *error_answer(scope, late, service))
+            problem = unavailable("not_ready", "the service shut down before it answered; try again")
+            await _respond(send_marked, *error_answer(scope, problem, service))
         finally:
             seconds = perf_counter() - start
             route = _TEMPLATES.get(scope.get("path_template", ""), "other")
@@ -129,7 +129,7 @@ def _is_canonical(path: bytes) -> bool:
 
 
 async def _respond(send: Any, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-    raw = [(b"content-type", _JSON), (b"content-length", b"%d" % len(body))]
-    raw += [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
+    raw_headers = [(b"content-type", _JSON), (b"content-length", b"%d" % len(body))]
+    raw_headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw_headers})
     await send({"type": "http.response.body", "body": body})

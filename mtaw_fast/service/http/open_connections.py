@@ -37,7 +37,7 @@ class OpenConnections:
     @property
     def idle(self) -> list[TimedProtocol]:
         """The connections without a request and without an answer in work."""
-        return [one for one in self.waiting if one.is_idle]
+        return [connection for connection in self.waiting if connection.is_idle]
 
     def place(self, connection: TimedProtocol, working: bool) -> None:
         """Put a connection that has made progress at the end of its list."""
@@ -50,10 +50,10 @@ class OpenConnections:
 
         If none has waited for long enough, close the one with the longest work, unless that began within the deadline.
         """
-        for some, seconds in ((self.waiting, _WAIT_SECONDS), (self.working, self._work_seconds)):
-            longest = next(iter(some), None)
-            if longest is not None and now - longest.since >= seconds:
-                longest.drop()
+        for connections, seconds in ((self.waiting, _WAIT_SECONDS), (self.working, self._work_seconds)):
+            connection = next(iter(connections), None)
+            if connection is not None and now - connection.since >= seconds:
+                connection.drop()
                 return True
         return False
 

@@ -45,14 +45,14 @@ class RequestCycle(RequestResponseCycle):
         self.waiting_for_100_continue = False
         if self.disconnected:
             return True
-        close = b"" if self.keep_alive else b"connection: close\r\n"
-        self.transport.write(b"".join((STATUS_LINE[200], self._defaults(), head, close, b"\r\n", body)))
+        close_header = b"" if self.keep_alive else b"connection: close\r\n"
+        self.transport.write(b"".join((STATUS_LINE[200], self._defaults(), head, close_header, b"\r\n", body)))
         self._complete()
         return True
 
     def _defaults(self) -> bytes:
-        known, lines = RequestCycle._default_head
-        if known is not self.default_headers:
+        headers, lines = RequestCycle._default_head
+        if headers is not self.default_headers:
             lines = b"".join(b"%b: %b\r\n" % header for header in self.default_headers)
             RequestCycle._default_head = self.default_headers, lines
         return lines
@@ -98,12 +98,12 @@ class RequestCycle(RequestResponseCycle):
 
     async def _send_body(self, head: bytes, message: Any) -> None:
         body = message.get("body", b"")
-        whole = not self.chunked_encoding and not message.get("more_body", False)
+        is_whole = not self.chunked_encoding and not message.get("more_body", False)
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:
             return
-        if not whole or self.scope["method"] == "HEAD" or len(body) != self.expected_content_length:
+        if not is_whole or self.scope["method"] == "HEAD" or len(body) != self.expected_content_length:
             self.transport.write(head)
             await super().send(message)
             return

@@ -43,7 +43,9 @@ def _problem_of(scope: Any, error: Exception) -> ServiceError:
         return ServiceError(400, "invalid_request", str(error))
     if isinstance(error, ValidationException):
         details = [
-            f"{one.get('key', 'request')}: {one['message']}" for one in error.extra or [] if isinstance(one, dict)
+            f"{entry.get('key', 'request')}: {entry['message']}"
+            for entry in error.extra or []
+            if isinstance(entry, dict)
         ]
         return ServiceError(400, "invalid_request", f"{'; '.join(details) or error.detail}; see /openapi.json")
     if isinstance(error, HTTPException) and error.status_code < 500:

@@ -48,13 +48,13 @@ class Counters:
     def __init__(self, memory: SharedMemory, rows: int, width: int, row: int | None = None) -> None:
         """Map what `make` made. row: the worker's own, as `self.own`."""
         self.n_rows, self._width = rows, FIRST + width + VERSION_CELLS
-        whole = memoryview(mmap.mmap(memory.descriptor, _size(rows, width)))
+        view = memoryview(mmap.mmap(memory.descriptor, _size(rows, width)))
         counts = _counts_size(rows, width)
-        self._cells = whole[:counts].cast("q")
-        self.reports = whole[counts : counts + _CELL * REPORT_CELLS].cast("q")
+        self._cells = view[:counts].cast("q")
+        self.reports = view[counts : counts + _CELL * REPORT_CELLS].cast("q")
         begin = counts + _CELL * REPORT_CELLS
         self.coverage = [
-            whole[begin + place * _COVERAGE_BYTES : begin + (place + 1) * _COVERAGE_BYTES].cast("H")
+            view[begin + place * _COVERAGE_BYTES : begin + (place + 1) * _COVERAGE_BYTES].cast("H")
             for place in range(MOST_BUNDLES)
         ]
         self.own = self.row(row or 0)
@@ -153,9 +153,9 @@ class VersionCounters:
             place = min(free)
         else:
             place = self._places.pop(next(iter(self._places)))
-            for at in _AT.values():
-                self._cells[at] += self._cells[place + at]
-                self._cells[place + at] = 0
+            for offset in _AT.values():
+                self._cells[offset] += self._cells[place + offset]
+                self._cells[place + offset] = 0
         self._cells[place] = version_cell(version)
         return place
 
@@ -170,8 +170,8 @@ def added_up(rows: Iterable[Counts]) -> dict[str, list[int]]:
     sums: dict[str, list[int]] = {}
     for row in rows:
         for version, counts in row.items():
-            before = sums.get(version, [0] * len(KINDS))
-            sums[version] = [one + more for one, more in zip(before, counts, strict=True)]
+            totals = sums.get(version, [0] * len(KINDS))
+            sums[version] = [total + count for total, count in zip(totals, counts, strict=True)]
     return sums
 
 

@@ -190,9 +190,9 @@ class Metrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""
-        own = self._own
-        own[_REQUESTS_AT[route] + _STATUS_AT.get(status, _STATUS_AT[500])] += 1
-        _observe(own, _REQUEST_AT[route], _REQUEST_BOUNDS, seconds)
+        cells = self._own
+        cells[_REQUESTS_AT[route] + _STATUS_AT.get(status, _STATUS_AT[500])] += 1
+        _observe(cells, _REQUEST_AT[route], _REQUEST_BOUNDS, seconds)
 
     def stage(self, stage: str, microseconds: float) -> None:
         """Count a stage of a ranking."""
@@ -200,20 +200,20 @@ class Metrics:
 
     def stages(self, waited: float, timings: Mapping[str, float]) -> None:
         """Count the stages of a ranking that was not batched. waited: seconds in the queue. timings: microseconds."""
-        own = self._own
-        _observe(own, _STAGE_AT["queue"], _STAGE_BOUNDS, waited)
+        cells = self._own
+        _observe(cells, _STAGE_AT["queue"], _STAGE_BOUNDS, waited)
         for stage, microseconds in timings.items():
             place = _STAGE_AT.get(stage)
             if place is not None:
-                own[place + bisect_left(_STAGE_BOUNDS, microseconds * 1e-6)] += 1
-                own[place + len(_STAGE_BOUNDS) + 1] += int(microseconds * 1e3)
+                cells[place + bisect_left(_STAGE_BOUNDS, microseconds * 1e-6)] += 1
+                cells[place + len(_STAGE_BOUNDS) + 1] += int(microseconds * 1e3)
 
     def ranked(self, clicks: int, unknown: int) -> None:
         """Count one ranked session by its clicks, and how many of them are unknown."""
-        own = self._own
-        own[_ANSWERS_AT] += 1
-        own[_CLICKS_AT] += clicks
-        own[_UNKNOWN_AT] += unknown
+        cells = self._own
+        cells[_ANSWERS_AT] += 1
+        cells[_CLICKS_AT] += clicks
+        cells[_UNKNOWN_AT] += unknown
 
     def add(self, name: str, *labels: str, by: int = 1) -> None:
         """Count `by` more in a counter."""
@@ -314,20 +314,26 @@ _REPORTED = ("shown", "clicked", "carted", "bought")
 
 def _version_lines(sums: Counts) -> Iterator[str]:
     """Yield the lines of the counts by bundle version."""
-    shown = {version: dict(zip(KINDS, counts, strict=True)) for version, counts in sorted(sums.items())}
+    by_version = {version: dict(zip(KINDS, counts, strict=True)) for version, counts in sorted(sums.items())}
     for name, kind, meaning in _BY_VERSION:
-        yield from series(name, "counter", meaning, (({"version": one}, counts[kind]) for one, counts in shown.items()))
-    reported = (({"version": one, "what": what}, counts[what]) for one, counts in shown.items() for what in _REPORTED)
+        yield from series(
+            name, "counter", meaning, (({"version": version}, counts[kind]) for version, counts in by_version.items())
+        )
+    reported = (
+        ({"version": version, "what": outcome}, counts[outcome])
+        for version, counts in by_version.items()
+        for outcome in _REPORTED
+    )
     yield from series(
         "mtaw_feedback_items_total", "counter", "Reported items of rankings, by what became of them.", reported
     )
-    values = (({"version": one}, f"{counts['value'] / VALUE_CELLS:.2f}") for one, counts in shown.items())
+    values = (({"version": version}, f"{counts['value'] / VALUE_CELLS:.2f}") for version, counts in by_version.items())
     yield from series(
         "mtaw_feedback_value_total", "counter", "Value of the items that were reported as bought.", values
     )
     rates = (
-        ({"version": one}, f"{counts['clicked'] / counts['shown']:.6f}")
-        for one, counts in shown.items() if counts["shown"]
+        ({"version": version}, f"{counts['clicked'] / counts['shown']:.6f}")
+        for version, counts in by_version.items() if counts["shown"]
     )  # fmt: skip
     yield from series(
         "mtaw_click_through_rate", "gauge", "Clicked items by shown item, since the service started.", rates

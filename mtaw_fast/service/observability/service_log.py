@@ -58,8 +58,8 @@ def _exception_fields(error: BaseException | None) -> dict[str, Any]:
     if error is None:
         return {}
     frames = traceback.extract_tb(error.__traceback__)
-    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-    fields = {"exception": type(error).__name__, "where": where}
+    stack = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    fields = {"exception": type(error).__name__, "where": stack}
     return fields if error.__cause__ is None else {**fields, "cause": _exception_fields(error.__cause__)}
 
 
@@ -95,8 +95,8 @@ class LogWriter(logging.Handler):
 
     def flush(self) -> None:
         """Wait until everything logged so far is written, for a second at most."""
-        until = time.monotonic() + _FLUSH_SECONDS
-        while self._lines.unfinished_tasks and not self._broken and time.monotonic() < until:
+        deadline = time.monotonic() + _FLUSH_SECONDS
+        while self._lines.unfinished_tasks and not self._broken and time.monotonic() < deadline:
             time.sleep(0.001)
 
     def _write_all(self) -> None:
@@ -117,10 +117,10 @@ class LogWriter(logging.Handler):
 
     def _written(self, data: bytes) -> bool:
         """Write all of the data, however long it takes; return False if there is no reader any more."""
-        rest = memoryview(data)
-        while rest:
+        remaining = memoryview(data)
+        while remaining:
             try:
-                rest = rest[os.write(self._descriptor, rest) :]
+                remaining = remaining[os.write(self._descriptor, remaining) :]
             except OSError as error:
                 if error.errno in _NO_READER:
                     return False

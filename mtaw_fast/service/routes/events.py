@@ -47,8 +47,8 @@ async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()])
     _check_backlog(service)  # again: other requests came while the body did
     count = len(data.events)
     position = await _kept(service, lambda: _clicks(data.events), count)
-    for one in data.events:
-        service.watch.clicked(one.session, one.item)
+    for event in data.events:
+        service.watch.clicked(event.session, event.item)
     version = service.take(request).version
     return json_response(EventsAnswer(version=version, accepted=count, log_position=position))
 
@@ -60,12 +60,12 @@ def _check_backlog(service: Service) -> None:
     slowly, if many of them wait and the oldest has waited `_MOST_LAG_SECONDS`.
     """
     for learner in service.learners:
-        waiting, most = learner.follower.lag + service.appending, learner.settings.max_backlog
-        if waiting > most or (_FEW * waiting > most and learner.follower.lag_seconds > _MOST_LAG_SECONDS):
+        waiting, limit = learner.follower.lag + service.appending, learner.settings.max_backlog
+        if waiting > limit or (_FEW * waiting > limit and learner.follower.lag_seconds > _MOST_LAG_SECONDS):
             service.metrics.add("mtaw_rejected_total", "overloaded")
             raise unavailable(
                 "overloaded",
-                f"about {waiting} events are not learned yet, and the limit is {most}; send these again later",
+                f"about {waiting} events are not learned yet, and the limit is {limit}; send these again later",
             )
 
 
@@ -75,15 +75,15 @@ def _clicks(events: Sequence[EventRequest]) -> list[Event]:
     try:
         return [
             checked_click(
-                one.session,
-                one.item,
-                now if one.time is None else one.time,
-                one.type,
-                one.id,
-                one.context,
+                event.session,
+                event.item,
+                now if event.time is None else event.time,
+                event.type,
+                event.id,
+                event.context,
                 where=f"event {place}",
             )
-            for place, one in enumerate(events)
+            for place, event in enumerate(events)
         ]
     except DataError as error:
         raise invalid("invalid_event", str(error)) from None
@@ -133,9 +133,9 @@ def keep_encoded_slashes(app: ASGIApp) -> ASGIApp:
     """Return the app for paths in which an encoded slash is a part of a session's id and separates nothing."""
 
     async def routed(scope: Any, receive: Any, send: Any) -> None:
-        raw = scope.get("raw_path", b"")
-        if b"%" in raw and raw.startswith(_SESSIONS):
-            scope["path"] = unquote(raw.replace(b"%2f", b"%2F").replace(b"%2F", b"%252F"))
+        raw_path = scope.get("raw_path", b"")
+        if b"%" in raw_path and raw_path.startswith(_SESSIONS):
+            scope["path"] = unquote(raw_path.replace(b"%2f", b"%2F").replace(b"%2F", b"%252F"))
         await app(scope, receive, send)
 
     return routed
@@ -185,7 +185,7 @@ async def _kept(service: Service, make: Callable[[], list[Event]], count: int) -
     except LearnError as error:
         service.metrics.add("mtaw_events_refused_total", by=count)
         raise unavailable("not_kept", str(error)) from None
-    for one in others:  # the log is the same
-        one.follower.wake()
+    for other in others:  # the log is the same
+        other.follower.wake()
     service.metrics.add("mtaw_events_total", by=count)
     return position

@@ -38,19 +38,19 @@ async def experiment(request: StrictRequest) -> Response[bytes]:
         raise invalid("invalid_request", f"there is no option {min(unknown)[:40]!r}; see 'mtaw-fast experiment --help'")
     options = tuple(f"--{name}={one_of(values, name)}" for name in _OPTIONS if values.get(name, [""]) != [""])
     async with _reading:  # one log at a time
-        kept = _results.get(options)
-        if kept is None or time.monotonic() - kept[0] > _FRESH:
+        result = _results.get(options)
+        if result is None or time.monotonic() - result[0] > _FRESH:
             body = await _read(service, options)
             while len(_results) >= _MOST_KEPT:
                 del _results[next(iter(_results))]
-            kept = _results[options] = time.monotonic(), body
-    return Response(kept[1], media_type=JSON)
+            result = _results[options] = time.monotonic(), body
+    return Response(result[1], media_type=JSON)
 
 
 async def _read(service: Service, options: tuple[str, ...]) -> bytes:
     """Read the log in a process of its own, so that rankings do not wait for it."""
-    where: Any = service.settings.feedback
-    command = [sys.executable, "-m", "mtaw_fast", "experiment", where, "--json", *options]
+    location: Any = service.settings.feedback
+    command = [sys.executable, "-m", "mtaw_fast", "experiment", location, "--json", *options]
     environment = dict(os.environ)
     if service.settings.sessions_password is not None:
         environment[_PASSWORD_VARIABLE] = service.settings.sessions_password
@@ -59,11 +59,11 @@ async def _read(service: Service, options: tuple[str, ...]) -> bytes:
         env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        out, error = await asyncio.wait_for(process.communicate(), _PATIENCE)
+        output, error = await asyncio.wait_for(process.communicate(), _PATIENCE)
     except TimeoutError:
         process.kill()
         raise unavailable("overloaded", f"the log was not read within {_PATIENCE:.0f} s; use the command") from None
     if process.returncode:
         lines = error.decode(errors="replace").strip().splitlines() or ["the log could not be read"]
         raise invalid("invalid_request", lines[-1].removeprefix("mtaw-fast: "))
-    return out
+    return output

@@ -40,10 +40,10 @@ def of_session(session: str) -> Callable[[bytes], bool]:
 
     def belongs(line: bytes) -> bool:
         try:
-            found = msgspec.json.decode(line, type=_Of)
+            record = msgspec.json.decode(line, type=_Of)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return False  # the empty line of a crash
-        return found.session == session or is_of_session(found.recommendation, session)
+        return record.session == session or is_of_session(record.recommendation, session)
 
     return belongs
 
@@ -80,41 +80,41 @@ def _fresh(service: Service, data: FeedbackRequest, version: str) -> tuple[list[
 
     Raises ServiceError (400) on too many items, or ids of another type.
     """
-    kind, now = service.reloader.snapshot.recommender.ids.kind, time.time_ns() // 1_000_000
+    id_kind, now = service.reloader.snapshot.recommender.ids.kind, time.time_ns() // 1_000_000
     lines: list[ReportLine] = []
     counts: dict[str, int] = {}
     all_marks: list[int] = []
-    for what in KINDS:
-        given: list[Any] = getattr(data, what)
-        if not given:
+    for kind in KINDS:
+        entries: list[Any] = getattr(data, kind)
+        if not entries:
             continue
-        if len(given) > service.settings.limits.k:
+        if len(entries) > service.settings.limits.k:
             raise invalid(
-                "k_too_large", f"`{what}` has {len(given)} items, a ranking has at most "
+                "k_too_large", f"`{kind}` has {len(entries)} items, a ranking has at most "
                 f"{service.settings.limits.k}; report one ranking at a time",
             )  # fmt: skip
-        told = {one.item: one for one in given if type(one) is ReportedItem}
-        reported = [one.item if type(one) is ReportedItem else one for one in given] if told else given
-        refuse_other_type(kind, reported, f"`{what}`")
-        fresh = service.reports.fresh(data.recommendation, what, reported)
-        if not fresh:
+        by_item = {entry.item: entry for entry in entries if type(entry) is ReportedItem}
+        ids = [entry.item if type(entry) is ReportedItem else entry for entry in entries] if by_item else entries
+        refuse_other_type(id_kind, ids, f"`{kind}`")
+        marks = service.reports.fresh(data.recommendation, kind, ids)
+        if not marks:
             continue
-        items = list(fresh)
+        items = list(marks)
         values, positions = [0.0] * len(items), [0] * len(items)
-        if told:
-            values = [told[item].value if item in told else 0.0 for item in items]
-            positions = [told[item].position if item in told else 0 for item in items]
+        if by_item:
+            values = [by_item[item].value if item in by_item else 0.0 for item in items]
+            positions = [by_item[item].position if item in by_item else 0 for item in items]
         lines.append(
             ReportLine(
-                time=now, recommendation=data.recommendation, version=version, session=data.session or "", what=what,
+                time=now, recommendation=data.recommendation, version=version, session=data.session or "", what=kind,
                 items=items, positions=positions, values=values,
             )
         )  # fmt: skip
-        if what != EXPLORED:
-            counts[what] = len(items)
-        if what == BOUGHT:
+        if kind != EXPLORED:
+            counts[kind] = len(items)
+        if kind == BOUGHT:
             counts["value"] = round(VALUE_CELLS * sum(values))
-        all_marks += fresh.values()
+        all_marks += marks.values()
     return lines, counts, all_marks
 
 

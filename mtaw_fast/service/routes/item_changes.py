@@ -104,7 +104,8 @@ async def _tabled(request: StrictRequest, data: ItemTableRequest, mode: Mode) ->
         rows=report.rows,
         known=report.known,
         columns=[
-            ColumnAnswer(name=one.name, kind=one.kind, public=one.public, missing=one.missing) for one in report.columns
+            ColumnAnswer(name=column.name, kind=column.kind, public=column.public, missing=column.missing)
+            for column in report.columns
         ],
         notes=list(report.notes),
     )

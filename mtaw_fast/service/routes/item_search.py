@@ -22,24 +22,24 @@ def find_ids(recommender: Recommender, text: str, most: int, check_deadline: Cal
     and then.
     """
     ids, base = recommender.ids, recommender.bundle.ids
-    found: dict[Any, None] = {}
-    whole: int | str = text
+    matches: dict[Any, None] = {}
+    exact: int | str = text
     if base.kind == "int":
         if not re.fullmatch(r"-?[0-9]{1,19}", text):
             return []
-        whole = int(text)
-    if whole in ids:
-        found[whole] = None
+        exact = int(text)
+    if exact in ids:
+        matches[exact] = None
     places = _numbers(base, text) if base.kind == "int" else _texts(base, text, check_deadline)
     for place in places:
-        if len(found) >= most:
-            return list(found)
-        (one,) = ids.external(np.array([place], dtype=np.int32))
-        found[one] = None
-    for one in ids.external(np.arange(len(base), len(ids), dtype=np.int32)):  # added while serving
-        if len(found) < most and (str(one).startswith(text) if base.kind == "int" else text in one):
-            found[one] = None
-    return list(found)
+        if len(matches) >= most:
+            return list(matches)
+        (item,) = ids.external(np.array([place], dtype=np.int32))
+        matches[item] = None
+    for item in ids.external(np.arange(len(base), len(ids), dtype=np.int32)):  # added while serving
+        if len(matches) < most and (str(item).startswith(text) if base.kind == "int" else text in item):
+            matches[item] = None
+    return list(matches)
 
 
 def _texts(ids: ItemIds, text: str, check_deadline: Callable[[], None]) -> Iterator[int]:
@@ -51,16 +51,16 @@ def _texts(ids: ItemIds, text: str, check_deadline: Callable[[], None]) -> Itera
         check_deadline()
         end = max(begin + 1, int(np.searchsorted(offsets, offsets[begin] + _STEP, side="right")) - 1)
         base, stop = int(offsets[begin]), int(offsets[end])
-        part = blob[base:stop].tobytes()
-        at = part.find(encoded)
-        while at >= 0:
-            place = int(np.searchsorted(offsets, base + at, side="right")) - 1
-            if base + at + len(encoded) <= int(offsets[place + 1]):
+        chunk = blob[base:stop].tobytes()
+        offset = chunk.find(encoded)
+        while offset >= 0:
+            place = int(np.searchsorted(offsets, base + offset, side="right")) - 1
+            if base + offset + len(encoded) <= int(offsets[place + 1]):
                 yield place
-                at = int(offsets[place + 1]) - base
+                offset = int(offsets[place + 1]) - base
             else:  # across two ids
-                at += 1
-            at = part.find(encoded, at)
+                offset += 1
+            offset = chunk.find(encoded, offset)
         begin = end
 
 

@@ -67,21 +67,21 @@ def query_values(query: bytes) -> dict[str, list[str]]:
     except ValueError:
         raise invalid("invalid_request", "the query has too many fields; send fewer") from None
     for name, texts in values.items():
-        longest, most = max(map(len, texts)), _MOST_RULES if name == "rules" else MAX_TEXT_LENGTH
-        if longest > most:
-            raise invalid("invalid_request", f"`{name[:40]}` in the query has {longest} characters, the most is {most}")
+        length, limit = max(map(len, texts)), _MOST_RULES if name == "rules" else MAX_TEXT_LENGTH
+        if length > limit:
+            raise invalid("invalid_request", f"`{name[:40]}` in the query has {length} characters, the most is {limit}")
     return values
 
 
 def one_of(values: dict[str, list[str]], name: str) -> str:
     """Return the value of a name. Raises ServiceError unless there is exactly one."""
-    found = values.get(name, [])
-    if len(found) != 1:
+    texts = values.get(name, [])
+    if len(texts) != 1:
         raise invalid(
             "invalid_item" if name == "item" else "invalid_request",
-            f"the query has {len(found)} values of {name}; give one, with ? & = % + percent-encoded",
+            f"the query has {len(texts)} values of {name}; give one, with ? & = % + percent-encoded",
         )
-    return found[0]
+    return texts[0]
 
 
 def similar(
@@ -98,7 +98,7 @@ def similar(
     if by == "sessions" and recommender.bundle.memory is None:
         raise invalid("no_session_memory", "this bundle has no session memory; ask with by=vectors")
     try:
-        out = recommender.similar_items(
+        ranking = recommender.similar_items(
             item,
             k,
             by=by,
@@ -111,8 +111,8 @@ def similar(
         raise invalid("invalid_request", str(error)) from None
     return SimilarAnswer(
         version=snapshot.version, bundle=snapshot.name, recommendation=new_id(snapshot.version, asked.session or None),
-        items=out.items,
-        scores=out.scores.tolist(), fields=out.fields, short=out.short,
+        items=ranking.items,
+        scores=ranking.scores.tolist(), fields=ranking.fields, short=ranking.short,
     )  # fmt: skip
 
 
@@ -156,20 +156,20 @@ async def similar_items(
     """Return the items most similar to one."""
     service = service_of(request)
     check_k(k, service.settings.limits)
-    asked = SimilarQuery.of(request.scope["query_string"])
-    given: RulesRequest | str | None = asked.rules
-    if isinstance(given, str) and given.lstrip().startswith("{"):
-        given = decoded(given.encode(), RulesRequest)
-    wanted = asked_rules(given, has_token(request.scope, service.settings))
+    query = SimilarQuery.of(request.scope["query_string"])
+    sent_rules: RulesRequest | str | None = query.rules
+    if isinstance(sent_rules, str) and sent_rules.lstrip().startswith("{"):
+        sent_rules = decoded(sent_rules.encode(), RulesRequest)
+    rule_set = asked_rules(sent_rules, has_token(request.scope, service.settings))
 
     def work(*_: Any) -> tuple[Snapshot, SimilarAnswer]:
-        snapshot = service.take(request, asked.session)
-        check_fields(asked.fields, snapshot, request.scope, service.settings)
-        return snapshot, similar(snapshot, asked, k, by, wanted)
+        snapshot = service.take(request, query.session)
+        check_fields(query.fields, snapshot, request.scope, service.settings)
+        return snapshot, similar(snapshot, query, k, by, rule_set)
 
-    is_long = wanted is not None or len(asked.exclude) + len(asked.allow or ()) > LONG_LIST
+    is_long = rule_set is not None or len(query.exclude) + len(query.allow or ()) > LONG_LIST
     snapshot, answer = await (service.queue.run_in_thread(work) if is_long else service.queue.run(work))
-    service.recorder.record(snapshot, "similar", asked.session, answer.recommendation, answer.items, rules=given)
+    service.recorder.record(snapshot, "similar", query.session, answer.recommendation, answer.items, rules=sent_rules)
     return json_response(answer)
 
 
@@ -188,7 +188,7 @@ async def find_items(
     snapshot = service.take(request)
 
     def work(_: float, check_deadline: Callable[[], None]) -> bytes:
-        found = find_ids(snapshot.recommender, text, k, check_deadline)
-        return encoded(FoundItems(version=snapshot.version, items=found))
+        ids = find_ids(snapshot.recommender, text, k, check_deadline)
+        return encoded(FoundItems(version=snapshot.version, items=ids))
 
     return Response(await service.queue.run_in_thread(work), media_type=JSON)  # type: ignore[arg-type]

@@ -58,10 +58,10 @@ async def get_rules(request: StrictRequest, name: RulesName) -> Response[KeptRul
 
 def _found(request: StrictRequest, name: str) -> Any:
     """Return kept rules as they were written. Raises ServiceError (404) if there are none."""
-    found = service_of(request).take(request).recommender.kept_rules.get(name)
-    if found is None:
+    rules = service_of(request).take(request).recommender.kept_rules.get(name)
+    if rules is None:
         raise ServiceError(404, "unknown_rules", "no rules are kept under this name; PUT them first")
-    return found
+    return rules
 
 
 async def _kept(request: StrictRequest, name: str, rules: Any) -> Response[RulesAnswer]:

@@ -148,19 +148,19 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
 
 def operation(name: str) -> type[Operation]:
     """Return the OpenAPI operation of a route: its id is `name`, its examples are those of `name`."""
-    tag, asked, given = _EXAMPLES[name]
+    tag, request, answer = _EXAMPLES[name]
 
     @dataclass
     class Described(Operation):
         def __post_init__(self) -> None:
             self.operation_id, self.tags = name, [tag]
-            if asked is not None:
-                self.request_body.content[JSON].examples = {name: Example(value=asked)}  # type: ignore[union-attr]
+            if request is not None:
+                self.request_body.content[JSON].examples = {name: Example(value=request)}  # type: ignore[union-attr]
             for status, response in (self.responses or {}).items():
                 assert isinstance(response, OpenAPIResponse)
                 response.headers = {**(response.headers or {}), VERSION_HEADER: _version_header()}
-                if status == "200" and given is not None and response.content:
-                    response.content[JSON].examples = {name: Example(value=given)}
+                if status == "200" and answer is not None and response.content:
+                    response.content[JSON].examples = {name: Example(value=answer)}
             if name in _NEED_TOKEN:
                 self.security = [{"bearer": []}]
 
@@ -240,8 +240,8 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
     _state_event_limits(schemas)
     for name in ("FeedbackRequest", "AddItemsRequest", "RemoveItemsRequest", "HideItemsRequest"):
         if name in schemas and "items" in schemas[name]["properties"]:
-            for one in schemas[name]["properties"]["items"]["items"]["oneOf"]:
-                one.update(_BOUNDS[one["type"]])
+            for choice in schemas[name]["properties"]["items"]["items"]["oneOf"]:
+                choice.update(_BOUNDS[choice["type"]])
     if "FeedbackRequest" in schemas:
         schemas["FeedbackRequest"]["properties"]["session"]["oneOf"][0].update(_BOUNDS["string"])
         for name in ("shown", "clicked", "bought"):
@@ -252,19 +252,19 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
                 parameter["schema"]["maximum"] = limits.k
             if parameter["name"] in _QUERY_IDS:
                 schema = parameter["schema"]
-                for one in schema.get("oneOf", [schema]):
-                    if one["type"] != "null":
-                        one.get("items", one).update(_ID_BOUNDS["string"])
+                for choice in schema.get("oneOf", [schema]):
+                    if choice["type"] != "null":
+                        choice.get("items", choice).update(_ID_BOUNDS["string"])
 
 
 def _state_id_limits(node: Any) -> None:
     """Add the limits of ids to all schemas in a part of the document that allow both types of ids."""
-    if isinstance(node, dict) and [one.get("type") for one in node.get("oneOf", ())] == list(_ID_BOUNDS):
-        for one in node["oneOf"]:
-            one.update(_ID_BOUNDS[one["type"]])
+    if isinstance(node, dict) and [choice.get("type") for choice in node.get("oneOf", ())] == list(_ID_BOUNDS):
+        for child in node["oneOf"]:
+            child.update(_ID_BOUNDS[child["type"]])
         return
-    for one in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        _state_id_limits(one)
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _state_id_limits(child)
 
 
 def _state_event_limits(schemas: dict[str, Any]) -> None:
@@ -273,6 +273,6 @@ def _state_event_limits(schemas: dict[str, Any]) -> None:
         return
     fields = schemas["EventRequest"]["properties"]
     for name in ("item", "type", "id"):
-        for one in fields[name]["oneOf"]:
-            one.update(_BOUNDS.get(one["type"], {}))
+        for choice in fields[name]["oneOf"]:
+            choice.update(_BOUNDS.get(choice["type"], {}))
     fields["time"]["oneOf"][0].update(minimum=EARLIEST, maximum=LATEST)

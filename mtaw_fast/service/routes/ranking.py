@@ -132,7 +132,7 @@ def rank(
 
     waited: seconds in the queue. rules: those of `asked_rules`. explore: see `exploration`.
     """
-    out = snapshot.recommender.recommend(
+    ranking = snapshot.recommender.recommend(
         session,
         wanted.k,
         types=wanted.types,
@@ -149,7 +149,7 @@ def rank(
         explore=explore[0],
         explore_below=explore[1],
     )
-    return Ranked(snapshot, out, waited)
+    return Ranked(snapshot, ranking, waited)
 
 
 def rank_batched(
@@ -181,7 +181,7 @@ def rank_batched(
     metrics.add("mtaw_batched_answers_total", by=len(rankings))
     for seconds in waited:
         metrics.stage("queue", seconds * 1e6)
-    return [Ranked(snapshot, out, None) for out in rankings]
+    return [Ranked(snapshot, ranking, None) for ranking in rankings]
 
 
 def rank_batch(
@@ -230,7 +230,7 @@ def check_batch_types(asked: BatchRequest) -> None:
 
 def batch_answer(snapshot: Snapshot, rankings: Sequence[Recommendations], session: str | None) -> BatchAnswer:
     """Return the answer to a batch request. session: the id that came with it."""
-    answers = [Answer(**answer_fields(snapshot, out, session)) for out in rankings]
+    answers = [Answer(**answer_fields(snapshot, ranking, session)) for ranking in rankings]
     return BatchAnswer(version=snapshot.version, answers=answers, bundle=snapshot.name)
 
 
@@ -246,22 +246,22 @@ def count_rankings(
     """
     metrics.add("mtaw_answers_total", by=len(rankings))
     metrics.count_by_version(version, "answers", len(rankings))
-    fallbacks = sum(out.fallback for out in rankings)
+    fallbacks = sum(ranking.fallback for ranking in rankings)
     if fallbacks:
         metrics.add("mtaw_fallback_answers_total", by=fallbacks)
         metrics.count_by_version(version, "fallback", fallbacks)
     metrics.add("mtaw_clicks_total", by=sum(map(len, sessions)))
-    metrics.add("mtaw_unknown_clicks_total", by=sum(len(out.unknown) for out in rankings))
+    metrics.add("mtaw_unknown_clicks_total", by=sum(len(ranking.unknown) for ranking in rankings))
 
 
 def count_ranking(metrics: Metrics, version: str, session: Sequence[Any], ranked: Ranked) -> None:
     """Count what `count_rankings` does for one session, and the stages of its ranking."""
-    out = ranked.out
-    if ranked.waited is not None and out.timings is not None:
-        metrics.stages(ranked.waited, out.timings)
-    metrics.ranked(len(session), len(out.unknown))
+    ranking = ranked.out
+    if ranked.waited is not None and ranking.timings is not None:
+        metrics.stages(ranked.waited, ranking.timings)
+    metrics.ranked(len(session), len(ranking.unknown))
     metrics.count_by_version(version, "answers")
-    if out.fallback:
+    if ranking.fallback:
         metrics.add("mtaw_fallback_answers_total")
         metrics.count_by_version(version, "fallback")
 
@@ -277,7 +277,7 @@ def answer_fields(snapshot: Snapshot, out: Recommendations, session: str | None)
         "repeats": None if out.repeats is None else out.repeats.tolist(),
         "reasons": None
         if out.reasons is None
-        else [ReasonAnswer(kind=one.kind, items=list(one.items), rule=one.rule) for one in out.reasons],
+        else [ReasonAnswer(kind=reason.kind, items=list(reason.items), rule=reason.rule) for reason in out.reasons],
         "log_position": out.log_position,
         "fields": out.fields,
         "short": out.short,

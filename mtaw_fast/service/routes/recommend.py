@@ -70,9 +70,9 @@ async def _recommend(service: Service, scope: Any, data: RecommendRequest) -> by
 def _record(
     service: Service, ranked: Ranked, route: str, session: str | None, answer: dict[str, Any], asked: RankingOptions
 ) -> None:
-    out = ranked.out
+    ranking = ranked.out
     service.recorder.record(
-        ranked.snapshot, route, session, answer["recommendation"], out.items, out.fallback, asked.rules
+        ranked.snapshot, route, session, answer["recommendation"], ranking.items, ranking.fallback, asked.rules
     )
 
 
@@ -100,9 +100,9 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
 
     rankings, answer, body = await service.queue.run_in_thread(work)
     count_rankings(service.metrics, snapshot.version, data.sessions, rankings)
-    for one in answer.answers:
+    for result in answer.answers:
         service.recorder.record(
-            snapshot, "batch", data.session_id, one.recommendation, one.items, one.fallback, data.rules
+            snapshot, "batch", data.session_id, result.recommendation, result.items, result.fallback, data.rules
         )
     return Response(body, media_type=JSON)  # type: ignore[arg-type]
 
@@ -128,16 +128,16 @@ async def click(
         checked_types("types", data.types, len(data.items))
     if data.reasons:
         check_reasons(data, ([*await service.sessions.clicks(session_id), *data.items],))
-    given, columns = data.context, _context_columns(service, session_id)
-    if given is not None:
-        checked_context(given, columns)
+    context, columns = data.context, _context_columns(service, session_id)
+    if context is not None:
+        checked_context(context, columns)
     elif columns:
-        kept = await service.sessions.context(session_id, None)
-        data.context = None if kept is None else {name: kept[name] for name in columns if name in kept}
+        stored = await service.sessions.context(session_id, None)
+        data.context = None if stored is None else {name: stored[name] for name in columns if name in stored}
     await learn_clicks(service, session_id, data.items, data.context, data.types)
     clicks, data.types = await service.sessions.click(session_id, data.items, data.types)
-    if given is not None:
-        await service.sessions.context(session_id, given)
+    if context is not None:
+        await service.sessions.context(session_id, context)
     ranked = await _ranked(request.scope, service, data, clicks, service.bundles.of(session_id))
     service.watch.ranked(ranked.snapshot, session_id, clicks, ranked.out.items)
     answer = ranked.answer(data.timings, session_id)
@@ -149,8 +149,8 @@ async def click(
 
 
 def _context_columns(service: Service, session_id: str) -> tuple[str, ...]:
-    known = service.bundles.of(session_id).snapshot.recommender.bundle.model.context
-    return () if known is None else known.columns.names
+    context = service.bundles.of(session_id).snapshot.recommender.bundle.model.context
+    return () if context is None else context.columns.names
 
 
 @get("/v1/sessions/{session_id:str}", responses=errors(400, 403, 404, 503), operation_class=operation("session"))
@@ -194,7 +194,10 @@ def _side_by_side(service: Service) -> list[ServedBundle] | None:
     return [
         ServedBundle(name=name, version=snapshot.version, items=snapshot.recommender.n_items, share=share)
         for (_, name), snapshot, share in zip(
-            service.settings.served, (one.snapshot for one in service.bundles), service.bundles.shares, strict=True
+            service.settings.served,
+            (reloader.snapshot for reloader in service.bundles),
+            service.bundles.shares,
+            strict=True,
         )
         if name is not None
     ]

@@ -40,16 +40,16 @@ class TypedClicks(NamedTuple):
     @classmethod
     def of(cls, clicks: Sequence[Click]) -> TypedClicks:
         """Return kept clicks in parts."""
-        items = [one[0] if isinstance(one, tuple) else one for one in clicks]
-        types = [one[1] if isinstance(one, tuple) else None for one in clicks]
-        return cls(items, types if any(one is not None for one in types) else None)
+        items = [click[0] if isinstance(click, tuple) else click for click in clicks]
+        types = [click[1] if isinstance(click, tuple) else None for click in clicks]
+        return cls(items, types if any(kind is not None for kind in types) else None)
 
 
 def with_types(items: Sequence[int | str], types: Types | None) -> list[Click]:
     """Return clicks as a store keeps them."""
     if types is None:
         return list(items)
-    return [item if one is None else (item, one) for item, one in zip(items, types, strict=True)]
+    return [item if kind is None else (item, kind) for item, kind in zip(items, types, strict=True)]
 
 
 class SessionStore(Protocol):
@@ -102,7 +102,9 @@ def session_bytes(session: str, clicks: Iterable[Click]) -> int:
 
 
 def _clicks_bytes(clicks: Iterable[Click]) -> int:
-    return sum(_CLICK_BYTES + (_typed_bytes(*one) if isinstance(one, tuple) else _id_bytes(one)) for one in clicks)
+    return sum(
+        _CLICK_BYTES + (_typed_bytes(*click) if isinstance(click, tuple) else _id_bytes(click)) for click in clicks
+    )
 
 
 def _typed_bytes(item: int | str, kind: str) -> int:
@@ -150,22 +152,22 @@ class MemorySessions:
         """See `SessionStore.click`."""
         self.sweep()
         added = with_types(items, types)
-        before = self._sessions.pop(session, None)
-        if before is None:
-            before = _Session(0.0, [], session_bytes(session, ()))
+        entry = self._sessions.pop(session, None)
+        if entry is None:
+            entry = _Session(0.0, [], session_bytes(session, ()))
         else:
-            self._bytes -= before.bytes
-        clicks = [*before.clicks, *added]
+            self._bytes -= entry.bytes
+        clicks = [*entry.clicks, *added]
         dropped, clicks = clicks[: -self._clicks], clicks[-self._clicks :]
-        taken = before.bytes + _clicks_bytes(added) - _clicks_bytes(dropped)
+        n_bytes = entry.bytes + _clicks_bytes(added) - _clicks_bytes(dropped)
         first = 0
-        while taken > self._session_bytes and first < len(clicks) - 1:
-            taken -= _clicks_bytes(clicks[first : first + 1])
+        while n_bytes > self._session_bytes and first < len(clicks) - 1:
+            n_bytes -= _clicks_bytes(clicks[first : first + 1])
             first += 1
         clicks = clicks[first:] if first else clicks
-        if taken <= self._most_bytes:
-            self._sessions[session] = _Session(self._clock() + self._ttl, clicks, taken, before.context)
-            self._bytes += taken
+        if n_bytes <= self._most_bytes:
+            self._sessions[session] = _Session(self._clock() + self._ttl, clicks, n_bytes, entry.context)
+            self._bytes += n_bytes
         while len(self._sessions) > self._most or self._bytes > self._most_bytes:
             self._forget_oldest()
         return TypedClicks.of(clicks)
@@ -173,24 +175,24 @@ class MemorySessions:
     async def clicks(self, session: str) -> list[int | str]:
         """See `SessionStore.clicks`."""
         self.sweep()
-        kept = self._sessions.get(session)
-        return [] if kept is None else TypedClicks.of(kept.clicks).items
+        entry = self._sessions.get(session)
+        return [] if entry is None else TypedClicks.of(entry.clicks).items
 
     async def context(self, session: str, given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """See `SessionStore.context`."""
-        kept = self._sessions.get(session)
-        if kept is None or given is None:
-            return given if kept is None else kept.context
-        more = _context_bytes(given) - _context_bytes(kept.context)
-        kept.context, kept.bytes = given, kept.bytes + more
-        self._bytes += more
+        entry = self._sessions.get(session)
+        if entry is None or given is None:
+            return given if entry is None else entry.context
+        growth = _context_bytes(given) - _context_bytes(entry.context)
+        entry.context, entry.bytes = given, entry.bytes + growth
+        self._bytes += growth
         return given
 
     async def forget(self, session: str) -> None:
         """See `SessionStore.forget`."""
-        gone = self._sessions.pop(session, None)
-        if gone is not None:
-            self._bytes -= gone.bytes
+        entry = self._sessions.pop(session, None)
+        if entry is not None:
+            self._bytes -= entry.bytes
 
     def sweep(self) -> Usage:
         """See `SessionStore.sweep`."""

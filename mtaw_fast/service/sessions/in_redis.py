@@ -43,7 +43,7 @@ class RedisSessions:
     async def click(self, session: str, items: Sequence[int | str], types: Types | None = None) -> TypedClicks:
         """See `SessionStore.click`. All steps are one transaction, so that no concurrent click is lost."""
         key = _PREFIX + session
-        sent = [msgspec.json.encode(one) for one in with_types(items, types)]
+        sent = [msgspec.json.encode(click) for click in with_types(items, types)]
         try:
             try:
                 kept = await self._append(key, sent)
@@ -51,7 +51,7 @@ class RedisSessions:
                 # Redis may have restarted: then every open connection is dead, and only using it shows that.
                 await self._client.connection_pool.disconnect(inuse_connections=False)
                 kept = await self._append(key, sent)
-            return TypedClicks.of([_CLICKS.decode(one) for one in kept])
+            return TypedClicks.of([_CLICKS.decode(click) for click in kept])
         except Exception as error:
             raise self._unavailable(error) from None
 
@@ -64,7 +64,7 @@ class RedisSessions:
             except self._lost:  # as in `click`
                 await self._client.connection_pool.disconnect(inuse_connections=False)
                 kept = await self._client.lrange(key, -self._clicks, -1)
-            return TypedClicks.of([_CLICKS.decode(one) for one in self._checked(kept)]).items
+            return TypedClicks.of([_CLICKS.decode(click) for click in self._checked(kept)]).items
         except Exception as error:
             raise self._unavailable(error) from None
 
@@ -75,8 +75,8 @@ class RedisSessions:
             if given is not None:
                 await self._client.set(key, msgspec.json.encode(given), px=ttl)
                 return given
-            kept = await self._client.getex(key, px=ttl)
-            return None if kept is None else _CONTEXT.decode(kept)
+            stored = await self._client.getex(key, px=ttl)
+            return None if stored is None else _CONTEXT.decode(stored)
         except Exception as error:
             raise self._unavailable(error) from None
 
@@ -111,9 +111,9 @@ class RedisSessions:
         """Return the latest clicks that fit into the bytes of a session."""
         if not isinstance(kept, list) or len(kept) > self._clicks:
             raise TypeError("not the list of clicks")
-        taken, first = sum(map(len, kept)), 0
-        while taken > self._session_bytes and first < len(kept) - 1:
-            taken -= len(kept[first])
+        n_bytes, first = sum(map(len, kept)), 0
+        while n_bytes > self._session_bytes and first < len(kept) - 1:
+            n_bytes -= len(kept[first])
             first += 1
         return kept[first:] if first else kept
 
@@ -123,8 +123,8 @@ class RedisSessions:
         if now - self._logged_at < _LOG_INTERVAL:
             self._unlogged += 1
             return
-        first = str(error).partition(" ")[0]
-        code = {"code": first} if first.isascii() and first.isalpha() and first.isupper() else {}
+        word = str(error).partition(" ")[0]
+        code = {"code": word} if word.isascii() and word.isalpha() and word.isupper() else {}
         log_event("sessions_unavailable", level="error", reason=type(error).__name__, **code, unlogged=self._unlogged)
         self._logged_at, self._unlogged = now, 0
 

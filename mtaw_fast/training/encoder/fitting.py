@@ -124,11 +124,11 @@ class Fitting:
             self.reporter.step_done(len(numbers), loss)
         mean = stepper.end_epoch()
         if stepper.failed_step is not None:
-            failed = stepper.failed_step
-            named = ", ".join(map(str, source.sessions_of(batches[failed])[:_SESSIONS_NAMED]))
+            failed_step = stepper.failed_step
+            names = ", ".join(map(str, source.sessions_of(batches[failed_step])[:_SESSIONS_NAMED]))
             raise TrainingError(
-                f"the loss is {mean} in {phase} epoch {epoch}, step {failed + 1} of {len(batches)} (sessions "
-                f"{named}, .. of those that have a sample); the last whole epoch is kept: lower lr or scale and "
+                f"the loss is {mean} in {phase} epoch {epoch}, step {failed_step + 1} of {len(batches)} (sessions "
+                f"{names}, .. of those that have a sample); the last whole epoch is kept: lower lr or scale and "
                 "start over with --overwrite"
             )
         seconds, threads = time.perf_counter() - began, current_threads()
@@ -150,10 +150,10 @@ class Fitting:
         self.runner.save(state, checkpoint, stepper, moments=True)
         changes: dict[str, Any] = {}
         if validated and (state["best"] is None or record[BEST_BY] > state["best"][BEST_BY]):
-            best = f"best-{epoch}.safetensors"
-            self.runner.save(state, best, stepper, moments=False)
+            best_name = f"best-{epoch}.safetensors"
+            self.runner.save(state, best_name, stepper, moments=False)
             metrics = {name: value for name, value in record.items() if "@" in name}
-            changes = {"best_epoch": epoch, "best": metrics, "best_checkpoint": best}
+            changes = {"best_epoch": epoch, "best": metrics, "best_checkpoint": best_name}
         state.close_epoch(epoch, checkpoint, record, **changes)
         self.runner.end_epoch()
 

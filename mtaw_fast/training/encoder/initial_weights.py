@@ -53,13 +53,13 @@ def _mostly_spectral(model: MTAW, sessions: Sessions) -> Tensor:
     """
     config = model.config
     share = config.model.spectral_share
-    shared = spectral_embedding(
+    spectral_rows = spectral_embedding(
         sessions, len(model.item_embedding), config.model.embedding_dim, math.sqrt(share), config.optimizer.seed
     )
-    own = functional.normalize(model.item_embedding.cpu(), dim=1)
-    mixed = shared + own * math.sqrt(1 - share)
+    random_rows = functional.normalize(model.item_embedding.cpu(), dim=1)
+    mixed = spectral_rows + random_rows * math.sqrt(1 - share)
     if reads_some(sessions):
-        mixed = torch.where(mixed.any(dim=1, keepdim=True), mixed, own)
+        mixed = torch.where(mixed.any(dim=1, keepdim=True), mixed, random_rows)
     return functional.normalize(mixed, dim=1) * math.sqrt(1 / 3)
 
 

@@ -34,10 +34,10 @@ def made_ahead(make: Callable[[Given], Made], givens: Sequence[Given], ahead: in
         yield from ((given, make(given)) for given in givens)
         return
     ready: queue.Queue[tuple[Made | None, BaseException | None]] = queue.Queue(ahead)
-    over = threading.Event()
+    stopped = threading.Event()
 
     def put(result: tuple[Made | None, BaseException | None]) -> None:
-        while not over.is_set():
+        while not stopped.is_set():
             try:
                 ready.put(result, timeout=_POLL_SECONDS)
                 return
@@ -46,7 +46,7 @@ def made_ahead(make: Callable[[Given], Made], givens: Sequence[Given], ahead: in
 
     def work() -> None:
         for given in givens:
-            if over.is_set():
+            if stopped.is_set():
                 return
             try:
                 result = make(given), None
@@ -64,5 +64,5 @@ def made_ahead(make: Callable[[Given], Made], givens: Sequence[Given], ahead: in
                 raise error
             yield given, made  # type: ignore[misc]  # without an error it was made
     finally:
-        over.set()
+        stopped.set()
         thread.join()

@@ -39,8 +39,8 @@ def spectral_embedding(sessions: Sessions, n_items: int, d: int, norm: float, se
     vectors[:, :width] = u[:, :width] * s[:width].sqrt()
     lengths = vectors.norm(dim=1, keepdim=True)
     # Rows of items without pairs have rounding noise, which must not be scaled up to a direction.
-    known = (matrix.crow_indices().diff() > 0)[:, None] & (lengths > 0)
-    return torch.where(known, vectors / lengths.clamp_min(1e-30) * norm, 0.0)
+    has_pairs = (matrix.crow_indices().diff() > 0)[:, None] & (lengths > 0)
+    return torch.where(has_pairs, vectors / lengths.clamp_min(1e-30) * norm, 0.0)
 
 
 def count_pairs(sessions: Sessions) -> int:
@@ -75,14 +75,14 @@ def _ppmi(sessions: Sessions, n_items: int) -> Tensor:
     smoothed = total**_CONTEXT_SMOOTHING
     context = smoothed / max(smoothed.sum(), 1.0)
     pmi = np.log(weight / (total[first] * context[second]))
-    kept = pmi > 0
-    rows = np.concatenate([[0], np.cumsum(np.bincount(first[kept], minlength=n_items))])
+    positive = pmi > 0
+    rows = np.concatenate([[0], np.cumsum(np.bincount(first[positive], minlength=n_items))])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)  # "CSR support is in beta"
         return torch.sparse_csr_tensor(
             torch.from_numpy(rows.astype(np.int64)),
-            torch.from_numpy(second[kept].astype(np.int64)),
-            torch.from_numpy(pmi[kept].astype(np.float32)),
+            torch.from_numpy(second[positive].astype(np.int64)),
+            torch.from_numpy(pmi[positive].astype(np.float32)),
             size=(n_items, n_items),
             check_invariants=True,
         )
@@ -95,10 +95,10 @@ def _pairs(sessions: Sessions, n_items: int) -> tuple[np.ndarray, ...]:
     firsts, seconds, weights = [], [], []
     for distance in range(1, min(WINDOW, len(items) - 1) + 1):
         before, after = items[:-distance], items[distance:]
-        kept = (session[:-distance] == session[distance:]) & (before != after)
-        firsts += [before[kept], after[kept]]
-        seconds += [after[kept], before[kept]]
-        weights.append(np.full(2 * np.count_nonzero(kept), 1 / distance))
+        is_pair = (session[:-distance] == session[distance:]) & (before != after)
+        firsts += [before[is_pair], after[is_pair]]
+        seconds += [after[is_pair], before[is_pair]]
+        weights.append(np.full(2 * np.count_nonzero(is_pair), 1 / distance))
     if not firsts:
         return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0)
     return merge(np.concatenate(firsts), np.concatenate(seconds), np.concatenate(weights), n_items)

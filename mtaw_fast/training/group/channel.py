@@ -69,9 +69,9 @@ class Channel:
 
     def wait_for_leavers(self, seconds: float = 30.0) -> None:
         """Wait until all others have left, at most so long: they may have died."""
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         names = [f"left/{rank}" for rank in range(1, self._world)]
-        while names and not self._exists(names) and time.monotonic() < until:
+        while names and not self._exists(names) and time.monotonic() < deadline:
             time.sleep(_FIRST_PAUSE)
 
     def report_failure(self, why: str) -> None:
@@ -87,9 +87,9 @@ class Channel:
 
     def failure(self, seconds: float) -> str | None:
         """Return the reason that a failed process gave, waiting at most so long; None without one."""
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while not self._exists([_FAILED]):
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 return None
             time.sleep(_LONGEST_PAUSE / 5)
         return self._get(_FAILED)

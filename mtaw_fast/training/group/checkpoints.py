@@ -44,12 +44,12 @@ def save_shards(
     }
     head, places, length = places_in_file(shapes)
     first_row = shards.rows(process_group.rank).start
-    own = {name: tensor for name, tensor in tensors.items() if name in by_rows or process_group.leads}
+    own_tensors = {name: tensor for name, tensor in tensors.items() if name in by_rows or process_group.leads}
 
     def write(temporary: Path) -> None:
         descriptor = os.open(temporary, os.O_WRONLY)
         try:
-            for name, tensor in own.items():
+            for name, tensor in own_tensors.items():
                 begin = places[name] + (first_row * tensor.shape[1] * 4 if name in by_rows else 0)
                 for data in _pieces(tensor):
                     _write_at(descriptor, data, begin)
@@ -81,12 +81,14 @@ def load_shards(
     try:
         if len(arrays[f"weight.{_TABLE}"]) != shards.n_items:
             raise KeyError(f"it has {len(arrays[f'weight.{_TABLE}'])} items, not {shards.n_items}")
-        cut = {name: array[rows] if _is_table(name) and array.ndim == 2 else array for name, array in arrays.items()}
+        own_arrays = {
+            name: array[rows] if _is_table(name) and array.ndim == 2 else array for name, array in arrays.items()
+        }
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                _copy(parameter, cut[f"weight.{name}"])
+                _copy(parameter, own_arrays[f"weight.{name}"])
         if stepper is not None:
-            stepper.load_moments(cut)
+            stepper.load_moments(own_arrays)
     except (KeyError, RuntimeError) as error:
         raise TrainingError(f"{path} does not fit the model ({error}); start over with --overwrite") from None
 

@@ -98,9 +98,9 @@ class Group:
             raise
         except (MtawError, OSError) as error:
             if self._process_group.channel.failure(_SAME_ERROR_WAIT) == str(error):
-                same = GroupError(str(error))
-                same.reported = True
-                raise same from None
+                group_error = GroupError(str(error))
+                group_error.reported = True
+                raise group_error from None
             raise TrainingError(f"process {self.rank} of {self.world}: {error}") from None
 
     def finish(self) -> list[Peak]:
@@ -215,12 +215,12 @@ def _store(launch: Launch) -> dist.Store:
 
 
 def _init_process_group(launch: Launch, store: dist.Store, device: torch.device) -> None:
-    named: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
+    options: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
     try:
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             store=dist.PrefixStore("collectives", store),
-            rank=launch.rank, world_size=launch.world, timeout=_STEP_TIMEOUT, **named,
+            rank=launch.rank, world_size=launch.world, timeout=_STEP_TIMEOUT, **options,
         )  # fmt: skip
     except RuntimeError as error:
         raise GroupError((str(error).splitlines() or [""])[0][:200]) from None

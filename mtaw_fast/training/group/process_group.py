@@ -45,27 +45,27 @@ class Collectives:
 
         rows: [sum(send), ..], by receiving rank. Returns [sum(receive), ..], by sending rank.
         """
-        got = rows.new_empty(sum(receive), *rows.shape[1:])
+        received = rows.new_empty(sum(receive), *rows.shape[1:])
         with _group_errors():
-            dist.all_to_all_single(got, rows.contiguous(), list(receive), list(send))
-        return got
+            dist.all_to_all_single(received, rows.contiguous(), list(receive), list(send))
+        return received
 
     def gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         """Return the rows of every process, [sum(counts), ..] by rank. counts: the number of rows of each."""
         most = max(counts)
         padded = rows.new_zeros(most, *rows.shape[1:])
         padded[: len(rows)] = rows
-        got = rows.new_empty(self._world, *padded.shape)
+        received = rows.new_empty(self._world, *padded.shape)
         with _group_errors():
-            dist.all_gather(list(got.unbind(0)), padded)
-        return torch.cat([part[:count] for part, count in zip(got, counts, strict=True)])
+            dist.all_gather(list(received.unbind(0)), padded)
+        return torch.cat([part[:count] for part, count in zip(received, counts, strict=True)])
 
     def sum(self, part: Tensor) -> Tensor:
         """Return the sum of the parts of all processes, which have one shape."""
-        got = part.new_empty(self._world, *part.shape)
+        received = part.new_empty(self._world, *part.shape)
         with _group_errors():
-            dist.all_gather(list(got.unbind(0)), part.contiguous())
-        return in_order(got)
+            dist.all_gather(list(received.unbind(0)), part.contiguous())
+        return in_order(received)
 
 
 def in_order(parts: Tensor) -> Tensor:
@@ -82,5 +82,5 @@ def _group_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise GroupError(first.partition("] ")[2].partition(". ")[0] or first) from None
+        line = (str(error).splitlines() or [""])[0]
+        raise GroupError(line.partition("] ")[2].partition(". ")[0] or line) from None

@@ -87,10 +87,10 @@ class GroupRunner:
             return stepper
         name = f"checkpoint-{request.phase}-0.safetensors"  # no state names it, so a left-over one is removed
         if process_group.leads:
-            whole = MTAW(fitting.config, fitting.n_items)
-            initialize(whole, request.sessions)
-            files.save_checkpoint(name, whole, None)
-            del whole
+            full_model = MTAW(fitting.config, fitting.n_items)
+            initialize(full_model, request.sessions)
+            files.save_checkpoint(name, full_model, None)
+            del full_model
         process_group.channel.gather()
         load_shards(files.folder / name, model, None, shards, process_group)
         process_group.channel.gather()

@@ -81,16 +81,16 @@ class Share:
         edges = offsets[cuts]
         samples = np.diff(np.searchsorted(rows, edges))
         bounds = shards.bounds()
-        own = slice(edges[rank], edges[rank + 1])
+        own_clicks = slice(edges[rank], edges[rank + 1])
         requested, requested_by = [], []
         for begin, end in itertools.pairwise(edges):
             items = np.unique(clicks[begin:end])
-            here = slice(*np.searchsorted(items, bounds[rank : rank + 2]))
-            requested.append(items[here] - bounds[rank])
+            own_items = slice(*np.searchsorted(items, bounds[rank : rank + 2]))
+            requested.append(items[own_items] - bounds[rank])
             requested_by.append(len(requested[-1]))
-        items, places = np.unique(clicks[own], return_inverse=True)
-        own_offsets = offsets[cuts[rank] : cuts[rank + 1] + 1] - own.start
-        own_rows = rows[(rows >= own.start) & (rows < own.stop)] - own.start
+        items, places = np.unique(clicks[own_clicks], return_inverse=True)
+        own_offsets = offsets[cuts[rank] : cuts[rank + 1] + 1] - own_clicks.start
+        own_rows = rows[(rows >= own_clicks.start) & (rows < own_clicks.stop)] - own_clicks.start
 
         def put(array: np.ndarray) -> Tensor:
             tensor = torch.from_numpy(np.ascontiguousarray(array))
@@ -98,7 +98,7 @@ class Share:
 
         return cls(
             clicks=len(clicks),
-            first_click=int(own.start),
+            first_click=int(own_clicks.start),
             places=put(places.reshape(-1).astype(np.int64)),
             needed=np.diff(np.searchsorted(items, bounds)).tolist(),
             requested=put(np.concatenate(requested)),

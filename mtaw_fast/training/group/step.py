@@ -77,8 +77,8 @@ class GroupStepper:
         """See `Stepper.step`; the loss is that of the whole batch, the same in every process."""
         config, table, collectives = self._config, self.model.item_embedding, self.process_group.collectives
         clicked = look_up(batch, table.detach(), self.process_group).requires_grad_()
-        own = self._queries(clicked, batch)
-        queries = collectives.gather(own.detach(), batch.samples).requires_grad_()
+        own_queries = self._queries(clicked, batch)
+        queries = collectives.gather(own_queries.detach(), batch.samples).requires_grad_()
         sums = catalog_sums(
             queries,
             table,
@@ -101,10 +101,10 @@ class GroupStepper:
             return value
         (slopes,) = torch.autograd.grad(loss, totals)
         d_queries, d_table = torch.autograd.grad(sums, (queries, table), tuple(slopes))
-        here = batch.samples[self.process_group.rank]
-        parts = collectives.exchange(d_queries, batch.samples, [here] * self.process_group.world)
-        d_own = in_order(parts.view(self.process_group.world, here, config.model.embedding_dim))
-        self._back_to_rows(d_table, self._through_encoder(own, clicked, d_own), batch)
+        n_own = batch.samples[self.process_group.rank]
+        parts = collectives.exchange(d_queries, batch.samples, [n_own] * self.process_group.world)
+        d_own = in_order(parts.view(self.process_group.world, n_own, config.model.embedding_dim))
+        self._back_to_rows(d_table, self._through_encoder(own_queries, clicked, d_own), batch)
         table.grad = d_table
         self._clip()
         for group in self._optimizer.param_groups:
@@ -145,8 +145,8 @@ class GroupStepper:
             drawn = int(torch.randint(_SEEDS, ())) + self.process_group.rank  # a mask of its own for every process
             seed = torch.full((1,), drawn, dtype=torch.int64, device=self._device)
         elif probability > 0:
-            own = slice(batch.first_click, batch.first_click + len(clicked))
-            masks = self._mask(batch, own, probability), self._mask(batch, own, probability)
+            own_clicks = slice(batch.first_click, batch.first_click + len(clicked))
+            masks = self._mask(batch, own_clicks, probability), self._mask(batch, own_clicks, probability)
         if len(clicked) == 0:
             return clicked
         interests = self.model.interests(
@@ -156,8 +156,8 @@ class GroupStepper:
 
     def _mask(self, batch: Share, own: slice, probability: float) -> Tensor:
         """Dropout's factors of the own clicks, out of those of the whole batch."""
-        whole = functional.dropout(torch.ones(batch.clicks, self._config.model.embedding_dim), probability)
-        return whole[own].to(self._device)
+        mask = functional.dropout(torch.ones(batch.clicks, self._config.model.embedding_dim), probability)
+        return mask[own].to(self._device)
 
     def _through_encoder(self, own: Tensor, clicked: Tensor, d_own: Tensor) -> Tensor:
         """Give the small weights the gradient of the whole batch; returns that by the own clicks' vectors."""
@@ -166,7 +166,7 @@ class GroupStepper:
         else:
             d_clicked, gradients = clicked.detach(), [torch.zeros_like(weights) for weights in self._small]
         flat = self.process_group.collectives.sum(torch.cat([gradient.reshape(-1) for gradient in gradients]))
-        for weights, part in zip(self._small, flat.split([w.numel() for w in self._small]), strict=True):
+        for weights, part in zip(self._small, flat.split([tensor.numel() for tensor in self._small]), strict=True):
             weights.grad = part.view(weights.shape)
         return d_clicked
 

@@ -38,10 +38,12 @@ def group_metrics(
         if batch.weights is not None:  # with their original mean
             weights.append(batch.weights.numpy() * (batch.mass / max(len(batch.rows), 1)))
         share = Share.of(batch, shards, process_group.rank, process_group.device)
-        own = look_up(share, table, process_group)
-        if len(own):
-            own = functional.normalize(model.interests(own, share.offsets, tiles=share.tiles)[share.rows], dim=1)
-        queries = process_group.collectives.gather(own, share.samples)
+        own_vectors = look_up(share, table, process_group)
+        if len(own_vectors):
+            own_vectors = functional.normalize(
+                model.interests(own_vectors, share.offsets, tiles=share.tiles)[share.rows], dim=1
+            )
+        queries = process_group.collectives.gather(own_vectors, share.samples)
         ranks.append(
             _ranks(queries, share.targets, table, shards.rows(process_group.rank).start, process_group).cpu().numpy()
         )
@@ -51,17 +53,17 @@ def group_metrics(
 def _ranks(queries: Tensor, targets: Tensor, table: Tensor, first_item: int, process_group: ProcessGroup) -> Tensor:
     """int64[S]: pessimistic ranks of the targets in the whole catalog."""
     places = targets - first_item
-    here = (places >= 0) & (places < len(table))
-    vectors = functional.normalize(table[torch.where(here, places, 0)], dim=1)
+    is_own = (places >= 0) & (places < len(table))
+    vectors = functional.normalize(table[torch.where(is_own, places, 0)], dim=1)
     # Only one process adds a number that is not zero, so the sum has no rounding.
-    target_scores = process_group.collectives.sum(torch.where(here, (queries * vectors).sum(dim=1), 0.0))
+    target_scores = process_group.collectives.sum(torch.where(is_own, (queries * vectors).sum(dim=1), 0.0))
     counts = torch.zeros(len(queries), dtype=torch.float64, device=queries.device)
     for begin in range(0, len(table), _ITEMS):
         units = functional.normalize(table[begin : begin + _ITEMS], dim=1)
         for first in range(0, len(queries), _ROWS):
             rows = slice(first, first + _ROWS)
             scores = queries[rows] @ units.T
-            inside = (here[rows] & (places[rows] >= begin) & (places[rows] < begin + len(units))).nonzero()[:, 0]
+            inside = (is_own[rows] & (places[rows] >= begin) & (places[rows] < begin + len(units))).nonzero()[:, 0]
             scores[inside, places[rows][inside] - begin] = torch.inf  # the target itself, which counts once
             counts[rows] += (~(scores < target_scores[rows, None])).sum(dim=1)
     return process_group.collectives.sum(counts).long()

@@ -121,8 +121,8 @@ class _Work:
         weights = by_code(config.loss.type_weights, dataset.type_names, "setting type_weights")
         usable = dataset.train.keep_last(config.model.max_session_length + 1)
         counts = sample_counts(usable, dataset.min_prefix, config.loss.targets, weights)
-        every = sample_counts(dataset.train, dataset.min_prefix, "all", weights)
-        return cls(config, dataset, offsets_of(counts), offsets_of(every))
+        all_counts = sample_counts(dataset.train, dataset.min_prefix, "all", weights)
+        return cls(config, dataset, offsets_of(counts), offsets_of(all_counts))
 
     def samples_of(self, sessions: int) -> int:
         """Return the samples of an epoch of the encoder over the first `sessions` sessions."""
@@ -131,21 +131,21 @@ class _Work:
     def phase(self, name: str, softmax: Softmax, encoder: EncoderTimes | None, ranker: RankerTimes | None) -> PhasePlan:
         """Return the plan of one phase."""
         sessions = self.dataset.train
-        whole = (
+        phase_sessions = (
             sessions if name.endswith("refit") else sessions.split_last(self.config.optimizer.validation_fraction)[0]
         )
         if name == "validate":
-            return self._validation(len(whole), ranker)
+            return self._validation(len(phase_sessions), ranker)
         if name.startswith("ranker"):
-            return self._ranker(name, whole, ranker)
+            return self._ranker(name, phase_sessions, ranker)
         if name.startswith("slice"):
-            whole = split_for_ranker(self.config, whole)[0]
-        return self._encoder(name, whole, softmax, encoder)
+            phase_sessions = split_for_ranker(self.config, phase_sessions)[0]
+        return self._encoder(name, phase_sessions, softmax, encoder)
 
     def _encoder(self, name: str, sessions: Sessions, softmax: Softmax, times: EncoderTimes | None) -> PhasePlan:
         config, samples = self.config, self.samples_of(len(sessions))
         epochs = f"{config.optimizer.epochs} epoch{'s' if config.optimizer.epochs > 1 else ''}"
-        most = (
+        limit = (
             "up to " if name in ("search", "refit") and not config.memory.enabled and config.optimizer.patience else ""
         )
         cost = None
@@ -153,7 +153,7 @@ class _Work:
             steps = config.optimizer.epochs * samples / times.samples_a_step
             share = len(sessions) / len(self.dataset.train)
             cost = steps * times.step[softmax] + times.start + times.start_by_sessions * share
-        return _planned(name, f"{most}{epochs} over {samples:,} samples", cost, self._encoder_bytes(sessions, softmax))
+        return _planned(name, f"{limit}{epochs} over {samples:,} samples", cost, self._encoder_bytes(sessions, softmax))
 
     def _ranker(self, name: str, sessions: Sessions, times: RankerTimes | None) -> PhasePlan:
         config = self.config
@@ -164,10 +164,10 @@ class _Work:
         ranked += frozen_samples(ranked) if timed else 0
         epochs, cost = fit_settings(config, timed=timed).epochs, None
         if times is not None:
-            again = 1 if config.ranker.prequential else epochs  # candidates that are not stored are computed again
+            rounds = 1 if config.ranker.prequential else epochs  # candidates that are not stored are computed again
             cost = (
                 times.table_click * before.n_clicks + times.start + times.learned * last.n_clicks
-                + ranked * (again * times.ranked + epochs * times.fitted)
+                + ranked * (rounds * times.ranked + epochs * times.fitted)
             )  # fmt: skip
         work = f"{ranked:,} samples of {queries:,} clicks, {epochs} epochs"
         return _planned(name, work, cost, self._ranker_bytes(before, last, ranked))
@@ -189,9 +189,9 @@ class _Work:
         copies = _FULL_COPIES if softmax == "full" else _SAMPLED_COPIES
         step = 4 * copies * floats
         if softmax == "sampled":
-            own = 2 * config.optimizer.batch_prefixes  # at most a click and a target a sample
+            n_own = 2 * config.optimizer.batch_prefixes  # at most a click and a target a sample
             # About half of the items next to the drawn clicks are new.
-            rows = own * (1 + config.loss.cooccurrence_negatives) + config.loss.negative_samples
+            rows = n_own * (1 + config.loss.cooccurrence_negatives) + config.loss.negative_samples
             step += 3 * 4 * min(rows, self.dataset.n_items) * config.optimizer.batch_prefixes
             step += _OCCURRENCE * sessions.n_clicks if config.loss.cooccurrence_negatives else 0
         return self._base() + max(start + 4 * _SAMPLED_COPIES * floats, step)

@@ -120,10 +120,10 @@ def encoder_times(
         raise nothing_to_learn(min_prefix, config.loss.targets, type_weights)
     if len(chosen) > _STEP_SESSIONS:
         chosen = np.sort(rng.choice(chosen, _STEP_SESSIONS, replace=False))
-    some = usable.select(chosen)
-    source = EpochBatches(config, some, min_prefix, type_weights)
-    cut = source.cut(0)
-    steps, samples = {}, float(counts[chosen].sum()) / len(cut)
+    chosen_sessions = usable.select(chosen)
+    source = EpochBatches(config, chosen_sessions, min_prefix, type_weights)
+    batches = source.cut(0)
+    steps, samples = {}, float(counts[chosen].sum()) / len(batches)
     with torch.random.fork_rng(devices=[]):
         model = MTAW(config, n_items).draw_weights(config.optimizer.seed).to(device)
         model.train()
@@ -131,15 +131,15 @@ def encoder_times(
             stepper = make_stepper(model, config.replace(softmax=softmax), usable)
             costs = []
             for k in range(_WARM_UP + _STEPS):
-                numbers = cut[k % len(cut)]
+                numbers = batches[k % len(batches)]
                 batch = stepper.stage(source.batch(numbers, stepper.input_device))
                 costs.append(watch.cost(lambda: stepper.step(batch, config.optimizer.warmup_epochs), busy=True))  # noqa: B023
             steps[softmax] = np.median(costs[_WARM_UP:], axis=0)
     start = by_sessions = np.zeros(2)
     if config.model.init == "structured":
-        few, more = (_spectral_cost(_last(sessions, share), n_items, config, watch) for share in _SPECTRAL)
-        by_sessions = np.maximum(more - few, 0) / (_SPECTRAL[1] - _SPECTRAL[0])
-        start = np.maximum(few - by_sessions * _SPECTRAL[0], 0)
+        few_cost, more_cost = (_spectral_cost(_last(sessions, share), n_items, config, watch) for share in _SPECTRAL)
+        by_sessions = np.maximum(more_cost - few_cost, 0) / (_SPECTRAL[1] - _SPECTRAL[0])
+        start = np.maximum(few_cost - by_sessions * _SPECTRAL[0], 0)
     return EncoderTimes(steps, samples, start, by_sessions)
 
 
@@ -205,12 +205,12 @@ def ranker_times(
         )
 
     fit(1)  # torch imports parts of its optimizers with the first one
-    one, more = (fit(epochs) for epochs in _EPOCHS)
+    one_epoch, more_epochs = (fit(epochs) for epochs in _EPOCHS)
     queries = len(dataset.targets) + dataset.left_out
-    epoch = np.maximum(more - one, 0) / (_EPOCHS[1] - _EPOCHS[0])
+    epoch = np.maximum(more_epochs - one_epoch, 0) / (_EPOCHS[1] - _EPOCHS[0])
     return RankerTimes(
         table_click,
-        np.maximum(short - learned * few.n_clicks, 0) + np.maximum(one - epoch, 0),
+        np.maximum(short - learned * few.n_clicks, 0) + np.maximum(one_epoch - epoch, 0),
         learned,
         np.maximum(ranking - long, 0) / max(queries - 1, 1),
         epoch / queries,

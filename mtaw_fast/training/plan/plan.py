@@ -77,14 +77,14 @@ class Plan:
     @property
     def seconds(self) -> float | None:
         """Seconds of all phases; None if nothing was measured."""
-        found = [phase.seconds for phase in self.phases if phase.seconds is not None]
-        return sum(found) if len(found) == len(self.phases) else None
+        measured = [phase.seconds for phase in self.phases if phase.seconds is not None]
+        return sum(measured) if len(measured) == len(self.phases) else None
 
     @property
     def processor_seconds(self) -> float | None:
         """Processor time of all phases, over all threads; None if nothing was measured."""
-        found = [phase.processor_seconds for phase in self.phases if phase.processor_seconds is not None]
-        return sum(found) if len(found) == len(self.phases) else None
+        measured = [phase.processor_seconds for phase in self.phases if phase.processor_seconds is not None]
+        return sum(measured) if len(measured) == len(self.phases) else None
 
     @property
     def peak_bytes(self) -> int:
@@ -202,8 +202,8 @@ def minutes(seconds: float) -> str:
     """Format a duration, such as '41 s', '3 min', '1 h 5 min'."""
     if seconds < 90:
         return f"{max(round(seconds), 1)} s"
-    whole = round(seconds / 60)
-    return f"{whole} min" if whole < 60 else f"{whole // 60} h {whole % 60} min"
+    rounded = round(seconds / 60)
+    return f"{rounded} min" if rounded < 60 else f"{rounded // 60} h {rounded % 60} min"
 
 
 def _size(count: int) -> str:

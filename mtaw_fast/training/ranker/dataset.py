@@ -61,9 +61,9 @@ class RankerDataset:
     def drawn(self, queries: np.ndarray, negatives: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """See `ranker.fitting.DrawnCandidates`."""
         ids, places = self._padded(queries)
-        kept = drawn_places(ids, ids == self.targets[queries, None], negatives, rng)
-        if kept is not None:
-            ids, places = np.take_along_axis(ids, kept, axis=1), np.take_along_axis(places, kept, axis=1)
+        chosen = drawn_places(ids, ids == self.targets[queries, None], negatives, rng)
+        if chosen is not None:
+            ids, places = np.take_along_axis(ids, chosen, axis=1), np.take_along_axis(places, chosen, axis=1)
         return self._read(ids, places)
 
     def subset(self, chosen: np.ndarray) -> RankerDataset:
@@ -126,14 +126,14 @@ class DatasetWriter:
 
         clicks: int64[q], places of the next clicks. values: float32[q, C, F].
         """
-        found = (ids == targets[:, None]).any(axis=1)
-        self._left_out += int(np.count_nonzero(~found))
-        valid = (ids >= 0) & found[:, None]
+        has_target = (ids == targets[:, None]).any(axis=1)
+        self._left_out += int(np.count_nonzero(~has_target))
+        valid = (ids >= 0) & has_target[:, None]
         self._file.write(np.clip(values[valid], -_LARGEST, _LARGEST).astype(np.float16).data)
-        self._clicks.append(clicks[found])
-        self._targets.append(targets[found])
-        self._lengths.append(lengths[found])
-        self._counts.append(valid.sum(axis=1)[found])
+        self._clicks.append(clicks[has_target])
+        self._targets.append(targets[has_target])
+        self._lengths.append(lengths[has_target])
+        self._counts.append(valid.sum(axis=1)[has_target])
         self._ids.append(ids[valid])
 
     @property
@@ -185,9 +185,9 @@ class FeatureFile:
 
     def rows(self, places: np.ndarray) -> np.ndarray:
         """Return a copy of the rows int64[n]: float16[n, F]."""
-        found = self._values[places]
-        self._read += found.nbytes
+        rows = self._values[places]
+        self._read += rows.nbytes
         if self._read > _MAPPED:
             self._map.madvise(mmap.MADV_DONTNEED)  # drops pages of the file; loses nothing
             self._read = 0
-        return found
+        return rows

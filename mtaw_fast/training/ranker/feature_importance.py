@@ -58,13 +58,13 @@ def feature_importance(model: Model, samples: Samples, most: int = MOST_SAMPLES)
         ranks = listed_rank(ids, scores, targets)
         return means_of(gains_of(np.where(ranks <= _LAST_RANK, ranks, 0)))
 
-    whole = metrics(None)
+    full = metrics(None)
     importance = {}
     for feature, name in enumerate(names):
-        left = metrics(feature)
-        importance[name] = {metric: round(whole[metric] - left[metric], 3) for metric in ("P@20", "MRR@20")}
+        reduced = metrics(feature)
+        importance[name] = {metric: round(full[metric] - reduced[metric], 3) for metric in ("P@20", "MRR@20")}
     ordered = sorted(importance, key=lambda name: -importance[name]["MRR@20"])
-    return {"samples": len(chosen), "metrics": whole, "features": {name: importance[name] for name in ordered}}
+    return {"samples": len(chosen), "metrics": full, "features": {name: importance[name] for name in ordered}}
 
 
 def _candidates(model: Model, samples: Samples, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -75,13 +75,13 @@ def _candidates(model: Model, samples: Samples, chosen: np.ndarray) -> tuple[np.
     memory = model.memory.queries(model.n_items, query_settings(config, trends is not None))
     ends = sessions.offsets[1:][chosen]
     items = np.ascontiguousarray(sessions.items)
-    asked = Prefixes(items, sessions.offsets[:-1][chosen], ends, samples.targets[chosen])
-    dense = dense_of(config, model.weights, asked, threads) if config.memory.dense_candidates else None
+    prefixes = Prefixes(items, sessions.offsets[:-1][chosen], ends, samples.targets[chosen])
+    dense = dense_of(config, model.weights, prefixes, threads) if config.memory.dense_candidates else None
     moment = None
     if trends is not None and model.ranker_net is not None:
         moment = moment_of(trends, sessions, ends, content=item_content(model.ranker_net.side, model.items))
     return memory.features(
-        items, asked.begins, ends, dense, threads=threads, moment=moment, types=sessions.types,
+        items, prefixes.begins, ends, dense, threads=threads, moment=moment, types=sessions.types,
         n_types=len(model.click_types),
     )  # fmt: skip
 

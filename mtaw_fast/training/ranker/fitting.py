@@ -188,32 +188,32 @@ def fit_ranker(
         reporter.epoch_starts(phase, epoch, settings.epochs, n_queries)
         began, losses, used, mass = time.perf_counter(), 0.0, 0, 0.0
         curve = LossCurve(n_queries)
-        made = _maker(candidates, settings.negatives, seed, epoch, step)
-        for queries, (ids, values) in zip(batches, _ahead(made, batches), strict=True):
+        make = _maker(candidates, settings.negatives, seed, epoch, step)
+        for queries, (ids, values) in zip(batches, _ahead(make, batches), strict=True):
             hits = ids == targets[queries, None]
-            known = np.flatnonzero(hits.any(axis=1))
+            usable = np.flatnonzero(hits.any(axis=1))
             for group in optimizer.param_groups:
                 group["lr"] = _rate(settings.lr, step, total)
             step += 1
-            if len(known) == 0:
+            if len(usable) == 0:
                 reporter.step_done(len(queries), 0.0)
                 continue
-            chosen = ids[known], values[known], hits[known]
+            chosen = ids[usable], values[usable], hits[usable]
             if settings.negatives and not isinstance(candidates, DrawnCandidates):
                 chosen = _drawn(*chosen, settings.negatives, np.random.default_rng([seed, epoch, step]))
             scores = _scores(net, chosen[0], chosen[1], mean, scale, bounds)
             loss = functional.cross_entropy(scores, torch.from_numpy(chosen[2].argmax(axis=1)), reduction="none")
-            weight = torch.from_numpy(weights[queries[known]])
+            weight = torch.from_numpy(weights[queries[usable]])
             optimizer.zero_grad()
             ((loss * weight).sum() / weight.sum()).backward()
             optimizer.step()
             losses_here = loss.detach()
-            counts = None if target_weights is None else torch.from_numpy(target_weights[queries[known]])
+            counts = None if target_weights is None else torch.from_numpy(target_weights[queries[usable]])
             step_sum = float((losses_here if counts is None else losses_here * counts).sum())
-            step_mass = len(known) if counts is None else float(counts.sum())
+            step_mass = len(usable) if counts is None else float(counts.sum())
             losses += step_sum
             mass += step_mass
-            used += len(known)
+            used += len(usable)
             curve.add(len(queries), step_sum / step_mass)
             reporter.step_done(len(queries), step_sum / step_mass)
         if used == 0:
@@ -301,12 +301,12 @@ def _maker(
 def _ahead(make: Callable[[int, np.ndarray], _Made], batches: Sequence[np.ndarray]) -> Iterator[_Made]:
     """Yield make(k, batch) for each batch; the next one is made in a thread meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(make, 0, batches[0])
-        for k, following in enumerate([*batches[1:], None], start=1):
-            found = coming.result()
-            if following is not None:
-                coming = pool.submit(make, k, following)
-            yield found
+        pending = pool.submit(make, 0, batches[0])
+        for k, batch in enumerate([*batches[1:], None], start=1):
+            result = pending.result()
+            if batch is not None:
+                pending = pool.submit(make, k, batch)
+            yield result
 
 
 def _scores(
@@ -330,7 +330,7 @@ def _scores(
 
 def _rate(highest: float, step: int, steps: int) -> float:
     """Linear warm-up, then a cosine to 0."""
-    warm = max(WARMUP_SHARE * steps, 1.0)
-    if step < warm:
-        return highest * (step + 1) / (warm + 1)
-    return highest * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1.0)))
+    warmup = max(WARMUP_SHARE * steps, 1.0)
+    if step < warmup:
+        return highest * (step + 1) / (warmup + 1)
+    return highest * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1.0)))

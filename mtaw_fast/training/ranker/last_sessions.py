@@ -24,9 +24,9 @@ def split_for_ranker(config: Config, sessions: Sessions) -> tuple[Sessions, Sess
 
 def warn_if_capped(config: Config, sessions: Sessions) -> None:
     """Log a warning if the ranker learns from fewer sessions than `ranker_fraction` asks for."""
-    asked = sessions.split_last(config.ranker.ranker_fraction)[1].n_clicks
-    if asked > MOST_CLICKS:
+    n_clicks = sessions.split_last(config.ranker.ranker_fraction)[1].n_clicks
+    if n_clicks > MOST_CLICKS:
         logging.getLogger("mtaw_fast").warning(
             f"ranker: learns from the last {MOST_CLICKS:,} clicks, since the last {config.ranker.ranker_fraction:g} of "
-            f"the sessions (ranker_fraction) have {asked:,}"
+            f"the sessions (ranker_fraction) have {n_clicks:,}"
         )

@@ -80,8 +80,8 @@ class NewItemVectors:
         if len(entered):
             touched = np.flatnonzero(self._touched(queries))
             if len(touched):
-                again = self._searched(queries[touched])
-                vectors[touched], ids[touched], logits[touched] = again
+                searched = self._searched(queries[touched])
+                vectors[touched], ids[touched], logits[touched] = searched
             ids, logits = _merged(ids, logits, entered, np.float32(self._scale) * (vectors @ self.catalog[entered].T))
         return Dense(vectors, ids, logits, self.catalog, self._scale)
 

@@ -101,10 +101,10 @@ def build_dataset(
     def add_frozen(writer: DatasetWriter) -> None:
         known = np.bincount(tables.session_items, minlength=tables.n_items) > 0
         places = np.flatnonzero(known[sessions.items])  # serving drops clicks on items that the bundle does not know
-        asked, most = sessions.of_clicks(places), frozen_samples(len(ranked))
-        of_asked = None if click_weights is None else click_weights[places]
-        chosen = _ranked_clicks(ReplayOrder.of(asked, *chunk), asked, min_prefix, since, most, of_asked)
-        run = run_over(asked, chosen)
+        filtered, most = sessions.of_clicks(places), frozen_samples(len(ranked))
+        filtered_weights = None if click_weights is None else click_weights[places]
+        chosen = _ranked_clicks(ReplayOrder.of(filtered, *chunk), filtered, min_prefix, since, most, filtered_weights)
+        run = run_over(filtered, chosen)
         for begin in range(0, len(chosen), _FROZEN_CHUNK):
             run.rank(chosen[begin : begin + _FROZEN_CHUNK], writer, places)
 
@@ -143,8 +143,8 @@ def _ranked_clicks(
         chosen &= weights[clicks] > 0
     if since is not None and order.moments is not None:
         chosen &= order.moments[clicks] > since
-    found = clicks[chosen]
-    return found[evenly(len(found), most)]
+    targets = clicks[chosen]
+    return targets[evenly(len(targets), most)]
 
 
 class _PrequentialRun:
@@ -205,8 +205,8 @@ class _PrequentialRun:
         ids, values = self._memory.features(
             self._items, begins, clicks, dense, threads=threads, moment=moment, types=self._types, n_types=self._n_types
         )
-        named = clicks if places is None else places[clicks]
-        writer.add(named, self._items[clicks], clicks - begins, ids, values)
+        target_places = clicks if places is None else places[clicks]
+        writer.add(target_places, self._items[clicks], clicks - begins, ids, values)
 
     def learn(self, clicks: np.ndarray) -> None:
         """Learn the clicks int64[n], in order."""
@@ -288,6 +288,6 @@ def _by_session(offsets: np.ndarray, most_clicks: int) -> np.ndarray:
 def _by_time(moments: np.ndarray, most_clicks: int, most_ms: int) -> np.ndarray:
     bounds = [0]
     while (begin := bounds[-1]) < len(moments):
-        late = int(np.searchsorted(moments, moments[begin] + most_ms))
-        bounds.append(min(late, begin + most_clicks, len(moments)))
+        end = int(np.searchsorted(moments, moments[begin] + most_ms))
+        bounds.append(min(end, begin + most_clicks, len(moments)))
     return np.array(bounds, dtype=np.int64)

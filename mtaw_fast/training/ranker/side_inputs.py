@@ -49,14 +49,14 @@ class SideInputs:
         types: whether it may read those of clicks.
         """
         names = () if dataset.context is None else dataset.context.names
-        read = ClickTypes.of_clicks(dataset.train.types, dataset.type_names) if types else ClickTypes()
+        click_types = ClickTypes.of_clicks(dataset.train.types, dataset.type_names) if types else ClickTypes()
         columns = replace(content_columns(dataset.items), context=names)
-        return cls(columns, dataset.context, dataset.items, read, dataset.type_names)
+        return cls(columns, dataset.context, dataset.items, click_types, dataset.type_names)
 
     def names(self, *, trends: bool) -> tuple[str, ...]:
         """Return the names of all features of a ranker, with those of trends and what needs them or without."""
-        plain = feature_names(trends=True) + self.features.names if trends else feature_names()
-        return plain + type_feature_names(self.types)
+        names = feature_names(trends=True) + self.features.names if trends else feature_names()
+        return names + type_feature_names(self.types)
 
     def type_codes(self, sessions: Sessions) -> np.ndarray | None:
         """Return uint8[T]: the types of the clicks as the ranker reads them; None if it reads none."""

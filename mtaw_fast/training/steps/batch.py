@@ -28,13 +28,13 @@ def is_target(
 ) -> np.ndarray:
     """bool[T]: whether a click is the target of a sample."""
     place = np.arange(sessions.n_clicks) - np.repeat(sessions.offsets[:-1], sessions.lengths)
-    found = place >= min_prefix
+    chosen = place >= min_prefix
     if counted == "new":
-        found &= sessions.first_clicks()
+        chosen &= sessions.first_clicks()
     if _some_weigh_nothing(type_weights):
         assert type_weights is not None
-        found &= type_weights[typed(sessions)] > 0
-    return found
+        chosen &= type_weights[typed(sessions)] > 0
+    return chosen
 
 
 def _some_weigh_nothing(type_weights: np.ndarray | None) -> bool:

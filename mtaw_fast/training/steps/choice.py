@@ -25,21 +25,21 @@ def make_stepper(model: MTAW, config: Config, sessions: Sessions) -> AnyStepper:
 
     Raises UsageError for CUDA graphs on a CPU or with a sample, UnsupportedError if the GPU does not support them.
     """
-    log, asked = logging.getLogger("mtaw_fast"), config.optimizer.train_step
+    log, train_step = logging.getLogger("mtaw_fast"), config.optimizer.train_step
     if config.loss.softmax == "sampled":
-        if asked == "cuda-graph":
+        if train_step == "cuda-graph":
             raise UsageError("setting train_step=cuda-graph does not work with softmax=sampled; choose auto or eager")
         log.info(
             "training step: eager, softmax over a batch's own items, those next to %d clicks on each, %d of the others",
             config.loss.cooccurrence_negatives, config.loss.negative_samples,
         )  # fmt: skip
         return SampledStepper(model, config, sessions)
-    against = reasons_against_graphs(model)
-    if asked == "cuda-graph" and against:
+    reasons = reasons_against_graphs(model)
+    if train_step == "cuda-graph" and reasons:
         kind = UsageError if model.item_embedding.device.type != "cuda" else UnsupportedError
-        raise kind(f"setting train_step=cuda-graph does not work: {', '.join(against)}; choose auto or eager")
-    chosen = "eager" if asked == "eager" or against else "cuda-graph"
-    log.info("training step: %s%s", chosen, f" ({', '.join(against)})" if against and asked == "auto" else "")
+        raise kind(f"setting train_step=cuda-graph does not work: {', '.join(reasons)}; choose auto or eager")
+    chosen = "eager" if train_step == "eager" or reasons else "cuda-graph"
+    log.info("training step: %s%s", chosen, f" ({', '.join(reasons)})" if reasons and train_step == "auto" else "")
     return GraphStep(model, config) if chosen == "cuda-graph" else Stepper(model, config)
 
 

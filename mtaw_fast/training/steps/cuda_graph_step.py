@@ -57,20 +57,20 @@ class GraphStep(StaticStep):
 
     def _try_to_capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph | None:
         """Capture the work on these buffers; weights, moments and losses stay as they are."""
-        before = self._losses.suspend()  # neither warm-ups nor a failed capture may change the weights
+        suspended = self._losses.suspend()  # neither warm-ups nor a failed capture may change the weights
         try:
             graph = self._graphs[static.budget] = self._capture(static)
         except RuntimeError as error:
-            what = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             if self._config.optimizer.train_step == "cuda-graph":
                 raise UnsupportedError(
-                    f"setting train_step=cuda-graph does not work: the capture failed ({what}); choose auto or eager"
+                    f"setting train_step=cuda-graph does not work: the capture failed ({reason}); choose auto or eager"
                 ) from error
-            logging.getLogger("mtaw_fast").warning("training step: eager, since its capture failed (%s)", what)
+            logging.getLogger("mtaw_fast").warning("training step: eager, since its capture failed (%s)", reason)
             self._captures = False
             return None
         finally:
-            self._losses.resume(before)
+            self._losses.resume(suspended)
         return graph
 
     def _capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph:

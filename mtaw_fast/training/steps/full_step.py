@@ -68,10 +68,10 @@ def learning_rate(config: Config, progress: float) -> float:
         return config.optimizer.lr * progress / config.optimizer.warmup_epochs
     if config.optimizer.schedule == "constant":
         return config.optimizer.lr
-    after = (progress - config.optimizer.warmup_epochs) / max(
+    fraction = (progress - config.optimizer.warmup_epochs) / max(
         config.optimizer.epochs - config.optimizer.warmup_epochs, 1e-9
     )
-    return config.optimizer.lr * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
+    return config.optimizer.lr * 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
 
 
 class Stepper:

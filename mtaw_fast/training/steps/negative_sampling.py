@@ -38,8 +38,8 @@ class CatalogSample:
         count = min(count, others)
         places = np.arange(others) if count == others else rng.choice(others, count, replace=False, shuffle=False)
         # The k-th item that is not always there: k plus the number of those before it.
-        rest = places + np.searchsorted(always - np.arange(len(always)), places, side="right")
-        return cls(np.concatenate([always, rest]), len(always), math.log(others / count) if count else 0.0)
+        drawn = places + np.searchsorted(always - np.arange(len(always)), places, side="right")
+        return cls(np.concatenate([always, drawn]), len(always), math.log(others / count) if count else 0.0)
 
 
 class Occurrences:
@@ -55,8 +55,8 @@ class Occurrences:
 
     def __init__(self, sessions: Sessions, n_items: int) -> None:
         self._items, self._session_ends = sessions.items, sessions.offsets
-        place = np.int32 if sessions.n_clicks < 2**31 else np.int64
-        self._places = np.argsort(sessions.items, kind="stable").astype(place)
+        dtype = np.int32 if sessions.n_clicks < 2**31 else np.int64
+        self._places = np.argsort(sessions.items, kind="stable").astype(dtype)
         self._ends = np.zeros(n_items + 1, dtype=np.int64)
         np.cumsum(np.bincount(sessions.items, minlength=n_items), out=self._ends[1:])
 

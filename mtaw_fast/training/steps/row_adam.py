@@ -68,8 +68,8 @@ class RowAdam:
         if self._weight_decay > 0:
             weights *= 1 - lr * self._weight_decay
         weights.addcdiv_(mean, square.sqrt().add_(eps), value=-rate)
-        for whole, some in ((self._matrix, weights), (self.mean, mean), (self.square, square)):
-            whole.index_copy_(0, rows, some)
+        for matrix, values in ((self._matrix, weights), (self.mean, mean), (self.square, square)):
+            matrix.index_copy_(0, rows, values)
         self._record(rate, eps, lr)
         self._last[rows.numpy()] = self.steps - self._base
 
@@ -105,12 +105,12 @@ class RowAdam:
 
     def _record(self, rate: float, eps: float, lr: float) -> None:
         """Record what a step does to rows that it does not touch."""
-        known = len(self._move)
+        n_steps = len(self._move)
         if self._weight_decay > 0:
             self._move *= 1 - lr * self._weight_decay
             self._keep *= 1 - lr * self._weight_decay
-        near = min(known, _REMEMBERED)
-        self._move[known - near :] += rate * self._fading[_REMEMBERED - near :]
+        recent = min(n_steps, _REMEMBERED)
+        self._move[n_steps - recent :] += rate * self._fading[_REMEMBERED - recent :]
         self._move, self._keep = np.append(self._move, 0.0), np.append(self._keep, 1.0)
         self._eps_of = np.append(self._eps_of, eps)
 

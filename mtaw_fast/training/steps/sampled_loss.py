@@ -65,9 +65,9 @@ def sampled_aw_loss(
     rows = torch.full((len(queries),), 1 / max(len(queries), 1), dtype=queries.dtype)
     if weights is not None:
         rows = weights / torch.count_nonzero(weights).clamp_min(1)
-    counted = torch.ones(len(items))
-    counted[sample.always :] = math.exp(sample.correction)
-    request = LossRequest(queries, items, targets, scale, gamma, False, compute_dtype, threads, counted)
+    counts = torch.ones(len(items))
+    counts[sample.always :] = math.exp(sample.correction)
+    request = LossRequest(queries, items, targets, scale, gamma, False, compute_dtype, threads, counts)
     if not native.not_supported_reasons(request):
         return native.weighted_sum(request, rows)
     settings = (sample.always, sample.correction, scale, gamma, compute_dtype or queries.dtype)

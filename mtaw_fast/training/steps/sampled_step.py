@@ -73,12 +73,12 @@ class SampledStepper:
     def step(self, batch: Batch, progress: float) -> float:
         """See `full_step.Stepper.step`; the loss is that of the sample."""
         config = self._config
-        own, place = np.unique(np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True)
+        own_items, place = np.unique(np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True)
         rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
-        always = own
+        always = own_items
         if self._near is not None:
-            always = np.union1d(own, self._near.neighbors(own, config.loss.cooccurrence_negatives, rng))
-            place = np.searchsorted(always, own)[place]
+            always = np.union1d(own_items, self._near.neighbors(own_items, config.loss.cooccurrence_negatives, rng))
+            place = np.searchsorted(always, own_items)[place]
         sample = CatalogSample.drawn(always, len(self.model.item_embedding), config.loss.negative_samples, rng)
         rows = torch.from_numpy(sample.rows)
         taken = self._rows.take(rows)
@@ -119,13 +119,13 @@ class SampledStepper:
 
     def moments(self) -> dict[str, Tensor]:
         """See `full_step.Stepper.moments`; current after `end_epoch`."""
-        found = {
+        moments = {
             f"{moment}.{name}": self.optimizer.state[parameter][moment]
             for name, parameter in self._others.items()
             for moment in MOMENTS
         }
         of_items = (self._rows.mean, self._rows.square, torch.tensor(float(self._rows.steps)))
-        return found | {f"{moment}.{_ITEMS}": value for moment, value in zip(MOMENTS, of_items, strict=True)}
+        return moments | {f"{moment}.{_ITEMS}": value for moment, value in zip(MOMENTS, of_items, strict=True)}
 
     def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
         """Load what `moments` returns; KeyError if the state is of another model."""

@@ -49,9 +49,9 @@ class LossAccumulator:
 
     def suspend(self) -> tuple[Tensor, Tensor]:
         """Ignore steps, which then change nothing, until `resume`; returns its argument."""
-        before = self.healthy.clone(), self._values.clone()
+        state = self.healthy.clone(), self._values.clone()
         self.healthy.fill_(False)
-        return before
+        return state
 
     def resume(self, before: tuple[Tensor, Tensor]) -> None:
         """Continue from before `suspend`."""

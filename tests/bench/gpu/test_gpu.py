@@ -61,19 +61,19 @@ def test_what_only_a_gpu_runs_has_no_typo(tmp_path: Path, pytestconfig: pytest.C
     )
     assert run.returncode == 0, run.stdout + run.stderr
     records = json.loads(file.read_text())
-    by_case = {name: [one for one in records if one["case"] == name] for name in command.CASES}
+    by_case = {name: [record for record in records if record["case"] == name] for name in command.CASES}
     (limits,) = by_case["limits"]
     assert {"tflops", "gb_s", "gexp_s"} < set(limits)
-    roofs = {one["kernel"]: one for one in by_case["rooflines"]}
+    roofs = {record["kernel"]: record for record in by_case["rooflines"]}
     assert roofs["partial_sums"]["bound by"] in ("memory", "products", "exponentials")
     assert roofs["partial_sums"]["share"] > 0
     assert "share" not in roofs["a kernel of others"]
-    assert [one["epoch"] for one in by_case["epoch"]] == [1, 2, 3]
-    assert {one["batch"] for one in by_case["serving"]} == {1, 32, 1024}
-    assert all(one["sessions_s"] > 0 for one in by_case["serving"])
-    assert {one["index"] for one in by_case["faiss"]} == {"faiss-flat", "FAISS alone", "native (CPU)"}
-    assert {one["step"] for one in by_case["step"]} == {"operation by operation", "as a CUDA graph"}
-    assert all(one["p50_us"] > 0 for one in by_case["breakdown"])
+    assert [record["epoch"] for record in by_case["epoch"]] == [1, 2, 3]
+    assert {record["batch"] for record in by_case["serving"]} == {1, 32, 1024}
+    assert all(record["sessions_s"] > 0 for record in by_case["serving"])
+    assert {record["index"] for record in by_case["faiss"]} == {"faiss-flat", "FAISS alone", "native (CPU)"}
+    assert {record["step"] for record in by_case["step"]} == {"operation by operation", "as a CUDA graph"}
+    assert all(record["p50_us"] > 0 for record in by_case["breakdown"])
 
 
 def test_budgets_are_under_ten_minutes() -> None:
@@ -145,8 +145,8 @@ def test_a_tile_that_a_gpu_cannot_have_is_skipped(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(loss_cases, "errors_of", errors)
     monkeypatch.setattr(Setting, "time", lambda *_: {})
     records = list(loss_cases.tiles(Setting.of(dry=True)))
-    kept = [one for one in records if "skipped" not in one]
-    assert [one["tile"] for one in kept] == list(chosen)
+    kept = [record for record in records if "skipped" not in record]
+    assert [record["tile"] for record in kept] == list(chosen)
     assert len(records) == len(loss_cases.configs.QUERIES_TILES) + len(loss_cases.configs.ITEMS_TILES)
     assert chosen == loss_cases.configs.CHOSEN
     monkeypatch.setattr(loss_cases, "errors_of", lambda *_: 1 / 0)
@@ -188,10 +188,10 @@ def test_every_peer_of_pytorch_runs_and_ours_come_first() -> None:
     from bench.gpu.setting import Setting, errors_of
 
     setting = Setting.of(dry=True)
-    found = peers.all_peers(setting)
-    assert [peer.name for peer in found if peer.own] == [peer.name for peer in found[:3]]
-    for peer in found:
+    listed = peers.all_peers(setting)
+    assert [peer.name for peer in listed if peer.own] == [peer.name for peer in listed[:3]]
+    for peer in listed:
         if peer.name.startswith("torch"):
             assert max(errors_of(setting, peer.loss, peers.SCALE, peer.gamma, peer.items)) < 3e-2
-    packages = {peer.name.split(",")[0].split()[0] for peer in found}
+    packages = {peer.name.split(",")[0].split()[0] for peer in listed}
     assert packages == {"ours", "torch", "torch.compile", "cut-cross-entropy", "liger", "quack"}

@@ -45,11 +45,11 @@ def test_every_contender_gets_the_same_calls_in_its_own_unbroken_turns():
     assert [t.name for t in timings] == ["a", "b", "c"]
     assert all(t.seconds.shape == (7, 3) and t.n == 21 and (t.seconds >= 0).all() for t in timings)
 
-    calls = {name: [call for who, call in log if who == name] for name in "abc"}
+    calls = {name: [call for contender, call in log if contender == name] for name in "abc"}
     assert calls["a"] == calls["b"] == calls["c"] == [*range(4), *range(7 * 5)]
 
     turns = [log[12:][start : start + 5] for start in range(0, 7 * 3 * 5, 5)]
-    assert all(len({who for who, _ in turn}) == 1 for turn in turns)
+    assert all(len({contender for contender, _ in turn}) == 1 for turn in turns)
     orders = ["".join(turn[0][0] for turn in turns[start : start + 3]) for start in range(0, 21, 3)]
     assert all(Counter(order) == Counter("abc") for order in orders)
     assert len(set(orders)) > 1  # the order within a round varies
@@ -58,10 +58,10 @@ def test_every_contender_gets_the_same_calls_in_its_own_unbroken_turns():
 def test_timing_stops_after_its_seconds_but_keeps_the_least_rounds(monkeypatch):
     clock = iter(range(10_000))
     monkeypatch.setattr("bench.harness.comparison.time.perf_counter", lambda: next(clock))
-    (taken,) = time_interleaved([Contender("a", lambda call: call)], Plan(rounds=50, burst=1, seconds=10, min_rounds=3))
-    assert 3 <= len(taken.seconds) <= 13
-    (taken,) = time_interleaved([Contender("a", lambda call: call)], Plan(rounds=50, burst=1, seconds=0, min_rounds=3))
-    assert len(taken.seconds) == 3
+    (timed,) = time_interleaved([Contender("a", lambda call: call)], Plan(rounds=50, burst=1, seconds=10, min_rounds=3))
+    assert 3 <= len(timed.seconds) <= 13
+    (timed,) = time_interleaved([Contender("a", lambda call: call)], Plan(rounds=50, burst=1, seconds=0, min_rounds=3))
+    assert len(timed.seconds) == 3
 
 
 def test_a_failing_contender_is_not_swallowed():
@@ -127,26 +127,28 @@ def test_ratio_needs_timings_of_the_same_rounds():
 def test_a_wrong_answer_of_ours_is_never_timed():
     timed = []
     ours, other = Contender("ours", timed.append), Contender("other", timed.append)
-    wrong = Case("c", {}, "latency_us", ours, [other], lambda who: "off by one" if who is ours else None, PLAN)
+    wrong = Case(
+        "c", {}, "latency_us", ours, [other], lambda contender: "off by one" if contender is ours else None, PLAN
+    )
     with pytest.raises(WrongAnswerError, match=r"^c: ours: off by one; no speed is reported$"):
         compare(wrong)
     assert timed == []
 
 
 def test_a_wrong_baseline_is_left_out_and_named():
-    result = compare(case(lambda who: "no" if who.name == "b" else None, "a", "b", "c"))
+    result = compare(case(lambda contender: "no" if contender.name == "b" else None, "a", "b", "c"))
     assert [t.name for t in result.baselines] == ["c"]
     assert result.refused == {"b": "no"}
 
 
 def test_a_case_whose_every_baseline_is_wrong_is_refused():
     with pytest.raises(WrongAnswerError, match="c: b: no"):
-        compare(case(lambda who: "no" if who.name == "b" else None, "a", "b"))
+        compare(case(lambda contender: "no" if contender.name == "b" else None, "a", "b"))
 
 
 def test_the_check_runs_on_ours_first_then_on_each_baseline():
     seen: list[str] = []
-    compare(case(lambda who: seen.append(who.name), "a", "b", "c"))
+    compare(case(lambda contender: seen.append(contender.name), "a", "b", "c"))
     assert seen == ["a", "b", "c"]
 
 
@@ -206,12 +208,12 @@ def test_matrix_product_floors():
 def test_exponential_floors_count_and_scale_with_the_threads():
     torch = pytest.importorskip("torch")
     with limit_threads(1):
-        one, many = floors.exp_floor(1e6, "toy", size=1024, repeats=3), floors.exp_floor(1e9, "toy", size=1024)
-        assert one.what.startswith("toy: 1 M exponentials at ")
-        assert "1 thread)" in one.what
-        assert 0 < one.seconds < many.seconds
+        small, large = floors.exp_floor(1e6, "toy", size=1024, repeats=3), floors.exp_floor(1e9, "toy", size=1024)
+        assert small.what.startswith("toy: 1 M exponentials at ")
+        assert "1 thread)" in small.what
+        assert 0 < small.seconds < large.seconds
     with limit_threads(2):
-        assert floors.exp_floor(1e9, "toy", size=1024).seconds <= many.seconds / 2
+        assert floors.exp_floor(1e9, "toy", size=1024).seconds <= large.seconds / 2
         assert torch.get_num_threads() == 2
 
 

@@ -33,8 +33,8 @@ def test_noise_beyond_the_errors_widens_the_interval() -> None:
     assert sum(fit.low <= 1 <= fit.high for fit in fits) >= 270
     assert sum(fit.bend is not None for fit in fits) <= 30  # noise is no bend, and four points show none
     assert power_of(SIZES[:4], [1.0, 1.0, 1.0, 40.0]).bend is None
-    said = power_of(SIZES, truth.tolist(), [0.3] * len(SIZES))
-    assert said.high - said.low > 4 * (lambda fit: fit.high - fit.low)(power_of(SIZES, truth.tolist()))
+    power = power_of(SIZES, truth.tolist(), [0.3] * len(SIZES))
+    assert power.high - power.low > 4 * (lambda fit: fit.high - fit.low)(power_of(SIZES, truth.tolist()))
 
 
 def test_a_planted_bend_is_found_where_it_is() -> None:

@@ -26,15 +26,15 @@ RECORD = {
 
 def test_a_read_is_registered_before_it_happens(tmp_path: Path) -> None:
     record, entry = dict(RECORD), records_in(tmp_path).entry("ring")
-    for why in ("the finalist's one read", "again"):
-        log_read(entry, record, why)
-    found = lines(tmp_path)
-    assert [(line["dataset"], line["model"], line["seed"], line["why"]) for line in found] == [
+    for reason in ("the finalist's one read", "again"):
+        log_read(entry, record, reason)
+    reads = lines(tmp_path)
+    assert [(line["dataset"], line["model"], line["seed"], line["why"]) for line in reads] == [
         ("ring", "full, gamma=6.0", 3, "the finalist's one read"),
         ("ring", "full, gamma=6.0", 3, "again"),
     ]
     ((_, kept),) = read_lines(entry.file.path)
-    assert [read["at"] for read in kept["reads"]] == [line["at"] for line in found]
+    assert [read["at"] for read in kept["reads"]] == [line["at"] for line in reads]
 
 
 def test_every_read_of_a_record_is_in_the_register() -> None:
@@ -45,10 +45,10 @@ def test_every_read_of_a_record_is_in_the_register() -> None:
 
 
 def test_a_read_by_hand_says_what_it_shaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["--results", str(tmp_path), "--add", "--dataset", "ring", "--model", "full, replay", "--figures", "1 / 2"]
-    assert main(given) == 2
+    flags = ["--results", str(tmp_path), "--add", "--dataset", "ring", "--model", "full, replay", "--figures", "1 / 2"]
+    assert main(flags) == 2
     assert capsys.readouterr().err == "error: --add needs --shaped\n"
-    assert main([*given, "--shaped", "nothing"]) == 0
+    assert main([*flags, "--shaped", "nothing"]) == 0
     (row,) = tables(lines(tmp_path))["hand"].splitlines()[2:]
     assert row.endswith("| ring | full, replay | 1 / 2 | nothing |")
 

@@ -63,7 +63,7 @@ def test_figures_are_in_the_metrics_unit_and_the_ratio_is_baseline_over_ours():
 
 def test_a_wrong_answer_has_no_row_and_fails_the_bench(tmp_path, capsys):
     report = Report("throughput", quick=False)
-    report.run(case(lambda who: "3 of 20 ids differ" if who.name == "ours" else None))
+    report.run(case(lambda contender: "3 of 20 ids differ" if contender.name == "ours" else None))
     assert report.finish(tmp_path / "out.json") == 1
     assert json.loads((tmp_path / "out.json").read_text())["results"] == []
     captured = capsys.readouterr()
@@ -73,7 +73,7 @@ def test_a_wrong_answer_has_no_row_and_fails_the_bench(tmp_path, capsys):
 
 def test_a_wrong_baseline_loses_its_row_alone_and_fails_the_bench(capsys):
     report = Report("throughput", quick=False)
-    report.run(case(lambda who: "differs" if who.name == "slow" else None))
+    report.run(case(lambda contender: "differs" if contender.name == "slow" else None))
     assert [line.row.baseline for line in report.lines] == ["slower"]
     assert report.finish(None) == 1
     assert "refused: toy: slow: differs" in capsys.readouterr().err

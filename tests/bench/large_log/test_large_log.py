@@ -72,7 +72,7 @@ def test_a_run_goes_on_where_one_ended(tmp_path: Path, measured: list[str], caps
     assert len(measured) == 9
     assert "peak 2.0 GB of 16" in capsys.readouterr().out
     results = json.loads((tmp_path / "out.json").read_text())["results"]
-    rows = {(one["case"], one["metric"]): one["p50"] for one in results if "p50" in one}
+    rows = {(row["case"], row["metric"]): row["p50"] for row in results if "p50" in row}
     assert rows["prepare", "processor_s"] == 36
     # An epoch takes 360 s, validation 36; prepare, tables, trends, start and ranker 36 each.
     assert rows["one epoch, no refit", "processor_h"] == pytest.approx((1 + 2 + 20 + 1 + 4 + 1) / 100, rel=1e-4)
@@ -97,7 +97,7 @@ def test_misuse_is_refused(tmp_path: Path, measured: list[str], capsys: pytest.C
 def test_a_generated_bundle_is_served_in_a_new_process(tmp_path: Path) -> None:
     assert command.main([str(tmp_path), "--serve", "1500", "--json", str(tmp_path / "out.json")]) == 0
     rows = json.loads((tmp_path / "out.json").read_text())["results"]
-    found = {one["metric"]: one["p50"] for one in rows}
-    assert {one["params"]["index"] for one in rows} == {"native"}
-    assert all(value > 0 for value in found.values())
-    assert found["processor_ms_p50"] <= found["processor_ms_p90"]
+    values = {row["metric"]: row["p50"] for row in rows}
+    assert {row["params"]["index"] for row in rows} == {"native"}
+    assert all(value > 0 for value in values.values())
+    assert values["processor_ms_p50"] <= values["processor_ms_p90"]

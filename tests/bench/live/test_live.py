@@ -105,9 +105,9 @@ def test_a_delta_that_forgets_has_no_latency(tmp_path: Path, monkeypatch, capsys
     assert status == 1
     assert {row["case"] for row in rows} == {"places-as-in-a-rebuild"}
     assert all(row["p50"] < row["target"] for row in rows)
-    said = capsys.readouterr().err
-    assert "places are as in a rebuild" in said
-    assert "learned clicks" in said
+    output = capsys.readouterr().err
+    assert "places are as in a rebuild" in output
+    assert "learned clicks" in output
 
 
 def test_events_that_were_acknowledged_and_not_learned_have_no_rate(tmp_path: Path) -> None:
@@ -117,23 +117,23 @@ def test_events_that_were_acknowledged_and_not_learned_have_no_rate(tmp_path: Pa
 
 
 def test_streams_are_their_sessions() -> None:
-    made = shop(300, 3000, 500, seed=1)
-    events = stream(made.later, 500, seed=2)
+    shop_data = shop(300, 3000, 500, seed=1)
+    events = stream(shop_data.later, 500, seed=2)
     assert (np.diff(events.times) > 0).all()
     ordered = events.ordered()
     assert ordered.n_clicks == len(events) == 500
     for handle in np.unique(events.handles).tolist():
         clicks = events.items[events.handles == handle].tolist()
-        assert clicks == made.later[handle][: len(clicks)].tolist()
+        assert clicks == shop_data.later[handle][: len(clicks)].tolist()
     last = [int(np.flatnonzero(events.handles == handle)[-1]) for handle in np.unique(events.handles)]
     newest = int(np.unique(events.handles)[int(np.argmax(last))])
     assert ordered[len(ordered) - 1].tolist() == events.items[events.handles == newest].tolist()
-    assert 3 < made.later.lengths.mean() < 5
+    assert 3 < shop_data.later.lengths.mean() < 5
     with pytest.raises(ValueError, match="draw more"):
-        stream(made.later.slice(0, 60), 10_000)
-    again = shop(300, 3000, 500, seed=1)
-    assert np.array_equal(made.later.items, again.later.items)
-    assert isinstance(queries(made.later, 3), Sessions)
+        stream(shop_data.later.slice(0, 60), 10_000)
+    repeated = shop(300, 3000, 500, seed=1)
+    assert np.array_equal(shop_data.later.items, repeated.later.items)
+    assert isinstance(queries(shop_data.later, 3), Sessions)
 
 
 @pytest.mark.parametrize(

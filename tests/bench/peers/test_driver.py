@@ -57,9 +57,9 @@ def test_every_sample_comes_once_an_epoch_in_batches_of_like_length(tmp_path: Pa
     assert {len(rows) for rows in batches[:-1]} <= {64, len(samples) % 64}
     spread = np.mean([np.ptp(samples.lengths[rows]) for rows in batches])
     assert spread < 0.5 * np.ptp(samples.lengths)
-    again, later = peer.batches(samples, 0, 0), peer.batches(samples, 0, 1)
-    assert all((one == two).all() for one, two in zip(batches, again, strict=True))
-    assert any(one.tolist() != two.tolist() for one, two in zip(batches, later, strict=True))
+    repeated, later = peer.batches(samples, 0, 0), peer.batches(samples, 0, 1)
+    assert all((batch == other).all() for batch, other in zip(batches, repeated, strict=True))
+    assert any(batch.tolist() != other.tolist() for batch, other in zip(batches, later, strict=True))
 
 
 def test_test_targets_stay_with_us(tmp_path: Path) -> None:
@@ -80,16 +80,16 @@ def test_a_cut_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
         assert state["ended"] is None
     state = trained(cut, 600)
     epochs = [
-        [(one["epoch"], one["P@20"], one["MRR@20"]) for one in found["history"] if one["epoch"] % 1 == 0]
-        for found in (state, whole)
+        [(record["epoch"], record["P@20"], record["MRR@20"]) for record in run["history"] if record["epoch"] % 1 == 0]
+        for run in (state, whole)
     ]
     assert epochs[0] == epochs[1]
     assert len(epochs[0]) == 3
     assert whole["ended"] == state["ended"] == "epochs"
     for name in ("checkpoint.npz", "best.npz"):
-        with np.load(tmp_path / "whole" / name) as one, np.load(tmp_path / "cut" / name) as two:
-            assert one.files == two.files
-            assert all((one[key] == two[key]).all() for key in one.files if key != "state")
+        with np.load(tmp_path / "whole" / name) as first, np.load(tmp_path / "cut" / name) as second:
+            assert first.files == second.files
+            assert all((first[key] == second[key]).all() for key in first.files if key != "state")
     assert trained(cut, 600)["step"] == state["step"]  # nothing is left to do
 
 
@@ -97,7 +97,7 @@ def test_the_best_weights_are_of_the_best_validation_and_patience_ends_it(tmp_pa
     job = job_of(tmp_path, epochs=50, patience=1, lr=0.5)
     state = trained(job, 600)
     assert state["ended"] == "patience"
-    values = [one["MRR@20"] for one in state["history"]]
+    values = [record["MRR@20"] for record in state["history"]]
     assert state["best"] == state["history"][int(np.argmax(values))]
     assert len(values) - 1 - int(np.argmax(values)) == 1
     peer = tiny_driver.build(job)
@@ -114,17 +114,17 @@ def test_the_best_weights_are_of_the_best_validation_and_patience_ends_it(tmp_pa
 def test_a_model_of_one_batch_size_scores_any_number_of_samples() -> None:
     import dhcn  # in the drivers' folder, which `tiny_driver` put in the path
 
-    taken: list[int] = []
+    sizes: list[int] = []
 
     def scores(rows: np.ndarray) -> driver.torch.Tensor:
-        taken.append(len(rows))
+        sizes.append(len(rows))
         return driver.torch.from_numpy(rows[:, None] * [1, 2])
 
     for count, calls in ((1, [1]), (100, [100]), (512, [100] * 5 + [12])):
-        taken.clear()
+        sizes.clear()
         rows = np.arange(count)
         assert dhcn.in_batches(scores, rows, 100)[:, 1].tolist() == (2 * rows).tolist()
-        assert taken == calls
+        assert sizes == calls
 
 
 def test_what_ranks_fewer_samples_than_asked_gets_no_time(tmp_path: Path) -> None:
@@ -148,6 +148,6 @@ def test_drivers_rank_as_we_do() -> None:
 def test_the_rate_falls_by_epochs_done(tmp_path: Path) -> None:
     optimizer = tiny_driver.build(job_of(tmp_path)).optimizer
     fall = driver.decay(optimizer, {"lr": 0.1, "lr_dc": 0.5, "lr_dc_step": 3})
-    for done, rate in ((1, 0.1), (2, 0.1), (3, 0.05), (5, 0.05), (6, 0.025), (2, 0.1)):
-        fall(done)
+    for epochs, rate in ((1, 0.1), (2, 0.1), (3, 0.05), (5, 0.05), (6, 0.025), (2, 0.1)):
+        fall(epochs)
         assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(rate)]

@@ -39,9 +39,9 @@ def stream_of(scores: np.ndarray, **said: int) -> io.BytesIO:
 def test_the_same_sessions_are_held_out_as_in_our_training() -> None:
     dataset, share = ring_dataset(), Config().optimizer.validation_fraction
     known, valid = validation_of(dataset, share)
-    theirs = dataset.train.split_last(share)
-    assert known.items.tolist() == theirs[0].items.tolist()
-    assert valid.targets.tolist() == Samples.from_sessions(theirs[1], dataset.min_prefix).targets.tolist()
+    split = dataset.train.split_last(share)
+    assert known.items.tolist() == split[0].items.tolist()
+    assert valid.targets.tolist() == Samples.from_sessions(split[1], dataset.min_prefix).targets.tolist()
 
 
 def test_a_job_is_of_one_set_and_of_settings_that_stay(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     assert record["training"]["step"] == 1
     assert record["reads"] == []
     assert "metrics" not in record
-    assert all("metrics" not in one for one in trained(places.results))
+    assert all("metrics" not in result for result in trained(places.results))
     turns = Driver.of(TINY, tmp_path / "work" / "ring-tiny", places).timed([1, 16], 0.0)
-    assert [(one["batch"], one["us"] > 0, one["calls"] >= 3) for one in turns] == [(1, True, True), (16, True, True)]
+    assert [(row["batch"], row["us"] > 0, row["calls"] >= 3) for row in turns] == [(1, True, True), (16, True, True)]
     record = run(TINY, dataset, places, FOREVER, test=True)
     training = record["training"]
     assert (training["epochs_done"], training["epochs_asked"], training["ended"]) == (3, 3, "epochs")
@@ -99,28 +99,28 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     assert "metrics" not in run(longer, dataset, longer_places, 0, test=False)
     entry.write(ranked)
     # More epochs asked of the same weights leave their figures.
-    asked = dataclasses.replace(longer, settings={**longer.settings, "epochs": 7})
-    again = run(asked, dataset, longer_places, 0, test=False)
+    extended = dataclasses.replace(longer, settings={**longer.settings, "epochs": 7})
+    again = run(extended, dataset, longer_places, 0, test=False)
     assert again["metrics"] == ranked["metrics"]
     # What it costs is kept apart: of the training that is here, as far as it came, or of a new one.
     changed = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
     with pytest.raises(UsageError, match="holds a training with other settings"):
         efficiency.measure(dataset, tmp_path, [changed], [], places, 0)
     elsewhere = dataclasses.replace(places, work=tmp_path / "nowhere")
-    efficiency.measure(dataset, tmp_path, [asked], [], elsewhere, 0)
+    efficiency.measure(dataset, tmp_path, [extended], [], elsewhere, 0)
     assert "skipped tiny: it was not trained here yet; give it --minutes" in capsys.readouterr().err
     assert records.costs(places.results) == {}
-    for where, step in ((places, training["step"]), (elsewhere, 1)):
-        efficiency.measure(dataset, tmp_path, [TINY], [], where, ONE_STEP, rounds=1)
+    for target, step in ((places, training["step"]), (elsewhere, 1)):
+        efficiency.measure(dataset, tmp_path, [TINY], [], target, ONE_STEP, rounds=1)
         ((kept,),) = records.costs(places.results).values()
         assert kept["training"]["step"] == step
         assert not {"metrics", "reads", "validation"} & kept.keys()
         assert all(kept["inference"][batch]["us"] > 0 for batch in ("1", "512"))
     assert entry.read() == again
     # Seconds of another class of machines are not taken for those of this one.
-    there = elsewhere.work / "ring-tiny" / "machines.json"
-    assert json.loads(there.read_text()) == [machine_class(machine_record())]
-    there.write_text(json.dumps(["amd-f1-avx2-2c"]))
+    machines = elsewhere.work / "ring-tiny" / "machines.json"
+    assert json.loads(machines.read_text()) == [machine_class(machine_record())]
+    machines.write_text(json.dumps(["amd-f1-avx2-2c"]))
     efficiency.measure(dataset, tmp_path, [TINY], [], elsewhere, ONE_STEP)
     assert "ring-tiny is also of amd-f1-avx2-2c; move it away to train it here" in capsys.readouterr().err
     ((after,),) = records.costs(places.results).values()
@@ -150,7 +150,7 @@ def test_what_is_absent_is_skipped_with_its_remedy(tmp_path: Path, capsys: pytes
     for name in ENVIRONMENTS:
         (tmp_path / name / "bin").mkdir(parents=True)
         (tmp_path / name / "bin" / "python").touch()
-    assert all(why_not(one, tmp_path, None) is None for one in SYSTEMS if one.authors is None)
+    assert all(why_not(system, tmp_path, None) is None for system in SYSTEMS if system.authors is None)
     assert "a checkout of github.com/CCIIPLab/GCE-GNN" in str(why_not(system_of("gce-gnn"), tmp_path, None))
     assert f"no model.py in {tmp_path / 'DHCN'}" in str(why_not(system_of("s2-dhcn"), tmp_path, tmp_path))
     with pytest.raises(UsageError, match="the systems are item-knn, fpmc"):
@@ -166,12 +166,12 @@ def test_the_command_skips_ranks_and_refuses(tmp_path: Path, capsys: pytest.Capt
     shown = capsys.readouterr()
     assert shown.err.count("skipped ") == len(SYSTEMS) - 1
     assert "ring Item-KNN, 1 of 1 epochs: P@20 " in shown.out
-    assert [one["system"] for one in trained(tmp_path / "results")] == ["item-knn"]
+    assert [record["system"] for record in trained(tmp_path / "results")] == ["item-knn"]
     assert command.main(["--table", "--results", str(tmp_path / "results"), "--presets", str(tmp_path)]) == 0
     assert "### ring: quality" in capsys.readouterr().out
     costs = tmp_path / "costs.json"
-    asked = ["--efficiency", "--system", "item-knn", "--minutes", "0", "--rounds", "1", "--json", str(costs)]
-    assert command.main([*data, *asked]) == 0
+    options = ["--efficiency", "--system", "item-knn", "--minutes", "0", "--rounds", "1", "--json", str(costs)]
+    assert command.main([*data, *options]) == 0
     assert "| Item-KNN |" in capsys.readouterr().out
     (result,) = json.loads(costs.read_text())["results"]
     assert (result["system"], "metrics" in result, result["inference"]["1"]["us"] > 0) == ("item-knn", False, True)
@@ -192,16 +192,16 @@ def test_the_command_skips_ranks_and_refuses(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_setting_up_goes_through_pip_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
+    commands: list[list[str]] = []
 
     class Done:
         returncode, stderr = 0, ""
 
     monkeypatch.setattr("bench.peers.environments.venv.create", lambda place, **_: (place).mkdir(parents=True))
-    monkeypatch.setattr("bench.peers.environments.subprocess.run", lambda line, **_: asked.append(line) or Done())
+    monkeypatch.setattr("bench.peers.environments.subprocess.run", lambda line, **_: commands.append(line) or Done())
     set_up(tmp_path)
     set_up(tmp_path)
-    assert [line[5:] for line in asked] == [list(packages) for packages in ENVIRONMENTS.values()]
+    assert [line[5:] for line in commands] == [list(packages) for packages in ENVIRONMENTS.values()]
     Done.returncode, Done.stderr = 1, "noise\nERROR: no such version"
     (tmp_path / "recbole" / "made.txt").unlink()
     monkeypatch.setattr("bench.peers.environments.venv.create", lambda place, **_: None)
@@ -215,9 +215,9 @@ def test_item_knn_is_the_damped_cosine_of_the_last_click() -> None:
     support = np.bincount(sessions.items, minlength=5) + 20.0
     counts = np.zeros((5, 5))
     for clicks in sessions:
-        for one in clicks:
+        for click in clicks:
             for other in clicks:
-                counts[one, other] += one != other
+                counts[click, other] += click != other
     expected = counts / (support[None] ** 0.25 * support[:, None] ** 0.75)
     knn = ItemKnn.fit(sessions, 5, neighbors=3, shrink=20, alpha=0.25)
     ids, scores = knn.rank(Sessions.from_lists([[4, 0], [1], [4]]), 4)
@@ -238,10 +238,10 @@ def test_the_graph_of_gce_gnn_is_that_of_its_authors() -> None:
     for clicks in sessions:  # as their build_graph.py walks
         for reach in range(1, 4):
             for place in range(len(clicks) - reach):
-                one, other = int(clicks[place]) + 1, int(clicks[place + reach]) + 1
-                for a, b in ((one, other), (other, one)):
+                item, neighbor = int(clicks[place]) + 1, int(clicks[place + reach]) + 1
+                for a, b in ((item, neighbor), (neighbor, item)):
                     near[a][b] = near[a].get(b, 0) + 1
-    expected = [sorted(found.items(), key=lambda pair: pair[1], reverse=True)[:12] for found in near]
+    expected = [sorted(neighbors.items(), key=lambda pair: pair[1], reverse=True)[:12] for neighbors in near]
     ids, counts = gce_gnn.global_graph(sessions.items, sessions.offsets, 25)
     assert [list(zip(*pair, strict=True)) for pair in zip(ids, counts, strict=True)] == expected
 
@@ -264,13 +264,13 @@ def test_our_presets_are_timed_as_peers_are(tmp_path: Path) -> None:
     ours.fit(folder, 10)
     state = json.loads((folder / "state.json").read_text())
     assert (state["epochs_done"], state["ended"], len(state["epoch_seconds"])) == (2, "epochs", 2)
-    assert state["best"]["MRR@20"] == max(one["MRR@20"] for one in state["history"])
+    assert state["best"]["MRR@20"] == max(epoch["MRR@20"] for epoch in state["history"])
     assert state["parameters"] > 8 * dataset.n_items
     assert state["peak_mb"] > 50
-    (one,) = ours.timed(folder, [4], 0.0)
-    assert one["us"] > 0
+    (turn,) = ours.timed(folder, [4], 0.0)
+    assert turn["us"] > 0
     (folder / "job.json").write_text(json.dumps({**SYSTEMS[0].settings, "dataset": str(tmp_path / "ring.dataset")}))
-    assert [one["calls"] for one in ours.timed(folder, [1, 8], 0.0)] == [3, 3]
+    assert [turn["calls"] for turn in ours.timed(folder, [1, 8], 0.0)] == [3, 3]
 
 
 def test_rankings_are_timed_in_turns_and_kept(
@@ -296,11 +296,11 @@ def test_rankings_are_timed_in_turns_and_kept(
     monkeypatch.setattr(efficiency.Driver, "train", train)
     efficiency.measure(dataset, tmp_path, [system_of("item-knn"), system_of("gru4rec")], ["paper"], places, 1)
     assert turns == ["item-knn", "paper"] * efficiency.ROUNDS
-    ((machine, found),) = records.costs(places.results).items()
+    ((machine, costs),) = records.costs(places.results).items()
     assert machine == machine_class(machine_record())
-    assert [one["system"] for one in found] == ["item-knn", "ours-paper"]
-    assert found[0]["inference"]["1"] == {"us": 3.0, "rounds": [1.0, 3.0, 5.0], "peak_mb": 10.0}
-    assert found[1]["inference"]["512"]["us"] == 512 * 4.0
+    assert [cost["system"] for cost in costs] == ["item-knn", "ours-paper"]
+    assert costs[0]["inference"]["1"] == {"us": 3.0, "rounds": [1.0, 3.0, 5.0], "peak_mb": 10.0}
+    assert costs[1]["inference"]["512"]["us"] == 512 * 4.0
     shown = Tables.read(places.results, tmp_path / "none").render()
     assert f"On `{machine}`:" in shown
     assert "| paper    | 4.5 " in shown
@@ -309,15 +309,15 @@ def test_rankings_are_timed_in_turns_and_kept(
     efficiency.measure(dataset, tmp_path, [], ["paper"], elsewhere, 0)
     assert "skipped paper: it was not trained here yet" in capsys.readouterr().err
     ((_, after),) = records.costs(places.results).items()
-    assert after == found
+    assert after == costs
     # Times of rankings stay when a training continues, and go when its settings change.
     monkeypatch.setattr(efficiency.Driver, "timed", fails)
     knn = system_of("item-knn")
-    for one, stay in ((knn, True), (dataclasses.replace(knn, settings={**knn.settings, "neighbors": 50}), False)):
+    for peer, stay in ((knn, True), (dataclasses.replace(knn, settings={**knn.settings, "neighbors": 50}), False)):
         with pytest.raises(MtawError, match="no time"):
-            efficiency.measure(dataset, tmp_path, [one], [], places, 0)
+            efficiency.measure(dataset, tmp_path, [peer], [], places, 0)
         kept = records.cost_entry_of(places.results, "ring", "item-knn").read()
-        assert (kept["settings"], "inference" in kept) == (dict(one.settings), stay)
+        assert (kept["settings"], "inference" in kept) == (dict(peer.settings), stay)
     other = dataclasses.replace(dataset, fingerprint="ring-2")
     with pytest.raises(DataError, match=r"ours-paper was made from other data or by other settings"):
         efficiency.measure(other, tmp_path, [], ["paper"], dataclasses.replace(places, work=tmp_path / "third"), 1)
@@ -337,13 +337,13 @@ def record_of(system: str, title: str, p20: float, **training: Any) -> dict[str,
 
 
 def test_the_table_has_measured_and_published_figures_and_how_far_a_training_came() -> None:
-    found = [
+    peers = [
         record_of("gce-gnn", "GCE-GNN", 51.0, ended="patience"),
         record_of("gru4rec", "GRU4Rec", 44.0),
         record_of("ours-paper", "paper gamma=6", 0.0, epoch_seconds=[6.0]),
     ]
     other = [record_of("gce-gnn", "GCE-GNN", 0.0), record_of("ours-paper", "paper gamma=6", 0.0, epoch_seconds=[4.0])]
-    tables = Tables(found[:2], {"amd-f1-avx2-2c": found, "intel-f6-amx-8c": other}, [])
+    tables = Tables(peers[:2], {"amd-f1-avx2-2c": peers, "intel-f6-amx-8c": other}, [])
     lines = tables.render().splitlines()
     rows = [line for line in lines if line.startswith(("| GRU4Rec", "| GCE-GNN"))]
     assert "1.5 of 300, time ended; best 1" in rows[0]

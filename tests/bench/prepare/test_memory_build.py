@@ -45,18 +45,18 @@ def test_builds_updates_sizes_and_peaks_of_both_logs(
     assert memory_build.main(arguments) == 0
     rows = rows_of(out)
     for data in ("clusters", "random"):
-        mine = {(row["case"], row["metric"]): row for row in rows if row["params"]["data"] == data}
-        assert set(mine) == {
+        by_metric = {(row["case"], row["metric"]): row for row in rows if row["params"]["data"] == data}
+        assert set(by_metric) == {
             ("build", "build_s"), ("update", "update_s"), ("build", "tables_mb"), ("build", "peak_mb"),
             ("build", "added_mb"),
         }  # fmt: skip
-        built, updated = mine["build", "build_s"], mine["update", "update_s"]
+        built, updated = by_metric["build", "build_s"], by_metric["update", "update_s"]
         assert (built["baseline"], updated["baseline"]) == ("one-thread", "rebuild")
         assert 8_000 < built["params"]["clicks"] < 13_000
         assert built["params"]["pairs"] > 0
         assert built["floor"] > 0
         assert updated["params"]["appended"] == updated["params"]["expired"] > 0
-        assert (mine["build", "peak_mb"]["p50"], mine["build", "added_mb"]["p50"]) == (3.0, 2.0)
+        assert (by_metric["build", "peak_mb"]["p50"], by_metric["build", "added_mb"]["p50"]) == (3.0, 2.0)
     monkeypatch.setattr(memory_build, "_LIMIT_BYTES", 2_000_000)
     assert memory_build.main(arguments) == 1
     assert "over 60 s or" in capsys.readouterr().err

@@ -23,9 +23,9 @@ def test_the_highest_value_is_kept_and_the_thread_ends_with_the_work() -> None:
             looked.set()
         return value
 
-    with highest(look, 0.001) as found:
+    with highest(look, 0.001) as peaks:
         assert looked.wait(30)
-    assert found == [5]
+    assert peaks == [5]
     with pytest.raises(ZeroDivisionError), highest(lambda: 0, 0.001):
         _ = 1 / 0
     assert threading.active_count() == before
@@ -69,7 +69,7 @@ def test_an_error_is_one_line_and_leaves_no_thread(tmp_path: Path, capsys: pytes
         ([tmp_path / "none.csv"], "none.csv does not exist"),
         ([tmp_path / "log.csv", "--partitions", "0"], "at least 1, not 0"),
     ):
-        assert partitions.main([str(one) for one in arguments]) > 0
+        assert partitions.main([str(argument) for argument in arguments]) > 0
         error = capsys.readouterr().err
         assert named in error
         assert error.count("\n") == 1

@@ -30,17 +30,17 @@ def test_other_sets_keep_their_points_and_neighbors_bring_the_sum_nearer(
     monkeypatch.setattr(sampled_curve, "prepared", lambda *_: dataset)
     small = Config.of(embedding_dim=16, init="structured", batch_prefixes=128, compute_dtype="float32")
     monkeypatch.setattr(sampled_curve, "preset", lambda _: small)
-    asked = ["--dataset", "small", "--counts", "50,3000", "--neighbors", "0,4", "--batches", "2", "--draws", "4"]
-    assert sampled_curve.main(["--data", "-", *asked, "--work", str(tmp_path), "--out", str(out)]) == 0
+    options = ["--dataset", "small", "--counts", "50,3000", "--neighbors", "0,4", "--batches", "2", "--draws", "4"]
+    assert sampled_curve.main(["--data", "-", *options, "--work", str(tmp_path), "--out", str(out)]) == 0
     other, *points = read_points(out)
     assert other == {"dataset": "other", "drawn": 1}
-    by = {(point["neighbours"], point["drawn"]): point for point in points}  # prose: ignore
-    assert set(by) == {(0, 50), (0, 3000), (4, 50), (4, 3000)}
+    by_counts = {(point["neighbours"], point["drawn"]): point for point in points}  # prose: ignore
+    assert set(by_counts) == {(0, 50), (0, 3000), (4, 50), (4, 3000)}
     for near in (0, 4):  # all are drawn
-        assert by[near, 3000]["loss_error_percent"] == 0
-        assert by[near, 3000]["gradient_cosine"] == 1
-    assert by[4, 50]["sure"] > by[0, 50]["sure"]
-    assert by[4, 50]["gradient_cosine"] > by[0, 50]["gradient_cosine"]
+        assert by_counts[near, 3000]["loss_error_percent"] == 0
+        assert by_counts[near, 3000]["gradient_cosine"] == 1
+    assert by_counts[4, 50]["sure"] > by_counts[0, 50]["sure"]
+    assert by_counts[4, 50]["gradient_cosine"] > by_counts[0, 50]["gradient_cosine"]
 
 
 def test_bundles_for_a_page_are_measured_next_to_the_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,11 +48,11 @@ def test_bundles_for_a_page_are_measured_next_to_the_whole_one(tmp_path: Path, m
     out = tmp_path / "lines.jsonl"
     write_points(out, [{"dataset": "other"}, {"dataset": "random"}])
     monkeypatch.setattr(page_curve, "_quality", lambda *_: {"P@20": 50.0, "MRR@20": 20.0})
-    asked = ["--megabytes", "20", "--neighbors", "16", "--out", str(out)]
-    assert page_curve.main([str(tmp_path / "bundle"), "-", *asked]) == 0
+    options = ["--megabytes", "20", "--neighbors", "16", "--out", str(out)]
+    assert page_curve.main([str(tmp_path / "bundle"), "-", *options]) == 0
     other, whole, page, fewer = read_points(out)
     assert other == {"dataset": "other"}
     assert (whole["form"], whole["neighbors"]) == ("whole", None)
     assert page["bytes"] == fewer["bytes"] < whole["bytes"]
     assert page["sessions"] == whole["sessions"]
-    assert [one["neighbors"] for one in (page, fewer)] == [128, 16]
+    assert [record["neighbors"] for record in (page, fewer)] == [128, 16]

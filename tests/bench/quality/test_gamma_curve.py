@@ -56,13 +56,13 @@ def test_both_sets_and_both_protocols_are_drawn_and_the_leak_is_marked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("tmall", "retailrocket"):
-        of: dict[str, Any] = {"dataset": {"name": name}, "preset": "paper-literal", "split": "test"}
+        fields: dict[str, Any] = {"dataset": {"name": name}, "preset": "paper-literal", "split": "test"}
         for gamma, value in ((0, 50.0), (2, 52.0)):
-            write(tmp_path, gamma, value, **of)
-            write(tmp_path, gamma, value + 1, **of, protocol=PUBLISHED)
+            write(tmp_path, gamma, value, **fields)
+            write(tmp_path, gamma, value + 1, **fields, protocol=PUBLISHED)
     labels: list[str] = []
     draw = gamma_curve._draw_curve
-    monkeypatch.setattr(gamma_curve, "_draw_curve", lambda *given: labels.append(given[3]) or draw(*given))
+    monkeypatch.setattr(gamma_curve, "_draw_curve", lambda *values: labels.append(values[3]) or draw(*values))
     arguments = ["--preset", "paper-literal", "--split", "test", "--results", f"{tmp_path}", "--out"]
     assert gamma_curve.main([*arguments, f"{tmp_path}/gamma.png"]) == 0
     assert labels == 4 * ["test, epoch by validation", f"test {LEAK_MARK}"]  # two sets, two metrics

@@ -149,16 +149,16 @@ def test_what_is_not_refit_has_the_figures_of_the_search(made: Path, tmp_path: P
     assert len(record["reads"]) == 1
     assert [line["model"].endswith("not refit") for line in register.lines(tmp_path / "results")] == [True]
     assert bench(tmp_path, *arguments) == 0
-    every = records(tmp_path, "-test-")
-    assert {one["training"]["refit"] for one in every} == {False, True}
-    text = render(every)
+    finals = records(tmp_path, "-test-")
+    assert {final["training"]["refit"] for final in finals} == {False, True}
+    text = render(finals)
     assert len([line for line in text.splitlines() if line.startswith(f"| {preset} ")]) == 2
     assert text.count(NOT_REFIT_MARK) == 1
     assert "(LEAK" not in text
     path = tmp_path / "results" / "quality.jsonl"
     path.write_text(path.read_text().replace('"name": "ring"', '"name": "tmall"'))
     (row,) = refit_gain(tmp_path / "results").splitlines()[2:]
-    pairs = [[one["metrics"][name] for name in ("P@20", "MRR@20")] for one in every]
+    pairs = [[final["metrics"][name] for name in ("P@20", "MRR@20")] for final in finals]
     shown = [cell.strip() for cell in row.split("|")[1:-1]]
     assert shown == [preset, "Tmall", "1", *map(pair, pairs), signed(np.subtract(pairs[1], pairs[0]).tolist())]
 
@@ -221,5 +221,5 @@ def count_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     fitting: Any = best_epochs.Fitting
     epoch: Callable[..., Any] = fitting._epoch
     begun: list[int] = []
-    monkeypatch.setattr(fitting, "_epoch", lambda self, *given: begun.append(given[1]) or epoch(self, *given))
+    monkeypatch.setattr(fitting, "_epoch", lambda self, *values: begun.append(values[1]) or epoch(self, *values))
     return begun

@@ -44,9 +44,9 @@ def ranker_losses(record: dict[str, Any]) -> list[float]:
 
 
 def test_a_final_is_one_record_a_seed_with_all_that_the_notes_need(made: Path) -> None:
-    found = records(made, "paper-*-test-seed")
-    assert [record["seed"] for record in found] == [0, 1]
-    for record in found:
+    finals = records(made, "paper-*-test-seed")
+    assert [record["seed"] for record in finals] == [0, 1]
+    for record in finals:
         assert set(record["metrics"]) == {"P@10", "MRR@10", "P@20", "MRR@20"}
         low, high = record["intervals"]["MRR@20"]
         assert low <= record["metrics"]["MRR@20"] <= high
@@ -59,7 +59,7 @@ def test_a_final_is_one_record_a_seed_with_all_that_the_notes_need(made: Path) -
         assert record["dataset"]["fingerprint"]
         assert record["made"]["machine"]["packages"]["numpy"] == np.__version__
         assert [read["why"] for read in record["reads"]] == ["the finalist's one read"]
-    assert found[0]["metrics"] != found[1]["metrics"]
+    assert finals[0]["metrics"] != finals[1]["metrics"]
 
 
 def test_the_metrics_are_those_of_the_command_line(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -75,9 +75,9 @@ def test_the_metrics_are_those_of_the_command_line(made: Path, tmp_path: Path, c
 
 
 def test_a_screen_reads_no_test_and_keeps_the_validation_sessions_out(made: Path) -> None:
-    found = records(made, "validation")
-    assert [record["changed"].get("gamma") for record in found].count(6.0) == 1
-    for record in found:
+    screens = records(made, "validation")
+    assert [record["changed"].get("gamma") for record in screens].count(6.0) == 1
+    for record in screens:
         assert record["reads"] == []
         assert record["training"]["refit"] is False
         # The same model on the same sessions, by the trainer's own count.
@@ -166,9 +166,9 @@ def test_the_name_forgets_the_seed_and_new_settings_with_their_defaults() -> Non
 
 
 def test_the_committed_records_keep_the_hashes_in_their_names() -> None:
-    every = {name: record for name, record in records_in(ROOT / "docs/results").every().items() if "-seed" in name}
-    assert len(every) > 100
-    for name, record in every.items():
+    by_name = {name: record for name, record in records_in(ROOT / "docs/results").every().items() if "-seed" in name}
+    assert len(by_name) > 100
+    for name, record in by_name.items():
         config = preset(record["preset"]).replace(**from_former(record["changed"]), seed=record["seed"])
         finalist = Finalist(record["dataset"]["name"], record["preset"], config, record["split"], protocol_of(record))
         assert finalist.name == name
@@ -216,7 +216,8 @@ def test_features_left_out_share_a_table_of_differences() -> None:
 
 def test_a_series_of_a_file_has_the_tables_of_its_records(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     whole = {
-        name: {"kind": KIND, "schema": SCHEMA, **screen("tmall", at, 20, "")} for name, at in (("a", 50), ("b", 60))
+        name: {"kind": KIND, "schema": SCHEMA, **screen("tmall", start, 20, "")}
+        for name, start in (("a", 50), ("b", 60))
     }
     lines = [{"name": name, "series": name, **record} for name, record in whole.items()]
     (tmp_path / "some.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -268,11 +269,11 @@ def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, argum
 
 def test_a_row_for_every_feature_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_ring(tmp_path / "data")
-    made, of = [], PrefixCandidates.of
+    calls, real = [], PrefixCandidates.of
     monkeypatch.setattr(reuse, "_latest", None)  # of another test, with the same settings
-    monkeypatch.setattr(PrefixCandidates, "of", lambda *given: made.append(given) or of(*given))
+    monkeypatch.setattr(PrefixCandidates, "of", lambda *arguments: calls.append(arguments) or real(*arguments))
     assert bench(tmp_path, *MEMORY, "--without", "fwd_dec,own_next,knn") == 0
-    assert len(made) == 1  # the rows share their candidates
+    assert len(calls) == 1  # the rows share their candidates
     rows = {record["changed"]["leave_out"]: record for record in records(tmp_path, "full")}
     assert rows.keys() == {"fwd_dec", "own_next", "knn"}
     assert len({str(ranker_losses(row)) for row in rows.values()}) == 3

@@ -27,13 +27,13 @@ def test_json_holds_the_records_that_were_made_or_found(tmp_path: Path) -> None:
     write_ring(tmp_path / "data")
     screen = ["--preset", "paper", "--split", "validation"]
     assert bench(tmp_path, *screen, "--json", f"{tmp_path}/first.json") == 0
-    (made,) = written(tmp_path / "first.json")
+    (first,) = written(tmp_path / "first.json")
     (kept,) = records(tmp_path, "paper")
-    assert made == {"bench": "quality", **kept}
+    assert first == {"bench": "quality", **kept}
     assert bench(tmp_path, *screen, "--seeds", "2", "--json", f"{tmp_path}/second.json") == 0
-    found, more = written(tmp_path / "second.json")
-    assert found == made
-    assert (more["seed"], more["changed"]) == (1, made["changed"])
+    repeated, added = written(tmp_path / "second.json")
+    assert repeated == first
+    assert (added["seed"], added["changed"]) == (1, first["changed"])
     assert len(records(tmp_path, "paper")) == 2
 
 
@@ -55,9 +55,9 @@ def test_quick_makes_its_data_and_keeps_no_record(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.slow
 def test_quick_runs_baselines_and_both_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = quick(tmp_path, monkeypatch)
-    assert [record["preset"] for record in found[-2:]] == ["paper", "full"]
-    assert len(found) == 6
-    by_name = {record["preset"]: record["metrics"]["P@20"] for record in found}
-    assert all(record["split"] == "test" and len(record["reads"]) == 1 for record in found)
+    lines = quick(tmp_path, monkeypatch)
+    assert [record["preset"] for record in lines[-2:]] == ["paper", "full"]
+    assert len(lines) == 6
+    by_name = {record["preset"]: record["metrics"]["P@20"] for record in lines}
+    assert all(record["split"] == "test" and len(record["reads"]) == 1 for record in lines)
     assert by_name["full"] > by_name["paper"] > by_name["popularity"]

@@ -16,8 +16,8 @@ from mtaw_fast.data.synthetic_types import CART, PURCHASE, VIEW, TypeLaw, draw_t
 
 def test_both_logs_have_a_line_for_each_group(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out, small = tmp_path / "out.jsonl", ["--sessions", "250", "--items", "60", "--seeds", "1"]
-    few = ["--set", "ranker_epochs=1", "--set", "ranker_samples=200", "--set", "trend_candidates=10"]
-    assert types.main(["--out", str(out), *small, *few]) == 0
+    options = ["--set", "ranker_epochs=1", "--set", "ranker_samples=200", "--set", "trend_candidates=10"]
+    assert types.main(["--out", str(out), *small, *options]) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert {line["log"] for line in lines} == set(types.LOGS)
     assert len(lines) == 2 * 5
@@ -37,7 +37,7 @@ def test_types_follow_the_law(steers: bool) -> None:
     same = draw_typed_sessions(300, 4000, 1, types=law)
     assert sessions.types is not None
     assert (sessions.items.tobytes(), sessions.types.tobytes()) == (same.items.tobytes(), same.types.tobytes())
-    again, total = np.zeros(3), np.zeros(3)
+    repeats, total = np.zeros(3), np.zeros(3)
     for row in range(len(sessions)):
         bounds = slice(sessions.offsets[row], sessions.offsets[row + 1])
         strongest: dict[int, int] = {}
@@ -47,8 +47,8 @@ def test_types_follow_the_law(steers: bool) -> None:
                 assert kind in ((VIEW, CART), (VIEW, PURCHASE), (VIEW,))[before]  # no item is bought twice
             for other, of_other in strongest.items():
                 total[of_other] += 1
-                again[of_other] += other == item
+                repeats[of_other] += other == item
             strongest[item] = max(kind, strongest.get(item, VIEW))
-    shares = again / total
+    shares = repeats / total
     assert (shares[CART] > 2 * shares[VIEW]) == steers
     assert (shares[PURCHASE] < 0.7 * shares[VIEW]) == steers

@@ -75,11 +75,11 @@ def test_all_rows_and_the_curve(tmp_path: Path, capsys: pytest.CaptureFixture[st
         pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[bench]'")
     command = ["--items", str(N), "--cache", str(tmp_path / "cache"), "--json", str(tmp_path / "out.json")]
     assert retrieval.main([*command, "--plot", str(tmp_path / "curve.png")]) == 0
-    found = rows_of(tmp_path / "out.json")
-    rows = [row for row in found if row["case"] != "recall-curve"]
-    curve = [row["params"] for row in found if row["case"] == "recall-curve"]
-    assert [one["recall"] for one in curve if one["index"] == "exact native"] == [1]
-    assert len({one["index"] for one in curve}) == 7
+    all_rows = rows_of(tmp_path / "out.json")
+    rows = [row for row in all_rows if row["case"] != "recall-curve"]
+    curve = [row["params"] for row in all_rows if row["case"] == "recall-curve"]
+    assert [point["recall"] for point in curve if point["index"] == "exact native"] == [1]
+    assert len({point["index"] for point in curve}) == 7
     assert [(row["case"], row["baseline"]) for row in rows] == [
         ("exact", "faiss-flat"),
         ("exact", "faiss-panorama"),
@@ -92,9 +92,9 @@ def test_all_rows_and_the_curve(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert rows[-1]["params"]["recall"] >= 0.99
     assert rows[-1]["params"]["kind"] == "ivfpq"
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     for name in ("ann (ivfpq)", "exact native", "faiss HNSW", "faiss IVF-PQfs", "hnswlib", "usearch", "scalable-vs"):
-        assert name in said.out
+        assert name in output.out
     built = sorted((tmp_path / "cache").rglob("*"))
     # The second run finds every index in the cache.
     assert retrieval.main([*command, "--plot", str(tmp_path / "curve.png")]) == 0
@@ -159,28 +159,28 @@ def test_the_approximate_index_is_timed_by_its_plan_for_sessions(tmp_path: Path)
 
     vectors = generated_set(N, d=20)
     cases = toy_cases(vectors)
-    said: list[str] = []
+    lines: list[str] = []
 
     def loaded() -> AnnIndex:
-        return ann_index_for(vectors, cases.exact, "ivfpq", 0.99, tmp_path, said.append)
+        return ann_index_for(vectors, cases.exact, "ivfpq", 0.99, tmp_path, lines.append)
 
     built = loaded()
     case = cases.ann_case(built, 0.5)
     assert {"kind": "ivfpq", **built.plan.as_dict()}.items() <= case.params.items()
     checked = vectors.queries[:300]  # the other half chose the plan
-    found = built.search(checked, K)[1]
-    assert case.params["recall"] == round(float(recalls(cases.exact.search(checked, K)[1], found).mean()), 4)
+    scores = built.search(checked, K)[1]
+    assert case.params["recall"] == round(float(recalls(cases.exact.search(checked, K)[1], scores).mean()), 4)
     # Kept for the next run, unless an earlier version kept it, with one plan for sessions and items.
     (about,) = tmp_path.rglob("*.json")
     entry = json.loads(about.read_text())
     assert (entry["search"], entry["search_items"]) == (built.plan.as_dict(), built.for_items().plan.as_dict())
-    said.clear()
+    lines.clear()
     assert loaded().plan == built.plan
-    assert said == []
+    assert lines == []
     del entry["search_items"]
     about.write_text(json.dumps(entry))
     assert loaded().recall is not None
-    assert len(said) > 0
+    assert len(lines) > 0
     assert "search_items" in json.loads(about.read_text())
 
 
@@ -200,8 +200,8 @@ def test_an_index_that_misses_its_target_is_one_line(tmp_path: Path, monkeypatch
 
 def test_recall_counts_ties_alike() -> None:
     true = np.array([[3, 2, 2], [9, 8, 7]], dtype=np.float32)
-    found = np.array([[3, 2, 2], [9, 7, 6]], dtype=np.float32)
-    assert recalls(true, found).tolist() == [1, 2 / 3]
+    scores = np.array([[3, 2, 2], [9, 7, 6]], dtype=np.float32)
+    assert recalls(true, scores).tolist() == [1, 2 / 3]
 
 
 def test_the_exact_index_has_recall_1_on_the_curve() -> None:
@@ -218,8 +218,8 @@ def test_the_exact_index_has_recall_1_on_the_curve() -> None:
 
 
 def test_fastest_at_a_target() -> None:
-    found = (("a", 1, 0.98, 5), ("a", 2, 0.995, 9), ("a", 3, 0.999, 20), ("b", 1, 0.99, 7))
-    points = [Point(*one, 30, 40, 100) for one in found]
+    measured = (("a", 1, 0.98, 5), ("a", 2, 0.995, 9), ("a", 3, 0.999, 20), ("b", 1, 0.99, 7))
+    points = [Point(*values, 30, 40, 100) for values in measured]
     assert fastest_at(points, 0.99) == [points[3], points[1]]
 
 
@@ -230,9 +230,9 @@ def test_a_missing_peer_is_named(
         monkeypatch.setitem(sys.modules, module, None)
     names = [peer.name for peer in peers(clustered_vectors(1500, 8, 1)[0], tmp_path)]
     assert names == ["faiss HNSW", "faiss IVF-PQfs + refine"]
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     for package in ("hnswlib", "usearch", "svs"):
-        assert f"the package '{package}' is not installed: {install_command('bench')}" in said
+        assert f"the package '{package}' is not installed: {install_command('bench')}" in message
 
 
 def test_a_build_that_fails_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,10 +255,10 @@ class TestClusteredVectors:
 
     def test_more_queries_leave_the_items_and_the_first_queries(self) -> None:
         items, queries = clustered_vectors(3000, 10, 2048)
-        more_items, more = clustered_vectors(3000, 10, 2500)
+        more_items, more_queries = clustered_vectors(3000, 10, 2500)
         assert items.tobytes() == more_items.tobytes()
-        assert queries.tobytes() == more[:2048].tobytes()
-        assert len(np.unique(more, axis=0)) == 2500
+        assert queries.tobytes() == more_queries[:2048].tobytes()
+        assert len(np.unique(more_queries, axis=0)) == 2500
 
     def test_queries_are_near_clusters_but_no_items(self) -> None:
         items, queries = clustered_vectors(5000, 100, 200)
@@ -271,11 +271,11 @@ class TestClusteredVectors:
         law = ClusterLaw(items_per_cluster=500, size_exponent=1.0, spread_low=0.1, spread_high=0.1)
         items, _ = clustered_vectors(10_000, 60, 1, law=law)
         # Spread .1 leaves clusters that a cosine of .9 takes apart.
-        left, sizes = items, []
-        while len(left):
-            near = left @ left[0] > 0.9
+        remaining, sizes = items, []
+        while len(remaining):
+            near = remaining @ remaining[0] > 0.9
             sizes.append(int(near.sum()))
-            left = left[~near]
+            remaining = remaining[~near]
         sizes.sort(reverse=True)
         assert len(sizes) == 20
         shares = 1 / np.arange(1, 21)

@@ -47,11 +47,11 @@ def test_a_run_goes_on_where_one_ended(tmp_path: Path, asked: list[int], capsys:
     assert command.main([*run, "--sizes", "100,1000,10000,100000"]) == 0
     assert asked == [100, 1000, 10_000, 100_000]
     assert "catalog^1.00" in capsys.readouterr().out
-    rows = [one for one in results(path) if "p50" in one]
+    rows = [row for row in results(path) if "p50" in row]
     assert {row["metric"] for row in rows} == {"latency_us", "processor_us", "peak_mb"}
     assert [row["params"]["catalog"] for row in rows if row["metric"] == "latency_us"] == [100, 1000, 10_000, 100_000]
     assert rows[0]["facts"] == {"kind": "planted"}
-    powers = {one["metric"]: one["power"] for one in results(path) if "power" in one}
+    powers = {row["metric"]: row["power"] for row in results(path) if "power" in row}
     assert powers["latency_us"]["exponent"] == pytest.approx(1)
     assert powers["peak_mb"]["exponent"] == pytest.approx(0)
     assert command.main([*run, "--sizes", "100,1000,10000,100000"]) == 0
@@ -59,7 +59,7 @@ def test_a_run_goes_on_where_one_ended(tmp_path: Path, asked: list[int], capsys:
     # The other curve of that name has points of its own.
     assert command.main(["--only", SCAN, "--d", "32", "--json", str(path), "--sizes", "100"]) == 0
     assert asked[4:] == [100]
-    charts = {chart.slug: chart for chart in scaling_charts([one for one in results(path) if "p50" in one])}
+    charts = {chart.slug: chart for chart in scaling_charts([row for row in results(path) if "p50" in row])}
     time, memory = charts["scaling-catalog"].panels
     (line,) = time.series  # of one point there is none
     assert line.name.startswith("scan, d 100: 1.00 [")
@@ -78,19 +78,19 @@ def test_what_cannot_be_measured_is_told_and_the_rest_goes_on(
     printed = capsys.readouterr()
     assert "refused: measuring 7: its process ended" in printed.err
     assert "catalog-scan at 10,000,000: left out, it takes some 5.8 GB, --memory allows 1" in printed.out
-    assert [one["params"]["catalog"] for one in results(path) if "left_out" in one] == [10_000_000]
+    assert [row["params"]["catalog"] for row in results(path) if "left_out" in row] == [10_000_000]
     assert command.main([*run, "--memory", "8"]) == 1
     assert asked == [100, 10_000_000]
-    assert not [one for one in results(path) if "left_out" in one]
+    assert not [row for row in results(path) if "left_out" in row]
 
 
 def test_cases_that_run_at_once_share_a_file(tmp_path: Path) -> None:
     path, report = tmp_path / "out.json", Report("scaling", quick=False)
-    one, other = Kept(path, report), Kept(path, report)
-    for kept, curve in ((one, by_name(SCAN)), (other, by_name(LOG)), (one, by_name(SCAN))):
-        found = Measured([1.0], 1.0, 1 << 20, 0.0, {})
+    first, second = Kept(path, report), Kept(path, report)
+    for kept, curve in ((first, by_name(SCAN)), (second, by_name(LOG)), (first, by_name(SCAN))):
+        measured = Measured([1.0], 1.0, 1 << 20, 0.0, {})
         params = {**curve.fixed, curve.axis: 5}
-        kept.add([row.as_json() for row in command.rows_of(curve, params, found)])
+        kept.add([row.as_json() for row in command.rows_of(curve, params, measured)])
     assert sorted(row["case"] for row in results(path)) == [SCAN] * 3 + [LOG] * 3
 
 
@@ -127,7 +127,9 @@ def by_name(name: str) -> Curve:
     return next(curve for curve in CURVES if curve.name == name)
 
 
-@pytest.mark.parametrize("curve", [one for one in CURVES if one.fixed.get("d") != 32], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "curve", [curve for curve in CURVES if curve.fixed.get("d") != 32], ids=lambda curve: curve.name
+)
 def test_every_curve_runs(curve: Curve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_curves, "ITEMS", 600)
     monkeypatch.setattr(request_curves, "SHOP_SESSIONS", 2000)
@@ -143,8 +145,8 @@ def test_every_curve_runs(curve: Curve, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_point_in_a_process_of_its_own(tmp_path: Path) -> None:
-    found = measure(by_name("session-encode").make, Setting(2, 1, tmp_path, 10**9, 16), Effort(2, 0.0))
-    assert len(found.seconds) == 2
-    assert 1 << 24 < found.peak < 1 << 31
+    measured = measure(by_name("session-encode").make, Setting(2, 1, tmp_path, 10**9, 16), Effort(2, 0.0))
+    assert len(measured.seconds) == 2
+    assert 1 << 24 < measured.peak < 1 << 31
     with pytest.raises(MtawError, match="measuring scan at 1,000: "):
         measure(by_name(SCAN).make, Setting(1000, 1, tmp_path, 10**9, -1), Effort(2, 0.0))

@@ -17,11 +17,11 @@ from tests.support.random_bundle import save_random
 
 def answers_of(folder: Path, sessions, k: int) -> dict[int, Answer]:
     recommender = Recommender.load(folder)
-    made = {}
+    answers = {}
     for number, clicks in enumerate(sessions):
         out = recommender.recommend(recommender.bundle.ids.external(clicks), k)
-        made[number] = Answer(out.items, out.scores.tolist(), "", "")
-    return made
+        answers[number] = Answer(out.items, out.scores.tolist(), "", "")
+    return answers
 
 
 def test_the_check_passes_right_answers_and_no_others(tmp_path):

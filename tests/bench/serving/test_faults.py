@@ -55,16 +55,16 @@ def test_a_kill_accounts_for_what_was_on_its_connections_alone() -> None:
 
 def test_other_failures_are_named_in_one_line() -> None:
     assert kills(ANSWERED, UNDER_WAY, INTO_THE_GAP).error is None
-    found = kills(ANSWERED, UNDER_WAY, OTHER_WORKER, DONE_BEFORE)
-    assert (found.failed, found.stray.tolist()) == (3, [2, 3])
-    assert found.error == (
+    killed = kills(ANSWERED, UNDER_WAY, OTHER_WORKER, DONE_BEFORE)
+    assert (killed.failed, killed.stray.tolist()) == (3, [2, 3])
+    assert killed.error == (
         "2 requests failed that were in flight on no killed worker: request 2 (connection lost, due at 0.90 s), "
         "request 3 (status 503, due at 0.50 s)"
     )
-    many = kills(*[OTHER_WORKER] * 9)
-    assert "request 4 (" in str(many.error)
-    assert "request 5 (" not in str(many.error)
-    assert str(many.error).endswith(" and 4 more")
+    more_killed = kills(*[OTHER_WORKER] * 9)
+    assert "request 4 (" in str(more_killed.error)
+    assert "request 5 (" not in str(more_killed.error)
+    assert str(more_killed.error).endswith(" and 4 more")
 
 
 def test_a_reload_accounts_for_no_failure() -> None:
@@ -85,9 +85,9 @@ def test_a_stray_failure_fails_the_bench(
     def no_service(*_: object) -> Iterator[None]:
         yield
 
-    found = kills(ANSWERED, UNDER_WAY, *([OTHER_WORKER] if stray else []))
+    killed = kills(ANSWERED, UNDER_WAY, *([OTHER_WORKER] if stray else []))
     monkeypatch.setattr(service_process, "Service", no_service)
-    monkeypatch.setattr(serving_faults, "kill_under_load", lambda *_: found)
+    monkeypatch.setattr(serving_faults, "kill_under_load", lambda *_: killed)
     options = ["--kills", "1", "--items", "200", "--rates", "9", "--seconds", "1", "--ramp", "0"]
     places = ["--cache", f"{tmp_path}/cache", "--json", f"{tmp_path}/out.json"]
     assert serving.main([*options, *places]) == int(stray)

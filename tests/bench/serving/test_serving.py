@@ -76,7 +76,7 @@ def test_a_wrong_answer_gets_no_row_and_fails_the_bench(toy, tmp_path, monkeypat
     from bench.serving import service_process
 
     right = service_process.Service.__init__
-    monkeypatch.setattr(service_process.Service, "__init__", lambda self, _, *rest: right(self, other, *rest))
+    monkeypatch.setattr(service_process.Service, "__init__", lambda self, _, *arguments: right(self, other, *arguments))
     assert bundle != other
     status, rows = run(tmp_path, toy, "--quick")
     assert (status, rows) == (1, [])
@@ -159,13 +159,13 @@ def test_an_approximate_index_is_built_once_and_states_its_recall(tmp_path, monk
     pytest.importorskip("faiss", reason="FAISS needs the extra 'cpu'")
     monkeypatch.setattr(serving_inputs, "_HELD_OUT", 100_000)
     plain = catalog_bundle(5000, tmp_path, lambda _: None)
-    said: list[str] = []
+    lines: list[str] = []
     monkeypatch.setattr("mtaw_fast.export.index.EXACT_ITEMS", 1000)
-    folder = serving_inputs.with_ann_index(plain, 0.9, said.append)
-    assert said
-    said.clear()
-    assert serving_inputs.with_ann_index(plain, 0.9, said.append) == folder
-    assert not said
+    folder = serving_inputs.with_ann_index(plain, 0.9, lines.append)
+    assert lines
+    lines.clear()
+    assert serving_inputs.with_ann_index(plain, 0.9, lines.append) == folder
+    assert not lines
     bundle = Bundle.load(folder)
     assert bundle.manifest["index"]["recall"]["sessions"] >= 0.9
     assert "etude" in bundle.manifest["index"]["recall"]["source"]
@@ -177,7 +177,7 @@ def test_the_cost_of_a_request_has_three_parts(toy, tmp_path):
     assert cost.main(["--bundle", str(bundle), "--requests", "20", "--rounds", "1", "--json", str(out)]) == 0
     report = json.loads(out.read_text())
     check_report(report)
-    found = {row["case"]: row["p50"] for row in report["results"]}
-    assert list(found) == ["service", "bare", "recommend"]
+    medians = {row["case"]: row["p50"] for row in report["results"]}
+    assert list(medians) == ["service", "bare", "recommend"]
     assert {row["params"]["catalog"] for row in report["results"]} == {N_ITEMS}
-    assert found["service"] > found["bare"] > 0
+    assert medians["service"] > medians["bare"] > 0

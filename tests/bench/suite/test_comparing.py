@@ -38,9 +38,9 @@ def compared(tmp_path, capsys):
 
 def test_equal_runs_pass(compared):
     rows = [row(), row(2.0, case="ladder"), row(None, case="apart")]
-    code, printed, found = compared(rows, rows)
+    code, printed, report = compared(rows, rows)
     assert code == 0
-    assert [one["change"] for one in found["changes"]] == [1.0, 1.0]
+    assert [change["change"] for change in report["changes"]] == [1.0, 1.0]
     assert "2 ratios judged: 0 slower, 0 faster, 0 changed within 15%, 2 the same within their intervals" in printed
 
 
@@ -51,15 +51,15 @@ def test_rows_with_former_names_of_indexes_match_those_with_the_present_ones(com
         + [row(baseline=f"exact-{pairs[0][place]}")]
         for place in (1, 2)
     )
-    code, _, found = compared(old, new)
-    assert (code, len(found["changes"]), found["gone"], found["new"]) == (0, 4, 0, 0)
-    assert [one["params"].get("index") for one in found["changes"][:2]] == ["native", "ann (ivfpq)"]
+    code, _, report = compared(old, new)
+    assert (code, len(report["changes"]), report["gone"], report["new"]) == (0, 4, 0, 0)
+    assert [change["params"].get("index") for change in report["changes"][:2]] == ["native", "ann (ivfpq)"]
 
 
 def test_a_slowdown_by_30_percent_fails_and_is_named(compared):
-    code, printed, found = compared([row(), row(2.0, case="ladder")], [row(4 / 1.3), row(2.0, case="ladder")])
+    code, printed, report = compared([row(), row(2.0, case="ladder")], [row(4 / 1.3), row(2.0, case="ladder")])
     assert code == 1
-    assert [one["slower"] for one in found["changes"]] == [True, False]
+    assert [change["slower"] for change in report["changes"]] == [True, False]
     assert "SLOWER by more than 15% compared with the peer:\n  retrieval exact (catalog=1000 threads=1)" in printed
     assert "ratio 4.00 [3.80, 4.20] -> 3.08 [2.92, 3.23], 0.77 times [" in printed
 
@@ -104,9 +104,9 @@ def test_a_gain_is_told_and_passes(compared):
 
 
 def test_a_ratio_without_an_interval_is_listed_and_not_judged(compared):
-    code, printed, found = compared([row(), row(case="loads", spread=None)], [row(), row(1.0, None, case="loads")])
+    code, printed, report = compared([row(), row(case="loads", spread=None)], [row(), row(1.0, None, case="loads")])
     assert code == 0
-    assert not found["changes"][1]["judged"]
+    assert not report["changes"][1]["judged"]
     assert "not judged: no interval:\n  retrieval loads" in printed
 
 
@@ -184,11 +184,11 @@ def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
 @pytest.fixture
 def clock(monkeypatch) -> SimpleNamespace:
     """The harness's clock; contenders advance it."""
-    made = SimpleNamespace(now=0.0)
-    made.perf_counter = lambda: made.now
-    made.perf_counter_ns = lambda: round(made.now * 1e9)
-    monkeypatch.setattr(comparison, "time", made)
-    return made
+    fake_time = SimpleNamespace(now=0.0)
+    fake_time.perf_counter = lambda: fake_time.now
+    fake_time.perf_counter_ns = lambda: round(fake_time.now * 1e9)
+    monkeypatch.setattr(comparison, "time", fake_time)
+    return fake_time
 
 
 def test_a_slow_contender_is_caught_through_the_harness(tmp_path, clock, capsys):

@@ -16,9 +16,9 @@ def test_a_figure_without_a_record_is_on_the_list() -> None:
 
 def test_every_section_with_sources_has_figures() -> None:
     """A heading that was renamed, or is gone, is found here."""
-    made = blocks()
+    texts = blocks()
     for name, sections in SECTIONS.items():
-        assert sections.keys() <= figures((ROOT / name).read_text(encoding="utf-8"), made).keys(), name
+        assert sections.keys() <= figures((ROOT / name).read_text(encoding="utf-8"), texts).keys(), name
 
 
 def test_what_counts_as_a_figure() -> None:

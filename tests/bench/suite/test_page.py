@@ -67,12 +67,13 @@ def kept(
     machine: dict | None = None,
     at: str | None = None,
 ) -> None:
-    own = machine or HERE
-    path = folder / machine_class(own) / name
+    record = machine or HERE
+    path = folder / machine_class(record) / name
     path.parent.mkdir(exist_ok=True, parents=True)
     suite = {"date": date, "quick": quick, "benches": [], **({} if at is None else {"at": at})}
     path.write_text(
-        json.dumps({"schema": 1, "machine": own, "commit": "a" * 40, "results": rows, "suite": suite}), encoding="utf-8"
+        json.dumps({"schema": 1, "machine": record, "commit": "a" * 40, "results": rows, "suite": suite}),
+        encoding="utf-8",
     )
 
 
@@ -84,31 +85,32 @@ def test_the_charts_say_what_the_rows_say():
     ]
     recall, loads, training, catalog, roofline, *_, quality = charts_of(ROWS, trainings)
     assert [
-        (panel.title, [(one.name, one.places, one.values) for one in panel.series]) for panel in quality.panels
+        (panel.title, [(series.name, series.places, series.values) for series in panel.series])
+        for panel in quality.panels
     ] == [
         ("Tmall", [("paper (ours)", [30.0, 60.0], [36.0, 37.0]), ("Item-KNN", [1.0], [9.0])]),
         ("Ring", [("Item-KNN", [2.0], [20.0])]),
     ]
     (panel,) = recall.panels
     assert panel.title == "1,000 items"  # the larger catalog
-    assert [(one.name, one.places, one.values) for one in panel.series] == [
+    assert [(series.name, series.places, series.values) for series in panel.series] == [
         ("ladder", [0.95, 0.99], [20.0, 40.0]), ("exact", [1.0], [100.0]),
     ]  # fmt: skip
     (panel,) = loads.panels
-    assert [(one.name, one.places, one.values) for one in panel.series] == [
+    assert [(series.name, series.places, series.values) for series in panel.series] == [
         ("p50", [250, 500], [2.0, 3.0]), ("p90", [250, 500], [4.0, 6.0]), ("p99", [250, 500], [8.0, 12.0]),
     ]  # fmt: skip
     (panel,) = training.panels
-    assert {one.name: dict(zip(one.places, one.values, strict=True)) for one in panel.series} == {
+    assert {series.name: dict(zip(series.places, series.values, strict=True)) for series in panel.series} == {
         "ours (native)": {"512 x 1,000": 8000.0, "512 x 100,000": 800.0},
         "eager": {"512 x 1,000": 2000.0, "512 x 100,000": 200.0},
         "<i>compiled</i>": {"512 x 1,000": 4000.0},
     }
     time, memory = catalog.panels
-    assert [(one.name, one.places, one.values) for one in time.series] == [
+    assert [(series.name, series.places, series.values) for series in time.series] == [
         ("training aw_loss: N^0.50", [1000, 100_000], [64.0, 640.0])
     ]
-    assert [one.name for one in memory.series] == ["training memory peak_extra_mb: N^1.00"]
+    assert [series.name for series in memory.series] == ["training memory peak_extra_mb: N^1.00"]
     (panel,) = roofline.panels
     assert panel.series[0].values == [50.0, 50.0]
     assert all(not chart.panels for chart in charts_of([]))
@@ -116,7 +118,7 @@ def test_the_charts_say_what_the_rows_say():
 
 @pytest.mark.slow
 def test_the_page_needs_nothing_else_and_says_what_is_absent(tmp_path, capsys):
-    kept(tmp_path / "results", "one.json", [one for one in ROWS if one["bench"] != "serving"], "2026-11-26", False)
+    kept(tmp_path / "results", "one.json", [line for line in ROWS if line["bench"] != "serving"], "2026-11-26", False)
     out = tmp_path / "bench.html"
     (tmp_path / "bench-load.png").write_bytes(b"of an earlier page")
     command = ["report", str(out), "--results", str(tmp_path / "results"), "--quality", str(tmp_path / "none")]
@@ -148,17 +150,17 @@ def test_whole_runs_count_before_quick_ones_and_later_before_earlier(tmp_path):
     kept(tmp_path, "a.json", [row(1.0), curve("ladder", 8, 0.95, 1.0)], "2026-11-25", False)
     kept(tmp_path, "b.json", [row(2.0), curve("ladder", 8, 0.96, 2.0)], "2026-11-26", False)
     kept(tmp_path, "c.json", [row(3.0), row(5.0, case="new")], "2026-11-27", True)
-    found = latest_rows(runs_of(tmp_path, None))
-    assert {one["case"]: one["ratio"] for one in found} == {"exact": 2.0, "new": 5.0, "recall-curve": None}
-    assert [one["params"]["recall"] for one in found if one["case"] == "recall-curve"] == [0.96]
+    lines = latest_rows(runs_of(tmp_path, None))
+    assert {line["case"]: line["ratio"] for line in lines} == {"exact": 2.0, "new": 5.0, "recall-curve": None}
+    assert [line["params"]["recall"] for line in lines if line["case"] == "recall-curve"] == [0.96]
 
 
 def test_of_a_day_the_last_run_counts_and_what_was_found_makes_no_second_row(tmp_path):
     params = row()["params"]
     runs = (("f00.json", 1.0, 0.99, "09"), ("f00-2.json", 2.0, 0.98, "10"), ("a.json", 3.0, 0.97, "11"))
-    for name, ratio, recall, at in runs:
-        found = row(ratio, params=params | {"recall": recall})
-        kept(tmp_path, name, [found], "2026-11-26", False, at=f"2026-11-26T{at}:00:00+00:00")
+    for name, ratio, recall, hour in runs:
+        record = row(ratio, params=params | {"recall": recall})
+        kept(tmp_path, name, [record], "2026-11-26", False, at=f"2026-11-26T{hour}:00:00+00:00")
     (only,) = latest_rows(runs_of(tmp_path, None))
     assert (only["ratio"], only["params"]["recall"]) == (3.0, 0.97)
 
@@ -192,9 +194,9 @@ def test_trainings_are_those_with_a_figure_ours_first(tmp_path):
     keep("item-knn", "Item-KNN", {**whole, "best": {"cpu_seconds": 0.5}}, validation={"P@20": 10.0})
     keep("ours-paper", "paper", {**whole, "history": history, "best": history[0]})
     keep("ours-full", "full", {**whole, "history": [{"cpu_seconds": 9.0}], "best": {"cpu_seconds": 99.0, "P@20": 56.0}})
-    found = trainings_of(tmp_path, "intel-2c")
-    assert {one.name for one in found[:2]} == {"paper (ours)", "full (ours)"}
-    assert {one.name: (one.dataset, one.seconds, one.hits) for one in found} == {
+    trainings = trainings_of(tmp_path, "intel-2c")
+    assert {training.name for training in trainings[:2]} == {"paper (ours)", "full (ours)"}
+    assert {training.name: (training.dataset, training.seconds, training.hits) for training in trainings} == {
         "paper (ours)": ("Tmall", (60.0, 90.0), (12.0, 18.0)),
         "full (ours)": ("Tmall", (99.0,), (56.0,)),
         "GRU4Rec, 1.2 of 300 epochs": ("Tmall", (60.0, 90.0), (12.0, 18.0)),

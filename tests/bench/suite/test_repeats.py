@@ -24,50 +24,50 @@ def test_a_single_run_stays_as_it_was():
 
 def test_three_processes_become_one_row():
     """Ratios 1, 2 and 4: the geometric mean is 2, log 2 the standard deviation, 4.303 Student's t for two."""
-    found = merged([
+    rows = merged([
         [row(ratio, 0.01) | {"p50": p50, "p90": 2 * p50, "n": 10}] for ratio, p50 in ((1, 5.0), (2, 9.0), (4, 6.0))
     ])  # fmt: skip
-    assert len(found) == 1
-    assert (found[0]["p50"], found[0]["p90"]) == (6.0, 12.0)
-    assert found[0]["n"] == 30
-    assert found[0]["runs"] == 3
+    assert len(rows) == 1
+    assert (rows[0]["p50"], rows[0]["p90"]) == (6.0, 12.0)
+    assert rows[0]["n"] == 30
+    assert rows[0]["runs"] == 3
     half = 4.303 * math.log(2) / math.sqrt(3)
-    got = [found[0][name] for name in ("ratio_low", "ratio", "ratio_high")]
-    assert got == pytest.approx([2 * math.exp(-half), 2, 2 * math.exp(half)], rel=1e-4)
+    ratios = [rows[0][name] for name in ("ratio_low", "ratio", "ratio_high")]
+    assert ratios == pytest.approx([2 * math.exp(-half), 2, 2 * math.exp(half)], rel=1e-4)
 
 
 def test_counts_add_up_and_other_numbers_are_medians():
-    three = [
+    runs = [
         [row(None) | {"n": 10, "errors": errors, "recall_low": low, "load": 1.0}]
         for errors, low in ((0, 0.5), (0, 0.9), (7, 0.8))
     ]
-    found = merged(three)[0]
-    assert (found["n"], found["errors"], found["recall_low"], found["load"]) == (30, 7, 0.8, 1.0)
-    assert found["ratio"] is None
+    result = merged(runs)[0]
+    assert (result["n"], result["errors"], result["recall_low"], result["load"]) == (30, 7, 0.8, 1.0)
+    assert result["ratio"] is None
 
 
 def test_equal_processes_keep_the_interval_within_them():
     """Three equal ratios have no spread; the mean of three independent ones has a root of three less than each."""
-    found = merged([[row(4.0, 0.05)]] * 3)[0]
+    result = merged([[row(4.0, 0.05)]] * 3)[0]
     single = math.log(row(4.0, 0.05)["ratio_high"] / row(4.0, 0.05)["ratio_low"]) / 2
-    assert math.log(found["ratio_high"] / found["ratio"]) == pytest.approx(single / math.sqrt(3), rel=1e-3)
+    assert math.log(result["ratio_high"] / result["ratio"]) == pytest.approx(single / math.sqrt(3), rel=1e-3)
 
 
 def test_a_ratio_without_an_interval_gets_one():
-    found = merged([[row(2.0, None)], [row(2.2, None)], [row(2.1, None)]])[0]
-    assert found["ratio_low"] < 2.1 < found["ratio_high"]
+    result = merged([[row(2.0, None)], [row(2.2, None)], [row(2.1, None)]])[0]
+    assert result["ratio_low"] < 2.1 < result["ratio_high"]
 
 
 def test_rows_that_one_run_lacks_are_left_out_and_records_stay():
     record = {"bench": "quality", "metrics": {}}
-    found = merged([[row(), row(case="other"), record], [row(), record]])
-    assert [one.get("case") for one in found] == [row()["case"], None, None]
+    rows = merged([[row(), row(case="other"), record], [row(), record]])
+    assert [line.get("case") for line in rows] == [row()["case"], None, None]
 
 
 def test_rows_without_a_peer_are_merged_without_a_ratio():
-    found = merged([[row(None)], [row(None)]])[0]
-    assert found["ratio"] is None
-    assert "ratio_low" not in found or found["ratio_low"] is None
+    result = merged([[row(None)], [row(None)]])[0]
+    assert result["ratio"] is None
+    assert "ratio_low" not in result or result["ratio_low"] is None
 
 
 @pytest.mark.parametrize("processes", [2, 3, 5, 12])
@@ -76,8 +76,8 @@ def test_the_interval_holds_the_truth_in_95_of_100(processes):
     draws = np.random.default_rng(processes).normal(math.log(3.0), 0.1, (1500, processes))
     held = 0
     for logs in draws:
-        one = merged([[row(float(math.exp(value)), 0.001)] for value in logs])[0]
-        held += one["ratio_low"] <= 3.0 <= one["ratio_high"]
+        result = merged([[row(float(math.exp(value)), 0.001)] for value in logs])[0]
+        held += result["ratio_low"] <= 3.0 <= result["ratio_high"]
     assert abs(held / len(draws) - 0.95) < 0.02
 
 
@@ -101,9 +101,9 @@ def test_every_bench_has_its_turn_before_any_has_a_second(tmp_path, monkeypatch)
     (path,) = tmp_path.glob("*/*.json")
     written = json.loads(path.read_text())
     assert written["suite"]["repeat"] == 3
-    outcomes = {one["name"]: one["outcome"] for one in written["suite"]["benches"]}
+    outcomes = {bench["name"]: bench["outcome"] for bench in written["suite"]["benches"]}
     assert outcomes == {"encoder": "done", "prepare": "failed: exit 3, see its message above"}
-    assert [one["runs"] for one in written["results"]] == [3, 2]
+    assert [line["runs"] for line in written["results"]] == [3, 2]
 
 
 def test_no_repetition_at_all_is_refused(tmp_path, capsys):

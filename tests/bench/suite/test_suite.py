@@ -80,8 +80,8 @@ def test_a_bench_that_cannot_run_is_skipped_and_the_others_go_on(tmp_path, monke
     assert main(["all", "--quick", "--results", str(tmp_path)]) == 1
     (path,) = tmp_path.glob("*/*.json")
     written = json.loads(path.read_text())
-    assert [one["name"] for one in written["suite"]["benches"]] == ["encoder", "prepare", "scoring"]
-    skipped, misused, unmade = (one["outcome"] for one in written["suite"]["benches"])
+    assert [bench["name"] for bench in written["suite"]["benches"]] == ["encoder", "prepare", "scoring"]
+    skipped, misused, unmade = (bench["outcome"] for bench in written["suite"]["benches"])
     assert skipped.startswith("skipped: needs the package 'a_package_that_is_nowhere'")
     assert misused == "failed: exit 2, see its message above"
     assert unmade.startswith("failed: the small bundle could not be made: mtaw_fast ")
@@ -102,13 +102,15 @@ def test_two_quick_benches_for_real(tmp_path):
     pytest.importorskip("polars", reason="the prepare bench needs the extra 'train'")
     start = [sys.executable, "-m", "bench"]
     options = ["--quick", "--only", "prepare,prepare.memory_build", "--results", str(tmp_path)]
-    done = subprocess.run([*start, "all", *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(
+        [*start, "all", *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert process.returncode == 0, process.stderr
     (path,) = tmp_path.glob("*/*-quick.json")
     written = json.loads(path.read_text())
     suite = written.pop("suite")
     assert written["quick"]
-    assert {one["name"]: one["outcome"] for one in suite["benches"]} == {
+    assert {bench["name"]: bench["outcome"] for bench in suite["benches"]} == {
         "prepare": "done",
         "prepare.memory_build": "done",
     }

@@ -110,12 +110,12 @@ def cells(table: str) -> list[list[str]]:
 
 
 def test_what_learning_costs_stands_next_to_its_targets(tmp_path: Path) -> None:
-    past = {"catalog": 9, "base_clicks": 10_000, "events": 200, "times": True}
-    added = one("live", "recommend-added", past, "latency_us", 100.0) | {"baseline": "tables", "ratio": 0.95}
+    params = {"catalog": 9, "base_clicks": 10_000, "events": 200, "times": True}
+    added = one("live", "recommend-added", params, "latency_us", 100.0) | {"baseline": "tables", "ratio": 0.95}
     rate = {"event_rate": 2000.0, "rate": 500.0}
     kept(tmp_path, "2026-11-29-live.json", [
         added,
-        one("live", "places-as-in-a-rebuild", past, "percent", 99.95, k=20, target=99.9),
+        one("live", "places-as-in-a-rebuild", params, "percent", 99.95, k=20, target=99.9),
         one("live", "event", {"stage": "total"}, "cpu_us", 30.0),
         one("live", "rate", rate, "latency_ms", 1.0, p90_ratio=1.25),
         one("live", "fresh", {}, "latency_ms", 50.0, max=54.0),
@@ -173,8 +173,8 @@ def test_a_request_s_cost_is_put_together_from_three_files(tmp_path: Path) -> No
 def test_the_curve_has_a_column_for_each_index_and_a_row_for_each_rate(tmp_path: Path) -> None:
     small, large = {"catalog": 10_000, "index": "native"}, {"catalog": 1_000_000, "index": "ann"}
     kept(tmp_path, "2026-11-29-a.json", [
-        one("serving", "poisson", of | {"rate": rate}, "latency_ms", 1.0, p90=p90)
-        for of, rate, p90 in ((small, 250.0, 0.9), (small, 375.0, 1.25), (large, 250.0, 4.0))
+        one("serving", "poisson", params | {"rate": rate}, "latency_ms", 1.0, p90=p90)
+        for params, rate, p90 in ((small, 250.0, 0.9), (small, 375.0, 1.25), (large, 250.0, 4.0))
     ])  # fmt: skip
     assert cells(service_tables.curve(Measured.read(tmp_path))) == [["250", "0.90", "4.00"], ["375", "1.25", ""]]
 
@@ -196,8 +196,8 @@ def test_trainings_and_searches_have_their_tables(tmp_path: Path) -> None:
         one("training", "train", {"data": "tmall", "preset": "full"}, "train_processor_s", 240.0),
         one("retrieval", "ladder", ann, "latency_us", 832.0) | {"baseline": "faiss-flat", "ratio": 20.0},
         *(
-            one("retrieval", "recall-curve", million | {"index": name, "effort": effort, "recall": found}, "x_us", us)
-            for name, effort, found, us in curve
+            one("retrieval", "recall-curve", million | {"index": name, "effort": effort, "recall": recall}, "x_us", us)
+            for name, effort, recall, us in curve
         ),
         one("throughput", "recommend-times", times, "latency_us", 172.0) | {"baseline": "without-times", "ratio": 0.5},
     ])  # fmt: skip

@@ -216,10 +216,10 @@ def test_quick_as_users_run_it(tmp_path):
 
 @pytest.mark.usefixtures("toy")
 def test_a_bundle_with_a_memory_has_a_row_for_it(tmp_path, capsys):
-    made = workload.generated(N_ITEMS, tmp_path / "plain").bundle
+    bundle = workload.generated(N_ITEMS, tmp_path / "plain").bundle
     rng = np.random.default_rng(0)
     sessions = Sessions.from_lists([rng.integers(0, N_ITEMS, rng.integers(2, 30)) for _ in range(900)])
-    parts = {name: getattr(made, name) for name in ("config", "weights", "ids", "popularity", "metrics", "dataset")}
+    parts = {name: getattr(bundle, name) for name in ("config", "weights", "ids", "popularity", "metrics", "dataset")}
     parts |= memory_parts(N_ITEMS) | {"memory": MemoryTables.build(sessions, N_ITEMS)}
     save_parts(tmp_path / "bundle", **parts)
     assert throughput.main(["--quick", "--bundle", str(tmp_path / "bundle"), "--json", str(tmp_path / "out.json")]) == 0

@@ -73,9 +73,9 @@ def test_one_row_a_peer_with_speed_and_memory(tmp_path, capsys):
     rows = results(out)
     peers = {EAGER_FP32, EAGER_BF16, LINEAR_CE}
     for case, metric in (("aw_loss", "latency_ms"), ("aw_loss-memory", "peak_extra_mb")):
-        mine = [row for row in rows if row["case"] == case]
-        assert {row["baseline"] for row in mine} == peers
-        for row in mine:
+        case_rows = [row for row in rows if row["case"] == case]
+        assert {row["baseline"] for row in case_rows} == peers
+        for row in case_rows:
             assert (row["bench"], row["metric"]) == ("training", metric)
             params = row["params"]
             assert (params["catalog"], params["batch"], params["d"], params["threads"]) == (307, 24, 12, 1)
@@ -273,7 +273,7 @@ def test_small_batches_against_large_ones_over_the_same_share_of_an_epoch(limit,
     assert training.main(arguments) == (0 if limit else 1)
     row, *steps_of, whole = results(out)
     assert (row["case"], row["baseline"], row["n"]) == ("small-batch", "batch-64", 3)
-    assert {one["params"]["batch"]: one["metric"] for one in steps_of} == {16: "processor_ms", 64: "processor_ms"}
+    assert {line["params"]["batch"]: line["metric"] for line in steps_of} == {16: "processor_ms", 64: "processor_ms"}
     assert (whole["case"], whole["metric"], whole["params"]["batch"]) == ("small-batch-epoch", "times_large", 16)
     assert row["params"]["batch"] == 16
     steps = [len(EpochBench(dataset(), Config.of(batch_prefixes=batch), 1).batches) for batch in (16, 64)]

@@ -19,9 +19,9 @@ from tests.support.data.raw_logs import LOOSE, click_log, write_text
 
 def test_rows_in_any_order_and_ties_in_file_order(tmp_path: Path) -> None:
     rows = [("s", "c", 30), ("t", "x", 30), ("s", "a", 10), ("t", "y", 30), ("s", "b", 10), ("t", "x", 30)]
-    found = reference.contents(read("clicks", click_log(tmp_path / "log.csv", rows), options=LOOSE))
-    assert found["train"] == [["a", "b", "c"], ["x", "y", "x"]]
-    assert found["ids"] == ["a", "b", "c", "x", "y"]
+    contents = reference.contents(read("clicks", click_log(tmp_path / "log.csv", rows), options=LOOSE))
+    assert contents["train"] == [["a", "b", "c"], ["x", "y", "x"]]
+    assert contents["ids"] == ["a", "b", "c", "x", "y"]
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_ids_stay_what_they_are(tmp_path: Path, ids: list[str], expected: list[A
 )
 def test_parquet_types(tmp_path: Path, changes: dict[str, Any]) -> None:
     FRAME.with_columns(**changes).write_parquet(tmp_path / "log.parquet")
-    found = reference.contents(read("clicks", tmp_path / "log.parquet", options=LOOSE))
-    assert found["train"] == [["a", "b"], ["b", "a"]]
-    assert found["times"] == [1000, 2000, 3000, 4000]
-    assert (found["ids"], found["test"]) == (["a", "b"], [])
+    contents = reference.contents(read("clicks", tmp_path / "log.parquet", options=LOOSE))
+    assert contents["train"] == [["a", "b"], ["b", "a"]]
+    assert contents["times"] == [1000, 2000, 3000, 4000]
+    assert (contents["ids"], contents["test"]) == (["a", "b"], [])
 
 
 def test_parquet_keeps_numeric_texts_as_texts(tmp_path: Path) -> None:

@@ -36,11 +36,11 @@ def test_codes_by_count_then_text() -> None:
     assert data.context.values == (("search", "direct"), ("9", "7"))
     assert data.train.context is not None
     names = data.ids.external(data.train.items)
-    found = [
+    clicks = [
         (name, *(data.context.values_of(codes).get(column) for column in data.context.names))
         for name, codes in zip(names, data.train.context, strict=True)
     ]
-    assert found == [
+    assert clicks == [
         ("z", None, "9"), ("x", "search", "7"), ("y", "search", None),
         ("y", "direct", "7"), ("x", None, "9"),
         ("x", "search", "9"), ("z", "search", "9"),
@@ -53,13 +53,13 @@ def test_every_kind_of_file_and_the_folder(tmp_path: Path, kind: str) -> None:
     getattr(log(ROWS), f"write_{kind}")(path)
     data = read("clicks", path, options=ClickOptions(**OPTIONS))
     data.save(tmp_path / "set")
-    again = Dataset.load(tmp_path / "set")
-    assert again.context is not None
+    loaded = Dataset.load(tmp_path / "set")
+    assert loaded.context is not None
     assert data.context is not None
-    assert again.context.values == data.context.values == (("search", "direct"), ("9", "7"))
-    np.testing.assert_array_equal(again.train.context, data.train.context)
-    assert again.reader["context"] == ["referrer", "region"]
-    stream = read_stream(path, again.reader)
+    assert loaded.context.values == data.context.values == (("search", "direct"), ("9", "7"))
+    np.testing.assert_array_equal(loaded.train.context, data.train.context)
+    assert loaded.reader["context"] == ["referrer", "region"]
+    stream = read_stream(path, loaded.reader)
     values = [stream.context_of(click) for click in range(len(stream))]
     assert values[0] == {"region": "9"}  # the earliest click
     assert values[-1] == {"referrer": "search", "region": "9"}

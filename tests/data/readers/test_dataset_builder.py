@@ -62,24 +62,24 @@ def test_end_is_the_last_click_before_filtering(tmp_path: Path) -> None:
     rows = [("1", "a", 0), ("1", "b", 10), ("2", "a", 20), ("2", "b", 30), ("2", "rare", 90 * DAY), ("3", "a", 40)]
     rows += [("3", "b", 50)]
     options = dataclasses.replace(LOOSE, min_support=2, test_days=1)
-    found = reference.contents(read("clicks", click_log(tmp_path / "log.csv", rows), options=options))
-    assert found["train"] == [["a", "b"], ["a", "b"]]
-    assert found["test"] == [(0, ["a"], "b")]
+    contents = reference.contents(read("clicks", click_log(tmp_path / "log.csv", rows), options=options))
+    assert contents["train"] == [["a", "b"], ["a", "b"]]
+    assert contents["test"] == [(0, ["a"], "b")]
 
 
 def test_boundary_session_is_training(tmp_path: Path) -> None:
     rows = [("1", "a", 0), ("1", "b", 0), ("2", "a", DAY), ("2", "b", DAY)]
-    found = read("clicks", click_log(tmp_path / "log.csv", rows), options=dataclasses.replace(LOOSE, test_days=1))
-    assert (len(found.train), len(found.test)) == (1, 1)
+    dataset = read("clicks", click_log(tmp_path / "log.csv", rows), options=dataclasses.replace(LOOSE, test_days=1))
+    assert (len(dataset.train), len(dataset.test)) == (1, 1)
 
 
 def test_items_unseen_in_training_leave_the_test(tmp_path: Path) -> None:
     rows = [("1", "a", 0), ("1", "b", 1), ("2", "new", 9 * DAY), ("2", "a", 9 * DAY + 1), ("2", "b", 9 * DAY + 2)]
-    found = reference.contents(
+    contents = reference.contents(
         read("clicks", click_log(tmp_path / "log.csv", rows), options=dataclasses.replace(LOOSE, test_days=1))
     )
-    assert found["ids"] == ["a", "b"]
-    assert found["test"] == [(0, ["a"], "b")]
+    assert contents["ids"] == ["a", "b"]
+    assert contents["test"] == [(0, ["a"], "b")]
 
 
 def test_periods_that_leave_nothing_are_refused(tmp_path: Path) -> None:

@@ -47,14 +47,14 @@ def merged_by_hand(clicks: list[tuple[Any, int, str]], order: tuple[str, ...]) -
             runs[-1].append(click)
         else:
             runs.append([click])
-    found: list[tuple[Any, int, str]] = []
+    merged: list[tuple[Any, int, str]] = []
     for run in runs:
         kinds = [kind for _, _, kind in run]
         if len(set(kinds)) == 1:
-            found += run
+            merged += run
         else:
-            found.append((run[0][0], run[0][1], max(kinds, key=order.index) if order else kinds[-1]))
-    return found
+            merged.append((run[0][0], run[0][1], max(kinds, key=order.index) if order else kinds[-1]))
+    return merged
 
 
 @pytest.mark.parametrize("order", [(), ("view", "cart", "buy")])
@@ -70,8 +70,8 @@ def test_merged_types_equal_those_by_hand(order: tuple[str, ...], user: str | No
     whole = dataclasses.replace(options, merge_types=True, min_session=2)
     merged = read("clicks", frame(rows), options=whole)
     log, before = merged.preparation["log"], plain.preparation["log"]
-    expected = [merged_by_hand(one, order) for one in sessions_in(plain)]
-    expected = [one for one in expected if len(one) > 1]
+    expected = [merged_by_hand(clicks, order) for clicks in sessions_in(plain)]
+    expected = [clicks for clicks in expected if len(clicks) > 1]
     assert sorted(sessions_in(merged)) == sorted(expected)
     assert log["merged_clicks"] > 30
     assert log["clicks"] == before["clicks"] == 300  # rows that count, as before
@@ -82,12 +82,12 @@ def test_merged_types_equal_those_by_hand(order: tuple[str, ...], user: str | No
     assert stream.types is not None
     assert np.array_equal(stream.times, np.sort(stream.times))
     assert len(stream) == 300 - log["merged_clicks"]
-    found: dict[Any, list[tuple[Any, int, str]]] = {}
+    sessions: dict[Any, list[tuple[Any, int, str]]] = {}
     for place in range(len(stream)):
         session = stream.session_ids[stream.sessions[place]]
         kind = stream.type_names[stream.types[place]]
-        found.setdefault(session, []).append((stream.item_ids[stream.items[place]], int(stream.times[place]), kind))
-    assert sorted(one for one in found.values() if len(one) > 1) == sorted(expected)
+        sessions.setdefault(session, []).append((stream.item_ids[stream.items[place]], int(stream.times[place]), kind))
+    assert sorted(clicks for clicks in sessions.values() if len(clicks) > 1) == sorted(expected)
 
 
 def test_a_purchase_of_the_last_click_is_no_target_once_types_are_merged() -> None:
@@ -102,7 +102,7 @@ def test_since_and_until_keep_a_window(tmp_path: Path, capsys: pytest.CaptureFix
     rows = [(s, i, 1000 * s + i, "view") for s in range(20) for i in range(3)]
     window = dataclasses.replace(TYPED, since=5001, until="1970-01-01T00:00:10")
     dataset = read("clicks", frame(rows), options=window)
-    assert [len(one) for one in sessions_in(dataset)] == [2, 3, 3, 3, 3]  # 5001 itself is kept, 10000 is not
+    assert [len(clicks) for clicks in sessions_in(dataset)] == [2, 3, 3, 3, 3]  # 5001 itself is kept, 10000 is not
     log = dataset.preparation["log"]
     assert (log["rows"], log["outside_rows"], log["clicks"]) == (60, 60 - 14, 14)
     for wrong, words in (({"since": 9, "until": "1970-01-01"}, "is not before"), ({"since": "soon"}, "is not a time")):
@@ -112,12 +112,12 @@ def test_since_and_until_keep_a_window(tmp_path: Path, capsys: pytest.CaptureFix
         read("clicks", frame(rows), options=dataclasses.replace(TYPED, since="2020-01-01"))
     frame(rows).write_csv(tmp_path / "log.csv")
     source, folder = str(tmp_path / "log.csv"), str(tmp_path / "set")
-    given = ["--type", "kind", "--time-unit", "ms", "--min-support", "1", "--test-days", "0", "--since", "1970-01-01"]
-    assert main(["prepare", "clicks", source, folder, *given, "--until", "1970-01-01T00:00:10", "--merge-types"]) == 0
+    options = ["--type", "kind", "--time-unit", "ms", "--min-support", "1", "--test-days", "0", "--since", "1970-01-01"]
+    assert main(["prepare", "clicks", source, folder, *options, "--until", "1970-01-01T00:00:10", "--merge-types"]) == 0
     assert "60, 0 bad; 30 clicks; 30 outside --since and --until" in capsys.readouterr().out
-    again = ["prepare", "clicks", source, f"{tmp_path}/new", *given]
-    assert main([*again[:-1], "2000-01-01"]) == 1
-    assert main([*again[:-1], "2000-01-01", "--partitions", "2"]) == 1
+    command = ["prepare", "clicks", source, f"{tmp_path}/new", *options]
+    assert main([*command[:-1], "2000-01-01"]) == 1
+    assert main([*command[:-1], "2000-01-01", "--partitions", "2"]) == 1
     first, second = capsys.readouterr().err.splitlines()
     assert first == second
 
@@ -153,8 +153,8 @@ def test_rows_of_types_left_out_are_not_bad(tmp_path: Path, bad_rows: Any, user:
         with pytest.raises(DataError, match=f"column 'item_id' is empty in data row {len(rows) + 1}"):
             read("clicks", tmp_path / "bad.csv", options=options)
     else:
-        found = compare(tmp_path / "bad.csv", tmp_path / "others", options).preparation["log"]
-        assert (found["rows"], found["bad_rows"], found["left_out_rows"]) == (len(rows) + 1, 1, 33)
+        log_counts = compare(tmp_path / "bad.csv", tmp_path / "others", options).preparation["log"]
+        assert (log_counts["rows"], log_counts["bad_rows"], log_counts["left_out_rows"]) == (len(rows) + 1, 1, 33)
 
 
 @pytest.mark.parametrize("types", [("view", "buy"), ()])

@@ -66,9 +66,9 @@ def test_dedupe_equals_brute_force(rows: list[tuple[Any, ...]], seconds: float, 
         with pytest.raises(DataError):
             prepared(rows, **options)
         return
-    found = prepared(rows, **options)
-    log = found.preparation["log"]
-    assert found.train.n_clicks == expected
+    dataset = prepared(rows, **options)
+    log = dataset.preparation["log"]
+    assert dataset.train.n_clicks == expected
     assert (log["repeats"], log["near_repeats"]) == (same, near)
     assert log["dropped_repeats"] == len(rows) - sum(kept.values())
 
@@ -82,10 +82,10 @@ def test_every_event_twice(tmp_path: Path) -> None:
     clean = report(rows)
     assert clean["repeats"] == 0
     assert clean["warnings"] == []
-    again = prepared(twice, dedupe=0)
-    assert again.preparation["log"]["dropped_repeats"] == len(rows)
-    assert again.preparation["log"]["warnings"] == []
-    assert np.array_equal(again.train.items, prepared(rows).train.items)
+    repeated = prepared(twice, dedupe=0)
+    assert repeated.preparation["log"]["dropped_repeats"] == len(rows)
+    assert repeated.preparation["log"]["warnings"] == []
+    assert np.array_equal(repeated.train.items, prepared(rows).train.items)
 
 
 def test_a_lone_row_in_2099() -> None:
@@ -104,9 +104,9 @@ def test_a_lone_row_in_1970() -> None:
 
 def test_bots() -> None:
     bots = [(-1 - bot, f"i{k % 40}", BEGIN + k) for bot in range(3) for k in range(2000)]
-    found = prepared([*bots, *visits(1500)])
-    assert found.train.lengths.max() == 3
-    counts = found.preparation["log"]
+    dataset = prepared([*bots, *visits(1500)])
+    assert dataset.train.lengths.max() == 3
+    counts = dataset.preparation["log"]
     assert (counts["long_sessions"], counts["longest"], counts["long_clicks"]) == (3, 2000, 6000)
     assert any(text.startswith("3 sessions of more than 500 clicks") and "bots" in text for text in counts["warnings"])
     counts = report([*bots, *visits(1500)], max_session=None)
@@ -148,24 +148,24 @@ def test_what_training_never_saw_equals_brute_force(rows: list[tuple[int, int, i
     known = {item for s, clicks in whole.items() if s not in test for _, item in clicks}
     unseen = [[item not in known for _, item in whole[s]] for s in test]
     options = {"test_days": 10 / DAY, "min_prefix": min_prefix, "min_session": min_prefix + 1}
-    if not known or not any(len(one) - sum(one) > min_prefix for one in unseen):
+    if not known or not any(len(flags) - sum(flags) > min_prefix for flags in unseen):
         with pytest.raises(DataError):
             prepared(rows, **options)
         return
-    found = prepared(rows, **options)
-    counts = found.preparation["log"]
+    dataset = prepared(rows, **options)
+    counts = dataset.preparation["log"]
     assert counts["test_clicks"] == sum(map(len, unseen))
     assert counts["unseen_clicks"] == sum(map(sum, unseen))
-    missed = [sum(one[min_prefix:]) for one in unseen]
+    missed = [sum(flags[min_prefix:]) for flags in unseen]
     assert counts["missed_targets"] == sum(missed)
-    assert found.unseen is not None
-    assert sorted(Counter(found.unseen.tolist()).values()) == sorted(count for count in missed if count)
+    assert dataset.unseen is not None
+    assert sorted(Counter(dataset.unseen.tolist()).values()) == sorted(count for count in missed if count)
     # Samples and missed targets of one session bear one number.
-    by_number = Counter([*found.test.session.tolist(), *found.unseen.tolist()])
-    kept = [len(one) - sum(one) > min_prefix for one in unseen]
+    by_number = Counter([*dataset.test.session.tolist(), *dataset.unseen.tolist()])
+    kept = [len(flags) - sum(flags) > min_prefix for flags in unseen]
     expected = [
-        sum(one[min_prefix:]) + (max(len(one) - sum(one) - min_prefix, 0) if fits else 0)
-        for one, fits in zip(unseen, kept, strict=True)
+        sum(flags[min_prefix:]) + (max(len(flags) - sum(flags) - min_prefix, 0) if fits else 0)
+        for flags, fits in zip(unseen, kept, strict=True)
     ]
     assert sorted(by_number.values()) == sorted(count for count in expected if count)
 
@@ -174,14 +174,14 @@ def test_a_news_log_is_told_of(tmp_path: Path) -> None:
     """New items every day: what training never saw is counted, kept, and read back."""
     rows = [(s, f"day{s // 200}-{(s + t) % 9}", BEGIN + s * DAY // 200 + t) for s in range(2000) for t in range(3)]
     rows += [(5000 + s, "front page", BEGIN + s * DAY // 200 + t) for s in range(2000) for t in range(2)]
-    found = prepared(rows, test_days=1)
-    counts = found.preparation["log"]
+    dataset = prepared(rows, test_days=1)
+    counts = dataset.preparation["log"]
     assert 0.2 < counts["unseen_clicks"] / counts["test_clicks"] < 0.9
     assert any("on items that training never saw" in text for text in counts["warnings"])
-    found.save(tmp_path / "set")
-    back = Dataset.load(tmp_path / "set")
-    assert np.array_equal(back.unseen, found.unseen)
-    assert dict(back.preparation["log"]) == counts
+    dataset.save(tmp_path / "set")
+    loaded = Dataset.load(tmp_path / "set")
+    assert np.array_equal(loaded.unseen, dataset.unseen)
+    assert dict(loaded.preparation["log"]) == counts
 
 
 @pytest.mark.parametrize(

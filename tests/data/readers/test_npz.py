@@ -31,15 +31,15 @@ def refused(folder: Path) -> str:
 def test_by_hand_and_through_a_saved_folder(tmp_path: Path) -> None:
     dataset = read("npz", write_npz(tmp_path, *npz_arrays()), name="small")
     dataset.save(tmp_path / "set")
-    for each in (dataset, Dataset.load(tmp_path / "set")):
-        assert reference.contents(each) == {
+    for version in (dataset, Dataset.load(tmp_path / "set")):
+        assert reference.contents(version) == {
             "ids": [1, 2, 3, 4],
             "train": [[1, 2, 3], [3, 1]],
             "times": None,
             "test": [(0, [4, 2], 1), (0, [4], 2), (1, [1], 3)],
             "test times": None,
         }
-        assert (each.name, each.min_prefix, each.n_train_samples) == ("small", 1, 3)
+        assert (version.name, version.min_prefix, version.n_train_samples) == ("small", 1, 3)
     assert read("npz", tmp_path).name == tmp_path.name
 
 
@@ -183,8 +183,8 @@ def test_published_counts(
 ) -> None:
     dataset = read("npz", Path(str(DATA)) / name)
     dataset.save(tmp_path / "set")
-    for each in (dataset, Dataset.load(tmp_path / "set")):
-        assert (each.n_train_samples, len(each.test), each.n_items) == (train_samples, test_samples, items)
-        assert (each.name, each.min_prefix) == (name, min_prefix)
-        assert len(np.unique(each.test.session)) == test_sessions
-        assert each.ids.external(np.array([0, items - 1])) == [1, items]
+    for version in (dataset, Dataset.load(tmp_path / "set")):
+        assert (version.n_train_samples, len(version.test), version.n_items) == (train_samples, test_samples, items)
+        assert (version.name, version.min_prefix) == (name, min_prefix)
+        assert len(np.unique(version.test.session)) == test_sessions
+        assert version.ids.external(np.array([0, items - 1])) == [1, items]

@@ -42,8 +42,8 @@ def test_a_set_that_is_there_stays_until_the_new_one_is_whole(tmp_path: Path, mo
     prepare_in_partitions(tmp_path / "other.parquet", folder, PLAIN, overwrite=True, partitions=3)
     assert {path.name for path in folder.iterdir()}.isdisjoint(before.keys() - {"manifest.json"})
     compare(tmp_path / "other.parquet", tmp_path / "again", PLAIN, partitions=3)
-    again = Dataset.load(tmp_path / "again" / "one")
-    assert Dataset.load(folder).fingerprint == again.fingerprint
+    expected = Dataset.load(tmp_path / "again" / "one")
+    assert Dataset.load(folder).fingerprint == expected.fingerprint
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -60,13 +60,13 @@ def test_every_way_to_write_a_log(tmp_path: Path) -> None:
     rows = ["session_id,item_id,timestamp,kind", "ü-1,,2024-05-02T10:00:00Z,view", "ü-2,sku-1,never,view"]
     rows += [f"ü-{k % 9},sku-{k % 7},2024-05-{1 + k % 20:02}T10:00:00Z,view" for k in range(200)]
     (source / "b.csv").write_text("\n".join(rows))
-    made = compare(source, tmp_path, replace(PLAIN, bad_rows="skip", type="kind", dedupe=5.0), partitions=3)
-    assert made.preparation["log"]["bad_rows"] == 4
-    assert made.preparation["log"]["dropped_repeats"] > 0
+    dataset = compare(source, tmp_path, replace(PLAIN, bad_rows="skip", type="kind", dedupe=5.0), partitions=3)
+    assert dataset.preparation["log"]["bad_rows"] == 4
+    assert dataset.preparation["log"]["dropped_repeats"] > 0
     numbers = pl.DataFrame({"session_id": np.arange(600) % 90, "item_id": np.arange(600) % 11, "timestamp": base})
     numbers = numbers.with_columns(pl.col("timestamp") + np.arange(600) * 3_600_000)
-    odd = pl.DataFrame({"session_id": [1, 2], "item_id": [3, 4], "timestamp": [base // 1000, base + 5]})
-    pl.concat([numbers, odd]).write_parquet(tmp_path / "numbers.parquet")
+    mixed = pl.DataFrame({"session_id": [1, 2], "item_id": [3, 4], "timestamp": [base // 1000, base + 5]})
+    pl.concat([numbers, mixed]).write_parquet(tmp_path / "numbers.parquet")
     (tmp_path / "second").mkdir()
     compare(tmp_path / "numbers.parquet", tmp_path / "second", replace(PLAIN, bad_rows="skip"), partitions=30)
 
@@ -77,8 +77,8 @@ def test_a_line_of_totals_that_is_left_out_leaves_the_ids_integers(tmp_path: Pat
     source.mkdir()
     log_frame(5, text=False).write_csv(source / "a.csv")
     (source / "b.csv").write_text("session_id,item_id,timestamp\nall,TOTAL,\n")
-    made = compare(source, tmp_path, replace(PLAIN, bad_rows="skip"), partitions=3)
-    assert (made.ids.kind, made.preparation["log"]["bad_rows"]) == ("int", 1)
+    dataset = compare(source, tmp_path, replace(PLAIN, bad_rows="skip"), partitions=3)
+    assert (dataset.ids.kind, dataset.preparation["log"]["bad_rows"]) == ("int", 1)
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,11 @@ def test_what_is_refused_is_refused_in_the_same_words(
     tmp_path: Path, change: Callable[[pl.DataFrame], pl.DataFrame], options: ClickOptions
 ) -> None:
     change(log_frame(1)).write_parquet(tmp_path / "log.parquet")
-    with pytest.raises(DataError) as want:
+    with pytest.raises(DataError) as expected:
         clicks.read(tmp_path / "log.parquet", options)
     with pytest.raises(DataError) as caught:
         prepare_in_partitions(tmp_path / "log.parquet", tmp_path / "parts", options, partitions=4)
-    assert str(caught.value) == str(want.value)
+    assert str(caught.value) == str(expected.value)
     assert not (tmp_path / "parts").exists()
 
 
@@ -153,8 +153,8 @@ def test_a_killed_run_leaves_no_set_and_runs_again(tmp_path: Path) -> None:
         assert len(list(folder.glob(".prepare-*"))) == 1
     prepare_in_partitions(tmp_path / "log.parquet", folder, PLAIN, partitions=3)
     assert not list(folder.glob(".prepare-*"))
-    want = clicks.read(tmp_path / "log.parquet", PLAIN)
-    want.save(tmp_path / "one")
+    expected = clicks.read(tmp_path / "log.parquet", PLAIN)
+    expected.save(tmp_path / "one")
     assert Dataset.load(folder).fingerprint == Dataset.load(tmp_path / "one").fingerprint
 
 

@@ -62,10 +62,10 @@ def test_round_trip(
         (folder / "train.txt").write_bytes(pickle.dumps(samples_of(train, min_prefix), protocol))
     dataset = read("pickle", folder, min_prefix=min_prefix)
     owner = [k for k, session in enumerate(test) for _ in range(len(session) - min_prefix)]
-    found = reference.contents(dataset)
-    assert found["train"] == train
-    assert found["test"] == list(zip(owner, *pairs, strict=True))
-    assert found["ids"] == sorted({item for session in train + test for item in session})
+    contents = reference.contents(dataset)
+    assert contents["train"] == train
+    assert contents["test"] == list(zip(owner, *pairs, strict=True))
+    assert contents["ids"] == sorted({item for session in train + test for item in session})
     assert dataset.preparation["train_from"] == ("all_train_seq.txt" if whole else "train.txt")
 
 
@@ -73,9 +73,9 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     write_pickles(tmp_path, all_train_seq=[[5, 2], [2, 9, 2]], test=([[9, 7], [9]], [2, 7]))
     dataset = read("pickle", tmp_path)
     dataset.save(tmp_path / "set")
-    found = reference.contents(Dataset.load(tmp_path / "set"))
-    assert found == reference.contents(dataset)
-    assert found["ids"] == [2, 5, 7, 9]  # 7 is in the test alone and stays
+    contents = reference.contents(Dataset.load(tmp_path / "set"))
+    assert contents == reference.contents(dataset)
+    assert contents["ids"] == [2, 5, 7, 9]  # 7 is in the test alone and stays
 
 
 def test_a_first_session_cut_short_is_recovered(tmp_path: Path) -> None:
@@ -182,10 +182,10 @@ BOMBS: dict[str, tuple[bytes, str]] = {
 def test_files_that_grow_without_end_are_refused_at_once(tmp_path: Path, bomb: str) -> None:
     data, message = BOMBS[bomb]
     (tmp_path / "test.txt").write_bytes(data)
-    said = refused(tmp_path)
-    assert message in said
-    assert "test.txt" in said
-    assert len(said) < 400
+    error = refused(tmp_path)
+    assert message in error
+    assert "test.txt" in error
+    assert len(error) < 400
 
 
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
@@ -250,14 +250,14 @@ def test_real_sets_come_back_from_pickles(tmp_path: Path, name: str, min_prefix:
     prefixes = [(prefix + 1).tolist() for prefix in original.test.prefixes]
     write_pickles(tmp_path, test=[prefixes, (original.test.targets + 1).tolist()])
     write_pickles(tmp_path, **({"all_train_seq": train} if whole else {"train": samples_of(train, min_prefix)}))
-    again = pickled.read(tmp_path, min_prefix)
-    assert again.n_items == original.n_items
+    loaded = pickled.read(tmp_path, min_prefix)
+    assert loaded.n_items == original.n_items
     for ours, theirs in (
-        (again.train.items, original.train.items),
-        (again.train.offsets, original.train.offsets),
-        (again.test.prefixes.items, original.test.prefixes.items),
-        (again.test.prefixes.offsets, original.test.prefixes.offsets),
-        (again.test.targets, original.test.targets),
-        (again.test.session, original.test.session),
+        (loaded.train.items, original.train.items),
+        (loaded.train.offsets, original.train.offsets),
+        (loaded.test.prefixes.items, original.test.prefixes.items),
+        (loaded.test.prefixes.offsets, original.test.prefixes.offsets),
+        (loaded.test.targets, original.test.targets),
+        (loaded.test.session, original.test.session),
     ):
         assert np.array_equal(ours, theirs)

@@ -36,8 +36,8 @@ def test_retailrocket_by_hand(tmp_path: Path) -> None:
         *views(day + 20 * DAY - 2 * MINUTE, 13, [20, 20, 10]),
     ]
     dataset = read("retailrocket", events(tmp_path / "events.csv", BULK[::-1] + rows))
-    found = reference.contents(dataset)
-    assert found["train"] == [
+    contents = reference.contents(dataset)
+    assert contents["train"] == [
         [10, 20, 30] * 4,
         [30, 20, 10] * 2,
         [10, 20, 10],
@@ -45,9 +45,9 @@ def test_retailrocket_by_hand(tmp_path: Path) -> None:
         [10, 20, 30, 20],
         [30, 10, 20],
     ]
-    assert found["ids"] == [10, 20, 30]
-    assert found["test"] == [(0, [30, 20], 30), (0, [30, 20, 30], 10), (1, [20, 20], 10)]
-    assert found["test times"][2] == ([day + 20 * DAY - 2 * MINUTE, day + 20 * DAY - MINUTE], day + 20 * DAY)
+    assert contents["ids"] == [10, 20, 30]
+    assert contents["test"] == [(0, [30, 20], 30), (0, [30, 20, 30], 10), (1, [20, 20], 10)]
+    assert contents["test times"][2] == ([day + 20 * DAY - 2 * MINUTE, day + 20 * DAY - MINUTE], day + 20 * DAY)
     assert (dataset.type_names, np.unique(dataset.test.prefixes.types).tolist()) == (("view",), [0])
     assert (dataset.min_prefix, dataset.name, dataset.n_train_samples) == (2, "retailrocket", 10 + 4 + 1 + 1 + 2 + 1)
     assert read("retailrocket", tmp_path).n_train_samples == dataset.n_train_samples

@@ -73,12 +73,12 @@ def otto_lines() -> list[str]:
 
 def test_ottos_events_keep_their_types_and_milliseconds(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("\n".join(otto_lines()))
-    found = read("clicks", tmp_path / "train.jsonl", options=OTTO)
-    assert found.type_names == ("carts", "clicks", "orders")
-    assert found.train.types is not None
-    assert found.train.times is not None
-    assert found.train.types[:4].tolist() == [1, 0, 1, 2]
-    assert found.train.times[:4].tolist() == [1_659_304_800_000 + 1000 * t for t in range(4)]
+    dataset = read("clicks", tmp_path / "train.jsonl", options=OTTO)
+    assert dataset.type_names == ("carts", "clicks", "orders")
+    assert dataset.train.types is not None
+    assert dataset.train.times is not None
+    assert dataset.train.types[:4].tolist() == [1, 0, 1, 2]
+    assert dataset.train.times[:4].tolist() == [1_659_304_800_000 + 1000 * t for t in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str, message: str) -> Non
         read("clicks", path, options=OTTO)
     if line.endswith(("5}", "[5]}")):
         return  # an object of another shape is refused
-    found = read("clicks", path, options=dataclasses.replace(OTTO, bad_rows="skip"))
-    assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (24, 1)
+    dataset = read("clicks", path, options=dataclasses.replace(OTTO, bad_rows="skip"))
+    assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (24, 1)
 
 
 @pytest.mark.parametrize("value", ["5", "null", '"a"'])
@@ -122,8 +122,8 @@ def test_a_value_that_is_no_object_is_skipped_like_a_broken_line(tmp_path: Path,
     skip = dataclasses.replace(OTTO, bad_rows="skip")
     for text, broken in (([lines[0], value, '{"s":', *lines[1:]], 2), ([value, *lines], 1)):
         path.write_text("\n".join(text))
-        found = read("clicks", path, options=skip)
-        assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (24, broken)
+        dataset = read("clicks", path, options=skip)
+        assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (24, broken)
     path.write_text("\n".join([lines[0], value, '{"session": 7, "events": 5}', *lines[1:]]))
     with pytest.raises(DataError, match=r"line 3 \(\{.*\) cannot be read: ") as caught:
         read("clicks", path, options=skip)
@@ -137,23 +137,23 @@ def test_a_byte_order_mark_loses_no_line(tmp_path: Path) -> None:
     path.write_text("\n".join([*lines, "no json"]), encoding="utf-8-sig")
     with pytest.raises(DataError, match=r"line 7 \(no json\) cannot be read"):
         read("clicks", path, options=OTTO)
-    found = read("clicks", path, options=dataclasses.replace(OTTO, bad_rows="skip"))
-    assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (24, 1)
+    dataset = read("clicks", path, options=dataclasses.replace(OTTO, bad_rows="skip"))
+    assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (24, 1)
 
 
 @pytest.mark.parametrize("bad_rows", ["refuse", "skip"])
 def test_text_in_another_encoding_is_named_by_its_line(tmp_path: Path, bad_rows: str) -> None:
     path, lines = tmp_path / "train.jsonl", otto_lines()
     path.write_bytes("\n".join([*lines[:2], '{"session": "é"}', *lines[2:]]).encode("latin-1"))
-    asked = dataclasses.replace(OTTO, bad_rows=bad_rows)
+    options = dataclasses.replace(OTTO, bad_rows=bad_rows)
     with pytest.raises(DataError, match=r"train\.jsonl: line 3 is not UTF-8 text; write the file as UTF-8$"):
-        read("clicks", path, options=asked)
+        read("clicks", path, options=options)
     path.write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(DataError, match=r"train\.jsonl: line 3 is not UTF-8 text; write the file as UTF-8$"):
-        read("clicks", path, options=asked)
+        read("clicks", path, options=options)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"train\.jsonl \(unexpected end of file\); check the file"):
-        read("clicks", path, options=asked)
+        read("clicks", path, options=options)
 
 
 def test_a_damaged_line_is_found_behind_many_and_in_a_compressed_file(tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def test_json_texts_stay_texts_and_broken_lines_are_told(tmp_path: Path) -> None
     path.write_text(path.read_text() + 'no json\n\n{"session_id": 1, "item')
     with pytest.raises(DataError, match=r"log\.jsonl: line 5 \(no json\) cannot be read"):
         read("clicks", path, options=LOOSE)
-    found = read("clicks", path, options=SKIP)
-    assert found.ids.external(np.arange(4)) == ["0", "1", "2", "3"]
-    assert (found.preparation["log"]["rows"], found.preparation["log"]["bad_rows"]) == (6, 2)
+    dataset = read("clicks", path, options=SKIP)
+    assert dataset.ids.external(np.arange(4)) == ["0", "1", "2", "3"]
+    assert (dataset.preparation["log"]["rows"], dataset.preparation["log"]["bad_rows"]) == (6, 2)
 
 
 def test_frames_in_memory(tmp_path: Path) -> None:
@@ -226,19 +226,19 @@ def test_frames_whose_columns_are_not_one_of_each(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"^the frame has no column 'sku'; it has 'session_id', 'item_id', "):
             read("clicks", table, options=dataclasses.replace(LOOSE, item="sku"))
     plain = pandas.DataFrame(dict(zip(NAMES, columns, strict=True)))
-    one = dataclasses.replace(LOOSE, session="session_id", item="session_id")  # a column may be named for two
-    assert contents(read("clicks", plain, options=one)) == contents(read("clicks", frame(), options=one))
+    options = dataclasses.replace(LOOSE, session="session_id", item="session_id")  # a column may be named for two
+    assert contents(read("clicks", plain, options=options)) == contents(read("clicks", frame(), options=options))
 
 
 def test_of_an_arrow_table_the_columns_that_are_read_alone_are_converted() -> None:
     """Polars has no unions, and refuses the whole table for one."""
     pyarrow = pytest.importorskip("pyarrow")
     columns = {name: [row[place] for row in ROWS] for place, name in enumerate(NAMES)}
-    odd = pyarrow.UnionArray.from_sparse(
+    union = pyarrow.UnionArray.from_sparse(
         pyarrow.array([0] * len(ROWS), pyarrow.int8()),
         [pyarrow.array([1] * len(ROWS)), pyarrow.array(["x"] * len(ROWS))],
     )
-    assert contents(read("clicks", pyarrow.table({**columns, "odd": odd}), options=LOOSE)) == contents(
+    assert contents(read("clicks", pyarrow.table({**columns, "odd": union}), options=LOOSE)) == contents(
         read("clicks", frame(), options=LOOSE)
     )
 

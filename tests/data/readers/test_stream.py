@@ -72,14 +72,14 @@ def test_sessions_by_inactivity_are_those_of_prepare_without_filters(
     assert np.all(np.diff(stream.times) >= 0)
     assert len(set(stream.session_ids)) == len(stream.session_ids)
     assert (stream.sessions[np.unique(stream.sessions, return_index=True)[1]] == np.arange(len(expected))).all()
-    found: dict[Any, list[tuple[int, int]]] = {}
+    sessions: dict[Any, list[tuple[int, int]]] = {}
     kinds = []
     for name, item, time, kind in rows_of(stream):
-        found.setdefault(name, []).append((item, time))
+        sessions.setdefault(name, []).append((item, time))
         kinds.append(kind)
-    assert sorted(found.values()) == sorted(expected)
+    assert sorted(sessions.values()) == sorted(expected)
     assert sorted(kinds) == sorted(kind for *_, kind in rows if kind != "cart")
-    owners = {name.partition("@")[0] for name in found}
+    owners = {name.partition("@")[0] for name in sessions}
     assert owners <= {f"u{u}" if text else str(u) for u, *_ in rows}
 
 
@@ -138,17 +138,17 @@ def test_repeats_are_left_out_as_they_were_of_the_data_set(tmp_path: Path, user:
     rows = [("u", "a", 100, "view"), ("u", "a", 101, "view"), ("u", "b", 101, "view"), ("u", "a", 101, "buy")]
     rows += [("u", "a", 103, "view"), ("v", "a", 103, "view"), ("v", "b", 200, "view"), ("v", "b", 200, "view")]
     path = click_log(tmp_path / "log.csv", rows, TYPED)
-    found = read("clicks", path, options=options)
-    assert found.reader["dedupe"] == 1.0
-    stream = read_stream(path, found.reader)
-    assert len(stream) == found.train.n_clicks == 6
+    dataset = read("clicks", path, options=options)
+    assert dataset.reader["dedupe"] == 1.0
+    stream = read_stream(path, dataset.reader)
+    assert len(stream) == dataset.train.n_clicks == 6
     assert [row[1:3] for row in rows_of(stream)] == [
         ("a", 100_000), ("b", 101_000), ("a", 101_000), ("a", 103_000), ("a", 103_000), ("b", 200_000),
     ]  # fmt: skip
     assert [name.partition("@")[0] for name in stream.session_ids] == ["u", "v"]
-    assert len(read_stream(path, {**found.reader, "dedupe": None})) == len(rows)
+    assert len(read_stream(path, {**dataset.reader, "dedupe": None})) == len(rows)
     with pytest.raises(DataError, match="wrong kind"):
-        read_stream(path, {**found.reader, "dedupe": "soon"})
+        read_stream(path, {**dataset.reader, "dedupe": "soon"})
 
 
 def test_item_ids_of_another_kind_are_refused(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from tests.support.data.odd_logs import LOOSE, SKIP, csv
 
 
 def times_of(source: Any, options: ClickOptions = LOOSE) -> list[int]:
-    found = read("clicks", source, options=options).train.times
-    assert found is not None
-    return found.tolist()
+    times = read("clicks", source, options=options).train.times
+    assert times is not None
+    return times.tolist()
 
 
 @pytest.mark.parametrize(
@@ -101,20 +101,20 @@ def test_a_time_too_large_for_any_unit(tmp_path: Path, huge: Any, others: int) -
 def test_the_unit_of_most_rows_counts_where_others_are_skipped(tmp_path: Path) -> None:
     """The first thousand rows are of the other unit."""
     path = csv(tmp_path / "log.csv", [*[1_700_000_000] * 1200, *range(1_700_000_000_000, 1_700_002_000_000, 1000)])
-    found = read("clicks", path, options=SKIP)
-    assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (2000, 1200)
+    dataset = read("clicks", path, options=SKIP)
+    assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (2000, 1200)
 
 
 def test_a_unit_that_is_named_counts_whatever_most_rows_are_of(tmp_path: Path) -> None:
     seconds, milliseconds = [1_700_000_000] * 1200, range(1_700_000_000_000, 1_700_000_001_000)
     path = csv(tmp_path / "mixed.csv", [*seconds, *milliseconds])
-    found = read("clicks", path, options=dataclasses.replace(SKIP, time_unit="s"))
-    assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (1200, 1000)
+    dataset = read("clicks", path, options=dataclasses.replace(SKIP, time_unit="s"))
+    assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (1200, 1000)
 
     since_the_start = [1 + 900_000 * day for day in range(100)]
     path = csv(tmp_path / "relative.csv", [*since_the_start, 99_999_999_999_999_999_999])
     for unit, last in (("ms", 89_100_001), ("us", 89_100)):
-        found = read("clicks", path, options=dataclasses.replace(SKIP, time_unit=unit))
-        assert found.train.times is not None
-        assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (100, 1)
-        assert found.train.times.max() == last
+        dataset = read("clicks", path, options=dataclasses.replace(SKIP, time_unit=unit))
+        assert dataset.train.times is not None
+        assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (100, 1)
+        assert dataset.train.times.max() == last

@@ -31,11 +31,11 @@ def test_tmall_by_hand(tmp_path: Path) -> None:
         *session(14, [7, 8, 7, 8], 50),  # whatever follows
     ]
     dataset = read("tmall", dataset15(tmp_path / "dataset15.csv", rows))
-    found = reference.contents(dataset)
-    assert found["train"] == [[8, 7], [8, 8], [8, 7], [7, 8] * 5, [7, 8] * 20, [7, 7]]
-    assert found["ids"] == [8, 7]
-    assert (found["times"], found["test times"]) == (None, None)  # they are no times of day
-    assert found["test"] == [(0, [8], 7), (0, [8, 7], 8), (1, [7], 8), (1, [7, 8], 7)]
+    contents = reference.contents(dataset)
+    assert contents["train"] == [[8, 7], [8, 8], [8, 7], [7, 8] * 5, [7, 8] * 20, [7, 7]]
+    assert contents["ids"] == [8, 7]
+    assert (contents["times"], contents["test times"]) == (None, None)  # they are no times of day
+    assert contents["test"] == [(0, [8], 7), (0, [8, 7], 8), (1, [7], 8), (1, [7, 8], 7)]
     assert (dataset.min_prefix, dataset.name) == (1, "tmall")
     assert read("tmall", tmp_path).n_train_samples == dataset.n_train_samples == 1 + 1 + 1 + 9 + 39 + 1
 

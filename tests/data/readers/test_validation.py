@@ -24,9 +24,9 @@ def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     path.write_text(",".join(NAMES) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in [*good, *bad]))
     with pytest.raises(DataError, match="--bad-rows skip"):
         read("clicks", path, options=LOOSE)
-    found = read("clicks", path, options=SKIP)
-    assert found.train.items.tolist() == list(range(6))
-    report = found.preparation["log"]
+    dataset = read("clicks", path, options=SKIP)
+    assert dataset.train.items.tolist() == list(range(6))
+    report = dataset.preparation["log"]
     assert (report["rows"], report["bad_rows"], report["clicks"]) == (12, 6, 6)
     path.write_text(",".join(NAMES) + "\n" + ",a,1\n")
     with pytest.raises(DataError, match="none of 1 rows can be read"):
@@ -36,9 +36,9 @@ def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:
 def test_skipping_keeps_int_ids(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text(",".join(NAMES) + "\n1,10,100\n1,,101\n1,20,102\n,30,103\n")
-    found = read("clicks", path, options=SKIP)
-    assert found.ids.external(np.arange(2)) == [10, 20]
-    stream = read_stream(path, found.reader)
+    dataset = read("clicks", path, options=SKIP)
+    assert dataset.ids.external(np.arange(2)) == [10, 20]
+    stream = read_stream(path, dataset.reader)
     assert stream.item_ids == [10, 20] or sorted(map(int, stream.item_ids))[-2:] == [10, 20]
     assert len(stream) == 2
 
@@ -50,15 +50,15 @@ def test_rows_that_are_left_out_do_not_make_texts_of_ids(tmp_path: Path) -> None
     """A last line of sums: neither its item nor its session counts, also where the catalog's are ints already."""
     path = tmp_path / "log.csv"
     path.write_text(TOTALS)
-    found = read("clicks", path, options=SKIP)
-    assert (found.reader["item_ids"], found.ids.external(np.arange(2))) == ("int", [10, 20])
+    dataset = read("clicks", path, options=SKIP)
+    assert (dataset.reader["item_ids"], dataset.ids.external(np.arange(2))) == ("int", [10, 20])
     for kind in ("int", "auto"):
-        stream = read_stream(path, {**found.reader, "item_ids": kind})
+        stream = read_stream(path, {**dataset.reader, "item_ids": kind})
         assert (sorted(stream.session_ids), len(stream)) == ([1, 2], 4)
     # A session of text whose item no catalog of ints holds is left out there, and is a session elsewhere.
     path.write_text(TOTALS.replace("all,TOTAL,", "all,x,104"))
-    assert sorted(read_stream(path, found.reader).session_ids) == [1, 2]
-    assert read_stream(path, {**found.reader, "item_ids": "auto"}).session_ids == ["1", "2", "all"]
+    assert sorted(read_stream(path, dataset.reader).session_ids) == [1, 2]
+    assert read_stream(path, {**dataset.reader, "item_ids": "auto"}).session_ids == ["1", "2", "all"]
     # Where every row is bad there is no id to tell by.
     path.write_text(",".join(NAMES) + "\n1,10,\n,20,5\n")
     with pytest.raises(DataError, match="none of 2 rows can be read"):
@@ -73,6 +73,6 @@ def test_texts_that_are_half_empty_stay_texts(tmp_path: Path, ending: str, colum
     ).with_columns(pl.when(pl.col("timestamp") < 4).then(pl.col(column)))  # fmt: skip
     path = tmp_path / f"log.{ending}"
     half.write_parquet(path) if ending == "parquet" else half.write_ndjson(path)
-    found = read("clicks", path, options=SKIP)
-    assert (found.train.n_clicks, found.ids.external(np.arange(1))) == (4, ["7"])
-    assert read_stream(path, found.reader).session_ids == ["1"]
+    dataset = read("clicks", path, options=SKIP)
+    assert (dataset.train.n_clicks, dataset.ids.external(np.arange(1))) == (4, ["7"])
+    assert read_stream(path, dataset.reader).session_ids == ["1"]

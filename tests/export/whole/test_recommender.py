@@ -41,17 +41,17 @@ class Graph:
         now = options.pop("now", None)
         items, scores = (run or self.run)(self.feeds.of(sessions, k, now=now, **options))
         assert items.shape == scores.shape == (len(sessions), k)
-        for session, found, values in zip(sessions, items.tolist(), scores, strict=True):
-            want = self.rec.recommend(session, min(k, 10**6), at=now if self.timed else None, **options)
-            count = len(want)
+        for session, row_items, values in zip(sessions, items.tolist(), scores, strict=True):
+            expected = self.rec.recommend(session, min(k, 10**6), at=now if self.timed else None, **options)
+            count = len(expected)
             filling = "" if isinstance(self.unknown, str) else -1
-            assert found[count:] == [filling] * (k - count)
+            assert row_items[count:] == [filling] * (k - count)
             assert np.isneginf(values[count:]).all()
-            np.testing.assert_allclose(values[:count], want.scores, rtol=1e-5, atol=1e-4)
-            differing = [place for place in range(count) if found[place] != want.items[place]]
+            np.testing.assert_allclose(values[:count], expected.scores, rtol=1e-5, atol=1e-4)
+            differing = [place for place in range(count) if row_items[place] != expected.items[place]]
             # Adjacent scores that are equal up to rounding may swap places.
             assert len(differing) <= max(2, count // 50)
-            assert set(found[: min(count, 10)]) <= set(want.items[: min(count, 10) + 2])
+            assert set(row_items[: min(count, 10)]) <= set(expected.items[: min(count, 10) + 2])
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -62,8 +62,8 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def drawn(graph: Graph, rng: np.random.Generator) -> list[Any]:
     """A session with repeats and unknown ids."""
     length = int(rng.choice(LENGTHS, p=[0.2, 0.2, 0.2, 0.15, 0.1, 0.06, 0.06, 0.03]))
-    few = rng.integers(0, N, max(1, length // 2 + 1))
-    clicks = [graph.ids[place] for place in rng.choice(few, length)]
+    distinct = rng.integers(0, N, max(1, length // 2 + 1))
+    clicks = [graph.ids[place] for place in rng.choice(distinct, length)]
     if rng.random() < 0.3:
         clicks.insert(int(rng.integers(0, length + 1)), graph.unknown)
     return clicks
@@ -138,9 +138,9 @@ def test_a_session_ranks_alike_alone_and_in_a_batch(graph: Graph) -> None:
     now = END if graph.timed else None
     items, scores = graph.run(graph.feeds.of(sessions, 20, now=now))
     for row, session in enumerate(sessions):
-        one, values = graph.run(graph.feeds.of([session], 20, now=now))
+        single, values = graph.run(graph.feeds.of([session], 20, now=now))
         np.testing.assert_allclose(values[0], scores[row], rtol=1e-5, atol=1e-5)
-        assert (one[0] == items[row]).mean() > 0.9
+        assert (single[0] == items[row]).mean() > 0.9
 
 
 def test_conditions_of_each_session(graph: Graph) -> None:
@@ -155,20 +155,21 @@ def test_conditions_of_each_session(graph: Graph) -> None:
     items, scores = graph.alone(tiled)
     assert items.shape == (3, 9)
     assert [int(np.isfinite(row).sum()) for row in scores] == [4, 9, 0]
-    at = {"at": END} if graph.timed else {}
+    options = {"at": END} if graph.timed else {}
     clicks = [graph.ids[3], graph.ids[9]]
     assert (
-        items[0, :4].tolist() == graph.rec.recommend(clicks, 4, exclude=[graph.ids[7]], exclude_seen=True, **at).items
+        items[0, :4].tolist()
+        == graph.rec.recommend(clicks, 4, exclude=[graph.ids[7]], exclude_seen=True, **options).items
     )
-    assert items[1].tolist() == graph.rec.recommend(clicks, 9, **at).items
+    assert items[1].tolist() == graph.rec.recommend(clicks, 9, **options).items
 
 
 def test_an_empty_batch_of_the_form_for_triton(graph: Graph) -> None:
     feed = graph.feeds.of([[graph.ids[0]]], 5)
     alone = {"session": feed["session"], "lengths": feed["lengths"][:, None]}
     shared = {name: value[None] for name, value in feed.items() if name not in alone}
-    none = {name: value[:0] for name, value in {**alone, **shared}.items()}
-    items, scores = graph.alone(none)
+    empty = {name: value[:0] for name, value in {**alone, **shared}.items()}
+    items, scores = graph.alone(empty)
     assert items.shape == scores.shape == (0, 0)
 
 
@@ -184,6 +185,6 @@ def test_threads_change_nothing(graph: Graph, threads: int, tmp_path: Path) -> N
     for _ in range(15):
         feed = graph.feeds.of([drawn(graph, rng)], 20, now=END)
         items, scores = session.run(None, feed)
-        want = graph.run(feed)
-        np.testing.assert_allclose(scores, want[1], rtol=1e-5, atol=1e-5)
-        assert (items == want[0]).mean() > 0.9
+        expected = graph.run(feed)
+        np.testing.assert_allclose(scores, expected[1], rtol=1e-5, atol=1e-5)
+        assert (items == expected[0]).mean() > 0.9

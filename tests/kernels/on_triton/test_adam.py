@@ -56,9 +56,9 @@ def test_a_step_that_is_not_to_apply_changes_nothing(device: torch.device) -> No
 def test_more_partial_sums_than_one_pass_adds(device: torch.device) -> None:
     gradients = torch.linspace(-1, 1, 700, device=device)
     group = AdamGroup(torch.zeros_like(gradients), gradients, torch.zeros_like(gradients), torch.zeros_like(gradients))
-    on = {"device": device}
+    options = {"device": device}
     request = AdamRequest(
-        [group], torch.zeros((), **on), torch.ones((), **on), torch.tensor(True, **on), AdamSettings()
+        [group], torch.zeros((), **options), torch.ones((), **options), torch.tensor(True, **options), AdamSettings()
     )
     norm = fused.adam_step(request, AdamLaunch(block=128, sum_block=16, partials_block=8))
     assert norm.item() == pytest.approx(gradients.double().norm().item(), rel=1e-6)

@@ -95,8 +95,8 @@ def test_a_wrong_item_near_certainty_keeps_its_digits(miss: float, gamma: float)
     The rest is spread over the target and an item, so that neither loss nor gradients follow from one of them.
     """
     scale = 16.0
-    away = math.acos(1 + math.log(miss / 2) / scale)
-    inputs = of_angles([away, 0.02, -away, 2.5])
+    angle = math.acos(1 + math.log(miss / 2) / scale)
+    inputs = of_angles([angle, 0.02, -angle, 2.5])
     exact = loss_and_gradients("reference", torch.float64, None, inputs, gamma, scale)
     p = (scale * functional.cosine_similarity(inputs[0], inputs[1])).softmax(dim=0)
     assert 0.5 * miss < 1 - p[1].item() < 2 * miss
@@ -162,12 +162,12 @@ def test_reductions_weights_and_a_side_without_gradient() -> None:
     assert rows[weights == 0].abs().max() == 0
     torch.testing.assert_close(total, rows.sum())
     torch.testing.assert_close(mean, rows.sum() / (weights != 0).sum())
-    both = torch.autograd.grad(mean, (q, e))
-    assert both[0][weights == 0].abs().max() == 0
+    gradients = torch.autograd.grad(mean, (q, e))
+    assert gradients[0][weights == 0].abs().max() == 0
     for k, (a, b) in enumerate(((q, catalog), (queries, e))):
         alone = run("mean", a, b)
         assert torch.equal(alone, mean)
-        assert torch.equal(torch.autograd.grad(alone, (q, e)[k])[0], both[k])
+        assert torch.equal(torch.autograd.grad(alone, (q, e)[k])[0], gradients[k])
 
 
 @pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16], ids=str)

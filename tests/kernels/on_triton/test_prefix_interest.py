@@ -159,9 +159,9 @@ def test_the_order_of_the_sessions_changes_no_more_than_roundings(device: torch.
     inputs, offsets = draw(40, 20), offsets_of(lengths)
     clicks = torch.cat([torch.arange(offsets[b], offsets[b + 1]) for b in order])
     shuffled = [inputs[0][clicks], *inputs[1:-1], inputs[-1][clicks]]
-    one = forward_and_gradients("triton", inputs, lengths, torch.float32, torch.float32, device)
+    first = forward_and_gradients("triton", inputs, lengths, torch.float32, torch.float32, device)
     other = forward_and_gradients("triton", shuffled, [lengths[b] for b in order], torch.float32, torch.float32, device)
-    for a, b in zip([one[0][clicks], one[1][clicks], *one[2:]], other, strict=True):
+    for a, b in zip([first[0][clicks], first[1][clicks], *first[2:]], other, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 

@@ -40,8 +40,8 @@ def test_a_group_takes_them_too(device: torch.device) -> None:
 
     def work(process_group: ProcessGroup) -> tuple[list[float], Tensor]:
         stepper = shard_stepper(fused, new_model(plain, CPU), process_group)
-        done = [stepper.step(stepper.stage(batch), step / 2) for step, batch in enumerate(steps)]
-        return done, stepper.model.item_embedding.detach().cpu()
+        step_losses = [stepper.step(stepper.stage(batch), step / 2) for step, batch in enumerate(steps)]
+        return step_losses, stepper.model.item_embedding.detach().cpu()
 
     results = in_threads(2, work, device, in_turn=True)
     assert results[0][0] == results[1][0]

@@ -52,9 +52,9 @@ def test_tables_after_a_compaction_are_those_of_a_rebuild() -> None:
     for name, array in rebuilt.arrays().items():
         assert np.array_equal(getattr(compacted.memory, name), array), name
     assert compacted.ids.lookup(new_items).tolist() == list(range(N, N + len(new_items)))
-    known = np.bincount([item for one in packed for item in set(one.tolist())], minlength=N + len(new_items))
-    known[:N] += MODEL.popularity
-    assert np.array_equal(compacted.popularity, known)
+    counts = np.bincount([item for session in packed for item in set(session.tolist())], minlength=N + len(new_items))
+    counts[:N] += MODEL.popularity
+    assert np.array_equal(compacted.popularity, counts)
 
 
 @pytest.mark.parametrize("cut", [0, 40, 111, 200])
@@ -100,10 +100,10 @@ def test_forgetting_leaves_tables_without_the_session() -> None:
     )  # fmt: skip
     if {event.item for event in without} == {event.item for event in events}:
         never = compact_model(MODEL, "log", [entries(without)], LearningLimits(), all_over=True)
-        for one in (forgotten, later):
+        for model in (forgotten, later):
             for part, array in never.memory.arrays().items():
-                assert np.array_equal(getattr(one.memory, part), array), part
-            assert np.array_equal(one.popularity, never.popularity)
+                assert np.array_equal(getattr(model.memory, part), array), part
+            assert np.array_equal(model.popularity, never.popularity)
 
 
 def test_an_item_that_only_a_forgotten_session_clicked_is_not_recommended() -> None:
@@ -118,10 +118,10 @@ def test_an_item_that_only_a_forgotten_session_clicked_is_not_recommended() -> N
     assert state.catalog().gone[[young, given]].tolist() == [True, False]
     later = compact_model(first, "log", [forgotten], ALL, all_over=True)
     assert not later.item_vectors[young].any()
-    back = OnlineState(later, ALL)
-    assert back.catalog().gone[[young, given]].tolist() == [True, False]
-    back.apply([LogEntry(Click("t", "young", NOON + 3), "9")])
-    assert not back.catalog().gone[young]
+    reopened = OnlineState(later, ALL)
+    assert reopened.catalog().gone[[young, given]].tolist() == [True, False]
+    reopened.apply([LogEntry(Click("t", "young", NOON + 3), "9")])
+    assert not reopened.catalog().gone[young]
 
 
 def test_an_item_removed_by_hand_stays_removed_after_its_session_was_forgotten() -> None:
@@ -149,8 +149,8 @@ def test_old_sessions_are_dropped() -> None:
     limits = LearningLimits()
     first = compact_model(MODEL, "log", [entries(events)], limits, all_over=True)
     last = Click("z", "sku-1", events[-1].time + 10 * HOUR)
-    some = [Click("z", "sku-1", events[-1].time + step * HOUR // 2) for step in range(1, 21)]
-    after = compact_model(first, "log", [entries([*some, last])], limits, keep=5 * HOUR, all_over=True)
+    clicks = [Click("z", "sku-1", events[-1].time + step * HOUR // 2) for step in range(1, 21)]
+    after = compact_model(first, "log", [entries([*clicks, last])], limits, keep=5 * HOUR, all_over=True)
     assert len(first.log_progress.sessions) > 0
     assert after.memory.n_sessions < first.memory.n_sessions + 21
     assert all(after.log_progress.last >= after.log_progress.clock - 5 * HOUR)
@@ -169,10 +169,10 @@ def test_an_online_state_ranks_as_the_compacted_model_does(seed: int) -> None:
     def sessions(count: int) -> list[np.ndarray]:
         return [(n * rng.random(rng.integers(1, 9)) ** 3).astype(int) for _ in range(count)]
 
-    made = bundle_parts(n_items=n, embedding_dim=D)
-    made.pop("metrics"), made.pop("dataset")
+    fields = bundle_parts(n_items=n, embedding_dim=D)
+    fields.pop("metrics"), fields.pop("dataset")
     past = MemoryTables.build(Sessions.from_lists(sessions(4000)), n, MemorySettings(max_neighbors=0))
-    model = Model.of(**made, memory=past, ranker_net=plain_ranker())
+    model = Model.of(**fields, memory=past, ranker_net=plain_ranker())
     events: list[Event] = [
         Click(f"s{number}", f"sku-{item}", NOON + number * 60_000 + place * 1_000)
         for number, session in enumerate(sessions(200))
@@ -184,11 +184,11 @@ def test_an_online_state_ranks_as_the_compacted_model_does(seed: int) -> None:
     live = Pipeline.of(state.catalog(), *_parts(model))
     built = Pipeline.of(OnlineState(compacted, LearningLimits()).catalog(), *_parts(compacted))
     _, items, offsets = state.delta.ordered()
-    learned = [one.tolist() for one in Sessions(items, offsets)]  # such a query would count as the session itself
-    asked = Sessions.from_lists([one for one in sessions(400) if one.tolist() not in learned])
-    (mine, scores), (theirs, wanted) = live.rank(asked, 20), built.rank(asked, 20)
-    assert np.abs(scores - wanted).max() < 0.02, "2^-8 of a sum, as the plain ranker weighs it"
-    assert np.mean(mine == theirs) >= 0.985
+    learned = [clicks.tolist() for clicks in Sessions(items, offsets)]  # such a query would count as the session itself
+    queries = Sessions.from_lists([session for session in sessions(400) if session.tolist() not in learned])
+    (ours, scores), (theirs, expected) = live.rank(queries, 20), built.rank(queries, 20)
+    assert np.abs(scores - expected).max() < 0.02, "2^-8 of a sum, as the plain ranker weighs it"
+    assert np.mean(ours == theirs) >= 0.985
 
 
 def _parts(model: Model) -> tuple:

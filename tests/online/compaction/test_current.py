@@ -139,9 +139,9 @@ def test_a_damaged_bundle_is_skipped_with_a_log_line(
     (file,) = (settings.folder / "bundle").glob(f"{part}*")
     how(file)
     assert current_bundle(folder, settings.folder, verify=True).folder == folder
-    lines = [one for one in caplog.messages if "; skipped it, and" in one]
+    lines = [message for message in caplog.messages if "; skipped it, and" in message]
     assert len(lines) == (0 if (part, how) == (MANIFEST, Path.unlink) else 1), "without a manifest there is no bundle"
-    assert all(str(settings.folder / "bundle") in one for one in lines)
+    assert all(str(settings.folder / "bundle") in line for line in lines)
 
 
 def test_a_manifest_with_an_endless_name_is_damaged(folder: Path, settings: LearningSettings) -> None:
@@ -171,7 +171,7 @@ def test_a_running_process_never_goes_back(
     else:
         broken(monkeypatch, settings, "memory-", code)
     os.utime(settings.folder / "bundle" / MANIFEST)
-    eventually(lambda: any("cannot switch to the compacted bundle" in one for one in caplog.messages), 10)
+    eventually(lambda: any("cannot switch to the compacted bundle" in message for message in caplog.messages), 10)
     assert "fresh" in rec.bundle.ids
     until_learned(rec, rec.observe("t", ["newest"]))
     assert {"fresh", "newest"} <= set(rec.ids)
@@ -264,12 +264,12 @@ def test_a_new_training_knows_the_event_ids_of_the_log_that_the_former_one_had_l
     log.append([Forget("s", NOON)])
     compact_folder(folder, settings)
     Bundle.save(folder, parts(seed=4), metrics={}, dataset={"name": "x", "fingerprint": "z"}, overwrite=True)
-    fresh = current_bundle(folder, settings.folder, verify=False)
-    assert model_for(fresh, log).log_progress.former.seen.tolist() == [event_key("s", "e-1")]
-    assert model_for(fresh, other).log_progress.former is None, "positions of another log mean nothing here"
+    bundle = current_bundle(folder, settings.folder, verify=False)
+    assert model_for(bundle, log).log_progress.former.seen.tolist() == [event_key("s", "e-1")]
+    assert model_for(bundle, other).log_progress.former is None, "positions of another log mean nothing here"
     log.append([click, Click("t", "sku-2", NOON, id="e-1")])
     compact_folder(folder, settings)
     carried = bytes(Bundle.load(settings.folder / learner.COMPACTED).model.log_progress.carried)
     assert [parse(line).session for line in carried.splitlines()] == ["t"]
-    for one in (log, other):
-        one.close()
+    for event_log in (log, other):
+        event_log.close()

@@ -42,9 +42,9 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Learnin
 
 @pytest.fixture
 def log(settings: LearningSettings) -> Iterator[EventLog]:
-    one = open_log(settings)
-    yield one
-    one.close()
+    event_log = open_log(settings)
+    yield event_log
+    event_log.close()
 
 
 def click(session: str, number: int) -> Click:
@@ -52,7 +52,7 @@ def click(session: str, number: int) -> Click:
 
 
 def left(log: EventLog) -> list[Event]:
-    return [one.event for one in log.read(START)]
+    return [entry.event for entry in log.read(START)]
 
 
 OTHER, FIRST, LATER = click("other", 1), [click("secret", n) for n in (2, 3)], click("secret", 5)
@@ -98,13 +98,13 @@ def test_an_interrupted_redaction_is_finished_by_the_next_compaction(
 
 
 def test_clicks_after_the_last_request_stay(folder: Path, settings: LearningSettings, log: EventLog) -> None:
-    again = Forget("secret", NOON + 6000)
+    later_request = Forget("secret", NOON + 6000)
     log.append([*FIRST, ASKED, LATER])
     compact_folder(folder, settings)
     assert left(log) == [ASKED, LATER]
-    log.append([again, OTHER, click("secret", 7)])
+    log.append([later_request, OTHER, click("secret", 7)])
     compact_folder(folder, settings)
-    assert left(log) == [ASKED, again, OTHER, click("secret", 7)]
+    assert left(log) == [ASKED, later_request, OTHER, click("secret", 7)]
 
 
 def test_every_request_of_one_compaction_counts(folder: Path, settings: LearningSettings, log: EventLog) -> None:
@@ -119,10 +119,10 @@ def test_only_events_since_the_last_redaction_are_checked(
     log.append([*FIRST, ASKED])
     compact_folder(folder, settings)
     log.append([OTHER])
-    asked: list[dict[str, str]] = []
-    monkeypatch.setattr(type(log), "redact", lambda self, forgotten: asked.append(dict(forgotten)) or 0)
+    redactions: list[dict[str, str]] = []
+    monkeypatch.setattr(type(log), "redact", lambda self, forgotten: redactions.append(dict(forgotten)) or 0)
     compact_folder(folder, settings)
-    assert asked == [{}]
+    assert redactions == [{}]
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_half_a_click_that_was_refused_is_overwritten(
 ) -> None:
     log = FileLog(tmp_path, segment_bytes=segment_bytes)
     log.append([OTHER])
-    whole = os.write
+    write = os.write
     with monkeypatch.context() as patched:
-        patched.setattr(os, "write", lambda file, data: whole(file, data[:60]))
+        patched.setattr(os, "write", lambda file, data: write(file, data[:60]))
         with pytest.raises(LearnError, match="is full"):
             log.append([FIRST[0]])
     log.append([FIRST[0]])

@@ -52,7 +52,7 @@ def test_a_record_of_wrong_types_is_damaged_and_ends_no_reader(tmp_path: Path, r
     with (tmp_path / "events-0000000000.log").open("ab") as file:
         file.write(b"%08x %b\n" % (zlib.crc32(record), record))
     log.append([Click("s", "sku-1", 1)])
-    assert [one.event for one in log.read(START)] == [Click("s", "sku-1", 1)]
+    assert [entry.event for entry in log.read(START)] == [Click("s", "sku-1", 1)]
     assert log.damaged == 1
     log.close()
 

@@ -50,11 +50,11 @@ def test_positions_rise_and_reading_continues_from_each(tmp_path: Path) -> None:
     for number in range(20):
         log.append([click(number)])
     everything = log.read(START)
-    positions = [one.position for one in everything]
+    positions = [entry.position for entry in everything]
     assert positions == sorted(set(positions))
     assert len({position[:10] for position in positions}) > 3, "the log was to span several segments"
     for place, position in enumerate(positions):
-        assert [one.event for one in log.read(position)] == [one.event for one in everything[place + 1 :]]
+        assert [entry.event for entry in log.read(position)] == [entry.event for entry in everything[place + 1 :]]
 
 
 def test_threads_and_processes_share_one_order(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_threads_and_processes_share_one_order(tmp_path: Path) -> None:
         "log = FileLog(Path(sys.argv[1]), segment_bytes=5000)\n"
         "for n in range(200): log.append([Click(sys.argv[2], n, 1)])\n"
     )
-    others = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), name]) for name in "ab"]
+    processes = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), name]) for name in "ab"]
     log = FileLog(tmp_path, segment_bytes=5000)
     threads = [
         threading.Thread(target=lambda name=name: [log.append([Click(name, n, 1)]) for n in range(200)])
@@ -74,12 +74,12 @@ def test_threads_and_processes_share_one_order(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [other.wait() for other in others] == [0, 0]
-    found = events_of(log)
-    assert len(found) == 800
+    assert [process.wait() for process in processes] == [0, 0]
+    events = events_of(log)
+    assert len(events) == 800
     for name in "abcd":
-        assert [event.item for event in found if event.session == name] == list(range(200))
-    assert found == events_of(FileLog(tmp_path)), "two readers see two orders"
+        assert [event.item for event in events if event.session == name] == list(range(200))
+    assert events == events_of(FileLog(tmp_path)), "two readers see two orders"
     assert log.damaged == 0
 
 
@@ -91,30 +91,30 @@ def test_a_writer_killed_at_random_loses_nothing_that_it_acknowledged(tmp_path: 
         "while True:\n    log.append([Click('s', n, 1)]); print(n, flush=True); n += 1\n"
     )
     acknowledged = 0
-    drawn = random.Random(5)
+    rng = random.Random(5)
     for _ in range(8):
         writer = subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path), str(acknowledged)], stdout=subprocess.PIPE, text=True
         )
         assert writer.stdout is not None
-        for _ in range(drawn.randrange(1, 60)):
+        for _ in range(rng.randrange(1, 60)):
             writer.stdout.readline()
         writer.send_signal(signal.SIGKILL)
-        rest, _ = writer.communicate()
-        found = [event.item for event in events_of(FileLog(tmp_path))]
-        assert found == list(range(len(found))), "an event is missing or is there twice"
-        said = [int(line) for line in rest.split("\n")[:-1]]
-        assert not said or len(found) > said[-1]
-        acknowledged = len(found)
+        output, _ = writer.communicate()
+        items = [event.item for event in events_of(FileLog(tmp_path))]
+        assert items == list(range(len(items))), "an event is missing or is there twice"
+        printed = [int(line) for line in output.split("\n")[:-1]]
+        assert not printed or len(items) > printed[-1]
+        acknowledged = len(items)
 
 
 def test_a_full_disk_acknowledges_nothing_and_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = FileLog(tmp_path)
     log.append([click(0)])
-    whole = os.write
+    write = os.write
 
     def half(file: int, data: bytes) -> int:
-        return whole(file, data[: len(data) // 2])
+        return write(file, data[: len(data) // 2])
 
     def none(file: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -123,7 +123,7 @@ def test_a_full_disk_acknowledges_nothing_and_heals(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(os, "write", failing)
         with pytest.raises(LearnError, match=r"full|No space left"):
             log.append([click(1)])
-        monkeypatch.setattr(os, "write", whole)
+        monkeypatch.setattr(os, "write", write)
     log.append([click(2)])
     assert events_of(log) == [click(0), click(2)]
 
@@ -172,7 +172,7 @@ def test_a_folder_of_another_user_is_used_with_a_log_line(
     log_json = tmp_path / "log.json"
     log_json.write_text('{"version": 1, "log": "x"}')
     FileLog(tmp_path).close()
-    assert [one for one in caplog.messages if "belongs to another user" in one]
+    assert [message for message in caplog.messages if "belongs to another user" in message]
 
 
 def test_a_failed_fsync_says_that_the_events_may_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,9 +201,9 @@ def test_expiring_deletes_whole_old_segments(tmp_path: Path) -> None:
     everything = log.read(START)
     middle = everything[10]
     assert log.expire(middle.position, most_bytes=0) > 0
-    left = log.read(START)
-    assert left == everything[-len(left) :]
-    assert middle in left
+    remaining = log.read(START)
+    assert remaining == everything[-len(remaining) :]
+    assert middle in remaining
     assert log.expire(everything[-1].position, most_bytes=10**9) == 0
 
 
@@ -237,23 +237,23 @@ def test_single_events_are_removed(tmp_path: Path) -> None:
     log = FileLog(tmp_path, segment_bytes=3000)
     for number in range(60):
         log.append([click(number, "s" * (1 + 37 * number % 500)), click(number, "t")])
-    there = log.read("")
-    gone = [one.position for place, one in enumerate(there) if place % 5 in (1, 2) or place >= 118]
-    log.remove(gone[::-1])
+    entries = log.read("")
+    positions = [entry.position for place, entry in enumerate(entries) if place % 5 in (1, 2) or place >= 118]
+    log.remove(positions[::-1])
     log.remove([])
-    left = [one for one in there if one.position not in gone]
-    assert log.read("") == FileLog(tmp_path).read("") == left
+    remaining = [entry for entry in entries if entry.position not in positions]
+    assert log.read("") == FileLog(tmp_path).read("") == remaining
     assert log.damaged == 0
     log.append([click(99)])
-    assert log.read(left[-1].position)[0].event == click(99)
+    assert log.read(remaining[-1].position)[0].event == click(99)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log.json").write_text('{"version": 2}')
     with pytest.raises(LearnError, match=r"log\.json does not describe an event log of version 1; give another folder"):
         FileLog(tmp_path)
-    targets = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
-    assert not [one for one in targets if one.startswith(str(tmp_path))]
+    targets = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+    assert not [target for target in targets if target.startswith(str(tmp_path))]
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(LearnError, match=f"cannot learn in {file}"):

@@ -38,7 +38,7 @@ def test_what_a_child_appends_is_flushed_there(tmp_path: Path, monkeypatch: pyte
 
     assert child(work) == 0
     log.append([OWN])
-    assert [one.event for one in log.read(START)] == [OWN, THEIRS, OWN]
+    assert [entry.event for entry in log.read(START)] == [OWN, THEIRS, OWN]
     log.close()
 
 
@@ -57,7 +57,7 @@ def test_a_child_that_can_start_no_thread_keeps_nothing_until_it_can(
         append_flushed_and_close(log, monkeypatch)
 
     assert child(work) == 0
-    assert [one.event for one in log.read(START)] == [OWN, THEIRS]
+    assert [entry.event for entry in log.read(START)] == [OWN, THEIRS]
     log.close()
 
 
@@ -73,7 +73,7 @@ def test_positions_are_right_while_both_append(tmp_path: Path, sync: bool) -> No
 
     assert child(work) == 0
     read = FileLog(tmp_path).read(START)
-    assert [one.position for one in read][1] == os.read(reader, 100).decode()
+    assert [entry.position for entry in read][1] == os.read(reader, 100).decode()
     assert log.append([OWN]) == log.read(START)[-1].position
     log.close()
     os.close(reader)
@@ -97,7 +97,7 @@ def test_a_lock_that_another_thread_holds_is_free_in_the_child(tmp_path: Path) -
     log = FileLog(tmp_path)
     with log._lock:
         assert child(lambda: log.append([THEIRS])) == 0
-    assert [one.event for one in log.read(START)] == [THEIRS]
+    assert [entry.event for entry in log.read(START)] == [THEIRS]
     log.close()
 
 

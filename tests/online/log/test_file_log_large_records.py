@@ -24,11 +24,11 @@ def many_items(count: int = 9_000, d: int = 8) -> AddItems:
 
 
 def events_of(log: FileLog) -> list[Event]:
-    found, after = list[Event](), START
-    while some := log.read(after, 7):
-        found += [one.event for one in some]
-        after = some[-1].position
-    return found
+    events, after = list[Event](), START
+    while entries := log.read(after, 7):
+        events += [entry.event for entry in entries]
+        after = entries[-1].position
+    return events
 
 
 def torn(folder: Path, size: int) -> None:
@@ -40,13 +40,13 @@ def torn(folder: Path, size: int) -> None:
 @pytest.mark.parametrize("segment_bytes", [1 << 20, 64 << 20])
 def test_a_record_of_more_than_a_megabyte_comes_back(tmp_path: Path, segment_bytes: int) -> None:
     log = FileLog(tmp_path, segment_bytes=segment_bytes)
-    sent = [Click("s", 1, 1), many_items(), Click("s", 2, 2), many_items(20_000), many_items(), Click("s", 3, 3)]
-    assert len(sent[1].line()) > 1_400_000
-    for event in sent:
+    events = [Click("s", 1, 1), many_items(), Click("s", 2, 2), many_items(20_000), many_items(), Click("s", 3, 3)]
+    assert len(events[1].line()) > 1_400_000
+    for event in events:
         end = log.append([event])
-    log.append(sent)
-    assert events_of(log) == 2 * sent
-    assert log.read(START, len(sent))[-1].position == end
+    log.append(events)
+    assert events_of(log) == 2 * events
+    assert log.read(START, len(events))[-1].position == end
     assert log.damaged == 0
     log.close()
 
@@ -59,7 +59,7 @@ def test_a_record_that_is_still_being_written_is_waited_for(tmp_path: Path) -> N
         assert log.read(START) == []
         with (tmp_path / SEGMENT).open("ab") as file:
             file.write(record[begin : begin + 300_000])
-    assert [one.event for one in log.read(START)] == [many_items()]
+    assert [entry.event for entry in log.read(START)] == [many_items()]
     assert log.damaged == 0
     log.close()
 
@@ -69,7 +69,7 @@ def test_a_large_torn_record_damages_no_other(tmp_path: Path, sealed: bool) -> N
     log = FileLog(tmp_path, segment_bytes=1 << 20 if sealed else 64 << 20)
     log.append([Click("s", 1, 1)])
     torn(tmp_path, 3 << 20)
-    assert [one.event for one in log.read(START)] == [Click("s", 1, 1)]
+    assert [entry.event for entry in log.read(START)] == [Click("s", 1, 1)]
     assert log.damaged == 0, "its end may still come"
     log.append([Click("s", 2, 2)])
     assert events_of(log) == [Click("s", 1, 1), Click("s", 2, 2)]
@@ -101,7 +101,7 @@ def test_a_run_above_the_limit_is_read_once_while_nothing_comes(
         patched.setattr(segment_reader, "_READ_BYTES", None)  # reading fails
         assert log.read(position) == []
     log.append([Click("s", 2, 2)])
-    assert [one.event for one in log.read(position)] == [Click("s", 2, 2)]
+    assert [entry.event for entry in log.read(position)] == [Click("s", 2, 2)]
     log.close()
 
 

@@ -115,7 +115,7 @@ def test_after_a_flush_that_failed_nothing_is_acknowledged_until_one_succeeds(
     disk.broken = False
     eventually(lambda: log._flusher.failure is None)
     log.append([Click("s", 2, 1)])
-    assert [one.event for one in log.read(START)] == [Click("s", 2, 1)], "what was refused was kept"
+    assert [entry.event for entry in log.read(START)] == [Click("s", 2, 1)], "what was refused was kept"
     log.close()
 
 

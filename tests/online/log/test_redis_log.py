@@ -31,9 +31,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
     pytest.importorskip("redis", reason="needs the extra 'serve'")
-    one = Redis(tmp_path_factory.mktemp("redis"))
-    yield one
-    one.stop()
+    redis = Redis(tmp_path_factory.mktemp("redis"))
+    yield redis
+    redis.stop()
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def url(server: Redis, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def log(url: str) -> Iterator[RedisLog]:
-    one = RedisLog(url)
-    yield one
-    one.close()
+    event_log = RedisLog(url)
+    yield event_log
+    event_log.close()
 
 
 def clicks(count: int, session: str = "s") -> list[Event]:
@@ -75,19 +75,19 @@ def test_another_log_of_the_process_changes_no_lag(log: RedisLog, url: str) -> N
     late = RedisLog(url)
     assert late.read(end) == []
     assert late.lag(end) == 0
-    for one in (other, late):
-        one.close()
+    for reader in (other, late):
+        reader.close()
 
 
 def test_events_come_back_in_one_order_for_all(log: RedisLog, url: str) -> None:
-    sent = clicks(40)
-    middle = log.append(sent[:15])
-    end = log.append(sent[15:])
+    events = clicks(40)
+    middle = log.append(events[:15])
+    end = log.append(events[15:])
     other = RedisLog(url)
-    assert [one.event for one in other.read(START)] == sent
-    assert [one.event for one in other.read(middle)] == sent[15:]
+    assert [entry.event for entry in other.read(START)] == events
+    assert [entry.event for entry in other.read(middle)] == events[15:]
     assert other.read(end) == []
-    assert [one.event for one in log.read(START, 7)] == sent[:7]
+    assert [entry.event for entry in log.read(START, 7)] == events[:7]
     assert other.identity == log.identity
     other.close()
 
@@ -95,11 +95,11 @@ def test_events_come_back_in_one_order_for_all(log: RedisLog, url: str) -> None:
 def test_positions_sort_as_they_come(log: RedisLog) -> None:
     # More than ten entries in a millisecond: as plain text, entry 10 would come before entry 9.
     end = log.append(clicks(2_000))
-    positions = [one.position for one in log.read(START)]
+    positions = [entry.position for entry in log.read(START)]
     assert positions == sorted(positions)
     assert positions[-1] == end
     assert len({position.partition("-")[0] for position in positions}) < len(positions) / 10
-    assert [one.position for one in log.read(positions[10], 5)] == positions[11:16]
+    assert [entry.position for entry in log.read(positions[10], 5)] == positions[11:16]
 
 
 def test_a_damaged_entry_is_logged_and_skipped(
@@ -112,7 +112,7 @@ def test_a_damaged_entry_is_logged_and_skipped(
         log._redis.xadd(name, {"e": value})
     log._redis.xadd(name, {"other": "field"})
     log.append([after])
-    assert [one.event for one in log.read(START)] == [before, after]
+    assert [entry.event for entry in log.read(START)] == [before, after]
     assert log.damaged == 6
     assert caplog.messages[0].startswith(f"stream {name}, entry ")
 
@@ -125,11 +125,11 @@ def test_damage_at_the_end_is_logged_once_whatever_the_number_of_reads(
     log._redis.xadd(request.node.name, {"e": b"{"})
     for _ in range(3):
         assert log.read(position) == []
-    assert [one.event for one in log.read(START)] == [before]
+    assert [entry.event for entry in log.read(START)] == [before]
     assert (log.damaged, len(caplog.messages)) == (1, 1)
     log._redis.xadd(request.node.name, {"e": b"["})
     log.append([after])
-    assert [one.event for one in log.read(position)] == [after]
+    assert [entry.event for entry in log.read(position)] == [after]
     assert (log.damaged, len(caplog.messages)) == (2, 2)
 
 
@@ -139,28 +139,28 @@ def test_redaction_removes_every_click_of_a_session_before_its_position(log: Red
     later = Click("a", "sku-3", NOON)
     log.append([later])
     assert log.redact({"a": until}) == 2
-    assert [one.event for one in log.read(START)] == [Click("b", "sku-1", NOON), Forget("a", NOON), later]
+    assert [entry.event for entry in log.read(START)] == [Click("b", "sku-1", NOON), Forget("a", NOON), later]
     assert log.redact({}) == 0
 
 
 def test_single_events_are_removed(log: RedisLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_log, "_REMOVED", 3)
-    for one in clicks(20):
-        log.append([one])
-    there = log.read(START)
-    log.remove([one.position for one in there[::2]])
+    for event in clicks(20):
+        log.append([event])
+    entries = log.read(START)
+    log.remove([entry.position for entry in entries[::2]])
     log.remove([])
-    assert log.read(START) == there[1::2]
+    assert log.read(START) == entries[1::2]
 
 
 def test_compacted_events_expire_if_the_stream_is_too_large(log: RedisLog) -> None:
-    some = clicks(600)
-    middle = log.append(some[:300])
-    log.append(some[300:])
+    events = clicks(600)
+    middle = log.append(events[:300])
+    log.append(events[300:])
     assert log.expire(middle, 1 << 30) == 0
     assert log.expire(middle, 1000) >= 299
-    left = [one.event for one in log.read(START)]
-    assert left[-300:] == some[300:], "events that are not compacted have expired"
+    remaining = [entry.event for entry in log.read(START)]
+    assert remaining[-300:] == events[300:], "events that are not compacted have expired"
 
 
 def test_two_hosts_share_a_stream(folder: Path, tmp_path: Path, url: str) -> None:
@@ -173,11 +173,11 @@ def test_two_hosts_share_a_stream(folder: Path, tmp_path: Path, url: str) -> Non
         position = hosts[place % 2].observe(f"s{place}", [*session, "new-item"])
     hosts[0].add_items(["by-hand"], neighbors=[["sku-7", "sku-8"]])
     position = hosts[1].forget("s3")
-    for one in hosts:
-        until_learned(one, position)
-    eventually(lambda: all("by-hand" in one.recommend(["sku-7", "new-item"], k=N + 2).items for one in hosts), 5)
-    for one in hosts:
-        one.learner.follower.catch_up()
+    for host in hosts:
+        until_learned(host, position)
+    eventually(lambda: all("by-hand" in host.recommend(["sku-7", "new-item"], k=N + 2).items for host in hosts), 5)
+    for host in hosts:
+        host.learner.follower.catch_up()
     questions = drawn(22)
     assert answers(hosts[0], questions) == answers(hosts[1], questions)
     # One of them compacts what was learned; the other continues from the stream alone.
@@ -186,21 +186,21 @@ def test_two_hosts_share_a_stream(folder: Path, tmp_path: Path, url: str) -> Non
     assert written is not None
     compacted = Bundle.load(written)
     assert compacted.model.log_progress.position == position
-    for one in hosts:
-        one.close()
-    again = Recommender.load(folder, learn=settings)
-    assert again.log_position == position
-    counted = int(again.learner.state.event_processor.items.clicks.sum() - MODEL.popularity.sum())
+    for host in hosts:
+        host.close()
+    restarted = Recommender.load(folder, learn=settings)
+    assert restarted.log_position == position
+    counted = int(restarted.learner.state.event_processor.items.clicks.sum() - MODEL.popularity.sum())
     assert counted == sum(len(set(session)) + 1 for place, session in enumerate(drawn(21)) if place != 3)
-    position = again.observe("later", ["sku-1"], ids=["once"])
-    until_learned(again, position)
-    again.close()
+    position = restarted.observe("later", ["sku-1"], ids=["once"])
+    until_learned(restarted, position)
+    restarted.close()
 
 
 def test_changes_of_items_reach_all_hosts_of_a_stream(folder: Path, tmp_path: Path, url: str) -> None:
     """The item table, hidden items and kept rules; after a compaction they are read from its bundle."""
     settings = [LearningSettings(tmp_path / name, stream=url, compact=False) for name in ("one", "two")]
-    hosts = [Recommender.load(folder, learn=one) for one in settings]
+    hosts = [Recommender.load(folder, learn=host_settings) for host_settings in settings]
     hosts[0].set_items({"id": ["sku-1", "sku-2"], "price": [5.0, 50.0]}, public=["price"])
     hosts[0].set_items({"id": ["sku-2"], "price": [60.0]}, mode="patch")
     hosts[0].hide(["sku-7", "sku-8"])
@@ -208,26 +208,26 @@ def test_changes_of_items_reach_all_hosts_of_a_stream(folder: Path, tmp_path: Pa
     hosts[0].set_rules("cheap", {"filter": "price < 55"})
     hosts[1].learner.follower.catch_up()
     eventually(lambda: "cheap" in hosts[1].kept_rules, 5)
-    for one in hosts:
-        assert one.items is not None
-        assert one.recommend(["sku-3"], N, fields=["price"], allow=["sku-1", "sku-2"]).fields in (
+    for host in hosts:
+        assert host.items is not None
+        assert host.recommend(["sku-3"], N, fields=["price"], allow=["sku-1", "sku-2"]).fields in (
             [{"price": 5.0}, {"price": 60.0}], [{"price": 60.0}, {"price": 5.0}],
         )  # fmt: skip
-        assert one.recommend(["sku-3"], N, rules="cheap").items == ["sku-1"]
-        found = one.recommend(["sku-3"], N).items
-        assert "sku-7" not in found
-        assert "sku-8" in found
+        assert host.recommend(["sku-3"], N, rules="cheap").items == ["sku-1"]
+        items = host.recommend(["sku-3"], N).items
+        assert "sku-7" not in items
+        assert "sku-8" in items
     expected = answers(hosts[0], drawn(23))
     assert answers(hosts[1], drawn(23)) == expected
     assert compact_folder(folder, settings[0]) is not None
-    for one in hosts:
-        one.close()
-    again = Recommender.load(folder, learn=settings[0])
-    assert again.recommend(["sku-3"], N, rules="cheap").items == ["sku-1"]
-    assert answers(again, drawn(23)) == expected
-    again.show(["sku-7"])
-    eventually(lambda: "sku-7" in again.recommend(["sku-3"], N).items, 5)
-    again.close()
+    for host in hosts:
+        host.close()
+    restarted = Recommender.load(folder, learn=settings[0])
+    assert restarted.recommend(["sku-3"], N, rules="cheap").items == ["sku-1"]
+    assert answers(restarted, drawn(23)) == expected
+    restarted.show(["sku-7"])
+    eventually(lambda: "sku-7" in restarted.recommend(["sku-3"], N).items, 5)
+    restarted.close()
 
 
 def test_an_outage_of_redis_is_logged_in_one_line_and_learning_resumes(
@@ -246,7 +246,7 @@ def test_an_outage_of_redis_is_logged_in_one_line_and_learning_resumes(
     assert "\n" not in str(refused.value)
     eventually(lambda: rec.learner.follower.failure is not None, 10)
     assert answers(rec, drawn(23)) == before, "rankings need no log"
-    messages = [one for one in caplog.messages if one.startswith("learning has stopped")]
+    messages = [message for message in caplog.messages if message.startswith("learning has stopped")]
     assert len(messages) == 1
     server.start()
     position = again(lambda: rec.observe("u", ["sku-3", "sku-4"]))

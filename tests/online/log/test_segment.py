@@ -27,10 +27,10 @@ def redacted(data: bytes, forgotten: Mapping[str, str]) -> tuple[bytes, int]:
         begin += len(line) + 1
         try:
             event = parse_record(line)
-            gone = isinstance(event, Click) and position(begin) < forgotten.get(event.session, "")
+            dropped = isinstance(event, Click) and position(begin) < forgotten.get(event.session, "")
         except (ValueError, KeyError, TypeError):
-            gone = True
-        if gone and line.strip(b" ") and position(begin) < max(forgotten.values()):
+            dropped = True
+        if dropped and line.strip(b" ") and position(begin) < max(forgotten.values()):
             lines[number] = b" " * len(line)
             count += 1
     return b"\n".join(lines), count
@@ -62,9 +62,9 @@ def test_the_same_is_left_as_if_every_record_were_parsed(
         forgotten = {name: position(int(rng.integers(0, len(data) + 100))) for name in names}
         path = tmp_path / "segment"
         path.write_bytes(data)
-        wanted, count = redacted(data, forgotten)
+        expected, count = redacted(data, forgotten)
         assert redact_clicks(path, forgotten, position) == count
-        assert path.read_bytes() == wanted
+        assert path.read_bytes() == expected
 
 
 def test_damage_that_is_longer_than_a_record_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

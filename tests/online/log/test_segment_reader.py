@@ -59,11 +59,11 @@ def test_damage_at_the_end_is_logged_once_whatever_the_number_of_reads(
     count = 2 if segment_bytes == 1 else 1  # at the end of the newest segment, half a record is not damage yet
     for _ in range(3):
         assert log.read(position) == []
-    assert [one.event for one in log.read(START)] == [click(0)]
+    assert [entry.event for entry in log.read(START)] == [click(0)]
     assert (log.damaged, len(caplog.messages)) == (count, count)
     log.append([click(1)])
-    assert [one.event for one in log.read(position)] == [click(1)]
-    assert [one.event for one in log.read(START)] == [click(0), click(1)]
+    assert [entry.event for entry in log.read(position)] == [click(1)]
+    assert [entry.event for entry in log.read(START)] == [click(0), click(1)]
     assert (log.damaged, len(caplog.messages)) == (2, 2)
 
 
@@ -121,7 +121,7 @@ def test_a_missing_segment_is_logged_once_and_counted(tmp_path: Path, caplog: py
     for _ in range(2):
         assert log.read(entries[1].position) == entries[3:]
         assert log.read(entries[2].position) == entries[3:], "this one was in the middle of the segment"
-    assert [one for one in caplog.messages if f"{segment(tmp_path, 2)} is missing" in one] == caplog.messages
+    assert [line for line in caplog.messages if f"{segment(tmp_path, 2)} is missing" in line] == caplog.messages
     assert (log.damaged, len(caplog.messages)) == (1, 1)
     for number in (0, 1):
         segment(tmp_path, number).unlink()
@@ -136,18 +136,18 @@ def test_a_segment_that_expires_between_listing_and_opening_is_skipped(
     for number in range(20):
         log.append([Click("s", number, 1)])
     everything = log.read(START)
-    listed = SegmentFolder.numbers
+    real = SegmentFolder.numbers
 
     def then_expired(self: SegmentFolder) -> list[int]:
-        found = listed(self)
-        monkeypatch.setattr(SegmentFolder, "numbers", listed)
+        numbers = real(self)
+        monkeypatch.setattr(SegmentFolder, "numbers", real)
         assert log.expire(everything[12].position, most_bytes=0) > 1
-        return found
+        return numbers
 
     monkeypatch.setattr(SegmentFolder, "numbers", then_expired)
-    left = log.read(START)
-    assert left == everything[-len(left) :]
-    assert everything[12] in left
+    remaining = log.read(START)
+    assert remaining == everything[-len(remaining) :]
+    assert everything[12] in remaining
     log.close()
 
 
@@ -171,5 +171,5 @@ def test_a_log_that_cannot_be_read_is_one_line_that_names_it(
                 f"cannot read {tmp_path}/events-0000000000.log: {os.strerror(code)}; check the disk"
             )
             assert "\n" not in message
-    assert [one.event.item for one in log.read(START)] == [1]
+    assert [entry.event.item for entry in log.read(START)] == [1]
     log.close()

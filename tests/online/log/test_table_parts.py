@@ -26,12 +26,12 @@ def test_events_of_a_table_go_through_their_lines(monkeypatch: pytest.MonkeyPatc
         read = [parts.complete(parse(event.line())) for event in events]  # type: ignore[arg-type]
         assert read[:-1] == [None] * (len(events) - 1)
         assert read[-1] is not None
-        again = TableChange.unpacked(read[-1])
-        assert (again.mode, again.public, again.frame.ids) == (change.mode, change.public, ["a", "b", "c"])
-        assert {k: v.values_at(np.arange(3)) for k, v in again.frame.columns.items()} == {
+        restored = TableChange.unpacked(read[-1])
+        assert (restored.mode, restored.public, restored.frame.ids) == (change.mode, change.public, ["a", "b", "c"])
+        assert {k: v.values_at(np.arange(3)) for k, v in restored.frame.columns.items()} == {
             "price": [1.0, None, None], "title": [None, "Zoë", None],
         }  # fmt: skip
-        assert {k: v.tolist() for k, v in again.frame.given.items()} == {
+        assert {k: v.tolist() for k, v in restored.frame.given.items()} == {
             "price": [True, False, True], "title": [False, True, False],
         }  # fmt: skip
     with pytest.raises(DataError, match="is damaged"):

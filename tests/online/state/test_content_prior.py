@@ -42,16 +42,16 @@ def make_model(waiting: int = 0) -> Model:
     """Items of a group are clicked together and have similar vectors; the table knows `waiting` more items."""
     rng = np.random.default_rng(4)
     past = [rng.integers(GROUPS) + GROUPS * rng.permutation(N // GROUPS)[: rng.integers(2, 7)] for _ in range(3000)]
-    made = bundle_parts(n_items=N, embedding_dim=8)
-    made.pop("metrics"), made.pop("dataset")
+    fields = bundle_parts(n_items=N, embedding_dim=8)
+    fields.pop("metrics"), fields.pop("dataset")
     centers = rng.normal(size=(GROUPS, 8))
     embedding = centers[np.arange(N) % GROUPS] + 0.3 * rng.normal(size=(N, 8))
-    made["weights"]["item_embedding"] = embedding.astype(np.float32)
+    fields["weights"]["item_embedding"] = embedding.astype(np.float32)
     sessions = Sessions.from_lists(past)
     table = frame(range(N + waiting))
     rows = np.where(np.arange(N + waiting) < N, np.arange(N + waiting), -1)
     model = Model.of(
-        **{**made, "popularity": np.bincount(sessions.items, minlength=N)},
+        **{**fields, "popularity": np.bincount(sessions.items, minlength=N)},
         memory=MemoryTables.build(sessions, N),
         ranker_net=plain_ranker(),
         items=ItemTable(N).replaced(table, rows, N),
@@ -99,7 +99,7 @@ def test_clicks_outweigh_attributes(model: Model) -> None:
 
 def test_items_of_the_table_rank_at_once_if_cold_start_is_on(tmp_path: Path) -> None:
     Bundle.save(tmp_path / "bundle", make_model(), metrics={}, dataset={})
-    found = {}
+    hits = {}
     for cold in (0, 1):
         limits = LearningLimits(cold_start=cold)
         rec = Recommender.load(
@@ -108,12 +108,12 @@ def test_items_of_the_table_rank_at_once_if_cold_start_is_on(tmp_path: Path) -> 
         rec.set_items({"id": ["new-3"], "group": ["group-3"]}, mode="patch")
         assert ("new-3" in rec.ids) == bool(cold)
         sessions = [[f"sku-{i}", f"sku-{i + GROUPS}"] for i in range(N - GROUPS)]
-        found[cold] = ["new-3" in rec.recommend(session, k=20).items for session in sessions]
+        hits[cold] = ["new-3" in rec.recommend(session, k=20).items for session in sessions]
         rec.close()
     in_group = np.arange(N - GROUPS) % GROUPS == 3
-    assert np.mean(np.array(found[1])[in_group]) > 0.6
-    assert np.mean(np.array(found[1])[~in_group]) < 0.05
-    assert not any(found[0])
+    assert np.mean(np.array(hits[1])[in_group]) > 0.6
+    assert np.mean(np.array(hits[1])[~in_group]) < 0.05
+    assert not any(hits[0])
 
 
 def test_waiting_items_of_a_bundle_enter_when_it_is_served(model: Model) -> None:
@@ -163,24 +163,24 @@ def test_readers_and_compactions_agree(
 ) -> None:
     events = [event for part in parts for event in part]
     limits = LearningLimits(cold_start=cold, item_floor=1000, pair_floor=1000)
-    whole, other = state_of(model, events, limits), state_of(model, events, limits, cuts)
-    one, two = whole.catalog(), other.catalog()
-    assert one.added == two.added
-    np.testing.assert_array_equal(one.vectors, two.vectors)
-    assert whole.event_processor.content_priors == other.event_processor.content_priors
+    whole, parted = state_of(model, events, limits), state_of(model, events, limits, cuts)
+    first, second = whole.catalog(), parted.catalog()
+    assert first.added == second.added
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    assert whole.event_processor.content_priors == parted.event_processor.content_priors
     begin = entries(events)[:compacted]
     if begin:
         later = OnlineState(compact_model(model, "log", [begin], limits), limits)
         later.apply(entries(events)[compacted:])
-        assert later.event_processor.items.places_of(one.added).tolist() == [
-            N + place for place in range(len(one.added))
+        assert later.event_processor.items.places_of(first.added).tolist() == [
+            N + place for place in range(len(first.added))
         ]
 
 
 def test_a_bundle_keeps_them(model: Model, tmp_path: Path) -> None:
-    again = Bundle.save(tmp_path / "bundle", model, metrics={}, dataset={}).model
-    assert again.content is not None
+    saved = Bundle.save(tmp_path / "bundle", model, metrics={}, dataset={}).model
+    assert saved.content is not None
     assert model.content is not None
     assert model.items is not None
     rows = np.arange(N)
-    np.testing.assert_array_equal(again.content.vectors(model.items, rows), model.content.vectors(model.items, rows))
+    np.testing.assert_array_equal(saved.content.vectors(model.items, rows), model.content.vectors(model.items, rows))

@@ -75,7 +75,7 @@ def click(session: str, item: int | str, after: int = 0) -> Click:
 
 def test_unknown_items_enter_in_the_order_in_which_they_appear() -> None:
     event_processor, sink = run([click("a", "x"), click("a", "sku-3"), click("b", "y"), click("b", "x")])
-    assert [one[1] for one in sink.clicks] == [N, 3, N + 1, N]
+    assert [call[1] for call in sink.clicks] == [N, 3, N + 1, N]
     assert event_processor.items.new_items.ids == ("x", "y")
     assert event_processor.items.new_items[0].clicks == 2
     assert event_processor.position == "0003"
@@ -88,23 +88,23 @@ def test_what_the_training_knew_is_not_learned_twice() -> None:
     event_processor.start(sink)
     events: list[Event] = [click("a", f"sku-{after}", after) for after in range(4)]
     event_processor.process([LogEntry(event, f"{place:04d}") for place, event in enumerate(events)], sink)
-    assert [one[1] for one in sink.clicks] == [2, 3]
+    assert [call[1] for call in sink.clicks] == [2, 3]
     assert event_processor.refused == {"trained": 2}
-    again = [Click("a", "sku-0", NOON + 1, id="e-0"), Click("a", "sku-0", NOON + 9, id="e-0")]
-    event_processor.process([LogEntry(event, f"{4 + place:04d}") for place, event in enumerate(again)], sink)
+    repeats = [Click("a", "sku-0", NOON + 1, id="e-0"), Click("a", "sku-0", NOON + 9, id="e-0")]
+    event_processor.process([LogEntry(event, f"{4 + place:04d}") for place, event in enumerate(repeats)], sink)
     assert len(sink.clicks) == 2
     assert event_processor.tracker.refused == {"duplicate": 1}
 
 
 def test_a_full_catalog_refuses_items_and_counts_them() -> None:
     event_processor, sink = run([click("a", name) for name in ("x", "y", "z", "x", "sku-1")], new_items=2)
-    assert [one[1] for one in sink.clicks] == [N, N + 1, N, 1]
+    assert [call[1] for call in sink.clicks] == [N, N + 1, N, 1]
     assert event_processor.refused == {"catalog_full": 1}
 
 
 def test_ids_of_the_other_type_do_not_enter() -> None:
     event_processor, sink = run([click("a", "5"), click("a", 5), click("a", 17)], model_of(text=False))
-    assert [one[1] for one in sink.clicks] == [N, 1]
+    assert [call[1] for call in sink.clicks] == [N, 1]
     assert event_processor.items.new_items.ids == (5,)
     assert event_processor.refused == {"wrong_type": 1}
 
@@ -126,7 +126,7 @@ def test_added_and_removed_items() -> None:
     ]
     event_processor, sink = run(events, min_clicks=9)
     priors = [(N, 1), (N, 2), (N + 1, N)]  # an item of the model comes back with what was learned
-    assert [pair for what, pair in sink.calls if what == "prior"] == priors
+    assert [pair for kind, pair in sink.calls if kind == "prior"] == priors
     assert event_processor.priors == priors
     assert np.flatnonzero(event_processor.items.gone).tolist() == [4, N + 1]
     assert event_processor.items.new_items[0].neighbors == (1, 2)
@@ -160,7 +160,7 @@ def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
         Recorder(),
     )
     event_processor.start(sink)
-    assert [one[1] for one in sink.clicks] == [1, N, 2]
+    assert [call[1] for call in sink.clicks] == [1, N, 2]
     assert sink.calls == [("prior", (1, 2))]
     assert event_processor.position == "0007"
     assert np.flatnonzero(event_processor.items.gone).tolist() == [7, 8]
@@ -187,16 +187,16 @@ MODEL = model_of()
 
 @given(EVENTS, st.lists(st.integers(0, 60), max_size=4))
 def test_every_reader_decides_the_same_whatever_the_sizes_of_its_reads(events: list[Event], cuts: list[int]) -> None:
-    whole, wanted = run(events, MODEL, new_items=2, min_clicks=2)
-    parts, found = EventProcessor(MODEL, LearningLimits(new_items=2, min_clicks=2)), Recorder()
-    parts.start(found)
+    whole, expected = run(events, MODEL, new_items=2, min_clicks=2)
+    parts, sink = EventProcessor(MODEL, LearningLimits(new_items=2, min_clicks=2)), Recorder()
+    parts.start(sink)
     entries = [LogEntry(event, f"{place:04d}") for place, event in enumerate(events)]
     edges = sorted({0, len(events), *(min(cut, len(events)) for cut in cuts)})
     for begin, end in itertools.pairwise(edges):
-        parts.process(entries[begin:end], found)
-    assert found.clicks == wanted.clicks
-    assert found.calls == wanted.calls
-    assert found.refreshes == wanted.refreshes
+        parts.process(entries[begin:end], sink)
+    assert sink.clicks == expected.clicks
+    assert sink.calls == expected.calls
+    assert sink.refreshes == expected.refreshes
     assert parts.items.new_items.ids == whole.items.new_items.ids
     assert np.array_equal(parts.items.gone, whole.items.gone)
     assert np.array_equal(parts.items.clicks, whole.items.clicks)
@@ -209,19 +209,19 @@ def test_what_was_learned_comes_back_from_its_file(tmp_path: Path) -> None:
         sessions=np.array([0, 5], np.int32), last=np.array([7, 8], np.int64), carried=np.frombuffer(b"{}", np.uint8),
     )  # fmt: skip
     learned.save(tmp_path / "learned")
-    again = LogProgress.load(tmp_path / "learned")
+    restored = LogProgress.load(tmp_path / "learned")
     for name in LogProgress.__dataclass_fields__:
-        assert np.array_equal(getattr(again, name), getattr(learned, name))
-    again.check(N, 6)
+        assert np.array_equal(getattr(restored, name), getattr(learned, name))
+    restored.check(N, 6)
     with pytest.raises(Exception, match="sessions points outside"):
-        again.check(N, 5)
+        restored.check(N, 5)
 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_rebuilt_state_knows_a_kept_item_from_where_the_log_adds_it(lost: bool) -> None:
     """Earlier events on it have no effect. Those after the other processor's position do, whatever the log has lost."""
-    near = AddItems(("z",), (("x",),), None, NOON)
-    events = [near, click("a", "x"), click("a", "sku-3")]
+    addition = AddItems(("z",), (("x",),), None, NOON)
+    events = [addition, click("a", "x"), click("a", "sku-3")]
     other, first = run(events)
     event_processor, sink = EventProcessor(model_of(), LearningLimits()), Recorder()
     event_processor.start(sink)

@@ -29,9 +29,9 @@ def learned(guard: FloodGuard, clicks: int, minutes: int, item: str = "spam") ->
 @pytest.mark.parametrize("per_day", [1_000, 10_000, 100_000, 1_000_000])
 def test_what_a_flood_moves_is_a_share_of_the_long_run_traffic(per_day: int) -> None:
     hours = 24
-    found = learned(FloodGuard(LIMITS, per_day / DAY_MS), 20_000 if per_day < 500_000 else 600_000, hours * 60)
-    assert found <= 0.3 * per_day * hours / 24 * 1.4 + LIMITS.item_floor, "more than the share"
-    assert found >= 0.3 * per_day * hours / 24 * 0.5, "far less than the share"
+    count = learned(FloodGuard(LIMITS, per_day / DAY_MS), 20_000 if per_day < 500_000 else 600_000, hours * 60)
+    assert count <= 0.3 * per_day * hours / 24 * 1.4 + LIMITS.item_floor, "more than the share"
+    assert count >= 0.3 * per_day * hours / 24 * 0.5, "far less than the share"
 
 
 def test_a_burst_is_learned_up_to_the_floor_of_a_small_shop_or_a_minute_of_a_large_one() -> None:
@@ -44,8 +44,8 @@ def test_the_long_run_traffic_follows_proven_sessions_and_no_others() -> None:
         guard = FloodGuard(LIMITS)
         tracker = SessionTracker(LIMITS, flood=guard)
         for minute in range(1440):
-            at = NOON + minute * MINUTE
-            clicks = [Click(f"s{minute}", n, at + 500 * n, arrived=at + 500 * n) for n in range(clicks_a_session)]
+            begin = NOON + minute * MINUTE
+            clicks = [Click(f"s{minute}", n, begin + 500 * n, arrived=begin + 500 * n) for n in range(clicks_a_session)]
             tracker.admit(clicks)
         return sum(guard.admits("spam", NOON + DAY_MS + 120 * MINUTE + n) for n in range(1000))
 
@@ -62,21 +62,21 @@ def test_a_restart_continues_where_the_guards_were() -> None:
     rng = np.random.default_rng(1)
     clicks = [(int(item), NOON + 5_000 * n) for n, item in enumerate(6 * rng.random(400) ** 6)]
     whole, first = FloodGuard(LIMITS, 0.0001), FloodGuard(LIMITS, 0.0001)
-    decided = [whole.admits(*one) for one in clicks]
-    begin = [first.admits(*one) for one in clicks[:150]]
+    decided = [whole.admits(*click) for click in clicks]
+    begin = [first.admits(*click) for click in clicks[:150]]
     second = FloodGuard(LIMITS)
     second.restore(first.state())
-    assert begin + [second.admits(*one) for one in clicks[150:]] == decided
+    assert begin + [second.admits(*click) for click in clicks[150:]] == decided
     assert flood_state(second) == flood_state(whole)
     assert 0 < sum(decided) < len(clicks)
 
     visits = [(int(item), rng.integers(0, 6, 3).tolist()) for item in rng.integers(6, 12, 600)]
     crowd, former = (CrowdGuard(LIMITS, np.full(9, 4, np.uint32), 100) for _ in range(2))
-    decided = [crowd.admits(*one) for one in visits]
-    begin = [former.admits(*one) for one in visits[:233]]
+    decided = [crowd.admits(*visit) for visit in visits]
+    begin = [former.admits(*visit) for visit in visits[:233]]
     latter = CrowdGuard(LIMITS, np.zeros(9, np.uint32), 7)
     latter.restore(former.state())
-    assert begin + [latter.admits(*one) for one in visits[233:]] == decided
+    assert begin + [latter.admits(*visit) for visit in visits[233:]] == decided
     assert 0 < sum(decided) < len(visits)
 
 

@@ -50,9 +50,9 @@ def test_similar_items_of_an_item_that_was_clicked_once(tmp_path: Path) -> None:
     Bundle.save(tmp_path / "bundle", MODEL, metrics={}, dataset={})
     rec = Recommender.load(tmp_path / "bundle", learn=LearningSettings(tmp_path / "learned", compact=False))
     until_learned(rec, rec.observe("a", ["sku-1", "x"]))
-    found = rec.similar_items("x", k=3)
-    assert found.items[0] == "sku-1"
-    assert found.scores[0] > 0.99
+    similar = rec.similar_items("x", k=3)
+    assert similar.items[0] == "sku-1"
+    assert similar.scores[0] > 0.99
     rec.close()
 
 
@@ -61,11 +61,11 @@ def test_similar_items_of_an_item_that_was_clicked_once(tmp_path: Path) -> None:
 def test_readers_agree_on_vectors_at_every_position(seed: int, cuts: list[int], end: int) -> None:
     """Whatever the sizes of their reads, and whether they published on the way."""
     events = stream(seed, sessions=40, new_items=12)[:end]
-    one, other = state_of(events, cuts), OnlineState(MODEL, LIMITS)
+    state, stepwise = state_of(events, cuts), OnlineState(MODEL, LIMITS)
     for entry in entries(events):
-        other.apply([entry])
-        other.catalog()
-    np.testing.assert_array_equal(one.catalog().vectors, other.catalog().vectors)
+        stepwise.apply([entry])
+        stepwise.catalog()
+    np.testing.assert_array_equal(state.catalog().vectors, stepwise.catalog().vectors)
 
 
 def test_only_items_with_news_are_looked_at() -> None:
@@ -100,8 +100,8 @@ def test_ids_that_do_not_exist_do_not_lock_others_out() -> None:
 def test_items_added_by_hand_have_places_of_their_own() -> None:
     """However many sessions the makers of ids start."""
     limits = LearningLimits(new_items=64, item_floor=10**6)
-    many = [click(f"s{n}-{k}", f"junk-{n}", k) for n in range(400) for k in range(MOST_SESSIONS)]
-    state = state_of(many, limits=limits)
+    events = [click(f"s{n}-{k}", f"junk-{n}", k) for n in range(400) for k in range(MOST_SESSIONS)]
+    state = state_of(events, limits=limits)
     assert len(state.event_processor.items.new_items) == 60
     assert state.event_processor.refused["catalog_full"] > 0
     state.apply([LogEntry(AddItems(("w", "x", "y", "z"), (("sku-1",),) * 4, None, NOON), "1")])
@@ -111,8 +111,8 @@ def test_items_added_by_hand_have_places_of_their_own() -> None:
 def test_a_forgotten_session_counts_for_no_candidate() -> None:
     limits = LearningLimits(new_items=4)
     events = [*junk(3), click("a", "x", 10), Forget("a", NOON), click("b", "x", 11)]
-    for some, place in ((events, -1), ([*events, click("c", "x", 12)], N + 3)):
-        assert state_of(some, limits=limits).event_processor.items.places_of(["x"]).tolist() == [place]
+    for history, place in ((events, -1), ([*events, click("c", "x", 12)], N + 3)):
+        assert state_of(history, limits=limits).event_processor.items.places_of(["x"]).tolist() == [place]
 
 
 SESSIONS, ITEMS = st.sampled_from("abcdefgh"), st.sampled_from([f"new-{n}" for n in range(12)] + ["sku-1", "sku-2"])
@@ -148,8 +148,8 @@ def test_a_compacted_bundle_admits_the_items_that_the_running_process_admits(
 
 def test_candidates_survive_a_file(tmp_path: Path) -> None:
     LogProgress("log", "1", NOON, entered=3, candidates={"x": [1, 2**64 - 1], 5: [7]}).save(tmp_path / "learned")
-    again = LogProgress.load(tmp_path / "learned")
-    assert (again.entered, again.candidates) == (3, {"x": [1, 2**64 - 1], 5: [7]})
+    restored = LogProgress.load(tmp_path / "learned")
+    assert (restored.entered, restored.candidates) == (3, {"x": [1, 2**64 - 1], 5: [7]})
 
 
 @pytest.mark.parametrize(("entered", "needed"), [(0, 1), (500, 1), (501, 2), (750, 2), (751, 4), (940, 16), (5000, 16)])

@@ -23,7 +23,7 @@ Make = Callable[..., Recommender]
 
 def learn(rec: Recommender, events: list[Event]) -> None:
     """Learn events that arrived at their own times."""
-    arrived = [replace(one, arrived=one.time) if isinstance(one, Click) else one for one in events]
+    arrived = [replace(event, arrived=event.time) if isinstance(event, Click) else event for event in events]
     until_learned(rec, rec.learner.log.append(arrived))
 
 
@@ -82,7 +82,7 @@ def test_clicks_from_the_future_are_learned_as_of_now(learning: Make) -> None:
     tracker = rec.learner.state.event_processor.tracker
     assert tracker.refused["late"] == 0, "clicks of now are no longer learned"
     assert begin <= tracker.clock <= now_ms()
-    assert {one.event.time >= begin for one in rec.learner.log.read("", 100)} == {True}
+    assert {entry.event.time >= begin for entry in rec.learner.log.read("", 100)} == {True}
 
 
 def test_old_times_switch_off_no_limit_and_a_rebuild_decides_the_same(learning: Make) -> None:
@@ -100,9 +100,9 @@ def test_old_times_switch_off_no_limit_and_a_rebuild_decides_the_same(learning: 
     windows = 1 + (now_ms() - WINDOW) // MINUTE - 5
     assert tracker.refused["flood"] >= 2100 - windows * (LearningLimits().item_floor + 20)
     assert tracker.refused["bot"] == 100 - LearningLimits().burst_clicks
-    again = learning()
-    assert again.learner.state.event_processor.tracker.refused == tracker.refused
-    assert answers(again, QUESTIONS) == answers(rec, QUESTIONS)
+    rebuilt = learning()
+    assert rebuilt.learner.state.event_processor.tracker.refused == tracker.refused
+    assert answers(rebuilt, QUESTIONS) == answers(rec, QUESTIONS)
 
 
 def test_an_item_is_recommended_from_its_clicks_on(learning: Make) -> None:

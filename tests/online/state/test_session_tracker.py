@@ -189,9 +189,9 @@ def test_a_resumed_session_is_a_bot_by_arrivals_whatever_times_it_claims() -> No
     after.resume([*(replace(click, arrived=None) for click in clicks[:6]), Click("s", 1, NOON)])
     after.resume_ongoing(tracker.ongoing, tracker.arrival, tracker.recent)
     assert (after.arrival, after.recent) == (tracker.arrival, tracker.recent)
-    for one in (tracker, after):
-        assert one.admit(clicks[6:]).items == [6, 7, 8]
-        assert one.refused["bot"] == 3
+    for session_tracker in (tracker, after):
+        assert session_tracker.admit(clicks[6:]).items == [6, 7, 8]
+        assert session_tracker.refused["bot"] == 3
 
 
 def test_a_full_session_is_full_when_it_is_resumed() -> None:

@@ -51,7 +51,7 @@ def test_many_threads(bundle: Bundle) -> None:
     encoder, sessions = make_encoder("onnx", bundle), drawn(60)
     alone = encoder.encode(sessions).tobytes()
     with ThreadPoolExecutor(max_workers=8) as pool:
-        assert all(one == alone for one in pool.map(lambda _: encoder.encode(sessions).tobytes(), range(40)))
+        assert all(encoded == alone for encoded in pool.map(lambda _: encoder.encode(sessions).tobytes(), range(40)))
 
 
 def test_read_only_and_mapped_clicks(bundle: Bundle, tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_on_a_gpu_a_batch_is_one_padded_run(wide: Bundle, added: int) -> None:
     assert padded.name == "onnx-cuda:1"
     np.testing.assert_allclose(padded.encode(sessions), alone.encode(sessions), rtol=0, atol=2e-6)
     assert runs.shapes == [(200, 39)]
-    for one in (sessions.slice(0, 1), sessions.slice(0, 0)):
-        np.testing.assert_allclose(padded.encode(one), alone.encode(one), rtol=0, atol=2e-6)
+    for part in (sessions.slice(0, 1), sessions.slice(0, 0)):
+        np.testing.assert_allclose(padded.encode(part), alone.encode(part), rtol=0, atol=2e-6)
     with pytest.raises(DataError):
         padded.encode(Sessions.from_lists([[1, 2], [N + added]]))
     with pytest.raises(UsageError, match="session 1 to encode has no clicks"):
@@ -216,12 +216,12 @@ def test_serving_needs_onnxruntime_alone(bundle: Bundle) -> None:
         "print(json.dumps([rec.recommend(['sku-3', 'sku-4'], k=3).items,"
         " [name for name in ('torch', 'onnx', 'polars', 'faiss') if name in sys.modules]]))\n"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script, str(bundle.folder)],
         capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    items, loaded = json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    items, loaded = json.loads(process.stdout)
     assert len(items) == 3
     assert loaded == []

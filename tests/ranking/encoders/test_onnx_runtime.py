@@ -76,26 +76,26 @@ class TestCudaRefusals:
 
     def opened_by(self, monkeypatch: pytest.MonkeyPatch, outcome: Exception | None) -> list[Any]:
         """Replace a CUDA session; return the options that were requested."""
-        made, asked = onnxruntime.InferenceSession, []
+        real, requested = onnxruntime.InferenceSession, []
 
         def open_session(*arguments: Any, providers: list[Any], enable_fallback: int) -> Any:
-            asked.append((providers, enable_fallback))
+            requested.append((providers, enable_fallback))
             if outcome is not None:
                 raise outcome
-            session = made(*arguments, providers=providers[1:])
+            session = real(*arguments, providers=providers[1:])
             assert session.get_providers() == PROVIDERS_THEN
             return session
 
         monkeypatch.setattr(onnx_runtime, "_missing_library", lambda: None)
         monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-        return asked
+        return requested
 
     def test_it_goes_on_without(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-        asked = self.opened_by(monkeypatch, None)
+        requested = self.opened_by(monkeypatch, None)
         with pytest.raises(UsageError, match="'onnx-cuda:3': ONNX Runtime found no usable GPU"):
             make_encoder("onnx-cuda:3", bundle)
         options = {"device_id": "3", "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
-        assert asked == [([("CUDAExecutionProvider", options), "CPUExecutionProvider"], 0)]
+        assert requested == [([("CUDAExecutionProvider", options), "CPUExecutionProvider"], 0)]
 
     def test_a_gpu_that_cannot_be_used(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         self.opened_by(monkeypatch, RuntimeError("CUDA failure 101:\ninvalid device ordinal"))

@@ -50,40 +50,40 @@ def check_scores(found: tuple[np.ndarray, np.ndarray], k: int) -> None:
 class TestAnnIndex:
     @pytest.mark.parametrize("k", [1, 20, LARGEST_K])
     def test_finds_nearly_all_and_scores_exactly(self, kind: str, k: int) -> None:
-        found = ann_index(kind).search(queries(), k, scale=16.0)
-        assert (found[0].shape, found[0].dtype, found[1].dtype) == ((41, k), np.int32, np.float32)
-        assert (found[0] >= 0).all()
-        check_scores(found, k)
+        result = ann_index(kind).search(queries(), k, scale=16.0)
+        assert (result[0].shape, result[0].dtype, result[1].dtype) == ((41, k), np.int32, np.float32)
+        assert (result[0] >= 0).all()
+        check_scores(result, k)
         truth = NumpyIndex(catalog()).search(queries(), k, scale=16.0)[1]
-        assert (found[1] >= truth[:, -1:]).mean() > 0.95
+        assert (result[1] >= truth[:, -1:]).mean() > 0.95
 
     def test_equals_the_exact_index_where_it_looks_at_everything(self, kind: str) -> None:
         everything = SearchPlan(kind, N if kind == "hnsw" else approximate(kind).nlist, N // 20)
         rows = queries()[:6]
         # HNSW is a graph: items that no link leads to stay unseen at any effort, so near ties may be missing.
-        found = ann_index(kind, everything).search(rows, 20, scale=16.0)
+        result = ann_index(kind, everything).search(rows, 20, scale=16.0)
         expected = NumpyIndex(catalog()).search(rows, 20, scale=16.0)
         if kind == "ivfpq":
-            assert same(found, expected)
+            assert same(result, expected)
         else:
-            assert (found[1] >= expected[1][:, -1:]).mean() > 0.99
+            assert (result[1] >= expected[1][:, -1:]).mean() > 0.99
 
     @pytest.mark.parametrize("share", [1.0, 0.9, 0.4, 0.1, 0.5 * LEAST_SHARE, 0.003, 0.0])
     @pytest.mark.parametrize("k", [1, 20, 100])
     def test_filters_hold_and_leave_k_results(self, kind: str, share: float, k: int) -> None:
         mask = np.random.default_rng(2).random(N) < share
         allowed = Filter(mask)
-        found = ann_index(kind).search(queries(), k, allowed, scale=16.0)
+        result = ann_index(kind).search(queries(), k, allowed, scale=16.0)
         count = min(k, int(mask.sum()))
-        assert mask[found[0][:, :count]].all()
-        assert (found[0][:, count:] == -1).all()
-        assert (found[1][:, count:] == -np.inf).all()
-        check_scores(found, k)
+        assert mask[result[0][:, :count]].all()
+        assert (result[0][:, count:] == -1).all()
+        assert (result[1][:, count:] == -np.inf).all()
+        check_scores(result, k)
         truth = NumpyIndex(catalog()).search(queries(), k, allowed, scale=16.0)
         if share < LEAST_SHARE:
-            assert same(found, truth)
+            assert same(result, truth)
         elif count:
-            assert (found[1] >= truth[1][:, count - 1 : count]).mean() > 0.95
+            assert (result[1] >= truth[1][:, count - 1 : count]).mean() > 0.95
 
     def test_a_filter_of_far_items_still_leaves_k(self, kind: str) -> None:
         """The allowed items are just those that a search from the query meets last."""
@@ -111,9 +111,9 @@ class TestAnnIndex:
                 return index.search(queries()[b : b + 1], 20, allowed, scale=16.0)
 
             with ThreadPoolExecutor(4) as pool:
-                for b, one in enumerate(pool.map(alone, list(range(len(queries()))) * 3)):
+                for b, answer in enumerate(pool.map(alone, list(range(len(queries()))) * 3)):
                     row = b % len(queries())
-                    assert same(one, tuple(part[row : row + 1] for part in together))
+                    assert same(answer, tuple(part[row : row + 1] for part in together))
 
     def test_strided_and_no_queries(self, kind: str) -> None:
         index = ann_index(kind)

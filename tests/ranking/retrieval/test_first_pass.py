@@ -35,13 +35,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_measurement_is_kept(catalog, quantized, cache, monkeypatch) -> None:
-    said = []
-    monkeypatch.setattr(first_pass, "measure", lambda *_: said.append(1) or 0.7)
+    calls = []
+    monkeypatch.setattr(first_pass, "measure", lambda *_: calls.append(1) or 0.7)
     for reason in ("measured now", "measured on this machine before"):
         codes, choice = with_first_pass(catalog, quantized)
         assert is_nested(codes)
         assert str(choice) == f"4-bit codes ({reason}; 4-bit take 0.70 of the time of int8)"
-    assert said == [1]
+    assert calls == [1]
     assert kept_file() == cache
     (name,) = json.loads(cache.read_text())
     assert name.endswith("12 dimensions, about 16384 items")
@@ -69,20 +69,20 @@ def test_what_is_kept_can_be_asked_without_a_measurement(catalog, quantized, mon
 
 
 def test_the_measurement_is_the_median_of_searches_in_turn(catalog, quantized, monkeypatch) -> None:
-    clock, asked = [0], []
+    clock, costs = [0], []
 
     class Timed:
         def __init__(self, _: np.ndarray, codes: dict[str, np.ndarray]) -> None:
             self.cost = 6 if is_nested(codes) else 8
 
         def search(self, *_: object) -> None:
-            asked.append(self.cost)
+            costs.append(self.cost)
             clock[0] += self.cost
 
     monkeypatch.setattr(first_pass, "Scanner", Timed)
     monkeypatch.setattr(first_pass.time, "thread_time_ns", lambda: clock[0])
     assert first_pass.measure(catalog, quantized, nested(quantized)) == 0.75
-    assert asked[:4] == [8, 6, 8, 6]
+    assert costs[:4] == [8, 6, 8, 6]
 
 
 @pytest.mark.parametrize("codes", ["int8", "4-bit"])
@@ -129,12 +129,12 @@ def test_a_cache_that_cannot_be_written_costs_nothing(catalog, quantized, tmp_pa
 
 def test_both_give_the_same_bits(catalog, quantized, monkeypatch) -> None:
     queries = np.random.default_rng(1).standard_normal((5, 12)).astype(np.float32)
-    found = []
+    results = []
     for codes in ("int8", "4-bit"):
         monkeypatch.setenv(VARIABLE, codes)
         index = make_index("native", catalog, quantized)
-        found.append([part.tobytes() for query in queries for part in index.search(query[None], 20)])
-    assert found[0] == found[1]
+        results.append([part.tobytes() for query in queries for part in index.search(query[None], 20)])
+    assert results[0] == results[1]
 
 
 def test_codes_of_another_catalog_are_refused_before_they_are_measured(catalog, quantized, monkeypatch) -> None:
@@ -149,7 +149,7 @@ def test_an_index_keeps_its_form_when_it_is_rebuilt(catalog, quantized, monkeypa
     index = make_index("native", catalog, nested(quantized) if codes == "int8" else quantized)
     changed = catalog.copy()
     changed[[5, 900]] *= np.float32(-2)
-    again = index.rebuilt(changed)
-    assert is_nested(again.quantized) == is_nested(index.quantized) == (codes == "4-bit")
-    found, expected = again.search(changed[5:6], 20), NativeIndex(changed).search(changed[5:6], 20)
-    assert all(got.tobytes() == want.tobytes() for got, want in zip(found, expected, strict=True))
+    rebuilt = index.rebuilt(changed)
+    assert is_nested(rebuilt.quantized) == is_nested(index.quantized) == (codes == "4-bit")
+    result, expected = rebuilt.search(changed[5:6], 20), NativeIndex(changed).search(changed[5:6], 20)
+    assert all(got.tobytes() == want.tobytes() for got, want in zip(result, expected, strict=True))

@@ -24,14 +24,14 @@ def test_similar_items_searches_by_the_plan_for_items(tmp_path: Path) -> None:
     approximate = build("ivfpq", bundle.item_vectors, 0, lambda _: None).index
     plans = SearchPlan("ivfpq", 1, 1), SearchPlan("ivfpq", approximate.nlist, 100)
     index = AnnIndex(bundle.item_vectors, approximate, plans[0], exact.index, None, plans[1])
-    rec, plain = (Recommender(bundle, exact.encoder, one) for one in (index, index.with_plan(plans[0])))
-    some = bundle.ids.external(np.arange(0, 2000, 100))
+    rec, plain = (Recommender(bundle, exact.encoder, variant) for variant in (index, index.with_plan(plans[0])))
+    items = bundle.ids.external(np.arange(0, 2000, 100))
     for updated in (False, True):
         if updated:
-            for one in (rec, plain, exact):
-                one.remove_items(some[1:3])
-                one.add_items([-1], neighbors=[some[5:7]])
-        known = [some[0], *some[3:], *([-1] if updated else [])]
+            for recommender in (rec, plain, exact):
+                recommender.remove_items(items[1:3])
+                recommender.add_items([-1], neighbors=[items[5:7]])
+        known = [items[0], *items[3:], *([-1] if updated else [])]
         assert all(same(rec.similar_items(item), exact.similar_items(item)) for item in known)
         flt = rec.filter(exclude=known[2:4])
         assert all(same(rec.similar_items(item, filter=flt), exact.similar_items(item, filter=flt)) for item in known)

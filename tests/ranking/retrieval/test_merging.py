@@ -60,10 +60,10 @@ def test_without_a_part_it_is_the_whole_without_its_items(
     parts = found_in_parts(catalog, cuts, queries, k, mask)
     edges = [0, *sorted(cuts), len(catalog)]
     lost %= len(parts)
-    left = np.ones(len(catalog), dtype=bool) if mask is None else mask.copy()
-    left[edges[lost] : edges[lost + 1]] = False
+    remaining = np.ones(len(catalog), dtype=bool) if mask is None else mask.copy()
+    remaining[edges[lost] : edges[lost + 1]] = False
     got = merged(parts[:lost] + parts[lost + 1 :], len(queries), k)
-    for ours, want in zip(got, brute_force(queries, catalog, k, left, 16.0), strict=True):
+    for ours, want in zip(got, brute_force(queries, catalog, k, remaining, 16.0), strict=True):
         assert ours.tobytes() == want.tobytes()
 
 
@@ -87,6 +87,6 @@ def test_parts_may_bring_lists_of_different_lengths() -> None:
 
 @pytest.mark.parametrize("sizes", [[3, 0, 2], [0, 0], [5]])
 def test_ranges_follow_each_other(sizes: list[int]) -> None:
-    found = ranges(sizes)
-    assert [len(one) for one in found] == sizes
-    assert [item for one in found for item in one] == list(range(sum(sizes)))
+    parts = ranges(sizes)
+    assert [len(part) for part in parts] == sizes
+    assert [item for part in parts for item in part] == list(range(sum(sizes)))

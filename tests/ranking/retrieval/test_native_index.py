@@ -15,11 +15,11 @@ from tests.support.ranking.catalogs import unit_rows
 def test_a_catalog_without_codes_is_quantized_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     catalog = unit_rows(70, 4)
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
-        made = make_index("native", catalog)
+        built = make_index("native", catalog)
     assert "the bundle has no quantized catalog; quantizing 70 items at load" in caplog.text
     stored = make_index("native", catalog, quantize(catalog))
-    for one, other in zip(made.search(catalog[:9], 20), stored.search(catalog[:9], 20), strict=True):
-        assert one.tobytes() == other.tobytes()
+    for array, expected in zip(built.search(catalog[:9], 20), stored.search(catalog[:9], 20), strict=True):
+        assert array.tobytes() == expected.tobytes()
 
 
 def test_codes_of_another_catalog_are_refused() -> None:

@@ -23,9 +23,9 @@ from tests.support.ranking.catalogs import unit_rows
 
 
 def check(index: Index, queries: np.ndarray, catalog: np.ndarray, k: int, mask: np.ndarray | None = None) -> None:
-    found = index.search(queries, k, None if mask is None else Filter(mask), scale=16.0)
+    result = index.search(queries, k, None if mask is None else Filter(mask), scale=16.0)
     expected = brute_force(queries, catalog, k, mask, 16.0)
-    for got, want in zip(found, expected, strict=True):
+    for got, want in zip(result, expected, strict=True):
         assert got.dtype == want.dtype
         assert got.shape == want.shape
         assert got.tobytes() == want.tobytes()
@@ -83,8 +83,8 @@ class TestEveryIndex:
     def test_equals_brute_force(self, name: str, kind: str, k: int) -> None:
         catalog = CATALOGS[kind]()
         rng = np.random.default_rng(6)
-        own = catalog[rng.integers(0, len(catalog), 3)]
-        queries = np.concatenate([own, unit_rows(2, catalog.shape[1], seed=7), np.zeros_like(own[:1])])
+        drawn = catalog[rng.integers(0, len(catalog), 3)]
+        queries = np.concatenate([drawn, unit_rows(2, catalog.shape[1], seed=7), np.zeros_like(drawn[:1])])
         if kind == "opposed":
             queries[3:5] = normalized(np.tile(unit_rows(2, 50, seed=8), 2))
         index = make_index(name, catalog)

@@ -176,13 +176,13 @@ def test_ctrl_c_in_who_waits(device: Device, monkeypatch: pytest.MonkeyPatch) ->
             return wait(event, timeout)
 
         monkeypatch.setattr(threading.Event, "wait", interrupted)
-        left: list[BaseException] = []
+        errors: list[BaseException] = []
 
         def leaves() -> None:
             try:
                 shared.search(rows(1), 8)
             except KeyboardInterrupt as error:
-                left.append(error)
+                errors.append(error)
 
         thread = threading.Thread(target=leaves, name="leaves")
         thread.start()
@@ -193,7 +193,7 @@ def test_ctrl_c_in_who_waits(device: Device, monkeypatch: pytest.MonkeyPatch) ->
         assert first.result(20)[1].item() == 0
         assert last.result(20)[1].item() == 2
         thread.join(20)
-    assert len(left) == 1
+    assert len(errors) == 1
     assert not shared._busy
     assert device.calls == [(1, 8), (1, 16)]
 

@@ -26,16 +26,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def links(service: Service, count: int) -> list[socket.socket]:
     """Return connections made at once, each after one answer."""
-    made = [socket.create_connection(service.address, timeout=30) for _ in range(count)]
-    for link in made:
+    opened = [socket.create_connection(service.address, timeout=30) for _ in range(count)]
+    for link in opened:
         link.sendall(PING)
-    for link in made:
+    for link in opened:
         assert link.recv(1 << 16).startswith(b"HTTP/1.1 200")
-    return made
+    return opened
 
 
 def connections(worker: psutil.Process) -> int:
-    return sum(bool(one.raddr) for one in worker.net_connections("tcp"))
+    return sum(bool(connection.raddr) for connection in worker.net_connections("tcp"))
 
 
 def close(made: list[socket.socket]) -> None:
@@ -44,9 +44,9 @@ def close(made: list[socket.socket]) -> None:
 
 
 def test_simultaneous_connections_are_shared_by_the_workers(service):
-    made = links(service, 64)
+    opened = links(service, 64)
     shares = [connections(worker) for worker in service.workers()]
-    close(made)
+    close(opened)
     assert sum(shares) == 64
     # On a busy machine a worker may not run while the other one waits for it.
     assert min(shares) >= 16
@@ -57,9 +57,9 @@ def test_a_stuck_worker_delays_no_connection(service):
     before = links(service, 4)
     os.kill(stuck.pid, signal.SIGSTOP)
     try:
-        made = links(service, 40)
+        opened = links(service, 40)
         assert connections(other) >= 40
     finally:
         os.kill(stuck.pid, signal.SIGCONT)
-    close(made)
+    close(opened)
     close(before)

@@ -52,8 +52,8 @@ def test_own_hosts_and_origins_are_allowed(host: str) -> None:
 
 def click(service: Running, **headers: str) -> tuple[int, str]:
     """Return status and code of the answer to a click with these headers."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    reply = service.ask("POST", "/v1/sessions/reader/click", CLICK, named)
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    reply = service.ask("POST", "/v1/sessions/reader/click", CLICK, fields)
     return reply.status, reply.code if reply.status != 200 else ""
 
 
@@ -64,8 +64,8 @@ def test_a_service_refuses_foreign_clicks_and_stores_none(text_service: Running)
     assert click(text_service, **foreign) == (403, "foreign_origin")
     assert click(text_service, Content_Type="text/plain", Host="evil.example") == (403, "foreign_host")
     assert click(text_service, Content_Type="text/plain", Host="shop.example:8000") == (200, "")
-    own = f"127.0.0.1:{text_service.port}"
-    assert click(text_service, Content_Type="text/plain", Origin=f"http://{own}") == (200, "")
+    host = f"127.0.0.1:{text_service.port}"
+    assert click(text_service, Content_Type="text/plain", Origin=f"http://{host}") == (200, "")
     assert text_service.ask("POST", "/v1/sessions/reader/click", CLICK).json["clicks"] == 3
     assert text_service.metric(counted) == before + 2
 

@@ -22,7 +22,7 @@ UPGRADES = {
 
 def chunks(*pieces: bytes) -> bytes:
     """Return the chunks of a body, without the final empty one."""
-    return b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in pieces)
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
 def post(headers: bytes, body: bytes = BODY) -> bytes:

@@ -34,9 +34,9 @@ def ping(link: socket.socket) -> bool:
     link.sendall(PING)
     received = b""
     while not received.endswith(b"}"):
-        if not (more := link.recv(1 << 16)):
+        if not (chunk := link.recv(1 << 16)):
             return False
-        received += more
+        received += chunk
     return received.startswith(b"HTTP/1.1 200")
 
 
@@ -97,7 +97,7 @@ def besieged(service: Running, attack: Callable[[socket.socket], Any], threads: 
                         attack(links[-1])
                     continue
                 time.sleep(0.01)
-                links = [one for one in links if not gone(one)]
+                links = [link for link in links if not gone(link)]
 
     def gone(link: socket.socket) -> bool:
         link.settimeout(0)
@@ -109,15 +109,15 @@ def besieged(service: Running, attack: Callable[[socket.socket], Any], threads: 
             return True
 
     running_threads = [threading.Thread(target=besiege) for _ in range(threads)]
-    for one in running_threads:
-        one.start()
+    for thread in running_threads:
+        thread.start()
     time.sleep(1)
     try:
         yield
     finally:
         over.set()
-        for one in running_threads:
-            one.join()
+        for thread in running_threads:
+            thread.join()
 
 
 def whole_and_half(link: socket.socket) -> None:
@@ -147,9 +147,9 @@ def test_clients_are_answered_whatever_state_others_leave_their_connections_in(
 
 
 def test_a_client_in_use_is_not_closed_for_stalled_ones(service: Running) -> None:
-    with besieged(service, whole_and_half, threads=1), service.raw() as kept:
+    with besieged(service, whole_and_half, threads=1), service.raw() as link:
         for _ in range(100):
-            assert ping(kept)
+            assert ping(link)
             time.sleep(0.01)
 
 
@@ -178,17 +178,17 @@ def test_work_that_has_just_begun_is_not_closed() -> None:
 
         def drop(self) -> None:
             closed.append(self)
-            some.forget(self)  # type: ignore[arg-type]
+            connections.forget(self)  # type: ignore[arg-type]
 
-    some = OpenConnections(deadline=0.1)
+    connections = OpenConnections(deadline=0.1)
     works, later, waits, sends = (Connection(since) for since in (5.0, 7.0, 6.0, 7.0))
-    for one in (works, later):
-        some.place(one, True)  # type: ignore[arg-type]
-    for one in (waits, sends):
-        some.place(one, False)  # type: ignore[arg-type]
-    assert [some.make_room(7.5) for _ in range(4)] == [True, True, True, False]
+    for connection in (works, later):
+        connections.place(connection, True)  # type: ignore[arg-type]
+    for connection in (waits, sends):
+        connections.place(connection, False)  # type: ignore[arg-type]
+    assert [connections.make_room(7.5) for _ in range(4)] == [True, True, True, False]
     assert closed == [waits, sends, works]
-    assert some.make_room(8.0)
+    assert connections.make_room(8.0)
 
 
 def test_an_answer_that_nobody_reads_closes_its_connection_in_time() -> None:
@@ -230,7 +230,7 @@ def test_a_low_file_limit_is_raised_and_respected(text_bundle: Path) -> None:
             assert service.ask("GET", "/healthz", timeout=5).status == 200
             (pid,) = service.worker_pids()
             open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-            logged = [one["most"] for one in service.events("fewer_connections")]
+            logged = [event["most"] for event in service.events("fewer_connections")]
             if most is None:
                 assert open_files > 120
                 assert not logged

@@ -56,9 +56,9 @@ def test_a_body_for_a_route_that_does_not_read_it(service: Running) -> None:
 
 
 def test_a_client_that_leaves_halfway(service: Running) -> None:
-    for sent in (HEAD, HEAD + BODY[:10], HEAD[:20]):
+    for data in (HEAD, HEAD + BODY[:10], HEAD[:20]):
         with service.raw() as connection:
-            connection.sendall(sent)
+            connection.sendall(data)
     assert service.ask("POST", "/v1/recommend", BODY).status == 200
 
 
@@ -99,10 +99,10 @@ def test_a_websocket_is_not_opened(service: Running) -> None:
 
 def test_pipelined_requests_are_answered_in_order(service: Running) -> None:
     with service.raw() as connection:
-        wanted = [b"/healthz", b"/nope", b"/readyz"]
+        paths = [b"/healthz", b"/nope", b"/readyz"]
         head = b"GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n"
         ends = [b"", b"", b"Connection: close\r\n"]
-        connection.sendall(b"".join(head % pair for pair in zip(wanted, ends, strict=True)))
+        connection.sendall(b"".join(head % pair for pair in zip(paths, ends, strict=True)))
         statuses = re.findall(rb"HTTP/1\.1 (\d+)", rest(connection))
     assert statuses == [b"200", b"404", b"200"]
 

@@ -31,25 +31,25 @@ class Stub:
 
 def test_unread_answers_have_a_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_connections, "_UNREAD", 1000)
-    some = OpenConnections()
-    stubs: list[Any] = [Stub(some) for _ in range(5)]
-    for one in stubs[:3]:
-        some.hold_unread(one, 300)
-    some.release_unread(stubs[0])
-    some.hold_unread(stubs[0], 400)
-    assert not any(one.dropped for one in stubs)
-    some.hold_unread(stubs[3], 200)  # 1,200 bytes
-    assert [one.dropped for one in stubs] == [False, True, False, False, False]
-    some.hold_unread(stubs[4], 5000)
-    assert [one.dropped for one in stubs] == [True, True, True, True, False]
-    some.release_unread(stubs[4])
-    some.hold_unread(stubs[0], 1000)
+    connections = OpenConnections()
+    stubs: list[Any] = [Stub(connections) for _ in range(5)]
+    for stub in stubs[:3]:
+        connections.hold_unread(stub, 300)
+    connections.release_unread(stubs[0])
+    connections.hold_unread(stubs[0], 400)
+    assert not any(stub.dropped for stub in stubs)
+    connections.hold_unread(stubs[3], 200)  # 1,200 bytes
+    assert [stub.dropped for stub in stubs] == [False, True, False, False, False]
+    connections.hold_unread(stubs[4], 5000)
+    assert [stub.dropped for stub in stubs] == [True, True, True, True, False]
+    connections.release_unread(stubs[4])
+    connections.hold_unread(stubs[0], 1000)
     assert not stubs[4].dropped
 
 
 def test_no_request_is_begun_while_an_answer_is_unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    some = OpenConnections()
-    monkeypatch.setattr(TimedProtocol, "open_connections", some)
+    connections = OpenConnections()
+    monkeypatch.setattr(TimedProtocol, "open_connections", connections)
     begun = done = 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -76,9 +76,9 @@ def test_no_request_is_begun_while_an_answer_is_unread(monkeypatch: pytest.Monke
                 before = begun
                 await asyncio.sleep(0.3)
             assert begun == done < 50
-            assert 0 < sum(some.unread.values()) <= len(ANSWER)
-            (one,) = some.waiting
-            assert one.flow.read_paused
+            assert 0 < sum(connections.unread.values()) <= len(ANSWER)
+            (protocol,) = connections.waiting
+            assert protocol.flow.read_paused
             received = 0
             while received < 100 * len(ANSWER):
                 received += len(await asyncio.wait_for(loop.sock_recv(link, 1 << 20), 10))
@@ -86,13 +86,13 @@ def test_no_request_is_begun_while_an_answer_is_unread(monkeypatch: pytest.Monke
             await loop.sock_sendall(link, REQUEST)
             while received < 101 * len(ANSWER):
                 received += len(await asyncio.wait_for(loop.sock_recv(link, 1 << 20), 10))
-            assert not some.unread
+            assert not connections.unread
         server.close()
-        for left in list(state.connections):
-            left.transport.abort()
+        for connection in list(state.connections):
+            connection.transport.abort()
         await asyncio.sleep(0.05)
-        assert not some.waiting
-        assert not some.working
+        assert not connections.waiting
+        assert not connections.working
 
     uvloop = pytest.importorskip("uvloop")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -44,10 +44,10 @@ def test_shutdown_answers_running_requests_and_refuses_new_ones(text_bundle: Pat
         kept.sendall(HEAD + BODY)
         finishing.sendall(BODY[5:])
         last, finished = rest(kept), rest(finishing)
-        for sent in (HEAD + BODY, b""):
-            with service.raw() as fresh:
-                fresh.sendall(sent)
-                answer = rest(fresh)
+        for data in (HEAD + BODY, b""):
+            with service.raw() as link:
+                link.sendall(data)
+                answer = rest(link)
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b"\r\nconnection: close\r\n" in answer
             assert b"\r\nretry-after: 1\r\n" in answer

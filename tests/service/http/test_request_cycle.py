@@ -61,12 +61,12 @@ def answered(one: RequestCycle, headers: list[tuple[bytes, bytes]], *bodies: byt
 
 def test_a_whole_answer_is_one_write() -> None:
     transport = Transport()
-    one = cycle(transport)
-    answered(one, HEADERS, b"hello")
+    request_cycle = cycle(transport)
+    answered(request_cycle, HEADERS, b"hello")
     assert transport.written == [
         b"HTTP/1.1 200 OK\r\ndate: now\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello"
     ]
-    assert one.response_complete
+    assert request_cycle.response_complete
     assert not transport.closed
 
 
@@ -82,39 +82,39 @@ def test_the_last_answer_says_so_once_and_closes(keep_alive: bool, more: list[tu
 def test_an_answer_without_messages_has_the_same_bytes(keep_alive: bool) -> None:
     ours, theirs = Transport(), Transport()
     answered(cycle(theirs, "POST", keep_alive), HEADERS, b"hello")
-    one = cycle(ours, "POST", keep_alive)
-    assert one.respond(b"content-type: text/plain\r\ncontent-length: 5\r\n", b"hello")
+    request_cycle = cycle(ours, "POST", keep_alive)
+    assert request_cycle.respond(b"content-type: text/plain\r\ncontent-length: 5\r\n", b"hello")
     assert ours.written == theirs.written
-    assert (one.response_complete, ours.closed) == (True, not keep_alive)
-    assert not one.respond(b"", b"")  # it has its answer
+    assert (request_cycle.response_complete, ours.closed) == (True, not keep_alive)
+    assert not request_cycle.respond(b"", b"")  # it has its answer
 
 
 def test_an_answer_without_messages_is_not_written_to_a_full_or_closed_connection() -> None:
     transport = Transport()
-    one = cycle(transport, "POST")
-    one.flow.write_paused = True
-    assert not one.respond(b"content-length: 0\r\n", b"")
-    one.flow.write_paused, one.disconnected = False, True
-    assert one.respond(b"content-length: 0\r\n", b"")
+    request_cycle = cycle(transport, "POST")
+    request_cycle.flow.write_paused = True
+    assert not request_cycle.respond(b"content-length: 0\r\n", b"")
+    request_cycle.flow.write_paused, request_cycle.disconnected = False, True
+    assert request_cycle.respond(b"content-length: 0\r\n", b"")
     assert transport.written == []
 
 
 def test_the_server_s_headers_may_change_between_answers() -> None:
     transport = Transport()
     for date in (b"now", b"later"):
-        one = cycle(transport, "POST")
-        one.default_headers = [(b"date", date)]
-        one.respond(b"content-length: 0\r\n", b"")
+        request_cycle = cycle(transport, "POST")
+        request_cycle.default_headers = [(b"date", date)]
+        request_cycle.respond(b"content-length: 0\r\n", b"")
     assert [b"date: now" in text for text in transport.written] == [True, False]
 
 
 def test_a_body_is_taken_at_once_only_if_it_is_whole_and_within_the_limit() -> None:
-    one = cycle(Transport(), "POST")
-    one.body += b"12345"
-    assert one.whole_body(5) is None
-    one.more_body = False
-    assert one.whole_body(4) is None
-    assert one.whole_body(5) == b"12345"
+    request_cycle = cycle(Transport(), "POST")
+    request_cycle.body += b"12345"
+    assert request_cycle.whole_body(5) is None
+    request_cycle.more_body = False
+    assert request_cycle.whole_body(4) is None
+    assert request_cycle.whole_body(5) == b"12345"
     waits = cycle(Transport(), "POST")
     waits.more_body, waits.waiting_for_100_continue = False, True
     assert waits.whole_body(5) is None
@@ -145,17 +145,17 @@ def test_a_wrong_content_length_is_an_error(body: bytes) -> None:
 
 def test_a_client_that_has_gone_is_sent_nothing() -> None:
     transport = Transport()
-    one = cycle(transport)
-    one.disconnected = True
-    answered(one, HEADERS, b"hello")
+    request_cycle = cycle(transport)
+    request_cycle.disconnected = True
+    answered(request_cycle, HEADERS, b"hello")
     assert not transport.written
 
 
 def test_a_slow_body_differs_from_a_client_that_left() -> None:
-    one = cycle(Transport(), "POST")
-    one.body += b"half"
-    one.time_out()
-    assert asyncio.run(one.receive()) == {"type": "http.disconnect", TIMED_OUT: True}
+    request_cycle = cycle(Transport(), "POST")
+    request_cycle.body += b"half"
+    request_cycle.time_out()
+    assert asyncio.run(request_cycle.receive()) == {"type": "http.disconnect", TIMED_OUT: True}
     whole = cycle(Transport(), "POST")
     whole.body += b"whole"
     whole.more_body = False

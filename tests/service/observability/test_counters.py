@@ -28,33 +28,33 @@ def cells() -> memoryview:
 
 
 def test_a_new_worker_continues_the_counts_of_its_row(cells: memoryview) -> None:
-    one = VersionCounters(cells)
-    one.serve(name(1))
-    one.add(name(1), "shown", 3)
-    again = VersionCounters(cells)
-    assert again.knows(name(1))
-    again.add(name(1), "shown", 4)
+    counters = VersionCounters(cells)
+    counters.serve(name(1))
+    counters.add(name(1), "shown", 3)
+    restarted = VersionCounters(cells)
+    assert restarted.knows(name(1))
+    restarted.add(name(1), "shown", 4)
     assert read(cells) == {name(1): [7 if kind == "shown" else 0 for kind in KINDS]}
 
 
 def test_the_version_served_longest_ago_loses_its_slot_and_sums_stay(cells: memoryview) -> None:
-    one = VersionCounters(cells)
+    counters = VersionCounters(cells)
     for number in range(1, 41):
-        one.serve(name(number))
-        one.serve(name(1))  # is served all the time
-        one.add(name(number), "clicked", number)
-    found = read(cells)
-    assert len(found) == 17
-    assert {name(1), name(40), name(26)} <= set(found)
-    assert name(2) not in found
-    assert sum(counts[3] for counts in found.values()) == sum(range(1, 41))
-    assert found["other"][3] == sum(range(2, 26))
+        counters.serve(name(number))
+        counters.serve(name(1))  # is served all the time
+        counters.add(name(number), "clicked", number)
+    by_version = read(cells)
+    assert len(by_version) == 17
+    assert {name(1), name(40), name(26)} <= set(by_version)
+    assert name(2) not in by_version
+    assert sum(counts[3] for counts in by_version.values()) == sum(range(1, 41))
+    assert by_version["other"][3] == sum(range(2, 26))
 
 
 def test_rows_with_different_versions_add_up() -> None:
-    one, two = [1] * len(KINDS), [number for number, _ in enumerate(KINDS)]
-    sums = added_up([{name(1): one}, {name(1): two, name(2): one}, {}])
-    assert sums == {name(1): [number + 1 for number in two], name(2): one}
+    ones, numbers = [1] * len(KINDS), [number for number, _ in enumerate(KINDS)]
+    sums = added_up([{name(1): ones}, {name(1): numbers, name(2): ones}, {}])
+    assert sums == {name(1): [number + 1 for number in numbers], name(2): ones}
 
 
 def test_frequent_reloads_of_one_bundle_keep_the_slot_of_another() -> None:

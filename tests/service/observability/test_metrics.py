@@ -91,8 +91,8 @@ def test_a_dead_workers_counts_stay_and_its_gauges_go(workers: list[Metrics]) ->
 
 def test_a_new_worker_continues_the_counts_of_its_row(workers: list[Metrics], counters: SharedMemory) -> None:
     workers[1].add("mtaw_answers_total", by=7)
-    again = Metrics.open(counters, 3, 1)
-    again.add("mtaw_answers_total")
+    restarted = Metrics.open(counters, 3, 1)
+    restarted.add("mtaw_answers_total")
     assert value(workers[0].text(), "mtaw_answers_total") == 8
 
 

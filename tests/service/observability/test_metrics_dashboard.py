@@ -31,14 +31,14 @@ def series(text_service: Running) -> dict[str, list[dict[str, str]]]:
     text_service.ask("POST", "/v1/sessions/dashboard/click", {"items": ["sku-21"]})
     text_service.ask("POST", "/admin/reload", headers={"Authorization": "Bearer s3cret"})
     text = text_service.ask("GET", "/metrics").body.decode()
-    found: dict[str, list[dict[str, str]]] = {}
+    by_name: dict[str, list[dict[str, str]]] = {}
     for name, labels in _SERIES.findall(text):
-        found.setdefault(name, []).append(dict(_LABEL.findall(labels)))
+        by_name.setdefault(name, []).append(dict(_LABEL.findall(labels)))
     for family in FAMILIES:  # a metric without counts has no series yet
-        if family.name not in found and f"\n# TYPE {family.name} {family.kind}\n" in text:
+        if family.name not in by_name and f"\n# TYPE {family.name} {family.kind}\n" in text:
             names = [name for name, _ in family.labels]
-            found[family.name] = [dict(zip(names, values, strict=True)) for values in family.series]
-    return found
+            by_name[family.name] = [dict(zip(names, values, strict=True)) for values in family.series]
+    return by_name
 
 
 def parts(node: Any) -> Iterator[Any]:
@@ -61,12 +61,12 @@ def test_queries_use_existing_series(title: str, query: str, series: dict[str, l
     assert {part.name for part in selectors} == set(re.findall(r"\bmtaw_\w+", query))
     for selector in selectors:
         assert selector.name in series, f"{title}: /metrics has no {selector.name}"
-        labels = {name for each in series[selector.name] for name in each}
+        labels = {name for sample in series[selector.name] for name in sample}
         for matcher in selector.matchers.matchers:
             assert matcher.name in labels, f"{title}: {selector.name} has no label {matcher.name}"
-            assert any(re.fullmatch(matcher.value, each.get(matcher.name, "")) for each in series[selector.name])
+            assert any(re.fullmatch(matcher.value, sample.get(matcher.name, "")) for sample in series[selector.name])
     grouped = {part for node in parts(parsed(query)) for part in getattr(getattr(node, "modifier", None), "labels", [])}
-    known = {name for selector in selectors for each in series[selector.name] for name in each}
+    known = {name for selector in selectors for sample in series[selector.name] for name in sample}
     assert grouped <= known, f"{title}: nothing has the labels {grouped - known}"
 
 

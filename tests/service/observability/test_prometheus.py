@@ -72,11 +72,11 @@ def test_every_panel_has_an_answer_and_every_rule_is_evaluated(memory_bundle: Pa
 
         def use() -> None:
             for number in range(4):
-                asked = {"items": [f"sku-{(7 * number + 11) % 60}"], "k": 10}
-                answer = good(service.ask("POST", f"/v1/sessions/{time.monotonic_ns() % 5}/click", asked))
-                sent = {"recommendation": answer["recommendation"], "shown": answer["items"]}
+                body = {"items": [f"sku-{(7 * number + 11) % 60}"], "k": 10}
+                answer = good(service.ask("POST", f"/v1/sessions/{time.monotonic_ns() % 5}/click", body))
+                report = {"recommendation": answer["recommendation"], "shown": answer["items"]}
                 bought = [{"item": answer["items"][0], "value": 9.5}]
-                good(service.ask("POST", "/v1/feedback", {**sent, "clicked": answer["items"][:1], "bought": bought}))
+                good(service.ask("POST", "/v1/feedback", {**report, "clicked": answer["items"][:1], "bought": bought}))
             service.ask("POST", "/v1/recommend", {"session": ["nobody"]})
 
         def scraped() -> bool:
@@ -92,8 +92,8 @@ def test_every_panel_has_an_answer_and_every_rule_is_evaluated(memory_bundle: Pa
             time.sleep(0.3)
         empty = []
         for title, query in QUERIES:
-            found = server.get("query", query=query.replace("$__rate_interval", "30s"))["result"]
-            values = [float(one["value"][1]) for one in found]
+            result = server.get("query", query=query.replace("$__rate_interval", "30s"))["result"]
+            values = [float(sample["value"][1]) for sample in result]
             assert not any(value < 0 for value in values), title
             if not any(value >= 0 for value in values):  # NaN: none of a kind
                 empty.append(title)
@@ -170,5 +170,5 @@ def test_the_rules_ring_when_they_should(tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / "cases.yml").write_text(json.dumps(cases))
     for command in (["check", "rules", "alerts.yml"], ["test", "rules", "cases.yml"]):
-        done = subprocess.run([str(PROMTOOL), *command], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+        completed = subprocess.run([str(PROMTOOL), *command], cwd=tmp_path, capture_output=True, text=True)
+        assert completed.returncode == 0, completed.stdout + completed.stderr

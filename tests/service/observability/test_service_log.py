@@ -109,19 +109,19 @@ def test_a_full_nonblocking_pipe_gets_whole_lines() -> None:
     os.set_blocking(theirs, False)
     logger = logging.Logger("test")
     logger.addHandler(LogWriter(theirs, lambda count: f"{count} lost"))
-    sent = [f"line {number} {'x' * 300}" for number in range(60)]
-    for line in sent:
+    lines = [f"line {number} {'x' * 300}" for number in range(60)]
+    for line in lines:
         logger.warning(line)
     with os.fdopen(ours, "rb") as log:
-        assert [log.readline().decode().rstrip("\n") for _ in sent] == sent
+        assert [log.readline().decode().rstrip("\n") for _ in lines] == lines
     os.close(theirs)
 
 
 def test_processes_that_share_a_slow_pipe_write_whole_lines() -> None:
     ours, theirs = os.pipe()
     fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
-    sent = [[f"{name} {number} {'x' * 300}" for number in range(600)] for name in "ab"]
-    for lines in sent:
+    batches = [[f"{name} {number} {'x' * 300}" for number in range(600)] for name in "ab"]
+    for lines in batches:
         logger = logging.Logger("test")
         logger.addHandler(LogWriter(theirs, lambda count: f"{count} lost"))
         for line in lines:
@@ -129,7 +129,7 @@ def test_processes_that_share_a_slow_pipe_write_whole_lines() -> None:
     with os.fdopen(ours, "rb") as log:
         read = [log.readline().decode().rstrip("\n") for _ in range(1200)]
     os.close(theirs)
-    assert [[line for line in read if line.startswith(name)] for name in "ab"] == sent
+    assert [[line for line in read if line.startswith(name)] for name in "ab"] == batches
 
 
 def test_dropped_lines_are_counted() -> None:

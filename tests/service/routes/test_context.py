@@ -39,12 +39,12 @@ def test_requests_are_ranked_within_their_context(service: Running, bundle: Path
     rec, session = Recommender.load(bundle), Recommender.load(bundle).ids.external([12])
     tops = []
     for context in (None, {"referrer": "mail"}, {"referrer": "search", "region": "north"}, {"referrer": "unheard of"}):
-        asked = {"k": 5, "at": END, "context": context}
+        body = {"k": 5, "at": END, "context": context}
         out = rec.recommend(session, 5, at=END, context=context)
-        answer = ask(service, "/v1/recommend", {**asked, "session": session})
+        answer = ask(service, "/v1/recommend", {**body, "session": session})
         assert (answer["items"], answer["scores"]) == (out.items, out.scores.tolist())
-        batch = ask(service, "/v1/recommend/batch", {**asked, "sessions": [session] * 2})
-        assert [one["items"] for one in batch["answers"]] == [out.items] * 2
+        batch = ask(service, "/v1/recommend/batch", {**body, "sessions": [session] * 2})
+        assert [batch_answer["items"] for batch_answer in batch["answers"]] == [out.items] * 2
         tops.append(rec.ids.lookup(out.items))
     assert (tops[1] >= N // 2).all()
     assert (tops[2] < N // 2).all()
@@ -88,8 +88,8 @@ def check_kept_context(service: Running, rec: Recommender) -> None:
     other = ask(service, "/v1/sessions/other/click", {"items": first, "k": 5, "at": END})
     assert other["items"] != answer["items"]
     assert service.ask("DELETE", "/v1/sessions/visit").status == 200
-    again = ask(service, "/v1/sessions/visit/click", {"items": first, "k": 5, "at": END})
-    assert again["items"] == other["items"]
+    repeated = ask(service, "/v1/sessions/visit/click", {"items": first, "k": 5, "at": END})
+    assert repeated["items"] == other["items"]
 
 
 def test_events_are_learned_within_their_context_and_forgotten(service: Running, bundle: Path) -> None:

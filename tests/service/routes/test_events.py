@@ -43,9 +43,9 @@ def service(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def two(service: Running) -> Iterator[TwoWorkers]:
-    both = TwoWorkers(service)
-    yield both
-    both.close()
+    workers = TwoWorkers(service)
+    yield workers
+    workers.close()
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +76,15 @@ def visitors(prefix: str, count: int, items: tuple[str, ...] = PAIR) -> list[dic
 
 def rankings(connection: http.client.HTTPConnection, k: int = 20) -> list[Any]:
     """Return the rankings of QUESTIONS, without their ids and log positions."""
-    answers = [good(ask_on(connection, "POST", "/v1/recommend", {"session": one, "k": k})) for one in QUESTIONS]
+    answers = [good(ask_on(connection, "POST", "/v1/recommend", {"session": session, "k": k})) for session in QUESTIONS]
     return [(answer["items"], answer["scores"]) for answer in answers]
 
 
 def same(some: list[Any], others: list[Any]) -> bool:
     """Return whether rankings are equal, up to rounding from adding and removing clicks."""
     return all(
-        one[0] == other[0] and np.allclose(one[1], other[1], rtol=0, atol=1e-5)
-        for one, other in zip(some, others, strict=True)
+        ours[0] == theirs[0] and np.allclose(ours[1], theirs[1], rtol=0, atol=1e-5)
+        for ours, theirs in zip(some, others, strict=True)
     )
 
 
@@ -92,30 +92,30 @@ def learned(service: Running, position: str, connections: list[http.client.HTTPC
     """Wait until every ranking knows `position`, for a second at most."""
     until = time.monotonic() + SECOND
     with contextlib.ExitStack() as stack:
-        for one in connections or [stack.enter_context(contextlib.closing(service.connect()))]:
-            while good(ask_on(one, "POST", "/v1/recommend", {"session": ["sku-1"]}))["log_position"] < position:
+        for connection in connections or [stack.enter_context(contextlib.closing(service.connect()))]:
+            while good(ask_on(connection, "POST", "/v1/recommend", {"session": ["sku-1"]}))["log_position"] < position:
                 assert time.monotonic() < until, f"{position} was not learned within {SECOND} s"
                 time.sleep(0.01)
 
 
 def test_events_sent_to_one_worker_change_the_rankings_of_the_other(service: Running, two: TwoWorkers) -> None:
-    here, there = two.connections.values()
-    before = rankings(there)
-    answer = good(ask_on(here, "POST", "/v1/events", {"events": visitors("first-", 40)}))
+    first, second = two.connections.values()
+    before = rankings(second)
+    answer = good(ask_on(first, "POST", "/v1/events", {"events": visitors("first-", 40)}))
     assert answer["accepted"] == 80
-    learned(service, answer["log_position"], [there])
-    after = rankings(there)
+    learned(service, answer["log_position"], [second])
+    after = rankings(second)
     assert after[0][1] != before[0][1], "forty visitors went from sku-1 to sku-2, but no score changed"
-    learned(service, answer["log_position"], [here])
-    assert rankings(here) == after, "two workers rank differently by the same events"
+    learned(service, answer["log_position"], [first])
+    assert rankings(first) == after, "two workers rank differently by the same events"
 
 
 def test_an_acknowledged_event_is_in_the_log(service: Running) -> None:
     position = teach(service, {"session": "kept", "item": "sku-3", "id": "kept-1", "type": "view", "time": 1})
     log = FileLog(folder_of(service))
-    (found,) = [one for one in log.read("", 100_000) if one.position == position]
+    (stored,) = [entry for entry in log.read("", 100_000) if entry.position == position]
     log.close()
-    assert (found.event.session, found.event.item, found.event.id, found.event.type) == (
+    assert (stored.event.session, stored.event.item, stored.event.id, stored.event.type) == (
         "kept", "sku-3", "kept-1", "view",
     )  # fmt: skip
 
@@ -126,8 +126,8 @@ def test_an_unknown_item_is_added_and_recommended(service: Running, two: TwoWork
         learned(service, position, [connection])
 
         def knows(connection: http.client.HTTPConnection = connection) -> bool:
-            asked = {"session": ["sku-5", "brand new"], "k": 200}
-            answer = good(ask_on(connection, "POST", "/v1/recommend", asked))
+            body = {"session": ["sku-5", "brand new"], "k": 200}
+            answer = good(ask_on(connection, "POST", "/v1/recommend", body))
             return not answer["unknown"] and "brand new" in answer["items"]
 
         eventually(knows, SECOND)
@@ -139,17 +139,17 @@ def test_an_unknown_item_is_added_and_recommended(service: Running, two: TwoWork
 
 
 def test_a_session_that_is_deleted_leaves_no_trace(service: Running, two: TwoWorkers) -> None:
-    here, there = two.connections.values()
-    before, of_all = rankings(here), good(ask_on(here, "POST", "/v1/recommend", {"session": []}))
+    first, second = two.connections.values()
+    before, of_all = rankings(first), good(ask_on(first, "POST", "/v1/recommend", {"session": []}))
     position = teach(service, *({"session": "regrets", "item": f"sku-{i}"} for i in (1, 40, 20, 21, 1, 41)))
-    learned(service, position, [here, there])
-    assert not same(rankings(here), before)
-    gone = good(service.ask("DELETE", "/v1/sessions/regrets"))
-    learned(service, gone["log_position"], [here, there])
-    for one in (here, there):
-        assert same(rankings(one), before)
-        again = good(ask_on(one, "POST", "/v1/recommend", {"session": []}))
-        assert (again["items"], again["scores"]) == (of_all["items"], of_all["scores"]), (
+    learned(service, position, [first, second])
+    assert not same(rankings(first), before)
+    deletion = good(service.ask("DELETE", "/v1/sessions/regrets"))
+    learned(service, deletion["log_position"], [first, second])
+    for connection in (first, second):
+        assert same(rankings(connection), before)
+        answer = good(ask_on(connection, "POST", "/v1/recommend", {"session": []}))
+        assert (answer["items"], answer["scores"]) == (of_all["items"], of_all["scores"]), (
             "deleted clicks are still counted"
         )
 
@@ -163,9 +163,9 @@ ODD_IDS = [
 @pytest.mark.parametrize("name", ODD_IDS)
 def test_a_session_with_any_id_that_events_take_can_be_deleted(service: Running, name: str) -> None:
     teach(service, {"session": name, "item": "sku-3"})
-    gone = good(service.ask("DELETE", f"/v1/sessions/{quote(name, safe='').replace('.', '%2E')}"))
+    deletion = good(service.ask("DELETE", f"/v1/sessions/{quote(name, safe='').replace('.', '%2E')}"))
     log = FileLog(folder_of(service))
-    (event,) = [one.event for one in log.read("", 100_000) if one.position == gone["log_position"]]
+    (event,) = [entry.event for entry in log.read("", 100_000) if entry.position == deletion["log_position"]]
     log.close()
     assert isinstance(event, Forget)
     assert event.session == name
@@ -205,9 +205,9 @@ def test_a_bad_event_is_named_and_none_of_its_request_is_kept(
     before = service.metric("mtaw_events_total")
     reply = service.ask("POST", "/v1/events", {"events": [{"session": "fine", "item": "sku-1"}, event]})
     assert (reply.status, reply.code) in [(400, "invalid_event"), (400, "invalid_request")], reply.body
-    said = reply.json["error"]["message"]
-    assert message in said
-    assert "\n" not in said
+    text = reply.json["error"]["message"]
+    assert message in text
+    assert "\n" not in text
     assert service.metric("mtaw_events_total") == before
 
 
@@ -274,7 +274,7 @@ def test_a_full_disk_is_a_503_and_later_events_are_learned(visits: Running) -> N
     learned(visits, teach(visits, *visitors("after-", 5)))
     assert visits.worker_pids() == {worker}
     log = FileLog(folder_of(visits))
-    kept = {one.event.session for one in log.read("", 100_000)}
+    kept = {entry.event.session for entry in log.read("", 100_000)}
     log.close()
     assert {f"before-{i}" for i in range(3)} | {f"after-{i}" for i in range(5)} <= kept
     assert not any(name.startswith(("full-1-", "full-2-")) for name in kept)
@@ -298,23 +298,23 @@ def test_acknowledged_events_survive_a_killed_worker_and_a_restart(memory_bundle
         return "/v1/events", {"events": clicks}
 
     with running(memory_bundle, *options, workers=2) as service:
-        with traffic(service, ask, clients=4) as seen:
-            eventually(lambda: all(len(one.replies) > 20 for one in seen))
+        with traffic(service, ask, clients=4) as records:
+            eventually(lambda: all(len(record.replies) > 20 for record in records))
             os.kill(min(service.worker_pids()), signal.SIGKILL)
             eventually(lambda: len(service.events("worker_started")) == 3)
-            eventually(lambda: all(len(one.replies) > 40 for one in seen))
-        replies = [(asked, reply) for one in seen for asked, reply in one.replies]
+            eventually(lambda: all(len(record.replies) > 40 for record in records))
+        replies = [(body, reply) for record in records for body, reply in record.replies]
         assert {reply.status for _, reply in replies} == {200}
-        acknowledged = {event["id"] for asked, _ in replies for event in asked["events"]}
+        acknowledged = {event["id"] for body, _ in replies for event in body["events"]}
         last = max(reply.json["log_position"] for _, reply in replies)
         both = TwoWorkers(service)
         learned(service, last, list(both.connections.values()))
-        before = [rankings(one) for one in both.connections.values()]
+        before = [rankings(link) for link in both.connections.values()]
         both.close()
         assert before[0] == before[1]
         assert len(service.events("worker_died")) == 1
     log = FileLog(learn)
-    kept = [one.event.id for one in log.read("", 100_000)]
+    kept = [entry.event.id for entry in log.read("", 100_000)]
     assert log.damaged == 0
     log.close()
     assert acknowledged <= set(kept)
@@ -332,8 +332,8 @@ def test_another_bundle_learns_the_same_events_once(memory_bundle: Path, tmp_pat
     with running(folder, *options, environment=environment) as service:
         position = teach(service, *visitors("once-", 20))
         learned(service, position)
-        other = {**bundle_parts(n_items=N_ITEMS, seed=5), **memory_parts(N_ITEMS, 5)}
-        save_parts(folder, **other, overwrite=True)
+        new_parts = {**bundle_parts(n_items=N_ITEMS, seed=5), **memory_parts(N_ITEMS, 5)}
+        save_parts(folder, **new_parts, overwrite=True)
         version = service.ask("GET", "/healthz").version
         service.ask("POST", "/admin/reload", headers=WITH_TOKEN)
         eventually(lambda: service.ask("GET", "/healthz").version != version)
@@ -347,15 +347,15 @@ def test_another_bundle_learns_the_same_events_once(memory_bundle: Path, tmp_pat
         service.assert_no_error()
     limits = LearningLimits(item_floor=1_000_000, pair_floor=1000)
     rec = Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", compact=False, limits=limits))
-    fresh = [rec.recommend(one, k=20) for one in QUESTIONS]
+    outs = [rec.recommend(session, k=20) for session in QUESTIONS]
     rec.close()
-    assert [(one.items, [float(score) for score in one.scores]) for one in fresh] == [
+    assert [(out.items, [float(score) for score in out.scores]) for out in outs] == [
         (items, [float(np.float32(score)) for score in scores]) for items, scores in live
     ], "a start with that bundle and all events is another state"
 
 
 def test_an_invalid_time_is_refused_even_without_times(visits: Running) -> None:
-    for at in (-1, 4_102_444_800_000):
-        reply = visits.ask("POST", "/v1/recommend", {"session": ["sku-1"], "at": at})
+    for moment in (-1, 4_102_444_800_000):
+        reply = visits.ask("POST", "/v1/recommend", {"session": ["sku-1"], "at": moment})
         assert (reply.status, reply.code) == (400, "invalid_request")
         assert "Unix milliseconds" in reply.json["error"]["message"]

@@ -52,36 +52,36 @@ def ranked(connection: Any, **asked: Any) -> Any:
 def rankings(connection: Any) -> list[list[str]]:
     """Return what every kind of request finds, with both bundles if there are two."""
     ids = [f"visitor-{i}" for i in range(6)]
-    found = [ranked(connection, session_id=one)["items"] for one in ids]
-    found += [ranked(connection, session_id=one, session=["unknown"])["items"] for one in ids]
+    lists = [ranked(connection, session_id=visitor)["items"] for visitor in ids]
+    lists += [ranked(connection, session_id=visitor, session=["unknown"])["items"] for visitor in ids]
     batch = {"sessions": [["sku-1"], []], "k": N}
-    found += [one["items"] for one in good(ask_on(connection, "POST", "/v1/recommend/batch", batch))["answers"]]
-    similar = [f"/v1/similar?item=sku-1&k={N}&session_id={one}" for one in ids]
-    return found + [good(ask_on(connection, "GET", path))["items"] for path in similar]
+    lists += [answer["items"] for answer in good(ask_on(connection, "POST", "/v1/recommend/batch", batch))["answers"]]
+    similar = [f"/v1/similar?item=sku-1&k={N}&session_id={visitor}" for visitor in ids]
+    return lists + [good(ask_on(connection, "GET", path))["items"] for path in similar]
 
 
 def test_changes_reach_every_worker_and_nobody_reads_private_columns(service: Running) -> None:
     two = TwoWorkers(service)
     connections = list(two.connections.values())
-    before = [rankings(one) for one in connections]
+    before = [rankings(worker) for worker in connections]
     answer = change(service, "PUT", "", TABLE)
     assert (answer["rows"], answer["known"], answer["items"]) == (N, N, N - 1)
-    assert [(one["name"], one["kind"], one["public"]) for one in answer["columns"]] == [
+    assert [(column["name"], column["kind"], column["public"]) for column in answer["columns"]] == [
         ("title", "text", True), ("cost", "number", False), ("stock", "boolean", False),
     ]  # fmt: skip
     change(service, "POST", "/hide", {"items": ["sku-9", "sku-later"]})
     change(service, "PATCH", "", {"items": [{"id": "sku-2", "title": "Hat"}, {"id": "sku-11", "stock": False}]})
-    gone = {"sku-7", "sku-9", "sku-11"}
+    unavailable = {"sku-7", "sku-9", "sku-11"}
     for connection in connections:
-        eventually(lambda one=connection: all(gone.isdisjoint(found) for found in rankings(one)))
-        assert any("sku-12" in found for found in rankings(connection))
-        asked = {"session": ["sku-5"], "k": 5, "fields": ["title"], "allow": ["sku-2", "sku-4"]}
-        found = ranked(connection, **asked)
-        assert dict(zip(found["items"], found["fields"], strict=True)) == {
+        eventually(lambda link=connection: all(unavailable.isdisjoint(items) for items in rankings(link)))
+        assert any("sku-12" in items for items in rankings(connection))
+        options = {"session": ["sku-5"], "k": 5, "fields": ["title"], "allow": ["sku-2", "sku-4"]}
+        ranking = ranked(connection, **options)
+        assert dict(zip(ranking["items"], ranking["fields"], strict=True)) == {
             "sku-2": {"title": "Hat"}, "sku-4": {"title": "Shoe 4"},
         }  # fmt: skip
         similar = good(ask_on(connection, "GET", "/v1/similar?item=sku-1&k=2&fields=title"))
-        assert [one["title"][:4] for one in similar["fields"]] == ["Shoe", "Shoe"]
+        assert [fields["title"][:4] for fields in similar["fields"]] == ["Shoe", "Shoe"]
         # A private column and one that does not exist are refused alike.
         for path, body in (
             ("/v1/recommend", {"session": ["sku-1"], "fields": ["{}"]}),
@@ -93,13 +93,13 @@ def test_changes_reach_every_worker_and_nobody_reads_private_columns(service: Ru
             ]
             assert texts[0].replace("cost", "nope") == texts[1]
         refused(ask_on(connection, "GET", "/v1/similar?item=sku-1&fields=cost"), 400, "unknown_field")
-        own = good(ask_on(connection, "POST", "/v1/recommend", asked | {"fields": ["cost"]}, WITH_TOKEN))
-        assert {"cost": 2.0} in own["fields"]
+        admin_answer = good(ask_on(connection, "POST", "/v1/recommend", options | {"fields": ["cost"]}, WITH_TOKEN))
+        assert {"cost": 2.0} in admin_answer["fields"]
         assert good(ask_on(connection, "GET", "/v1/bundle"))["fields"] == ["title"]
     change(service, "POST", "/show", {"items": ["sku-9", "sku-later"]})
     change(service, "PATCH", "", {"items": [{"id": f"sku-{i}", "stock": True} for i in (7, 11)]})
     for connection, earlier in zip(connections, before, strict=True):
-        eventually(lambda one=connection, wanted=earlier: rankings(one) == wanted)
+        eventually(lambda link=connection, expected=earlier: rankings(link) == expected)
     two.close()
 
 
@@ -143,10 +143,10 @@ def test_a_kill_and_a_restart_keep_changes_and_show_gives_the_ranking_of_before(
             for pid in service.worker_pids():
                 os.kill(pid, signal.SIGKILL)
         with running(folder / "old", keeping, place, workers=2, environment=TOKEN) as service:
-            assert all({"sku-7", "sku-9", "sku-10"}.isdisjoint(found) for found in rankings(service.connect()))
+            assert all({"sku-7", "sku-9", "sku-10"}.isdisjoint(items) for items in rankings(service.connect()))
             change(service, "POST", "/show", {"items": ["sku-9", "sku-10"]})
             change(service, "PATCH", "", {"items": [{"id": "sku-7", "stock": True}]})
             two = TwoWorkers(service)
             for connection in two.connections.values():
-                eventually(lambda one=connection, wanted=before: rankings(one) == wanted)
+                eventually(lambda link=connection, expected=before: rankings(link) == expected)
             two.close()

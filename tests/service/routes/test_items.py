@@ -30,9 +30,9 @@ def similar(service: Running, item: str, **asked: Any) -> Any:
 
 @pytest.mark.parametrize("by", ["vectors", "sessions"])
 def test_by_vectors_and_by_sessions_with_conditions(memory_service: Running, rec: Recommender, by: Any) -> None:
-    some = [f"sku-{i}" for i in range(1, 30)]
-    for asked in ({}, {"exclude": ["sku-4", "sku-9", "nobody"]}, {"allow": some}, {"allow": some, "exclude": some[:9]}):
-        same(similar(memory_service, "sku-3", k=50, by=by, **asked), rec.similar_items("sku-3", 50, by=by, **asked))
+    skus = [f"sku-{i}" for i in range(1, 30)]
+    for extra in ({}, {"exclude": ["sku-4", "sku-9", "nobody"]}, {"allow": skus}, {"allow": skus, "exclude": skus[:9]}):
+        same(similar(memory_service, "sku-3", k=50, by=by, **extra), rec.similar_items("sku-3", 50, by=by, **extra))
     assert len(similar(memory_service, "sku-3", by="sessions")["items"]) > 0
 
 
@@ -61,15 +61,15 @@ def test_reasons_are_the_recommenders(memory_service: Running, rec: Recommender)
         out = rec.recommend(session, k, reasons=True)
         same(answer, out)
         assert out.reasons is not None
-        assert answer["reasons"] == [{"kind": one.kind, "items": list(one.items)} for one in out.reasons]
-    assert {one["kind"] for one in answer["reasons"]} == {"session", "together"}
+        assert answer["reasons"] == [{"kind": reason.kind, "items": list(reason.items)} for reason in out.reasons]
+    assert {reason["kind"] for reason in answer["reasons"]} == {"session", "together"}
     batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [session, []], "k": 40, "reasons": True}))
     assert batch["answers"][0]["reasons"] == answer["reasons"]
     assert "reasons" not in batch["answers"][1]  # the popularity ranking has none
     assert "reasons" not in good(service.ask("POST", "/v1/recommend", {"session": session}))
     refused(service.ask("POST", "/v1/recommend", {"session": [], "reasons": 1}), 400, "invalid_request")
-    many = {"sessions": [session] * 5, "k": 40, "reasons": True}  # each looks at every result with every click
-    refused(service.ask("POST", "/v1/recommend/batch", many), 400, "too_many_reasons")
+    body = {"sessions": [session] * 5, "k": 40, "reasons": True}  # each looks at every result with every click
+    refused(service.ask("POST", "/v1/recommend/batch", body), 400, "too_many_reasons")
     assert service.ask("POST", "/v1/recommend", {"session": ["sku-1"] * 900, "k": 500, "reasons": True}).status == 200
 
 
@@ -99,18 +99,18 @@ def test_search_equals_a_scan_of_all_ids(tmp_path: Path) -> None:
     texts = sorted({"".join(rng.choice(list("abä🙂-"), rng.integers(1, 9))) for _ in range(400)})
     words = _catalog(tmp_path / "texts", list(dict.fromkeys([*texts, *ODD_IDS, "ba", "aa"])))
     for text in ["a", "ab", "ä", "🙂", "-a", "b🙂", "zz", *texts[::40]]:
-        expected = [one for one in words.ids if text in one]
-        expected.sort(key=lambda one: one != text)
+        expected = [word for word in words.ids if text in word]
+        expected.sort(key=lambda word: word != text)
         assert find_ids(words, text, 10_000, lambda: None) == expected
         assert find_ids(words, text, 3, lambda: None) == expected[:3]
     values = sorted({int(value) for value in rng.integers(-5000, 5000, 300)} | set(INT_IDS))
     numbers = _catalog(tmp_path / "numbers", values)
     for text in ["1", "12", "-3", "0", "-", "9", "922337203685477580", "-9223372036854775808", str(BIG), "007", "1x"]:
-        expected_numbers = {one for one in values if str(one).startswith(text)} if text not in ("-",) else set()
-        got = find_ids(numbers, text, 10_000, lambda: None)
+        expected_numbers = {value for value in values if str(value).startswith(text)} if text not in ("-",) else set()
+        matches = find_ids(numbers, text, 10_000, lambda: None)
         if text == "007":
             expected_numbers = {7}
-        assert (len(got), set(got)) == (len(expected_numbers), expected_numbers), text
+        assert (len(matches), set(matches)) == (len(expected_numbers), expected_numbers), text
 
 
 def test_search_finds_items_added_while_serving(tmp_path: Path) -> None:

@@ -52,14 +52,14 @@ def test_every_worker_sees_changes_and_a_restart_keeps_them(
     answer = change(service, ADD, items=["new-1", "new-2"], neighbors=[["sku-1", "sku-2"], ["sku-9"]])
     assert answer["items"] == before + 2
     added = change(service, ADD, items=["new-3"], vectors=[[1.0] + [0.0] * 11])
-    gone = change(service, REMOVE, items=["sku-5", "new-2"])
-    assert answer["log_position"] < added["log_position"] < gone["log_position"]
+    removed = change(service, REMOVE, items=["sku-5", "new-2"])
+    assert answer["log_position"] < added["log_position"] < removed["log_position"]
     two = TwoWorkers(service)
     for connection in two.connections.values():
-        eventually(lambda one=connection: similar(one, "new-3") is not None and "sku-5" not in similar(one, "new-3"))
-        found = similar(connection, "new-1")
-        assert {"sku-1", "sku-2", "new-3"} <= set(found)
-        assert not {"sku-5", "new-2"} & set(found)
+        eventually(lambda link=connection: similar(link, "new-3") is not None and "sku-5" not in similar(link, "new-3"))
+        items = similar(connection, "new-1")
+        assert {"sku-1", "sku-2", "new-3"} <= set(items)
+        assert not {"sku-5", "new-2"} & set(items)
         ranked = good(ask_on(connection, "POST", "/v1/recommend", {"session": ["new-1", "sku-5"], "k": 60}))
         assert ranked["unknown"] == []  # a removed item is still known as a click
         assert "new-3" in ranked["items"]
@@ -68,12 +68,12 @@ def test_every_worker_sees_changes_and_a_restart_keeps_them(
     two.close()
     assert change(service, ADD, items=["new-2"], neighbors=[["sku-9"]])["items"] == before + 2  # back again
     service.stop()
-    with serving(memory_bundle, learned) as again:
-        assert good(again.ask("GET", "/v1/bundle"))["items"] == before + 2
-        ranked = good(again.ask("POST", "/v1/recommend", {"session": ["new-1"], "k": 60}))
+    with serving(memory_bundle, learned) as restarted:
+        assert good(restarted.ask("GET", "/v1/bundle"))["items"] == before + 2
+        ranked = good(restarted.ask("POST", "/v1/recommend", {"session": ["new-1"], "k": 60}))
         assert {"new-2", "new-3"} <= set(ranked["items"])
         assert "sku-5" not in ranked["items"]
-        _refusals(again)
+        _refusals(restarted)
         rec = Recommender.load(memory_bundle, learn=learned)
         assert rec.n_items == before + 2
         rec.close()
@@ -82,10 +82,10 @@ def test_every_worker_sees_changes_and_a_restart_keeps_them(
 def _refusals(service: Running) -> None:
     """Check that refused changes have no effect."""
     before = good(service.ask("GET", "/v1/bundle"))["items"]
-    one = {"items": ["x"], "neighbors": [["sku-1"]]}
+    valid = {"items": ["x"], "neighbors": [["sku-1"]]}
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
         for path in (ADD, REMOVE):
-            reply = service.ask("POST", path, one, headers)
+            reply = service.ask("POST", path, valid, headers)
             refused(reply, 401, "unauthorized")
             assert reply.headers["www-authenticate"] == "Bearer"
             refused(service.ask("POST", path, b"{not JSON", headers), 401, "unauthorized")  # before the body is read
@@ -93,10 +93,10 @@ def _refusals(service: Running) -> None:
         (ADD, {}, "invalid_request"), (ADD, {"items": []}, "invalid_request"), (ADD, {"items": "x"}, "invalid_request"),
         (ADD, {"items": [""], "neighbors": [["sku-1"]]}, "invalid_request"),
         (ADD, {"items": ["y" * 513], "neighbors": [["sku-1"]]}, "invalid_request"),
-        (ADD, {**one, "more": 1}, "invalid_request"), (ADD, {"items": ["x"]}, "items_refused"),
+        (ADD, {**valid, "more": 1}, "invalid_request"), (ADD, {"items": ["x"]}, "items_refused"),
         (ADD, {"items": ["x"], "vectors": [["1"]]}, "invalid_request"),
-        (ADD, {**one, "vectors": [[1.0] * 12]}, "items_refused"), (ADD, {**one, "items": [5]}, "items_refused"),
-        (ADD, {**one, "items": ["x", "z"]}, "items_refused"), (ADD, {**one, "items": ["sku-1"]}, "items_refused"),
+        (ADD, {**valid, "vectors": [[1.0] * 12]}, "items_refused"), (ADD, {**valid, "items": [5]}, "items_refused"),
+        (ADD, {**valid, "items": ["x", "z"]}, "items_refused"), (ADD, {**valid, "items": ["sku-1"]}, "items_refused"),
         (ADD, {"items": ["x", "x"], "neighbors": [["sku-1"]] * 2}, "items_refused"),
         (ADD, {"items": ["x"], "neighbors": [["nobody"]]}, "items_refused"),
         (ADD, {"items": ["x"], "neighbors": [[]]}, "items_refused"),

@@ -21,10 +21,10 @@ from tests.support.service.running import WITH_TOKEN, Running, eventually, refus
 @pytest.fixture
 def browser() -> str:
     """Command of the browser."""
-    found = find_browser()
-    if found is None:
+    command = find_browser()
+    if command is None:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
-    return found
+    return command
 
 
 def page(browser: str, service: Running, folder: Path, items: list[str]) -> str:
@@ -118,7 +118,7 @@ def test_it_works_from_the_keyboard(tab: Browser, own: Running, memory_bundle: P
     assert tab.ask(f"{rows}.map(row => row.dataset.item)") == out.items
     labels = {"session": "in session", "encoder": "like the session as a whole"}
     assert out.reasons is not None
-    expected = [labels.get(one.kind, f"seen together with {', '.join(one.items)}") for one in out.reasons]
+    expected = [labels.get(reason.kind, f"seen together with {', '.join(reason.items)}") for reason in out.reasons]
     assert tab.ask(f"{rows}.map(row => row.querySelector('.why').textContent)") == expected
     assert len(set(expected)) > 2
     # Tab reaches the results as one stop, the arrow keys move through them.
@@ -130,14 +130,14 @@ def test_it_works_from_the_keyboard(tab: Browser, own: Running, memory_bundle: P
     assert tab.ask(_FOCUS) == out.items[2]
     # Show similar items by vectors and by sessions, and close them.
     tab.press("s")
-    near = "[...document.querySelectorAll('#neighbors tbody tr')].map(row => row.dataset.item)"
+    neighbors = "[...document.querySelectorAll('#neighbors tbody tr')].map(row => row.dataset.item)"
     tab.wait(f"document.body.dataset.similarTo == {json.dumps(out.items[2])}")
     assert tab.ask(_FOCUS) == "similar"
-    assert tab.ask(near) == rec.similar_items(out.items[2], 20).items
+    assert tab.ask(neighbors) == rec.similar_items(out.items[2], 20).items
     tab.press("Tab")
     tab.press("ArrowDown")  # the other radio button
-    other = rec.similar_items(out.items[2], 20, by="sessions").items
-    tab.wait(f"JSON.stringify({near}) == {json.dumps(json.dumps(other, separators=(',', ':')))}")
+    by_sessions = rec.similar_items(out.items[2], 20, by="sessions").items
+    tab.wait(f"JSON.stringify({neighbors}) == {json.dumps(json.dumps(by_sessions, separators=(',', ':')))}")
     tab.press("Escape")
     assert tab.ask("document.getElementById('similar').hidden")
     assert tab.ask(_FOCUS) == out.items[2]
@@ -155,7 +155,7 @@ def test_the_api_page_sends_requests(tab: Browser, own: Running) -> None:
     tab.go(f"http://127.0.0.1:{own.port}/docs#recommend")
     tab.wait("document.body?.dataset.routes")
     listed = tab.ask("[...document.querySelectorAll('details')].map(one => one.id)")
-    described = [one["operationId"] for path in document["paths"].values() for one in path.values()]
+    described = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert sorted(listed) == sorted(described)
     assert tab.ask("document.getElementById('recommend').open")
     text = tab.ask("document.getElementById('recommend').innerText")
@@ -171,7 +171,7 @@ def test_the_api_page_sends_requests(tab: Browser, own: Running) -> None:
                 f"document.querySelector('#{route} .try').requestSubmit()")  # fmt: skip
         tab.wait(f"!document.querySelector('#{route} .try pre').hidden")
         assert tab.ask(answer.format(route)).startswith(expected), route
-    assert not [one for one in tab.errors if "status of 4" not in one]  # the browser's own words on 401 and 404
+    assert not [error for error in tab.errors if "status of 4" not in error]  # the browser's own words on 401 and 404
 
 
 @pytest.mark.slow
@@ -181,9 +181,9 @@ def test_the_watch_page_follows_the_metrics(tab: Browser, own: Running) -> None:
     tab.go(f"http://127.0.0.1:{own.port}/watch")
     tab.wait("document.body?.dataset.looks >= 2")
     parts = "[one.children[0].textContent, one.children[1].textContent]"
-    shown = dict(tab.ask(f"[...document.querySelectorAll('.tile')].map(one => {parts})"))
-    assert len(shown) == 10
-    assert shown["Rankings a second"] == "0"  # none since the page was opened
+    tiles = dict(tab.ask(f"[...document.querySelectorAll('.tile')].map(one => {parts})"))
+    assert len(tiles) == 10
+    assert tiles["Rankings a second"] == "0"  # none since the page was opened
     arms = tab.ask("[...document.querySelectorAll('#arms tbody tr')].map(one => one.innerText)")
     assert len(arms) == 1
     assert arms[0].startswith("bundle")
@@ -194,12 +194,12 @@ def test_the_watch_page_follows_the_metrics(tab: Browser, own: Running) -> None:
 @pytest.mark.slow
 def test_the_experiment_page_needs_the_token_and_shows_the_verdict(tab: Browser, own: Running) -> None:
     refused(own.ask("GET", "/admin/experiment"), 401, "unauthorized")
-    wrong = own.ask("GET", "/admin/experiment?metric=none", headers=WITH_TOKEN)
-    assert "metric" in refused(wrong, 400, "invalid_request")
+    reply = own.ask("GET", "/admin/experiment?metric=none", headers=WITH_TOKEN)
+    assert "metric" in refused(reply, 400, "invalid_request")
     refused(own.ask("GET", "/admin/experiment?log=/etc/passwd", headers=WITH_TOKEN), 400, "invalid_request")
     for number in range(3):
-        asked = {"session": ["sku-11"], "session_id": f"s-{number}"}
-        answer = own.ask("POST", "/v1/recommend", asked).json
+        body = {"session": ["sku-11"], "session_id": f"s-{number}"}
+        answer = own.ask("POST", "/v1/recommend", body).json
         own.ask("POST", "/v1/feedback", {"recommendation": answer["recommendation"], "clicked": answer["items"][:1]})
     eventually(lambda: own.ask("GET", "/admin/experiment?planned=9", headers=WITH_TOKEN).status == 200)
     tab.go(f"http://127.0.0.1:{own.port}/experiment")
@@ -218,16 +218,16 @@ def test_pages_load_nothing_from_elsewhere(text_service: Running, path: str) -> 
     assert "default-src 'none'" in reply.headers["content-security-policy"]
     assert "unsafe" not in reply.headers["content-security-policy"]
     name = path[1:] or "playground"
-    wanted = set(re.findall(r'(?:src|href)="([^"]+)"', reply.body.decode())) - {
+    links = set(re.findall(r'(?:src|href)="([^"]+)"', reply.body.decode())) - {
         "docs",
         "./",
         "watch",
         "experiment",
         "openapi.json",
     }
-    assert wanted == {"style.css", f"{name}.css", f"{name}.js", "data:,"}
+    assert links == {"style.css", f"{name}.css", f"{name}.js", "data:,"}
     for part, kind in (("style.css", "text/css"), (f"{name}.css", "text/css"), (f"{name}.js", "text/javascript")):
-        got = text_service.ask("GET", f"/{part}")
-        assert got.status == 200
-        assert got.headers["content-type"].startswith(kind)
-        assert b"://" not in got.body.replace(b'"http://www.w3.org/2000/svg"', b"")
+        part_reply = text_service.ask("GET", f"/{part}")
+        assert part_reply.status == 200
+        assert part_reply.headers["content-type"].startswith(kind)
+        assert b"://" not in part_reply.body.replace(b'"http://www.w3.org/2000/svg"', b"")

@@ -36,13 +36,13 @@ def test_recommend(text_service: Running, rec: Recommender) -> None:
 
 
 def test_recommend_with_every_condition(text_service: Running, rec: Recommender) -> None:
-    asked = {
+    body = {
         "session": ["sku-11", "sku-12"], "k": 50, "exclude": ["sku-20", "nobody"], "exclude_seen": True,
         "allow": [f"sku-{i}" for i in range(10, 40)], "timings": True, "repeats": True,
     }  # fmt: skip
-    answer = good(text_service.ask("POST", "/v1/recommend", asked))
-    conditions = {name: asked[name] for name in ("exclude", "allow", "exclude_seen")}
-    same(answer, rec.recommend(asked["session"], 50, **conditions))
+    answer = good(text_service.ask("POST", "/v1/recommend", body))
+    conditions = {name: body[name] for name in ("exclude", "allow", "exclude_seen")}
+    same(answer, rec.recommend(body["session"], 50, **conditions))
     assert set(answer["timings"]) == {"queue", "lookup", "encode", "retrieve", "assemble", "total"}
     assert all(value >= 0 for value in answer["timings"].values())
     assert answer["repeats"] == [False] * 27
@@ -53,18 +53,18 @@ def test_a_bundle_with_a_session_memory(memory_service: Running, memory_bundle: 
     stages = [f'mtaw_stage_seconds_count{{stage="{stage}"}}' for stage in ("memory", "encode")]
     before = [memory_service.metric(stage) for stage in stages]
     for session in sessions:
-        asked = {"session": session, "k": 9}
-        answer = good(memory_service.ask("POST", "/v1/recommend", {**asked, "timings": True}))
+        body = {"session": session, "k": 9}
+        answer = good(memory_service.ask("POST", "/v1/recommend", {**body, "timings": True}))
         same(answer, rec.recommend(session, 9))
         assert ("memory" in answer["timings"]) == bool(session)
-        same(good(memory_service.ask("POST", "/v1/recommend", asked)), rec.recommend(session, 9))
+        same(good(memory_service.ask("POST", "/v1/recommend", body)), rec.recommend(session, 9))
     answer = good(memory_service.ask("POST", "/v1/recommend/batch", {"sessions": sessions, "k": 9}))
-    for session, one in zip(sessions, answer["answers"], strict=True):
-        same(one, rec.recommend(session, 9))
+    for session, batch_answer in zip(sessions, answer["answers"], strict=True):
+        same(batch_answer, rec.recommend(session, 9))
     clicked = memory_service.ask("POST", "/v1/sessions/with-memory/click", {"items": ["sku-3"]})
     same(good(clicked), rec.recommend(["sku-3"]))
-    counted = [memory_service.metric(stage) - start for stage, start in zip(stages, before, strict=True)]
-    assert counted == [5, 7]
+    counts = [memory_service.metric(stage) - start for stage, start in zip(stages, before, strict=True)]
+    assert counts == [5, 7]
 
 
 def test_repeats_are_reported(text_service: Running) -> None:
@@ -108,12 +108,12 @@ def test_integers_stay_integers(int_service: Running, int_rec: Recommender) -> N
 
 def test_batch_answers_are_those_of_single_requests(text_service: Running, rec: Recommender) -> None:
     sessions = [["sku-11", "sku-12"], [], ["nobody"], ["sku-40"]]
-    asked = {"sessions": sessions, "k": 7, "exclude": ["sku-13"], "exclude_seen": True, "repeats": True}
-    answer = good(text_service.ask("POST", "/v1/recommend/batch", asked))
+    body = {"sessions": sessions, "k": 7, "exclude": ["sku-13"], "exclude_seen": True, "repeats": True}
+    answer = good(text_service.ask("POST", "/v1/recommend/batch", body))
     assert len(answer["answers"]) == len(sessions)
-    for session, one in zip(sessions, answer["answers"], strict=True):
-        same(one, rec.recommend(session, 7, exclude=["sku-13"], exclude_seen=True))
-        assert len(one["repeats"]) == 7
+    for session, batch_answer in zip(sessions, answer["answers"], strict=True):
+        same(batch_answer, rec.recommend(session, 7, exclude=["sku-13"], exclude_seen=True))
+        assert len(batch_answer["repeats"]) == 7
     assert good(text_service.ask("POST", "/v1/recommend/batch", {"sessions": []}))["answers"] == []
 
 
@@ -148,8 +148,8 @@ def test_openapi_describes_every_route_with_examples(text_service: Running, int_
         "/readyz", "/metrics",
     }  # fmt: skip
     for path in document["paths"].values():
-        for one in path.values():
-            assert "X-Bundle-Version" in one["responses"]["200"]["headers"]
+        for operation in path.values():
+            assert "X-Bundle-Version" in operation["responses"]["200"]["headers"]
     recommend = document["paths"]["/v1/recommend"]["post"]
     assert set(recommend["responses"]) == {"200", "400", "408", "413", "503"}
     for response in recommend["responses"].values():

@@ -19,20 +19,20 @@ def test_answers_are_the_same_to_the_bit(tmp_path: Path) -> None:
     sessions = [[7 + 10 * (31 * n + 977 * t) for t in range(3)] for n in range(32)] + [[], [5]]
 
     def make(client: int, number: int) -> tuple[str, Any]:
-        asked = {"session": sessions[(client + 3 * number) % len(sessions)], "k": 5 + 5 * (client % 2)}
-        return "/v1/recommend", {**asked, "exclude_seen": number % 9 == 0, "repeats": client % 2 == 1}
+        body = {"session": sessions[(client + 3 * number) % len(sessions)], "k": 5 + 5 * (client % 2)}
+        return "/v1/recommend", {**body, "exclude_seen": number % 9 == 0, "repeats": client % 2 == 1}
 
     with running(folder) as service:
-        with traffic(service, make, clients=12) as seen:
+        with traffic(service, make, clients=12) as records:
             eventually(lambda: service.metric("mtaw_batched_answers_total") > 100, 60)
         assert service.metric('mtaw_stage_seconds_count{stage="batched"}') > 5
-    for one in seen:
-        assert not one.lost
-        for asked, reply in one.replies:
-            out = rec.recommend(asked["session"], asked["k"], exclude_seen=asked["exclude_seen"], repeats=True)
+    for record in records:
+        assert not record.lost
+        for body, reply in record.replies:
+            out = rec.recommend(body["session"], body["k"], exclude_seen=body["exclude_seen"], repeats=True)
             answer = reply.json
             assert (answer["items"], answer["scores"]) == (out.items, out.scores.tolist())
             assert (answer["unknown"], answer["fallback"]) == (out.unknown, out.fallback)
-            if asked["repeats"]:
+            if body["repeats"]:
                 assert out.repeats is not None
                 assert answer["repeats"] == out.repeats.tolist()

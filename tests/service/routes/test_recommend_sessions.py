@@ -97,7 +97,7 @@ def test_unknown_clicks_are_named_once_and_not_again(memory_service: Running) ->
 
 def test_reasons_for_a_long_session_are_refused_before_its_click_is_kept(memory_service: Running) -> None:
     click(memory_service, "reasons", *(f"sku-{number}" for number in range(400)), k=500)
-    asked = {"items": ["sku-11"], "k": 30, "reasons": True}
-    reply = memory_service.ask("POST", "/v1/sessions/reasons/click", asked)
+    body = {"items": ["sku-11"], "k": 30, "reasons": True}
+    reply = memory_service.ask("POST", "/v1/sessions/reasons/click", body)
     assert (reply.status, reply.code) == (400, "too_many_reasons")
     assert click(memory_service, "reasons", "sku-12", k=20, reasons=True)["clicks"] == 401

@@ -65,10 +65,10 @@ def test_every_field_bounds_its_ids(service: Running, number: int) -> None:
 @pytest.mark.parametrize("name", ["item", "exclude", "allow", "session_id", "search"])
 def test_every_query_parameter_bounds_its_ids(service: Running, int_service: Running, name: str) -> None:
     path = "/v1/items" if name == "search" else "/v1/similar"
-    asked = {} if name in ("search", "item") else {"item": "sku-11"}
-    query = urlencode({**asked, name: LONGEST + "x"})
+    parameters = {} if name in ("search", "item") else {"item": "sku-11"}
+    query = urlencode({**parameters, name: LONGEST + "x"})
     refused(service.ask("GET", f"{path}?{query}"), 400, "invalid_request")
-    assert service.ask("GET", f"{path}?{urlencode({**asked, name: LONGEST})}").status in (200, 404)
+    assert service.ask("GET", f"{path}?{urlencode({**parameters, name: LONGEST})}").status in (200, 404)
     if name in ("item", "exclude", "allow"):
         for number in (2**63, -(2**63) - 1, MODULUS * 7):
             query = urlencode({"item": 7, name: number})
@@ -81,7 +81,7 @@ def test_every_query_parameter_bounds_its_ids(service: Running, int_service: Run
         ("/v1/feedback", {"recommendation": EXAMPLE, "shown": COLLIDING}),
         ("/v1/feedback", {"recommendation": EXAMPLE, "bought": [*range(2, 60_000), "sku-11"]}),
         ("/v1/recommend", {"session": ["sku-11"], "exclude": COLLIDING}),
-        ("/v1/recommend/batch", {"sessions": [COLLIDING[at : at + 900] for at in range(0, 42_000, 900)], "k": 1,
+        ("/v1/recommend/batch", {"sessions": [COLLIDING[edge : edge + 900] for edge in range(0, 42_000, 900)], "k": 1,
                                  "reasons": True}),
         ("/v1/sessions/b/click", {"items": COLLIDING}),
     ],

@@ -30,17 +30,17 @@ SESSION = ["sku-11", "sku-30", "sku-13"]
 def service(text_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     state, token = tmp_path_factory.mktemp("rules") / "state", tmp_path_factory.mktemp("token") / "token"
     token.write_text(ADMIN_TOKEN)
-    with running(text_bundle, "--state", str(state), "--admin-token-file", str(token), workers=2) as found:
-        good(admin(found, "PUT", "/admin/items", {"items": TABLE, "public": ["brand"]}))
-        eventually(lambda: all(ask(found, {"filter": 'brand == "own"'}).status == 200 for _ in range(24)))
-        yield found
+    with running(text_bundle, "--state", str(state), "--admin-token-file", str(token), workers=2) as server:
+        good(admin(server, "PUT", "/admin/items", {"items": TABLE, "public": ["brand"]}))
+        eventually(lambda: all(ask(server, {"filter": 'brand == "own"'}).status == 200 for _ in range(24)))
+        yield server
 
 
 @pytest.fixture(scope="module")
 def rec(text_bundle: Path) -> Recommender:
-    found = Recommender.load(text_bundle)
-    found.set_items(TABLE, public=["brand"])
-    return found
+    recommender = Recommender.load(text_bundle)
+    recommender.set_items(TABLE, public=["brand"])
+    return recommender
 
 
 def admin(service: Running, method: str, path: str, body: Any = None) -> Reply:
@@ -63,10 +63,10 @@ def test_every_route_that_ranks(service: Running, rec: Recommender) -> None:
     answer = good(ask(service, RULES, reasons=True))
     same(answer, expected)
     assert answer["short"] == "rules"
-    assert {one["rule"] for one in answer["reasons"]} >= {"boosted", "pinned"}
+    assert {reason["rule"] for reason in answer["reasons"]} >= {"boosted", "pinned"}
     batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [SESSION, []], "k": 9, "rules": RULES}))
-    for one, out in zip(batch["answers"], rec.recommend_batch([SESSION, []], 9, rules=RULES), strict=True):
-        same(one, out)
+    for batch_answer, out in zip(batch["answers"], rec.recommend_batch([SESSION, []], 9, rules=RULES), strict=True):
+        same(batch_answer, out)
     query = urlencode({"item": "sku-12", "k": 9, "rules": json.dumps(RULES)})
     similar = good(service.ask("GET", f"/v1/similar?{query}"))
     out = rec.similar_items("sku-12", 9, rules=RULES)
@@ -118,9 +118,9 @@ def test_kept_rules(service: Running, rec: Recommender) -> None:
     good(admin(service, "PUT", "/admin/rules/summer", rules))
     everywhere(200)
     same(good(ask(service, "summer")), rec.recommend(SESSION, 9, rules=rules))
-    found = good(admin(service, "GET", "/admin/rules/summer"))
-    assert found["rules"] == rules
-    assert "broken" not in found
+    answer = good(admin(service, "GET", "/admin/rules/summer"))
+    assert answer["rules"] == rules
+    assert "broken" not in answer
 
     without = [{key: value for key, value in row.items() if key != "margin"} for row in TABLE]
     changed = good(admin(service, "PUT", "/admin/items", {"items": without, "public": ["brand"]}))

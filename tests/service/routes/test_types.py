@@ -36,10 +36,10 @@ def test_requests_and_batches(service: Running, rec: Recommender) -> None:
         out = rec.recommend(session, 5, at=END, types=types)
         answer = ask(service, "/v1/recommend", {"session": session, "k": 5, "at": END, "types": types})
         assert (answer["items"], answer["scores"]) == (out.items, out.scores.tolist())
-        whole = {"sessions": [session, session], "k": 5, "at": END, "types": [types, None]}
-        batch = ask(service, "/v1/recommend/batch", whole)["answers"]
+        body = {"sessions": [session, session], "k": 5, "at": END, "types": [types, None]}
+        batch = ask(service, "/v1/recommend/batch", body)["answers"]
         plain = rec.recommend(session, 5, at=END).scores.tolist()
-        assert [one["scores"] for one in batch] == [out.scores.tolist(), plain]
+        assert [batch_answer["scores"] for batch_answer in batch] == [out.scores.tolist(), plain]
         seen.add(tuple(answer["scores"]))
     assert len(seen) == 3
 

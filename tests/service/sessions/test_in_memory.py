@@ -44,13 +44,13 @@ class PlainSessions:
 
     def sweep(self, now: float) -> None:
         """Delete expired sessions."""
-        self.kept = [one for one in self.kept if one[1] > now]
+        self.kept = [entry for entry in self.kept if entry[1] > now]
 
     def click(self, now: float, session: str, items: list[Any]) -> list[Any]:
         """Return the session's latest clicks, even if it is too large to be kept."""
         self.sweep(now)
         clicks = [*next((clicks for name, _, clicks in self.kept if name == session), []), *items][-self.clicks :]
-        self.kept = [one for one in self.kept if one[0] != session]
+        self.kept = [entry for entry in self.kept if entry[0] != session]
         if session_bytes(session, clicks) <= self.most_bytes:
             self.kept.append((session, now + self.ttl, clicks))
         while len(self.kept) > self.most or self.bytes > self.most_bytes:
@@ -130,9 +130,9 @@ def test_many_sessions_count_for_at_least_what_python_allocates() -> None:
     before = tracemalloc.get_traced_memory()[0]
     asyncio.run(main())
     gc.collect()
-    taken = tracemalloc.get_traced_memory()[0] - before
+    allocated = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert taken <= store.sweep().bytes <= 4 * taken, taken
+    assert allocated <= store.sweep().bytes <= 4 * allocated, allocated
 
 
 def test_clicks_add_up_and_the_last_ones_are_kept() -> None:
@@ -169,18 +169,18 @@ def test_clicks_keep_their_types() -> None:
 @pytest.mark.parametrize("character", ["x", "\x01", "日", "🙂"])
 def test_a_session_of_long_ids_keeps_fewer_clicks(character: str) -> None:
     store = MemorySessions(ttl=10, most=9, most_bytes=1 << 30, clicks=1000)
-    sent = [f"{number:04}" + character * 508 for number in range(1000)]
+    items = [f"{number:04}" + character * 508 for number in range(1000)]
 
     async def main() -> None:
-        kept = (await store.click("a", sent)).items
+        kept = (await store.click("a", items)).items
         for number in range(40):
-            sent.append(f"{number:04}" + character * 508)
-            kept = (await store.click("a", sent[-1:])).items
-        assert kept == sent[-len(kept) :]
+            items.append(f"{number:04}" + character * 508)
+            kept = (await store.click("a", items[-1:])).items
+        assert kept == items[-len(kept) :]
         assert kept == await store.clicks("a")
-        (limit, taken) = most_session_bytes(1000), session_bytes("a", kept)
-        assert limit - 5000 < taken <= limit
-        assert store.sweep() == (1, taken)
+        (limit, size) = most_session_bytes(1000), session_bytes("a", kept)
+        assert limit - 5000 < size <= limit
+        assert store.sweep() == (1, size)
         kept = await store.click("b", [f"item-{number:020}" for number in range(1000)])
         assert len(kept.items) == 1000
 

@@ -45,8 +45,8 @@ async def asked(reply: bytes) -> tuple[int, str]:
     """Return status and code of a click if Redis always sends this reply."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while b"LRANGE" not in (said := await reader.read(1 << 16)) and said:
-            writer.write(b"+OK\r\n" * said.count(b"CLIENT"))
+        while b"LRANGE" not in (data := await reader.read(1 << 16)) and data:
+            writer.write(b"+OK\r\n" * data.count(b"CLIENT"))
         writer.write(reply)
         writer.close()
 
@@ -66,11 +66,11 @@ def test_a_burst_waits_for_connections_and_reads_only_the_kept_clicks() -> None:
     asked_for: set[bytes] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while said := await reader.read(1 << 16):
-            if b"LRANGE" not in said:
-                writer.write(b"%1\r\n+proto\r\n:3\r\n" * said.count(b"HELLO") + b"+OK\r\n" * said.count(b"CLIENT"))
+        while data := await reader.read(1 << 16):
+            if b"LRANGE" not in data:
+                writer.write(b"%1\r\n+proto\r\n:3\r\n" * data.count(b"HELLO") + b"+OK\r\n" * data.count(b"CLIENT"))
                 continue
-            asked_for.add(said.split(b"LRANGE", 1)[1])
+            asked_for.add(data.split(b"LRANGE", 1)[1])
             await asyncio.sleep(0.005)
             writer.write(b"*1\r\n$1\r\n7\r\n")
 
@@ -102,16 +102,16 @@ def test_a_request_without_a_free_connection_fails_and_disconnects_no_other(capl
         host, port = server.sockets[0].getsockname()
         store = RedisSessions(f"redis://{host}:{port}/0", ttl=9, clicks=3, timeout=0.3)
         try:
-            found = await asyncio.gather(*(store.clicks("a") for _ in range(200)), return_exceptions=True)
+            outcomes = await asyncio.gather(*(store.clicks("a") for _ in range(200)), return_exceptions=True)
         finally:
             await store.close()
             server.close()
-        return [one for one in found if isinstance(one, BaseException)]
+        return [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
 
     failed = asyncio.run(main())
     assert len(failed) == 200
     assert len(connected) == 64, "a request without a free connection opened another one"
-    assert sum("ConnectionsBusyError" in str(one) for one in failed) == 200 - 64
+    assert sum("ConnectionsBusyError" in str(error) for error in failed) == 200 - 64
 
 
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
@@ -181,7 +181,7 @@ def test_the_redis_store(redis: Redis) -> None:
         await asyncio.sleep(0.6)
         assert (await store.click("a", ["y"])).items == ["y"]
         together = await asyncio.gather(*(store.click("c", [number]) for number in range(3)))
-        assert max(len(one.items) for one in together) == 3  # none was lost
+        assert max(len(reply.items) for reply in together) == 3  # none was lost
         await store.close()
 
     asyncio.run(main())
@@ -228,13 +228,13 @@ def test_reading_a_session_does_not_extend_its_time_to_live(redis: Redis) -> Non
 def test_a_session_of_long_ids_keeps_fewer_clicks(redis: Redis) -> None:
     import redis as redis_py
 
-    sent: list[int | str] = [f"{number:04}" + "x" * 508 for number in range(1003)]
+    items: list[int | str] = [f"{number:04}" + "x" * 508 for number in range(1003)]
 
     async def main() -> list[int | str]:
         store = RedisSessions(redis.url, ttl=9, clicks=1000, timeout=5)
         try:
-            await store.click("long", sent[:1000])
-            for item in sent[1000:]:
+            await store.click("long", items[:1000])
+            for item in items[1000:]:
                 kept = (await store.click("long", [item])).items
             assert await store.clicks("long") == kept
             return kept
@@ -242,7 +242,7 @@ def test_a_session_of_long_ids_keeps_fewer_clicks(redis: Redis) -> None:
             await store.close()
 
     kept = asyncio.run(main())
-    assert kept == sent[-len(kept) :]
+    assert kept == items[-len(kept) :]
     lines = redis_py.Redis(port=redis.port).lrange("mtaw:session:long", 0, -1)
     assert len(lines) == len(kept)
     assert most_session_bytes(1000) - 600 < sum(map(len, lines)) <= most_session_bytes(1000)

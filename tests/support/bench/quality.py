@@ -42,5 +42,5 @@ def bench(folder: Path, *arguments: str) -> int:
 
 
 def records(folder: Path, part: str) -> list[dict[str, Any]]:
-    every = records_in(folder / "results").every()
-    return [record for name, record in every.items() if fnmatch(name, f"*{part}*")]
+    by_name = records_in(folder / "results").every()
+    return [record for name, record in by_name.items() if fnmatch(name, f"*{part}*")]

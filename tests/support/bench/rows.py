@@ -12,11 +12,11 @@ MACHINE = {
 
 def row(ratio: float | None = 4.0, spread: float | None = 0.05, **changed: Any) -> dict[str, Any]:
     """A row whose ratio's interval reaches `spread` of it to both sides."""
-    made: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "bench": "retrieval", "case": "exact", "params": {"catalog": 1000, "threads": 1}, "metric": "latency_us",
         "p50": 50.0, "p95": 60.0, "p99": 70.0, "n": 100, "baseline": None if ratio is None else "faiss-flat",
         "ratio": ratio, "floor": None, "floor_what": None,
     }  # fmt: skip
     if ratio is not None and spread is not None:
-        made |= {"ratio_low": ratio * (1 - spread), "ratio_high": ratio * (1 + spread)}
-    return made | changed
+        fields |= {"ratio_low": ratio * (1 - spread), "ratio_high": ratio * (1 + spread)}
+    return fields | changed

@@ -42,7 +42,7 @@ def profiled(step: Any) -> dict[str, tuple[float, int]]:
 
 
 def main(file: Path) -> None:
-    made: Any = serving_cases.make_index
+    make_index: Any = serving_cases.make_index
     # What a module asks the device through.
     for module, name, stand_in in (
         (Setting, "time", stopped),
@@ -52,7 +52,7 @@ def main(file: Path) -> None:
         (step_cases, "GraphStep", StaticStep),
         (rooflines, "_profiled", profiled),
         (rooflines, "rates", lambda _: {"tflops": 4.0, "gb_s": 3.0, "gexp_s": 2.0}),
-        (serving_cases, "make_index", lambda name, vectors: made(STAND_INS.get(name, name), vectors)),
+        (serving_cases, "make_index", lambda name, vectors: make_index(STAND_INS.get(name, name), vectors)),
         (serving_cases, "Recommender", Loads),
     ):
         assert hasattr(module, name)

@@ -30,25 +30,30 @@ def log_frame(seed: int, rows: int = 900, text: bool = True) -> pl.DataFrame:
     kinds = pl.Series("kind", rng.choice(["view", "cart", "buy"], rows, p=[0.7, 0.2, 0.1]))
     frame = frame.with_columns(kinds)
     if text:
-        named = {"session_id": "ü-", "item_id": "sku-"}
+        prefixes = {"session_id": "ü-", "item_id": "sku-"}
         frame = frame.with_columns(
-            (pl.lit(start) + pl.col(name).cast(pl.String)).alias(name) for name, start in named.items()
+            (pl.lit(start) + pl.col(name).cast(pl.String)).alias(name) for name, start in prefixes.items()
         )
     return frame
 
 
 def compare(source: Any, folder: Path, options: ClickOptions, partitions: int = 4) -> Dataset:
     """Fail unless both ways make the same set."""
-    want = clicks.read(source, options)
-    want.save(folder / "one")
+    dataset = clicks.read(source, options)
+    dataset.save(folder / "one")
     prepare_in_partitions(source, folder / "parts", options, partitions=partitions)
-    one, parts = (json.loads((folder / name / "manifest.json").read_text()) for name in ("one", "parts"))
-    files, cut = one.pop("files"), parts.pop("files")
-    assert (one.pop("format_version"), parts.pop("format_version")) == (3, 4)
-    assert one == parts
-    assert (files["test"], files["ids"]) == (cut["test"], cut["ids"])
-    assert (files["train"]["sha256"], files["train"]["bytes"]) == (cut["train"]["sha256"], cut["train"]["bytes"])
-    expected = {"manifest.json", cut["test"]["file"], cut["ids"]["file"], *(e["file"] for e in cut["train"]["parts"])}
+    whole, parts = (json.loads((folder / name / "manifest.json").read_text()) for name in ("one", "parts"))
+    files, parted = whole.pop("files"), parts.pop("files")
+    assert (whole.pop("format_version"), parts.pop("format_version")) == (3, 4)
+    assert whole == parts
+    assert (files["test"], files["ids"]) == (parted["test"], parted["ids"])
+    assert (files["train"]["sha256"], files["train"]["bytes"]) == (parted["train"]["sha256"], parted["train"]["bytes"])
+    expected = {
+        "manifest.json",
+        parted["test"]["file"],
+        parted["ids"]["file"],
+        *(part["file"] for part in parted["train"]["parts"]),
+    }
     assert {path.name for path in (folder / "parts").iterdir()} == expected
     ours, theirs = Dataset.load(folder / "parts"), Dataset.load(folder / "one")
     assert ours.fingerprint == theirs.fingerprint

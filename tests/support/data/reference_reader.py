@@ -15,10 +15,10 @@ Session = tuple[int, int, list[tuple[Any, int]]]
 
 def sessions_by_owner(rows: list[tuple[Any, Any, int]]) -> list[Session]:
     """rows: (session, item, ms) in file order."""
-    found: dict[Any, list[tuple[Any, int]]] = {}
+    by_owner: dict[Any, list[tuple[Any, int]]] = {}
     for owner, item, stamp in rows:
-        found.setdefault(owner, []).append((item, stamp))
-    ordered = [sorted(clicks, key=lambda click: click[1]) for clicks in found.values()]
+        by_owner.setdefault(owner, []).append((item, stamp))
+    ordered = [sorted(clicks, key=lambda click: click[1]) for clicks in by_owner.values()]
     return [(clicks[-1][1], number, clicks) for number, clicks in enumerate(ordered)]
 
 
@@ -27,14 +27,14 @@ def sessions_by_gap(rows: list[tuple[int, Any, int, bool]], gap_ms: int) -> list
     by_user: dict[int, list[tuple[Any, int, bool]]] = {}
     for user, item, stamp, is_click in rows:
         by_user.setdefault(user, []).append((item, stamp, is_click))
-    cut: list[list[tuple[Any, int, bool]]] = []
+    sessions: list[list[tuple[Any, int, bool]]] = []
     for user in sorted(by_user):
         events = sorted(by_user[user], key=lambda event: event[1])
         for place, event in enumerate(events):
             if place == 0 or event[1] - events[place - 1][1] > gap_ms:
-                cut.append([])
-            cut[-1].append(event)
-    clicks = [[(item, stamp) for item, stamp, is_click in session if is_click] for session in cut]
+                sessions.append([])
+            sessions[-1].append(event)
+    clicks = [[(item, stamp) for item, stamp, is_click in session if is_click] for session in sessions]
     return [(session[-1][1], number, session) for number, session in enumerate(clicks) if session]
 
 

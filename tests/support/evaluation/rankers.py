@@ -35,8 +35,8 @@ class Listed:
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
         ids = np.full((len(sessions), k), -1, np.int32)
-        mine = self._lists[self._done : self._done + len(sessions), :k]
-        ids[:, : mine.shape[1]] = mine
+        lists = self._lists[self._done : self._done + len(sessions), :k]
+        ids[:, : lists.shape[1]] = lists
         self._done += len(sessions)
         scores = np.where(ids >= 0, -np.arange(k, dtype=np.float32), -np.inf)
         return ids, scores.astype(np.float32)
@@ -50,10 +50,10 @@ def samples_of(targets: list[int], first: list[int] | None = None, session: list
 
 
 def brute_force_rank(scores: list[float], target: int) -> int:
-    own = scores[target]
-    if own != own:
+    own_score = scores[target]
+    if own_score != own_score:
         return 0
-    return 1 + sum(1 for i, other in enumerate(scores) if i != target and (other != other or other >= own))
+    return 1 + sum(1 for i, other in enumerate(scores) if i != target and (other != other or other >= own_score))
 
 
 score = st.sampled_from([0.0, -0.0, 0.5, 1.0, 1.5, -2.0, INF, -INF, NAN])

@@ -41,8 +41,8 @@ class Browser:
         self._base = f"http://127.0.0.1:{port}"
         self.wait(lambda: self._call("GET", "/status")["ready"], "chromedriver")
         options = {"args": [*_FLAGS, *flags, f"--user-data-dir={profile}"], "binary": shutil.which("chromium")}
-        asked = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
-        self._base += "/session/" + self._call("POST", "/session", asked)["sessionId"]
+        body = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+        self._base += "/session/" + self._call("POST", "/session", body)["sessionId"]
 
     def open(self, url: str) -> None:
         """Load a page."""

@@ -86,7 +86,7 @@ _CUDA: Mapping[str, tuple[set[str], ...]] = {
 
 def left_to_the_cpu(model: ModelProto) -> dict[str, int]:
     """Return how many nodes of each kind have no CUDA kernel, as 'Operator(types of its inputs)', with subgraphs."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for domain, operator, inputs, outputs in _nodes(shape_inference.infer_shapes(model).graph, {}):
         allowed = _CUDA.get(operator) if domain in ("", "ai.onnx") else None
         types = [kind for kind in (*inputs, *outputs) if kind]
@@ -94,8 +94,8 @@ def left_to_the_cpu(model: ModelProto) -> dict[str, int]:
             kind in allowed[min(place, len(allowed) - 1)] for place, kind in enumerate(types)
         ):
             name = f"{operator}({', '.join(kind for kind in inputs if kind)})"
-            found[name] = found.get(name, 0) + 1
-    return found
+            counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def _nodes(graph: GraphProto, outer: Mapping[str, str]) -> Iterator[tuple[str, str, list[str], list[str]]]:

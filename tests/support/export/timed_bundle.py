@@ -22,21 +22,21 @@ def save_timed(folder: Path, n_items: int) -> Bundle:
     rng = np.random.default_rng(5)
     lists = [rng.zipf(1.4, rng.integers(2, 9)) % n_items for _ in range(5 * n_items)]
     starts = np.sort(END - rng.integers(HOUR // 2, 240 * HOUR, len(lists)))
-    times = np.concatenate([start + 30_000 * np.arange(len(one)) for start, one in zip(starts, lists, strict=True)])
+    times = np.concatenate([start + 30_000 * np.arange(len(items)) for start, items in zip(starts, lists, strict=True)])
     times[-1] = END
     sessions = Sessions.from_lists(lists)
     parts = bundle_parts(n_items=n_items, embedding_dim=16, max_session_length=30)
     parts.pop("metrics"), parts.pop("dataset")
     plain, names = memory_parts(n_items)["ranker_net"].arrays(), feature_names(trends=True)
-    more = len(names) - len(plain["mean"])
+    added = len(names) - len(plain["mean"])
     wide = {
-        name: np.concatenate([plain[name], rng.normal(0.1, 0.1, more).astype(np.float32)])
+        name: np.concatenate([plain[name], rng.normal(0.1, 0.1, added).astype(np.float32)])
         for name in ("mean", "linear")
     }
-    wide["scale"] = np.concatenate([plain["scale"], np.full(more, 0.3, np.float32)])
+    wide["scale"] = np.concatenate([plain["scale"], np.full(added, 0.3, np.float32)])
     for name in ("t_first", "t_last_age"):  # some ages are within the bounds and some are not
         wide["mean"][names.index(name)], wide["scale"][names.index(name)] = 8.0, 4.0
-    wide["w1"] = np.concatenate([plain["w1"], 0.1 * rng.normal(size=(more, plain["w1"].shape[1])).astype(np.float32)])
+    wide["w1"] = np.concatenate([plain["w1"], 0.1 * rng.normal(size=(added, plain["w1"].shape[1])).astype(np.float32)])
     model = Model.of(
         **{**parts, "popularity": np.bincount(sessions.items, minlength=n_items)},
         memory=MemoryTables.build(sessions, n_items), ranker_net=RankerNet(features=names, **{**plain, **wide}),

@@ -44,4 +44,4 @@ def kill_node(node: subprocess.Popen) -> None:
 
 def nodes(ray: Any) -> set[str]:
     """The nodes that are there, or were until a moment ago."""
-    return {one["NodeID"] for one in ray.nodes() if one["Alive"]}
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}

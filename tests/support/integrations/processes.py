@@ -40,15 +40,15 @@ def wait_for(condition: Callable[[], object], running: subprocess.Popen, seconds
 
 def workers(running: subprocess.Popen, named: str) -> list[psutil.Process]:
     """The Ray workers below a command whose title holds `named`, busy ones first; Ray's own agents left out."""
-    found = []
+    processes = []
     for process in psutil.Process(running.pid).children(recursive=True):
         try:
             title = " ".join(process.cmdline())
             if named in title and "Agent" not in title:
-                found.append(process)
+                processes.append(process)
         except psutil.Error:
             continue
-    return sorted(found, key=lambda process: -process.cpu_times().user)
+    return sorted(processes, key=lambda process: -process.cpu_times().user)
 
 
 def kill(process: psutil.Process | subprocess.Popen) -> None:

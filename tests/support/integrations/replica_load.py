@@ -62,12 +62,14 @@ class Load:
     def unexplained(self, kills: list[float]) -> list[Failure]:
         """Failures of requests that were not under way when a replica was killed."""
         return [
-            one for one in self.failures if not any(one.began <= at + _SETTLING and one.ended >= at for at in kills)
+            failure
+            for failure in self.failures
+            if not any(failure.began <= kill + _SETTLING and failure.ended >= kill for kill in kills)
         ]
 
     def _run(self, number: int) -> None:
         rng, clicking = np.random.default_rng(number), self.clicks and number % 2 == 1
-        kept: list[Any] = []
+        session: list[Any] = []
         connection = self.service.connect()
         visit = 0
         while not self._stop.is_set():
@@ -77,20 +79,20 @@ class Load:
             try:
                 body = {"items" if clicking else "session": items, "k": 10}
                 reply = ask_on(connection, "POST", self.service.prefix + path, body)
-                why = None if reply.status == 200 else f"{reply.status} {reply.body[:200]!r}"
+                reason = None if reply.status == 200 else f"{reply.status} {reply.body[:200]!r}"
             except (OSError, http.client.HTTPException) as error:
-                why, reply = repr(error), None
+                reason, reply = repr(error), None
                 connection.close()
                 connection = self.service.connect()
-            kept = [*kept, *items] if clicking else items
-            if why is not None or reply is None:
+            session = [*session, *items] if clicking else items
+            if reason is not None or reply is None:
                 with self._lock:
-                    self.failures.append(Failure(began, time.monotonic(), str(why)))
-                visit, kept = visit + 1, []  # unknown whether the click was stored, so use another session
+                    self.failures.append(Failure(began, time.monotonic(), str(reason)))
+                visit, session = visit + 1, []  # unknown whether the click was stored, so use another session
                 continue
-            self._check(reply, kept, clicking)
-            if len(kept) >= 30:
-                visit, kept = visit + 1, []
+            self._check(reply, session, clicking)
+            if len(session) >= 30:
+                visit, session = visit + 1, []
         with contextlib.suppress(OSError):
             connection.close()
 

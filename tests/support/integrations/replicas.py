@@ -31,7 +31,7 @@ class Deployed(Client):
 
     def processes(self) -> list[psutil.Process]:
         """Its replicas, but for those that died since they last reported."""
-        pids = [one.pid for one in health(self.name).replicas]
+        pids = [replica.pid for replica in health(self.name).replicas]
         return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
     def assert_no_error(self) -> None:

@@ -33,9 +33,9 @@ CPUS = 4
 def scoring(folder: Path) -> None:
     """`score --ray` writes what the local path writes."""
     bundle = folder / "bundle"
-    few = write_sessions(folder / "few.parquet", random_sessions(900, n_items=200), group=250)
+    path = write_sessions(folder / "few.parquet", random_sessions(900, n_items=200), group=250)
     scorer = Scorer(bundle, ScoringOptions(k=5))
-    plan = Plan(scorer.version, scorer.isa, scorer.options, sources_of([few]), 300)
+    plan = Plan(scorer.version, scorer.isa, scorer.options, sources_of([path]), 300)
     for name in ("local", "ray"):
         with output_folder(folder / name, plan) as blocks:
             if name == "ray":
@@ -60,8 +60,8 @@ def shards() -> None:
     queries = np.random.default_rng(0).normal(size=(3, D)).astype(np.float32)
     allowed = Filter(np.arange(len(catalog())) % 3 > 0)
     with ShardedIndex.start(sources([1700]), timeout=60.0, cpus=0.01) as index:
-        ours, want = index.search(queries, 20, allowed), NativeIndex(catalog()).search(queries, 20, allowed)
-    assert [one.tobytes() for one in ours] == [one.tobytes() for one in want]
+        ours, expected = index.search(queries, 20, allowed), NativeIndex(catalog()).search(queries, 20, allowed)
+    assert [array.tobytes() for array in ours] == [array.tobytes() for array in expected]
 
 
 def replicas(folder: Path) -> None:

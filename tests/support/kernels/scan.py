@@ -41,9 +41,9 @@ def check(
 ) -> None:
     bits = None if mask is None else np.packbits(mask, bitorder="little")
     lists = () if excluded is None else packed(excluded)
-    found = scanner.search(queries, k, scale, bits, *lists)
+    result = scanner.search(queries, k, scale, bits, *lists)
     expected = brute_force(queries, catalog, k, scale, mask, excluded)
-    for got, wanted in zip(found, expected, strict=True):
+    for got, wanted in zip(result, expected, strict=True):
         assert got.dtype == wanted.dtype
         assert got.tobytes() == wanted.tobytes()
 

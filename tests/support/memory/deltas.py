@@ -34,7 +34,7 @@ def as_rebuilt(tracker: SessionModel, base: MemoryTables, n_items: int) -> Memor
     """Return tables of everything, with the recency of the base."""
     first = base.settings.once_from
     if first is not None:
-        first -= sum(one is None for one in tracker.base[:first])
+        first -= sum(session is None for session in tracker.base[:first])
     return MemoryTables.build(tracker.sessions, n_items, replace(base.settings, once_from=first))
 
 
@@ -50,9 +50,9 @@ def assert_rows(delta: MemoryDelta, tracker: SessionModel, chosen: MemorySetting
         neighbors, values = delta.row(item)
         expected = rows.get(item, {})
         assert sorted(neighbors.tolist()) == sorted(expected)
-        for other, found in zip(neighbors.tolist(), values, strict=True):
-            np.testing.assert_allclose(found, expected[other], rtol=1e-9, atol=1e-12)
-        clicks = [(s, t) for s, session in enumerate(updated) for t, one in enumerate(session) if one == item]
+        for neighbor, value in zip(neighbors.tolist(), values, strict=True):
+            np.testing.assert_allclose(value, expected[neighbor], rtol=1e-9, atol=1e-12)
+        clicks = [(s, t) for s, session in enumerate(updated) for t, click in enumerate(session) if click == item]
         holders = sorted({s for s, _ in clicks})
         later = sum(item in updated[s][t + 1 :] for s, t in clicks)
         at_once = sum(updated[s][t + 1 : t + 2] == [item] for s, t in clicks)
@@ -82,8 +82,8 @@ def queries(n_items: int, seed: int, count: int = 150) -> Sessions:
 
 def strangers(wanted: Sessions, tracker: SessionModel) -> Sessions:
     """Return the queries that equal no session: such a session would count as the querying one."""
-    found = list(tracker.updated.values())
-    return Sessions.from_lists([one for one in wanted if one.tolist() not in found])
+    sessions = list(tracker.updated.values())
+    return Sessions.from_lists([query for query in wanted if query.tolist() not in sessions])
 
 
 def by_item(ids: np.ndarray, values: np.ndarray) -> dict[int, np.ndarray]:

@@ -49,8 +49,8 @@ class Problem:
         found_query = query(self.tables, self.sessions[row], self.settings, dense)
         if self.dense is not None:
             logits = logits_of(self.dense, row)
-            for item, found in found_query.items.items():
-                found.logit = float(logits[item])
+            for item, entry in found_query.items.items():
+                entry.logit = float(logits[item])
         return found_query
 
 
@@ -95,7 +95,7 @@ def random_ranker(seed: int, n1: int = 24, n2: int = 16) -> RankerNet:
 
 def ambiguous(found_query: Query) -> set[int]:
     """Return items that rounding may put on either side of the cut."""
-    others = sorted((item for item, found in found_query.items.items() if found.own is None), key=found_query.pre_score)
+    others = sorted((item for item, entry in found_query.items.items() if entry.own is None), key=found_query.pre_score)
     if len(others) <= found_query.settings.others:
         return set()
     edge = found_query.pre_score(others[-found_query.settings.others])

@@ -37,7 +37,7 @@ class SessionModel:
     @classmethod
     def of(cls, sessions: Sessions, max_clicks: int = 512) -> SessionModel:
         """Return the sessions of the tables alone."""
-        return cls([one.tolist() for one in sessions], max_clicks)
+        return cls([session.tolist() for session in sessions], max_clicks)
 
     def click(self, handle: int, item: int) -> None:
         """Add a click."""
@@ -59,15 +59,15 @@ class SessionModel:
 
     def forget_base(self, base_session: int) -> bool:
         """Do what MemoryDelta.forget_base does."""
-        there = self.base[base_session] is not None
+        present = self.base[base_session] is not None
         self.base[base_session] = None
-        return there
+        return present
 
     @property
     def sessions(self) -> Sessions:
         """All remaining sessions, in the order for building tables."""
-        left = [one for one in self.base if one is not None]
-        return Sessions.from_lists([*left, *self.updated.values()])
+        remaining = [session for session in self.base if session is not None]
+        return Sessions.from_lists([*remaining, *self.updated.values()])
 
 
 def random_clicks(
@@ -81,19 +81,19 @@ def random_clicks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return events of interleaved sessions: (handles int64[E], items int32[E]), items by a power law."""
     alive = list(range(open_sessions))
-    fresh = open_sessions
+    next_handle = open_sessions
     handles = np.empty(n_events, np.int64)
-    for e in range(n_events):
-        at = int(rng.integers(len(alive)))
-        handles[e] = alive[at]
+    for event in range(n_events):
+        place = int(rng.integers(len(alive)))
+        handles[event] = alive[place]
         if rng.random() < 1 / mean:
-            alive[at], fresh = fresh, fresh + 1
+            alive[place], next_handle = next_handle, next_handle + 1
     items = (n_items * rng.random(n_events) ** power).astype(np.int32)
-    again = rng.random(n_events) < 0.15
+    repeats = rng.random(n_events) < 0.15
     last: dict[int, int] = {}
-    for e in range(n_events):
-        handle = int(handles[e])
-        if again[e] and handle in last:
-            items[e] = last[handle]
-        last[handle] = int(items[e])
+    for event in range(n_events):
+        handle = int(handles[event])
+        if repeats[event] and handle in last:
+            items[event] = last[handle]
+        last[handle] = int(items[event])
     return handles, items

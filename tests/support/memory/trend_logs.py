@@ -70,8 +70,8 @@ class Pair:
             sessions.items.copy(), sessions.offsets, times, tables.n_items, **tables.settings.native,
             newest=int(tables.clock[-1]),
         )  # fmt: skip
-        when, items = (np.array(column) for column in zip(*clicks, strict=True))
-        self.native.forget_in_tables(items.astype(np.int32), when, arrays, np.arange(tables.n_items, dtype=np.int32))
+        moments, items = (np.array(column) for column in zip(*clicks, strict=True))
+        self.native.forget_in_tables(items.astype(np.int32), moments, arrays, np.arange(tables.n_items, dtype=np.int32))
         self.reference.forget_in_tables(clicks, TrendTables(**arrays, settings=tables.settings))
 
     def forget(self, handle: int) -> None:

@@ -13,8 +13,8 @@ def click(number: int, session: str = "s") -> Click:
 
 def events_of(log: FileLog, after: str = START) -> list[Event]:
     """Return all events, read a few at a time."""
-    found: list[Event] = []
-    while some := log.read(after, 7):
-        found += [one.event for one in some]
-        after = some[-1].position
-    return found
+    events: list[Event] = []
+    while entries := log.read(after, 7):
+        events += [entry.event for entry in entries]
+        after = entries[-1].position
+    return events

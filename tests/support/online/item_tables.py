@@ -26,18 +26,18 @@ def everything(rec: Recommender) -> list[Any]:
     growing = rec.session(["sku-1", "sku-2"]) if rec.learner is None else rec
     visit = growing.recommend(k=N) if rec.learner is None else []
     return [
-        answers(rec, SESSIONS), [(one.items, one.scores.tobytes()) for one in [*similar, *batch]], ids.tobytes(),
+        answers(rec, SESSIONS), [(out.items, out.scores.tobytes()) for out in [*similar, *batch]], ids.tobytes(),
         scores.tobytes(), visit and (visit.items, visit.scores.tobytes()), rec.n_items,
     ]  # fmt: skip
 
 
 def shown(rec: Recommender) -> set[Any]:
     """Return all items that any ranking has."""
-    found = {item for one in rec.recommend_batch(SESSIONS, k=2 * N) for item in one.items}
+    items = {item for out in rec.recommend_batch(SESSIONS, k=2 * N) for item in out.items}
     for by in ("vectors", "sessions"):
-        found |= set(rec.similar_items("sku-1", k=2 * N, by=by).items) | set(rec.similar_items("sku-2", k=2 * N).items)
+        items |= set(rec.similar_items("sku-1", k=2 * N, by=by).items) | set(rec.similar_items("sku-2", k=2 * N).items)
     ids, _ = rec.rank(Sessions.from_lists([[1, 2], [], [5]]), 2 * N)
-    return found | set(rec.ids.external(np.unique(ids[ids >= 0])))
+    return items | set(rec.ids.external(np.unique(ids[ids >= 0])))
 
 
 def put_table(folder: Path, table: ItemTable) -> None:

@@ -43,19 +43,21 @@ def written(path: Path, rows: list[Row]) -> Path:
 
 def trained_before(rows: list[Row], moment: int = MIDNIGHT) -> Model:
     """Return a model whose memory holds the sessions that end before `moment`, as after a training."""
-    of: dict[str, list[Row]] = {}
+    by_session: dict[str, list[Row]] = {}
     for row in rows:
-        of.setdefault(row[0], []).append(row)
-    over = sorted((one for one in of.values() if one[-1][2] < moment), key=lambda one: one[-1][2])
-    lists = [[int(item.removeprefix("sku-")) for _, item, _ in one] for one in over]
+        by_session.setdefault(row[0], []).append(row)
+    ended = sorted(
+        (session for session in by_session.values() if session[-1][2] < moment), key=lambda session: session[-1][2]
+    )
+    lists = [[int(item.removeprefix("sku-")) for _, item, _ in session] for session in ended]
     sessions = Sessions.from_lists(lists)
-    times = np.array([time for one in over for _, _, time in one], dtype=np.int64)
-    made = bundle_parts(n_items=N, embedding_dim=D, seed=3)
-    made.pop("metrics"), made.pop("dataset")
+    times = np.array([time for session in ended for _, _, time in session], dtype=np.int64)
+    parts = bundle_parts(n_items=N, embedding_dim=D, seed=3)
+    parts.pop("metrics"), parts.pop("dataset")
     memory = memory_parts(N, 3)
-    made["popularity"] = np.bincount(sessions.items, minlength=N).astype(np.int64)
+    parts["popularity"] = np.bincount(sessions.items, minlength=N).astype(np.int64)
     memory["memory"] = MemoryTables.build(sessions, N, memory["memory"].settings)
-    return Model.of(**made, **memory, clicked_at=times)
+    return Model.of(**parts, **memory, clicked_at=times)
 
 
 def saved(folder: Path, model: Model) -> Bundle:

@@ -40,11 +40,11 @@ HOUR = 3_600_000
 
 def parts(seed: int = 3) -> Model:
     """Return a random model whose memory holds far more sessions than the tests add, as in production."""
-    made = bundle_parts(n_items=N, embedding_dim=D, seed=seed)
-    made.pop("metrics"), made.pop("dataset")
+    fields = bundle_parts(n_items=N, embedding_dim=D, seed=seed)
+    fields.pop("metrics"), fields.pop("dataset")
     rng = np.random.default_rng(seed)
     past = Sessions.from_lists([(N * rng.random(rng.integers(2, 9)) ** 3).astype(int) for _ in range(4000)])
-    return Model.of(**made, memory=MemoryTables.build(past, N), ranker_net=plain_ranker())
+    return Model.of(**fields, memory=MemoryTables.build(past, N), ranker_net=plain_ranker())
 
 
 MODEL = parts()
@@ -58,8 +58,8 @@ def until_learned(rec: Recommender, position: str, seconds: float = 10.0) -> Non
 
 
 def answers(rec: Recommender, sessions: list[list[str]]) -> list[tuple[list[str], bytes]]:
-    found = [rec.recommend(session, k=15) for session in sessions]
-    return [(one.items, one.scores.tobytes()) for one in found]
+    results = [rec.recommend(session, k=15) for session in sessions]
+    return [(result.items, result.scores.tobytes()) for result in results]
 
 
 def drawn(seed: int, count: int = 60) -> list[list[str]]:

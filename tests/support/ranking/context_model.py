@@ -32,14 +32,14 @@ def context_model() -> Model:
     trends = TrendTables.build(
         replace(sessions, context=codes), plain.clicked_at, N, plain.trends.settings, context_sizes=COLUMNS.sizes
     )
-    names, more = SIDE.names, len(SIDE.names)
+    names, added = SIDE.names, len(SIDE.names)
     net = plain.ranker_net
     linear = np.array([20.0 if name == "c_lift_referrer" else 0.0 for name in names], np.float32)
     wide = replace(
-        net, features=(*net.features, *names), mean=np.concatenate([net.mean, np.zeros(more, np.float32)]),
-        scale=np.concatenate([net.scale, np.ones(more, np.float32)]),
+        net, features=(*net.features, *names), mean=np.concatenate([net.mean, np.zeros(added, np.float32)]),
+        scale=np.concatenate([net.scale, np.ones(added, np.float32)]),
         linear=np.concatenate([0.01 * net.linear, linear]),
-        w1=np.concatenate([0.01 * net.w1, np.zeros((more, net.w1.shape[1]), np.float32)]),
+        w1=np.concatenate([0.01 * net.w1, np.zeros((added, net.w1.shape[1]), np.float32)]),
     )  # fmt: skip
     ids = plain.ids.external(np.arange(N))
     frame = ItemFrame.of(

@@ -35,9 +35,9 @@ def timed_model(ranked_candidates: int = 92) -> Model:
     parts["config"] = parts["config"].replace(ranked_candidates=ranked_candidates)
     features = feature_names(trends=True)
     plain = memory_parts(N)["ranker_net"].arrays()
-    more = len(features) - len(plain["mean"])
-    wide = {name: np.concatenate([plain[name], np.ones(more, np.float32)]) for name in ("mean", "scale", "linear")}
-    wide["w1"] = np.concatenate([plain["w1"], 0.1 * rng.normal(size=(more, plain["w1"].shape[1])).astype(np.float32)])
+    added = len(features) - len(plain["mean"])
+    wide = {name: np.concatenate([plain[name], np.ones(added, np.float32)]) for name in ("mean", "scale", "linear")}
+    wide["w1"] = np.concatenate([plain["w1"], 0.1 * rng.normal(size=(added, plain["w1"].shape[1])).astype(np.float32)])
     return Model.of(
         **{**parts, "popularity": np.bincount(packed.items, minlength=N)},
         memory=MemoryTables.build(packed, N), ranker_net=RankerNet(features=features, **{**plain, **wide}),

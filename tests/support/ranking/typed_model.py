@@ -17,15 +17,15 @@ TYPES = ("view", "cart", "purchase")
 
 def with_types(net: RankerNet, names: tuple[str, ...]) -> RankerNet:
     """Return a ranker that also reads types, with random weights for them."""
-    more, rng = type_feature_names(ClickTypes(names)), np.random.default_rng(8)
+    type_names, rng = type_feature_names(ClickTypes(names)), np.random.default_rng(8)
 
     def wider(array: np.ndarray, spread: float = 0.5) -> np.ndarray:
-        added = spread * rng.normal(size=(len(more), *array.shape[1:]))
+        added = spread * rng.normal(size=(len(type_names), *array.shape[1:]))
         return np.concatenate([array, added.astype(np.float32)])
 
     return replace(
-        net, features=(*net.features, *more), mean=wider(net.mean),
-        scale=np.concatenate([net.scale, np.ones(len(more), np.float32)]), linear=wider(net.linear, 2.0),
+        net, features=(*net.features, *type_names), mean=wider(net.mean),
+        scale=np.concatenate([net.scale, np.ones(len(type_names), np.float32)]), linear=wider(net.linear, 2.0),
         w1=wider(net.w1),
     )  # fmt: skip
 

@@ -47,7 +47,7 @@ def random_rows(rng: np.random.Generator, n_items: int) -> list[dict[str, Any]]:
 
 def table_of(ids: Sequence[Any], rows: Sequence[Row], public: Sequence[str] = ()) -> ItemTable:
     """Return the table of a catalog's ids, in their order."""
-    frame = ItemFrame.of([{"id": one, **row} for one, row in zip(ids, rows, strict=True)], kinds=KINDS)
+    frame = ItemFrame.of([{"id": item, **row} for item, row in zip(ids, rows, strict=True)], kinds=KINDS)
     return ItemTable(len(ids)).replaced(frame, np.arange(len(ids)), len(ids), public)
 
 
@@ -96,7 +96,7 @@ def random_condition(rng: np.random.Generator, depth: int = 2) -> Any:
 
 def _random_member(rng: np.random.Generator) -> Any:
     alike = (["price", "cost"], ["brand", "maker", "tags", "title"], ["new", "sale"], ["since", "until"])
-    name, other = (str(one) for one in rng.choice(alike[rng.integers(4)], 2))
+    name, other = (str(column) for column in rng.choice(alike[rng.integers(4)], 2))
     left = ("current", other) if rng.random() < 0.4 else _value(rng, KINDS[name])
     right = (("column", "current")[rng.integers(2)], name)
     return ("member", left, right, bool(rng.integers(2)))
@@ -129,7 +129,7 @@ def text_of(condition: Any) -> str:
     if kind == "flag":
         return str(condition[1])
     if kind == "in":
-        values = ", ".join(_side_text(one) for one in condition[2])
+        values = ", ".join(_side_text(value) for value in condition[2])
         return f"{_side_text(condition[1])} {'not in' if condition[3] else 'in'} [{values}]"
     if kind == "member":
         return f"{_side_text(condition[1])} {'not in' if condition[3] else 'in'} {_side_text(condition[2])}"
@@ -156,7 +156,7 @@ def holds(condition: Any, row: Row, current: Row) -> bool:
         return row.get(condition[1]) is True
     if kind == "in":
         left = _of(condition[1], row, current)
-        return left is not None and any(_equal(left, one[1]) for one in condition[2]) != condition[3]
+        return left is not None and any(_equal(left, value[1]) for value in condition[2]) != condition[3]
     if kind == "member":
         left, right = _of(condition[1], row, current), _of(condition[2], row, current)
         return left is not None and right is not None and _equal(left, right) != condition[3]
@@ -169,7 +169,7 @@ def _of(side: Any, row: Row, current: Row) -> Any:
 
 
 def _equal(left: Any, right: Any) -> bool:
-    lists = [one if isinstance(one, list) else [one] for one in (left, right)]
+    lists = [value if isinstance(value, list) else [value] for value in (left, right)]
     return bool(set(lists[0]) & set(lists[1]))
 
 
@@ -198,7 +198,7 @@ def random_rules(rng: np.random.Generator, ids: Sequence[Any]) -> dict[str, Any]
     if rng.random() < 0.4:
         pinned = rng.choice(len(ids), 3, replace=False)
         places = rng.choice(np.arange(1, 30), 3, replace=False)
-        rules["pin"] = {str(ids[one]): int(place) for one, place in zip(pinned, places, strict=True)}
+        rules["pin"] = {str(ids[index]): int(place) for index, place in zip(pinned, places, strict=True)}
     return rules
 
 
@@ -206,9 +206,9 @@ def as_text(rules: Mapping[str, Any]) -> dict[str, Any]:
     """Return random rules as a user writes them."""
     written = dict(rules)
     if "filter" in rules:
-        written["filter"] = [text_of(one) for one in rules["filter"]]
+        written["filter"] = [text_of(condition) for condition in rules["filter"]]
     if "boost" in rules:
-        written["boost"] = [{"when": text_of(one["when"]), "by": one["by"]} for one in rules["boost"]]
+        written["boost"] = [{"when": text_of(boost["when"]), "by": boost["by"]} for boost in rules["boost"]]
     return written
 
 
@@ -226,40 +226,40 @@ def arranged(
     """
     boosted = []
     for item, score in ranked:
-        matched = [one["by"] for one in rules.get("boost", ()) if holds(one["when"], rows[item], current)]
+        matched = [boost["by"] for boost in rules.get("boost", ()) if holds(boost["when"], rows[item], current)]
         total = 0.0
         for by in matched:
             total += by
         boosted.append((item, np.float32(np.float64(np.float32(score)) + total) if matched else np.float32(score)))
     boosted.sort(key=lambda pair: (-float(pair[1]), order[pair[0]]))
     counts: list[Counter[Any]] = [Counter() for _ in rules.get("limit", ())]
-    taken = []
+    entries = []
     for item, score in boosted:
         values = [_values(rows[item].get(limit["per"])) for limit in rules.get("limit", ())]
         full = any(
             count[value] >= limit["most"]
-            for limit, count, own in zip(rules.get("limit", ()), counts, values, strict=True)
-            for value in own
+            for limit, count, own_values in zip(rules.get("limit", ()), counts, values, strict=True)
+            for value in own_values
         )
         if full:
             continue
-        for count, own in zip(counts, values, strict=True):
-            count.update(own)
-        taken.append((item, score, False))
+        for count, own_values in zip(counts, values, strict=True):
+            count.update(own_values)
+        entries.append((item, score, False))
     allowed = {str(item): item for item, _ in ranked}
     pins = sorted((place, allowed[item]) for item, place in rules.get("pin", {}).items() if item in allowed)
-    taken = [one for one in taken if one[0] not in {item for _, item in pins}]
+    entries = [entry for entry in entries if entry[0] not in {item for _, item in pins}]
     for place, item in pins:
-        taken.insert(place - 1, (item, None, True))
-    taken = taken[:k]
+        entries.insert(place - 1, (item, None, True))
+    entries = entries[:k]
     scores = []
-    for at, (_, score, pinned) in enumerate(taken):
+    for index, (_, score, pinned) in enumerate(entries):
         if pinned:
-            below = [one for _, one, is_pin in taken[at:] if not is_pin]
-            above = [one for _, one, is_pin in taken[:at] if not is_pin]
+            below = [value for _, value, is_pin in entries[index:] if not is_pin]
+            above = [value for _, value, is_pin in entries[:index] if not is_pin]
             score = below[0] if below else above[-1] if above else np.float32(0)
         scores.append(score)
-    return [item for item, _, _ in taken], scores
+    return [item for item, _, _ in entries], scores
 
 
 def _values(value: Any) -> list[Any]:

@@ -40,7 +40,7 @@ class Browser:
         os.close(to_us)
         self._rest, self._number, self._session = b"", 0, None
         self.errors: list[str] = []
-        (target, *_) = [one for one in self.do("Target.getTargets")["targetInfos"] if one["type"] == "page"]
+        (target, *_) = [info for info in self.do("Target.getTargets")["targetInfos"] if info["type"] == "page"]
         attached = self.do("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
@@ -92,15 +92,15 @@ class Browser:
     def press(self, key: str, *, ctrl: bool = False) -> None:
         """Press and release a key."""
         code = _KEYS.get(key, ord(key.upper()) if len(key) == 1 else 0)
-        what = {"key": key, "windowsVirtualKeyCode": code, "modifiers": 2 if ctrl else 0}
+        event = {"key": key, "windowsVirtualKeyCode": code, "modifiers": 2 if ctrl else 0}
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
-        self.do("Input.dispatchKeyEvent", type="keyDown", **what, **({"text": text} if text and not ctrl else {}))
-        self.do("Input.dispatchKeyEvent", type="keyUp", **what)
+        self.do("Input.dispatchKeyEvent", type="keyDown", **event, **({"text": text} if text and not ctrl else {}))
+        self.do("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def type(self, text: str) -> None:
         """Type a text into the focused element."""
-        for one in text:
-            self.press(one)
+        for character in text:
+            self.press(character)
 
     def shot(self, path: Path) -> None:
         """Save a picture of the page."""

@@ -58,13 +58,13 @@ def wrong_types(rng: Random, path: str) -> bytes:
     """A request with one field of the wrong type, one too many or one missing."""
     value = valid(rng, path)
     name = rng.choice(tuple(value))
-    value[name] = rng.choice([one for one in _WRONG if not (name == "exclude_seen" and one is True)])
-    how = rng.randrange(6)
-    if how == 0:
+    value[name] = rng.choice([wrong for wrong in _WRONG if not (name == "exclude_seen" and wrong is True)])
+    kind = rng.randrange(6)
+    if kind == 0:
         value = rng.choice((None, [], "text", 3, True, [value]))
-    elif how == 1:
+    elif kind == 1:
         value = {**valid(rng, path), rng.choice(("sesion", "", "__class__", "K", "\x00")): 1}
-    elif how == 2:
+    elif kind == 2:
         value = {"k": 5}
     return json.dumps(value).encode()
 
@@ -118,15 +118,15 @@ def random_bytes(rng: Random, _: str) -> bytes:
 
 def long(rng: Random, path: str) -> bytes:
     """Lists and texts over the limits."""
-    many = rng.choice((1001, 20_000, 60_000))
+    count = rng.choice((1001, 20_000, 60_000))
     batch = path.endswith("batch")
     start: dict[str, Any] = {"sessions": [["sku-1"]]} if batch else {"session": ["sku-1"]}
     longer: list[dict[str, Any]] = [
-        {"sessions": [["sku-1"]] * many} if batch else {"session": ["sku-2"] * many},
-        {"sessions": [["sku-2"] * many]} if batch else {"session": ["x" * 10 * many]},
-        {**start, "exclude": [f"sku-{n}" for n in range(many)]},
-        {**start, "allow": ["y" * 8 * many, "sku-1"]},
-        {**start, "z" * many: 1},
+        {"sessions": [["sku-1"]] * count} if batch else {"session": ["sku-2"] * count},
+        {"sessions": [["sku-2"] * count]} if batch else {"session": ["x" * 10 * count]},
+        {**start, "exclude": [f"sku-{n}" for n in range(count)]},
+        {**start, "allow": ["y" * 8 * count, "sku-1"]},
+        {**start, "z" * count: 1},
     ]
     return json.dumps(rng.choice(longer)).encode()
 

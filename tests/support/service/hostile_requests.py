@@ -100,7 +100,7 @@ def wait_ready(link: socket.socket, events: int, seconds: float) -> int:
     """Wait for events, an error or the end of the connection; return them, 0 if none came within `seconds`."""
     poll = select.poll()  # select.select takes no descriptor above 1023, which many clients need
     poll.register(link, events)
-    return next((found for _, found in poll.poll(max(0.0, seconds) * 1000)), 0)
+    return next((flags for _, flags in poll.poll(max(0.0, seconds) * 1000)), 0)
 
 
 def _receive(link: socket.socket, received: bytes, head_only: bool, deadline: float) -> Reply:
@@ -118,11 +118,11 @@ def _receive(link: socket.socket, received: bytes, head_only: bool, deadline: fl
         if not wait_ready(link, select.POLLIN, deadline - time.monotonic()):
             return Reply(-1)
         try:
-            more = link.recv(1 << 16)
+            chunk = link.recv(1 << 16)
         except BlockingIOError:
             continue
         except OSError:
-            more = b""
-        if not more:
+            chunk = b""
+        if not chunk:
             return Reply(int(match[1]), body) if match and end else Reply(0)
-        received += more
+        received += chunk

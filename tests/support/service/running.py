@@ -87,8 +87,8 @@ class Running(Client, Service):
 
     def assert_no_error(self) -> None:
         """Fail if the log has an error, and show it."""
-        wrong = [line for line in self.events() if line["level"] == "error"]
-        assert not wrong, wrong
+        errors = [line for line in self.events() if line["level"] == "error"]
+        assert not errors, errors
 
     def ranking_id(self, version: str) -> str:
         """Return an id as this service makes it for a ranking of a bundle version, with the key that it keeps."""
@@ -113,8 +113,8 @@ def ask_on(
     connection: http.client.HTTPConnection, method: str, path: str, body: Any = None, headers: Any = None
 ) -> Reply:
     """Send a request on an open connection."""
-    sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    connection.request(method, path, sent, headers or {})
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    connection.request(method, path, data, headers or {})
     response = connection.getresponse()
     return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
@@ -200,13 +200,13 @@ class TwoWorkers:
     @staticmethod
     def _worker(service: Running, connection: http.client.HTTPConnection) -> int:
         """Return the process at the other end."""
-        own = connection.sock.getsockname()
+        address = connection.sock.getsockname()
         for worker in service.workers():
-            if any(one.raddr == own for one in worker.net_connections("tcp")):
+            if any(peer.raddr == address for peer in worker.net_connections("tcp")):
                 return worker.pid
-        raise AssertionError(f"no worker holds {own}")
+        raise AssertionError(f"no worker holds {address}")
 
     def close(self) -> None:
         """Close all connections."""
-        for one in (*self.connections.values(), *self._spare):
-            one.close()
+        for connection in (*self.connections.values(), *self._spare):
+            connection.close()

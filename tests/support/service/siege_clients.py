@@ -117,16 +117,16 @@ def _hostile(siege: Besieging) -> None:
     number = 0
     while not siege.over.wait(0.01):
         number += 1
-        one = case(number)
-        if one.kind == "100 MB":
+        hostile_case = case(number)
+        if hostile_case.kind == "100 MB":
             continue
         with suppress(OSError):
-            reply = cycle(siege.address, one)
+            reply = cycle(siege.address, hostile_case)
             siege.counts["hostile"] += 1
             # A killed worker or the stopping service may cut a connection.
-            wrong = judged(one, reply) if reply.status not in (0, 503) else None
+            wrong = judged(hostile_case, reply) if reply.status not in (0, 503) else None
             if wrong is not None:
-                siege.wrong.append(f"case {number} ({one.kind}): {wrong}")
+                siege.wrong.append(f"case {number} ({hostile_case.kind}): {wrong}")
 
 
 def _expect_200(siege: Besieging, what: str, link: socket.socket) -> None:

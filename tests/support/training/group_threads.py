@@ -56,9 +56,9 @@ class ThreadCollectives:
     def exchange(self, rows: Tensor, send: Sequence[int], receive: Sequence[int]) -> Tensor:
         assert len(rows) == sum(send)
         parts = self._shared.all_of(self._rank, rows.clone().split(list(send)))
-        got = [part[self._rank] for part in parts]
-        assert [len(part) for part in got] == list(receive)
-        return torch.cat(got)
+        received = [part[self._rank] for part in parts]
+        assert [len(part) for part in received] == list(receive)
+        return torch.cat(received)
 
     def gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         parts = self._shared.all_of(self._rank, rows.clone())

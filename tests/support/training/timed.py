@@ -21,14 +21,14 @@ def shifting_sessions(count: int, seed: int, hours: int = 8, first: float = 0.0)
     for begin in begins:
         shift = int(begin // HOUR)
         length = int(rng.integers(2, 6))
-        at = rng.integers(A_SHIFT)
-        lists.append(shift * A_SHIFT + (at + np.arange(length)) % A_SHIFT)
+        start = rng.integers(A_SHIFT)
+        lists.append(shift * A_SHIFT + (start + np.arange(length)) % A_SHIFT)
         times.append(START + int(begin) + np.cumsum(rng.integers(1_000, 20_000, length)))
-    order = np.argsort([one[-1] for one in times], kind="stable")
+    order = np.argsort([stamps[-1] for stamps in times], kind="stable")
     return Sessions(
-        np.concatenate([lists[one] for one in order]).astype(np.int32),
-        offsets_of(np.array([len(lists[one]) for one in order])),
-        np.concatenate([times[one] for one in order]).astype(np.int64),
+        np.concatenate([lists[session] for session in order]).astype(np.int32),
+        offsets_of(np.array([len(lists[session]) for session in order])),
+        np.concatenate([times[session] for session in order]).astype(np.int64),
     )
 
 

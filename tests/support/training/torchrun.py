@@ -77,8 +77,8 @@ class Started:
 
     def kill(self, rank: int) -> None:
         """Kill one of its processes with SIGKILL."""
-        own = [folder for folder in Path("/proc").iterdir() if _parent(folder) == self._process.pid]
-        for folder in own:
+        children = [folder for folder in Path("/proc").iterdir() if _parent(folder) == self._process.pid]
+        for folder in children:
             if f"RANK={rank}".encode() in (folder / "environ").read_bytes().split(b"\0"):
                 os.kill(int(folder.name), signal.SIGKILL)
                 return

@@ -21,49 +21,49 @@ def test_all_come_in_order(ahead: int) -> None:
 
 
 def test_without_ahead_each_is_made_when_asked_for_in_this_thread() -> None:
-    made: list[tuple[int, threading.Thread]] = []
-    pairs = made_ahead(lambda n: made.append((n, threading.current_thread())), range(5), 0)
+    calls: list[tuple[int, threading.Thread]] = []
+    pairs = made_ahead(lambda n: calls.append((n, threading.current_thread())), range(5), 0)
     next(pairs)
-    assert made == [(0, threading.main_thread())]
+    assert calls == [(0, threading.main_thread())]
 
 
 def test_no_more_are_made_than_may_lie_ready() -> None:
-    made: list[int] = []
-    pairs = made_ahead(made.append, range(50), 2)
-    for taken in range(1, 6):
+    numbers: list[int] = []
+    pairs = made_ahead(numbers.append, range(50), 2)
+    for count in range(1, 6):
         next(pairs)
         time.sleep(0.02)
-        assert len(made) <= taken + 2 + 1  # those that are ready, and the one that waits
+        assert len(numbers) <= count + 2 + 1  # those that are ready, and the one that waits
     pairs.close()
     assert not threads()
-    assert len(made) <= 8
+    assert len(numbers) <= 8
 
 
 def test_an_error_comes_where_its_batch_is_asked_for() -> None:
-    made: list[int] = []
+    numbers: list[int] = []
 
     def make(n: int) -> int:
-        made.append(n)
+        numbers.append(n)
         if n == 3:
             raise ValueError("batch 3")
         return n
 
-    taken = []
+    received = []
     with pytest.raises(ValueError, match="batch 3"):
-        taken.extend(n for n, _ in made_ahead(make, range(9), 2))
-    assert made == [0, 1, 2, 3]
+        received.extend(n for n, _ in made_ahead(make, range(9), 2))
+    assert numbers == [0, 1, 2, 3]
     assert not threads()
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_where_the_taker_fails_the_thread_ends(ahead: int) -> None:
-    made: list[int] = []
+    numbers: list[int] = []
 
     def take() -> None:
-        for taken, _ in made_ahead(made.append, range(1000), ahead):
-            _ = 1 / (2 - taken)
+        for number, _ in made_ahead(numbers.append, range(1000), ahead):
+            _ = 1 / (2 - number)
 
     with pytest.raises(ZeroDivisionError):
         take()
     assert not threads()
-    assert len(made) <= 2 + ahead + 2
+    assert len(numbers) <= 2 + ahead + 2

@@ -68,10 +68,10 @@ def test_of_many_pairs_some_sessions_spread_evenly_are_read(
     assert pairs == sum(0 < place % len(session) - place // len(session) <= WINDOW for place in places.tolist())
     assert _within(sessions, pairs) is sessions
     assert caplog.text == ""
-    some = _within(sessions, pairs // 4)
-    assert f"reads {len(some)} of 402 sessions" in caplog.text
-    assert 0.2 * pairs < count_pairs(some) < 0.3 * pairs
-    assert some.items[: some.offsets[1]].tolist() == sessions.items[sessions.offsets[3] : sessions.offsets[4]].tolist()
-    expected = spectral_embedding(some, 32, 8, 1.0, 0)
+    part = _within(sessions, pairs // 4)
+    assert f"reads {len(part)} of 402 sessions" in caplog.text
+    assert 0.2 * pairs < count_pairs(part) < 0.3 * pairs
+    assert part.items[: part.offsets[1]].tolist() == sessions.items[sessions.offsets[3] : sessions.offsets[4]].tolist()
+    expected = spectral_embedding(part, 32, 8, 1.0, 0)
     monkeypatch.setattr("mtaw_fast.training.encoder.spectral.MOST_PAIRS", pairs // 4)
     assert torch.equal(spectral_embedding(sessions, 32, 8, 1.0, 0), expected)

@@ -88,13 +88,13 @@ def test_leaving_rows_out_is_the_loss_with_weights_of_0_and_1() -> None:
     rng = np.random.default_rng(5)
     sessions = Sessions.from_lists([rng.integers(0, 9, 12) for _ in range(4)])
     model = double_model(9)
-    new, every = (Batch.of(sessions, 1, torch.device("cpu"), counted) for counted in ("new", "all"))
+    new, whole = (Batch.of(sessions, 1, torch.device("cpu"), counted) for counted in ("new", "all"))
     weights = torch.from_numpy((~Samples.from_sessions(sessions, 1).repeats()).astype(np.float64))
-    queries = model(every.clicks, every.offsets)
+    queries = model(whole.clicks, whole.offsets)
     settings = {"scale": 16, "gamma": 2, "backend": "reference"}
     left_out = aw_loss(queries[new.rows], model.item_embedding, new.targets, **settings)
-    weighted = aw_loss(queries[every.rows], model.item_embedding, every.targets, weights=weights, **settings)
-    assert 0 < len(new.rows) < len(every.rows)
+    weighted = aw_loss(queries[whole.rows], model.item_embedding, whole.targets, weights=weights, **settings)
+    assert 0 < len(new.rows) < len(whole.rows)
     torch.testing.assert_close(left_out, weighted, rtol=1e-12, atol=1e-12)
 
 

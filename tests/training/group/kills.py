@@ -41,8 +41,8 @@ def main() -> None:
             run, killed = Started(arguments.world, dataset, bundle, "full", restarts=_RESTARTS), []
             for _ in range(_RESTARTS):
                 rank, pause = chance.randrange(arguments.world), chance.uniform(0.1, 1.2) * seconds
-                until = time.monotonic() + pause
-                while run.running and time.monotonic() < until:
+                deadline = time.monotonic() + pause
+                while run.running and time.monotonic() < deadline:
                     time.sleep(0.01)
                 if not run.running:
                     break
@@ -54,17 +54,17 @@ def main() -> None:
                 killed.append((rank, "no epoch" if state is None else f"{state['phase']} {state['epoch']}"))
             run.end()
             _compare(folder / "undisturbed", bundle)
-            reported = "; ".join(f"rank {rank} after {where}" for rank, where in killed) or "no process"
+            reported = "; ".join(f"rank {rank} after {epoch}" for rank, epoch in killed) or "no process"
             print(f"run {number + 1}: killed {reported}: the same bits", flush=True)
 
 
 def _compare(expected: Path, got: Path) -> None:
     if losses_of(expected) != losses_of(got):
         raise SystemExit(f"losses differ: {losses_of(expected)} and {losses_of(got)}")
-    theirs = weights_of(got)
+    arrays = weights_of(got)
     for name, array in weights_of(expected).items():
-        if not np.array_equal(array, theirs[name]):
-            raise SystemExit(f"{name} differs by {np.abs(array - theirs[name]).max()}")
+        if not np.array_equal(array, arrays[name]):
+            raise SystemExit(f"{name} differs by {np.abs(array - arrays[name]).max()}")
 
 
 if __name__ == "__main__":

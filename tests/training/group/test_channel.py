@@ -30,23 +30,23 @@ def test_messages_arrive_in_order_and_a_gather_has_all() -> None:
 def test_a_wait_outlives_the_stores_own_patience() -> None:
     """A wait of the store itself would time out; the channel polls."""
     store = HashStore()
-    one, two = (Channel(store, rank, 2) for rank in range(2))
-    threading.Timer(1.0, lambda: one.send("late")).start()
+    first, second = (Channel(store, rank, 2) for rank in range(2))
+    threading.Timer(1.0, lambda: first.send("late")).start()
     began = time.monotonic()
-    assert two.receive() == "late"
+    assert second.receive() == "late"
     assert time.monotonic() - began >= 0.9
 
 
 def test_a_waiting_process_learns_that_another_one_failed() -> None:
     store = HashStore()
-    one, two = (Channel(store, rank, 2) for rank in range(2))
-    assert one.failure(0) is None
-    two.report_failure("no space left")
+    first, second = (Channel(store, rank, 2) for rank in range(2))
+    assert first.failure(0) is None
+    second.report_failure("no space left")
     with pytest.raises(GroupError, match=r"has ended \(no space left\); the last whole epoch is kept"):
-        one.gather()
+        first.gather()
     with pytest.raises(GroupError):
-        one.receive()
-    assert one.failure(0) == "no space left"
+        first.receive()
+    assert first.failure(0) == "no space left"
 
 
 def test_one_process_reports_the_error_of_all() -> None:

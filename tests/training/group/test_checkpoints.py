@@ -95,9 +95,9 @@ def test_where_one_cannot_write_there_is_no_file(written: tuple[Config, Path], m
         right(descriptor, data, begin)
 
     monkeypatch.setattr(checkpoints, "_write_at", full)
-    said = in_threads(2, work)
-    assert "full" in said
-    assert "written" not in said
+    outcomes = in_threads(2, work)
+    assert "full" in outcomes
+    assert "written" not in outcomes
     assert {path.name for path in folder.iterdir()} == {"one.safetensors", "weights.safetensors"}
 
 

@@ -130,10 +130,10 @@ def test_devices_by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda cards=cards: cards)
         with pytest.raises(UsageError, match=f"local rank 2 has no GPU of its own, there are {cards}"):
             device_of_rank("cuda", 2)
-    taken: list[int] = []
-    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    devices: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
     assert [str(device_of_rank(name, rank)) for name, rank in (("cuda", 0), ("auto", 1))] == ["cuda:0", "cuda:1"]
-    assert taken == [0, 1]
+    assert devices == [0, 1]
 
 
 def test_a_peak_is_one_line() -> None:

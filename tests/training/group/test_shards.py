@@ -22,14 +22,14 @@ def batch_of(sessions: list[list[int]], **options: object) -> Batch:
 
 def test_shares_by_hand() -> None:
     batch = batch_of([[0, 3, 0, 9], [9, 1, 2], [3, 9]])  # clicks 0 3 0 | 9 1 | 3
-    one, two = (Share.of(batch, Shards(10, 2), rank, CPU) for rank in range(2))
-    assert one.places.tolist() == [0, 1, 0]  # of the items 0 and 3
-    assert (one.needed, one.requested_by, one.requested.tolist()) == ([2, 0], [2, 2], [0, 3, 1, 3])
-    assert (one.offsets.tolist(), one.rows.tolist(), one.first_click) == ([0, 3], [0, 1, 2], 0)
-    assert two.places.tolist() == [2, 0, 1]  # of 1, 3 and 9
-    assert (two.needed, two.requested_by, two.requested.tolist()) == ([2, 1], [0, 1], [4])
-    assert (two.offsets.tolist(), two.rows.tolist(), two.first_click) == ([0, 2, 3], [0, 1, 2], 3)
-    for share in (one, two):
+    first, second = (Share.of(batch, Shards(10, 2), rank, CPU) for rank in range(2))
+    assert first.places.tolist() == [0, 1, 0]  # of the items 0 and 3
+    assert (first.needed, first.requested_by, first.requested.tolist()) == ([2, 0], [2, 2], [0, 3, 1, 3])
+    assert (first.offsets.tolist(), first.rows.tolist(), first.first_click) == ([0, 3], [0, 1, 2], 0)
+    assert second.places.tolist() == [2, 0, 1]  # of 1, 3 and 9
+    assert (second.needed, second.requested_by, second.requested.tolist()) == ([2, 1], [0, 1], [4])
+    assert (second.offsets.tolist(), second.rows.tolist(), second.first_click) == ([0, 2, 3], [0, 1, 2], 3)
+    for share in (first, second):
         assert (share.clicks, share.samples, share.mass) == (6, [3, 3], 6)
         assert share.targets.tolist() == [3, 0, 9, 1, 2, 9]
 

@@ -88,7 +88,7 @@ def test_a_batch_of_fewer_sessions_than_processes() -> None:
 
 def test_the_same_bits_on_every_run() -> None:
     config = still_config()
-    first, again = (
+    first, second = (
         together(
             in_threads(
                 3,
@@ -97,7 +97,7 @@ def test_the_same_bits_on_every_run() -> None:
         )
         for _ in range(2)
     )
-    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_bfloat16_products_stay_near() -> None:

@@ -16,9 +16,9 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure small logs too, which are then not always full; a sampled step takes half as long as a full one."""
 
     def half(*asked: Any) -> Any:
-        found = first_steps.encoder_times(*asked)
-        steps = {softmax: found.step[next(iter(found.step))] / (1 + (softmax == "sampled")) for softmax in found.step}
-        return replace(found, step=steps)
+        times = first_steps.encoder_times(*asked)
+        steps = {softmax: times.step[next(iter(times.step))] / (1 + (softmax == "sampled")) for softmax in times.step}
+        return replace(times, step=steps)
 
     monkeypatch.setattr(planning, "encoder_times", half)
     monkeypatch.setattr(planning, "TIMED_FROM", 0)

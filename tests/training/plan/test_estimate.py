@@ -30,10 +30,10 @@ def test_what_would_not_fit_the_memory_is_sampled_and_never_tried(
         return times(*given)
 
     monkeypatch.setattr(planning, "encoder_times", noted)
-    made = plan_training(ring, preset("paper").override(["embedding_dim=8", "epochs=1"]))
-    assert made.softmax == "sampled"
-    assert "the full one would take about " in made.why
-    assert "and 1 MB are free; --set softmax=full overrides this" in made.why
+    plan = plan_training(ring, preset("paper").override(["embedding_dim=8", "epochs=1"]))
+    assert plan.softmax == "sampled"
+    assert "the full one would take about " in plan.why
+    assert "and 1 MB are free; --set softmax=full overrides this" in plan.why
     assert tried == [("sampled",)]
 
 

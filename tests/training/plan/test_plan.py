@@ -45,12 +45,12 @@ def test_a_large_log_is_sampled_where_the_full_softmax_takes_longer_than_the_bud
 
 @pytest.mark.parametrize(("sampled", "expected"), [(HOUR, "sampled"), (2 * HOUR, "full"), (3 * HOUR, "full")])
 def test_a_sample_that_takes_as_long_is_not_used(sampled: float, expected: str) -> None:
-    softmax, why = chosen_softmax(
+    softmax, reason = chosen_softmax(
         preset("full"), logits_an_epoch=LARGE, device="cpu", full_seconds=2 * HOUR, sampled_seconds=sampled,
         budget_minutes=90,
     )  # fmt: skip
     assert softmax == expected
-    assert ("a sample of such a small catalog would take as long" in why) == (expected == "full")
+    assert ("a sample of such a small catalog would take as long" in reason) == (expected == "full")
 
 
 def test_what_is_never_sampled_by_the_rule() -> None:

@@ -95,7 +95,7 @@ def test_the_held_out_sessions_reach_neither_the_encoder_nor_the_ranker(
     other = replace(ring, train=Sessions.concatenate([known, change(held_out)]))
     runs = ((ring, "a"), (other, "b"))
     trained = [train(data, remembering, tmp_path / name, refit=False) for data, name in runs]
-    a, b = (one.model for one in trained)
+    a, b = (result.model for result in trained)
     assert a.ranker_net is not None
     assert b.ranker_net is not None
     assert all(np.array_equal(array, b.ranker_net.arrays()[name]) for name, array in a.ranker_net.arrays().items())

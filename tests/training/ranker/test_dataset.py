@@ -37,8 +37,8 @@ def test_a_fit_that_reads_only_what_it_draws_has_the_same_bits(tmp_path: Path, m
 def test_some_of_the_queries_are_those_queries(tmp_path: Path) -> None:
     dataset = dataset_of(drawn(2, 30), tmp_path)
     chosen = np.array([1, 4, 5, 20])
-    some = dataset.subset(chosen)
-    assert some.targets.tolist() == dataset.targets[chosen].tolist()
-    assert some.lengths.tolist() == dataset.lengths[chosen].tolist()
-    for got, expected in zip(some.batch(np.array([3, 0])), dataset.batch(chosen[[3, 0]]), strict=True):
+    subset = dataset.subset(chosen)
+    assert subset.targets.tolist() == dataset.targets[chosen].tolist()
+    assert subset.lengths.tolist() == dataset.lengths[chosen].tolist()
+    for got, expected in zip(subset.batch(np.array([3, 0])), dataset.batch(chosen[[3, 0]]), strict=True):
         assert np.array_equal(got, expected)

@@ -19,13 +19,13 @@ from tests.support.training.ring import N_ITEMS, memory_config, ring_dataset
 
 def wanderers(count: int, seed: int) -> Sessions:
     """Sessions around the ring with a random next step: one on, two on, or back to the start."""
-    rng, found = np.random.default_rng(seed), []
+    rng, lists = np.random.default_rng(seed), []
     for _ in range(count):
         clicks = [int(rng.integers(N_ITEMS))]
         for step in rng.choice([1, 1, 2, 0], rng.integers(2, 8)).tolist():
             clicks.append((clicks[-1] + step) % N_ITEMS if step else clicks[0])
-        found.append(clicks)
-    return Sessions.from_lists(found)
+        lists.append(clicks)
+    return Sessions.from_lists(lists)
 
 
 SAMPLES = Samples.from_sessions(wanderers(30, seed=77), 1)
@@ -39,10 +39,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
 
 
 def test_the_whole_is_what_serves(trained: TrainedModel) -> None:
-    found = feature_importance(trained.model, SAMPLES, most=10_000)
-    assert found["samples"] == len(SAMPLES)
+    importance = feature_importance(trained.model, SAMPLES, most=10_000)
+    assert importance["samples"] == len(SAMPLES)
     served = served_metrics(trained.model, SAMPLES)
-    for name, value in found["metrics"].items():
+    for name, value in importance["metrics"].items():
         assert value == pytest.approx(served[name], abs=100 / len(SAMPLES))  # rounding may change a tie
 
 
@@ -51,7 +51,7 @@ def test_a_feature_without_a_weight_is_worth_nothing_and_some_are_worth_somethin
     assert trained.model.ranker_net is not None
     assert set(worth) == set(trained.model.ranker_net.features)
     assert worth["rec_all"] == {"P@20": 0, "MRR@20": 0}
-    values = [one["MRR@20"] for one in worth.values()]
+    values = [metrics["MRR@20"] for metrics in worth.values()]
     assert values == sorted(values, reverse=True)
     assert values[0] > 1
 
@@ -59,13 +59,13 @@ def test_a_feature_without_a_weight_is_worth_nothing_and_some_are_worth_somethin
 def test_it_equals_a_ranker_whose_weights_on_the_feature_are_taken_away(trained: TrainedModel) -> None:
     model = trained.model
     assert model.ranker_net is not None
-    found = feature_importance(model, SAMPLES)
-    for name in list(found["features"])[:3]:
+    importance = feature_importance(model, SAMPLES)
+    for name in list(importance["features"])[:3]:
         scale = model.ranker_net.scale.copy()
         scale[model.ranker_net.features.index(name)] = 0  # standardized, the feature is 0: its mean
         without = served_metrics(replace(model, ranker_net=replace(model.ranker_net, scale=scale)), SAMPLES)
-        expected = found["metrics"]["MRR@20"] - without["MRR@20"]
-        assert found["features"][name]["MRR@20"] == pytest.approx(expected, abs=100 / len(SAMPLES))
+        expected = importance["metrics"]["MRR@20"] - without["MRR@20"]
+        assert importance["features"][name]["MRR@20"] == pytest.approx(expected, abs=100 / len(SAMPLES))
 
 
 def test_many_samples_are_spread_evenly(trained: TrainedModel) -> None:
@@ -81,6 +81,6 @@ def test_a_training_keeps_it_with_intervals(trained: TrainedModel) -> None:
 
 
 def test_without_a_memory_there_is_none(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    found = train(ring, small.replace(epochs=1), tmp_path / "run", refit=False).record()
-    assert found["feature_importance"] is None
-    assert found["validation_intervals"] is None
+    record = train(ring, small.replace(epochs=1), tmp_path / "run", refit=False).record()
+    assert record["feature_importance"] is None
+    assert record["validation_intervals"] is None

@@ -24,9 +24,9 @@ def fitted(made: MadeUp, settings: RankerFit = SETTINGS, seed: int = 0) -> Ranke
 
 
 def test_it_finds_the_feature_that_predicts() -> None:
-    made = MadeUp()
-    ranker = fitted(made, replace(SETTINGS, epochs=30))
-    assert made.hits(ranker) > 0.95
+    samples = MadeUp()
+    ranker = fitted(samples, replace(SETTINGS, epochs=30))
+    assert samples.hits(ranker) > 0.95
     assert MadeUp(seed=1).hits(ranker) > 0.95
     assert np.abs(ranker.linear).argmax() == TELLING
 
@@ -38,29 +38,29 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
 
 
 def test_a_feature_left_out_changes_no_score() -> None:
-    made = MadeUp()
-    ranker = fitted(made, replace(SETTINGS, excluded=(FEATURES[TELLING], FEATURES[NOISE])))
-    before = ranker.scores(made.values)
-    made.values[..., [TELLING, NOISE]] = np.random.default_rng(4).normal(0, 50, (*made.ids.shape, 2))
-    assert np.array_equal(ranker.scores(made.values), before)
-    made.values[..., 0] += 1
-    assert not np.array_equal(ranker.scores(made.values), before)
+    samples = MadeUp()
+    ranker = fitted(samples, replace(SETTINGS, excluded=(FEATURES[TELLING], FEATURES[NOISE])))
+    before = ranker.scores(samples.values)
+    samples.values[..., [TELLING, NOISE]] = np.random.default_rng(4).normal(0, 50, (*samples.ids.shape, 2))
+    assert np.array_equal(ranker.scores(samples.values), before)
+    samples.values[..., 0] += 1
+    assert not np.array_equal(ranker.scores(samples.values), before)
     with pytest.raises(UsageError, match=f"no feature 'nothing'; choose from {FEATURES[0]}"):
-        fitted(made, replace(SETTINGS, excluded=("nothing",)))
+        fitted(samples, replace(SETTINGS, excluded=("nothing",)))
 
 
 def test_queries_without_their_target_teach_nothing() -> None:
-    made, other = MadeUp(), MadeUp()
+    samples, other = MadeUp(), MadeUp()
     lost = np.arange(0, 900, 3)
-    made.targets[lost] = other.targets[lost] = 7  # no candidate
+    samples.targets[lost] = other.targets[lost] = 7  # no candidate
     other.lengths[lost] += 20  # weighs a query, if its target is a candidate
     (ranker, history), (other_ranker, _) = (fit_ranker(m, m.targets, m.lengths, SETTINGS, 0, "r", Silent())
-                                            for m in (made, other))  # fmt: skip
+                                            for m in (samples, other))  # fmt: skip
     assert history[-1]["in_candidates"] == 66.67
     assert np.array_equal(ranker.w1, other_ranker.w1)
-    made.targets[:] = 7
+    samples.targets[:] = 7
     with pytest.raises(TrainingError, match="the ranker's 900 samples"):
-        fitted(made)
+        fitted(samples)
 
 
 def test_the_reporter_gets_every_epoch_and_the_record_is_the_history() -> None:
@@ -76,8 +76,8 @@ def test_the_reporter_gets_every_epoch_and_the_record_is_the_history() -> None:
         def epoch_ends(self, record: Mapping[str, Any]) -> None:
             received.append(record)
 
-    made = MadeUp()
-    _, history = fit_ranker(made, made.targets, made.lengths, SETTINGS, 0, "ranker-refit", Listener())
+    samples = MadeUp()
+    _, history = fit_ranker(samples, samples.targets, samples.lengths, SETTINGS, 0, "ranker-refit", Listener())
     assert received[0] == ("ranker-refit", 1, 2, 900)
     assert sum(count for count in received if isinstance(count, int)) == 2 * 900
     assert [record for record in received if isinstance(record, dict)] == history

@@ -26,12 +26,12 @@ from tests.support.training.queries import BEFORE, CONFIG, WEIGHTS, N, dataset_o
 
 def rows_of(dataset: RankerDataset, count: int) -> list[tuple[list[int], np.ndarray]]:
     ids, values = dataset.batch(np.arange(count))
-    return [(row[row >= 0].tolist(), some[row >= 0]) for row, some in zip(ids, values, strict=True)]
+    return [(row[row >= 0].tolist(), row_values[row >= 0]) for row, row_values in zip(ids, values, strict=True)]
 
 
 def reference(last: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, list[int], np.ndarray]]:
     """(target, candidates, features) of each query, by new tables and a new catalog for every chunk."""
-    found = []
+    samples = []
     tables = build_tables(CONFIG, BEFORE, N)
     begin_of = np.repeat(last.offsets[:-1], last.lengths)
     learned: list[int] = []
@@ -43,27 +43,27 @@ def reference(last: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, list[
         catalog, embedding = normalized(base), base.copy()
         for item, vector in vectors.items():
             catalog[item], embedding[item] = vector, vector * norm
-        asked = [click for click in chunk.tolist() if click > begin_of[click]]
+        query_clicks = [click for click in chunk.tolist() if click > begin_of[click]]
         so_far = of_clicks(last, learned)
-        if asked:
-            prefixes = Sessions.from_lists([last.items[begin_of[click] : click] for click in asked])
+        if query_clicks:
+            prefixes = Sessions.from_lists([last.items[begin_of[click] : click] for click in query_clicks])
             queries = NativeEncoder(CONFIG, {**WEIGHTS, "item_embedding": embedding}).encode(prefixes)
             ids, logits = NativeIndex(catalog).search(
                 queries, N, Filter(known | (clicks > 0)), scale=CONFIG.model.scale
             )
             begins, ends = prefixes.offsets[:-1], prefixes.offsets[1:]
-            for row, click in enumerate(asked):
+            for row, click in enumerate(query_clicks):
                 others = without(so_far, prefixes[row])
                 rebuilt = MemoryTables.build(Sessions.concatenate([BEFORE, others]), N, tables.settings)
-                one = Dense(
+                dense = Dense(
                     queries[row : row + 1], ids[row : row + 1], logits[row : row + 1], catalog, CONFIG.model.scale
                 )
                 chosen, values = rebuilt.queries(N, query_settings(CONFIG)).features(
-                    prefixes.items, begins[row : row + 1], ends[row : row + 1], one
+                    prefixes.items, begins[row : row + 1], ends[row : row + 1], dense
                 )
-                there = chosen[0] >= 0
+                filled = chosen[0] >= 0
                 if last.items[click] in chosen[0]:
-                    found.append((int(last.items[click]), chosen[0][there].tolist(), values[0][there]))
+                    samples.append((int(last.items[click]), chosen[0][filled].tolist(), values[0][filled]))
         learned += chunk.tolist()
         rows = MemoryTables.build(of_clicks(last, learned), N, replace(tables.settings, max_neighbors=0))
         for item in last.items[chunk].tolist():
@@ -72,7 +72,7 @@ def reference(last: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, list[
             if not known[item] and clicks[item] >= due[item]:
                 due[item] = 2 * clicks[item]
                 vectors[item] = evidence(rows, item, catalog_with(base, vectors))
-    return found
+    return samples
 
 
 def without(sessions: Sessions, asking: np.ndarray) -> Sessions:
@@ -85,10 +85,10 @@ def without(sessions: Sessions, asking: np.ndarray) -> Sessions:
 def of_clicks(sessions: Sessions, clicks: list[int]) -> Sessions:
     """The sessions cut to these clicks, which are in order; ordered by their last click."""
     session = np.searchsorted(sessions.offsets, clicks, side="right") - 1
-    last = {int(one): place for place, one in enumerate(session)}
-    ordered = sorted(last, key=lambda one: last[one])
-    return Sessions.from_lists([sessions.items[[c for c, s in zip(clicks, session, strict=True) if s == one]]
-                                for one in ordered])  # fmt: skip
+    last = {int(number): place for place, number in enumerate(session)}
+    ordered = sorted(last, key=lambda number: last[number])
+    return Sessions.from_lists([sessions.items[[c for c, s in zip(clicks, session, strict=True) if s == number]]
+                                for number in ordered])  # fmt: skip
 
 
 def catalog_with(base: np.ndarray, vectors: dict[int, np.ndarray]) -> np.ndarray:
@@ -140,18 +140,18 @@ def test_later_sessions_change_no_earlier_query(
     last = drawn(5, 60, timed=timed)
     changed = Sessions.concatenate([last.slice(0, 30), change(last.slice(30, 60))])
     first = int(last.times[last.offsets[30] :].min()) if last.times is not None else None
-    orders = [ReplayOrder.of(one, CONFIG.ranker.prequential_chunk, 60_000) for one in (last, changed)]
+    orders = [ReplayOrder.of(sessions, CONFIG.ranker.prequential_chunk, 60_000) for sessions in (last, changed)]
     # RankerDataset of the chunks before the first that holds a changed click.
     counts = []
-    for order, one in zip(orders, (last, changed), strict=True):
+    for order, sessions in zip(orders, (last, changed), strict=True):
         early = [
             chunk
             for chunk in np.split(order.clicks, order.bounds[1:-1])
-            if (chunk < last.offsets[30]).all() and (one.times is None or (one.times[chunk] < first).all())
+            if (chunk < last.offsets[30]).all() and (sessions.times is None or (sessions.times[chunk] < first).all())
         ]
-        counts.append(sum(int(np.isin(chunk, one.offsets[:-1], invert=True).sum()) for chunk in early))
+        counts.append(sum(int(np.isin(chunk, sessions.offsets[:-1], invert=True).sum()) for chunk in early))
     assert counts[0] == counts[1] > 20
-    ours, theirs = (dataset_of(one, tmp_path, trends=trends) for one in (last, changed))
+    ours, theirs = (dataset_of(sessions, tmp_path, trends=trends) for sessions in (last, changed))
     assert ours.features == feature_names(trends=trends)
     same = counts[0] - max(ours.left_out, theirs.left_out)
     assert same > 15
@@ -167,8 +167,8 @@ def test_the_clicks_of_a_chunk_are_not_known_in_it(tmp_path: Path) -> None:
     dataset = dataset_of(Sessions.from_lists([[38, 39]] * 16), tmp_path)
     assert (dataset.left_out, dataset.targets.tolist()) == (8, [39] * 8)
     column = feature_names().index("fwd_dec")
-    found = np.array([values[ids.index(39), column] for ids, values in rows_of(dataset, 8)])
-    assert (found > np.log(1e-4) + 3).all()
+    log_values = np.array([values[ids.index(39), column] for ids, values in rows_of(dataset, 8)])
+    assert (log_values > np.log(1e-4) + 3).all()
     # And with a chunk for each session it is known from the second one on.
     dataset = dataset_of(Sessions.from_lists([[38, 39]] * 16), tmp_path, CONFIG.replace(prequential_chunk=2))
     assert (dataset.left_out, len(dataset.targets)) == (1, 15)
@@ -219,35 +219,35 @@ def test_frozen_samples_are_what_a_bundle_that_does_not_learn_ranks(tmp_path: Pa
     """They come last: known items alone, at the times of their clicks, by the tables of the sessions before."""
     last = drawn(2, 40, timed=True)
     dataset = dataset_of(last, tmp_path, trends=True)
-    tables, past = build_tables(CONFIG, BEFORE, N), trends_before()
+    tables, trends = build_tables(CONFIG, BEFORE, N), trends_before()
     memory = tables.queries(N, query_settings(CONFIG, True))
     ranked = len(last.items) - len(last)
     known = np.bincount(BEFORE.items, minlength=N) > 0
-    asked = last.of_clicks(np.flatnonzero(known[last.items]))
-    ends = np.setdiff1d(np.arange(asked.n_clicks), asked.offsets)
+    rankable = last.of_clicks(np.flatnonzero(known[last.items]))
+    ends = np.setdiff1d(np.arange(rankable.n_clicks), rankable.offsets)
     assert last.times is not None
-    assert asked.times is not None
-    ends = ends[np.argsort(asked.times[ends], kind="stable")]
+    assert rankable.times is not None
+    ends = ends[np.argsort(rankable.times[ends], kind="stable")]
     ends = ends[evenly(len(ends), frozen_samples(ranked))]
     assert len(ends) == ranked // 2
     base = np.where(known[:, None], WEIGHTS["item_embedding"], np.float32(0))
     scale = CONFIG.model.scale
     encoder, index = NativeEncoder(CONFIG, {**WEIGHTS, "item_embedding": base}), NativeIndex(normalized(base))
-    found = []
+    samples = []
     for end in ends.tolist():
-        begin = int(asked.offsets[np.searchsorted(asked.offsets, end, side="right") - 1])
-        prefix = Sessions.from_lists([asked.items[begin:end]])
+        begin = int(rankable.offsets[np.searchsorted(rankable.offsets, end, side="right") - 1])
+        prefix = Sessions.from_lists([rankable.items[begin:end]])
         query = encoder.encode(prefix)
         dense = Dense(query, *index.search(query, N, Filter(known), scale=scale), normalized(base), scale)
-        moment = Moment(past.live(N), asked.times[end - 1 : end], asked.times[begin:end].copy())
+        moment = Moment(trends.live(N), rankable.times[end - 1 : end], rankable.times[begin:end].copy())
         ids, values = memory.features(
             prefix.items, prefix.offsets[:-1], prefix.offsets[1:], dense, moment=moment
         )  # fmt: skip
-        if asked.items[end] in ids[0]:
-            found.append((int(asked.items[end]), ids[0][ids[0] >= 0].tolist(), values[0][ids[0] >= 0]))
-    assert dataset.frozen == len(found) > 40
-    assert dataset.targets[-len(found) :].tolist() == [target for target, _, _ in found]
-    rows = rows_of(dataset, len(dataset.targets))[-len(found) :]
-    for (chosen, features), (_, wanted_ids, wanted) in zip(rows, found, strict=True):
+        if rankable.items[end] in ids[0]:
+            samples.append((int(rankable.items[end]), ids[0][ids[0] >= 0].tolist(), values[0][ids[0] >= 0]))
+    assert dataset.frozen == len(samples) > 40
+    assert dataset.targets[-len(samples) :].tolist() == [target for target, _, _ in samples]
+    rows = rows_of(dataset, len(dataset.targets))[-len(samples) :]
+    for (chosen, features), (_, wanted_ids, wanted) in zip(rows, samples, strict=True):
         assert chosen == wanted_ids
         np.testing.assert_array_equal(features, np.clip(wanted, -65504, 65504).astype(np.float16))

@@ -19,8 +19,8 @@ def test_every_session_once_and_no_batch_over_budget(lengths: np.ndarray, budget
     assert sorted(together.tolist()) == list(range(len(lengths)))
     for batch in batches:
         assert lengths[batch].sum() <= budget or len(batch) == 1
-    again = epoch_batches(lengths, budget, seed, epoch)
-    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+    repeated = epoch_batches(lengths, budget, seed, epoch)
+    assert all(np.array_equal(a, b) for a, b in zip(batches, repeated, strict=True))
 
 
 def test_epochs_and_seeds_differ() -> None:

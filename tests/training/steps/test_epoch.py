@@ -56,7 +56,7 @@ def test_prefixes_are_the_samples_of_the_sessions(
     assert source.units == len(expected.rows)
     assert [len(numbers) for numbers in cut[:-1]] == [budget] * (len(cut) - 1)
     batches = [source.batch(numbers, CPU) for numbers in cut]
-    assert sorted(one for batch in batches for one in samples_of(batch)) == sorted(samples_of(expected))
+    assert sorted(sample for batch in batches for sample in samples_of(batch)) == sorted(samples_of(expected))
     assert sum(batch.mass for batch in batches) == pytest.approx(expected.mass)
     for numbers, batch in zip(cut, batches, strict=True):
         owners = source.sessions_of(numbers)

@@ -19,16 +19,16 @@ LISTS = st.lists(st.lists(st.integers(0, N - 2), min_size=1, max_size=6), min_si
 
 def neighbors(lists: list[list[int]], item: int) -> set[int]:
     """Items right before or right after the item in some session."""
-    pairs = [pair for one in lists for pair in itertools.pairwise(one)]
+    pairs = [pair for session in lists for pair in itertools.pairwise(session)]
     return {b for a, b in pairs if a == item} | {a for a, b in pairs if b == item}
 
 
 @given(LISTS, st.sets(st.integers(0, N - 1), max_size=N))
 def test_many_draws_find_every_neighbor_and_nothing_else(lists: list[list[int]], asked: set[int]) -> None:
-    found = Occurrences(Sessions.from_lists(lists), N).neighbors(
+    drawn = Occurrences(Sessions.from_lists(lists), N).neighbors(
         np.array(sorted(asked), dtype=np.int64), 400, np.random.default_rng(0)
     )
-    assert found.tolist() == sorted(set().union(*(neighbors(lists, item) for item in asked)))
+    assert drawn.tolist() == sorted(set().union(*(neighbors(lists, item) for item in asked)))
 
 
 def test_a_neighbor_is_drawn_as_often_as_it_occurs() -> None:
@@ -42,6 +42,6 @@ def test_a_neighbor_is_drawn_as_often_as_it_occurs() -> None:
 def test_the_same_generator_finds_the_same(times: int) -> None:
     occurrences = Occurrences(Sessions.from_lists(np.random.default_rng(0).integers(0, N, (40, 5)).tolist()), N)
     items = np.arange(4)
-    one, again = (occurrences.neighbors(items, times, np.random.default_rng(7)) for _ in range(2))
-    assert np.array_equal(one, again)
-    assert len(one) <= 2 * times * len(items)
+    first, second = (occurrences.neighbors(items, times, np.random.default_rng(7)) for _ in range(2))
+    assert np.array_equal(first, second)
+    assert len(first) <= 2 * times * len(items)

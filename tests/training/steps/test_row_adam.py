@@ -17,9 +17,9 @@ def test_rows_go_the_way_of_adamw_over_the_whole_matrix(weight_decay: float) -> 
     """Rows touched sometimes, rarely or never, with a checkpoint in between."""
     torch.manual_seed(0)
     start = torch.randn(ROWS, D)
-    mine, plain = start.clone(), torch.nn.Parameter(start.clone())
+    matrix, plain = start.clone(), torch.nn.Parameter(start.clone())
     adam = torch.optim.AdamW([plain], lr=1.0, betas=BETAS, weight_decay=weight_decay)
-    rows, rng = RowAdam(mine, BETAS, weight_decay), np.random.default_rng(0)
+    rows, rng = RowAdam(matrix, BETAS, weight_decay), np.random.default_rng(0)
     for step in range(1200):
         touched = torch.from_numpy(rng.choice(ROWS - 1, 3, replace=False) if step % 700 < 100 else np.array([0, 1]))
         taken = rows.take(touched)
@@ -35,11 +35,11 @@ def test_rows_go_the_way_of_adamw_over_the_whole_matrix(weight_decay: float) -> 
         if step == 650:
             rows.catch_up()
             mean, square, steps = rows.mean.clone(), rows.square.clone(), rows.steps
-            rows = RowAdam(mine, BETAS, weight_decay)
+            rows = RowAdam(matrix, BETAS, weight_decay)
             rows.load(mean, square, steps)
     rows.catch_up()
-    torch.testing.assert_close(mine, plain.detach(), rtol=0, atol=4e-4)
+    torch.testing.assert_close(matrix, plain.detach(), rtol=0, atol=4e-4)
     state = adam.state[plain]
     torch.testing.assert_close(rows.mean, state["exp_avg"], rtol=1e-3, atol=1e-12)
     torch.testing.assert_close(rows.square, state["exp_avg_sq"], rtol=1e-3, atol=1e-12)
-    assert (start - mine).abs().max() > 100 * 4e-4
+    assert (start - matrix).abs().max() > 100 * 4e-4

@@ -36,14 +36,14 @@ def own_of(targets: Tensor) -> tuple[np.ndarray, Tensor]:
 def partition_sum(sample: CatalogSample, queries: Tensor, items: Tensor, places: Tensor) -> Tensor:
     """float64[S]: what the loss takes for it, read back from the losses of single rows at gamma 0."""
     rows = items[torch.from_numpy(sample.rows)]
-    found = []
+    sums = []
     for row in range(S):
         loss = sampled_aw_loss(
             queries[row : row + 1], rows, places[row : row + 1], sample, scale=SCALE, gamma=0.0
         )  # log S - z
         target = functional.cosine_similarity(queries[row], rows[places[row]], dim=0)
-        found.append((loss + SCALE * target).exp())
-    return torch.stack(found)
+        sums.append((loss + SCALE * target).exp())
+    return torch.stack(sums)
 
 
 def whole_sum(queries: Tensor, items: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def test_the_kernel_in_c_computes_the_same(dtype: torch.dtype, tolerance: float,
     own, place = np.unique(targets.numpy(), return_inverse=True)
     sample = CatalogSample.drawn(own, 3000, 400, np.random.default_rng(0))
     weights = torch.rand(70, generator=generator).double() if weighted else None
-    found = []
+    results = []
     for kind, compute in ((torch.float64, None), (torch.float32, dtype)):
         q, rows = queries.to(kind).requires_grad_(), items[torch.from_numpy(sample.rows)].to(kind).requires_grad_()
         loss = sampled_aw_loss(
@@ -134,8 +134,10 @@ def test_the_kernel_in_c_computes_the_same(dtype: torch.dtype, tolerance: float,
             weights=None if weights is None else weights.to(kind),
         )  # fmt: skip
         assert (type(loss.grad_fn).__name__ == "_WeightedSumBackward") == (kind == torch.float32)
-        found.append([loss.detach().double(), *(one.double() for one in torch.autograd.grad(loss, (q, rows)))])
-    for eager, got in zip(*found, strict=True):
+        results.append(
+            [loss.detach().double(), *(gradient.double() for gradient in torch.autograd.grad(loss, (q, rows)))]
+        )
+    for eager, got in zip(*results, strict=True):
         assert (got - eager).norm() <= tolerance * eager.norm()
 
 

@@ -46,19 +46,19 @@ def test_where_all_items_are_drawn_steps_are_those_of_the_full_softmax(clip_norm
 def test_neighbors_of_the_batch_s_items_are_always_in_the_sum(monkeypatch: pytest.MonkeyPatch, neighbors: int) -> None:
     config = Config.of(embedding_dim=8, softmax="sampled", negative_samples=1, cooccurrence_negatives=neighbors)
     stepper = SampledStepper(MTAW(config, N_ITEMS).draw_weights(seed=0), config, ring_sessions(4000, 2))
-    surely: list[np.ndarray] = []
+    sure_items: list[np.ndarray] = []
     drawn = CatalogSample.drawn
 
     def spy(sure: np.ndarray, *more: Any) -> CatalogSample:
-        surely.append(sure)
+        sure_items.append(sure)
         return drawn(sure, *more)
 
     monkeypatch.setattr(CatalogSample, "drawn", spy)
     batch = Batch.of(ring_sessions(2, 1), 1, torch.device("cpu"))
     stepper.step(batch, 0.5)
-    own = np.union1d(batch.clicks.numpy(), batch.targets.numpy())
-    near = np.concatenate([(own + 1) % N_ITEMS, (own - 1) % N_ITEMS]) if neighbors else own
-    assert surely[0].tolist() == np.union1d(own, near).tolist()
+    batch_items = np.union1d(batch.clicks.numpy(), batch.targets.numpy())
+    near = np.concatenate([(batch_items + 1) % N_ITEMS, (batch_items - 1) % N_ITEMS]) if neighbors else batch_items
+    assert sure_items[0].tolist() == np.union1d(batch_items, near).tolist()
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:

@@ -91,12 +91,12 @@ def test_dropout_differs_from_step_to_step_and_follows_the_seed() -> None:
 def test_batches_staged_in_another_thread_take_the_same_steps() -> None:
     config = still_config().replace(dropout=0.3)
     plain, staged = (StaticStep(new_model(config), config, "reference") for _ in range(2))
-    some = batches(config)[: 2 * STAGED]
+    chosen = batches(config)[: 2 * STAGED]
     torch.manual_seed(5)
-    for batch in some:
+    for batch in chosen:
         plain.step(batch, 0.5)
     torch.manual_seed(5)
-    for _, batch in made_ahead(staged.stage, some, STAGED - 2):
+    for _, batch in made_ahead(staged.stage, chosen, STAGED - 2):
         staged.step(batch, 0.5)
     assert staged.end_epoch() == plain.end_epoch()
     for a, b in zip(plain.model.parameters(), staged.model.parameters(), strict=True):
@@ -196,9 +196,9 @@ def test_losses_are_heard_of_at_the_first_step_and_at_intervals(monkeypatch: pyt
     monkeypatch.setattr(static_module, "_READ_EVERY", 3)
     config = still_config()
     eager, static = Stepper(new_model(config), config), StaticStep(new_model(config), config, "reference")
-    some = batches(config)[:2] * 3
-    true = [eager.step(batch, 0.5) for batch in some]
-    losses_read = [static.step(batch, 0.5) for batch in some]
+    chosen = batches(config)[:2] * 3
+    true = [eager.step(batch, 0.5) for batch in chosen]
+    losses_read = [static.step(batch, 0.5) for batch in chosen]
     assert losses_read == pytest.approx([true[0], true[0], true[0], true[2], true[2], true[2]], rel=1e-4)
 
 
