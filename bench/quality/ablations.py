@@ -18,9 +18,8 @@ import argparse
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from bench.harness.json_lines import read_json_lines
 from bench.harness.machine import usable_cores
 from bench.harness.report import command
 from bench.quality.paired import difference_of, gains_of
-from bench.quality.reuse import encoder_of
+from bench.quality.reuse import encoder_of, ranker_of
 from bench.quality.runs import ProgressLines, prepared
 from bench.quality.table import markdown
 from mtaw_fast.config import Config, preset
@@ -45,9 +44,6 @@ from mtaw_fast.storage.files import atomic_path
 from mtaw_fast.training.encoder.fitting import Fitting, fit_encoder
 from mtaw_fast.training.encoder.runner import FitRequest, LocalRunner
 from mtaw_fast.training.memory_tables import build_tables
-from mtaw_fast.training.ranker.fitting import fit_ranker
-from mtaw_fast.training.ranker.prequential import build_dataset
-from mtaw_fast.training.ranker.train_ranker import fit_settings, train_ranker
 from mtaw_fast.training.steps.full_step import AnyStepper
 from mtaw_fast.training.trained_model import served_ranks
 
@@ -145,8 +141,10 @@ class Study:
 
     def gains(self, name: str, seed: int) -> np.ndarray:
         """Return hit and reciprocal rank of each sample in percent, float64[S, 2]; measured once."""
-        settings = hashlib.sha256(json.dumps([self.dataset.fingerprint, self.settings]).encode()).hexdigest()[:8]
-        path = self.work / "ablations" / f"{self.dataset.name}-{name.replace(' ', '-')}-{settings}-{seed}.npy"
+        model, variant = (ENCODER, ENCODERS[name]) if name in ENCODERS else (RANKER, RANKERS[name])
+        measured = [self.dataset.fingerprint, self.settings, preset(model).as_dict(), asdict(variant)]
+        digest = hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:8]
+        path = self.work / "ablations" / f"{self.dataset.name}-{name.replace(' ', '-')}-{digest}-{seed}.npy"
         if not path.exists():
             ranks = self._encoder_ranks(name, seed) if name in ENCODERS else self._ranker_ranks(name, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,37 +188,8 @@ class Study:
         ]
         past_weights = encoders[0].weights if config.memory.dense_candidates else None
         config = config.replace(excluded_features=",".join(excluded))
-        if not config.ranker.prequential:
-            with tempfile.TemporaryDirectory(dir=self.work) as folder:
-                net, _ = train_ranker(
-                    config, self.known, dataset.n_items, dataset.min_prefix, past_weights, Path(folder), "ranker",
-                    ProgressLines(),
-                )  # fmt: skip
-            return encoders[1].weights, net
-        samples = self._ranker_samples(config.replace(excluded_features=""), past_weights)
-        net, _ = fit_ranker(
-            samples,
-            samples.targets,
-            samples.lengths,
-            fit_settings(config),
-            config.optimizer.seed,
-            "ranker",
-            ProgressLines(),
-        )
+        net, _ = ranker_of(dataset, config, self.known, past_weights, self.work, ProgressLines())
         return encoders[1].weights, net
-
-    def _ranker_samples(self, config: Config, weights: Mapping[str, np.ndarray] | None) -> Any:
-        global _latest
-        key = self.dataset.fingerprint, config
-        if _latest is None or _latest[0] != key:
-            _latest = None  # two at a time would take the disk of both
-            before, last = self.known.split_last(config.ranker.ranker_fraction)
-            tables = build_tables(config, before, self.dataset.n_items)
-            samples = build_dataset(
-                config, tables, last, self.dataset.min_prefix, weights, self.work, "ranker", ProgressLines()
-            )
-            _latest = key, samples
-        return _latest[1]
 
     def _learning_ranks(self, seed: int) -> np.ndarray:
         """Rank in twenty steps; after each, the tables learn its sessions."""
@@ -244,9 +213,6 @@ class Study:
             memory=None if net is None else build_tables(config, self.known, n_items),
             ranker_net=net,
         )
-
-
-_latest: tuple[object, Any] | None = None  # the samples of a ranker that differs in its features alone
 
 
 def lines_of(study: Study, seeds: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:

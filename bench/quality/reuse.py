@@ -23,14 +23,14 @@ from bench.quality.records import HELD_OUT, PUBLISHED, Finalist, Places, changed
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 from mtaw_fast.training import TrainedModel
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder.fitting import FittedEncoder, fit_encoder
 from mtaw_fast.training.memory_tables import build_tables
-from mtaw_fast.training.ranker.candidates import PrefixCandidates
-from mtaw_fast.training.ranker.train_ranker import fit_candidates
+from mtaw_fast.training.ranker.train_ranker import RankerSamples, fit_samples, ranker_samples
 from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.trained_model import served_metrics
 
@@ -106,8 +106,7 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
         past_encoder = encoder_of(dataset, config, known.split_last(config.ranker.ranker_fraction)[0], work, reporter)
     whole_encoder = encoder_of(dataset, config, known, work, reporter)
     began = time.perf_counter()
-    candidates = _candidates(dataset, config, known, past_encoder and past_encoder.weights)
-    ranker, history = fit_candidates(candidates, config, "ranker", reporter)
+    ranker, history = ranker_of(dataset, config, known, past_encoder and past_encoder.weights, work, reporter)
     model = Model.of(
         config=config,
         weights=dict(whole_encoder.weights),
@@ -128,20 +127,31 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
     )
 
 
-# Rows that differ in the ranker's fit alone, such as those of single features, share the candidates of the last row.
-_latest: tuple[object, PrefixCandidates] | None = None
+# Rows that differ in the ranker's fit alone, such as those of single features, share the samples of the last row.
+_latest: tuple[object, RankerSamples] | None = None
 
 
-def _candidates(
-    dataset: Dataset, config: Config, known: Sessions, weights: Mapping[str, np.ndarray] | None
-) -> PrefixCandidates:
+def ranker_of(
+    dataset: Dataset,
+    config: Config,
+    sessions: Sessions,
+    weights: Mapping[str, np.ndarray] | None,
+    work: Path,
+    reporter: Reporter,
+) -> tuple[RankerNet, list[dict[str, Any]]]:
+    """Return the ranker that `train_ranker` makes of `sessions`, and its history, by the latest samples if they suit.
+
+    weights: of the encoder that was trained on the sessions before the ranker's; None without dense candidates.
+    """
     global _latest
-    key = dataset.fingerprint, config.replace(**_FIT)
+    key = dataset.fingerprint, len(sessions), config.replace(**_FIT)
     if _latest is None or _latest[0] != key:
-        _latest = None  # two at a time would take the memory of both
-        candidates = PrefixCandidates.of(config, known, dataset.n_items, dataset.min_prefix, weights)
-        _latest = key, candidates
-    return _latest[1]
+        _latest = None  # two at a time would take the memory and disk of both
+        samples = ranker_samples(
+            config, sessions, dataset.n_items, dataset.min_prefix, weights, work, "ranker", reporter
+        )  # fmt: skip
+        _latest = key, samples
+    return fit_samples(_latest[1], config, "ranker", reporter)
 
 
 def encoder_of(dataset: Dataset, config: Config, sessions: Sessions, work: Path, reporter: Reporter) -> FittedEncoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mtaw_fast.memory import RankerNet
 from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.memory_tables import build_tables, build_trends
 from mtaw_fast.training.ranker.candidates import PrefixCandidates
-from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
+from mtaw_fast.training.ranker.fitting import Candidates, RankerFit, fit_ranker
 from mtaw_fast.training.ranker.last_sessions import split_for_ranker, warn_if_capped
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
@@ -34,6 +35,29 @@ def train_ranker(
     side: SideInputs = NOTHING,
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
     """Train the ranker on the last `config.ranker.ranker_fraction` of the sessions.
+
+    Parameters are those of `ranker_samples`. Returns the ranker, and a record an epoch.
+    """
+    samples = ranker_samples(
+        config, sessions, n_items, min_prefix, weights, folder, phase, reporter, type_weights, side
+    )  # fmt: skip
+    give_back_freed()  # tables of the samples: gigabytes for a large log
+    return fit_samples(samples, config, phase, reporter)
+
+
+def ranker_samples(
+    config: Config,
+    sessions: Sessions,
+    n_items: int,
+    min_prefix: int,
+    weights: Mapping[str, np.ndarray] | None,
+    folder: Path,
+    phase: str,
+    reporter: Reporter,
+    type_weights: np.ndarray | None = None,
+    side: SideInputs = NOTHING,
+) -> RankerSamples:
+    """Rank the clicks of the last `config.ranker.ranker_fraction` of the sessions.
 
     Parameters
     ----------
@@ -56,18 +80,12 @@ def train_ranker(
         Weight of a sample by the type of its target.
     side : SideInputs, default none
         For features of context and content, if the ranker reads trends, and of the types of clicks.
-
-    Returns
-    -------
-    RankerNet
-        The ranker.
-    list of dict
-        A record an epoch.
     """
     warn_if_capped(config, sessions)
     if not config.ranker.prequential:
         candidates = PrefixCandidates.of(config, sessions, n_items, min_prefix, weights, type_weights, side)
-        return fit_candidates(candidates, config, phase, reporter)
+        prefixes = candidates.prefixes
+        return RankerSamples(candidates, prefixes.targets, prefixes.lengths, prefixes.weights, timed=False)
     before, last = split_for_ranker(config, sessions)
     tables = build_tables(config, before, n_items)
     since = None if before.times is None else int(before.times.max())
@@ -75,23 +93,31 @@ def train_ranker(
     dataset = build_dataset(
         config, tables, last, min_prefix, weights, folder, phase, reporter, since, trends, type_weights, side
     )
-    fit = fit_settings(config, timed=trends is not None)
-    del tables, trends  # not needed from here, and gigabytes for a large log
-    give_back_freed()
-    return fit_ranker(
-        dataset, dataset.targets, dataset.lengths, fit, config.optimizer.seed, phase, reporter,
-        target_weights=dataset.weights,
-    )  # fmt: skip
+    return RankerSamples(dataset, dataset.targets, dataset.lengths, dataset.weights, timed=trends is not None)
 
 
-def fit_candidates(
-    candidates: PrefixCandidates, config: Config, phase: str, reporter: Reporter
+@dataclass(frozen=True, slots=True, eq=False)
+class RankerSamples:
+    """What a ranker is fitted on: Q queries with candidates.
+
+    targets: int32[Q]. lengths: int64[Q], clicks of the prefixes. weights: float32[Q], or None. timed: whether features
+    of trends are among them.
+    """
+
+    candidates: Candidates
+    targets: np.ndarray
+    lengths: np.ndarray
+    weights: np.ndarray | None
+    timed: bool
+
+
+def fit_samples(
+    samples: RankerSamples, config: Config, phase: str, reporter: Reporter
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
-    """Train the ranker as `train_ranker` does with `prequential=false`, on candidates that exist already."""
-    prefixes, fit = candidates.prefixes, fit_settings(config)
+    """Fit a ranker as `train_ranker` does, on samples that exist already."""
     return fit_ranker(
-        candidates, prefixes.targets, prefixes.lengths, fit, config.optimizer.seed, phase, reporter,
-        target_weights=prefixes.weights,
+        samples.candidates, samples.targets, samples.lengths, fit_settings(config, timed=samples.timed),
+        config.optimizer.seed, phase, reporter, target_weights=samples.weights,
     )  # fmt: skip
 
 

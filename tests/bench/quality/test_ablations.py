@@ -68,7 +68,7 @@ def test_every_variant_has_a_line_and_a_second_run_trains_nothing(
         assert ("difference_deviation" in line) == ("difference" in line)
         assert 0 < line["MRR@20"] <= line["P@20"] <= 100
     monkeypatch.setattr(ablations, "fit_encoder", None)
-    monkeypatch.setattr(ablations, "fit_ranker", None)
+    monkeypatch.setattr(ablations, "ranker_of", None)
     assert ablations.main(call) == 0
     assert out.read_text() == lines
     capsys.readouterr()

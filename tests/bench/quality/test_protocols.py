@@ -146,6 +146,11 @@ def test_what_is_not_refit_has_the_figures_of_the_search(made: Path, tmp_path: P
     trained.save(tmp_path / "bundle", dataset)
     assert record["metrics"] == dict(evaluate(Recommender.load(tmp_path / "bundle"), dataset.test).metrics)
     assert record["training"]["refit"] is False
+    ranker_losses, expected_losses = (
+        [line["loss"] for line in history if line["phase"] == "ranker"]
+        for history in (record["training"]["history"], trained.history)
+    )
+    assert ranker_losses == pytest.approx(expected_losses, rel=1e-5)
     assert len(record["reads"]) == 1
     assert [line["model"].endswith("not refit") for line in register.lines(tmp_path / "results")] == [True]
     assert bench(tmp_path, *arguments) == 0

@@ -21,7 +21,6 @@ from mtaw_fast.config.former_names import from_former
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.training import train
-from mtaw_fast.training.ranker.candidates import PrefixCandidates
 from tests.support.bench.quality import TINY, bench, records, write_ring
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -269,9 +268,9 @@ def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, argum
 
 def test_a_row_for_every_feature_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_ring(tmp_path / "data")
-    calls, real = [], PrefixCandidates.of
+    calls, real = [], reuse.ranker_samples
     monkeypatch.setattr(reuse, "_latest", None)  # of another test, with the same settings
-    monkeypatch.setattr(PrefixCandidates, "of", lambda *arguments: calls.append(arguments) or real(*arguments))
+    monkeypatch.setattr(reuse, "ranker_samples", lambda *arguments: calls.append(arguments) or real(*arguments))
     assert bench(tmp_path, *MEMORY, "--without", "fwd_dec,own_next,knn") == 0
     assert len(calls) == 1  # the rows share their candidates
     rows = {record["changed"]["leave_out"]: record for record in records(tmp_path, "full")}
@@ -306,3 +305,5 @@ def test_screens_of_a_memory_share_their_encoders_and_equal_a_training(
     trained = train(dataset, Config.from_dict(plain["config"]), tmp_path / "run", refit=False)
     assert trained.metrics == pytest.approx(plain["training"]["validation"])
     assert trained.metrics == pytest.approx(plain["metrics"])
+    losses = [line["loss"] for line in trained.history if line["phase"] == "ranker"]
+    assert ranker_losses(plain) == pytest.approx(losses, rel=1e-5)
