@@ -115,7 +115,8 @@ def _epochs(record: Record) -> str:
     if record["refit"]:
         return ""
     ending = {"patience": ", stopped by its patience", "epochs": ""}.get(training["ended"] or "", ", time ended")
-    return f"{training['epochs_done']:.3g} of {training['epochs_asked']}{ending}; best {training['best']['epoch']:.3g}"
+    done = f"{training['epochs_done']:.3g} of {training['epochs_asked']} in {training['cpu_seconds'] / 60:.3g} min"
+    return f"{done}{ending}; best {training['best']['epoch']:.3g}"
 
 
 def _figures(group: Sequence[Record]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The literature's protocol: read the test set after every epoch, and report each metric at its own best epoch.
 
-It is a LEAK: the test set chooses what it then judges, once for every metric. Published figures are made this way, and
-a comparison needs to know how much of them it explains. Nothing else in the project reads the test set like this, and
+It is a LEAK: the test set chooses what it then judges, once for every metric. Some published code does so by default,
+and a comparison needs to know how much it explains. Nothing else in the project reads the test set like this, and
 every table that shows such figures marks them.
 """
 

@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         default=HELD_OUT,
         help=f"'{HELD_OUT}': the validation sessions choose the epoch, then are learned too (default); '{NOT_REFIT}': "
         f"they choose and stay unlearned, as with other systems; '{PUBLISHED}': the test set itself chooses the epoch, "
-        "a leak that published figures have",
+        "a leak that some published code has",
     )
     parser.add_argument(
         "--stop-after",

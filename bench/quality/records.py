@@ -28,7 +28,7 @@ FILE = "quality.jsonl"
 _RECORDS = RecordKind("bench.quality", KIND, SCHEMA, "metrics")
 SPLITS = ("validation", "test")
 # How a model comes to its test figures. held-out: the held-out sessions choose the epoch, and a refit learns them too.
-# not-refit: they choose, and stay unlearned. published: the test set chooses, a leak that published figures have.
+# not-refit: they choose, and stay unlearned. published: the test set chooses, a leak that some published code has.
 HELD_OUT, PUBLISHED, NOT_REFIT = PROTOCOLS = ("held-out", "published", "not-refit")
 # Settings that shape only a session memory: models without one do not depend on them. By their former names.
 _MEMORY_SETTINGS = frozenset({

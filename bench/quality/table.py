@@ -21,8 +21,8 @@ TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
 LEAK_MARK = "(LEAK: best test epoch)"
 NOT_REFIT_MARK = "(not refit)"
 _LEAK_NOTE = (
-    "the test set was read after every epoch, and each metric is that of its own best epoch, as published figures are "
-    "made; repeat and new are those of the best P@20. Not to be compared with rows whose epoch validation chose."
+    "the test set was read after every epoch, and each metric is that of its own best epoch, as some published code "
+    "does; repeat and new are those of the best P@20. Not to be compared with rows whose epoch validation chose."
 )
 
 Record = dict[str, Any]

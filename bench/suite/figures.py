@@ -58,8 +58,9 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "What makes figures too high": ("test", "leak", "test-reads"),
         "Time decides on news, and learning beats training": (
-            "test", "test-reads", "frozen", "news-context", "by-hand",
+            "test", "test-reads", "frozen", "news-context", "by-hand", "ablations",
         ),
+        "What is not shown": ("test",),
     },
 }  # fmt: skip
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
@@ -134,6 +135,7 @@ class Records:
                 yield from _pairs(point)
                 if "difference" in point:
                     yield from _change([point["difference"][name][0] for name in _PAIRS[0]])
+                    yield from ("[{1:.2f}, {2:.2f}]".format(*point["difference"][name]) for name in _PAIRS[0])
                 if "unknown_targets" in point:
                     yield f"{point['unknown_targets']:.1f}"
 

@@ -346,7 +346,7 @@ def test_the_table_has_measured_and_published_figures_and_how_far_a_training_cam
     tables = Tables(peers[:2], {"amd-f1-avx2-2c": peers, "intel-f6-amx-8c": other}, [])
     lines = tables.render().splitlines()
     rows = [line for line in lines if line.startswith(("| GRU4Rec", "| GCE-GNN"))]
-    assert "1.5 of 300, time ended; best 1" in rows[0]
+    assert "1.5 of 300 in 1.5 min, time ended; best 1" in rows[0]
     assert "44.00 [43.00, 45.00]" in rows[0]
     assert rows[0].endswith("| 80.00       | 20.00    | 44.89 / 15.77           |")
     assert "stopped by its patience" in rows[1]
