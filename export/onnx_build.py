@@ -43,7 +43,7 @@ class Builder:
         built = whole_graph(self._bundle.model, "float32", per_session=True)
         return self._written(built, "recommender", "float32", "recommender")
 
-    def _written(self, made: Graph, graph: str, variant: str, part: str) -> ModelFiles:
+    def _written(self, onnx_graph: Graph, graph: str, variant: str, part: str) -> ModelFiles:
         bundle = self._bundle
         metadata = {
             "graph_version": GRAPH_VERSION,
@@ -59,8 +59,10 @@ class Builder:
         if graph == "recommender" and bundle.model.trends is not None:
             metadata["newest_click"] = int(bundle.model.trends.clock[-1])
         words = ENCODER_WORDS if graph == "encoder" else WORDS
-        describe(made.model, {f"mtaw_fast.{name}": value for name, value in metadata.items()}, _SUMMARIES[graph], words)
-        return write_graph(made, self._folder, part, self._external_over)
+        describe(
+            onnx_graph.model, {f"mtaw_fast.{name}": value for name, value in metadata.items()}, _SUMMARIES[graph], words
+        )
+        return write_graph(onnx_graph, self._folder, part, self._external_over)
 
     def _encoder(self, variant: str) -> Graph:
         config, weights = self._bundle.config, self._bundle.weights

@@ -112,15 +112,15 @@ def export_page(
     return PageBundle(folder, size, n_before - first, n_before, n_trends)
 
 
-def _with_trends_within(model: Model, limit: int, asked: int | None) -> tuple[Model, int | None]:
+def _with_trends_within(model: Model, limit: int, trend_neighbors: int | None) -> tuple[Model, int | None]:
     """Return the model with trends that leave room for sessions, and their neighbors of an item."""
     if model.trends is None:
         return model, None
     all_trends, free_bytes = model.trends, limit - _fixed_bytes(model)
     cap = all_trends.settings.max_neighbors
-    if asked is None and _bytes(all_trends) + _session_bytes(model, 0) <= free_bytes:
+    if trend_neighbors is None and _bytes(all_trends) + _session_bytes(model, 0) <= free_bytes:
         return model, cap
-    for choice in _TREND_NEIGHBORS if asked is None else (asked,):
+    for choice in _TREND_NEIGHBORS if trend_neighbors is None else (trend_neighbors,):
         n_trends = min(choice, cap) if cap else choice  # 0: all
         trends = all_trends.strongest(n_trends)
         if _bytes(trends) <= _TREND_SHARE * free_bytes:
@@ -155,12 +155,12 @@ def _session_bytes(model: Model, first: int) -> int:
     return int(offsets[-1] - offsets[first]) * click_bytes + (len(offsets) - first) * offsets.itemsize
 
 
-def _first_that_fits(model: Model, left: int) -> int | None:
-    """Return the first of the latest sessions that `left` bytes hold; None if these are too few for one."""
+def _first_that_fits(model: Model, free_bytes: int) -> int | None:
+    """Return the first of the latest sessions that `free_bytes` hold; None if these are too few for one."""
     n_sessions = 0 if model.memory is None else model.memory.n_sessions
-    if left < 0 or (n_sessions and _session_bytes(model, n_sessions - 1) > left):
+    if free_bytes < 0 or (n_sessions and _session_bytes(model, n_sessions - 1) > free_bytes):
         return None
-    return bisect.bisect_left(range(n_sessions), True, key=lambda first: _session_bytes(model, first) <= left)
+    return bisect.bisect_left(range(n_sessions), True, key=lambda first: _session_bytes(model, first) <= free_bytes)
 
 
 def _latest(model: Model, first: int, max_neighbors: int) -> Model:

@@ -299,10 +299,10 @@ class Recommender:
         if self._changes.keeper is not None:
             self._changes.keeper.stop()
 
-    def _learning(self, what: str) -> OnlineLearner:
+    def _learning(self, method: str) -> OnlineLearner:
         learner = self.learner
         if learner is None:
-            raise UsageError(f"{what}: this recommender does not learn; load it with learn=FOLDER")
+            raise UsageError(f"{method}: this recommender does not learn; load it with learn=FOLDER")
         return learner
 
     @property

@@ -277,9 +277,9 @@ def _opened(dataset: Dataset | Folder) -> Dataset:
     return dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
 
 
-def _report_progress(progress: Progress | None, what: str, done: int, total: int) -> None:
+def _report_progress(progress: Progress | None, step: str, done: int, total: int) -> None:
     if progress is not None:
-        progress(what, done, total)
+        progress(step, done, total)
 
 
 def _warn(lines: Any) -> None:

@@ -36,21 +36,21 @@ class Ids:
         return names.at(g.where(internal < 0, len(self._external), internal))
 
 
-def compacted(g: Graph, found: Value, lengths: Value) -> tuple[Value, Value]:
+def compacted(g: Graph, clicks: Value, lengths: Value) -> tuple[Value, Value]:
     """Return the known clicks of every session, moved to the left: (ids int32[B, L + 1], lengths int32[B]).
 
-    ids are padded with -1. found: int64[B, L], -1 if unknown. lengths: int32[B], limited to 0 .. L.
+    ids are padded with -1. clicks: int64[B, L], -1 if unknown. lengths: int32[B], limited to 0 .. L.
     """
-    width = g.op("Shape", found, start=1, end=2)
+    width = g.op("Shape", clicks, start=1, end=2)
     steps = g.counted(width)
-    is_known = (steps < lengths.to(LONG).column(1)) & (found >= 0)
+    is_known = (steps < lengths.to(LONG).column(1)) & (clicks >= 0)
     ones = is_known.to(LONG)
     n_known = ones.reduced("Sum", 1)
     total = g.op("CumSum", ones, g.constant(np.array(1)))
     # Everything else goes to an extra last column.
-    targets = g.where(is_known, total - 1, g.op("Expand", width, g.op("Shape", found)))
-    shape = g.joined(g.op("Shape", found, start=0, end=1), width + 1)
+    targets = g.where(is_known, total - 1, g.op("Expand", width, g.op("Shape", clicks)))
+    shape = g.joined(g.op("Shape", clicks, start=0, end=1), width + 1)
     moved = g.full(shape, -1, LONG)
-    moved = g.op("ScatterElements", moved, targets, found, axis=1)
+    moved = g.op("ScatterElements", moved, targets, clicks, axis=1)
     columns = g.counted(width + 1)
     return g.where(columns < n_known.column(1), moved, -1).to(INT), n_known.to(INT)

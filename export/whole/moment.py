@@ -133,6 +133,6 @@ def rising_items(tables: TrendTables) -> tuple[np.ndarray, np.ndarray]:
     return ids[order], np.stack([later[order], total[order]], 1).astype(np.float32)
 
 
-def lanes_of(names: Sequence[int], of: str) -> np.ndarray:
-    """Return int64[..]: columns of a row of sums. of: 'all', 'later' (of items), 'fwd', 'bwd' (of pairs)."""
-    return np.array(names) + {"all": 0, "later": ITEM_LANES, "fwd": 0, "bwd": PAIR_LANES}[of]
+def lanes_of(names: Sequence[int], kind: str) -> np.ndarray:
+    """Return int64[..]: columns of a row of sums. kind: 'all', 'later' (of items), 'fwd', 'bwd' (of pairs)."""
+    return np.array(names) + {"all": 0, "later": ITEM_LANES, "fwd": 0, "bwd": PAIR_LANES}[kind]

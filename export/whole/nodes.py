@@ -200,11 +200,11 @@ class Graph:
         """Add a Concat."""
         return self.op("Concat", *values, axis=axis)
 
-    def where(self, truth: Value, one: Any, other: Any) -> Value:
+    def where(self, truth: Value, if_true: Any, if_false: Any) -> Value:
         """Add a Where; one of both may be a number."""
-        if not isinstance(one, Value):
-            one = other._like(one)
-        return self.op("Where", truth, one, one._like(other), dtype=one.dtype)
+        if not isinstance(if_true, Value):
+            if_true = if_false._like(if_true)
+        return self.op("Where", truth, if_true, if_true._like(if_false), dtype=if_true.dtype)
 
     def full(self, length: Value, number: float, dtype: np.dtype[Any]) -> Value:
         """Return a tensor filled with one number; length: its shape, int64[axes]."""
@@ -226,11 +226,11 @@ class Graph:
         return largest, places
 
     def choice(
-        self, truth: Value, one: Callable[[Graph], Sequence[Value]], other: Callable[[Graph], Sequence[Value]]
+        self, truth: Value, make_then: Callable[[Graph], Sequence[Value]], make_else: Callable[[Graph], Sequence[Value]]
     ) -> list[Value]:
         """Add an If: the outputs of one of two graphs of vectors; truth: bool[1]."""
         branches, dtypes = [], []
-        for label, make in (("then", one), ("else", other)):
+        for label, make in (("then", make_then), ("else", make_else)):
             inside = Graph(self)
             outputs = [inside.op("Identity", inside.here(value)) for value in make(inside)]
             dtypes = [value.dtype for value in outputs]

@@ -90,13 +90,15 @@ class _Whole:
         width = g.joined(self._places(inputs["k"].flat()), g.constant(np.array([0]))).reduced("Max", 0, keep=True)
         shared = None if self._per_session else self._request(g, inputs)
 
-        def one(inside: Graph, at: Value) -> tuple[Value, Value]:
-            rows = {name: inside.here(value).at(at).flat() for name, value in inputs.items()} if shared is None else {}
+        def session_ranking(inside: Graph, place: Value) -> tuple[Value, Value]:
+            rows = (
+                {name: inside.here(value).at(place).flat() for name, value in inputs.items()} if shared is None else {}
+            )
             request = shared or self._request(inside, rows)
-            return self._one(inside, at, ids, lengths, logits, request, width)
+            return self._session_ranking(inside, place, ids, lengths, logits, request, width)
 
         batch = ids.size()
-        items, values = g.for_each(batch, one)
+        items, values = g.for_each(batch, session_ranking)
         # Without sessions a Loop's outputs have no width.
         shape = g.joined(batch, width)
         g.op("Identity", self._ids.external(g, items.shaped(shape)), name="items")
@@ -117,20 +119,20 @@ class _Whole:
     def _places(self, k: Value) -> Value:
         return k.most(0).least(max(self._n, MOST_PLACES))
 
-    def _request(self, g: Graph, given: Mapping[str, Value]) -> _Request:
+    def _request(self, g: Graph, inputs: Mapping[str, Value]) -> _Request:
         """Return the conditions from vectors by the inputs' names; exclude and allow are internal ids."""
-        when = None if self._trends is None else moment(g, given["now"], self._trends)
-        allowed = selection.allowed_items(g, given["exclude"], given["allow"], given["use_allow"], self._n)
+        when = None if self._trends is None else moment(g, inputs["now"], self._trends)
+        allowed = selection.allowed_items(g, inputs["exclude"], inputs["allow"], inputs["use_allow"], self._n)
         # An input with a default, as it is an initializer too. The last place is that of unknown ids.
         allowed = allowed & g.joined(g.table("available", self._available), g.constant(np.ones(1, BOOL)))
-        return _Request(self._places(given["k"]), allowed, given["exclude_seen"], when)
+        return _Request(self._places(inputs["k"]), allowed, inputs["exclude_seen"], when)
 
-    def _one(
-        self, g: Graph, at: Value, ids: Value, lengths: Value, logits: Value, request: _Request, width: Value
+    def _session_ranking(
+        self, g: Graph, place: Value, ids: Value, lengths: Value, logits: Value, request: _Request, width: Value
     ) -> tuple[Value, Value]:
-        """Return the ranking of session `at`: int64[width], float32[width]."""
-        m = g.here(lengths).at(at).to(LONG)
-        row = g.here(ids).at(at).flat()
+        """Return the ranking of session `place`: int64[width], float32[width]."""
+        m = g.here(lengths).at(place).to(LONG)
+        row = g.here(ids).at(place).flat()
 
         def padded(make: Callable[[Graph], tuple[Value, Value]]) -> Callable[[Graph], tuple[Value, Value]]:
             def filled(inside: Graph) -> tuple[Value, Value]:
@@ -144,7 +146,7 @@ class _Whole:
 
         def ranking(inside: Graph) -> tuple[Value, Value]:
             clicks = inside.here(row).cut(0, inside.here(m))
-            return self._ranking(inside, clicks, inside.here(logits).at(inside.here(at)).flat(), request)
+            return self._ranking(inside, clicks, inside.here(logits).at(inside.here(place)).flat(), request)
 
         items, values = g.choice(m > 0, padded(ranking), padded(lambda inside: self._popular(inside, request)))
         return items, values

@@ -101,8 +101,8 @@ def rising(
     ids = g.constant(np.sort(trends.rising[0]))  # ascending, so that ties go to the lower id
     counts = item_counts(g, ids, when, trends)
 
-    def lane(of: int) -> Value:
-        return counts.cut(of, of + 1, 1).flat()
+    def lane(column: int) -> Value:
+        return counts.cut(column, column + 1, 1).flat()
 
     # The sessions of a small crowd are no trend.
     week = when.everything.cut(ITEM_LANES - 1, ITEM_LANES)

@@ -122,9 +122,9 @@ class Trending:
         names: list[str] = []
         columns: list[Value] = []
 
-        def add(values: Value, shown: tuple[int, ...], of: str, name: str) -> None:
+        def add(values: Value, shown: tuple[int, ...], kind: str, name: str) -> None:
             names.extend(f"{name}_{lane}" for lane in shown)
-            columns.append(values.at(g.constant(lanes_of(shown, of)), 1))
+            columns.append(values.at(g.constant(lanes_of(shown, kind)), 1))
 
         add(shares, _ITEM_LANES_SHOWN, "all", "t_all")
         add(shares, _ITEM_LANES_SHOWN, "later", "t_later")

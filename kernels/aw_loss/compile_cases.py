@@ -26,11 +26,11 @@ def compile_cases(backend: str) -> list[CompileCase]:
     Rare: training in float32 at d = 64 and 128, tf32x3 beyond 100, `negatives=True` but for training's dtypes at 100.
     """
     cases = _of_rows()
-    for given, products in _DTYPES:
-        cases += _of_dtypes(given, products, _D, backend)
+    for inputs, products in _DTYPES:
+        cases += _of_dtypes(inputs, products, _D, backend)
     for d, dtypes in _OTHER_D.items():
-        for given, products in dtypes:
-            cases += _of_dtypes(given, products, d, backend)
+        for inputs, products in dtypes:
+            cases += _of_dtypes(inputs, products, d, backend)
     cases += _negatives("fp32", "bf16", _D, backend, plain=False)
     rare = [case for d, dtypes in _SELDOM.items() for pair in dtypes for case in _of_dtypes(*pair, d, backend)]
     rare += _negatives("fp32", "bf16", _D, backend, plain=True) + _negatives("fp32", "fp32", _D, backend, plain=False)
@@ -42,8 +42,8 @@ def compile_cases(backend: str) -> list[CompileCase]:
     return cases + [replace(case, rare=True) for case in rare]
 
 
-def _label(given: str, products: str, d: int) -> str:
-    label = given if given == products else f"{given}>{products}"
+def _label(inputs: str, products: str, d: int) -> str:
+    label = inputs if inputs == products else f"{inputs}>{products}"
     return label if d == _D else f"{label} d={d}"
 
 
@@ -62,50 +62,50 @@ def _of_rows() -> list[CompileCase]:
     return cases
 
 
-def _passes(given: str, products: str, d: int, backend: str) -> list[CompileCase]:
+def _passes(inputs: str, products: str, d: int, backend: str) -> list[CompileCase]:
     """Return only the passes over the catalog."""
-    launches, label = configs.knobs(d, products, backend), _label(given, products, d)
+    launches, label = configs.knobs(d, products, backend), _label(inputs, products, d)
     return [
         _queries_pass(label, products, d, launches.queries, vectors=True),
         _queries_pass(f"{label} sums", products, d, launches.queries, vectors=False),
-        _items_pass(label, given, products, d, launches.items),
+        _items_pass(label, inputs, products, d, launches.items),
     ]
 
 
-def _of_dtypes(given: str, products: str, d: int, backend: str) -> list[CompileCase]:
-    label, launches, width = _label(given, products, d), configs.knobs(d, products, backend), configs.width(d)
+def _of_dtypes(inputs: str, products: str, d: int, backend: str) -> list[CompileCase]:
+    label, launches, width = _label(inputs, products, d), configs.knobs(d, products, backend), configs.width(d)
     cases = [
-        *_passes(given, products, d, backend),
+        *_passes(inputs, products, d, backend),
         _case(
-            units.unit_rows, label, f"*{given} *{_kind(products)} *fp32 i32 i32",
+            units.unit_rows, label, f"*{inputs} *{_kind(products)} *fp32 i32 i32",
             {"D": d, "WIDTH": width, **configs.row_tile(d)},
         ),
         _case(
-            sums.finish_sums, label, f"*{given} *{given} *i64 *fp32 *fp32 *fp32 i32 i32 i32 i32 i32 i32 i32",
+            sums.finish_sums, label, f"*{inputs} *{inputs} *i64 *fp32 *fp32 *fp32 i32 i32 i32 i32 i32 i32 i32",
             {"D": d, "COLUMNS": configs.power_of_two(d), "SPLITS": configs.MAX_SPLITS}, warps=1,
         ),
         _case(
             gradients.finish_queries, label,
-            f"*fp32 *fp32 *fp32 *i64 *{given} *fp32 *{given} *fp32 *{given} i32 i32 i32 i32 fp32 i32 i32",
+            f"*fp32 *fp32 *fp32 *i64 *{inputs} *fp32 *{inputs} *fp32 *{inputs} i32 i32 i32 i32 fp32 i32 i32",
             {"D": d, "WIDTH": width, **configs.split_tile(d)},
         ),
     ]  # fmt: skip
     if d > launches.items.held:
         cases.append(
             _case(
-                gradients.finish_items, label, f"*fp32 *fp32 *{given} *fp32 *{given} i32 i32",
+                gradients.finish_items, label, f"*fp32 *fp32 *{inputs} *fp32 *{inputs} i32 i32",
                 {"D": d, **configs.row_tile(d)},
             )
         )  # fmt: skip
     return cases
 
 
-def _negatives(given: str, products: str, d: int, backend: str, plain: bool) -> list[CompileCase]:
+def _negatives(inputs: str, products: str, d: int, backend: str, plain: bool) -> list[CompileCase]:
     """Return the passes of negatives=True, and the kernels between them. plain: gamma = 0."""
     knobs, width = configs.knobs(d, products, backend), configs.width(d)
-    label, kind = _label(given, products, d) + " gamma=0" * plain, _kind(products)
+    label, kind = _label(inputs, products, d) + " gamma=0" * plain, _kind(products)
     first, second, third = knobs.queries, knobs.negatives, knobs.negative_items
-    gradient = given if d <= third.held else "fp32"
+    gradient = inputs if d <= third.held else "fp32"
     powers = 1 if plain else 2
 
     def second_pass(label: str, vectors: bool) -> CompileCase:
@@ -122,7 +122,7 @@ def _negatives(given: str, products: str, d: int, backend: str, plain: bool) -> 
     )  # fmt: skip
     items = _case(
         negatives.negative_item_gradients, label,
-        f"*{kind} *{kind} *i64 *i32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *{given} *fp32 *{gradient} "
+        f"*{kind} *{kind} *i64 *i32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *{inputs} *fp32 *{gradient} "
         "i32 i32 i32 fp32 fp32",
         {"D": d, "PLAIN": plain, **third.constants(width)}, third,
     )  # fmt: skip
@@ -133,19 +133,19 @@ def _negatives(given: str, products: str, d: int, backend: str, plain: bool) -> 
         replace(items, per_tile=_per_tile(products, d, third, third.rows, 1, powers)),
         _case(
             negative_rows.finish_largest, label,
-            f"*{given} *{given} *i64 *fp32 *i32 *fp32 *fp32 *i32 *fp32 *fp32 *fp32 *fp32 i32 i32 i32 fp32 i32 i32",
+            f"*{inputs} *{inputs} *i64 *fp32 *i32 *fp32 *fp32 *i32 *fp32 *fp32 *fp32 *fp32 i32 i32 i32 fp32 i32 i32",
             {"D": d, "COLUMNS": configs.power_of_two(d), "SPLITS": configs.MAX_SPLITS}, warps=1,
         ),
         _case(
             negative_rows.finish_negative_queries, label,
-            f"*fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *i64 *i32 *{given} *fp32 *{given} *fp32 *{given} "
+            f"*fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *i64 *i32 *{inputs} *fp32 *{inputs} *fp32 *{inputs} "
             "i32 i32 i32 fp32 fp32 i32 i32",
             {"D": d, "WIDTH": width, **configs.split_tile(d)},
         ),
     ]  # fmt: skip
 
 
-def _other_tiles(given: str, products: str, d: int, backend: str) -> list[CompileCase]:
+def _other_tiles(inputs: str, products: str, d: int, backend: str) -> list[CompileCase]:
     """The tiles of configs that are not chosen."""
     first_queries, first_items = configs.CHOSEN
     by_queries = [
@@ -157,7 +157,7 @@ def _other_tiles(given: str, products: str, d: int, backend: str) -> list[Compil
     ]
     by_items = [
         _items_pass(
-            f"{products} {tile}", given, products, d, configs.knobs(d, products, backend, (first_queries, tile)).items
+            f"{products} {tile}", inputs, products, d, configs.knobs(d, products, backend, (first_queries, tile)).items
         )
         for tile in configs.ITEMS_TILES
         if tile != first_items
@@ -175,12 +175,12 @@ def _queries_pass(label: str, products: str, d: int, launch: configs.Launch, vec
     return replace(case, per_tile=per_tile, least_arch=configs.TMA_ARCH * launch.tma)
 
 
-def _items_pass(label: str, given: str, products: str, d: int, launch: configs.Launch) -> CompileCase:
-    gradient = given if d <= launch.held else "fp32"
+def _items_pass(label: str, inputs: str, products: str, d: int, launch: configs.Launch) -> CompileCase:
+    gradient = inputs if d <= launch.held else "fp32"
     case = _case(
         gradients.item_gradients, label,
-        f"{_tiles(products, launch.rows, launch)} *{_kind(products)} *i64 *fp32 *fp32 *fp32 *{given} *fp32 *{gradient} "
-        "i32 i32 i32 i32 fp32",
+        f"{_tiles(products, launch.rows, launch)} *{_kind(products)} *i64 *fp32 *fp32 *fp32 *{inputs} *fp32 "
+        f"*{gradient} i32 i32 i32 i32 fp32",
         {"D": d, **launch.constants(configs.width(d)), **launch.variant()}, launch,
     )  # fmt: skip
     per_tile = _per_tile(products, d, launch, launch.rows, True)

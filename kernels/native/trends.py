@@ -163,7 +163,7 @@ class Trends:
         self,
         items: np.ndarray,
         times: np.ndarray,
-        left: Mapping[str, np.ndarray],
+        remaining: Mapping[str, np.ndarray],
         ids: np.ndarray,
         context: np.ndarray | None = None,
         *,
@@ -175,7 +175,7 @@ class Trends:
         ----------
         items, times : int32[m], int64[m]
             Its clicks.
-        left : mapping of str to array
+        remaining : mapping of str to array
             What `build_trends` makes, with the tables' settings and newest click, of all sessions that are left with
             one of its items. Item i of these arrays is ids[i]. Their rows of the session's items replace the tables'.
         ids : int32[..]
@@ -190,7 +190,7 @@ class Trends:
         ValueError, IndexError
             On arrays that do not fit together, or an item or time out of range; then nothing changes.
         """
-        self.native.forget_in_tables(items, times, dict(left), ids, once, context)
+        self.native.forget_in_tables(items, times, dict(remaining), ids, once, context)
 
     def candidates(
         self, items: np.ndarray, begins: np.ndarray, ends: np.ndarray, now: np.ndarray, n: int

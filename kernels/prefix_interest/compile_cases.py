@@ -43,7 +43,7 @@ def compile_cases(backend: str) -> list[CompileCase]:
     return cases
 
 
-def _cases(label: str, given: torch.dtype, compute: torch.dtype, d: int, hip: bool) -> list[CompileCase]:
+def _cases(label: str, inputs: torch.dtype, compute: torch.dtype, d: int, hip: bool) -> list[CompileCase]:
     from mtaw_fast.kernels.prefix_interest.triton_kernels import backward, forward, weight_gradients
 
     columns, tile, weight = configs.padded(d), configs.tile_config(compute, hip), configs.WEIGHT[compute]
@@ -55,7 +55,7 @@ def _cases(label: str, given: torch.dtype, compute: torch.dtype, d: int, hip: bo
 
     def case(kernel: Any, config: configs.TileConfig | configs.WeightConfig) -> CompileCase:
         names = [name for name in kernel.arg_names if name not in constants]
-        types = {name: _type_of(name, given, compute) for name in names}
+        types = {name: _type_of(name, inputs, compute) for name in names}
         if kernel is weight_gradients.add_parts:
             types["out"] = "*fp32"
         used = {name: value for name, value in constants.items() if name in kernel.arg_names}
@@ -78,8 +78,8 @@ def _cases(label: str, given: torch.dtype, compute: torch.dtype, d: int, hip: bo
     ]
 
 
-def _type_of(name: str, given: torch.dtype, compute: torch.dtype) -> str:
+def _type_of(name: str, inputs: torch.dtype, compute: torch.dtype) -> str:
     if name in _BY_NAME:
         return _BY_NAME[name]
     of_the_caller = name in _OF_THE_CALLER or name.endswith(("_weight", "_bias"))
-    return "*" + _TYPES[given if of_the_caller else compute]
+    return "*" + _TYPES[inputs if of_the_caller else compute]

@@ -48,9 +48,9 @@ def dataset_of(dataset: Dataset | Folder) -> Dataset:
     return dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
 
 
-def named(given: Dataset | Folder, dataset: Dataset) -> str:
+def named(source: Dataset | Folder, dataset: Dataset) -> str:
     """Return how a message calls a data set: as it was given."""
-    return dataset.name if isinstance(given, Dataset) else str(given)
+    return dataset.name if isinstance(source, Dataset) else str(source)
 
 
 def recommender_of(
@@ -151,10 +151,10 @@ def seen_in_training(model: Bundle, split: Split) -> bool:
 
 
 def slices_of(
-    data: Dataset, samples: Samples, facts: ItemFacts, attributes: Sequence[Attribute], wanted: Sequence[str] | None
+    data: Dataset, samples: Samples, facts: ItemFacts, attributes: Sequence[Attribute], names: Sequence[str] | None
 ) -> list[Slicing]:
     """Return the slices of samples of a data set; the arguments are those of `evaluation.slices.slicings_of`."""
-    return slicings_of(samples, facts, data.type_names, data.context, attributes, wanted)
+    return slicings_of(samples, facts, data.type_names, data.context, attributes, names)
 
 
 def sample_weights(weights: TypeWeights, data: Dataset, samples: Samples) -> np.ndarray:
@@ -177,13 +177,13 @@ def unseen_share(log: Mapping[str, Any] | None) -> float | None:
     return log["unseen_clicks"] / log["test_clicks"]
 
 
-def named_progress(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    """Return a callback that reports (done, total) of `what`."""
+def named_progress(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    """Return a callback that reports (done, total) of `name`."""
     if progress is None:
         return None
 
     def report(done: int, total: int) -> None:
-        progress(what, done, total)
+        progress(name, done, total)
 
     return report
 

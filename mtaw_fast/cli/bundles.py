@@ -61,12 +61,12 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"{arguments.service} serves {version}, which is not in {folder}")
 
 
-def _table(found: list[BundleVersion], served: list[str], service: str | None) -> list[str]:
-    width = max(len("bundle"), *(len(bundle.name) for bundle in found))
+def _table(bundles: list[BundleVersion], served: list[str], service: str | None) -> list[str]:
+    width = max(len("bundle"), *(len(bundle.name) for bundle in bundles))
     lines = [
         f"  {'bundle':{width}}  {'version':16}  {'created':20}  {'items':>9}  {'P@20':>6}  {'MRR@20':>6}  data set"
     ]
-    for bundle in found:
+    for bundle in bundles:
         p, mrr = (
             f"{bundle.metrics[name]:6.2f}" if name in bundle.metrics else f"{'-':>6}" for name in ("P@20", "MRR@20")
         )
@@ -78,7 +78,7 @@ def _table(found: list[BundleVersion], served: list[str], service: str | None) -
             f"{mark} {bundle.name:{width}}  {bundle.version}  {created:20}  {bundle.items:9,}  {p}  {mrr}  "
             f"{bundle.dataset}{promoted}{served_by}"
         )
-    if not any(bundle.current for bundle in found):
+    if not any(bundle.current for bundle in bundles):
         lines.append(f"none is promoted: there is no name '{CURRENT}'")
     return lines
 

@@ -69,9 +69,14 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_evaluation_options(parser: argparse.ArgumentParser, *, what: str = "which samples", weights: bool) -> None:
-    """Add --split, --slices, --weights if wanted, and those of `add_serving_options`. what: what the split chooses."""
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help=what)
+def add_evaluation_options(
+    parser: argparse.ArgumentParser, *, split_help: str = "which samples", weights: bool
+) -> None:
+    """Add --split, --slices, --weights if wanted, and those of `add_serving_options`.
+
+    split_help: what the split chooses.
+    """
+    parser.add_argument("--split", choices=("test", "validation"), default="test", help=split_help)
     if weights:
         parser.add_argument(
             "--weights", metavar="TYPE=W,..",
@@ -107,10 +112,10 @@ def add_number(
 
 
 @contextlib.contextmanager
-def progress_bar(wanted: bool) -> Iterator[Bar | None]:
+def progress_bar(enabled: bool) -> Iterator[Bar | None]:
     """Yield the callback of a bar on standard error: (what, done, total). Yield None if not on a terminal."""
     try:
-        if not (wanted and sys.stderr.isatty()):
+        if not (enabled and sys.stderr.isatty()):
             raise ImportError
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

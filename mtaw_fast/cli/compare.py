@@ -59,18 +59,18 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(_lines(comparison)))
 
 
-def _lines(found: Comparison) -> Iterator[str]:
-    lists = found.lists
-    yield found.verdict
-    yield f"{found.samples:,} {found.split} samples of {found.sessions:,} sessions of {found.name}"
+def _lines(comparison: Comparison) -> Iterator[str]:
+    lists = comparison.lists
+    yield comparison.verdict
+    yield f"{comparison.samples:,} {comparison.split} samples of {comparison.sessions:,} sessions of {comparison.name}"
     yield ""
-    width = max(map(len, found.metrics))
+    width = max(map(len, comparison.metrics))
     yield f"{'':{width}}  {'A':>8} {'B':>8}  B - A and its 95% interval"
-    for name, difference in found.metrics.items():
+    for name, difference in comparison.metrics.items():
         yield f"{name:{width}}  {difference.first:8.2f} {difference.second:8.2f}  {_text(difference)}"
     yield ""
     yield f"{HITS} by slice (*: differs, even with one interval for all slices together)"
-    for name, values in found.slices.items():
+    for name, values in comparison.slices.items():
         yield f"  {name}"
         width = max(map(len, values))
         for value, part in values.items():
@@ -85,7 +85,7 @@ def _lines(found: Comparison) -> Iterator[str]:
         f"items: {lists.only_first:,} are shown by A alone, {lists.only_second:,} by B alone, on "
         f"{lists.new_share:.1f}% of its places"
     )
-    for example in found.examples:
+    for example in comparison.examples:
         yield ""
         yield f"session {', '.join(map(str, example['clicks']))}; next {example['target']}"
         for letter, name in (("A", "first"), ("B", "second")):
@@ -94,7 +94,7 @@ def _lines(found: Comparison) -> Iterator[str]:
             yield f"  {letter}: {place:9}  {', '.join(map(str, example[name]['items']))} .."
 
 
-def _text(one: Difference) -> str:
-    if one.interval is None:
-        return f"{one.difference:+.2f}"
-    return f"{one.difference:+.2f}  [{one.interval[0]:+.2f}, {one.interval[1]:+.2f}]"
+def _text(difference: Difference) -> str:
+    if difference.interval is None:
+        return f"{difference.difference:+.2f}"
+    return f"{difference.difference:+.2f}  [{difference.interval[0]:+.2f}, {difference.interval[1]:+.2f}]"

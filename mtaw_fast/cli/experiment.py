@@ -94,11 +94,11 @@ def _text(result: dict[str, Any]) -> list[str]:
     return lines + [f"note: {text}" for text in result["notes"]]
 
 
-def _estimate(found: dict[str, Any]) -> str:
-    if found["estimate"] is None:
+def _estimate(metric: dict[str, Any]) -> str:
+    if metric["estimate"] is None:
         return "none"
-    ends = "" if found["interval"] is None else " [{:.3f}, {:.3f}]".format(*found["interval"])
-    return f"{found['estimate']:.3f}{ends}"
+    ends = "" if metric["interval"] is None else " [{:.3f}, {:.3f}]".format(*metric["interval"])
+    return f"{metric['estimate']:.3f}{ends}"
 
 
 def _shares(text: str) -> dict[str, float]:

@@ -181,7 +181,7 @@ def _check_texts(arguments: argparse.Namespace) -> None:
             raise UsageError(f"{label} {str(value)!r} is not UTF-8 text; give another name") from None
 
 
-def _in_parts(arguments: argparse.Namespace, given: dict[str, Any]) -> StoredDataset:
+def _in_parts(arguments: argparse.Namespace, option_values: dict[str, Any]) -> StoredDataset:
     """Make a sharded data set, in this process or on Ray."""
     if arguments.format != "clicks":
         option = "--ray" if arguments.ray is not None else "--partitions"
@@ -189,7 +189,7 @@ def _in_parts(arguments: argparse.Namespace, given: dict[str, Any]) -> StoredDat
     require("pyarrow", "score")
     source = arguments.source if is_url(arguments.source) else Path(arguments.source)
     common: dict[str, Any] = {"overwrite": arguments.overwrite, "partitions": arguments.partitions}
-    options = ClickOptions(**given)
+    options = ClickOptions(**option_values)
     if options.context:
         raise UsageError("--context reads the log in one pass; leave out --partitions and --ray")
     with _steps(not arguments.json) as progress:

@@ -29,10 +29,10 @@ class TimeLeft:
         self._first = self._epoch = self._epochs = 1
         self._done, self._total = 0, 1
 
-    def epoch_starts(self, what: str, epoch: int, epochs: int, total: int) -> None:
-        """Begin `epoch` (from 1) of `epochs` of the work `what`; a resumed run begins at a later epoch than 1."""
-        if what != self._what:
-            self._what, self._began, self._first = what, self._clock(), epoch
+    def epoch_starts(self, phase: str, epoch: int, epochs: int, total: int) -> None:
+        """Begin `epoch` (from 1) of `epochs` of the work `phase`; a resumed run begins at a later epoch than 1."""
+        if phase != self._what:
+            self._what, self._began, self._first = phase, self._clock(), epoch
         self._epoch, self._epochs, self._done, self._total = epoch, epochs, 0, max(total, 1)
 
     def step_done(self, count: int) -> None:

@@ -106,12 +106,12 @@ def _as_json(reason: Reason) -> dict[str, Any]:
     return fields if reason.rule is None else {**fields, "rule": reason.rule}
 
 
-def _context_of(given: list[str]) -> dict[str, str] | None:
+def _context_of(pairs: list[str]) -> dict[str, str] | None:
     """Return the values by column. Raises UsageError on one that is not COLUMN=VALUE."""
-    for pair in given:
+    for pair in pairs:
         if "=" not in pair:
             raise UsageError(f"--context {pair} is not COLUMN=VALUE; write one such as referrer=search")
-    return dict(pair.split("=", 1) for pair in given) or None
+    return dict(pair.split("=", 1) for pair in pairs) or None
 
 
 def _in_words(reason: Reason) -> str:

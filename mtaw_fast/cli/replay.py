@@ -73,29 +73,29 @@ def run(arguments: argparse.Namespace) -> None:
         print(table(result))
 
 
-def table(found: ReplayResult) -> str:
+def table(result: ReplayResult) -> str:
     """Return a Markdown table: all samples, then each part of the log."""
-    names = list(found.ranks)
+    names = list(result.ranks)
     head = ["", "samples", "unknown %", *(f"{name} {metric}" for name in names for metric in _SHOWN)]
-    rows = [head, ["---"] * len(head), _row("all", found, slice(None))]
-    rows += [_row(name, found, samples) for name, samples in found.parts()]
+    rows = [head, ["---"] * len(head), _row("all", result, slice(None))]
+    rows += [_row(name, result, samples) for name, samples in result.parts()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
              for row in rows]  # fmt: skip
-    refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found.refused.items()))
-    return "\n".join([*lines, "", f"clicks not learned: {refused or 'none'}{bots_text(found.bots)}"])
+    refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(result.refused.items()))
+    return "\n".join([*lines, "", f"clicks not learned: {refused or 'none'}{bots_text(result.bots)}"])
 
 
-def plot(found: ReplayResult, path: Path) -> None:
+def plot(result: ReplayResult, path: Path) -> None:
     """Draw P@20 of every ranker over the parts of the log to a PNG file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
-    parts = found.parts()
-    for name in found.ranks:
-        axes.plot([found.metrics(samples)[name]["P@20"] for _, samples in parts], label=name, marker=".")
-    axes.plot([found.unknown_percent(samples) for _, samples in parts], label="unknown targets", color="gray", ls=":")
+    parts = result.parts()
+    for name in result.ranks:
+        axes.plot([result.metrics(samples)[name]["P@20"] for _, samples in parts], label=name, marker=".")
+    axes.plot([result.unknown_percent(samples) for _, samples in parts], label="unknown targets", color="gray", ls=":")
     step = max(len(parts) // 8, 1)
     axes.set_xticks(range(0, len(parts), step), [parts[place][0] for place in range(0, len(parts), step)], fontsize=7)
     axes.set(ylabel="P@20, %", ylim=(0, None))
@@ -104,8 +104,8 @@ def plot(found: ReplayResult, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=150)
 
 
-def _row(name: str, found: ReplayResult, samples: Any) -> list[str]:
-    metrics = found.metrics(samples)
-    count = len(found.places[samples])
+def _row(name: str, result: ReplayResult, samples: Any) -> list[str]:
+    metrics = result.metrics(samples)
+    count = len(result.places[samples])
     values = [f"{metrics[ranker][metric]:.2f}" for ranker in metrics for metric in _SHOWN]
-    return [name, f"{count:,}", f"{found.unknown_percent(samples):.1f}", *values]
+    return [name, f"{count:,}", f"{result.unknown_percent(samples):.1f}", *values]

@@ -35,7 +35,7 @@ def add_to(commands: Any) -> None:
         "--dataset", type=Path, metavar="DATASET", help="add metrics with intervals next to the baselines, and example "
         "sessions that training never saw (default: validation metrics and training sessions)",
     )  # fmt: skip
-    add_evaluation_options(parser, what="which samples of DATASET to evaluate", weights=True)
+    add_evaluation_options(parser, split_help="which samples of DATASET to evaluate", weights=True)
     add_number(parser, "--sessions", "N", 5, "number of example sessions")
     parser.add_argument("--json", action="store_true", help="print the path of the page as JSON, without progress bars")
 

@@ -220,13 +220,13 @@ def _place(where: str | None, schemes: tuple[str, ...]) -> str | None:
     return str(Path(where).absolute()) + (os.sep if where.endswith(os.sep) else "")
 
 
-def _secret(path: Path | None, variable: str, flag: str, what: str) -> str | None:
+def _secret(path: Path | None, variable: str, flag: str, name: str) -> str | None:
     """Read a secret from its file or the environment; return None if neither has one."""
     if path is None:
         return os.environ.get(variable, "").strip() or None
     secret = path.read_text(encoding="utf-8", errors="replace").strip()
     if not secret:
-        raise UsageError(f"{path} has no {what}; write one, or leave {flag} out")
+        raise UsageError(f"{path} has no {name}; write one, or leave {flag} out")
     return secret
 
 

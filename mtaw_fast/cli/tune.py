@@ -82,21 +82,21 @@ def run(arguments: argparse.Namespace) -> None:
     print(command)
 
 
-def _verdict(found: Tuned) -> str:
+def _verdict(tuned: Tuned) -> str:
     """Return why the chosen trial was chosen."""
-    if found.best.number == 0:
+    if tuned.best.number == 0:
         return "the initial settings; no other trial is higher"
-    gain = found.gains.get(BY)
+    gain = tuned.gains.get(BY)
     if gain is None:
         return "the highest; the initial settings did not finish"
-    changes = ", ".join(f"{name} {found.gains[name].difference:+.2f}" for name in (BY, "P@20"))
+    changes = ", ".join(f"{name} {tuned.gains[name].difference:+.2f}" for name in (BY, "P@20"))
     if gain.interval is None:
-        return f"the initial settings; trial {found.best.number} has {changes}, on too few sessions to tell"
-    finished = sum(trial.state == "complete" for trial in found.trials) - 1
+        return f"the initial settings; trial {tuned.best.number} has {changes}, on too few sessions to tell"
+    finished = sum(trial.state == "complete" for trial in tuned.trials) - 1
     interval = f"{BY} {gain.interval[0]:+.2f} to {gain.interval[1]:+.2f}, 95% for {finished} trials together"
-    if found.better:
+    if tuned.better:
         return f"better than the initial settings: {changes}; {interval}"
-    return f"the initial settings; trial {found.best.number} has {changes}, which may be noise: {interval}"
+    return f"the initial settings; trial {tuned.best.number} has {changes}, which may be noise: {interval}"
 
 
 def _print_trial(trial: Trial) -> None:

@@ -45,9 +45,9 @@ class ClickTypes:
         frequent = sorted(usable, key=lambda code: -counts[code])[:MOST_TYPES]
         return cls(tuple(names[code] for code in sorted(frequent)) if np.count_nonzero(counts) > 1 else ())
 
-    def codes(self, given: Iterable[str | None]) -> np.ndarray:
+    def codes(self, types: Iterable[str | None]) -> np.ndarray:
         """Return uint8[m]: the codes of m types; None and other names are unknown."""
-        return np.frombuffer(bytes(map(self._codes.get, given, itertools.repeat(NO_TYPE))), np.uint8)  # type: ignore[arg-type]
+        return np.frombuffer(bytes(map(self._codes.get, types, itertools.repeat(NO_TYPE))), np.uint8)  # type: ignore[arg-type]
 
     def translated(self, types: np.ndarray | None, names: Sequence[str]) -> np.ndarray | None:
         """Return uint8[T]: the codes of clicks uint8[T], whose own codes have these names; None without any."""

@@ -54,10 +54,10 @@ class ContextColumns:
         object.__setattr__(self, "_codes", codes)
 
     @classmethod
-    def from_dict(cls, given: Any) -> ContextColumns | None:
+    def from_dict(cls, entries: Any) -> ContextColumns | None:
         """Return what `as_dict` made; None for an empty list. Raises DataError on anything else."""
         try:
-            columns = [(str(column["name"]), tuple(map(str, column["values"]))) for column in given]
+            columns = [(str(column["name"]), tuple(map(str, column["values"]))) for column in entries]
         except (TypeError, KeyError, ValueError):
             raise DataError("context: the columns are damaged; prepare the data set again") from None
         return cls(tuple(name for name, _ in columns), tuple(values for _, values in columns)) if columns else None
@@ -76,13 +76,13 @@ class ContextColumns:
         """uint16[C]: the codes of a visit without context."""
         return np.zeros(len(self.names), dtype=np.uint16)
 
-    def codes(self, given: Mapping[str, str] | None) -> np.ndarray:
+    def codes(self, context: Mapping[str, str] | None) -> np.ndarray:
         """Return uint16[C]: the codes of checked values by column; columns that the log does not have are ignored."""
-        if not given:
+        if not context:
             return self.unknown
         codes = np.zeros(len(self.names), dtype=np.uint16)
         for column, name in enumerate(self.names):
-            value = given.get(name)
+            value = context.get(name)
             if value is not None:
                 codes[column] = self._codes[column].get(value, OTHER)
         return codes
@@ -95,13 +95,13 @@ class ContextColumns:
         }
 
 
-def translated_codes(codes: np.ndarray, given: ContextColumns, wanted: ContextColumns) -> np.ndarray:
-    """Return codes uint16[T, C] of the columns `given` as those of other columns: uint16[T, C']."""
-    if (given.names, given.values) == (wanted.names, wanted.values):
+def translated_codes(codes: np.ndarray, source: ContextColumns, target: ContextColumns) -> np.ndarray:
+    """Return codes uint16[T, C] of the columns `source` as those of the columns `target`: uint16[T, C']."""
+    if (source.names, source.values) == (target.names, target.values):
         return codes
     rows, inverse = np.unique(codes, axis=0, return_inverse=True)
-    translated = [wanted.codes(given.values_of(row)) for row in rows]
-    return np.array(translated, dtype=np.uint16).reshape(len(rows), len(wanted.names))[inverse.reshape(-1)]
+    translated = [target.codes(source.values_of(row)) for row in rows]
+    return np.array(translated, dtype=np.uint16).reshape(len(rows), len(target.names))[inverse.reshape(-1)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,12 +136,12 @@ class ClickContext:
         return cls(columns, codes)
 
 
-def checked_context(given: Any, names: Sequence[str] | None = None, where: str = "context") -> dict[str, str]:
+def checked_context(values: Any, names: Sequence[str] | None = None, where: str = "context") -> dict[str, str]:
     """Check a visit's context from outside: values by column name.
 
     Parameters
     ----------
-    given : mapping
+    values : mapping
         Text or whole numbers by column; None as a value is the same as leaving the column out.
     names : sequence of str, optional
         The columns that there are.
@@ -158,12 +158,12 @@ def checked_context(given: Any, names: Sequence[str] | None = None, where: str =
     UsageError
         If it is not such a mapping, names an unknown column, or has a value that is too long.
     """
-    if not isinstance(given, Mapping):
-        raise UsageError(f"{where} must be values by column, such as {{'referrer': 'search'}}, not {shown(given)}")
-    if len(given) > MOST_COLUMNS:
-        raise UsageError(f"{where} has {len(given)} columns; at most {MOST_COLUMNS}")
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where} must be values by column, such as {{'referrer': 'search'}}, not {shown(values)}")
+    if len(values) > MOST_COLUMNS:
+        raise UsageError(f"{where} has {len(values)} columns; at most {MOST_COLUMNS}")
     context: dict[str, str] = {}
-    for name, value in given.items():
+    for name, value in values.items():
         if not isinstance(name, str) or (names is not None and name not in names):
             columns = "none" if not names else ", ".join(names)
             raise UsageError(f"{where}: {shown(name)} is not a context column; the bundle has {columns}")

@@ -8,14 +8,14 @@ import datetime
 from mtaw_fast.errors import UsageError
 
 
-def moment_of(name: str, given: str | int | None) -> int | None:
+def moment_of(name: str, time: str | int | None) -> int | None:
     """Return a time as milliseconds since 1970; None for None.
 
     Parameters
     ----------
     name : str
         Of the option, for messages.
-    given : str or int, optional
+    time : str or int, optional
         ISO-8601 text, UTC unless it names an offset; or Unix milliseconds, as text of more digits than 20171015.
 
     Raises
@@ -23,9 +23,9 @@ def moment_of(name: str, given: str | int | None) -> int | None:
     UsageError
         On anything else.
     """
-    if given is None or isinstance(given, int):
-        return given
-    text = str(given)
+    if time is None or isinstance(time, int):
+        return time
+    text = str(time)
     with contextlib.suppress(ValueError):  # also raised for more digits than Python reads
         if text.isdecimal() and len(text) > len("20171015") and int(text) < 1 << 63:
             return int(text)

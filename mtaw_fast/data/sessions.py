@@ -107,23 +107,23 @@ class Sessions:
         begin, end, _ = slice(begin, end).indices(len(self))
         end = max(begin, end)
         clicks = slice(self.offsets[begin], self.offsets[end])
-        return self._of(clicks, self.offsets[begin : end + 1] - self.offsets[begin])
+        return self._selected(clicks, self.offsets[begin : end + 1] - self.offsets[begin])
 
     def select(self, indices: np.ndarray) -> Sessions:
         """Return a copy of the sessions `indices` (int[B']), in that order."""
         indices = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[indices]
-        return self._of(ranges(self.offsets[indices], lengths), offsets_of(lengths))
+        return self._selected(ranges(self.offsets[indices], lengths), offsets_of(lengths))
 
     def up_to(self, clicks: np.ndarray) -> Sessions:
         """Return a copy of the part of a session that ends with each of these clicks (int64[S], places among all T)."""
         begins = self.offsets[np.searchsorted(self.offsets, clicks, side="right") - 1]
         lengths = clicks + 1 - begins
-        return self._of(ranges(begins, lengths), offsets_of(lengths))
+        return self._selected(ranges(begins, lengths), offsets_of(lengths))
 
     def of_clicks(self, clicks: np.ndarray) -> Sessions:
         """Return a copy with these clicks alone (int64[n], ascending places); a session may become empty."""
-        return self._of(clicks, np.searchsorted(clicks, self.offsets).astype(np.int64))
+        return self._selected(clicks, np.searchsorted(clicks, self.offsets).astype(np.int64))
 
     def keep_last(self, max_clicks: int) -> Sessions:
         """Cut every session to its last `max_clicks` clicks; return itself if none is longer."""
@@ -131,14 +131,14 @@ class Sessions:
         if len(lengths) == 0 or lengths.max() <= max_clicks:
             return self
         kept_lengths = np.minimum(lengths, max_clicks)
-        return self._of(ranges(self.offsets[1:] - kept_lengths, kept_lengths), offsets_of(kept_lengths))
+        return self._selected(ranges(self.offsets[1:] - kept_lengths, kept_lengths), offsets_of(kept_lengths))
 
     def without_times(self) -> Sessions:
         """Return the sessions without times, types and context; return itself if it has none."""
         plain = self.times is None and self.types is None and self.context is None
         return self if plain else Sessions(self.items, self.offsets)
 
-    def _of(self, clicks: Any, offsets: np.ndarray) -> Sessions:
+    def _selected(self, clicks: Any, offsets: np.ndarray) -> Sessions:
         """Return the clicks at these positions (a slice or numbers), with all that is known of them."""
         return Sessions(
             self.items[clicks],
@@ -183,17 +183,18 @@ class Sessions:
 MOST_PREFIX_CLICKS = 200_000_000
 
 
-def check_prefixes(lengths: np.ndarray, what: str, remedy: str = "") -> None:
-    """Raise DataError if the prefixes (`what`) of sessions of these lengths have too many clicks to store.
+def check_prefixes(lengths: np.ndarray, label: str, remedy: str = "") -> None:
+    """Raise DataError if the prefixes of sessions of these lengths have too many clicks to store.
 
-    remedy: another remedy than leaving out long sessions, as the end of the message.
+    label: names the prefixes in the message. remedy: another remedy than leaving out long sessions, as the end of the
+    message.
     """
     lengths = np.sort(lengths)
     clicks = np.cumsum(lengths * (lengths - 1) // 2)
     n_kept = int(np.searchsorted(clicks, MOST_PREFIX_CLICKS, "right"))
     if n_kept < len(lengths):
         raise DataError(
-            f"{what} hold {clicks[-1]:,} clicks in all, since sessions have up to {lengths[-1]:,} (bots?); prepare "
+            f"{label} hold {clicks[-1]:,} clicks in all, since sessions have up to {lengths[-1]:,} (bots?); prepare "
             f"the data set without long ones, such as --max-session {min(lengths[n_kept] - 1, 500)}{remedy}"
         )
 
@@ -247,7 +248,7 @@ class Samples:
         owner = np.repeat(np.arange(len(sessions)), counts)
         prefix_lengths = ranges(np.full(len(sessions), min_prefix, np.int64), counts)
         begins = sessions.offsets[owner]
-        prefixes = sessions._of(ranges(begins, prefix_lengths), offsets_of(prefix_lengths))
+        prefixes = sessions._selected(ranges(begins, prefix_lengths), offsets_of(prefix_lengths))
         targets = begins + prefix_lengths
         return cls(
             prefixes,

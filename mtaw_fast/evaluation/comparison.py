@@ -91,10 +91,10 @@ class Evaluation:
             lines.append(_more_table({"model": self.report, **self.baselines}))
         if len(self.report.by_type) > 1:
             for kind, metrics in self.report.by_type.items():
-                lines.append(_of_type(f"targets of type {kind}", metrics))
+                lines.append(_metrics_text(f"targets of type {kind}", metrics))
                 first_metrics = self.report.first_by_type.get(kind)
                 if first_metrics is not None:
-                    lines.append(_of_type("of these are new to the session", first_metrics))
+                    lines.append(_metrics_text("of these are new to the session", first_metrics))
         if self.report.weighted:
             weights = ", ".join(f"{name}={weight:g}" for name, weight in self.weights.items())
             lines += [
@@ -138,9 +138,9 @@ def _more_table(reports: Mapping[str, Report]) -> str:
     return _drawn(rows)
 
 
-def _of_type(what: str, metrics: Mapping[str, float]) -> str:
+def _metrics_text(label: str, metrics: Mapping[str, float]) -> str:
     values = ", ".join(f"{metric} {metrics[metric]:.2f}" for metric in METRICS) if metrics["samples"] else "none"
-    return f"{int(metrics['samples']):,} {what}: {values}"
+    return f"{int(metrics['samples']):,} {label}: {values}"
 
 
 def _with_intervals(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> list[str]:

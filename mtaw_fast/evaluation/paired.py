@@ -275,11 +275,11 @@ def gains_over(
     return gains
 
 
-def _holds(one: Difference, wide: float) -> bool:
+def _holds(difference: Difference, wide: float) -> bool:
     """Return whether the interval, `wide` times as wide, leaves 0 out."""
-    if one.interval is None:
+    if difference.interval is None:
         return False
-    return abs(one.difference) > wide * (one.interval[1] - one.interval[0]) / 2 > 0
+    return abs(difference.difference) > wide * (difference.interval[1] - difference.interval[0]) / 2 > 0
 
 
 def list_differences(first: np.ndarray, second: np.ndarray) -> ListDifferences:

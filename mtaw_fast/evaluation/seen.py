@@ -65,11 +65,11 @@ def may_know(bundle: Bundle, dataset: Dataset, samples: Samples) -> bool:
     return seen is None or seen >= _LEAK * len(samples)
 
 
-def _seen_text(seen: int | None, n_samples: int) -> str:
-    if seen is None:
+def _seen_text(n_seen: int | None, n_samples: int) -> str:
+    if n_seen is None:
         return "without a session memory nothing shows whether it has seen the test; evaluate on its own data set"
-    text = f"{seen:,} of {n_samples:,} targets ({seen / n_samples:.1%}) are among the clicks that it knows"
-    if seen < _LEAK * n_samples:
+    text = f"{n_seen:,} of {n_samples:,} targets ({n_seen / n_samples:.1%}) are among the clicks that it knows"
+    if n_seen < _LEAK * n_samples:
         return text
     return f"{text}, so these metrics show a leak; evaluate on a later log, or with 'mtaw-fast replay'"
 

@@ -42,7 +42,7 @@ def slicings_of(
     type_names: Sequence[str] = (),
     context: ContextColumns | None = None,
     attributes: Sequence[Attribute] = (),
-    wanted: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[Slicing]:
     """Return every way to slice the samples that has at least two values; values without a sample are left out.
 
@@ -58,14 +58,14 @@ def slicings_of(
         The columns of the prefixes' context; the value at the last click before the target counts.
     attributes : sequence of Attribute
         Of the items; the target's value counts.
-    wanted : sequence of str, optional
+    names : sequence of str, optional
         The attributes and context columns to slice by; by default all context columns and the attributes with few
         values.
 
     Raises
     ------
     UsageError
-        If there is no attribute or context column of a wanted name.
+        If there is no attribute or context column of one of these names.
     """
     slicings = [
         _lengths(samples),
@@ -80,7 +80,7 @@ def slicings_of(
         slicings.append(Slicing(HOUR, tuple(f"{hour:02}" for hour in range(24)), hours))
     if samples.target_types is not None and type_names:
         slicings.append(Slicing(TYPE, tuple(type_names), samples.target_types.astype(np.int64)))
-    chosen = _chosen(samples, context, attributes, wanted)
+    chosen = _chosen(samples, context, attributes, names)
     return [slicing for slicing in map(_without_empty, (*slicings, *chosen)) if len(slicing.labels) > 1]
 
 
@@ -133,13 +133,13 @@ def _ages(now: np.ndarray, first: np.ndarray) -> Slicing:
 
 
 def _chosen(
-    samples: Samples, context: ContextColumns | None, attributes: Sequence[Attribute], wanted: Sequence[str] | None
+    samples: Samples, context: ContextColumns | None, attributes: Sequence[Attribute], names: Sequence[str] | None
 ) -> list[Slicing]:
     """Return the slices by context columns and by attributes of the target."""
     prefixes = samples.prefixes
     columns = () if context is None or prefixes.context is None else context.names
     known = {*columns, *(attribute.name for attribute in attributes)}
-    for name in wanted or ():
+    for name in names or ():
         if name not in known:
             has = ", ".join(sorted(known)) or "none"
             raise UsageError(
@@ -147,7 +147,7 @@ def _chosen(
             )
     slicings = []
     for column, name in enumerate(columns):
-        if wanted is None or name in wanted:
+        if names is None or name in names:
             assert context is not None
             assert prefixes.context is not None
             ends = prefixes.offsets[1:] - 1
@@ -156,7 +156,7 @@ def _chosen(
             labels = {NO_VALUE: _NONE, OTHER: _REST} | dict(enumerate(context.values[column], start=OTHER + 1))
             slicings.append(_frequent(name, codes, labels))
     for attribute in attributes:
-        if is_short(attribute) if wanted is None else attribute.name in wanted:
+        if is_short(attribute) if names is None else attribute.name in names:
             codes = attribute.codes[samples.targets].astype(np.int64)
             if attribute.ordered:
                 places = np.where(codes >= 0, codes, len(attribute.labels))

@@ -199,46 +199,46 @@ class _Reader:
         self._known = {code: packed for code, packed in self._known.items() if packed & _TIMES >= oldest}
         self._reported = {code: seen for code, seen in self._reported.items() if code in self._known}
 
-    def _add_ranking(self, one: Any) -> None:
-        if not one.session:
+    def _add_ranking(self, ranking: Any) -> None:
+        if not ranking.session:
             self._result.without_session += 1
             return
-        name = one.bundle or one.version
+        name = ranking.bundle or ranking.version
         arm = self._arms.setdefault(name, len(self._arms))
         if arm == len(self._shares):
-            self._shares.append(one.share)
-            if arm and self._columns["began"] and one.time - self._columns["began"][0] > self._window:
-                self._result.changed = one.time  # an arm that was added later
-        elif self._shares[arm] != one.share:
-            self._shares[arm] = one.share
-            self._result.changed = one.time
+            self._shares.append(ranking.share)
+            if arm and self._columns["began"] and ranking.time - self._columns["began"][0] > self._window:
+                self._result.changed = ranking.time  # an arm that was added later
+        elif self._shares[arm] != ranking.share:
+            self._shares[arm] = ranking.share
+            self._result.changed = ranking.time
         columns = self._columns
-        row = self._sessions.setdefault(one.session, len(self._sessions))
+        row = self._sessions.setdefault(ranking.session, len(self._sessions))
         if row == len(columns["arm"]):
             for column in columns.values():
                 column.append(0.0)
-            columns["arm"][row], columns["began"][row] = arm, one.time
+            columns["arm"][row], columns["began"][row] = arm, ranking.time
         elif columns["arm"][row] != arm:
             self._moved.add(row)
         columns["rankings"][row] += 1
-        self._known[_code(one.recommendation)] = row << _TIME_BITS | one.time
+        self._known[_code(ranking.recommendation)] = row << _TIME_BITS | ranking.time
 
-    def _add_report(self, one: Any) -> None:
-        code = _code(one.recommendation)
+    def _add_report(self, report: Any) -> None:
+        code = _code(report.recommendation)
         packed = self._known.get(code)
         if packed is None:
-            if self._since <= one.time < self._until:
+            if self._since <= report.time < self._until:
                 self._result.unmatched += 1
             return
         row, time = packed >> _TIME_BITS, packed & _TIMES
-        if one.time - time > self._window:
+        if report.time - time > self._window:
             self._result.late += 1
             return
         seen, state = self._reported.setdefault(code, (set(), [0]))
-        if one.what:
-            kinds = [(one.what, one.items, one.values or [0.0] * len(one.items))]
+        if report.what:
+            kinds = [(report.what, report.items, report.values or [0.0] * len(report.items))]
         else:
-            lists = (("shown", one.shown), ("clicked", one.clicked), ("bought", one.bought))
+            lists = (("shown", report.shown), ("clicked", report.clicked), ("bought", report.bought))
             kinds = [(kind, items, [0.0] * len(items)) for kind, items in lists]
         columns = self._columns
         for kind, items, values in kinds:

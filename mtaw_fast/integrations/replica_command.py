@@ -52,12 +52,14 @@ def serve_replicas(settings: Settings, scaling: Scaling, address: str) -> None:
         flush_log()
 
 
-def _watch(settings: Settings, scaling: Scaling, seen: Any, stop: threading.Event, look: threading.Event) -> None:
+def _watch(
+    settings: Settings, scaling: Scaling, last_signature: Any, stop: threading.Event, look: threading.Event
+) -> None:
     while not stop.wait(settings.reload_interval):
         now = signature(settings.bundle)
-        if now == seen and not look.is_set():
+        if now == last_signature and not look.is_set():
             continue
-        seen = now
+        last_signature = now
         look.clear()
         try:
             log_event("rolled", version=deploy(settings, scaling, stop=stop))

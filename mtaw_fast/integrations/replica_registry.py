@@ -87,14 +87,14 @@ class ReplicaRegistry:
         for replica in [*self._folded][:-_MOST_FOLDED]:
             del self._folded[replica]
 
-    def _add(self, one: Report, sign: int) -> None:
+    def _add(self, report: Report, sign: int) -> None:
         """Add a replica's counts to the sums of gone replicas, or (sign -1) subtract them."""
-        totals = self._gone_counts or [0] * len(one.counts)
+        totals = self._gone_counts or [0] * len(report.counts)
         self._gone_counts = [
             total + (0 if cell in _GAUGES else sign * count)
-            for cell, (total, count) in enumerate(zip(totals, one.counts, strict=True))
+            for cell, (total, count) in enumerate(zip(totals, report.counts, strict=True))
         ]
-        signed = {version: [sign * count for count in counts] for version, counts in one.by_version.items()}
+        signed = {version: [sign * count for count in counts] for version, counts in report.by_version.items()}
         self._gone_by_version = added_up([self._gone_by_version, signed])
 
     def present(self) -> list[Report]:

@@ -195,20 +195,20 @@ class ShardedIndex:
             raise ShardError(f"{reason}; try again, allow more time, or ask for partial answers")
         return ShardedAnswer(*merged(answered, len(queries), k), tuple(self.ranges[shard] for shard in missing))
 
-    def _gathered(self, asked: Mapping[int, Any], seconds: float) -> tuple[list[Any], list[int], str]:
+    def _gathered(self, references: Mapping[int, Any], seconds: float) -> tuple[list[Any], list[int], str]:
         """Return (begin, found) of the shards that answered in time, the numbers of the others, and the first
         reason."""
         ray = self._ray
         in_time: set[Any] = set()
-        if asked:
+        if references:
             try:
-                in_time.update(ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds)[0])
+                in_time.update(ray.wait(list(references.values()), num_returns=len(references), timeout=seconds)[0])
             except ray.exceptions.RayError as error:
                 raise ShardError(f"the Ray cluster was lost ({type(error).__name__}); connect again") from None
         answered: list[Any] = []
         missing: list[int] = []
         first_reason = ""
-        for shard, reference in asked.items():
+        for shard, reference in references.items():
             items = self.ranges[shard]
             if reference in in_time:
                 try:
@@ -242,7 +242,9 @@ class ShardedIndex:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -253,14 +255,14 @@ def _check_terms(timeout: float, late: str) -> None:
         raise UsageError(f"late must be 'error' or 'partial', not {late!r}")
 
 
-def _answer_of(ray: Any, reference: Any, what: str) -> Any:
+def _answer_of(ray: Any, reference: Any, name: str) -> Any:
     try:
         return ray.get(reference, timeout=_LOADING)
     except ray.exceptions.GetTimeoutError:
         reason = f"was not loaded within {_LOADING:g} s; check with 'ray status' that the cluster has room for it"
-        raise ShardError(f"{what} {reason}") from None
+        raise ShardError(f"{name} {reason}") from None
     except ray.exceptions.RayError as error:
-        raise ShardError(f"{what} {_reason(ray, error)}") from None
+        raise ShardError(f"{name} {_reason(ray, error)}") from None
 
 
 def _reason(ray: Any, error: Exception) -> str:

@@ -132,7 +132,7 @@ class CategoryColumn(Column):
         return replace(self, codes=self.codes[rows])
 
     def patched(self, rows: np.ndarray, values: Self) -> Self:
-        labels, codes = _joined(self.labels, values.labels, values.codes)
+        labels, codes = _joined_labels(self.labels, values.labels, values.codes)
         changed = self.codes.copy()
         changed[rows] = codes
         return replace(self, codes=changed, labels=labels)
@@ -195,7 +195,7 @@ class CategoriesColumn(_RaggedColumn):
         return [[self.labels[code] for code in self.codes[self.offsets[row] : self.offsets[row + 1]]] for row in rows]
 
     def patched(self, rows: np.ndarray, values: Self) -> Self:
-        labels, new_codes = _joined(self.labels, values.labels, values.codes)
+        labels, new_codes = _joined_labels(self.labels, values.labels, values.codes)
         offsets, codes = ragged.replaced((self.offsets, self.codes), rows, (values.offsets, new_codes))
         return replace(self, offsets=offsets, codes=codes, labels=labels)
 
@@ -301,18 +301,18 @@ COLUMN_TYPES: Mapping[str, type[Column]] = {
 KINDS = tuple(COLUMN_TYPES)
 
 
-def _joined(own: Labels, other: Labels, codes: np.ndarray) -> tuple[Labels, np.ndarray]:
-    """Return `own` with the labels that `codes` (places in `other`, or -1) need, and the codes in it."""
+def _joined_labels(labels: Labels, other: Labels, codes: np.ndarray) -> tuple[Labels, np.ndarray]:
+    """Return `labels` with those that `codes` (places in `other`, or -1) need, and the codes in it."""
     used = np.unique(codes[codes >= 0])
     translation = np.full(len(other) + 1, -1, dtype=np.int32)  # the last place is that of -1
     new_labels: list[str] = []
     for code in used.tolist():
-        place = own.codes.get(other[code])
+        place = labels.codes.get(other[code])
         if place is None:
-            place = len(own) + len(new_labels)
+            place = len(labels) + len(new_labels)
             new_labels.append(other[code])
         translation[code] = place
-    return own.extended(new_labels), translation[codes]
+    return labels.extended(new_labels), translation[codes]
 
 
 def _labels(arrays: Mapping[str, np.ndarray], name: str) -> Labels:

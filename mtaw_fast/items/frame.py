@@ -198,14 +198,14 @@ def _checked_ids(values: Any, where: str) -> list[Any]:
     return ids
 
 
-def declared(names: Sequence[str] | None, columns: Mapping[str, Any], what: str, where: str) -> set[str]:
+def declared(names: Sequence[str] | None, columns: Mapping[str, Any], argument: str, where: str) -> set[str]:
     """Return column names as a set. Raises UsageError if one of them does not exist."""
     if isinstance(names, str):
-        raise UsageError(f"{where}: {what} must be a list of columns, not {shown(names, 40)}")
+        raise UsageError(f"{where}: {argument} must be a list of columns, not {shown(names, 40)}")
     for name in names or ():
         if name not in columns:
             existing = ", ".join(columns) or "none"
             raise UsageError(
-                f"{where}: {what} names {shown(name, 40)}, which is no column; there are {shown(existing, 200)}"
+                f"{where}: {argument} names {shown(name, 40)}, which is no column; there are {shown(existing, 200)}"
             )
     return set(names or ())

@@ -153,19 +153,19 @@ class TrendTables:
         )
         for array in arrays.values():
             array.setflags(write=False)
-        return cls._of(arrays, settings)
+        return cls._of_arrays(arrays, settings)
 
     @classmethod
     def load(cls, path: Path | SealedFile) -> TrendTables:
         """Map the tables that `save` wrote, read-only. Raises DataError if the file is missing or damaged."""
         arrays, settings = _read(path)
         try:
-            return cls._of(arrays, settings)
+            return cls._of_arrays(arrays, settings)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 
     @classmethod
-    def _of(cls, arrays: Mapping[str, np.ndarray], settings: TrendSettings) -> TrendTables:
+    def _of_arrays(cls, arrays: Mapping[str, np.ndarray], settings: TrendSettings) -> TrendTables:
         context = {name: array for name, array in arrays.items() if name in CONTEXT_ARRAYS}
         clicks = {name: array for name, array in arrays.items() if name not in CONTEXT_ARRAYS}
         return cls(**clicks, settings=settings, context=context or None)

@@ -28,9 +28,9 @@ _NEVER = 2**52  # ms of `session_gap`: the sessions of a log file are already se
 _CHUNK = 4096
 
 
-def log_limits(given: LearningLimits | None = None, **changes: Any) -> LearningLimits:
+def log_limits(limits: LearningLimits | None = None, **changes: Any) -> LearningLimits:
     """Return the limits for a log file, where an id is one session, however long its pauses are."""
-    base = LearningLimits() if given is None else given
+    base = LearningLimits() if limits is None else limits
     values: Mapping[str, Any] = {name: getattr(base, name) for name in base.__dataclass_fields__}
     return LearningLimits(**{**values, "session_gap": _NEVER, **changes})
 

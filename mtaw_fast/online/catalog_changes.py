@@ -140,13 +140,13 @@ class CatalogChanges:
         """Changes of the item table that did not fit when their turn in the log came."""
         return () if self.keeper is None else self.keeper.table_parts.refused
 
-    def _ids_of(self, what: str, items: Iterable[Any]) -> tuple[int | str, ...]:
+    def _ids_of(self, action: str, items: Iterable[Any]) -> tuple[int | str, ...]:
         """Return plain ids. Raises DataError on a value that is not an id of the catalog's type."""
         kind = self._catalog.ids.kind
-        ids = listed(what, items)
+        ids = listed(action, items)
         for item in ids:
             if not is_id_of(kind, item) or not is_id(plain_id(item)):
-                raise DataError(f"{what}: {shown(item, 60)} is not an id; this catalog's item ids are {kind}")
+                raise DataError(f"{action}: {shown(item, 60)} is not an id; this catalog's item ids are {kind}")
         return tuple(map(plain_id, ids))
 
 

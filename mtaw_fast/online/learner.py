@@ -61,7 +61,7 @@ class OnlineLearner:
         The trained bundle.
     bundle : Bundle
         The result of `current_bundle`; it has a session memory.
-    seen : Signature
+    signature : Signature
         `signature_of` the learning folder before `bundle` was loaded, so that a bundle written meanwhile is noticed.
     log : EventLog
         The event log; `stop` closes it.
@@ -92,7 +92,7 @@ class OnlineLearner:
         self,
         folder: str | os.PathLike[str],
         bundle: Bundle,
-        seen: Signature,
+        signature: Signature,
         log: EventLog,
         settings: LearningSettings,
         prepare: Callable[[Bundle], Callable[[Catalog], None]],
@@ -103,17 +103,17 @@ class OnlineLearner:
         self._failure: SwitchFailure | None = None  # of the last switch to a compacted bundle
         self._stopped = ForkEvent()
         self.compactions = CompactionSchedule(folder, settings)
-        self._served_signature = seen
-        self._newer: tuple[Signature, str] = (seen, START)  # a bundle that is not served yet, and its position
+        self._served_signature = signature
+        self._newer: tuple[Signature, str] = (signature, START)  # a bundle that is not served yet, and its position
         self._following, self._switching = ForkLock(), ForkLock()
         self.must_reload = False
         self.bundle = bundle
         self._trained = _training_of(bundle.manifest)
         self._serving_lock = ServingLock(settings.folder, Path(folder))
         try:
-            if signature_of(settings.folder) != seen:
+            if signature_of(settings.folder) != signature:
                 raise OvertakenError(f"the compacted bundle in {settings.folder} changed while it was loaded")
-            self.follower = self._new_follower(bundle, seen)
+            self.follower = self._new_follower(bundle, signature)
             self.follower.start()
             self._watcher = host.loop(self._watch_folder(), "mtaw-learner")
             try:
@@ -125,19 +125,19 @@ class OnlineLearner:
             self._serving_lock.close()
             raise
 
-    def _new_follower(self, bundle: Bundle, seen: Signature) -> LogFollower[OnlineState]:
-        """seen: `signature_of` the learning folder before the bundle was loaded."""
+    def _new_follower(self, bundle: Bundle, signature: Signature) -> LogFollower[OnlineState]:
+        """signature: `signature_of` the learning folder before the bundle was loaded."""
         state = OnlineState(model_for(bundle, self.log), self.settings.limits, trained_until(bundle))
-        return LogFollower(self.log, state, self._prepare(bundle), partial(self._is_behind, seen))
+        return LogFollower(self.log, state, self._prepare(bundle), partial(self._is_behind, signature))
 
-    def _is_behind(self, seen: Signature, position: str) -> bool:
-        """Return whether a compacted bundle newer than `seen` has learned more than a reader at a position.
+    def _is_behind(self, loaded: Signature, position: str) -> bool:
+        """Return whether a compacted bundle newer than `loaded` has learned more than a reader at a position.
 
         The log before the bundle's position may be redacted: who reads on gives new items other internal ids, and
         cannot switch to the bundle. Who cannot switch anyway reads on.
         """
         signature, failure = signature_of(self.settings.folder), self._failure
-        if signature == seen or (failure is not None and failure.signature == signature):
+        if signature == loaded or (failure is not None and failure.signature == signature):
             return False
         if self._newer[0] != signature:
             self._newer = signature, learned_position(self.settings.folder)

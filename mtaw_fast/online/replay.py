@@ -260,21 +260,21 @@ class _Replay:
         bounds = [0, *cuts.tolist(), count]
         return list(itertools.pairwise(bounds))
 
-    def _prefixes(self, asked: np.ndarray, internal: np.ndarray) -> Sessions:
+    def _prefixes(self, clicks: np.ndarray, internal: np.ndarray) -> Sessions:
         """Return the sessions before the clicks int64[n], without items that have no internal id."""
-        lengths = self._at[asked] - self._begins[asked]
-        places = ranges(self._begins[asked], lengths)
+        lengths = self._at[clicks] - self._begins[clicks]
+        places = ranges(self._begins[clicks], lengths)
         items = internal[self._codes[places]]
-        rows = np.repeat(np.arange(len(asked)), lengths)[items >= 0]
+        rows = np.repeat(np.arange(len(clicks)), lengths)[items >= 0]
         times = self._moments[places][items >= 0] if self._log.stream.times is not None else None
         context = None if self._context is None else self._context[places][items >= 0]
         types = None if self._types is None else self._types[places][items >= 0]
-        return Sessions(items[items >= 0], offsets_of(np.bincount(rows, minlength=len(asked))), times, types, context)
+        return Sessions(items[items >= 0], offsets_of(np.bincount(rows, minlength=len(clicks))), times, types, context)
 
-    def _ranked(self, pipeline: Pipeline, asked: np.ndarray, internal: np.ndarray) -> np.ndarray:
+    def _ranked(self, pipeline: Pipeline, clicks: np.ndarray, internal: np.ndarray) -> np.ndarray:
         """Return int32[n]: the ranks of clicks."""
-        ids, scores = pipeline.rank(self._prefixes(asked, internal), max(KS) + 1, self._conditions)
-        targets = internal[self._log.stream.items[asked]]
+        ids, scores = pipeline.rank(self._prefixes(clicks, internal), max(KS) + 1, self._conditions)
+        targets = internal[self._log.stream.items[clicks]]
         # -2 for an item without an internal id: it equals neither an id nor the padding of a list.
         return _cut(listed_rank(ids, scores, np.where(targets >= 0, targets, -2)))
 
@@ -298,9 +298,9 @@ class _Replay:
         numbers: list[int] = self._numbers[self._codes[self._begins[click] : self._at[click]]].tolist()
         return numbers
 
-    def _rank_baselines(self, asked: np.ndarray, ranks: Mapping[str, np.ndarray]) -> None:
+    def _rank_baselines(self, clicks: np.ndarray, ranks: Mapping[str, np.ndarray]) -> None:
         k = max(KS) + 1
-        for click in asked.tolist():
+        for click in clicks.tolist():
             session = self._session(click)
             excluded = set(session) if self._settings.exclude_seen else set()
             target = np.array([self._numbers[self._log.stream.items[click]]])

@@ -39,8 +39,8 @@ class Reason:
     rule: Literal["boosted", "buried", "pinned", "explored"] | None = None
 
 
-def reasons_of(catalog: Catalog, clicks: np.ndarray, found: np.ndarray) -> list[Reason]:
-    """Return one reason for each item of `found` int32[..], the answer to `clicks` int32[m]; both internal ids.
+def reasons_of(catalog: Catalog, clicks: np.ndarray, items: np.ndarray) -> list[Reason]:
+    """Return one reason for each item of `items` int32[..], the answer to `clicks` int32[m]; both internal ids.
 
     Past sessions are those of the bundle's memory; closeness is its cosine (`memory.co_clicked`). Without a memory,
     every item that is not in the session gets the reason 'encoder'.
@@ -48,10 +48,10 @@ def reasons_of(catalog: Catalog, clicks: np.ndarray, found: np.ndarray) -> list[
     seen = np.array(list(dict.fromkeys(clicks[::-1].tolist())), dtype=np.int32)
     memory = catalog.model.memory
     neighbors = (
-        [[]] * len(found) if memory is None else closest(memory, seen, np.ascontiguousarray(found), catalog.delta)
+        [[]] * len(items) if memory is None else closest(memory, seen, np.ascontiguousarray(items), catalog.delta)
     )
     own_items, reasons = set(seen.tolist()), []
-    for item, clicked in zip(found.tolist(), neighbors, strict=True):
+    for item, clicked in zip(items.tolist(), neighbors, strict=True):
         if item in own_items:
             reasons.append(Reason("session"))
             continue

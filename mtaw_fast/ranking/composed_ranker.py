@@ -35,19 +35,19 @@ class ComposedRanker:
         clicks, unknown, options = options.of_known(self._catalog, session)
         if not len(clicks):
             return None, None, unknown, None, None
-        return self._one(clicks, unknown, options, (perf_counter_ns() - start) / 1000)
+        return self._rank_clicks(clicks, unknown, options, (perf_counter_ns() - start) / 1000)
 
     def recommend_growing(
         self, clicks: np.ndarray, _: GrowingState | None, options: Options
     ) -> tuple[Ranked, GrowingState | None]:
         """See `Ranker.recommend_growing`."""
-        return self._one(clicks, None, options, 0.0), None
+        return self._rank_clicks(clicks, None, options, 0.0), None
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
         """See `Ranker.rank`."""
         return self.rank_timed(sessions, k, conditions)[0]
 
-    def _one(self, clicks: np.ndarray, unknown: list[Any] | None, options: Options, lookup: float) -> Ranked:
+    def _rank_clicks(self, clicks: np.ndarray, unknown: list[Any] | None, options: Options, lookup: float) -> Ranked:
         """Rank after the known clicks int32[m], whose look-up took `lookup` microseconds."""
         session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64), None, options.types)
         (ids, scores), times = self.rank_timed(session, options.k, options.conditions)

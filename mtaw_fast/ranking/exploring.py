@@ -97,10 +97,10 @@ def explored_count(share: float, k: int, clicks: np.ndarray) -> int:
 
 
 def _listed(
-    catalog: Catalog, impressions: Impressions, found: np.ndarray, clicks: np.ndarray, options: Options, rank: Rank
+    catalog: Catalog, impressions: Impressions, ranked: np.ndarray, clicks: np.ndarray, options: Options, rank: Rank
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the list with exploration: internal ids int32[n], and bool[n], which of them were placed."""
-    unchanged = found, np.zeros(len(found), dtype=bool)
+    unchanged = ranked, np.zeros(len(ranked), dtype=bool)
     assert options.explore is not None
     rare = impressions.of(catalog) < options.explore.below
     rare[clicks] = False
@@ -108,13 +108,13 @@ def _listed(
     if options.rules is not None:
         applied = catalog.bound_rules.bound(options.rules, int(clicks[-1]) if len(clicks) else None)
     pinned = [] if applied is None else [item for _, item in shown_pins(applied, options.conditions, clicks)]
-    fixed = np.isin(found, pinned)
-    places = explored_count(options.explore.share, len(found), clicks) - int(np.count_nonzero(rare[found]))
-    places = min(places, int(np.count_nonzero(~fixed & ~rare[found])))
+    fixed = np.isin(ranked, pinned)
+    places = explored_count(options.explore.share, len(ranked), clicks) - int(np.count_nonzero(rare[ranked]))
+    places = min(places, int(np.count_nonzero(~fixed & ~rare[ranked])))
     if places <= 0:
         return unchanged
     eligible = rare & ~catalog.gone
-    eligible[found] = False
+    eligible[ranked] = False
     if not eligible.any():
         return unchanged
     conditions = options.conditions if applied is None else with_filter(options.conditions, applied)
@@ -123,20 +123,20 @@ def _listed(
     candidates = rank(_DEPTH * places, conditions._replace(allowed=Filter(eligible)))
     candidates = _with_unclicked(catalog, candidates, eligible, clicks, conditions, len(candidates))
     while places:
-        is_kept = _without_last(found, fixed | rare[found], places)
-        chosen = _fitting(candidates, found[is_kept], options.rules, catalog.items, places)
+        is_kept = _without_last(ranked, fixed | rare[ranked], places)
+        chosen = _fitting(candidates, ranked[is_kept], options.rules, catalog.items, places)
         if len(chosen) == places:
-            return _placed(found, is_kept, fixed, chosen)
+            return _placed(ranked, is_kept, fixed, chosen)
         places = min(places - 1, len(chosen))
     return unchanged
 
 
 def _with_unclicked(
-    catalog: Catalog, ranked: np.ndarray, wanted: np.ndarray, clicks: np.ndarray, conditions: Conditions, most: int
+    catalog: Catalog, ranked: np.ndarray, eligible: np.ndarray, clicks: np.ndarray, conditions: Conditions, most: int
 ) -> np.ndarray:
     """Let unclicked items and the ranked others take turns, the former by age and category if the bundle knows how.
 
-    ranked: the best of the wanted items, int32[..]. wanted: bool[size].
+    ranked: the best of the eligible items, int32[..]. eligible: bool[size].
     """
     content = catalog.model.content
     if content is None or content.order is None or catalog.items is None:
@@ -144,7 +144,7 @@ def _with_unclicked(
     order = content.order
     codes, created = content_arrays(SideFeatures((), order.categories, order.created), catalog.items)
     assert created is not None
-    unclicked = np.flatnonzero(wanted & (catalog.popularity == 0))
+    unclicked = np.flatnonzero(eligible & (catalog.popularity == 0))
     if conditions.excluded is not None:
         unclicked = np.setdiff1d(unclicked, conditions.excluded)
     unclicked = unclicked[unclicked < len(created)]
@@ -163,20 +163,20 @@ def _with_unclicked(
     return np.array(turns, dtype=ranked.dtype)
 
 
-def _without_last(found: np.ndarray, stays: np.ndarray, count: int) -> np.ndarray:
+def _without_last(ranked: np.ndarray, stays: np.ndarray, count: int) -> np.ndarray:
     """Return bool[n]: all but the last `count` items that need not stay."""
-    is_kept = np.ones(len(found), dtype=bool)
+    is_kept = np.ones(len(ranked), dtype=bool)
     is_kept[np.flatnonzero(~stays)[-count:]] = False
     return is_kept
 
 
 def _fitting(
-    candidates: np.ndarray, kept: np.ndarray, rules: RuleSet | None, table: ItemTable | None, most: int
+    candidates: np.ndarray, kept_items: np.ndarray, rules: RuleSet | None, table: ItemTable | None, most: int
 ) -> list[int]:
-    """Return the first `most` candidates that the limits of the rules let into a list next to the items `kept`."""
+    """Return the first `most` candidates that the limits of the rules let into a list next to `kept_items`."""
     if rules is None or not rules.limits or table is None:
         return [int(item) for item in candidates[:most]]
-    counts = Counter(value for item in kept.tolist() for value in _values(rules, table, item))
+    counts = Counter(value for item in kept_items.tolist() for value in _values(rules, table, item))
     chosen: list[int] = []
     for item in candidates.tolist():
         values = _values(rules, table, item)
@@ -203,31 +203,33 @@ def _values(rules: RuleSet, table: ItemTable, item: int) -> list[Value]:
     return limit_values
 
 
-def _placed(found: np.ndarray, kept: np.ndarray, fixed: np.ndarray, chosen: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def _placed(
+    ranked: np.ndarray, is_kept: np.ndarray, fixed: np.ndarray, chosen: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Spread the chosen items evenly over the places that no pin has; the others keep their order."""
-    count = len(found)
+    count = len(ranked)
     is_new = np.zeros(count, dtype=bool)
     free = np.flatnonzero(~fixed)
     for place in range(len(chosen)):
         is_new[free[int((place + 0.5) * len(free) / len(chosen))]] = True
-    listed = np.empty(count, dtype=found.dtype)
-    listed[fixed] = found[fixed]
+    listed = np.empty(count, dtype=ranked.dtype)
+    listed[fixed] = ranked[fixed]
     listed[is_new] = chosen
-    listed[~fixed & ~is_new] = found[kept & ~fixed]
+    listed[~fixed & ~is_new] = ranked[is_kept & ~fixed]
     return listed, is_new
 
 
 def _assembled(
     catalog: Catalog,
     answer: Recommendations,
-    found: np.ndarray,
+    ranked: np.ndarray,
     clicks: np.ndarray,
     options: Options,
     listed: np.ndarray,
     is_new: np.ndarray,
 ) -> Recommendations:
     """Return the answer to a list: what was in the answer before keeps all that was said of it."""
-    place_of = {item: place for place, item in enumerate(found.tolist())}
+    place_of = {item: place for place, item in enumerate(ranked.tolist())}
     source = [-1 if placed else place_of[item] for item, placed in zip(listed.tolist(), is_new, strict=True)]
     repeats = reasons = fields = None
     if answer.repeats is not None:

@@ -93,7 +93,7 @@ class MemoryStage:
         sessions: Sessions,
         k: int,
         queries: np.ndarray,
-        found: tuple[np.ndarray, np.ndarray],
+        retrieved: tuple[np.ndarray, np.ndarray],
         allowed: Filter | None,
         dropped: Sequence[np.ndarray] | None,
         at: int | None = None,
@@ -102,14 +102,14 @@ class MemoryStage:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k best items of B sessions, none empty: (ids int32[B, k], scores float32[B, k]), padded.
 
-        sessions: types are codes of those that the ranker reads. queries: float32[B, d]. found: the best `width(k)`
-        items of each and their logits. The ranking contains only `allowed` items and none of each session's `dropped`
-        ids. The moment of a request is the session's last click if the sessions have times, else `at` (Unix
+        sessions: types are codes of those that the ranker reads. queries: float32[B, d]. retrieved: the best
+        `width(k)` items of each and their logits. The ranking contains only `allowed` items and none of each session's
+        `dropped` ids. The moment of a request is the session's last click if the sessions have times, else `at` (Unix
         milliseconds), or the newest click that the trends know. context: see `moment_of`. always_ranked: see
         `Conditions`.
         """
         catalog = self._catalog
-        ids, logits = (np.ascontiguousarray(array) for array in found)
+        ids, logits = (np.ascontiguousarray(array) for array in retrieved)
         added = catalog.vectors if catalog.added else None
         dense = Dense(np.ascontiguousarray(queries), ids, logits, catalog.model.item_vectors, catalog.scale, added)
         bits, excluded, offsets = self._bits(allowed), None, None

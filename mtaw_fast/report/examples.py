@@ -82,14 +82,14 @@ def _spread(samples: Samples, count: int) -> np.ndarray:
     )
 
 
-def _example(clicks: list[Any], target: Any, found: Recommendations, looks: _Looks) -> dict[str, Any]:
-    items = list(found.items)
+def _example(clicks: list[Any], target: Any, ranking: Recommendations, looks: _Looks) -> dict[str, Any]:
+    items = list(ranking.items)
     rank = items.index(target) + 1 if target in items else None
-    reasons: Sequence[Reason | None] = found.reasons or [None] * len(items)
+    reasons: Sequence[Reason | None] = ranking.reasons or [None] * len(items)
     rows = [
         {"item": look, "score": f"{score:.2f}", "reason": _words(reason), "hit": item == target}
         for item, look, score, reason in zip(
-            items[:_K], looks.of(items[:_K]), found.scores[:_K], reasons[:_K], strict=True
+            items[:_K], looks.of(items[:_K]), ranking.scores[:_K], reasons[:_K], strict=True
         )
     ]
     return {
@@ -99,7 +99,7 @@ def _example(clicks: list[Any], target: Any, found: Recommendations, looks: _Loo
         "rank": f"rank {rank}" if rank else f"not among the first {_FAR}",
         "hit": rank is not None and rank <= _K,
         "rows": rows,
-        "fallback": found.fallback,
+        "fallback": ranking.fallback,
     }
 
 

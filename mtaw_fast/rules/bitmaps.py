@@ -73,12 +73,12 @@ class BitmapCache:
             ]:
                 self._n_bytes -= self._kept.pop(key).n_bytes
 
-    def _store(self, key: Hashable, found: _Kept) -> None:
+    def _store(self, key: Hashable, entry: _Kept) -> None:
         replaced = self._kept.pop(key, None)
         if replaced is not None:
             self._n_bytes -= replaced.n_bytes
-        self._kept[key] = found
-        self._n_bytes += found.n_bytes
+        self._kept[key] = entry
+        self._n_bytes += entry.n_bytes
         while len(self._kept) > 1 and (self._n_bytes > self._most_bytes or len(self._kept) > self._most_filters):
             self._n_bytes -= self._kept.popitem(last=False)[1].n_bytes
 

@@ -188,5 +188,5 @@ class _Reader:
     def _at(self, node: ast.expr) -> int:
         return self._lead + len(self._bytes[: node.col_offset].decode("utf-8", "replace")) + 1
 
-    def _error(self, node: ast.expr, what: str) -> UsageError:
-        return UsageError(f"{self._where}: {what} (character {self._at(node)})")
+    def _error(self, node: ast.expr, message: str) -> UsageError:
+        return UsageError(f"{self._where}: {message} (character {self._at(node)})")

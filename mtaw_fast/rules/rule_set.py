@@ -107,9 +107,9 @@ def rule_set_of(rules: Mapping[str, Any], public_only: bool = False, name: str |
     return rule_set
 
 
-def _equal(kept: Any, given: Any) -> bool:
+def _equal(former: Any, rules: Any) -> bool:
     try:
-        return bool(kept == given)
+        return bool(former == rules)
     except (ValueError, RecursionError):  # arrays, which no rules have; the parser says so
         return False
 
@@ -127,32 +127,32 @@ def _parsed(text: str, public_only: bool, name: str | None) -> RuleSet:
     return RuleSet.of(json.loads(text), name, public_only)
 
 
-def _as_json(rules: Mapping[str, Any], at: str) -> dict[str, Any]:
+def _as_json(rules: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return a plain copy. Raises UsageError on rules that are not JSON, or too long."""
     try:
         text = json.dumps(dict(rules), ensure_ascii=False)
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(
-            f"{at}: not JSON ({str(error).splitlines()[0]}); write texts, numbers, lists and objects"
+            f"{where}: not JSON ({str(error).splitlines()[0]}); write texts, numbers, lists and objects"
         ) from None
     if size > MOST_BYTES:
-        raise UsageError(f"{at}: the rules have {size} bytes, the most is {MOST_BYTES}; write fewer or shorter ones")
+        raise UsageError(f"{where}: the rules have {size} bytes, the most is {MOST_BYTES}; write fewer or shorter ones")
     copied: dict[str, Any] = json.loads(text)
     return copied
 
 
-def _with_trees(rules: dict[str, Any], at: str) -> dict[str, Any]:
+def _with_trees(rules: dict[str, Any], where: str) -> dict[str, Any]:
     """Return rules with the trees of their conditions in place of the texts."""
     result = dict(rules)
     if rules.get("filter") is not None:
-        result["filter"] = [parsed(text, where) for text, where in _numbered(rules["filter"], f"{at}: filter")]
+        result["filter"] = [parsed(text, place) for text, place in _numbered(rules["filter"], f"{where}: filter")]
     if rules.get("boost") is not None:
         result["boost"] = [
-            {**boost, "when": parsed(boost["when"], f"{where}: when")}
+            {**boost, "when": parsed(boost["when"], f"{place}: when")}
             if isinstance(boost, dict) and boost.keys() == {"when", "by"}
             else boost  # the native rules refuse it, as it was written
-            for boost, where in _numbered(rules["boost"], f"{at}: boost")
+            for boost, place in _numbered(rules["boost"], f"{where}: boost")
         ]
     return result
 

@@ -152,12 +152,12 @@ def kept_plan(folder: Path) -> dict[str, Any] | None:
     return plan
 
 
-def refuse_other(folder: Path, kept: dict[str, Any], plan: Plan) -> None:
+def refuse_other(folder: Path, stored: dict[str, Any], plan: Plan) -> None:
     """Raise UsageError, naming what differs, unless the folder was begun with the same plan."""
     current = plan.as_json()
     for name in ("format_version", "bundle", "isa", "options", "block_rows", "sources"):
-        if kept.get(name) != current[name]:
-            old, new = kept.get(name), current[name]
+        if stored.get(name) != current[name]:
+            old, new = stored.get(name), current[name]
             if isinstance(old, dict) and isinstance(new, dict):
                 name = next(key for key in {**new, **old} if old.get(key) != new.get(key))
                 old, new = old.get(name), new.get(name)

@@ -210,13 +210,13 @@ class Scorer:
         return pa.schema(list(kinds.items()))
 
 
-def moment_for(recommender: Recommender, asked: int | None, now: int) -> int | None:
+def moment_for(recommender: Recommender, at: int | None, now: int) -> int | None:
     """Return the time to rank for, one for the whole run however long it takes; None for a bundle without times.
 
     Raises UsageError if a time is given for a bundle that was trained without times.
     """
     if recommender.bundle.model.trends is None:
-        if asked is not None:
+        if at is not None:
             raise UsageError("--at: this bundle was trained without times; leave --at out")
         return None
-    return now if asked is None else asked
+    return now if at is None else at

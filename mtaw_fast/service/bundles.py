@@ -35,16 +35,18 @@ class Reloader:
     ----------
     snapshot : Snapshot
         The bundle that is loaded now.
-    seen : object
+    manifest_signature : object
         The manifest's `signature` from before `snapshot` was loaded.
     place : int
         The bundle's place in `settings.served`.
     """
 
-    def __init__(self, settings: Settings, snapshot: Snapshot, seen: object, metrics: Metrics, place: int = 0) -> None:
+    def __init__(
+        self, settings: Settings, snapshot: Snapshot, manifest_signature: object, metrics: Metrics, place: int = 0
+    ) -> None:
         self._settings, self._metrics = settings, metrics
         self._served, self._place = settings.served[place], place
-        self._seen = seen
+        self._seen = manifest_signature
         self._reloading = asyncio.Lock()
         self.acknowledge()
         self._switch_to(snapshot)

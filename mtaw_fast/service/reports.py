@@ -23,9 +23,9 @@ class CountedReports:
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
 
-    def fresh(self, recommendation: str, what: str, items: Iterable[int | str]) -> dict[int | str, int]:
+    def fresh(self, recommendation: str, kind: str, items: Iterable[int | str]) -> dict[int | str, int]:
         """Return the items whose report was not counted, each with the mark for `count`."""
-        salt, cells = _SALTS[what], self._cells
+        salt, cells = _SALTS[kind], self._cells
         begin = int(recommendation[-16:-8], 16) ^ salt
         high = (int(recommendation[-8:], 16) ^ salt) >> 1 << 32 | 1 << 32  # never 0
         marks = {}

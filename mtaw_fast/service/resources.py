@@ -68,9 +68,9 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
-def most_connections(wanted: int) -> int:
-    """Return how many connections this process can have open, at most `wanted`."""
+def most_connections(limit: int) -> int:
+    """Return how many connections this process can have open, at most `limit`."""
     soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft_limit == resource.RLIM_INFINITY:
-        return wanted
-    return max(1, min(wanted, soft_limit - _OTHER_FILES))
+        return limit
+    return max(1, min(limit, soft_limit - _OTHER_FILES))

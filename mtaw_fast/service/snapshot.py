@@ -97,12 +97,12 @@ def current_version(folder: Path) -> str:
     return version_of(Bundle.load(folder, verify=False).manifest)
 
 
-def check_version(folder: Path, version: str, wanted: str | None) -> None:
-    """Raise BundleError if the bundle in a folder does not have the wanted version; None accepts any."""
-    if wanted not in (None, version):
+def check_version(folder: Path, version: str, expected: str | None) -> None:
+    """Raise BundleError if the bundle in a folder does not have the expected version; None accepts any."""
+    if expected not in (None, version):
         raise BundleError(
-            f"{folder} on this machine holds bundle {version}, not {wanted}; copy bundle {wanted} into a folder of its "
-            "own"
+            f"{folder} on this machine holds bundle {version}, not {expected}; copy bundle {expected} into a folder of "
+            "its own"
         )
 
 

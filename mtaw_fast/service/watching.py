@@ -118,16 +118,20 @@ class Watch:
         if self._metrics.first_worker:
             self._measure_drift()
 
-    def _score_ranked(self, one: _Ranked) -> _Served | None:
+    def _score_ranked(self, ranked: _Ranked) -> _Served | None:
         """Score the list before a ranking by the click that led to it; return that list, if it is known."""
-        if one.session is None:
+        if ranked.session is None:
             return None
-        served = self._served.pop(one.session, None)
-        if served is not None and len(one.clicks) > served.clicks:
-            self._score(served, one.clicks[served.clicks])
-        last_item = one.clicks[-1] if one.clicks else None
-        self._served[one.session] = _Served(
-            len(one.clicks), last_item, array("q", map(hash, one.items[:FIRST_PLACES])), one.snapshot.version, one.at
+        served = self._served.pop(ranked.session, None)
+        if served is not None and len(ranked.clicks) > served.clicks:
+            self._score(served, ranked.clicks[served.clicks])
+        last_item = ranked.clicks[-1] if ranked.clicks else None
+        self._served[ranked.session] = _Served(
+            len(ranked.clicks),
+            last_item,
+            array("q", map(hash, ranked.items[:FIRST_PLACES])),
+            ranked.snapshot.version,
+            ranked.at,
         )
         if len(self._served) > _MOST_SESSIONS:
             self._served.popitem(last=False)

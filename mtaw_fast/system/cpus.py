@@ -10,22 +10,22 @@ from pathlib import Path
 CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
-def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN) -> int:
+def usable_cpus(cgroups: Path = CGROUPS, own_cgroups: Path = OWN) -> int:
     """Return the whole processors that this process can use: by its affinity, and by the CPU quota of its cgroup.
 
     At least 1. A quota of 1.5 processors counts as 1: a second thread would wait half of the time.
 
     cgroups: the mount point of the cgroup hierarchies (version 1: one folder a controller; version 2: the folder
-    itself). own: the file with the cgroups of this process, one line a hierarchy: `number:controllers:path`.
+    itself). own_cgroups: the file with the cgroups of this process, one line a hierarchy: `number:controllers:path`.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.floor(min([float(allowed), *_quotas(cgroups, own)])))
+    return max(1, math.floor(min([float(allowed), *_quotas(cgroups, own_cgroups)])))
 
 
-def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
+def _quotas(cgroups: Path, own_cgroups: Path) -> Iterator[float]:
     """Yield the processor quotas of this process's cgroup and of all its parents."""
     try:
-        lines = own.read_text().splitlines()
+        lines = own_cgroups.read_text().splitlines()
     except OSError:  # not Linux
         return
     for line in lines:

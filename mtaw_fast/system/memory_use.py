@@ -15,12 +15,13 @@ _MEMINFO = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
 
 
-def available_memory(meminfo: Path = _MEMINFO, cgroups: Path = CGROUPS, own: Path = OWN) -> int | None:
+def available_memory(meminfo: Path = _MEMINFO, cgroups: Path = CGROUPS, own_cgroups: Path = OWN) -> int | None:
     """Return the bytes that this host can still give without swapping and the cgroup of this process still allows.
 
-    None if the system reports neither. meminfo: /proc/meminfo, or a file like it. cgroups, own: as in `usable_cpus`.
+    None if the system reports neither. meminfo: /proc/meminfo, or a file like it. cgroups, own_cgroups: as in
+    `usable_cpus`.
     """
-    limits = [*_of_host(meminfo), *_of_cgroups(cgroups, own)]
+    limits = [*_of_host(meminfo), *_of_cgroups(cgroups, own_cgroups)]
     return max(min(limits), 0) if limits else None
 
 
@@ -58,21 +59,21 @@ def _of_host(meminfo: Path) -> Iterator[int]:
                 yield int(line.split()[1]) << 10
 
 
-def _of_cgroups(cgroups: Path, own: Path) -> Iterator[int]:
+def _of_cgroups(cgroups: Path, own_cgroups: Path) -> Iterator[int]:
     try:
-        lines = own.read_text().splitlines()
+        lines = own_cgroups.read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             for folder in folders_up(cgroups, path):
-                yield from _left(folder / "memory.max", folder / "memory.current")
+                yield from _bytes_left(folder / "memory.max", folder / "memory.current")
         elif "memory" in controllers.split(","):
             for folder in folders_up(cgroups / "memory", path):
-                yield from _left(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes")
+                yield from _bytes_left(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes")
 
 
-def _left(limit: Path, used: Path) -> Iterator[int]:
+def _bytes_left(limit: Path, used: Path) -> Iterator[int]:
     with contextlib.suppress(OSError, ValueError):  # no limit: no such file, or 'max'
         yield int(limit.read_text()) - int(used.read_text())

@@ -68,14 +68,14 @@ class TableMemory:
         limit = self._allowed()
         return need.total if limit is None else min(need.total, max(limit, need.fixed))
 
-    def _ranges(self, what: str, need: PassBytes) -> int:
+    def _ranges(self, name: str, need: PassBytes) -> int:
         """Return in how many ranges of items to build; more than one is logged."""
         limit = self._allowed()
         if limit is None or need.total <= limit:
             return 1
         count = need.ranges(limit)
         logging.getLogger("mtaw_fast").warning(
-            f"{what}: one pass may take {need.total / 1e9:.3g} GB, {limit / 1e9:.3g} are allowed: built in "
+            f"{name}: one pass may take {need.total / 1e9:.3g} GB, {limit / 1e9:.3g} are allowed: built in "
             f"{count} ranges of items, with the same result"
         )
         return count

@@ -352,8 +352,8 @@ class _Run:
         )
         return with_content(model, self.config.optimizer.seed)
 
-    def _weights(self, kept: str) -> dict[str, np.ndarray]:
-        return weights_of(self.config, self.dataset.n_items, self.state, kept)
+    def _weights(self, key: str) -> dict[str, np.ndarray]:
+        return weights_of(self.config, self.dataset.n_items, self.state, key)
 
 
 def _sample_weights(samples: Samples, type_weights: np.ndarray) -> np.ndarray:

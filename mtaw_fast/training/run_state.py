@@ -120,9 +120,9 @@ class RunState:
         self._values["plan"] = dict(plan)
         self._used = time.process_time()
 
-    def next_phase(self, phase: str, kept: Mapping[str, str]) -> None:
-        """Start `phase`; of the files so far only those of `kept` stay."""
-        self.save(phase=phase, epoch=0, checkpoint=None, best_checkpoint=None, kept=dict(kept))
+    def next_phase(self, phase: str, kept_files: Mapping[str, str]) -> None:
+        """Start `phase`; of the files so far only those of `kept_files` stay."""
+        self.save(phase=phase, epoch=0, checkpoint=None, best_checkpoint=None, kept=dict(kept_files))
 
 
 def _present_names(identity: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -95,10 +95,10 @@ def test_attributes_of_every_kind_and_those_asked_for() -> None:
     )
     assert price.labels == ("1.75 to 2.5", "over 3.25", "no value")  # in their order, not by frequency
     assert "title" not in by_default  # more than 50 values
-    assert found(attributes=attributes, wanted=["title"])["title"][:3] == ["item 3", "item 1", "item 2"]
-    assert "color" not in found(attributes=attributes, wanted=["title"])
+    assert found(attributes=attributes, names=["title"])["title"][:3] == ["item 3", "item 1", "item 2"]
+    assert "color" not in found(attributes=attributes, names=["title"])
     with pytest.raises(UsageError, match=r"no slice 'hue'; .* are color, price, sale, tags, title$"):
-        found(attributes=attributes, wanted=["hue"])
+        found(attributes=attributes, names=["hue"])
     # One item has a color, or none has the same one: no attribute groups the items, so vectors say what is alike.
     facts = ItemFacts.of(TRAIN, 4).with_content(attributes, np.zeros((4, 2), np.float32))
     assert facts.attributes == ()

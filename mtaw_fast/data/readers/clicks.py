@@ -194,9 +194,9 @@ def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
     return clicks.with_merged_types(bool(options.types)) if options.merge_types else clicks
 
 
-def _log(source: Any, options: ClickOptions, **wanted: Any) -> ClickLog:
+def _log(source: Any, options: ClickOptions, **read_options: Any) -> ClickLog:
     columns = columns_of(options)
-    log = read_log(part_files(source, columns.names), columns, **wanted)
+    log = read_log(part_files(source, columns.names), columns, **read_options)
     if not log.has_clicks:
         raise no_click(source, options)
     return log

@@ -78,14 +78,14 @@ class RawSessions:
         if longest is not None:
             fits &= counts <= longest
         clicks = clicks & np.repeat(fits, self.lengths)
-        return self._of(clicks, offsets_of(counts[fits]), fits)
+        return self._selected(clicks, offsets_of(counts[fits]), fits)
 
     def select(self, sessions: np.ndarray) -> RawSessions:
         """Return the sessions int[B'], in that order."""
         lengths = self.lengths[sessions]
-        return self._of(ranges(self.offsets[sessions], lengths), offsets_of(lengths), sessions)
+        return self._selected(ranges(self.offsets[sessions], lengths), offsets_of(lengths), sessions)
 
-    def _of(self, clicks: np.ndarray, offsets: np.ndarray, sessions: np.ndarray) -> RawSessions:
+    def _selected(self, clicks: np.ndarray, offsets: np.ndarray, sessions: np.ndarray) -> RawSessions:
         """Return the clicks and sessions at these positions (numbers or masks), packed by `offsets`."""
         types = None if self.types is None else self.types[clicks]
         context = None if self.context is None else self.context[clicks]

@@ -180,7 +180,7 @@ class LogReport:
         future = days > int(time.time() * 1000) // _DAY_MS + 1
         if future.any():
             warnings.append(
-                f"{_some(int(counts[future].sum()), 'click')} from {self._day(days, future.argmax())} on are in the "
+                f"{_counted(int(counts[future].sum()), 'click')} from {self._day(days, future.argmax())} on are in the "
                 "future: fix or remove these rows"
             )
         cumulative, total = np.cumsum(counts), int(counts.sum())
@@ -189,13 +189,13 @@ class LogReport:
             gap = int(days[place + 1] - days[place]) - 1
             if late <= max(1, _LONELY * total):
                 warnings.append(
-                    f"{_some(late, 'click')} from {self._day(days, place + 1)} on {_are(late)} {gap:,} days after all "
-                    "others. The test days are counted back from the last click, so the test split has "
-                    f"{_some(test_samples, 'sample')}: remove these rows"
+                    f"{_counted(late, 'click')} from {self._day(days, place + 1)} on {_are(late)} {gap:,} days after "
+                    "all others. The test days are counted back from the last click, so the test split has "
+                    f"{_counted(test_samples, 'sample')}: remove these rows"
                 )
             elif early <= max(1, _LONELY * total):
                 warnings.append(
-                    f"{_some(early, 'click')} up to {self._day(days, place)} {_are(early)} {gap:,} days before all "
+                    f"{_counted(early, 'click')} up to {self._day(days, place)} {_are(early)} {gap:,} days before all "
                     "others: remove these rows"
                 )
         return warnings
@@ -207,14 +207,14 @@ class LogReport:
         warnings = []
         if self.burst_clicks / max(self.clicks, 1) >= _BOT_SHARE:
             warnings.append(
-                f"{_some(self.burst_sessions, 'session')} with more than {BURST_CLICKS} clicks in {BURST_MS // 1000} s "
-                f"had {self.burst_clicks / self.clicks:.0%} of all clicks and are left out (bots)"
+                f"{_counted(self.burst_sessions, 'session')} with more than {BURST_CLICKS} clicks in "
+                f"{BURST_MS // 1000} s had {self.burst_clicks / self.clicks:.0%} of all clicks and are left out (bots)"
             )
         share = self.long_clicks / max(self.clicks, 1)
         if max_session is not None and share >= _BOT_SHARE:
             return [
                 *warnings,
-                f"{_some(self.long_sessions, 'session')} of more than {max_session:,} clicks (the longest "
+                f"{_counted(self.long_sessions, 'session')} of more than {max_session:,} clicks (the longest "
                 f"{self.longest:,}) had {share:.0%} of all clicks and are left out (bots?): --max-session N keeps "
                 "sessions of up to N clicks",
             ]
@@ -240,13 +240,13 @@ class LogReport:
         warnings = []
         if train_sessions < _FEW_SESSIONS:
             warnings.append(
-                f"{_some(train_sessions, 'training session')} {_are(train_sessions)} too few: a useful model needs "
+                f"{_counted(train_sessions, 'training session')} {_are(train_sessions)} too few: a useful model needs "
                 f"{_FEW_SESSIONS:,} or more"
             )
         if 0 < test_samples < min(_FEW_SAMPLES, 0.01 * train_samples):
             warnings.append(
-                f"the test split has {_some(test_samples, 'sample')} of {train_samples + test_samples:,}, too few to "
-                "compare models: check the clicks per day and --test-days"
+                f"the test split has {_counted(test_samples, 'sample')} of {train_samples + test_samples:,}, too few "
+                "to compare models: check the clicks per day and --test-days"
             )
         return warnings
 
@@ -255,8 +255,8 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _some(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _since_same_click(log: ClickLog) -> np.ndarray:

@@ -284,11 +284,11 @@ class _Work:
         return path, ItemIds.from_list([int(text) for text in names] if as_int else names)
 
 
-def _cuts(found: Sequence[Found], boundary: int, count: int) -> list[int]:
+def _cuts(summaries: Sequence[Found], boundary: int, count: int) -> list[int]:
     """Return at most count - 1 ascending times that cut the sessions up to the boundary into ranges of about equal
     clicks."""
-    ends = np.concatenate([summary.ends for summary in found])
-    weights = np.concatenate([np.full(len(summary.ends), summary.clicks / len(summary.ends)) for summary in found])
+    ends = np.concatenate([summary.ends for summary in summaries])
+    weights = np.concatenate([np.full(len(summary.ends), summary.clicks / len(summary.ends)) for summary in summaries])
     order = np.argsort(ends, kind="stable")
     ends, weights = ends[order], np.cumsum(weights[order])
     n_inside = int(np.searchsorted(ends, boundary, "right"))

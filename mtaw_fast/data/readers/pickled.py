@@ -165,19 +165,19 @@ def _samples(path: Path) -> tuple[list[Any], list[int]]:
     return prefixes, list(labels)
 
 
-def _rows(path: Path, value: Any, what: str) -> list[Any]:
+def _rows(path: Path, value: Any, name: str) -> list[Any]:
     """Return `value` as a list, checked to have non-empty lists of ints."""
     if not isinstance(value, (list, tuple)):
-        raise DataError(f"{path}: the {what} must be a list of lists, not {_kind(value)}; write it again")
+        raise DataError(f"{path}: the {name} must be a list of lists, not {_kind(value)}; write it again")
     for number, row in enumerate(value):
         if not isinstance(row, (list, tuple)) or not row:
-            raise DataError(f"{path}: row {number} of the {what} must be a non-empty list, not {_kind(row)}; fix it")
+            raise DataError(f"{path}: row {number} of the {name} must be a non-empty list, not {_kind(row)}; fix it")
     # An id takes at least two bytes, unless the file repeats rows by reference.
     total, size = sum(map(len, value)), path.stat().st_size
     if total > size:
         raise DataError(f"{path}: its {size:,} bytes stand for {total:,} ids; write every row out")
     for number, row in enumerate(value):
-        _check_ints(path, row, f"row {number} of the {what}")
+        _check_ints(path, row, f"row {number} of the {name}")
     return list(value)
 
 

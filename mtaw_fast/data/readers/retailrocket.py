@@ -74,8 +74,8 @@ def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
     return by_gap(log, *inactivity_cuts(log, _GAP_MS, split_owners=False))
 
 
-def _log(path: Path, **wanted: Any) -> ClickLog:
-    log = read_log([on_disk(path)], _COLUMNS, **wanted)
+def _log(path: Path, **read_options: Any) -> ClickLog:
+    log = read_log([on_disk(path)], _COLUMNS, **read_options)
     if not log.has_clicks:
         raise DataError(f"{path}: column 'event' is never 'view'; is this RetailRocket's events.csv?")
     return dataclasses.replace(log, time=log.time // 1000 * 1000)

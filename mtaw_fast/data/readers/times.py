@@ -107,9 +107,9 @@ def family(counts: Mapping[str, int]) -> tuple[str, ...]:
     return ("decimal",) if counts.get("decimal", 0) > counts.get("int", 0) else ("int",)
 
 
-def unit_of(asked: str, largest: float, where: str) -> str:
-    """Return the unit of a column of numbers up to `largest`. Raises DataError if the unit `asked` does not fit."""
-    unit = asked if asked != "auto" else own_unit(largest)
+def unit_of(time_unit: str, largest: float, where: str) -> str:
+    """Return the unit of a column of numbers up to `largest`. Raises DataError if `time_unit` does not fit."""
+    unit = time_unit if time_unit != "auto" else own_unit(largest)
     if largest >= _BOUNDS[unit]:
         raise DataError(
             f"{where} reaches {largest:.0f}, too large for {UNIT_NAMES[unit]} since 1970; divide it or name the right "
@@ -128,18 +128,18 @@ def straddles(smallest: float, largest: float) -> bool:
     return smallest <= largest and own_unit(smallest) != own_unit(largest)
 
 
-def unit_of_most(asked: str, rows_of: Mapping[str, int]) -> tuple[str, tuple[float, float]]:
+def unit_of_most(time_unit: str, rows_of: Mapping[str, int]) -> tuple[str, tuple[float, float]]:
     """Return the unit of a column with several units, and the sizes [low, high) of its valid numbers.
 
-    asked: the unit to use, or 'auto' for that of most rows. With a unit given, smaller numbers are invalid only if they
-    are the minority. rows_of: by unit, how many numbers have only this unit, taken as times of clicks.
+    time_unit: the unit to use, or 'auto' for that of most rows. With a unit given, smaller numbers are invalid only if
+    they are the minority. rows_of: by unit, how many numbers have only this unit, taken as times of clicks.
     """
-    if asked == "auto":
+    if time_unit == "auto":
         unit = max(UNIT_NAMES, key=lambda name: rows_of[name])
         return unit, _sizes_of(unit)
-    low, high = _sizes_of(asked)
+    low, high = _sizes_of(time_unit)
     smaller = sum(rows_of[name] for name, bound in _BOUNDS.items() if bound <= low)
-    return asked, (low if rows_of[asked] >= smaller else 0.0, high)
+    return time_unit, (low if rows_of[time_unit] >= smaller else 0.0, high)
 
 
 def _sizes_of(unit: str) -> tuple[float, float]:

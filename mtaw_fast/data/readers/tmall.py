@@ -65,8 +65,8 @@ def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
     return whole_sessions(log, by_owner(log, file_order=True))
 
 
-def _log(path: Path, **wanted: Any) -> ClickLog:
-    log = read_log([on_disk(path)], _COLUMNS, **wanted)
+def _log(path: Path, **read_options: Any) -> ClickLog:
+    log = read_log([on_disk(path)], _COLUMNS, **read_options)
     late = np.flatnonzero(log.time > _LAST_TIME_MS)
     if len(late):
         log = log.head(int(late[0]))

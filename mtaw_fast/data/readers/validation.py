@@ -215,13 +215,13 @@ def good_rows(part: Part, columns: Columns, schema: Any, types: LogSchema) -> An
 
 
 def _type_names(
-    files: Sequence[Part], columns: Columns, first: Sequence[str], found: Collection[str]
+    files: Sequence[Part], columns: Columns, first: Sequence[str], log_types: Collection[str]
 ) -> tuple[str, ...]:
-    """Return the names of the type codes: `first`, then the types that count. found: in the log, unless they are
-    chosen."""
+    """Return the names of the type codes: `first`, then the types that count. log_types: in the log, unless they
+    are chosen."""
     if columns.type is None:
         return ()
-    names = tuple(dict.fromkeys((*first, *(columns.types or sorted(found)))))
+    names = tuple(dict.fromkeys((*first, *(columns.types or sorted(log_types)))))
     if len(names) > NO_CLICK:
         raise DataError(
             f"{files[0]}: column {columns.type!r} holds more than {NO_CLICK} types; name those that count as clicks "

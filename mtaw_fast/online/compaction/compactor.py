@@ -129,10 +129,10 @@ def _clean_up(log: EventLog, settings: LearningSettings, position: str, repeats:
     until = compacted_by_all(arms, position)
     if until == START:  # another arm still needs all of it, and cleans up when it has compacted it
         return
-    kept = {settings.folder, *(folder for _, folder in arms)}
+    served = {settings.folder, *(folder for _, folder in arms)}
     failures: list[Exception] = []
     for work in (
-        lambda: _redact(log, settings.log_folder, until, kept, repeats),
+        lambda: _redact(log, settings.log_folder, until, served, repeats),
         lambda: log.expire(until, settings.max_log_bytes),
     ):
         try:
@@ -144,13 +144,16 @@ def _clean_up(log: EventLog, settings: LearningSettings, position: str, repeats:
         raise LogCleanupError(f"{settings.folder} has its compacted bundle, but its log is not cleaned up: {reasons}")
 
 
-def _redact(log: EventLog, log_folder: Path, until: str, kept: Container[Path], repeats: Sequence[str]) -> None:
+def _redact(log: EventLog, log_folder: Path, until: str, served: Container[Path], repeats: Sequence[str]) -> None:
     """Redact the log; if a session asked to be forgotten, remove the bundles that nobody keeps up to date.
 
-    kept: the folders whose bundles are. repeats: as of `_clean_up`; they go before the clicks that they repeat.
+    served: the folders whose bundles are kept up to date. repeats: as of `_clean_up`; they go before the clicks that
+    they repeat.
     """
     log.remove(repeats)
-    unserved = [folder for folder in arm_folders(log_folder) if folder not in kept and host.exists(folder / COMPACTED)]
+    unserved = [
+        folder for folder in arm_folders(log_folder) if folder not in served and host.exists(folder / COMPACTED)
+    ]
     if unserved and forgotten_until(log, log_folder, until):
         for folder in unserved:
             _remove_unserved(folder)

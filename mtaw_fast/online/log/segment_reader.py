@@ -112,9 +112,9 @@ class SegmentReader:
         return following
 
     def _read_segment(
-        self, number: int, offset: int, sealed: bool, limit: int, found: list[LogEntry]
+        self, number: int, offset: int, sealed: bool, limit: int, entries: list[LogEntry]
     ) -> tuple[int, bool]:
-        """Add the events of one segment to `found`; return (where it stopped, whether to read on in it)."""
+        """Add the events of one segment to `entries`; return (where it stopped, whether to read on in it)."""
         data, may_come = self._lines(number, offset)
         end = data.rfind(b"\n") + 1
         if end == 0:
@@ -122,19 +122,19 @@ class SegmentReader:
                 self._report_damage(number, offset, "a record without an end")
                 return offset + len(data), True
             return offset, False
-        begin, n_before = 0, len(found)
+        begin, n_before = 0, len(entries)
         while begin < end:
             stop = data.index(b"\n", begin)
             if stop > begin:
                 event = self._record(number, offset + begin, data[begin:stop])
                 if event is not None:
-                    found.append(LogEntry(event, position_of(number, offset + stop + 1)))
+                    entries.append(LogEntry(event, position_of(number, offset + stop + 1)))
                     limit -= 1
             begin = stop + 1
             if limit == 0:
                 break
-        if len(found) > n_before:
-            self._record_bytes = max(1.0, begin / (len(found) - n_before))
+        if len(entries) > n_before:
+            self._record_bytes = max(1.0, begin / (len(entries) - n_before))
         return offset + begin, True
 
     def _lines(self, number: int, offset: int) -> tuple[bytes, bool]:

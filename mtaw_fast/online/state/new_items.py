@@ -202,7 +202,10 @@ class NewItems:
 
 
 def evidence_vector(
-    weights: np.ndarray, vectors: np.ndarray, given: np.ndarray | None = None, given_weight: float = GIVEN_WEIGHT
+    weights: np.ndarray,
+    vectors: np.ndarray,
+    given_direction: np.ndarray | None = None,
+    given_weight: float = GIVEN_WEIGHT,
 ) -> np.ndarray:
     """Return the direction of the weighted mean of an item's neighbors.
 
@@ -212,7 +215,7 @@ def evidence_vector(
         The weight of each neighbor: the sum of 1/distance over both directions. Negative ones count as 0.
     vectors : float32[P, d]
         The vectors of the neighbors: length 1, or 0 if an item has no vector yet.
-    given : float32[d], optional
+    given_direction : float32[d], optional
         A direction that came with the item, or that of its attributes.
     given_weight : float
         The weight of this direction, in clicks next to another item.
@@ -223,8 +226,8 @@ def evidence_vector(
         Of length 1; zero if nothing is known.
     """
     total = np.zeros(vectors.shape[1], dtype=np.float64)
-    if given is not None:
-        total += given_weight * _direction(given.astype(np.float64))
+    if given_direction is not None:
+        total += given_weight * _direction(given_direction.astype(np.float64))
     total += np.maximum(weights, 0) @ vectors.astype(np.float64)
     return _direction(total).astype(np.float32)
 

@@ -81,7 +81,7 @@ def with_first_pass(
     if ratio is None:
         forms = {"int8": whole(quantized), "4-bit": nested(quantized)}
         ratio, reason = measure(catalog, forms["int8"], forms["4-bit"]), "measured now"
-        _keep({**kept_ratios, name: round(ratio, 3)})
+        _write({**kept_ratios, name: round(ratio, 3)})
     codes = _faster(ratio)
     return forms.get(codes) or _in_form(quantized, codes), FirstPass(codes, ratio, reason)
 
@@ -178,13 +178,13 @@ def _read() -> dict[str, float]:
     return {name: value for name, value in ratios.items() if isinstance(value, float) and 0 < value < math.inf}
 
 
-def _keep(kept: Mapping[str, float]) -> None:
+def _write(ratios: Mapping[str, float]) -> None:
     """Write the measurements; a cache that cannot be written costs another measurement, no more."""
     path = kept_file()
     if path is None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, dict(kept))
+        write_json(path, dict(ratios))
     except (MtawError, OSError):
         return

@@ -53,12 +53,12 @@ class SharedCalls:
         queries were in that call.
         """
         cuts = range(0, len(queries), self._most)
-        parts = [self._one(_Request(queries[cut : cut + self._most], fetch)) for cut in cuts]
+        parts = [self._result_of(_Request(queries[cut : cut + self._most], fetch)) for cut in cuts]
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([first for first, _ in parts]), np.concatenate([second for _, second in parts])
 
-    def _one(self, request: _Request) -> Found:
+    def _result_of(self, request: _Request) -> Found:
         with self._lock:
             self._waiting.append(request)
             request.lead, self._busy = not self._busy, True

@@ -68,8 +68,8 @@ class Cors:
         ]
 
 
-def _header(scope: Any, wanted: bytes) -> bytes | None:
-    return next((value for name, value in scope["headers"] if name == wanted), None)
+def _header(scope: Any, header_name: bytes) -> bytes | None:
+    return next((value for name, value in scope["headers"] if name == header_name), None)
 
 
 def check_origin(origin: str | None, host: str, content_type: str, own_names: Collection[str]) -> None:

@@ -37,11 +37,11 @@ class StrictRequest(Request[Any, Any, Any]):
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {}
 
 
-def decoded(body: bytes, wanted: type[T]) -> T:
+def decoded(body: bytes, body_type: type[T]) -> T:
     """Return the JSON of a body as a type. Raises ServiceError (400) if it is not JSON, or has other types."""
-    decoder = _DECODERS.get(wanted)
+    decoder = _DECODERS.get(body_type)
     if decoder is None:
-        decoder = _DECODERS[wanted] = msgspec.json.Decoder(wanted)
+        decoder = _DECODERS[body_type] = msgspec.json.Decoder(body_type)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

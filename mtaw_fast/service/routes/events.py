@@ -46,7 +46,7 @@ async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()])
     check_request_origin(request, service.settings)
     _check_backlog(service)  # again: other requests came while the body did
     count = len(data.events)
-    position = await _kept(service, lambda: _clicks(data.events), count)
+    position = await _append(service, lambda: _clicks(data.events), count)
     for event in data.events:
         service.watch.clicked(event.session, event.item)
     version = service.take(request).version
@@ -162,12 +162,12 @@ async def learn_clicks(
         await keep(service, clicks)
 
 
-async def keep(service: Service, some: list[Event]) -> str:
+async def keep(service: Service, new_events: list[Event]) -> str:
     """Append events to the log; return the position after them. Raises ServiceError (503) if that fails."""
-    return await _kept(service, lambda: some, len(some))
+    return await _append(service, lambda: new_events, len(new_events))
 
 
-async def _kept(service: Service, make: Callable[[], list[Event]], count: int) -> str:
+async def _append(service: Service, make: Callable[[], list[Event]], count: int) -> str:
     """Append the `count` events that `make` returns; see `keep`. Raises also what `make` raises.
 
     A few events are made and written on the event loop, in microseconds. Many get a thread, as do fsync and Redis.

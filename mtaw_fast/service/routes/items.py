@@ -85,14 +85,14 @@ def one_of(values: dict[str, list[str]], name: str) -> str:
 
 
 def similar(
-    snapshot: Snapshot, asked: SimilarQuery, k: int, by: By, rules: RuleSet | str | None = None
+    snapshot: Snapshot, query: SimilarQuery, k: int, by: By, rules: RuleSet | str | None = None
 ) -> SimilarAnswer:
     """Return the items most similar to one. rules: those of `asked_rules`.
 
     Raises ServiceError if the item is unknown, or `by` needs a missing memory.
     """
     recommender = snapshot.recommender
-    item = typed_id(snapshot, asked.item)
+    item = typed_id(snapshot, query.item)
     if item not in recommender.ids:
         raise ServiceError(404, "unknown_item", "the item is not in the catalog; give one of its ids")
     if by == "sessions" and recommender.bundle.memory is None:
@@ -102,15 +102,15 @@ def similar(
             item,
             k,
             by=by,
-            exclude=[typed_id(snapshot, text) for text in asked.exclude],
-            allow=None if asked.allow is None else [typed_id(snapshot, text) for text in asked.allow],
-            fields=asked.fields,
+            exclude=[typed_id(snapshot, text) for text in query.exclude],
+            allow=None if query.allow is None else [typed_id(snapshot, text) for text in query.allow],
+            fields=query.fields,
             rules=rules,
         )
     except UsageError as error:
         raise invalid("invalid_request", str(error)) from None
     return SimilarAnswer(
-        version=snapshot.version, bundle=snapshot.name, recommendation=new_id(snapshot.version, asked.session or None),
+        version=snapshot.version, bundle=snapshot.name, recommendation=new_id(snapshot.version, query.session or None),
         items=ranking.items,
         scores=ranking.scores.tolist(), fields=ranking.fields, short=ranking.short,
     )  # fmt: skip

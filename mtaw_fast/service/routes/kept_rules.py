@@ -35,14 +35,14 @@ async def put_rules(
     Once this answers they are stored with the item table; within a second every worker knows them. Needs the bearer
     token, and a service with --learn or --state.
     """
-    return await _kept(request, name, msgspec.to_builtins(data))
+    return await _set_rules(request, name, msgspec.to_builtins(data))
 
 
 @delete(_PATH, status_code=200, responses=_ERRORS, operation_class=operation("delete_rules"), guards=[admin_only])
 async def delete_rules(request: StrictRequest, name: RulesName) -> Response[RulesAnswer]:
     """Remove kept rules. Stored as kept ones are."""
-    _found(request, name)
-    return await _kept(request, name, None)
+    _kept_rules(request, name)
+    return await _set_rules(request, name, None)
 
 
 @get(
@@ -50,13 +50,13 @@ async def delete_rules(request: StrictRequest, name: RulesName) -> Response[Rule
 )  # fmt: skip
 async def get_rules(request: StrictRequest, name: RulesName) -> Response[KeptRulesAnswer]:
     """Return kept rules, and why they are refused if they do not fit the item table any more."""
-    rules = _found(request, name)
+    rules = _kept_rules(request, name)
     snapshot = service_of(request).take(request)
     broken = snapshot.recommender.broken_rules.get(name)
     return json_response(KeptRulesAnswer(version=snapshot.version, rules=rules, broken=broken))
 
 
-def _found(request: StrictRequest, name: str) -> Any:
+def _kept_rules(request: StrictRequest, name: str) -> Any:
     """Return kept rules as they were written. Raises ServiceError (404) if there are none."""
     rules = service_of(request).take(request).recommender.kept_rules.get(name)
     if rules is None:
@@ -64,7 +64,7 @@ def _found(request: StrictRequest, name: str) -> Any:
     return rules
 
 
-async def _kept(request: StrictRequest, name: str, rules: Any) -> Response[RulesAnswer]:
+async def _set_rules(request: StrictRequest, name: str, rules: Any) -> Response[RulesAnswer]:
     service = service_of(request)
     snapshot, bundles = service.take(request), service.bundles.snapshots
     recommender = snapshot.recommender

@@ -36,9 +36,9 @@ def check_k(k: int, limits: Limits) -> None:
         raise invalid("k_too_large", f"k is {k}, the most is {limits.k}; ask for less, or raise --max-k")
 
 
-def check_limits(wanted: RankingOptions, sessions: Sequence[Sequence[Any]], limits: Limits) -> None:
+def check_limits(options: RankingOptions, sessions: Sequence[Sequence[Any]], limits: Limits) -> None:
     """Raise ServiceError if a request asks for more than the limits allow."""
-    check_k(wanted.k, limits)
+    check_k(options.k, limits)
     if len(sessions) > limits.batch:
         raise invalid(
             "batch_too_large",
@@ -51,7 +51,7 @@ def check_limits(wanted: RankingOptions, sessions: Sequence[Sequence[Any]], limi
                 f"a session has {len(clicks)} clicks, the most is {limits.clicks}; send the last ones, or raise "
                 "--max-clicks",
             )
-    check_reasons(wanted, sessions)
+    check_reasons(options, sessions)
 
 
 def check_fields(fields: Sequence[str], snapshot: Snapshot, scope: Any, settings: Settings) -> None:
@@ -68,32 +68,32 @@ def check_fields(fields: Sequence[str], snapshot: Snapshot, scope: Any, settings
             raise invalid("unknown_field", f"there is no public column {shown(name, 80)}; see `fields` of /v1/bundle")
 
 
-def check_reasons(wanted: RankingOptions, sessions: Sequence[Sequence[Any]]) -> None:
+def check_reasons(options: RankingOptions, sessions: Sequence[Sequence[Any]]) -> None:
     """Raise ServiceError if a request asks for reasons that would take too long."""
-    if not wanted.reasons:
+    if not options.reasons:
         return
     pairs = 0
     for clicks in sessions:
-        pairs += wanted.k * len(set(clicks))
+        pairs += options.k * len(set(clicks))
         if pairs > _REASON_PAIRS:  # the other sessions are not looked at
             raise invalid(
                 "too_many_reasons",
-                f"the reasons for k={wanted.k} results compare more than {_REASON_PAIRS} pairs of click and result; "
+                f"the reasons for k={options.k} results compare more than {_REASON_PAIRS} pairs of click and result; "
                 "ask for fewer results, or send fewer clicks",
             )
 
 
-def asked_rules(given: RulesRequest | str | None, private: bool) -> RuleSet | str | None:
+def asked_rules(rules: RulesRequest | str | None, private: bool) -> RuleSet | str | None:
     """Return the rules of a request: checked, or the name of kept ones.
 
     private: whether they may use private columns. Raises UsageError on rules that no catalog could have.
     """
-    return rule_set_of(msgspec.to_builtins(given), not private) if isinstance(given, RulesRequest) else given
+    return rule_set_of(msgspec.to_builtins(rules), not private) if isinstance(rules, RulesRequest) else rules
 
 
-def exploration(asked: RankingOptions, settings: Settings) -> tuple[float, int]:
+def exploration(options: RankingOptions, settings: Settings) -> tuple[float, int]:
     """Return the share of a request's lists to explore, and the impressions from which on items are not explored."""
-    return settings.explore_share if asked.explore is None else asked.explore, settings.explore_below
+    return settings.explore_share if options.explore is None else options.explore, settings.explore_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,29 +122,29 @@ class Ranked:
 
 def rank(
     snapshot: Snapshot,
-    wanted: RecommendRequest | ClickRequest,
+    request: RecommendRequest | ClickRequest,
     session: Sequence[Any],
     waited: float,
     rules: RuleSet | str | None = None,
     explore: tuple[float, int] = NO_EXPLORATION,
 ) -> Ranked:
-    """Rank one session, whose clicks have the types `wanted.types`.
+    """Rank one session, whose clicks have the types `request.types`.
 
     waited: seconds in the queue. rules: those of `asked_rules`. explore: see `exploration`.
     """
     ranking = snapshot.recommender.recommend(
         session,
-        wanted.k,
-        types=wanted.types,
-        exclude=wanted.exclude or (),
-        allow=wanted.allow,
-        exclude_seen=wanted.exclude_seen,
-        at=wanted.at,
-        context=wanted.context,
+        request.k,
+        types=request.types,
+        exclude=request.exclude or (),
+        allow=request.allow,
+        exclude_seen=request.exclude_seen,
+        at=request.at,
+        context=request.context,
         timings=True,
-        repeats=wanted.repeats,
-        reasons=wanted.reasons,
-        fields=wanted.fields,
+        repeats=request.repeats,
+        reasons=request.reasons,
+        fields=request.fields,
         rules=rules,
         explore=explore[0],
         explore_below=explore[1],
@@ -154,7 +154,7 @@ def rank(
 
 def rank_batched(
     snapshot: Snapshot,
-    wanted: RankingOptions,
+    options: RankingOptions,
     sessions: Sequence[tuple[Sequence[Any], Sequence[str | None] | None]],
     waited: Sequence[float],
     metrics: Metrics,
@@ -168,12 +168,12 @@ def rank_batched(
     typed = any(types is not None for _, types in sessions)
     rankings = snapshot.recommender.recommend_batch(
         [clicks for clicks, _ in sessions],
-        wanted.k,
+        options.k,
         types=[types for _, types in sessions] if typed else None,
-        exclude_seen=wanted.exclude_seen,
-        at=wanted.at,
-        repeats=wanted.repeats,
-        context=wanted.context,
+        exclude_seen=options.exclude_seen,
+        at=options.at,
+        repeats=options.repeats,
+        context=options.context,
         explore=explore[0],
         explore_below=explore[1],
     )
@@ -186,30 +186,30 @@ def rank_batched(
 
 def rank_batch(
     snapshot: Snapshot,
-    asked: BatchRequest,
+    request: BatchRequest,
     check_deadline: Callable[[], None],
     rules: RuleSet | str | None = None,
     explore: tuple[float, int] = NO_EXPLORATION,
 ) -> list[Recommendations]:
     """Rank the sessions of a batch request. `check_deadline` is called now and then. rules, explore: as in `rank`."""
     rankings: list[Recommendations] = []
-    for number, session in enumerate(asked.sessions):  # here, because a chunk numbers its sessions from 0
+    for number, session in enumerate(request.sessions):  # here, because a chunk numbers its sessions from 0
         refuse_other_type(snapshot.recommender.ids.kind, session, f"session {number}")
-    check_batch_types(asked)
-    for begin in range(0, len(asked.sessions), _CHUNK):
+    check_batch_types(request)
+    for begin in range(0, len(request.sessions), _CHUNK):
         check_deadline()
         rankings += snapshot.recommender.recommend_batch(
-            asked.sessions[begin : begin + _CHUNK],
-            asked.k,
-            types=None if asked.types is None else asked.types[begin : begin + _CHUNK],
-            exclude=asked.exclude or (),
-            allow=asked.allow,
-            exclude_seen=asked.exclude_seen,
-            at=asked.at,
-            context=asked.context,
-            repeats=asked.repeats,
-            reasons=asked.reasons,
-            fields=asked.fields,
+            request.sessions[begin : begin + _CHUNK],
+            request.k,
+            types=None if request.types is None else request.types[begin : begin + _CHUNK],
+            exclude=request.exclude or (),
+            allow=request.allow,
+            exclude_seen=request.exclude_seen,
+            at=request.at,
+            context=request.context,
+            repeats=request.repeats,
+            reasons=request.reasons,
+            fields=request.fields,
             rules=rules,
             explore=explore[0],
             explore_below=explore[1],
@@ -217,13 +217,15 @@ def rank_batch(
     return rankings
 
 
-def check_batch_types(asked: BatchRequest) -> None:
+def check_batch_types(request: BatchRequest) -> None:
     """Raise UsageError unless a batch has types, or none, for each of its sessions, and one for each click."""
-    if asked.types is None:
+    if request.types is None:
         return
-    if len(asked.types) != len(asked.sessions):
-        raise UsageError(f"types: there are {len(asked.types)} lists for {len(asked.sessions)} sessions; give one each")
-    for number, (session, types) in enumerate(zip(asked.sessions, asked.types, strict=True)):
+    if len(request.types) != len(request.sessions):
+        raise UsageError(
+            f"types: there are {len(request.types)} lists for {len(request.sessions)} sessions; give one each"
+        )
+    for number, (session, types) in enumerate(zip(request.sessions, request.types, strict=True)):
         if types is not None:
             checked_types(f"types of session {number}", types, len(session))
 

@@ -68,11 +68,11 @@ async def _recommend(service: Service, scope: Any, data: RecommendRequest) -> by
 
 
 def _record(
-    service: Service, ranked: Ranked, route: str, session: str | None, answer: dict[str, Any], asked: RankingOptions
+    service: Service, ranked: Ranked, route: str, session: str | None, answer: dict[str, Any], options: RankingOptions
 ) -> None:
     ranking = ranked.out
     service.recorder.record(
-        ranked.snapshot, route, session, answer["recommendation"], ranking.items, ranking.fallback, asked.rules
+        ranked.snapshot, route, session, answer["recommendation"], ranking.items, ranking.fallback, options.rules
     )
 
 
@@ -206,27 +206,27 @@ def _side_by_side(service: Service) -> list[ServedBundle] | None:
 async def _ranked(
     scope: Any,
     service: Service,
-    asked: RecommendRequest | ClickRequest,
+    request: RecommendRequest | ClickRequest,
     session: list[int | str],
     reloader: Reloader,
 ) -> Ranked:
     """Rank a session with the bundle of `reloader`; in a thread if that takes long."""
     # Before it is queued: in the queue, the error would fail every session of its batch.
     refuse_other_type(reloader.snapshot.recommender.ids.kind, session)
-    check_fields(asked.fields, reloader.snapshot, scope, service.settings)
+    check_fields(request.fields, reloader.snapshot, scope, service.settings)
 
-    rules = None if asked.rules is None else asked_rules(asked.rules, has_token(scope, service.settings))
+    rules = None if request.rules is None else asked_rules(request.rules, has_token(scope, service.settings))
 
-    explore = exploration(asked, service.settings)
+    explore = exploration(request, service.settings)
 
     def work(waited: float = 0.0) -> Ranked:
-        return rank(reloader.snapshot, asked, session, waited, rules, explore)
+        return rank(reloader.snapshot, request, session, waited, rules, explore)
 
-    if rules is None and asked.allow is None and len(asked.exclude) <= LONG_LIST and not asked.reasons:
+    if rules is None and request.allow is None and len(request.exclude) <= LONG_LIST and not request.reasons:
         if service.queue.is_free():
             ranked = work()
         else:
-            ranked = await service.queue.run(work, _batched(service, reloader, asked, session))
+            ranked = await service.queue.run(work, _batched(service, reloader, request, session))
     else:
         ranked = await service.queue.run_in_thread(lambda waited, _: work(waited))
     version = ranked.snapshot.version
@@ -236,16 +236,16 @@ async def _ranked(
 
 
 def _batched(
-    service: Service, reloader: Reloader, asked: RecommendRequest | ClickRequest, session: list[int | str]
+    service: Service, reloader: Reloader, request: RecommendRequest | ClickRequest, session: list[int | str]
 ) -> BatchedWork | None:
     """Return how a request is batched; None unless batches are faster: with an index that reads the whole catalog."""
-    if asked.exclude or asked.timings or asked.fields or reloader.snapshot.recommender.index.name != "native":
+    if request.exclude or request.timings or request.fields or reloader.snapshot.recommender.index.name != "native":
         return None
 
     def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:
-        return rank_batched(reloader.snapshot, asked, sessions, waited, service.metrics, explore)
+        return rank_batched(reloader.snapshot, request, sessions, waited, service.metrics, explore)
 
-    explore = exploration(asked, service.settings)
-    context = None if asked.context is None else tuple(sorted(asked.context.items()))
-    options = asked.k, asked.exclude_seen, asked.repeats, asked.at, context, explore[0]
-    return BatchedWork((id(reloader), *options), (session, asked.types), work)
+    explore = exploration(request, service.settings)
+    context = None if request.context is None else tuple(sorted(request.context.items()))
+    options = request.k, request.exclude_seen, request.repeats, request.at, context, explore[0]
+    return BatchedWork((id(reloader), *options), (session, request.types), work)

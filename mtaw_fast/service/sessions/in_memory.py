@@ -66,10 +66,10 @@ class SessionStore(Protocol):
         """Return the clicks that are kept, oldest first; none for an unknown session. Raises as `click`."""
         ...
 
-    async def context(self, session: str, given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    async def context(self, session: str, new_context: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """Return the context of a session that has clicks: the one that came last. Raises as `click`.
 
-        given: what came with a click; it replaces the one before. It is kept as long as the session.
+        new_context: what came with a click; it replaces the one before. It is kept as long as the session.
         """
         ...
 
@@ -115,12 +115,12 @@ def _context_bytes(context: Mapping[str, Any] | None) -> int:
     return sum(_CLICK_BYTES + _id_bytes(name) + _id_bytes(value or "") for name, value in (context or {}).items())
 
 
-def _id_bytes(one: int | str) -> int:
-    if isinstance(one, int):
-        return sys.getsizeof(one)
+def _id_bytes(value: int | str) -> int:
+    if isinstance(value, int):
+        return sys.getsizeof(value)
     # Not getsizeof, because it grows: Python caches the UTF-8 of a text with it once it is needed, up to 4 bytes a
     # character in addition to up to 4 of the text itself. For ASCII the two are the same bytes.
-    return _TEXT_BYTES + len(one) * (1 if one.isascii() else 8)
+    return _TEXT_BYTES + len(value) * (1 if value.isascii() else 8)
 
 
 class MemorySessions:
@@ -178,15 +178,15 @@ class MemorySessions:
         entry = self._sessions.get(session)
         return [] if entry is None else TypedClicks.of(entry.clicks).items
 
-    async def context(self, session: str, given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    async def context(self, session: str, new_context: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """See `SessionStore.context`."""
         entry = self._sessions.get(session)
-        if entry is None or given is None:
-            return given if entry is None else entry.context
-        growth = _context_bytes(given) - _context_bytes(entry.context)
-        entry.context, entry.bytes = given, entry.bytes + growth
+        if entry is None or new_context is None:
+            return new_context if entry is None else entry.context
+        growth = _context_bytes(new_context) - _context_bytes(entry.context)
+        entry.context, entry.bytes = new_context, entry.bytes + growth
         self._bytes += growth
-        return given
+        return new_context
 
     async def forget(self, session: str) -> None:
         """See `SessionStore.forget`."""

@@ -68,13 +68,13 @@ class RedisSessions:
         except Exception as error:
             raise self._unavailable(error) from None
 
-    async def context(self, session: str, given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    async def context(self, session: str, new_context: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """See `SessionStore.context`."""
         key, ttl = _CONTEXT_PREFIX + session, max(1, round(self._ttl * 1000))
         try:
-            if given is not None:
-                await self._client.set(key, msgspec.json.encode(given), px=ttl)
-                return given
+            if new_context is not None:
+                await self._client.set(key, msgspec.json.encode(new_context), px=ttl)
+                return new_context
             stored = await self._client.getex(key, px=ttl)
             return None if stored is None else _CONTEXT.decode(stored)
         except Exception as error:
@@ -107,15 +107,15 @@ class RedisSessions:
             await self._client.ltrim(key, -len(fitting), -1)  # a click since then makes it drop another old one
         return fitting
 
-    def _checked(self, kept: Any) -> list[bytes]:
+    def _checked(self, stored: Any) -> list[bytes]:
         """Return the latest clicks that fit into the bytes of a session."""
-        if not isinstance(kept, list) or len(kept) > self._clicks:
+        if not isinstance(stored, list) or len(stored) > self._clicks:
             raise TypeError("not the list of clicks")
-        n_bytes, first = sum(map(len, kept)), 0
-        while n_bytes > self._session_bytes and first < len(kept) - 1:
-            n_bytes -= len(kept[first])
+        n_bytes, first = sum(map(len, stored)), 0
+        while n_bytes > self._session_bytes and first < len(stored) - 1:
+            n_bytes -= len(stored[first])
             first += 1
-        return kept[first:] if first else kept
+        return stored[first:] if first else stored
 
     def _log(self, error: Exception) -> None:
         """Log the type of a failure and the code that Redis gives; its text may quote a session."""

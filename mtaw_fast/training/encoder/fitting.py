@@ -113,10 +113,10 @@ class Fitting:
         # A warm-up shorter than a step would only give that step a learning rate of 0.
         skipped = config.optimizer.warmup_epochs if config.optimizer.warmup_epochs * len(batches) < 1 else 0.0
 
-        def made(numbers: np.ndarray) -> Any:
+        def staged_batch(numbers: np.ndarray) -> Any:
             return stepper.stage(source.batch(numbers, stepper.input_device))
 
-        for step, (numbers, batch) in enumerate(made_ahead(made, batches, stepper.ahead)):
+        for step, (numbers, batch) in enumerate(made_ahead(staged_batch, batches, stepper.ahead)):
             loss = stepper.step(batch, max(epoch - 1 + step / len(batches), skipped))
             if not math.isfinite(loss):
                 break
@@ -210,8 +210,8 @@ def fit_encoder(
         return FittedEncoder(weights_of(config, n_items, state, "weights"), state["history"], state["seconds"])
 
 
-def weights_of(config: Config, n_items: int, state: RunState, kept: str) -> dict[str, np.ndarray]:
-    """Return the arrays of the checkpoint that the state keeps as `kept`, under the bundle's names."""
+def weights_of(config: Config, n_items: int, state: RunState, key: str) -> dict[str, np.ndarray]:
+    """Return the arrays of the checkpoint that the state keeps as `key`, under the bundle's names."""
     model = MTAW(config, n_items)
-    state.files.load_checkpoint(state["kept"][kept], model, None)
+    state.files.load_checkpoint(state["kept"][key], model, None)
     return {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}

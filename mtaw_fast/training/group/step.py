@@ -154,15 +154,15 @@ class GroupStepper:
         )
         return interests[batch.rows]
 
-    def _mask(self, batch: Share, own: slice, probability: float) -> Tensor:
+    def _mask(self, batch: Share, own_clicks: slice, probability: float) -> Tensor:
         """Dropout's factors of the own clicks, out of those of the whole batch."""
         mask = functional.dropout(torch.ones(batch.clicks, self._config.model.embedding_dim), probability)
-        return mask[own].to(self._device)
+        return mask[own_clicks].to(self._device)
 
-    def _through_encoder(self, own: Tensor, clicked: Tensor, d_own: Tensor) -> Tensor:
+    def _through_encoder(self, own_queries: Tensor, clicked: Tensor, d_own: Tensor) -> Tensor:
         """Give the small weights the gradient of the whole batch; returns that by the own clicks' vectors."""
         if len(clicked):
-            d_clicked, *gradients = torch.autograd.grad(own, [clicked, *self._small], d_own)
+            d_clicked, *gradients = torch.autograd.grad(own_queries, [clicked, *self._small], d_own)
         else:
             d_clicked, gradients = clicked.detach(), [torch.zeros_like(weights) for weights in self._small]
         flat = self.process_group.collectives.sum(torch.cat([gradient.reshape(-1) for gradient in gradients]))

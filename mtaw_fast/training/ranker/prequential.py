@@ -94,9 +94,9 @@ def build_dataset(
     click_weights = None if type_weights is None else type_weights[typed(sessions)]
     ranked = _ranked_clicks(order, sessions, min_prefix, since, config.ranker.ranker_samples, click_weights)
 
-    def run_over(asked: Sessions, chosen: np.ndarray) -> _PrequentialRun:
+    def run_over(run_sessions: Sessions, chosen: np.ndarray) -> _PrequentialRun:
         live_trends = None if trends is None else trends.live(tables.n_items)
-        return _PrequentialRun(config, tables, asked, weights, chosen, live_trends, side)
+        return _PrequentialRun(config, tables, run_sessions, weights, chosen, live_trends, side)
 
     def add_frozen(writer: DatasetWriter) -> None:
         known = np.bincount(tables.session_items, minlength=tables.n_items) > 0

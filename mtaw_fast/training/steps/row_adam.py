@@ -58,9 +58,9 @@ class RowAdam:
             square *= self._column(self._beta2**missed)
         return weights, mean, square
 
-    def step(self, rows: Tensor, taken: tuple[Tensor, Tensor, Tensor], gradient: Tensor, lr: float) -> None:
-        """Take a step of AdamW. gradient: float32[R, d] of these rows, zero elsewhere. taken: the result of `take`."""
-        weights, mean, square = taken
+    def step(self, rows: Tensor, state: tuple[Tensor, Tensor, Tensor], gradient: Tensor, lr: float) -> None:
+        """Take a step of AdamW. gradient: float32[R, d] of these rows, zero elsewhere. state: the result of `take`."""
+        weights, mean, square = state
         self.steps += 1
         rate, eps = self._rate(lr), self._eps()
         mean.lerp_(gradient, 1 - self._beta1)
