@@ -61,7 +61,7 @@ def tables(found: Sequence[Line]) -> dict[str, str]:
     of_records = sorted(
         (line["at"][:10], line["dataset"], line["model"], line["why"]) for line in found if "shaped" not in line
     )
-    record_rows = ["| day | set | model | reads | why |", "| --- | --- | --- | --- | --- |"]
+    record_rows = ["| day | set | model | runs | why |", "| --- | --- | --- | --- | --- |"]
     for key, group in itertools.groupby(of_records):
         day, dataset, model, why = key
         record_rows.append(f"| {day} | {dataset} | {model} | {len(list(group))} | {why} |")

@@ -15,6 +15,7 @@ bootstrap interval over sessions and its standard deviation over seeds.
 from __future__ import annotations
 
 import argparse
+import datetime
 import hashlib
 import json
 import sys
@@ -28,7 +29,8 @@ import torch
 
 from bench.harness.comparison import limit_threads
 from bench.harness.json_lines import read_json_lines
-from bench.harness.machine import usable_cores
+from bench.harness.machine import machine_class, machine_record, usable_cores
+from bench.harness.records import commit
 from bench.harness.report import command
 from bench.quality.paired import difference_of, gains_of
 from bench.quality.reuse import encoder_of, ranker_of
@@ -223,6 +225,8 @@ def lines_of(study: Study, seeds: int, names: Sequence[str]) -> Iterator[dict[st
             gains.setdefault(name, []).append(study.gains(name, seed))
             print(study.dataset.name, name, seed, gains[name][-1].mean(axis=0).round(2), file=sys.stderr, flush=True)
     samples = study.samples
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    made = {"at": today, "commit": commit(), "machine": machine_class(machine_record())}
     for name, seed_gains in gains.items():
         mean = np.mean(seed_gains, axis=0)
         line: dict[str, Any] = {
@@ -230,6 +234,7 @@ def lines_of(study: Study, seeds: int, names: Sequence[str]) -> Iterator[dict[st
             "samples": len(samples), "seeds": seeds,
             **dict(zip(_METRICS, mean.mean(axis=0).round(2).tolist(), strict=True)),
             "deviation": _over_seeds(seed_gains),
+            "made": made,
         }  # fmt: skip
         if name != line["model"]:
             whole = gains[line["model"]]

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.harness.json_lines import read_json_lines
 from bench.harness.records import read_lines
-from bench.quality.records import HELD_OUT, NOT_REFIT, PUBLISHED, protocol_of, records_in
+from bench.quality.records import HELD_OUT, NOT_REFIT, protocol_of, records_in
 from bench.quality.table import TITLES, markdown
 
 BY_HAND = "by-hand.jsonl"
@@ -225,50 +225,48 @@ def learning_limits(results: Path) -> str:
 
 
 def encoder_gain(results: Path) -> str:
-    """What the encoder's candidates add on the test sets to the earlier setting `third`, means over seeds."""
-    with_encoder = [
-        record
-        for record in read_json_lines(results / "earlier.jsonl")
-        if (record["series"], record["split"]) == ("third", "test")
-    ]
-    alone = [
-        record
-        for record in records_in(results).finished()
-        if (record["preset"], record["split"], record["changed"]) == ("full", "test", {"dense_candidates": 0})
-    ]
+    """What the encoder adds to `full` on the test sets, on the seeds of both."""
     rows = []
     for dataset in _SETS:
-        means = [
-            [
-                statistics.fmean(record["metrics"][name] for record in runs if record["dataset"]["name"] == dataset)
-                for name in _METRICS
-            ]
-            for runs in (alone, with_encoder)
-        ]
-        gain = [more - less for less, more in zip(*means, strict=True)]
-        rows.append([TITLES[dataset], *map(pair, means), signed(gain)])
-    return markdown(["P@20 / MRR@20", "memory alone", "`third`", "gain"], rows)
+        runs = _finals(results, "full", dataset, HELD_OUT)
+        alone = {seed: run for (changed, seed), run in runs.items() if changed == '{"dense_candidates": 0}'}
+        whole = {seed: run for (changed, seed), run in runs.items() if changed == "{}"}
+        rows.append([TITLES[dataset], *_gain(alone, whole)])
+    return markdown(["P@20 / MRR@20", "seeds", "memory alone", "`full`", "gain"], rows)
 
 
 def refit_gain(results: Path) -> str:
     """What learning the validation sessions too adds on the test sets, on the seeds of both protocols."""
-    runs = [record for record in records_in(results).finished() if record["split"] == "test"]
     rows = []
     for preset in ("paper-literal", "paper", "full"):
         for dataset in _SETS:
-            by_protocol: dict[str, dict[tuple[Any, int], Record]] = {HELD_OUT: {}, NOT_REFIT: {}, PUBLISHED: {}}
-            for run in runs:
-                if (run["preset"], run["dataset"]["name"]) == (preset, dataset):
-                    by_protocol[protocol_of(run)][json.dumps(run["changed"], sort_keys=True), run["seed"]] = run
-            common = by_protocol[NOT_REFIT].keys() & by_protocol[HELD_OUT].keys()
-            if common:
-                without, refit = (
-                    [statistics.fmean(by_protocol[kind][key]["metrics"][name] for key in common) for name in _METRICS]
-                    for kind in (NOT_REFIT, HELD_OUT)
-                )
-                gain = signed([more - less for less, more in zip(without, refit, strict=True)])
-                rows.append([preset, TITLES[dataset], str(len(common)), pair(without), pair(refit), gain])
+            without, refit = (_finals(results, preset, dataset, protocol) for protocol in (NOT_REFIT, HELD_OUT))
+            if without.keys() & refit.keys():
+                rows.append([f"`{preset}`", TITLES[dataset], *_gain(without, refit)])
     return markdown(["P@20 / MRR@20", "", "seeds", "not refit", "refit", "gain"], rows)
+
+
+def _finals(results: Path, preset: str, dataset: str, protocol: str) -> dict[tuple[str, int], Record]:
+    """Return the runs of a preset on a test set by their changed settings and seed."""
+    return {
+        (json.dumps(run["changed"], sort_keys=True), run["seed"]): run
+        for run in records_in(results).finished()
+        if (run["preset"], run["dataset"]["name"], run["split"]) == (preset, dataset, "test")
+        and protocol_of(run) == protocol
+    }
+
+
+def _gain(before: Mapping[Any, Record], after: Mapping[Any, Record]) -> list[str]:
+    """Return the number of common runs, the means of both over them, and the gain with its deviation over seeds."""
+    common = sorted(before.keys() & after.keys())
+    values = [[[runs[key]["metrics"][name] for key in common] for name in _METRICS] for runs in (before, after)]
+    means = [[statistics.fmean(metric) for metric in run] for run in values]
+    gains = []
+    for less, more in zip(*values, strict=True):
+        differences = [new - old for old, new in zip(less, more, strict=True)]
+        spread = f" ± {statistics.stdev(differences):.2f}" if len(common) > 1 else ""
+        gains.append(f"{signed([statistics.fmean(differences)])}{spread}")
+    return [str(len(common)), *map(pair, means), " / ".join(gains)]
 
 
 BLOCKS: Mapping[str, Callable[[Path], str]] = {

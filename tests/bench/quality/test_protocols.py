@@ -165,7 +165,8 @@ def test_what_is_not_refit_has_the_figures_of_the_search(made: Path, tmp_path: P
     (row,) = refit_gain(tmp_path / "results").splitlines()[2:]
     pairs = [[final["metrics"][name] for name in ("P@20", "MRR@20")] for final in finals]
     shown = [cell.strip() for cell in row.split("|")[1:-1]]
-    assert shown == [preset, "Tmall", "1", *map(pair, pairs), signed(np.subtract(pairs[1], pairs[0]).tolist())]
+    gain = signed(np.subtract(pairs[1], pairs[0]).tolist())
+    assert shown == [f"`{preset}`", "Tmall", "1", *map(pair, pairs), gain]
 
 
 def test_every_table_marks_the_leak(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
