@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mtaw_fast.memory.constants import FIRST_PAIR_LANE, ITEM_LANES, NEVER, NEVER_AGE, PAIR_LANES, PRE_LANES
+from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
+from mtaw_fast.memory.constants import FIRST_PAIR_LANE, NEVER, NEVER_AGE, PRE_LANES
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 
 SERIES = tuple(

@@ -15,7 +15,8 @@ import numpy as np
 from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, Graph, Value
 from mtaw_fast.export.whole.ragged import Rows
 from mtaw_fast.export.whole.tables import BFLOAT16
-from mtaw_fast.memory.constants import FIRST_PAIR_LANE, ITEM_LANES, NEVER, NEVER_AGE, PAIR_LANES
+from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
+from mtaw_fast.memory.constants import FIRST_PAIR_LANE, NEVER, NEVER_AGE
 from mtaw_fast.memory.trends import TrendTables
 
 QUARTER, HOUR, DAY = 2, 3, 5  # item lanes

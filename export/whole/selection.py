@@ -10,7 +10,7 @@ import numpy as np
 from mtaw_fast.export.whole.features import Dense
 from mtaw_fast.export.whole.moment import DAY, HOUR, QUARTER, Moment, TrendArrays, item_counts
 from mtaw_fast.export.whole.nodes import BOOL, FLOAT, INT, LONG, Graph, Value
-from mtaw_fast.memory.constants import ITEM_LANES
+from mtaw_fast.kernels.native.trend_tables import ITEM_LANES
 
 NOTHING = float(-np.inf)
 _FEW_SESSIONS, _CROWD_SHARE = 15.0, 0.001  # as in the kernels' trends.cpp

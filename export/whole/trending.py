@@ -12,7 +12,8 @@ from mtaw_fast.export.whole.moment import DAY, HOUR, QUARTER, Moment, TrendArray
 from mtaw_fast.export.whole.nodes import BOOL, DOUBLE, FLOAT, INT, LONG, Graph, Value
 from mtaw_fast.export.whole.own import Own
 from mtaw_fast.export.whole.ragged import ascending, entries, summed
-from mtaw_fast.memory.constants import FIRST_PAIR_LANE, ITEM_LANES, OWN, PAIR_LANES, PRE_LANES, RISING
+from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
+from mtaw_fast.memory.constants import FIRST_PAIR_LANE, OWN, PRE_LANES, RISING
 
 _POPULAR = 100  # rising items whose popularity is part of the pre-score
 _DECAY = 0.75  # of own items, by their place

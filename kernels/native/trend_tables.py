@@ -15,7 +15,7 @@ import numpy as np
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.memory_tables import NO_SESSION
 
-__all__ = ["CONTEXT_ARRAYS", "HALF_LIVES", "TRENDS", "build_trends", "check_trends"]
+__all__ = ["CONTEXT_ARRAYS", "HALF_LIVES", "ITEM_LANES", "PAIR_LANES", "TRENDS", "build_trends", "check_trends"]
 
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE

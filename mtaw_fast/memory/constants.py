@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
+
 MOST_CLICKS = 512  # the latest clicks of a session that count
 DECAY, SESSION_DECAY = 0.8, 0.85  # to the power of back: weights of own items, in pairs and in similar sessions
 FRESH_SHARE = 0.02  # of all sessions: the age at which a similar session's `fresh` weight has fallen to 1/e
@@ -17,8 +19,7 @@ SUMS = (
 )  # fmt: skip
 SIMILAR = ("knn", "knn_fresh", "knn_near", "knn_after", "knn_next")  # sums over similar past sessions
 
-# Trends: half-lives are lanes, seven of items, of which pairs have the last five.
-ITEM_LANES, PAIR_LANES = 7, 5
+# Trends: half-lives are lanes, those of items first; pairs have the last of them.
 FIRST_PAIR_LANE = ITEM_LANES - PAIR_LANES
 NEVER = -1  # the time of a click that never was
 NEVER_AGE = 60 * 24 * 3600.0  # seconds
