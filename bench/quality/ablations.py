@@ -33,7 +33,7 @@ from bench.harness.machine import machine_class, machine_record, usable_cores
 from bench.harness.records import commit
 from bench.harness.report import command
 from bench.quality.paired import difference_of, gains_of
-from bench.quality.reuse import encoder_of, ranker_of
+from bench.quality.reuse import encoder_of, ranker_of, refuse_times
 from bench.quality.runs import ProgressLines, prepared
 from bench.quality.table import markdown
 from mtaw_fast.config import Config, preset
@@ -125,6 +125,9 @@ class Study:
     dataset: Dataset
     work: Path
     settings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        refuse_times(self.dataset)
 
     @property
     def known(self) -> Sessions:

@@ -23,6 +23,7 @@ from bench.quality.records import HELD_OUT, PUBLISHED, Finalist, Places, changed
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
@@ -98,8 +99,15 @@ def _weights_file(folder: Path, epoch: int) -> Path:
     return folder / f"epoch-{epoch}.safetensors"
 
 
+def refuse_times(dataset: Dataset) -> None:
+    """Raise UsageError for click times: the models that the benches put together themselves have no trends."""
+    if dataset.train.times is not None:
+        raise UsageError(f"{dataset.name} has click times: models without refit are measured on sets without times")
+
+
 def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: Reporter) -> TrainedModel:
     """Return what `train(refit=False)` makes of settings with a memory, with the encoders that `work` already has."""
+    refuse_times(dataset)
     known, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
     past_encoder = None
     if config.memory.dense_candidates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ pytest.importorskip("torch", reason="bench.quality needs the extra 'train'")
 
 from bench.quality import ablations
 from bench.quality.ablations import ENCODER, ENCODERS, RANKERS, FixedAtZero
+from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.training.encoder.fitting import fit_encoder
 from tests.support.bench.quality import TINY, write_ring
@@ -34,6 +36,13 @@ def test_parameters_fixed_at_zero_stay_there_and_others_learn(study: ablations.S
         found = fit_encoder(config, study.known, dataset.n_items, dataset.min_prefix, folder, {}, None, runner)
         for name, weights in found.weights.items():
             assert (not weights.any()) == (name in variant.fixed), name
+
+
+def test_a_set_with_times_is_refused(study: ablations.Study, tmp_path: Path) -> None:
+    """Its models would have no trends, while the ranker's samples have."""
+    train = replace(study.dataset.train, times=np.arange(study.dataset.train.n_clicks, dtype=np.int64))
+    with pytest.raises(UsageError, match="ring has click times: models without refit"):
+        ablations.Study(replace(study.dataset, train=train), tmp_path)
 
 
 def test_left_out_features_exist() -> None:
