@@ -143,8 +143,8 @@ def _ranks(
                     "newest of the category": (codes == own_categories[0]) * 1e15 + created_at,
                 }
                 for name, values in scores.items():
-                    ahead = (values > values[target]) | ((values == values[target]) & (created_at > created[item]))
-                    ranks[name].append(1 + int(np.count_nonzero(ahead)))
+                    ahead = (values > values[target]) | ((values == values[target]) & (created_at >= created[item]))
+                    ranks[name].append(int(np.count_nonzero(ahead)))  # the target itself counts once: ranks start at 1
         if not held[item]:
             seen.append(item)
             if category[item] >= 0:
