@@ -31,7 +31,8 @@ from bench.suite.tables import BLOCK, ROOT, blocks
 
 PAGES = ("README.md", "docs/results.md", "docs/performance.md", "docs/what-works.md")
 LIST = "docs/results/without-record/figures.json"
-# The sources of a section's figures: files of docs/results, parts of quality.jsonl, one run of it, and `ranking`.
+# The sources of a section's figures: files of docs/results, parts of quality.jsonl, one run of it or the epochs of one,
+# and `ranking`.
 SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "README.md": {
         "mtaw_fast": ("test", "ranking"),
@@ -40,19 +41,25 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "docs/results.md": {
         "Presets on the test sets": ("test", "published"),
         "Sets on which nothing was chosen": ("test", "test-reads"),
-        "Reads of the test sets": ("earlier", "test-reads"),
-        "The paper's own recipe": ("test", "published"),
+        "Reads of the test sets": ("earlier", "test-reads", "validation"),
+        "The paper's own recipe": (
+            "test", "published", *(f"run tmall-paper-literal-31c6e89a-test-published-seed{seed}" for seed in range(3)),
+        ),
         "What the paper leaves open": ("validation", "run tmall-paper-literal-31c6e89a-validation-seed0"),
-        "The effect of gamma (figure 2)": ("test", "validation"),
+        "The effect of gamma (figure 2)": (
+            "test", "validation", "epochs retailrocket-paper-430a2d11-validation-seed1",
+        ),
         "Features of the ranker": ("validation",),
-        "Learning while serving": ("test-reads",),
+        "Training samples of the ranker": ("validation",),
+        "Initial weights": ("validation",),
+        "Learning while serving": ("test-reads", "ablations"),
         "A news log": ("test-reads", "news-context"),
     },
     "docs/what-works.md": {
         "What works in session-based recommendation": ("test",),
         "Counting is the baseline to beat": ("test", "published"),
         "Retrieve, then rank": ("test", "earlier", "ablations", "features", "ranker-lessons"),
-        "Training tricks count for less than the start": (
+        "Training tricks do little": (
             "validation", "ablations", "run retailrocket-paper-430a2d11-validation-seed0",
             "run tmall-paper-44136fa3-validation-seed0",
         ),
@@ -107,6 +114,9 @@ class Records:
             yield from self._ranking()
         elif source.startswith("run "):
             yield from _pairs(quality_in(self._results).every()[source.removeprefix("run ")]["metrics"])
+        elif source.startswith("epochs "):
+            for epoch in quality_in(self._results).every()[source.removeprefix("epochs ")]["training"]["history"]:
+                yield from _pairs(epoch)
         elif source in ("test", "validation"):
             yield from _of_runs(record for record in quality_in(self._results).finished() if record["split"] == source)
         elif source == "leak":
