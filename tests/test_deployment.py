@@ -62,6 +62,24 @@ def test_the_ignore_file_allows_exactly_the_copied_files() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
+def added_subdirectories() -> list[str]:
+    """The folders that CMake adds outside every `if`: no build works without them."""
+    folders, depth = [], 0
+    for line in (ROOT / "CMakeLists.txt").read_text().splitlines():
+        command, _, rest = line.split("#")[0].strip().partition("(")
+        depth += {"if": 1, "endif": -1}.get(command.strip().lower(), 0)
+        if command.strip().lower() == "add_subdirectory" and depth == 0:
+            folders.append(rest.split(")")[0].split()[0])
+    return folders
+
+
+def test_the_image_copies_what_cmake_adds() -> None:
+    copied = {name for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.M) for name in line.split()[:-1]}
+    folders = added_subdirectories()
+    assert "libmtaw" in folders
+    assert [folder for folder in folders if not copied & {folder, *map(str, Path(folder).parents)}] == []
+
+
 def test_the_compose_file_is_valid() -> None:
     compose_spec = pytest.importorskip("compose_spec", reason="compose-spec is not installed: pip install compose-spec")
     text = re.sub(r"\$\{(\w+):\?[^}]+\}", r"/given/\1", (DEPLOY / "compose.yaml").read_text())
