@@ -250,7 +250,8 @@ class Recommender:
         Returns
         -------
         str
-            The log position after the clicks. An answer includes them if its `log_position` is not less.
+            The log position after the clicks. An answer includes them if its `log_position` is not less. To wait for
+            that in this process, call `catch_up`.
 
         Raises
         ------
