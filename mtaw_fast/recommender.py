@@ -552,10 +552,10 @@ class Recommender:
             Filters, boosts, limits and pins by the columns of the item table, or the name of kept ones: docs/rules.md.
             If they leave fewer than k items, the answer's `short` says so.
         explore : float, default 0
-            Share of the list, from 0 to 1, for items that were seldom shown: docs/items.md. The answer's `explored`
+            Share of the list, from 0 to 1, for rarely shown items: docs/items.md. The answer's `explored`
             says which ones.
         explore_below : int, default 100
-            An item is explored while it was clicked and shown fewer times.
+            An item is explored while it has fewer clicks and displays together.
 
         Raises
         ------

@@ -45,7 +45,7 @@ def add_to(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--explore", type=float, default=0.0, metavar="SHARE",
-        help="share of the list for items that were seldom clicked (default: 0)",
+        help="share of the list for items with fewer than 100 clicks and displays (default: 0)",
     )  # fmt: skip
     parser.add_argument("--reasons", action="store_true", help="say why each item is listed")
     parser.add_argument("--json", action="store_true", help="print the ranking as JSON")

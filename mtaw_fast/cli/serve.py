@@ -46,8 +46,10 @@ def add_to(commands: Any) -> None:
         "--state", type=Path, metavar="FOLDER",
         help="without --learn: keep changes of the item table and of hidden items here (docs/items.md)",
     )  # fmt: skip
-    add_number(parser, "--explore-share", "SHARE", 0.0, "share of each list for items that were seldom shown", float)
-    add_number(parser, "--explore-below", "N", 100, "explore items that were clicked and shown fewer times")
+    add_number(
+        parser, "--explore-share", "SHARE", 0.0, "share of each list for items with few clicks and displays", float
+    )
+    add_number(parser, "--explore-below", "N", 100, "explore items that have fewer clicks and displays together")
     _add_limits(parser)
     _add_operation_options(parser)
     _add_replica_options(parser)

@@ -109,9 +109,9 @@ class Settings:
     ranking_key : bytes, optional
         The key of the rankings' ids, see `ranking_ids.load_key`.
     explore_share : float
-        Share of each list for items that were seldom shown, unless a request says another.
+        Share of each list for rarely shown items, unless a request says another.
     explore_below : int
-        An item is explored while it was clicked and shown fewer times.
+        An item is explored while it has fewer clicks and displays together.
     """
 
     bundle: Path
