@@ -79,7 +79,7 @@ def add_to(commands: Any) -> None:
         "--trend-neighbors",
         type=int,
         metavar="N",
-        help="with --page: how many pairs of an item its trends keep (default: all if the whole bundle fits, else 8)",
+        help="with --page: how many pairs of an item its trends keep (default: all if they fit, else at most 8)",
     )
     parser.add_argument("--overwrite", action="store_true", help="with --page: replace the bundle in FOLDER")
     parser.add_argument("--seed", type=int, default=0, help="seed of the index and of the sessions it is measured on")
