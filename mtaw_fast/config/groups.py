@@ -259,7 +259,8 @@ class MemoryConfig(Group):
     half_lives : str, default '1m,5m,15m,1h,4h,24h,168h'
         Seven rising times after which a click counts half: s, m, h or d.
     trend_candidates : int, default 140
-        Candidates among the items that were recently clicked with those of the session; 50 popular items are added.
+        Candidates among the items that were recently clicked with those of the session. The 50 items that are clicked
+        most at the moment are added.
     ranked_candidates : int, default 92
         Of a ranking with times: candidates apart from the session's own items that the ranker scores, the best by a
         quick score; 0 for all. The ranker learns from all.

@@ -124,7 +124,7 @@ class Trends {
     void prefetch_row(std::int64_t item) const;
     // A `now` before the newest click counts as that one's time.
     void start(const TrendsRequest& request, const ColumnKernels& kernels, TrendsScratch& scratch) const;
-    // The best n by pre-score, ties by the lower id, and the kTrendRising most popular: ids int32[n + kTrendRising],
+    // The best n by pre-score, ties by the lower id, and the kTrendRising most clicked now: ids int32[n + kTrendRising],
     // none of them twice or an own one, and their pre-scores. Returns how many.
     std::int64_t choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, float* scores,
                         const ColumnKernels& kernels, TrendsScratch& scratch) const;
