@@ -96,7 +96,7 @@ def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> st
                            for key, value in entry["changed"].items()]  # fmt: skip
                 marks = [NOT_REFIT_MARK] if protocol_of(entry) == NOT_REFIT else []
                 groups.setdefault((f"**{name}**", *changed, *marks), []).append(entry)
-        for title, group in groups.items():
+        for title, group in sorted(groups.items(), key=lambda titled: _order(titled[1][0])):
             seeds = f"{len(group)} seeds" if len(group) > 1 else "1 seed" if group[0]["seed"] is not None else ""
             published = _published(quoted, "MTAW") if name.startswith("paper") else ""
             rows.append((" ".join(title), seeds, *_figures(group), published))
@@ -108,6 +108,12 @@ def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> st
         "rows know all training sessions."
     )
     return f"{note}\n\n{markdown(_QUALITY_HEAD, rows)}"
+
+
+def _order(record: Record) -> tuple[bool, float, bool]:
+    """Return the place of a preset's row: its own batches and gamma first, not refit before refit."""
+    changed = record["changed"]
+    return "batches" in changed, changed.get("gamma", -1.0), protocol_of(record) != NOT_REFIT
 
 
 def _epochs(record: Record) -> str:
