@@ -161,78 +161,116 @@ def fit_ranker(
     queries in addition to their lengths; None for equal ones.
     Raises TrainingError if no query has its target among its candidates.
     """
-    n_queries = len(targets)
-    if n_queries == 0:
+    if len(targets) == 0:
         raise nothing_to_learn(candidates.left_out)
-    kept = settings.kept(candidates.features)
-    if start is None:
-        mean, scale = _standard(candidates, n_queries, seed)
-        scale *= kept
-    else:
-        mean, scale = np.array(start.mean), start.scale * kept
-    bounds = feature_bounds(candidates.features, mean, scale)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = _Net(len(mean))
-    if start is not None:
-        net.load(start)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    steps_an_epoch = -(-n_queries // settings.batch)
-    total, step, history = settings.epochs * steps_an_epoch, 0, []
-    weights = lengths.astype(np.float32) ** LENGTH_POWER
-    if target_weights is not None:
-        weights *= target_weights
+    fit = _Fit(candidates, targets, lengths, settings, seed, start, target_weights)
+    history = []
     for epoch in range(1, settings.epochs + 1):
-        order = np.random.default_rng([seed, epoch]).permutation(n_queries)
-        batches = np.array_split(order, steps_an_epoch)
-        reporter.epoch_starts(phase, epoch, settings.epochs, n_queries)
+        history.append(fit.epoch(epoch, phase, reporter))
+        reporter.epoch_ends(history[-1])
+    return fit.ranker(), history
+
+
+class _Fit:
+    """A ranker in training; the arguments are those of `fit_ranker`."""
+
+    def __init__(
+        self,
+        candidates: Candidates,
+        targets: np.ndarray,
+        lengths: np.ndarray,
+        settings: RankerFit,
+        seed: int,
+        start: RankerNet | None,
+        target_weights: np.ndarray | None,
+    ) -> None:
+        self.candidates, self.targets, self.settings, self.seed = candidates, targets, settings, seed
+        self.target_weights = target_weights
+        self.weights = lengths.astype(np.float32) ** LENGTH_POWER
+        if target_weights is not None:
+            self.weights *= target_weights
+        kept = settings.kept(candidates.features)
+        if start is None:
+            self.mean, scale = _standard(candidates, len(targets), seed)
+        else:
+            self.mean, scale = np.array(start.mean), start.scale
+        self.scale = scale * kept
+        self.bounds = feature_bounds(candidates.features, self.mean, self.scale)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.net = _Net(len(self.mean))
+        if start is not None:
+            self.net.load(start)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+        self.steps_an_epoch = -(-len(targets) // settings.batch)
+        self.step = 0
+
+    def epoch(self, epoch: int, phase: str, reporter: Reporter) -> dict[str, Any]:
+        """Pass over all queries; return the record of the epoch. TrainingError if none could be used."""
+        n_queries = len(self.targets)
+        order = np.random.default_rng([self.seed, epoch]).permutation(n_queries)
+        batches = np.array_split(order, self.steps_an_epoch)
+        reporter.epoch_starts(phase, epoch, self.settings.epochs, n_queries)
         began, losses, used, mass = time.perf_counter(), 0.0, 0, 0.0
         curve = LossCurve(n_queries)
-        make = _maker(candidates, settings.negatives, seed, epoch, step)
+        make = _maker(self.candidates, self.settings.negatives, self.seed, epoch, self.step)
         for queries, (ids, values) in zip(batches, _ahead(make, batches), strict=True):
-            hits = ids == targets[queries, None]
+            hits = ids == self.targets[queries, None]
             usable = np.flatnonzero(hits.any(axis=1))
-            for group in optimizer.param_groups:
-                group["lr"] = _rate(settings.lr, step, total)
-            step += 1
-            if len(usable) == 0:
-                reporter.step_done(len(queries), 0.0)
-                continue
-            chosen = ids[usable], values[usable], hits[usable]
-            if settings.negatives and not isinstance(candidates, DrawnCandidates):
-                chosen = _drawn(*chosen, settings.negatives, np.random.default_rng([seed, epoch, step]))
-            scores = _scores(net, chosen[0], chosen[1], mean, scale, bounds)
-            loss = functional.cross_entropy(scores, torch.from_numpy(chosen[2].argmax(axis=1)), reduction="none")
-            weight = torch.from_numpy(weights[queries[usable]])
-            optimizer.zero_grad()
-            ((loss * weight).sum() / weight.sum()).backward()
-            optimizer.step()
-            losses_here = loss.detach()
-            counts = None if target_weights is None else torch.from_numpy(target_weights[queries[usable]])
-            step_sum = float((losses_here if counts is None else losses_here * counts).sum())
-            step_mass = len(usable) if counts is None else float(counts.sum())
-            losses += step_sum
-            mass += step_mass
-            used += len(usable)
-            curve.add(len(queries), step_sum / step_mass)
-            reporter.step_done(len(queries), step_sum / step_mass)
+            self.step += 1
+            mean_loss = 0.0
+            if len(usable):
+                chosen = self._with_drawn_negatives(epoch, ids[usable], values[usable], hits[usable])
+                step_loss, step_mass = self._learn(queries[usable], *chosen)
+                mean_loss = step_loss / step_mass
+                curve.add(len(queries), mean_loss)
+                losses, mass, used = losses + step_loss, mass + step_mass, used + len(usable)
+            reporter.step_done(len(queries), mean_loss)
         if used == 0:
             raise nothing_to_learn(n_queries)
         seconds = time.perf_counter() - began
-        record = {
+        return {
             "phase": phase,
             "epoch": epoch,
             "loss": losses / mass,
             "losses": curve.losses(),
-            "lr": _rate(settings.lr, step, total),
+            "lr": self._learning_rate(self.step),
             "seconds": round(seconds, 3),
             "samples_per_second": round(n_queries / seconds, 1),
-            "in_candidates": round(100 * used / (n_queries + candidates.left_out), 2),
+            "in_candidates": round(100 * used / (n_queries + self.candidates.left_out), 2),
         }
-        history.append(record)
-        reporter.epoch_ends(record)
-    arrays = {name: np.ascontiguousarray(weights.detach().numpy()) for name, weights in net.arrays().items()}
-    return RankerNet(features=candidates.features, mean=mean, scale=scale, **arrays), history
+
+    def ranker(self) -> RankerNet:
+        """Return the ranker as it is now."""
+        arrays = {name: np.ascontiguousarray(weights.detach().numpy()) for name, weights in self.net.arrays().items()}
+        return RankerNet(features=self.candidates.features, mean=self.mean, scale=self.scale, **arrays)
+
+    def _learn(self, queries: np.ndarray, ids: np.ndarray, values: np.ndarray, hits: np.ndarray) -> tuple[float, float]:
+        """Do a step; return the sum of the queries' losses, each times its target's weight, and of these weights."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.step - 1)
+        scores = _scores(self.net, ids, values, self.mean, self.scale, self.bounds)
+        loss = functional.cross_entropy(scores, torch.from_numpy(hits.argmax(axis=1)), reduction="none")
+        weight = torch.from_numpy(self.weights[queries])
+        self.optimizer.zero_grad()
+        ((loss * weight).sum() / weight.sum()).backward()
+        self.optimizer.step()
+        if self.target_weights is None:
+            return float(loss.detach().sum()), len(queries)
+        counts = torch.from_numpy(self.target_weights[queries])
+        return float((loss.detach() * counts).sum()), float(counts.sum())
+
+    def _with_drawn_negatives(
+        self, epoch: int, ids: np.ndarray, values: np.ndarray, hits: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what is learned of the candidates: all, or `negatives` drawn ones if they were not drawn before."""
+        negatives = self.settings.negatives
+        if not negatives or isinstance(self.candidates, DrawnCandidates):
+            return ids, values, hits
+        return _drawn(ids, values, hits, negatives, np.random.default_rng([self.seed, epoch, self.step]))
+
+    def _learning_rate(self, step: int) -> float:
+        return _rate(self.settings.lr, step, self.settings.epochs * self.steps_an_epoch)
 
 
 def nothing_to_learn(n_queries: int) -> TrainingError:
