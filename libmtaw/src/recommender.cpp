@@ -232,12 +232,12 @@ std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& req
     });
 }
 
-std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, const Clicks& clicks, std::int64_t fresh, const Request& request) const {
+std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, const Clicks& clicks, std::int64_t n_new, const Request& request) const {
     if (clicks.known.empty() || request.rules != nullptr) return recommend(clicks, request);
-    check_growing(static_cast<std::int64_t>(clicks.known.size()), fresh);
+    check_growing(static_cast<std::int64_t>(clicks.known.size()), n_new);
     const Borrowed scratch(*this);
     return answered(clicks, request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
-        bundle_->engine().rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()), fresh, k,
+        bundle_->engine().rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()), n_new, k,
                                        request.conditions(shown), ids, scores, *scratch, clicks.types.empty() ? nullptr : clicks.types.data());
     });
 }

@@ -69,8 +69,8 @@ class Recommender {
 
     std::unique_ptr<Answer> recommend(Clicks clicks, const Request& request) const;
     std::vector<std::unique_ptr<Answer>> recommend_batch(std::vector<Clicks> sessions, const Request& request) const;
-    // The session whose encoder state is kept; the last `fresh` of its known clicks are new to it.
-    std::unique_ptr<Answer> recommend_growing(SessionState& state, const Clicks& clicks, std::int64_t fresh, const Request& request) const;
+    // The session whose encoder state is kept; the last `n_new` of its known clicks are new to it.
+    std::unique_ptr<Answer> recommend_growing(SessionState& state, const Clicks& clicks, std::int64_t n_new, const Request& request) const;
     std::unique_ptr<Answer> similar(std::int32_t item, bool by_sessions, Request request) const;
 
  private:

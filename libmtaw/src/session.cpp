@@ -29,9 +29,9 @@ std::unique_ptr<Answer> Session::recommend(const Request& request) {
     Recommender::add_types(clicks_, n_clicks_, request);
     const std::size_t known = clicks_.known.size();
     if (request.rules != nullptr || known == 0) return recommender_->recommend(clicks_, request);
-    const auto fresh = static_cast<std::int64_t>(known - encoded_);
+    const auto n_new = static_cast<std::int64_t>(known - encoded_);
     try {
-        auto answer = recommender_->recommend_growing(*state_, clicks_, fresh, request);
+        auto answer = recommender_->recommend_growing(*state_, clicks_, n_new, request);
         encoded_ = known;
         return answer;
     } catch (...) {  // the state may have some of the clicks

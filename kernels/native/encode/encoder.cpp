@@ -141,14 +141,14 @@ Encoder Encoder::with_added(const float* added, std::int64_t n) const {
     return other;
 }
 
-bool Encoder::agrees(const Key& made, const std::int32_t* clicks, std::int64_t m) const {
+bool Encoder::agrees(const Key& made, const std::int32_t* clicks, std::int64_t n_clicks) const {
     if (made.weights != key_.weights) return false;
     if (made.added == key_.added) return true;
-    return std::all_of(clicks, clicks + m, [&](std::int32_t click) { return click < model_.n_base; });
+    return std::all_of(clicks, clicks + n_clicks, [&](std::int32_t click) { return click < model_.n_base; });
 }
 
-void Encoder::check(const std::int32_t* clicks, std::int64_t m) const {
-    for (std::int64_t t = 0; t < m; ++t) {
+void Encoder::check(const std::int32_t* clicks, std::int64_t n_clicks) const {
+    for (std::int64_t t = 0; t < n_clicks; ++t) {
         if (clicks[t] < 0 || clicks[t] >= model_.n_items) {
             throw std::out_of_range("click " + std::to_string(t) + " has internal item id " +
                                     std::to_string(clicks[t]) + ", outside 0.." + std::to_string(model_.n_items - 1));
@@ -156,11 +156,11 @@ void Encoder::check(const std::int32_t* clicks, std::int64_t m) const {
     }
 }
 
-void Encoder::encode(const std::int32_t* clicks, std::int64_t m, float* out, EncodeScratch& scratch) const {
-    if (m < 1) throw std::invalid_argument("a session to encode has no clicks; leave it out");
-    check(clicks, m);
-    const std::int64_t used = std::min(m, max_len_);
-    clicks += m - used;
+void Encoder::encode(const std::int32_t* clicks, std::int64_t n_clicks, float* out, EncodeScratch& scratch) const {
+    if (n_clicks < 1) throw std::invalid_argument("a session to encode has no clicks; leave it out");
+    check(clicks, n_clicks);
+    const std::int64_t used = std::min(n_clicks, max_len_);
+    clicks += n_clicks - used;
     const std::int64_t kept = used * model_.width;
     float* const interests = scratch.reserve(kept + encode_work(model_.width, used));
     kernel_->track(model_, clicks, 0, used, interests, interests + kept);

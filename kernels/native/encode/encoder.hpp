@@ -2,7 +2,7 @@
 //
 //     const Encoder encoder(weights);              // packs the small matrices; item_embedding stays where it is
 //     EncodeScratch scratch;                       // one a thread
-//     encoder.encode(clicks, m, query, scratch);   // float32[d]
+//     encoder.encode(clicks, n_clicks, query, scratch);   // float32[d]
 #pragma once
 
 #include <cstdint>
@@ -73,9 +73,9 @@ class Encoder {
     // d], kept by pointer. Shares the packed weights, so it costs nothing.
     Encoder with_added(const float* added, std::int64_t n) const;
 
-    // clicks int32[m], oldest first. Writes the query float32[d] at length 1, or zeros if it is zero. Throws
-    // std::invalid_argument if m < 1, std::out_of_range on a click outside 0..n_items()-1.
-    void encode(const std::int32_t* clicks, std::int64_t m, float* out, EncodeScratch& scratch) const;
+    // clicks int32[n_clicks], oldest first. Writes the query float32[d] at length 1, or zeros if it is zero. Throws
+    // std::invalid_argument if n_clicks < 1, std::out_of_range on a click outside 0..n_items()-1.
+    void encode(const std::int32_t* clicks, std::int64_t n_clicks, float* out, EncodeScratch& scratch) const;
 
     // Those of the bundle and the added ones.
     std::int64_t n_items() const { return model_.n_items; }
@@ -83,7 +83,7 @@ class Encoder {
     std::int64_t max_len() const { return max_len_; }
 
     // Throws std::out_of_range unless all clicks are in 0..n_items-1.
-    void check(const std::int32_t* clicks, std::int64_t m) const;
+    void check(const std::int32_t* clicks, std::int64_t n_clicks) const;
 
    private:
     friend class SessionState;
@@ -95,7 +95,7 @@ class Encoder {
     };
 
     // Whether the interests that an encoder with the key `made` gave to these clicks are those that this one gives.
-    bool agrees(const Key& made, const std::int32_t* clicks, std::int64_t m) const;
+    bool agrees(const Key& made, const std::int32_t* clicks, std::int64_t n_clicks) const;
 
     Key key_;
     const EncodeKernel* kernel_;

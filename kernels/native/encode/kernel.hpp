@@ -57,11 +57,11 @@ static constexpr std::int64_t panel_floats(std::int64_t d, std::int64_t column, 
     return rest > 0 ? whole + kEncodeLanes : whole;
 }
 
-// Floats of working memory that `track` and `enhance` need for sessions of m clicks.
-static constexpr std::int64_t encode_work(std::int64_t width, std::int64_t m) {
-    const std::int64_t rows = m < kEncodeChunk ? m : kEncodeChunk;
-    const std::int64_t keys = (m + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes;
-    return m * width + rows * (2 * width + keys);
+// Floats of working memory that `track` and `enhance` need for sessions of n_clicks clicks.
+static constexpr std::int64_t encode_work(std::int64_t width, std::int64_t n_clicks) {
+    const std::int64_t rows = n_clicks < kEncodeChunk ? n_clicks : kEncodeChunk;
+    const std::int64_t keys = (n_clicks + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes;
+    return n_clicks * width + rows * (2 * width + keys);
 }
 
 struct EncodeKernel {
@@ -73,8 +73,8 @@ struct EncodeKernel {
     void (*track)(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end,
                   float* interests, float* work);
 
-    // The unit query float32[d] after the last of m clicks, from their interests [m, width].
-    void (*enhance)(const EncodeModel& model, const std::int32_t* clicks, const float* interests, std::int64_t m,
+    // The unit query float32[d] after the last of n_clicks clicks, from their interests [n_clicks, width].
+    void (*enhance)(const EncodeModel& model, const std::int32_t* clicks, const float* interests, std::int64_t n_clicks,
                     float* out, float* work);
 
     // 2^v of n values -inf < v <= 0, in place, as the softmax takes it; n a multiple of kEncodeLanes.

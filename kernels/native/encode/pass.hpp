@@ -100,11 +100,11 @@ static inline double square_of(const float* row, std::int64_t n) {
 
 // query += recent * r_m, where r_m mixes the directions of the last clicks' items.
 template <typename V>
-void add_recent(const EncodeModel& model, const std::int32_t* clicks, std::int64_t m, float* query) {
-    const std::int64_t n = m < kRecentClicks ? m : kRecentClicks;
+void add_recent(const EncodeModel& model, const std::int32_t* clicks, std::int64_t n_clicks, float* query) {
+    const std::int64_t n = n_clicks < kRecentClicks ? n_clicks : kRecentClicks;
     const std::int64_t whole = model.d / V::kLanes * V::kLanes;
     for (std::int64_t k = 0; k < n; ++k) {
-        const float* item = embedding(model, clicks[m - 1 - k]);
+        const float* item = embedding(model, clicks[n_clicks - 1 - k]);
         const double length = V::root(square_of(item, model.d));
         const double share = model.recent[k] / model.recent_total[n - 1];
         const double divisor = length > kShortest ? length : kShortest;
@@ -119,21 +119,21 @@ void add_recent(const EncodeModel& model, const std::int32_t* clicks, std::int64
 }
 
 template <typename V>
-void enhance(const EncodeModel& model, const std::int32_t* clicks, const float* interests, std::int64_t m, float* out,
-             float* work) {
-    const std::int64_t width = model.width, filled = whole_lanes(m);
+void enhance(const EncodeModel& model, const std::int32_t* clicks, const float* interests, std::int64_t n_clicks,
+             float* out, float* work) {
+    const std::int64_t width = model.width, filled = whole_lanes(n_clicks);
     float* const query = work;             // [width]
     float* const trend = query + width;    // [width]: o_m
     float* const attention = trend + width;  // [filled]
-    if (m == 1) {
+    if (n_clicks == 1) {
         copy_row<V>(interests, width, trend);
     } else {
-        linear<V>(model.iel_query, model, interests + (m - 1) * width, 1, 0.0F, nullptr, query);
-        scores<V>(model, query, interests, m - 1, 1, attention, filled);
-        softmax<V>(attention, m, filled);
-        mix<V>(model, attention, filled, interests, m - 1, 1, trend);
+        linear<V>(model.iel_query, model, interests + (n_clicks - 1) * width, 1, 0.0F, nullptr, query);
+        scores<V>(model, query, interests, n_clicks - 1, 1, attention, filled);
+        softmax<V>(attention, n_clicks, filled);
+        mix<V>(model, attention, filled, interests, n_clicks - 1, 1, trend);
     }
-    if (model.recent[0] > 0) add_recent<V>(model, clicks, m, trend);
+    if (model.recent[0] > 0) add_recent<V>(model, clicks, n_clicks, trend);
     const double square = square_of(trend, width);
     const double inverse = square > 0 ? 1 / V::root(square) : 0;
     for (std::int64_t c = 0; c < model.d; ++c) out[c] = static_cast<float>(trend[c] * inverse);

@@ -16,18 +16,18 @@ void SessionState::append(const std::int32_t* clicks, std::int64_t n, float* out
     extend(*encoder_, clicks, n, out, scratch, window);
 }
 
-void SessionState::advance(const Encoder& encoder, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
-                           float* out, EncodeScratch& scratch) {
-    encoder.check(clicks + m - fresh, fresh);
+void SessionState::advance(const Encoder& encoder, const std::int32_t* clicks, std::int64_t n_clicks,
+                           std::int64_t n_new, float* out, EncodeScratch& scratch) {
+    encoder.check(clicks + n_clicks - n_new, n_new);
     const std::lock_guard<std::mutex> lock(mutex_.get());
     if (amid_ || !encoder.agrees(made_by_, clicks_.data(), size())) {
-        encoder.check(clicks, m);
+        encoder.check(clicks, n_clicks);
         clicks_.clear();
         made_by_ = {};
-        fresh = m;
+        n_new = n_clicks;
     }
-    if (fresh > 0) {
-        extend(encoder, clicks + m - fresh, fresh, out, scratch, nullptr);
+    if (n_new > 0) {
+        extend(encoder, clicks + n_clicks - n_new, n_new, out, scratch, nullptr);
     } else {
         ask(encoder, out, scratch);
     }

@@ -29,11 +29,11 @@ class SessionState {
     void append(const std::int32_t* clicks, std::int64_t n, float* out, EncodeScratch& scratch,
                 std::vector<std::int32_t>* window = nullptr);
 
-    // The query after all m clicks of the session by `encoder`, of which the last `fresh` are new to it: what `append`
-    // and `query` give, but by an encoder that may know other items than the one before. If it has other vectors for
-    // the clicks so far, they are encoded again. The encoder need not outlive the call. Throws as `append`.
-    void advance(const Encoder& encoder, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh, float* out,
-                 EncodeScratch& scratch);
+    // The query of `encoder` after all n_clicks clicks of the session, of which the last n_new are new to it: what
+    // `append` and `query` give, but by an encoder that may know other items than the one before. If it has other
+    // vectors for the clicks so far, they are encoded again. The encoder need not outlive the call. Throws as `append`.
+    void advance(const Encoder& encoder, const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t n_new,
+                 float* out, EncodeScratch& scratch);
 
     // The query after the last click once more. Throws std::invalid_argument on a session without clicks, else as
     // `append`.

@@ -138,18 +138,18 @@ class EngineObject {
         return assembled(answer, clicks.known, clicks.unknown, lookup, repeats);
     }
 
-    py::tuple recommend_growing(const py::object& state, const py::array& clicks, std::int64_t fresh, std::int64_t k,
+    py::tuple recommend_growing(const py::object& state, const py::array& clicks, std::int64_t n_new, std::int64_t k,
                              const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen,
                              bool repeats, std::int64_t now, const MaybeArray& context, const MaybeArray& types) const {
         const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
         SessionState& session = session_state_of(state);
         const Clicks of = known_clicks(clicks, types);
-        check_growing(clicks.size(), fresh);
+        check_growing(clicks.size(), n_new);
         Answer answer(k);
         {
             const Unlocked unlocked;
             answer.stages = engine_.rank_growing(session, of.known.data(), static_cast<std::int64_t>(of.known.size()),
-                                                 fresh, k, conditions, answer.ids.data(), answer.score_data,
+                                                 n_new, k, conditions, answer.ids.data(), answer.score_data,
                                                  thread_scratch(), of.types.empty() ? nullptr : of.types.data());
         }
         return assembled(answer, of.known, py::none(), 0, repeats);

@@ -25,8 +25,8 @@ void check_sessions(const PackedSessions& sessions, std::int64_t n_clicks) {
     }
 }
 
-void check_growing(std::int64_t m, std::int64_t fresh) {
-    if (m < 1 || fresh < 0 || fresh > m) {
+void check_growing(std::int64_t n_clicks, std::int64_t n_new) {
+    if (n_clicks < 1 || n_new < 0 || n_new > n_clicks) {
         throw std::invalid_argument("a growing session needs at least one click, and 0..all of its clicks can be new");
     }
 }

@@ -16,7 +16,7 @@ void check_conditions(const Conditions& conditions, std::optional<std::int64_t> 
 // The offsets of `sessions` rise from 0 to n_clicks, with no empty session.
 void check_sessions(const PackedSessions& sessions, std::int64_t n_clicks);
 
-// Checks that a growing session has m >= 1 clicks, of which the last `fresh` are new.
-void check_growing(std::int64_t m, std::int64_t fresh);
+// Checks that a growing session has n_clicks >= 1 clicks, of which the last `n_new` are new.
+void check_growing(std::int64_t n_clicks, std::int64_t n_new);
 
 }  // namespace mtaw

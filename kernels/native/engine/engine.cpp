@@ -88,15 +88,15 @@ Stages Engine::rank(const PackedSessions& sessions, std::int64_t k, const Condit
     return stages;
 }
 
-Stages Engine::rank_growing(SessionState& state, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
+Stages Engine::rank_growing(SessionState& state, const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t n_new,
                          std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
                          EngineScratch& scratch, const std::uint8_t* types) const {
     const Clock::time_point start = Clock::now();
     scratch.queries.resize(static_cast<std::size_t>(encoder_->d()));
-    state.advance(*encoder_, clicks, m, fresh, scratch.queries.data(), scratch.encode);
+    state.advance(*encoder_, clicks, n_clicks, n_new, scratch.queries.data(), scratch.encode);
     Stages stages;
     stages.encode_ns = nanoseconds(Clock::now() - start);
-    const std::int64_t offsets[] = {0, m};
+    const std::int64_t offsets[] = {0, n_clicks};
     PackedSessions session{clicks, offsets, 1};
     session.types = types;
     retrieve(session, k, conditions, ids, scores, scratch, stages);

@@ -77,9 +77,10 @@ class Engine {
     Stages rank(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
                 float* scores, EngineScratch& scratch) const;
 
-    // The one session whose encoder state is kept, by this or another engine of the same weights. clicks int32[m]: all
-    // of it, m >= 1; the last `fresh` of them are appended to the state first. types: uint8[m], of the clicks, or null.
-    Stages rank_growing(SessionState& state, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
+    // Ranks for one session whose encoder state is kept, by this or another engine of the same weights. clicks: all
+    // int32[n_clicks] of it, n_clicks >= 1; the last n_new are appended to the state first. types: uint8[n_clicks], of
+    // the clicks, or null.
+    Stages rank_growing(SessionState& state, const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t n_new,
                      std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
                      EngineScratch& scratch, const std::uint8_t* types = nullptr) const;
 

@@ -13,8 +13,8 @@ BaseRows::BaseRows(const MemoryView& view, const MemorySettings& settings) : vie
 
 BaseRows::Without BaseRows::without(std::int64_t session) const {
     const std::int32_t* const clicks = view_.session_items + view_.session_offsets[session];
-    const std::int64_t m = view_.session_offsets[session + 1] - view_.session_offsets[session];
-    std::vector<std::int32_t> items(clicks, clicks + m);
+    const std::int64_t n_clicks = view_.session_offsets[session + 1] - view_.session_offsets[session];
+    std::vector<std::int32_t> items(clicks, clicks + n_clicks);
     std::sort(items.begin(), items.end());
     items.erase(std::unique(items.begin(), items.end()), items.end());
     const std::vector<std::vector<std::int32_t>> left = sessions_with(items, session);
@@ -24,7 +24,7 @@ BaseRows::Without BaseRows::without(std::int64_t session) const {
         auto made = std::make_shared<Patch>();
         std::copy_n(counts(item), kCountKinds, made->counts);
         std::int64_t before = -1;
-        for (std::int64_t t = 0; t < m; ++t) {
+        for (std::int64_t t = 0; t < n_clicks; ++t) {
             if (clicks[t] != item) continue;
             --made->counts[kClicks];
             made->counts[kRepeatedLater] -= before >= 0 ? 1 : 0;
@@ -86,8 +86,8 @@ void BaseRows::sum_row(std::int32_t item, const std::vector<std::int32_t>& sessi
     const std::int64_t newest = sessions.empty() ? 0 : number_after(sessions.back());
     for (const std::int32_t s : sessions) {
         const std::int32_t* const clicks = view_.session_items + view_.session_offsets[s];
-        const std::int64_t m = view_.session_offsets[s + 1] - view_.session_offsets[s];
-        const std::vector<std::uint8_t> first = first_clicks(clicks, m);
+        const std::int64_t n_clicks = view_.session_offsets[s + 1] - view_.session_offsets[s];
+        const std::vector<std::uint8_t> first = first_clicks(clicks, n_clicks);
         const auto distinct = static_cast<std::int32_t>(std::count(first.begin(), first.end(), 1));
         const double fresh = std::exp(-static_cast<double>(newest - number_after(s)) / settings_.recency);
         const double share = 1.0 / std::max(distinct - 1, 1);
@@ -98,7 +98,7 @@ void BaseRows::sum_row(std::int32_t item, const std::vector<std::int32_t>& sessi
             return pairs[at->second];
         };
         visit_session(
-            item, clicks, m, first, settings_, settings_.once(s),
+            item, clicks, n_clicks, first, settings_, settings_.once(s),
             [&](std::int32_t other, std::int64_t distance) { pair_of(other).add_near(distance, fresh); },
             [&](std::int32_t other) { pair_of(other).add_same(share); });
     }
@@ -121,15 +121,15 @@ bool BaseRows::sum_pair(std::int32_t item, std::int32_t other, std::int64_t most
         const std::int64_t s = view_.postings[p];
         if (is_dropped(s)) continue;
         const std::int32_t* const clicks = view_.session_items + view_.session_offsets[s];
-        const std::int64_t m = view_.session_offsets[s + 1] - view_.session_offsets[s];
+        const std::int64_t n_clicks = view_.session_offsets[s + 1] - view_.session_offsets[s];
         const std::int32_t partner = rarer == item ? other : item;
-        if (std::find(clicks, clicks + m, partner) == clicks + m) continue;
-        const std::vector<std::uint8_t> first = first_clicks(clicks, m);
+        if (std::find(clicks, clicks + n_clicks, partner) == clicks + n_clicks) continue;
+        const std::vector<std::uint8_t> first = first_clicks(clicks, n_clicks);
         const auto distinct = std::count(first.begin(), first.end(), 1);
         const double fresh = std::exp(-static_cast<double>(newest - number(s)) / settings_.recency);
         const double share = 1.0 / static_cast<double>(std::max<std::int64_t>(distinct - 1, 1));
         visit_session(
-            item, clicks, m, first, settings_, settings_.once(s),
+            item, clicks, n_clicks, first, settings_, settings_.once(s),
             [&](std::int32_t met, std::int64_t distance) { if (met == other) pair.add_near(distance, fresh); },
             [&](std::int32_t met) { if (met == other) pair.add_same(share); });
     }

@@ -253,7 +253,7 @@ class MemoryObject {
         if (n_types < 0 || n_types > kMostTypes) throw py::value_error("n_types must be in 0.." + std::to_string(kMostTypes));
         const std::int64_t width = memory_.max_candidates();
         const std::int64_t n_features = SessionMemory::n_features(
-            {.clicks = nullptr, .m = 0, .trends = batch.trends, .content = batch.content, .n_types = n_types});
+            {.clicks = nullptr, .n_clicks = 0, .trends = batch.trends, .content = batch.content, .n_types = n_types});
         py::array_t<std::int32_t> ids({batch.count, width});
         py::array_t<float> features({batch.count, width, n_features});
         std::int32_t* const id_data = ids.mutable_data();

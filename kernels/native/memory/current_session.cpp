@@ -19,9 +19,9 @@ double* sums_with(OwnEvidence& row, std::int32_t neighbor) {
 
 }  // namespace
 
-void list_own_evidence(const std::int32_t* clicks, std::int64_t m, const OwnItems& own, const MemorySettings& settings, bool once,
-                 std::vector<OwnEvidence>& rows) {
-    const std::vector<std::uint8_t> first = first_clicks(clicks, m);
+void list_own_evidence(const std::int32_t* clicks, std::int64_t n_clicks, const OwnItems& own,
+                       const MemorySettings& settings, bool once, std::vector<OwnEvidence>& rows) {
+    const std::vector<std::uint8_t> first = first_clicks(clicks, n_clicks);
     if (rows.size() < static_cast<std::size_t>(own.count)) rows.resize(static_cast<std::size_t>(own.count));
     for (std::int64_t u = 0; u < own.count; ++u) {
         OwnEvidence& row = rows[static_cast<std::size_t>(u)];
@@ -32,7 +32,7 @@ void list_own_evidence(const std::int32_t* clicks, std::int64_t m, const OwnItem
             row.totals[kind] += value;
         };
         visit_session(
-            own.list[u].item, clicks, m, first, settings, once,
+            own.list[u].item, clicks, n_clicks, first, settings, once,
             [&](std::int32_t other, std::int64_t distance) {
                 add(other, distance > 0 ? kFwd : kBwd, 1.0 / static_cast<double>(std::abs(distance)));
                 if (distance == 1) add(other, kNext, 1.0);

@@ -49,8 +49,8 @@ inline float total_without(float total, int kind, const OwnEvidence* own_evidenc
     return own_evidence == nullptr ? total : std::max(total - static_cast<float>(own_evidence->totals[kind]), 0.0F);
 }
 
-// Computes it for every own item u of clicks[m], into rows[u]. once: whether the session counts a pair once.
-void list_own_evidence(const std::int32_t* clicks, std::int64_t m, const OwnItems& own, const MemorySettings& settings, bool once,
-                 std::vector<OwnEvidence>& rows);
+// Computes it for every own item u of clicks[n_clicks], into rows[u]. once: whether the session counts a pair once.
+void list_own_evidence(const std::int32_t* clicks, std::int64_t n_clicks, const OwnItems& own,
+                       const MemorySettings& settings, bool once, std::vector<OwnEvidence>& rows);
 
 }  // namespace mtaw

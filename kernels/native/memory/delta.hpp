@@ -106,7 +106,7 @@ class MemoryDelta {
     }
     [[nodiscard]] std::int64_t n_sessions() const { return base_.n_sessions() + sessions_.count(); }
     // The session with exactly these clicks. It is the current one, or one that is equal: neither knows the next click.
-    [[nodiscard]] CurrentSession current(const std::int32_t* clicks, std::int64_t m) const;
+    [[nodiscard]] CurrentSession current(const std::int32_t* clicks, std::int64_t n_clicks) const;
     // The number of the latest session with the item, the current one excepted; -1 = none.
     [[nodiscard]] std::int64_t newest(std::int64_t item, const DeltaCounts& counts, const CurrentSession& current = {}) const;
     // own_evidence: what is left out, if the current session contains the row's item.

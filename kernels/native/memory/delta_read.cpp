@@ -15,9 +15,9 @@ constexpr double kNothing = 1e-9;  // what differences of equal sums can come to
 
 }  // namespace
 
-CurrentSession MemoryDelta::current(const std::int32_t* clicks, std::int64_t m) const {
+CurrentSession MemoryDelta::current(const std::int32_t* clicks, std::int64_t n_clicks) const {
     CurrentSession found;
-    found.slot = sessions_.find_clicks(clicks, m);
+    found.slot = sessions_.find_clicks(clicks, n_clicks);
     if (!found.found()) return found;
     found.stamp = sessions_.stamp(found.slot);
     found.place = sessions_.place(found.slot);

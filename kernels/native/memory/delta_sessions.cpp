@@ -19,13 +19,13 @@ std::int32_t DeltaSessions::find(std::int64_t handle) const {
     return static_cast<std::int32_t>(slot_of_.find(static_cast<std::uint64_t>(handle), handles_.data()));
 }
 
-std::int32_t DeltaSessions::find_clicks(const std::int32_t* clicks, std::int64_t m) const {
+std::int32_t DeltaSessions::find_clicks(const std::int32_t* clicks, std::int64_t n_clicks) const {
     std::uint64_t hash = 0;
-    for (std::int64_t t = 0; t < m; ++t) hash = hash_with(hash, clicks[t]);
+    for (std::int64_t t = 0; t < n_clicks; ++t) hash = hash_with(hash, clicks[t]);
     const auto found = static_cast<std::int32_t>(latest_with_.find(hash, hashes_.data()));
     if (found < 0) return -1;
     const std::vector<std::int32_t>& held = at(found).clicks;
-    return std::equal(held.begin(), held.end(), clicks, clicks + m) ? found : -1;
+    return std::equal(held.begin(), held.end(), clicks, clicks + n_clicks) ? found : -1;
 }
 
 void DeltaSessions::link(std::int32_t slot) {

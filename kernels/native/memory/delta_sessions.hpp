@@ -23,7 +23,7 @@ class DeltaSessions {
     // The slot of a handle, -1 = none.
     [[nodiscard]] std::int32_t find(std::int64_t handle) const;
     // The slot of a session with exactly these clicks, the one that came to them last; -1 = none.
-    [[nodiscard]] std::int32_t find_clicks(const std::int32_t* clicks, std::int64_t m) const;
+    [[nodiscard]] std::int32_t find_clicks(const std::int32_t* clicks, std::int64_t n_clicks) const;
     // A session without clicks, behind all others.
     std::int32_t add(std::int64_t handle);
     void remove(std::int32_t slot);

@@ -29,10 +29,10 @@ OwnItem* own_of(OwnItems& own, const Pool& pool, std::int32_t item) {
     return place == 0 ? nullptr : own.list + place - 1;
 }
 
-void count_followers(const std::int32_t* clicks, std::int64_t m, OwnItems& own, const Pool& pool) {
-    for (std::int64_t t = 0; t + 1 < m; ++t) {
-        if (clicks[t] != clicks[m - 1]) continue;
-        for (std::int64_t j = t + 1; j <= std::min(m - 1, t + kNear); ++j) {
+void count_followers(const std::int32_t* clicks, std::int64_t n_clicks, OwnItems& own, const Pool& pool) {
+    for (std::int64_t t = 0; t + 1 < n_clicks; ++t) {
+        if (clicks[t] != clicks[n_clicks - 1]) continue;
+        for (std::int64_t j = t + 1; j <= std::min(n_clicks - 1, t + kNear); ++j) {
             OwnItem* const follower = own_of(own, pool, clicks[j]);
             if (follower == nullptr) continue;
             follower->next += j == t + 1 ? 1 : 0;
@@ -45,12 +45,12 @@ void count_followers(const std::int32_t* clicks, std::int64_t m, OwnItems& own, 
 
 float session_decay(std::int32_t back) { return kSessionDecay[static_cast<std::size_t>(back)]; }
 
-void list_own(const std::int32_t* clicks, std::int64_t m, std::int64_t most, OwnItems& own, Pool& pool) {
+void list_own(const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t most, OwnItems& own, Pool& pool) {
     own.count = 0;
-    own.clicks = m;
+    own.clicks = n_clicks;
     float total = 0;
-    for (std::int64_t t = m - 1; t >= 0; --t) {
-        const auto back = static_cast<std::int32_t>(m - 1 - t);
+    for (std::int64_t t = n_clicks - 1; t >= 0; --t) {
+        const auto back = static_cast<std::int32_t>(n_clicks - 1 - t);
         OwnItem* one = own_of(own, pool, clicks[t]);
         if (one == nullptr) {
             if (own.count == most) continue;
@@ -67,8 +67,8 @@ void list_own(const std::int32_t* clicks, std::int64_t m, std::int64_t most, Own
     }
     for (std::int64_t u = 0; u < own.count; ++u) own.list[u].decayed /= total;
     own.streak = 1;
-    while (own.streak < m && clicks[m - 1 - own.streak] == clicks[m - 1]) ++own.streak;
-    count_followers(clicks, m, own, pool);
+    while (own.streak < n_clicks && clicks[n_clicks - 1 - own.streak] == clicks[n_clicks - 1]) ++own.streak;
+    count_followers(clicks, n_clicks, own, pool);
 }
 
 }  // namespace mtaw

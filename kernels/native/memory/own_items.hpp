@@ -25,7 +25,7 @@ struct OwnItem {
 struct OwnItems {
     OwnItem list[kMaxOwn];  // the latest first; item u has slot u of the pool
     std::int64_t count;
-    std::int64_t clicks;  // m
+    std::int64_t clicks;  // of the session
     std::int32_t streak;  // clicks at the end that are on one item
     std::int32_t counts[kMaxOwn][kCountKinds];  // what others made of item u
 };
@@ -33,7 +33,8 @@ struct OwnItems {
 // 0.85^back, what a click `back` ago weighs in the search for similar sessions.
 float session_decay(std::int32_t back);
 
-// The latest `most` (at most kMaxOwn) distinct items of clicks int32[m], 1 <= m <= kMaxClicks, into an empty pool.
-void list_own(const std::int32_t* clicks, std::int64_t m, std::int64_t most, OwnItems& own, Pool& pool);
+// The latest `most` (at most kMaxOwn) distinct items of clicks int32[n_clicks], into an empty pool. n_clicks is in
+// 1..kMaxClicks.
+void list_own(const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t most, OwnItems& own, Pool& pool);
 
 }  // namespace mtaw

@@ -193,9 +193,9 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
     const MergedTables::SesTotals ses = merged_.ses_totals();
     scratch.pool_ = {scratch.place_.data(), scratch.items_.get(), scratch.sums_.data(), scratch.more_.data(), 0,
                      ses.first, ses.stride, ses.count};
-    const std::int64_t used = std::min(request.m, kMaxClicks);
-    list_own(request.clicks + request.m - used, used, settings_.own, scratch.own_, scratch.pool_);
-    scratch.types_.state(request.clicks, request.types, request.m, request.n_types, scratch.own_, scratch.pool_);
+    const std::int64_t used = std::min(request.n_clicks, kMaxClicks);
+    list_own(request.clicks + request.n_clicks - used, used, settings_.own, scratch.own_, scratch.pool_);
+    scratch.types_.set(request.clicks, request.types, request.n_clicks, request.n_types, scratch.own_, scratch.pool_);
     scratch.types_.fill_query(scratch.query_features_ + kQueryFeatures + (request.trends == nullptr ? 0 : kTrendQueryFeatures));
     find_current_session(request, scratch);
     add_neighbors(scratch);
@@ -269,7 +269,7 @@ RowsAhead SessionMemory::ahead(std::int64_t begin, const ItemVectors* vectors, c
 }
 
 void SessionMemory::check(const MemoryRequest& request) const {
-    if (request.m < 1) throw std::invalid_argument("a session to rank has no clicks; leave it out");
+    if (request.n_clicks < 1) throw std::invalid_argument("a session to rank has no clicks; leave it out");
     if (request.n_types < 0 || request.n_types > kMostTypes) {
         throw std::invalid_argument("a ranker reads at most " + std::to_string(kMostTypes) + " types of clicks, not " +
                                     std::to_string(request.n_types));
@@ -278,7 +278,7 @@ void SessionMemory::check(const MemoryRequest& request) const {
         throw std::invalid_argument("the trends have capacity for " + std::to_string(request.trends->capacity()) +
                                     " items, the catalog for " + std::to_string(bounds_.catalog));
     }
-    for (std::int64_t t = 0; t < request.m; ++t) {
+    for (std::int64_t t = 0; t < request.n_clicks; ++t) {
         if (request.clicks[t] < 0 || request.clicks[t] >= bounds_.catalog) {
             throw std::out_of_range("click " + std::to_string(t) + " has internal item id " +
                                     std::to_string(request.clicks[t]) + ", outside 0.." +

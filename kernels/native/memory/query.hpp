@@ -41,8 +41,8 @@ struct ItemVectors {
 };
 
 struct MemoryRequest {
-    const std::int32_t* clicks;  // int32[m], m >= 1; the last kMaxClicks count
-    std::int64_t m;
+    const std::int32_t* clicks;  // int32[n_clicks], n_clicks >= 1; the last kMaxClicks count
+    std::int64_t n_clicks;
     // float32[d]. Null, or settings without a dense list: the features of the neural part are 0.
     const float* query = nullptr;
     // The best items by the query, in order, with their logits; those past MemoryQuerySettings::dense only fill up a
@@ -59,11 +59,11 @@ struct MemoryRequest {
     std::int64_t n_items = std::numeric_limits<std::int64_t>::max();
     const Trends* trends = nullptr;  // for at least the catalog's capacity of items
     std::int64_t now = 0;            // ms since 1970; with trends, as is
-    const std::int64_t* times = nullptr;  // int64[m], of the clicks, kNever where unknown; null: all are
+    const std::int64_t* times = nullptr;  // int64[n_clicks], of the clicks, kNever where unknown; null: all are
     const std::uint16_t* context = nullptr;  // as TrendsRequest
     const ItemContent* content = nullptr;
     std::int64_t n_types = 0;             // that the ranker reads, at most kMostTypes
-    const std::uint8_t* types = nullptr;  // uint8[m], of the clicks, codes from n_types on where unknown; null: all are
+    const std::uint8_t* types = nullptr;  // uint8[n_clicks], a code from n_types on where unknown; null: all are
 };
 
 // Upper bounds of what a query needs.
@@ -150,7 +150,7 @@ class SessionMemory {
     // Writes the candidates and their features: ids int32[max_candidates()], features float32[max_candidates(),
     // n_features(request)], in the order of RankerWeights. Returns how many there are; the rest of the arrays is not
     // written. `vectors` may be null if the request has no query. Throws std::out_of_range on a click outside the
-    // catalog, std::invalid_argument on m < 1.
+    // catalog, std::invalid_argument on n_clicks < 1.
     std::int64_t features(const MemoryRequest& request, const ItemVectors* vectors, std::int32_t* ids, float* features,
                           MemoryScratch& scratch) const;
 

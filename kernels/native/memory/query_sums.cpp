@@ -65,7 +65,7 @@ void SessionMemory::prefetch_own(const OwnItems& own) const {
 void SessionMemory::find_current_session(const MemoryRequest& request, MemoryScratch& scratch) const {
     OwnItems& own = scratch.own_;
     prefetch_own(own);
-    scratch.current_ = delta_ == nullptr ? CurrentSession{} : delta_->current(request.clicks, request.m);
+    scratch.current_ = delta_ == nullptr ? CurrentSession{} : delta_->current(request.clicks, request.n_clicks);
     for (std::int64_t u = 0; u < own.count; ++u) merged_.counts(own.list[u].item, own.counts[u]);
     const CurrentSession& current = scratch.current_;
     if (!current.found()) return;
@@ -73,16 +73,16 @@ void SessionMemory::find_current_session(const MemoryRequest& request, MemoryScr
     for (std::int64_t u = 0; u < own.count; ++u) {
         std::int32_t* const counts = own.counts[u];
         const std::int32_t item = own.list[u].item;
-        const auto own_evidence = static_cast<std::int32_t>(std::count(clicks, clicks + request.m, item));
+        const auto own_evidence = static_cast<std::int32_t>(std::count(clicks, clicks + request.n_clicks, item));
         counts[kClicks] -= own_evidence;
         counts[kSessions] -= 1;
         counts[kRepeatedLater] -= own_evidence - 1;
-        for (std::int64_t t = 1; t < request.m; ++t) {
+        for (std::int64_t t = 1; t < request.n_clicks; ++t) {
             counts[kRepeatedAtOnce] -= clicks[t] == item && clicks[t - 1] == item ? 1 : 0;
         }
         counts[kNewest] = static_cast<std::int32_t>(delta_->newest(item, *delta_->find_counts(item), current));
     }
-    list_own_evidence(clicks, request.m, own, delta_->base().settings(), delta_->once(), scratch.own_evidence_);
+    list_own_evidence(clicks, request.n_clicks, own, delta_->base().settings(), delta_->once(), scratch.own_evidence_);
 }
 
 void SessionMemory::add_neighbors(MemoryScratch& scratch) const {

@@ -4,28 +4,28 @@
 
 namespace mtaw {
 
-void ClickTypes::state(const std::int32_t* clicks, const std::uint8_t* types, std::int64_t m, std::int64_t n,
-                       const OwnItems& own, const Pool& pool) {
-    n_ = n;
-    m_ = m;
+void ClickTypes::set(const std::int32_t* clicks, const std::uint8_t* types, std::int64_t n_clicks, std::int64_t n_types,
+                     const OwnItems& own, const Pool& pool) {
+    n_types_ = n_types;
+    n_clicks_ = n_clicks;
     types_ = types;
     n_own_ = own.count;
-    if (n == 0 || types == nullptr) return;
-    std::fill_n(all_, own.count, std::uint8_t{0});
-    for (std::int64_t u = 0; u < own.count; ++u) latest_[u] = static_cast<std::uint8_t>(type_at(own.list[u].back));
-    for (std::int64_t t = m - own.clicks; t < m; ++t) {
+    if (n_types == 0 || types == nullptr) return;
+    std::fill_n(type_bits_, own.count, std::uint8_t{0});
+    for (std::int64_t u = 0; u < own.count; ++u) last_type_[u] = static_cast<std::uint8_t>(type_at(own.list[u].back));
+    for (std::int64_t t = n_clicks - own.clicks; t < n_clicks; ++t) {
         const std::int32_t place = pool.place[clicks[t]];  // 0: too long ago to be an own item
-        if (place > 0 && types[t] < n) all_[place - 1] |= static_cast<std::uint8_t>(1U << types[t]);
+        if (place > 0 && types[t] < n_types) type_bits_[place - 1] |= static_cast<std::uint8_t>(1U << types[t]);
     }
 }
 
 void ClickTypes::fill_query(float* out) const {
-    for (std::int64_t k = 0; k < n_; ++k) out[k] = type_at(0) == k ? 1.0F : 0.0F;
+    for (std::int64_t k = 0; k < n_types_; ++k) out[k] = type_at(0) == k ? 1.0F : 0.0F;
 }
 
 void ClickTypes::fill_near(const Pool& pool, const std::int32_t* slots, std::int64_t count, float* columns) const {
     if (types_ == nullptr) {
-        std::fill_n(columns, n_ * kTile, 0.0F);
+        std::fill_n(columns, n_types_ * kTile, 0.0F);
         return;
     }
     // Without branches: which candidates past sessions lead to is as good as random.
@@ -36,18 +36,18 @@ void ClickTypes::fill_near(const Pool& pool, const std::int32_t* slots, std::int
         const auto back = static_cast<std::int64_t>(near > 0 ? 1.0F / near - 0.5F : 0.0F);
         types[i] = near > 0 ? static_cast<std::int32_t>(type_at(back)) : -1;
     }
-    for (std::int64_t k = 0; k < n_; ++k) {
+    for (std::int64_t k = 0; k < n_types_; ++k) {
         for (std::int64_t i = 0; i < kTile; ++i) columns[k * kTile + i] = types[i] == k ? 1.0F : 0.0F;
     }
 }
 
 void ClickTypes::fill_own(const std::int32_t* slots, std::int64_t count, float* columns) const {
-    std::fill_n(columns, n_ * kTile, 0.0F);
+    std::fill_n(columns, n_types_ * kTile, 0.0F);
     if (types_ == nullptr) return;
     for (std::int64_t i = 0; i < count; ++i) {
         if (slots[i] >= n_own_) continue;
-        for (std::int64_t k = 0; k < n_; ++k) {
-            if ((all_[slots[i]] >> k & 1) != 0) columns[k * kTile + i] = latest_[slots[i]] == k ? 1.0F : 0.5F;
+        for (std::int64_t k = 0; k < n_types_; ++k) {
+            if ((type_bits_[slots[i]] >> k & 1) != 0) columns[k * kTile + i] = last_type_[slots[i]] == k ? 1.0F : 0.5F;
         }
     }
 }

@@ -21,9 +21,10 @@ constexpr std::int64_t kTypeParts = 3;  // features a type
 // The types of a session's clicks, as the features read them.
 class ClickTypes {
  public:
-    // types: uint8[m], of all clicks int32[m]; a code from n on, and null for all, is unknown. own: as list_own gives it.
-    void state(const std::int32_t* clicks, const std::uint8_t* types, std::int64_t m, std::int64_t n, const OwnItems& own,
-               const Pool& pool);
+    // types: uint8[n_clicks], of all clicks int32[n_clicks]; a code from n_types on is unknown, and null if all are.
+    // own: as list_own gives it.
+    void set(const std::int32_t* clicks, const std::uint8_t* types, std::int64_t n_clicks, std::int64_t n_types,
+             const OwnItems& own, const Pool& pool);
 
     // e_last: float32[n].
     void fill_query(float* out) const;
@@ -33,13 +34,15 @@ class ClickTypes {
     void fill_own(const std::int32_t* slots, std::int64_t count, float* columns) const;
 
  private:
-    // Of a click so many clicks back; n_ or more if unknown.
-    [[nodiscard]] std::int64_t type_at(std::int64_t back) const { return types_ == nullptr ? n_ : types_[m_ - 1 - back]; }
+    // The type of the click `back` clicks before the last one; n_types_ or more if unknown.
+    [[nodiscard]] std::int64_t type_at(std::int64_t back) const {
+        return types_ == nullptr ? n_types_ : types_[n_clicks_ - 1 - back];
+    }
 
-    std::int64_t n_ = 0, m_ = 0, n_own_ = 0;
+    std::int64_t n_types_ = 0, n_clicks_ = 0, n_own_ = 0;
     const std::uint8_t* types_ = nullptr;
-    std::uint8_t latest_[kMaxOwn];  // by own item: the type of its latest click
-    std::uint8_t all_[kMaxOwn];     // a bit for each type of its clicks
+    std::uint8_t last_type_[kMaxOwn];  // by own item: the type of its latest click
+    std::uint8_t type_bits_[kMaxOwn];     // a bit for each type of its clicks
 };
 
 }  // namespace mtaw

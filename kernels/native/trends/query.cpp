@@ -26,21 +26,22 @@ void sine_cosine(double x, float& sine, float& cosine) {
 
 }  // namespace
 
-TrendsRequest trends_request(const std::int32_t* clicks, const std::int64_t* times, std::int64_t m, std::int64_t now,
-                             std::int32_t* own) {
-    constexpr std::int64_t kLooked = 512;  // clicks that distinct items are looked for in
+TrendsRequest trends_request(const std::int32_t* clicks, const std::int64_t* times, std::int64_t n_clicks,
+                             std::int64_t now, std::int32_t* own) {
+    constexpr std::int64_t kLookback = 512;  // clicks that distinct items are looked for in
     TrendsRequest request{own, 0, now};
-    for (std::int64_t i = m - 1; i >= std::max<std::int64_t>(0, m - kLooked) && request.n_own < kTrendOwn; --i) {
+    for (std::int64_t i = n_clicks - 1;
+         i >= std::max<std::int64_t>(0, n_clicks - kLookback) && request.n_own < kTrendOwn; --i) {
         if (std::find(own, own + request.n_own, clicks[i]) == own + request.n_own) own[request.n_own++] = clicks[i];
     }
-    if (times != nullptr) state_times(times, m, request);
+    if (times != nullptr) set_times(times, n_clicks, request);
     return request;
 }
 
-void state_times(const std::int64_t* times, std::int64_t m, TrendsRequest& request) {
+void set_times(const std::int64_t* times, std::int64_t n_clicks, TrendsRequest& request) {
     request.first_click = times[0];
-    request.last_click = times[m - 1];
-    if (m > 1) request.before_click = times[m - 2];
+    request.last_click = times[n_clicks - 1];
+    if (n_clicks > 1) request.before_click = times[n_clicks - 2];
 }
 
 void TrendsScratch::fit(std::int64_t capacity, std::int64_t count) {

@@ -42,12 +42,13 @@ struct TrendsRequest {
     const ItemContent* content = nullptr;    // null: no features of it
 };
 
-// The request of a session of m >= 1 clicks; times: [m], or null. own: room for kTrendOwn items, which it points to.
-TrendsRequest trends_request(const std::int32_t* clicks, const std::int64_t* times, std::int64_t m, std::int64_t now,
-                             std::int32_t* own);
+// The request of a session of n_clicks >= 1 clicks; times: [n_clicks], or null. own: room for kTrendOwn items, to which
+// the request points.
+TrendsRequest trends_request(const std::int32_t* clicks, const std::int64_t* times, std::int64_t n_clicks,
+                             std::int64_t now, std::int32_t* own);
 
-// first_click, before_click and last_click from the times of m clicks.
-void state_times(const std::int64_t* times, std::int64_t m, TrendsRequest& request);
+// first_click, before_click and last_click from the times of n_clicks clicks.
+void set_times(const std::int64_t* times, std::int64_t n_clicks, TrendsRequest& request);
 
 struct TrendClicks {
     const std::int64_t* handles;
