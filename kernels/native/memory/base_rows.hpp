@@ -53,13 +53,13 @@ class BaseRows {
     [[nodiscard]] std::int64_t number(std::int64_t session) const {
         if (n_dropped_ == 0 || session < 0) return session;
         const std::uint64_t below = dropped_[word(session)] & ((std::uint64_t{1} << (session & 63)) - 1);
-        return session - before_word_[word(session)] - __builtin_popcountll(below);
+        return session - dropped_before_word_[word(session)] - __builtin_popcountll(below);
     }
     [[nodiscard]] std::int64_t n_sessions() const { return view_.n_sessions - n_dropped_; }
 
     // The sums of a pair as they were before they were rounded, or cut off, from the sessions with the rarer of the
-    // two; rec as of the item's newest. False if these are more than `most`, or not all among its postings.
-    bool sum_pair(std::int32_t item, std::int32_t other, std::int64_t most, double* sums) const;
+    // two; rec as of the item's newest. False if these are more than max_sessions, or not all among its postings.
+    bool sum_pair(std::int32_t item, std::int32_t other, std::int64_t max_sessions, double* sums) const;
     // Whether neighbors of the item may be missing from its row.
     [[nodiscard]] bool is_cut(const RowView& row) const {
         return settings_.max_neighbors > 0 && row.count >= settings_.max_neighbors;
@@ -71,14 +71,15 @@ class BaseRows {
         float totals[kPairKinds];
         std::int32_t counts[kCountKinds];
     };
-    // The rows of its items without a session that has not been dropped.
-    struct Without {
-        std::int64_t session = -1, n_dropped = 0;  // dropped before it
+    // What removing a session changes: the rows of its items without it.
+    struct SessionRemoval {
+        std::int64_t session = -1;
+        std::int64_t n_dropped = 0;  // sessions that were dropped before it
         std::vector<std::pair<std::int32_t, std::shared_ptr<const Patch>>> patches;
     };
-    [[nodiscard]] Without without(std::int64_t session) const;
-    // dropped: what `without` returned since the last session was dropped.
-    void drop(const Without& dropped);
+    [[nodiscard]] SessionRemoval prepare_removal(std::int64_t session) const;
+    // dropped: from prepare_removal, after which no other session was dropped.
+    void drop(const SessionRemoval& dropped);
     [[nodiscard]] std::int64_t n_bytes() const;
 
   private:
@@ -89,15 +90,16 @@ class BaseRows {
         const auto found = patches_.find(static_cast<std::int32_t>(item));
         return found == patches_.end() ? nullptr : found->second.get();
     }
-    // Ascending, of all sessions that are left, `gone` excepted: those with each item.
+    // Ascending, of all sessions that are left, `excluded_session` excepted: those with each item.
     [[nodiscard]] std::vector<std::vector<std::int32_t>> sessions_with(const std::vector<std::int32_t>& items,
-                                                                       std::int64_t gone) const;
-    void sum_row(std::int32_t item, const std::vector<std::int32_t>& sessions, std::int64_t gone, Patch& out) const;
+                                                                       std::int64_t excluded_session) const;
+    void sum_row(std::int32_t item, const std::vector<std::int32_t>& sessions, std::int64_t excluded_session,
+                 Patch& out) const;
 
     const MemoryView view_;
     const MemorySettings settings_;
     std::vector<std::uint64_t> dropped_;     // a bit a session; empty until there is one
-    std::vector<std::int64_t> before_word_;
+    std::vector<std::int64_t> dropped_before_word_;
     std::int64_t n_dropped_ = 0;
     std::unordered_map<std::int32_t, std::shared_ptr<const Patch>> patches_;
 };

@@ -37,15 +37,15 @@ class DeltaObject {
     const MemoryDelta& delta() const { return delta_; }
 
     void click(const py::array& handles, const py::array& items) {
-        const auto* of = checked_data<std::int64_t>(handles, 1, "handles", "int64");
-        const auto* on = checked_data<std::int32_t>(items, 1, "items", "int32");
+        const auto* handle_data = checked_data<std::int64_t>(handles, 1, "handles", "int64");
+        const auto* item_data = checked_data<std::int32_t>(items, 1, "items", "int32");
         const std::int64_t count = items.size();
         if (handles.size() != count) {
             throw py::value_error("there are " + std::to_string(handles.size()) + " handles for " +
                                   std::to_string(count) + " items: give one for each click");
         }
         const Unlocked unlocked;
-        delta_.click(of, on, count);
+        delta_.click(handle_data, item_data, count);
     }
 
     void resume(std::int64_t handle, std::int64_t base_session) {
@@ -99,7 +99,7 @@ class DeltaObject {
             const Unlocked unlocked;
             found = delta_.counts(item);
         }
-        return py::array_t<std::int64_t>(py::ssize_t{kCountKinds}, found.of);
+        return py::array_t<std::int64_t>(py::ssize_t{kCountKinds}, found.values);
     }
 
     // Of the tables without what was dropped: neighbors int32[n] and their values uint16[n, kPairKinds].

@@ -23,7 +23,7 @@ namespace py = pybind11;
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kPiece = 8;  // queries that a thread takes at once
+constexpr std::int64_t kQueriesPerPiece = 8;  // queries that a thread takes at once
 
 using MaybeArray = std::optional<py::array>;
 
@@ -37,12 +37,13 @@ const T* named(const py::dict& arrays, const char* name, const char* type, std::
     const auto array = py::reinterpret_borrow<py::array>(object);
     const T* data = checked_data<T>(array, columns > 0 ? 2 : 1, name, type);
     if ((rows >= 0 && array.shape(0) != rows) || (columns > 0 && array.shape(1) != columns)) {
-        std::string wanted = std::to_string(rows), found = std::to_string(array.shape(0));
+        std::string expected = std::to_string(rows), found = std::to_string(array.shape(0));
         if (columns > 0) {
-            wanted += ", " + std::to_string(columns);
+            expected += ", " + std::to_string(columns);
             found += ", " + std::to_string(array.shape(1));
         }
-        throw py::value_error(std::string("'") + name + "' must be " + type + "[" + wanted + "], not [" + found + "]");
+        throw py::value_error(std::string("'") + name + "' must be " + type + "[" + expected + "], not [" + found +
+                              "]");
     }
     return data;
 }
@@ -192,14 +193,14 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
 }
 
 // What a call knows of the visits and the items beyond clicks.
-struct Side {
+struct SideArrays {
     const MaybeArray& context;
     const py::object& content;
 };
 
 // The arguments of a call that give the time, and the side features.
 void add_trends(Batch& batch, const py::array& items, const py::object& trends, const MaybeArray& now,
-                const MaybeArray& times, const Side& side) {
+                const MaybeArray& times, const SideArrays& side) {
     if (trends.is_none()) {
         if (side.context || !side.content.is_none()) throw py::value_error("context and content need trends: pass trends too");
         if (now || times) throw py::value_error("now and times need trends: pass trends too");
@@ -258,7 +259,7 @@ class MemoryObject {
         py::array_t<float> features({batch.count, width, n_features});
         std::int32_t* const id_data = ids.mutable_data();
         float* const feature_data = features.mutable_data();
-        each(batch, threads, [&](std::int64_t q, const MemoryRequest& request, MemoryScratch& scratch) {
+        for_each_query(batch, threads, [&](std::int64_t q, const MemoryRequest& request, MemoryScratch& scratch) {
             std::int32_t* const row = id_data + q * width;
             float* const values = feature_data + q * width * n_features;
             const std::int64_t count = memory_.features(request, &batch.vectors, row, values, scratch);
@@ -278,7 +279,7 @@ class MemoryObject {
         add_trends(batch, items, trends, now, times, {context, content});
         add_types(batch, items, types, ranker.ranker().n_types());
         if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
-        const auto bits_of = [&](const MaybeArray& bits, const char* name) -> const std::uint8_t* {
+        const auto checked_bits = [&](const MaybeArray& bits, const char* name) -> const std::uint8_t* {
             if (!bits) return nullptr;
             const auto* const data = checked_data<std::uint8_t>(*bits, 1, name, "uint8");
             if (bits->size() != (batch.n_items + 7) / 8) {
@@ -286,8 +287,8 @@ class MemoryObject {
             }
             return data;
         };
-        batch.allowed = bits_of(allowed, "allowed");
-        batch.always_ranked = bits_of(always_ranked, "always_ranked");
+        batch.allowed = checked_bits(allowed, "allowed");
+        batch.always_ranked = checked_bits(always_ranked, "always_ranked");
         if (excluded) {
             if (!excluded_offsets) throw py::value_error("excluded needs excluded_offsets");
             batch.excluded = checked_data<std::int32_t>(*excluded, 1, "excluded", "int32");
@@ -303,7 +304,7 @@ class MemoryObject {
         std::int32_t* const id_data = ids.mutable_data();
         float* const score_data = scores.mutable_data();
         const ItemVectors* const vectors = batch.queries == nullptr ? nullptr : &batch.vectors;
-        each(batch, threads, [&](std::int64_t q, const MemoryRequest& request, MemoryScratch& scratch) {
+        for_each_query(batch, threads, [&](std::int64_t q, const MemoryRequest& request, MemoryScratch& scratch) {
             memory_.rank(request, vectors, ranker.ranker(), k, id_data + q * k, score_data + q * k, scratch);
         });
         return py::make_tuple(ids, scores);
@@ -312,20 +313,21 @@ class MemoryObject {
  private:
     // work(q, request, scratch) for every query, without the GIL.
     template <typename Work>
-    static void each(const Batch& batch, int threads, const Work& work) {
+    static void for_each_query(const Batch& batch, int threads, const Work& work) {
         if (threads < 1) throw py::value_error("threads must be at least 1, not " + std::to_string(threads));
         const Unlocked unlocked;
         std::atomic<std::int64_t> next{0};
-        const auto run = [&](MemoryScratch& scratch) {
-            for (std::int64_t begin = next.fetch_add(kPiece); begin < batch.count; begin = next.fetch_add(kPiece)) {
-                const std::int64_t end = std::min(begin + kPiece, batch.count);
+        const auto take_pieces = [&](MemoryScratch& scratch) {
+            for (std::int64_t begin = next.fetch_add(kQueriesPerPiece); begin < batch.count;
+                 begin = next.fetch_add(kQueriesPerPiece)) {
+                const std::int64_t end = std::min(begin + kQueriesPerPiece, batch.count);
                 for (std::int64_t q = begin; q < end; ++q) work(q, batch.request(q), scratch);
             }
         };
-        if (threads == 1) return run(thread_memory_scratch());
+        if (threads == 1) return take_pieces(thread_memory_scratch());
         share_work(threads, [&](int) {
             MemoryScratch scratch;
-            run(scratch);
+            take_pieces(scratch);
         });
     }
 

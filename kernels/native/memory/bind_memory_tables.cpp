@@ -21,13 +21,13 @@ namespace mtaw {
 namespace {
 
 template <typename T>
-T* added(py::dict& arrays, const char* name, py::array::ShapeContainer shape) {
+T* new_array(py::dict& arrays, const char* name, py::array::ShapeContainer shape) {
     const py::array_t<T> array(std::move(shape));
     arrays[name] = array;
     return const_cast<T*>(array.data());
 }
 
-PastSessions packed(const py::array& items, const py::array& offsets, std::int64_t n_items) {
+PastSessions packed_sessions(const py::array& items, const py::array& offsets, std::int64_t n_items) {
     if (n_items < 0 || n_items > std::numeric_limits<std::int32_t>::max()) {
         throw py::value_error("n_items must be in 0..2147483647, not " + std::to_string(n_items));
     }
@@ -54,14 +54,14 @@ void add_tables(py::dict& arrays, const PastSessions& sessions, const MemorySett
     TablesOut out{};
     out.n_items = sessions.n_items;
     out.n_sessions = sessions.count;
-    out.row_offsets = added<std::int64_t>(arrays, "row_offsets", {sessions.n_items + 1});
-    out.neighbors = added<std::int32_t>(arrays, "neighbors", {build->n_pairs()});
-    out.latest = added<std::int32_t>(arrays, "latest", {build->n_pairs()});
-    out.values = added<std::uint16_t>(arrays, "values", {build->n_pairs(), std::int64_t{kPairKinds}});
-    out.totals = added<float>(arrays, "totals", {sessions.n_items, std::int64_t{kPairKinds}});
-    out.counts = added<std::int32_t>(arrays, "counts", {sessions.n_items, std::int64_t{kCountKinds}});
-    out.post_offsets = added<std::int64_t>(arrays, "post_offsets", {sessions.n_items + 1});
-    out.postings = added<std::int32_t>(arrays, "postings", {build->n_postings()});
+    out.row_offsets = new_array<std::int64_t>(arrays, "row_offsets", {sessions.n_items + 1});
+    out.neighbors = new_array<std::int32_t>(arrays, "neighbors", {build->n_pairs()});
+    out.latest = new_array<std::int32_t>(arrays, "latest", {build->n_pairs()});
+    out.values = new_array<std::uint16_t>(arrays, "values", {build->n_pairs(), std::int64_t{kPairKinds}});
+    out.totals = new_array<float>(arrays, "totals", {sessions.n_items, std::int64_t{kPairKinds}});
+    out.counts = new_array<std::int32_t>(arrays, "counts", {sessions.n_items, std::int64_t{kCountKinds}});
+    out.post_offsets = new_array<std::int64_t>(arrays, "post_offsets", {sessions.n_items + 1});
+    out.postings = new_array<std::int32_t>(arrays, "postings", {build->n_postings()});
     const Unlocked unlocked;
     build->write(out);
     build.reset();
@@ -70,7 +70,7 @@ void add_tables(py::dict& arrays, const PastSessions& sessions, const MemorySett
 py::dict memory_build(const py::array& items, const py::array& offsets, std::int64_t n_items, std::int64_t window,
                       std::int64_t span, double recency, std::int64_t max_neighbors, std::int64_t max_postings,
                       int threads, std::int64_t first, std::int64_t last, std::int64_t once_from) {
-    const PastSessions sessions = packed(items, offsets, n_items);
+    const PastSessions sessions = packed_sessions(items, offsets, n_items);
     py::dict arrays;
     add_tables(arrays, sessions, {window, span, recency, max_neighbors, max_postings, once_from}, threads, nullptr,
                {first, last});
@@ -84,26 +84,28 @@ py::dict memory_update(const py::dict& tables, const py::array& items, const py:
                        std::int64_t max_postings, int threads, std::int64_t once_from) {
     const BoundTables before = bound_tables(tables);
     const TablesView& view = before.view;
-    const PastSessions fresh = packed(items, offsets, view.n_items);
+    const PastSessions new_sessions = packed_sessions(items, offsets, view.n_items);
     if (expire < 0 || expire > view.n_sessions) {
         throw py::value_error("expire must be in 0.." + std::to_string(view.n_sessions) + ", not " +
                               std::to_string(expire));
     }
     py::dict arrays;
-    const std::int64_t dropped = view.session_offsets[expire], kept = view.n_sessions - expire;
-    const std::int64_t kept_clicks = before.n_clicks - dropped;
-    auto* all_items = added<std::int32_t>(arrays, "session_items", {kept_clicks + items.shape(0)});
-    auto* all_offsets = added<std::int64_t>(arrays, "session_offsets", {kept + fresh.count + 1});
+    const std::int64_t n_dropped_clicks = view.session_offsets[expire], n_kept = view.n_sessions - expire;
+    const std::int64_t n_kept_clicks = before.n_clicks - n_dropped_clicks;
+    auto* all_items = new_array<std::int32_t>(arrays, "session_items", {n_kept_clicks + items.shape(0)});
+    auto* all_offsets = new_array<std::int64_t>(arrays, "session_offsets", {n_kept + new_sessions.count + 1});
     {
-        const std::int64_t fresh_clicks = items.shape(0);
+        const std::int64_t n_new_clicks = items.shape(0);
         const Unlocked unlocked;
-        std::copy_n(view.session_items + dropped, kept_clicks, all_items);
-        std::copy_n(fresh.items, fresh_clicks, all_items + kept_clicks);
-        for (std::int64_t s = 0; s <= kept; ++s) all_offsets[s] = view.session_offsets[expire + s] - dropped;
-        for (std::int64_t s = 1; s <= fresh.count; ++s) all_offsets[kept + s] = kept_clicks + fresh.offsets[s];
+        std::copy_n(view.session_items + n_dropped_clicks, n_kept_clicks, all_items);
+        std::copy_n(new_sessions.items, n_new_clicks, all_items + n_kept_clicks);
+        for (std::int64_t s = 0; s <= n_kept; ++s) all_offsets[s] = view.session_offsets[expire + s] - n_dropped_clicks;
+        for (std::int64_t s = 1; s <= new_sessions.count; ++s) {
+            all_offsets[n_kept + s] = n_kept_clicks + new_sessions.offsets[s];
+        }
     }
     const OlderTables older{view, expire};
-    add_tables(arrays, {all_items, all_offsets, kept + fresh.count, view.n_items},
+    add_tables(arrays, {all_items, all_offsets, n_kept + new_sessions.count, view.n_items},
                {window, span, recency, max_neighbors, max_postings, once_from}, threads, &older, {0, view.n_items});
     return arrays;
 }

@@ -14,10 +14,10 @@
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kBlock = 64;  // items that a thread takes at a time
+constexpr std::int64_t kItemsPerBlock = 64;  // items that a thread takes at a time
 constexpr std::int64_t kMaxWindow = std::numeric_limits<std::int32_t>::max();
 
-std::int64_t at_most(std::int64_t count, std::int64_t limit) { return limit == 0 ? count : std::min(count, limit); }
+std::int64_t limited(std::int64_t count, std::int64_t limit) { return limit == 0 ? count : std::min(count, limit); }
 
 void accumulate(std::vector<std::int64_t>& offsets) {
     for (std::size_t i = 1; i < offsets.size(); ++i) offsets[i] += offsets[i - 1];
@@ -48,16 +48,16 @@ TableBuild::TableBuild(const PastSessions& sessions, const MemorySettings& setti
     }
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
     index_ = index_clicks(sessions_);
-    kept_ = kept_rows();
+    is_copied_ = find_copied_rows();
     row_offsets_.assign(static_cast<std::size_t>(sessions_.n_items) + 1, 0);
     post_offsets_.assign(static_cast<std::size_t>(sessions_.n_items) + 1, 0);
     for_each_item([&](RowBuilder& builder, std::int64_t item) {
-        const auto at = static_cast<std::size_t>(item);
-        row_offsets_[at + 1] = kept_[at] != 0
-                                   ? older_->tables.row_offsets[item + 1] - older_->tables.row_offsets[item]
-                                   : at_most(builder.count_neighbors(static_cast<std::int32_t>(item)),
-                                             settings_.max_neighbors);
-        post_offsets_[at + 1] = at_most(index_.sessions[at], settings_.max_postings);
+        const auto index = static_cast<std::size_t>(item);
+        row_offsets_[index + 1] =
+            is_copied_[index] != 0
+                ? older_->tables.row_offsets[item + 1] - older_->tables.row_offsets[item]
+                : limited(builder.count_neighbors(static_cast<std::int32_t>(item)), settings_.max_neighbors);
+        post_offsets_[index + 1] = limited(index_.sessions[index], settings_.max_postings);
     });
     accumulate(row_offsets_);
     accumulate(post_offsets_);
@@ -67,7 +67,7 @@ void TableBuild::write(const TablesOut& out) const {
     std::copy(row_offsets_.begin(), row_offsets_.end(), out.row_offsets);
     std::copy(post_offsets_.begin(), post_offsets_.end(), out.post_offsets);
     for_each_item([&](RowBuilder& builder, std::int64_t item) {
-        if (kept_[static_cast<std::size_t>(item)] != 0) {
+        if (is_copied_[static_cast<std::size_t>(item)] != 0) {
             copy_row(item, out);
         } else {
             builder.write_row(static_cast<std::int32_t>(item), out);
@@ -84,24 +84,25 @@ void TableBuild::for_each_item(const Work& work) const {
     fork_join(threads_, [&](int) {
         RowBuilder builder(sessions_, settings_, index_);
         while (true) {
-            const std::int64_t begin = next.fetch_add(kBlock);
+            const std::int64_t begin = next.fetch_add(kItemsPerBlock);
             if (begin >= items_.end) return;
-            const std::int64_t end = std::min(begin + kBlock, items_.end);
+            const std::int64_t end = std::min(begin + kItemsPerBlock, items_.end);
             for (std::int64_t item = begin; item < end; ++item) work(builder, item);
         }
     });
 }
 
-std::vector<std::uint8_t> TableBuild::kept_rows() const {
+std::vector<std::uint8_t> TableBuild::find_copied_rows() const {
     if (older_ == nullptr) return std::vector<std::uint8_t>(static_cast<std::size_t>(sessions_.n_items), 0);
-    std::vector<std::uint8_t> kept(static_cast<std::size_t>(sessions_.n_items), 1);
+    std::vector<std::uint8_t> is_copied(static_cast<std::size_t>(sessions_.n_items), 1);
     const TablesView& tables = older_->tables;
-    const auto touch = [&](const std::int32_t* items, std::int64_t begin, std::int64_t end) {
-        for (std::int64_t t = begin; t < end; ++t) kept[static_cast<std::size_t>(items[t])] = 0;
+    const auto rebuild = [&](const std::int32_t* items, std::int64_t begin, std::int64_t end) {
+        for (std::int64_t t = begin; t < end; ++t) is_copied[static_cast<std::size_t>(items[t])] = 0;
     };
-    touch(tables.session_items, 0, tables.session_offsets[older_->expired]);
-    touch(sessions_.items, sessions_.offsets[tables.n_sessions - older_->expired], sessions_.offsets[sessions_.count]);
-    return kept;
+    rebuild(tables.session_items, 0, tables.session_offsets[older_->expired]);
+    rebuild(sessions_.items, sessions_.offsets[tables.n_sessions - older_->expired],
+            sessions_.offsets[sessions_.count]);
+    return is_copied;
 }
 
 // The same row with renumbered sessions.

@@ -42,7 +42,7 @@ class TableBuild {
   private:
     template <typename Work>
     void for_each_item(const Work& work) const;
-    [[nodiscard]] std::vector<std::uint8_t> kept_rows() const;
+    [[nodiscard]] std::vector<std::uint8_t> find_copied_rows() const;
     void copy_row(std::int64_t item, const TablesOut& out) const;
 
     const PastSessions sessions_;
@@ -51,7 +51,7 @@ class TableBuild {
     const OlderTables* older_;
     const ItemRange items_;
     ClickIndex index_;
-    std::vector<std::uint8_t> kept_;         // [N] whether the item's row is copied
+    std::vector<std::uint8_t> is_copied_;    // [N] whether the item's row is copied
     std::vector<std::int64_t> row_offsets_;  // [N + 1]
     std::vector<std::int64_t> post_offsets_;
 };

@@ -18,41 +18,42 @@ BuiltTables build_tables(const PastSessions& sessions, const MemorySettings& set
     check_settings(settings);
     const ClickIndex index = index_clicks(sessions);
     const auto n = static_cast<std::size_t>(sessions.n_items);
-    const auto at_most = [](std::size_t count, std::int64_t limit) {
+    const auto limited = [](std::size_t count, std::int64_t limit) {
         return limit == 0 ? count : std::min(count, static_cast<std::size_t>(limit));
     };
-    BuiltTables made;
-    made.row_offsets.assign(n + 1, 0);
-    made.post_offsets.assign(n + 1, 0);
-    made.totals.resize(n * kPairKinds);
-    made.counts.resize(n * kCountKinds);
+    BuiltTables tables;
+    tables.row_offsets.assign(n + 1, 0);
+    tables.post_offsets.assign(n + 1, 0);
+    tables.totals.resize(n * kPairKinds);
+    tables.counts.resize(n * kCountKinds);
     for (std::size_t item = 0; item < n; ++item) {
-        const std::size_t held = at_most(static_cast<std::size_t>(index.sessions[item]), settings.max_postings);
-        made.post_offsets[item + 1] = made.post_offsets[item] + static_cast<std::int64_t>(held);
+        const std::size_t n_postings = limited(static_cast<std::size_t>(index.sessions[item]), settings.max_postings);
+        tables.post_offsets[item + 1] = tables.post_offsets[item] + static_cast<std::int64_t>(n_postings);
     }
-    made.postings.resize(static_cast<std::size_t>(made.post_offsets[n]));
+    tables.postings.resize(static_cast<std::size_t>(tables.post_offsets[n]));
     // Rows are mostly short; more grow the arrays.
-    const auto some = static_cast<std::size_t>(2 * sessions.offsets[sessions.count]);
-    made.neighbors.reserve(some);
-    made.latest.reserve(some);
-    made.values.reserve(some * kPairKinds);
+    const auto expected_pairs = static_cast<std::size_t>(2 * sessions.offsets[sessions.count]);
+    tables.neighbors.reserve(expected_pairs);
+    tables.latest.reserve(expected_pairs);
+    tables.values.reserve(expected_pairs * kPairKinds);
     RowBuilder builder(sessions, settings, index);
     for (std::size_t place = 0; place < n; ++place) {
         const auto item = static_cast<std::int32_t>(place);
-        const std::size_t begin = made.neighbors.size();
-        const std::size_t end = begin + at_most(builder.sum_pairs(item), settings.max_neighbors);
-        made.neighbors.resize(end);
-        made.latest.resize(end);
-        made.values.resize(end * kPairKinds);
-        made.row_offsets[place + 1] = static_cast<std::int64_t>(end);
-        const TablesOut out{sessions.n_items,          sessions.count,       made.row_offsets.data(), made.neighbors.data(),
-                            made.latest.data(),        made.values.data(),   made.totals.data(),      made.counts.data(),
-                            made.post_offsets.data(),  made.postings.data(), nullptr,                 nullptr};
+        const std::size_t begin = tables.neighbors.size();
+        const std::size_t end = begin + limited(builder.sum_pairs(item), settings.max_neighbors);
+        tables.neighbors.resize(end);
+        tables.latest.resize(end);
+        tables.values.resize(end * kPairKinds);
+        tables.row_offsets[place + 1] = static_cast<std::int64_t>(end);
+        const TablesOut out{sessions.n_items,         sessions.count,        tables.row_offsets.data(),
+                            tables.neighbors.data(),  tables.latest.data(),  tables.values.data(),
+                            tables.totals.data(),     tables.counts.data(),  tables.post_offsets.data(),
+                            tables.postings.data(),   nullptr,               nullptr};
         builder.write_summed(item, out);
         builder.write_counts(item, out);
         builder.write_postings(item, out);
     }
-    return made;
+    return tables;
 }
 
 }  // namespace mtaw

@@ -45,13 +45,13 @@ ClickIndex index_clicks(const PastSessions& sessions) {
         for (std::int64_t t = sessions.offsets[s]; t < sessions.offsets[s + 1]; ++t) {
             const std::int32_t item = sessions.items[t];
             if (item < 0 || item >= sessions.n_items) refuse_item(s, item, sessions.n_items);
-            const auto at = static_cast<std::size_t>(item);
-            ++index.offsets[at + 1];
-            if (seen_in[at] == s) continue;
-            seen_in[at] = static_cast<std::int32_t>(s);
+            const auto index_of_item = static_cast<std::size_t>(item);
+            ++index.offsets[index_of_item + 1];
+            if (seen_in[index_of_item] == s) continue;
+            seen_in[index_of_item] = static_cast<std::int32_t>(s);
             index.first[static_cast<std::size_t>(t)] = 1;
             ++index.distinct[static_cast<std::size_t>(s)];
-            ++index.sessions[at];
+            ++index.sessions[index_of_item];
         }
     }
     for (std::size_t i = 0; i < n_items; ++i) index.offsets[i + 1] += index.offsets[i];

@@ -9,47 +9,53 @@
 
 namespace mtaw {
 
-double CoClicked::root(const RowView& one, const RowView& other) const {
+double CoClicked::cosine_norm(const RowView& first, const RowView& other) const {
     const auto total = [](const RowView& row) { return row.totals == nullptr ? 0.0 : static_cast<double>(row.totals[kSes]); };
-    return std::sqrt((total(one) + 1) * (total(other) + 1));
+    return std::sqrt((total(first) + 1) * (total(other) + 1));
 }
 
 CoClicked::Neighbors CoClicked::neighbors(std::int64_t item) const {
-    const RowView own = row(item);
-    Neighbors found{{own.neighbors, own.neighbors + own.count}, {}};
+    const RowView item_row = row(item);
+    Neighbors found{{item_row.neighbors, item_row.neighbors + item_row.count}, {}};
     found.cosines.reserve(found.items.size());
-    for (std::int64_t p = 0; p < own.count; ++p) {
-        const auto together = static_cast<double>(from_bfloat16(own.values[p * kPairKinds + kSes]));
-        found.cosines.push_back(static_cast<float>(together / root(own, row(own.neighbors[p]))));
+    for (std::int64_t p = 0; p < item_row.count; ++p) {
+        const auto n_together = static_cast<double>(from_bfloat16(item_row.values[p * kPairKinds + kSes]));
+        found.cosines.push_back(static_cast<float>(n_together / cosine_norm(item_row, row(item_row.neighbors[p]))));
     }
     return found;
 }
 
 double CoClicked::cosine(std::int64_t item, std::int64_t other) const {
-    const RowView own = row(item), theirs = row(other);
-    const std::int32_t* const end = own.neighbors + own.count;
-    const std::int32_t* const found = std::find(own.neighbors, end, static_cast<std::int32_t>(other));
+    const RowView item_row = row(item), other_row = row(other);
+    const std::int32_t* const end = item_row.neighbors + item_row.count;
+    const std::int32_t* const found = std::find(item_row.neighbors, end, static_cast<std::int32_t>(other));
     if (found != end) {
-        const auto together = static_cast<double>(from_bfloat16(own.values[(found - own.neighbors) * kPairKinds + kSes]));
-        const auto cosine = static_cast<float>(together / root(own, theirs));
+        const auto n_together =
+            static_cast<double>(from_bfloat16(item_row.values[(found - item_row.neighbors) * kPairKinds + kSes]));
+        const auto cosine = static_cast<float>(n_together / cosine_norm(item_row, other_row));
         if (cosine > 0) return static_cast<double>(cosine);
     }
     if (std::max(item, other) >= tables_->n_items) return 0;
-    const auto begin = [&](std::int64_t of) { return tables_->postings + tables_->post_offsets[of]; };  // ascending
-    std::vector<std::int32_t> both;
-    std::set_intersection(begin(item), begin(item + 1), begin(other), begin(other + 1), std::back_inserter(both));
-    if (base_ != nullptr) std::erase_if(both, [&](std::int32_t session) { return base_->is_dropped(session); });
-    return static_cast<double>(both.size()) / root(own, theirs);
+    // Postings ascend.
+    const auto begin = [&](std::int64_t item_id) { return tables_->postings + tables_->post_offsets[item_id]; };
+    std::vector<std::int32_t> shared_sessions;
+    std::set_intersection(begin(item), begin(item + 1), begin(other), begin(other + 1),
+                          std::back_inserter(shared_sessions));
+    if (base_ != nullptr) {
+        std::erase_if(shared_sessions, [&](std::int32_t session) { return base_->is_dropped(session); });
+    }
+    return static_cast<double>(shared_sessions.size()) / cosine_norm(item_row, other_row);
 }
 
 std::vector<std::size_t> CoClicked::closest(std::int32_t item, const std::vector<std::int32_t>& own) const {
-    std::vector<std::pair<double, std::size_t>> near;
+    std::vector<std::pair<double, std::size_t>> by_cosine;
     for (std::size_t i = 0; i < own.size(); ++i) {
-        if (const double share = cosine(own[i], item); share > 0) near.emplace_back(share, i);
+        if (const double share = cosine(own[i], item); share > 0) by_cosine.emplace_back(share, i);
     }
-    std::stable_sort(near.begin(), near.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    std::stable_sort(by_cosine.begin(), by_cosine.end(),
+                     [](const auto& a, const auto& b) { return a.first > b.first; });
     std::vector<std::size_t> places;
-    for (std::size_t i = 0; i < std::min(near.size(), kMostReasons); ++i) places.push_back(near[i].second);
+    for (std::size_t i = 0; i < std::min(by_cosine.size(), kMostReasons); ++i) places.push_back(by_cosine[i].second);
     return places;
 }
 

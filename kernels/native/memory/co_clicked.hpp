@@ -32,7 +32,7 @@ class CoClicked {
 
   private:
     [[nodiscard]] RowView row(std::int64_t item) const { return base_ == nullptr ? row_of(*tables_, item) : base_->row(item); }
-    [[nodiscard]] double root(const RowView& one, const RowView& other) const;
+    [[nodiscard]] double cosine_norm(const RowView& first, const RowView& other) const;
 
     const TablesView* tables_;
     const BaseRows* base_;

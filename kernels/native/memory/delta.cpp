@@ -15,7 +15,7 @@
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kPortion = 32;  // events applied under one lock, which queries wait for
+constexpr std::int64_t kEventsPerLock = 32;  // which queries wait for
 constexpr double kMaxPrior = 1e30;     // its sums stay within float32
 
 }  // namespace
@@ -60,10 +60,10 @@ MemoryDelta::MemoryDelta(const MemoryView& base, const MemorySettings& settings,
 
 void MemoryDelta::click(const std::int64_t* handles, const std::int32_t* items, std::int64_t n_events) {
     for (std::int64_t e = 0; e < n_events; ++e) check_item(items[e]);
-    for (std::int64_t begin = 0; begin < n_events; begin += kPortion) {
+    for (std::int64_t begin = 0; begin < n_events; begin += kEventsPerLock) {
         if (begin > 0) std::this_thread::yield();
         const WriteLock lock(*this);
-        for (std::int64_t e = begin; e < std::min(begin + kPortion, n_events); ++e) {
+        for (std::int64_t e = begin; e < std::min(begin + kEventsPerLock, n_events); ++e) {
             std::int32_t slot = sessions_.find(handles[e]);
             if (slot < 0) slot = sessions_.add(handles[e]);
             if (static_cast<std::int64_t>(sessions_.at(slot).clicks.size()) >= max_clicks_) {
@@ -84,7 +84,7 @@ void MemoryDelta::resume(std::int64_t handle, std::int64_t base_session) {
     if (base_.is_dropped(base_session)) {
         throw std::out_of_range("session " + std::to_string(base_session) + " of the tables is gone: it was forgotten or resumed");
     }
-    drop_base(base_.without(base_session));
+    drop_base(base_.prepare_removal(base_session));
     const std::int32_t slot = sessions_.add(handle);
     const MemoryView& tables = base_.tables();
     for (std::int64_t t = tables.session_offsets[base_session]; t < tables.session_offsets[base_session + 1]; ++t) {
@@ -102,11 +102,11 @@ bool MemoryDelta::forget(std::int64_t handle) {
 bool MemoryDelta::forget_base(std::int64_t base_session) {
     check_base_session(base_session);
     while (true) {
-        BaseRows::Without dropped;
+        BaseRows::SessionRemoval dropped;
         {
             const ReadLock lock = read();  // rows of popular items take long; queries go on
             if (base_.is_dropped(base_session)) return false;
-            dropped = base_.without(base_session);
+            dropped = base_.prepare_removal(base_session);
         }
         const WriteLock lock(*this);
         if (base_.n_dropped() != dropped.n_dropped) continue;  // another thread was faster
@@ -130,24 +130,24 @@ void MemoryDelta::add_prior(std::int32_t item, std::int32_t neighbor, const doub
     std::copy_n(values, kPairKinds, prior.values);
     row.priors.push_back(prior);
     row.add_prior(row.pair_with(neighbor, base_), values);
-    touch(row);
+    maintain(row);
 }
 
 DeltaRow& MemoryDelta::row_at(std::int32_t item) {
-    const auto at = static_cast<std::size_t>(item);
-    if (by_item_[at].place == 0) {
-        rows_.emplace_back(item, &counts_.add(), &by_item_[at].ses);
-        by_item_[at].place = static_cast<std::int32_t>(rows_.size());
-        touched_[at >> 6] |= std::uint64_t{1} << (at & 63);
-        start(rows_.back());
+    const auto index = static_cast<std::size_t>(item);
+    if (by_item_[index].place == 0) {
+        rows_.emplace_back(item, &counts_.add(), &by_item_[index].ses);
+        by_item_[index].place = static_cast<std::int32_t>(rows_.size());
+        touched_[index >> 6] |= std::uint64_t{1} << (index & 63);
+        init_row(rows_.back());
     }
-    return rows_[static_cast<std::size_t>(by_item_[at].place) - 1];
+    return rows_[static_cast<std::size_t>(by_item_[index].place) - 1];
 }
 
 void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
-    const std::int32_t before = sessions_.stamp(slot);
+    const std::int32_t previous_stamp = sessions_.stamp(slot);
     const bool is_new = sessions_.append(slot, item);
-    const std::int32_t now = sessions_.stamp(slot);
+    const std::int32_t new_stamp = sessions_.stamp(slot);
     const DeltaSessions::Session& session = sessions_.at(slot);
     const auto t = static_cast<std::int64_t>(session.clicks.size()) - 1;
     DeltaRow& row = row_at(item);
@@ -160,18 +160,18 @@ void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
         row.counts->repeated_at_once += session.clicks[static_cast<std::size_t>(t) - 1] == item ? 1 : 0;
     }
     for (const std::int32_t place : session.firsts) {
-        DeltaRow& held = row_at(session.clicks[static_cast<std::size_t>(place)]);
-        held.counts->meet(before, now);
-        held.come_last(slot);
+        DeltaRow& session_row = row_at(session.clicks[static_cast<std::size_t>(place)]);
+        session_row.counts->update_newest(previous_stamp, new_stamp);
+        session_row.move_to_end(slot);
     }
-    pair_up(slot, item, is_new, t);
-    if (++n_events_ % kPortion == 0) rank_stale();
+    add_terms(slot, item, is_new, t);
+    if (++n_events_ % kEventsPerLock == 0) rank_stale();
     if (sessions_.is_sparse()) {
-        sessions_.compress([&](const auto& renewed) {
-            for (DeltaRow& one : rows_) one.fold_mark = renewed(one.fold_mark);
-            counts_.each([&](DeltaCounts& one) {
-                for (std::int32_t* const stamp : {&one.newest, &one.before_newest}) {
-                    if (*stamp >= 0) *stamp = renewed(*stamp);
+        sessions_.compress([&](const auto& renew) {
+            for (DeltaRow& each_row : rows_) each_row.fold_mark = renew(each_row.fold_mark);
+            counts_.each([&](DeltaCounts& counts) {
+                for (std::int32_t* const stamp : {&counts.newest, &counts.before_newest}) {
+                    if (*stamp >= 0) *stamp = renew(*stamp);
                 }
             });
         });
@@ -179,21 +179,21 @@ void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
 }
 
 // The terms of the session's click t with those before it.
-void MemoryDelta::pair_up(std::int32_t slot, std::int32_t item, bool is_new, std::int64_t t) {
+void MemoryDelta::add_terms(std::int32_t slot, std::int32_t item, bool is_new, std::int64_t t) {
     const DeltaSessions::Session& session = sessions_.at(slot);
     const MemorySettings& settings = base_.settings();
     DeltaRow& row = row_at(item);
-    met_.clear();
+    paired_items_.clear();
     const auto add = [&](std::int64_t j, std::int32_t distance, bool same) {
         const std::int32_t other = session.clicks[static_cast<std::size_t>(j)];
         DeltaRow& other_row = row_at(other);
         row.add_term({row.pair_with(other, base_), slot, -distance, same});
         other_row.add_term({other_row.pair_with(item, base_), slot, distance, same});
-        met_.push_back(other);
+        paired_items_.push_back(other);
     };
     const auto touch_all = [&] {
-        for (const std::int32_t other : met_) touch(row_at(other));
-        touch(row);
+        for (const std::int32_t other : paired_items_) maintain(row_at(other));
+        maintain(row);
     };
     auto first = static_cast<std::int64_t>(session.firsts.size()) - (is_new ? 2 : 1);
     const auto is_first = [&](std::int64_t j) {
@@ -228,24 +228,24 @@ void MemoryDelta::remove(std::int32_t slot) {
     const DeltaSessions::Session& session = sessions_.at(slot);
     std::vector<std::int32_t> items;
     for (const std::int32_t place : session.firsts) items.push_back(session.clicks[static_cast<std::size_t>(place)]);
-    for (const std::int32_t item : items) take_out(row_at(item), slot);
+    for (const std::int32_t item : items) remove_session(row_at(item), slot);
     sessions_.remove(slot);
     for (const std::int32_t item : items) {
         DeltaRow& row = row_at(item);
-        row.risen = true;
-        touch(row);
+        row.may_enter_strong = true;
+        maintain(row);
     }
 }
 
-void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
+void MemoryDelta::remove_session(DeltaRow& row, std::int32_t slot) {
     const std::vector<std::int32_t>& clicks = sessions_.at(slot).clicks;
-    std::int64_t before = -1;
+    std::int64_t previous_click = -1;
     for (std::int64_t t = 0; t < static_cast<std::int64_t>(clicks.size()); ++t) {
         if (clicks[static_cast<std::size_t>(t)] != row.item) continue;
         --row.counts->clicks;
-        row.counts->repeated_later -= before >= 0 ? 1 : 0;
-        row.counts->repeated_at_once -= before >= 0 && before == t - 1 ? 1 : 0;
-        before = t;
+        row.counts->repeated_later -= previous_click >= 0 ? 1 : 0;
+        row.counts->repeated_at_once -= previous_click >= 0 && previous_click == t - 1 ? 1 : 0;
+        previous_click = t;
     }
     --row.counts->sessions;
     std::erase(row.postings, slot);
@@ -254,25 +254,25 @@ void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
     };
     row.counts->newest = stamp_from_end(1);
     row.counts->before_newest = stamp_from_end(2);
-    struct Kept {
+    struct RemainingTerm {
         std::int32_t neighbor;
         DeltaTerm term;
     };
-    std::vector<Kept> kept;
+    std::vector<RemainingTerm> remaining;
     for (const DeltaTerm& term : row.terms) {
-        if (term.session != slot) kept.push_back({row.pairs[static_cast<std::size_t>(term.pair)].neighbor, term});
+        if (term.session != slot) remaining.push_back({row.pairs[static_cast<std::size_t>(term.pair)].neighbor, term});
     }
     // Sums the remaining terms again, so that no rounding error is left.
     row.clear_pairs();
-    start(row);
+    init_row(row);
     for (const DeltaPrior& prior : row.priors) row.add_prior(row.pair_with(prior.neighbor, base_), prior.values);
-    for (Kept& one : kept) {
-        one.term.pair = row.pair_with(one.neighbor, base_);
-        row.add_term(one.term);
+    for (RemainingTerm& entry : remaining) {
+        entry.term.pair = row.pair_with(entry.neighbor, base_);
+        row.add_term(entry.term);
     }
 }
 
-void MemoryDelta::drop_base(const BaseRows::Without& dropped) {
+void MemoryDelta::drop_base(const BaseRows::SessionRemoval& dropped) {
     base_.drop(dropped);
     for (const auto& [item, patch] : dropped.patches) {
         if (find(item) == nullptr) {
@@ -280,14 +280,14 @@ void MemoryDelta::drop_base(const BaseRows::Without& dropped) {
             continue;
         }
         DeltaRow& row = row_at(item);
-        start(row);
+        init_row(row);
         for (DeltaPair& pair : row.pairs) {
             row.set_weak(pair, false);
             row.link(pair, base_);
         }
         row.cut_terms = 0;
-        row.risen = true;
-        touch(row);
+        row.may_enter_strong = true;
+        maintain(row);
     }
 }
 

@@ -25,17 +25,17 @@
 namespace mtaw {
 
 // A row of the delta as a query adds it to the base's: working memory, grown as it is needed.
-struct FreshRow {
+struct MaterializedRow {
     std::vector<std::int32_t> neighbors;
     std::vector<std::int32_t> latest;  // counted behind all sessions of the tables, those that are gone too
-    std::vector<float> values;         // [count, 8]: see FreshView
+    std::vector<float> values;         // [count, 8]: see DeltaRowView
     std::int64_t count = 0;
     float totals[kPairKinds];          // of base and delta
     float base_aging = 1;              // factor on the base's rec
     std::vector<double> aa, rec;       // [pairs] of the delta alone
     std::vector<std::int64_t> last;    // [pairs] the latest session's place in the delta, -1 = none
 
-    [[nodiscard]] FreshView view() const { return {neighbors.data(), latest.data(), values.data(), count}; }
+    [[nodiscard]] DeltaRowView view() const { return {neighbors.data(), latest.data(), values.data(), count}; }
 };
 
 class MemoryDelta {
@@ -71,7 +71,7 @@ class MemoryDelta {
     };
     [[nodiscard]] Row row(std::int32_t item) const;
     struct Counts {
-        std::int64_t of[kCountKinds];  // newest: its place among the delta's sessions
+        std::int64_t values[kCountKinds];  // newest: its place among the delta's sessions
     };
     [[nodiscard]] Counts counts(std::int32_t item) const;
 
@@ -96,11 +96,11 @@ class MemoryDelta {
         return place == 0 ? nullptr : &counts_[static_cast<std::size_t>(place) - 1];
     }
     // What is read for every candidate, on one cache line.
-    struct OfItem {
+    struct ItemEntry {
         float ses;           // total of base and delta
         std::int32_t place;  // 1 + that of its row, 0 = none
     };
-    [[nodiscard]] const OfItem* by_item() const { return by_item_.data(); }
+    [[nodiscard]] const ItemEntry* by_item() const { return by_item_.data(); }
     [[nodiscard]] bool has(std::int64_t item) const {
         return (touched_[static_cast<std::size_t>(item >> 6)] >> (item & 63) & 1) != 0;
     }
@@ -110,12 +110,13 @@ class MemoryDelta {
     // The number of the latest session with the item, the current one excepted; -1 = none.
     [[nodiscard]] std::int64_t newest(std::int64_t item, const DeltaCounts& counts, const CurrentSession& current = {}) const;
     // own_evidence: what is left out, if the current session contains the row's item.
-    void materialize(const DeltaRow& row, FreshRow& out, const CurrentSession& current = {},
+    void materialize(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current = {},
                      const OwnEvidence* own_evidence = nullptr) const;
     // Of that only aa, rec, last, totals and base_aging.
-    void sum_row(const DeltaRow& row, FreshRow& out, const CurrentSession& current = {}, const OwnEvidence* own_evidence = nullptr) const;
+    void sum_row(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current = {},
+                 const OwnEvidence* own_evidence = nullptr) const;
     // The strongest neighbors by what a rebuilt row would be ordered by, in no order.
-    void find_strong(const DeltaRow& row, std::vector<StrongPair>& out, FreshRow& fresh) const;
+    void find_strong(const DeltaRow& row, std::vector<StrongPair>& out, MaterializedRow& row_sums) const;
     // Upper bounds of what a query can meet.
     [[nodiscard]] std::int64_t longest_row() const { return longest_row_; }
     [[nodiscard]] std::int64_t longest_postings() const { return longest_postings_; }
@@ -125,22 +126,23 @@ class MemoryDelta {
 
     DeltaRow& row_at(std::int32_t item);
     void append(std::int32_t slot, std::int32_t item);
-    void pair_up(std::int32_t slot, std::int32_t item, bool is_new, std::int64_t t);
-    void touch(DeltaRow& row);
+    void add_terms(std::int32_t slot, std::int32_t item, bool is_new, std::int64_t t);
+    void maintain(DeltaRow& row);
     void remove(std::int32_t slot);
-    void take_out(DeltaRow& row, std::int32_t slot);
-    void fold(DeltaRow& row);
-    void cut(DeltaRow& row);
+    void remove_session(DeltaRow& row, std::int32_t slot);
+    void fold_terms(DeltaRow& row);
+    void cut_row(DeltaRow& row);
     void rank_stale();
     static void mark_strong(DeltaRow& row);
-    [[nodiscard]] double least_of(const DeltaRow& row, const FreshRow& fresh) const;
-    void start(DeltaRow& row) const;
-    [[nodiscard]] static bool outgrown(const DeltaRow& row);
-    void drop_base(const BaseRows::Without& dropped);
-    void sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest, FreshRow& out,
+    [[nodiscard]] double weakest_strength(const DeltaRow& row, const MaterializedRow& row_sums) const;
+    void init_row(DeltaRow& row) const;
+    [[nodiscard]] static bool has_outgrown_ranking(const DeltaRow& row);
+    void drop_base(const BaseRows::SessionRemoval& dropped);
+    void sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest, MaterializedRow& out,
                    const CurrentSession& current = {}) const;
-    [[nodiscard]] static double strength(const PairBase& base, const double* sums, double rec, const FreshRow& row);
-    [[nodiscard]] static double strength_of_base(const RowView& base, std::int64_t place, const FreshRow& row);
+    [[nodiscard]] static double strength(const PairBase& base, const double* sums, double rec,
+                                         const MaterializedRow& row);
+    [[nodiscard]] static double strength_of_base(const RowView& base, std::int64_t place, const MaterializedRow& row);
     void check_item(std::int32_t item) const;
     void check_base_session(std::int64_t session) const;
 
@@ -150,13 +152,13 @@ class MemoryDelta {
     DeltaSessions sessions_;
     std::deque<DeltaRow> rows_;           // stay where they are
     Blocks<DeltaCounts> counts_;          // likewise
-    std::vector<OfItem> by_item_;
+    std::vector<ItemEntry> by_item_;
     std::vector<std::uint64_t> touched_;  // a bit an item with a row: few cache lines, which rule out most items
     std::int64_t longest_row_ = 0, longest_postings_ = 0, ignored_ = 0;
-    FreshRow fresh_;                      // the writers' working memory
+    MaterializedRow row_sums_;            // the writers' working memory
     std::vector<std::int32_t> stale_;     // items whose strongest neighbors are not found yet
     std::int64_t n_events_ = 0;
-    std::vector<std::int32_t> met_;       // the other items of an event
+    std::vector<std::int32_t> paired_items_;  // the other items of an event
 
     struct Gate {
         std::shared_mutex mutex;

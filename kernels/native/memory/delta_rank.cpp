@@ -24,15 +24,15 @@ constexpr std::int64_t kCutTerms = 16, kCutShare = 64;
 }  // namespace
 
 // Called for every row that an event changed, once its terms are in.
-void MemoryDelta::touch(DeltaRow& row) {
+void MemoryDelta::maintain(DeltaRow& row) {
     const auto n_terms = static_cast<std::int64_t>(row.terms.size());
-    if (n_terms - row.folded > row.unfolded + std::max(kFewTerms, n_terms / kTermShare)) fold(row);
-    if (n_terms - row.cut_terms > std::max(kCutTerms, n_terms / kCutShare)) cut(row);
+    if (n_terms - row.folded > row.unfolded + std::max(kFewTerms, n_terms / kTermShare)) fold_terms(row);
+    if (n_terms - row.cut_terms > std::max(kCutTerms, n_terms / kCutShare)) cut_row(row);
     if (base_.row(row.item).count + static_cast<std::int64_t>(row.pairs.size()) <= kStrong) {
-        row.risen = false;  // all of them are
+        row.may_enter_strong = false;  // all of them are
         row.strong.clear();
         mark_strong(row);
-    } else if (!row.is_stale && (row.risen || row.pairs.size() <= kSmallRow || outgrown(row))) {
+    } else if (!row.is_stale && (row.may_enter_strong || row.pairs.size() <= kSmallRow || has_outgrown_ranking(row))) {
         row.is_stale = true;
         stale_.push_back(row.item);
     }
@@ -54,84 +54,85 @@ void MemoryDelta::mark_strong(DeltaRow& row) {
 void MemoryDelta::rank_stale() {
     for (const std::int32_t item : stale_) {
         DeltaRow& row = row_at(item);
-        find_strong(row, row.strong, fresh_);
-        row.strong_least = row.strong.size() < static_cast<std::size_t>(kStrong) ? -1 : least_of(row, fresh_);
+        find_strong(row, row.strong, row_sums_);
+        row.strong_least =
+            row.strong.size() < static_cast<std::size_t>(kStrong) ? -1 : weakest_strength(row, row_sums_);
         mark_strong(row);
-        std::copy_n(fresh_.totals, kPairKinds, row.ranked_totals);
-        row.risen = row.is_stale = false;
+        std::copy_n(row_sums_.totals, kPairKinds, row.ranked_totals);
+        row.may_enter_strong = row.is_stale = false;
     }
     stale_.clear();
 }
 
-void MemoryDelta::fold(DeltaRow& row) {
+void MemoryDelta::fold_terms(DeltaRow& row) {
     const std::int64_t unsettled =
         std::max(kUnsettled, static_cast<std::int64_t>(std::min(base_.settings().recency * kUnsettledShare, 0x1p40)));
     const std::int64_t settled = std::max<std::int64_t>(sessions_.count() - unsettled, 0);
-    const auto rest = std::stable_partition(row.terms.begin(), row.terms.end(), [&](const DeltaTerm& term) {
+    const auto first_unsettled = std::stable_partition(row.terms.begin(), row.terms.end(), [&](const DeltaTerm& term) {
         return sessions_.place(term.session) < settled;
     });
-    row.folded = rest - row.terms.begin();
-    row.unfolded = row.terms.end() - rest;
+    row.folded = first_unsettled - row.terms.begin();
+    row.unfolded = row.terms.end() - first_unsettled;
     const auto n_pairs = row.pairs.size();
-    fresh_.aa.assign(n_pairs, 0);
-    fresh_.rec.assign(n_pairs, 0);
-    fresh_.last.assign(n_pairs, -1);
-    sum_terms(row, 0, row.folded, base_.n_sessions() + settled - 1, fresh_);
+    row_sums_.aa.assign(n_pairs, 0);
+    row_sums_.rec.assign(n_pairs, 0);
+    row_sums_.last.assign(n_pairs, -1);
+    sum_terms(row, 0, row.folded, base_.n_sessions() + settled - 1, row_sums_);
     const std::vector<std::int32_t> slots = sessions_.ordered();
     for (std::size_t p = 0; p < n_pairs; ++p) {
         DeltaPair& pair = row.pairs[p];
-        if (pair.past_at < 0 && fresh_.last[p] < 0) continue;
+        if (pair.past_at < 0 && row_sums_.last[p] < 0) continue;
         PairPast& past = row.past_of(pair);
-        past.folded_aa = fresh_.aa[p];
-        past.folded_rec = fresh_.rec[p];
-        past.folded_latest = fresh_.last[p] < 0 ? -1 : slots[static_cast<std::size_t>(fresh_.last[p])];
+        past.folded_aa = row_sums_.aa[p];
+        past.folded_rec = row_sums_.rec[p];
+        past.folded_latest = row_sums_.last[p] < 0 ? -1 : slots[static_cast<std::size_t>(row_sums_.last[p])];
     }
     // Ages count from the last session that is folded, whatever becomes of those behind it.
     row.fold_mark = sessions_.mark_before(slots[static_cast<std::size_t>(settled)]);
 }
 
 // Finds the pairs that a query reads: as many as tables keep, by what a rebuilt row would be ordered by.
-void MemoryDelta::cut(DeltaRow& row) {
+void MemoryDelta::cut_row(DeltaRow& row) {
     row.cut_terms = static_cast<std::int64_t>(row.terms.size());
     const RowView base = base_.row(row.item);
     const auto n_pairs = static_cast<std::int64_t>(row.pairs.size());
-    const std::int64_t most = base_.settings().max_neighbors;
-    if (most == 0 || base.count + n_pairs <= most) return;
-    sum_row(row, fresh_);
+    const std::int64_t max_neighbors = base_.settings().max_neighbors;
+    if (max_neighbors == 0 || base.count + n_pairs <= max_neighbors) return;
+    sum_row(row, row_sums_);
     struct Ranked {
         double strength;
         std::int32_t neighbor;
-        std::int64_t at;  // the delta's pair, or -1 - the place of one that the base alone has
+        std::int64_t source;  // the delta's pair, or -1 - the place of one that the base alone has
     };
     std::vector<Ranked> ranked;
     ranked.reserve(static_cast<std::size_t>(n_pairs + base.count));
     std::vector<std::uint8_t> marks(static_cast<std::size_t>(base.count), 0);
     for (std::int64_t p = 0; p < n_pairs; ++p) {
-        const auto at = static_cast<std::size_t>(p);
-        const DeltaPair& pair = row.pairs[at];
-        const PairBase& known = row.base_of(pair);
-        if (known.place >= 0) marks[static_cast<std::size_t>(known.place)] = 1;
-        ranked.push_back({strength(known, pair.sums, fresh_.rec[at], fresh_), pair.neighbor, p});
+        const auto index = static_cast<std::size_t>(p);
+        const DeltaPair& pair = row.pairs[index];
+        const PairBase& base_pair = row.base_of(pair);
+        if (base_pair.place >= 0) marks[static_cast<std::size_t>(base_pair.place)] = 1;
+        ranked.push_back({strength(base_pair, pair.sums, row_sums_.rec[index], row_sums_), pair.neighbor, p});
     }
     for (std::int64_t place = 0; place < base.count; ++place) {
         if (marks[static_cast<std::size_t>(place)] != 0) continue;
-        ranked.push_back({strength_of_base(base, place, fresh_), base.neighbors[place], -1 - place});
+        ranked.push_back({strength_of_base(base, place, row_sums_), base.neighbors[place], -1 - place});
     }
-    const std::int64_t kept = std::min(most, static_cast<std::int64_t>(ranked.size()));
-    std::nth_element(ranked.begin(), ranked.begin() + (kept - 1), ranked.end(), [](const Ranked& x, const Ranked& y) {
+    const std::int64_t n_kept = std::min(max_neighbors, static_cast<std::int64_t>(ranked.size()));
+    std::nth_element(ranked.begin(), ranked.begin() + (n_kept - 1), ranked.end(), [](const Ranked& x, const Ranked& y) {
         return x.strength != y.strength ? x.strength > y.strength : x.neighbor < y.neighbor;
     });
-    row.cut_least = ranked[static_cast<std::size_t>(kept - 1)].strength;
+    row.cut_least = ranked[static_cast<std::size_t>(n_kept - 1)].strength;
     std::fill(marks.begin(), marks.end(), 0);  // from here on: whether it is read
     for (std::int64_t i = 0; i < static_cast<std::int64_t>(ranked.size()); ++i) {
-        const std::int64_t at = ranked[static_cast<std::size_t>(i)].at;
-        std::int64_t place = -1 - at;
-        if (at >= 0) {
-            DeltaPair& pair = row.pairs[static_cast<std::size_t>(at)];
-            row.set_weak(pair, i >= kept);
+        const std::int64_t source = ranked[static_cast<std::size_t>(i)].source;
+        std::int64_t place = -1 - source;
+        if (source >= 0) {
+            DeltaPair& pair = row.pairs[static_cast<std::size_t>(source)];
+            row.set_weak(pair, i >= n_kept);
             place = row.base_of(pair).place;
         }
-        if (i < kept && place >= 0) marks[static_cast<std::size_t>(place)] = 1;
+        if (i < n_kept && place >= 0) marks[static_cast<std::size_t>(place)] = 1;
     }
     row.narrowed = true;
     row.base_runs.clear();
@@ -142,33 +143,33 @@ void MemoryDelta::cut(DeltaRow& row) {
     }
 }
 
-bool MemoryDelta::outgrown(const DeltaRow& row) {
-    const auto now = [&](int kind) { return row.base_totals[kind] + row.totals[kind] + 1.0; };
-    return now(kFwd) + now(kBwd) + now(kSes) >
+bool MemoryDelta::has_outgrown_ranking(const DeltaRow& row) {
+    const auto current_total = [&](int kind) { return row.base_totals[kind] + row.totals[kind] + 1.0; };
+    return current_total(kFwd) + current_total(kBwd) + current_total(kSes) >
            kRankGrowth * (row.ranked_totals[kFwd] + row.ranked_totals[kBwd] + row.ranked_totals[kSes] + 3.0);
 }
 
-// What there is to know of a row before anything is added to it.
-void MemoryDelta::start(DeltaRow& row) const {
+// Sets what a row takes from the tables, before anything is added to it.
+void MemoryDelta::init_row(DeltaRow& row) const {
     const RowView base = base_.row(row.item);
     row.narrowed = false;
     row.base_runs.clear();
     row.cut_least = row.strong_least = -1;
     if (base.totals == nullptr) return;
     const std::int64_t newest = base_.number(base_.counts(row.item)[kNewest]);
-    FreshRow now;
-    now.base_aging = static_cast<float>(aging_(n_sessions() - 1 - newest));
-    std::copy_n(base.totals, kPairKinds, now.totals);
-    now.totals[kRec] *= now.base_aging;
-    std::copy_n(now.totals, kPairKinds, row.ranked_totals);
+    MaterializedRow aged;
+    aged.base_aging = static_cast<float>(aging_(n_sessions() - 1 - newest));
+    std::copy_n(base.totals, kPairKinds, aged.totals);
+    aged.totals[kRec] *= aged.base_aging;
+    std::copy_n(aged.totals, kPairKinds, row.ranked_totals);
     std::copy_n(base.totals, kFixedKinds, row.base_totals);
     *row.ses = static_cast<float>(row.base_totals[kSes] + row.totals[kSes]);
-    if (base.count >= kStrong) row.strong_least = strength_of_base(base, kStrong - 1, now);
-    if (base_.is_cut(base)) row.cut_least = strength_of_base(base, base.count - 1, now);
+    if (base.count >= kStrong) row.strong_least = strength_of_base(base, kStrong - 1, aged);
+    if (base_.is_cut(base)) row.cut_least = strength_of_base(base, base.count - 1, aged);
 }
 
 // By what a rebuilt row would be ordered by; rec: the delta's, as of `totals`.
-double MemoryDelta::strength(const PairBase& base, const double* sums, double rec, const FreshRow& row) {
+double MemoryDelta::strength(const PairBase& base, const double* sums, double rec, const MaterializedRow& row) {
     double sum = 0;
     for (const int kind : {kFwd, kBwd, kSes}) {
         sum += (base.whole(kind) + sums[kind]) / (static_cast<double>(row.totals[kind]) + 1.0);
@@ -178,38 +179,42 @@ double MemoryDelta::strength(const PairBase& base, const double* sums, double re
 }
 
 // Of a pair that the base alone has.
-double MemoryDelta::strength_of_base(const RowView& base, std::int64_t place, const FreshRow& row) {
+double MemoryDelta::strength_of_base(const RowView& base, std::int64_t place, const MaterializedRow& row) {
     constexpr double kNoSums[kFixedKinds] = {};
     PairBase alone = kNoBase;
     std::copy_n(base.values + place * kPairKinds, kPairKinds, alone.values);
     return strength(alone, kNoSums, 0, row);
 }
 
-void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out, FreshRow& fresh) const {
+void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out, MaterializedRow& row_sums) const {
     struct Ranked {
         double strength;
         StrongPair pair;
     };
-    sum_row(row, fresh);
+    sum_row(row, row_sums);
     std::vector<Ranked> ranked;
     const auto n_pairs = static_cast<std::int32_t>(row.pairs.size());
     ranked.reserve(static_cast<std::size_t>(n_pairs) + 2 * kStrong);
     for (std::int32_t p = 0; p < n_pairs; ++p) {
         const DeltaPair& pair = row.pairs[static_cast<std::size_t>(p)];
-        const double found = strength(row.base_of(pair), pair.sums, fresh.rec[static_cast<std::size_t>(p)], fresh);
-        ranked.push_back({found, {pair.neighbor, p, row.fwd_of(pair)}});
+        const double pair_strength =
+            strength(row.base_of(pair), pair.sums, row_sums.rec[static_cast<std::size_t>(p)], row_sums);
+        ranked.push_back({pair_strength, {pair.neighbor, p, row.fwd_of(pair)}});
     }
     // Its order under the base's totals is nearly that under both; where the values' roundings could have turned two
     // around it is right.
     const RowView base = base_.row(row.item);
     std::int64_t others = 0;
-    double before = 0;
+    double previous_strength = 0;
     for (std::int64_t p = 0; p < base.count && others < 2 * kStrong; ++p) {
         if (row.find(base.neighbors[p]) >= 0) continue;
         ++others;
-        const double found = strength_of_base(base, p, fresh);
-        before = found >= before && found <= before * kRounded ? before * kBelow : found;
-        ranked.push_back({before, {base.neighbors[p], -1, from_bfloat16(base.values[p * kPairKinds + kFwd])}});
+        const double pair_strength = strength_of_base(base, p, row_sums);
+        previous_strength = pair_strength >= previous_strength && pair_strength <= previous_strength * kRounded
+                                ? previous_strength * kBelow
+                                : pair_strength;
+        ranked.push_back(
+            {previous_strength, {base.neighbors[p], -1, from_bfloat16(base.values[p * kPairKinds + kFwd])}});
     }
     const auto stronger = [](const Ranked& x, const Ranked& y) {
         return x.strength != y.strength ? x.strength > y.strength : x.pair.neighbor < y.pair.neighbor;
@@ -218,21 +223,22 @@ void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out,
     if (end != ranked.end()) std::nth_element(ranked.begin(), end - 1, ranked.end(), stronger);
     out.clear();
     out.reserve(kStrong);
-    for (auto one = ranked.begin(); one != end; ++one) out.push_back(one->pair);
+    for (auto entry = ranked.begin(); entry != end; ++entry) out.push_back(entry->pair);
 }
 
 // The strength of the weakest of `strong`.
-double MemoryDelta::least_of(const DeltaRow& row, const FreshRow& fresh) const {
+double MemoryDelta::weakest_strength(const DeltaRow& row, const MaterializedRow& row_sums) const {
     double least = std::numeric_limits<double>::infinity();
     const RowView base = base_.row(row.item);
-    for (const StrongPair& one : row.strong) {
-        if (one.pair >= 0) {
-            const auto p = static_cast<std::size_t>(one.pair);
+    for (const StrongPair& strong_pair : row.strong) {
+        if (strong_pair.pair >= 0) {
+            const auto p = static_cast<std::size_t>(strong_pair.pair);
             const DeltaPair& pair = row.pairs[p];
-            least = std::min(least, strength(row.base_of(pair), pair.sums, fresh.rec[p], fresh));
+            least = std::min(least, strength(row.base_of(pair), pair.sums, row_sums.rec[p], row_sums));
         } else {
-            const std::int32_t* const at = std::find(base.neighbors, base.neighbors + base.count, one.neighbor);
-            least = std::min(least, strength_of_base(base, at - base.neighbors, fresh));
+            const std::int32_t* const found =
+                std::find(base.neighbors, base.neighbors + base.count, strong_pair.neighbor);
+            least = std::min(least, strength_of_base(base, found - base.neighbors, row_sums));
         }
     }
     return least;

@@ -11,7 +11,7 @@
 namespace mtaw {
 namespace {
 
-constexpr double kNothing = 1e-9;  // what differences of equal sums can come to; the least that a term can be is 1 / window
+constexpr double kTolerance = 1e-9;  // of a difference of equal sums; far below the least term, 1 / window
 
 }  // namespace
 
@@ -33,7 +33,7 @@ std::int64_t MemoryDelta::newest(std::int64_t item, const DeltaCounts& counts, c
 
 // Onto aa, rec (as of the session numbered `newest`) and last of `out`.
 void MemoryDelta::sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest,
-                            FreshRow& out, const CurrentSession& current) const {
+                            MaterializedRow& out, const CurrentSession& current) const {
     const std::int64_t age_of_first = newest - base_.n_sessions();
     for (std::int64_t i = begin; i < end; ++i) {
         const DeltaTerm& term = row.terms[static_cast<std::size_t>(i)];
@@ -46,10 +46,11 @@ void MemoryDelta::sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_
     }
 }
 
-void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out, const CurrentSession& current, const OwnEvidence* own_evidence) const {
+void MemoryDelta::sum_row(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current,
+                          const OwnEvidence* own_evidence) const {
     const std::size_t n_pairs = row.pairs.size();
-    const std::int64_t known = this->newest(row.item, *row.counts, current);
-    const std::int64_t newest = known < 0 ? n_sessions() - (current.found() ? 2 : 1) : known;
+    const std::int64_t newest_known = this->newest(row.item, *row.counts, current);
+    const std::int64_t newest = newest_known < 0 ? n_sessions() - (current.found() ? 2 : 1) : newest_known;
     out.aa.resize(n_pairs);
     out.rec.resize(n_pairs);
     out.last.resize(n_pairs);
@@ -60,8 +61,8 @@ void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out, const CurrentSessi
     for (std::size_t p = 0; p < n_pairs; ++p) {
         const DeltaPair& pair = row.pairs[p];
         const PairPast& past = row.past_of(pair);
-        out.aa[p] = past.folded_aa + past.seeded_aa;
-        out.rec[p] = past.folded_rec * fold_aging + past.seeded_rec;
+        out.aa[p] = past.folded_aa + past.prior_aa;
+        out.rec[p] = past.folded_rec * fold_aging + past.prior_rec;
         out.last[p] = past.folded_latest < 0 ? -1 : current.place_without(sessions_.place(past.folded_latest));
     }
     sum_terms(row, row.folded, static_cast<std::int64_t>(row.terms.size()), newest, out, current);
@@ -82,7 +83,8 @@ void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out, const CurrentSessi
     out.base_aging = static_cast<float>(aging);
 }
 
-void MemoryDelta::materialize(const DeltaRow& row, FreshRow& out, const CurrentSession& current, const OwnEvidence* own_evidence) const {
+void MemoryDelta::materialize(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current,
+                              const OwnEvidence* own_evidence) const {
     sum_row(row, out, current, own_evidence);
     const std::size_t n_pairs = row.pairs.size();
     out.count = row.read_count();
@@ -91,33 +93,33 @@ void MemoryDelta::materialize(const DeltaRow& row, FreshRow& out, const CurrentS
     out.values.resize(static_cast<std::size_t>(out.count) * 8);
     const auto base_sessions = static_cast<std::int32_t>(base_.tables().n_sessions);
     const auto rounded = [](double value, float before) { return from_bfloat16(to_bfloat16(value)) - before; };
-    std::size_t to = 0;
+    std::size_t n_written = 0;
     for (std::size_t p = 0; p < n_pairs; ++p) {
         const DeltaPair& pair = row.pairs[p];
         if (pair.weak) continue;
         const PairBase& base = row.base_of(pair);
-        float* const values = out.values.data() + to * 8;
+        float* const values = out.values.data() + n_written * 8;
         if (const OwnEvidence::Pair* const own = own_evidence == nullptr ? nullptr : own_evidence->find(pair.neighbor)) {
-            double left = 0;
+            double remaining = 0;
             for (int kind = 0; kind < kFixedKinds; ++kind) {
                 const double others = pair.sums[kind] - own->sums[kind];
-                left += others + static_cast<double>(base.rest[kind]);
-                values[kind] = base.fresh(kind, others);
+                remaining += others + static_cast<double>(base.rest[kind]);
+                values[kind] = base.increment(kind, others);
             }
-            if (base.place < 0 && left < kNothing) continue;  // nobody else has clicked both
+            if (base.place < 0 && remaining < kTolerance) continue;  // nobody else has clicked both
         } else {
-            for (int kind = 0; kind < kFixedKinds; ++kind) values[kind] = base.fresh(kind, pair.sums[kind]);
+            for (int kind = 0; kind < kFixedKinds; ++kind) values[kind] = base.increment(kind, pair.sums[kind]);
         }
-        out.neighbors[to] = pair.neighbor;
-        out.latest[to] = out.last[p] < 0 ? 0 : base_sessions + static_cast<std::int32_t>(out.last[p]) + 1;
+        out.neighbors[n_written] = pair.neighbor;
+        out.latest[n_written] = out.last[p] < 0 ? 0 : base_sessions + static_cast<std::int32_t>(out.last[p]) + 1;
         const float base_rec = from_bfloat16(base.values[kRec]) * out.base_aging;
-        values[kAa] = base.fresh(kAa, out.aa[p]);
+        values[kAa] = base.increment(kAa, out.aa[p]);
         values[kRec] = rounded(base.whole(kRec) * static_cast<double>(out.base_aging) + out.rec[p], base_rec);
         values[kPairKinds] = base.place >= 0 ? 0.0F : 1.0F;
         values[kPairKinds + 1] = 0;
-        ++to;
+        ++n_written;
     }
-    out.count = static_cast<std::int64_t>(to);
+    out.count = static_cast<std::int64_t>(n_written);
 }
 
 MemoryDelta::Ordered MemoryDelta::ordered() const {
@@ -139,14 +141,14 @@ MemoryDelta::Row MemoryDelta::row(std::int32_t item) const {
     Row out;
     const DeltaRow* const row = find(item);
     if (row == nullptr) return out;
-    FreshRow fresh;
-    materialize(*row, fresh);
+    MaterializedRow materialized;
+    materialize(*row, materialized);
     for (std::size_t p = 0; p < row->pairs.size(); ++p) {
         const DeltaPair& pair = row->pairs[p];
         out.neighbors.push_back(pair.neighbor);
         out.values.insert(out.values.end(), pair.sums, pair.sums + kFixedKinds);
-        out.values.push_back(fresh.aa[p]);
-        out.values.push_back(fresh.rec[p]);
+        out.values.push_back(materialized.aa[p]);
+        out.values.push_back(materialized.rec[p]);
     }
     return out;
 }

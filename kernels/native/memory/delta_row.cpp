@@ -9,8 +9,8 @@
 namespace mtaw {
 namespace {
 
-constexpr std::size_t kFew = 12;    // pairs that are looked through
-// Sessions of the tables that are gone through for one pair: to undo a rounding, and to find what a cut took away.
+constexpr std::size_t kMaxScanned = 12;  // pairs up to which a row is searched without a hash table
+// Sessions of the tables that are read for one pair, at most: to undo a rounding, or to find what a cut took away.
 constexpr std::int64_t kFewSessions = 64, kManySessions = 512;
 constexpr double kMargin = 0.75;    // by which the strongest may have become weaker since they were found
 
@@ -28,8 +28,8 @@ std::int32_t DeltaRow::find(std::int32_t neighbor) const {
         return -1;
     }
     const std::size_t mask = index.size() - 1;
-    for (std::size_t at = bucket_of(neighbor, mask); index[at] != 0; at = (at + 1) & mask) {
-        if (pairs[static_cast<std::size_t>(index[at]) - 1].neighbor == neighbor) return index[at] - 1;
+    for (std::size_t bucket = bucket_of(neighbor, mask); index[bucket] != 0; bucket = (bucket + 1) & mask) {
+        if (pairs[static_cast<std::size_t>(index[bucket]) - 1].neighbor == neighbor) return index[bucket] - 1;
     }
     return -1;
 }
@@ -44,28 +44,28 @@ std::int32_t DeltaRow::pair_with(std::int32_t neighbor, const BaseRows& base) {
     set_weak(pair, base_of(pair).place >= 0 ? !reads(base_of(pair).place) : cut_least > 0);
     pairs.push_back(pair);
     const auto place = static_cast<std::int32_t>(pairs.size());
-    if (pairs.size() > kFew && 2 * pairs.size() > index.size()) {
+    if (pairs.size() > kMaxScanned && 2 * pairs.size() > index.size()) {
         reindex();
     } else if (!index.empty()) {
         const std::size_t mask = index.size() - 1;
-        std::size_t at = bucket_of(neighbor, mask);
-        while (index[at] != 0) at = (at + 1) & mask;
-        index[at] = place;
+        std::size_t bucket = bucket_of(neighbor, mask);
+        while (index[bucket] != 0) bucket = (bucket + 1) & mask;
+        index[bucket] = place;
     }
     return place - 1;
 }
 
 void DeltaRow::reindex() {
     index.clear();
-    if (pairs.size() <= kFew) return;
-    std::size_t size = 4 * kFew;
+    if (pairs.size() <= kMaxScanned) return;
+    std::size_t size = 4 * kMaxScanned;
     while (size & (size - 1)) size += size & (~size + 1);
     while (size < 3 * pairs.size()) size *= 2;
     index.assign(size, 0);
     for (std::size_t p = 0; p < pairs.size(); ++p) {
-        std::size_t at = bucket_of(pairs[p].neighbor, size - 1);
-        while (index[at] != 0) at = (at + 1) & (size - 1);
-        index[at] = static_cast<std::int32_t>(p) + 1;
+        std::size_t bucket = bucket_of(pairs[p].neighbor, size - 1);
+        while (index[bucket] != 0) bucket = (bucket + 1) & (size - 1);
+        index[bucket] = static_cast<std::int32_t>(p) + 1;
     }
 }
 
@@ -83,7 +83,7 @@ void DeltaRow::add_term(const DeltaTerm& term) {
     refresh(pair);
     if (pair.weak && max_strength(pair) >= cut_least) strengthen(pair);
     terms.push_back(term);
-    risen = risen || (pair.strong_place < 0 && max_strength(pair) > strong_least * kMargin);
+    may_enter_strong = may_enter_strong || (pair.strong_place < 0 && max_strength(pair) > strong_least * kMargin);
 }
 
 // Never less than its strength, whose `rec` takes summing: that is at most what fwd and bwd are.
@@ -93,7 +93,7 @@ double DeltaRow::max_strength(const DeltaPair& pair) const {
     for (const int kind : {kFwd, kBwd, kSes}) {
         most += (base.whole(kind) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
     }
-    const double rec = pair.sums[kFwd] + pair.sums[kBwd] + past_of(pair).seeded_rec + base.whole(kRec);
+    const double rec = pair.sums[kFwd] + pair.sums[kBwd] + past_of(pair).prior_rec + base.whole(kRec);
     return most + std::min(rec / (ranked_totals[kRec] + 1.0), 1.0);
 }
 
@@ -104,11 +104,11 @@ void DeltaRow::add_prior(std::int32_t place, const double* values) {
         totals[kind] += values[kind];
     }
     PairPast& past = past_of(pair);
-    past.seeded_aa += values[kAa];
-    past.seeded_rec += values[kRec];
+    past.prior_aa += values[kAa];
+    past.prior_rec += values[kRec];
     refresh(pair);
     strengthen(pair);
-    risen = true;
+    may_enter_strong = true;
 }
 
 void DeltaRow::set_weak(DeltaPair& pair, bool weak) {
@@ -129,7 +129,7 @@ bool DeltaRow::reads(std::int32_t place) const {
     });
 }
 
-void DeltaRow::come_last(std::int32_t slot) {
+void DeltaRow::move_to_end(std::int32_t slot) {
     const auto found = std::find(postings.rbegin(), postings.rend(), slot);
     std::rotate(found.base() - 1, found.base(), postings.end());
 }
@@ -138,27 +138,28 @@ void DeltaRow::link(DeltaPair& pair, const BaseRows& base) {
     const RowView row = base.row(item);
     const std::int32_t* const end = row.neighbors + row.count;
     const std::int32_t* const found = std::find(row.neighbors, end, pair.neighbor);
-    PairBase made = kNoBase;
+    PairBase base_pair = kNoBase;
     if (found != end) {
-        made.place = static_cast<std::int32_t>(found - row.neighbors);
-        std::copy_n(row.values + made.place * kPairKinds, kPairKinds, made.values);
+        base_pair.place = static_cast<std::int32_t>(found - row.neighbors);
+        std::copy_n(row.values + base_pair.place * kPairKinds, kPairKinds, base_pair.values);
     }
     double sums[kPairKinds];
-    const std::int64_t most = made.place >= 0 ? kFewSessions : base.is_cut(row) ? kManySessions : 0;
-    const bool both = item < base.tables().n_items && pair.neighbor < base.tables().n_items;
-    bool known = made.place >= 0;
-    if (most > 0 && both && base.sum_pair(item, pair.neighbor, most, sums)) {
+    const std::int64_t max_sessions = base_pair.place >= 0 ? kFewSessions : base.is_cut(row) ? kManySessions : 0;
+    const bool both_in_base = item < base.tables().n_items && pair.neighbor < base.tables().n_items;
+    bool is_in_base = base_pair.place >= 0;
+    if (max_sessions > 0 && both_in_base && base.sum_pair(item, pair.neighbor, max_sessions, sums)) {
         for (int kind = 0; kind < kPairKinds; ++kind) {
-            made.rest[kind] = static_cast<float>(sums[kind] - static_cast<double>(from_bfloat16(made.values[kind])));
-            known = known || made.rest[kind] != 0;
+            base_pair.rest[kind] =
+                static_cast<float>(sums[kind] - static_cast<double>(from_bfloat16(base_pair.values[kind])));
+            is_in_base = is_in_base || base_pair.rest[kind] != 0;
         }
     }
     if (pair.base_at >= 0) {
-        bases[static_cast<std::size_t>(pair.base_at)] = made;
-    } else if (known) {
+        bases[static_cast<std::size_t>(pair.base_at)] = base_pair;
+    } else if (is_in_base) {
         make_room(bases);
         pair.base_at = static_cast<std::int32_t>(bases.size());
-        bases.push_back(made);
+        bases.push_back(base_pair);
     }
     refresh(pair);
 }

@@ -21,8 +21,8 @@ struct DeltaTerm {
     std::int32_t session;   // its slot
     std::int32_t distance_and_same;
 
-    DeltaTerm(std::int32_t of, std::int32_t slot, std::int32_t distance_to, bool is_same)
-        : pair(of), session(slot), distance_and_same(2 * distance_to + (is_same ? 1 : 0)) {}
+    DeltaTerm(std::int32_t pair_index, std::int32_t slot, std::int32_t signed_distance, bool is_same)
+        : pair(pair_index), session(slot), distance_and_same(2 * signed_distance + (is_same ? 1 : 0)) {}
     // Of the other click after the item's, negative before it; 0 = too far for fwd and bwd.
     [[nodiscard]] std::int32_t distance() const { return distance_and_same >> 1; }
     // Whether both are first clicks, near enough for ses.
@@ -46,7 +46,7 @@ struct PairBase {
         return static_cast<double>(from_bfloat16(values[kind])) + static_cast<double>(rest[kind]);
     }
     // What is to be added to the value so that the sum with the delta's is rounded once.
-    [[nodiscard]] float fresh(int kind, double sum) const {
+    [[nodiscard]] float increment(int kind, double sum) const {
         return from_bfloat16(to_bfloat16(whole(kind) + sum)) - from_bfloat16(values[kind]);
     }
 };
@@ -54,7 +54,7 @@ constexpr PairBase kNoBase{{}, {}, -1};
 
 // What the delta knows of a pair in addition to the sums and to the terms that are not folded.
 struct PairPast {
-    double seeded_aa, seeded_rec;
+    double prior_aa, prior_rec;
     double folded_aa, folded_rec;  // of the terms that were folded; rec as at DeltaRow::fold_mark
     std::int32_t folded_latest;    // the slot of the latest session that was folded, -1 = none
 };
@@ -84,10 +84,10 @@ struct DeltaCounts {
     // The stamps of the two sessions with the item that were clicked last, on whatever item; -1 = none.
     std::int32_t newest = -1, before_newest = -1;
 
-    // A session is clicked, whose stamp was `before`.
-    void meet(std::int32_t before, std::int32_t now) {
-        if (newest != before) before_newest = newest;
-        newest = now;
+    // A session's stamp changes because it is clicked.
+    void update_newest(std::int32_t previous_stamp, std::int32_t stamp) {
+        if (newest != previous_stamp) before_newest = newest;
+        newest = stamp;
     }
 };
 
@@ -105,8 +105,8 @@ struct DeltaRow {
     std::int64_t cut_terms = 0;             // terms when that was found
     std::int64_t folded = 0;                // terms, the first ones
     std::int64_t unfolded = 0;              // terms that the last fold left over
-    bool risen = false;                     // a pair that is not among the strongest may have become one of them
-    bool is_stale = false;                  // `strong` waits to be made
+    bool may_enter_strong = false;          // whether a pair that is not among the strongest may have become one
+    bool is_stale = false;                  // `strong` must be found again
     double strong_least = -1;               // the strength of the last of the strongest, -1 = there are no others
     double totals[kFixedKinds] = {};
     double ranked_totals[kPairKinds] = {};  // of base and delta when the strongest were found
@@ -120,7 +120,8 @@ struct DeltaRow {
     std::vector<StrongPair> strong;         // the strongest; empty while they are the base's, or all there are
     std::vector<DeltaPrior> priors;
 
-    DeltaRow(std::int32_t of, DeltaCounts* counted, float* ses_of) : item(of), counts(counted), ses(ses_of) {}
+    DeltaRow(std::int32_t row_item, DeltaCounts* item_counts, float* ses_total)
+        : item(row_item), counts(item_counts), ses(ses_total) {}
 
     [[nodiscard]] const PairBase& base_of(const DeltaPair& pair) const {
         return pair.base_at < 0 ? kNoBase : bases[static_cast<std::size_t>(pair.base_at)];
@@ -132,7 +133,7 @@ struct DeltaRow {
     PairPast& past_of(DeltaPair& pair);
     [[nodiscard]] float fwd_of(const DeltaPair& pair) const {
         const PairBase& base = base_of(pair);
-        return from_bfloat16(base.values[kFwd]) + base.fresh(kFwd, pair.sums[kFwd]);
+        return from_bfloat16(base.values[kFwd]) + base.increment(kFwd, pair.sums[kFwd]);
     }
     // -1 = none.
     [[nodiscard]] std::int32_t find(std::int32_t neighbor) const;
@@ -149,8 +150,8 @@ struct DeltaRow {
     [[nodiscard]] bool reads(std::int32_t place) const;
     // Brings what is derived from the sums up to date.
     void refresh(const DeltaPair& pair);
-    // The slot's session was clicked.
-    void come_last(std::int32_t slot);
+    // Moves the session of a slot to the end of the postings: it was clicked last.
+    void move_to_end(std::int32_t slot);
     // Forgets all pairs and terms, to be added again.
     void clear_pairs();
     void reindex();

@@ -16,25 +16,25 @@ std::uint64_t hash_with(std::uint64_t hash, std::int32_t item) {
 }  // namespace
 
 std::int32_t DeltaSessions::find(std::int64_t handle) const {
-    return static_cast<std::int32_t>(slot_of_.find(static_cast<std::uint64_t>(handle), handles_.data()));
+    return static_cast<std::int32_t>(slot_by_handle_.find(static_cast<std::uint64_t>(handle), handles_.data()));
 }
 
 std::int32_t DeltaSessions::find_clicks(const std::int32_t* clicks, std::int64_t n_clicks) const {
     std::uint64_t hash = 0;
     for (std::int64_t t = 0; t < n_clicks; ++t) hash = hash_with(hash, clicks[t]);
-    const auto found = static_cast<std::int32_t>(latest_with_.find(hash, hashes_.data()));
+    const auto found = static_cast<std::int32_t>(slot_by_hash_.find(hash, hashes_.data()));
     if (found < 0) return -1;
-    const std::vector<std::int32_t>& held = at(found).clicks;
-    return std::equal(held.begin(), held.end(), clicks, clicks + n_clicks) ? found : -1;
+    const std::vector<std::int32_t>& session_clicks = at(found).clicks;
+    return std::equal(session_clicks.begin(), session_clicks.end(), clicks, clicks + n_clicks) ? found : -1;
 }
 
 void DeltaSessions::link(std::int32_t slot) {
     Session& session = sessions_[static_cast<std::size_t>(slot)];
     const std::uint64_t hash = hashes_[static_cast<std::size_t>(slot)];
     session.newer = -1;
-    session.older = static_cast<std::int32_t>(latest_with_.find(hash, hashes_.data()));
+    session.older = static_cast<std::int32_t>(slot_by_hash_.find(hash, hashes_.data()));
     if (session.older >= 0) sessions_[static_cast<std::size_t>(session.older)].newer = slot;
-    latest_with_.put(hash, slot, hashes_.data());
+    slot_by_hash_.put(hash, slot, hashes_.data());
 }
 
 void DeltaSessions::unlink(std::int32_t slot) {
@@ -45,67 +45,67 @@ void DeltaSessions::unlink(std::int32_t slot) {
     if (session.newer >= 0) {
         sessions_[static_cast<std::size_t>(session.newer)].older = session.older;
     } else if (session.older >= 0) {
-        latest_with_.put(hash, session.older, hashes_.data());
+        slot_by_hash_.put(hash, session.older, hashes_.data());
     } else {
-        latest_with_.erase(hash, hashes_.data());
+        slot_by_hash_.erase(hash, hashes_.data());
     }
 }
 
 std::int32_t DeltaSessions::add(std::int64_t handle) {
     std::int32_t slot;
-    if (free_.empty()) {
+    if (free_slots_.empty()) {
         slot = static_cast<std::int32_t>(sessions_.size());
         sessions_.emplace_back();
         facts_.push_back({0, 0});
         handles_.push_back(0);
         hashes_.push_back(0);
     } else {
-        slot = free_.back();
-        free_.pop_back();
+        slot = free_slots_.back();
+        free_slots_.pop_back();
     }
-    const auto at = static_cast<std::size_t>(slot);
-    sessions_[at] = {};
-    facts_[at] = {0, 0};
-    handles_[at] = static_cast<std::uint64_t>(handle);
-    hashes_[at] = 0;
-    slot_of_.put(handles_[at], slot, handles_.data());
+    const auto index = static_cast<std::size_t>(slot);
+    sessions_[index] = {};
+    facts_[index] = {0, 0};
+    handles_[index] = static_cast<std::uint64_t>(handle);
+    hashes_[index] = 0;
+    slot_by_handle_.put(handles_[index], slot, handles_.data());
     ++count_;
-    come_last(slot);
+    assign_stamp(slot);
     return slot;
 }
 
 void DeltaSessions::remove(std::int32_t slot) {
-    const auto at = static_cast<std::size_t>(slot);
-    Session& session = sessions_[at];
-    leave(facts_[at].stamp);
+    const auto index = static_cast<std::size_t>(slot);
+    Session& session = sessions_[index];
+    release_stamp(facts_[index].stamp);
     unlink(slot);
     --count_;
     n_clicks_ -= static_cast<std::int64_t>(session.clicks.size());
-    slot_of_.erase(handles_[at], handles_.data());
+    slot_by_handle_.erase(handles_[index], handles_.data());
     session = {};
-    free_.push_back(slot);
+    free_slots_.push_back(slot);
 }
 
 bool DeltaSessions::append(std::int32_t slot, std::int32_t item) {
-    const auto at = static_cast<std::size_t>(slot);
-    Session& session = sessions_[at];
+    const auto index = static_cast<std::size_t>(slot);
+    Session& session = sessions_[index];
     const bool is_first = std::none_of(session.firsts.begin(), session.firsts.end(), [&](std::int32_t place) {
         return session.clicks[static_cast<std::size_t>(place)] == item;
     });
     if (is_first) {
         make_room(session.firsts);
         session.firsts.push_back(static_cast<std::int32_t>(session.clicks.size()));
-        ++facts_[at].distinct;
+        ++facts_[index].distinct;
     }
     unlink(slot);
     make_room(session.clicks);
     session.clicks.push_back(item);
-    hashes_[at] = hash_with(hashes_[at], item);
+    hashes_[index] = hash_with(hashes_[index], item);
     link(slot);
     ++n_clicks_;
     longest_ = std::max(longest_, static_cast<std::int64_t>(session.clicks.size()));
-    leave(facts_[at].stamp);
-    come_last(slot);
+    release_stamp(facts_[index].stamp);
+    assign_stamp(slot);
     return is_first;
 }
 
@@ -114,47 +114,48 @@ std::int64_t DeltaSessions::before(std::int32_t mark) const { return mark == thi
 std::vector<std::int32_t> DeltaSessions::ordered() const {
     std::vector<std::int32_t> slots;
     slots.reserve(static_cast<std::size_t>(count_));
-    for (const std::int32_t slot : holders_) {
+    for (const std::int32_t slot : slot_by_stamp_) {
         if (slot >= 0) slots.push_back(slot);
     }
     return slots;
 }
 
-void DeltaSessions::leave(std::int32_t stamp) {
+void DeltaSessions::release_stamp(std::int32_t stamp) {
     const auto word = static_cast<std::size_t>(stamp >> 6);
-    holders_[static_cast<std::size_t>(stamp)] = -1;
-    words_[word] &= ~(std::uint64_t{1} << (stamp & 63));
-    for (std::size_t w = word + 1; w < before_word_.size(); ++w) --before_word_[w];
+    slot_by_stamp_[static_cast<std::size_t>(stamp)] = -1;
+    stamp_bits_[word] &= ~(std::uint64_t{1} << (stamp & 63));
+    for (std::size_t w = word + 1; w < ones_before_word_.size(); ++w) --ones_before_word_[w];
 }
 
 // The session's bit is not among the others'.
-void DeltaSessions::come_last(std::int32_t slot) {
+void DeltaSessions::assign_stamp(std::int32_t slot) {
     const std::int32_t stamp = mark();
     if ((stamp & 63) == 0) {
-        const bool none = words_.empty();
-        before_word_.push_back(none ? 0 : static_cast<std::int32_t>(before_word_.back() + ones(words_.back())));
-        words_.push_back(0);
+        const bool is_empty = stamp_bits_.empty();
+        ones_before_word_.push_back(
+            is_empty ? 0 : static_cast<std::int32_t>(ones_before_word_.back() + count_ones(stamp_bits_.back())));
+        stamp_bits_.push_back(0);
     }
-    words_.back() |= std::uint64_t{1} << (stamp & 63);
-    holders_.push_back(slot);
+    stamp_bits_.back() |= std::uint64_t{1} << (stamp & 63);
+    slot_by_stamp_.push_back(slot);
     facts_[static_cast<std::size_t>(slot)].stamp = stamp;
 }
 
 void DeltaSessions::restamp(const std::vector<std::int32_t>& slots) {
-    holders_.clear();
-    words_.clear();
-    before_word_.clear();
-    for (const std::int32_t slot : slots) come_last(slot);
+    slot_by_stamp_.clear();
+    stamp_bits_.clear();
+    ones_before_word_.clear();
+    for (const std::int32_t slot : slots) assign_stamp(slot);
 }
 
 std::int64_t DeltaSessions::n_bytes() const {
     const auto bytes = [](const auto& array) {
         return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
     };
-    std::int64_t total = bytes(sessions_) + bytes(facts_) + bytes(handles_) + bytes(hashes_) + bytes(free_) + bytes(holders_) + bytes(words_) +
-                         bytes(before_word_);
+    std::int64_t total = bytes(sessions_) + bytes(facts_) + bytes(handles_) + bytes(hashes_) + bytes(free_slots_) +
+                         bytes(slot_by_stamp_) + bytes(stamp_bits_) + bytes(ones_before_word_);
     for (const Session& session : sessions_) total += bytes(session.clicks) + bytes(session.firsts);
-    return total + static_cast<std::int64_t>(slot_of_.n_bytes() + latest_with_.n_bytes());
+    return total + static_cast<std::int64_t>(slot_by_handle_.n_bytes() + slot_by_hash_.n_bytes());
 }
 
 }  // namespace mtaw

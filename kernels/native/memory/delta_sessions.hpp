@@ -41,11 +41,11 @@ class DeltaSessions {
     [[nodiscard]] std::int32_t stamp(std::int32_t slot) const { return facts_[static_cast<std::size_t>(slot)].stamp; }
     [[nodiscard]] std::int64_t place_of_stamp(std::int32_t stamp) const {
         const auto word = static_cast<std::size_t>(stamp >> 6);
-        return before_word_[word] + ones(words_[word] & ((std::uint64_t{1} << (stamp & 63)) - 1));
+        return ones_before_word_[word] + count_ones(stamp_bits_[word] & ((std::uint64_t{1} << (stamp & 63)) - 1));
     }
     void prefetch_stamp(std::int32_t stamp) const {
-        MTAW_PREFETCH(words_.data() + (stamp >> 6));
-        MTAW_PREFETCH(before_word_.data() + (stamp >> 6));
+        MTAW_PREFETCH(stamp_bits_.data() + (stamp >> 6));
+        MTAW_PREFETCH(ones_before_word_.data() + (stamp >> 6));
     }
     void prefetch(std::int32_t slot) const {
         MTAW_PREFETCH(sessions_.data() + slot);
@@ -54,7 +54,7 @@ class DeltaSessions {
     // How many of the sessions that existed at `mark` have not been clicked since; and a mark of now.
     [[nodiscard]] std::int64_t before(std::int32_t mark) const;
     [[nodiscard]] std::int32_t mark_before(std::int32_t slot) const { return stamp(slot); }
-    [[nodiscard]] std::int32_t mark() const { return static_cast<std::int32_t>(holders_.size()); }
+    [[nodiscard]] std::int32_t mark() const { return static_cast<std::int32_t>(slot_by_stamp_.size()); }
 
     [[nodiscard]] std::int64_t count() const { return count_; }
     [[nodiscard]] std::int64_t slots() const { return static_cast<std::int64_t>(sessions_.size()); }
@@ -76,7 +76,7 @@ class DeltaSessions {
     static constexpr std::int64_t kSpareStamps = 1 << 14;
 
     // Without an instruction of its own, which not every x86-64 CPU has, a call to the library's takes longer.
-    [[nodiscard]] static std::int64_t ones(std::uint64_t x) {
+    [[nodiscard]] static std::int64_t count_ones(std::uint64_t x) {
         x -= (x >> 1) & 0x5555555555555555U;
         x = (x & 0x3333333333333333U) + ((x >> 2) & 0x3333333333333333U);
         x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0FU;
@@ -84,19 +84,19 @@ class DeltaSessions {
     }
     void link(std::int32_t slot);
     void unlink(std::int32_t slot);
-    void leave(std::int32_t stamp);
-    void come_last(std::int32_t slot);
+    void release_stamp(std::int32_t stamp);
+    void assign_stamp(std::int32_t slot);
     void restamp(const std::vector<std::int32_t>& slots);
 
     std::vector<Session> sessions_;
     std::vector<Facts> facts_;             // by slot, apart from what is read less often
-    std::vector<std::int32_t> free_;       // slots
+    std::vector<std::int32_t> free_slots_;
     std::vector<std::uint64_t> handles_, hashes_;  // by slot; a hash is that of the clicks
-    PlaceTable slot_of_;                   // by handle
-    PlaceTable latest_with_;               // by hash: the newest of its chain
-    std::vector<std::int32_t> holders_;    // by stamp: the slot, -1 = clicked again since, or gone
-    std::vector<std::uint64_t> words_;     // a bit a stamp that is held
-    std::vector<std::int32_t> before_word_;  // bits set before each word
+    PlaceTable slot_by_handle_;
+    PlaceTable slot_by_hash_;  // of the newest session with those clicks
+    std::vector<std::int32_t> slot_by_stamp_;  // -1 = clicked again since, or gone
+    std::vector<std::uint64_t> stamp_bits_;  // a bit a stamp: whether a session still has it
+    std::vector<std::int32_t> ones_before_word_;  // bits set before each word
     std::int64_t count_ = 0, n_clicks_ = 0, longest_ = 0;
 };
 

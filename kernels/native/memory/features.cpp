@@ -17,8 +17,8 @@ constexpr ColumnRule kColumnRules[] = {MTAW_CANDIDATE_FEATURES(MTAW_RULE) MTAW_O
 
 // The odds that a click on the item is followed as the hits were, with 10 clicks and one hit added.
 float odds_of(std::int32_t hits, std::int32_t clicks) {
-    const float p = (static_cast<float>(hits) + 1.0F) / (static_cast<float>(clicks) + 10.0F);
-    return p / (1.0F - std::min(p, 0.999F));
+    const float probability = (static_cast<float>(hits) + 1.0F) / (static_cast<float>(clicks) + 10.0F);
+    return probability / (1.0F - std::min(probability, 0.999F));
 }
 
 void fill_own(const FeatureSource& source, std::int32_t slot, float* column) {
@@ -33,7 +33,7 @@ void fill_own(const FeatureSource& source, std::int32_t slot, float* column) {
 #undef MTAW_FILL
 }
 
-void fill_foreign(float* column) {
+void fill_own_neutral(float* column) {
 #define MTAW_NEUTRAL(name, transform, shift, x) \
     *column = k##transform ? 1.0F - shift : 0.0F; \
     column += kTile;
@@ -71,14 +71,16 @@ std::int64_t fill_tile(const FeatureSource& source, const std::int32_t* slots, s
     std::int64_t n_own = 0;
     for (std::int64_t i = 0; i < kTile; ++i) {
         padded[i] = slots[i < count ? i : 0];
-        std::int32_t of[kCountKinds];
+        std::int32_t item_counts[kCountKinds];
         if (padded[i] < source.own.count) {
-            std::copy_n(source.own.counts[padded[i]], kCountKinds, of);
+            std::copy_n(source.own.counts[padded[i]], kCountKinds, item_counts);
         } else {
-            source.memory.counts(source.pool.items[padded[i]], of);
-            of[kNewest] = static_cast<std::int32_t>(source.current.number_without(of[kNewest]));
+            source.memory.counts(source.pool.items[padded[i]], item_counts);
+            item_counts[kNewest] = static_cast<std::int32_t>(source.current.number_without(item_counts[kNewest]));
         }
-        for (const int kind : {kClicks, kSessions, kNewest}) counts[kind * kTile + i] = static_cast<float>(of[kind]);
+        for (const int kind : {kClicks, kSessions, kNewest}) {
+            counts[kind * kTile + i] = static_cast<float>(item_counts[kind]);
+        }
         n_own += padded[i] < source.own.count ? 1 : 0;
     }
     kernels.fill({&source.pool, &source.facts, padded, count, counts, columns});
@@ -89,7 +91,7 @@ std::int64_t fill_tile(const FeatureSource& source, const std::int32_t* slots, s
             if (padded[i] < source.own.count) {
                 fill_own(source, padded[i], column);
             } else {
-                fill_foreign(column);
+                fill_own_neutral(column);
             }
         }
     }

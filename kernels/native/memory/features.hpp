@@ -4,7 +4,7 @@
 // F(name, transform, shift, x): the feature is log(x + shift) for Log, x for Plain. x may use
 //   query     what the query knows: QueryFacts
 //   sum       the candidate's SumLane values, the cosine lanes already times its own root
-//   more      its MoreLane values
+//   signals   its SignalLane values
 //   counts    its row of TablesView::counts
 //   own       its OwnItem, for the own features, which are 0 for every other candidate
 // An own feature under Log needs x + shift > 0 and takes 1 for the candidates that have none.
@@ -33,27 +33,27 @@
     F(ses_dec, Log, 1e-4F, sum[kSesDec])                                                                            \
     F(ses_all, Log, 1e-4F, sum[kSesAll])                                                                            \
     F(ses_last, Log, 1e-4F, sum[kSesLast])                                                                          \
-    F(cos_dec, Log, 1e-4F, sum[kCosDec] * more[kRoot])                                                              \
-    F(cos_all, Log, 1e-4F, sum[kCosAll] * more[kRoot])                                                              \
+    F(cos_dec, Log, 1e-4F, sum[kCosDec] * signals[kInverseRoot])                                                    \
+    F(cos_all, Log, 1e-4F, sum[kCosAll] * signals[kInverseRoot])                                                    \
     F(rec_dec, Log, 1e-4F, sum[kRecDec])                                                                            \
     F(rec_all, Log, 1e-4F, sum[kRecAll])                                                                            \
     F(aa_dec, Log, 1e-4F, sum[kAaDec])                                                                              \
     F(reached, Log, 1.0F, sum[kReached])                                                                            \
-    F(reach_near, Plain, 0.0F, more[kNear])                                                                         \
-    F(latest, Log, 1e-4F, (query.after - more[kLatest]) * query.per_session)                                        \
-    F(second, Log, 1e-4F, more[kSecond])                                                                            \
-    F(knn, Log, 1e-3F, more[kKnn] * query.inverse[kKnn])                                                            \
-    F(knn_fresh, Log, 1e-3F, more[kKnnFresh] * query.inverse[kKnnFresh])                                            \
-    F(knn_near, Log, 1e-3F, more[kKnnNear] * query.inverse[kKnnNear])                                               \
-    F(knn_after, Log, 1e-3F, more[kKnnAfter] * query.inverse[kKnnAfter])                                            \
-    F(knn_next, Log, 1e-3F, more[kKnnNext] * query.inverse[kKnnNext])                                               \
-    F(pre, Log, 1e-4F, more[kPre])                                                                                  \
+    F(reach_near, Plain, 0.0F, signals[kNear])                                                                      \
+    F(latest, Log, 1e-4F, (query.after - signals[kLatest]) * query.per_session)                                     \
+    F(second, Log, 1e-4F, signals[kSecond])                                                                         \
+    F(knn, Log, 1e-3F, signals[kKnn] * query.inverse[kKnn])                                                         \
+    F(knn_fresh, Log, 1e-3F, signals[kKnnFresh] * query.inverse[kKnnFresh])                                         \
+    F(knn_near, Log, 1e-3F, signals[kKnnNear] * query.inverse[kKnnNear])                                            \
+    F(knn_after, Log, 1e-3F, signals[kKnnAfter] * query.inverse[kKnnAfter])                                         \
+    F(knn_next, Log, 1e-3F, signals[kKnnNext] * query.inverse[kKnnNext])                                            \
+    F(pre, Log, 1e-4F, signals[kPreScore])                                                                          \
     F(clicks, Log, 1.0F, counts[kClicks])                                                                           \
     F(sessions, Log, 1.0F, counts[kSessions])                                                                       \
     F(newest, Log, 1e-4F, (query.sessions - counts[kNewest]) * query.per_session)                                   \
-    F(logit, Plain, 0.0F, more[kLogit])                                                                             \
-    F(logit_gap, Plain, 0.0F, more[kLogit] - query.best_logit)                                                      \
-    F(dense_rank, Log, 1.0F, query.outside - more[kDenseLead])
+    F(logit, Plain, 0.0F, signals[kLogit])                                                                          \
+    F(logit_gap, Plain, 0.0F, signals[kLogit] - query.best_logit)                                                   \
+    F(dense_rank, Log, 1.0F, query.outside - signals[kDenseLead])
 
 #define MTAW_OWN_FEATURES(F)                                                                                        \
     F(own, Plain, 0.0F, 1.0F)                                                                                       \
@@ -95,24 +95,24 @@ struct QueryFacts {
     float sessions;       // S
     float after;          // S + 1
     float per_session;    // 1 / (S + 1)
-    float largest[kMoreLanes];  // of the kKnn lanes, over all that was met
-    float inverse[kMoreLanes];  // 1 / largest, 0 if that is no normal number
+    float largest[kSignalLanes];  // of the kKnn lanes, over all that was met
+    float inverse[kSignalLanes];  // 1 / largest, 0 if that is no normal number
     float best_logit;     // of the dense list
     float outside;        // the length of the dense list; 0 if there is none
 };
 
 // What decides which other items become candidates.
-static inline float pre_score(const float* sum, const float* more, const QueryFacts& query) {
-    return sum[kFwdDec] + sum[kBwdDec] + sum[kSesAll] + 0.5F * (sum[kCosDec] * more[kRoot] + sum[kNextLast]) +
-           sum[kRecAll] + 0.02F * (more[kKnn] * query.inverse[kKnn]);
+static inline float pre_score(const float* sum, const float* signals, const QueryFacts& query) {
+    return sum[kFwdDec] + sum[kBwdDec] + sum[kSesAll] + 0.5F * (sum[kCosDec] * signals[kInverseRoot] + sum[kNextLast]) +
+           sum[kRecAll] + 0.02F * (signals[kKnn] * query.inverse[kKnn]);
 }
 
 // What decides which candidates of a request with trends are ranked, from what is known before their features. The
 // weights are those with which the fewest of the ranker's best 20 were lost, on logs with and without drift.
 // per_dense: 1 / the most dense candidates.
-static inline float quick_score(const float* more, const QueryFacts& query, float per_dense) {
-    return more[kPre] + more[kTrending] + 12.0F * more[kSecond] + 0.1F * (more[kKnnNear] * query.inverse[kKnnNear]) +
-           0.1F * (more[kDenseLead] * per_dense);
+static inline float quick_score(const float* signals, const QueryFacts& query, float per_dense) {
+    return signals[kPreScore] + signals[kTrending] + 12.0F * signals[kSecond] +
+           0.1F * (signals[kKnnNear] * query.inverse[kKnnNear]) + 0.1F * (signals[kDenseLead] * per_dense);
 }
 
 // What the features of a query's candidates are made from.

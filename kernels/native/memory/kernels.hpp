@@ -53,10 +53,10 @@ struct MemoryKernels : ColumnKernels {
     // Adds a row to the pool: coefficients float32[kSumLanes], on a cache line; near: its part of kNear.
     void (*add_row)(const RowView& row, const float* coefficients, float near, Pool& pool);
     // Adds the delta's part of a row whose base part was added.
-    void (*add_fresh)(const FreshView& row, const float* coefficients, float near, Pool& pool);
+    void (*add_delta_row)(const DeltaRowView& row, const float* coefficients, float near, Pool& pool);
     // The lanes kKnn .. kKnnNext of a past session's items, as similar_sessions.hpp has it; n_own: the slots up to here
     // are the own items'. slots: working memory for its clicks; largest float32[kMoreLanes] goes along.
-    void (*add_session)(const SessionClicks& session, std::int64_t n_own, float weight, float fresh, Pool& pool,
+    void (*add_session)(const SessionClicks& session, std::int64_t n_own, float weight, float recent_weight, Pool& pool,
                         std::int32_t* slots, float* largest);
     // The candidate features before their rules: see TileInput.
     void (*fill)(const TileInput& input);

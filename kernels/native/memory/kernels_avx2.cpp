@@ -40,13 +40,13 @@ struct Avx2 {
         _mm256_store_ps(sums + 8, _mm256_fmadd_ps(second, factors.high, _mm256_load_ps(sums + 8)));
     }
 
-    static MTAW_INLINE void turn(const float* const* rows, float* out) {
+    static MTAW_INLINE void transpose(const float* const* rows, float* out) {
         for (int half = 0; half < 2; ++half) {
-            turn_eight(rows, half * 8, out + half * 8 * kTile);
-            turn_eight(rows + 8, half * 8, out + half * 8 * kTile + 8);
+            transpose_eight(rows, half * 8, out + half * 8 * kTile);
+            transpose_eight(rows + 8, half * 8, out + half * 8 * kTile + 8);
         }
     }
-    static MTAW_INLINE void turn_eight(const float* const* rows, int begin, float* out) {
+    static MTAW_INLINE void transpose_eight(const float* const* rows, int begin, float* out) {
         __m256 a[8], b[8];
         MTAW_MEMORY_UNROLL
         for (int r = 0; r < 8; ++r) a[r] = _mm256_load_ps(rows[r] + begin);

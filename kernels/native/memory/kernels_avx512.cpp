@@ -29,7 +29,7 @@ struct Avx512 {
         _mm512_store_ps(sums, _mm512_fmadd_ps(wide, factors, _mm512_load_ps(sums)));
     }
 
-    static MTAW_INLINE void turn(const float* const* rows, float* out) {
+    static MTAW_INLINE void transpose(const float* const* rows, float* out) {
         __m512 a[16], b[16];
         MTAW_MEMORY_UNROLL
         for (int r = 0; r < 16; ++r) a[r] = _mm512_load_ps(rows[r]);

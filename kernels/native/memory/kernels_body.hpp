@@ -2,8 +2,8 @@
 // unnamed namespace: so no two of them share an instantiation.
 //
 // V gives: Reg, kLanes, kRows and kUnits (vectors of candidates and units of a tile of sums), Sixteen and its load,
-// add_values, add_floats, turn (16 rows of 16 floats into columns kTile apart), load, store, broadcast, add, sub, mul,
-// div, root, fma, max, mantissa, power_of_two, count_at_least.
+// add_values, add_floats, transpose (16 rows of 16 floats into columns kTile apart), load, store, broadcast, add, sub,
+// mul, div, root, fma, max, mantissa, power_of_two, count_at_least.
 #pragma once
 
 #include <cstdint>
@@ -54,42 +54,42 @@ MTAW_INLINE typename V::Reg exp_of(typename V::Reg x) {
 
 template <typename V>
 void add_row(const RowView& row, const float* coefficients, float near, Pool& shared) {
-    Pool pool = shared;  // a copy that no store through its pointers can change
+    Pool pool = shared;  // a local copy, which no store through its pointers can change
     const auto factors = V::load_sixteen(coefficients);
     for (std::int64_t p = 0; p < row.count; ++p) {
         const std::int32_t slot = slot_of_known(pool, row.neighbors[p]);
         V::add_values(row.values + p * kPairKinds, factors, sums_of(pool, slot));
-        float* const more = more_of(pool, slot);
+        float* const signals = signals_of(pool, slot);
         const auto latest = static_cast<float>(row.latest[p] + 1);
-        more[kNear] = more[kNear] > near ? more[kNear] : near;
-        more[kLatest] = more[kLatest] > latest ? more[kLatest] : latest;
+        signals[kNear] = signals[kNear] > near ? signals[kNear] : near;
+        signals[kLatest] = signals[kLatest] > latest ? signals[kLatest] : latest;
     }
     shared.count = pool.count;
 }
 
 template <typename V>
-void add_fresh(const FreshView& row, const float* coefficients, float near, Pool& shared) {
+void add_delta_row(const DeltaRowView& row, const float* coefficients, float near, Pool& shared) {
     Pool pool = shared;
     const auto factors = V::load_sixteen(coefficients);
     for (std::int64_t p = 0; p < row.count; ++p) {
         const std::int32_t slot = slot_of_known(pool, row.neighbors[p]);
         V::add_floats(row.values + p * 8, factors, sums_of(pool, slot));
-        float* const more = more_of(pool, slot);
+        float* const signals = signals_of(pool, slot);
         const auto latest = static_cast<float>(row.latest[p]);
-        more[kNear] = more[kNear] > near ? more[kNear] : near;
-        more[kLatest] = more[kLatest] > latest ? more[kLatest] : latest;
+        signals[kNear] = signals[kNear] > near ? signals[kNear] : near;
+        signals[kLatest] = signals[kLatest] > latest ? signals[kLatest] : latest;
     }
     shared.count = pool.count;
 }
 
 struct Shares {
-    alignas(64) float lanes[kMoreLanes];
+    alignas(64) float lanes[kSignalLanes];
 };
 
 constexpr std::int64_t kReach = 32;
 
 struct ShareTable {
-    Shares at[2 * kReach + 1];
+    Shares by_distance[2 * kReach + 1];
 };
 
 // What a click at `distance` after the anchor takes of its session's weight, lane by lane.
@@ -105,54 +105,55 @@ static constexpr Shares shares_at(std::int64_t distance) {
 static constexpr ShareTable share_table() {
     ShareTable table{};
     for (std::int64_t distance = -kReach; distance <= kReach; ++distance) {
-        table.at[distance + kReach] = shares_at(distance);
+        table.by_distance[distance + kReach] = shares_at(distance);
     }
     return table;
 }
 
 template <typename V>
-void add_session(const SessionClicks& session, std::int64_t n_own, float weight, float fresh, Pool& shared,
+void add_session(const SessionClicks& session, std::int64_t n_own, float weight, float recent_weight, Pool& shared,
                  std::int32_t* slots, float* largest) {
     using Reg = typename V::Reg;
     Pool pool = shared;
-    constexpr int kVectors = kMoreLanes / V::kLanes;
+    constexpr int kVectors = kSignalLanes / V::kLanes;
     static constexpr ShareTable kTable = share_table();
-    std::int32_t anchor = static_cast<std::int32_t>(n_own) - 1, before = -1;
-    std::int64_t length = 0, at = 0;
+    std::int32_t anchor_slot = static_cast<std::int32_t>(n_own) - 1, previous_item = -1;
+    std::int64_t length = 0, anchor = 0;
     for (std::int64_t p = 0; p < session.count; ++p) {
         const std::int32_t item = session.clicks[p], slot = slot_of_known(pool, item);
-        length += item != before ? 1 : 0;
+        length += item != previous_item ? 1 : 0;
         slots[length - 1] = slot;
-        at = slot <= anchor ? length - 1 : at;
-        anchor = slot <= anchor ? slot : anchor;
-        before = item;
+        anchor = slot <= anchor_slot ? length - 1 : anchor;
+        anchor_slot = slot <= anchor_slot ? slot : anchor_slot;
+        previous_item = item;
     }
     shared.count = pool.count;
     Shares factors{};
     factors.lanes[kKnn] = factors.lanes[kKnnNear] = factors.lanes[kKnnAfter] = factors.lanes[kKnnNext] = weight;
-    factors.lanes[kKnnFresh] = fresh;
-    Reg factor[kVectors], most[kVectors];
+    factors.lanes[kKnnFresh] = recent_weight;
+    Reg factor[kVectors], maximum[kVectors];
     MTAW_MEMORY_UNROLL
     for (int v = 0; v < kVectors; ++v) {
         factor[v] = V::load(factors.lanes + v * V::kLanes);
-        most[v] = V::load(largest + v * V::kLanes);
+        maximum[v] = V::load(largest + v * V::kLanes);
     }
-    Shares beyond;
+    Shares far_shares;
     for (std::int64_t p = 0; p < length; ++p) {
-        const std::int64_t distance = p - at;
+        const std::int64_t distance = p - anchor;
         const bool near = distance >= -kReach && distance <= kReach;
-        if (!near) beyond = shares_at(distance);
-        const float* const shares = near ? kTable.at[distance + kReach].lanes : beyond.lanes;
-        float* const more = more_of(pool, slots[p]);
+        if (!near) far_shares = shares_at(distance);
+        const float* const shares = near ? kTable.by_distance[distance + kReach].lanes : far_shares.lanes;
+        float* const signals = signals_of(pool, slots[p]);
         MTAW_MEMORY_UNROLL
         for (int v = 0; v < kVectors; ++v) {
-            const Reg sum = V::add(V::load(more + v * V::kLanes), V::mul(V::load(shares + v * V::kLanes), factor[v]));
-            V::store(more + v * V::kLanes, sum);
-            most[v] = V::max(most[v], sum);
+            const Reg sum =
+                V::add(V::load(signals + v * V::kLanes), V::mul(V::load(shares + v * V::kLanes), factor[v]));
+            V::store(signals + v * V::kLanes, sum);
+            maximum[v] = V::max(maximum[v], sum);
         }
     }
     MTAW_MEMORY_UNROLL
-    for (int v = 0; v < kVectors; ++v) V::store(largest + v * V::kLanes, most[v]);
+    for (int v = 0; v < kVectors; ++v) V::store(largest + v * V::kLanes, maximum[v]);
 }
 
 template <typename V>
@@ -175,8 +176,10 @@ void inverse_root_all(float* x, std::int64_t count) {
 
 template <typename V>
 void add_scaled(float* out, const float* x, float factor, std::int64_t count) {
-    const typename V::Reg by = V::broadcast(factor);
-    for (std::int64_t i = 0; i < count; i += V::kLanes) V::store(out + i, V::fma(by, V::load(x + i), V::load(out + i)));
+    const typename V::Reg scale = V::broadcast(factor);
+    for (std::int64_t i = 0; i < count; i += V::kLanes) {
+        V::store(out + i, V::fma(scale, V::load(x + i), V::load(out + i)));
+    }
 }
 
 // A column of lanes, as the formulas of features.hpp index it.
@@ -188,17 +191,17 @@ struct Lanes {
 
 template <typename V>
 void fill(const TileInput& input) {
-    alignas(64) float sums[kSumLanes * kTile], others[kMoreLanes * kTile];
+    alignas(64) float sums[kSumLanes * kTile], signal_columns[kSignalLanes * kTile];
     for (std::int64_t i = 0; i < input.count; i += 16) {
         const float* rows[16];
         for (int r = 0; r < 16; ++r) rows[r] = sums_of(*input.pool, input.slots[i + r]);
-        V::turn(rows, sums + i);
-        for (int r = 0; r < 16; ++r) rows[r] = more_of(*input.pool, input.slots[i + r]);
-        V::turn(rows, others + i);
+        V::transpose(rows, sums + i);
+        for (int r = 0; r < 16; ++r) rows[r] = signals_of(*input.pool, input.slots[i + r]);
+        V::transpose(rows, signal_columns + i);
     }
     const QueryFacts& query = *input.facts;
     for (std::int64_t i = 0; i < input.count; i += V::kLanes) {
-        const Lanes<V> sum{sums + i}, more{others + i}, counts{input.counts + i};
+        const Lanes<V> sum{sums + i}, signals{signal_columns + i}, counts{input.counts + i};
         float* column = input.columns + i;
 #define MTAW_FILL(name, rule, shift, x) \
     V::store(column, x);                \
@@ -214,13 +217,13 @@ void fill_trends(const TrendTile& tile) {
     alignas(64) float sums[2 * 16 * kTile], items[16 * kTile];
     for (std::int64_t i = 0; i < tile.count; i += 16) {
         const float* rows[16];
-        const auto of = [&](int r) { return i + r < tile.count ? i + r : 0; };
-        for (int r = 0; r < 16; ++r) rows[r] = tile.sums[of(r)].values;
-        V::turn(rows, sums + i);
+        const auto row_index = [&](int r) { return i + r < tile.count ? i + r : 0; };
+        for (int r = 0; r < 16; ++r) rows[r] = tile.sums[row_index(r)].values;
+        V::transpose(rows, sums + i);
         for (int r = 0; r < 16; ++r) rows[r] += 16;
-        V::turn(rows, sums + 16 * kTile + i);
-        for (int r = 0; r < 16; ++r) rows[r] = tile.items[of(r)].values;
-        V::turn(rows, items + i);
+        V::transpose(rows, sums + 16 * kTile + i);
+        for (int r = 0; r < 16; ++r) rows[r] = tile.items[row_index(r)].values;
+        V::transpose(rows, items + i);
     }
     const TrendFacts& query = *tile.facts;
     for (std::int64_t i = 0; i < (tile.count + 15) / 16 * 16; i += V::kLanes) {
@@ -228,8 +231,8 @@ void fill_trends(const TrendTile& tile) {
         const Lanes<V> fwd{sums + i}, bwd{sums + kPairLanes * kTile + i};
         const Lanes<V> fwd_own{sums + TrendSums::kOwnRows * kTile + i}, bwd_own{sums + (TrendSums::kOwnRows + kPairLanes) * kTile + i};
         const Reg first = all[TrendItem::kFirst], last = all[TrendItem::kLast];
-        const Reg pre = fwd[TrendSums::kPre] + (0.8F * later[kTrendQuarter] * query.per_later[kTrendQuarter] +
-                                              0.3F * all[kTrendHour] * query.per_all[kTrendHour]);
+        const Reg pre = fwd[TrendSums::kPreScore] + (0.8F * later[kTrendQuarter] * query.per_later[kTrendQuarter] +
+                                                     0.3F * all[kTrendHour] * query.per_all[kTrendHour]);
         Reg prior[kPairLanes];
         for (int lane = 0; lane < kPairLanes; ++lane) {
             prior[lane] = (later[kFirstPairLane + lane] + 0.02F) * query.prior_scale[lane];
@@ -358,7 +361,7 @@ template <typename V>
 constexpr MemoryKernels memory_kernels_of() {
     return {{V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, transform<V>,
              fill_trends<V>},
-            add_row<V>, add_fresh<V>, add_session<V>, fill<V>, forward<V>};
+            add_row<V>, add_delta_row<V>, add_session<V>, fill<V>, forward<V>};
 }
 
 }  // namespace mtaw

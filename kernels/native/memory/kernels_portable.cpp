@@ -35,7 +35,7 @@ struct Portable {
         }
     }
 
-    static void turn(const float* const* rows, float* out) {
+    static void transpose(const float* const* rows, float* out) {
         for (int r = 0; r < 16; ++r) {
             for (int c = 0; c < 16; ++c) out[c * kTile + r] = rows[r][c];
         }
@@ -86,10 +86,10 @@ struct Portable {
 #endif
 
     static Reg mantissa(Reg x, Reg* exponent) {
-        constexpr std::int32_t kRoot = 0x3F3504F3;  // sqrt(1/2)
+        constexpr std::int32_t kRootOfHalf = 0x3F3504F3;  // sqrt(1/2)
         Integers bits;
         std::memcpy(&bits, &x, sizeof bits);
-        const Integers over = bits - kRoot, whole = (over & 0x7FFFFF) + kRoot;
+        const Integers over = bits - kRootOfHalf, whole = (over & 0x7FFFFF) + kRootOfHalf;
         *exponent = __builtin_convertvector(over >> 23, Reg);
         std::memcpy(&x, &whole, sizeof x);
         return x;

@@ -75,7 +75,7 @@ struct Wasm {
         store(sums + kLane, fma(wide, load(factors + kLane), load(sums + kLane)));
     }
 
-    static MTAW_INLINE void turn(const float* const* rows, float* out) {
+    static MTAW_INLINE void transpose(const float* const* rows, float* out) {
         for (int r = 0; r < 16; r += 4) {
             for (int c = 0; c < 16; c += 4) {
                 const v128_t a = wasm_v128_load(rows[r] + c), b = wasm_v128_load(rows[r + 1] + c);

@@ -16,8 +16,8 @@ namespace mtaw {
 struct Postings {
     const std::int32_t* base;
     std::int64_t n_base;
-    const std::int32_t* fresh;
-    std::int64_t n_fresh;
+    const std::int32_t* delta;
+    std::int64_t n_delta;
 };
 
 struct StrongNeighbors {
@@ -36,7 +36,9 @@ class MergedTables {
 
     [[nodiscard]] const MemoryView& tables() const { return tables_; }
     [[nodiscard]] const MemoryDelta* delta() const { return delta_; }
-    [[nodiscard]] const DeltaRow* fresh(std::int64_t item) const { return delta_ == nullptr ? nullptr : delta_->find(item); }
+    [[nodiscard]] const DeltaRow* delta_row(std::int64_t item) const {
+        return delta_ == nullptr ? nullptr : delta_->find(item);
+    }
     [[nodiscard]] RowView row(std::int64_t item) const {
         if (item >= tables_.n_items) return {nullptr, nullptr, nullptr, 0, nullptr};
         return delta_ == nullptr ? row_of(tables_, item) : delta_->base().row(item);
@@ -52,7 +54,7 @@ class MergedTables {
         return raw < tables_.n_sessions ? base.number(raw) : raw - base.n_dropped();
     }
     [[nodiscard]] bool has_gaps() const { return delta_ != nullptr && delta_->base().n_dropped() > 0; }
-    [[nodiscard]] bool is_gone(std::int64_t session) const { return delta_->base().is_dropped(session); }
+    [[nodiscard]] bool is_dropped(std::int64_t session) const { return delta_->base().is_dropped(session); }
     [[nodiscard]] std::int64_t number(std::int32_t session) const {
         if (session < tables_.n_sessions) return number_of_raw(session);
         return delta_->base().n_sessions() + delta_->sessions().place(slot_of_session(session));
@@ -84,20 +86,21 @@ class MergedTables {
     // Into out[kCountKinds].
     void counts(std::int64_t item, std::int32_t* out) const {
         if (item < tables_.n_items) {
-            const std::int32_t* const of = delta_ == nullptr ? tables_.counts + item * kCountKinds : delta_->base().counts(item);
-            std::copy_n(of, kCountKinds, out);
+            const std::int32_t* const base_counts =
+                delta_ == nullptr ? tables_.counts + item * kCountKinds : delta_->base().counts(item);
+            std::copy_n(base_counts, kCountKinds, out);
             if (out[kNewest] >= 0) out[kNewest] = static_cast<std::int32_t>(number_of_raw(out[kNewest]));
         } else {
             std::fill(out, out + kNewest, 0);
             out[kNewest] = -1;
         }
-        const DeltaCounts* const more = delta_ == nullptr ? nullptr : delta_->find_counts(item);
-        if (more == nullptr) return;
-        out[kClicks] += more->clicks;
-        out[kSessions] += more->sessions;
-        out[kRepeatedLater] += more->repeated_later;
-        out[kRepeatedAtOnce] += more->repeated_at_once;
-        out[kNewest] = static_cast<std::int32_t>(delta_->newest(item, *more));
+        const DeltaCounts* const delta_counts = delta_ == nullptr ? nullptr : delta_->find_counts(item);
+        if (delta_counts == nullptr) return;
+        out[kClicks] += delta_counts->clicks;
+        out[kSessions] += delta_counts->sessions;
+        out[kRepeatedLater] += delta_counts->repeated_later;
+        out[kRepeatedAtOnce] += delta_counts->repeated_at_once;
+        out[kNewest] = static_cast<std::int32_t>(delta_->newest(item, *delta_counts));
     }
     // The total of ses.
     [[nodiscard]] float ses(std::int64_t item) const {
@@ -106,12 +109,16 @@ class MergedTables {
     }
     void prefetch_counts(std::int64_t item) const {
         if (item < tables_.n_items) MTAW_PREFETCH(tables_.counts + item * kCountKinds);
-        if (const DeltaCounts* const more = delta_ == nullptr ? nullptr : delta_->find_counts(item)) MTAW_PREFETCH(more);
+        if (const DeltaCounts* const delta_counts = delta_ == nullptr ? nullptr : delta_->find_counts(item)) {
+            MTAW_PREFETCH(delta_counts);
+        }
     }
     // Prefetches what `counts` needs for the newest session.
     void prefetch_newest(std::int64_t item) const {
-        const DeltaCounts* const more = delta_ == nullptr ? nullptr : delta_->find_counts(item);
-        if (more != nullptr && more->newest >= 0) delta_->sessions().prefetch_stamp(more->newest);
+        const DeltaCounts* const delta_counts = delta_ == nullptr ? nullptr : delta_->find_counts(item);
+        if (delta_counts != nullptr && delta_counts->newest >= 0) {
+            delta_->sessions().prefetch_stamp(delta_counts->newest);
+        }
     }
     void prefetch_session(std::int32_t session) const {
         if (session < tables_.n_sessions) {
@@ -129,40 +136,42 @@ class MergedTables {
         const std::int64_t count = delta_ == nullptr ? tables_.n_items : delta_->n_catalog();
         if (count == 0) return {nullptr, 0, 0};
         if (delta_ == nullptr) return {tables_.totals + kSes, kPairKinds, count};
-        return {&delta_->by_item()->ses, sizeof(MemoryDelta::OfItem) / sizeof(float), count};
+        return {&delta_->by_item()->ses, sizeof(MemoryDelta::ItemEntry) / sizeof(float), count};
     }
     // Of the whole row, but not of aa and rec.
     [[nodiscard]] float total(std::int64_t item, PairKind kind) const {
         const RowView base = row(item);
-        const DeltaRow* const more = fresh(item);
-        const float of_base = base.totals == nullptr ? 0.0F : base.totals[kind];
-        return more == nullptr ? of_base : static_cast<float>(static_cast<double>(of_base) + more->totals[kind]);
+        const DeltaRow* const delta_row = this->delta_row(item);
+        const float base_total = base.totals == nullptr ? 0.0F : base.totals[kind];
+        return delta_row == nullptr ? base_total
+                                    : static_cast<float>(static_cast<double>(base_total) + delta_row->totals[kind]);
     }
     // The latest ones, at most max_postings.
     [[nodiscard]] Postings postings(std::int64_t item) const {
-        Postings found{nullptr, 0, nullptr, 0};
+        Postings postings{nullptr, 0, nullptr, 0};
         if (item < tables_.n_items) {
             const std::int64_t begin = tables_.post_offsets[item];
-            found.base = tables_.postings + begin;
-            found.n_base = tables_.post_offsets[item + 1] - begin;
+            postings.base = tables_.postings + begin;
+            postings.n_base = tables_.post_offsets[item + 1] - begin;
         }
-        const DeltaRow* const more = fresh(item);
-        if (more == nullptr) return found;
-        const std::int64_t most = delta_->base().settings().max_postings;
-        found.n_fresh = static_cast<std::int64_t>(more->postings.size());
-        if (most > 0) found.n_fresh = std::min(found.n_fresh, most);
-        found.fresh = more->postings.data() + more->postings.size() - static_cast<std::size_t>(found.n_fresh);
-        if (most == 0) return found;
+        const DeltaRow* const delta_row = this->delta_row(item);
+        if (delta_row == nullptr) return postings;
+        const std::int64_t max_postings = delta_->base().settings().max_postings;
+        postings.n_delta = static_cast<std::int64_t>(delta_row->postings.size());
+        if (max_postings > 0) postings.n_delta = std::min(postings.n_delta, max_postings);
+        postings.delta =
+            delta_row->postings.data() + delta_row->postings.size() - static_cast<std::size_t>(postings.n_delta);
+        if (max_postings == 0) return postings;
         // Fills up with sessions of the tables.
-        std::int64_t begin = found.n_base, missing = most - found.n_fresh;
+        std::int64_t begin = postings.n_base, missing = max_postings - postings.n_delta;
         if (!has_gaps()) {
             begin = std::max<std::int64_t>(begin - missing, 0);
         } else {
-            while (begin > 0 && missing > 0) missing -= is_gone(found.base[--begin]) ? 0 : 1;
+            while (begin > 0 && missing > 0) missing -= is_dropped(postings.base[--begin]) ? 0 : 1;
         }
-        found.base += begin;
-        found.n_base -= begin;
-        return found;
+        postings.base += begin;
+        postings.n_base -= begin;
+        return postings;
     }
 
     [[nodiscard]] StrongNeighbors strong(std::int64_t item) const;
@@ -179,9 +188,9 @@ class MergedTables {
 inline StrongNeighbors MergedTables::strong(std::int64_t item) const {
     StrongNeighbors out;
     const RowView base = row(item);
-    const DeltaRow* const more = fresh(item);
+    const DeltaRow* const delta_row = this->delta_row(item);
     out.total = total(item, kFwd);
-    if (more != nullptr && base.count + static_cast<std::int64_t>(more->pairs.size()) <= kStrong) {
+    if (delta_row != nullptr && base.count + static_cast<std::int64_t>(delta_row->pairs.size()) <= kStrong) {
         out.count = 0;
         // A pair of both tables gets two entries; the caller adds them.
         const auto add = [&](std::int32_t neighbor, float fwd) {
@@ -189,10 +198,12 @@ inline StrongNeighbors MergedTables::strong(std::int64_t item) const {
             out.fwd[out.count++] = fwd;
         };
         for (std::int64_t p = 0; p < base.count; ++p) add(base.neighbors[p], from_bfloat16(base.values[p * kPairKinds + kFwd]));
-        for (const DeltaPair& pair : more->pairs) add(pair.neighbor, more->base_of(pair).fresh(kFwd, pair.sums[kFwd]));
+        for (const DeltaPair& pair : delta_row->pairs) {
+            add(pair.neighbor, delta_row->base_of(pair).increment(kFwd, pair.sums[kFwd]));
+        }
         return out;
     }
-    if (more == nullptr || (!more->is_stale && more->strong.empty())) {
+    if (delta_row == nullptr || (!delta_row->is_stale && delta_row->strong.empty())) {
         out.count = std::min(base.count, kStrong);
         for (std::int64_t p = 0; p < out.count; ++p) {
             out.neighbors[p] = base.neighbors[p];
@@ -200,17 +211,17 @@ inline StrongNeighbors MergedTables::strong(std::int64_t item) const {
         }
         return out;
     }
-    std::vector<StrongPair> found;
-    if (more->is_stale) {
-        FreshRow fresh;
-        delta_->find_strong(*more, found, fresh);
+    std::vector<StrongPair> ranked;
+    if (delta_row->is_stale) {
+        MaterializedRow row_sums;
+        delta_->find_strong(*delta_row, ranked, row_sums);
     }
-    const std::vector<StrongPair>& strong = more->is_stale ? found : more->strong;
+    const std::vector<StrongPair>& strong = delta_row->is_stale ? ranked : delta_row->strong;
     out.count = static_cast<std::int64_t>(strong.size());
     for (std::int64_t i = 0; i < out.count; ++i) {
-        const StrongPair& one = strong[static_cast<std::size_t>(i)];
-        out.neighbors[i] = one.neighbor;
-        out.fwd[i] = one.fwd;
+        const StrongPair& pair = strong[static_cast<std::size_t>(i)];
+        out.neighbors[i] = pair.neighbor;
+        out.fwd[i] = pair.fwd;
     }
     return out;
 }

@@ -24,16 +24,16 @@ constexpr Powers kSessionDecay = powers_of(0.85);
 constexpr std::int64_t kNear = 3;
 
 // The own item of a click, or null if it is too long ago to be one.
-OwnItem* own_of(OwnItems& own, const Pool& pool, std::int32_t item) {
-    const std::int32_t place = pool.place[item];
-    return place == 0 ? nullptr : own.list + place - 1;
+OwnItem* find_own_item(OwnItems& own, const Pool& pool, std::int32_t item) {
+    const std::int32_t entry = pool.slot_plus_one[item];
+    return entry == 0 ? nullptr : own.list + entry - 1;
 }
 
 void count_followers(const std::int32_t* clicks, std::int64_t n_clicks, OwnItems& own, const Pool& pool) {
     for (std::int64_t t = 0; t + 1 < n_clicks; ++t) {
         if (clicks[t] != clicks[n_clicks - 1]) continue;
         for (std::int64_t j = t + 1; j <= std::min(n_clicks - 1, t + kNear); ++j) {
-            OwnItem* const follower = own_of(own, pool, clicks[j]);
+            OwnItem* const follower = find_own_item(own, pool, clicks[j]);
             if (follower == nullptr) continue;
             follower->next += j == t + 1 ? 1 : 0;
             ++follower->near;
@@ -45,24 +45,24 @@ void count_followers(const std::int32_t* clicks, std::int64_t n_clicks, OwnItems
 
 float session_decay(std::int32_t back) { return kSessionDecay[static_cast<std::size_t>(back)]; }
 
-void list_own(const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t most, OwnItems& own, Pool& pool) {
+void list_own_items(const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t most, OwnItems& own, Pool& pool) {
     own.count = 0;
     own.clicks = n_clicks;
     float total = 0;
     for (std::int64_t t = n_clicks - 1; t >= 0; --t) {
         const auto back = static_cast<std::int32_t>(n_clicks - 1 - t);
-        OwnItem* one = own_of(own, pool, clicks[t]);
-        if (one == nullptr) {
+        OwnItem* own_item = find_own_item(own, pool, clicks[t]);
+        if (own_item == nullptr) {
             if (own.count == most) continue;
             slot_of(pool, clicks[t]);
-            one = own.list + own.count++;
-            *one = {clicks[t], back, back, -1, 0, 0, 0, 0.0F};
+            own_item = own.list + own.count++;
+            *own_item = {clicks[t], back, back, -1, 0, 0, 0, 0.0F};
         }
-        if (one->count == 1) one->gap = back - one->back;
-        ++one->count;
-        one->first = back;
+        if (own_item->count == 1) own_item->gap = back - own_item->back;
+        ++own_item->count;
+        own_item->first = back;
         const float weight = kDecay[static_cast<std::size_t>(back)];
-        one->decayed += weight;
+        own_item->decayed += weight;
         total += weight;
     }
     for (std::int64_t u = 0; u < own.count; ++u) own.list[u].decayed /= total;

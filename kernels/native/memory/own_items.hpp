@@ -35,6 +35,6 @@ float session_decay(std::int32_t back);
 
 // The latest `most` (at most kMaxOwn) distinct items of clicks int32[n_clicks], into an empty pool. n_clicks is in
 // 1..kMaxClicks.
-void list_own(const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t most, OwnItems& own, Pool& pool);
+void list_own_items(const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t most, OwnItems& own, Pool& pool);
 
 }  // namespace mtaw

@@ -27,56 +27,56 @@ alignas(64) constexpr std::int32_t kLaneValues[kSumLanes] = {
     kNext, kNext, kFwd, kFwd, kFwd, kBwd, kSes, kSes, kSes,
     kSes,  kSes,  kRec, kRec, kAa,  kLaneOne, kLaneNone};
 
-// What else is known of an item.
-enum MoreLane : int {
+// The signals of an item: all else that is known of it.
+enum SignalLane : int {
     kSecond,  // by two steps from the latest item
     kKnn, kKnnFresh, kKnnNear, kKnnAfter, kKnnNext,  // from similar sessions
     kDenseLead,  // places from its place in the dense list to the end of the list, 0 = not in the list
     kLogit,
-    kRoot,  // 1 / sqrt(its total of ses + 1)
-    kPre,   // its pre-score
+    kInverseRoot,  // 1 / sqrt(its total of ses + 1)
+    kPreScore,
     kTrending,  // the pre-score of a candidate of the trends, at least kLeastTrending; 0 = it is none of theirs
     kNear = 12,  // 1 / (1 + clicks back) of the latest own item whose row holds it, 0 = none
     kLatest,     // 1 + the latest session that holds it together with an own item, 0 = none
-    kMoreLanes = 16
+    kSignalLanes = 16
 };
 
 constexpr float kLeastTrending = 0x1p-126F;
 
-// Slots are handed out in the order in which items are met, the session's own first. Those that are not are 0, and so
-// are all between queries: handing one out takes no branch, which would be mispredicted every other time.
+// Slots are handed out in the order in which items are met, the session's own first. All sums and signals of free slots
+// are 0, so that handing one out takes no branch, which would be mispredicted every other time.
 struct Pool {
-    std::int32_t* place;  // [catalog] 1 + slot, 0 = none
+    std::int32_t* slot_plus_one;  // [catalog], 0 = none
     std::int32_t* items;  // [slots + 1]
     float* sums;          // [slots, kSumLanes], each on a cache line
-    float* more;          // [slots, kMoreLanes], likewise
+    float* signals;       // [slots, kSignalLanes], likewise
     std::int32_t count;
-    const float* ses;         // totals that the pre-score will want: of item i at ses[i * ses_stride]
+    const float* ses;         // totals that the pre-score reads: that of item i is ses[i * ses_stride]
     std::int64_t ses_stride;
-    std::int64_t n_known;     // items that these are of
+    std::int64_t n_known;     // items with such a total
 };
 
 static MTAW_INLINE float* sums_of(const Pool& pool, std::int32_t slot) {
     return pool.sums + static_cast<std::int64_t>(slot) * kSumLanes;
 }
 
-static MTAW_INLINE float* more_of(const Pool& pool, std::int32_t slot) {
-    return pool.more + static_cast<std::int64_t>(slot) * kMoreLanes;
+static MTAW_INLINE float* signals_of(const Pool& pool, std::int32_t slot) {
+    return pool.signals + static_cast<std::int64_t>(slot) * kSignalLanes;
 }
 
 static MTAW_INLINE std::int32_t slot_of(Pool& pool, std::int32_t item) {
-    const std::int32_t place = pool.place[item];
-    const std::int32_t slot = place == 0 ? pool.count : place - 1;
-    pool.count += place == 0 ? 1 : 0;
-    pool.place[item] = slot + 1;
+    const std::int32_t entry = pool.slot_plus_one[item];
+    const std::int32_t slot = entry == 0 ? pool.count : entry - 1;
+    pool.count += entry == 0 ? 1 : 0;
+    pool.slot_plus_one[item] = slot + 1;
     pool.items[slot] = item;
     return slot;
 }
 
-// slot_of for an item with a past; prefetches what its pre-score reads.
+// As slot_of, for an item from the tables; prefetches what its pre-score reads.
 static MTAW_INLINE std::int32_t slot_of_known(Pool& pool, std::int32_t item) {
-    const std::int64_t of_tables = item < pool.n_known ? item : 0;
-    MTAW_PREFETCH(pool.ses + of_tables * pool.ses_stride);
+    const std::int64_t prefetched = item < pool.n_known ? item : 0;
+    MTAW_PREFETCH(pool.ses + prefetched * pool.ses_stride);
     return slot_of(pool, item);
 }
 

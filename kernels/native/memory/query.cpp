@@ -88,52 +88,52 @@ MemoryBounds SessionMemory::bounds() const {
         longest_row += rounded_capacity(delta_->longest_row());
     }
     bounds.touched = std::min(bounds.sessions, settings_.own * bounds.touched);
-    const std::int64_t met = settings_.own * (1 + longest_row) + kStrong * kStrong +
+    const std::int64_t max_slots = settings_.own * (1 + longest_row) + kStrong * kStrong +
                              settings_.sessions * bounds.longest + settings_.dense + max_trending(settings_);
-    bounds.slots = std::min(bounds.catalog, met);
+    bounds.slots = std::min(bounds.catalog, max_slots);
     return bounds;
 }
 
-// The pool as the next query expects it.
-void SessionMemory::release(MemoryScratch& scratch) {
+// Empties the pool for the next query.
+void SessionMemory::clear_pool(MemoryScratch& scratch) {
     Pool& pool = scratch.pool_;
-    for (std::int32_t slot = 0; slot < pool.count; ++slot) pool.place[pool.items[slot]] = 0;
+    for (std::int32_t slot = 0; slot < pool.count; ++slot) pool.slot_plus_one[pool.items[slot]] = 0;
     std::fill(pool.sums, sums_of(pool, pool.count), 0.0F);
-    std::fill(pool.more, more_of(pool, pool.count), 0.0F);
+    std::fill(pool.signals, signals_of(pool, pool.count), 0.0F);
 }
 
 std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVectors* vectors, std::int32_t* ids,
                                      float* features, MemoryScratch& scratch) const {
     const MemoryDelta::ReadLock delta_lock = lock();
     const TrendsLock trends_lock = lock(request.trends);
-    gather(request, vectors, 0, scratch);
+    gather_candidates(request, vectors, 0, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
     const float* const columns = scratch.columns_.data() + kBefore * kTile;
-    const float* const near = columns_of(request, scratch);
-    const float* const side = near + request.n_types * kTile;
+    const float* const near_types = columns_of(request, scratch);
+    const float* const side_columns = near_types + request.n_types * kTile;
     const std::int64_t width = n_features(request), n_trends = request.trends == nullptr ? 0 : kTrendColumns;
     const std::int64_t n_side = SessionMemory::n_side(request);
     const float* const last_type = scratch.query_features_ + kQueryFeatures + (n_trends == 0 ? 0 : kTrendQueryFeatures);
     for (std::int64_t begin = 0; begin < count; begin += kTile) {
-        const std::int64_t some = std::min(kTile, count - begin);
-        const bool own = tile(begin, request, vectors, scratch) - n_before(request) > kCandidateFeatures;
-        const std::int64_t depth = own ? kColumns : kCandidateFeatures;
+        const std::int64_t n_tile = std::min(kTile, count - begin);
+        const bool own = fill_tile_columns(begin, request, vectors, scratch) - n_before(request) > kCandidateFeatures;
+        const std::int64_t n_columns = own ? kColumns : kCandidateFeatures;
         const std::int32_t* const slots = scratch.candidates_.data() + begin;
-        for (std::int64_t i = 0; i < some; ++i) {
+        for (std::int64_t i = 0; i < n_tile; ++i) {
             ids[begin + i] = scratch.pool_.items[slots[i]];
             float* row = features + (begin + i) * width;
             row = std::copy(scratch.query_features_, scratch.query_features_ + kQueryFeatures, row);
-            for (std::int64_t k = 0; k < depth; ++k) *row++ = columns[k * kTile + i];
-            row = std::fill_n(row, kColumns - depth, 0.0F);
+            for (std::int64_t k = 0; k < n_columns; ++k) *row++ = columns[k * kTile + i];
+            row = std::fill_n(row, kColumns - n_columns, 0.0F);
             if (n_trends > 0) row = std::copy_n(scratch.trends_.query_features(), kTrendQueryFeatures, row);
-            for (std::int64_t k = 0; k < n_trends; ++k) *row++ = side[(n_side + k) * kTile + i];
-            for (std::int64_t k = 0; k < n_side; ++k) *row++ = side[k * kTile + i];
+            for (std::int64_t k = 0; k < n_trends; ++k) *row++ = side_columns[(n_side + k) * kTile + i];
+            for (std::int64_t k = 0; k < n_side; ++k) *row++ = side_columns[k * kTile + i];
             row = std::copy_n(last_type, request.n_types, row);
-            for (std::int64_t k = 0; k < request.n_types; ++k) *row++ = near[k * kTile + i];
+            for (std::int64_t k = 0; k < request.n_types; ++k) *row++ = near_types[k * kTile + i];
             for (std::int64_t k = 0; k < request.n_types; ++k) *row++ = own ? columns[(kColumns + k) * kTile + i] : 0.0F;
         }
     }
-    release(scratch);
+    clear_pool(scratch);
     return count;
 }
 
@@ -153,48 +153,49 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
     }
     const MemoryDelta::ReadLock delta_lock = lock();
     const TrendsLock trends_lock = lock(request.trends);
-    gather(request, vectors, k, scratch);
+    gather_candidates(request, vectors, k, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
     const ItemVectors* const neural = is_neural(request) ? vectors : nullptr;
     ranker.start(scratch.query_features_, *kernels_, scratch.ranker_);
     scratch.scored_.clear();
     float lowest = kInfinity;
     for (std::int64_t begin = 0; begin < count; begin += kTile) {
-        const std::int64_t some = std::min(kTile, count - begin), depth = tile(begin, request, vectors, scratch);
+        const std::int64_t n_tile = std::min(kTile, count - begin),
+                           n_columns = fill_tile_columns(begin, request, vectors, scratch);
         const float* rows[kTile];
-        float found[kTile];
-        ranker.score(columns_of(request, scratch), depth, some, ahead(begin + kTile, neural, scratch, rows), *kernels_,
-                     scratch.ranker_, found);
-        for (std::int64_t i = 0; i < some; ++i) {
+        float tile_scores[kTile];
+        ranker.score(columns_of(request, scratch), n_columns, n_tile,
+                     list_rows_ahead(begin + kTile, neural, scratch, rows), *kernels_, scratch.ranker_, tile_scores);
+        for (std::int64_t i = 0; i < n_tile; ++i) {
             const std::int32_t slot = scratch.candidates_[static_cast<std::size_t>(begin + i)];
-            scratch.scored_.push_back({found[i], scratch.pool_.items[slot]});
-            lowest = std::min(lowest, found[i]);
+            scratch.scored_.push_back({tile_scores[i], scratch.pool_.items[slot]});
+            lowest = std::min(lowest, tile_scores[i]);
         }
     }
     std::int64_t placed = std::min(k, count);
-    place(placed, ids, scores, scratch);
+    write_best(placed, ids, scores, scratch);
     if (count == 0) lowest = 0.0F;
-    if (placed < k && !scratch.left_out_.empty()) {
-        placed += rank_left_out(lowest, k - placed, ids + placed, scores + placed, scratch);
+    if (placed < k && !scratch.unranked_.empty()) {
+        placed += append_unranked(lowest, k - placed, ids + placed, scores + placed, scratch);
         lowest = scores[placed - 1];
     }
     std::fill(ids + placed, ids + k, -1);
     std::fill(scores + placed, scores + k, -kInfinity);
     if (placed < k && vectors != nullptr) {
-        rank_rest(request, vectors->scale, lowest, k - placed, ids + placed, scores + placed, scratch);
+        append_dense(request, vectors->scale, lowest, k - placed, ids + placed, scores + placed, scratch);
     }
-    release(scratch);
+    clear_pool(scratch);
 }
 
-void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vectors, std::int64_t k,
-                           MemoryScratch& scratch) const {
-    check(request);
+void SessionMemory::gather_candidates(const MemoryRequest& request, const ItemVectors* vectors, std::int64_t k,
+                                      MemoryScratch& scratch) const {
+    check_request(request);
     scratch.fit(bounds());
     const MergedTables::SesTotals ses = merged_.ses_totals();
-    scratch.pool_ = {scratch.place_.data(), scratch.items_.get(), scratch.sums_.data(), scratch.more_.data(), 0,
-                     ses.first, ses.stride, ses.count};
+    scratch.pool_ = {scratch.slot_plus_one_.data(), scratch.items_.get(), scratch.sums_.data(), scratch.signals_.data(),
+                     0, ses.first, ses.stride, ses.count};
     const std::int64_t used = std::min(request.n_clicks, kMaxClicks);
-    list_own(request.clicks + request.n_clicks - used, used, settings_.own, scratch.own_, scratch.pool_);
+    list_own_items(request.clicks + request.n_clicks - used, used, settings_.own, scratch.own_, scratch.pool_);
     scratch.types_.set(request.clicks, request.types, request.n_clicks, request.n_types, scratch.own_, scratch.pool_);
     scratch.types_.fill_query(scratch.query_features_ + kQueryFeatures + (request.trends == nullptr ? 0 : kTrendQueryFeatures));
     find_current_session(request, scratch);
@@ -204,71 +205,80 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
     }
     std::int32_t* const touched = scratch.touched_.get();
     const std::int64_t capacity = scratch.bounds_.touched + kPadding;
-    SimilarScratch similar{scratch.weights_.data(),   touched,              touched + capacity,       touched + 2 * capacity,
-                           scratch.similar_.get(), scratch.fresh_.data(), scratch.kept_.data(), scratch.slots_.get(),
+    SimilarScratch similar{scratch.weights_.data(),
+                           touched,
+                           touched + capacity,
+                           touched + 2 * capacity,
+                           scratch.similar_.get(),
+                           scratch.similar_recency_.data(),
+                           scratch.similar_weights_.data(),
+                           scratch.slots_.get(),
                            scratch.firsts_};
     add_similar_sessions(merged_, scratch.own_, scratch.current_, settings_.sessions, *kernels_, similar, scratch.pool_,
                          scratch.facts_.largest);
-    add_second(scratch);
+    add_two_step(scratch);
     add_dense(request, scratch);
-    scratch.trending_.clear();
+    scratch.trending_items_.clear();
     if (request.trends != nullptr) add_trending(request, scratch);
-    state_facts(request, scratch);
-    weigh(request, scratch);
-    choose(request, scratch);
-    scratch.left_out_.clear();
-    if (request.trends != nullptr && k > 0 && settings_.ranked > 0) keep_ranked(request, k, scratch);
+    set_query_facts(request, scratch);
+    compute_pre_scores(request, scratch);
+    choose_candidates(request, scratch);
+    scratch.unranked_.clear();
+    if (request.trends != nullptr && k > 0 && settings_.ranked > 0) prune_candidates(request, k, scratch);
     for (const std::int32_t slot : scratch.candidates_) merged_.prefetch_counts(scratch.pool_.items[slot]);
     if (request.trends != nullptr) measure_trends(request, scratch);
     const float* rows[kTile];
-    const RowsAhead first = ahead(0, is_neural(request) ? vectors : nullptr, scratch, rows);
+    const RowsAhead first = list_rows_ahead(0, is_neural(request) ? vectors : nullptr, scratch, rows);
     for (std::int64_t i = 0; i < first.count; ++i) prefetch(first.rows[i], first.floats);
     query_features(scratch.facts_, *kernels_, scratch.query_features_);
 }
 
-std::int64_t SessionMemory::tile(std::int64_t begin, const MemoryRequest& request, const ItemVectors* vectors,
-                                 MemoryScratch& scratch) const {
+std::int64_t SessionMemory::fill_tile_columns(std::int64_t begin, const MemoryRequest& request,
+                                              const ItemVectors* vectors, MemoryScratch& scratch) const {
     const std::int64_t count = std::min(kTile, static_cast<std::int64_t>(scratch.candidates_.size()) - begin);
     const std::int32_t* const slots = scratch.candidates_.data() + begin;
     for (std::int64_t i = 0; delta_ != nullptr && i < count; ++i) merged_.prefetch_newest(scratch.pool_.items[slots[i]]);
     if (is_neural(request)) add_logits(slots, count, request.query, *vectors, scratch);
     if (merged_.has_gaps()) {
         for (std::int64_t i = 0; i < count; ++i) {
-            float& latest = more_of(scratch.pool_, slots[i])[kLatest];
+            float& latest = signals_of(scratch.pool_, slots[i])[kLatest];
             if (latest > 0) latest = static_cast<float>(merged_.number_of_raw(static_cast<std::int64_t>(latest) - 1) + 1);
         }
     }
     float* const columns = scratch.columns_.data() + kBefore * kTile;
-    std::int64_t depth = fill_tile(source(scratch), slots, count, *kernels_, columns);
-    float* const before = columns_of(request, scratch);
+    std::int64_t n_columns = fill_tile(source(scratch), slots, count, *kernels_, columns);
+    float* const first_columns = columns_of(request, scratch);
     if (request.n_types > 0) {
-        scratch.types_.fill_near(scratch.pool_, slots, count, before);
-        if (depth == kColumns) {
+        scratch.types_.fill_near(scratch.pool_, slots, count, first_columns);
+        if (n_columns == kColumns) {
             scratch.types_.fill_own(slots, count, columns + kColumns * kTile);
-            depth += request.n_types;
+            n_columns += request.n_types;
         }
     }
     if (request.trends != nullptr) {
-        float* const side = before + request.n_types * kTile;
-        request.trends->fill(begin, count, side + SessionMemory::n_side(request) * kTile, side, *kernels_, scratch.trends_);
+        float* const side_columns = first_columns + request.n_types * kTile;
+        request.trends->fill(begin, count, side_columns + SessionMemory::n_side(request) * kTile, side_columns,
+                             *kernels_, scratch.trends_);
     }
-    return n_before(request) + depth;
+    return n_before(request) + n_columns;
 }
 
-RowsAhead SessionMemory::ahead(std::int64_t begin, const ItemVectors* vectors, const MemoryScratch& scratch,
-                               const float** rows) const {
+RowsAhead SessionMemory::list_rows_ahead(std::int64_t begin, const ItemVectors* vectors, const MemoryScratch& scratch,
+                                         const float** rows) const {
     if (vectors == nullptr) return {rows, 0, 0};
     const std::int64_t end = std::min(begin + kTile, static_cast<std::int64_t>(scratch.candidates_.size()));
     std::int64_t count = 0;
     for (std::int64_t i = begin; i < end; ++i) {
         const std::int32_t slot = scratch.candidates_[static_cast<std::size_t>(i)];
         const std::int64_t item = scratch.pool_.items[slot];
-        if (more_of(scratch.pool_, slot)[kDenseLead] == 0 && item < vectors->n) rows[count++] = vectors->rows + item * vectors->d;
+        if (signals_of(scratch.pool_, slot)[kDenseLead] == 0 && item < vectors->n) {
+            rows[count++] = vectors->rows + item * vectors->d;
+        }
     }
     return {rows, count, vectors->d};
 }
 
-void SessionMemory::check(const MemoryRequest& request) const {
+void SessionMemory::check_request(const MemoryRequest& request) const {
     if (request.n_clicks < 1) throw std::invalid_argument("a session to rank has no clicks; leave it out");
     if (request.n_types < 0 || request.n_types > kMostTypes) {
         throw std::invalid_argument("a ranker reads at most " + std::to_string(kMostTypes) + " types of clicks, not " +

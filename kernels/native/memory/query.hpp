@@ -89,19 +89,19 @@ class MemoryScratch {
     void fit(const MemoryBounds& bounds);
 
     MemoryBounds bounds_;
-    std::vector<std::int32_t> place_;
+    std::vector<std::int32_t> slot_plus_one_;
     std::vector<float> weights_;
     std::unique_ptr<std::int32_t[]> items_;
     ZeroFloats sums_;
-    ZeroFloats more_;
-    AlignedFloats roots_;
+    ZeroFloats signals_;
+    AlignedFloats inverse_roots_;
     std::unique_ptr<std::int32_t[]> keys_;     // by slot: the bits of its pre-score, kBanned = may not be found
     std::unique_ptr<std::int32_t[]> touched_;  // three arrays of `touched`
     std::unique_ptr<std::int32_t[]> slots_;
     std::vector<std::int32_t> firsts_;
     std::unique_ptr<std::int32_t[]> similar_;
-    AlignedFloats fresh_;
-    AlignedFloats kept_;
+    AlignedFloats similar_recency_;
+    AlignedFloats similar_weights_;
     std::vector<std::int32_t> candidates_;  // slots; never more than the pool has
     std::vector<Scored> scored_;
     std::vector<Scored> missing_;
@@ -109,7 +109,7 @@ class MemoryScratch {
     std::unique_ptr<std::int32_t[]> ties_;  // of score_keys_
     AlignedFloats columns_;
     RankerScratch ranker_;
-    FreshRow fresh_row_;
+    MaterializedRow delta_row_;
     OwnItems own_;
     ClickTypes types_;
     CurrentSession current_;
@@ -118,10 +118,10 @@ class MemoryScratch {
     QueryFacts facts_{};
     float query_features_[kQueryFeatures + kTrendQueryFeatures + kMostTypes + kPadding];
     TrendsScratch trends_;
-    std::vector<std::int32_t> trending_;  // items that the trends bring
+    std::vector<std::int32_t> trending_items_;  // items that the trends bring
     std::vector<float> trending_scores_;
-    std::vector<std::int32_t> measured_;  // items of the candidates, as the trends measure them
-    std::vector<Scored> left_out_;  // quick scores and slots of candidates that are not ranked, where a ranking reaches them
+    std::vector<std::int32_t> measured_items_;  // of the candidates, for the trends' sums
+    std::vector<Scored> unranked_;  // quick scores and slots of pruned candidates, if a ranking is long enough for them
 };
 
 // Immutable except for its delta. Any number of threads may call it at once, each with its own scratch.
@@ -163,19 +163,20 @@ class SessionMemory {
               std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
 
  private:
-    // The candidates of a request into scratch.candidates_, the pool behind them, and the query's features. k: for a
-    // ranking of so many items, keep_ranked; 0: all candidates.
-    void gather(const MemoryRequest& request, const ItemVectors* vectors, std::int64_t k, MemoryScratch& scratch) const;
+    // Fills scratch.candidates_, the pool behind them and the query's features. k: the length of the ranking, for
+    // prune_candidates; 0 keeps all candidates.
+    void gather_candidates(const MemoryRequest& request, const ItemVectors* vectors, std::int64_t k,
+                           MemoryScratch& scratch) const;
     // The columns of the candidates from `begin` on, at most a tile of them; returns how many columns count. `vectors`
     // is null if there is no neural part.
-    std::int64_t tile(std::int64_t begin, const MemoryRequest& request, const ItemVectors* vectors,
-                      MemoryScratch& scratch) const;
+    std::int64_t fill_tile_columns(std::int64_t begin, const MemoryRequest& request, const ItemVectors* vectors,
+                                   MemoryScratch& scratch) const;
     // Lists the vectors that the tile at `begin` will read, into rows[kTile].
-    RowsAhead ahead(std::int64_t begin, const ItemVectors* vectors, const MemoryScratch& scratch,
-                    const float** rows) const;
-    void place(std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
-    static void release(MemoryScratch& scratch);
-    void check(const MemoryRequest& request) const;
+    RowsAhead list_rows_ahead(std::int64_t begin, const ItemVectors* vectors, const MemoryScratch& scratch,
+                              const float** rows) const;
+    void write_best(std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
+    static void clear_pool(MemoryScratch& scratch);
+    void check_request(const MemoryRequest& request) const;
     // Finds the current session in the delta, and the other sessions' counts of its items.
     void find_current_session(const MemoryRequest& request, MemoryScratch& scratch) const;
     [[nodiscard]] static const OwnEvidence* own_evidence_of(const MemoryScratch& scratch, std::int64_t u) {
@@ -188,8 +189,8 @@ class SessionMemory {
     [[nodiscard]] StrongNeighbors strong(std::int64_t item, const MemoryScratch& scratch) const;
     void prefetch_own(const OwnItems& own) const;
     void add_neighbors(MemoryScratch& scratch) const;
-    void fetch_second(const StrongNeighbors& strong) const;
-    void add_second(MemoryScratch& scratch) const;
+    void prefetch_two_step(const StrongNeighbors& strong) const;
+    void add_two_step(MemoryScratch& scratch) const;
     void add_dense(const MemoryRequest& request, MemoryScratch& scratch) const;
     void add_trending(const MemoryRequest& request, MemoryScratch& scratch) const;
     void measure_trends(const MemoryRequest& request, MemoryScratch& scratch) const;
@@ -202,19 +203,20 @@ class SessionMemory {
     static float* columns_of(const MemoryRequest& request, MemoryScratch& scratch) {
         return scratch.columns_.data() + (kBefore - n_before(request)) * kTile;
     }
-    void state_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
-    void weigh(const MemoryRequest& request, MemoryScratch& scratch) const;
-    void choose(const MemoryRequest& request, MemoryScratch& scratch) const;
+    void set_query_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
+    void compute_pre_scores(const MemoryRequest& request, MemoryScratch& scratch) const;
+    void choose_candidates(const MemoryRequest& request, MemoryScratch& scratch) const;
     // Keeps own items, the best settings_.ranked other candidates by quick score, ties by the lower id, and those that are
     // always ranked.
-    void keep_ranked(const MemoryRequest& request, std::int64_t k, MemoryScratch& scratch) const;
+    void prune_candidates(const MemoryRequest& request, std::int64_t k, MemoryScratch& scratch) const;
     void add_logits(const std::int32_t* slots, std::int64_t count, const float* query, const ItemVectors& vectors,
                     MemoryScratch& scratch) const;
     // Continue a ranking after the score `lowest`: of the candidates left out at most k, of which the number is returned,
     // and of the dense list.
-    static std::int64_t rank_left_out(float lowest, std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch);
-    void rank_rest(const MemoryRequest& request, double scale, float lowest, std::int64_t k, std::int32_t* ids,
-                   float* scores, MemoryScratch& scratch) const;
+    static std::int64_t append_unranked(float lowest, std::int64_t k, std::int32_t* ids, float* scores,
+                                        MemoryScratch& scratch);
+    void append_dense(const MemoryRequest& request, double scale, float lowest, std::int64_t k, std::int32_t* ids,
+                      float* scores, MemoryScratch& scratch) const;
     bool is_neural(const MemoryRequest& request) const { return request.query != nullptr && settings_.dense > 0; }
     FeatureSource source(const MemoryScratch& scratch) const {
         return {merged_, scratch.own_, scratch.current_, scratch.pool_, scratch.facts_};

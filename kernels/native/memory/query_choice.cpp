@@ -19,9 +19,9 @@ constexpr float kQuickOffset = 1e-4F;
 }  // namespace
 
 // The pre-score of every slot, as bits: those of positive numbers have their order.
-void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) const {
+void SessionMemory::compute_pre_scores(const MemoryRequest& request, MemoryScratch& scratch) const {
     const Pool& pool = scratch.pool_;
-    float* const roots = scratch.roots_.data();
+    float* const roots = scratch.inverse_roots_.data();
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {
         roots[slot] = merged_.ses(pool.items[slot]);
     }
@@ -31,28 +31,28 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
     std::fill(roots + pool.count, roots + pool.count + kPadding, 0.0F);
     kernels_->inverse_root(roots, pool.count);
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {
-        float* const more = more_of(pool, slot);
-        more[kRoot] = roots[slot];
-        const float score = more[kPre] = pre_score(sums_of(pool, slot), more, scratch.facts_);
+        float* const signals = signals_of(pool, slot);
+        signals[kInverseRoot] = roots[slot];
+        const float score = signals[kPreScore] = pre_score(sums_of(pool, slot), signals, scratch.facts_);
         scratch.keys_[static_cast<std::size_t>(slot)] = std::bit_cast<std::int32_t>(score);
     }
     constexpr std::int32_t kBanned = std::numeric_limits<std::int32_t>::min();
     if (request.allowed != nullptr || request.n_items < bounds_.catalog) {
         for (std::int32_t slot = 0; slot < pool.count; ++slot) {
             const std::int32_t item = pool.items[slot];
-            const bool fine = item < request.n_items &&
+            const bool is_allowed = item < request.n_items &&
                               (request.allowed == nullptr || (request.allowed[item >> 3] >> (item & 7) & 1) != 0);
-            if (!fine) scratch.keys_[static_cast<std::size_t>(slot)] = kBanned;
+            if (!is_allowed) scratch.keys_[static_cast<std::size_t>(slot)] = kBanned;
         }
     }
     for (std::int64_t i = 0; i < request.n_excluded; ++i) {
         if (request.excluded[i] < 0 || request.excluded[i] >= bounds_.catalog) continue;
-        const std::int32_t place = pool.place[request.excluded[i]];
-        if (place != 0) scratch.keys_[static_cast<std::size_t>(place) - 1] = kBanned;
+        const std::int32_t entry = pool.slot_plus_one[request.excluded[i]];
+        if (entry != 0) scratch.keys_[static_cast<std::size_t>(entry) - 1] = kBanned;
     }
 }
 
-void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch) const {
+void SessionMemory::choose_candidates(const MemoryRequest& request, MemoryScratch& scratch) const {
     const Pool& pool = scratch.pool_;
     const auto n_own = static_cast<std::int32_t>(scratch.own_.count);
     std::int32_t* const keys = scratch.keys_.get();
@@ -64,10 +64,10 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
         const auto item_of = [&](std::int32_t i) { return pool.items[n_own + i]; };
         cut = cut_of(*kernels_, keys + n_own, n_others, settings_.others, 0, item_of, chosen.data());
     }
-    constexpr std::int32_t kListed = std::numeric_limits<std::int32_t>::max(), kTaken = -1;
-    for (const std::int32_t item : scratch.trending_) {
-        const std::int32_t slot = pool.place[item] - 1;
-        if (keys[slot] >= 0) keys[slot] = kListed;
+    constexpr std::int32_t kAlwaysKept = std::numeric_limits<std::int32_t>::max(), kAlreadyChosen = -1;
+    for (const std::int32_t item : scratch.trending_items_) {
+        const std::int32_t slot = pool.slot_plus_one[item] - 1;
+        if (keys[slot] >= 0) keys[slot] = kAlwaysKept;
     }
     std::int32_t* next = chosen.data();
     for (std::int32_t slot = 0; slot < n_own; ++slot) {
@@ -75,10 +75,10 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
     }
     // The dense ones before the rest: their logits are known, those of the rest can come from memory meanwhile.
     for (std::int64_t i = 0; i < std::min(request.n_dense, settings_.dense) && request.dense[i] >= 0; ++i) {
-        const std::int32_t slot = pool.place[request.dense[i]] - 1;
+        const std::int32_t slot = pool.slot_plus_one[request.dense[i]] - 1;
         if (slot >= n_own && keys[slot] >= 0) {
             *next++ = slot;
-            keys[slot] = kTaken;
+            keys[slot] = kAlreadyChosen;
         }
     }
     for (std::int32_t slot = n_own; slot < pool.count; ++slot) {
@@ -88,7 +88,7 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
     chosen.resize(static_cast<std::size_t>(next - chosen.data()));
 }
 
-void SessionMemory::keep_ranked(const MemoryRequest& request, std::int64_t k, MemoryScratch& scratch) const {
+void SessionMemory::prune_candidates(const MemoryRequest& request, std::int64_t k, MemoryScratch& scratch) const {
     const Pool& pool = scratch.pool_;
     std::vector<std::int32_t>& slots = scratch.candidates_;
     const auto count = static_cast<std::int64_t>(slots.size());
@@ -99,7 +99,8 @@ void SessionMemory::keep_ranked(const MemoryRequest& request, std::int64_t k, Me
     const float per_dense = 1.0F / static_cast<float>(std::max<std::int64_t>(settings_.dense, 1));
     std::int32_t* const keys = scratch.score_keys_.get();
     for (std::int64_t i = 0; i < n_others; ++i) {
-        const float score = quick_score(more_of(pool, slots[static_cast<std::size_t>(n_own + i)]), scratch.facts_, per_dense);
+        const float score =
+            quick_score(signals_of(pool, slots[static_cast<std::size_t>(n_own + i)]), scratch.facts_, per_dense);
         keys[i] = score >= 0 ? std::bit_cast<std::int32_t>(score + kQuickOffset) : 0;
     }
     const auto item_of = [&](std::int32_t i) { return pool.items[slots[static_cast<std::size_t>(n_own + i)]]; };
@@ -111,28 +112,28 @@ void SessionMemory::keep_ranked(const MemoryRequest& request, std::int64_t k, Me
         const std::int32_t slot = slots[static_cast<std::size_t>(n_own + i)];
         const std::int32_t item = pool.items[slot];
         const bool is_kept = cut.takes(keys[i], item) || (always != nullptr && (always[item >> 3] >> (item & 7) & 1) != 0);
-        if (!is_kept && needs_left_out) scratch.left_out_.push_back({std::bit_cast<float>(keys[i]), slot});
+        if (!is_kept && needs_left_out) scratch.unranked_.push_back({std::bit_cast<float>(keys[i]), slot});
         *kept = slot;
         kept += is_kept ? 1 : 0;
     }
     slots.erase(kept, slots.end());
 }
 
-std::int64_t SessionMemory::rank_left_out(float lowest, std::int64_t k, std::int32_t* ids, float* scores,
-                                          MemoryScratch& scratch) {
-    std::vector<Scored>& left = scratch.left_out_;
+std::int64_t SessionMemory::append_unranked(float lowest, std::int64_t k, std::int32_t* ids, float* scores,
+                                            MemoryScratch& scratch) {
+    std::vector<Scored>& unranked = scratch.unranked_;
     const std::int32_t* const items = scratch.pool_.items;
-    std::sort(left.begin(), left.end(), [&](const Scored& a, const Scored& b) {
+    std::sort(unranked.begin(), unranked.end(), [&](const Scored& a, const Scored& b) {
         return a.score != b.score ? a.score > b.score : items[a.id] < items[b.id];
     });
-    const auto count = std::min(k, static_cast<std::int64_t>(left.size()));
-    float before = lowest, quick_before = kInfinity;
+    const auto count = std::min(k, static_cast<std::int64_t>(unranked.size()));
+    float previous_score = lowest, previous_quick = kInfinity;
     for (std::int64_t i = 0; i < count; ++i) {
-        const auto [quick, slot] = left[static_cast<std::size_t>(i)];
-        float score = std::min(lowest - (left.front().score - quick), before);
-        if (quick < quick_before) score = std::min(score, std::nextafter(before, -kInfinity));
-        before = score;
-        quick_before = quick;
+        const auto [quick, slot] = unranked[static_cast<std::size_t>(i)];
+        float score = std::min(lowest - (unranked.front().score - quick), previous_score);
+        if (quick < previous_quick) score = std::min(score, std::nextafter(previous_score, -kInfinity));
+        previous_score = score;
+        previous_quick = quick;
         ids[i] = items[slot];
         scores[i] = score;
         scratch.candidates_.push_back(slot);
@@ -141,7 +142,7 @@ std::int64_t SessionMemory::rank_left_out(float lowest, std::int64_t k, std::int
 }
 
 // The best k of scratch.scored_ in order: those under the k-th score are left out before anything is sorted.
-void SessionMemory::place(std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const {
+void SessionMemory::write_best(std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const {
     std::vector<Scored>& scored = scratch.scored_;
     const auto count = static_cast<std::int64_t>(scored.size());
     if (k < count) {
@@ -153,37 +154,37 @@ void SessionMemory::place(std::int64_t k, std::int32_t* ids, float* scores, Memo
             scratch.score_keys_[static_cast<std::size_t>(i)] = std::isnan(score) ? Limits::min() : ordered;
         }
         const std::int32_t* const keys = scratch.score_keys_.get();
-        const std::int32_t least = kth_largest(*kernels_, keys, count, k, Limits::min(), std::int64_t{Limits::max()} + 1);
-        std::size_t kept = 0;
+        const std::int32_t kth = kth_largest(*kernels_, keys, count, k, Limits::min(), std::int64_t{Limits::max()} + 1);
+        std::size_t n_kept = 0;
         for (std::int64_t i = 0; i < count; ++i) {
-            scored[kept] = scored[static_cast<std::size_t>(i)];
-            kept += keys[i] >= least ? 1 : 0;
+            scored[n_kept] = scored[static_cast<std::size_t>(i)];
+            n_kept += keys[i] >= kth ? 1 : 0;
         }
-        scored.resize(kept);
+        scored.resize(n_kept);
     }
     place_best(scored.data(), static_cast<std::int64_t>(scored.size()), k, ids, scores);
 }
 
-void SessionMemory::rank_rest(const MemoryRequest& request, double scale, float lowest, std::int64_t k,
-                              std::int32_t* ids, float* scores, MemoryScratch& scratch) const {
+void SessionMemory::append_dense(const MemoryRequest& request, double scale, float lowest, std::int64_t k,
+                                 std::int32_t* ids, float* scores, MemoryScratch& scratch) const {
     const auto bound = static_cast<float>(scale);
-    float before = lowest, logit_before = kInfinity;
-    std::vector<std::int32_t>& taken = scratch.candidates_;
-    std::sort(taken.begin(), taken.end(), [&](std::int32_t a, std::int32_t b) {
+    float previous_score = lowest, previous_logit = kInfinity;
+    std::vector<std::int32_t>& ranked_slots = scratch.candidates_;
+    std::sort(ranked_slots.begin(), ranked_slots.end(), [&](std::int32_t a, std::int32_t b) {
         return scratch.pool_.items[a] < scratch.pool_.items[b];
     });
     for (std::int64_t i = 0; i < request.n_dense && k > 0; ++i) {
         const std::int32_t item = request.dense[i];
         if (item < 0) break;
-        const auto found = std::lower_bound(taken.begin(), taken.end(), item, [&](std::int32_t slot, std::int32_t id) {
-            return scratch.pool_.items[slot] < id;
-        });
-        if (found != taken.end() && scratch.pool_.items[*found] == item) continue;
+        const auto found =
+            std::lower_bound(ranked_slots.begin(), ranked_slots.end(), item,
+                             [&](std::int32_t slot, std::int32_t id) { return scratch.pool_.items[slot] < id; });
+        if (found != ranked_slots.end() && scratch.pool_.items[*found] == item) continue;
         const float logit = std::min(request.logits[i], bound);
-        float score = std::min(lowest - (bound - logit), before);
-        if (logit < logit_before) score = std::min(score, std::nextafter(before, -kInfinity));
-        before = score;
-        logit_before = logit;
+        float score = std::min(lowest - (bound - logit), previous_score);
+        if (logit < previous_logit) score = std::min(score, std::nextafter(previous_score, -kInfinity));
+        previous_score = score;
+        previous_logit = logit;
         *ids++ = item;
         *scores++ = score;
         --k;

@@ -15,7 +15,8 @@ struct RowFactors {
     alignas(64) float lanes[kSumLanes];
 };
 
-RowFactors row_factors(const float* totals, std::int64_t place, float decayed, float even, float age, float root) {
+RowFactors row_factors(const float* totals, std::int64_t place, float decayed, float even_weight, float age,
+                       float root) {
     const auto share = [&](int kind) { return 1.0F / (totals[kind] + 1.0F); };
     const float last = place == 0 ? 1.0F : 0.0F, previous = place == 1 ? 1.0F : 0.0F;
     const float next = share(kNext), fwd = share(kFwd), ses = share(kSes);
@@ -28,12 +29,12 @@ RowFactors row_factors(const float* totals, std::int64_t place, float decayed, f
     factors.lanes[kFwdPrev] = previous * fwd;
     factors.lanes[kBwdDec] = decayed * share(kBwd);
     factors.lanes[kSesDec] = decayed * ses;
-    factors.lanes[kSesAll] = even * ses;
+    factors.lanes[kSesAll] = even_weight * ses;
     factors.lanes[kSesLast] = last * ses;
     factors.lanes[kCosDec] = decayed * root;
-    factors.lanes[kCosAll] = even * root;
+    factors.lanes[kCosAll] = even_weight * root;
     factors.lanes[kRecDec] = decayed * rec;
-    factors.lanes[kRecAll] = even * rec;
+    factors.lanes[kRecAll] = even_weight * rec;
     factors.lanes[kAaDec] = decayed * share(kAa);
     factors.lanes[kReached] = 1.0F;
     return factors;
@@ -45,10 +46,11 @@ RowFactors row_factors(const float* totals, std::int64_t place, float decayed, f
 void SessionMemory::prefetch_own(const OwnItems& own) const {
     for (std::int64_t u = 0; u < own.count; ++u) {
         const std::int64_t item = own.list[u].item;
-        if (const DeltaRow* const fresh = merged_.fresh(item)) {
-            prefetch(fresh, 1);
-            prefetch(fresh->pairs.data(), static_cast<std::int64_t>(fresh->pairs.size()));
-            prefetch(fresh->terms.data() + fresh->folded, static_cast<std::int64_t>(fresh->terms.size()) - fresh->folded);
+        if (const DeltaRow* const delta_row = merged_.delta_row(item)) {
+            prefetch(delta_row, 1);
+            prefetch(delta_row->pairs.data(), static_cast<std::int64_t>(delta_row->pairs.size()));
+            prefetch(delta_row->terms.data() + delta_row->folded,
+                     static_cast<std::int64_t>(delta_row->terms.size()) - delta_row->folded);
         }
         if (item >= memory_.n_items) continue;
         MTAW_PREFETCH(memory_.totals + item * kPairKinds);
@@ -57,8 +59,8 @@ void SessionMemory::prefetch_own(const OwnItems& own) const {
         prefetch(row.neighbors, row.count);
         prefetch(row.latest, row.count);
         prefetch(row.values, row.count * kPairKinds);
-        const std::int64_t first = memory_.post_offsets[item];
-        prefetch(memory_.postings + first, memory_.post_offsets[item + 1] - first);
+        const std::int64_t first_step = memory_.post_offsets[item];
+        prefetch(memory_.postings + first_step, memory_.post_offsets[item + 1] - first_step);
     }
 }
 
@@ -87,17 +89,18 @@ void SessionMemory::find_current_session(const MemoryRequest& request, MemoryScr
 
 void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
     const OwnItems& own = scratch.own_;
-    const auto known = [&](std::int64_t u) {
-        return own.list[u].item < memory_.n_items || merged_.fresh(own.list[u].item) != nullptr;
+    const auto has_row = [&](std::int64_t u) {
+        return own.list[u].item < memory_.n_items || merged_.delta_row(own.list[u].item) != nullptr;
     };
     float ages[kMaxOwn + kPadding], roots[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
         ages[u] = roots[u] = 0;
-        if (!known(u)) continue;
+        if (!has_row(u)) continue;
         const std::int64_t item = own.list[u].item;
         const std::int32_t newest = own.counts[u][kNewest];
         // An item without a click can have neighbors from priors, which count as of now.
-        const std::int64_t age = newest < 0 && merged_.fresh(item) != nullptr ? 0 : n_sessions(scratch) - 1 - newest;
+        const std::int64_t age =
+            newest < 0 && merged_.delta_row(item) != nullptr ? 0 : n_sessions(scratch) - 1 - newest;
         ages[u] = static_cast<float>(-static_cast<double>(age) / memory_.recency);
         roots[u] = total_without(merged_.ses(item), kSes, own_evidence_of(scratch, u));
     }
@@ -105,23 +108,26 @@ void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
     std::fill(roots + own.count, roots + own.count + kPadding, 0.0F);
     kernels_->exp(ages, own.count);
     kernels_->inverse_root(roots, own.count);
-    const float even = 1.0F / static_cast<float>(own.count);
+    const float even_weight = 1.0F / static_cast<float>(own.count);
     StrongNeighbors strong;
     for (std::int64_t u = 0; u < own.count; ++u) {
-        if (!known(u)) continue;
+        if (!has_row(u)) continue;
         const std::int64_t item = own.list[u].item;
         const float near = 1.0F / (1.0F + static_cast<float>(own.list[u].back));
         const RowView row = merged_.row(item);
-        const DeltaRow* const delta = merged_.fresh(item);
-        FreshRow& fresh = scratch.fresh_row_;
-        if (delta != nullptr) delta_->materialize(*delta, fresh, scratch.current_, own_evidence_of(scratch, u));
-        RowFactors factors = row_factors(delta == nullptr ? row.totals : fresh.totals, u, own.list[u].decayed, even, ages[u], roots[u]);
-        if (delta != nullptr) {
-            kernels_->add_fresh(fresh.view(), factors.lanes, near, scratch.pool_);
-            for (const int lane : {kRecDec, kRecAll}) factors.lanes[lane] *= fresh.base_aging;
+        const DeltaRow* const delta_row = merged_.delta_row(item);
+        MaterializedRow& materialized = scratch.delta_row_;
+        if (delta_row != nullptr) {
+            delta_->materialize(*delta_row, materialized, scratch.current_, own_evidence_of(scratch, u));
         }
-        if (delta != nullptr && delta->narrowed) {
-            for (const auto& [begin, end] : delta->base_runs) {
+        RowFactors factors = row_factors(delta_row == nullptr ? row.totals : materialized.totals, u,
+                                         own.list[u].decayed, even_weight, ages[u], roots[u]);
+        if (delta_row != nullptr) {
+            kernels_->add_delta_row(materialized.view(), factors.lanes, near, scratch.pool_);
+            for (const int lane : {kRecDec, kRecAll}) factors.lanes[lane] *= materialized.base_aging;
+        }
+        if (delta_row != nullptr && delta_row->narrowed) {
+            for (const auto& [begin, end] : delta_row->base_runs) {
                 kernels_->add_row(part_of(row, begin, end), factors.lanes, near, scratch.pool_);
             }
         } else {
@@ -130,23 +136,25 @@ void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
         if (u == 0) {
             strong = this->strong(item, scratch);
             for (std::int64_t i = 0; i < strong.count; ++i) {
-                if (const DeltaRow* const middle = merged_.fresh(strong.neighbors[i])) prefetch(middle, 1);
+                if (const DeltaRow* const middle_item = merged_.delta_row(strong.neighbors[i])) {
+                    prefetch(middle_item, 1);
+                }
                 if (strong.neighbors[i] >= memory_.n_items) continue;
                 MTAW_PREFETCH(memory_.row_offsets + strong.neighbors[i]);
                 MTAW_PREFETCH(memory_.totals + std::int64_t{strong.neighbors[i]} * kPairKinds);
             }
         }
     }
-    if (known(0)) fetch_second(strong);
+    if (has_row(0)) prefetch_two_step(strong);
 }
 
-void SessionMemory::fetch_second(const StrongNeighbors& strong) const {
+void SessionMemory::prefetch_two_step(const StrongNeighbors& strong) const {
     for (std::int64_t i = 0; i < strong.count; ++i) {
-        const std::int64_t middle = strong.neighbors[i];
-        if (const DeltaRow* const fresh = merged_.fresh(middle)) {
-            prefetch(fresh->strong.data(), static_cast<std::int64_t>(fresh->strong.size()));
+        const std::int64_t middle_item = strong.neighbors[i];
+        if (const DeltaRow* const delta_row = merged_.delta_row(middle_item)) {
+            prefetch(delta_row->strong.data(), static_cast<std::int64_t>(delta_row->strong.size()));
         }
-        const RowView row = merged_.row(middle);
+        const RowView row = merged_.row(middle_item);
         const std::int64_t length = std::min(row.count, kStrong);
         prefetch(row.neighbors, length);
         prefetch(row.values, length * kPairKinds);
@@ -156,9 +164,9 @@ void SessionMemory::fetch_second(const StrongNeighbors& strong) const {
 StrongNeighbors SessionMemory::strong(std::int64_t item, const MemoryScratch& scratch) const {
     StrongNeighbors found = merged_.strong(item);
     if (!scratch.current_.found()) return found;
-    const std::int32_t place = scratch.pool_.place[item];
-    if (place == 0 || place > scratch.own_.count) return found;
-    const OwnEvidence& own_evidence = *own_evidence_of(scratch, place - 1);
+    const std::int32_t entry = scratch.pool_.slot_plus_one[item];
+    if (entry == 0 || entry > scratch.own_.count) return found;
+    const OwnEvidence& own_evidence = *own_evidence_of(scratch, entry - 1);
     found.total = total_without(found.total, kFwd, &own_evidence);
     for (const OwnEvidence::Pair& pair : own_evidence.pairs) {
         // If tables and delta have separate entries, the delta's is the later one.
@@ -171,17 +179,17 @@ StrongNeighbors SessionMemory::strong(std::int64_t item, const MemoryScratch& sc
     return found;
 }
 
-void SessionMemory::add_second(MemoryScratch& scratch) const {
-    const StrongNeighbors first = strong(scratch.own_.list[0].item, scratch);
-    const float share = 1.0F / (first.total + 1.0F);
-    for (std::int64_t i = 0; i < first.count; ++i) {
-        const float part = first.fwd[i] * share;
-        if (part == 0) continue;
-        const StrongNeighbors second = strong(first.neighbors[i], scratch);
-        const float through = part * (1.0F / (second.total + 1.0F));
-        for (std::int64_t r = 0; r < second.count; ++r) {
-            const std::int32_t slot = slot_of_known(scratch.pool_, second.neighbors[r]);
-            more_of(scratch.pool_, slot)[kSecond] += second.fwd[r] * through;
+void SessionMemory::add_two_step(MemoryScratch& scratch) const {
+    const StrongNeighbors first_step = strong(scratch.own_.list[0].item, scratch);
+    const float share = 1.0F / (first_step.total + 1.0F);
+    for (std::int64_t i = 0; i < first_step.count; ++i) {
+        const float first_share = first_step.fwd[i] * share;
+        if (first_share == 0) continue;
+        const StrongNeighbors second_step = strong(first_step.neighbors[i], scratch);
+        const float middle_share = first_share * (1.0F / (second_step.total + 1.0F));
+        for (std::int64_t r = 0; r < second_step.count; ++r) {
+            const std::int32_t slot = slot_of_known(scratch.pool_, second_step.neighbors[r]);
+            signals_of(scratch.pool_, slot)[kSecond] += second_step.fwd[r] * middle_share;
         }
     }
 }
@@ -190,13 +198,13 @@ void SessionMemory::add_dense(const MemoryRequest& request, MemoryScratch& scrat
     for (std::int64_t i = 0; i < std::min(request.n_dense, settings_.dense); ++i) {
         if (request.dense[i] < 0) break;
         const std::int32_t slot = slot_of(scratch.pool_, request.dense[i]);
-        float* const more = more_of(scratch.pool_, slot);
-        more[kDenseLead] = static_cast<float>(settings_.dense - i);
-        more[kLogit] = request.logits[i];
+        float* const signals = signals_of(scratch.pool_, slot);
+        signals[kDenseLead] = static_cast<float>(settings_.dense - i);
+        signals[kLogit] = request.logits[i];
     }
 }
 
-void SessionMemory::state_facts(const MemoryRequest& request, MemoryScratch& scratch) const {
+void SessionMemory::set_query_facts(const MemoryRequest& request, MemoryScratch& scratch) const {
     QueryFacts& facts = scratch.facts_;
     const OwnItems& own = scratch.own_;
     facts.clicks = static_cast<float>(own.clicks);
@@ -224,7 +232,7 @@ void SessionMemory::add_logits(const std::int32_t* slots, std::int64_t count, co
         missing.clear();
         const std::int64_t base = added ? vectors.n : 0, end = added ? vectors.n + vectors.n_added : vectors.n;
         const auto is_missing = [&](std::int32_t slot) {
-            return more_of(pool, slot)[kDenseLead] == 0 && pool.items[slot] >= base && pool.items[slot] < end;
+            return signals_of(pool, slot)[kDenseLead] == 0 && pool.items[slot] >= base && pool.items[slot] < end;
         };
         for (std::int64_t i = 0; i < count; ++i) {
             if (is_missing(slots[i])) missing.push_back({0.0F, static_cast<std::int32_t>(pool.items[slots[i]] - base)});
@@ -233,7 +241,7 @@ void SessionMemory::add_logits(const std::int32_t* slots, std::int64_t count, co
                     static_cast<std::int64_t>(missing.size()), isa_);
         std::size_t next = 0;
         for (std::int64_t i = 0; i < count; ++i) {
-            if (is_missing(slots[i])) more_of(pool, slots[i])[kLogit] = missing[next++].score;
+            if (is_missing(slots[i])) signals_of(pool, slots[i])[kLogit] = missing[next++].score;
         }
     };
     score_missing(false);

@@ -20,19 +20,20 @@ void SessionMemory::add_trending(const MemoryRequest& request, MemoryScratch& sc
     request.trends->start(trends_request, *kernels_, scratch.trends_);
     std::copy_n(scratch.trends_.query_features(), kTrendQueryFeatures, scratch.query_features_ + kQueryFeatures);
     if (settings_.trends == 0) return;
-    scratch.trending_.resize(static_cast<std::size_t>(settings_.trends + kTrendRising));
-    scratch.trending_scores_.resize(scratch.trending_.size());
-    std::int32_t* const ids = scratch.trending_.data();
+    scratch.trending_items_.resize(static_cast<std::size_t>(settings_.trends + kTrendRising));
+    scratch.trending_scores_.resize(scratch.trending_items_.size());
+    std::int32_t* const ids = scratch.trending_items_.data();
     float* const scores = scratch.trending_scores_.data();
-    const std::int64_t count = request.trends->choose(trends_request, settings_.trends, ids, scores, *kernels_, scratch.trends_);
-    scratch.trending_.resize(static_cast<std::size_t>(count));
+    const std::int64_t count =
+        request.trends->choose_candidates(trends_request, settings_.trends, ids, scores, *kernels_, scratch.trends_);
+    scratch.trending_items_.resize(static_cast<std::size_t>(count));
     for (std::int64_t i = 0; i < count; ++i) {
-        more_of(scratch.pool_, slot_of(scratch.pool_, ids[i]))[kTrending] = std::max(scores[i], kLeastTrending);
+        signals_of(scratch.pool_, slot_of(scratch.pool_, ids[i]))[kTrending] = std::max(scores[i], kLeastTrending);
     }
 }
 
 void SessionMemory::measure_trends(const MemoryRequest& request, MemoryScratch& scratch) const {
-    std::vector<std::int32_t>& ids = scratch.measured_;
+    std::vector<std::int32_t>& ids = scratch.measured_items_;
     ids.clear();
     for (const std::int32_t slot : scratch.candidates_) ids.push_back(scratch.pool_.items[slot]);
     request.trends->measure(ids.data(), static_cast<std::int64_t>(ids.size()), scratch.trends_);

@@ -48,25 +48,25 @@ RankerNet::RankerNet(const RankerWeights& weights)
         throw std::invalid_argument("the ranker reads " + std::to_string(n_types_) + " types of clicks; it takes at most " +
                                     std::to_string(kMostTypes));
     }
-    const std::int64_t untyped = weights.n_features - kTypeParts * n_types_, more = untyped - kFeatures;
-    if (more != 0 && (more < kTrendFeatures || more > kTrendFeatures + kMostSide)) {
+    const std::int64_t n_untyped = weights.n_features - kTypeParts * n_types_, n_extra = n_untyped - kFeatures;
+    if (n_extra != 0 && (n_extra < kTrendFeatures || n_extra > kTrendFeatures + kMostSide)) {
         throw std::invalid_argument("the ranker is for " + std::to_string(weights.n_features) +
                                     " features, this release has " + std::to_string(kFeatures) + " and " +
                                     std::to_string(kTrendFeatures) + " of trends, and at most " +
                                     std::to_string(kMostSide) + " of context and content; retrain it");
     }
-    const bool trends = more > 0;
-    n_side_ = trends ? more - kTrendFeatures : 0;
+    const bool trends = n_extra > 0;
+    n_side_ = trends ? n_extra - kTrendFeatures : 0;
     const std::int64_t n_trend_query = trends ? kTrendQueryFeatures : 0, n_trend_columns = trends ? kTrendColumns : 0;
     n_query_ = kQueryFeatures + n_trend_query + n_types_;
     n_columns_ = n_types_ + n_side_ + n_trend_columns + kColumns + n_types_;
     const std::int64_t side = n_query_ + n_types_, candidates = side + n_side_ + n_trend_columns;
     // Where a feature's weights go: among the query's, or behind those among the columns.
     const auto place_of = [&](std::int64_t k) {
-        if (k >= untyped) {
-            const std::int64_t type = (k - untyped) % n_types_;
+        if (k >= n_untyped) {
+            const std::int64_t type = (k - n_untyped) % n_types_;
             const std::int64_t parts[kTypeParts] = {kQueryFeatures + n_trend_query, n_query_, candidates + kColumns};
-            return parts[(k - untyped) / n_types_] + type;
+            return parts[(k - n_untyped) / n_types_] + type;
         }
         if (k < kQueryFeatures) return k;
         if (k < kFeatures) return candidates + k - kQueryFeatures;
@@ -80,18 +80,18 @@ RankerNet::RankerNet(const RankerWeights& weights)
                             2 * whole_vectors(n2_));
     float* next = packed_.data();
     std::fill(next, next + packed_.size(), 0.0F);
-    const auto take = [&next](std::int64_t size) {
-        float* const taken = next;
+    const auto allocate = [&next](std::int64_t size) {
+        float* const block = next;
         next += size;
-        return taken;
+        return block;
     };
-    float* const start = take(start_width_);
-    float* const query = take(start_width_ * n_query_);
-    float* const panels1 = take(n_columns_ * n1_);
-    float* const panels2 = take(n1_ * n2_);
-    float* const linear = take(whole_vectors(n_columns_));
-    float* const bias2 = take(whole_vectors(n2_));
-    float* const output = take(whole_vectors(n2_));
+    float* const start = allocate(start_width_);
+    float* const query = allocate(start_width_ * n_query_);
+    float* const panels1 = allocate(n_columns_ * n1_);
+    float* const panels2 = allocate(n1_ * n2_);
+    float* const linear = allocate(whole_vectors(n_columns_));
+    float* const bias2 = allocate(whole_vectors(n2_));
+    float* const output = allocate(whole_vectors(n2_));
 
     // Standardizing is folded into the first layer: (f - mean) * scale * w = f * (scale * w) - mean * scale * w.
     std::vector<double> offset(static_cast<std::size_t>(n1_) + 1, 0.0);
@@ -99,9 +99,9 @@ RankerNet::RankerNet(const RankerWeights& weights)
     for (std::int64_t k = 0; k < weights.n_features; ++k) {
         const double mean = weights.mean[k], scale = weights.scale[k];
         const std::int64_t place = place_of(k);
-        if (is_bounded(k, untyped) && scale > 0) {
-            const double room = kMaxDeviations / scale;
-            const auto least = static_cast<float>(mean - room), most = static_cast<float>(mean + room);
+        if (is_bounded(k, n_untyped) && scale > 0) {
+            const double max_offset = kMaxDeviations / scale;
+            const auto least = static_cast<float>(mean - max_offset), most = static_cast<float>(mean + max_offset);
             if (place < n_query_) {
                 query_bounds_.push_back({place, least, most});
             } else {

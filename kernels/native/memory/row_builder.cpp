@@ -17,22 +17,25 @@ constexpr PairKind kStrength[] = {kFwd, kBwd, kSes, kRec};
 }  // namespace
 
 RowBuilder::RowBuilder(const PastSessions& sessions, const MemorySettings& settings, const ClickIndex& index)
-    : sessions_(sessions), settings_(settings), index_(index), place_(static_cast<std::size_t>(sessions.n_items), 0) {}
+    : sessions_(sessions),
+      settings_(settings),
+      index_(index),
+      pair_index_(static_cast<std::size_t>(sessions.n_items), 0) {}
 
 std::int64_t RowBuilder::count_neighbors(std::int32_t item) {
-    met_.clear();
-    const auto meet = [&](std::int32_t other) {
-        std::int32_t& place = place_[static_cast<std::size_t>(other)];
+    counted_.clear();
+    const auto count_once = [&](std::int32_t other) {
+        std::int32_t& place = pair_index_[static_cast<std::size_t>(other)];
         if (place != 0) return;
         place = 1;
-        met_.push_back(other);
+        counted_.push_back(other);
     };
     for (const ItemClick *click = clicks_begin(item), *end = clicks_end(item); click != end; ++click) {
         prefetch(click + kAhead);
-        visit(item, *click, [&](std::int32_t other, std::int64_t) { meet(other); }, meet);
+        visit(item, *click, [&](std::int32_t other, std::int64_t) { count_once(other); }, count_once);
     }
-    for (const std::int32_t other : met_) place_[static_cast<std::size_t>(other)] = 0;
-    return static_cast<std::int64_t>(met_.size());
+    for (const std::int32_t other : counted_) pair_index_[static_cast<std::size_t>(other)] = 0;
+    return static_cast<std::int64_t>(counted_.size());
 }
 
 // Clicks on an item are spread over the log: what a later one needs is prefetched while earlier ones are summed. The
@@ -55,8 +58,8 @@ void RowBuilder::visit(std::int32_t item, const ItemClick& click, const Near& ne
     const std::int64_t end = sessions_.offsets[click.session + 1];
     const auto is_first = [&](std::int64_t j) { return index_.first[static_cast<std::size_t>(j)] != 0; };
     if (!settings_.once(click.session)) {
-        for (std::int64_t j = std::max(begin, t - settings_.window), to = std::min(end, t + settings_.window + 1);
-             j < to; ++j) {
+        for (std::int64_t j = std::max(begin, t - settings_.window), last = std::min(end, t + settings_.window + 1);
+             j < last; ++j) {
             if (sessions_.items[j] != item) near(sessions_.items[j], j - t);
         }
     } else if (is_first(t)) {
@@ -64,7 +67,7 @@ void RowBuilder::visit(std::int32_t item, const ItemClick& click, const Near& ne
                      [&](std::int64_t j, std::int64_t distance) { near(sessions_.items[j], distance); });
     }
     if (!is_first(t)) return;
-    for (std::int64_t j = std::max(begin, t - settings_.span), to = std::min(end, t + settings_.span + 1); j < to;
+    for (std::int64_t j = std::max(begin, t - settings_.span), last = std::min(end, t + settings_.span + 1); j < last;
          ++j) {
         if (is_first(j) && sessions_.items[j] != item) same(sessions_.items[j]);
     }
@@ -72,27 +75,27 @@ void RowBuilder::visit(std::int32_t item, const ItemClick& click, const Near& ne
 
 std::size_t RowBuilder::sum_pairs(std::int32_t item) {
     pairs_.clear();
-    const std::int32_t last = newest(item);
+    const std::int32_t newest_session = newest(item);
     for (const ItemClick *click = clicks_begin(item), *end = clicks_end(item); click != end; ++click) {
         prefetch(click + kAhead);
-        const std::int32_t s = click->session;
-        const double fresh = std::exp(-static_cast<double>(last - s) / settings_.recency);
+        const std::int32_t session = click->session;
+        const double recency_weight = std::exp(-static_cast<double>(newest_session - session) / settings_.recency);
         // One distinct item alone has no pair to weigh.
-        const double share = 1.0 / std::max(index_.distinct[static_cast<std::size_t>(s)] - 1, 1);
+        const double share = 1.0 / std::max(index_.distinct[static_cast<std::size_t>(session)] - 1, 1);
         visit(
             item, *click,
             [&](std::int32_t other, std::int64_t distance) {
                 PairSums& pair = pair_of(other);
-                pair.add_near(distance, fresh);
-                pair.latest = s;
+                pair.add_near(distance, recency_weight);
+                pair.latest = session;
             },
             [&](std::int32_t other) {
                 PairSums& pair = pair_of(other);
                 pair.add_same(share);
-                pair.latest = s;
+                pair.latest = session;
             });
     }
-    for (const PairSums& pair : pairs_) place_[static_cast<std::size_t>(pair.item)] = 0;
+    for (const PairSums& pair : pairs_) pair_index_[static_cast<std::size_t>(pair.item)] = 0;
     return pairs_.size();
 }
 
@@ -107,7 +110,7 @@ void RowBuilder::write_summed(std::int32_t item, const TablesOut& out) {
                   out.neighbors + begin, out.latest + begin, out.values + begin * kPairKinds);
 }
 
-void RowRanker::write(const std::vector<PairSums>& pairs, std::int64_t kept, float* totals, std::int32_t* neighbors,
+void RowRanker::write(const std::vector<PairSums>& pairs, std::int64_t n_kept, float* totals, std::int32_t* neighbors,
                       std::int32_t* latest, std::uint16_t* values) {
     double total[kPairKinds] = {};
     for (const PairSums& pair : pairs) {
@@ -123,10 +126,10 @@ void RowRanker::write(const std::vector<PairSums>& pairs, std::int64_t kept, flo
     const auto stronger = [](const Ranked& x, const Ranked& y) {
         return x.strength != y.strength ? x.strength > y.strength : x.item < y.item;
     };
-    const auto kept_end = ranked_.begin() + kept;
+    const auto kept_end = ranked_.begin() + n_kept;
     if (kept_end != ranked_.end()) std::nth_element(ranked_.begin(), kept_end, ranked_.end(), stronger);
     std::sort(ranked_.begin(), kept_end, stronger);
-    for (std::int64_t p = 0; p < kept; ++p) {
+    for (std::int64_t p = 0; p < n_kept; ++p) {
         const PairSums& pair = pairs[static_cast<std::size_t>(ranked_[static_cast<std::size_t>(p)].place)];
         neighbors[p] = pair.item;
         latest[p] = pair.latest;
@@ -153,18 +156,18 @@ void RowBuilder::write_counts(std::int32_t item, const TablesOut& out) const {
 
 void RowBuilder::write_postings(std::int32_t item, const TablesOut& out) const {
     const std::int64_t begin = out.post_offsets[item];
-    std::int32_t last = -1;
+    std::int32_t previous_session = -1;
     std::int64_t p = out.post_offsets[item + 1];
     for (const ItemClick* click = clicks_end(item); p > begin;) {
         --click;
-        if (click->session == last) continue;
-        last = click->session;
-        out.postings[--p] = last;
+        if (click->session == previous_session) continue;
+        previous_session = click->session;
+        out.postings[--p] = previous_session;
     }
 }
 
 PairSums& RowBuilder::pair_of(std::int32_t other) {
-    std::int32_t& place = place_[static_cast<std::size_t>(other)];
+    std::int32_t& place = pair_index_[static_cast<std::size_t>(other)];
     if (place == 0) {
         pairs_.push_back({{}, other, -1});
         place = static_cast<std::int32_t>(pairs_.size());

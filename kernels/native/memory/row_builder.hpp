@@ -16,12 +16,13 @@ struct PairSums {
     std::int32_t item;
     std::int32_t latest;
 
-    // A click on the neighbor `distance` after one on the item, negative before it; fresh: the session's part of `rec`.
-    void add_near(std::int64_t distance, double fresh) {
+    // Adds a click on the neighbor `distance` clicks after one on the item, negative before it. recency_weight: what
+    // the session weighs in `rec`.
+    void add_near(std::int64_t distance, double recency_weight) {
         const double weight = 1.0 / static_cast<double>(distance > 0 ? distance : -distance);
         value[distance > 0 ? kFwd : kBwd] += weight;
         if (distance == 1) value[kNext] += 1.0;
-        value[kRec] += weight * fresh;
+        value[kRec] += weight * recency_weight;
     }
     void add_same(double share) {
         value[kSes] += 1.0;
@@ -32,8 +33,8 @@ struct PairSums {
 // Orders a row by strength and rounds it.
 class RowRanker {
   public:
-    // The `kept` strongest pairs; totals of all.
-    void write(const std::vector<PairSums>& pairs, std::int64_t kept, float* totals, std::int32_t* neighbors,
+    // The n_kept strongest pairs; totals of all.
+    void write(const std::vector<PairSums>& pairs, std::int64_t n_kept, float* totals, std::int32_t* neighbors,
                std::int32_t* latest, std::uint16_t* values);
 
   private:
@@ -75,9 +76,9 @@ class RowBuilder {
     const PastSessions& sessions_;
     const MemorySettings& settings_;
     const ClickIndex& index_;
-    std::vector<std::int32_t> place_;  // [N] 1 + the item's place in pairs_, 0 = none
-    std::vector<std::int32_t> met_;    // neighbors counted
-    std::vector<PairSums> pairs_;          // of the item at hand, in order of first meeting
+    std::vector<std::int32_t> pair_index_;  // [N] 1 + the item's place in pairs_, 0 = none
+    std::vector<std::int32_t> counted_;   // distinct neighbors of the item being counted
+    std::vector<PairSums> pairs_;          // of the item being summed, in the order in which neighbors are met
     RowRanker ranker_;
 };
 

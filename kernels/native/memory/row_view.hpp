@@ -16,7 +16,7 @@ struct RowView {
 };
 
 // What comes to a row of the tables.
-struct FreshView {
+struct DeltaRowView {
     const std::int32_t* neighbors;
     const std::int32_t* latest;  // 1 + the latest session, 0 = none
     const float* values;         // [count, 8]: what comes to each value; 1 if the tables lack the pair; 0

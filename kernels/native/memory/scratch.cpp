@@ -15,14 +15,14 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
     const auto size = [](std::int64_t count) { return static_cast<std::size_t>(count); };
     // The bounds are raised last: where memory runs out on the way, the next call tries again.
     MemoryBounds bounds = bounds_;
-    if (wanted.catalog > bounds.catalog) place_.resize(size(bounds.catalog = wanted.catalog), 0);
+    if (wanted.catalog > bounds.catalog) slot_plus_one_.resize(size(bounds.catalog = wanted.catalog), 0);
     if (wanted.sessions > bounds.sessions) weights_.resize(size(bounds.sessions = wanted.sessions), 0.0F);
     if (wanted.slots > bounds.slots) {
         bounds.slots = wanted.slots;
         items_ = integers(bounds.slots);
         sums_ = ZeroFloats(bounds.slots * kSumLanes);
-        more_ = ZeroFloats(bounds.slots * kMoreLanes);
-        roots_ = AlignedFloats(bounds.slots + kPadding);
+        signals_ = ZeroFloats(bounds.slots * kSignalLanes);
+        inverse_roots_ = AlignedFloats(bounds.slots + kPadding);
         keys_ = integers(bounds.slots);
         candidates_.reserve(size(bounds.slots));
     }
@@ -34,8 +34,8 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
     if (wanted.similar > bounds.similar) {
         bounds.similar = wanted.similar;
         similar_ = integers(bounds.similar);
-        fresh_ = AlignedFloats(bounds.similar + kPadding);
-        kept_ = AlignedFloats(bounds.similar + kPadding);
+        similar_recency_ = AlignedFloats(bounds.similar + kPadding);
+        similar_weights_ = AlignedFloats(bounds.similar + kPadding);
     }
     if (wanted.candidates > bounds.candidates) {
         bounds.candidates = wanted.candidates;

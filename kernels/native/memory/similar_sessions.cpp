@@ -27,7 +27,7 @@ std::int64_t weigh_sessions(const MergedTables& memory, const OwnItems& own, con
         const float weight = session_decay(own.list[u].back) * rarity[u];
         if (!(weight >= kMinWeight)) continue;
         const Postings postings = memory.postings(item);
-        const auto touch = [&](std::int32_t session) {
+        const auto add_weight = [&](std::int32_t session) {
             float& sum = scratch.weights[session];
             scratch.touched[touched] = session;
             touched += sum == 0 ? 1 : 0;
@@ -35,21 +35,21 @@ std::int64_t weigh_sessions(const MergedTables& memory, const OwnItems& own, con
         };
         if (memory.has_gaps()) {
             for (std::int64_t p = 0; p < postings.n_base; ++p) {
-                if (!memory.is_gone(postings.base[p])) touch(postings.base[p]);
+                if (!memory.is_dropped(postings.base[p])) add_weight(postings.base[p]);
             }
         } else {
-            for (std::int64_t p = 0; p < postings.n_base; ++p) touch(postings.base[p]);
+            for (std::int64_t p = 0; p < postings.n_base; ++p) add_weight(postings.base[p]);
         }
-        const auto behind = static_cast<std::int32_t>(memory.tables().n_sessions);
-        for (std::int64_t p = 0; p < postings.n_fresh; ++p) {
-            if (postings.fresh[p] != current.slot) touch(behind + postings.fresh[p]);
+        const auto first_delta_id = static_cast<std::int32_t>(memory.tables().n_sessions);
+        for (std::int64_t p = 0; p < postings.n_delta; ++p) {
+            if (postings.delta[p] != current.slot) add_weight(first_delta_id + postings.delta[p]);
         }
     }
     return touched;
 }
 
 // The heaviest sessions into `chosen` and `kept`, in the order in which they were touched; how many.
-std::int64_t choose_sessions(const MergedTables& memory, std::int64_t most, std::int64_t touched,
+std::int64_t choose_sessions(const MergedTables& memory, std::int64_t max_sessions, std::int64_t touched,
                              const MemoryKernels& kernels, SimilarScratch& scratch) {
     for (std::int64_t i = 0; i < touched; ++i) {
         float& weight = scratch.weights[scratch.touched[i]];
@@ -57,44 +57,48 @@ std::int64_t choose_sessions(const MergedTables& memory, std::int64_t most, std:
         weight = 0;
     }
     // The later session is the better one: numbers count downwards.
-    const auto turned = [&](std::int32_t session) { return static_cast<std::int32_t>(-memory.number(session)); };
+    const auto reversed_number = [&](std::int32_t session) {
+        return static_cast<std::int32_t>(-memory.number(session));
+    };
     KeyCut cut{0};
-    if (touched > most) {
-        const auto turned_of = [&](std::int32_t i) { return turned(scratch.touched[i]); };
-        cut = cut_of(kernels, scratch.keys, touched, most, 0, turned_of, scratch.ties);
+    if (touched > max_sessions) {
+        const auto reversed_number_of = [&](std::int32_t i) { return reversed_number(scratch.touched[i]); };
+        cut = cut_of(kernels, scratch.keys, touched, max_sessions, 0, reversed_number_of, scratch.ties);
     }
     std::int64_t count = 0;
-    for (std::int64_t i = 0; i < touched && count < most; ++i) {
+    for (std::int64_t i = 0; i < touched && count < max_sessions; ++i) {
         const std::int32_t key = scratch.keys[i], session = scratch.touched[i];
         scratch.chosen[count] = session;
-        scratch.kept[count] = std::bit_cast<float>(key);
-        count += key > cut.least || (key == cut.least && turned(session) <= cut.last) ? 1 : 0;
+        scratch.chosen_weights[count] = std::bit_cast<float>(key);
+        count += key > cut.least || (key == cut.least && reversed_number(session) <= cut.last) ? 1 : 0;
     }
     return count;
 }
 
 }  // namespace
 
-void add_similar_sessions(const MergedTables& memory, const OwnItems& own, const CurrentSession& current, std::int64_t most,
-                          const MemoryKernels& kernels, SimilarScratch& scratch, Pool& pool, float* largest) {
+void add_similar_sessions(const MergedTables& memory, const OwnItems& own, const CurrentSession& current,
+                          std::int64_t max_sessions, const MemoryKernels& kernels, SimilarScratch& scratch, Pool& pool,
+                          float* largest) {
     const std::int64_t n_sessions = memory.n_sessions() - (current.found() ? 1 : 0);
     const std::int64_t touched = weigh_sessions(memory, own, current, n_sessions, kernels, scratch);
-    const std::int64_t count = choose_sessions(memory, most, touched, kernels, scratch);
+    const std::int64_t count = choose_sessions(memory, max_sessions, touched, kernels, scratch);
     const float span = 0.02F * static_cast<float>(n_sessions);
     for (std::int64_t i = 0; i < count; ++i) memory.prefetch_session(scratch.chosen[i]);
     for (std::int64_t i = 0; i < count; ++i) {
         const std::int64_t number = current.number_without(memory.number(scratch.chosen[i]));
-        scratch.fresh[i] = -static_cast<float>(n_sessions - 1 - number) / span;
+        scratch.recency[i] = -static_cast<float>(n_sessions - 1 - number) / span;
     }
-    std::fill(scratch.fresh + count, scratch.fresh + count + kPadding, 0.0F);
-    kernels.exp(scratch.fresh, count);
+    std::fill(scratch.recency + count, scratch.recency + count + kPadding, 0.0F);
+    kernels.exp(scratch.recency, count);
     const auto prefetch = [&](std::int64_t i) { MTAW_PREFETCH(memory.clicks(scratch.chosen[i]).clicks); };
     for (std::int64_t i = 0; i < std::min(kAhead, count); ++i) prefetch(i);
-    std::fill(largest, largest + kMoreLanes, 0.0F);
+    std::fill(largest, largest + kSignalLanes, 0.0F);
     for (std::int64_t i = 0; i < count; ++i) {
         if (i + kAhead < count) prefetch(i + kAhead);
-        kernels.add_session(memory.counting_clicks(scratch.chosen[i], scratch.firsts), own.count, scratch.kept[i], scratch.kept[i] * scratch.fresh[i],
-                            pool, scratch.slots, largest);
+        kernels.add_session(memory.counting_clicks(scratch.chosen[i], scratch.firsts), own.count,
+                            scratch.chosen_weights[i], scratch.chosen_weights[i] * scratch.recency[i], pool,
+                            scratch.slots, largest);
     }
 }
 

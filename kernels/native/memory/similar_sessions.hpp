@@ -21,8 +21,8 @@ struct SimilarScratch {
     std::int32_t* keys;     // as many as touched
     std::int32_t* ties;     // as many as touched
     std::int32_t* chosen;   // [sessions + kPadding]
-    float* fresh;           // [sessions + kPadding]
-    float* kept;            // [sessions + kPadding]
+    float* recency;         // [sessions + kPadding]
+    float* chosen_weights;  // [sessions + kPadding]
     std::int32_t* slots;    // [longest past session]
     std::vector<std::int32_t>& firsts;  // of a past session
 };
@@ -31,7 +31,8 @@ struct SimilarScratch {
 // `largest` float32[kMoreLanes] takes each lane's largest value over the pool. The anchor of a past session is its last
 // click on the latest own item that it holds. Lanes: weight; weight * exp(-age / (0.02 S)); weight / distance from the
 // anchor (0 at it); weight if after it; weight if directly after it. The current session is never one of them.
-void add_similar_sessions(const MergedTables& memory, const OwnItems& own, const CurrentSession& current, std::int64_t most,
-                          const MemoryKernels& kernels, SimilarScratch& scratch, Pool& pool, float* largest);
+void add_similar_sessions(const MergedTables& memory, const OwnItems& own, const CurrentSession& current,
+                          std::int64_t max_sessions, const MemoryKernels& kernels, SimilarScratch& scratch, Pool& pool,
+                          float* largest);
 
 }  // namespace mtaw

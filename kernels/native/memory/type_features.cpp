@@ -14,8 +14,8 @@ void ClickTypes::set(const std::int32_t* clicks, const std::uint8_t* types, std:
     std::fill_n(type_bits_, own.count, std::uint8_t{0});
     for (std::int64_t u = 0; u < own.count; ++u) last_type_[u] = static_cast<std::uint8_t>(type_at(own.list[u].back));
     for (std::int64_t t = n_clicks - own.clicks; t < n_clicks; ++t) {
-        const std::int32_t place = pool.place[clicks[t]];  // 0: too long ago to be an own item
-        if (place > 0 && types[t] < n_types) type_bits_[place - 1] |= static_cast<std::uint8_t>(1U << types[t]);
+        const std::int32_t entry = pool.slot_plus_one[clicks[t]];  // 0: too long ago to be an own item
+        if (entry > 0 && types[t] < n_types) type_bits_[entry - 1] |= static_cast<std::uint8_t>(1U << types[t]);
     }
 }
 
@@ -32,7 +32,7 @@ void ClickTypes::fill_near(const Pool& pool, const std::int32_t* slots, std::int
     std::int32_t types[kTile];
     std::fill_n(types, kTile, -1);
     for (std::int64_t i = 0; i < count; ++i) {
-        const float near = more_of(pool, slots[i])[kNear];
+        const float near = signals_of(pool, slots[i])[kNear];
         const auto back = static_cast<std::int64_t>(near > 0 ? 1.0F / near - 0.5F : 0.0F);
         types[i] = near > 0 ? static_cast<std::int32_t>(type_at(back)) : -1;
     }

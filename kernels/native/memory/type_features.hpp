@@ -22,7 +22,7 @@ constexpr std::int64_t kTypeParts = 3;  // features a type
 class ClickTypes {
  public:
     // types: uint8[n_clicks], of all clicks int32[n_clicks]; a code from n_types on is unknown, and null if all are.
-    // own: as list_own gives it.
+    // own: as list_own_items gives it.
     void set(const std::int32_t* clicks, const std::uint8_t* types, std::int64_t n_clicks, std::int64_t n_types,
              const OwnItems& own, const Pool& pool);
 

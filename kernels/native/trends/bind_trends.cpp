@@ -179,7 +179,8 @@ class TrendsObject {
         std::int32_t* const data = ids.mutable_data();
         std::vector<float> scores(static_cast<std::size_t>(width));
         each(prefixes, [&](std::int64_t q, const TrendsRequest& request, TrendsScratch& scratch) {
-            const std::int64_t count = trends_.choose(request, n, data + q * width, scores.data(), *kernels_, scratch);
+            const std::int64_t count =
+                trends_.choose_candidates(request, n, data + q * width, scores.data(), *kernels_, scratch);
             std::fill(data + q * width + count, data + (q + 1) * width, -1);
         });
         return ids;

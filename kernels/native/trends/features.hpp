@@ -88,7 +88,7 @@ struct alignas(64) TrendSums {
 
     static constexpr int kLast = 0;             // [kPairSums], of the last own item's row
     static constexpr int kOwnRows = kPairSums;  // [kPairSums], of all own items' rows, weighed
-    static constexpr int kPre = 2 * kPairSums;
+    static constexpr int kPreScore = 2 * kPairSums;
 };
 
 // query_out: float32[kTrendQueryFeatures], with room for kPadding more.

@@ -53,8 +53,8 @@ void add_pre(const std::int32_t* neighbors, const Value* values, std::int64_t co
 
 }  // namespace
 
-std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, float* pre,
-                            const ColumnKernels& kernels, TrendsScratch& scratch) const {
+std::int64_t Trends::choose_candidates(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, float* pre,
+                                       const ColumnKernels& kernels, TrendsScratch& scratch) const {
     std::int32_t* const place = scratch.place_.data();
     std::vector<std::int32_t>& items = scratch.items_;
     std::vector<float>& scores = scratch.scores_;

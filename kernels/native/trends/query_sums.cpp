@@ -48,7 +48,7 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             if (u == 0) {
                 for (int k = 0; k < kPairSums; ++k) sums.values[TrendSums::kLast + k] += values[k];
             }
-            sums.values[TrendSums::kPre] += pre;
+            sums.values[TrendSums::kPreScore] += pre;
         };
         float values[kPairSums];
         std::vector<std::int32_t>& met = scratch.met_;

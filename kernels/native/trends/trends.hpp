@@ -4,7 +4,7 @@
 //     trends.click(clicks);                                  // one thread at a time
 //     const auto locked = trends.reading();                  // writers wait until it is destroyed
 //     trends.start(request, scratch);
-//     trends.choose(request, n, ids, scores, kernels, scratch);  // candidates
+//     trends.choose_candidates(request, n, ids, scores, kernels, scratch);  // candidates
 //     trends.measure(ids, count, scratch);                   // any items
 //     trends.fill(begin, count, columns, kernels, scratch);  // their features, tile by tile
 #pragma once
@@ -127,8 +127,8 @@ class Trends {
     void start(const TrendsRequest& request, const ColumnKernels& kernels, TrendsScratch& scratch) const;
     // The best n by pre-score, ties by the lower id, and the kTrendRising most clicked now: ids int32[n + kTrendRising],
     // none of them twice or an own one, and their pre-scores. Returns how many.
-    std::int64_t choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, float* scores,
-                        const ColumnKernels& kernels, TrendsScratch& scratch) const;
+    std::int64_t choose_candidates(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, float* scores,
+                                   const ColumnKernels& kernels, TrendsScratch& scratch) const;
     // Sums of `count` items for `fill`.
     void measure(const std::int32_t* ids, std::int64_t count, TrendsScratch& scratch) const;
     // Columns [kTrendColumns, kTile] of the measured items from `begin` on, count <= kTile, and their side features'
