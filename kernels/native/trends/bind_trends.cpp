@@ -25,7 +25,7 @@ namespace {
 using MaybeArray = std::optional<py::array>;
 
 template <typename T>
-T* made(py::dict& arrays, const char* name, py::array::ShapeContainer shape) {
+T* new_array(py::dict& arrays, const char* name, py::array::ShapeContainer shape) {
     const py::array_t<T> array(std::move(shape));
     arrays[name] = array;
     return const_cast<T*>(array.data());
@@ -71,21 +71,21 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
     py::dict arrays;
     const std::int64_t n_rows = last - first;
     TrendsOut out{
-        .row_offsets = made<std::int64_t>(arrays, "row_offsets", {n_rows + 1}),
-        .neighbors = made<std::int32_t>(arrays, "neighbors", {build->n_pairs()}),
-        .values = made<std::uint16_t>(arrays, "values", {build->n_pairs(), std::int64_t{kPairSums}}),
-        .totals = made<float>(arrays, "totals", {n_rows, std::int64_t{kPairSums}}),
-        .counts = made<float>(arrays, "counts", {n_rows, std::int64_t{kItemSums}}),
-        .times = made<std::int64_t>(arrays, "times", {n_rows, std::int64_t{2}}),
-        .sums = made<double>(arrays, "sums", {std::int64_t{kItemSums}}),
-        .clock = made<std::int64_t>(arrays, "clock", {std::int64_t{kItemLanes + 1}}),
+        .row_offsets = new_array<std::int64_t>(arrays, "row_offsets", {n_rows + 1}),
+        .neighbors = new_array<std::int32_t>(arrays, "neighbors", {build->n_pairs()}),
+        .values = new_array<std::uint16_t>(arrays, "values", {build->n_pairs(), std::int64_t{kPairSums}}),
+        .totals = new_array<float>(arrays, "totals", {n_rows, std::int64_t{kPairSums}}),
+        .counts = new_array<float>(arrays, "counts", {n_rows, std::int64_t{kItemSums}}),
+        .times = new_array<std::int64_t>(arrays, "times", {n_rows, std::int64_t{2}}),
+        .sums = new_array<double>(arrays, "sums", {std::int64_t{kItemSums}}),
+        .clock = new_array<std::int64_t>(arrays, "clock", {std::int64_t{kItemLanes + 1}}),
     };
     if (n_columns > 0) {
-        std::copy_n(context_sizes.data(), n_columns, made<std::int64_t>(arrays, "context_sizes", {n_columns}));
-        out.context_offsets = made<std::int64_t>(arrays, "context_offsets", {n_rows + 1});
-        out.context_values = made<std::uint16_t>(arrays, "context_values", {build->n_context_sums()});
-        out.context_sums = made<float>(arrays, "context_sums", {build->n_context_sums()});
-        out.context_totals = made<double>(arrays, "context_totals", {sessions.shape.n_values()});
+        std::copy_n(context_sizes.data(), n_columns, new_array<std::int64_t>(arrays, "context_sizes", {n_columns}));
+        out.context_offsets = new_array<std::int64_t>(arrays, "context_offsets", {n_rows + 1});
+        out.context_values = new_array<std::uint16_t>(arrays, "context_values", {build->n_context_sums()});
+        out.context_sums = new_array<float>(arrays, "context_sums", {build->n_context_sums()});
+        out.context_totals = new_array<double>(arrays, "context_totals", {sessions.shape.n_values()});
     }
     const Unlocked unlocked;
     build->write(out);
@@ -151,18 +151,20 @@ class TrendsObject {
         trends_.click(clicks);
     }
 
-    void forget_in_tables(const py::array& items, const py::array& times, const py::dict& left, const py::array& ids, bool once,
-                          const MaybeArray& context) {
+    void forget_in_tables(const py::array& items, const py::array& times, const py::dict& remaining,
+                          const py::array& ids, bool once, const MaybeArray& context) {
         const std::int32_t* const clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
-        const std::int64_t* const when = checked_data<std::int64_t>(times, 1, "times", "int64");
-        const std::int32_t* const names = checked_data<std::int32_t>(ids, 1, "ids", "int32");
+        const std::int64_t* const click_times = checked_data<std::int64_t>(times, 1, "times", "int64");
+        const std::int32_t* const item_ids = checked_data<std::int32_t>(ids, 1, "ids", "int32");
         if (items.size() != times.size()) throw py::value_error("times must have one entry for each click");
-        const TrendsView view = bound_trends(left);
+        const TrendsView view = bound_trends(remaining);
         if (view.n_items != ids.size()) throw py::value_error("ids must name each item of the tables that are left");
-        for (std::int64_t i = 0; i < ids.size(); ++i) check_item("ids", i, names[i], i == 0 ? 0 : names[i - 1] + 1);
+        for (std::int64_t i = 0; i < ids.size(); ++i) {
+            check_item("ids", i, item_ids[i], i == 0 ? 0 : item_ids[i - 1] + 1);
+        }
         const std::uint16_t* const codes = codes_of(context, items.size(), trends_.context_shape().n_columns);
         const Unlocked unlocked;
-        trends_.forget_in_tables({clicks, when, codes, items.size(), once}, view, names);
+        trends_.forget_in_tables({clicks, click_times, codes, items.size(), once}, view, item_ids);
     }
 
     bool forget(std::int64_t handle) {
@@ -178,7 +180,7 @@ class TrendsObject {
         py::array_t<std::int32_t> ids({prefixes.count, width});
         std::int32_t* const data = ids.mutable_data();
         std::vector<float> scores(static_cast<std::size_t>(width));
-        each(prefixes, [&](std::int64_t q, const TrendsRequest& request, TrendsScratch& scratch) {
+        for_each_query(prefixes, [&](std::int64_t q, const TrendsRequest& request, TrendsScratch& scratch) {
             const std::int64_t count =
                 trends_.choose_candidates(request, n, data + q * width, scores.data(), *kernels_, scratch);
             std::fill(data + q * width + count, data + (q + 1) * width, -1);
@@ -201,7 +203,7 @@ class TrendsObject {
         py::array_t<float> out({prefixes.count, width, kTrendFeatures + n_side});
         float* const data = out.mutable_data();
         std::fill(data, data + out.size(), 0.0F);
-        each(prefixes, [&](std::int64_t q, const TrendsRequest&, TrendsScratch& scratch) {
+        for_each_query(prefixes, [&](std::int64_t q, const TrendsRequest&, TrendsScratch& scratch) {
             std::vector<std::int32_t> known;
             std::vector<std::int64_t> rows;
             for (std::int64_t i = 0; i < width; ++i) {
@@ -213,9 +215,9 @@ class TrendsObject {
             trends_.measure(known.data(), count, scratch);
             std::vector<float> columns(static_cast<std::size_t>(kTrendColumns * kTile)), side(static_cast<std::size_t>(kMostSide * kTile));
             for (std::int64_t begin = 0; begin < count; begin += kTile) {
-                const std::int64_t some = std::min(kTile, count - begin);
-                trends_.fill(begin, some, columns.data(), side.data(), *kernels_, scratch);
-                for (std::int64_t i = 0; i < some; ++i) {
+                const std::int64_t n_tile = std::min(kTile, count - begin);
+                trends_.fill(begin, n_tile, columns.data(), side.data(), *kernels_, scratch);
+                for (std::int64_t i = 0; i < n_tile; ++i) {
                     float* row = data + rows[static_cast<std::size_t>(begin + i)] * (kTrendFeatures + n_side);
                     row = std::copy_n(scratch.query_features(), kTrendQueryFeatures, row);
                     for (std::int64_t k = 0; k < kTrendColumns; ++k) *row++ = columns[static_cast<std::size_t>(k * kTile + i)];
@@ -364,7 +366,7 @@ class TrendsObject {
 
     // work(q, request, scratch) for every prefix, all of one state, without the GIL.
     template <typename Work>
-    void each(const Prefixes& prefixes, const Work& work) const {
+    void for_each_query(const Prefixes& prefixes, const Work& work) const {
         const Unlocked unlocked;
         TrendsScratch& scratch = thread_trends_scratch();
         const auto locked = trends_.reading();

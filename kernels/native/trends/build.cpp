@@ -13,10 +13,10 @@
 namespace mtaw {
 namespace {
 
-enum Counting : std::uint8_t { kNothing, kClicks, kPairs };
-constexpr std::int64_t kBlock = 64;  // items that a thread takes at a time
+enum ClickUse : std::uint8_t { kNothing, kClicks, kPairs };
+constexpr std::int64_t kItemsPerBlock = 64;  // items that a thread takes at a time
 
-std::size_t at(std::int64_t place) { return static_cast<std::size_t>(place); }
+std::size_t index(std::int64_t place) { return static_cast<std::size_t>(place); }
 
 std::uint16_t to_bfloat16(float value) {
     const auto bits = std::bit_cast<std::uint32_t>(value);
@@ -45,13 +45,13 @@ struct Term {
 }  // namespace
 
 void check_trend_settings(const TrendSettings& settings) {
-    std::int64_t before = 0;
+    std::int64_t previous = 0;
     for (const std::int64_t ms : settings.half_lives.ms) {
-        if (ms <= before || ms > kMaxHalfLife) {
+        if (ms <= previous || ms > kMaxHalfLife) {
             throw std::invalid_argument("half-lives must rise within 1.." + std::to_string(kMaxHalfLife) +
                                         " ms; one is " + std::to_string(ms));
         }
-        before = ms;
+        previous = ms;
     }
     if (settings.window < 1 || settings.window > std::numeric_limits<std::int32_t>::max()) {
         throw std::invalid_argument("window must be in 1..2147483647 clicks");
@@ -60,13 +60,13 @@ void check_trend_settings(const TrendSettings& settings) {
 }
 
 // One thread's builder of rows.
-class TrendsBuild::Rows {
+class TrendsBuild::RowBuilder {
  public:
-    explicit Rows(const TrendsBuild& build) : build_(build), slots_(at(build.sessions_.n_items), 0) {
+    explicit RowBuilder(const TrendsBuild& build) : build_(build), slots_(index(build.sessions_.n_items), 0) {
         const std::int64_t newest = build.clock_[kItemLanes];
         for (int lane = 0; lane < kItemLanes; ++lane) {
-            const std::int64_t h = build.settings_.half_lives.ms[lane];
-            to_newest_[lane] = decay_power(build.clock_[lane] * h - newest, h);
+            const std::int64_t half_life = build.settings_.half_lives.ms[lane];
+            to_newest_[lane] = decay_power(build.clock_[lane] * half_life - newest, half_life);
         }
     }
 
@@ -79,23 +79,23 @@ class TrendsBuild::Rows {
     }
 
  private:
-    void weigh(std::int64_t time, int first, double* weights) const {
+    void compute_weights(std::int64_t time, int first, double* weights) const {
         for (int lane = first; lane < kItemLanes; ++lane) {
-            const std::int64_t h = build_.settings_.half_lives.ms[lane];
-            weights[lane] = decay_power(time - build_.clock_[lane] * h, h);
+            const std::int64_t half_life = build_.settings_.half_lives.ms[lane];
+            weights[lane] = decay_power(time - build_.clock_[lane] * half_life, half_life);
         }
     }
 
     void count(std::int64_t item, Block& block) {
-        const std::int64_t begin = build_.begins_[at(item)], end = build_.begins_[at(item) + 1];
-        order_.assign(build_.clicks_.begin() + begin, build_.clicks_.begin() + end);
+        const std::int64_t begin = build_.item_offsets_[index(item)], end = build_.item_offsets_[index(item) + 1];
+        order_.assign(build_.item_clicks_.begin() + begin, build_.item_clicks_.begin() + end);
         const std::int64_t* const times = build_.sessions_.times;
         std::stable_sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
         double sums[kItemSums] = {}, weights[kItemLanes];
         for (const std::int64_t click : order_) {
-            if (build_.counts_[at(click)] == kNothing) continue;
-            weigh(times[click], 0, weights);
-            const bool later = build_.starts_[at(click)] < click;
+            if (build_.click_uses_[index(click)] == kNothing) continue;
+            compute_weights(times[click], 0, weights);
+            const bool later = build_.session_begins_[index(click)] < click;
             for (int lane = 0; lane < kItemLanes; ++lane) {
                 sums[lane] += weights[lane];
                 if (later) sums[kItemLanes + lane] += weights[lane];
@@ -110,53 +110,53 @@ class TrendsBuild::Rows {
     void count_context(Block& block) {
         const ContextShape& shape = build_.sessions_.shape;
         if (shape.n_columns == 0) return;
-        value_sums_.resize(at(shape.n_values()), 0.0);
-        found_.clear();
+        value_sums_.resize(index(shape.n_values()), 0.0);
+        context_values_.clear();
         double weights[kItemLanes];
         for (const std::int64_t click : order_) {
-            if (build_.counts_[at(click)] == kNothing) continue;
-            weigh(build_.sessions_.times[click], kContextLane, weights);
+            if (build_.click_uses_[index(click)] == kNothing) continue;
+            compute_weights(build_.sessions_.times[click], kContextLane, weights);
             for (std::int64_t c = 0; c < shape.n_columns; ++c) {
                 const std::int64_t value = shape.value_of(c, build_.sessions_.context[click * shape.n_columns + c]);
                 if (value < 0) continue;
-                if (value_sums_[at(value)] == 0) found_.push_back(static_cast<std::uint16_t>(value));
-                value_sums_[at(value)] += weights[kContextLane];
+                if (value_sums_[index(value)] == 0) context_values_.push_back(static_cast<std::uint16_t>(value));
+                value_sums_[index(value)] += weights[kContextLane];
             }
         }
         // A weight may be 0, and its value there twice.
-        std::sort(found_.begin(), found_.end());
-        found_.erase(std::unique(found_.begin(), found_.end()), found_.end());
-        std::int64_t kept = 0;
-        for (const std::uint16_t value : found_) {
+        std::sort(context_values_.begin(), context_values_.end());
+        context_values_.erase(std::unique(context_values_.begin(), context_values_.end()), context_values_.end());
+        std::int64_t n_kept = 0;
+        for (const std::uint16_t value : context_values_) {
             const double sum = value_sums_[value];
             value_sums_[value] = 0;
             if (sum * to_newest_[kContextLane] < kMinContextSum) continue;
             block.context_values.push_back(value);
             block.context_sums.push_back(rounded(sum));
-            ++kept;
+            ++n_kept;
         }
-        block.context_lengths.push_back(kept);
+        block.context_lengths.push_back(n_kept);
     }
 
     void collect(std::int64_t item) {
         const TimedSessions& sessions = build_.sessions_;
         terms_.clear();
         const std::int64_t window = build_.settings_.window;
-        for (std::int64_t p = build_.begins_[at(item)]; p < build_.begins_[at(item) + 1]; ++p) {
-            const std::int64_t click = build_.clicks_[at(p)], start = build_.starts_[at(click)];
-            if (build_.counts_[at(click)] != kPairs) continue;
+        for (std::int64_t p = build_.item_offsets_[index(item)]; p < build_.item_offsets_[index(item) + 1]; ++p) {
+            const std::int64_t click = build_.item_clicks_[index(p)], start = build_.session_begins_[index(click)];
+            if (build_.click_uses_[index(click)] != kPairs) continue;
             std::int64_t distance = 0;
             for (std::int64_t earlier = click - 1; earlier >= start && distance < window; --earlier) {
-                if (build_.counts_[at(earlier)] != kPairs) continue;
+                if (build_.click_uses_[index(earlier)] != kPairs) continue;
                 ++distance;
                 const std::int32_t other = sessions.items[earlier];
                 if (other != item) terms_.push_back({sessions.times[click], click, other, static_cast<std::int32_t>(-distance)});
             }
             distance = 0;
             const std::int64_t end = sessions.offsets[sessions.count];
-            for (std::int64_t later = click + 1; later < end && build_.starts_[at(later)] == start && distance < window;
-                 ++later) {
-                if (build_.counts_[at(later)] != kPairs) continue;
+            for (std::int64_t later = click + 1;
+                 later < end && build_.session_begins_[index(later)] == start && distance < window; ++later) {
+                if (build_.click_uses_[index(later)] != kPairs) continue;
                 ++distance;
                 const std::int32_t other = sessions.items[later];
                 if (other != item) terms_.push_back({sessions.times[later], later, other, static_cast<std::int32_t>(distance)});
@@ -170,10 +170,10 @@ class TrendsBuild::Rows {
         values_.clear();
         std::fill(totals_, totals_ + kPairSums, 0.0);
         double weights[kItemLanes] = {};
-        std::int64_t weighed = kNever;
+        std::int64_t weights_time = kNever;
         for (const Term& term : terms_) {
-            if (term.time != weighed) weigh(weighed = term.time, kFirstPairLane, weights);
-            std::int32_t& slot = slots_[at(term.neighbor)];
+            if (term.time != weights_time) compute_weights(weights_time = term.time, kFirstPairLane, weights);
+            std::int32_t& slot = slots_[index(term.neighbor)];
             if (slot == 0) {
                 neighbors_.push_back(term.neighbor);
                 values_.resize(values_.size() + kPairSums, 0.0);
@@ -189,31 +189,31 @@ class TrendsBuild::Rows {
                 total[lane] += part;
             }
         }
-        for (const std::int32_t neighbor : neighbors_) slots_[at(neighbor)] = 0;
+        for (const std::int32_t neighbor : neighbors_) slots_[index(neighbor)] = 0;
     }
 
     void cut(Block& block) {
         const auto count = static_cast<std::int64_t>(neighbors_.size());
-        strengths_.resize(at(count));
-        order_.resize(at(count));
+        strengths_.resize(index(count));
+        order_.resize(index(count));
         for (std::int64_t i = 0; i < count; ++i) {
-            order_[at(i)] = i;
-            strengths_[at(i)] = pair_strength(values_.data() + i * kPairSums, totals_, to_newest_ + kFirstPairLane);
+            order_[index(i)] = i;
+            strengths_[index(i)] = pair_strength(values_.data() + i * kPairSums, totals_, to_newest_ + kFirstPairLane);
         }
         std::sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) {
-            if (strengths_[at(a)] != strengths_[at(b)]) return strengths_[at(a)] > strengths_[at(b)];
-            return neighbors_[at(a)] < neighbors_[at(b)];
+            if (strengths_[index(a)] != strengths_[index(b)]) return strengths_[index(a)] > strengths_[index(b)];
+            return neighbors_[index(a)] < neighbors_[index(b)];
         });
-        const std::int64_t most = build_.settings_.max_neighbors;
-        const std::int64_t kept = most == 0 ? count : std::min(count, most);
-        for (std::int64_t i = 0; i < kept; ++i) {
-            const std::int64_t from = order_[at(i)];
-            block.neighbors.push_back(neighbors_[at(from)]);
+        const std::int64_t limit = build_.settings_.max_neighbors;
+        const std::int64_t n_kept = limit == 0 ? count : std::min(count, limit);
+        for (std::int64_t i = 0; i < n_kept; ++i) {
+            const std::int64_t from = order_[index(i)];
+            block.neighbors.push_back(neighbors_[index(from)]);
             for (int k = 0; k < kPairSums; ++k) {
-                block.values.push_back(to_bfloat16(rounded(values_[at(from * kPairSums + k)])));
+                block.values.push_back(to_bfloat16(rounded(values_[index(from * kPairSums + k)])));
             }
         }
-        block.lengths.push_back(kept);
+        block.lengths.push_back(n_kept);
         for (const double total : totals_) block.totals.push_back(rounded(total));
     }
 
@@ -224,7 +224,7 @@ class TrendsBuild::Rows {
     std::vector<std::int32_t> neighbors_;
     std::vector<double> values_, strengths_;
     std::vector<double> value_sums_;    // by value of the context, 0 between items
-    std::vector<std::uint16_t> found_;  // values of an item
+    std::vector<std::uint16_t> context_values_;  // values of an item
     double totals_[kPairSums], to_newest_[kItemLanes];
 };
 
@@ -264,16 +264,17 @@ TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& set
     for (int lane = 0; lane < kItemLanes; ++lane) clock_[lane] = floor_div(newest, settings.half_lives.ms[lane]);
     clock_[kItemLanes] = newest;
     order_sessions();
-    mark_counting();
+    mark_click_uses();
     sum_all();  // before there is an index, since both need memory a click
     index_items();
-    blocks_.resize(at((sessions_.last - sessions_.first + kBlock - 1) / kBlock));
+    blocks_.resize(index((sessions_.last - sessions_.first + kItemsPerBlock - 1) / kItemsPerBlock));
     std::atomic<std::int64_t> next{0};
     fork_join(threads, [&](int) {
-        Rows rows(*this);
+        RowBuilder rows(*this);
         for (std::int64_t b = next.fetch_add(1); b < static_cast<std::int64_t>(blocks_.size()); b = next.fetch_add(1)) {
-            const std::int64_t begin = sessions_.first + b * kBlock, end = std::min(begin + kBlock, sessions_.last);
-            for (std::int64_t item = begin; item < end; ++item) rows.add(item, blocks_[at(b)]);
+            const std::int64_t begin = sessions_.first + b * kItemsPerBlock,
+                               end = std::min(begin + kItemsPerBlock, sessions_.last);
+            for (std::int64_t item = begin; item < end; ++item) rows.add(item, blocks_[index(b)]);
         }
     });
     for (const Block& block : blocks_) {
@@ -286,25 +287,27 @@ TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& set
 void TrendsBuild::order_sessions() {
     const std::int64_t n = sessions_.offsets[sessions_.count];
     const std::int64_t width = sessions_.shape.n_columns;
-    starts_.resize(at(n));
+    session_begins_.resize(index(n));
     std::vector<std::int64_t> places;
     for (std::int64_t s = 0; s < sessions_.count; ++s) {
         const std::int64_t begin = sessions_.offsets[s], end = sessions_.offsets[s + 1];
-        std::fill(starts_.begin() + begin, starts_.begin() + end, begin);
+        std::fill(session_begins_.begin() + begin, session_begins_.begin() + end, begin);
         if (std::is_sorted(sessions_.times + begin, sessions_.times + end)) continue;
         if (items_.empty()) {
             items_.assign(sessions_.items, sessions_.items + n);
             times_.assign(sessions_.times, sessions_.times + n);
             if (sessions_.context != nullptr) codes_.assign(sessions_.context, sessions_.context + n * width);
         }
-        places.resize(at(end - begin));
-        for (std::int64_t i = 0; i < end - begin; ++i) places[at(i)] = begin + i;
+        places.resize(index(end - begin));
+        for (std::int64_t i = 0; i < end - begin; ++i) places[index(i)] = begin + i;
         std::stable_sort(places.begin(), places.end(),
                          [&](std::int64_t a, std::int64_t b) { return sessions_.times[a] < sessions_.times[b]; });
         for (std::int64_t i = 0; i < end - begin; ++i) {
-            items_[at(begin + i)] = sessions_.items[places[at(i)]];
-            times_[at(begin + i)] = sessions_.times[places[at(i)]];
-            if (width > 0) std::copy_n(sessions_.context + places[at(i)] * width, width, codes_.begin() + (begin + i) * width);
+            items_[index(begin + i)] = sessions_.items[places[index(i)]];
+            times_[index(begin + i)] = sessions_.times[places[index(i)]];
+            if (width > 0) {
+                std::copy_n(sessions_.context + places[index(i)] * width, width, codes_.begin() + (begin + i) * width);
+            }
         }
     }
     if (!items_.empty()) {
@@ -314,47 +317,47 @@ void TrendsBuild::order_sessions() {
     }
 }
 
-void TrendsBuild::mark_counting() {
-    counts_.assign(starts_.size(), kPairs);
+void TrendsBuild::mark_click_uses() {
+    click_uses_.assign(session_begins_.size(), kPairs);
     for (std::int64_t s = std::max<std::int64_t>(sessions_.once_from, 0); s < sessions_.count; ++s) {
         const std::int32_t* const begin = sessions_.items + sessions_.offsets[s];
         for (std::int64_t t = sessions_.offsets[s]; t < sessions_.offsets[s + 1]; ++t) {
             const std::int32_t* const click = sessions_.items + t;
-            const std::int64_t before = std::count(begin, click, *click);
-            counts_[at(t)] = before == 0 ? kPairs : before < kMostCounted ? kClicks : kNothing;
+            const std::int64_t n_before = std::count(begin, click, *click);
+            click_uses_[index(t)] = n_before == 0 ? kPairs : n_before < kMostCounted ? kClicks : kNothing;
         }
     }
 }
 
 void TrendsBuild::index_items() {
     const std::int64_t n = sessions_.offsets[sessions_.count];
-    begins_.assign(at(sessions_.n_items) + 1, 0);
-    for (std::int64_t t = 0; t < n; ++t) ++begins_[at(sessions_.items[t]) + 1];
-    for (std::size_t i = 1; i < begins_.size(); ++i) begins_[i] += begins_[i - 1];
-    clicks_.resize(at(n));
-    std::vector<std::int64_t> next(begins_.begin(), begins_.end() - 1);
-    for (std::int64_t t = 0; t < n; ++t) clicks_[at(next[at(sessions_.items[t])]++)] = t;
+    item_offsets_.assign(index(sessions_.n_items) + 1, 0);
+    for (std::int64_t t = 0; t < n; ++t) ++item_offsets_[index(sessions_.items[t]) + 1];
+    for (std::size_t i = 1; i < item_offsets_.size(); ++i) item_offsets_[i] += item_offsets_[i - 1];
+    item_clicks_.resize(index(n));
+    std::vector<std::int64_t> next(item_offsets_.begin(), item_offsets_.end() - 1);
+    for (std::int64_t t = 0; t < n; ++t) item_clicks_[index(next[index(sessions_.items[t])]++)] = t;
 }
 
 void TrendsBuild::sum_all() {
     const ContextShape& shape = sessions_.shape;
-    context_totals_.assign(at(shape.n_values()), 0.0);
+    context_totals_.assign(index(shape.n_values()), 0.0);
     const std::int64_t n = sessions_.offsets[sessions_.count];
-    std::vector<std::int64_t> order(at(n));
-    for (std::int64_t t = 0; t < n; ++t) order[at(t)] = t;
+    std::vector<std::int64_t> order(index(n));
+    for (std::int64_t t = 0; t < n; ++t) order[index(t)] = t;
     const std::int64_t* const times = sessions_.times;
     std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
     for (const std::int64_t t : order) {
-        if (counts_[at(t)] == kNothing) continue;
+        if (click_uses_[index(t)] == kNothing) continue;
         for (int lane = 0; lane < kItemLanes; ++lane) {
-            const std::int64_t h = settings_.half_lives.ms[lane];
-            const double weight = decay_power(times[t] - clock_[lane] * h, h);
+            const std::int64_t half_life = settings_.half_lives.ms[lane];
+            const double weight = decay_power(times[t] - clock_[lane] * half_life, half_life);
             sums_[lane] += weight;
-            if (starts_[at(t)] < t) sums_[kItemLanes + lane] += weight;
+            if (session_begins_[index(t)] < t) sums_[kItemLanes + lane] += weight;
             if (lane != kContextLane) continue;
             for (std::int64_t c = 0; c < shape.n_columns; ++c) {
                 const std::int64_t value = shape.value_of(c, sessions_.context[t * shape.n_columns + c]);
-                if (value >= 0) context_totals_[at(value)] += weight;
+                if (value >= 0) context_totals_[index(value)] += weight;
             }
         }
     }

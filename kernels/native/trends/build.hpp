@@ -59,10 +59,10 @@ class TrendsBuild {
         std::vector<std::uint16_t> context_values;
         std::vector<float> context_sums;
     };
-    class Rows;
+    class RowBuilder;
 
     void order_sessions();
-    void mark_counting();
+    void mark_click_uses();
     void index_items();
     void sum_all();
 
@@ -74,10 +74,10 @@ class TrendsBuild {
     std::vector<std::int64_t> times_;
     std::vector<std::uint16_t> codes_;
     std::vector<double> context_totals_;
-    std::vector<std::int64_t> begins_;  // [N + 1] into clicks_
-    std::vector<std::int64_t> clicks_;  // places of each item's clicks, ascending
-    std::vector<std::int64_t> starts_;  // [T] where the session of a click begins
-    std::vector<std::uint8_t> counts_;  // [T] what a click adds to: kPairs, kClicks alone, or nothing
+    std::vector<std::int64_t> item_offsets_;  // [N + 1] into item_clicks_
+    std::vector<std::int64_t> item_clicks_;  // places of each item's clicks, ascending
+    std::vector<std::int64_t> session_begins_;  // [T] where the session of a click begins
+    std::vector<std::uint8_t> click_uses_;  // [T] what a click adds to: kPairs, kClicks alone, or nothing
     std::vector<Block> blocks_;  // of the items from sessions_.first on
     std::int64_t n_pairs_ = 0, n_context_sums_ = 0;
 };

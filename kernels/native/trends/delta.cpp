@@ -7,7 +7,7 @@
 namespace mtaw {
 namespace {
 
-std::size_t at(std::int64_t place) { return static_cast<std::size_t>(place); }
+std::size_t index(std::int64_t place) { return static_cast<std::size_t>(place); }
 
 }  // namespace
 
@@ -16,7 +16,7 @@ TrendsDelta::TrendsDelta(const TrendSettings& settings, const TrendLimits& limit
       settings_(settings),
       limits_(limits),
       shape_(base.context.shape),
-      context_totals_(at(base.context.shape.n_values()), 0.0) {
+      context_totals_(index(base.context.shape.n_values()), 0.0) {
     std::copy(base.clock, base.clock + kItemLanes + 1, clock_);
 }
 
@@ -27,37 +27,37 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
         time = std::clamp<std::int64_t>(time, 0, std::max<std::int64_t>(latest, 0));
         ++counters_.clamped;
     }
-    advance(time);
+    advance_clock(time);
     const auto [found, is_new] = sessions_.try_emplace(handle);
     Session& session = found->second;
     if (is_new) session.once = limits_.once;
     const auto count = static_cast<std::int64_t>(session.items.size());
     std::int64_t place = count;
-    while (place > std::max<std::int64_t>(0, count - kLateClicks) && session.times[at(place) - 1] > time) --place;
-    if (place > 0) time = std::max(time, session.times[at(place) - 1]);  // one that is later than the bound
+    while (place > std::max<std::int64_t>(0, count - kLateClicks) && session.times[index(place) - 1] > time) --place;
+    if (place > 0) time = std::max(time, session.times[index(place) - 1]);  // one that is later than the bound
     const std::int64_t window = settings_.window;
     double weights[kItemLanes];
     // The clicks on both sides of a late one are one further apart from now on.
     const auto add_straddling = [&](double sign, std::int64_t gap) {
         for (std::int64_t j = place + gap; j < std::min(place + gap + window, static_cast<std::int64_t>(session.items.size()));
              ++j) {
-            weigh(session.times[at(j)], sign, weights);
+            compute_weights(session.times[index(j)], sign, weights);
             for (std::int64_t i = std::max<std::int64_t>(0, j - window); i < place; ++i) {
-                add_pair(session.items[at(i)], session.items[at(j)], j - i, weights);
+                add_pair(session.items[index(i)], session.items[index(j)], j - i, weights);
             }
         }
     };
     if (place < count) ++counters_.late;
     if (session.once) {
         insert_once(session, place, item, time, codes);
-        meet(handle, item, time);
+        count_click(handle, item, time);
         return;
     }
     if (place < count) {
         add_straddling(-1.0, 0);
         if (place == 0) {  // what was the first click is none any more
-            weigh(session.times[0], 1.0, weights);
-            ItemDelta& first = of(session.items[0]);
+            compute_weights(session.times[0], 1.0, weights);
+            ItemDelta& first = delta_of(session.items[0]);
             for (int lane = 0; lane < kItemLanes; ++lane) {
                 first.counts[kItemLanes + lane] += weights[lane];
                 sums_[kItemLanes + lane] += weights[lane];
@@ -68,15 +68,17 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
     if (place < count) {
         add_straddling(1.0, 1);
         for (std::int64_t j = place + 1; j <= std::min(place + window, count); ++j) {
-            weigh(session.times[at(j)], 1.0, weights);
-            add_pair(item, session.items[at(j)], j - place, weights);
+            compute_weights(session.times[index(j)], 1.0, weights);
+            add_pair(item, session.items[index(j)], j - place, weights);
         }
     }
-    weigh(time, 1.0, weights);
-    for (std::int64_t d = 1; d <= std::min(window, place); ++d) add_pair(session.items[at(place - d)], item, d, weights);
+    compute_weights(time, 1.0, weights);
+    for (std::int64_t d = 1; d <= std::min(window, place); ++d) {
+        add_pair(session.items[index(place - d)], item, d, weights);
+    }
     add_click(item, place > 0, weights);
     if (codes != nullptr) add_context(item, codes, weights[kContextLane]);
-    meet(handle, item, time);
+    count_click(handle, item, time);
 }
 
 void TrendsDelta::insert(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
@@ -88,7 +90,7 @@ void TrendsDelta::insert(Session& session, std::int64_t place, std::int32_t item
         if (codes != nullptr) {
             session.codes.insert(where, codes, codes + shape_.n_columns);
         } else {
-            session.codes.insert(where, at(shape_.n_columns), std::uint16_t{0});
+            session.codes.insert(where, index(shape_.n_columns), std::uint16_t{0});
         }
     }
 }
@@ -98,42 +100,42 @@ void TrendsDelta::insert_once(Session& session, std::int64_t place, std::int32_t
                               const std::uint16_t* codes) {
     const auto count = static_cast<std::int64_t>(session.items.size());
     const bool is_last = place == count;
-    if (!is_last) add_once(session, -1.0);  // another click may be the first on the item now
+    if (!is_last) add_session_once(session, -1.0);  // another click may be the first on the item now
     insert(session, place, item, time, codes);
     if (is_last) {
-        add_last_once(session, place, 1.0);
+        add_click_once(session, place, 1.0);
     } else {
-        add_once(session, 1.0);
+        add_session_once(session, 1.0);
     }
 }
 
-void TrendsDelta::add_once(const Session& session, double sign) {
-    for (std::int64_t j = 0; j < static_cast<std::int64_t>(session.items.size()); ++j) add_last_once(session, j, sign);
+void TrendsDelta::add_session_once(const Session& session, double sign) {
+    for (std::int64_t j = 0; j < static_cast<std::int64_t>(session.items.size()); ++j) add_click_once(session, j, sign);
 }
 
 // What the session's click at `place` adds to those before it.
-void TrendsDelta::add_last_once(const Session& session, std::int64_t place, double sign) {
+void TrendsDelta::add_click_once(const Session& session, std::int64_t place, double sign) {
     const auto before = [&](std::int64_t j) {
-        return std::count(session.items.begin(), session.items.begin() + j, session.items[at(j)]);
+        return std::count(session.items.begin(), session.items.begin() + j, session.items[index(j)]);
     };
     const std::int64_t repeats = before(place);
     if (repeats >= kMostCounted) return;
-    const std::int32_t item = session.items[at(place)];
+    const std::int32_t item = session.items[index(place)];
     double weights[kItemLanes];
-    weigh(session.times[at(place)], sign, weights);
+    compute_weights(session.times[index(place)], sign, weights);
     std::int64_t distance = 0;
     for (std::int64_t j = place - 1; repeats == 0 && j >= 0 && distance < settings_.window; --j) {
-        if (before(j) == 0) add_pair(session.items[at(j)], item, ++distance, weights);
+        if (before(j) == 0) add_pair(session.items[index(j)], item, ++distance, weights);
     }
     add_click(item, place > 0, weights);
     if (shape_.n_columns > 0) add_context(item, session.codes.data() + place * shape_.n_columns, weights[kContextLane]);
 }
 
 // Counts a click on an item in what is no sum.
-void TrendsDelta::meet(std::int64_t handle, std::int32_t item, std::int64_t time) {
+void TrendsDelta::count_click(std::int64_t handle, std::int32_t item, std::int64_t time) {
     ++counters_.clicks;
-    ItemDelta& row = of(item);
-    meet(row, time);
+    ItemDelta& row = delta_of(item);
+    update_times(row, time);
     if (row.sessions.empty() || row.sessions.back() != handle) row.sessions.push_back(handle);
     if (!row.active) {
         row.active = true;
@@ -141,7 +143,7 @@ void TrendsDelta::meet(std::int64_t handle, std::int32_t item, std::int64_t time
     }
 }
 
-void TrendsDelta::meet(ItemDelta& row, std::int64_t time) {
+void TrendsDelta::update_times(ItemDelta& row, std::int64_t time) {
     row.first = row.first == kNever ? time : std::min(row.first, time);
     row.last = std::max(row.last, time);
 }
@@ -152,39 +154,41 @@ bool TrendsDelta::forget(std::int64_t handle) {
     const Session session = std::move(found->second);
     sessions_.erase(found);
     counters_.clicks -= static_cast<std::int64_t>(session.items.size());
-    take_out(session);
+    remove_session(session);
     return true;
 }
 
-void TrendsDelta::forget_in_tables(const TrendsSession& gone, const TrendsView& left, const std::int32_t* ids) {
-    std::vector<std::int64_t> order(at(gone.count));
-    for (std::int64_t i = 0; i < gone.count; ++i) order[at(i)] = i;
-    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return gone.times[a] < gone.times[b]; });
+void TrendsDelta::forget_in_tables(const TrendsSession& removed, const TrendsView& remaining, const std::int32_t* ids) {
+    std::vector<std::int64_t> order(index(removed.count));
+    for (std::int64_t i = 0; i < removed.count; ++i) order[index(i)] = i;
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::int64_t a, std::int64_t b) { return removed.times[a] < removed.times[b]; });
     Session session;
-    session.once = gone.once;
+    session.once = removed.once;
     for (const std::int64_t i : order) {
-        session.items.push_back(gone.items[i]);
-        session.times.push_back(gone.times[i]);
+        session.items.push_back(removed.items[i]);
+        session.times.push_back(removed.times[i]);
         for (std::int64_t c = 0; c < shape_.n_columns; ++c) {
-            session.codes.push_back(gone.codes == nullptr ? std::uint16_t{0} : gone.codes[i * shape_.n_columns + c]);
+            session.codes.push_back(removed.codes == nullptr ? std::uint16_t{0}
+                                                             : removed.codes[i * shape_.n_columns + c]);
         }
-        const std::int32_t* const place = std::lower_bound(ids, ids + left.n_items, gone.items[i]);
-        base_.replace(gone.items[i], left, place - ids, ids);
+        const std::int32_t* const place = std::lower_bound(ids, ids + remaining.n_items, removed.items[i]);
+        base_.replace(removed.items[i], remaining, place - ids, ids);
     }
-    take_out(session);
+    remove_session(session);
 }
 
 // What is in no session any more leaves the sums of all items, which keep a rounding error of float64; the rows of its
 // items are made again from their sessions, so that nothing is left.
-void TrendsDelta::take_out(const Session& session) {
-    adds_ = Adds::kAllItems;
+void TrendsDelta::remove_session(const Session& session) {
+    add_scope_ = AddScope::kTotals;
     add_session(session, -1.0);
     std::vector<std::int32_t> items = session.items;
     std::sort(items.begin(), items.end());
     items.erase(std::unique(items.begin(), items.end()), items.end());
     std::vector<std::int64_t> handles;
     for (const std::int32_t item : items) {
-        ItemDelta& row = of(item);
+        ItemDelta& row = delta_of(item);
         n_pairs_ -= static_cast<std::int64_t>(row.neighbors.size());
         n_context_ -= static_cast<std::int64_t>(row.context.size());
         std::sort(row.sessions.begin(), row.sessions.end());
@@ -196,23 +200,23 @@ void TrendsDelta::take_out(const Session& session) {
         empty.active = row.active;
         empty.sessions = std::move(row.sessions);
         row = std::move(empty);
-        row.renewed = true;
+        row.is_rebuilt = true;
     }
     std::sort(handles.begin(), handles.end());
     handles.erase(std::unique(handles.begin(), handles.end()), handles.end());
-    adds_ = Adds::kRenewed;
+    add_scope_ = AddScope::kRebuiltRows;
     for (const std::int64_t handle : handles) {
-        const Session& left = sessions_.at(handle);
-        add_session(left, 1.0);
-        for (std::size_t i = 0; i < left.items.size(); ++i) {
-            ItemDelta& row = of(left.items[i]);
-            if (row.renewed) meet(row, left.times[i]);
+        const Session& remaining = sessions_.at(handle);
+        add_session(remaining, 1.0);
+        for (std::size_t i = 0; i < remaining.items.size(); ++i) {
+            ItemDelta& row = delta_of(remaining.items[i]);
+            if (row.is_rebuilt) update_times(row, remaining.times[i]);
         }
     }
-    adds_ = Adds::kAll;
+    add_scope_ = AddScope::kEverything;
     for (const std::int32_t item : items) {
-        of(item).renewed = false;
-        narrow(of(item));
+        delta_of(item).is_rebuilt = false;
+        narrow(delta_of(item));
     }
     if (session.times.empty() || session.times.back() < newest()) return;
     clock_[kItemLanes] = base_.view().clock[kItemLanes];
@@ -221,18 +225,18 @@ void TrendsDelta::take_out(const Session& session) {
 
 void TrendsDelta::add_session(const Session& session, double sign) {
     if (session.once) {
-        add_once(session, sign);
+        add_session_once(session, sign);
         return;
     }
     double weights[kItemLanes];
     for (std::int64_t j = 0; j < static_cast<std::int64_t>(session.items.size()); ++j) {
-        weigh(session.times[at(j)], sign, weights);
+        compute_weights(session.times[index(j)], sign, weights);
         for (std::int64_t d = 1; d <= std::min(settings_.window, j); ++d) {
-            add_pair(session.items[at(j - d)], session.items[at(j)], d, weights);
+            add_pair(session.items[index(j - d)], session.items[index(j)], d, weights);
         }
-        add_click(session.items[at(j)], j > 0, weights);
+        add_click(session.items[index(j)], j > 0, weights);
         if (shape_.n_columns > 0) {
-            add_context(session.items[at(j)], session.codes.data() + j * shape_.n_columns, weights[kContextLane]);
+            add_context(session.items[index(j)], session.codes.data() + j * shape_.n_columns, weights[kContextLane]);
         }
     }
 }
@@ -246,26 +250,26 @@ std::int64_t TrendsDelta::n_bytes() const {
            n_pairs_ * pair * 3 / 2 + n_context_ * 15 + clicks * (12 + 2 * shape_.n_columns) + n_sessions() * 96;
 }
 
-const std::vector<std::int32_t>& TrendsDelta::active(std::int64_t since, std::size_t most) {
-    if (active_.size() > most) {
-        const auto gone = std::remove_if(active_.begin(), active_.end(), [&](std::int32_t item) {
-            ItemDelta& row = of(item);
+const std::vector<std::int32_t>& TrendsDelta::active(std::int64_t since, std::size_t max_active) {
+    if (active_.size() > max_active) {
+        const auto removed = std::remove_if(active_.begin(), active_.end(), [&](std::int32_t item) {
+            ItemDelta& row = delta_of(item);
             row.active = row.last >= since;
             return !row.active;
         });
-        active_.erase(gone, active_.end());
+        active_.erase(removed, active_.end());
     }
     return active_;
 }
 
-ItemDelta& TrendsDelta::of(std::int32_t item) {
-    if (item >= static_cast<std::int64_t>(slots_.size())) slots_.resize(at(item) + 1, 0);
-    std::int32_t& slot = slots_[at(item)];
+ItemDelta& TrendsDelta::delta_of(std::int32_t item) {
+    if (item >= static_cast<std::int64_t>(slots_.size())) slots_.resize(index(item) + 1, 0);
+    std::int32_t& slot = slots_[index(item)];
     if (slot == 0) {
         items_.emplace_back().item = item;
         slot = static_cast<std::int32_t>(items_.size());
     }
-    return items_[at(slot) - 1];
+    return items_[index(slot) - 1];
 }
 
 }  // namespace mtaw

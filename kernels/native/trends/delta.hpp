@@ -14,7 +14,7 @@
 
 namespace mtaw {
 
-constexpr std::size_t kContextRow = 1024;  // values of an item; a row that has more is cut to the strongest half
+constexpr std::size_t kMaxContextValues = 1024;  // values of an item; a row that has more is cut to the strongest half
 constexpr std::int64_t kLateClicks = 512;  // a late click goes in at most this far before its session's end
 
 struct TrendLimits {
@@ -43,7 +43,7 @@ struct ItemDelta {
     std::vector<std::int32_t> places;     // [neighbors] in the tables' row, -1 = not there; if the row is narrowed
     std::int64_t changes = 0;             // pairs that are read since the row was narrowed
     std::vector<std::int64_t> sessions;   // handles of those with the item; some twice, some gone
-    bool renewed = false;                 // its sums are made again
+    bool is_rebuilt = false;              // whether its sums are being made again
 };
 
 // A session of the tables.
@@ -73,9 +73,9 @@ class TrendsDelta {
     void click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival, const std::uint16_t* codes);
     // Removes all clicks of the session: its items are as if it never was. False if there is no such session.
     bool forget(std::int64_t handle);
-    // Removes a session of the tables. left: tables of the sessions with its items that are left, over the n_left items
-    // ids[..], ascending, with the clock of the tables.
-    void forget_in_tables(const TrendsSession& session, const TrendsView& left, const std::int32_t* ids);
+    // Removes a session of the tables. remaining: tables of all other sessions with its items, over the ascending items
+    // ids[remaining.n_items], with the clock of the tables.
+    void forget_in_tables(const TrendsSession& session, const TrendsView& remaining, const std::int32_t* ids);
 
     // Null if the item has no new click.
     const ItemDelta* find(std::int64_t item) const {
@@ -97,9 +97,9 @@ class TrendsDelta {
     const TrendLimits& limits() const { return limits_; }
     std::int64_t n_sessions() const { return static_cast<std::int64_t>(sessions_.size()); }
     std::int64_t n_bytes() const;
-    // Items clicked lately, in the order of their first such click: those older than `since` are dropped where more
-    // than `most` are there.
-    const std::vector<std::int32_t>& active(std::int64_t since, std::size_t most);
+    // Items clicked lately, in the order of their first such click. If there are more than max_active, those not
+    // clicked since `since` are dropped.
+    const std::vector<std::int32_t>& active(std::int64_t since, std::size_t max_active);
 
     struct Session {
         std::vector<std::int32_t> items;
@@ -110,26 +110,27 @@ class TrendsDelta {
     const std::unordered_map<std::int64_t, Session>& sessions() const { return sessions_; }
 
  private:
-    enum class Adds { kAll, kAllItems, kRenewed };  // to everything; the sums of all items alone; the rows that are renewed
+    // What terms are added to. kTotals: the sums of all items alone; kRebuiltRows: the rows with is_rebuilt alone.
+    enum class AddScope { kEverything, kTotals, kRebuiltRows };
 
-    ItemDelta& of(std::int32_t item);
+    ItemDelta& delta_of(std::int32_t item);
     void add_session(const Session& session, double sign);
-    void take_out(const Session& session);
-    void meet(ItemDelta& row, std::int64_t time);
+    void remove_session(const Session& session);
+    void update_times(ItemDelta& row, std::int64_t time);
     void read_pair(ItemDelta& row, std::int64_t place);
     void narrow(ItemDelta& row);
-    void weigh(std::int64_t time, double sign, double* weights) const;
-    void advance(std::int64_t time);
+    void compute_weights(std::int64_t time, double sign, double* weights) const;
+    void advance_clock(std::int64_t time);
     void insert(Session& session, std::int64_t place, std::int32_t item, std::int64_t time, const std::uint16_t* codes) const;
     void insert_once(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
                      const std::uint16_t* codes);
-    void add_once(const Session& session, double sign);
-    void meet(std::int64_t handle, std::int32_t item, std::int64_t time);
-    void add_last_once(const Session& session, std::int64_t place, double sign);
+    void add_session_once(const Session& session, double sign);
+    void count_click(std::int64_t handle, std::int32_t item, std::int64_t time);
+    void add_click_once(const Session& session, std::int64_t place, double sign);
     void add_click(std::int32_t item, bool later, const double* weights);
     void add_pair(std::int32_t earlier, std::int32_t later, std::int64_t distance, const double* weights);
     void add_term(std::int32_t item, std::int32_t neighbor, int first_lane, double share, const double* weights);
-    void cut(ItemDelta& row);
+    void cut_row(ItemDelta& row);
     void add_context(std::int32_t item, const std::uint16_t* codes, double weight);
     void cut_context(ItemDelta& row);
 
@@ -138,7 +139,7 @@ class TrendsDelta {
     TrendLimits limits_;
     ContextShape shape_;
     std::vector<double> context_totals_;  // by value
-    Adds adds_ = Adds::kAll;
+    AddScope add_scope_ = AddScope::kEverything;
     std::vector<std::int32_t> base_places_;  // by item: 1 + place in a row of the tables; 0 between calls
     std::int64_t clock_[kItemLanes + 1];
     double sums_[kItemSums] = {};

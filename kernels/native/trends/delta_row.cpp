@@ -8,15 +8,15 @@
 namespace mtaw {
 namespace {
 
-std::size_t at(std::int64_t place) { return static_cast<std::size_t>(place); }
+std::size_t index(std::int64_t place) { return static_cast<std::size_t>(place); }
 
 // Its place, or `count`.
 std::int64_t place_of(const std::int32_t* values, std::int64_t count, std::int32_t wanted) {
-    constexpr std::int64_t kRun = 16;  // looked through without a branch
+    constexpr std::int64_t kScanBlock = 16;  // looked through without a branch
     std::int64_t i = 0;
-    for (; i + kRun <= count; i += kRun) {
+    for (; i + kScanBlock <= count; i += kScanBlock) {
         std::int32_t found = 0;
-        for (std::int64_t j = 0; j < kRun; ++j) found |= values[i + j] == wanted ? -1 : 0;
+        for (std::int64_t j = 0; j < kScanBlock; ++j) found |= values[i + j] == wanted ? -1 : 0;
         if (found != 0) break;
     }
     while (i < count && values[i] != wanted) ++i;
@@ -34,13 +34,13 @@ void TrendsDelta::add_pair(std::int32_t earlier, std::int32_t later, std::int64_
 
 void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbor, int first_lane, double share,
                            const double* weights) {
-    if (adds_ == Adds::kAllItems) return;
-    ItemDelta& row = of(item);
-    if (adds_ == Adds::kRenewed && !row.renewed) return;
+    if (add_scope_ == AddScope::kTotals) return;
+    ItemDelta& row = delta_of(item);
+    if (add_scope_ == AddScope::kRebuiltRows && !row.is_rebuilt) return;
     auto count = static_cast<std::int64_t>(row.neighbors.size());
     std::int64_t place = place_of(row.neighbors.data(), count, neighbor);
     if (place == count) {
-        if (count >= limits_.row_neighbors) cut(row);
+        if (count >= limits_.row_neighbors) cut_row(row);
         place = static_cast<std::int64_t>(row.neighbors.size());
         row.neighbors.push_back(neighbor);
         row.values.resize(row.values.size() + kPairSums, 0.0);
@@ -64,19 +64,19 @@ void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbor, int first_l
 // A pair that a query does not read yet has a new term: what is strong enough is found again after some of them.
 void TrendsDelta::read_pair(ItemDelta& row, std::int64_t place) {
     constexpr std::int64_t kChangeShare = 32;  // of the pairs that there are, or that are read
-    const std::int64_t to = row.n_read++;
-    if (to != place) {
-        std::swap(row.neighbors[at(place)], row.neighbors[at(to)]);
+    const std::int64_t read_place = row.n_read++;
+    if (read_place != place) {
+        std::swap(row.neighbors[index(place)], row.neighbors[index(read_place)]);
         std::swap_ranges(row.values.begin() + place * kPairSums, row.values.begin() + (place + 1) * kPairSums,
-                         row.values.begin() + to * kPairSums);
-        if (row.narrowed) std::swap(row.places[at(place)], row.places[at(to)]);
+                         row.values.begin() + read_place * kPairSums);
+        if (row.narrowed) std::swap(row.places[index(place)], row.places[index(read_place)]);
     }
-    if (row.narrowed && row.places[at(to)] >= 0) {
-        const std::int32_t in_base = row.places[at(to)];
+    if (row.narrowed && row.places[index(read_place)] >= 0) {
+        const std::int32_t base_place = row.places[index(read_place)];
         const bool is_read = std::any_of(row.base_runs.begin(), row.base_runs.end(), [&](const auto& run) {
-            return run.first <= in_base && in_base < run.second;
+            return run.first <= base_place && base_place < run.second;
         });
-        if (!is_read) row.base_runs.emplace_back(in_base, in_base + 1);
+        if (!is_read) row.base_runs.emplace_back(base_place, base_place + 1);
     }
     ++row.changes;
     const std::int64_t pairs = std::max(settings_.max_neighbors, static_cast<std::int64_t>(row.neighbors.size()));
@@ -88,14 +88,15 @@ void TrendsDelta::narrow(ItemDelta& row) {
     row.changes = 0;
     const TrendRow base = base_.row(row.item);
     const auto count = static_cast<std::int64_t>(row.neighbors.size());
-    const std::int64_t most = settings_.max_neighbors;
-    if (most == 0 || (!row.narrowed && base.count + count <= most)) return;
+    const std::int64_t max_pairs = settings_.max_neighbors;
+    if (max_pairs == 0 || (!row.narrowed && base.count + count <= max_pairs)) return;
     double to_now[kPairLanes], to_epoch[kPairSums], totals[kPairSums];
     for (int lane = 0; lane < kPairLanes; ++lane) {
-        const int of = kFirstPairLane + lane;
-        const std::int64_t h = settings_.half_lives.ms[of];
-        to_now[lane] = decay_power(clock_[of] * h - newest(), h);
-        to_epoch[lane] = to_epoch[kPairLanes + lane] = decay_power((base_.view().clock[of] - clock_[of]) * h, h);
+        const int item_lane = kFirstPairLane + lane;
+        const std::int64_t half_life = settings_.half_lives.ms[item_lane];
+        to_now[lane] = decay_power(clock_[item_lane] * half_life - newest(), half_life);
+        to_epoch[lane] = to_epoch[kPairLanes + lane] =
+            decay_power((base_.view().clock[item_lane] - clock_[item_lane]) * half_life, half_life);
     }
     for (int k = 0; k < kPairSums; ++k) {
         totals[k] = row.totals[k] + (base.totals == nullptr ? 0.0 : static_cast<double>(base.totals[k]) * to_epoch[k]);
@@ -108,56 +109,59 @@ void TrendsDelta::narrow(ItemDelta& row) {
     struct Ranked {
         double strength;
         std::int32_t neighbor;
-        std::int64_t at;  // among these pairs, or -1 - the place of one that the tables alone have
+        std::int64_t source;  // among these pairs, or -1 - the place of one that the tables alone have
     };
     std::vector<Ranked> ranked;
-    ranked.reserve(at(count + base.count));
-    base_places_.resize(std::max(base_places_.size(), at(limits_.capacity)), 0);
-    for (std::int64_t p = 0; p < base.count; ++p) base_places_[at(base.neighbors[p])] = static_cast<std::int32_t>(p + 1);
-    row.places.resize(at(count));
-    std::vector<std::uint8_t> marks(at(base.count), 0);  // places that these pairs have too
+    ranked.reserve(index(count + base.count));
+    base_places_.resize(std::max(base_places_.size(), index(limits_.capacity)), 0);
+    for (std::int64_t p = 0; p < base.count; ++p) {
+        base_places_[index(base.neighbors[p])] = static_cast<std::int32_t>(p + 1);
+    }
+    row.places.resize(index(count));
+    std::vector<std::uint8_t> marks(index(base.count), 0);  // places that these pairs have too
     for (std::int64_t i = 0; i < count; ++i) {
         double sums[kPairSums];
         std::copy_n(row.values.data() + i * kPairSums, kPairSums, sums);
-        const std::int32_t place = row.places[at(i)] = base_places_[at(row.neighbors[at(i)])] - 1;
+        const std::int32_t place = row.places[index(i)] = base_places_[index(row.neighbors[index(i)])] - 1;
         if (place >= 0) {
-            marks[at(place)] = 1;
+            marks[index(place)] = 1;
             add_base(place, sums);
         }
-        ranked.push_back({pair_strength(sums, totals, to_now), row.neighbors[at(i)], i});
+        ranked.push_back({pair_strength(sums, totals, to_now), row.neighbors[index(i)], i});
     }
     for (std::int64_t p = 0; p < base.count; ++p) {
-        base_places_[at(base.neighbors[p])] = 0;
-        if (marks[at(p)] != 0) continue;
+        base_places_[index(base.neighbors[p])] = 0;
+        if (marks[index(p)] != 0) continue;
         double sums[kPairSums] = {};
         add_base(p, sums);
         ranked.push_back({pair_strength(sums, totals, to_now), base.neighbors[p], -1 - p});
     }
-    const auto kept = std::min(at(most), ranked.size());
-    if (kept < ranked.size()) {
-        std::nth_element(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(kept), ranked.end(), [](const Ranked& x, const Ranked& y) {
-            return x.strength != y.strength ? x.strength > y.strength : x.neighbor < y.neighbor;
-        });
+    const auto n_kept = std::min(index(max_pairs), ranked.size());
+    if (n_kept < ranked.size()) {
+        std::nth_element(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(n_kept), ranked.end(),
+                         [](const Ranked& x, const Ranked& y) {
+                             return x.strength != y.strength ? x.strength > y.strength : x.neighbor < y.neighbor;
+                         });
     }
     std::fill(marks.begin(), marks.end(), 0);  // from here on: places that are read
-    std::vector<std::uint8_t> read(at(count), 0);
-    for (std::size_t i = 0; i < kept; ++i) {
-        const std::int64_t place = ranked[i].at >= 0 ? row.places[at(ranked[i].at)] : -1 - ranked[i].at;
-        if (ranked[i].at >= 0) read[at(ranked[i].at)] = 1;
-        if (place >= 0) marks[at(place)] = 1;
+    std::vector<std::uint8_t> is_read(index(count), 0);
+    for (std::size_t i = 0; i < n_kept; ++i) {
+        const std::int64_t place = ranked[i].source >= 0 ? row.places[index(ranked[i].source)] : -1 - ranked[i].source;
+        if (ranked[i].source >= 0) is_read[index(ranked[i].source)] = 1;
+        if (place >= 0) marks[index(place)] = 1;
     }
     std::vector<std::int32_t> neighbors, places;
     std::vector<double> values;
     neighbors.reserve(row.neighbors.capacity());
     values.reserve(row.values.capacity());
-    for (const std::uint8_t now : {std::uint8_t{1}, std::uint8_t{0}}) {
+    for (const std::uint8_t wanted : {std::uint8_t{1}, std::uint8_t{0}}) {
         for (std::int64_t i = 0; i < count; ++i) {
-            if (read[at(i)] != now) continue;
-            neighbors.push_back(row.neighbors[at(i)]);
-            places.push_back(row.places[at(i)]);
+            if (is_read[index(i)] != wanted) continue;
+            neighbors.push_back(row.neighbors[index(i)]);
+            places.push_back(row.places[index(i)]);
             values.insert(values.end(), row.values.begin() + i * kPairSums, row.values.begin() + (i + 1) * kPairSums);
         }
-        if (now == 1) row.n_read = static_cast<std::int64_t>(neighbors.size());
+        if (wanted == 1) row.n_read = static_cast<std::int64_t>(neighbors.size());
     }
     row.neighbors = std::move(neighbors);
     row.places = std::move(places);
@@ -165,20 +169,20 @@ void TrendsDelta::narrow(ItemDelta& row) {
     row.narrowed = true;
     row.base_runs.clear();
     for (std::int32_t place = 0; place < base.count; ++place) {
-        if (marks[at(place)] == 0) continue;
+        if (marks[index(place)] == 0) continue;
         if (row.base_runs.empty() || row.base_runs.back().second != place) row.base_runs.emplace_back(place, place);
         row.base_runs.back().second = place + 1;
     }
 }
 
 // Keeps the strongest half of a row.
-void TrendsDelta::cut(ItemDelta& row) {
+void TrendsDelta::cut_row(ItemDelta& row) {
     double to_now[kPairLanes];
     for (int lane = 0; lane < kPairLanes; ++lane) {
-        const std::int64_t h = settings_.half_lives.ms[kFirstPairLane + lane];
-        to_now[lane] = decay_power(clock_[kFirstPairLane + lane] * h - newest(), h);
+        const std::int64_t half_life = settings_.half_lives.ms[kFirstPairLane + lane];
+        to_now[lane] = decay_power(clock_[kFirstPairLane + lane] * half_life - newest(), half_life);
     }
-    const std::size_t count = row.neighbors.size(), kept = std::max<std::size_t>(count / 2, 1);
+    const std::size_t count = row.neighbors.size(), n_kept = std::max<std::size_t>(count / 2, 1);
     std::vector<double> strengths(count);
     std::vector<std::size_t> order(count);
     for (std::size_t i = 0; i < count; ++i) {
@@ -189,18 +193,18 @@ void TrendsDelta::cut(ItemDelta& row) {
         if (strengths[a] != strengths[b]) return strengths[a] > strengths[b];
         return row.neighbors[a] < row.neighbors[b];
     });
-    std::vector<std::int32_t> neighbors(kept);
-    std::vector<double> values(kept * kPairSums);
-    for (std::size_t i = 0; i < kept; ++i) {
+    std::vector<std::int32_t> neighbors(n_kept);
+    std::vector<double> values(n_kept * kPairSums);
+    for (std::size_t i = 0; i < n_kept; ++i) {
         neighbors[i] = row.neighbors[order[i]];
         std::copy_n(row.values.data() + order[i] * kPairSums, kPairSums, values.data() + i * kPairSums);
     }
     row.neighbors = std::move(neighbors);
     row.values = std::move(values);
-    row.n_read = static_cast<std::int64_t>(kept);
+    row.n_read = static_cast<std::int64_t>(n_kept);
     narrow(row);
-    counters_.cut += static_cast<std::int64_t>(count - kept);
-    n_pairs_ -= static_cast<std::int64_t>(count - kept);
+    counters_.cut += static_cast<std::int64_t>(count - n_kept);
+    n_pairs_ -= static_cast<std::int64_t>(count - n_kept);
 }
 
 }  // namespace mtaw

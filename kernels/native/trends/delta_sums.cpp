@@ -11,27 +11,27 @@ namespace {
 // Half-lives that the newest click may be past t0: its weight and the sums stay far from float64's ends.
 constexpr std::int64_t kMaxPast = 256;
 
-std::size_t at(std::int64_t place) { return static_cast<std::size_t>(place); }
+std::size_t index(std::int64_t place) { return static_cast<std::size_t>(place); }
 
 }  // namespace
 
-void TrendsDelta::weigh(std::int64_t time, double sign, double* weights) const {
+void TrendsDelta::compute_weights(std::int64_t time, double sign, double* weights) const {
     for (int lane = 0; lane < kItemLanes; ++lane) {
-        const std::int64_t h = settings_.half_lives.ms[lane];
-        weights[lane] = sign * decay_power(time - clock_[lane] * h, h);
+        const std::int64_t half_life = settings_.half_lives.ms[lane];
+        weights[lane] = sign * decay_power(time - clock_[lane] * half_life, half_life);
     }
 }
 
 // Moves the t0 that `time` has left too far behind.
-void TrendsDelta::advance(std::int64_t time) {
+void TrendsDelta::advance_clock(std::int64_t time) {
     clock_[kItemLanes] = std::max(clock_[kItemLanes], time);
     for (int lane = 0; lane < kItemLanes; ++lane) {
-        const std::int64_t epoch = floor_div(time, settings_.half_lives.ms[lane]), moved = epoch - clock_[lane];
-        if (moved <= kMaxPast) continue;
+        const std::int64_t epoch = floor_div(time, settings_.half_lives.ms[lane]), steps = epoch - clock_[lane];
+        if (steps <= kMaxPast) continue;
         clock_[lane] = epoch;
         ++counters_.moves;
-        const auto shift = [moved](double& value) {
-            value = std::ldexp(value, -static_cast<int>(std::min<std::int64_t>(moved, 4000)));
+        const auto shift = [steps](double& value) {
+            value = std::ldexp(value, -static_cast<int>(std::min<std::int64_t>(steps, 4000)));
             if (std::abs(value) < kMinSum) value = 0;
         };
         const auto shift_pairs = [&](double* values) {
@@ -63,26 +63,27 @@ void TrendsDelta::add_click(std::int32_t item, bool later, const double* weights
             if (later) sums[kItemLanes + lane] += weights[lane];
         }
     };
-    if (adds_ != Adds::kRenewed) add(sums_);
-    if (adds_ == Adds::kAllItems) return;
-    ItemDelta& row = of(item);
-    if (adds_ == Adds::kAll || row.renewed) add(row.counts);
+    if (add_scope_ != AddScope::kRebuiltRows) add(sums_);
+    if (add_scope_ == AddScope::kTotals) return;
+    ItemDelta& row = delta_of(item);
+    if (add_scope_ == AddScope::kEverything || row.is_rebuilt) add(row.counts);
 }
 
 void TrendsDelta::add_context(std::int32_t item, const std::uint16_t* codes, double weight) {
-    ItemDelta& row = of(item);
-    const bool to_all = adds_ != Adds::kRenewed, to_row = adds_ == Adds::kAll || (adds_ == Adds::kRenewed && row.renewed);
+    ItemDelta& row = delta_of(item);
+    const bool to_all = add_scope_ != AddScope::kRebuiltRows,
+               to_row = add_scope_ == AddScope::kEverything || (add_scope_ == AddScope::kRebuiltRows && row.is_rebuilt);
     for (std::int64_t c = 0; c < shape_.n_columns; ++c) {
         const std::int64_t value = shape_.value_of(c, codes[c]);
         if (value < 0) continue;
-        if (to_all) context_totals_[at(value)] += weight;
+        if (to_all) context_totals_[index(value)] += weight;
         if (!to_row) continue;
         const auto found = std::find(row.context.begin(), row.context.end(), static_cast<std::uint16_t>(value));
         if (found != row.context.end()) {
-            row.context_sums[at(found - row.context.begin())] += weight;
+            row.context_sums[index(found - row.context.begin())] += weight;
             continue;
         }
-        if (row.context.size() >= kContextRow) cut_context(row);
+        if (row.context.size() >= kMaxContextValues) cut_context(row);
         row.context.push_back(static_cast<std::uint16_t>(value));
         row.context_sums.push_back(weight);
         ++n_context_;

@@ -12,14 +12,14 @@ namespace mtaw {
 static MTAW_INLINE float widened(std::uint16_t value) { return std::bit_cast<float>(std::uint32_t{value} << 16); }
 
 // What a pair lane's fwd is worth in the pre-score; bwd half of it.
-constexpr float kPreLanes[kPairLanes] = {0.6F, 1.0F, 0.0F, 0.4F, 0.0F};
+constexpr float kPreScoreLanes[kPairLanes] = {0.6F, 1.0F, 0.0F, 0.4F, 0.0F};
 
 // A pair's part of a pre-score: kPreLanes of fwd, then of bwd.
 template <typename T>
-static MTAW_INLINE T pre_of(const T* value, const T* by) {
-    return (value[0] * by[0] + value[1] * by[1] + value[3] * by[3]) +
-           (value[kPairLanes] * by[kPairLanes] + value[kPairLanes + 1] * by[kPairLanes + 1] +
-            value[kPairLanes + 3] * by[kPairLanes + 3]);
+static MTAW_INLINE T pair_pre_score(const T* value, const T* factors) {
+    return (value[0] * factors[0] + value[1] * factors[1] + value[3] * factors[3]) +
+           (value[kPairLanes] * factors[kPairLanes] + value[kPairLanes + 1] * factors[kPairLanes + 1] +
+            value[kPairLanes + 3] * factors[kPairLanes + 3]);
 }
 
 static MTAW_INLINE void widen(const std::uint16_t* value, float* out) {
@@ -28,7 +28,7 @@ static MTAW_INLINE void widen(const std::uint16_t* value, float* out) {
 
 // Calls visit(begin, end) for the runs of pairs of a row of the tables that a query reads.
 template <typename Visit>
-static inline void each_run(const TrendRow& base, const ItemDelta* delta, const Visit& visit) {
+static inline void for_each_run(const TrendRow& base, const ItemDelta* delta, const Visit& visit) {
     if (delta == nullptr || !delta->narrowed) {
         visit(std::int64_t{0}, base.count);
         return;

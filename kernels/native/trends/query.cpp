@@ -45,7 +45,9 @@ void set_times(const std::int64_t* times, std::int64_t n_clicks, TrendsRequest& 
 }
 
 void TrendsScratch::fit(std::int64_t capacity, std::int64_t count) {
-    if (capacity > static_cast<std::int64_t>(place_.size())) place_.resize(static_cast<std::size_t>(capacity), 0);
+    if (capacity > static_cast<std::int64_t>(slot_plus_one_.size())) {
+        slot_plus_one_.resize(static_cast<std::size_t>(capacity), 0);
+    }
     if (count > static_cast<std::int64_t>(sums_.size())) sums_.resize(static_cast<std::size_t>(count));
 }
 
@@ -63,9 +65,9 @@ void Trends::start(const TrendsRequest& request, const ColumnKernels& kernels, T
     scratch.fit(capacity(), 0);
     scratch.now_ = std::clamp(request.now, delta_.newest(), std::max(kMaxTime, delta_.newest()));
     scratch.factors_ = factors_at(scratch.now_);
-    state_rows(request, scratch);
-    state_facts(request, scratch);
-    state_side(request, scratch);
+    load_own_rows(request, scratch);
+    set_query_facts(request, scratch);
+    set_side_facts(request, scratch);
     trend_query_features(scratch.facts_, kernels, scratch.query_features_);
 }
 
@@ -78,12 +80,12 @@ void Trends::row_totals(const TrendRow& base, const ItemDelta* delta, const Tren
     }
 }
 
-void Trends::state_rows(const TrendsRequest& request, TrendsScratch& scratch) const {
+void Trends::load_own_rows(const TrendsRequest& request, TrendsScratch& scratch) const {
     scratch.n_rows_ = 0;
     TrendFacts& facts = scratch.facts_;
     std::fill(facts.per_fwd, facts.per_fwd + kPairLanes, 1.0F / 3);
     std::fill(facts.per_bwd, facts.per_bwd + kPairLanes, 1.0F / 3);
-    float own[kPairSums] = {};
+    float weighted_totals[kPairSums] = {};
     facts.last_pairs = 0;
     float weight = 1;
     for (std::int64_t u = 0; u < std::min(request.n_own, kTrendOwn); ++u, weight *= 0.75F) {
@@ -96,30 +98,30 @@ void Trends::state_rows(const TrendsRequest& request, TrendsScratch& scratch) co
         row_totals(row.base, row.delta, scratch.factors_, totals);
         for (int lane = 0; lane < kPairLanes; ++lane) {
             const float fwd = totals[lane], bwd = totals[kPairLanes + lane];
-            own[lane] += weight * fwd;
-            own[kPairLanes + lane] += weight * bwd;
+            weighted_totals[lane] += weight * fwd;
+            weighted_totals[kPairLanes + lane] += weight * bwd;
             if (u == 0) {
                 facts.per_fwd[lane] = 1.0F / (fwd + 3.0F);
                 facts.per_bwd[lane] = 1.0F / (bwd + 3.0F);
                 if (lane == 1) facts.last_pairs = fwd;
             }
-            const float pre = weight * kPreLanes[lane] / (fwd + 0.5F * bwd + 2.0F);
-            const int of = kFirstPairLane + lane;
-            const float base = pre * scratch.factors_.base[of];
-            row.base_pre[lane] = base < kMinFloat ? 0.0F : base;
-            row.base_pre[kPairLanes + lane] = 0.5F * row.base_pre[lane];
-            row.delta_pre[lane] = static_cast<double>(pre) * scratch.factors_.delta[of];
-            row.delta_pre[kPairLanes + lane] = 0.5 * row.delta_pre[lane];
+            const float factor = weight * kPreScoreLanes[lane] / (fwd + 0.5F * bwd + 2.0F);
+            const int item_lane = kFirstPairLane + lane;
+            const float base = factor * scratch.factors_.base[item_lane];
+            row.base_factors[lane] = base < kMinFloat ? 0.0F : base;
+            row.base_factors[kPairLanes + lane] = 0.5F * row.base_factors[lane];
+            row.delta_factors[lane] = static_cast<double>(factor) * scratch.factors_.delta[item_lane];
+            row.delta_factors[kPairLanes + lane] = 0.5 * row.delta_factors[lane];
         }
     }
-    facts.pairs = own[3];
+    facts.pairs = weighted_totals[3];
     for (int lane = 0; lane < kPairLanes; ++lane) {
-        facts.per_fwd_own[lane] = 1.0F / (own[lane] + 3.0F);
-        facts.per_bwd_own[lane] = 1.0F / (own[kPairLanes + lane] + 3.0F);
+        facts.per_fwd_own[lane] = 1.0F / (weighted_totals[lane] + 3.0F);
+        facts.per_bwd_own[lane] = 1.0F / (weighted_totals[kPairLanes + lane] + 3.0F);
     }
 }
 
-void Trends::state_facts(const TrendsRequest& request, TrendsScratch& scratch) const {
+void Trends::set_query_facts(const TrendsRequest& request, TrendsScratch& scratch) const {
     TrendFacts& facts = scratch.facts_;
     float sums[kItemSums];
     for (int k = 0; k < kItemSums; ++k) {
@@ -141,9 +143,10 @@ void Trends::state_facts(const TrendsRequest& request, TrendsScratch& scratch) c
     };
     facts.gap = seconds(request.before_click, request.last_click);
     facts.span = seconds(request.first_click, request.last_click);
-    const TrendItem last = item_at(request.own[0], delta_.find(request.own[0]), scratch.now_, scratch.factors_);
-    facts.last_first = last.first();
-    facts.last_later = (last.later(kHour) + 0.05F) * facts.per_later[kHour];
+    const TrendItem last_item_sums =
+        item_at(request.own[0], delta_.find(request.own[0]), scratch.now_, scratch.factors_);
+    facts.last_first = last_item_sums.first();
+    facts.last_later = (last_item_sums.later(kHour) + 0.05F) * facts.per_later[kHour];
     constexpr std::int64_t kDayMs = 24 * 3600 * 1000;
     constexpr double kPi = 0x1.921fb54442d18p+1;
     const std::int64_t time = std::max<std::int64_t>(request.now, 0) % kDayMs;

@@ -9,11 +9,11 @@ namespace mtaw {
 namespace {
 
 // Lists the pairs [begin, end) of those items that have a place, without a branch on it.
-std::int32_t* list_met(const std::int32_t* neighbors, std::int64_t begin, std::int64_t end, const std::int32_t* place,
-                       std::int32_t* next) {
+std::int32_t* list_matches(const std::int32_t* neighbors, std::int64_t begin, std::int64_t end,
+                           const std::int32_t* slot_plus_one, std::int32_t* next) {
     for (std::int64_t p = begin; p < end; ++p) {
         *next = static_cast<std::int32_t>(p);
-        next += place[neighbors[p]] != 0 ? 1 : 0;
+        next += slot_plus_one[neighbors[p]] != 0 ? 1 : 0;
     }
     return next;
 }
@@ -23,22 +23,22 @@ std::int32_t* list_met(const std::int32_t* neighbors, std::int64_t begin, std::i
 void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch& scratch) const {
     scratch.fit(capacity(), count);
     scratch.measured_.assign(ids, ids + count);
-    std::int32_t* const place = scratch.place_.data();
+    std::int32_t* const slot_plus_one = scratch.slot_plus_one_.data();
     std::fill_n(scratch.sums_.begin(), count, TrendSums{});
-    scratch.found_.resize(static_cast<std::size_t>(count));
+    scratch.deltas_.resize(static_cast<std::size_t>(count));
     for (std::int64_t i = 0; i < count; ++i) {
-        place[ids[i]] = static_cast<std::int32_t>(i + 1);
+        slot_plus_one[ids[i]] = static_cast<std::int32_t>(i + 1);
         delta_.prefetch_slot(ids[i]);
         prefetch_side(ids[i], scratch);
         if (ids[i] >= base_.n_items) continue;
         prefetch(base_.counts + std::int64_t{ids[i]} * kItemSums, kItemSums + 1);
         MTAW_PREFETCH(base_.times + std::int64_t{ids[i]} * 2);
     }
-    float base_by[kPairSums];
-    double delta_by[kPairSums];
+    float base_decay[kPairSums];
+    double delta_decay[kPairSums];
     for (int k = 0; k < kPairSums; ++k) {
-        base_by[k] = scratch.factors_.base[kFirstPairLane + k % kPairLanes];
-        delta_by[k] = scratch.factors_.delta[kFirstPairLane + k % kPairLanes];
+        base_decay[k] = scratch.factors_.base[kFirstPairLane + k % kPairLanes];
+        delta_decay[k] = scratch.factors_.delta[kFirstPairLane + k % kPairLanes];
     }
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
@@ -51,31 +51,31 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             sums.values[TrendSums::kPreScore] += pre;
         };
         float values[kPairSums];
-        std::vector<std::int32_t>& met = scratch.met_;
-        met.resize(static_cast<std::size_t>(row.base.count + (row.delta == nullptr ? 0 : row.delta->n_read)) + 1);
-        std::int32_t* next = met.data();
-        each_run(row.base, row.delta, [&](std::int64_t begin, std::int64_t end) {
-            next = list_met(row.base.neighbors, begin, end, place, next);
+        std::vector<std::int32_t>& matches = scratch.matches_;
+        matches.resize(static_cast<std::size_t>(row.base.count + (row.delta == nullptr ? 0 : row.delta->n_read)) + 1);
+        std::int32_t* next = matches.data();
+        for_each_run(row.base, row.delta, [&](std::int64_t begin, std::int64_t end) {
+            next = list_matches(row.base.neighbors, begin, end, slot_plus_one, next);
         });
-        for (const std::int32_t* p = met.data(); p < next; ++p) {
+        for (const std::int32_t* p = matches.data(); p < next; ++p) {
             float raw[kPairSums];
             widen(row.base.values + std::int64_t{*p} * kPairSums, raw);
-            for (int k = 0; k < kPairSums; ++k) values[k] = raw[k] * base_by[k];
-            add(place[row.base.neighbors[*p]], values, pre_of(raw, row.base_pre));
+            for (int k = 0; k < kPairSums; ++k) values[k] = raw[k] * base_decay[k];
+            add(slot_plus_one[row.base.neighbors[*p]], values, pair_pre_score(raw, row.base_factors));
         }
         if (row.delta == nullptr) continue;
-        next = list_met(row.delta->neighbors.data(), 0, row.delta->n_read, place, met.data());
-        for (const std::int32_t* at = met.data(); at < next; ++at) {
-            const std::int64_t p = *at;
-            const std::int32_t slot = place[row.delta->neighbors[static_cast<std::size_t>(p)]];
+        next = list_matches(row.delta->neighbors.data(), 0, row.delta->n_read, slot_plus_one, matches.data());
+        for (const std::int32_t* match = matches.data(); match < next; ++match) {
+            const std::int64_t p = *match;
+            const std::int32_t slot = slot_plus_one[row.delta->neighbors[static_cast<std::size_t>(p)]];
             const double* const raw = row.delta->values.data() + p * kPairSums;
-            for (int k = 0; k < kPairSums; ++k) values[k] = to_float(raw[k] * delta_by[k]);
-            add(slot, values, to_float(pre_of(raw, row.delta_pre)));
+            for (int k = 0; k < kPairSums; ++k) values[k] = to_float(raw[k] * delta_decay[k]);
+            add(slot, values, to_float(pair_pre_score(raw, row.delta_factors)));
         }
     }
     for (std::int64_t i = 0; i < count; ++i) {
-        place[ids[i]] = 0;
-        const ItemDelta* const found = scratch.found_[static_cast<std::size_t>(i)] = delta_.find(ids[i]);
+        slot_plus_one[ids[i]] = 0;
+        const ItemDelta* const found = scratch.deltas_[static_cast<std::size_t>(i)] = delta_.find(ids[i]);
         if (found != nullptr) prefetch(found, 1);
         if (delta_.shape().n_columns > 0 && ids[i] < base_.n_items) MTAW_PREFETCH(base_.context.values + base_.context.offsets[ids[i]]);
     }
@@ -87,11 +87,12 @@ void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, float*
     const TrendFacts& facts = scratch.facts_;
     TrendItem items[kTile];
     for (std::int64_t i = 0; i < count; ++i) {
-        const auto at = static_cast<std::size_t>(begin + i);
-        const TrendItem& item = items[i] = item_at(scratch.measured_[at], scratch.found_[at], scratch.now_, scratch.factors_);
+        const auto measured = static_cast<std::size_t>(begin + i);
+        const TrendItem& item = items[i] =
+            item_at(scratch.measured_[measured], scratch.deltas_[measured], scratch.now_, scratch.factors_);
         if (n_side == 0) continue;
         const float popularity = (item.all(kContextLane) + 0.05F) * facts.per_all[kContextLane];
-        fill_side(scratch.measured_[at], scratch.found_[at], popularity, item.first(), side + i, scratch);
+        fill_side(scratch.measured_[measured], scratch.deltas_[measured], popularity, item.first(), side + i, scratch);
     }
     for (std::int64_t k = 0; k < n_side; ++k) std::fill(side + k * kTile + count, side + (k + 1) * kTile, side[k * kTile]);
     kernels.fill_trends({&facts, scratch.sums_.data() + begin, items, count, columns});

@@ -8,7 +8,7 @@
 
 namespace mtaw {
 
-void Trends::state_side(const TrendsRequest& request, TrendsScratch& scratch) const {
+void Trends::set_side_facts(const TrendsRequest& request, TrendsScratch& scratch) const {
     TrendsScratch::Side& side = scratch.side_;
     const ContextShape& shape = delta_.shape();
     side.content = request.content;
@@ -50,9 +50,10 @@ float Trends::context_sum(std::int64_t item, const ItemDelta* delta, std::int64_
     const std::uint16_t* const found = std::lower_bound(base.context, end, static_cast<std::uint16_t>(value));
     if (found != end && *found == value) sum = base.context_sums[found - base.context] * factors.base[kContextLane];
     if (delta != nullptr) {
-        const auto fresh = std::find(delta->context.begin(), delta->context.end(), static_cast<std::uint16_t>(value));
-        if (fresh != delta->context.end()) {
-            const auto place = static_cast<std::size_t>(fresh - delta->context.begin());
+        const auto found_in_delta =
+            std::find(delta->context.begin(), delta->context.end(), static_cast<std::uint16_t>(value));
+        if (found_in_delta != delta->context.end()) {
+            const auto place = static_cast<std::size_t>(found_in_delta - delta->context.begin());
             sum += to_float(delta->context_sums[place] * factors.delta[kContextLane]);
         }
     }

@@ -10,7 +10,7 @@
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kRun = 64;  // clicks added under one lock, which readers wait for
+constexpr std::int64_t kClicksPerLock = 64;  // clicks added under one lock, which readers wait for
 constexpr std::size_t kFewActive = 1024;
 constexpr int kShort = 2, kLong = 3, kDaily = 5;  // item lanes by which items are popular
 // Sessions with an item within about an hour that make it a trend: a number, or a share of an hour's long-run traffic.
@@ -26,8 +26,8 @@ Trends::Trends(const TrendsView& base, const TrendSettings& settings, const Tren
     }
     if (limits.row_neighbors < 2) throw std::invalid_argument("row_neighbors must be at least 2");
     if (limits.ahead < 0 || limits.ahead > kMaxTime) throw std::invalid_argument("ahead must be in 0..2^52 ms");
-    list_base();
-    list_rising();
+    rank_base_popular();
+    rank_rising();
 }
 
 void Trends::click(const TrendClicks& clicks) {
@@ -37,13 +37,13 @@ void Trends::click(const TrendClicks& clicks) {
                                     ", outside 0.." + std::to_string(capacity() - 1));
         }
     }
-    for (std::int64_t begin = 0; begin < clicks.count; begin += kRun) {
+    for (std::int64_t begin = 0; begin < clicks.count; begin += kClicksPerLock) {
         const std::unique_lock locked(mutex_.get());
-        for (std::int64_t i = begin; i < std::min(begin + kRun, clicks.count); ++i) {
+        for (std::int64_t i = begin; i < std::min(begin + kClicksPerLock, clicks.count); ++i) {
             const std::int64_t arrival = clicks.arrivals != nullptr ? clicks.arrivals[i] : clicks.times[i];
             const std::uint16_t* const codes = clicks.context == nullptr ? nullptr : clicks.context + i * context_shape().n_columns;
             delta_.click(clicks.handles[i], clicks.items[i], clicks.times[i], arrival, codes);
-            if (floor_div(delta_.newest(), kTrendEvery) != floor_div(listed_, kTrendEvery)) list_rising();
+            if (floor_div(delta_.newest(), kTrendEvery) != floor_div(ranked_at_, kTrendEvery)) rank_rising();
         }
     }
 }
@@ -51,33 +51,33 @@ void Trends::click(const TrendClicks& clicks) {
 bool Trends::forget(std::int64_t handle) {
     const std::unique_lock locked(mutex_.get());
     const bool is_known = delta_.forget(handle);
-    if (is_known) list_rising();
+    if (is_known) rank_rising();
     return is_known;
 }
 
-void Trends::forget_in_tables(const TrendsSession& session, const TrendsView& left, const std::int32_t* ids) {
+void Trends::forget_in_tables(const TrendsSession& session, const TrendsView& remaining, const std::int32_t* ids) {
     for (std::int64_t i = 0; i < session.count; ++i) {
         const std::int64_t time = session.times[i];
-        if (!std::binary_search(ids, ids + left.n_items, session.items[i]) || time < 0 || time > kMaxTime) {
+        if (!std::binary_search(ids, ids + remaining.n_items, session.items[i]) || time < 0 || time > kMaxTime) {
             throw std::out_of_range("the click " + std::to_string(i) + " of a session of the tables is outside the items or times");
         }
     }
     const std::unique_lock locked(mutex_.get());
-    delta_.forget_in_tables(session, left, ids);
-    list_rising();
+    delta_.forget_in_tables(session, remaining, ids);
+    rank_rising();
 }
 
 TrendFactors Trends::factors_at(std::int64_t now) const {
     now = std::clamp(now, delta_.newest(), std::max(kMaxTime, delta_.newest()));
     TrendFactors factors;
     for (int lane = 0; lane < kItemLanes; ++lane) {
-        const std::int64_t h = delta_.settings().half_lives.ms[lane];
-        const double power = decay_power(base_.clock[lane] * h - now, h);
+        const std::int64_t half_life = delta_.settings().half_lives.ms[lane];
+        const double power = decay_power(base_.clock[lane] * half_life - now, half_life);
         const auto base = static_cast<float>(power);
         factors.base[lane] = factors.base[kItemLanes + lane] = base < kMinFloat ? 0.0F : base;
         const bool is_same = delta_.epochs()[lane] == base_.clock[lane];  // as long as no t0 has moved
         factors.delta[lane] = factors.delta[kItemLanes + lane] =
-            is_same ? power : decay_power(delta_.epochs()[lane] * h - now, h);
+            is_same ? power : decay_power(delta_.epochs()[lane] * half_life - now, half_life);
     }
     return factors;
 }
@@ -109,7 +109,7 @@ TrendItem Trends::item_at(std::int64_t item, const ItemDelta* delta, std::int64_
 }
 
 // Items that may be popular as long as nobody clicks them: in one lane their order never changes.
-void Trends::list_base() {
+void Trends::rank_base_popular() {
     std::vector<std::int32_t> ids(static_cast<std::size_t>(base_.n_items));
     for (const int lane : {kItemLanes + kShort, kLong, kDaily}) {
         for (std::int64_t i = 0; i < base_.n_items; ++i) ids[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i);
@@ -123,9 +123,9 @@ void Trends::list_base() {
     base_popular_.erase(std::unique(base_popular_.begin(), base_popular_.end()), base_popular_.end());
 }
 
-void Trends::list_rising() {
-    listed_ = delta_.newest();
-    const TrendFactors factors = factors_at(listed_);
+void Trends::rank_rising() {
+    ranked_at_ = delta_.newest();
+    const TrendFactors factors = factors_at(ranked_at_);
     rising_.clear();
     const auto add = [&](std::int32_t item) {
         const ItemDelta* const delta = delta_.find(item);
@@ -139,7 +139,7 @@ void Trends::list_rising() {
         const float score = later + 0.25F * sum(kShort) + 0.5F * sum(kItemLanes + kShort - 1) + 0.1F * all;
         if (score > 0) rising_.push_back({item, later, all, score});
     };
-    const std::int64_t since = listed_ - 24 * delta_.settings().half_lives.ms[kShort];
+    const std::int64_t since = ranked_at_ - 24 * delta_.settings().half_lives.ms[kShort];
     for (const std::int32_t item : delta_.active(since, kFewActive)) add(item);
     for (const std::int32_t item : base_popular_) {
         const ItemDelta* const delta = delta_.find(item);
@@ -161,8 +161,8 @@ std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids,
     const float crowd = std::max(kFewSessions, kCrowdShare * week * hours(kLong) / hours(kWeekly));
     std::vector<std::pair<float, std::int32_t>> scored;
     scored.reserve(rising_.size());
-    for (const Rising& one : rising_) {
-        const TrendItem item = item_at(one.item, delta_.find(one.item), now, factors);
+    for (const Rising& rising_item : rising_) {
+        const TrendItem item = item_at(rising_item.item, delta_.find(rising_item.item), now, factors);
         // How fast it is clicked now (with few clicks, the day is more reliable), and how much faster than over
         // a day. Of the first clicks of a news log's sessions (4% of a day's), 81% are in the first 20.
         // The sessions of a small crowd are no trend, so the fast lanes count little below `crowd` of them.
@@ -170,7 +170,7 @@ std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids,
         const float trusted = fourth * fourth / (fourth * fourth + 1.0F);
         const float fast = trusted * (item.all(kShort) + 0.25F * item.all(kLong)) + 0.02F * item.all(kDaily);
         const float usual = (item.all(kDaily) + 1.0F) * hours(kLong) / hours(kDaily);
-        scored.emplace_back(-fast * std::sqrt((trusted * item.all(kLong) + 1.0F) / usual), one.item);
+        scored.emplace_back(-fast * std::sqrt((trusted * item.all(kLong) + 1.0F) / usual), rising_item.item);
     }
     std::sort(scored.begin(), scored.end());
     const std::int64_t count = std::min(k, static_cast<std::int64_t>(scored.size()));

@@ -79,8 +79,8 @@ class TrendsScratch {
         TrendRow base;
         const ItemDelta* delta;
         float weight;               // 0.75^place
-        float base_pre[kPairSums];  // what a pair's value is worth in the pre-score
-        double delta_pre[kPairSums];
+        float base_factors[kPairSums];  // what a pair's value is worth in the pre-score
+        double delta_factors[kPairSums];
     };
     struct Side {
         std::int64_t n_features = 0;
@@ -98,11 +98,11 @@ class TrendsScratch {
     TrendFacts facts_;
     std::int64_t now_ = 0;
     float query_features_[kTrendQueryFeatures + kPadding];
-    std::vector<std::int32_t> place_;  // by item: 1 + slot; 0 between calls
+    std::vector<std::int32_t> slot_plus_one_;  // by item; 0 between calls
     std::vector<std::int32_t> items_, keys_, ties_;
     std::vector<float> scores_;  // of slots; 0 between calls
-    std::vector<std::int32_t> measured_, met_;
-    std::vector<const ItemDelta*> found_;  // what came since of each
+    std::vector<std::int32_t> measured_, matches_;
+    std::vector<const ItemDelta*> deltas_;  // of the measured items
     std::vector<TrendSums> sums_;
 };
 
@@ -116,7 +116,7 @@ class Trends {
     void click(const TrendClicks& clicks);
     // As TrendsDelta; forget_in_tables throws as click does.
     bool forget(std::int64_t handle);
-    void forget_in_tables(const TrendsSession& session, const TrendsView& left, const std::int32_t* ids);
+    void forget_in_tables(const TrendsSession& session, const TrendsView& remaining, const std::int32_t* ids);
 
     // While it lives, nothing changes.
     TrendsLock reading() const { return TrendsLock(mutex_.get()); }
@@ -156,23 +156,23 @@ class Trends {
         float score;
     };
 
-    void state_rows(const TrendsRequest& request, TrendsScratch& scratch) const;
-    void state_facts(const TrendsRequest& request, TrendsScratch& scratch) const;
+    void load_own_rows(const TrendsRequest& request, TrendsScratch& scratch) const;
+    void set_query_facts(const TrendsRequest& request, TrendsScratch& scratch) const;
     static void row_totals(const TrendRow& base, const ItemDelta* delta, const TrendFactors& factors, float* totals);
-    void state_side(const TrendsRequest& request, TrendsScratch& scratch) const;
+    void set_side_facts(const TrendsRequest& request, TrendsScratch& scratch) const;
     void prefetch_side(std::int64_t item, const TrendsScratch& scratch) const;
     // A candidate's raw side features, kTile apart. popularity: its share of all clicks; first: the age of its first.
     void fill_side(std::int64_t item, const ItemDelta* delta, float popularity, float first, float* column,
                    const TrendsScratch& scratch) const;
     void transform_side(float* columns, std::int64_t count, const ColumnKernels& kernels, const TrendsScratch& scratch) const;
-    void list_rising();
-    void list_base();
+    void rank_rising();
+    void rank_base_popular();
 
     const TrendsView base_;  // as it was: `delta_.base()` has the rows
     TrendsDelta delta_;
     std::vector<std::int32_t> base_popular_;  // that may become popular again, by the tables
     std::vector<Rising> rising_;              // best first
-    std::int64_t listed_ = kNever;            // the clicks' time of the list
+    std::int64_t ranked_at_ = kNever;         // the clicks' time of the list
     PerProcess<std::shared_mutex> mutex_;
 };
 
