@@ -51,25 +51,27 @@ struct Clicks {
 };
 
 // types: uint8, of all clicks.
-Clicks clicks_of(const BoundIds& ids, const py::object& session, const MaybeArray& types) {
-    PyObject* const listed = session.ptr();
-    if (!PyList_Check(listed) && !PyTuple_Check(listed)) throw py::type_error("a session must be a list or a tuple");
-    Clicks clicks{find_objects(ids, listed), {}, py::list()};
-    for (std::size_t place = 0; place < clicks.known.size(); ++place) {
+Clicks find_clicks(const BoundIds& ids, const py::object& session, const MaybeArray& types) {
+    PyObject* const sequence = session.ptr();
+    if (!PyList_Check(sequence) && !PyTuple_Check(sequence)) {
+        throw py::type_error("a session must be a list or a tuple");
+    }
+    Clicks clicks{find_objects(ids, sequence), {}, py::list()};
+    for (std::size_t i = 0; i < clicks.known.size(); ++i) {
         // The size is read again: an unusual id that runs Python code may have cut the list.
-        const bool there = static_cast<Py_ssize_t>(place) < PySequence_Fast_GET_SIZE(listed);
-        if (clicks.known[place] == kUnknownId && there) {
+        const bool exists = static_cast<Py_ssize_t>(i) < PySequence_Fast_GET_SIZE(sequence);
+        if (clicks.known[i] == kUnknownId && exists) {
             clicks.unknown.append(py::reinterpret_borrow<py::object>(
-                PySequence_Fast_GET_ITEM(listed, static_cast<Py_ssize_t>(place))));
+                PySequence_Fast_GET_ITEM(sequence, static_cast<Py_ssize_t>(i))));
         }
     }
     if (types) {
-        const auto* const given = checked_data<std::uint8_t>(*types, 1, "types", "uint8");
+        const auto* const type_codes = checked_data<std::uint8_t>(*types, 1, "types", "uint8");
         if (types->size() != static_cast<py::ssize_t>(clicks.known.size())) {
             throw py::value_error("types must have one entry for each click");
         }
-        for (std::size_t place = 0; place < clicks.known.size(); ++place) {
-            if (clicks.known[place] != kUnknownId) clicks.types.push_back(given[place]);
+        for (std::size_t i = 0; i < clicks.known.size(); ++i) {
+            if (clicks.known[i] != kUnknownId) clicks.types.push_back(type_codes[i]);
         }
     }
     std::erase(clicks.known, kUnknownId);
@@ -77,7 +79,7 @@ Clicks clicks_of(const BoundIds& ids, const py::object& session, const MaybeArra
 }
 
 // A single session as the engine takes it; `offsets` gets its bounds.
-PackedSessions packed(const Clicks& clicks, std::int64_t (&offsets)[2]) {
+PackedSessions pack_session(const Clicks& clicks, std::int64_t (&offsets)[2]) {
     offsets[0] = 0;
     offsets[1] = static_cast<std::int64_t>(clicks.known.size());
     PackedSessions session{clicks.known.data(), offsets, 1};
@@ -91,9 +93,9 @@ Clicks known_clicks(const py::array& array, const MaybeArray& types) {
     const std::int32_t* data = checked_data<std::int32_t>(array, 1, "clicks", "int32");
     clicks.known.assign(data, data + array.size());
     if (types) {
-        const auto* const given = checked_data<std::uint8_t>(*types, 1, "types", "uint8");
+        const auto* const type_codes = checked_data<std::uint8_t>(*types, 1, "types", "uint8");
         if (types->size() != array.size()) throw py::value_error("types must have one entry for each click");
-        clicks.types.assign(given, given + types->size());
+        clicks.types.assign(type_codes, type_codes + types->size());
     }
     return clicks;
 }
@@ -124,35 +126,36 @@ class EngineObject {
                         const MaybeArray& allowed, bool exclude_seen, bool repeats, std::int64_t now,
                         const MaybeArray& context, const MaybeArray& types) const {
         const Clock::time_point start = Clock::now();
-        const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
-        const Clicks clicks = clicks_of(ids_, session, types);
+        const Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
+        const Clicks clicks = find_clicks(ids_, session, types);
         if (clicks.known.empty()) return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none());
         const double lookup = microseconds(Clock::now() - start);
         Answer answer(k);
         {
             const Unlocked unlocked;
             std::int64_t offsets[2];
-            answer.stages = engine_.rank(packed(clicks, offsets), k, conditions, answer.ids.data(), answer.score_data,
-                                         thread_scratch());
+            answer.stages = engine_.rank(pack_session(clicks, offsets), k, conditions, answer.ids.data(),
+                                         answer.score_data, thread_scratch());
         }
-        return assembled(answer, clicks.known, clicks.unknown, lookup, repeats);
+        return answer_tuple(answer, clicks.known, clicks.unknown, lookup, repeats);
     }
 
     py::tuple recommend_growing(const py::object& state, const py::array& clicks, std::int64_t n_new, std::int64_t k,
                              const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen,
                              bool repeats, std::int64_t now, const MaybeArray& context, const MaybeArray& types) const {
-        const Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
+        const Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
         SessionState& session = session_state_of(state);
-        const Clicks of = known_clicks(clicks, types);
+        const Clicks session_clicks = known_clicks(clicks, types);
         check_growing(clicks.size(), n_new);
         Answer answer(k);
         {
             const Unlocked unlocked;
-            answer.stages = engine_.rank_growing(session, of.known.data(), static_cast<std::int64_t>(of.known.size()),
-                                                 n_new, k, conditions, answer.ids.data(), answer.score_data,
-                                                 thread_scratch(), of.types.empty() ? nullptr : of.types.data());
+            answer.stages = engine_.rank_growing(session, session_clicks.known.data(),
+                                                 static_cast<std::int64_t>(session_clicks.known.size()), n_new, k,
+                                                 conditions, answer.ids.data(), answer.score_data, thread_scratch(),
+                                                 session_clicks.types.empty() ? nullptr : session_clicks.types.data());
         }
-        return assembled(answer, of.known, py::none(), 0, repeats);
+        return answer_tuple(answer, session_clicks.known, py::none(), 0, repeats);
     }
 
     // The first k places after the rules of `arrangement`; at first `depth` places are ranked, then more as it needs them.
@@ -162,7 +165,7 @@ class EngineObject {
                               const py::object& arrangement, const Places& places, std::int64_t now,
                               const MaybeArray& context, const MaybeArray& types) const {
         const Clock::time_point start = Clock::now();
-        Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
+        Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
         const Arrangement& rules = arrangement_of(arrangement);
         if (rules.n_items() != engine_.n_items()) throw py::value_error("the rules are of another catalog");
         conditions.always_ranked = rules.raised();
@@ -171,25 +174,26 @@ class EngineObject {
         if (py::isinstance<py::array>(session)) {
             clicks = known_clicks(py::reinterpret_borrow<py::array>(session), types);
         } else {
-            clicks = clicks_of(ids_, session, types);
+            clicks = find_clicks(ids_, session, types);
         }
         const std::vector<std::int32_t>& known = clicks.known;
         if (known.empty()) {
             return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none(), py::none(), py::none());
         }
         std::int64_t offsets[2];
-        const PackedSessions whole_session = packed(clicks, offsets);
+        const PackedSessions whole_session = pack_session(clicks, offsets);
         check_sessions(whole_session, offsets[1]);
         const double lookup = microseconds(Clock::now() - start);
         Arranged result;
         Stages stages;
         {
             const Unlocked unlocked;
-            const auto rank = [&](std::int64_t read, std::int32_t* ids, float* scores) {
-                const Stages some = engine_.rank(whole_session, read, conditions, ids, scores, thread_scratch());
-                stages.encode_ns += some.encode_ns;
-                stages.retrieve_ns += some.retrieve_ns;
-                stages.memory_ns += some.memory_ns;
+            const auto rank = [&](std::int64_t n_ranked, std::int32_t* ids, float* scores) {
+                const Stages call_stages =
+                    engine_.rank(whole_session, n_ranked, conditions, ids, scores, thread_scratch());
+                stages.encode_ns += call_stages.encode_ns;
+                stages.retrieve_ns += call_stages.retrieve_ns;
+                stages.memory_ns += call_stages.memory_ns;
             };
             rank_ruled(rules, pins, k, depth, n_shown, rank, result);
         }
@@ -209,7 +213,7 @@ class EngineObject {
                    const MaybeArray& allowed, bool exclude_seen, std::int64_t now, const MaybeArray& context,
                    const MaybeArray& times, const MaybeArray& contexts, const MaybeArray& types,
                    const MaybeArray& always_ranked) const {
-        Conditions conditions = checked(k, excluded, allowed, exclude_seen, {now, context});
+        Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
         if (always_ranked) {
             conditions.always_ranked = checked_data<std::uint8_t>(*always_ranked, 1, "always_ranked", "uint8");
             if (always_ranked->size() != (engine_.n_items() + 7) / 8) {
@@ -264,8 +268,8 @@ class EngineObject {
         return present ? checked_data<std::uint8_t>(*present, 1, "present", "uint8") : nullptr;
     }
 
-    Conditions checked(std::int64_t k, const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen,
-                       const Visit& visit) const {
+    Conditions checked_conditions(std::int64_t k, const MaybeArray& excluded, const MaybeArray& allowed,
+                                  bool exclude_seen, const Visit& visit) const {
         if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
         Conditions conditions;
         conditions.exclude_seen = exclude_seen;
@@ -297,8 +301,8 @@ class EngineObject {
         return py::make_tuple(lookup, microseconds_of(stages.encode_ns), microseconds_of(stages.retrieve_ns), memory);
     }
 
-    py::tuple assembled(const Answer& answer, const std::vector<std::int32_t>& clicks, const py::object& unknown,
-                        double lookup, bool repeats) const {
+    py::tuple answer_tuple(const Answer& answer, const std::vector<std::int32_t>& clicks, const py::object& unknown,
+                           double lookup, bool repeats) const {
         const auto end = std::find(answer.ids.begin(), answer.ids.end(), -1);
         const py::ssize_t count = end - answer.ids.begin();
         py::object scores = answer.scores;

@@ -15,7 +15,7 @@ std::int64_t nanoseconds(Clock::duration time) {
 }
 
 // Each session's own list of items it must not find, ascending.
-void exclude(const PackedSessions& sessions, const Conditions& conditions, EngineScratch& scratch) {
+void list_excluded(const PackedSessions& sessions, const Conditions& conditions, EngineScratch& scratch) {
     std::vector<std::int32_t>& ids = scratch.excluded;
     ids.clear();
     scratch.excluded_offsets.assign(1, 0);
@@ -36,10 +36,11 @@ void check_features(const MemoryParts& parts) {
         if (parts.trends == nullptr && parts.content == nullptr) return;
         throw std::invalid_argument("trends and content need a session memory; give it too");
     }
-    MemoryRequest reads{nullptr, 0};
-    reads.trends = parts.trends;
-    reads.content = parts.content;
-    if (parts.ranker->has_trends() != (parts.trends != nullptr) || parts.ranker->n_side() != SessionMemory::n_side(reads)) {
+    MemoryRequest features_request{nullptr, 0};
+    features_request.trends = parts.trends;
+    features_request.content = parts.content;
+    if (parts.ranker->has_trends() != (parts.trends != nullptr) ||
+        parts.ranker->n_side() != SessionMemory::n_side(features_request)) {
         throw std::invalid_argument("the ranker reads other features of trends, context or content than there are; make "
                                     "all from one bundle");
     }
@@ -107,9 +108,9 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
                       float* scores, EngineScratch& scratch, Stages& stages) const {
     const Clock::time_point start = Clock::now();
     ScanRequest request{scratch.queries.data(), sessions.count, k, scale_};
-    request.allowed = segments_.left(conditions.allowed, scratch.segments);
+    request.allowed = segments_.allowed_present(conditions.allowed, scratch.segments);
     if (conditions.n_excluded > 0 || conditions.exclude_seen) {
-        exclude(sessions, conditions, scratch);
+        list_excluded(sessions, conditions, scratch);
         request.excluded = scratch.excluded.data();
         request.excluded_offsets = scratch.excluded_offsets.data();
     }
@@ -124,14 +125,15 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
     scratch.dense.resize(static_cast<std::size_t>(sessions.count * width));
     scratch.logits.resize(scratch.dense.size());
     segments_.search(request, scratch.dense.data(), scratch.logits.data(), scratch.segments);
-    const Clock::time_point found = Clock::now();
-    stages.retrieve_ns = nanoseconds(found - start);
-    remember(sessions, k, width, conditions, request, ids, scores, scratch);
-    stages.memory_ns = nanoseconds(Clock::now() - found);
+    const Clock::time_point search_end = Clock::now();
+    stages.retrieve_ns = nanoseconds(search_end - start);
+    rank_with_memory(sessions, k, width, conditions, request, ids, scores, scratch);
+    stages.memory_ns = nanoseconds(Clock::now() - search_end);
 }
 
-void Engine::remember(const PackedSessions& sessions, std::int64_t k, std::int64_t width, const Conditions& conditions,
-                      const ScanRequest& search, std::int32_t* ids, float* scores, EngineScratch& scratch) const {
+void Engine::rank_with_memory(const PackedSessions& sessions, std::int64_t k, std::int64_t width,
+                              const Conditions& conditions, const ScanRequest& search, std::int32_t* ids, float* scores,
+                              EngineScratch& scratch) const {
     const ItemVectors vectors = segments_.vectors(scale_);
     for (std::int64_t b = 0; b < sessions.count; ++b) {
         const std::int64_t begin = sessions.offsets[b];

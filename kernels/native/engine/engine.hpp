@@ -94,8 +94,9 @@ class Engine {
     void retrieve(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
                   float* scores, EngineScratch& scratch, Stages& stages) const;
     // scratch.dense and scratch.logits [B, width] to ids and scores.
-    void remember(const PackedSessions& sessions, std::int64_t k, std::int64_t width, const Conditions& conditions,
-                  const ScanRequest& search, std::int32_t* ids, float* scores, EngineScratch& scratch) const;
+    void rank_with_memory(const PackedSessions& sessions, std::int64_t k, std::int64_t width,
+                          const Conditions& conditions, const ScanRequest& search, std::int32_t* ids, float* scores,
+                          EngineScratch& scratch) const;
     // What the trends read of session b.
     void add_moment(const PackedSessions& sessions, std::int64_t b, const Conditions& conditions, MemoryRequest& request) const;
 

@@ -8,21 +8,23 @@
 namespace mtaw {
 namespace {
 
-// The row of `found` and one of the side's, both best first, into the k best of both. Equal scores: found's first,
-// whose ids are the lower ones.
-void merge(std::int64_t k, std::int32_t* ids, float* scores, const std::int32_t* side_ids, const float* side_scores,
-           std::int64_t side_k, std::int64_t n_base, std::vector<Scored>& merged) {
+// Merges the k best of a row of the base and a row of the added items, both best first, into the row of the base. With
+// equal scores the base comes first, since its ids are lower.
+void merge_rows(std::int64_t k, std::int32_t* ids, float* scores, const std::int32_t* added_ids,
+                const float* added_scores, std::int64_t added_k, std::int64_t n_base, std::vector<Scored>& merged) {
     merged.clear();
-    std::int64_t base = 0, side = 0;
-    while (base + side < k) {
-        const bool has_base = ids[base] >= 0, has_side = side < side_k && side_ids[side] >= 0;
-        if (!has_base && !has_side) break;
-        if (has_base && (!has_side || scores[base] >= side_scores[side])) {
-            merged.push_back({scores[base], ids[base]});
-            ++base;
+    std::int64_t n_base_taken = 0, n_added_taken = 0;
+    while (n_base_taken + n_added_taken < k) {
+        const bool has_base = ids[n_base_taken] >= 0,
+                   has_added = n_added_taken < added_k && added_ids[n_added_taken] >= 0;
+        if (!has_base && !has_added) break;
+        if (has_base && (!has_added || scores[n_base_taken] >= added_scores[n_added_taken])) {
+            merged.push_back({scores[n_base_taken], ids[n_base_taken]});
+            ++n_base_taken;
         } else {
-            merged.push_back({side_scores[side], static_cast<std::int32_t>(side_ids[side] + n_base)});
-            ++side;
+            merged.push_back(
+                {added_scores[n_added_taken], static_cast<std::int32_t>(added_ids[n_added_taken] + n_base)});
+            ++n_added_taken;
         }
     }
     for (std::size_t place = 0; place < merged.size(); ++place) {
@@ -34,9 +36,9 @@ void merge(std::int64_t k, std::int32_t* ids, float* scores, const std::int32_t*
 }  // namespace
 
 Segments::Segments(const Scanner& base, const CatalogUpdate& update)
-    : base_(&base), side_(update.side), present_(update.present), n_base_(base.catalog().n_items), n_items_(n_base_) {
-    if (side_ == nullptr) return;
-    const ScanCatalog& added = side_->catalog();
+    : base_(&base), added_(update.added), present_(update.present), n_base_(base.catalog().n_items), n_items_(n_base_) {
+    if (added_ == nullptr) return;
+    const ScanCatalog& added = added_->catalog();
     if (added.d != base.catalog().d) {
         throw std::invalid_argument("the added items have " + std::to_string(added.d) + " dimensions, the catalog " +
                                     std::to_string(base.catalog().d) + "; give them the catalog's");
@@ -49,15 +51,15 @@ Segments::Segments(const Scanner& base, const CatalogUpdate& update)
 
 ItemVectors Segments::vectors(double scale) const {
     const ScanCatalog& base = base_->catalog();
-    const float* const added = side_ == nullptr ? nullptr : side_->catalog().rows;
+    const float* const added = added_ == nullptr ? nullptr : added_->catalog().rows;
     return {base.rows, n_base_, added, base.d, scale, n_items_ - n_base_};
 }
 
-const std::uint8_t* Segments::left(const std::uint8_t* allowed, SegmentScratch& scratch) const {
+const std::uint8_t* Segments::allowed_present(const std::uint8_t* allowed, SegmentScratch& scratch) const {
     if (allowed == nullptr || present_ == nullptr) return allowed == nullptr ? present_ : allowed;
     const auto size = static_cast<std::size_t>((n_items_ + 7) / 8);
-    scratch.left.resize(size);
-    std::uint8_t* const bits = scratch.left.data();
+    scratch.allowed_present.resize(size);
+    std::uint8_t* const bits = scratch.allowed_present.data();
     for (std::size_t i = 0; i < size; ++i) bits[i] = static_cast<std::uint8_t>(allowed[i] & present_[i]);
     return bits;
 }
@@ -66,40 +68,40 @@ void Segments::search(const ScanRequest& request, std::int32_t* ids, float* scor
     // The base finds only its own items: bits and excluded ids past its last item are ignored.
     base_->search(request, ids, scores, scratch.scan);
     if (n_items_ == n_base_) return;
-    search_side(request, scratch);
-    const std::int64_t side_k = std::min(request.k, n_items_ - n_base_);
+    search_added(request, scratch);
+    const std::int64_t added_k = std::min(request.k, n_items_ - n_base_);
     for (std::int64_t q = 0; q < request.n_queries; ++q) {
-        merge(request.k, ids + q * request.k, scores + q * request.k, scratch.side_ids.data() + q * side_k,
-              scratch.side_scores.data() + q * side_k, side_k, n_base_, scratch.merged);
+        merge_rows(request.k, ids + q * request.k, scores + q * request.k, scratch.added_ids.data() + q * added_k,
+                   scratch.added_scores.data() + q * added_k, added_k, n_base_, scratch.merged);
     }
 }
 
-void Segments::search_side(const ScanRequest& request, SegmentScratch& scratch) const {
-    ScanRequest own = request;
-    own.k = std::min(request.k, n_items_ - n_base_);
+void Segments::search_added(const ScanRequest& request, SegmentScratch& scratch) const {
+    ScanRequest added_request = request;
+    added_request.k = std::min(request.k, n_items_ - n_base_);
     if (request.allowed != nullptr) {
-        cut_bits(request.allowed, scratch.side_allowed);
-        own.allowed = scratch.side_allowed.data();
+        shift_bits(request.allowed, scratch.added_allowed);
+        added_request.allowed = scratch.added_allowed.data();
     }
     if (request.excluded != nullptr) {
-        std::vector<std::int32_t>& excluded = scratch.side_excluded;
+        std::vector<std::int32_t>& excluded = scratch.added_excluded;
         excluded.clear();
-        scratch.side_offsets.assign(1, 0);
+        scratch.added_offsets.assign(1, 0);
         for (std::int64_t q = 0; q < request.n_queries; ++q) {
             const std::int32_t* const end = request.excluded + request.excluded_offsets[q + 1];
             const std::int32_t* id = std::lower_bound(request.excluded + request.excluded_offsets[q], end, n_base_);
             for (; id != end; ++id) excluded.push_back(static_cast<std::int32_t>(*id - n_base_));
-            scratch.side_offsets.push_back(static_cast<std::int64_t>(excluded.size()));
+            scratch.added_offsets.push_back(static_cast<std::int64_t>(excluded.size()));
         }
-        own.excluded = excluded.data();
-        own.excluded_offsets = scratch.side_offsets.data();
+        added_request.excluded = excluded.data();
+        added_request.excluded_offsets = scratch.added_offsets.data();
     }
-    scratch.side_ids.resize(static_cast<std::size_t>(own.n_queries * own.k));
-    scratch.side_scores.resize(scratch.side_ids.size());
-    side_->search(own, scratch.side_ids.data(), scratch.side_scores.data(), scratch.scan);
+    scratch.added_ids.resize(static_cast<std::size_t>(added_request.n_queries * added_request.k));
+    scratch.added_scores.resize(scratch.added_ids.size());
+    added_->search(added_request, scratch.added_ids.data(), scratch.added_scores.data(), scratch.scan);
 }
 
-void Segments::cut_bits(const std::uint8_t* allowed, std::vector<std::uint8_t>& bits) const {
+void Segments::shift_bits(const std::uint8_t* allowed, std::vector<std::uint8_t>& bits) const {
     const std::int64_t first = n_base_ / 8, size = (n_items_ - n_base_ + 7) / 8, last = (n_items_ + 7) / 8 - 1;
     const int shift = static_cast<int>(n_base_ % 8);
     bits.resize(static_cast<std::size_t>(size));

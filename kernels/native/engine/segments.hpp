@@ -9,22 +9,22 @@
 
 namespace mtaw {
 
-// What came after the bundle: the added items' scanner, whose item i has the id N + i, or null; and the items that are
-// still there, bit i % 8 of byte i / 8, ceil((N + M) / 8) bytes, or null if all are.
+// What changed since the bundle was made. added: the scanner of the added items, whose item i has the id N + i, or null.
+// present: the items that are not removed, bit i % 8 of byte i / 8, ceil((N + M) / 8) bytes, or null if all are.
 struct CatalogUpdate {
-    const Scanner* side = nullptr;
+    const Scanner* added = nullptr;
     const std::uint8_t* present = nullptr;
 };
 
 // One thread's working memory.
 struct SegmentScratch {
     ScanScratch scan;
-    std::vector<std::uint8_t> left;  // what a call's own conditions leave of the items that are present
-    std::vector<std::uint8_t> side_allowed;
-    std::vector<std::int32_t> side_excluded;
-    std::vector<std::int64_t> side_offsets;
-    std::vector<std::int32_t> side_ids;
-    std::vector<float> side_scores;
+    std::vector<std::uint8_t> allowed_present;  // a call's allowed items that are present
+    std::vector<std::uint8_t> added_allowed;
+    std::vector<std::int32_t> added_excluded;
+    std::vector<std::int64_t> added_offsets;
+    std::vector<std::int32_t> added_ids;
+    std::vector<float> added_scores;
     std::vector<Scored> merged;
 };
 
@@ -41,18 +41,18 @@ class Segments {
 
     // The allowed items that are still present, as a bitmap like `allowed`; null = all. Stored in `scratch` if it has
     // to be made.
-    const std::uint8_t* left(const std::uint8_t* allowed, SegmentScratch& scratch) const;
+    const std::uint8_t* allowed_present(const std::uint8_t* allowed, SegmentScratch& scratch) const;
 
-    // Scanner::search of all N + M items; request.allowed is what `left` gave.
+    // Scanner::search of all N + M items; request.allowed is what `allowed_present` gave.
     void search(const ScanRequest& request, std::int32_t* ids, float* scores, SegmentScratch& scratch) const;
 
  private:
-    void search_side(const ScanRequest& request, SegmentScratch& scratch) const;
+    void search_added(const ScanRequest& request, SegmentScratch& scratch) const;
     // The added items' own bits, from the bit N of `allowed` on.
-    void cut_bits(const std::uint8_t* allowed, std::vector<std::uint8_t>& bits) const;
+    void shift_bits(const std::uint8_t* allowed, std::vector<std::uint8_t>& bits) const;
 
     const Scanner* base_;
-    const Scanner* side_;
+    const Scanner* added_;
     const std::uint8_t* present_;
     std::int64_t n_base_;
     std::int64_t n_items_;
