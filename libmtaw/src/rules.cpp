@@ -23,7 +23,7 @@ RuleSet rule_set_of(std::string_view json) {
     } catch (const std::invalid_argument& error) {
         throw usage(std::string("rules: not JSON: ") + error.what());
     }
-    return RuleSet::of(given);
+    return RuleSet::parse(given);
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 
 namespace mtaw {
 
-// What changed since the bundle was made. added: the scanner of the added items, whose item i has the id N + i, or null.
+// What changed since the bundle. added: the scanner of the added items, whose item i has the id N + i, or null.
 // present: the items that are not removed, bit i % 8 of byte i / 8, ceil((N + M) / 8) bytes, or null if all are.
 struct CatalogUpdate {
     const Scanner* added = nullptr;

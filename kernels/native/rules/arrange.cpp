@@ -16,12 +16,12 @@ bool has(const std::uint8_t* bits, std::int32_t item) { return (bits[item >> 3] 
 
 // Calls `visit` with each value of an item until it returns false.
 template <typename Visit>
-bool each_value(const Limit& limit, std::int32_t item, const Visit& visit) {
+bool for_each_value(const Limit& limit, std::int32_t item, const Visit& visit) {
     if (item >= limit.n_rows) return true;
     if (limit.flags != nullptr) return limit.flags[item] < 0 || visit(limit.flags[item]);
     if (limit.offsets == nullptr) return limit.codes[item] < 0 || visit(limit.codes[item]);
-    for (std::int64_t at = limit.offsets[item]; at < limit.offsets[item + 1]; ++at) {
-        if (!visit(limit.codes[at])) return false;
+    for (std::int64_t p = limit.offsets[item]; p < limit.offsets[item + 1]; ++p) {
+        if (!visit(limit.codes[p])) return false;
     }
     return true;
 }
@@ -49,17 +49,17 @@ std::vector<std::uint8_t> raised_by(std::int64_t n_items, const std::vector<Boos
 // down a list that they do not rise in without pins.
 void score_pins(Arranged& result) {
     const std::size_t count = result.ids.size();
-    float near = 0;
-    bool any = false;
+    float next_score = 0;
+    bool has_unpinned = false;
     for (std::size_t i = count; i-- > 0;) {
         if (result.pinned[i] == 0) {
-            near = result.scores[i];
-            any = true;
-        } else if (any) {
-            result.scores[i] = near;
+            next_score = result.scores[i];
+            has_unpinned = true;
+        } else if (has_unpinned) {
+            result.scores[i] = next_score;
         }
     }
-    if (!any) return;
+    if (!has_unpinned) return;
     for (std::size_t i = count; i-- > 0 && result.pinned[i] != 0;) {
         std::size_t above = i;
         while (result.pinned[above] != 0) --above;
@@ -72,16 +72,16 @@ void score_pins(Arranged& result) {
 Arrangement::Arrangement(std::int64_t n_items, std::vector<Boost> boosts, std::vector<Limit> limits)
     : n_items_(n_items), boosts_(std::move(boosts)), limits_(std::move(limits)), raised_(raised_by(n_items, boosts_)) {}
 
-float Arrangement::boosted(const RankedPart& part, std::vector<Entry>& entries) const {
+float Arrangement::apply_boosts(const RankedPart& part, std::vector<Entry>& entries) const {
     entries.reserve(static_cast<std::size_t>(part.count));
-    std::vector<std::int64_t> met(boosts_.size(), 0);
+    std::vector<std::int64_t> n_boosted(boosts_.size(), 0);
     for (std::int64_t i = 0; i < part.count; ++i) {
         Entry entry{part.scores[i], part.ids[i], 0};
         bool is_boosted = false;
         for (std::size_t b = 0; b < boosts_.size(); ++b) {
             if (!has(boosts_[b].bits, entry.id)) continue;
             entry.boost += boosts_[b].by;
-            ++met[b];
+            ++n_boosted[b];
             is_boosted = true;
         }
         if (is_boosted) entry.score = static_cast<float>(static_cast<double>(entry.score) + entry.boost);
@@ -92,24 +92,24 @@ float Arrangement::boosted(const RankedPart& part, std::vector<Entry>& entries) 
               [](const Entry& a, const Entry& b) { return Better{}({a.score, a.id}, {b.score, b.id}); });
     if (part.whole || part.count == 0) return part.whole ? -kInfinity : kInfinity;
     // Added in the order of an item's own boosts: rounding keeps the order, so no item's sum exceeds this one.
-    double most = 0;
+    double max_boost = 0;
     for (std::size_t b = 0; b < boosts_.size(); ++b) {
-        if (boosts_[b].by > 0 && met[b] < boosts_[b].count) most += boosts_[b].by;
+        if (boosts_[b].by > 0 && n_boosted[b] < boosts_[b].count) max_boost += boosts_[b].by;
     }
-    return static_cast<float>(static_cast<double>(part.scores[part.count - 1]) + most);
+    return static_cast<float>(static_cast<double>(part.scores[part.count - 1]) + max_boost);
 }
 
-bool Arrangement::fits(std::int32_t item, Counts& taken) const {
-    for (std::size_t l = 0; l < limits_.size(); ++l) {
-        const bool free = each_value(limits_[l], item, [&](std::int32_t value) {
-            const auto found = taken[l].find(value);
-            return found == taken[l].end() || found->second < limits_[l].most;
+bool Arrangement::take_if_within_limits(std::int32_t item, Counts& value_counts) const {
+    for (std::size_t i = 0; i < limits_.size(); ++i) {
+        const bool is_below_limit = for_each_value(limits_[i], item, [&](std::int32_t value) {
+            const auto found = value_counts[i].find(value);
+            return found == value_counts[i].end() || found->second < limits_[i].most;
         });
-        if (!free) return false;
+        if (!is_below_limit) return false;
     }
-    for (std::size_t l = 0; l < limits_.size(); ++l) {
-        each_value(limits_[l], item, [&](std::int32_t value) {
-            ++taken[l][value];
+    for (std::size_t i = 0; i < limits_.size(); ++i) {
+        for_each_value(limits_[i], item, [&](std::int32_t value) {
+            ++value_counts[i][value];
             return true;
         });
     }
@@ -132,37 +132,37 @@ bool Arrangement::arrange(const RankedPart& part, std::int64_t k, const std::vec
         return std::any_of(pins.begin(), pins.end(), [&](const Pin& pin) { return pin.item == item; });
     };
     std::vector<Entry> entries;
-    const float behind = boosted(part, entries);
-    Counts taken(limits_.size());
-    const auto pin_next = [&](std::size_t p) {
+    const float max_score_behind = apply_boosts(part, entries);
+    Counts value_counts(limits_.size());
+    const auto add_pin = [&](std::size_t p) {
         result.ids.push_back(pins[p].item);
         result.scores.push_back(0);
         result.boosts.push_back(0);
         result.pinned.push_back(1);
     };
     std::size_t next_pin = 0;
-    const auto full = [&] { return static_cast<std::int64_t>(result.ids.size()) >= k; };
-    const auto pins_here = [&] {
-        while (!full() && next_pin < pins.size() &&
+    const auto is_full = [&] { return static_cast<std::int64_t>(result.ids.size()) >= k; };
+    const auto add_due_pins = [&] {
+        while (!is_full() && next_pin < pins.size() &&
                pins[next_pin].place == static_cast<std::int64_t>(result.ids.size()) + 1) {
-            pin_next(next_pin++);
+            add_pin(next_pin++);
         }
     };
-    pins_here();
+    add_due_pins();
     for (const Entry& entry : entries) {
-        if (full()) break;
+        if (is_full()) break;
         // An item behind the part may come before this one.
-        if (!boosts_.empty() && !part.whole && !(entry.score > behind)) return false;
-        if (!limits_.empty() && !fits(entry.id, taken)) continue;
+        if (!boosts_.empty() && !part.whole && !(entry.score > max_score_behind)) return false;
+        if (!limits_.empty() && !take_if_within_limits(entry.id, value_counts)) continue;
         if (is_pinned(entry.id)) continue;
         result.ids.push_back(entry.id);
         result.scores.push_back(entry.score);
         result.boosts.push_back(entry.boost);
         result.pinned.push_back(0);
-        pins_here();
+        add_due_pins();
     }
-    if (!full() && !part.whole) return false;
-    while (!full() && next_pin < pins.size()) pin_next(next_pin++);
+    if (!is_full() && !part.whole) return false;
+    while (!is_full() && next_pin < pins.size()) add_pin(next_pin++);
     score_pins(result);
     return true;
 }

@@ -68,8 +68,8 @@ class Arrangement {
 
     // The items with their boosts, in the order of the boosted scores; returns the score that no item behind `part`
     // exceeds.
-    float boosted(const RankedPart& part, std::vector<Entry>& entries) const;
-    bool fits(std::int32_t item, Counts& taken) const;
+    float apply_boosts(const RankedPart& part, std::vector<Entry>& entries) const;
+    bool take_if_within_limits(std::int32_t item, Counts& value_counts) const;
 
     std::int64_t n_items_;
     std::vector<Boost> boosts_;

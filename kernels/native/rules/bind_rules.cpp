@@ -78,8 +78,8 @@ Column column_in(const std::string& name, const std::string& kind, bool is_publi
 class ColumnsObject {
  public:
     explicit ColumnsObject(const py::list& columns) : owner_(columns) {
-        for (const py::handle& one : columns) {
-            const auto parts = py::cast<py::tuple>(one);
+        for (const py::handle& column : columns) {
+            const auto parts = py::cast<py::tuple>(column);
             columns_.push_back(column_in(py::cast<std::string>(parts[0]), py::cast<std::string>(parts[1]), py::cast<bool>(parts[2]), py::cast<py::dict>(parts[3])));
         }
     }
@@ -96,46 +96,46 @@ struct ConditionObject {
 
     std::vector<std::string> columns(bool of_current) const {
         std::set<std::string> names;
-        for (const ColumnName& one : condition.names(of_current)) names.insert(one.name);
+        for (const ColumnName& column : condition.names(of_current)) names.insert(column.name);
         return {names.begin(), names.end()};
     }
 
-    py::array_t<std::uint8_t> bits(const ColumnsObject& over, std::optional<std::int32_t> current, std::int64_t n_items) const {
-        condition.check(over.columns(), "condition", false);  // what follows relies on it
+    py::array_t<std::uint8_t> bits(const ColumnsObject& table, std::optional<std::int32_t> current, std::int64_t n_items) const {
+        condition.check(table.columns(), "condition", false);  // what follows relies on it
         py::array_t<std::uint8_t> bits((n_items + 7) / 8);
         std::uint8_t* const data = bits.mutable_data();
         const Unlocked unlocked;
-        program_of(condition, over.columns(), current).run(n_items, data);
+        program_of(condition, table.columns(), current).run(n_items, data);
         return bits;
     }
 };
 
 class RuleSetObject {
  public:
-    RuleSetObject(const std::string& json, const std::string& where) : given_(Json::parse(json)), rules_(RuleSet::of(given_, where)) {}
+    RuleSetObject(const std::string& json, const std::string& where) : source_json_(Json::parse(json)), rules_(RuleSet::parse(source_json_, where)) {}
 
     const RuleSet& rules() const { return rules_; }
 
     std::optional<ConditionObject> filter() const {
         std::optional<Condition> condition = rules_.filter();
         if (!condition) return std::nullopt;
-        return ConditionObject{std::move(*condition), source_of(*given_.find("filter"))};
+        return ConditionObject{std::move(*condition), source_of(*source_json_.find("filter"))};
     }
 
     std::vector<std::pair<ConditionObject, double>> boosts() const {
         std::vector<std::pair<ConditionObject, double>> found;
         if (rules_.boosts.empty()) return found;
-        const Json& given = *given_.find("boost");
+        const Json& given = *source_json_.find("boost");
         for (std::size_t i = 0; i < rules_.boosts.size(); ++i) {
-            const Json& one = given.is(Json::Kind::list) ? given.list()[i] : given;
-            found.push_back({{rules_.boosts[i].when, source_of(*one.find("when"))}, rules_.boosts[i].by});
+            const Json& boost = given.is(Json::Kind::list) ? given.list()[i] : given;
+            found.push_back({{rules_.boosts[i].when, source_of(*boost.find("when"))}, rules_.boosts[i].by});
         }
         return found;
     }
 
     std::vector<std::pair<std::string, std::int64_t>> limits() const {
         std::vector<std::pair<std::string, std::int64_t>> found;
-        for (const RuleSet::Limited& one : rules_.limits) found.emplace_back(one.per, one.most);
+        for (const RuleSet::Limited& limit : rules_.limits) found.emplace_back(limit.per, limit.most);
         return found;
     }
 
@@ -148,7 +148,7 @@ class RuleSetObject {
         return out;
     }
 
-    Json given_;
+    Json source_json_;
     RuleSet rules_;
 };
 
@@ -190,8 +190,8 @@ class ArrangementObject {
  private:
     static std::vector<Boost> boosts_of(std::int64_t n_items, const py::list& boosts) {
         std::vector<Boost> found;
-        for (const py::handle& one : boosts) {
-            const auto parts = py::cast<py::tuple>(one);
+        for (const py::handle& boost : boosts) {
+            const auto parts = py::cast<py::tuple>(boost);
             std::int64_t size = 0;
             const std::uint8_t* const bits = bits_in(parts[0], size);
             if (size != (n_items + 7) / 8) throw py::value_error("a boost needs a bit for each item");
@@ -202,9 +202,9 @@ class ArrangementObject {
 
     static std::vector<Limit> limits_of(const RuleSetObject* rules, const py::object& columns) {
         if (rules == nullptr || columns.is_none()) return {};
-        const Columns& over = py::cast<const ColumnsObject&>(columns).columns();
-        rules->rules().check(&over);  // what follows relies on it
-        return rules->rules().limits_of(over);
+        const Columns& item_columns = py::cast<const ColumnsObject&>(columns).columns();
+        rules->rules().check(&item_columns);  // what follows relies on it
+        return rules->rules().limits_of(item_columns);
     }
 
     py::tuple owners_;  // kept alive
@@ -228,17 +228,17 @@ void bind_rules(py::module_& module) {
     py::class_<ColumnsObject>(module, "ItemColumns").def(py::init<const py::list&>(), py::arg("columns"));
     py::class_<ConditionObject>(module, "Condition", "See mtaw_fast.kernels.native.rules.")
         .def_readonly("source", &ConditionObject::source)
-        .def_property_readonly("columns", [](const ConditionObject& one) { return one.columns(false); })
-        .def_property_readonly("current", [](const ConditionObject& one) { return one.columns(true); })
+        .def_property_readonly("columns", [](const ConditionObject& self) { return self.columns(false); })
+        .def_property_readonly("current", [](const ConditionObject& self) { return self.columns(true); })
         .def("bits", &ConditionObject::bits, py::arg("columns"), py::arg("current"), py::arg("n_items"));
     py::class_<RuleSetObject>(module, "RuleSet", "See mtaw_fast.kernels.native.rules.")
         .def(py::init<const std::string&, const std::string&>(), py::arg("json"), py::arg("where"))
         .def_property_readonly("filter", &RuleSetObject::filter)
         .def_property_readonly("boosts", &RuleSetObject::boosts)
         .def_property_readonly("limits", &RuleSetObject::limits)
-        .def_property_readonly("pins", [](const RuleSetObject& one) { return one.rules().pins; })
-        .def_property_readonly("columns", [](const RuleSetObject& one) { return one.rules().columns(); })
-        .def_property_readonly("current", [](const RuleSetObject& one) { return one.rules().columns(true); })
+        .def_property_readonly("pins", [](const RuleSetObject& self) { return self.rules().pins; })
+        .def_property_readonly("columns", [](const RuleSetObject& self) { return self.rules().columns(); })
+        .def_property_readonly("current", [](const RuleSetObject& self) { return self.rules().columns(true); })
         .def("check", &RuleSetObject::check, py::arg("columns"), py::arg("public_only"));
     py::class_<ArrangementObject>(module, "Arrangement", "See mtaw_fast.kernels.native.rules.")
         .def(py::init<std::int64_t, const py::list&, const RuleSetObject*, const py::object&>(), py::arg("n_items"),

@@ -13,21 +13,21 @@ constexpr std::pair<const char*, ColumnKind> kKinds[] = {
     {"number", ColumnKind::number},   {"category", ColumnKind::category}, {"categories", ColumnKind::categories},
     {"boolean", ColumnKind::boolean}, {"text", ColumnKind::text},         {"time", ColumnKind::time},
     {"vector", ColumnKind::vector}};
-constexpr std::size_t kListed = 10;  // columns in a message
+constexpr std::size_t kMostListed = 10;  // columns in a message
 
 }  // namespace
 
 const char* name_of(ColumnKind kind) {
-    return std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& one) { return one.second == kind; })->first;
+    return std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& entry) { return entry.second == kind; })->first;
 }
 
 std::optional<ColumnKind> column_kind_of(std::string_view name) {
-    const auto* const found = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& one) { return name == one.first; });
+    const auto* const found = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& entry) { return name == entry.first; });
     return found == std::end(kKinds) ? std::nullopt : std::optional(found->second);
 }
 
 const Column* find_column(const Columns& columns, std::string_view name) {
-    const auto found = std::find_if(columns.begin(), columns.end(), [&](const Column& one) { return one.name == name; });
+    const auto found = std::find_if(columns.begin(), columns.end(), [&](const Column& column) { return column.name == name; });
     return found == columns.end() ? nullptr : &*found;
 }
 
@@ -37,13 +37,14 @@ const Column& checked_column(const ColumnName& name, const Columns& columns, con
     if (column != nullptr && (column->is_public || !public_only)) return *column;
     std::string known;
     std::size_t count = 0;
-    for (const Column& one : columns) {
-        if (public_only && !one.is_public) continue;
-        if (count++ < kListed) known += (known.empty() ? "" : ", ") + one.name;
+    for (const Column& listed : columns) {
+        if (public_only && !listed.is_public) continue;
+        if (count++ < kMostListed) known += (known.empty() ? "" : ", ") + listed.name;
     }
-    throw std::invalid_argument(where + ": the items have no " + (public_only ? "public column " : "column ") + shown(name.name) +
-                                (name.at > 0 ? " (character " + std::to_string(name.at) + ")" : "") +
-                                "; there is: " + (known.empty() ? "none" : known) + (count > kListed ? ", .." : ""));
+    throw std::invalid_argument(
+        where + ": the items have no " + (public_only ? "public column " : "column ") + shown(name.name) +
+        (name.position > 0 ? " (character " + std::to_string(name.position) + ")" : "") +
+        "; there is: " + (known.empty() ? "none" : known) + (count > kMostListed ? ", .." : ""));
 }
 
 }  // namespace mtaw

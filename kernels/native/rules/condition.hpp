@@ -16,29 +16,29 @@ namespace mtaw {
 // What an item has in a column, or a condition names. The last: the labels of a list of categories.
 using Value = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
 
-struct Side {
-    enum class Of : std::uint8_t { column, current, value } of = Of::value;
-    std::string name;  // of a column
+struct Operand {
+    enum class Source : std::uint8_t { column, current, value } source = Source::value;
+    std::string name;  // of the column
     std::optional<Value> value;
-    std::int64_t at = 0;
+    std::int64_t position = 0;
 
-    bool is_value() const { return of == Of::value; }
+    bool is_value() const { return source == Source::value; }
 };
 
 struct Condition {
-    enum class Kind : std::uint8_t { all, any, opposite, constant, truth, missing, compare, in } kind = Kind::constant;
-    std::vector<Condition> parts;  // all, any, opposite
+    enum class Kind : std::uint8_t { all, any, negation, constant, truth, missing, compare, in } kind = Kind::constant;
+    std::vector<Condition> parts;  // all, any, negation
     bool value = false;            // constant
     std::string column;            // truth, missing
     bool of_current = false;       // missing: of the last click's item
     Compare compare = Compare::equal;
-    Side left, right;          // compare; `left` of `in` too
-    std::vector<Side> values;  // in
+    Operand left, right;       // compare; `left` of `in` too
+    std::vector<Operand> values;  // in
     bool negated = false;      // in
-    std::int64_t at = 0;       // place in the text that it was made from, from 1; 0: unknown
+    std::int64_t position = 0;  // place in the text that it was made from, from 1; 0: unknown
 
     // Throws std::invalid_argument, naming `where`, on anything but a tree.
-    static Condition of(const Json& tree, const std::string& where, int depth = 0);
+    static Condition parse(const Json& tree, const std::string& where, int depth = 0);
 
     std::int64_t clauses() const;
     // Columns in the order of the tree; of_current: whose values of the last click's item it uses, else all.

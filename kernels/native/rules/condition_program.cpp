@@ -11,7 +11,7 @@
 namespace mtaw {
 namespace {
 
-Compare opposite(Compare compare) {
+Compare mirrored(Compare compare) {
     switch (compare) {
         case Compare::less: return Compare::greater;
         case Compare::less_equal: return Compare::greater_equal;
@@ -57,14 +57,14 @@ std::optional<Value> value_at(const Column& column, std::int32_t item) {
     return Value(std::move(labels));
 }
 
-void resolve(Side& side, const Columns& columns, std::optional<std::int32_t> item) {
-    if (side.of != Side::Of::current) return;
-    side.value = item ? value_at(column_of(columns, side.name), *item) : std::nullopt;
-    side.of = Side::Of::value;
+void resolve(Operand& operand, const Columns& columns, std::optional<std::int32_t> item) {
+    if (operand.source != Operand::Source::current) return;
+    operand.value = item ? value_at(column_of(columns, operand.name), *item) : std::nullopt;
+    operand.source = Operand::Source::value;
 }
 
 template <typename T>
-bool compares(Compare op, const T& a, const T& b) {
+bool compare_values(Compare op, const T& a, const T& b) {
     switch (op) {
         case Compare::less: return a < b;
         case Compare::less_equal: return a <= b;
@@ -76,22 +76,22 @@ bool compares(Compare op, const T& a, const T& b) {
     return false;
 }
 
-std::vector<std::string> listed(const Value& value) {
+std::vector<std::string> labels_of(const Value& value) {
     const auto* const list = std::get_if<std::vector<std::string>>(&value);
     return list == nullptr ? std::vector<std::string>{string_of(value)} : *list;
 }
 
 // A comparison of two values; a list is equal to what it shares a value with.
-bool holds(Compare op, const Value& left, const Value& right, ColumnKind kind) {
-    if (kind == ColumnKind::time) return compares(op, moment_of(left).value_or(0), moment_of(right).value_or(0));
-    if (kind == ColumnKind::number) return compares(op, number_of(left), number_of(right));
-    if (kind == ColumnKind::boolean) return compares(op, left, right);
-    const std::vector<std::string> others = listed(right);
-    const std::vector<std::string> own = listed(left);
-    const bool shared = std::any_of(own.begin(), own.end(), [&](const std::string& one) {
-        return std::find(others.begin(), others.end(), one) != others.end();
+bool compare_by_kind(Compare op, const Value& left, const Value& right, ColumnKind kind) {
+    if (kind == ColumnKind::time) return compare_values(op, moment_of(left).value_or(0), moment_of(right).value_or(0));
+    if (kind == ColumnKind::number) return compare_values(op, number_of(left), number_of(right));
+    if (kind == ColumnKind::boolean) return compare_values(op, left, right);
+    const std::vector<std::string> right_labels = labels_of(right);
+    const std::vector<std::string> left_labels = labels_of(left);
+    const bool overlap = std::any_of(left_labels.begin(), left_labels.end(), [&](const std::string& label) {
+        return std::find(right_labels.begin(), right_labels.end(), label) != right_labels.end();
     });
-    return shared == (op == Compare::equal);
+    return overlap == (op == Compare::equal);
 }
 
 Condition constant(bool value) {
@@ -100,13 +100,13 @@ Condition constant(bool value) {
     return condition;
 }
 
-std::vector<std::uint8_t> accepted(const Column& column, const std::vector<Value>& values, bool negated) {
-    std::vector<std::string_view> wanted;
-    for (const Value& value : values) wanted.push_back(string_of(value));
-    std::sort(wanted.begin(), wanted.end());
+std::vector<std::uint8_t> accepted_codes(const Column& column, const std::vector<Value>& values, bool negated) {
+    std::vector<std::string_view> labels;
+    for (const Value& value : values) labels.push_back(string_of(value));
+    std::sort(labels.begin(), labels.end());
     std::vector<std::uint8_t> flags(static_cast<std::size_t>(column.n_labels));
     for (std::size_t code = 0; code < flags.size(); ++code) {
-        flags[code] = std::binary_search(wanted.begin(), wanted.end(), column.label(static_cast<std::int64_t>(code))) != negated;
+        flags[code] = std::binary_search(labels.begin(), labels.end(), column.label(static_cast<std::int64_t>(code))) != negated;
     }
     return flags;
 }
@@ -125,19 +125,20 @@ Missing missing_of(const Column& column) {
 
 // == holds for any of the values, != for none.
 void add_test(std::vector<Instruction>& program, const Column& column, Compare op, const std::vector<Value>& values) {
-    const std::int64_t n = column.n_rows;
+    const std::int64_t n_rows = column.n_rows;
     const bool negated = op == Compare::not_equal;
     switch (column.kind) {
         case ColumnKind::category:
-            program.push_back(Leaf{CodeIn{column.codes, accepted(column, values, negated)}, n});
+            program.push_back(Leaf{CodeIn{column.codes, accepted_codes(column, values, negated)}, n_rows});
             return;
         case ColumnKind::categories:
-            program.push_back(Leaf{ListHas{column.offsets, column.codes, accepted(column, values, false), negated}, n});
+            program.push_back(
+                Leaf{ListHas{column.offsets, column.codes, accepted_codes(column, values, false), negated}, n_rows});
             return;
         case ColumnKind::text: {
             std::vector<std::string> texts;
             for (const Value& value : values) texts.push_back(string_of(value));
-            program.push_back(Leaf{TextIn{column.offsets, column.data, std::move(texts), negated}, n});
+            program.push_back(Leaf{TextIn{column.offsets, column.data, std::move(texts), negated}, n_rows});
             return;
         }
         default: break;
@@ -145,27 +146,27 @@ void add_test(std::vector<Instruction>& program, const Column& column, Compare o
     for (const Value& value : values) {
         if (column.kind == ColumnKind::boolean) {
             const auto flag = static_cast<std::int8_t>(std::get_if<bool>(&value) != nullptr && std::get<bool>(value));
-            program.push_back(Leaf{FlagIs{column.flags, nullptr, flag, op == Compare::equal}, n});
+            program.push_back(Leaf{FlagIs{column.flags, nullptr, flag, op == Compare::equal}, n_rows});
         } else if (column.kind == ColumnKind::number) {
-            program.push_back(Leaf{NumberIs{column.numbers, nullptr, number_of(value), op}, n});
+            program.push_back(Leaf{NumberIs{column.numbers, nullptr, number_of(value), op}, n_rows});
         } else {
-            program.push_back(Leaf{TimeIs{column.times, nullptr, moment_of(value).value_or(0), op}, n});
+            program.push_back(Leaf{TimeIs{column.times, nullptr, moment_of(value).value_or(0), op}, n_rows});
         }
     }
     if (values.empty()) {  // not in (): true unless the value is missing
         if (op == Compare::equal) {
             program.push_back(Leaf{Constant{false}, 0});
         } else {
-            program.push_back(Leaf{missing_of(column), n});
-            program.push_back(Combine{Combine::How::opposite, 1});
+            program.push_back(Leaf{missing_of(column), n_rows});
+            program.push_back(Combine{Combine::How::negation, 1});
         }
     } else if (values.size() > 1) {
         program.push_back(Combine{negated ? Combine::How::all : Combine::How::any, static_cast<std::int64_t>(values.size())});
     }
 }
 
-void add_columns(std::vector<Instruction>& program, const Column& column, const Column& other, Compare op) {
-    const std::int64_t n = column.n_rows;
+void add_column_test(std::vector<Instruction>& program, const Column& column, const Column& other, Compare op) {
+    const std::int64_t n_rows = column.n_rows;
     switch (column.kind) {
         case ColumnKind::category: {
             std::unordered_map<std::string_view, std::int32_t> codes;
@@ -175,14 +176,17 @@ void add_columns(std::vector<Instruction>& program, const Column& column, const 
                 const auto found = codes.find(other.label(code));
                 translation.push_back(found == codes.end() ? -1 : found->second);
             }
-            program.push_back(Leaf{CodeIs{column.codes, other.codes, std::move(translation), op == Compare::equal}, n});
+            program.push_back(
+                Leaf{CodeIs{column.codes, other.codes, std::move(translation), op == Compare::equal}, n_rows});
             return;
         }
         case ColumnKind::boolean:
-            program.push_back(Leaf{FlagIs{column.flags, other.flags, 0, op == Compare::equal}, n});
+            program.push_back(Leaf{FlagIs{column.flags, other.flags, 0, op == Compare::equal}, n_rows});
             return;
-        case ColumnKind::number: program.push_back(Leaf{NumberIs{column.numbers, other.numbers, 0, op}, n}); return;
-        default: program.push_back(Leaf{TimeIs{column.times, other.times, 0, op}, n});
+        case ColumnKind::number:
+            program.push_back(Leaf{NumberIs{column.numbers, other.numbers, 0, op}, n_rows});
+            return;
+        default: program.push_back(Leaf{TimeIs{column.times, other.times, 0, op}, n_rows});
     }
 }
 
@@ -194,44 +198,44 @@ Condition Condition::resolved(const Columns& columns, std::optional<std::int32_t
     if (kind == Kind::missing && of_current) return constant(!item || !value_at(column_of(columns, column), *item));
     if ((kind != Kind::compare && kind != Kind::in) || names(true).empty()) return out;
     if (kind == Kind::compare) {
-        const ColumnKind of = column_of(columns, left.is_value() ? right.name : left.name).kind;
+        const ColumnKind column_kind = column_of(columns, left.is_value() ? right.name : left.name).kind;
         resolve(out.left, columns, item);
         resolve(out.right, columns, item);
         if ((out.left.is_value() && !out.left.value) || (out.right.is_value() && !out.right.value)) return constant(false);
-        if (out.left.is_value() && out.right.is_value()) return constant(holds(compare, *out.left.value, *out.right.value, of));
+        if (out.left.is_value() && out.right.is_value()) return constant(compare_by_kind(compare, *out.left.value, *out.right.value, column_kind));
         if (out.left.is_value()) {
             std::swap(out.left, out.right);
-            out.compare = opposite(compare);
+            out.compare = mirrored(compare);
         }
         if (!std::holds_alternative<std::vector<std::string>>(*out.right.value)) return out;
         out.kind = Kind::in;
         out.negated = compare == Compare::not_equal;
-        for (const std::string& label : listed(*out.right.value)) {
-            Side one;
-            one.value = label;
-            out.values.push_back(std::move(one));
+        for (const std::string& label : labels_of(*out.right.value)) {
+            Operand operand;
+            operand.value = label;
+            out.values.push_back(std::move(operand));
         }
         return out;
     }
-    const ColumnKind of = column_of(columns, left.is_value() ? values.front().name : left.name).kind;
+    const ColumnKind column_kind = column_of(columns, left.is_value() ? values.front().name : left.name).kind;
     resolve(out.left, columns, item);
     out.values.clear();
-    for (Side one : values) {
-        resolve(one, columns, item);
-        if (one.is_value() && !one.value) continue;
-        if (!one.is_value() || !std::holds_alternative<std::vector<std::string>>(*one.value)) {
-            out.values.push_back(std::move(one));
+    for (Operand operand : values) {
+        resolve(operand, columns, item);
+        if (operand.is_value() && !operand.value) continue;
+        if (!operand.is_value() || !std::holds_alternative<std::vector<std::string>>(*operand.value)) {
+            out.values.push_back(std::move(operand));
             continue;
         }
-        for (const std::string& label : listed(*one.value)) {
-            Side label_side;
-            label_side.value = label;
-            out.values.push_back(std::move(label_side));
+        for (const std::string& label : labels_of(*operand.value)) {
+            Operand label_operand;
+            label_operand.value = label;
+            out.values.push_back(std::move(label_operand));
         }
     }
     if ((out.left.is_value() && !out.left.value) || (!values.empty() && out.values.empty())) return constant(false);
-    if (!out.left.is_value() || std::any_of(out.values.begin(), out.values.end(), [](const Side& one) { return !one.is_value(); })) return out;
-    const bool found = std::any_of(out.values.begin(), out.values.end(), [&](const Side& one) { return holds(Compare::equal, *out.left.value, *one.value, of); });
+    if (!out.left.is_value() || std::any_of(out.values.begin(), out.values.end(), [](const Operand& operand) { return !operand.is_value(); })) return out;
+    const bool found = std::any_of(out.values.begin(), out.values.end(), [&](const Operand& operand) { return compare_by_kind(Compare::equal, *out.left.value, *operand.value, column_kind); });
     return constant(found != negated);
 }
 
@@ -242,9 +246,9 @@ void Condition::add_to(std::vector<Instruction>& program, const Columns& columns
             for (const Condition& part : parts) part.add_to(program, columns);
             program.push_back(Combine{kind == Kind::all ? Combine::How::all : Combine::How::any, static_cast<std::int64_t>(parts.size())});
             return;
-        case Kind::opposite:
+        case Kind::negation:
             parts.front().add_to(program, columns);
-            program.push_back(Combine{Combine::How::opposite, 1});
+            program.push_back(Combine{Combine::How::negation, 1});
             return;
         case Kind::constant: program.push_back(Leaf{Constant{value}, 0}); return;
         case Kind::truth: {
@@ -263,25 +267,25 @@ void Condition::add_to(std::vector<Instruction>& program, const Columns& columns
         }
         case Kind::compare: {
             const bool swapped = left.is_value();
-            const Side &first = swapped ? right : left, &second = swapped ? left : right;
-            const Compare op = swapped ? opposite(compare) : compare;
+            const Operand &first = swapped ? right : left, &second = swapped ? left : right;
+            const Compare op = swapped ? mirrored(compare) : compare;
             if (second.is_value()) return add_test(program, column_of(columns, first.name), op, {*second.value});
-            return add_columns(program, column_of(columns, first.name), column_of(columns, second.name), op);
+            return add_column_test(program, column_of(columns, first.name), column_of(columns, second.name), op);
         }
         case Kind::in: break;
     }
     const Compare op = negated ? Compare::not_equal : Compare::equal;
-    std::vector<Value> wanted;
+    std::vector<Value> accepted;
     if (left.is_value()) {
         if (const auto* const labels = std::get_if<std::vector<std::string>>(&*left.value)) {
-            wanted.assign(labels->begin(), labels->end());
+            accepted.assign(labels->begin(), labels->end());
         } else {
-            wanted.push_back(*left.value);
+            accepted.push_back(*left.value);
         }
-        return add_test(program, column_of(columns, values.front().name), op, wanted);
+        return add_test(program, column_of(columns, values.front().name), op, accepted);
     }
-    for (const Side& one : values) wanted.push_back(*one.value);
-    add_test(program, column_of(columns, left.name), op, wanted);
+    for (const Operand& operand : values) accepted.push_back(*operand.value);
+    add_test(program, column_of(columns, left.name), op, accepted);
 }
 
 RuleProgram program_of(const Condition& condition, const Columns& columns, std::optional<std::int32_t> current) {

@@ -12,8 +12,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "words of bits are written as bytes");
 
-constexpr std::int64_t kBlock = 4096;  // items at a time: a result is 512 bytes, a stack of them stays in the L1 cache
-constexpr std::int64_t kWords = kBlock / 64;
+constexpr std::int64_t kBlockItems = 4096;  // a result is 512 bytes, so a stack of them stays in the L1 cache
+constexpr std::int64_t kWords = kBlockItems / 64;
 constexpr std::int64_t kNoTime = std::numeric_limits<std::int64_t>::min();
 
 struct Block {
@@ -22,7 +22,7 @@ struct Block {
 
 // A byte an item, 0 or 1: loops over them become vector code.
 struct Flags {
-    std::uint8_t items[kBlock];
+    std::uint8_t items[kBlockItems];
 };
 
 // Eight flags become eight bits by one multiplication: no two of its partial products meet in the highest byte.
@@ -43,24 +43,25 @@ void test_each(std::int64_t count, Flags& flags, const Test& test) {
     for (std::int64_t i = 0; i < count; ++i) flags.items[i] = test(i) ? 1 : 0;
 }
 
-// `known(a)` is whether a value is there. A NaN compares false by itself, except with !=.
+// is_present(a): whether a value is not missing. A NaN compares false by itself, except with !=.
 template <typename T, typename Known>
-void compare_each(const T* a, const T* b, T constant, Compare compare, std::int64_t count, const Known& known,
+void compare_each(const T* a, const T* b, T constant, Compare compare, std::int64_t count, const Known& is_present,
                   Flags& flags) {
-    const auto by = [&](const auto& test) {
+    const auto apply = [&](const auto& test) {
         if (b == nullptr) {
-            test_each(count, flags, [&](std::int64_t i) { return int{known(a[i])} & test(a[i], constant); });
+            test_each(count, flags, [&](std::int64_t i) { return int{is_present(a[i])} & test(a[i], constant); });
         } else {
-            test_each(count, flags, [&](std::int64_t i) { return int{known(a[i])} & known(b[i]) & test(a[i], b[i]); });
+            test_each(count, flags,
+                      [&](std::int64_t i) { return int{is_present(a[i])} & is_present(b[i]) & test(a[i], b[i]); });
         }
     };
     switch (compare) {
-        case Compare::less: return by([](T x, T y) { return x < y; });
-        case Compare::less_equal: return by([](T x, T y) { return x <= y; });
-        case Compare::greater: return by([](T x, T y) { return x > y; });
-        case Compare::greater_equal: return by([](T x, T y) { return x >= y; });
-        case Compare::equal: return by([](T x, T y) { return x == y; });
-        case Compare::not_equal: return by([](T x, T y) { return x != y; });
+        case Compare::less: return apply([](T x, T y) { return x < y; });
+        case Compare::less_equal: return apply([](T x, T y) { return x <= y; });
+        case Compare::greater: return apply([](T x, T y) { return x > y; });
+        case Compare::greater_equal: return apply([](T x, T y) { return x >= y; });
+        case Compare::equal: return apply([](T x, T y) { return x == y; });
+        case Compare::not_equal: return apply([](T x, T y) { return x != y; });
     }
 }
 
@@ -104,8 +105,8 @@ struct Test {
         test_each(count, flags, [&](std::int64_t i) {
             const std::int64_t first = leaf.offsets[begin + i], end = leaf.offsets[begin + i + 1];
             bool found = false;
-            for (std::int64_t at = first; at < end && !found; ++at) {
-                const std::int32_t code = leaf.codes[at];
+            for (std::int64_t p = first; p < end && !found; ++p) {
+                const std::int32_t code = leaf.codes[p];
                 found = code >= 0 && code < n_labels && leaf.accepted[static_cast<std::size_t>(code)] != 0;
             }
             return first < end && found != leaf.negated;
@@ -137,29 +138,29 @@ struct Test {
 };
 
 // The result for an item without any value.
-bool without_value(const Leaf& leaf) {
+bool result_without_value(const Leaf& leaf) {
     if (const auto* const constant = std::get_if<Constant>(&leaf.what)) return constant->value;
     return std::holds_alternative<Missing>(leaf.what);
 }
 
 void test(const Leaf& leaf, std::int64_t begin, Block& result) {
     Flags flags;
-    const std::int64_t count = std::clamp<std::int64_t>(leaf.n_rows - begin, 0, kBlock);
+    const std::int64_t count = std::clamp<std::int64_t>(leaf.n_rows - begin, 0, kBlockItems);
     if (count > 0) std::visit(Test{begin, count, flags}, leaf.what);
-    std::memset(flags.items + count, without_value(leaf) ? 1 : 0, static_cast<std::size_t>(kBlock - count));
+    std::memset(flags.items + count, result_without_value(leaf) ? 1 : 0, static_cast<std::size_t>(kBlockItems - count));
     pack(flags, result);
 }
 
 void combine(const Combine& how, Block* last) {
-    if (how.how == Combine::How::opposite) {
+    if (how.how == Combine::How::negation) {
         for (std::uint64_t& word : last->words) word = ~word;
         return;
     }
-    Block& into = last[1 - how.count];
-    for (const Block* one = &into + 1; one <= last; ++one) {
+    Block& result = last[1 - how.count];
+    for (const Block* operand = &result + 1; operand <= last; ++operand) {
         for (std::int64_t word = 0; word < kWords; ++word) {
-            into.words[word] = how.how == Combine::How::all ? into.words[word] & one->words[word]
-                                                            : into.words[word] | one->words[word];
+            result.words[word] = how.how == Combine::How::all ? result.words[word] & operand->words[word]
+                                                            : result.words[word] | operand->words[word];
         }
     }
 }
@@ -168,11 +169,13 @@ void combine(const Combine& how, Block* last) {
 
 RuleProgram::RuleProgram(std::vector<Instruction> instructions) : instructions_(std::move(instructions)) {
     std::int64_t depth = 0;
-    for (const Instruction& one : instructions_) {
-        if (const auto* const how = std::get_if<Combine>(&one)) {
-            const std::int64_t taken = how->how == Combine::How::opposite ? 1 : how->count;
-            if (taken < 1 || taken > depth) throw std::invalid_argument("a combination of more results than there are");
-            depth -= taken;
+    for (const Instruction& instruction : instructions_) {
+        if (const auto* const how = std::get_if<Combine>(&instruction)) {
+            const std::int64_t n_operands = how->how == Combine::How::negation ? 1 : how->count;
+            if (n_operands < 1 || n_operands > depth) {
+                throw std::invalid_argument("a combination of more results than there are");
+            }
+            depth -= n_operands;
         }
         depth_ = std::max(depth_, ++depth);
     }
@@ -181,18 +184,18 @@ RuleProgram::RuleProgram(std::vector<Instruction> instructions) : instructions_(
 
 void RuleProgram::run(std::int64_t n_items, std::uint8_t* bits) const {
     std::vector<Block> stack(static_cast<std::size_t>(depth_));
-    for (std::int64_t begin = 0; begin < n_items; begin += kBlock) {
+    for (std::int64_t begin = 0; begin < n_items; begin += kBlockItems) {
         Block* next = stack.data();
-        for (const Instruction& one : instructions_) {
-            if (const auto* const leaf = std::get_if<Leaf>(&one)) {
+        for (const Instruction& instruction : instructions_) {
+            if (const auto* const leaf = std::get_if<Leaf>(&instruction)) {
                 test(*leaf, begin, *next++);
             } else {
-                const Combine& how = std::get<Combine>(one);
+                const Combine& how = std::get<Combine>(instruction);
                 combine(how, next - 1);
-                if (how.how != Combine::How::opposite) next -= how.count - 1;
+                if (how.how != Combine::How::negation) next -= how.count - 1;
             }
         }
-        const std::int64_t bytes = (std::min(kBlock, n_items - begin) + 7) / 8;
+        const std::int64_t bytes = (std::min(kBlockItems, n_items - begin) + 7) / 8;
         std::memcpy(bits + begin / 8, stack.front().words, static_cast<std::size_t>(bytes));
     }
     if (n_items % 8 != 0) bits[n_items / 8] &= static_cast<std::uint8_t>((1U << (n_items % 8)) - 1);

@@ -84,7 +84,7 @@ struct Constant {
 
 // What combines the last results: all or any of the last `count`, or the opposite of the last one.
 struct Combine {
-    enum class How : std::uint8_t { all, any, opposite } how;
+    enum class How : std::uint8_t { all, any, negation } how;
     std::int64_t count;
 };
 

@@ -14,14 +14,14 @@ namespace {
 constexpr std::int64_t kMostClauses = 32, kMostPlace = 10'000;
 constexpr double kMostBoost = 1e6;
 
-std::invalid_argument usage(const std::string& message) { return std::invalid_argument(message); }
+std::invalid_argument invalid(const std::string& message) { return std::invalid_argument(message); }
 
 // A value, or a list of values.
-std::vector<const Json*> listed(const Json* value) {
+std::vector<const Json*> elements_of(const Json* value) {
     std::vector<const Json*> found;
     if (value == nullptr || value->is(Json::Kind::null)) return found;
     if (!value->is(Json::Kind::list)) return {value};
-    for (const Json& one : value->list()) found.push_back(&one);
+    for (const Json& element : value->list()) found.push_back(&element);
     return found;
 }
 
@@ -42,62 +42,62 @@ bool has_members(const Json& value, std::initializer_list<const char*> names) {
 }
 
 RuleSet::Boosted boost_of(const Json& given, const std::string& where) {
-    if (!has_members(given, {"when", "by"})) throw usage(where + R"(: a boost is {"when": CONDITION, "by": NUMBER}, not )" + shown_json(given));
+    if (!has_members(given, {"when", "by"})) throw invalid(where + R"(: a boost is {"when": CONDITION, "by": NUMBER}, not )" + shown_json(given));
     const Json& by = *given.find("by");
-    if (!(std::abs(by.number()) <= kMostBoost)) throw usage(where + ": by must be a number from -1e+06 to 1e+06, not " + shown_json(by));
-    return {Condition::of(*given.find("when"), where + ": when"), by.number(), where + ": when"};
+    if (!(std::abs(by.number()) <= kMostBoost)) throw invalid(where + ": by must be a number from -1e+06 to 1e+06, not " + shown_json(by));
+    return {Condition::parse(*given.find("when"), where + ": when"), by.number(), where + ": when"};
 }
 
 RuleSet::Limited limit_of(const Json& given, const std::string& where) {
-    if (!has_members(given, {"per", "most"})) throw usage(where + R"(: a limit is {"per": COLUMN, "most": NUMBER}, not )" + shown_json(given));
+    if (!has_members(given, {"per", "most"})) throw invalid(where + R"(: a limit is {"per": COLUMN, "most": NUMBER}, not )" + shown_json(given));
     const Json &per = *given.find("per"), &most = *given.find("most");
-    if (!per.is(Json::Kind::text)) throw usage(where + ": per must be the name of a column, not " + shown_json(per));
+    if (!per.is(Json::Kind::text)) throw invalid(where + ": per must be the name of a column, not " + shown_json(per));
     const std::int64_t count = most.whole().value_or(0);
-    if (count < 1 || count > kMostPlace) throw usage(where + ": most must be a whole number from 1 to " + std::to_string(kMostPlace) + ", not " + shown_json(most));
+    if (count < 1 || count > kMostPlace) throw invalid(where + ": most must be a whole number from 1 to " + std::to_string(kMostPlace) + ", not " + shown_json(most));
     return {per.text(), count, where};
 }
 
 std::vector<std::pair<std::int64_t, std::string>> pins_of(const Json* given, const std::string& where) {
     if (given == nullptr || given->is(Json::Kind::null)) return {};
-    if (!given->is(Json::Kind::object)) throw usage(where + R"(: pins are an object of items and places, such as {"sku-1": 3}, not )" + shown_json(*given));
-    std::map<std::int64_t, std::string> taken;
+    if (!given->is(Json::Kind::object)) throw invalid(where + R"(: pins are an object of items and places, such as {"sku-1": 3}, not )" + shown_json(*given));
+    std::map<std::int64_t, std::string> item_by_place;
     for (const auto& [item, place] : given->members()) {
-        const std::int64_t at = place.whole().value_or(0);
-        if (at < 1 || at > kMostPlace) {
-            throw usage(where + ": the place of " + shown(item) + " must be a whole number from 1 to " + std::to_string(kMostPlace) + ", not " + shown_json(place));
+        const std::int64_t number = place.whole().value_or(0);
+        if (number < 1 || number > kMostPlace) {
+            throw invalid(where + ": the place of " + shown(item) + " must be a whole number from 1 to " + std::to_string(kMostPlace) + ", not " + shown_json(place));
         }
-        const auto [other, fresh] = taken.emplace(at, item);
-        if (!fresh) throw usage(where + ": " + shown(other->second) + " and " + shown(item) + " have the same place " + std::to_string(at));
+        const auto [other, is_free] = item_by_place.emplace(number, item);
+        if (!is_free) throw invalid(where + ": " + shown(other->second) + " and " + shown(item) + " have the same place " + std::to_string(number));
     }
-    return {taken.begin(), taken.end()};
+    return {item_by_place.begin(), item_by_place.end()};
 }
 
 }  // namespace
 
-RuleSet RuleSet::of(const Json& rules, const std::string& where) {
-    if (!rules.is(Json::Kind::object)) throw usage(where + ": rules are an object with the keys filter, boost, limit and pin, not " + shown_json(rules));
+RuleSet RuleSet::parse(const Json& rules, const std::string& where) {
+    if (!rules.is(Json::Kind::object)) throw invalid(where + ": rules are an object with the keys filter, boost, limit and pin, not " + shown_json(rules));
     for (const auto& [key, value] : rules.members()) {
         if (key != "filter" && key != "boost" && key != "limit" && key != "pin") {
-            throw usage(where + ": there is no " + shown(key) + "; the keys are filter, boost, limit, pin");
+            throw invalid(where + ": there is no " + shown(key) + "; the keys are filter, boost, limit, pin");
         }
     }
-    RuleSet made;
-    made.where = where;
-    const std::vector<const Json*> filters = listed(rules.find("filter")), boosts = listed(rules.find("boost")), limits = listed(rules.find("limit"));
+    RuleSet rule_set;
+    rule_set.where = where;
+    const std::vector<const Json*> filters = elements_of(rules.find("filter")), boosts = elements_of(rules.find("boost")), limits = elements_of(rules.find("limit"));
     for (std::size_t i = 0; i < filters.size(); ++i) {
         std::string named = numbered(where, "filter", filters.size(), i);
-        made.filters.push_back({Condition::of(*filters[i], named), std::move(named)});
+        rule_set.filters.push_back({Condition::parse(*filters[i], named), std::move(named)});
     }
-    for (std::size_t i = 0; i < boosts.size(); ++i) made.boosts.push_back(boost_of(*boosts[i], numbered(where, "boost", boosts.size(), i)));
-    for (std::size_t i = 0; i < limits.size(); ++i) made.limits.push_back(limit_of(*limits[i], numbered(where, "limit", limits.size(), i)));
-    made.pins = pins_of(rules.find("pin"), where + ": pin");
-    auto count = static_cast<std::int64_t>(made.limits.size() + made.pins.size());
-    for (const Filtered& one : made.filters) count += one.when.clauses();
-    for (const Boosted& one : made.boosts) count += one.when.clauses();
+    for (std::size_t i = 0; i < boosts.size(); ++i) rule_set.boosts.push_back(boost_of(*boosts[i], numbered(where, "boost", boosts.size(), i)));
+    for (std::size_t i = 0; i < limits.size(); ++i) rule_set.limits.push_back(limit_of(*limits[i], numbered(where, "limit", limits.size(), i)));
+    rule_set.pins = pins_of(rules.find("pin"), where + ": pin");
+    auto count = static_cast<std::int64_t>(rule_set.limits.size() + rule_set.pins.size());
+    for (const Filtered& filter : rule_set.filters) count += filter.when.clauses();
+    for (const Boosted& boost : rule_set.boosts) count += boost.when.clauses();
     if (count > kMostClauses) {
-        throw usage(where + ": there are " + std::to_string(count) + " clauses, the most is " + std::to_string(kMostClauses) + "; write fewer comparisons");
+        throw invalid(where + ": there are " + std::to_string(count) + " clauses, the most is " + std::to_string(kMostClauses) + "; write fewer comparisons");
     }
-    return made;
+    return rule_set;
 }
 
 std::optional<Condition> RuleSet::filter() const {
@@ -105,7 +105,7 @@ std::optional<Condition> RuleSet::filter() const {
     if (filters.size() == 1) return filters.front().when;
     Condition all;
     all.kind = Condition::Kind::all;
-    for (const Filtered& one : filters) all.parts.push_back(one.when);
+    for (const Filtered& filtered : filters) all.parts.push_back(filtered.when);
     return all;
 }
 
@@ -114,10 +114,10 @@ std::vector<std::string> RuleSet::columns(bool of_current) const {
     const auto add = [&](const Condition& condition) {
         for (ColumnName& name : condition.names(of_current)) found.push_back(std::move(name.name));
     };
-    for (const Filtered& one : filters) add(one.when);
-    for (const Boosted& one : boosts) add(one.when);
+    for (const Filtered& filtered : filters) add(filtered.when);
+    for (const Boosted& boosted : boosts) add(boosted.when);
     if (!of_current) {
-        for (const Limited& one : limits) found.push_back(one.per);
+        for (const Limited& limited : limits) found.push_back(limited.per);
     }
     std::sort(found.begin(), found.end());
     found.erase(std::unique(found.begin(), found.end()), found.end());
@@ -128,23 +128,23 @@ void RuleSet::check(const Columns* columns, bool public_only) const {
     if (columns == nullptr) {
         const std::vector<std::string> named = this->columns();
         if (named.empty()) return;
-        throw usage(where + ": the items have no columns, so there is no " + shown(named.front()) + "; add an item table: mtaw-fast items BUNDLE items.parquet");
+        throw invalid(where + ": the items have no columns, so there is no " + shown(named.front()) + "; add an item table: mtaw-fast items BUNDLE items.parquet");
     }
-    for (const Filtered& one : filters) one.when.check(*columns, one.where, public_only);
-    for (const Boosted& one : boosts) one.when.check(*columns, one.where, public_only);
-    for (const Limited& one : limits) {
-        const Column& column = checked_column({one.per}, *columns, one.where, public_only);
+    for (const Filtered& filtered : filters) filtered.when.check(*columns, filtered.where, public_only);
+    for (const Boosted& boosted : boosts) boosted.when.check(*columns, boosted.where, public_only);
+    for (const Limited& limited : limits) {
+        const Column& column = checked_column({limited.per}, *columns, limited.where, public_only);
         if (column.kind != ColumnKind::category && column.kind != ColumnKind::categories && column.kind != ColumnKind::boolean) {
-            throw usage(one.where + ": column " + shown(column.name) + " is of kind " + name_of(column.kind) + "; a limit counts category, categories, boolean");
+            throw invalid(limited.where + ": column " + shown(column.name) + " is of kind " + name_of(column.kind) + "; a limit counts category, categories, boolean");
         }
     }
 }
 
 std::vector<Limit> RuleSet::limits_of(const Columns& columns) const {
     std::vector<Limit> found;
-    for (const Limited& one : limits) {
-        const Column& column = *find_column(columns, one.per);
-        found.push_back({column.codes, column.offsets, column.flags, column.n_rows, one.most});
+    for (const Limited& limited : limits) {
+        const Column& column = *find_column(columns, limited.per);
+        found.push_back({column.codes, column.offsets, column.flags, column.n_rows, limited.most});
     }
     return found;
 }

@@ -37,7 +37,7 @@ struct RuleSet {
     std::string where;
 
     // where: how errors name the set. Throws std::invalid_argument on rules that no catalog could have.
-    static RuleSet of(const Json& rules, const std::string& where = "rules");
+    static RuleSet parse(const Json& rules, const std::string& where = "rules");
 
     // All conditions that an item must meet; none without filters.
     std::optional<Condition> filter() const;
