@@ -115,14 +115,15 @@ py::tuple requantize(const py::array& catalog, const py::array& old_catalog, con
     const float* old_rows = matrix<float>(old_catalog, "old_catalog", "float32");
     const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1), n_old = old_catalog.shape(0);
     if (old_catalog.shape(1) != d) throw py::value_error("the two catalogs differ in dimensions");
-    const QuantizedRows before{old_rows, n_old, block_data(old_blocks, "old_blocks", block_count(n_old), code_lines(d) + 1),
-                               old_summary};
+    const QuantizedRows previous{old_rows, n_old,
+                                 block_data(old_blocks, "old_blocks", block_count(n_old), code_lines(d) + 1),
+                                 old_summary};
     py::array_t<std::uint8_t> blocks = aligned_blocks(block_count(n_items), code_lines(d) + 1);
     std::uint8_t* data = blocks.mutable_data();
     ScanSummary summary;
     {
         const Unlocked unlocked;
-        summary = requantize_catalog(rows, n_items, d, before, data);
+        summary = requantize_catalog(rows, n_items, d, previous, data);
     }
     return py::make_tuple(blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
 }

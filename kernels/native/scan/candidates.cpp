@@ -10,13 +10,13 @@ namespace mtaw {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::int64_t kFirstLook = 1024;     // entries before the first threshold
-constexpr std::int64_t kFirstHalfLook = 256;  // of half-wide codes, where each costs a look at its low halves
-constexpr std::int64_t kMoreRoom = 64;        // new entries before the next
+constexpr std::int64_t kFirstEntries = 1024;  // entries before the first threshold
+constexpr std::int64_t kFirstHalfEntries = 256;  // of half-wide codes, where each costs a look at its low halves
+constexpr std::int64_t kMinNewEntries = 64;   // new entries before the next
 constexpr std::int64_t kMaxEntries = 4096;
 constexpr std::int64_t kMaxFetched = 128;
 constexpr std::int64_t kPairFloats = 32;  // two cache lines: hardware fetches the other one of a pair
-constexpr double kNear = 1.0 / 32;  // of the width of a bound: a floor this near to the best one is as good
+constexpr double kFloorTolerance = 1.0 / 32;  // of the width of a bound: a floor this near to the best one is as good
 
 }  // namespace
 
@@ -30,7 +30,7 @@ std::int64_t SearchPlan::capacity() const {
 void Candidates::start(const SearchPlan& plan) {
     lane.cut = -kInfinity;
     lane.count = 0;
-    lane.limit = std::max(plan.catalog->nested() ? kFirstHalfLook : kFirstLook, 4 * plan.k);
+    lane.limit = std::max(plan.catalog->nested() ? kFirstHalfEntries : kFirstEntries, 4 * plan.k);
     checked = 0;
     floor = -kInfinity;
 }
@@ -54,13 +54,13 @@ void Candidates::raise_floor(const SearchPlan& plan) {
     const FiniteRange range = plan.select.finite_range(lane.lower, lane.count);
     if (range.count < plan.k) return;
     float low = std::max(range.least, floor), high = range.largest;
-    const auto near = static_cast<float>(coded.width * kNear);
-    while (high - low > near) {
+    const auto tolerance = static_cast<float>(coded.width * kFloorTolerance);
+    while (high - low > tolerance) {
         const float middle = low + (high - low) / 2;
         if (!(middle > low && middle < high)) break;
-        const std::int64_t reached = plan.select.count_at_least(lane.lower, lane.count, middle);
-        (reached >= plan.k ? low : high) = middle;
-        if (reached == plan.k) break;
+        const std::int64_t n_reached = plan.select.count_at_least(lane.lower, lane.count, middle);
+        (n_reached >= plan.k ? low : high) = middle;
+        if (n_reached == plan.k) break;
     }
     floor = low;
 }
@@ -82,7 +82,7 @@ void Candidates::tighten(const SearchPlan& plan) {
     plan.select.drop_under_cut(lane);
     // Entries that the bounds cannot tell apart, such as many equal items: their exact scores can.
     if (lane.count > plan.max_entries() / 2) keep_best(plan);
-    make_room(plan);
+    raise_limit(plan);
 }
 
 void Candidates::refine(const SearchPlan& plan) {
@@ -91,10 +91,10 @@ void Candidates::refine(const SearchPlan& plan) {
     tighten(plan);
 }
 
-void Candidates::make_room(const SearchPlan& plan) {
+void Candidates::raise_limit(const SearchPlan& plan) {
     checked = lane.count;
-    const std::int64_t free_places = std::max({kMoreRoom, plan.k / 2, lane.count / 2});
-    lane.limit = std::min(lane.count + free_places, plan.max_entries());
+    const std::int64_t free_entries = std::max({kMinNewEntries, plan.k / 2, lane.count / 2});
+    lane.limit = std::min(lane.count + free_entries, plan.max_entries());
 }
 
 void Candidates::add_unbounded(std::int32_t id) {
@@ -126,12 +126,12 @@ void Candidates::keep_best(const SearchPlan& plan) {
 
 void Candidates::fetch_rows(const SearchPlan& plan) const {
     const std::int64_t d = plan.catalog->d;
-    std::int64_t left = kMaxFetched;
-    for (std::int64_t i = 0; i < lane.count && left > 0; ++i) {
+    std::int64_t budget = kMaxFetched;
+    for (std::int64_t i = 0; i < lane.count && budget > 0; ++i) {
         // The exact scores will lift the floor by about half the width of a bound: what the middle of its bounds puts
         // under the floor now will then be dropped unscored.
         if (lane.upper[i] + lane.lower[i] < 2 * floor) continue;
-        --left;
+        --budget;
         const float* row = plan.catalog->rows + lane.ids[i] * d;
         for (std::int64_t j = 0; j < d; j += kPairFloats) MTAW_PREFETCH_L2(row + j);
         MTAW_PREFETCH_L2(row + d - 1);

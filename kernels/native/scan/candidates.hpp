@@ -59,7 +59,7 @@ struct Candidates {
     float lower_of(float score) const;
     void score(const SearchPlan& plan, std::int64_t begin, std::int64_t end) const;
     void keep_best(const SearchPlan& plan);
-    void make_room(const SearchPlan& plan);
+    void raise_limit(const SearchPlan& plan);
 };
 
 }  // namespace mtaw

@@ -62,12 +62,12 @@ struct Avx2 {
         }
     }
     static MTAW_INLINE Sums zero() { return {{_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
-    static MTAW_INLINE Sums added(const Sums& a, const Sums& b) {
+    static MTAW_INLINE Sums add(const Sums& a, const Sums& b) {
         return {{_mm256_add_epi32(a.half[0], b.half[0]), _mm256_add_epi32(a.half[1], b.half[1])}};
     }
-    static MTAW_INLINE Sums doubled(const Sums& sums, std::int32_t bias) {
+    static MTAW_INLINE Sums double_plus(const Sums& sums, std::int32_t bias) {
         const __m256i biases = _mm256_set1_epi32(bias);
-        return added(added(sums, sums), {{biases, biases}});
+        return add(add(sums, sums), {{biases, biases}});
     }
     static MTAW_INLINE Items load_items(const std::uint8_t* address) {
         Items items;
@@ -79,7 +79,7 @@ struct Avx2 {
         }
         return items;
     }
-    static MTAW_INLINE std::uint32_t over(const Sums& sums, const Items& items, const ScanLane& lane) {
+    static MTAW_INLINE std::uint32_t above_cut(const Sums& sums, const Items& items, const ScanLane& lane) {
         std::uint32_t mask = 0;
         for (int h = 0; h < 2; ++h) {
             const __m256 spread = _mm256_mul_ps(_mm256_set1_ps(lane.spread), items.residuals[h]);

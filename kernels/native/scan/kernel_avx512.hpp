@@ -18,8 +18,8 @@ struct Avx512Bounds {
     };
 
     static MTAW_INLINE Sums zero() { return _mm512_setzero_si512(); }
-    static MTAW_INLINE Sums added(const Sums& a, const Sums& b) { return _mm512_add_epi32(a, b); }
-    static MTAW_INLINE Sums doubled(const Sums& sums, std::int32_t bias) {
+    static MTAW_INLINE Sums add(const Sums& a, const Sums& b) { return _mm512_add_epi32(a, b); }
+    static MTAW_INLINE Sums double_plus(const Sums& sums, std::int32_t bias) {
         return _mm512_add_epi32(_mm512_add_epi32(sums, sums), _mm512_set1_epi32(bias));
     }
     static MTAW_INLINE Items load_items(const std::uint8_t* address) {
@@ -27,7 +27,7 @@ struct Avx512Bounds {
         return {_mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xFFFF0000U)))),
                 _mm512_castsi512_ps(_mm512_slli_epi32(words, 16))};
     }
-    static MTAW_INLINE std::uint32_t over(const Sums& sums, const Items& items, const ScanLane& lane) {
+    static MTAW_INLINE std::uint32_t above_cut(const Sums& sums, const Items& items, const ScanLane& lane) {
         const __m512 spread = _mm512_mul_ps(_mm512_set1_ps(lane.spread), items.residuals);
         const __m512 upper = _mm512_fmadd_ps(items.steps, _mm512_cvtepi32_ps(sums), spread);
         return _cvtmask16_u32(_mm512_cmp_ps_mask(upper, _mm512_set1_ps(lane.cut), _CMP_GT_OQ));

@@ -3,14 +3,14 @@
 //
 // A Vector has
 //     Sums, start(lane)                    the 16 int32 sums of a block and their first value
-//     zero(), added(a, b)                  sums of nothing and of two parts
+//     zero(), add(a, b)                  sums of nothing and of two parts
 //     Line, load_line(address)             64 bytes of codes, ready for products
 //     Words, load_words(lane, line)        a lane's codes for that line
 //     load_halves(address, low, high)      64 bytes of half-wide codes as the lines of their lower and upper halves
 //     add_products(sums, line, words)
-//     doubled(sums, bias)                  2 * sums + bias
+//     double_plus(sums, bias)               2 * sums + bias
 //     Items, load_items(address)           the steps and residuals of a block
-//     over(sums, items, lane)              16 bits: whose upper bound is over lane.cut
+//     above_cut(sums, items, lane)              16 bits: whose upper bound is over lane.cut
 //     store_bounds(sums, items, lane, mask, first, upper, lower, ids)    of the items in `mask`, packed; `first` is the
 //                                          id of the block's first item, and all 16 places may be written
 #pragma once
@@ -38,12 +38,12 @@ MTAW_INLINE std::uint32_t allowed_items(const AllowedBits& allowed, std::int64_t
 
 // Packs the bounds of a block's 16 items, of which `mask` says the kept ones, and sets their ids.
 MTAW_INLINE void pack(std::uint32_t mask, std::int32_t first, float* upper, float* lower, std::int32_t* ids) {
-    std::int32_t kept = 0;
+    std::int32_t n_kept = 0;
     for (; mask != 0; mask &= mask - 1) {
         const std::int32_t place = std::countr_zero(mask);
-        upper[kept] = upper[place];
-        lower[kept] = lower[place];
-        ids[kept++] = first + place;
+        upper[n_kept] = upper[place];
+        lower[n_kept] = lower[place];
+        ids[n_kept++] = first + place;
     }
 }
 
@@ -56,10 +56,10 @@ MTAW_INLINE void append(const typename Vector::Sums& sums, const typename Vector
     lane.count += std::popcount(mask);
 }
 
-// One block under kLanes lanes: of its items, those in the bits of `open`. Returns whether a lane reached its limit.
+// One block under kLanes lanes: its items in item_mask. Returns whether a lane reached its limit.
 // A lane's sum is kept in kParts parts (1 or 2): a long chain of additions to one register waits for each of them.
 template <typename Vector, int kLanes, int kParts>
-MTAW_INLINE bool step(const ScanBlocks& catalog, std::int64_t block, std::uint32_t open, ScanLane* lanes) {
+MTAW_INLINE bool step(const ScanBlocks& catalog, std::int64_t block, std::uint32_t item_mask, ScanLane* lanes) {
     const std::uint8_t* address = catalog.whole_block(block);
     typename Vector::Sums sums[kLanes][kParts];
     for (int q = 0; q < kLanes; ++q) {
@@ -81,25 +81,25 @@ MTAW_INLINE bool step(const ScanBlocks& catalog, std::int64_t block, std::uint32
     }
     const std::uint8_t* last_line = address + catalog.lines * kLineBytes;
     const typename Vector::Items items = Vector::load_items(last_line);
-    std::uint32_t found[kLanes];
-    std::uint32_t any = 0;
+    std::uint32_t passing[kLanes];
+    std::uint32_t any_passing = 0;
     for (int q = 0; q < kLanes; ++q) {
-        if constexpr (kParts == 2) sums[q][0] = Vector::added(sums[q][0], sums[q][1]);
-        found[q] = Vector::over(sums[q][0], items, lanes[q]) & open;
-        any |= found[q];
+        if constexpr (kParts == 2) sums[q][0] = Vector::add(sums[q][0], sums[q][1]);
+        passing[q] = Vector::above_cut(sums[q][0], items, lanes[q]) & item_mask;
+        any_passing |= passing[q];
     }
     if constexpr (Vector::kPackAlways && kLanes == 1) {
-        append<Vector>(sums[0][0], items, block, found[0], lanes[0]);
+        append<Vector>(sums[0][0], items, block, passing[0], lanes[0]);
         return lanes[0].count >= lanes[0].limit;
     }
-    if (any == 0) return false;
-    bool full = false;
+    if (any_passing == 0) return false;
+    bool is_full = false;
     for (int q = 0; q < kLanes; ++q) {
-        if (found[q] == 0) continue;
-        append<Vector>(sums[q][0], items, block, found[q], lanes[q]);
-        full |= lanes[q].count >= lanes[q].limit;
+        if (passing[q] == 0) continue;
+        append<Vector>(sums[q][0], items, block, passing[q], lanes[q]);
+        is_full |= lanes[q].count >= lanes[q].limit;
     }
-    return full;
+    return is_full;
 }
 
 template <typename Vector, int kLanes, int kParts, bool kAll>
@@ -108,14 +108,14 @@ MTAW_INLINE std::int64_t scan_blocks(const ScanBlocks& catalog, std::int64_t beg
     // Copies that nothing else can point to: the compiler keeps them in registers.
     const ScanBlocks blocks = catalog;
     const AllowedBits bits = allowed;
-    ScanLane own[kLanes];
-    for (int q = 0; q < kLanes; ++q) own[q] = lanes[q];
+    ScanLane local_lanes[kLanes];
+    for (int q = 0; q < kLanes; ++q) local_lanes[q] = lanes[q];
     std::int64_t block = begin;
-    for (bool full = false; block < end && !full; ++block) {
-        const std::uint32_t open = kAll ? kAllItems : allowed_items(bits, block);
-        if (kAll || open != 0) full = step<Vector, kLanes, kParts>(blocks, block, open, own);
+    for (bool is_full = false; block < end && !is_full; ++block) {
+        const std::uint32_t item_mask = kAll ? kAllItems : allowed_items(bits, block);
+        if (kAll || item_mask != 0) is_full = step<Vector, kLanes, kParts>(blocks, block, item_mask, local_lanes);
     }
-    for (int q = 0; q < kLanes; ++q) lanes[q].count = own[q].count;
+    for (int q = 0; q < kLanes; ++q) lanes[q].count = local_lanes[q].count;
     return block;
 }
 
@@ -131,11 +131,11 @@ std::int64_t scan(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end
 // One block of half-wide codes under kLanes lanes. Returns whether a lane reached its limit.
 // A few lanes' sums of lower and of upper halves are each kept in kParts parts, as in `step`.
 template <typename Vector, int kLanes, int kParts>
-MTAW_INLINE bool half_step(const ScanBlocks& catalog, std::int64_t block, std::uint32_t open, ScanLane* lanes) {
-    constexpr bool kApart = kLanes <= kFewLanes;
+MTAW_INLINE bool half_step(const ScanBlocks& catalog, std::int64_t block, std::uint32_t item_mask, ScanLane* lanes) {
+    constexpr bool kSeparate = kLanes <= kFewLanes;
     const std::uint8_t* address = catalog.half_blocks + block * (catalog.half_lines + 1) * kLineBytes;
-    typename Vector::Sums low[kLanes][kParts], own_high[kLanes][kParts];
-    auto& high = kApart ? own_high : low;
+    typename Vector::Sums low[kLanes][kParts], separate_high[kLanes][kParts];
+    auto& high = kSeparate ? separate_high : low;
     for (int q = 0; q < kLanes; ++q) {
         for (int part = 0; part < kParts; ++part) low[q][part] = high[q][part] = Vector::zero();
     }
@@ -160,19 +160,19 @@ MTAW_INLINE bool half_step(const ScanBlocks& catalog, std::int64_t block, std::u
         }
     }
     const typename Vector::Items items = Vector::load_items(address + catalog.half_lines * kLineBytes);
-    bool full = false;
+    bool is_full = false;
     for (int q = 0; q < kLanes; ++q) {
         typename Vector::Sums halves = low[q][0];
-        if constexpr (kApart) halves = Vector::added(halves, high[q][0]);
-        if constexpr (kParts == 2) halves = Vector::added(halves, Vector::added(low[q][1], high[q][1]));
+        if constexpr (kSeparate) halves = Vector::add(halves, high[q][0]);
+        if constexpr (kParts == 2) halves = Vector::add(halves, Vector::add(low[q][1], high[q][1]));
         // Sum (2 h - 15) a.
-        const typename Vector::Sums sums = Vector::doubled(halves, -15 * lanes[q].code_sum);
-        const std::uint32_t found = Vector::over(sums, items, lanes[q]) & open;
-        if (!(Vector::kPackAlways && kLanes == 1) && found == 0) continue;
-        append<Vector>(sums, items, block, found, lanes[q]);
-        full |= lanes[q].count >= lanes[q].limit;
+        const typename Vector::Sums sums = Vector::double_plus(halves, -15 * lanes[q].code_sum);
+        const std::uint32_t passing = Vector::above_cut(sums, items, lanes[q]) & item_mask;
+        if (!(Vector::kPackAlways && kLanes == 1) && passing == 0) continue;
+        append<Vector>(sums, items, block, passing, lanes[q]);
+        is_full |= lanes[q].count >= lanes[q].limit;
     }
-    return full;
+    return is_full;
 }
 
 template <typename Vector, int kLanes, int kParts>
@@ -180,14 +180,14 @@ std::int64_t scan_halves(const ScanBlocks& catalog, std::int64_t begin, std::int
                          ScanLane* lanes) {
     const ScanBlocks blocks = catalog;
     const AllowedBits bits = allowed;
-    ScanLane own[kLanes];
-    for (int q = 0; q < kLanes; ++q) own[q] = lanes[q];
+    ScanLane local_lanes[kLanes];
+    for (int q = 0; q < kLanes; ++q) local_lanes[q] = lanes[q];
     std::int64_t block = begin;
-    for (bool full = false; block < end && !full; ++block) {
-        const std::uint32_t open = bits.bits == nullptr ? kAllItems : allowed_items(bits, block);
-        if (open != 0) full = half_step<Vector, kLanes, kParts>(blocks, block, open, own);
+    for (bool is_full = false; block < end && !is_full; ++block) {
+        const std::uint32_t item_mask = bits.bits == nullptr ? kAllItems : allowed_items(bits, block);
+        if (item_mask != 0) is_full = half_step<Vector, kLanes, kParts>(blocks, block, item_mask, local_lanes);
     }
-    for (int q = 0; q < kLanes; ++q) lanes[q].count = own[q].count;
+    for (int q = 0; q < kLanes; ++q) lanes[q].count = local_lanes[q].count;
     return block;
 }
 
@@ -202,18 +202,18 @@ MTAW_INLINE void refine_entries(const ScanBlocks& catalog, std::int64_t begin, S
     const std::int64_t n_bytes = catalog.half_lines * kLineDims;
     for (std::int64_t i = begin; i < lane.count; ++i) {
         const std::uint8_t* record = low_record(catalog, lane.ids[i]);
-        for (std::int64_t at = 0; at < n_bytes; at += kLineBytes) MTAW_PREFETCH(record + at);
+        for (std::int64_t offset = 0; offset < n_bytes; offset += kLineBytes) MTAW_PREFETCH(record + offset);
         MTAW_PREFETCH(record + n_bytes);
     }
     for (std::int64_t i = begin; i < lane.count; ++i) {
         const std::uint8_t* record = low_record(catalog, lane.ids[i]);
-        const auto left = static_cast<double>(low_dot(record, lane) - 8 * lane.code_sum);  // Sum (l - 8) a
+        const auto low_sum = static_cast<double>(low_dot(record, lane) - 8 * lane.code_sum);  // Sum (l - 8) a
         std::uint32_t word;
         std::memcpy(&word, record + n_bytes, 4);
         const auto step = static_cast<double>(std::bit_cast<float>(word & 0xFFFF0000U));
         const double spread = static_cast<double>(lane.spread) * static_cast<double>(std::bit_cast<float>(word << 16));
-        const double both = static_cast<double>(lane.upper[i]) + static_cast<double>(lane.lower[i]);
-        const double middle = both / 2 + step * left;
+        const double bounds_sum = static_cast<double>(lane.upper[i]) + static_cast<double>(lane.lower[i]);
+        const double middle = bounds_sum / 2 + step * low_sum;
         lane.upper[i] = static_cast<float>(middle + spread);
         lane.lower[i] = static_cast<float>(middle - spread);
     }

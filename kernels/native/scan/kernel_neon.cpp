@@ -26,14 +26,14 @@ struct Neon {
         return {{nothing, nothing, nothing, nothing}};
     }
     static MTAW_INLINE Sums start(const ScanLane& /*lane*/) { return zero(); }
-    static MTAW_INLINE Sums added(const Sums& a, const Sums& b) {
+    static MTAW_INLINE Sums add(const Sums& a, const Sums& b) {
         Sums sums;
         for (int p = 0; p < 4; ++p) sums.part[p] = vaddq_s32(a.part[p], b.part[p]);
         return sums;
     }
-    static MTAW_INLINE Sums doubled(const Sums& sums, std::int32_t bias) {
+    static MTAW_INLINE Sums double_plus(const Sums& sums, std::int32_t bias) {
         const int32x4_t biases = vdupq_n_s32(bias);
-        return added(added(sums, sums), {{biases, biases, biases, biases}});
+        return add(add(sums, sums), {{biases, biases, biases, biases}});
     }
     // The product is of signed bytes: flipping the top bit takes the 128 off again.
     static MTAW_INLINE Line load_line(const std::uint8_t* address) {
@@ -67,7 +67,7 @@ struct Neon {
         }
         return items;
     }
-    static MTAW_INLINE std::uint32_t over(const Sums& sums, const Items& items, const ScanLane& lane) {
+    static MTAW_INLINE std::uint32_t above_cut(const Sums& sums, const Items& items, const ScanLane& lane) {
         const std::uint32_t places[4] = {1, 2, 4, 8};
         const uint32x4_t bits = vld1q_u32(places);
         std::uint32_t mask = 0;

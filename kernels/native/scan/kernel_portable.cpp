@@ -9,7 +9,7 @@ struct Portable {
     static constexpr bool kPackAlways = false;
 
     struct Sums {
-        std::int32_t of[kBlockItems];
+        std::int32_t values[kBlockItems];
     };
     struct Line {
         std::uint8_t codes[kLineBytes];
@@ -23,18 +23,18 @@ struct Portable {
     // Sum (c + 128) a = c.a + 128 sum a.
     static MTAW_INLINE Sums start(const ScanLane& lane) {
         Sums sums;
-        for (std::int32_t& sum : sums.of) sum = -128 * lane.code_sum;
+        for (std::int32_t& sum : sums.values) sum = -128 * lane.code_sum;
         return sums;
     }
     static MTAW_INLINE Sums zero() { return Sums{}; }
-    static MTAW_INLINE Sums added(const Sums& a, const Sums& b) {
+    static MTAW_INLINE Sums add(const Sums& a, const Sums& b) {
         Sums sums;
-        for (int item = 0; item < kBlockItems; ++item) sums.of[item] = a.of[item] + b.of[item];
+        for (int item = 0; item < kBlockItems; ++item) sums.values[item] = a.values[item] + b.values[item];
         return sums;
     }
-    static MTAW_INLINE Sums doubled(const Sums& sums, std::int32_t bias) {
+    static MTAW_INLINE Sums double_plus(const Sums& sums, std::int32_t bias) {
         Sums twice;
-        for (int item = 0; item < kBlockItems; ++item) twice.of[item] = 2 * sums.of[item] + bias;
+        for (int item = 0; item < kBlockItems; ++item) twice.values[item] = 2 * sums.values[item] + bias;
         return twice;
     }
     static MTAW_INLINE Line load_line(const std::uint8_t* address) {
@@ -54,7 +54,7 @@ struct Portable {
     static MTAW_INLINE void add_products(Sums& sums, const Line& line, const Words& words) {
         for (int item = 0; item < kBlockItems; ++item) {
             const std::uint8_t* codes = line.codes + item * kLineDims;
-            sums.of[item] += codes[0] * words[0] + codes[2] * words[1] + codes[1] * words[2] + codes[3] * words[3];
+            sums.values[item] += codes[0] * words[0] + codes[2] * words[1] + codes[1] * words[2] + codes[3] * words[3];
         }
     }
     static MTAW_INLINE Items load_items(const std::uint8_t* address) {
@@ -67,11 +67,11 @@ struct Portable {
         }
         return items;
     }
-    static MTAW_INLINE std::uint32_t over(const Sums& sums, const Items& items, const ScanLane& lane) {
+    static MTAW_INLINE std::uint32_t above_cut(const Sums& sums, const Items& items, const ScanLane& lane) {
         std::uint32_t mask = 0;
         for (int item = 0; item < kBlockItems; ++item) {
             const float upper =
-                items.steps[item] * static_cast<float>(sums.of[item]) + lane.spread * items.residuals[item];
+                items.steps[item] * static_cast<float>(sums.values[item]) + lane.spread * items.residuals[item];
             mask |= static_cast<std::uint32_t>(upper > lane.cut) << item;
         }
         return mask;
@@ -80,7 +80,7 @@ struct Portable {
                                          std::int32_t first, float* upper, float* lower, std::int32_t* ids) {
         for (int item = 0; item < kBlockItems; ++item) {
             const float spread = lane.spread * items.residuals[item];
-            const float estimate = items.steps[item] * static_cast<float>(sums.of[item]);
+            const float estimate = items.steps[item] * static_cast<float>(sums.values[item]);
             upper[item] = estimate + spread;
             lower[item] = estimate - spread;
         }

@@ -34,30 +34,30 @@ template <int kLines, bool kAll>
 MTAW_INLINE std::int64_t scan_held(const ScanBlocks& catalog, std::int64_t begin, std::int64_t end,
                                    const AllowedBits& allowed, ScanLane* lanes) {
     const AllowedBits bits = allowed;
-    ScanLane own = lanes[0];
+    ScanLane local_lane = lanes[0];
     __m512i words[kLines];
     for (int line = 0; line < kLines; ++line) {
-        words[line] = Vnni::load_words(own, line);
+        words[line] = Vnni::load_words(local_lane, line);
         asm("" : "+v"(words[line]));  // hides where it came from, so that the compiler does not load it again
     }
     std::int64_t block = begin;
     for (bool full = false; block < end && !full; ++block) {
-        const std::uint32_t open = kAll ? kAllItems : allowed_items(bits, block);
-        if (!kAll && open == 0) continue;
+        const std::uint32_t item_mask = kAll ? kAllItems : allowed_items(bits, block);
+        if (!kAll && item_mask == 0) continue;
         const std::uint8_t* address = catalog.whole_block(block);
-        __m512i sums[2] = {Vnni::start(own), Vnni::zero()};
+        __m512i sums[2] = {Vnni::start(local_lane), Vnni::zero()};
 #pragma GCC unroll 32
         for (int line = 0; line < kLines; ++line) {
             Vnni::add_products(sums[line % 2], Vnni::load_line(address + line * kLineBytes), words[line]);
         }
-        const __m512i dots = Vnni::added(sums[0], sums[1]);
+        const __m512i dots = Vnni::add(sums[0], sums[1]);
         const Vnni::Items items = Vnni::load_items(address + kLines * kLineBytes);
-        const std::uint32_t found = Vnni::over(dots, items, own) & open;
-        if (found == 0) continue;
-        append<Vnni>(dots, items, block, found, own);
-        full = own.count >= own.limit;
+        const std::uint32_t passing = Vnni::above_cut(dots, items, local_lane) & item_mask;
+        if (passing == 0) continue;
+        append<Vnni>(dots, items, block, passing, local_lane);
+        full = local_lane.count >= local_lane.limit;
     }
-    lanes[0].count = own.count;
+    lanes[0].count = local_lane.count;
     return block;
 }
 
@@ -94,11 +94,11 @@ std::int64_t scan_many(const ScanBlocks& blocks, std::int64_t begin, std::int64_
         }
         for (int b = 0; b < 2 && !full; ++b, ++block) {
             const Vnni::Items items = Vnni::load_items(address + b * next + blocks.lines * kLineBytes);
-            const std::uint32_t open = allowed.bits == nullptr ? kAllItems : allowed_items(allowed, block);
+            const std::uint32_t item_mask = allowed.bits == nullptr ? kAllItems : allowed_items(allowed, block);
             for (int q = 0; q < kManyLanes; ++q) {
-                const std::uint32_t found = Vnni::over(sums[b][q], items, lanes[q]) & open;
-                if (found == 0) continue;
-                append<Vnni>(sums[b][q], items, block, found, lanes[q]);
+                const std::uint32_t passing = Vnni::above_cut(sums[b][q], items, lanes[q]) & item_mask;
+                if (passing == 0) continue;
+                append<Vnni>(sums[b][q], items, block, passing, lanes[q]);
                 full |= lanes[q].count >= lanes[q].limit;
             }
         }
@@ -110,7 +110,7 @@ std::int64_t scan_many(const ScanBlocks& blocks, std::int64_t begin, std::int64_
 // Sum l a of a record, 64 bytes at a time.
 void refine_vnni(const ScanBlocks& catalog, std::int64_t begin, ScanLane& lane) {
     const std::int64_t n_bytes = catalog.half_lines * kLineDims;
-    refine_entries(catalog, begin, lane, [n_bytes](const std::uint8_t* record, const ScanLane& own) {
+    refine_entries(catalog, begin, lane, [n_bytes](const std::uint8_t* record, const ScanLane& local_lane) {
         __m512i sums = _mm512_setzero_si512();
         for (std::int64_t at = 0; at < n_bytes; at += kLineBytes) {
             const std::int64_t left = n_bytes - at;
@@ -118,8 +118,8 @@ void refine_vnni(const ScanBlocks& catalog, std::int64_t begin, ScanLane& lane) 
             const __m512i both = _mm512_maskz_loadu_epi8(there, record + at);
             const __m512i low = _mm512_and_si512(both, _mm512_set1_epi8(15));
             const __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
-            sums = _mm512_dpbusd_epi32(sums, low, _mm512_maskz_loadu_epi8(there, own.low_codes + at));
-            sums = _mm512_dpbusd_epi32(sums, high, _mm512_maskz_loadu_epi8(there, own.low_codes + n_bytes + at));
+            sums = _mm512_dpbusd_epi32(sums, low, _mm512_maskz_loadu_epi8(there, local_lane.low_codes + at));
+            sums = _mm512_dpbusd_epi32(sums, high, _mm512_maskz_loadu_epi8(there, local_lane.low_codes + n_bytes + at));
         }
         return _mm512_reduce_add_epi32(sums);
     });

@@ -12,7 +12,7 @@ struct Wasm {
     static constexpr int kParts = 4, kItems = 4;
 
     struct Sums {
-        v128_t of[kParts];
+        v128_t values[kParts];
     };
     struct Line {
         v128_t even[kParts], odd[kParts];
@@ -30,14 +30,14 @@ struct Wasm {
         return {{bias, bias, bias, bias}};
     }
     static MTAW_INLINE Sums zero() { return Sums{}; }
-    static MTAW_INLINE Sums added(const Sums& a, const Sums& b) {
+    static MTAW_INLINE Sums add(const Sums& a, const Sums& b) {
         Sums sums;
-        for (int h = 0; h < kParts; ++h) sums.of[h] = wasm_i32x4_add(a.of[h], b.of[h]);
+        for (int h = 0; h < kParts; ++h) sums.values[h] = wasm_i32x4_add(a.values[h], b.values[h]);
         return sums;
     }
-    static MTAW_INLINE Sums doubled(const Sums& sums, std::int32_t bias) {
+    static MTAW_INLINE Sums double_plus(const Sums& sums, std::int32_t bias) {
         const v128_t biases = wasm_i32x4_splat(bias);
-        return added(added(sums, sums), {{biases, biases, biases, biases}});
+        return add(add(sums, sums), {{biases, biases, biases, biases}});
     }
     static MTAW_INLINE Line load_line(const std::uint8_t* address) {
         Line line;
@@ -64,8 +64,8 @@ struct Wasm {
     }
     static MTAW_INLINE void add_products(Sums& sums, const Line& line, const Words& words) {
         for (int h = 0; h < kParts; ++h) {
-            sums.of[h] = wasm_i32x4_add(sums.of[h], wasm_i32x4_dot_i16x8(line.even[h], words.even));
-            sums.of[h] = wasm_i32x4_add(sums.of[h], wasm_i32x4_dot_i16x8(line.odd[h], words.odd));
+            sums.values[h] = wasm_i32x4_add(sums.values[h], wasm_i32x4_dot_i16x8(line.even[h], words.even));
+            sums.values[h] = wasm_i32x4_add(sums.values[h], wasm_i32x4_dot_i16x8(line.odd[h], words.odd));
         }
     }
     static MTAW_INLINE Items load_items(const std::uint8_t* address) {
@@ -77,7 +77,7 @@ struct Wasm {
         }
         return items;
     }
-    static MTAW_INLINE std::uint32_t over(const Sums& sums, const Items& items, const ScanLane& lane) {
+    static MTAW_INLINE std::uint32_t above_cut(const Sums& sums, const Items& items, const ScanLane& lane) {
         std::uint32_t mask = 0;
         for (int h = 0; h < kParts; ++h) {
             const v128_t over = wasm_f32x4_gt(wasm_f32x4_add(estimate(sums, items, h), spread(items, lane, h)),
@@ -98,7 +98,7 @@ struct Wasm {
 
  private:
     static MTAW_INLINE v128_t estimate(const Sums& sums, const Items& items, int h) {
-        return wasm_f32x4_mul(items.steps[h], wasm_f32x4_convert_i32x4(sums.of[h]));
+        return wasm_f32x4_mul(items.steps[h], wasm_f32x4_convert_i32x4(sums.values[h]));
     }
     static MTAW_INLINE v128_t spread(const Items& items, const ScanLane& lane, int h) {
         return wasm_f32x4_mul(wasm_f32x4_splat(lane.spread), items.residuals[h]);

@@ -70,9 +70,9 @@ struct QuantizedRows {
     ScanSummary summary;
 };
 
-// The same for a catalog that is `before` but for some rows: only their blocks are quantized, for a look at every row.
-// Its summary bounds the rows of both. Where the new rows do not suit the exponent of `before`, all are quantized.
-ScanSummary requantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantizedRows& before,
+// The same for a catalog that differs from `previous` in some rows: only their blocks are quantized.
+// Its summary bounds the rows of both. Where the new rows do not suit the exponent of `previous`, all are quantized.
+ScanSummary requantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantizedRows& previous,
                                std::uint8_t* blocks);
 
 }  // namespace mtaw

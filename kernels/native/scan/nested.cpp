@@ -23,8 +23,8 @@ void store_word(std::uint8_t* address, std::uint32_t word) { std::memcpy(address
 std::uint32_t half_word(std::uint32_t word, std::int32_t low_square, ScanSummary* summary) {
     if (word == kNoItem) return word;
     const double step = bfloat16_value(word >> 16), residual = bfloat16_value(word & 0xFFFFU);
-    const double left = std::sqrt(static_cast<double>(low_square)) * step * kUp + residual;
-    word = bfloat16_up(8 * step) << 16 | bfloat16_up(left * kUp);
+    const double low_part = std::sqrt(static_cast<double>(low_square)) * step * kUp + residual;
+    word = bfloat16_up(8 * step) << 16 | bfloat16_up(low_part * kUp);
     summary->largest_residual = std::max(summary->largest_residual, bfloat16_value(word & 0xFFFFU));
     return word;
 }
@@ -34,8 +34,8 @@ void nest_block(const std::uint8_t* block, std::int64_t d, std::uint8_t* half, s
     std::int32_t squares[kLineBytes] = {};  // of l - 8, by place in a line
     for (std::int64_t line = 0; line < lines; ++line) {
         for (std::int64_t i = 0; i < kLineBytes; ++i) {
-            const int left = (block[line * kLineBytes + i] & 15) - 8;
-            squares[i] += left * left;
+            const int low_part = (block[line * kLineBytes + i] & 15) - 8;
+            squares[i] += low_part * low_part;
         }
     }
     for (std::int64_t item = 0; item < kBlockItems; ++item) {
@@ -48,9 +48,9 @@ void nest_block(const std::uint8_t* block, std::int64_t d, std::uint8_t* half, s
             store_word(half_column + j * kLineBytes, (even >> 4 & kLow) | (odd & kHigh));
             store_word(record + j * kLineDims, (even & kLow) | (odd & kLow) << 4);
         }
-        const std::int32_t* const own = squares + item * kLineDims;
+        const std::int32_t* const item_squares = squares + item * kLineDims;
         const auto padding = static_cast<std::int32_t>(lines * kLineDims - d) * 64;  // 128 has l = 0
-        const std::int32_t square = own[0] + own[1] + own[2] + own[3] - padding;
+        const std::int32_t square = item_squares[0] + item_squares[1] + item_squares[2] + item_squares[3] - padding;
         const std::uint32_t word = load_word(column + lines * kLineBytes);
         store_word(half_column + halves * kLineBytes, half_word(word, square, summary));
         store_word(record + halves * kLineDims, word);

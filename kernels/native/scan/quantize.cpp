@@ -23,10 +23,10 @@ double square_norm(const float* row, std::int64_t d) {
 }
 
 // row * down to `values`; returns the largest absolute value.
-double scaled_row(const float* row, std::int64_t d, double down, double* values) {
+double scaled_row(const float* row, std::int64_t d, double scale_down, double* values) {
     double largest = 0;
     for (std::int64_t j = 0; j < d; ++j) {
-        values[j] = static_cast<double>(row[j]) * down;
+        values[j] = static_cast<double>(row[j]) * scale_down;
         largest = std::max(largest, std::fabs(values[j]));
     }
     return largest;
@@ -73,9 +73,9 @@ double scaled_norm(double square, std::int64_t exponent) {
 struct BlockRows {
     explicit BlockRows(std::int64_t d) : values(static_cast<std::size_t>(kBlockItems * d)) {}
 
-    void take(const float* rows, std::int64_t count, std::int64_t d, double down) {
+    void load(const float* rows, std::int64_t count, std::int64_t d, double scale_down) {
         for (std::int64_t place = 0; place < count; ++place) {
-            largest[place] = scaled_row(rows + place * d, d, down, values.data() + place * d);
+            largest[place] = scaled_row(rows + place * d, d, scale_down, values.data() + place * d);
         }
     }
 
@@ -83,22 +83,23 @@ struct BlockRows {
     double largest[kBlockItems] = {};
 };
 
-// The codes of the rows taken, and the last line.
-void quantize_block(const BlockRows& taken, std::int64_t count, std::int64_t d, std::uint8_t* block,
+// Writes the codes of a block's rows, and its last line.
+void quantize_block(const BlockRows& block_rows, std::int64_t count, std::int64_t d, std::uint8_t* block,
                     ScanSummary* summary) {
     const std::int64_t lines = code_lines(d);
     std::memset(block, 128, static_cast<std::size_t>(lines * kLineBytes));
     for (std::int64_t place = 0; place < kBlockItems; ++place) {
         std::uint32_t word = kNoItem;
         if (place < count) {
-            word = quantize_row(taken.values.data() + place * d, d, taken.largest[place], block + place * kLineDims);
+            word = quantize_row(block_rows.values.data() + place * d, d, block_rows.largest[place],
+                                block + place * kLineDims);
             summary->largest_residual = std::max(summary->largest_residual, bfloat16_value(word & 0xFFFFU));
         }
         std::memcpy(block + lines * kLineBytes + place * 4, &word, 4);
     }
 }
 
-// Quantizes block by block: `quantize(b, taken, count, &summary)` gets the `count` rows of block b.
+// Quantizes block by block: `quantize(b, block_rows, count, &summary)` gets the `count` rows of block b.
 template <typename Quantize>
 ScanSummary quantize_blocks(const float* rows, std::int64_t n_items, std::int64_t d, const Quantize& quantize) {
     ScanSummary summary;
@@ -106,12 +107,12 @@ ScanSummary quantize_blocks(const float* rows, std::int64_t n_items, std::int64_
     if (largest_square > 0) summary.exponent = std::ilogb(std::sqrt(largest_square)) + 1;
     // In (1/2, 1): the norm's float64 rounding cannot carry it past the power of two that ilogb saw.
     summary.largest_norm = scaled_norm(largest_square, summary.exponent);
-    const double down = std::ldexp(1.0, -static_cast<int>(summary.exponent));
-    BlockRows taken(d);
+    const double scale_down = std::ldexp(1.0, -static_cast<int>(summary.exponent));
+    BlockRows block_rows(d);
     for (std::int64_t b = 0; b < block_count(n_items); ++b) {
         const std::int64_t first = b * kBlockItems, count = std::min(kBlockItems, n_items - first);
-        taken.take(rows + first * d, count, d, down);
-        quantize(b, taken, count, &summary);
+        block_rows.load(rows + first * d, count, d, scale_down);
+        quantize(b, block_rows, count, &summary);
     }
     return summary;
 }
@@ -119,8 +120,8 @@ ScanSummary quantize_blocks(const float* rows, std::int64_t n_items, std::int64_
 }  // namespace
 
 ScanSummary quantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks) {
-    const auto quantize = [&](std::int64_t b, const BlockRows& taken, std::int64_t count, ScanSummary* summary) {
-        quantize_block(taken, count, d, blocks + b * block_bytes(d), summary);
+    const auto quantize = [&](std::int64_t b, const BlockRows& block_rows, std::int64_t count, ScanSummary* summary) {
+        quantize_block(block_rows, count, d, blocks + b * block_bytes(d), summary);
     };
     return quantize_blocks(rows, n_items, d, quantize);
 }
@@ -128,33 +129,33 @@ ScanSummary quantize_catalog(const float* rows, std::int64_t n_items, std::int64
 ScanSummary quantize_nested(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* half_blocks,
                             std::uint8_t* low_blocks) {
     std::vector<std::uint8_t> whole(static_cast<std::size_t>(block_bytes(d)));
-    const auto quantize = [&](std::int64_t b, const BlockRows& taken, std::int64_t count, ScanSummary* summary) {
-        quantize_block(taken, count, d, whole.data(), summary);
+    const auto quantize = [&](std::int64_t b, const BlockRows& block_rows, std::int64_t count, ScanSummary* summary) {
+        quantize_block(block_rows, count, d, whole.data(), summary);
         const std::int64_t place = b * half_block_bytes(d);
         nest_codes(whole.data(), 1, d, half_blocks + place, low_blocks + place, summary);
     };
     return quantize_blocks(rows, n_items, d, quantize);
 }
 
-ScanSummary requantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantizedRows& before,
+ScanSummary requantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantizedRows& previous,
                                std::uint8_t* blocks) {
-    ScanSummary summary = before.summary;
-    const double down = std::ldexp(1.0, -static_cast<int>(summary.exponent));
-    BlockRows taken(d);
+    ScanSummary summary = previous.summary;
+    const double scale_down = std::ldexp(1.0, -static_cast<int>(summary.exponent));
+    BlockRows block_rows(d);
     for (std::int64_t b = 0; b < block_count(n_items); ++b) {
         const std::int64_t first = b * kBlockItems, count = std::min(kBlockItems, n_items - first);
-        const std::int64_t old_count = std::min(kBlockItems, before.n_items - first);
+        const std::int64_t old_count = std::min(kBlockItems, previous.n_items - first);
         std::uint8_t* const block = blocks + b * block_bytes(d);
         const auto n_bytes = static_cast<std::size_t>(count * d) * sizeof(float);
-        if (count == old_count && std::memcmp(rows + first * d, before.rows + first * d, n_bytes) == 0) {
-            std::memcpy(block, before.blocks + b * block_bytes(d), static_cast<std::size_t>(block_bytes(d)));
+        if (count == old_count && std::memcmp(rows + first * d, previous.rows + first * d, n_bytes) == 0) {
+            std::memcpy(block, previous.blocks + b * block_bytes(d), static_cast<std::size_t>(block_bytes(d)));
             continue;
         }
         const double norm = scaled_norm(largest_square_norm(rows, first, first + count, d), summary.exponent);
         if (!(norm < kMaxScaled)) return quantize_catalog(rows, n_items, d, blocks);
         summary.largest_norm = std::max(summary.largest_norm, norm);
-        taken.take(rows + first * d, count, d, down);
-        quantize_block(taken, count, d, block, &summary);
+        block_rows.load(rows + first * d, count, d, scale_down);
+        quantize_block(block_rows, count, d, block, &summary);
     }
     return summary;
 }

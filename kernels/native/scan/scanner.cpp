@@ -54,7 +54,7 @@ std::uint32_t word_at(const ScanCatalog& catalog, Codes codes, std::int64_t item
 }
 
 // Whether the places past the last item say so: no kernel then gives an id that is not there.
-bool ends_well(const ScanCatalog& catalog, Codes codes) {
+bool padding_is_marked(const ScanCatalog& catalog, Codes codes) {
     for (std::int64_t place = catalog.n_items; place < block_count(catalog.n_items) * kBlockItems; ++place) {
         if (word_at(catalog, codes, place) != kNoItem) return false;
     }
@@ -69,17 +69,17 @@ double code_at(const ScanCatalog& catalog, Codes codes, std::int64_t item, std::
         return block[j / kLineDims * kLineBytes + place] - 128;
     }
     const std::int64_t pair = j / (2 * kLineDims);  // of lines
-    const auto part = [&](int both) { return j % (2 * kLineDims) < kLineDims ? both & 15 : both >> 4; };
+    const auto half_of = [&](int both) { return j % (2 * kLineDims) < kLineDims ? both & 15 : both >> 4; };
     const std::uint8_t* half = catalog.half_blocks + item / kBlockItems * half_block_bytes(catalog.d);
-    const int high = part(half[pair * kLineBytes + place]);
+    const int high = half_of(half[pair * kLineBytes + place]);
     if (codes == Codes::half) return 2 * high - 15;
     const std::uint8_t* record = catalog.low_blocks + item * low_bytes(catalog.d);
-    return 16 * high - 128 + part(record[pair * kLineDims + j % kLineDims]);
+    return 16 * high - 128 + half_of(record[pair * kLineDims + j % kLineDims]);
 }
 
 // Whether rows spread over the catalog are what the codes say, within the residuals they state.
 bool sample_agrees(const ScanCatalog& catalog, Codes codes) {
-    const double down = std::ldexp(1.0, -static_cast<int>(catalog.summary.exponent));
+    const double scale_down = std::ldexp(1.0, -static_cast<int>(catalog.summary.exponent));
     for (std::int64_t sample = 0; sample < std::min(kSamples, catalog.n_items); ++sample) {
         const std::int64_t item = sample * (catalog.n_items - 1) / std::max<std::int64_t>(1, kSamples - 1);
         const std::uint32_t word = word_at(catalog, codes, item);
@@ -87,9 +87,9 @@ bool sample_agrees(const ScanCatalog& catalog, Codes codes) {
         const double residual = std::bit_cast<float>(word << 16);
         double square = 0;
         for (std::int64_t j = 0; j < catalog.d; ++j) {
-            const double value = static_cast<double>(catalog.rows[item * catalog.d + j]) * down;
-            const double off = value - step * code_at(catalog, codes, item, j);
-            square += off * off;
+            const double value = static_cast<double>(catalog.rows[item * catalog.d + j]) * scale_down;
+            const double error = value - step * code_at(catalog, codes, item, j);
+            square += error * error;
         }
         if (!(std::sqrt(square) <= residual && residual <= catalog.summary.largest_residual)) return false;
     }
@@ -110,7 +110,7 @@ Scanner::Scanner(const ScanCatalog& catalog, Isa isa) : catalog_(catalog), isa_(
     const ScanSummary& summary = catalog.summary;
     const bool plausible = summary.largest_norm >= 0 && summary.largest_norm < 2 && summary.largest_residual >= 0 &&
                            summary.largest_residual < 64 && summary.exponent > -256 && summary.exponent < 256;
-    const auto fits = [&](Codes codes) { return ends_well(catalog, codes) && sample_agrees(catalog, codes); };
+    const auto fits = [&](Codes codes) { return padding_is_marked(catalog, codes) && sample_agrees(catalog, codes); };
     if (!plausible || !(catalog.nested() ? fits(Codes::half) && fits(Codes::joined) : fits(Codes::whole))) {
         throw std::invalid_argument("the catalog's codes belong to other vectors than its rows; quantize the catalog again");
     }
