@@ -13,7 +13,7 @@ namespace {
 constexpr std::uint64_t kMostManifest = 1 << 20;  // bytes
 constexpr int kAttempts = 5;  // if the bundle is replaced while it is read, the read starts again
 constexpr const char* kServed[] = {"weights", "catalog", "items", "popularity", "scan", "memory", "ranker", "trends", "context", "item_table"};
-constexpr std::int64_t kChecked = 4096;  // rows: in a part of another model nearly every row differs
+constexpr std::int64_t kCheckedRows = 4096;  // rows: in a part of another model nearly every row differs
 
 bool is_finite(const float* values, std::int64_t count) {
     bool finite = true;
@@ -24,7 +24,7 @@ bool is_finite(const float* values, std::int64_t count) {
 }  // namespace
 
 std::shared_ptr<const Bundle> Bundle::open(const std::string& folder, const FileAccess& access, bool verify) {
-    std::string before;
+    std::string previous_manifest;
     for (int attempt = 0;; ++attempt) {
         const std::string path = folder + "/" + kManifest;
         if (const std::uint64_t size = OpenFile(access, path, std::nullopt).size(); size > kMostManifest) {
@@ -37,9 +37,9 @@ std::shared_ptr<const Bundle> Bundle::open(const std::string& folder, const File
         try {
             return std::shared_ptr<const Bundle>(new Bundle(std::move(manifest), folder, access, verify));
         } catch (const Failure&) {
-            if (attempt == kAttempts || text == before) throw;
+            if (attempt == kAttempts || text == previous_manifest) throw;
         }
-        before = text;  // once more: another manifest may be there by now
+        previous_manifest = text;  // once more: another manifest may be there by now
     }
 }
 
@@ -91,18 +91,18 @@ void Bundle::open_files(const std::string& folder, const FileAccess& access, boo
 void Bundle::read_popularity(bool verify) {
     const TensorFile& from = file("popularity");
     popularity_ = from.get<std::int64_t>("popularity", {size()});
-    const auto before = [this](std::int32_t a, std::int32_t b) {
+    const auto ranks_before = [this](std::int32_t a, std::int32_t b) {
         return popularity_[a] != popularity_[b] ? popularity_[a] > popularity_[b] : a < b;
     };
     if (!from.has("most_clicked")) {
         for (std::int32_t i = 0; i < size(); ++i) made_order_.push_back(i);
-        std::sort(made_order_.begin(), made_order_.end(), before);
+        std::sort(made_order_.begin(), made_order_.end(), ranks_before);
         most_clicked_ = made_order_.data();
         return;
     }
     most_clicked_ = from.get<std::int32_t>("most_clicked", {size()});
     for (std::int64_t i = 0; i < size(); ++i) {
-        if (most_clicked_[i] < 0 || most_clicked_[i] >= size() || (verify && i > 0 && !before(most_clicked_[i - 1], most_clicked_[i]))) {
+        if (most_clicked_[i] < 0 || most_clicked_[i] >= size() || (verify && i > 0 && !ranks_before(most_clicked_[i - 1], most_clicked_[i]))) {
             throw bundle_error(from.bytes().path() + ": 'most_clicked' is not the order of 'popularity'" + kRetrain);
         }
     }
@@ -205,7 +205,7 @@ void Bundle::make_scanner(bool verify) {
 }
 
 void Bundle::check_rows() const {
-    const std::int64_t n = size(), d = manifest_.settings.d, step = std::max<std::int64_t>(1, n / kChecked);
+    const std::int64_t n = size(), d = manifest_.settings.d, step = std::max<std::int64_t>(1, n / kCheckedRows);
     for (std::int64_t i = 0; i < n; i += step) {
         double length = 0, worst = 0;
         for (std::int64_t j = 0; j < d; ++j) length += static_cast<double>(embedding_[i * d + j]) * static_cast<double>(embedding_[i * d + j]);

@@ -29,7 +29,7 @@ struct ContextColumns {
     std::vector<Column> columns;
 
     // One code a column; throws Failure on a column that there is not, or a value that is too long.
-    std::vector<std::uint16_t> codes_of(const mtaw_context* given, std::size_t count) const;
+    std::vector<std::uint16_t> codes_of(const mtaw_context* fields, std::size_t count) const;
 };
 
 // Immutable: any number of threads may use it at once.

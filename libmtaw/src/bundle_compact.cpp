@@ -21,16 +21,16 @@ float float_of(std::uint16_t half) {
 }
 
 // Of one row, in a call of its own: browsers make a function faster from one call to the next.
-[[gnu::noinline]] void widen(const std::uint16_t* from, std::int64_t d, float* to) {
-    for (std::int64_t j = 0; j < d; ++j) to[j] = float_of(from[j]);
+[[gnu::noinline]] void widen(const std::uint16_t* in, std::int64_t d, float* out) {
+    for (std::int64_t j = 0; j < d; ++j) out[j] = float_of(in[j]);
 }
 
 // A row divided by its length; zeros stay zeros. As mtaw_fast/model/item_vectors.py, to the bit.
-[[gnu::noinline]] void normalize(const float* from, std::int64_t d, float* to) {
+[[gnu::noinline]] void normalize(const float* in, std::int64_t d, float* out) {
     double length = 0;
-    for (std::int64_t j = 0; j < d; ++j) length += static_cast<double>(from[j]) * static_cast<double>(from[j]);
+    for (std::int64_t j = 0; j < d; ++j) length += static_cast<double>(in[j]) * static_cast<double>(in[j]);
     length = length > 0 ? std::sqrt(length) : 1;
-    for (std::int64_t j = 0; j < d; ++j) to[j] = static_cast<float>(static_cast<double>(from[j]) / length);
+    for (std::int64_t j = 0; j < d; ++j) out[j] = static_cast<float>(static_cast<double>(in[j]) / length);
 }
 
 }  // namespace

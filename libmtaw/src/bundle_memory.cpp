@@ -19,7 +19,7 @@ constexpr double kTablesLayout = 1, kSessionsLayout = 2;             // as mtaw_
 constexpr std::int64_t kAhead = 300'000, kRowNeighbors = 2048;       // as kernels/native/trends.py
 
 // A whole number of a `settings` array.
-std::int64_t counted(const TensorFile& file, double value, std::int64_t least) {
+std::int64_t checked_count(const TensorFile& file, double value, std::int64_t least) {
     constexpr auto kMost = static_cast<double>(std::numeric_limits<std::int32_t>::max());
     if (!(value >= static_cast<double>(least) && value <= kMost && value == std::floor(value))) {
         throw bundle_error(file.bytes().path() + ": a setting is out of range" + kRetrain);
@@ -38,7 +38,7 @@ std::vector<std::string> lines_of(std::string_view text) {
 }
 
 // The columns that features with this prefix are made from.
-std::vector<std::string> named_after(const std::vector<std::string>& features, const std::string& prefix) {
+std::vector<std::string> columns_with_prefix(const std::vector<std::string>& features, const std::string& prefix) {
     std::vector<std::string> found;
     for (const std::string& name : features) {
         if (name.starts_with(prefix)) found.push_back(name.substr(prefix.size()));
@@ -59,27 +59,31 @@ std::vector<std::string> side_names(const std::vector<std::string>& context, con
 
 void Bundle::make_memory() {
     const TensorFile& from = file("memory");
-    const double* const numbers = from.get<double>("settings", {8});
-    if (numbers[0] != kTablesLayout && numbers[0] != kSessionsLayout) throw bundle_error(from.bytes().path() + ": its layout is not 1 or 2; upgrade libmtaw");
-    MemorySettings settings{counted(from, numbers[1], 1), counted(from, numbers[2], 1), numbers[4], counted(from, numbers[5], 0),
-                            counted(from, numbers[6], 0)};
+    const double* const setting_values = from.get<double>("settings", {8});
+    if (setting_values[0] != kTablesLayout && setting_values[0] != kSessionsLayout) throw bundle_error(from.bytes().path() + ": its layout is not 1 or 2; upgrade libmtaw");
+    MemorySettings settings{checked_count(from, setting_values[1], 1), checked_count(from, setting_values[2], 1), setting_values[4], checked_count(from, setting_values[5], 0),
+                            checked_count(from, setting_values[6], 0)};
     if (!(settings.recency > 0 && std::isfinite(settings.recency))) {
         throw bundle_error(from.bytes().path() + ": the setting recency is out of range" + kRetrain);
     }
-    if (numbers[7] != 0) settings.once_from = counted(from, numbers[7] - 1, 0);
-    if (numbers[0] == kSessionsLayout) {
+    if (setting_values[7] != 0) settings.once_from = checked_count(from, setting_values[7] - 1, 0);
+    if (setting_values[0] == kSessionsLayout) {
         build_tables(from, settings);
     } else {
         read_tables(from, settings);
     }
     const std::int64_t n = size();
-    const Settings& of = manifest_.settings;
+    const Settings& query_settings = manifest_.settings;
     MemoryView view{};
     static_cast<TablesView&>(view) = tables_;
     view.recency = settings.recency;
     view.once_from = settings.once_from;
-    const MemoryQuerySettings queries{kOwnCandidates, of.cooccurrence_candidates, kSimilarSessions, of.dense_candidates,
-                                      trends_ == nullptr ? 0 : of.trend_candidates, of.ranked_candidates};
+    const MemoryQuerySettings queries{kOwnCandidates,
+                                      query_settings.cooccurrence_candidates,
+                                      kSimilarSessions,
+                                      query_settings.dense_candidates,
+                                      trends_ == nullptr ? 0 : query_settings.trend_candidates,
+                                      query_settings.ranked_candidates};
     memory_ = std::make_unique<SessionMemory>(view, queries, n);
 }
 
@@ -104,24 +108,25 @@ void Bundle::read_tables(const TensorFile& from, const MemorySettings& settings)
 
 void Bundle::make_ranker() {
     const TensorFile& from = file("ranker");
-    const std::vector<std::string> all = lines_of(from.text("features"));
-    types_ = named_after(all, "e_last_");
+    const std::vector<std::string> feature_names = lines_of(from.text("features"));
+    types_ = columns_with_prefix(feature_names, "e_last_");
     const auto n_types = static_cast<std::int64_t>(types_.size());
-    const std::ptrdiff_t n_untyped = std::max<std::ptrdiff_t>(std::ssize(all) - kTypeParts * n_types, 0);
-    const std::vector<std::string> features(all.begin(), all.begin() + n_untyped);
-    std::vector<std::string> known(kFeatureNames, kFeatureNames + kFeatures);
-    if (features.size() > known.size()) {
-        known.insert(known.end(), kTrendFeatureNames, kTrendFeatureNames + kTrendFeatures);
-        if (features.size() > known.size()) side_.assign(features.begin() + static_cast<std::ptrdiff_t>(known.size()), features.end());
+    const std::ptrdiff_t n_untyped = std::max<std::ptrdiff_t>(std::ssize(feature_names) - kTypeParts * n_types, 0);
+    const std::vector<std::string> features(feature_names.begin(), feature_names.begin() + n_untyped);
+    std::vector<std::string> expected_features(kFeatureNames, kFeatureNames + kFeatures);
+    if (features.size() > expected_features.size()) {
+        expected_features.insert(expected_features.end(), kTrendFeatureNames, kTrendFeatureNames + kTrendFeatures);
+        if (features.size() > expected_features.size()) side_.assign(features.begin() + static_cast<std::ptrdiff_t>(expected_features.size()), features.end());
         const std::vector<std::string> side =
-            side_names(named_after(side_, "c_share_"), named_after(side_, "i_same_"), named_after(side_, "i_age_"));
-        known.insert(known.end(), side.begin(), side.end());
+            side_names(columns_with_prefix(side_, "c_share_"), columns_with_prefix(side_, "i_same_"),
+                       columns_with_prefix(side_, "i_age_"));
+        expected_features.insert(expected_features.end(), side.begin(), side.end());
     }
     for (const std::string part : {"e_last_", "e_near_", "e_own_"}) {
-        for (const std::string& name : types_) known.push_back(part + name);
+        for (const std::string& name : types_) expected_features.push_back(part + name);
     }
-    if (all != known) throw bundle_error(from.bytes().path() + ": its features are not this release's; retrain the bundle");
-    const auto f = static_cast<std::int64_t>(all.size()), n1 = from.length("b1"), n2 = from.length("b2");
+    if (feature_names != expected_features) throw bundle_error(from.bytes().path() + ": its features are not this release's; retrain the bundle");
+    const auto f = static_cast<std::int64_t>(feature_names.size()), n1 = from.length("b1"), n2 = from.length("b2");
     for (const auto& [name, tensor] : from.tensors()) {
         const auto* const values = static_cast<const float*>(tensor.data);
         if (tensor.dtype == Dtype::f32 && !std::all_of(values, values + tensor.size(), [](float value) { return std::isfinite(value); })) {
@@ -148,18 +153,20 @@ void Bundle::make_ranker() {
 void Bundle::make_trends() {
     constexpr double kHour = 3'600'000;
     const TensorFile& from = file("trends");
-    const double* const numbers = from.get<double>("settings", {kItemLanes + 3});
-    if (numbers[0] != 1) throw bundle_error(from.bytes().path() + ": its layout is not 1; upgrade libmtaw");
-    TrendSettings settings{{}, counted(from, numbers[kItemLanes + 1], 1), counted(from, numbers[kItemLanes + 2], 0)};
-    std::int64_t before = 0;
+    const double* const setting_values = from.get<double>("settings", {kItemLanes + 3});
+    if (setting_values[0] != 1) throw bundle_error(from.bytes().path() + ": its layout is not 1; upgrade libmtaw");
+    TrendSettings settings{{},
+                           checked_count(from, setting_values[kItemLanes + 1], 1),
+                           checked_count(from, setting_values[kItemLanes + 2], 0)};
+    std::int64_t previous_half_life = 0;
     for (int lane = 0; lane < kItemLanes; ++lane) {
-        const double hours = numbers[1 + lane];
+        const double hours = setting_values[1 + lane];
         if (!(hours > 0 && hours <= static_cast<double>(kMaxHalfLife) / kHour)) {
             throw bundle_error(from.bytes().path() + ": a half-life is out of range" + kRetrain);
         }
         settings.half_lives.ms[lane] = std::llrint(hours * kHour);
-        if (settings.half_lives.ms[lane] <= before) throw bundle_error(from.bytes().path() + ": its half-lives do not ascend" + kRetrain);
-        before = settings.half_lives.ms[lane];
+        if (settings.half_lives.ms[lane] <= previous_half_life) throw bundle_error(from.bytes().path() + ": its half-lives do not ascend" + kRetrain);
+        previous_half_life = settings.half_lives.ms[lane];
     }
     const std::int64_t n = size(), n_pairs = from.length("neighbors");
     TrendsView view{};
@@ -188,7 +195,8 @@ void Bundle::make_trends() {
 
 // Where the table is gone, or lacks a column, everything in it is missing.
 void Bundle::make_content() {
-    const std::vector<std::string> categories = named_after(side_, "i_same_"), created = named_after(side_, "i_age_");
+    const std::vector<std::string> categories = columns_with_prefix(side_, "i_same_"),
+                                   created = columns_with_prefix(side_, "i_age_");
     if (trends_ == nullptr || (categories.empty() && created.empty())) return;
     const std::int64_t n_rows = items_ ? size() : 0;
     const auto column_of = [&](const std::string& name) { return items_ ? find_column(items_->columns(), name) : nullptr; };
@@ -219,7 +227,7 @@ void Bundle::make_content() {
 }
 
 void Bundle::read_context() {
-    const std::vector<std::string> wanted = named_after(side_, "c_share_");
+    const std::vector<std::string> expected_names = columns_with_prefix(side_, "c_share_");
     std::vector<std::string> names;
     bool fits = true;
     if (has("context")) {
@@ -250,18 +258,18 @@ void Bundle::read_context() {
     } else {
         fits = trends_ == nullptr || trends_->context_shape().n_columns == 0;
     }
-    if (!fits || names != wanted) throw std::invalid_argument("its ranker, its trends and its context do not belong together");
+    if (!fits || names != expected_names) throw std::invalid_argument("its ranker, its trends and its context do not belong together");
 }
 
-std::vector<std::uint16_t> ContextColumns::codes_of(const mtaw_context* given, std::size_t count) const {
+std::vector<std::uint16_t> ContextColumns::codes_of(const mtaw_context* fields, std::size_t count) const {
     std::vector<std::uint16_t> codes(columns.size(), 0);
-    if (count > 0 && given == nullptr) throw usage("context: the list is NULL, but not empty");
+    if (count > 0 && fields == nullptr) throw usage("context: the list is NULL, but not empty");
     if (count > kMostContextColumns) throw usage("context has " + std::to_string(count) + " columns; at most 8");
     for (std::size_t i = 0; i < count; ++i) {
-        const std::string name = given[i].name == nullptr ? "" : given[i].name;
-        const auto column = std::find_if(columns.begin(), columns.end(), [&](const Column& one) { return one.name == name; });
+        const std::string name = fields[i].name == nullptr ? "" : fields[i].name;
+        const auto column = std::find_if(columns.begin(), columns.end(), [&](const Column& candidate) { return candidate.name == name; });
         if (column == columns.end()) throw usage("context: " + shown(name) + " is not a context column of the bundle");
-        const std::string value = given[i].value == nullptr ? "" : given[i].value;
+        const std::string value = fields[i].value == nullptr ? "" : fields[i].value;
         if (!is_utf8(value)) throw usage("context: " + shown(name) + " is not valid Unicode; send UTF-8");
         if (count_characters(value) > kMostContextCharacters) throw usage("context: " + shown(name) + " has more than 200 characters");
         if (value.empty()) continue;

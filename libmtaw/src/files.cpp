@@ -27,7 +27,7 @@ struct SystemFile {
 
 int open_file(void*, const char* path, void** file, std::uint64_t* size) {
     // Not blocking: a pipe would wait for a writer forever.
-    auto made = std::make_unique<SystemFile>();
+    auto system_file = std::make_unique<SystemFile>();
     const int descriptor = ::open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (descriptor < 0) return errno;
     struct stat status {};
@@ -38,37 +38,37 @@ int open_file(void*, const char* path, void** file, std::uint64_t* size) {
         return failed;
     }
     *size = static_cast<std::uint64_t>(status.st_size);
-    made->descriptor = descriptor;
-    made->size = static_cast<std::size_t>(status.st_size);
-    *file = made.release();
+    system_file->descriptor = descriptor;
+    system_file->size = static_cast<std::size_t>(status.st_size);
+    *file = system_file.release();
     return 0;
 }
 
 int read_file(void*, void* file, std::uint64_t offset, void* buffer, std::size_t size) {
     const int descriptor = static_cast<SystemFile*>(file)->descriptor;
     for (std::size_t done = 0; done < size;) {
-        const ssize_t some = pread(descriptor, static_cast<char*>(buffer) + done, size - done, static_cast<off_t>(offset + done));
-        if (some == 0) return EIO;  // it was cut short
-        if (some < 0 && errno != EINTR) return errno;
-        if (some > 0) done += static_cast<std::size_t>(some);
+        const ssize_t n_read = pread(descriptor, static_cast<char*>(buffer) + done, size - done, static_cast<off_t>(offset + done));
+        if (n_read == 0) return EIO;  // it was cut short
+        if (n_read < 0 && errno != EINTR) return errno;
+        if (n_read > 0) done += static_cast<std::size_t>(n_read);
     }
     return 0;
 }
 
 const void* map_file(void*, void* file) {
-    auto* const one = static_cast<SystemFile*>(file);
-    if (one->size == 0) return nullptr;
-    void* const mapped = mmap(nullptr, one->size, PROT_READ, MAP_SHARED, one->descriptor, 0);
+    auto* const system_file = static_cast<SystemFile*>(file);
+    if (system_file->size == 0) return nullptr;
+    void* const mapped = mmap(nullptr, system_file->size, PROT_READ, MAP_SHARED, system_file->descriptor, 0);
     if (mapped == MAP_FAILED) return nullptr;
-    one->mapped = mapped;
+    system_file->mapped = mapped;
     return mapped;
 }
 
 void close_file(void*, void* file) {
-    auto* const one = static_cast<SystemFile*>(file);
-    if (one->mapped != nullptr) munmap(one->mapped, one->size);
-    ::close(one->descriptor);
-    delete one;
+    auto* const system_file = static_cast<SystemFile*>(file);
+    if (system_file->mapped != nullptr) munmap(system_file->mapped, system_file->size);
+    ::close(system_file->descriptor);
+    delete system_file;
 }
 
 std::string reason_of(int error) { return error == EINVAL ? "it is not a regular file" : reason_of_system(error); }
@@ -118,10 +118,10 @@ std::string hash_of_file(const FileAccess& access, const std::string& path, std:
     std::vector<std::uint8_t> buffer(std::size_t{1} << 20);
     Sha256 hash;
     for (std::uint64_t done = 0; done < file.size();) {
-        const auto some = static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), file.size() - done));
-        file.read(done, buffer.data(), some);
-        hash.add(buffer.data(), some);
-        done += some;
+        const auto n_bytes = static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), file.size() - done));
+        file.read(done, buffer.data(), n_bytes);
+        hash.add(buffer.data(), n_bytes);
+        done += n_bytes;
     }
     return hash.hex();
 }

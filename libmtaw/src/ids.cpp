@@ -20,10 +20,11 @@ struct Numbers {
     const std::int32_t* order;
 };
 
-void check_numbers(const TensorFile& file, const Numbers& of, std::int64_t n_items, bool verify) {
+void check_numbers(const TensorFile& file, const Numbers& numbers, std::int64_t n_items, bool verify) {
     for (std::int64_t i = 0; i < n_items; ++i) {
-        if (of.order[i] < 0 || of.order[i] >= n_items) damaged(file, "'order' points outside it");
-        if (verify && (of.values[of.order[i]] != of.sorted[i] || (i > 0 && of.sorted[i] <= of.sorted[i - 1]))) {
+        if (numbers.order[i] < 0 || numbers.order[i] >= n_items) damaged(file, "'order' points outside it");
+        if (verify && (numbers.values[numbers.order[i]] != numbers.sorted[i] ||
+                       (i > 0 && numbers.sorted[i] <= numbers.sorted[i - 1]))) {
             damaged(file, "an id occurs twice or is not where it should be");
         }
     }
@@ -51,10 +52,10 @@ IdList id_list(const char* name, const mtaw_id* ids, std::size_t count) {
 
 Ids::Ids(const TensorFile& file, std::int64_t n_items, bool verify) {
     if (!file.has("blob")) {
-        const Numbers of{file.get<std::int64_t>("values", {n_items}), file.get<std::int64_t>("sorted", {n_items}),
-                         file.get<std::int32_t>("order", {n_items})};
-        check_numbers(file, of, n_items, verify);
-        table_ = IdTable::of_ints(of.values, of.sorted, of.order, n_items);
+        const Numbers numbers{file.get<std::int64_t>("values", {n_items}), file.get<std::int64_t>("sorted", {n_items}),
+                              file.get<std::int32_t>("order", {n_items})};
+        check_numbers(file, numbers, n_items, verify);
+        table_ = IdTable::of_ints(numbers.values, numbers.sorted, numbers.order, n_items);
         return;
     }
     const std::string_view blob = file.text("blob");
@@ -74,16 +75,16 @@ Ids::Ids(const TensorFile& file, std::int64_t n_items, bool verify) {
     const auto n_slots = static_cast<std::size_t>(file.length("slots"));
     if (!std::has_single_bit(n_slots)) damaged(file, "slots must be a power of two in number");
     if (verify) {
-        const std::vector<std::uint64_t> made = slots_of(file, blob, offsets, n_items);
-        if (made.size() != n_slots || !std::equal(made.begin(), made.end(), slots)) {
+        const std::vector<std::uint64_t> rebuilt_slots = slots_of(file, blob, offsets, n_items);
+        if (rebuilt_slots.size() != n_slots || !std::equal(rebuilt_slots.begin(), rebuilt_slots.end(), slots)) {
             damaged(file, "the hash table does not belong to the ids");
         }
     }
     table_ = IdTable::of_texts(blob.data(), offsets, n_items, slots, n_slots);
 }
 
-std::vector<std::int32_t> Ids::lookup(IdList given) const {
-    std::vector<std::int32_t> found(given.count, kUnknownId);
+std::vector<std::int32_t> Ids::lookup(IdList ids) const {
+    std::vector<std::int32_t> found(ids.count, kUnknownId);
     std::int64_t numbers[IdTable::kGroup];
     std::string_view texts[IdTable::kGroup];
     std::size_t places[IdTable::kGroup], count = 0;
@@ -97,8 +98,8 @@ std::vector<std::int32_t> Ids::lookup(IdList given) const {
         for (std::size_t i = 0; i < count; ++i) found[places[i]] = internal[i];
         count = 0;
     };
-    for (std::size_t place = 0; place < given.count; ++place) {
-        const mtaw_id& id = given.ids[place];
+    for (std::size_t place = 0; place < ids.count; ++place) {
+        const mtaw_id& id = ids.ids[place];
         if ((id.text != nullptr) != text()) continue;
         if (id.text == nullptr) {
             numbers[count] = id.value;
@@ -112,17 +113,17 @@ std::vector<std::int32_t> Ids::lookup(IdList given) const {
     return found;
 }
 
-std::vector<std::int32_t> Ids::known(IdList given) const {
-    std::vector<std::int32_t> found = lookup(given);
+std::vector<std::int32_t> Ids::known(IdList ids) const {
+    std::vector<std::int32_t> found = lookup(ids);
     std::erase(found, kUnknownId);
     std::sort(found.begin(), found.end());
     found.erase(std::unique(found.begin(), found.end()), found.end());
     return found;
 }
 
-std::int32_t Ids::lookup(std::string_view given) const {
+std::int32_t Ids::lookup(std::string_view text_id) const {
     std::int32_t found = kUnknownId;
-    if (text()) table_.find(&given, 1, &found);
+    if (text()) table_.find(&text_id, 1, &found);
     return found;
 }
 

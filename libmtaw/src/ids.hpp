@@ -30,9 +30,9 @@ class Ids {
     std::int64_t size() const { return table_.size(); }
 
     // Internal ids, kUnknownId for unknown ones.
-    std::vector<std::int32_t> lookup(IdList given) const;
+    std::vector<std::int32_t> lookup(IdList ids) const;
     // The distinct internal ids of the known ones, ascending.
-    std::vector<std::int32_t> known(IdList given) const;
+    std::vector<std::int32_t> known(IdList ids) const;
     std::int32_t lookup(std::string_view text) const;
     std::int32_t lookup(std::int64_t number) const;
 

@@ -72,12 +72,12 @@ void Recommender::rank_popular(std::int64_t k, const Request& request, const std
 
 void Recommender::rank_by_vectors(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
     const ScanCatalog& catalog = bundle_->scanner().catalog();
-    std::vector<std::uint8_t> left;
+    std::vector<std::uint8_t> present_items;
     const std::uint8_t* bits = allowed == nullptr ? bundle_->present() : allowed->data();
     if (allowed != nullptr && bundle_->present() != nullptr) {
-        left = *allowed;
-        for (std::size_t i = 0; i < left.size(); ++i) left[i] &= bundle_->present()[i];
-        bits = left.data();
+        present_items = *allowed;
+        for (std::size_t i = 0; i < present_items.size(); ++i) present_items[i] &= bundle_->present()[i];
+        bits = present_items.data();
     }
     const std::int64_t offsets[] = {0, static_cast<std::int64_t>(request.excluded.size())};
     ScanRequest search{catalog.rows + item * catalog.d, 1, k, 1.0};

@@ -102,11 +102,11 @@ ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
     if (rows == nullptr || rows->whole() != n_items) damaged(file, "it is not of " + std::to_string(n_items) + " items");
     if (columns == nullptr || !columns->is(Json::Kind::list)) damaged(file, "columns");
     for (std::size_t at = 0; at < columns->list().size(); ++at) {
-        const Json& one = columns->list()[at];
-        const std::string& kind = text_of(file, one, "kind");
+        const Json& entry = columns->list()[at];
+        const std::string& kind = text_of(file, entry, "kind");
         const std::optional<ColumnKind> found = column_kind_of(kind);
         if (!found) damaged(file, "a column of kind " + shown(kind));
-        columns_.push_back(column_of(file, "rows/" + std::to_string(at) + "/", text_of(file, one, "name"), *found));
+        columns_.push_back(column_of(file, "rows/" + std::to_string(at) + "/", text_of(file, entry, "name"), *found));
         if (columns_.back().n_rows != n_items) damaged(file, "rows of " + shown(columns_.back().name));
     }
     const Json *const available = about.find("availability"), *const hidden = about.find("hidden");

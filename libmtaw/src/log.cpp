@@ -52,8 +52,8 @@ std::uint32_t crc_of(std::string_view text) {
 }
 
 // A text of an event. Throws Failure unless it is one.
-std::string_view checked(const std::string& where, const char* name, const char* given) {
-    const std::string_view text = given == nullptr ? "" : given;
+std::string_view checked(const std::string& where, const char* name, const char* text_or_null) {
+    const std::string_view text = text_or_null == nullptr ? "" : text_or_null;
     if (text.empty()) throw usage(where + ": " + name + " must be a text that is not empty");
     if (!is_utf8(text)) throw usage(where + ": " + name + " is not valid Unicode; send UTF-8");
     if (count_characters(text) > kMostText) throw usage(where + ": " + name + " has more than 512 characters");
@@ -282,9 +282,9 @@ long long EventLog::newest_segment() const {
 void EventLog::make_folder() const {
     for (std::size_t end = folder_.find('/', 1);; end = folder_.find('/', end + 1)) {
         const std::string part = folder_.substr(0, end);
-        const bool last = end == std::string::npos, made = mkdir(part.c_str(), 0700) == 0;
-        if (!made && errno != EEXIST && (last || errno != EACCES)) fail("cannot make", errno);
-        if (made || last) {  // the last: another process may just have made it
+        const bool last = end == std::string::npos, created = mkdir(part.c_str(), 0700) == 0;
+        if (!created && errno != EEXIST && (last || errno != EACCES)) fail("cannot make", errno);
+        if (created || last) {  // the last: another process may just have made it
             const int error = flush_names(parent_of(part));
             if (error != 0 && error != EACCES && error != EPERM) fail("cannot flush the folder of", error);
         }
@@ -349,8 +349,8 @@ void EventLog::open_segment(long long number) {
     number_ = number;
 }
 
-void EventLog::fail(const char* what, int error, const char* then) const {
-    throw Failure(MTAW_LOG, std::string(what) + " " + folder_ + ": " + reason_of_system(error) + then);
+void EventLog::fail(const char* what, int error, const char* advice) const {
+    throw Failure(MTAW_LOG, std::string(what) + " " + folder_ + ": " + reason_of_system(error) + advice);
 }
 
 }  // namespace mtaw

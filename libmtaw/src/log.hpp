@@ -39,7 +39,7 @@ class EventLog {
     void identify() const;
     void create_segment(long long number) const;
     void open_segment(long long number);
-    [[noreturn]] void fail(const char* what, int error, const char* then = "") const;
+    [[noreturn]] void fail(const char* what, int error, const char* advice = "") const;
 
     std::string folder_;
     bool sync_;

@@ -36,7 +36,7 @@ namespace {
 constexpr std::size_t kFirstInfo = offsetof(mtaw_info, version) + sizeof mtaw_info::version;
 constexpr std::size_t kFirstOpen = offsetof(mtaw_open_options, files) + sizeof mtaw_open_options::files;
 
-mtaw_status failed(mtaw_status status, const char* message, mtaw_error* error) noexcept {
+mtaw_status report_failure(mtaw_status status, const char* message, mtaw_error* error) noexcept {
     if (error == nullptr) return status;
     error->status = status;
     std::size_t size = std::min(std::strlen(message), std::size_t{MTAW_MESSAGE_SIZE - 1});
@@ -58,17 +58,17 @@ mtaw_status guarded(mtaw_error* error, const Work& work) noexcept {
         }
         return MTAW_OK;
     } catch (const Failure& failure) {
-        return failed(failure.status(), failure.what(), error);
+        return report_failure(failure.status(), failure.what(), error);
     } catch (const std::bad_alloc&) {
-        return failed(MTAW_NO_MEMORY, "there is no memory left; give the process more", error);
+        return report_failure(MTAW_NO_MEMORY, "there is no memory left; give the process more", error);
     } catch (const std::length_error&) {  // of a container
-        return failed(MTAW_NO_MEMORY, "there is no memory for a list of this length", error);
+        return report_failure(MTAW_NO_MEMORY, "there is no memory for a list of this length", error);
     } catch (const std::invalid_argument& wrong) {  // of the core's own checks
-        return failed(MTAW_USAGE, wrong.what(), error);
+        return report_failure(MTAW_USAGE, wrong.what(), error);
     } catch (const std::exception& defect) {
-        return failed(MTAW_INTERNAL, defect.what(), error);
+        return report_failure(MTAW_INTERNAL, defect.what(), error);
     } catch (...) {
-        return failed(MTAW_INTERNAL, "an unknown exception", error);
+        return report_failure(MTAW_INTERNAL, "an unknown exception", error);
     }
 }
 
@@ -78,7 +78,9 @@ T& needed(const char* name, T* argument) {
     return *argument;
 }
 
-const Recommender& recommender_of(const mtaw_recommender* given) { return *needed("recommender", given).object; }
+const Recommender& recommender_of(const mtaw_recommender* recommender) {
+    return *needed("recommender", recommender).object;
+}
 
 void write_position(const std::string& from, char* position) {
     if (position != nullptr) std::memcpy(position, from.c_str(), from.size() + 1);
@@ -114,10 +116,10 @@ const char* mtaw_instruction_set(void) {
 mtaw_status mtaw_set_allocator(const mtaw_allocator* allocator, mtaw_error* error) {
     // Not `guarded`: nothing may be allocated here.
     if (allocator == nullptr || allocator->struct_size < sizeof(mtaw_allocator) || allocator->allocate == nullptr || allocator->release == nullptr) {
-        return mtaw::failed(MTAW_USAGE, "the allocator needs struct_size, allocate and release", error);
+        return mtaw::report_failure(MTAW_USAGE, "the allocator needs struct_size, allocate and release", error);
     }
     if (!mtaw::set_allocator(*allocator)) {
-        return mtaw::failed(MTAW_USAGE, "the allocator must be set before any other call", error);
+        return mtaw::report_failure(MTAW_USAGE, "the allocator must be set before any other call", error);
     }
     if (error != nullptr) *error = {MTAW_OK, {}};
     return MTAW_OK;
@@ -127,17 +129,18 @@ mtaw_status mtaw_open(const char* folder, const mtaw_open_options* options, mtaw
     return guarded(error, [&] {
         needed("recommender", recommender);
         mtaw::active_isa();  // throws if MTAW_ISA is wrong, which is no fault of the bundle
-        mtaw_open_options given{sizeof given, 0, nullptr};
+        mtaw_open_options known_options{sizeof known_options, 0, nullptr};
         if (options != nullptr) {
             if (options->struct_size < mtaw::kFirstOpen) throw mtaw::usage("options: struct_size must be sizeof(mtaw_open_options)");
-            std::memcpy(&given, options, std::min(options->struct_size, sizeof given));
+            std::memcpy(&known_options, options, std::min(options->struct_size, sizeof known_options));
         }
-        if ((given.flags & ~static_cast<std::uint32_t>(MTAW_NO_VERIFY | MTAW_MAP)) != 0) throw mtaw::usage("options: there is no such flag");
-        const auto access = mtaw::FileAccess::of(given.files, (given.flags & MTAW_MAP) != 0);
-        auto bundle = mtaw::Bundle::open(&needed("folder", folder), access, (given.flags & MTAW_NO_VERIFY) == 0);
-        auto made = std::make_unique<mtaw_recommender>();
-        made->object = std::make_shared<const mtaw::Recommender>(std::move(bundle));
-        *recommender = made.release();
+        if ((known_options.flags & ~static_cast<std::uint32_t>(MTAW_NO_VERIFY | MTAW_MAP)) != 0) throw mtaw::usage("options: there is no such flag");
+        const auto access = mtaw::FileAccess::of(known_options.files, (known_options.flags & MTAW_MAP) != 0);
+        auto bundle =
+            mtaw::Bundle::open(&needed("folder", folder), access, (known_options.flags & MTAW_NO_VERIFY) == 0);
+        auto opened = std::make_unique<mtaw_recommender>();
+        opened->object = std::make_shared<const mtaw::Recommender>(std::move(bundle));
+        *recommender = opened.release();
     });
 }
 
@@ -176,12 +179,12 @@ const char* mtaw_context_column(const mtaw_recommender* recommender, size_t plac
 
 void mtaw_options_init_sized(mtaw_options* options, size_t struct_size) {
     if (options == nullptr || struct_size < sizeof(std::size_t)) return;
-    mtaw_options made{};
-    made.struct_size = struct_size;
-    made.k = 20;
-    made.at = MTAW_NOW;
-    if (struct_size > sizeof made) std::memset(options, 0, struct_size);
-    std::memcpy(options, &made, std::min(struct_size, sizeof made));
+    mtaw_options defaults{};
+    defaults.struct_size = struct_size;
+    defaults.k = 20;
+    defaults.at = MTAW_NOW;
+    if (struct_size > sizeof defaults) std::memset(options, 0, struct_size);
+    std::memcpy(options, &defaults, std::min(struct_size, sizeof defaults));
 }
 
 void mtaw_answer_free(mtaw_answer* answer) { mtaw::Answer::free(answer); }
@@ -190,14 +193,14 @@ mtaw_status mtaw_recommend(const mtaw_recommender* recommender, const mtaw_id* c
                            mtaw_answer** answer, mtaw_error* error) {
     return guarded(error, [&] {
         needed("answer", answer);
-        const mtaw::Recommender& of = mtaw::recommender_of(recommender);
+        const mtaw::Recommender& self = mtaw::recommender_of(recommender);
         const mtaw::IdList session = mtaw::id_list("clicks", clicks, n_clicks);
-        const mtaw::Request request = of.request_of(options);
-        mtaw::Clicks found = of.clicks_of(session);
-        if (found.known.empty()) of.refuse_other_kind(session);
-        of.check_types(n_clicks, request);
-        of.add_types(found, n_clicks, request);
-        *answer = mtaw::Answer::release(of.recommend(std::move(found), request));
+        const mtaw::Request request = self.request_of(options);
+        mtaw::Clicks session_clicks = self.clicks_of(session);
+        if (session_clicks.known.empty()) self.refuse_other_kind(session);
+        self.check_types(n_clicks, request);
+        self.add_types(session_clicks, n_clicks, request);
+        *answer = mtaw::Answer::release(self.recommend(std::move(session_clicks), request));
     });
 }
 
@@ -207,23 +210,23 @@ mtaw_status mtaw_recommend_batch(const mtaw_recommender* recommender, const mtaw
         if (n_sessions == 0) return;
         needed("sessions", sessions);
         needed("answers", answers);
-        const mtaw::Recommender& of = mtaw::recommender_of(recommender);
-        const mtaw::Request request = of.request_of(options);
-        std::vector<mtaw::Clicks> found;
-        found.reserve(n_sessions);
+        const mtaw::Recommender& self = mtaw::recommender_of(recommender);
+        const mtaw::Request request = self.request_of(options);
+        std::vector<mtaw::Clicks> session_clicks;
+        session_clicks.reserve(n_sessions);
         std::size_t n_clicks = 0;
         for (std::size_t b = 0; b < n_sessions; ++b) n_clicks += sessions[b].n;
-        of.check_types(n_clicks, request);
+        self.check_types(n_clicks, request);
         n_clicks = 0;
         for (std::size_t b = 0; b < n_sessions; ++b) {
             const mtaw::IdList session = mtaw::id_list("sessions", sessions[b].ids, sessions[b].n);
-            found.push_back(of.clicks_of(session));
-            if (found.back().known.empty()) of.refuse_other_kind(session);
-            of.add_types(found.back(), session.count, request, n_clicks);
+            session_clicks.push_back(self.clicks_of(session));
+            if (session_clicks.back().known.empty()) self.refuse_other_kind(session);
+            self.add_types(session_clicks.back(), session.count, request, n_clicks);
             n_clicks += session.count;
         }
-        std::vector<std::unique_ptr<mtaw::Answer>> made = of.recommend_batch(std::move(found), request);
-        for (std::size_t b = 0; b < n_sessions; ++b) answers[b] = mtaw::Answer::release(std::move(made[b]));
+        std::vector<std::unique_ptr<mtaw::Answer>> results = self.recommend_batch(std::move(session_clicks), request);
+        for (std::size_t b = 0; b < n_sessions; ++b) answers[b] = mtaw::Answer::release(std::move(results[b]));
     });
 }
 
@@ -231,13 +234,13 @@ mtaw_status mtaw_similar(const mtaw_recommender* recommender, mtaw_id item, int3
                          mtaw_error* error) {
     return guarded(error, [&] {
         needed("answer", answer);
-        const mtaw::Recommender& of = mtaw::recommender_of(recommender);
-        mtaw::Request request = of.request_of(options);
-        const std::int32_t place = of.bundle().ids().lookup(mtaw::IdList{&item, 1}).front();
+        const mtaw::Recommender& self = mtaw::recommender_of(recommender);
+        mtaw::Request request = self.request_of(options);
+        const std::int32_t place = self.bundle().ids().lookup(mtaw::IdList{&item, 1}).front();
         if (place == mtaw::kUnknownId) throw mtaw::usage("similar: the catalog does not know the item; pass one of its external ids");
         if (by != MTAW_BY_VECTORS && by != MTAW_BY_SESSIONS) throw mtaw::usage("similar: by must be MTAW_BY_VECTORS or MTAW_BY_SESSIONS");
-        if (by == MTAW_BY_SESSIONS && !of.bundle().has_memory()) throw mtaw::usage("similar: this bundle has no session memory; use MTAW_BY_VECTORS");
-        *answer = mtaw::Answer::release(of.similar(place, by == MTAW_BY_SESSIONS, std::move(request)));
+        if (by == MTAW_BY_SESSIONS && !self.bundle().has_memory()) throw mtaw::usage("similar: this bundle has no session memory; use MTAW_BY_VECTORS");
+        *answer = mtaw::Answer::release(self.similar(place, by == MTAW_BY_SESSIONS, std::move(request)));
     });
 }
 
@@ -255,8 +258,8 @@ mtaw_status mtaw_session_click(mtaw_session* session, const mtaw_id* clicks, siz
 mtaw_status mtaw_session_recommend(mtaw_session* session, const mtaw_options* options, mtaw_answer** answer, mtaw_error* error) {
     return guarded(error, [&] {
         needed("answer", answer);
-        mtaw::Session& of = needed("session", session).object;
-        *answer = mtaw::Answer::release(of.recommend(of.recommender().request_of(options)));
+        mtaw::Session& self = needed("session", session).object;
+        *answer = mtaw::Answer::release(self.recommend(self.recommender().request_of(options)));
     });
 }
 
@@ -266,9 +269,9 @@ mtaw_status mtaw_filter_open(const mtaw_recommender* recommender, const mtaw_id*
                              mtaw_filter** filter, mtaw_error* error) {
     return guarded(error, [&] {
         needed("filter", filter);
-        const mtaw::Recommender& of = mtaw::recommender_of(recommender);
-        auto bits = of.filter_bits(mtaw::id_list("exclude", exclude, n_exclude), mtaw::id_list("allow", allow, n_allow));
-        *filter = reinterpret_cast<mtaw_filter*>(new mtaw::Filter{of.bundle().manifest().version, std::move(bits)});
+        const mtaw::Recommender& self = mtaw::recommender_of(recommender);
+        auto bits = self.filter_bits(mtaw::id_list("exclude", exclude, n_exclude), mtaw::id_list("allow", allow, n_allow));
+        *filter = reinterpret_cast<mtaw_filter*>(new mtaw::Filter{self.bundle().manifest().version, std::move(bits)});
     });
 }
 
@@ -278,8 +281,8 @@ mtaw_status mtaw_rules_open(const mtaw_recommender* recommender, const char* jso
     return guarded(error, [&] {
         needed("rules", rules);
         needed("json", json);
-        const mtaw::Recommender& of = mtaw::recommender_of(recommender);
-        *rules = reinterpret_cast<mtaw_rules*>(new mtaw::Rules(of.shared_bundle(), {json, size}));
+        const mtaw::Recommender& self = mtaw::recommender_of(recommender);
+        *rules = reinterpret_cast<mtaw_rules*>(new mtaw::Rules(self.shared_bundle(), {json, size}));
     });
 }
 

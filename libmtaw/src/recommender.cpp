@@ -79,13 +79,13 @@ std::vector<std::uint8_t> Recommender::filter_bits(IdList exclude, IdList allow)
     return bits;
 }
 
-Request Recommender::request_of(const mtaw_options* given) const {
+Request Recommender::request_of(const mtaw_options* caller_options) const {
     mtaw_options options;
     mtaw_options_init(&options);
-    if (given != nullptr) {
-        constexpr std::size_t kFirst = offsetof(mtaw_options, n_context) + sizeof given->n_context;  // in the first release
-        if (given->struct_size < kFirst) throw usage("options: set them up with mtaw_options_init");
-        std::memcpy(&options, given, std::min(given->struct_size, sizeof options));
+    if (caller_options != nullptr) {
+        constexpr std::size_t kFirst = offsetof(mtaw_options, n_context) + sizeof caller_options->n_context;  // in the first release
+        if (caller_options->struct_size < kFirst) throw usage("options: set them up with mtaw_options_init");
+        std::memcpy(&options, caller_options, std::min(caller_options->struct_size, sizeof options));
     }
     const bool timed = bundle_->trends() != nullptr;
     if (options.k < 1) throw usage("k must be at least 1");
@@ -168,12 +168,12 @@ void Recommender::refuse_other_kind(IdList session) const {
 template <typename Rank>
 Ranking Recommender::ruled(const std::vector<std::int32_t>& clicks, const Request& request, const Rank& rank) const {
     const auto applied = request.rules->applied(clicks.empty() ? std::nullopt : std::optional(clicks.back()));
-    std::optional<std::vector<std::uint8_t>> both;
+    std::optional<std::vector<std::uint8_t>> combined;
     const std::vector<std::uint8_t>* allowed = request.allowed ? &*request.allowed : nullptr;
     if (!applied->filter.empty() && allowed != nullptr) {
-        both = applied->filter;
-        for (std::size_t i = 0; i < both->size(); ++i) (*both)[i] &= (*allowed)[i];
-        allowed = &*both;
+        combined = applied->filter;
+        for (std::size_t i = 0; i < combined->size(); ++i) (*combined)[i] &= (*allowed)[i];
+        allowed = &*combined;
     } else if (!applied->filter.empty()) {
         allowed = &applied->filter;
     }
@@ -200,7 +200,7 @@ Ranking Recommender::ruled(const std::vector<std::int32_t>& clicks, const Reques
 }
 
 template <typename Rank>
-std::unique_ptr<Answer> Recommender::answered(Clicks clicks, const Request& request, const Rank& rank) const {
+std::unique_ptr<Answer> Recommender::answer_with(Clicks clicks, const Request& request, const Rank& rank) const {
     Ranking ranking;
     if (request.rules != nullptr) {
         ranking = ruled(clicks.known, request, rank);
@@ -217,7 +217,7 @@ std::unique_ptr<Answer> Recommender::answered(Clicks clicks, const Request& requ
 
 std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& request) const {
     if (clicks.known.empty()) {
-        return answered(std::move(clicks), request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
+        return answer_with(std::move(clicks), request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
             rank_popular(k, request, shown.allowed, ids, scores);
         });
     }
@@ -227,7 +227,7 @@ std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& req
     PackedSessions session{known.data(), offsets, 1};
     session.types = types.empty() ? nullptr : types.data();
     const Borrowed scratch(*this);
-    return answered(std::move(clicks), request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
+    return answer_with(std::move(clicks), request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
         bundle_->engine().rank(session, k, request.conditions(shown), ids, scores, *scratch);
     });
 }
@@ -236,7 +236,7 @@ std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, cons
     if (clicks.known.empty() || request.rules != nullptr) return recommend(clicks, request);
     check_growing(static_cast<std::int64_t>(clicks.known.size()), n_new);
     const Borrowed scratch(*this);
-    return answered(clicks, request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
+    return answer_with(clicks, request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
         bundle_->engine().rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()), n_new, k,
                                        request.conditions(shown), ids, scores, *scratch, clicks.types.empty() ? nullptr : clicks.types.data());
     });
@@ -244,12 +244,12 @@ std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, cons
 
 std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Clicks> sessions, const Request& request) const {
     std::vector<std::unique_ptr<Answer>> answers(sessions.size());
-    std::vector<std::size_t> together;
+    std::vector<std::size_t> batch_indices;
     for (std::size_t b = 0; b < sessions.size(); ++b) {
         if (request.rules != nullptr || sessions[b].known.empty()) {
             answers[b] = recommend(std::move(sessions[b]), request);
         } else {
-            together.push_back(b);
+            batch_indices.push_back(b);
         }
     }
     const auto k = static_cast<std::size_t>(request.k);
@@ -258,13 +258,13 @@ std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Cl
     std::vector<std::uint8_t> types;
     std::vector<std::int64_t> offsets;
     std::vector<float> scores;
-    for (std::size_t begin = 0; begin < together.size(); begin += kBatch) {
-        const std::size_t count = std::min(kBatch, together.size() - begin);
+    for (std::size_t begin = 0; begin < batch_indices.size(); begin += kBatch) {
+        const std::size_t count = std::min(kBatch, batch_indices.size() - begin);
         clicks.clear();
         types.clear();
         offsets.assign(1, 0);
         for (std::size_t i = 0; i < count; ++i) {
-            const Clicks& session = sessions[together[begin + i]];
+            const Clicks& session = sessions[batch_indices[begin + i]];
             clicks.insert(clicks.end(), session.known.begin(), session.known.end());
             types.insert(types.end(), session.types.begin(), session.types.end());
             offsets.push_back(static_cast<std::int64_t>(clicks.size()));
@@ -279,7 +279,7 @@ std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Cl
             const auto from = static_cast<std::ptrdiff_t>(i * k), to = static_cast<std::ptrdiff_t>((i + 1) * k);
             Ranking ranking{{ids.begin() + from, ids.begin() + to}, {scores.begin() + from, scores.begin() + to}, {}};
             ranking.trim();
-            const std::size_t b = together[begin + i];
+            const std::size_t b = batch_indices[begin + i];
             if (request.reasons) ranking.reasons = reasons_of(*bundle_, sessions[b].known, ranking.ids);
             answers[b] = Answer::of(bundle_->ids(), std::move(ranking), std::move(sessions[b].unknown), false, false);
         }
@@ -292,7 +292,7 @@ std::unique_ptr<Answer> Recommender::similar(std::int32_t item, bool by_sessions
     if (place == request.excluded.end() || *place != item) request.excluded.insert(place, item);
     request.exclude_seen = false;
     request.reasons = false;
-    return answered({{item}, {}, {}}, request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
+    return answer_with({{item}, {}, {}}, request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
         if (by_sessions) {
             rank_by_sessions(item, k, request, shown.allowed, ids, scores);
         } else {

@@ -57,7 +57,7 @@ class Recommender {
     const std::shared_ptr<const Bundle>& shared_bundle() const { return bundle_; }
 
     // Throws Failure on a wrong option.
-    Request request_of(const mtaw_options* given) const;
+    Request request_of(const mtaw_options* caller_options) const;
     std::vector<std::uint8_t> filter_bits(IdList exclude, IdList allow) const;
     Clicks clicks_of(IdList session) const;
     // Gives clicks, `count` with the unknown ones, their types: those of the request from `first` on.
@@ -92,7 +92,7 @@ class Recommender {
     template <typename Rank>
     Ranking ruled(const std::vector<std::int32_t>& clicks, const Request& request, const Rank& rank) const;
     template <typename Rank>
-    std::unique_ptr<Answer> answered(Clicks clicks, const Request& request, const Rank& rank) const;
+    std::unique_ptr<Answer> answer_with(Clicks clicks, const Request& request, const Rank& rank) const;
 
     void rank_popular(std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
     void rank_by_vectors(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;

@@ -17,13 +17,13 @@ constexpr std::size_t kMostBytes = 1 << 16;
 
 RuleSet rule_set_of(std::string_view json) {
     if (json.size() > kMostBytes) throw usage("rules: they have " + std::to_string(json.size()) + " bytes, the most is " + std::to_string(kMostBytes));
-    Json given;
+    Json tree;
     try {
-        given = Json::parse(json);
+        tree = Json::parse(json);
     } catch (const std::invalid_argument& error) {
         throw usage(std::string("rules: not JSON: ") + error.what());
     }
-    return RuleSet::parse(given);
+    return RuleSet::parse(tree);
 }
 
 }  // namespace
@@ -64,13 +64,13 @@ AppliedRules Rules::bound(std::optional<std::int32_t> item) const {
     AppliedRules out;
     if (filter_) out.filter = bits_of(*filter_);
     std::vector<Boost> boosts;
-    for (const RuleSet::Boosted& one : rules_.boosts) {
-        std::vector<std::uint8_t> bits = bits_of(one.when);
+    for (const RuleSet::Boosted& boosted : rules_.boosts) {
+        std::vector<std::uint8_t> bits = bits_of(boosted.when);
         std::int64_t count = 0;
         for (std::size_t i = 0; i < bits.size(); ++i) count += std::popcount(static_cast<unsigned>(out.filter.empty() ? bits[i] : bits[i] & out.filter[i]));
         if (count == 0) continue;
         out.boost_bits.push_back(std::move(bits));  // the bytes stay where they are when the list grows
-        boosts.push_back({out.boost_bits.back().data(), one.by, count});
+        boosts.push_back({out.boost_bits.back().data(), boosted.by, count});
     }
     for (const Pin& pin : pins_) {
         const bool filtered = !out.filter.empty() && !has_bit(out.filter.data(), pin.item);
@@ -83,8 +83,8 @@ AppliedRules Rules::bound(std::optional<std::int32_t> item) const {
 }
 
 std::int64_t AppliedRules::depth(std::int64_t k, std::int64_t n_eligible) const {
-    const std::int64_t wanted = reorders ? 2 * k + 8 : k;
-    return std::min(n_eligible, wanted + static_cast<std::int64_t>(pins.size()));
+    const std::int64_t n_wanted = reorders ? 2 * k + 8 : k;
+    return std::min(n_eligible, n_wanted + static_cast<std::int64_t>(pins.size()));
 }
 
 }  // namespace mtaw

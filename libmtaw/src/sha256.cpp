@@ -36,13 +36,13 @@ alignas(64) constexpr std::uint32_t kRounds[64] = {
         std::uint32_t s[8];
         std::memcpy(s, state, sizeof s);
         for (int t = 0; t < 64; ++t) {
-            const std::uint32_t one = s[7] + (std::rotr(s[4], 6) ^ std::rotr(s[4], 11) ^ std::rotr(s[4], 25)) +
+            const std::uint32_t temp1 = s[7] + (std::rotr(s[4], 6) ^ std::rotr(s[4], 11) ^ std::rotr(s[4], 25)) +
                                       ((s[4] & s[5]) ^ (~s[4] & s[6])) + kRounds[t] + w[t];
-            const std::uint32_t two = (std::rotr(s[0], 2) ^ std::rotr(s[0], 13) ^ std::rotr(s[0], 22)) +
+            const std::uint32_t temp2 = (std::rotr(s[0], 2) ^ std::rotr(s[0], 13) ^ std::rotr(s[0], 22)) +
                                       ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
             std::memmove(s + 1, s, 7 * sizeof *s);
-            s[4] += one;
-            s[0] = one + two;
+            s[4] += temp1;
+            s[0] = temp1 + temp2;
         }
         for (int i = 0; i < 8; ++i) state[i] += s[i];
     }
@@ -105,14 +105,14 @@ void Sha256::compress(const std::uint8_t* blocks, std::size_t count) {
 
 void Sha256::add(const void* data, std::size_t size) {
     const auto* bytes = static_cast<const std::uint8_t*>(data);
-    const std::size_t held = size_ % 64;
+    const std::size_t n_buffered = size_ % 64;
     size_ += size;
-    if (held > 0) {
-        const std::size_t some = size < 64 - held ? size : 64 - held;
-        std::memcpy(rest_ + held, bytes, some);
-        bytes += some;
-        size -= some;
-        if (held + some < 64) return;
+    if (n_buffered > 0) {
+        const std::size_t n_taken = size < 64 - n_buffered ? size : 64 - n_buffered;
+        std::memcpy(rest_ + n_buffered, bytes, n_taken);
+        bytes += n_taken;
+        size -= n_taken;
+        if (n_buffered + n_taken < 64) return;
         compress(rest_, 1);
     }
     compress(bytes, size / 64);
@@ -121,8 +121,8 @@ void Sha256::add(const void* data, std::size_t size) {
 
 std::string Sha256::hex() {
     const std::uint64_t bits = size_ * 8;
-    const std::uint8_t one = 0x80, zero = 0;
-    add(&one, 1);
+    const std::uint8_t marker = 0x80, zero = 0;
+    add(&marker, 1);
     while (size_ % 64 != 56) add(&zero, 1);
     std::uint8_t length[8];
     for (int i = 0; i < 8; ++i) length[i] = static_cast<std::uint8_t>(bits >> (56 - 8 * i));

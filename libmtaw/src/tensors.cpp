@@ -69,13 +69,13 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
             broken(path, "a tensor without type, shape or place");
         }
         const auto* const type = std::find_if(std::begin(kDtypes), std::end(kDtypes),
-                                              [&](const DtypeName& one) { return dtype->is(Json::Kind::text) && dtype->text() == one.name; });
+                                              [&](const DtypeName& known) { return dtype->is(Json::Kind::text) && dtype->text() == known.name; });
         if (type == std::end(kDtypes)) broken(path, "a tensor of an unknown type");
         if (shape->list().size() > kMostAxes) broken(path, "a tensor with too many axes");
         Tensor tensor{type->dtype, {}, 0, nullptr};
         std::int64_t expected = type->size;
-        for (const Json& one : shape->list()) {
-            tensor.shape.push_back(extent(path, one));
+        for (const Json& element : shape->list()) {
+            tensor.shape.push_back(extent(path, element));
             if (__builtin_mul_overflow(expected, tensor.shape.back(), &expected)) broken(path, "a tensor extends past the end of the file");
         }
         tensor.begin = extent(path, place->list()[0]);
@@ -83,8 +83,8 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
         if (end > most || tensor.begin > end || end - tensor.begin != expected) broken(path, "a tensor extends past the end of the file");
         last = std::max(last, end);
         std::string name = written;
-        for (const auto& [former, now] : kFormer) {
-            if (name == former) name = now;
+        for (const auto& [old_name, new_name] : kFormer) {
+            if (name == old_name) name = new_name;
         }
         tensors.insert_or_assign(std::move(name), std::move(tensor));
     }
@@ -93,14 +93,14 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
 }
 
 std::int64_t item_size(Dtype dtype) {
-    return std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const DtypeName& one) { return one.dtype == dtype; })->size;
+    return std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const DtypeName& entry) { return entry.dtype == dtype; })->size;
 }
 
 }  // namespace
 
 std::int64_t Tensor::size() const {
     std::int64_t count = 1;
-    for (const std::int64_t one : shape) count *= one;
+    for (const std::int64_t extent : shape) count *= extent;
     return count;
 }
 
