@@ -13,17 +13,18 @@ namespace mtaw {
 template <typename T>
 const T* checked_data(const pybind11::array& array, int rank, const char* name, const char* type) {
     static constexpr const char* kRanks[] = {"scalar", "vector", "matrix", "array"};
-    const auto wanted = [&] { return std::string(name) + " must be a C-contiguous " + type + " " + kRanks[rank]; };
+    const auto expectation = [&] { return std::string(name) + " must be a C-contiguous " + type + " " + kRanks[rank]; };
     if (array.ndim() != rank) {
-        throw pybind11::value_error(wanted() + ", not one of " + std::to_string(array.ndim()) + " dimensions");
+        throw pybind11::value_error(expectation() + ", not one of " + std::to_string(array.ndim()) + " dimensions");
     }
     if (!pybind11::isinstance<pybind11::array_t<T>>(array)) {
-        throw pybind11::value_error(wanted() + ", not " + pybind11::cast<std::string>(pybind11::str(array.dtype())));
+        throw pybind11::value_error(expectation() + ", not " +
+                                    pybind11::cast<std::string>(pybind11::str(array.dtype())));
     }
-    if ((array.flags() & pybind11::array::c_style) == 0) throw pybind11::value_error(wanted());
+    if ((array.flags() & pybind11::array::c_style) == 0) throw pybind11::value_error(expectation());
     // An empty one may be anywhere: nothing of it is read.
     if (array.size() > 0 && (array.flags() & pybind11::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) {
-        throw pybind11::value_error(wanted() + ", aligned to its items in memory");
+        throw pybind11::value_error(expectation() + ", aligned to its items in memory");
     }
     return static_cast<const T*>(array.data());
 }

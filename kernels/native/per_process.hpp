@@ -29,10 +29,10 @@ class PerProcess {
         Instance* found = instance_.load(std::memory_order_acquire);
         const std::uint64_t now = process_generation();
         if (found->generation == now) return found->value;
-        auto* const made = new Instance{now, {}};
+        auto* const created = new Instance{now, {}};
         // The parent's is never destroyed: destroying a taken lock is undefined.
-        if (instance_.compare_exchange_strong(found, made)) return made->value;
-        delete made;
+        if (instance_.compare_exchange_strong(found, created)) return created->value;
+        delete created;
         return found->value;
     }
 

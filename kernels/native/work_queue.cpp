@@ -41,7 +41,7 @@ class WorkQueue {
         std::atomic<bool> failed = false;
         std::exception_ptr failure = nullptr;
 
-        Job(const std::function<void(int)>& given, int count) : work(given), workers(count) {}
+        Job(const std::function<void(int)>& job_work, int count) : work(job_work), workers(count) {}
 
         void run(int worker) {
             try {
@@ -54,15 +54,15 @@ class WorkQueue {
 
     void close(const Job& job) { open_jobs_.erase(std::remove(open_jobs_.begin(), open_jobs_.end(), &job), open_jobs_.end()); }
 
-    // Starts helpers until there are `wanted`; fewer, if the system has no more threads.
-    void start_helpers(int wanted) {
+    // Starts helpers until there are `n_helpers`; fewer, if the system has no more threads.
+    void start_helpers(int n_helpers) {
         // Signals are for the program's own threads.
         sigset_t all, before;
         sigfillset(&all);
-        if (helpers_ >= wanted) return;
+        if (helpers_ >= n_helpers) return;
         pthread_sigmask(SIG_SETMASK, &all, &before);
         try {
-            for (; helpers_ < wanted; ++helpers_) std::thread([this] { help(); }).detach();
+            for (; helpers_ < n_helpers; ++helpers_) std::thread([this] { help(); }).detach();
         } catch (const std::system_error&) {
         }
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -97,9 +97,9 @@ WorkQueue& work_queue() {
         pthread_atfork(nullptr, nullptr, [] { work_queue_of_process.store(nullptr); });
     WorkQueue* found = work_queue_of_process.load();
     if (found == nullptr) {
-        auto* const made = new WorkQueue;  // never deleted: its helpers sleep in it until the process ends
-        if (work_queue_of_process.compare_exchange_strong(found, made)) return *made;
-        delete made;
+        auto* const created = new WorkQueue;  // never deleted: its helpers sleep in it until the process ends
+        if (work_queue_of_process.compare_exchange_strong(found, created)) return *created;
+        delete created;
     }
     return *found;
 }

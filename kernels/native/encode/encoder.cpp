@@ -141,9 +141,9 @@ Encoder Encoder::with_added(const float* added, std::int64_t n) const {
     return other;
 }
 
-bool Encoder::agrees(const Key& made, const std::int32_t* clicks, std::int64_t n_clicks) const {
-    if (made.weights != key_.weights) return false;
-    if (made.added == key_.added) return true;
+bool Encoder::agrees(const Key& state_key, const std::int32_t* clicks, std::int64_t n_clicks) const {
+    if (state_key.weights != key_.weights) return false;
+    if (state_key.added == key_.added) return true;
     return std::all_of(clicks, clicks + n_clicks, [&](std::int32_t click) { return click < model_.n_base; });
 }
 
@@ -161,10 +161,10 @@ void Encoder::encode(const std::int32_t* clicks, std::int64_t n_clicks, float* o
     check(clicks, n_clicks);
     const std::int64_t used = std::min(n_clicks, max_len_);
     clicks += n_clicks - used;
-    const std::int64_t kept = used * model_.width;
-    float* const interests = scratch.reserve(kept + encode_work(model_.width, used));
-    kernel_->track(model_, clicks, 0, used, interests, interests + kept);
-    kernel_->enhance(model_, clicks, interests, used, out, interests + kept);
+    const std::int64_t interest_floats = used * model_.width;
+    float* const interests = scratch.reserve(interest_floats + encode_work(model_.width, used));
+    kernel_->track(model_, clicks, 0, used, interests, interests + interest_floats);
+    kernel_->enhance(model_, clicks, interests, used, out, interests + interest_floats);
 }
 
 }  // namespace mtaw

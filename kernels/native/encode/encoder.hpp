@@ -95,7 +95,7 @@ class Encoder {
     };
 
     // Whether the interests that an encoder with the key `made` gave to these clicks are those that this one gives.
-    bool agrees(const Key& made, const std::int32_t* clicks, std::int64_t n_clicks) const;
+    bool agrees(const Key& state_key, const std::int32_t* clicks, std::int64_t n_clicks) const;
 
     Key key_;
     const EncodeKernel* kernel_;

@@ -50,11 +50,11 @@ constexpr std::int64_t kEncodeChunk = 48;  // rows of a session that go through 
 // Columns of the panel of outputs that begins at `column`: `panel`, or in the last one what is left of d in whole
 // lanes. Where half of its last lanes suffice and `halves` are offered, it ends with them (but is no lone half).
 static constexpr std::int64_t panel_floats(std::int64_t d, std::int64_t column, std::int64_t panel, bool halves) {
-    const std::int64_t left = d - column;
-    if (left >= panel) return panel;
-    const std::int64_t whole = left / kEncodeLanes * kEncodeLanes, rest = left - whole;
-    if (halves && whole > 0 && rest > 0 && rest <= kHalfLanes) return whole + kHalfLanes;
-    return rest > 0 ? whole + kEncodeLanes : whole;
+    const std::int64_t n_left = d - column;
+    if (n_left >= panel) return panel;
+    const std::int64_t whole = n_left / kEncodeLanes * kEncodeLanes, remainder = n_left - whole;
+    if (halves && whole > 0 && remainder > 0 && remainder <= kHalfLanes) return whole + kHalfLanes;
+    return remainder > 0 ? whole + kEncodeLanes : whole;
 }
 
 // Floats of working memory that `track` and `enhance` need for sessions of n_clicks clicks.

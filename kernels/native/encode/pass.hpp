@@ -55,11 +55,11 @@ void track(const EncodeModel& model, const std::int32_t* clicks, std::int64_t be
            float* interests, float* work) {
     const float kNoFloor = -HUGE_VALF;
     const std::int64_t width = model.width, stride = whole_lanes(end);
-    const std::int64_t most = end - begin < kEncodeChunk ? end - begin : kEncodeChunk;
+    const std::int64_t chunk_rows = end - begin < kEncodeChunk ? end - begin : kEncodeChunk;
     float* const x = work;                             // [end, width]
-    float* const hidden = x + end * width;             // [most, width]: q, then the FFN's inner layer
-    float* const tracked = hidden + most * width;      // [most, width]: l'
-    float* const attention = tracked + most * width;   // [most, stride]
+    float* const hidden = x + end * width;             // [chunk_rows, width]: q, then the FFN's inner layer
+    float* const tracked = hidden + chunk_rows * width;      // [chunk_rows, width]: l'
+    float* const attention = tracked + chunk_rows * width;   // [chunk_rows, stride]
     prefetch<V>(model, clicks, begin, end, interests);
     gather<V>(model, clicks, begin, end, x);
     for (std::int64_t first = begin; first < end; first += kEncodeChunk) {

@@ -11,7 +11,7 @@ void SessionState::append(const std::int32_t* clicks, std::int64_t n, float* out
     if (n < 1) throw std::invalid_argument("there is no click to append; give at least one");
     encoder_->check(clicks, n);
     const std::lock_guard<std::mutex> lock(mutex_.get());
-    mend(scratch);
+    repair(scratch);
     check_own();
     extend(*encoder_, clicks, n, out, scratch, window);
 }
@@ -20,7 +20,7 @@ void SessionState::advance(const Encoder& encoder, const std::int32_t* clicks, s
                            std::int64_t n_new, float* out, EncodeScratch& scratch) {
     encoder.check(clicks + n_clicks - n_new, n_new);
     const std::lock_guard<std::mutex> lock(mutex_.get());
-    if (amid_ || !encoder.agrees(made_by_, clicks_.data(), size())) {
+    if (is_inconsistent_ || !encoder.agrees(made_by_, clicks_.data(), size())) {
         encoder.check(clicks, n_clicks);
         clicks_.clear();
         made_by_ = {};
@@ -29,49 +29,50 @@ void SessionState::advance(const Encoder& encoder, const std::int32_t* clicks, s
     if (n_new > 0) {
         extend(encoder, clicks + n_clicks - n_new, n_new, out, scratch, nullptr);
     } else {
-        ask(encoder, out, scratch);
+        query_window(encoder, out, scratch);
     }
 }
 
 void SessionState::extend(const Encoder& encoder, const std::int32_t* clicks, std::int64_t n, float* out,
                           EncodeScratch& scratch, std::vector<std::int32_t>* window) {
     const EncodeModel& model = encoder.model_;
-    const std::int64_t held = size(), all = held + n;
-    const std::int64_t kept = std::min(all, encoder.max_len_);
+    const std::int64_t n_before = size(), n_total = n_before + n;
+    const std::int64_t window_length = std::min(n_total, encoder.max_len_);
     // All that can throw comes first, so that a failure leaves the session as it was.
-    reserve(kept, encoder);
-    float* const work = scratch.reserve(encode_work(model.width, kept));
-    if (window != nullptr) window->reserve(static_cast<std::size_t>(kept));
-    amid_ = true;
-    if (all > kept) {
-        const std::int64_t old = std::max<std::int64_t>(kept - n, 0);
-        clicks_.erase(clicks_.begin(), clicks_.end() - old);
-        clicks += n - (kept - old);
-        n = kept - old;
+    reserve(window_length, encoder);
+    float* const work = scratch.reserve(encode_work(model.width, window_length));
+    if (window != nullptr) window->reserve(static_cast<std::size_t>(window_length));
+    is_inconsistent_ = true;
+    if (n_total > window_length) {
+        const std::int64_t n_old = std::max<std::int64_t>(window_length - n, 0);
+        clicks_.erase(clicks_.begin(), clicks_.end() - n_old);
+        clicks += n - (window_length - n_old);
+        n = window_length - n_old;
     }
     clicks_.insert(clicks_.end(), clicks, clicks + n);
     // A window that has slid has other positions throughout.
-    encoder.kernel_->track(model, clicks_.data(), all > kept ? 0 : held, kept, interests_.data(), work);
-    encoder.kernel_->enhance(model, clicks_.data(), interests_.data(), kept, out, work);
+    encoder.kernel_->track(model, clicks_.data(), n_total > window_length ? 0 : n_before, window_length,
+                           interests_.data(), work);
+    encoder.kernel_->enhance(model, clicks_.data(), interests_.data(), window_length, out, work);
     made_by_ = encoder.key_;
-    amid_ = false;
+    is_inconsistent_ = false;
     if (window != nullptr) *window = clicks_;
 }
 
-void SessionState::mend(EncodeScratch& scratch) {
-    if (!amid_) return;
+void SessionState::repair(EncodeScratch& scratch) {
+    if (!is_inconsistent_) return;
     encoder_->check(clicks_.data(), size());
     float* const work = scratch.reserve(encode_work(encoder_->model_.width, size()));
     encoder_->kernel_->track(encoder_->model_, clicks_.data(), 0, size(), interests_.data(), work);
     made_by_ = encoder_->key_;
-    amid_ = false;
+    is_inconsistent_ = false;
 }
 
 void SessionState::query(float* out, EncodeScratch& scratch) {
     const std::lock_guard<std::mutex> lock(mutex_.get());
-    mend(scratch);
+    repair(scratch);
     check_own();
-    ask(*encoder_, out, scratch);
+    query_window(*encoder_, out, scratch);
 }
 
 void SessionState::check_own() const {
@@ -80,7 +81,7 @@ void SessionState::check_own() const {
     }
 }
 
-void SessionState::ask(const Encoder& encoder, float* out, EncodeScratch& scratch) const {
+void SessionState::query_window(const Encoder& encoder, float* out, EncodeScratch& scratch) const {
     if (clicks_.empty()) throw std::invalid_argument("the session has no clicks yet; append one first");
     const EncodeModel& model = encoder.model_;
     float* const work = scratch.reserve(encode_work(model.width, size()));

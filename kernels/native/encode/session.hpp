@@ -52,16 +52,16 @@ class SessionState {
     void extend(const Encoder& encoder, const std::int32_t* clicks, std::int64_t n, float* out,
                 EncodeScratch& scratch, std::vector<std::int32_t>* window);
     // Encodes the clicks again if a fork interrupted a change. Throws as Encoder::check.
-    void mend(EncodeScratch& scratch);
+    void repair(EncodeScratch& scratch);
     void check_own() const;
-    void ask(const Encoder& encoder, float* out, EncodeScratch& scratch) const;
+    void query_window(const Encoder& encoder, float* out, EncodeScratch& scratch) const;
 
     const Encoder* encoder_;
     PerProcess<std::mutex> mutex_;
     std::vector<std::int32_t> clicks_;
     AlignedFloats interests_;  // [clicks, width]
     Encoder::Key made_by_;
-    std::atomic<bool> amid_{false};  // a change of these three; with the mutex held, only in a child of a fork amid one
+    std::atomic<bool> is_inconsistent_{false};  // a change of these three; with the mutex held, only in a child of a fork amid one
 };
 
 }  // namespace mtaw

@@ -134,8 +134,8 @@ void product(const Product& p, std::int64_t rows, std::int64_t floats) {
 }
 
 // Rows of the tile at `row` when `rows` are cut into the fewest tiles of at most `most`, as evenly as they go.
-static inline std::int64_t tile_rows(std::int64_t row, std::int64_t rows, std::int64_t most) {
-    const std::int64_t tiles = (rows - row + most - 1) / most;
+static inline std::int64_t tile_rows(std::int64_t row, std::int64_t rows, std::int64_t max_rows) {
+    const std::int64_t tiles = (rows - row + max_rows - 1) / max_rows;
     return (rows - row + tiles - 1) / tiles;
 }
 
@@ -149,12 +149,12 @@ void linear(const PackedLayer& layer, const EncodeModel& model, const float* x, 
         Product p{x, model.width, layer.panels + column * model.d, panel, model.d, layer.bias + column,
                   floor, nullptr, nullptr, model.width};
         for (std::int64_t row = 0; row < rows;) {
-            const std::int64_t taken = tile_rows(row, rows, V::kRows);
+            const std::int64_t n_tile_rows = tile_rows(row, rows, V::kRows);
             p.a = x + row * model.width;
             p.out = out + row * model.width + column;
             p.residual = residual == nullptr ? nullptr : residual + row * model.width + column;
-            product<V>(p, taken, panel);
-            row += taken;
+            product<V>(p, n_tile_rows, panel);
+            row += n_tile_rows;
         }
     }
 }
@@ -166,13 +166,13 @@ void mix(const EncodeModel& model, const float* weights, std::int64_t stride, co
          std::int64_t rows, float* out) {
     constexpr std::int64_t kPanel = V::kColumns * V::kLanes;
     for (std::int64_t row = 0; row < rows;) {
-        const std::int64_t taken = tile_rows(row, rows, V::kRows);
+        const std::int64_t n_tile_rows = tile_rows(row, rows, V::kRows);
         for (std::int64_t column = 0; column < model.d; column += kPanel) {
-            const Product p{weights + row * stride, stride, keys + column, model.width, first + row + taken,
+            const Product p{weights + row * stride, stride, keys + column, model.width, first + row + n_tile_rows,
                             model.zeros, -HUGE_VALF, nullptr, out + row * model.width + column, model.width};
-            product<V>(p, taken, panel_floats(model.d, column, kPanel, V::kHalves));
+            product<V>(p, n_tile_rows, panel_floats(model.d, column, kPanel, V::kHalves));
         }
-        row += taken;
+        row += n_tile_rows;
     }
 }
 
@@ -214,18 +214,18 @@ void scores(const EncodeModel& model, const float* queries, const float* keys, s
             float* out, std::int64_t stride) {
     static_assert(V::kQueries <= 4);
     for (std::int64_t row = 0; row < rows;) {
-        const std::int64_t taken = tile_rows(row, rows, V::kQueries);
+        const std::int64_t n_tile_rows = tile_rows(row, rows, V::kQueries);
         const float* q = queries + row * model.width;
         float* to = out + row * stride;
-        const std::int64_t n_keys = first + row + taken;
-        switch (taken) {
+        const std::int64_t n_keys = first + row + n_tile_rows;
+        switch (n_tile_rows) {
             case 1: score_tile<V, 1>(model, q, keys, n_keys, to, stride); break;
             case 2: score_tile<V, 2>(model, q, keys, n_keys, to, stride); break;
             case 3: if constexpr (V::kQueries >= 3) score_tile<V, 3>(model, q, keys, n_keys, to, stride); break;
             case 4: if constexpr (V::kQueries >= 4) score_tile<V, 4>(model, q, keys, n_keys, to, stride); break;
             default: break;
         }
-        row += taken;
+        row += n_tile_rows;
     }
 }
 

@@ -75,19 +75,19 @@ py::array_t<std::uint64_t> slots_of(const py::array& blob, const py::array& offs
 }
 
 // A list or tuple as it is, anything else copied into a list.
-py::object listed_of(const py::sequence& given) {
-    auto listed = py::reinterpret_steal<py::object>(PySequence_Fast(given.ptr(), "ids must be a sequence"));
-    if (!listed) throw py::error_already_set();
-    return listed;
+py::object fast_sequence(const py::sequence& external_ids) {
+    auto fast = py::reinterpret_steal<py::object>(PySequence_Fast(external_ids.ptr(), "ids must be a sequence"));
+    if (!fast) throw py::error_already_set();
+    return fast;
 }
 
-py::array_t<std::int32_t> lookup(const BoundIds& ids, const py::sequence& given) {
-    const std::vector<std::int32_t> found = find_objects(ids, listed_of(given).ptr());
+py::array_t<std::int32_t> lookup(const BoundIds& ids, const py::sequence& external_ids) {
+    const std::vector<std::int32_t> found = find_objects(ids, fast_sequence(external_ids).ptr());
     return py::array_t<std::int32_t>(static_cast<py::ssize_t>(found.size()), found.data());
 }
 
-py::array_t<std::int32_t> known(const BoundIds& ids, const py::sequence& given) {
-    std::vector<std::int32_t> found = find_objects(ids, listed_of(given).ptr());
+py::array_t<std::int32_t> known(const BoundIds& ids, const py::sequence& external_ids) {
+    std::vector<std::int32_t> found = find_objects(ids, fast_sequence(external_ids).ptr());
     std::erase(found, kUnknownId);
     std::sort(found.begin(), found.end());
     found.erase(std::unique(found.begin(), found.end()), found.end());

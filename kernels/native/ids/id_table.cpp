@@ -50,15 +50,15 @@ Place place_of(std::string_view text, std::uint64_t hash, const char* blob, cons
 std::uint64_t text_hash(std::string_view text) {
     std::uint64_t hash = text.size();
     const char* bytes = text.data();
-    std::size_t left = text.size();
-    for (; left >= 8; left -= 8, bytes += 8) {
+    std::size_t n_left = text.size();
+    for (; n_left >= 8; n_left -= 8, bytes += 8) {
         std::uint64_t word = 0;
         std::memcpy(&word, bytes, 8);
         hash = mix(hash ^ word);
     }
-    if (left > 0) {
+    if (n_left > 0) {
         std::uint64_t word = 0;
-        std::memcpy(&word, bytes, left);
+        std::memcpy(&word, bytes, n_left);
         hash = mix(hash ^ word);
     }
     return hash;

@@ -60,13 +60,13 @@ struct Group {
     std::size_t places[IdTable::kGroup];
     std::int64_t numbers[IdTable::kGroup];
     std::string_view texts[IdTable::kGroup];
-    py::object held[IdTable::kGroup], encoded[IdTable::kGroup];  // own what the views see
+    py::object owned_ids[IdTable::kGroup], encoded[IdTable::kGroup];  // own what the views see
 
     void add(const IdTable& table, py::object id, std::size_t place) {
         const bool fits = table.text() ? text_in(id.ptr(), texts[count], encoded[count])
                                        : number_in(id.ptr(), numbers[count]);
         if (!fits) return;
-        held[count] = std::move(id);
+        owned_ids[count] = std::move(id);
         places[count++] = place;
     }
 
@@ -89,8 +89,8 @@ struct Group {
     // The id as a plain str or int, so that looking it up runs nobody's code.
     py::object key(const IdTable& table, std::size_t i) const {
         if (!table.text()) return py::int_(numbers[i]);
-        if (PyUnicode_CheckExact(held[i].ptr())) return held[i];
-        auto plain = py::reinterpret_steal<py::object>(PyUnicode_FromObject(held[i].ptr()));
+        if (PyUnicode_CheckExact(owned_ids[i].ptr())) return owned_ids[i];
+        auto plain = py::reinterpret_steal<py::object>(PyUnicode_FromObject(owned_ids[i].ptr()));
         if (!plain) throw py::error_already_set();  // out of memory
         return plain;
     }
@@ -122,14 +122,14 @@ py::object external_object(const IdTable& table, std::int32_t internal) {
 
 }  // namespace
 
-std::vector<std::int32_t> find_objects(const BoundIds& ids, PyObject* listed) {
+std::vector<std::int32_t> find_objects(const BoundIds& ids, PyObject* sequence) {
     const IdTable& table = ids.table;
     std::vector<std::int32_t> found;
-    found.reserve(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(listed)));
+    found.reserve(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(sequence)));
     Group group;
-    for (Py_ssize_t place = 0; place < PySequence_Fast_GET_SIZE(listed); ++place) {
+    for (Py_ssize_t place = 0; place < PySequence_Fast_GET_SIZE(sequence); ++place) {
         found.push_back(kUnknownId);
-        group.add(table, py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(listed, place)),
+        group.add(table, py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(sequence, place)),
                   static_cast<std::size_t>(place));
         if (group.count == IdTable::kGroup) group.find(ids, found);
     }

@@ -36,11 +36,11 @@ void PlaceTable::put(std::uint64_t key, std::int64_t place, const std::uint64_t*
 void PlaceTable::erase(std::uint64_t key, const std::uint64_t* keys) {
     const std::size_t mask = slots_.size() - 1;
     std::size_t gap = slot_of(key, keys);
-    for (std::size_t at = (gap + 1) & mask; slots_[at] != 0; at = (at + 1) & mask) {
-        const std::size_t wanted = home(keys[slots_[at] - 1]);
-        if (((at - wanted) & mask) < ((at - gap) & mask)) continue;
-        slots_[gap] = slots_[at];
-        gap = at;
+    for (std::size_t slot = (gap + 1) & mask; slots_[slot] != 0; slot = (slot + 1) & mask) {
+        const std::size_t home_slot = home(keys[slots_[slot] - 1]);
+        if (((slot - home_slot) & mask) < ((slot - gap) & mask)) continue;
+        slots_[gap] = slots_[slot];
+        gap = slot;
     }
     slots_[gap] = 0;
     --count_;
@@ -55,15 +55,15 @@ std::size_t PlaceTable::home(std::uint64_t key) const {
 
 // Where the key is, or where it would go.
 std::size_t PlaceTable::slot_of(std::uint64_t key, const std::uint64_t* keys) const {
-    std::size_t at = home(key);
-    while (slots_[at] != 0 && keys[slots_[at] - 1] != key) at = (at + 1) & (slots_.size() - 1);
-    return at;
+    std::size_t slot = home(key);
+    while (slots_[slot] != 0 && keys[slots_[slot] - 1] != key) slot = (slot + 1) & (slots_.size() - 1);
+    return slot;
 }
 
 void PlaceTable::grow(const std::uint64_t* keys) {
-    std::vector<std::uint32_t> before(2 * slots_.size(), 0);
-    before.swap(slots_);
-    for (const std::uint32_t entry : before) {
+    std::vector<std::uint32_t> old_slots(2 * slots_.size(), 0);
+    old_slots.swap(slots_);
+    for (const std::uint32_t entry : old_slots) {
         if (entry != 0) slots_[slot_of(keys[entry - 1], keys)] = entry;
     }
 }

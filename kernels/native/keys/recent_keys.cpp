@@ -5,19 +5,19 @@
 
 namespace mtaw {
 
-RecentKeys::RecentKeys(std::size_t most) : most_(most) {
-    if (most == 0) throw std::invalid_argument("recent keys: most must be at least 1");
+RecentKeys::RecentKeys(std::size_t capacity) : capacity_(capacity) {
+    if (capacity == 0) throw std::invalid_argument("recent keys: most must be at least 1");
 }
 
 bool RecentKeys::add(std::uint64_t key) {
     if (contains(key)) return false;
     std::size_t place = ring_.size();
-    if (place < most_) {
-        if (place == ring_.capacity()) ring_.reserve(std::min(most_, std::max<std::size_t>(64, place + place / 2)));
+    if (place < capacity_) {
+        if (place == ring_.capacity()) ring_.reserve(std::min(capacity_, std::max<std::size_t>(64, place + place / 2)));
         ring_.push_back(key);
     } else {
         place = oldest_;
-        oldest_ = (oldest_ + 1) % most_;
+        oldest_ = (oldest_ + 1) % capacity_;
         places_.erase(ring_[place], ring_.data());
         ring_[place] = key;
     }

@@ -12,8 +12,8 @@ namespace mtaw {
 // About 16 bytes a key.
 class RecentKeys {
   public:
-    // most: keys kept; when one more comes, the oldest goes. Throws std::invalid_argument if it is 0.
-    explicit RecentKeys(std::size_t most);
+    // capacity: keys that are kept; one more replaces the oldest. Throws std::invalid_argument if it is 0.
+    explicit RecentKeys(std::size_t capacity);
 
     // Whether the key is new; if not, its age stays what it is.
     bool add(std::uint64_t key);
@@ -24,7 +24,7 @@ class RecentKeys {
     [[nodiscard]] std::size_t n_bytes() const { return ring_.capacity() * sizeof(std::uint64_t) + places_.n_bytes(); }
 
   private:
-    std::size_t most_;
+    std::size_t capacity_;
     std::vector<std::uint64_t> ring_;
     std::size_t oldest_ = 0;  // its place, once the ring is full
     PlaceTable places_;

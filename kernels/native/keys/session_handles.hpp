@@ -21,8 +21,8 @@ class SessionHandles {
 
   private:
     std::vector<std::uint64_t> keys_;
-    std::vector<std::int32_t> before_;  // by handle: the one before with the same key, -1 = none
-    PlaceTable latest_;
+    std::vector<std::int32_t> previous_;  // by handle: the one before with the same key, -1 = none
+    PlaceTable latest_by_key_;
 };
 
 }  // namespace mtaw

@@ -33,12 +33,12 @@ void LossPass::run() {
 
 // Normalizes and converts a tile of items into the thread's own scratch: repeating it for every group of rows costs
 // less than writing and reading a converted catalog. One piece a tile keeps the norms for later.
-void LossPass::pack_tile(std::int64_t tile, bool keeps_norms, const LossScratch& own) const {
+void LossPass::pack_tile(std::int64_t tile, bool keeps_norms, const LossScratch& scratch) const {
     const std::int64_t first = tile * plan_.tile_items, valid = tile_items(tile);
     const bool wanted = kernels_.pair == 2 && in_.d_queries != nullptr;
-    float* const norms = keeps_norms ? at_.inverse_norms + first : own.inverse_norms;
+    float* const norms = keeps_norms ? at_.inverse_norms + first : scratch.inverse_norms;
     kernels_.pack_items({in_.items + first * in_.d, in_.d, valid, padded(valid), plan_.width, plan_.padded_d, norms,
-                         own.by_item, wanted ? own.by_dim : nullptr});
+                         scratch.by_item, wanted ? scratch.by_dim : nullptr});
     for (std::int64_t item = 0; keeps_norms && item < valid; ++item) {
         if (std::isnan(norms[item])) items_are_finite_ = false;
     }
@@ -47,7 +47,7 @@ void LossPass::pack_tile(std::int64_t tile, bool keeps_norms, const LossScratch&
 // Logits, exponentials, their sums and, unless `negatives` has more to do first, their products with the items, for
 // blocks begin..end-1 against the tiles of a part.
 void LossPass::exponentials_of_part(const Chunk& chunk, std::int64_t begin, std::int64_t end, std::int64_t part,
-                                    const LossScratch& own) const {
+                                    const LossScratch& scratch) const {
     const std::int64_t stride = plan_.block_rows;
     const std::int64_t first_tile = part * plan_.part_tiles;
     const std::int64_t last_tile = std::min(first_tile + plan_.part_tiles, plan_.n_tiles);
@@ -67,7 +67,7 @@ void LossPass::exponentials_of_part(const Chunk& chunk, std::int64_t begin, std:
     const auto base_2 = static_cast<float>(in_.scale * 1.4426950408889634);
     for (std::int64_t tile = first_tile; tile < last_tile; ++tile) {
         const std::int64_t first = tile * plan_.tile_items, valid = tile_items(tile);
-        pack_tile(tile, chunk.begin == 0 && begin == 0, own);
+        pack_tile(tile, chunk.begin == 0 && begin == 0, scratch);
         for (std::int64_t block = begin; block < end; ++block) {
             const auto place = static_cast<std::size_t>(block - begin);
             const int rows = rows_of(chunk, block);
@@ -76,15 +76,17 @@ void LossPass::exponentials_of_part(const Chunk& chunk, std::int64_t begin, std:
                 const Aim& aim = aims[place][next[place]];
                 hits.push_back({static_cast<std::int32_t>(aim.item - first), aim.row});
             }
-            std::byte* kept = plan_.keeps ? kept_of(chunk, block, tile) : in_.d_queries != nullptr ? own.exps : nullptr;
-            std::byte* pairs = kernels_.pair == 1 ? kept : own.pairs;
+            std::byte* kept = plan_.keeps                ? kept_of(chunk, block, tile)
+                              : in_.d_queries != nullptr ? scratch.exps
+                                                         : nullptr;
+            std::byte* pairs = kernels_.pair == 1 ? kept : scratch.pairs;
             const float* const weights = in_.item_weights == nullptr ? nullptr : in_.item_weights + first;
-            kernels_.exponentials({own.by_item, plan_.width,
+            kernels_.exponentials({scratch.by_item, plan_.width,
                                    at_.queries + block * stride * plan_.width * plan_.element_bytes, base_2, weights,
-                                   valid, padded(valid), rows, hits.data(),
-                                   static_cast<std::int64_t>(hits.size()), own.sums, kept, pairs});
-            for (std::int64_t r = 0; r < rows; ++r) others[block * stride + r] += static_cast<double>(own.sums[r]);
-            if (!in_.negatives) accumulate_queries(chunk, block, tile, part, pairs, own);
+                                   valid, padded(valid), rows, hits.data(), static_cast<std::int64_t>(hits.size()),
+                                   scratch.sums, kept, pairs});
+            for (std::int64_t r = 0; r < rows; ++r) others[block * stride + r] += static_cast<double>(scratch.sums[r]);
+            if (!in_.negatives) accumulate_queries(chunk, block, tile, part, pairs, scratch);
         }
     }
 }
@@ -97,9 +99,9 @@ void LossPass::clear_sums(std::int64_t begin, std::int64_t end, std::int64_t par
 
 // Adds a block's products with the packed tile to its sums.
 void LossPass::accumulate_queries(const Chunk& chunk, std::int64_t block, std::int64_t tile, std::int64_t part,
-                                  const std::byte* pairs, const LossScratch& own) const {
+                                  const std::byte* pairs, const LossScratch& scratch) const {
     if (in_.d_queries == nullptr) return;
-    kernels_.accumulate_queries({pairs, own.by_dim, padded(tile_items(tile)), in_.d, plan_.padded_d,
+    kernels_.accumulate_queries({pairs, scratch.by_dim, padded(tile_items(tile)), in_.d, plan_.padded_d,
                                  rows_of(chunk, block),
                                  query_sums_of(part) + block * plan_.block_rows * plan_.padded_d});
 }

@@ -15,13 +15,13 @@ namespace {
 
 constexpr std::size_t kAlignment = std::size_t{2} << 20U;  // a huge page
 
-struct Kept {
+struct CachedBlock {
     std::byte* data = nullptr;
     std::size_t size = 0;
 };
 
-PerProcess<std::mutex>& kept_mutex = *new PerProcess<std::mutex>;  // never deleted: threads outlive statics
-Kept kept[2];
+PerProcess<std::mutex>& cache_mutex = *new PerProcess<std::mutex>;  // never deleted: threads outlive statics
+CachedBlock cache[2];
 
 std::byte* allocate(std::size_t size) {
     auto* data = static_cast<std::byte*>(::operator new(size, std::align_val_t{kAlignment}));
@@ -37,10 +37,10 @@ void release(std::byte* data) { ::operator delete(data, std::align_val_t{kAlignm
 
 Block::Block(std::size_t bytes) : size_((bytes + kAlignment - 1) / kAlignment * kAlignment) {
     {
-        const std::lock_guard lock(kept_mutex.get());
-        Kept* best = nullptr;
-        for (Kept& one : kept) {
-            if (one.size >= size_ && (best == nullptr || one.size < best->size)) best = &one;
+        const std::lock_guard lock(cache_mutex.get());
+        CachedBlock* best = nullptr;
+        for (CachedBlock& cached : cache) {
+            if (cached.size >= size_ && (best == nullptr || cached.size < best->size)) best = &cached;
         }
         if (best != nullptr) {
             data_ = std::exchange(best->data, nullptr);
@@ -52,8 +52,8 @@ Block::Block(std::size_t bytes) : size_((bytes + kAlignment - 1) / kAlignment * 
 
 Block::~Block() {
     {
-        const std::lock_guard lock(kept_mutex.get());
-        Kept& smallest = kept[0].size <= kept[1].size ? kept[0] : kept[1];
+        const std::lock_guard lock(cache_mutex.get());
+        CachedBlock& smallest = cache[0].size <= cache[1].size ? cache[0] : cache[1];
         if (size_ > smallest.size) {
             std::swap(data_, smallest.data);
             std::swap(size_, smallest.size);
@@ -63,10 +63,10 @@ Block::~Block() {
 }
 
 void release_kept_blocks() {
-    const std::lock_guard lock(kept_mutex.get());
-    for (Kept& one : kept) {
-        if (one.data != nullptr) release(one.data);
-        one = {};
+    const std::lock_guard lock(cache_mutex.get());
+    for (CachedBlock& cached : cache) {
+        if (cached.data != nullptr) release(cached.data);
+        cached = {};
     }
 }
 

@@ -58,7 +58,7 @@ NegativeTile LossPass::negative_tile(const Chunk& chunk, std::int64_t block, std
 }
 
 void LossPass::sums_of_part(const Chunk& chunk, std::int64_t begin, std::int64_t end, std::int64_t part,
-                            const LossScratch& own) {
+                            const LossScratch& scratch) {
     const std::int64_t all_rows = plan_.chunk_blocks * plan_.block_rows;
     const std::int64_t first_tile = part * plan_.part_tiles;
     const std::int64_t last_tile = std::min(first_tile + plan_.part_tiles, plan_.n_tiles);
@@ -67,11 +67,11 @@ void LossPass::sums_of_part(const Chunk& chunk, std::int64_t begin, std::int64_t
             const std::int64_t first = block * plan_.block_rows;
             NegativeTile work = negative_tile(chunk, block, tile);
             work.dominant = negatives_.dominants.data() + first;  // of a row one part alone writes it
-            work.sums = own.sums;
+            work.sums = scratch.sums;
             kernels_.negative_sums(work);
             for (std::int64_t kind = 0; kind < kKinds; ++kind) {
                 double* const sums = negatives_.sums.data() + (part * kKinds + kind) * all_rows + first;
-                const float* const found = own.sums + kind * work.block_rows;
+                const float* const found = scratch.sums + kind * work.block_rows;
                 for (std::int64_t r = 0; r < work.block_rows; ++r) sums[r] += static_cast<double>(found[r]);
             }
         }
@@ -99,17 +99,17 @@ void LossPass::finish_negatives(const Chunk& chunk, std::int64_t block) {
 }
 
 void LossPass::slopes_of_part(const Chunk& chunk, std::int64_t begin, std::int64_t end, std::int64_t part,
-                              const LossScratch& own) {
+                              const LossScratch& scratch) {
     const std::int64_t first_tile = part * plan_.part_tiles;
     const std::int64_t last_tile = std::min(first_tile + plan_.part_tiles, plan_.n_tiles);
     for (std::int64_t tile = first_tile; tile < last_tile; ++tile) {
-        if (in_.d_queries != nullptr) pack_tile(tile, false, own);
+        if (in_.d_queries != nullptr) pack_tile(tile, false, scratch);
         for (std::int64_t block = begin; block < end; ++block) {
             NegativeTile work = negative_tile(chunk, block, tile);
-            auto* const pairs = kernels_.pair == 1 ? static_cast<std::byte*>(work.kept) : own.pairs;
+            auto* const pairs = kernels_.pair == 1 ? static_cast<std::byte*>(work.kept) : scratch.pairs;
             work.pairs = pairs;
             kernels_.negative_slopes(work);
-            accumulate_queries(chunk, block, tile, part, pairs, own);
+            accumulate_queries(chunk, block, tile, part, pairs, scratch);
         }
     }
 }

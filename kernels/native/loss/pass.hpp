@@ -41,14 +41,14 @@ class LossPass {
     };
 
     // aw_loss.cpp: the catalog against rows
-    void pack_tile(std::int64_t tile, bool keeps_norms, const LossScratch& own) const;
+    void pack_tile(std::int64_t tile, bool keeps_norms, const LossScratch& scratch) const;
     template <typename Part>
     void for_each_part(const Chunk& chunk, const Part& pass_part) const;
     void exponentials_of_part(const Chunk& chunk, std::int64_t begin, std::int64_t end, std::int64_t part,
-                              const LossScratch& own) const;
+                              const LossScratch& scratch) const;
     void clear_sums(std::int64_t begin, std::int64_t end, std::int64_t part) const;
     void accumulate_queries(const Chunk& chunk, std::int64_t block, std::int64_t tile, std::int64_t part,
-                            const std::byte* pairs, const LossScratch& own) const;
+                            const std::byte* pairs, const LossScratch& scratch) const;
     std::vector<Aim> aims_of(const Chunk& chunk, std::int64_t block) const;
 
     // rows.cpp: rows alone
@@ -70,10 +70,10 @@ class LossPass {
     void take_negatives(const Chunk& chunk);
     void begin_negatives(const Chunk& chunk, std::int64_t block);
     void sums_of_part(const Chunk& chunk, std::int64_t begin, std::int64_t end, std::int64_t part,
-                      const LossScratch& own);
+                      const LossScratch& scratch);
     void finish_negatives(const Chunk& chunk, std::int64_t block);
     void slopes_of_part(const Chunk& chunk, std::int64_t begin, std::int64_t end, std::int64_t part,
-                        const LossScratch& own);
+                        const LossScratch& scratch);
     NegativeTile negative_tile(const Chunk& chunk, std::int64_t block, std::int64_t tile);
 
     std::int64_t blocks_of(const Chunk& chunk) const { return (chunk.rows + plan_.block_rows - 1) / plan_.block_rows; }

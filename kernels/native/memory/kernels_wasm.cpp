@@ -18,8 +18,9 @@ MTAW_INLINE Doubles promoted(v128_t floats) {
     return {wasm_f64x2_promote_low_f32x4(floats), wasm_f64x2_promote_low_f32x4(wasm_i32x4_shuffle(floats, floats, 2, 3, 2, 3))};
 }
 
-MTAW_INLINE v128_t demoted(const Doubles& of) {
-    return wasm_i32x4_shuffle(wasm_f32x4_demote_f64x2_zero(of.low), wasm_f32x4_demote_f64x2_zero(of.high), 0, 1, 4, 5);
+MTAW_INLINE v128_t demoted(const Doubles& doubles) {
+    return wasm_i32x4_shuffle(wasm_f32x4_demote_f64x2_zero(doubles.low), wasm_f32x4_demote_f64x2_zero(doubles.high), 0,
+                              1, 4, 5);
 }
 
 // The lower halves of the sums, without their upper 3 bits: the largest negative number where a sum may be in the middle.

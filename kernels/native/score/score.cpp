@@ -75,7 +75,8 @@ void score_items(const float* query, const float* catalog, std::int64_t d, doubl
 #if defined(__x86_64__)
 namespace {
 
-void place_counted(const Scored* items, std::int64_t count, std::int64_t kept, std::int32_t* ids, float* scores) {
+void place_best_by_counting(const Scored* items, std::int64_t count, std::int64_t n_best, std::int32_t* ids,
+                            float* scores) {
     alignas(64) std::uint64_t keys[kMaxCounted];
     std::int64_t places[kMaxCounted];
     const std::int64_t whole = (count + 7) / 8 * 8;
@@ -83,7 +84,7 @@ void place_counted(const Scored* items, std::int64_t count, std::int64_t kept, s
     std::fill(keys + count, keys + whole, 0);
     count_larger_avx512(keys, whole, places);
     for (std::int64_t i = 0; i < count; ++i) {
-        if (places[i] < kept) {
+        if (places[i] < n_best) {
             ids[places[i]] = items[i].id;
             scores[places[i]] = items[i].score;
         }
@@ -93,15 +94,15 @@ void place_counted(const Scored* items, std::int64_t count, std::int64_t kept, s
 }  // namespace
 #endif
 
-void place_best(Scored* items, std::int64_t count, std::int64_t kept, std::int32_t* ids, float* scores) {
+void place_best(Scored* items, std::int64_t count, std::int64_t n_best, std::int32_t* ids, float* scores) {
 #if defined(__x86_64__)
     if (count > kCounted && count <= kMaxCounted && active_isa() >= Isa::avx512) {
-        return place_counted(items, count, kept, ids, scores);
+        return place_best_by_counting(items, count, n_best, ids, scores);
     }
 #endif
     if (count > kCounted) {
-        std::partial_sort(items, items + kept, items + count, Better{});
-        for (std::int64_t place = 0; place < kept; ++place) {
+        std::partial_sort(items, items + n_best, items + count, Better{});
+        for (std::int64_t place = 0; place < n_best; ++place) {
             ids[place] = items[place].id;
             scores[place] = items[place].score;
         }
@@ -113,7 +114,7 @@ void place_best(Scored* items, std::int64_t count, std::int64_t kept, std::int32
     for (std::int64_t i = 0; i < count; ++i) {
         std::int64_t place = 0;
         for (std::int64_t j = 0; j < count; ++j) place += keys[j] > keys[i] ? 1 : 0;
-        if (place < kept) {
+        if (place < n_best) {
             ids[place] = items[i].id;
             scores[place] = items[i].score;
         }

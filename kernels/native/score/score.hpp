@@ -33,6 +33,6 @@ void score_items(const float* query, const float* catalog, std::int64_t d, doubl
                  std::int64_t count, Isa isa = active_isa());
 
 // Writes the `kept` best of `count` items in order; may reorder `items`.
-void place_best(Scored* items, std::int64_t count, std::int64_t kept, std::int32_t* ids, float* scores);
+void place_best(Scored* items, std::int64_t count, std::int64_t n_best, std::int32_t* ids, float* scores);
 
 }  // namespace mtaw

@@ -70,11 +70,11 @@ void score_items_avx512(const float* query, const float* catalog, std::int64_t d
 
 void count_larger_avx512(const std::uint64_t* keys, std::int64_t count, std::int64_t* places) {
     for (std::int64_t i = 0; i < count; i += 8) {
-        const __m512i own = _mm512_load_si512(keys + i), one = _mm512_set1_epi64(1);
+        const __m512i own_keys = _mm512_load_si512(keys + i), one = _mm512_set1_epi64(1);
         __m512i larger = _mm512_setzero_si512();
         for (std::int64_t j = 0; j < count; ++j) {
             const __m512i other = _mm512_set1_epi64(static_cast<long long>(keys[j]));
-            larger = _mm512_mask_add_epi64(larger, _mm512_cmpgt_epu64_mask(other, own), larger, one);
+            larger = _mm512_mask_add_epi64(larger, _mm512_cmpgt_epu64_mask(other, own_keys), larger, one);
         }
         _mm512_storeu_si512(places + i, larger);
     }

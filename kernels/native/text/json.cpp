@@ -120,13 +120,13 @@ class JsonReader {
         if (!take("u")) fail("there is no such escape");
         std::uint32_t character = hexadecimal();
         if (character >= 0xD800 && character < 0xDC00 && text_.substr(place_, 2) == "\\u") {
-            const std::size_t before = place_;
+            const std::size_t start = place_;
             place_ += 2;
             const std::uint32_t low = hexadecimal();
             if (low >= 0xDC00 && low < 0xE000) {
                 character = 0x10000 + ((character - 0xD800) << 10) + (low - 0xDC00);
             } else {
-                place_ = before;
+                place_ = start;
             }
         }
         append_utf8(out, character);
@@ -168,7 +168,7 @@ class JsonReader {
 Json Json::parse(std::string_view text) { return JsonReader(text).whole_text(); }
 
 const Json* Json::find(std::string_view name) const {
-    const auto found = std::find_if(members_.rbegin(), members_.rend(), [&](const auto& one) { return one.first == name; });
+    const auto found = std::find_if(members_.rbegin(), members_.rend(), [&](const auto& member) { return member.first == name; });
     return found == members_.rend() ? nullptr : &found->second;
 }
 

@@ -53,11 +53,11 @@ void append_utf8(std::string& out, std::uint32_t character) {
     }
 }
 
-std::string shown(std::string_view text, std::size_t most) {
+std::string shown(std::string_view text, std::size_t max_length) {
     if (!is_utf8(text)) return "(not UTF-8)";
     std::string out = "'";
     for (const char c : text) {
-        if (out.size() > most) {
+        if (out.size() > max_length) {
             while (!out.empty() && (static_cast<std::uint8_t>(out.back()) & 0xC0U) == 0x80) out.pop_back();
             if (static_cast<std::uint8_t>(out.back()) >= 0xC0) out.pop_back();
             return out + "'..";

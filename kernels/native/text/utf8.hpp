@@ -16,6 +16,6 @@ std::size_t count_characters(std::string_view text);
 void append_utf8(std::string& out, std::uint32_t character);
 
 // In quotes, cut if it is long, without what would break a line.
-std::string shown(std::string_view text, std::size_t most = 60);
+std::string shown(std::string_view text, std::size_t max_length = 60);
 
 }  // namespace mtaw
