@@ -61,7 +61,8 @@ void Bundle::make_memory() {
     const TensorFile& from = file("memory");
     const double* const setting_values = from.get<double>("settings", {8});
     if (setting_values[0] != kTablesLayout && setting_values[0] != kSessionsLayout) throw bundle_error(from.bytes().path() + ": its layout is not 1 or 2; upgrade libmtaw");
-    MemorySettings settings{checked_count(from, setting_values[1], 1), checked_count(from, setting_values[2], 1), setting_values[4], checked_count(from, setting_values[5], 0),
+    MemorySettings settings{checked_count(from, setting_values[1], 1), checked_count(from, setting_values[2], 1),
+                            setting_values[4], checked_count(from, setting_values[5], 0),
                             checked_count(from, setting_values[6], 0)};
     if (!(settings.recency > 0 && std::isfinite(settings.recency))) {
         throw bundle_error(from.bytes().path() + ": the setting recency is out of range" + kRetrain);

@@ -61,7 +61,8 @@ class SessionState {
     std::vector<std::int32_t> clicks_;
     AlignedFloats interests_;  // [clicks, width]
     Encoder::Key made_by_;
-    std::atomic<bool> is_inconsistent_{false};  // a change of these three; with the mutex held, only in a child of a fork amid one
+    // Set while the three above change. It is seen set, with the mutex held, only in a child of a fork during a change.
+    std::atomic<bool> is_inconsistent_{false};
 };
 
 }  // namespace mtaw

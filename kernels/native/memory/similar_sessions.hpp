@@ -28,8 +28,8 @@ struct SimilarScratch {
 };
 
 // Adds the lanes kKnn .. kKnnNext of the pool, from the `most` heaviest past sessions (ties to the later one).
-// `largest` float32[kMoreLanes] takes each lane's largest value over the pool. The anchor of a past session is its last
-// click on the latest own item that it holds. Lanes: weight; weight * exp(-age / (0.02 S)); weight / distance from the
+// `largest` float32[kSignalLanes] takes each lane's largest value over the pool. The anchor of a past session is its
+// last click on the latest own item that it holds. Lanes: weight; weight * exp(-age / (0.02 S)); weight / distance from the
 // anchor (0 at it); weight if after it; weight if directly after it. The current session is never one of them.
 void add_similar_sessions(const MergedTables& memory, const OwnItems& own, const CurrentSession& current,
                           std::int64_t max_sessions, const MemoryKernels& kernels, SimilarScratch& scratch, Pool& pool,

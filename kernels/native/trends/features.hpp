@@ -84,7 +84,7 @@ struct TrendFacts {
 
 // The sums of one candidate, from which its features are made: in whole cache lines.
 struct alignas(64) TrendSums {
-    float values[32];  // kLast.., kOwnRows.., kPre
+    float values[32];  // kLast.., kOwnRows.., kPreScore
 
     static constexpr int kLast = 0;             // [kPairSums], of the last own item's row
     static constexpr int kOwnRows = kPairSums;  // [kPairSums], of all own items' rows, weighed
