@@ -35,7 +35,7 @@ from bench.harness.report import command
 from bench.quality.paired import difference_of, gains_of
 from bench.quality.reuse import encoder_of, ranker_of, refuse_times
 from bench.quality.runs import ProgressLines, prepared
-from bench.quality.table import markdown
+from bench.quality.table import TITLES, markdown
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
@@ -51,7 +51,6 @@ from mtaw_fast.training.trained_model import served_ranks
 
 OUT = Path("docs/results/ablations.jsonl")
 GAMMAS = {"tmall": 2.0, "retailrocket": 6.0}  # the paper's
-TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
 ENCODER, RANKER = "paper", "full"  # the whole models
 _HELD_OUT, _STEPS, _METRICS = 0.07, 20, ("P@20", "MRR@20")
 

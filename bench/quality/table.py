@@ -16,7 +16,9 @@ _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _SCREENED = ("P@20", "MRR@20")
 _FINAL_HEAD = ("", "seeds", "epochs", *_METRICS, "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
 _SCREEN_HEAD = ("settings", "P@20", "MRR@20", "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
-TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
+TITLES = {
+    "tmall": "Tmall", "retailrocket": "RetailRocket", "diginetica": "Diginetica", "yoochoose1_64": "Yoochoose 1/64"
+}  # fmt: skip
 
 LEAK_MARK = "(LEAK: best test epoch)"
 NOT_REFIT_MARK = "(not refit)"

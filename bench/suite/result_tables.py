@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.harness.json_lines import read_json_lines
 from bench.harness.records import read_lines
+from bench.peers.records import trained
 from bench.quality.records import HELD_OUT, NOT_REFIT, protocol_of, records_in
 from bench.quality.table import TITLES, markdown
 
@@ -32,6 +33,8 @@ _STARTS = {
 }
 _PAIRS, _TREND_PAIRS, _MEGABYTES = 128, 8, 20  # the defaults of a bundle for a page: pairs of an item, and the limit
 _SETS = ("tmall", "retailrocket")
+_FINAL_SETS = ("diginetica", "yoochoose1_64")
+_FINAL_ROWS = ("full", "paper", "co-occurrence + repeats", "Item-KNN", "own items, frequent first", "popularity")
 Record = Mapping[str, Any]
 
 
@@ -246,6 +249,30 @@ def refit_gain(results: Path) -> str:
     return markdown(["P@20 / MRR@20", "", "seeds", "not refit", "refit", "gain"], rows)
 
 
+def final_sets(results: Path) -> str:
+    """P@20 / MRR@20 on the sets on which nothing was chosen."""
+    runs = [run for run in records_in(results).finished() if run["split"] == "test" and not run["changed"]]
+    runs += [{**peer, "preset": peer["title"]} for peer in trained(results) if "metrics" in peer]
+    rows = []
+    for title in _FINAL_ROWS:
+        cells = [_seeds(run for run in runs if (run["preset"], run["dataset"]["name"]) == (title, name))
+                 for name in _FINAL_SETS]  # fmt: skip
+        if any(cells):
+            rows.append([f"`{title}`" if title in ("full", "paper") else title, *cells])
+    return markdown(["P@20 / MRR@20", *(TITLES[name] for name in _FINAL_SETS)], rows)
+
+
+def _seeds(found: Iterable[Record]) -> str:
+    """Return the mean of runs that differ in the seed alone, its deviation and the mean interval, for both metrics."""
+    runs, parts = list(found), []
+    for name in _METRICS if runs else ():
+        values = [run["metrics"][name] for run in runs]
+        low, high = (statistics.fmean(run["intervals"][name][end] for run in runs) for end in (0, 1))
+        spread = f" ± {statistics.stdev(values):.2f}" if len(runs) > 1 else ""
+        parts.append(f"{statistics.fmean(values):.2f}{spread} [{low:.2f}, {high:.2f}]")
+    return " / ".join(parts)
+
+
 def _finals(results: Path, preset: str, dataset: str, protocol: str) -> dict[tuple[str, int], Record]:
     """Return the runs of a preset on a test set by their changed settings and seed."""
     return {
@@ -284,4 +311,5 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "page bundles with times": page_bundles_with_times,
     "encoder gain": encoder_gain,
     "refit gain": refit_gain,
+    "final sets": final_sets,
 }
