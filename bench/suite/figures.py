@@ -67,7 +67,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "Time decides on news, and learning beats training": (
             "test", "test-reads", "frozen", "news-context", "by-hand", "ablations",
         ),
-        "What is not shown": ("test",),
+        "What is not shown": ("test", "peers"),
     },
 }  # fmt: skip
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
