@@ -77,8 +77,8 @@ def sizes(p: Problem) -> dict[str, tuple[float, float]]:
 def check(p: Problem, isa: str, compute: str, threads: int) -> None:
     truth, eager, size = reference(p, torch.float64, None), reference(p, torch.float32, compute), sizes(p)
     eps = torch.finfo(getattr(torch, compute)).eps
-    # From a float32 logit of up to `scale`. On few numbers eager may be lucky: then also of the factors' rounding, and as
-    # much larger as (1 - y)^gamma and the gradient's own factor make a relative error in 1 - y, where y is near 1.
+    # From a float32 logit of up to `scale`. On few numbers eager may be lucky: then also of the factors' rounding, and
+    # 1 + gamma times as large, since a gradient has (1 - y)^gamma and a factor of its own, and y may be near 1.
     is_small = len(p.queries) * len(p.items) < 256
     exp_eps = p.scale * (eps * (1 + p.gamma) if is_small else torch.finfo(torch.float32).eps)
     for name, got in run(p, isa, compute, threads).items():
