@@ -74,17 +74,36 @@ def sizes(p: Problem) -> dict[str, tuple[float, float]]:
     return bounds
 
 
+def eager_errors(p: Problem, compute: str, truth: dict[str, np.ndarray], is_small: bool) -> dict[str, float]:
+    """Eager's largest error of each output.
+
+    On few numbers eager may be lucky. So of a small problem the worst of eight equal ones counts, with dimensions in
+    other orders and longer vectors, which differ in their roundings alone.
+    """
+    found = reference(p, torch.float32, compute)
+    errors = {name: float(np.abs(found[name] - truth[name]).max()) for name in truth}
+    rng = np.random.default_rng(0)
+    for _ in range(7 if is_small else 0):
+        order, length = rng.permutation(p.queries.shape[1]), np.float32(1 + rng.random())
+        queries, items = (np.ascontiguousarray(array[:, order]) * length for array in (p.queries, p.items))
+        equal = replace(p, queries=queries, items=items)
+        exact = reference(equal, torch.float64, None)
+        for name, array in reference(equal, torch.float32, compute).items():
+            error = np.abs(array - exact[name]).max() * (1 if name == "loss" else length)  # 1 / length in a gradient
+            errors[name] = max(errors[name], float(error))
+    return errors
+
+
 def check(p: Problem, isa: str, compute: str, threads: int) -> None:
-    truth, eager, size = reference(p, torch.float64, None), reference(p, torch.float32, compute), sizes(p)
+    truth, size = reference(p, torch.float64, None), sizes(p)
     eps = torch.finfo(getattr(torch, compute)).eps
-    # From a float32 logit of up to `scale`. On few numbers eager may be lucky: then also of the factors' rounding, and
-    # 1 + gamma times as large, since a gradient has (1 - y)^gamma and a factor of its own, and y may be near 1.
+    # From a float32 logit of up to `scale`; of the factors' rounding too where eager's luck may be good on few numbers.
     is_small = len(p.queries) * len(p.items) < 256
-    exp_eps = p.scale * (eps * (1 + p.gamma) if is_small else torch.finfo(torch.float32).eps)
+    exp_eps = p.scale * (eps if is_small else torch.finfo(torch.float32).eps)
+    eager = eager_errors(p, compute, truth, is_small)
     for name, got in run(p, isa, compute, threads).items():
-        peer = np.abs(eager[name] - truth[name]).max()
         slack = eps * size[name][0] + exp_eps * size[name][1]
-        assert np.abs(got - truth[name]).max() <= 2 * peer + slack, name
+        assert np.abs(got - truth[name]).max() <= 2 * eager[name] + slack, name
 
 
 @on_every_path
