@@ -8,7 +8,7 @@ from zlib import crc32
 from mtaw_fast.experiment.lines import KINDS
 from mtaw_fast.service.observability.counters import REPORT_CELLS
 
-_LAST = REPORT_CELLS - 1
+_SHIFT = 65 - REPORT_CELLS.bit_length()  # of a 64-bit product, to its upper bits: as many as number the cells
 _SALTS = {kind: 0x9E3779B9 * number & 0xFFFFFFFF for number, kind in enumerate(KINDS, start=1)}
 
 
@@ -31,13 +31,22 @@ class CountedReports:
         marks = {}
         for item in items:
             text = item.encode("utf-8", "surrogatepass") if isinstance(item, str) else b"%d" % item
-            low = crc32(text, begin)
-            if cells[low & _LAST] != high | low:
-                marks[item] = high | low
+            mark = high | crc32(text, begin)
+            if cells[_cell(mark)] != mark:
+                marks[item] = mark
         return marks
 
     def count(self, marks: Iterable[int]) -> None:
         """Note that reports are counted."""
         cells = self._cells
         for mark in marks:
-            cells[mark & _LAST] = mark
+            cells[_cell(mark)] = mark
+
+
+def _cell(mark: int) -> int:
+    """Return the cell of a mark, by multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4).
+
+    The low bits of a CRC would not do: if two items' CRCs agree in them, those of other pairs of items that differ by
+    the same bits do too, so that many reports on a ranking would take each other's cells.
+    """
+    return (mark * 0x9E3779B97F4A7C15 & (1 << 64) - 1) >> _SHIFT
