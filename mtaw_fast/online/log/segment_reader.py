@@ -15,6 +15,7 @@ from mtaw_fast.system import host
 
 _READ_BYTES = 1 << 20
 _RECORD_BYTES = 100.0  # of a record, before any was read
+_NOWHERE = (-1, 0)  # (segment, offset) before every place
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
@@ -37,9 +38,9 @@ class SegmentReader:
     def __init__(self, segments: SegmentFolder, segment_bytes: int) -> None:
         self._segments, self._segment_bytes = segments, segment_bytes
         self.damaged = 0
-        self._last_damage = (-1, 0)  # (segment, offset) of the last damaged record that was logged
+        self._last_damage = _NOWHERE  # (segment, offset) of the last damaged record that was logged
         self._last_gap = -1  # the last missing segment that was logged
-        self._empty: tuple[object, object] = (None, None)  # a place, and the log's end then: no event between them
+        self._empty = _NOWHERE, _NOWHERE  # a place, and the log's end then: no event between them
         self._record_bytes = _RECORD_BYTES  # the mean of the records that were read last
 
     def read(self, after: str, limit: int) -> list[LogEntry]:
@@ -55,8 +56,12 @@ class SegmentReader:
             return self._read(number, offset, limit)
 
     def lag(self, after: str) -> int:
-        """Return about how many events follow a position: the bytes there by the mean size of the last records read."""
-        number, offset = parsed_position(after)
+        """Return about how many events follow a position: the bytes there by the mean size of the last records read.
+
+        Bytes in which `read` found no event do not count: no later read would take them away from a full backlog.
+        """
+        begin, (empty_from, empty_until) = parsed_position(after), self._empty
+        number, offset = empty_until if begin == empty_from else begin
         ahead, size = -offset, self._segment_bytes
         with suppress(OSError):  # the newest segment has no successor; `read` reports real errors
             while size >= self._segment_bytes:
@@ -75,7 +80,7 @@ class SegmentReader:
             )
         if number not in segments:
             number, offset = self._after_gap(number, offset, segments), 0
-        state = (number, offset), [(segment, self._segments.size(segment)) for segment in segments[-1:]]
+        state = (number, offset), (segments[-1], self._segments.size(segments[-1]))
         if state == self._empty:
             return entries  # otherwise each poll reads many MB of half a record or of damage again
         while len(entries) < limit:

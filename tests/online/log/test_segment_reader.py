@@ -80,6 +80,22 @@ def test_the_lag_is_about_the_number_of_events_after_a_position(tmp_path: Path) 
     assert log.end() == everything[-1].position
 
 
+@pytest.mark.parametrize("segment_bytes", [1, 64 << 20], ids=["sealed", "open"])
+def test_what_a_read_found_no_event_in_is_no_lag(tmp_path: Path, segment_bytes: int) -> None:
+    log = FileLog(tmp_path, segment_bytes=segment_bytes)
+    position = log.append([click(0)])
+    with (tmp_path / "events-0000000000.log").open("ab") as file:
+        file.write(b"half a record " * 1000)
+    if segment_bytes == 1:
+        log._create_segment(1)
+    assert log.lag(position) > 100, "before a read, they may be events"
+    assert log.read(position) == []
+    assert log.lag(position) == 0
+    log.append([click(1)])
+    assert log.lag(position) == 1
+    assert log.lag(log.read(position)[-1].position) == 0
+
+
 @pytest.mark.parametrize("position", ["7", "a-b", "1-2-3"])
 def test_a_bad_position_is_refused(tmp_path: Path, position: str) -> None:
     with pytest.raises(LearnError, match="is not a position"):

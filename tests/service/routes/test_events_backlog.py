@@ -71,6 +71,13 @@ def test_a_request_larger_than_the_limit_is_taken_when_nothing_waits(service: Ru
     assert reply.status == 400, reply.body
 
 
+def test_half_a_record_at_the_end_of_the_log_keeps_no_event_out(service: Running, log: FileLog) -> None:
+    with (log.folder / "events-0000000000.log").open("ab") as file:
+        file.write(b"a change of the item table that a full disk cut short" * 10_000)
+    event = {"events": [{"session": "after", "item": "sku-1"}]}
+    eventually(lambda: service.ask("POST", "/v1/events", event).status == 200, 10)
+
+
 @pytest.mark.parametrize(
     ("lag", "appending", "waited", "refused"),
     [
