@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from mtaw_fast.errors import LearnError
+from mtaw_fast.errors import DataError, LearnError
 from mtaw_fast.items import ItemTable, TableChange
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.online.follower import LogFollower
@@ -16,7 +17,7 @@ from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, now_ms
 from mtaw_fast.online.log.file_log import SEGMENT_BYTES, FileLog
 from mtaw_fast.online.log.table_parts import TableParts, table_parts
-from mtaw_fast.online.state.item_changes import ItemChanges, apply_item_event
+from mtaw_fast.online.state.item_changes import ItemChanges
 from mtaw_fast.system import host
 
 _LOCK = ".items.lock"
@@ -42,7 +43,7 @@ class ItemState:
     """
 
     def __init__(self, folder: Path, table: ItemTable | None, publish: Callable[[LiveItems], None]) -> None:
-        self.folder = folder
+        self.folder, self._table = folder, table
         self._log = FileLog(folder, fsync=True)
         self._writing = threading.Lock()
         self._shortened = 0  # bytes after the last shortening
@@ -67,10 +68,10 @@ class ItemState:
         """Keep changes, and return when they are published here; returns the log's position after them."""
         with self._lock(fcntl.LOCK_SH):
             position = self._log.append(events)
+            self.catch_up()  # before another process shortens the log: it removes a change that does not fit
         if self._log.n_bytes > 3 * SEGMENT_BYTES + 2 * self._shortened:
             self._shorten()
             self._shortened = self._log.n_bytes
-        self.catch_up()
         return position
 
     def catch_up(self) -> None:
@@ -93,23 +94,42 @@ class ItemState:
             raise LearnError(f"cannot keep items in {self.folder}: {error.strerror or error}") from None
 
     def _shorten(self) -> None:
-        """Write the result of all changes after them, and delete the segments before it."""
+        """Write the result of all changes after them, and delete the segments before it.
+
+        Changes count as for a reader: not those that the bundle's table is newer than, nor those that do not fit. The
+        latter leave the log too, since they may fit once the changes before them are gone.
+        """
         with self._lock(fcntl.LOCK_EX):
             end = self._log.end()
-            live, parts, position = LiveItems(None), TableParts(), START
-            changes, changed = list[TableChange](), 0
+            parts, position = TableParts(), START
+            made, columns = (0, None) if self._table is None else (self._table.made, self._table)
+            changes, changed, refused = list[TableChange](), 0, list[str]()
+            # The last state of each: the bundle, or a reader that has not reached the end, may have another.
+            is_hidden, rules = dict[int | str, bool](), dict[str, Mapping[str, Any] | None]()
             while entries := self._log.read(position, _READ_EVENTS):
-                for event, position in entries:  # noqa: B007
+                for event, position in entries:
                     data = parts.complete(event)
-                    if data is not None:
-                        changes, changed = _folded(changes, TableChange.unpacked(data)), max(changed, event.time)
-                    elif isinstance(event, (HideItems, ShowItems, KeepRules)):
-                        apply_item_event(event, live, parts)
+                    if data is not None and event.time > made:
+                        try:
+                            change = TableChange.unpacked(data)
+                            columns = change.schema_after(columns)
+                        except DataError:
+                            refused.append(position)
+                            continue
+                        changes, changed = _folded(changes, change), max(changed, event.time)
+                    elif isinstance(event, (HideItems, ShowItems)):
+                        is_hidden.update(dict.fromkeys(event.items, isinstance(event, HideItems)))
+                    elif isinstance(event, KeepRules):
+                        rules[event.name] = event.rules
             now = now_ms()
-            events: list[Event] = [HideItems(tuple(sorted(live.hidden)), now)] if live.hidden else []
-            events += [KeepRules(name, rules, now) for name, rules in live.rules.items()]
+            hidden = tuple(item for item, hides in is_hidden.items() if hides)
+            shown = tuple(item for item, hides in is_hidden.items() if not hides)
+            events: list[Event] = [HideItems(hidden, now)] if hidden else []
+            events += [ShowItems(shown, now)] if shown else []
+            events += [KeepRules(name, kept, now) for name, kept in rules.items()]
             for change in changes:
                 events += table_parts(change, changed)  # not now: a newer table of the bundle stays newer
+            self._log.remove(refused)
             if events:
                 self._log.append(events)
             self._log.expire(end, 0)

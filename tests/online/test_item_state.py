@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.errors import UsageError
-from mtaw_fast.items import ItemFrame, ItemTable
+from mtaw_fast.items import ItemFrame, ItemTable, TableChange
 from mtaw_fast.online import item_state
+from mtaw_fast.online.log.events import HideItems, KeepRules, ShowItems, now_ms
+from mtaw_fast.online.log.table_parts import table_parts
 from tests.support.online.item_tables import everything, put_table, shown
 from tests.support.online.recommenders import N
 from tests.support.service.running import eventually
@@ -65,6 +69,84 @@ def test_a_shortened_state_folder_keeps_what_earlier_tables_did_to_the_columns(
     assert "sku-1" not in last.recommend(["sku-2"], k=N).items
     for opened in (rec, last):
         opened.close()
+
+
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each segment of a state folder hold one change."""
+    real = item_state.FileLog
+    monkeypatch.setattr(item_state, "FileLog", lambda folder, fsync: real(folder, fsync=fsync, segment_bytes=1))
+
+
+def opened(folder: Path, table: ItemTable | None = None) -> item_state.ItemState:
+    return item_state.ItemState(folder, table, lambda live: None)
+
+
+def patch(state: item_state.ItemState, item: str, time: int | None = None, **values: Any) -> None:
+    """Append a patch that was checked against no table."""
+    change = TableChange.of([{"id": item, **values}], "patch")
+    state.append(table_parts(change, now_ms() if time is None else time))
+
+
+def table_of(state: item_state.ItemState) -> ItemTable:
+    table = state.follower.state.items.table(lambda ids: np.array([int(item[4:]) for item in ids], np.int32), N)
+    assert table is not None
+    return table
+
+
+def prices(state: item_state.ItemState) -> list[Any]:
+    return [row.get("price") for row in table_of(state).values_at(["price"], np.arange(4))]
+
+
+def test_a_shortened_state_folder_leaves_what_is_newer_in_the_bundle(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    patch(first, "sku-1", 1_000, price=5.0)
+    first.stop()
+    frame = ItemFrame.of({"id": ["sku-1"], "price": [9.0]})
+    trained = ItemTable(N, made=2_000).replaced(frame, np.array([1]), N)
+    state = opened(tmp_path, trained)
+    patch(state, "sku-2", 3_000, price=2.0)
+    state._shorten()
+    state.catch_up()
+    assert prices(state) == [None, 9.0, 2.0, None]
+    state.stop()
+
+
+@pytest.mark.parametrize("value", ["cheap", True], ids=["category", "bool"])
+def test_a_change_that_did_not_fit_does_not_keep_the_folder_from_being_shortened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Any
+) -> None:
+    small_segments(monkeypatch)
+    state = opened(tmp_path)
+    patch(state, "sku-1", price=1.5)
+    patch(state, "sku-3", price=value)  # as by a process that did not know the first one
+    assert len(state.table_parts.refused) == 1
+    state._shorten()
+    patch(state, "sku-2", price=2.5)
+    state.stop()
+    last = opened(tmp_path)
+    assert prices(last) == [None, 1.5, 2.5, None]
+    last.stop()
+
+
+def test_a_reader_that_is_late_when_the_folder_is_shortened_misses_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_segments(monkeypatch)
+    trained = replace(ItemTable(N), hidden=frozenset({"sku-7"}))
+    state, late = opened(tmp_path, trained), opened(tmp_path, trained)
+    state.append([HideItems(("sku-1", "sku-2"), now_ms()), KeepRules("old", {"limit": []}, now_ms())])
+    late.catch_up()
+    with late.follower.paused():
+        state.append([ShowItems(("sku-1", "sku-7"), now_ms())])
+        state.append([KeepRules("old", None, now_ms())])
+        state.append([KeepRules("new", {"limit": []}, now_ms())])
+        state._shorten()
+    late.catch_up()
+    last = opened(tmp_path, trained)
+    for reader in (state, late, last):
+        table = table_of(reader)
+        assert (table.hidden, list(table.rules)) == (frozenset({"sku-2"}), ["new"])
+        reader.stop()
 
 
 def test_copies(folder: Path, tmp_path: Path) -> None:
