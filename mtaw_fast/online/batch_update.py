@@ -94,10 +94,13 @@ class LogFile:
 
     def names(self) -> list[str]:
         """Return the id of each session, prefixed by a hash of the log if it has no times: such logs count from 0."""
-        if self.stream.times is not None:
-            return [str(session_id) for session_id in self.stream.session_ids]
-        digest = blake2b(self.stream.items.tobytes() + self.stream.sessions.tobytes(), digest_size=8).hexdigest()
-        return [f"{digest}/{session_id}" for session_id in self.stream.session_ids]
+        stream = self.stream
+        if stream.times is not None:
+            return [str(session_id) for session_id in stream.session_ids]
+        ids = [stream.item_ids[item] for item in np.unique(stream.items).tolist()]  # codes alone may be another log's
+        data = stream.items.tobytes() + stream.sessions.tobytes() + repr(ids).encode()
+        digest = blake2b(data, digest_size=8).hexdigest()
+        return [f"{digest}/{session_id}" for session_id in stream.session_ids]
 
 
 class LogEvents:

@@ -184,6 +184,8 @@ def test_a_log_without_times_counts_once(tmp_path: Path) -> None:
     assert summary.dropped_sessions == 2
     assert same_tables(twice, once)
     reversed_stream = ClickStream(sessions, items[::-1].copy(), None, None, [0, 1], ids)
-    both, summary = apply_log(LogFile.of(reversed_stream, once), LIMITS)
-    assert summary.dropped_sessions == 0
-    assert len(both.sessions) == len(MODEL.sessions) + 4
+    of_other_items = ClickStream(sessions, items, None, None, [0, 1], ids[::-1])
+    for other in (reversed_stream, of_other_items):
+        both, summary = apply_log(LogFile.of(other, once), LIMITS)
+        assert summary.dropped_sessions == 0
+        assert len(both.sessions) == len(MODEL.sessions) + 4
