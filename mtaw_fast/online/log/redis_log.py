@@ -20,7 +20,7 @@ _TIMEOUT = 2.0  # seconds
 _REMOVED = 1_000  # entries in one command
 _PASSWORD = "MTAW_REDIS_PASSWORD"  # an environment variable: every user can read command lines
 _LOG = logging.getLogger("mtaw_fast.online")
-_LENGTHS: dict[tuple[str, str], int] = {}  # of a stream, by address and name: at the last append of this process
+_LENGTHS: dict[tuple[str, str], int] = {}  # of streams by address and name, at this process's last append or first use
 
 
 class RedisLog:
@@ -65,9 +65,9 @@ class RedisLog:
         self._last_damage = ""  # position of the last damaged entry that was logged
         self._empty = ("", "")  # two positions with no event between them
         self._stream = address, self._name
-        _LENGTHS.setdefault(self._stream, 0)  # another log of this process may have appended
         self._read_length = 0  # up to where it was read
-        self._call("ping")
+        # Another log of this process may have appended; what the stream holds now is no news of this process.
+        _LENGTHS.setdefault(self._stream, self._call("xlen", self._name))
 
     def append(self, events: Sequence[Event]) -> str:
         """See `EventLog.append`: all of them or none."""

@@ -6,6 +6,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.log.redis_log import RedisLog
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
+from tests.simulation.redis_stream import RedisStream
 from tests.support.online.recommenders import MODEL, NOON, N, answers, drawn, until_learned
 from tests.support.redis_server import Redis
 from tests.support.service.running import eventually
@@ -63,6 +66,20 @@ def test_the_lag_is_the_number_of_events_that_are_not_read(log: RedisLog) -> Non
     assert log.lag(end) == 0
     assert log.append(clicks(5)) == log.end()
     assert log.lag(end) == 5
+
+
+def test_what_a_stream_holds_at_the_start_of_a_process_is_no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("redis", reason="needs the extra 'serve'")
+    world: Any = SimpleNamespace(ms=NOON, enter=lambda *_: None, leave=lambda *_: None)
+    stream = RedisStream(world)
+    monkeypatch.setattr("mtaw_fast.system.host.connect", lambda *_, **options: stream)
+    monkeypatch.setattr(redis_log, "_LENGTHS", {})
+    end = RedisLog("redis://localhost").append(clicks(30))
+    redis_log._LENGTHS.clear()
+    log = RedisLog("redis://localhost")
+    assert log.read(end) == []
+    log.append(clicks(2))
+    assert log.lag(end) == 2
 
 
 def test_another_log_of_the_process_changes_no_lag(log: RedisLog, url: str) -> None:
