@@ -247,6 +247,7 @@ class OnlineLearner:
                 return
             try:
                 self._switch(signature)
+                self.compactions.restart_pause()  # whichever process has compacted
                 self._served_signature, self._failure, self.must_reload = signature, None, False
             except OvertakenError:
                 return  # by a still newer one, which comes next

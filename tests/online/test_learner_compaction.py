@@ -230,6 +230,22 @@ def test_what_starts_a_compaction(learning: Make) -> None:
     assert is_needed(), "the compaction was ended before the log was redacted"
 
 
+def test_the_pause_after_a_compaction_of_another_process_is_as_long(folder: Path, learning: Make) -> None:
+    rec = learning()
+    online_learner = rec.learner
+    online_learner.compactions._tried -= online_learner.settings.compact_seconds
+    rec.observe("s", ["sku-1"])
+    compact_folder(folder, online_learner.settings)
+    eventually(lambda: online_learner._served_signature == learner.signature_of(online_learner.settings.folder))
+    until_learned(rec, rec.observe("s", ["sku-2"]))
+    compactions = copy.copy(online_learner.compactions)  # a copy, so that no compaction starts by itself
+    compactions._settings = replace(online_learner.settings, compact=True)
+    event_processor, bundle = online_learner.state.event_processor, online_learner.bundle
+    assert not compactions.should_start(event_processor, bundle, online_learner.log)
+    compactions._tried -= online_learner.settings.compact_seconds
+    assert compactions.should_start(event_processor, bundle, online_learner.log)
+
+
 def test_a_training_that_comes_while_one_is_compacted_gets_its_own_name(
     folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
