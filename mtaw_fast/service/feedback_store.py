@@ -8,7 +8,6 @@ import fcntl
 import json
 import mmap
 import os
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -252,19 +251,21 @@ def _contains(descriptor: int, texts: Sequence[bytes]) -> bool:
 
 
 def _rewrite(path: Path, lines: BinaryIO, belongs: Belongs) -> None:
-    """Replace a file by one without some of its lines."""
+    """Replace a file, which is locked, by one without some of its lines."""
     mode = os.fstat(lines.fileno()).st_mode & 0o777
     lines.seek(0)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    # Always the same name: what a kill left there, with lines of other sessions, is replaced and not kept for ever.
+    draft = path.with_name(f".{path.name}.draft")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
             file.writelines(line for line in lines if not belongs(line))
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        draft.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
 
 

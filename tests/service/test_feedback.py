@@ -19,9 +19,11 @@ import pytest
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment import read_feedback
+from mtaw_fast.experiment.feedback_log import RANKINGS
 from mtaw_fast.service.feedback_store import FeedbackFile, _Buffer
 from mtaw_fast.service.ranking_ids import PATTERN, new_id, version_in
 from mtaw_fast.service.settings import Settings
+from tests.support.forks import child
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.redis_server import Redis
 from tests.support.service.running import WITH_TOKEN, Running, eventually, good, refused, running
@@ -329,6 +331,21 @@ def test_a_ranking_is_recorded_with_its_session_bundle_rules_and_items(tmp_path:
         polars = pytest.importorskip("polars")
         frame = polars.read_ndjson(tmp_path / "kept" / "rankings-*.jsonl")
         assert frame["items"].dtype == polars.List(polars.String)
+
+
+def test_forgetting_that_was_killed_leaves_no_copy_of_other_sessions(tmp_path: Path) -> None:
+    store = FeedbackFile(tmp_path / "kept.jsonl", folder=False)
+    for session in ("s-1", "s-2", "s-3"):
+        store._append(b'{"session":"%b","items":[]}' % session.encode(), RANKINGS)
+
+    def killed() -> None:
+        os.fsync = lambda _: os._exit(0)
+        store._forget("s-1", lambda _: False)
+
+    assert child(killed) == 0
+    for session in ("s-1", "s-2"):
+        store._forget(session, lambda _: False)
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"", b'{"session":"s-3","items":[]}\n'}
 
 
 def test_rankings_that_cannot_be_written_are_logged_and_lost(caplog: pytest.LogCaptureFixture) -> None:
