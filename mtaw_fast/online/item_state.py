@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from mtaw_fast.online.log.file_log import SEGMENT_BYTES, FileLog
 from mtaw_fast.online.log.table_parts import TableParts, table_parts
 from mtaw_fast.online.state.item_changes import ItemChanges
 from mtaw_fast.system import host
+from mtaw_fast.system.fork_lock import ForkLock
 
 _LOCK = ".items.lock"
 _READ_EVENTS = 1_000
@@ -45,7 +45,7 @@ class ItemState:
     def __init__(self, folder: Path, table: ItemTable | None, publish: Callable[[LiveItems], None]) -> None:
         self.folder, self._table = folder, table
         self._log = FileLog(folder, fsync=True)
-        self._writing = threading.Lock()
+        self._writing = ForkLock()
         self._shortened = 0  # bytes after the last shortening
         self.follower = LogFollower(self._log, ItemChanges(table), publish)
         try:

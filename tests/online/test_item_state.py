@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from mtaw_fast.items import ItemFrame, ItemTable, TableChange
 from mtaw_fast.online import item_state
 from mtaw_fast.online.log.events import HideItems, KeepRules, ShowItems, now_ms
 from mtaw_fast.online.log.table_parts import table_parts
+from tests.support.forks import child
 from tests.support.online.item_tables import everything, put_table, shown
 from tests.support.online.recommenders import N
 from tests.support.service.running import eventually
@@ -147,6 +149,15 @@ def test_a_reader_that_is_late_when_the_folder_is_shortened_misses_no_change(
         table = table_of(reader)
         assert (table.hidden, list(table.rules)) == (frozenset({"sku-2"}), ["new"])
         reader.stop()
+
+
+def test_a_child_of_a_fork_changes_items_though_a_thread_of_its_parent_did_so_then(tmp_path: Path) -> None:
+    state = opened(tmp_path)
+    with state._lock(fcntl.LOCK_SH):
+        assert child(lambda: state.append([HideItems(("sku-1",), now_ms())])) == 0
+    state.catch_up()
+    assert table_of(state).hidden == frozenset({"sku-1"})
+    state.stop()
 
 
 def test_copies(folder: Path, tmp_path: Path) -> None:
