@@ -40,10 +40,7 @@ def decay_power(ms: int, half_life: int) -> float:
     power = SERIES[0]
     for factor in SERIES[1:]:
         power = power * x + factor
-    try:
-        return math.ldexp(power, exponent)
-    except OverflowError:
-        return math.inf
+    return math.ldexp(power, min(exponent, 600))
 
 
 @dataclass

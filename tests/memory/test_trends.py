@@ -270,6 +270,26 @@ def test_all_forgotten_leaves_nothing() -> None:
     assert not pair.native.counts(np.arange(CAPACITY, dtype=np.int32), now)[:, :14].any()
 
 
+def test_a_click_that_is_forgotten_after_a_long_pause_changes_nothing() -> None:
+    """The newest click is an old one again, but the short lanes stay relative to the time of the forgotten one."""
+    tables = tables_of(random_sessions(60, N_ITEMS, 21), N_ITEMS, SETTINGS)
+    clean, live = tables.live(CAPACITY), tables.live(CAPACITY)
+    live.click(np.array([1]), np.array([0], np.int32), np.array([START + 60 * DAY]))
+    assert live.counters.moves > 0
+    assert live.forget(1)
+    now = live.counters.newest
+    assert now == clean.counters.newest < START + 5 * DAY
+    for ours, expected in zip(live.rising(now, 20), clean.rising(now, 20), strict=True):
+        assert len(expected) > 10
+        np.testing.assert_array_equal(ours, expected)
+    items, times, begins, ends = prefixes(7)
+    moments = np.full(len(begins), now)
+    ids = clean.candidates(items, begins, ends, moments, 12)
+    np.testing.assert_array_equal(live.candidates(items, begins, ends, moments, 12), ids)
+    expected = clean.features(items, begins, ends, moments, ids, times)
+    np.testing.assert_array_equal(live.features(items, begins, ends, moments, ids, times), expected)
+
+
 def stream(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     times = START + np.cumsum(rng.integers(0, MINUTE, count)) - (rng.random(count) < 0.1) * HOUR

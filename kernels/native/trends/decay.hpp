@@ -43,7 +43,8 @@ constexpr float kMinFloat = 0x1p-50F;  // of sums in tables, and of what they ar
 
 static inline float to_float(double sum) { return std::abs(sum) < 0x1p-100 ? 0.0F : static_cast<float>(sum); }
 
-// 2^(ms / half_life), 0 under 2^-600.
+// 2^(ms / half_life), 0 under 2^-600 and at most about 2^600: a sum of 0 stays 0 at a `now` that a forgotten click has left
+// far behind its lane's t0.
 static inline double decay_power(std::int64_t ms, std::int64_t half_life) {
     std::int64_t whole = floor_div(ms, half_life), rest = ms - whole * half_life;
     if (2 * rest > half_life) {
@@ -52,7 +53,7 @@ static inline double decay_power(std::int64_t ms, std::int64_t half_life) {
     }
     if (whole < -kFarHalfLives) return 0;
     const double part = small_power(static_cast<double>(rest) / static_cast<double>(half_life));
-    return std::ldexp(part, static_cast<int>(std::min<std::int64_t>(whole, 2 * kFarHalfLives)));
+    return std::ldexp(part, static_cast<int>(std::min<std::int64_t>(whole, kFarHalfLives)));
 }
 
 }  // namespace mtaw
