@@ -130,6 +130,23 @@ def test_a_querying_session_gets_the_evidence_of_the_others(n_old: int, mean: in
     assert differs <= 0.2 * candidates
 
 
+def test_an_item_that_was_not_clicked_for_long_keeps_its_neighbors() -> None:
+    """Its old clicks are nearly worthless by now, but not for its latest session, which leaves itself out."""
+    n_items, last = 40, [0, 1, 2, 3, 4, 5]
+    base = MemoryTables.build(Sessions.from_lists([[30, 31]]), n_items, MemorySettings(recency=1.0))
+    sessions = [[0, 1 + i % 25] for i in range(510)] + [[30, 31]] * 1200 + [last]  # the last one folds the terms
+    handles = np.repeat(np.arange(len(sessions)), [len(session) for session in sessions])
+    delta, _ = fed(base, handles, np.concatenate(sessions).astype(np.int32))
+    asked = ranges_of(Sessions.from_lists([last]))
+    ours = by_item(*(array[0] for array in memory_of(base, delta, n_items).features(*asked)))
+    assert delta.forget(len(sessions) - 1)
+    theirs = by_item(*(array[0] for array in memory_of(base, delta, n_items).features(*asked)))
+    assert ours.keys() == theirs.keys() >= set(range(26))
+    column = feature_names().index("rec_all")
+    for item, values in theirs.items():
+        np.testing.assert_allclose(ours[item][column], values[column], rtol=0, atol=2**-8)
+
+
 def test_only_a_session_with_all_of_the_clicks_is_the_one_that_asks() -> None:
     base = MemoryTables.build(Sessions.from_lists([[0, 1], [1, 2]]), 4, MemorySettings(recency=5.0))
     delta = delta_of(base)

@@ -73,11 +73,17 @@ void MemoryDelta::fold_terms(DeltaRow& row) {
     });
     row.folded = first_unsettled - row.terms.begin();
     row.unfolded = row.terms.end() - first_unsettled;
+    row.fold_mark = 0;
+    for (std::int64_t i = 0; i < row.folded; ++i) {
+        row.fold_mark = std::max(row.fold_mark, sessions_.stamp(row.terms[static_cast<std::size_t>(i)].session));
+    }
     const auto n_pairs = row.pairs.size();
     row_sums_.aa.assign(n_pairs, 0);
     row_sums_.rec.assign(n_pairs, 0);
     row_sums_.last.assign(n_pairs, -1);
-    sum_terms(row, 0, row.folded, base_.n_sessions() + settled - 1, row_sums_);
+    // Ages count from the latest session that is folded, whatever becomes of it and of those behind it. From a later one the
+    // sums of an item that was not clicked for long could be 0, and the query of its latest session scale them by infinity.
+    sum_terms(row, 0, row.folded, base_.n_sessions() + sessions_.before(row.fold_mark), row_sums_);
     const std::vector<std::int32_t> slots = sessions_.ordered();
     for (std::size_t p = 0; p < n_pairs; ++p) {
         DeltaPair& pair = row.pairs[p];
@@ -87,8 +93,6 @@ void MemoryDelta::fold_terms(DeltaRow& row) {
         past.folded_rec = row_sums_.rec[p];
         past.folded_latest = row_sums_.last[p] < 0 ? -1 : slots[static_cast<std::size_t>(row_sums_.last[p])];
     }
-    // Ages count from the last session that is folded, whatever becomes of those behind it.
-    row.fold_mark = sessions_.mark_before(slots[static_cast<std::size_t>(settled)]);
 }
 
 // Finds the pairs that a query reads: as many as tables keep, by what a rebuilt row would be ordered by.

@@ -56,7 +56,7 @@ void MemoryDelta::sum_row(const DeltaRow& row, MaterializedRow& out, const Curre
     out.last.resize(n_pairs);
     double fold_aging = 0;
     if (row.folded > 0) {
-        fold_aging = aging_(newest - current.number_without(base_.n_sessions() + sessions_.before(row.fold_mark) - 1));
+        fold_aging = aging_(newest - current.number_without(base_.n_sessions() + sessions_.before(row.fold_mark)));
     }
     for (std::size_t p = 0; p < n_pairs; ++p) {
         const DeltaPair& pair = row.pairs[p];

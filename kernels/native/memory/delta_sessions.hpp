@@ -53,7 +53,6 @@ class DeltaSessions {
     }
     // How many of the sessions that existed at `mark` have not been clicked since; and a mark of now.
     [[nodiscard]] std::int64_t before(std::int32_t mark) const;
-    [[nodiscard]] std::int32_t mark_before(std::int32_t slot) const { return stamp(slot); }
     [[nodiscard]] std::int32_t mark() const { return static_cast<std::int32_t>(slot_by_stamp_.size()); }
 
     [[nodiscard]] std::int64_t count() const { return count_; }
