@@ -21,6 +21,7 @@
  * Threads. Every function may be called from any thread at any time. A recommender, a filter and rules are immutable.
  * Calls on one session or one log wait for each other. The one rule: no call may use an object while another thread
  * frees it, or after. Objects may be freed in any order: a session outlives the recommender that it was made by.
+ * A request to cancel a thread (pthread_cancel) waits until its call is over.
  *
  * Fork. A child may use the recommenders of its parent if no other thread of the parent was inside a call during the
  * fork. A log belongs to the process that opened it.

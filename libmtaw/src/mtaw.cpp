@@ -1,6 +1,8 @@
 // The functions of mtaw.h: arguments checked, exceptions turned into statuses.
 #include "mtaw.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -47,9 +49,23 @@ mtaw_status report_failure(mtaw_status status, const char* message, mtaw_error* 
     return status;
 }
 
+// While it lives, a request to cancel the thread waits. It would unwind the stack from a call to the system, and the process
+// ends where such an unwinding meets `noexcept` or `catch (...)`.
+class Uncanceled {
+ public:
+    Uncanceled() noexcept { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
+    ~Uncanceled() { pthread_setcancelstate(before_, nullptr); }
+    Uncanceled(const Uncanceled&) = delete;
+    Uncanceled& operator=(const Uncanceled&) = delete;
+
+ private:
+    int before_ = PTHREAD_CANCEL_ENABLE;
+};
+
 // Runs a function of the interface: whatever it throws becomes a status and a line.
 template <typename Work>
 mtaw_status guarded(mtaw_error* error, const Work& work) noexcept {
+    const Uncanceled uncanceled;
     try {
         work();
         if (error != nullptr) {
@@ -296,7 +312,10 @@ mtaw_status mtaw_log_open(const char* folder, uint32_t flags, mtaw_log** log, mt
     });
 }
 
-void mtaw_log_close(mtaw_log* log) { delete reinterpret_cast<mtaw::EventLog*>(log); }
+void mtaw_log_close(mtaw_log* log) {
+    const mtaw::Uncanceled uncanceled;
+    delete reinterpret_cast<mtaw::EventLog*>(log);
+}
 
 mtaw_status mtaw_log_append(mtaw_log* log, const mtaw_event* events, size_t n_events, char position[MTAW_POSITION_SIZE], mtaw_error* error) {
     return guarded(error, [&] {

@@ -258,6 +258,14 @@ def test_without_memory_nothing_stays_open(bundle: Path, tmp_path: Path) -> None
     assert printed(tmp_path / "program", bundle, tmp_path / "log") == "ok\n"
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
+def test_a_thread_is_canceled_after_its_call(bundle: Path, tmp_path: Path) -> None:
+    library_folder, header = library_file().parent, header_file().parent
+    flags = ["-pthread", f"-I{header}", f"-L{library_folder}", f"-Wl,-rpath,{library_folder}", "-lmtaw"]
+    printed("gcc", Path(__file__).parent / "cancel.c", *flags, "-o", tmp_path / "program")
+    assert printed(tmp_path / "program", bundle, tmp_path / "log") == "ok\n"
+
+
 def test_a_later_format_is_refused(bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "bundle")
     edit_manifest(tmp_path / "bundle", lambda manifest: manifest.update(format_version=5))
