@@ -33,7 +33,7 @@ ROUTES = (
     "other",
 )  # fmt: skip
 # 0: the client left. Any other status counts as 500.
-STATUSES = (200, 204, 400, 401, 403, 404, 405, 408, 409, 413, 500, 503, 0)
+STATUSES = (200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 413, 500, 503, 0)
 STAGES = ("queue", "lookup", "encode", "retrieve", "memory", "assemble", "batched")
 _REQUEST_BOUNDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _STAGE_BOUNDS = (

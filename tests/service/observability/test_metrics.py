@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
+from mtaw_fast.service.app import whole_document
 from mtaw_fast.service.observability.counters import PID, VERSION, version_cell, version_text
-from mtaw_fast.service.observability.metrics import FAMILIES, GAUGES, Metrics
+from mtaw_fast.service.observability.metrics import FAMILIES, GAUGES, STATUSES, Metrics
 from mtaw_fast.service.resources import SharedMemory
 from tests.support.service.running import Running
 
@@ -114,3 +116,12 @@ def test_requests_are_counted(text_service: Running) -> None:
     reply = text_service.ask("GET", "/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert text_service.metric(f'mtaw_workers{{version="{reply.version}"}}') == 1
+
+
+def test_an_accepted_compaction_is_no_error(workers: list[Metrics]) -> None:
+    """Every status of a route's answer has its place; `Errors` of deploy/prometheus/alerts.yml counts 5xx."""
+    workers[0].request("other", 202, 0.001)
+    assert value(workers[0].text(), 'mtaw_requests_total{route="other",status="202"}') == 1
+    document = json.loads(whole_document())
+    codes = {int(code) for path in document["paths"].values() for route in path.values() for code in route["responses"]}
+    assert codes <= set(STATUSES)
