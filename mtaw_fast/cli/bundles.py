@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import urllib.request
 from pathlib import Path
@@ -34,6 +35,8 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Change the name if asked to, and list the bundles."""
     folder = arguments.folder
+    # Before anything changes; a service would need a moment to follow the name in any case.
+    served = [] if arguments.service is None else _served_by(arguments.service)
     if arguments.promote is not None:
         previous = promote(folder, arguments.promote)
         message = f"{folder / CURRENT} is {arguments.promote} now{f', before {previous}' if previous else ''}"
@@ -42,7 +45,6 @@ def run(arguments: argparse.Namespace) -> None:
         message = f"{folder / CURRENT} is {now} again, no longer {previous}"
     else:
         message = None
-    served = [] if arguments.service is None else _served_by(arguments.service)
     versions = versions_in(folder)
     if arguments.json:
         print_json(
@@ -88,6 +90,9 @@ def _served_by(url: str) -> list[str]:
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/v1/bundle", timeout=_TIMEOUT) as answer:
             reply = json.load(answer)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--service {url}: no service answers there ({error}); give its address") from None
-    return [bundle["version"] for bundle in reply.get("bundles") or [reply]]
+        return [bundle["version"] for bundle in reply.get("bundles") or [reply]]
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = str(error)
+    except (LookupError, TypeError, AttributeError):
+        reason = "the answer is not of mtaw-fast serve"
+    raise UsageError(f"--service {url}: no service answers there ({reason}); give its address")

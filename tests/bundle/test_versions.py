@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,30 @@ def test_the_service_follows_the_name(folder: Path, capsys: pytest.CaptureFixtur
         service.assert_no_error()
     assert main(["bundles", str(folder), "--service", url]) == 2
     assert "no service answers there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "reply", [b"HTTP/1.0 200 OK\r\n\r\n{}", b"HTTP/1.0 200 OK\r\n\r\n[]", b"-ERR unknown command\r\n"]
+)
+def test_a_service_that_is_none_is_named_before_anything_changes(
+    folder: Path, capsys: pytest.CaptureFixture[str], reply: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as client:
+                client.recv(4096)
+                client.sendall(reply)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert main(["bundles", str(folder), "--promote", "a.bundle", "--service", url]) == 2
+        answering.join()
+    assert f"--service {url}: no service answers there" in capsys.readouterr().err
+    assert current_in(folder) is None
+
+
+def test_a_port_that_is_no_number_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bundles", str(folder), "--service", "http://localhost:80a"]) == 2
+    assert "give its address" in capsys.readouterr().err
