@@ -62,7 +62,10 @@ _UNSET = object()  # not None: `--max-session none` is a valid value
 
 
 def _clicks_or_none(text: str) -> int | None:
-    return None if text == "none" else int(text)
+    try:
+        return None if text == "none" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of clicks; write 500, or none") from None
 
 
 _METAVARS = {

@@ -210,7 +210,12 @@ def _serve_replicas(settings: Any, arguments: argparse.Namespace) -> None:
 
 def _workers(text: str) -> int:
     """Parse the number of workers; 'auto' is one per usable processor."""
-    return usable_cpus() if text == "auto" else int(text)
+    if text == "auto":
+        return usable_cpus()
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers; write 1, 2, .. or auto") from None
 
 
 def _place(where: str | None, schemes: tuple[str, ...]) -> str | None:

@@ -61,6 +61,11 @@ def test_the_whole_path(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "{work}/dataset", "{tmp}/b", "--budget-minutes", "soon"], "'soon' is not a time"),
         (["train", "{work}/dataset", "{tmp}/b", "--threads", "0"], "'0' is not a number of threads"),
         (["train", "{work}/dataset", "{tmp}/b", "--encoder-threads", "all"], "'all' is not a number of threads"),
+        (["serve", "{work}/bundle", "--workers", "two"], "'two' is not a number of workers; write 1, 2, .. or auto"),
+        (
+            ["prepare", "clicks", "x", "y", "--max-session", "many"],
+            "'many' is not a number of clicks; write 500, or none",
+        ),
         (["prepare", "xml", "{work}/clicks.csv", "{tmp}/d"], "no format 'xml'"),
         (["prepare", "npz", "{work}", "{tmp}/d", "--gap", "3"], "--gap works only with the format clicks"),
         (["recommend", "{work}/bundle", "a", "-k", "0"], "k"),
