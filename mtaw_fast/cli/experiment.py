@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, print_json
@@ -55,6 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
         metric=arguments.metric, alpha=arguments.alpha, planned=arguments.planned, power=arguments.power,
         effect=arguments.effect, shares=arguments.shares, control=arguments.control,
     )  # fmt: skip
+    if not 0 < arguments.window < math.inf:
+        raise UsageError(f"--window {arguments.window:g} must be above 0 and finite; write hours, such as 24")
     since, until = moment_of("--since", arguments.since), moment_of("--until", arguments.until)
     table = read_feedback(arguments.log, since, until, round(arguments.window * _HOUR_MS))
     result = analyze(table, question).as_dict()
@@ -103,16 +106,16 @@ def _estimate(metric: dict[str, Any]) -> str:
 
 def _shares(text: str) -> dict[str, float]:
     """Parse A=.5,B=.5."""
-    shares = {}
+    shares: dict[str, float] = {}
     for pair in text.split(","):
         name, equals, weight = pair.rpartition("=")
         try:
-            if not (name and equals):
+            if not (name and equals) or name in shares:
                 raise ValueError
             shares[name] = float(weight)
         except ValueError:
             raise argparse.ArgumentTypeError(
-                f"{text!r}: write ARM=WEIGHT,.. as in old.bundle=.5,new.bundle=.5"
+                f"{text!r}: write ARM=WEIGHT,.. with each arm once, as in old.bundle=.5,new.bundle=.5"
             ) from None
     return shares
 

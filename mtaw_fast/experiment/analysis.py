@@ -60,6 +60,13 @@ class Question:
             raise UsageError(f"alpha {self.alpha:g} and power {self.power:g} must lie between 0 and 1")
         if not self.planned >= 1:
             raise UsageError(f"planned sessions must be at least 1, not {self.planned}")
+        if not 0 < self.effect < math.inf:
+            raise UsageError(f"effect {self.effect:g} must be above 0 and finite")
+        for name, weight in (self.shares or {}).items():
+            if not 0 <= weight < math.inf:
+                raise UsageError(f"shares: the weight of {name} must be 0 or above, and finite, not {weight:g}")
+        if self.shares and self.control not in (None, *self.shares):
+            raise UsageError(f"shares: the control {self.control} has no weight; give one to each arm to compare")
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +304,7 @@ def _notes(table: SessionTable, names: list[str]) -> list[str]:
     if not table.reports_shown:
         notes.append("No ranking was reported as shown, so every answered one counts as an opportunity to click.")
     if table.changed is not None:
-        moment = str(np.datetime64(table.changed, "ms").astype("datetime64[s]"))
+        moment = str(np.datetime64(table.changed, "ms"))  # in whole seconds it could be before the change
         notes.append(
             f"The weights changed at {moment}Z, which mixes days of different traffic: read from then on, with --since "
             f"{moment}."

@@ -33,6 +33,8 @@ _REDIS = ("redis://", "rediss://", "unix://")
 _READ_ENTRIES = 5_000
 _PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"
 _SHOWN, _CLICKED = 1, 2
+_LEFT_OUT = -1  # the row of a ranking whose reports do not count
+_ROUNDING = 1e-9  # of the sum of the shares
 
 
 @dataclass(slots=True, eq=False)
@@ -188,6 +190,8 @@ class _Reader:
             latest = max(latest, ranking.time)
             if self._since <= ranking.time < self._until:
                 self._add_ranking(ranking)
+            else:
+                self._leave_out(ranking)
         for line in reports:
             try:
                 report = self._report.decode(line)
@@ -202,15 +206,17 @@ class _Reader:
     def _add_ranking(self, ranking: Any) -> None:
         if not ranking.session:
             self._result.without_session += 1
+            self._leave_out(ranking)
             return
         name = ranking.bundle or ranking.version
         arm = self._arms.setdefault(name, len(self._arms))
         if arm == len(self._shares):
             self._shares.append(ranking.share)
-            if arm and self._columns["began"] and ranking.time - self._columns["began"][0] > self._window:
-                self._result.changed = ranking.time  # an arm that was added later
-        elif self._shares[arm] != ranking.share:
+            has_changed = sum(self._shares) > 1 + _ROUNDING  # it took the share of an arm that answers no more
+        else:
+            has_changed = self._shares[arm] != ranking.share
             self._shares[arm] = ranking.share
+        if has_changed:
             self._result.changed = ranking.time
         columns = self._columns
         row = self._sessions.setdefault(ranking.session, len(self._sessions))
@@ -223,6 +229,9 @@ class _Reader:
         columns["rankings"][row] += 1
         self._known[_code(ranking.recommendation)] = row << _TIME_BITS | ranking.time
 
+    def _leave_out(self, ranking: Any) -> None:
+        self._known[_code(ranking.recommendation)] = _LEFT_OUT << _TIME_BITS | ranking.time
+
     def _add_report(self, report: Any) -> None:
         code = _code(report.recommendation)
         packed = self._known.get(code)
@@ -231,6 +240,8 @@ class _Reader:
                 self._result.unmatched += 1
             return
         row, time = packed >> _TIME_BITS, packed & _TIMES
+        if row == _LEFT_OUT:
+            return
         if report.time - time > self._window:
             self._result.late += 1
             return

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast.cli import main
+from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.experiment import Question, analyze, read_feedback
 from mtaw_fast.experiment.feedback_log import _Reader
@@ -195,3 +196,61 @@ def test_reports_that_come_while_the_log_is_read_wait_for_the_next_look(
     monkeypatch.setattr(_Reader, "_add_ranking", later)
     table = read_feedback(str(folder))
     assert (table.clicked.tolist(), table.unmatched) == ([1.0], 0)
+
+
+def test_an_arm_that_answers_late_is_no_change_of_the_weights(tmp_path: Path) -> None:
+    rankings = [ranking(number, f"s-{number}", BEGIN + number * HOUR, "A", share=0.98) for number in range(30)]
+    rankings.append(ranking(30, "s-30", BEGIN + 30 * HOUR, "B", share=0.02))
+    folder = str(written(tmp_path / "kept", rankings, []))
+    assert read_feedback(folder).changed is None
+    assert read_feedback(folder, window=HOUR).changed is None
+
+
+def test_an_arm_in_place_of_another_is_a_change_of_the_weights(tmp_path: Path) -> None:
+    """Its share is that of the arm that answers no more, and the other arm's share stays."""
+    rankings = [ranking(number, f"s-{number}", BEGIN + number, "AB"[number % 2]) for number in range(20)]
+    rankings += [ranking(20 + number, f"t-{number}", BEGIN + HOUR + number, "CA"[number % 2]) for number in range(20)]
+    assert read_feedback(str(written(tmp_path / "kept", rankings, []))).changed == BEGIN + HOUR
+
+
+def test_the_time_of_a_change_leaves_out_what_was_before(tmp_path: Path) -> None:
+    """Also with several rankings in a second."""
+    before = [ranking(number, f"s-{number}", BEGIN + 100 + number, "AB"[number % 2]) for number in range(100)]
+    shares = {"A": 0.9, "B": 0.1}
+    after = [
+        ranking(200 + number, f"t-{number}", BEGIN + 900 + number, arm, share=shares[arm])
+        for number, arm in enumerate("ABABA")
+    ]
+    folder = str(written(tmp_path / "kept", before + after, []))
+    (note,) = [note for note in analyze(read_feedback(folder)).notes if "weights changed" in note]
+    since = moment_of("--since", note.rpartition("--since ")[2].removesuffix("."))
+    table = read_feedback(folder, since)
+    assert table.changed is None
+    assert len(table) == 4  # B's share is seen to change with its first ranking
+
+
+def test_reports_on_rankings_that_are_left_out_are_not_unmatched(tmp_path: Path) -> None:
+    rankings = [ranking(1, "a", BEGIN), ranking(2, "", BEGIN + HOUR), ranking(3, "b", BEGIN + HOUR)]
+    reports = [report(number, "clicked", BEGIN + HOUR + 5, "x") for number in (1, 2, 3, 4)]
+    table = read_feedback(str(written(tmp_path / "kept", rankings, reports)), since=BEGIN + HOUR)
+    assert (table.clicked.tolist(), table.without_session, table.unmatched) == ([1.0], 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--control", "B", "--shares", "A=1"), "the control B has no weight"),
+        (("--shares", "A=-1,B=2"), "the weight of A must be 0 or above"),
+        (("--shares", "A=nan,B=1"), "the weight of A must be 0 or above"),
+        (("--shares", "A=.5,A=.5"), "with each arm once"),
+        (("--window", "nan"), "--window nan must be above 0"),
+        (("--window", "-1"), "--window -1 must be above 0"),
+        (("--effect", "inf"), "effect inf must be above 0 and finite"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], words: str
+) -> None:
+    folder = experiment(tmp_path, 0.1, 200)
+    assert main(["experiment", str(folder), *options]) == 2
+    assert words in capsys.readouterr().err
