@@ -199,19 +199,29 @@ function optionsOf(given = {}) {
   };
 }
 
+// The type of n values in a row. koffi never frees the memory of one that it makes, so each is made once.
+const arrays = new Map();
+
+function arrayOf(type, n) {
+  if (!arrays.has(type)) arrays.set(type, new Map());
+  const lengths = arrays.get(type);
+  if (!lengths.has(n)) lengths.set(n, koffi.array(type, n));
+  return lengths.get(n);
+}
+
 // The ids of an answer, whose texts may contain zero bytes.
 function itemsOf(pointer, n) {
-  const ids = koffi.decode(pointer, koffi.array(Id, n));
+  const ids = koffi.decode(pointer, arrayOf(Id, n));
   return ids.map(({ text, value }, place) => {
     if (text === null) return value;
     if (Buffer.byteLength(text) === Number(value)) return text;
     const { text: bytes } = koffi.decode(pointer, place * koffi.sizeof(AnswerId), AnswerId);
-    return Buffer.from(koffi.decode(bytes, koffi.array("uint8_t", Number(value)))).toString();
+    return Buffer.from(koffi.decode(bytes, arrayOf("uint8_t", Number(value)))).toString();
   });
 }
 
 function reasonsOf(pointer, n) {
-  return koffi.decode(pointer, koffi.array(Reason, n)).map((reason) => {
+  return koffi.decode(pointer, arrayOf(Reason, n)).map((reason) => {
     const found = { kind: KINDS[reason.kind], items: reason.n === 0 ? [] : itemsOf(reason.items, Number(reason.n)) };
     return reason.rule === 0 ? found : { ...found, rule: EFFECTS[reason.rule] };
   });
@@ -222,8 +232,8 @@ function answerOf(pointer) {
     const view = koffi.decode(pointer, Answer);
     const n = Number(view.n);
     const items = n === 0 ? [] : itemsOf(view.items, n);
-    const scores = n === 0 ? new Float32Array(0) : Float32Array.from(koffi.decode(view.scores, koffi.array("float", n)));
-    const unknown = view.n_unknown === 0 ? [] : Array.from(koffi.decode(view.unknown, koffi.array("size_t", view.n_unknown)), Number);
+    const scores = n === 0 ? new Float32Array(0) : Float32Array.from(koffi.decode(view.scores, arrayOf("float", n)));
+    const unknown = view.n_unknown === 0 ? [] : Array.from(koffi.decode(view.unknown, arrayOf("size_t", Number(view.n_unknown))), Number);
     const answer = { items, scores, unknown, fallback: view.fallback !== 0, short: view.completeness !== 0 };
     return view.reasons === null ? answer : { ...answer, reasons: reasonsOf(view.reasons, n) };
   } finally {

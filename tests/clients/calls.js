@@ -5,6 +5,13 @@
 const assert = require("node:assert");
 
 const [client, bundle, folder, withZeros] = process.argv.slice(2);
+const koffi = require(require.resolve("koffi", { paths: [client] }));
+const makeArray = koffi.array;
+let arrays = 0;
+koffi.array = (...given) => {
+  arrays += 1;
+  return makeArray(...given);
+};
 const mtaw = require(client);
 
 const shop = mtaw.open(bundle, { verify: false, map: true });
@@ -17,6 +24,10 @@ const rules = shop.rules({ filter: { compare: "<", left: { column: "price" }, ri
 console.log(shop.recommend(["sku-1"], { k: 5, rules }).items.join(" "));
 const { reasons } = shop.recommend(["sku-1", "sku-7"], { k: 90, reasons: true, types: ["view", null] });
 console.log(JSON.stringify(reasons));
+// koffi never frees an array's type: a call that was made before makes none.
+const made = arrays;
+shop.recommend(["sku-1", "sku-7"], { k: 90, reasons: true });
+assert.strictEqual(arrays, made);
 assert.ok(!("reasons" in shop.recommend(["sku-1"])) && !("reasons" in shop.recommend([], { reasons: true })));
 assert.throws(() => shop.recommend(["sku-1"], { types: [] }), /0 types for 1 clicks/);
 assert.deepStrictEqual(shop.recommend(["sku-1"], { allow: [] }).items, []);
