@@ -13,7 +13,7 @@ from typing import Any
 
 from mtaw_fast.integrations.cluster import NAMESPACE
 from mtaw_fast.service.observability.counters import Counters, Counts, added_up
-from mtaw_fast.service.observability.metrics import GAUGES, WIDTH, Metrics
+from mtaw_fast.service.observability.metrics import DRIFT_GAUGES, GAUGES, WIDTH, Metrics
 
 PERIOD = 1.0  # seconds between two reports of a replica
 _PRESENT = 3.5  # seconds after its last report for which a replica counts as present
@@ -122,7 +122,10 @@ class ReplicaCounters(Counters):
     def sums(self) -> list[int]:
         """See `Counters.sums`."""
         own_sums = super().sums()
-        return [mine + theirs for mine, theirs in zip(own_sums, self.others.counts or [0] * len(own_sums), strict=True)]
+        return [
+            mine if cell in DRIFT_GAUGES else mine + theirs
+            for cell, (mine, theirs) in enumerate(zip(own_sums, self.others.counts or [0] * len(own_sums), strict=True))
+        ]
 
     def by_version(self) -> dict[str, list[int]]:
         """See `Counters.by_version`."""

@@ -11,9 +11,9 @@ import pytest
 from mtaw_fast.integrations import replica
 from mtaw_fast.integrations import replica_registry as registry
 from mtaw_fast.integrations.replica import Replica
-from mtaw_fast.integrations.replica_registry import Others, ReplicaRegistry, Report
+from mtaw_fast.integrations.replica_registry import Others, ReplicaCounters, ReplicaRegistry, Report
 from mtaw_fast.service.observability.counters import KINDS
-from mtaw_fast.service.observability.metrics import GAUGES, WIDTH
+from mtaw_fast.service.observability.metrics import DRIFT_CELLS, GAUGES, WIDTH, Metrics
 from tests.support.integrations.fake_ray import LostError
 
 
@@ -139,3 +139,22 @@ def test_of_those_that_are_gone_a_bounded_number_is_known_apart(monkeypatch: pyt
         answer = replica_registry.exchange(report(f"r{number}", 1))
     assert answer.counts[cell] == 9
     assert [*replica_registry._folded] == ["r6", "r7", "r8"]
+
+
+def test_drift_is_not_added_up_over_replicas() -> None:
+    """Each replica measures it on the clicks of all, and a new one has no drift yet but a threshold."""
+    registry = ReplicaRegistry()
+    replicas = [ReplicaCounters() for _ in range(3)]
+    metrics = [Metrics(counters, 0) for counters in replicas]
+    for number, worker in enumerate(metrics):
+        worker.set("mtaw_drift", DRIFT_CELLS // 4 if number else 0, "length")
+        worker.set("mtaw_drift_threshold", DRIFT_CELLS // 5, "length")
+        worker.set("mtaw_queue_length", 2)
+    for _ in range(2):
+        for number, counters in enumerate(replicas):
+            report = Report(f"r{number}", "host", number, "v1", 0, counters.own_counts())
+            counters.others = registry.exchange(report)
+    lines = metrics[1].text().splitlines()
+    assert 'mtaw_drift{feature="length"} 0.25' in lines
+    assert 'mtaw_drift_threshold{feature="length"} 0.2' in lines
+    assert "mtaw_queue_length 6" in lines
