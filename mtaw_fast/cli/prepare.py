@@ -21,6 +21,7 @@ from mtaw_fast.data.readers.sources import is_url
 from mtaw_fast.errors import DataWarning, UsageError, require
 from mtaw_fast.integrations.cluster import HERE
 from mtaw_fast.integrations.ray_prepare import prepare_on_ray
+from mtaw_fast.items.readers import read_change
 from mtaw_fast.items.report import table_lines
 from mtaw_fast.workflow import prepare, read_items
 
@@ -195,6 +196,8 @@ def _in_parts(arguments: argparse.Namespace, option_values: dict[str, Any]) -> S
     options = ClickOptions(**option_values)
     if options.context:
         raise UsageError("--context reads the log in one pass; leave out --partitions and --ray")
+    if arguments.items is not None:  # what is wrong with the table is said before the log is read: that takes long
+        read_change(arguments.items, "str", **item_options(arguments))
     with _steps(not arguments.json) as progress:
         common["progress"] = progress
         if arguments.ray is None:

@@ -130,3 +130,11 @@ def test_the_step_of_prepare_in_parts_is_wiped_where_it_fails(
     with pytest.raises(UsageError):
         fail()
     assert capsys.readouterr().err == "\rscatter (1 of 2)\033[K\r\033[K"
+
+
+def test_an_item_table_that_is_refused_leaves_no_parted_data_set(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["prepare", "clicks", f"{work}/clicks.csv", f"{tmp_path}/set", "--partitions", "2", "--items"]
+    assert "none.csv does not exist" in failure([*command, f"{tmp_path}/none.csv"], 1, capsys)
+    assert not list(tmp_path.iterdir())
