@@ -180,6 +180,7 @@ class MemorySessions:
 
     async def context(self, session: str, new_context: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """See `SessionStore.context`."""
+        self.sweep()
         entry = self._sessions.get(session)
         if entry is None or new_context is None:
             return new_context if entry is None else entry.context

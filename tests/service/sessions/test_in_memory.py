@@ -240,3 +240,17 @@ def test_reading_a_session_does_not_extend_its_time_to_live() -> None:
         assert await store.clicks("a") == []
 
     asyncio.run(main())
+
+
+def test_a_context_ends_with_its_session() -> None:
+    clock = Clock()
+    store = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=9, clock=clock)
+
+    async def main() -> None:
+        await store.click("a", ["x"])
+        assert await store.context("a", {"referrer": "mail"}) == {"referrer": "mail"}
+        assert await store.context("a", None) == {"referrer": "mail"}
+        clock.now += 10
+        assert await store.context("a", None) is None
+
+    asyncio.run(main())
