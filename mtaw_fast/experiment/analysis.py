@@ -217,7 +217,8 @@ def _share_check(
 
 def _plan(table: SessionTable, question: Question, sums: list[np.ndarray], alpha: float) -> dict[str, Any]:
     """Return what the wanted effect takes: sessions, days, and the power by the planned number of sessions."""
-    daily = len(table) / max((int(table.began[-1]) - int(table.began[0])) / _DAY_MS, 1 / 24)
+    counts = [int(arm_sums[0]) for arm_sums in sums]
+    daily = sum(counts) / max((int(table.began[-1]) - int(table.began[0])) / _DAY_MS, 1 / 24)
     plan: dict[str, Any] = {
         "metric": question.metric, "effect": question.effect, "power": question.power, "baseline": None,
         "sessions_a_day": daily, "sessions": None, "days": None, "power_as_planned": None,
@@ -226,7 +227,6 @@ def _plan(table: SessionTable, question: Question, sums: list[np.ndarray], alpha
     if len(sums) < 2 or not base > 0 or not spread > 0:
         return plan
     # Of the comparison with the smallest other arm.
-    counts = [int(arm_sums[0]) for arm_sums in sums]
     pair = [counts[0], max(1, min(counts[1:]))]
     share = sum(pair) / sum(counts)
     deviation = math.sqrt(spread * sum(pair) * (1 / pair[0] + 1 / pair[1]))

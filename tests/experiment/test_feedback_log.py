@@ -254,3 +254,16 @@ def test_options_without_a_meaning_are_refused(
     folder = experiment(tmp_path, 0.1, 200)
     assert main(["experiment", str(folder), *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_the_days_that_are_left_count_the_arms_that_are_compared(tmp_path: Path) -> None:
+    rankings = [
+        ranking(number, f"s-{number}", BEGIN + number * DAY // 300, "ABC"[number % 3], share=1 / 3)
+        for number in range(900)
+    ]
+    reports = [report(number, "clicked", rankings[number]["time"] + 5, "x") for number in range(0, 900, 4)]
+    table = read_feedback(str(written(tmp_path / "kept", rankings, reports)))
+    assert analyze(table).plan["sessions_a_day"] == pytest.approx(300, rel=0.01)
+    plan = analyze(table, Question(shares={"A": 1.0, "B": 1.0})).plan
+    assert plan["sessions_a_day"] == pytest.approx(200, rel=0.01)
+    assert plan["days"] == pytest.approx(plan["sessions"] / 200, rel=0.01)
