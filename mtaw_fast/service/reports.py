@@ -36,6 +36,11 @@ class CountedReports:
                 marks[item] = mark
         return marks
 
+    def has_any(self, marks: Iterable[int]) -> bool:
+        """Return whether a report is counted by now."""
+        cells = self._cells
+        return any(cells[_cell(mark)] == mark for mark in marks)
+
     def count(self, marks: Iterable[int]) -> None:
         """Note that reports are counted."""
         cells = self._cells

@@ -9,8 +9,9 @@ import re
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +22,12 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment import read_feedback
 from mtaw_fast.experiment.feedback_log import RANKINGS
 from mtaw_fast.service.feedback_store import FeedbackFile, _Buffer
+from mtaw_fast.service.observability.counters import KINDS
+from mtaw_fast.service.observability.metrics import VALUE_CELLS, Metrics
 from mtaw_fast.service.ranking_ids import PATTERN, new_id, version_in
+from mtaw_fast.service.reports import CountedReports
+from mtaw_fast.service.routes.feedback import feedback
+from mtaw_fast.service.routes.requests import FeedbackRequest, ReportedItem
 from mtaw_fast.service.settings import Settings
 from tests.support.forks import child
 from tests.support.random_bundle import bundle_parts, save_parts
@@ -371,3 +377,38 @@ def test_rankings_that_cannot_be_written_are_logged_and_lost(caplog: pytest.LogC
     assert written == [b"later", b"at the end"]
     (record,) = [logged for logged in caplog.records if logged.message == "rankings_not_kept"]
     assert (record.fields["count"], record.fields["reason"]) == (2, "OSError")
+
+
+def test_a_report_that_comes_twice_at_once_counts_once() -> None:
+    """The second one comes while the first is being stored."""
+    metrics = Metrics.open(Metrics.make(1), 1, 0)
+    metrics.serve(VERSION)
+    stored: list[bytes] = []
+
+    async def both() -> list[Any]:
+        released = asyncio.Event()
+
+        async def keep(lines: Sequence[bytes]) -> None:
+            stored.extend(lines)
+            await released.wait()
+
+        service = SimpleNamespace(
+            settings=Settings(Path()), metrics=metrics, reports=CountedReports(metrics.counters.reports),
+            feedback=SimpleNamespace(keep=keep), take=lambda _: SimpleNamespace(version=VERSION),
+            reloader=SimpleNamespace(snapshot=SimpleNamespace(recommender=SimpleNamespace(ids=SimpleNamespace(kind="str")))),
+        )  # fmt: skip
+        request: Any = SimpleNamespace(
+            app=SimpleNamespace(state=SimpleNamespace(service=service)), method="POST",
+            headers={"content-type": "application/json"},
+        )  # fmt: skip
+        bought: list[Any] = [ReportedItem(item="sku-1", value=5.0)]
+        data = FeedbackRequest(recommendation=new_id(VERSION), clicked=["sku-1"], bought=bought)
+        responses = asyncio.gather(*(feedback.fn(request, data) for _ in range(2)))
+        while len(stored) < 4:
+            await asyncio.sleep(0)
+        released.set()
+        return [json.loads(response.content)["new"] for response in await responses]
+
+    assert asyncio.run(both()) == [2, 0]
+    counts = dict(zip(KINDS, metrics.counters.by_version()[VERSION], strict=True))
+    assert (counts["clicked"], counts["bought"], counts["value"]) == (1, 1, 5 * VALUE_CELLS)

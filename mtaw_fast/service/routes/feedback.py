@@ -69,6 +69,8 @@ async def feedback(request: StrictRequest, data: Annotated[FeedbackRequest, Body
             _log(error)
             reason = f"the feedback could not be stored ({type(error).__name__}); try again"
             raise unavailable("not_kept", reason) from None
+        if service.reports.has_any(marks):  # another request has stored the same meanwhile
+            _, counts, marks = _fresh(service, data, version)
         service.reports.count(marks)
         service.metrics.count_first_by_version(version, counts)
     service.metrics.add("mtaw_feedback_total")
