@@ -40,6 +40,7 @@ class Impressions:
 
     def __init__(self) -> None:
         self._counts = np.zeros(0, dtype=np.int64)
+        self._owed = 0.0  # parts of places for exploration that empty sessions have not had yet
         self._lock = ForkLock()
 
     def add(self, items: np.ndarray) -> None:
@@ -53,6 +54,20 @@ class Impressions:
         with self._lock:
             self._grow(catalog.size)
             return self._counts[: catalog.size] + catalog.popularity
+
+    def places(self, share: float, k: int, clicks: np.ndarray) -> int:
+        """Return how many of k places are for exploration: share * k, rounded up or down.
+
+        The mean over sessions is the share. A hash of the clicks decides, so a session gets the same number each time.
+        Without clicks, each answer takes what rounding down has left of the ones before.
+        """
+        if len(clicks):
+            return int(share * k + crc32(np.ascontiguousarray(clicks).tobytes()) / 2**32)
+        with self._lock:
+            self._owed += share * k
+            count = int(self._owed)
+            self._owed -= count
+        return count
 
     def _grow(self, size: int) -> None:
         if size > len(self._counts):
@@ -88,14 +103,6 @@ def with_explored(
     return _assembled(catalog, answer, ranked, clicks, options, listed, is_new)
 
 
-def explored_count(share: float, k: int, clicks: np.ndarray) -> int:
-    """Return how many of k places are for exploration: share * k, rounded up or down by a hash of the clicks.
-
-    The mean over sessions is the share, and a session gets the same number each time.
-    """
-    return int(share * k + crc32(np.ascontiguousarray(clicks).tobytes()) / 2**32)
-
-
 def _listed(
     catalog: Catalog, impressions: Impressions, ranked: np.ndarray, clicks: np.ndarray, options: Options, rank: Rank
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +116,7 @@ def _listed(
         applied = catalog.bound_rules.bound(options.rules, int(clicks[-1]) if len(clicks) else None)
     pinned = [] if applied is None else [item for _, item in shown_pins(applied, options.conditions, clicks)]
     fixed = np.isin(ranked, pinned)
-    places = explored_count(options.explore.share, len(ranked), clicks) - int(np.count_nonzero(rare[ranked]))
+    places = impressions.places(options.explore.share, len(ranked), clicks) - int(np.count_nonzero(rare[ranked]))
     places = min(places, int(np.count_nonzero(~fixed & ~rare[ranked])))
     if places <= 0:
         return unchanged
