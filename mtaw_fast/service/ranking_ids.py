@@ -131,6 +131,8 @@ def _in_file(path: Path) -> bytes:
         try:
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_hex(32) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # a power loss would leave an empty file under the name, which is refused
             with contextlib.suppress(FileExistsError):  # another service was faster: its key counts
                 os.link(name, path)
         finally:

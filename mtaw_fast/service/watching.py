@@ -56,11 +56,13 @@ class _Ranked:
 
 @dataclass(slots=True)
 class _Served:
-    """The last list of a session. clicks: how many came before it. last: the latest of them. items: their hashes, which
-    take a tenth of the memory."""
+    """The last list of a session. clicks: how many came before it. last: hash of the latest. items: their hashes.
+
+    Hashes take a tenth of the memory, and of a session that is forgotten none can be read back.
+    """
 
     clicks: int
-    last: Any
+    last: int | None
     items: array[int]
     version: str
     at: int
@@ -82,7 +84,7 @@ class Watch:
     def __init__(self, metrics: Metrics, bundles: Bundles, threshold: float = THRESHOLD) -> None:
         self._metrics, self._bundles, self._threshold = metrics, bundles, threshold
         self._pending: list[_Ranked | tuple[str, Any]] = []
-        self._served: OrderedDict[str, _Served] = OrderedDict()
+        self._served: OrderedDict[int, _Served] = OrderedDict()  # by the session's hash
         self._coverage = [np.frombuffer(cells, np.uint16) for cells in metrics.counters.coverage]
         self._references: tuple[Snapshot, DriftReference | None] | None = None
         self._minutes: deque[tuple[float, dict[str, np.ndarray]]] = deque(maxlen=_LONGEST + 1)
@@ -122,13 +124,13 @@ class Watch:
         """Score the list before a ranking by the click that led to it; return that list, if it is known."""
         if ranked.session is None:
             return None
-        served = self._served.pop(ranked.session, None)
+        session = hash(ranked.session)
+        served = self._served.pop(session, None)
         if served is not None and len(ranked.clicks) > served.clicks:
             self._score(served, ranked.clicks[served.clicks])
-        last_item = ranked.clicks[-1] if ranked.clicks else None
-        self._served[ranked.session] = _Served(
+        self._served[session] = _Served(
             len(ranked.clicks),
-            last_item,
+            hash(ranked.clicks[-1]) if ranked.clicks else None,
             array("q", map(hash, ranked.items[:FIRST_PLACES])),
             ranked.snapshot.version,
             ranked.at,
@@ -138,9 +140,9 @@ class Watch:
         return served
 
     def _score_event(self, session: str, item: Any) -> None:
-        served = self._served.get(session)
-        if served is not None and item != served.last:  # the click that the list was asked for may come after it
-            del self._served[session]
+        served = self._served.get(hash(session))
+        if served is not None and hash(item) != served.last:  # the click that the list was asked for may come after it
+            del self._served[hash(session)]
             self._score(served, item)
 
     def _score(self, before: _Served, item: Any) -> None:

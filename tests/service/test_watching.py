@@ -83,6 +83,15 @@ def test_an_event_scores_once_whichever_comes_first(one: Watched) -> None:
     assert (one.count("scored"), one.count("hits")) == (2, 1)
 
 
+def test_no_id_stays_in_memory(one: Watched) -> None:
+    """A session that is forgotten cannot be read back."""
+    one.ranked("a-visitor", ["sku-1"], ["sku-2"])
+    one.watch.tick()
+    assert len(one.watch._served) == 1
+    kept = repr((one.watch._served, one.watch._pending))
+    assert not any(name in kept for name in ("a-visitor", "sku-1", "sku-2"))
+
+
 def test_coverage_is_of_all_workers_and_of_the_last_day(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     hour = 480_000
     monkeypatch.setattr("mtaw_fast.service.watching._hour", lambda: hour % 65_535 + 1)
