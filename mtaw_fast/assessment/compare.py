@@ -58,7 +58,7 @@ def compare(
     dataset : Dataset or path
         The data set.
     split : {'test', 'validation'}, default 'test'
-        Which samples; 'validation' is the first bundle's share of the last training sessions.
+        Which samples; 'validation' is the smaller share of the last training sessions that one of the two held out.
     slices : sequence of str, optional
         As in `evaluate`.
     examples : int, default 6
@@ -88,7 +88,9 @@ def compare(
     pair = [recommender_of(bundle, encoder, index) for bundle in (first, second)]
     data = dataset_of(dataset)
     models = [recommender.bundle for recommender in pair]
-    part = split_of(data, named(dataset, data), split, models[0].config.optimizer.validation_fraction)
+    # Of a larger share, the bundle that held out less has learned the rest.
+    fraction = min(model.config.optimizer.validation_fraction for model in models)
+    part = split_of(data, named(dataset, data), split, fraction)
     samples = part.samples
     names = _names(models)
     lines = []

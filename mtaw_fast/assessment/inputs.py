@@ -138,11 +138,10 @@ def internal_of(data: Dataset, recommender: Recommender) -> np.ndarray:
 
 def warnings_for(model: Bundle, data: Dataset, samples: Samples, split: Split) -> list[str]:
     """Return why a bundle may have seen the samples of a split, a line each."""
-    if split == "test":
-        return warnings_of(model, data, samples)
-    if not seen_in_training(model, split):
-        return []
-    return ["this bundle was refit on the validation sessions; train with --no-refit to measure on them"]
+    lines = warnings_of(model, data, samples)
+    if seen_in_training(model, split):
+        lines.append("this bundle was refit on the validation sessions; train with --no-refit to measure on them")
+    return lines
 
 
 def seen_in_training(model: Bundle, split: Split) -> bool:

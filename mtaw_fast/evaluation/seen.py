@@ -67,7 +67,7 @@ def may_know(bundle: Bundle, dataset: Dataset, samples: Samples) -> bool:
 
 def _seen_text(n_seen: int | None, n_samples: int) -> str:
     if n_seen is None:
-        return "without a session memory nothing shows whether it has seen the test; evaluate on its own data set"
+        return "without a session memory nothing shows whether it has seen them; evaluate on its own data set"
     text = f"{n_seen:,} of {n_samples:,} targets ({n_seen / n_samples:.1%}) are among the clicks that it knows"
     if n_seen < _LEAK * n_samples:
         return text

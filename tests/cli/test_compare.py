@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from mtaw_fast import Dataset, compare
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
+from mtaw_fast.data.sessions import Samples
+from mtaw_fast.errors import DataWarning
 from tests.support.cli import TINY, failure
 
 
@@ -56,6 +60,18 @@ def test_a_bundle_equals_itself(work: Path) -> None:
     assert comparison.verdict.startswith("No difference is shown: bundle (B) finds 0.00 more")
     assert (comparison.lists.overlap, comparison.lists.same_list, comparison.lists.new_share) == (100, 100, 0)
     assert comparison.examples == []
+
+
+def test_validation_is_what_both_bundles_held_out(work: Path, tmp_path: Path) -> None:
+    bundle, data = Bundle.load(work / "bundle"), Dataset.load(work / "dataset")
+    held_out_more = bundle.model.config.replace(validation_fraction=0.4)
+    model = dataclasses.replace(bundle.model, config=held_out_more)
+    other = Bundle.save(tmp_path / "other", model, metrics={"refit": False}, dataset=bundle.dataset)
+    _, held_out = data.train.split_last(bundle.config.optimizer.validation_fraction)
+    expected = len(Samples.from_sessions(held_out, data.min_prefix))
+    for pair in ((bundle, other), (other, bundle)):
+        with pytest.warns(DataWarning, match="^bundle: this bundle was refit on the validation sessions"):
+            assert compare(*pair, data, split="validation", examples=0).samples == expected
 
 
 def test_misuse_is_one_line(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

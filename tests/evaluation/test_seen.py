@@ -55,6 +55,18 @@ def test_a_leak_is_reported(made: Made, tmp_path: Path, capsys: pytest.CaptureFi
     assert text.startswith("Test sessions, which the bundle may have seen")
 
 
+def test_a_leak_into_validation_is_reported(made: Made) -> None:
+    """A shorter set, whose validation sessions the bundle was trained on."""
+    shorter = dataclasses.replace(
+        made.dataset, train=made.dataset.train.slice(0, len(made.dataset.train) // 2), fingerprint="a-shorter-set"
+    )
+    leak, refit = "not trained on the training part of .* these metrics show a leak", "refit on the validation sessions"
+    with pytest.warns(DataWarning, match=leak), pytest.warns(DataWarning, match=refit):
+        assert len(evaluate(made.bundle, shorter, split="validation").warnings) == 2
+    with pytest.warns(DataWarning, match=refit):
+        assert len(evaluate(made.bundle, made.dataset, split="validation").warnings) == 1
+
+
 def test_what_is_known_without_times_equals_brute_force(made: Made) -> None:
     """Sessions around a ring repeat: one counts if training has all of it, with four clicks or more."""
     data = made.dataset
