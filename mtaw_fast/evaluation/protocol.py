@@ -187,6 +187,7 @@ def translated(samples: Samples, source: ItemIds, target: ItemIds) -> Samples:
         return samples
     items = internal[samples.prefixes.items]
     prefixes = replace(samples.prefixes.of_clicks(np.flatnonzero(items >= 0)), items=items[items >= 0])
-    # Outside the catalog, so that no list has it.
-    targets = np.where(internal[samples.targets] >= 0, internal[samples.targets], len(target)).astype(np.int32)
+    # Outside the catalog, so that no list has it; each has its own number, since recall counts distinct targets.
+    known = internal[samples.targets]
+    targets = np.where(known >= 0, known, len(target) + samples.targets).astype(np.int32)
     return Samples(prefixes, targets, samples.session, samples.target_times, samples.target_types)

@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.evaluation import Evaluated, evaluate, ranks_of, report_of
+from mtaw_fast.evaluation.list_metrics import RestOfSessions
 from mtaw_fast.evaluation.metrics import METRICS, gains_of, means_of
+from mtaw_fast.evaluation.protocol import translated
 from tests.support.evaluation.rankers import Dense, brute_force_rank, samples_of, tables
 
 
@@ -59,6 +62,20 @@ def test_a_tie_that_spans_the_cut_is_a_miss() -> None:
     assert ranks_of(first_alone, samples_of([0, 1])).tolist() == [1, 0]
     tie_inside = Fixed(list(range(21)), [5.0] * 20 + [4.0])
     assert ranks_of(tie_inside, samples_of([0, 20])).tolist() == [20, 0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_recall_counts_targets_that_the_catalog_lacks(seed: int) -> None:
+    """No list has them, so a ranker without them finds as much as one that knows them and never lists them."""
+    rng = np.random.default_rng(seed)
+    whole, known = ItemIds.from_list([f"i{item}" for item in range(12)]), rng.permutation(12)[:5]
+    sessions = [rng.integers(0, 12, rng.integers(2, 9)) for _ in range(20)]
+    samples = Samples.from_sessions(Sessions.from_lists(sessions), 1)
+    smaller = translated(samples, whole, ItemIds.from_list([f"i{item}" for item in known]))
+    assert np.array_equal(smaller.targets < 5, np.isin(samples.targets, known))
+    lists = np.array([rng.permutation(5) for _ in range(len(samples))])
+    recall = RestOfSessions(smaller).recall(lists, 0, (1, 5))
+    assert np.array_equal(recall, RestOfSessions(samples).recall(known[lists], 0, (1, 5)))
 
 
 def test_short_lists_are_padded_not_credited() -> None:
