@@ -251,7 +251,11 @@ def refit_gain(results: Path) -> str:
 
 def final_sets(results: Path) -> str:
     """P@20 / MRR@20 on the sets on which nothing was chosen."""
-    runs = [run for run in records_in(results).finished() if run["split"] == "test" and not run["changed"]]
+    runs = [
+        run
+        for run in records_in(results).finished()
+        if run["split"] == "test" and not run["changed"] and protocol_of(run) == HELD_OUT
+    ]
     runs += [{**peer, "preset": peer["title"]} for peer in trained(results) if "metrics" in peer]
     rows = []
     for title in _FINAL_ROWS:

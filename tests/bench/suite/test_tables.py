@@ -10,10 +10,12 @@ import pytest
 
 from bench.harness.machine import machine_class
 from bench.harness.report import number
+from bench.quality.records import records_in
 from bench.suite import service_tables, speed_tables, tables
 from bench.suite.cells import duration, size
 from bench.suite.figures import Records
 from bench.suite.measured import Measured
+from bench.suite.result_tables import final_sets
 from mtaw_fast.errors import DataError
 from tests.support.bench.rows import MACHINE, row
 
@@ -31,6 +33,20 @@ def test_every_table_of_the_pages_is_what_its_records_give(made: tables.Blocks) 
         path.name for path in PAGES if tables.filled(path.read_text(encoding="utf-8"), made) != path.read_text("utf-8")
     ]
     assert changed == [], "python -m bench.suite.tables --write docs (README: --write .)"
+
+
+def test_the_sets_on_which_nothing_was_chosen_have_held_out_runs_alone(tmp_path: Path) -> None:
+    runs = records_in(tables.ROOT / "docs/results").every()
+    name, run = next((name, run) for name, run in runs.items() if name.startswith("diginetica-paper-"))
+    for protocol in ("held-out", "not-refit", "published"):
+        line = {
+            **run,
+            "protocol": protocol,
+            "metrics": {**run["metrics"], "P@20": 1.0 if protocol == "held-out" else 99.0},
+        }
+        records_in(tmp_path).entry(f"{name}-{protocol}").write(line)
+    assert "1.00 [" in final_sets(tmp_path)
+    assert "±" not in final_sets(tmp_path)
 
 
 def test_every_table_has_a_place(made: tables.Blocks) -> None:
