@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.assessment.inputs import rankable_by
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.evaluation.seen import may_know
@@ -30,20 +31,20 @@ def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -
         if may_know(recommender.bundle, dataset, samples):
             seen = "which the bundle may have seen in another training or in logs"
         text = f"Test sessions, {seen}, spread evenly."
+        rankable = rankable_by(recommender, samples, dataset).prefixes
     else:
         sessions = recommender.bundle.model.sessions
         sessions = sessions.slice(max(0, len(sessions) - 20 * count), len(sessions))
         samples, ids = Samples.from_sessions(sessions, 1), recommender.bundle.ids
         since = "" if recommender.bundle.model.log_progress is None else " and of logs since"
         text = f"Sessions of the training{since}: the memory has them, and what came next."
-        places = _spread(samples, count)
+        places, rankable = _spread(samples, count), samples.prefixes
+    # With the times, types and context of the clicks, as an evaluation ranks them.
+    rankings = recommender.recommend_batch(rankable.select(places), k=_FAR, reasons=True)
     examples = []
-    for place in places.tolist():
+    for place, ranking in zip(places.tolist(), rankings, strict=True):
         clicks = ids.external(samples.prefixes[place])
         target = ids.external(samples.targets[place : place + 1])[0]
-        times = samples.prefixes.times
-        moment = None if times is None else int(times[samples.prefixes.offsets[place + 1] - 1])
-        ranking = recommender.recommend(list(clicks), k=_FAR, at=moment, reasons=True)
         examples.append(_example(list(clicks), target, ranking, _Looks(recommender)))
     return {"text": text, "shown": examples}
 
