@@ -186,7 +186,9 @@ def _run_driver(
     driver: Driver, dataset: Dataset, record: dict[str, Any], entry: Entry, minutes: float, test: bool
 ) -> dict[str, Any]:
     former_state = read_state(driver.folder)
-    if minutes > 0 and not (former_state and former_state["ended"]):
+    # A training that ended continues if more epochs are asked for now.
+    ended = former_state and former_state["ended"] and former_state["epochs_asked"] >= record["settings"]["epochs"]
+    if minutes > 0 and not ended:
         driver.train(minutes)
     state = read_state(driver.folder)
     if state is None or state["best"] is None:

@@ -55,6 +55,19 @@ class ByDriver:
         return ids, np.take_along_axis(scores, ids, axis=1)
 
 
+def test_a_training_that_ended_continues_for_more_epochs(tmp_path: Path) -> None:
+    dataset, places = ring_dataset(), places_of(tmp_path)
+    three = run(TINY, dataset, places, FOREVER, test=False)["training"]
+    five = dataclasses.replace(TINY, settings={**TINY.settings, "epochs": 5})
+    record = run(five, dataset, places, FOREVER, test=False)
+    training = record["training"]
+    assert (training["epochs_done"], training["epochs_asked"], record["settings"]["epochs"]) == (5, 5, 5)
+    assert training["history"][: len(three["history"])] == three["history"]
+    elsewhere = dataclasses.replace(places, work=tmp_path / "at-once")
+    at_once = run(five, dataset, elsewhere, FOREVER, test=False)["training"]
+    assert [line["MRR@20"] for line in training["history"]] == [line["MRR@20"] for line in at_once["history"]]
+
+
 def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset, places = ring_dataset(), places_of(tmp_path)
     record = run(TINY, dataset, places, ONE_STEP, test=False)
