@@ -129,6 +129,8 @@ def _ranks(
     popular = np.zeros(int(category.max()) + 1)
     pool = np.flatnonzero(held)
     for session, item, now in zip(sessions.tolist(), items.tolist(), times.tolist(), strict=True):
+        if now >= span[1]:  # the log is in order of time
+            break
         seen = clicked[session]
         if span[0] <= now < span[1] and held[item] and seen:
             available = pool[(created[pool] <= now) & (created[pool] > now - _WINDOW)]

@@ -77,6 +77,14 @@ def test_ranks_are_those_of_sorting_with_the_target_last_among_equals(seed: int,
     assert len(ranks["order"]) > 10
 
 
+def test_clicks_after_the_span_change_nothing() -> None:
+    log = drawn_log(0)
+    longer = {**log, "sessions": np.append(log["sessions"], 99), "items": np.append(log["items"], 0)}
+    longer |= {"times": np.append(log["times"], NOON + 365 * 24 * HOUR), "held": log["held"] & (np.arange(24) > 0)}
+    shorter = {**log, "held": longer["held"]}
+    assert _ranks(**longer, order=BY_AGE, span=SPAN) == _ranks(**shorter, order=BY_AGE, span=SPAN)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_numbers_of_items_decide_no_rank(seed: int) -> None:
     log = drawn_log(seed)
