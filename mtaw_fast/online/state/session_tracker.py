@@ -106,13 +106,6 @@ class SessionTracker:
             self._seen.add(int(key))
         self._may_be_former = len(self._seen) > 0  # earlier releases stored `key_of` of the event id alone
 
-    def admit(self, clicks: Iterable[Click]) -> UpdateBatch:
-        """Return which of the clicks are learned."""
-        batch = UpdateBatch()
-        for click in clicks:
-            self._count(click, batch)
-        return batch
-
     def batches(self, clicks: Iterable[Click]) -> Iterator[UpdateBatch]:
         """Yield which of the clicks are learned; a batch ends where a session is to be forgotten.
 
@@ -120,19 +113,15 @@ class SessionTracker:
         """
         batch = UpdateBatch()
         for click in clicks:
-            self._count(click, batch)
+            reason = self._admit(click, batch)
+            if reason is not None:
+                self.refused[reason] += 1
+                if reason == "duplicate" and self.duplicates is not None:
+                    self.duplicates.append(click)
             if batch.forgotten:
                 yield batch
                 batch = UpdateBatch()
         yield batch
-
-    def _count(self, click: Click, batch: UpdateBatch) -> None:
-        """Add a click to a batch, or count why it is refused."""
-        reason = self._admit(click, batch)
-        if reason is not None:
-            self.refused[reason] += 1
-            if reason == "duplicate" and self.duplicates is not None:
-                self.duplicates.append(click)
 
     def resume(self, clicks: Iterable[Click]) -> UpdateBatch:
         """Return a batch of all clicks: a bundle carries them for its open sessions, and they passed the limits."""
@@ -192,6 +181,7 @@ class SessionTracker:
         return {name: times for name, times in recent.items() if times} if self.arrival else {}
 
     def _admit(self, click: Click, batch: UpdateBatch) -> str | None:
+        """Add a click to a batch, or return why it is refused."""
         limits = self._limits
         if click.id is not None:
             if self._may_be_former and key_of(click.id) in self._seen:

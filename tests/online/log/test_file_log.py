@@ -192,7 +192,7 @@ def test_a_failed_fsync_says_that_the_events_may_count_once(tmp_path: Path, monk
     monkeypatch.setattr(os, "fdatasync", real)
     log.append([click(1), click(2)])
     tracker = SessionTracker(LearningLimits())
-    batch = tracker.admit([event for event in events_of(log) if isinstance(event, Click)])
+    [batch] = tracker.batches([event for event in events_of(log) if isinstance(event, Click)])
     assert batch.items == ["item 1", "item 2"], "a refused event counts twice"
 
 

@@ -46,7 +46,7 @@ def test_the_long_run_traffic_follows_proven_sessions_and_no_others() -> None:
         for minute in range(1440):
             begin = NOON + minute * MINUTE
             clicks = [Click(f"s{minute}", n, begin + 500 * n, arrived=begin + 500 * n) for n in range(clicks_a_session)]
-            tracker.admit(clicks)
+            list(tracker.batches(clicks))
         return sum(guard.admits("spam", NOON + DAY_MS + 120 * MINUTE + n) for n in range(1000))
 
     assert after(3) <= LIMITS.item_floor, "sessions of fresh clicks alone raised the bound"

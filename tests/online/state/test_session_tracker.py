@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -23,9 +24,18 @@ def arriving(click: Click) -> Click:
     return replace(click, arrived=click.time)
 
 
+def admitted(tracker: SessionTracker, clicks: Iterable[Click]) -> UpdateBatch:
+    """Return all batches of the clicks as one."""
+    whole = UpdateBatch()
+    for batch in tracker.batches(clicks):
+        for part in fields(batch):
+            getattr(whole, part.name).extend(getattr(batch, part.name))
+    return whole
+
+
 def taken(*clicks: Click, **limits: Any) -> tuple[UpdateBatch, SessionTracker]:
     tracker = SessionTracker(LearningLimits(**limits))
-    return tracker.admit(clicks), tracker
+    return admitted(tracker, clicks), tracker
 
 
 def test_a_session_goes_on_until_it_was_idle_for_the_gap() -> None:
@@ -37,7 +47,7 @@ def test_a_session_goes_on_until_it_was_idle_for_the_gap() -> None:
     assert tracker.n_sessions == 2
     assert tracker.forget("s") == [0, 1]
     assert tracker.forget("s") == []
-    assert tracker.admit([Click("s", 9, NOON + 2960)]).handles == [2], "a forgotten session continued"
+    assert admitted(tracker, [Click("s", 9, NOON + 2960)]).handles == [2], "a forgotten session continued"
 
 
 def test_sessions_are_numbered_as_they_appear() -> None:
@@ -52,7 +62,7 @@ def test_an_event_that_comes_twice_counts_once() -> None:
     assert batch.items == [1, 2, 2]
     assert tracker.refused == {"duplicate": 1}
     after = SessionTracker(LearningLimits(), clock=tracker.clock, seen=tracker.seen(10).tolist())
-    assert after.admit([Click("s", 1, NOON, id="e")]).items == []
+    assert admitted(after, [Click("s", 1, NOON, id="e")]).items == []
 
 
 def test_an_event_id_of_one_session_silences_no_other_session() -> None:
@@ -67,7 +77,7 @@ def test_an_event_id_of_one_session_silences_no_other_session() -> None:
 
 def test_event_ids_of_a_bundle_of_an_earlier_release_are_recognized() -> None:
     tracker = SessionTracker(LearningLimits(), clock=NOON, seen=[key_of("e")])
-    batch = tracker.admit([Click("s", 1, NOON, id="e"), Click("s", 2, NOON, id="f")])
+    batch = admitted(tracker, [Click("s", 1, NOON, id="e"), Click("s", 2, NOON, id="f")])
     assert batch.items == [2]
     assert tracker.refused == {"duplicate": 1}
     assert tracker.seen(10).tolist() == [key_of("e"), event_key("s", "f")]
@@ -89,9 +99,9 @@ def test_one_event_from_the_future_makes_no_other_late() -> None:
 
 def test_a_long_silence_does_not_hold_the_clock_back() -> None:
     tracker = SessionTracker(LearningLimits())
-    tracker.admit([Click("a", 1, NOON)])
+    admitted(tracker, [Click("a", 1, NOON)])
     later = NOON + 48 * HOUR
-    tracker.admit(Click("b", 1, later + n) for n in range(48))
+    admitted(tracker, [Click("b", 1, later + n) for n in range(48)])
     assert later <= tracker.clock <= later + 48
 
 
@@ -172,8 +182,8 @@ def test_a_bot_is_recognized_when_it_is_resumed() -> None:
     after.resume([Click("s", 1, NOON)])
     after.resume_ongoing(tracker.ongoing)
     assert after.ongoing == tracker.ongoing
-    assert after.admit([Click("m", 1, NOON + 60), Click("s", 2, NOON + 60)]).items == [2]
-    assert after.admit([Click("m", 1, NOON + 2 * HOUR)]).items == [1], "another session, since the bot was idle"
+    assert admitted(after, [Click("m", 1, NOON + 60), Click("s", 2, NOON + 60)]).items == [2]
+    assert admitted(after, [Click("m", 1, NOON + 2 * HOUR)]).items == [1], "another session, since the bot was idle"
     after = SessionTracker(LearningLimits(), clock=tracker.clock)
     after.resume_ongoing(tracker.ongoing)
     after.forget("m")
@@ -190,7 +200,7 @@ def test_a_resumed_session_is_a_bot_by_arrivals_whatever_times_it_claims() -> No
     after.resume_ongoing(tracker.ongoing, tracker.arrival, tracker.recent)
     assert (after.arrival, after.recent) == (tracker.arrival, tracker.recent)
     for session_tracker in (tracker, after):
-        assert session_tracker.admit(clicks[6:]).items == [6, 7, 8]
+        assert admitted(session_tracker, clicks[6:]).items == [6, 7, 8]
         assert session_tracker.refused["bot"] == 3
 
 
@@ -202,7 +212,7 @@ def test_a_full_session_is_full_when_it_is_resumed() -> None:
     after = SessionTracker(LearningLimits(session_clicks=5), clock=tracker.clock)
     after.resume(clicks[:5])
     after.resume_ongoing(tracker.ongoing)
-    assert after.admit([Click("s", 12, NOON + 3 * HOUR)]).items == []
+    assert admitted(after, [Click("s", 12, NOON + 3 * HOUR)]).items == []
 
 
 def test_a_session_of_hours_is_resumed_as_one() -> None:
@@ -211,7 +221,7 @@ def test_a_session_of_hours_is_resumed_as_one() -> None:
     after = SessionTracker(LearningLimits(), clock=tracker.clock)
     assert after.resume(clicks).handles == [0] * 12
     after.resume_ongoing(tracker.ongoing)
-    assert after.admit([Click("s", 12, NOON + 3 * HOUR)]).handles == [0]
+    assert admitted(after, [Click("s", 12, NOON + 3 * HOUR)]).handles == [0]
 
 
 def test_as_many_clicks_as_the_burst_allows_are_no_bot() -> None:
@@ -263,8 +273,8 @@ def test_decisions_do_not_depend_on_how_events_are_cut_into_batches(events: list
     clicks = [Click(session, item, NOON + time, id=identity) for session, item, time, identity in events]
     limits = LearningLimits(session_clicks=4, burst_clicks=3, item_floor=2, item_share=0.3, late=HOUR)
     whole, parts = SessionTracker(limits), SessionTracker(limits)
-    batch = whole.admit(clicks)
-    first, second = parts.admit(clicks[:cut]), parts.admit(clicks[cut:])
+    batch = admitted(whole, clicks)
+    first, second = admitted(parts, clicks[:cut]), admitted(parts, clicks[cut:])
     assert first.handles + second.handles == batch.handles
     assert first.items + second.items == batch.items
     assert first.forgotten + second.forgotten == batch.forgotten
