@@ -106,11 +106,6 @@ class CategoryColumn(Column):
     labels: Labels
 
     @property
-    def label_codes(self) -> Mapping[str, int]:
-        """The code of each label."""
-        return self.labels.codes
-
-    @property
     def n_rows(self) -> int:
         return len(self.codes)
 
@@ -185,11 +180,6 @@ class CategoriesColumn(_RaggedColumn):
     _flat = "codes"
     codes: np.ndarray
     labels: Labels
-
-    @property
-    def label_codes(self) -> Mapping[str, int]:
-        """The code of each label."""
-        return self.labels.codes
 
     def _plain(self, rows: np.ndarray) -> list[Any]:
         return [[self.labels[code] for code in self.codes[self.offsets[row] : self.offsets[row + 1]]] for row in rows]
