@@ -120,9 +120,7 @@ async def _changed(request: StrictRequest, change: Callable[[list[Snapshot]], No
             "not_learning",
             "changes of the catalog are kept in the log of learning; start the service with --learn FOLDER",
         )
-    snapshot, position, _ = await _stored(request, change)
-    items = snapshot.recommender.n_items
-    return json_response(ItemsAnswer(version=snapshot.version, items=items, log_position=position))
+    return await _hidden(request, change)
 
 
 Result = TypeVar("Result")
