@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,13 +13,14 @@ from typing import Any, Literal
 
 from mtaw_fast.assessment import compare as compare
 from mtaw_fast.assessment import evaluate as evaluate
+from mtaw_fast.assessment.inputs import dataset_of, warn
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle import refuse_existing as refuse_existing_bundle
 from mtaw_fast.config import DEFAULT_PRESET, Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset import refuse_existing as refuse_existing_dataset
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.errors import DataWarning, UsageError, require
+from mtaw_fast.errors import UsageError, require
 from mtaw_fast.items import ItemsReport, ItemTable
 
 Folder = str | os.PathLike[str]
@@ -93,7 +93,7 @@ def prepare(
     _report_progress(progress, "writing", 1, _STEPS)
     dataset.save(folder, overwrite)
     _report_progress(progress, "written", _STEPS, _STEPS)
-    _warn(dataset.preparation.get("log", {}).get("warnings", ()))
+    warn(dataset.preparation.get("log", {}).get("warnings", ()))
     return Dataset.load(folder)
 
 
@@ -216,7 +216,7 @@ def train(
     if group is not None and group.resumes(run_folder_of(bundle)):
         resume = overwrite = True  # the existing files are of this training
     refuse_existing_bundle(bundle, overwrite)
-    data = _opened(dataset)
+    data = dataset_of(dataset)
 
     from mtaw_fast.training import train as train_model
     from mtaw_fast.training.reporting import Several
@@ -273,15 +273,6 @@ class _ProgressReporter:
     def epoch_ends(self, record: Mapping[str, Any]) -> None: ...
 
 
-def _opened(dataset: Dataset | Folder) -> Dataset:
-    return dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
-
-
 def _report_progress(progress: Progress | None, step: str, done: int, total: int) -> None:
     if progress is not None:
         progress(step, done, total)
-
-
-def _warn(lines: Any) -> None:
-    for line in lines:
-        warnings.warn(line, DataWarning, stacklevel=3)

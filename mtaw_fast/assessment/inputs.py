@@ -188,7 +188,7 @@ def named_progress(progress: Progress | None, name: str) -> Callable[[int, int],
 
 
 def warn(lines: Iterable[str]) -> None:
-    """Warn with a DataWarning per line, in the name of the caller of `evaluate` or `compare`."""
+    """Warn with a DataWarning per line, in the name of the caller of the function that calls this."""
     for line in lines:
         warnings.warn(line, DataWarning, stacklevel=3)
 
