@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bench.memory_reference.tables import to_bfloat16
 from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
 from mtaw_fast.memory.constants import FIRST_PAIR_LANE, NEVER, NEVER_AGE, PRE_LANES
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
@@ -118,12 +119,6 @@ def firsts(clicks: list[Click]) -> list[Click]:
     return [click for place, click in enumerate(clicks) if click[1] not in (item for _, item in clicks[:place])]
 
 
-def bfloat16(values: np.ndarray) -> np.ndarray:
-    """Return uint16: the nearest bfloat16, ties to even."""
-    bits = values.astype(np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
 def rounded(sums: np.ndarray) -> np.ndarray:
     """Return float32, 0 for values that are too small."""
     return np.where(sums < 2.0**-50, 0, sums).astype(np.float32)
@@ -144,7 +139,7 @@ def build(
         strength = {b: _strength(v, sums.totals[item], to_newest[FIRST_PAIR_LANE:]) for b, v in row.items()}
         strongest = sorted(row, key=lambda b: (-strength[b], b))[: settings.max_neighbors or None]
         neighbors += strongest
-        values += [bfloat16(rounded(row[b])) for b in strongest]
+        values += [to_bfloat16(rounded(row[b])) for b in strongest]
         offsets.append(len(neighbors))
     zeros = np.zeros(2 * ITEM_LANES), np.zeros(2 * PAIR_LANES)
     return TrendTables(
