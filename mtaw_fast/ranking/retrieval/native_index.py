@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -47,34 +47,13 @@ class NativeIndex:
             raise UsageError(f"index native: {error}") from None
 
     def search(
-        self,
-        queries: np.ndarray,
-        k: int,
-        allowed: Filter | None = None,
-        *,
-        scale: float = 1.0,
-        excluded: Sequence[np.ndarray] | None = None,
+        self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Search as `Index.search` does. excluded: for each query int[..] of ids to leave out, for short lists."""
+        """Search as `Index.search` does."""
         n_items, d = self._shape
         check_arguments(queries, d, k, allowed, n_items)
         bits = None if allowed is None else allowed.packed
-        ids, offsets = None, None
-        if excluded is not None:
-            ids, offsets = _packed(excluded, len(queries))
         try:
-            return self.scanner.search(np.ascontiguousarray(queries), k, scale, bits, ids, offsets)
+            return self.scanner.search(np.ascontiguousarray(queries), k, scale, bits)
         except ValueError as error:  # a query that is not finite, a scale that is not positive
             raise UsageError(str(error)) from None
-
-
-def _packed(lists: Sequence[np.ndarray], n_queries: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lists one after another, each ascending: int32[..] and its int64[B + 1] offsets."""
-    if len(lists) != n_queries:
-        raise UsageError(
-            f"there are {n_queries} queries but {len(lists)} lists of excluded ids; give one for each query"
-        )
-    offsets = np.zeros(n_queries + 1, dtype=np.int64)
-    np.cumsum([len(ids) for ids in lists], out=offsets[1:])
-    ids = np.concatenate([np.empty(0, dtype=np.int32), *(np.sort(ids) for ids in lists)], dtype=np.int32)
-    return ids, offsets
