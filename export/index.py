@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.additions import replace_part
+from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import BundleError, UsageError, require
 from mtaw_fast.export.held_out import LEAST, synthetic_vectors, validation_vectors
@@ -82,7 +82,7 @@ def export_index(
         raise UsageError(f"a recall needs at least {LEAST} queries, not {queries}")
     bundle = Bundle.load(folder)
     if kind == "none":
-        replace_part(folder, "index", bundle.manifest, None)
+        replace_parts(folder, bundle.manifest, {"index": None}, {"index": None})
         return Exported(None, "the bundle has no index now")
     if kind == "auto" and bundle.n_items <= EXACT_ITEMS:
         return Exported(
@@ -138,7 +138,8 @@ def _export(
         )
     fastest = min(candidates, key=lambda fitted: fitted.entry["build"]["median_us"])
     say("writing the index into the bundle")
-    replace_part(folder, "index", bundle.manifest, ("faiss", partial(write_index, index=fastest.index), fastest.entry))
+    addition = Addition("faiss", partial(write_index, index=fastest.index))
+    replace_parts(folder, bundle.manifest, {"index": addition}, {"index": fastest.entry})
     return Exported(fastest.entry, _description(fastest.entry))
 
 

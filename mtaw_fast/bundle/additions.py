@@ -23,23 +23,6 @@ class Addition:
     write: Callable[[Path], None]
 
 
-def replace_part(
-    folder: Path,
-    part: str,
-    built_from: Mapping[str, Any],
-    addition: tuple[str, Callable[[Path], None], Mapping[str, Any]] | None,
-) -> None:
-    """Replace or remove (addition None) a single part; see `replace_parts`.
-
-    addition: (kind, write, the manifest's entry about it, stored under the part's name).
-    """
-    if addition is None:
-        replace_parts(folder, built_from, {part: None}, {part: None})
-    else:
-        kind, write, entry = addition
-        replace_parts(folder, built_from, {part: Addition(kind, write)}, {part: dict(entry)})
-
-
 def replace_parts(
     folder: Path,
     built_from: Mapping[str, Any],

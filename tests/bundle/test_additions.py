@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mtaw_fast.bundle import Bundle, additions, bundle_lock
-from mtaw_fast.bundle.additions import replace_part
+from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.errors import BundleError
 from tests.support.random_bundle import bundle_parts, contents, save_parts, save_random
 
@@ -24,8 +24,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def put(folder: Path, data: bytes | None, **about: Any) -> None:
-    addition = None if data is None else ("faiss", lambda path: path.write_bytes(data), about)
-    replace_part(folder, "index", Bundle.load(folder).manifest, addition)  # type: ignore[arg-type]
+    manifest = Bundle.load(folder).manifest
+    if data is None:
+        replace_parts(folder, manifest, {"index": None}, {"index": None})
+    else:
+        addition = Addition("faiss", lambda path: path.write_bytes(data))
+        replace_parts(folder, manifest, {"index": addition}, {"index": about})
 
 
 def test_add_replace_and_remove(folder: Path) -> None:
@@ -70,7 +74,7 @@ def test_a_bundle_that_changed_meanwhile_stays(folder: Path) -> None:
     save_parts(folder, **bundle_parts(seed=1), overwrite=True)
     before = contents(folder)
     with pytest.raises(BundleError, match="was replaced while its index was being made; export it again"):
-        replace_part(folder, "index", built_from, ("faiss", lambda path: None, {}))
+        replace_parts(folder, built_from, {"index": Addition("faiss", lambda path: None)}, {"index": {}})
     assert contents(folder) == before
 
 
@@ -105,7 +109,7 @@ def test_a_failure_at_any_step_leaves_the_old_one(
     while True:
         calls, fail_at = 0, fail_at + 1
         with suppress(BundleError if isinstance(error, OSError) else KeyboardInterrupt):
-            replace_part(folder, "index", manifest, ("faiss", write, {}))
+            replace_parts(folder, manifest, {"index": Addition("faiss", write)}, {"index": {}})
             break
         assert contents(folder) == before
     assert fail_at == 6

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.additions import replace_part
+from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.errors import BundleError
 from tests.support.export.indexes import contents
 
@@ -26,12 +26,8 @@ def test_a_full_disk_is_reported_in_one_line(folder: Path, monkeypatch: pytest.M
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(faiss, "PyCallbackIOWriter", Full)
+    addition = Addition("faiss", lambda path: faiss_build.write_index(path, faiss.IndexFlatIP(4)))
     with pytest.raises(BundleError, match=r"cannot write .*index.*: No space left on device") as caught:
-        replace_part(
-            folder,
-            "index",
-            Bundle.load(folder).manifest,
-            ("faiss", lambda path: faiss_build.write_index(path, faiss.IndexFlatIP(4)), {}),
-        )
+        replace_parts(folder, Bundle.load(folder).manifest, {"index": addition}, {"index": {}})
     assert "\n" not in str(caught.value)
     assert contents(folder) == before
