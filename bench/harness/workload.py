@@ -135,22 +135,26 @@ def from_data(path: Path, bundle_path: Path | None, folder: Path, seed: int = 0)
     return Workload(bundle, prefixes.select(rows).keep_last(longest), train, dataset.min_prefix, dataset.name)
 
 
+def random_weights(config: Config, cluster: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Draw weights by name; items of a cluster, int[N], are near each other, as in a trained model."""
+    d = config.model.embedding_dim
+    bound = 1 / math.sqrt(d)
+    weights = {
+        name: rng.uniform(-bound, bound, shape).astype(np.float32)
+        for name, shape in parameter_shapes(config, len(cluster)).items()
+    }
+    weights["norm_weight"], weights["norm_bias"] = np.ones(d, np.float32), np.zeros(d, np.float32)
+    weights["item_embedding"] += rng.uniform(-bound, bound, (cluster.max() + 1, d)).astype(np.float32)[cluster]
+    return weights
+
+
 def _random_bundle(
     config: Config, n_items: int, folder: Path, rng: np.random.Generator, cluster: np.ndarray, **more: Any
 ) -> Bundle:
     """Save a bundle with random weights; more: further parts of its model."""
-    bound = 1 / math.sqrt(config.model.embedding_dim)
-    weights = {
-        name: rng.uniform(-bound, bound, shape).astype(np.float32)
-        for name, shape in parameter_shapes(config, n_items).items()
-    }
-    weights["norm_weight"] = np.ones(config.model.embedding_dim, np.float32)
-    weights["norm_bias"] = np.zeros(config.model.embedding_dim, np.float32)
-    centers = rng.uniform(-bound, bound, (cluster.max() + 1, config.model.embedding_dim)).astype(np.float32)
-    weights["item_embedding"] += centers[cluster]
     model = Model.of(
         config=config,
-        weights=weights,
+        weights=random_weights(config, cluster, rng),
         ids=ItemIds.from_list(range(1, n_items + 1)),
         popularity=rng.zipf(1.5, n_items).clip(max=10**6).astype(np.int64),
         **more,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.harness.workload import random_weights
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
@@ -22,7 +23,6 @@ from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
-from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.online.compaction.merge import counted_clicks
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
@@ -186,18 +186,7 @@ def with_memory(model: Model, sessions: Sessions, threads: int = 1) -> Model:
 def _model(n_items: int, past: Sessions, seed: int, threads: int) -> Model:
     config = Config()
     rng = np.random.default_rng([seed, 4])
-    bound = 1 / math.sqrt(config.model.embedding_dim)
-    weights = {
-        name: rng.uniform(-bound, bound, shape).astype(np.float32)
-        for name, shape in parameter_shapes(config, n_items).items()
-    }
-    weights["norm_weight"] = np.ones(config.model.embedding_dim, np.float32)
-    weights["norm_bias"] = np.zeros(config.model.embedding_dim, np.float32)
-    # Items of a cluster are near each other, as in a trained model.
-    cluster = make_world(n_items, seed, LAW).cluster
-    weights["item_embedding"] += rng.uniform(-bound, bound, (cluster.max() + 1, config.model.embedding_dim)).astype(
-        np.float32
-    )[cluster]
+    weights = random_weights(config, make_world(n_items, seed, LAW).cluster, rng)
     memory, trends = MemoryTables.build(past, n_items, threads=threads), None
     if past.times is not None:
         trends = TrendTables.build(past, past.times, n_items, threads=threads)
