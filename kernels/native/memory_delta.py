@@ -126,21 +126,6 @@ class MemoryDelta:
         """
         return self.native.forget_base(base_session)
 
-    def base_row(self, item: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the tables' row of an item without the sessions that were forgotten or resumed.
-
-        Returns
-        -------
-        (int32[n], uint16[n, 6])
-            Neighbors, and their values as bfloat16, in the order of `MemoryTables`.
-
-        Raises
-        ------
-        IndexError
-            If the tables do not know the item.
-        """
-        return self.native.base_row(item)
-
     def add_prior(self, item: int, neighbor: int, values: np.ndarray) -> None:
         """Add to the statistics of the ordered pair (item, neighbor): a cold-start prior, evidence without a session.
 
@@ -215,19 +200,9 @@ class MemoryDelta:
         return self.native.n_rows
 
     @property
-    def n_pairs(self) -> int:
-        """Pairs of these, in both directions."""
-        return self.native.n_pairs
-
-    @property
     def n_ignored(self) -> int:
         """Clicks past `max_clicks` of their session."""
         return self.native.n_ignored
-
-    @property
-    def n_dropped(self) -> int:
-        """Sessions of the tables that were forgotten or resumed."""
-        return self.native.n_dropped
 
     @property
     def n_bytes(self) -> int:

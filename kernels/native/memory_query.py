@@ -148,11 +148,6 @@ class SessionMemory:
         )  # fmt: skip
         self.dense = limits.dense
 
-    @property
-    def max_candidates(self) -> int:
-        """C = own + others + dense, and trends + 50 if there are any."""
-        return self.native.max_candidates
-
     def features(
         self,
         items: np.ndarray,

@@ -222,7 +222,7 @@ def test_any_operations_leave_what_plain_python_says(
     assert handles.tolist() == list(tracker.updated)
     assert [clicks.tolist() for clicks in Sessions(items, offsets)] == list(tracker.updated.values())
     assert (delta.n_sessions, delta.n_clicks, delta.n_ignored) == (len(handles), len(items), tracker.ignored)
-    assert delta.n_dropped == sum(session is None for session in tracker.base)
+    assert delta.native.n_dropped == sum(session is None for session in tracker.base)
     assert_counted(delta, base, tracker)
 
 
@@ -310,12 +310,12 @@ def test_a_session_of_the_base_is_gone_from_rows_with_more_sessions_than_posting
     remaining = log.select(np.setdiff1d(np.arange(len(log)), forgotten))
     rebuilt = MemoryTables.build(remaining, 12, base.settings)
     for item in range(12):
-        neighbors, values = delta.base_row(item)
+        neighbors, values = delta.native.base_row(item)
         row = slice(rebuilt.row_offsets[item], rebuilt.row_offsets[item + 1])
         np.testing.assert_array_equal(neighbors, rebuilt.neighbors[row])
         np.testing.assert_array_equal(values, rebuilt.values[row])
     with pytest.raises(IndexError, match=r"item 12 is outside 0\.\.11"):
-        delta.base_row(12)
+        delta.native.base_row(12)
 
 
 def test_a_row_of_tables_and_delta_is_read_as_far_as_tables_keep_it() -> None:
@@ -396,5 +396,5 @@ def test_memory_is_counted_and_given_back() -> None:
     before = delta.n_bytes
     for handle in delta.ordered()[0].tolist():
         delta.forget(handle)
-    assert (delta.n_sessions, delta.n_clicks, delta.n_pairs) == (0, 0, 0)
+    assert (delta.n_sessions, delta.n_clicks, delta.native.n_pairs) == (0, 0, 0)
     assert delta.n_bytes <= before

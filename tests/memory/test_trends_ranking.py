@@ -116,7 +116,7 @@ def test_trends_bring_candidates(setup: Setup) -> None:
         assert set(before[before >= 0].tolist()) | {i for i in fresh.tolist() if i >= 0} == set(kept)
         gained += len(kept) - int((before >= 0).sum())
     assert gained > 100
-    assert setup.memory.max_candidates == ids.shape[1] == 10 + 10 + 6 + N_TRENDS + 50
+    assert setup.memory.native.max_candidates == ids.shape[1] == 10 + 10 + 6 + N_TRENDS + 50
     assert not values[ids < 0].any()
 
 
