@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtaw_fast.kernels.native import co_clicked
+from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.memory.tables import MemoryTables
 
@@ -15,12 +15,12 @@ def neighbors(tables: MemoryTables, item: int, delta: MemoryDelta | None = None)
     The cosine is sessions with both (`ses`) / sqrt((total of the item + 1) (total of the neighbor + 1)). An item that
     the tables do not know has no neighbors. delta: of these tables; it knows which sessions were forgotten.
     """
-    return co_clicked.neighbors(tables.arrays(), item, delta)
+    return _native.co_clicked_neighbors(tables.arrays(), None if delta is None else delta.native, item)
 
 
 def cosine(tables: MemoryTables, item: int, other: int, delta: MemoryDelta | None = None) -> float:
     """Return the cosine of one pair; if the pair is not stored, by the latest sessions of both. 0 without a session."""
-    return co_clicked.cosine(tables.arrays(), item, other, delta)
+    return _native.co_clicked_cosine(tables.arrays(), None if delta is None else delta.native, item, other)
 
 
 def closest(
@@ -30,4 +30,4 @@ def closest(
 
     At most three, by their cosine, then in the order of `own`.
     """
-    return co_clicked.closest(tables.arrays(), own, items, delta)
+    return _native.co_clicked_closest(tables.arrays(), None if delta is None else delta.native, own, items)
