@@ -140,16 +140,17 @@ def ranker(setting: Setting) -> dict[str, Any]:
     from mtaw_fast.training.memory_tables import training_table_memory
     from mtaw_fast.training.ranker.last_sessions import split_for_ranker
     from mtaw_fast.training.ranker.side_inputs import SideInputs
-    from mtaw_fast.training.ranker.train_ranker import train_ranker
+    from mtaw_fast.training.ranker.train_ranker import fit_samples, ranker_samples
     from mtaw_fast.training.reporting import Silent
 
     dataset, config = _dataset(setting), config_of().replace(ranker_samples=setting.ranker_samples)
     weights = dict(map_tensors(setting.folder / "weights", "map"))
     with training_table_memory(_table_memory(setting)):
-        net, _ = train_ranker(
+        samples = ranker_samples(
             config, dataset.train, dataset.n_items, dataset.min_prefix, weights, setting.folder, "ranker", Silent(),
             side=SideInputs.of(dataset, types=config.ranker.event_types),
         )  # fmt: skip
+        net, _ = fit_samples(samples, config, "ranker", Silent())
     net.save(setting.folder / "ranker")
     learned = split_for_ranker(config, dataset.train)[1].n_clicks
     return {"ranker_samples": setting.ranker_samples, "learned": learned}

@@ -147,7 +147,7 @@ def ranker_of(
     work: Path,
     reporter: Reporter,
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
-    """Return the ranker that `train_ranker` makes of `sessions`, and its history, by the latest samples if they suit.
+    """Return the ranker that a training makes of `sessions`, and its history, by the latest samples if they suit.
 
     weights: of the encoder that was trained on the sessions before the ranker's; None without dense candidates.
     """

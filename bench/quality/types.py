@@ -33,7 +33,7 @@ from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.ranking.memory_stage import moment_of
 from mtaw_fast.training.memory_tables import build_tables, build_trends
 from mtaw_fast.training.ranker.side_inputs import SideInputs
-from mtaw_fast.training.ranker.train_ranker import train_ranker
+from mtaw_fast.training.ranker.train_ranker import fit_samples, ranker_samples
 from mtaw_fast.training.reporting import Silent
 
 OUT = Path("docs/results/types.jsonl")
@@ -94,7 +94,8 @@ def lines_of(config: Config, name: str, n_items: int, n_sessions: int, seeds: in
         for kind, side in inputs.items():
             with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
                 seeded = config.replace(seed=seed)
-                net, _ = train_ranker(seeded, before, n_items, 1, None, Path(folder), "", Silent(), side=side)
+                drawn = ranker_samples(seeded, before, n_items, 1, None, Path(folder), "", Silent(), side=side)
+                net, _ = fit_samples(drawn, seeded, "", Silent())
             gains[kind].append(gains_of(ranks_of(config, before, samples, n_items, net)))
             print(name, kind, seed, gains[kind][-1].mean(axis=0).round(2), file=sys.stderr, flush=True)
     means = {kind: np.mean(seed_gains, axis=0) for kind, seed_gains in gains.items()}

@@ -36,7 +36,7 @@ from mtaw_fast.training.plan.plan import BUDGET_MINUTES, Plan
 from mtaw_fast.training.ranker.feature_importance import feature_importance
 from mtaw_fast.training.ranker.last_sessions import split_for_ranker
 from mtaw_fast.training.ranker.side_inputs import SideInputs
-from mtaw_fast.training.ranker.train_ranker import fit_settings, train_ranker
+from mtaw_fast.training.ranker.train_ranker import fit_samples, fit_settings, ranker_samples
 from mtaw_fast.training.repeating_types import log_weights
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.run_state import RunState
@@ -291,10 +291,11 @@ class _Run:
 
     def _train_ranker(self, sessions: Sessions, phase: str) -> Kept:
         past = self._weights("past") if "past" in self.state["kept"] else None
-        ranker, history = train_ranker(
+        samples = ranker_samples(
             self.config, sessions, self.dataset.n_items, self.dataset.min_prefix, past, self._files, phase,
             self.reporter, self.type_weights, _side_of(self.dataset, self.config),
         )  # fmt: skip
+        ranker, history = fit_samples(samples, self.config, phase, self.reporter)
         name = f"{phase}.safetensors"
         ranker.save(self._files / name)
         self.state.add_history(history)

@@ -22,29 +22,6 @@ from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.reporting import Reporter
 
 
-def train_ranker(
-    config: Config,
-    sessions: Sessions,
-    n_items: int,
-    min_prefix: int,
-    weights: Mapping[str, np.ndarray] | None,
-    folder: Path,
-    phase: str,
-    reporter: Reporter,
-    type_weights: np.ndarray | None = None,
-    side: SideInputs = NOTHING,
-) -> tuple[RankerNet, list[dict[str, Any]]]:
-    """Train the ranker on the last `config.ranker.ranker_fraction` of the sessions.
-
-    Parameters are those of `ranker_samples`. Returns the ranker, and a record an epoch.
-    """
-    samples = ranker_samples(
-        config, sessions, n_items, min_prefix, weights, folder, phase, reporter, type_weights, side
-    )  # fmt: skip
-    give_back_freed()  # tables of the samples: gigabytes for a large log
-    return fit_samples(samples, config, phase, reporter)
-
-
 def ranker_samples(
     config: Config,
     sessions: Sessions,
@@ -114,7 +91,8 @@ class RankerSamples:
 def fit_samples(
     samples: RankerSamples, config: Config, phase: str, reporter: Reporter
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
-    """Fit a ranker as `train_ranker` does, on samples that exist already."""
+    """Fit a ranker on the samples; return it, and a record an epoch."""
+    give_back_freed()  # tables of the samples: gigabytes for a large log
     return fit_ranker(
         samples.candidates, samples.targets, samples.lengths, fit_settings(config, timed=samples.timed),
         config.optimizer.seed, phase, reporter, target_weights=samples.weights,
