@@ -8,11 +8,12 @@ import pytest
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.data.synthetic import ClickLaw, World, generate, make_world, oracle, workload
+from mtaw_fast.data.synthetic import ClickLaw, World, generate, make_world, workload
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.evaluation import evaluate, ranks_of
 from mtaw_fast.evaluation.baselines import OwnFrequent, OwnRecent, Popularity
 from mtaw_fast.evaluation.cooccurrence import CoOccurrence
+from tests.support.data.oracle import oracle
 
 
 @pytest.fixture(scope="module")

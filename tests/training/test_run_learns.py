@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from mtaw_fast.config import Config
-from mtaw_fast.data.synthetic import generate, oracle
+from mtaw_fast.data.synthetic import generate
 from mtaw_fast.evaluation import evaluate
 from mtaw_fast.evaluation.baselines import OwnFrequent, Popularity
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.training import train
+from tests.support.data.oracle import oracle
 
 
 @pytest.mark.slow
