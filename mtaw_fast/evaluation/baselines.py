@@ -19,7 +19,7 @@ from mtaw_fast.data.ranked_lists import merge, padded_to, top_k
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.evaluation.cooccurrence import CoOccurrence
 from mtaw_fast.evaluation.metrics import gains_of, means_of
-from mtaw_fast.evaluation.protocol import Evaluated, Progress, ranks_of
+from mtaw_fast.evaluation.protocol import Evaluated, ranks_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,30 +99,22 @@ _QUERY_GRID = {"decay": (0.5, 0.7, 0.9), "bonus": (0.2, 0.4, 1.0), "own_decay": 
 _COUNT_GRID = {"window": (5, 10), "backward": (0.5, 1.0), "popularity": (0.0, 0.25, 0.5)}
 
 
-def tune_co_occurrence(
-    train: Sessions, validation: Samples, n_items: int, progress: Progress | None = None
-) -> CoOccurrence:
+def tune_co_occurrence(train: Sessions, validation: Samples, n_items: int) -> CoOccurrence:
     """Fit co-occurrence on `train`, with the settings of the best P@20 + MRR@20 on `validation`.
 
     Two steps: first the 27 query settings (decay, bonus, own_decay) with the default counts, then, with the best of
-    them, the 12 count settings (window, backward, popularity). The first of equals wins. `progress(done, total)` is
-    called after every setting. For the test, fit with the returned `settings` on train and validation sessions.
+    them, the 12 count settings (window, backward, popularity). The first of equals wins. For the test, fit with the
+    returned `settings` on train and validation sessions.
     """
-    queries, counts = _combinations(_QUERY_GRID), _combinations(_COUNT_GRID)
-    total = len(queries) + len(counts)
     best, best_value = CoOccurrence.fit(train, n_items), -1.0
-    for done, query in enumerate(queries, start=1):
+    for query in _combinations(_QUERY_GRID):
         best, best_value = _better(best, best_value, best.with_query(**query), validation)
-        if progress is not None:
-            progress(done, total)
     chosen = best.settings
-    for done, count in enumerate(counts, start=len(queries) + 1):
+    for count in _combinations(_COUNT_GRID):
         settings = dataclasses.replace(chosen, **count)
         # The default counts have had their turn, under every query setting.
         if settings != chosen:
             best, best_value = _better(best, best_value, CoOccurrence.fit(train, n_items, settings), validation)
-        if progress is not None:
-            progress(done, total)
     return best
 
 
