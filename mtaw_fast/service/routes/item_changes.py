@@ -85,7 +85,7 @@ async def patch_items(request: StrictRequest, data: Annotated[ItemTableRequest, 
 
 
 async def _hidden(request: StrictRequest, change: Callable[[list[Snapshot]], None]) -> Response[ItemsAnswer]:
-    snapshot, position, _ = await _stored(request, change)
+    snapshot, position, _ = await stored(request, change)
     items = snapshot.recommender.n_items
     return json_response(ItemsAnswer(version=snapshot.version, items=items, log_position=position))
 
@@ -96,7 +96,7 @@ async def _tabled(request: StrictRequest, data: ItemTableRequest, mode: Mode) ->
             data.items, mode, id=data.id, kinds=data.kinds, public=data.public, availability=data.availability
         )
 
-    snapshot, position, report = await _stored(request, change)
+    snapshot, position, report = await stored(request, change)
     answer = ItemTableAnswer(
         version=snapshot.version,
         items=snapshot.recommender.n_items,
@@ -126,8 +126,13 @@ async def _changed(request: StrictRequest, change: Callable[[list[Snapshot]], No
 Result = TypeVar("Result")
 
 
-async def _stored(request: StrictRequest, change: Callable[[list[Snapshot]], Result]) -> tuple[Snapshot, str, Result]:
-    """Make a change of all bundles in a thread; return the first one, the log's position after it, and its result."""
+async def stored(
+    request: StrictRequest, change: Callable[[list[Snapshot]], Result], refused: str = "items_refused"
+) -> tuple[Snapshot, str, Result]:
+    """Make a change of all bundles in a thread; return the first one, the log's position after it, and its result.
+
+    refused: the code of the error if the change does not fit.
+    """
     service = service_of(request)
     if not service.learns and service.settings.state is None:
         raise ServiceError(
@@ -145,7 +150,7 @@ async def _stored(request: StrictRequest, change: Callable[[list[Snapshot]], Res
     try:
         position, result = await in_background(work)
     except (DataError, UsageError) as error:
-        raise ServiceError(409, "items_refused", str(error)) from None
+        raise ServiceError(409, refused, str(error)) from None
     except LearnError as error:
         raise unavailable("not_kept", str(error)) from None
     return snapshot, position, result

@@ -8,15 +8,13 @@ import msgspec
 from litestar import Response, delete, get, put
 from litestar.params import Body, Parameter
 
-from mtaw_fast.errors import LearnError, UsageError
 from mtaw_fast.rules.kept import NAME
-from mtaw_fast.service.arms import catch_up
-from mtaw_fast.service.background import in_background
-from mtaw_fast.service.errors import ServiceError, unavailable
+from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.http.access import admin_only
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import json_response
 from mtaw_fast.service.routes.answers import KeptRulesAnswer, RulesAnswer
+from mtaw_fast.service.routes.item_changes import stored
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.requests import RulesRequest
 from mtaw_fast.service.state import service_of
@@ -65,25 +63,7 @@ def _kept_rules(request: StrictRequest, name: str) -> Any:
 
 
 async def _set_rules(request: StrictRequest, name: str, rules: Any) -> Response[RulesAnswer]:
-    service = service_of(request)
-    snapshot, bundles = service.take(request), service.bundles.snapshots
-    recommender = snapshot.recommender
-    if recommender.log_position is None:
-        raise ServiceError(
-            409, "not_kept_here", "this service keeps no changes; start it with --state FOLDER or --learn FOLDER"
-        )
-
-    def work() -> str:
-        recommender.set_rules(name, rules)
-        catch_up(bundles[1:])
-        position = recommender.log_position
-        assert position is not None
-        return position
-
-    try:
-        position = await in_background(work)
-    except UsageError as error:
-        raise ServiceError(409, "rules_refused", str(error)) from None
-    except LearnError as error:
-        raise unavailable("not_kept", str(error)) from None
+    snapshot, position, _ = await stored(
+        request, lambda bundles: bundles[0].recommender.set_rules(name, rules), "rules_refused"
+    )
     return json_response(RulesAnswer(version=snapshot.version, log_position=position))
