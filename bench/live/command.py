@@ -6,7 +6,6 @@ python -m bench.live [--quick] [--cases NAME,..] [--clicks N] [--json FILE]
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from bench.harness.comparison import Plan, limit_threads
 from bench.harness.machine import usable_cores
-from bench.harness.report import Report, Row, bench_parser, exit_code_of, parse
+from bench.harness.report import Report, Row, bench_parser, exit_code_of, parse, say
 from mtaw_fast.errors import MtawError, UsageError, require
 
 ADDED_US, EVENT_US, RATE_RATIO, FRESH_S = 10.0, 25.0, 1.3, 1.0  # the targets
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = Report("live", options.quick)
         with limit_threads(1), tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
             for case in options.cases:
-                _say(case)
+                say(case)
                 folder = Path(name) / case
                 folder.mkdir()
                 try:
@@ -151,7 +150,7 @@ def _rate(report: Report, options: argparse.Namespace, folder: Path) -> None:
     pace = Pace(options.rate, options.event_rate, options.batch, options.ramp, options.seconds)
     n_events = int(2 * pace.events * (pace.ramp + pace.steady)) + 1000
     drawn_shop = shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), n_events)
-    results = pairs(drawn_shop, drawn_shop.saved(folder / "bundle"), folder, pace, options.pairs, options.workers, _say)
+    results = pairs(drawn_shop, drawn_shop.saved(folder / "bundle"), folder, pace, options.pairs, options.workers, say)
     if results.errors:
         report.refuse(f"rate: {results.errors} requests failed; no figure is reported")
         return
@@ -194,7 +193,7 @@ def _fresh(report: Report, options: argparse.Namespace, folder: Path) -> None:
         f"{seconds.max() * 1e3:.0f} of {len(seconds)}; target {FRESH_S:g} s: {_met(float(seconds.max()) < FRESH_S)}"
     )
     for rate in rates:
-        _say(f"fresh, {rate:g} events/s")
+        say(f"fresh, {rate:g} events/s")
         work = folder / f"rate-{rate:g}"
         work.mkdir()
         fresh = freshness_at(drawn_shop, bundle, work, rate, options.seconds)
@@ -217,7 +216,7 @@ def _fresh(report: Report, options: argparse.Namespace, folder: Path) -> None:
 def _loss(report: Report, options: argparse.Namespace, folder: Path) -> None:
     from bench.live.loss import kill_while_observing
 
-    loss = kill_while_observing(options.kills, folder, _say)
+    loss = kill_while_observing(options.kills, folder, say)
     report.notes.append(f"loss: {loss}")
     if loss.lost or loss.doubled:
         report.refuse(f"loss: {loss}")
@@ -233,7 +232,7 @@ def _compact(report: Report, options: argparse.Namespace, folder: Path) -> None:
     drawn_shop = shop(options.items, options.clicks, max(options.deltas))
     bundle = drawn_shop.saved(folder / "bundle")
     for size in options.deltas:
-        _say(f"compact, {size:,} events")
+        say(f"compact, {size:,} events")
         result = compaction(drawn_shop, bundle, size, folder / f"learned-{size}")
         params = {"catalog": options.items, "base_clicks": options.clicks, "events": size}
         sizes = {"bytes": result.nbytes, "log_bytes": result.log_bytes}
@@ -253,7 +252,7 @@ def _memory(report: Report, options: argparse.Namespace, folder: Path) -> None:
     bundle = drawn_shop.saved(folder / "bundle")
     params = {"catalog": options.rate_items, "events": options.events}
     for name, step in (("a day", 100), ("minutes", 1)):  # in minutes, every session is open at the end
-        _say(f"memory, {options.events:,} events in {name}")
+        say(f"memory, {options.events:,} events in {name}")
         log_events(drawn_shop, options.events, folder / name, step)
         usage = worker(bundle, folder / name)
         facts = {"delta": usage.delta / usage.events, "step_ms": step}
@@ -278,7 +277,7 @@ def _poisoning(report: Report, options: argparse.Namespace, folder: Path) -> Non
     from bench.live.poisoning import PER_DAY, curves, table, trained_shop
     from mtaw_fast.online.settings import LearningLimits
 
-    model = trained_shop(folder, _say)
+    model = trained_shop(folder, say)
     results = curves(model, LearningLimits(), per_day=PER_DAY[1:2] if options.quick else PER_DAY)
     for (per_day, quiet), attacks in results.items():
         for attack in attacks:
@@ -317,10 +316,6 @@ def _row(
 
 def _met(fine: bool) -> str:
     return "met" if fine else "NOT met"
-
-
-def _say(what: str) -> None:
-    print(f"{what} ..", file=sys.stderr, flush=True)
 
 
 _CASES: dict[str, Callable[[Report, argparse.Namespace, Path], None]] = {

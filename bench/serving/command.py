@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.harness.machine import usable_cores
-from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.report import Report, bench_parser, exit_code_of, parse, say
 from mtaw_fast.errors import MtawError, UsageError, require
 
 if TYPE_CHECKING:
@@ -134,10 +133,10 @@ def _bundles(options: argparse.Namespace) -> Iterator[_Served]:
     if options.items is not None:
         sizes = [int(size) for size in options.items]
     for n_items in sizes:
-        plain = catalog_bundle(n_items, options.cache, _say)
+        plain = catalog_bundle(n_items, options.cache, say)
         yield _Served(plain, n_items, "native")
         if n_items > EXACT_ITEMS and not (options.no_ann or options.quick):
-            yield _Served(with_ann_index(plain, options.recall, _say), n_items, "ann")
+            yield _Served(with_ann_index(plain, options.recall, say), n_items, "ann")
 
 
 def _loads(report: Report, served: _Served, options: argparse.Namespace, work: Path) -> None:
@@ -151,7 +150,7 @@ def _loads(report: Report, served: _Served, options: argparse.Namespace, work: P
         for number, rate in enumerate(_rates(options, served.n_items)):
             traffic = _traffic(options, rate, seconds, number)
             requests, sessions = _requests(served, traffic)
-            _say(f"{served.n_items:,} items, {served.index}: {rate:g} requests a second")
+            say(f"{served.n_items:,} items, {served.index}: {rate:g} requests a second")
             measured = measure(service, requests, traffic, _CHECKED)
             runs.append((measured, sessions))
             if not len(measured.latencies):
@@ -170,13 +169,13 @@ def _bare(report: Report, options: argparse.Namespace, work: Path) -> None:
     from bench.serving.traffic import measure
 
     n_items = int(min(options.items or RATES))
-    served = _Served(catalog_bundle(n_items, options.cache, _say), n_items, "none")
+    served = _Served(catalog_bundle(n_items, options.cache, say), n_items, "none")
     command = "-m", "bench.serving.bare"
     with Service(served.folder, work / "bare.log", options.workers, python=command) as service:
         for number, rate in enumerate(_rates(options, n_items)):
             traffic = _traffic(options, rate, options.seconds or 20.0, number)
             requests, sessions = _requests(served, traffic)
-            _say(f"bare app: {rate:g} requests a second")
+            say(f"bare app: {rate:g} requests a second")
             measured = measure(service, requests, traffic, 0.0)
             if not len(measured.latencies):
                 report.refuse(f"the bare app at {rate:g} a second: no answers ({measured.error_kinds})")
@@ -281,7 +280,7 @@ def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
 
     n_items = int(options.items[0]) if options.items else FAULT_SIZE
     rate = options.rates[0] if options.rates else RATES.get(n_items, 500.0)
-    folders = [catalog_bundle(n_items, options.cache, _say, seed) for seed in (0, 1)]
+    folders = [catalog_bundle(n_items, options.cache, say, seed) for seed in (0, 1)]
     served = _Served(work / "served", n_items, "native")
     publish(folders[1], served.folder)
     with Service(served.folder, work / "service.log", options.workers, shlex.split(options.serve)) as service:
@@ -289,7 +288,7 @@ def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
             seconds = options.seconds or 3.0 * options.reloads
             traffic = _traffic(options, rate, seconds, 0)
             requests, sessions = _requests(served, traffic)
-            _say(f"{options.reloads} hot reloads at {rate:g} requests a second")
+            say(f"{options.reloads} hot reloads at {rate:g} requests a second")
             reloads = reload_under_load(service, requests, sessions, traffic, folders, options.reloads, K)
             report.notes.append(str(reloads))
             if reloads.error is not None:
@@ -301,7 +300,7 @@ def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
             seconds = options.seconds or 10.0 * options.kills
             traffic = _traffic(options, rate, seconds, 1)
             requests, sessions = _requests(served, traffic)
-            _say(f"{options.kills} workers killed at {rate:g} requests a second")
+            say(f"{options.kills} workers killed at {rate:g} requests a second")
             kills = kill_under_load(service, requests, traffic, options.kills)
             report.notes.append(str(kills))
             if kills.error is not None:
@@ -319,7 +318,3 @@ def _numbers(option: str, text: str) -> list[float]:
     if min(numbers) <= 0:
         raise UsageError(f"{option} {text}: numbers must be over 0")
     return numbers
-
-
-def _say(what: str) -> None:
-    print(f"{what} ..", file=sys.stderr, flush=True)
