@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.online.state.event_processor import EventProcessor
-from tests.support.bench.schema import check_report
+from tests.support.bench.schema import rows_of
 
 TOY = ["--quick", "--items", "400", "--clicks", "4000", "--events", "600", "--workers", "1"]
 LOAD = ["--pairs", "1", "--seconds", "1", "--rate", "60", "--event-rate", "200", "--batch", "10"]
@@ -39,9 +38,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(tmp_path: Path, *arguments: str) -> tuple[int, list[dict]]:
     status = command.main([*TOY, "--json", str(tmp_path / "out.json"), *arguments])
-    report = json.loads((tmp_path / "out.json").read_text())
-    check_report(report)
-    return status, report["results"]
+    return status, rows_of(tmp_path / "out.json")
 
 
 def test_the_cases_within_a_process_in_the_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from bench.prepare import memory_build
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.memory import MemoryTables
-from tests.support.bench.schema import check_report
+from tests.support.bench.schema import rows_of
 
 
 @pytest.fixture
@@ -28,12 +27,6 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 def peak_here(prepare, *arguments) -> PeakMemory:
     prepare(*arguments)()
     return PeakMemory(1_000_000, 3_000_000)
-
-
-def rows_of(path: Path) -> list[dict]:
-    report = json.loads(path.read_text())
-    check_report(report)
-    return report["results"]
 
 
 @pytest.mark.usefixtures("toy")

@@ -30,7 +30,7 @@ from mtaw_fast.export.faiss_build import build
 from mtaw_fast.ranking.retrieval import make_index
 from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
 from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
-from tests.support.bench.schema import check_report
+from tests.support.bench.schema import rows_of
 from tests.support.random_bundle import save_random
 
 N = 2500
@@ -47,12 +47,6 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recall_curve, "_QUERIES", 40)
     monkeypatch.setattr(retrieval_data, "QUERIES", 600)
     monkeypatch.setattr(machine, "usable_cores", lambda: 1)
-
-
-def rows_of(path: Path) -> list[dict]:
-    report = json.loads(path.read_text())
-    check_report(report)
-    return report["results"]
 
 
 def test_quick_is_the_batch_1_case_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

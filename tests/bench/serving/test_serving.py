@@ -17,7 +17,7 @@ from bench.serving import inputs as serving_inputs
 from bench.serving.inputs import catalog_bundle, distinct_sessions, publish, recommend_requests
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
-from tests.support.bench.schema import check_report
+from tests.support.bench.schema import rows_of
 from tests.support.random_bundle import save_random
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,9 +39,7 @@ def toy(monkeypatch, tmp_path) -> Path:
 
 def run(tmp_path: Path, cache: Path, *arguments: str) -> tuple[int, list[dict]]:
     status = serving.main([*QUIET, "--cache", str(cache), "--json", str(tmp_path / "out.json"), *arguments])
-    report = json.loads((tmp_path / "out.json").read_text())
-    check_report(report)
-    return status, report["results"]
+    return status, rows_of(tmp_path / "out.json")
 
 
 def test_quick_writes_the_promised_row_in_the_schema(toy, tmp_path, capsys):
@@ -175,9 +173,8 @@ def test_an_approximate_index_is_built_once_and_states_its_recall(tmp_path, monk
 def test_the_cost_of_a_request_has_three_parts(toy, tmp_path):
     bundle, out = catalog_bundle(N_ITEMS, toy, lambda _: None), tmp_path / "cost.json"
     assert cost.main(["--bundle", str(bundle), "--requests", "20", "--rounds", "1", "--json", str(out)]) == 0
-    report = json.loads(out.read_text())
-    check_report(report)
-    medians = {row["case"]: row["p50"] for row in report["results"]}
+    rows = rows_of(out)
+    medians = {row["case"]: row["p50"] for row in rows}
     assert list(medians) == ["service", "bare", "recommend"]
-    assert {row["params"]["catalog"] for row in report["results"]} == {N_ITEMS}
+    assert {row["params"]["catalog"] for row in rows} == {N_ITEMS}
     assert medians["service"] > medians["bare"] > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ pytest.importorskip("faiss", reason="the encoder bench needs the extra 'cpu'")
 from bench.harness.comparison import Plan
 from bench.throughput import encoder, encoder_cases
 from mtaw_fast.kernels.native.encoder import SessionEncoder, SessionState
-from tests.support.bench.schema import check_report
+from tests.support.bench.schema import rows_of
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +25,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rows(path: Path) -> list[tuple[str, int, str]]:
-    report = json.loads(path.read_text())
-    check_report(report)
-    return [(row["case"], row["params"]["clicks"], row["baseline"]) for row in report["results"]]
+    return [(row["case"], row["params"]["clicks"], row["baseline"]) for row in rows_of(path)]
 
 
 def test_every_length_and_baseline(tmp_path: Path) -> None:

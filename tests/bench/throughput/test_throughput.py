@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -20,7 +17,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.memory import MemoryTables
-from tests.support.bench.schema import check_report
+from tests.support.bench.schema import rows_of
 from tests.support.random_bundle import memory_parts, save_parts
 
 N_ITEMS = 1003
@@ -40,12 +37,6 @@ def toy(monkeypatch):
     monkeypatch.setattr(workload, "_PAST", 300)
 
 
-def results(path: Path) -> list[dict]:
-    report = json.loads(path.read_text())
-    check_report(report)
-    return report["results"]
-
-
 def dataset(n_items: int = 300, seed: int = 0) -> Dataset:
     rng = np.random.default_rng(seed)
     train = Sessions.from_lists([rng.integers(0, n_items, rng.integers(2, 9)) for _ in range(200)])
@@ -56,7 +47,7 @@ def dataset(n_items: int = 300, seed: int = 0) -> Dataset:
 @pytest.mark.usefixtures("toy")
 def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
-    rows = results(tmp_path / "out.json")
+    rows = rows_of(tmp_path / "out.json")
     first, second, *rows = rows
     assert (first["case"], first["baseline"]) == ("recommend-times", "without-times")
     assert (second["case"], second["baseline"]) == ("recommend-types", "without-types")
@@ -95,7 +86,7 @@ def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
 @pytest.mark.usefixtures("toy")
 def test_the_whole_bench_covers_sizes_and_batches(tmp_path):
     assert throughput.main(["--json", str(tmp_path / "out.json")]) == 0
-    seen = {(row["case"], row["params"]["catalog"], row["params"]["batch"]) for row in results(tmp_path / "out.json")}
+    seen = {(row["case"], row["params"]["catalog"], row["params"]["batch"]) for row in rows_of(tmp_path / "out.json")}
     serving = {
         (case, n, batch) for case in ("recommend", "encode", "retrieve") for n in (N_ITEMS, 517) for batch in (1, 16)
     }
@@ -112,7 +103,7 @@ def test_the_whole_bench_covers_sizes_and_batches(tmp_path):
 def test_every_encoder_and_index_can_be_measured(tmp_path, encoder, index):
     arguments = ["--quick", "--encoder", encoder, "--index", index, "--json", str(tmp_path / "out.json")]
     assert throughput.main(arguments) == 0
-    row, graph = [row for row in results(tmp_path / "out.json") if row["case"] == "recommend"]
+    row, graph = [row for row in rows_of(tmp_path / "out.json") if row["case"] == "recommend"]
     assert graph["baseline"] == "onnx-graph"
     assert (row["params"]["encoder"], row["params"]["index"]) == (encoder, index)
 
@@ -127,7 +118,7 @@ def test_a_wrong_ranking_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch
 
     monkeypatch.setattr(EagerFaiss, "search", wrong)
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
-    rows = results(tmp_path / "out.json")
+    rows = rows_of(tmp_path / "out.json")
     assert {row["case"] for row in rows} == {
         "encode", "recommend", "recommend-rate", "recommend-times", "recommend-types", "train-step",
     }  # fmt: skip
@@ -142,7 +133,7 @@ def test_workers_that_answer_otherwise_get_no_rate(tmp_path, monkeypatch, capsys
     right = rates.Threads.run
     monkeypatch.setattr(rates.Threads, "run", lambda self, call: [items[::-1] for items in right(self, call)])
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
-    rows = [row for row in results(tmp_path / "out.json") if row["case"] == "recommend-rate"]
+    rows = [row for row in rows_of(tmp_path / "out.json") if row["case"] == "recommend-rate"]
     assert [row["params"]["by"] for row in rows] == ["processes"]
     assert "refused: recommend-rate: ours: 2 threads give other answers than one" in capsys.readouterr().err
 
@@ -152,7 +143,7 @@ def test_a_wrong_training_step_gets_no_speed(tmp_path, monkeypatch, capsys):
     right = EagerStep._loss
     monkeypatch.setattr(EagerStep, "_loss", lambda self, batch: right(self, batch) * 1.001)
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
-    assert "train-step" not in {row["case"] for row in results(tmp_path / "out.json")}
+    assert "train-step" not in {row["case"] for row in rows_of(tmp_path / "out.json")}
     assert "refused: train-step: eager-faiss: the loss is" in capsys.readouterr().err
 
 
@@ -162,7 +153,7 @@ def test_a_data_set_and_a_bundle_of_its_own(tmp_path):
     data = dataset()
     data.save(tmp_path / "data")
     assert throughput.main(["--quick", "--data", str(tmp_path / "data"), "--json", str(tmp_path / "a.json")]) == 0
-    row = next(row for row in results(tmp_path / "a.json") if row["case"] == "recommend")
+    row = next(row for row in rows_of(tmp_path / "a.json") if row["case"] == "recommend")
     assert row["params"]["data"] == "toy-shop"
     assert row["params"]["catalog"] == 300
 
@@ -207,7 +198,7 @@ def test_generated_workloads_are_seeded_and_clustered(tmp_path):
 @pytest.mark.long
 def test_quick_as_users_run_it(tmp_path):
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
-    rows = results(tmp_path / "out.json")
+    rows = rows_of(tmp_path / "out.json")
     assert {row["params"]["catalog"] for row in rows} == {40_727}
     assert {row["case"] for row in rows} == {
         "recommend", "recommend-times", "recommend-types", "encode", "retrieve", "recommend-rate", "train-step",
@@ -223,7 +214,7 @@ def test_a_bundle_with_a_memory_has_a_row_for_it(tmp_path, capsys):
     parts |= memory_parts(N_ITEMS) | {"memory": MemoryTables.build(sessions, N_ITEMS)}
     save_parts(tmp_path / "bundle", **parts)
     assert throughput.main(["--quick", "--bundle", str(tmp_path / "bundle"), "--json", str(tmp_path / "out.json")]) == 0
-    rows = {row["case"]: row for row in results(tmp_path / "out.json")}
+    rows = {row["case"]: row for row in rows_of(tmp_path / "out.json")}
     assert set(rows) == {"recommend", "encode", "retrieve", "memory", "recommend-rate", "train-step"}
     assert rows["memory"]["baseline"] is None
     assert rows["memory"]["params"]["data"] == "its memory"

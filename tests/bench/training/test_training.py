@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +28,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.training.steps.full_step import Stepper
-from tests.support.bench.schema import check_report
+from tests.support.bench.schema import rows_of
 
 SHAPE = LossShape(rows=24, items=307, d=12)
 
@@ -60,17 +58,11 @@ def dataset(n_items: int = 120, seed: int = 0) -> Dataset:
     return Dataset("toy-shop", train, test, ItemIds.from_list([f"sku-{i}" for i in range(n_items)]))
 
 
-def results(path: Path) -> list[dict]:
-    report = json.loads(path.read_text())
-    check_report(report)
-    return report["results"]
-
-
 @pytest.mark.usefixtures("toy")
 def test_one_row_a_peer_with_speed_and_memory(tmp_path, capsys):
     out = tmp_path / "out.json"
     assert training.main(["--quick", "--threads", "1", "--json", str(out)]) == 0
-    rows = results(out)
+    rows = rows_of(out)
     peers = {EAGER_FP32, EAGER_BF16, LINEAR_CE}
     for case, metric in (("aw_loss", "latency_ms"), ("aw_loss-memory", "peak_extra_mb")):
         case_rows = [row for row in rows if row["case"] == case]
@@ -95,7 +87,7 @@ def test_the_whole_bench_adds_shapes_and_the_epoch_with_its_floor_and_stages(tmp
     out = tmp_path / "out.json"
     arguments = ["--backend", "reference", "--threads", "1", "--data", str(tmp_path / "data"), "--json", str(out)]
     assert training.main(arguments) == 0
-    rows = results(out)
+    rows = rows_of(out)
     assert {row["params"]["gamma"] for row in rows if row["case"] == "aw_loss"} == {0.0, 2.0}
     (epoch,) = [row for row in rows if row["case"] == "epoch"]
     assert (epoch["metric"], epoch["baseline"], epoch["n"]) == ("epoch_s", None, 1)
@@ -114,7 +106,7 @@ def test_a_wrong_peer_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch, c
     right = loss_peers._dense_ce
     monkeypatch.setattr(loss_peers, "_dense_ce", lambda q, e, y, reduction: 1.05 * right(q, e, y, reduction))
     assert training.main(["--quick", "--threads", "1", "--json", str(tmp_path / "out.json")]) == 1
-    assert {row["baseline"] for row in results(tmp_path / "out.json")} == {LINEAR_CE}
+    assert {row["baseline"] for row in rows_of(tmp_path / "out.json")} == {LINEAR_CE}
     assert "refused: aw_loss: torch-eager-fp32: the loss is" in capsys.readouterr().err
 
 
@@ -126,7 +118,7 @@ def test_a_wrong_gradient_of_ours_gets_no_speed(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(loss_case, "our_loss", wrong)
     assert training.main(["--quick", "--threads", "1", "--json", str(tmp_path / "out.json")]) == 1
-    assert results(tmp_path / "out.json") == []
+    assert rows_of(tmp_path / "out.json") == []
     assert "refused: aw_loss: ours: gradient 0 [24, 12] is off" in capsys.readouterr().err
 
 
@@ -137,7 +129,7 @@ def test_a_wrong_training_step_gets_no_epoch(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Stepper, "_loss", lambda self, clicked, batch: right(self, clicked, batch) * 1.1)
     arguments = ["--threads", "1", "--data", str(tmp_path / "data"), "--json", str(tmp_path / "out.json")]
     assert training.main(arguments) == 1
-    assert "epoch" not in {row["case"] for row in results(tmp_path / "out.json")}
+    assert "epoch" not in {row["case"] for row in rows_of(tmp_path / "out.json")}
     assert "refused: epoch: ours: the loss is" in capsys.readouterr().err
 
 
@@ -271,7 +263,7 @@ def test_small_batches_against_large_ones_over_the_same_share_of_an_epoch(limit,
     out = tmp_path / "out.json"
     arguments = ["--small-batch", "--quick", "--threads", "1", "--data", str(tmp_path / "data"), "--json", str(out)]
     assert training.main(arguments) == (0 if limit else 1)
-    row, *steps_of, whole = results(out)
+    row, *steps_of, whole = rows_of(out)
     assert (row["case"], row["baseline"], row["n"]) == ("small-batch", "batch-64", 3)
     assert {line["params"]["batch"]: line["metric"] for line in steps_of} == {16: "processor_ms", 64: "processor_ms"}
     assert (whole["case"], whole["metric"], whole["params"]["batch"]) == ("small-batch-epoch", "times_large", 16)
@@ -290,10 +282,10 @@ def test_a_whole_training_has_its_time_on_the_clock_and_on_the_processor(tmp_pat
         training.main(["--preset", "paper", "--threads", "1", "--data", str(tmp_path / "data"), "--json", str(out)])
         == 0
     )
-    assert {(row["case"], row["metric"]) for row in results(out)} == {
+    assert {(row["case"], row["metric"]) for row in rows_of(out)} == {
         ("train", "train_s"), ("train", "train_processor_s")
     }  # fmt: skip
-    assert {row["params"]["preset"] for row in results(out)} == {"paper"}
+    assert {row["params"]["preset"] for row in rows_of(out)} == {"paper"}
     for option in (["--small-batch"], ["--cases", "loss"], ["--backend", "native"]):
         assert training.main(["--preset", "paper", "--data", str(tmp_path / "data"), *option]) == 2
         assert (
@@ -311,7 +303,7 @@ def test_an_epoch_is_every_sample_once():
 @pytest.mark.long
 def test_quick_as_users_run_it(tmp_path):
     assert training.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
-    rows = results(tmp_path / "out.json")
+    rows = rows_of(tmp_path / "out.json")
     assert {(row["params"]["catalog"], row["params"]["batch"]) for row in rows} == {(40_727, 512)}
     speeds = {row["baseline"]: row for row in rows if row["case"] == "aw_loss"}
     assert {EAGER_FP32, EAGER_BF16} <= set(speeds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 ROW_TYPES: dict[str, tuple[type, ...]] = {
@@ -30,6 +32,13 @@ SERVING_TYPES: dict[str, tuple[type, ...]] = {
     "client_late_p99_ms": (float,),
     "others_cpu": (float,),
 }
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a bench's JSON document, checked."""
+    report = json.loads(path.read_text())
+    check_report(report)
+    return report["results"]
 
 
 def check_report(report: dict[str, Any]) -> None:
