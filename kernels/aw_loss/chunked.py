@@ -51,7 +51,7 @@ class _ChunkedLoss(torch.autograd.Function):
     def forward(
         ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, scale: float, gamma: float, dtype: torch.dtype
     ) -> Tensor:
-        q_inverse_norm, e_inverse_norm = _inverse_norm(queries), _inverse_norm(items)
+        q_inverse_norm, e_inverse_norm = inverse_norms(queries), inverse_norms(items)
         q, e = queries * q_inverse_norm, items * e_inverse_norm  # float32 [B, d], [N, d]
         e_target = e[targets]  # [B, d]
         z_target = scale * (q * e_target).sum(dim=1)  # [B]
@@ -86,8 +86,8 @@ class _ChunkedLoss(torch.autograd.Function):
             d_q[rows] += (exps @ e_low) * (row / total)[rows, None]
             d_e += exps.T @ weighted_q[rows]
         return (
-            _through_norm(d_q, q, q_inverse_norm),
-            _through_norm(d_e, e, e_inverse_norm),
+            through_norm(d_q, q, q_inverse_norm),
+            through_norm(d_e, e, e_inverse_norm),
             None, None, None, None,
         )  # fmt: skip
 
@@ -115,11 +115,12 @@ def _row_sums(exps: Tensor) -> Tensor:
     return partial.float().sum(dim=1) + exps[:, whole:].float().sum(dim=1)
 
 
-def _inverse_norm(vectors: Tensor) -> Tensor:
+def inverse_norms(vectors: Tensor) -> Tensor:
+    """Return 1 / |v| of each row: [n, 1]."""
     return torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(_SMALLEST_NORM).reciprocal()
 
 
-def _through_norm(gradient: Tensor, unit: Tensor, inverse_norm: Tensor) -> Tensor:
-    """Gradient with respect to v of a function of unit = v / |v|."""
+def through_norm(gradient: Tensor, unit: Tensor, inverse_norm: Tensor) -> Tensor:
+    """Return the gradient with respect to v of a function of unit = v / |v|."""
     along = (gradient * unit).sum(dim=1, keepdim=True)
     return gradient.addcmul_(unit, along, value=-1.0).mul_(inverse_norm)

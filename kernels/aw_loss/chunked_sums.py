@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mtaw_fast.kernels.aw_loss.chunked import inverse_norms, through_norm
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 from mtaw_fast.kernels.scatter import add_rows
 
@@ -22,7 +23,6 @@ from mtaw_fast.kernels.scatter import add_rows
 ROWS = 256
 ITEMS = 1 << 13
 _DTYPES = (torch.float32, torch.float64)
-_SMALLEST_NORM = 1e-12  # torch.nn.functional.normalize's
 
 
 def not_supported_reasons(request: LossRequest) -> list[str]:
@@ -62,7 +62,7 @@ class _CatalogSums(torch.autograd.Function):
         ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, scale: float, first_item: int, catalog_size: int,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        query_norms = _inverse_norms(queries)
+        query_norms = inverse_norms(queries)
         unit_queries = queries * query_norms
         scaled = (scale * unit_queries).to(dtype)
         in_slice, places = _targets_here(targets, first_item, len(items))
@@ -94,7 +94,7 @@ class _CatalogSums(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             d_units = vectors * (scale * d_others)[:, None]
             d_units += _target_units(items, in_slice, places) * d_cosines[:, None]
-            by_queries = _through_norm(d_units, unit_queries, query_norms)
+            by_queries = through_norm(d_units, unit_queries, query_norms)
         if ctx.needs_input_grad[1]:
             scaled = (scale * unit_queries).to(dtype)
             # The rows' scalars go into the small operand. They may be far below the range of bfloat16's neighbors, but
@@ -103,7 +103,7 @@ class _CatalogSums(torch.autograd.Function):
             at_targets = unit_queries * d_cosines[:, None]
             by_items = torch.empty_like(items)
             for block in _blocks(len(items), ITEMS):
-                norms = _inverse_norms(items[block])
+                norms = inverse_norms(items[block])
                 units = items[block] * norms
                 low, d_units = units.to(dtype), torch.zeros_like(units)
                 for rows in _blocks(len(queries), ROWS):
@@ -111,7 +111,7 @@ class _CatalogSums(torch.autograd.Function):
                     d_units += exps.T @ weighted[rows]
                 inside = (in_slice & (places >= block.start) & (places < block.stop)).nonzero()[:, 0]
                 add_rows(d_units, places[inside] - block.start, at_targets[inside])
-                by_items[block] = _through_norm(d_units, units, norms)
+                by_items[block] = through_norm(d_units, units, norms)
         return by_queries, by_items, None, None, None, None, None
 
 
@@ -172,15 +172,5 @@ def _target_units(items: Tensor, in_slice: Tensor, places: Tensor) -> Tensor:
     return _unit_rows(items[places]) * in_slice[:, None]
 
 
-def _inverse_norms(vectors: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(_SMALLEST_NORM).reciprocal()
-
-
 def _unit_rows(vectors: Tensor) -> Tensor:
-    return vectors * _inverse_norms(vectors)
-
-
-def _through_norm(gradient: Tensor, unit: Tensor, inverse_norm: Tensor) -> Tensor:
-    """Gradient with respect to v of a function of unit = v / |v|."""
-    along = (gradient * unit).sum(dim=1, keepdim=True)
-    return gradient.addcmul_(unit, along, value=-1.0).mul_(inverse_norm)
+    return vectors * inverse_norms(vectors)
