@@ -30,7 +30,6 @@ COVERAGE, GINI = f"coverage@{TOP}", f"gini@{TOP}"
 COLUMNS = (*METRICS, *NDCG, *RECALL, NOVELTY, DIVERSITY)  # a number a sample, whose mean is the metric
 OF_LISTS = (NOVELTY, DIVERSITY, COVERAGE, GINI)
 MORE = (*NDCG, *RECALL, *OF_LISTS)
-PERCENT = frozenset((*METRICS, *NDCG, *RECALL, COVERAGE))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
