@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,39 +16,11 @@ from torch.nn import functional
 
 from mtaw_fast.errors import UnsupportedError
 from mtaw_fast.kernels.aw_loss import aw_loss
-from mtaw_fast.kernels.native import loss as native_loss
+from tests.support.kernels import native_loss
 from tests.support.kernels.native_loss import SHAPES, Problem, on_every_path, problem
 
 GAMMAS = [0.0, 0.5, 2.0, 6.0, 10.0]
-
-
-def run(
-    p: Problem, isa: str | None = None, compute: str = "float32", threads: int = 1, gradients: str = "qe"
-) -> dict[str, np.ndarray]:
-    """Outputs of the native kernel, every one of which was NaN before."""
-    loss = np.full(len(p.queries), np.nan, np.float32)
-    d_queries = np.full_like(p.queries, np.nan) if "q" in gradients else None
-    d_items = np.full_like(p.items, np.nan) if "e" in gradients else None
-    native_loss.aw_loss(
-        p.queries, p.items, p.targets, p.row_weights, scale=p.scale, gamma=p.gamma, negatives=True,
-        loss=loss, d_queries=d_queries, d_items=d_items, compute=compute, threads=threads, isa=isa,
-    )  # fmt: skip
-    named = {"loss": loss, "d_queries": d_queries, "d_items": d_items}
-    return {name: array for name, array in named.items() if array is not None}
-
-
-def reference(p: Problem, dtype: torch.dtype, compute: str | None) -> dict[str, np.ndarray]:
-    """The same by the eager reference, in `dtype` with products in `compute`, as float64."""
-    q, e = (torch.tensor(array).to(dtype).requires_grad_() for array in (p.queries, p.items))
-    loss = aw_loss(
-        q, e, torch.tensor(p.targets), scale=p.scale, gamma=p.gamma, negatives=True, reduction="none",
-        compute_dtype=None if compute is None else getattr(torch, compute), backend="reference",
-    )  # fmt: skip
-    (loss * torch.tensor(p.row_weights).to(dtype)).sum().backward()
-    assert q.grad is not None
-    assert e.grad is not None
-    tensors = {"loss": loss.detach(), "d_queries": q.grad, "d_items": e.grad}
-    return {name: tensor.double().numpy() for name, tensor in tensors.items()}
+run, reference = (partial(outputs, negatives=True) for outputs in (native_loss.run, native_loss.reference))
 
 
 def by_hand(logits: Tensor, targets: Tensor, gamma: float) -> Tensor:
