@@ -102,7 +102,7 @@ def retrieve(
     extra = np.array([1 << (len(ids) - 1).bit_length() if len(ids) else 0 for ids in dropped])
     for width in np.unique(extra):
         rows = np.flatnonzero(extra == width)
-        fetch = min(k + int(width), n_items)
+        fetch = max(1, min(k + int(width), n_items))
         items, values = index.search(queries[rows], fetch, allowed, scale=scale)
         for row, row_ids, row_values in zip(rows, items, values, strict=True):
             places = np.flatnonzero(np.isin(row_ids, dropped[row], invert=True))[:k]

@@ -64,12 +64,13 @@ def ruled_rows(
     Raises UsageError if the rules do not fit the item table.
     """
     rows: list[RuledRow | None] = [None] * len(clicks)
+    n_items = max(1, catalog.n_items)  # an empty ranking too is read to its end
     for applied, places in _bound(catalog, rules, clicks):
         ruled_conditions = with_filter(conditions, applied)._replace(always_ranked=applied.raised)
-        depth = applied.depth(k, catalog.n_items)
+        depth = applied.depth(k, n_items)
         final = depth <= approximate_depth and len(clicks[places[0]]) > 0
         if final:
-            depth = min(approximate_depth, catalog.n_items)
+            depth = min(approximate_depth, n_items)
         remaining = np.array(places)
         while len(remaining):
             unfinished = []
@@ -77,7 +78,7 @@ def ruled_rows(
                 ids, scores = rank(part, depth, ruled_conditions)
                 for row, row_ids, row_scores in zip(part.tolist(), ids, scores, strict=True):
                     count = int(np.count_nonzero(row_ids >= 0))
-                    whole = final or count < depth or depth >= catalog.n_items
+                    whole = final or count < depth or depth >= n_items
                     pins = shown_pins(applied, conditions, clicks[row])
                     arranged = applied.arranged(row_ids[:count], row_scores[:count], k, whole, pins)
                     if arranged is None:
@@ -85,7 +86,7 @@ def ruled_rows(
                     else:
                         rows[row] = RuledRow(arranged, final and count == depth and len(arranged.ids) < k)
             remaining = np.array(unfinished, dtype=np.int64)
-            depth = min(depth * _GROWTH, catalog.n_items)
+            depth = min(depth * _GROWTH, n_items)
     finished = [row for row in rows if row is not None]
     assert len(finished) == len(rows)
     return finished

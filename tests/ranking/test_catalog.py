@@ -219,6 +219,29 @@ def test_all_removed(rec: Recommender) -> None:
     assert rec.recommend(everything[:2], k=5).items == everything[:1]
 
 
+@pytest.mark.parametrize(("encoder", "index"), PAIRS)
+def test_nothing_can_be_recommended(folder: Path, encoder: str, index: str) -> None:
+    rec = load(folder, encoder, index)
+    everything = rec.bundle.ids.external(np.arange(N))
+    session, rules = everything[:2], {"pin": {str(everything[5]): 1}}
+    rec.hide(everything)
+    answers = [
+        rec.recommend(session, exclude_seen=True),
+        rec.recommend(session, exclude=everything[7:9]),
+        *rec.recommend_batch([session, []], exclude_seen=True),
+        rec.similar_items(everything[0]),
+        *(answer for sessions in ([session], [[]]) for answer in rec.recommend_batch(sessions, rules=rules)),
+        rec.recommend(session, rules=rules, reasons=True),
+        rec.session(session).recommend(rules=rules, exclude_seen=True),
+        rec.similar_items(everything[0], rules=rules),
+    ]
+    assert [answer.items for answer in answers] == [[]] * len(answers)
+    assert {answer.short for answer in answers[5:]} == {"rules"}
+    rec.show(everything[:1])
+    assert rec.recommend(session, rules=rules).items == everything[:1]
+    assert rec.similar_items(everything[1], rules=rules).items == everything[:1]
+
+
 def test_nothing_added(rec: Recommender) -> None:
     before = rec.recommend(rec.bundle.ids.external(np.array([1, 2])))
     rec.add_items([], vectors=np.empty((0, D)))
