@@ -39,6 +39,7 @@ _LATEST = 4_102_444_800_000  # 2100
 _SECONDS = 1_000_000_000
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
 _NAMES = {"boolean": "true or false", "category": "a text", "text": "a text", "categories": "a list of texts"}
+_OF_LABELS = ("category", "categories", "text")
 _NEVER_MISSING = {str, int, bool, list, type(None)}
 _MISSING_TYPES = ("NAType", "NaTType")  # pandas.NA and NaT, without an import of pandas
 
@@ -75,6 +76,8 @@ def column_of(name: str, values: Any, kind: str | None = None, *, exact: bool = 
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(f"column {name!r}: there is no kind {shown(kind)}; the kinds are {', '.join(KINDS)}")
+    if kind in _OF_LABELS and hasattr(values, "to_list"):  # numpy makes floats of whole numbers next to missing ones
+        values = values.to_list()
     plain_values = _array_or_list(values)
     if isinstance(plain_values, np.ndarray):
         column = _of_array(name, plain_values, kind)
@@ -239,7 +242,7 @@ def _milliseconds(row: int, value: Any) -> int:
 
 def _label(row: int, value: Any, most: int = MAX_LABEL) -> str:
     """Return a value as the text of a category or a text; numbers that are whole count as text."""
-    if isinstance(value, (float, np.floating)) and value == int(value):
+    if isinstance(value, (float, np.floating)) and value.is_integer():
         value = int(value)  # whole numbers next to missing ones are floats in some tables
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         value = str(int(value))
@@ -267,7 +270,7 @@ def _categories_of(name: str, values: list[Any]) -> Column:
         return CategoryColumn(name=name, codes=row_codes, labels=Labels.of(list(labels)))
     codes = np.full(len(values), -1, dtype=np.int32)
     for row, value in enumerate(values):
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and not value):
             continue
         try:
             code = code_of.get(value)
@@ -290,7 +293,8 @@ def _lists_of_categories(name: str, values: list[Any]) -> Column:
         if not isinstance(value, (list, tuple, np.ndarray, set, frozenset)):
             raise WrongValueError(row, f"{shown(value, 40)} is not a list of texts")
         ordered = sorted(value, key=str) if isinstance(value, (set, frozenset)) else list(value)
-        row_labels = dict.fromkeys(_label(row, element) for element in ordered if element is not None and element != "")
+        known = [element for element in ordered if (element if isinstance(element, str) else not _is_missing(element))]
+        row_labels = dict.fromkeys(_label(row, element) for element in known)
         if len(row_labels) > MAX_LABELS:
             raise WrongValueError(row, f"a list of {len(row_labels):,} is too long; at most {MAX_LABELS}")
         lengths[row] = len(row_labels)

@@ -29,6 +29,7 @@ MS = 1_772_323_200_000
         (["Red shoe", "Blue shoe", "Old hat"], "text", ["Red shoe", "Blue shoe", "Old hat"]),
         (["https://a/b.jpg", None, "x"], "text", ["https://a/b.jpg", None, "x"]),
         ([["b", "a", "b"], [], None], "categories", [["b", "a"], None, None]),
+        ([["a", None, float("nan")], [float("nan")], ["", "b"]], "categories", [["a"], None, ["b"]]),
         ([[3, 9], None, (3,)], "categories", [["3", "9"], None, ["3"]]),
         ([[0.5, 1], None, [2.0, 3.0]], "vector", [[0.5, 1.0], None, [2.0, 3.0]]),
         (np.ones((3, 2), dtype=np.float32), "vector", [[1.0, 1.0]] * 3),
@@ -75,6 +76,8 @@ WRONG: list[tuple[Any, str]] = [
     ({"id": ["a"], "tags": [["x" * 10**5]]}, "a value of 100,000 characters is too long; at most 512"),
     ({"id": ["a"], "tags": [[str(i) for i in range(300)]]}, "a list of 300 is too long"),
     ({"id": ["a", "b"], "face": [[1.0], [1.0, 2.0]]}, "row 2 (id 'b'): a vector of 2 numbers, where others have 1"),
+    ({"id": ["a"], "tags": [["x", float("inf")]]}, "column 'tags', row 1 (id 'a'): inf is not a text"),
+    ({"id": ["a"], "tags": [[np.array(["x", "y"])]]}, "column 'tags', row 1 (id 'a'): array(['x', 'y']"),
     ({"id": ["a"], "face": [[1.0, float("nan")]]}, "has a number that is not finite"),
     ({"id": ["a"], "since": [datetime.date(1066, 1, 1)]}, "is not a time"),
     ({"id": ["a"], "": [1]}, "'' cannot name a column"),
@@ -101,6 +104,22 @@ def test_refused_in_one_line(data: Any, message: str) -> None:
 def test_what_is_no_table(data: Any) -> None:
     with pytest.raises(UsageError):
         ItemFrame.of(data)
+
+
+@pytest.mark.parametrize("kind", ["category", "text"])
+@pytest.mark.parametrize("value", [float("inf"), np.float32("-inf"), 0.5, np.array(["x", "y"])])
+def test_a_declared_kind_is_refused_in_one_line(kind: str, value: Any) -> None:
+    with pytest.raises(DataError, match=r"^items: column 'x', row 2 \(id 'b'\): .* is not a text$"):
+        ItemFrame.of({"id": ["a", "b"], "x": ["a", value]}, kinds={"x": kind})
+
+
+@pytest.mark.parametrize("kind", ["category", "text"])
+def test_long_numbers_next_to_missing_ones_keep_their_digits(kind: str) -> None:
+    pl, pd = (pytest.importorskip(name) for name in ("polars", "pandas"))
+    brands = [2**53 + 1, None, 2**53, 2**63 - 1]
+    for values in (brands, pl.Series(brands), pd.Series(brands, dtype="Int64")):
+        column = ItemFrame.of({"id": [1, 2, 3, 4], "brand": values}, kinds={"brand": kind}).columns["brand"]
+        assert column.values_at(np.arange(4)) == [None if brand is None else str(brand) for brand in brands]
 
 
 def test_times_in_seconds_are_refused() -> None:
