@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.system.cached_property import cached_property
+
+_NONE_RENEWED: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +28,7 @@ class Filter:
     mask: np.ndarray
     base: int = 0
     later: bool = False
-    _wider: dict[int, Filter] = field(default_factory=dict, init=False, repr=False)
+    _wider: dict[Any, Filter] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, n_items: int, exclude: np.ndarray, allow: np.ndarray | None, base: int = 0) -> Filter:
@@ -51,23 +56,29 @@ class Filter:
         other.check(len(self.mask))
         return Filter(self.mask & other.mask, min(self.base, other.base), self.later and other.later)
 
-    def extended(self, n_items: int, base: int, first: int | None = None) -> Filter:
+    def extended(
+        self, n_items: int, base: int, first: int | None = None, renewed: Mapping[int, int] = _NONE_RENEWED
+    ) -> Filter:
         """Return the filter for a catalog of `base` items that now has `n_items`: itself if it already fits.
 
         first: the number of items in the trained bundle, if this one was compacted from it: a filter stays valid when
-        the bundle it was made for is compacted.
+        the bundle it was made for is compacted. renewed: as in `Catalog`; such an item is allowed if it was before.
         """
         if len(self.mask) == n_items or not (first or base) <= self.base <= base or len(self.mask) > n_items:
             self.check(n_items)
             return self
-        wider = self._wider.get(n_items)
+        key = n_items, *renewed.items()
+        wider = self._wider.get(key)
         if wider is None:
             mask = np.full(n_items, self.later)
             mask[: len(self.mask)] = self.mask
+            for former, place in renewed.items():
+                if place >= len(self.mask):
+                    mask[place] = mask[former]
             wider = Filter(mask, self.base, self.later)
             # Kept because a filter is used many times, and an index caches what it derives from it.
             self._wider.clear()
-            self._wider[n_items] = wider
+            self._wider[key] = wider
         return wider
 
     def check(self, n_items: int) -> None:

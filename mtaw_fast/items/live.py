@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from mtaw_fast.items.changes import Lookup, TableChange
+from mtaw_fast.items.frame import ItemFrame
 from mtaw_fast.items.table import ItemTable
+
+_NONE_RENEWED: Mapping[int, int] = MappingProxyType({})
 
 
 class LiveItems:
@@ -78,10 +82,11 @@ class LiveItems:
         other_rules = {other_name: kept_rules for other_name, kept_rules in self._rules.items() if other_name != name}
         self._rules = other_rules if rules is None else {**other_rules, name: rules}
 
-    def table(self, lookup: Lookup, n_rows: int) -> ItemTable | None:
+    def table(self, lookup: Lookup, n_rows: int, renewed: Mapping[int, int] = _NONE_RENEWED) -> ItemTable | None:
         """Return the table with every change so far, for a catalog of `n_rows` items; None if nothing is known.
 
-        lookup: internal ids of external ones, -1 for those that the catalog does not know.
+        lookup: internal ids of external ones, -1 for those that the catalog does not know. renewed: as in `Catalog`;
+        what is known about such an item stays known.
         """
         table = self._table
         if table is None:
@@ -89,7 +94,7 @@ class LiveItems:
                 return None
             table = ItemTable(n_rows)
         if table.n_rows != n_rows:
-            table = table.resized(n_rows)
+            table = _grown(table, n_rows, renewed)
             if len(table.waiting):
                 rows = lookup(table.waiting.ids).astype(np.int64)
                 table = table.admitted(rows, n_rows)
@@ -109,3 +114,17 @@ class LiveItems:
             table = replace(table, rules=self._rules, version=table.version + 1)
         self._table, self._replaced, self._patch = table, None, None
         return table
+
+
+def _grown(table: ItemTable, n_rows: int, renewed: Mapping[int, int]) -> ItemTable:
+    """Return the table for a catalog of another size, in which renewed items have the values of their former rows."""
+    sources: dict[int, int] = {}
+    for former, place in renewed.items():
+        if place >= table.n_rows:
+            sources[place] = sources.get(former, former)
+    table = table.resized(n_rows)
+    if not sources:
+        return table
+    rows = np.array(list(sources.values()), dtype=np.int64)
+    columns = {name: column.taken(rows) for name, column in table.columns.items()}
+    return table.patched(ItemFrame(list(sources), columns), np.array(list(sources), dtype=np.int64))

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds, each_id
 from mtaw_fast.errors import DataError
-from mtaw_fast.items import ItemFrame, ItemTable
+from mtaw_fast.items import ItemTable
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import SessionMemory
@@ -121,6 +121,8 @@ class Catalog:
         What is known about the items, with what changed while serving.
     all_items : bool
         Whether items are recommended although they are hidden or not available.
+    renewed : mapping of int to int
+        The new internal id, by the former one, of ids that were removed and then added again, oldest first.
     """
 
     model: Model
@@ -136,6 +138,7 @@ class Catalog:
     trends: Trends | None = None
     items: ItemTable | None = None
     all_items: bool = False
+    renewed: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Model, *, all_items: bool = False) -> Catalog:
@@ -279,21 +282,18 @@ class Catalog:
         norm = self.norm or mean_norm(self.model.weights["item_embedding"])
         embeddings = normalized(raw) * np.float32(norm)
         ids = (CatalogIds(self.ids) if isinstance(self.ids, ItemIds) else self.ids).with_ids(items)
-        table = LiveItems(self.items).table(ids.lookup, len(ids))
-        former = self.ids.lookup(items)
-        if table is not None and (former >= 0).any():  # what is known about an item that was removed stays known
-            columns = {name: column.taken(former[former >= 0]) for name, column in table.columns.items()}
-            returning = [item for item, place in zip(items, former, strict=True) if place >= 0]
-            table = table.patched(ItemFrame(returning, columns), ids.lookup(returning).astype(np.int64))
+        places = zip(self.ids.lookup(items).tolist(), range(self.size, len(ids)), strict=True)
+        renewed = {**self.renewed, **{former: place for former, place in places if former >= 0}}
         return replace(
             self,
             norm=norm,
             ids=ids,
-            items=table,
+            items=LiveItems(self.items).table(ids.lookup, len(ids), renewed),
             added=(*self.added, *items),
             embeddings=np.concatenate([self.embeddings, embeddings]),
             vectors=np.concatenate([self.vectors, normalized(embeddings)]),
             removed=np.concatenate([self.removed, np.zeros(len(items), dtype=bool)]),
+            renewed=renewed,
         )
 
     def without_items(self, items: Sequence[Any]) -> Catalog:
@@ -308,7 +308,7 @@ class Catalog:
 
     def with_table(self, live: LiveItems) -> Catalog:
         """Return the next state, with the item table that `live` has now."""
-        return replace(self, items=live.table(self.ids.lookup, self.size))
+        return replace(self, items=live.table(self.ids.lookup, self.size, self.renewed))
 
     def check_new(self, items: Sequence[Any]) -> None:
         """Raise DataError if an id is in the catalog, of another type, or listed twice."""

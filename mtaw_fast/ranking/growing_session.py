@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any, Unpack
 
@@ -147,6 +147,13 @@ class GrowingSession:
         types += self._types[done:]
         self._clicks, self._types, self._unknown, self._state = clicks, types, unknown, None
 
+    def _renew(self, renewed: Mapping[int, int]) -> None:
+        """Give the clicks the present internal ids of their items; see `Catalog.renewed`."""
+        for place, click in enumerate(self._clicks):
+            while click in renewed:
+                click = renewed[click]
+                self._clicks[place], self._state = click, None
+
     def recommend(self, k: int = 20, *, timings: bool = False, **options: Unpack[OptionKeywords]) -> Recommendations:
         """Return the k best next items now; parameters and errors as in `Recommender.recommend`."""
         start = perf_counter_ns()
@@ -157,6 +164,8 @@ class GrowingSession:
             ready = perf_counter_ns()
             if self._unknown:
                 self._resolve_unknown(pipeline)
+            if pipeline.catalog.renewed:
+                self._renew(pipeline.catalog.renewed)
             clicks, unknown = self._known(), [item for _, item, _ in self._unknown]
             checked_options = with_types(checked_options, pipeline.catalog, self._types)
             state, self._state = self._state, None  # a call that fails midway leaves an invalid state

@@ -181,6 +181,26 @@ def test_a_removed_id_may_come_back_with_another_vector(rec: Recommender) -> Non
     assert rec.recommend([neighbor], k=N + 5).items.count(item) == 1
 
 
+def test_sessions_and_filters_outlive_an_item_that_comes_back(rec: Recommender) -> None:
+    """They know the item by its external id, whatever its internal one is now."""
+    item, neighbor, other = rec.bundle.ids.external(np.array([50, 77, 9]))
+    new = new_ids(rec.bundle)[0]
+    rec.add_items([new], neighbors=[[neighbor]])
+    clicks = [item, other, new]
+    visit = rec.session(clicks)
+    visit.recommend(k=3)
+    without, solely = rec.filter(exclude=[item, new]), rec.filter(allow=[item, new])
+    for _ in range(2):
+        rec.remove_items([item, new])
+        rec.add_items([item, new], neighbors=[[neighbor], [other]])
+        options: Any
+        for options in ({"repeats": True, "reasons": True}, {"exclude_seen": True}, {"rules": {"pin": {str(new): 2}}}):
+            assert same(visit.recommend(k=N + 1, **options), rec.recommend(clicks, k=N + 1, **options))
+        assert {item, new}.isdisjoint(rec.recommend([other], k=N + 1, filter=without).items)
+        assert set(rec.recommend([other], k=N + 1, filter=solely).items) == {item, new}
+    assert visit.clicks == clicks
+
+
 def test_filters_made_before_an_item_was_added(rec: Recommender) -> None:
     first, neighbor = rec.bundle.ids.external(np.array([0, 9]))
     without = rec.filter(exclude=[first])
