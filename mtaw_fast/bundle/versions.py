@@ -10,6 +10,7 @@ A service that serves `shop/current` follows the name: it looks at the manifest 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -156,8 +157,12 @@ def _point_to(folder: Path, name: str, back: bool) -> None:
     """Verify a bundle, note it in the history, and then change the name in one step."""
     version = version_of(Bundle.load(folder / name).manifest)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with (folder / HISTORY).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"time": now, "bundle": name, "version": version, "back": back}) + "\n")
+    line = json.dumps({"time": now, "bundle": name, "version": version, "back": back}) + "\n"
+    with (folder / HISTORY).open("ab+") as file:
+        size = file.tell()
+        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":  # a kill or a full disk cut the last line off
+            file.write(b"\n")
+        file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
     draft = folder / f".{CURRENT}-{os.getpid()}"
@@ -168,5 +173,8 @@ def _point_to(folder: Path, name: str, back: bool) -> None:
 
 def _history(folder: Path) -> list[dict[str, Any]]:
     path = folder / HISTORY
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.strip()]
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # a line that was cut off: its promotion did not come to its last step
+            entries.append(json.loads(line))
+    return entries

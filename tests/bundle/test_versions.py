@@ -64,6 +64,20 @@ def test_rolling_back_goes_back_step_by_step(folder: Path) -> None:
     assert not list(folder.glob(".*"))
 
 
+def test_a_line_that_was_cut_off_counts_for_nothing(folder: Path) -> None:
+    promote(folder, "a.bundle")
+    promote(folder, "b.bundle")
+    history = (folder / HISTORY).read_bytes()
+    line = history[history.index(b"\n") + 1 :]
+    for length in (1, 30, len(line) - 1):
+        (folder / HISTORY).write_bytes(history + line[:length])
+        assert {version.name for version in versions_in(folder) if version.promoted} == {"a.bundle", "b.bundle"}
+        assert promote(folder, "c.bundle") == "b.bundle"
+        assert roll_back(folder) == ("c.bundle", "b.bundle")
+        assert roll_back(folder) == ("b.bundle", "a.bundle")
+        promote(folder, "b.bundle")
+
+
 def test_what_cannot_be_served_is_not_promoted(folder: Path, tmp_path: Path) -> None:
     for name in ("nothing.bundle", "../a.bundle", "notes", ""):
         with pytest.raises(UsageError, match=r"it has c\.bundle, b\.bundle, a\.bundle"):
