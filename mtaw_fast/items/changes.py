@@ -14,15 +14,13 @@ import numpy as np
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.items.frame import ItemFrame, declared
 from mtaw_fast.items.table import ItemTable
-from mtaw_fast.system.fork_lock import ForkLock
+from mtaw_fast.system.fork_lock import PARSING
 
 Mode = Literal["replace", "patch"]
 Lookup = Callable[[Sequence[Any]], np.ndarray]  # external ids to internal ones; -1 for an unknown id
 
 _GIVEN, _MODE, _PUBLIC = "given/", "mode", "public"
 _NO_ROWS = np.empty(0, dtype=np.int64)
-# numpy parses the headers with `ast`, which fails in CPython 3.11 if two threads are in it (gh-106905).
-_UNPACKING = ForkLock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +134,7 @@ class TableChange:
     def unpacked(cls, data: bytes) -> TableChange:
         """Return the change that `packed` stored. Raises DataError if the bytes are damaged."""
         try:
-            with _UNPACKING, np.load(io.BytesIO(zlib.decompress(data)), allow_pickle=False) as stored:
+            with PARSING, np.load(io.BytesIO(zlib.decompress(data)), allow_pickle=False) as stored:
                 arrays = dict(stored.items())
             mode, availability = arrays.pop(_MODE).tolist()
             public = arrays.pop(_PUBLIC, None)

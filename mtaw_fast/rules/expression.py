@@ -20,6 +20,7 @@ import math
 from typing import Any
 
 from mtaw_fast.errors import UsageError
+from mtaw_fast.system.fork_lock import PARSING
 
 MOST_BYTES = 4096  # of a text, and of all rules together
 MOST_DEPTH = 32
@@ -46,7 +47,8 @@ def parsed(text: str, where: str) -> Tree:
     body = text.translate(_BLANKS).strip()
     lead = len(text) - len(text.translate(_BLANKS).lstrip())
     try:
-        node = ast.parse(body, mode="eval").body
+        with PARSING:
+            node = ast.parse(body, mode="eval").body
     except SyntaxError as error:
         place = lead + min(len(body) + 1, max(1, error.offset or 1))
         raise UsageError(f"{where}: {_cause(error)} at character {place}; write a condition {_EXAMPLE}") from None

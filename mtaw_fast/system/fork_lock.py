@@ -79,3 +79,7 @@ class ForkEvent:
     def wait(self, timeout: float | None = None) -> bool:
         """See `threading.Event`."""
         return self._own().wait(timeout)
+
+
+# Held around Python's own parser, which numpy runs too: CPython 3.11 fails if two threads are in it (gh-106905).
+PARSING = ForkLock()

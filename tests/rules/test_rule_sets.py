@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +14,7 @@ import pytest
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
-from mtaw_fast.items import ItemTable
+from mtaw_fast.items import ItemTable, TableChange
 from mtaw_fast.rules import BitmapCache, RuleSet
 from mtaw_fast.rules.applied import _places
 from mtaw_fast.rules.expression import parsed
@@ -35,6 +40,35 @@ def refusal(rules: Any, table: ItemTable | None = None, public_only: bool = Fals
     assert "\n" not in message
     assert len(message) < 400
     return message
+
+
+@pytest.mark.parametrize("other", ["a condition", "a change"])
+def test_conditions_and_changes_are_read_one_at_a_time(monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+    """In CPython 3.11, Python's parser may fail if two threads are in it; numpy reads headers with it."""
+    packed = TableChange.of({"id": ["a"], "price": [1.5]}).packed()
+    together, met = threading.Barrier(2), list[bool]()
+
+    def meeting(read: Callable[..., Any]) -> Callable[..., Any]:
+        def met_first(*arguments: Any, **named: Any) -> Any:
+            with suppress(threading.BrokenBarrierError):
+                together.wait(0.5)
+                met.append(True)
+            return read(*arguments, **named)
+
+        return met_first
+
+    monkeypatch.setattr(ast, "parse", meeting(ast.parse))
+    monkeypatch.setattr(np, "load", meeting(np.load))
+    read_condition = partial(parsed, "price < 80", "filter")
+    threads = [
+        threading.Thread(target=read_condition),
+        threading.Thread(target=read_condition if other == "a condition" else partial(TableChange.unpacked, packed)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not met
 
 
 def test_a_condition_becomes_the_documented_tree() -> None:
