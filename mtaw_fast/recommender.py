@@ -352,10 +352,14 @@ class Recommender:
         Raises
         ------
         DataError
-            On an id that exists, has another type or is listed twice, an unknown neighbor, or vectors that do not fit;
-            nothing is added then. Also if another process filled the catalog meanwhile: some items may be added then.
+            On an id that exists, has another type or is listed twice, an unknown neighbor, vectors that do not fit, or
+            more items than the session memory has room for; nothing is added then. Also if another process filled the
+            catalog meanwhile: some items may be added then.
+        UsageError
+            If `items`, or the neighbors of an item, are not a list of ids.
         """
-        self._changes.add_items(list(listed("items", items)), vectors, neighbors)
+        rows = None if neighbors is None else [listed("neighbors", row) for row in listed("neighbors", neighbors)]
+        self._changes.add_items(list(listed("items", items)), vectors, rows)
 
     def remove_items(self, items: Iterable[Any]) -> None:
         """Stop recommending items that do not come back; `hide` is for those that may. They are still known as clicks.

@@ -14,6 +14,7 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.online.state import cold_start
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.catalog import Catalog, mean_norm
 from mtaw_fast.recommender import Recommender
@@ -262,6 +263,26 @@ def test_nothing_can_be_recommended(folder: Path, encoder: str, index: str) -> N
     assert rec.similar_items(everything[1], rules=rules).items == everything[:1]
 
 
+@pytest.mark.parametrize("index", ["native", "numpy"])
+def test_more_items_than_the_memory_has_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str) -> None:
+    monkeypatch.setattr(cold_start, "_NEW_ITEMS", 4)
+    save_parts(tmp_path, **bundle_parts(n_items=N, embedding_dim=D), **memory_parts(N))
+    rec = Recommender.load(tmp_path, index=index)
+    neighbors = [["sku-1", "sku-2"]]
+    rec.add_items(["a"], neighbors=neighbors)
+    rec.add_items(["b", "c", "d"], vectors=new_vectors(rec.bundle, 3))
+    before = rec.recommend(["a", "sku-1"], k=N + 4)
+    for way in ({"neighbors": neighbors * 2}, {"vectors": new_vectors(rec.bundle, 2)}):
+        with pytest.raises(
+            DataError, match=r"2 more items would make 6 added ones; .* room for 4; load the bundle again"
+        ):
+            rec.add_items(["e", "f"], **way)  # type: ignore[arg-type]
+    assert same(rec.recommend(["a", "sku-1"], k=N + 4), before)
+    again = Recommender.load(tmp_path, index=index)
+    again.add_items(list("abcdef"), neighbors=neighbors * 6)
+    assert len(again.recommend(["f", "sku-1"], k=N + 6)) == N + 6
+
+
 def test_nothing_added(rec: Recommender) -> None:
     before = rec.recommend(rec.bundle.ids.external(np.array([1, 2])))
     rec.add_items([], vectors=np.empty((0, D)))
@@ -308,6 +329,10 @@ def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
         assert rec._pipeline is state
     with pytest.raises(UsageError, match="items must be a list of item ids"):
         rec.add_items(new[0] if isinstance(new[0], str) else 5, vectors=good)  # type: ignore[arg-type]
+    neighbor = rec.bundle.ids.external(np.array([1]))[0]
+    for wrong in ([neighbor], neighbor, [None]):
+        with pytest.raises(UsageError, match="neighbors must be a list of item ids"):
+            rec.add_items(new[:1], neighbors=wrong)
 
 
 def test_a_live_session_meets_new_items(rec: Recommender) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import SessionMemory
 from mtaw_fast.memory.settings import query_settings
@@ -77,12 +78,17 @@ def with_priors(
             None if neighbors is None else [neighbors[row] for row in rows],
         )
     wider = catalog.with_items(items, vectors, neighbors)
+    delta, memory, trends = catalog.delta, catalog.memory, catalog.trends
+    if delta is not None and wider.size > delta.n_catalog:
+        raise DataError(
+            f"{len(items):,} more items would make {len(wider.added):,} added ones; the session memory has room for "
+            f"{delta.n_catalog - catalog.model.n_items:,}; load the bundle again and add all of them in one call"
+        )
     if catalog.model.memory is None or neighbors is None:
         return wider
     # All states share the delta of the first one that needed a delta, so that its priors stay.
-    delta, memory, trends = catalog.delta, catalog.memory, catalog.trends
     if delta is None or memory is None:
-        memory, delta = memory_with_delta(catalog.model)
+        memory, delta = memory_with_delta(catalog.model, max(_NEW_ITEMS, 2 * len(wider.added)))
         trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog, once=True)
     for place, item_neighbors in zip(range(catalog.size, wider.size), neighbors, strict=True):
         for neighbor in catalog.ids.lookup(item_neighbors).tolist():
