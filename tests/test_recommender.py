@@ -199,6 +199,15 @@ class TestEveryPair:
         assert rec.recommend_batch([]) == []
         assert rec.recommend_batch(Sessions.from_lists([])) == []
 
+    def test_packed_sessions_may_be_columns_of_a_table(self, rec: Recommender) -> None:
+        table = np.random.default_rng(0).integers(0, N, (9, 2), dtype=np.int32)
+        columns = Sessions(
+            table[:, 0], np.array([[0, 0], [4, 0], [9, 0]])[:, 0], np.zeros((9, 2), dtype=np.int64)[:, 0]
+        )
+        packed = Sessions(columns.items.copy(), columns.offsets.copy(), np.zeros(9, dtype=np.int64))
+        assert rec.recommend_batch(columns, 5) == rec.recommend_batch(packed, 5)
+        assert [array.tobytes() for array in rec.rank(columns, 5)] == [array.tobytes() for array in rec.rank(packed, 5)]
+
     def test_rank_is_recommend_on_internal_ids(
         self, rec: Recommender, sessions: list[list[int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:

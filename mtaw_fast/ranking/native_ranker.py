@@ -111,11 +111,14 @@ class NativeRanker:
         self, sessions: Sessions, k: int, conditions: Conditions
     ) -> tuple[tuple[np.ndarray, np.ndarray], StageTimes]:
         """See `Ranker.rank_timed`."""
-        contexts = None if sessions.context is None else np.ascontiguousarray(sessions.context)
-        types = None if sessions.types is None else np.ascontiguousarray(sessions.types)
+        items, offsets = np.ascontiguousarray(sessions.items), np.ascontiguousarray(sessions.offsets)
+        times, contexts, types = (
+            None if array is None else np.ascontiguousarray(array)
+            for array in (sessions.times, sessions.context, sessions.types)
+        )
         ids, scores, (_, encode, retrieve, memory) = self.engine.rank(
-            sessions.items, sessions.offsets, k, conditions.excluded, conditions.bits, conditions.exclude_seen,
-            conditions.at or 0, conditions.context, sessions.times, contexts, types, conditions.always_ranked,
+            items, offsets, k, conditions.excluded, conditions.bits, conditions.exclude_seen,
+            conditions.at or 0, conditions.context, times, contexts, types, conditions.always_ranked,
         )  # fmt: skip
         return (ids, scores), (encode, retrieve, memory)
 

@@ -41,7 +41,7 @@ class NativeEncoder:
     def encode(self, sessions: Sessions) -> np.ndarray:
         """See `Encoder.encode`."""
         try:
-            return self.encoder.encode(sessions.items, sessions.offsets)
+            return self.encoder.encode(np.ascontiguousarray(sessions.items), np.ascontiguousarray(sessions.offsets))
         except (IndexError, ValueError):
             # The native checks cost nothing; these passes cost more than a session and only find the error message.
             check_sessions(sessions, self._n_items)
