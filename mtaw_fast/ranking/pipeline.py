@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 from typing import Any, Literal
@@ -84,7 +84,7 @@ class Pipeline:
         if options.explore is not None:
             answer, times = self.recommend(session, options._replace(explore=None), log_position)
             clicks, _, options = options.of_known(self.catalog, session)
-            return self._explored(answer, clicks, options), times
+            return self._explored(answer, _single(clicks, options), options), times
         if options.rules is not None:
             hides_pins = options.conditions.exclude_seen and options.rules.pins
             if isinstance(self.ranker, NativeRanker) and not options.rules.current and not hides_pins:
@@ -116,7 +116,7 @@ class Pipeline:
         if options.explore is not None:
             plain = options._replace(explore=None)
             answer, times, state = self.recommend_growing(clicks, unknown, state, plain, log_position)
-            return self._explored(answer, clicks, options), times, state
+            return self._explored(answer, _single(clicks, options), options), times, state
         if options.rules is not None:  # it encodes the session again
             return *self._ruled(clicks, unknown, options, log_position), state
         if not len(clicks):
@@ -136,8 +136,8 @@ class Pipeline:
         if options.explore is not None:
             plain_answers = self.recommend_batch(sessions, unknown, options._replace(explore=None), log_position)
             return [
-                self._explored(answer, *arguments)
-                for answer, arguments in zip(plain_answers, _one_by_one(sessions, options), strict=True)
+                self._explored(answer, sessions.slice(place, place + 1), options)
+                for place, answer in enumerate(plain_answers)
             ]
         if options.rules is not None:
             clicks = list(sessions)
@@ -221,7 +221,7 @@ class Pipeline:
         elif isinstance(self.ranker, NativeRanker):
             answer, times = self._ruled_natively(self.ranker, clicks, unknown, options, log_position)
             return answer, None if times is None else (lookup, *times[1:])
-        session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64), None, options.types)
+        session = _single(clicks, options)
         spent: list[StageTimes] = []
         answer = self._ruled_answers(session, [clicks], [unknown], options, spent)[0]
         times = None
@@ -305,15 +305,14 @@ class Pipeline:
         answer = assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats)
         return self.described(replace(answer, log_position=log_position), options.fields)
 
-    def _explored(self, answer: Recommendations, clicks: np.ndarray, options: Options) -> Recommendations:
-        """Return an answer to the known clicks int32[m] with its share of seldom shown items."""
-        session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64), None, options.types)
+    def _explored(self, answer: Recommendations, session: Sessions, options: Options) -> Recommendations:
+        """Return an answer to a single session of known clicks with its share of seldom shown items."""
 
         def rank(k: int, conditions: Conditions) -> np.ndarray:
             ids = self.rank(session, k, conditions)[0][0]
             return ids[ids >= 0]
 
-        return with_explored(self.catalog, self.impressions, answer, clicks, options, rank)
+        return with_explored(self.catalog, self.impressions, answer, session.items, options, rank)
 
     def described(self, answer: Recommendations, fields: Sequence[str]) -> Recommendations:
         """Return an answer with the values of some columns of the item table; itself without any."""
@@ -327,9 +326,6 @@ class Pipeline:
         return replace(answer, reasons=reasons_of(self.catalog, clicks, self.catalog.ids.lookup(answer.items)))
 
 
-def _one_by_one(sessions: Sessions, options: Options) -> Iterator[tuple[np.ndarray, Options]]:
-    """Yield each session's clicks, and the options with the types of these."""
-    for place, clicks in enumerate(sessions):
-        begin = sessions.offsets[place]
-        types = None if sessions.types is None else sessions.types[begin : begin + len(clicks)]
-        yield clicks, options._replace(types=types)
+def _single(clicks: np.ndarray, options: Options) -> Sessions:
+    """Return the known clicks int32[m], of which the options have the types, as one session."""
+    return Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64), None, options.types)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.sessions import Sessions
 from tests.support.random_bundle import save_random
 from tests.support.ranking.timed_model import END, HOUR, N, timed_model
 
@@ -42,6 +44,16 @@ def test_a_batch_a_growing_session_and_one_alone_agree(rec: Recommender) -> None
         alone, visit = rec.recommend(session, k=9, at=END), rec.session(session).recommend(k=9, at=END)
         assert out.items == alone.items == visit.items
         assert out.scores.tolist() == alone.scores.tolist() == visit.scores.tolist()
+
+
+def test_packed_sessions_are_explored_at_their_own_moments(folder: Path) -> None:
+    items = np.array([12, 13, 7], dtype=np.int32)
+    sessions = Sessions(items, np.array([0, 2, 3]), np.array([END - HOUR, END, END + HOUR]))
+    early, late = (
+        Recommender.load(folder).recommend_batch(sessions, k=9, at=END + hours * HOUR, explore=0.5, explore_below=20)
+        for hours in (0, 480)
+    )
+    assert early == late
 
 
 def test_a_model_without_times_takes_a_moment_and_ignores_it(tmp_path: Path) -> None:
