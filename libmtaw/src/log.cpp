@@ -31,7 +31,6 @@ namespace {
 constexpr off_t kSegmentBytes = 64 << 20;
 constexpr std::size_t kMostRecord = 64 << 20;
 constexpr std::size_t kMostText = 512;  // characters
-constexpr std::int64_t kSeconds = 1'000'000'000;
 constexpr const char* kMayCount = "; some of these events may be learned all the same: send them again with their ids, so that each counts once";
 
 constexpr std::array<std::uint32_t, 256> crc_table() {
@@ -98,7 +97,7 @@ std::string line_of(const mtaw_event& event, const std::string& where) {
     add_item(line, where, event.item);
     const std::int64_t time = event.time == MTAW_NOW ? now() : event.time;
     if (time < 0 || time > kLatestMoment) throw usage(where + ": time " + std::to_string(time) + " must be Unix milliseconds from 1970 to 2100");
-    if (time >= kSeconds && time <= kLatestMoment / 1000) throw usage(where + ": time " + std::to_string(time) + " looks like seconds; send milliseconds");
+    if (looks_like_seconds(time)) throw usage(where + ": time " + std::to_string(time) + " looks like seconds; send milliseconds");
     line += ",\"time\":" + std::to_string(time);
     if (event.type != nullptr) {
         line += ",\"type\":";

@@ -91,7 +91,7 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
     if (options.k < 1) throw usage("k must be at least 1");
     Request request;
     request.k = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(options.k, static_cast<std::size_t>(bundle_->n_eligible()))));
-    if (options.at != MTAW_NOW && (options.at < 0 || options.at >= kLatestMoment)) {
+    if (options.at != MTAW_NOW && (options.at < 0 || options.at >= kLatestMoment || looks_like_seconds(options.at))) {
         throw usage("at must be Unix milliseconds, not " + std::to_string(options.at) + "; multiply seconds by 1000");
     }
     if (timed) request.at = options.at == MTAW_NOW ? now() : options.at;

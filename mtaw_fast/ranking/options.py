@@ -18,6 +18,7 @@ from mtaw_fast.rules import RuleSet, rule_set_of
 
 _NONE: tuple[Any, ...] = ()  # the default of `exclude`: Python has a single empty tuple
 LATEST_MOMENT = 4_102_444_800_000  # the year 2100
+_SECONDS = range(1_000_000_000, LATEST_MOMENT // 1000)  # from 2001 on in seconds; in milliseconds, days of January 1970
 Rules: TypeAlias = Mapping[str, Any] | str | RuleSet | None  # written out, the name of kept ones, or checked before
 EXPLORE_BELOW = 100  # impressions from which on an item is not explored, by default
 _LONG_LIST = 1000  # a longer exclude list becomes a mask, which costs O(N)
@@ -96,9 +97,10 @@ def _moment(at: int | None) -> int:
     """Return the Unix milliseconds of a request. Raises UsageError unless `at` is such a number."""
     if at is None:
         return time.time_ns() // 1_000_000
-    if type(at) is int and 0 <= at < LATEST_MOMENT:
+    if type(at) is int and _SECONDS.stop <= at < LATEST_MOMENT:
         return at  # isinstance of numpy's types takes half a microsecond
-    if isinstance(at, bool) or not isinstance(at, (int, np.integer)) or not 0 <= at < LATEST_MOMENT:
+    is_whole = isinstance(at, (int, np.integer)) and not isinstance(at, bool)
+    if not is_whole or not 0 <= at < LATEST_MOMENT or at in _SECONDS:
         raise UsageError(f"at must be Unix milliseconds, not {at!r}; multiply seconds by 1000")
     return int(at)
 

@@ -60,6 +60,8 @@ static void wrong_arguments(const mtaw_recommender *shop) {
     mtaw_options_init(&options);
     options.at = 1764150000 * (int64_t)1000000;
     CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "milliseconds"));
+    options.at = 1764150000;
+    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "multiply seconds by 1000"));
     memset(&options, 0, sizeof options);
     CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "mtaw_options_init"));
     CHECK(mtaw_similar(shop, MTAW_TEXT("nobody"), MTAW_BY_VECTORS, NULL, &answer, &error) == MTAW_USAGE);

@@ -26,7 +26,7 @@ def test_by_default_it_is_now(rec: Recommender, monkeypatch: pytest.MonkeyPatch)
     assert by_default != rec.recommend(session, k=9, at=END)
 
 
-@pytest.mark.parametrize("at", [1.5, "now", True, -1, 10**15])
+@pytest.mark.parametrize("at", [1.5, "now", True, -1, 10**15, 1_764_150_000])
 def test_what_is_no_moment_is_refused(rec: Recommender, at: object) -> None:
     with pytest.raises(UsageError, match="at must be Unix milliseconds"):
         rec.recommend(["sku-1"], at=at)
