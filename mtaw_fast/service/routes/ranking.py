@@ -13,7 +13,7 @@ from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.ranking.options import EXPLORE_BELOW
+from mtaw_fast.ranking.options import EXPLORE_BELOW, options_of
 from mtaw_fast.rules import RuleSet, rule_set_of
 from mtaw_fast.service.errors import invalid
 from mtaw_fast.service.http.access import has_token
@@ -89,6 +89,17 @@ def asked_rules(rules: RulesRequest | str | None, private: bool) -> RuleSet | st
     private: whether they may use private columns. Raises UsageError on rules that no catalog could have.
     """
     return rule_set_of(msgspec.to_builtins(rules), not private) if isinstance(rules, RulesRequest) else rules
+
+
+def check_options(snapshot: Snapshot, options: RankingOptions, rules: RuleSet | str | None) -> None:
+    """Raise UsageError on a moment or rules that `rank` would refuse: for requests that store something first.
+
+    rules: those of `asked_rules`.
+    """
+    recommender = snapshot.recommender
+    checked = options_of(recommender.catalog, options.k, at=options.at, rules=rules)
+    if checked.rules is not None:
+        checked.rules.check(recommender.items)
 
 
 def exploration(options: RankingOptions, settings: Settings) -> tuple[float, int]:

@@ -38,6 +38,7 @@ from mtaw_fast.service.routes.ranking import (
     batch_answer,
     check_fields,
     check_limits,
+    check_options,
     check_reasons,
     count_ranking,
     count_rankings,
@@ -121,9 +122,11 @@ async def click(
     assert service.sessions is not None
     check_request_origin(request, service.settings)
     check_limits(data, (data.items,), service.settings.limits)
-    # Before anything is stored.
-    check_fields(data.fields, service.bundles.of(session_id).snapshot, request.scope, service.settings)
-    refuse_other_type(service.bundles.of(session_id).snapshot.recommender.ids.kind, data.items, "the click")
+    # Before anything is stored: a client sends a refused request again.
+    snapshot = service.bundles.of(session_id).snapshot
+    check_fields(data.fields, snapshot, request.scope, service.settings)
+    check_options(snapshot, data, asked_rules(data.rules, has_token(request.scope, service.settings)))
+    refuse_other_type(snapshot.recommender.ids.kind, data.items, "the click")
     if data.types is not None:
         checked_types("types", data.types, len(data.items))
     if data.reasons:

@@ -1,0 +1,71 @@
+"""The app in this process, without a server: what a request leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast.service.app import make_app, make_service
+from mtaw_fast.service.bundles import Reloader
+from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import load_snapshot
+from tests.support.service.running import ADMIN_TOKEN
+
+WRONG = [
+    {"rules": "nobody stored these"},
+    {"rules": {"filter": "pricee < 5"}},
+    {"rules": {"filter": "1 <"}},
+    {"at": 1_764_150_000},
+]
+Question = tuple[str, str, Any]
+Answer = tuple[int, Any]
+
+
+def asked(questions: list[Question], settings: Settings) -> list[Answer]:
+    """Send requests with the token, one after the other, to a service of its own; return status and JSON of each."""
+    return asyncio.run(_asked(questions, settings))
+
+
+async def _asked(questions: list[Question], settings: Settings) -> list[Answer]:
+    metrics = Metrics.open(Metrics.make(1), 1, 0)
+    snapshot = load_snapshot(settings.bundle, "auto", "auto")
+    service = make_service(settings, Reloader(settings, snapshot, None, metrics), metrics)
+    app = make_app(service)
+    answers = [await _ask(app, *question) for question in questions]
+    service.queue.close()
+    return answers
+
+
+async def _ask(app: Any, method: str, path: str, body: Any) -> Answer:
+    messages: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"" if body is None else json.dumps(body).encode(), "more_body": False}
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    headers = [
+        (b"host", b"localhost"), (b"content-type", b"application/json"),
+        (b"authorization", f"Bearer {ADMIN_TOKEN}".encode()),
+    ]  # fmt: skip
+    scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
+    await app({**scope, "headers": headers, "http_version": "1.1"}, receive, send)
+    return messages[0]["status"], json.loads(messages[1]["body"])
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_click_with_a_wrong_option_is_not_stored(text_bundle: Path, wrong: dict[str, Any]) -> None:
+    path, body = "/v1/sessions/visit", {"items": ["sku-11"]}
+    refused, unknown, stored = asked(
+        [("POST", f"{path}/click", body | wrong), ("GET", path, None), ("POST", f"{path}/click", body)],
+        Settings(text_bundle, sessions="memory"),
+    )
+    assert (refused[0], refused[1]["error"]["code"]) == (400, "invalid_request")
+    assert (unknown[0], unknown[1]["error"]["code"]) == (404, "unknown_session")
+    assert (stored[0], stored[1]["clicks"]) == (200, 1)
