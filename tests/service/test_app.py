@@ -1,4 +1,4 @@
-"""The app in this process, without a server: what a request leaves behind."""
+"""The app in this process, without a server: what a request leaves behind, and how it is counted."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from mtaw_fast.service.app import make_app, make_service
+from mtaw_fast.service.app import make_app, make_service, whole_document
 from mtaw_fast.service.bundles import Reloader
-from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.observability.metrics import ROUTES, Metrics
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.support.service.running import ADMIN_TOKEN
@@ -69,3 +70,13 @@ def test_a_click_with_a_wrong_option_is_not_stored(text_bundle: Path, wrong: dic
     assert (refused[0], refused[1]["error"]["code"]) == (400, "invalid_request")
     assert (unknown[0], unknown[1]["error"]["code"]) == (404, "unknown_session")
     assert (stored[0], stored[1]["clicks"]) == (200, 1)
+
+
+def test_a_service_that_keeps_no_rules_says_so_when_some_are_to_be_removed(text_bundle: Path) -> None:
+    (answer,) = asked([("DELETE", "/admin/rules/sale", None)], Settings(text_bundle, token=ADMIN_TOKEN))
+    assert (answer[0], answer[1]["error"]["code"]) == (409, "not_kept_here")
+
+
+def test_every_route_is_counted_by_its_own_name() -> None:
+    paths = {path.replace("{session_id}", "{id}") for path in msgspec.json.decode(whole_document())["paths"]}
+    assert paths <= set(ROUTES)

@@ -28,7 +28,8 @@ from mtaw_fast.service.settings import MOST_BUNDLES
 CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
     "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/items", "/v1/sessions/{id}/click", "/v1/sessions/{id}",
-    "/v1/events", "/v1/feedback", "/v1/bundle", "/admin/reload", "/admin/items/add", "/admin/items/remove",
+    "/v1/events", "/v1/feedback", "/v1/bundle", "/admin/reload", "/admin/compact", "/admin/items", "/admin/items/add",
+    "/admin/items/remove", "/admin/items/hide", "/admin/items/show", "/admin/rules/{name}",
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/watch", "/experiment", "/admin/experiment", "/",
     "other",
 )  # fmt: skip

@@ -22,7 +22,7 @@ from mtaw_fast.service.routes.answers import ColumnAnswer, ItemsAnswer, ItemTabl
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.requests import AddItemsRequest, HideItemsRequest, ItemTableRequest, RemoveItemsRequest
 from mtaw_fast.service.snapshot import Snapshot
-from mtaw_fast.service.state import service_of
+from mtaw_fast.service.state import Service, service_of
 
 _CHANGE_ERRORS = errors(400, 401, 403, 408, 409, 413, 503)
 
@@ -123,6 +123,14 @@ async def _changed(request: StrictRequest, change: Callable[[list[Snapshot]], No
     return await _hidden(request, change)
 
 
+def check_stores(service: Service) -> None:
+    """Raise ServiceError (409) if the service has no place for changes of the item table and of rules."""
+    if not service.learns and service.settings.state is None:
+        raise ServiceError(
+            409, "not_kept_here", "this service keeps no changes; start it with --state FOLDER or --learn FOLDER"
+        )
+
+
 Result = TypeVar("Result")
 
 
@@ -134,10 +142,7 @@ async def stored(
     refused: the code of the error if the change does not fit.
     """
     service = service_of(request)
-    if not service.learns and service.settings.state is None:
-        raise ServiceError(
-            409, "not_kept_here", "this service keeps no changes; start it with --state FOLDER or --learn FOLDER"
-        )
+    check_stores(service)
     snapshot, bundles = service.take(request), service.bundles.snapshots
 
     def work() -> tuple[str, Result]:

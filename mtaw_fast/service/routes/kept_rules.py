@@ -14,7 +14,7 @@ from mtaw_fast.service.http.access import admin_only
 from mtaw_fast.service.http.decoding import StrictRequest
 from mtaw_fast.service.http.responses import json_response
 from mtaw_fast.service.routes.answers import KeptRulesAnswer, RulesAnswer
-from mtaw_fast.service.routes.item_changes import stored
+from mtaw_fast.service.routes.item_changes import check_stores, stored
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.requests import RulesRequest
 from mtaw_fast.service.state import service_of
@@ -39,6 +39,7 @@ async def put_rules(
 @delete(_PATH, status_code=200, responses=_ERRORS, operation_class=operation("delete_rules"), guards=[admin_only])
 async def delete_rules(request: StrictRequest, name: RulesName) -> Response[RulesAnswer]:
     """Remove kept rules. Stored as kept ones are."""
+    check_stores(service_of(request))
     _kept_rules(request, name)
     return await _set_rules(request, name, None)
 
