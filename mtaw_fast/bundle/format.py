@@ -20,6 +20,7 @@ OPTIONAL_PARTS = ("scan",)
 MEMORY_PARTS = ("memory", "ranker")  # both or neither
 LEARNED_PARTS = ("learned",)
 TIMES_PARTS = ("times", "trends", "context", "types")  # of the clicks in `memory`, where these are known
+TRAINED = "trained"  # in the manifest of a bundle that learned a log without a training: when it was trained
 ITEM_PARTS = ("item_table",)  # what is known about the items; the part `items` has their external ids
 CONTENT_PARTS = ("content",)
 # The ONNX graphs that export adds, float32 under the plain name; *_data: arrays that are too large for the graph file.
@@ -44,6 +45,11 @@ def model_hash(manifest: Mapping[str, Any]) -> str:
     """Return the SHA-256 (64 hex digits) over the hashes of PARTS, which identifies a bundle's trained model."""
     digests = [str(manifest["files"][part]["sha256"]) for part in PARTS if part in manifest["files"]]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def trained_at(manifest: Mapping[str, Any]) -> str:
+    """Return when a bundle was trained, ISO 8601; "" if unknown. An update without a refit writes it and is none."""
+    return str(manifest.get(TRAINED) or manifest.get("created") or "")
 
 
 def is_plain_name(name: object) -> bool:

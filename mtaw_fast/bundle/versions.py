@@ -40,7 +40,7 @@ class BundleVersion:
     version : str
         16 hex digits, as the service's answers name it.
     created : str
-        When it was trained, ISO 8601.
+        When it was written, ISO 8601.
     items : int
         Of its catalog.
     metrics : mapping of str to float

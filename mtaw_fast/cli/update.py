@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import ADDED_PARTS
+from mtaw_fast.bundle.format import ADDED_PARTS, TRAINED, trained_at
 from mtaw_fast.cli.common import add_command, print_json, wait_passively
 from mtaw_fast.cli.learning_options import add_log_arguments, bots_text, limits_for, log_of, min_prefix_of
 from mtaw_fast.errors import UsageError, require
@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
         model, history = _refitted(arguments, bundle, model, summary)
     refit_seconds = time.perf_counter() - refit_began
     about = {name: bundle.manifest[name] for name in _KEPT if name in bundle.manifest}
+    if not arguments.refit and (trained := trained_at(bundle.manifest)):
+        about[TRAINED] = trained
     lost = sorted(set(ADDED_PARTS) & bundle.manifest["files"].keys())
     Bundle.save(
         arguments.bundle, model, metrics=bundle.metrics, dataset=bundle.dataset, overwrite=True, about=about,

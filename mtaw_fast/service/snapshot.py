@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import MANIFEST
+from mtaw_fast.bundle.format import MANIFEST, trained_at
 from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.errors import BundleError
@@ -73,9 +73,9 @@ def load_snapshot(
 
 
 def _trained(folder: Path) -> float:
-    """Return when the bundle in a folder was made, Unix seconds; 0 if its manifest does not say so."""
+    """Return when the bundle in a folder was trained, Unix seconds; 0 if its manifest does not say so."""
     try:
-        return datetime.fromisoformat(str(read_manifest(folder).get("created"))).timestamp()
+        return datetime.fromisoformat(trained_at(read_manifest(folder))).timestamp()
     except ValueError:
         return 0.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mtaw_fast.memory import MemoryTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogEvents, LogFile, apply_log, log_limits
 from mtaw_fast.online.state.online_state import OnlineState
+from mtaw_fast.service.snapshot import load_snapshot
 from tests.support.online.logs import MIDNIGHT, N, drawn_rows, log_file, saved, trained_before, written
 from tests.support.random_bundle import edit_manifest
 
@@ -126,6 +128,15 @@ def test_the_command_updates_a_bundle_and_says_what_it_did(tmp_path: Path, capsy
     assert len(bundle.model.clicked_at) == bundle.model.sessions.n_clicks
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["clicks"] == len(ROWS)
+
+
+def test_only_an_update_with_a_refit_counts_as_a_training(tmp_path: Path) -> None:
+    folder, source = tmp_path / "bundle", written(tmp_path / "log.csv", ROWS)
+    saved(folder, MODEL)
+    edit_manifest(folder, lambda manifest: manifest.update(created="2026-11-01T00:00:00+00:00"))
+    for _ in range(2):
+        assert main(["update", str(folder), str(source)]) == 0
+        assert load_snapshot(folder, "auto", "auto").trained == datetime(2026, 11, 1, tzinfo=UTC).timestamp()
 
 
 def test_a_log_with_every_event_twice_counts_each_once_where_the_data_set_did(
