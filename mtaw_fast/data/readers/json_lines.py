@@ -59,7 +59,7 @@ def has_other_values(source: Any) -> bool:
 
 def begins_with_mark(source: Any) -> bool:
     """Whether a file begins with a byte order mark, which polars takes for a part of the first line."""
-    head = _pl().scan_lines(source).head(1).collect()["line"]
+    head = _pl().scan_lines(source, glob=False).head(1).collect()["line"]
     return len(head) > 0 and bool(head[0].startswith(_MARK))
 
 
@@ -76,7 +76,7 @@ def unreadable_line(source: Any, *, objects: bool = False) -> tuple[str, str, bo
     """
     pl = _pl()
     n_before, first = 0, ""  # the first line, so that a line of another shape is found in any batch
-    for batch in pl.scan_lines(source).collect_batches(chunk_size=_BATCH, maintain_order=True):
+    for batch in pl.scan_lines(source, glob=False).collect_batches(chunk_size=_BATCH, maintain_order=True):
         if objects:
             batch = batch.select(pl.when(_is_object()).then("line").otherwise(pl.lit("")).alias("line"))
         lines = batch["line"].to_list()
@@ -132,7 +132,7 @@ def _filled_lines(source: Any) -> Any:
     of the line, from 1."""
     pl = _pl()
     text = pl.col("line").str.strip_prefix(_MARK).str.strip_chars()
-    return pl.scan_lines(source).with_row_index("number", 1).with_columns(text).filter(pl.col("line") != "")
+    return pl.scan_lines(source, glob=False).with_row_index("number", 1).with_columns(text).filter(pl.col("line") != "")
 
 
 def _is_object() -> Any:

@@ -134,7 +134,8 @@ def scan(part: Part, separator: str | None, bad_rows: str | None = None) -> Any:
             if not isinstance(part.source, Path):
                 options.pop("glob")
                 return pl.scan_ndjson(part.source, infer_schema_length=None, **options)
-            return pl.scan_ndjson(part.source, schema=_json_schema(part.source, *_version(part.source)))
+            schema = _json_schema(part.source, *_version(part.source))
+            return pl.scan_ndjson(_no_pattern(part.source), schema=schema)
         default = "\t" if part.where.lower().endswith(_TAB_SEPARATED) else ","
         return pl.scan_csv(part.source, separator=separator or default, infer_schema=False, **options)
 
@@ -144,7 +145,12 @@ def _json_schema(path: Path, _size: int, _changed: int) -> Any:
     """Return the schema of a file of JSON lines, kept as long as the file stays as it is, since finding it reads every
     line: a column whose only text is in the last row is a text column."""
     pl = require("polars", "train")
-    return pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
+    return pl.scan_ndjson(_no_pattern(path), infer_schema_length=None).collect_schema()
+
+
+def _no_pattern(path: Path) -> str:
+    """Return the path for `scan_ndjson`, which would read every file that `log[1].jsonl` matches as a pattern."""
+    return glob.escape(str(path))
 
 
 def scan_readable(part: Part, separator: str | None, bad_rows: str | None) -> tuple[Any, int]:

@@ -141,6 +141,32 @@ def test_a_byte_order_mark_loses_no_line(tmp_path: Path) -> None:
     assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (24, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("log[1].jsonl", ""),
+        ("log*.jsonl", ""),
+        ("log[1].jsonl", "\ufeff"),
+        ("log[1].jsonl", "no json\n"),
+        ("log[1].parquet", None),
+        ("log[1].csv", None),
+    ],
+)
+def test_a_name_with_the_signs_of_a_pattern_is_one_file(tmp_path: Path, name: str, first: str | None) -> None:
+    """Polars would read `log1` in its place, or together with it."""
+    path = tmp_path / name
+    writer = {".jsonl": "write_ndjson", ".parquet": "write_parquet", ".csv": "write_csv"}[path.suffix]
+    getattr(frame(), writer)(path)
+    getattr(frame().with_columns(pl.lit("other").alias("item_id")), writer)(tmp_path / re.sub(r"\[1]|\*", "1", name))
+    if first is not None:
+        path.write_text(first + path.read_text())
+    dataset = read("clicks", path, options=SKIP)
+    assert (dataset.train.n_clicks, "other" in dataset.ids) == (36, False)
+    if first == "no json\n":
+        with pytest.raises(DataError, match=r"line 1 \(no json\) cannot be read"):
+            read("clicks", path, options=LOOSE)
+
+
 @pytest.mark.parametrize("bad_rows", ["refuse", "skip"])
 def test_text_in_another_encoding_is_named_by_its_line(tmp_path: Path, bad_rows: str) -> None:
     path, lines = tmp_path / "train.jsonl", otto_lines()
