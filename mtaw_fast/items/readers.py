@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.items.changes import TableChange
 from mtaw_fast.items.frame import ItemFrame
 from mtaw_fast.items.table import ItemTable
+from mtaw_fast.items.values import OF_LABELS
 
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 _TAB_SEPARATED = (".tsv", ".tab")
@@ -51,7 +53,7 @@ def read_change(
     """
     where = "items"
     if isinstance(source, (str, os.PathLike)):
-        where, source = str(source), _read_file(Path(source), id)
+        where, source = str(source), _read_file(Path(source), id, kinds or {})
     kept = {} if before is None else before.kinds
     frame = ItemFrame.of(source, id=id, kinds=kinds or {}, kept=kept, where=where)
     frame = ItemFrame(_converted(frame.ids, id_kind), frame.columns, frame.given)
@@ -61,8 +63,11 @@ def read_change(
     )
 
 
-def _read_file(path: Path, id: str) -> Any:
-    """Return a polars frame. Raises DataError if the file cannot be read, UsageError without the column of ids."""
+def _read_file(path: Path, id: str, kinds: Mapping[str, str]) -> Any:
+    """Return a polars frame, in which declared labels of a CSV are texts.
+
+    Raises DataError if the file cannot be read, UsageError without the column of ids.
+    """
     pl = require("polars", "train")
     name = path.name.lower()
     if not path.is_file():
@@ -71,17 +76,22 @@ def _read_file(path: Path, id: str) -> Any:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; an item table needs a header and at least one item")
         if name.endswith(_PARQUET):
-            return pl.read_parquet(path)
+            return pl.read_parquet(path, glob=False)
         if name.endswith(_JSON):
-            return pl.read_ndjson(path, infer_schema_length=None)
+            return pl.read_ndjson(glob.escape(str(path)), infer_schema_length=None)  # takes any path as a pattern
         separator = "\t" if name.endswith(_TAB_SEPARATED) else ","
-        header = pl.read_csv(path, separator=separator, n_rows=0).columns
+        header = pl.read_csv(path, separator=separator, n_rows=0, glob=False).columns
         if id not in header:
             raise UsageError(
                 f"{path}: there is no column {id!r} of item ids; name it (columns: {', '.join(header)[:200]})"
             )
-        # Ids stay text: as numbers, 007 would become 7.
-        return pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides={id: pl.String})
+        # Ids and labels stay text: as numbers, 007 would become 7.
+        labels = [name for name, kind in kinds.items() if kind in OF_LABELS and name in header]
+        overrides = dict.fromkeys([id, *labels], pl.String)
+        frame = pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides=overrides, glob=False)
+        # Some programs write whole numbers next to missing ones as 5.0.
+        whole = pl.col(labels).str.contains(r"^-?[0-9]+\.0$").all()
+        return frame.with_columns(pl.when(whole).then(pl.col(labels).str.strip_suffix(".0")).otherwise(pl.col(labels)))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise DataError(f"{path} cannot be read as an item table ({reason}); fix or export it again") from None

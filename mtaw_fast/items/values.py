@@ -39,7 +39,7 @@ _LATEST = 4_102_444_800_000  # 2100
 _SECONDS = 1_000_000_000
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
 _NAMES = {"boolean": "true or false", "category": "a text", "text": "a text", "categories": "a list of texts"}
-_OF_LABELS = ("category", "categories", "text")
+OF_LABELS = ("category", "categories", "text")
 _NEVER_MISSING = {str, int, bool, list, type(None)}
 _MISSING_TYPES = ("NAType", "NaTType")  # pandas.NA and NaT, without an import of pandas
 
@@ -76,7 +76,7 @@ def column_of(name: str, values: Any, kind: str | None = None, *, exact: bool = 
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(f"column {name!r}: there is no kind {shown(kind)}; the kinds are {', '.join(KINDS)}")
-    if kind in _OF_LABELS and hasattr(values, "to_list"):  # numpy makes floats of whole numbers next to missing ones
+    if kind in OF_LABELS and hasattr(values, "to_list"):  # numpy makes floats of whole numbers next to missing ones
         values = values.to_list()
     plain_values = _array_or_list(values)
     if isinstance(plain_values, np.ndarray):

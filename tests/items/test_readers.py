@@ -48,6 +48,26 @@ def test_files_agree(tmp_path: Path) -> None:
         assert frame.columns["on"].values_at(np.arange(3)) == [True, False, None]
 
 
+def test_a_name_with_the_signs_of_a_pattern_is_one_file(tmp_path: Path) -> None:
+    for path in written(tmp_path):  # polars would read these
+        named = path.with_name(path.name.replace("t.", "[t]."))
+        named.write_bytes(path.read_bytes().replace(b"007", b"006"))
+        assert read_change(named, "str", id="sku").frame.ids == ["006", "8", "9"], named
+
+
+def test_declared_labels_of_a_csv_are_its_texts(tmp_path: Path) -> None:
+    rows = ["id,code,size,model,parts", "1,007,5.0,1.50,010|3", "2,10,,2,7", "3,,12.0,true,"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    kinds = {"code": "category", "size": "category", "model": "text", "parts": "categories"}
+    columns = read_change(tmp_path / "t.csv", "int", kinds=kinds).frame.columns
+    assert {name: column.values_at(np.arange(3)) for name, column in columns.items()} == {
+        "code": ["007", "10", None],
+        "size": ["5", None, "12"],
+        "model": ["1.50", "2", "true"],
+        "parts": [["010", "3"], ["7"], None],
+    }
+
+
 def test_ids_get_the_type_of_the_catalog(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,x\n8,1\n9,2\n")
     assert read_change(tmp_path / "t.csv", "int").frame.ids == [8, 9]
