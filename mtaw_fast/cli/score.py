@@ -132,7 +132,6 @@ def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
     )
     scorer = Scorer(arguments.bundle, options, threads)
     checked_k(arguments.k, scorer.recommender.n_items)
-    scorer.recommender.recommend([], 1, rules=rules_in(arguments.rules))  # refuses rules that do not fit the bundle
     for path in files:
         scorer.check_kind(path)
     old_plan = kept_plan(arguments.out)
@@ -146,6 +145,8 @@ def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
         types=scorer.reads_types(files),
         at=moment_for(scorer.recommender, moment_of("--at", arguments.at), now),
     )
+    # Refuse rules and a time that do not fit the bundle before the plan is kept: a folder takes no other plan.
+    scorer.recommender.recommend([], 1, rules=scorer.options.rules, at=scorer.options.at)
     plan = Plan(scorer.version, scorer.isa, scorer.options, sources_of(files), arguments.block_rows)
     return scorer, plan
 

@@ -7,6 +7,8 @@ import datetime
 
 from mtaw_fast.errors import UsageError
 
+_SECONDS = range(1_000_000_000, 4_102_444_800)  # the years 2001 to 2100; as milliseconds, weeks of 1970
+
 
 def moment_of(name: str, time: str | int | None) -> int | None:
     """Return a time as milliseconds since 1970; None for None.
@@ -21,15 +23,19 @@ def moment_of(name: str, time: str | int | None) -> int | None:
     Raises
     ------
     UsageError
-        On anything else.
+        On anything else, such as seconds.
     """
-    if time is None or isinstance(time, int):
-        return time
-    text = str(time)
+    if time is None:
+        return None
+    text, number = str(time), time if isinstance(time, int) else None
     with contextlib.suppress(ValueError):  # also raised for more digits than Python reads
-        if text.isdecimal() and len(text) > len("20171015") and int(text) < 1 << 63:
-            return int(text)
-        moment = datetime.datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
-        return round(moment.timestamp() * 1000)
+        if number is None and text.isdecimal() and len(text) > len("20171015") and int(text) < 1 << 63:
+            number = int(text)
+        if number is None:
+            moment = datetime.datetime.fromisoformat(text)
+            moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
+            return round(moment.timestamp() * 1000)
+        if number not in _SECONDS:
+            return number
+        raise UsageError(f"{name} {text} is in seconds; write it in milliseconds, {text}000")
     raise UsageError(f"{name} {text!r} is not a time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mtaw_fast.bundle import Bundle
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.ranking.timed_model import END, timed_model
 from tests.support.scoring.command import ROWS, one_line, score
 from tests.support.scoring.inputs import write_sessions
 
@@ -36,3 +38,14 @@ def test_misuse_is_one_line(bundle: Path, sessions: Path, tmp_path: Path, capsys
         assert score(bundle, sessions, *arguments) == 2
         assert one_line(capsys, message)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wrong", [END // 1000, "2150-01-01"])
+def test_a_wrong_time_leaves_no_plan(
+    sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture, wrong: object
+) -> None:
+    """The right command would be refused in a folder with another plan."""
+    Bundle.save(tmp_path / "bundle", timed_model(), metrics={}, dataset={})
+    assert score(tmp_path / "bundle", sessions, tmp_path / "out", "--at", wrong) == 2
+    assert one_line(capsys, "milliseconds")
+    assert score(tmp_path / "bundle", sessions, tmp_path / "out", "--at", END) == 0
