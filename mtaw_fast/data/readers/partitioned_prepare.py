@@ -92,13 +92,15 @@ def prepare_in_partitions(
     Raises
     ------
     UsageError
-        On a frame, on fewer than one partition, or if the folder already has a data set.
+        On a frame, on context columns, on fewer than one partition, or if the folder already has a data set.
     DataError, MtawError
         As `clicks.read` and `Dataset.save`; no file is left behind.
     """
     options = options or ClickOptions()
     if partitions is not None and partitions < 1:
         raise UsageError(f"the number of partitions must be at least 1, not {partitions}")
+    if options.context:
+        raise UsageError("context columns are read in one pass, not in partitions; call prepare or leave them out")
     parts = part_files(source, columns_of(options).names)
     if any(part.kind == "frame" for part in parts):
         raise UsageError("a frame in memory cannot be partitioned; write it as Parquet and name the file")

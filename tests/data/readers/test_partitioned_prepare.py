@@ -173,6 +173,8 @@ def test_what_makes_no_sense(tmp_path: Path) -> None:
         prepare_in_partitions(log_frame(0), tmp_path / "set", PLAIN)
     with pytest.raises(UsageError, match="at least 1, not 0"):
         prepare_in_partitions(tmp_path / "log.csv", tmp_path / "set", PLAIN, partitions=0)
+    with pytest.raises(UsageError, match="context columns are read in one pass"):
+        prepare_in_partitions(tmp_path / "log.csv", tmp_path / "set", replace(PLAIN, context=("kind",)))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "log.csv").write_text("session_id,item_id,timestamp\n")
     with pytest.raises(DataError, match="its name is not UTF-8 text"):
