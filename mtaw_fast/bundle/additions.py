@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,16 +37,19 @@ def replace_parts(
 
     A reader sees the bundle with all old parts or with all new ones. A kill at any moment leaves one of the two, a
     failure leaves the old one. Raises BundleError if the bundle was replaced meanwhile, is being written by another
-    process, or the disk is full.
+    process, or the disk is full. What is known about the items is made from what was known before, so that must be the
+    same too if it is replaced.
     """
     for part in additions:
         if part not in _REPLACEABLE:
             raise ValueError(f"{part!r} cannot be added; see ADDED_PARTS and ITEM_PARTS")
+    folder = Path(os.path.realpath(folder))  # one bundle from begin to end, if a name is promoted to another meanwhile
+    ignored = [part for part in _REPLACEABLE if part in ADDED_PARTS or part not in additions]
     with bundle_lock(folder):
         manifest = read_json(folder / MANIFEST, BundleError)
-        if _model(manifest) != _model(built_from):
-            names = ", ".join(about)
-            raise BundleError(f"{folder} was replaced while its {names} was being made; export it again")
+        if _sources(manifest, ignored) != _sources(built_from, ignored):
+            names = ", ".join(about or additions)
+            raise BundleError(f"{folder} was changed while its {names} was being made; run the command again")
         old_files = named_files(folder)
         created: list[Path] = []
         with undone_on_failure(folder, created):
@@ -61,10 +65,10 @@ def replace_parts(
         sweep(folder, old_files, {entry["file"] for entry in files.values()})
 
 
-def _model(manifest: Any) -> Any:
+def _sources(manifest: Any, ignored: Collection[str]) -> Any:
     """Return the hashes of all parts that additions are made from; None if the manifest does not have them."""
     try:
-        digests = {part: entry["sha256"] for part, entry in manifest["files"].items() if part not in _REPLACEABLE}
+        digests = {part: entry["sha256"] for part, entry in manifest["files"].items() if part not in ignored}
         return digests if "weights" in digests else None
     except (KeyError, TypeError, AttributeError):
         return None

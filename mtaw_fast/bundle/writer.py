@@ -89,6 +89,7 @@ def save_bundle(
     compact: bool = False,
 ) -> None:
     """See `Bundle.save`. replaced: the manifest of its `instead_of`."""
+    folder = Path(os.path.realpath(folder))  # one bundle from begin to end, if a name is promoted to another meanwhile
     model.check(f"bundle {folder}")
     check_finite(f"bundle {folder}", model.weights)
     parts = _always(model, compact)

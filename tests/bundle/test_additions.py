@@ -73,9 +73,40 @@ def test_a_bundle_that_changed_meanwhile_stays(folder: Path) -> None:
     built_from = Bundle.load(folder).manifest
     save_parts(folder, **bundle_parts(seed=1), overwrite=True)
     before = contents(folder)
-    with pytest.raises(BundleError, match="was replaced while its index was being made; export it again"):
+    with pytest.raises(BundleError, match="was changed while its index was being made; run the command again"):
         replace_parts(folder, built_from, {"index": Addition("faiss", lambda path: None)}, {"index": {}})
     assert contents(folder) == before
+
+
+def test_an_item_table_does_not_replace_one_that_it_was_not_made_from(folder: Path) -> None:
+    built_from = Bundle.load(folder).manifest
+
+    def put_table(data: bytes) -> None:
+        replace_parts(
+            folder, built_from, {"item_table": Addition("safetensors", lambda path: path.write_bytes(data))}, {}
+        )
+
+    put_table(b"one")
+    before = contents(folder)
+    with pytest.raises(BundleError, match="was changed while its item_table was being made; run the command again"):
+        put_table(b"two")
+    assert contents(folder) == before
+
+
+def test_a_name_that_is_promoted_meanwhile_damages_no_bundle(folder: Path, tmp_path: Path) -> None:
+    save_random(tmp_path / "next", seed=1)
+    before = contents(tmp_path / "next")
+    current = tmp_path / "current"
+    current.symlink_to(folder)
+
+    def write(path: Path) -> None:
+        current.unlink()
+        current.symlink_to(tmp_path / "next")
+        path.write_bytes(b"one")
+
+    replace_parts(current, Bundle.load(current).manifest, {"index": Addition("faiss", write)}, {"index": {}})
+    assert contents(tmp_path / "next") == before
+    assert Bundle.load(folder).file("index") is not None
 
 
 def test_writers_exclude_each_other(folder: Path) -> None:

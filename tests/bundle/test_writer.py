@@ -87,6 +87,26 @@ def test_a_failure_after_the_manifest_took_its_place_leaves_the_new_bundle(
     assert all((loaded[name] == weights[name]).all() for name in weights)
 
 
+def test_a_name_that_is_promoted_meanwhile_damages_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed, name in enumerate(("old", "next")):
+        save_random(tmp_path / name, seed=seed)
+    before = contents(tmp_path / "next")
+    current, flush = tmp_path / "current", bundle_writer.flush_folder
+    current.symlink_to("old")
+
+    def promoting(folder: Path) -> None:
+        current.unlink()
+        current.symlink_to("next")
+        flush(folder)
+
+    monkeypatch.setattr(bundle_writer, "flush_folder", promoting)
+    save_parts(current, **bundle_parts(seed=2), overwrite=True)
+    assert contents(tmp_path / "next") == before
+    weights = bundle_parts(seed=2)["weights"]
+    loaded = Bundle.load(tmp_path / "old").model.weights
+    assert all((loaded[name] == weights[name]).all() for name in weights)
+
+
 @pytest.mark.parametrize("existing", [True, False])
 def test_files_that_cannot_be_opened_after_the_manifest_took_its_place_cost_no_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool

@@ -165,7 +165,7 @@ class TestInABundle:
             if line.startswith("writing"):
                 save_parts(folder, **bundle_parts(**SETTINGS, seed=5), overwrite=True)
 
-        with pytest.raises(BundleError, match="was replaced while its onnx was being made; export it again"):
+        with pytest.raises(BundleError, match="was changed while its onnx was being made; run the command again"):
             export_onnx(folder, ["float32"], say=replace_bundle)
         assert "onnx" not in Bundle.load(folder).manifest
         # Also a bundle with the same weights and other click counts, which change the whole graph.
@@ -176,7 +176,7 @@ class TestInABundle:
                 counted = replace(model, popularity=model.popularity + 1)
                 Bundle.save(folder, counted, metrics={}, dataset={}, overwrite=True)
 
-        with pytest.raises(BundleError, match="was replaced while its onnx was being made; export it again"):
+        with pytest.raises(BundleError, match="was changed while its onnx was being made; run the command again"):
             export_onnx(folder, ["float32"], say=recount)
         assert not list(folder.glob("*.onnx"))
 
