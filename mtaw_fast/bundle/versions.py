@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from typing import Any
 from mtaw_fast.bundle.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST
 from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.storage.files import read_json
+from mtaw_fast.storage.files import folder_lock, read_json, write_bytes
 
 CURRENT, HISTORY = "current", "promotions.jsonl"
 _METRICS = ("P@20", "MRR@20")
+_ENTRY = {"time": str, "bundle": str, "version": str, "back": bool}  # of a line of the history
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def version_of(manifest: Mapping[str, Any]) -> str:
 
 def versions_in(folder: Path) -> list[BundleVersion]:
     """Return the bundles in a folder, the newest first. Raises UsageError if there is none."""
-    current, promoted = current_in(folder), {entry["bundle"]: entry["time"] for entry in _history(folder)}
+    current = current_in(folder)
+    promoted = {entry["bundle"]: entry["time"] for entry in _history(folder, current)}
     versions = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_symlink() or not (path / MANIFEST).is_file():
@@ -83,22 +85,26 @@ def versions_in(folder: Path) -> list[BundleVersion]:
         manifest = read_json(path / MANIFEST, BundleError)
         if not isinstance(manifest, dict) or manifest.get("format") != "mtaw_fast bundle":
             continue
-        measured = manifest.get("metrics", {})
-        validation = measured.get("validation", measured)
-        metrics = {name: validation[name] for name in _METRICS if isinstance(validation.get(name), (int, float))}
-        versions.append(
-            BundleVersion(
-                name=path.name, version=version_of(manifest), created=str(manifest.get("created", "")),
-                items=int(manifest.get("n_items", 0)), metrics=metrics,
-                dataset=str(manifest.get("dataset", {}).get("name", "")), current=path.name == current,
-                promoted=promoted.get(path.name),
-            )
-        )  # fmt: skip
+        try:
+            versions.append(_version(path.name, manifest, current, promoted.get(path.name)))
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise BundleError(f"{path / MANIFEST} is damaged ({error}); restore the bundle or move it away") from None
     if not versions:
         raise UsageError(
             f"{folder} holds no bundle; train into it, as in 'mtaw-fast train shop.dataset {folder}/2026-11-28.bundle'"
         )
     return sorted(versions, key=lambda version: version.created, reverse=True)
+
+
+def _version(name: str, manifest: Mapping[str, Any], current: str | None, promoted: str | None) -> BundleVersion:
+    measured = manifest.get("metrics", {})
+    validation = measured.get("validation", measured)
+    return BundleVersion(
+        name=name, version=version_of(manifest), created=str(manifest.get("created", "")),
+        items=int(manifest.get("n_items", 0)),
+        metrics={metric: validation[metric] for metric in _METRICS if isinstance(validation.get(metric), (int, float))},
+        dataset=str(manifest.get("dataset", {}).get("name", "")), current=name == current, promoted=promoted,
+    )  # fmt: skip
 
 
 def current_in(folder: Path) -> str | None:
@@ -139,13 +145,9 @@ def roll_back(folder: Path) -> tuple[str, str]:
 
     Repeated, it goes further back. Raises UsageError if there is none, BundleError if it is damaged.
     """
-    current, stack = current_in(folder), list[str]()
-    for entry in _history(folder):
-        if entry["back"]:
-            stack = stack[: max(1, len(stack) - 1)]
-        elif stack[-1:] != [entry["bundle"]]:
-            stack.append(entry["bundle"])
-    while stack and stack[-1] != current:  # a promotion that did not come to its last step
+    current = current_in(folder)
+    stack = _stack(_history(folder, current))
+    while stack and stack[-1] != current:  # the name was changed by hand
         stack.pop()
     if current is None or len(stack) < 2:
         raise UsageError(f"{folder} has no bundle from before the current one; promote one by name")
@@ -157,24 +159,41 @@ def _point_to(folder: Path, name: str, back: bool) -> None:
     """Verify a bundle, note it in the history, and then change the name in one step."""
     version = version_of(Bundle.load(folder / name).manifest)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    line = json.dumps({"time": now, "bundle": name, "version": version, "back": back}) + "\n"
-    with (folder / HISTORY).open("ab+") as file:
-        size = file.tell()
-        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":  # a kill or a full disk cut the last line off
-            file.write(b"\n")
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    draft = folder / f".{CURRENT}-{os.getpid()}"
-    draft.unlink(missing_ok=True)
-    draft.symlink_to(name)
-    draft.replace(folder / CURRENT)
+    with folder_lock(folder, BundleError):
+        entries = [
+            *_history(folder, current_in(folder)),
+            {"time": now, "bundle": name, "version": version, "back": back},
+        ]
+        write_bytes(folder / HISTORY, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+        draft = folder / f".{CURRENT}-{os.getpid()}"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(name)
+        draft.replace(folder / CURRENT)
 
 
-def _history(folder: Path) -> list[dict[str, Any]]:
+def _history(folder: Path, current: str | None) -> list[dict[str, Any]]:
+    """Return the promotions that came to their last step: all, or all but the last one.
+
+    The last one was killed before that step if the name still is what it was before.
+    """
     path = folder / HISTORY
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):  # a line that was cut off: its promotion did not come to its last step
-            entries.append(json.loads(line))
-    return entries
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # a line that was cut off or damaged
+            entry = json.loads(line)
+            if isinstance(entry, dict) and all(type(entry.get(key)) is kind for key, kind in _ENTRY.items()):
+                entries.append(entry)
+    now = [] if current is None else [current]
+    is_undone = _stack(entries)[-1:] != now and _stack(entries[:-1])[-1:] == now
+    return entries[:-1] if is_undone else entries
+
+
+def _stack(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the bundle that the last of some promotions made current, and before it those to go back to."""
+    stack: list[str] = []
+    for entry in entries:
+        if entry["back"]:
+            stack = stack[: max(1, len(stack) - 1)]
+        elif stack[-1:] != [entry["bundle"]]:
+            stack.append(entry["bundle"])
+    return stack

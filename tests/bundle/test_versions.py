@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mtaw_fast.bundle import bundle_lock
 from mtaw_fast.bundle.versions import HISTORY, current_in, promote, roll_back, versions_in
 from mtaw_fast.cli import main
 from mtaw_fast.errors import BundleError, UsageError
@@ -76,6 +77,60 @@ def test_a_line_that_was_cut_off_counts_for_nothing(folder: Path) -> None:
         assert roll_back(folder) == ("c.bundle", "b.bundle")
         assert roll_back(folder) == ("b.bundle", "a.bundle")
         promote(folder, "b.bundle")
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_promotion_that_was_killed_before_its_last_step_counts_for_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "symlink_to", lambda link, target: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            promote(folder, "c.bundle")
+    assert not any(version.promoted for version in versions_in(folder))
+    promote(folder, "a.bundle")
+    with pytest.raises(UsageError, match="from before the current one"):
+        roll_back(folder)
+    promote(folder, "b.bundle")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "symlink_to", lambda link, target: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            roll_back(folder) if back else promote(folder, "c.bundle")
+    assert {version.name for version in versions_in(folder) if version.promoted} == {"a.bundle", "b.bundle"}
+    assert promote(folder, "b.bundle") == "b.bundle"
+    assert roll_back(folder) == ("b.bundle", "a.bundle")
+
+
+def test_one_promotion_at_a_time(folder: Path) -> None:
+    promote(folder, "a.bundle")
+    before = (folder / HISTORY).read_bytes()
+    with bundle_lock(folder), pytest.raises(BundleError, match="is being written by another process"):
+        promote(folder, "b.bundle")
+    assert current_in(folder) == "a.bundle"
+    assert (folder / HISTORY).read_bytes() == before
+
+
+@pytest.mark.parametrize("line", [b"5", b"null", b"{}", b"\xff\xfe", b'{"time": 1, "bundle": ["a"], "back": false}'])
+def test_a_damaged_line_counts_for_nothing(folder: Path, line: bytes) -> None:
+    promote(folder, "a.bundle")
+    with (folder / HISTORY).open("ab") as file:
+        file.write(line + b"\n")
+    promote(folder, "b.bundle")
+    assert roll_back(folder) == ("b.bundle", "a.bundle")
+
+
+@pytest.mark.parametrize(
+    "change", [{"metrics": [1]}, {"metrics": {"validation": None}}, {"n_items": "many"}, {"dataset": None}]
+)
+def test_a_damaged_manifest_is_named(folder: Path, change: dict[str, object]) -> None:
+    manifest = folder / "c.bundle" / "manifest.json"
+    before = manifest.read_bytes()
+    try:
+        edit_manifest(folder / "c.bundle", lambda values: values.update(change))
+        with pytest.raises(BundleError, match=r"c\.bundle/manifest\.json is damaged"):
+            versions_in(folder)
+    finally:
+        manifest.write_bytes(before)
 
 
 def test_what_cannot_be_served_is_not_promoted(folder: Path, tmp_path: Path) -> None:
