@@ -48,7 +48,7 @@ from mtaw_fast.ranking.options import (
 )
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import Index, IndexName
-from mtaw_fast.ranking.served_pipeline import ServedPipeline, parts_of
+from mtaw_fast.ranking.served_pipeline import ServedPipeline, load_parts, parts_of
 from mtaw_fast.rules import broken_rules
 
 _NOTHING = np.empty(0, dtype=np.int32)
@@ -127,7 +127,7 @@ class Recommender:
             If the folder for learning, or for the state, cannot be used.
         """
         if learn is None:
-            plain = cls(*parts_of(Bundle.load(folder, verify=verify), encoder, index))
+            plain = cls(*load_parts(folder, verify, encoder, index))
             if state is not None:
                 served = plain._served
                 plain._changes.keeper = ItemState(

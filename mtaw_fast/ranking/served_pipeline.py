@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.reader import read_manifest
+from mtaw_fast.errors import BundleError
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import Encoder, make_encoder
 from mtaw_fast.ranking.pipeline import Pipeline
@@ -15,12 +19,28 @@ from mtaw_fast.system.fork_lock import ForkLock
 
 Parts: TypeAlias = tuple[Bundle, Encoder, Index]
 _LOG = logging.getLogger("mtaw_fast")
+_LOADS = 5  # at most, while the bundle is replaced faster than it is loaded
 
 
 def parts_of(bundle: Bundle, encoder: str, index: str) -> Parts:
     """Return a bundle with its encoder and its index, by their names."""
     built_index = make_index(index, bundle.item_vectors, bundle.scan, ann_file_of(bundle))
     return bundle, make_encoder(encoder, bundle), built_index
+
+
+def load_parts(folder: str | os.PathLike[str], verify: bool, encoder: str, index: str) -> Parts:
+    """Load a bundle with its encoder and its index; see `Recommender.load`.
+
+    An export replaces the index and the graphs that the bundle had when it was loaded: then all is loaded again.
+    """
+    for attempt in range(_LOADS):
+        bundle = Bundle.load(folder, verify=verify)
+        try:
+            return parts_of(bundle, encoder, index)
+        except BundleError:
+            if attempt == _LOADS - 1 or read_manifest(Path(folder)) == bundle.manifest:
+                raise
+    raise AssertionError("the last load returns or raises")
 
 
 class ServedPipeline:
