@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
-from mtaw_fast.model.parameters import RATE, RECENT_CLICKS, SHORTEST, starting_weights
+from mtaw_fast.model.parameters import FARTHEST, RATE, RECENT_CLICKS, SHORTEST, starting_weights
 
 
 class MTAW(nn.Module):
@@ -53,6 +53,12 @@ class MTAW(nn.Module):
                 elif not name.startswith("norm_"):
                     parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
         return self
+
+    @torch.no_grad()
+    def limit_recent(self) -> None:
+        """Bring `recent` back into the range that a bundle accepts, if a step has left it."""
+        if self.config.model.recent_weight > 0:
+            self.recent.clamp_(-FARTHEST / RATE, FARTHEST / RATE)
 
     def forward(
         self,

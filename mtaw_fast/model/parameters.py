@@ -41,7 +41,7 @@ def parameter_shapes(config: Config, n_items: int) -> dict[str, tuple[int, ...]]
 RECENT_CLICKS = 16  # the last clicks of a session in r_t, at most; a power of two
 SHORTEST = 1e-12  # shorter vectors are divided by this instead of their length, as in torch's normalize
 RATE = 10.0
-_FARTHEST = 6.9  # largest |log(gain)| and |logit(decay)|: gain below 1000, decay below 0.999
+FARTHEST = 6.9  # largest |log(gain)| and |logit(decay)|: gain below 1000, decay below 0.999
 
 
 class Recent(NamedTuple):
@@ -65,6 +65,6 @@ def recent_of(weights: Mapping[str, np.ndarray]) -> Recent:
     if "recent" not in weights:
         return Recent(0.0, 0.0)
     log_gain, logit = (weights["recent"].astype(np.float64) * RATE).tolist()
-    if not (abs(log_gain) <= _FARTHEST and abs(logit) <= _FARTHEST):
+    if not (abs(log_gain) <= FARTHEST and abs(logit) <= FARTHEST):
         raise ValueError("the array 'recent' is out of range")
     return Recent(math.exp(log_gain), 1 / (1 + math.exp(-logit)))

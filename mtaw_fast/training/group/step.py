@@ -110,6 +110,7 @@ class GroupStepper:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(config, progress)
         self._optimizer.step()
+        self.model.limit_recent()
         self._optimizer.zero_grad(set_to_none=True)
         self._total += value * batch.mass
         self._mass += batch.mass

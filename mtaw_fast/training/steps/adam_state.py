@@ -37,7 +37,7 @@ class AdamState:
 
     def __init__(self, model: MTAW, config: Config, *, backend: str = "auto", threads: int | None = None) -> None:
         self._backend, self._threads = backend, threads
-        self._named = dict(model.named_parameters())
+        self._model, self._named = model, dict(model.named_parameters())
         self._items = model.item_embedding
         self.small = [parameter for parameter in self._named.values() if parameter is not self._items]
         device = self._items.device
@@ -74,6 +74,7 @@ class AdamState:
             backend=self._backend,
             threads=self._threads,
         )
+        self._model.limit_recent()
 
     def moments(self) -> dict[str, Tensor]:
         """Return Adam's state under '<moment>.<weight>', as views in the weights' shapes."""

@@ -105,6 +105,7 @@ class SampledStepper:
             group["lr"] = lr
         self.optimizer.step()
         self._rows.step(rows, taken, gradient, lr)
+        self.model.limit_recent()
         self._total += value * batch.mass
         self._mass += batch.mass
         self._steps += 1
