@@ -15,7 +15,8 @@ import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import DataError, TrainingError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.encoder.initial_weights import initialize
@@ -103,6 +104,18 @@ def test_an_unknown_device_is_refused(ring: Dataset, small: Config, tmp_path: Pa
 def test_nothing_to_learn_from_is_an_error(ring: Dataset, small: Config, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="nothing to learn from"):
         train(dataclasses.replace(ring, min_prefix=50), small, tmp_path)
+
+
+@pytest.mark.parametrize("enabled", [False, True], ids=["without memory", "with memory"])
+def test_validation_sessions_without_a_sample_are_refused_before_the_first_phase(
+    ring: Dataset, small: Config, tmp_path: Path, enabled: bool
+) -> None:
+    one_click_each = Sessions.from_lists([[0]] * 60)
+    dataset = dataclasses.replace(ring, train=Sessions.concatenate([ring.train, one_click_each]))
+    with pytest.raises(DataError, match=r"no validation session has a target after 1 clicks.*validation_fraction=0.1"):
+        train(dataset, small.replace(enabled=enabled), tmp_path)
+    assert not (tmp_path / "state.json").exists()
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_an_epoch_of_one_step_moves_the_weights(ring: Dataset, small: Config, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions, check_prefixes
+from mtaw_fast.errors import DataError
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.steps.batch import Batch, epoch_batches
@@ -18,13 +19,20 @@ _ROWS_A_CHUNK = 256
 
 
 def check_held_out(dataset: Dataset, config: Config) -> None:
-    """Raise DataError if the prefixes of the validation sessions are too many to store.
+    """Raise DataError if the validation sessions have no sample, or if their prefixes are too many to store.
 
-    They are stored only with a session memory or weights by type; `validation_metrics` alone needs none.
+    Prefixes are stored only with a session memory or weights by type; `validation_metrics` alone needs none.
     """
+    lengths = dataset.train.split_last(config.optimizer.validation_fraction)[1].lengths
+    # Without a sample in the other sessions too, the training says that there is nothing to learn from.
+    if not (lengths > dataset.min_prefix).any() and (dataset.train.lengths > dataset.min_prefix).any():
+        raise DataError(
+            f"data set {dataset.name}: no validation session has a target after {dataset.min_prefix} clicks or more; "
+            "hold more sessions out (--set validation_fraction=0.1), or prepare it with a smaller min_prefix"
+        )
     if config.memory.enabled or config.loss.type_weights:
         check_prefixes(
-            dataset.train.split_last(config.optimizer.validation_fraction)[1].lengths,
+            lengths,
             f"data set {dataset.name}: the validation prefixes",
             f", or hold out less than --set validation_fraction={config.optimizer.validation_fraction:g}",
         )
