@@ -47,7 +47,8 @@ def _is_by_time(sessions: Sessions) -> bool:
     if sessions.times is None:
         return True
     in_order = sessions.times[1:] >= sessions.times[:-1]
-    in_order[sessions.offsets[1:-1] - 1] = True  # a session's last click and the first of the next
+    inner = sessions.offsets[(sessions.offsets > 0) & (sessions.offsets < sessions.n_clicks)]  # a session may be empty
+    in_order[inner - 1] = True  # a session's last click and the first of the next
     return bool(in_order.all())
 
 

@@ -67,6 +67,17 @@ def test_the_bound_counts_the_copy_of_sessions_that_are_not_by_time(
     assert trend_bytes(by_time, N_ITEMS, CHOSEN) == bound
 
 
+@pytest.mark.parametrize("lists", [[[], [3], [1, 2]], [[1, 2], [], [3]], [[1, 2], [3], []], [[], []]], ids=str)
+def test_the_bound_of_sessions_of_which_some_are_empty(lists: list[list[int]]) -> None:
+    plain = Sessions.from_lists(lists)
+    by_time = Sessions(plain.items, plain.offsets, np.arange(plain.n_clicks))
+    without = Sessions.from_lists([items for items in lists if items])
+    assert trend_bytes(by_time, N_ITEMS, CHOSEN) == trend_bytes(without, N_ITEMS, CHOSEN)
+    if plain.n_clicks:
+        mixed = Sessions(plain.items, plain.offsets, np.array([2, 1, 0]))
+        assert trend_bytes(mixed, N_ITEMS, CHOSEN).fixed > trend_bytes(by_time, N_ITEMS, CHOSEN).fixed
+
+
 def test_a_range_outside_the_items_is_refused(sessions: Sessions) -> None:
     assert sessions.times is not None
     for first, last in ((-1, 5), (5, 4), (0, N_ITEMS + 1)):
