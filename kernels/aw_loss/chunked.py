@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from mtaw_fast.kernels.aw_loss.reference import adaptive_weight, row_scalar
@@ -71,6 +72,7 @@ class _ChunkedLoss(torch.autograd.Function):
         return -adaptive_weight(log_odds, gamma) * functional.logsigmoid(log_odds)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         q, e, q_inverse_norm, e_inverse_norm, targets, total, log_odds, *kept = ctx.saved_tensors
         scale, dtype = ctx.scale, ctx.dtype

@@ -246,3 +246,14 @@ def test_malformed_arguments(change: dict, message: str) -> None:
     arguments = {"queries": torch.ones(2, 3), "items": torch.ones(4, 3), "targets": torch.tensor([0, 1])}
     with pytest.raises(UsageError, match=message):
         aw_loss(**({**arguments, "scale": 16, "gamma": 2} | change))
+
+
+@pytest.mark.parametrize("backend", FUSED)
+def test_a_gradient_of_a_gradient_is_refused(backend: str) -> None:
+    """Its second derivative would miss the loss's own, without a word."""
+    queries, catalog, targets, _ = problem(5, 9, 4)
+    q = queries.float().requires_grad_()
+    loss = aw_loss(q, catalog.float(), targets, scale=16, gamma=2, backend=backend)
+    (gradient,) = torch.autograd.grad(loss**2, q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
