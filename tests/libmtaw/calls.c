@@ -16,6 +16,16 @@
 static mtaw_error error;
 static size_t in_use, most_in_use;
 
+/* Rules with a boost by a number of `zeros` digits 0 before or behind the point. */
+static int boost_by(const mtaw_recommender *shop, const char *before, int zeros, const char *behind) {
+    char text[1000];
+    mtaw_rules *rules = NULL;
+    const int n = snprintf(text, sizeof text, "{\"boost\": [{\"when\": {\"constant\": true}, \"by\": %s%0*d%s}]}", before, zeros, 0, behind);
+    const int status = mtaw_rules_open(shop, text, (size_t)n, &rules, &error);
+    mtaw_rules_close(rules);
+    return status;
+}
+
 static void *allocate(void *context, size_t size, size_t alignment) {
     void *memory = NULL;
     if (*(size_t *)context != 0 && --*(size_t *)context == 0) return NULL;
@@ -98,6 +108,9 @@ static void right_calls(mtaw_recommender *shop, const char *folder) {
     for (i = 0; i < answer->n; ++i) printf("%s %.9g\n", answer->items[i].text, (double)answer->scores[i]);
     CHECK(mtaw_filter_open(shop, some, 2, NULL, 0, &filter, &error) == MTAW_OK);
     CHECK(mtaw_rules_open(shop, kRules, sizeof kRules - 1, &rules, &error) == MTAW_OK);
+    CHECK(boost_by(shop, "0.", 400, "1") == MTAW_OK && boost_by(shop, "-1", 400, "e-400") == MTAW_OK);
+    CHECK(boost_by(shop, "1", 400, "") == MTAW_USAGE && boost_by(shop, "1", 400, "e-9") == MTAW_USAGE);
+    CHECK(boost_by(shop, "0.", 400, "1e99999999999999999999") == MTAW_USAGE && boost_by(shop, "2.", 1, "e-99999999999999999999") == MTAW_OK);
     mtaw_options_init(&options);
     options.filter = filter;
     options.rules = rules;

@@ -181,6 +181,20 @@ std::optional<std::int64_t> Json::whole() const {
     return value;
 }
 
+#ifdef __cpp_lib_to_chars
+// About the power of ten of a number that is not 0.
+static std::int64_t power_of_ten(std::string_view text) {
+    const std::size_t letter = std::min(text.find_first_of("eE"), text.size());
+    const std::size_t point = std::min(text.substr(0, letter).find('.'), letter), digit = text.find_first_of("123456789");
+    const auto power = static_cast<std::int64_t>(point) - static_cast<std::int64_t>(digit);
+    if (letter == text.size()) return power;
+    const std::string_view exponent = text.substr(letter + (text[letter + 1] == '+' ? 2 : 1));
+    std::int64_t shift = 0;
+    if (std::from_chars(exponent.data(), exponent.data() + exponent.size(), shift).ec == std::errc()) return power + shift;
+    return exponent.front() == '-' ? -1 : 1;  // more digits than a text has
+}
+#endif
+
 double Json::number() const {
     double value = std::numeric_limits<double>::quiet_NaN();
     if (kind_ != Kind::number || text_ == "NaN") return value;
@@ -191,9 +205,7 @@ double Json::number() const {
 #else
     const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), value);
     if (error == std::errc::result_out_of_range) {  // too large, or too small for anything but 0
-        const std::size_t exponent = text_.find_first_of("eE");
-        const bool tiny = exponent != std::string::npos && exponent + 1 < text_.size() && text_[exponent + 1] == '-';
-        value = tiny ? 0.0 : std::numeric_limits<double>::infinity();
+        value = power_of_ten(text_) < 0 ? 0.0 : std::numeric_limits<double>::infinity();
         return minus ? -value : value;
     }
     return value;
