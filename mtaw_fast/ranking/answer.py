@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from mtaw_fast.errors import shown
+from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.memory.co_clicked import closest
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.ranker import Times
@@ -152,7 +152,8 @@ class Recommendations:
         """Return the ranking as a table of the library `library`.
 
         Its columns are item, score (float32), and if requested repeat (bool), reason (text), explored (bool) and the
-        fields. Raises MissingPackageError if the library is not installed, UsageError on another library.
+        fields. Raises MissingPackageError if the library is not installed, UsageError on another library, or on a field
+        that has the name of one of the other columns.
         """
         columns: dict[str, Any] = {"item": self.items, "score": self.scores}
         if self.repeats is not None:
@@ -161,7 +162,10 @@ class Recommendations:
             columns["reason"] = [reason.kind for reason in self.reasons]
         if self.explored is not None:
             columns["explored"] = self.explored
-        names = dict.fromkeys(name for row in self.fields or () for name in row if name not in columns)
+        names = dict.fromkeys(name for row in self.fields or () for name in row)
+        for name in names:
+            if name in columns:
+                raise UsageError(f"to_frame: the ranking has a column {name!r} of its own; read this one from `fields`")
         columns |= {name: [row.get(name) for row in self.fields or ()] for name in names}
         return frame_of(columns, library)
 

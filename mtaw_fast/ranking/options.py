@@ -243,8 +243,12 @@ def checked_fields(catalog: Catalog, fields: Iterable[str]) -> tuple[str, ...]:
     """Return names of columns. Raises UsageError if the item table does not have one of them."""
     if isinstance(fields, str):
         raise UsageError(f"fields must be a list of columns, not {fields!r}; write [{fields!r}] for a single one")
+    if not isinstance(fields, Iterable):
+        raise UsageError(f"fields must be a list of columns, not {fields!r}")
     names, table = tuple(fields), catalog.items or ItemTable(0)
     for name in names:
+        if not isinstance(name, str):
+            raise UsageError(f"fields must be names of columns, not {shown(name, 60)}")
         _ = table[name]
     return names
 

@@ -91,3 +91,20 @@ def test_recommendations_become_a_frame(rec: Recommender, library: Any) -> None:
 def test_a_frame_of_another_library_is_refused(rec: Recommender) -> None:
     with pytest.raises(UsageError, match="choose polars, pandas or arrow"):
         rec.recommend([]).to_frame("excel")  # type: ignore[arg-type]
+
+
+def test_a_field_with_the_name_of_a_column_is_no_part_of_a_frame(folders: dict[str, Path]) -> None:
+    rec = Recommender.load(folders["int"])
+    items = rec.recommend([], k=2).items
+    rec.set_items({"id": items, "score": [1, 2], "price": [3, 4]})
+    assert list(rec.recommend([], k=2, fields=["price"]).to_frame()["price"]) == [3, 4]
+    out = rec.recommend([], k=2, fields=["price", "score"])
+    assert out.fields == [{"price": 3, "score": 1}, {"price": 4, "score": 2}]
+    with pytest.raises(UsageError, match="to_frame: the ranking has a column 'score' of its own"):
+        out.to_frame()
+
+
+@pytest.mark.parametrize("fields", ["price", 5, [["price"]], [None]])
+def test_fields_are_names_of_columns(rec: Recommender, fields: Any) -> None:
+    with pytest.raises(UsageError, match="fields must be"):
+        rec.recommend([], fields=fields)
