@@ -42,6 +42,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "Presets on the test sets": ("test", "published"),
         "Sets on which nothing was chosen": ("test", "test-reads"),
         "Reads of the test sets": ("earlier", "test-reads", "validation"),
+        "RetailRocket": ("published", "peers"),
         "The paper's own recipe": (
             "test", "published", *(f"run tmall-paper-literal-31c6e89a-test-published-seed{seed}" for seed in range(3)),
         ),
