@@ -181,7 +181,7 @@ def test_twenty_reloads_under_load(service: Running, folder: Path) -> None:
         for seed in range(11, 31):
             version = put(folder, seed)
             note(version)
-            eventually(lambda version=version: all_on(service, version))
+            eventually(lambda version=version: all_on(service, version), 60)
     assert len(expected) == 21
     answered: set[str] = set()
     for record in records:
