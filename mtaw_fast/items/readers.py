@@ -16,8 +16,10 @@ from mtaw_fast.items.table import ItemTable
 from mtaw_fast.items.values import OF_LABELS
 
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
-_TAB_SEPARATED = (".tsv", ".tab")
-_PARQUET, _JSON = (".parquet", ".pq"), (".jsonl", ".ndjson", ".json")
+_COMPRESSED = ("", ".gz", ".zst")
+_TAB_SEPARATED = tuple(kind + packed for kind in (".tsv", ".tab") for packed in _COMPRESSED)
+_JSON = tuple(kind + packed for kind in (".jsonl", ".ndjson", ".json") for packed in _COMPRESSED)
+_PARQUET = (".parquet", ".pq")
 
 
 def read_change(
@@ -36,7 +38,7 @@ def read_change(
     Parameters
     ----------
     source : path, or a table as `ItemFrame.of` takes it
-        A file ends in .parquet, .jsonl or .tsv; any other is CSV.
+        A file ends in .parquet, .jsonl or .tsv; any other is CSV. Text may be compressed (.jsonl.gz, .tsv.zst).
     id_kind : {'int', 'str'}
         The type of the catalog's ids; ids of the other type are converted, if that loses nothing.
     mode, before, id, kinds, public, availability

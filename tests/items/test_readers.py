@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ def written(folder: Path) -> list[Path]:
     frame.write_csv(folder / "t.tsv", separator="\t")
     frame.write_parquet(folder / "t.parquet")
     frame.write_ndjson(folder / "t.jsonl")
-    return [folder / f"t.{ending}" for ending in ("csv", "tsv", "parquet", "jsonl")]
+    for ending in ("csv", "tsv", "jsonl"):
+        (folder / f"t.{ending}.gz").write_bytes(gzip.compress((folder / f"t.{ending}").read_bytes()))
+    return [folder / f"t.{ending}" for ending in ("csv", "tsv", "parquet", "jsonl", "csv.gz", "tsv.gz", "jsonl.gz")]
 
 
 def test_files_agree(tmp_path: Path) -> None:
@@ -49,7 +52,7 @@ def test_files_agree(tmp_path: Path) -> None:
 
 
 def test_a_name_with_the_signs_of_a_pattern_is_one_file(tmp_path: Path) -> None:
-    for path in written(tmp_path):  # polars would read these
+    for path in written(tmp_path)[:4]:  # polars would read these
         named = path.with_name(path.name.replace("t.", "[t]."))
         named.write_bytes(path.read_bytes().replace(b"007", b"006"))
         assert read_change(named, "str", id="sku").frame.ids == ["006", "8", "9"], named

@@ -47,6 +47,8 @@ class LogReport:
         Clicks that `merge_types` merged into one before them.
     clicks : int
         Rows that count as clicks, without those that `dedupe` removed.
+    type_clicks : dict of str to int
+        These clicks by type; empty if the log has no types.
     repeats, near_repeats, dropped_repeats : int
         Clicks that repeat a click of the same session (or user), item and type: at the same time, within a second, and
         those that `dedupe` removed.
@@ -84,6 +86,7 @@ class LogReport:
     burst_clicks: int = 0
     items: int = 0
     rare_items: int = 0
+    type_clicks: dict[str, int] = field(default_factory=dict)
     days: dict[str, int] = field(default_factory=dict)
     test_clicks: int = 0
     unseen_clicks: int = 0
@@ -138,6 +141,9 @@ class LogReport:
             self.dropped_repeats = len(kept) - int(np.count_nonzero(kept))
             clicks = clicks & kept
         self.clicks = int(np.count_nonzero(clicks))
+        if log.type is not None:
+            counts = np.bincount(log.type[clicks], minlength=len(log.type_names))
+            self.type_clicks = dict(zip(log.type_names, counts.tolist(), strict=True))
         return kept
 
     def add(self, other: LogReport) -> None:
@@ -146,8 +152,8 @@ class LogReport:
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.longest = max(self.longest, other.longest)
-        days = {day: self.days.get(day, 0) + other.days.get(day, 0) for day in {**self.days, **other.days}}
-        self.days = dict(sorted(days.items(), key=lambda pair: np.datetime64(pair[0])))
+        self.type_clicks = _sum(self.type_clicks, other.type_clicks)
+        self.days = dict(sorted(_sum(self.days, other.days).items(), key=lambda pair: np.datetime64(pair[0])))
 
     def times(self, times: np.ndarray) -> None:
         """Count clicks by day. times: int64[T] in ms."""
@@ -158,6 +164,7 @@ class LogReport:
     def judge(self, max_session: int | None, train_sessions: int, train_samples: int, test_samples: int) -> None:
         """Set the warnings. max_session: most clicks of a session; the other arguments count the data set."""
         warnings = [
+            *self._absent_types(),
             *self._odd_times(test_samples),
             *self._bots(max_session),
             *self._twice(),
@@ -170,6 +177,13 @@ class LogReport:
                 "once"
             )
         self.warnings = warnings
+
+    def _absent_types(self) -> list[str]:
+        absent = [name for name, count in self.type_clicks.items() if not count]
+        if not absent:
+            return []
+        known = ", ".join(repr(name) for name, count in self.type_clicks.items() if count)
+        return [f"no click has the type {' or '.join(map(repr, absent))} (there are {known}): check --types"]
 
     def _odd_times(self, test_samples: int) -> list[str]:
         if not self.days:
@@ -253,6 +267,10 @@ class LogReport:
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
+
+
+def _sum(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
+    return {name: left.get(name, 0) + right.get(name, 0) for name in {**left, **right}}
 
 
 def _counted(count: int, noun: str) -> str:

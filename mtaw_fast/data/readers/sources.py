@@ -24,7 +24,7 @@ from mtaw_fast.errors.install import install_packages
 
 Kind = Literal["csv", "parquet", "json", "frame"]
 
-_TAB_SEPARATED = (".tsv", ".tab", ".tsv.gz", ".tsv.zst")
+_TAB_SEPARATED = (".tsv", ".tab", ".tsv.gz", ".tab.gz", ".tsv.zst", ".tab.zst")
 _ENDINGS: dict[Kind, tuple[str, ...]] = {
     "csv": (".csv", ".txt", ".csv.gz", ".csv.zst", *_TAB_SEPARATED),
     "parquet": (".parquet", ".pq"),

@@ -231,3 +231,15 @@ def test_a_failed_overwrite_leaves_the_old_one(tmp_path: Path, monkeypatch: pyte
             prepared(visits(sessions)).save(tmp_path / "set", overwrite=True)
         assert len(Dataset.load(tmp_path / "set").train) == 30
         assert len(list((tmp_path / "set").glob("*.safetensors"))) == 3
+
+
+def test_a_type_that_no_click_has() -> None:
+    rows = [(*row, ("view", "cart")[place % 2]) for place, row in enumerate(visits(1500, clicks=4))]
+    counts = report(rows, type="kind", types=("veiw", "cart"))
+    assert counts["type_clicks"] == {"veiw": 0, "cart": len(rows) // 2}
+    assert "no click has the type 'veiw' (there are 'cart'): check --types" in counts["warnings"]
+    for options in ({}, {"types": ("view",)}):
+        counts = report(rows, type="kind", **options)
+        assert set(counts["type_clicks"].values()) == {len(rows) // 2}
+        assert not any("type" in warning for warning in counts["warnings"])
+    assert report(visits(1500))["type_clicks"] == {}
