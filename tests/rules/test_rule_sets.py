@@ -108,6 +108,7 @@ def test_names_that_are_no_python_names() -> None:
         ({"filter": 'brand < "a"'}, "has no order"),
         ({"filter": "brand == 3"}, "compare it with a text"),
         ({"filter": "since > 'yesterday'"}, "ISO date"),
+        ({"filter": "since > 1_700_000_000"}, "compare it with Unix milliseconds (seconds times 1000), not 1700000000"),
         ({"filter": "price"}, "column 'price' is a number; compare it with a value (character 1)"),
         ({"filter": "title == brand"}, "do not compare"),
         ({"filter": "price == brand"}, "do not compare"),

@@ -82,6 +82,12 @@ std::string shown_value(const Operand& operand) {
     return number;
 }
 
+// From 2001 to 2100 as seconds; as milliseconds, they are days of January and February 1970.
+bool is_in_seconds(const Value& value) {
+    const double number = number_of(value);
+    return number >= 1e9 && number < 4'102'444'800.0;
+}
+
 void check_value(const Column& column, const Operand& other, const std::string& where) {
     const Value& value = *other.value;
     bool fits = false;
@@ -92,8 +98,8 @@ void check_value(const Column& column, const Operand& other, const std::string& 
             expected = "a number";
             break;
         case ColumnKind::time:
-            fits = moment_of(value).has_value();
-            expected = "an ISO date or Unix milliseconds";
+            fits = moment_of(value).has_value() && !is_in_seconds(value);
+            expected = is_in_seconds(value) ? "Unix milliseconds (seconds times 1000)" : "an ISO date or Unix milliseconds";
             break;
         case ColumnKind::boolean:
             fits = std::holds_alternative<bool>(value);
