@@ -13,7 +13,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS, model_hash
 from mtaw_fast.export.onnx_files import ModelFiles, read_graph, write_graph
-from mtaw_fast.export.onnx_graph import ENCODER_WORDS, TABLE, Graph, describe, encoder_graph
+from mtaw_fast.export.onnx_graph import ENCODER_WORDS, TABLE, GraphModel, describe, encoder_graph
 from mtaw_fast.export.whole.recommender import WORDS, whole_graph
 
 GRAPH_VERSION = 2  # of the graphs' inputs, outputs and metadata
@@ -43,7 +43,7 @@ class Builder:
         built = whole_graph(self._bundle.model, "float32", per_session=True)
         return self._written(built, "recommender", "float32", "recommender")
 
-    def _written(self, onnx_graph: Graph, graph: str, variant: str, part: str) -> ModelFiles:
+    def _written(self, onnx_graph: GraphModel, graph: str, variant: str, part: str) -> ModelFiles:
         bundle = self._bundle
         metadata = {
             "graph_version": GRAPH_VERSION,
@@ -64,7 +64,7 @@ class Builder:
         )
         return write_graph(onnx_graph, self._folder, part, self._external_over)
 
-    def _encoder(self, variant: str) -> Graph:
+    def _encoder(self, variant: str) -> GraphModel:
         config, weights = self._bundle.config, self._bundle.weights
         if variant != "int8":
             return encoder_graph(config, weights, variant, overridable=variant == "float32")
@@ -78,7 +78,7 @@ class Builder:
         return quantized_graph
 
 
-def quantized(source: ModelFiles, folder: Path) -> Graph:
+def quantized(source: ModelFiles, folder: Path) -> GraphModel:
     """Return the float32 graph in `source` with its embeddings in uint8; `folder` is for the quantizer's files.
 
     The embeddings have a single scale. The layers stay in float32: they are small, and in int8 they were slower and

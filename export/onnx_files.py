@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from mtaw_fast.bundle.writer import hashed_name
 from mtaw_fast.errors import BundleError
-from mtaw_fast.export.onnx_graph import Graph
+from mtaw_fast.export.onnx_graph import GraphModel
 from mtaw_fast.storage.files import sha256_of
 
 _SMALL = 1024  # smaller arrays (bytes) always stay in the model
@@ -31,7 +31,7 @@ class ModelFiles:
         return self.model.stat().st_size + (0 if self.data is None else self.data.stat().st_size)
 
 
-def write_graph(graph: Graph, folder: Path, part: str, external_over: int) -> ModelFiles:
+def write_graph(graph: GraphModel, folder: Path, part: str, external_over: int) -> ModelFiles:
     """Write `part`.onnx into `folder` and check it.
 
     If the arrays have over `external_over` bytes, they are written to `part`_data-<hash>.bin, the file's name in a
@@ -59,12 +59,12 @@ def write_graph(graph: Graph, folder: Path, part: str, external_over: int) -> Mo
     return ModelFiles(path, data)
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path) -> GraphModel:
     """Read a model with its arrays, inside or outside of it."""
     model = onnx.load(path)
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     model.graph.ClearField("initializer")
-    return Graph(model, arrays)
+    return GraphModel(model, arrays)
 
 
 def _write_arrays(arrays: dict[str, np.ndarray], folder: Path, part: str) -> tuple[Path, list[TensorProto]]:

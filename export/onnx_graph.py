@@ -123,14 +123,14 @@ ENCODER_WORDS = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Graph:
+class GraphModel:
     """A model without its initializers, and their arrays by name; protobuf is limited to 2 GB, numpy is not."""
 
     model: ModelProto
     arrays: Mapping[str, np.ndarray]
 
 
-def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str, overridable: bool) -> Graph:
+def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str, overridable: bool) -> GraphModel:
     """Return the encoder over the bundle's weights, in 'float32' or 'fp16' (with float32 inputs and outputs).
 
     overridable: a caller may also feed `item_embedding` float32[items, d], in which the ids are looked up then.
@@ -145,7 +145,7 @@ def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str,
     return _graph(model, _values(config, weights, dtype))
 
 
-def encoder_parts(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> Graph:
+def encoder_parts(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> GraphModel:
     """Return the encoder's nodes, for a graph that has `ids` and `lengths` and uses `query`."""
     return _graph(_model(_signature(config), _query(config)), _values(config, weights, dtype))
 
@@ -179,10 +179,10 @@ def _model(signature: str, body: str) -> ModelProto:
     return model
 
 
-def _graph(model: ModelProto, values: Mapping[str, Any]) -> Graph:
+def _graph(model: ModelProto, values: Mapping[str, Any]) -> GraphModel:
     """Return the model with those of `values` that its nodes read."""
     input_names = {name for node in model.graph.node for name in node.input}
-    return Graph(model, {name: np.asarray(value) for name, value in values.items() if name in input_names})
+    return GraphModel(model, {name: np.asarray(value) for name, value in values.items() if name in input_names})
 
 
 def _values(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtaw_fast.config import Config
 from mtaw_fast.export.onnx_graph import TABLE, encoder_parts
-from mtaw_fast.export.whole.nodes import FLOAT, INT, Graph, Value
+from mtaw_fast.export.whole.nodes import FLOAT32, INT32, Graph, Value
 
 _HALF, _BYTE, _INT = np.dtype(np.float16), np.dtype(np.uint8), np.dtype(np.int32)
 
@@ -38,16 +38,16 @@ def encoded(
     for name, array in parts.arrays.items():
         if variant != "int8" or name != "item_embedding":
             g.table(name, array)
-    return g.value(new_names["query"], FLOAT)
+    return g.value(new_names["query"], FLOAT32)
 
 
 def _embeddings_by_bytes(g: Graph, embeddings: np.ndarray, clicks: str, name: str) -> None:
     """Look up the rows at `clicks` of a table in int8, with a scale for each item."""
     steps = np.maximum(np.abs(embeddings).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / np.float32(127)
     codes = np.rint(embeddings / steps).astype(np.int8)
-    places = g.value(clicks, INT)
-    rows = g.table("item_codes", codes).at(places).to(FLOAT)
-    g.op("Mul", rows, g.table("item_steps", steps.astype(np.float32)).at(places), name=name)
+    places = g.value(clicks, INT32)
+    rows = g.table("item_codes", codes).gather(places).cast(FLOAT32)
+    g.op("Mul", rows, g.table("item_steps", steps.astype(np.float32)).gather(places), name=name)
 
 
 def catalog_logits(g: Graph, query: Value, vectors: np.ndarray, scale: float, variant: str) -> Value:
@@ -57,7 +57,7 @@ def catalog_logits(g: Graph, query: Value, vectors: np.ndarray, scale: float, va
         return _by_bytes(g, scaled, vectors)
     if variant == "fp16":
         catalog = g.table("catalog", np.ascontiguousarray(vectors.T.astype(_HALF)))
-        return (scaled.to(_HALF) @ catalog).to(FLOAT)
+        return (scaled.cast(_HALF) @ catalog).cast(FLOAT32)
     return scaled @ g.table("catalog", np.ascontiguousarray(vectors.T))
 
 
@@ -65,7 +65,7 @@ def _by_bytes(g: Graph, scaled: Value, vectors: np.ndarray) -> Value:
     """Compute the logits in int8: the catalog as uint8 around 128 with a scale for each item, queries quantized."""
     steps = np.maximum(np.abs(vectors).max(axis=1), np.finfo(np.float32).tiny) / np.float32(127)
     codes = (np.rint(vectors / steps[:, None]) + 128).astype(np.uint8)
-    bytes_, step, zero = g.ops("DynamicQuantizeLinear", [scaled], [_BYTE, FLOAT, _BYTE])
+    bytes_, step, zero = g.ops("DynamicQuantizeLinear", [scaled], [_BYTE, FLOAT32, _BYTE])
     catalog = g.table("catalog", np.ascontiguousarray(codes.T))
     products = g.op("MatMulInteger", bytes_, catalog, zero, g.constant(np.array(128, np.uint8)), dtype=_INT)
-    return products.to(FLOAT) * (g.table("catalog_steps", steps.astype(np.float32)) * step)
+    return products.cast(FLOAT32) * (g.table("catalog_steps", steps.astype(np.float32)) * step)

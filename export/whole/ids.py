@@ -10,30 +10,30 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.export.whole.nodes import INT, LONG, TEXT, Graph, Value
+from mtaw_fast.export.whole.nodes import INT32, INT64, TEXT, Graph, Value
 
 ML_OPSET = 2
 _ML = "ai.onnx.ml"
 
 
 class Ids:
-    """The ids of a catalog. kind: the dtype of an external id, text or int64."""
+    """The external ids of a catalog. dtype: of an id, text or int64."""
 
     def __init__(self, ids: ItemIds) -> None:
         self._external = ids.external(np.arange(len(ids), dtype=np.int32))
-        self.kind = TEXT if ids.kind == "str" else LONG
+        self.dtype = TEXT if ids.kind == "str" else INT64
 
     def known(self, g: Graph, external: Value) -> Value:
         """Return internal ids int64[..] of external ones; -1 for unknown ones."""
-        keys = "keys_strings" if self.kind == TEXT else "keys_int64s"
+        keys = "keys_strings" if self.dtype == TEXT else "keys_int64s"
         table: dict[str, Any] = {keys: self._external, "values_int64s": list(range(len(self._external)))}
-        return g.op("LabelEncoder", external, domain=_ML, dtype=LONG, default_int64=-1, **table)
+        return g.op("LabelEncoder", external, domain=_ML, dtype=INT64, default_int64=-1, **table)
 
     def external(self, g: Graph, internal: Value) -> Value:
         """Return external ids of internal ones; "" or -1 for negative ones."""
-        filling, dtype = ("", TEXT) if self.kind == TEXT else (-1, LONG)
+        filling, dtype = ("", TEXT) if self.dtype == TEXT else (-1, INT64)
         names = g.table("external_ids", np.array([*self._external, filling], dtype), dtype)
-        return names.at(g.where(internal < 0, len(self._external), internal))
+        return names.gather(g.where(internal < 0, len(self._external), internal))
 
 
 def compacted(g: Graph, clicks: Value, lengths: Value) -> tuple[Value, Value]:
@@ -42,15 +42,15 @@ def compacted(g: Graph, clicks: Value, lengths: Value) -> tuple[Value, Value]:
     ids are padded with -1. clicks: int64[B, L], -1 if unknown. lengths: int32[B], limited to 0 .. L.
     """
     width = g.op("Shape", clicks, start=1, end=2)
-    steps = g.counted(width)
-    is_known = (steps < lengths.to(LONG).column(1)) & (clicks >= 0)
-    ones = is_known.to(LONG)
-    n_known = ones.reduced("Sum", 1)
+    steps = g.arange(width)
+    is_known = (steps < lengths.cast(INT64).unsqueeze(1)) & (clicks >= 0)
+    ones = is_known.cast(INT64)
+    n_known = ones.reduce("Sum", 1)
     total = g.op("CumSum", ones, g.constant(np.array(1)))
     # Everything else goes to an extra last column.
     targets = g.where(is_known, total - 1, g.op("Expand", width, g.op("Shape", clicks)))
-    shape = g.joined(g.op("Shape", clicks, start=0, end=1), width + 1)
-    moved = g.full(shape, -1, LONG)
+    shape = g.concat(g.op("Shape", clicks, start=0, end=1), width + 1)
+    moved = g.full(shape, -1, INT64)
     moved = g.op("ScatterElements", moved, targets, clicks, axis=1)
-    columns = g.counted(width + 1)
-    return g.where(columns < n_known.column(1), moved, -1).to(INT), n_known.to(INT)
+    columns = g.arange(width + 1)
+    return g.where(columns < n_known.unsqueeze(1), moved, -1).cast(INT32), n_known.cast(INT32)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, NodeProto, ValueInfoProto, helper
 
-FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
-INT, LONG = np.dtype(np.int32), np.dtype(np.int64)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 BOOL, TEXT = np.dtype(bool), np.dtype(object)
 _BOOL_OPS = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or", "Not"})
 _LONG_OPS = frozenset({"Shape", "NonZero", "ArgMax", "ArgMin", "Size"})
@@ -66,62 +66,67 @@ class Value:
     def __ge__(self, other: Any) -> Value:
         return self.graph.op("GreaterOrEqual", self, self._like(other))
 
-    def same(self, other: Any) -> Value:
-        """Return where both are equal."""
+    def equal(self, other: Any) -> Value:
+        """Return bool[..]: where both are equal."""
         return self.graph.op("Equal", self, self._like(other))
 
-    def most(self, other: Any) -> Value:
-        """Return the larger of both."""
+    def maximum(self, other: Any) -> Value:
+        """Return the larger of both, element by element."""
         return self.graph.op("Max", self, self._like(other))
 
-    def least(self, other: Any) -> Value:
-        """Return the smaller of both."""
+    def minimum(self, other: Any) -> Value:
+        """Return the smaller of both, element by element."""
         return self.graph.op("Min", self, self._like(other))
 
     def log(self) -> Value:
         """Return the natural logarithm."""
         return self.graph.op("Log", self)
 
-    def to(self, dtype: np.dtype[Any]) -> Value:
+    def cast(self, dtype: np.dtype[Any]) -> Value:
         """Return the tensor in another dtype."""
         if dtype == self.dtype:
             return self
         return self.graph.op("Cast", self, to=helper.np_dtype_to_tensor_dtype(dtype), dtype=dtype)
 
-    def at(self, places: Value, axis: int = 0) -> Value:
-        """Return the rows (or, on axis 1, columns) at `places`."""
-        return self.graph.op("Gather", self, places, axis=axis)
+    def gather(self, indices: Value, axis: int = 0) -> Value:
+        """Return the rows (or, on axis 1, columns) at `indices`."""
+        return self.graph.op("Gather", self, indices, axis=axis)
 
-    def cut(self, begin: Value | int, end: Value | int, axis: int = 0) -> Value:
-        """Return a slice of one axis; begin and end are numbers or int64[1]."""
+    def slice(self, begin: Value | int, end: Value | int, axis: int = 0) -> Value:
+        """Return elements begin .. end - 1 of one axis; begin and end are numbers or int64[1]."""
         graph = self.graph
-        return graph.op("Slice", self, graph.long1(begin), graph.long1(end), graph.constant(np.array([axis])))
-
-    def column(self, axis: int = 1) -> Value:
-        """Return the tensor with one more axis, of length 1."""
-        return self.graph.op("Unsqueeze", self, self.graph.constant(np.array([axis])))
-
-    def flat(self) -> Value:
-        """Return the tensor as a vector."""
-        return self.shaped([-1])
-
-    def shaped(self, shape: Sequence[int] | Value) -> Value:
-        """Return the tensor in another shape."""
-        return self.graph.op(
-            "Reshape", self, shape if isinstance(shape, Value) else self.graph.constant(np.array(shape, LONG))
+        return graph.op(
+            "Slice", self, graph.int64_vector(begin), graph.int64_vector(end), graph.constant(np.array([axis]))
         )
 
-    def size(self) -> Value:
+    def unsqueeze(self, axis: int = 1) -> Value:
+        """Return the tensor with a new axis of length 1."""
+        return self.graph.op("Unsqueeze", self, self.graph.constant(np.array([axis])))
+
+    def flatten(self) -> Value:
+        """Return the tensor as a vector."""
+        return self.reshape([-1])
+
+    def reshape(self, shape: Sequence[int] | Value) -> Value:
+        """Return the tensor in another shape."""
+        return self.graph.op(
+            "Reshape", self, shape if isinstance(shape, Value) else self.graph.constant(np.array(shape, INT64))
+        )
+
+    def length(self) -> Value:
         """Return int64[1]: the length of the first axis."""
         return self.graph.op("Shape", self, start=0, end=1)
 
-    def reduced(self, kind: str, axis: int, keep: bool = False) -> Value:
-        """Return the Sum, Max or Min over one axis."""
+    def reduce(self, kind: str, axis: int, keep: bool = False) -> Value:
+        """Return the sum, maximum or minimum over one axis. kind: 'Sum', 'Max' or 'Min'. keep: keep the axis."""
         return self.graph.op(f"Reduce{kind}", self, self.graph.constant(np.array([axis])), keepdims=int(keep))
 
-    def scattered(self, places: Value, values: Value, reduction: str = "none") -> Value:
-        """Return this vector with `values` at `places`, which for 'none' are distinct or have equal values."""
-        return self.graph.op("ScatterElements", self, places, values, axis=0, reduction=reduction)
+    def scatter(self, indices: Value, values: Value, reduction: str = "none") -> Value:
+        """Return this vector with `values` at `indices`.
+
+        reduction: 'none', 'add', 'min' or 'max'. With 'none', indices that occur twice must have equal values.
+        """
+        return self.graph.op("ScatterElements", self, indices, values, axis=0, reduction=reduction)
 
     def _like(self, other: Any) -> Value:
         return other if isinstance(other, Value) else self.graph.constant(np.asarray(other, self.dtype))
@@ -137,11 +142,14 @@ class _Shared:
 
 
 class Graph:
-    """A graph under construction. Constants and tables belong to the outermost graph; names are unique in all."""
+    """A graph under construction.
 
-    def __init__(self, around: Graph | None = None) -> None:
+    Constants and tables belong to the outermost graph. A name is unique among a graph and its inner graphs.
+    """
+
+    def __init__(self, parent: Graph | None = None) -> None:
         self.nodes: list[NodeProto] = []
-        self._shared: _Shared = _Shared() if around is None else around._shared
+        self._shared: _Shared = _Shared() if parent is None else parent._shared
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -149,15 +157,15 @@ class Graph:
         return self._shared.arrays
 
     def value(self, name: str, dtype: np.dtype[Any]) -> Value:
-        """Return a value that is made elsewhere: an input, or an output of the encoder."""
+        """Return a value that no node of this layer makes: an input, or an output of the encoder."""
         return Value(self, name, dtype)
 
-    def here(self, value: Value) -> Value:
-        """Return a value of an outer graph, for nodes of this one."""
+    def outer(self, value: Value) -> Value:
+        """Return a value of an outer graph, to be read by nodes of this one."""
         return Value(self, value.name, value.dtype)
 
     def table(self, name: str, array: np.ndarray, dtype: np.dtype[Any] | None = None) -> Value:
-        """Return an array of the bundle under its own name. dtype: the dtype that its nodes read."""
+        """Return an array of the bundle, stored under `name`. dtype: of the value, if not that of the array."""
         self.arrays.setdefault(name, array)
         return Value(self, name, dtype or array.dtype)
 
@@ -170,20 +178,20 @@ class Graph:
             name = f"c{len(self._shared.constants)}"
             self.arrays[name] = array
             value = self._shared.constants[key] = Value(self, name, array.dtype)
-        return self.here(value)
+        return self.outer(value)
 
-    def long1(self, number: Value | int) -> Value:
-        """Return int64[1]."""
+    def int64_vector(self, number: Value | int) -> Value:
+        """Return a number as int64[1]; a Value as it is."""
         return number if isinstance(number, Value) else self.constant(np.array([number]))
 
     def op(self, kind: str, *inputs: Value | None, dtype: np.dtype[Any] | None = None, name: str = "", domain: str = "",
            **attributes: Any) -> Value:  # fmt: skip
-        """Add a node with one output."""
+        """Add a node with one output, and return it. dtype: of the output, by default as the operator implies."""
         return self.ops(kind, inputs, [dtype or self._dtype(kind, inputs)], name=name, domain=domain, **attributes)[0]
 
     def ops(self, kind: str, inputs: Sequence[Value | None], dtypes: Sequence[np.dtype[Any]], name: str = "",
             domain: str = "", **attributes: Any) -> list[Value]:  # fmt: skip
-        """Add a node with an output for each of `dtypes`."""
+        """Add a node with an output for each of `dtypes`, and return them. name: of the first output."""
         names = []
         for _ in dtypes:
             self._shared.count += 1
@@ -196,63 +204,69 @@ class Graph:
         )
         return [Value(self, output, dtype) for output, dtype in zip(names, dtypes, strict=True)]
 
-    def joined(self, *values: Value, axis: int = 0) -> Value:
-        """Add a Concat."""
+    def concat(self, *values: Value, axis: int = 0) -> Value:
+        """Return the values concatenated along an axis."""
         return self.op("Concat", *values, axis=axis)
 
-    def where(self, truth: Value, if_true: Any, if_false: Any) -> Value:
-        """Add a Where; one of both may be a number."""
+    def where(self, condition: Value, if_true: Any, if_false: Any) -> Value:
+        """Return `if_true` where `condition` is true, else `if_false`. One of both may be a number."""
         if not isinstance(if_true, Value):
             if_true = if_false._like(if_true)
-        return self.op("Where", truth, if_true, if_true._like(if_false), dtype=if_true.dtype)
+        return self.op("Where", condition, if_true, if_true._like(if_false), dtype=if_true.dtype)
 
     def full(self, length: Value, number: float, dtype: np.dtype[Any]) -> Value:
         """Return a tensor filled with one number; length: its shape, int64[axes]."""
         tensor = helper.make_tensor("value", helper.np_dtype_to_tensor_dtype(dtype), [1], [number])
         return self.op("ConstantOfShape", length, value=tensor, dtype=dtype)
 
-    def counted(self, length: Value, dtype: np.dtype[Any] = LONG) -> Value:
+    def arange(self, length: Value, dtype: np.dtype[Any] = INT64) -> Value:
         """Return 0, 1, .. length - 1; length: int64[1]."""
-        end = length.to(dtype).shaped([])
+        end = length.cast(dtype).reshape([])
         return self.op("Range", self.constant(np.array(0, dtype)), end, self.constant(np.array(1, dtype)))
 
-    def places(self, truth: Value) -> Value:
-        """Return int64[..]: where a vector is true."""
-        return self.op("NonZero", truth).flat()
+    def nonzero(self, mask: Value) -> Value:
+        """Return int64[..]: the indices at which a vector is true."""
+        return self.op("NonZero", mask).flatten()
 
-    def top(self, values: Value, count: Value) -> tuple[Value, Value]:
-        """Return the `count` (int64[1]) largest of a vector, descending, ties by place, and their places."""
-        largest, places = self.ops("TopK", [values, count], [values.dtype, LONG], axis=-1, largest=1, sorted=1)
-        return largest, places
+    def topk(self, values: Value, count: Value) -> tuple[Value, Value]:
+        """Return the `count` (int64[1]) largest of a vector, descending, and their indices; ties by index."""
+        largest, indices = self.ops("TopK", [values, count], [values.dtype, INT64], axis=-1, largest=1, sorted=1)
+        return largest, indices
 
-    def choice(
-        self, truth: Value, make_then: Callable[[Graph], Sequence[Value]], make_else: Callable[[Graph], Sequence[Value]]
+    def if_else(
+        self,
+        condition: Value,
+        make_then: Callable[[Graph], Sequence[Value]],
+        make_else: Callable[[Graph], Sequence[Value]],
     ) -> list[Value]:
-        """Add an If: the outputs of one of two graphs of vectors; truth: bool[1]."""
+        """Add an If, and return the outputs of the branch that runs: vectors. condition: bool[1]."""
         branches, dtypes = [], []
         for label, make in (("then", make_then), ("else", make_else)):
             inside = Graph(self)
-            outputs = [inside.op("Identity", inside.here(value)) for value in make(inside)]
+            outputs = [inside.op("Identity", inside.outer(value)) for value in make(inside)]
             dtypes = [value.dtype for value in outputs]
             branches.append(inside.proto(f"{label}_branch", [], [vector(value) for value in outputs]))
-        return self.ops("If", [truth], dtypes, then_branch=branches[0], else_branch=branches[1])
+        return self.ops("If", [condition], dtypes, then_branch=branches[0], else_branch=branches[1])
 
-    def for_each(self, count: Value, make: Callable[[Graph, Value], Sequence[Value]]) -> list[Value]:
-        """Add a Loop: the outputs of a graph of vectors for 0 .. count - 1, a row each. make gets int64[1]."""
+    def loop(self, count: Value, make: Callable[[Graph, Value], Sequence[Value]]) -> list[Value]:
+        """Add a Loop, and return its outputs: a row for each step 0 .. count - 1.
+
+        make: gets the inner graph and the step int64[1], and returns a vector for each output.
+        """
         inside = Graph(self)
         self._shared.count += 1
-        turn, condition = f"turn_{self._shared.count}", f"going_{self._shared.count}"
+        step, condition = f"turn_{self._shared.count}", f"going_{self._shared.count}"
         keep = inside.op("Identity", inside.value(condition, BOOL))
         outputs = [
-            inside.op("Identity", inside.here(value)) for value in make(inside, inside.value(turn, LONG).shaped([1]))
+            inside.op("Identity", inside.outer(value)) for value in make(inside, inside.value(step, INT64).reshape([1]))
         ]
         inputs = [
-            helper.make_tensor_value_info(turn, helper.np_dtype_to_tensor_dtype(LONG), []),
+            helper.make_tensor_value_info(step, helper.np_dtype_to_tensor_dtype(INT64), []),
             helper.make_tensor_value_info(condition, helper.np_dtype_to_tensor_dtype(BOOL), []),
         ]
         keep_info = helper.make_tensor_value_info(keep.name, helper.np_dtype_to_tensor_dtype(BOOL), [])
         body = inside.proto("session", inputs, [keep_info, *(vector(value) for value in outputs)])
-        return self.ops("Loop", [count.shaped([]), None], [value.dtype for value in outputs], body=body)
+        return self.ops("Loop", [count.reshape([]), None], [value.dtype for value in outputs], body=body)
 
     def proto(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
         """Return the graph without its initializers."""
@@ -262,7 +276,7 @@ class Graph:
         if kind in _BOOL_OPS:
             return BOOL
         if kind in _LONG_OPS:
-            return LONG
+            return INT64
         assert inputs[0] is not None
         return inputs[0].dtype
 

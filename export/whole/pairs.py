@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtaw_fast.export.whole.nodes import FLOAT, Graph, Value
+from mtaw_fast.export.whole.nodes import FLOAT32, Graph, Value
 from mtaw_fast.export.whole.own import Own
 from mtaw_fast.export.whole.ragged import Rows, entries
 from mtaw_fast.export.whole.tables import Memory
@@ -34,61 +34,63 @@ def neighbors(g: Graph, own: Own, memory: Memory) -> Neighbors:
     """Return the rows of all own items."""
     rows = memory.rows
     pairs = entries(g, *rows.begins_and_lengths(g, own.items))
-    values = memory.values(g).at(pairs.at).to(FLOAT)
+    values = memory.values(g).gather(pairs.index).cast(FLOAT32)
     raw = g.op("Gemm", values, g.constant(_spread()), g.constant(_always()))
-    near = g.op("Reciprocal", own.back.to(FLOAT) + 1.0)
-    terms = raw * _factors(g, own, memory).at(pairs.row)
-    return Neighbors(memory.neighbors(g).at(pairs.at), terms, near.at(pairs.row), memory.latest(g).at(pairs.at))
+    near = g.op("Reciprocal", own.back.cast(FLOAT32) + 1.0)
+    terms = raw * _factors(g, own, memory).gather(pairs.row)
+    return Neighbors(
+        memory.neighbors(g).gather(pairs.index), terms, near.gather(pairs.row), memory.latest(g).gather(pairs.index)
+    )
 
 
 def second_neighbors(g: Graph, own: Own, memory: Memory) -> tuple[Value, Value]:
     """Return the neighbors of the last item's strongest neighbors: (items int32[M], fwd times fwd float32[M])."""
-    last = own.items.cut(0, 1)
+    last = own.items.slice(0, 1)
     middles, shares = _fwd_shares(g, memory.rows, last, memory)
-    positive = g.places(shares > 0.0)
-    middles, shares = middles.at(positive), shares.at(positive)
+    positive = g.nonzero(shares > 0.0)
+    middles, shares = middles.gather(positive), shares.gather(positive)
     begins, lengths = memory.rows.begins_and_lengths(g, middles, STRONG)
     pairs = entries(g, begins, lengths)
     through = shares / (_fwd_total(g, memory, middles) + 1.0)
-    values = memory.values(g).at(pairs.at).cut(1, 2, 1).to(FLOAT).flat()
-    return memory.neighbors(g).at(pairs.at), values * through.at(pairs.row)
+    values = memory.values(g).gather(pairs.index).slice(1, 2, 1).cast(FLOAT32).flatten()
+    return memory.neighbors(g).gather(pairs.index), values * through.gather(pairs.row)
 
 
 def _fwd_shares(g: Graph, rows: Rows, item: Value, memory: Memory) -> tuple[Value, Value]:
     begins, lengths = rows.begins_and_lengths(g, item, STRONG)
-    places = g.counted(lengths) + begins
-    values = memory.values(g).at(places).cut(1, 2, 1).to(FLOAT).flat()
-    return memory.neighbors(g).at(places), values / (_fwd_total(g, memory, item) + 1.0)
+    places = g.arange(lengths) + begins
+    values = memory.values(g).gather(places).slice(1, 2, 1).cast(FLOAT32).flatten()
+    return memory.neighbors(g).gather(places), values / (_fwd_total(g, memory, item) + 1.0)
 
 
 def _fwd_total(g: Graph, memory: Memory, items: Value) -> Value:
-    return memory.totals(g).at(items).cut(1, 2, 1).flat()
+    return memory.totals(g).gather(items).slice(1, 2, 1).flatten()
 
 
 def _factors(g: Graph, own: Own, memory: Memory) -> Value:
     """Return float32[n, 15]: the factor of an own item's row in each lane."""
-    newest = memory.counts(g).at(own.items).cut(4, 5, 1).to(FLOAT)
+    newest = memory.counts(g).gather(own.items).slice(4, 5, 1).cast(FLOAT32)
     fresh = g.op("Exp", (newest - float(memory.n_sessions - 1)) / float(memory.recency))  # [n, 1]
-    totals = memory.totals(g).at(own.items)
-    aged = g.joined(g.op("Expand", g.constant(np.ones((1, 5), np.float32)), _shape(g, own.n, 5)), fresh, axis=1)
+    totals = memory.totals(g).gather(own.items)
+    aged = g.concat(g.op("Expand", g.constant(np.ones((1, 5), np.float32)), _shape(g, own.n, 5)), fresh, axis=1)
     shares = aged / (totals * aged + 1.0)  # [n, 6]
-    root = memory.root(g, own.items).column(1)
+    root = memory.root(g, own.items).unsqueeze(1)
     ones = g.op("Expand", g.constant(np.ones((1, 1), np.float32)), _shape(g, own.n, 1))
-    kinds = g.joined(shares, root, ones, axis=1)
-    place = g.counted(own.n)
+    kinds = g.concat(shares, root, ones, axis=1)
+    place = g.arange(own.n)
     even = g.op("Reciprocal", own.distinct)
     weights = {
         "dec": own.decayed,
         "all": own.decayed * 0.0 + even,
-        "last": place.same(0).to(FLOAT),
-        "prev": place.same(1).to(FLOAT),
+        "last": place.equal(0).cast(FLOAT32),
+        "prev": place.equal(1).cast(FLOAT32),
         "": own.decayed * 0.0 + 1.0,
     }
-    columns = g.joined(*(value.column(1) for value in weights.values()), axis=1)
+    columns = g.concat(*(value.unsqueeze(1) for value in weights.values()), axis=1)
     split = [name.partition("_") for name in LANES]
     kind = [_COLUMNS.index(part[0]) for part in split]
     weight = [list(weights).index(part[2]) for part in split]
-    return kinds.at(g.constant(np.array(kind)), 1) * columns.at(g.constant(np.array(weight)), 1)
+    return kinds.gather(g.constant(np.array(kind)), 1) * columns.gather(g.constant(np.array(weight)), 1)
 
 
 _COLUMNS = (*_KINDS, "cos", "reached")
@@ -110,4 +112,4 @@ def _always() -> np.ndarray:
 
 
 def _shape(g: Graph, n: Value, width: int) -> Value:
-    return g.joined(n, g.constant(np.array([width])))
+    return g.concat(n, g.constant(np.array([width])))

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtaw_fast.export.whole.nodes import BOOL, INT, LONG, Graph, Value
+from mtaw_fast.export.whole.nodes import BOOL, INT32, INT64, Graph, Value
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
     """The entries of some rows, row after row: int64[M] each.
 
-    row: which of the rows. place: the position in the row. at: the position in the table.
+    row: which of the rows. offset: the position in the row. index: the position in the table.
     """
 
     row: Value
-    place: Value
-    at: Value
+    offset: Value
+    index: Value
 
 
 class Rows:
@@ -28,47 +28,50 @@ class Rows:
         self.name = name
         self.offsets = offsets.astype(np.int32) if offsets[-1] < 2**31 else offsets.astype(np.int64)
 
-    def begins_and_lengths(self, g: Graph, rows: Value, most: int | None = None) -> tuple[Value, Value]:
-        """Return the begins and the lengths, at most `most`, of rows int[n]: int64[n] each."""
+    def begins_and_lengths(self, g: Graph, rows: Value, max_length: int | None = None) -> tuple[Value, Value]:
+        """Return where rows int[n] begin, and their lengths, at most `max_length`: int64[n] each."""
         offsets = g.table(self.name, self.offsets)
-        begins = offsets.at(rows).to(LONG)
-        lengths = offsets.at(rows + 1).to(LONG) - begins
-        return begins, lengths if most is None else lengths.least(most)
+        begins = offsets.gather(rows).cast(INT64)
+        lengths = offsets.gather(rows + 1).cast(INT64) - begins
+        return begins, lengths if max_length is None else lengths.minimum(max_length)
 
 
 def entries(g: Graph, begins: Value, lengths: Value) -> Entries:
     """Return the entries of rows with begins int64[n] and lengths int64[n], n >= 1."""
-    longest = g.joined(lengths, g.constant(np.array([0]))).reduced("Max", 0, keep=True)
-    inside = g.counted(longest) < lengths.column(1)
+    longest = g.concat(lengths, g.constant(np.array([0]))).reduce("Max", 0, keep=True)
+    inside = g.arange(longest) < lengths.unsqueeze(1)
     pairs = g.op("NonZero", inside)
-    row, place = (pairs.at(g.constant(np.array(axis))) for axis in (0, 1))
-    return Entries(row, place, begins.at(row) + place)
+    row, offset = (pairs.gather(g.constant(np.array(axis))) for axis in (0, 1))
+    return Entries(row, offset, begins.gather(row) + offset)
 
 
 def first_of_each(g: Graph, ids: Value, n_ids: int) -> tuple[Value, Value]:
-    """Return the places int64[U] of the first occurrences in ids int32[M], ascending, and every entry's slot int64[M].
+    """Return the indices int64[U] of the first occurrences in ids int32[M], ascending, and every entry's slot int64[M].
 
     Ids are in 0 .. n_ids - 1; a slot is an index into the U distinct ids.
     """
-    order = g.counted(ids.size(), INT)
-    unset = g.full(g.constant(np.array([n_ids])), 2**31 - 1, INT)
-    first = unset.scattered(ids, order, "min")
-    firsts = g.places(first.at(ids).same(order))
-    distinct = ids.at(firsts)
-    slots = g.full(g.constant(np.array([n_ids])), 0, INT).scattered(distinct, g.counted(distinct.size(), INT))
-    return firsts, slots.at(ids).to(LONG)
+    order = g.arange(ids.length(), INT32)
+    unset = g.full(g.constant(np.array([n_ids])), 2**31 - 1, INT32)
+    first = unset.scatter(ids, order, "min")
+    firsts = g.nonzero(first.gather(ids).equal(order))
+    distinct = ids.gather(firsts)
+    slots = g.full(g.constant(np.array([n_ids])), 0, INT32).scatter(distinct, g.arange(distinct.length(), INT32))
+    return firsts, slots.gather(ids).cast(INT64)
 
 
-def ascending(g: Graph, ids: Value, n_ids: int) -> tuple[Value, Value]:
+def sorted_unique(g: Graph, ids: Value, n_ids: int) -> tuple[Value, Value]:
     """Return the distinct ids int32[U] of ids int32[M], ascending, and every entry's slot int64[M]."""
     shape = g.constant(np.array([n_ids]))
-    distinct = g.places(g.full(shape, 0, BOOL).scattered(ids, g.full(ids.size(), 1, BOOL)))
-    slots = g.full(shape, 0, INT).scattered(distinct, g.counted(distinct.size(), INT))
-    return distinct.to(INT), slots.at(ids).to(LONG)
+    distinct = g.nonzero(g.full(shape, 0, BOOL).scatter(ids, g.full(ids.length(), 1, BOOL)))
+    slots = g.full(shape, 0, INT32).scatter(distinct, g.arange(distinct.length(), INT32))
+    return distinct.cast(INT32), slots.gather(ids).cast(INT64)
 
 
-def summed(g: Graph, rows: Value, slots: Value, terms: Value, width: int, kind: str = "add") -> Value:
-    """Return float32[U, width]: terms [M, width] added by slots int64[M]; rows: int64[1], U."""
-    start = g.full(g.joined(rows, g.constant(np.array([width]))), 0, terms.dtype)
-    wide = g.op("Expand", slots.column(1), g.op("Shape", terms))
-    return start.scattered(wide, terms, kind)
+def segment_reduce(g: Graph, rows: Value, slots: Value, terms: Value, width: int, kind: str = "add") -> Value:
+    """Return [U, width]: the terms [M, width] of each slot reduced to one row.
+
+    rows: int64[1], the number of slots U. slots: int64[M], the slot of each term. kind: 'add' or 'max', from 0 on.
+    """
+    start = g.full(g.concat(rows, g.constant(np.array([width]))), 0, terms.dtype)
+    wide = g.op("Expand", slots.unsqueeze(1), g.op("Shape", terms))
+    return start.scatter(wide, terms, kind)

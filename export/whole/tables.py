@@ -5,7 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
-from mtaw_fast.export.whole.nodes import FLOAT, Graph, Value
+from mtaw_fast.export.whole.nodes import FLOAT32, Graph, Value
 from mtaw_fast.export.whole.ragged import Rows
 from mtaw_fast.memory import MemoryTables
 
@@ -58,7 +58,7 @@ class Memory:
 
     def root(self, g: Graph, items: Value) -> Value:
         """Return float32[..]: 1 / sqrt(total of `ses` + 1) of items."""
-        return g.table("item_roots", self._roots, FLOAT).at(items)
+        return g.table("item_roots", self._roots, FLOAT32).gather(items)
 
 
 def without_repeats(items: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "c
 
 from mtaw_fast.export import onnx_build, parity  # noqa: E402
 from mtaw_fast.export.graph_ranker import open_graph  # noqa: E402
-from mtaw_fast.export.onnx_graph import Graph  # noqa: E402
+from mtaw_fast.export.onnx_graph import GraphModel  # noqa: E402
 from mtaw_fast.export.onnx_model import ExportedGraphs, export_onnx  # noqa: E402
 
 
@@ -87,7 +87,7 @@ class TestParity:
         before = contents(tmp_path / "bundle")
         make = onnx_build.whole_graph
 
-        def wrong(model: Model, *rest: Any) -> Graph:
+        def wrong(model: Model, *rest: Any) -> GraphModel:
             changed = model.weights[layer].copy()
             changed[..., 0] += 0.01
             return make(replace(model, weights={**model.weights, layer: changed}), *rest)
@@ -116,7 +116,7 @@ class TestParity:
         before = contents(tmp_path / "bundle")
         make = onnx_build.encoder_graph
 
-        def wrong(*arguments: Any, **more: Any) -> Graph:
+        def wrong(*arguments: Any, **more: Any) -> GraphModel:
             changed = make(*arguments, **more)
             changed.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = D + 1
             return changed
