@@ -11,7 +11,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.encoders import make_encoder
 from mtaw_fast.ranking.retrieval import Index
 
-LEAST = 100  # session vectors; fewer cannot distinguish a recall of .99 from .98
+MIN_QUERIES = 100  # session vectors; fewer cannot distinguish a recall of .99 from .98
 _NEIGHBORS = 50
 _CLICKS = 6
 
@@ -19,7 +19,7 @@ _CLICKS = 6
 def validation_vectors(bundle: Bundle, dataset: Dataset, count: int, seed: int) -> tuple[np.ndarray, str]:
     """Return up to `count` vectors float32[B, d] of random prefixes of the validation sessions, and a description.
 
-    Clicks that the bundle does not know are dropped. Raises UsageError if fewer than LEAST prefixes are left.
+    Clicks that the bundle does not know are dropped. Raises UsageError if fewer than MIN_QUERIES prefixes are left.
     """
     held_out = dataset.train.split_last(bundle.config.optimizer.validation_fraction)[1]
     prefixes = Samples.from_sessions(held_out, dataset.min_prefix).prefixes
@@ -28,10 +28,10 @@ def validation_vectors(bundle: Bundle, dataset: Dataset, count: int, seed: int) 
     lengths = np.bincount(row, minlength=len(prefixes))
     known_prefixes = Sessions(internal[internal >= 0], offsets_of(lengths))
     usable = np.flatnonzero(lengths)
-    if len(usable) < LEAST:
+    if len(usable) < MIN_QUERIES:
         raise UsageError(
             f"data set {dataset.name} has {len(usable)} validation prefixes of items that the bundle knows, a recall "
-            f"needs {LEAST}; pass the data set it was trained on, or none (for sessions made from the catalog)"
+            f"needs {MIN_QUERIES}; pass the data set it was trained on, or none (for sessions made from the catalog)"
         )
     chosen = np.random.default_rng(seed).permutation(usable)[:count]
     vectors = make_encoder("auto", bundle).encode(known_prefixes.select(chosen))

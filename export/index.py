@@ -15,12 +15,12 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import BundleError, UsageError, require
-from mtaw_fast.export.held_out import LEAST, synthetic_vectors, validation_vectors
+from mtaw_fast.export.held_out import MIN_QUERIES, synthetic_vectors, validation_vectors
 from mtaw_fast.ranking.retrieval import EXACT_ITEMS, make_index
 from mtaw_fast.ranking.retrieval.ann_plan import KINDS
 
 CHOICES = ("auto", *KINDS, "none")
-LEAST_ITEMS = 1000
+MIN_ITEMS = 1000
 _QUERIES = 2000  # session vectors for the choice, as many for the check, and half as many item vectors for each
 _FAST_US = 1000.0  # 'auto' stops at an index this fast: HNSW takes minutes and 12 times the space
 
@@ -67,7 +67,7 @@ def export_index(
     Raises
     ------
     UsageError
-        On an unknown kind, a recall outside 0..1 or a catalog below LEAST_ITEMS.
+        On an unknown kind, a recall outside 0..1 or a catalog below MIN_ITEMS.
     BundleError
         If no index reaches the recall, the bundle was changed meanwhile, or the disk is full. The bundle is unchanged.
     MissingPackageError
@@ -78,8 +78,8 @@ def export_index(
         raise UsageError(f"there is no index {kind!r} to export; choose one of {', '.join(CHOICES)}")
     if not 0 < recall <= 1:
         raise UsageError(f"recall must be over 0 and at most 1, not {recall:g}")
-    if queries < LEAST:
-        raise UsageError(f"a recall needs at least {LEAST} queries, not {queries}")
+    if queries < MIN_QUERIES:
+        raise UsageError(f"a recall needs at least {MIN_QUERIES} queries, not {queries}")
     bundle = Bundle.load(folder)
     if kind == "none":
         replace_parts(folder, bundle.manifest, {"index": None}, {"index": None})
@@ -90,8 +90,8 @@ def export_index(
             f"{bundle.n_items:,} items need no index: up to {EXACT_ITEMS:,} an exact search is as fast "
             "(--index ivfpq or hnsw builds one anyway)",
         )
-    if bundle.n_items < LEAST_ITEMS:
-        raise UsageError(f"{folder} has {bundle.n_items} items; an index is for {LEAST_ITEMS:,} and more")
+    if bundle.n_items < MIN_ITEMS:
+        raise UsageError(f"{folder} has {bundle.n_items} items; an index is for {MIN_ITEMS:,} and more")
     require("faiss", "cpu")
     return _export(folder, bundle, KINDS if kind == "auto" else (kind,), dataset, recall, queries, seed, say)
 

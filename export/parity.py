@@ -22,7 +22,7 @@ TOLERANCE = 1e-4  # of a float32 score, and of a query's coordinate; of scores o
 _RANDOM = 96  # sessions drawn at random
 _RANDOM_CLICKS = 50  # of the longest random session
 _BATCH = 8  # sessions of one padded batch
-_MOST_EXCLUDED = 5
+_MAX_EXCLUDED = 5
 _SPANS = (0, 60_000, 86_400_000)  # ms after the newest click that the model knows
 
 
@@ -89,7 +89,7 @@ def random_conditions(bundle: Bundle, count: int, seed: int) -> list[Conditions]
     n, trends = bundle.n_items, bundle.model.trends
     conditions = []
     for kind in range(count):
-        exclude = rng.choice(n, min(n - 1, _MOST_EXCLUDED) if kind % 4 == 1 else 0, replace=False).astype(np.int32)
+        exclude = rng.choice(n, min(n - 1, _MAX_EXCLUDED) if kind % 4 == 1 else 0, replace=False).astype(np.int32)
         allow = np.flatnonzero(rng.random(n) < 0.5) if kind % 4 == 2 else None
         now = None if trends is None else int(trends.clock[-1]) + _SPANS[kind % len(_SPANS)]
         external = None if allow is None else bundle.ids.external(allow.astype(np.int32))

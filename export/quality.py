@@ -16,11 +16,11 @@ from mtaw_fast.evaluation import Evaluated
 from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
 
 K = 20
-LEAST_EQUAL = 99.9  # least percent of equal places of a float32 graph
+MIN_EQUAL = 99.9  # least percent of equal places of a float32 graph
 # Most percent of places with another item and score: if past sessions or candidates at a cut differ only in the last
 # bit of a float32 sum, either may be chosen.
-MOST_APART = 0.01
-MOST_P = {"float32": 0.02, "fp16": 0.1, "int8": 0.1}  # largest difference of P@20 to the Recommender, in points
+MAX_APART = 0.01
+MAX_P = {"float32": 0.02, "fp16": 0.1, "int8": 0.1}  # largest difference of P@20 to the Recommender, in points
 _CHUNK = 512
 _TIE = 1e-4  # scores this close may be in either order
 
@@ -81,11 +81,9 @@ def shortfall(variant: str, part: str, quality: Quality, served: Quality) -> str
     """Return why a whole graph is too different from the Recommender, or None."""
     if part == "encoder":
         return None
-    if abs(quality.p - served.p) > MOST_P[variant]:
+    if abs(quality.p - served.p) > MAX_P[variant]:
         return f"its P@20 is {quality.p:.2f}, the Recommender's {served.p:.2f}"
-    if variant == "float32" and (
-        quality.places_equal < LEAST_EQUAL or 100 * quality.apart > MOST_APART * quality.places
-    ):
+    if variant == "float32" and (quality.places_equal < MIN_EQUAL or 100 * quality.apart > MAX_APART * quality.places):
         return f"{quality.places_equal:.3f}% of the places are equal, {quality.apart} have another score"
     return None
 

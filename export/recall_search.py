@@ -21,8 +21,8 @@ from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 K = 20
 _EFFORTS = tuple(sorted({step << power for power in range(20) for step in (1, 3)}))  # 1, 2, 3, 4, 6, 8, 12, ..
 _K_FACTORS = {"ivfpq": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32), "hnsw": (2,)}  # HNSW's distances are exact up to rounding
-_LEAST_EFFORT = {"ivfpq": 1, "hnsw": 2 * K}  # efSearch is at least the number of results
-_MOST_NODES = 2048  # largest efSearch; above it is far slower than an exact search
+_MIN_EFFORT = {"ivfpq": 1, "hnsw": 2 * K}  # efSearch is at least the number of results
+_MAX_NODES = 2048  # largest efSearch; above it is far slower than an exact search
 _CAUTION = (1.0, 2.0, 3.0)
 _TIMED = 40
 
@@ -70,11 +70,11 @@ def options(
     It stops if more effort does not improve any of them, or is over twice the effort that reaches the target for all
     with the greatest caution: a smaller k_factor could then save less than the effort costs.
     """
-    most = approximate.nlist if kind == "ivfpq" else min(_MOST_NODES, len(catalog))
+    most = approximate.nlist if kind == "ivfpq" else min(_MAX_NODES, len(catalog))
     lists: list[list[Option]] = [[] for _ in held_out]
     recalls = [-1.0] * len(held_out)
     sure_effort = most
-    for effort in [value for value in _EFFORTS if _LEAST_EFFORT[kind] <= value < most] + [most]:
+    for effort in [value for value in _EFFORTS if _MIN_EFFORT[kind] <= value < most] + [most]:
         if effort > 2 * sure_effort:
             break
         plans = [SearchPlan(kind, effort, k_factor) for k_factor in _K_FACTORS[kind]]

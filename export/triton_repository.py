@@ -23,7 +23,7 @@ from mtaw_fast.export.parity import TOLERANCE, Truth, edge_sessions, measure
 from mtaw_fast.storage.files import atomic_path
 
 MODEL = "recommender"
-MOST_SESSIONS = 32  # of one run
+MAX_SESSIONS = 32  # of one run
 _DELAY = 500  # microseconds that a request may wait for others
 _VERSIONS = 2  # served at a time
 _EXTERNAL_OVER = 2_000_000_000
@@ -94,7 +94,7 @@ def config(bundle: Bundle) -> str:
         inputs["now"] = ("TYPE_INT64", 1)
     lines = [f'  {{ name: "{name}", data_type: {kind}, dims: [ {width} ] }}' for name, (kind, width) in inputs.items()]
     return _CONFIG.format(
-        name=MODEL, most=MOST_SESSIONS, inputs=",\n".join(lines), kind=ids, delay=_DELAY, versions=_VERSIONS
+        name=MODEL, most=MAX_SESSIONS, inputs=",\n".join(lines), kind=ids, delay=_DELAY, versions=_VERSIONS
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtaw_fast.errors.install import install_packages
 
-_LEAST_CAPABILITY = (8, 0)  # bf16 matrix products and asynchronous copies
+_MIN_CAPABILITY = (8, 0)  # bf16 matrix products and asynchronous copies
 
 
 def not_supported_reasons(*tensors: Tensor) -> list[str]:
@@ -28,7 +28,7 @@ def not_supported_reasons(*tensors: Tensor) -> list[str]:
         return [f"the tensors are on {device} (Triton needs a GPU)"]
     if interpreting():
         return []
-    if torch.version.hip is None and torch.cuda.get_device_capability(device) < _LEAST_CAPABILITY:
+    if torch.version.hip is None and torch.cuda.get_device_capability(device) < _MIN_CAPABILITY:
         return ["the GPU is older than compute capability 8.0"]
     return []
 

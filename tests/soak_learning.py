@@ -7,7 +7,8 @@ Its memory use must stay flat, and its answers must equal those of a rebuild.
 However long the run is, its events span 8 hours of event time, and each compaction drops what is older than an hour.
 So the state is bounded, and what still grows is a leak. Memory use rises between two compactions, and steps up with the
 first ones, when an old and a new state meet. So its peaks are compared after `_WARM_UP` compactions: those of the later
-half of the rest with those of the first. A slow machine gets more time for `_LEAST` compactions, with few events.
+half of the rest with those of the first. A slow machine gets more time for
+`_MIN_COMPACTIONS` compactions, with few events.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _SPAN_MS, _KEEP_DAYS = 8 * 3_600_000, 1 / 24
 _CHUNK, _COMPACTIONS, _MIN_COMPACTION_SECONDS, _MAX_COMPACTION_SECONDS = 20_000, 12, 1.0, 60.0
 _ASKED, _SAMPLES = 200, 400
 _QUIET = 0.9  # share of the run after which no compaction starts
-_WARM_UP, _LEAST, _OVERTIME = 2, 4, 0.1  # compactions; share of the rate after the run's end
+_WARM_UP, _MIN_COMPACTIONS, _OVERTIME = 2, 4, 0.1  # compactions; share of the rate after the run's end
 _PATIENCE = 300.0
 
 
@@ -93,7 +94,9 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
     served = rec.bundle
     begin = time.monotonic()
     next_compaction = begin + interval
-    while (now := time.monotonic()) - begin < seconds or (compactions < _LEAST and now - begin < seconds + _PATIENCE):
+    while (now := time.monotonic()) - begin < seconds or (
+        compactions < _MIN_COMPACTIONS and now - begin < seconds + _PATIENCE
+    ):
         due = rate * (min(now - begin, seconds) + _OVERTIME * max(now - begin - seconds, 0))
         while events + held_back < due:
             if learner.follower.lag > settings.max_backlog:
@@ -104,7 +107,7 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
             events += 1
         rec.recommend(sessions[rankings % len(sessions)], 20)
         rankings += 1
-        wanted = now >= next_compaction and (now - begin < _QUIET * seconds or compactions < _LEAST)
+        wanted = now >= next_compaction and (now - begin < _QUIET * seconds or compactions < _MIN_COMPACTIONS)
         if wanted and (learner.compactions.latest is None or learner.compactions.latest.poll() is not None):
             learner.compact()
             next_compaction = now + interval
@@ -120,7 +123,7 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
     compared = _compared(rec, bundle, settings, sessions, folder)
     rec.close()
     sizes = [size for _, size in samples]
-    assert compactions >= _LEAST, f"only {compactions} compactions in {elapsed:.0f} s"
+    assert compactions >= _MIN_COMPACTIONS, f"only {compactions} compactions in {elapsed:.0f} s"
     return LearningOutcome(
         events,
         held_back,

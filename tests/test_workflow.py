@@ -128,7 +128,7 @@ def test_prefixes_of_a_bot_are_made_where_they_are_ranked_alone(
     items = np.append(made.dataset.train.items, np.zeros(300, np.int32))
     offsets = np.append(made.dataset.train.offsets, len(items))
     data = dataclasses.replace(made.dataset, train=Sessions(items, offsets))
-    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 300 * 299 // 2)
+    monkeypatch.setattr("mtaw_fast.data.sessions.MAX_PREFIX_CLICKS", 300 * 299 // 2)
     evaluation = evaluate(made.bundle, data)
     assert evaluation.metrics == evaluate(made.bundle, made.dataset).metrics
     refused = "data set clicks: the validation prefixes hold .* up to 300 .*such as --max-session 299"
@@ -144,7 +144,7 @@ def test_prefixes_of_a_bot_are_made_where_they_are_ranked_alone(
     assert not (tmp_path / "b").exists()
     alone = CONFIG.replace(enabled=False)  # validated in one pass over each session, without prefixes
     monkeypatch.undo()
-    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 300 * 299 // 2)
+    monkeypatch.setattr("mtaw_fast.data.sessions.MAX_PREFIX_CLICKS", 300 * 299 // 2)
     train(data, tmp_path / "b", alone, refit=False)
 
 

@@ -24,8 +24,8 @@ from mtaw_fast.experiment.drift import THRESHOLD
 
 _DAYS, _SESSIONS = 28, 600  # sessions a day in the case aa
 _DAY_MS = 86_400_000
-_MOST_US = 50.0  # of a request
-_EFFECT, _POWER, _MOST_ALARMS = 0.05, 0.8, 0.05
+_MAX_US = 50.0  # of a request
+_EFFECT, _POWER, _MAX_ALARMS = 0.05, 0.8, 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _aa(report: Report, options: argparse.Namespace) -> None:
     result = simulate(options.runs, _DAYS, _SESSIONS, 0.0, seed=1)
     report.records.append({"case": "aa", **result})
-    report.notes.append(f"aa: {_text(result)}; target: at most {_MOST_ALARMS:.0%} alarms")
+    report.notes.append(f"aa: {_text(result)}; target: at most {_MAX_ALARMS:.0%} alarms")
     for metric in ("click-through", "value"):
-        if result[metric]["alarms"] > _MOST_ALARMS + 2 * (_MOST_ALARMS / options.runs) ** 0.5:
+        if result[metric]["alarms"] > _MAX_ALARMS + 2 * (_MAX_ALARMS / options.runs) ** 0.5:
             report.refuse(f"aa: {result[metric]['alarms']:.1%} false alarms by {metric}")
 
 
@@ -114,7 +114,7 @@ def _cost(report: Report, options: argparse.Namespace) -> None:
         measured = costs(options.bundle, Path(folder) / "kept", 1_000 if options.quick else 5_000)
     report.records.append({"case": "cost", **measured})
     parts = ", ".join(f"{name} {value:.1f}" for name, value in measured.items())
-    report.notes.append(f"cost: us of processor time a request: {parts}; target {_MOST_US:g}")
+    report.notes.append(f"cost: us of processor time a request: {parts}; target {_MAX_US:g}")
 
 
 def _read(path: Path, columns: Sequence[str]) -> tuple[Sessions, int]:

@@ -17,7 +17,7 @@ from bench.harness.comparison import Floor
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.kernels.native.scan import multiply_codes, read_bytes
 
-_MOST_HELD = 1 << 28  # bytes read in one go: past every cache, so that more take proportionally longer
+_MAX_HELD = 1 << 28  # bytes read in one go: past every cache, so that more take proportionally longer
 _BEST: dict[Hashable, float] = {}  # seconds of the fastest call so far in this process
 
 
@@ -30,7 +30,7 @@ def read_floor(nbytes: int, what: str = "", *, repeats: int = 100) -> Floor:
     """
     if nbytes < 64:
         raise UsageError(f"a read floor needs at least 64 bytes, not {nbytes}")
-    buffer_bytes = min(nbytes, _MOST_HELD)
+    buffer_bytes = min(nbytes, _MAX_HELD)
     floats = np.ones(-(-buffer_bytes // 8) * 2, np.float32)
     words = floats.view(np.int64)
     reads: dict[str, Callable[[], Any]] = {

@@ -10,7 +10,7 @@ import numpy as np
 
 _NORMAL = 1.959964
 _FIRST = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's quantiles of 1, 2, .. 9 degrees
-LEAST_ERROR = 0.05  # of a point: how much two processes that do the same differ
+MIN_ERROR = 0.05  # of a point: how much two processes that do the same differ
 _BEND_GAIN = 11.8  # of chi-square, for two more parameters: three standard deviations
 _BEND_CHANGE = 0.1  # of the exponent
 
@@ -66,7 +66,7 @@ def power_of(sizes: Sequence[float], costs: Sequence[float], errors: Sequence[fl
     sizes, costs : sequence of float
         Points above 0, at two or more different sizes.
     errors : sequence of float, optional
-        Relative errors of the costs (one standard deviation), at least `LEAST_ERROR` each.
+        Relative errors of the costs (one standard deviation), at least `MIN_ERROR` each.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def power_of(sizes: Sequence[float], costs: Sequence[float], errors: Sequence[fl
         raise ValueError("a power needs positive costs at two different sizes at least")
     order = np.argsort(sizes, kind="stable")
     x, y = np.log(np.array(sizes, float)[order]), np.log(np.array(costs, float)[order])
-    sigma = np.maximum(np.array(errors, float)[order] if len(errors) else 0.0, LEAST_ERROR) * np.ones(len(x))
+    sigma = np.maximum(np.array(errors, float)[order] if len(errors) else 0.0, MIN_ERROR) * np.ones(len(x))
     straight, chi, deviations = _fitted([np.ones_like(x), x], y, sigma)
     freedom = len(x) - 2
     scale = math.sqrt(max(1.0, chi / freedom)) if freedom else 1.0

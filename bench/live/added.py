@@ -19,9 +19,9 @@ K = 20
 AGREEMENT = 0.999  # target share of equal top-20 places
 # A defect gives far less (tables alone give a quarter). A little is lost if an item has more neighbors than its row in
 # the tables holds: a pair that was cut there starts in the delta without its past.
-LEAST = 0.99
+MIN_OVERLAP = 0.99
 # With times: rising items are listed at every tenth second of the events, in a rebuild at the last of them.
-LEAST_TIMED = 0.95
+MIN_OVERLAP_TIMED = 0.95
 # A delta rounds its sums to bf16 after adding to a base that was rounded before. A score of a few scaled features moves
 # by up to this, so that closer scores may come in either order.
 ROUNDING = 0.02
@@ -57,7 +57,7 @@ class Learned:
         drawn_shop = shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads, timed=timed)
         events = stream(drawn_shop.later, n_events)
         self._at = int(events.times[-1]) if timed else None
-        self._least = LEAST_TIMED if timed else LEAST
+        self._least = MIN_OVERLAP_TIMED if timed else MIN_OVERLAP
         bundle = drawn_shop.saved(folder / "bundle")
         self.alone = Recommender.load(bundle, verify=False)
         settings = LearningSettings(folder / "learned", compact=False, limits=ALL)

@@ -33,7 +33,7 @@ from mtaw_fast.ranking.retrieval import NativeIndex
 COLLUDERS = (0, 1, 2, 5, 10, 20, 50, 100, 500)
 PER_DAY = (1_000, 10_000, 100_000, 1_000_000)
 _DAYS = 30  # of the log
-_MOST_CLICKS = 3_000_000  # of a shop's past: at 10^6 clicks a day, three days
+_MAX_CLICKS = 3_000_000  # of a shop's past: at 10^6 clicks a day, three days
 _BETWEEN_MS = 10_000  # clicks of a colluder, and colluders
 _RANK_OF_A = 50  # by popularity
 _PLACE_OF_B = 548
@@ -60,7 +60,7 @@ def trained_shop(folder: Path, say: Callable[[str], None]) -> Model:
 
 
 def at_rate(model: Model, per_day: int) -> Model:
-    """Return the model with its past at so many clicks a day, repeated until it is a week or `_MOST_CLICKS`."""
+    """Return the model with its past at so many clicks a day, repeated until it is a week or `_MAX_CLICKS`."""
     past = model.sessions
     assert model.memory is not None
     assert model.trends is not None
@@ -68,7 +68,7 @@ def at_rate(model: Model, per_day: int) -> Model:
     first, latest = int(past.times.min()), int(past.times.max())
     span = past.n_clicks / per_day * DAY_MS
     times = ((past.times - latest) * (span / (latest - first))).astype(np.int64)
-    repeats = max(1, min(round(7 * DAY_MS / span), _MOST_CLICKS // past.n_clicks))
+    repeats = max(1, min(round(7 * DAY_MS / span), _MAX_CLICKS // past.n_clicks))
     repeated = Sessions.concatenate([past.without_times()] * repeats)
     moments = latest + np.concatenate([times - int(turn * span) for turn in reversed(range(repeats))])
     memory = MemoryTables.build(repeated, model.n_items, replace(model.memory.settings, recency=None), threads=2)

@@ -17,7 +17,7 @@ import numpy as np
 from bench.memory_reference.tables import near_once
 from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
-from mtaw_fast.memory.constants import DECAY, FRESH_SHARE, MOST_CLICKS, NEAR, SESSION_DECAY, SIMILAR, STRONG, SUMS
+from mtaw_fast.memory.constants import DECAY, FRESH_SHARE, MAX_CLICKS, NEAR, SESSION_DECAY, SIMILAR, STRONG, SUMS
 from mtaw_fast.memory.tables import MemoryTables
 
 
@@ -126,7 +126,7 @@ def query(
 ) -> Query:
     """Sum up the evidence for a session: clicks int32[m], m >= 1; dense: (ids int32[D], logits float32[D])."""
     settings = settings or QuerySettings()
-    clicks = clicks[-MOST_CLICKS:]
+    clicks = clicks[-MAX_CLICKS:]
     own = own_items(clicks.tolist(), settings.own)
     items = {own_item.item: Item(own_item) for own_item in own}
     result = Query(tables, settings, clicks, own, items, dict.fromkeys(SIMILAR, 0.0), dense is not None)

@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.memory_reference.candidates import Item, OwnItem, Query
 
-_LEAST = float(np.finfo(np.float32).tiny)  # the smallest normal number
+_SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)  # the smallest normal number
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def since(q: Query, session: int) -> float:
 
 def similar(q: Query, c: Item, name: str) -> float:
     """Return the sum's share of the largest one; 0 if that is too small for float32."""
-    return c.sums[name] / q.largest[name] if q.largest[name] >= _LEAST else 0.0
+    return c.sums[name] / q.largest[name] if q.largest[name] >= _SMALLEST_NORMAL else 0.0
 
 
 def log_odds(hits: int, clicks: int) -> float:

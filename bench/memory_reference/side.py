@@ -12,7 +12,7 @@ from bench.memory_reference.trends import Click, decay_power, rounded
 from mtaw_fast.memory.trends import TrendSettings
 
 LANE = 4  # the half-life of clicks within a value
-LEAST = 2.0**-8  # an item's sum within a value is stored from here on, decayed to the newest click
+MIN_SUM = 2.0**-8  # an item's sum within a value is stored from here on, decayed to the newest click
 PRIOR = 50.0  # clicks that popularity at large counts as
 MISSING, NO_TIME = -1, np.iinfo(np.int64).min
 
@@ -41,7 +41,7 @@ def build(visits: list[Visit], n_items: int, settings: TrendSettings, sizes: Seq
                 sums[item, value] = sums.get((item, value), 0.0) + weight
                 totals[value] += weight
     to_newest = decay_power(epoch * half_life - newest, half_life)
-    keys = sorted(key for key, total in sums.items() if total * to_newest >= LEAST)
+    keys = sorted(key for key, total in sums.items() if total * to_newest >= MIN_SUM)
     lengths = np.bincount([item for item, _ in keys], minlength=n_items) if keys else np.zeros(n_items, int)
     return {
         "context_sizes": np.array(sizes, np.int64),

@@ -27,7 +27,7 @@ SERIES = tuple(
 )  # fmt: skip
 
 Click = tuple[int, int]  # time, item
-MOST_COUNTED = 3  # clicks of a session on one item, where it counts a pair once
+MAX_COUNTED = 3  # clicks of a session on one item, where it counts a pair once
 
 
 def decay_power(ms: int, half_life: int) -> float:
@@ -78,7 +78,7 @@ class Sums:
                 before = sum(other == item for _, other in clicks[:place])
                 if near is clicks:
                     events.append((time, number, place, item, place, near))
-                elif before < MOST_COUNTED:
+                elif before < MAX_COUNTED:
                     among = [other for _, other in near].index(item)
                     events.append((time, number, place, item, among, near if before == 0 else []))
         events.sort(key=lambda event: event[:3])

@@ -27,7 +27,7 @@ from mtaw_fast.storage.files import atomic_path
 
 _METRICS = ("P@20", "MRR@20")
 _DATASETS = "tmall,retailrocket"
-_LEAST = 2  # points of a curve
+_MIN_POINTS = 2  # points of a curve
 _PROTOCOLS, _COLORS = (HELD_OUT, PUBLISHED), ("tab:blue", "tab:orange")
 
 
@@ -101,13 +101,13 @@ def curves_of(results: Path, dataset: str, preset: str, split: str, batches: str
     curves: dict[str, Curve] = {
         protocol: {gamma: Point.of(group) for gamma, group in sorted(groups.items())}
         for protocol, groups in by_protocol.items()
-        if len(groups) >= _LEAST
+        if len(groups) >= _MIN_POINTS
     }
     if not curves:
         n_values = max(map(len, by_protocol.values()))
         raise UsageError(
-            f"{results} holds {n_values} values of gamma for {dataset}, {preset} and {split}, a curve takes {_LEAST}; "
-            "record more with bench.quality"
+            f"{results} holds {n_values} values of gamma for {dataset}, {preset} and {split}, "
+            f"a curve takes {_MIN_POINTS}; record more with bench.quality"
         )
     return curves
 

@@ -31,7 +31,7 @@ REQUEST_US = 150.0  # the target of a request's processor time, sockets included
 RECALL = 0.99
 _CHECKED = 0.01  # of the answers
 _SLO_MS = 50.0  # ETUDE's bound on p90: a rate above it is over the service's limit
-CURVE_FROM, _CURVE_STEP, _CURVE_MOST = 250.0, 1.5, 20_000.0
+CURVE_FROM, _CURVE_STEP, _CURVE_MAX = 250.0, 1.5, 20_000.0
 _CACHE = Path("build/bench-serving")
 
 
@@ -190,7 +190,7 @@ def _rates(options: argparse.Namespace, n_items: int) -> Iterator[float]:
         yield from options.rates
     elif options.curve:
         rate = CURVE_FROM
-        while rate <= _CURVE_MOST:
+        while rate <= _CURVE_MAX:
             yield round(rate)
             rate *= _CURVE_STEP
     else:

@@ -30,7 +30,7 @@ from mtaw_fast.ranking.memory_stage import MemoryStage
 from mtaw_fast.recommender import Recommender
 
 _CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: sessions x catalog
-_MOST_CHECKED = 64
+_MAX_CHECKED = 64
 _UNIT_TOLERANCE = 2e-6  # float32 against float64, on the coordinates of a unit vector
 _RATE_SESSIONS = 1000
 _GRAPH = "onnx-graph"
@@ -62,7 +62,7 @@ class ServingCases:
     @cached_property
     def checked(self) -> list[int]:
         """Which batches a check looks at."""
-        rows = min(_MOST_CHECKED, max(4, _CHECKED_SCORES // self.workload.bundle.n_items))
+        rows = min(_MAX_CHECKED, max(4, _CHECKED_SCORES // self.workload.bundle.n_items))
         return list(range(min(len(self.batches), max(1, rows // self.batch))))
 
     @property
@@ -230,7 +230,7 @@ class ServingCases:
         """Return what is wrong with the checked rankings, or None; truth(batch, rows): true scores float64[.., N]."""
         for number in self.checked:
             ids, scores = unpack(contender.run(number))
-            rows = min(len(ids), max(4, _CHECKED_SCORES // self.workload.bundle.n_items), _MOST_CHECKED)
+            rows = min(len(ids), max(4, _CHECKED_SCORES // self.workload.bundle.n_items), _MAX_CHECKED)
             error = ranking_error(ids[:rows], scores[:rows], truth(number, rows), tie)
             if error:
                 return error

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtaw_fast.export.whole.nodes import FLOAT32, INT32, INT64, Graph, Value
-from mtaw_fast.memory.constants import DECAY, MOST_CLICKS, NEAR
+from mtaw_fast.memory.constants import DECAY, MAX_CLICKS, NEAR
 
-MOST_OWN = 60
+MAX_OWN = 60
 OWN_NAMES = (
     "own", "own_back", "own_last", "own_count", "own_share", "own_later", "own_once", "own_next", "own_near",
     "own_first", "own_gap", "own_streak", "own_rank",
@@ -46,12 +46,12 @@ def own_items(g: Graph, clicks: Value, counts: Value) -> Own:
     latest_first = clicks.gather((m - 1) - backs)
     alike = latest_first.unsqueeze(1).equal(latest_first.unsqueeze(0))  # [m, m]
     latest = g.op("ArgMax", alike.cast(INT32), axis=1, keepdims=0, dtype=INT64)
-    back = g.nonzero(latest.equal(backs)).slice(0, MOST_OWN)
+    back = g.nonzero(latest.equal(backs)).slice(0, MAX_OWN)
     items = latest_first.gather(back)
     n = items.length()
     is_on = alike.gather(back)  # [n, m]
     ones = is_on.cast(FLOAT32)
-    weights = g.constant((np.float64(DECAY) ** np.arange(MOST_CLICKS)).astype(np.float32)).slice(0, m)
+    weights = g.constant((np.float64(DECAY) ** np.arange(MAX_CLICKS)).astype(np.float32)).slice(0, m)
     decayed = (ones @ weights.unsqueeze(1)).flatten()
     decayed = decayed / decayed.reduce("Sum", 0, keep=True)
     count = ones.reduce("Sum", 1)

@@ -23,7 +23,7 @@ from mtaw_fast.export.whole.own import own_items
 from mtaw_fast.export.whole.tables import Memory
 from mtaw_fast.export.whole.trending import Trending
 from mtaw_fast.kernels.native.memory_query import QuerySettings
-from mtaw_fast.memory.constants import MOST_CLICKS
+from mtaw_fast.memory.constants import MAX_CLICKS
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
@@ -166,7 +166,7 @@ class _Whole:
         assert net is not None
         width = min(n, self._settings.dense)
         dense = selection.dense_items(g, logits, allowed, k.maximum(width).minimum(n))
-        latest = clicks.slice(-MOST_CLICKS, 2**31)
+        latest = clicks.slice(-MAX_CLICKS, 2**31)
         own = own_items(g, latest, self._memory.counts(g))
         trending, extra = None, None
         if self._trends is not None:

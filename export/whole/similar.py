@@ -13,7 +13,7 @@ from mtaw_fast.export.whole.ragged import entries, first_of_each, segment_reduce
 from mtaw_fast.export.whole.tables import Memory
 from mtaw_fast.memory.constants import FRESH_SHARE, SESSION_DECAY
 
-_LEAST_WEIGHT = 1e-30  # of an own item, as in the native queries
+_MIN_WEIGHT = 1e-30  # of an own item, as in the native queries
 _WEIGHT_BITS = 8  # a session's weight is below 2^8: 1 / (1 - 0.85) times the logarithm of the sessions
 _FARTHEST = 1 << 22  # longer than any past session
 
@@ -55,7 +55,7 @@ def _heaviest(g: Graph, own: Own, memory: Memory, max_sessions: int) -> tuple[Va
     decay = g.constant((np.float64(SESSION_DECAY) ** np.arange(512)).astype(np.float32)).gather(own.back)
     weights = decay * rarity
     begins, lengths = memory.posts.begins_and_lengths(g, own.items)
-    posts = entries(g, begins, g.where(weights >= _LEAST_WEIGHT, lengths, 0))
+    posts = entries(g, begins, g.where(weights >= _MIN_WEIGHT, lengths, 0))
     sessions = memory.postings(g).gather(posts.index)
     firsts, slots = first_of_each(g, sessions, memory.n_sessions)
     distinct = sessions.gather(firsts)

@@ -22,8 +22,8 @@ _KEPT_FROM = 1 << 20  # bytes; smaller ones malloc keeps by itself
 def not_supported_reasons(request: LossRequest) -> list[str]:
     """Return why this backend cannot take the request; empty if it can."""
     reasons = []
-    if request.negatives and request.gamma > native_loss.MOST_GAMMA:
-        reasons.append(f"gamma must be at most {native_loss.MOST_GAMMA:g} with negatives=True")
+    if request.negatives and request.gamma > native_loss.MAX_GAMMA:
+        reasons.append(f"gamma must be at most {native_loss.MAX_GAMMA:g} with negatives=True")
     if any(tensor.device.type != "cpu" for tensor in (request.queries, request.items, request.targets)):
         reasons.append("queries, items and targets must be on the CPU")
     if request.queries.dtype != torch.float32 or request.items.dtype != torch.float32:

@@ -6,9 +6,9 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 
-__all__ = ["MOST_GAMMA", "aw_loss", "kept_matrix", "multiplies_bfloat16", "release_kept_blocks"]
+__all__ = ["MAX_GAMMA", "aw_loss", "kept_matrix", "multiplies_bfloat16", "release_kept_blocks"]
 
-MOST_GAMMA = 64.0  # with negatives: (2p)^gamma of a p above 1/2 stays a float32
+MAX_GAMMA = 64.0  # with negatives: (2p)^gamma of a p above 1/2 stays a float32
 
 
 def multiplies_bfloat16(isa: str | None = None) -> bool:
@@ -61,7 +61,7 @@ def aw_loss(
     item's vector all losses. In addition to the results it takes O(B d), 4 bytes an item, and 128 MiB or 512 bytes an
     item, whichever is more, for exponentials; the next call uses them again.
 
-    Raises ValueError on a wrong type or shape, on an `isa` without such products, on a gamma above MOST_GAMMA
+    Raises ValueError on a wrong type or shape, on an `isa` without such products, on a gamma above MAX_GAMMA
     or item weights with negatives; IndexError on a target outside the catalog. Releases the GIL.
     """
     _native.aw_loss(

@@ -22,7 +22,7 @@ from mtaw_fast.kernels.native.memory_tables import NO_SESSION
 from mtaw_fast.kernels.native.trends import ItemContent, Trends
 
 __all__ = [
-    "MOST_TYPES",
+    "MAX_TYPES",
     "NO_TYPE",
     "Dense",
     "Moment",
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 # As in memory/type_features.hpp.
-MOST_TYPES = 8  # of clicks that a ranker reads
+MAX_TYPES = 8  # of clicks that a ranker reads
 NO_TYPE = 255  # code of any other type
 
 
@@ -164,7 +164,7 @@ class SessionMemory:
         items: int32[T] clicks; prefix q is items[begins[q]:ends[q]] (int64[Q]), not empty; its last 512 clicks count.
         A row of features depends only on its prefix and the tables, to the bit. Padding is 0. moment: adds candidates
         and the features of trends. types: uint8[T], of the clicks, codes from n_types on where unknown; None: of no
-        click. n_types: adds the features of so many types, at most `MOST_TYPES`.
+        click. n_types: adds the features of so many types, at most `MAX_TYPES`.
 
         Raises ValueError on a wrong type or shape, IndexError on an id outside the catalog.
         """

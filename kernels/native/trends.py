@@ -21,7 +21,7 @@ from mtaw_fast.kernels.native.trend_tables import HALF_LIVES
 
 __all__ = ["ItemContent", "TrendCounters", "Trends", "feature_names"]
 
-MOST_CATEGORIES = 4  # columns of an item table
+MAX_CATEGORIES = 4  # columns of an item table
 
 
 def feature_names() -> tuple[str, ...]:

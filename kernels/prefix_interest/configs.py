@@ -71,15 +71,15 @@ WEIGHT = {torch.float32: _FLOAT_WEIGHT, torch.bfloat16: _HALF_WEIGHT, torch.floa
 
 # Slots are cut into at most this many parts of at least so many slots: a part's sums are 4 d (d + 1) floats
 # (162 kB at d = 100), written and read once more, which a part's products must outweigh.
-MOST_PARTS = 32
-LEAST_PART_SLOTS = 128
+MAX_PARTS = 32
+MIN_PART_SLOTS = 128
 ADD_BLOCK = 256  # 40,400 sums at d = 100: 158 programs
 
 
 def slots_a_part(n_slots: int) -> int:
     """Slots that one weight-gradient program sums: a multiple of every step, the same on every GPU."""
-    slots = max(LEAST_PART_SLOTS, -(-n_slots // MOST_PARTS))
-    return -(-slots // LEAST_PART_SLOTS) * LEAST_PART_SLOTS
+    slots = max(MIN_PART_SLOTS, -(-n_slots // MAX_PARTS))
+    return -(-slots // MIN_PART_SLOTS) * MIN_PART_SLOTS
 
 
 def part_of(config: TileConfig, columns: int) -> int:

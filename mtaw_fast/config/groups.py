@@ -12,8 +12,8 @@ from mtaw_fast.config.type_weights import parsed
 from mtaw_fast.errors import UsageError, shown
 
 _HALF_LIVES = re.compile(r"[0-9.]+[smhd](,[0-9.]+[smhd]){6}")
-_MOST_DIMENSIONS = 1 << 14  # limit of the native index
-_MOST_CANDIDATES = 1 << 16  # limit of a memory query
+_MAX_DIMENSIONS = 1 << 14  # limit of the native index
+_MAX_CANDIDATES = 1 << 16  # limit of a memory query
 
 Init = Literal["structured", "uniform"]
 Schedule = Literal["cosine", "constant"]
@@ -82,7 +82,7 @@ class ModelConfig(Group):
     def ranges(self) -> dict[str, bool]:
         """See `Group.ranges`."""
         return {
-            "embedding_dim": 1 <= self.embedding_dim <= _MOST_DIMENSIONS,
+            "embedding_dim": 1 <= self.embedding_dim <= _MAX_DIMENSIONS,
             "max_positions": self.max_positions >= 1,
             "max_session_length": 1 <= self.max_session_length <= 512,
             "scale": 0 < self.scale <= 40,
@@ -287,11 +287,11 @@ class MemoryConfig(Group):
             "recency": self.recency > 0,
             "max_neighbors": self.max_neighbors >= 0,
             "max_postings": self.max_postings >= 0,
-            "cooccurrence_candidates": 1 <= self.cooccurrence_candidates <= _MOST_CANDIDATES,
+            "cooccurrence_candidates": 1 <= self.cooccurrence_candidates <= _MAX_CANDIDATES,
             "dense_candidates": 0 <= self.dense_candidates <= 1000,
             "half_lives": _HALF_LIVES.fullmatch(self.half_lives) is not None,
             "trend_candidates": 1 <= self.trend_candidates <= 1000,
-            "ranked_candidates": 0 <= self.ranked_candidates <= _MOST_CANDIDATES,
+            "ranked_candidates": 0 <= self.ranked_candidates <= _MAX_CANDIDATES,
         }
 
 

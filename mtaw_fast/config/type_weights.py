@@ -14,7 +14,7 @@ from mtaw_fast.errors import UsageError, shown
 
 TypeWeights = Mapping[str, float] | str
 
-_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+_MIN_WEIGHT, _MAX_WEIGHT = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
@@ -41,7 +41,7 @@ def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
             number = math.nan
         if not math.isfinite(number) or number < 0:
             raise UsageError(f"{where}: the weight of {name!r} must be a number of at least 0, not {shown(value)}")
-        if number and not _LEAST <= number <= _MOST:
+        if number and not _MIN_WEIGHT <= number <= _MAX_WEIGHT:
             raise UsageError(
                 f"{where}: the weight of {name!r}, {number:g}, does not fit float32; only the ratios matter"
             )

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.errors import UsageError, shown
-from mtaw_fast.kernels.native.memory_query import MOST_TYPES, NO_TYPE
+from mtaw_fast.kernels.native.memory_query import MAX_TYPES, NO_TYPE
 
-MOST_CHARACTERS = 200  # of a type's name
+MAX_CHARACTERS = 200  # of a type's name
 
 
 @dataclass(frozen=True, slots=True)
 class ClickTypes:
-    """Names of at most `MOST_TYPES` types, by code."""
+    """Names of at most `MAX_TYPES` types, by code."""
 
     names: tuple[str, ...] = ()
     _codes: dict[str, int] = field(init=False, repr=False, compare=False)
@@ -42,7 +42,7 @@ class ClickTypes:
             return cls()
         counts = np.bincount(types, minlength=len(names))
         usable = [code for code, name in enumerate(names) if counts[code] and _is_name(name)]
-        frequent = sorted(usable, key=lambda code: -counts[code])[:MOST_TYPES]
+        frequent = sorted(usable, key=lambda code: -counts[code])[:MAX_TYPES]
         return cls(tuple(names[code] for code in sorted(frequent)) if np.count_nonzero(counts) > 1 else ())
 
     def codes(self, types: Iterable[str | None]) -> np.ndarray:
@@ -80,4 +80,4 @@ def checked_types(where: str, types: Any, count: int) -> list[str | None]:
 
 def _is_name(name: str) -> bool:
     """Whether a type's name can be a part of a feature's name, of which a ranker's file has one a line."""
-    return 0 < len(name) <= MOST_CHARACTERS and "\n" not in name
+    return 0 < len(name) <= MAX_CHARACTERS and "\n" not in name

@@ -15,9 +15,9 @@ import numpy as np
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.system.cached_property import cached_property
 
-MOST_COLUMNS = 8
-MOST_VALUES = 1000  # of a column: the most frequent ones; all others share one code
-MOST_CHARACTERS = 200  # of a value
+MAX_COLUMNS = 8
+MAX_VALUES = 1000  # of a column: the most frequent ones; all others share one code
+MAX_CHARACTERS = 200  # of a value
 NO_VALUE, OTHER, FIRST = 0, 1, 2
 UNNAMED = "\ufffd"  # stands for a value that is not kept; no column names it
 
@@ -44,12 +44,12 @@ class ContextColumns:
     _codes: tuple[Mapping[str, int], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.names) > MOST_COLUMNS or len(set(self.names)) != len(self.names):
-            raise DataError(f"context: name at most {MOST_COLUMNS} columns, each once; there are {len(self.names)}")
+        if len(self.names) > MAX_COLUMNS or len(set(self.names)) != len(self.names):
+            raise DataError(f"context: name at most {MAX_COLUMNS} columns, each once; there are {len(self.names)}")
         if len(self.values) != len(self.names) or any(len(set(values)) != len(values) for values in self.values):
             raise DataError("context: each column needs a list of distinct values; prepare the data set again")
-        if any(len(values) > MOST_VALUES for values in self.values):
-            raise DataError(f"context: a column has more than {MOST_VALUES} values; prepare the data set again")
+        if any(len(values) > MAX_VALUES for values in self.values):
+            raise DataError(f"context: a column has more than {MAX_VALUES} values; prepare the data set again")
         codes = tuple({value: FIRST + code for code, value in enumerate(values)} for values in self.values)
         object.__setattr__(self, "_codes", codes)
 
@@ -160,8 +160,8 @@ def checked_context(values: Any, names: Sequence[str] | None = None, where: str 
     """
     if not isinstance(values, Mapping):
         raise UsageError(f"{where} must be values by column, such as {{'referrer': 'search'}}, not {shown(values)}")
-    if len(values) > MOST_COLUMNS:
-        raise UsageError(f"{where} has {len(values)} columns; at most {MOST_COLUMNS}")
+    if len(values) > MAX_COLUMNS:
+        raise UsageError(f"{where} has {len(values)} columns; at most {MAX_COLUMNS}")
     context: dict[str, str] = {}
     for name, value in values.items():
         if not isinstance(name, str) or (names is not None and name not in names):
@@ -172,8 +172,8 @@ def checked_context(values: Any, names: Sequence[str] | None = None, where: str 
         if isinstance(value, (bool, float)) or not isinstance(value, (str, int, np.integer)):
             raise UsageError(f"{where}: {name} must be a text or a whole number, not {shown(value)}")
         text = str(value)
-        if len(text) > MOST_CHARACTERS:
-            raise UsageError(f"{where}: {name} has {len(text)} characters; at most {MOST_CHARACTERS}")
+        if len(text) > MAX_CHARACTERS:
+            raise UsageError(f"{where}: {name} has {len(text)} characters; at most {MAX_CHARACTERS}")
         try:
             text.encode()
         except UnicodeEncodeError:

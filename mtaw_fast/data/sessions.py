@@ -180,7 +180,7 @@ class Sessions:
 
 
 # Prefixes are stored whole: 4 bytes per click, and 8 more while they are made.
-MOST_PREFIX_CLICKS = 200_000_000
+MAX_PREFIX_CLICKS = 200_000_000
 
 
 def check_prefixes(lengths: np.ndarray, label: str, remedy: str = "") -> None:
@@ -191,7 +191,7 @@ def check_prefixes(lengths: np.ndarray, label: str, remedy: str = "") -> None:
     """
     lengths = np.sort(lengths)
     clicks = np.cumsum(lengths * (lengths - 1) // 2)
-    n_kept = int(np.searchsorted(clicks, MOST_PREFIX_CLICKS, "right"))
+    n_kept = int(np.searchsorted(clicks, MAX_PREFIX_CLICKS, "right"))
     if n_kept < len(lengths):
         raise DataError(
             f"{label} hold {clicks[-1]:,} clicks in all, since sessions have up to {lengths[-1]:,} (bots?); prepare "
@@ -240,7 +240,7 @@ class Samples:
     def from_sessions(cls, sessions: Sessions, min_prefix: int) -> Samples:
         """Make a sample of every prefix of at least `min_prefix` clicks that has a next click, session by session.
 
-        Raises DataError if the prefixes would have more clicks than `MOST_PREFIX_CLICKS`; their number grows with the
+        Raises DataError if the prefixes would have more clicks than `MAX_PREFIX_CLICKS`; their number grows with the
         square of a session's length.
         """
         check_prefixes(sessions.lengths, "the prefixes")

@@ -16,8 +16,8 @@ from mtaw_fast.evaluation.list_metrics import information_of
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.columns import BooleanColumn, CategoriesColumn, CategoryColumn, NumberColumn
 
-_MOST_ATTRIBUTES = 8  # of the diversity
-_MOST_VALUES = 50  # of an attribute that is a slice without being asked for
+_MAX_ATTRIBUTES = 8  # of the diversity
+_MAX_VALUES = 50  # of an attribute that is a slice without being asked for
 _QUARTERS = (25, 50, 75)
 
 
@@ -63,7 +63,7 @@ class ItemFacts:
 
     def with_content(self, attributes: tuple[Attribute, ...], vectors: np.ndarray | None) -> ItemFacts:
         """Return the facts with the attributes of the items, and with vectors if no attribute describes the items."""
-        diverse = tuple(attribute for attribute in attributes if _describes(attribute))[:_MOST_ATTRIBUTES]
+        diverse = tuple(attribute for attribute in attributes if _describes(attribute))[:_MAX_ATTRIBUTES]
         return dataclasses.replace(self, attributes=diverse, vectors=None if diverse else vectors)
 
     def renumbered(self, internal: np.ndarray, n_items: int) -> ItemFacts:
@@ -121,7 +121,7 @@ def attributes_of(table: ItemTable | None, rows: np.ndarray) -> tuple[Attribute,
 
 def is_short(attribute: Attribute) -> bool:
     """Whether an attribute has few enough values to be a slice without being asked for."""
-    return 1 < len(attribute.labels) <= _MOST_VALUES
+    return 1 < len(attribute.labels) <= _MAX_VALUES
 
 
 def _describes(attribute: Attribute) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST_UNITS = 10_000
+MAX_UNITS = 10_000
 FEWEST_SESSIONS = 10  # of a slice with intervals
 _DRAWN = 1 << 14  # units drawn at a time: their counts stay in the cache
 _BOUNDS = (2.5, 97.5)  # percentiles of 95% intervals
@@ -40,7 +40,7 @@ class Estimates:
 class SessionBootstrap:
     """Resamples of whole sessions that are drawn once and used for every mean, so differences are paired.
 
-    Samples of a session share clicks, so sessions are drawn and not samples. Of more than `MOST_UNITS` sessions, that
+    Samples of a session share clicks, so sessions are drawn and not samples. Of more than `MAX_UNITS` sessions, that
     many random groups of sessions are drawn instead: their sums are independent too, and the cost stays bounded.
     Percentile intervals, Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 
@@ -58,7 +58,7 @@ class SessionBootstrap:
         numbers, group = np.unique(session, return_inverse=True)
         generator = np.random.default_rng(seed)
         self._group, self._n_sessions = group.reshape(-1), len(numbers)
-        units = min(self._n_sessions, MOST_UNITS)
+        units = min(self._n_sessions, MAX_UNITS)
         self._unit = self._group
         if units < self._n_sessions:
             self._unit = (generator.permutation(self._n_sessions) % units)[self._group]

@@ -12,7 +12,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.evaluation.protocol import translated
 
-_LEAST_CLICKS = 4  # of a session without times that is taken as the same one
+_MIN_CLICKS = 4  # of a session without times that is taken as the same one
 _LEAK = 0.02  # of the targets: two visitors can do the same in the same second
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -85,7 +85,7 @@ def seen_targets(bundle: Bundle, dataset: Dataset, samples: Samples) -> int | No
     renumbered, sessions = translated(samples, dataset.ids, bundle.ids), bundle.model.sessions
     if sessions.times is not None and renumbered.target_times is not None:
         return int(np.isin(_moments_of_samples(renumbered), _moments_of_sessions(sessions)).sum())
-    known_sessions = {session.tobytes() for session in sessions if len(session) >= _LEAST_CLICKS}
+    known_sessions = {session.tobytes() for session in sessions if len(session) >= _MIN_CLICKS}
     lengths = renumbered.prefixes.lengths
     longest: dict[int, int] = {}
     for place, session in enumerate(renumbered.session.tolist()):

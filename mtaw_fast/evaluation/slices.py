@@ -23,7 +23,7 @@ _LENGTHS = ((1, "1 click"), (2, "2 clicks"), (3, "3 clicks"), (5, "4 to 5"), (10
 _SHARES = ((0.01, "top 1%"), (0.1, "1% to 10%"), (0.5, "10% to 50%"), (1.0, "50% to 100%"))
 _HOUR_MS = 3_600_000
 _AGES = ((1, "under 1 hour"), (24, "1 to 24 hours"), (168, "1 to 7 days"), (720, "7 to 30 days"))
-_MOST_SHOWN = 12  # values of an attribute or a context column; the rarer ones are one value
+_MAX_SHOWN = 12  # values of an attribute or a context column; the rarer ones are one value
 _REST, _NONE = "all others", "no value"
 
 
@@ -174,7 +174,7 @@ def _frequent(name: str, codes: np.ndarray, labels: Mapping[int, str]) -> Slicin
     places = np.empty(len(values), dtype=np.int64)
     for place in order.tolist():
         label = labels[int(values[place])]
-        label = label if label in new_codes or len(new_codes) < _MOST_SHOWN else _REST
+        label = label if label in new_codes or len(new_codes) < _MAX_SHOWN else _REST
         places[place] = new_codes.setdefault(label, len(new_codes))
     return Slicing(name, tuple(new_codes), places[inverse.reshape(-1)])
 

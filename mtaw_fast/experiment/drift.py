@@ -5,7 +5,7 @@ live shares p against the trained ones q (Siddiqi, "Credit Risk Scorecards", 200
 
     PSI = sum over groups of (p - q) log(p / q)
 
-with every share at least `_LEAST`. By custom, below 0.1 nothing has changed, and from 0.25 on much has. With N live
+with every share at least `_MIN_SHARE`. By custom, below 0.1 nothing has changed, and from 0.25 on much has. With N live
 clicks, chance alone gives about (groups - 1) / N. In some shops every hour differs from the whole, as on a news portal:
 so the level of an alarm is at least the largest drift of any hour of the training.
 """
@@ -28,10 +28,10 @@ GROUPS = {
 }  # fmt: skip
 FEWEST_CLICKS = 1_000  # of a window with a drift
 THRESHOLD = 0.25
-_LEAST = 0.005
+_MIN_SHARE = 0.005
 _HOUR_MS = 3_600_000
 _PARTS = 50
-_MOST_CLICKS = 500_000  # of the training that are read, the last ones
+_MAX_CLICKS = 500_000  # of the training that are read, the last ones
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +55,8 @@ class DriftReference:
     @classmethod
     def of(cls, sessions: Sessions, n_items: int) -> DriftReference | None:
         """Return the reference of a training's sessions, oldest first; None if no click follows another."""
-        if len(sessions) and sessions.n_clicks > _MOST_CLICKS:
-            first = int(np.searchsorted(sessions.offsets, sessions.offsets[-1] - _MOST_CLICKS))
+        if len(sessions) and sessions.n_clicks > _MAX_CLICKS:
+            first = int(np.searchsorted(sessions.offsets, sessions.offsets[-1] - _MAX_CLICKS))
             sessions = sessions.slice(min(first, len(sessions) - 1), len(sessions))
         starts = np.repeat(sessions.offsets[:-1], sessions.lengths) - sessions.offsets[0]
         before = np.arange(sessions.n_clicks) - starts  # clicks before each one in its session
@@ -102,7 +102,7 @@ class DriftReference:
 def drift_of(counts: Sequence[int] | np.ndarray, shares: np.ndarray) -> float:
     """Return the population stability index of live counts by group against the shares of the training."""
     live = np.asarray(counts, np.float64)
-    live, trained = np.maximum(live / live.sum(), _LEAST), np.maximum(shares, _LEAST)
+    live, trained = np.maximum(live / live.sum(), _MIN_SHARE), np.maximum(shares, _MIN_SHARE)
     return float(np.sum((live - trained) * np.log(live / trained)))
 
 

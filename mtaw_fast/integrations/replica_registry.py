@@ -18,7 +18,7 @@ from mtaw_fast.service.observability.metrics import DRIFT_GAUGES, GAUGES, WIDTH,
 PERIOD = 1.0  # seconds between two reports of a replica
 _PRESENT = 3.5  # seconds after its last report for which a replica counts as present
 _GONE = 3600.0  # seconds after its last report when a replica's counts are added to one sum of all that are gone
-_MOST_FOLDED = 1024  # gone replicas whose own counts are also kept (10 to 20 MB), as one may return
+_MAX_FOLDED = 1024  # gone replicas whose own counts are also kept (10 to 20 MB), as one may return
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class ReplicaRegistry:
                 del self._reports[replica]
                 self._folded[replica] = report
                 self._add(report, 1)
-        for replica in [*self._folded][:-_MOST_FOLDED]:
+        for replica in [*self._folded][:-_MAX_FOLDED]:
             del self._folded[replica]
 
     def _add(self, report: Report, sign: int) -> None:

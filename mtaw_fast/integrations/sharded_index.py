@@ -23,7 +23,7 @@ Late = Literal["error", "partial"]
 
 _INLINE = 64 << 10  # larger queries, in bytes, go into the object store once instead of to each shard
 _LOADING = 600.0  # seconds for a shard to load its vectors
-_MOST_ITEMS = 2**31 - 1
+_MAX_ITEMS = 2**31 - 1
 
 
 class ShardError(MtawError):
@@ -71,8 +71,8 @@ class ShardedIndex:
             raise UsageError(f"the shards' vectors have {sorted(widths)} dimensions; make them of one model")
         self.ranges = ranges([n_items for _, n_items, _ in shapes])
         self.n_items = self.ranges[-1].stop
-        if self.n_items > _MOST_ITEMS:
-            raise UsageError(f"the shards have {self.n_items} items, but ids end at {_MOST_ITEMS}; use fewer items")
+        if self.n_items > _MAX_ITEMS:
+            raise UsageError(f"the shards have {self.n_items} items, but ids end at {_MAX_ITEMS}; use fewer items")
         self.d = widths.pop() if widths else shapes[0][2]
         # A filter is used many times, so its parts are made and stored once.
         self._prepared: weakref.WeakKeyDictionary[Filter, tuple[str, list[Any]]] = weakref.WeakKeyDictionary()

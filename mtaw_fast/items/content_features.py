@@ -23,7 +23,7 @@ from mtaw_fast.items.columns import (
 from mtaw_fast.items.table import ItemTable
 
 MAX_LABELS = 1000  # of a column, the most frequent ones
-LEAST_ITEMS = 2  # that have a label
+MIN_ITEMS = 2  # that have a label
 _BINS = 8  # of a number or a time, of equally many items
 _HASHED_WORDS = 256
 _WORD = re.compile(r"\w+")
@@ -88,7 +88,7 @@ def _about(column: Column, text_d: int) -> dict[str, Any] | None:
     if isinstance(column, (CategoryColumn, CategoriesColumn)):
         counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.labels))
         order = np.argsort(-counts, kind="stable")[:MAX_LABELS]
-        labels = [column.labels[code] for code in order.tolist() if counts[code] >= LEAST_ITEMS]
+        labels = [column.labels[code] for code in order.tolist() if counts[code] >= MIN_ITEMS]
         return {"labels": labels} if labels else None
     if isinstance(column, (NumberColumn, TimeColumn)):
         known = column.values[~column.missing].astype(np.float64)

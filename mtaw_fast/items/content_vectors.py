@@ -19,8 +19,8 @@ from mtaw_fast.items.table import ItemTable
 from mtaw_fast.items.text_embedding import TextEmbedding, text_embedding
 from mtaw_fast.items.unclicked_order import UnclickedOrder
 
-LEAST_CLICKS = 5  # of an item whose vector is an example
-LEAST_EXAMPLES = 50
+MIN_CLICKS = 5  # of an item whose vector is an example
+MIN_EXAMPLES = 50
 _RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 _HELD_OUT = 0.2  # of the examples
 _PRIORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -134,16 +134,16 @@ def fit_content_vectors(
     Returns
     -------
     ContentVectors or None
-        None if there are fewer than `LEAST_EXAMPLES` items with clicks and attributes. `held_out` has the number of
+        None if there are fewer than `MIN_EXAMPLES` items with clicks and attributes. `held_out` has the number of
         `items`, the mean `cosine` of their vectors with the trained ones, that of the `mean_vector`, and the `ridge`.
     """
-    rows = np.flatnonzero(clicks[: table.n_rows] >= LEAST_CLICKS)
+    rows = np.flatnonzero(clicks[: table.n_rows] >= MIN_CLICKS)
     embed = text_embedding(text_model) if text_model else None
     features = ContentFeatures.of(table, rows) if embed is None else ContentFeatures.of(table, rows, embed.d)
     inputs = features.of_rows(table, rows, embed)
     examples = inputs.any(axis=1)
     rows, inputs = rows[examples], inputs[examples]
-    if len(rows) < LEAST_EXAMPLES:
+    if len(rows) < MIN_EXAMPLES:
         return None
     goals = vectors[rows].astype(np.float64)
     masses = np.minimum(clicks[rows], _MAX_CLICKS) / _MAX_CLICKS

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-MOST_QUERIES = 5_000
-LEAST_QUERIES = 200
+MAX_QUERIES = 5_000
+MIN_QUERIES = 200
 OWN = 10  # latest items of a session that are looked at
 _DRAWN = 50  # candidates of a target, itself included
 _ROUNDS = 25
@@ -116,7 +116,7 @@ def fit_unclicked_order(
     """
     codes, rng = list(categories.values()), np.random.default_rng(seed)
     queries = _targets(items, offsets, times, created, no_time)
-    if len(queries) < LEAST_QUERIES:
+    if len(queries) < MIN_QUERIES:
         return None
     begins = np.repeat(offsets[:-1], np.diff(offsets))
     known = np.flatnonzero(created != no_time)
@@ -144,7 +144,7 @@ def _targets(
     first = np.zeros(len(items), dtype=bool)
     first[offsets[:-1][offsets[:-1] < len(items)]] = True
     item_times = created[items]
-    return np.flatnonzero(~first & (item_times != no_time) & (item_times <= times))[-MOST_QUERIES:]
+    return np.flatnonzero(~first & (item_times != no_time) & (item_times <= times))[-MAX_QUERIES:]
 
 
 def _softmax_weights(features: np.ndarray) -> np.ndarray:

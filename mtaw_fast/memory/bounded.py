@@ -23,7 +23,7 @@ from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.memory.tables import MemoryTables
 from mtaw_fast.storage.tensor_file import open_sealed_tensors
 
-MOST_RANGES = 256
+MAX_RANGES = 256
 SCRATCH = ".tables-"
 _SHARD = 1 << 20  # clicks of a shard
 _PER_CLICK, _PER_SESSION, _PER_ITEM, _PER_PAIR, _PER_POSTING = 21, 16, 81, 20, 4
@@ -42,11 +42,11 @@ class PassBytes:
         return self.fixed + self.rows
 
     def ranges(self, limit: int) -> int:
-        """Return how many ranges stay within `limit` bytes; `MOST_RANGES` if no number does."""
+        """Return how many ranges stay within `limit` bytes; `MAX_RANGES` if no number does."""
         if self.total <= limit:
             return 1
         free = limit - self.fixed
-        return MOST_RANGES if free <= 0 else min(-(-self.rows // free), MOST_RANGES)
+        return MAX_RANGES if free <= 0 else min(-(-self.rows // free), MAX_RANGES)
 
 
 def pass_bytes(sessions: Sessions, n_items: int, settings: MemorySettings) -> PassBytes:

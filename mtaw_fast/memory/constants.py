@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
 
-MOST_CLICKS = 512  # the latest clicks of a session that count
+MAX_CLICKS = 512  # the latest clicks of a session that count
 DECAY, SESSION_DECAY = 0.8, 0.85  # to the power of back: weights of own items, in pairs and in similar sessions
 FRESH_SHARE = 0.02  # of all sessions: the age at which a similar session's `fresh` weight has fallen to 1/e
 STRONG = 20  # strongest neighbors of an item that lead to second neighbors

@@ -17,7 +17,7 @@ from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 _NAMES = "features"  # the array of the names in a file: uint8, UTF-8, one name a line
-_PANEL, _MOST_UNITS = 8, 256
+_PANEL, _MAX_UNITS = 8, 256
 _REMEDY = "retrain the bundle"
 # As in kernels/native/trends/features.hpp: ages, which an item without a click has far from all that was fitted.
 _BOUNDED = ("t_last_age", "t_first", AGE)
@@ -74,7 +74,7 @@ class RankerNet:
             if not np.isfinite(array).all():
                 raise DataError(f"ranker: {name} has a value that is not finite; {_REMEDY}")
         for name, units in (("b1", n1), ("b2", n2)):
-            if units % _PANEL or not 0 < units <= _MOST_UNITS:
+            if units % _PANEL or not 0 < units <= _MAX_UNITS:
                 raise DataError(f"ranker: {name} is for {units} hidden units, not a multiple of 8 up to 256")
 
     @property

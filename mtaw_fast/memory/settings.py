@@ -9,7 +9,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.memory_query import QuerySettings
 
-_MOST = 2**31 - 1
+_INT32_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +93,4 @@ def query_settings(config: Config, timed: bool = False) -> QuerySettings:
 
 
 def _is_count(value: int, least: int) -> bool:
-    return isinstance(value, int) and least <= value <= _MOST
+    return isinstance(value, int) and least <= value <= _INT32_MAX

@@ -24,8 +24,8 @@ from mtaw_fast.storage.tensor_file import map_tensors, write_joined
 LAYOUT = 1
 _SETTINGS = "settings"
 _HOUR = 3_600_000
-_MOST_HOURS = (1 << 42) / _HOUR
-_MOST = 2**31 - 1
+_MAX_HOURS = (1 << 42) / _HOUR
+_INT32_MAX = 2**31 - 1
 _DEFAULT_HOURS = tuple(ms / _HOUR for ms in HALF_LIVES)
 
 
@@ -56,7 +56,7 @@ class TrendSettings:
         lives = self.half_lives
         checks = {
             "half_lives": len(lives) == len(HALF_LIVES)
-            and all(0 < hours <= _MOST_HOURS for hours in lives)
+            and all(0 < hours <= _MAX_HOURS for hours in lives)
             and all(low < high for low, high in zip((0, *self.half_lives_ms), self.half_lives_ms, strict=False)),
             "window": _is_count(self.window, 1),
             "max_neighbors": _is_count(self.max_neighbors, 0),
@@ -271,4 +271,4 @@ def trend_settings(config: Config) -> TrendSettings:
 
 
 def _is_count(value: int, least: int) -> bool:
-    return isinstance(value, int) and least <= value <= _MOST
+    return isinstance(value, int) and least <= value <= _INT32_MAX

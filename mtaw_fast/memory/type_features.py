@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.errors import DataError
-from mtaw_fast.kernels.native.memory_query import MOST_TYPES
+from mtaw_fast.kernels.native.memory_query import MAX_TYPES
 
 PREFIX = "e_"  # begins these names alone
 PARTS = ("e_last_", "e_near_", "e_own_")
@@ -22,6 +22,6 @@ def types_in(features: tuple[str, ...]) -> ClickTypes:
     """
     names = tuple(name for name in features if name.startswith(PREFIX))
     types = ClickTypes(tuple(name.removeprefix(PARTS[0]) for name in names if name.startswith(PARTS[0])))
-    if type_feature_names(types) != names or len(types) > MOST_TYPES:
+    if type_feature_names(types) != names or len(types) > MAX_TYPES:
         raise DataError("ranker: its features of the types of clicks are not this release's; retrain the bundle")
     return types

@@ -29,7 +29,7 @@ from mtaw_fast.online.state.item_changes import live_after
 from mtaw_fast.ranking.catalog import Catalog, is_id_of, plain_id
 from mtaw_fast.ranking.options import listed
 from mtaw_fast.ranking.served_pipeline import ServedPipeline
-from mtaw_fast.rules import MOST_KEPT, RuleSet, broken_rules, check_name
+from mtaw_fast.rules import MAX_KEPT, RuleSet, broken_rules, check_name
 
 _TABLE_TRIES = 3  # of a change of the item table that another process overtakes
 
@@ -117,8 +117,8 @@ class CatalogChanges:
         kept = self._catalog.kept_rules
         source = None
         if rules is not None:
-            if name not in kept and len(kept) >= MOST_KEPT:
-                raise UsageError(f"rules: {MOST_KEPT} sets of rules are kept already, the most; remove one first")
+            if name not in kept and len(kept) >= MAX_KEPT:
+                raise UsageError(f"rules: {MAX_KEPT} sets of rules are kept already, the most; remove one first")
             checked = RuleSet.of(rules, name)
             checked.check(self._catalog.items)
             source = checked.source

@@ -32,7 +32,7 @@ from mtaw_fast.system.cached_property import cached_property
 
 _BITMAPS: weakref.WeakKeyDictionary[Model, BitmapCache] = weakref.WeakKeyDictionary()
 _INT64 = np.iinfo(np.int64)
-_LEAST_ADDED = 1024  # items that a memory and trends can take after the first added one
+_MIN_ADDED = 1024  # items that a memory and trends can take after the first added one
 
 
 class CatalogIds:
@@ -192,7 +192,7 @@ class Catalog:
     @property
     def roomy_size(self) -> int:
         """How many items a memory and trends are made for: with added items also for later ones."""
-        return self.size + max(_LEAST_ADDED, len(self.added)) if self.added else self.size
+        return self.size + max(_MIN_ADDED, len(self.added)) if self.added else self.size
 
     @property
     def is_updated(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.column import Column
 from mtaw_fast.items.columns import NO_TIME, CategoriesColumn, CategoryColumn, TimeColumn
-from mtaw_fast.kernels.native.trends import MOST_CATEGORIES, ItemContent
+from mtaw_fast.kernels.native.trends import MAX_CATEGORIES, ItemContent
 from mtaw_fast.memory.side_features import SideFeatures
 
 
@@ -21,7 +21,7 @@ def content_columns(items: ItemTable | None) -> SideFeatures:
         name for name, column in items.columns.items() if isinstance(column, CategoryColumn | CategoriesColumn)
     ]
     times = [name for name, column in items.columns.items() if isinstance(column, TimeColumn)]
-    return SideFeatures((), tuple(categories[:MOST_CATEGORIES]), times[0] if times else None)
+    return SideFeatures((), tuple(categories[:MAX_CATEGORIES]), times[0] if times else None)
 
 
 def item_content(side: SideFeatures, items: ItemTable | None) -> ItemContent | None:

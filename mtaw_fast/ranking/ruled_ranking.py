@@ -23,7 +23,7 @@ from mtaw_fast.ranking.options import Conditions, Options
 from mtaw_fast.rules import AppliedRules, Arranged, RuleSet
 
 _GROWTH = 4  # how much more of a ranking is read when the first places do not suffice
-_MOST_CELLS = 1 << 22  # of the rankings that are in memory at a time
+_MAX_CELLS = 1 << 22  # of the rankings that are in memory at a time
 
 # (rows int[R], how many items D, conditions) to (ids int32[R, D], scores float32[R, D]), padded with -1 / -inf.
 Rank = Callable[[np.ndarray, int, Conditions], tuple[np.ndarray, np.ndarray]]
@@ -134,7 +134,7 @@ def with_filter(conditions: Conditions, applied: AppliedRules) -> Conditions:
 
 
 def _parts(rows: np.ndarray, depth: int) -> Iterator[np.ndarray]:
-    step = max(1, _MOST_CELLS // depth)
+    step = max(1, _MAX_CELLS // depth)
     for begin in range(0, len(rows), step):
         yield rows[begin : begin + step]
 

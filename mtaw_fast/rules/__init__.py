@@ -2,10 +2,10 @@
 
 from mtaw_fast.rules.applied import AppliedRules, Arranged, BoundRules
 from mtaw_fast.rules.bitmaps import BitmapCache
-from mtaw_fast.rules.kept import MOST_KEPT, broken_rules, check_name
+from mtaw_fast.rules.kept import MAX_KEPT, broken_rules, check_name
 from mtaw_fast.rules.rule_set import RuleSet, rule_set_of
 
 __all__ = [
-    "MOST_KEPT", "AppliedRules", "Arranged", "BitmapCache", "BoundRules", "RuleSet", "broken_rules", "check_name",
+    "MAX_KEPT", "AppliedRules", "Arranged", "BitmapCache", "BoundRules", "RuleSet", "broken_rules", "check_name",
     "rule_set_of",
 ]  # fmt: skip

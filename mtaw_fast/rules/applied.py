@@ -16,7 +16,7 @@ from mtaw_fast.rules.columns import native_columns, values_of
 from mtaw_fast.rules.rule_set import RuleSet
 from mtaw_fast.system.fork_lock import ForkLock
 
-_MOST_BOUND = 256  # their filters are in the cache of bitmaps, which is bounded by bytes
+_MAX_BOUND = 256  # their filters are in the cache of bitmaps, which is bounded by bytes
 
 
 class Ids(Protocol):
@@ -130,10 +130,10 @@ class BoundRules:
         rules.check(table)
         applied = AppliedRules.of(rules, table, ids, gone, item, cache)
         with self._lock:
-            if len(self._checked) >= _MOST_BOUND:
+            if len(self._checked) >= _MAX_BOUND:
                 self._checked.clear()
             self._checked.add(rules)
-            while len(self._bound) >= _MOST_BOUND:
+            while len(self._bound) >= _MAX_BOUND:
                 del self._bound[next(iter(self._bound))]
             self._bound[key] = applied
         return applied

@@ -12,8 +12,8 @@ from mtaw_fast.kernels.native.rules import Condition
 from mtaw_fast.rules.columns import native_columns, values_of
 from mtaw_fast.system.fork_lock import ForkLock
 
-_MOST_BYTES = 64 << 20
-_MOST_FILTERS = 512
+_MAX_BYTES = 64 << 20
+_MAX_FILTERS = 512
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class BitmapCache:
     A change of a column drops the filters that read it, and no others.
     """
 
-    def __init__(self, most_bytes: int = _MOST_BYTES, most_filters: int = _MOST_FILTERS) -> None:
+    def __init__(self, most_bytes: int = _MAX_BYTES, most_filters: int = _MAX_FILTERS) -> None:
         self._most_bytes, self._most_filters = most_bytes, most_filters
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._n_bytes = 0

@@ -22,8 +22,8 @@ from typing import Any
 from mtaw_fast.errors import UsageError
 from mtaw_fast.system.fork_lock import PARSING
 
-MOST_BYTES = 4096  # of a text, and of all rules together
-MOST_DEPTH = 32
+MAX_BYTES = 4096  # of a text, and of all rules together
+MAX_DEPTH = 32
 
 Tree = dict[str, Any]
 
@@ -41,8 +41,8 @@ def parsed(text: str, where: str) -> Tree:
     """
     if not isinstance(text, str):
         raise UsageError(f"{where}: a condition is a text, {_EXAMPLE}; not {_short(text)}")
-    if len(text) > MOST_BYTES or len(text.encode("utf-8", "replace")) > MOST_BYTES:
-        raise UsageError(f"{where}: the condition has {len(text)} characters, the most is {MOST_BYTES} bytes")
+    if len(text) > MAX_BYTES or len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        raise UsageError(f"{where}: the condition has {len(text)} characters, the most is {MAX_BYTES} bytes")
     # One line: Python's own rules for lines say nothing here, and every character keeps its place.
     body = text.translate(_BLANKS).strip()
     lead = len(text) - len(text.translate(_BLANKS).lstrip())
@@ -53,7 +53,7 @@ def parsed(text: str, where: str) -> Tree:
         place = lead + min(len(body) + 1, max(1, error.offset or 1))
         raise UsageError(f"{where}: {_cause(error)} at character {place}; write a condition {_EXAMPLE}") from None
     except (RecursionError, MemoryError):
-        raise UsageError(f"{where}: the condition is nested too deeply, the most is {MOST_DEPTH}") from None
+        raise UsageError(f"{where}: the condition is nested too deeply, the most is {MAX_DEPTH}") from None
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{where}: {error}; write a condition {_EXAMPLE}") from None
     return _Reader(body, lead, where).tree(node, 0)
@@ -78,8 +78,8 @@ class _Reader:
         self._bytes = body.encode()
 
     def tree(self, node: ast.expr, depth: int) -> Tree:
-        if depth > MOST_DEPTH:
-            raise self._error(node, f"the condition is nested too deeply, the most is {MOST_DEPTH}")
+        if depth > MAX_DEPTH:
+            raise self._error(node, f"the condition is nested too deeply, the most is {MAX_DEPTH}")
         if isinstance(node, ast.BoolOp):
             parts = [self.tree(part, depth + 1) for part in node.values]
             return {"all" if isinstance(node.op, ast.And) else "any": parts}

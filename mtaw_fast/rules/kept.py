@@ -8,7 +8,7 @@ from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.items import ItemTable
 from mtaw_fast.rules.rule_set import rule_set_of
 
-MOST_KEPT = 1000
+MAX_KEPT = 1000
 NAME = "[A-Za-z0-9_.-]{1,64}"
 
 

@@ -15,10 +15,10 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native import rules as native
 from mtaw_fast.kernels.native.rules import Condition
 from mtaw_fast.rules.columns import native_columns
-from mtaw_fast.rules.expression import MOST_BYTES, parsed
+from mtaw_fast.rules.expression import MAX_BYTES, parsed
 from mtaw_fast.system.fork_lock import ForkLock
 
-_MOST_LATEST = 64
+_MAX_LATEST = 64
 _LATEST: dict[tuple[int, bool, str | None], tuple[dict[str, Any], Any]] = {}  # rules of the latest calls, by their id
 _LATEST_LOCK = ForkLock()
 
@@ -101,7 +101,7 @@ def rule_set_of(rules: Mapping[str, Any], public_only: bool = False, name: str |
     rule_set = _rule_set_of(rules, public_only, name)
     copied = copy.deepcopy(dict(rules))
     with _LATEST_LOCK:
-        while len(_LATEST) >= _MOST_LATEST:
+        while len(_LATEST) >= _MAX_LATEST:
             del _LATEST[next(iter(_LATEST))]
         _LATEST[key] = copied, rule_set
     return rule_set
@@ -119,7 +119,7 @@ def _rule_set_of(rules: Mapping[str, Any], public_only: bool, name: str | None) 
         text = json.dumps(rules, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         return RuleSet.of(rules, name, public_only)  # says what is wrong
-    return _parsed(text, public_only, name) if len(text) <= MOST_BYTES else RuleSet.of(rules, name, public_only)
+    return _parsed(text, public_only, name) if len(text) <= MAX_BYTES else RuleSet.of(rules, name, public_only)
 
 
 @lru_cache(maxsize=256)
@@ -136,8 +136,8 @@ def _as_json(rules: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise UsageError(
             f"{where}: not JSON ({str(error).splitlines()[0]}); write texts, numbers, lists and objects"
         ) from None
-    if size > MOST_BYTES:
-        raise UsageError(f"{where}: the rules have {size} bytes, the most is {MOST_BYTES}; write fewer or shorter ones")
+    if size > MAX_BYTES:
+        raise UsageError(f"{where}: the rules have {size} bytes, the most is {MAX_BYTES}; write fewer or shorter ones")
     copied: dict[str, Any] = json.loads(text)
     return copied
 

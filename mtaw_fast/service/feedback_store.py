@@ -28,7 +28,7 @@ _FIELD = b"f"
 _READ_ENTRIES = 1000  # of a stream, at once
 
 _FLUSH_SECONDS = 0.1  # that a ranking waits to be written together with others
-_MOST_WAITING = 50_000  # rankings that wait for a disk; beyond it they are lost
+_MAX_WAITING = 50_000  # rankings that wait for a disk; beyond it they are lost
 
 Belongs = Callable[[bytes], bool]  # whether a line belongs to a session
 
@@ -63,7 +63,7 @@ class _Buffer:
         self._lost = 0
 
     def add(self, line: bytes) -> None:
-        if len(self._lines) >= _MOST_WAITING:
+        if len(self._lines) >= _MAX_WAITING:
             self._lost += 1
             return
         self._lines.append(line)

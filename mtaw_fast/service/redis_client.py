@@ -7,7 +7,7 @@ from typing import Any
 
 from mtaw_fast.errors import require
 
-_MOST = 64  # connections of a worker; a request waits for a free one, up to the timeout
+_MAX_CONNECTIONS = 64  # connections of a worker; a request waits for a free one, up to the timeout
 
 
 class ConnectionsBusyError(Exception):
@@ -53,6 +53,6 @@ def redis_client(url: str, timeout: float, password: str | None) -> Any:
                     raise ConnectionsBusyError(str(error)) from None
                 raise
 
-    pool = Pool.from_url(url, max_connections=_MOST, timeout=timeout, **options)
+    pool = Pool.from_url(url, max_connections=_MAX_CONNECTIONS, timeout=timeout, **options)
     pool.make_connection()  # does not connect, but raises on unknown options
     return redis.Redis(connection_pool=pool)

@@ -20,7 +20,7 @@ _LIMIT_FLAGS = {
     "deadline": "--deadline", "read_timeout": "--read-timeout", "micro_batch": "--micro-batch",
     "connections": "--max-connections",
 }  # fmt: skip
-MOST_BUNDLES = 4  # served side by side
+MAX_BUNDLES = 4  # served side by side
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 REDIS = ("redis://", "rediss://", "unix://")
 
@@ -183,8 +183,8 @@ class Settings:
             return
         folders, weights = zip(*self.side_by_side, strict=True)
         names = [folder.name for folder in folders]
-        if len(folders) > MOST_BUNDLES:
-            raise UsageError(f"--bundle is given {len(folders)} times, the most is {MOST_BUNDLES}; serve fewer")
+        if len(folders) > MAX_BUNDLES:
+            raise UsageError(f"--bundle is given {len(folders)} times, the most is {MAX_BUNDLES}; serve fewer")
         if len(set(names)) < len(names):
             raise UsageError(
                 f"--bundle: two folders are called {_twice(names)!r}, and answers carry that name; rename one"

@@ -35,7 +35,7 @@ _CHECK_INTERVAL = 1.0  # seconds between checks of the workers' heartbeats
 _SILENT_CHECKS = 30  # checks without a new heartbeat until a worker is killed
 _SETTLED = 10.0  # seconds after which a worker's death does not slow down its replacement
 _SLOWEST_RESTART = 5.0  # seconds between restarts of a worker that dies again and again
-_MOST_FAILURES = 10  # failures that are counted
+_MAX_FAILURES = 10  # failures that are counted
 _MARGIN = 5.0  # seconds after the workers' own shutdown timeout until they are killed
 _STOP_INTERVAL = 0.02  # seconds between checks whether the workers have ended
 _NO_VERSION = "0" * 16  # if no worker was ready
@@ -198,7 +198,7 @@ class _Supervisor:
                 raise MtawError(f"a worker died while it started (status {status}); see the log above")
             now = time.monotonic()
             settled = worker.up_since is not None and now - worker.up_since >= _SETTLED
-            failures = 0 if settled else min(worker.failures + 1, _MOST_FAILURES)
+            failures = 0 if settled else min(worker.failures + 1, _MAX_FAILURES)
             wait = min(_SLOWEST_RESTART, 0.1 * 2**failures) if failures else 0.0
             self._restarts[row] = now + wait, failures
 

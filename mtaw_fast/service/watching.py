@@ -37,7 +37,7 @@ from mtaw_fast.service.snapshot import Snapshot
 
 FIRST_PLACES = 20
 COVERED_HOURS = 24
-_MOST_SESSIONS = 50_000  # whose last list a worker knows
+_MAX_SESSIONS = 50_000  # whose last list a worker knows
 _SPREAD = 0x9E3779B1  # odd: catalogs up to COVERAGE_SLOTS items have a slot for each item
 _MINUTE = 60.0
 _WINDOW, _LONGEST = 60, 24 * 60  # minutes of drift
@@ -135,7 +135,7 @@ class Watch:
             ranked.snapshot.version,
             ranked.at,
         )
-        if len(self._served) > _MOST_SESSIONS:
+        if len(self._served) > _MAX_SESSIONS:
             self._served.popitem(last=False)
         return served
 

@@ -17,7 +17,7 @@ from typing import Any
 from mtaw_fast.errors import DataError, MtawError
 from mtaw_fast.system import host
 
-_MOST_JSON = 1 << 26  # bytes
+_MAX_JSON = 1 << 26  # bytes
 
 
 @contextmanager
@@ -162,9 +162,9 @@ def read_json(path: Path, make_error: Callable[[str], MtawError]) -> Any:
     descriptor = open_regular(path, lambda reason: make_error(reason.rpartition(";")[0]), absent="does not exist")
     try:
         with os.fdopen(descriptor, "rb") as stream:
-            text = stream.read(_MOST_JSON + 1)
-        if len(text) > _MOST_JSON:
-            raise ValueError(f"larger than {_MOST_JSON:,} bytes")
+            text = stream.read(_MAX_JSON + 1)
+        if len(text) > _MAX_JSON:
+            raise ValueError(f"larger than {_MAX_JSON:,} bytes")
         return json.loads(text.decode())
     except (
         OSError,

@@ -9,7 +9,7 @@ import numpy as np
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions
 
-_MOST = 0.5  # share of a type's targets; from more on, a warning
+_MAX_REPEAT_SHARE = 0.5  # share of a type's targets; from more on, a warning
 
 
 def log_weights(dataset: Dataset, weights: np.ndarray | None) -> None:
@@ -38,5 +38,5 @@ def warnings_on_weights(sessions: Sessions, type_names: tuple[str, ...], weights
         f"{repeats[code] / counts[code]:.0%} of the targets of type {name} repeat the click before them, so weights on "
         "it raise the weighted metrics by that alone: prepare the data set with --merge-types"
         for code, name in enumerate(type_names)
-        if weights[code] > lowest and repeats[code] > _MOST * counts[code]
+        if weights[code] > lowest and repeats[code] > _MAX_REPEAT_SHARE * counts[code]
     ]

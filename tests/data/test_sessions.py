@@ -180,9 +180,9 @@ def test_first_clicks_are_those_whose_item_the_session_has_not_held_yet() -> Non
 def test_prefixes_that_would_fill_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """They grow with the square of a session's length. The limit that the message names helps."""
     sessions = Sessions.from_lists([range(n) for n in (3, 9, 30, 12, 9)])
-    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 3 + 36 + 435 + 66 + 36)
+    monkeypatch.setattr("mtaw_fast.data.sessions.MAX_PREFIX_CLICKS", 3 + 36 + 435 + 66 + 36)
     assert Samples.from_sessions(sessions, 1).prefixes.n_clicks == 3 + 36 + 435 + 66 + 36
-    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 3 + 36 + 36 + 65)
+    monkeypatch.setattr("mtaw_fast.data.sessions.MAX_PREFIX_CLICKS", 3 + 36 + 36 + 65)
     with pytest.raises(DataError, match=r"hold 576 clicks in all.* up to 30 .*such as --max-session 11$"):
         Samples.from_sessions(sessions, 1)
     check_prefixes(sessions.lengths[sessions.lengths <= 11], "the prefixes")

@@ -54,7 +54,7 @@ def test_intervals_agree_with_those_over_all_samples() -> None:
 def test_groups_of_sessions_have_the_same_width(monkeypatch: pytest.MonkeyPatch) -> None:
     gains, session = clicks(4, 3000)
     exact = SessionBootstrap(session).estimates(gains)
-    monkeypatch.setattr(resampling, "MOST_UNITS", 400)
+    monkeypatch.setattr(resampling, "MAX_UNITS", 400)
     grouped = SessionBootstrap(session).estimates(gains)
     assert grouped.means == pytest.approx(exact.means)
     assert grouped.sessions.tolist() == [3000]

@@ -132,7 +132,7 @@ def test_a_replica_that_was_silent_for_hours_is_counted_once_when_it_comes_back(
 
 def test_of_those_that_are_gone_a_bounded_number_is_known_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, cell = [0.0], next(cell for cell in range(WIDTH) if cell not in GAUGES)
-    monkeypatch.setattr(registry, "_MOST_FOLDED", 3)
+    monkeypatch.setattr(registry, "_MAX_FOLDED", 3)
     replica_registry = ReplicaRegistry(lambda: clock[0])
     for number in range(10):
         clock[0] += 10_000.0

@@ -13,7 +13,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import workload
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.memory import MemoryTables, bounded
-from mtaw_fast.memory.bounded import MOST_RANGES, PassBytes, build_in_ranges, pass_bytes
+from mtaw_fast.memory.bounded import MAX_RANGES, PassBytes, build_in_ranges, pass_bytes
 from mtaw_fast.memory.settings import MemorySettings
 
 
@@ -53,7 +53,7 @@ def test_ranges_that_keep_a_limit() -> None:
     need = PassBytes(fixed=100, rows=1000)
     assert need.total == 1100
     assert [need.ranges(limit) for limit in (1100, 1099, 600, 200, 101, 100, 1)] == [1, 2, 2, 10, 256, 256, 256]
-    assert MOST_RANGES == 256
+    assert MAX_RANGES == 256
 
 
 def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from bench.memory_reference.types import type_features
 from mtaw_fast.data.click_types import ClickTypes, checked_types
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.kernels.native.memory_query import MOST_TYPES, NO_TYPE, NativeRankerNet, feature_names
+from mtaw_fast.kernels.native.memory_query import MAX_TYPES, NO_TYPE, NativeRankerNet, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
 from mtaw_fast.memory.type_features import type_feature_names, types_in
 from tests.support.memory.queries import Problem, random_dense, random_ranker
@@ -36,7 +36,7 @@ def problem() -> Problem:
     return Problem(tables, settings, N_ITEMS + 3, sessions, random_dense(len(sessions), N_ITEMS + 3, 5, 1))
 
 
-@pytest.mark.parametrize("n_types", [1, 3, MOST_TYPES])
+@pytest.mark.parametrize("n_types", [1, 3, MAX_TYPES])
 def test_native_equals_reference(problem: Problem, n_types: int) -> None:
     codes = np.random.default_rng(n_types).integers(0, n_types + 1, problem.sessions.n_clicks).astype(np.uint8)
     codes[codes == n_types] = NO_TYPE
@@ -114,11 +114,11 @@ def test_wrong_arguments(problem: Problem) -> None:
         memory.features(*problem.ranges, problem.dense, types=np.zeros(3, np.uint8), n_types=2)
     with pytest.raises(ValueError, match="types must be"):
         memory.features(*problem.ranges, problem.dense, types=np.zeros(problem.sessions.n_clicks), n_types=2)
-    for n_types in (-1, MOST_TYPES + 1):
-        with pytest.raises(ValueError, match=f"n_types must be in 0..{MOST_TYPES}"):
+    for n_types in (-1, MAX_TYPES + 1):
+        with pytest.raises(ValueError, match=f"n_types must be in 0..{MAX_TYPES}"):
             memory.features(*problem.ranges, problem.dense, n_types=n_types)
     with pytest.raises(ValueError, match="types of clicks"):
-        NativeRankerNet(random_ranker(1).arrays(), MOST_TYPES + 1)
+        NativeRankerNet(random_ranker(1).arrays(), MAX_TYPES + 1)
     with pytest.raises(ValueError, match="the ranker is for"):
         NativeRankerNet(random_ranker(1).arrays(), 1)
 

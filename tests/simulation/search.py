@@ -15,7 +15,7 @@ PLAIN = {
     "fsync": True, "segment_bytes": 64 << 20, "max_log_bytes": 2 << 30, "redis": False, "guarded": False,
     "read_events": 2000, "gap": 1_800_000, "timed": False, "part_bytes": 16 << 20,
 }  # fmt: skip
-_MOST_RUNS = 600  # of one shrinking
+_MAX_RUNS = 600  # of one shrinking
 
 
 def failure_of(history: History) -> tuple[str, list[str]]:
@@ -38,7 +38,7 @@ def shrunk(history: History) -> History:
     kind = kind_of(failure_of(history)[0])
     runs = 0
     improved = True
-    while improved and runs < _MOST_RUNS:
+    while improved and runs < _MAX_RUNS:
         improved = False
         for shorter in _shorter(history):
             runs += 1
@@ -46,7 +46,7 @@ def shrunk(history: History) -> History:
             if failure and kind_of(failure) == kind:
                 history, improved = shorter, True
                 break
-            if runs >= _MOST_RUNS:
+            if runs >= _MAX_RUNS:
                 break
     return history
 

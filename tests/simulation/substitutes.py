@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.simulation.stage import Stage
 
 _READ: dict[object, tuple[dict[str, Any], Model]] = {}  # bundles by their files
-_MOST_READ = 40
+_MAX_READ = 40
 
 
 @contextlib.contextmanager
@@ -68,7 +68,7 @@ class _BundleReader:
         stats = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
         key = tuple(sorted((name, status.st_ino, status.st_size, status.st_mtime_ns) for name, status in stats))
         if key not in _READ:
-            if len(_READ) > _MOST_READ:
+            if len(_READ) > _MAX_READ:
                 _READ.pop(next(iter(_READ)))
             _READ[key] = read_bundle(folder, True, mapping)
         return _READ[key]

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_MOST_DAYS = 30
+_MAX_DAYS = 30
 
 
 @cache
@@ -22,7 +22,7 @@ def cache_folder() -> Path:
     """Return the cache's folder, without the entries that are out of use."""
     folder = Path(os.environ.get("MTAW_TEST_CACHE") or ROOT / "build" / "test-cache")
     folder.mkdir(parents=True, exist_ok=True)
-    oldest = time.time() - _MOST_DAYS * 24 * 3600
+    oldest = time.time() - _MAX_DAYS * 24 * 3600
     for path in folder.rglob("*"):
         if path.is_file() and path.stat().st_mtime < oldest:
             path.unlink(missing_ok=True)

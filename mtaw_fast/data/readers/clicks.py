@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtaw_fast.data.bots import LONGEST, BotRule
-from mtaw_fast.data.context import MOST_COLUMNS
+from mtaw_fast.data.context import MAX_COLUMNS
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.moments import moment_of
 from mtaw_fast.data.readers import times
@@ -125,8 +125,8 @@ class ClickOptions:
             raise UsageError("click option merge_types needs type: the column that holds the types")
         if self.types and self.type is None:
             raise UsageError("click option types needs type: the column that holds them")
-        if len(self.context) > MOST_COLUMNS or len(set(self.context)) != len(self.context):
-            raise UsageError(f"click option context={self.context!r}: name at most {MOST_COLUMNS} columns, each once")
+        if len(self.context) > MAX_COLUMNS or len(set(self.context)) != len(self.context):
+            raise UsageError(f"click option context={self.context!r}: name at most {MAX_COLUMNS} columns, each once")
         if any(not name or not name.isprintable() for name in self.context):
             raise UsageError(f"click option context={self.context!r}: a column's name is empty or has odd characters")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.data.context import FIRST, MOST_CHARACTERS, MOST_VALUES, NO_VALUE, OTHER, UNNAMED, ContextColumns
+from mtaw_fast.data.context import FIRST, MAX_CHARACTERS, MAX_VALUES, NO_VALUE, OTHER, UNNAMED, ContextColumns
 from mtaw_fast.errors import DataError
 
 
@@ -48,11 +48,9 @@ class ContextReader:
             numbers = np.concatenate(parts)
             counts = np.bincount(numbers[numbers >= 0], minlength=max(texts, default=-1) + 1)
             usable = [
-                code
-                for code in texts
-                if counts[code] and len(texts[code]) <= MOST_CHARACTERS and texts[code] != UNNAMED
+                code for code in texts if counts[code] and len(texts[code]) <= MAX_CHARACTERS and texts[code] != UNNAMED
             ]
-            frequent = sorted(usable, key=lambda code: (-counts[code], texts[code]))[:MOST_VALUES]
+            frequent = sorted(usable, key=lambda code: (-counts[code], texts[code]))[:MAX_VALUES]
             table = np.full(len(counts) + 1, OTHER, dtype=np.uint16)
             table[-1] = NO_VALUE  # the place of -1
             table[frequent] = np.arange(FIRST, FIRST + len(frequent))

@@ -26,8 +26,8 @@ from mtaw_fast.data.readers.stream import ClickStream, of_samples
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError
 
-_MOST_RATIO = 200  # decoded to stored bytes: deflate packs zeros a thousandfold, but clicks and offsets only tenfold
-_MOST_UNCLICKED = 1_000_000  # a catalog may have this many items without clicks: an id table of some 20 MB
+_MAX_RATIO = 200  # decoded to stored bytes: deflate packs zeros a thousandfold, but clicks and offsets only tenfold
+_MAX_UNCLICKED = 1_000_000  # a catalog may have this many items without clicks: an id table of some 20 MB
 # The errors that a damaged archive can raise.
 _NO_ARCHIVE = (
     OSError, ValueError, EOFError, KeyError, SyntaxError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
@@ -50,7 +50,7 @@ def read(source: Path, name: str | None = None) -> Dataset:
     clicks = _decoded_sizes(train_path, _TRAIN).get("items", 0) + _decoded_sizes(test_path, _TEST).get("items", 0)
     train, test = _arrays(train_path, _TRAIN), _arrays(test_path, _TEST)
     n_items, min_prefix = int(train["n_items"]), int(train["min_prefix"])
-    if n_items > max(_MOST_UNCLICKED, clicks):
+    if n_items > max(_MAX_UNCLICKED, clicks):
         raise DataError(
             f"{train_path}: n_items is {n_items:,}, but train.npz and test.npz have only {clicks:,} clicks; write the "
             "real number of items"
@@ -105,7 +105,7 @@ def _decoded_sizes(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict
             if not dtype.hasobject and begin + entries[name] * dtype.itemsize != member.file_size:
                 raise DataError(f"{path}: '{name}' is not as large as its header says; restore it or make it again")
     size = path.stat().st_size if path.is_file() else 0
-    if total > _MOST_RATIO * size:
+    if total > _MAX_RATIO * size:
         raise DataError(f"{path}: its {size:,} bytes would be {total:,} when decoded; refused: write it uncompressed")
     return entries
 

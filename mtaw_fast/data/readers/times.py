@@ -21,7 +21,7 @@ _ISO = {
 }
 _ZONE = "zone "  # + a zone name such as UTC or Europe/Berlin: the form of times that end in that name
 _ZONE_NAME = r"[0-9] ?([A-Za-z][A-Za-z0-9_+/-]+)$"
-_MOST_ZONES = 50
+_MAX_ZONES = 50
 # The first size that belongs to the next unit. 1e11 s is the year 5138 and 1e11 ms is 1973, and so on for the next
 # units, so times of clicks are never ambiguous.
 TOO_LARGE = 2**63  # for any unit
@@ -77,7 +77,7 @@ def zones_of(frame: Any, column: str) -> list[str]:
     """Return the names of time zones that texts of `column` end in, except the Z of ISO-8601."""
     pl = require("polars", "train")
     ends = frame.select(pl.col(column).cast(pl.String).str.strip_chars().str.extract(_ZONE_NAME).unique().alias("zone"))
-    names = ends.drop_nulls().head(_MOST_ZONES).collect(engine="streaming")["zone"].to_list()
+    names = ends.drop_nulls().head(_MAX_ZONES).collect(engine="streaming")["zone"].to_list()
     return sorted(zone for zone in names if _is_zone(zone))
 
 

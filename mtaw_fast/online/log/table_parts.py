@@ -10,7 +10,7 @@ from mtaw_fast.system import host
 
 _PART_BYTES = 16 << 20  # of a change in one record
 _MAX_UNFINISHED = 16
-_MOST_REFUSED = 256
+_MAX_REFUSED = 256
 
 
 def table_parts(change: TableChange, time: int) -> list[TablePart]:
@@ -54,7 +54,7 @@ class TableParts:
 
     def refuse(self, table: str) -> None:
         """Note that a change does not fit."""
-        self.refused = (*self.refused[1 - _MOST_REFUSED :], table)  # another thread may read it
+        self.refused = (*self.refused[1 - _MAX_REFUSED :], table)  # another thread may read it
 
     @property
     def unfinished(self) -> list[TablePart]:

@@ -12,7 +12,7 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.model.model import Model
 
 NEIGHBORS = 5
-_LEAST_COSINE = 0.3  # of a neighbor's vector with that of the attributes
+_MIN_COSINE = 0.3  # of a neighbor's vector with that of the attributes
 _HALF_LIFE = 20_000  # clicks after which a click counts half, for which neighbors are clicked now
 _MAX_WEIGHT = 1e200
 
@@ -80,7 +80,7 @@ class ContentPrior:
     def neighbors(self, vector: np.ndarray) -> list[int]:
         """Return the items of the model that are nearest to a vector, among those that are clicked now."""
         cosines = self._vectors @ vector
-        scores = np.where(cosines >= _LEAST_COSINE, cosines, 0) * np.log1p(self._recent / self._weight)
+        scores = np.where(cosines >= _MIN_COSINE, cosines, 0) * np.log1p(self._recent / self._weight)
         best = np.argsort(-scores, kind="stable")[:NEIGHBORS]
         return [item for item in best.tolist() if scores[item] > 0]
 

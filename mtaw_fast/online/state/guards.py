@@ -22,13 +22,13 @@ from mtaw_fast.online.settings import DAY_MS, LearningLimits
 _MEMORY_MS = 3 * DAY_MS  # how far the long-run traffic looks back
 _LONGEST_MS = 3_600_000  # of a window
 _UNIT = 1024  # parts of a click that it is counted in
-_MOST_PERIOD, _LEAST_PERIOD = 1 << 17, 256  # visits
+_MAX_PERIOD, _MIN_PERIOD = 1 << 17, 256  # visits
 _FEW = 1_000  # 1 / the share of a period's visits that any pair may have
 _MONTH = 30  # days that a bundle without times is taken to be of
 _CELLS = 1 << 21  # of one of the two rows of pair counts
 _LAST_CELL = _CELLS - 1
 _A, _B, _C, _D = 0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F  # of the hashes of a pair
-_MOST_COUNT = 255  # a pair's: more are not told apart
+_MAX_COUNT = 255  # a pair's: more are not told apart
 _REACH = 10  # latest items of a session that the next one is paired with
 
 
@@ -109,7 +109,7 @@ class CrowdGuard:
         sessions with a and b  <  max(pair_floor, period / 1,000, pair_share * min(visits of a, visits of b))
 
     of what was learned in about the last two periods: counts are halved after every period. A period is as many visits
-    as a day of the training had, at most `_MOST_PERIOD`. Pairs are counted in two hashed rows, of which the lower
+    as a day of the training had, at most `_MAX_PERIOD`. Pairs are counted in two hashed rows, of which the lower
     counts.
 
     Parameters
@@ -149,9 +149,9 @@ class CrowdGuard:
                 if first >= limit and second >= limit:
                     self._uncount_pairs(item, others[:place])
                     return False
-            if first < _MOST_COUNT:
+            if first < _MAX_COUNT:
                 pairs[first_cell] = first + 1
-            if second < _MOST_COUNT:
+            if second < _MAX_COUNT:
                 pairs[second_cell] = second + 1
         visits[item] = own_visits + 1
         self._count += 1
@@ -175,7 +175,7 @@ class CrowdGuard:
                 (low * _C + high * _D) >> 11 & _LAST_CELL,
             )
             for cell in (first_cell, _CELLS + second_cell):
-                if 0 < self._pairs[cell] < _MOST_COUNT:
+                if 0 < self._pairs[cell] < _MAX_COUNT:
                     self._pairs[cell] -= 1
 
     def _halve(self) -> None:
@@ -225,7 +225,7 @@ class Guards:
         visited = np.zeros(model.n_items, np.int64) if model.memory is None else _sessions_with(model)
         days = span / DAY_MS if span else _MONTH
         total = max(int(visited.sum()), 1)
-        period = int(min(max(total / max(days, 1.0), _LEAST_PERIOD), _MOST_PERIOD))
+        period = int(min(max(total / max(days, 1.0), _MIN_PERIOD), _MAX_PERIOD))
         # Halved after every period, a count is twice that of a period.
         visits = np.minimum(visited, 2 * period * visited // total).astype(np.uint32)
         self.flood = FloodGuard(limits, proven / span if span else 0.0)

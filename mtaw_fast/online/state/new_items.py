@@ -14,7 +14,7 @@ import numpy as np
 
 from mtaw_fast.online.log.events import AddItems
 
-MOST_SESSIONS = 16  # that an unknown item needs at most before it enters
+MAX_SESSIONS = 16  # that an unknown item needs at most before it enters
 _RESERVE = 16  # 1 / the share of the places that only items added by hand can take
 GIVEN_WEIGHT = 3.0  # the weight of a vector that came with the item, in clicks next to another item
 
@@ -109,7 +109,7 @@ class NewItems:
         1 while at least half of the places are free since the training, 2 while a quarter is, then 4, 8 and 16.
         """
         needed, free = 1, self._most - self.entered
-        while needed < MOST_SESSIONS and 2 * needed * free < self._most:
+        while needed < MAX_SESSIONS and 2 * needed * free < self._most:
             needed *= 2
         return needed
 

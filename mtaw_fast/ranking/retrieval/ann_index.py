@@ -5,7 +5,7 @@ recall that export measured is in the bundle's manifest and in `AnnIndex.recall`
 
 A search uses the exact index instead, and is then certified like any exact search, if
   - k is over LARGEST_K: the recall was measured for smaller lists;
-  - the filter allows less than LEAST_SHARE of the items: few of them would be in the lists that are read;
+  - the filter allows less than MIN_SHARE of the items: few of them would be in the lists that are read;
   - fewer than k results were found although more items are allowed.
 """
 
@@ -28,7 +28,7 @@ from mtaw_fast.storage.sealed_file import SealedFile, open_sealed, path_of
 if TYPE_CHECKING:
     from mtaw_fast.ranking.retrieval import Index
 
-LEAST_SHARE = 1 / 16
+MIN_SHARE = 1 / 16
 
 _CLASSES = {"ivfpq": "IndexIVFPQFastScan", "hnsw": "IndexHNSWFlat"}
 
@@ -77,7 +77,7 @@ class AnnIndex:
         n_items, d = self._catalog.shape
         checked_norms(queries, d, k, allowed, n_items)
         count = n_items if allowed is None else allowed.count
-        if k > LARGEST_K or count < LEAST_SHARE * n_items:
+        if k > LARGEST_K or count < MIN_SHARE * n_items:
             return self._exact.search(queries, k, allowed, scale=scale)
         parameters = self._unfiltered
         if allowed is not None:

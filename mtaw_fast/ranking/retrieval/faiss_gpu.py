@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _EXTRA = 12
 # Fetched results, rounded up to a power of two, so that searches of about the same k share a call. FAISS's selection
 # has a kernel for each of these sizes, and none for more.
-_LEAST, _MOST = 32, 2048
+_MIN_FETCH, _MAX_FETCH = 32, 2048
 
 
 class FaissGpuIndex:
@@ -72,7 +72,7 @@ class FaissGpuIndex:
         except RuntimeError as error:
             raise refusal(name, error, device, n_items, d, temporary) from None
         self._norm = largest_norm(catalog)
-        self._calls = SharedCalls(self._search, queries_a_call(temporary, n_items, d, _MOST))
+        self._calls = SharedCalls(self._search, queries_a_call(temporary, n_items, d, _MAX_FETCH))
         self._process = os.getpid()
 
     def search(
@@ -82,11 +82,11 @@ class FaissGpuIndex:
         n_items, d = self._catalog.shape
         norms = checked_norms(queries, d, k, allowed, n_items)
         needed = min(k + _EXTRA, n_items)
-        if allowed is not None or needed > _MOST or len(queries) == 0:
+        if allowed is not None or needed > _MAX_FETCH or len(queries) == 0:
             return self._exact.search(queries, k, allowed, scale=scale)
         if os.getpid() != self._process:
             raise UsageError(f"index '{self.name}' was loaded before this process was forked; load it after the fork")
-        fetch = min(max(_LEAST, 1 << (needed - 1).bit_length()), n_items)
+        fetch = min(max(_MIN_FETCH, 1 << (needed - 1).bit_length()), n_items)
         queries = np.ascontiguousarray(queries)
         dots, places = self._calls.search(queries, fetch)
         # An item that was not fetched has a dot of at most the last one fetched.

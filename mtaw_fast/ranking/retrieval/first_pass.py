@@ -28,7 +28,7 @@ from mtaw_fast.storage.files import read_json, write_json
 
 VARIABLE = "MTAW_FIRST_PASS"
 CHOICES = ("auto", "int8", "4-bit")
-LEAST_ITEMS = 16_384  # below, the int8 codes fit in a core's own cache
+MIN_ITEMS = 16_384  # below, the int8 codes fit in a core's own cache
 _K = 20
 _PAYS = 0.95  # a 4-bit pass must save at least this share of the time: nested codes take 8% more memory
 _ROUNDS, _MIN_ROUNDS, _SECONDS = 9, 3, 0.02
@@ -133,7 +133,7 @@ def _without_measuring(n_items: int) -> FirstPass | None:
         raise UsageError(f"${VARIABLE} is {choice!r}; set it to {', '.join(CHOICES)}, or leave it unset")
     if choice != "auto":
         return FirstPass(choice, None, f"${VARIABLE}")
-    return FirstPass("int8", None, f"fewer than {LEAST_ITEMS:,} items") if n_items < LEAST_ITEMS else None
+    return FirstPass("int8", None, f"fewer than {MIN_ITEMS:,} items") if n_items < MIN_ITEMS else None
 
 
 def _in_form(quantized: Mapping[str, np.ndarray], codes: str) -> Mapping[str, np.ndarray]:

@@ -12,7 +12,7 @@ import faiss
 from mtaw_fast.errors import UsageError, shown
 
 _VARIABLE = "MTAW_GPU_TEMP_MIB"
-_LEAST, _USUAL, _MOST = 16, 256, 1536  # MiB; FAISS itself takes no more than the last
+_MIN_MIB, _DEFAULT_MIB, _MAX_MIB = 16, 256, 1536  # MiB; FAISS itself takes no more than the last
 # What a search takes in addition to vectors and temporary memory: cuBLAS's workspace, and the kernels that CUDA loads
 # when they first run.
 _OVERHEAD = 128 << 20
@@ -49,9 +49,9 @@ def temporary_bytes() -> int:
     FAISS's own default is 1.5 GiB a process; a service runs several processes on one card, perhaps next to a training.
     256 MiB is enough for 66 queries a call over 10 million items (`queries_a_call`).
     """
-    text = os.environ.get(_VARIABLE, str(_USUAL))
-    if not text.isdecimal() or not _LEAST <= int(text) <= _MOST:
-        raise UsageError(f"{_VARIABLE} is {shown(text)}; give MiB between {_LEAST} and {_MOST}")
+    text = os.environ.get(_VARIABLE, str(_DEFAULT_MIB))
+    if not text.isdecimal() or not _MIN_MIB <= int(text) <= _MAX_MIB:
+        raise UsageError(f"{_VARIABLE} is {shown(text)}; give MiB between {_MIN_MIB} and {_MAX_MIB}")
     return int(text) << 20
 
 

@@ -18,7 +18,7 @@ from mtaw_fast.service.resources import most_connections
 
 HANDSHAKE = 0.25  # seconds that a TCP handshake may take
 _PATIENCE = 1.0  # seconds that a client has to send something, and again to read the answer
-_MOST = 4096  # clients at once
+_MAX_CONNECTIONS = 4096  # clients at once
 _ACCEPTS = 64  # in one turn
 
 # Classic BPF on the TCP header: drops packets that begin a connection (SYN without ACK), passes all others.
@@ -77,7 +77,7 @@ class GracefulDrain:
     def __init__(self, listener: socket.socket, answer: bytes) -> None:
         self._listener, self._answer = listener, answer
         self._clients: dict[socket.socket, _Client] = {}
-        self._most = most_connections(_MOST)
+        self._most = most_connections(_MAX_CONNECTIONS)
         self._selector = selectors.DefaultSelector()
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)

@@ -15,12 +15,12 @@ import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mtaw_fast.service.resources import SharedMemory
-from mtaw_fast.service.settings import MOST_BUNDLES
+from mtaw_fast.service.settings import MAX_BUNDLES
 
 _CELL = 8
 _RELOADS, _FIRST_ROW = 0, 1  # the shared cell comes before the rows
 PID, HEARTBEAT, CONNECTIONS, VERSION = range(4)  # the first cells of every row; metrics follow
-FIRST = VERSION + MOST_BUNDLES  # each bundle that is served has a cell from VERSION on, 0 if there is none
+FIRST = VERSION + MAX_BUNDLES  # each bundle that is served has a cell from VERSION on, 0 if there is none
 
 KINDS = (
     "answers", "fallback", "shown", "clicked", "carted", "bought", "value", "ranked_items", "new_items",
@@ -55,7 +55,7 @@ class Counters:
         begin = counts + _CELL * REPORT_CELLS
         self.coverage = [
             view[begin + place * _COVERAGE_BYTES : begin + (place + 1) * _COVERAGE_BYTES].cast("H")
-            for place in range(MOST_BUNDLES)
+            for place in range(MAX_BUNDLES)
         ]
         self.own = self.row(row or 0)
         self._others = [self.row(number) for number in range(rows) if number != row]
@@ -113,7 +113,7 @@ def _counts_size(rows: int, width: int) -> int:
 
 
 def _size(rows: int, width: int) -> int:
-    return _counts_size(rows, width) + _CELL * REPORT_CELLS + MOST_BUNDLES * _COVERAGE_BYTES
+    return _counts_size(rows, width) + _CELL * REPORT_CELLS + MAX_BUNDLES * _COVERAGE_BYTES
 
 
 def version_cell(version: str) -> int:

@@ -23,7 +23,7 @@ from mtaw_fast.service.observability.counters import (
     version_text,
 )
 from mtaw_fast.service.resources import SharedMemory
-from mtaw_fast.service.settings import MOST_BUNDLES
+from mtaw_fast.service.settings import MAX_BUNDLES
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
@@ -85,7 +85,7 @@ REFUSALS = (
 )
 _ROUTE = ("route", ROUTES)
 # Each of several bundles that learn has its own series. The label is the bundle's place here, and its name in the text.
-_ARM = ("bundle", tuple(map(str, range(MOST_BUNDLES))))
+_ARM = ("bundle", tuple(map(str, range(MAX_BUNDLES))))
 FAMILIES = (
     Family(
         "mtaw_requests_total", "counter", "Requests by route and status.",

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 _LOGGER = logging.getLogger("mtaw_fast.service")
-_MOST_WAITING = 10_000  # lines; further ones are dropped and counted
+_MAX_WAITING = 10_000  # lines; further ones are dropped and counted
 _AT_ONCE = 256  # lines taken from the queue at a time
 _ATOMIC = select.PIPE_BUF  # bytes that a pipe takes as a whole or not at all
 _NO_READER = {errno.EPIPE, errno.EBADF}
@@ -80,7 +80,7 @@ class LogWriter(logging.Handler):
     def __init__(self, descriptor: int, lost_line: Callable[[int], str]) -> None:
         super().__init__()
         self._descriptor, self._lost_line = descriptor, lost_line
-        self._lines: queue.Queue[str] = queue.Queue(_MOST_WAITING)
+        self._lines: queue.Queue[str] = queue.Queue(_MAX_WAITING)
         self._lost, self._counting = 0, threading.Lock()
         self._broken = False
         threading.Thread(target=self._write_all, name="log", daemon=True).start()

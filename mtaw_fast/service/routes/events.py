@@ -27,7 +27,7 @@ from mtaw_fast.service.state import Service, service_of
 
 _SESSIONS = b"/v1/sessions/"
 _ON_LOOP = 200  # events that are written on the event loop: about a millisecond
-_MOST_LAG_SECONDS, _FEW = 0.5, 10  # an event may have waited so long, while more than 1 / _FEW of the backlog waits
+_MAX_LAG_SECONDS, _FEW = 0.5, 10  # an event may have waited so long, while more than 1 / _FEW of the backlog waits
 SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
 
 
@@ -57,11 +57,11 @@ def _check_backlog(service: Service) -> None:
     """Raise ServiceError (503) if learning is behind.
 
     That is if, for some bundle, more events wait than the setting `max_backlog` allows, or, on a machine that learns
-    slowly, if many of them wait and the oldest has waited `_MOST_LAG_SECONDS`.
+    slowly, if many of them wait and the oldest has waited `_MAX_LAG_SECONDS`.
     """
     for learner in service.learners:
         waiting, limit = learner.follower.lag + service.appending, learner.settings.max_backlog
-        if waiting > limit or (_FEW * waiting > limit and learner.follower.lag_seconds > _MOST_LAG_SECONDS):
+        if waiting > limit or (_FEW * waiting > limit and learner.follower.lag_seconds > _MAX_LAG_SECONDS):
             service.metrics.add("mtaw_rejected_total", "overloaded")
             raise unavailable(
                 "overloaded",

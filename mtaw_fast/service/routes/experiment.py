@@ -19,7 +19,7 @@ from mtaw_fast.service.state import Service, service_of
 
 _OPTIONS = ("metric", "control", "shares", "planned", "alpha", "power", "effect", "since", "until", "window")
 _FRESH = 30.0  # seconds that a result is kept
-_MOST_KEPT = 16
+_MAX_KEPT = 16
 _PATIENCE = 300.0  # seconds for reading the log
 _NICENESS = 10
 _PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"
@@ -41,7 +41,7 @@ async def experiment(request: StrictRequest) -> Response[bytes]:
         result = _results.get(options)
         if result is None or time.monotonic() - result[0] > _FRESH:
             body = await _read(service, options)
-            while len(_results) >= _MOST_KEPT:
+            while len(_results) >= _MAX_KEPT:
                 del _results[next(iter(_results))]
             result = _results[options] = time.monotonic(), body
     return Response(result[1], media_type=JSON)

@@ -29,7 +29,7 @@ from mtaw_fast.service.state import service_of
 
 _DIGITS = "0123456789"
 _INT64 = 2**63
-_MOST_RULES = 4096  # characters in a query
+_MAX_RULES = 4096  # characters in a query
 By = Literal["vectors", "sessions"]
 
 
@@ -67,7 +67,7 @@ def query_values(query: bytes) -> dict[str, list[str]]:
     except ValueError:
         raise invalid("invalid_request", "the query has too many fields; send fewer") from None
     for name, texts in values.items():
-        length, limit = max(map(len, texts)), _MOST_RULES if name == "rules" else MAX_TEXT_LENGTH
+        length, limit = max(map(len, texts)), _MAX_RULES if name == "rules" else MAX_TEXT_LENGTH
         if length > limit:
             raise invalid("invalid_request", f"`{name[:40]}` in the query has {length} characters, the most is {limit}")
     return values

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from mtaw_fast.data.context import MOST_CHARACTERS
+from mtaw_fast.data.context import MAX_CHARACTERS
 from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
 from mtaw_fast.service.ranking_ids import EXAMPLE, PATTERN
 
@@ -16,15 +16,15 @@ WholeNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Item = WholeNumber | Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]  # of the type that the bundle uses
 Items = list[Item]
 Context = Annotated[
-    dict[str, WholeNumber | Annotated[str, Meta(max_length=MOST_CHARACTERS)] | None],
+    dict[str, WholeNumber | Annotated[str, Meta(max_length=MAX_CHARACTERS)] | None],
     Meta(description="What is known of the visit, by context column.", examples=[{"referrer": "search"}], max_length=8),
 ]
 Types = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_LENGTH)] | None],
     Meta(description="Types of the clicks, such as view and cart: one for each, null where unknown."),
 ]
-MOST_EVENTS = 10_000  # of a request
-MOST_FIELDS = 64  # columns named in a request
+MAX_EVENTS = 10_000  # of a request
+MAX_FIELDS = 64  # columns named in a request
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_LENGTH)]
 NewItem = WholeNumber | Name
 K = Annotated[int, Meta(description="The most results to return.", examples=[20], ge=1)]
@@ -92,7 +92,7 @@ class RankingOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     context: Context | None = None
     fields: Annotated[
         list[Name],
-        Meta(description="Columns of the item table to report; public ones without the token.", max_length=MOST_FIELDS),
+        Meta(description="Columns of the item table to report; public ones without the token.", max_length=MAX_FIELDS),
     ] = []
     rules: Rules = None
     explore: Annotated[
@@ -175,7 +175,7 @@ class FeedbackRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 class AddItemsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """Items for the catalog, with either neighbors or vectors."""
 
-    items: Annotated[list[NewItem], Meta(min_length=1, max_length=MOST_EVENTS, examples=[["sku-new"]])]
+    items: Annotated[list[NewItem], Meta(min_length=1, max_length=MAX_EVENTS, examples=[["sku-new"]])]
     neighbors: Annotated[
         list[Items] | None,
         Meta(description="For each item, known items that it is placed among.", examples=[[["sku-9"]]]),
@@ -188,13 +188,13 @@ class AddItemsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 class RemoveItemsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """Items to stop recommending; as clicks they stay known."""
 
-    items: Annotated[list[NewItem], Meta(min_length=1, max_length=MOST_EVENTS, examples=[["sku-7"]])]
+    items: Annotated[list[NewItem], Meta(min_length=1, max_length=MAX_EVENTS, examples=[["sku-7"]])]
 
 
 class HideItemsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """Items to hide or to show; the catalog need not know them yet."""
 
-    items: Annotated[list[NewItem], Meta(min_length=1, max_length=MOST_EVENTS, examples=[["sku-7"]])]
+    items: Annotated[list[NewItem], Meta(min_length=1, max_length=MAX_EVENTS, examples=[["sku-7"]])]
 
 
 class ItemTableRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -239,4 +239,4 @@ class EventRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 class EventsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """Clicks to learn from, each session's in order."""
 
-    events: Annotated[list[EventRequest], Meta(max_length=MOST_EVENTS)]
+    events: Annotated[list[EventRequest], Meta(max_length=MAX_EVENTS)]

@@ -18,7 +18,7 @@ from mtaw_fast.data.ranked_lists import merge
 from mtaw_fast.data.sessions import Sessions
 
 WINDOW = 8  # clicks apart, at most
-MOST_PAIRS = 40_000_000  # of neighboring clicks: some 5 GB; of more, sessions spread evenly are read
+MAX_PAIRS = 40_000_000  # of neighboring clicks: some 5 GB; of more, sessions spread evenly are read
 _CONTEXT_SMOOTHING = 0.75  # Levy, Goldberg and Dagan (TACL 2015): damps the PMI of rare contexts
 _OVERSAMPLING = 12
 _POWER_ITERATIONS = 3
@@ -29,7 +29,7 @@ def spectral_embedding(sessions: Sessions, n_items: int, d: int, norm: float, se
 
     The same seed gives the same bits on one machine. d is at most N - 1 in effect: further columns are 0.
     """
-    matrix = _ppmi(_within(sessions, MOST_PAIRS), n_items)
+    matrix = _ppmi(_within(sessions, MAX_PAIRS), n_items)
     rank = min(d + _OVERSAMPLING, n_items)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -51,7 +51,7 @@ def count_pairs(sessions: Sessions) -> int:
 
 def reads_some(sessions: Sessions) -> bool:
     """Whether `spectral_embedding` reads only some of the sessions, so that items of the others have no vector."""
-    return count_pairs(sessions) > MOST_PAIRS
+    return count_pairs(sessions) > MAX_PAIRS
 
 
 def _within(sessions: Sessions, most: int) -> Sessions:

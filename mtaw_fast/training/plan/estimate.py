@@ -20,7 +20,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.system.memory_use import available_memory
-from mtaw_fast.training.encoder.spectral import MOST_PAIRS, count_pairs
+from mtaw_fast.training.encoder.spectral import MAX_PAIRS, count_pairs
 from mtaw_fast.training.encoder.validation import check_held_out
 from mtaw_fast.training.memory_tables import most_trend_bytes, table_bytes
 from mtaw_fast.training.plan.first_steps import Cost, EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
@@ -184,7 +184,7 @@ class _Work:
         config, floats = self.config, self.dataset.n_items * self.config.model.embedding_dim
         start = 0
         if config.model.init == "structured":
-            pairs = min(count_pairs(sessions), MOST_PAIRS)
+            pairs = min(count_pairs(sessions), MAX_PAIRS)
             start = 2 * _SPECTRAL_PAIR * pairs + 4 * _SPECTRAL_ROWS * self.dataset.n_items
         copies = _FULL_COPIES if softmax == "full" else _SAMPLED_COPIES
         step = 4 * copies * floats

@@ -20,11 +20,11 @@ from mtaw_fast.training.ranker.candidates import Prefixes, dense_of
 from mtaw_fast.training.ranker.prequential import evenly
 from mtaw_fast.training.threads import current_threads
 
-MOST_SAMPLES = 500  # some seconds of work
+MAX_SAMPLES = 500  # some seconds of work
 _LAST_RANK = 20  # ranks after it are misses
 
 
-def feature_importance(model: Model, samples: Samples, most: int = MOST_SAMPLES) -> dict[str, Any]:
+def feature_importance(model: Model, samples: Samples, most: int = MAX_SAMPLES) -> dict[str, Any]:
     """Score samples with each feature in turn replaced by its mean; the ranker's other inputs stay.
 
     Similar features replace one another, so their importances do not add up.

@@ -28,7 +28,7 @@ HIDDEN = (64, 32)
 WARMUP_SHARE = 0.05  # of all steps
 LENGTH_POWER = 0.5  # a query weighs length^0.5: long prefixes are rarer, but matter as much
 _SAMPLE = 2048  # queries whose candidates give means and deviations
-_LEAST_DEVIATION = 1e-3
+_MIN_DEVIATION = 1e-3
 _RARE = 0.1  # the least deviation of a feature of types, which is 0, 0.5 or 1
 
 
@@ -315,7 +315,7 @@ def _standard(candidates: Candidates, n_queries: int, seed: int) -> tuple[np.nda
     rows = values[ids >= 0].astype(np.float64)
     deviation = rows.std(axis=0)
     of_types = np.array([name.startswith(PREFIX) for name in candidates.features])
-    scale = 1 / np.where(of_types, np.maximum(deviation, _RARE), deviation + _LEAST_DEVIATION)
+    scale = 1 / np.where(of_types, np.maximum(deviation, _RARE), deviation + _MIN_DEVIATION)
     scale[of_types & (deviation == 0)] = 0
     return rows.mean(axis=0).astype(np.float32), scale.astype(np.float32)
 

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from bench.harness.powers import LEAST_ERROR, power_of, student_quantile
+from bench.harness.powers import MIN_ERROR, power_of, student_quantile
 
 SIZES = [10.0**exponent for exponent in (4, 4.5, 5, 5.5, 6, 6.5, 7)]
 
 
-def noisy(costs: np.ndarray, seed: int, sigma: float = LEAST_ERROR) -> list[float]:
+def noisy(costs: np.ndarray, seed: int, sigma: float = MIN_ERROR) -> list[float]:
     return (costs * np.exp(np.random.default_rng(seed).normal(0, sigma, len(costs)))).tolist()
 
 
@@ -54,7 +54,7 @@ def test_a_planted_bend_is_found_where_it_is() -> None:
 def test_two_points_have_the_interval_of_their_errors() -> None:
     fit = power_of([1, 2], [8.0, 4.0])
     assert (fit.exponent, fit.points, fit.bend) == (pytest.approx(-1), 2, None)
-    assert fit.high - fit.exponent == pytest.approx(1.96 * math.sqrt(2) * LEAST_ERROR / math.log(2))
+    assert fit.high - fit.exponent == pytest.approx(1.96 * math.sqrt(2) * MIN_ERROR / math.log(2))
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_wrong_answer_gets_no_row_and_fails_the_bench(toy, tmp_path, monkeypat
 @pytest.mark.slow
 def test_a_curve_goes_up_in_rate_and_ends(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(serving, "CURVE_FROM", 20.0)
-    monkeypatch.setattr(serving, "_CURVE_MOST", 50.0)
+    monkeypatch.setattr(serving, "_CURVE_MAX", 50.0)
     rates = QUIET.index("--rates")
     monkeypatch.setattr("tests.bench.serving.test_serving.QUIET", [*QUIET[:rates], *QUIET[rates + 2 :]])
     status, rows = run(tmp_path, toy, "--curve", "--items", str(N_ITEMS))

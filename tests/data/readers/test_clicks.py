@@ -246,9 +246,9 @@ def test_bots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     rows = [("1", "a", 0), ("1", "a", 1)] + [("2", "a", 9 * DAY + k) for k in range(50)]
     path = click_log(tmp_path / "log.csv", rows)
     options = dataclasses.replace(LOOSE, test_days=1)
-    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 50 * 49 // 2)
+    monkeypatch.setattr("mtaw_fast.data.sessions.MAX_PREFIX_CLICKS", 50 * 49 // 2)
     assert len(read("clicks", path, options=options).test) == 49
-    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 50 * 49 // 2 - 1)
+    monkeypatch.setattr("mtaw_fast.data.sessions.MAX_PREFIX_CLICKS", 50 * 49 // 2 - 1)
     message = refused(path, options)
     for part in ("data set log: the test prefixes hold 1,225 clicks", "up to 50 (bots?)", "such as --max-session 49"):
         assert part in message

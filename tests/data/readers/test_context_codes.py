@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mtaw_fast.data.context import MOST_VALUES
+from mtaw_fast.data.context import MAX_VALUES
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import ClickOptions, read, read_stream
 from mtaw_fast.errors import DataError, UsageError
@@ -81,11 +81,11 @@ def test_test_samples_and_filters_keep_their_context() -> None:
 
 
 def test_at_most_a_thousand_values() -> None:
-    rows = [(f"s{n // 2}", f"i{n % 3}", n, f"r{n // 2}", 1) for n in range(2 * MOST_VALUES + 400)]
+    rows = [(f"s{n // 2}", f"i{n % 3}", n, f"r{n // 2}", 1) for n in range(2 * MAX_VALUES + 400)]
     data = read("clicks", log(rows), options=ClickOptions(**OPTIONS))
     assert data.context is not None
     assert data.train.context is not None
-    assert len(data.context.values[0]) == MOST_VALUES
+    assert len(data.context.values[0]) == MAX_VALUES
     assert (data.train.context[:, 0] == 1).sum() == 400
 
 

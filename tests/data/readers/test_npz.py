@@ -119,7 +119,7 @@ def test_a_file_that_decodes_to_far_more_is_refused_undecoded(tmp_path: Path, mo
     train |= {"items": np.ones(2_000_000, np.int32), "offsets": np.array([0, 2_000_000])}
     np.savez_compressed(tmp_path / "train.npz", **train)
     np.savez(tmp_path / "test.npz", **test)
-    monkeypatch.setattr(npz, "_MOST_RATIO", 1 << 20)
+    monkeypatch.setattr(npz, "_MAX_RATIO", 1 << 20)
     assert read("npz", tmp_path).train.n_clicks == 2_000_000
     monkeypatch.undo()
     loads = 0

@@ -18,7 +18,7 @@ from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
-from mtaw_fast.online.state.new_items import MOST_SESSIONS, NewItems
+from mtaw_fast.online.state.new_items import MAX_SESSIONS, NewItems
 from mtaw_fast.online.state.online_state import OnlineState
 from tests.support.online.recommenders import MODEL, NOON, N, entries, stream, until_learned
 
@@ -91,7 +91,7 @@ def test_ids_that_do_not_exist_do_not_lock_others_out() -> None:
     flooded = state_of(junk(5000), limits=limits).event_processor
     assert len(flooded.items.new_items) == 33
     assert flooded.refused == {"unproven": 5000 - 33}
-    real = [click(f"s{n}", item, 6000 + n) for n in range(MOST_SESSIONS) for item in ("sku-1", "real")]
+    real = [click(f"s{n}", item, 6000 + n) for n in range(MAX_SESSIONS) for item in ("sku-1", "real")]
     by_hand: list[Event] = [AddItems((f"hand-{n}",), (("sku-1",),), None, NOON) for n in range(4)]
     state = state_of([*junk(5000), *real, *by_hand], limits=limits)
     assert (state.event_processor.items.places_of(["real", *(f"hand-{n}" for n in range(4))]) >= 0).all()
@@ -100,7 +100,7 @@ def test_ids_that_do_not_exist_do_not_lock_others_out() -> None:
 def test_items_added_by_hand_have_places_of_their_own() -> None:
     """However many sessions the makers of ids start."""
     limits = LearningLimits(new_items=64, item_floor=10**6)
-    events = [click(f"s{n}-{k}", f"junk-{n}", k) for n in range(400) for k in range(MOST_SESSIONS)]
+    events = [click(f"s{n}-{k}", f"junk-{n}", k) for n in range(400) for k in range(MAX_SESSIONS)]
     state = state_of(events, limits=limits)
     assert len(state.event_processor.items.new_items) == 60
     assert state.event_processor.refused["catalog_full"] > 0

@@ -23,7 +23,7 @@ from tests.support.ranking.ann_catalog import BOTH, PLANS, RECALL, D, N, ann_fil
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
-from mtaw_fast.ranking.retrieval.ann_index import LARGEST_K, LEAST_SHARE, AnnIndex  # noqa: E402
+from mtaw_fast.ranking.retrieval.ann_index import LARGEST_K, MIN_SHARE, AnnIndex  # noqa: E402
 
 
 @cache
@@ -68,7 +68,7 @@ class TestAnnIndex:
         else:
             assert (result[1] >= expected[1][:, -1:]).mean() > 0.99
 
-    @pytest.mark.parametrize("share", [1.0, 0.9, 0.4, 0.1, 0.5 * LEAST_SHARE, 0.003, 0.0])
+    @pytest.mark.parametrize("share", [1.0, 0.9, 0.4, 0.1, 0.5 * MIN_SHARE, 0.003, 0.0])
     @pytest.mark.parametrize("k", [1, 20, 100])
     def test_filters_hold_and_leave_k_results(self, kind: str, share: float, k: int) -> None:
         mask = np.random.default_rng(2).random(N) < share
@@ -80,7 +80,7 @@ class TestAnnIndex:
         assert (result[1][:, count:] == -np.inf).all()
         check_scores(result, k)
         truth = NumpyIndex(catalog()).search(queries(), k, allowed, scale=16.0)
-        if share < LEAST_SHARE:
+        if share < MIN_SHARE:
             assert same(result, truth)
         elif count:
             assert (result[1] >= truth[1][:, count - 1 : count]).mean() > 0.95

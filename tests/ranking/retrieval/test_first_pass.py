@@ -14,7 +14,7 @@ from mtaw_fast.ranking.retrieval import first_pass, make_index
 from mtaw_fast.ranking.retrieval.first_pass import VARIABLE, kept_file, with_first_pass
 from mtaw_fast.ranking.retrieval.native_index import NativeIndex
 
-N = first_pass.LEAST_ITEMS
+N = first_pass.MIN_ITEMS
 
 
 @pytest.fixture(scope="module")

@@ -18,13 +18,13 @@ from mtaw_fast.service.http.open_connections import OpenConnections
 from tests.support.service.running import Running, running
 
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-MOST = 20
+MAX_CONNECTIONS = 20
 
 
 @pytest.fixture(scope="module")
 def service(text_bundle: Path) -> Iterator[Running]:
     """A worker with few connections."""
-    with running(text_bundle, "--max-connections", str(MOST), "--read-timeout", "30") as service:
+    with running(text_bundle, "--max-connections", str(MAX_CONNECTIONS), "--read-timeout", "30") as service:
         yield service
         service.assert_no_error()
 
@@ -53,7 +53,7 @@ def ended(link: socket.socket) -> bool:
 
 def test_the_longest_idle_connection_is_closed_for_a_new_one(service: Running) -> None:
     with contextlib.ExitStack() as stack:
-        links = [stack.enter_context(service.raw()) for _ in range(MOST)]
+        links = [stack.enter_context(service.raw()) for _ in range(MAX_CONNECTIONS)]
         assert all(map(ping, links))
         assert ping(links[0])  # now the second one has been idle for longest
         assert ping(stack.enter_context(service.raw()))
@@ -62,7 +62,7 @@ def test_the_longest_idle_connection_is_closed_for_a_new_one(service: Running) -
 
 def test_silent_connections_block_no_request(service: Running) -> None:
     with contextlib.ExitStack() as stack:
-        for _ in range(3 * MOST):
+        for _ in range(3 * MAX_CONNECTIONS):
             stack.enter_context(service.raw())
         for _ in range(5):
             assert service.ask("GET", "/healthz", timeout=5).status == 200
@@ -70,7 +70,7 @@ def test_silent_connections_block_no_request(service: Running) -> None:
 
 def test_unfinished_requests_block_no_request(service: Running) -> None:
     with contextlib.ExitStack() as stack:
-        for number in range(3 * MOST):
+        for number in range(3 * MAX_CONNECTIONS):
             part = PING[:-4] if number % 2 else b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{"
             stack.enter_context(service.raw()).sendall(part)
         for _ in range(5):
@@ -91,7 +91,7 @@ def besieged(service: Running, attack: Callable[[socket.socket], Any], threads: 
         links: list[socket.socket] = []
         with contextlib.ExitStack() as stack:
             while not over.is_set():
-                if len(links) < 4 * MOST // threads:
+                if len(links) < 4 * MAX_CONNECTIONS // threads:
                     with contextlib.suppress(OSError):
                         links.append(stack.enter_context(service.raw()))
                         attack(links[-1])
@@ -157,10 +157,10 @@ def test_connections_with_endless_work_are_closed_for_new_ones(text_bundle: Path
     with socket.create_server(("127.0.0.1", 0)) as silent:  # a Redis that does not answer: each click takes a second
         address = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         with (
-            running(text_bundle, "--max-connections", str(MOST), "--sessions", address) as service,
+            running(text_bundle, "--max-connections", str(MAX_CONNECTIONS), "--sessions", address) as service,
             contextlib.ExitStack() as stack,
         ):
-            for _ in range(MOST):
+            for _ in range(MAX_CONNECTIONS):
                 stack.enter_context(service.raw()).sendall(CLICK * 30)
             time.sleep(0.2)
             for _ in range(3):

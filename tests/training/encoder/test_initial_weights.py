@@ -35,7 +35,7 @@ def test_an_item_of_sessions_that_are_not_read_keeps_its_own_direction(monkeypat
     initialize(started, sessions)
     assert started.item_embedding[:6].any(dim=1).all()
     assert not started.item_embedding[6].any(), "no session has it"
-    monkeypatch.setattr("mtaw_fast.training.encoder.spectral.MOST_PAIRS", 3)  # reads the last one
+    monkeypatch.setattr("mtaw_fast.training.encoder.spectral.MAX_PAIRS", 3)  # reads the last one
     initialize(started, sessions)
     cosine = torch.nn.functional.cosine_similarity(drawn.item_embedding, started.item_embedding)
     torch.testing.assert_close(started.item_embedding.norm(dim=1), torch.full((7,), 3**-0.5))

@@ -73,5 +73,5 @@ def test_of_many_pairs_some_sessions_spread_evenly_are_read(
     assert 0.2 * pairs < count_pairs(part) < 0.3 * pairs
     assert part.items[: part.offsets[1]].tolist() == sessions.items[sessions.offsets[3] : sessions.offsets[4]].tolist()
     expected = spectral_embedding(part, 32, 8, 1.0, 0)
-    monkeypatch.setattr("mtaw_fast.training.encoder.spectral.MOST_PAIRS", pairs // 4)
+    monkeypatch.setattr("mtaw_fast.training.encoder.spectral.MAX_PAIRS", pairs // 4)
     assert torch.equal(spectral_embedding(sessions, 32, 8, 1.0, 0), expected)

@@ -14,7 +14,7 @@ from mtaw_fast.training.ranker.last_sessions import split_for_ranker, warn_if_ca
 def test_at_most_so_many_clicks_and_one_session_at_least(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, most: int, expected: int
 ) -> None:
-    monkeypatch.setattr(last_sessions, "MOST_CLICKS", most)
+    monkeypatch.setattr(last_sessions, "MAX_CLICKS", most)
     sessions = Sessions.from_lists([[k, k + 1] for k in range(20)])
     before, last = split_for_ranker(Config.of(ranker_fraction=0.25), sessions)
     assert (len(before), len(last)) == (20 - expected, expected)
