@@ -135,11 +135,15 @@ class _Sums:
 def edge_sessions(bundle: Bundle, seed: int) -> Sessions:
     """Return edge cases (1 click, max_session_length clicks and more, all the same item) and random sessions."""
     rng = np.random.default_rng(seed)
-    n_items, most = bundle.n_items, bundle.config.model.max_session_length
+    n_items, max_length = bundle.n_items, bundle.config.model.max_session_length
     weight = bundle.popularity + 1.0
-    edges = [[0], [n_items - 1], [n_items // 2] * 2, [0] * most, [n_items - 1] * most]
-    edges += [rng.integers(0, n_items, length).tolist() for length in (1, most - 1, most, most + 1, most + 9) if length]
-    lengths = rng.integers(1, min(_RANDOM_CLICKS, most) + 1, _RANDOM)
+    edges = [[0], [n_items - 1], [n_items // 2] * 2, [0] * max_length, [n_items - 1] * max_length]
+    edges += [
+        rng.integers(0, n_items, length).tolist()
+        for length in (1, max_length - 1, max_length, max_length + 1, max_length + 9)
+        if length
+    ]
+    lengths = rng.integers(1, min(_RANDOM_CLICKS, max_length) + 1, _RANDOM)
     drawn = [
         rng.choice(n_items, length, p=weight / weight.sum()) if place % 2 else rng.integers(0, n_items, length)
         for place, length in enumerate(lengths)

@@ -70,11 +70,11 @@ def options(
     It stops if more effort does not improve any of them, or is over twice the effort that reaches the target for all
     with the greatest caution: a smaller k_factor could then save less than the effort costs.
     """
-    most = approximate.nlist if kind == "ivfpq" else min(_MAX_NODES, len(catalog))
+    max_effort = approximate.nlist if kind == "ivfpq" else min(_MAX_NODES, len(catalog))
     lists: list[list[Option]] = [[] for _ in held_out]
     recalls = [-1.0] * len(held_out)
-    sure_effort = most
-    for effort in [value for value in _EFFORTS if _MIN_EFFORT[kind] <= value < most] + [most]:
+    sure_effort = max_effort
+    for effort in [value for value in _EFFORTS if _MIN_EFFORT[kind] <= value < max_effort] + [max_effort]:
         if effort > 2 * sure_effort:
             break
         plans = [SearchPlan(kind, effort, k_factor) for k_factor in _K_FACTORS[kind]]
@@ -121,7 +121,7 @@ def choose(
     queries, which are not used for the choice. If the check fails, the choice is repeated with more standard errors.
     """
     for caution in _CAUTION:
-        reaching = _least([option for option in tried if option.reaches(target, caution)])
+        reaching = _cheapest([option for option in tried if option.reaches(target, caution)])
         if not reaching:
             continue
         plan, median_us = _fastest(reaching, index_of, check.vectors)
@@ -131,7 +131,7 @@ def choose(
     return None
 
 
-def _least(reaching: Sequence[Option]) -> list[SearchPlan]:
+def _cheapest(reaching: Sequence[Option]) -> list[SearchPlan]:
     """Return the plans for which no other plan has at most the same effort and k_factor."""
     plans = [option.plan for option in reaching]
     return [

@@ -47,6 +47,6 @@ class CompileCase:
     num_warps: int
     num_stages: int
     per_tile: PerTile | None = None
-    least_arch: int = 0
+    min_arch: int = 0
     rare: bool = False
     gathers: bool = False

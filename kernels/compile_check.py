@@ -175,7 +175,7 @@ def is_for(case: CompileCase, target: Target, with_rare: bool) -> bool:
     """Whether a case is compiled for a target."""
     if case.rare and not with_rare:
         return False
-    return target.backend != "cuda" or int(target.arch) >= case.least_arch
+    return target.backend != "cuda" or int(target.arch) >= case.min_arch
 
 
 def measure_all(ops: Iterable[str], targets: Iterable[Target], jobs: int, with_rare: bool) -> list[Compiled]:

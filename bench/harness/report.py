@@ -267,14 +267,14 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     return run
 
 
-def whole_numbers(option: str, text: str, least: int = 1) -> list[int]:
-    """Return the numbers of an option, separated by commas; UsageError if one is not whole or below `least`."""
+def whole_numbers(option: str, text: str, minimum: int = 1) -> list[int]:
+    """Return the numbers of an option, separated by commas; UsageError if one is not whole or below `minimum`."""
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if not numbers or min(numbers) < least or not all(map(float.is_integer, numbers)):
-        raise UsageError(f"{option} {text}: give whole numbers from {least} on, with commas, such as 10000,1e6")
+    if not numbers or min(numbers) < minimum or not all(map(float.is_integer, numbers)):
+        raise UsageError(f"{option} {text}: give whole numbers from {minimum} on, with commas, such as 10000,1e6")
     return [int(number) for number in numbers]
 
 

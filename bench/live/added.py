@@ -57,7 +57,7 @@ class Learned:
         drawn_shop = shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads, timed=timed)
         events = stream(drawn_shop.later, n_events)
         self._at = int(events.times[-1]) if timed else None
-        self._least = MIN_OVERLAP_TIMED if timed else MIN_OVERLAP
+        self._min_overlap = MIN_OVERLAP_TIMED if timed else MIN_OVERLAP
         bundle = drawn_shop.saved(folder / "bundle")
         self.alone = Recommender.load(bundle, verify=False)
         settings = LearningSettings(folder / "learned", compact=False, limits=ALL)
@@ -112,6 +112,8 @@ class Learned:
         )
 
     def _check(self, contender: Contender) -> str | None:
-        if contender.name == "base-alone" or self.agreement.strict >= self._least:
+        if contender.name == "base-alone" or self.agreement.strict >= self._min_overlap:
             return None
-        return f"{self.agreement.strict:.2%} of the top-{K} places are as in a rebuild, {self._least:.0%} are needed"
+        return (
+            f"{self.agreement.strict:.2%} of the top-{K} places are as in a rebuild, {self._min_overlap:.0%} are needed"
+        )

@@ -102,7 +102,7 @@ class Query:
 
 
 def ranked_first(
-    own: Iterable[int], quick: Mapping[int, float], most: int, always: Container[int] = ()
+    own: Iterable[int], quick: Mapping[int, float], limit: int, always: Container[int] = ()
 ) -> tuple[set[int], list[int]]:
     """Return the candidates that get the ranker's score, and the others in the order in which they follow.
 
@@ -110,7 +110,7 @@ def ranked_first(
     always: items that get it whatever their quick score.
     """
     order = sorted(quick, key=lambda item: (-quick[item], item))
-    first = {*own, *order[: most or None], *(item for item in order if item in always)}
+    first = {*own, *order[: limit or None], *(item for item in order if item in always)}
     return first, [item for item in order if item not in first]
 
 
@@ -142,13 +142,13 @@ def query(
     return result
 
 
-def own_items(clicks: list[int], most: int) -> list[OwnItem]:
-    """Return the latest `most` distinct items, the latest first."""
+def own_items(clicks: list[int], limit: int) -> list[OwnItem]:
+    """Return the latest `limit` distinct items, the latest first."""
     own: dict[int, OwnItem] = {}
     for back, item in enumerate(reversed(clicks)):
         weight = DECAY**back
         if item not in own:
-            if len(own) == most:
+            if len(own) == limit:
                 continue
             own[item] = OwnItem(item, back, back, decayed=weight)
             continue

@@ -93,8 +93,12 @@ class ExportCases:
                 error = float(np.abs(scores - expected.scores).max())
                 if contender.name not in _OVERLAPS and error > TOLERANCE * max(1, np.abs(expected.scores).max()):
                     return f"a score is off by {error:.2g}"
-            least = _OVERLAPS.get(contender.name, 0.9)
-            return None if np.mean(overlap) >= least else f"top-20 overlap {np.mean(overlap):.2f}, under {least}"
+            min_overlap = _OVERLAPS.get(contender.name, 0.9)
+            return (
+                None
+                if np.mean(overlap) >= min_overlap
+                else f"top-20 overlap {np.mean(overlap):.2f}, under {min_overlap}"
+            )
 
         def ask(call: int) -> tuple[list[Any], np.ndarray]:
             answer = rec.recommend(requests[call % len(requests)], K, at=moment)

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     names = options.dataset.split(",")
     options.counts = whole_numbers("--counts", options.counts)
-    options.neighbors = whole_numbers("--neighbors", options.neighbors, least=0)
+    options.neighbors = whole_numbers("--neighbors", options.neighbors, minimum=0)
     lines = [line for line in read_points(options.out) if line["dataset"] not in names]
     options.work.mkdir(parents=True, exist_ok=True)
     with limit_threads(options.threads):

@@ -78,7 +78,7 @@ def _sets(options: argparse.Namespace, folder: Path) -> Iterator[VectorSet]:
         return
     sizes: Sequence[int] = QUICK_SIZES if options.quick else SIZES
     if options.items is not None:
-        sizes = whole_numbers("--items", options.items, least=1000)
+        sizes = whole_numbers("--items", options.items, minimum=1000)
     for n_items in sizes:
         yield generated_set(n_items)
 

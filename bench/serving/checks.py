@@ -81,8 +81,8 @@ def check_sample(folder: Path, sessions: Sessions, answers: Mapping[int, Answer]
             error = ranking_error(ids, scores, row[None], tie) if exact else _order_error(ids, scores, row, among, tie)
             if error is not None:
                 return Verdict(error.replace("session 0", f"session {number}"), len(recalls), 0.0, 0.0)
-            least = np.partition(row, -ids.shape[1])[-ids.shape[1]]
-            recalls.append(float((row[ids[0]] >= least - tie).mean()))
+            kth_score = np.partition(row, -ids.shape[1])[-ids.shape[1]]
+            recalls.append(float((row[ids[0]] >= kth_score - tie).mean()))
     spread = float(np.std(recalls) / np.sqrt(len(recalls))) if recalls else 0.0
     return Verdict(None, len(recalls), float(np.mean(recalls)) if recalls else 0.0, spread)
 

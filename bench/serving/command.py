@@ -214,7 +214,7 @@ def _requests(served: _Served, traffic: Traffic) -> tuple[list[bytes], Sessions]
     from bench.serving.inputs import distinct_sessions, recommend_requests
     from mtaw_fast.bundle import Bundle
 
-    sessions = distinct_sessions(served.n_items, traffic.most_requests, traffic.seed)
+    sessions = distinct_sessions(served.n_items, traffic.max_requests, traffic.seed)
     ids = Bundle.load(served.folder, verify=False).ids
     return recommend_requests(sessions, ids.external, K), sessions
 

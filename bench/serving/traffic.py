@@ -35,7 +35,7 @@ class Traffic:
     client_nice: int = 0
 
     @property
-    def most_requests(self) -> int:
+    def max_requests(self) -> int:
         """More requests than the load has."""
         expected = self.rate * (self.ramp / 2 + self.steady)
         return int(expected + 8 * expected**0.5 + 20)

@@ -98,9 +98,9 @@ def features(results: Path) -> str:
     changes = feature_changes(results)
     largest = sorted(changes, key=lambda name: sum(changes[name]["retailrocket"]))[:_SHOWN]
     rows = [[f"`{name}`", *(signed(changes[name][dataset]) for dataset in _SETS)] for name in largest]
-    most = -min(change["tmall"][0] for change in changes.values())
+    largest_loss = -min(change["tmall"][0] for change in changes.values())
     table = markdown(["without", *(TITLES[dataset] for dataset in _SETS)], rows)
-    return f"{table}\n\nOf all {len(changes)}, none is worth more than {most:.2f} of P@20 on Tmall."
+    return f"{table}\n\nOf all {len(changes)}, none is worth more than {largest_loss:.2f} of P@20 on Tmall."
 
 
 def pair(values: Sequence[float]) -> str:

@@ -172,7 +172,7 @@ def _queries_pass(label: str, products: str, d: int, launch: configs.Launch, vec
         {"VECTORS": vectors, **launch.constants(configs.width(d)), **launch.variant()}, launch,
     )  # fmt: skip
     per_tile = _per_tile(products, d, launch, launch.items, vectors)
-    return replace(case, per_tile=per_tile, least_arch=configs.TMA_ARCH * launch.tma)
+    return replace(case, per_tile=per_tile, min_arch=configs.TMA_ARCH * launch.tma)
 
 
 def _items_pass(label: str, inputs: str, products: str, d: int, launch: configs.Launch) -> CompileCase:
@@ -184,7 +184,7 @@ def _items_pass(label: str, inputs: str, products: str, d: int, launch: configs.
         {"D": d, **launch.constants(configs.width(d)), **launch.variant()}, launch,
     )  # fmt: skip
     per_tile = _per_tile(products, d, launch, launch.rows, True)
-    return replace(case, per_tile=per_tile, least_arch=configs.TMA_ARCH * launch.tma)
+    return replace(case, per_tile=per_tile, min_arch=configs.TMA_ARCH * launch.tma)
 
 
 def _kind(products: str) -> str:

@@ -20,18 +20,18 @@ LIFT = 2.0**15  # t is at most 1: its largest entries are just below the largest
 class Lifted:
     """What the vectors' sums are multiplied by, in the kernel and back: powers of two, which round nothing.
 
-    most_slope: what an item's slope is at most, in its row's units: gamma L(1/2) + 1 / (1 - 1/2).
+    max_slope: what an item's slope is at most, in its row's units: gamma L(1/2) + 1 / (1 - 1/2).
     """
 
     t: float
     slope: float
-    most_slope: float
+    max_slope: float
 
     @classmethod
     def of(cls, gamma: float) -> Lifted:
         """For an exponent of the adaptive weight."""
-        most_slope = 2 * math.log(2) * gamma + 2
-        return cls(LIFT, LIFT / 2.0 ** math.ceil(math.log2(most_slope)), most_slope)
+        max_slope = 2 * math.log(2) * gamma + 2
+        return cls(LIFT, LIFT / 2.0 ** math.ceil(math.log2(max_slope)), max_slope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def item_gradients(
     with torch.cuda.device_of(items):
         negative_rows.negative_scalars[(blocks(n_rows, SCALARS),)](
             d_losses, slopes.t, slopes.unit, slopes.largest, slopes.target, *factors, unit,
-            n_rows, Lifted.of(gamma).most_slope, ROWS=SCALARS, num_warps=4, enable_fp_fusion=True,
+            n_rows, Lifted.of(gamma).max_slope, ROWS=SCALARS, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
         negatives.negative_item_gradients[(blocks(n_items, launch.items), blocks(d, launch.columns))](
             unit_queries, unit_items, targets, rows.largest, rows.shifts, rows.rhos, *factors, unit,

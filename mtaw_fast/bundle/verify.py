@@ -33,6 +33,6 @@ def verify_model(where: str, model: Model) -> None:
             raise BundleError(f"{where}: {error}") from None
 
 
-def _spread(n_items: int, most: int) -> np.ndarray:
-    """Return int64[..]: at most `most` items, spread evenly over the catalog."""
-    return np.unique(np.linspace(0, n_items - 1, min(n_items, most)).astype(np.int64))
+def _spread(n_items: int, count: int) -> np.ndarray:
+    """Return int64[..]: at most `count` items, spread evenly over the catalog."""
+    return np.unique(np.linspace(0, n_items - 1, min(n_items, count)).astype(np.int64))

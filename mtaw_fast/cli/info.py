@@ -273,12 +273,12 @@ def day_bars(days: Mapping[str, int]) -> list[str]:
     return list(_drawn(rows, largest, step))
 
 
-def _drawn(rows: list[tuple[int, float]], most: float, step: int) -> Iterator[str]:
+def _drawn(rows: list[tuple[int, float]], largest: float, step: int) -> Iterator[str]:
     next_day = rows[0][0]
     for day, value in rows:
         if day - next_day > _GAP_DAYS:
             yield f"  .. {day - next_day:,} days without a click"
-        eighths = round(8 * _WIDTH * value / most) if value else 0
+        eighths = round(8 * _WIDTH * value / largest) if value else 0
         bar = _PARTS[-1] * (eighths // 8) + (_PARTS[eighths % 8] if eighths % 8 else "")
         yield f"  {np.datetime64(day, 'D')} {bar or ('▏' if value else '')} {value:,.0f}"
         next_day = day + step

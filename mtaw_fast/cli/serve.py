@@ -199,12 +199,12 @@ def _serve_replicas(settings: Any, arguments: argparse.Namespace) -> None:
     from mtaw_fast.integrations.ray_serve import Scaling
     from mtaw_fast.integrations.replica_command import serve_replicas
 
-    least, dots, most = arguments.replicas.partition("..")
-    if not least.isdecimal() or not (most if dots else least).isdecimal():
+    minimum, dots, maximum = arguments.replicas.partition("..")
+    if not minimum.isdecimal() or not (maximum if dots else minimum).isdecimal():
         raise UsageError(f"--replicas {arguments.replicas!r}: write a number, or a range such as 2..8")
     if arguments.sessions_password_file is None:  # every replica reads the environment variable itself
         settings = dataclasses.replace(settings, sessions_password=None)
-    scaling = Scaling(int(least), int(most or least), cpus=arguments.replica_cpus)
+    scaling = Scaling(int(minimum), int(maximum or minimum), cpus=arguments.replica_cpus)
     serve_replicas(settings, scaling, arguments.ray)
 
 

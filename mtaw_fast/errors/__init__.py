@@ -52,10 +52,10 @@ class DataWarning(UserWarning):
     """Something in a log or a comparison that makes the results misleading."""
 
 
-def shown(value: object, most: int = 100) -> str:
-    """Return the repr of `value` for a message: one line, at most `most` characters."""
+def shown(value: object, max_length: int = 100) -> str:
+    """Return the repr of `value` for a message: one line, at most `max_length` characters."""
     text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    return text if len(text) <= max_length else f"{text[: max_length - 3]}..."
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -313,8 +313,8 @@ def _labels(arrays: Mapping[str, np.ndarray], name: str) -> Labels:
     return labels
 
 
-def _check_codes(codes: np.ndarray, least: int, count: int, name: str) -> None:
-    if len(codes) and (codes.min() < least or codes.max() >= count):
+def _check_codes(codes: np.ndarray, minimum: int, count: int, name: str) -> None:
+    if len(codes) and (codes.min() < minimum or codes.max() >= count):
         raise DataError(f"column {name!r} of the item table is damaged (codes); write the file again")
 
 

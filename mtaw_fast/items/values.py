@@ -240,7 +240,7 @@ def _milliseconds(row: int, value: Any) -> int:
     return time
 
 
-def _label(row: int, value: Any, most: int = MAX_LABEL) -> str:
+def _label(row: int, value: Any, max_length: int = MAX_LABEL) -> str:
     """Return a value as the text of a category or a text; numbers that are whole count as text."""
     if isinstance(value, (float, np.floating)) and value.is_integer():
         value = int(value)  # whole numbers next to missing ones are floats in some tables
@@ -248,8 +248,8 @@ def _label(row: int, value: Any, most: int = MAX_LABEL) -> str:
         value = str(int(value))
     if not isinstance(value, str):
         raise WrongValueError(row, f"{shown(value, 40)} is not a text")
-    if len(value) > most:
-        raise WrongValueError(row, f"a value of {len(value):,} characters is too long; at most {most:,}")
+    if len(value) > max_length:
+        raise WrongValueError(row, f"a value of {len(value):,} characters is too long; at most {max_length:,}")
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -92,5 +92,5 @@ def query_settings(config: Config, timed: bool = False) -> QuerySettings:
     )
 
 
-def _is_count(value: int, least: int) -> bool:
-    return isinstance(value, int) and least <= value <= _INT32_MAX
+def _is_count(value: int, minimum: int) -> bool:
+    return isinstance(value, int) and minimum <= value <= _INT32_MAX

@@ -270,5 +270,5 @@ def trend_settings(config: Config) -> TrendSettings:
     return TrendSettings(lives, window=config.memory.window)
 
 
-def _is_count(value: int, least: int) -> bool:
-    return isinstance(value, int) and least <= value <= _INT32_MAX
+def _is_count(value: int, minimum: int) -> bool:
+    return isinstance(value, int) and minimum <= value <= _INT32_MAX

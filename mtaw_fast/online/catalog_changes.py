@@ -90,8 +90,8 @@ class CatalogChanges:
             before = self._catalog.items
             change = make(before)
             change.frame.check_ids(self._catalog.ids.kind, "set_items")
-            least_time = 0 if before is None else before.made + 1
-            parts = table_parts(change, max(now_ms(), least_time))
+            min_time = 0 if before is None else before.made + 1
+            parts = table_parts(change, max(now_ms(), min_time))
             self.store(parts)
             if parts[0].table not in self._refused_tables:
                 break

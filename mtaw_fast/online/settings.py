@@ -74,13 +74,13 @@ class LearningLimits:
     cold_start: int = 0
 
     def __post_init__(self) -> None:
-        least = {"fresh_clicks": 0, "new_items": 0, "item_floor": 0, "pair_floor": 0, "late": 0, "cold_start": 0}
+        minimums = {"fresh_clicks": 0, "new_items": 0, "item_floor": 0, "pair_floor": 0, "late": 0, "cold_start": 0}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if name in ("item_share", "pair_share"):
                 is_valid = 0 < value <= 1
             else:
-                is_valid = isinstance(value, int) and least.get(name, 1) <= value < 2**53
+                is_valid = isinstance(value, int) and minimums.get(name, 1) <= value < 2**53
             if not is_valid:
                 raise UsageError(f"learning limit {name}={value} is out of range; see LearningLimits")
 

@@ -139,11 +139,14 @@ def _listed(
 
 
 def _with_unclicked(
-    catalog: Catalog, ranked: np.ndarray, eligible: np.ndarray, clicks: np.ndarray, conditions: Conditions, most: int
+    catalog: Catalog, ranked: np.ndarray, eligible: np.ndarray, clicks: np.ndarray, conditions: Conditions, count: int
 ) -> np.ndarray:
-    """Let unclicked items and the ranked others take turns, the former by age and category if the bundle knows how.
+    """Return a list in which unclicked items and the other ranked items take turns.
 
-    ranked: the best of the eligible items, int32[..]. eligible: bool[size].
+    `UnclickedOrder` ranks the unclicked items, by age and category. A bundle without one gets `ranked` as it is.
+
+    ranked: int32[..], the best of the eligible items. eligible: bool[size]. clicks: of the session. count: how many
+    unclicked items to add at most.
     """
     content = catalog.model.content
     if content is None or content.order is None or catalog.items is None:
@@ -164,7 +167,7 @@ def _with_unclicked(
         [int(column[item]) if item < len(column) else NO_CATEGORY for item in latest[:OWN]] for column in codes
     ]
     scores = order.scores([column[unclicked] for column in codes], created[unclicked], own_codes, now)
-    best = unclicked[np.lexsort((unclicked, -scores))[:most]].tolist()
+    best = unclicked[np.lexsort((unclicked, -scores))[:count]].tolist()
     others = [item for item in ranked.tolist() if catalog.popularity[item] > 0 or item not in unclicked]
     turns = [item for pair in zip_longest(best, others) for item in pair if item is not None]
     return np.array(turns, dtype=ranked.dtype)
@@ -178,16 +181,16 @@ def _without_last(ranked: np.ndarray, stays: np.ndarray, count: int) -> np.ndarr
 
 
 def _fitting(
-    candidates: np.ndarray, kept_items: np.ndarray, rules: RuleSet | None, table: ItemTable | None, most: int
+    candidates: np.ndarray, kept_items: np.ndarray, rules: RuleSet | None, table: ItemTable | None, count: int
 ) -> list[int]:
-    """Return the first `most` candidates that the limits of the rules let into a list next to `kept_items`."""
+    """Return the first `count` candidates that the limits of the rules let into a list next to `kept_items`."""
     if rules is None or not rules.limits or table is None:
-        return [int(item) for item in candidates[:most]]
+        return [int(item) for item in candidates[:count]]
     counts = Counter(value for item in kept_items.tolist() for value in _values(rules, table, item))
     chosen: list[int] = []
     for item in candidates.tolist():
         values = _values(rules, table, item)
-        if len(chosen) < most and all(counts[value] < rules.limits[value[0]].most for value in values):
+        if len(chosen) < count and all(counts[value] < rules.limits[value[0]].most for value in values):
             chosen.append(item)
             counts.update(values)
     return chosen

@@ -133,12 +133,16 @@ def _high(metrics: Mapping[str, float], intervals: Intervals, name: str) -> floa
     return 0.0 if math.isnan(value) else float(value)
 
 
-def _cell(metrics: Mapping[str, Any], intervals: Intervals, name: str, most: float) -> dict[str, Any]:
+def _cell(metrics: Mapping[str, Any], intervals: Intervals, name: str, largest: float) -> dict[str, Any]:
     value = metrics[name]
     if math.isnan(value):
         return {"value": "none", "interval": "", "width": 0.0, "from": None}
-    cell: dict[str, Any] = {"value": f"{value:.2f}", "interval": "", "width": 100 * value / most, "from": None}
+    cell: dict[str, Any] = {"value": f"{value:.2f}", "interval": "", "width": 100 * value / largest, "from": None}
     if name in intervals:
         low, high = intervals[name]
-        cell |= {"interval": f"{low:.2f} to {high:.2f}", "from": 100 * low / most, "span": 100 * (high - low) / most}
+        cell |= {
+            "interval": f"{low:.2f} to {high:.2f}",
+            "from": 100 * low / largest,
+            "span": 100 * (high - low) / largest,
+        }
     return cell

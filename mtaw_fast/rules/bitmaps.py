@@ -33,8 +33,8 @@ class BitmapCache:
     A change of a column drops the filters that read it, and no others.
     """
 
-    def __init__(self, most_bytes: int = _MAX_BYTES, most_filters: int = _MAX_FILTERS) -> None:
-        self._most_bytes, self._most_filters = most_bytes, most_filters
+    def __init__(self, max_bytes: int = _MAX_BYTES, max_filters: int = _MAX_FILTERS) -> None:
+        self._max_bytes, self._max_filters = max_bytes, max_filters
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._n_bytes = 0
         self._lock = ForkLock()
@@ -79,7 +79,7 @@ class BitmapCache:
             self._n_bytes -= replaced.n_bytes
         self._kept[key] = entry
         self._n_bytes += entry.n_bytes
-        while len(self._kept) > 1 and (self._n_bytes > self._most_bytes or len(self._kept) > self._most_filters):
+        while len(self._kept) > 1 and (self._n_bytes > self._max_bytes or len(self._kept) > self._max_filters):
             self._n_bytes -= self._kept.popitem(last=False)[1].n_bytes
 
 

@@ -46,8 +46,8 @@ def footer_of(path: Path) -> bytes:
         return stream.read(length)
 
 
-def read_rows(path: Path, first: int, rows: int, most: int, context: Sequence[str] = ()) -> Iterator[Any]:
-    """Yield `rows` rows from `first` on, as record batches of `most` rows, the last one shorter.
+def read_rows(path: Path, first: int, rows: int, batch_rows: int, context: Sequence[str] = ()) -> Iterator[Any]:
+    """Yield `rows` rows from `first` on, as record batches of `batch_rows` rows, the last one shorter.
 
     A row group is read from its start, so its rows before `first` are decoded and dropped. context: further columns.
 
@@ -66,7 +66,9 @@ def read_rows(path: Path, first: int, rows: int, most: int, context: Sequence[st
         waiting: list[Any] = []
         pending = 0
         with _one_line(path):
-            for batch in file.iter_batches(most, row_groups=groups, columns=[SESSION, ITEMS, *context]) if rows else ():
+            for batch in (
+                file.iter_batches(batch_rows, row_groups=groups, columns=[SESSION, ITEMS, *context]) if rows else ()
+            ):
                 begin = min(skip, len(batch))
                 skip -= begin
                 batch = batch.slice(begin, min(len(batch) - begin, rows - done - pending))
@@ -74,9 +76,9 @@ def read_rows(path: Path, first: int, rows: int, most: int, context: Sequence[st
                 waiting.append(batch)
                 pending += len(batch)
                 # The output must not depend on the row groups of the file.
-                while pending >= most or (pending and done + pending == rows):
+                while pending >= batch_rows or (pending and done + pending == rows):
                     table = pa.Table.from_batches(waiting)
-                    count = min(pending, most)
+                    count = min(pending, batch_rows)
                     yield table.slice(0, count).combine_chunks().to_batches()[0]
                     waiting = table.slice(count).to_batches()
                     done, pending = done + count, pending - count

@@ -51,7 +51,7 @@ class RequestQueue:
     """
 
     def __init__(self, limits: Limits, metrics: Metrics, is_alone: Callable[[], bool] = lambda: False) -> None:
-        self._most, self._deadline, self._metrics = limits.queue, limits.deadline, metrics
+        self._max_waiting, self._deadline, self._metrics = limits.queue, limits.deadline, metrics
         self._micro_batch = limits.micro_batch
         self._waiting: deque[_Waiting] = deque()
         self._working = False
@@ -111,9 +111,9 @@ class RequestQueue:
             self._in_thread -= 1
 
     def _admit(self) -> None:
-        if self.length >= self._most:
+        if self.length >= self._max_waiting:
             self._metrics.add("mtaw_rejected_total", "overloaded")
-            raise unavailable("overloaded", f"{self._most} requests are waiting already; try again")
+            raise unavailable("overloaded", f"{self._max_waiting} requests are waiting already; try again")
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """Answer the first request that is not too late, together with those behind it that make a batch with it."""

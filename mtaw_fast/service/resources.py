@@ -68,7 +68,7 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
-def most_connections(limit: int) -> int:
+def connection_limit(limit: int) -> int:
     """Return how many connections this process can have open, at most `limit`."""
     soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft_limit == resource.RLIM_INFINITY:

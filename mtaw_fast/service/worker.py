@@ -23,7 +23,7 @@ from mtaw_fast.service.http.open_connections import OpenConnections
 from mtaw_fast.service.observability.counters import HEARTBEAT, PID
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.observability.service_log import configure_logging, flush_log, log_event
-from mtaw_fast.service.resources import SharedMemory, most_connections
+from mtaw_fast.service.resources import SharedMemory, connection_limit
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot, signature
 from mtaw_fast.service.state import Service
@@ -165,7 +165,7 @@ class _Server(uvicorn.Server):
             return TimedProtocol(config=self.config, server_state=state, app_state=self.lifespan.state)
 
         settings = self._service.settings
-        limit = most_connections(settings.limits.connections)
+        limit = connection_limit(settings.limits.connections)
         if limit < settings.limits.connections:
             log_event("fewer_connections", level="warning", most=limit, asked=settings.limits.connections)
         make_room = TimedProtocol.open_connections.make_room

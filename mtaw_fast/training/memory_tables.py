@@ -63,8 +63,8 @@ class TableMemory:
             context_sizes=context_sizes,
         )  # fmt: skip
 
-    def most(self, need: PassBytes) -> int:
-        """Return the most bytes that a build takes which needs `need` in one pass."""
+    def peak_bytes(self, need: PassBytes) -> int:
+        """Return the peak bytes of a build that would need `need` in one pass."""
         limit = self._allowed()
         return need.total if limit is None else min(need.total, max(limit, need.fixed))
 
@@ -91,7 +91,7 @@ _training: ContextVar[TableMemory | None] = ContextVar("table memory of the curr
 
 @contextlib.contextmanager
 def training_table_memory(limit: TableMemory) -> Iterator[None]:
-    """Apply the limit to a training, and remove files that killed ones have left in its folder."""
+    """Apply the limit to a training. First remove the files that killed trainings have left in the limit's folder."""
     remove_left(limit.folder)
     token = _training.set(limit)
     try:
@@ -109,18 +109,18 @@ def build_tables(config: Config, sessions: Sessions, n_items: int) -> MemoryTabl
 
 
 def table_bytes(config: Config, sessions: Sessions, n_items: int) -> int:
-    """Return the most bytes that `build_tables` takes."""
-    return _most(pass_bytes(sessions, n_items, memory_settings(config)))
+    """Return the peak bytes of `build_tables`."""
+    return _peak_bytes(pass_bytes(sessions, n_items, memory_settings(config)))
 
 
-def most_trend_bytes(config: Config, sessions: Sessions, n_items: int) -> int:
-    """Return the most bytes that `build_trends` takes for sessions with times."""
-    return _most(trend_bytes(sessions, n_items, trend_settings(config)))
+def max_trend_bytes(config: Config, sessions: Sessions, n_items: int) -> int:
+    """Return the peak bytes of `build_trends` for sessions with times."""
+    return _peak_bytes(trend_bytes(sessions, n_items, trend_settings(config)))
 
 
-def _most(need: PassBytes) -> int:
+def _peak_bytes(need: PassBytes) -> int:
     limit = _training.get()
-    return need.total if limit is None else limit.most(need)
+    return need.total if limit is None else limit.peak_bytes(need)
 
 
 def build_trends(

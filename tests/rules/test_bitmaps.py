@@ -69,7 +69,7 @@ def test_a_changed_column_drops_only_its_own() -> None:
 
 def test_the_cache_is_bounded() -> None:
     table = table_of([f"i{place}" for place in range(100)], random_rows(np.random.default_rng(0), 100))
-    cache = BitmapCache(most_bytes=1000, most_filters=3)
+    cache = BitmapCache(max_bytes=1000, max_filters=3)
     for limit in range(20):
         tree = RuleSet.of({"filter": f"price < {limit}"}).filter
         assert tree is not None

@@ -101,7 +101,7 @@ def lay_siege(work: Path, seconds: float, round_seconds: float = ROUND) -> Siege
 def _round(siege: Siege, service: Running, folders: list[Path], number: int, seconds: float) -> None:
     """Run one round: honest clients send requests; a bundle is published, a worker killed, a bundle published."""
     traffic = Traffic(RATE, 0.0, seconds, seed=number, connections=CONNECTIONS)
-    sessions = distinct_sessions(N_ITEMS, traffic.most_requests, traffic.seed)
+    sessions = distinct_sessions(N_ITEMS, traffic.max_requests, traffic.seed)
     requests = recommend_requests(sessions, Bundle.load(folders[0], verify=False).ids.external, K)
     kills: list[tuple[float, np.ndarray]] = []
 

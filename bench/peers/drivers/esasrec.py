@@ -53,14 +53,14 @@ def build(job: Job) -> driver.Peer:
     item_vectors: list[torch.Tensor] = []  # all items' vectors, until a step moves them
     sessions = Samples(items, np.maximum(offsets[:-1], offsets[1:] - job.max_len - 1), offsets[1:], items[:1])
 
-    def elements(samples: Samples, rows: np.ndarray, least: int) -> list[Any]:
+    def elements(samples: Samples, rows: np.ndarray, min_prefix: int) -> list[Any]:
         """Return sessions with weights: 0 at clicks that are no targets, or that the session only begins with."""
         triples = []
         for row in rows:
             begin, end = int(samples.begins[row]), int(samples.ends[row])
             clicks = inner[samples.items[begin:end]]
             weights = np.ones(len(clicks))
-            weights[: max(least - (begin - first_of(samples, row)), 0)] = 0.0
+            weights[: max(min_prefix - (begin - first_of(samples, row)), 0)] = 0.0
             triples.append((clicks[clicks > 0].tolist(), weights[clicks > 0].tolist(), {}))
         return triples
 

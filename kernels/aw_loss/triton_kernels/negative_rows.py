@@ -131,7 +131,7 @@ def negative_rows(
     tl.store(target_slopes_p + rows, -scale * ((c * others + bounded * target) / total + pole * target), mask=m_rows)
 
 
-@triton.jit(do_not_specialize=["n_rows", "most_slope"])
+@triton.jit(do_not_specialize=["n_rows", "max_slope"])
 def negative_scalars(
     d_losses_p,  # float32[n_rows]
     t_slopes_p,  # float32[n_rows], as are the next three, of `negative_rows`
@@ -144,16 +144,16 @@ def negative_scalars(
     target_entries_p,
     unit_p,  # float32[1]
     n_rows,
-    most_slope,
+    max_slope,
     ROWS: tl.constexpr,
 ):
-    """As `gradient_scalars`: units that no dtype of the products overflows. most_slope: what slope_i is at most."""
+    """As `gradient_scalars`: units that no dtype of the products overflows. max_slope: what slope_i is at most."""
     peaks = tl.zeros((ROWS,), tl.float32)
     for first in range(0, n_rows, ROWS):
         rows = first + tl.arange(0, ROWS)
         m_rows = rows < n_rows
         others = tl.abs(tl.load(t_slopes_p + rows, mask=m_rows, other=0.0))
-        others += tl.load(unit_slopes_p + rows, mask=m_rows, other=0.0) * most_slope
+        others += tl.load(unit_slopes_p + rows, mask=m_rows, other=0.0) * max_slope
         largest = tl.abs(tl.load(largest_slopes_p + rows, mask=m_rows, other=0.0))
         target = tl.abs(tl.load(target_slopes_p + rows, mask=m_rows, other=0.0))
         d_loss = tl.abs(tl.load(d_losses_p + rows, mask=m_rows, other=0.0))

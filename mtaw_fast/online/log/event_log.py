@@ -70,8 +70,8 @@ class EventLog(Protocol):
         """Remove events, each by the position after it. Raises LearnError as `redact` does."""
         ...
 
-    def expire(self, before: str, most_bytes: int) -> int:
-        """Delete the oldest events before a position while the log takes more than `most_bytes`; return how many."""
+    def expire(self, before: str, max_bytes: int) -> int:
+        """Delete the oldest events before a position while the log takes more than `max_bytes`; return how many."""
         ...
 
     def close(self) -> None:

@@ -265,14 +265,14 @@ class FileLog:
 
     # Removing
 
-    def expire(self, before: str, most_bytes: int) -> int:
-        """Delete the oldest whole segments before a position until the log takes `most_bytes`; return how many."""
+    def expire(self, before: str, max_bytes: int) -> int:
+        """Delete the oldest whole segments before a position until the log takes `max_bytes`; return how many."""
         with self._segments.as_learn_error("shorten"):
             segments = self._segments.numbers()
             sizes = {number: self._segments.size(number) for number in segments}
             count = 0
             for number in segments[:-1]:
-                if number >= parsed_position(before)[0] or sum(sizes.values()) <= most_bytes:
+                if number >= parsed_position(before)[0] or sum(sizes.values()) <= max_bytes:
                     break
                 host.unlink(self._segments.path(number))
                 sizes.pop(number)

@@ -89,8 +89,8 @@ class RedisLog:
         if start == self._empty[0]:
             after = self._empty[1]
         while len(events) < limit:
-            least = f"({_identity(after)}" if after else "-"
-            entries = self._call("xrange", self._name, min=least, count=limit - len(events))
+            first = f"({_identity(after)}" if after else "-"
+            entries = self._call("xrange", self._name, min=first, count=limit - len(events))
             for identity, values in entries:
                 after = _position(identity)
                 event = self._event(after, values)
@@ -129,10 +129,10 @@ class RedisLog:
             _LOG.warning("stream %s, entry %s: skipped a damaged record (%s)", self._name, identity, error)
             return None
 
-    def expire(self, before: str, most_bytes: int) -> int:
+    def expire(self, before: str, max_bytes: int) -> int:
         """See `EventLog.expire`."""
         size = self._call("memory_usage", self._name) or 0
-        if size <= most_bytes:
+        if size <= max_bytes:
             return 0
         return self._call("xtrim", self._name, minid=_identity(before), approximate=False)
 

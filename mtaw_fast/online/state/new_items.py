@@ -58,8 +58,8 @@ class NewItems:
     ----------
     n_base : int
         N, the number of the bundle's items.
-    most : int
-        How many may be added.
+    capacity : int
+        How many items may be added.
     entered : int, default 0
         Items that entered by clicks between the training and this bundle.
     candidates : mapping, default empty
@@ -72,9 +72,9 @@ class NewItems:
     """
 
     def __init__(
-        self, n_base: int, most: int, entered: int = 0, candidates: Mapping[int | str, Iterable[int]] | None = None
+        self, n_base: int, capacity: int, entered: int = 0, candidates: Mapping[int | str, Iterable[int]] | None = None
     ) -> None:
-        self._n_base, self._most, self.entered = n_base, most, entered
+        self._n_base, self._capacity, self.entered = n_base, capacity, entered
         self._places: dict[int | str, int] = {}
         self._items: list[NewItem] = []
         self._touched: set[int] = set()  # places from 0 on, since the last update of vectors
@@ -100,7 +100,7 @@ class NewItems:
     @property
     def has_room_for_clicks(self) -> bool:
         """Whether an item may still enter by a click."""
-        return len(self._items) < self._most - self._most // _RESERVE
+        return len(self._items) < self._capacity - self._capacity // _RESERVE
 
     @property
     def sessions_needed(self) -> int:
@@ -108,8 +108,8 @@ class NewItems:
 
         1 while at least half of the places are free since the training, 2 while a quarter is, then 4, 8 and 16.
         """
-        needed, free = 1, self._most - self.entered
-        while needed < MAX_SESSIONS and 2 * needed * free < self._most:
+        needed, free = 1, self._capacity - self.entered
+        while needed < MAX_SESSIONS and 2 * needed * free < self._capacity:
             needed *= 2
         return needed
 
@@ -125,7 +125,7 @@ class NewItems:
             sessions = self._candidates.pop(item, set()) | {session}
             if len(sessions) < needed:
                 self._candidates[item] = sessions
-                if len(self._candidates) > self._most:
+                if len(self._candidates) > self._capacity:
                     self._candidates.popitem(last=False)
                 return False
         self._candidates.pop(item, None)
@@ -139,7 +139,7 @@ class NewItems:
 
     def add(self, item: int | str) -> int | None:
         """Add an unknown external id and return its internal id; None if no more items may be added."""
-        if len(self._items) >= self._most:
+        if len(self._items) >= self._capacity:
             return None
         place = self._places[item] = self._n_base + len(self._items)
         self._items.append(NewItem())

@@ -57,7 +57,7 @@ class AnnIndex:
         self._catalog = catalog
         self._approximate = approximate
         self._exact = exact
-        self._most = approximate.nlist if plan.kind == "ivfpq" else len(catalog)
+        self._max_effort = approximate.nlist if plan.kind == "ivfpq" else len(catalog)
         self._unfiltered = search_parameters(plan, None)
         self.file: SealedFile | None = None  # kept, so that other processes find the copy and share it
         self._by_items = None if items_plan is None or items_plan == plan else self.with_plan(items_plan)
@@ -81,7 +81,7 @@ class AnnIndex:
             return self._exact.search(queries, k, allowed, scale=scale)
         parameters = self._unfiltered
         if allowed is not None:
-            parameters = search_parameters(self.plan.widened(count / n_items, self._most), allowed)
+            parameters = search_parameters(self.plan.widened(count / n_items, self._max_effort), allowed)
         queries = np.ascontiguousarray(queries)
         fetch = min(k * self.plan.k_factor, count)
         candidates = np.empty((len(queries), fetch), dtype=np.int32)

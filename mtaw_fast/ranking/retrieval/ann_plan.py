@@ -43,9 +43,9 @@ class SearchPlan:
         """Return the plan as JSON values, the effort under FAISS's own name."""
         return {"nprobe" if self.kind == "ivfpq" else "efSearch": self.effort, "k_factor": self.k_factor}
 
-    def widened(self, share: float, most: int) -> SearchPlan:
-        """Return the plan for a filter that allows `share` of the catalog: effort / share, at most `most`."""
-        return dataclasses.replace(self, effort=max(self.effort, min(most, math.ceil(self.effort / share))))
+    def widened(self, share: float, max_effort: int) -> SearchPlan:
+        """Return the plan for a filter that allows `share` of the catalog: effort / share, at most `max_effort`."""
+        return dataclasses.replace(self, effort=max(self.effort, min(max_effort, math.ceil(self.effort / share))))
 
 
 @dataclass(frozen=True, slots=True)

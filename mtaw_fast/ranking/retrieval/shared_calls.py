@@ -36,24 +36,24 @@ class SharedCalls:
     search : callable
         (queries float32[B, d], fetch) to (dots float32[B, fetch], ids int64[B, fetch]); a row may not depend on the
         others. Two threads never call it at the same time.
-    most : int
+    max_rows : int
         The largest number of queries in one call.
     """
 
-    def __init__(self, search: Callable[[np.ndarray, int], Found], most: int) -> None:
-        self._search, self._most = search, most
+    def __init__(self, search: Callable[[np.ndarray, int], Found], max_rows: int) -> None:
+        self._search, self._max_rows = search, max_rows
         self._lock = threading.Lock()
         self._waiting: deque[_Request] = deque()
         self._busy = False  # a caller leads, or is about to
 
     def search(self, queries: np.ndarray, fetch: int) -> Found:
-        """Return both results of `search` for float32[B, d], B >= 1, in calls of at most `most` queries.
+        """Return both results of `search` for float32[B, d], B >= 1, in calls of at most `max_rows` queries.
 
         A long batch lets other callers go first between its calls. An error of `search` is raised in every caller whose
         queries were in that call.
         """
-        cuts = range(0, len(queries), self._most)
-        parts = [self._result_of(_Request(queries[cut : cut + self._most], fetch)) for cut in cuts]
+        cuts = range(0, len(queries), self._max_rows)
+        parts = [self._result_of(_Request(queries[cut : cut + self._max_rows], fetch)) for cut in cuts]
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([first for first, _ in parts]), np.concatenate([second for _, second in parts])
@@ -105,7 +105,7 @@ class SharedCalls:
             first = self._waiting.popleft()
             group, rows, remaining = [first], len(first.queries), deque[_Request]()
             for request in self._waiting:
-                if request.fetch == first.fetch and rows + len(request.queries) <= self._most:
+                if request.fetch == first.fetch and rows + len(request.queries) <= self._max_rows:
                     group.append(request)
                     rows += len(request.queries)
                 else:

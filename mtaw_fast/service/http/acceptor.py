@@ -36,8 +36,8 @@ class Acceptor:
         The worker's connections.
     counters : Counters
         Where workers share how many connections they have.
-    most : int
-        Connections that the worker may have.
+    max_connections : int
+        Connections that the worker may have open.
     make_room : callable
         Closes the connection without progress for longest; returns whether there was one. It gets the loop's time.
     """
@@ -48,12 +48,12 @@ class Acceptor:
         make_protocol: Callable[[], asyncio.Protocol],
         open_connections: Collection[object],
         counters: Counters,
-        most: int,
+        max_connections: int,
         make_room: Callable[[float], bool],
     ) -> None:
         self._listener, self._make_protocol = listener, make_protocol
         self._connections, self._counters = open_connections, counters
-        self._most, self._make_room = most, make_room
+        self._max_connections, self._make_room = max_connections, make_room
         self._loop = asyncio.get_running_loop()
         self._resuming: asyncio.TimerHandle | None = None
         self._yielded = False
@@ -81,7 +81,7 @@ class Acceptor:
             self._pause(min(_YIELD * excess, _LONGEST_YIELD))
             return
         self._yielded = False
-        if self._count() >= self._most and not self._make_room(self._loop.time()):
+        if self._count() >= self._max_connections and not self._make_room(self._loop.time()):
             self._pause(_FULL)
             return
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from mtaw_fast.service.errors import ErrorAnswer, ErrorDetail, unavailable
-from mtaw_fast.service.resources import most_connections
+from mtaw_fast.service.resources import connection_limit
 
 HANDSHAKE = 0.25  # seconds that a TCP handshake may take
 _PATIENCE = 1.0  # seconds that a client has to send something, and again to read the answer
@@ -77,7 +77,7 @@ class GracefulDrain:
     def __init__(self, listener: socket.socket, answer: bytes) -> None:
         self._listener, self._answer = listener, answer
         self._clients: dict[socket.socket, _Client] = {}
-        self._most = most_connections(_MAX_CONNECTIONS)
+        self._max_connections = connection_limit(_MAX_CONNECTIONS)
         self._selector = selectors.DefaultSelector()
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
@@ -117,7 +117,7 @@ class GracefulDrain:
                 link, _ = self._listener.accept()
             except OSError:  # no client waits, a worker accepted it, or the file limit is reached
                 return
-            if len(self._clients) >= self._most:
+            if len(self._clients) >= self._max_connections:
                 self._close(next(iter(self._clients)))
             link.setblocking(False)
             self._clients[link] = _Client(time.monotonic() + _PATIENCE)

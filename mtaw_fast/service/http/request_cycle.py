@@ -24,9 +24,9 @@ class RequestCycle(RequestResponseCycle):
         self.timed_out = True
         self.message_event.set()
 
-    def whole_body(self, most: int) -> bytes | None:
-        """Return the body if all of it is here, at most `most` bytes; None leaves it to `receive`."""
-        if self.more_body or self.disconnected or self.waiting_for_100_continue or len(self.body) > most:
+    def whole_body(self, max_bytes: int) -> bytes | None:
+        """Return the body if all of it is here, at most `max_bytes` bytes; None leaves it to `receive`."""
+        if self.more_body or self.disconnected or self.waiting_for_100_continue or len(self.body) > max_bytes:
             return None
         if self.flow.read_paused:
             self.flow.resume_reading()

@@ -15,7 +15,7 @@ _STEP = 1 << 20  # bytes of ids between two checks of the deadline
 _DIGITS = 19  # of an int64
 
 
-def find_ids(recommender: Recommender, text: str, most: int, check_deadline: Callable[[], None]) -> list[Any]:
+def find_ids(recommender: Recommender, text: str, limit: int, check_deadline: Callable[[], None]) -> list[Any]:
     """Return external ids that contain a text; of integers, those that begin with its digits.
 
     The id that equals the text comes first, the others are in the order of the catalog. `check_deadline` is called now
@@ -32,12 +32,12 @@ def find_ids(recommender: Recommender, text: str, most: int, check_deadline: Cal
         matches[exact] = None
     places = _numbers(base, text) if base.kind == "int" else _texts(base, text, check_deadline)
     for place in places:
-        if len(matches) >= most:
+        if len(matches) >= limit:
             return list(matches)
         (item,) = ids.external(np.array([place], dtype=np.int32))
         matches[item] = None
     for item in ids.external(np.arange(len(base), len(ids), dtype=np.int32)):  # added while serving
-        if len(matches) < most and (str(item).startswith(text) if base.kind == "int" else text in item):
+        if len(matches) < limit and (str(item).startswith(text) if base.kind == "int" else text in item):
             matches[item] = None
     return list(matches)
 

@@ -15,7 +15,7 @@ _PAIR_BYTES = 64 + 16  # of a tuple of two without these, and the garbage collec
 _CLICK_BYTES = 8 + 16  # of a click without its id: the list entry, and the rounding of allocations
 
 
-def most_session_bytes(clicks: int) -> int:
+def max_session_bytes(clicks: int) -> int:
     """Return the bytes that a kept session of at most `clicks` clicks may take: an id is 512 characters at most."""
     return max(64 << 10, 256 * clicks)
 
@@ -130,20 +130,20 @@ class MemorySessions:
     ----------
     ttl : float
         Seconds after its last click at which a session expires.
-    most, most_bytes : int
+    max_sessions, max_bytes : int
         Limits of the sessions and of their memory. Beyond either, the session idle for longest is deleted. A session
-        that alone takes more than `most_bytes` is not kept.
+        that alone takes more than `max_bytes` is not kept.
     clicks : int
-        Clicks of a session that are kept, the latest ones. Fewer are kept if they take more than `most_session_bytes`.
+        Clicks of a session that are kept, the latest ones. Fewer are kept if they take more than `max_session_bytes`.
     clock : callable
         Returns the time in seconds.
     """
 
     def __init__(
-        self, ttl: float, most: int, most_bytes: int, clicks: int, clock: Callable[[], float] = time.monotonic
+        self, ttl: float, max_sessions: int, max_bytes: int, clicks: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._ttl, self._most, self._most_bytes, self._clicks = ttl, most, most_bytes, clicks
-        self._session_bytes = most_session_bytes(clicks)
+        self._ttl, self._max_sessions, self._max_bytes, self._clicks = ttl, max_sessions, max_bytes, clicks
+        self._session_bytes = max_session_bytes(clicks)
         self._clock = clock
         self._sessions: OrderedDict[str, _Session] = OrderedDict()  # by last click, oldest first
         self._bytes = 0
@@ -165,10 +165,10 @@ class MemorySessions:
             n_bytes -= _clicks_bytes(clicks[first : first + 1])
             first += 1
         clicks = clicks[first:] if first else clicks
-        if n_bytes <= self._most_bytes:
+        if n_bytes <= self._max_bytes:
             self._sessions[session] = _Session(self._clock() + self._ttl, clicks, n_bytes, entry.context)
             self._bytes += n_bytes
-        while len(self._sessions) > self._most or self._bytes > self._most_bytes:
+        while len(self._sessions) > self._max_sessions or self._bytes > self._max_bytes:
             self._forget_oldest()
         return TypedClicks.of(clicks)
 

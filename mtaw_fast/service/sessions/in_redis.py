@@ -12,7 +12,7 @@ from mtaw_fast.errors import UsageError, require
 from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.observability.service_log import log_event
 from mtaw_fast.service.redis_client import redis_client
-from mtaw_fast.service.sessions.in_memory import TypedClicks, Types, Usage, most_session_bytes, with_types
+from mtaw_fast.service.sessions.in_memory import TypedClicks, Types, Usage, max_session_bytes, with_types
 
 _PREFIX = "mtaw:session:"
 _CONTEXT_PREFIX = "mtaw:context:"
@@ -37,7 +37,7 @@ class RedisSessions:
             self._client = redis_client(url, timeout, password)
         except (ValueError, TypeError) as error:  # neither quotes the URL, which may hold a password
             raise UsageError(f"--sessions: not an address of Redis ({error}); give redis://host:6379/0") from None
-        self._ttl, self._clicks, self._session_bytes = ttl, clicks, most_session_bytes(clicks)
+        self._ttl, self._clicks, self._session_bytes = ttl, clicks, max_session_bytes(clicks)
         self._logged_at, self._unlogged = -_LOG_INTERVAL, 0
 
     async def click(self, session: str, items: Sequence[int | str], types: Types | None = None) -> TypedClicks:

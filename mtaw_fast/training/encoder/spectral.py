@@ -54,16 +54,16 @@ def reads_some(sessions: Sessions) -> bool:
     return count_pairs(sessions) > MAX_PAIRS
 
 
-def _within(sessions: Sessions, most: int) -> Sessions:
-    """Return the sessions, or as many of them, spread evenly, as have about `most` pairs."""
+def _within(sessions: Sessions, max_pairs: int) -> Sessions:
+    """Return the sessions, or as many of them, spread evenly, as have about `max_pairs` pairs."""
     pairs = count_pairs(sessions)
-    if pairs <= most:
+    if pairs <= max_pairs:
         return sessions
-    place = np.arange(len(sessions) + 1) * (most / pairs)
+    place = np.arange(len(sessions) + 1) * (max_pairs / pairs)
     chosen = np.flatnonzero(np.diff(place.astype(np.int64)))
     logging.getLogger("mtaw_fast").warning(
         f"structured start: reads {len(chosen):,} of {len(sessions):,} sessions, evenly spread, since all have "
-        f"{pairs:,} pairs of clicks, more than {most:,}; items in none of them start with a random vector"
+        f"{pairs:,} pairs of clicks, more than {max_pairs:,}; items in none of them start with a random vector"
     )
     return sessions.select(chosen)
 

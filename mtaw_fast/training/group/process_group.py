@@ -52,8 +52,8 @@ class Collectives:
 
     def gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         """Return the rows of every process, [sum(counts), ..] by rank. counts: the number of rows of each."""
-        most = max(counts)
-        padded = rows.new_zeros(most, *rows.shape[1:])
+        longest = max(counts)
+        padded = rows.new_zeros(longest, *rows.shape[1:])
         padded[: len(rows)] = rows
         received = rows.new_empty(self._world, *padded.shape)
         with _group_errors():

@@ -22,7 +22,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.system.memory_use import available_memory
 from mtaw_fast.training.encoder.spectral import MAX_PAIRS, count_pairs
 from mtaw_fast.training.encoder.validation import check_held_out
-from mtaw_fast.training.memory_tables import most_trend_bytes, table_bytes
+from mtaw_fast.training.memory_tables import max_trend_bytes, table_bytes
 from mtaw_fast.training.plan.first_steps import Cost, EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
 from mtaw_fast.training.ranker.last_sessions import split_for_ranker
@@ -203,7 +203,7 @@ class _Work:
             4 * config.model.embedding_dim + 8 * config.memory.dense_candidates
         )
         if before.times is not None and config.memory.trends and config.ranker.prequential:
-            tables += most_trend_bytes(config, before, n_items)
+            tables += max_trend_bytes(config, before, n_items)
         dataset = 0 if last is None else _DELTA_CLICK * last.n_clicks + 4 * _CANDIDATES * queries
         return self._base() + tables + dense + dataset
 

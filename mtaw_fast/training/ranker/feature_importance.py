@@ -24,7 +24,7 @@ MAX_SAMPLES = 500  # some seconds of work
 _LAST_RANK = 20  # ranks after it are misses
 
 
-def feature_importance(model: Model, samples: Samples, most: int = MAX_SAMPLES) -> dict[str, Any]:
+def feature_importance(model: Model, samples: Samples, max_samples: int = MAX_SAMPLES) -> dict[str, Any]:
     """Score samples with each feature in turn replaced by its mean; the ranker's other inputs stay.
 
     Similar features replace one another, so their importances do not add up.
@@ -34,8 +34,8 @@ def feature_importance(model: Model, samples: Samples, most: int = MAX_SAMPLES) 
     model : Model
         With a session memory that has not seen the samples.
     samples : Samples
-        With types, if any, as the ranker reads them. Of more than `most`, that many are scored, evenly spread.
-    most : int, default 500
+        With types, if any, as the ranker reads them. Of more than `max_samples`, that many are scored, evenly spread.
+    max_samples : int, default 500
         Largest number of samples.
 
     Returns
@@ -46,7 +46,7 @@ def feature_importance(model: Model, samples: Samples, most: int = MAX_SAMPLES) 
     """
     assert model.memory is not None
     assert model.ranker_net is not None
-    chosen = np.flatnonzero(evenly(len(samples), most) & (samples.prefixes.lengths > 0))
+    chosen = np.flatnonzero(evenly(len(samples), max_samples) & (samples.prefixes.lengths > 0))
     ids, values = _candidates(model, samples, chosen)
     valid, targets = ids >= 0, samples.targets[chosen]
     net = _Standardized(model.ranker_net, values[valid])

@@ -101,9 +101,9 @@ def build_dataset(
     def add_frozen(writer: DatasetWriter) -> None:
         known = np.bincount(tables.session_items, minlength=tables.n_items) > 0
         places = np.flatnonzero(known[sessions.items])  # serving drops clicks on items that the bundle does not know
-        filtered, most = sessions.of_clicks(places), frozen_samples(len(ranked))
+        filtered, limit = sessions.of_clicks(places), frozen_samples(len(ranked))
         filtered_weights = None if click_weights is None else click_weights[places]
-        chosen = _ranked_clicks(ReplayOrder.of(filtered, *chunk), filtered, min_prefix, since, most, filtered_weights)
+        chosen = _ranked_clicks(ReplayOrder.of(filtered, *chunk), filtered, min_prefix, since, limit, filtered_weights)
         run = run_over(filtered, chosen)
         for begin in range(0, len(chosen), _FROZEN_CHUNK):
             run.rank(chosen[begin : begin + _FROZEN_CHUNK], writer, places)
@@ -132,7 +132,7 @@ def _ranked_clicks(
     sessions: Sessions,
     min_prefix: int,
     since: int | None,
-    most: int,
+    limit: int,
     weights: np.ndarray | None,
 ) -> np.ndarray:
     """int64[Q]: places in the sessions' items of the targets, in replay order."""
@@ -144,7 +144,7 @@ def _ranked_clicks(
     if since is not None and order.moments is not None:
         chosen &= order.moments[clicks] > since
     targets = clicks[chosen]
-    return targets[evenly(len(targets), most)]
+    return targets[evenly(len(targets), limit)]
 
 
 class _PrequentialRun:
@@ -238,7 +238,7 @@ class ReplayOrder:
     moments: np.ndarray | None
 
     @classmethod
-    def of(cls, sessions: Sessions, most_clicks: int, most_ms: int) -> ReplayOrder:
+    def of(cls, sessions: Sessions, max_clicks: int, max_ms: int) -> ReplayOrder:
         """Order by time, or session by session without times.
 
         Parameters
@@ -252,15 +252,15 @@ class ReplayOrder:
         """
         if sessions.times is None:
             clicks = np.arange(sessions.n_clicks, dtype=np.int64)
-            return cls(clicks, _by_session(sessions.offsets, most_clicks), None)
+            return cls(clicks, _by_session(sessions.offsets, max_clicks), None)
         moments = _rising(sessions.times, sessions.offsets)
         order = np.argsort(moments, kind="stable").astype(np.int64)
-        return cls(order, _by_time(moments[order], most_clicks, most_ms), moments)
+        return cls(order, _by_time(moments[order], max_clicks, max_ms), moments)
 
 
-def evenly(count: int, most: int) -> np.ndarray:
-    """bool[count]: `most` of them, spread evenly; all if there are no more."""
-    place = np.arange(count + 1, dtype=np.int64) * min(count, most) // max(count, 1)
+def evenly(count: int, limit: int) -> np.ndarray:
+    """bool[count]: `limit` of them, spread evenly; all if there are no more."""
+    place = np.arange(count + 1, dtype=np.int64) * min(count, limit) // max(count, 1)
     return place[1:] > place[:-1]
 
 
@@ -278,16 +278,16 @@ def _rising(times: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return risen
 
 
-def _by_session(offsets: np.ndarray, most_clicks: int) -> np.ndarray:
+def _by_session(offsets: np.ndarray, max_clicks: int) -> np.ndarray:
     bounds = [0]
     while bounds[-1] < offsets[-1]:
-        bounds.append(int(offsets[np.searchsorted(offsets, min(bounds[-1] + most_clicks, int(offsets[-1])))]))
+        bounds.append(int(offsets[np.searchsorted(offsets, min(bounds[-1] + max_clicks, int(offsets[-1])))]))
     return np.array(bounds, dtype=np.int64)
 
 
-def _by_time(moments: np.ndarray, most_clicks: int, most_ms: int) -> np.ndarray:
+def _by_time(moments: np.ndarray, max_clicks: int, max_ms: int) -> np.ndarray:
     bounds = [0]
     while (begin := bounds[-1]) < len(moments):
-        end = int(np.searchsorted(moments, moments[begin] + most_ms))
-        bounds.append(min(end, begin + most_clicks, len(moments)))
+        end = int(np.searchsorted(moments, moments[begin] + max_ms))
+        bounds.append(min(end, begin + max_clicks, len(moments)))
     return np.array(bounds, dtype=np.int64)

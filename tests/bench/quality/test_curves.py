@@ -16,7 +16,7 @@ from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 @pytest.mark.parametrize("text", ["", "1,", "a,2", "-1", "0", "1.5"])
 def test_what_is_no_count_is_told(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert whole_numbers("--counts", "0,20,1e3", least=0) == [0, 20, 1000]
+    assert whole_numbers("--counts", "0,20,1e3", minimum=0) == [0, 20, 1000]
     for bench in (ranker_curve, sampled_curve):
         assert bench.main(["--data", "nowhere", f"--counts={text}"]) == 2
         assert f"--counts {text}: give whole numbers from 1 on" in capsys.readouterr().err

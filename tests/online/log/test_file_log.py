@@ -202,11 +202,11 @@ def test_expiring_deletes_whole_old_segments(tmp_path: Path) -> None:
         log.append([click(number)])
     everything = log.read(START)
     middle = everything[10]
-    assert log.expire(middle.position, most_bytes=0) > 0
+    assert log.expire(middle.position, max_bytes=0) > 0
     remaining = log.read(START)
     assert remaining == everything[-len(remaining) :]
     assert middle in remaining
-    assert log.expire(everything[-1].position, most_bytes=10**9) == 0
+    assert log.expire(everything[-1].position, max_bytes=10**9) == 0
 
 
 def test_a_writer_goes_on_after_another_process_deleted_its_segment(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_writer_goes_on_after_another_process_deleted_its_segment(tmp_path: Pa
     for number in range(1, 20):
         busy.append([click(number)])
     last = busy.read(START)[-1]
-    busy.expire(last.position, most_bytes=0)
+    busy.expire(last.position, max_bytes=0)
     idle.append([click(20)])
     assert events_of(busy)[-2:] == [last.event, click(20)]
 

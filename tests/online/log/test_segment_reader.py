@@ -157,7 +157,7 @@ def test_a_segment_that_expires_between_listing_and_opening_is_skipped(
     def then_expired(self: SegmentFolder) -> list[int]:
         numbers = real(self)
         monkeypatch.setattr(SegmentFolder, "numbers", real)
-        assert log.expire(everything[12].position, most_bytes=0) > 1
+        assert log.expire(everything[12].position, max_bytes=0) > 1
         return numbers
 
     monkeypatch.setattr(SegmentFolder, "numbers", then_expired)

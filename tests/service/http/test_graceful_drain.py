@@ -100,7 +100,7 @@ def test_a_client_that_keeps_sending_gets_the_503() -> None:
 
 
 def test_a_client_closed_for_another_in_the_turn_it_sends_in_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graceful_drain, "most_connections", lambda _: 1)
+    monkeypatch.setattr(graceful_drain, "connection_limit", lambda _: 1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         drain = GracefulDrain(listener, refusal(VERSION))
         first = socket.create_connection(listener.getsockname())

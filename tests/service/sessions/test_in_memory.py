@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.service.sessions import open_sessions
-from mtaw_fast.service.sessions.in_memory import MemorySessions, most_session_bytes, session_bytes
+from mtaw_fast.service.sessions.in_memory import MemorySessions, max_session_bytes, session_bytes
 from mtaw_fast.service.settings import Settings
 
 PLENTY = 1 << 20  # bytes
@@ -37,8 +37,8 @@ class PlainSessions:
     """A simple model of `MemorySessions`. kept: (id, expires, clicks), the oldest click first."""
 
     ttl: float
-    most: int
-    most_bytes: int
+    max_sessions: int
+    max_bytes: int
     clicks: int
     kept: list[tuple[str, float, list[Any]]] = field(default_factory=list)
 
@@ -51,9 +51,9 @@ class PlainSessions:
         self.sweep(now)
         clicks = [*next((clicks for name, _, clicks in self.kept if name == session), []), *items][-self.clicks :]
         self.kept = [entry for entry in self.kept if entry[0] != session]
-        if session_bytes(session, clicks) <= self.most_bytes:
+        if session_bytes(session, clicks) <= self.max_bytes:
             self.kept.append((session, now + self.ttl, clicks))
-        while len(self.kept) > self.most or self.bytes > self.most_bytes:
+        while len(self.kept) > self.max_sessions or self.bytes > self.max_bytes:
             del self.kept[0]
         return clicks
 
@@ -70,16 +70,16 @@ CLICK = st.tuples(st.sampled_from("abcde"), st.lists(ITEM, min_size=1, max_size=
 @settings(max_examples=150, deadline=None)
 @given(
     operations=st.lists(CLICK | st.floats(0, 15), max_size=40),
-    most=st.integers(1, 4),
-    most_bytes=st.integers(1, 9000),
+    max_sessions=st.integers(1, 4),
+    max_bytes=st.integers(1, 9000),
     clicks=st.integers(1, 9),
 )
 def test_memory_stays_bounded_whatever_is_clicked(
-    operations: list[Any], most: int, most_bytes: int, clicks: int
+    operations: list[Any], max_sessions: int, max_bytes: int, clicks: int
 ) -> None:
     clock = Clock()
-    store = MemorySessions(10, most, most_bytes, clicks, clock)
-    plain = PlainSessions(10, most, most_bytes, clicks)
+    store = MemorySessions(10, max_sessions, max_bytes, clicks, clock)
+    plain = PlainSessions(10, max_sessions, max_bytes, clicks)
 
     async def main() -> None:
         for operation in operations:
@@ -91,14 +91,14 @@ def test_memory_stays_bounded_whatever_is_clicked(
                 plain.sweep(clock.now)
             kept = store.sweep()
             assert kept == (len(plain.kept), plain.bytes)
-            assert kept.bytes <= most_bytes
-            assert kept.sessions <= most
+            assert kept.bytes <= max_bytes
+            assert kept.sessions <= max_sessions
 
     asyncio.run(main())
 
 
 def test_a_too_large_session_is_answered_but_not_kept() -> None:
-    store = MemorySessions(ttl=10, most=9, most_bytes=5000, clicks=9)
+    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=5000, clicks=9)
 
     async def main() -> None:
         await store.click("other", ["x"])
@@ -119,7 +119,7 @@ def test_a_session_counts_for_at_least_its_memory(items: list[int | str]) -> Non
 
 
 def test_many_sessions_count_for_at_least_what_python_allocates() -> None:
-    store = MemorySessions(ttl=10, most=10_000, most_bytes=1 << 30, clicks=50)
+    store = MemorySessions(ttl=10, max_sessions=10_000, max_bytes=1 << 30, clicks=50)
 
     async def main() -> None:
         for number in range(2000):
@@ -136,7 +136,7 @@ def test_many_sessions_count_for_at_least_what_python_allocates() -> None:
 
 
 def test_clicks_add_up_and_the_last_ones_are_kept() -> None:
-    store = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=3)
+    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=PLENTY, clicks=3)
 
     async def main() -> None:
         assert (await store.click("a", ["x"])).items == ["x"]
@@ -150,7 +150,7 @@ def test_clicks_add_up_and_the_last_ones_are_kept() -> None:
 
 def test_clicks_keep_their_types() -> None:
     """Of clicks with and without, also where the oldest ones go; their bytes count, and are given back."""
-    store = MemorySessions(ttl=10, most=3, most_bytes=PLENTY, clicks=3)
+    store = MemorySessions(ttl=10, max_sessions=3, max_bytes=PLENTY, clicks=3)
 
     async def main() -> None:
         assert await store.click("a", ["x"]) == (["x"], None)
@@ -168,7 +168,7 @@ def test_clicks_keep_their_types() -> None:
 
 @pytest.mark.parametrize("character", ["x", "\x01", "日", "🙂"])
 def test_a_session_of_long_ids_keeps_fewer_clicks(character: str) -> None:
-    store = MemorySessions(ttl=10, most=9, most_bytes=1 << 30, clicks=1000)
+    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=1 << 30, clicks=1000)
     items = [f"{number:04}" + character * 508 for number in range(1000)]
 
     async def main() -> None:
@@ -178,7 +178,7 @@ def test_a_session_of_long_ids_keeps_fewer_clicks(character: str) -> None:
             kept = (await store.click("a", items[-1:])).items
         assert kept == items[-len(kept) :]
         assert kept == await store.clicks("a")
-        (limit, size) = most_session_bytes(1000), session_bytes("a", kept)
+        (limit, size) = max_session_bytes(1000), session_bytes("a", kept)
         assert limit - 5000 < size <= limit
         assert store.sweep() == (1, size)
         kept = await store.click("b", [f"item-{number:020}" for number in range(1000)])
@@ -189,7 +189,7 @@ def test_a_session_of_long_ids_keeps_fewer_clicks(character: str) -> None:
 
 def test_a_session_expires_after_its_last_click() -> None:
     clock = Clock()
-    store = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=9, clock=clock)
+    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=PLENTY, clicks=9, clock=clock)
 
     async def main() -> None:
         await store.click("a", ["x"])
@@ -207,7 +207,7 @@ def test_a_session_expires_after_its_last_click() -> None:
 
 
 def test_the_longest_idle_session_is_deleted_first() -> None:
-    store = MemorySessions(ttl=10, most=2, most_bytes=PLENTY, clicks=9)
+    store = MemorySessions(ttl=10, max_sessions=2, max_bytes=PLENTY, clicks=9)
 
     async def main() -> None:
         for session in ("a", "b", "a", "c"):
@@ -229,7 +229,7 @@ def test_memory_needs_one_worker(tmp_path: Path) -> None:
 
 def test_reading_a_session_does_not_extend_its_time_to_live() -> None:
     clock = Clock()
-    store = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=9, clock=clock)
+    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=PLENTY, clicks=9, clock=clock)
 
     async def main() -> None:
         assert await store.clicks("a") == []
@@ -244,7 +244,7 @@ def test_reading_a_session_does_not_extend_its_time_to_live() -> None:
 
 def test_a_context_ends_with_its_session() -> None:
     clock = Clock()
-    store = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=9, clock=clock)
+    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=PLENTY, clicks=9, clock=clock)
 
     async def main() -> None:
         await store.click("a", ["x"])

@@ -13,7 +13,7 @@ import pytest
 from mtaw_fast.cli.serve import _secret
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.sessions import open_sessions
-from mtaw_fast.service.sessions.in_memory import most_session_bytes
+from mtaw_fast.service.sessions.in_memory import max_session_bytes
 from mtaw_fast.service.sessions.in_redis import RedisSessions
 from mtaw_fast.service.settings import Settings
 from tests.service.conftest import BIG
@@ -245,4 +245,4 @@ def test_a_session_of_long_ids_keeps_fewer_clicks(redis: Redis) -> None:
     assert kept == items[-len(kept) :]
     lines = redis_py.Redis(port=redis.port).lrange("mtaw:session:long", 0, -1)
     assert len(lines) == len(kept)
-    assert most_session_bytes(1000) - 600 < sum(map(len, lines)) <= most_session_bytes(1000)
+    assert max_session_bytes(1000) - 600 < sum(map(len, lines)) <= max_session_bytes(1000)

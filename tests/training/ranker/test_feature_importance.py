@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
 
 
 def test_the_whole_is_what_serves(trained: TrainedModel) -> None:
-    importance = feature_importance(trained.model, SAMPLES, most=10_000)
+    importance = feature_importance(trained.model, SAMPLES, max_samples=10_000)
     assert importance["samples"] == len(SAMPLES)
     served = served_metrics(trained.model, SAMPLES)
     for name, value in importance["metrics"].items():
@@ -69,7 +69,7 @@ def test_it_equals_a_ranker_whose_weights_on_the_feature_are_taken_away(trained:
 
 
 def test_many_samples_are_spread_evenly(trained: TrainedModel) -> None:
-    assert feature_importance(trained.model, SAMPLES, most=7)["samples"] == 7
+    assert feature_importance(trained.model, SAMPLES, max_samples=7)["samples"] == 7
 
 
 def test_a_training_keeps_it_with_intervals(trained: TrainedModel) -> None:
