@@ -72,7 +72,7 @@ class _Whole:
     def __init__(self, model: Model, variant: str, per_session: bool) -> None:
         self._model, self._variant, self._per_session = model, variant, per_session
         self._n = model.n_items
-        self._available = ~Catalog.of(model).gone
+        self._available = ~Catalog.of(model).unavailable
         self._ids = Ids(model.ids)
         self._trends = None if model.trends is None else TrendArrays(model.trends)
         self._memory = None if model.memory is None else Memory(model.memory)

@@ -184,7 +184,7 @@ class Catalog:
         return len(self.removed)
 
     @cached_property
-    def gone(self) -> np.ndarray:
+    def unavailable(self) -> np.ndarray:
         """bool[N + M]: items that are not recommended: removed, hidden by hand, or not available."""
         withheld = None if self.items is None or self.all_items else self.items.withheld(self.ids, self.size)
         return self.removed if withheld is None else self.removed | withheld
@@ -202,7 +202,7 @@ class Catalog:
     @cached_property
     def n_items(self) -> int:
         """How many items can be recommended."""
-        return self.size - int(np.count_nonzero(self.gone))
+        return self.size - int(np.count_nonzero(self.unavailable))
 
     @property
     def scale(self) -> float:
@@ -214,12 +214,12 @@ class Catalog:
         """int32[n_items]: the items that can be recommended, most clicks first, equal ones in id order."""
         if self.clicks is not None:
             order = np.argsort(-self.clicks, kind="stable").astype(np.int32)
-            return order[~self.gone[order]]
+            return order[~self.unavailable[order]]
         if not self.is_updated:
             return self.model.most_clicked
         added = np.arange(self.model.n_items, self.size, dtype=np.int32)
         order = np.concatenate([self.model.most_clicked, added])
-        return order[~self.gone[order]]
+        return order[~self.unavailable[order]]
 
     @cached_property
     def popularity(self) -> np.ndarray:
@@ -241,7 +241,7 @@ class Catalog:
         cache = _BITMAPS.setdefault(self.model, BitmapCache())
         if self.items is not None:
             cache.drop_changed(self.items)
-        return BoundRules(self.items, self.ids, self.gone, cache)
+        return BoundRules(self.items, self.ids, self.unavailable, cache)
 
     def clicks_of(self, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
         """Return a session's known clicks int32[m] and its unknown ones as external ids."""

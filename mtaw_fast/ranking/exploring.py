@@ -120,7 +120,7 @@ def _listed(
     places = min(places, int(np.count_nonzero(~fixed & ~rare[ranked])))
     if places <= 0:
         return unchanged
-    eligible = rare & ~catalog.gone
+    eligible = rare & ~catalog.unavailable
     eligible[ranked] = False
     if not eligible.any():
         return unchanged

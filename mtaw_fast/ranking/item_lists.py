@@ -42,9 +42,9 @@ def rising(catalog: Catalog, trends: Trends, k: int, conditions: Conditions) -> 
     items, scores = items[in_catalog], scores[in_catalog]
     added = np.arange(catalog.model.n_items, catalog.size, dtype=np.int32)
     others = np.concatenate([catalog.model.most_clicked, added])
-    others = _first_of(others[~catalog.gone[others]], catalog.n_items, conditions)
+    others = _first_of(others[~catalog.unavailable[others]], catalog.n_items, conditions)
     others = others[np.isin(others, items, invert=True)]
-    is_kept = ~catalog.gone[items]
+    is_kept = ~catalog.unavailable[items]
     if conditions.allowed is not None:
         is_kept &= conditions.allowed.mask[items]
     if conditions.excluded is not None:
@@ -68,7 +68,7 @@ def clicked_together(
     if memory is None:
         return None
     others, cosines = neighbors(memory, item, catalog.delta)
-    is_kept = ~catalog.gone[others] & (cosines > 0)
+    is_kept = ~catalog.unavailable[others] & (cosines > 0)
     if conditions.allowed is not None:
         is_kept &= conditions.allowed.mask[others]
     if conditions.excluded is not None:

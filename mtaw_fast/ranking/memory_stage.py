@@ -74,7 +74,7 @@ class MemoryStage:
         self._catalog = catalog
         self._trends = catalog.trends
         self._content = content_of(catalog)
-        self._here = Filter(~catalog.gone) if catalog.gone.any() else None
+        self._available = Filter(~catalog.unavailable) if catalog.unavailable.any() else None
         # A prepared filter is used many times; it is combined once with this state.
         self._prepared: weakref.WeakKeyDictionary[Filter, Filter] = weakref.WeakKeyDictionary()
 
@@ -129,10 +129,10 @@ class MemoryStage:
 
     def _bits(self, allowed: Filter | None) -> np.ndarray | None:
         """Return the items of this state that `allowed` keeps, as bits; None if that is all."""
-        if allowed is None or self._here is None:
-            combined = self._here if allowed is None else allowed
+        if allowed is None or self._available is None:
+            combined = self._available if allowed is None else allowed
         else:
             combined = self._prepared.get(allowed)
             if combined is None:
-                combined = self._prepared[allowed] = allowed & self._here
+                combined = self._prepared[allowed] = allowed & self._available
         return None if combined is None else combined.packed

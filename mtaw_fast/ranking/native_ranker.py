@@ -148,7 +148,7 @@ class NativeEngine:
             segment = None if before is None else before.segment
             segment = NativeIndex(catalog.vectors) if segment is None else segment.rebuilt(catalog.vectors)
         memory, ranker_net, capacity = _memory_of(catalog, before)
-        present = np.packbits(~catalog.gone, bitorder="little") if catalog.n_items < catalog.size else None
+        present = np.packbits(~catalog.unavailable, bitorder="little") if catalog.n_items < catalog.size else None
         engine = engine_of(
             catalog.ids.table, encoder.encoder, index.scanner, catalog.scale, memory, ranker_net,
             side=None if segment is None else segment.scanner, present=present,

@@ -65,7 +65,7 @@ class Pipeline:
             earlier = None if before is None or not isinstance(before.ranker, NativeRanker) else before.ranker
             native = NativeRanker(catalog, encoder, index, earlier)
         if catalog.is_updated:
-            index = SegmentedIndex(index, catalog.model.n_items, catalog.vectors, catalog.gone)
+            index = SegmentedIndex(index, catalog.model.n_items, catalog.vectors, catalog.unavailable)
         if impressions is None:
             impressions = Impressions() if before is None else before.impressions
         if native is not None:

@@ -66,13 +66,19 @@ class AppliedRules:
 
     @classmethod
     def of(
-        cls, rules: RuleSet, table: ItemTable | None, ids: Ids, gone: np.ndarray, item: int | None, cache: BitmapCache
+        cls,
+        rules: RuleSet,
+        table: ItemTable | None,
+        ids: Ids,
+        unavailable: np.ndarray,
+        item: int | None,
+        cache: BitmapCache,
     ) -> AppliedRules:
         """Bind checked rules to a table of columns, the ids of N items, and the last click's item or None.
 
-        gone: bool[N], items that are not recommended.
+        unavailable: bool[N], items that are not recommended.
         """
-        n_items = len(gone)
+        n_items = len(unavailable)
         allowed, boosts, columns = None, [], None
         if table is not None:
             columns = native_columns(table)
@@ -86,7 +92,7 @@ class AppliedRules:
         pins = [
             (place, item)
             for place, item in _places(rules, ids)
-            if not gone[item] and (allowed is None or allowed.mask[item])
+            if not unavailable[item] and (allowed is None or allowed.mask[item])
         ]
         arrangement = Arrangement(n_items, boosts, rules.native, columns)
         return cls(allowed, pins, bool(boosts or rules.limits), arrangement, arrangement.raised)
@@ -111,11 +117,11 @@ class AppliedRules:
 class BoundRules:
     """Rule sets bound to one state of a catalog, the oldest dropped first. Thread-safe.
 
-    A set is checked against the columns when it is first used. gone: bool[N], items that are not recommended.
+    A set is checked against the columns when it is first used. unavailable: bool[N], items that are not recommended.
     """
 
-    def __init__(self, table: ItemTable | None, ids: Ids, gone: np.ndarray, cache: BitmapCache) -> None:
-        self._parts = table, ids, gone, cache
+    def __init__(self, table: ItemTable | None, ids: Ids, unavailable: np.ndarray, cache: BitmapCache) -> None:
+        self._parts = table, ids, unavailable, cache
         self._bound: dict[tuple[RuleSet, Any], AppliedRules] = {}
         self._checked: set[RuleSet] = set()
         self._lock = ForkLock()
@@ -126,9 +132,9 @@ class BoundRules:
         applied = self._bound.get(key)
         if applied is not None:
             return applied
-        table, ids, gone, cache = self._parts
+        table, ids, unavailable, cache = self._parts
         rules.check(table)
-        applied = AppliedRules.of(rules, table, ids, gone, item, cache)
+        applied = AppliedRules.of(rules, table, ids, unavailable, item, cache)
         with self._lock:
             if len(self._checked) >= _MAX_BOUND:
                 self._checked.clear()

@@ -84,15 +84,15 @@ class TestUpdatedCatalog:
                 ]
             )
         assert_same(*answers)
-        gone = np.flatnonzero(both[0]._pipeline.catalog.gone)
+        unavailable = np.flatnonzero(both[0]._pipeline.catalog.unavailable)
         listed = [] if answers[0][0] is None else answers[0][0].items
-        assert not set(both[0].ids.lookup(listed).tolist()) & set(gone.tolist())
+        assert not set(both[0].ids.lookup(listed).tolist()) & set(unavailable.tolist())
 
     def test_the_added_items_are_found(self, both: tuple[Recommender, Recommender]) -> None:
         rec = both[0]
         for place in range(N, len(rec.ids)):
             item = named(rec, [place])
-            if not rec._pipeline.catalog.gone[place]:
+            if not rec._pipeline.catalog.unavailable[place]:
                 assert item[0] in rec.recommend(item, len(rec.ids)).items
 
     def test_packed_sessions(self, both: tuple[Recommender, Recommender]) -> None:

@@ -131,7 +131,7 @@ class _Compaction:
         event_processor, old = self._event_processor, self._old
         n_items, n_new = self._before.n_items, len(event_processor.items.new_items)
         keys, places, last = self._logged_sessions()
-        gone = np.flatnonzero(event_processor.items.gone[: n_items + n_new])
+        unavailable = np.flatnonzero(event_processor.items.unavailable[: n_items + n_new])
         hidden = np.array(sorted(event_processor.items.hidden), dtype=np.int32)
         unfinished = [part.line() for part in event_processor.table_parts.unfinished]
         priors = np.array(event_processor.priors, dtype=np.int32).reshape(-1, 2)
@@ -144,7 +144,7 @@ class _Compaction:
             last=last,
             seen=event_processor.tracker.seen(REMEMBERED_IDS),
             untrained=np.concatenate([old.untrained, np.arange(n_items, n_items + n_new, dtype=np.int32)]),
-            removed=np.setdiff1d(gone, hidden).astype(np.int32),
+            removed=np.setdiff1d(unavailable, hidden).astype(np.int32),
             hidden=hidden,
             seed_items=np.ascontiguousarray(priors[:, 0]),
             seed_neighbors=np.ascontiguousarray(priors[:, 1]),

@@ -41,7 +41,7 @@ class CatalogItems:
         The items that follow the model's.
     clicks : int64[N + limits.new_items]
         Clicks of each item, those of the model included.
-    gone : bool[N + limits.new_items]
+    unavailable : bool[N + limits.new_items]
         Items that are not recommended.
     hidden : set of int
         Those of them that have too few clicks so far.
@@ -67,9 +67,9 @@ class CatalogItems:
         capacity = model.n_items + limits.new_items
         self.clicks = np.zeros(capacity, dtype=np.int64)
         self.clicks[: model.n_items] = model.popularity
-        self.gone = np.zeros(capacity, dtype=bool)
-        self.gone[progress.removed] = True
-        self.gone[progress.hidden] = True
+        self.unavailable = np.zeros(capacity, dtype=bool)
+        self.unavailable[progress.removed] = True
+        self.unavailable[progress.hidden] = True
         self.hidden = set(progress.hidden.tolist())
         self.added, self._untrained = set(progress.added), set(progress.untrained.tolist())
         self.removed_ids = set(progress.removed_ids)
@@ -98,7 +98,7 @@ class CatalogItems:
                 place = self.new_items.add(item)
                 if place is not None:
                     self._awaited.add(place)
-        self.gone[:] = other.gone
+        self.unavailable[:] = other.unavailable
         self.hidden = set(other.hidden)
 
     @property
@@ -163,16 +163,16 @@ class CatalogItems:
         self.entered.append(place)
         if item in self.removed_ids:
             self.removed_ids.discard(item)
-            self.gone[place] = True
+            self.unavailable[place] = True
         elif self._limits.min_clicks > 1:
             self.hidden.add(place)
-            self.gone[place] = True
+            self.unavailable[place] = True
         return place
 
     def show(self, place: int) -> None:
         """Recommend an item from now on."""
         self.hidden.discard(place)
-        self.gone[place] = False
+        self.unavailable[place] = False
         self.changed = True
 
     def show_proven(self, places: Iterable[int]) -> None:
@@ -188,7 +188,7 @@ class CatalogItems:
                 self.removed_ids.add(item)
             else:
                 self.hidden.discard(place)
-                self.gone[place] = True
+                self.unavailable[place] = True
         self.changed = True
 
     def uncount(self, places: np.ndarray) -> list[int]:
@@ -203,9 +203,9 @@ class CatalogItems:
         for place in [*self._untrained.intersection(distinct.tolist()), *new_places]:
             if self.clicks[place] >= self._limits.min_clicks or self._is_described(place):
                 continue
-            if not self.gone[place]:  # an item that was removed by hand must not come back with a click
+            if not self.unavailable[place]:  # an item that was removed by hand must not come back with a click
                 self.hidden.add(place)
-                self.gone[place] = True
+                self.unavailable[place] = True
             if place >= self._n_items:
                 self.new_items[place - self._n_items].is_left = self.clicks[place] <= 0
         self.changed = True

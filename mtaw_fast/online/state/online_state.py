@@ -248,7 +248,7 @@ class OnlineState:
             items.new_items.places,
             self._current_vectors(),
             self._norm,
-            items.gone[: items.size].copy(),
+            items.unavailable[: items.size].copy(),
             items.clicks[: items.size].copy(),
             self.memory,
             self.delta,

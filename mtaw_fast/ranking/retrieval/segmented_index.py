@@ -16,14 +16,16 @@ from mtaw_fast.system.cached_property import cached_property
 class SegmentedIndex:
     """`Index` over N + M items: `base` over the first N, an exact search of the added rows float32[M, d].
 
-    gone: bool[N + M], items that are never found. Exact if base is. In addition to base's search it costs a filter (if
-    an item of base is gone) and a matrix product over the M added rows.
+    It is exact if `base` is. A search costs that of `base`, a filter if an item of `base` is unavailable, and a matrix
+    product over the M added rows.
+
+    n_base: N. unavailable: bool[N + M], items that are never found.
     """
 
-    def __init__(self, base: Index, n_base: int, added: np.ndarray, gone: np.ndarray) -> None:
+    def __init__(self, base: Index, n_base: int, added: np.ndarray, unavailable: np.ndarray) -> None:
         self.name = base.name
         self._base, self._n_base, self._added = base, n_base, added
-        self._here = ~gone
+        self._available = ~unavailable
         # A prepared filter is used many times; it is split once for this state.
         self._prepared: weakref.WeakKeyDictionary[Filter, tuple[Filter | None, Filter | None]] = (
             weakref.WeakKeyDictionary()
@@ -66,7 +68,7 @@ class SegmentedIndex:
     def _split(self, allowed: Filter | None) -> tuple[Filter | None, Filter | None]:
         if allowed is None:
             return self._everything
-        allowed.check(len(self._here))
+        allowed.check(len(self._available))
         parts = self._prepared.get(allowed)
         if parts is None:
             parts = self._prepared[allowed] = self._parts(allowed.mask)
@@ -74,6 +76,6 @@ class SegmentedIndex:
 
     def _parts(self, mask: np.ndarray | None) -> tuple[Filter | None, Filter | None]:
         """Return the filters of base and of the added segment; None if all of it is allowed."""
-        present = self._here if mask is None else self._here & mask
+        present = self._available if mask is None else self._available & mask
         parts = present[: self._n_base], present[self._n_base :]
         return tuple(None if part.all() else Filter(part) for part in parts)  # type: ignore[return-value]

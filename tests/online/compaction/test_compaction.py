@@ -115,13 +115,13 @@ def test_an_item_that_only_a_forgotten_session_clicked_is_not_recommended() -> N
     forgotten = [LogEntry(Forget("s", NOON + 2), "8")]
     state = OnlineState(first, ALL)
     state.apply(forgotten)
-    assert state.catalog().gone[[young, given]].tolist() == [True, False]
+    assert state.catalog().unavailable[[young, given]].tolist() == [True, False]
     later = compact_model(first, "log", [forgotten], ALL, all_over=True)
     assert not later.item_vectors[young].any()
     reopened = OnlineState(later, ALL)
-    assert reopened.catalog().gone[[young, given]].tolist() == [True, False]
+    assert reopened.catalog().unavailable[[young, given]].tolist() == [True, False]
     reopened.apply([LogEntry(Click("t", "young", NOON + 3), "9")])
-    assert not reopened.catalog().gone[young]
+    assert not reopened.catalog().unavailable[young]
 
 
 def test_an_item_removed_by_hand_stays_removed_after_its_session_was_forgotten() -> None:
@@ -131,7 +131,7 @@ def test_an_item_removed_by_hand_stays_removed_after_its_session_was_forgotten()
             [Click("s", "young", NOON), RemoveItems(("young",), NOON), Forget("s", NOON), Click("t", "young", NOON)]
         )
     )
-    assert state.catalog().gone[N]
+    assert state.catalog().unavailable[N]
 
 
 def test_the_clicks_of_a_bot_are_not_carried_along() -> None:

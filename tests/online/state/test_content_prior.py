@@ -127,7 +127,7 @@ def test_waiting_items_of_a_bundle_enter_when_it_is_served(model: Model) -> None
     assert len(priors) == 5 * 20
     assert catalog.items is not None
     assert len(catalog.items.waiting) == 0
-    assert not catalog.gone.any()
+    assert not catalog.unavailable.any()
 
 
 def test_items_added_by_hand_keep_what_was_given(model: Model, tmp_path: Path) -> None:

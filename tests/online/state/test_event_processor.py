@@ -112,8 +112,8 @@ def test_ids_of_the_other_type_do_not_enter() -> None:
 def test_items_are_recommended_once_they_have_their_clicks() -> None:
     events: list[Event] = [click("a", "x"), click("b", "x"), click("c", "y")]
     event_processor, _ = run(events, min_clicks=2)
-    assert event_processor.items.gone[[N, N + 1]].tolist() == [False, True]
-    assert not run(events)[0].items.gone.any()
+    assert event_processor.items.unavailable[[N, N + 1]].tolist() == [False, True]
+    assert not run(events)[0].items.unavailable.any()
 
 
 def test_added_and_removed_items() -> None:
@@ -128,7 +128,7 @@ def test_added_and_removed_items() -> None:
     priors = [(N, 1), (N, 2), (N + 1, N)]  # an item of the model comes back with what was learned
     assert [pair for kind, pair in sink.calls if kind == "prior"] == priors
     assert event_processor.priors == priors
-    assert np.flatnonzero(event_processor.items.gone).tolist() == [4, N + 1]
+    assert np.flatnonzero(event_processor.items.unavailable).tolist() == [4, N + 1]
     assert event_processor.items.new_items[0].neighbors == (1, 2)
 
 
@@ -163,7 +163,7 @@ def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
     assert [call[1] for call in sink.clicks] == [1, N, 2]
     assert sink.calls == [("prior", (1, 2))]
     assert event_processor.position == "0007"
-    assert np.flatnonzero(event_processor.items.gone).tolist() == [7, 8]
+    assert np.flatnonzero(event_processor.items.unavailable).tolist() == [7, 8]
     event_processor.process(
         [LogEntry(Click("s", "sku-3", NOON + 3, id="e"), "0008"), LogEntry(click("s", "sku-3", 4), "0009")], sink
     )
@@ -198,7 +198,7 @@ def test_every_reader_decides_the_same_whatever_the_sizes_of_its_reads(events: l
     assert sink.calls == expected.calls
     assert sink.refreshes == expected.refreshes
     assert parts.items.new_items.ids == whole.items.new_items.ids
-    assert np.array_equal(parts.items.gone, whole.items.gone)
+    assert np.array_equal(parts.items.unavailable, whole.items.unavailable)
     assert np.array_equal(parts.items.clicks, whole.items.clicks)
     assert (parts.position, parts.refused) == (whole.position, whole.refused)
 
@@ -230,9 +230,9 @@ def test_a_rebuilt_state_knows_a_kept_item_from_where_the_log_adds_it(lost: bool
     event_processor.process(entries[2:-1] if lost else entries[:-1], sink)
     place = event_processor.items.new_items.place_of("x")
     assert place == other.items.new_items.place_of("x")
-    assert not event_processor.items.gone[place]
+    assert not event_processor.items.unavailable[place]
     if not lost:
         assert sink.calls == first.calls
         assert np.array_equal(event_processor.items.clicks, other.items.clicks)
     event_processor.process(entries[-1:], sink)
-    assert event_processor.items.gone[place]
+    assert event_processor.items.unavailable[place]

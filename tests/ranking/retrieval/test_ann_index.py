@@ -185,22 +185,22 @@ class TestForItems:
 
     def test_a_segmented_index_keeps_it(self) -> None:
         rng = np.random.default_rng(5)
-        gone = rng.random(N + 3) < 0.2
+        unavailable = rng.random(N + 3) < 0.2
         added = queries()[:3]
         base, whole = self.two_plans(), NumpyIndex(np.concatenate([catalog(), added]))
-        index, rows = SegmentedIndex(base, N, added, gone), queries()[:6]
-        for mask in (~gone, ~gone & (rng.random(N + 3) < 0.5)):
+        index, rows = SegmentedIndex(base, N, added, unavailable), queries()[:6]
+        for mask in (~unavailable, ~unavailable & (rng.random(N + 3) < 0.5)):
             allowed = Filter(mask)
             truth = whole.search(rows, 20, allowed)
             for _ in range(2):  # the second uses the prepared filter
                 assert same(for_items(index).search(rows, 20, allowed), truth)
                 assert not same(index.search(rows, 20, allowed), truth)
-        assert same(for_items(index).search(rows, 20), whole.search(rows, 20, Filter(~gone)))
+        assert same(for_items(index).search(rows, 20), whole.search(rows, 20, Filter(~unavailable)))
 
     def test_other_indexes_search_by_all_vectors_alike(self) -> None:
         exact = NumpyIndex(catalog())
-        added, gone = queries()[:1], np.zeros(N + 1, dtype=bool)
-        for index in (exact, ann_index("ivfpq"), SegmentedIndex(exact, N, added, gone)):
+        added, unavailable = queries()[:1], np.zeros(N + 1, dtype=bool)
+        for index in (exact, ann_index("ivfpq"), SegmentedIndex(exact, N, added, unavailable)):
             assert for_items(index) is index
 
 
