@@ -2,7 +2,7 @@
 
 A session leads to an item in four ways: the session contains it; past sessions contain it together with an item of the
 session (rows of the tables, and rows of a row's neighbors); a similar past session contains it; the dense index finds
-it. The evidence is summed per item (`Item`); a pre-score then selects the candidates. "Back" counts clicks from the
+it. The evidence is summed per item (`Evidence`); a pre-score then selects the candidates. "Back" counts clicks from the
 session's end: 0 is the last one. All sums are float64 here and float32 in the native code.
 """
 
@@ -41,7 +41,7 @@ class OwnItem:
 
 
 @dataclass(slots=True)
-class Item:
+class Evidence:
     """The evidence for one item.
 
     latest: the last session with it and an own item, or -1. near: 1 / (1 + back) of the latest own item whose row
@@ -68,7 +68,7 @@ class Query:
     settings: QuerySettings
     clicks: np.ndarray
     own: list[OwnItem]
-    items: dict[int, Item]
+    items: dict[int, Evidence]
     largest: dict[str, float]
     has_dense: bool
     best_logit: float = 0.0
@@ -128,7 +128,7 @@ def query(
     settings = settings or QuerySettings()
     clicks = clicks[-MAX_CLICKS:]
     own = own_items(clicks.tolist(), settings.own)
-    items = {own_item.item: Item(own_item) for own_item in own}
+    items = {own_item.item: Evidence(own_item) for own_item in own}
     result = Query(tables, settings, clicks, own, items, dict.fromkeys(SIMILAR, 0.0), dense is not None)
     _add_neighbors(result)
     _add_second(result)
@@ -137,7 +137,7 @@ def query(
         result.best_logit = float(dense[1][0]) if len(dense[0]) and dense[0][0] >= 0 else 0.0
         for place, (item, logit) in enumerate(zip(dense[0].tolist(), dense[1].tolist(), strict=True)):
             if item >= 0 and place < settings.dense:
-                evidence = items.setdefault(item, Item())
+                evidence = items.setdefault(item, Evidence())
                 evidence.place, evidence.logit = place, logit
     return result
 
@@ -189,7 +189,7 @@ def _add_neighbors(query: Query) -> None:
         shares = values * aged / (tables.totals[own.item].astype(np.float64) * aged + 1)
         weights = {"dec": own.decayed, "all": 1 / len(query.own), "last": place == 0, "prev": place == 1}
         for neighbor, value, share, session in zip(neighbors, values, shares, latest, strict=True):
-            evidence = query.items.setdefault(neighbor, Item())
+            evidence = query.items.setdefault(neighbor, Evidence())
             evidence.latest = max(evidence.latest, session)
             evidence.near = max(evidence.near, 1 / (1 + own.back))
             kinds = dict(zip(PAIR_KINDS, share.tolist(), strict=True)) | {"cos": value[_SES] * query.root(own.item)}
@@ -205,7 +205,7 @@ def _add_second(query: Query) -> None:
     first = _fwd_shares(query.tables, query.own[0].item)
     for middle, share in first:
         for neighbor, second in _fwd_shares(query.tables, middle) if share else ():
-            query.items.setdefault(neighbor, Item()).sums["second"] += share * second
+            query.items.setdefault(neighbor, Evidence()).sums["second"] += share * second
 
 
 def _fwd_shares(tables: MemoryTables, item: int) -> list[tuple[int, float]]:
@@ -242,7 +242,7 @@ def _add_similar_sessions(query: Query) -> None:
         weight = weights[session]
         fresh = weight * math.exp(-(tables.n_sessions - 1 - session) / (FRESH_SHARE * tables.n_sessions))
         for t, item in enumerate(clicks):
-            sums = query.items.setdefault(item, Item()).sums
+            sums = query.items.setdefault(item, Evidence()).sums
             sums["knn"] += weight
             sums["knn_fresh"] += fresh
             sums["knn_near"] += weight / abs(t - anchor_place) if t != anchor_place else 0.0

@@ -1,4 +1,8 @@
-"""Side features in plain Python: clicks within the values of a context, to the bit, and the features by definition."""
+"""Side features in plain Python, as a reference for tests of the native ones.
+
+The decayed clicks on items within each value of a context column equal the native sums to the bit. The features follow
+their definitions.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import numpy as np
 from bench.memory_reference.trends import Click, decay_power, rounded
 from mtaw_fast.memory.trends import TrendSettings
 
-LANE = 4  # the half-life of clicks within a value
+LANE = 4  # the half-life of clicks within a context value
 MIN_SUM = 2.0**-8  # an item's sum within a value is stored from here on, decayed to the newest click
 PRIOR = 50.0  # clicks that popularity at large counts as
 MISSING, NO_TIME = -1, np.iinfo(np.int64).min
@@ -21,7 +25,7 @@ Visit = list[tuple[Click, Codes]]
 
 
 def values_of(codes: Codes, sizes: Sequence[int]) -> list[int | None]:
-    """Return the number of each column's value over all columns, None without one."""
+    """Return each column's value as its number among the values of all columns; None for no value."""
     begins = np.cumsum([0, *sizes]).tolist()
     return [None if code == 0 else begins[column] + code - 1 for column, code in enumerate(codes)]
 
@@ -54,22 +58,22 @@ def build(visits: list[Visit], n_items: int, settings: TrendSettings, sizes: Seq
 
 @dataclass
 class OnlineContext:
-    """Clicks within values: those of tables, and the visits since."""
+    """Clicks by item and context value: those of the tables, and those of the visits since."""
 
     arrays: dict[str, np.ndarray]
     clock: np.ndarray
     settings: TrendSettings
     visits: dict[int, Visit] = field(default_factory=dict)
-    gone: list[Visit] = field(default_factory=list)  # of the tables, forgotten
+    forgotten: list[Visit] = field(default_factory=list)  # visits of the tables
 
     @property
     def sizes(self) -> list[int]:
-        """The largest code of each column."""
+        """The number of values of each column, which is its largest code."""
         sizes: list[int] = self.arrays["context_sizes"].tolist()
         return sizes
 
     def sums(self, now: int) -> tuple[dict[tuple[int, int], float], np.ndarray]:
-        """Return the decayed clicks by (item, value), and by value float64[V]."""
+        """Return the clicks decayed to `now`: by (item, value), and by value float64[V]. now: Unix ms."""
         half_life = self.settings.half_lives_ms[LANE]
         base = decay_power(int(self.clock[LANE]) * half_life - now, half_life)
         offsets = self.arrays["context_offsets"]
@@ -78,7 +82,7 @@ class OnlineContext:
             for place in range(offsets[item], offsets[item + 1]):
                 sums[item, int(self.arrays["context_values"][place])] = self.arrays["context_sums"][place] * base
         totals = self.arrays["context_totals"] * base
-        for visits, sign in ((list(self.visits.values()), 1.0), (self.gone, -1.0)):
+        for visits, sign in ((list(self.visits.values()), 1.0), (self.forgotten, -1.0)):
             for visit in visits:
                 for (time, item), codes in visit:
                     weight = sign * decay_power(time - now, half_life)
@@ -92,7 +96,10 @@ class OnlineContext:
 def context_features(
     online: OnlineContext, now: int, codes: Codes, candidates: list[int], popularity: Sequence[float]
 ) -> np.ndarray:
-    """Return float64[C, 2 columns]: c_share and c_lift of each column; popularity: the candidates' shares at large."""
+    """Return float64[C, 2 columns]: c_share and c_lift of each column.
+
+    codes: of the visit. popularity: each candidate's share of all clicks.
+    """
     sums, totals = online.sums(now)
     rows = []
     for item, share in zip(candidates, popularity, strict=True):
@@ -109,7 +116,10 @@ def content_features(
     categories: list[np.ndarray], created: np.ndarray | None, now: int, own: list[int], candidates: list[int],
     firsts: Sequence[float],
 ) -> np.ndarray:  # fmt: skip
-    """Return float64[C, F]: i_same and i_part of each column, i_age if there are times; firsts: ages in seconds."""
+    """Return float64[C, F]: i_same and i_part of each column, and i_age if there are creation times.
+
+    own: items of the session, the latest first. firsts: seconds since each candidate's first click.
+    """
 
     def category(column: np.ndarray, item: int) -> int:
         return int(column[item]) if item < len(column) else MISSING

@@ -46,7 +46,10 @@ def decay_power(ms: int, half_life: int) -> float:
 
 @dataclass
 class Sums:
-    """Decayed sums of some sessions, relative to each lane's t0."""
+    """Decayed sums of some sessions, each lane relative to its own time t0. A lane is a half-life.
+
+    epochs: each lane's t0, in half-lives.
+    """
 
     settings: TrendSettings
     epochs: list[int]
@@ -57,9 +60,9 @@ class Sums:
     all: np.ndarray = field(default_factory=lambda: np.zeros(2 * ITEM_LANES))
 
     def weights(self, time: int) -> np.ndarray:
-        """Return float64[7]: the weight of a click in each lane."""
-        lives = self.settings.half_lives_ms
-        return np.array([decay_power(time - e * h, h) for e, h in zip(self.epochs, lives, strict=True)])
+        """Return float64[7]: the weight of a click at `time` in each lane."""
+        half_lives = self.settings.half_lives_ms
+        return np.array([decay_power(time - e * h, h) for e, h in zip(self.epochs, half_lives, strict=True)])
 
     def add(self, sessions: list[list[Click]], once_from: int | None = None) -> None:
         """Add every session's clicks: ordered by time within a session (ties as given), then over all sessions.
@@ -69,23 +72,23 @@ class Sums:
         events = []
         for number, session in enumerate(sessions):
             clicks = sorted(session, key=lambda click: click[0])
-            near = clicks
+            paired = clicks
             if once_from is not None and number >= once_from:
-                near = firsts(clicks)
+                paired = firsts(clicks)
             for place, (time, item) in enumerate(clicks):
                 first, last = self.times.get(item, (time, time))
                 self.times[item] = min(first, time), max(last, time)
                 before = sum(other == item for _, other in clicks[:place])
-                if near is clicks:
-                    events.append((time, number, place, item, place, near))
+                if paired is clicks:
+                    events.append((time, number, place, item, place, paired))
                 elif before < MAX_COUNTED:
-                    among = [other for _, other in near].index(item)
-                    events.append((time, number, place, item, among, near if before == 0 else []))
+                    paired_place = [other for _, other in paired].index(item)
+                    events.append((time, number, place, item, paired_place, paired if before == 0 else []))
         events.sort(key=lambda event: event[:3])
-        for time, _, place, item, among, near in events:
+        for time, _, place, item, paired_place, paired in events:
             self._add_click(time, place, item)
-            if near:
-                self._add_pairs(time, among, near)
+            if paired:
+                self._add_pairs(time, paired_place, paired)
 
     def _add_click(self, time: int, place: int, item: int) -> None:
         weights = self.weights(time)
@@ -94,18 +97,17 @@ class Sums:
         self.all = self.all + lanes
 
     def _add_pairs(self, time: int, place: int, clicks: list[Click]) -> None:
+        """Add the pairs of the click at `place` with the clicks before it, up to `window` of them."""
         weights, item = self.weights(time), clicks[place][1]
-        # The native rows add the terms of one later click from the furthest back to the nearest, bwd apart from fwd.
+        # In the order of the native rows: bwd before fwd, bwd from the furthest click to the nearest.
         for distance in range(min(self.settings.window, place), 0, -1):
             other = clicks[place - distance][1]
             if other != item:
-                part = weights[FIRST_PAIR_LANE:] * (1.0 / distance)
-                self._add_pair(item, other, PAIR_LANES, part)
+                self._add_pair(item, other, PAIR_LANES, weights[FIRST_PAIR_LANE:] * (1.0 / distance))
         for distance in range(1, min(self.settings.window, place) + 1):
             other = clicks[place - distance][1]
             if other != item:
-                part = weights[FIRST_PAIR_LANE:] * (1.0 / distance)
-                self._add_pair(other, item, 0, part)
+                self._add_pair(other, item, 0, weights[FIRST_PAIR_LANE:] * (1.0 / distance))
 
     def _add_pair(self, item: int, neighbor: int, lane: int, part: np.ndarray) -> None:
         values = self.pairs.setdefault(item, {}).setdefault(neighbor, np.zeros(2 * PAIR_LANES))
@@ -120,7 +122,7 @@ def firsts(clicks: list[Click]) -> list[Click]:
 
 
 def rounded(sums: np.ndarray) -> np.ndarray:
-    """Return float32, 0 for values that are too small."""
+    """Return sums float64[..] as the tables store them: float32, 0 below 2^-50."""
     return np.where(sums < 2.0**-50, 0, sums).astype(np.float32)
 
 
@@ -128,11 +130,11 @@ def build(
     sessions: list[list[Click]], n_items: int, settings: TrendSettings, once_from: int | None = None
 ) -> TrendTables:
     """Return what `TrendTables.build` does, to the bit."""
-    lives = settings.half_lives_ms
+    half_lives = settings.half_lives_ms
     newest = max((time for session in sessions for time, _ in session), default=0)
-    sums = Sums(settings, [newest // h for h in lives])
+    sums = Sums(settings, [newest // h for h in half_lives])
     sums.add(sessions, once_from)
-    to_newest = np.array([decay_power(e * h - newest, h) for e, h in zip(sums.epochs, lives, strict=True)])
+    to_newest = np.array([decay_power(e * h - newest, h) for e, h in zip(sums.epochs, half_lives, strict=True)])
     offsets, neighbors, values = [0], [], []
     for item in range(n_items):
         row = sums.pairs.get(item, {})
@@ -166,13 +168,13 @@ def _strength(values: np.ndarray, totals: np.ndarray, to_now: np.ndarray) -> flo
 
 @dataclass
 class OnlineTrends:
-    """Tables and later sessions. What was forgotten is as if it never was."""
+    """Tables and later sessions. A forgotten session leaves no trace in any result."""
 
     tables: TrendTables
     once: bool = False  # whether new sessions count a pair once
     sessions: dict[int, list[Click]] = field(default_factory=dict)
-    gone: list[list[Click]] = field(default_factory=list)  # of the tables, forgotten
-    left: TrendTables | None = None  # without them, with the clock of `tables`: for the items of forgotten sessions
+    forgotten: list[list[Click]] = field(default_factory=list)  # sessions of the tables
+    remaining: TrendTables | None = None  # built without `forgotten`, with the clock of `tables`
 
     def click(self, handle: int, item: int, time: int) -> None:
         """Add a click."""
@@ -182,10 +184,10 @@ class OnlineTrends:
         """Remove a session."""
         del self.sessions[handle]
 
-    def forget_in_tables(self, clicks: list[Click], left: TrendTables) -> None:
-        """Remove a session of the tables."""
-        self.gone.append(clicks)
-        self.left = left
+    def forget_in_tables(self, clicks: list[Click], remaining: TrendTables) -> None:
+        """Remove a session of the tables. remaining: tables built without the forgotten sessions."""
+        self.forgotten.append(clicks)
+        self.remaining = remaining
 
     @property
     def seen(self) -> list[Click]:
@@ -193,9 +195,9 @@ class OnlineTrends:
         return [click for session in self.sessions.values() for click in session]
 
     def tables_of(self, item: int) -> TrendTables:
-        """Return the tables that have the item's row."""
-        renewed = any(item == clicked for session in self.gone for _, clicked in session)
-        return self.left if renewed and self.left is not None else self.tables
+        """Return the tables that have the item's row: `remaining` for an item of a forgotten session."""
+        is_rebuilt = any(item == clicked for session in self.forgotten for _, clicked in session)
+        return self.remaining if is_rebuilt and self.remaining is not None else self.tables
 
     @property
     def newest(self) -> int:
@@ -203,7 +205,7 @@ class OnlineTrends:
         return max([int(self.tables.clock[-1]), *(time for time, _ in self.seen)])
 
     def at(self, now: int) -> Moment:
-        """Return all sums, decayed to `now`."""
+        """Return all sums at the time `now`, or at that of the newest click if that is later."""
         return Moment(self, max(now, self.newest), now)
 
 
@@ -212,24 +214,24 @@ class Moment:
 
     def __init__(self, online: OnlineTrends, now: int, requested: int) -> None:
         settings, tables = online.tables.settings, online.tables
-        lives = settings.half_lives_ms
+        half_lives = settings.half_lives_ms
         self.now, self.requested, self.tables, self.seen = now, requested, tables, online.seen
         self.tables_of = online.tables_of
         # Relative to half-lives shortly before now, no weight is infinite.
-        epochs = [now // h for h in lives]
+        epochs = [now // h for h in half_lives]
         self.plus, self.minus = Sums(settings, epochs), Sums(settings, epochs)
         self.plus.add(list(online.sessions.values()), 0 if online.once else None)
-        self.minus.add(online.gone)
-        self.item_scale = np.array([decay_power(e * h - now, h) for e, h in zip(epochs, lives, strict=True)])
+        self.minus.add(online.forgotten)
+        self.item_scale = np.array([decay_power(e * h - now, h) for e, h in zip(epochs, half_lives, strict=True)])
         self.base_scale = np.array(
-            [decay_power(int(e) * h - now, h) for e, h in zip(tables.clock[:-1], lives, strict=True)]
+            [decay_power(int(e) * h - now, h) for e, h in zip(tables.clock[:-1], half_lives, strict=True)]
         )
         self.pair_scale, self.base_pair_scale = (
             np.tile(s[FIRST_PAIR_LANE:], 2) for s in (self.item_scale, self.base_scale)
         )
 
     def counts(self, item: int) -> np.ndarray:
-        """Return float64[14]."""
+        """Return the decayed counts of an item: float64[14], all clicks and then later ones, by lane."""
         zeros = np.zeros(2 * ITEM_LANES)
         counts = self.plus.counts.get(item, zeros) * np.tile(self.item_scale, 2)
         if item < self.tables.n_items:
@@ -246,12 +248,15 @@ class Moment:
         return min((self.now - min(times)) / 1e3, NEVER_AGE), min((self.now - max(times)) / 1e3, NEVER_AGE)
 
     def all(self) -> np.ndarray:
-        """Return float64[14]: the counts of all items."""
+        """Return float64[14]: the counts of all items together."""
         recent = (self.plus.all - self.minus.all) * np.tile(self.item_scale, 2)
         return np.maximum(self.tables.sums * np.tile(self.base_scale, 2) + recent, 0)
 
     def row(self, item: int) -> dict[int, np.ndarray]:
-        """Return float64[10] by neighbor, of all pairs: queries read the strongest `max_neighbors` of them."""
+        """Return the decayed pairs of an item: float64[10] by neighbor, fwd and then bwd by lane.
+
+        These are all pairs, where native queries read the strongest `max_neighbors` of them.
+        """
         row: dict[int, np.ndarray] = {}
         if item < self.tables.n_items:
             tables = self.tables_of(item)
@@ -263,7 +268,7 @@ class Moment:
         return row
 
     def totals(self, item: int) -> np.ndarray:
-        """Return float64[10] of the whole row."""
+        """Return float64[10]: the sums of an item's pairs with all neighbors."""
         zeros = np.zeros(2 * PAIR_LANES)
         totals = self.plus.totals.get(item, zeros) * self.pair_scale
         if item < self.tables.n_items:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.memory_reference.candidates import Item, query, ranked_first
+from bench.memory_reference.candidates import Evidence, query, ranked_first
 from bench.memory_reference.features import quick_score
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
@@ -180,7 +180,7 @@ def test_the_best_by_quick_score_are_ranked(isa: str, neural: bool) -> None:
         for item, is_own, log_pre in zip(listed, own_items, values[row, :count, places[1]].tolist(), strict=True):
             if not is_own:
                 score = math.exp(log_pre) - 1e-5 if item in trending[row] else 0.0
-                rule.items.setdefault(item, Item())  # the trends alone may have brought it
+                rule.items.setdefault(item, Evidence())  # the trends alone may have brought it
                 quick[item] = quick_score(rule, item, score)
         n_ranked = int(own_items.sum()) + min(ranked, len(quick))
         first, rest = got[row, :n_ranked].tolist(), got[row, n_ranked:count].tolist()
