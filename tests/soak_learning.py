@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.live.inputs import ALL, MORNING, Shop, external, queries, shop, strangers, stream, with_memory
+from bench.live.inputs import ALL, MORNING, Shop, external, make_shop, queries, strangers, stream, with_memory
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.online.compaction.compactor import BUSY, compact_folder
 from mtaw_fast.online.compaction.current import current_bundle
@@ -80,14 +80,14 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
     """Observe `rate` events per second for at least so many seconds, and rank in the remaining time."""
     from tests.soak import resident_bytes
 
-    shop_data = shop(N_ITEMS, PAST, _CHUNK)
+    shop = make_shop(N_ITEMS, PAST, _CHUNK)
     settings = LearningSettings(folder / "learned", compact=False, retention_days=_KEEP_DAYS, limits=ALL)
-    bundle = shop_data.saved(folder / "bundle")
+    bundle = shop.saved(folder / "bundle")
     rec = Recommender.load(bundle, learn=settings, verify=False)
     learner = rec.learner
     assert learner is not None
-    sessions = external(queries(shop_data.later, _ASKED))
-    clicks = _endless(shop_data, max(1, round(_SPAN_MS / max(seconds * rate, 1))))
+    sessions = external(queries(shop.later, _ASKED))
+    clicks = _endless(shop, max(1, round(_SPAN_MS / max(seconds * rate, 1))))
     interval = min(max(seconds / _COMPACTIONS, _MIN_COMPACTION_SECONDS), _MAX_COMPACTION_SECONDS)
     events = held_back = rankings = compactions = 0
     samples: list[tuple[float, int]] = []
@@ -137,12 +137,12 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
     )
 
 
-def _endless(made: Shop, step: int) -> Iterator[Click]:
+def _endless(shop: Shop, step: int) -> Iterator[Click]:
     """Yield clicks of ever new sessions, `step` ms apart."""
     chunk = 0
     while True:
         begin = MORNING + chunk * _CHUNK * step
-        yield from stream(made.later, _CHUNK, seed=chunk, begin=begin, step=step).clicks(f"c{chunk}-")
+        yield from stream(shop.later, _CHUNK, seed=chunk, begin=begin, step=step).clicks(f"c{chunk}-")
         chunk += 1
 
 

@@ -1,4 +1,4 @@
-"""The phases from a log to a bundle, each run in its own process on what the phases before left in the folder."""
+"""The phases from a log to a bundle. Each runs in a process of its own, on the files of the phases before it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _LIBRARIES = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 class Setting:
     """What the phases share.
 
-    folder: of log, data set and tables. size: of the log. memory: bytes that building tables and trends may take.
-    samples: of the encoder that are trained. ranked: test samples that are ranked. ranker_samples: that the ranker is
-    fitted on, by default the preset's.
+    folder: where log, data set and tables are. size: that of the log. memory: how many bytes building tables and trends
+    may take. samples: how many samples the encoder trains on. ranked: how many test samples are ranked. ranker_samples:
+    how many samples the ranker is fitted on, by default as many as in the preset.
     """
 
     folder: Path
@@ -47,7 +47,11 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A measured phase. processor: seconds, all threads together. peak: resident bytes. facts: of its result."""
+    """The measurements of a phase.
+
+    seconds: elapsed. processor: processor seconds, all threads together. peak: largest resident bytes. facts: what the
+    report says about the result.
+    """
 
     seconds: float
     processor: float
@@ -56,7 +60,7 @@ class Measured:
 
 
 def log(setting: Setting) -> dict[str, Any]:
-    """Write the pieces of the log that are missing."""
+    """Write the missing pieces of the log."""
     return {"written": write_log(setting.folder / "log", setting.size), "pieces": setting.size.pieces}
 
 

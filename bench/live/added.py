@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.harness.comparison import Case, Contender, Plan
-from bench.live.inputs import ALL, Shop, external, portions, queries, shop, strangers, stream, with_memory
+from bench.live.inputs import ALL, Shop, external, make_shop, portions, queries, strangers, stream, with_memory
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError
 from mtaw_fast.online.settings import LearningSettings
@@ -38,9 +38,9 @@ class Agreement:
     up_to_rounding: float
 
     @classmethod
-    def of(cls, live: Recommender, rebuilt: Recommender, asked: Sessions) -> Agreement:
+    def of(cls, live: Recommender, rebuilt: Recommender, query_sessions: Sessions) -> Agreement:
         """Compare the answers of two recommenders."""
-        (items, scores), (rebuilt_items, rebuilt_scores) = live.rank(asked, K), rebuilt.rank(asked, K)
+        (items, scores), (rebuilt_items, rebuilt_scores) = live.rank(query_sessions, K), rebuilt.rank(query_sessions, K)
         same = items == rebuilt_items
         return cls(float(same.mean()), float((same | (np.abs(scores - rebuilt_scores) <= ROUNDING)).mean()))
 
@@ -54,11 +54,11 @@ class Learned:
     def __init__(
         self, n_items: int, past_clicks: int, n_events: int, folder: Path, threads: int = 1, *, timed: bool = True
     ) -> None:
-        drawn_shop = shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads, timed=timed)
-        events = stream(drawn_shop.later, n_events)
+        shop = make_shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads, timed=timed)
+        events = stream(shop.later, n_events)
         self._at = int(events.times[-1]) if timed else None
         self._min_overlap = MIN_OVERLAP_TIMED if timed else MIN_OVERLAP
-        bundle = drawn_shop.saved(folder / "bundle")
+        bundle = shop.saved(folder / "bundle")
         self.alone = Recommender.load(bundle, verify=False)
         settings = LearningSettings(folder / "learned", compact=False, limits=ALL)
         self.live = Recommender.load(bundle, learn=settings, verify=False)
@@ -68,9 +68,9 @@ class Learned:
             learner.append(portion)
         self._await(n_events)
         # Sessions that nothing was learned from.
-        unseen = drawn_shop.later.slice(int(events.handles.max()) + 1, len(drawn_shop.later))
-        self.asked = queries(unseen, _ASKED)
-        self.agreement = self._agreement(drawn_shop, events.ordered(), folder, threads)
+        unseen = shop.later.slice(int(events.handles.max()) + 1, len(shop.later))
+        self.query_sessions = queries(unseen, _ASKED)
+        self.agreement = self._agreement(shop, events.ordered(), folder, threads)
         self.delta_bytes = learner.state.delta.n_bytes
 
     def _await(self, n_events: int) -> None:
@@ -88,15 +88,15 @@ class Learned:
                 f"{dict(event_processor.tracker.refused)}"
             )
 
-    def _agreement(self, made: Shop, learned: Sessions, folder: Path, threads: int) -> Agreement:
-        assert made.model.memory is not None
-        sessions = Sessions.concatenate([made.model.sessions, learned])
-        bundle = Shop(with_memory(made.model, sessions, threads), made.later).saved(folder / "rebuilt")
-        return Agreement.of(self.live, Recommender.load(bundle, verify=False), strangers(self.asked, learned))
+    def _agreement(self, shop: Shop, learned: Sessions, folder: Path, threads: int) -> Agreement:
+        assert shop.model.memory is not None
+        sessions = Sessions.concatenate([shop.model.sessions, learned])
+        bundle = Shop(with_memory(shop.model, sessions, threads), shop.later).saved(folder / "rebuilt")
+        return Agreement.of(self.live, Recommender.load(bundle, verify=False), strangers(self.query_sessions, learned))
 
     def case(self, params: dict[str, int], plan: Plan) -> Case:
         """Return the case of one recommendation; a ratio > 1 would mean that the delta costs nothing."""
-        sessions = external(self.asked)
+        sessions = external(self.query_sessions)
 
         def contender(name: str, one: Recommender) -> Contender:
             return Contender(name, lambda number: one.recommend(sessions[number % len(sessions)], K, at=self._at))

@@ -144,13 +144,13 @@ def _event(report: Report, options: argparse.Namespace, folder: Path) -> None:
 
 
 def _rate(report: Report, options: argparse.Namespace, folder: Path) -> None:
-    from bench.live.inputs import shop
+    from bench.live.inputs import make_shop
     from bench.live.rate import Pace, p90, pairs
 
     pace = Pace(options.rate, options.event_rate, options.batch, options.ramp, options.seconds)
     n_events = int(2 * pace.events * (pace.ramp + pace.steady)) + 1000
-    drawn_shop = shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), n_events)
-    results = pairs(drawn_shop, drawn_shop.saved(folder / "bundle"), folder, pace, options.pairs, options.workers, say)
+    shop = make_shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), n_events)
+    results = pairs(shop, shop.saved(folder / "bundle"), folder, pace, options.pairs, options.workers, say)
     if results.errors:
         report.refuse(f"rate: {results.errors} requests failed; no figure is reported")
         return
@@ -176,16 +176,16 @@ def _rate(report: Report, options: argparse.Namespace, folder: Path) -> None:
 
 def _fresh(report: Report, options: argparse.Namespace, folder: Path) -> None:
     from bench.live.fresh import freshness, freshness_at
-    from bench.live.inputs import shop
+    from bench.live.inputs import make_shop
 
     rates = [float(rate) for rate in options.fresh_rates.split(",") if rate]
-    drawn_shop = shop(
+    shop = make_shop(
         options.rate_items,
         min(_RATE_PAST, 10 * options.rate_items),
         int(max(rates, default=0) * options.seconds) + 1000,
     )
-    bundle = drawn_shop.saved(folder / "bundle")
-    seconds = freshness(drawn_shop, bundle, folder, options.trials)
+    bundle = shop.saved(folder / "bundle")
+    seconds = freshness(shop, bundle, folder, options.trials)
     params = {"catalog": options.rate_items, "workers": 2, "k": 20}
     report.rows.append(_row("fresh", params, "latency_ms", seconds * 1e3, more={"max": float(seconds.max() * 1e3)}))
     report.notes.append(
@@ -196,7 +196,7 @@ def _fresh(report: Report, options: argparse.Namespace, folder: Path) -> None:
         say(f"fresh, {rate:g} events/s")
         work = folder / f"rate-{rate:g}"
         work.mkdir()
-        fresh = freshness_at(drawn_shop, bundle, work, rate, options.seconds)
+        fresh = freshness_at(shop, bundle, work, rate, options.seconds)
         counts = {"accepted": fresh.accepted, "refused": fresh.refused}
         row = _row(
             "fresh",
@@ -227,13 +227,13 @@ def _loss(report: Report, options: argparse.Namespace, folder: Path) -> None:
 
 def _compact(report: Report, options: argparse.Namespace, folder: Path) -> None:
     from bench.live.compact import compaction
-    from bench.live.inputs import shop
+    from bench.live.inputs import make_shop
 
-    drawn_shop = shop(options.items, options.clicks, max(options.deltas))
-    bundle = drawn_shop.saved(folder / "bundle")
+    shop = make_shop(options.items, options.clicks, max(options.deltas))
+    bundle = shop.saved(folder / "bundle")
     for size in options.deltas:
         say(f"compact, {size:,} events")
-        result = compaction(drawn_shop, bundle, size, folder / f"learned-{size}")
+        result = compaction(shop, bundle, size, folder / f"learned-{size}")
         params = {"catalog": options.items, "base_clicks": options.clicks, "events": size}
         sizes = {"bytes": result.nbytes, "log_bytes": result.log_bytes}
         report.rows.append(_row("compact", params, "compact_s", np.array([result.seconds]), more=sizes))
@@ -245,15 +245,15 @@ def _compact(report: Report, options: argparse.Namespace, folder: Path) -> None:
 
 
 def _memory(report: Report, options: argparse.Namespace, folder: Path) -> None:
-    from bench.live.inputs import shop
+    from bench.live.inputs import make_shop
     from bench.live.memory_use import compaction, log_events, redaction, worker
 
-    drawn_shop = shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), options.events)
-    bundle = drawn_shop.saved(folder / "bundle")
+    shop = make_shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), options.events)
+    bundle = shop.saved(folder / "bundle")
     params = {"catalog": options.rate_items, "events": options.events}
     for name, step in (("a day", 100), ("minutes", 1)):  # in minutes, every session is open at the end
         say(f"memory, {options.events:,} events in {name}")
-        log_events(drawn_shop, options.events, folder / name, step)
+        log_events(shop, options.events, folder / name, step)
         usage = worker(bundle, folder / name)
         facts = {"delta": usage.delta / usage.events, "step_ms": step}
         report.rows.append(_row("worker-memory", params, "bytes_per_event", np.array([usage.per_event]), more=facts))

@@ -31,7 +31,7 @@ class Compaction:
     log_bytes: int
 
 
-def compaction(made: Shop, bundle: Path, n_events: int, folder: Path) -> Compaction:
+def compaction(shop: Shop, bundle: Path, n_events: int, folder: Path) -> Compaction:
     """Log the first `n_events` events of a shop in `folder`, with all sessions finished, and compact them.
 
     Raises
@@ -39,7 +39,7 @@ def compaction(made: Shop, bundle: Path, n_events: int, folder: Path) -> Compact
     MtawError
         If the compacted tables differ from a rebuild's in any bit.
     """
-    events = stream(made.later, n_events)
+    events = stream(shop.later, n_events)
     log = FileLog(folder)
     for portion in portions(events.clicks(), _PORTION):
         log.append(portion)
@@ -52,13 +52,13 @@ def compaction(made: Shop, bundle: Path, n_events: int, folder: Path) -> Compact
     seconds = time.perf_counter() - begin
     assert written is not None
     compacted = Bundle.load(written)
-    _check(made, compacted.model.memory, events.ordered(), n_events)
+    _check(shop, compacted.model.memory, events.ordered(), n_events)
     nbytes = sum(path.stat().st_size for path in compacted.folder.iterdir())
     return Compaction(n_events, seconds, nbytes, log_bytes)
 
 
-def _check(made: Shop, compacted: MemoryTables | None, over: Sessions, n_events: int) -> None:
-    memory = made.model.memory
+def _check(shop: Shop, compacted: MemoryTables | None, over: Sessions, n_events: int) -> None:
+    memory = shop.model.memory
     assert memory is not None
     assert compacted is not None
     rebuilt = MemoryTables.build(Sessions.concatenate([memory.sessions, over]), memory.n_items, compacted.settings)

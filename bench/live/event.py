@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.live.inputs import ALL, Shop, portions, shop, stream
+from bench.live.inputs import ALL, Shop, make_shop, portions, stream
 from mtaw_fast.errors import MtawError
 from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.file_log import FileLog
@@ -48,11 +48,11 @@ def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follo
     MtawError
         If an event was not learned, or the single stages did not learn what the whole did.
     """
-    drawn_shop = shop(n_items, past_clicks, n_events)
-    events = stream(drawn_shop.later, n_events).clicks(ids=True)
+    shop = make_shop(n_items, past_clicks, n_events)
+    events = stream(shop.later, n_events).clicks(ids=True)
     log = FileLog(folder / "log")
-    state, plain = OnlineState(drawn_shop.model, ALL), OnlineState(drawn_shop.model, ALL)
-    event_processor, sink = EventProcessor(drawn_shop.model, ALL), _RecordingSink()
+    state, plain = OnlineState(shop.model, ALL), OnlineState(shop.model, ALL)
+    event_processor, sink = EventProcessor(shop.model, ALL), _RecordingSink()
     costs, position = Costs(), START
     for chunk in portions(events, _CHUNK):
         with costs.stage("append", len(chunk)):
@@ -75,12 +75,12 @@ def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follo
             for handles, items in sink.steps:
                 plain.delta.click(handles, items)
     log.close()
-    _check(drawn_shop, state, plain, event_processor, n_events)
+    _check(shop, state, plain, event_processor, n_events)
     costs.finish()
     return costs
 
 
-def _check(made: Shop, state: OnlineState, plain: OnlineState, event_processor: EventProcessor, n_events: int) -> None:
+def _check(shop: Shop, state: OnlineState, plain: OnlineState, event_processor: EventProcessor, n_events: int) -> None:
     counts = {
         "whole": state.delta.n_clicks,
         "native": plain.delta.n_clicks,
@@ -90,7 +90,7 @@ def _check(made: Shop, state: OnlineState, plain: OnlineState, event_processor: 
         raise MtawError(
             f"event: {n_events} events gave {counts} learned clicks ({dict(state.event_processor.tracker.refused)})"
         )
-    for item in made.later.items[:50].tolist():
+    for item in shop.later.items[:50].tolist():
         (neighbors, values), (plain_neighbors, plain_values) = state.delta.row(item), plain.delta.row(item)
         if not (np.array_equal(neighbors, plain_neighbors) and np.array_equal(values, plain_values)):
             raise MtawError(f"event: the single stages learned another row of item {item} than the whole")

@@ -34,21 +34,21 @@ _PORTION = 1000  # clicks that are learned at once
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """What ranks: a memory, and trends if the model was trained with times."""
+class Ranking:
+    """A session memory to rank with, and trends if the model was trained with times."""
 
     memory: SessionMemory
     trends: Trends | None
 
-    def rank(self, model: Model, asked: Sessions, now: int) -> np.ndarray:
-        """Return int32[Q, K]."""
+    def rank(self, model: Model, query_sessions: Sessions, now: int) -> np.ndarray:
+        """Return the K best items of each of Q sessions at the time `now` (Unix ms): int32[Q, K]."""
         assert model.ranker_net is not None
-        count = len(asked)
+        count = len(query_sessions)
         moment = None
         if self.trends is not None:
-            times = np.full(len(asked.items), now - 5000, np.int64)
+            times = np.full(len(query_sessions.items), now - 5000, np.int64)
             moment = Moment(self.trends, np.full(count, now, np.int64), times)
-        ranges = asked.items.copy(), asked.offsets[:-1].copy(), asked.offsets[1:].copy()
+        ranges = query_sessions.items.copy(), query_sessions.offsets[:-1].copy(), query_sessions.offsets[1:].copy()
         return self.memory.rank(model.ranker_net.native(), *ranges, K, moment=moment)[0]
 
 
@@ -92,10 +92,10 @@ def compare(dataset: Dataset, model: Model, n_clicks: int) -> dict[str, tuple[fl
     learned = Sessions(kept_items, offsets)
     by_session = np.argsort(np.argsort(kept_handles)[np.searchsorted(np.sort(kept_handles), handles)], kind="stable")
     rank_settings = query_settings(model.config, model.trends is not None)
-    live = Side(tables.queries(delta.n_catalog, rank_settings, delta=delta), trends)
+    live = Ranking(tables.queries(delta.n_catalog, rank_settings, delta=delta), trends)
     updated = tables.update(learned)
     all_times = np.concatenate([past.times, times[by_session]])
-    rebuilt = Side(updated.queries(model.n_items, rank_settings), _trends(model, updated.sessions, all_times))
+    rebuilt = Ranking(updated.queries(model.n_items, rank_settings), _trends(model, updated.sessions, all_times))
 
     known = {clicks.tobytes() for clicks in learned}
     started = np.zeros(len(rest), dtype=bool)

@@ -23,19 +23,20 @@ _LOAD_TIMEOUT = 60.0  # of a service that refuses most of the load
 _RAMP, _BATCH, _CONNECTIONS = 0.1, 20, 16  # of the seconds; events a request; connections of the load
 
 
-def freshness(made: Shop, bundle: Path, work: Path, trials: int, seed: int = 0) -> np.ndarray:
-    """Return float64[trials]: seconds from POST /v1/events until another worker ranks with them.
+def freshness(shop: Shop, bundle: Path, work: Path, trials: int, seed: int = 0) -> np.ndarray:
+    """Measure the seconds from POST /v1/events until another worker ranks with the events: float64[trials].
 
-    That worker then has the second item of the clicked pair in the top 20 of the first.
+    In each trial some visitors click two items. The other worker ranks with these clicks as soon as the second item is
+    in its top 20 for the first one.
 
     Raises
     ------
     MtawError
-        If it never does.
+        If that takes too long, or the second item is in the top 20 before.
     """
     rng = np.random.default_rng(seed)
     # Items with few past clicks, so that a few visitors matter.
-    rare = rng.permutation(np.argsort(made.model.popularity, kind="stable")[: made.model.n_items // 2])
+    rare = rng.permutation(np.argsort(shop.model.popularity, kind="stable")[: shop.model.n_items // 2])
     delays = np.empty(trials)
     with Service(bundle, work / "service.log", 2, ["--learn", str(work / "learned")]) as service:
         first, second = sorted(service.worker_pids())
@@ -68,7 +69,7 @@ class FreshnessAtRate:
     refused: float
 
 
-def freshness_at(made: Shop, bundle: Path, work: Path, rate: float, seconds: float, seed: int = 0) -> FreshnessAtRate:
+def freshness_at(shop: Shop, bundle: Path, work: Path, rate: float, seconds: float, seed: int = 0) -> FreshnessAtRate:
     """Measure freshness while a load sends `rate` events a second, of which the service may refuse some.
 
     An event counts from when it is sent, in the request that was accepted, until the ranking of another worker has a
@@ -79,7 +80,7 @@ def freshness_at(made: Shop, bundle: Path, work: Path, rate: float, seconds: flo
     MtawError
         If that takes over 10 s, or the load is answered with anything but 200 and 503.
     """
-    clicks = stream(made.later, int(rate * seconds) + _BATCH, seed).clicks("load-")
+    clicks = stream(shop.later, int(rate * seconds) + _BATCH, seed).clicks("load-")
     bodies = [
         post("/v1/events", {"events": [{"session": click.session, "item": click.item} for click in portion]})
         for portion in portions(clicks, _BATCH)

@@ -1,4 +1,4 @@
-"""Inputs of the cases: a shop with planted structure, a bundle of its past, and visitors who click after it.
+"""Inputs of the cases: a generated shop with items that belong together, a bundle of its past, and later visitors.
 
 Axes: N items, S sessions, T clicks, E events, F features.
 """
@@ -41,7 +41,7 @@ _WEIGHTS = {
     "next_dec": 1.0, "fwd_dec": 0.5, "ses_dec": 0.5, "rec_dec": 0.3, "knn": 0.7, "clicks": 0.1, "own_back": -0.2,
 }  # fmt: skip
 _HIDDEN = 0.02  # weights of the ranker's small network, so that the linear part decides
-_TRENDS = 0.1  # of these, those of trends: `bench.live.exactness` measures what rounding does to a trained ranker
+_TRENDS = 0.1  # factor on those of trends; `bench.live.exactness` measures what rounding does to a trained ranker
 _SAMPLE = 500  # sessions used to scale the ranker's features
 
 
@@ -97,7 +97,7 @@ class Stream:
         return Sessions(self.items[packed.items], packed.offsets, self.times[packed.items])
 
 
-def shop(
+def make_shop(
     n_items: int, past_clicks: int, later_clicks: int, seed: int = 0, threads: int = 1, *, timed: bool = False
 ) -> Shop:
     """Return a shop with about `past_clicks` past clicks and enough sessions for `later_clicks` events after them.
@@ -143,10 +143,10 @@ def queries(sessions: Sessions, count: int) -> Sessions:
     return Sessions.from_lists([clicks[:-1] for clicks in sessions.slice(0, count)])
 
 
-def strangers(asked: Sessions, learned: Sessions) -> Sessions:
-    """Return the queries that equal no learned session: such a session would count as the query's own."""
+def strangers(query_sessions: Sessions, learned: Sessions) -> Sessions:
+    """Return the query sessions that equal no learned session, which would count as evidence for itself."""
     known = {clicks.tobytes() for clicks in learned}
-    return Sessions.from_lists([clicks for clicks in asked if clicks.tobytes() not in known])
+    return Sessions.from_lists([clicks for clicks in query_sessions if clicks.tobytes() not in known])
 
 
 def external(sessions: Sessions) -> list[list[int]]:
@@ -202,17 +202,22 @@ def _model(n_items: int, past: Sessions, seed: int, threads: int) -> Model:
     )
 
 
-def _ranker(memory: MemoryTables, trends: TrendTables | None, asked: Sessions, rng: np.random.Generator) -> RankerNet:
-    """Return a ranker that follows co-occurrence in sessions, of the size of a trained one."""
-    names, ends = feature_names(trends=trends is not None), asked.offsets[1:].copy()
-    moment = None if trends is None else moment_of(trends.live(memory.n_items), asked, ends)
+def _ranker(
+    memory: MemoryTables, trends: TrendTables | None, query_sessions: Sessions, rng: np.random.Generator
+) -> RankerNet:
+    """Return a ranker of the size of a trained one, with fixed linear weights that favor items of the same sessions.
+
+    Features are standardized by their values on the candidates of `query_sessions`.
+    """
+    names, ends = feature_names(trends=trends is not None), query_sessions.offsets[1:].copy()
+    moment = None if trends is None else moment_of(trends.live(memory.n_items), query_sessions, ends)
     settings = query_settings(Config(), timed=trends is not None)
     ids, values = memory.queries(memory.n_items, settings).features(
-        asked.items.copy(), asked.offsets[:-1].copy(), ends, moment=moment
+        query_sessions.items.copy(), query_sessions.offsets[:-1].copy(), ends, moment=moment
     )
     valid = values[ids >= 0]
-    n = len(names)
-    shapes = {"w1": (n, 64), "b1": (64,), "w2": (64, 32), "b2": (32,), "w3": (32,)}
+    n_features = len(names)
+    shapes = {"w1": (n_features, 64), "b1": (64,), "w2": (64, 32), "b2": (32,), "w3": (32,)}
     arrays = {name: rng.normal(0, _HIDDEN, shape).astype(np.float32) for name, shape in shapes.items()}
     arrays["w1"][len(feature_names()) :] *= _TRENDS
     deviation = valid.std(axis=0)

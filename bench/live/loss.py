@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.live.inputs import ALL, shop
+from bench.live.inputs import ALL, make_shop
 from bench.live.observer import SESSION
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
@@ -52,7 +52,7 @@ class Loss:
 
 def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], seed: int = 0) -> Loss:
     """Kill `kills` observers of one folder, one after another."""
-    bundle = shop(_N_ITEMS, _PAST, 100).saved(folder / "bundle")
+    bundle = make_shop(_N_ITEMS, _PAST, 100).saved(folder / "bundle")
     learned = folder / "learned"
     rng = np.random.default_rng(seed)
     acknowledged: set[int] = set()

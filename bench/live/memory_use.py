@@ -32,7 +32,10 @@ _HOUR = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class WorkerMemory:
-    """Bytes that a worker holds after `events` events: in all, and of these in the native delta."""
+    """Bytes that a worker holds after `events` events.
+
+    total: all that it holds more than before the first event. delta: the part of it in the native delta.
+    """
 
     events: int
     total: int
@@ -40,16 +43,16 @@ class WorkerMemory:
 
     @property
     def per_event(self) -> float:
-        """Bytes an event."""
+        """Bytes for each event."""
         return self.total / self.events
 
 
-def log_events(made: Shop, n_events: int, folder: Path, step: int) -> None:
-    """Log `n_events` clicks of a shop in `folder`, one every `step` ms, with ids and arrivals.
+def log_events(shop: Shop, n_events: int, folder: Path, step: int) -> None:
+    """Log `n_events` clicks of a shop in `folder`, one every `step` ms, with event ids and arrival times.
 
-    A click an hour later ends their sessions.
+    One more click, an hour later, ends their sessions.
     """
-    clicks = stream(made.later, n_events, step=step).clicks("visitor-", ids=True)
+    clicks = stream(shop.later, n_events, step=step).clicks("visitor-", ids=True)
     clicks.append(replace(clicks[-1], session="latest", id=None, time=clicks[-1].time + _HOUR))
     log = FileLog(folder)
     for portion in portions(clicks, _PORTION):
@@ -58,7 +61,7 @@ def log_events(made: Shop, n_events: int, folder: Path, step: int) -> None:
 
 
 def worker(bundle: Path, folder: Path) -> WorkerMemory:
-    """Return what a process holds that learned the whole log."""
+    """Return the memory use of a new process that has learned the whole log."""
     (events, total, delta), _ = in_new_process("a worker", _worker, bundle, folder)
     return WorkerMemory(events, total, delta)
 

@@ -68,7 +68,7 @@ def p90(latencies: np.ndarray) -> float:
 
 
 def pairs(
-    made: Shop, bundle: Path, work: Path, pace: Pace, count: int, workers: int, say: Callable[[str], None]
+    shop: Shop, bundle: Path, work: Path, pace: Pace, count: int, workers: int, say: Callable[[str], None]
 ) -> Pairs:
     """Run `count` pairs of loads on a service that does not learn and on one that does.
 
@@ -80,7 +80,7 @@ def pairs(
     """
     results, learned = Pairs(), work / "learned"
     n_events = int(pace.events * (pace.ramp + pace.steady) * 1.3) + pace.batch
-    sessions = external(queries(made.later, _SESSIONS))
+    sessions = external(queries(shop.later, _SESSIONS))
     rankings = [post("/v1/recommend", {"session": session, "k": K}) for session in sessions]
     with (
         Service(bundle, work / "plain.log", workers) as plain,
@@ -88,7 +88,7 @@ def pairs(
     ):
         for number in range(count):
             say(f"pair {number + 1} of {count}")
-            clicks = stream(made.later, n_events, seed=number).clicks(f"p{number}-")
+            clicks = stream(shop.later, n_events, seed=number).clicks(f"p{number}-")
             events = [
                 post("/v1/events", {"events": [{"session": click.session, "item": click.item} for click in portion]})
                 for portion in portions(clicks, pace.batch)

@@ -68,7 +68,7 @@ def write_log(path: Path, rows: int, seed: int = 0) -> int:
 
 
 def prepare(log: Path, folder: Path, outcome: Path) -> None:
-    """Read the log, save the data set, and write what came out: the measured work."""
+    """Read the log, save the data set, and write seconds and counts to `outcome`. Its peak memory is measured."""
     from mtaw_fast.data.readers import read
 
     begin = time.perf_counter()

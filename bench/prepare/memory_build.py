@@ -74,7 +74,7 @@ class Log:
         }
 
     def build(self, settings: MemorySettings | None, threads: int, _: int = 0) -> MemoryTables:
-        """Build the tables of the whole log."""
+        """Build the tables of the whole log. The last argument is the number of the call, which a `Contender` gets."""
         return MemoryTables.build(self.sessions, self.n_items, settings, threads=threads)
 
 

@@ -57,7 +57,10 @@ _HELD_OUT, _STEPS, _METRICS = 0.07, 20, ("P@20", "MRR@20")
 
 @dataclass(frozen=True, slots=True)
 class EncoderVariant:
-    """fixed: parameters that stay at zero. settings: as of `Config.override`."""
+    """A variant of the encoder.
+
+    fixed: parameters that stay at zero. settings: overrides, as `Config.override` takes.
+    """
 
     fixed: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
@@ -65,7 +68,11 @@ class EncoderVariant:
 
 @dataclass(frozen=True, slots=True)
 class RankerVariant:
-    """excluded: features that get no weight. settings: as of `Config.override`. learns: whether it learns sessions."""
+    """A variant of the ranker.
+
+    excluded: features that get no weight. settings: overrides, as `Config.override` takes. learns: whether the tables
+    learn the ranked sessions.
+    """
 
     excluded: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
@@ -119,7 +126,10 @@ class FixedAtZero(LocalRunner):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """One data set and what is measured on it. work: keeps encoders and ranks. settings: of all variants, for tests."""
+    """The measurements on one data set.
+
+    work: folder that keeps encoders and ranks. settings: overrides for all variants, for tests.
+    """
 
     dataset: Dataset
     work: Path
@@ -129,19 +139,19 @@ class Study:
         refuse_times(self.dataset)
 
     @property
-    def known(self) -> Sessions:
-        """The sessions to train on."""
+    def train_sessions(self) -> Sessions:
+        """The first 93% of the sessions, to train on."""
         return self.dataset.train.split_last(_HELD_OUT)[0]
 
     @property
-    def asked(self) -> Sessions:
-        """The sessions whose clicks are ranked."""
+    def ranked_sessions(self) -> Sessions:
+        """The other sessions, whose clicks are ranked."""
         return self.dataset.train.split_last(_HELD_OUT)[1]
 
     @property
     def samples(self) -> Samples:
-        """The clicks that are ranked."""
-        return Samples.from_sessions(self.asked, self.dataset.min_prefix)
+        """A sample for each click that is ranked."""
+        return Samples.from_sessions(self.ranked_sessions, self.dataset.min_prefix)
 
     def gains(self, name: str, seed: int) -> np.ndarray:
         """Return hit and reciprocal rank of each sample in percent, float64[S, 2]; measured once."""
@@ -164,13 +174,20 @@ class Study:
             "config": config.as_dict(),
             "fixed": list(variant.fixed),
             "data": self.dataset.fingerprint,
-            "sessions": len(self.known),
+            "sessions": len(self.train_sessions),
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         folder = self.work / "ablations" / f"encoder-{digest}"
         runner = FixedAtZero(variant.fixed)
         fitted = fit_encoder(
-            config, self.known, self.dataset.n_items, self.dataset.min_prefix, folder, identity, ProgressLines(), runner
+            config,
+            self.train_sessions,
+            self.dataset.n_items,
+            self.dataset.min_prefix,
+            folder,
+            identity,
+            ProgressLines(),
+            runner,
         )
         return served_ranks(self._model(config, fitted.weights), self.samples)
 
@@ -185,23 +202,24 @@ class Study:
     def _ranker(self, config: Config, excluded: Sequence[str]) -> tuple[Mapping[str, np.ndarray], RankerNet]:
         """Train encoder and ranker; the encoders, and the samples of the last settings, are reused."""
         dataset = self.dataset
-        before = self.known.split_last(config.ranker.ranker_fraction)[0]
+        before = self.train_sessions.split_last(config.ranker.ranker_fraction)[0]
         full_config = preset(RANKER).override(self.settings).replace(seed=config.optimizer.seed)  # one encoder for all
         encoders = [
-            encoder_of(dataset, full_config, sessions, self.work, ProgressLines()) for sessions in (before, self.known)
+            encoder_of(dataset, full_config, sessions, self.work, ProgressLines())
+            for sessions in (before, self.train_sessions)
         ]
         past_weights = encoders[0].weights if config.memory.dense_candidates else None
         config = config.replace(excluded_features=",".join(excluded))
-        net, _ = ranker_of(dataset, config, self.known, past_weights, self.work, ProgressLines())
+        net, _ = ranker_of(dataset, config, self.train_sessions, past_weights, self.work, ProgressLines())
         return encoders[1].weights, net
 
     def _learning_ranks(self, seed: int) -> np.ndarray:
-        """Rank in twenty steps; after each, the tables learn its sessions."""
+        """Return the ranks when the tables learn: sessions are ranked in twenty parts, and learned after each part."""
         config = preset(RANKER).override(self.settings).replace(seed=seed)
         weights, net = self._ranker(config, ())
-        model, asked, ranks = self._model(config, weights, net), self.asked, []
-        for numbers in np.array_split(np.arange(len(asked)), _STEPS):
-            sessions = asked.select(numbers)
+        model, ranked_sessions, ranks = self._model(config, weights, net), self.ranked_sessions, []
+        for numbers in np.array_split(np.arange(len(ranked_sessions)), _STEPS):
+            sessions = ranked_sessions.select(numbers)
             ranks.append(served_ranks(model, Samples.from_sessions(sessions, self.dataset.min_prefix)))
             assert model.memory is not None
             model = replace(model, memory=model.memory.update(sessions))
@@ -213,8 +231,8 @@ class Study:
             config=config,
             weights=dict(weights),
             ids=self.dataset.ids,
-            popularity=np.bincount(self.known.items, minlength=n_items).astype(np.int64),
-            memory=None if net is None else build_tables(config, self.known, n_items),
+            popularity=np.bincount(self.train_sessions.items, minlength=n_items).astype(np.int64),
+            memory=None if net is None else build_tables(config, self.train_sessions, n_items),
             ranker_net=net,
         )
 

@@ -22,8 +22,9 @@ _LIBRARIES = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 class Setting:
     """The setting of a point.
 
-    size: place on the curve's axis. threads: of every library, and ours. folder: keeps what several points read.
-    table_memory: bytes that building the memory's tables may use. d: dimension of the vectors.
+    size: the point's place on the curve's axis. threads: how many threads every library and our own code use. folder:
+    keeps files that several points read. table_memory: how many bytes building the tables may use. d: dimension of the
+    vectors.
     """
 
     size: int
@@ -37,7 +38,7 @@ class Setting:
 class Work:
     """The work to time.
 
-    call: does it once, for input number i. per: units of work in a call; seconds are per unit. after: runs once after
+    call(i): does the work once, on input i. per: units of work in a call; seconds are per unit. after: runs once after
     the timing. facts: what the row says about the input.
     """
 
@@ -61,11 +62,12 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A measured point.
+    """The measurements of a point.
 
-    seconds: per unit, one value a call. processor: processor seconds per unit, all threads together. peak: most
-    resident bytes of the process and its children during the work; the input counts, making it does not. load: the
-    machine's load at the end.
+    seconds: elapsed seconds per unit of work, a value for each call. processor: processor seconds per unit, all threads
+    together. peak: largest resident bytes of the process and its children during the work. The input is part of it; the
+    memory that making the input took is not. load: the machine's load average at the end. facts: what the row says
+    about the input.
     """
 
     seconds: list[float]

@@ -104,7 +104,7 @@ def rate_case(
     params: dict[str, Any],
     plan: Plan,
 ) -> Case:
-    """Time a burst on all workers, checked against the calls made one by one."""
+    """Return the case that times a burst on all workers. Its answers must equal those of a single worker."""
     kind = type(work_queue).__name__.lower()
 
     def check(contender: Contender) -> str | None:

@@ -275,11 +275,11 @@ def gains_over(
     return gains
 
 
-def _holds(difference: Difference, wide: float) -> bool:
-    """Return whether the interval, `wide` times as wide, leaves 0 out."""
+def _holds(difference: Difference, factor: float) -> bool:
+    """Return whether an interval `factor` times as wide excludes 0."""
     if difference.interval is None:
         return False
-    return abs(difference.difference) > wide * (difference.interval[1] - difference.interval[0]) / 2 > 0
+    return abs(difference.difference) > factor * (difference.interval[1] - difference.interval[0]) / 2 > 0
 
 
 def list_differences(first: np.ndarray, second: np.ndarray) -> ListDifferences:
@@ -303,8 +303,11 @@ def list_differences(first: np.ndarray, second: np.ndarray) -> ListDifferences:
 
 
 def parting(first: np.ndarray, second: np.ndarray, session: np.ndarray, count: int) -> list[int]:
-    """Return at most `count` samples where only one ranker finds the target: the highest ranks first,
-    of either ranker in turn, one a session. first, second: int32[S] ranks."""
+    """Return at most `count` samples whose target only one ranker finds, for the two rankers in turn.
+
+    Samples with the best ranks come first, and a session gives at most one. first, second: int32[S], the ranks by each
+    ranker, 0 if not found. session: int[S], equal for samples of one session.
+    """
     if count < 1:
         return []
     turns = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.live.inputs import shop
+from bench.live.inputs import make_shop
 from bench.live.memory_use import compaction, log_events, redaction, worker
 
 EVENTS = 40_000
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a bundle, and two logs: of an hour, and of 40 s, at whose end every session is open."""
-    folder, generated = tmp_path_factory.mktemp("memory"), shop(2_000, 20_000, EVENTS)
+    folder, generated = tmp_path_factory.mktemp("memory"), make_shop(2_000, 20_000, EVENTS)
     generated.saved(folder / "bundle")
     log_events(generated, EVENTS, folder / "hour", 100)
     log_events(generated, EVENTS, folder / "minute", 1)

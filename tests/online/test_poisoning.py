@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from bench.live.inputs import shop
+from bench.live.inputs import make_shop
 from bench.live.poisoning import Shop
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory.trends import TrendTables
@@ -20,7 +20,7 @@ NOON = 1_764_150_000_000
 @cache
 def small_shop() -> Shop:
     """Return a shop of 3,700 clicks a day, if its past is taken to be a month."""
-    return Shop(shop(2_000, 111_000, 10).model, LearningLimits(), rank=20)
+    return Shop(make_shop(2_000, 111_000, 10).model, LearningLimits(), rank=20)
 
 
 def test_a_hundred_clicks_of_one_session_are_worth_two() -> None:

@@ -39,9 +39,10 @@ SCORED = 512
 class Peer:
     """A model in training.
 
-    model, optimizer: PyTorch's. batch: samples a step. step: (samples, rows int64[B]) -> their loss. scores: the same
-    -> float32[B, N]. after_epoch: called with the number of finished epochs. samples: to train on; None: every prefix.
-    by_length: batches have samples of similar length. scored: samples to score at a time.
+    batch: samples in a step. step(samples, rows int64[B]) returns the loss of these rows, scores(samples, rows) their
+    scores float32[B, N]. after_epoch: called with the number of finished epochs. samples: the samples to train on; None
+    for every prefix. by_length: whether a batch has samples of similar length. scored: how many samples are scored at a
+    time.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Peer:
         self.samples, self.by_length, self.scored = samples, by_length, scored
 
     def batches(self, samples: Samples, seed: int, epoch: int) -> list[np.ndarray]:
-        """Yield the rows of each batch of an epoch, in a random order that seed and epoch fix.
+        """Return the rows of each batch of an epoch, in a random order that seed and epoch determine.
 
         Batches are cut from pools that were sorted by length: every sample comes once an epoch, and little is padded.
         """
@@ -79,7 +80,10 @@ class Peer:
 
 
 def decay(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> Callable[[int], None]:
-    """Return an `after_epoch` that multiplies "lr" by "lr_dc" every "lr_dc_step" epochs, also after a resume."""
+    """Return an `after_epoch` that multiplies the learning rate by "lr_dc" every "lr_dc_step" epochs.
+
+    It computes the rate from the number of epochs, so a resumed training has the same one.
+    """
 
     def after_epoch(done: int) -> None:
         for group in optimizer.param_groups:
@@ -89,7 +93,7 @@ def decay(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> Callabl
 
 
 def main(build: Callable[[Job], Peer]) -> None:
-    """Run a command line of the form above; `build` makes the peer from a job, seeded already."""
+    """Run the command line that the module describes. build: makes the peer from a job, after the seeds are set."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the scores
     command, folder, *arguments = sys.argv[1:]

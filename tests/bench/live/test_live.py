@@ -13,7 +13,7 @@ pytest.importorskip("rich", reason="bench.live needs the extra 'train'")
 
 from bench.harness.comparison import Plan
 from bench.live import added, command, event, loss, rate
-from bench.live.inputs import queries, shop, stream
+from bench.live.inputs import make_shop, queries, stream
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
@@ -108,29 +108,29 @@ def test_a_delta_that_forgets_has_no_latency(tmp_path: Path, monkeypatch, capsys
 
 
 def test_events_that_were_acknowledged_and_not_learned_have_no_rate(tmp_path: Path) -> None:
-    bundle = shop(300, 3000, 10).saved(tmp_path / "bundle")
+    bundle = make_shop(300, 3000, 10).saved(tmp_path / "bundle")
     with pytest.raises(MtawError, match="10 events were acknowledged, 0 learned"):
         rate._check(rate.Pairs(events=10), None, bundle, tmp_path / "learned", [])
 
 
 def test_streams_are_their_sessions() -> None:
-    shop_data = shop(300, 3000, 500, seed=1)
-    events = stream(shop_data.later, 500, seed=2)
+    shop = make_shop(300, 3000, 500, seed=1)
+    events = stream(shop.later, 500, seed=2)
     assert (np.diff(events.times) > 0).all()
     ordered = events.ordered()
     assert ordered.n_clicks == len(events) == 500
     for handle in np.unique(events.handles).tolist():
         clicks = events.items[events.handles == handle].tolist()
-        assert clicks == shop_data.later[handle][: len(clicks)].tolist()
+        assert clicks == shop.later[handle][: len(clicks)].tolist()
     last = [int(np.flatnonzero(events.handles == handle)[-1]) for handle in np.unique(events.handles)]
     newest = int(np.unique(events.handles)[int(np.argmax(last))])
     assert ordered[len(ordered) - 1].tolist() == events.items[events.handles == newest].tolist()
-    assert 3 < shop_data.later.lengths.mean() < 5
+    assert 3 < shop.later.lengths.mean() < 5
     with pytest.raises(ValueError, match="draw more"):
-        stream(shop_data.later.slice(0, 60), 10_000)
-    repeated = shop(300, 3000, 500, seed=1)
-    assert np.array_equal(shop_data.later.items, repeated.later.items)
-    assert isinstance(queries(shop_data.later, 3), Sessions)
+        stream(shop.later.slice(0, 60), 10_000)
+    repeated = make_shop(300, 3000, 500, seed=1)
+    assert np.array_equal(shop.later.items, repeated.later.items)
+    assert isinstance(queries(shop.later, 3), Sessions)
 
 
 @pytest.mark.parametrize(

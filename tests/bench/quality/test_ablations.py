@@ -33,7 +33,7 @@ def test_parameters_fixed_at_zero_stay_there_and_others_learn(study: ablations.S
     for variant in ENCODERS.values():
         runner = FixedAtZero(variant.fixed)
         folder = tmp_path / "-".join(("fit", *variant.fixed, *variant.settings))
-        found = fit_encoder(config, study.known, dataset.n_items, dataset.min_prefix, folder, {}, None, runner)
+        found = fit_encoder(config, study.train_sessions, dataset.n_items, dataset.min_prefix, folder, {}, None, runner)
         for name, weights in found.weights.items():
             assert (not weights.any()) == (name in variant.fixed), name
 
