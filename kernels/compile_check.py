@@ -203,7 +203,7 @@ def measure_all(ops: Iterable[str], targets: Iterable[Target], jobs: int, with_r
 
 
 def _compiled_from(case: CompileCase) -> tuple[object, ...]:
-    """Return what decides a case's code on a target."""
+    """Return everything that a case's compiled code depends on, for one target."""
     arguments = (tuple(case.signature.items()), tuple(case.constants.items()))
     return (case.op, case.kernel.__name__, *arguments, case.num_warps, case.num_stages)
 

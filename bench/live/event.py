@@ -117,5 +117,5 @@ class _RecordingSink:
     def refresh_vectors(self) -> None:
         pass
 
-    def renew_vectors(self, places: Sequence[int]) -> None:
+    def recompute_vectors(self, places: Sequence[int]) -> None:
         pass

@@ -148,7 +148,7 @@ def item_gradients(
 ) -> Tensor:
     """Gradient by the items as given, in their dtype: [N, d], by the second pass over the catalog.
 
-    item_norms: of `unit_rows`. others: of `Sums`. d_others, d_cosines: float32[B], gradients by the results of
+    item_norms: from `unit_rows`. others: from `Sums`. d_others, d_cosines: float32[B], gradients by the results of
     catalog_sums.
     """
     n_rows, (n_items, d), width = len(targets), items.shape, unit_items.shape[1]
@@ -181,13 +181,14 @@ def item_gradients(
 
 
 def float32_precision() -> str:
-    """Of float32 products: 'tf32x3' where torch.set_float32_matmul_precision allows 'high' or less, else 'ieee'."""
+    """Return the PRECISION of float32 products: 'tf32x3' if torch.set_float32_matmul_precision is 'high' or less, else
+    'ieee'."""
     cut = torch.version.hip is None and torch.get_float32_matmul_precision() != "highest"
     return "tf32x3" if cut else "ieee"
 
 
 def knobs_of(unit_items: Tensor, d: int, precision: str) -> configs.Knobs:
-    """The launches for products of these unit vectors."""
+    """Return the launch settings for products of these unit vectors."""
     label = _LABELS[unit_items.dtype]
     if label == "fp32" and precision != "ieee":
         label = precision
@@ -200,12 +201,12 @@ def blocks(n: int, size: int) -> int:
 
 
 def options(launch: configs.Launch) -> dict[str, int | bool]:
-    """Triton's own settings of a launch."""
+    """Return the settings of a launch that Triton itself takes."""
     return {"num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": True}
 
 
 def _programs(grid: tuple[int, ...], launch: configs.Launch, on: Tensor) -> tuple[int, ...]:
-    """Return the grid, or as much of it as the device runs at once: results have the same bits for any number."""
+    """Return the grid, or for persistent programs as many as the device runs at once. Results do not depend on it."""
     if not launch.persistent:
         return grid
     n_programs = 2  # of the interpreter: fewer than there is work, so that programs take several blocks

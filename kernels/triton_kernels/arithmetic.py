@@ -1,8 +1,8 @@
 """Matrix products and roundings that give the same values compiled and interpreted.
 
 Triton's interpreter (TRITON_INTERPRET=1) multiplies bf16 tiles as if their bits were integers, and its cast
-from float32 to bf16 truncates where the hardware rounds to nearest even. Both functions mend that there and
-are the plain operations when compiled.
+from float32 to bf16 truncates where the hardware rounds to nearest even. `dot` and `narrow` correct this under
+the interpreter, and are the plain operations when compiled.
 """
 
 import triton
@@ -15,8 +15,9 @@ INTERPRETING = tl.constexpr(triton.knobs.runtime.interpret)
 def dot(a, b, accumulator, PRECISION: tl.constexpr = "ieee"):
     """accumulator + a b: a [M, K], b [K, N] of one dtype, accumulator float32[M, N].
 
-    PRECISION, of float32 operands alone: 'ieee' does not cut them; 'tf32x3' cuts each into two TF32 parts on tensor
-    cores and leaves the product of the lower ones out, with the cuts' own an error of at most 3 x 2^-20 |a| |b|.
+    PRECISION matters for float32 operands alone. 'ieee' multiplies them as they are. 'tf32x3' splits each into two TF32
+    parts for tensor cores and skips the product of the two lower parts. The error of splitting and skipping is at most
+    3 x 2^-20 |a| |b|.
     """
     if INTERPRETING:
         if PRECISION == "tf32x3":

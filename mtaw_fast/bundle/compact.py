@@ -57,7 +57,7 @@ def with_derived(
 
 
 def sessions_writer(model: Model) -> partial[None]:
-    """Return what writes the sessions of the model's memory to a path; the model has one."""
+    """Return a function that writes the sessions of the model's memory to a path. The model must have a memory."""
     assert model.memory is not None
     return partial(_write, model)
 

@@ -50,19 +50,19 @@ _ATTEMPTS = 5  # if the bundle is replaced during a read, the read starts again 
 def read_bundle(folder: Path, verify: bool, mapping: str | None) -> tuple[dict[str, Any], Model]:
     """Read the manifest in `folder` and the model that it names; see `Bundle.load`."""
     for attempt in range(_ATTEMPTS + 1):
-        stamp = _stamp(folder / MANIFEST)
+        stamp = _file_identity(folder / MANIFEST)
         manifest = read_manifest(folder)
         try:
             return manifest, _read_model(folder, manifest, verify, mapping)
         except BundleError:
             # Try again only if the bundle was replaced meanwhile.
-            if attempt == _ATTEMPTS or _stamp(folder / MANIFEST) == stamp:
+            if attempt == _ATTEMPTS or _file_identity(folder / MANIFEST) == stamp:
                 raise
     raise AssertionError("the last attempt returns or raises")
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Return what changes when a file is replaced, even by an equal one; None without a file."""
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    """Return inode and time of a file: they change when it is replaced, even by an equal one. None without a file."""
     try:
         status = host.status(path)
     except OSError:

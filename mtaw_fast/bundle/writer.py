@@ -173,11 +173,11 @@ def undone_on_failure(folder: Path, created: list[Path]) -> Iterator[None]:
 
     If the manifest was already replaced, the files stay. The caller has the folder's `bundle_lock`.
     """
-    state = _manifest_state(folder)
+    state = _manifest_identity(folder)
     try:
         yield
     except BaseException as error:
-        if _manifest_state(folder) == state:
+        if _manifest_identity(folder) == state:
             for path in created:
                 host.unlink(path, missing_ok=True)
         if isinstance(error, OSError):
@@ -224,8 +224,10 @@ def flush_folder(folder: Path) -> None:
         host.close(descriptor)
 
 
-def _manifest_state(folder: Path) -> object:
-    """Return what changes when the manifest of `folder` is replaced; None without one, a unique value if unknown.
+def _manifest_identity(folder: Path) -> object:
+    """Return a value that changes when the manifest of `folder` is replaced.
+
+    It is None without a manifest, and a unique object if the file cannot be examined.
 
     It opens no file: the failure may be that no file can be opened.
     """

@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Train and write the bundle."""
     wait_passively()
     require("torch", "train")
-    if Launch.of() is None:
+    if Launch.from_environment() is None:
         _train(arguments)
         return
     from mtaw_fast.training.group import GroupError
@@ -108,13 +108,13 @@ def run(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
     if arguments.plan:
-        if Launch.of() is not None:
+        if Launch.from_environment() is not None:
             raise UsageError("--plan works in one process only; run it without torchrun")
         _print_plan(arguments, config)
         return
     with contextlib.ExitStack() as stack:
         group = None
-        if Launch.of() is not None:
+        if Launch.from_environment() is not None:
             from mtaw_fast.training.group import joined
 
             group = stack.enter_context(joined(arguments.device))

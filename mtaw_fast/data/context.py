@@ -96,7 +96,7 @@ class ContextColumns:
 
 
 def translated_codes(codes: np.ndarray, source: ContextColumns, target: ContextColumns) -> np.ndarray:
-    """Return codes uint16[T, C] of the columns `source` as those of the columns `target`: uint16[T, C']."""
+    """Translate codes uint16[T, C] of the columns `source` to codes uint16[T, C'] of the columns `target`."""
     if (source.names, source.values) == (target.names, target.values):
         return codes
     rows, inverse = np.unique(codes, axis=0, return_inverse=True)

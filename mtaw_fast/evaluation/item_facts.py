@@ -23,8 +23,11 @@ _QUARTERS = (25, 50, 75)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribute:
-    """An attribute of the items. codes: int32[N], places in `labels`, -1 for a missing value. ordered: whether the
-    labels have an order of their own, as quarters of numbers have."""
+    """An attribute of the items.
+
+    codes: int32[N], indices of `labels`, -1 for a missing value. ordered: whether the order of the labels means
+    something, as for quarters of numbers.
+    """
 
     name: str
     codes: np.ndarray
@@ -34,7 +37,9 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemFacts:
-    """Facts about N items. clicks: int64[N], in training. information: float64[N], `list_metrics.information_of`.
+    """Facts about N items.
+
+    clicks: int64[N], in training. information: float64[N], `list_metrics.information_of`.
     first_click: int64[N], Unix milliseconds of the first click in training, the largest int64 without one; None without
     times. vectors: float32[N, d] of length 1 (or 0), for the diversity; None if it goes by `attributes`.
     """
@@ -52,7 +57,7 @@ class ItemFacts:
 
     @classmethod
     def of(cls, train: Sessions, n_items: int) -> ItemFacts:
-        """Return what the training sessions tell."""
+        """Return the facts that the training sessions give: clicks, information and first clicks."""
         clicks = np.bincount(train.items, minlength=n_items)
         sessions_with = np.bincount(train.items[train.first_clicks()], minlength=n_items)
         first_click = None
@@ -120,12 +125,12 @@ def attributes_of(table: ItemTable | None, rows: np.ndarray) -> tuple[Attribute,
 
 
 def is_short(attribute: Attribute) -> bool:
-    """Whether an attribute has few enough values to be a slice without being asked for."""
+    """Whether an attribute has so few values that it is a slice by default."""
     return 1 < len(attribute.labels) <= _MAX_VALUES
 
 
 def _describes(attribute: Attribute) -> bool:
-    """Whether an attribute groups items: one that differs for most of them is a name."""
+    """Whether an attribute groups items. One that differs for most items does not: it is a name."""
     known = attribute.codes[attribute.codes >= 0]
     return 1 < len(np.unique(known)) <= max(len(known) // 2, 1)
 

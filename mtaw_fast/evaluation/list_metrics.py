@@ -24,7 +24,7 @@ def ndcg_gains(ranks: np.ndarray, k: int) -> np.ndarray:
 
 
 class RestOfSessions:
-    """The distinct targets that are still to come in the session of each sample, its own target included.
+    """The distinct targets that are still to come in each sample's session, with the sample's own target.
 
     They are the targets of the session's samples with the same or a longer prefix.
     """

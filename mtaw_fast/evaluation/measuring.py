@@ -60,7 +60,7 @@ class Measured:
 
 
 class ListObserver:
-    """Collects what a ranker's lists are like while it ranks, chunk by chunk."""
+    """Measures a ranker's lists while it ranks, chunk by chunk."""
 
     def __init__(self, samples: Samples, facts: ItemFacts, keep: bool = False) -> None:
         count = len(samples)
@@ -86,5 +86,5 @@ class ListObserver:
             self._lists[rows, : ids.shape[1]] = ids
 
     def measured(self, ranks: np.ndarray) -> Measured:
-        """Return everything, with the ranks int32[S] of the targets."""
+        """Return all that was measured. ranks: int32[S], of the targets."""
         return Measured(ranks, self._recall, self._novelty, self._diversity, self._exposures, self._lists)

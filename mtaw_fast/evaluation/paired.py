@@ -47,8 +47,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class SliceDifference:
-    """The differences within one value of a slice. holds: whether that of P@20 would leave 0 out even with an interval
-    that holds for all values of all slices together (Bonferroni)."""
+    """The differences within one value of a slice.
+
+    holds: whether the interval of P@20 excludes 0 even if it is widened to hold for all values of all slices together
+    (Bonferroni).
+    """
 
     samples: int
     sessions: int

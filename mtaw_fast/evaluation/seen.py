@@ -57,8 +57,11 @@ def warnings_of(bundle: Bundle, dataset: Dataset, samples: Samples) -> list[str]
 
 
 def may_know(bundle: Bundle, dataset: Dataset, samples: Samples) -> bool:
-    """Whether the bundle may have seen the samples: it was trained on other sessions or has learned since, and its
-    session memory has more of them than by chance, or it has no memory."""
+    """Whether the bundle may have seen the samples.
+
+    That is so if it was trained on other sessions or has learned since, and its session memory has more of the samples
+    than by chance. Without a memory nobody can tell, so the result is True.
+    """
     if same_training_part(bundle, dataset) is not False and bundle.model.log_progress is None:
         return False
     seen = seen_targets(bundle, dataset, samples)

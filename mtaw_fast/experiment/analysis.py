@@ -216,7 +216,7 @@ def _share_check(
 
 
 def _plan(table: SessionTable, question: Question, sums: list[np.ndarray], alpha: float) -> dict[str, Any]:
-    """Return what the wanted effect takes: sessions, days, and the power by the planned number of sessions."""
+    """Return how many sessions and days the wanted effect takes, and the power at the planned number of sessions."""
     counts = [int(arm_sums[0]) for arm_sums in sums]
     daily = sum(counts) / max((int(table.began[-1]) - int(table.began[0])) / _DAY_MS, 1 / 24)
     plan: dict[str, Any] = {

@@ -58,7 +58,7 @@ def power_at(n: float, effect: float, deviation: float, planned: float, alpha: f
 
 
 def units_needed(effect: float, deviation: float, alpha: float, power: float) -> int:
-    """Return how many units find a difference with at least this power, with an interval that is planned for them."""
+    """Return how many units it takes to find a difference with this power, when the interval is planned for so many."""
     if not effect:
         raise UsageError("a difference of 0 cannot be found; name the effect that would be worth having")
     at_best = float(multiplier(1.0, 1.0, alpha))
@@ -68,19 +68,22 @@ def units_needed(effect: float, deviation: float, alpha: float, power: float) ->
 def ratio_moments(over: np.ndarray, under: np.ndarray) -> tuple[float, float]:
     """Return the ratio of two sums over units, and the variance of one unit in it, by the delta method.
 
-    over, under: float64[n] of each unit, such as clicked and all rankings of a session: units are independent, the
-    rankings of one session are not.
+    over, under: float64[n], the terms of each unit in the numerator and the denominator. A unit is a session, for
+    example with its clicked and all its rankings: sessions are independent, the rankings of one session are not.
     """
     return ratio_of_sums(unit_sums(over, under).sum(axis=1))
 
 
 def unit_sums(over: np.ndarray, under: np.ndarray) -> np.ndarray:
-    """Return float64[6, n]: what each unit adds to the sums that `ratio_of_sums` takes."""
+    """Return float64[6, n]: the terms of each unit in the six sums that `ratio_of_sums` takes."""
     return np.stack([np.ones_like(over), over, under, over * over, over * under, under * under])
 
 
 def ratio_of_sums(sums: np.ndarray) -> tuple[float, float]:
-    """Return what `ratio_moments` does from float64[6] sums over the units; NaN for fewer than two, or under 0."""
+    """Return the result of `ratio_moments` from the sums float64[6] of `unit_sums` over the units.
+
+    Both numbers are NaN for fewer than two units, or a denominator that is not above 0.
+    """
     n, over, under, squares, crossed, under_squares = sums.tolist()
     if n < 2 or under <= 0:
         return math.nan, math.nan

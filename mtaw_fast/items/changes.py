@@ -90,7 +90,7 @@ class TableChange:
         return self.without_rows().applied(schema, lambda _: _NO_ROWS, 0)
 
     def without_rows(self) -> TableChange:
-        """Return what the change does to the columns alone."""
+        """Return the same change without its rows: it changes the columns alone."""
         return replace(self, frame=self.frame.taken(_NO_ROWS))
 
     def changes_columns_as(self, other: TableChange) -> bool:

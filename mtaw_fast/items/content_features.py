@@ -46,7 +46,7 @@ class ContentFeatures:
 
     @classmethod
     def of(cls, table: ItemTable, rows: np.ndarray, text_d: int = _HASHED_WORDS) -> ContentFeatures:
-        """Return the features for a table, whose scales and labels are those of rows int[n].
+        """Return the features of a table's columns. Their scales and labels are taken from rows int[n].
 
         text_d: how many features a text has.
         """
@@ -68,9 +68,9 @@ class ContentFeatures:
         return any(about["kind"] == TextColumn.kind for about in self.columns)
 
     def of_rows(self, table: ItemTable, rows: np.ndarray, embed: Embed | None = None) -> np.ndarray:
-        """Return float32[n, F] of rows int[n], which may be after the table's last.
+        """Return the features float32[n, F] of rows int[n]. Rows after the table's last have zeros.
 
-        embed: of texts; None: hashed words.
+        embed: computes the vectors of texts; None for hashed words.
         """
         parts = [np.zeros((len(rows), 0), dtype=np.float32)]
         inside = rows < table.n_rows
@@ -84,7 +84,7 @@ class ContentFeatures:
 
 
 def _about(column: Column, text_d: int) -> dict[str, Any] | None:
-    """Return what the features of a column need; None if they would be the same for all items."""
+    """Return the labels, edges or scale that a column's features need; None if they would not differ between items."""
     if isinstance(column, (CategoryColumn, CategoriesColumn)):
         counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.labels))
         order = np.argsort(-counts, kind="stable")[:MAX_LABELS]

@@ -182,7 +182,7 @@ class LogProgress:
             yield [rest]
 
     def save(self, path: Path) -> None:
-        """Write it to `path` as one safetensors file, atomically."""
+        """Write the progress to `path` as one safetensors file, atomically."""
         about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock": self.clock,
                  "open": dict(self.open), "arrival": self.arrival, "recent": dict(self.recent),
                  "since": self.since, "entered": self.entered, "added": [*self.added],

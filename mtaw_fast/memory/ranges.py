@@ -40,9 +40,9 @@ def item_ranges(clicks: np.ndarray, count: int) -> list[tuple[int, int]]:
 
 
 def touching(shards: Iterable[Sessions], first: int, last: int) -> Sessions:
-    """Return all S sessions of the shards in their order, those without an item of [first, last) emptied.
+    """Return all S sessions of the shards, in order; a session without an item of [first, last) has no clicks.
 
-    Emptied sessions keep the numbers of the others and cost 8 bytes each.
+    Such empty sessions cost 8 bytes each. They are there so that the others keep their numbers.
     """
     lengths, items = [], []
     for shard in shards:

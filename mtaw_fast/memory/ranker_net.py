@@ -84,16 +84,16 @@ class RankerNet:
 
     @property
     def _untyped(self) -> tuple[str, ...]:
-        """The features but for those of types."""
+        """The features without those of the types of clicks, which come last."""
         return self.features[: len(self.features) - len(type_feature_names(self.types))]
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the least and the most value of each feature, float32[F]; infinite without a bound."""
+        """Return the lowest and the highest value of each feature, float32[F] each; infinite without a bound."""
         return feature_bounds(self.features, self.mean, self.scale)
 
     @property
     def side(self) -> SideFeatures:
-        """Its features of context and content. Raises DataError if what follows the other features is none."""
+        """The ranker's features of context and content. Raises DataError if an unknown feature is among them."""
         return SideFeatures.of(self._untyped[len(memory_query.feature_names(trends=True)) :])
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -115,7 +115,7 @@ class RankerNet:
         return memory_query.NativeRankerNet(self.arrays(), len(self.types))
 
     def save(self, path: Path) -> None:
-        """Write it to `path` as one safetensors file, atomically."""
+        """Write the ranker to `path` as one safetensors file, atomically."""
         names = np.frombuffer("\n".join(self.features).encode(), dtype=np.uint8)
         write_tensors(path, {**self.arrays(), _NAMES: names})
 

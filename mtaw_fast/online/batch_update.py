@@ -51,7 +51,7 @@ class LogFile:
     model : Model
         The model.
     bots : bool[B]
-        Which sessions are bots': they teach nothing, and `replay` scores none of their clicks.
+        Whether each session is a bot's. Bots teach nothing, and `replay` scores none of their clicks.
     """
 
     stream: ClickStream
@@ -93,7 +93,10 @@ class LogFile:
         return int(np.count_nonzero(self.bots[self.stream.sessions]))
 
     def names(self) -> list[str]:
-        """Return the id of each session, prefixed by a hash of the log if it has no times: such logs count from 0."""
+        """Return the id of each session.
+
+        Without times it starts with a hash of the log, since such logs count from 0.
+        """
         stream = self.stream
         if stream.times is not None:
             return [str(session_id) for session_id in stream.session_ids]
@@ -104,7 +107,7 @@ class LogFile:
 
 
 class LogEvents:
-    """The events of the clicks that the model does not know. Read them once and in order.
+    """The events of the clicks that the model does not know. They can be read once, in order.
 
     If the model has learned a part of a session, a request to forget it comes before the session's first click, and
     the whole session is learned again.

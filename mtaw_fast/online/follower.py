@@ -55,11 +55,11 @@ class FollowedState(Protocol):
         ...
 
     def catalog(self) -> Any:
-        """Return what to publish; `changed` is false then."""
+        """Return the catalog, or the item table, to publish, and set `changed` to False."""
         ...
 
     def republish(self) -> None:
-        """Note that what `catalog` returned was not published."""
+        """Set `changed` again: the last result of `catalog` was not published."""
         ...
 
     def restarted(self) -> Self:

@@ -197,7 +197,7 @@ def _fitting(
 
 
 def _values(rules: RuleSet, table: ItemTable, item: int) -> list[Value]:
-    """Return what the limits count of an item."""
+    """Return the values of an item that the limits count: pairs of the limit's number and a code of its column."""
     limit_values = []
     for limit, rule in enumerate(rules.limits):
         column = table.columns[rule.per]
@@ -238,7 +238,10 @@ def _assembled(
     listed: np.ndarray,
     is_new: np.ndarray,
 ) -> Recommendations:
-    """Return the answer to a list: what was in the answer before keeps all that was said of it."""
+    """Return the answer with the items of `listed`.
+
+    Items of the former answer keep their scores, reasons and fields. is_new: bool[n], which items were placed.
+    """
     place_of = {item: place for place, item in enumerate(ranked.tolist())}
     source = [-1 if placed else place_of[item] for item, placed in zip(listed.tolist(), is_new, strict=True)]
     repeats = reasons = fields = None

@@ -20,7 +20,7 @@ def most_popular(catalog: Catalog, k: int, conditions: Conditions) -> tuple[np.n
 
 
 def _first_of(order: np.ndarray, k: int, conditions: Conditions) -> np.ndarray:
-    """Return the first k at most of some items int32[..], without those that the conditions leave out."""
+    """Return the first k items of `order` int32[..] that the conditions allow, or fewer."""
     excluded = conditions.excluded
     if conditions.allowed is not None:
         order = order[conditions.allowed.mask[order]]
@@ -31,11 +31,11 @@ def _first_of(order: np.ndarray, k: int, conditions: Conditions) -> np.ndarray:
 
 
 def rising(catalog: Catalog, trends: Trends, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-    """Return k items: those rising at the moment of the request, then the most clicked ones of the bundle.
+    """Return k items: those rising at the time of the request, then the most clicked ones of the bundle.
 
-    Not of the catalog, whose counts may be older than its trends. ids int32[k], scores float32[k], padded with -1 /
-    -inf. Rising items have the scores of `Trends.rising`; the scores of the others continue below by one a place and
-    only express their order.
+    The counts are those of the bundle, because the catalog's may be older than its trends. Returns ids int32[k] and
+    scores float32[k], padded with -1 / -inf. Rising items have the scores of `Trends.rising`. Each of the others has a
+    score 1 lower than the item before it, which only expresses their order.
     """
     items, scores = trends.rising(conditions.at or 0, _RISING)
     in_catalog = (items >= 0) & (items < catalog.size)

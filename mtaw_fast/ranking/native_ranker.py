@@ -141,7 +141,11 @@ class NativeEngine:
     def of(
         cls, catalog: Catalog, encoder: NativeEncoder, index: NativeIndex, before: NativeEngine | None
     ) -> NativeEngine:
-        """Build it. encoder, index: the model's own. before: the parts of an earlier state of the model's catalog."""
+        """Return the engine of a catalog.
+
+        encoder, index: those of the model's own items. before: the engine of an earlier state of the catalog, whose
+        parts are used again where they fit.
+        """
         segment = None
         if catalog.added:
             encoder = encoder.extended(catalog.embeddings)
@@ -160,7 +164,7 @@ class NativeEngine:
 def _memory_of(
     catalog: Catalog, before: NativeEngine | None
 ) -> tuple[SessionMemory | None, NativeRankerNet | None, int]:
-    """Return the memory, its ranker and its capacity: those of `before`, unless of another memory or too small."""
+    """Return the memory, its ranker and its capacity: those of `before` if they fit and have room, else new ones."""
     if catalog.memory is not None and before is not None and before.memory is catalog.memory:
         return before.memory, before.ranker_net, before.capacity
     if catalog.memory is not None and (parts := memory_parts(catalog)) is not None:

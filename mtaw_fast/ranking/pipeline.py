@@ -306,7 +306,7 @@ class Pipeline:
         return self.described(replace(answer, log_position=log_position), options.fields)
 
     def _explored(self, answer: Recommendations, session: Sessions, options: Options) -> Recommendations:
-        """Return an answer to a single session of known clicks with its share of seldom shown items."""
+        """Return the answer to a session of known clicks, with a share of its places given to seldom shown items."""
 
         def rank(k: int, conditions: Conditions) -> np.ndarray:
             ids = self.rank(session, k, conditions)[0][0]
@@ -315,7 +315,7 @@ class Pipeline:
         return with_explored(self.catalog, self.impressions, answer, session.items, options, rank)
 
     def described(self, answer: Recommendations, fields: Sequence[str]) -> Recommendations:
-        """Return an answer with the values of some columns of the item table; itself without any."""
+        """Return an answer with the values of some columns of the item table; without columns, the answer itself."""
         if not fields:
             return answer
         table = self.catalog.items or ItemTable(0)

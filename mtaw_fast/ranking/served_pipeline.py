@@ -44,7 +44,7 @@ def load_parts(folder: str | os.PathLike[str], verify: bool, encoder: str, index
 
 
 class ServedPipeline:
-    """A pipeline that updates replace, from any thread: they wait for each other, rankings never wait.
+    """The pipeline that is served. Any thread may replace it: updates wait for each other, rankings never wait.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class ServedPipeline:
             self.pipeline = pipeline
 
     def prepare(self, bundle: Bundle, encoder: str, index: str) -> Callable[[Catalog], None]:
-        """Return what serves a catalog of a bundle, which may be another one than now; see `OnlineLearner`."""
+        """Return a function that switches to a catalog of `bundle`, the served one or another; see `OnlineLearner`."""
         parts = (bundle, self.encoder, self.index) if bundle is self.bundle else parts_of(bundle, encoder, index)
         index_name, served_name = parts[2].name, self.index.name
         if index_name != served_name:

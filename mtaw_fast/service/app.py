@@ -44,7 +44,7 @@ def make_service(
     others: Sequence[Reloader] = (),
     is_alone: Callable[[], bool] = lambda: False,
 ) -> Service:
-    """Return what the routes of a worker share.
+    """Return the `Service` that the routes of a worker share.
 
     others: the reloaders of further bundles. is_alone: see `RequestQueue`. Raises UsageError if a store for sessions or
     feedback cannot be used, or if the item ids of the bundles have different types.

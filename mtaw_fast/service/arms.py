@@ -120,7 +120,7 @@ def _current(arm: Snapshot) -> Catalog:
 
 
 def _lacking(catalog: Catalog, items: Sequence[Any]) -> list[int]:
-    """Return the places in `items` of those that the catalog does not have."""
+    """Return the indices of the `items` that are not in the catalog."""
     ids = catalog.ids.lookup(items)
     return np.flatnonzero((ids < 0) | catalog.removed[ids]).tolist()
 

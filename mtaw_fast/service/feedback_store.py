@@ -41,7 +41,10 @@ class FeedbackStore(Protocol):
         ...
 
     def record(self, line: bytes) -> None:
-        """Store the line of a ranking within a moment. What cannot be written is logged and lost."""
+        """Store the line of a ranking soon, without waiting for it.
+
+        A line that cannot be written is logged and lost.
+        """
         ...
 
     async def forget(self, session: str, belongs: Belongs) -> None:
@@ -54,7 +57,7 @@ class FeedbackStore(Protocol):
 
 
 class _Buffer:
-    """Rankings that wait to be written, those of `_FLUSH_SECONDS` at once. write: stores lines."""
+    """Rankings that wait to be written; every `_FLUSH_SECONDS` all of them are. write: stores lines."""
 
     def __init__(self, write: Callable[[list[bytes]], Awaitable[None]]) -> None:
         self._write = write
@@ -76,7 +79,7 @@ class _Buffer:
         await self.flush()
 
     async def flush(self) -> None:
-        """Write what waits now."""
+        """Write all waiting rankings now."""
         lines, self._lines = self._lines, []
         if not lines:
             return
@@ -181,7 +184,10 @@ class FeedbackFile:
             self._remove(path, belongs)
 
     def _remove(self, path: Path, belongs: Belongs, texts: Sequence[bytes] = ()) -> None:
-        """Remove lines from a file. texts: each line has one of them, so that files without them are only searched."""
+        """Remove the lines that `belongs` selects from a file.
+
+        texts: each such line contains one of them. Files without any of the texts are searched, but not parsed.
+        """
         if not path.exists():
             return
         descriptor = self._locked(path)
@@ -193,7 +199,7 @@ class FeedbackFile:
             os.close(descriptor)
 
     def _locked(self, path: Path) -> int:
-        """Open a file and wait until nobody else has it; not one that was moved away or replaced meanwhile."""
+        """Open a file and lock it. If it was moved or replaced while waiting, open it again."""
         while True:
             descriptor = self._open(path)
             try:
@@ -230,8 +236,11 @@ class FeedbackFile:
 
 
 def session_fields(session: str) -> list[bytes]:
-    """Return what the line of a ranking contains if it is of a session, and no other line does: a text in JSON escapes
-    its quotes. Two spellings, because a line with half a surrogate pair is ASCII."""
+    """Return the texts of which a ranking's line contains one exactly if the ranking is of the session.
+
+    No other text of a line contains them, because JSON escapes quotes. There are two spellings, because a line with
+    half a surrogate pair is written in ASCII.
+    """
     texts = [json.dumps(session).encode()]
     with contextlib.suppress(UnicodeEncodeError):
         texts.append(msgspec.json.encode(session))

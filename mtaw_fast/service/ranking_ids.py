@@ -110,12 +110,12 @@ def load_key(settings: Settings) -> bytes:
     location = settings.feedback
     try:
         if location is not None and location.startswith(REDIS):
-            return _in_redis(location, settings.sessions_password)
+            return _key_in_redis(location, settings.sessions_password)
         if location is not None:
             folder = location.endswith(os.sep) or Path(location).is_dir()
-            return _in_file(Path(location) / KEY_NAME if folder else Path(f"{location}.key"))
+            return _key_in_file(Path(location) / KEY_NAME if folder else Path(f"{location}.key"))
         if settings.learn is not None:
-            return _in_file(settings.learn.folder / KEY_NAME)
+            return _key_in_file(settings.learn.folder / KEY_NAME)
     except UsageError:
         raise
     except Exception as error:  # disks and Redis raise errors of many types
@@ -123,7 +123,7 @@ def load_key(settings: Settings) -> bytes:
     return secrets.token_bytes(32)
 
 
-def _in_file(path: Path) -> bytes:
+def _key_in_file(path: Path) -> bytes:
     """Return the key in a file that only its owner can read; write a new one if there is no file."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def _in_file(path: Path) -> bytes:
     return _decoded(path.read_text().strip(), str(path))
 
 
-def _in_redis(url: str, password: str | None) -> bytes:
+def _key_in_redis(url: str, password: str | None) -> bytes:
     """Return the key that is kept next to the stream of feedback."""
     redis = require("redis", "serve")
     parts = urlsplit(url)

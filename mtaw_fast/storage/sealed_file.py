@@ -157,10 +157,10 @@ def _copy_name(descriptor: int) -> str:
     return "mtaw-" + "-".join(f"{part:x}" for part in parts)
 
 
-def _written(before: os.stat_result, after: os.stat_result) -> bool:
-    """Return whether a file may have been written to between the two.
+def _was_written(before: os.stat_result, after: os.stat_result) -> bool:
+    """Return whether a file may have been written to between two results of `stat`.
 
-    The change time also changes when a name of the file is removed or replaced; its contents stay the same then.
+    The change time alone does not tell: it also changes when a name of the file is removed or replaced.
     """
     lost_a_name = after.st_nlink < before.st_nlink
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -182,7 +182,7 @@ def _new_copy(path: Path, source: int, name: str) -> int:
             if sent == 0:
                 break
             offset += sent
-        if offset < size or _written(status, os.fstat(source)):
+        if offset < size or _was_written(status, os.fstat(source)):
             raise DataError(f"{path} changed while it was read; write the whole bundle, then load it again")
         fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, _SEALS)
         return sealed

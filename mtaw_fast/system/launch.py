@@ -46,7 +46,7 @@ class Launch:
     identity: str
 
     @classmethod
-    def of(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
         """Read the environment; None if this process was started alone.
 
         Raises UsageError if variables are missing or invalid.
@@ -79,7 +79,7 @@ class Launch:
 def follows(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether another process of the group prints what all of them have to print."""
     try:
-        launch = Launch.of(environment)
+        launch = Launch.from_environment(environment)
     except UsageError:
         return False
     return launch is not None and launch.rank > 0

@@ -121,7 +121,7 @@ class RunState:
         self._used = time.process_time()
 
     def next_phase(self, phase: str, kept_files: Mapping[str, str]) -> None:
-        """Start `phase`; of the files so far only those of `kept_files` stay."""
+        """Start `phase`. Only the files in `kept_files` stay."""
         self.save(phase=phase, epoch=0, checkpoint=None, best_checkpoint=None, kept=dict(kept_files))
 
 

@@ -18,28 +18,28 @@ ELASTIC = {
 
 
 def test_a_process_alone_is_in_no_group() -> None:
-    assert Launch.of({}) is None
-    assert Launch.of({"MASTER_ADDR": "node0", "LOCAL_RANK": "0"}) is None
+    assert Launch.from_environment({}) is None
+    assert Launch.from_environment({"MASTER_ADDR": "node0", "LOCAL_RANK": "0"}) is None
     assert not follows({})
 
 
 def test_torchruns_variables() -> None:
-    assert Launch.of({**WHOLE, **ELASTIC}) == Launch(3, 4, 1, "node0", 29500, True, 2, "job-7")
+    assert Launch.from_environment({**WHOLE, **ELASTIC}) == Launch(3, 4, 1, "node0", 29500, True, 2, "job-7")
     assert follows(WHOLE)
     assert not follows({**WHOLE, "RANK": "0"})
 
 
 def test_without_torchrun_rank_0_keeps_the_store_and_nothing_restarts() -> None:
-    launch = Launch.of(WHOLE)
+    launch = Launch.from_environment(WHOLE)
     assert launch is not None
     assert (launch.hosted, launch.restarts) == (False, 0)
 
 
 def test_launches_without_a_name_are_named_by_their_parent() -> None:
-    code = f"from mtaw_fast.system.launch import Launch; print(Launch.of({WHOLE!r}).identity)"
+    code = f"from mtaw_fast.system.launch import Launch; print(Launch.from_environment({WHOLE!r}).identity)"
     names = [subprocess.check_output([sys.executable, "-c", code], text=True) for _ in range(2)]
     assert names[0] == names[1]  # this process started both
-    launch = Launch.of({**WHOLE, "TORCHELASTIC_RUN_ID": "none"})
+    launch = Launch.from_environment({**WHOLE, "TORCHELASTIC_RUN_ID": "none"})
     assert launch is not None
     assert launch.identity != names[0].strip()
 
@@ -58,7 +58,7 @@ def test_launches_without_a_name_are_named_by_their_parent() -> None:
 )
 def test_missing_and_wrong_variables_are_refused(environment: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Launch.of(environment)
+        Launch.from_environment(environment)
     assert not follows(environment)  # no other process prints it
 
 

@@ -232,7 +232,7 @@ def rules_of(options: ClickOptions) -> Rules:
 
 
 def bot_rule(reader: Mapping[str, Any], **burst: int) -> BotRule | None:
-    """Return what a bot is in a log that `reader` (`Dataset.reader`) reads; None if its format knows no bots.
+    """Return the rule for bots in a log that `reader` (`Dataset.reader`) reads; None if its format has no bots.
 
     burst: `burst_clicks` and `burst_ms` of the rule.
     """

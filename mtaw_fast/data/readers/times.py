@@ -119,12 +119,15 @@ def unit_of(time_unit: str, largest: float, where: str) -> str:
 
 
 def own_unit(size: float) -> str:
-    """Return the unit of a number of this size, taken as the time of a click."""
+    """Return the unit of a number with this absolute value, if it is the time of a click."""
     return next((unit for unit, bound in _BOUNDS.items() if size < bound), "ns")
 
 
 def straddles(smallest: float, largest: float) -> bool:
-    """Return whether a column of numbers has two units. smallest, largest: their sizes, without 0."""
+    """Return whether the numbers of a column have two units.
+
+    smallest, largest: the extremes of the absolute values, without 0.
+    """
     return smallest <= largest and own_unit(smallest) != own_unit(largest)
 
 
@@ -143,7 +146,7 @@ def unit_of_most(time_unit: str, rows_of: Mapping[str, int]) -> tuple[str, tuple
 
 
 def _sizes_of(unit: str) -> tuple[float, float]:
-    """Return [low, high): the sizes of numbers that have only this unit, taken as times of clicks."""
+    """Return low and high: an absolute value in [low, high), as the time of a click, can only have this unit."""
     low = max((bound for bound in _BOUNDS.values() if bound < _BOUNDS[unit]), default=0)
     return low, _BOUNDS[unit]
 

@@ -64,7 +64,7 @@ class CollectedClicks:
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
         """Do nothing: the event processor stores priors."""
 
-    def renew_vectors(self, places: Sequence[int]) -> None:
+    def recompute_vectors(self, places: Sequence[int]) -> None:
         """Do nothing, as `refresh_vectors`."""
 
     def refresh_vectors(self) -> None:
@@ -76,7 +76,7 @@ class CollectedClicks:
         handles, items, times, context, types = self._arrays()
         order = np.argsort(handles, kind="stable")
         if self._forgotten:
-            order = order[~np.isin(handles[order], self._gone())]
+            order = order[~np.isin(handles[order], self._forgotten_handles())]
         session_handles, lengths = np.unique(handles[order], return_counts=True)
         codes = None if context is None else context[order]
         kinds = None if types is None else types[order]
@@ -85,12 +85,12 @@ class CollectedClicks:
     def of(
         self, handles: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Return what was clicked in some sessions, in the log's order.
+        """Return the clicks of some sessions, in the log's order.
 
         Parameters
         ----------
         handles : int32[..]
-            Those of forgotten sessions have no clicks.
+            The sessions. A forgotten one has no clicks.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class CollectedClicks:
             The handle, the item, the time, the context and the type of each click.
         """
         all_handles, items, times, context, types = self._arrays()
-        chosen = np.isin(all_handles, np.setdiff1d(handles, self._gone()))
+        chosen = np.isin(all_handles, np.setdiff1d(handles, self._forgotten_handles()))
         codes = None if context is None else context[chosen]
         return all_handles[chosen], items[chosen], times[chosen], codes, None if types is None else types[chosen]
 
@@ -114,5 +114,5 @@ class CollectedClicks:
             np.frombuffer(self._types, dtype=np.uint8) if self._typed else None,
         )
 
-    def _gone(self) -> np.ndarray:
+    def _forgotten_handles(self) -> np.ndarray:
         return np.fromiter(self._forgotten, dtype=np.int32, count=len(self._forgotten))

@@ -146,7 +146,7 @@ def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables
 
 
 def _of_clicks(name: Literal["times", "types", "context"], model: Model, changes: ModelChanges) -> np.ndarray | None:
-    """Return what the new tables' clicks have under a name of `Sessions`; None if it is unknown of some."""
+    """Return the times, types or context of all clicks of the new tables; None if some clicks have none."""
     sessions = model.sessions
     if len(changes.dropped):
         sessions = sessions.select(np.setdiff1d(np.arange(len(sessions)), changes.dropped))
@@ -155,7 +155,10 @@ def _of_clicks(name: Literal["times", "types", "context"], model: Model, changes
 
 
 def counted_clicks(sessions: Sessions, once: np.ndarray, n_items: int) -> np.ndarray:
-    """Return int64[N]: clicks on each item; once, bool[S]: of these sessions only the first click on it."""
+    """Return int64[N]: the clicks on each item.
+
+    once: bool[S], whether only the first click of a session on an item counts.
+    """
     counts = np.zeros(n_items, dtype=np.int64)
     for begin in range(0, len(sessions), _COUNTED):
         part = sessions.slice(begin, min(begin + _COUNTED, len(sessions)))

@@ -95,7 +95,7 @@ def not_served(folder: Path) -> Iterator[bool]:
 
 
 def _content(path: Path) -> bytes:
-    """Return the path in a lock's file, with its end; a part of it if the file was not written as a whole."""
+    """Return the path in a lock's file with the mark that ends it. Without the mark, the file was not written whole."""
     with host.open_stream(path, "rb") as file:
         path_bytes, end, _ = file.read().partition(_END)
         return path_bytes + end

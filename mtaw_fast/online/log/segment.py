@@ -117,7 +117,7 @@ def remove_records(path: Path, ends: Sequence[int]) -> None:
 
 
 def _may_go(line: bytes, keys: Set[bytes]) -> bool:
-    """Return False for lines that certainly stay, most of them, without parsing their JSON."""
+    """Return whether a line may have to be removed. For most lines it is False, without parsing their JSON."""
     session = _CLICK.match(line)
     if session is None:
         return bool(line.strip(b" "))

@@ -119,7 +119,7 @@ class CatalogItems:
         return places
 
     def known(self, items: Iterable[int | str]) -> list[int]:
-        """Return the internal ids of those items that are known."""
+        """Return the internal ids of the items that are known, in order."""
         places = self.places_of(list(items))
         return [place for place in places.tolist() if place >= 0 and place not in self._awaited]
 

@@ -69,11 +69,11 @@ class EventSink(Protocol):
         ...
 
     def refresh_vectors(self) -> None:
-        """Update the vectors of new items. It is called after the same events for every reader."""
+        """Update the vectors of new items that have new evidence. Every reader calls it after the same events."""
         ...
 
-    def renew_vectors(self, places: Sequence[int]) -> None:
-        """Compute the vectors of new items again, by internal id, after sessions with them were forgotten."""
+    def recompute_vectors(self, places: Sequence[int]) -> None:
+        """Compute the vectors of new items (internal ids) again, because sessions with them were forgotten."""
         ...
 
 
@@ -298,7 +298,7 @@ class EventProcessor:
         """Take the clicks of a forgotten session back."""
         new_places = self.items.uncount(places)
         if new_places:
-            sink.renew_vectors(new_places)
+            sink.recompute_vectors(new_places)
 
     def _add(self, event: AddItems, sink: EventSink) -> None:
         wrong = sum(len(vector) != self._d for vector in event.vectors or ())

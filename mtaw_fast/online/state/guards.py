@@ -85,7 +85,7 @@ class FloodGuard:
         self._items.clear()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what `restore` takes."""
+        """Return the state as arrays, for `restore`."""
         numbers = (self._traffic, self._at, self._begin, self._end, self._floor, self._total, self._proven)
         return {
             "traffic": np.array(numbers, dtype=np.int64),
@@ -184,7 +184,7 @@ class CrowdGuard:
             np.right_shift(counts, 1, out=counts)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what `restore` takes."""
+        """Return the state as arrays, for `restore`."""
         pairs = np.frombuffer(bytes(self._pairs), np.uint8)
         cells = np.flatnonzero(pairs)
         return {

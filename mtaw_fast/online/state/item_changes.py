@@ -51,12 +51,12 @@ class ItemChanges:
             self.position = position
 
     def catalog(self) -> LiveItems:
-        """Return what to publish."""
+        """Return the item table to publish, and set `changed` to False."""
         self.changed = False
         return self.items
 
     def republish(self) -> None:
-        """Note that the last table was not published."""
+        """Set `changed` again: the last table was not published."""
         self.changed = True
 
 

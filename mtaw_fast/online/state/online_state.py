@@ -173,8 +173,8 @@ class OnlineState:
             self._vectors[place] = self._vector(place, self._vectors)
         self._items.changed = True
 
-    def renew_vectors(self, places: Sequence[int]) -> None:
-        """See `EventSink.renew_vectors`; the vectors of new items next to them are computed again too."""
+    def recompute_vectors(self, places: Sequence[int]) -> None:
+        """See `EventSink.recompute_vectors`. The vectors of new items that are their neighbors are computed too."""
         n_base, new_items = self.model.n_items, self._items.new_items
         self._grow(len(new_items))
         for place in places:
@@ -261,9 +261,9 @@ class OnlineState:
         return catalog
 
     def _current_vectors(self) -> np.ndarray:
-        """Return a copy float32[M, d] of the vectors, with those of items that the next update will give their first.
+        """Return a copy float32[M, d] of the vectors, including those that the next update would be the first to give.
 
-        Which these are depends on the log alone, not on when a reader publishes.
+        Which items get a vector so depends on the log alone, not on when a reader publishes.
         """
         new_items = self._items.new_items
         self._grow(len(new_items))

@@ -83,9 +83,10 @@ class SessionTracker:
     def __init__(
         self, limits: LearningLimits, clock: int = 0, seen: Iterable[int] = (), flood: FloodGuard | None = None
     ) -> None:
-        """clock: Unix milliseconds of the newest event so far. seen: what `seen` of the tracker before returned.
+        """Start without open sessions.
 
-        flood: the guard against floods; by default one that knows no traffic yet.
+        clock: Unix milliseconds of the newest event so far. seen: the result of `seen` of the former tracker. flood:
+        the guard against floods; by default one that knows no traffic yet.
         """
         self._limits = limits
         self._open: OrderedDict[str, _OpenSession] = OrderedDict()
@@ -101,7 +102,7 @@ class SessionTracker:
         self.refused: Counter[str] = Counter()
 
     def remember(self, keys: Iterable[int]) -> None:
-        """Count events as seen, oldest first; keys: as `seen` returns them."""
+        """Treat events as seen. keys: as `seen` returns them, oldest first."""
         for key in keys:
             self._seen.add(int(key))
         self._may_be_former = len(self._seen) > 0  # earlier releases stored `key_of` of the event id alone
@@ -124,7 +125,10 @@ class SessionTracker:
         yield batch
 
     def resume(self, clicks: Iterable[Click]) -> UpdateBatch:
-        """Return a batch of all clicks: a bundle carries them for its open sessions, and they passed the limits."""
+        """Open the sessions again that a bundle carries as open; return their clicks as a batch.
+
+        The clicks are not checked, since they passed the limits before.
+        """
         batch = UpdateBatch()
         for click in clicks:
             self.clock = max(self.clock, click.time) if not self.clock else self.clock
@@ -143,7 +147,7 @@ class SessionTracker:
         arrival: int = 0,
         recent: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        """Continue the open sessions of a bundle, after their clicks. The parameters are as the properties."""
+        """Continue the open sessions of a bundle, after `resume`. The parameters are as the properties."""
         for name, (last, bot) in ongoing.items():
             session = self._open.get(name) or self._open_session(name, last)
             session.last, session.bot = max(session.last, last), bot

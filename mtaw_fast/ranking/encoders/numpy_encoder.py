@@ -26,8 +26,8 @@ class NumpyEncoder:
 
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
         self._max_len = config.model.max_session_length
-        self._shrink = np.float32(1 / math.sqrt(config.model.embedding_dim))
-        self._mean = np.float32(1 / config.model.embedding_dim)
+        self._score_scale = np.float32(1 / math.sqrt(config.model.embedding_dim))
+        self._inverse_d = np.float32(1 / config.model.embedding_dim)
         self._item = weights["item_embedding"]
         self._added = self._item[:0]
         rows = np.minimum(np.arange(config.model.max_session_length), config.model.max_positions - 1)
@@ -38,7 +38,7 @@ class NumpyEncoder:
         self._norm = weights["norm_weight"], weights["norm_bias"]
         self._iel = weights["iel_query_weight"].T, weights["iel_query_bias"]
         self._recent = recent_of(weights)
-        self._future = np.triu(
+        self._causal_mask = np.triu(
             np.full((config.model.max_session_length, config.model.max_session_length), -np.inf, dtype=np.float32), 1
         )
 
@@ -65,15 +65,15 @@ class NumpyEncoder:
         x = self._rows(clicks)
         x += self._position[:m]
         scores = _relu_linear(x, self._itl) @ x.T  # [m, m]
-        scores *= self._shrink
-        scores += self._future[:m, :m]
+        scores *= self._score_scale
+        scores += self._causal_mask[:m, :m]
         tracked = _softmax(scores) @ x
         interests = _relu_linear(tracked, self._ffn_in) @ self._ffn_out[0]
         interests += self._ffn_out[1]
         interests += tracked
         interests = self._layer_norm(interests)  # l_1..l_m
         scores = interests @ _relu_linear(interests[-1], self._iel)  # [m]
-        scores *= self._shrink
+        scores *= self._score_scale
         return _softmax(scores) @ interests
 
     def _recent_clicks(self, clicks: np.ndarray) -> np.ndarray:
@@ -81,7 +81,7 @@ class NumpyEncoder:
         weights = self._recent.decay ** np.arange(len(clicks) - 1, -1, -1, dtype=np.float64)
         rows = self._rows(clicks)
         lengths = np.sqrt(np.add.reduce(rows * rows, axis=1, dtype=np.float64))
-        weights *= self._recent.gain / self._shrink / weights.sum() / np.maximum(lengths, SHORTEST)
+        weights *= self._recent.gain / self._score_scale / weights.sum() / np.maximum(lengths, SHORTEST)
         return weights.astype(np.float32) @ rows
 
     def _rows(self, clicks: np.ndarray) -> np.ndarray:
@@ -96,8 +96,8 @@ class NumpyEncoder:
 
     def _layer_norm(self, values: np.ndarray) -> np.ndarray:
         """Return the LayerNorm of the rows of float32[m, d], with the biased variance, in place."""
-        values -= np.add.reduce(values, axis=1, keepdims=True) * self._mean
-        variance = np.add.reduce(values * values, axis=1, keepdims=True) * self._mean
+        values -= np.add.reduce(values, axis=1, keepdims=True) * self._inverse_d
+        variance = np.add.reduce(values * values, axis=1, keepdims=True) * self._inverse_d
         values /= np.sqrt(variance + _LAYER_NORM_EPS)
         values *= self._norm[0]
         values += self._norm[1]

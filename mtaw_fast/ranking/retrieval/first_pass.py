@@ -145,13 +145,13 @@ def _faster(ratio: float) -> str:
 
 
 def _name(catalog: np.ndarray) -> str:
-    """Return what a measurement holds for: this release and codes, the CPU and its instruction set, about this size."""
+    """Return the name of a measurement: release, CPU, instruction set, codes, and rounded size of the catalog."""
     size = f"nested codes of {catalog.shape[1]} dimensions, about {_rounded(len(catalog))} items"
     return f"{__version__}, {_cpu_name()}, {_native.active_isa()}, {size}"
 
 
 def _rounded(n_items: int) -> int:
-    """Return a power of 2^(1/4) near to the number: sizes that share a measurement."""
+    """Return the nearest power of 2^(1/4): catalogs of sizes with the same one share a measurement."""
     return round(2 ** (round(4 * math.log2(n_items)) / 4))
 
 

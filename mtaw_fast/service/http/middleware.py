@@ -94,7 +94,7 @@ class Middleware:
                 )  # fmt: skip
 
     async def _answer(self, direct: Direct, scope: Any, receive: Any, send: Any) -> None:
-        """Answer without the framework, and without messages where the server's own cycle can do without."""
+        """Answer without the framework, and if the server's `RequestCycle` allows, without ASGI messages."""
         service = self._service
         cycle = getattr(receive, "__self__", None)
         if not isinstance(cycle, RequestCycle):

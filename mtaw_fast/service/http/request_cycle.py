@@ -10,12 +10,12 @@ TIMED_OUT = "mtaw_timed_out"  # key of an http.disconnect message: the client is
 
 
 class RequestCycle(RequestResponseCycle):
-    """uvicorn's cycle, but a response of one piece is one write: one system call, one packet, one wake-up.
+    """uvicorn's cycle, except that a response of one piece takes one write: one system call, one packet, one wake-up.
 
-    The headers are the service's own, so that they are not searched for bad bytes.
+    It does not search headers for bad bytes, since they are the service's own.
     """
 
-    _head: bytes | None = None  # of a response that has started and is not written
+    _head: bytes | None = None  # the head of a response that has started, until it is written with the body
     _default_head: tuple[Any, bytes] = None, b""  # the server's headers, which change every second, and their bytes
     timed_out = False  # whether the body took too long
 

@@ -214,14 +214,14 @@ class Metrics:
                 cells[place + len(_STAGE_BOUNDS) + 1] += int(microseconds * 1e3)
 
     def ranked(self, clicks: int, unknown: int) -> None:
-        """Count one ranked session by its clicks, and how many of them are unknown."""
+        """Count a ranked session, its clicks, and those of them that are unknown."""
         cells = self._own
         cells[_ANSWERS_AT] += 1
         cells[_CLICKS_AT] += clicks
         cells[_UNKNOWN_AT] += unknown
 
     def add(self, name: str, *labels: str, by: int = 1) -> None:
-        """Count `by` more in a counter."""
+        """Add `by` to a counter."""
         self._own[_PLACES[name, *labels]] += by
 
     def set(self, name: str, value: int, *labels: str) -> None:
@@ -229,14 +229,14 @@ class Metrics:
         self._own[_PLACES[name, *labels]] = value
 
     def serve(self, version: str) -> None:
-        """Give a bundle version a slot for its counts, without taking that of a version which this worker serves."""
+        """Give a bundle version a slot for its counts. The versions that this worker serves keep theirs."""
         for served in map(version_text, filter(None, self.counters.own[VERSION:FIRST])):
             if self._by_version.knows(served):
                 self._by_version.serve(served)  # now it is the latest again
         self._by_version.serve(version)
 
     def count_by_version(self, version: str, kind: str, by: int = 1) -> None:
-        """Count `by` more of one of `counters.KINDS` for a bundle version that this worker serves."""
+        """Add `by` to one of `counters.KINDS` for a bundle version that this worker serves."""
         self._by_version.add(version, kind, by)
 
     def count_first_by_version(self, version: str, counts: Mapping[str, int]) -> None:

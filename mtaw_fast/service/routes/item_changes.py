@@ -38,7 +38,7 @@ async def add_items(request: StrictRequest, data: Annotated[AddItemsRequest, Bod
     service that learns.
     """
     vectors = None if data.vectors is None else _matrix(data.vectors)
-    return await _changed(request, lambda bundles: arms.add_items(bundles, data.items, vectors, data.neighbors))
+    return await _catalog_change(request, lambda bundles: arms.add_items(bundles, data.items, vectors, data.neighbors))
 
 
 @post(
@@ -46,8 +46,8 @@ async def add_items(request: StrictRequest, data: Annotated[AddItemsRequest, Bod
     guards=[admin_only],
 )  # fmt: skip
 async def remove_items(request: StrictRequest, data: Annotated[RemoveItemsRequest, Body()]) -> Response[ItemsAnswer]:
-    """Stop recommending items; as clicks they stay known. In the log and in every worker as added items are."""
-    return await _changed(request, lambda bundles: arms.remove_items(bundles, data.items))
+    """Stop recommending items; they stay known as clicks. The change is stored as that of /admin/items/add."""
+    return await _catalog_change(request, lambda bundles: arms.remove_items(bundles, data.items))
 
 
 @post(
@@ -60,7 +60,7 @@ async def hide_items(request: StrictRequest, data: Annotated[HideItemsRequest, B
     Once this answers it is stored; within a second every worker knows. Needs the bearer token, and a service with
     --learn or --state.
     """
-    return await _hidden(request, lambda bundles: bundles[0].recommender.hide(data.items))
+    return await _stored_change(request, lambda bundles: bundles[0].recommender.hide(data.items))
 
 
 @post(
@@ -68,29 +68,29 @@ async def hide_items(request: StrictRequest, data: Annotated[HideItemsRequest, B
     guards=[admin_only],
 )  # fmt: skip
 async def show_items(request: StrictRequest, data: Annotated[HideItemsRequest, Body()]) -> Response[ItemsAnswer]:
-    """Recommend hidden items again. Stored as hidden items are."""
-    return await _hidden(request, lambda bundles: bundles[0].recommender.show(data.items))
+    """Recommend hidden items again. The change is stored as that of /admin/items/hide."""
+    return await _stored_change(request, lambda bundles: bundles[0].recommender.show(data.items))
 
 
 @put("/admin/items", responses=_CHANGE_ERRORS, operation_class=operation("put_items"), guards=[admin_only])
 async def put_items(request: StrictRequest, data: Annotated[ItemTableRequest, Body()]) -> Response[ItemTableAnswer]:
-    """Replace the item table. Stored as hidden items are."""
-    return await _tabled(request, data, "replace")
+    """Replace the item table. The change is stored as that of /admin/items/hide."""
+    return await _item_table_change(request, data, "replace")
 
 
 @patch("/admin/items", responses=_CHANGE_ERRORS, operation_class=operation("patch_items"), guards=[admin_only])
 async def patch_items(request: StrictRequest, data: Annotated[ItemTableRequest, Body()]) -> Response[ItemTableAnswer]:
-    """Change the given values of the item table, and nothing else. Stored as hidden items are."""
-    return await _tabled(request, data, "patch")
+    """Change the given values of the item table alone. The change is stored as that of /admin/items/hide."""
+    return await _item_table_change(request, data, "patch")
 
 
-async def _hidden(request: StrictRequest, change: Callable[[list[Snapshot]], None]) -> Response[ItemsAnswer]:
+async def _stored_change(request: StrictRequest, change: Callable[[list[Snapshot]], None]) -> Response[ItemsAnswer]:
     snapshot, position, _ = await stored(request, change)
     items = snapshot.recommender.n_items
     return json_response(ItemsAnswer(version=snapshot.version, items=items, log_position=position))
 
 
-async def _tabled(request: StrictRequest, data: ItemTableRequest, mode: Mode) -> Response[ItemTableAnswer]:
+async def _item_table_change(request: StrictRequest, data: ItemTableRequest, mode: Mode) -> Response[ItemTableAnswer]:
     def change(bundles: list[Snapshot]) -> ItemsReport:
         return bundles[0].recommender.set_items(
             data.items, mode, id=data.id, kinds=data.kinds, public=data.public, availability=data.availability
@@ -112,7 +112,7 @@ async def _tabled(request: StrictRequest, data: ItemTableRequest, mode: Mode) ->
     return json_response(answer)
 
 
-async def _changed(request: StrictRequest, change: Callable[[list[Snapshot]], None]) -> Response[ItemsAnswer]:
+async def _catalog_change(request: StrictRequest, change: Callable[[list[Snapshot]], None]) -> Response[ItemsAnswer]:
     service = service_of(request)
     if not service.learns:
         raise ServiceError(
@@ -120,7 +120,7 @@ async def _changed(request: StrictRequest, change: Callable[[list[Snapshot]], No
             "not_learning",
             "changes of the catalog are kept in the log of learning; start the service with --learn FOLDER",
         )
-    return await _hidden(request, change)
+    return await _stored_change(request, change)
 
 
 def check_stores(service: Service) -> None:

@@ -268,7 +268,7 @@ def _state_id_limits(node: Any) -> None:
 
 
 def _state_event_limits(schemas: dict[str, Any]) -> None:
-    """Add the limits that Litestar leaves out: those of a field with several types."""
+    """Add the limits of fields with several types, which Litestar leaves out."""
     if "EventRequest" not in schemas:
         return
     fields = schemas["EventRequest"]["properties"]

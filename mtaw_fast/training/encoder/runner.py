@@ -50,7 +50,7 @@ class Runner(Protocol):
         ...
 
     def validator(self, sessions: Sessions, min_prefix: int, type_weights: np.ndarray | None) -> Validate:
-        """Return what measures a model on the validation sessions; arguments as of `validation_metrics`."""
+        """Return a function that measures a model on the validation sessions. Arguments as for `validation_metrics`."""
         ...
 
     def save(self, state: RunState, name: str, stepper: AnyStepper, moments: bool) -> None:

@@ -55,7 +55,7 @@ def reads_some(sessions: Sessions) -> bool:
 
 
 def _within(sessions: Sessions, max_pairs: int) -> Sessions:
-    """Return the sessions, or as many of them, spread evenly, as have about `max_pairs` pairs."""
+    """Return the sessions, or if they have more than `max_pairs` pairs, an evenly spread part with about so many."""
     pairs = count_pairs(sessions)
     if pairs <= max_pairs:
         return sessions

@@ -146,7 +146,7 @@ def joined(device: str = "auto") -> Iterator[Group]:
     UsageError
         If torchrun did not start this process, or the device is missing.
     """
-    launch = Launch.of()
+    launch = Launch.from_environment()
     if launch is None:
         raise UsageError(f"this process is alone; start a group with '{START}'")
     try:

@@ -156,12 +156,12 @@ class GroupStepper:
         return interests[batch.rows]
 
     def _mask(self, batch: Share, own_clicks: slice, probability: float) -> Tensor:
-        """Dropout's factors of the own clicks, out of those of the whole batch."""
+        """Draw dropout's factors for the whole batch; return those of this process's clicks."""
         mask = functional.dropout(torch.ones(batch.clicks, self._config.model.embedding_dim), probability)
         return mask[own_clicks].to(self._device)
 
     def _through_encoder(self, own_queries: Tensor, clicked: Tensor, d_own: Tensor) -> Tensor:
-        """Give the small weights the gradient of the whole batch; returns that by the own clicks' vectors."""
+        """Give the small weights the gradient of the whole batch; return the gradient by this process's clicks."""
         if len(clicked):
             d_clicked, *gradients = torch.autograd.grad(own_queries, [clicked, *self._small], d_own)
         else:
@@ -172,7 +172,7 @@ class GroupStepper:
         return d_clicked
 
     def _back_to_rows(self, d_table: Tensor, d_clicked: Tensor, batch: Share) -> None:
-        """Add the clicks' gradient to that of their rows: in the order of clicks, then of ranks."""
+        """Add the gradients of clicks to those of their rows, wherever these are: by click, then by rank."""
         by_item = add_rows(d_clicked.new_zeros(sum(batch.needed), d_clicked.shape[1]), batch.places, d_clicked)
         received = self.process_group.collectives.exchange(by_item, batch.needed, batch.requested_by)
         add_rows(d_table, batch.requested, received)

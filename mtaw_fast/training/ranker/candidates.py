@@ -107,7 +107,7 @@ class PrefixCandidates:
         type_weights: np.ndarray | None = None,
         side: SideInputs = NOTHING,
     ) -> PrefixCandidates:
-        """Return those of the last `ranker_fraction` of `sessions`; arguments as of `ranker_samples`."""
+        """Return the candidates for the last `ranker_fraction` of `sessions`. Arguments as for `ranker_samples`."""
         before, last = split_for_ranker(config, sessions)
         prefixes = Prefixes.of(last, min_prefix, type_weights, side.type_codes(last))
         return cls(config, build_tables(config, before, n_items), weights, prefixes, side)

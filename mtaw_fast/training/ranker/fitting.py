@@ -50,10 +50,13 @@ class Candidates(Protocol):
 
 @runtime_checkable
 class DrawnCandidates(Candidates, Protocol):
-    """`Candidates` that can return a random part of a query's. Every target is among its candidates."""
+    """`Candidates` that can draw some of a query's candidates. Every target is among its query's candidates."""
 
     def drawn(self, queries: np.ndarray, negatives: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `batch` does, but only the target and `negatives` others of each query, as `drawn_places`."""
+        """Return the result of `batch` with only the target and `negatives` other candidates of each query.
+
+        They are drawn as in `drawn_places`.
+        """
         ...
 
 
@@ -246,7 +249,7 @@ class _Fit:
         return RankerNet(features=self.candidates.features, mean=self.mean, scale=self.scale, **arrays)
 
     def _learn(self, queries: np.ndarray, ids: np.ndarray, values: np.ndarray, hits: np.ndarray) -> tuple[float, float]:
-        """Do a step; return the sum of the queries' losses, each times its target's weight, and of these weights."""
+        """Take a step; return the sums over the queries of loss times weight of the target, and of these weights."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(self.step - 1)
         scores = _scores(self.net, ids, values, self.mean, self.scale, self.bounds)
@@ -263,7 +266,10 @@ class _Fit:
     def _with_drawn_negatives(
         self, epoch: int, ids: np.ndarray, values: np.ndarray, hits: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what is learned of the candidates: all, or `negatives` drawn ones if they were not drawn before."""
+        """Return the candidates to learn from: all, or the target and `negatives` drawn ones.
+
+        `DrawnCandidates` were drawn before and stay as they are.
+        """
         negatives = self.settings.negatives
         if not negatives or isinstance(self.candidates, DrawnCandidates):
             return ids, values, hits

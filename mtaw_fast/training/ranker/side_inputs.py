@@ -27,13 +27,13 @@ class SideInputs:
     features : SideFeatures
         The side features of a ranker with trends.
     context : ContextColumns or None
-        Of the sessions' context.
+        The columns of the sessions' context.
     items : ItemTable or None
-        Of the data set's items.
+        The table of the data set's items.
     types : ClickTypes
         The types of clicks that the ranker reads.
     type_names : tuple of str
-        Of the codes of the sessions' own types.
+        The names of the codes in the sessions' types.
     """
 
     features: SideFeatures = field(default_factory=SideFeatures)
@@ -44,9 +44,9 @@ class SideInputs:
 
     @classmethod
     def of(cls, dataset: Dataset, *, types: bool = True) -> SideInputs:
-        """Return the inputs of a new ranker, which reads all of them that it can.
+        """Return the inputs of a new ranker: everything in the data set that a ranker can read.
 
-        types: whether it may read those of clicks.
+        types: whether it may read the types of clicks.
         """
         names = () if dataset.context is None else dataset.context.names
         click_types = ClickTypes.of_clicks(dataset.train.types, dataset.type_names) if types else ClickTypes()
@@ -54,7 +54,7 @@ class SideInputs:
         return cls(columns, dataset.context, dataset.items, click_types, dataset.type_names)
 
     def names(self, *, trends: bool) -> tuple[str, ...]:
-        """Return the names of all features of a ranker, with those of trends and what needs them or without."""
+        """Return the names of all features of a ranker. trends: whether trends and side features are among them."""
         names = feature_names(trends=True) + self.features.names if trends else feature_names()
         return names + type_feature_names(self.types)
 

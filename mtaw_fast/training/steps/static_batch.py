@@ -22,7 +22,7 @@ STAGED = 4  # batches that are staged or being copied to the device
 
 
 class Budget(NamedTuple):
-    """clicks: T, and as many sessions; rows: S."""
+    """The sizes of a batch's arrays. clicks: T, which is also the number of sessions. rows: S."""
 
     clicks: int
     rows: int
@@ -38,13 +38,15 @@ class Budget(NamedTuple):
 
     @property
     def tiles(self) -> int:
-        """The most tiles that T clicks need: best fit leaves at most one tile under half full, counting the tiles of a
-        long session together."""
+        """How many tiles T clicks need at most.
+
+        Best fit leaves at most one tile less than half full. The tiles of a long session count together.
+        """
         return 2 * -(-self.clicks // DEFAULT_TILE_CLICKS) + 1
 
     @property
     def sizes(self) -> list[int]:
-        """Numbers in each field of `StaticInputs`: six of 64 bits, then those of 32, the tiles' last and as three."""
+        """The length of each array of `StaticInputs`: six of 64 bits, then four of 32; the last three are `tiles`."""
         slots = self.tiles * DEFAULT_TILE_CLICKS
         return [self.clicks, self.clicks + 1, self.rows, self.rows, 1, 1, self.rows, slots, slots, 2 * self.tiles]
 

@@ -50,7 +50,7 @@ class Recorder:
     def refresh_vectors(self) -> None:
         self.refreshes += 1
 
-    def renew_vectors(self, places: Sequence[int]) -> None:
+    def recompute_vectors(self, places: Sequence[int]) -> None:
         self.calls.append(("renew", tuple(places)))
 
 
