@@ -32,7 +32,10 @@ _ARRAY_HEADER = 256  # bytes of an array in its file's header, at most
 
 @dataclass(frozen=True, slots=True)
 class PageBundle:
-    """What `export_page` wrote. n_bytes: of all its files. n_sessions: of the n_before of the whole bundle."""
+    """The bundle that `export_page` wrote.
+
+    n_bytes: size of all its files. n_sessions: how many it has of the n_before sessions of the whole bundle.
+    """
 
     folder: Path
     n_bytes: int

@@ -64,7 +64,7 @@ TARGETS = (
 class Compiled:
     """What one kernel takes on one target: bytes of shared memory a block, registers and spilled bytes a thread.
 
-    mix: of its PTX. threads: a block. per_tile, gathers: of its case.
+    mix: the instructions of its PTX. threads: threads of a block. per_tile, gathers: those of its case.
     """
 
     op: str

@@ -30,10 +30,11 @@ _WIDE_MULTIPLY = re.compile(r"\b(?:mul|mad)\.(?:lo|hi)\.[su]64\b")
 class Mix:
     """What one trip of the main loop does.
 
-    family: of the products' instructions: 'mma', 'wgmma', 'tcgen05', or ''. products: how many the text has.
-    multiply_adds: of a whole block; 0 for tcgen05, whose text does not show it. exponentials: a thread's. copies: bytes
-    of each asynchronous copy of a thread, ascending. wide_multiplies: 64-bit ones; only those of a loop count. atomics:
-    in the whole kernel. bulk: copies by a tensor map. loops: whether there is a loop at all.
+    family: the kind of the product instructions: 'mma', 'wgmma', 'tcgen05', or ''. products: how many the text has.
+    multiply_adds: how many a whole block does; 0 for tcgen05, whose text does not show it. exponentials: how many a
+    thread does. copies: bytes of each asynchronous copy of a thread, ascending. wide_multiplies: 64-bit multiplications
+    in the loop. atomics: how many the whole kernel has. bulk: copies by a tensor map. loops: whether there is a loop at
+    all.
     """
 
     family: str

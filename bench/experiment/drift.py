@@ -15,7 +15,7 @@ HOUR_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The drift of one window. end: Unix milliseconds. clicks: that follow another one in their session."""
+    """The drift of one window. end: Unix ms. clicks: number of clicks that follow another one in their session."""
 
     end: int
     clicks: int
@@ -28,7 +28,7 @@ def hourly_drift(
     """Return the training's clicks, and the drift of each hour, or of several until there are enough clicks.
 
     sessions: with times, oldest first. trained_until: Unix milliseconds; sessions that end before it are the training.
-    begin: of the first window; by default the end of the training.
+    begin: where the first window begins; by default at the end of the training.
     """
     assert sessions.times is not None
     last = sessions.times[sessions.offsets[1:] - 1]

@@ -75,10 +75,10 @@ def tiles(setting: Setting) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One way to the loss.
+    """One way to compute the loss.
 
-    loss: the mean loss of queries float32[B, d], items float32[N, d] and targets int64[B]. gamma: of the loss that it
-    is compared with. items: the catalog is cut to a multiple of this. own: never skipped.
+    loss: returns the mean loss of queries float32[B, d], items float32[N, d] and targets int64[B]. gamma: that of the
+    loss it is compared with. items: the catalog is cut to a multiple of this. own: whether it is ours, never skipped.
     """
 
     name: str

@@ -27,10 +27,11 @@ class WrongResultError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """dry: toy sizes, interpreted, no clock. rows, items, d: B, N and d of the loss. lengths: of a batch's sessions.
+    """The sizes of the cases, and where they run.
 
-    large: items of the served catalog. sessions: of a drawn epoch. hurried: whether cases end when their budgets are
-    spent.
+    dry: whether kernels run in the interpreter, at toy sizes and without a clock. rows, items, d: B, N and d of the
+    loss. lengths: the lengths of a batch's sessions. large: number of items in the served catalog. sessions: number of
+    sessions in a drawn epoch. hurried: whether cases end when their budgets are spent.
     """
 
     dry: bool

@@ -74,9 +74,9 @@ def machine_record() -> dict[str, Any]:
     """Return the machine as plain JSON values.
 
     cpu: model name; cpu_family, cpu_model: numbers that distinguish generations of the same name.
-    flags: the processor's, of FLAGS. cores: logical ones this process may use. cache_kib: of one core's L2 and L3.
-    memory_gib: of the whole machine. load_average: of the last minute (above 0 something else was running too).
-    gpus: CUDA devices, if PyTorch is loaded. packages: installed versions of PACKAGES.
+    flags: those of FLAGS that the processor has. cores: logical cores that this process may use. cache_kib: L2 and L3
+    of one core. memory_gib: memory of the whole machine. load_average: that of the last minute (above 0 something else
+    was running too). gpus: CUDA devices, if PyTorch is loaded. packages: installed versions of PACKAGES.
     """
     info = _cpu_info(Path("/proc/cpuinfo"))
     present = set((info.get("flags") or info.get("Features") or "").split())

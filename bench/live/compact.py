@@ -23,7 +23,10 @@ _PORTION = 1000
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """seconds: time to compact `events` events. nbytes: size of the bundle written. log_bytes: size of the log."""
+    """The measurements of a compaction.
+
+    seconds: time to compact `events` events. nbytes: size of the bundle written. log_bytes: size of the log.
+    """
 
     events: int
     seconds: float

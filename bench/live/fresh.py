@@ -62,7 +62,10 @@ def freshness(shop: Shop, bundle: Path, work: Path, trials: int, seed: int = 0) 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FreshnessAtRate:
-    """taken: float64[..], seconds until another worker knew an event. accepted, refused: events/s of the load."""
+    """The freshness under a load of events.
+
+    taken: float64[..], seconds until another worker knew an event. accepted, refused: events of the load per second.
+    """
 
     taken: np.ndarray
     accepted: float

@@ -88,7 +88,7 @@ class Shop:
     """One shop, attacked again and again from the same state."""
 
     def __init__(self, model: Model, limits: LearningLimits, rank: int = _RANK_OF_A) -> None:
-        """rank: how many items are more popular than A."""
+        """Choose the items A and B. rank: how many items are more popular than A."""
         self._model, self._limits = model, limits
         self._encoder = NativeEncoder(model.config, model.weights)
         self._index = NativeIndex(model.item_vectors, model.scan)

@@ -43,9 +43,9 @@ def measure(
 ) -> None:
     """Train what was not trained on this machine, up to `minutes` each, then time every ranking in turns.
 
-    folder: of the data set in our own form. systems, presets: what to time. A preset's training continues, a system's
-    does not; one that was also trained on another machine class is left out. rounds: turns of each. Everything goes
-    into the cost records of this machine.
+    folder: where the data set is in our own form. systems, presets: what to time. A preset's training continues. A
+    system's does not, and a system that was also trained on another machine class is left out. rounds: turns of each.
+    Everything goes into the cost records of this machine.
     """
     timed = [peer for system in systems if (peer := _peer(system, dataset, folder, places, minutes)) is not None]
     for name in presets:

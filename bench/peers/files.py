@@ -38,7 +38,8 @@ def validation_of(dataset: Dataset, fraction: float) -> tuple[Sessions, Samples]
 def write_job(folder: Path, settings: Mapping[str, Any], dataset: Dataset, fraction: float) -> None:
     """Make or check the files of a job; UsageError if the folder has a job of other settings or data.
 
-    settings: the system's, with epochs, patience, seed and max_len. fraction: of sessions held out for validation.
+    settings: those of the system, with epochs, patience, seed and max_len. fraction: share of the sessions that are
+    held out for validation.
     """
     job = {
         **settings,

@@ -130,7 +130,7 @@ def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
 def run(system: System, dataset: Dataset, places: Places, minutes: float, test: bool) -> dict[str, Any]:
     """Continue a system's training, and rank the test with its best weights if they are new; return its record.
 
-    minutes: of processor time. test: whether the test set may be read now.
+    minutes: limit of processor time. test: whether the test set may be read now.
     """
     settings, source = system.settings_for(dataset.name)
     entry = records.entry_of(places.results, dataset.name, system)

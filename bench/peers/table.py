@@ -28,7 +28,10 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """found: the systems' records. costs: machine class -> cost records. ours: bench.quality's records."""
+    """The records that the tables show.
+
+    found: the systems' records. costs: cost records by machine class. ours: records of bench.quality.
+    """
 
     found: Sequence[Record]
     costs: Mapping[str, Sequence[Record]]

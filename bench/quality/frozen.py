@@ -59,7 +59,7 @@ class Day:
 
     @classmethod
     def of(cls, config: Config, sessions: Sessions, n_items: int, day: int, samples: int) -> Day:
-        """day: Unix milliseconds of its beginning. samples: how many, evenly spread."""
+        """Return the day's part of the sessions. day: Unix ms of its beginning. samples: how many, evenly spread."""
         assert sessions.times is not None
         first, last = sessions.times[sessions.offsets[:-1]], sessions.times[sessions.offsets[1:] - 1]
         day_sessions = sessions.select(np.flatnonzero((first >= day) & (first < day + _DAY)))

@@ -40,20 +40,20 @@ _MEMORY_SETTINGS = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """results: folder of the records. work: folder of prepared data sets and of running trainings."""
+    """The folders of a bench. results: has the records. work: has prepared data sets and running trainings."""
 
     results: Path
     work: Path
 
     @classmethod
     def made(cls, results: Path, work: Path) -> Places:
-        """Return the places, with both folders created."""
+        """Create both folders; return them."""
         for folder in (results, work):
             folder.mkdir(parents=True, exist_ok=True)
         return cls(results, work)
 
     def entry(self, name: str) -> Entry:
-        """Return the place of a record."""
+        """Return the entry of the record with this name."""
         return records_in(self.results).entry(name)
 
 

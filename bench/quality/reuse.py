@@ -149,7 +149,7 @@ def ranker_of(
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
     """Return the ranker that a training makes of `sessions`, and its history, by the latest samples if they suit.
 
-    weights: of the encoder that was trained on the sessions before the ranker's; None without dense candidates.
+    weights: those of the encoder that was trained on the sessions before the ranker's; None without dense candidates.
     """
     global _latest
     key = dataset.fingerprint, len(sessions), config.replace(**_FIT)

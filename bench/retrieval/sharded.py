@@ -166,7 +166,11 @@ def _way(n_shards: int, queries: np.ndarray) -> Timing:
 
 @dataclass(frozen=True, slots=True)
 class _Shard:
-    """seconds: float64[..] of processor time of calls. bytes: vectors and codes. read: those that a search reads."""
+    """The measured costs of one shard.
+
+    seconds: float64[..], processor time of each call. bytes: bytes of vectors and codes. read: how many of them a
+    search reads.
+    """
 
     seconds: np.ndarray
     bytes: int
@@ -206,7 +210,11 @@ def _processor_seconds(call: Callable[[int], object], calls: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """cores: processors. gib: memory. bandwidth: bytes a second that they read together. price: an hour."""
+    """A rented machine.
+
+    cores: number of processors. gib: memory. bandwidth: bytes that all processors together read in a second. price: for
+    an hour.
+    """
 
     cores: int
     gib: float
@@ -218,9 +226,9 @@ class Machine:
 class ShardCosts:
     """Measured costs of a shard.
 
-    items: of the shard. search: float64[..] processor seconds of its searches. bytes_per_item: vectors and codes;
-    read_per_item: those that a search reads. way: float64[..] seconds of a round trip to an index with nothing to
-    search. overhead: processor seconds of a request without the searches.
+    items: number of items in the shard. search: float64[..], processor seconds of its searches. bytes_per_item: bytes
+    of vectors and codes. read_per_item: how many of them a search reads. way: float64[..], seconds of a round trip to
+    an index with nothing to search. overhead: processor seconds of a request without the searches.
     """
 
     items: int
@@ -233,8 +241,11 @@ class ShardCosts:
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """machines, shards: their numbers. memory: GiB in all. p50, p99: seconds. rate: requests a second of all machines,
-    half busy. per_million: the cost of a million requests at that rate."""
+    """A plan of machines and shards, and what it gives.
+
+    machines, shards: how many. memory: GiB in all. p50, p99: seconds. rate: requests a second of all machines, half
+    busy. per_million: the cost of a million requests at that rate.
+    """
 
     machines: int
     shards: int

@@ -24,8 +24,9 @@ _FIRST_QUERIES = 2048
 
 @dataclass(frozen=True, eq=False)
 class VectorSet:
-    """catalog: float32[N, d]; queries: float32[B, d], all of length 1. source: their kind, in a word or two.
+    """A catalog of vectors and held-out queries.
 
+    catalog: float32[N, d]; queries: float32[B, d], all of length 1. source: their kind, in a word or two.
     scan, ann: the bundle's int8 codes and approximate index, if it has them.
     """
 

@@ -134,7 +134,7 @@ def _connections(protocol: Any, app: Any) -> list[tuple[Any, _Transport]]:
 
 
 async def _ask(protocol: Any, transport: _Transport, request: bytes, writes: int) -> None:
-    """Put a request on a connection and wait for its answer. writes: of an answer."""
+    """Put a request on a connection and wait for its answer. writes: how many writes an answer takes."""
     expected = transport.writes + writes
     protocol.data_received(request)
     while transport.writes < expected:

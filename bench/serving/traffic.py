@@ -144,7 +144,7 @@ def measure(
 ) -> Measured:
     """Put a load on a service.
 
-    requests: at least `traffic.most_requests`, each sent at most once. kept_share: of the answers to keep.
+    requests: at least `traffic.max_requests`, each sent at most once. kept_share: the share of the answers to keep.
     meanwhile: called at the end of the ramp with the time of due = 0 on time.monotonic's clock; it
     must end before the load does.
     """

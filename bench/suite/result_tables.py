@@ -190,7 +190,10 @@ def page_bundles_with_times(results: Path) -> str:
 
 
 def _form(one: Record, sessions: int) -> str:
-    """Return how a bundle is made. sessions: of the whole one; fewer mean a limit, in halves of a MB."""
+    """Return how a bundle is made, in words.
+
+    sessions: how many the whole bundle has. A bundle with fewer was made with a limit, given in halves of a MB.
+    """
     if one["form"] == "whole":
         return "whole"
     limit = math.ceil(2 * one["bytes"] / 1e6) / 2

@@ -190,7 +190,7 @@ class Stretches:
 class BatchBench:
     """The trainer's own steps of the preset `paper`; a turn is the same share of an epoch in both batch sizes.
 
-    dataset: None for random sessions over `n_items` items. steps: of the large batches, a turn.
+    dataset: None for random sessions over `n_items` items. steps: how many steps a turn with large batches has.
     """
 
     def __init__(self, dataset: Dataset | None, n_items: int, threads: int, steps: int, *, backend: str) -> None:
@@ -217,13 +217,16 @@ class BatchBench:
         )
 
     def times(self, seconds: dict[int, np.ndarray]) -> float:
-        """Return an epoch in small batches over one in large ones. seconds: of the turns, by batch size."""
+        """Return the time of an epoch in small batches divided by that in large ones.
+
+        seconds: of the turns, by size.
+        """
         of_step = {batch: np.median(turns) / self.steps[batch] for batch, turns in seconds.items()}
         of_epoch = {batch: step * self._epochs[batch] for batch, step in of_step.items()}
         return float(of_epoch[SMALL] / of_epoch[LARGE])
 
     def params(self, batch: int) -> dict[str, Any]:
-        """Return what a row says about an epoch in batches of a size; steps: of the epoch."""
+        """Return what a row says about an epoch in batches of a size."""
         return self._stretches[batch].bench.params
 
     def step_ms(self, batch: int, seconds: np.ndarray) -> float:

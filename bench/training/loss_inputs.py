@@ -17,7 +17,7 @@ _SLICE_LOGITS = 1 << 24  # logits that the float64 answer holds at once
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LossInputs:
-    """queries: float[B, d] and items: float[N, d], leaves with gradients; targets: int64[B]."""
+    """Inputs of a loss. queries: float[B, d] and items: float[N, d], leaves with gradients. targets: int64[B]."""
 
     queries: Tensor
     items: Tensor

@@ -34,9 +34,10 @@ CrossEntropy = Callable[[Tensor, Tensor, Tensor, str], Tensor]  # unit queries x
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A way to compute the loss. dtype: of its matrix products. detail: its settings in words.
+    """A way to compute the loss.
 
-    chunk, accumulate: of linear_cross_entropy alone (rows a chunk; dtype of its sums).
+    dtype: that of its matrix products. detail: its settings in words. chunk, accumulate: for linear_cross_entropy
+    alone, rows of a chunk and dtype of the sums.
     """
 
     name: str

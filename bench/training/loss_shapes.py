@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LossShape:
-    """rows: B, items: N. Picklable; the same shape makes the same inputs anywhere."""
+    """The shape of a loss. rows: B. items: N. It is picklable; the same shape makes the same inputs anywhere."""
 
     rows: int
     items: int

@@ -10,7 +10,10 @@ from mtaw_fast.kernels.compile_case import CompileCase
 
 @dataclass(frozen=True, slots=True)
 class AdamLaunch:
-    """block: weights a program updates. sum_block: gradients a program squares and sums. num_warps: of both.
+    """Launch settings of the AdamW kernels.
+
+    block: weights that a program updates. sum_block: gradients that a program squares and sums. num_warps: warps of
+    both.
 
     The update is bound by memory: 16 bytes read and 12 written a weight. 1024 weights on 4 warps give a thread 8
     of them, two 16-byte loads an array. Not measured on a GPU.

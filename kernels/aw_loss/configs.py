@@ -21,11 +21,11 @@ WIDTH_MULTIPLE = 8  # entries of two bytes in 16 bytes
 class Launch:
     """One kernel over B x N tiles.
 
-    rows, items: of a tile. depth: columns of one matrix product for the cosines (they are padded to it in
-    registers; d beyond it goes in chunks). columns: of the vectors that one program sums. warps, stages: Triton's.
-    second, third: further columns of both, where vectors are taken in pieces instead of padded to a power of two. tma:
-    whether the tiles of the loop come by a tensor map (sm_90 and later). persistent: whether as many programs as the
-    GPU holds at once go through all the work. precision: of float32 products, as in `dot`.
+    rows, items: the size of a tile. depth: columns of one matrix product for the cosines (they are padded to it in
+    registers; d beyond it goes in chunks). columns: how many columns of the vectors one program sums. warps, stages:
+    as Triton has them. second, third: further columns of both, where vectors are taken in pieces instead of padded to a
+    power of two. tma: whether the tiles of the loop come by a tensor map (sm_90 and later). persistent: whether as many
+    programs as the GPU holds at once go through all the work. precision: PRECISION of float32 products, as in `dot`.
     """
 
     rows: int
@@ -46,13 +46,13 @@ class Launch:
         return self.columns + self.second + self.third
 
     def cosines(self, width: int) -> dict[str, int | str]:
-        """Compile-time arguments of a kernel over tiles that sums no vectors; width: of the unit vectors in memory."""
+        """Return the compile-time arguments of a kernel that sums no vectors. width: of the unit vectors in memory."""
         return {
             "WIDTH": width, "ROWS": self.rows, "ITEMS": self.items, "DEPTH": self.depth, "PRECISION": self.precision,
         }  # fmt: skip
 
     def constants(self, width: int) -> dict[str, int | str]:
-        """Those of one that does."""
+        """Return the compile-time arguments of a kernel that sums vectors. width: of the unit vectors in memory."""
         return {**self.cosines(width), "COLUMNS": self.columns}
 
     def variant(self) -> dict[str, int | bool]:

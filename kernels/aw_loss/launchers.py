@@ -64,9 +64,10 @@ def catalog_sums(
     vectors: bool,
     precision: str,
 ) -> Sums:
-    """The forward pass. vectors: whether the queries' gradient will be needed; `others` has the same bits either way.
+    """Run the forward pass.
 
-    precision: of `float32_precision`.
+    vectors: whether the queries' gradient will be needed; `others` has the same bits either way. precision: the result
+    of `float32_precision`.
     """
     (n_rows, d), n_items, width = queries.shape, *unit_items.shape
     launch = knobs_of(unit_items, d, precision).queries

@@ -184,7 +184,10 @@ def _report(
 
 
 def _processor_time(spent: Mapping[str, float], plans: list[Any], processes: int, resumed: bool) -> str:
-    """Return the processor time of a training as text, next to the planned one. processes: of its group; 0: none."""
+    """Return the processor time of a training as text, next to the planned one.
+
+    processes: how many its group has; 0 for none.
+    """
     from mtaw_fast.training.plan.plan import minutes
 
     planned = [plan.processor_seconds for plan in plans if plan.processor_seconds is not None]

@@ -306,7 +306,8 @@ class RankerConfig(Group):
     Parameters
     ----------
     ranker_fraction : float, default 0.25
-        Share of the last sessions that the ranker is fitted on: of more than 10,000,000 clicks, the last ones.
+        The share of the sessions, the last ones, that the ranker is fitted on. If they have more than 10,000,000
+        clicks, only the last of them are used.
     ranker_epochs : int, default 4
         Passes of the fit; twice as many if the ranker reads times.
     ranker_lr : float, default 0.006

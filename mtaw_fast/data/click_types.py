@@ -33,10 +33,10 @@ class ClickTypes:
 
     @classmethod
     def of_clicks(cls, types: np.ndarray | None, names: Sequence[str]) -> ClickTypes:
-        """Return the types to rank by: of clicks uint8[T], whose codes have these names.
+        """Return the types to rank by: the most frequent ones of clicks, in the order of the names.
 
-        These are the most frequent ones, in the order of the names. Empty if fewer than two types occur: a single one
-        says nothing.
+        It is empty if fewer than two types occur, since a single one says nothing. types: uint8[T], codes. names: the
+        types' names, by code.
         """
         if types is None:
             return cls()

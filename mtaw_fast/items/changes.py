@@ -104,7 +104,7 @@ class TableChange:
         return {name: column.kind for name, column in self.frame.columns.items()}
 
     def applied(self, table: ItemTable, lookup: Lookup, n_rows: int) -> ItemTable:
-        """Return the table after the change. lookup: of the catalog's ids. n_rows: the size of the catalog."""
+        """Return the table after the change. lookup: looks the catalog's ids up. n_rows: the size of the catalog."""
         rows = lookup(self.frame.ids).astype(np.int64)
         change = table.patched if self.mode == "patch" else table.replaced
         return change(self.frame, rows, n_rows, self.public, self.availability)

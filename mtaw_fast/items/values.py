@@ -45,7 +45,7 @@ _MISSING_TYPES = ("NAType", "NaTType")  # pandas.NA and NaT, without an import o
 
 
 class WrongValueError(Exception):
-    """A value does not fit its column. row: its place."""
+    """A value does not fit its column. row: the value's row."""
 
     def __init__(self, row: int, reason: str) -> None:
         super().__init__(reason)

@@ -31,14 +31,14 @@ _PER_CLICK, _PER_SESSION, _PER_ITEM, _PER_PAIR, _PER_POSTING = 21, 16, 81, 20, 4
 
 @dataclass(frozen=True, slots=True)
 class PassBytes:
-    """A bound on the bytes of one pass. fixed: for sessions and items. rows: for neighbors and postings."""
+    """An upper bound on the bytes of one pass. fixed: for sessions and items. rows: for neighbors and postings."""
 
     fixed: int
     rows: int
 
     @property
     def total(self) -> int:
-        """Both."""
+        """The bytes of both together."""
         return self.fixed + self.rows
 
     def ranges(self, limit: int) -> int:

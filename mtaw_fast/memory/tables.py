@@ -33,8 +33,9 @@ class MemoryTables:
         aa    ses, with the weight 1/(its distinct items - 1) for a session
         rec   the terms of fwd and bwd, each times exp(-age/recency), age in sessions before the latest one with a
 
-    Sessions from `settings.once_from` on count a pair once, whatever they repeat: of them next, fwd, bwd and rec see
-    each item at its first click alone, with distances in distinct items. So nobody gains by repeating clicks.
+    Sessions from `settings.once_from` on count a pair once, however often they repeat a click, so that nobody gains by
+    repeating. In these sessions next, fwd, bwd and rec read only the first click on each item, and a distance counts
+    distinct items.
 
     Parameters
     ----------

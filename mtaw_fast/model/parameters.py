@@ -45,7 +45,7 @@ FARTHEST = 6.9  # largest |log(gain)| and |logit(decay)|: gain below 1000, decay
 
 
 class Recent(NamedTuple):
-    """gain: weight of r_t. decay: in (0, 1). Both are 0 without recent clicks in the query."""
+    """How recent clicks add to the query. gain: weight of r_t. decay: in (0, 1). Both are 0 if they do not."""
 
     gain: float
     decay: float

@@ -126,7 +126,10 @@ class OnlineLearner:
             raise
 
     def _new_follower(self, bundle: Bundle, signature: Signature) -> LogFollower[OnlineState]:
-        """signature: `signature_of` the learning folder before the bundle was loaded."""
+        """Return a follower of the log that starts from `bundle`.
+
+        signature: the result of `signature_of` for the learning folder before the bundle was loaded.
+        """
         state = OnlineState(model_for(bundle, self.log), self.settings.limits, trained_until(bundle))
         return LogFollower(self.log, state, self._prepare(bundle), partial(self._is_behind, signature))
 

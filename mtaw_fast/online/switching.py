@@ -18,7 +18,8 @@ RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 600.0  # of switching to a bundle, which
 class SwitchFailure:
     """Why a switch to a bundle failed.
 
-    signature: of the bundle. pause: seconds until the next try. until: the time of that, by the monotonic clock.
+    signature: that of the bundle. pause: seconds until the next try. until: the time of the next try, by the monotonic
+    clock.
     """
 
     signature: Signature

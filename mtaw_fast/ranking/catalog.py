@@ -104,7 +104,7 @@ class Catalog:
     added : tuple of ids
         External ids of the added items, oldest first.
     embeddings, vectors : float32[M, d]
-        Of the added items: the encoder's input for their clicks, and their rows in the search (length 1).
+        For the added items, the encoder's input for their clicks, and their vectors in the search (length 1).
     removed : bool[N + M]
         Whether each item was removed.
     norm : float
@@ -167,8 +167,9 @@ class Catalog:
     ) -> Catalog:
         """Return the catalog of the model's items and those added while serving.
 
-        places: internal ids N, N + 1, .. by external ids, in this order; kept without a copy. unknown: of these, ids
-        that count as unknown: no session holds them any more. The others as the fields; a vector may be zero.
+        places: internal ids N, N + 1, .. by external ids, in this order; kept without a copy. unknown: those of the ids
+        that count as unknown, since no session holds them any more. The other parameters are as the fields; a vector
+        may be zero.
         """
         added = tuple(places)
         if unknown:
@@ -191,7 +192,7 @@ class Catalog:
 
     @property
     def roomy_size(self) -> int:
-        """How many items a memory and trends are made for: with added items also for later ones."""
+        """How many items a memory and trends are made for. If items were added, there is room for more."""
         return self.size + max(_MIN_ADDED, len(self.added)) if self.added else self.size
 
     @property

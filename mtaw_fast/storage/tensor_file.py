@@ -44,9 +44,9 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_joined(path: Path, pieces: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """Do what `write_tensors` does with arrays in pieces, which need not fit in memory together.
+    """Write the file of `write_tensors` from arrays in pieces, which need not fit in memory together.
 
-    pieces: by name the array, cut along the first axis; each piece is read once.
+    pieces: by name, the parts of the array along its first axis; each part is read once.
     """
     text, order = _joined_layout(pieces)
     with atomic_path(path) as temporary, host.open_stream(temporary, "wb") as stream:

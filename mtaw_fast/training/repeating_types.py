@@ -24,7 +24,7 @@ def warnings_on_weights(sessions: Sessions, type_names: tuple[str, ...], weights
 
     Weights on it raise the weighted metrics by these repeats alone. A target is every click but a session's first.
 
-    sessions: with types. weights: float32[K], by type.
+    sessions: their clicks have types. weights: float32[K], by type.
     """
     assert sessions.types is not None
     is_target = np.ones(sessions.n_clicks, dtype=bool)

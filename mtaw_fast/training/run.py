@@ -207,7 +207,7 @@ def _check_group_can_resume(state: RunState) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
-    """Runs the phases that are left. config: with the softmax decided."""
+    """Runs the remaining phases of a training. config: the settings, with the softmax decided."""
 
     dataset: Dataset
     config: Config

@@ -44,8 +44,8 @@ class TrainedModel:
     feature_importance : dict, optional
         See `training.ranker.feature_importance`, with a session memory.
     processor_seconds : dict of str to float, optional
-        Processor time of each phase, over all threads of the process (the first one of a group), saved as `seconds`
-        is: of an interrupted run up to its last saved epoch.
+        Processor time of each phase, over all threads of the process (the first one of a group). Like `seconds`, it
+        includes that of an interrupted run up to its last saved epoch.
     """
 
     model: Model

@@ -35,7 +35,7 @@ def log_ratio(p):
 
 @triton.jit
 def log2_of_t(cosines, shifts, scale_log2e):
-    """log2(t) of a tile; shifts: of its rows, as wide as it. At most 0, but where it is masked out later."""
+    """log2(t) of a tile, limited to 0, which it exceeds only where it is masked later. shifts: of the tile's rows."""
     return tl.minimum(cosines * scale_log2e - shifts, 0.0)
 
 
@@ -127,7 +127,7 @@ def negative_sums(
     VECTORS: tl.constexpr,
     PLAIN: tl.constexpr,
 ):
-    """Sums over the items of a split but target and largest one: of the loss and of its slope by log p, in units.
+    """Sum the loss and its slope by log p, in units, over a split's items without the target and the largest one.
 
     VECTORS: also t_lift sum t_i e_i and slope_lift sum slope_i e_i, COLUMNS columns a program. The lifts are powers of
     two that fill the dtype of the products.

@@ -75,8 +75,8 @@ def read(
 ) -> Dataset:
     """Read `source`, a path (or what else the format takes), in one of `FORMATS`.
 
-    options: of a click log (only for format 'clicks', whose min_prefix is in them). min_prefix: the shortest prefix of
-    the set's samples (only for format 'pickle'; None: 1). name: of the data set; None: from the source.
+    options: how to read a click log, min_prefix included (only for format 'clicks'). min_prefix: the shortest prefix of
+    the set's samples (only for format 'pickle'; None: 1). name: the data set's name; None: from the source.
 
     Raises UsageError on an unknown format or an argument that it does not take, DataError on bad data.
     """

@@ -163,7 +163,7 @@ def unit_conditions(size: Any) -> dict[str, Any]:
 def milliseconds(readings: Mapping[str, Any], used: tuple[str, ...], unit: str) -> Any:
     """Return a polars expression: int64 milliseconds since 1970, null if no form in `used` reads the value.
 
-    readings: of one part, from `forms`; used: from `family`; unit: of numbers.
+    readings: the result of `forms` for a part of the log. used: the result of `family`. unit: that of numbers.
     """
     pl = require("polars", "train")
     factor, divisor = 1000 if unit == "s" else 1, _PER_MILLISECOND.get(unit, 1)

@@ -145,10 +145,10 @@ def _clean_up(log: EventLog, settings: LearningSettings, position: str, repeats:
 
 
 def _redact(log: EventLog, log_folder: Path, until: str, served: Container[Path], repeats: Sequence[str]) -> None:
-    """Redact the log; if a session asked to be forgotten, remove the bundles that nobody keeps up to date.
+    """Redact the log. If a session asked to be forgotten, also remove the bundles that nobody keeps up to date.
 
-    served: the folders whose bundles are kept up to date. repeats: as of `_clean_up`; they go before the clicks that
-    they repeat.
+    served: the folders whose bundles are kept up to date. repeats: as for `_clean_up`. They are removed first, before
+    the clicks that they repeat.
     """
     log.remove(repeats)
     unserved = [

@@ -40,12 +40,15 @@ class CompactionSchedule:
         self._tried = host.monotonic()
 
     def start(self, wait: bool) -> subprocess.Popen[bytes]:
-        """Start one. wait: for another one that is running; without, the new one ends at once."""
+        """Start a compaction.
+
+        wait: whether it waits for another one that is running; if not, it ends at once.
+        """
         self.latest = start_compactor(self._folder, self._settings, wait=wait)
         return self.latest
 
     def request(self) -> None:
-        """Start one that waits for another one that is running."""
+        """Start a compaction that waits for another one that is running."""
         self._requested = start_compactor(self._folder, self._settings, wait=True)
 
     @property

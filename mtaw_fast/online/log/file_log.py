@@ -245,7 +245,7 @@ class FileLog:
                     self._flush_segment(number, offset if number == first else 0)
 
     def _flush_segment(self, number: int, offset: int | None = None) -> None:
-        """Flush a segment. offset: from where on it is written once more; None: not at all."""
+        """Flush a segment. offset: from here on it is written again; None: nothing is written again."""
         flags = os.O_RDONLY if offset is None else os.O_RDWR
         file = host.open_file(self._segments.path(number), flags | os.O_CLOEXEC)
         try:

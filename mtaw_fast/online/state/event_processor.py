@@ -232,7 +232,7 @@ class EventProcessor:
             self._apply_batch(batch, sink)
 
     def _apply_batch(self, batch: UpdateBatch, sink: EventSink, admitted: bool = False) -> None:
-        """admitted: whether all clicks have passed the guards before."""
+        """Pass a batch on to the sink. admitted: whether all clicks have passed the guards before."""
         places = self.items.clicked(batch.items, batch.sessions)
         self._look_at_attributes()
         learned = places >= 0

@@ -34,8 +34,8 @@ class OnnxEncoder:
 
     With added items the embeddings of a session's clicks are looked up here and replace the graph's own table.
 
-    name: 'onnx', or 'onnx-cuda' and 'onnx-cuda:NUMBER' on a GPU. session: of the graph. item: float32[N, d], the
-    model's item embeddings.
+    name: 'onnx', or 'onnx-cuda' and 'onnx-cuda:NUMBER' on a GPU. session: ONNX Runtime's session of
+    the graph. item: float32[N, d], the model's item embeddings.
     """
 
     def __init__(self, name: str, session: onnxruntime.InferenceSession, config: Config, item: np.ndarray) -> None:

@@ -65,7 +65,11 @@ def refusal(version: str) -> bytes:
 
 @dataclass
 class _Client:
-    """until: when, on time.monotonic's clock, it is answered even without a request, or closed once it is answered."""
+    """A client that waits for the response.
+
+    until: a time of time.monotonic. A client is answered then even without a request, and closed then if it is
+    answered.
+    """
 
     until: float
     answered: bool = False

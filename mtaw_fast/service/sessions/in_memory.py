@@ -88,7 +88,7 @@ class SessionStore(Protocol):
 
 @dataclass(slots=True)
 class _Session:
-    """expires: on the store's clock. bytes: see `session_bytes`."""
+    """A stored session. expires: a time of the store's clock. bytes: see `session_bytes`."""
 
     expires: float
     clicks: list[Click]

@@ -26,7 +26,7 @@ class RedisSessions:
     click."""
 
     def __init__(self, url: str, ttl: float, clicks: int, timeout: float, password: str | None = None) -> None:
-        """timeout: seconds to connect, and for a reply.
+        """Connect to Redis. timeout: seconds to connect, and for a reply.
 
         Raises MissingPackageError if the package redis is not installed, UsageError on an address that is not one of
         Redis.

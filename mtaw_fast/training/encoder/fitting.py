@@ -177,7 +177,10 @@ class Fitting:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedEncoder:
-    """weights: float32 arrays under the bundle's names. history: a record an epoch. seconds: of training."""
+    """The result of a fit.
+
+    weights: float32 arrays under the bundle's names. history: a record for each epoch. seconds: training time.
+    """
 
     weights: Mapping[str, np.ndarray]
     history: list[dict[str, Any]]

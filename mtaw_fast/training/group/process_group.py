@@ -20,7 +20,7 @@ from mtaw_fast.training.group.channel import Channel, GroupError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProcessGroup:
-    """rank: of this process, in 0 .. world - 1. device: where it computes."""
+    """This process as a member of its group. rank: in 0 .. world - 1. device: where it computes."""
 
     rank: int
     world: int

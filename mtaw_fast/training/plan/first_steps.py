@@ -80,7 +80,11 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True)
 class EncoderTimes:
-    """Of the encoder. step: by softmax. start, start_by_sessions: initial weights, fixed and for all sessions."""
+    """Costs of training the encoder.
+
+    step: the cost of a step, by softmax. start: the fixed cost of the initial weights. start_by_sessions: their cost
+    that grows with the sessions, for all sessions.
+    """
 
     step: Mapping[Softmax, Cost]
     samples_a_step: float
@@ -90,9 +94,12 @@ class EncoderTimes:
 
 @dataclass(frozen=True, slots=True)
 class RankerTimes:
-    """Of the session memory. table_click: a click of the tables. start: the first search of the catalog, and what a fit
-    costs once. learned: a learned click. ranked: a ranked query. fitted: a ranked query in an epoch of the fit, which
-    leaves out those without their target."""
+    """Costs of the session memory and its ranker.
+
+    table_click: for a click of the tables. start: for the first search of the catalog, and what a fit costs once.
+    learned: for a learned click. ranked: for a ranked query. fitted: for a ranked query in an epoch of the fit, which
+    leaves out queries without their target.
+    """
 
     table_click: Cost
     start: Cost
@@ -154,8 +161,8 @@ def ranker_times(
 ) -> RankerTimes:
     """Build a ranker's dataset of the last clicks, and fit a ranker to it.
 
-    folder: for the file of the dataset, by default the one for temporary files. side: for features of context and
-    content.
+    folder: where the file of the dataset goes, by default the folder for temporary files. side: the inputs of features
+    of context and content.
     """
     first = int(np.searchsorted(sessions.offsets, sessions.n_clicks - _PAST_CLICKS))
     past = sessions.slice(min(first, len(sessions) - 2), len(sessions))

@@ -64,11 +64,14 @@ def typed(sessions: Sessions) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """clicks: int64[T] of B sessions without their last click; offsets: int64[B + 1].
-    rows: int64[S], places of the samples' last clicks; targets: int64[S].
-    weights: float32[S] of the samples, with mean 1; None if all weigh the same.
-    mass: the sum of the weights before that: S if all weigh 1.
-    tiles: the layout of the clicks for the GPU kernels; None on a CPU."""
+    """The input of a step.
+
+    clicks: int64[T], of B sessions without their last clicks. offsets: int64[B + 1], where each session begins.
+    rows: int64[S], the places of the samples' last clicks. targets: int64[S].
+    weights: float32[S] of the samples, scaled to the mean 1; None if all weigh the same.
+    mass: the sum of the weights before the scaling: S if all weigh 1.
+    tiles: the layout of the clicks for the GPU kernels; None on a CPU.
+    """
 
     clicks: Tensor
     offsets: Tensor

@@ -25,7 +25,7 @@ AHEAD = 2  # batches that are ready for a GPU
 class AnyStepper(Protocol):
     """Trains a model, one batch after the other.
 
-    input_device: of the batches. ahead: batches that may be ready, staged in another thread.
+    input_device: where the batches must be. ahead: how many staged batches another thread may have ready.
     failed_step: number (from 0, in the epoch) of the first step with a loss that was not finite, as far as known.
     """
 

@@ -29,7 +29,7 @@ _SEEDS = 1 << 62  # a step's dropout seed is below; torch's generator on the hos
 class StaticStep:
     """Owns a model's Adam state and takes steps without waiting for the device.
 
-    adam_backend: of `adam_step`.
+    adam_backend: the backend of `adam_step`.
     """
 
     input_device = torch.device("cpu")

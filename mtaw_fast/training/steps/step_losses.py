@@ -9,8 +9,11 @@ from torch import Tensor
 
 
 class LossStats(NamedTuple):
-    """total: of the finite losses, each times its mass. loss: of the latest step, or of the first that was not finite.
-    failed: number of that step, or None. steps: number of steps."""
+    """The losses of some steps.
+
+    total: the sum of the finite losses, each times its batch's mass. loss: the loss of the latest step, or the first
+    one that was not finite. failed: number of the step with that one, or None. steps: number of steps.
+    """
 
     total: float
     loss: float
