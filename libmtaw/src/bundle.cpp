@@ -10,7 +10,7 @@
 namespace mtaw {
 namespace {
 
-constexpr std::uint64_t kMostManifest = 1 << 20;  // bytes
+constexpr std::uint64_t kMaxManifest = 1 << 20;  // bytes
 constexpr int kAttempts = 5;  // if the bundle is replaced while it is read, the read starts again
 constexpr const char* kServed[] = {"weights", "catalog", "items", "popularity", "scan", "memory", "ranker", "trends", "context", "item_table"};
 constexpr std::int64_t kCheckedRows = 4096;  // rows: in a part of another model nearly every row differs
@@ -27,8 +27,8 @@ std::shared_ptr<const Bundle> Bundle::open(const std::string& folder, const File
     std::string previous_manifest;
     for (int attempt = 0;; ++attempt) {
         const std::string path = folder + "/" + kManifest;
-        if (const std::uint64_t size = OpenFile(access, path, std::nullopt).size(); size > kMostManifest) {
-            throw bundle_error(path + " has " + std::to_string(size) + " bytes, a manifest at most " + std::to_string(kMostManifest) +
+        if (const std::uint64_t size = OpenFile(access, path, std::nullopt).size(); size > kMaxManifest) {
+            throw bundle_error(path + " has " + std::to_string(size) + " bytes, a manifest at most " + std::to_string(kMaxManifest) +
                                "; do not trust this bundle");
         }
         const FileBytes bytes(access, path);

@@ -20,8 +20,8 @@ constexpr std::int64_t kAhead = 300'000, kRowNeighbors = 2048;       // as kerne
 
 // A whole number of a `settings` array.
 std::int64_t checked_count(const TensorFile& file, double value, std::int64_t least) {
-    constexpr auto kMost = static_cast<double>(std::numeric_limits<std::int32_t>::max());
-    if (!(value >= static_cast<double>(least) && value <= kMost && value == std::floor(value))) {
+    constexpr auto kMax = static_cast<double>(std::numeric_limits<std::int32_t>::max());
+    if (!(value >= static_cast<double>(least) && value <= kMax && value == std::floor(value))) {
         throw bundle_error(file.bytes().path() + ": a setting is out of range" + kRetrain);
     }
     return static_cast<std::int64_t>(value);
@@ -203,7 +203,7 @@ void Bundle::make_content() {
     const auto column_of = [&](const std::string& name) { return items_ ? find_column(items_->columns(), name) : nullptr; };
     content_.emplace();
     content_->n_items = n_rows;
-    if (categories.size() > kMostCategories || created.size() > 1) throw std::invalid_argument("the ranker reads too many columns");
+    if (categories.size() > kMaxCategories || created.size() > 1) throw std::invalid_argument("the ranker reads too many columns");
     content_->n_categories = static_cast<std::int64_t>(categories.size());
     made_codes_.reserve(categories.size());
     for (std::size_t k = 0; k < categories.size(); ++k) {
@@ -265,14 +265,14 @@ void Bundle::read_context() {
 std::vector<std::uint16_t> ContextColumns::codes_of(const mtaw_context* fields, std::size_t count) const {
     std::vector<std::uint16_t> codes(columns.size(), 0);
     if (count > 0 && fields == nullptr) throw usage("context: the list is NULL, but not empty");
-    if (count > kMostContextColumns) throw usage("context has " + std::to_string(count) + " columns; at most 8");
+    if (count > kMaxContextColumns) throw usage("context has " + std::to_string(count) + " columns; at most 8");
     for (std::size_t i = 0; i < count; ++i) {
         const std::string name = fields[i].name == nullptr ? "" : fields[i].name;
         const auto column = std::find_if(columns.begin(), columns.end(), [&](const Column& candidate) { return candidate.name == name; });
         if (column == columns.end()) throw usage("context: " + shown(name) + " is not a context column of the bundle");
         const std::string value = fields[i].value == nullptr ? "" : fields[i].value;
         if (!is_utf8(value)) throw usage("context: " + shown(name) + " is not valid Unicode; send UTF-8");
-        if (count_characters(value) > kMostContextCharacters) throw usage("context: " + shown(name) + " has more than 200 characters");
+        if (count_characters(value) > kMaxContextCharacters) throw usage("context: " + shown(name) + " has more than 200 characters");
         if (value.empty()) continue;
         const auto code = column->codes.find(value);
         codes[static_cast<std::size_t>(column - columns.begin())] = code == column->codes.end() ? 1 : code->second;

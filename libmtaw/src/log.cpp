@@ -29,8 +29,8 @@ namespace mtaw {
 namespace {
 
 constexpr off_t kSegmentBytes = 64 << 20;
-constexpr std::size_t kMostRecord = 64 << 20;
-constexpr std::size_t kMostText = 512;  // characters
+constexpr std::size_t kMaxRecord = 64 << 20;
+constexpr std::size_t kMaxText = 512;  // characters
 constexpr const char* kMayCount = "; some of these events may be learned all the same: send them again with their ids, so that each counts once";
 
 constexpr std::array<std::uint32_t, 256> crc_table() {
@@ -55,7 +55,7 @@ std::string_view checked(const std::string& where, const char* name, const char*
     const std::string_view text = text_or_null == nullptr ? "" : text_or_null;
     if (text.empty()) throw usage(where + ": " + name + " must be a text that is not empty");
     if (!is_utf8(text)) throw usage(where + ": " + name + " is not valid Unicode; send UTF-8");
-    if (count_characters(text) > kMostText) throw usage(where + ": " + name + " has more than 512 characters");
+    if (count_characters(text) > kMaxText) throw usage(where + ": " + name + " has more than 512 characters");
     return text;
 }
 
@@ -66,19 +66,19 @@ void add_item(std::string& line, const std::string& where, const mtaw_id& item) 
     }
     const std::string_view text{item.text, item.value < 0 ? std::strlen(item.text) : static_cast<std::size_t>(item.value)};
     if (text.empty() || !is_utf8(text)) throw usage(where + ": item must be a number or UTF-8 text that is not empty");
-    if (count_characters(text) > kMostText) throw usage(where + ": item has more than 512 characters");
+    if (count_characters(text) > kMaxText) throw usage(where + ": item has more than 512 characters");
     write_json_text(line, text, false);
 }
 
 void add_context(std::string& line, const std::string& where, const mtaw_event& event) {
     if (event.n_context > 0 && event.context == nullptr) throw usage(where + ": context is NULL, but not empty");
-    if (event.n_context > kMostContextColumns) throw usage(where + ": context has more than 8 columns");
+    if (event.n_context > kMaxContextColumns) throw usage(where + ": context has more than 8 columns");
     bool first = true;
     for (std::size_t i = 0; i < event.n_context; ++i) {
         const std::string_view name = event.context[i].name == nullptr ? "" : event.context[i].name;
         const std::string_view value = event.context[i].value == nullptr ? "" : event.context[i].value;
         if (!is_utf8(name) || !is_utf8(value)) throw usage(where + ": context is not valid Unicode; send UTF-8");
-        if (count_characters(value) > kMostContextCharacters) throw usage(where + ": context: " + shown(name) + " has more than 200 characters");
+        if (count_characters(value) > kMaxContextCharacters) throw usage(where + ": context: " + shown(name) + " has more than 200 characters");
         if (value.empty()) continue;
         line += first ? ",\"context\":{" : ",";
         write_json_text(line, name, false);
@@ -112,7 +112,7 @@ std::string line_of(const mtaw_event& event, const std::string& where) {
 }
 
 void add_record(std::string& out, const std::string& line) {
-    if (line.size() > kMostRecord) throw usage("an event of " + std::to_string(line.size()) + " bytes is too large for the log");
+    if (line.size() > kMaxRecord) throw usage("an event of " + std::to_string(line.size()) + " bytes is too large for the log");
     char frame[16];
     std::snprintf(frame, sizeof frame, "%08x ", static_cast<unsigned>(crc_of(line)));
     out += frame;

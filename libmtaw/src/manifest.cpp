@@ -59,11 +59,11 @@ class SettingsReader {
 };
 
 Settings settings_of(const Json& config, const std::string& where) {
-    constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+    constexpr std::int64_t kMax = std::numeric_limits<std::int32_t>::max();
     const SettingsReader reader(config, where);
     Settings found;
     reader.read("model", "embedding_dim", "d", 1, 1 << 14, found.d);
-    reader.read("model", "max_positions", "positions", 1, kMost, found.max_positions);
+    reader.read("model", "max_positions", "positions", 1, kMax, found.max_positions);
     reader.read("model", "max_session_length", "max_len", 1, 512, found.max_session_length);
     reader.read("model", "scale", "scale", 0.0, 40.0, found.scale);
     reader.read("model", "recent_weight", "recent", -1e-300, 100.0, found.recent_weight);

@@ -13,10 +13,10 @@
 namespace mtaw {
 namespace {
 
-constexpr std::size_t kMostBytes = 1 << 16;
+constexpr std::size_t kMaxBytes = 1 << 16;
 
 RuleSet rule_set_of(std::string_view json) {
-    if (json.size() > kMostBytes) throw usage("rules: they have " + std::to_string(json.size()) + " bytes, the most is " + std::to_string(kMostBytes));
+    if (json.size() > kMaxBytes) throw usage("rules: they have " + std::to_string(json.size()) + " bytes, the most is " + std::to_string(kMaxBytes));
     Json tree;
     try {
         tree = Json::parse(json);

@@ -11,8 +11,8 @@
 namespace mtaw {
 namespace {
 
-constexpr std::uint64_t kMostHeader = 1 << 20;
-constexpr std::size_t kMostAxes = 32;
+constexpr std::uint64_t kMaxHeader = 1 << 20;
+constexpr std::size_t kMaxAxes = 32;
 
 struct DtypeName {
     const char* name;
@@ -47,7 +47,7 @@ std::size_t header_length(const std::string& path, const std::uint8_t* begin, st
     if (size < 8) broken(path, "shorter than its header");
     std::uint64_t length = 0;
     std::memcpy(&length, begin, 8);
-    if (length > kMostHeader || length > size - 8) broken(path, "its header extends past its end");
+    if (length > kMaxHeader || length > size - 8) broken(path, "its header extends past its end");
     return static_cast<std::size_t>(length);
 }
 
@@ -71,7 +71,7 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
         const auto* const type = std::find_if(std::begin(kDtypes), std::end(kDtypes),
                                               [&](const DtypeName& known) { return dtype->is(Json::Kind::text) && dtype->text() == known.name; });
         if (type == std::end(kDtypes)) broken(path, "a tensor of an unknown type");
-        if (shape->list().size() > kMostAxes) broken(path, "a tensor with too many axes");
+        if (shape->list().size() > kMaxAxes) broken(path, "a tensor with too many axes");
         Tensor tensor{type->dtype, {}, 0, nullptr};
         std::int64_t expected = type->size;
         for (const Json& element : shape->list()) {

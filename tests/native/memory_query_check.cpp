@@ -153,7 +153,7 @@ void ask(const Tables& tables, const mtaw::Trends* trends, const std::vector<mta
     mtaw::MemoryQuerySettings settings{1 + below(64), 1 + below(40), 1 + below(30), below(40)};
     settings.trends = below(40);
     settings.ranked = below(4) == 0 ? 400 : below(30);  // more than all candidates, or fewer
-    const std::int64_t n_types = below(mtaw::kMostTypes + 1);
+    const std::int64_t n_types = below(mtaw::kMaxTypes + 1);
     const mtaw::RankerNet ranker = random_ranker(8 * (1 + below(8)), 8 * (1 + below(4)), n_types, trends != nullptr);
     const mtaw::MemoryView view{tables.view(), 1.0 + static_cast<double>(below(50))};
     for (int round = 0; round < 6; ++round) {

@@ -7,11 +7,11 @@
 namespace mtaw {
 namespace {
 
-constexpr std::size_t kLeastSlots = 64;
+constexpr std::size_t kMinSlots = 64;
 
 }  // namespace
 
-PlaceTable::PlaceTable() : slots_(kLeastSlots, 0) {
+PlaceTable::PlaceTable() : slots_(kMinSlots, 0) {
     std::random_device random;
     seed_ = std::uint64_t{random()} << 32 | random();
 }

@@ -251,7 +251,7 @@ class MemoryObject {
         Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, {}, scale});
         add_trends(batch, items, trends, now, times, {context, content});
         add_types(batch, items, types, n_types);
-        if (n_types < 0 || n_types > kMostTypes) throw py::value_error("n_types must be in 0.." + std::to_string(kMostTypes));
+        if (n_types < 0 || n_types > kMaxTypes) throw py::value_error("n_types must be in 0.." + std::to_string(kMaxTypes));
         const std::int64_t width = memory_.max_candidates();
         const std::int64_t n_features = SessionMemory::n_features(
             {.clicks = nullptr, .n_clicks = 0, .trends = batch.trends, .content = batch.content, .n_types = n_types});

@@ -9,7 +9,7 @@ namespace mtaw {
 namespace {
 
 void check_offsets(const PastSessions& sessions) {
-    constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+    constexpr std::int64_t kMax = std::numeric_limits<std::int32_t>::max();
     for (std::int64_t s = 0; s < sessions.count; ++s) {
         if (sessions.offsets[s + 1] < sessions.offsets[s]) {
             throw std::invalid_argument("offsets must not descend, but session " + std::to_string(s) + " has " +
@@ -17,7 +17,7 @@ void check_offsets(const PastSessions& sessions) {
                                         std::to_string(sessions.offsets[s + 1]));
         }
     }
-    if (sessions.offsets[sessions.count] > kMost || sessions.count > kMost) {
+    if (sessions.offsets[sessions.count] > kMax || sessions.count > kMax) {
         throw std::invalid_argument(std::to_string(sessions.offsets[sessions.count]) + " clicks in " +
                                     std::to_string(sessions.count) +
                                     " sessions are more than int32 can number: remove the oldest sessions");

@@ -55,7 +55,7 @@ std::vector<std::size_t> CoClicked::closest(std::int32_t item, const std::vector
     std::stable_sort(by_cosine.begin(), by_cosine.end(),
                      [](const auto& a, const auto& b) { return a.first > b.first; });
     std::vector<std::size_t> places;
-    for (std::size_t i = 0; i < std::min(by_cosine.size(), kMostReasons); ++i) places.push_back(by_cosine[i].second);
+    for (std::size_t i = 0; i < std::min(by_cosine.size(), kMaxReasons); ++i) places.push_back(by_cosine[i].second);
     return places;
 }
 

@@ -9,7 +9,7 @@
 
 namespace mtaw {
 
-constexpr std::size_t kMostReasons = 3;  // items of the session that speak for one
+constexpr std::size_t kMaxReasons = 3;  // items of the session that speak for one
 
 class CoClicked {
   public:
@@ -27,7 +27,7 @@ class CoClicked {
     // Of one pair; if it is not stored, by the latest sessions of both. 0 without a session.
     [[nodiscard]] double cosine(std::int64_t item, std::int64_t other) const;
 
-    // The places in `own` of its items that were clicked together with `item`, the closest first, at most kMostReasons.
+    // The places in `own` of its items that were clicked together with `item`, the closest first, at most kMaxReasons.
     [[nodiscard]] std::vector<std::size_t> closest(std::int32_t item, const std::vector<std::int32_t>& own) const;
 
   private:

@@ -35,13 +35,13 @@ enum SignalLane : int {
     kLogit,
     kInverseRoot,  // 1 / sqrt(its total of ses + 1)
     kPreScore,
-    kTrending,  // the pre-score of a candidate of the trends, at least kLeastTrending; 0 = it is none of theirs
+    kTrending,  // the pre-score of a candidate of the trends, at least kMinTrending; 0 = it is none of theirs
     kNear = 12,  // 1 / (1 + clicks back) of the latest own item whose row holds it, 0 = none
     kLatest,     // 1 + the latest session that holds it together with an own item, 0 = none
     kSignalLanes = 16
 };
 
-constexpr float kLeastTrending = 0x1p-126F;
+constexpr float kMinTrending = 0x1p-126F;
 
 // Slots are handed out in the order in which items are met, the session's own first. All sums and signals of free slots
 // are 0, so that handing one out takes no branch, which would be mispredicted every other time.

@@ -280,8 +280,8 @@ RowsAhead SessionMemory::list_rows_ahead(std::int64_t begin, const ItemVectors* 
 
 void SessionMemory::check_request(const MemoryRequest& request) const {
     if (request.n_clicks < 1) throw std::invalid_argument("a session to rank has no clicks; leave it out");
-    if (request.n_types < 0 || request.n_types > kMostTypes) {
-        throw std::invalid_argument("a ranker reads at most " + std::to_string(kMostTypes) + " types of clicks, not " +
+    if (request.n_types < 0 || request.n_types > kMaxTypes) {
+        throw std::invalid_argument("a ranker reads at most " + std::to_string(kMaxTypes) + " types of clicks, not " +
                                     std::to_string(request.n_types));
     }
     if (request.trends != nullptr && request.trends->capacity() < bounds_.catalog) {

@@ -62,7 +62,7 @@ struct MemoryRequest {
     const std::int64_t* times = nullptr;  // int64[n_clicks], of the clicks, kNever where unknown; null: all are
     const std::uint16_t* context = nullptr;  // as TrendsRequest
     const ItemContent* content = nullptr;
-    std::int64_t n_types = 0;             // that the ranker reads, at most kMostTypes
+    std::int64_t n_types = 0;             // that the ranker reads, at most kMaxTypes
     const std::uint8_t* types = nullptr;  // uint8[n_clicks], a code from n_types on where unknown; null: all are
 };
 
@@ -116,7 +116,7 @@ class MemoryScratch {
     std::vector<OwnEvidence> own_evidence_;  // by own item, where it is found
     Pool pool_{};
     QueryFacts facts_{};
-    float query_features_[kQueryFeatures + kTrendQueryFeatures + kMostTypes + kPadding];
+    float query_features_[kQueryFeatures + kTrendQueryFeatures + kMaxTypes + kPadding];
     TrendsScratch trends_;
     std::vector<std::int32_t> trending_items_;  // items that the trends bring
     std::vector<float> trending_scores_;
@@ -196,7 +196,7 @@ class SessionMemory {
     void measure_trends(const MemoryRequest& request, MemoryScratch& scratch) const;
     // The columns of a tile: [e_near, side features, trends, candidates, own, e_own]. Those of the candidates have a
     // fixed place; the ones before begin `n_before` columns earlier.
-    static constexpr std::int64_t kBefore = kMostTypes + kMostSide + kTrendColumns;
+    static constexpr std::int64_t kBefore = kMaxTypes + kMaxSide + kTrendColumns;
     static std::int64_t n_before(const MemoryRequest& request) {
         return request.n_types + (request.trends == nullptr ? 0 : n_side(request) + kTrendColumns);
     }

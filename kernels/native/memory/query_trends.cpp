@@ -28,7 +28,7 @@ void SessionMemory::add_trending(const MemoryRequest& request, MemoryScratch& sc
         request.trends->choose_candidates(trends_request, settings_.trends, ids, scores, *kernels_, scratch.trends_);
     scratch.trending_items_.resize(static_cast<std::size_t>(count));
     for (std::int64_t i = 0; i < count; ++i) {
-        signals_of(scratch.pool_, slot_of(scratch.pool_, ids[i]))[kTrending] = std::max(scores[i], kLeastTrending);
+        signals_of(scratch.pool_, slot_of(scratch.pool_, ids[i]))[kTrending] = std::max(scores[i], kMinTrending);
     }
 }
 

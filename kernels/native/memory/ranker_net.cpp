@@ -44,16 +44,16 @@ void pack_panels(const float* weights, std::int64_t depth, std::int64_t n, float
 
 RankerNet::RankerNet(const RankerWeights& weights)
     : n1_(weights.n1), n2_(weights.n2), n_types_(weights.n_types), start_width_(whole_vectors(weights.n1 + 1)) {
-    if (n_types_ < 0 || n_types_ > kMostTypes) {
+    if (n_types_ < 0 || n_types_ > kMaxTypes) {
         throw std::invalid_argument("the ranker reads " + std::to_string(n_types_) + " types of clicks; it takes at most " +
-                                    std::to_string(kMostTypes));
+                                    std::to_string(kMaxTypes));
     }
     const std::int64_t n_untyped = weights.n_features - kTypeParts * n_types_, n_extra = n_untyped - kFeatures;
-    if (n_extra != 0 && (n_extra < kTrendFeatures || n_extra > kTrendFeatures + kMostSide)) {
+    if (n_extra != 0 && (n_extra < kTrendFeatures || n_extra > kTrendFeatures + kMaxSide)) {
         throw std::invalid_argument("the ranker is for " + std::to_string(weights.n_features) +
                                     " features, this release has " + std::to_string(kFeatures) + " and " +
                                     std::to_string(kTrendFeatures) + " of trends, and at most " +
-                                    std::to_string(kMostSide) + " of context and content; retrain it");
+                                    std::to_string(kMaxSide) + " of context and content; retrain it");
     }
     const bool trends = n_extra > 0;
     n_side_ = trends ? n_extra - kTrendFeatures : 0;
@@ -141,7 +141,7 @@ RankerNet::RankerNet(const RankerWeights& weights)
 void RankerNet::start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const {
     float* const start = scratch.start.data();
     std::copy(start_, start_ + start_width_, start);
-    float features[kQueryFeatures + kTrendQueryFeatures + kMostTypes];
+    float features[kQueryFeatures + kTrendQueryFeatures + kMaxTypes];
     std::copy_n(query_features, n_query_, features);
     for (const Bound& bound : query_bounds_) {
         features[bound.place] = std::clamp(features[bound.place], bound.least, bound.most);

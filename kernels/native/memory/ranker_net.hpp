@@ -15,7 +15,7 @@ namespace mtaw {
 // Arrays as training gives them, float32, row-major: x = (feature - mean) * scale,
 // score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3. x of kBoundedFeatures is kept within kMaxDeviations.
 struct RankerWeights {
-    // F: kFeatures; kTrendFeatures and at most kMostSide more with trends; then e_last, e_near and e_own of each type
+    // F: kFeatures; kTrendFeatures and at most kMaxSide more with trends; then e_last, e_near and e_own of each type
     std::int64_t n_features;
     std::int64_t n1, n2;      // hidden units, multiples of kPanel, at most kMaxUnits
     const float* mean;        // [F]

@@ -43,7 +43,7 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
         score_keys_ = integers(bounds.candidates);
         ties_ = integers(bounds.candidates);
     }
-    if (columns_.size() == 0) columns_ = AlignedFloats((kMostSide + kTrendColumns + kColumns + 2 * kMostTypes) * kTile);
+    if (columns_.size() == 0) columns_ = AlignedFloats((kMaxSide + kTrendColumns + kColumns + 2 * kMaxTypes) * kTile);
     missing_.reserve(size(kTile));
     bounds_ = bounds;
 }

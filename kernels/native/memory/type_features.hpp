@@ -15,7 +15,7 @@
 
 namespace mtaw {
 
-constexpr std::int64_t kMostTypes = 8;  // that a ranker reads; bits of a byte
+constexpr std::int64_t kMaxTypes = 8;  // that a ranker reads; bits of a byte
 constexpr std::int64_t kTypeParts = 3;  // features a type
 
 // The types of a session's clicks, as the features read them.

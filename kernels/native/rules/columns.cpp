@@ -13,7 +13,7 @@ constexpr std::pair<const char*, ColumnKind> kKinds[] = {
     {"number", ColumnKind::number},   {"category", ColumnKind::category}, {"categories", ColumnKind::categories},
     {"boolean", ColumnKind::boolean}, {"text", ColumnKind::text},         {"time", ColumnKind::time},
     {"vector", ColumnKind::vector}};
-constexpr std::size_t kMostListed = 10;  // columns in a message
+constexpr std::size_t kMaxListed = 10;  // columns in a message
 
 }  // namespace
 
@@ -39,12 +39,12 @@ const Column& checked_column(const ColumnName& name, const Columns& columns, con
     std::size_t count = 0;
     for (const Column& listed : columns) {
         if (public_only && !listed.is_public) continue;
-        if (count++ < kMostListed) known += (known.empty() ? "" : ", ") + listed.name;
+        if (count++ < kMaxListed) known += (known.empty() ? "" : ", ") + listed.name;
     }
     throw std::invalid_argument(
         where + ": the items have no " + (public_only ? "public column " : "column ") + shown(name.name) +
         (name.position > 0 ? " (character " + std::to_string(name.position) + ")" : "") +
-        "; there is: " + (known.empty() ? "none" : known) + (count > kMostListed ? ", .." : ""));
+        "; there is: " + (known.empty() ? "none" : known) + (count > kMaxListed ? ", .." : ""));
 }
 
 }  // namespace mtaw

@@ -13,8 +13,8 @@
 namespace mtaw {
 namespace {
 
-constexpr int kMostDepth = 33;  // that of a condition written as text, and a chain of comparisons at its end
-constexpr std::size_t kMostValues = 16;  // after `in`, for numbers, times and texts: each is a pass over the column
+constexpr int kMaxDepth = 33;  // that of a condition written as text, and a chain of comparisons at its end
+constexpr std::size_t kMaxValues = 16;  // after `in`, for numbers, times and texts: each is a pass over the column
 constexpr std::pair<const char*, Compare> kCompares[] = {{"<", Compare::less},     {"<=", Compare::less_equal},
                                                          {">", Compare::greater},  {">=", Compare::greater_equal},
                                                          {"==", Compare::equal},   {"!=", Compare::not_equal}};
@@ -163,17 +163,17 @@ void check_kinds(const Condition& condition, const Columns& columns, const std::
             throw error_at(where, value.position, "'in' takes a list of values; compare two columns with ==");
         }
     }
-    if (left.is_value() || condition.values.size() <= kMostValues) return;
+    if (left.is_value() || condition.values.size() <= kMaxValues) return;
     const ColumnKind kind = column_of(columns, left.name).kind;
     if (is_ordered(kind) || kind == ColumnKind::text) {
-        throw error_at(where, left.position, std::string("a list of ") + name_of(kind) + "s has at most " + std::to_string(kMostValues) + " values");
+        throw error_at(where, left.position, std::string("a list of ") + name_of(kind) + "s has at most " + std::to_string(kMaxValues) + " values");
     }
 }
 
 }  // namespace
 
 Condition Condition::parse(const Json& tree, const std::string& where, int depth) {
-    if (depth > kMostDepth) throw invalid(where + ": the condition is nested too deeply, the most is " + std::to_string(kMostDepth));
+    if (depth > kMaxDepth) throw invalid(where + ": the condition is nested too deeply, the most is " + std::to_string(kMaxDepth));
     if (!tree.is(Json::Kind::object)) {
         throw invalid(where + R"(: a condition is a tree such as {"compare": "<", "left": {"column": "price"}, "right": {"value": 80}})");
     }

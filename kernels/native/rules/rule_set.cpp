@@ -11,8 +11,8 @@
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kMostClauses = 32, kMostPlace = 10'000;
-constexpr double kMostBoost = 1e6;
+constexpr std::int64_t kMaxClauses = 32, kMaxPlace = 10'000;
+constexpr double kMaxBoost = 1e6;
 
 std::invalid_argument invalid(const std::string& message) { return std::invalid_argument(message); }
 
@@ -33,8 +33,8 @@ std::string shown_json(const Json& value) {
     if (value.is(Json::Kind::text)) return shown(value.text());
     std::string out;
     value.write_sorted(out);
-    constexpr std::size_t kMost = 60;
-    return out.size() <= kMost ? out : out.substr(0, kMost - 3) + "...";
+    constexpr std::size_t kMax = 60;
+    return out.size() <= kMax ? out : out.substr(0, kMax - 3) + "...";
 }
 
 bool has_members(const Json& value, std::initializer_list<const char*> names) {
@@ -44,7 +44,7 @@ bool has_members(const Json& value, std::initializer_list<const char*> names) {
 RuleSet::Boosted boost_of(const Json& given, const std::string& where) {
     if (!has_members(given, {"when", "by"})) throw invalid(where + R"(: a boost is {"when": CONDITION, "by": NUMBER}, not )" + shown_json(given));
     const Json& by = *given.find("by");
-    if (!(std::abs(by.number()) <= kMostBoost)) throw invalid(where + ": by must be a number from -1e+06 to 1e+06, not " + shown_json(by));
+    if (!(std::abs(by.number()) <= kMaxBoost)) throw invalid(where + ": by must be a number from -1e+06 to 1e+06, not " + shown_json(by));
     return {Condition::parse(*given.find("when"), where + ": when"), by.number(), where + ": when"};
 }
 
@@ -53,7 +53,7 @@ RuleSet::Limited limit_of(const Json& given, const std::string& where) {
     const Json &per = *given.find("per"), &most = *given.find("most");
     if (!per.is(Json::Kind::text)) throw invalid(where + ": per must be the name of a column, not " + shown_json(per));
     const std::int64_t count = most.whole().value_or(0);
-    if (count < 1 || count > kMostPlace) throw invalid(where + ": most must be a whole number from 1 to " + std::to_string(kMostPlace) + ", not " + shown_json(most));
+    if (count < 1 || count > kMaxPlace) throw invalid(where + ": most must be a whole number from 1 to " + std::to_string(kMaxPlace) + ", not " + shown_json(most));
     return {per.text(), count, where};
 }
 
@@ -63,8 +63,8 @@ std::vector<std::pair<std::int64_t, std::string>> pins_of(const Json* given, con
     std::map<std::int64_t, std::string> item_by_place;
     for (const auto& [item, place] : given->members()) {
         const std::int64_t number = place.whole().value_or(0);
-        if (number < 1 || number > kMostPlace) {
-            throw invalid(where + ": the place of " + shown(item) + " must be a whole number from 1 to " + std::to_string(kMostPlace) + ", not " + shown_json(place));
+        if (number < 1 || number > kMaxPlace) {
+            throw invalid(where + ": the place of " + shown(item) + " must be a whole number from 1 to " + std::to_string(kMaxPlace) + ", not " + shown_json(place));
         }
         const auto [other, is_free] = item_by_place.emplace(number, item);
         if (!is_free) throw invalid(where + ": " + shown(other->second) + " and " + shown(item) + " have the same place " + std::to_string(number));
@@ -94,8 +94,8 @@ RuleSet RuleSet::parse(const Json& rules, const std::string& where) {
     auto count = static_cast<std::int64_t>(rule_set.limits.size() + rule_set.pins.size());
     for (const Filtered& filter : rule_set.filters) count += filter.when.clauses();
     for (const Boosted& boost : rule_set.boosts) count += boost.when.clauses();
-    if (count > kMostClauses) {
-        throw invalid(where + ": there are " + std::to_string(count) + " clauses, the most is " + std::to_string(kMostClauses) + "; write fewer comparisons");
+    if (count > kMaxClauses) {
+        throw invalid(where + ": there are " + std::to_string(count) + " clauses, the most is " + std::to_string(kMaxClauses) + "; write fewer comparisons");
     }
     return rule_set;
 }

@@ -39,7 +39,7 @@ class JsonReader {
     }
 
     Json next_value(int depth) {
-        if (depth > Json::kMostDepth) fail("its nesting is too deep");
+        if (depth > Json::kMaxDepth) fail("its nesting is too deep");
         skip_blanks();
         Json value;
         switch (peek()) {

@@ -14,10 +14,10 @@ class Json {
  public:
     enum class Kind { null, boolean, number, text, list, object };
 
-    // Throws std::invalid_argument, with the place, on anything but one value nested at most kMostDepth deep.
+    // Throws std::invalid_argument, with the place, on anything but one value nested at most kMaxDepth deep.
     static Json parse(std::string_view text);
 
-    static constexpr int kMostDepth = 128;
+    static constexpr int kMaxDepth = 128;
 
     Kind kind() const { return kind_; }
     bool is(Kind kind) const { return kind_ == kind; }

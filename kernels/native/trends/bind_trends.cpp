@@ -213,7 +213,7 @@ class TrendsObject {
             }
             const auto count = static_cast<std::int64_t>(known.size());
             trends_.measure(known.data(), count, scratch);
-            std::vector<float> columns(static_cast<std::size_t>(kTrendColumns * kTile)), side(static_cast<std::size_t>(kMostSide * kTile));
+            std::vector<float> columns(static_cast<std::size_t>(kTrendColumns * kTile)), side(static_cast<std::size_t>(kMaxSide * kTile));
             for (std::int64_t begin = 0; begin < count; begin += kTile) {
                 const std::int64_t n_tile = std::min(kTile, count - begin);
                 trends_.fill(begin, n_tile, columns.data(), side.data(), *kernels_, scratch);
@@ -389,7 +389,7 @@ class ContentObject {
     ContentObject(const std::vector<py::array>& categories, const MaybeArray& created)
         : categories_(categories), created_(created) {
         const auto count = static_cast<std::int64_t>(categories.size());
-        if (count > kMostCategories) throw py::value_error("at most " + std::to_string(kMostCategories) + " category columns");
+        if (count > kMaxCategories) throw py::value_error("at most " + std::to_string(kMaxCategories) + " category columns");
         content_.n_categories = count;
         content_.n_items = count > 0 ? categories[0].size() : created ? created->size() : 0;
         for (std::int64_t k = 0; k < count; ++k) {

@@ -324,7 +324,7 @@ void TrendsBuild::mark_click_uses() {
         for (std::int64_t t = sessions_.offsets[s]; t < sessions_.offsets[s + 1]; ++t) {
             const std::int32_t* const click = sessions_.items + t;
             const std::int64_t n_before = std::count(begin, click, *click);
-            click_uses_[index(t)] = n_before == 0 ? kPairs : n_before < kMostCounted ? kClicks : kNothing;
+            click_uses_[index(t)] = n_before == 0 ? kPairs : n_before < kMaxCounted ? kClicks : kNothing;
         }
     }
 }

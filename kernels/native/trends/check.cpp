@@ -91,13 +91,13 @@ void check_trends(const TrendsView& tables, const TrendSettings& settings) {
 }
 
 ContextShape context_shape(const std::int64_t* sizes, std::int64_t count) {
-    if (count > kMostContext) {
-        throw std::invalid_argument("there can be " + std::to_string(kMostContext) + " context columns, not " + std::to_string(count));
+    if (count > kMaxContext) {
+        throw std::invalid_argument("there can be " + std::to_string(kMaxContext) + " context columns, not " + std::to_string(count));
     }
     ContextShape shape;
     for (std::int64_t c = 0; c < count; ++c) {
-        if (sizes[c] < 1 || sizes[c] > kMostContextValues) {
-            throw std::invalid_argument("a context column has 1.." + std::to_string(kMostContextValues) + " values, not " +
+        if (sizes[c] < 1 || sizes[c] > kMaxColumnValues) {
+            throw std::invalid_argument("a context column has 1.." + std::to_string(kMaxColumnValues) + " values, not " +
                                   std::to_string(sizes[c]));
         }
         shape.begins[c + 1] = shape.begins[c] + sizes[c];

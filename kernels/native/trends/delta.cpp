@@ -119,7 +119,7 @@ void TrendsDelta::add_click_once(const Session& session, std::int64_t place, dou
         return std::count(session.items.begin(), session.items.begin() + j, session.items[index(j)]);
     };
     const std::int64_t repeats = before(place);
-    if (repeats >= kMostCounted) return;
+    if (repeats >= kMaxCounted) return;
     const std::int32_t item = session.items[index(place)];
     double weights[kItemLanes];
     compute_weights(session.times[index(place)], sign, weights);

@@ -96,7 +96,7 @@ void Trends::fill_side(std::int64_t item, const ItemDelta* delta, float populari
 void Trends::transform_side(float* columns, std::int64_t count, const ColumnKernels& kernels, const TrendsScratch& scratch) const {
     const ItemContent* const content = scratch.side_.content;
     const std::int64_t n_context = 2 * delta_.shape().n_columns;
-    ColumnRule rules[kMostSide] = {};
+    ColumnRule rules[kMaxSide] = {};
     for (std::int64_t k = 0; k < n_context; ++k) rules[k] = {true, 0.0F};
     if (content != nullptr && content->created != nullptr) rules[scratch.side_.n_features - 1] = {true, 1.0F};
     kernels.transform(columns, rules, scratch.side_.n_features, count);

@@ -18,8 +18,8 @@
 
 namespace mtaw {
 
-constexpr std::int64_t kMostCategories = 4;
-constexpr std::int64_t kMostSide = 2 * kMostContext + 2 * kMostCategories + 1;
+constexpr std::int64_t kMaxCategories = 4;
+constexpr std::int64_t kMaxSide = 2 * kMaxContext + 2 * kMaxCategories + 1;
 constexpr float kContextPrior = 50.0F;  // decayed clicks that popularity at large counts as, within a value
 constexpr std::int32_t kNoCategory = -1;
 constexpr std::int64_t kNoTime = INT64_MIN;
@@ -28,7 +28,7 @@ constexpr std::int64_t kNoTime = INT64_MIN;
 struct ItemContent {
     std::int64_t n_items = 0;
     std::int64_t n_categories = 0;
-    const std::int32_t* categories[kMostCategories] = {};  // codes, kNoCategory if missing
+    const std::int32_t* categories[kMaxCategories] = {};  // codes, kNoCategory if missing
     const std::int64_t* created = nullptr;                 // ms, kNoTime if missing; null: no such column
 
     std::int64_t n_features() const { return 2 * n_categories + (created != nullptr ? 1 : 0); }

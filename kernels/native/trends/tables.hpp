@@ -10,11 +10,11 @@ namespace mtaw {
 
 constexpr int kPairSums = 2 * kPairLanes;   // kPairLanes of fwd, then kPairLanes of bwd
 constexpr int kItemSums = 2 * kItemLanes;   // kItemLanes of all clicks, then of those that are not their session's first
-constexpr std::int64_t kMostCounted = 3;    // clicks of a session on one item, where it counts a pair once
+constexpr std::int64_t kMaxCounted = 3;    // clicks of a session on one item, where it counts a pair once
 constexpr std::int64_t kNever = -1;         // the time of a click that never was
 
-constexpr std::int64_t kMostContext = 8;            // columns
-constexpr std::int64_t kMostContextValues = 1001;   // of a column: 1,000 and the bucket of all others
+constexpr std::int64_t kMaxContext = 8;            // columns
+constexpr std::int64_t kMaxColumnValues = 1001;   // of a column: 1,000 and the bucket of all others
 constexpr int kContextLane = 4;                     // the item lane in which clicks within a value are counted
 
 struct TrendSettings {
@@ -27,7 +27,7 @@ struct TrendSettings {
 // columns.
 struct ContextShape {
     std::int64_t n_columns = 0;
-    std::int64_t begins[kMostContext + 1] = {};  // the first value of each column, and how many there are
+    std::int64_t begins[kMaxContext + 1] = {};  // the first value of each column, and how many there are
 
     std::int64_t n_values() const { return begins[n_columns]; }
     // -1 without a value.
@@ -47,7 +47,7 @@ struct ContextView {
 };
 
 // A session that counts a pair once adds to pairs at the first click on each item alone, and distances count distinct
-// items. To an item's clicks it adds kMostCounted at most.
+// items. To an item's clicks it adds kMaxCounted at most.
 // Of the ordered pair (a, b), a != b: fwd, 1/distance for every click on b after one on a, at most `window` clicks
 // apart in their session, decayed from the time of the later click; bwd, the same with b before a. A session's clicks
 // come in the order of their times. Every sum is one of weights relative to its lane's t0 = epochs[lane] * half-life.

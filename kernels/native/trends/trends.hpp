@@ -84,12 +84,12 @@ class TrendsScratch {
     };
     struct Side {
         std::int64_t n_features = 0;
-        std::int64_t value[kMostContext];  // -1: none
-        float per_total[kMostContext];
+        std::int64_t value[kMaxContext];  // -1: none
+        float per_total[kMaxContext];
         const ItemContent* content = nullptr;
         std::int64_t n_own = 0;
-        std::int32_t own[kMostCategories][kTrendOwn];
-        float per_known[kMostCategories];  // 2 / own items with a category; 0 without any
+        std::int32_t own[kMaxCategories][kTrendOwn];
+        float per_known[kMaxCategories];  // 2 / own items with a category; 0 without any
     };
     Side side_;
     OwnRow rows_[kTrendOwn];
