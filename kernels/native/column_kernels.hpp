@@ -19,8 +19,8 @@ struct ColumnRule {
 struct TrendTile;
 
 struct ColumnKernels {
-    // How many of the keys are at least `least`.
-    std::int64_t (*count_at_least)(const std::int32_t* keys, std::int64_t count, std::int32_t least);
+    // How many of the keys are at least `minimum`.
+    std::int64_t (*count_at_least)(const std::int32_t* keys, std::int64_t count, std::int32_t minimum);
     // x = exp(x) for x <= 0 and x = log(x) for normal x > 0; may write up to whole vectors.
     void (*exp)(float* x, std::int64_t count);
     void (*log)(float* x, std::int64_t count);

@@ -18,11 +18,11 @@ std::int32_t kth_largest(const ColumnKernels& kernels, const std::int32_t* keys,
 
 // Where the best of many items end.
 struct KeyCut {
-    std::int32_t least;  // the lowest key of theirs, or one below it
+    std::int32_t lowest;  // the lowest key of theirs, or one below it
     std::int32_t last = std::numeric_limits<std::int32_t>::max();  // the last of their items with that key
 
     bool takes(std::int32_t key, std::int32_t item) const {
-        return ((key > least ? 1 : 0) | ((key == least ? 1 : 0) & (item <= last ? 1 : 0))) != 0;
+        return ((key > lowest ? 1 : 0) | ((key == lowest ? 1 : 0) & (item <= last ? 1 : 0))) != 0;
     }
 };
 
@@ -35,10 +35,10 @@ KeyCut cut_of(const ColumnKernels& kernels, const std::int32_t* keys, std::int64
     std::int64_t n_ties = 0;
     for (std::int64_t i = 0; i < count; ++i) {
         ties[n_ties] = static_cast<std::int32_t>(i);
-        n_ties += keys[i] == cut.least ? 1 : 0;
+        n_ties += keys[i] == cut.lowest ? 1 : 0;
     }
-    const std::int64_t places = wanted - kernels.count_at_least(keys, count, cut.least + 1);
-    if (n_ties <= places) return cut;  // all of them, or none: `least` may lie between two keys
+    const std::int64_t places = wanted - kernels.count_at_least(keys, count, cut.lowest + 1);
+    if (n_ties <= places) return cut;  // all of them, or none: `lowest` may lie between two keys
     for (std::int64_t i = 0; i < n_ties; ++i) ties[i] = item_of(ties[i]);
     std::nth_element(ties, ties + (places - 1), ties + n_ties);
     cut.last = ties[places - 1];

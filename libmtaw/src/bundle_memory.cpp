@@ -19,9 +19,9 @@ constexpr double kTablesLayout = 1, kSessionsLayout = 2;             // as mtaw_
 constexpr std::int64_t kAhead = 300'000, kRowNeighbors = 2048;       // as kernels/native/trends.py
 
 // A whole number of a `settings` array.
-std::int64_t checked_count(const TensorFile& file, double value, std::int64_t least) {
+std::int64_t checked_count(const TensorFile& file, double value, std::int64_t minimum) {
     constexpr auto kMax = static_cast<double>(std::numeric_limits<std::int32_t>::max());
-    if (!(value >= static_cast<double>(least) && value <= kMax && value == std::floor(value))) {
+    if (!(value >= static_cast<double>(minimum) && value <= kMax && value == std::floor(value))) {
         throw bundle_error(file.bytes().path() + ": a setting is out of range" + kRetrain);
     }
     return static_cast<std::int64_t>(value);

@@ -41,12 +41,12 @@ void Recommender::rank_popular(std::int64_t k, const Request& request, const std
     std::vector<std::int32_t> rising;
     std::int64_t count = 0;
     if (const Trends* const trends = bundle_->trends()) {
-        rising.resize(static_cast<std::size_t>(kTrendMostRising));
+        rising.resize(static_cast<std::size_t>(kTrendMaxRising));
         std::vector<float> rates(rising.size());
         std::int64_t found;
         {
             const auto locked = trends->reading();
-            found = trends->rising(request.at, kTrendMostRising, rising.data(), rates.data());
+            found = trends->rising(request.at, kTrendMaxRising, rising.data(), rates.data());
         }
         rising.resize(static_cast<std::size_t>(found));
         for (std::size_t i = 0; i < rising.size() && count < k; ++i) {

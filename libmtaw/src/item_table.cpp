@@ -28,9 +28,9 @@ void read_labels(const TensorFile& file, const std::string& prefix, Column& colu
     column.label_text = text.data();
 }
 
-void check_codes(const TensorFile& file, const Column& column, std::int64_t count, std::int32_t least) {
+void check_codes(const TensorFile& file, const Column& column, std::int64_t count, std::int32_t minimum) {
     const auto end = static_cast<std::int32_t>(column.n_labels);
-    const bool fits = std::all_of(column.codes, column.codes + count, [&](std::int32_t code) { return code >= least && code < end; });
+    const bool fits = std::all_of(column.codes, column.codes + count, [&](std::int32_t code) { return code >= minimum && code < end; });
     if (!fits) damaged(file, "codes of " + shown(column.name));
 }
 

@@ -35,18 +35,18 @@ class SettingsReader {
  public:
     SettingsReader(const Json& config, const std::string& where) : config_(config), where_(where) {}
 
-    void read(const char* group, const char* name, const char* former, std::int64_t least, std::int64_t most, std::int64_t& value) const {
+    void read(const char* group, const char* name, const char* former, std::int64_t minimum, std::int64_t maximum, std::int64_t& value) const {
         const Json* const found = setting(config_, group, name, former);
         if (found == nullptr) return;
         const std::optional<std::int64_t> whole = found->whole();
-        if (!whole || *whole < least || *whole > most) refuse(name);
+        if (!whole || *whole < minimum || *whole > maximum) refuse(name);
         value = *whole;
     }
-    void read(const char* group, const char* name, const char* former, double above, double most, double& value) const {
+    void read(const char* group, const char* name, const char* former, double above, double maximum, double& value) const {
         const Json* const found = setting(config_, group, name, former);
         if (found == nullptr) return;
         value = found->number();
-        if (!(value > above && value <= most)) refuse(name);
+        if (!(value > above && value <= maximum)) refuse(name);
     }
 
  private:

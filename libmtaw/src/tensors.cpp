@@ -51,7 +51,7 @@ std::size_t header_length(const std::string& path, const std::uint8_t* begin, st
     return static_cast<std::size_t>(length);
 }
 
-Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t most) {
+Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t n_bytes) {
     Json header;
     try {
         header = Json::parse(text);
@@ -80,7 +80,7 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
         }
         tensor.begin = extent(path, place->list()[0]);
         const std::int64_t end = extent(path, place->list()[1]);
-        if (end > most || tensor.begin > end || end - tensor.begin != expected) broken(path, "a tensor extends past the end of the file");
+        if (end > n_bytes || tensor.begin > end || end - tensor.begin != expected) broken(path, "a tensor extends past the end of the file");
         last = std::max(last, end);
         std::string name = written;
         for (const auto& [old_name, new_name] : kFormer) {
@@ -88,7 +88,7 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
         }
         tensors.insert_or_assign(std::move(name), std::move(tensor));
     }
-    if (last != most) broken(path, std::to_string(most - last) + " bytes more than its header describes");
+    if (last != n_bytes) broken(path, std::to_string(n_bytes - last) + " bytes more than its header describes");
     return tensors;
 }
 

@@ -69,15 +69,15 @@ class Encoder {
     // Throws std::invalid_argument on a size below 1.
     explicit Encoder(const EncoderWeights& weights, Isa isa = active_isa());
 
-    // The same model with these items behind those of item_embedding, in the place of the ones that it has: float32[n,
-    // d], kept by pointer. Shares the packed weights, so it costs nothing.
+    // The same model with other added items: float32[n, d], kept by pointer. Their ids follow those of item_embedding.
+    // It shares the packed weights, so it costs nothing.
     Encoder with_added(const float* added, std::int64_t n) const;
 
     // clicks int32[n_clicks], oldest first. Writes the query float32[d] at length 1, or zeros if it is zero. Throws
     // std::invalid_argument if n_clicks < 1, std::out_of_range on a click outside 0..n_items()-1.
     void encode(const std::int32_t* clicks, std::int64_t n_clicks, float* out, EncodeScratch& scratch) const;
 
-    // Those of the bundle and the added ones.
+    // How many items there are, the added ones included.
     std::int64_t n_items() const { return model_.n_items; }
     std::int64_t d() const { return model_.d; }
     std::int64_t max_len() const { return max_len_; }
@@ -88,13 +88,14 @@ class Encoder {
    private:
     friend class SessionState;
 
-    // What an interest depends on next to its clicks. Numbers, for an address may come again.
+    // Identifies the weights and the added items, on which an interest depends besides its clicks. These are numbers
+    // and not addresses, because an address may be used again.
     struct Key {
         std::uint64_t weights = 0;
         std::uint64_t added = 0;  // 0: none
     };
 
-    // Whether the interests that an encoder with the key `made` gave to these clicks are those that this one gives.
+    // Whether an encoder with the key `state_key` gives the same interests to these clicks as this one.
     bool agrees(const Key& state_key, const std::int32_t* clicks, std::int64_t n_clicks) const;
 
     Key key_;

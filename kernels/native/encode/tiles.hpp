@@ -35,7 +35,7 @@ struct Product {
     std::int64_t out_stride;
 };
 
-// The half vector at the end of a tile's rows, if there is one (H).
+// The sums of a half vector of columns at the end of a tile's rows. It is empty unless H.
 template <typename V, int R, bool H>
 struct HalfSums {
     MTAW_INLINE void start(const float*) {}
@@ -159,8 +159,8 @@ void linear(const PackedLayer& layer, const EncodeModel& model, const float* x, 
     }
 }
 
-// out[rows, width]: row r is the sum over keys j < first + r + 1 of weights[r, j] keys[j]. Weights past a row's own
-// keys must be zero up to those of the last row.
+// out[rows, width]: row r is the sum of weights[r, j] keys[j] over the keys j < first + r + 1. Weights of later keys
+// must be zero, up to the keys of the last row.
 template <typename V>
 void mix(const EncodeModel& model, const float* weights, std::int64_t stride, const float* keys, std::int64_t first,
          std::int64_t rows, float* out) {
@@ -176,7 +176,7 @@ void mix(const EncodeModel& model, const float* weights, std::int64_t stride, co
     }
 }
 
-// out[r, j] = queries[r] . keys[j] for j < n_keys (and repeats of the last up to a multiple of four).
+// out[r, j] = queries[r] . keys[j] for j < n_keys. Up to a multiple of four, more columns repeat the last one.
 template <typename V, int R>
 void score_tile(const EncodeModel& model, const float* queries, const float* keys, std::int64_t n_keys, float* out,
                 std::int64_t stride) {

@@ -60,8 +60,8 @@ inline __mmask16 first_lanes(std::int64_t count) {
     return count >= 16 ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1U << count) - 1U);
 }
 
-// Items `item` and `item + 1` as rows of by_item; what they are in dims k.. comes back next to each other, pair by
-// pair.
+// Packs items `item` and `item + 1`: pack(k) stores dims k .. k + 15 of both as bfloat16 in the rows of by_item, and
+// returns them interleaved.
 class PairOfItems {
   public:
     template <typename Floats>

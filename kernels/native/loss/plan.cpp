@@ -62,8 +62,8 @@ LossPlan::LossPlan(const LossArguments& arguments, const LossKernels& kernels, i
     chunk_rows = std::min(up_to((n_rows + chunks - 1) / chunks, kRowStep), n_rows);
     // Blocks of about equal size: one of a single vector of rows would be bound by its loads.
     row_step = kernels.row_step;
-    const std::int64_t steps = (chunk_rows + row_step - 1) / row_step, most = kernels.block_rows / row_step;
-    chunk_blocks = (steps + most - 1) / most;
+    const std::int64_t steps = (chunk_rows + row_step - 1) / row_step, block_steps = kernels.block_rows / row_step;
+    chunk_blocks = (steps + block_steps - 1) / block_steps;
     block_rows = static_cast<int>((steps + chunk_blocks - 1) / chunk_blocks) * row_step;
     chunk_blocks = (chunk_rows + block_rows - 1) / block_rows;
     keeps = arguments.d_items != nullptr || arguments.negatives;

@@ -104,8 +104,8 @@ class DeltaObject {
 
     // Of the tables without what was dropped: neighbors int32[n] and their values uint16[n, kPairKinds].
     py::tuple base_row(std::int64_t item) const {
-        const std::int64_t most = delta_.base().tables().n_items;
-        if (item < 0 || item >= most) throw py::index_error("item " + std::to_string(item) + " is outside 0.." + std::to_string(most - 1));
+        const std::int64_t n_items = delta_.base().tables().n_items;
+        if (item < 0 || item >= n_items) throw py::index_error("item " + std::to_string(item) + " is outside 0.." + std::to_string(n_items - 1));
         const auto lock = delta_.read();
         const RowView row = delta_.base().row(item);
         py::array_t<std::uint16_t> values({static_cast<py::ssize_t>(row.count), py::ssize_t{kPairKinds}});

@@ -232,20 +232,20 @@ void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out,
 
 // The strength of the weakest of `strong`.
 double MemoryDelta::weakest_strength(const DeltaRow& row, const MaterializedRow& row_sums) const {
-    double least = std::numeric_limits<double>::infinity();
+    double weakest = std::numeric_limits<double>::infinity();
     const RowView base = base_.row(row.item);
     for (const StrongPair& strong_pair : row.strong) {
         if (strong_pair.pair >= 0) {
             const auto p = static_cast<std::size_t>(strong_pair.pair);
             const DeltaPair& pair = row.pairs[p];
-            least = std::min(least, strength(row.base_of(pair), pair.sums, row_sums.rec[p], row_sums));
+            weakest = std::min(weakest, strength(row.base_of(pair), pair.sums, row_sums.rec[p], row_sums));
         } else {
             const std::int32_t* const found =
                 std::find(base.neighbors, base.neighbors + base.count, strong_pair.neighbor);
-            least = std::min(least, strength_of_base(base, found - base.neighbors, row_sums));
+            weakest = std::min(weakest, strength_of_base(base, found - base.neighbors, row_sums));
         }
     }
-    return least;
+    return weakest;
 }
 
 }  // namespace mtaw

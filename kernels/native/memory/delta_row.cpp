@@ -89,12 +89,12 @@ void DeltaRow::add_term(const DeltaTerm& term) {
 // Never less than its strength, whose `rec` takes summing: that is at most what fwd and bwd are.
 double DeltaRow::max_strength(const DeltaPair& pair) const {
     const PairBase& base = base_of(pair);
-    double most = 0;
+    double bound = 0;
     for (const int kind : {kFwd, kBwd, kSes}) {
-        most += (base.whole(kind) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
+        bound += (base.whole(kind) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
     }
     const double rec = pair.sums[kFwd] + pair.sums[kBwd] + past_of(pair).prior_rec + base.whole(kRec);
-    return most + std::min(rec / (ranked_totals[kRec] + 1.0), 1.0);
+    return bound + std::min(rec / (ranked_totals[kRec] + 1.0), 1.0);
 }
 
 void DeltaRow::add_prior(std::int32_t place, const double* values) {

@@ -89,15 +89,15 @@ struct Avx2 {
         const __m256i biased = _mm256_add_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(127));
         return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
     }
-    static std::int64_t count_at_least(const std::int32_t* keys, std::int64_t count, std::int32_t least) {
-        const __m256i bound = _mm256_set1_epi32(least);
+    static std::int64_t count_at_least(const std::int32_t* keys, std::int64_t count, std::int32_t minimum) {
+        const __m256i bound = _mm256_set1_epi32(minimum);
         std::int64_t found = 0, i = 0;
         for (; i + 8 <= count; i += 8) {
             const __m256i some = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + i));
             const __m256i under = _mm256_cmpgt_epi32(bound, some);
             found += 8 - __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(under))));
         }
-        for (; i < count; ++i) found += keys[i] >= least ? 1 : 0;
+        for (; i < count; ++i) found += keys[i] >= minimum ? 1 : 0;
         return found;
     }
 };

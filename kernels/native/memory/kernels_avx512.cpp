@@ -78,8 +78,8 @@ struct Avx512 {
         const __m512i biased = _mm512_add_epi32(_mm512_castps_si512(shifted), _mm512_set1_epi32(127));
         return _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23));
     }
-    static std::int64_t count_at_least(const std::int32_t* keys, std::int64_t count, std::int32_t least) {
-        const __m512i bound = _mm512_set1_epi32(least);
+    static std::int64_t count_at_least(const std::int32_t* keys, std::int64_t count, std::int32_t minimum) {
+        const __m512i bound = _mm512_set1_epi32(minimum);
         std::int64_t found = 0, i = 0;
         for (; i + 16 <= count; i += 16) {
             found += __builtin_popcount(_mm512_cmpge_epi32_mask(_mm512_loadu_si512(keys + i), bound));

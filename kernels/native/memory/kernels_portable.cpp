@@ -101,9 +101,9 @@ struct Portable {
         std::memcpy(&shifted, &bits, sizeof bits);
         return shifted;
     }
-    static std::int64_t count_at_least(const std::int32_t* keys, std::int64_t count, std::int32_t least) {
+    static std::int64_t count_at_least(const std::int32_t* keys, std::int64_t count, std::int32_t minimum) {
         std::int32_t found = 0;
-        for (std::int64_t i = 0; i < count; ++i) found += keys[i] >= least ? 1 : 0;
+        for (std::int64_t i = 0; i < count; ++i) found += keys[i] >= minimum ? 1 : 0;
         return found;
     }
 };

@@ -123,9 +123,9 @@ struct Wasm {
     static Reg power_of_two(Reg shifted) {
         return reinterpret_cast<Reg>(wasm_i32x4_shl(wasm_i32x4_add(reinterpret_cast<v128_t>(shifted), wasm_i32x4_const_splat(127)), 23));
     }
-    static std::int64_t count_at_least(const std::int32_t* keys, std::int64_t count, std::int32_t least) {
+    static std::int64_t count_at_least(const std::int32_t* keys, std::int64_t count, std::int32_t minimum) {
         std::int32_t found = 0;
-        for (std::int64_t i = 0; i < count; ++i) found += keys[i] >= least ? 1 : 0;
+        for (std::int64_t i = 0; i < count; ++i) found += keys[i] >= minimum ? 1 : 0;
         return found;
     }
 };

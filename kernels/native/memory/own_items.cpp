@@ -45,7 +45,7 @@ void count_followers(const std::int32_t* clicks, std::int64_t n_clicks, OwnItems
 
 float session_decay(std::int32_t back) { return kSessionDecay[static_cast<std::size_t>(back)]; }
 
-void list_own_items(const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t most, OwnItems& own, Pool& pool) {
+void list_own_items(const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t limit, OwnItems& own, Pool& pool) {
     own.count = 0;
     own.clicks = n_clicks;
     float total = 0;
@@ -53,7 +53,7 @@ void list_own_items(const std::int32_t* clicks, std::int64_t n_clicks, std::int6
         const auto back = static_cast<std::int32_t>(n_clicks - 1 - t);
         OwnItem* own_item = find_own_item(own, pool, clicks[t]);
         if (own_item == nullptr) {
-            if (own.count == most) continue;
+            if (own.count == limit) continue;
             slot_of(pool, clicks[t]);
             own_item = own.list + own.count++;
             *own_item = {clicks[t], back, back, -1, 0, 0, 0, 0.0F};

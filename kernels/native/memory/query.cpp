@@ -30,10 +30,10 @@ std::int64_t rounded_capacity(std::int64_t length) {
     return capacity;
 }
 
-void check_setting(const char* name, std::int64_t value, std::int64_t least, std::int64_t most) {
-    if (value < least || value > most) {
+void check_setting(const char* name, std::int64_t value, std::int64_t minimum, std::int64_t maximum) {
+    if (value < minimum || value > maximum) {
         throw std::invalid_argument(std::string("the memory's setting ") + name + " must be in " +
-                                    std::to_string(least) + ".." + std::to_string(most) + ", not " +
+                                    std::to_string(minimum) + ".." + std::to_string(maximum) + ", not " +
                                     std::to_string(value));
     }
 }

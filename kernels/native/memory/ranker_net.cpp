@@ -101,11 +101,11 @@ RankerNet::RankerNet(const RankerWeights& weights)
         const std::int64_t place = place_of(k);
         if (is_bounded(k, n_untyped) && scale > 0) {
             const double max_offset = kMaxDeviations / scale;
-            const auto least = static_cast<float>(mean - max_offset), most = static_cast<float>(mean + max_offset);
+            const auto lowest = static_cast<float>(mean - max_offset), highest = static_cast<float>(mean + max_offset);
             if (place < n_query_) {
-                query_bounds_.push_back({place, least, most});
+                query_bounds_.push_back({place, lowest, highest});
             } else {
-                column_bounds_.push_back({place - n_query_, least, most});
+                column_bounds_.push_back({place - n_query_, lowest, highest});
             }
         }
         for (std::int64_t u = 0; u <= n1_; ++u) {
@@ -144,7 +144,7 @@ void RankerNet::start(const float* query_features, const MemoryKernels& kernels,
     float features[kQueryFeatures + kTrendQueryFeatures + kMaxTypes];
     std::copy_n(query_features, n_query_, features);
     for (const Bound& bound : query_bounds_) {
-        features[bound.place] = std::clamp(features[bound.place], bound.least, bound.most);
+        features[bound.place] = std::clamp(features[bound.place], bound.lowest, bound.highest);
     }
     for (std::int64_t k = 0; k < n_query_; ++k) {
         kernels.add_scaled(start, query_ + k * start_width_, features[k], start_width_);
@@ -155,7 +155,7 @@ void RankerNet::score(float* columns, std::int64_t depth, std::int64_t count, co
                       const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const {
     for (const Bound& bound : column_bounds_) {
         float* const column = columns + bound.place * kTile;
-        for (std::int64_t i = 0; i < count; ++i) column[i] = std::clamp(column[i], bound.least, bound.most);
+        for (std::int64_t i = 0; i < count; ++i) column[i] = std::clamp(column[i], bound.lowest, bound.highest);
     }
     kernels.forward({columns, depth, n_columns_, scratch.start.data(), linear_, panels1_, panels2_, bias2_, output_, n1_,
                      n2_, scratch.hidden.data(), scores, ahead},

@@ -44,27 +44,27 @@ class RankerNet {
     // Throws std::invalid_argument on sizes that do not fit the list of features or the kernels.
     explicit RankerNet(const RankerWeights& weights);
 
-    // Whether it has weights for the trends' features, which follow those of the others.
+    // Whether it has weights for the features of trends.
     bool has_trends() const { return n_query_ - n_types_ > kQueryFeatures; }
-    // How many it has for side features, which follow.
+    // How many side features it has weights for. They come after those of trends.
     std::int64_t n_side() const { return n_side_; }
-    // Of how many types of clicks it has features: kTypeParts of each, which come last.
+    // How many types of clicks it has features for. Each has kTypeParts of them, after all other features.
     std::int64_t n_types() const { return n_types_; }
 
-    // The part that is the same for all candidates, into scratch.start: from float32[kQueryFeatures],
-    // kTrendQueryFeatures more behind them where it has trends, and n_types() more.
+    // Computes the part of the scores that is the same for all candidates, into scratch.start. query_features: float32,
+    // first kQueryFeatures, then kTrendQueryFeatures if it has trends, then n_types().
     void start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const;
 
-    // The scores of a tile of `count` candidates: columns as SessionMemory::tile gives them, `depth` of all; scores float32[kTile]. Bounds the columns in place. Prefetches the rows
-    // ahead meanwhile.
+    // Computes the scores float32[kTile] of a tile of `count` candidates, and prefetches the rows ahead meanwhile.
+    // columns: the features as SessionMemory::tile gives them, `depth` of them; they are bounded in place.
     void score(float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
                const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const;
 
  private:
-    // A feature's place among the query's, or behind those among the columns, and the values it is kept within.
+    // The bounds of a feature, and its place: among the features of the query, or among the columns.
     struct Bound {
         std::int64_t place;
-        float least, most;
+        float lowest, highest;
     };
 
     std::int64_t n1_, n2_;

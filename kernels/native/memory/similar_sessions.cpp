@@ -70,7 +70,7 @@ std::int64_t choose_sessions(const MergedTables& memory, std::int64_t max_sessio
         const std::int32_t key = scratch.keys[i], session = scratch.touched[i];
         scratch.chosen[count] = session;
         scratch.chosen_weights[count] = std::bit_cast<float>(key);
-        count += key > cut.least || (key == cut.least && reversed_number(session) <= cut.last) ? 1 : 0;
+        count += key > cut.lowest || (key == cut.lowest && reversed_number(session) <= cut.last) ? 1 : 0;
     }
     return count;
 }

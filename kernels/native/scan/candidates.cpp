@@ -53,7 +53,7 @@ void Candidates::drop_excluded() {
 void Candidates::raise_floor(const SearchPlan& plan) {
     const FiniteRange range = plan.select.finite_range(lane.lower, lane.count);
     if (range.count < plan.k) return;
-    float low = std::max(range.least, floor), high = range.largest;
+    float low = std::max(range.smallest, floor), high = range.largest;
     const auto tolerance = static_cast<float>(coded.width * kFloorTolerance);
     while (high - low > tolerance) {
         const float middle = low + (high - low) / 2;

@@ -13,15 +13,15 @@ FiniteRange finite_range(const float* values, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) {
         const bool finite = values[i] > -kInfinity;
         range.count += finite ? 1 : 0;
-        range.least = finite ? std::min(range.least, values[i]) : range.least;
+        range.smallest = finite ? std::min(range.smallest, values[i]) : range.smallest;
         range.largest = std::max(range.largest, values[i]);
     }
     return range;
 }
 
-std::int64_t count_at_least(const float* values, std::int64_t count, float least) {
+std::int64_t count_at_least(const float* values, std::int64_t count, float smallest) {
     std::int32_t found = 0;
-    for (std::int64_t i = 0; i < count; ++i) found += values[i] >= least ? 1 : 0;
+    for (std::int64_t i = 0; i < count; ++i) found += values[i] >= smallest ? 1 : 0;
     return found;
 }
 

@@ -11,13 +11,13 @@ namespace mtaw {
 // The values that are not -infinity: how many, and their least and largest.
 struct FiniteRange {
     std::int64_t count;
-    float least;
+    float smallest;
     float largest;
 };
 
 struct SelectKernels {
     FiniteRange (*finite_range)(const float* values, std::int64_t count);
-    std::int64_t (*count_at_least)(const float* values, std::int64_t count, float least);
+    std::int64_t (*count_at_least)(const float* values, std::int64_t count, float smallest);
     // Drops the entries whose upper bound is not over lane.cut; the rest keep their order.
     void (*drop_under_cut)(ScanLane& lane);
 };

@@ -15,20 +15,20 @@ inline int count_of(__mmask16 mask) { return __builtin_popcount(_cvtmask16_u32(m
 FiniteRange finite_range(const float* values, std::int64_t count) {
     const __m512 infinity = _mm512_set1_ps(__builtin_inff());
     const __m512 minus = _mm512_sub_ps(_mm512_setzero_ps(), infinity);
-    __m512 least = infinity, largest = minus;
+    __m512 smallest = infinity, largest = minus;
     std::int64_t found = 0;
     for (std::int64_t i = 0; i < count; i += 16) {
         const __m512 some = _mm512_mask_loadu_ps(minus, lanes_left(count - i), values + i);
         const __mmask16 finite = _mm512_cmp_ps_mask(some, minus, _CMP_GT_OQ);
-        least = _mm512_mask_min_ps(least, finite, least, some);
+        smallest = _mm512_mask_min_ps(smallest, finite, smallest, some);
         largest = _mm512_max_ps(largest, some);
         found += count_of(finite);
     }
-    return {found, _mm512_reduce_min_ps(least), _mm512_reduce_max_ps(largest)};
+    return {found, _mm512_reduce_min_ps(smallest), _mm512_reduce_max_ps(largest)};
 }
 
-std::int64_t count_at_least(const float* values, std::int64_t count, float least) {
-    const __m512 bound = _mm512_set1_ps(least);
+std::int64_t count_at_least(const float* values, std::int64_t count, float smallest) {
+    const __m512 bound = _mm512_set1_ps(smallest);
     std::int64_t found = 0;
     for (std::int64_t i = 0; i < count; i += 16) {
         const __mmask16 lanes = lanes_left(count - i);

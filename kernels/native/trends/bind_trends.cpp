@@ -229,8 +229,8 @@ class TrendsObject {
     }
 
     py::tuple rising(std::int64_t now, std::int64_t k) const {
-        if (k < 1 || k > kTrendMostRising) {
-            throw py::value_error("k must be in 1.." + std::to_string(kTrendMostRising) + ", not " + std::to_string(k));
+        if (k < 1 || k > kTrendMaxRising) {
+            throw py::value_error("k must be in 1.." + std::to_string(kTrendMaxRising) + ", not " + std::to_string(k));
         }
         std::vector<std::int32_t> ids(static_cast<std::size_t>(k));
         std::vector<float> scores(static_cast<std::size_t>(k));
@@ -338,10 +338,10 @@ class TrendsObject {
     }
 
  private:
-    void check_item(const char* name, std::int64_t place, std::int32_t item, std::int32_t least) const {
-        if (item < least || item >= trends_.capacity()) {
+    void check_item(const char* name, std::int64_t place, std::int32_t item, std::int32_t minimum) const {
+        if (item < minimum || item >= trends_.capacity()) {
             throw py::index_error(std::string(name) + "[" + std::to_string(place) + "] is " + std::to_string(item) +
-                                  ", outside " + std::to_string(least) + ".." + std::to_string(trends_.capacity() - 1));
+                                  ", outside " + std::to_string(minimum) + ".." + std::to_string(trends_.capacity() - 1));
         }
     }
 

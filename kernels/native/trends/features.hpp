@@ -59,7 +59,7 @@ constexpr std::int64_t kTrendColumns = 0 MTAW_TREND_CANDIDATE_FEATURES(MTAW_COUN
 #undef MTAW_COUNT
 constexpr std::int64_t kTrendFeatures = kTrendQueryFeatures + kTrendColumns;
 
-// By name, those of a query first: kTrendFeatures of them.
+// The names of the kTrendFeatures features, those of a query first.
 extern const char* const kTrendFeatureNames[];
 
 // Ages since a first click. An item without a click has age 0, which may be many deviations from all that the ranker was
@@ -67,14 +67,14 @@ extern const char* const kTrendFeatureNames[];
 constexpr const char* kBoundedFeatures[] = {"t_last_age", "t_first"};
 constexpr double kMaxDeviations = 3.0;
 
-// Seconds, and decayed sums at the query's `now`.
+// What the trends say about a query at its time `now`: times in seconds, and decayed sums.
 struct TrendFacts {
-    float gap, span;     // between its last two clicks, and its first and its last; 0 if unknown
-    float last_first;    // since the last item's first click
-    float last_later;    // its share of clicks in lane 3
-    float last_pairs;    // its total of fwd in pair lane 1
-    float pairs;         // of fwd, over all own items, in pair lane 3
-    float clicks_short, clicks_long;  // of all items, later ones in lane 2, all in lane 5
+    float gap, span;     // between the session's last two clicks, and between its first and its last; 0 if unknown
+    float last_first;    // since the first click on the session's last item
+    float last_later;    // the last item's share of later clicks in lane 3
+    float last_pairs;    // the last item's total of fwd in pair lane 1
+    float pairs;         // the total of fwd in pair lane 3, over all own items
+    float clicks_short, clicks_long;  // clicks on all items: later ones in lane 2, all in lane 5
     float hour_sin, hour_cos;
     float per_all[kItemLanes], per_later[kItemLanes];                     // 1 / (the total of all items + 1)
     float per_fwd[kPairLanes], per_bwd[kPairLanes];                       // 1 / (the row's total + 3)
@@ -82,24 +82,25 @@ struct TrendFacts {
     float prior_scale[kPairLanes];  // 3 / (the total of later clicks + 10)
 };
 
-// The sums of one candidate, from which its features are made: in whole cache lines.
+// The pair sums of one candidate, from which its features are made. It fills whole cache lines.
 struct alignas(64) TrendSums {
     float values[32];  // kLast.., kOwnRows.., kPreScore
 
-    static constexpr int kLast = 0;             // [kPairSums], of the last own item's row
-    static constexpr int kOwnRows = kPairSums;  // [kPairSums], of all own items' rows, weighed
+    static constexpr int kLast = 0;             // [kPairSums], with the last own item
+    static constexpr int kOwnRows = kPairSums;  // [kPairSums], with all own items, weighted
     static constexpr int kPreScore = 2 * kPairSums;
 };
 
 // query_out: float32[kTrendQueryFeatures], with room for kPadding more.
 void trend_query_features(const TrendFacts& query, const ColumnKernels& kernels, float* query_out);
 
-// Decayed counts and times of one candidate: a cache line.
+// Decayed counts and times of one candidate, in one cache line.
 struct alignas(64) TrendItem {
     float values[16];  // the item's kItemSums, kFirst, kLast
 
     static constexpr int kFirst = kItemSums, kLast = kItemSums + 1;
-    float all(int lane) const { return values[lane]; }
+    float all(int lane) const { return values[lane]; }  // all clicks
+    // Clicks that are not the first of their session.
     float later(int lane) const { return values[kItemLanes + lane]; }
     float first() const { return values[kFirst]; }
 };

@@ -112,7 +112,7 @@ std::int64_t Trends::choose_candidates(const TrendsRequest& request, std::int64_
     }
     KeyCut cut{1};  // an item that scores 0 is no candidate
     if (n == 0) {
-        cut.least = std::numeric_limits<std::int32_t>::max();
+        cut.lowest = std::numeric_limits<std::int32_t>::max();
     } else if (kernels.count_at_least(keys, count, 1) > n) {
         cut = cut_of(kernels, keys, count, n, 1, [&](std::int32_t slot) { return items[static_cast<std::size_t>(slot)]; }, scratch.ties_.data());
     }

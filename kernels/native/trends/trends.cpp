@@ -113,11 +113,11 @@ void Trends::rank_base_popular() {
     std::vector<std::int32_t> ids(static_cast<std::size_t>(base_.n_items));
     for (const int lane : {kItemLanes + kShort, kLong, kDaily}) {
         for (std::int64_t i = 0; i < base_.n_items; ++i) ids[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i);
-        const auto most = static_cast<std::size_t>(std::min<std::int64_t>(kTrendMostRising, base_.n_items));
+        const auto n_popular = static_cast<std::size_t>(std::min<std::int64_t>(kTrendMaxRising, base_.n_items));
         const auto value = [&](std::int32_t item) { return base_.counts[std::int64_t{item} * kItemSums + lane]; };
-        std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(most), ids.end(),
+        std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(n_popular), ids.end(),
                           [&](std::int32_t a, std::int32_t b) { return value(a) != value(b) ? value(a) > value(b) : a < b; });
-        for (std::size_t i = 0; i < most && value(ids[i]) > 0; ++i) base_popular_.push_back(ids[i]);
+        for (std::size_t i = 0; i < n_popular && value(ids[i]) > 0; ++i) base_popular_.push_back(ids[i]);
     }
     std::sort(base_popular_.begin(), base_popular_.end());
     base_popular_.erase(std::unique(base_popular_.begin(), base_popular_.end()), base_popular_.end());
@@ -145,10 +145,10 @@ void Trends::rank_rising() {
         const ItemDelta* const delta = delta_.find(item);
         if (delta == nullptr || !delta->active) add(item);
     }
-    const auto most = std::min(rising_.size(), static_cast<std::size_t>(kTrendMostRising));
-    std::partial_sort(rising_.begin(), rising_.begin() + static_cast<std::ptrdiff_t>(most), rising_.end(),
+    const auto n_rising = std::min(rising_.size(), static_cast<std::size_t>(kTrendMaxRising));
+    std::partial_sort(rising_.begin(), rising_.begin() + static_cast<std::ptrdiff_t>(n_rising), rising_.end(),
                       [](const Rising& a, const Rising& b) { return a.score != b.score ? a.score > b.score : a.item < b.item; });
-    rising_.resize(most);
+    rising_.resize(n_rising);
 }
 
 std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids, float* scores) const {

@@ -24,7 +24,7 @@ namespace mtaw {
 constexpr std::int64_t kTrendOwn = 10;      // latest distinct items of a session that are looked at
 constexpr std::int64_t kTrendRising = 50;   // rising items that become candidates
 constexpr std::int64_t kTrendPopular = 100;  // whose popularity counts in the pre-score
-constexpr std::int64_t kTrendMostRising = 256;  // that are kept in order
+constexpr std::int64_t kTrendMaxRising = 256;  // that are kept in order
 constexpr std::int64_t kTrendEvery = 10000;  // ms of the clicks' time: at every multiple they are put in order again
 
 using TrendsLock = std::shared_lock<std::shared_mutex>;
@@ -138,7 +138,7 @@ class Trends {
     // Decayed clicks of an item in visits with a value; delta: delta().find(item).
     float context_sum(std::int64_t item, const ItemDelta* delta, std::int64_t value, const TrendFactors& factors) const;
     const ContextShape& context_shape() const { return delta_.shape(); }
-    // The k <= kTrendMostRising items that rise most at `now`, best first; returns how many there are.
+    // The k <= kTrendMaxRising items that rise most at `now`, best first; returns how many there are.
     std::int64_t rising(std::int64_t now, std::int64_t k, std::int32_t* ids, float* scores) const;
     // The whole row of an item at `now`: pairs with their values, tables and what came since added up.
     void row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbors, std::vector<double>& values) const;
