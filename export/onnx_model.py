@@ -1,4 +1,4 @@
-"""Add ONNX graphs of the model to a bundle: build them, check them, compare them with the product, write them."""
+"""Add ONNX graphs of the model to a bundle: build them, check them, compare them with the model, write them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def export_onnx(
         On an unknown variant or part, a data set without test samples, or part 'whole' of a bundle whose ranker reads
         context, the content of items or the types of clicks.
     BundleError
-        If a graph is not valid, differs from the product or is worse on the data set, the bundle was changed
+        If a graph is not valid, differs from the model or is worse on the data set, the bundle was changed
         meanwhile, or the disk is full. The bundle stays as it is.
     MissingPackageError
         Without onnx, ONNX Runtime or PyTorch.
@@ -183,7 +183,7 @@ def _quality(bundle: Bundle, opened: Mapping[str, Any], part: str, dataset: Data
 
 
 def _check(folder: Path, variant: str, parity: Any) -> None:
-    """Raise BundleError if the float32 graphs differ from the product, or others give scores that are not finite."""
+    """Raise BundleError if the float32 graphs differ from the model, or others give scores that are not finite."""
     from mtaw_fast.export.parity import TOLERANCE
 
     if variant != "float32":
@@ -196,7 +196,7 @@ def _check(folder: Path, variant: str, parity: Any) -> None:
     if parity.score_error <= TOLERANCE and parity.query_error <= TOLERANCE and parity.misplaced == 0:
         return
     raise BundleError(
-        f"the float32 graphs of {folder} differ from the product (scores by {parity.score_error:.2g}, queries by "
+        f"the float32 graphs of {folder} differ from the model (scores by {parity.score_error:.2g}, queries by "
         f"{parity.query_error:.2g}, {parity.misplaced} wrong places in the top 20 of {parity.sessions} sessions); "
         "nothing was exported: try another version of ONNX Runtime and report this"
     )

@@ -1,4 +1,4 @@
-"""Compare exported graphs with the product: the encoder with the PyTorch model, the whole with the Recommender.
+"""Compare exported graphs with the model: the encoder with that of PyTorch, the rest with the Recommender.
 
 Axes: B sessions, L clicks of the longest.
 """
@@ -99,7 +99,7 @@ def random_conditions(bundle: Bundle, count: int, seed: int) -> list[Conditions]
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far a variant of the graphs is from the product.
+    """How far a variant of the graphs is from the model.
 
     sessions: how many were compared, each alone and in a padded batch. query_error: largest difference of a coordinate
     of a query (encoder). Of the top 20: score_error, the largest difference of the scores at one place; misplaced,

@@ -48,7 +48,7 @@ class Mix:
     loops: bool = True
 
     def describe(self) -> str:
-        """On one line, of a thread: '12 wgmma, 32 ex2, copies 8x16'."""
+        """Return the instructions of a thread in one line, such as '12 wgmma, 32 ex2, copies 8x16'."""
         copies = [f"{self.copies.count(size)}x{size}" for size in sorted(set(self.copies))]
         parts = [f"{self.products} {self.family}" if self.products else "", f"{self.exponentials} ex2"]
         if self.bulk:

@@ -56,7 +56,7 @@ class Launch:
         return {**self.cosines(width), "COLUMNS": self.columns}
 
     def variant(self) -> dict[str, int | bool]:
-        """Those of the kernels that have variants."""
+        """Return the compile-time arguments that select a kernel's variant."""
         return {"SECOND": self.second, "THIRD": self.third, "TMA": self.tma, "PERSISTENT": self.persistent}
 
 

@@ -18,9 +18,9 @@ LIFT = 2.0**15  # t is at most 1: its largest entries are just below the largest
 
 @dataclass(frozen=True, slots=True)
 class Lifted:
-    """What the vectors' sums are multiplied by, in the kernel and back: powers of two, which round nothing.
+    """Factors on the vectors' sums in the kernel, divided out later. They are powers of two, which round nothing.
 
-    max_slope: what an item's slope is at most, in its row's units: gamma L(1/2) + 1 / (1 - 1/2).
+    max_slope: the largest slope of an item, in its row's units: gamma L(1/2) + 1 / (1 - 1/2).
     """
 
     t: float
@@ -29,7 +29,7 @@ class Lifted:
 
     @classmethod
     def of(cls, gamma: float) -> Lifted:
-        """For an exponent of the adaptive weight."""
+        """Return the factors for gamma, the exponent of the adaptive weight."""
         max_slope = 2 * math.log(2) * gamma + 2
         return cls(LIFT, LIFT / 2.0 ** math.ceil(math.log2(max_slope)), max_slope)
 

@@ -205,7 +205,7 @@ class SessionMemory:
 
 
 def _arguments(dense: Dense | None) -> dict[str, Any]:
-    """The neural part as the native calls take it."""
+    """Return the encoder's part of a query as arguments of the native calls."""
     if dense is None:
         return {}
     return {"queries": dense.queries, "dense": dense.ids, "logits": dense.logits, "catalog": dense.catalog,
@@ -213,7 +213,7 @@ def _arguments(dense: Dense | None) -> dict[str, Any]:
 
 
 def _when(moment: Moment | None) -> dict[str, Any]:
-    """The moment as the native calls take it."""
+    """Return the moment as arguments of the native calls."""
     if moment is None:
         return {}
     content = None if moment.content is None else moment.content.native

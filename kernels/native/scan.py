@@ -97,9 +97,9 @@ def whole(quantized: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
 
 
 def requantize(catalog: np.ndarray, before: np.ndarray, quantized: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As `quantize(catalog, nested=False)`, faster for a catalog that is an earlier one but for some rows.
+    """Return the result of `quantize(catalog, nested=False)`, faster if few rows differ from an earlier catalog.
 
-    Rows that are those of `before` at the same places, to the bit, keep their codes, block by block of 16 items.
+    A block of 16 items keeps its codes if its rows equal those of `before` at the same places, to the bit.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ class Evaluation:
 
 
 def table(reports: Mapping[str, Report]) -> str:
-    """Return a Markdown table, a row a ranker: metrics with 95% intervals, then repeat and non-repeat targets."""
+    """Return a Markdown table with a row for each ranker: metrics with 95% intervals, then P@20 by repeat."""
     model = next(iter(reports.values()))
     head = ["", *METRICS, f"P@20 repeat ({model.repeat_samples:,})",
             f"P@20 non-repeat ({model.samples - model.repeat_samples:,})"]  # fmt: skip
@@ -125,14 +125,14 @@ def table(reports: Mapping[str, Report]) -> str:
 
 
 def _weighted_table(reports: Mapping[str, Report]) -> str:
-    """Return such a table of the weighted metrics."""
+    """Return a Markdown table of the weighted metrics, with 95% intervals."""
     rows = [["", *METRICS]]
     rows += [[name, *_with_intervals(report.weighted, report.weighted_intervals)] for name, report in reports.items()]
     return _drawn(rows)
 
 
 def _more_table(reports: Mapping[str, Report]) -> str:
-    """Return such a table of the further metrics, without intervals."""
+    """Return a Markdown table of the metrics in MORE, without intervals."""
     rows = [["", *MORE]]
     rows += [[name, *(f"{report.more[metric]:.2f}" for metric in MORE)] for name, report in reports.items()]
     return _drawn(rows)

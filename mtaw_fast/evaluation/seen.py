@@ -87,7 +87,7 @@ def seen_targets(bundle: Bundle, dataset: Dataset, samples: Samples) -> int | No
         return None
     renumbered, sessions = translated(samples, dataset.ids, bundle.ids), bundle.model.sessions
     if sessions.times is not None and renumbered.target_times is not None:
-        return int(np.isin(_moments_of_samples(renumbered), _moments_of_sessions(sessions)).sum())
+        return int(np.isin(_sample_keys(renumbered), _click_keys(sessions)).sum())
     known_sessions = {session.tobytes() for session in sessions if len(session) >= _MIN_CLICKS}
     lengths = renumbered.prefixes.lengths
     longest: dict[int, int] = {}
@@ -102,23 +102,23 @@ def seen_targets(bundle: Bundle, dataset: Dataset, samples: Samples) -> int | No
     return int(np.isin(renumbered.session, np.array(sorted(seen), dtype=np.int32)).sum())
 
 
-def _moments_of_samples(samples: Samples) -> np.ndarray:
-    """uint64[S]: last click, target and the target's time of every sample that has a known click, mixed."""
+def _sample_keys(samples: Samples) -> np.ndarray:
+    """Return uint64[..]: a hash of last click, target and its time, for each sample that has a known click."""
     assert samples.target_times is not None
     has_click = samples.prefixes.lengths > 0
     last_items = samples.prefixes.items[samples.prefixes.offsets[1:][has_click] - 1]
-    return _mixed(last_items, samples.targets[has_click], samples.target_times[has_click])
+    return _hashed(last_items, samples.targets[has_click], samples.target_times[has_click])
 
 
-def _moments_of_sessions(sessions: Sessions) -> np.ndarray:
-    """uint64[..]: the same of every click that is not the first of its session."""
+def _click_keys(sessions: Sessions) -> np.ndarray:
+    """Return uint64[..]: the same hash for each click that is not the first of its session."""
     assert sessions.times is not None
     is_later = np.ones(sessions.n_clicks, dtype=bool)
     is_later[sessions.offsets[:-1][sessions.lengths > 0]] = False
     places = np.flatnonzero(is_later)
-    return _mixed(sessions.items[places - 1], sessions.items[places], sessions.times[places])
+    return _hashed(sessions.items[places - 1], sessions.items[places], sessions.times[places])
 
 
-def _mixed(before: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+def _hashed(before: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
     pair = (before.astype(np.uint64) << np.uint64(32)) | item.astype(np.uint64)
     return (pair * _MIX) ^ (time.astype(np.int64).view(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F))

@@ -57,7 +57,7 @@ def slicings_of(
     context : ContextColumns, optional
         The columns of the prefixes' context; the value at the last click before the target counts.
     attributes : sequence of Attribute
-        Of the items; the target's value counts.
+        The attributes of the items; a sample is in the slice of its target's value.
     names : sequence of str, optional
         The attributes and context columns to slice by; by default all context columns and the attributes with few
         values.
@@ -113,7 +113,7 @@ def _lengths(samples: Samples) -> Slicing:
 
 
 def _popularity(samples: Samples, facts: ItemFacts) -> Slicing:
-    """By the target's place among all items, most training clicks first."""
+    """Return the slicing by the target's popularity: its rank among all items by clicks in training."""
     places = np.empty(facts.n_items, dtype=np.int64)
     places[np.argsort(-facts.clicks, kind="stable")] = np.arange(facts.n_items)
     bounds = np.array([max(1, round(share * facts.n_items)) for share, _ in _SHARES])
@@ -123,7 +123,10 @@ def _popularity(samples: Samples, facts: ItemFacts) -> Slicing:
 
 
 def _ages(now: np.ndarray, first: np.ndarray) -> Slicing:
-    """By the time from the target's first click in training."""
+    """Return the slicing by the target's age: the time since its first click in training.
+
+    now, first: int64[S], Unix ms; the largest int64 for a target without a click in training.
+    """
     unclicked = first == np.iinfo(np.int64).max
     bounds = np.array([hours * _HOUR_MS for hours, _ in _AGES])
     codes = np.searchsorted(bounds, now - np.where(unclicked, now, first), side="right")

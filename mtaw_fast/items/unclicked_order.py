@@ -140,7 +140,7 @@ def fit_unclicked_order(
 def _targets(
     items: np.ndarray, offsets: np.ndarray, times: np.ndarray, created: np.ndarray, no_time: int
 ) -> np.ndarray:
-    """Return int64[Q]: the last clicks that are not their session's first, on items that have a time."""
+    """Return int64[Q]: the latest clicks that are not their session's first, on items with an earlier creation time."""
     first = np.zeros(len(items), dtype=bool)
     first[offsets[:-1][offsets[:-1] < len(items)]] = True
     item_times = created[items]

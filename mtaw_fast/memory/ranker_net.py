@@ -30,10 +30,11 @@ class RankerNet:
 
     x of the ages, `t_last_age`, `t_first` and `i_age_*`, is kept within -3..3.
 
-    Axes: F features, n1 and n2 hidden units (multiples of 8, at most 256). features: the names of this release's
-    features in the order of the rows: with or without those of trends, then the side features, then those of the types
-    of clicks. types: the types that the last ones are of. All arrays float32: mean, scale (1 / standard deviation),
-    linear [F]; w1 [F, n1], b1 [n1]; w2 [n1, n2], b2 [n2]; w3 [n2]; bias [1].
+    Axes: F features, n1 and n2 hidden units (multiples of 8, at most 256).
+    features: the names of this release's features in the order of the rows, with or without those of trends; then the
+    side features, then those of the types of clicks. types: the types of clicks that it reads.
+    All arrays are float32: mean, scale (1 / standard deviation), linear [F]; w1 [F, n1], b1 [n1]; w2 [n1, n2], b2 [n2];
+    w3 [n2]; bias [1].
 
     Raises DataError on arrays that do not fit, a value that is not finite, or another release's features.
     """

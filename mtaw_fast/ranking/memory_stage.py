@@ -46,11 +46,12 @@ def moment_of(
     context: np.ndarray | None = None,
     content: ItemContent | None = None,
 ) -> Moment:
-    """Return the moments of requests after the prefixes that end before the clicks `ends` int64[Q].
+    """Return the times and contexts of Q requests, each after the prefix that ends before click `ends[q]`.
 
-    If the sessions have times, a request is right after its last click. Without times it is at `at`, or after the
-    newest click that `trends` knows, which is also the earliest possible moment. The context of a visit is that of its
-    last click if the sessions have one, else `context` uint16[C]. content: for a ranker with features of it.
+    If the sessions have times, a request comes right after its last click. Without times it comes at `at`, or after the
+    newest click that `trends` knows, which is also the earliest possible time. The context of a visit is that of its
+    last click if the sessions have one, else `context` uint16[C]. ends: int64[Q]. content: for a ranker with features
+    of it.
     """
     codes = None
     if trends.n_context and sessions.context is not None:

@@ -219,7 +219,7 @@ class Watch:
             )
 
     def _recent(self, feature: str, now: float) -> np.ndarray:
-        """Return the counts by group since the latest moment that leaves an hour and enough clicks."""
+        """Return the counts by group of the last hour, or of longer if an hour has too few clicks."""
         latest = self._minutes[-1][1][feature]
         counts = latest - self._minutes[0][1][feature]
         for moment, sums in self._minutes:

@@ -93,7 +93,7 @@ class TestParity:
             return make(replace(model, weights={**model.weights, layer: changed}), *rest)
 
         monkeypatch.setattr(onnx_build, "whole_graph", wrong)
-        with pytest.raises(BundleError, match=r"the float32 graphs of .* differ from the product") as caught:
+        with pytest.raises(BundleError, match=r"the float32 graphs of .* differ from the model") as caught:
             export_onnx(tmp_path / "bundle")
         assert "\n" not in str(caught.value)
         assert contents(tmp_path / "bundle") == before

@@ -147,7 +147,7 @@ def negative_scalars(
     max_slope,
     ROWS: tl.constexpr,
 ):
-    """As `gradient_scalars`: units that no dtype of the products overflows. max_slope: what slope_i is at most."""
+    """As `gradient_scalars`: units with which no dtype of the products overflows. max_slope: the largest slope_i."""
     peaks = tl.zeros((ROWS,), tl.float32)
     for first in range(0, n_rows, ROWS):
         rows = first + tl.arange(0, ROWS)

@@ -126,12 +126,12 @@ def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables
     vectors = np.concatenate([model.item_vectors[untrained[untrained < model.n_items]], changes.vectors])
     place_of = {item: place for place, item in enumerate(untrained.tolist())}
 
-    def known(items: np.ndarray) -> np.ndarray:
+    def directions(items: np.ndarray) -> np.ndarray:
         places = [place_of.get(item, -1) for item in items.tolist()]
-        known_vectors = [
+        known = [
             vectors[row] if row >= 0 else model.item_vectors[item] for row, item in zip(places, items, strict=True)
         ]
-        return np.stack(known_vectors) if known_vectors else vectors[:0]
+        return np.stack(known) if known else vectors[:0]
 
     # The vectors that these items have hold what the dropped sessions said: only those that are left count.
     dropped = set(model.memory.sessions.select(changes.dropped).items.tolist())
@@ -141,7 +141,7 @@ def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables
             values = _floats(tables.values[begin:end])
             weights = values[:, _FWD] + values[:, _BWD]
             direction = vectors[place] if vectors[place].any() and item not in dropped else None
-            vectors[place] = evidence_vector(weights, known(tables.neighbors[begin:end]), direction)
+            vectors[place] = evidence_vector(weights, directions(tables.neighbors[begin:end]), direction)
     return vectors
 
 

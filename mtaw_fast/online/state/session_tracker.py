@@ -163,9 +163,9 @@ class SessionTracker:
 
     @property
     def ongoing(self) -> dict[str, tuple[int, bool]]:
-        """By session id, what the learned clicks of an open session do not contain.
+        """The state of open sessions that their learned clicks do not give, by session id.
 
-        Unix milliseconds of the last click, learned or not, and whether the session is a bot.
+        It is the Unix milliseconds of the last click, learned or not, and whether the session is a bot.
         """
         earliest = self.clock - self._limits.session_gap
         return {
@@ -176,9 +176,9 @@ class SessionTracker:
 
     @property
     def recent(self) -> dict[str, list[int]]:
-        """By session id, when clicks of open sessions arrived, as far as the rule for bots still needs it.
+        """The arrival times of clicks of open sessions that the rule for bots still needs, by session id.
 
-        Empty if no click had an arrival: then that rule goes by the clicks' own times.
+        It is empty if no click had an arrival time. The rule uses the clicks' own times then.
         """
         earliest = self.arrival - self._limits.burst_ms
         recent = {name: [time for time in self._open[name].recent if time > earliest] for name in self.open_sessions()}

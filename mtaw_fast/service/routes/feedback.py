@@ -28,8 +28,8 @@ from mtaw_fast.service.state import Service, service_of
 _LOG_INTERVAL = 1.0  # seconds between two log lines about a failing store
 
 
-class _Of(msgspec.Struct):
-    """What a stored line says of its session."""
+class _SessionOfLine(msgspec.Struct):
+    """The fields of a stored line that name its session."""
 
     recommendation: str
     session: str | None = None
@@ -40,7 +40,7 @@ def of_session(session: str) -> Callable[[bytes], bool]:
 
     def belongs(line: bytes) -> bool:
         try:
-            record = msgspec.json.decode(line, type=_Of)
+            record = msgspec.json.decode(line, type=_SessionOfLine)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return False  # the empty line of a crash
         return record.session == session or is_of_session(record.recommendation, session)

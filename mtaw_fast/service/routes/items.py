@@ -22,7 +22,7 @@ from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.answers import FoundItems, SimilarAnswer
 from mtaw_fast.service.routes.item_search import find_ids
 from mtaw_fast.service.routes.openapi import errors, operation
-from mtaw_fast.service.routes.ranking import LONG_LIST, asked_rules, check_fields, check_k
+from mtaw_fast.service.routes.ranking import LONG_LIST, check_fields, check_k, request_rules
 from mtaw_fast.service.routes.requests import RulesRequest
 from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import service_of
@@ -87,7 +87,7 @@ def one_of(values: dict[str, list[str]], name: str) -> str:
 def similar(
     snapshot: Snapshot, query: SimilarQuery, k: int, by: By, rules: RuleSet | str | None = None
 ) -> SimilarAnswer:
-    """Return the items most similar to one. rules: those of `asked_rules`.
+    """Return the items most similar to one. rules: those of `request_rules`.
 
     Raises ServiceError if the item is unknown, or `by` needs a missing memory.
     """
@@ -160,7 +160,7 @@ async def similar_items(
     sent_rules: RulesRequest | str | None = query.rules
     if isinstance(sent_rules, str) and sent_rules.lstrip().startswith("{"):
         sent_rules = decoded(sent_rules.encode(), RulesRequest)
-    rule_set = asked_rules(sent_rules, has_token(request.scope, service.settings))
+    rule_set = request_rules(sent_rules, has_token(request.scope, service.settings))
 
     def work(*_: Any) -> tuple[Snapshot, SimilarAnswer]:
         snapshot = service.take(request, query.session)

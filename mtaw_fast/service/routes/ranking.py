@@ -83,7 +83,7 @@ def check_reasons(options: RankingOptions, sessions: Sequence[Sequence[Any]]) ->
             )
 
 
-def asked_rules(rules: RulesRequest | str | None, private: bool) -> RuleSet | str | None:
+def request_rules(rules: RulesRequest | str | None, private: bool) -> RuleSet | str | None:
     """Return the rules of a request: checked, or the name of kept ones.
 
     private: whether they may use private columns. Raises UsageError on rules that no catalog could have.
@@ -92,9 +92,9 @@ def asked_rules(rules: RulesRequest | str | None, private: bool) -> RuleSet | st
 
 
 def check_options(snapshot: Snapshot, options: RankingOptions, rules: RuleSet | str | None) -> None:
-    """Raise UsageError on a moment or rules that `rank` would refuse: for requests that store something first.
+    """Raise UsageError on a time or rules that `rank` would refuse. Requests that store something check this first.
 
-    rules: those of `asked_rules`.
+    rules: the result of `request_rules`.
     """
     recommender = snapshot.recommender
     checked = options_of(recommender.catalog, options.k, at=options.at, rules=rules)
@@ -103,7 +103,7 @@ def check_options(snapshot: Snapshot, options: RankingOptions, rules: RuleSet | 
 
 
 def exploration(options: RankingOptions, settings: Settings) -> tuple[float, int]:
-    """Return the share of a request's lists to explore, and the impressions from which on items are not explored."""
+    """Return the share of a list to explore, and the number of impressions from which an item is not explored."""
     return settings.explore_share if options.explore is None else options.explore, settings.explore_below
 
 
@@ -141,7 +141,7 @@ def rank(
 ) -> Ranked:
     """Rank one session, whose clicks have the types `request.types`.
 
-    waited: seconds in the queue. rules: those of `asked_rules`. explore: see `exploration`.
+    waited: seconds in the queue. rules: those of `request_rules`. explore: see `exploration`.
     """
     ranking = snapshot.recommender.recommend(
         session,

@@ -34,7 +34,6 @@ from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.ranking import (
     LONG_LIST,
     Ranked,
-    asked_rules,
     batch_answer,
     check_fields,
     check_limits,
@@ -46,6 +45,7 @@ from mtaw_fast.service.routes.ranking import (
     rank,
     rank_batch,
     rank_batched,
+    request_rules,
 )
 from mtaw_fast.service.routes.requests import BatchRequest, ClickRequest, RankingOptions, RecommendRequest
 from mtaw_fast.service.state import Service, service_of
@@ -91,7 +91,7 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
     check_limits(data, data.sessions, service.settings.limits)
     snapshot = service.take(request, data.session_id)
     check_fields(data.fields, snapshot, request.scope, service.settings)
-    rules = asked_rules(data.rules, has_token(request.scope, service.settings))
+    rules = request_rules(data.rules, has_token(request.scope, service.settings))
     explore = exploration(data, service.settings)
 
     def work(_: float, check_deadline: Callable[[], None]) -> tuple[list[Recommendations], BatchAnswer, bytes]:
@@ -125,7 +125,7 @@ async def click(
     # Before anything is stored: a client sends a refused request again.
     snapshot = service.bundles.of(session_id).snapshot
     check_fields(data.fields, snapshot, request.scope, service.settings)
-    check_options(snapshot, data, asked_rules(data.rules, has_token(request.scope, service.settings)))
+    check_options(snapshot, data, request_rules(data.rules, has_token(request.scope, service.settings)))
     refuse_other_type(snapshot.recommender.ids.kind, data.items, "the click")
     if data.types is not None:
         checked_types("types", data.types, len(data.items))
@@ -218,7 +218,7 @@ async def _ranked(
     refuse_other_type(reloader.snapshot.recommender.ids.kind, session)
     check_fields(request.fields, reloader.snapshot, scope, service.settings)
 
-    rules = None if request.rules is None else asked_rules(request.rules, has_token(scope, service.settings))
+    rules = None if request.rules is None else request_rules(request.rules, has_token(scope, service.settings))
 
     explore = exploration(request, service.settings)
 
