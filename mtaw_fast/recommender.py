@@ -140,7 +140,7 @@ class Recommender:
             raise UsageError("state: with learn, the log of learning keeps the item table too; leave state out")
         if not isinstance(learn, LearningSettings):
             learn = LearningSettings(Path(learn))
-        settings = learn.of_one(Path(folder)).absolute()  # as of `_folder`
+        settings = learn.of_one(Path(folder)).absolute()  # as for `_folder`
         _refuse_exported(encoder, index)
         for _ in range(_LOADS - 1):
             with suppress(OvertakenError):

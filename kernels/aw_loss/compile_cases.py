@@ -23,7 +23,7 @@ _BYTES = {"fp32": 4, "tf32x3": 4, "bf16": 2, "fp16": 2}
 def compile_cases(backend: str) -> list[CompileCase]:
     """Every kernel at d = 100 in every dtype, in those of training at d = 64, 128 and 256, and every other tile.
 
-    Rare: training in float32 at d = 64 and 128, tf32x3 beyond 100, `negatives=True` but for training's dtypes at 100.
+    Rare: training in float32 at d = 64 and 128, tf32x3 beyond 100, `negatives=True` except training's dtypes at 100.
     """
     cases = _of_rows()
     for inputs, products in _DTYPES:

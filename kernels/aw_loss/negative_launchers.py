@@ -36,7 +36,7 @@ class Lifted:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What the first pass leaves of every row, float32[B] each but for `largest`.
+    """The results of the first pass for each row, float32[B] except `largest`.
 
     largest: int32[B], the item with the largest exp(z - scale / 2) but the target, -1 if there is none. peaks: that
     exponential. rests: sum of all the others'. shifts, rhos: see triton_kernels/negatives.py.
@@ -52,7 +52,10 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Slopes:
-    """Derivatives of a row's loss by its cosines, float32[B] each: t_i t + unit slope_i, but for the row's two own."""
+    """Derivatives of a row's loss by its cosines, float32[B] each.
+
+    They are t_i t + unit slope_i, except for the target and the largest item, which have their own.
+    """
 
     t: Tensor
     unit: Tensor

@@ -12,7 +12,7 @@
 
 namespace mtaw {
 
-// As pybind11::gil_scoped_release, but for the interpreter's end: a daemon thread that comes back then is ended by
+// As pybind11::gil_scoped_release, except at the interpreter's end: a daemon thread that comes back then is ended by
 // CPython, before 3.13 by unwinding its stack. That would end the process where a destructor lets nothing through, and
 // crash it where one frees Python's objects, without its lock. Here such a thread sleeps until the process has ended.
 // A call that begins while the interpreter ends is of the thread that ends it (by a finaliser, say), and comes back.

@@ -48,7 +48,7 @@ struct Clicks {
     std::vector<std::uint8_t> types;  // of the known ones; empty: unknown
 };
 
-// Immutable but for its scratches: any number of threads may use it at once.
+// Immutable, except for its working memory: any number of threads may use it at once.
 class Recommender {
  public:
     explicit Recommender(std::shared_ptr<const Bundle> bundle) : bundle_(std::move(bundle)) {}
@@ -88,7 +88,7 @@ class Recommender {
         std::unique_ptr<EngineScratch> scratch_;
     };
 
-    // rank(depth, shown, ids, scores) as of rank_ruled.
+    // rank(depth, shown, ids, scores) as in rank_ruled.
     template <typename Rank>
     Ranking ruled(const std::vector<std::int32_t>& clicks, const Request& request, const Rank& rank) const;
     template <typename Rank>

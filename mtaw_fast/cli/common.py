@@ -172,7 +172,7 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
 
 
 def rules_in(path: Path | None) -> dict[str, Any] | None:
-    """Return the rules in a JSON file, checked but for the columns; None without a file."""
+    """Return the rules in a JSON file, checked except for the columns; None without a file."""
     if path is None:
         return None
     rules = read_json(path, lambda reason: UsageError(f"--rules: {reason}"))

@@ -82,7 +82,7 @@ class Config:
         return cls().replace(**settings)
 
     def replace(self, **settings: Any) -> Config:
-        """Return this configuration with some settings changed; arguments and errors as of `of`."""
+        """Return this configuration with some settings changed; arguments and errors as for `of`."""
         by_group: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             by_group.setdefault(_group_of(name), {})[name] = value

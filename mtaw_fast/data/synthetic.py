@@ -116,7 +116,7 @@ def make_world(n_items: int, seed: int, law: ClickLaw) -> World:
     generator = np.random.default_rng([seed, 0])
     popularity = _power_law_shares(n_items, law.popularity_exponent, generator)
     n_clusters = min(law.clusters or max(n_items // 100, 1), n_items)
-    # A shuffled round-robin: clusters of equal size (but for one), none empty.
+    # A shuffled round-robin: clusters of equal size (except one), none empty.
     cluster = _shuffled(np.arange(n_items) % n_clusters, generator)
     members = np.lexsort((-popularity, cluster))
     bounds = offsets_of(np.bincount(cluster, minlength=n_clusters))

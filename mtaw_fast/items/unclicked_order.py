@@ -56,7 +56,7 @@ class UnclickedOrder:
         return cls(categories, str(values["created"]), weights)
 
     def scores(self, codes: Sequence[np.ndarray], created: np.ndarray, own: Sequence[Any], now: int) -> np.ndarray:
-        """Return float64[n]: the scores of n items; parameters as of `order_features`."""
+        """Return float64[n]: the scores of n items; parameters as for `order_features`."""
         return order_features(codes, created, own, now) @ np.array(self.weights)
 
 

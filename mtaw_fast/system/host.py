@@ -20,7 +20,7 @@ from typing import IO, Any, Protocol
 
 
 class Waitable(Protocol):
-    """An event, as of `threading` or `system.fork_lock`."""
+    """An event, as in `threading` or `system.fork_lock`."""
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return when the event is set, or after some seconds."""

@@ -134,7 +134,7 @@ def _present_names(identity: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def plot_curves(history: Sequence[Mapping[str, Any]], path: Path, best: Mapping[str, float] | None = None) -> None:
-    """Draw a training to a PNG file; arguments as of `evaluation.curves.figure_of`."""
+    """Draw a training to a PNG file; arguments as for `evaluation.curves.figure_of`."""
     figure = figure_of(history, best)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -319,7 +319,7 @@ def test_a_session_of_the_base_is_gone_from_rows_with_more_sessions_than_posting
 
 
 def test_a_row_of_tables_and_delta_is_read_as_far_as_tables_keep_it() -> None:
-    """A query meets the pairs of a rebuilt row, but for a few near the cut, and one more a term since the last cut."""
+    """A query meets the pairs of a rebuilt row, except a few near the cut, and one more a term since the last cut."""
     n_items, kept, terms_between_cuts = 80, 16, 16
     chosen = MemorySettings(recency=100.0, max_neighbors=kept)
     base = MemoryTables.build(random_log(400, n_items, seed=23, longest=8), n_items, chosen)

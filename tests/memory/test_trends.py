@@ -207,7 +207,7 @@ def test_a_session_of_the_tables_is_forgotten() -> None:
 
 
 def test_a_forgotten_session_leaves_no_trace() -> None:
-    """Trends that forgot sessions equal, but for rounding, trends that never saw them: candidates and features."""
+    """Trends that forgot sessions equal, up to rounding, trends that never saw them: candidates and features."""
     base = tables_of(random_sessions(60, N_ITEMS, 21), N_ITEMS, TrendSettings(window=4, max_neighbors=8))
     handles, items, times = stream(600, 5)
     times = np.sort(times) + 4 * DAY

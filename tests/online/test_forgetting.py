@@ -107,7 +107,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Learn
 
 
 def assert_same(forgot: Learner, never: Learner, at: int, within: float = 1e-4, vectors: bool = True) -> None:
-    """Compare all answers: the same items, but for near ties, and the same scores. vectors: those of new items too."""
+    """Compare all answers: the same items up to near ties, and the same scores. vectors: those of new items too."""
     ours, theirs = forgot.answers(at), never.answers(at)
     assert ours.keys() == theirs.keys()
     for name, expected in theirs.items():

@@ -76,7 +76,7 @@ def data_of(util: Any, samples: Samples, rows: np.ndarray, n_items: int) -> Any:
 
 
 class NumpyThatSumsTensors:
-    """numpy, but for `sum` of a list of tensors, which today's numpy refuses."""
+    """numpy with a `sum` that takes a list of tensors, which today's numpy refuses."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)

@@ -213,7 +213,7 @@ def negative_item_gradients(
     PRECISION: tl.constexpr,
     PLAIN: tl.constexpr,
 ):
-    """As `item_gradients`: entries are t_factor t + slope_factor slope, but for the row's target and largest item."""
+    """As `item_gradients`: entries are t_factor t + slope_factor slope, except the row's target and largest item."""
     i_items, i_columns = tl.program_id(0), tl.program_id(1)
     items = i_items * ITEMS + tl.arange(0, ITEMS)
     m_items = items < n_items

@@ -36,7 +36,7 @@ def partial_sums(
     PRECISION: tl.constexpr,
     VECTORS: tl.constexpr,
 ):
-    """partials[s, b] = sum of P = exp(z - scale / 2) over the items of split s but for b's target.
+    """partials[s, b] = sum of P = exp(z - scale / 2) over the items of split s without b's target.
 
     VECTORS: also vectors[s, b] = the sum of P_i e_i over them, COLUMNS columns a program: all that the gradient by the
     queries needs of the catalog. SECOND, THIRD: columns of vectors that are taken in three pieces (COLUMNS the first,

@@ -19,7 +19,7 @@ struct OtherSums {
     double slopes;  // of g = f'(p) p
 };
 
-// The same with `negatives`: dL/dz_i = factor p_i + g_i, but for the target and the dominant item.
+// The same with `negatives`: dL/dz_i = factor p_i + g_i, except the target and the dominant item.
 struct NegativeRowTerms {
     double loss;
     double factor;

@@ -10,7 +10,7 @@
 namespace mtaw {
 namespace {
 
-// What one own item's row adds to each lane, but for the value.
+// What one own item's row adds to each lane, without the value.
 struct RowFactors {
     alignas(64) float lanes[kSumLanes];
 };

@@ -6,7 +6,7 @@ namespace mtaw {
 namespace {
 
 // 32 queries at once, in two groups of 16. A block's lines are the rows of tiles as they are in memory, 16 lines a
-// tile, but for the last ones, the tail.
+// tile, except the last ones, the tail.
 //
 // An item passes a lane where step * D + spread * residual > cut: D > cut / step - spread * residual / step. The tail's
 // free lines hold u = scale / step, and the lane's codes for them add up to -A with A = cut / scale, so the tiles give

@@ -116,7 +116,7 @@ def single_file(source: Path, name: str) -> Path:
 def scan(part: Part, separator: str | None, bad_rows: str | None = None) -> Any:
     """Return a lazy polars frame over one part. All CSV columns are text; the log reader decides the types.
 
-    bad_rows: as of `one_line_errors`. Raises DataError if the part is empty or unreadable.
+    bad_rows: as for `one_line_errors`. Raises DataError if the part is empty or unreadable.
     """
     if part.kind == "frame":
         return part.source
@@ -157,7 +157,7 @@ def scan_readable(part: Part, separator: str | None, bad_rows: str | None) -> tu
     """Return the lazy frame of a part as it is stored, and the number of JSON lines that are left out.
 
     A JSON lines file with lines that are no objects, which `bad_rows` = 'skip' leaves out, or with a byte order mark is
-    read into memory. bad_rows: as of `one_line_errors`. Raises DataError as `scan` does, or if no line is left.
+    read into memory. bad_rows: as for `one_line_errors`. Raises DataError as `scan` does, or if no line is left.
     """
     skips = bad_rows == "skip"
     try:

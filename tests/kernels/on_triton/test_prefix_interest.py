@@ -2,7 +2,7 @@
 
 bf16 under the interpreter: its `tl.dot` takes the bits of bf16 for integers, and its casts truncate.
 `triton_kernels/arithmetic.py` multiplies in float32 there (exact for bf16 operands) and rounds to nearest even,
-so what runs here is what hardware computes, but for the order of the sums.
+so what runs here is what hardware computes, except for the order of the sums.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ LOOSE = ClickOptions(min_support=1, test_days=0)
 
 
 def events(path: Path, rows: list[tuple[int, int, str, int]]) -> Path:
-    """rows: (timestamp in ms, visitor, event, item), with the log's fifth column, empty but for purchases."""
+    """rows: (timestamp in ms, visitor, event, item), with the log's fifth column, empty except for purchases."""
     lines = [f"{t},{v},{event},{item},{'17' if event == 'transaction' else ''}" for t, v, event, item in rows]
     path.write_text("timestamp,visitorid,event,itemid,transactionid\n" + "\n".join(lines) + "\n")
     return path

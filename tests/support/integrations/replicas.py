@@ -30,7 +30,7 @@ class Deployed(Client):
         self.address, self.prefix, self.name = ("127.0.0.1", port), prefix, name
 
     def processes(self) -> list[psutil.Process]:
-        """Its replicas, but for those that died since they last reported."""
+        """Its replicas, except those that died since they last reported."""
         pids = [replica.pid for replica in health(self.name).replicas]
         return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
@@ -43,7 +43,7 @@ class Deployed(Client):
 
 
 class Replicas(Deployed):
-    """A deployment in the Ray that this process is connected to. settings: of `Settings`, but for bundle and port."""
+    """A deployment in the Ray that this process is connected to. settings: of `Settings`, except bundle and port."""
 
     def __init__(
         self, bundle: Path, port: int, name: str, prefix: str = "", replicas: int = 2, **settings: Any
