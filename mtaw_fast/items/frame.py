@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,7 +12,7 @@ import numpy as np
 
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.items.column import Column
-from mtaw_fast.items.values import WrongValueError, column_of, refused
+from mtaw_fast.items.values import WrongValueError, column_of, is_missing, refused
 from mtaw_fast.system.cached_property import cached_property
 
 MAX_COLUMNS = 256
@@ -140,6 +141,13 @@ def check_name(name: Any, where: str) -> None:
         raise DataError(f"{where}: {shown(name, 40)} cannot name a column; use 1 to {MAX_NAME} printable characters")
 
 
+def refuse_twice(names: Sequence[Any], where: str) -> None:
+    """Raise DataError if two columns have one name."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{where}: there are two columns {shown(twice[0], 40)}; rename one of them")
+
+
 def _columns_of(data: Any, where: str) -> tuple[dict[Any, Any], dict[Any, np.ndarray]]:
     """Return the columns of a table, and for rows that lack some, the masks of `ItemFrame.given`."""
     if isinstance(data, Mapping):
@@ -150,8 +158,10 @@ def _columns_of(data: Any, where: str) -> tuple[dict[Any, Any], dict[Any, np.nda
     if hasattr(data, "collect") and hasattr(data, "collect_schema"):  # a LazyFrame
         data = data.collect()
     if hasattr(data, "column_names"):  # a pyarrow table
+        refuse_twice(data.column_names, where)
         return {name: data.column(name).to_pylist() for name in data.column_names}, {}
     if hasattr(data, "columns"):
+        refuse_twice(list(data.columns), where)
         return {name: data[name] for name in data.columns}, {}
     if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
         raise UsageError(f"{where}: give a table, a dict of columns or a list of rows, not {type(data).__name__}")
@@ -177,10 +187,12 @@ def _columns_of_rows(rows: list[Any], where: str) -> tuple[dict[Any, Any], dict[
 def _checked_ids(values: Any, where: str) -> list[Any]:
     """Return ids as plain ints or strs. Raises DataError on one that is missing, wrong or there twice."""
     ids: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    if not set(map(type, ids)) <= {int, str}:
+        ids = [None if is_missing(item) else item for item in ids]
     texts = bool(ids) and isinstance(ids[0], str)
     first_rows: dict[Any, int] = {}
     for row, item in enumerate(ids):
-        if item is None or item != item or item == "":
+        if item is None or (isinstance(item, str) and not item):
             raise DataError(f"{where}, row {row + 1}: the id is missing")
         if texts and isinstance(item, str):
             if len(item) > MAX_ID:

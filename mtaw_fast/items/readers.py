@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import glob
+import codecs
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.errors import DataError, UsageError, require
+from mtaw_fast.errors import DataError, UsageError, require, shown
 from mtaw_fast.items.changes import TableChange
-from mtaw_fast.items.frame import ItemFrame
+from mtaw_fast.items.frame import ItemFrame, refuse_twice
 from mtaw_fast.items.table import ItemTable
 from mtaw_fast.items.values import OF_LABELS
 
@@ -58,8 +58,7 @@ def read_change(
         where, source = str(source), _read_file(Path(source), id, kinds or {})
     kept = {} if before is None else before.kinds
     frame = ItemFrame.of(source, id=id, kinds=kinds or {}, kept=kept, where=where)
-    frame = ItemFrame(_converted(frame.ids, id_kind), frame.columns, frame.given)
-    frame.check_ids(id_kind, where)
+    frame = ItemFrame(_converted(frame.ids, id_kind, f"{where}: column {id!r}"), frame.columns, frame.given)
     return TableChange.of(
         frame, mode, before=before, kinds=kinds, public=public, availability=availability, where=where
     )
@@ -80,9 +79,12 @@ def _read_file(path: Path, id: str, kinds: Mapping[str, str]) -> Any:
         if name.endswith(_PARQUET):
             return pl.read_parquet(path, glob=False)
         if name.endswith(_JSON):
-            return pl.read_ndjson(glob.escape(str(path)), infer_schema_length=None)  # takes any path as a pattern
+            # Bytes: polars takes any path as a pattern, and a byte order mark for a part of the first line.
+            return pl.read_ndjson(path.read_bytes().removeprefix(codecs.BOM_UTF8), infer_schema_length=None)
         separator = "\t" if name.endswith(_TAB_SEPARATED) else ","
         header = pl.read_csv(path, separator=separator, n_rows=0, glob=False).columns
+        renamed = [name for name in header if f"{name}_duplicated_0" in header]  # as polars names a second one
+        refuse_twice([*header, *renamed], str(path))
         if id not in header:
             raise UsageError(
                 f"{path}: there is no column {id!r} of item ids; name it (columns: {', '.join(header)[:200]})"
@@ -101,11 +103,13 @@ def _read_file(path: Path, id: str, kinds: Mapping[str, str]) -> Any:
         raise DataError(f"cannot read {path} ({error.strerror or error}); check the file") from None
 
 
-def _converted(ids: list[Any], kind: str) -> list[Any]:
-    """Return ids as ints or texts, whatever they were; as they are if some are not whole numbers."""
+def _converted(ids: list[Any], kind: str, where: str) -> list[Any]:
+    """Return ids as ints or texts, whatever they were. Raises DataError on the first that is no whole number."""
     if not ids or isinstance(ids[0], int) == (kind == "int"):
         return ids
     if kind == "str":
         return list(map(str, ids))
-    whole = all(_WHOLE.fullmatch(text) and str(int(text)) == text for text in ids)
-    return list(map(int, ids)) if whole else ids
+    for row, text in enumerate(ids):
+        if not (_WHOLE.fullmatch(text) and str(int(text)) == text and -(2**63) <= int(text) < 2**63):
+            raise DataError(f"{where}, row {row + 1}: {shown(text, 60)} is not an id; this catalog's item ids are int")
+    return list(map(int, ids))

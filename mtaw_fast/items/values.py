@@ -42,6 +42,7 @@ _NAMES = {"boolean": "true or false", "category": "a text", "text": "a text", "c
 OF_LABELS = ("category", "categories", "text")
 _NEVER_MISSING = {str, int, bool, list, type(None)}
 _MISSING_TYPES = ("NAType", "NaTType")  # pandas.NA and NaT, without an import of pandas
+_LISTED = ("Struct", "Int128", "UInt128", "Null")  # of polars: numpy has no such type, or would take it for another one
 
 
 class WrongValueError(Exception):
@@ -85,7 +86,7 @@ def column_of(name: str, values: Any, kind: str | None = None, *, exact: bool = 
             return column
         plain_values = plain_values.tolist()
     if not set(map(type, plain_values)) <= _NEVER_MISSING:
-        plain_values = [None if _is_missing(value) else value for value in plain_values]
+        plain_values = [None if is_missing(value) else value for value in plain_values]
     column_kind = kind or inferred_kind(plain_values)
     if exact:
         _check_exact(column_kind, plain_values)
@@ -143,12 +144,13 @@ def _array_or_list(values: Any) -> np.ndarray | list[Any]:
         return values
     if isinstance(values, (list, tuple)):
         return list(values)
-    if hasattr(values, "to_numpy"):  # of polars, pandas or pyarrow
-        return np.asarray(values.to_numpy())
+    if hasattr(values, "to_numpy") and type(getattr(values, "dtype", None)).__name__ not in _LISTED:
+        return np.asarray(values.to_numpy())  # of polars, pandas or pyarrow
     return list(values)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN, NaT or pandas' NA."""
     if value is None:
         return True
     if isinstance(value, (float, np.floating)):
@@ -293,7 +295,7 @@ def _lists_of_categories(name: str, values: list[Any]) -> Column:
         if not isinstance(value, (list, tuple, np.ndarray, set, frozenset)):
             raise WrongValueError(row, f"{shown(value, 40)} is not a list of texts")
         ordered = sorted(value, key=str) if isinstance(value, (set, frozenset)) else list(value)
-        known = [element for element in ordered if (element if isinstance(element, str) else not _is_missing(element))]
+        known = [element for element in ordered if (element if isinstance(element, str) else not is_missing(element))]
         row_labels = dict.fromkeys(_label(row, element) for element in known)
         if len(row_labels) > MAX_LABELS:
             raise WrongValueError(row, f"a list of {len(row_labels):,} is too long; at most {MAX_LABELS}")
@@ -318,7 +320,7 @@ def _vectors(name: str, values: list[Any]) -> Column:
     rows: dict[int, np.ndarray] = {}
     length = 0
     for row, value in enumerate(values):
-        if value is None:
+        if value is None or (isinstance(value, (list, tuple, np.ndarray)) and not len(value)):
             continue
         try:
             vector = np.array(value, dtype=np.float32)

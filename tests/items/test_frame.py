@@ -32,6 +32,7 @@ MS = 1_772_323_200_000
         ([["a", None, float("nan")], [float("nan")], ["", "b"]], "categories", [["a"], None, ["b"]]),
         ([[3, 9], None, (3,)], "categories", [["3", "9"], None, ["3"]]),
         ([[0.5, 1], None, [2.0, 3.0]], "vector", [[0.5, 1.0], None, [2.0, 3.0]]),
+        ([[0.5, 1], [], None], "vector", [[0.5, 1.0], None, None]),
         (np.ones((3, 2), dtype=np.float32), "vector", [[1.0, 1.0]] * 3),
         ([DAY, None, datetime.datetime(2026, 3, 1, 1, tzinfo=datetime.UTC)], "time", [MS, None, MS + 3_600_000]),
         (["2026-03-01", "2026-03-01T01:00", "2026-03-01 01:00:00Z"], "time", [MS, MS + 3_600_000, MS + 3_600_000]),
@@ -120,6 +121,36 @@ def test_long_numbers_next_to_missing_ones_keep_their_digits(kind: str) -> None:
     for values in (brands, pl.Series(brands), pd.Series(brands, dtype="Int64")):
         column = ItemFrame.of({"id": [1, 2, 3, 4], "brand": values}, kinds={"brand": kind}).columns["brand"]
         assert column.values_at(np.arange(4)) == [None if brand is None else str(brand) for brand in brands]
+
+
+def test_polars_types_that_numpy_lacks() -> None:
+    pl = pytest.importorskip("polars")
+    for values, kind, plain in (
+        (pl.Series([2**64, 5, None], dtype=pl.Int128), "number", [2.0**64, 5.0, None]),
+        (pl.Series([None, None, None]), "category", [None, None, None]),
+    ):
+        column = ItemFrame.of(pl.DataFrame({"id": [1, 2, 3], "x": values})).columns["x"]
+        assert (column.kind, column.values_at(np.arange(3))) == (kind, plain)
+    objects = pl.DataFrame({"id": [1], "price": [{"amount": 1.5, "tax": 0.3}]})  # numpy makes a vector of them
+    with pytest.raises(DataError, match=r"column 'price', row 1 \(id 1\): \{'amount': 1.5, 'tax': 0.3\} is not a text"):
+        ItemFrame.of(objects)
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    pd, pa = (pytest.importorskip(name) for name in ("pandas", "pyarrow"))
+    columns, names = [[1, 2], [1.0, 2.0], [3.0, 4.0]], ["id", "price", "price"]
+    frame = pd.DataFrame(dict(enumerate(columns))).set_axis(names, axis=1)  # pandas gives both at once, as a vector
+    for table in (frame, pa.table([pa.array(column) for column in columns], names=names)):
+        with pytest.raises(DataError, match=r"^items: there are two columns 'price'; rename one of them"):
+            ItemFrame.of(table)
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "string"])
+def test_missing_ids_of_pandas_types(dtype: str) -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"id": pd.array([7 if dtype == "Int64" else "a", None], dtype=dtype)})
+    with pytest.raises(DataError, match=r"^items: column 'id', row 2: the id is missing"):
+        ItemFrame.of(frame)
 
 
 def test_times_in_seconds_are_refused() -> None:

@@ -58,6 +58,13 @@ def test_a_name_with_the_signs_of_a_pattern_is_one_file(tmp_path: Path) -> None:
         assert read_change(named, "str", id="sku").frame.ids == ["006", "8", "9"], named
 
 
+def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path: Path) -> None:
+    for path in written(tmp_path):
+        if path.suffix != ".parquet":
+            path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+            assert read_change(path, "str", id="sku").frame.ids == ["007", "8", "9"], path
+
+
 def test_declared_labels_of_a_csv_are_its_texts(tmp_path: Path) -> None:
     rows = ["id,code,size,model,parts", "1,007,5.0,1.50,010|3", "2,10,,2,7", "3,,12.0,true,"]
     (tmp_path / "t.csv").write_text("\n".join(rows))
@@ -75,9 +82,11 @@ def test_ids_get_the_type_of_the_catalog(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,x\n8,1\n9,2\n")
     assert read_change(tmp_path / "t.csv", "int").frame.ids == [8, 9]
     assert read_change(tmp_path / "t.csv", "str").frame.ids == ["8", "9"]
-    (tmp_path / "t.csv").write_text("id,x\n008,1\n9,2\n")
-    with pytest.raises(DataError, match=r"t\.csv: '008' is not an id; this catalog's item ids are int"):  # and not 8
-        read_change(tmp_path / "t.csv", "int")
+    for wrong in ("008", str(2**63)):
+        (tmp_path / "t.csv").write_text(f"id,x\n9,2\n{wrong},1\n")
+        message = rf"t\.csv: column 'id', row 2: '{wrong}' is not an id; this catalog's item ids are int"  # and not 8
+        with pytest.raises(DataError, match=message):
+            read_change(tmp_path / "t.csv", "int")
     assert read_change({"id": [8]}, "str").frame.ids == ["8"]
 
 
@@ -87,6 +96,7 @@ def test_ids_get_the_type_of_the_catalog(tmp_path: Path) -> None:
         ("t.csv", "id,price\na,1\na,2\n", "t.csv: column 'id', row 2: id 'a' is in row 1 already"),
         ("t.csv", "id,price\na,1\n,2\n", "row 2: the id is missing"),
         ("t.csv", "id,price\na,cheap\nb,2\n", "t.csv: column 'price', row 1 (id 'a'): 'cheap' is not a number"),
+        ("t.csv", "id,price,price\na,1,2\n", "t.csv: there are two columns 'price'; rename one of them"),
         ("t.csv", "sku,price\na,1\n", "there is no column 'id' of item ids"),
         ("t.csv", "", "is empty"),
         ("t.parquet", "no parquet", "cannot be read as an item table"),
