@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.powers import Power, power_of
-from bench.harness.report import SCHEMA, Report
+from bench.harness.report import Report
 from mtaw_fast.errors import DataError
 from mtaw_fast.storage.files import read_json, write_json
 
@@ -27,7 +27,7 @@ class Kept:
     """
 
     def __init__(self, path: Path | None, report: Report) -> None:
-        self._path, self._report = path, report
+        self._path, self._report, self._quick = path, report, report.quick
         self._rows: dict[str, Row] = {}
         self._left_out: dict[str, Row] = {}
         self._read()
@@ -69,6 +69,7 @@ class Kept:
         theirs, ours = value["machine"], self._report.machine
         if any(theirs.get(name) != ours[name] for name in ("cpu", "cpu_family", "cpu_model", "cores")):
             raise DataError(f"{self._path}: its points are of another machine; name another file")
+        self._quick = self._quick and bool(value.get("quick"))  # one whole run makes it no quick file
         for result in results:
             if _LEFT_OUT in result:
                 self._left_out.setdefault(_key(result, metric=False), result)
@@ -77,8 +78,7 @@ class Kept:
 
     def _write(self) -> None:
         if self._path is not None:
-            value = {"schema": SCHEMA, "machine": self._report.machine, "commit": self._report.checkout.as_json()}
-            write_json(self._path, {**value, "results": self.results})
+            write_json(self._path, {**self._report.as_json(), "quick": self._quick, "results": self.results})
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from bench.scaling.curves import CURVES, Curve
 from bench.scaling.kept import Kept
 from bench.scaling.point import Effort, Measured, Setting, measure, timed
 from bench.suite.charts import scaling_charts
+from bench.suite.results import read_run
 from mtaw_fast.errors import DataError, MtawError
 
 SCAN, LOG = "catalog-scan", "log-prepare"
@@ -92,6 +93,15 @@ def test_cases_that_run_at_once_share_a_file(tmp_path: Path) -> None:
         params = {**curve.fixed, curve.axis: 5}
         kept.add([row.as_json() for row in command.rows_of(curve, params, measured)])
     assert sorted(row["case"] for row in results(path)) == [SCAN] * 3 + [LOG] * 3
+
+
+def test_a_file_says_when_it_was_made_and_whether_it_is_quick(tmp_path: Path, asked: list[int]) -> None:
+    path = tmp_path / "out.json"
+    run = ["--only", SCAN, "--d", "100", "--json", str(path)]
+    for options, quick in ((["--quick"], True), (["--sizes", "100"], False), (["--quick"], False)):
+        assert command.main([*run, *options]) == 0
+        assert (read_run(path).quick, read_run(path).at is None) == (quick, False)
+    assert asked == [10_000, 30_000, 100]
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path, asked: list[int]) -> None:
