@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import numpy as np
 
 from bench.live.inputs import ALL, make_shop
 from bench.live.observer import SESSION
+from mtaw_fast.errors import MtawError
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
@@ -51,7 +53,7 @@ class Loss:
 
 
 def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], seed: int = 0) -> Loss:
-    """Kill `kills` observers of one folder, one after another."""
+    """Kill `kills` observers of one folder, one after another. Raises MtawError if one ended before."""
     bundle = make_shop(_N_ITEMS, _PAST, 100).saved(folder / "bundle")
     learned = folder / "learned"
     rng = np.random.default_rng(seed)
@@ -67,6 +69,8 @@ def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], s
             time.sleep(rng.uniform(0, _MAX_DELAY))
             process.kill()
             lines += process.stdout.read().splitlines(keepends=True)
+        if process.returncode != -signal.SIGKILL:
+            raise MtawError(f"loss: an observer ended by itself, with status {process.returncode}; see its error above")
         acknowledged.update(int(line) for line in lines if line.endswith("\n"))
     begin = time.perf_counter()
     recommender = Recommender.load(bundle, learn=LearningSettings(learned, compact=False, limits=ALL), verify=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,12 @@ def test_killed_observers_lose_nothing(tmp_path: Path) -> None:
     (row,) = rows
     assert (row["lost"], row["doubled"]) == (0, 0)
     assert row["params"]["acknowledged"] > 0
+
+
+def test_an_observer_that_ends_by_itself_is_no_kill(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    assert run(tmp_path, "--cases", "loss", "--kills", "1") == (1, [])
+    assert "an observer ended by itself, with status 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("times", [0, 2])
