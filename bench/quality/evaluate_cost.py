@@ -8,6 +8,7 @@ processor time is the median over the rounds.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 import warnings
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.harness.machine import describe, machine_record
-from bench.harness.report import bench_parser, command, parse
+from bench.harness.report import command
 from mtaw_fast import Dataset, Recommender, evaluate
 from mtaw_fast.assessment.inputs import rankable_by, split_of
 from mtaw_fast.errors import DataWarning, MtawError
@@ -25,11 +26,11 @@ from mtaw_fast.evaluation import Report, protocol
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench and print a line; return 0."""
-    parser = bench_parser("quality.evaluate_cost", (__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser("python -m bench.quality.evaluate_cost", description=__doc__.partition("\n")[0])
     parser.add_argument("--bundle", type=Path, required=True, help="a bundle of any preset")
     parser.add_argument("--dataset", type=Path, required=True, help="a data set with its sessions")
     parser.add_argument("--rounds", type=int, default=5, help="how often both sides run (default: 5)")
-    options = parse(parser, argv)
+    options = parser.parse_args(argv)
     recommender, data = Recommender.load(options.bundle), Dataset.load(options.dataset)
 
     def plain() -> Report:

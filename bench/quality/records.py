@@ -126,9 +126,14 @@ def load(entry: Entry, finalist: Finalist, fingerprint: str) -> dict[str, Any] |
     absent = _MEMORY_SETTINGS - record["config"].keys() if finalist.config.memory.enabled else frozenset()
     if absent or _shaping(made_with) != _shaping(finalist.config) or record["preset"] != finalist.preset:
         raise UsageError(f"{entry} was made with other defaults; move the line away to measure again")
+    refuse_other_data(entry, record, fingerprint)
+    return record
+
+
+def refuse_other_data(entry: Entry, record: Mapping[str, Any], fingerprint: str) -> None:
+    """Raise UsageError if the record was made from other data."""
     if record["dataset"]["fingerprint"] != fingerprint:
         raise UsageError(f"{entry} was made from other data ({record['dataset']['fingerprint']}); move the line away")
-    return record
 
 
 def _shaping(config: Config) -> dict[str, Any]:

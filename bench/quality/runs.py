@@ -32,7 +32,7 @@ from mtaw_fast.recommender import Recommender
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.reporting import Silent
 
-FIRST_READ = "the finalist's one read"
+FIRST_READ, CUT_OFF = "the finalist's one read", "the read before was cut off"
 BASELINES = ("popularity", "own items, recent first", "own items, frequent first", "co-occurrence + repeats")
 
 
@@ -101,7 +101,7 @@ def run(finalist: Finalist, base: Config, dataset: Dataset, places: Places, agai
     trained.save(folder / "bundle", dataset, overwrite=True)
     if finalist.split == "test":
         # A run that is interrupted after this has read the test set: the next run is one more read.
-        log_read(entry, record, again or (FIRST_READ if not record["reads"] else "the read before was cut off"))
+        log_read(entry, record, again or (CUT_OFF if record["reads"] else FIRST_READ))
     measured = measure(folder / "bundle", trained, samples_of(dataset, finalist))
     finish(entry, {**record, **measured})
     shutil.rmtree(folder)
@@ -159,10 +159,12 @@ def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str
     rankers = None
     for name in BASELINES:
         entry = places.entry(f"{dataset.name}-baseline-{re.sub('[^a-z]+', '-', name)}-{split}")
-        record = entry.found()
-        if record and "metrics" in record and record["dataset"]["fingerprint"] == dataset.fingerprint:
-            recorded.append(record)
-            continue
+        former = entry.found()
+        if former is not None:
+            records.refuse_other_data(entry, former, dataset.fingerprint)
+            if "metrics" in former:
+                recorded.append(former)
+                continue
         rankers = rankers or fit_baselines(fitted, known, held_out, dataset.min_prefix, dataset.n_items)
         record = {
             "kind": records.KIND,
@@ -172,10 +174,10 @@ def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str
             "changed": {},
             "seed": None,
             "split": split,
-            "reads": [],
+            "reads": [] if former is None else former["reads"],
         }
         if split == "test":
-            log_read(entry, record, FIRST_READ)
+            log_read(entry, record, CUT_OFF if record["reads"] else FIRST_READ)
         if isinstance(ranker := rankers[name], CoOccurrence):
             record["settings"] = dataclasses.asdict(ranker.settings)
         report = evaluate(ranker, samples)

@@ -133,6 +133,28 @@ def test_a_run_cut_off_while_it_read_the_test_logs_a_second_read(
     assert record["metrics"] == records(made, "paper-*-test-seed0")[0]["metrics"]
 
 
+def test_baselines_keep_all_their_reads_and_refuse_other_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    write_ring(tmp_path / "data")
+
+    def cut(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quality_runs, "evaluate", cut)
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path, "--preset", "baselines")
+    monkeypatch.undo()
+    assert bench(tmp_path, "--preset", "baselines") == 0
+    (record,) = records(tmp_path, "baseline-popularity-test")
+    assert [read["why"] for read in record["reads"]] == ["the finalist's one read", "the read before was cut off"]
+    file = records_in(tmp_path / "results")
+    entry = file.entry(next(name for name in file.every() if name.endswith("-baseline-popularity-test")))
+    entry.write(record | {"dataset": record["dataset"] | {"fingerprint": "another"}})
+    assert bench(tmp_path, "--preset", "baselines") == 2
+    assert "made from other data" in capsys.readouterr().err
+
+
 def test_a_record_of_other_data_or_defaults_is_refused(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench.quality import command as quality
+from bench.quality import evaluate_cost
 from tests.support.bench.quality import bench, records, write_ring
 
 
@@ -61,3 +62,8 @@ def test_quick_runs_baselines_and_both_presets(tmp_path: Path, monkeypatch: pyte
     by_name = {record["preset"]: record["metrics"]["P@20"] for record in lines}
     assert all(record["split"] == "test" and len(record["reads"]) == 1 for record in lines)
     assert by_name["full"] > by_name["paper"] > by_name["popularity"]
+
+
+def test_a_bench_that_keeps_no_record_takes_no_json(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        evaluate_cost.main(["--bundle", "none", "--dataset", "none", "--json", f"{tmp_path}/out.json"])
