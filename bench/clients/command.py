@@ -4,7 +4,7 @@ python -m bench.clients [--bundle FOLDER] [--quick] [--json FILE]
 
 ONNX Runtime takes part if the bundle has its graph (`mtaw-fast export BUNDLE --onnx --variants float32`). Each
 client is a process. In every round each of them has a turn, in random order, on the same sessions, and times its own
-calls. Every client must give the items of the package.
+calls. Every client must give the items of the package, ONNX Runtime nine of ten.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _ROOT = Path(__file__).parents[2]
 _HERE = Path(__file__).parent
 _PLAN, _QUICK = Plan(rounds=60, burst=40, settle=10), Plan(rounds=5, burst=10, settle=5)
 _STARTS, _CHECKED = 5, 20
+_SAME = 0.9  # of the items of ONNX Runtime, at least
 _AT = 1_764_150_000_000  # after all clicks
 
 
@@ -119,10 +120,11 @@ def _measure(
         right = [ours]
         for running in (ours, *others):
             stack.callback(running.close)
+        expected = [ours.answer(session) for session in range(_CHECKED)]
         for running in others:
-            wrong = [i for i in range(_CHECKED) if running.answer(i) != ours.answer(i)]
-            if wrong and running.name != "onnxruntime":  # which gives close scores, so close items may change places
-                report.refuse(f"{running.name}: session {wrong[0]}: other items than the package's")
+            wrong = first_wrong(running.name, [running.answer(session) for session in range(_CHECKED)], expected)
+            if wrong is not None:
+                report.refuse(f"{running.name}: session {wrong}: other items than the package's")
             else:
                 right.append(running)
         say(f"measuring {', '.join(process.name for process in right)}")
@@ -137,6 +139,18 @@ def _measure(
         median = float(np.median(starts[client.name]))
         report.lines.append(Line.of_value("clients", f"start of {client.name}", params, "start_ms", 1e3 * median))
         report.lines.append(Line.of_value("clients", f"size of {client.name}", params, "size_mb", client.size / 1e6))
+
+
+def first_wrong(name: str, answers: Sequence[list[str]], expected: Sequence[list[str]]) -> int | None:
+    """Return the first session with other items than expected, or None.
+
+    ONNX Runtime gives close scores, so close items may change places: nine of ten must be the same.
+    """
+    for session, (items, right) in enumerate(zip(answers, expected, strict=True)):
+        same = {*items} & {*right}
+        if (len(same) < _SAME * len(right)) if name == "onnxruntime" else items != right:
+            return session
+    return None
 
 
 def _timings(clients: Sequence[Running], plan: Plan) -> list[Timing]:
