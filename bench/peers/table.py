@@ -157,7 +157,7 @@ def cost(found: Sequence[Record]) -> str:
 
 
 def epoch_seconds(record: Record) -> float | None:
-    """Return the processor seconds of a training epoch, without its validation; None before the first."""
+    """Return the processor seconds of a training epoch, of a preset with its validation; None before the first."""
     training = record["training"]
     if training.get("epoch_seconds"):
         return statistics.median(training["epoch_seconds"])
