@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mtaw_fast.errors import DataError, UsageError, require, shown
 from mtaw_fast.items.changes import TableChange
@@ -53,12 +56,16 @@ def read_change(
     MissingPackageError
         If a file needs polars, and it is not installed.
     """
-    where = "items"
+    where, path = "items", None
     if isinstance(source, (str, os.PathLike)):
-        where, source = str(source), _read_file(Path(source), id, kinds or {})
+        where, path = str(source), Path(source)
+        source = _read_file(path, id, kinds or {})
     kept = {} if before is None else before.kinds
     frame = ItemFrame.of(source, id=id, kinds=kinds or {}, kept=kept, where=where)
-    frame = ItemFrame(_converted(frame.ids, id_kind, f"{where}: column {id!r}"), frame.columns, frame.given)
+    given = frame.given
+    if mode == "patch" and path is not None and path.name.lower().endswith(_JSON):
+        given = _given(path, frame.columns)
+    frame = ItemFrame(_converted(frame.ids, id_kind, f"{where}: column {id!r}"), frame.columns, given)
     return TableChange.of(
         frame, mode, before=before, kinds=kinds, public=public, availability=availability, where=where
     )
@@ -101,6 +108,14 @@ def _read_file(path: Path, id: str, kinds: Mapping[str, str]) -> Any:
         raise DataError(f"{path} cannot be read as an item table ({reason}); fix or export it again") from None
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror or error}); check the file") from None
+
+
+def _given(path: Path, columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return `ItemFrame.given` of JSON lines: polars makes null of a value that a line does not have."""
+    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    rows = [json.loads(line).keys() & columns.keys() for line in lines if line.strip()]
+    masks = {name: np.array([name in row for row in rows], dtype=bool) for name in columns}
+    return {name: mask for name, mask in masks.items() if not mask.all()}
 
 
 def _converted(ids: list[Any], kind: str, where: str) -> list[Any]:

@@ -65,6 +65,21 @@ def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path: Path) -> None:
             assert read_change(path, "str", id="sku").frame.ids == ["007", "8", "9"], path
 
 
+def test_a_patch_of_json_lines_leaves_alone_what_a_line_does_not_have(tmp_path: Path) -> None:
+    rows = [{"id": 7, "price": 9.5}, {"id": 8, "on": False}, {"id": 9, "price": None}]
+    (tmp_path / "t.jsonl").write_text("\ufeff" + "\n\n".join(map(json.dumps, rows)))
+    before = read_change({"id": [7, 8, 9], "price": [1.0, 2.0, 3.0], "on": [True] * 3}, "int")
+
+    def lookup(ids: Any) -> np.ndarray:
+        return np.array([item - 7 for item in ids], dtype=np.int32)
+
+    table = before.applied(ItemTable(3), lookup, 3)
+    for source in (rows, tmp_path / "t.jsonl"):
+        patched = read_change(source, "int", "patch", before=table).applied(table, lookup, 3)
+        values = patched.values_at(["price", "on"], np.arange(3))
+        assert values == [{"price": 9.5, "on": True}, {"price": 2.0, "on": False}, {"on": True}]
+
+
 def test_declared_labels_of_a_csv_are_its_texts(tmp_path: Path) -> None:
     rows = ["id,code,size,model,parts", "1,007,5.0,1.50,010|3", "2,10,,2,7", "3,,12.0,true,"]
     (tmp_path / "t.csv").write_text("\n".join(rows))
