@@ -79,7 +79,8 @@ def _attributes(model: Model, ids: Sequence[object]) -> tuple[np.ndarray, np.nda
         raise UsageError("the bundle has no item table with a category and a time; prepare with --items, and train")
     names = [side.categories[0], side.created]
     waiting = waiting_rows(table)
-    rows = table.values_at(names, np.arange(table.n_rows)) + waiting.values_at(names, np.arange(waiting.n_rows))
+    rows = table.values_at(names, np.arange(table.n_rows))
+    rows += waiting.values_at(filter(waiting.__contains__, names), np.arange(waiting.n_rows))
     external = [*model.ids.external(np.arange(table.n_rows, dtype=np.int32)), *table.waiting.ids]
     of_item = dict(zip(external, rows, strict=True))
     codes: dict[object, int] = {}
@@ -126,7 +127,7 @@ def _ranks(
     """Return the rank of each target by each order."""
     ranks: dict[str, list[int]] = {"order": [], "newest": [], "category popularity": [], "newest of the category": []}
     clicked: defaultdict[int, list[int]] = defaultdict(list)
-    popular = np.zeros(int(category.max()) + 1)
+    popular, latest = np.zeros(int(category.max()) + 1), int(times[0])
     pool = np.flatnonzero(held)
     for session, item, now in zip(sessions.tolist(), items.tolist(), times.tolist(), strict=True):
         if now >= span[1]:  # the log is in order of time
@@ -150,7 +151,9 @@ def _ranks(
         if not held[item]:
             seen.append(item)
             if category[item] >= 0:
-                popular[category[item]] += 2.0 ** ((now - span[0]) / _HALF_LIFE)
+                popular *= 2.0 ** ((latest - now) / _HALF_LIFE)
+                popular[category[item]] += 1.0
+                latest = now
     if not ranks["order"]:
         raise UsageError("no click of the log is on a held-out item after another one; give a longer span")
     return ranks

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="bench.quality needs the extra 'train'")
 pytest.importorskip("rich", reason="bench.quality needs the extra 'train'")
 
-from bench.quality.held_out_items import _ranks
+from bench.quality.held_out_items import _attributes, _ranks
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
+from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.items.columns import NO_TIME
 from mtaw_fast.items.unclicked_order import NO_CATEGORY, OWN, UnclickedOrder
 
@@ -20,6 +25,18 @@ BY_CATEGORY = UnclickedOrder(("category",), "time", (2.0, 1.0, 0.0))  # says not
 BY_AGE = UnclickedOrder(("category",), "time", (0.5, 0.25, -1.0))
 ORDERS = ("order", "newest", "category popularity", "newest of the category")
 Log = dict[str, np.ndarray]
+
+
+@pytest.mark.parametrize("waiting", [{}, {"id": ["c"], "time": [3]}])
+def test_the_attributes_of_a_table_of_which_few_or_no_rows_wait(waiting: dict[str, list[Any]]) -> None:
+    frame = ItemFrame.of({"id": ["a", "b"], "category": ["x", "y"], "time": [1, 2]}, kinds={"time": "time"})
+    table = ItemTable(2).replaced(frame, np.arange(2), 2)
+    if waiting:
+        table = table.patched(ItemFrame.of(waiting, kinds={"time": "time"}), np.array([-1]))
+    model: Any = SimpleNamespace(items=table, ids=ItemIds.from_list(["a", "b"]))
+    category, created = _attributes(model, ["c", "b", "a"])
+    assert category.tolist() == [NO_CATEGORY, 0, 1]
+    assert created.tolist() == [3 if waiting else NO_TIME, 2, 1]
 
 
 def drawn_log(seed: int, n_items: int = 24, n_clicks: int = 300) -> Log:
@@ -117,3 +134,15 @@ def test_items_without_a_difference_are_all_ahead_of_the_target() -> None:
     assert _ranks(**log, order=BY_AGE, span=SPAN) == {name: [n_items - 1] for name in ORDERS}
     with pytest.raises(UsageError, match="no click of the log is on a held-out item"):
         _ranks(**{**log, "created": np.full(n_items, SPAN[0] - 72 * HOUR)}, order=BY_AGE, span=SPAN)
+
+
+def test_a_span_of_months() -> None:
+    log = {
+        "sessions": np.zeros(3, dtype=np.int64),
+        "items": np.array([0, 0, 1]),
+        "times": SPAN[0] + HOUR * np.array([0, 1100, 1101]),
+        "category": np.zeros(2, dtype=np.int64),
+        "created": np.full(2, SPAN[0] + 1100 * HOUR),
+        "held": np.arange(2) > 0,
+    }
+    assert _ranks(**log, order=BY_AGE, span=(SPAN[0], SPAN[0] + 2000 * HOUR)) == {name: [1] for name in ORDERS}
