@@ -28,7 +28,7 @@ _TAB_SEPARATED = (".tsv", ".tab", ".tsv.gz", ".tab.gz", ".tsv.zst", ".tab.zst")
 _ENDINGS: dict[Kind, tuple[str, ...]] = {
     "csv": (".csv", ".txt", ".csv.gz", ".csv.zst", *_TAB_SEPARATED),
     "parquet": (".parquet", ".pq"),
-    "json": (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".jsonl.zst", ".ndjson.zst"),
+    "json": tuple(f"{name}{packed}" for packed in ("", ".gz", ".zst") for name in (".jsonl", ".ndjson", ".json")),
 }
 STORES = ("s3://", "gs://", "az://")
 _SCHEMES = (*STORES, "s3a://", "gcs://", "azure://", "abfs://", "abfss://", "http://", "https://")

@@ -28,7 +28,7 @@ def frame() -> pl.DataFrame:
     return pl.DataFrame(ROWS, schema=NAMES, orient="row")
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "ndjson", "jsonl.gz"])
+@pytest.mark.parametrize("ending", ["jsonl", "ndjson", "jsonl.gz", "json.gz"])
 def test_json_lines(tmp_path: Path, ending: str) -> None:
     text = "".join(json.dumps({**dict(zip(NAMES, row, strict=True)), "more": {"a": [1]}}) + "\n" for row in ROWS)
     path = tmp_path / f"log.{ending}"
