@@ -99,7 +99,9 @@ def _read_file(path: Path, id: str, kinds: Mapping[str, str]) -> Any:
         # Ids and labels stay text: as numbers, 007 would become 7.
         labels = [name for name, kind in kinds.items() if kind in OF_LABELS and name in header]
         overrides = dict.fromkeys([id, *labels], pl.String)
-        frame = pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides=overrides, glob=False)
+        frame = pl.read_csv(  # a quoted "" is missing too, and no text that makes a column of numbers one of texts
+            path, separator=separator, infer_schema_length=None, schema_overrides=overrides, null_values="", glob=False
+        )
         # Some programs write whole numbers next to missing ones as 5.0.
         whole = pl.col(labels).str.contains(r"^-?[0-9]+\.0$").all()
         return frame.with_columns(pl.when(whole).then(pl.col(labels).str.strip_suffix(".0")).otherwise(pl.col(labels)))

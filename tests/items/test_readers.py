@@ -65,6 +65,14 @@ def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path: Path) -> None:
             assert read_change(path, "str", id="sku").frame.ids == ["007", "8", "9"], path
 
 
+def test_quoted_cells_of_a_csv_may_be_empty(tmp_path: Path) -> None:
+    pl.DataFrame(ROWS).write_csv(tmp_path / "t.csv", quote_style="always")
+    assert '"8","",' in (tmp_path / "t.csv").read_text()
+    columns = read_change(tmp_path / "t.csv", "str", id="sku").frame.columns
+    assert {name: column.kind for name, column in columns.items()} == KINDS
+    assert columns["price"].values_at(np.arange(3)) == [1.5, None, 3.0]
+
+
 def test_a_patch_of_json_lines_leaves_alone_what_a_line_does_not_have(tmp_path: Path) -> None:
     rows = [{"id": 7, "price": 9.5}, {"id": 8, "on": False}, {"id": 9, "price": None}]
     (tmp_path / "t.jsonl").write_text("\ufeff" + "\n\n".join(map(json.dumps, rows)))
