@@ -56,14 +56,14 @@ def read_change(
     MissingPackageError
         If a file needs polars, and it is not installed.
     """
-    where, path = "items", None
+    where, path = "items", Path()
     if isinstance(source, (str, os.PathLike)):
         where, path = str(source), Path(source)
         source = _read_file(path, id, kinds or {})
     kept = {} if before is None else before.kinds
     frame = ItemFrame.of(source, id=id, kinds=kinds or {}, kept=kept, where=where)
     given = frame.given
-    if mode == "patch" and path is not None and path.name.lower().endswith(_JSON):
+    if mode == "patch" and path.name.lower().endswith(_JSON):
         given = _given(path, frame.columns)
     frame = ItemFrame(_converted(frame.ids, id_kind, f"{where}: column {id!r}"), frame.columns, given)
     return TableChange.of(
