@@ -197,7 +197,12 @@ def _in_parts(arguments: argparse.Namespace, option_values: dict[str, Any]) -> S
     if options.context:
         raise UsageError("--context reads the log in one pass; leave out --partitions and --ray")
     if arguments.items is not None:  # what is wrong with the table is said before the log is read: that takes long
-        read_change(arguments.items, "str", **item_options(arguments))
+
+        def check_ids(kind: str) -> None:
+            read_change(arguments.items, kind, **item_options(arguments))
+
+        check_ids("str")
+        common["check_ids"] = check_ids
     with _steps(not arguments.json) as progress:
         common["progress"] = progress
         if arguments.ray is None:

@@ -8,7 +8,7 @@ from typing import Any
 from mtaw_fast.data.dataset import refuse_existing
 from mtaw_fast.data.readers import ClickOptions
 from mtaw_fast.data.readers.log_report import LogReport
-from mtaw_fast.data.readers.partitioned_prepare import Progress, prepare_in_partitions
+from mtaw_fast.data.readers.partitioned_prepare import CheckIds, Progress, prepare_in_partitions
 from mtaw_fast.integrations.cluster import HERE, Tasks, cluster, find_ray
 from mtaw_fast.system.cpus import usable_cpus
 
@@ -23,6 +23,7 @@ def prepare_on_ray(
     overwrite: bool = False,
     partitions: int | None = None,
     progress: Progress = lambda *_: None,
+    check_ids: CheckIds = lambda _: None,
 ) -> LogReport:
     """Make a sharded data set from a log of any size; each task of `partition_steps` takes one processor.
 
@@ -31,7 +32,7 @@ def prepare_on_ray(
 
     Parameters
     ----------
-    source, folder, options, name, overwrite, partitions, progress
+    source, folder, options, name, overwrite, partitions, progress, check_ids
         As in `prepare_in_partitions`. Every host of the cluster must see source and folder at these paths.
     address : str, default 'local'
         As in `cluster`.
@@ -58,4 +59,5 @@ def prepare_on_ray(
             partitions=partitions,
             run_tasks=Tasks(ray).run,
             progress=progress,
+            check_ids=check_ids,
         )

@@ -146,6 +146,24 @@ def test_wrong_options(tmp_path: Path) -> None:
         read_change(ROWS, "str", id="sku", availability="brand")
 
 
+def test_ids_of_another_kind_leave_the_data_set_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clicks = {"session_id": np.repeat(np.arange(40), 3), "item_id": np.tile([7, 8, 12], 40)}
+    clicks["timestamp"] = np.arange(120) * 1000 + 1_700_000_000
+    pl.DataFrame(clicks).write_parquet(tmp_path / "log.parquet")
+    pl.DataFrame({"id": [7, 8], "brand": ["x", "y"]}).write_csv(tmp_path / "right.csv")
+    pl.DataFrame({"id": ["7", "n/a"], "brand": ["x", "y"]}).write_csv(tmp_path / "wrong.csv")
+    folder = tmp_path / "set"
+    command = ["prepare", "clicks", str(tmp_path / "log.parquet"), str(folder), "--test-days", "0", "--partitions", "2"]
+    assert main([*command, "--items", str(tmp_path / "right.csv")]) == 0
+    before = sorted(path.name for path in folder.iterdir())
+    assert main([*command, "--items", str(tmp_path / "wrong.csv"), "--overwrite"]) == 1
+    assert (
+        "wrong.csv: column 'id', row 2: 'n/a' is not an id; this catalog's item ids are int" in capsys.readouterr().err
+    )
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert Dataset.load(folder).items is not None
+
+
 def test_prepare_with_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clicks = {"session_id": np.repeat(np.arange(40), 3), "item_id": np.tile(["007", "8", "12"], 40)}
     clicks["timestamp"] = np.arange(120) * 1000 + 1_700_000_000

@@ -47,6 +47,7 @@ _SCRATCH = ".prepare-"
 _STEPS = 7
 
 Progress = Callable[[str, int, int], object]
+CheckIds = Callable[[str], object]
 
 
 def prepare_in_partitions(
@@ -59,6 +60,7 @@ def prepare_in_partitions(
     partitions: int | None = None,
     run_tasks: TaskRunner = run_serially,
     progress: Progress = lambda *_: None,
+    check_ids: CheckIds = lambda _: None,
 ) -> LogReport:
     """Make a sharded data set from a log of any size.
 
@@ -83,6 +85,8 @@ def prepare_in_partitions(
         Runs the tasks of a step; by default in this process, one after the other.
     progress : callable
         Called as progress(step, done, total) before every step.
+    check_ids : callable
+        Called with the kind of the item ids, 'int' or 'str', before anything is replaced; it may raise an error.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def prepare_in_partitions(
         refuse_existing(folder, overwrite)  # again, as another process may have written one meanwhile
         sweep_drafts(folder)
         old = set(folder.glob("*.safetensors"))
-        work = _Work([_absolute(part) for part in parts], source, options, scratch, run_tasks, progress)
+        work = _Work([_absolute(part) for part in parts], source, options, scratch, run_tasks, progress, check_ids)
         try:
             manifest, report = work.run(folder.resolve(), name, partitions)
             write_json(folder / "manifest.json", manifest)
@@ -135,10 +139,11 @@ class _Work:
         scratch: Path,
         run_tasks: TaskRunner,
         progress: Progress,
+        check_ids: CheckIds,
     ) -> None:
         self._parts, self._source, self._options, self._scratch = parts, source, options, scratch
         self._run_tasks, self._progress, self._report = run_tasks, progress, LogReport()
-        self._rules = rules_of(options)
+        self._check_ids, self._rules = check_ids, rules_of(options)
 
     def run(self, folder: Path, name: str, partitions: int | None) -> tuple[dict[str, Any], LogReport]:
         """Run all steps; return the manifest and the report."""
@@ -169,6 +174,7 @@ class _Work:
         spans = self._gathered(sessions, _cuts(summaries, boundary, partitions), boundary)
         self._progress("number", 5, _STEPS)
         internal, ids = self._numbered(spans, texts, types.item_is_int)
+        self._check_ids(ids.kind)
         self._progress("write", 6, _STEPS)
         train = self._run_tasks(steps.number, [(span, internal, rules, folder) for span in spans])
         test, n_test, test_report = self._run_tasks(
