@@ -1,5 +1,6 @@
 /* Opens a bundle and a log again and again, with an allocator that fails at a later call each time: the call ends with
- * MTAW_NO_MEMORY, no file stays open, and the log's lock is free. Prints "ok". */
+ * MTAW_NO_MEMORY, no file stays open, and the log's lock is free. Ranks in a bundle with times likewise: the next answer
+ * is as without the failure. Prints "ok". */
 #include <dirent.h>
 #include <fcntl.h>
 #include <mtaw.h>
@@ -39,6 +40,50 @@ static void check(int holds, const char *what, long at, const mtaw_error *error)
     exit(1);
 }
 
+static int equal(const mtaw_answer *one, const mtaw_answer *other) {
+    size_t i;
+    if (one->n != other->n) return 0;
+    for (i = 0; i < one->n; ++i) {
+        if (strcmp(one->items[i].text, other->items[i].text) != 0 || one->scores[i] != other->scores[i]) return 0;
+    }
+    return 1;
+}
+
+static void check_rankings(const char *bundle) {
+    const mtaw_id failing[] = {MTAW_TEXT("sku-1"), MTAW_TEXT("sku-7"), MTAW_TEXT("sku-9")};
+    const mtaw_id next[] = {MTAW_TEXT("sku-5"), MTAW_TEXT("sku-7"), MTAW_TEXT("sku-2")};
+    mtaw_error error;
+    mtaw_recommender *recommender = NULL;
+    mtaw_answer *expected = NULL, *answer = NULL;
+    mtaw_options options;
+    mtaw_status status;
+    long at;
+    int last = 0;
+    mtaw_options_init(&options);
+    options.at = 1764150000000;
+    left = 0;
+    check(mtaw_open(bundle, NULL, &recommender, &error) == MTAW_OK, "the bundle", 0, &error);
+    check(mtaw_recommend(recommender, next, 3, &options, &expected, &error) == MTAW_OK, "the ranking", 0, &error);
+    mtaw_close(recommender);
+    for (at = 1; !last; ++at) {
+        check(mtaw_open(bundle, NULL, &recommender, &error) == MTAW_OK, "the bundle", at, &error);
+        left = at;
+        status = mtaw_recommend(recommender, failing, 3, &options, &answer, &error);
+        last = left > 0;
+        left = 0;
+        if (status == MTAW_OK) {
+            mtaw_answer_free(answer); /* a sort does without its buffer */
+        } else {
+            check(!last && status == MTAW_NO_MEMORY, "a ranking", at, &error);
+        }
+        check(mtaw_recommend(recommender, next, 3, &options, &answer, &error) == MTAW_OK, "the next ranking", at, &error);
+        check(equal(answer, expected), "the next ranking has another answer", at, &error);
+        mtaw_answer_free(answer);
+        mtaw_close(recommender);
+    }
+    mtaw_answer_free(expected);
+}
+
 int main(int count, char **arguments) {
     const mtaw_allocator allocator = {sizeof allocator, NULL, allocate, release};
     mtaw_error error;
@@ -48,7 +93,7 @@ int main(int count, char **arguments) {
     int before, other;
     long at;
     mtaw_event event;
-    if (count != 3) return 2;
+    if (count != 4) return 2;
     check(mtaw_set_allocator(&allocator, &error) == MTAW_OK, "the allocator", 0, &error);
     before = open_files();
     for (at = 1;; at += at < 300 ? 1 : at / 4) {
@@ -80,6 +125,7 @@ int main(int count, char **arguments) {
     left = 0;
     mtaw_log_close(log);
     close(other);
+    check_rankings(arguments[3]);
     puts("ok");
     return 0;
 }

@@ -251,11 +251,12 @@ def test_of_members_with_one_name_the_last_counts(bundle: Path, tmp_path: Path) 
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
-def test_without_memory_nothing_stays_open(bundle: Path, tmp_path: Path) -> None:
+def test_without_memory_nothing_stays_open_or_marked(bundle: Path, tmp_path: Path) -> None:
     library_folder, header = library_file().parent, header_file().parent
     flags = [f"-I{header}", f"-L{library_folder}", f"-Wl,-rpath,{library_folder}", "-lmtaw"]
     printed("gcc", Path(__file__).parent / "no_memory.c", *flags, "-o", tmp_path / "program")
-    assert printed(tmp_path / "program", bundle, tmp_path / "log") == "ok\n"
+    timed = saved(tmp_path / "timed", "context")
+    assert printed(tmp_path / "program", bundle, tmp_path / "log", timed) == "ok\n"
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -29,6 +30,9 @@ std::int64_t rounded_capacity(std::int64_t length) {
     while (capacity < length) capacity *= 2;
     return capacity;
 }
+
+// Empties the pool of a query, also of one that runs out of memory.
+using PoolGuard = std::unique_ptr<MemoryScratch, void (*)(MemoryScratch*)>;
 
 void check_setting(const char* name, std::int64_t value, std::int64_t minimum, std::int64_t maximum) {
     if (value < minimum || value > maximum) {
@@ -94,18 +98,20 @@ MemoryBounds SessionMemory::bounds() const {
     return bounds;
 }
 
-// Empties the pool for the next query.
+// Empties the pool for the next query; an empty pool's arrays may be gone.
 void SessionMemory::clear_pool(MemoryScratch& scratch) {
     Pool& pool = scratch.pool_;
     for (std::int32_t slot = 0; slot < pool.count; ++slot) pool.slot_plus_one[pool.items[slot]] = 0;
     std::fill(pool.sums, sums_of(pool, pool.count), 0.0F);
     std::fill(pool.signals, signals_of(pool, pool.count), 0.0F);
+    pool.count = 0;
 }
 
 std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVectors* vectors, std::int32_t* ids,
                                      float* features, MemoryScratch& scratch) const {
     const MemoryDelta::ReadLock delta_lock = lock();
     const TrendsLock trends_lock = lock(request.trends);
+    const PoolGuard guard(&scratch, [](MemoryScratch* used) { clear_pool(*used); });
     gather_candidates(request, vectors, 0, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
     const float* const columns = scratch.columns_.data() + kBefore * kTile;
@@ -133,7 +139,6 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
             for (std::int64_t k = 0; k < request.n_types; ++k) *row++ = own ? columns[(kColumns + k) * kTile + i] : 0.0F;
         }
     }
-    clear_pool(scratch);
     return count;
 }
 
@@ -153,6 +158,7 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
     }
     const MemoryDelta::ReadLock delta_lock = lock();
     const TrendsLock trends_lock = lock(request.trends);
+    const PoolGuard guard(&scratch, [](MemoryScratch* used) { clear_pool(*used); });
     gather_candidates(request, vectors, k, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
     const ItemVectors* const neural = is_neural(request) ? vectors : nullptr;
@@ -184,7 +190,6 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
     if (placed < k && vectors != nullptr) {
         append_dense(request, vectors->scale, lowest, k - placed, ids + placed, scores + placed, scratch);
     }
-    clear_pool(scratch);
 }
 
 void SessionMemory::gather_candidates(const MemoryRequest& request, const ItemVectors* vectors, std::int64_t k,

@@ -65,10 +65,10 @@ std::int64_t Trends::choose_candidates(const TrendsRequest& request, std::int64_
         max_slots += static_cast<std::size_t>(row.base.count + (row.delta == nullptr ? 0 : row.delta->n_read));
     }
     if (items.size() < max_slots) {
-        items.resize(max_slots);
         scores.resize(max_slots, 0.0F);
         scratch.keys_.resize(max_slots + kPadding);
         scratch.ties_.resize(max_slots);
+        items.resize(max_slots);  // last: where memory runs out on the way, the next call tries again
     }
     Slots slots{slot_plus_one, items.data(), scores.data(), 0};
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) slots.slot_of(static_cast<std::int32_t>(scratch.rows_[u].item));

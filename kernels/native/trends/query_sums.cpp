@@ -23,9 +23,17 @@ std::int32_t* list_matches(const std::int32_t* neighbors, std::int64_t begin, st
 void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch& scratch) const {
     scratch.fit(capacity(), count);
     scratch.measured_.assign(ids, ids + count);
-    std::int32_t* const slot_plus_one = scratch.slot_plus_one_.data();
     std::fill_n(scratch.sums_.begin(), count, TrendSums{});
     scratch.deltas_.resize(static_cast<std::size_t>(count));
+    std::vector<std::int32_t>& matches = scratch.matches_;
+    std::int64_t longest = 0;
+    for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
+        const TrendsScratch::OwnRow& row = scratch.rows_[u];
+        longest = std::max(longest, row.base.count + (row.delta == nullptr ? 0 : row.delta->n_read));
+    }
+    matches.resize(static_cast<std::size_t>(longest) + 1);
+    // From here nothing takes memory, so that no place stays marked.
+    std::int32_t* const slot_plus_one = scratch.slot_plus_one_.data();
     for (std::int64_t i = 0; i < count; ++i) {
         slot_plus_one[ids[i]] = static_cast<std::int32_t>(i + 1);
         delta_.prefetch_slot(ids[i]);
@@ -51,8 +59,6 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             sums.values[TrendSums::kPreScore] += pre;
         };
         float values[kPairSums];
-        std::vector<std::int32_t>& matches = scratch.matches_;
-        matches.resize(static_cast<std::size_t>(row.base.count + (row.delta == nullptr ? 0 : row.delta->n_read)) + 1);
         std::int32_t* next = matches.data();
         for_each_run(row.base, row.delta, [&](std::int64_t begin, std::int64_t end) {
             next = list_matches(row.base.neighbors, begin, end, slot_plus_one, next);
