@@ -112,9 +112,9 @@ typedef struct mtaw_allocator {
 } mtaw_allocator;
 
 /*
- * Replaces malloc and free for what the library allocates, from now to the end of the process; exceptions, threads and
- * directory listings of the system's libraries use malloc still. Must be the first call of the process into the library
- * that can fail: MTAW_USAGE after another one.
+ * Replaces malloc and free for what the library allocates, from now to the end of the process. Exceptions, threads and
+ * directory listings of the system's libraries use malloc still; the sums of rankings with a session memory come from
+ * calloc. Must be the first call of the process into the library that can fail: MTAW_USAGE after another one.
  */
 MTAW_API mtaw_status mtaw_set_allocator(const mtaw_allocator *allocator, mtaw_error *error);
 
