@@ -29,16 +29,15 @@ std::unique_ptr<Answer> Session::recommend(const Request& request) {
     Recommender::add_types(clicks_, n_clicks_, request);
     const std::size_t known = clicks_.known.size();
     if (request.rules != nullptr || known == 0) return recommender_->recommend(clicks_, request);
-    const auto n_new = static_cast<std::int64_t>(known - encoded_);
-    try {
-        auto answer = recommender_->recommend_growing(*state_, clicks_, n_new, request);
-        encoded_ = known;
-        return answer;
-    } catch (...) {  // the state may have some of the clicks
+    std::unique_ptr<SessionState> state = std::move(state_);  // a ranking that fails may leave it some of the clicks
+    if (state == nullptr) {
+        state = std::make_unique<SessionState>(recommender_->bundle().encoder());
         encoded_ = 0;
-        state_ = std::make_unique<SessionState>(recommender_->bundle().encoder());
-        throw;
     }
+    auto answer = recommender_->recommend_growing(*state, clicks_, static_cast<std::int64_t>(known - encoded_), request);
+    state_ = std::move(state);
+    encoded_ = known;
+    return answer;
 }
 
 }  // namespace mtaw

@@ -1,6 +1,6 @@
 /* Opens a bundle and a log again and again, with an allocator that fails at a later call each time: the call ends with
- * MTAW_NO_MEMORY, no file stays open, and the log's lock is free. Ranks in a bundle with times likewise: the next answer
- * is as without the failure. Prints "ok". */
+ * MTAW_NO_MEMORY, no file stays open, and the log's lock is free. Ranks in a bundle with times likewise, also in a session
+ * whose later allocations fail too: the next answer is as without the failure. Prints "ok". */
 #include <dirent.h>
 #include <fcntl.h>
 #include <mtaw.h>
@@ -11,11 +11,16 @@
 #include <unistd.h>
 
 static long left; /* allocations until one fails; 0: none fails */
+static int later; /* whether all later ones fail too; `left` stays at 1 then */
 
 static void *allocate(void *context, size_t size, size_t alignment) {
     void *memory = NULL;
     (void)context;
-    if (left > 0 && --left == 0) return NULL;
+    if (left == 1) {
+        left = later;
+        return NULL;
+    }
+    if (left > 0) --left;
     return posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, size) == 0 ? memory : NULL;
 }
 
@@ -84,6 +89,44 @@ static void check_rankings(const char *bundle) {
     mtaw_answer_free(expected);
 }
 
+static void check_session(const char *bundle) {
+    const mtaw_id clicks[] = {MTAW_TEXT("sku-1"), MTAW_TEXT("sku-7"), MTAW_TEXT("sku-9")};
+    mtaw_error error;
+    mtaw_recommender *recommender = NULL;
+    mtaw_answer *expected = NULL, *answer = NULL;
+    mtaw_session *session = NULL;
+    mtaw_options options;
+    mtaw_status status = MTAW_NO_MEMORY;
+    long at;
+    mtaw_options_init(&options);
+    options.at = 1764150000000;
+    check(mtaw_open(bundle, NULL, &recommender, &error) == MTAW_OK, "the bundle", 0, &error);
+    check(mtaw_recommend(recommender, clicks, 3, &options, &expected, &error) == MTAW_OK, "the ranking", 0, &error);
+    mtaw_close(recommender);
+    later = 1;
+    for (at = 1; status != MTAW_OK; ++at) {
+        check(mtaw_open(bundle, NULL, &recommender, &error) == MTAW_OK, "the bundle", at, &error);
+        check(mtaw_session_open(recommender, &session, &error) == MTAW_OK, "the session", at, &error);
+        check(mtaw_session_click(session, clicks, 2, &error) == MTAW_OK, "two clicks", at, &error);
+        left = at;
+        status = mtaw_session_recommend(session, &options, &answer, &error);
+        left = 0;
+        if (status == MTAW_OK) {
+            mtaw_answer_free(answer);
+        } else {
+            check(status == MTAW_NO_MEMORY, "a session's ranking", at, &error);
+        }
+        check(mtaw_session_click(session, clicks + 2, 1, &error) == MTAW_OK, "a click", at, &error);
+        check(mtaw_session_recommend(session, &options, &answer, &error) == MTAW_OK, "a session's next ranking", at, &error);
+        check(equal(answer, expected), "a session's next ranking has another answer", at, &error);
+        mtaw_answer_free(answer);
+        mtaw_session_close(session);
+        mtaw_close(recommender);
+    }
+    later = 0;
+    mtaw_answer_free(expected);
+}
+
 int main(int count, char **arguments) {
     const mtaw_allocator allocator = {sizeof allocator, NULL, allocate, release};
     mtaw_error error;
@@ -126,6 +169,7 @@ int main(int count, char **arguments) {
     mtaw_log_close(log);
     close(other);
     check_rankings(arguments[3]);
+    check_session(arguments[3]);
     puts("ok");
     return 0;
 }
