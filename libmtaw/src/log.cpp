@@ -210,11 +210,12 @@ std::string EventLog::forget(const char* session) {
 
 std::string EventLog::store(const std::string& lines) {
     const std::lock_guard guard(mutex_);
+    std::string position(MTAW_POSITION_SIZE, '\0');  // first: what is stored must not end with MTAW_NO_MEMORY
     std::optional<off_t> end;
     while (!(end = written(lines))) open_segment(next_segment());
     if (sync_ && fdatasync(file_) != 0) fail("cannot flush the log in", errno, kMayCount);
-    char position[MTAW_POSITION_SIZE];
-    std::snprintf(position, sizeof position, "%010lld-%012lld", number_, static_cast<long long>(*end));
+    std::snprintf(position.data(), position.size(), "%010lld-%012lld", number_, static_cast<long long>(*end));
+    position.resize(std::strlen(position.c_str()));
     return position;
 }
 

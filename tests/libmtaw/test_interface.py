@@ -257,6 +257,8 @@ def test_without_memory_nothing_stays_open_or_marked(bundle: Path, tmp_path: Pat
     printed("gcc", Path(__file__).parent / "no_memory.c", *flags, "-o", tmp_path / "program")
     timed = saved(tmp_path / "timed", "context")
     assert printed(tmp_path / "program", bundle, tmp_path / "log", timed) == "ok\n"
+    stored = (tmp_path / "log" / "events-0000000000.log").read_text()
+    assert stored.count('"item"') == 1, "an append that ended with MTAW_NO_MEMORY stored its event"
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
