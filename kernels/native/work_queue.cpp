@@ -8,7 +8,6 @@
 #include <csignal>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -54,7 +53,7 @@ class WorkQueue {
 
     void close(const Job& job) { open_jobs_.erase(std::remove(open_jobs_.begin(), open_jobs_.end(), &job), open_jobs_.end()); }
 
-    // Starts helpers until there are `n_helpers`; fewer, if the system has no more threads.
+    // Starts helpers until there are `n_helpers`; fewer, if the system has no more threads, or no memory for them.
     void start_helpers(int n_helpers) {
         // Signals are for the program's own threads.
         sigset_t all, before;
@@ -63,7 +62,7 @@ class WorkQueue {
         pthread_sigmask(SIG_SETMASK, &all, &before);
         try {
             for (; helpers_ < n_helpers; ++helpers_) std::thread([this] { help(); }).detach();
-        } catch (const std::system_error&) {
+        } catch (const std::exception&) {
         }
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }

@@ -1,16 +1,29 @@
 // Checks of `work_queue.hpp` without a clock: a broken queue would make a check wait forever, until the test stops it.
+#include <signal.h>
 #include <unistd.h>
 #include <sys/wait.h>
 
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <latch>
+#include <new>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
 #include "work_queue.hpp"
+
+static std::atomic<bool> no_memory{false};
+
+void* operator new(std::size_t size) {
+    void* const memory = no_memory ? nullptr : std::malloc(size);
+    if (memory == nullptr) throw std::bad_alloc();
+    return memory;
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -97,6 +110,19 @@ void several_callers() {
     for (std::thread& caller : callers) caller.join();
 }
 
+// Signals, which helpers do not get, still come to the caller.
+void without_memory_there_are_fewer_helpers() {
+    std::atomic<int> came{0};
+    const std::function<void(int)> work = [&](int) { ++came; };
+    no_memory = true;
+    mtaw::share_work(100, work);
+    no_memory = false;
+    expect(came > 0, "the work is done");
+    sigset_t blocked;
+    pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+    expect(sigismember(&blocked, SIGTERM) == 0, "no signal is blocked");
+}
+
 [[maybe_unused]] void a_child_has_helpers_of_its_own() {
     expect(all_once(3, 30), "before the fork");
     const pid_t child = fork();
@@ -122,5 +148,6 @@ int main() {
     seats_are_distinct();
     an_exception_comes_back();
     several_callers();
+    without_memory_there_are_fewer_helpers();
     std::puts("0 failures");
 }
