@@ -46,6 +46,9 @@ def slicings_of(
 ) -> list[Slicing]:
     """Return every way to slice the samples that has at least two values; values without a sample are left out.
 
+    Names are unique: an attribute that is called like another slice, such as 'type', becomes 'type (item)', and a
+    context column 'type (context)'.
+
     Parameters
     ----------
     samples : Samples
@@ -80,8 +83,8 @@ def slicings_of(
         slicings.append(Slicing(HOUR, tuple(f"{hour:02}" for hour in range(24)), hours))
     if samples.target_types is not None and type_names:
         slicings.append(Slicing(TYPE, tuple(type_names), samples.target_types.astype(np.int64)))
-    chosen = _chosen(samples, context, attributes, names)
-    return [slicing for slicing in map(_without_empty, (*slicings, *chosen)) if len(slicing.labels) > 1]
+    slicings += _chosen(samples, context, attributes, names, {slicing.name for slicing in slicings})
+    return [slicing for slicing in map(_without_empty, slicings) if len(slicing.labels) > 1]
 
 
 def sliced(
@@ -136,9 +139,20 @@ def _ages(now: np.ndarray, first: np.ndarray) -> Slicing:
 
 
 def _chosen(
-    samples: Samples, context: ContextColumns | None, attributes: Sequence[Attribute], names: Sequence[str] | None
+    samples: Samples,
+    context: ContextColumns | None,
+    attributes: Sequence[Attribute],
+    names: Sequence[str] | None,
+    taken: set[str],
 ) -> list[Slicing]:
-    """Return the slices by context columns and by attributes of the target."""
+    """Return the slices by context columns and by attributes of the target. taken: names of other slices."""
+
+    def free(name: str, kind: str) -> str:
+        while name in taken:
+            name = f"{name} ({kind})"
+        taken.add(name)
+        return name
+
     prefixes = samples.prefixes
     columns = () if context is None or prefixes.context is None else context.names
     known = {*columns, *(attribute.name for attribute in attributes)}
@@ -157,15 +171,15 @@ def _chosen(
             codes = prefixes.context[np.maximum(ends, 0), column].astype(np.int64)
             codes[prefixes.lengths == 0] = NO_VALUE
             labels = {NO_VALUE: _NONE, OTHER: _REST} | dict(enumerate(context.values[column], start=OTHER + 1))
-            slicings.append(_frequent(name, codes, labels))
+            slicings.append(_frequent(free(name, "context"), codes, labels))
     for attribute in attributes:
         if is_short(attribute) if names is None else attribute.name in names:
-            codes = attribute.codes[samples.targets].astype(np.int64)
+            codes, name = attribute.codes[samples.targets].astype(np.int64), free(attribute.name, "item")
             if attribute.ordered:
                 places = np.where(codes >= 0, codes, len(attribute.labels))
-                slicings.append(Slicing(attribute.name, (*attribute.labels, _NONE), places))
+                slicings.append(Slicing(name, (*attribute.labels, _NONE), places))
                 continue
-            slicings.append(_frequent(attribute.name, codes, {-1: _NONE} | dict(enumerate(attribute.labels))))
+            slicings.append(_frequent(name, codes, {-1: _NONE} | dict(enumerate(attribute.labels))))
     return slicings
 
 
