@@ -145,7 +145,10 @@ def _quarters(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     codes = np.where(known, np.searchsorted(cuts, np.where(known, values, 0.0)), -1).astype(np.int32)
     if not len(cuts):
         return codes, (f"{values[known].max():g}",)
-    texts = [f"{cut:.4g}" for cut in cuts]
+    # Dates written as numbers, such as 20231115, need more than four digits to differ.
+    texts = next(
+        texts for digits in range(4, 18) if len(set(texts := [f"{cut:.{digits}g}" for cut in cuts])) == len(cuts)
+    )
     between = [f"{low} to {high}" for low, high in pairwise(texts)]
     return codes, (f"up to {texts[0]}", *between, f"over {texts[-1]}")
 

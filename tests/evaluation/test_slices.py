@@ -109,6 +109,25 @@ def test_attributes_of_every_kind_and_those_asked_for() -> None:
     assert grouped.vectors is None
 
 
+def test_slices_of_one_name_are_told_apart() -> None:
+    """An item table and a context may have columns that are called like a slice, or like one another."""
+    shapes = ("shoe", "hat")
+    attributes = tuple(Attribute(name, np.array([0, 1, 0, 1], np.int32), shapes) for name in ("type", "hour (UTC)"))
+    slices = found(context=ContextColumns(("type",), (("search",),)), attributes=attributes)
+    assert slices["type"] == ["view", "buy", "buy", "view"]
+    assert slices["type (context)"] == ["search", "all others", "no value", "search"]
+    assert slices["type (item)"] == slices["hour (UTC) (item)"] == ["shoe", "hat", "shoe", "hat"]
+
+
+def test_quarters_of_close_numbers_have_labels_of_their_own() -> None:
+    days = np.array([20230115, 20230515, 20230915, 20231115], np.float64)
+    (attribute,) = attributes_of(ItemTable(4, {"day": NumberColumn(name="day", values=days)}), np.arange(4))
+    assert attribute.labels == (
+        "up to 2.02304e+07", "2.02304e+07 to 2.02307e+07", "2.02307e+07 to 2.0231e+07", "over 2.0231e+07",
+    )  # fmt: skip
+    assert attribute.codes.tolist() == [0, 1, 2, 3]
+
+
 def test_rare_values_are_one() -> None:
     rng = np.random.default_rng(0)
     count = 400
