@@ -26,11 +26,14 @@ def ndcg_gains(ranks: np.ndarray, k: int) -> np.ndarray:
 class RestOfSessions:
     """The distinct targets that are still to come in each sample's session, with the sample's own target.
 
-    They are the targets of the session's samples with the same or a longer prefix.
+    They are the targets of the session's samples with the same or a longer prefix. Prefixes without the clicks that a
+    bundle does not know may be equally long: then the order of the samples decides, which rises or falls in length.
     """
 
     def __init__(self, samples: Samples) -> None:
-        order = np.lexsort((samples.prefixes.lengths, samples.session))
+        lengths, number = samples.prefixes.lengths, np.arange(len(samples))
+        falls = np.diff(lengths)[samples.session[1:] == samples.session[:-1]].sum() < 0
+        order = np.lexsort((-number if falls else number, lengths, samples.session))
         session = samples.session[order].astype(np.int64)
         self._place = np.empty(len(order), dtype=np.int64)  # of a sample among all, sessions one after the other
         self._place[order] = np.arange(len(order))
