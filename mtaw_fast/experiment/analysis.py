@@ -193,7 +193,7 @@ def difference_of(
         "metric": metric, "of": name, "against": control,
         "difference": None if math.isnan(difference) else scale * difference,
         "interval": None if interval is None else [scale * end for end in interval],
-        "relative": difference / base if base > 0 else None,
+        "relative": difference / base if base > 0 and not math.isnan(difference) else None,
         "decided": interval is not None and not interval[0] <= 0 <= interval[1],
     }  # fmt: skip
 

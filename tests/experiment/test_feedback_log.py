@@ -160,6 +160,17 @@ def test_the_command_says_which_arm_is_better(tmp_path: Path, capsys: pytest.Cap
     assert "no arm 'C'" in capsys.readouterr().err
 
 
+def test_a_day_without_an_arm_is_plain_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second arm begins on the second day: on the first there is no difference, and no relative one."""
+    rankings = [ranking(number, f"s-{number}", BEGIN + number * HOUR, "A") for number in range(24)]
+    rankings += [ranking(number, f"s-{number}", BEGIN + number * HOUR, "AB"[number % 2]) for number in range(24, 48)]
+    reports = [report(number, "clicked", BEGIN + number * HOUR + 9, "sku-1") for number in range(0, 48, 3)]
+    assert main(["experiment", str(written(tmp_path / "kept", rankings, reports)), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert result["days"][0]["differences"][0]["relative"] is None
+    assert result["days"][1]["differences"][0]["relative"] is not None
+
+
 def test_no_arm_is_better_without_a_difference_or_enough_sessions(tmp_path: Path) -> None:
     table = read_feedback(str(experiment(tmp_path, 0.0)))
     assert analyze(table).verdict.startswith("No arm is better so far")
