@@ -91,14 +91,14 @@ class Batch:
         type_weights: np.ndarray | None = None,
         only_last: bool = False,
     ) -> Batch:
-        """Return the batch of sessions of two clicks or more; every prefix of `min_prefix` clicks or more is a sample.
+        """Return the batch of sessions; every prefix of `min_prefix` clicks or more with a next click is a sample.
 
         counted: 'all' samples, or the 'new' ones, whose target is not in the prefix. The others have no row, which
         gives the same loss as a row of weight 0. type_weights: float32[K], the weight of a sample by the type of its
-        target; the batch's mean loss is that of samples repeated so often. only_last: a session's only sample is its
-        longest prefix, whatever `min_prefix` and `counted`.
+        target; the batch's mean loss is that of samples repeated so often. only_last: the only sample of a session,
+        which has two clicks or more, is its longest prefix, whatever `min_prefix` and `counted`.
         """
-        lengths = sessions.lengths - 1
+        lengths = np.maximum(sessions.lengths - 1, 0)
         offsets = offsets_of(lengths)
         place = ranges(sessions.offsets[:-1], lengths)
         if only_last:

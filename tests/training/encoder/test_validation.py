@@ -118,6 +118,14 @@ def test_validation_metrics_equal_those_counted_sample_by_sample() -> None:
         assert got[f"MRR@{k}"] == pytest.approx(100 * np.mean(np.where(rank <= k, 1 / rank, 0)))
 
 
+def test_sessions_without_a_click_change_no_metric() -> None:
+    model = double_model(50)
+    lists = [[1, 2, 3], [4, 5], [6], [7, 8, 9, 1]]
+    with_empty = [[], lists[0], [], *lists[1:], []]
+    metrics = [validation_metrics(model, Sessions.from_lists(sessions), 1) for sessions in (with_empty, lists)]
+    assert metrics[0] == pytest.approx(metrics[1])
+
+
 def test_equal_scores_and_nan_count_against_the_target() -> None:
     model = double_model(30)
     with torch.no_grad():
