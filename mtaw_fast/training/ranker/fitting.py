@@ -162,7 +162,7 @@ def fit_ranker(
     targets: int32[Q], the next clicks; a query whose target is no candidate is skipped. lengths: int64[Q], clicks of
     the prefixes. start: a ranker with the same features to start from. target_weights: float32[Q], above 0, of the
     queries in addition to their lengths; None for equal ones.
-    Raises TrainingError if no query has its target among its candidates.
+    Raises TrainingError if no query has its target among its candidates, or on a loss that is not finite.
     """
     if len(targets) == 0:
         raise nothing_to_learn(candidates.left_out)
@@ -209,7 +209,10 @@ class _Fit:
         self.step = 0
 
     def epoch(self, epoch: int, phase: str, reporter: Reporter) -> dict[str, Any]:
-        """Pass over all queries; return the record of the epoch. TrainingError if none could be used."""
+        """Pass over all queries; return the record of the epoch.
+
+        TrainingError if none could be used, or on a loss that is not finite.
+        """
         n_queries = len(self.targets)
         order = np.random.default_rng([self.seed, epoch]).permutation(n_queries)
         batches = np.array_split(order, self.steps_an_epoch)
@@ -231,6 +234,8 @@ class _Fit:
             reporter.step_done(len(queries), mean_loss)
         if used == 0:
             raise nothing_to_learn(n_queries)
+        if not math.isfinite(losses):
+            raise TrainingError(f"the loss is {losses} in {phase} epoch {epoch}; lower ranker_lr and start over")
         seconds = time.perf_counter() - began
         return {
             "phase": phase,

@@ -63,6 +63,11 @@ def test_queries_without_their_target_teach_nothing() -> None:
         fitted(samples)
 
 
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    with pytest.raises(TrainingError, match="the loss is nan in ranker epoch 1; lower ranker_lr"):
+        fitted(MadeUp(), replace(SETTINGS, lr=1e20))
+
+
 def test_the_reporter_gets_every_epoch_and_the_record_is_the_history() -> None:
     received: list[Any] = []
 
