@@ -54,7 +54,7 @@ def aw_loss(
     weights : float[B], optional
         Multiplies each row's loss (0 = no loss).
     reduction : {'mean', 'sum', 'none'}, default 'mean'
-        'mean' is the sum over the number of rows with a weight other than 0.
+        'mean' is the sum over the number of rows with a weight other than 0; it is 0 without any.
     negatives : bool, default False
         Whether to add -sum_{j != y} (2 p_j)^gamma log(1 - p_j), all items' reading of the paper; 'chunked' has none.
     compute_dtype : torch.dtype, optional
@@ -79,7 +79,7 @@ def aw_loss(
     request = LossRequest(queries, items, targets, float(scale), float(gamma), negatives, compute_dtype, threads)
     _check(request, weights, reduction)
     chosen = BACKENDS[choose_backend(request, backend)]
-    rows: Tensor | float = float(len(queries))
+    rows: Tensor | float = float(max(len(queries), 1))
     if weights is not None:
         rows = (weights != 0).sum().clamp_min(1)
     if reduction != "none" and hasattr(chosen, "weighted_sum") and not (weights is not None and weights.requires_grad):

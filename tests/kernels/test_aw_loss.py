@@ -176,6 +176,7 @@ def test_reductions(backend: str) -> None:
     assert rows[weights == 0].abs().max() == 0
     torch.testing.assert_close(total, rows.sum())
     torch.testing.assert_close(mean, rows.sum() / (weights != 0).sum())
+    assert aw_loss(queries[:0], catalog, targets[:0], scale=16, gamma=2, backend=backend) == 0
 
 
 @given(
