@@ -110,7 +110,7 @@ def read_feedback(
     Raises
     ------
     DataError
-        If there is no log, or a line is not of it.
+        If there is no log, or a whole line is not of it. Lines that a crash cut off are left out.
     """
     reader = _Reader(since, until, window)
     if where.startswith(_REDIS):
@@ -184,9 +184,9 @@ class _Reader:
             try:
                 ranking = self._ranking.decode(line)
             except self._broken as error:
-                if line.strip():
+                if line.rstrip().endswith(b"}"):
                     raise DataError(f"{name} has a line that is no ranking ({error}); remove the line") from None
-                continue
+                continue  # what a crash left of a line, or the begin of one that is being written
             latest = max(latest, ranking.time)
             if self._since <= ranking.time < self._until:
                 self._add_ranking(ranking)

@@ -101,7 +101,8 @@ def test_what_does_not_count_is_named(tmp_path: Path) -> None:
         report(5, "clicked", BEGIN + 30 * HOUR, "x"),
     ]  # fmt: skip
     folder = written(tmp_path / "kept", rankings, reports)
-    (folder / "feedback-2026-01-01.jsonl").write_bytes(b'\n{"torn": \n')
+    for kind in ("rankings", "feedback"):
+        (folder / f"{kind}-2026-01-01.jsonl").write_bytes(b'\n{"time": 17642\n')
     table = read_feedback(str(folder))
     assert (len(table), table.without_session, table.moved, table.unmatched, table.late) == (3, 1, 1, 1, 1)
     assert table.changed == BEGIN + 3 * DAY
