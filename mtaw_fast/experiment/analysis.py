@@ -210,7 +210,7 @@ def _share_check(
     evidence = share_evidence(counts, expected) if len(counts) > 1 else 1.0
     return {
         "expected": dict(zip(names, expected, strict=True)),
-        "observed": {name: count / sum(counts) for name, count in zip(names, counts, strict=True)},
+        "observed": {name: count / max(sum(counts), 1) for name, count in zip(names, counts, strict=True)},
         "p": min(1.0, 1 / evidence), "ok": evidence < 1 / _SHARE_ALPHA,
     }  # fmt: skip
 

@@ -172,6 +172,13 @@ def test_a_day_without_an_arm_is_plain_json(tmp_path: Path, capsys: pytest.Captu
     assert result["days"][1]["differences"][0]["relative"] is not None
 
 
+def test_arms_without_a_session_of_their_own_are_too_early(tmp_path: Path) -> None:
+    rankings = [ranking(1, "a", BEGIN, "A"), ranking(2, "a", BEGIN + 1, "B"), ranking(3, "c", BEGIN + 2, "C")]
+    result = analyze(read_feedback(str(written(tmp_path / "kept", rankings, []))), Question(shares={"A": 1, "B": 1}))
+    assert result.verdict.startswith("It is too early")
+    assert result.shares["observed"] == {"A": 0, "B": 0}
+
+
 def test_no_arm_is_better_without_a_difference_or_enough_sessions(tmp_path: Path) -> None:
     table = read_feedback(str(experiment(tmp_path, 0.0)))
     assert analyze(table).verdict.startswith("No arm is better so far")
