@@ -113,7 +113,9 @@ def evaluate(
     lines = warnings_for(model, data, samples, split)
     counts = None if weights is None else sample_weights(weights, data, samples)
     facts, attributes = facts_of(data, part.fitted, recommender)
-    common: dict[str, Any] = {"unseen": misses, "type_names": data.type_names, "weights": counts}
+    common: dict[str, Any] = {
+        "unseen": misses, "type_names": data.type_names, "weights": counts, "repeats": samples.repeats()
+    }  # fmt: skip
     report = protocol.evaluate(
         recommender,
         rankable_by(recommender, samples, data),

@@ -113,6 +113,7 @@ def evaluate(
     weights: np.ndarray | None = None,
     facts: ItemFacts | None = None,
     slicings: Sequence[Slicing] = (),
+    repeats: np.ndarray | None = None,
 ) -> Report:
     """Rank every sample over the whole catalog and report.
 
@@ -138,6 +139,8 @@ def evaluate(
         Of the items that the ranker lists, for `Report.more` and `Report.slices`.
     slicings : sequence of Slicing, optional
         How to slice the samples, if `facts` are given.
+    repeats : bool[S], optional
+        As in `report_of`.
 
     Returns
     -------
@@ -157,7 +160,7 @@ def evaluate(
         ranks = measured.ranks
     return report_of(
         ranks, samples, seed, unseen=unseen, type_names=type_names, weights=weights, measured=measured,
-        slicings=slicings,
+        slicings=slicings, repeats=repeats,
     )  # fmt: skip
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtaw_fast import assessment
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
@@ -18,6 +21,7 @@ from mtaw_fast.evaluation.list_metrics import RestOfSessions
 from mtaw_fast.evaluation.metrics import METRICS, gains_of, means_of
 from mtaw_fast.evaluation.protocol import translated
 from tests.support.evaluation.rankers import Dense, brute_force_rank, samples_of, tables
+from tests.support.random_bundle import save_random
 
 
 @dataclass
@@ -76,6 +80,16 @@ def test_recall_counts_targets_that_the_catalog_lacks(seed: int) -> None:
     lists = np.array([rng.permutation(5) for _ in range(len(samples))])
     recall = RestOfSessions(smaller).recall(lists, 0, (1, 5))
     assert np.array_equal(recall, RestOfSessions(samples).recall(known[lists], 0, (1, 5)))
+
+
+def test_repeats_of_items_that_the_catalog_lacks_are_repeats(tmp_path: Path) -> None:
+    bundle = save_random(tmp_path / "bundle", n_items=8)  # sku-0 .. sku-7
+    ids = ItemIds.from_list([f"sku-{item}" for item in range(4, 12)])
+    sessions = Sessions.from_lists([[5, 5, 1], [1, 6, 6, 1], [2, 7, 0]])
+    data = Dataset("shop", sessions, Samples.from_sessions(sessions, 1), ids)
+    report = assessment.evaluate(bundle, data).report
+    assert report.repeat_samples == 3
+    assert report.slices["target in session"]["repeat"]["samples"] == 3
 
 
 def test_short_lists_are_padded_not_credited() -> None:
