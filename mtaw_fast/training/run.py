@@ -20,8 +20,10 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import report_of
+from mtaw_fast.items.text_embedding import text_embedding
 from mtaw_fast.kernels.native.loss import release_kept_blocks
 from mtaw_fast.memory import RankerNet
+from mtaw_fast.memory.trends import trend_settings
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.system.memory_use import give_back_freed
@@ -105,9 +107,14 @@ def train(
     """
     device_here = device_of(device) if group is None else None
     threads_here = Threads.of(threads, encoder_threads)
-    if config.memory.enabled:  # reports a wrong setting now instead of after the first phase
+    # Report a wrong setting now instead of after the first phases.
+    if config.model.text_model and dataset.items is not None:
+        text_embedding(config.model.text_model)
+    if config.memory.enabled:
         timed = config.memory.trends and config.ranker.prequential and dataset.train.times is not None
         fit_settings(config, timed=timed).kept(_side_of(dataset, config).names(trends=timed))
+        if timed:
+            trend_settings(config)
     limit = TableMemory(table_memory, folder)
     with folder_lock(folder, UsageError), training_threads(threads_here), training_table_memory(limit):
         check_held_out(dataset, config)

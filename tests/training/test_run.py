@@ -16,14 +16,17 @@ import torch
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.errors import DataError, TrainingError, UsageError
+from mtaw_fast.errors import DataError, MtawError, TrainingError, UsageError
+from mtaw_fast.items import ItemTable
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.encoder.initial_weights import initialize
+from mtaw_fast.training.plan.plan import Plan
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
 from tests.support.training.runs import CHILD
+from tests.support.training.timed import shifting_dataset
 
 
 def test_it_learns_the_ring_and_leaves_the_record(ring: Dataset, small: Config, tmp_path: Path) -> None:
@@ -116,6 +119,25 @@ def test_validation_sessions_without_a_sample_are_refused_before_the_first_phase
         train(dataset, small.replace(enabled=enabled), tmp_path)
     assert not (tmp_path / "state.json").exists()
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"text_model": "no/such/folder"}, "model2vec"), ({"half_lives": "5m,1m,15m,1h,4h,24h,168h"}, "half_lives")],
+    ids=["text_model", "half_lives"],
+)
+def test_a_wrong_setting_is_refused_before_the_first_phase(
+    remembering: Config, tmp_path: Path, setting: dict[str, str], message: str
+) -> None:
+    class Refuses(Silent):
+        def phase_starts(self, phase: str, number: int, phases: int) -> None:
+            pytest.fail(f"phase {phase} has started")
+
+    data = shifting_dataset(60)
+    data = dataclasses.replace(data, items=ItemTable(data.n_items))
+    plan = Plan("full", "as set", ())  # as a group, which makes none
+    with pytest.raises(MtawError, match=message):
+        train(data, remembering.replace(**setting), tmp_path / "run", plan=plan, reporter=Refuses())
 
 
 def test_an_epoch_of_one_step_moves_the_weights(ring: Dataset, small: Config, tmp_path: Path) -> None:
