@@ -60,7 +60,7 @@ def export_onnx(
     ------
     UsageError
         On an unknown variant or part, a data set without test samples, or part 'whole' of a bundle whose ranker reads
-        context, the content of items or the types of clicks.
+        context, the content of items or the types of clicks, or with an item id that is no valid Unicode.
     BundleError
         If a graph is not valid, differs from the model or is worse on the data set, the bundle was changed
         meanwhile, or the disk is full. The bundle stays as it is.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.export.whole.nodes import INT32, INT64, TEXT, Graph, Value
 
 ML_OPSET = 2
@@ -17,11 +18,23 @@ _ML = "ai.onnx.ml"
 
 
 class Ids:
-    """The external ids of a catalog. dtype: of an id, text or int64."""
+    """The external ids of a catalog. dtype: of an id, text or int64.
+
+    Raises UsageError on an id that ONNX cannot hold.
+    """
 
     def __init__(self, ids: ItemIds) -> None:
         self._external = ids.external(np.arange(len(ids), dtype=np.int32))
         self.dtype = TEXT if ids.kind == "str" else INT64
+        if self.dtype == TEXT:
+            for name in self._external:
+                try:
+                    name.encode()
+                except UnicodeEncodeError:
+                    raise UsageError(
+                        f"the graph of the whole recommender cannot hold the item id {shown(name)}, which has half a "
+                        "surrogate pair: export the encoder alone (--part encoder), or prepare the log without it"
+                    ) from None
 
     def known(self, g: Graph, external: Value) -> Value:
         """Return internal ids int64[..] of external ones; -1 for unknown ones."""

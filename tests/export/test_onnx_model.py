@@ -12,6 +12,7 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS, GRAPHS, VARIANTS, model_hash
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.errors.install import install_command
@@ -217,6 +218,14 @@ def test_it_ranks_as_the_recommender(bundle: Bundle, sessions: Sessions) -> None
     onnx_ids, onnx_scores = Recommender.load(bundle.folder, encoder="onnx", index="numpy").rank(sessions, 20)
     np.testing.assert_allclose(onnx_scores, native[1], rtol=0, atol=2e-5)
     assert (onnx_ids == native[0]).mean() > 0.99
+
+
+def test_an_id_with_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
+    parts = bundle_parts(n_items=2, embedding_dim=4, max_session_length=3)
+    save_parts(tmp_path / "bundle", **parts | {"ids": ItemIds.from_list(["shoe", "hat-\ud800"])})
+    with pytest.raises(UsageError, match=r"the item id 'hat-\\ud800', .* \(--part encoder\)"):
+        export_onnx(tmp_path / "bundle", ["float32"])
+    assert export_onnx(tmp_path / "bundle", ["float32"], part="encoder").entry is not None
 
 
 def test_onnxruntime_is_the_one_that_export_names(bundle: Bundle) -> None:
