@@ -115,7 +115,7 @@ def write_report(
         features=feature_rows(model),
         examples=examples_of(recommender, data, sessions),
     )
-    write_bytes(path, page.encode())
+    write_bytes(path, page.encode(errors="xmlcharrefreplace"))  # an id may have half a surrogate pair
     return path
 
 

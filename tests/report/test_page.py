@@ -10,8 +10,10 @@ import pytest
 
 from mtaw_fast import evaluate, train
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import MissingPackageError, UsageError
 from mtaw_fast.report import write_report
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.report import EVIL, read, typed_dataset
 from tests.support.training.ring import memory_config
 
@@ -113,3 +115,10 @@ def test_a_bundle_with_few_facts_has_a_page_too(made: tuple[Path, Path], tmp_pat
         write_report(tmp_path / "bare", split="validation")
     with pytest.raises(UsageError, match="slices need a data set"):
         write_report(tmp_path / "bare", slices=["brand"])
+
+
+def test_an_id_with_half_a_surrogate_pair_is_shown(tmp_path: Path) -> None:
+    parts = bundle_parts() | memory_parts() | {"metrics": {}}
+    parts["ids"] = ItemIds.from_list([f"hat-{item}\ud800" for item in range(60)])
+    save_parts(tmp_path / "bundle", **parts)
+    assert "hat-7&#55296;" in write_report(tmp_path / "bundle", sessions=20).read_text()
