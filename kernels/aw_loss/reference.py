@@ -25,11 +25,11 @@ def not_supported_reasons(request: LossRequest) -> list[str]:
 
 def aw_loss(request: LossRequest) -> Tensor:
     """Loss of every row, unweighted: float[B]."""
-    queries = functional.normalize(request.queries, dim=1)
-    items = functional.normalize(request.items, dim=1)
-    if request.compute_dtype is not None:
-        queries, items = queries.to(request.compute_dtype), items.to(request.compute_dtype)
-    logits = request.scale * (queries @ items.T).to(request.queries.dtype)  # [B, N]
+    dtype = torch.promote_types(request.queries.dtype, request.items.dtype)
+    compute_dtype = request.compute_dtype or dtype
+    queries = functional.normalize(request.queries, dim=1).to(compute_dtype)
+    items = functional.normalize(request.items, dim=1).to(compute_dtype)
+    logits = request.scale * (queries @ items.T).to(dtype)  # [B, N]
     targets = request.targets[:, None]
     of_target = logits.gather(1, targets)  # [B, 1]
     others = logits.scatter(1, targets, -math.inf)  # [B, N]

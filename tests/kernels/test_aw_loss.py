@@ -222,6 +222,20 @@ def test_negative_term_by_hand() -> None:
     assert got.item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("dtypes", [(torch.bfloat16, torch.float32), (torch.float32, torch.float64)], ids=str)
+def test_queries_and_items_of_two_dtypes(dtypes: tuple[torch.dtype, torch.dtype]) -> None:
+    queries, catalog, targets, _ = problem(5, 9, 7)
+    for narrow, wide in (dtypes, dtypes[::-1]):
+        q, e = queries.to(narrow, copy=True).requires_grad_(), catalog.to(wide, copy=True).requires_grad_()
+        got = aw_loss(q, e, targets, scale=16, gamma=2)
+        got.backward()
+        assert q.grad is not None
+        assert e.grad is not None
+        assert (q.grad.dtype, e.grad.dtype) == (narrow, wide)
+        truth = aw_loss(q.detach().double(), e.detach().double(), targets, scale=16, gamma=2)
+        assert got.item() == pytest.approx(truth.item(), rel=2e-2 if torch.bfloat16 in dtypes else 1e-5)
+
+
 def test_a_refusal_lists_every_reason() -> None:
     q, e, t = torch.randn(2, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1])
     for backend, gamma, reason in (("chunked", 2, "negatives=True"), ("native", 65, "with negatives=True")):
