@@ -89,7 +89,7 @@ def seen_targets(bundle: Bundle, dataset: Dataset, samples: Samples) -> int | No
     if sessions.times is not None and renumbered.target_times is not None:
         return int(np.isin(_sample_keys(renumbered), _click_keys(sessions)).sum())
     known_sessions = {session.tobytes() for session in sessions if len(session) >= _MIN_CLICKS}
-    lengths = renumbered.prefixes.lengths
+    lengths = samples.prefixes.lengths  # without unknown clicks, two prefixes may be equally long
     longest: dict[int, int] = {}
     for place, session in enumerate(renumbered.session.tolist()):
         if session not in longest or lengths[place] >= lengths[longest[session]]:

@@ -8,15 +8,20 @@ import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtaw_fast import Recommender, evaluate, prepare, train
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataWarning
 from mtaw_fast.evaluation.seen import may_know, seen_targets
 from mtaw_fast.report.examples import examples_of
 from tests.support.cli import write_log
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.workflow import CONFIG, FEW, Made
 
 pytestmark = pytest.mark.slow
@@ -116,3 +121,16 @@ def test_a_bundle_that_was_refit_or_learned_other_sessions_does_not_know_the_tes
         recommender = Recommender.load(bundle)
         assert not may_know(recommender.bundle, made.dataset, made.dataset.test)
         assert "which training has not seen" in examples_of(recommender, made.dataset, 2)["text"]
+
+
+@pytest.mark.parametrize("step", [1, -1], ids=["shortest prefix first", "longest prefix first"])
+def test_a_known_session_with_an_unknown_click_is_found(tmp_path: Path, step: int) -> None:
+    bundle = save_parts(tmp_path / "bundle", **bundle_parts() | memory_parts())
+    session = next(clicks for clicks in bundle.model.sessions if len(clicks) > 4).tolist()
+    clicks = [*session[:-1], 60, session[-1]]  # 60 is no item of the bundle
+    samples = Samples.from_sessions(Sessions.from_lists([clicks]), 1)
+    order = np.arange(len(samples))[::step]
+    samples = Samples(samples.prefixes.select(order), samples.targets[order], samples.session)
+    ids = ItemIds.from_list([f"sku-{item}" for item in range(61)])
+    data = Dataset("shop", Sessions.from_lists([clicks] * 2), samples, ids)
+    assert seen_targets(bundle, data, samples) == len(samples)
