@@ -155,7 +155,10 @@ class Sessions:
         sessions.
         """
         if len(self) < 2:
-            raise DataError(f"cannot hold sessions out for validation: the data set has {len(self)}; add more")
+            raise DataError(
+                f"cannot hold sessions out, for validation or a ranker, of only {len(self)}; add more, or lower "
+                "validation_fraction"
+            )
         held_out = min(max(round(fraction * len(self)), 1), len(self) - 1)
         boundary = len(self) - held_out
         return self.slice(0, boundary), self.slice(boundary, len(self))

@@ -6,8 +6,15 @@ import pytest
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import DataError
 from mtaw_fast.training.ranker import last_sessions
 from mtaw_fast.training.ranker.last_sessions import split_for_ranker, warn_if_capped
+
+
+def test_one_session_is_too_few_whatever_the_data_set_has() -> None:
+    """With validation_fraction=0.99 a ranker gets the one session that is left of a hundred."""
+    with pytest.raises(DataError, match="a ranker, of only 1; add more, or lower validation_fraction"):
+        split_for_ranker(Config.of(), Sessions.from_lists([[1, 2, 3]]))
 
 
 @pytest.mark.parametrize(("most", "expected"), [(100, 5), (10, 5), (9, 4), (1, 1), (0, 1)])
