@@ -223,7 +223,7 @@ def tune(
     study.optimize(objective, n_trials=trials, timeout=seconds, catch=(TrainingError,))
     finished = [trial for trial in ended if trial.state == "complete"]
     if not finished:
-        raise TrainingError("tune: no trial finished its training; lower lr or scale and search again")
+        raise TrainingError("tune: no trial finished its training; lower lr, scale or gamma and search again")
     best = max(finished, key=lambda trial: (trial.metrics[BY], -trial.number))
     gains: dict[str, Difference] = {}
     if best.number and 0 in ranks:

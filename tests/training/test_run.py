@@ -140,6 +140,11 @@ def test_a_wrong_setting_is_refused_before_the_first_phase(
         train(data, remembering.replace(**setting), tmp_path / "run", plan=plan, reporter=Refuses())
 
 
+def test_the_error_of_a_gamma_beyond_float32_names_it(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is inf in search epoch 1, step 1 .*gamma"):
+        train(ring, small.replace(gamma=200.0), tmp_path / "run")
+
+
 def test_an_epoch_of_one_step_moves_the_weights(ring: Dataset, small: Config, tmp_path: Path) -> None:
     config = small.replace(batch_prefixes=100_000, epochs=1)
     trained = train(ring, config, tmp_path, refit=False)

@@ -128,7 +128,7 @@ class Fitting:
             names = ", ".join(map(str, source.sessions_of(batches[failed_step])[:_SESSIONS_NAMED]))
             raise TrainingError(
                 f"the loss is {mean} in {phase} epoch {epoch}, step {failed_step + 1} of {len(batches)} (sessions "
-                f"{names}, .. of those that have a sample); the last whole epoch is kept: lower lr or scale and "
+                f"{names}, .. of those that have a sample); the last whole epoch is kept: lower lr, scale or gamma and "
                 "start over with --overwrite"
             )
         seconds, threads = time.perf_counter() - began, current_threads()
