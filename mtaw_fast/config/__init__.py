@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -156,7 +157,8 @@ def _typed(name: str, value: Any) -> Any:
     _group_of(name)
     kind = _TYPES[name]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        with contextlib.suppress(OverflowError):
+            value = float(value)
     if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
         raise UsageError(f"setting {name} must be {kind.__name__}, not {shown(value)}")
     return value

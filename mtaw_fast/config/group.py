@@ -39,5 +39,13 @@ def _check_type(name: str, value: Any, kind: str, choices: Mapping[str, tuple[st
     kinds = {"bool": (bool,), "int": (int,), "float": (float, int)}.get(kind, (str,))
     if type(value) not in kinds:
         raise UsageError(f"setting {name} must be {'str' if name in choices else kind}, not {shown(value)}")
-    if (kind == "int" and abs(value) > _LARGEST_INT) or (kind == "float" and not math.isfinite(value)):
+    if (kind == "int" and abs(value) > _LARGEST_INT) or (kind == "float" and not _is_finite(value)):
         raise UsageError(f"setting {name}={shown(value)} is out of range; see 'mtaw-fast train --help'")
+
+
+def _is_finite(value: float) -> bool:
+    """Whether a number is a finite float; an int may be too large for one."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

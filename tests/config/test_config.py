@@ -54,6 +54,7 @@ def test_a_bad_override_is_named(assignment: str, message: str) -> None:
         ({"window": 2**31}, "window=2147483648 is out of range"),
         ({"epochs": 10**30}, "epochs=10+ is out of range"),
         ({"lr": float("inf")}, "lr=inf is out of range"),
+        ({"lr": 10**400}, "lr=10+.* is out of range"),
         ({"gamma": float("nan")}, "gamma=nan is out of range"),
         ({"clip_norm": float("inf")}, "clip_norm=inf"),
         ({"embedding_dim": 100.0}, "embedding_dim must be int, not 100.0"),
@@ -80,7 +81,7 @@ def test_dict_round_trip() -> None:
     "values",
     [
         {"d": "100"}, {"d": True}, {"nothing": 1}, {"gamma": float("inf")}, {"model": {"gamma": 2.0}},
-        {"loss": {"gamma": "2"}}, {"loss": 2},
+        {"loss": {"gamma": "2"}}, {"loss": 2}, {"lr": 10**400},
     ],
 )  # fmt: skip
 def test_a_bad_dict_is_refused(values: dict) -> None:
