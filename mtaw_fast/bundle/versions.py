@@ -132,18 +132,19 @@ def promote(folder: Path, name: str) -> str | None:
     BundleError
         If it is damaged.
     """
-    if Path(name).name != name or not (folder / name / MANIFEST).is_file():
+    if name == CURRENT or Path(name).name != name or not (folder / name / MANIFEST).is_file():
         names = ", ".join(version.name for version in versions_in(folder))
         raise UsageError(f"{folder} has no bundle {name!r}; it has {names}")
     old_name = current_in(folder)
-    _point_to(folder, name, back=False)
+    _point_to(folder, name)
     return old_name
 
 
 def roll_back(folder: Path) -> tuple[str, str]:
     """Promote the bundle that was current before the current one; return the names of both, the old one first.
 
-    Repeated, it goes further back. Raises UsageError if there is none, BundleError if it is damaged.
+    Repeated, it goes further back. Raises UsageError if there is none, BundleError if it is damaged, or if another
+    bundle is promoted meanwhile.
     """
     current = current_in(folder)
     stack = _stack(_history(folder, current))
@@ -151,18 +152,23 @@ def roll_back(folder: Path) -> tuple[str, str]:
         stack.pop()
     if current is None or len(stack) < 2:
         raise UsageError(f"{folder} has no bundle from before the current one; promote one by name")
-    _point_to(folder, stack[-2], back=True)
+    _point_to(folder, stack[-2], back_from=current)
     return current, stack[-2]
 
 
-def _point_to(folder: Path, name: str, back: bool) -> None:
-    """Verify a bundle, note it in the history, and then change the name in one step."""
+def _point_to(folder: Path, name: str, back_from: str | None = None) -> None:
+    """Verify a bundle, note it in the history, and then change the name in one step.
+
+    back_from: for a step back, the bundle that is current.
+    """
     version = version_of(Bundle.load(folder / name).manifest)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with folder_lock(folder, BundleError):
+        if back_from is not None and current_in(folder) != back_from:
+            raise BundleError(f"{folder / CURRENT} was changed by another process meanwhile; run the command again")
         entries = [
             *_history(folder, current_in(folder)),
-            {"time": now, "bundle": name, "version": version, "back": back},
+            {"time": now, "bundle": name, "version": version, "back": back_from is not None},
         ]
         write_bytes(folder / HISTORY, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
         draft = folder / f".{CURRENT}-{os.getpid()}"

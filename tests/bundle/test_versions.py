@@ -6,10 +6,11 @@ import json
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mtaw_fast.bundle import bundle_lock
+from mtaw_fast.bundle import Bundle, bundle_lock
 from mtaw_fast.bundle.versions import HISTORY, current_in, promote, roll_back, versions_in
 from mtaw_fast.cli import main
 from mtaw_fast.errors import BundleError, UsageError
@@ -133,12 +134,32 @@ def test_a_damaged_manifest_is_named(folder: Path, change: dict[str, object]) ->
         manifest.write_bytes(before)
 
 
+def test_a_step_back_from_a_bundle_that_is_no_longer_current_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another bundle is promoted while the one before is verified: the step back would be two steps."""
+    promote(folder, "a.bundle")
+    promote(folder, "b.bundle")
+    real = Bundle.load
+
+    def overtaken(*arguments: Any) -> Bundle:
+        monkeypatch.undo()
+        promote(folder, "c.bundle")
+        return real(*arguments)
+
+    monkeypatch.setattr(Bundle, "load", overtaken)
+    with pytest.raises(BundleError, match="was changed by another process meanwhile"):
+        roll_back(folder)
+    assert current_in(folder) == "c.bundle"
+    assert roll_back(folder) == ("c.bundle", "b.bundle")
+
+
 def test_what_cannot_be_served_is_not_promoted(folder: Path, tmp_path: Path) -> None:
-    for name in ("nothing.bundle", "../a.bundle", "notes", ""):
+    promote(folder, "a.bundle")
+    for name in ("nothing.bundle", "../a.bundle", "notes", "", "current"):
         with pytest.raises(UsageError, match=r"it has c\.bundle, b\.bundle, a\.bundle"):
             promote(folder, name)
     save_parts(folder / "d.bundle", **bundle_parts(seed=9))
-    promote(folder, "a.bundle")
     victim = next((folder / "d.bundle").glob("weights-*"))
     victim.write_bytes(victim.read_bytes()[:-8])
     with pytest.raises(BundleError):
