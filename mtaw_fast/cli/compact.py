@@ -33,6 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
     settings = learning_settings(arguments)
     if settings is None:
         raise UsageError("compact: give the service's --learn")
+    if settings.stream is None and not settings.folder.is_dir():
+        raise UsageError(f"--learn {settings.folder} does not exist; name the folder of a service")
     bundles = [folder for folder, _ in arguments.side_by_side]
     arms = settings.of_arms(bundles) if bundles else [settings.of_one(arguments.bundle)]
     for bundle, arm in zip(bundles or [arguments.bundle], arms, strict=True):

@@ -11,6 +11,7 @@ from mtaw_fast.data.bots import BURST_CLICKS, BURST_MS
 from mtaw_fast.errors import UsageError
 
 DAY_MS = 86_400_000
+_FOREVER_MS = 1 << 62
 COMPACTED = "bundle"  # the folder of the compacted bundle, inside the learning folder
 ARMS = "arms"  # in a learning folder that several bundles share: the folder of each, by its bundle's name
 
@@ -104,7 +105,7 @@ class LearningSettings:
     fsync : bool, default False
         Acknowledge an event after fsync; otherwise after write(2), with an fsync every 20 ms.
     retention_days : float, default 30
-        Days that learned sessions and the log are kept.
+        Days that learned sessions are kept; infinite: forever.
     max_log_bytes : int, default 2 GiB
         Size of the log above which the oldest segments that are in the compacted bundle are deleted.
     max_backlog : int, default 5_000
@@ -146,7 +147,7 @@ class LearningSettings:
     @property
     def retention_ms(self) -> int:
         """`retention_days` in milliseconds."""
-        return int(self.retention_days * DAY_MS)
+        return int(min(self.retention_days * DAY_MS, _FOREVER_MS))
 
     @property
     def log_folder(self) -> Path:

@@ -21,7 +21,7 @@ def test_compact_redacts_what_was_forgotten(tmp_path: Path, capsys: pytest.Captu
     rec.close()
     segment = next(learned.glob("events-*.log"))
     assert b'"session":"gone"' in segment.read_bytes()
-    assert main(["compact", str(bundle), "--learn", str(learned)]) == 0
+    assert main(["compact", str(bundle), "--learn", str(learned), "--retention", "infd"]) == 0
     assert capsys.readouterr().out == f"wrote {learned / 'bundle'}\n"
     assert b'"session":"gone"' not in segment.read_bytes()
 
@@ -29,3 +29,10 @@ def test_compact_redacts_what_was_forgotten(tmp_path: Path, capsys: pytest.Captu
 def test_compact_needs_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compact", str(tmp_path)]) == 2
     assert "--learn" in capsys.readouterr().err
+
+
+def test_compact_makes_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Bundle.save(tmp_path / "bundle", MODEL, metrics={}, dataset={"name": "x", "fingerprint": ""})
+    assert main(["compact", str(tmp_path / "bundle"), "--learn", str(tmp_path / "another")]) == 2
+    assert "another does not exist; name the folder of a service" in capsys.readouterr().err
+    assert not (tmp_path / "another").exists()
