@@ -17,6 +17,7 @@ from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 LAYOUT = 1
+AGELESS = np.iinfo(np.int64).max  # instead of the time of a session's last click, if that is unknown
 _ABOUT = "about"  # in a file: UTF-8 JSON of the layout and of the fields that are not arrays
 _TYPES = {
     "keys": np.uint64, "sessions": np.int32, "last": np.int64, "seen": np.uint64,
@@ -72,7 +73,7 @@ class LogProgress:
     sessions : int32[L]
         Their places in the tables.
     last : int64[L]
-        Unix milliseconds of their last clicks.
+        Unix milliseconds of their last clicks; `AGELESS` of those in a log file without times, which never expire.
     seen : uint64[E]
         Keys of the latest event ids (`event_key` there), oldest first: an event that comes again is not counted.
     untrained : int32[..]

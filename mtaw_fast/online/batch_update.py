@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from mtaw_fast.data.bots import BotRule
 from mtaw_fast.data.readers import ClickStream
 from mtaw_fast.errors import UsageError
+from mtaw_fast.memory.log_progress import AGELESS
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import START, LogEntry
@@ -207,6 +208,10 @@ def apply_log(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tupl
     before, refused, events = log.model, Counter[str](), LogEvents(log)
     identity = "" if before.log_progress is None else before.log_progress.log
     model = compact_model(before, identity, events.chunks(), limits, all_over=True, threads=threads, refused=refused)
+    if log.stream.times is None and (progress := model.log_progress) is not None:  # made-up times say nothing of an age
+        clock = 0 if before.log_progress is None else before.log_progress.clock
+        last = np.where(progress.last > clock, AGELESS, progress.last)
+        model = replace(model, log_progress=replace(progress, last=last))
     dropped = np.empty(0, dtype=np.int32)
     if before.log_progress is not None:
         relearned = [before.log_progress.sessions_of(key_of(name)) for name in events.forgotten]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,6 @@ def test_a_session_that_goes_on_in_the_next_log_is_counted_whole_and_once(tmp_pa
 
 
 def test_a_model_without_a_memory_is_refused(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     with pytest.raises(UsageError, match="no session memory"):
         log_file(tmp_path / "log.csv", ROWS, replace(MODEL, memory=None, ranker_net=None, clicked_at=None))
 
@@ -200,3 +199,25 @@ def test_a_log_without_times_counts_once(tmp_path: Path) -> None:
         both, summary = apply_log(LogFile.of(other, once), LIMITS)
         assert summary.dropped_sessions == 0
         assert len(both.sessions) == len(MODEL.sessions) + 4
+
+
+def test_a_log_without_times_outlives_the_first_compaction_while_serving(tmp_path: Path) -> None:
+    """Its made-up times lie in 1970, but say nothing of how old its sessions are."""
+    from mtaw_fast import Recommender
+    from mtaw_fast.data.readers.stream import ClickStream
+    from mtaw_fast.online.compaction.compactor import compact_folder
+    from mtaw_fast.online.settings import COMPACTED, LearningSettings
+
+    ids = MODEL.ids.external(np.arange(N))
+    sessions, items = np.array([0, 0, 0, 1, 1], np.int32), np.array([1, 2, 3, 2, 3], np.int32)
+    stream = ClickStream(sessions, items, None, None, [0, 1], ids)
+    updated, _ = apply_log(LogFile.of(stream, MODEL), LIMITS)
+    again, _ = apply_log(LogFile.of(replace(stream, items=items[::-1].copy()), updated), LIMITS)
+    saved(tmp_path / "bundle", again)
+    settings = LearningSettings(tmp_path / "learned", compact=False)
+    rec = Recommender.load(tmp_path / "bundle", learn=settings)
+    for visitor in ("v-1", "v-2"):
+        rec.observe(visitor, ["sku-1"])
+    rec.close()
+    compact_folder(tmp_path / "bundle", settings)
+    assert len(Bundle.load(settings.folder / COMPACTED).model.sessions) == len(MODEL.sessions) + 4

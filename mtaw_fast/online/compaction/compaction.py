@@ -17,7 +17,7 @@ from mtaw_fast.model.model import Model
 from mtaw_fast.online.compaction.collected_clicks import CollectedClicks
 from mtaw_fast.online.compaction.merge import ModelChanges, merge
 from mtaw_fast.online.log.event_log import LogEntry
-from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.events import Click, now_ms
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
 
@@ -51,7 +51,8 @@ def compact_model(
     limits : LearningLimits
         Limits on what is learned from whom: the same as in the processes that serve.
     keep : int, optional
-        Milliseconds: drop sessions from the log whose last click is so much older than the newest event.
+        Milliseconds: drop sessions from the log whose last click is so much older than the newest event, or than now if
+        that event is in the future.
     all_over : bool, default False
         Whether every session counts as finished, so that none is carried along.
     since : int, optional
@@ -112,7 +113,8 @@ class _Compaction:
         self._over = over[np.lexsort((self._handles[over], self._last[over]))]
         dropped = set(collector.dropped)
         if keep is not None:
-            dropped.update(self._old.sessions[self._old.last < event_processor.tracker.clock - keep].tolist())
+            newest = min(event_processor.tracker.clock, now_ms())  # a clock that was ahead makes no session old
+            dropped.update(self._old.sessions[self._old.last < newest - keep].tolist())
         self._dropped = np.array(sorted(dropped), dtype=np.int32)
 
     def changes(self, log: str) -> ModelChanges:

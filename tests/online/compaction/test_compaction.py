@@ -14,7 +14,7 @@ from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import LogEntry
-from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems
+from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems, now_ms
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.pipeline import Pipeline
@@ -155,6 +155,16 @@ def test_old_sessions_are_dropped() -> None:
     assert after.memory.n_sessions < first.memory.n_sessions + 21
     assert all(after.log_progress.last >= after.log_progress.clock - 5 * HOUR)
     assert after.memory.n_sessions >= MODEL.memory.n_sessions, "sessions of the training are not from the log"
+
+
+def test_a_machine_clock_that_was_ahead_makes_no_session_old() -> None:
+    past, future = now_ms() - HOUR, now_ms() + 10_000 * HOUR
+    learned = [Click(f"s{place}", f"sku-{place}", past, arrived=past) for place in range(5)]
+    first = compact_model(MODEL, "log", [entries(learned)], ALL, all_over=True)
+    ahead = [Click("z", f"sku-{place}", future, arrived=future) for place in range(3)]
+    after = compact_model(first, "log", [entries(ahead)], ALL, keep=100 * HOUR, all_over=True)
+    assert after.log_progress.clock == future
+    assert len(after.log_progress.sessions) == len(learned) + 1
 
 
 @pytest.mark.parametrize("seed", range(3))
