@@ -68,10 +68,11 @@ class ItemState:
         """Keep changes, and return when they are published here; returns the log's position after them."""
         with self._lock(fcntl.LOCK_SH):
             position = self._log.append(events)
-            self.catch_up()  # before another process shortens the log: it removes a change that does not fit
-        if self._log.n_bytes > 3 * SEGMENT_BYTES + 2 * self._shortened:
+            # Before another process shortens the log: it removes changes that do not fit, and segments.
+            self.catch_up()
+            n_bytes = self._log.n_bytes
+        if n_bytes > 3 * SEGMENT_BYTES + 2 * self._shortened:
             self._shorten()
-            self._shortened = self._log.n_bytes
         return position
 
     def catch_up(self) -> None:
@@ -133,6 +134,7 @@ class ItemState:
             if events:
                 self._log.append(events)
             self._log.expire(end, 0)
+            self._shortened = self._log.n_bytes
 
 
 def _folded(changes: list[TableChange], later: TableChange) -> list[TableChange]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import fcntl
 import pickle
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemFrame, ItemTable, TableChange
 from mtaw_fast.online import item_state
 from mtaw_fast.online.log.events import HideItems, KeepRules, ShowItems, now_ms
+from mtaw_fast.online.log.segment_folder import SegmentFolder
 from mtaw_fast.online.log.table_parts import table_parts
 from tests.support.forks import child
 from tests.support.online.item_tables import everything, put_table, shown
@@ -148,6 +150,39 @@ def test_a_reader_that_is_late_when_the_folder_is_shortened_misses_no_change(
     for reader in (state, late, last):
         table = table_of(reader)
         assert (table.hidden, list(table.rules)) == (frozenset({"sku-2"}), ["new"])
+        reader.stop()
+
+
+def test_a_change_is_no_error_if_another_process_wants_to_shorten_the_folder_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_segments(monkeypatch)
+    state, other = opened(tmp_path), opened(tmp_path)
+    patch(state, "sku-1", price=1.5)
+    real = SegmentFolder.size
+
+    def shortened_before(segments: SegmentFolder, number: int) -> int:
+        if segments is state._log._segments:
+            with (tmp_path / ".items.lock").open("a") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:  # the other one waits
+                    return real(segments, number)
+            monkeypatch.undo()
+            other._shorten()
+        return real(segments, number)
+
+    thread = threading.current_thread()
+    monkeypatch.setattr(
+        SegmentFolder,
+        "size",
+        lambda *arguments: (shortened_before if threading.current_thread() is thread else real)(*arguments),
+    )
+    patch(state, "sku-2", price=2.5)
+    monkeypatch.undo()
+    for reader in (state, other):
+        reader.catch_up()
+        assert prices(reader) == [None, 1.5, 2.5, None]
         reader.stop()
 
 
