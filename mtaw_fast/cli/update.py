@@ -15,9 +15,10 @@ from mtaw_fast.cli.learning_options import add_log_arguments, bots_text, limits_
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import UpdateSummary, apply_log
+from mtaw_fast.online.compaction.compactor import REPEATS
 from mtaw_fast.system.cpus import usable_cpus
 
-_KEPT = ("grown_from",)  # manifest keys that an update keeps
+_KEPT = ("grown_from", "position", REPEATS)  # manifest keys that an update keeps
 
 
 def add_to(commands: Any) -> None:

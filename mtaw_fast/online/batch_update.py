@@ -16,11 +16,11 @@ import numpy as np
 from mtaw_fast.data.bots import BotRule
 from mtaw_fast.data.readers import ClickStream
 from mtaw_fast.errors import UsageError
-from mtaw_fast.memory.log_progress import AGELESS
+from mtaw_fast.memory.log_progress import AGELESS, LogProgress
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import START, LogEntry
-from mtaw_fast.online.log.events import Click, Event, Forget
+from mtaw_fast.online.log.events import Click, Event, Forget, parse
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.session_tracker import key_of
 
@@ -124,7 +124,7 @@ class LogEvents:
     def __init__(self, log: LogFile) -> None:
         learned = log.model.log_progress
         self._log, self._names = log, log.names()
-        self._known = frozenset[int]() if learned is None else frozenset(learned.keys.tolist())
+        self._known = frozenset[int]() if learned is None else frozenset([*learned.keys.tolist(), *_carried(learned)])
         # The events are not from the log that a service follows: the model's position stays the same.
         self._position = START if learned is None else learned.position
         self._started: set[int] = set()
@@ -153,6 +153,12 @@ class LogEvents:
         """Yield all events, a few thousand at a time."""
         for begin in range(0, len(self._log.stream), _CHUNK):
             yield self.of(begin, begin + _CHUNK)
+
+
+def _carried(learned: LogProgress) -> set[int]:
+    """Return the keys of the open sessions whose clicks a compacted bundle carries along."""
+    events = (parse(line) for lines in learned.carried_lines() for line in lines)
+    return {key_of(event.session) for event in events if isinstance(event, Click)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
@@ -19,6 +20,12 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogEvents, LogFile, apply_log, log_limits
+from mtaw_fast.online.compaction.compaction import compact_model
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.compaction.current import learned_position
+from mtaw_fast.online.log.event_log import LogEntry
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.settings import COMPACTED, LearningLimits, LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.support.online.logs import MIDNIGHT, N, drawn_rows, log_file, saved, trained_before, written
@@ -201,12 +208,36 @@ def test_a_log_without_times_counts_once(tmp_path: Path) -> None:
         assert len(both.sessions) == len(MODEL.sessions) + 4
 
 
+def test_an_update_of_a_compacted_bundle_keeps_what_the_next_compaction_does(tmp_path: Path) -> None:
+    """The repeat of a click, the log's last event, is removed from the log by the compaction after the next event."""
+    saved(tmp_path / "bundle", MODEL)
+    settings = LearningSettings(tmp_path / "learned", compact=False)
+    compacted = settings.folder / COMPACTED
+    rec = Recommender.load(tmp_path / "bundle", learn=settings)
+    rec.observe("v-1", ["sku-1"], ids=["first"])
+    position = rec.observe("v-1", ["sku-1"], ids=["first"])
+    compact_folder(tmp_path / "bundle", settings)
+    assert main(["update", str(compacted), str(written(tmp_path / "log.csv", ROWS))]) == 0
+    assert learned_position(settings.folder) == position
+    rec.observe("v-2", ["sku-2"])
+    rec.close()
+    compact_folder(tmp_path / "bundle", settings)
+    assert (settings.folder / "events-0000000000.log").read_bytes().count(b'"first"') == 1
+
+
+def test_a_session_that_a_compacted_bundle_carries_along_is_counted_whole_and_once(tmp_path: Path) -> None:
+    clicks = [row for row in ROWS if row[0] == ROWS[-1][0]]
+    assert len(clicks) > 1
+    name, item, time = clicks[0]
+    compacted = compact_model(MODEL, "log", [[LogEntry(Click(name, item, time), "1")]], LearningLimits())
+    assert len(compacted.log_progress.carried)  # type: ignore[union-attr]
+    updated, _ = apply_log(log_file(tmp_path / "log.csv", clicks, compacted), LIMITS)
+    assert updated.ids.external(updated.sessions[len(MODEL.sessions)]) == [item for _, item, _ in clicks]
+
+
 def test_a_log_without_times_outlives_the_first_compaction_while_serving(tmp_path: Path) -> None:
     """Its made-up times lie in 1970, but say nothing of how old its sessions are."""
-    from mtaw_fast import Recommender
     from mtaw_fast.data.readers.stream import ClickStream
-    from mtaw_fast.online.compaction.compactor import compact_folder
-    from mtaw_fast.online.settings import COMPACTED, LearningSettings
 
     ids = MODEL.ids.external(np.arange(N))
     sessions, items = np.array([0, 0, 0, 1, 1], np.int32), np.array([1, 2, 3, 2, 3], np.int32)

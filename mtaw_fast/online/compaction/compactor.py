@@ -42,7 +42,7 @@ BUSY, CLEANUP_FAILED = 75, 76  # exit codes next to 0 and those of errors; 75 me
 _READ_EVENTS = 10_000
 _LOCK = ".compact.lock"
 _NICE = 10
-_REPEAT = "repeats"  # in the manifest: what the next compaction removes from the log if this one cannot any more
+REPEATS = "repeats"  # in the manifest: what the next compaction removes from the log if this one cannot any more
 
 
 class LogCleanupError(LearnError):
@@ -110,9 +110,9 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
     repeats = [repeat for repeat in duplicates if repeat <= until]
     # The log's last event stays until the bundle is there: without both, no reader reaches its acknowledged position.
     last = [repeat for repeat in repeats if repeat == position]
-    log.remove([*before.manifest.get(_REPEAT, ()), *(repeat for repeat in repeats if repeat != position)])
+    log.remove([*before.manifest.get(REPEATS, ()), *(repeat for repeat in repeats if repeat != position)])
     compacted, manifest = settings.folder / COMPACTED, before.manifest
-    grown = {"grown_from": manifest.get("grown_from", model_hash(manifest)), "position": position, _REPEAT: last}
+    grown = {"grown_from": manifest.get("grown_from", model_hash(manifest)), "position": position, REPEATS: last}
     # Not `Bundle.save`, which loads what it wrote: that would hold the model twice.
     save_bundle(compacted, model, manifest["metrics"], manifest["dataset"], overwrite=True, about=grown)
     make_private(settings.folder)  # the new bundle holds the clicks of open sessions
