@@ -65,12 +65,12 @@ def run(arguments: argparse.Namespace) -> None:
     with progress_bar(not arguments.json) as bar:
         progress = None if bar is None else functools.partial(bar, "replay")
         result = replay(log, settings, limits, progress)
-    if arguments.plot is not None:
-        plot(result, arguments.plot)
     if arguments.json:
         print_json(result.as_dict())
     else:
         print(table(result))
+    if arguments.plot is not None:  # last: a file that cannot be written must not take the metrics along
+        plot(result, arguments.plot)
 
 
 def table(result: ReplayResult) -> str:

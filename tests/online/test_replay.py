@@ -171,6 +171,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*arguments, "--from", "2025-11-26T00:30", "--until", "2025-11-26T02:00", "--plot", str(plot)]) == 0
     assert "2025-11-26T01:00" in capsys.readouterr().out
     assert plot.read_bytes().startswith(b"\x89PNG")
+    assert main([*arguments, "--json", "--plot", str(tmp_path / "missing" / "hours.png")]) == 1
+    captured = capsys.readouterr()
+    assert "hours.png" in captured.err
+    assert json.loads(captured.out) == printed, "a picture that cannot be written takes no metrics along"
     assert main([*arguments, "--from", "yesterday"]) == 2
     assert main([*arguments, "--from", "2031-01-01"]) == 2
 
