@@ -6,10 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mtaw_fast.bundle.format import model_hash
+from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.cli.common import add_command
 from mtaw_fast.cli.learning_options import add_learning_options, add_side_by_side, learning_settings
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.compaction.serving_lock import served_in
 from mtaw_fast.online.settings import COMPACTED
 
 
@@ -37,6 +40,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--learn {settings.folder} does not exist; name the folder of a service")
     bundles = [folder for folder, _ in arguments.side_by_side]
     arms = settings.of_arms(bundles) if bundles else [settings.of_one(arguments.bundle)]
-    for bundle, arm in zip(bundles or [arguments.bundle], arms, strict=True):
+    pairs = list(zip(bundles or [arguments.bundle], arms, strict=True))
+    for bundle, arm in pairs:
+        served = served_in(arm.folder)
+        if served is not None and model_hash(read_manifest(served)) != model_hash(read_manifest(bundle)):
+            raise UsageError(f"{arm.folder} is served with {served}, whose learning this overwrites; give that one")
+    for bundle, arm in pairs:
         compact_folder(bundle, arm, wait=True)
         print(f"wrote {arm.folder / COMPACTED}")

@@ -9,7 +9,7 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
-from tests.support.online.recommenders import MODEL, until_learned
+from tests.support.online.recommenders import MODEL, parts, until_learned
 
 
 def test_compact_redacts_what_was_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,3 +36,20 @@ def test_compact_makes_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["compact", str(tmp_path / "bundle"), "--learn", str(tmp_path / "another")]) == 2
     assert "another does not exist; name the folder of a service" in capsys.readouterr().err
     assert not (tmp_path / "another").exists()
+
+
+def test_compact_overwrites_no_bundle_of_another_training_that_is_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a command with the name of the bundle from before a promotion would."""
+    learned = tmp_path / "learned"
+    for name, model in (("old", parts(4)), ("new", MODEL)):
+        Bundle.save(tmp_path / name, model, metrics={}, dataset={"name": "x", "fingerprint": ""})
+    rec = Recommender.load(tmp_path / "new", learn=learned)
+    assert main(["compact", str(tmp_path / "new"), "--learn", str(learned)]) == 0
+    compacted = (learned / "bundle" / "manifest.json").read_bytes()
+    assert main(["compact", str(tmp_path / "old"), "--learn", str(learned)]) == 2
+    assert f"{learned} is served with {tmp_path / 'new'}" in capsys.readouterr().err
+    assert (learned / "bundle" / "manifest.json").read_bytes() == compacted
+    rec.close()
+    assert main(["compact", str(tmp_path / "old"), "--learn", str(learned)]) == 0

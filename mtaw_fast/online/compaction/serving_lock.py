@@ -63,13 +63,14 @@ def other_arms(settings: LearningSettings) -> list[tuple[Path, Path]]:
     turns in a log's folder: two that look at once take each other for a learner.
     """
     known = {settings.folder, *(folder for _, folder in settings.other_arms)}
-    arms = list(settings.other_arms)
-    for folder in arm_folders(settings.log_folder):
-        if folder not in known:
-            with not_served(folder) as free:
-                if not free:
-                    arms.append((Path(os.fsdecode(_content(folder / _LOCK).removesuffix(_END))), folder))
-    return arms
+    others = ((served_in(folder), folder) for folder in arm_folders(settings.log_folder) if folder not in known)
+    return [*settings.other_arms, *((bundle, folder) for bundle, folder in others if bundle is not None)]
+
+
+def served_in(folder: Path) -> Path | None:
+    """Return the trained bundle that a learner serves with a folder now; None if none does."""
+    with not_served(folder) as free:
+        return None if free else Path(os.fsdecode(_content(folder / _LOCK).removesuffix(_END)))
 
 
 def arm_folders(log_folder: Path) -> list[Path]:
