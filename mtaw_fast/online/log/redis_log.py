@@ -86,8 +86,9 @@ class RedisLog:
         """See `EventLog.read`."""
         events: list[LogEntry] = []
         start, appended = after, _LENGTHS[self._stream]
-        if start == self._empty[0]:
-            after = self._empty[1]
+        empty_from, empty_until = self._empty  # at once: while a learner switches bundles, two threads read
+        if start == empty_from:
+            after = empty_until
         while len(events) < limit:
             first = f"({_identity(after)}" if after else "-"
             entries = self._call("xrange", self._name, min=first, count=limit - len(events))

@@ -82,6 +82,20 @@ def test_what_a_stream_holds_at_the_start_of_a_process_is_no_lag(monkeypatch: py
     assert log.lag(end) == 2
 
 
+def test_a_reader_further_on_takes_no_event_from_another_thread(log: RedisLog) -> None:
+    middle = log.append(clicks(10))
+    assert log.read(middle) == []
+    end = log.append(clicks(5, "later"))
+
+    class Overtaken(tuple[str, ...]):
+        def __getitem__(self, place: Any) -> Any:
+            log._empty = (end, end)  # as by a thread that comes between
+            return super().__getitem__(place)
+
+    log._empty = Overtaken(log._empty)  # type: ignore[assignment]
+    assert len(log.read(middle)) == 5
+
+
 def test_another_log_of_the_process_changes_no_lag(log: RedisLog, url: str) -> None:
     end = log.append([Click(f"s-{number}", "sku-1", NOON) for number in range(30)])
     other = RedisLog(url)
