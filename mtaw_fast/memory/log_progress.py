@@ -23,7 +23,9 @@ _TYPES = {
     "keys": np.uint64, "sessions": np.int32, "last": np.int64, "seen": np.uint64,
     "untrained": np.int32, "removed": np.int32,
     "hidden": np.int32, "seed_items": np.int32, "seed_neighbors": np.int32, "carried": np.uint8,
+    "given_items": np.int32, "given_vectors": np.float32,
 }  # fmt: skip
+_ADDED = ("given_items", "given_vectors")  # older files lack them; so do new ones where they are empty
 _CARRIED_BYTES = 1 << 16  # of clicks of open sessions that are read at a time
 _GUARDS = {
     "traffic": np.int64, "flood_items": np.uint32, "flood_counts": np.int64,
@@ -82,6 +84,10 @@ class LogProgress:
         Items that are never recommended again, and items with too few clicks so far.
     seed_items, seed_neighbors : int32[K]
         Pairs of an item added by hand and one of its given neighbors.
+    given_items : int32[G]
+        Items added by hand with a vector.
+    given_vectors : float32[G * d]
+        These vectors, one after the other.
     carried : uint8[..]
         Clicks of open sessions, and parts of changes of the item table that are not complete: UTF-8 lines of JSON in
         the log's order.
@@ -130,6 +136,8 @@ class LogProgress:
     seed_items: np.ndarray = field(default_factory=_empty(np.int32))
     seed_neighbors: np.ndarray = field(default_factory=_empty(np.int32))
     carried: np.ndarray = field(default_factory=_empty(np.uint8))
+    given_items: np.ndarray = field(default_factory=_empty(np.int32))
+    given_vectors: np.ndarray = field(default_factory=_empty(np.float32))
     open: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     arrival: int = 0
     recent: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -148,8 +156,10 @@ class LogProgress:
             array = getattr(self, name)
             if array.dtype != dtype or array.ndim != 1:
                 raise DataError(f"learned state: {name} must be a vector of {np.dtype(dtype)}; {_REMEDY}")
-        if not len(self.keys) == len(self.sessions) == len(self.last) or len(self.seed_items) != len(
-            self.seed_neighbors
+        if (
+            not len(self.keys) == len(self.sessions) == len(self.last)
+            or len(self.seed_items) != len(self.seed_neighbors)
+            or len(self.given_vectors) % max(len(self.given_items), 1)
         ):
             raise DataError(f"learned state: its arrays differ in length; {_REMEDY}")
         if self.guards and {name: array.dtype for name, array in self.guards.items()} != _GUARDS:
@@ -159,7 +169,7 @@ class LogProgress:
 
     def check(self, n_items: int, n_sessions: int) -> None:
         """Raise DataError if an item or a session is outside a model of N items and S sessions."""
-        for name in ("untrained", "removed", "hidden", "seed_items", "seed_neighbors", "sessions"):
+        for name in ("untrained", "removed", "hidden", "seed_items", "seed_neighbors", "given_items", "sessions"):
             array, limit = getattr(self, name), n_sessions if name == "sessions" else n_items
             if len(array) and (array.min() < 0 or array.max() >= limit):
                 raise DataError(f"learned state: {name} points outside 0..{limit - 1}; {_REMEDY}")
@@ -192,7 +202,8 @@ class LogProgress:
                  "candidates": [[item, list(keys)] for item, keys in self.candidates.items()]}  # fmt: skip
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
         guards = {_GUARD + name: array for name, array in self.guards.items()}
-        write_tensors(path, {_ABOUT: text, **{name: getattr(self, name) for name in _TYPES}, **guards})
+        arrays = {name: array for name in _TYPES if len(array := getattr(self, name)) or name not in _ADDED}
+        write_tensors(path, {_ABOUT: text, **arrays, **guards})
 
     @classmethod
     def load(cls, path: Path | SealedFile) -> LogProgress:
@@ -203,6 +214,7 @@ class LogProgress:
             if about["layout"] != LAYOUT:
                 raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; upgrade mtaw-fast")
             guards = {name.removeprefix(_GUARD): arrays.pop(name) for name in list(arrays) if name.startswith(_GUARD)}
+            arrays = {name: np.empty(0, _TYPES[name]) for name in _ADDED} | arrays
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
             # Older files lack the next nine. In those that do not say which items were added by hand, all were.

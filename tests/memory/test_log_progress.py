@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,16 @@ def test_the_former_name_of_an_array_is_read(progress: LogProgress, saved: Path)
     arrays = map_tensors(saved)
     write_tensors(saved, {"seed_neighbours": arrays.pop("seed_neighbors"), **arrays})  # prose: ignore
     assert LogProgress.load(saved).seed_neighbors.tolist() == progress.seed_neighbors.tolist()
+
+
+def test_vectors_given_by_hand_are_in_a_file_that_has_some(progress: LogProgress, saved: Path) -> None:
+    assert not {"given_items", "given_vectors"} & map_tensors(saved).keys(), "earlier releases refuse other arrays"
+    assert len(LogProgress.load(saved).given_vectors) == 0
+    given = replace(progress, given_items=np.array([4], np.int32), given_vectors=np.ones(3, np.float32))
+    given.save(saved)
+    assert LogProgress.load(saved).given_vectors.tolist() == [1, 1, 1]
+    with pytest.raises(DataError, match="given_items points outside"):
+        replace(given, given_items=np.array([9], np.int32)).check(5, 3)
 
 
 @pytest.mark.parametrize(

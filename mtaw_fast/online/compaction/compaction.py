@@ -121,11 +121,9 @@ class _Compaction:
         new_items = self._event_processor.items.new_items
         vectors = np.zeros((len(new_items), self._before.config.model.embedding_dim), dtype=np.float32)
         for place in range(len(new_items)):
-            item = new_items[place]
-            if item.vector is not None:
-                vectors[place] = item.vector
-            elif item.content is not None:
-                vectors[place] = item.content
+            content = new_items[place].content
+            if content is not None:
+                vectors[place] = content
         over, table = self._sessions.select(self._over), self._event_processor.items.table()
         return ModelChanges(over, self._dropped, new_items.ids, vectors, self._log_progress(log), table)
 
@@ -137,6 +135,8 @@ class _Compaction:
         hidden = np.array(sorted(event_processor.items.hidden), dtype=np.int32)
         unfinished = [part.line() for part in event_processor.table_parts.unfinished]
         priors = np.array(event_processor.priors, dtype=np.int32).reshape(-1, 2)
+        new_items = event_processor.items.new_items
+        given = {n_items + place: vector for place in range(n_new) if (vector := new_items[place].vector) is not None}
         return LogProgress(
             log=log,
             position=event_processor.position,
@@ -150,6 +150,8 @@ class _Compaction:
             hidden=hidden,
             seed_items=np.ascontiguousarray(priors[:, 0]),
             seed_neighbors=np.ascontiguousarray(priors[:, 1]),
+            given_items=np.concatenate([old.given_items, np.array(list(given), dtype=np.int32)]),
+            given_vectors=np.concatenate([old.given_vectors, np.array(list(given.values()), dtype=np.float32).ravel()]),
             carried=np.frombuffer(b"\n".join(filter(None, [self._carried(), *unfinished])), dtype=np.uint8),
             open=self._ongoing,
             arrival=event_processor.tracker.arrival,

@@ -5,6 +5,7 @@ Axes: N items, M new ones after them, S sessions, T clicks, d dimensions.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -41,7 +42,7 @@ class ModelChanges:
     items : sequence
         External ids of the M new items, in order.
     vectors : float32[M, d]
-        The directions they came with; zero if none. The sessions may change them.
+        The directions of their attributes; zero if none. What was given by hand and the sessions may change them.
     log_progress : LogProgress
         What the new model knows about its log; the places in it are those of the new tables.
     table : ItemTable or None
@@ -133,14 +134,33 @@ def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables
         ]
         return np.stack(known) if known else vectors[:0]
 
+    progress, table = changes.log_progress, changes.table
+    given = dict(zip(progress.given_items.tolist(), progress.given_vectors.reshape(-1, vectors.shape[1]), strict=True))
+    seeds = defaultdict[int, list[int]](list)
+    for item, neighbor in zip(progress.seed_items.tolist(), progress.seed_neighbors.tolist(), strict=True):
+        seeds[item].append(neighbor)
+
+    def direction_of(item: int, vector: np.ndarray) -> np.ndarray | None:
+        """Return what speaks for an item besides the sessions. vector: what it has."""
+        if item in given:
+            return given[item]
+        if item in seeds:
+            return directions(np.array(seeds[item])).astype(np.float64).mean(axis=0)
+        if item not in dropped:
+            return vector if vector.any() else None
+        if model.content is None or table is None:
+            return None
+        content = model.content.vectors(table, np.array([item]))[0]
+        return content if content.any() else None
+
     # The vectors that these items have hold what the dropped sessions said: only those that are left count.
     dropped = set(model.memory.sessions.select(changes.dropped).items.tolist())
     for item, place in place_of.items():
         begin, end = tables.row_offsets[item : item + 2]
-        if begin < end or item in dropped:  # without a row its vector is zero again
+        if begin < end or item in dropped or not vectors[place].any():
             values = _floats(tables.values[begin:end])
             weights = values[:, _FWD] + values[:, _BWD]
-            direction = vectors[place] if vectors[place].any() and item not in dropped else None
+            direction = direction_of(item, vectors[place])
             vectors[place] = evidence_vector(weights, directions(tables.neighbors[begin:end]), direction)
     return vectors
 

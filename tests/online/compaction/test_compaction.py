@@ -134,6 +134,31 @@ def test_an_item_removed_by_hand_stays_removed_after_its_session_was_forgotten()
     assert state.catalog().unavailable[N]
 
 
+def test_an_item_added_by_hand_keeps_its_direction_without_sessions() -> None:
+    vector = 7 * np.eye(D)[1]
+    added: list[Event] = [
+        AddItems(("by-vector", "later"), None, (tuple(vector.tolist()), tuple(vector.tolist())), NOON),
+        AddItems(("by-neighbors",), (("sku-1", "sku-2"),), None, NOON),
+    ]
+    state = OnlineState(MODEL, ALL)
+    state.apply(entries(added))
+    given = state.catalog()
+    first = compact_model(MODEL, "log", [entries(added)], ALL)
+    assert np.allclose(first.item_vectors[N:], given.vectors, atol=1e-6)
+    assert np.allclose(first.weights["item_embedding"][N:], given.embeddings, atol=1e-5)
+    clicks: list[Event] = [
+        Click("s", item, NOON + place) for place, item in enumerate(("sku-9", "by-vector", "by-neighbors"))
+    ]
+    clicked = compact_model(first, "log", [entries(clicks)], ALL, all_over=True)
+    assert not np.allclose(clicked.item_vectors[N:], given.vectors, atol=1e-2)
+    forgotten = compact_model(clicked, "log", [entries([Forget("s", NOON)])], ALL)
+    expired = compact_model(clicked, "log", [entries([Click("z", "sku-1", NOON + 9)])], ALL, keep=1)
+    for model in (forgotten, expired):
+        assert model.memory is not None
+        assert model.memory.n_sessions == len(MODEL.sessions)
+        assert np.allclose(model.item_vectors[N:], given.vectors, atol=1e-6)
+
+
 def test_the_clicks_of_a_bot_are_not_carried_along() -> None:
     bot = [Click("bot", f"sku-{n % N}", NOON + n) for n in range(40)]
     events = [Click("visitor", "sku-1", NOON), *bot, Click("visitor", "sku-2", NOON + 50)]

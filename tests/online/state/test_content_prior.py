@@ -18,7 +18,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemFrame, ItemTable, TableChange
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.online.compaction.compaction import compact_model
-from mtaw_fast.online.log.events import Click, Event
+from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.log.table_parts import table_parts
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
@@ -82,6 +82,16 @@ def test_an_item_that_is_clicked_alone_has_the_vector_of_its_attributes(model: M
     similar = model.item_vectors @ catalog.vectors[0]
     assert {int(item) % GROUPS for item in np.argsort(-similar)[:5]} == {3}
     assert not state.event_processor.content_priors  # a click is evidence of its own
+
+
+def test_an_item_has_the_vector_of_its_attributes_again_once_its_session_is_forgotten(model: Model) -> None:
+    limits = LearningLimits()
+    alone = state_of(model, [Click("a", "sku-203", NOON)], limits).catalog().vectors
+    clicks: list[Event] = [Click("a", item, NOON + place) for place, item in enumerate(("sku-5", "sku-203"))]
+    clicked = compact_model(model, "log", [entries(clicks)], limits, all_over=True)
+    assert not np.allclose(clicked.item_vectors[N:], alone, atol=1e-2)
+    forgotten = compact_model(clicked, "log", [entries([Forget("a", NOON)])], limits)
+    assert np.allclose(forgotten.item_vectors[N:], alone, atol=1e-6)
 
 
 def test_clicks_outweigh_attributes(model: Model) -> None:
