@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -173,7 +173,7 @@ class OnlineLearner:
         """Append clicks to the log; see `Recommender.observe`."""
         count = len(items)
         now = now_ms()
-        times = [now] * count if at is None else [at] * count if isinstance(at, int) else list(at)
+        times = [now] * count if at is None else list(at) if isinstance(at, Iterable) else [at] * count
         kinds, names = list(types or [None] * count), list(ids or [None] * count)
         if not len(times) == len(kinds) == len(names) == count:
             raise DataError(

@@ -181,7 +181,16 @@ def test_learning_without_the_setting_is_refused(folder: Path) -> None:
 
 def test_bad_clicks_are_refused_as_a_whole(learning: Callable[..., Recommender]) -> None:
     rec = learning()
-    for arguments in (("", ["sku-1"]), ("s", [None]), ("s", ["sku-1"], -5), ("s", ["sku-1", "sku-2"], [NOON])):
+    for arguments in (
+        ("", ["sku-1"]), ("s", [None]), ("s", ["sku-1"], -5), ("s", ["sku-1", "sku-2"], [NOON]), ("s", ["sku-1"], 1.5),
+    ):  # fmt: skip
         with pytest.raises(DataError, match="observe"):
             rec.observe(*arguments)
     assert rec.learner.log.read("") == []
+
+
+def test_times_of_numpy_are_times(learning: Callable[..., Recommender]) -> None:
+    rec = learning()
+    rec.observe("s", ["sku-1", "sku-2"], np.int64(NOON))
+    rec.observe("s", ["sku-3"], np.array([NOON + 1]))
+    assert [entry.event.time for entry in rec.learner.log.read("")] == [NOON, NOON, NOON + 1]

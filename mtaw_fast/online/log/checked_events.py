@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from mtaw_fast.data.context import checked_context
@@ -41,15 +42,15 @@ def checked_click(
         raise DataError(f"{where}: item must be a 64-bit integer or a string; give the item's external id")
     if isinstance(item, str) and len(item) > MAX_TEXT_LENGTH:
         raise DataError(f"{where}: item has {len(item)} characters; at most {MAX_TEXT_LENGTH}")
-    at = now_ms() if at is None else at
-    if isinstance(at, bool) or not isinstance(at, int) or not EARLIEST <= at <= LATEST:
+    time = now_ms() if at is None else _whole(at)
+    if time is None or not EARLIEST <= time <= LATEST:
         raise DataError(f"{where}: time {shown(at)} must be Unix milliseconds, an integer from 1970 to 2100")
-    if _SECONDS <= at <= LATEST // 1000:
-        raise DataError(f"{where}: time {at} looks like seconds; send milliseconds, {at}000")
+    if _SECONDS <= time <= LATEST // 1000:
+        raise DataError(f"{where}: time {time} looks like seconds; send milliseconds, {time}000")
     return Click(
         _text("session", session, where),
         item,
-        at,
+        time,
         None if kind is None else _text("type", kind, where),
         None if identity is None else _text("id", identity, where),
         context=_context_of(context, where),
@@ -84,8 +85,8 @@ def _text(name: str, value: Any, where: str) -> str:
 
 
 def _whole(value: Any) -> int | None:
-    """Return a numpy integer as a Python one; None if it is not an integer."""
+    """Return an integer, also one of numpy, as a Python one; None if it is not an integer."""
     try:
-        return None if isinstance(value, bool) else value.__index__()
-    except AttributeError:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
         return None

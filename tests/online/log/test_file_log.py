@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtaw_fast.errors import DataError, LearnError
@@ -292,6 +293,9 @@ def test_nothing_is_acknowledged_into_a_removed_or_replaced_segment(
         (("s", None), "item must be"),
         (("s", True), "item must be"),
         (("s", 1.5), "item must be"),
+        (("s", np.True_), "item must be"),
+        (("s", np.array([1, 2])), "item must be"),
+        (("s", "i", np.True_), "must be Unix milliseconds"),
         (("s", 2**63), "item must be"),
         (("s", "i", 1.5), "time 1.5 must be Unix milliseconds"),
         (("s", "i", -1), "time -1 must be"),
