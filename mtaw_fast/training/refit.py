@@ -76,8 +76,9 @@ def refit_ranker(
     if model.trends is not None:
         assert earlier.times is not None
         trends = TrendTables.build(
-            earlier, earlier.times, model.n_items, model.trends.settings, context_sizes=model.trends.context_sizes
-        )
+            earlier, earlier.times, model.n_items, model.trends.settings, once_from=model.memory.settings.once_from,
+            context_sizes=model.trends.context_sizes,
+        )  # fmt: skip
     side, types = NOTHING, model.click_types
     if trends is not None:
         columns = None if model.context is None else model.context.columns

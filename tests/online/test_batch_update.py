@@ -18,6 +18,7 @@ from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogEvents, LogFile, apply_log, log_limits
 from mtaw_fast.online.compaction.compaction import compact_model
@@ -29,6 +30,7 @@ from mtaw_fast.online.settings import COMPACTED, LearningLimits, LearningSetting
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.support.online.logs import MIDNIGHT, N, drawn_rows, log_file, saved, trained_before, written
+from tests.support.online.recommenders import plain_ranker
 from tests.support.random_bundle import edit_manifest
 
 pytestmark = pytest.mark.slow
@@ -233,6 +235,35 @@ def test_a_session_that_a_compacted_bundle_carries_along_is_counted_whole_and_on
     assert len(compacted.log_progress.carried)  # type: ignore[union-attr]
     updated, _ = apply_log(log_file(tmp_path / "log.csv", clicks, compacted), LIMITS)
     assert updated.ids.external(updated.sessions[len(MODEL.sessions)]) == [item for _, item, _ in clicks]
+
+
+def test_a_second_refit_learns_from_the_trends_that_were_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions of logs count a pair once in them."""
+    pytest.importorskip("torch", reason="needs the extra 'train'")
+    from mtaw_fast.training import refit
+    from mtaw_fast.training.reporting import Silent
+
+    assert MODEL.clicked_at is not None
+    trends = TrendTables.build(MODEL.sessions, MODEL.clicked_at, N)
+    model = replace(MODEL, trends=trends, ranker_net=plain_ranker(trends=True))
+    rows = [row for row in ROWS if row[1].startswith("sku-")]
+    parts = [row for row in rows if int(row[0][1:]) < 40], [row for row in rows if int(row[0][1:]) >= 40]
+    before, _ = apply_log(log_file(tmp_path / "log.csv", parts[0], model), LIMITS)
+    after, summary = apply_log(log_file(tmp_path / "log.csv", parts[1], before), LIMITS)
+    given: list[TrendTables] = []
+
+    def build_dataset(*arguments: Any, **options: Any) -> None:
+        given.append(next(value for value in arguments if isinstance(value, TrendTables)))
+        raise InterruptedError
+
+    monkeypatch.setattr(refit, "build_dataset", build_dataset)
+    with pytest.raises(InterruptedError):
+        refit.refit_ranker(after, summary.learned_sessions, before.learned_until, 1, tmp_path, Silent())
+    assert before.trends is not None
+    for name, array in before.trends.arrays().items():
+        assert np.array_equal(given[0].arrays()[name], array), name
 
 
 def test_a_log_without_times_outlives_the_first_compaction_while_serving(tmp_path: Path) -> None:
