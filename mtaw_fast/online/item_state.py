@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from mtaw_fast.system.fork_lock import ForkLock
 
 _LOCK = ".items.lock"
 _READ_EVENTS = 1_000
+_LOG = logging.getLogger("mtaw_fast.online")
 
 
 class ItemState:
@@ -72,7 +74,10 @@ class ItemState:
             self.catch_up()
             n_bytes = self._log.n_bytes
         if n_bytes > 3 * SEGMENT_BYTES + 2 * self._shortened:
-            self._shorten()
+            try:
+                self._shorten()
+            except LearnError as error:  # the change is kept, and the next one tries again
+                _LOG.warning("%s is not shortened: %s", self.folder, error)
         return position
 
     def catch_up(self) -> None:
@@ -131,8 +136,12 @@ class ItemState:
             for change in changes:
                 events += table_parts(change, changed)  # not now: a newer table of the bundle stays newer
             self._log.remove(refused)
-            if events:
-                self._log.append(events)
+            try:
+                if events:
+                    self._log.append(events)
+            except LearnError:  # without the last of them, the others would undo changes
+                self._log.remove([entry.position for entry in self._log.read(end)])
+                raise
             self._log.expire(end, 0)
             self._shortened = self._log.n_bytes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fcntl
+import os
 import pickle
 import threading
 from dataclasses import replace
@@ -151,6 +152,35 @@ def test_a_reader_that_is_late_when_the_folder_is_shortened_misses_no_change(
         table = table_of(reader)
         assert (table.hidden, list(table.rules)) == (frozenset({"sku-2"}), ["new"])
         reader.stop()
+
+
+def test_a_shortening_that_a_full_disk_stops_takes_no_change_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half of what it writes is a table without the patches that came after it."""
+    monkeypatch.setattr(item_state, "SEGMENT_BYTES", 0)
+    real = item_state.FileLog
+    monkeypatch.setattr(item_state, "FileLog", lambda folder, fsync: real(folder, fsync=fsync))
+    state = opened(tmp_path)
+    table = TableChange.of([{"id": "sku-1", "price": 1.0}, {"id": "sku-2", "price": 2.0}], "replace")
+    with monkeypatch.context() as roomy:
+        roomy.setattr(item_state, "SEGMENT_BYTES", 1 << 20)
+        state.append(table_parts(table, now_ms()))
+    sizes: list[int] = []
+
+    def written(file: int, data: bytes) -> int:
+        sizes.append(len(data))
+        return os.write(file, data if len(sizes) == 1 else data[:-9])
+
+    monkeypatch.setattr("mtaw_fast.system.host.write", written)
+    patch(state, "sku-1", price=5.0)
+    assert len(sizes) == 2, "the change, and what shortens the folder"
+    assert "is not shortened" in caplog.text
+    monkeypatch.undo()
+    state.stop()
+    last = opened(tmp_path)
+    assert prices(last) == [None, 5.0, 2.0, None]
+    last.stop()
 
 
 def test_a_change_is_no_error_if_another_process_wants_to_shorten_the_folder_then(
