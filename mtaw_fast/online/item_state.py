@@ -136,12 +136,8 @@ class ItemState:
             for change in changes:
                 events += table_parts(change, changed)  # not now: a newer table of the bundle stays newer
             self._log.remove(refused)
-            try:
-                if events:
-                    self._log.append(events)
-            except LearnError:  # without the last of them, the others would undo changes
-                self._log.remove([entry.position for entry in self._log.read(end)])
-                raise
+            if events:
+                self._log.add_segment(events)  # without the last of them, the others would undo changes
             self._log.expire(end, 0)
             self._shortened = self._log.n_bytes
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fcntl
-import os
 import pickle
+import resource
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import LearnError, UsageError
 from mtaw_fast.items import ItemFrame, ItemTable, TableChange
 from mtaw_fast.online import item_state
 from mtaw_fast.online.log.events import HideItems, KeepRules, ShowItems, now_ms
@@ -154,33 +155,40 @@ def test_a_reader_that_is_late_when_the_folder_is_shortened_misses_no_change(
         reader.stop()
 
 
-def test_a_shortening_that_a_full_disk_stops_takes_no_change_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_shortening_that_stops_in_the_middle_takes_no_change_back(tmp_path: Path, times: int) -> None:
     """Half of what it writes is a table without the patches that came after it."""
-    monkeypatch.setattr(item_state, "SEGMENT_BYTES", 0)
-    real = item_state.FileLog
-    monkeypatch.setattr(item_state, "FileLog", lambda folder, fsync: real(folder, fsync=fsync))
     state = opened(tmp_path)
     table = TableChange.of([{"id": "sku-1", "price": 1.0}, {"id": "sku-2", "price": 2.0}], "replace")
-    with monkeypatch.context() as roomy:
-        roomy.setattr(item_state, "SEGMENT_BYTES", 1 << 20)
-        state.append(table_parts(table, now_ms()))
-    sizes: list[int] = []
-
-    def written(file: int, data: bytes) -> int:
-        sizes.append(len(data))
-        return os.write(file, data if len(sizes) == 1 else data[:-9])
-
-    monkeypatch.setattr("mtaw_fast.system.host.write", written)
+    state.append(table_parts(table, now_ms()))
     patch(state, "sku-1", price=5.0)
-    assert len(sizes) == 2, "the change, and what shortens the folder"
-    assert "is not shortened" in caplog.text
-    monkeypatch.undo()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (times * state._log.n_bytes - 10, hard))  # of a file: as a full disk
+    try:
+        with contextlib.suppress(LearnError):
+            state._shorten()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     state.stop()
     last = opened(tmp_path)
     assert prices(last) == [None, 5.0, 2.0, None]
     last.stop()
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_change_is_kept_though_the_folder_cannot_be_shortened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise LearnError("no space left")
+
+    state = opened(tmp_path)
+    monkeypatch.setattr(item_state, "SEGMENT_BYTES", 0)
+    monkeypatch.setattr(item_state.FileLog, "add_segment", full)
+    patch(state, "sku-1", price=5.0)
+    assert prices(state)[1] == 5.0
+    assert f"{tmp_path} is not shortened: no space left" in caplog.text
+    state.stop()
 
 
 def test_a_change_is_no_error_if_another_process_wants_to_shorten_the_folder_then(

@@ -26,7 +26,7 @@ from mtaw_fast.online.log.private_files import FILE_MODE, make_private
 from mtaw_fast.online.log.segment import checked_line, record_of, redact_clicks, remove_records
 from mtaw_fast.online.log.segment_folder import SegmentFolder, parsed_position, position_of
 from mtaw_fast.online.log.segment_reader import SegmentReader
-from mtaw_fast.storage.files import flush_name, read_json, write_json
+from mtaw_fast.storage.files import flush_name, read_json, write_bytes, write_json
 from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkLock
 
@@ -126,6 +126,22 @@ class FileLog:
             except OSError as error:
                 raise LearnError(f"cannot append to the log in {self.folder}: {error.strerror}. {_MAY_COUNT}") from None
             return position_of(self._number, end)
+
+    def add_segment(self, events: Sequence[Event]) -> None:
+        """Store events in a segment of their own: all of them or none, also if the process is killed meanwhile.
+
+        Raises LearnError if they could not be written.
+        """
+        data = b"".join(record_of(checked_line(event, f"the log in {self.folder}")) for event in events)
+        with self._segments.as_learn_error("add a segment to"), self._lock:
+            self._reopen_in_child()
+            with self._exclusive():
+                path = self._segments.path(self._segments.numbers()[-1] + 1)
+                try:
+                    write_bytes(path, data)
+                except MtawError as error:
+                    raise LearnError(str(error)) from None
+                host.set_mode(path, FILE_MODE)
 
     @contextlib.contextmanager
     def _shared(self) -> Iterator[None]:
