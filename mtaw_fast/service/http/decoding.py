@@ -81,6 +81,7 @@ async def read_body(receive: Any, length: str, service: Service) -> bytes:
                 partial += len(chunk)
                 service.partial_bodies += len(chunk)
                 if service.partial_bodies > _PARTIAL_BODIES:
+                    service.metrics.add("mtaw_rejected_total", "overloaded")
                     raise unavailable("overloaded", "too many request bodies are incomplete; try again")
     finally:
         service.partial_bodies -= partial

@@ -283,8 +283,9 @@ def _lines(family: Family, sums: list[int], arms: Sequence[str]) -> Iterator[str
         place = _PLACES[family.name, *values]
         counts = sums[place : place + family.cells]
         if not family.bounds:
-            # Without the statuses that a route never gave: they would be most of the text.
-            if counts[0] or not labels.keys() - {"bundle"}:
+            # Without the statuses that a route never gave: they would be most of the text. Other counters begin at 0:
+            # Prometheus sees no increase in a series that begins with its first event.
+            if counts[0] or not labels.keys() - {"bundle"} or (family.kind == "counter" and "status" not in labels):
                 value = counts[0] if family.per_unit == 1 else counts[0] / family.per_unit
                 yield f"{family.name}{_braced(labels)} {value}"
             continue

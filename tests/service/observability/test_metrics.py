@@ -44,6 +44,14 @@ def test_every_worker_reports_the_sum(workers: list[Metrics]) -> None:
         assert value(text, 'mtaw_requests_total{route="/v1/recommend",status="200"}') == 3
 
 
+def test_counters_begin_at_zero(workers: list[Metrics]) -> None:
+    """Else Prometheus sees no increase at the first event, and the alert on refused bundles does not ring."""
+    text = workers[0].text()
+    for series in ('mtaw_reloads_total{result="refused"}', 'mtaw_rejected_total{reason="overloaded"}'):
+        assert value(text, series) == 0
+    assert "mtaw_requests_total{" not in text
+
+
 def test_histograms_are_cumulative(workers: list[Metrics]) -> None:
     worker = workers[0]
     for seconds in (0.0001, 0.0005, 0.002, 0.9, 77):
