@@ -123,7 +123,9 @@ _ODD_PATH = invalid(
 
 def _is_canonical(path: bytes) -> bool:
     """Return whether a path is the only spelling of itself: the rules of a proxy then apply to what is routed here."""
-    if (b"%" in path and not path.startswith(_ENCODED)) or b"//" in path or (path.endswith(b"/") and path != b"/"):
+    # Of a session's path, the id alone may be encoded.
+    fixed = path.removeprefix(_ENCODED).partition(b"/")[2] if path.startswith(_ENCODED) else path
+    if b"%" in fixed or b"//" in path or (path.endswith(b"/") and path != b"/"):
         return False
     return b"/." not in path or _DOTS.isdisjoint(path.split(b"/"))
 

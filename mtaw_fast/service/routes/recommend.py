@@ -14,7 +14,7 @@ from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.bundles import Reloader
 from mtaw_fast.service.encoding import encoded
-from mtaw_fast.service.errors import ServiceError
+from mtaw_fast.service.errors import ServiceError, invalid
 from mtaw_fast.service.http.access import check_request_origin, has_token
 from mtaw_fast.service.http.decoding import StrictRequest, decoded
 from mtaw_fast.service.http.middleware import Direct
@@ -121,6 +121,7 @@ async def click(
     service = service_of(request)
     assert service.sessions is not None
     check_request_origin(request, service.settings)
+    _check_line_end(session_id)
     check_limits(data, (data.items,), service.settings.limits)
     # Before anything is stored: a client sends a refused request again.
     snapshot = service.bundles.of(session_id).snapshot
@@ -151,6 +152,12 @@ async def click(
     return json_response(ClickAnswer(clicks=len(clicks), **answer))
 
 
+def _check_line_end(session_id: str) -> None:
+    """Raise ServiceError if an id ends in a line end: Python's `$` in the route's pattern allows it."""
+    if session_id.endswith("\n"):
+        raise invalid("invalid_request", "the session's id in the path ends in a line end; see /openapi.json")
+
+
 def _context_columns(service: Service, session_id: str) -> tuple[str, ...]:
     context = service.bundles.of(session_id).snapshot.recommender.bundle.model.context
     return () if context is None else context.columns.names
@@ -165,6 +172,7 @@ async def session(
     service = service_of(request)
     assert service.sessions is not None
     check_request_origin(request, service.settings)
+    _check_line_end(session_id)
     clicks = await service.sessions.clicks(session_id)
     if not clicks:
         raise ServiceError(404, "unknown_session", "the service keeps no such session; it may have expired")

@@ -38,6 +38,19 @@ def test_session_ids_may_have_dots(text_service: Running, session: str) -> None:
     assert text_service.ask("POST", f"/v1/sessions/{session}/click", {"items": ["sku-11"]}).status == 200
 
 
+@pytest.mark.parametrize("path", ["a/clic%6B", "a/%63lick", "a%20b/clic%6b", "a/click%2F"])
+def test_only_the_id_in_the_path_of_a_session_may_be_encoded(text_service: Running, path: str) -> None:
+    reply = text_service.ask("POST", f"/v1/sessions/{path}", {"items": ["sku-11"]})
+    assert "outside a session id" in refused(reply, 400, "invalid_request")
+
+
+@pytest.mark.parametrize("session", ["a%0A", "a%0D", "a%20", "a%2Fb", "%EF%BC%A1"])
+def test_an_encoded_session_id_has_the_same_characters(text_service: Running, session: str) -> None:
+    path = f"/v1/sessions/{session}"
+    refused(text_service.ask("POST", f"{path}/click", {"items": ["sku-11"]}), 400, "invalid_request")
+    refused(text_service.ask("GET", path), 400, "invalid_request")
+
+
 def test_a_query_may_be_spelled_in_any_way(text_service: Running) -> None:
     assert text_service.ask("GET", "/v1/similar?item=%73ku-11&exclude=//&allow=/../").status == 200
 
