@@ -110,7 +110,7 @@ def read_feedback(
     Raises
     ------
     DataError
-        If there is no log, or a whole line is not of it. Lines that a crash cut off are left out.
+        If there is no log, Redis cannot be read, or a whole line is not of it. Lines that a crash cut off are left out.
     """
     reader = _Reader(since, until, window)
     if where.startswith(_REDIS):
@@ -149,11 +149,16 @@ def _lines(path: Path, size: int | None = None) -> Iterator[bytes]:
 def _entries(address: str, stream: str) -> Iterator[bytes]:
     redis = require("redis", "serve")
     password = os.environ.get(_PASSWORD_VARIABLE, "").strip()
-    with redis.Redis.from_url(address, **({"password": password} if password else {})) as client:
-        start: Any = "-"
-        while entries := client.xrange(stream, min=start, count=_READ_ENTRIES):
-            yield from (values[b"f"] for _, values in entries if b"f" in values)
-            start = b"(" + entries[-1][0]
+    try:
+        with redis.Redis.from_url(address, **({"password": password} if password else {})) as client:
+            start: Any = "-"
+            while entries := client.xrange(stream, min=start, count=_READ_ENTRIES):
+                yield from (values[b"f"] for _, values in entries if b"f" in values)
+                start = b"(" + entries[-1][0]
+    except (redis.RedisError, ValueError) as error:  # ValueError: not an address
+        raise DataError(
+            f"the stream {stream} cannot be read ({error}); check the address, and ${_PASSWORD_VARIABLE}"
+        ) from None
 
 
 class _Reader:

@@ -275,6 +275,13 @@ def test_options_without_a_meaning_are_refused(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("address", ["redis://127.0.0.1:1/0", "redis://127.0.0.1:port/0"])
+def test_a_redis_that_cannot_be_read_is_one_line(capsys: pytest.CaptureFixture[str], address: str) -> None:
+    pytest.importorskip("redis", reason="redis is not installed")
+    assert main(["experiment", address]) == 1
+    assert "the stream mtaw:feedback:rankings cannot be read" in capsys.readouterr().err
+
+
 def test_the_days_that_are_left_count_the_arms_that_are_compared(tmp_path: Path) -> None:
     rankings = [
         ranking(number, f"s-{number}", BEGIN + number * DAY // 300, "ABC"[number % 3], share=1 / 3)

@@ -44,6 +44,7 @@ async def _asked(questions: list[Question], settings: Settings) -> list[Answer]:
 
 async def _ask(app: Any, method: str, path: str, body: Any) -> Answer:
     messages: list[Any] = []
+    path, _, query = path.partition("?")
 
     async def receive() -> Any:
         return {"type": "http.request", "body": b"" if body is None else json.dumps(body).encode(), "more_body": False}
@@ -55,7 +56,7 @@ async def _ask(app: Any, method: str, path: str, body: Any) -> Answer:
         (b"host", b"localhost"), (b"content-type", b"application/json"),
         (b"authorization", f"Bearer {ADMIN_TOKEN}".encode()),
     ]  # fmt: skip
-    scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
+    scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query.encode()}
     await app({**scope, "headers": headers, "http_version": "1.1"}, receive, send)
     return messages[0]["status"], json.loads(messages[1]["body"])
 
@@ -75,6 +76,12 @@ def test_a_click_with_a_wrong_option_is_not_stored(text_bundle: Path, wrong: dic
 def test_a_service_that_keeps_no_rules_says_so_when_some_are_to_be_removed(text_bundle: Path) -> None:
     (answer,) = asked([("DELETE", "/admin/rules/sale", None)], Settings(text_bundle, token=ADMIN_TOKEN))
     assert (answer[0], answer[1]["error"]["code"]) == (409, "not_kept_here")
+
+
+def test_an_option_of_an_experiment_that_no_command_line_holds_is_refused(text_bundle: Path, tmp_path: Path) -> None:
+    settings = Settings(text_bundle, token=ADMIN_TOKEN, feedback=f"{tmp_path}/kept/")
+    (answer,) = asked([("GET", "/admin/experiment?control=%00", None)], settings)
+    assert (answer[0], answer[1]["error"]["code"]) == (400, "invalid_request")
 
 
 def test_every_route_is_counted_by_its_own_name() -> None:

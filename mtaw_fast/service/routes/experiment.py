@@ -37,6 +37,8 @@ async def experiment(request: StrictRequest) -> Response[bytes]:
     if unknown:
         raise invalid("invalid_request", f"there is no option {min(unknown)[:40]!r}; see 'mtaw-fast experiment --help'")
     options = tuple(f"--{name}={one_of(values, name)}" for name in _OPTIONS if values.get(name, [""]) != [""])
+    if any("\0" in option for option in options):  # no command line can hold it
+        raise invalid("invalid_request", "an option has a zero byte; leave it out")
     async with _reading:  # one log at a time
         result = _results.get(options)
         if result is None or time.monotonic() - result[0] > _FRESH:
