@@ -130,6 +130,8 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
     location = arguments.learn
     if location is None:
         return None
+    if not location:
+        raise UsageError("--learn is empty; give a folder or a redis:// address")
     stream = location if location.startswith(_STREAMS) else None
     folder = Path(location) if stream is None else arguments.learn_folder
     if folder is None:

@@ -6,6 +6,7 @@ import pytest
 
 from mtaw_fast.cli import _parser
 from mtaw_fast.cli.learning_options import learning_settings
+from mtaw_fast.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -17,3 +18,15 @@ def test_a_learn_limit_wins_over_min_clicks(given: list[str], min_clicks: int) -
     settings = learning_settings(arguments)
     assert settings is not None
     assert (settings.limits.min_clicks, settings.limits.late) == (min_clicks, 7)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--learn", ""], "--learn is empty"),  # an unset variable of a shell must not mean the working folder
+        (["--learn", "log", "--retention", "nand"], "must be above 0"),
+    ],
+)
+def test_values_without_a_meaning_are_refused(given: list[str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        learning_settings(_parser().parse_args(["serve", "shop.bundle", *given]))
