@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -53,13 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     # All processes of a training group get the same arguments, so rank 0 alone prints what is wrong with them. Other
     # commands have no group, even when the environment has the variables of one.
     speaks = "train" not in words or not follows()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # the locale may lack a character of an id, or of a chart
     try:
         arguments = _parser().parse_args(argv)
         logging.basicConfig(
             level=logging.INFO if arguments.verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
         )
         arguments.run(arguments)
-        sys.stdout.flush()
+        print(end="", flush=True)  # works with a closed standard output, too
         return 0
     except MtawError as error:
         return _fail(str(error), error.exit_code, speaks or error.exit_code != UsageError.exit_code)

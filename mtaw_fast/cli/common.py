@@ -146,8 +146,13 @@ def wait_passively() -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document."""
-    print(json.dumps(value, ensure_ascii=False))
+    """Print one JSON document, with JSON's escapes if the output's encoding lacks a character."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    print(text)
 
 
 def typed_ids(texts: Sequence[str], ids: ItemIds) -> list[Any]:
