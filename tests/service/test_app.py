@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from mtaw_fast.experiment.lines import KINDS
 from mtaw_fast.service.app import make_app, make_service, whole_document
 from mtaw_fast.service.bundles import Reloader
 from mtaw_fast.service.observability.metrics import ROUTES, Metrics
-from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.support.service.running import ADMIN_TOKEN
 
@@ -87,3 +88,8 @@ def test_an_option_of_an_experiment_that_no_command_line_holds_is_refused(text_b
 def test_every_route_is_counted_by_its_own_name() -> None:
     paths = {path.replace("{session_id}", "{id}") for path in msgspec.json.decode(whole_document())["paths"]}
     assert paths <= set(ROUTES)
+
+
+def test_the_document_limits_every_list_of_feedback() -> None:
+    lists = msgspec.json.decode(whole_document())["components"]["schemas"]["FeedbackRequest"]["properties"]
+    assert {lists[kind].get("maxItems") for kind in KINDS} == {Limits().k}

@@ -11,6 +11,7 @@ from litestar.openapi.spec import Components, Example, OpenAPIHeader, OpenAPIRes
 from litestar.openapi.spec.enums import OpenAPIType
 
 from mtaw_fast import __version__
+from mtaw_fast.experiment.lines import KINDS as REPORTED
 from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
 from mtaw_fast.ranking.options import LATEST_MOMENT
 from mtaw_fast.service.errors import ErrorAnswer
@@ -244,7 +245,7 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
                 choice.update(_BOUNDS[choice["type"]])
     if "FeedbackRequest" in schemas:
         schemas["FeedbackRequest"]["properties"]["session"]["oneOf"][0].update(_BOUNDS["string"])
-        for name in ("shown", "clicked", "bought"):
+        for name in REPORTED:
             schemas["FeedbackRequest"]["properties"][name]["maxItems"] = limits.k
     for path in ("/v1/similar", "/v1/items"):
         for parameter in document["paths"][path]["get"]["parameters"]:
