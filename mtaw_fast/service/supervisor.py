@@ -126,10 +126,7 @@ class _Supervisor:
                     self._metrics.counters.request_reload()
                 self._read_messages()
                 self._reap()
-                for row, (due, failures) in list(self._restarts.items()):
-                    if due <= time.monotonic():
-                        del self._restarts[row]
-                        self._start(row, failures)
+                self._restart()
                 if time.monotonic() - last_check >= _CHECK_INTERVAL:
                     last_check = time.monotonic()
                     self._kill_silent()
@@ -160,6 +157,24 @@ class _Supervisor:
         process.start()
         theirs.close()
         self._workers[row] = _Worker(row, process, ours, failures)
+
+    def _restart(self) -> None:
+        """Start the replacements whose time has come."""
+        for row, (due, failures) in list(self._restarts.items()):
+            if due > time.monotonic():
+                continue
+            del self._restarts[row]
+            try:
+                self._start(row, failures)
+            except OSError as error:  # no memory or no process for one more: the other workers go on
+                log_event("worker_failed", level="error", worker=row, reason=error.strerror)
+                self._schedule(row, failures + 1)
+
+    def _schedule(self, row: int, failures: int) -> None:
+        """Note when to start a worker. failures: of its predecessors in a row."""
+        failures = min(failures, _MAX_FAILURES)
+        wait = min(_SLOWEST_RESTART, 0.1 * 2**failures) if failures else 0.0
+        self._restarts[row] = time.monotonic() + wait, failures
 
     def _read_messages(self) -> None:
         """Read the messages of starting workers."""
@@ -196,11 +211,8 @@ class _Supervisor:
             log_event("worker_died", level="error", worker=row, worker_pid=worker.process.pid, status=status)
             if not self._announced:
                 raise MtawError(f"a worker died while it started (status {status}); see the log above")
-            now = time.monotonic()
-            settled = worker.up_since is not None and now - worker.up_since >= _SETTLED
-            failures = 0 if settled else min(worker.failures + 1, _MAX_FAILURES)
-            wait = min(_SLOWEST_RESTART, 0.1 * 2**failures) if failures else 0.0
-            self._restarts[row] = now + wait, failures
+            settled = worker.up_since is not None and time.monotonic() - worker.up_since >= _SETTLED
+            self._schedule(row, 0 if settled else worker.failures + 1)
 
     def _kill_silent(self) -> None:
         """Kill workers without a heartbeat for a while.

@@ -25,6 +25,24 @@ SOON = (
 )
 
 
+NO_PROCESS = """
+import errno, sys
+from itertools import count
+from mtaw_fast.cli import main
+from mtaw_fast.service.supervisor import _SPAWN
+
+start, calls = _SPAWN.Process.start, count(1)
+
+def fail_once(process):
+    if next(calls) == 3:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    start(process)
+
+_SPAWN.Process.start = fail_once
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 class Process:
     """Stands for a worker's process."""
 
@@ -157,3 +175,12 @@ def test_a_worker_that_cannot_start_again_leaves_the_others_at_work(tmp_path: Pa
         assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
         folder.symlink_to(text_bundle)
         eventually(lambda: len(service.worker_pids()) == 2)
+
+
+def test_a_worker_for_which_there_is_no_process_is_started_later(text_bundle: Path) -> None:
+    with running(text_bundle, workers=2, python=["-c", NO_PROCESS]) as service:
+        os.kill(min(service.worker_pids()), signal.SIGKILL)
+        (failed,) = eventually(lambda: service.events("worker_failed"))
+        assert failed["reason"] == "Resource temporarily unavailable"
+        assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
+        eventually(lambda: len(service.events("worker_started")) == 3)
