@@ -73,6 +73,7 @@ class Reloader:
                 )
                 kind = snapshot.recommender.ids.kind
                 if name is not None and kind != self.snapshot.recommender.ids.kind:
+                    await in_background(snapshot.recommender.close)
                     raise MtawError(f"{folder}: the new bundle's ids are {kind}, those of the other bundles are not")
             except Exception as error:  # whatever a damaged bundle raises, the old one stays in service
                 self._metrics.add("mtaw_reloads_total", "refused")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,13 +16,16 @@ import pytest
 
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.cli import main
-from mtaw_fast.errors import UsageError
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.service.bundles import Bundles, place_of
+from mtaw_fast.service.bundles import Bundles, Reloader, place_of
+from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import load_snapshot
 from tests.service.test_bundles import damage
-from tests.support.random_bundle import bundle_parts, save_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.service.running import WITH_TOKEN, Running, eventually, good, refused, running, same
 
 NAMES = [f"visitor-{number}" for number in range(60)]
@@ -236,3 +241,23 @@ def test_arms_share_hidden_items_and_the_item_table(folder: Path, tmp_path: Path
             assert {"title": "Red shoe"} in answer["fields"]
             arms.add(answer["bundle"])
         assert arms == {"old", "new"}
+
+
+def test_a_refused_bundle_does_not_go_on_learning(tmp_path: Path) -> None:
+    parts = bundle_parts() | memory_parts()
+    arms = tuple((tmp_path / name, 1.0) for name in ("old", "new"))
+    for folder, _ in arms:
+        save_parts(folder, **parts)
+    first = arms[0][0]
+    settings = Settings(first, side_by_side=arms, learn=LearningSettings(tmp_path / "learned", compact=False))
+    metrics = Metrics.open(Metrics.make(1), 1, 0, settings.arms)
+    served = load_snapshot(first, "auto", "auto", settings.learn_at(0), "old")
+    reloader = Reloader(settings, served, None, metrics)
+    save_parts(first, **parts | {"ids": ItemIds.from_list(list(range(60)))}, overwrite=True)
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("mtaw-")}
+    with pytest.raises(MtawError, match="the new bundle's ids are int"):
+        asyncio.run(reloader.reload())
+    after = {thread for thread in threading.enumerate() if thread.name.startswith("mtaw-")}
+    served.recommender.close()
+    assert before
+    assert after == before
