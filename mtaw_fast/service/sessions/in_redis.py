@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -45,12 +45,7 @@ class RedisSessions:
         key = _PREFIX + session
         sent = [msgspec.json.encode(click) for click in with_types(items, types)]
         try:
-            try:
-                kept = await self._append(key, sent)
-            except self._lost:
-                # Redis may have restarted: then every open connection is dead, and only using it shows that.
-                await self._client.connection_pool.disconnect(inuse_connections=False)
-                kept = await self._append(key, sent)
+            kept = await self._connected(lambda: self._append(key, sent))
             return TypedClicks.of([_CLICKS.decode(click) for click in kept])
         except Exception as error:
             raise self._unavailable(error) from None
@@ -59,11 +54,7 @@ class RedisSessions:
         """See `SessionStore.clicks`."""
         key = _PREFIX + session
         try:
-            try:
-                kept = await self._client.lrange(key, -self._clicks, -1)
-            except self._lost:  # as in `click`
-                await self._client.connection_pool.disconnect(inuse_connections=False)
-                kept = await self._client.lrange(key, -self._clicks, -1)
+            kept = await self._connected(lambda: self._client.lrange(key, -self._clicks, -1))
             return TypedClicks.of([_CLICKS.decode(click) for click in self._checked(kept)]).items
         except Exception as error:
             raise self._unavailable(error) from None
@@ -73,9 +64,10 @@ class RedisSessions:
         key, ttl = _CONTEXT_PREFIX + session, max(1, round(self._ttl * 1000))
         try:
             if new_context is not None:
-                await self._client.set(key, msgspec.json.encode(new_context), px=ttl)
+                text = msgspec.json.encode(new_context)
+                await self._connected(lambda: self._client.set(key, text, px=ttl))
                 return new_context
-            stored = await self._client.getex(key, px=ttl)
+            stored = await self._connected(lambda: self._client.getex(key, px=ttl))
             return None if stored is None else _CONTEXT.decode(stored)
         except Exception as error:
             raise self._unavailable(error) from None
@@ -83,9 +75,18 @@ class RedisSessions:
     async def forget(self, session: str) -> None:
         """See `SessionStore.forget`."""
         try:
-            await self._client.delete(_PREFIX + session, _CONTEXT_PREFIX + session)
+            await self._connected(lambda: self._client.delete(_PREFIX + session, _CONTEXT_PREFIX + session))
         except Exception as error:
             raise self._unavailable(error) from None
+
+    async def _connected(self, command: Callable[[], Awaitable[Any]]) -> Any:
+        """Return what a command of Redis returns; over a new connection if the open one is lost."""
+        try:
+            return await command()
+        except self._lost:
+            # Redis may have restarted: then every open connection is dead, and only using it shows that.
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+            return await command()
 
     def _unavailable(self, error: Exception) -> ServiceError:
         """Return the error of a request whose store failed; redis-py raises errors of many types."""

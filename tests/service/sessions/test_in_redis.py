@@ -246,3 +246,19 @@ def test_a_session_of_long_ids_keeps_fewer_clicks(redis: Redis) -> None:
     lines = redis_py.Redis(port=redis.port).lrange("mtaw:session:long", 0, -1)
     assert len(lines) == len(kept)
     assert max_session_bytes(1000) - 600 < sum(map(len, lines)) <= max_session_bytes(1000)
+
+
+def test_a_redis_that_was_restarted_fails_no_request(redis: Redis) -> None:
+    async def main() -> None:
+        store = RedisSessions(redis.url, ttl=9, clicks=3, timeout=2)
+        for ask in (
+            lambda: store.context("a", {"referrer": "mail"}), lambda: store.context("a", None),
+            lambda: store.forget("a"), lambda: store.clicks("a"), lambda: store.click("a", ["y"]),
+        ):  # fmt: skip
+            await store.click("a", ["x"])
+            redis.stop()
+            redis.start()
+            await ask()
+        await store.close()
+
+    asyncio.run(main())
