@@ -32,7 +32,7 @@ from mtaw_fast.experiment.drift import (
 from mtaw_fast.model.model import Model
 from mtaw_fast.service.bundles import Bundles
 from mtaw_fast.service.observability.counters import COVERAGE_SLOTS, version_cell
-from mtaw_fast.service.observability.metrics import DRIFT_CELLS, Metrics, series
+from mtaw_fast.service.observability.metrics import DRIFT_CELLS, DRIFT_NAMES, Metrics, series
 from mtaw_fast.service.snapshot import Snapshot
 
 FIRST_PLACES = 20
@@ -194,6 +194,9 @@ class Watch:
         if self._references is None or self._references[0].version != snapshot.version:
             self._references = snapshot, snapshot.reference
             self._minutes.clear()
+            for name in DRIFT_NAMES:  # else what the new bundle does not measure would keep its value
+                for feature in GROUPS:
+                    self._metrics.set(name, 0, feature)
         return self._references
 
     def _measure_drift(self) -> None:

@@ -158,6 +158,18 @@ def test_drift_needs_clicks_and_rings_for_another_assortment(one: Watched) -> No
     assert drift("length") < 0.1
 
 
+def test_drift_that_a_new_bundle_does_not_measure_is_no_longer_reported(one: Watched, text_bundle: Path) -> None:
+    one.watch.measure_drift(0.0)
+    for _ in range(FEWEST_CLICKS):
+        one.ranked(None, ["sku-1", "sku-new"], [])
+    one.watch.tick()
+    one.watch.measure_drift(60.0)
+    assert 'mtaw_drift{feature="popularity"}' in one.metrics.text()
+    one.watch._bundles.first.snapshot = load_snapshot(text_bundle, "auto", "auto")  # without a session memory
+    one.watch.measure_drift(120.0)
+    assert "mtaw_drift{" not in one.metrics.text()
+
+
 def test_a_bundle_without_memory_or_date_is_watched(text_bundle: Path, tmp_path: Path) -> None:
     bare = load_snapshot(text_bundle, "auto", "auto")
     watched = Watched(bare)

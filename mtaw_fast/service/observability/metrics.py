@@ -159,9 +159,8 @@ GAUGES = tuple(
     _PLACES[family.name, *values] for family in FAMILIES if family.kind == "gauge" for values in family.series
 )
 # Measured on the counts of all workers, so they are not added up where each worker sets them.
-DRIFT_GAUGES = frozenset(
-    _PLACES[name, feature] for name in ("mtaw_drift", "mtaw_drift_clicks", "mtaw_drift_threshold") for feature in GROUPS
-)
+DRIFT_NAMES = ("mtaw_drift", "mtaw_drift_clicks", "mtaw_drift_threshold")
+DRIFT_GAUGES = frozenset(_PLACES[name, feature] for name in DRIFT_NAMES for feature in GROUPS)
 _STATUS_AT = {status: place for place, status in enumerate(STATUSES)}
 _REQUESTS_AT = {route: _PLACES["mtaw_requests_total", route, str(STATUSES[0])] for route in ROUTES}
 _REQUEST_AT = {route: _PLACES["mtaw_request_seconds", route] for route in ROUTES}
