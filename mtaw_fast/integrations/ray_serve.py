@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import threading
 import time
 from collections import Counter
@@ -67,8 +68,8 @@ class Scaling:
         if not 1 <= self.least <= self.most:
             raise UsageError(f"least and most must be 1 <= least <= most, not {self.least} and {self.most}")
         for name in ("queue", "up", "down", "cpus"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} must be above 0, not {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"{name} must be above 0 and finite, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True)

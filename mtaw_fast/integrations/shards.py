@@ -33,7 +33,7 @@ class ShardSource(Protocol):
 class BundleRows:
     """The item vectors begin..end - 1 of a bundle that is at the same path on every host with a shard.
 
-    version: the bundle's (`service.snapshot.version_of`); a host with another version is refused.
+    version: the bundle's (`bundle.versions.version_of`); a host with another version is refused.
     """
 
     folder: str

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from mtaw_fast.errors import UsageError
 from mtaw_fast.integrations import ray_serve
-from mtaw_fast.integrations.ray_serve import Health, ReplicaError, _Wait, _within, deploy
+from mtaw_fast.integrations.ray_serve import Health, ReplicaError, Scaling, _Wait, _within, deploy
 from mtaw_fast.service.settings import Settings
 from tests.support.integrations.fake_ray import Serve
 
@@ -23,6 +24,12 @@ def test_work_that_would_wait_for_ever_ends_with_the_patience() -> None:
             _within(_Wait(time.monotonic(), "not all within 0 s", None), never.wait)
     finally:
         never.set()
+
+
+@pytest.mark.parametrize("processors", [float("inf"), float("nan"), 0.0])
+def test_replicas_with_no_number_of_processors_are_refused(processors: float) -> None:
+    with pytest.raises(UsageError, match="cpus must be above 0 and finite"):
+        Scaling(cpus=processors)
 
 
 def test_replicas_that_take_long_to_end_do_not_hide_why_they_are_to(
