@@ -189,6 +189,9 @@ class Settings:
             raise UsageError(
                 f"--bundle: two folders are called {_twice(names)!r}, and answers carry that name; rename one"
             )
+        for name in names:
+            if name.encode(errors="replace").decode() != name:
+                raise UsageError(f"--bundle: answers carry the folder name {name!r}, which is not UTF-8; rename it")
         for folder, weight in self.side_by_side:
             if not 0 <= weight < math.inf:
                 raise UsageError(f"--bundle {folder}={weight:g}: the weight must be 0 or above, and finite")

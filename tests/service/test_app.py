@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.lines import KINDS
 from mtaw_fast.service.app import make_app, make_service, whole_document
 from mtaw_fast.service.bundles import Reloader
@@ -59,7 +61,8 @@ async def _ask(app: Any, method: str, path: str, body: Any) -> Answer:
     ]  # fmt: skip
     scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query.encode()}
     await app({**scope, "headers": headers, "http_version": "1.1"}, receive, send)
-    return messages[0]["status"], json.loads(messages[1]["body"])
+    content_type, content = dict(messages[0]["headers"])[b"content-type"], messages[1]["body"]
+    return messages[0]["status"], json.loads(content) if content_type == b"application/json" else content.decode()
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
@@ -83,6 +86,16 @@ def test_an_option_of_an_experiment_that_no_command_line_holds_is_refused(text_b
     settings = Settings(text_bundle, token=ADMIN_TOKEN, feedback=f"{tmp_path}/kept/")
     (answer,) = asked([("GET", "/admin/experiment?control=%00", None)], settings)
     assert (answer[0], answer[1]["error"]["code"]) == (400, "invalid_request")
+
+
+def test_a_folder_whose_name_is_not_utf_8_has_metrics(text_bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9.bundle")
+    folder.symlink_to(text_bundle)
+    ((status, text),) = asked([("GET", "/metrics", None)], Settings(folder))
+    assert status == 200
+    assert 'bundle="caf?.bundle"} 1\n' in text
+    with pytest.raises(UsageError, match="rename it"):
+        Settings(folder, side_by_side=((folder, 1.0),))
 
 
 def test_every_route_is_counted_by_its_own_name() -> None:
