@@ -13,7 +13,7 @@ from mtaw_fast.service.state import Service, service_of
 
 T = TypeVar("T")
 
-_PARTIAL_BODIES = 64 << 20  # bytes of incomplete bodies that a worker holds
+_PARTIAL_BODIES = 64 << 20  # bytes of incomplete bodies that a worker holds, or one body if that may be larger
 _DISCARDED = 128 << 20  # bytes of a too large body that are read and dropped, so that its client reads the answer
 
 
@@ -60,7 +60,7 @@ async def read_body(receive: Any, length: str, service: Service) -> bytes:
     declared = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
     chunks: list[bytes] = []
     total = partial = 0
-    more_body = declared <= _DISCARDED
+    more_body = declared <= max(_DISCARDED, limits.body)
     try:
         while more_body:
             message: Any = await receive()
@@ -80,7 +80,7 @@ async def read_body(receive: Any, length: str, service: Service) -> bytes:
             if more_body:
                 partial += len(chunk)
                 service.partial_bodies += len(chunk)
-                if service.partial_bodies > _PARTIAL_BODIES:
+                if service.partial_bodies > max(_PARTIAL_BODIES, limits.body):
                     service.metrics.add("mtaw_rejected_total", "overloaded")
                     raise unavailable("overloaded", "too many request bodies are incomplete; try again")
     finally:
