@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from html import unescape
@@ -13,9 +14,12 @@ from urllib.parse import quote
 import pytest
 
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.service.routes import pages
 from tests.service.conftest import INT_IDS
 from tests.support.service.browser import Browser, find_browser
 from tests.support.service.running import WITH_TOKEN, Running, eventually, refused, running
+
+PAGES = Path(pages.__file__).with_name("static")
 
 
 @pytest.fixture
@@ -189,6 +193,17 @@ def test_the_watch_page_follows_the_metrics(tab: Browser, own: Running) -> None:
     assert arms[0].startswith("bundle")
     assert tab.ask("document.documentElement.scrollWidth <= innerWidth")
     assert tab.errors == []
+
+
+def test_a_restart_of_the_service_takes_nothing_away() -> None:
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    functions = (PAGES / "watch.js").read_text().partition("const TILES")[0]
+    counts = "[...[0, 5, 9, 2].map((count) => parsed(`n ${count}`))]"
+    script = f"{functions} const [none, five, nine, two] = {counts}; const count = added('n');"
+    script += "console.log(JSON.stringify([count(nine, null), count(nine, five), count(two, nine), count(none, five)]))"
+    printed = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True).stdout
+    assert json.loads(printed) == [9, 4, 2, 0]
 
 
 @pytest.mark.slow

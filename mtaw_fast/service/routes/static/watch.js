@@ -29,7 +29,11 @@ function total(series, name, wanted = {}) {
 }
 
 const most = (series, name) => Math.max(0, ...(series.get(name) ?? []).map(([, value]) => value));
-const added = (name, wanted) => (now, then) => total(now, name, wanted) - (then ? total(then, name, wanted) : 0);
+// A service that was started again counts from 0.
+const added = (name, wanted) => (now, then) => {
+  const value = total(now, name, wanted), before = then ? total(then, name, wanted) : 0;
+  return value < before ? value : value - before;
+};
 const share = (over, under) => (now, then) => {
   const below = under(now, then);
   return below > 0 ? over(now, then) / below : null;
