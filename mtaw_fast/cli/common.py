@@ -137,6 +137,13 @@ def thread_count(text: str) -> int | None:
     return int(text)
 
 
+def kept_folder(text: str) -> Path:
+    """Parse a folder that keeps something; an empty text, as of an unset variable, would be the working folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; give a folder")
+    return Path(text)
+
+
 def wait_passively() -> None:
     """Make PyTorch's threads sleep while they wait for each other, so that they leave the processor to other threads.
 

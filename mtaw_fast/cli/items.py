@@ -10,7 +10,7 @@ from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.additions import Addition, replace_parts
-from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.cli.common import add_command, kept_folder, print_json
 from mtaw_fast.cli.item_options import add_item_options, item_options
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemsReport, ItemTable
@@ -40,7 +40,7 @@ def add_to(commands: Any) -> None:
     )
     keeping.add_argument(
         "--state",
-        type=Path,
+        type=kept_folder,
         metavar="FOLDER",
         help="change that of the services with this folder, instead of the bundle",
     )
@@ -88,8 +88,8 @@ def _change_served(arguments: argparse.Namespace, mode: str, options: dict[str, 
     if arguments.learn is not None:
         is_stream = arguments.learn.startswith(_REDIS)
         folder = arguments.bundle.with_name(f"{arguments.bundle.name}.learned") if is_stream else Path(arguments.learn)
-        if not is_stream and not folder.is_dir():
-            raise UsageError(f"--learn {folder} does not exist; name the folder of a service")
+        if not arguments.learn or (not is_stream and not folder.is_dir()):
+            raise UsageError(f"--learn {arguments.learn!r} does not exist; name the folder of a service")
         learn = LearningSettings(folder, arguments.learn if is_stream else None, compact=False)
     recommender = Recommender.load(arguments.bundle, learn=learn, state=arguments.state)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.cli.common import add_number
+from mtaw_fast.cli.common import add_number, kept_folder
 from mtaw_fast.data.readers import bot_rule, read_stream
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.batch_update import LogFile, log_limits
@@ -82,7 +82,7 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
         "for several hosts. Several bundles learn from one log",
     )  # fmt: skip
     group.add_argument(
-        "--learn-folder", type=Path, metavar="FOLDER",
+        "--learn-folder", type=kept_folder, metavar="FOLDER",
         help="with --learn redis://..: where this host keeps compacted bundles (default: BUNDLE.learned)",
     )  # fmt: skip
     group.add_argument(

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import add_command, add_number, add_serving_options
+from mtaw_fast.cli.common import add_command, add_number, add_serving_options, kept_folder
 from mtaw_fast.cli.learning_options import add_learning_options, add_side_by_side, learning_settings
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.system.cpus import usable_cpus
@@ -43,7 +43,7 @@ def add_to(commands: Any) -> None:
     _add_session_options(parser)
     add_learning_options(parser)
     parser.add_argument(
-        "--state", type=Path, metavar="FOLDER",
+        "--state", type=kept_folder, metavar="FOLDER",
         help="without --learn: keep changes of the item table and of hidden items here (docs/items.md)",
     )  # fmt: skip
     add_number(

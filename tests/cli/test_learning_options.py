@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtaw_fast.cli import _parser
+from mtaw_fast.cli import _parser, main
 from mtaw_fast.cli.learning_options import learning_settings
 from mtaw_fast.errors import UsageError
 
@@ -30,3 +30,18 @@ def test_a_learn_limit_wins_over_min_clicks(given: list[str], min_clicks: int) -
 def test_values_without_a_meaning_are_refused(given: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         learning_settings(_parser().parse_args(["serve", "shop.bundle", *given]))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["serve", "shop.bundle", "--state", ""],
+        ["serve", "shop.bundle", "--learn", "redis://localhost:6379/0", "--learn-folder", ""],
+        ["items", "shop.bundle", "items.csv", "--state", ""],
+        ["items", "shop.bundle", "items.csv", "--learn", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_folder_is_not_the_working_folder(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command) == 2
+    assert "it is empty" in (error := capsys.readouterr().err) or "--learn '' does not exist" in error
