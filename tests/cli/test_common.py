@@ -40,10 +40,10 @@ def test_an_encoding_that_lacks_a_character_shows_its_number(
     save_random(tmp_path / "bundle")
     printed = []
     for options in ((), ("--json",)):
-        stream = io.TextIOWrapper(io.BytesIO(), encoding)
-        monkeypatch.setattr(sys, "stdout", stream)
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
         assert main(["recommend", str(tmp_path / "bundle"), "é日🙂", "\udcff", "-k", "1", *options]) == 0
-        printed.append(stream.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]
+        printed.append(raw.getvalue().decode(encoding))
     assert printed[0].startswith("not in the catalog: ")
     assert "\\udcff" in printed[0]
     assert json.loads(printed[1])["unknown"] == ["é日🙂", "\udcff"]
