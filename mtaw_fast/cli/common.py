@@ -52,7 +52,8 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        if action.default in (None, False, argparse.SUPPRESS, []) or "default:" in text or not action.option_strings:
+        has_none = action.default is None or action.default is False  # 0 is a default
+        if has_none or action.default in (argparse.SUPPRESS, []) or "default:" in text or not action.option_strings:
             return text
         return f"{text} (default: %(default)s)".lstrip()
 

@@ -24,11 +24,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument("log", metavar="LOG", help="what 'serve --feedback' was given: a file, a folder or redis://..")
     parser.add_argument("--metric", choices=METRICS, default="click-through", help="what decides the verdict")
     parser.add_argument(
-        "--control", metavar="ARM", help="arm to compare the others with (default: the one with the largest weight)"
-    )
+        "--control", metavar="ARM",
+        help="arm to compare the others with (default: the first of --shares, or the one with the largest weight)",
+    )  # fmt: skip
     parser.add_argument(
-        "--shares", metavar="ARM=WEIGHT,..", type=_shares, help="weights of the arms (default: those in the log)"
-    )
+        "--shares", metavar="ARM=WEIGHT,..", type=_shares,
+        help="weights of the arms to compare (default: all arms, with their weights in the log)",
+    )  # fmt: skip
     parser.add_argument(
         "--planned", type=int, default=20_000, metavar="N",
         help="planned number of sessions of the whole test; choose it before the first look",

@@ -44,7 +44,7 @@ def add_to(commands: Any) -> None:
     add_learning_options(parser)
     parser.add_argument(
         "--state", type=kept_folder, metavar="FOLDER",
-        help="without --learn: keep changes of the item table and of hidden items here (docs/items.md)",
+        help="without --learn: keep changes of the item table, of hidden items and of named rules here (docs/items.md)",
     )  # fmt: skip
     add_number(
         parser, "--explore-share", "SHARE", 0.0, "share of each list for items with few clicks and displays", float
@@ -62,7 +62,7 @@ def _add_session_options(parser: argparse.ArgumentParser) -> None:
     )
     sessions.add_argument(
         "--sessions-password-file", type=Path, metavar="FILE",
-        help=f"file with the password of that Redis (default: ${_PASSWORD_VARIABLE})",
+        help=f"file with the password of Redis, of --feedback too (default: ${_PASSWORD_VARIABLE})",
     )  # fmt: skip
     add_number(sessions, "--session-ttl", "SECONDS", 1800, "drop a session this long after its last click", float)
     add_number(sessions, "--max-sessions", "N", 100_000, "most sessions in memory")
@@ -107,8 +107,8 @@ def _add_operation_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     operation.add_argument(
         "--feedback", metavar="WHERE",
-        help="add the route POST /v1/feedback and store its bodies in a FILE of JSON lines, in FOLDER/ with a file per "
-        "day, or in redis://host:6379/0 (default: no such route)",
+        help="add the route POST /v1/feedback; store rankings and the feedback on them as JSON lines in FILE.rankings "
+        "and FILE, in FOLDER/ with files per day, or in redis://host:6379/0 (default: no such route)",
     )  # fmt: skip
     add_number(
         operation, "--drift-threshold", "PSI", 0.25, "drift of clicks against the training that is an alarm", float

@@ -155,6 +155,8 @@ def test_the_command_says_which_arm_is_better(tmp_path: Path, capsys: pytest.Cap
     assert result["differences"][0]["interval"][1] < 0
     assert [day["day"] for day in result["days"]] == ["2025-11-28", "2025-11-29", "2025-11-30", "2025-12-01"]
     assert result["days"][-1]["differences"][0] == result["differences"][0]
+    assert main(["experiment", str(folder), "--json", "--shares", "B=.5,A=.5"]) == 0  # the first is the control
+    assert json.loads(capsys.readouterr().out)["arms"][0]["name"] == "B"
     assert main(["experiment", str(folder), "--shares", "A=.8,B=.2"]) == 0
     assert "not split as the weights say" in capsys.readouterr().out
     assert main(["experiment", str(folder), "--shares", "A=.8,C=.2"]) == 2
