@@ -46,7 +46,7 @@ class LearningLimits:
     late : int, default 86_400_000
         Milliseconds before the newest event; older events are not learned.
     new_items : int, default 65_536
-        Items that may enter the catalog while serving.
+        Items that may enter the catalog before a compaction.
     min_clicks : int, default 1
         Clicks that such an item needs before it is recommended.
     cold_start : int, default 0
@@ -105,7 +105,8 @@ class LearningSettings:
     fsync : bool, default False
         Acknowledge an event after fsync; otherwise after write(2), with an fsync every 20 ms.
     retention_days : float, default 30
-        Days that learned sessions are kept; infinite: forever.
+        Days after its last click that a learned session is kept, by the newest event; infinite: forever. The log has
+        `max_log_bytes`.
     max_log_bytes : int, default 2 GiB
         Size of the log above which the oldest segments that are in the compacted bundle are deleted.
     max_backlog : int, default 5_000
