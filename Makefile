@@ -83,7 +83,7 @@ wasm: setup  ## libmtaw as WebAssembly (Debian's emscripten), compared with Pyth
 	cmake --build build/wasm --parallel 2
 	$(BIN)/python -m pytest tests/clients/test_wasm.py tests/examples/test_page.py
 
-siege: setup  ## half an hour of hostile clients, reloads and kills next to honest ones (docs/service.md)
+siege: setup  ## half an hour of hostile clients, reloads and kills next to honest ones (docs/hardening.md)
 	$(BIN)/python -m tests.service.siege
 
 clients: setup web  ## every client against the package: Go and Node on 100,000 sessions; HTTP and WebAssembly where their tools are
