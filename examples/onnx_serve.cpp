@@ -7,12 +7,15 @@
 // The bundle's manifest.json names the file.
 #include <onnxruntime_cxx_api.h>
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <iostream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 namespace {
@@ -35,6 +38,12 @@ Ort::Value ids_of(const std::vector<std::string>& ids, const Shape& shape, bool 
     return text;
 }
 
+bool is_no_number(const std::string& id) {
+    std::int64_t number = 0;
+    const auto [end, error] = std::from_chars(id.data(), id.data() + id.size(), number);
+    return error != std::errc{} || end != id.data() + id.size();
+}
+
 template <typename T>
 Ort::Value one_of(T& value) {
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
@@ -49,7 +58,7 @@ int main(int argc, char** argv) {
         std::cerr << "usage: onnx_serve GRAPH [ITEM ...]\n";
         return 2;
     }
-    const std::vector<std::string> clicks(argv + 2, argv + argc);
+    std::vector<std::string> clicks(argv + 2, argv + argc);
     Ort::Env env(ORT_LOGGING_LEVEL_ERROR);
     Ort::SessionOptions options;
     options.SetIntraOpNumThreads(1);
@@ -57,6 +66,8 @@ int main(int argc, char** argv) {
 
     const auto type = session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetElementType();
     const bool numbers = type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+    // What no int64 holds is an unknown item.
+    if (numbers) clicks.erase(std::remove_if(clicks.begin(), clicks.end(), is_no_number), clicks.end());
     const bool timed = session.GetInputCount() > 7;  // a bundle with trends has the input `now`
     auto length = static_cast<std::int32_t>(clicks.size());
     std::int64_t k = 10;

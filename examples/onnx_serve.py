@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import sys
 import time
 
@@ -14,6 +15,8 @@ session = onnxruntime.InferenceSession(bundle / files["recommender"]["file"], pr
 
 inputs = {one.name: one.type for one in session.get_inputs()}
 ids = np.int64 if inputs["session"] == "tensor(int64)" else object  # external ids are int64 or text
+if ids is np.int64:  # what no int64 holds is an unknown item
+    clicks = [one for one in clicks if re.fullmatch("-?[0-9]{1,19}", one) and -(2**63) <= int(one) < 2**63]
 feed = {
     "session": np.array([clicks], ids),  # [batch, length], padded on the right with any value
     "lengths": np.array([len(clicks)], np.int32),

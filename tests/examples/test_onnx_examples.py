@@ -48,9 +48,9 @@ def rec(folder: Path) -> Recommender:
 
 @pytest.fixture(scope="module")
 def clicks(rec: Recommender) -> list[str]:
-    """Return known ids and an unknown one."""
+    """Return known ids and unknown ones, one of which only begins with a number."""
     known = [str(item) for item in rec.ids.external(np.array(CLICKS))]
-    return [known[0], "999999", *known[1:]]
+    return [known[0], "999999", f"{known[1]}-old", *known[1:]]
 
 
 def run(command: list[str], cwd: Path) -> str:
