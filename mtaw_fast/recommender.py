@@ -112,8 +112,8 @@ class Recommender:
             A folder for learning while serving (`observe`, `session`); processes with the same folder share what they
             learn. Everything learned there before is included at once. `close` ends the learning.
         state : path, optional
-            Without `learn`: a folder that keeps changes of the item table (`set_items`, `hide`, `show`) for all
-            processes with the same folder, and after they end.
+            Without `learn`: a folder that keeps `set_items`, `hide`, `show` and `set_rules` for all processes with the
+            same folder, and after they end.
 
         Raises
         ------

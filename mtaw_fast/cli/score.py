@@ -50,7 +50,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "out", type=Path, metavar="OUT",
         help="folder to write: part-*.parquet in the order of SESSIONS with session_id, items, scores, fallback (no "
-        "click is known, so the items are popular ones) and unknown (clicks that the bundle does not know), and "
+        "click is known, so the items are popular ones) and unknown (how many clicks the bundle does not know), and "
         "_SUCCESS at the end",
     )  # fmt: skip
     parser.add_argument("-k", type=int, default=20, help="number of items per session (default: 20)")

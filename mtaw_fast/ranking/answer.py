@@ -85,7 +85,7 @@ class Recommendations:
     reasons : list of Reason, or None
         If requested and not `fallback`: why each item was recommended.
     log_position : str or None
-        If the recommender learns: the ranking includes every event up to this position in the log.
+        If the recommender learns, or has a `state`: the ranking includes every event up to this position in the log.
     fields : list of dict, or None
         If requested: for each item its values by column name; missing ones are left out.
     short : {'rules', 'candidates'} or None

@@ -69,7 +69,8 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
     repeats: list[bool] | None = None
     reasons: Annotated[list[ReasonAnswer] | None, Meta(description="One for each item; none if `fallback`.")] = None
     log_position: Annotated[
-        str | None, Meta(description="Every event up to this position of the log is known, if the service learns.")
+        str | None,
+        Meta(description="With --learn or --state: every event up to this position of the log is known."),
     ] = None
     fields: Fields = None
     short: Short = None
