@@ -15,7 +15,7 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from mtaw_fast.errors import MtawError
+from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.service.http.graceful_drain import (
     HANDSHAKE,
     GracefulDrain,
@@ -62,7 +62,8 @@ class _Worker:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then shut down gracefully.
 
-    Raises MtawError if the address is in use, the bundle cannot be loaded, or a worker dies before all are ready.
+    Raises MtawError if the address is in use, the bundle cannot be loaded, or a worker dies before all are ready;
+    UsageError if the bundle or the host does not have what an option names.
     """
     configure_logging()
     raise_file_limit()
@@ -182,10 +183,10 @@ class _Supervisor:
             with contextlib.suppress(EOFError, OSError):  # it died: `_reap` handles that
                 while worker.messages.poll():
                     kind, text = worker.messages.recv()
-                    if kind == "failed":
+                    if kind in ("failed", "misused"):
                         log_event("worker_failed", level="error", worker=worker.row, reason=text)
                         if not self._announced:
-                            raise MtawError(text)
+                            raise (UsageError if kind == "misused" else MtawError)(text)
                     else:
                         self._is_up(worker, text)
 

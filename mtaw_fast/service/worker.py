@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from mtaw_fast.errors import MtawError
+from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.service.app import make_app, make_service
 from mtaw_fast.service.bundles import Reloader
 from mtaw_fast.service.http.acceptor import Acceptor
@@ -48,7 +48,8 @@ def run_worker(
     row : int
         This worker's row of them.
     supervisor : Connection
-        Receives ("ready", version) or ("failed", reason). When its other end closes, the worker stops.
+        Receives ("ready", version), ("failed", reason) or, after wrong use, ("misused", reason). When its other end
+        closes, the worker stops.
     """
     for signum in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to every process; only the supervisor acts
         signal.signal(signum, signal.SIG_IGN)
@@ -58,7 +59,7 @@ def run_worker(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, listener, metrics, supervisor))
     except MtawError as error:
-        supervisor.send(("failed", str(error)))
+        supervisor.send(("misused" if isinstance(error, UsageError) else "failed", str(error)))
     except OSError as error:
         supervisor.send(("failed", f"{error.filename or settings.bundle}: {error.strerror or error}"))
     except Exception:

@@ -141,8 +141,8 @@ def test_a_failed_start_says_why(tmp_path: Path, text_bundle: Path, text_service
     for host in ("...", "a" * 70):
         with pytest.raises(MtawError, match="choose another --host"), supervisor._listening(Settings(tmp_path, host)):
             pass
-    assert "give redis://host:6379/0" in failure(1, str(text_bundle), "--port", "0", "--sessions", "redis://h:port")
-    assert "there is no encoder" in failure(1, str(text_bundle), "--port", "0", "--encoder", "none")
+    assert "give redis://host:6379/0" in failure(2, str(text_bundle), "--port", "0", "--sessions", "redis://h:port")
+    assert "there is no encoder" in failure(2, str(text_bundle), "--port", "0", "--encoder", "none")
 
 
 @pytest.mark.parametrize(
