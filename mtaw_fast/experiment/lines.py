@@ -1,4 +1,7 @@
-"""The lines of a feedback log. No field is ever null or left out, and no list is empty: Polars infers every type."""
+"""The lines of a feedback log. No field is ever null or left out, so that Polars infers every type.
+
+Only the list of a ranking without items is empty.
+"""
 
 from __future__ import annotations
 
