@@ -400,9 +400,10 @@ class Recommender:
         kinds : mapping of str to str, optional
             The kind of some columns (`items.KINDS`); others have the kind they had, or it is inferred.
         public : sequence of str, optional
-            Columns that everybody may read; in a patch, in addition to those that are public.
+            Columns that everybody may read; in a patch, in addition to those that are public. By default those that
+            are public already.
         availability : str, optional
-            A boolean column: items for which it is false are not recommended.
+            A boolean column: items for which it is false are not recommended. By default as before.
 
         Returns
         -------

@@ -21,11 +21,11 @@ def add_item_options(parser: Any, prefix: str = "") -> None:
     parser.add_argument(
         "--public",
         metavar="COLUMN,..",
-        help="columns that everybody may read in answers and use in rules (default: none)",
+        help="columns that everybody may read in answers and use in rules (default: those that are public already)",
     )
     parser.add_argument(
         "--availability", metavar="COLUMN",
-        help="boolean column: items for which it is false are not recommended (default: none)",
+        help="boolean column: items for which it is false are not recommended (default: as before, at first none)",
     )  # fmt: skip
 
 
