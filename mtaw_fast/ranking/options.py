@@ -100,7 +100,8 @@ def _moment(at: int | None) -> int:
     if type(at) is int and _SECONDS.stop <= at < LATEST_MOMENT:
         return at  # isinstance of numpy's types takes half a microsecond
     is_whole = isinstance(at, (int, np.integer)) and not isinstance(at, bool)
-    if not is_whole or not 0 <= at < LATEST_MOMENT or at in _SECONDS:
+    # A range searches for one of numpy's numbers from end to end, for minutes.
+    if not is_whole or not 0 <= at < LATEST_MOMENT or int(at) in _SECONDS:
         raise UsageError(f"at must be Unix milliseconds, not {at!r}; multiply seconds by 1000")
     return int(at)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
@@ -24,6 +25,23 @@ def test_by_default_it_is_now(rec: Recommender, monkeypatch: pytest.MonkeyPatch)
     by_default = rec.recommend(session, k=9)
     assert by_default == rec.recommend(session, k=9, at=now)
     assert by_default != rec.recommend(session, k=9, at=END)
+
+
+class Compared(int):
+    """A whole number that tells if it is looked for in a range, number by number: that takes minutes."""
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("compared with one number after another")
+
+    __hash__ = int.__hash__
+
+
+def test_any_type_of_whole_numbers_is_a_moment(rec: Recommender) -> None:
+    expected = rec.recommend(["sku-12"], k=9, at=END)
+    assert rec.recommend(["sku-12"], k=9, at=Compared(END)) == expected
+    assert rec.recommend(["sku-12"], k=9, at=np.int64(END)) == expected
+    with pytest.raises(UsageError, match="at must be Unix milliseconds"):
+        rec.recommend(["sku-12"], at=Compared(END // 1000))
 
 
 @pytest.mark.parametrize("at", [1.5, "now", True, -1, 10**15, 1_764_150_000])
