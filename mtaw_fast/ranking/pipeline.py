@@ -312,6 +312,8 @@ class Pipeline:
             ids = self.rank(session, k, conditions)[0][0]
             return ids[ids >= 0]
 
+        if session.times is not None and len(session.times):  # the moment that it is ranked at, whatever `at` is
+            options = options._replace(conditions=options.conditions._replace(at=int(session.times[-1])))
         return with_explored(self.catalog, self.impressions, answer, session.items, options, rank)
 
     def described(self, answer: Recommendations, fields: Sequence[str]) -> Recommendations:

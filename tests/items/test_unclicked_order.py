@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.columns import NO_TIME
@@ -91,6 +92,16 @@ def test_unclicked_items_are_explored_by_age_and_category(folder: Path) -> None:
         (item for item in unclicked if int(item[4:]) < 5 or int(item[4:]) % 2), key=lambda item: -int(item[4:])
     )
     assert new[0] == of_kind[0]
+
+
+def test_unclicked_items_have_the_age_of_the_moment_of_packed_sessions(folder: Path) -> None:
+    moment = END - 398 * HOUR
+    sessions = Sessions(np.array([11], dtype=np.int32), np.array([0, 1]), np.array([moment]))
+    early, late = (
+        Recommender.load(folder).recommend_batch(sessions, 12, explore=0.25, explore_below=1, at=at)
+        for at in (moment, END + 480 * HOUR)
+    )
+    assert early == late
 
 
 def test_a_bundle_keeps_the_order(folder: Path) -> None:
