@@ -17,6 +17,8 @@ from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.ranker import GrowingState
 from mtaw_fast.system.fork_lock import ForkLock
 
+_TYPE_BYTES = 8  # of a click's type: a reference, as equal texts are mostly one object
+
 
 class GrowingSession:
     """One visitor's session, made by `Recommender.session`.
@@ -190,7 +192,7 @@ class GrowingSession:
         """Bytes that grow with the clicks: their ids and types, and the native encoder's state."""
         with self._lock:
             state_bytes = 0 if self._state is None else self._state.n_bytes
-            return state_bytes + self._clicks.buffer_info()[1] * self._clicks.itemsize
+            return state_bytes + len(self._clicks) * (self._clicks.itemsize + _TYPE_BYTES)
 
 
 def _restored(

@@ -60,7 +60,8 @@ def moment_of(
         codes = np.tile(context, (len(ends), 1))
     if sessions.times is None:
         return Moment(trends, np.full(len(ends), at or 0, dtype=np.int64), None, codes, content)
-    return Moment(trends, sessions.times[ends - 1], sessions.times, codes, content)
+    times = np.ascontiguousarray(sessions.times)
+    return Moment(trends, times[ends - 1], times, codes, content)
 
 
 class MemoryStage:
@@ -117,8 +118,8 @@ class MemoryStage:
         if dropped is not None:
             offsets = offsets_of(np.array([len(row) for row in dropped], dtype=np.int64))
             excluded = np.concatenate([np.empty(0, np.int32), *dropped], dtype=np.int32)
-        items = np.ascontiguousarray(sessions.items)
-        begins, ends = sessions.offsets[:-1], sessions.offsets[1:]
+        items, bounds = np.ascontiguousarray(sessions.items), np.ascontiguousarray(sessions.offsets)
+        begins, ends = bounds[:-1], bounds[1:]
         moment = None
         if self._trends is not None:
             moment = moment_of(self._trends, sessions, ends, at, context, self._content)

@@ -140,6 +140,7 @@ def test_memory_of_a_growing_session(tmp_path: Path) -> None:
     save_parts(tmp_path, **bundle_parts(n_items=50, embedding_dim=100, max_session_length=512))
     rec = Recommender.load(tmp_path)
     visit = rec.session()
+    assert rec.session(["sku-1"] * 9).n_bytes == 9 * (4 + 8)  # ids and types
     for click in range(400):
         visit.click(f"sku-{click % 50}").recommend(1)
         assert visit.n_bytes <= 512 * len(visit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +55,15 @@ def test_packed_sessions_are_explored_at_their_own_moments(folder: Path) -> None
         for hours in (0, 480)
     )
     assert early == late
+
+
+@pytest.mark.parametrize(("encoder", "index"), [("native", "native"), ("numpy", "numpy")])
+def test_packed_sessions_with_times_may_be_columns_of_a_table(folder: Path, encoder: Any, index: Any) -> None:
+    rec = Recommender.load(folder, encoder, index)
+    table = np.array([[12, END - HOUR], [13, END], [7, END + HOUR]])
+    packed = Sessions(table[:, 0].astype(np.int32), np.array([0, 2, 3]), table[:, 1].copy())
+    columns = Sessions(packed.items, np.array([[0, 0], [2, 0], [3, 0]])[:, 0], table[:, 1])
+    assert rec.recommend_batch(columns, k=9) == rec.recommend_batch(packed, k=9)
 
 
 def test_a_model_without_times_takes_a_moment_and_ignores_it(tmp_path: Path) -> None:
