@@ -123,6 +123,8 @@ class Catalog:
         Whether items are recommended although they are hidden or not available.
     renewed : mapping of int to int
         The new internal id, by the former one, of ids that were removed and then added again, oldest first.
+    unknown : frozenset of int
+        Internal ids of added items that `ids` does not know any more: no session holds them.
     """
 
     model: Model
@@ -139,6 +141,7 @@ class Catalog:
     items: ItemTable | None = None
     all_items: bool = False
     renewed: Mapping[int, int] = field(default_factory=dict)
+    unknown: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, model: Model, *, all_items: bool = False) -> Catalog:
@@ -171,12 +174,13 @@ class Catalog:
         that count as unknown, since no session holds them any more. The other parameters are as the fields; a vector
         may be zero.
         """
-        added = tuple(places)
+        added, unknown_places = tuple(places), frozenset(places[item] for item in unknown)
         if unknown:
             places = {item: place for item, place in places.items() if item not in unknown}
         ids = CatalogIds(model.ids, added, places) if added else model.ids
         return cls(
-            model, ids, added, vectors * norm, vectors, removed, float(norm), clicks, memory, delta, trends, items
+            model, ids, added, vectors * norm, vectors, removed, float(norm), clicks, memory, delta, trends, items,
+            unknown=unknown_places,
         )  # fmt: skip
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any, Unpack
 
@@ -12,6 +12,7 @@ import numpy as np
 from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Recommendations, timed
+from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.options import OptionKeywords, options_of, with_types
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.ranker import GrowingState
@@ -92,12 +93,11 @@ class GrowingSession:
         with self._lock:
             if self._observe is not None and items:
                 self._observe(items, types)
-            self._append(items, types)
+            self._append(self._pipeline().catalog, items, types)
         return self
 
-    def _append(self, items: Sequence[Any], types: Sequence[str | None]) -> None:
-        internal_ids = self._pipeline().catalog.ids.lookup(items)
-        for item, type, internal in zip(items, types, internal_ids.tolist(), strict=True):
+    def _append(self, catalog: Catalog, items: Sequence[Any], types: Sequence[str | None]) -> None:
+        for item, type, internal in zip(items, types, catalog.ids.lookup(items).tolist(), strict=True):
             if internal < 0:
                 self._unknown.append((len(self._clicks), item, type))
             else:
@@ -110,16 +110,19 @@ class GrowingSession:
                 "this session was not made by Recommender.session, so it cannot be pickled; make one there"
             )
         with self._lock:
-            known = self._pipeline().catalog.ids.external(self._known())
-            clicks: list[Any] = []
-            types: list[str | None] = []
-            done = 0
-            for place, item, type in self._unknown:
-                clicks += [*known[done:place], item]
-                types += [*self._types[done:place], type]
-                done = place
-            clicks, types = [*clicks, *known[done:]], [*types, *self._types[done:]]
-        return _restored, (*self._origin, clicks, types)
+            return _restored, (*self._origin, *self._all(self._pipeline().catalog))
+
+    def _all(self, catalog: Catalog) -> tuple[list[Any], list[str | None]]:
+        """Return all clicks as external ids, and their types."""
+        known = catalog.ids.external(self._known())
+        clicks: list[Any] = []
+        types: list[str | None] = []
+        done = 0
+        for place, item, type in self._unknown:
+            clicks += [*known[done:place], item]
+            types += [*self._types[done:place], type]
+            done = place
+        return [*clicks, *known[done:]], [*types, *self._types[done:]]
 
     def _known(self) -> np.ndarray:
         """Return int32[m]: the known clicks, copied.
@@ -129,32 +132,19 @@ class GrowingSession:
         """
         return np.frombuffer(self._clicks.tobytes(), dtype=np.int32).copy()
 
-    def _resolve_unknown(self, pipeline: Pipeline) -> None:
-        """Insert the clicks that were unknown and that the catalog knows now at their places."""
-        internal_ids = pipeline.catalog.ids.lookup([item for _, item, _ in self._unknown]).tolist()
-        if max(internal_ids) < 0:
-            return
-        clicks, unknown, done = array("i"), [], 0
-        types: list[str | None] = []
-        for (place, item, type), internal in zip(self._unknown, internal_ids, strict=True):
-            clicks.extend(self._clicks[done:place])
-            types += self._types[done:place]
-            done = place
-            if internal < 0:
-                unknown.append((len(clicks), item, type))
-            else:
-                clicks.append(internal)
-                types.append(type)
-        clicks.extend(self._clicks[done:])
-        types += self._types[done:]
-        self._clicks, self._types, self._unknown, self._state = clicks, types, unknown, None
+    def _look_up_again(self, catalog: Catalog) -> None:
+        """Give the clicks the present internal ids of their items, if a catalog knows other items than when they came.
 
-    def _renew(self, renewed: Mapping[int, int]) -> None:
-        """Give the clicks the present internal ids of their items; see `Catalog.renewed`."""
-        for place, click in enumerate(self._clicks):
-            while click in renewed:
-                click = renewed[click]
-                self._clicks[place], self._state = click, None
+        It may know more items, have other internal ids for some (`Catalog.renewed`), or not know some any more.
+        """
+        if (
+            (self._unknown and catalog.ids.lookup([item for _, item, _ in self._unknown]).max() >= 0)
+            or (catalog.renewed and not catalog.renewed.keys().isdisjoint(self._clicks))
+            or (catalog.unknown and not catalog.unknown.isdisjoint(self._clicks))
+        ):
+            clicks, types = self._all(catalog)
+            self._clicks, self._types, self._unknown, self._state = array("i"), [], [], None
+            self._append(catalog, clicks, types)
 
     def recommend(self, k: int = 20, *, timings: bool = False, **options: Unpack[OptionKeywords]) -> Recommendations:
         """Return the k best next items now; parameters and errors as in `Recommender.recommend`."""
@@ -164,10 +154,7 @@ class GrowingSession:
             pipeline = self._pipeline()
             checked_options = options_of(pipeline.catalog, k, **options)
             ready = perf_counter_ns()
-            if self._unknown:
-                self._resolve_unknown(pipeline)
-            if pipeline.catalog.renewed:
-                self._renew(pipeline.catalog.renewed)
+            self._look_up_again(pipeline.catalog)
             clicks, unknown = self._known(), [item for _, item, _ in self._unknown]
             checked_options = with_types(checked_options, pipeline.catalog, self._types)
             state, self._state = self._state, None  # a call that fails midway leaves an invalid state
@@ -178,14 +165,15 @@ class GrowingSession:
 
     def __len__(self) -> int:
         """How many clicks the catalog knows."""
-        return len(self._clicks)
+        return len(self.clicks)
 
     @property
     def clicks(self) -> list[Any]:
         """The clicks that the catalog knows, as external ids, oldest first."""
         with self._lock:
-            internal = self._known()
-        return self._pipeline().catalog.ids.external(internal)
+            catalog = self._pipeline().catalog
+            self._look_up_again(catalog)
+            return catalog.ids.external(self._known())
 
     @property
     def n_bytes(self) -> int:
@@ -200,5 +188,5 @@ def _restored(
 ) -> GrowingSession:
     """Return a session that already contains these clicks. types: one for each; missing in earlier pickles."""
     session: GrowingSession = recommender.session(id=id)
-    session._append(clicks, [None] * len(clicks) if types is None else types)
+    session._append(recommender.catalog, clicks, [None] * len(clicks) if types is None else types)
     return session

@@ -87,6 +87,27 @@ def test_growing_sessions_are_learned_and_know_their_new_items(learning: Callabl
     assert rec.learner.state.event_processor.learned_clicks == 5
 
 
+def test_growing_sessions_do_not_know_items_that_only_forgotten_sessions_held(
+    learning: Callable[..., Recommender],
+) -> None:
+    rec, clicks = learning(), ["sku-1", "fresh", "sku-2"]
+    visit, other = rec.session(clicks, id="visitor"), rec.session(["fresh"], id="other")
+    rec.catch_up()
+    assert (visit.clicks, len(visit)) == (clicks, 3)
+    assert visit.recommend(k=9) == rec.recommend(clicks, k=9)
+    rec.forget("visitor")
+    rec.forget("other")
+    rec.catch_up()
+    assert rec.recommend(["fresh"]).fallback
+    assert visit.recommend(k=9) == rec.recommend(clicks, k=9)
+    assert other.recommend(k=9) == rec.recommend(["fresh"], k=9)
+    assert (visit.clicks, len(other)) == (["sku-1", "sku-2"], 0)
+    rec.observe("another", ["fresh", "sku-3"])
+    rec.catch_up()
+    assert visit.recommend(k=9) == rec.recommend(clicks, k=9)
+    assert visit.clicks == clicks
+
+
 def test_what_was_learned_is_there_after_a_restart(learning: Callable[..., Recommender]) -> None:
     rec = learning()
     for place, session in enumerate(drawn(4)):

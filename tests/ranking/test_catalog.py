@@ -359,7 +359,7 @@ def test_a_live_session_is_ranked_by_a_catalog_no_older_than_its_clicks(
         waiting.start()
         waiting.join(0.2)
         rec.add_items([new], neighbors=[old])
-        visit._append([new], [None])
+        visit._append(rec.catalog, [new], [None])
     waiting.join()
     assert same(answers[0], rec.recommend([*old, new], k=30))
 
