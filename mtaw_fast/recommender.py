@@ -61,8 +61,8 @@ class Recommender:
     Thread-safe: each call uses one state of the catalog from start to end. If encoder and index are native,
     `recommend` is one native call without the GIL. Ties go to the lower internal id.
 
-    It is pickled and deep-copied as its folder and its load options: the copy loads the folder again and learns from
-    the same log. One whose items were changed by hand cannot be pickled.
+    It is pickled and deep-copied as its folder and its load options: the copy loads the folder again, with the same log
+    or state. One whose items were otherwise changed by hand cannot be pickled.
 
     Parameters
     ----------
@@ -184,15 +184,14 @@ class Recommender:
             if settings.stream is not None and "@" in settings.stream:
                 raise UsageError("a recommender whose Redis address contains a password is not pickled; load it there")
             return Recommender.load, (self._folder, *names, settings)
-        if isinstance(self._changes.keeper, ItemState):
-            return Recommender.load, (self._folder, *names, None, self._changes.keeper.folder)
-        catalog = self.catalog
-        if catalog.added or catalog.removed.any() or catalog.items is not self.bundle.items:
+        catalog, keeper = self.catalog, self._changes.keeper
+        state = keeper.folder if isinstance(keeper, ItemState) else None  # keeps no added and removed items
+        if catalog.added or catalog.removed.any() or (state is None and catalog.items is not self.bundle.items):
             raise UsageError(
                 "a recommender whose items were changed by hand is not pickled, as its folder does not have the "
                 "changes: load the folder there, then make them"
             )
-        return Recommender.load, (self._folder, *names)
+        return Recommender.load, (self._folder, *names, None, state)
 
     def __repr__(self) -> str:
         return (
@@ -595,7 +594,8 @@ class Recommender:
         Parameters
         ----------
         sessions : iterable of iterables of ids, or Sessions
-            Clicks as external ids, or packed Sessions of internal ids, whose types are codes of `click_types`.
+            Clicks as external ids, or packed Sessions of internal ids, whose types are codes of `click_types`. One with
+            times is ranked right after its last click, and one with context in that of its last click.
         types : iterable of iterables of str or None, optional
             The types of each session's clicks, as in `recommend`; not with packed Sessions.
         k, exclude, allow, exclude_seen, filter, at, context, repeats, reasons, fields, rules, explore, explore_below
@@ -673,7 +673,8 @@ class Recommender:
         """Rank B packed sessions of internal ids, without Python objects for the results.
 
         Their types, if any, are places in `click_types`. A data set's are other codes: drop or translate them first. An
-        empty session gets the popularity ranking; `k` and `exclude_seen` as in `recommend`.
+        empty session gets the popularity ranking; `k` and `exclude_seen` as in `recommend`. If the model was trained
+        with times, the moment is that of the last click if the sessions have times, else of the newest click it knows.
 
         Returns
         -------

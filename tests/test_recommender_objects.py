@@ -60,6 +60,18 @@ def test_recommenders_are_copied_by_their_folder(
         copied(rec)
 
 
+def test_a_copy_with_a_state_folder_has_its_items_and_not_fewer(folders: dict[str, Path], tmp_path: Path) -> None:
+    rec = Recommender.load(folders["int"], state=tmp_path)
+    rec.hide([7])
+    twin = copy.deepcopy(rec)
+    assert twin.recommend([17], k=99) == rec.recommend([17], k=99)
+    twin.close()
+    rec.add_items([1], neighbors=[[17, 27]])  # the state does not keep it
+    with pytest.raises(UsageError, match="items were changed by hand is not pickled"):
+        copy.deepcopy(rec)
+    rec.close()
+
+
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda original: pickle.loads(pickle.dumps(original))], ids=["copy", "pickle"]
 )
