@@ -184,6 +184,8 @@ def batch_type_codes(
 
     Raises UsageError unless there are types, or None, for each session, and one for each of its clicks.
     """
+    if not isinstance(types, Iterable):
+        raise UsageError(f"types must be a list, not {shown(types, 60)}; give a list of types for each session")
     type_lists = list(types)
     if len(type_lists) != len(sessions):
         raise UsageError(f"types: there are {len(type_lists)} lists for {len(sessions)} sessions; give one for each")

@@ -188,6 +188,7 @@ class TestTypes:
             (lambda: rec.recommend(["sku-12"], types=["view", "cart"]), "there are 2 types for 1 clicks"),
             (lambda: rec.recommend(["sku-12"], types=[3]), "3 is not a type"),
             (lambda: rec.recommend(["sku-12"], types="view"), "types must be a list"),
+            (lambda: rec.recommend_batch([["sku-12"]], types=3), "types must be a list"),  # type: ignore[arg-type]
             (lambda: rec.recommend_batch([["sku-12"]], types=[["view"], ["view"]]), "2 lists for 1 sessions"),
             (lambda: rec.recommend_batch([["sku-12"]], types=[["view", None]]), "types of session 0: there are 2"),
             (lambda: rec.recommend_batch(Sessions.from_lists([[1]]), types=[["view"]]), "a part of packed Sessions"),
