@@ -69,7 +69,7 @@ class GrowingSession:
     ) -> None:
         self._pipeline, self._observe, self._log_position, self._origin = pipeline, observe, log_position, origin
         self._clicks = array("i")
-        self._types: list[str | None] = []  # of the known clicks
+        self._types: list[str | None] = []  # of the known clicks; one more if a click was not finished
         self._unknown: list[tuple[int, Any, str | None]] = []  # (known clicks before it, the click, its type)
         self._state: GrowingState | None = None
         self._lock = ForkLock()
@@ -101,8 +101,8 @@ class GrowingSession:
             if internal < 0:
                 self._unknown.append((len(self._clicks), item, type))
             else:
+                self._types[len(self._clicks) :] = [type]  # first: without its click it counts for nothing
                 self._clicks.append(internal)
-                self._types.append(type)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._origin is None:
@@ -122,7 +122,7 @@ class GrowingSession:
             clicks += [*known[done:place], item]
             types += [*self._types[done:place], type]
             done = place
-        return [*clicks, *known[done:]], [*types, *self._types[done:]]
+        return [*clicks, *known[done:]], [*types, *self._types[done : len(known)]]
 
     def _known(self) -> np.ndarray:
         """Return int32[m]: the known clicks, copied.
@@ -142,9 +142,10 @@ class GrowingSession:
             or (catalog.renewed and not catalog.renewed.keys().isdisjoint(self._clicks))
             or (catalog.unknown and not catalog.unknown.isdisjoint(self._clicks))
         ):
-            clicks, types = self._all(catalog)
-            self._clicks, self._types, self._unknown, self._state = array("i"), [], [], None
-            self._append(catalog, clicks, types)
+            renewed = GrowingSession(self._pipeline)  # apart: whoever forks or interrupts finds a whole session
+            renewed._append(catalog, *self._all(catalog))
+            self._state = None
+            self._clicks, self._types, self._unknown = renewed._clicks, renewed._types, renewed._unknown
 
     def recommend(self, k: int = 20, *, timings: bool = False, **options: Unpack[OptionKeywords]) -> Recommendations:
         """Return the k best next items now; parameters and errors as in `Recommender.recommend`."""
@@ -156,7 +157,7 @@ class GrowingSession:
             ready = perf_counter_ns()
             self._look_up_again(pipeline.catalog)
             clicks, unknown = self._known(), [item for _, item, _ in self._unknown]
-            checked_options = with_types(checked_options, pipeline.catalog, self._types)
+            checked_options = with_types(checked_options, pipeline.catalog, self._types[: len(clicks)])
             state, self._state = self._state, None  # a call that fails midway leaves an invalid state
             answer, times, self._state = pipeline.recommend_growing(
                 clicks, unknown, state, checked_options, log_position

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from array import array
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,26 @@ class TestTypes:
         rec.add_items(["soon"], neighbors=[["sku-30"]])
         expected = rec.recommend(clicks, 9, at=END, types=types)
         assert visit.recommend(9, at=END).scores.tobytes() == expected.scores.tobytes()
+
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_a_click_that_is_interrupted_is_there_with_its_type_or_not_at_all(
+        self, folder: Path, is_late: bool
+    ) -> None:
+        class Interrupted(array):  # type: ignore[type-arg]
+            def append(self, click: int) -> None:
+                if is_late:
+                    super().append(click)
+                raise KeyboardInterrupt
+
+        rec = Recommender.load(folder, "native", "native")
+        visit = rec.session(["sku-12"], types=["cart"])
+        visit._clicks = Interrupted("i", visit._clicks)
+        with pytest.raises(KeyboardInterrupt):
+            visit.click("sku-13", type="purchase")
+        visit._clicks = array("i", visit._clicks)
+        clicks, types = ["sku-12", *["sku-13"] * is_late, "sku-14"], ["cart", *["purchase"] * is_late, "view"]
+        again = visit.click("sku-14", type="view").recommend(9, at=END)
+        assert again == rec.recommend(clicks, 9, at=END, types=types)
 
     def test_wrong_types_are_refused(self, folder: Path) -> None:
         rec = Recommender.load(folder, "native", "native")
