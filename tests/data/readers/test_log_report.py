@@ -235,9 +235,9 @@ def test_a_failed_overwrite_leaves_the_old_one(tmp_path: Path, monkeypatch: pyte
 
 def test_a_type_that_no_click_has() -> None:
     rows = [(*row, ("view", "cart")[place % 2]) for place, row in enumerate(visits(1500, clicks=4))]
-    counts = report(rows, type="kind", types=("veiw", "cart"))
-    assert counts["type_clicks"] == {"veiw": 0, "cart": len(rows) // 2}
-    assert "no click has the type 'veiw' (there are 'cart'): check --types" in counts["warnings"]
+    counts = report(rows, type="kind", types=("views", "cart"))
+    assert counts["type_clicks"] == {"views": 0, "cart": len(rows) // 2}
+    assert "no click has the type 'views' (there are 'cart'): check --types" in counts["warnings"]
     for options in ({}, {"types": ("view",)}):
         counts = report(rows, type="kind", **options)
         assert set(counts["type_clicks"].values()) == {len(rows) // 2}
