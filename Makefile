@@ -11,6 +11,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PARALLEL := -n 2 --dist loadfile
 # Packages whose tests start no service, training or compiler.
 UNIT := bundle config data errors evaluation experiment memory model online ranking report scoring storage system
+# Folders of C and C++.
+NATIVE := bench clients examples kernels libmtaw tests
 
 .PHONY: setup constraints demo test fast slow ray ray-smoke clients http-clients wasm siege lint prose web docs clean
 
@@ -106,6 +108,7 @@ docs: setup  ## the site, into build/site; it reads without a network
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	find $(NATIVE) \( -name '*.[ch]pp' -o -name '*.[ch]' \) -not -path '*/node_modules/*' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/prose.py

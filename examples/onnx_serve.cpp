@@ -23,7 +23,8 @@ namespace {
 using Shape = std::vector<std::int64_t>;
 
 // A tensor of external ids: text, or int64 if `numbers`. `values` stores the int64 ids and must outlive the tensor.
-Ort::Value ids_of(const std::vector<std::string>& ids, const Shape& shape, bool numbers, std::vector<std::int64_t>& values) {
+Ort::Value ids_of(const std::vector<std::string>& ids, const Shape& shape, bool numbers,
+                  std::vector<std::int64_t>& values) {
     if (numbers) {
         values.clear();
         for (const std::string& id : ids) values.push_back(std::stoll(id));
@@ -31,7 +32,8 @@ Ort::Value ids_of(const std::vector<std::string>& ids, const Shape& shape, bool 
         return Ort::Value::CreateTensor(memory, values.data(), values.size(), shape.data(), shape.size());
     }
     Ort::AllocatorWithDefaultOptions allocator;
-    Ort::Value text = Ort::Value::CreateTensor(allocator, shape.data(), shape.size(), ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING);
+    Ort::Value text =
+        Ort::Value::CreateTensor(allocator, shape.data(), shape.size(), ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING);
     std::vector<const char*> pointers;
     for (const std::string& id : ids) pointers.push_back(id.c_str());
     text.FillStringTensor(pointers.data(), pointers.size());
@@ -71,7 +73,9 @@ int main(int argc, char** argv) {
     const bool timed = session.GetInputCount() > 7;  // a bundle with trends has the input `now`
     auto length = static_cast<std::int32_t>(clicks.size());
     std::int64_t k = 10;
-    std::int64_t now = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    std::int64_t now =
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+            .count();
     bool use_allow = false, exclude_seen = false;
     std::vector<std::int64_t> clicked, excluded, allowed;
 
@@ -89,7 +93,8 @@ int main(int argc, char** argv) {
         inputs.push_back(one_of(now));
     }
     const std::array<const char*, 2> outputs{"items", "scores"};
-    auto answer = session.Run(Ort::RunOptions{nullptr}, names.data(), inputs.data(), inputs.size(), outputs.data(), outputs.size());
+    auto answer = session.Run(Ort::RunOptions{nullptr}, names.data(), inputs.data(), inputs.size(), outputs.data(),
+                              outputs.size());
 
     const float* const scores = answer[1].GetTensorData<float>();
     for (std::int64_t place = 0; place < k && std::isfinite(scores[place]); ++place) {

@@ -1,5 +1,5 @@
-/* Takes turns with other clients: turns BUNDLE AT SESSIONS, a file with a line of ids for each session. Says "ready", then
- * answers each line of the input: "time BEGIN COUNT" with nanoseconds, "answer SESSION" with the items. */
+/* Takes turns with other clients: turns BUNDLE AT SESSIONS, a file with a line of ids for each session. Says "ready",
+ * then answers each line of the input: "time BEGIN COUNT" with nanoseconds, "answer SESSION" with the items. */
 #define _POSIX_C_SOURCE 200809L
 #include <mtaw.h>
 #include <stdio.h>
@@ -42,7 +42,8 @@ int main(int count, char **arguments) {
     mtaw_options options;
     mtaw_info info = {.struct_size = sizeof info};
     if (count != 4) return 2;
-    if (mtaw_open(arguments[1], NULL, &shop, &error) != MTAW_OK || mtaw_describe(shop, &info, &error) != MTAW_OK) return puts(error.message), 1;
+    if (mtaw_open(arguments[1], NULL, &shop, &error) != MTAW_OK || mtaw_describe(shop, &info, &error) != MTAW_OK)
+        return puts(error.message), 1;
     n_sessions = read_sessions(arguments[3], info.id_kind == MTAW_TEXT_IDS);
     if (n_sessions == 0) return 1;
     mtaw_options_init(&options);
@@ -57,13 +58,16 @@ int main(int count, char **arguments) {
             const size_t session = begin % n_sessions;
             mtaw_answer *answer = NULL;
             const long long start = now();
-            const mtaw_status status = mtaw_recommend(shop, clicks[session], lengths[session], &options, &answer, &error);
+            const mtaw_status status =
+                mtaw_recommend(shop, clicks[session], lengths[session], &options, &answer, &error);
             const long long taken = now() - start;
             if (status != MTAW_OK) return puts(error.message), 1;
             if (timed) printf("%lld ", taken);
             for (size_t i = 0; !timed && i < answer->n; ++i) {
-                if (answer->items[i].text != NULL) printf("%s ", answer->items[i].text);
-                else printf("%lld ", (long long)answer->items[i].value);
+                if (answer->items[i].text != NULL)
+                    printf("%s ", answer->items[i].text);
+                else
+                    printf("%lld ", (long long)answer->items[i].value);
             }
             mtaw_answer_free(answer);
         }

@@ -54,11 +54,13 @@ EMSCRIPTEN_KEEPALIVE mtaw_recommender* mtaw_js_open(const char* folder, int veri
 EMSCRIPTEN_KEEPALIVE void mtaw_js_close(mtaw_recommender* recommender) { mtaw_close(recommender); }
 
 // k and at are whole numbers: index.mjs has checked them.
-EMSCRIPTEN_KEEPALIVE mtaw_answer* mtaw_js_recommend(const mtaw_recommender* recommender, const char* clicks, std::size_t n_clicks,
-                                                    const char* exclude, std::size_t n_exclude, const char* types,
-                                                    std::size_t n_types, std::size_t k, int exclude_seen, double at) {
+EMSCRIPTEN_KEEPALIVE mtaw_answer* mtaw_js_recommend(const mtaw_recommender* recommender, const char* clicks,
+                                                    std::size_t n_clicks, const char* exclude, std::size_t n_exclude,
+                                                    const char* types, std::size_t n_types, std::size_t k,
+                                                    int exclude_seen, double at) {
     const std::vector<const char*> kinds = texts_of(types, n_types);
-    const std::vector<mtaw_id> ids = ids_of(recommender, clicks, n_clicks), left_out = ids_of(recommender, exclude, n_exclude);
+    const std::vector<mtaw_id> ids = ids_of(recommender, clicks, n_clicks),
+                               left_out = ids_of(recommender, exclude, n_exclude);
     mtaw_options options;
     mtaw_options_init(&options);
     options.k = k;
@@ -76,7 +78,9 @@ EMSCRIPTEN_KEEPALIVE mtaw_answer* mtaw_js_recommend(const mtaw_recommender* reco
 EMSCRIPTEN_KEEPALIVE std::size_t mtaw_js_n(const mtaw_answer* answer) { return answer->n; }
 EMSCRIPTEN_KEEPALIVE int mtaw_js_fallback(const mtaw_answer* answer) { return answer->fallback; }
 EMSCRIPTEN_KEEPALIVE const float* mtaw_js_scores(const mtaw_answer* answer) { return answer->scores; }
-EMSCRIPTEN_KEEPALIVE const char* mtaw_js_text(const mtaw_answer* answer, std::size_t i) { return answer->items[i].text; }
+EMSCRIPTEN_KEEPALIVE const char* mtaw_js_text(const mtaw_answer* answer, std::size_t i) {
+    return answer->items[i].text;
+}
 // Of a text, in bytes.
 EMSCRIPTEN_KEEPALIVE std::size_t mtaw_js_size(const mtaw_answer* answer, std::size_t i) {
     return static_cast<std::size_t>(answer->items[i].value);

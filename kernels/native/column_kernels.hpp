@@ -8,11 +8,11 @@
 
 namespace mtaw {
 
-constexpr std::int64_t kTile = 48;  // candidates whose features and hidden units fit the L1 cache together
+constexpr std::int64_t kTile = 48;     // candidates whose features and hidden units fit the L1 cache together
 constexpr std::int64_t kPadding = 16;  // floats: arrays are read and written in whole vectors
 
 struct ColumnRule {
-    bool log;     // log(x + shift), else x
+    bool log;  // log(x + shift), else x
     float shift;
 };
 

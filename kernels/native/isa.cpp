@@ -93,15 +93,16 @@ const char* isa_name(Isa isa) {
 Isa isa_named(const char* name) {
     for (const Level& level : kLevels) {
         if (std::strcmp(level.name, name) != 0) continue;
-        const bool here = level.isa == Isa::portable ||
-                          (level.isa == Isa::neon ? cpu_isa() == Isa::neon
-                                                  : cpu_isa() != Isa::neon && level.isa <= cpu_isa());
+        const bool here =
+            level.isa == Isa::portable ||
+            (level.isa == Isa::neon ? cpu_isa() == Isa::neon : cpu_isa() != Isa::neon && level.isa <= cpu_isa());
         if (here) return level.isa;
-        throw std::invalid_argument(std::string("this CPU has no instruction set '") + name + "'; the best it has is '" +
-                                    isa_name(cpu_isa()) + "' (MTAW_ISA)");
+        throw std::invalid_argument(std::string("this CPU has no instruction set '") + name +
+                                    "'; the best it has is '" + isa_name(cpu_isa()) + "' (MTAW_ISA)");
     }
-    throw std::invalid_argument(std::string("there is no instruction set '") + name +
-                                "'; set MTAW_ISA to portable, neon, avx2, avx512, vnni, bf16 or amx, or leave it unset");
+    throw std::invalid_argument(
+        std::string("there is no instruction set '") + name +
+        "'; set MTAW_ISA to portable, neon, avx2, avx512, vnni, bf16 or amx, or leave it unset");
 }
 
 }  // namespace mtaw

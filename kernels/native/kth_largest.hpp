@@ -13,12 +13,12 @@ constexpr std::int64_t kOverNumbers = 0x7F800001;  // above the bits of every fl
 
 // The largest value that at least `wanted` of the keys reach. All keys that are at least `low` are under `high`, and
 // there are at least `wanted` >= 1 of these.
-std::int32_t kth_largest(const ColumnKernels& kernels, const std::int32_t* keys, std::int64_t count, std::int64_t wanted,
-                    std::int64_t low, std::int64_t high);
+std::int32_t kth_largest(const ColumnKernels& kernels, const std::int32_t* keys, std::int64_t count,
+                         std::int64_t wanted, std::int64_t low, std::int64_t high);
 
 // Where the best of many items end.
 struct KeyCut {
-    std::int32_t lowest;  // the lowest key of theirs, or one below it
+    std::int32_t lowest;                                           // the lowest key of theirs, or one below it
     std::int32_t last = std::numeric_limits<std::int32_t>::max();  // the last of their items with that key
 
     bool takes(std::int32_t key, std::int32_t item) const {

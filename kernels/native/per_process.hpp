@@ -19,7 +19,7 @@ inline std::uint64_t process_generation() {
 // A T that is new in every child. What it guards is copied as it is: a fork during a write leaves that half written.
 template <typename T>
 class PerProcess {
-  public:
+   public:
     PerProcess() : instance_(new Instance{process_generation(), {}}) {}
     ~PerProcess() { delete instance_.load(); }
     PerProcess(const PerProcess&) = delete;
@@ -36,7 +36,7 @@ class PerProcess {
         return found->value;
     }
 
-  private:
+   private:
     struct Instance {
         std::uint64_t generation;
         T value;

@@ -17,7 +17,7 @@ namespace mtaw {
 // crash it where one frees Python's objects, without its lock. Here such a thread sleeps until the process has ended.
 // A call that begins while the interpreter ends is of the thread that ends it (by a finaliser, say), and comes back.
 class Unlocked {
-  public:
+   public:
     Unlocked() : ends_it_(is_ending()), state_(PyEval_SaveThread()) {}
     ~Unlocked() {
         if (!ends_it_ && is_ending()) sleep_for_good();
@@ -34,7 +34,7 @@ class Unlocked {
     Unlocked(const Unlocked&) = delete;
     Unlocked& operator=(const Unlocked&) = delete;
 
-  private:
+   private:
     [[noreturn]] static void sleep_for_good() {
         for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
     }

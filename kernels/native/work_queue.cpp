@@ -15,7 +15,7 @@ namespace mtaw {
 namespace {
 
 class WorkQueue {
-  public:
+   public:
     void run(int workers, const std::function<void(int)>& work) {
         Job job{work, workers};
         {
@@ -31,7 +31,7 @@ class WorkQueue {
         if (job.failure) std::rethrow_exception(job.failure);
     }
 
-  private:
+   private:
     struct Job {
         const std::function<void(int)>& work;
         int workers;
@@ -51,7 +51,9 @@ class WorkQueue {
         }
     };
 
-    void close(const Job& job) { open_jobs_.erase(std::remove(open_jobs_.begin(), open_jobs_.end(), &job), open_jobs_.end()); }
+    void close(const Job& job) {
+        open_jobs_.erase(std::remove(open_jobs_.begin(), open_jobs_.end(), &job), open_jobs_.end());
+    }
 
     // Starts helpers until there are `n_helpers`; fewer, if the system has no more threads, or no memory for them.
     void start_helpers(int n_helpers) {
@@ -62,8 +64,7 @@ class WorkQueue {
         pthread_sigmask(SIG_SETMASK, &all, &before);
         try {
             for (; helpers_ < n_helpers; ++helpers_) std::thread([this] { help(); }).detach();
-        } catch (const std::exception&) {
-        }
+        } catch (const std::exception&) {}
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
 

@@ -14,9 +14,9 @@
  *     mtaw_answer_free(answer);
  *     mtaw_close(shop);
  *
- * Answers equal those of the Python package to the bit. Both link the same objects for the model, the index, the session
- * memory, rules and reasons; reading the bundle, popularity and the log are written a second time, and tests compare
- * them.
+ * Answers equal those of the Python package to the bit. Both link the same objects for the model, the index, the
+ * session memory, rules and reasons; reading the bundle, popularity and the log are written a second time, and tests
+ * compare them.
  *
  * Threads. Every function may be called from any thread at any time. A recommender, a filter and rules are immutable.
  * Calls on one session or one log wait for each other. The one rule: no call may use an object while another thread
@@ -87,8 +87,8 @@ MTAW_API const char *mtaw_version(void);
 MTAW_API int32_t mtaw_abi(void);
 
 /*
- * Names of what this library can do, separated by spaces: "session similar filter rules reasons types log map", and "bundle-1" ..
- * for every bundle format that it reads. Later releases add names.
+ * Names of what this library can do, separated by spaces: "session similar filter rules reasons types log map", and
+ * "bundle-1" .. for every bundle format that it reads. Later releases add names.
  */
 MTAW_API const char *mtaw_capabilities(void);
 
@@ -152,8 +152,8 @@ enum {
 };
 
 typedef struct mtaw_open_options {
-    size_t struct_size; /* sizeof(mtaw_open_options) */
-    uint32_t flags;     /* MTAW_NO_VERIFY | MTAW_MAP, or 0 */
+    size_t struct_size;             /* sizeof(mtaw_open_options) */
+    uint32_t flags;                 /* MTAW_NO_VERIFY | MTAW_MAP, or 0 */
     const mtaw_file_methods *files; /* NULL: the file system. Copied, but `context` must outlive every object. */
 } mtaw_open_options;
 
@@ -169,15 +169,15 @@ MTAW_API void mtaw_close(mtaw_recommender *recommender);
 enum { MTAW_INT_IDS = 0, MTAW_TEXT_IDS = 1 };
 
 typedef struct mtaw_info {
-    size_t struct_size;      /* sizeof(mtaw_info), set by the caller */
-    int64_t n_items;         /* items that can be recommended */
-    int64_t catalog_size;    /* with the hidden and unavailable ones */
-    int32_t id_kind;         /* MTAW_INT_IDS or MTAW_TEXT_IDS */
-    int32_t dimensions;      /* of an item's vector */
-    int32_t has_memory;      /* 1 if it ranks by past sessions */
-    int32_t has_times;       /* 1 if `at` matters */
+    size_t struct_size;   /* sizeof(mtaw_info), set by the caller */
+    int64_t n_items;      /* items that can be recommended */
+    int64_t catalog_size; /* with the hidden and unavailable ones */
+    int32_t id_kind;      /* MTAW_INT_IDS or MTAW_TEXT_IDS */
+    int32_t dimensions;   /* of an item's vector */
+    int32_t has_memory;   /* 1 if it ranks by past sessions */
+    int32_t has_times;    /* 1 if `at` matters */
     int32_t bundle_format;
-    char version[17];        /* 16 hex digits that name the bundle, as the HTTP service's answers do */
+    char version[17]; /* 16 hex digits that name the bundle, as the HTTP service's answers do */
 } mtaw_info;
 
 MTAW_API mtaw_status mtaw_describe(const mtaw_recommender *recommender, mtaw_info *info, mtaw_error *error);
@@ -219,26 +219,26 @@ typedef struct mtaw_rules mtaw_rules;
 #define MTAW_NOW INT64_MIN /* as a time: the moment of the call */
 
 /*
- * What may be recommended, and the moment. All conditions hold together; if they leave fewer than k items, the answer is
- * shorter. mtaw_options_init sets the defaults: 20 items, all of the catalog, now. Unknown ids are ignored.
+ * What may be recommended, and the moment. All conditions hold together; if they leave fewer than k items, the answer
+ * is shorter. mtaw_options_init sets the defaults: 20 items, all of the catalog, now. Unknown ids are ignored.
  */
 typedef struct mtaw_options {
-    size_t struct_size; /* set by mtaw_options_init */
-    size_t k;           /* how many items, at least 1 */
-    int64_t at;         /* of the request, for bundles with times */
-    int32_t exclude_seen;      /* 1: not the session's own items */
-    int32_t reasons;           /* 1: the answer has `reasons` */
-    const mtaw_id *exclude;    /* ids that are never recommended */
+    size_t struct_size;     /* set by mtaw_options_init */
+    size_t k;               /* how many items, at least 1 */
+    int64_t at;             /* of the request, for bundles with times */
+    int32_t exclude_seen;   /* 1: not the session's own items */
+    int32_t reasons;        /* 1: the answer has `reasons` */
+    const mtaw_id *exclude; /* ids that are never recommended */
     size_t n_exclude;
-    const mtaw_id *allow;      /* the only ids that may be recommended; NULL: all. Not NULL and n_allow 0: none */
+    const mtaw_id *allow; /* the only ids that may be recommended; NULL: all. Not NULL and n_allow 0: none */
     size_t n_allow;
     const mtaw_filter *filter; /* of this recommender, or NULL */
     const mtaw_rules *rules;   /* of this recommender, or NULL */
     const mtaw_context *context;
     size_t n_context;
-    /* The type of each click, such as "cart", for bundles trained on clicks with types; NULL for an unknown one. One for
-     * each click of the call, of all sessions in their order, or of the growing session so far. NULL: all are unknown.
-     * mtaw_similar reads neither these nor `reasons`. */
+    /* The type of each click, such as "cart", for bundles trained on clicks with types; NULL for an unknown one. One
+     * for each click of the call, of all sessions in their order, or of the growing session so far. NULL: all are
+     * unknown. mtaw_similar reads neither these nor `reasons`. */
     const char *const *types;
     size_t n_types;
 } mtaw_options;
@@ -248,8 +248,8 @@ MTAW_API void mtaw_options_init_sized(mtaw_options *options, size_t struct_size)
 
 enum { MTAW_FULL = 0, MTAW_SHORT = 1 };
 
-/* Of a reason: the item is in the session; past sessions contain it together with items of the session; or neither, so it
- * is close to the session's vector. */
+/* Of a reason: the item is in the session; past sessions contain it together with items of the session; or neither, so
+ * it is close to the session's vector. */
 enum { MTAW_IN_SESSION = 0, MTAW_TOGETHER = 1, MTAW_ENCODER = 2 };
 
 /* What rules did to an item: nothing, added to its score, lowered it, or put it at its place. */
@@ -268,12 +268,12 @@ typedef struct mtaw_reason {
  */
 typedef struct mtaw_answer {
     size_t n;
-    const mtaw_id *items;   /* [n]; texts end with a zero byte, which `value` does not count */
-    const float *scores;    /* [n] */
+    const mtaw_id *items; /* [n]; texts end with a zero byte, which `value` does not count */
+    const float *scores;  /* [n] */
     size_t n_unknown;
-    const size_t *unknown;  /* [n_unknown] places, from 0, of clicks that the catalog does not know */
-    int32_t fallback;       /* 1: no click was known, so this is the popularity ranking */
-    int32_t completeness;   /* MTAW_SHORT: with rules, no more items meet the conditions than these n < k */
+    const size_t *unknown;      /* [n_unknown] places, from 0, of clicks that the catalog does not know */
+    int32_t fallback;           /* 1: no click was known, so this is the popularity ranking */
+    int32_t completeness;       /* MTAW_SHORT: with rules, no more items meet the conditions than these n < k */
     const mtaw_reason *reasons; /* [n] if the options ask for them and this is no popularity ranking, else NULL */
 } mtaw_answer;
 
@@ -352,8 +352,8 @@ MTAW_API void mtaw_rules_close(mtaw_rules *rules);
 typedef struct mtaw_log mtaw_log;
 
 enum {
-    /* Return after write(2) and leave it to the system when the events reach the disk. Without it every append waits for
-     * the disk. */
+    /* Return after write(2) and leave it to the system when the events reach the disk. Without it every append waits
+     * for the disk. */
     MTAW_NO_SYNC = 1
 };
 
@@ -364,9 +364,9 @@ MTAW_API void mtaw_log_close(mtaw_log *log);
 typedef struct mtaw_event {
     const char *session; /* the session's id, 1 to 512 characters */
     mtaw_id item;
-    int64_t time;        /* MTAW_NOW, or when the click was */
-    const char *type;    /* such as "view" or "cart"; NULL: none */
-    const char *id;      /* events of a session with the same id count once; NULL: none */
+    int64_t time;     /* MTAW_NOW, or when the click was */
+    const char *type; /* such as "view" or "cart"; NULL: none */
+    const char *id;   /* events of a session with the same id count once; NULL: none */
     const mtaw_context *context;
     size_t n_context;
 } mtaw_event;
@@ -375,8 +375,8 @@ typedef struct mtaw_event {
 
 /*
  * Appends clicks in this order, with none of others between. position: gets the log position after the last one, which
- * answers of learning processes name; NULL if it is not wanted. They are acknowledged together: after MTAW_LOG some may be
- * stored, so send them again with the same ids; each counts once then.
+ * answers of learning processes name; NULL if it is not wanted. They are acknowledged together: after MTAW_LOG some may
+ * be stored, so send them again with the same ids; each counts once then.
  */
 MTAW_API mtaw_status mtaw_log_append(mtaw_log *log, const mtaw_event *events, size_t n_events,
                                      char position[MTAW_POSITION_SIZE], mtaw_error *error);

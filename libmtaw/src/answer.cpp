@@ -12,7 +12,8 @@ void Ranking::trim() {
 
 void Answer::free(mtaw_answer* view) { delete reinterpret_cast<Answer*>(view); }
 
-std::unique_ptr<Answer> Answer::of(const Ids& ids, Ranking ranking, std::vector<std::size_t> unknown, bool fallback, bool cut_short) {
+std::unique_ptr<Answer> Answer::of(const Ids& ids, Ranking ranking, std::vector<std::size_t> unknown, bool fallback,
+                                   bool cut_short) {
     auto answer = std::make_unique<Answer>();
     answer->scores_ = std::move(ranking.scores);
     answer->unknown_ = std::move(unknown);

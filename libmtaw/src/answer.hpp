@@ -28,17 +28,18 @@ struct Ranking {
 };
 
 class Answer {
- public:
+   public:
     // Of the caller's view, and of nothing else.
     static void free(mtaw_answer* view);
 
     // unknown: places of clicks.
-    static std::unique_ptr<Answer> of(const Ids& ids, Ranking ranking, std::vector<std::size_t> unknown, bool fallback, bool cut_short);
+    static std::unique_ptr<Answer> of(const Ids& ids, Ranking ranking, std::vector<std::size_t> unknown, bool fallback,
+                                      bool cut_short);
 
     // The view, which owns the answer from now on.
     static mtaw_answer* release(std::unique_ptr<Answer> answer) { return &answer.release()->view_; }
 
- private:
+   private:
     mtaw_answer view_{};  // first: its address is the answer's
     mtaw_id external(const Ids& ids, std::int32_t item);
 

@@ -11,8 +11,9 @@ namespace mtaw {
 namespace {
 
 constexpr std::uint64_t kMaxManifest = 1 << 20;  // bytes
-constexpr int kAttempts = 5;  // if the bundle is replaced while it is read, the read starts again
-constexpr const char* kServed[] = {"weights", "catalog", "items", "popularity", "scan", "memory", "ranker", "trends", "context", "item_table"};
+constexpr int kAttempts = 5;                     // if the bundle is replaced while it is read, the read starts again
+constexpr const char* kServed[] = {"weights", "catalog", "items",  "popularity", "scan",
+                                   "memory",  "ranker",  "trends", "context",    "item_table"};
 constexpr std::int64_t kCheckedRows = 4096;  // rows: in a part of another model nearly every row differs
 
 bool is_finite(const float* values, std::int64_t count) {
@@ -28,8 +29,8 @@ std::shared_ptr<const Bundle> Bundle::open(const std::string& folder, const File
     for (int attempt = 0;; ++attempt) {
         const std::string path = folder + "/" + kManifest;
         if (const std::uint64_t size = OpenFile(access, path, std::nullopt).size(); size > kMaxManifest) {
-            throw bundle_error(path + " has " + std::to_string(size) + " bytes, a manifest at most " + std::to_string(kMaxManifest) +
-                               "; do not trust this bundle");
+            throw bundle_error(path + " has " + std::to_string(size) + " bytes, a manifest at most " +
+                               std::to_string(kMaxManifest) + "; do not trust this bundle");
         }
         const FileBytes bytes(access, path);
         const std::string text(bytes.view());
@@ -43,7 +44,8 @@ std::shared_ptr<const Bundle> Bundle::open(const std::string& folder, const File
     }
 }
 
-Bundle::Bundle(Manifest manifest, const std::string& folder, const FileAccess& access, bool verify) : manifest_(std::move(manifest)) {
+Bundle::Bundle(Manifest manifest, const std::string& folder, const FileAccess& access, bool verify)
+    : manifest_(std::move(manifest)) {
     open_files(folder, access, verify);
     try {
         ids_.emplace(file("items"), size(), verify);
@@ -53,11 +55,15 @@ Bundle::Bundle(Manifest manifest, const std::string& folder, const FileAccess& a
         make_encoder(verify);
         make_scanner(verify);
         if (verify && has("catalog")) check_rows();
-        if (has("memory") != has("ranker")) throw bundle_error(folder + ": a memory without its ranker, or a ranker without its memory, can rank nothing; retrain the bundle");
+        if (has("memory") != has("ranker"))
+            throw bundle_error(
+                folder +
+                ": a memory without its ranker, or a ranker without its memory, can rank nothing; retrain the bundle");
         if (has("item_table")) items_.emplace(file("item_table"), size());
         if (has("memory")) {
             make_ranker();
-            if (ranker_->has_trends() != has("trends")) throw bundle_error(folder + ": its ranker and its trends do not belong together; retrain the bundle");
+            if (ranker_->has_trends() != has("trends"))
+                throw bundle_error(folder + ": its ranker and its trends do not belong together; retrain the bundle");
             if (has("trends")) make_trends();
             make_memory();
             make_content();
@@ -102,7 +108,8 @@ void Bundle::read_popularity(bool verify) {
     }
     most_clicked_ = from.get<std::int32_t>("most_clicked", {size()});
     for (std::int64_t i = 0; i < size(); ++i) {
-        if (most_clicked_[i] < 0 || most_clicked_[i] >= size() || (verify && i > 0 && !ranks_before(most_clicked_[i - 1], most_clicked_[i]))) {
+        if (most_clicked_[i] < 0 || most_clicked_[i] >= size() ||
+            (verify && i > 0 && !ranks_before(most_clicked_[i - 1], most_clicked_[i]))) {
             throw bundle_error(from.bytes().path() + ": 'most_clicked' is not the order of 'popularity'" + kRetrain);
         }
     }
@@ -174,7 +181,8 @@ void Bundle::make_scanner(bool verify) {
         }
         catalog.summary = {static_cast<std::int64_t>(summary[3]), summary[4], summary[5]};
         if (from.has("low_blocks")) {
-            catalog.half_blocks = from.get<std::uint8_t>("half_blocks", {block_count(n), half_lines(d) + 1, kLineBytes});
+            catalog.half_blocks =
+                from.get<std::uint8_t>("half_blocks", {block_count(n), half_lines(d) + 1, kLineBytes});
             catalog.low_blocks = from.get<std::uint8_t>("low_blocks", {block_count(n), half_lines(d) + 1, kLineBytes});
         } else {
             catalog.blocks = from.get<std::uint8_t>("blocks", {block_count(n), code_lines(d) + 1, kLineBytes});
@@ -208,12 +216,15 @@ void Bundle::check_rows() const {
     const std::int64_t n = size(), d = manifest_.settings.d, step = std::max<std::int64_t>(1, n / kCheckedRows);
     for (std::int64_t i = 0; i < n; i += step) {
         double length = 0, worst = 0;
-        for (std::int64_t j = 0; j < d; ++j) length += static_cast<double>(embedding_[i * d + j]) * static_cast<double>(embedding_[i * d + j]);
+        for (std::int64_t j = 0; j < d; ++j)
+            length += static_cast<double>(embedding_[i * d + j]) * static_cast<double>(embedding_[i * d + j]);
         length = length > 0 ? std::sqrt(length) : 1;
         for (std::int64_t j = 0; j < d; ++j) {
-            worst = std::max(worst, std::abs(static_cast<double>(embedding_[i * d + j]) / length - static_cast<double>(rows_[i * d + j])));
+            worst = std::max(worst, std::abs(static_cast<double>(embedding_[i * d + j]) / length -
+                                             static_cast<double>(rows_[i * d + j])));
         }
-        if (worst > 1e-6) throw bundle_error(file("catalog").bytes().path() + " is of another model than the weights" + kRetrain);
+        if (worst > 1e-6)
+            throw bundle_error(file("catalog").bytes().path() + " is of another model than the weights" + kRetrain);
     }
 }
 

@@ -34,7 +34,7 @@ struct ContextColumns {
 
 // Immutable: any number of threads may use it at once.
 class Bundle {
- public:
+   public:
     // Throws Failure, std::bad_alloc.
     static std::shared_ptr<const Bundle> open(const std::string& folder, const FileAccess& access, bool verify);
 
@@ -55,13 +55,11 @@ class Bundle {
     // Items that can be recommended, and their bits; null if that is all.
     std::int64_t n_eligible() const { return n_eligible_; }
     const std::uint8_t* present() const { return present_.empty() ? nullptr : present_.data(); }
-    bool is_unavailable(std::int32_t item) const {
-        return !present_.empty() && !has_bit(present_.data(), item);
-    }
-    const std::int64_t* popularity() const { return popularity_; }  // [size]
+    bool is_unavailable(std::int32_t item) const { return !present_.empty() && !has_bit(present_.data(), item); }
+    const std::int64_t* popularity() const { return popularity_; }      // [size]
     const std::int32_t* most_clicked() const { return most_clicked_; }  // [size], unavailable ones too
 
- private:
+   private:
     Bundle(Manifest manifest, const std::string& folder, const FileAccess& access, bool verify);
 
     const TensorFile& file(const char* part) const { return *files_.at(part); }

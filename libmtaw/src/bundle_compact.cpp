@@ -60,7 +60,8 @@ void Bundle::read_rows() {
 }
 
 void Bundle::build_tables(const TensorFile& from, const MemorySettings& settings) {
-    const std::int64_t n = size(), n_sessions = from.length("session_offsets") - 1, n_clicks = from.length("session_items");
+    const std::int64_t n = size(), n_sessions = from.length("session_offsets") - 1,
+                       n_clicks = from.length("session_items");
     const auto* const offsets = from.get<std::int64_t>("session_offsets", {n_sessions + 1});
     const auto* const items = from.get<std::int32_t>("session_items", {n_clicks});
     if (n_sessions < 0 || offsets[0] != 0 || offsets[n_sessions] != n_clicks) {

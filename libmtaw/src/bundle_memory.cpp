@@ -47,7 +47,8 @@ std::vector<std::string> columns_with_prefix(const std::vector<std::string>& fea
 }
 
 // The names of side features of these columns, in the order of the native features.
-std::vector<std::string> side_names(const std::vector<std::string>& context, const std::vector<std::string>& categories, const std::vector<std::string>& created) {
+std::vector<std::string> side_names(const std::vector<std::string>& context, const std::vector<std::string>& categories,
+                                    const std::vector<std::string>& created) {
     std::vector<std::string> names;
     for (const std::string& name : context) names.insert(names.end(), {"c_share_" + name, "c_lift_" + name});
     for (const std::string& name : categories) names.insert(names.end(), {"i_same_" + name, "i_part_" + name});
@@ -60,7 +61,8 @@ std::vector<std::string> side_names(const std::vector<std::string>& context, con
 void Bundle::make_memory() {
     const TensorFile& from = file("memory");
     const double* const setting_values = from.get<double>("settings", {8});
-    if (setting_values[0] != kTablesLayout && setting_values[0] != kSessionsLayout) throw bundle_error(from.bytes().path() + ": its layout is not 1 or 2; upgrade libmtaw");
+    if (setting_values[0] != kTablesLayout && setting_values[0] != kSessionsLayout)
+        throw bundle_error(from.bytes().path() + ": its layout is not 1 or 2; upgrade libmtaw");
     MemorySettings settings{checked_count(from, setting_values[1], 1), checked_count(from, setting_values[2], 1),
                             setting_values[4], checked_count(from, setting_values[5], 0),
                             checked_count(from, setting_values[6], 0)};
@@ -90,8 +92,10 @@ void Bundle::make_memory() {
 
 void Bundle::read_tables(const TensorFile& from, const MemorySettings& settings) {
     const std::int64_t n = size(), n_sessions = from.length("session_offsets") - 1;
-    const std::int64_t n_pairs = from.length("neighbors"), n_postings = from.length("postings"), n_clicks = from.length("session_items");
-    if (n_sessions < 0) throw bundle_error(from.bytes().path() + ": session_offsets must have at least one entry, 0" + kRetrain);
+    const std::int64_t n_pairs = from.length("neighbors"), n_postings = from.length("postings"),
+                       n_clicks = from.length("session_items");
+    if (n_sessions < 0)
+        throw bundle_error(from.bytes().path() + ": session_offsets must have at least one entry, 0" + kRetrain);
     tables_ = {n,
                n_sessions,
                from.get<std::int64_t>("row_offsets", {n + 1}),
@@ -117,7 +121,8 @@ void Bundle::make_ranker() {
     std::vector<std::string> expected_features(kFeatureNames, kFeatureNames + kFeatures);
     if (features.size() > expected_features.size()) {
         expected_features.insert(expected_features.end(), kTrendFeatureNames, kTrendFeatureNames + kTrendFeatures);
-        if (features.size() > expected_features.size()) side_.assign(features.begin() + static_cast<std::ptrdiff_t>(expected_features.size()), features.end());
+        if (features.size() > expected_features.size())
+            side_.assign(features.begin() + static_cast<std::ptrdiff_t>(expected_features.size()), features.end());
         const std::vector<std::string> side =
             side_names(columns_with_prefix(side_, "c_share_"), columns_with_prefix(side_, "i_same_"),
                        columns_with_prefix(side_, "i_age_"));
@@ -126,11 +131,13 @@ void Bundle::make_ranker() {
     for (const std::string part : {"e_last_", "e_near_", "e_own_"}) {
         for (const std::string& name : types_) expected_features.push_back(part + name);
     }
-    if (feature_names != expected_features) throw bundle_error(from.bytes().path() + ": its features are not this release's; retrain the bundle");
+    if (feature_names != expected_features)
+        throw bundle_error(from.bytes().path() + ": its features are not this release's; retrain the bundle");
     const auto f = static_cast<std::int64_t>(feature_names.size()), n1 = from.length("b1"), n2 = from.length("b2");
     for (const auto& [name, tensor] : from.tensors()) {
         const auto* const values = static_cast<const float*>(tensor.data);
-        if (tensor.dtype == Dtype::f32 && !std::all_of(values, values + tensor.size(), [](float value) { return std::isfinite(value); })) {
+        if (tensor.dtype == Dtype::f32 &&
+            !std::all_of(values, values + tensor.size(), [](float value) { return std::isfinite(value); })) {
             throw bundle_error(from.bytes().path() + ": " + shown(name) + " has a value that is not finite" + kRetrain);
         }
     }
@@ -166,7 +173,8 @@ void Bundle::make_trends() {
             throw bundle_error(from.bytes().path() + ": a half-life is out of range" + kRetrain);
         }
         settings.half_lives.ms[lane] = std::llrint(hours * kHour);
-        if (settings.half_lives.ms[lane] <= previous_half_life) throw bundle_error(from.bytes().path() + ": its half-lives do not ascend" + kRetrain);
+        if (settings.half_lives.ms[lane] <= previous_half_life)
+            throw bundle_error(from.bytes().path() + ": its half-lives do not ascend" + kRetrain);
         previous_half_life = settings.half_lives.ms[lane];
     }
     const std::int64_t n = size(), n_pairs = from.length("neighbors");
@@ -200,10 +208,13 @@ void Bundle::make_content() {
                                    created = columns_with_prefix(side_, "i_age_");
     if (trends_ == nullptr || (categories.empty() && created.empty())) return;
     const std::int64_t n_rows = items_ ? size() : 0;
-    const auto column_of = [&](const std::string& name) { return items_ ? find_column(items_->columns(), name) : nullptr; };
+    const auto column_of = [&](const std::string& name) {
+        return items_ ? find_column(items_->columns(), name) : nullptr;
+    };
     content_.emplace();
     content_->n_items = n_rows;
-    if (categories.size() > kMaxCategories || created.size() > 1) throw std::invalid_argument("the ranker reads too many columns");
+    if (categories.size() > kMaxCategories || created.size() > 1)
+        throw std::invalid_argument("the ranker reads too many columns");
     content_->n_categories = static_cast<std::int64_t>(categories.size());
     made_codes_.reserve(categories.size());
     for (std::size_t k = 0; k < categories.size(); ++k) {
@@ -215,7 +226,8 @@ void Bundle::make_content() {
         std::vector<std::int32_t>& codes = made_codes_.emplace_back(static_cast<std::size_t>(n_rows), kNoCategory);
         if (column != nullptr && column->kind == ColumnKind::categories) {  // the first one of a row
             for (std::int64_t i = 0; i < n_rows; ++i) {
-                if (column->offsets[i] < column->offsets[i + 1]) codes[static_cast<std::size_t>(i)] = column->codes[column->offsets[i]];
+                if (column->offsets[i] < column->offsets[i + 1])
+                    codes[static_cast<std::size_t>(i)] = column->codes[column->offsets[i]];
             }
         }
         content_->categories[k] = codes.data();
@@ -223,7 +235,8 @@ void Bundle::make_content() {
     if (created.empty()) return;
     const Column* const column = column_of(created.front());
     made_times_.reserve(1);  // an address even where there is no row
-    if (column == nullptr || column->kind != ColumnKind::time) made_times_.assign(static_cast<std::size_t>(n_rows), kNoTime);
+    if (column == nullptr || column->kind != ColumnKind::time)
+        made_times_.assign(static_cast<std::size_t>(n_rows), kNoTime);
     content_->created = column != nullptr && column->kind == ColumnKind::time ? column->times : made_times_.data();
 }
 
@@ -240,7 +253,8 @@ void Bundle::read_context() {
             throw bundle_error(from.bytes().path() + ": the columns are damaged (" + error.what() + ")" + kRetrain);
         }
         const ContextShape* const shape = trends_ == nullptr ? nullptr : &trends_->context_shape();
-        fits = columns.is(Json::Kind::list) && shape != nullptr && static_cast<std::int64_t>(columns.list().size()) == shape->n_columns;
+        fits = columns.is(Json::Kind::list) && shape != nullptr &&
+               static_cast<std::int64_t>(columns.list().size()) == shape->n_columns;
         for (std::size_t c = 0; fits && c < columns.list().size(); ++c) {
             const Json *const name = columns.list()[c].find("name"), *const values = columns.list()[c].find("values");
             fits = name != nullptr && values != nullptr && name->is(Json::Kind::text) && values->is(Json::Kind::list);
@@ -259,7 +273,8 @@ void Bundle::read_context() {
     } else {
         fits = trends_ == nullptr || trends_->context_shape().n_columns == 0;
     }
-    if (!fits || names != expected_names) throw std::invalid_argument("its ranker, its trends and its context do not belong together");
+    if (!fits || names != expected_names)
+        throw std::invalid_argument("its ranker, its trends and its context do not belong together");
 }
 
 std::vector<std::uint16_t> ContextColumns::codes_of(const mtaw_context* fields, std::size_t count) const {
@@ -268,11 +283,13 @@ std::vector<std::uint16_t> ContextColumns::codes_of(const mtaw_context* fields, 
     if (count > kMaxContextColumns) throw usage("context has " + std::to_string(count) + " columns; at most 8");
     for (std::size_t i = 0; i < count; ++i) {
         const std::string name = fields[i].name == nullptr ? "" : fields[i].name;
-        const auto column = std::find_if(columns.begin(), columns.end(), [&](const Column& candidate) { return candidate.name == name; });
+        const auto column = std::find_if(columns.begin(), columns.end(),
+                                         [&](const Column& candidate) { return candidate.name == name; });
         if (column == columns.end()) throw usage("context: " + shown(name) + " is not a context column of the bundle");
         const std::string value = fields[i].value == nullptr ? "" : fields[i].value;
         if (!is_utf8(value)) throw usage("context: " + shown(name) + " is not valid Unicode; send UTF-8");
-        if (count_characters(value) > kMaxContextCharacters) throw usage("context: " + shown(name) + " has more than 200 characters");
+        if (count_characters(value) > kMaxContextCharacters)
+            throw usage("context: " + shown(name) + " has more than 200 characters");
         if (value.empty()) continue;
         const auto code = column->codes.find(value);
         codes[static_cast<std::size_t>(column - columns.begin())] = code == column->codes.end() ? 1 : code->second;

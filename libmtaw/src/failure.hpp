@@ -10,11 +10,11 @@
 namespace mtaw {
 
 class Failure : public std::runtime_error {
- public:
+   public:
     Failure(mtaw_status status, const std::string& message) : std::runtime_error(message), status_(status) {}
     mtaw_status status() const { return status_; }
 
- private:
+   private:
     mtaw_status status_;
 };
 

@@ -30,7 +30,7 @@ int open_file(void*, const char* path, void** file, std::uint64_t* size) {
     auto system_file = std::make_unique<SystemFile>();
     const int descriptor = ::open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (descriptor < 0) return errno;
-    struct stat status {};
+    struct stat status{};
     int failed = fstat(descriptor, &status) != 0 ? errno : 0;
     if (failed == 0 && !S_ISREG(status.st_mode)) failed = EINVAL;
     if (failed != 0) {
@@ -47,7 +47,8 @@ int open_file(void*, const char* path, void** file, std::uint64_t* size) {
 int read_file(void*, void* file, std::uint64_t offset, void* buffer, std::size_t size) {
     const int descriptor = static_cast<SystemFile*>(file)->descriptor;
     for (std::size_t done = 0; done < size;) {
-        const ssize_t n_read = pread(descriptor, static_cast<char*>(buffer) + done, size - done, static_cast<off_t>(offset + done));
+        const ssize_t n_read =
+            pread(descriptor, static_cast<char*>(buffer) + done, size - done, static_cast<off_t>(offset + done));
         if (n_read == 0) return EIO;  // it was cut short
         if (n_read < 0 && errno != EINTR) return errno;
         if (n_read > 0) done += static_cast<std::size_t>(n_read);
@@ -76,8 +77,10 @@ std::string reason_of(int error) { return error == EINVAL ? "it is not a regular
 }  // namespace
 
 FileAccess FileAccess::of(const mtaw_file_methods* given, bool map) {
-    if (given == nullptr) return {{sizeof(mtaw_file_methods), nullptr, open_file, read_file, map_file, close_file}, map};
-    if (given->struct_size < sizeof(mtaw_file_methods) || given->open == nullptr || given->read == nullptr || given->close == nullptr) {
+    if (given == nullptr)
+        return {{sizeof(mtaw_file_methods), nullptr, open_file, read_file, map_file, close_file}, map};
+    if (given->struct_size < sizeof(mtaw_file_methods) || given->open == nullptr || given->read == nullptr ||
+        given->close == nullptr) {
         throw usage("files: the methods need open, read and close, and struct_size = sizeof(mtaw_file_methods)");
     }
     return {*given, true};
@@ -86,7 +89,8 @@ FileAccess FileAccess::of(const mtaw_file_methods* given, bool map) {
 OpenFile::OpenFile(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size)
     : methods_(access.methods), path_(path) {
     const int failed = methods_.open(methods_.context, path.c_str(), &file_, &size_);
-    if (failed != 0) throw bundle_error("cannot read " + path + " (" + reason_of(failed) + "); restore it or make it again");
+    if (failed != 0)
+        throw bundle_error("cannot read " + path + " (" + reason_of(failed) + "); restore it or make it again");
     if (!size || *size == size_) return;
     methods_.close(methods_.context, file_);
     throw bundle_error(path + " has " + std::to_string(size_) + " bytes, not " + std::to_string(*size) + kRetrain);
@@ -94,10 +98,12 @@ OpenFile::OpenFile(const FileAccess& access, const std::string& path, std::optio
 
 void OpenFile::read(std::uint64_t offset, void* buffer, std::size_t size) const {
     const int failed = methods_.read(methods_.context, file_, offset, buffer, size);
-    if (failed != 0) throw bundle_error("cannot read " + path_ + " (" + reason_of(failed) + "); restore it or make it again");
+    if (failed != 0)
+        throw bundle_error("cannot read " + path_ + " (" + reason_of(failed) + "); restore it or make it again");
 }
 
-FileBytes::FileBytes(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size) : path_(path) {
+FileBytes::FileBytes(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size)
+    : path_(path) {
     auto file = std::make_unique<OpenFile>(access, path, size);
     if (file->size() > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) / 2) throw std::bad_alloc();
     size_ = static_cast<std::size_t>(file->size());
@@ -112,7 +118,8 @@ FileBytes::FileBytes(const FileAccess& access, const std::string& path, std::opt
     file->read(0, copy_.data(), size_);
 }
 
-std::string hash_of_file(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size, bool hashed) {
+std::string hash_of_file(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size,
+                         bool hashed) {
     const OpenFile file(access, path, size);
     if (!hashed) return {};
     std::vector<std::uint8_t> buffer(std::size_t{1} << 20);

@@ -23,7 +23,7 @@ struct FileAccess {
 
 // A file that is open as long as the object lives.
 class OpenFile {
- public:
+   public:
     // Throws Failure if it cannot be opened, or has another size.
     OpenFile(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size);
     ~OpenFile() { methods_.close(methods_.context, file_); }
@@ -36,7 +36,7 @@ class OpenFile {
     // Null where the methods cannot.
     const void* map() const { return methods_.map == nullptr ? nullptr : methods_.map(methods_.context, file_); }
 
- private:
+   private:
     mtaw_file_methods methods_;
     std::string path_;
     void* file_ = nullptr;
@@ -45,7 +45,7 @@ class OpenFile {
 
 // All bytes of one file, from a multiple of 64 on; as long as the object lives, and never changed.
 class FileBytes {
- public:
+   public:
     // Throws Failure if it cannot be read, or has another size.
     FileBytes(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size = std::nullopt);
 
@@ -54,7 +54,7 @@ class FileBytes {
     std::string_view view() const { return {reinterpret_cast<const char*>(data_), size_}; }
     const std::string& path() const { return path_; }
 
- private:
+   private:
     std::string path_;
     std::size_t size_ = 0;
     std::unique_ptr<OpenFile> mapped_;  // kept open while its bytes are in use
@@ -63,6 +63,7 @@ class FileBytes {
 };
 
 // The SHA-256 of a file that is not kept, or only checks that it can be opened and has its size where hashed is false.
-std::string hash_of_file(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size, bool hashed);
+std::string hash_of_file(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size,
+                         bool hashed);
 
 }  // namespace mtaw

@@ -30,9 +30,11 @@ void check_numbers(const TensorFile& file, const Numbers& numbers, std::int64_t 
     }
 }
 
-std::vector<std::uint64_t> slots_of(const TensorFile& file, std::string_view blob, const std::int64_t* offsets, std::int64_t n_items) {
+std::vector<std::uint64_t> slots_of(const TensorFile& file, std::string_view blob, const std::int64_t* offsets,
+                                    std::int64_t n_items) {
     std::vector<std::uint64_t> slots(slot_count(n_items), 0);
-    if (fill_slots(blob.data(), offsets, n_items, slots.data(), slots.size()) != kUnknownId) damaged(file, "an id occurs twice");
+    if (fill_slots(blob.data(), offsets, n_items, slots.data(), slots.size()) != kUnknownId)
+        damaged(file, "an id occurs twice");
     return slots;
 }
 

@@ -21,7 +21,7 @@ struct IdList {
 IdList id_list(const char* name, const mtaw_id* ids, std::size_t count);
 
 class Ids {
- public:
+   public:
     // verify: whether all ids are checked too. Throws Failure on arrays that are no id table of n_items.
     Ids(const TensorFile& file, std::int64_t n_items, bool verify);
 
@@ -36,7 +36,7 @@ class Ids {
     std::int32_t lookup(std::string_view text) const;
     std::int32_t lookup(std::int64_t number) const;
 
- private:
+   private:
     IdTable table_;
     std::vector<std::uint64_t> made_;  // the hash table, where the file is of format 1
 };

@@ -13,7 +13,7 @@ namespace {
 
 // Whether a call's conditions and the bundle leave an item.
 class Eligible {
- public:
+   public:
     Eligible(const Bundle& bundle, const Request& request, const std::vector<std::uint8_t>* allowed)
         : bundle_(bundle), request_(request), allowed_(allowed) {}
 
@@ -23,7 +23,7 @@ class Eligible {
         return !std::binary_search(request_.excluded.begin(), request_.excluded.end(), item);
     }
 
- private:
+   private:
     const Bundle& bundle_;
     const Request& request_;
     const std::vector<std::uint8_t>* allowed_;
@@ -36,7 +36,8 @@ void pad(std::int64_t from, std::int64_t k, std::int32_t* ids, float* scores) {
 
 }  // namespace
 
-void Recommender::rank_popular(std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
+void Recommender::rank_popular(std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed,
+                               std::int32_t* ids, float* scores) const {
     const Eligible eligible(*bundle_, request, allowed);
     std::vector<std::int32_t> rising;
     std::int64_t count = 0;
@@ -64,13 +65,15 @@ void Recommender::rank_popular(std::int64_t k, const Request& request, const std
         const std::int32_t item = bundle_->most_clicked()[i];
         if (!eligible(item) || std::binary_search(rising.begin(), rising.end(), item)) continue;
         ids[count] = item;
-        scores[count] = bundle_->trends() != nullptr ? below - static_cast<float>(count - first) : static_cast<float>(bundle_->popularity()[item]);
+        scores[count] = bundle_->trends() != nullptr ? below - static_cast<float>(count - first)
+                                                     : static_cast<float>(bundle_->popularity()[item]);
         ++count;
     }
     pad(count, k, ids, scores);
 }
 
-void Recommender::rank_by_vectors(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
+void Recommender::rank_by_vectors(std::int32_t item, std::int64_t k, const Request& request,
+                                  const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
     const ScanCatalog& catalog = bundle_->scanner().catalog();
     std::vector<std::uint8_t> present_items;
     const std::uint8_t* bits = allowed == nullptr ? bundle_->present() : allowed->data();
@@ -88,7 +91,8 @@ void Recommender::rank_by_vectors(std::int32_t item, std::int64_t k, const Reque
     bundle_->scanner().search(search, ids, scores, (*scratch).segments.scan);
 }
 
-void Recommender::rank_by_sessions(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
+void Recommender::rank_by_sessions(std::int32_t item, std::int64_t k, const Request& request,
+                                   const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const {
     const Eligible eligible(*bundle_, request, allowed);
     const CoClicked::Neighbors all = CoClicked(bundle_->tables()).neighbors(item);
     std::vector<Scored> found;

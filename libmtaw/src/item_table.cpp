@@ -12,7 +12,8 @@ namespace {
     throw bundle_error(file.bytes().path() + ": the item table is damaged (" + what + "); write the file again");
 }
 
-void check_offsets(const TensorFile& file, const std::string& name, const std::int64_t* offsets, std::int64_t count, std::int64_t end) {
+void check_offsets(const TensorFile& file, const std::string& name, const std::int64_t* offsets, std::int64_t count,
+                   std::int64_t end) {
     bool fits = count >= 0 && offsets[0] == 0 && offsets[count] == end;
     for (std::int64_t i = 0; fits && i < count; ++i) fits = offsets[i] <= offsets[i + 1];
     if (!fits) damaged(file, "offsets of " + shown(name));
@@ -30,7 +31,8 @@ void read_labels(const TensorFile& file, const std::string& prefix, Column& colu
 
 void check_codes(const TensorFile& file, const Column& column, std::int64_t count, std::int32_t minimum) {
     const auto end = static_cast<std::int32_t>(column.n_labels);
-    const bool fits = std::all_of(column.codes, column.codes + count, [&](std::int32_t code) { return code >= minimum && code < end; });
+    const bool fits = std::all_of(column.codes, column.codes + count,
+                                  [&](std::int32_t code) { return code >= minimum && code < end; });
     if (!fits) damaged(file, "codes of " + shown(column.name));
 }
 
@@ -97,9 +99,11 @@ ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
     } catch (const std::invalid_argument& error) {
         damaged(file, error.what());
     }
-    const Json *const layout = about.find("layout"), *const rows = about.find("n_rows"), *const columns = about.find("columns");
+    const Json *const layout = about.find("layout"), *const rows = about.find("n_rows"),
+                      *const columns = about.find("columns");
     if (layout == nullptr || layout->whole() != 1) damaged(file, "its layout is not 1; upgrade libmtaw");
-    if (rows == nullptr || rows->whole() != n_items) damaged(file, "it is not of " + std::to_string(n_items) + " items");
+    if (rows == nullptr || rows->whole() != n_items)
+        damaged(file, "it is not of " + std::to_string(n_items) + " items");
     if (columns == nullptr || !columns->is(Json::Kind::list)) damaged(file, "columns");
     for (std::size_t at = 0; at < columns->list().size(); ++at) {
         const Json& entry = columns->list()[at];

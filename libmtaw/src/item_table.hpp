@@ -11,7 +11,7 @@
 namespace mtaw {
 
 class ItemTable {
- public:
+   public:
     // Throws Failure on arrays that are damaged, or of another catalog than n_items.
     ItemTable(const TensorFile& file, std::int64_t n_items);
 
@@ -21,7 +21,7 @@ class ItemTable {
     // The ids that are hidden by hand, texts or numbers.
     const std::vector<Json>& hidden() const { return hidden_; }
 
- private:
+   private:
     Columns columns_;
     const Column* availability_ = nullptr;
     std::vector<Json> hidden_;

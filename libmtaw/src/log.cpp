@@ -31,7 +31,8 @@ namespace {
 constexpr off_t kSegmentBytes = 64 << 20;
 constexpr std::size_t kMaxRecord = 64 << 20;
 constexpr std::size_t kMaxText = 512;  // characters
-constexpr const char* kMayCount = "; some of these events may be learned all the same: send them again with their ids, so that each counts once";
+constexpr const char* kMayCount =
+    "; some of these events may be learned all the same: send them again with their ids, so that each counts once";
 
 constexpr std::array<std::uint32_t, 256> crc_table() {
     std::array<std::uint32_t, 256> table{};
@@ -64,7 +65,8 @@ void add_item(std::string& line, const std::string& where, const mtaw_id& item) 
         line += std::to_string(item.value);
         return;
     }
-    const std::string_view text{item.text, item.value < 0 ? std::strlen(item.text) : static_cast<std::size_t>(item.value)};
+    const std::string_view text{item.text,
+                                item.value < 0 ? std::strlen(item.text) : static_cast<std::size_t>(item.value)};
     if (text.empty() || !is_utf8(text)) throw usage(where + ": item must be a number or UTF-8 text that is not empty");
     if (count_characters(text) > kMaxText) throw usage(where + ": item has more than 512 characters");
     write_json_text(line, text, false);
@@ -78,7 +80,8 @@ void add_context(std::string& line, const std::string& where, const mtaw_event& 
         const std::string_view name = event.context[i].name == nullptr ? "" : event.context[i].name;
         const std::string_view value = event.context[i].value == nullptr ? "" : event.context[i].value;
         if (!is_utf8(name) || !is_utf8(value)) throw usage(where + ": context is not valid Unicode; send UTF-8");
-        if (count_characters(value) > kMaxContextCharacters) throw usage(where + ": context: " + shown(name) + " has more than 200 characters");
+        if (count_characters(value) > kMaxContextCharacters)
+            throw usage(where + ": context: " + shown(name) + " has more than 200 characters");
         if (value.empty()) continue;
         line += first ? ",\"context\":{" : ",";
         write_json_text(line, name, false);
@@ -96,8 +99,10 @@ std::string line_of(const mtaw_event& event, const std::string& where) {
     line += ",\"item\":";
     add_item(line, where, event.item);
     const std::int64_t time = event.time == MTAW_NOW ? now() : event.time;
-    if (time < 0 || time > kLatestMoment) throw usage(where + ": time " + std::to_string(time) + " must be Unix milliseconds from 1970 to 2100");
-    if (looks_like_seconds(time)) throw usage(where + ": time " + std::to_string(time) + " looks like seconds; send milliseconds");
+    if (time < 0 || time > kLatestMoment)
+        throw usage(where + ": time " + std::to_string(time) + " must be Unix milliseconds from 1970 to 2100");
+    if (looks_like_seconds(time))
+        throw usage(where + ": time " + std::to_string(time) + " looks like seconds; send milliseconds");
     line += ",\"time\":" + std::to_string(time);
     if (event.type != nullptr) {
         line += ",\"type\":";
@@ -112,7 +117,8 @@ std::string line_of(const mtaw_event& event, const std::string& where) {
 }
 
 void add_record(std::string& out, const std::string& line) {
-    if (line.size() > kMaxRecord) throw usage("an event of " + std::to_string(line.size()) + " bytes is too large for the log");
+    if (line.size() > kMaxRecord)
+        throw usage("an event of " + std::to_string(line.size()) + " bytes is too large for the log");
     char frame[16];
     std::snprintf(frame, sizeof frame, "%08x ", static_cast<unsigned>(crc_of(line)));
     out += frame;
@@ -123,7 +129,8 @@ void add_record(std::string& out, const std::string& line) {
 // The number of events-<number>.log; none for another name.
 std::optional<long long> number_of(std::string_view name) {
     constexpr std::string_view kBefore = "events-", kAfter = ".log";
-    if (!name.starts_with(kBefore) || !name.ends_with(kAfter) || name.size() < kBefore.size() + 10 + kAfter.size()) return std::nullopt;
+    if (!name.starts_with(kBefore) || !name.ends_with(kAfter) || name.size() < kBefore.size() + 10 + kAfter.size())
+        return std::nullopt;
     const char *const begin = name.data() + kBefore.size(), *const end = name.data() + name.size() - kAfter.size();
     long long number = 0;
     const auto [stopped, error] = std::from_chars(begin, end, number);
@@ -152,7 +159,7 @@ int flush_names(const std::string& folder) {
 
 // Holds the lock of the folder, shared or exclusive, as long as it lives.
 class EventLog::Held {
- public:
+   public:
     Held(const EventLog& log, int how) : file_(log.lock_file_) {
         int failed;
         do {
@@ -164,7 +171,7 @@ class EventLog::Held {
     Held(const Held&) = delete;
     Held& operator=(const Held&) = delete;
 
- private:
+   private:
     int file_;
 };
 
@@ -221,7 +228,7 @@ std::string EventLog::store(const std::string& lines) {
 
 std::optional<off_t> EventLog::written(const std::string& lines) const {
     const Held held(*this, LOCK_SH);  // nobody creates the next segment now
-    struct stat open {};
+    struct stat open{};
     if (fstat(file_, &open) != 0) fail("cannot read", errno);
     if (is_succeeded(open) || open.st_size >= kSegmentBytes) return std::nullopt;
     ssize_t count;
@@ -230,17 +237,18 @@ std::optional<off_t> EventLog::written(const std::string& lines) const {
     } while (count < 0 && errno == EINTR);
     if (count < 0) fail("cannot append to the log in", errno, kMayCount);
     if (static_cast<std::size_t>(count) != lines.size()) {
-        throw Failure(MTAW_LOG, "the log in " + folder_ + " is full: " + std::to_string(count) + " of " + std::to_string(lines.size()) +
-                                    " bytes were written; free some space" + kMayCount);
+        throw Failure(MTAW_LOG, "the log in " + folder_ + " is full: " + std::to_string(count) + " of " +
+                                    std::to_string(lines.size()) + " bytes were written; free some space" + kMayCount);
     }
     return lseek(file_, 0, SEEK_CUR);
 }
 
 bool EventLog::is_succeeded(const struct stat& open) const {
     const std::string path = path_of(number_);
-    struct stat named {};
+    struct stat named{};
     if (stat(path.c_str(), &named) == 0) {
-        if (open.st_ino == named.st_ino && open.st_dev == named.st_dev) return stat(path_of(number_ + 1).c_str(), &named) == 0;
+        if (open.st_ino == named.st_ino && open.st_dev == named.st_dev)
+            return stat(path_of(number_ + 1).c_str(), &named) == 0;
     } else if (errno != ENOENT) {
         fail("cannot read", errno);
     } else if (newest_segment() > number_) {  // `expire` of a learning process may have deleted it
@@ -252,9 +260,10 @@ bool EventLog::is_succeeded(const struct stat& open) const {
 long long EventLog::next_segment() const {
     const Held held(*this, LOCK_EX);
     const long long newest = newest_segment();
-    struct stat status {};
+    struct stat status{};
     if (newest < 0 || stat(path_of(newest).c_str(), &status) != 0) {
-        throw Failure(MTAW_LOG, "the log in " + folder_ + " was removed while it was in use; restore it, then start again");
+        throw Failure(MTAW_LOG,
+                      "the log in " + folder_ + " was removed while it was in use; restore it, then start again");
     }
     if (status.st_size < kSegmentBytes) return newest;
     create_segment(newest + 1);
@@ -294,10 +303,11 @@ void EventLog::make_folder() const {
 
 void EventLog::identify() const {
     const std::string path = folder_ + "/log.json";
-    struct stat status {};
+    struct stat status{};
     if (stat(path.c_str(), &status) != 0) {
         std::uint8_t bytes[16];
-        if (getrandom(bytes, sizeof bytes, 0) != static_cast<ssize_t>(sizeof bytes)) fail("cannot name the log in", errno);
+        if (getrandom(bytes, sizeof bytes, 0) != static_cast<ssize_t>(sizeof bytes))
+            fail("cannot name the log in", errno);
         std::string text = "{\n  \"format\": \"mtaw_fast event log\",\n  \"version\": 1,\n  \"log\": \"";
         for (const std::uint8_t byte : bytes) {
             text += "0123456789abcdef"[byte >> 4];
@@ -308,7 +318,10 @@ void EventLog::identify() const {
         const int file = ::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (file < 0) fail("cannot write into", errno);
         const ssize_t count = ::write(file, text.data(), text.size());
-        int error = count < 0 ? errno : count != static_cast<ssize_t>(text.size()) ? ENOSPC : fsync(file) != 0 ? errno : 0;
+        int error = count < 0                                    ? errno
+                    : count != static_cast<ssize_t>(text.size()) ? ENOSPC
+                    : fsync(file) != 0                           ? errno
+                                                                 : 0;
         ::close(file);
         if (error == 0 && rename(draft.c_str(), path.c_str()) != 0) error = errno;
         if (error != 0) {

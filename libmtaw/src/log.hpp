@@ -13,7 +13,7 @@ namespace mtaw {
 
 // Calls wait for each other; processes share the folder by locks on its files.
 class EventLog {
- public:
+   public:
     // Throws Failure.
     EventLog(const std::string& folder, bool sync);
     ~EventLog();
@@ -24,7 +24,7 @@ class EventLog {
     std::string append(const mtaw_event* events, std::size_t count);
     std::string forget(const char* session);
 
- private:
+   private:
     class Held;
 
     std::string store(const std::string& lines);

@@ -16,9 +16,12 @@ constexpr std::string_view kDerived = "catalog";  // that a compact bundle leave
 
 // No separators, no '..', not hidden.
 bool is_plain(const std::string& name) {
-    const auto alphanumeric = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+    const auto alphanumeric = [](char c) {
+        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    };
     return !name.empty() && alphanumeric(name[0]) && name.find("..") == std::string::npos &&
-           std::all_of(name.begin(), name.end(), [&](char c) { return alphanumeric(c) || c == '.' || c == '_' || c == '-'; });
+           std::all_of(name.begin(), name.end(),
+                       [&](char c) { return alphanumeric(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 // A setting in its group, or under the flat name that formats 1 and 2 gave it.
@@ -32,26 +35,29 @@ const Json* setting(const Json& config, const char* group, const char* name, con
 }
 
 class SettingsReader {
- public:
+   public:
     SettingsReader(const Json& config, const std::string& where) : config_(config), where_(where) {}
 
-    void read(const char* group, const char* name, const char* former, std::int64_t minimum, std::int64_t maximum, std::int64_t& value) const {
+    void read(const char* group, const char* name, const char* former, std::int64_t minimum, std::int64_t maximum,
+              std::int64_t& value) const {
         const Json* const found = setting(config_, group, name, former);
         if (found == nullptr) return;
         const std::optional<std::int64_t> whole = found->whole();
         if (!whole || *whole < minimum || *whole > maximum) refuse(name);
         value = *whole;
     }
-    void read(const char* group, const char* name, const char* former, double above, double maximum, double& value) const {
+    void read(const char* group, const char* name, const char* former, double above, double maximum,
+              double& value) const {
         const Json* const found = setting(config_, group, name, former);
         if (found == nullptr) return;
         value = found->number();
         if (!(value > above && value <= maximum)) refuse(name);
     }
 
- private:
+   private:
     [[noreturn]] void refuse(const char* name) const {
-        throw bundle_error(where_ + ": the setting " + name + " is out of range; upgrade libmtaw or retrain the bundle");
+        throw bundle_error(where_ + ": the setting " + name +
+                           " is out of range; upgrade libmtaw or retrain the bundle");
     }
 
     const Json& config_;
@@ -78,7 +84,9 @@ Settings settings_of(const Json& config, const std::string& where) {
 
 Manifest Manifest::read(const FileBytes& bytes, const std::string& folder) {
     const std::string& where = bytes.path();
-    const auto damaged = [&](const std::string& why) { return bundle_error(where + " is damaged (" + why + "); retrain the bundle"); };
+    const auto damaged = [&](const std::string& why) {
+        return bundle_error(where + " is damaged (" + why + "); retrain the bundle");
+    };
     Json json;
     try {
         json = Json::parse(bytes.view());
@@ -93,20 +101,27 @@ Manifest Manifest::read(const FileBytes& bytes, const std::string& folder) {
     const Json* const version = json.find("format_version");
     manifest.format = version == nullptr ? 0 : version->whole().value_or(0);
     if (manifest.format < kOldestFormat || manifest.format > kNewestFormat) {
-        throw bundle_error(folder + " has another bundle format than 1 to 4, which this release reads; upgrade libmtaw or retrain the bundle");
+        throw bundle_error(
+            folder +
+            " has another bundle format than 1 to 4, which this release reads; upgrade libmtaw or retrain the bundle");
     }
-    const Json *const n_items = json.find("n_items"), *const d = json.find("d"), *const config = json.find("config"), *const files = json.find("files");
-    if (n_items == nullptr || d == nullptr || config == nullptr || files == nullptr || !config->is(Json::Kind::object) || !files->is(Json::Kind::object)) {
+    const Json *const n_items = json.find("n_items"), *const d = json.find("d"), *const config = json.find("config"),
+                      *const files = json.find("files");
+    if (n_items == nullptr || d == nullptr || config == nullptr || files == nullptr ||
+        !config->is(Json::Kind::object) || !files->is(Json::Kind::object)) {
         throw damaged("n_items, d, config or files is missing");
     }
     manifest.settings = settings_of(*config, where);
     manifest.n_items = n_items->whole().value_or(0);
-    if (manifest.n_items < 1 || manifest.n_items > std::numeric_limits<std::int32_t>::max() || d->whole() != manifest.settings.d) {
+    if (manifest.n_items < 1 || manifest.n_items > std::numeric_limits<std::int32_t>::max() ||
+        d->whole() != manifest.settings.d) {
         throw bundle_error(where + " contradicts itself (n_items, d); retrain the bundle");
     }
     for (const auto& [part, entry] : files->members()) {
-        const Json *const name = entry.find("file"), *const digest = entry.find("sha256"), *const size = entry.find("bytes");
-        if (name == nullptr || digest == nullptr || !digest->is(Json::Kind::text)) throw damaged("the entry of " + shown(part));
+        const Json *const name = entry.find("file"), *const digest = entry.find("sha256"),
+                          *const size = entry.find("bytes");
+        if (name == nullptr || digest == nullptr || !digest->is(Json::Kind::text))
+            throw damaged("the entry of " + shown(part));
         if (!name->is(Json::Kind::text) || !is_plain(name->text())) {
             throw bundle_error(where + ": the " + shown(part) + " file is named by a path; do not trust this bundle");
         }
@@ -120,7 +135,8 @@ Manifest Manifest::read(const FileBytes& bytes, const std::string& folder) {
     }
     for (const char* part : kParts) {
         if (manifest.format == kCompactFormat && part == kDerived) continue;
-        if (!manifest.files.contains(part)) throw bundle_error(where + " names no '" + part + "' file; retrain the bundle");
+        if (!manifest.files.contains(part))
+            throw bundle_error(where + " names no '" + part + "' file; retrain the bundle");
     }
     std::string sorted;
     json.write_sorted(sorted);

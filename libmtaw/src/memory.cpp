@@ -80,8 +80,12 @@ void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return mt
 void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return mtaw::allocated(size, mtaw::kDefault); }
 void* operator new(std::size_t size, std::align_val_t to) { return mtaw::required(size, mtaw::bytes(to)); }
 void* operator new[](std::size_t size, std::align_val_t to) { return mtaw::required(size, mtaw::bytes(to)); }
-void* operator new(std::size_t size, std::align_val_t to, const std::nothrow_t&) noexcept { return mtaw::allocated(size, mtaw::bytes(to)); }
-void* operator new[](std::size_t size, std::align_val_t to, const std::nothrow_t&) noexcept { return mtaw::allocated(size, mtaw::bytes(to)); }
+void* operator new(std::size_t size, std::align_val_t to, const std::nothrow_t&) noexcept {
+    return mtaw::allocated(size, mtaw::bytes(to));
+}
+void* operator new[](std::size_t size, std::align_val_t to, const std::nothrow_t&) noexcept {
+    return mtaw::allocated(size, mtaw::bytes(to));
+}
 void operator delete(void* memory) noexcept { mtaw::released(memory); }
 void operator delete[](void* memory) noexcept { mtaw::released(memory); }
 void operator delete(void* memory, std::size_t) noexcept { mtaw::released(memory); }

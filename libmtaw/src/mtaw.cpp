@@ -42,23 +42,26 @@ mtaw_status report_failure(mtaw_status status, const char* message, mtaw_error* 
     if (error == nullptr) return status;
     error->status = status;
     std::size_t size = std::min(std::strlen(message), std::size_t{MTAW_MESSAGE_SIZE - 1});
-    const auto is_tail = [&](std::size_t place) { return (static_cast<unsigned char>(message[place]) & 0xC0U) == 0x80; };
+    const auto is_tail = [&](std::size_t place) {
+        return (static_cast<unsigned char>(message[place]) & 0xC0U) == 0x80;
+    };
     while (size > 0 && message[size] != '\0' && is_tail(size)) --size;  // no half character
-    for (std::size_t i = 0; i < size; ++i) error->message[i] = static_cast<unsigned char>(message[i]) < 0x20 ? ' ' : message[i];
+    for (std::size_t i = 0; i < size; ++i)
+        error->message[i] = static_cast<unsigned char>(message[i]) < 0x20 ? ' ' : message[i];
     error->message[size] = '\0';
     return status;
 }
 
-// While it lives, a request to cancel the thread waits. It would unwind the stack from a call to the system, and the process
-// ends where such an unwinding meets `noexcept` or `catch (...)`.
+// While it lives, a request to cancel the thread waits. It would unwind the stack from a call to the system, and the
+// process ends where such an unwinding meets `noexcept` or `catch (...)`.
 class Uncanceled {
- public:
+   public:
     Uncanceled() noexcept { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
     ~Uncanceled() { pthread_setcancelstate(before_, nullptr); }
     Uncanceled(const Uncanceled&) = delete;
     Uncanceled& operator=(const Uncanceled&) = delete;
 
- private:
+   private:
     int before_ = PTHREAD_CANCEL_ENABLE;
 };
 
@@ -119,7 +122,9 @@ const char* mtaw_version(void) { return MTAW_VERSION; }
 
 int32_t mtaw_abi(void) { return MTAW_ABI; }
 
-const char* mtaw_capabilities(void) { return "session similar filter rules reasons types log map bundle-1 bundle-2 bundle-3 bundle-4"; }
+const char* mtaw_capabilities(void) {
+    return "session similar filter rules reasons types log map bundle-1 bundle-2 bundle-3 bundle-4";
+}
 
 const char* mtaw_instruction_set(void) {
     try {
@@ -131,7 +136,8 @@ const char* mtaw_instruction_set(void) {
 
 mtaw_status mtaw_set_allocator(const mtaw_allocator* allocator, mtaw_error* error) {
     // Not `guarded`: nothing may be allocated here.
-    if (allocator == nullptr || allocator->struct_size < sizeof(mtaw_allocator) || allocator->allocate == nullptr || allocator->release == nullptr) {
+    if (allocator == nullptr || allocator->struct_size < sizeof(mtaw_allocator) || allocator->allocate == nullptr ||
+        allocator->release == nullptr) {
         return mtaw::report_failure(MTAW_USAGE, "the allocator needs struct_size, allocate and release", error);
     }
     if (!mtaw::set_allocator(*allocator)) {
@@ -141,16 +147,19 @@ mtaw_status mtaw_set_allocator(const mtaw_allocator* allocator, mtaw_error* erro
     return MTAW_OK;
 }
 
-mtaw_status mtaw_open(const char* folder, const mtaw_open_options* options, mtaw_recommender** recommender, mtaw_error* error) {
+mtaw_status mtaw_open(const char* folder, const mtaw_open_options* options, mtaw_recommender** recommender,
+                      mtaw_error* error) {
     return guarded(error, [&] {
         needed("recommender", recommender);
         mtaw::active_isa();  // throws if MTAW_ISA is wrong, which is no fault of the bundle
         mtaw_open_options known_options{sizeof known_options, 0, nullptr};
         if (options != nullptr) {
-            if (options->struct_size < mtaw::kFirstOpen) throw mtaw::usage("options: struct_size must be sizeof(mtaw_open_options)");
+            if (options->struct_size < mtaw::kFirstOpen)
+                throw mtaw::usage("options: struct_size must be sizeof(mtaw_open_options)");
             std::memcpy(&known_options, options, std::min(options->struct_size, sizeof known_options));
         }
-        if ((known_options.flags & ~static_cast<std::uint32_t>(MTAW_NO_VERIFY | MTAW_MAP)) != 0) throw mtaw::usage("options: there is no such flag");
+        if ((known_options.flags & ~static_cast<std::uint32_t>(MTAW_NO_VERIFY | MTAW_MAP)) != 0)
+            throw mtaw::usage("options: there is no such flag");
         const auto access = mtaw::FileAccess::of(known_options.files, (known_options.flags & MTAW_MAP) != 0);
         auto bundle =
             mtaw::Bundle::open(&needed("folder", folder), access, (known_options.flags & MTAW_NO_VERIFY) == 0);
@@ -205,8 +214,8 @@ void mtaw_options_init_sized(mtaw_options* options, size_t struct_size) {
 
 void mtaw_answer_free(mtaw_answer* answer) { mtaw::Answer::free(answer); }
 
-mtaw_status mtaw_recommend(const mtaw_recommender* recommender, const mtaw_id* clicks, size_t n_clicks, const mtaw_options* options,
-                           mtaw_answer** answer, mtaw_error* error) {
+mtaw_status mtaw_recommend(const mtaw_recommender* recommender, const mtaw_id* clicks, size_t n_clicks,
+                           const mtaw_options* options, mtaw_answer** answer, mtaw_error* error) {
     return guarded(error, [&] {
         needed("answer", answer);
         const mtaw::Recommender& self = mtaw::recommender_of(recommender);
@@ -246,16 +255,19 @@ mtaw_status mtaw_recommend_batch(const mtaw_recommender* recommender, const mtaw
     });
 }
 
-mtaw_status mtaw_similar(const mtaw_recommender* recommender, mtaw_id item, int32_t by, const mtaw_options* options, mtaw_answer** answer,
-                         mtaw_error* error) {
+mtaw_status mtaw_similar(const mtaw_recommender* recommender, mtaw_id item, int32_t by, const mtaw_options* options,
+                         mtaw_answer** answer, mtaw_error* error) {
     return guarded(error, [&] {
         needed("answer", answer);
         const mtaw::Recommender& self = mtaw::recommender_of(recommender);
         mtaw::Request request = self.request_of(options);
         const std::int32_t place = self.bundle().ids().lookup(mtaw::IdList{&item, 1}).front();
-        if (place == mtaw::kUnknownId) throw mtaw::usage("similar: the catalog does not know the item; pass one of its external ids");
-        if (by != MTAW_BY_VECTORS && by != MTAW_BY_SESSIONS) throw mtaw::usage("similar: by must be MTAW_BY_VECTORS or MTAW_BY_SESSIONS");
-        if (by == MTAW_BY_SESSIONS && !self.bundle().has_memory()) throw mtaw::usage("similar: this bundle has no session memory; use MTAW_BY_VECTORS");
+        if (place == mtaw::kUnknownId)
+            throw mtaw::usage("similar: the catalog does not know the item; pass one of its external ids");
+        if (by != MTAW_BY_VECTORS && by != MTAW_BY_SESSIONS)
+            throw mtaw::usage("similar: by must be MTAW_BY_VECTORS or MTAW_BY_SESSIONS");
+        if (by == MTAW_BY_SESSIONS && !self.bundle().has_memory())
+            throw mtaw::usage("similar: this bundle has no session memory; use MTAW_BY_VECTORS");
         *answer = mtaw::Answer::release(self.similar(place, by == MTAW_BY_SESSIONS, std::move(request)));
     });
 }
@@ -271,7 +283,8 @@ mtaw_status mtaw_session_click(mtaw_session* session, const mtaw_id* clicks, siz
     return guarded(error, [&] { needed("session", session).object.click(mtaw::id_list("clicks", clicks, n_clicks)); });
 }
 
-mtaw_status mtaw_session_recommend(mtaw_session* session, const mtaw_options* options, mtaw_answer** answer, mtaw_error* error) {
+mtaw_status mtaw_session_recommend(mtaw_session* session, const mtaw_options* options, mtaw_answer** answer,
+                                   mtaw_error* error) {
     return guarded(error, [&] {
         needed("answer", answer);
         mtaw::Session& self = needed("session", session).object;
@@ -281,19 +294,21 @@ mtaw_status mtaw_session_recommend(mtaw_session* session, const mtaw_options* op
 
 void mtaw_session_close(mtaw_session* session) { delete session; }
 
-mtaw_status mtaw_filter_open(const mtaw_recommender* recommender, const mtaw_id* exclude, size_t n_exclude, const mtaw_id* allow, size_t n_allow,
-                             mtaw_filter** filter, mtaw_error* error) {
+mtaw_status mtaw_filter_open(const mtaw_recommender* recommender, const mtaw_id* exclude, size_t n_exclude,
+                             const mtaw_id* allow, size_t n_allow, mtaw_filter** filter, mtaw_error* error) {
     return guarded(error, [&] {
         needed("filter", filter);
         const mtaw::Recommender& self = mtaw::recommender_of(recommender);
-        auto bits = self.filter_bits(mtaw::id_list("exclude", exclude, n_exclude), mtaw::id_list("allow", allow, n_allow));
+        auto bits =
+            self.filter_bits(mtaw::id_list("exclude", exclude, n_exclude), mtaw::id_list("allow", allow, n_allow));
         *filter = reinterpret_cast<mtaw_filter*>(new mtaw::Filter{self.bundle().manifest().version, std::move(bits)});
     });
 }
 
 void mtaw_filter_close(mtaw_filter* filter) { delete reinterpret_cast<mtaw::Filter*>(filter); }
 
-mtaw_status mtaw_rules_open(const mtaw_recommender* recommender, const char* json, size_t size, mtaw_rules** rules, mtaw_error* error) {
+mtaw_status mtaw_rules_open(const mtaw_recommender* recommender, const char* json, size_t size, mtaw_rules** rules,
+                            mtaw_error* error) {
     return guarded(error, [&] {
         needed("rules", rules);
         needed("json", json);
@@ -317,7 +332,8 @@ void mtaw_log_close(mtaw_log* log) {
     delete reinterpret_cast<mtaw::EventLog*>(log);
 }
 
-mtaw_status mtaw_log_append(mtaw_log* log, const mtaw_event* events, size_t n_events, char position[MTAW_POSITION_SIZE], mtaw_error* error) {
+mtaw_status mtaw_log_append(mtaw_log* log, const mtaw_event* events, size_t n_events, char position[MTAW_POSITION_SIZE],
+                            mtaw_error* error) {
     return guarded(error, [&] {
         needed("log", log);
         mtaw::write_position(reinterpret_cast<mtaw::EventLog*>(log)->append(events, n_events), position);

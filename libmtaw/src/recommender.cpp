@@ -17,7 +17,8 @@ namespace {
 constexpr std::size_t kBatch = 1024;  // sessions that are ranked together
 constexpr std::uint8_t kUnknownType = 255;
 
-std::vector<Reason> reasons_of(const Bundle& bundle, const std::vector<std::int32_t>& clicks, const std::vector<std::int32_t>& found) {
+std::vector<Reason> reasons_of(const Bundle& bundle, const std::vector<std::int32_t>& clicks,
+                               const std::vector<std::int32_t>& found) {
     std::vector<std::int32_t> seen;  // the latest first, each once
     for (auto click = clicks.rbegin(); click != clicks.rend(); ++click) {
         if (std::find(seen.begin(), seen.end(), *click) == seen.end()) seen.push_back(*click);
@@ -27,7 +28,8 @@ std::vector<Reason> reasons_of(const Bundle& bundle, const std::vector<std::int3
         if (std::find(seen.begin(), seen.end(), found[i]) != seen.end()) {
             reasons[i].kind = MTAW_IN_SESSION;
         } else if (bundle.has_memory()) {
-            for (const std::size_t place : CoClicked(bundle.tables()).closest(found[i], seen)) reasons[i].items.push_back(seen[place]);
+            for (const std::size_t place : CoClicked(bundle.tables()).closest(found[i], seen))
+                reasons[i].items.push_back(seen[place]);
             if (!reasons[i].items.empty()) reasons[i].kind = MTAW_TOGETHER;
         }
     }
@@ -83,14 +85,16 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
     mtaw_options options;
     mtaw_options_init(&options);
     if (caller_options != nullptr) {
-        constexpr std::size_t kFirst = offsetof(mtaw_options, n_context) + sizeof caller_options->n_context;  // in the first release
+        constexpr std::size_t kFirst =
+            offsetof(mtaw_options, n_context) + sizeof caller_options->n_context;  // in the first release
         if (caller_options->struct_size < kFirst) throw usage("options: set them up with mtaw_options_init");
         std::memcpy(&options, caller_options, std::min(caller_options->struct_size, sizeof options));
     }
     const bool timed = bundle_->trends() != nullptr;
     if (options.k < 1) throw usage("k must be at least 1");
     Request request;
-    request.k = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(options.k, static_cast<std::size_t>(bundle_->n_eligible()))));
+    request.k = std::max<std::int64_t>(
+        1, static_cast<std::int64_t>(std::min(options.k, static_cast<std::size_t>(bundle_->n_eligible()))));
     if (options.at != MTAW_NOW && (options.at < 0 || options.at >= kLatestMoment || looks_like_seconds(options.at))) {
         throw usage("at must be Unix milliseconds, not " + std::to_string(options.at) + "; multiply seconds by 1000");
     }
@@ -103,7 +107,8 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
         for (std::size_t i = 0; i < options.n_types && !names.empty(); ++i) {
             const char* const type = options.types[i];
             const auto found = type == nullptr ? names.end() : std::find(names.begin(), names.end(), type);
-            request.types.push_back(found == names.end() ? kUnknownType : static_cast<std::uint8_t>(found - names.begin()));
+            request.types.push_back(found == names.end() ? kUnknownType
+                                                         : static_cast<std::uint8_t>(found - names.begin()));
         }
     } else if (options.n_types > 0) {
         throw usage("types: the list is NULL, but not empty");
@@ -118,7 +123,8 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
     }
     if (options.filter != nullptr) {
         const auto& filter = *reinterpret_cast<const Filter*>(options.filter);
-        if (filter.version != bundle_->manifest().version) throw usage("the filter is of another bundle; make it with mtaw_filter_open of this recommender");
+        if (filter.version != bundle_->manifest().version)
+            throw usage("the filter is of another bundle; make it with mtaw_filter_open of this recommender");
         if (request.allowed) {
             for (std::size_t i = 0; i < filter.bits.size(); ++i) (*request.allowed)[i] &= filter.bits[i];
         } else {
@@ -127,7 +133,8 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
     }
     if (options.rules != nullptr) {
         request.rules = reinterpret_cast<const Rules*>(options.rules);
-        if (&request.rules->bundle() != bundle_.get()) throw usage("the rules are of another recommender; make them with mtaw_rules_open of this one");
+        if (&request.rules->bundle() != bundle_.get())
+            throw usage("the rules are of another recommender; make them with mtaw_rules_open of this one");
     }
     return request;
 }
@@ -161,8 +168,11 @@ void Recommender::add_types(Clicks& clicks, std::size_t count, const Request& re
 
 void Recommender::refuse_other_kind(IdList session) const {
     const bool text = bundle_->ids().text();
-    if (session.count == 0 || std::any_of(session.ids, session.ids + session.count, [&](const mtaw_id& id) { return (id.text != nullptr) == text; })) return;
-    throw usage(std::string("the session has no id of the catalog's kind: the catalog's ids are ") + (text ? "texts" : "numbers") + "; convert them");
+    if (session.count == 0 || std::any_of(session.ids, session.ids + session.count,
+                                          [&](const mtaw_id& id) { return (id.text != nullptr) == text; }))
+        return;
+    throw usage(std::string("the session has no id of the catalog's kind: the catalog's ids are ") +
+                (text ? "texts" : "numbers") + "; convert them");
 }
 
 template <typename Rank>
@@ -187,14 +197,18 @@ Ranking Recommender::ruled(const std::vector<std::int32_t>& clicks, const Reques
     const Shown shown{allowed, applied->arrangement->raised()};
     Arranged arranged;
     const std::int64_t n_eligible = bundle_->n_eligible();
-    rank_ruled(*applied->arrangement, pins, request.k, applied->depth(request.k, n_eligible), n_eligible,
-               [&](std::int64_t depth, std::int32_t* ids, float* scores) { rank(depth, shown, ids, scores); }, arranged);
+    rank_ruled(
+        *applied->arrangement, pins, request.k, applied->depth(request.k, n_eligible), n_eligible,
+        [&](std::int64_t depth, std::int32_t* ids, float* scores) { rank(depth, shown, ids, scores); }, arranged);
     Ranking ranking{std::move(arranged.ids), std::move(arranged.scores), {}};
     if (!request.reasons || clicks.empty()) return ranking;
     ranking.reasons = reasons_of(*bundle_, clicks, ranking.ids);
     for (std::size_t i = 0; i < ranking.ids.size(); ++i) {
         const double boost = arranged.boosts[i];
-        ranking.reasons[i].rule = arranged.pinned[i] != 0 ? MTAW_PINNED : boost > 0 ? MTAW_BOOSTED : boost < 0 ? MTAW_BURIED : MTAW_UNCHANGED;
+        ranking.reasons[i].rule = arranged.pinned[i] != 0 ? MTAW_PINNED
+                                  : boost > 0             ? MTAW_BOOSTED
+                                  : boost < 0             ? MTAW_BURIED
+                                                          : MTAW_UNCHANGED;
     }
     return ranking;
 }
@@ -207,7 +221,8 @@ std::unique_ptr<Answer> Recommender::answer_with(Clicks clicks, const Request& r
     } else {
         ranking.ids.resize(static_cast<std::size_t>(request.k));
         ranking.scores.resize(ranking.ids.size());
-        rank(request.k, Shown{request.allowed ? &*request.allowed : nullptr}, ranking.ids.data(), ranking.scores.data());
+        rank(request.k, Shown{request.allowed ? &*request.allowed : nullptr}, ranking.ids.data(),
+             ranking.scores.data());
         ranking.trim();
         if (request.reasons && !clicks.known.empty()) ranking.reasons = reasons_of(*bundle_, clicks.known, ranking.ids);
     }
@@ -217,9 +232,10 @@ std::unique_ptr<Answer> Recommender::answer_with(Clicks clicks, const Request& r
 
 std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& request) const {
     if (clicks.known.empty()) {
-        return answer_with(std::move(clicks), request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
-            rank_popular(k, request, shown.allowed, ids, scores);
-        });
+        return answer_with(std::move(clicks), request,
+                           [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
+                               rank_popular(k, request, shown.allowed, ids, scores);
+                           });
     }
     const std::vector<std::int32_t> known = clicks.known;
     const std::vector<std::uint8_t> types = clicks.types;
@@ -227,22 +243,26 @@ std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& req
     PackedSessions session{known.data(), offsets, 1};
     session.types = types.empty() ? nullptr : types.data();
     const Borrowed scratch(*this);
-    return answer_with(std::move(clicks), request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
-        bundle_->engine().rank(session, k, request.conditions(shown), ids, scores, *scratch);
-    });
+    return answer_with(std::move(clicks), request,
+                       [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
+                           bundle_->engine().rank(session, k, request.conditions(shown), ids, scores, *scratch);
+                       });
 }
 
-std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, const Clicks& clicks, std::int64_t n_new, const Request& request) const {
+std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, const Clicks& clicks, std::int64_t n_new,
+                                                       const Request& request) const {
     if (clicks.known.empty() || request.rules != nullptr) return recommend(clicks, request);
     check_growing(static_cast<std::int64_t>(clicks.known.size()), n_new);
     const Borrowed scratch(*this);
     return answer_with(clicks, request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
-        bundle_->engine().rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()), n_new, k,
-                                       request.conditions(shown), ids, scores, *scratch, clicks.types.empty() ? nullptr : clicks.types.data());
+        bundle_->engine().rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()),
+                                       n_new, k, request.conditions(shown), ids, scores, *scratch,
+                                       clicks.types.empty() ? nullptr : clicks.types.data());
     });
 }
 
-std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Clicks> sessions, const Request& request) const {
+std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Clicks> sessions,
+                                                                  const Request& request) const {
     std::vector<std::unique_ptr<Answer>> answers(sessions.size());
     std::vector<std::size_t> batch_indices;
     for (std::size_t b = 0; b < sessions.size(); ++b) {
@@ -273,8 +293,8 @@ std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Cl
         scores.resize(ids.size());
         PackedSessions packed{clicks.data(), offsets.data(), static_cast<std::int64_t>(count)};
         packed.types = types.empty() ? nullptr : types.data();
-        bundle_->engine().rank(packed, request.k,
-                               request.conditions({request.allowed ? &*request.allowed : nullptr}), ids.data(), scores.data(), *scratch);
+        bundle_->engine().rank(packed, request.k, request.conditions({request.allowed ? &*request.allowed : nullptr}),
+                               ids.data(), scores.data(), *scratch);
         for (std::size_t i = 0; i < count; ++i) {
             const auto from = static_cast<std::ptrdiff_t>(i * k), to = static_cast<std::ptrdiff_t>((i + 1) * k);
             Ranking ranking{{ids.begin() + from, ids.begin() + to}, {scores.begin() + from, scores.begin() + to}, {}};
@@ -292,13 +312,14 @@ std::unique_ptr<Answer> Recommender::similar(std::int32_t item, bool by_sessions
     if (place == request.excluded.end() || *place != item) request.excluded.insert(place, item);
     request.exclude_seen = false;
     request.reasons = false;
-    return answer_with({{item}, {}, {}}, request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
-        if (by_sessions) {
-            rank_by_sessions(item, k, request, shown.allowed, ids, scores);
-        } else {
-            rank_by_vectors(item, k, request, shown.allowed, ids, scores);
-        }
-    });
+    return answer_with({{item}, {}, {}}, request,
+                       [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
+                           if (by_sessions) {
+                               rank_by_sessions(item, k, request, shown.allowed, ids, scores);
+                           } else {
+                               rank_by_vectors(item, k, request, shown.allowed, ids, scores);
+                           }
+                       });
 }
 
 }  // namespace mtaw

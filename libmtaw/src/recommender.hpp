@@ -50,7 +50,7 @@ struct Clicks {
 
 // Immutable, except for its working memory: any number of threads may use it at once.
 class Recommender {
- public:
+   public:
     explicit Recommender(std::shared_ptr<const Bundle> bundle) : bundle_(std::move(bundle)) {}
 
     const Bundle& bundle() const { return *bundle_; }
@@ -70,20 +70,21 @@ class Recommender {
     std::unique_ptr<Answer> recommend(Clicks clicks, const Request& request) const;
     std::vector<std::unique_ptr<Answer>> recommend_batch(std::vector<Clicks> sessions, const Request& request) const;
     // The session whose encoder state is kept; the last `n_new` of its known clicks are new to it.
-    std::unique_ptr<Answer> recommend_growing(SessionState& state, const Clicks& clicks, std::int64_t n_new, const Request& request) const;
+    std::unique_ptr<Answer> recommend_growing(SessionState& state, const Clicks& clicks, std::int64_t n_new,
+                                              const Request& request) const;
     std::unique_ptr<Answer> similar(std::int32_t item, bool by_sessions, Request request) const;
 
- private:
+   private:
     // A scratch of the pool, given back at the end of a call.
     class Borrowed {
-     public:
+       public:
         explicit Borrowed(const Recommender& from);
         ~Borrowed();
         Borrowed(const Borrowed&) = delete;
         Borrowed& operator=(const Borrowed&) = delete;
         EngineScratch& operator*() const { return *scratch_; }
 
-     private:
+       private:
         const Recommender& from_;
         std::unique_ptr<EngineScratch> scratch_;
     };
@@ -94,9 +95,12 @@ class Recommender {
     template <typename Rank>
     std::unique_ptr<Answer> answer_with(Clicks clicks, const Request& request, const Rank& rank) const;
 
-    void rank_popular(std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
-    void rank_by_vectors(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
-    void rank_by_sessions(std::int32_t item, std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
+    void rank_popular(std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed,
+                      std::int32_t* ids, float* scores) const;
+    void rank_by_vectors(std::int32_t item, std::int64_t k, const Request& request,
+                         const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
+    void rank_by_sessions(std::int32_t item, std::int64_t k, const Request& request,
+                          const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
 
     std::shared_ptr<const Bundle> bundle_;
     mutable std::mutex mutex_;

@@ -16,7 +16,9 @@ namespace {
 constexpr std::size_t kMaxBytes = 1 << 16;
 
 RuleSet rule_set_of(std::string_view json) {
-    if (json.size() > kMaxBytes) throw usage("rules: they have " + std::to_string(json.size()) + " bytes, the most is " + std::to_string(kMaxBytes));
+    if (json.size() > kMaxBytes)
+        throw usage("rules: they have " + std::to_string(json.size()) + " bytes, the most is " +
+                    std::to_string(kMaxBytes));
     Json tree;
     try {
         tree = Json::parse(json);
@@ -42,7 +44,8 @@ std::vector<Pin> Rules::known_pins() const {
         std::int32_t item = bundle_->ids().lookup(name);
         std::int64_t number = 0;
         const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-        if (!bundle_->ids().text() && error == std::errc() && end == name.data() + name.size()) item = bundle_->ids().lookup(number);
+        if (!bundle_->ids().text() && error == std::errc() && end == name.data() + name.size())
+            item = bundle_->ids().lookup(number);
         if (item != kUnknownId && known.insert(item).second) pins.push_back({place, item});
     }
     return pins;
@@ -67,7 +70,8 @@ AppliedRules Rules::bound(std::optional<std::int32_t> item) const {
     for (const RuleSet::Boosted& boosted : rules_.boosts) {
         std::vector<std::uint8_t> bits = bits_of(boosted.when);
         std::int64_t count = 0;
-        for (std::size_t i = 0; i < bits.size(); ++i) count += std::popcount(static_cast<unsigned>(out.filter.empty() ? bits[i] : bits[i] & out.filter[i]));
+        for (std::size_t i = 0; i < bits.size(); ++i)
+            count += std::popcount(static_cast<unsigned>(out.filter.empty() ? bits[i] : bits[i] & out.filter[i]));
         if (count == 0) continue;
         out.boost_bits.push_back(std::move(bits));  // the bytes stay where they are when the list grows
         boosts.push_back({out.boost_bits.back().data(), boosted.by, count});

@@ -25,7 +25,7 @@ struct AppliedRules {
 };
 
 class Rules {
- public:
+   public:
     // Throws Failure or std::invalid_argument on rules that are not those of docs/rules.md, or do not fit the table.
     Rules(std::shared_ptr<const Bundle> bundle, std::string_view json);
 
@@ -33,7 +33,7 @@ class Rules {
     // item: of the session's last known click.
     std::shared_ptr<const AppliedRules> applied(std::optional<std::int32_t> item) const;
 
- private:
+   private:
     std::vector<Pin> known_pins() const;
     AppliedRules bound(std::optional<std::int32_t> item) const;
 

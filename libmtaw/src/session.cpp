@@ -16,7 +16,8 @@ void Session::click(IdList clicks) {
     for (const std::size_t place : more.unknown) clicks_.unknown.push_back(n_clicks_ + place);
     n_clicks_ += clicks.count;
     const bool text = recommender_->bundle().ids().text();
-    other_kind_ &= std::none_of(clicks.ids, clicks.ids + clicks.count, [&](const mtaw_id& id) { return (id.text != nullptr) == text; });
+    other_kind_ &= std::none_of(clicks.ids, clicks.ids + clicks.count,
+                                [&](const mtaw_id& id) { return (id.text != nullptr) == text; });
 }
 
 std::unique_ptr<Answer> Session::recommend(const Request& request) {
@@ -34,7 +35,8 @@ std::unique_ptr<Answer> Session::recommend(const Request& request) {
         state = std::make_unique<SessionState>(recommender_->bundle().encoder());
         encoded_ = 0;
     }
-    auto answer = recommender_->recommend_growing(*state, clicks_, static_cast<std::int64_t>(known - encoded_), request);
+    auto answer =
+        recommender_->recommend_growing(*state, clicks_, static_cast<std::int64_t>(known - encoded_), request);
     state_ = std::move(state);
     encoded_ = known;
     return answer;

@@ -37,9 +37,9 @@ alignas(64) constexpr std::uint32_t kRounds[64] = {
         std::memcpy(s, state, sizeof s);
         for (int t = 0; t < 64; ++t) {
             const std::uint32_t temp1 = s[7] + (std::rotr(s[4], 6) ^ std::rotr(s[4], 11) ^ std::rotr(s[4], 25)) +
-                                      ((s[4] & s[5]) ^ (~s[4] & s[6])) + kRounds[t] + w[t];
+                                        ((s[4] & s[5]) ^ (~s[4] & s[6])) + kRounds[t] + w[t];
             const std::uint32_t temp2 = (std::rotr(s[0], 2) ^ std::rotr(s[0], 13) ^ std::rotr(s[0], 22)) +
-                                      ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
+                                        ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
             std::memmove(s + 1, s, 7 * sizeof *s);
             s[4] += temp1;
             s[0] = temp1 + temp2;
@@ -51,7 +51,8 @@ alignas(64) constexpr std::uint32_t kRounds[64] = {
 #if defined(__x86_64__)
 
 // The CPU's own rounds: a bundle is hashed whenever it is opened, and this takes a sixth of the time.
-__attribute__((target("sha,sse4.1"))) void compress_natively(std::uint32_t* state, const std::uint8_t* block, std::size_t count) {
+__attribute__((target("sha,sse4.1"))) void compress_natively(std::uint32_t* state, const std::uint8_t* block,
+                                                             std::size_t count) {
     const __m128i order = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
     const auto* const whole = reinterpret_cast<const __m128i*>(state);
     const __m128i low = _mm_shuffle_epi32(_mm_loadu_si128(whole), 0xB1);       // CDAB
@@ -72,7 +73,8 @@ __attribute__((target("sha,sse4.1"))) void compress_natively(std::uint32_t* stat
             // Four words 16 further on, from the four quarters of the last 16.
             const __m128i before = w[(step + 3) & 3];
             const __m128i middle = _mm_alignr_epi8(before, w[(step + 2) & 3], 4);
-            w[step & 3] = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(now, w[(step + 1) & 3]), middle), before);
+            w[step & 3] =
+                _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(now, w[(step + 1) & 3]), middle), before);
         }
         abef = _mm_add_epi32(abef, abef_before);
         cdgh = _mm_add_epi32(cdgh, cdgh_before);

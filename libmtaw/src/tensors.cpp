@@ -20,13 +20,13 @@ struct DtypeName {
     std::int64_t size;
 };
 
-constexpr DtypeName kDtypes[] = {
-    {"F64", Dtype::f64, 8}, {"F32", Dtype::f32, 4}, {"F16", Dtype::f16, 2}, {"I64", Dtype::i64, 8},
-    {"I32", Dtype::i32, 4}, {"I16", Dtype::i16, 2}, {"I8", Dtype::i8, 1},   {"U64", Dtype::u64, 8},
-    {"U32", Dtype::u32, 4}, {"U16", Dtype::u16, 2}, {"U8", Dtype::u8, 1},   {"BOOL", Dtype::boolean, 1}};
+constexpr DtypeName kDtypes[] = {{"F64", Dtype::f64, 8}, {"F32", Dtype::f32, 4}, {"F16", Dtype::f16, 2},
+                                 {"I64", Dtype::i64, 8}, {"I32", Dtype::i32, 4}, {"I16", Dtype::i16, 2},
+                                 {"I8", Dtype::i8, 1},   {"U64", Dtype::u64, 8}, {"U32", Dtype::u32, 4},
+                                 {"U16", Dtype::u16, 2}, {"U8", Dtype::u8, 1},   {"BOOL", Dtype::boolean, 1}};
 
 // Names of earlier formats. prose: ignore
-constexpr std::pair<const char*, const char*> kFormer[] = {{"neighbours", "neighbors"},            // prose: ignore
+constexpr std::pair<const char*, const char*> kFormer[] = {{"neighbours", "neighbors"},             // prose: ignore
                                                            {"seed_neighbours", "seed_neighbors"}};  // prose: ignore
 
 [[noreturn]] void broken(const std::string& path, const std::string& why) {
@@ -63,24 +63,28 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
     std::int64_t last = 0;
     for (const auto& [written, entry] : header.members()) {
         if (written == "__metadata__") continue;
-        const Json *const dtype = entry.find("dtype"), *const shape = entry.find("shape"), *const place = entry.find("data_offsets");
+        const Json *const dtype = entry.find("dtype"), *const shape = entry.find("shape"),
+                          *const place = entry.find("data_offsets");
         if (dtype == nullptr || shape == nullptr || place == nullptr || !shape->is(Json::Kind::list) ||
             !place->is(Json::Kind::list) || place->list().size() != 2) {
             broken(path, "a tensor without type, shape or place");
         }
-        const auto* const type = std::find_if(std::begin(kDtypes), std::end(kDtypes),
-                                              [&](const DtypeName& known) { return dtype->is(Json::Kind::text) && dtype->text() == known.name; });
+        const auto* const type = std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const DtypeName& known) {
+            return dtype->is(Json::Kind::text) && dtype->text() == known.name;
+        });
         if (type == std::end(kDtypes)) broken(path, "a tensor of an unknown type");
         if (shape->list().size() > kMaxAxes) broken(path, "a tensor with too many axes");
         Tensor tensor{type->dtype, {}, 0, nullptr};
         std::int64_t expected = type->size;
         for (const Json& element : shape->list()) {
             tensor.shape.push_back(extent(path, element));
-            if (__builtin_mul_overflow(expected, tensor.shape.back(), &expected)) broken(path, "a tensor extends past the end of the file");
+            if (__builtin_mul_overflow(expected, tensor.shape.back(), &expected))
+                broken(path, "a tensor extends past the end of the file");
         }
         tensor.begin = extent(path, place->list()[0]);
         const std::int64_t end = extent(path, place->list()[1]);
-        if (end > n_bytes || tensor.begin > end || end - tensor.begin != expected) broken(path, "a tensor extends past the end of the file");
+        if (end > n_bytes || tensor.begin > end || end - tensor.begin != expected)
+            broken(path, "a tensor extends past the end of the file");
         last = std::max(last, end);
         std::string name = written;
         for (const auto& [old_name, new_name] : kFormer) {
@@ -93,7 +97,9 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
 }
 
 std::int64_t item_size(Dtype dtype) {
-    return std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const DtypeName& entry) { return entry.dtype == dtype; })->size;
+    return std::find_if(std::begin(kDtypes), std::end(kDtypes),
+                        [&](const DtypeName& entry) { return entry.dtype == dtype; })
+        ->size;
 }
 
 }  // namespace
@@ -112,7 +118,8 @@ TensorFile::TensorFile(FileBytes bytes) : bytes_(std::move(bytes)) {
     for (auto& [name, tensor] : tensors_) {
         tensor.data = bytes_.data() + 8 + length + tensor.begin;
         // An empty one may be anywhere: nothing of it is read.
-        if (tensor.size() > 0 && reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(item_size(tensor.dtype)) != 0) {
+        if (tensor.size() > 0 &&
+            reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(item_size(tensor.dtype)) != 0) {
             broken(path, "a tensor does not begin at a multiple of its item size");
         }
     }
@@ -142,12 +149,14 @@ std::string_view TensorFile::text(std::string_view name) const {
 
 const Tensor& TensorFile::checked(std::string_view name, Dtype dtype, std::initializer_list<std::int64_t> shape) const {
     const auto found = tensors_.find(name);
-    if (found == tensors_.end()) throw bundle_error(bytes_.path() + ": the array " + shown(name) + " is missing" + kRetrain);
+    if (found == tensors_.end())
+        throw bundle_error(bytes_.path() + ": the array " + shown(name) + " is missing" + kRetrain);
     const Tensor& tensor = found->second;
     const bool fits = tensor.dtype == dtype && tensor.shape.size() == shape.size() &&
                       std::equal(shape.begin(), shape.end(), tensor.shape.begin(),
                                  [](std::int64_t wanted, std::int64_t has) { return wanted == kAny || wanted == has; });
-    if (!fits) throw bundle_error(bytes_.path() + ": the array " + shown(name) + " has another type or shape" + kRetrain);
+    if (!fits)
+        throw bundle_error(bytes_.path() + ": the array " + shown(name) + " has another type or shape" + kRetrain);
     return tensor;
 }
 

@@ -44,7 +44,7 @@ struct Tensor {
 };
 
 class TensorFile {
- public:
+   public:
     // Throws Failure unless the file is exactly what its header describes.
     explicit TensorFile(FileBytes bytes);
 
@@ -60,7 +60,9 @@ class TensorFile {
     const T* get(std::string_view name, std::initializer_list<std::int64_t> shape) const {
         return static_cast<const T*>(checked(name, kDtypeOf<T>, shape).data);
     }
-    const void* get(std::string_view name, Dtype dtype, std::initializer_list<std::int64_t> shape) const { return checked(name, dtype, shape).data; }
+    const void* get(std::string_view name, Dtype dtype, std::initializer_list<std::int64_t> shape) const {
+        return checked(name, dtype, shape).data;
+    }
     // Whether there is an array of that name and type.
     bool is(std::string_view name, Dtype dtype) const {
         const auto found = tensors_.find(name);
@@ -71,7 +73,7 @@ class TensorFile {
     // The bytes of an array of uint8.
     std::string_view text(std::string_view name) const;
 
- private:
+   private:
     const Tensor& checked(std::string_view name, Dtype dtype, std::initializer_list<std::int64_t> shape) const;
 
     FileBytes bytes_;

@@ -25,7 +25,7 @@ inline void require(bool holds, const char* what) {
 
 // The fuzzer's bytes, then zeros.
 class Bytes {
- public:
+   public:
     Bytes(const std::uint8_t* data, std::size_t size) : data_(data), left_(size) {}
 
     bool empty() const { return left_ == 0; }
@@ -43,7 +43,7 @@ class Bytes {
     std::int64_t below(std::int64_t count) { return take<std::uint16_t>() % count; }
     bool chance(int in) { return take<std::uint8_t>() % in == 0; }
 
- private:
+   private:
     const std::uint8_t* data_;
     std::size_t left_;
 };

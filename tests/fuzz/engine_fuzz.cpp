@@ -88,10 +88,26 @@ struct Model {
     }
 
     mtaw::EncoderWeights view(std::int64_t n_items, std::int64_t d) const {
-        return {n_items,           d,                 positions,         max_len,           items.data(),
-                position.data(),   weights[0].data(), biases[0].data(),  weights[1].data(), biases[1].data(),
-                weights[2].data(), biases[2].data(),  norm_weight.data(), norm_bias.data(), weights[3].data(),
-                biases[3].data(),  0,                 nullptr,           recent,            decay};
+        return {n_items,
+                d,
+                positions,
+                max_len,
+                items.data(),
+                position.data(),
+                weights[0].data(),
+                biases[0].data(),
+                weights[1].data(),
+                biases[1].data(),
+                weights[2].data(),
+                biases[2].data(),
+                norm_weight.data(),
+                norm_bias.data(),
+                weights[3].data(),
+                biases[3].data(),
+                0,
+                nullptr,
+                recent,
+                decay};
     }
 };
 
@@ -204,8 +220,8 @@ void visit(const Shop& shop, const Request& request, Bytes& bytes) {
         const std::int64_t fresh = bytes.chance(30) ? bytes.take<std::int64_t>() : portion;
         sent += portion;
         mtaw::check_growing(sent, fresh);
-        shop.engine.rank_growing(state, request.clicks.data(), sent, fresh, k, conditions, ids.data(),
-                              scores.data(), shop.scratch);
+        shop.engine.rank_growing(state, request.clicks.data(), sent, fresh, k, conditions, ids.data(), scores.data(),
+                                 shop.scratch);
     }
 }
 
@@ -220,8 +236,8 @@ void look_up(Bytes& bytes) {
     if (bytes.chance(6)) offsets[bytes.take<std::uint16_t>() % offsets.size()] = bytes.take<std::int64_t>();
     mtaw::check_texts(offsets.data(), n_items, static_cast<std::int64_t>(blob.size()));
     std::vector<std::uint64_t> slots(mtaw::slot_count(n_items));
-    const bool distinct = mtaw::fill_slots(blob.data(), offsets.data(), n_items, slots.data(), slots.size()) ==
-                          mtaw::kUnknownId;
+    const bool distinct =
+        mtaw::fill_slots(blob.data(), offsets.data(), n_items, slots.data(), slots.size()) == mtaw::kUnknownId;
     const bool lying = bytes.chance(3) || !distinct;
     if (lying) slots.resize(std::size_t{1} << bytes.below(8));
     for (std::int64_t lies = lying ? bytes.below(40) : 0; lies > 0; --lies) {
@@ -251,8 +267,8 @@ void look_up(Bytes& bytes) {
 }
 
 void run(Bytes& bytes) {
-    constexpr mtaw::Isa kSets[] = {mtaw::Isa::portable, mtaw::Isa::avx2, mtaw::Isa::avx512, mtaw::Isa::vnni,
-                                   mtaw::Isa::bf16, mtaw::Isa::amx};
+    constexpr mtaw::Isa kSets[] = {mtaw::Isa::portable, mtaw::Isa::avx2, mtaw::Isa::avx512,
+                                   mtaw::Isa::vnni,     mtaw::Isa::bf16, mtaw::Isa::amx};
     const mtaw::Isa isa = std::min(kSets[bytes.below(std::size(kSets))], mtaw::cpu_isa());
     if (bytes.chance(4)) return look_up(bytes);
     Catalog catalog(bytes);
@@ -272,8 +288,7 @@ void run(Bytes& bytes) {
                 ask(shop, request);
             }
         } catch (const std::invalid_argument&) {
-        } catch (const std::out_of_range&) {
-        }
+        } catch (const std::out_of_range&) {}
     }
 }
 
@@ -283,7 +298,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     Bytes bytes(data, size);
     try {
         run(bytes);
-    } catch (const std::invalid_argument&) {
-    }
+    } catch (const std::invalid_argument&) {}
     return 0;
 }

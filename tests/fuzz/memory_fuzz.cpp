@@ -1,5 +1,6 @@
-// libFuzzer's target over the session memory: any bytes become past sessions, their tables and trends, a ranker and requests.
-// Damaged tables are refused by the check or answer without a crash; every instruction set gives the same bits.
+// libFuzzer's target over the session memory: any bytes become past sessions, their tables and trends, a ranker and
+// requests. Damaged tables are refused by the check or answer without a crash; every instruction set gives the same
+// bits.
 //
 // Arrays have their exact sizes on the heap, so that AddressSanitizer sees a step past any end.
 #include <algorithm>
@@ -109,7 +110,7 @@ mtaw::RankerNet ranker_of(Bytes& bytes, bool usual, bool timed) {
     const Floats mean = array(f), scale = array(f), linear = array(f), w1 = array(f * n1), b1 = array(n1),
                  w2 = array(n1 * n2), b2 = array(n2), w3 = array(n2), bias = array(1);
     return mtaw::RankerNet({f, n1, n2, mean.data(), scale.data(), linear.data(), w1.data(), b1.data(), w2.data(),
-                         b2.data(), w3.data(), bias[0]});
+                            b2.data(), w3.data(), bias[0]});
 }
 
 // The items' vectors, of which some are those of added items.
@@ -144,9 +145,11 @@ struct Request {
     const mtaw::Trends* trends;
     std::int64_t now = 0;
 
-    Request(Bytes& bytes, const Vectors& vectors, bool usual, const mtaw::Trends* timed) : n_catalog(vectors.n + vectors.n_added), trends(timed) {
+    Request(Bytes& bytes, const Vectors& vectors, bool usual, const mtaw::Trends* timed)
+        : n_catalog(vectors.n + vectors.n_added), trends(timed) {
         const auto n_bytes = static_cast<std::size_t>(n_catalog + 7) / 8;
-        if (trends != nullptr) now = bytes.chance(12) ? bytes.take<std::int64_t>() : kLogEnd + bytes.below(200) * kMinute;
+        if (trends != nullptr)
+            now = bytes.chance(12) ? bytes.take<std::int64_t>() : kLogEnd + bytes.below(200) * kMinute;
         if (trends != nullptr && bytes.chance(3)) always.assign(n_bytes, bytes.take<std::uint8_t>());
         for (std::int64_t m = bytes.below(bytes.chance(10) ? 700 : 12); m > 0; --m) {
             clicks.push_back(id(bytes, n_catalog));
@@ -182,7 +185,7 @@ struct Request {
         return request;
     }
 
- private:
+   private:
     // The best items by the query, or, as the bindings allow it, any.
     void add_neural(Bytes& bytes, const Vectors& vectors, bool usual) {
         query = numbers(bytes, vectors.d, usual);
@@ -221,8 +224,7 @@ struct Answer {
         const mtaw::ItemVectors rows = vectors.view();
         const mtaw::ItemVectors* const given = request.neural ? &rows : nullptr;
         memory.rank(request.view(), given, ranker, request.k, ids.data(), scores.data(), scratch);
-        const std::int64_t count =
-            memory.features(request.view(), given, candidates.data(), features.data(), scratch);
+        const std::int64_t count = memory.features(request.view(), given, candidates.data(), features.data(), scratch);
         candidates.resize(static_cast<std::size_t>(count));
         features.resize(static_cast<std::size_t>(count * mtaw::SessionMemory::n_features(request.view())));
     }
@@ -285,13 +287,15 @@ void run(Bytes& bytes) {
                                         setting(bytes, 0, 12)};
     const Log sound_log = log_of(bytes);
     // As the binding sees to it.
-    if (sound_log.offsets.front() != 0 || sound_log.offsets.back() != static_cast<std::int64_t>(sound_log.items.size())) return;
+    if (sound_log.offsets.front() != 0 || sound_log.offsets.back() != static_cast<std::int64_t>(sound_log.items.size()))
+        return;
     Tables tables = build(sound_log, settings, 1);
     require(passes(tables, settings), "tables that were built pass the check");
     const bool sound = bytes.chance(2), usual = !bytes.chance(3);
     for (std::int64_t lies = sound ? 0 : 1 + bytes.below(12); lies > 0; --lies) lie_somewhere(bytes, tables);
     if (!sound && !passes(tables, settings)) return;
-    const std::int64_t n_catalog = std::max<std::int64_t>(1, sound_log.n_items + (bytes.chance(3) ? bytes.below(30) : 0));
+    const std::int64_t n_catalog =
+        std::max<std::int64_t>(1, sound_log.n_items + (bytes.chance(3) ? bytes.below(30) : 0));
     const Vectors vectors(bytes, n_catalog, usual);
     std::optional<TrendArrays> arrays;
     std::optional<mtaw::Trends> trends;
@@ -301,8 +305,9 @@ void run(Bytes& bytes) {
     }
     const mtaw::Trends* const timed = trends ? &*trends : nullptr;
     const mtaw::RankerNet ranker = ranker_of(bytes, usual, timed != nullptr);
-    const mtaw::MemoryQuerySettings sizes{setting(bytes, 1, 64), setting(bytes, 1, 200), setting(bytes, 1, 250),
-                                          setting(bytes, 0, 120), setting(bytes, 0, 90), setting(bytes, 0, bytes.chance(2) ? 400 : 30)};
+    const mtaw::MemoryQuerySettings sizes{setting(bytes, 1, 64),  setting(bytes, 1, 200),
+                                          setting(bytes, 1, 250), setting(bytes, 0, 120),
+                                          setting(bytes, 0, 90),  setting(bytes, 0, bytes.chance(2) ? 400 : 30)};
     const mtaw::MemoryView view{tables.view(), settings.recency};
     mtaw::MemoryScratch scratch;
     for (std::int64_t n = 0; n < kMaxRequests && !bytes.empty(); ++n) {
@@ -312,15 +317,15 @@ void run(Bytes& bytes) {
             const mtaw::SessionMemory memory(view, sizes, n_catalog, mtaw::Isa::portable);
             const Answer expected(memory, ranker, request, vectors, fresh);
             check_list(expected, request);
-            if (sound && usual && request.honest) check_features(expected.features, mtaw::SessionMemory::n_features(request.view()));
+            if (sound && usual && request.honest)
+                check_features(expected.features, mtaw::SessionMemory::n_features(request.view()));
             for (const mtaw::Isa isa : kSets) {
                 if (isa > mtaw::cpu_isa()) continue;
                 const mtaw::SessionMemory other(view, sizes, n_catalog, isa);
                 require(Answer(other, ranker, request, vectors, scratch) == expected, "every way gives the same bits");
             }
         } catch (const std::out_of_range&) {
-        } catch (const std::invalid_argument&) {
-        }
+        } catch (const std::invalid_argument&) {}
     }
 }
 
@@ -331,7 +336,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     try {
         run(bytes);
     } catch (const std::out_of_range&) {
-    } catch (const std::invalid_argument&) {
-    }
+    } catch (const std::invalid_argument&) {}
     return 0;
 }

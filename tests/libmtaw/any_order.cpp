@@ -1,5 +1,5 @@
-// Calls in any order from many threads on shared and own objects: any_order BUNDLE LOG THREADS CALLS. Every answer must be
-// that of one thread; the sanitizers see the rest. Prints "ok".
+// Calls in any order from many threads on shared and own objects: any_order BUNDLE LOG THREADS CALLS. Every answer must
+// be that of one thread; the sanitizers see the rest. Prints "ok".
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -42,7 +42,8 @@ std::string text_of(mtaw_answer* answer) {
         std::snprintf(score, sizeof score, "=%a ", static_cast<double>(answer->scores[i]));
         text += answer->items[i].text;
         text += score;
-        for (std::size_t j = 0; answer->reasons != nullptr && j < answer->reasons[i].n; ++j) text += answer->reasons[i].items[j].text;
+        for (std::size_t j = 0; answer->reasons != nullptr && j < answer->reasons[i].n; ++j)
+            text += answer->reasons[i].items[j].text;
     }
     mtaw_answer_free(answer);
     return text;
@@ -82,7 +83,7 @@ struct Shop {
 };
 
 class Threads {
- public:
+   public:
     Threads(const char* bundle, const char* log, int calls) : bundle_(bundle), shop_(bundle), calls_(calls) {
         mtaw_error error;
         if (mtaw_log_open(log, MTAW_NO_SYNC, &log_, &error) != MTAW_OK) fail("log", error);
@@ -107,16 +108,19 @@ class Threads {
                 case 3: share(number); break;
                 case 4: wrong(); break;
                 case 5: append(number); break;
-                case 6: if (random() % 8 == 0) reopen(number, random() % 2 == 0 ? MTAW_MAP : MTAW_NO_VERIFY); break;
+                case 6:
+                    if (random() % 8 == 0) reopen(number, random() % 2 == 0 ? MTAW_MAP : MTAW_NO_VERIFY);
+                    break;
                 default: check(recommend(shop_, number), number);
             }
         }
     }
 
- private:
+   private:
     void check(const std::string& answer, int number) const {
         if (answer == expected_[static_cast<std::size_t>(number)]) return;
-        std::fprintf(stderr, "call %d:\n%s\nnot\n%s\n", number, answer.c_str(), expected_[static_cast<std::size_t>(number)].c_str());
+        std::fprintf(stderr, "call %d:\n%s\nnot\n%s\n", number, answer.c_str(),
+                     expected_[static_cast<std::size_t>(number)].c_str());
         std::exit(1);
     }
 
@@ -125,7 +129,8 @@ class Threads {
         const mtaw_options options = shop.options(number / kSessions);
         mtaw_answer* answer = nullptr;
         mtaw_error error;
-        if (mtaw_recommend(shop.recommender, call.ids.data(), call.ids.size(), &options, &answer, &error) != MTAW_OK) fail("recommend", error);
+        if (mtaw_recommend(shop.recommender, call.ids.data(), call.ids.size(), &options, &answer, &error) != MTAW_OK)
+            fail("recommend", error);
         return text_of(answer);
     }
 
@@ -137,7 +142,8 @@ class Threads {
         const mtaw_options options = shop_.options(number / kSessions);
         mtaw_answer* answers[kSessions];
         mtaw_error error;
-        if (mtaw_recommend_batch(shop_.recommender, sessions.data(), kSessions, &options, answers, &error) != MTAW_OK) fail("batch", error);
+        if (mtaw_recommend_batch(shop_.recommender, sessions.data(), kSessions, &options, answers, &error) != MTAW_OK)
+            fail("batch", error);
         for (int i = 0; i < kSessions; ++i) check(text_of(answers[i]), number / kSessions * kSessions + i);
     }
 
@@ -146,7 +152,8 @@ class Threads {
         const mtaw_options options = shop_.options(number / kSessions);
         mtaw_answer* answer = nullptr;
         mtaw_error error;
-        if (mtaw_similar(shop_.recommender, MTAW_TEXT(item.c_str()), number % 2, &options, &answer, &error) != MTAW_OK) fail("similar", error);
+        if (mtaw_similar(shop_.recommender, MTAW_TEXT(item.c_str()), number % 2, &options, &answer, &error) != MTAW_OK)
+            fail("similar", error);
         mtaw_answer_free(answer);
     }
 
@@ -161,8 +168,10 @@ class Threads {
         for (const mtaw_id& id : call.ids) {
             if (mtaw_session_click(session, &id, 1, &error) != MTAW_OK) fail("click", error);
             if (mtaw_session_recommend(session, &options, &answer, &error) != MTAW_OK) fail("grow", error);
-            if (&id == &call.ids.back()) check(text_of(answer), number);
-            else mtaw_answer_free(answer);
+            if (&id == &call.ids.back())
+                check(text_of(answer), number);
+            else
+                mtaw_answer_free(answer);
         }
         mtaw_session_close(session);
     }
@@ -172,7 +181,8 @@ class Threads {
         mtaw_error error;
         mtaw_answer* answer = nullptr;
         const mtaw_options options = shop_.options(number / kSessions);
-        if (mtaw_session_click(shared_, call.ids.data(), call.ids.size() % 3, &error) != MTAW_OK) fail("shared click", error);
+        if (mtaw_session_click(shared_, call.ids.data(), call.ids.size() % 3, &error) != MTAW_OK)
+            fail("shared click", error);
         if (mtaw_session_recommend(shared_, &options, &answer, &error) != MTAW_OK) fail("shared", error);
         mtaw_answer_free(answer);
     }
@@ -187,9 +197,12 @@ class Threads {
         mtaw_options typed = shop_.options(0);
         typed.types = types;
         typed.n_types = 2;
-        if (mtaw_recommend(shop_.recommender, &number, 1, &typed, &answer, &error) != MTAW_USAGE) fail("too many types", error);
-        if (mtaw_recommend(shop_.recommender, &number, 1, nullptr, &answer, &error) != MTAW_USAGE) fail("the other kind", error);
-        if (mtaw_rules_open(shop_.recommender, "{\"filter\": 1}", 13, &rules, &error) != MTAW_USAGE) fail("wrong rules", error);
+        if (mtaw_recommend(shop_.recommender, &number, 1, &typed, &answer, &error) != MTAW_USAGE)
+            fail("too many types", error);
+        if (mtaw_recommend(shop_.recommender, &number, 1, nullptr, &answer, &error) != MTAW_USAGE)
+            fail("the other kind", error);
+        if (mtaw_rules_open(shop_.recommender, "{\"filter\": 1}", 13, &rules, &error) != MTAW_USAGE)
+            fail("wrong rules", error);
         if (mtaw_open("/nowhere", nullptr, &none, &error) != MTAW_BUNDLE) fail("nowhere", error);
     }
 
@@ -216,7 +229,8 @@ class Threads {
         const Call call(number % kSessions);
         mtaw_answer* answer = nullptr;
         if (mtaw_session_click(session, call.ids.data(), call.ids.size(), &error) != MTAW_OK) fail("click", error);
-        if (mtaw_session_recommend(session, nullptr, &answer, &error) != MTAW_OK) fail("a session without its recommender", error);
+        if (mtaw_session_recommend(session, nullptr, &answer, &error) != MTAW_OK)
+            fail("a session without its recommender", error);
         mtaw_answer_free(answer);
         mtaw_session_close(session);
     }
@@ -235,7 +249,8 @@ int main(int count, char** arguments) {
     if (count != 5) return 2;
     Threads all(arguments[1], arguments[2], std::atoi(arguments[4]));
     std::vector<std::thread> threads;
-    for (int t = 0; t < std::atoi(arguments[3]); ++t) threads.emplace_back([&all, t] { all.run(static_cast<unsigned>(t)); });
+    for (int t = 0; t < std::atoi(arguments[3]); ++t)
+        threads.emplace_back([&all, t] { all.run(static_cast<unsigned>(t)); });
     for (std::thread& thread : threads) thread.join();
     std::puts("ok");
 }

@@ -1,16 +1,16 @@
-/* A program in C99 that makes every call of mtaw.h: with a bundle of text ids and an item table, and with arguments that
- * are wrong. Prints the answer to two clicks, and at last "ok". */
+/* A program in C99 that makes every call of mtaw.h: with a bundle of text ids and an item table, and with arguments
+ * that are wrong. Prints the answer to two clicks, and at last "ok". */
 #include <mtaw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                  \
-    do {                                                                  \
-        if (!(condition)) {                                               \
+#define CHECK(condition)                                                                \
+    do {                                                                                \
+        if (!(condition)) {                                                             \
             fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #condition, error.message); \
-            exit(1);                                                      \
-        }                                                                 \
+            exit(1);                                                                    \
+        }                                                                               \
     } while (0)
 
 static mtaw_error error;
@@ -20,7 +20,8 @@ static size_t in_use, most_in_use;
 static int boost_by(const mtaw_recommender *shop, const char *before, int zeros, const char *behind) {
     char text[1000];
     mtaw_rules *rules = NULL;
-    const int n = snprintf(text, sizeof text, "{\"boost\": [{\"when\": {\"constant\": true}, \"by\": %s%0*d%s}]}", before, zeros, 0, behind);
+    const int n = snprintf(text, sizeof text, "{\"boost\": [{\"when\": {\"constant\": true}, \"by\": %s%0*d%s}]}",
+                           before, zeros, 0, behind);
     const int status = mtaw_rules_open(shop, text, (size_t)n, &rules, &error);
     mtaw_rules_close(rules);
     return status;
@@ -63,17 +64,22 @@ static void wrong_arguments(const mtaw_recommender *shop) {
     CHECK(mtaw_recommend(shop, clicks, 1, NULL, NULL, &error) == MTAW_USAGE);
     mtaw_options_init(&options);
     options.k = 0;
-    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "k must be"));
+    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE &&
+          strstr(error.message, "k must be"));
     mtaw_options_init(&options);
     options.n_types = 1;
-    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "types: the list is NULL"));
+    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE &&
+          strstr(error.message, "types: the list is NULL"));
     mtaw_options_init(&options);
     options.at = 1764150000 * (int64_t)1000000;
-    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "milliseconds"));
+    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE &&
+          strstr(error.message, "milliseconds"));
     options.at = 1764150000;
-    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "multiply seconds by 1000"));
+    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE &&
+          strstr(error.message, "multiply seconds by 1000"));
     memset(&options, 0, sizeof options);
-    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE && strstr(error.message, "mtaw_options_init"));
+    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE &&
+          strstr(error.message, "mtaw_options_init"));
     CHECK(mtaw_similar(shop, MTAW_TEXT("nobody"), MTAW_BY_VECTORS, NULL, &answer, &error) == MTAW_USAGE);
     CHECK(mtaw_similar(shop, MTAW_TEXT("sku-1"), 7, NULL, &answer, &error) == MTAW_USAGE);
     CHECK(mtaw_session_open(NULL, &session, &error) == MTAW_USAGE && session == NULL);
@@ -92,7 +98,8 @@ static void wrong_arguments(const mtaw_recommender *shop) {
 }
 
 static void right_calls(mtaw_recommender *shop, const char *folder) {
-    static const char kRules[] = "{\"filter\": {\"compare\": \"<\", \"left\": {\"column\": \"price\"}, \"right\": {\"value\": 8}}}";
+    static const char kRules[] =
+        "{\"filter\": {\"compare\": \"<\", \"left\": {\"column\": \"price\"}, \"right\": {\"value\": 8}}}";
     mtaw_id clicks[] = {MTAW_TEXT("sku-1"), MTAW_TEXT("sku-2")}, some[] = {MTAW_TEXT("sku-5"), MTAW_NUMBER(5)};
     mtaw_answer *answer = NULL, *two[2] = {NULL, NULL};
     mtaw_clicks sessions[2];
@@ -110,7 +117,8 @@ static void right_calls(mtaw_recommender *shop, const char *folder) {
     CHECK(mtaw_rules_open(shop, kRules, sizeof kRules - 1, &rules, &error) == MTAW_OK);
     CHECK(boost_by(shop, "0.", 400, "1") == MTAW_OK && boost_by(shop, "-1", 400, "e-400") == MTAW_OK);
     CHECK(boost_by(shop, "1", 400, "") == MTAW_USAGE && boost_by(shop, "1", 400, "e-9") == MTAW_USAGE);
-    CHECK(boost_by(shop, "0.", 400, "1e99999999999999999999") == MTAW_USAGE && boost_by(shop, "2.", 1, "e-99999999999999999999") == MTAW_OK);
+    CHECK(boost_by(shop, "0.", 400, "1e99999999999999999999") == MTAW_USAGE &&
+          boost_by(shop, "2.", 1, "e-99999999999999999999") == MTAW_OK);
     mtaw_options_init(&options);
     options.filter = filter;
     options.rules = rules;
@@ -118,7 +126,8 @@ static void right_calls(mtaw_recommender *shop, const char *folder) {
     sessions[0].n = 2;
     sessions[1].ids = NULL;
     sessions[1].n = 0;
-    CHECK(mtaw_recommend_batch(shop, sessions, 2, &options, two, &error) == MTAW_OK && !two[0]->fallback && two[1]->fallback);
+    CHECK(mtaw_recommend_batch(shop, sessions, 2, &options, two, &error) == MTAW_OK && !two[0]->fallback &&
+          two[1]->fallback);
     CHECK(mtaw_recommend_batch(shop, NULL, 0, NULL, NULL, &error) == MTAW_OK);
     CHECK(mtaw_session_open(shop, &session, &error) == MTAW_OK);
     mtaw_answer_free(two[0]);
@@ -127,7 +136,8 @@ static void right_calls(mtaw_recommender *shop, const char *folder) {
     CHECK(mtaw_session_click(session, clicks, 2, &error) == MTAW_OK);
     mtaw_answer_free(two[1]);
     CHECK(mtaw_session_recommend(session, NULL, &two[1], &error) == MTAW_OK && two[1]->n == answer->n);
-    for (i = 0; i < answer->n; ++i) CHECK(strcmp(two[1]->items[i].text, answer->items[i].text) == 0 && two[1]->scores[i] == answer->scores[i]);
+    for (i = 0; i < answer->n; ++i)
+        CHECK(strcmp(two[1]->items[i].text, answer->items[i].text) == 0 && two[1]->scores[i] == answer->scores[i]);
     mtaw_rules_close(rules);
     mtaw_session_close(session);
     mtaw_filter_close(filter);

@@ -14,7 +14,8 @@ static void *calls(void *argument) {
     mtaw_recommender *shop;
     mtaw_log *log;
     pthread_cancel(pthread_self());
-    work->failed = mtaw_open(work->bundle, NULL, &shop, NULL) != MTAW_OK || mtaw_log_open(work->folder, 0, &log, NULL) != MTAW_OK ||
+    work->failed = mtaw_open(work->bundle, NULL, &shop, NULL) != MTAW_OK ||
+                   mtaw_log_open(work->folder, 0, &log, NULL) != MTAW_OK ||
                    mtaw_log_append(log, &event, 1, NULL, NULL) != MTAW_OK;
     if (work->failed) return NULL;
     mtaw_log_close(log);

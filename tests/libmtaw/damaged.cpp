@@ -1,5 +1,5 @@
-// Opens bundles that may be damaged, named line by line on the input, and calls what opens: damaged. Prints for each how
-// often it opened, of three ways, and the last error.
+// Opens bundles that may be damaged, named line by line on the input, and calls what opens: damaged. Prints for each
+// how often it opened, of three ways, and the last error.
 #include <cstdint>
 #include <cstdio>
 #include <iostream>
@@ -21,7 +21,8 @@ void call(const mtaw_recommender* shop, std::mt19937& random) {
     mtaw_session* session = nullptr;
     mtaw_rules* rules = nullptr;
     mtaw_filter* filter = nullptr;
-    const mtaw_id ids[] = {MTAW_TEXT("sku-1"), MTAW_NUMBER(17), MTAW_TEXT("sku-9"), MTAW_NUMBER(97), MTAW_TEXT("nobody")};
+    const mtaw_id ids[] = {MTAW_TEXT("sku-1"), MTAW_NUMBER(17), MTAW_TEXT("sku-9"), MTAW_NUMBER(97),
+                           MTAW_TEXT("nobody")};
     mtaw_options options;
     mtaw_options_init(&options);
     options.k = 1 + random() % 70;
@@ -32,13 +33,16 @@ void call(const mtaw_recommender* shop, std::mt19937& random) {
     const char* const types[] = {"view", nullptr, "cart", "view", "other"};
     if (mtaw_filter_open(shop, ids, 2, nullptr, 0, &filter, &error) == MTAW_OK) options.filter = filter;
     std::string text(kRules);
-    for (unsigned changes = random() % 4; changes > 0; --changes) text[random() % text.size()] = static_cast<char>(random());
-    if (mtaw_rules_open(shop, text.data(), text.size() - random() % 2, &rules, &error) == MTAW_OK) options.rules = rules;
+    for (unsigned changes = random() % 4; changes > 0; --changes)
+        text[random() % text.size()] = static_cast<char>(random());
+    if (mtaw_rules_open(shop, text.data(), text.size() - random() % 2, &rules, &error) == MTAW_OK)
+        options.rules = rules;
     for (std::size_t n = 0; n <= 5; ++n) {
         options.types = random() % 2 == 0 ? nullptr : types;
         options.n_types = options.types == nullptr ? 0 : n;
         if (mtaw_recommend(shop, ids, n, &options, &answer, &error) == MTAW_OK) mtaw_answer_free(answer);
-        if (n < 5 && mtaw_similar(shop, ids[n], static_cast<std::int32_t>(n % 2), &options, &answer, &error) == MTAW_OK) mtaw_answer_free(answer);
+        if (n < 5 && mtaw_similar(shop, ids[n], static_cast<std::int32_t>(n % 2), &options, &answer, &error) == MTAW_OK)
+            mtaw_answer_free(answer);
         options.rules = n % 2 == 0 ? nullptr : rules;
     }
     options.types = nullptr;
@@ -63,7 +67,8 @@ int main() {
         int opened = 0;
         mtaw_error error;
         std::string message;
-        for (const std::uint32_t flags : {0U, std::uint32_t{MTAW_NO_VERIFY}, std::uint32_t{MTAW_NO_VERIFY | MTAW_MAP}}) {
+        for (const std::uint32_t flags :
+             {0U, std::uint32_t{MTAW_NO_VERIFY}, std::uint32_t{MTAW_NO_VERIFY | MTAW_MAP}}) {
             const mtaw_open_options options{sizeof options, flags, nullptr};
             mtaw_recommender* shop = nullptr;
             const mtaw_status status = mtaw_open(folder.c_str(), &options, &shop, &error);

@@ -1,6 +1,6 @@
 /* Opens a bundle and a log again and again, with an allocator that fails at a later call each time: the call ends with
- * MTAW_NO_MEMORY, no file stays open, and the log's lock is free. Ranks in a bundle with times likewise, also in a session
- * whose later allocations fail too: the next answer is as without the failure. Prints "ok". */
+ * MTAW_NO_MEMORY, no file stays open, and the log's lock is free. Ranks in a bundle with times likewise, also in a
+ * session whose later allocations fail too: the next answer is as without the failure. Prints "ok". */
 #include <dirent.h>
 #include <fcntl.h>
 #include <mtaw.h>
@@ -81,7 +81,8 @@ static void check_rankings(const char *bundle) {
         } else {
             check(!last && status == MTAW_NO_MEMORY, "a ranking", at, &error);
         }
-        check(mtaw_recommend(recommender, next, 3, &options, &answer, &error) == MTAW_OK, "the next ranking", at, &error);
+        check(mtaw_recommend(recommender, next, 3, &options, &answer, &error) == MTAW_OK, "the next ranking", at,
+              &error);
         check(equal(answer, expected), "the next ranking has another answer", at, &error);
         mtaw_answer_free(answer);
         mtaw_close(recommender);
@@ -117,7 +118,8 @@ static void check_session(const char *bundle) {
             check(status == MTAW_NO_MEMORY, "a session's ranking", at, &error);
         }
         check(mtaw_session_click(session, clicks + 2, 1, &error) == MTAW_OK, "a click", at, &error);
-        check(mtaw_session_recommend(session, &options, &answer, &error) == MTAW_OK, "a session's next ranking", at, &error);
+        check(mtaw_session_recommend(session, &options, &answer, &error) == MTAW_OK, "a session's next ranking", at,
+              &error);
         check(equal(answer, expected), "a session's next ranking has another answer", at, &error);
         mtaw_answer_free(answer);
         mtaw_session_close(session);

@@ -138,8 +138,8 @@ Doubles formulas(const Model& model, const std::vector<std::int32_t>& session) {
         const float* item = &model.items[static_cast<std::size_t>(session[session.size() - 1 - k]) * d];
         double length = 0;
         for (std::size_t i = 0; i < d; ++i) length += static_cast<double>(item[i]) * item[i];
-        const double share = kRecent * std::sqrt(static_cast<double>(d) / length) *
-                             std::pow(kDecay, static_cast<double>(k)) / total;
+        const double share =
+            kRecent * std::sqrt(static_cast<double>(d) / length) * std::pow(kDecay, static_cast<double>(k)) / total;
         for (std::size_t i = 0; i < d; ++i) o[i] += share * item[i];
     }
     double square = 0;

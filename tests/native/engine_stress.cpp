@@ -3,7 +3,8 @@
 // memory and its ranker are shared too, by the engine and by direct queries.
 //
 //     engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS    CALLS a thread; prints "ok", or what differs and exits 1
-//     engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS learn    one thread clicks CALLS times onto a delta meanwhile
+//     engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS learn    one thread clicks CALLS times onto a delta
+//     meanwhile
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -136,7 +137,7 @@ struct Updated {
 };
 
 class Shop {
- public:
+   public:
     Shop(const char* folder, mtaw::Isa isa, std::int64_t max_len, double scale)
         : bundle_(folder),
           ids_(bundle_.ids()),
@@ -187,15 +188,15 @@ class Shop {
                 sent += fresh;
                 mtaw::check_growing(sent, fresh);
                 engine_now().rank_growing(state, job.clicks.data(), sent, fresh, job.k, conditions, answer.ids.data(),
-                                  answer.values.data(), scratch.engine);
+                                          answer.values.data(), scratch.engine);
             }
             engine_now().rank_growing(state, job.clicks.data(), m, 0, job.k, conditions, answer.ids.data(),
-                              answer.values.data(), scratch.engine);
+                                      answer.values.data(), scratch.engine);
         } else {
             const Ids clicks = job.kind == Kind::single ? looked_up(job.clicks) : job.clicks;
             const mtaw::Engine& engine = job.kind == Kind::updated ? *updated_->engine : *engine_;
             engine.rank({clicks.data(), sessions.offsets, sessions.count}, job.k, conditions, answer.ids.data(),
-                         answer.values.data(), scratch.engine);
+                        answer.values.data(), scratch.engine);
         }
         return answer;
     }
@@ -220,7 +221,7 @@ class Shop {
     const mtaw::Encoder& encoder() const { return encoder_; }
     std::int64_t n_items() const { return engine_->n_items(); }
 
- private:
+   private:
     // The engine's answer to one session put together from its parts, as other encoders and indexes are; some of the
     // items are given to the memory as ones that were added.
     void compose(const Job& job, const mtaw::Conditions& conditions, Answer& answer, Scratch& scratch) const {
@@ -245,10 +246,11 @@ class Shop {
             return;
         }
         const std::int64_t trained = trained_of(catalog);
-        const mtaw::ItemVectors vectors{catalog.rows, trained, catalog.rows + trained * catalog.d, catalog.d, scale_,
-                                        catalog.n_items - trained};
-        const mtaw::MemoryRequest request{job.clicks.data(), m,     query.data(),        dense.data(),   logits.data(),
-                                          width, conditions.allowed, excluded.data(), bounds[1]};
+        const mtaw::ItemVectors vectors{catalog.rows, trained, catalog.rows + trained * catalog.d,
+                                        catalog.d,    scale_,  catalog.n_items - trained};
+        const mtaw::MemoryRequest request{job.clicks.data(), m,     query.data(),       dense.data(),
+                                          logits.data(),     width, conditions.allowed, excluded.data(),
+                                          bounds[1]};
         memory_->rank(request, &vectors, *ranker_, job.k, answer.ids.data(), answer.values.data(), scratch.memory);
     }
 

@@ -53,11 +53,13 @@ inline void learn(MemoryDelta& delta, std::uint64_t seed, std::int64_t n_steps, 
                 case 0: delta.forget(handle); break;
                 case 1: delta.forget_base(session); break;
                 default:
-                    if (delta.sessions().find(handle) < 0 && !delta.base().is_dropped(session)) delta.resume(handle, session);
+                    if (delta.sessions().find(handle) < 0 && !delta.base().is_dropped(session))
+                        delta.resume(handle, session);
             }
         }
         handles.push_back(handle);
-        items.push_back(static_cast<std::int32_t>(std::min(one_of(random, delta.n_catalog()), one_of(random, delta.n_catalog()))));
+        items.push_back(
+            static_cast<std::int32_t>(std::min(one_of(random, delta.n_catalog()), one_of(random, delta.n_catalog()))));
         if (cut() % 9 == 0) flush();
     }
     flush();
@@ -68,18 +70,23 @@ struct LearnedAnswer {
     std::vector<float> scores;
 
     bool operator==(const LearnedAnswer& other) const {
-        const auto same = [](float a, float b) { return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b); };
-        return ids == other.ids && std::equal(scores.begin(), scores.end(), other.scores.begin(), other.scores.end(), same);
+        const auto same = [](float a, float b) {
+            return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
+        };
+        return ids == other.ids &&
+               std::equal(scores.begin(), scores.end(), other.scores.begin(), other.scores.end(), same);
     }
 };
 
-inline LearnedAnswer ask(const LearningShop& shop, const SessionMemory& memory, LearningRandom& random, MemoryScratch& scratch) {
+inline LearnedAnswer ask(const LearningShop& shop, const SessionMemory& memory, LearningRandom& random,
+                         MemoryScratch& scratch) {
     std::vector<std::int32_t> clicks;
     if (random() % 8 == 0) {  // the query of a session in the delta
         const MemoryDelta::Ordered sessions = memory.delta()->ordered();
         const auto count = static_cast<std::int64_t>(sessions.handles.size());
         if (const auto s = static_cast<std::size_t>(one_of(random, std::max<std::int64_t>(count, 1))); count > 0) {
-            clicks.assign(sessions.items.begin() + sessions.offsets[s], sessions.items.begin() + sessions.offsets[s + 1]);
+            clicks.assign(sessions.items.begin() + sessions.offsets[s],
+                          sessions.items.begin() + sessions.offsets[s + 1]);
         }
     }
     for (std::int64_t m = clicks.empty() ? 1 + one_of(random, 12) : 0; m > 0; --m) {

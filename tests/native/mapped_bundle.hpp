@@ -1,5 +1,5 @@
-// A bundle's arrays mapped into memory without Python, as mtaw_fast/bundle/bundle.py maps them. For tests: it reads what this
-// package wrote and stops the program at anything else.
+// A bundle's arrays mapped into memory without Python, as mtaw_fast/bundle/bundle.py maps them. For tests: it reads
+// what this package wrote and stops the program at anything else.
 #pragma once
 
 #include <fcntl.h>
@@ -26,10 +26,10 @@ namespace mtaw {
 
 // A read-only mapping of a safetensors file.
 class TensorFile {
- public:
+   public:
     explicit TensorFile(const std::filesystem::path& path) {
         const int file = open(path.c_str(), O_RDONLY);
-        struct stat status {};
+        struct stat status{};
         if (file < 0 || fstat(file, &status) != 0) throw std::runtime_error("cannot open " + path.string());
         size_ = static_cast<std::size_t>(status.st_size);
         memory_ = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0);
@@ -53,7 +53,7 @@ class TensorFile {
 
     bool has(const char* name) const { return header_.find("\"" + std::string(name) + "\":{") != std::string::npos; }
 
- private:
+   private:
     std::vector<std::int64_t> numbers(const char* name, const char* field) const {
         const std::size_t entry = header_.find("\"" + std::string(name) + "\":{");
         const std::size_t found = header_.find("\"" + std::string(field) + "\":[", entry);
@@ -78,7 +78,7 @@ class TensorFile {
 
 // The files of a bundle folder that has text ids and a scan part, with a session memory or without.
 class MappedBundle {
- public:
+   public:
     explicit MappedBundle(const std::filesystem::path& folder)
         : weights_(file_of(folder, "weights-")),
           catalog_(file_of(folder, "catalog-")),
@@ -152,12 +152,21 @@ class MappedBundle {
 
     RankerWeights ranker() const {
         const auto array = [this](const char* name) { return ranker_->at<float>(name); };
-        return {ranker_->shape("mean")[0], ranker_->shape("b1")[0], ranker_->shape("b2")[0], array("mean"),
-                array("scale"), array("linear"), array("w1"), array("b1"), array("w2"), array("b2"), array("w3"),
+        return {ranker_->shape("mean")[0],
+                ranker_->shape("b1")[0],
+                ranker_->shape("b2")[0],
+                array("mean"),
+                array("scale"),
+                array("linear"),
+                array("w1"),
+                array("b1"),
+                array("w2"),
+                array("b2"),
+                array("w3"),
                 *array("bias")};
     }
 
- private:
+   private:
     static std::optional<std::filesystem::path> find(const std::filesystem::path& folder, const std::string& prefix) {
         for (const auto& entry : std::filesystem::directory_iterator(folder)) {
             if (entry.path().filename().string().rfind(prefix, 0) == 0) return entry.path();

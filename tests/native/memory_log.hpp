@@ -17,7 +17,9 @@ constexpr std::int64_t kItems = 150;  // more than one block of items for every 
 int failures = 0;
 std::mt19937_64 generator(11);
 
-inline std::int64_t below(std::int64_t end) { return std::uniform_int_distribution<std::int64_t>(0, end - 1)(generator); }
+inline std::int64_t below(std::int64_t end) {
+    return std::uniform_int_distribution<std::int64_t>(0, end - 1)(generator);
+}
 
 struct Log {
     std::vector<std::int32_t> items;
@@ -57,14 +59,15 @@ struct Tables {
     std::vector<float> totals;
 
     [[nodiscard]] mtaw::TablesView view() const {
-        return {log.n_items,   log.count(),   row_offsets.data(),  neighbors.data(), latest.data(),      values.data(),
-                totals.data(), counts.data(), post_offsets.data(), postings.data(),   log.offsets.data(), log.items.data()};
+        return {log.n_items,         log.count(),     row_offsets.data(), neighbors.data(),
+                latest.data(),       values.data(),   totals.data(),      counts.data(),
+                post_offsets.data(), postings.data(), log.offsets.data(), log.items.data()};
     }
 
     bool operator==(const Tables& other) const {
-        return row_offsets == other.row_offsets && post_offsets == other.post_offsets &&
-               neighbors == other.neighbors && latest == other.latest && counts == other.counts &&
-               postings == other.postings && values == other.values && totals == other.totals;
+        return row_offsets == other.row_offsets && post_offsets == other.post_offsets && neighbors == other.neighbors &&
+               latest == other.latest && counts == other.counts && postings == other.postings &&
+               values == other.values && totals == other.totals;
     }
 
     void check(const mtaw::MemorySettings& settings) const {
@@ -74,7 +77,7 @@ struct Tables {
 };
 
 inline Tables build(const Log& log, const mtaw::MemorySettings& settings, int threads,
-             const mtaw::OlderTables* older = nullptr) {
+                    const mtaw::OlderTables* older = nullptr) {
     Tables tables;
     tables.log = log;
     const mtaw::TableBuild plan(log.sessions(), settings, threads, older, {0, log.n_items});

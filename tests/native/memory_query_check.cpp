@@ -36,7 +36,7 @@ mtaw::RankerNet random_ranker(std::int64_t n1, std::int64_t n2, std::int64_t n_t
     const auto mean = numbers(f, 1), scale = numbers(f, 1), linear = numbers(f, 0.1F), w1 = numbers(f * n1, 0.1F),
                b1 = numbers(n1, 1), w2 = numbers(n1 * n2, 0.1F), b2 = numbers(n2, 1), w3 = numbers(n2, 0.2F);
     return mtaw::RankerNet({f, n1, n2, mean.data(), scale.data(), linear.data(), w1.data(), b1.data(), w2.data(),
-                         b2.data(), w3.data(), 0.5F, n_types});
+                            b2.data(), w3.data(), 0.5F, n_types});
 }
 
 // A request and all that it points to, in arrays of exactly their sizes.
@@ -54,9 +54,11 @@ struct Asked {
         }
         std::vector<mtaw::Scored> best;
         for (std::int32_t item = 0; item < kAll; ++item) {
-            const float* row = item < vectors.n ? vectors.rows + item * kDims : vectors.added + (item - vectors.n) * kDims;
+            const float* row =
+                item < vectors.n ? vectors.rows + item * kDims : vectors.added + (item - vectors.n) * kDims;
             double sum = 0;
-            for (std::int64_t i = 0; i < kDims; ++i) sum += static_cast<double>(query[static_cast<std::size_t>(i)]) * row[i];
+            for (std::int64_t i = 0; i < kDims; ++i)
+                sum += static_cast<double>(query[static_cast<std::size_t>(i)]) * row[i];
             best.push_back({static_cast<float>(vectors.scale * sum), item});
         }
         std::sort(best.begin(), best.end(), mtaw::Better{});
@@ -85,7 +87,8 @@ struct Asked {
         if (trends == nullptr) return;
         request.trends = trends;
         request.now = kLogEnd + below(90) * kMinute;
-        for (std::size_t i = 0; i < clicks.size(); ++i) times.push_back(below(9) == 0 ? mtaw::kNever : kLogEnd + static_cast<std::int64_t>(i));
+        for (std::size_t i = 0; i < clicks.size(); ++i)
+            times.push_back(below(9) == 0 ? mtaw::kNever : kLogEnd + static_cast<std::int64_t>(i));
         if (below(2) == 0) request.times = times.data();
         always = random_bits();
         if (below(2) == 0) request.always_ranked = always.data();
@@ -124,30 +127,33 @@ Answer answer(const mtaw::SessionMemory& memory, const mtaw::RankerNet& ranker, 
     out.candidates.resize(static_cast<std::size_t>(memory.max_candidates()));
     const std::int64_t n_features = mtaw::SessionMemory::n_features(request);
     out.features.resize(static_cast<std::size_t>(memory.max_candidates() * n_features));
-    const std::int64_t count =
-        memory.features(request, &vectors, out.candidates.data(), out.features.data(), scratch);
+    const std::int64_t count = memory.features(request, &vectors, out.candidates.data(), out.features.data(), scratch);
     out.candidates.resize(static_cast<std::size_t>(count));
     out.features.resize(static_cast<std::size_t>(count * n_features));
     return out;
 }
 
 // A limit of what is ranked that no request reaches, and a request that always ranks everything: as without a limit.
-void check_limits(const mtaw::MemoryView& view, mtaw::MemoryQuerySettings settings, const mtaw::RankerNet& ranker, const Asked& asked,
-                  const mtaw::ItemVectors& vectors, std::int64_t k, mtaw::Isa isa, mtaw::MemoryScratch& scratch) {
+void check_limits(const mtaw::MemoryView& view, mtaw::MemoryQuerySettings settings, const mtaw::RankerNet& ranker,
+                  const Asked& asked, const mtaw::ItemVectors& vectors, std::int64_t k, mtaw::Isa isa,
+                  mtaw::MemoryScratch& scratch) {
     const std::vector<std::uint8_t> everything((kAll + 7) / 8, 0xFF);
     mtaw::MemoryRequest request = asked.request;
     request.always_ranked = everything.data();
     const Answer always = answer(mtaw::SessionMemory(view, settings, kAll, isa), ranker, request, vectors, k, scratch);
     settings.ranked = 1 << 16;
-    const Answer within = answer(mtaw::SessionMemory(view, settings, kAll, isa), ranker, asked.request, vectors, k, scratch);
+    const Answer within =
+        answer(mtaw::SessionMemory(view, settings, kAll, isa), ranker, asked.request, vectors, k, scratch);
     settings.ranked = 0;
-    const Answer all = answer(mtaw::SessionMemory(view, settings, kAll, isa), ranker, asked.request, vectors, k, scratch);
+    const Answer all =
+        answer(mtaw::SessionMemory(view, settings, kAll, isa), ranker, asked.request, vectors, k, scratch);
     expect(always == all, "what is always ranked is ranked");
     expect(within == all, "a limit that is not reached changes nothing");
 }
 
 // trends: of the log that the tables were built from, or null.
-void ask(const Tables& tables, const mtaw::Trends* trends, const std::vector<mtaw::Isa>& isas, bool sound, mtaw::MemoryScratch& scratch) {
+void ask(const Tables& tables, const mtaw::Trends* trends, const std::vector<mtaw::Isa>& isas, bool sound,
+         mtaw::MemoryScratch& scratch) {
     const auto rows = numbers(kItems * kDims, 0.4F), added = numbers(kAdded * kDims, 0.4F);
     const mtaw::ItemVectors vectors{rows.data(), kItems, added.data(), kDims, 7.0, kAdded};
     mtaw::MemoryQuerySettings settings{1 + below(64), 1 + below(40), 1 + below(30), below(40)};
@@ -196,7 +202,8 @@ void check_cuts(mtaw::Isa isa) {
         std::sort(best.begin(), best.end());
         const std::int64_t wanted = 1 + below(static_cast<std::int64_t>(best.size()));
         const auto item_of = [&](std::int32_t i) { return items[static_cast<std::size_t>(i)]; };
-        const mtaw::KeyCut cut = mtaw::cut_of(kernels, keys.data(), count, wanted, static_cast<std::int32_t>(least), item_of, ties.data());
+        const mtaw::KeyCut cut =
+            mtaw::cut_of(kernels, keys.data(), count, wanted, static_cast<std::int32_t>(least), item_of, ties.data());
         std::vector<std::pair<std::int32_t, std::int32_t>> taken;
         for (std::int64_t i = 0; i < count; ++i) {
             const std::int32_t key = keys[static_cast<std::size_t>(i)], item = item_of(static_cast<std::int32_t>(i));
@@ -221,8 +228,8 @@ int main(int count, char** names) {
         Log log;
         if (round > 1) log.add(below(90));
         if (round == 0) log.n_items = 0;
-        const mtaw::MemorySettings settings{1 + below(12), 1 + below(40), 0.5 + static_cast<double>(below(20)), below(25),
-                                            below(12)};
+        const mtaw::MemorySettings settings{1 + below(12), 1 + below(40), 0.5 + static_cast<double>(below(20)),
+                                            below(25), below(12)};
         const Tables tables = build(log, settings, 1);
         const TrendArrays arrays(log);
         mtaw::Trends trends(arrays.view(), trend_settings(), {kAll, kMinute, 64});

@@ -40,8 +40,8 @@ int main() {
     for (int round = 0; round < 40; ++round) {
         Log log;
         log.add(3 + below(60));
-        const mtaw::MemorySettings settings{1 + below(12), 1 + below(40), 0.5 + static_cast<double>(below(20)), below(15),
-                                            below(8)};
+        const mtaw::MemorySettings settings{1 + below(12), 1 + below(40), 0.5 + static_cast<double>(below(20)),
+                                            below(15), below(8)};
         const Tables tables = build(log, settings, 1);
         expect(build(log, settings, 3) == tables, "the number of threads changes nothing");
         tables.check(settings);

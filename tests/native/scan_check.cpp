@@ -155,8 +155,8 @@ struct Codes {
     mtaw::ScanSummary summary;
 };
 
-void check(const Catalog& catalog, const Codes& codes, const mtaw::ScanRequest& request,
-           const std::vector<Isa>& levels, mtaw::ScanScratch& scratch) {
+void check(const Catalog& catalog, const Codes& codes, const mtaw::ScanRequest& request, const std::vector<Isa>& levels,
+           mtaw::ScanScratch& scratch) {
     const auto size = static_cast<std::size_t>(request.n_queries * request.k);
     std::vector<std::int32_t> true_ids(size), ids(size);
     std::vector<float> true_scores(size), scores(size);
@@ -187,13 +187,13 @@ void check(const Catalog& catalog, const Codes& codes, const mtaw::ScanRequest& 
     }
 }
 
-// Whether a kernel's bounds of an item are step * (sum of code * query code) +- spread * residual, but for roundings; of
-// refined bounds, those that bounds.hpp states.
+// Whether a kernel's bounds of an item are step * (sum of code * query code) +- spread * residual, but for roundings;
+// of refined bounds, those that bounds.hpp states.
 bool agrees(const Catalog& catalog, const Codes& codes, bool half, std::int64_t item, const mtaw::ScanLane& lane,
             float upper, float lower, bool refined = false) {
     const std::int64_t lines = half ? mtaw::half_lines(catalog.d) : mtaw::code_lines(catalog.d);
-    const std::uint8_t* block = (half ? codes.half_blocks : codes.blocks).data() +
-                                item / mtaw::kBlockItems * (lines + 1) * mtaw::kLineBytes;
+    const std::uint8_t* block =
+        (half ? codes.half_blocks : codes.blocks).data() + item / mtaw::kBlockItems * (lines + 1) * mtaw::kLineBytes;
     const std::int64_t place = item % mtaw::kBlockItems;
     double dot = 0;
     for (std::int64_t j = 0; j < catalog.d; ++j) {
@@ -230,7 +230,8 @@ bool only_over_cuts(mtaw::ScanKernel kernel, const mtaw::ScanBlocks& blocks, std
         for (std::size_t l = 0; l < lanes.size(); ++l) {
             std::vector<std::int32_t> expected;
             for (std::int64_t i = 0; i < n_items; ++i) {
-                if (all[l][static_cast<std::size_t>(i)] > lanes[l].cut) expected.push_back(static_cast<std::int32_t>(i));
+                if (all[l][static_cast<std::size_t>(i)] > lanes[l].cut)
+                    expected.push_back(static_cast<std::int32_t>(i));
             }
             right = right && std::equal(expected.begin(), expected.end(), lanes[l].ids, lanes[l].ids + lanes[l].count);
         }
@@ -245,9 +246,15 @@ void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<
     const auto capacity = static_cast<std::size_t>(n_blocks * mtaw::kBlockItems + mtaw::kAppendSlack);
     const mtaw::ScanKernels kernels = mtaw::scan_kernels(isa);
     mtaw::BlockTails tails;
-    const mtaw::ScanBlocks blocks{codes.blocks.data(),          mtaw::code_lines(catalog.d), codes.half_blocks.data(),
-                                  codes.low_blocks.data(),      mtaw::half_lines(catalog.d), 0,
-                                  &tails,                       codes.blocks.data(),         4};
+    const mtaw::ScanBlocks blocks{codes.blocks.data(),
+                                  mtaw::code_lines(catalog.d),
+                                  codes.half_blocks.data(),
+                                  codes.low_blocks.data(),
+                                  mtaw::half_lines(catalog.d),
+                                  0,
+                                  &tails,
+                                  codes.blocks.data(),
+                                  4};
     if (kernels.wide != nullptr) kernels.make_tails(blocks, 0, n_blocks, &tails);
     const auto check_pass = [&](const char* name, mtaw::ScanKernel kernel, std::int64_t width, bool half) {
         const auto n_lanes = static_cast<std::size_t>(width);
@@ -275,8 +282,7 @@ void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<
             lower[l].resize(capacity);
             ids[l].resize(capacity);
             lanes.push_back({own, pairs[l].data(), low_codes[l].data(), coded.code_sum, coded.spread, -INFINITY,
-                             upper[l].data(), lower[l].data(), ids[l].data(), 0,
-                             static_cast<std::int64_t>(capacity)});
+                             upper[l].data(), lower[l].data(), ids[l].data(), 0, static_cast<std::int64_t>(capacity)});
         }
         const std::int64_t reached = kernel(blocks, 0, n_blocks, {nullptr, 0}, lanes.data());
         bool right = reached == n_blocks;
@@ -329,8 +335,7 @@ std::vector<Isa> levels() {
     for (const char* name : {"portable", "neon", "avx2", "avx512", "vnni", "amx"}) {
         try {
             found.push_back(mtaw::isa_named(name));
-        } catch (const std::invalid_argument&) {
-        }
+        } catch (const std::invalid_argument&) {}
     }
 #if defined(MTAW_EMULATED_TILES)
     found.push_back(Isa::amx);

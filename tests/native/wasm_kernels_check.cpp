@@ -18,7 +18,8 @@ constexpr const char* kNames[] = {"ordinary", "whole", "tiny", "any", "middle", 
 std::mt19937_64 random_bits(7);
 
 float drawn(Size size) {
-    const float sign = random_bits() % 2 == 0 ? 1.0F : -1.0F, near = random_bits() % 2 == 0 ? 1 + 0x1p-23F : 1 - 0x1p-23F;
+    const float sign = random_bits() % 2 == 0 ? 1.0F : -1.0F,
+                near = random_bits() % 2 == 0 ? 1 + 0x1p-23F : 1 - 0x1p-23F;
     std::normal_distribution<float> normal;
     switch (size) {
         case kWhole: return static_cast<float>(static_cast<std::int64_t>(random_bits() % 9) - 4) * 0.25F;
@@ -47,7 +48,8 @@ std::vector<float> some_sums(std::int64_t count, Size size) {
     std::vector<float> values = some(count, size);
     if (size < kMiddle) return values;
     const float bit = size == kMiddle ? 0x1p-23F : 0x1p-149F;
-    for (float& value : values) value = (size == kMiddle ? 1.0F : 0x1p-130F) + static_cast<float>(random_bits() % 1000) * bit;
+    for (float& value : values)
+        value = (size == kMiddle ? 1.0F : 0x1p-130F) + static_cast<float>(random_bits() % 1000) * bit;
     return values;
 }
 
@@ -63,10 +65,12 @@ bool same_forward(const mtaw::MemoryKernels& one, const mtaw::MemoryKernels& oth
     using mtaw::kTile;
     const std::vector<float> columns = some(kDepth * kTile, columns_of), start = some_sums(kN1 + 16, weights_of);
     const std::vector<float> linear = some(kDepth + 3, weights_of), panels1 = some(kDepth * kN1, weights_of);
-    const std::vector<float> panels2 = some(kN1 * kN2, weights_of), bias2 = some_sums(kN2, weights_of), output = some(kN2, weights_of);
+    const std::vector<float> panels2 = some(kN1 * kN2, weights_of), bias2 = some_sums(kN2, weights_of),
+                             output = some(kN2, weights_of);
     std::vector<float> hidden(kN1 * kTile), scores(kTile, 0), expected_hidden = hidden, expected = scores;
-    mtaw::ForwardPass pass{columns.data(), kDepth, kDepth, start.data(), linear.data(), panels1.data(), panels2.data(), bias2.data(),
-                           output.data(), kN1, kN2, hidden.data(), scores.data(), {nullptr, 0, 0}};
+    mtaw::ForwardPass pass{columns.data(), kDepth,         kDepth,        start.data(), linear.data(), panels1.data(),
+                           panels2.data(), bias2.data(),   output.data(), kN1,          kN2,           hidden.data(),
+                           scores.data(),  {nullptr, 0, 0}};
     one.forward(pass, kCount);
     pass.hidden = expected_hidden.data();
     pass.scores = expected.data();
@@ -95,9 +99,11 @@ int main() {
         for (int size = 0; size < kSizes; ++size) {
             for (int weights = 0; weights < kSizes; ++weights) {
                 if (same_forward(wasm, portable, static_cast<Size>(size), static_cast<Size>(weights))) continue;
-                if (++failures < 9) std::printf("forward differs: %s columns, %s weights\n", kNames[size], kNames[weights]);
+                if (++failures < 9)
+                    std::printf("forward differs: %s columns, %s weights\n", kNames[size], kNames[weights]);
             }
-            if (!same_scaled(wasm, portable, static_cast<Size>(size)) && ++failures < 9) std::printf("add_scaled differs: %s\n", kNames[size]);
+            if (!same_scaled(wasm, portable, static_cast<Size>(size)) && ++failures < 9)
+                std::printf("add_scaled differs: %s\n", kNames[size]);
         }
     }
     std::printf("%d failures\n", failures);

@@ -43,7 +43,9 @@ std::vector<int> pieces_done(int workers, int count) {
     return done;
 }
 
-bool all_once(int workers, int count) { return pieces_done(workers, count) == std::vector<int>(static_cast<std::size_t>(count), 1); }
+bool all_once(int workers, int count) {
+    return pieces_done(workers, count) == std::vector<int>(static_cast<std::size_t>(count), 1);
+}
 
 // A helper that is stuck in its piece leaves all others to the caller.
 void a_stuck_helper_holds_one_piece() {

@@ -41,8 +41,8 @@ double step_of(const std::vector<std::vector<py::array>>& groups, double beta1, 
         for (std::size_t k = 0; k < 4; ++k) {
             data[k] = vector_of(groups[g][k], "group " + std::to_string(g) + ": " + kNames[k], count, k != 1);
         }
-        found.push_back({count, const_cast<float*>(data[0]), data[1], const_cast<float*>(data[2]),
-                         const_cast<float*>(data[3])});
+        found.push_back(
+            {count, const_cast<float*>(data[0]), data[1], const_cast<float*>(data[2]), const_cast<float*>(data[3])});
     }
     const Isa chosen = isa ? isa_named(isa->c_str()) : active_isa();
     const Unlocked unlocked;
@@ -54,8 +54,7 @@ double step_of(const std::vector<std::vector<py::array>>& groups, double beta1, 
 void bind_adam(py::module_& module) {
     module.def("adam_step", &step_of, py::arg("groups"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
                py::arg("weight_decay"), py::arg("clip_norm"), py::arg("step"), py::arg("learning_rate"),
-               py::arg("threads"), py::arg("isa") = py::none(),
-               "One AdamW step; see mtaw_fast.kernels.native.adam.");
+               py::arg("threads"), py::arg("isa") = py::none(), "One AdamW step; see mtaw_fast.kernels.native.adam.");
 }
 
 }  // namespace mtaw

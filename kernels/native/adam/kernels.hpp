@@ -9,10 +9,10 @@ namespace mtaw {
 
 // What is common to all weights of a step.
 struct AdamScalars {
-    float clip;             // factor of the gradients
-    float decay;            // factor of the weights
-    bool starts_from_old;   // the first moments: old + rate (gradient - old), or, where 1 - beta1 is at least 1/2,
-    float first_rate;       // gradient + rate (gradient - old): 1 - beta1, or -beta1
+    float clip;            // factor of the gradients
+    float decay;           // factor of the weights
+    bool starts_from_old;  // the first moments: old + rate (gradient - old), or, where 1 - beta1 is at least 1/2,
+    float first_rate;      // gradient + rate (gradient - old): 1 - beta1, or -beta1
     float beta2;
     float second_rate;  // 1 - beta2
     float correction;   // sqrt(1 - beta2^t)

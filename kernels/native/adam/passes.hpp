@@ -37,10 +37,10 @@ template <typename F>
 inline void update_vector(float* weights, const float* gradients, float* first, float* second, const AdamScalars& s) {
     const typename F::Vec gradient = F::mul(F::load(gradients), F::set(s.clip));
     const typename F::Vec old_first = F::load(first);
-    const typename F::Vec new_first = F::multiply_add(F::set(s.first_rate), F::sub(gradient, old_first),
-                                                      s.starts_from_old ? old_first : gradient);
-    const typename F::Vec new_second = F::multiply_add(F::mul(F::set(s.second_rate), gradient), gradient,
-                                                       F::mul(F::load(second), F::set(s.beta2)));
+    const typename F::Vec new_first =
+        F::multiply_add(F::set(s.first_rate), F::sub(gradient, old_first), s.starts_from_old ? old_first : gradient);
+    const typename F::Vec new_second =
+        F::multiply_add(F::mul(F::set(s.second_rate), gradient), gradient, F::mul(F::load(second), F::set(s.beta2)));
     const typename F::Vec root = F::divide(F::square_root(new_second), F::set(s.correction));
     const typename F::Vec change = F::divide(F::mul(F::set(s.step_size), new_first), F::add(root, F::set(s.eps)));
     F::store(weights, F::sub(F::mul(F::load(weights), F::set(s.decay)), change));

@@ -36,7 +36,8 @@ struct EncoderObject {
 
 // A session together with the encoder it belongs to.
 struct SessionObject {
-    explicit SessionObject(std::shared_ptr<const EncoderObject> encoder) : owner(std::move(encoder)), state(owner->encoder) {}
+    explicit SessionObject(std::shared_ptr<const EncoderObject> encoder)
+        : owner(std::move(encoder)), state(owner->encoder) {}
 
     std::shared_ptr<const EncoderObject> owner;
     SessionState state;
@@ -53,9 +54,9 @@ const float* matrix_of(const py::dict& weights, const char* name, std::int64_t r
     const py::array array = array_of(weights, name);
     const float* data = matrix<float>(array, name, "float32");
     if (array.shape(0) != rows || array.shape(1) != columns) {
-        throw py::value_error(std::string(name) + " must be [" + std::to_string(rows) + ", " +
-                              std::to_string(columns) + "], not [" + std::to_string(array.shape(0)) + ", " +
-                              std::to_string(array.shape(1)) + "]");
+        throw py::value_error(std::string(name) + " must be [" + std::to_string(rows) + ", " + std::to_string(columns) +
+                              "], not [" + std::to_string(array.shape(0)) + ", " + std::to_string(array.shape(1)) +
+                              "]");
     }
     return data;
 }
@@ -71,8 +72,7 @@ const float* vector_of(const py::dict& weights, const char* name, std::int64_t s
 }
 
 std::shared_ptr<EncoderObject> make_encoder(const py::dict& weights, std::int64_t max_len,
-                                          const std::optional<std::string>& isa, double recent,
-                                          double recent_decay) {
+                                            const std::optional<std::string>& isa, double recent, double recent_decay) {
     const py::array items = array_of(weights, "item_embedding");
     const py::array positions = array_of(weights, "position_embedding");
     const float* item_data = matrix<float>(items, "item_embedding", "float32");
@@ -123,8 +123,7 @@ py::array_t<float> encode(const EncoderObject& self, const py::array& items, con
     const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
     const std::int64_t n_sessions = offsets.shape(0) - 1, d = self.encoder.d();
     if (n_sessions < 0 || bounds[0] != 0 || bounds[n_sessions] != items.shape(0)) {
-        throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) +
-                              ", the number of items");
+        throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) + ", the number of items");
     }
     py::array_t<float> vectors({n_sessions, d});
     float* out = vectors.mutable_data();
@@ -199,12 +198,14 @@ void bind_encode(py::module_& module) {
         .def("query", &query)
         .def_property_readonly("clicks", &clicks)
         .def_property_readonly("n_bytes", [](const SessionObject& self) { return self.state.n_bytes(); });
-    py::class_<EncoderObject, std::shared_ptr<EncoderObject>>(module, "Encoder", "See mtaw_fast.kernels.native.encoder.")
+    py::class_<EncoderObject, std::shared_ptr<EncoderObject>>(module, "Encoder",
+                                                              "See mtaw_fast.kernels.native.encoder.")
         .def(py::init(&make_encoder), py::arg("weights"), py::arg("max_len"), py::arg("isa") = py::none(),
              py::arg("recent") = 0.0, py::arg("recent_decay") = 0.0)
         .def("encode", &encode, py::arg("items"), py::arg("offsets"))
         .def("extended", &extended, py::arg("added"))
-        .def("session", [](const std::shared_ptr<EncoderObject>& self) { return std::make_unique<SessionObject>(self); });
+        .def("session",
+             [](const std::shared_ptr<EncoderObject>& self) { return std::make_unique<SessionObject>(self); });
     module.def("encoder_exp2", &encoder_exp2, py::arg("values"), py::arg("isa"));
 }
 

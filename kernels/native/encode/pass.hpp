@@ -9,7 +9,9 @@
 
 namespace mtaw {
 
-static constexpr std::int64_t whole_lanes(std::int64_t n) { return (n + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes; }
+static constexpr std::int64_t whole_lanes(std::int64_t n) {
+    return (n + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes;
+}
 
 // The embedding of an item: of the catalog, or of those added behind it.
 static inline const float* embedding(const EncodeModel& model, std::int32_t id) {
@@ -51,15 +53,15 @@ MTAW_INLINE void copy_row(const float* row, std::int64_t width, float* out) {
 }
 
 template <typename V>
-void track(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end,
-           float* interests, float* work) {
+void track(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end, float* interests,
+           float* work) {
     const float kNoFloor = -HUGE_VALF;
     const std::int64_t width = model.width, stride = whole_lanes(end);
     const std::int64_t chunk_rows = end - begin < kEncodeChunk ? end - begin : kEncodeChunk;
-    float* const x = work;                             // [end, width]
-    float* const hidden = x + end * width;             // [chunk_rows, width]: q, then the FFN's inner layer
-    float* const tracked = hidden + chunk_rows * width;      // [chunk_rows, width]: l'
-    float* const attention = tracked + chunk_rows * width;   // [chunk_rows, stride]
+    float* const x = work;                                  // [end, width]
+    float* const hidden = x + end * width;                  // [chunk_rows, width]: q, then the FFN's inner layer
+    float* const tracked = hidden + chunk_rows * width;     // [chunk_rows, width]: l'
+    float* const attention = tracked + chunk_rows * width;  // [chunk_rows, stride]
     prefetch<V>(model, clicks, begin, end, interests);
     gather<V>(model, clicks, begin, end, x);
     for (std::int64_t first = begin; first < end; first += kEncodeChunk) {
@@ -122,8 +124,8 @@ template <typename V>
 void enhance(const EncodeModel& model, const std::int32_t* clicks, const float* interests, std::int64_t n_clicks,
              float* out, float* work) {
     const std::int64_t width = model.width, filled = whole_lanes(n_clicks);
-    float* const query = work;             // [width]
-    float* const trend = query + width;    // [width]: o_m
+    float* const query = work;               // [width]
+    float* const trend = query + width;      // [width]: o_m
     float* const attention = trend + width;  // [filled]
     if (n_clicks == 1) {
         copy_row<V>(interests, width, trend);

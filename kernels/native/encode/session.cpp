@@ -77,7 +77,8 @@ void SessionState::query(float* out, EncodeScratch& scratch) {
 
 void SessionState::check_own() const {
     if (size() > 0 && !encoder_->agrees(made_by_, clicks_.data(), size())) {
-        throw std::invalid_argument("the session has clicks that its own encoder does not know; continue with the newer encoder");
+        throw std::invalid_argument(
+            "the session has clicks that its own encoder does not know; continue with the newer encoder");
     }
 }
 

@@ -49,8 +49,8 @@ class SessionState {
     // The rest is called with the mutex held.
     std::int64_t size() const { return static_cast<std::int64_t>(clicks_.size()); }
     void reserve(std::int64_t n, const Encoder& encoder);
-    void extend(const Encoder& encoder, const std::int32_t* clicks, std::int64_t n, float* out,
-                EncodeScratch& scratch, std::vector<std::int32_t>* window);
+    void extend(const Encoder& encoder, const std::int32_t* clicks, std::int64_t n, float* out, EncodeScratch& scratch,
+                std::vector<std::int32_t>* window);
     // Encodes the clicks again if a fork interrupted a change. Throws as Encoder::check.
     void repair(EncodeScratch& scratch);
     void check_own() const;

@@ -104,9 +104,15 @@ void product_rows(const Product& p, std::int64_t rows) {
         case 1: return product_tile<V, 1, C, H>(p);
         case 2: return product_tile<V, 2, C, H>(p);
         case 3: return product_tile<V, 3, C, H>(p);
-        case 4: if constexpr (V::kRows >= 4) return product_tile<V, 4, C, H>(p); break;
-        case 5: if constexpr (V::kRows >= 5) return product_tile<V, 5, C, H>(p); break;
-        case 6: if constexpr (V::kRows >= 6) return product_tile<V, 6, C, H>(p); break;
+        case 4:
+            if constexpr (V::kRows >= 4) return product_tile<V, 4, C, H>(p);
+            break;
+        case 5:
+            if constexpr (V::kRows >= 5) return product_tile<V, 5, C, H>(p);
+            break;
+        case 6:
+            if constexpr (V::kRows >= 6) return product_tile<V, 6, C, H>(p);
+            break;
         default: break;
     }
 }
@@ -127,8 +133,12 @@ void product(const Product& p, std::int64_t rows, std::int64_t floats) {
     switch (floats) {
         case kColumn: return product_rows<V, 1, false>(p, rows);
         case kColumn * 2: return product_rows<V, 2, false>(p, rows);
-        case kColumn * 3: if constexpr (V::kColumns >= 3) return product_rows<V, 3, false>(p, rows); break;
-        case kColumn * 4: if constexpr (V::kColumns >= 4) return product_rows<V, 4, false>(p, rows); break;
+        case kColumn * 3:
+            if constexpr (V::kColumns >= 3) return product_rows<V, 3, false>(p, rows);
+            break;
+        case kColumn * 4:
+            if constexpr (V::kColumns >= 4) return product_rows<V, 4, false>(p, rows);
+            break;
         default: break;
     }
 }
@@ -146,8 +156,9 @@ void linear(const PackedLayer& layer, const EncodeModel& model, const float* x, 
     constexpr std::int64_t kPanel = V::kColumns * V::kLanes;
     for (std::int64_t column = 0; column < model.d; column += kPanel) {
         const std::int64_t panel = panel_floats(model.d, column, kPanel, V::kHalves);
-        Product p{x, model.width, layer.panels + column * model.d, panel, model.d, layer.bias + column,
-                  floor, nullptr, nullptr, model.width};
+        Product p{
+            x,       model.width, layer.panels + column * model.d, panel, model.d, layer.bias + column, floor, nullptr,
+            nullptr, model.width};
         for (std::int64_t row = 0; row < rows;) {
             const std::int64_t n_tile_rows = tile_rows(row, rows, V::kRows);
             p.a = x + row * model.width;
@@ -168,8 +179,9 @@ void mix(const EncodeModel& model, const float* weights, std::int64_t stride, co
     for (std::int64_t row = 0; row < rows;) {
         const std::int64_t n_tile_rows = tile_rows(row, rows, V::kRows);
         for (std::int64_t column = 0; column < model.d; column += kPanel) {
-            const Product p{weights + row * stride, stride, keys + column, model.width, first + row + n_tile_rows,
-                            model.zeros, -HUGE_VALF, nullptr, out + row * model.width + column, model.width};
+            const Product p{weights + row * stride,           stride,      keys + column, model.width,
+                            first + row + n_tile_rows,        model.zeros, -HUGE_VALF,    nullptr,
+                            out + row * model.width + column, model.width};
             product<V>(p, n_tile_rows, panel_floats(model.d, column, kPanel, V::kHalves));
         }
         row += n_tile_rows;
@@ -221,8 +233,12 @@ void scores(const EncodeModel& model, const float* queries, const float* keys, s
         switch (n_tile_rows) {
             case 1: score_tile<V, 1>(model, q, keys, n_keys, to, stride); break;
             case 2: score_tile<V, 2>(model, q, keys, n_keys, to, stride); break;
-            case 3: if constexpr (V::kQueries >= 3) score_tile<V, 3>(model, q, keys, n_keys, to, stride); break;
-            case 4: if constexpr (V::kQueries >= 4) score_tile<V, 4>(model, q, keys, n_keys, to, stride); break;
+            case 3:
+                if constexpr (V::kQueries >= 3) score_tile<V, 3>(model, q, keys, n_keys, to, stride);
+                break;
+            case 4:
+                if constexpr (V::kQueries >= 4) score_tile<V, 4>(model, q, keys, n_keys, to, stride);
+                break;
             default: break;
         }
         row += n_tile_rows;

@@ -61,8 +61,8 @@ Clicks find_clicks(const BoundIds& ids, const py::object& session, const MaybeAr
         // The size is read again: an unusual id that runs Python code may have cut the list.
         const bool exists = static_cast<Py_ssize_t>(i) < PySequence_Fast_GET_SIZE(sequence);
         if (clicks.known[i] == kUnknownId && exists) {
-            clicks.unknown.append(py::reinterpret_borrow<py::object>(
-                PySequence_Fast_GET_ITEM(sequence, static_cast<Py_ssize_t>(i))));
+            clicks.unknown.append(
+                py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(sequence, static_cast<Py_ssize_t>(i))));
         }
     }
     if (types) {
@@ -101,17 +101,17 @@ Clicks known_clicks(const py::array& array, const MaybeArray& types) {
 }
 
 class EngineObject {
- public:
+   public:
     EngineObject(const py::object& ids, const py::object& encoder, const py::object& scanner, double scale,
                  const py::object& memory, const py::object& ranker, const py::object& side, const MaybeArray& present,
                  const py::object& trends, const py::object& content)
         : owners_(py::make_tuple(ids, encoder, scanner, memory, ranker, side, present, trends, content)),
           ids_(bound_ids_of(ids)),
-          engine_(encoder_of(encoder), scanner_of(scanner), scale,
-                  {memory.is_none() ? nullptr : &session_memory_of(memory),
-                   ranker.is_none() ? nullptr : &ranker_of(ranker),
-                   trends.is_none() ? nullptr : &trends_of(trends), item_content_of(content)},
-                  {side.is_none() ? nullptr : &scanner_of(side), bits_of(present)}) {
+          engine_(
+              encoder_of(encoder), scanner_of(scanner), scale,
+              {memory.is_none() ? nullptr : &session_memory_of(memory), ranker.is_none() ? nullptr : &ranker_of(ranker),
+               trends.is_none() ? nullptr : &trends_of(trends), item_content_of(content)},
+              {side.is_none() ? nullptr : &scanner_of(side), bits_of(present)}) {
         if (ids_.size() != engine_.n_items()) {
             throw py::value_error("there are " + std::to_string(ids_.size()) + " ids for " +
                                   std::to_string(engine_.n_items()) + " items");
@@ -141,8 +141,8 @@ class EngineObject {
     }
 
     py::tuple recommend_growing(const py::object& state, const py::array& clicks, std::int64_t n_new, std::int64_t k,
-                             const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen,
-                             bool repeats, std::int64_t now, const MaybeArray& context, const MaybeArray& types) const {
+                                const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen, bool repeats,
+                                std::int64_t now, const MaybeArray& context, const MaybeArray& types) const {
         const Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
         SessionState& session = session_state_of(state);
         const Clicks session_clicks = known_clicks(clicks, types);
@@ -158,8 +158,8 @@ class EngineObject {
         return answer_tuple(answer, session_clicks.known, py::none(), 0, repeats);
     }
 
-    // The first k places after the rules of `arrangement`; at first `depth` places are ranked, then more as it needs them.
-    // session: a list or tuple of external ids, or an array of internal ones.
+    // The first k places after the rules of `arrangement`; at first `depth` places are ranked, then more as it needs
+    // them. session: a list or tuple of external ids, or an array of internal ones.
     py::tuple recommend_ruled(const py::object& session, std::int64_t k, std::int64_t depth, std::int64_t n_shown,
                               const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen, bool repeats,
                               const py::object& arrangement, const Places& places, std::int64_t now,
@@ -178,7 +178,8 @@ class EngineObject {
         }
         const std::vector<std::int32_t>& known = clicks.known;
         if (known.empty()) {
-            return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none(), py::none(), py::none());
+            return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none(), py::none(),
+                                  py::none());
         }
         std::int64_t offsets[2];
         const PackedSessions whole_session = pack_session(clicks, offsets);
@@ -217,8 +218,8 @@ class EngineObject {
         if (always_ranked) {
             conditions.always_ranked = checked_data<std::uint8_t>(*always_ranked, 1, "always_ranked", "uint8");
             if (always_ranked->size() != (engine_.n_items() + 7) / 8) {
-                throw py::value_error("always_ranked has " + std::to_string(always_ranked->size()) + " bytes, not one bit for " +
-                                      std::to_string(engine_.n_items()) + " items");
+                throw py::value_error("always_ranked has " + std::to_string(always_ranked->size()) +
+                                      " bytes, not one bit for " + std::to_string(engine_.n_items()) + " items");
             }
         }
         const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
@@ -233,8 +234,8 @@ class EngineObject {
         if (contexts && engine_.n_context() > 0) {
             sessions.context = checked_data<std::uint16_t>(*contexts, 2, "contexts", "uint16");
             if (contexts->shape(0) != items.size() || contexts->shape(1) != engine_.n_context()) {
-                throw py::value_error("contexts must have one row for each click and " + std::to_string(engine_.n_context()) +
-                                      " columns");
+                throw py::value_error("contexts must have one row for each click and " +
+                                      std::to_string(engine_.n_context()) + " columns");
             }
         }
         if (types) {
@@ -253,7 +254,7 @@ class EngineObject {
         return py::make_tuple(ids, scores, times_of(stages, 0));
     }
 
- private:
+   private:
     struct Answer {
         explicit Answer(std::int64_t k)
             : ids(static_cast<std::size_t>(k)), scores(k), score_data(scores.mutable_data()) {}
@@ -277,7 +278,8 @@ class EngineObject {
         if (visit.context && engine_.n_context() > 0) {
             conditions.context = checked_data<std::uint16_t>(*visit.context, 1, "context", "uint16");
             if (visit.context->size() != engine_.n_context()) {
-                throw py::value_error("context must have one code for each of " + std::to_string(engine_.n_context()) + " columns");
+                throw py::value_error("context must have one code for each of " + std::to_string(engine_.n_context()) +
+                                      " columns");
             }
         }
         if (excluded) {
@@ -318,9 +320,8 @@ class EngineObject {
         std::vector<std::int32_t> seen(clicks);
         std::sort(seen.begin(), seen.end());
         py::array_t<bool> flags(count);
-        std::transform(ids, ids + count, flags.mutable_data(), [&](std::int32_t id) {
-            return std::binary_search(seen.begin(), seen.end(), id);
-        });
+        std::transform(ids, ids + count, flags.mutable_data(),
+                       [&](std::int32_t id) { return std::binary_search(seen.begin(), seen.end(), id); });
         return flags;
     }
 
@@ -341,8 +342,8 @@ void bind_engine(py::module_& module) {
         .def("recommend", &EngineObject::recommend, py::arg("session"), py::arg("k"), py::arg("excluded") = py::none(),
              py::arg("allowed") = py::none(), py::arg("exclude_seen") = false, py::arg("repeats") = false,
              py::arg("now") = 0, py::arg("context") = py::none(), py::arg("types") = py::none())
-        .def("recommend_growing", &EngineObject::recommend_growing, py::arg("state"), py::arg("clicks"), py::arg("fresh"),
-             py::arg("k"), py::arg("excluded") = py::none(), py::arg("allowed") = py::none(),
+        .def("recommend_growing", &EngineObject::recommend_growing, py::arg("state"), py::arg("clicks"),
+             py::arg("fresh"), py::arg("k"), py::arg("excluded") = py::none(), py::arg("allowed") = py::none(),
              py::arg("exclude_seen") = false, py::arg("repeats") = false, py::arg("now") = 0,
              py::arg("context") = py::none(), py::arg("types") = py::none())
         .def("recommend_ruled", &EngineObject::recommend_ruled, py::arg("session"), py::arg("k"), py::arg("depth"),

@@ -41,8 +41,9 @@ void check_features(const MemoryParts& parts) {
     features_request.content = parts.content;
     if (parts.ranker->has_trends() != (parts.trends != nullptr) ||
         parts.ranker->n_side() != SessionMemory::n_side(features_request)) {
-        throw std::invalid_argument("the ranker reads other features of trends, context or content than there are; make "
-                                    "all from one bundle");
+        throw std::invalid_argument(
+            "the ranker reads other features of trends, context or content than there are; make "
+            "all from one bundle");
     }
     if (parts.trends != nullptr && parts.trends->capacity() < parts.memory->n_catalog()) {
         throw std::invalid_argument("the trends have capacity for " + std::to_string(parts.trends->capacity()) +
@@ -62,7 +63,8 @@ Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale, con
                                     "]; make both from one bundle");
     }
     if ((memory.memory == nullptr) != (memory.ranker == nullptr)) {
-        throw std::invalid_argument("a session memory needs a ranker, and a ranker needs a memory; give both or neither");
+        throw std::invalid_argument(
+            "a session memory needs a ranker, and a ranker needs a memory; give both or neither");
     }
     if (memory.memory != nullptr && memory.memory->n_catalog() < segments_.n_items()) {
         throw std::invalid_argument("the memory has capacity for " + std::to_string(memory.memory->n_catalog()) +
@@ -90,8 +92,8 @@ Stages Engine::rank(const PackedSessions& sessions, std::int64_t k, const Condit
 }
 
 Stages Engine::rank_growing(SessionState& state, const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t n_new,
-                         std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
-                         EngineScratch& scratch, const std::uint8_t* types) const {
+                            std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
+                            EngineScratch& scratch, const std::uint8_t* types) const {
     const Clock::time_point start = Clock::now();
     scratch.queries.resize(static_cast<std::size_t>(encoder_->d()));
     state.advance(*encoder_, clicks, n_clicks, n_new, scratch.queries.data(), scratch.encode);

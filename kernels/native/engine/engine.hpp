@@ -20,16 +20,16 @@ struct Conditions {
     std::int64_t n_excluded = 0;
     bool exclude_seen = false;  // nor may a session find its own clicks
     std::int64_t now = 0;       // ms since 1970, of sessions without times; only an engine with trends reads it
-    const std::uint16_t* context = nullptr;  // as MemoryRequest, of sessions without context
+    const std::uint16_t* context = nullptr;       // as MemoryRequest, of sessions without context
     const std::uint8_t* always_ranked = nullptr;  // as MemoryRequest
 };
 
 // B sessions of internal ids, packed: session b is clicks[offsets[b] .. offsets[b + 1]), at least one click each.
 struct PackedSessions {
     const std::int32_t* clicks;
-    const std::int64_t* offsets;  // int64[B + 1]
-    std::int64_t count;           // B
-    const std::int64_t* times = nullptr;     // of the clicks: a session is ranked right after its last one; null: unknown
+    const std::int64_t* offsets;          // int64[B + 1]
+    std::int64_t count;                   // B
+    const std::int64_t* times = nullptr;  // of the clicks: a session is ranked right after its last one; null: unknown
     const std::uint16_t* context = nullptr;  // [clicks, columns], of the clicks' visits; null: unknown
     const std::uint8_t* types = nullptr;     // of the clicks, as MemoryRequest; null: unknown
 };
@@ -67,7 +67,7 @@ struct MemoryParts {
 // Both write ids int32[B, k] and scores float32[B, k], best first, padded with -1 / -infinity, as Scanner::search of
 // Encoder::encode does, or with a memory as SessionMemory::rank of what these give. What they throw, these throw.
 class Engine {
- public:
+   public:
     // scale: the factor on the cosine that makes a logit. With an update the encoder knows the added items too, and the
     // memory has room for them. Throws std::invalid_argument if encoder, scanner, update, memory and trends differ in
     // catalog or dimensions, ranker and trends in features, or scale is not positive.
@@ -81,15 +81,15 @@ class Engine {
     // int32[n_clicks] of it, n_clicks >= 1; the last n_new are appended to the state first. types: uint8[n_clicks], of
     // the clicks, or null.
     Stages rank_growing(SessionState& state, const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t n_new,
-                     std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
-                     EngineScratch& scratch, const std::uint8_t* types = nullptr) const;
+                        std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
+                        EngineScratch& scratch, const std::uint8_t* types = nullptr) const;
 
     std::int64_t n_items() const { return encoder_->n_items(); }
     bool has_memory() const { return memory_.memory != nullptr; }
     // Codes of a visit's context.
     std::int64_t n_context() const { return memory_.trends == nullptr ? 0 : memory_.trends->context_shape().n_columns; }
 
- private:
+   private:
     // The stages after the encoder, whose times go into `stages`: scratch.queries [B, d] to ids and scores.
     void retrieve(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
                   float* scores, EngineScratch& scratch, Stages& stages) const;
@@ -98,7 +98,8 @@ class Engine {
                           const Conditions& conditions, const ScanRequest& search, std::int32_t* ids, float* scores,
                           EngineScratch& scratch) const;
     // What the trends read of session b.
-    void add_moment(const PackedSessions& sessions, std::int64_t b, const Conditions& conditions, MemoryRequest& request) const;
+    void add_moment(const PackedSessions& sessions, std::int64_t b, const Conditions& conditions,
+                    MemoryRequest& request) const;
 
     const Encoder* encoder_;
     Segments segments_;

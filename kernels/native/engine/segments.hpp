@@ -30,7 +30,7 @@ struct SegmentScratch {
 
 // Immutable: any number of threads may search at once, each with a scratch of its own. The scanners outlive it.
 class Segments {
- public:
+   public:
     // Throws std::invalid_argument if the two scanners differ in dimensions.
     explicit Segments(const Scanner& base, const CatalogUpdate& update = {});
 
@@ -46,7 +46,7 @@ class Segments {
     // Scanner::search of all N + M items; request.allowed is what `allowed_present` gave.
     void search(const ScanRequest& request, std::int32_t* ids, float* scores, SegmentScratch& scratch) const;
 
- private:
+   private:
     void search_added(const ScanRequest& request, SegmentScratch& scratch) const;
     // The added items' own bits, from the bit N of `allowed` on.
     void shift_bits(const std::uint8_t* allowed, std::vector<std::uint8_t>& bits) const;

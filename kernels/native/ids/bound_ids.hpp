@@ -23,9 +23,7 @@ struct BoundIds {
     pybind11::tuple arrays;  // kept alive
     std::optional<AddedIds> added = std::nullopt;
 
-    std::int64_t size() const {
-        return table.size() + (added ? static_cast<std::int64_t>(added->items.size()) : 0);
-    }
+    std::int64_t size() const { return table.size() + (added ? static_cast<std::int64_t>(added->items.size()) : 0); }
 };
 
 }  // namespace mtaw

@@ -30,7 +30,7 @@ std::int32_t fill_slots(const char* blob, const std::int64_t* offsets, std::int6
 // `slots` makes ids unknown; `offsets` must have passed check_texts.
 // Thread-safe.
 class IdTable {
-public:
+   public:
     // values int64[N] by internal id; sorted int64[N], the same ascending; order int32[N], their internal ids.
     static IdTable of_ints(const std::int64_t* values, const std::int64_t* sorted, const std::int32_t* order,
                            std::int64_t n_items);
@@ -55,7 +55,7 @@ public:
     // Prefetches what the two above will read.
     void prefetch(std::int64_t internal) const;
 
-private:
+   private:
     std::int64_t n_items_ = 0;
     const std::int64_t* values_ = nullptr;
     const std::int64_t* sorted_ = nullptr;

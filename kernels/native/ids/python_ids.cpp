@@ -63,8 +63,8 @@ struct Group {
     py::object owned_ids[IdTable::kGroup], encoded[IdTable::kGroup];  // own what the views see
 
     void add(const IdTable& table, py::object id, std::size_t place) {
-        const bool fits = table.text() ? text_in(id.ptr(), texts[count], encoded[count])
-                                       : number_in(id.ptr(), numbers[count]);
+        const bool fits =
+            table.text() ? text_in(id.ptr(), texts[count], encoded[count]) : number_in(id.ptr(), numbers[count]);
         if (!fits) return;
         owned_ids[count] = std::move(id);
         places[count++] = place;
@@ -85,7 +85,7 @@ struct Group {
         count = 0;
     }
 
- private:
+   private:
     // The id as a plain str or int, so that looking it up runs nobody's code.
     py::object key(const IdTable& table, std::size_t i) const {
         if (!table.text()) return py::int_(numbers[i]);

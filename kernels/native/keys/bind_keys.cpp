@@ -25,8 +25,9 @@ void bind_keys(py::module_& module) {
     py::class_<RecentKeys>(module, "RecentKeys")
         .def(py::init<std::size_t>(), py::arg("most"))
         .def("add", &RecentKeys::add, py::arg("key"))
-        .def("latest", [](const RecentKeys& keys, std::size_t count) { return array_of(keys.latest(count)); },
-             py::arg("count"))
+        .def(
+            "latest", [](const RecentKeys& keys, std::size_t count) { return array_of(keys.latest(count)); },
+            py::arg("count"))
         .def("__contains__", &RecentKeys::contains, py::arg("key"))
         .def("__len__", &RecentKeys::size)
         .def_property_readonly("n_bytes", &RecentKeys::n_bytes);

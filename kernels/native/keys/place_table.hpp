@@ -10,22 +10,22 @@ namespace mtaw {
 // The array of keys is given to each call: its owner may move it. No key is in the table twice. Slots depend on a
 // random number of the table's own: whoever chooses ids cannot choose that they collide.
 class PlaceTable {
-  public:
+   public:
     static constexpr std::int64_t kNone = -1;
 
     PlaceTable();
 
     // The place of a key, kNone if it is not in the table.
     [[nodiscard]] std::int64_t find(std::uint64_t key, const std::uint64_t* keys) const;
-    // Sets the place of a key, whether or not it had one; keys[place] is the key. Throws std::length_error from 2^32 - 1
-    // on.
+    // Sets the place of a key, whether or not it had one; keys[place] is the key. Throws std::length_error from 2^32 -
+    // 1 on.
     void put(std::uint64_t key, std::int64_t place, const std::uint64_t* keys);
     // Removes a key that is in the table.
     void erase(std::uint64_t key, const std::uint64_t* keys);
 
     [[nodiscard]] std::size_t n_bytes() const { return slots_.capacity() * sizeof(std::uint32_t); }
 
-  private:
+   private:
     [[nodiscard]] std::size_t home(std::uint64_t key) const;
     [[nodiscard]] std::size_t slot_of(std::uint64_t key, const std::uint64_t* keys) const;
     void grow(const std::uint64_t* keys);

@@ -11,7 +11,7 @@ namespace mtaw {
 
 // About 16 bytes a key.
 class RecentKeys {
-  public:
+   public:
     // capacity: keys that are kept; one more replaces the oldest. Throws std::invalid_argument if it is 0.
     explicit RecentKeys(std::size_t capacity);
 
@@ -23,7 +23,7 @@ class RecentKeys {
     [[nodiscard]] std::size_t size() const { return ring_.size(); }
     [[nodiscard]] std::size_t n_bytes() const { return ring_.capacity() * sizeof(std::uint64_t) + places_.n_bytes(); }
 
-  private:
+   private:
     std::size_t capacity_;
     std::vector<std::uint64_t> ring_;
     std::size_t oldest_ = 0;  // its place, once the ring is full

@@ -11,7 +11,7 @@ namespace mtaw {
 
 // Handles are 0, 1, 2, ..; several may have one key. About 20 bytes a session.
 class SessionHandles {
-  public:
+   public:
     // A new handle.
     std::int64_t add(std::uint64_t key);
     // The handles of a key, ascending, which then has none.
@@ -19,7 +19,7 @@ class SessionHandles {
     [[nodiscard]] const std::vector<std::uint64_t>& keys() const { return keys_; }  // by handle
     [[nodiscard]] std::size_t n_bytes() const;
 
-  private:
+   private:
     std::vector<std::uint64_t> keys_;
     std::vector<std::int32_t> previous_;  // by handle: the one before with the same key, -1 = none
     PlaceTable latest_by_key_;

@@ -22,9 +22,8 @@ void LossPass::run() {
         const Chunk chunk{begin, std::min(plan_.chunk_rows, in_.n_rows - begin)};
         for_each_piece(blocks_of(chunk), [&](int, std::int64_t block) { prepare_block(chunk, block); });
         for_each_part(chunk, [&](auto... piece) { exponentials_of_part(chunk, piece...); });
-        for_each_piece(blocks_of(chunk), [&](int, std::int64_t block) {
-            add_others(block * plan_.block_rows, rows_of(chunk, block));
-        });
+        for_each_piece(blocks_of(chunk),
+                       [&](int, std::int64_t block) { add_others(block * plan_.block_rows, rows_of(chunk, block)); });
         if (in_.negatives) take_negatives(chunk);
         for_each_piece(blocks_of(chunk), [&](int, std::int64_t block) { finish_block(chunk, block); });
         if (in_.d_items != nullptr) accumulate_items(chunk);

@@ -38,7 +38,8 @@ inline void store_bf16_exps(const __m512 (&exps)[M][V], const ExpTile& tile, std
             const auto odd = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(exps[i + 1][v]));
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(kept + (i * V + v) * 16), even);
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(kept + ((i + 1) * V + v) * 16), odd);
-            const __m512i both = _mm512_permutex2var_epi16(_mm512_castsi256_si512(even), front, _mm512_castsi256_si512(odd));
+            const __m512i both =
+                _mm512_permutex2var_epi16(_mm512_castsi256_si512(even), front, _mm512_castsi256_si512(odd));
             _mm512_storeu_si512(pairs + (i * V + 2 * v) * 16, both);
         }
     }
@@ -63,7 +64,7 @@ inline __mmask16 first_lanes(std::int64_t count) {
 // Packs items `item` and `item + 1`: pack(k) stores dims k .. k + 15 of both as bfloat16 in the rows of by_item, and
 // returns them interleaved.
 class PairOfItems {
-  public:
+   public:
     template <typename Floats>
     void open(const PackItems& pack, std::int64_t item) {
         pack_ = &pack;
@@ -87,7 +88,7 @@ class PairOfItems {
         return _mm512_or_si512(half[0], _mm512_slli_epi32(half[1], 16));
     }
 
-  private:
+   private:
     const PackItems* pack_ = nullptr;
     std::int64_t item_ = 0;
     const float* vectors_[2];

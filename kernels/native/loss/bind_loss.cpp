@@ -111,8 +111,8 @@ py::array_t<float> loss_exp2(const py::array& x, const std::string& compute, con
 void bind_loss(py::module_& module) {
     module.def("aw_loss", &loss, py::arg("queries"), py::arg("items"), py::arg("targets"), py::arg("row_weights"),
                py::arg("scale"), py::arg("gamma"), py::arg("loss"), py::arg("d_queries"), py::arg("d_items"),
-               py::arg("compute"), py::arg("threads"), py::arg("isa") = py::none(),
-               py::arg("negatives") = false, py::arg("item_weights") = py::none(),
+               py::arg("compute"), py::arg("threads"), py::arg("isa") = py::none(), py::arg("negatives") = false,
+               py::arg("item_weights") = py::none(),
                "The AW loss and its gradients; see mtaw_fast.kernels.native.loss.");
     module.def("kept_matrix", &kept_matrix, py::arg("rows"), py::arg("d"),
                "An uninitialized float32 matrix in memory that the process keeps for the next one.");

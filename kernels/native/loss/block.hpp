@@ -9,7 +9,7 @@ namespace mtaw {
 // `bytes` of uninitialized memory, aligned to 2 MiB. The two largest blocks let go of are kept for later calls (a
 // call's scratch and the gradient it gives away); calls at the same time have blocks of their own.
 class Block {
-  public:
+   public:
     explicit Block(std::size_t bytes);
     ~Block();
     Block(const Block&) = delete;
@@ -17,7 +17,7 @@ class Block {
 
     std::byte* data() const { return data_; }
 
-  private:
+   private:
     std::byte* data_ = nullptr;
     std::size_t size_ = 0;
 };

@@ -7,7 +7,7 @@ namespace mtaw {
 namespace {
 
 constexpr int kExp2Degree = 6;  // error 1.9e-9, below float32's rounding
-constexpr float kExp2[] = {0x1.00000002614ffp+0F, 0x1.62e430c7e91afp-1F, 0x1.ebfbdadcb136fp-3F, 0x1.c6aed4b95c606p-5F,
+constexpr float kExp2[] = {0x1.00000002614ffp+0F, 0x1.62e430c7e91afp-1F,  0x1.ebfbdadcb136fp-3F, 0x1.c6aed4b95c606p-5F,
                            0x1.3b2dbbc0aa7a3p-7F, 0x1.5f456a867c735p-10F, 0x1.41d333a1fbff9p-13F};
 
 constexpr int kExp2ShortDegree = 4;  // error 2.6e-6, a thousandth of bfloat16's rounding

@@ -6,7 +6,7 @@
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kSumBytes = 256;   // of a row of exponentials that accumulate_items takes at once
+constexpr std::int64_t kSumBytes = 256;  // of a row of exponentials that accumulate_items takes at once
 
 }  // namespace
 

@@ -21,22 +21,22 @@ struct TargetHit {
 struct PackItems {
     const float* items;  // [valid, d]
     std::int64_t d;
-    std::int64_t valid;         // items in the tile
-    std::int64_t padded;        // `valid` up to a multiple of item_step
-    std::int64_t width;         // elements of a row of by_item: d up to a multiple of the depth step
-    std::int64_t padded_d;      // elements of the d axis of by_dim, see LossKernels
-    float* inverse_norms;       // [valid], out
-    void* by_item;              // [padded, width], out: operand of the logits
-    void* by_dim;               // [padded * padded_d], out, in the set's own order, or null if not needed:
-                                // operand of the queries' gradient
+    std::int64_t valid;     // items in the tile
+    std::int64_t padded;    // `valid` up to a multiple of item_step
+    std::int64_t width;     // elements of a row of by_item: d up to a multiple of the depth step
+    std::int64_t padded_d;  // elements of the d axis of by_dim, see LossKernels
+    float* inverse_norms;   // [valid], out
+    void* by_item;          // [padded, width], out: operand of the logits
+    void* by_dim;           // [padded * padded_d], out, in the set's own order, or null if not needed:
+                            // operand of the queries' gradient
 };
 
 // Exponentials of a block of rows against a tile of items, lanes = rows.
 struct ExpTile {
     const void* by_item;
     std::int64_t width;
-    const void* queries;  // [width / pair, block_rows, pair]
-    float factor;         // scale / ln 2: takes a cosine to its logit in base 2
+    const void* queries;   // [width / pair, block_rows, pair]
+    float factor;          // scale / ln 2: takes a cosine to its logit in base 2
     const float* weights;  // [valid]: factors on the exponentials, or null
     std::int64_t valid;
     std::int64_t padded;
@@ -61,13 +61,13 @@ struct AccumulateQueries {
 
 // tile[item, dim] = or += sum over rows of exps x query.
 struct AccumulateItems {
-    const void* kept;  // [blocks][items, rows of the block]
+    const void* kept;          // [blocks][items, rows of the block]
     std::int64_t kept_stride;  // elements from one block of rows to the next
     std::int64_t blocks;
-    int block_rows;       // of every block but the last
-    int last_rows;        // of the last
+    int block_rows;           // of every block but the last
+    int last_rows;            // of the last
     std::int64_t first_item;  // of the tile, in `kept`
-    const void* queries;  // [rows of all blocks / pair, tile_width, pair]
+    const void* queries;      // [rows of all blocks / pair, tile_width, pair]
     std::int64_t padded;
     std::int64_t tile_width;  // d up to a multiple of `lanes`
     bool first;               // whether nothing is in the tile yet
@@ -97,13 +97,13 @@ struct NegativeTile {
     std::int64_t padded;
     int block_rows;
     float gamma;
-    int whole_gamma;             // gamma where it is a small whole number, else -1
-    const float* inverse_sums;   // [block_rows]: 1 / S; 0 if there is no row
-    std::int64_t first_item;     // of the tile
-    std::int64_t* dominant;      // negative_sums: [block_rows], the dominant item where it is in the tile
-    float* sums;                 // negative_sums: [3, block_rows], out, over the others: p, f and g (negative_tiles.hpp)
-    const float* factors;        // negative_slopes: [block_rows]; factor x S p + g takes the place of the exponentials,
-    void* pairs;                 // and is written here as in ExpTile
+    int whole_gamma;            // gamma where it is a small whole number, else -1
+    const float* inverse_sums;  // [block_rows]: 1 / S; 0 if there is no row
+    std::int64_t first_item;    // of the tile
+    std::int64_t* dominant;     // negative_sums: [block_rows], the dominant item where it is in the tile
+    float* sums;                // negative_sums: [3, block_rows], out, over the others: p, f and g (negative_tiles.hpp)
+    const float* factors;       // negative_slopes: [block_rows]; factor x S p + g takes the place of the exponentials,
+    void* pairs;                // and is written here as in ExpTile
 };
 
 struct LossKernels {

@@ -7,8 +7,8 @@ namespace mtaw {
 namespace {
 
 constexpr int kTileRows = 16;
-constexpr int kTileDepth = 32;        // bfloat16 of a tile's row
-constexpr int kTwo = 2 * kTileRows;   // items, dims or rows of a step: two tiles of each factor, four of sums
+constexpr int kTileDepth = 32;       // bfloat16 of a tile's row
+constexpr int kTwo = 2 * kTileRows;  // items, dims or rows of a step: two tiles of each factor, four of sums
 constexpr int kMaxBlockRows = 64;
 
 struct Amx : Avx512Floats {
@@ -37,7 +37,7 @@ alignas(64) constexpr TileConfig kTileConfig{};
 
 // Sets all eight tiles to 16 rows of 64 bytes for as long as it lives.
 class Tiles {
-  public:
+   public:
     Tiles() { _tile_loadconfig(&kTileConfig); }
     ~Tiles() { _tile_release(); }
     Tiles(const Tiles&) = delete;
@@ -59,7 +59,7 @@ struct Factor {
 // depth; where a half is absent its part of `out` is not touched. left's rows are row_bytes apart; right's rows are
 // pairs of depth.
 class Product {
-  public:
+   public:
     Product(bool two_left, bool two_right) : two_left_(two_left), two_right_(two_right) {
         _tile_zero(0);
         _tile_zero(1);
@@ -104,7 +104,7 @@ class Product {
         }
     }
 
-  private:
+   private:
     bool two_left_;
     bool two_right_;
 };
@@ -227,8 +227,20 @@ void pack_items(const PackItems& pack) {
 
 }  // namespace
 
-const LossKernels kLossAmx = {2, 16, kMaxBlockRows, kTwo, kTwo, kTileDepth, kTileRows, pack_items,
-                              amx_exponentials, amx_accumulate_queries, amx_accumulate_items,
-                              finish_items<Amx>, exp2_all<Amx>, negative_sums<Amx>, negative_slopes<Amx>};
+const LossKernels kLossAmx = {2,
+                              16,
+                              kMaxBlockRows,
+                              kTwo,
+                              kTwo,
+                              kTileDepth,
+                              kTileRows,
+                              pack_items,
+                              amx_exponentials,
+                              amx_accumulate_queries,
+                              amx_accumulate_items,
+                              finish_items<Amx>,
+                              exp2_all<Amx>,
+                              negative_sums<Amx>,
+                              negative_slopes<Amx>};
 
 }  // namespace mtaw

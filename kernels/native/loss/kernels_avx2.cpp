@@ -27,9 +27,7 @@ struct Avx2Floats {
     static Vec divide(Vec a, Vec b) { return _mm256_div_ps(a, b); }
     static Vec at_least(Vec x, float bound) { return _mm256_max_ps(x, set(bound)); }
     static bool above(Vec x, float bound) { return _mm256_movemask_ps(_mm256_cmp_ps(x, set(bound), _CMP_GT_OQ)) != 0; }
-    static Vec without_above(Vec x, float bound) {
-        return _mm256_and_ps(x, _mm256_cmp_ps(x, set(bound), _CMP_NGT_UQ));
-    }
+    static Vec without_above(Vec x, float bound) { return _mm256_and_ps(x, _mm256_cmp_ps(x, set(bound), _CMP_NGT_UQ)); }
     static Vec split(Vec x, Vec& exponent) {
         const __m256i bits = _mm256_castps_si256(x);
         const __m256i whole = _mm256_srai_epi32(_mm256_sub_epi32(bits, _mm256_set1_epi32(kRootHalfBits)), 23);

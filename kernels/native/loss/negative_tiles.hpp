@@ -3,8 +3,8 @@
 // In addition to what tiles.hpp lists a Format brings
 //   subtract, divide                 of floats
 //   at_least                         the larger of each lane and a number
-//   above, without_above             whether any lane is above a number; the lanes that are not, 0 in place of the others
-//   split                            of x > 0: the mantissa in [0.70, 1.42), and the exponent that belongs to it
+//   above, without_above             whether any lane is above a number; the lanes that are not, 0 in place of the
+//   others split                            of x > 0: the mantissa in [0.70, 1.42), and the exponent that belongs to it
 //   load_exps                        elements as floats
 #pragma once
 
@@ -16,8 +16,8 @@
 namespace mtaw {
 namespace {
 
-constexpr float kSeries = 1.0F / 256.0F;   // p up to which four terms of a series do
-constexpr float kLargestPower = 125.0F;    // of 2, a normal float
+constexpr float kSeries = 1.0F / 256.0F;    // p up to which four terms of a series do
+constexpr float kLargestPower = 125.0F;     // of 2, a normal float
 constexpr float kSmallestInverse = 1e-30F;  // below every 1 / S: logits are at most 40
 
 // log2 of x > 0, within 2e-7; of 0 about -127.
@@ -170,8 +170,21 @@ void negative_slopes(const NegativeTile& tile) {
 
 template <typename F>
 constexpr LossKernels kernels_of(void (*pack_items)(const PackItems&)) {
-    return {F::kPair, F::kLanes, F::kRowVectors * F::kLanes, F::kLanes, kItems, F::kPair, 1, pack_items,
-            exponentials<F>, accumulate_queries<F>, accumulate_items<F>, finish_items<F>, exp2_all<F>, negative_sums<F>, negative_slopes<F>};
+    return {F::kPair,
+            F::kLanes,
+            F::kRowVectors * F::kLanes,
+            F::kLanes,
+            kItems,
+            F::kPair,
+            1,
+            pack_items,
+            exponentials<F>,
+            accumulate_queries<F>,
+            accumulate_items<F>,
+            finish_items<F>,
+            exp2_all<F>,
+            negative_sums<F>,
+            negative_slopes<F>};
 }
 
 }  // namespace

@@ -10,9 +10,7 @@ namespace {
 constexpr int kKinds = 3;                // of a row's sums: p, f and g
 constexpr double kMaxWholeGamma = 16.0;  // by multiplications, in place of a logarithm and an exponential an entry
 
-int whole(double gamma) {
-    return gamma <= kMaxWholeGamma && gamma == std::floor(gamma) ? static_cast<int>(gamma) : -1;
-}
+int whole(double gamma) { return gamma <= kMaxWholeGamma && gamma == std::floor(gamma) ? static_cast<int>(gamma) : -1; }
 
 }  // namespace
 
@@ -91,8 +89,8 @@ void LossPass::finish_negatives(const Chunk& chunk, std::int64_t block) {
         const auto place = static_cast<std::size_t>(row);
         double total = 0.0;
         const double log_p_of_row = log_p(chunk, row, total);
-        negatives_.terms[place] = negative_row_terms(log_p_of_row, in_.gamma, {sums[0], sums[1], sums[2]},
-                                                     negatives_.dominants[place] >= 0);
+        negatives_.terms[place] =
+            negative_row_terms(log_p_of_row, in_.gamma, {sums[0], sums[1], sums[2]}, negatives_.dominants[place] >= 0);
         // By 1 / S: as the dominant item's 1 - p nears 0 the factor alone would leave float's range.
         negatives_.factors[place] = static_cast<float>(negatives_.terms[place].factor / total);
     }

@@ -15,11 +15,11 @@
 namespace mtaw {
 
 class LossPass {
-  public:
+   public:
     LossPass(const LossArguments& arguments, const LossKernels& kernels, int threads);
     void run();
 
-  private:
+   private:
     struct Chunk {
         std::int64_t begin;
         std::int64_t rows;
@@ -87,8 +87,8 @@ class LossPass {
     }
     // The exponentials of a block against a tile.
     std::byte* kept_of(const Chunk& chunk, std::int64_t block, std::int64_t tile) const {
-        const std::int64_t places = block * plan_.padded_items * plan_.block_rows +
-                                    tile * plan_.tile_items * rows_of(chunk, block);
+        const std::int64_t places =
+            block * plan_.padded_items * plan_.block_rows + tile * plan_.tile_items * rows_of(chunk, block);
         return at_.kept + places * plan_.element_bytes;
     }
     double* others_of(std::int64_t part) const { return at_.others + part * plan_.chunk_blocks * plan_.block_rows; }

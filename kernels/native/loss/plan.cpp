@@ -24,7 +24,7 @@ std::int64_t up_to(std::int64_t count, std::int64_t step) { return (count + step
 
 // Allocates from `base`, or only counts if that is null.
 class Shelf {
-  public:
+   public:
     Shelf(std::byte* base, std::size_t& used) : base_(base), used_(used) {}
 
     template <typename T>
@@ -34,7 +34,7 @@ class Shelf {
         used_ += (static_cast<std::size_t>(count) * sizeof(T) + kLine - 1) / kLine * kLine;
     }
 
-  private:
+   private:
     std::byte* base_;
     std::size_t& used_;
 };
@@ -44,7 +44,8 @@ class Shelf {
 LossPlan::LossPlan(const LossArguments& arguments, const LossKernels& kernels, int wanted_threads) {
     const std::int64_t n_rows = arguments.n_rows, n_items = arguments.n_items, d = arguments.d;
     const double flops = 2.0 * static_cast<double>(n_rows) * static_cast<double>(n_items) * static_cast<double>(d);
-    threads = static_cast<int>(std::clamp(flops / kFlopsAThread, 1.0, static_cast<double>(std::max(wanted_threads, 1))));
+    threads =
+        static_cast<int>(std::clamp(flops / kFlopsAThread, 1.0, static_cast<double>(std::max(wanted_threads, 1))));
 
     element_bytes = kernels.pair == 2 ? 2 : 4;
     width = up_to(d, kernels.depth_step);

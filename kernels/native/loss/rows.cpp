@@ -11,7 +11,7 @@ namespace {
 
 // Stores floats as the kernels' elements.
 class ElementWriter {
-  public:
+   public:
     ElementWriter(std::byte* out, int pair) : out_(out), is_bf16_(pair == 2) {}
 
     void operator()(std::int64_t place, float x) const {
@@ -27,7 +27,7 @@ class ElementWriter {
         std::memcpy(out_ + place * 2, &half, sizeof half);
     }
 
-  private:
+   private:
     std::byte* out_;
     bool is_bf16_;
 };
@@ -50,8 +50,7 @@ void LossPass::prepare_block(const Chunk& chunk, std::int64_t block) const {
         if (is_row) normalize(chunk, first + r, unit);
         for (std::int64_t k = 0; k < plan_.width; ++k) {
             const bool is_set = is_row && k < in_.d;
-            write((k / pair * rows + r) * pair + k % pair,
-                  is_set ? unit[k] : 0.0F);
+            write((k / pair * rows + r) * pair + k % pair, is_set ? unit[k] : 0.0F);
         }
     }
 }
@@ -143,8 +142,8 @@ void LossPass::write_query_gradient(const Chunk& chunk, std::int64_t row, const 
         const double by_dominant = scalars.at_dominant * static_cast<double>(at_.inverse_norms[dominant]);
         const float* vector = in_.items + dominant * d;
         for (std::int64_t k = 0; k < d; ++k) {
-            gradient[k] = static_cast<float>(static_cast<double>(gradient[k]) +
-                                             by_dominant * static_cast<double>(vector[k]));
+            gradient[k] =
+                static_cast<float>(static_cast<double>(gradient[k]) + by_dominant * static_cast<double>(vector[k]));
         }
     }
     const double along = dot(gradient, unit, d);

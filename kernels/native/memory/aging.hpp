@@ -9,7 +9,7 @@
 namespace mtaw {
 
 class Aging {
-  public:
+   public:
     explicit Aging(double recency) : recency_(recency), near_(kStep), far_(kStep) {
         for (std::size_t k = 0; k < kStep; ++k) {
             near_[k] = std::exp(-static_cast<double>(k) / recency);
@@ -23,7 +23,7 @@ class Aging {
         return far_[k / kStep] * near_[k % kStep];
     }
 
-  private:
+   private:
     static constexpr std::size_t kStep = 2048;
     double recency_;
     std::vector<double> near_, far_;

@@ -28,7 +28,7 @@ inline RowView part_of(const RowView& row, std::int64_t begin, std::int64_t end)
 // Tables without the sessions that were dropped. Rows of their items are those of tables made without these sessions.
 // In other rows `rec` keeps the ages that it was summed with. Sessions keep their numbers; `number` closes the gaps.
 class BaseRows {
-  public:
+   public:
     // Keeps the arrays of `view`.
     BaseRows(const MemoryView& view, const MemorySettings& settings);
 
@@ -82,8 +82,7 @@ class BaseRows {
     void drop(const SessionRemoval& dropped);
     [[nodiscard]] std::int64_t n_bytes() const;
 
-  private:
-
+   private:
     [[nodiscard]] static std::size_t word(std::int64_t session) { return static_cast<std::size_t>(session >> 6); }
     [[nodiscard]] const Patch* patch_of(std::int64_t item) const {
         if (patches_.empty()) return nullptr;
@@ -98,7 +97,7 @@ class BaseRows {
 
     const MemoryView view_;
     const MemorySettings settings_;
-    std::vector<std::uint64_t> dropped_;     // a bit a session; empty until there is one
+    std::vector<std::uint64_t> dropped_;  // a bit a session; empty until there is one
     std::vector<std::int64_t> dropped_before_word_;
     std::int64_t n_dropped_ = 0;
     std::unordered_map<std::int32_t, std::shared_ptr<const Patch>> patches_;

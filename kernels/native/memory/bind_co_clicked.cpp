@@ -40,7 +40,8 @@ py::tuple neighbors(const py::dict& tables, const py::object& delta, std::int64_
     const auto found =
         with_tables(tables, delta, [&](const CoClicked& co_clicked) { return co_clicked.neighbors(item); });
     const auto count = static_cast<py::ssize_t>(found.items.size());
-    return py::make_tuple(py::array_t<std::int32_t>(count, found.items.data()), py::array_t<float>(count, found.cosines.data()));
+    return py::make_tuple(py::array_t<std::int32_t>(count, found.items.data()),
+                          py::array_t<float>(count, found.cosines.data()));
 }
 
 double cosine(const py::dict& tables, const py::object& delta, std::int64_t item, std::int64_t other) {
@@ -49,7 +50,8 @@ double cosine(const py::dict& tables, const py::object& delta, std::int64_t item
     return with_tables(tables, delta, [&](const CoClicked& co_clicked) { return co_clicked.cosine(item, other); });
 }
 
-std::vector<std::vector<std::int32_t>> closest(const py::dict& tables, const py::object& delta, const py::array& own, const py::array& items) {
+std::vector<std::vector<std::int32_t>> closest(const py::dict& tables, const py::object& delta, const py::array& own,
+                                               const py::array& items) {
     const auto* const own_data = checked_data<std::int32_t>(own, 1, "own", "int32");
     const auto* const item_data = checked_data<std::int32_t>(items, 1, "items", "int32");
     const std::vector<std::int32_t> clicks(own_data, own_data + own.size());

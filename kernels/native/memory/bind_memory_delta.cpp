@@ -25,7 +25,7 @@ py::array_t<T> array_of(const std::vector<T>& values) {
 }
 
 class DeltaObject {
-  public:
+   public:
     DeltaObject(const py::dict& tables, std::int64_t capacity, std::int64_t max_clicks, std::int64_t window,
                 std::int64_t span, double recency, std::int64_t max_neighbors, std::int64_t max_postings,
                 std::int64_t once_from)
@@ -105,7 +105,8 @@ class DeltaObject {
     // Of the tables without what was dropped: neighbors int32[n] and their values uint16[n, kPairKinds].
     py::tuple base_row(std::int64_t item) const {
         const std::int64_t n_items = delta_.base().tables().n_items;
-        if (item < 0 || item >= n_items) throw py::index_error("item " + std::to_string(item) + " is outside 0.." + std::to_string(n_items - 1));
+        if (item < 0 || item >= n_items)
+            throw py::index_error("item " + std::to_string(item) + " is outside 0.." + std::to_string(n_items - 1));
         const auto lock = delta_.read();
         const RowView row = delta_.base().row(item);
         py::array_t<std::uint16_t> values({static_cast<py::ssize_t>(row.count), py::ssize_t{kPairKinds}});
@@ -118,12 +119,12 @@ class DeltaObject {
         return delta_.sizes();
     }
 
-  private:
+   private:
     py::dict owners_;  // kept alive
     MemoryDelta delta_;
 };
 
-template <std::int64_t MemoryDelta::Sizes::*Size>
+template <std::int64_t MemoryDelta::Sizes::* Size>
 std::int64_t size_of(const DeltaObject& self) {
     return self.sizes().*Size;
 }
@@ -138,8 +139,7 @@ void bind_memory_delta(py::module_& module) {
         .def(py::init<const py::dict&, std::int64_t, std::int64_t, std::int64_t, std::int64_t, double, std::int64_t,
                       std::int64_t, std::int64_t>(),
              py::arg("tables"), py::arg("capacity"), py::arg("max_clicks"), py::arg("window"), py::arg("span"),
-             py::arg("recency"), py::arg("max_neighbors"), py::arg("max_postings"),
-             py::arg("once_from") = kNoSession)
+             py::arg("recency"), py::arg("max_neighbors"), py::arg("max_postings"), py::arg("once_from") = kNoSession)
         .def("click", &DeltaObject::click, py::arg("handles"), py::arg("items"))
         .def("resume", &DeltaObject::resume, py::arg("handle"), py::arg("base_session"))
         .def("forget", &DeltaObject::forget, py::arg("handle"))

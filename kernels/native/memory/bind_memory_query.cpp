@@ -58,11 +58,11 @@ MemoryView view_of(const py::dict& tables, double recency, std::int64_t once_fro
 }
 
 class RankerObject {
- public:
+   public:
     RankerObject(const py::dict& arrays, std::int64_t n_types) : ranker_(weights_of(arrays, n_types)) {}
     const RankerNet& ranker() const { return ranker_; }
 
- private:
+   private:
     static RankerWeights weights_of(const py::dict& arrays, std::int64_t n_types) {
         const std::int64_t f = rows_of(arrays, "mean"), n1 = rows_of(arrays, "b1"), n2 = rows_of(arrays, "b2");
         return {
@@ -202,7 +202,8 @@ struct SideArrays {
 void add_trends(Batch& batch, const py::array& items, const py::object& trends, const MaybeArray& now,
                 const MaybeArray& times, const SideArrays& side) {
     if (trends.is_none()) {
-        if (side.context || !side.content.is_none()) throw py::value_error("context and content need trends: pass trends too");
+        if (side.context || !side.content.is_none())
+            throw py::value_error("context and content need trends: pass trends too");
         if (now || times) throw py::value_error("now and times need trends: pass trends too");
         return;
     }
@@ -215,7 +216,8 @@ void add_trends(Batch& batch, const py::array& items, const py::object& trends, 
         const std::int64_t n_columns = batch.trends->context_shape().n_columns;
         batch.context = checked_data<std::uint16_t>(*side.context, 2, "context", "uint16");
         if (side.context->shape(0) != batch.count || side.context->shape(1) != n_columns) {
-            throw py::value_error("context must have one row for each prefix and " + std::to_string(n_columns) + " columns");
+            throw py::value_error("context must have one row for each prefix and " + std::to_string(n_columns) +
+                                  " columns");
         }
     }
     if (!times) return;
@@ -232,10 +234,10 @@ void add_types(Batch& batch, const py::array& items, const MaybeArray& types, st
 }
 
 class MemoryObject {
- public:
+   public:
     MemoryObject(const py::dict& tables, double recency, std::int64_t n_catalog, std::int64_t own, std::int64_t others,
-                 std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa, const py::object& delta,
-                 std::int64_t trends, std::int64_t once_from, std::int64_t ranked)
+                 std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa,
+                 const py::object& delta, std::int64_t trends, std::int64_t once_from, std::int64_t ranked)
         : owners_(tables.attr("copy")()),
           delta_(delta),
           memory_(view_of(owners_, recency, once_from), {own, others, sessions, dense, trends, ranked}, n_catalog,
@@ -251,7 +253,8 @@ class MemoryObject {
         Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, {}, scale});
         add_trends(batch, items, trends, now, times, {context, content});
         add_types(batch, items, types, n_types);
-        if (n_types < 0 || n_types > kMaxTypes) throw py::value_error("n_types must be in 0.." + std::to_string(kMaxTypes));
+        if (n_types < 0 || n_types > kMaxTypes)
+            throw py::value_error("n_types must be in 0.." + std::to_string(kMaxTypes));
         const std::int64_t width = memory_.max_candidates();
         const std::int64_t n_features = SessionMemory::n_features(
             {.clicks = nullptr, .n_clicks = 0, .trends = batch.trends, .content = batch.content, .n_types = n_types});
@@ -296,7 +299,8 @@ class MemoryObject {
             const std::int64_t* const offsets = batch.excluded_offsets;
             if (excluded_offsets->size() != batch.count + 1 || offsets[0] != 0 ||
                 offsets[batch.count] != excluded->size() || !std::is_sorted(offsets, offsets + batch.count + 1)) {
-                throw py::value_error("excluded_offsets must rise from 0 to the number of excluded ids, one step a query");
+                throw py::value_error(
+                    "excluded_offsets must rise from 0 to the number of excluded ids, one step a query");
             }
         }
         py::array_t<std::int32_t> ids({batch.count, k});
@@ -310,7 +314,7 @@ class MemoryObject {
         return py::make_tuple(ids, scores);
     }
 
- private:
+   private:
     // work(q, request, scratch) for every query, without the GIL.
     template <typename Work>
     static void for_each_query(const Batch& batch, int threads, const Work& work) {
@@ -348,12 +352,15 @@ const SessionMemory& session_memory_of(py::handle object) { return py::cast<cons
 const RankerNet& ranker_of(py::handle object) { return py::cast<const RankerObject&>(object).ranker(); }
 
 void bind_memory_query(py::module_& module) {
-    module.def("memory_feature_names", [](bool trends) {
-        py::list names;
-        for (std::int64_t k = 0; k < kFeatures; ++k) names.append(py::str(kFeatureNames[k]));
-        for (std::int64_t k = 0; trends && k < kTrendFeatures; ++k) names.append(py::str(kTrendFeatureNames[k]));
-        return py::tuple(names);
-    }, py::arg("trends") = false);
+    module.def(
+        "memory_feature_names",
+        [](bool trends) {
+            py::list names;
+            for (std::int64_t k = 0; k < kFeatures; ++k) names.append(py::str(kFeatureNames[k]));
+            for (std::int64_t k = 0; trends && k < kTrendFeatures; ++k) names.append(py::str(kTrendFeatureNames[k]));
+            return py::tuple(names);
+        },
+        py::arg("trends") = false);
     py::class_<RankerObject>(module, "MemoryRanker")
         .def(py::init<const py::dict&, std::int64_t>(), py::arg("arrays"), py::arg("n_types") = 0);
     py::class_<MemoryObject>(module, "SessionMemory", "See mtaw_fast.kernels.native.memory_query.")
@@ -362,7 +369,8 @@ void bind_memory_query(py::module_& module) {
              py::arg("tables"), py::arg("recency"), py::arg("n_catalog"), py::arg("own"), py::arg("others"),
              py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none(), py::arg("delta") = py::none(),
              py::arg("trends") = 0, py::arg("once_from") = kNoSession, py::arg("ranked") = 0)
-        .def_property_readonly("max_candidates", [](const MemoryObject& self) { return self.memory().max_candidates(); })
+        .def_property_readonly("max_candidates",
+                               [](const MemoryObject& self) { return self.memory().max_candidates(); })
         .def("features", &MemoryObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),
              py::arg("catalog") = py::none(), py::arg("scale") = 0.0, py::arg("threads") = 1,
@@ -370,12 +378,12 @@ void bind_memory_query(py::module_& module) {
              py::arg("context") = py::none(), py::arg("content") = py::none(), py::arg("types") = py::none(),
              py::arg("n_types") = 0)
         .def("rank", &MemoryObject::rank, py::arg("ranker"), py::arg("items"), py::arg("begins"), py::arg("ends"),
-             py::arg("k"), py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),
-             py::arg("catalog") = py::none(), py::arg("added") = py::none(), py::arg("scale") = 0.0,
-             py::arg("allowed") = py::none(), py::arg("excluded") = py::none(), py::arg("excluded_offsets") = py::none(),
-             py::arg("threads") = 1, py::arg("trends") = py::none(), py::arg("now") = py::none(),
-             py::arg("times") = py::none(), py::arg("context") = py::none(), py::arg("content") = py::none(),
-             py::arg("types") = py::none(), py::arg("always_ranked") = py::none());
+             py::arg("k"), py::arg("queries") = py::none(), py::arg("dense") = py::none(),
+             py::arg("logits") = py::none(), py::arg("catalog") = py::none(), py::arg("added") = py::none(),
+             py::arg("scale") = 0.0, py::arg("allowed") = py::none(), py::arg("excluded") = py::none(),
+             py::arg("excluded_offsets") = py::none(), py::arg("threads") = 1, py::arg("trends") = py::none(),
+             py::arg("now") = py::none(), py::arg("times") = py::none(), py::arg("context") = py::none(),
+             py::arg("content") = py::none(), py::arg("types") = py::none(), py::arg("always_ranked") = py::none());
 }
 
 }  // namespace mtaw

@@ -122,8 +122,7 @@ void memory_check(const py::dict& tables, std::int64_t max_neighbors, std::int64
 void bind_memory_tables(py::module_& module) {
     module.def("memory_build", &memory_build, py::arg("items"), py::arg("offsets"), py::arg("n_items"),
                py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbors"),
-               py::arg("max_postings"), py::arg("threads"), py::arg("first"), py::arg("last"),
-               py::arg("once_from"),
+               py::arg("max_postings"), py::arg("threads"), py::arg("first"), py::arg("last"), py::arg("once_from"),
                "The tables of past sessions; see mtaw_fast.kernels.native.memory_tables.build_tables.");
     module.def("memory_update", &memory_update, py::arg("tables"), py::arg("items"), py::arg("offsets"),
                py::arg("expire"), py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbors"),

@@ -10,7 +10,7 @@ namespace mtaw {
 
 template <typename T>
 class Blocks {
-  public:
+   public:
     [[nodiscard]] T& operator[](std::size_t i) { return (*blocks_[i / kBlock])[i % kBlock]; }
     [[nodiscard]] const T& operator[](std::size_t i) const { return (*blocks_[i / kBlock])[i % kBlock]; }
     [[nodiscard]] std::size_t size() const { return size_; }
@@ -24,7 +24,7 @@ class Blocks {
         for (std::size_t i = 0; i < size_; ++i) work((*this)[i]);
     }
 
-  private:
+   private:
     static constexpr std::size_t kBlock = 4096;
 
     std::vector<std::unique_ptr<std::array<T, kBlock>>> blocks_;

@@ -27,7 +27,7 @@ struct ItemRange {
 // Every row is built by one thread from the sessions in order, so the number of threads changes no bit. A row is copied
 // only if no added or removed session contains its item, so an update gives the same bits too.
 class TableBuild {
-  public:
+   public:
     // Keeps references to `sessions` and `older` (null: everything is built). Throws what index_clicks throws,
     // std::invalid_argument on settings out of range, or items outside 0..N.
     TableBuild(const PastSessions& sessions, const MemorySettings& settings, int threads, const OlderTables* older,
@@ -39,7 +39,7 @@ class TableBuild {
     // Fills every array but the sessions'; their sizes are n_pairs(), n_postings() and N.
     void write(const TablesOut& out) const;
 
-  private:
+   private:
     template <typename Work>
     void for_each_item(const Work& work) const;
     [[nodiscard]] std::vector<std::uint8_t> find_copied_rows() const;

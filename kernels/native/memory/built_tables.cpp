@@ -10,8 +10,8 @@
 namespace mtaw {
 
 TablesView BuiltTables::view(const PastSessions& sessions) const {
-    return {sessions.n_items,  sessions.count,    row_offsets.data(),  neighbors.data(), latest.data(),    values.data(),
-            totals.data(),     counts.data(),     post_offsets.data(), postings.data(),  sessions.offsets, sessions.items};
+    return {sessions.n_items, sessions.count, row_offsets.data(),  neighbors.data(), latest.data(),    values.data(),
+            totals.data(),    counts.data(),  post_offsets.data(), postings.data(),  sessions.offsets, sessions.items};
 }
 
 BuiltTables build_tables(const PastSessions& sessions, const MemorySettings& settings) {
@@ -45,10 +45,18 @@ BuiltTables build_tables(const PastSessions& sessions, const MemorySettings& set
         tables.latest.resize(end);
         tables.values.resize(end * kPairKinds);
         tables.row_offsets[place + 1] = static_cast<std::int64_t>(end);
-        const TablesOut out{sessions.n_items,         sessions.count,        tables.row_offsets.data(),
-                            tables.neighbors.data(),  tables.latest.data(),  tables.values.data(),
-                            tables.totals.data(),     tables.counts.data(),  tables.post_offsets.data(),
-                            tables.postings.data(),   nullptr,               nullptr};
+        const TablesOut out{sessions.n_items,
+                            sessions.count,
+                            tables.row_offsets.data(),
+                            tables.neighbors.data(),
+                            tables.latest.data(),
+                            tables.values.data(),
+                            tables.totals.data(),
+                            tables.counts.data(),
+                            tables.post_offsets.data(),
+                            tables.postings.data(),
+                            nullptr,
+                            nullptr};
         builder.write_summed(item, out);
         builder.write_counts(item, out);
         builder.write_postings(item, out);

@@ -75,8 +75,8 @@ void check_counts(const TablesView& tables) {
         const bool ordered = counts[kRepeatedAtOnce] >= 0 && counts[kRepeatedAtOnce] <= counts[kRepeatedLater] &&
                              counts[kRepeatedLater] <= counts[kClicks] && counts[kSessions] >= 0 &&
                              counts[kSessions] <= counts[kClicks] && counts[kSessions] <= tables.n_sessions;
-        const bool newest = counts[kSessions] > 0 ? counts[kNewest] >= 0 && counts[kNewest] < tables.n_sessions
-                                                  : counts[kNewest] == -1;
+        const bool newest =
+            counts[kSessions] > 0 ? counts[kNewest] >= 0 && counts[kNewest] < tables.n_sessions : counts[kNewest] == -1;
         if (!ordered || !newest) refuse("counts", item, "holds numbers that do not fit each other");
     }
 }

@@ -10,7 +10,9 @@
 namespace mtaw {
 
 double CoClicked::cosine_norm(const RowView& first, const RowView& other) const {
-    const auto total = [](const RowView& row) { return row.totals == nullptr ? 0.0 : static_cast<double>(row.totals[kSes]); };
+    const auto total = [](const RowView& row) {
+        return row.totals == nullptr ? 0.0 : static_cast<double>(row.totals[kSes]);
+    };
     return std::sqrt((total(first) + 1) * (total(other) + 1));
 }
 

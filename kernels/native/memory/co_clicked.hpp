@@ -12,16 +12,17 @@ namespace mtaw {
 constexpr std::size_t kMaxReasons = 3;  // items of the session that speak for one
 
 class CoClicked {
-  public:
-    // base: without what was forgotten, or null. Both must outlive it; the caller holds the lock of the delta of `base`.
+   public:
+    // base: without what was forgotten, or null. Both must outlive it; the caller holds the lock of the delta of
+    // `base`.
     explicit CoClicked(const TablesView& tables, const BaseRows* base = nullptr) : tables_(&tables), base_(base) {}
 
     struct Neighbors {
         std::vector<std::int32_t> items;  // in the tables' order
         std::vector<float> cosines;
     };
-    // The cosine is sessions with both (`ses`) / sqrt((total of the item + 1) (total of the neighbor + 1)). An item that
-    // the tables do not know has no neighbors.
+    // The cosine is sessions with both (`ses`) / sqrt((total of the item + 1) (total of the neighbor + 1)). An item
+    // that the tables do not know has no neighbors.
     [[nodiscard]] Neighbors neighbors(std::int64_t item) const;
 
     // Of one pair; if it is not stored, by the latest sessions of both. 0 without a session.
@@ -30,8 +31,10 @@ class CoClicked {
     // The places in `own` of its items that were clicked together with `item`, the closest first, at most kMaxReasons.
     [[nodiscard]] std::vector<std::size_t> closest(std::int32_t item, const std::vector<std::int32_t>& own) const;
 
-  private:
-    [[nodiscard]] RowView row(std::int64_t item) const { return base_ == nullptr ? row_of(*tables_, item) : base_->row(item); }
+   private:
+    [[nodiscard]] RowView row(std::int64_t item) const {
+        return base_ == nullptr ? row_of(*tables_, item) : base_->row(item);
+    }
     [[nodiscard]] double cosine_norm(const RowView& first, const RowView& other) const;
 
     const TablesView* tables_;

@@ -15,8 +15,8 @@
 namespace mtaw {
 
 struct CurrentSession {
-    std::int32_t slot = -1;  // -1 = not in the delta
-    std::int32_t stamp = -2;  // no session's
+    std::int32_t slot = -1;                                          // -1 = not in the delta
+    std::int32_t stamp = -2;                                         // no session's
     std::int64_t place = std::numeric_limits<std::int64_t>::max();   // in the delta's order
     std::int64_t number = std::numeric_limits<std::int64_t>::max();  // behind the sessions of the tables
 

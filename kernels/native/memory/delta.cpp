@@ -16,13 +16,13 @@ namespace mtaw {
 namespace {
 
 constexpr std::int64_t kEventsPerLock = 32;  // which queries wait for
-constexpr double kMaxPrior = 1e30;     // its sums stay within float32
+constexpr double kMaxPrior = 1e30;           // its sums stay within float32
 
 }  // namespace
 
 // Readers let a waiting writer go first: a mutex that prefers readers would starve it.
 class MemoryDelta::WriteLock {
-  public:
+   public:
     explicit WriteLock(MemoryDelta& delta) : gate_(delta.gate_.get()) {
         gate_.waiting.fetch_add(1);
         gate_.mutex.lock();
@@ -34,13 +34,14 @@ class MemoryDelta::WriteLock {
     WriteLock(const WriteLock&) = delete;
     WriteLock& operator=(const WriteLock&) = delete;
 
-  private:
+   private:
     Gate& gate_;
 };
 
 MemoryDelta::ReadLock MemoryDelta::read() const {
     Gate& gate = gate_.get();
-    for (std::int32_t writers = gate.waiting.load(); writers > 0; writers = gate.waiting.load()) gate.waiting.wait(writers);
+    for (std::int32_t writers = gate.waiting.load(); writers > 0; writers = gate.waiting.load())
+        gate.waiting.wait(writers);
     return ReadLock(gate.mutex);
 }
 
@@ -49,12 +50,14 @@ MemoryDelta::MemoryDelta(const MemoryView& base, const MemorySettings& settings,
     : base_(base, settings), aging_(settings.recency), max_clicks_(max_clicks) {
     check_settings(settings);
     if (n_catalog < base.n_items || n_catalog > std::numeric_limits<std::int32_t>::max()) {
-        throw std::invalid_argument("a delta over " + std::to_string(base.n_items) + " items cannot have capacity for " +
-                                    std::to_string(n_catalog) + ": give a capacity of 0 or more, 2147483647 items in all");
+        throw std::invalid_argument("a delta over " + std::to_string(base.n_items) +
+                                    " items cannot have capacity for " + std::to_string(n_catalog) +
+                                    ": give a capacity of 0 or more, 2147483647 items in all");
     }
     if (max_clicks < 1) throw std::invalid_argument("max_clicks must be at least 1, not " + std::to_string(max_clicks));
     by_item_.assign(static_cast<std::size_t>(n_catalog), {0.0F, 0});
-    for (std::int64_t i = 0; i < base.n_items; ++i) by_item_[static_cast<std::size_t>(i)].ses = base.totals[i * kPairKinds + kSes];
+    for (std::int64_t i = 0; i < base.n_items; ++i)
+        by_item_[static_cast<std::size_t>(i)].ses = base.totals[i * kPairKinds + kSes];
     touched_.assign(static_cast<std::size_t>(n_catalog >> 6) + 1, 0);
 }
 
@@ -79,10 +82,12 @@ void MemoryDelta::resume(std::int64_t handle, std::int64_t base_session) {
     check_base_session(base_session);
     const WriteLock lock(*this);
     if (sessions_.find(handle) >= 0) {
-        throw std::invalid_argument("session " + std::to_string(handle) + " has clicks already: resume it before its first");
+        throw std::invalid_argument("session " + std::to_string(handle) +
+                                    " has clicks already: resume it before its first");
     }
     if (base_.is_dropped(base_session)) {
-        throw std::out_of_range("session " + std::to_string(base_session) + " of the tables is gone: it was forgotten or resumed");
+        throw std::out_of_range("session " + std::to_string(base_session) +
+                                " of the tables is gone: it was forgotten or resumed");
     }
     drop_base(base_.prepare_removal(base_session));
     const std::int32_t slot = sessions_.add(handle);

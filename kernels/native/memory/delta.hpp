@@ -30,21 +30,22 @@ struct MaterializedRow {
     std::vector<std::int32_t> latest;  // counted behind all sessions of the tables, those that are gone too
     std::vector<float> values;         // [count, 8]: see DeltaRowView
     std::int64_t count = 0;
-    float totals[kPairKinds];          // of base and delta
-    float base_aging = 1;              // factor on the base's rec
-    std::vector<double> aa, rec;       // [pairs] of the delta alone
-    std::vector<std::int64_t> last;    // [pairs] the latest session's place in the delta, -1 = none
+    float totals[kPairKinds];        // of base and delta
+    float base_aging = 1;            // factor on the base's rec
+    std::vector<double> aa, rec;     // [pairs] of the delta alone
+    std::vector<std::int64_t> last;  // [pairs] the latest session's place in the delta, -1 = none
 
     [[nodiscard]] DeltaRowView view() const { return {neighbors.data(), latest.data(), values.data(), count}; }
 };
 
 class MemoryDelta {
-  public:
+   public:
     using ReadLock = std::shared_lock<std::shared_mutex>;
 
     // Keeps the arrays of `base`. n_catalog: items are in 0..n_catalog-1, those from base.n_items on are the delta's
     // alone. max_clicks: of a session; later ones are ignored. Throws std::invalid_argument on numbers out of range.
-    MemoryDelta(const MemoryView& base, const MemorySettings& settings, std::int64_t n_catalog, std::int64_t max_clicks);
+    MemoryDelta(const MemoryView& base, const MemorySettings& settings, std::int64_t n_catalog,
+                std::int64_t max_clicks);
 
     // Clicks in their order; a handle that is not known starts a session. Throws std::out_of_range, before anything is
     // changed, on an item outside the catalog.
@@ -89,7 +90,8 @@ class MemoryDelta {
     [[nodiscard]] const DeltaSessions& sessions() const { return sessions_; }
     // Null if the delta has no row for the item.
     [[nodiscard]] const DeltaRow* find(std::int64_t item) const {
-        return has(item) ? &rows_[static_cast<std::size_t>(by_item_[static_cast<std::size_t>(item)].place) - 1] : nullptr;
+        return has(item) ? &rows_[static_cast<std::size_t>(by_item_[static_cast<std::size_t>(item)].place) - 1]
+                         : nullptr;
     }
     [[nodiscard]] const DeltaCounts* find_counts(std::int64_t item) const {
         const std::int32_t place = by_item_[static_cast<std::size_t>(item)].place;
@@ -108,7 +110,8 @@ class MemoryDelta {
     // The session with exactly these clicks. It is the current one, or one that is equal: neither knows the next click.
     [[nodiscard]] CurrentSession current(const std::int32_t* clicks, std::int64_t n_clicks) const;
     // The number of the latest session with the item, the current one excepted; -1 = none.
-    [[nodiscard]] std::int64_t newest(std::int64_t item, const DeltaCounts& counts, const CurrentSession& current = {}) const;
+    [[nodiscard]] std::int64_t newest(std::int64_t item, const DeltaCounts& counts,
+                                      const CurrentSession& current = {}) const;
     // own_evidence: what is left out, if the current session contains the row's item.
     void materialize(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current = {},
                      const OwnEvidence* own_evidence = nullptr) const;
@@ -121,7 +124,7 @@ class MemoryDelta {
     [[nodiscard]] std::int64_t longest_row() const { return longest_row_; }
     [[nodiscard]] std::int64_t longest_postings() const { return longest_postings_; }
 
-  private:
+   private:
     class WriteLock;
 
     DeltaRow& row_at(std::int32_t item);
@@ -150,13 +153,13 @@ class MemoryDelta {
     const Aging aging_;
     const std::int64_t max_clicks_;
     DeltaSessions sessions_;
-    std::deque<DeltaRow> rows_;           // stay where they are
-    Blocks<DeltaCounts> counts_;          // likewise
+    std::deque<DeltaRow> rows_;   // stay where they are
+    Blocks<DeltaCounts> counts_;  // likewise
     std::vector<ItemEntry> by_item_;
     std::vector<std::uint64_t> touched_;  // a bit an item with a row: few cache lines, which rule out most items
     std::int64_t longest_row_ = 0, longest_postings_ = 0, ignored_ = 0;
-    MaterializedRow row_sums_;            // the writers' working memory
-    std::vector<std::int32_t> stale_;     // items whose strongest neighbors are not found yet
+    MaterializedRow row_sums_;         // the writers' working memory
+    std::vector<std::int32_t> stale_;  // items whose strongest neighbors are not found yet
     std::int64_t n_events_ = 0;
     std::vector<std::int32_t> paired_items_;  // the other items of an event
 

@@ -15,8 +15,8 @@ namespace {
 // again. So the sessions clicked last, the likeliest to continue, are left out: kUnsettled, or a share of `recency`.
 constexpr std::int64_t kFewTerms = 512, kTermShare = 32, kUnsettled = 256;
 constexpr double kUnsettledShare = 1.0 / 32;
-constexpr double kRankGrowth = 1 + 1.0 / 256;     // of the totals, after which the strongest are found again in any case
-constexpr std::size_t kSmallRow = 128;       // pairs up to which they are found again for every event
+constexpr double kRankGrowth = 1 + 1.0 / 256;  // of the totals, after which the strongest are found again in any case
+constexpr std::size_t kSmallRow = 128;         // pairs up to which they are found again for every event
 constexpr double kRounded = 1 + 0x1p-8, kBelow = 1 - 0x1p-40;
 // Which pairs are read is found again after so many terms, or one in kCutShare of all.
 constexpr std::int64_t kCutTerms = 16, kCutShare = 64;
@@ -81,8 +81,9 @@ void MemoryDelta::fold_terms(DeltaRow& row) {
     row_sums_.aa.assign(n_pairs, 0);
     row_sums_.rec.assign(n_pairs, 0);
     row_sums_.last.assign(n_pairs, -1);
-    // Ages count from the latest session that is folded, whatever becomes of it and of those behind it. From a later one the
-    // sums of an item that was not clicked for long could be 0, and the query of its latest session scale them by infinity.
+    // Ages count from the latest session that is folded, whatever becomes of it and of those behind it. From a later
+    // one the sums of an item that was not clicked for long could be 0, and the query of its latest session scale them
+    // by infinity.
     sum_terms(row, 0, row.folded, base_.n_sessions() + sessions_.before(row.fold_mark), row_sums_);
     const std::vector<std::int32_t> slots = sessions_.ordered();
     for (std::size_t p = 0; p < n_pairs; ++p) {

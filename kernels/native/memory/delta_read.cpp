@@ -40,7 +40,8 @@ void MemoryDelta::sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_
         if (term.session == current.slot) continue;
         const auto p = static_cast<std::size_t>(term.pair);
         const std::int64_t place = current.place_without(sessions_.place(term.session));
-        if (term.distance() != 0) out.rec[p] += aging_(age_of_first - place) / static_cast<double>(std::abs(term.distance()));
+        if (term.distance() != 0)
+            out.rec[p] += aging_(age_of_first - place) / static_cast<double>(std::abs(term.distance()));
         if (term.same()) out.aa[p] += 1.0 / std::max(sessions_.distinct(term.session) - 1, 1);
         out.last[p] = std::max(out.last[p], place);
     }
@@ -76,7 +77,8 @@ void MemoryDelta::sum_row(const DeltaRow& row, MaterializedRow& out, const Curre
     if (base.count > 0) aging = aging_(newest - base_.number(base_.counts(row.item)[kNewest]));
     const auto total = [&](int kind) { return base.totals == nullptr ? 0.0 : static_cast<double>(base.totals[kind]); };
     for (int kind = 0; kind < kFixedKinds; ++kind) {
-        out.totals[kind] = static_cast<float>(total(kind) + row.totals[kind] - (own_evidence == nullptr ? 0.0 : own_evidence->totals[kind]));
+        out.totals[kind] = static_cast<float>(total(kind) + row.totals[kind] -
+                                              (own_evidence == nullptr ? 0.0 : own_evidence->totals[kind]));
     }
     out.totals[kAa] = static_cast<float>(total(kAa) + aa);
     out.totals[kRec] = static_cast<float>(total(kRec) * aging + rec);
@@ -99,7 +101,8 @@ void MemoryDelta::materialize(const DeltaRow& row, MaterializedRow& out, const C
         if (pair.weak) continue;
         const PairBase& base = row.base_of(pair);
         float* const values = out.values.data() + n_written * 8;
-        if (const OwnEvidence::Pair* const own = own_evidence == nullptr ? nullptr : own_evidence->find(pair.neighbor)) {
+        if (const OwnEvidence::Pair* const own =
+                own_evidence == nullptr ? nullptr : own_evidence->find(pair.neighbor)) {
             double remaining = 0;
             for (int kind = 0; kind < kFixedKinds; ++kind) {
                 const double others = pair.sums[kind] - own->sums[kind];

@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t kMaxScanned = 12;  // pairs up to which a row is searched without a hash table
 // Sessions of the tables that are read for one pair, at most: to undo a rounding, or to find what a cut took away.
 constexpr std::int64_t kFewSessions = 64, kManySessions = 512;
-constexpr double kMargin = 0.75;    // by which the strongest may have become weaker since they were found
+constexpr double kMargin = 0.75;  // by which the strongest may have become weaker since they were found
 
 std::size_t bucket_of(std::int32_t neighbor, std::size_t mask) {
     return (static_cast<std::uint32_t>(neighbor) * 0x9E3779B1U >> 7) & mask;
@@ -124,9 +124,8 @@ void DeltaRow::strengthen(DeltaPair& pair) {
 }
 
 bool DeltaRow::reads(std::int32_t place) const {
-    return !narrowed || std::any_of(base_runs.begin(), base_runs.end(), [place](const auto& run) {
-        return run.first <= place && place < run.second;
-    });
+    return !narrowed || std::any_of(base_runs.begin(), base_runs.end(),
+                                    [place](const auto& run) { return run.first <= place && place < run.second; });
 }
 
 void DeltaRow::move_to_end(std::int32_t slot) {
@@ -195,8 +194,8 @@ std::int64_t DeltaRow::n_bytes() const {
     const auto bytes = [](const auto& array) {
         return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
     };
-    return static_cast<std::int64_t>(sizeof(DeltaRow)) + bytes(pairs) + bytes(bases) + bytes(pasts) + bytes(terms) + bytes(index) + bytes(postings) +
-           bytes(strong) + bytes(priors) + bytes(base_runs);
+    return static_cast<std::int64_t>(sizeof(DeltaRow)) + bytes(pairs) + bytes(bases) + bytes(pasts) + bytes(terms) +
+           bytes(index) + bytes(postings) + bytes(strong) + bytes(priors) + bytes(base_runs);
 }
 
 }  // namespace mtaw

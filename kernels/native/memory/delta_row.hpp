@@ -17,8 +17,8 @@ static_assert(kNext < kFixedKinds && kFwd < kFixedKinds && kBwd < kFixedKinds &&
 
 // Two clicks of a session, one of them on the row's item.
 struct DeltaTerm {
-    std::int32_t pair;      // of the row
-    std::int32_t session;   // its slot
+    std::int32_t pair;     // of the row
+    std::int32_t session;  // its slot
     std::int32_t distance_and_same;
 
     DeltaTerm(std::int32_t pair_index, std::int32_t slot, std::int32_t signed_distance, bool is_same)
@@ -96,18 +96,18 @@ struct DeltaRow {
     DeltaCounts* counts;  // the row's
     float* ses;           // total of base and delta, where all of them are by item
     std::int32_t fold_mark = 0;
-    // A query reads as many pairs of base and delta together as tables keep, the strongest: those of the delta that are not
-    // weak, and, if the row is narrowed, of the base's the runs of places [begin, end) alone.
+    // A query reads as many pairs of base and delta together as tables keep, the strongest: those of the delta that are
+    // not weak, and, if the row is narrowed, of the base's the runs of places [begin, end) alone.
     bool narrowed = false;
     std::vector<std::pair<std::int32_t, std::int32_t>> base_runs;
     std::int64_t n_weak = 0;
-    double cut_least = -1;                  // the strength of the weakest that is read, -1 = all are
-    std::int64_t cut_terms = 0;             // terms when that was found
-    std::int64_t folded = 0;                // terms, the first ones
-    std::int64_t unfolded = 0;              // terms that the last fold left over
-    bool may_enter_strong = false;          // whether a pair that is not among the strongest may have become one
-    bool is_stale = false;                  // `strong` must be found again
-    double strong_least = -1;               // the strength of the last of the strongest, -1 = there are no others
+    double cut_least = -1;          // the strength of the weakest that is read, -1 = all are
+    std::int64_t cut_terms = 0;     // terms when that was found
+    std::int64_t folded = 0;        // terms, the first ones
+    std::int64_t unfolded = 0;      // terms that the last fold left over
+    bool may_enter_strong = false;  // whether a pair that is not among the strongest may have become one
+    bool is_stale = false;          // `strong` must be found again
+    double strong_least = -1;       // the strength of the last of the strongest, -1 = there are no others
     double totals[kFixedKinds] = {};
     double ranked_totals[kPairKinds] = {};  // of base and delta when the strongest were found
     double base_totals[kFixedKinds] = {};
@@ -115,9 +115,9 @@ struct DeltaRow {
     std::vector<PairBase> bases;
     std::vector<PairPast> pasts;
     std::vector<DeltaTerm> terms;
-    std::vector<std::int32_t> index;        // a hash table of 1 + pair by neighbor, empty while there are few
-    std::vector<std::int32_t> postings;     // slots, by their sessions' last clicks
-    std::vector<StrongPair> strong;         // the strongest; empty while they are the base's, or all there are
+    std::vector<std::int32_t> index;     // a hash table of 1 + pair by neighbor, empty while there are few
+    std::vector<std::int32_t> postings;  // slots, by their sessions' last clicks
+    std::vector<StrongPair> strong;      // the strongest; empty while they are the base's, or all there are
     std::vector<DeltaPrior> priors;
 
     DeltaRow(std::int32_t row_item, DeltaCounts* item_counts, float* ses_total)

@@ -109,7 +109,9 @@ bool DeltaSessions::append(std::int32_t slot, std::int32_t item) {
     return is_first;
 }
 
-std::int64_t DeltaSessions::before(std::int32_t mark) const { return mark == this->mark() ? count_ : place_of_stamp(mark); }
+std::int64_t DeltaSessions::before(std::int32_t mark) const {
+    return mark == this->mark() ? count_ : place_of_stamp(mark);
+}
 
 std::vector<std::int32_t> DeltaSessions::ordered() const {
     std::vector<std::int32_t> slots;

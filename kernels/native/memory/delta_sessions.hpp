@@ -13,10 +13,10 @@ namespace mtaw {
 // every click on any of them; it is counted, not kept: every click has a stamp, of a session only the last one's bit is
 // set, and a session's place is the number of bits before its own.
 class DeltaSessions {
-  public:
+   public:
     struct Session {
         std::vector<std::int32_t> clicks;
-        std::vector<std::int32_t> firsts;  // the places of its first clicks on each item
+        std::vector<std::int32_t> firsts;     // the places of its first clicks on each item
         std::int32_t newer = -1, older = -1;  // slots: its neighbors among those with the same hash
     };
 
@@ -34,7 +34,9 @@ class DeltaSessions {
     [[nodiscard]] std::int64_t handle(std::int32_t slot) const {
         return static_cast<std::int64_t>(handles_[static_cast<std::size_t>(slot)]);
     }
-    [[nodiscard]] std::int32_t distinct(std::int32_t slot) const { return facts_[static_cast<std::size_t>(slot)].distinct; }
+    [[nodiscard]] std::int32_t distinct(std::int32_t slot) const {
+        return facts_[static_cast<std::size_t>(slot)].distinct;
+    }
     // How many sessions were clicked last before this one was.
     [[nodiscard]] std::int64_t place(std::int32_t slot) const { return place_of_stamp(stamp(slot)); }
     // Stamps rise with every click; a session's is that of its last one, until `compress` renews all of them.
@@ -67,7 +69,7 @@ class DeltaSessions {
     void compress(const Marks& marks);
     [[nodiscard]] bool is_sparse() const { return mark() > 4 * count_ + kSpareStamps; }
 
-  private:
+   private:
     struct Facts {
         std::int32_t stamp;
         std::int32_t distinct;
@@ -88,13 +90,13 @@ class DeltaSessions {
     void restamp(const std::vector<std::int32_t>& slots);
 
     std::vector<Session> sessions_;
-    std::vector<Facts> facts_;             // by slot, apart from what is read less often
+    std::vector<Facts> facts_;  // by slot, apart from what is read less often
     std::vector<std::int32_t> free_slots_;
     std::vector<std::uint64_t> handles_, hashes_;  // by slot; a hash is that of the clicks
     PlaceTable slot_by_handle_;
-    PlaceTable slot_by_hash_;  // of the newest session with those clicks
-    std::vector<std::int32_t> slot_by_stamp_;  // -1 = clicked again since, or gone
-    std::vector<std::uint64_t> stamp_bits_;  // a bit a stamp: whether a session still has it
+    PlaceTable slot_by_hash_;                     // of the newest session with those clicks
+    std::vector<std::int32_t> slot_by_stamp_;     // -1 = clicked again since, or gone
+    std::vector<std::uint64_t> stamp_bits_;       // a bit a stamp: whether a session still has it
     std::vector<std::int32_t> ones_before_word_;  // bits set before each word
     std::int64_t count_ = 0, n_clicks_ = 0, longest_ = 0;
 };

@@ -34,7 +34,7 @@ void fill_own(const FeatureSource& source, std::int32_t slot, float* column) {
 }
 
 void fill_own_neutral(float* column) {
-#define MTAW_NEUTRAL(name, transform, shift, x) \
+#define MTAW_NEUTRAL(name, transform, shift, x)   \
     *column = k##transform ? 1.0F - shift : 0.0F; \
     column += kTile;
     MTAW_OWN_FEATURES(MTAW_NEUTRAL)
@@ -52,8 +52,8 @@ void query_features(const QueryFacts& query, const MemoryKernels& kernels, float
     float values[kQueryFeatures + kPadding];
     std::fill(values, values + kQueryFeatures + kPadding, 1.0F);
     std::int64_t k = 0;
-#define MTAW_VALUE(name, transform, shift, x) \
-    out[k] = x;                               \
+#define MTAW_VALUE(name, transform, shift, x)         \
+    out[k] = x;                                       \
     values[k] = k##transform ? out[k] + shift : 1.0F; \
     ++k;
     MTAW_QUERY_FEATURES(MTAW_VALUE)

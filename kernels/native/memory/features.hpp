@@ -16,58 +16,58 @@
 #include "memory/own_items.hpp"
 #include "memory/pool.hpp"
 
-#define MTAW_QUERY_FEATURES(F)                                                                                      \
-    F(length, Log, 1.0F, query.clicks)                                                                              \
-    F(last_sessions, Log, 1.0F, query.last_sessions)                                                                \
-    F(distinct, Log, 1.0F, query.distinct)                                                                          \
-    F(repeat_rate, Plain, 0.0F, 1.0F - query.distinct / query.clicks)                                               \
+#define MTAW_QUERY_FEATURES(F)                                        \
+    F(length, Log, 1.0F, query.clicks)                                \
+    F(last_sessions, Log, 1.0F, query.last_sessions)                  \
+    F(distinct, Log, 1.0F, query.distinct)                            \
+    F(repeat_rate, Plain, 0.0F, 1.0F - query.distinct / query.clicks) \
     F(knn_max, Log, 1.0F, query.largest[kKnn])
 
-#define MTAW_CANDIDATE_FEATURES(F)                                                                                  \
-    F(next_last, Log, 1e-4F, sum[kNextLast])                                                                        \
-    F(next_dec, Log, 1e-4F, sum[kNextDec])                                                                          \
-    F(fwd_dec, Log, 1e-4F, sum[kFwdDec])                                                                            \
-    F(fwd_last, Log, 1e-4F, sum[kFwdLast])                                                                          \
-    F(fwd_prev, Log, 1e-4F, sum[kFwdPrev])                                                                          \
-    F(bwd_dec, Log, 1e-4F, sum[kBwdDec])                                                                            \
-    F(ses_dec, Log, 1e-4F, sum[kSesDec])                                                                            \
-    F(ses_all, Log, 1e-4F, sum[kSesAll])                                                                            \
-    F(ses_last, Log, 1e-4F, sum[kSesLast])                                                                          \
-    F(cos_dec, Log, 1e-4F, sum[kCosDec] * signals[kInverseRoot])                                                    \
-    F(cos_all, Log, 1e-4F, sum[kCosAll] * signals[kInverseRoot])                                                    \
-    F(rec_dec, Log, 1e-4F, sum[kRecDec])                                                                            \
-    F(rec_all, Log, 1e-4F, sum[kRecAll])                                                                            \
-    F(aa_dec, Log, 1e-4F, sum[kAaDec])                                                                              \
-    F(reached, Log, 1.0F, sum[kReached])                                                                            \
-    F(reach_near, Plain, 0.0F, signals[kNear])                                                                      \
-    F(latest, Log, 1e-4F, (query.after - signals[kLatest]) * query.per_session)                                     \
-    F(second, Log, 1e-4F, signals[kSecond])                                                                         \
-    F(knn, Log, 1e-3F, signals[kKnn] * query.inverse[kKnn])                                                         \
-    F(knn_fresh, Log, 1e-3F, signals[kKnnFresh] * query.inverse[kKnnFresh])                                         \
-    F(knn_near, Log, 1e-3F, signals[kKnnNear] * query.inverse[kKnnNear])                                            \
-    F(knn_after, Log, 1e-3F, signals[kKnnAfter] * query.inverse[kKnnAfter])                                         \
-    F(knn_next, Log, 1e-3F, signals[kKnnNext] * query.inverse[kKnnNext])                                            \
-    F(pre, Log, 1e-4F, signals[kPreScore])                                                                          \
-    F(clicks, Log, 1.0F, counts[kClicks])                                                                           \
-    F(sessions, Log, 1.0F, counts[kSessions])                                                                       \
-    F(newest, Log, 1e-4F, (query.sessions - counts[kNewest]) * query.per_session)                                   \
-    F(logit, Plain, 0.0F, signals[kLogit])                                                                          \
-    F(logit_gap, Plain, 0.0F, signals[kLogit] - query.best_logit)                                                   \
+#define MTAW_CANDIDATE_FEATURES(F)                                                \
+    F(next_last, Log, 1e-4F, sum[kNextLast])                                      \
+    F(next_dec, Log, 1e-4F, sum[kNextDec])                                        \
+    F(fwd_dec, Log, 1e-4F, sum[kFwdDec])                                          \
+    F(fwd_last, Log, 1e-4F, sum[kFwdLast])                                        \
+    F(fwd_prev, Log, 1e-4F, sum[kFwdPrev])                                        \
+    F(bwd_dec, Log, 1e-4F, sum[kBwdDec])                                          \
+    F(ses_dec, Log, 1e-4F, sum[kSesDec])                                          \
+    F(ses_all, Log, 1e-4F, sum[kSesAll])                                          \
+    F(ses_last, Log, 1e-4F, sum[kSesLast])                                        \
+    F(cos_dec, Log, 1e-4F, sum[kCosDec] * signals[kInverseRoot])                  \
+    F(cos_all, Log, 1e-4F, sum[kCosAll] * signals[kInverseRoot])                  \
+    F(rec_dec, Log, 1e-4F, sum[kRecDec])                                          \
+    F(rec_all, Log, 1e-4F, sum[kRecAll])                                          \
+    F(aa_dec, Log, 1e-4F, sum[kAaDec])                                            \
+    F(reached, Log, 1.0F, sum[kReached])                                          \
+    F(reach_near, Plain, 0.0F, signals[kNear])                                    \
+    F(latest, Log, 1e-4F, (query.after - signals[kLatest]) * query.per_session)   \
+    F(second, Log, 1e-4F, signals[kSecond])                                       \
+    F(knn, Log, 1e-3F, signals[kKnn] * query.inverse[kKnn])                       \
+    F(knn_fresh, Log, 1e-3F, signals[kKnnFresh] * query.inverse[kKnnFresh])       \
+    F(knn_near, Log, 1e-3F, signals[kKnnNear] * query.inverse[kKnnNear])          \
+    F(knn_after, Log, 1e-3F, signals[kKnnAfter] * query.inverse[kKnnAfter])       \
+    F(knn_next, Log, 1e-3F, signals[kKnnNext] * query.inverse[kKnnNext])          \
+    F(pre, Log, 1e-4F, signals[kPreScore])                                        \
+    F(clicks, Log, 1.0F, counts[kClicks])                                         \
+    F(sessions, Log, 1.0F, counts[kSessions])                                     \
+    F(newest, Log, 1e-4F, (query.sessions - counts[kNewest]) * query.per_session) \
+    F(logit, Plain, 0.0F, signals[kLogit])                                        \
+    F(logit_gap, Plain, 0.0F, signals[kLogit] - query.best_logit)                 \
     F(dense_rank, Log, 1.0F, query.outside - signals[kDenseLead])
 
-#define MTAW_OWN_FEATURES(F)                                                                                        \
-    F(own, Plain, 0.0F, 1.0F)                                                                                       \
-    F(own_back, Log, 1.0F, static_cast<float>(own.back))                                                            \
-    F(own_last, Plain, 0.0F, own.back == 0 ? 1.0F : 0.0F)                                                           \
-    F(own_count, Log, 0.0F, static_cast<float>(own.count))                                                          \
-    F(own_share, Plain, 0.0F, static_cast<float>(own.count) / query.clicks)                                         \
-    F(own_later, Log, 0.0F, odds_of(counts[kRepeatedLater], counts[kClicks]))                                       \
-    F(own_once, Log, 0.0F, own.back == 0 ? odds_of(counts[kRepeatedAtOnce], counts[kClicks]) : 1.0F)                \
-    F(own_next, Log, 1.0F, static_cast<float>(own.next))                                                            \
-    F(own_near, Log, 1.0F, static_cast<float>(own.near))                                                            \
-    F(own_first, Log, 1.0F, static_cast<float>(own.first))                                                          \
-    F(own_gap, Plain, 0.0F, own.gap < 0 ? 0.0F : 1.0F / (1.0F + static_cast<float>(own.gap)))                       \
-    F(own_streak, Log, 0.0F, own.back == 0 ? query.streak : 1.0F)                                                   \
+#define MTAW_OWN_FEATURES(F)                                                                         \
+    F(own, Plain, 0.0F, 1.0F)                                                                        \
+    F(own_back, Log, 1.0F, static_cast<float>(own.back))                                             \
+    F(own_last, Plain, 0.0F, own.back == 0 ? 1.0F : 0.0F)                                            \
+    F(own_count, Log, 0.0F, static_cast<float>(own.count))                                           \
+    F(own_share, Plain, 0.0F, static_cast<float>(own.count) / query.clicks)                          \
+    F(own_later, Log, 0.0F, odds_of(counts[kRepeatedLater], counts[kClicks]))                        \
+    F(own_once, Log, 0.0F, own.back == 0 ? odds_of(counts[kRepeatedAtOnce], counts[kClicks]) : 1.0F) \
+    F(own_next, Log, 1.0F, static_cast<float>(own.next))                                             \
+    F(own_near, Log, 1.0F, static_cast<float>(own.near))                                             \
+    F(own_first, Log, 1.0F, static_cast<float>(own.first))                                           \
+    F(own_gap, Plain, 0.0F, own.gap < 0 ? 0.0F : 1.0F / (1.0F + static_cast<float>(own.gap)))        \
+    F(own_streak, Log, 0.0F, own.back == 0 ? query.streak : 1.0F)                                    \
     F(own_rank, Plain, 0.0F, 1.0F / (1.0F + rank))
 
 namespace mtaw {
@@ -88,17 +88,17 @@ constexpr std::int64_t kFeatures = kQueryFeatures + kColumns;
 extern const char* const kFeatureNames[];
 
 struct QueryFacts {
-    float clicks;         // m, of those that are looked at
-    float distinct;       // own items
-    float streak;         // clicks at the end on one item
-    float last_sessions;  // sessions that hold the last item
-    float sessions;       // S
-    float after;          // S + 1
-    float per_session;    // 1 / (S + 1)
+    float clicks;                 // m, of those that are looked at
+    float distinct;               // own items
+    float streak;                 // clicks at the end on one item
+    float last_sessions;          // sessions that hold the last item
+    float sessions;               // S
+    float after;                  // S + 1
+    float per_session;            // 1 / (S + 1)
     float largest[kSignalLanes];  // of the kKnn lanes, over all that was met
     float inverse[kSignalLanes];  // 1 / largest, 0 if that is no normal number
-    float best_logit;     // of the dense list
-    float outside;        // the length of the dense list; 0 if there is none
+    float best_logit;             // of the dense list
+    float outside;                // the length of the dense list; 0 if there is none
 };
 
 // What decides which other items become candidates.

@@ -48,7 +48,8 @@ struct Avx512 {
         }
         MTAW_MEMORY_UNROLL
         for (int c = 0; c < 4; ++c) {
-            const __m512 low = _mm512_shuffle_f32x4(a[c], a[4 + c], 0x88), odd = _mm512_shuffle_f32x4(a[c], a[4 + c], 0xDD);
+            const __m512 low = _mm512_shuffle_f32x4(a[c], a[4 + c], 0x88),
+                         odd = _mm512_shuffle_f32x4(a[c], a[4 + c], 0xDD);
             const __m512 high = _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0x88);
             const __m512 last = _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0xDD);
             _mm512_storeu_ps(out + c * kTile, _mm512_shuffle_f32x4(low, high, 0x88));

@@ -229,7 +229,8 @@ void fill_trends(const TrendTile& tile) {
     for (std::int64_t i = 0; i < (tile.count + 15) / 16 * 16; i += V::kLanes) {
         const Lanes<V> all{items + i}, later{items + kItemLanes * kTile + i};
         const Lanes<V> fwd{sums + i}, bwd{sums + kPairLanes * kTile + i};
-        const Lanes<V> fwd_own{sums + TrendSums::kOwnRows * kTile + i}, bwd_own{sums + (TrendSums::kOwnRows + kPairLanes) * kTile + i};
+        const Lanes<V> fwd_own{sums + TrendSums::kOwnRows * kTile + i},
+            bwd_own{sums + (TrendSums::kOwnRows + kPairLanes) * kTile + i};
         const Reg first = all[TrendItem::kFirst], last = all[TrendItem::kLast];
         const Reg pre = fwd[TrendSums::kPreScore] + (0.8F * later[kTrendQuarter] * query.per_later[kTrendQuarter] +
                                                      0.3F * all[kTrendHour] * query.per_all[kTrendHour]);
@@ -359,9 +360,13 @@ void forward(const ForwardPass& pass, std::int64_t count) {
 
 template <typename V>
 constexpr MemoryKernels memory_kernels_of() {
-    return {{V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, transform<V>,
-             fill_trends<V>},
-            add_row<V>, add_delta_row<V>, add_session<V>, fill<V>, forward<V>};
+    return {
+        {V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, transform<V>, fill_trends<V>},
+        add_row<V>,
+        add_delta_row<V>,
+        add_session<V>,
+        fill<V>,
+        forward<V>};
 }
 
 }  // namespace mtaw

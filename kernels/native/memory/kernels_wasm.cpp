@@ -15,7 +15,8 @@ struct Doubles {
 };
 
 MTAW_INLINE Doubles promoted(v128_t floats) {
-    return {wasm_f64x2_promote_low_f32x4(floats), wasm_f64x2_promote_low_f32x4(wasm_i32x4_shuffle(floats, floats, 2, 3, 2, 3))};
+    return {wasm_f64x2_promote_low_f32x4(floats),
+            wasm_f64x2_promote_low_f32x4(wasm_i32x4_shuffle(floats, floats, 2, 3, 2, 3))};
 }
 
 MTAW_INLINE v128_t demoted(const Doubles& doubles) {
@@ -23,7 +24,8 @@ MTAW_INLINE v128_t demoted(const Doubles& doubles) {
                               1, 4, 5);
 }
 
-// The lower halves of the sums, without their upper 3 bits: the largest negative number where a sum may be in the middle.
+// The lower halves of the sums, without their upper 3 bits: the largest negative number where a sum may be in the
+// middle.
 MTAW_INLINE v128_t below_float(const Doubles& sum) {
     return wasm_i32x4_shl(wasm_i32x4_shuffle(sum.low, sum.high, 0, 2, 4, 6), 3);
 }
@@ -35,7 +37,8 @@ MTAW_INLINE bool may_be_in_the_middle(v128_t below) {
 // sum = round(product + addend), rounded to odd: where it is inexact, to the neighbor whose last bit is set.
 MTAW_INLINE v128_t rounded_to_odd(v128_t sum, v128_t product, v128_t addend) {
     const v128_t part = wasm_f64x2_sub(sum, product), zero = wasm_i64x2_const_splat(0);
-    const v128_t error = wasm_f64x2_add(wasm_f64x2_sub(product, wasm_f64x2_sub(sum, part)), wasm_f64x2_sub(addend, part));
+    const v128_t error =
+        wasm_f64x2_add(wasm_f64x2_sub(product, wasm_f64x2_sub(sum, part)), wasm_f64x2_sub(addend, part));
     const v128_t over = wasm_f64x2_gt(error, zero), under = wasm_f64x2_lt(error, zero);
     const v128_t one = wasm_i64x2_const_splat(1);
     const v128_t is_even = wasm_i64x2_sub(wasm_v128_and(sum, one), one);
@@ -57,8 +60,8 @@ struct Wasm {
         static_assert(kPairKinds == 6 && kLaneOne == 6 && kLaneNone == 7);
         const v128_t raw = wasm_v128_load32_lane(values + 4, wasm_v128_load64_zero(values), 2);
         const v128_t all = wasm_i16x8_replace_lane(raw, kLaneOne, 0x3F80);
-        add_lanes(wasm_i32x4_shl(wasm_u32x4_extend_low_u16x8(all), 16), wasm_i32x4_shl(wasm_u32x4_extend_high_u16x8(all), 16),
-                  factors, sums);
+        add_lanes(wasm_i32x4_shl(wasm_u32x4_extend_low_u16x8(all), 16),
+                  wasm_i32x4_shl(wasm_u32x4_extend_high_u16x8(all), 16), factors, sums);
     }
     static MTAW_INLINE void add_floats(const float* values, Sixteen factors, float* sums) {
         add_lanes(wasm_v128_load(values), wasm_v128_load(values + 4), factors, sums);
@@ -71,8 +74,8 @@ struct Wasm {
     }
     template <int kLane>
     static MTAW_INLINE void add_four(v128_t low, v128_t high, Sixteen factors, float* sums) {
-        const auto wide = reinterpret_cast<Reg>(wasm_i32x4_shuffle(low, high, kLaneValues[kLane], kLaneValues[kLane + 1],
-                                                                   kLaneValues[kLane + 2], kLaneValues[kLane + 3]));
+        const auto wide = reinterpret_cast<Reg>(wasm_i32x4_shuffle(
+            low, high, kLaneValues[kLane], kLaneValues[kLane + 1], kLaneValues[kLane + 2], kLaneValues[kLane + 3]));
         store(sums + kLane, fma(wide, load(factors + kLane), load(sums + kLane)));
     }
 
@@ -82,7 +85,8 @@ struct Wasm {
                 const v128_t a = wasm_v128_load(rows[r] + c), b = wasm_v128_load(rows[r + 1] + c);
                 const v128_t d = wasm_v128_load(rows[r + 2] + c), e = wasm_v128_load(rows[r + 3] + c);
                 const v128_t ab = wasm_i32x4_shuffle(a, b, 0, 4, 1, 5), de = wasm_i32x4_shuffle(d, e, 0, 4, 1, 5);
-                const v128_t more_ab = wasm_i32x4_shuffle(a, b, 2, 6, 3, 7), more_de = wasm_i32x4_shuffle(d, e, 2, 6, 3, 7);
+                const v128_t more_ab = wasm_i32x4_shuffle(a, b, 2, 6, 3, 7),
+                             more_de = wasm_i32x4_shuffle(d, e, 2, 6, 3, 7);
                 float* const to = out + c * kTile + r;
                 wasm_v128_store(to, wasm_i32x4_shuffle(ab, de, 0, 1, 4, 5));
                 wasm_v128_store(to + kTile, wasm_i32x4_shuffle(ab, de, 2, 3, 6, 7));
@@ -100,14 +104,19 @@ struct Wasm {
     static Reg mul(Reg a, Reg b) { return a * b; }
     static Reg div(Reg a, Reg b) { return a / b; }
     static Reg root(Reg a) { return reinterpret_cast<Reg>(wasm_f32x4_sqrt(reinterpret_cast<v128_t>(a))); }
-    static Reg max(Reg a, Reg b) { return reinterpret_cast<Reg>(wasm_f32x4_pmax(reinterpret_cast<v128_t>(b), reinterpret_cast<v128_t>(a))); }
+    static Reg max(Reg a, Reg b) {
+        return reinterpret_cast<Reg>(wasm_f32x4_pmax(reinterpret_cast<v128_t>(b), reinterpret_cast<v128_t>(a)));
+    }
     static MTAW_INLINE Reg fma(Reg a, Reg b, Reg c) {
-        const Doubles x = promoted(reinterpret_cast<v128_t>(a)), y = promoted(reinterpret_cast<v128_t>(b)), z = promoted(reinterpret_cast<v128_t>(c));
+        const Doubles x = promoted(reinterpret_cast<v128_t>(a)), y = promoted(reinterpret_cast<v128_t>(b)),
+                      z = promoted(reinterpret_cast<v128_t>(c));
         const Doubles product{wasm_f64x2_mul(x.low, y.low), wasm_f64x2_mul(x.high, y.high)};
         Doubles sum{wasm_f64x2_add(product.low, z.low), wasm_f64x2_add(product.high, z.high)};
         // Under 2^-126, but not 0: by the upper halves.
-        const v128_t upper = wasm_v128_and(wasm_i32x4_shuffle(sum.low, sum.high, 1, 3, 5, 7), wasm_u32x4_const_splat(0x7FFFFFFFU));
-        const v128_t small = wasm_u32x4_lt(wasm_i32x4_sub(upper, wasm_i32x4_const_splat(1)), wasm_u32x4_const_splat(0x380FFFFFU));
+        const v128_t upper =
+            wasm_v128_and(wasm_i32x4_shuffle(sum.low, sum.high, 1, 3, 5, 7), wasm_u32x4_const_splat(0x7FFFFFFFU));
+        const v128_t small =
+            wasm_u32x4_lt(wasm_i32x4_sub(upper, wasm_i32x4_const_splat(1)), wasm_u32x4_const_splat(0x380FFFFFU));
         const v128_t middle = wasm_i32x4_eq(below_float(sum), wasm_u32x4_const_splat(0x80000000U));
         if (wasm_v128_any_true(wasm_v128_or(small, middle))) {
             sum = {rounded_to_odd(sum.low, product.low, z.low), rounded_to_odd(sum.high, product.high, z.high)};
@@ -121,7 +130,8 @@ struct Wasm {
         return reinterpret_cast<Reg>(wasm_i32x4_add(wasm_v128_and(over, wasm_i32x4_const_splat(0x7FFFFF)), root));
     }
     static Reg power_of_two(Reg shifted) {
-        return reinterpret_cast<Reg>(wasm_i32x4_shl(wasm_i32x4_add(reinterpret_cast<v128_t>(shifted), wasm_i32x4_const_splat(127)), 23));
+        return reinterpret_cast<Reg>(
+            wasm_i32x4_shl(wasm_i32x4_add(reinterpret_cast<v128_t>(shifted), wasm_i32x4_const_splat(127)), 23));
     }
     static std::int64_t count_at_least(const std::int32_t* keys, std::int64_t count, std::int32_t minimum) {
         std::int32_t found = 0;
@@ -148,7 +158,8 @@ constexpr int kChains = 4;  // units whose sums are computed together
 
 // hidden = max(0, start + inputs x weights) of one vector of candidates and the units of kChains columns of a panel.
 // The sums stay in float64, rounded to floats.
-MTAW_INLINE void add_units(const float* inputs, const float* weights, const float* start, std::int64_t depth, v128_t* out) {
+MTAW_INLINE void add_units(const float* inputs, const float* weights, const float* start, std::int64_t depth,
+                           v128_t* out) {
     Doubles sums[kChains];
     MTAW_MEMORY_UNROLL
     for (int u = 0; u < kChains; ++u) sums[u].low = sums[u].high = wasm_f64x2_splat(static_cast<double>(start[u]));
@@ -178,7 +189,8 @@ MTAW_INLINE void add_units(const float* inputs, const float* weights, const floa
     }
     MTAW_MEMORY_UNROLL
     for (int u = 0; u < kChains; ++u) {
-        out[u] = reinterpret_cast<v128_t>(Wasm::max(reinterpret_cast<Wasm::Reg>(demoted(sums[u])), Wasm::broadcast(0.0F)));
+        out[u] =
+            reinterpret_cast<v128_t>(Wasm::max(reinterpret_cast<Wasm::Reg>(demoted(sums[u])), Wasm::broadcast(0.0F)));
     }
 }
 
@@ -189,8 +201,8 @@ bool forward_in_doubles(const ForwardPass& pass, std::int64_t count) {
     static_assert(kPanel % kChains == 0);
     const std::int64_t wide = (count + Wasm::kLanes - 1) / Wasm::kLanes * Wasm::kLanes;
     if (!none_small(pass.columns, pass.depth, kTile, wide) || !none_small(pass.start, 1, 0, pass.n1) ||
-        !none_small(pass.panels1, 1, 0, pass.n1 * pass.all_columns) || !none_small(pass.panels2, 1, 0, pass.n1 * pass.n2) ||
-        !none_small(pass.bias2, 1, 0, pass.n2)) {
+        !none_small(pass.panels1, 1, 0, pass.n1 * pass.all_columns) ||
+        !none_small(pass.panels2, 1, 0, pass.n1 * pass.n2) || !none_small(pass.bias2, 1, 0, pass.n2)) {
         return false;
     }
     for (std::int64_t begin = 0; begin < wide; begin += Wasm::kLanes) {
@@ -199,7 +211,8 @@ bool forward_in_doubles(const ForwardPass& pass, std::int64_t count) {
         v128_t units[kChains];
         for (std::int64_t unit = 0; unit < pass.n1; unit += kChains) {
             const std::int64_t panel = unit / kPanel, within = unit % kPanel;
-            add_units(columns, pass.panels1 + panel * pass.all_columns * kPanel + within, pass.start + unit, pass.depth, units);
+            add_units(columns, pass.panels1 + panel * pass.all_columns * kPanel + within, pass.start + unit, pass.depth,
+                      units);
             for (int u = 0; u < kChains; ++u) wasm_v128_store(hidden + (unit + u) * kTile, units[u]);
         }
         if (!none_small(hidden, pass.n1, kTile, Wasm::kLanes)) return false;

@@ -31,8 +31,9 @@ struct StrongNeighbors {
 //
 // With a delta, its lock must be taken. Without one, the results are those of the tables.
 class MergedTables {
-  public:
-    explicit MergedTables(const MemoryView& tables, const MemoryDelta* delta = nullptr) : tables_(tables), delta_(delta) {}
+   public:
+    explicit MergedTables(const MemoryView& tables, const MemoryDelta* delta = nullptr)
+        : tables_(tables), delta_(delta) {}
 
     [[nodiscard]] const MemoryView& tables() const { return tables_; }
     [[nodiscard]] const MemoryDelta* delta() const { return delta_; }
@@ -45,7 +46,9 @@ class MergedTables {
     }
 
     // S
-    [[nodiscard]] std::int64_t n_sessions() const { return delta_ == nullptr ? tables_.n_sessions : delta_->n_sessions(); }
+    [[nodiscard]] std::int64_t n_sessions() const {
+        return delta_ == nullptr ? tables_.n_sessions : delta_->n_sessions();
+    }
     // The session's number among those that are not dropped. raw: its place in the tables or, after these, in the
     // delta.
     [[nodiscard]] std::int64_t number_of_raw(std::int64_t raw) const {
@@ -176,7 +179,7 @@ class MergedTables {
 
     [[nodiscard]] StrongNeighbors strong(std::int64_t item) const;
 
-  private:
+   private:
     [[nodiscard]] std::int32_t slot_of_session(std::int32_t session) const {
         return session - static_cast<std::int32_t>(tables_.n_sessions);
     }
@@ -197,7 +200,8 @@ inline StrongNeighbors MergedTables::strong(std::int64_t item) const {
             out.neighbors[out.count] = neighbor;
             out.fwd[out.count++] = fwd;
         };
-        for (std::int64_t p = 0; p < base.count; ++p) add(base.neighbors[p], from_bfloat16(base.values[p * kPairKinds + kFwd]));
+        for (std::int64_t p = 0; p < base.count; ++p)
+            add(base.neighbors[p], from_bfloat16(base.values[p * kPairKinds + kFwd]));
         for (const DeltaPair& pair : delta_row->pairs) {
             add(pair.neighbor, delta_row->base_of(pair).increment(kFwd, pair.sums[kFwd]));
         }

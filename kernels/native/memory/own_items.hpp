@@ -25,8 +25,8 @@ struct OwnItem {
 struct OwnItems {
     OwnItem list[kMaxOwn];  // the latest first; item u has slot u of the pool
     std::int64_t count;
-    std::int64_t clicks;  // how many the session has
-    std::int32_t streak;  // how many clicks at its end are on one item
+    std::int64_t clicks;                        // how many the session has
+    std::int32_t streak;                        // how many clicks at its end are on one item
     std::int32_t counts[kMaxOwn][kCountKinds];  // of item u, by other sessions
 };
 

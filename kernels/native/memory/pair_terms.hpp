@@ -73,8 +73,8 @@ void visit_session(std::int32_t item, const std::int32_t* clicks, std::int64_t n
             }
         }
         if (first[static_cast<std::size_t>(t)] == 0) continue;
-        for (std::int64_t j = std::max<std::int64_t>(0, t - settings.span); j < std::min(n_clicks, t + settings.span + 1);
-             ++j) {
+        for (std::int64_t j = std::max<std::int64_t>(0, t - settings.span);
+             j < std::min(n_clicks, t + settings.span + 1); ++j) {
             if (first[static_cast<std::size_t>(j)] != 0 && clicks[j] != item) same(clicks[j]);
         }
     }

@@ -14,28 +14,42 @@ namespace mtaw {
 // by its row's total + 1. Weights: `dec` falls with the clicks back, `all` is even, `last` and `prev` are 1 for the
 // latest item or the one before it alone.
 enum SumLane : int {
-    kNextLast, kNextDec, kFwdDec, kFwdLast, kFwdPrev, kBwdDec, kSesDec, kSesAll, kSesLast,
-    kCosDec, kCosAll,  // ses / sqrt(total of u + 1); the item's own root is multiplied on at the end
-    kRecDec, kRecAll, kAaDec,
+    kNextLast,
+    kNextDec,
+    kFwdDec,
+    kFwdLast,
+    kFwdPrev,
+    kBwdDec,
+    kSesDec,
+    kSesAll,
+    kSesLast,
+    kCosDec,
+    kCosAll,  // ses / sqrt(total of u + 1); the item's own root is multiplied on at the end
+    kRecDec,
+    kRecAll,
+    kAaDec,
     kReached,  // the rows that hold it
     kSumLanes = 16
 };
 
 // Which of a pair's values goes into which lane; kLaneOne is the number 1, kLaneNone is 0.
 constexpr std::int32_t kLaneOne = kPairKinds, kLaneNone = kPairKinds + 1;
-alignas(64) constexpr std::int32_t kLaneValues[kSumLanes] = {
-    kNext, kNext, kFwd, kFwd, kFwd, kBwd, kSes, kSes, kSes,
-    kSes,  kSes,  kRec, kRec, kAa,  kLaneOne, kLaneNone};
+alignas(64) constexpr std::int32_t kLaneValues[kSumLanes] = {kNext, kNext, kFwd, kFwd, kFwd, kBwd, kSes,     kSes,
+                                                             kSes,  kSes,  kSes, kRec, kRec, kAa,  kLaneOne, kLaneNone};
 
 // The signals of an item: all else that is known of it.
 enum SignalLane : int {
     kSecond,  // by two steps from the latest item
-    kKnn, kKnnFresh, kKnnNear, kKnnAfter, kKnnNext,  // from similar sessions
+    kKnn,
+    kKnnFresh,
+    kKnnNear,
+    kKnnAfter,
+    kKnnNext,    // from similar sessions
     kDenseLead,  // places from its place in the dense list to the end of the list, 0 = not in the list
     kLogit,
     kInverseRoot,  // 1 / sqrt(its total of ses + 1)
     kPreScore,
-    kTrending,  // the pre-score of a candidate of the trends, at least kMinTrending; 0 = it is none of theirs
+    kTrending,   // the pre-score of a candidate of the trends, at least kMinTrending; 0 = it is none of theirs
     kNear = 12,  // 1 / (1 + clicks back) of the latest own item whose row holds it, 0 = none
     kLatest,     // 1 + the latest session that holds it together with an own item, 0 = none
     kSignalLanes = 16
@@ -47,13 +61,13 @@ constexpr float kMinTrending = 0x1p-126F;
 // are 0, so that handing one out takes no branch, which would be mispredicted every other time.
 struct Pool {
     std::int32_t* slot_plus_one;  // [catalog], 0 = none
-    std::int32_t* items;  // [slots + 1]
-    float* sums;          // [slots, kSumLanes], each on a cache line
-    float* signals;       // [slots, kSignalLanes], likewise
+    std::int32_t* items;          // [slots + 1]
+    float* sums;                  // [slots, kSumLanes], each on a cache line
+    float* signals;               // [slots, kSignalLanes], likewise
     std::int32_t count;
-    const float* ses;         // totals that the pre-score reads: that of item i is ses[i * ses_stride]
+    const float* ses;  // totals that the pre-score reads: that of item i is ses[i * ses_stride]
     std::int64_t ses_stride;
-    std::int64_t n_known;     // items with such a total
+    std::int64_t n_known;  // items with such a total
 };
 
 static MTAW_INLINE float* sums_of(const Pool& pool, std::int32_t slot) {

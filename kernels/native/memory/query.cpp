@@ -62,12 +62,13 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
         throw std::invalid_argument("the memory is for " + std::to_string(memory.n_items) + " items, the catalog has " +
                                     std::to_string(n_catalog) + "; make both from one training");
     }
-    if (delta != nullptr && (delta->n_catalog() != n_catalog || delta->base().tables().counts != memory.counts ||
-                             delta->base().tables().recency != memory.recency ||
-                             delta->base().tables().once_from != memory.once_from)) {
-        throw std::invalid_argument("the delta is of other tables, or for more or fewer items than the catalog; "
-                                    "make it from these tables with a capacity of " +
-                                    std::to_string(n_catalog - memory.n_items));
+    if (delta != nullptr &&
+        (delta->n_catalog() != n_catalog || delta->base().tables().counts != memory.counts ||
+         delta->base().tables().recency != memory.recency || delta->base().tables().once_from != memory.once_from)) {
+        throw std::invalid_argument(
+            "the delta is of other tables, or for more or fewer items than the catalog; "
+            "make it from these tables with a capacity of " +
+            std::to_string(n_catalog - memory.n_items));
     }
     longest_row_ = longest_run(memory.row_offsets, memory.n_items);
     bounds_ = {
@@ -93,7 +94,7 @@ MemoryBounds SessionMemory::bounds() const {
     }
     bounds.touched = std::min(bounds.sessions, settings_.own * bounds.touched);
     const std::int64_t max_slots = settings_.own * (1 + longest_row) + kStrong * kStrong +
-                             settings_.sessions * bounds.longest + settings_.dense + max_trending(settings_);
+                                   settings_.sessions * bounds.longest + settings_.dense + max_trending(settings_);
     bounds.slots = std::min(bounds.catalog, max_slots);
     return bounds;
 }
@@ -136,7 +137,8 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
             for (std::int64_t k = 0; k < n_side; ++k) *row++ = side_columns[k * kTile + i];
             row = std::copy_n(last_type, request.n_types, row);
             for (std::int64_t k = 0; k < request.n_types; ++k) *row++ = near_types[k * kTile + i];
-            for (std::int64_t k = 0; k < request.n_types; ++k) *row++ = own ? columns[(kColumns + k) * kTile + i] : 0.0F;
+            for (std::int64_t k = 0; k < request.n_types; ++k)
+                *row++ = own ? columns[(kColumns + k) * kTile + i] : 0.0F;
         }
     }
     return count;
@@ -145,16 +147,19 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
 void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vectors, const RankerNet& ranker,
                          std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const {
     if (ranker.has_trends() != (request.trends != nullptr)) {
-        throw std::invalid_argument(ranker.has_trends() ? "the ranker has features of trends, but the request has no trends"
-                                                        : "the request comes with trends, which the ranker does not know");
+        throw std::invalid_argument(ranker.has_trends()
+                                        ? "the ranker has features of trends, but the request has no trends"
+                                        : "the request comes with trends, which the ranker does not know");
     }
     if (ranker.n_side() != n_side(request)) {
-        throw std::invalid_argument("the ranker has " + std::to_string(ranker.n_side()) + " features of context and content, "
-                                    "the request has " + std::to_string(n_side(request)));
+        throw std::invalid_argument("the ranker has " + std::to_string(ranker.n_side()) +
+                                    " features of context and content, "
+                                    "the request has " +
+                                    std::to_string(n_side(request)));
     }
     if (ranker.n_types() != request.n_types) {
-        throw std::invalid_argument("the ranker reads " + std::to_string(ranker.n_types()) + " types of clicks, the request has " +
-                                    std::to_string(request.n_types));
+        throw std::invalid_argument("the ranker reads " + std::to_string(ranker.n_types()) +
+                                    " types of clicks, the request has " + std::to_string(request.n_types));
     }
     const MemoryDelta::ReadLock delta_lock = lock();
     const TrendsLock trends_lock = lock(request.trends);
@@ -197,12 +202,19 @@ void SessionMemory::gather_candidates(const MemoryRequest& request, const ItemVe
     check_request(request);
     scratch.fit(bounds());
     const MergedTables::SesTotals ses = merged_.ses_totals();
-    scratch.pool_ = {scratch.slot_plus_one_.data(), scratch.items_.get(), scratch.sums_.data(), scratch.signals_.data(),
-                     0, ses.first, ses.stride, ses.count};
+    scratch.pool_ = {scratch.slot_plus_one_.data(),
+                     scratch.items_.get(),
+                     scratch.sums_.data(),
+                     scratch.signals_.data(),
+                     0,
+                     ses.first,
+                     ses.stride,
+                     ses.count};
     const std::int64_t used = std::min(request.n_clicks, kMaxClicks);
     list_own_items(request.clicks + request.n_clicks - used, used, settings_.own, scratch.own_, scratch.pool_);
     scratch.types_.set(request.clicks, request.types, request.n_clicks, request.n_types, scratch.own_, scratch.pool_);
-    scratch.types_.fill_query(scratch.query_features_ + kQueryFeatures + (request.trends == nullptr ? 0 : kTrendQueryFeatures));
+    scratch.types_.fill_query(scratch.query_features_ + kQueryFeatures +
+                              (request.trends == nullptr ? 0 : kTrendQueryFeatures));
     find_current_session(request, scratch);
     add_neighbors(scratch);
     for (std::int64_t u = 0; request.trends != nullptr && u < std::min(scratch.own_.count, kTrendOwn); ++u) {
@@ -242,12 +254,14 @@ std::int64_t SessionMemory::fill_tile_columns(std::int64_t begin, const MemoryRe
                                               const ItemVectors* vectors, MemoryScratch& scratch) const {
     const std::int64_t count = std::min(kTile, static_cast<std::int64_t>(scratch.candidates_.size()) - begin);
     const std::int32_t* const slots = scratch.candidates_.data() + begin;
-    for (std::int64_t i = 0; delta_ != nullptr && i < count; ++i) merged_.prefetch_newest(scratch.pool_.items[slots[i]]);
+    for (std::int64_t i = 0; delta_ != nullptr && i < count; ++i)
+        merged_.prefetch_newest(scratch.pool_.items[slots[i]]);
     if (is_neural(request)) add_logits(slots, count, request.query, *vectors, scratch);
     if (merged_.has_gaps()) {
         for (std::int64_t i = 0; i < count; ++i) {
             float& latest = signals_of(scratch.pool_, slots[i])[kLatest];
-            if (latest > 0) latest = static_cast<float>(merged_.number_of_raw(static_cast<std::int64_t>(latest) - 1) + 1);
+            if (latest > 0)
+                latest = static_cast<float>(merged_.number_of_raw(static_cast<std::int64_t>(latest) - 1) + 1);
         }
     }
     float* const columns = scratch.columns_.data() + kBefore * kTile;

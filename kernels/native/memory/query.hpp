@@ -53,13 +53,14 @@ struct MemoryRequest {
     const std::uint8_t* allowed = nullptr;   // bit i % 8 of byte i / 8: the items that may be found; null = all
     const std::int32_t* excluded = nullptr;  // and these may not; unknown ids are ignored
     std::int64_t n_excluded = 0;
-    const std::uint8_t* always_ranked = nullptr;  // as `allowed`: candidates that are ranked whatever their quick score; null = none
+    const std::uint8_t* always_ranked =
+        nullptr;  // as `allowed`: candidates that are ranked whatever their quick score; null = none
     // Items from this id on may not be found either: the delta may know them before the caller does. `allowed` has a
     // bit for each item below it.
     std::int64_t n_items = std::numeric_limits<std::int64_t>::max();
-    const Trends* trends = nullptr;  // for at least the catalog's capacity of items
-    std::int64_t now = 0;            // ms since 1970; with trends, as is
-    const std::int64_t* times = nullptr;  // int64[n_clicks], of the clicks, kNever where unknown; null: all are
+    const Trends* trends = nullptr;          // for at least the catalog's capacity of items
+    std::int64_t now = 0;                    // ms since 1970; with trends, as is
+    const std::int64_t* times = nullptr;     // int64[n_clicks], of the clicks, kNever where unknown; null: all are
     const std::uint16_t* context = nullptr;  // as TrendsRequest
     const ItemContent* content = nullptr;
     std::int64_t n_types = 0;             // that the ranker reads, at most kMaxTypes
@@ -80,10 +81,10 @@ struct MemoryBounds {
 // One thread's working memory: of a fixed size for one SessionMemory; another one may enlarge it. Of the arrays
 // that grow with the pool, only the pages that are used take memory.
 class MemoryScratch {
- public:
+   public:
     MemoryScratch() = default;
 
- private:
+   private:
     friend class SessionMemory;
 
     void fit(const MemoryBounds& bounds);
@@ -126,7 +127,7 @@ class MemoryScratch {
 
 // Immutable except for its delta. Any number of threads may call it at once, each with its own scratch.
 class SessionMemory {
- public:
+   public:
     // n_catalog: ids of clicks and dense items are in 0..n_catalog-1; the tables know the first memory.n_items of them.
     // Throws std::invalid_argument on settings out of range or tables for more items than there are.
     // delta: made from these tables, for as many items; queries see its sessions too.
@@ -162,7 +163,7 @@ class SessionMemory {
     void rank(const MemoryRequest& request, const ItemVectors* vectors, const RankerNet& ranker, std::int64_t k,
               std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
 
- private:
+   private:
     // Fills scratch.candidates_, the pool behind them and the query's features. k: the length of the ranking, for
     // prune_candidates; 0 keeps all candidates.
     void gather_candidates(const MemoryRequest& request, const ItemVectors* vectors, std::int64_t k,
@@ -206,13 +207,13 @@ class SessionMemory {
     void set_query_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
     void compute_pre_scores(const MemoryRequest& request, MemoryScratch& scratch) const;
     void choose_candidates(const MemoryRequest& request, MemoryScratch& scratch) const;
-    // Keeps own items, the best settings_.ranked other candidates by quick score, ties by the lower id, and those that are
-    // always ranked.
+    // Keeps own items, the best settings_.ranked other candidates by quick score, ties by the lower id, and those that
+    // are always ranked.
     void prune_candidates(const MemoryRequest& request, std::int64_t k, MemoryScratch& scratch) const;
     void add_logits(const std::int32_t* slots, std::int64_t count, const float* query, const ItemVectors& vectors,
                     MemoryScratch& scratch) const;
-    // Continue a ranking after the score `lowest`: of the candidates left out at most k, of which the number is returned,
-    // and of the dense list.
+    // Continue a ranking after the score `lowest`: of the candidates left out at most k, of which the number is
+    // returned, and of the dense list.
     static std::int64_t append_unranked(float lowest, std::int64_t k, std::int32_t* ids, float* scores,
                                         MemoryScratch& scratch);
     void append_dense(const MemoryRequest& request, double scale, float lowest, std::int64_t k, std::int32_t* ids,

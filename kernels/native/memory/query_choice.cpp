@@ -41,7 +41,7 @@ void SessionMemory::compute_pre_scores(const MemoryRequest& request, MemoryScrat
         for (std::int32_t slot = 0; slot < pool.count; ++slot) {
             const std::int32_t item = pool.items[slot];
             const bool is_allowed = item < request.n_items &&
-                              (request.allowed == nullptr || (request.allowed[item >> 3] >> (item & 7) & 1) != 0);
+                                    (request.allowed == nullptr || (request.allowed[item >> 3] >> (item & 7) & 1) != 0);
             if (!is_allowed) scratch.keys_[static_cast<std::size_t>(slot)] = kBanned;
         }
     }
@@ -111,7 +111,8 @@ void SessionMemory::prune_candidates(const MemoryRequest& request, std::int64_t 
     for (std::int64_t i = 0; i < n_others; ++i) {
         const std::int32_t slot = slots[static_cast<std::size_t>(n_own + i)];
         const std::int32_t item = pool.items[slot];
-        const bool is_kept = cut.takes(keys[i], item) || (always != nullptr && (always[item >> 3] >> (item & 7) & 1) != 0);
+        const bool is_kept =
+            cut.takes(keys[i], item) || (always != nullptr && (always[item >> 3] >> (item & 7) & 1) != 0);
         if (!is_kept && needs_left_out) scratch.unranked_.push_back({std::bit_cast<float>(keys[i]), slot});
         *kept = slot;
         kept += is_kept ? 1 : 0;
@@ -170,9 +171,8 @@ void SessionMemory::append_dense(const MemoryRequest& request, double scale, flo
     const auto bound = static_cast<float>(scale);
     float previous_score = lowest, previous_logit = kInfinity;
     std::vector<std::int32_t>& ranked_slots = scratch.candidates_;
-    std::sort(ranked_slots.begin(), ranked_slots.end(), [&](std::int32_t a, std::int32_t b) {
-        return scratch.pool_.items[a] < scratch.pool_.items[b];
-    });
+    std::sort(ranked_slots.begin(), ranked_slots.end(),
+              [&](std::int32_t a, std::int32_t b) { return scratch.pool_.items[a] < scratch.pool_.items[b]; });
     for (std::int64_t i = 0; i < request.n_dense && k > 0; ++i) {
         const std::int32_t item = request.dense[i];
         if (item < 0) break;

@@ -11,7 +11,8 @@ void SessionMemory::add_trending(const MemoryRequest& request, MemoryScratch& sc
     TrendsRequest trends_request{items, std::min(own.count, kTrendOwn), request.now};
     for (std::int64_t u = 0; u < trends_request.n_own; ++u) items[u] = own.list[u].item;
     if (request.times != nullptr) set_times(request.times, request.n_clicks, trends_request);
-    trends_request.catalog = std::min(bounds_.catalog, request.n_items);  // the trends may know new items that the memory does not
+    trends_request.catalog =
+        std::min(bounds_.catalog, request.n_items);  // the trends may know new items that the memory does not
     trends_request.allowed = request.allowed;
     trends_request.excluded = request.excluded;
     trends_request.n_excluded = request.n_excluded;

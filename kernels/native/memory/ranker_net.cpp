@@ -16,8 +16,8 @@ std::int64_t whole_vectors(std::int64_t count) { return (count + kPadding - 1) /
 void check_units(const char* layer, std::int64_t count) {
     if (count < kPanel || count > kMaxUnits || count % kPanel != 0) {
         throw std::invalid_argument(std::string("the ranker's ") + layer + " hidden layer has " +
-                                    std::to_string(count) + " units; it takes a multiple of " +
-                                    std::to_string(kPanel) + " up to " + std::to_string(kMaxUnits));
+                                    std::to_string(count) + " units; it takes a multiple of " + std::to_string(kPanel) +
+                                    " up to " + std::to_string(kMaxUnits));
     }
 }
 
@@ -45,8 +45,8 @@ void pack_panels(const float* weights, std::int64_t depth, std::int64_t n, float
 RankerNet::RankerNet(const RankerWeights& weights)
     : n1_(weights.n1), n2_(weights.n2), n_types_(weights.n_types), start_width_(whole_vectors(weights.n1 + 1)) {
     if (n_types_ < 0 || n_types_ > kMaxTypes) {
-        throw std::invalid_argument("the ranker reads " + std::to_string(n_types_) + " types of clicks; it takes at most " +
-                                    std::to_string(kMaxTypes));
+        throw std::invalid_argument("the ranker reads " + std::to_string(n_types_) +
+                                    " types of clicks; it takes at most " + std::to_string(kMaxTypes));
     }
     const std::int64_t n_untyped = weights.n_features - kTypeParts * n_types_, n_extra = n_untyped - kFeatures;
     if (n_extra != 0 && (n_extra < kTrendFeatures || n_extra > kTrendFeatures + kMaxSide)) {
@@ -157,8 +157,8 @@ void RankerNet::score(float* columns, std::int64_t depth, std::int64_t count, co
         float* const column = columns + bound.place * kTile;
         for (std::int64_t i = 0; i < count; ++i) column[i] = std::clamp(column[i], bound.lowest, bound.highest);
     }
-    kernels.forward({columns, depth, n_columns_, scratch.start.data(), linear_, panels1_, panels2_, bias2_, output_, n1_,
-                     n2_, scratch.hidden.data(), scores, ahead},
+    kernels.forward({columns, depth, n_columns_, scratch.start.data(), linear_, panels1_, panels2_, bias2_, output_,
+                     n1_, n2_, scratch.hidden.data(), scores, ahead},
                     count);
 }
 

@@ -17,15 +17,15 @@ namespace mtaw {
 struct RankerWeights {
     // F: kFeatures; kTrendFeatures and at most kMaxSide more with trends; then e_last, e_near and e_own of each type
     std::int64_t n_features;
-    std::int64_t n1, n2;      // hidden units, multiples of kPanel, at most kMaxUnits
-    const float* mean;        // [F]
-    const float* scale;       // [F]
-    const float* linear;      // [F]
-    const float* w1;          // [F, n1]
-    const float* b1;          // [n1]
-    const float* w2;          // [n1, n2]
-    const float* b2;          // [n2]
-    const float* w3;          // [n2]
+    std::int64_t n1, n2;  // hidden units, multiples of kPanel, at most kMaxUnits
+    const float* mean;    // [F]
+    const float* scale;   // [F]
+    const float* linear;  // [F]
+    const float* w1;      // [F, n1]
+    const float* b1;      // [n1]
+    const float* w2;      // [n1, n2]
+    const float* b2;      // [n2]
+    const float* w3;      // [n2]
     float bias;
     std::int64_t n_types = 0;  // of clicks
 };
@@ -40,7 +40,7 @@ struct RankerScratch {
 
 // Immutable: any number of threads may call it at once. Copies what it is made from.
 class RankerNet {
- public:
+   public:
     // Throws std::invalid_argument on sizes that do not fit the list of features or the kernels.
     explicit RankerNet(const RankerWeights& weights);
 
@@ -60,7 +60,7 @@ class RankerNet {
     void score(float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
                const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const;
 
- private:
+   private:
     // The bounds of a feature, and its place: among the features of the query, or among the columns.
     struct Bound {
         std::int64_t place;

@@ -32,12 +32,12 @@ struct PairSums {
 
 // Orders a row by strength and rounds it.
 class RowRanker {
-  public:
+   public:
     // The n_kept strongest pairs; totals of all.
     void write(const std::vector<PairSums>& pairs, std::int64_t n_kept, float* totals, std::int32_t* neighbors,
                std::int32_t* latest, std::uint16_t* values);
 
-  private:
+   private:
     struct Ranked {
         double strength;
         std::int32_t item;
@@ -48,7 +48,7 @@ class RowRanker {
 };
 
 class RowBuilder {
-  public:
+   public:
     // Keeps references: the arguments must outlive it.
     RowBuilder(const PastSessions& sessions, const MemorySettings& settings, const ClickIndex& index);
 
@@ -59,12 +59,12 @@ class RowBuilder {
     std::size_t sum_pairs(std::int32_t item);
 
     // Each writes to the item's place in `out`, whose offsets are filled in already.
-    void write_row(std::int32_t item, const TablesOut& out);  // and totals
+    void write_row(std::int32_t item, const TablesOut& out);     // and totals
     void write_summed(std::int32_t item, const TablesOut& out);  // the same, of the row that was summed last
     void write_counts(std::int32_t item, const TablesOut& out) const;
     void write_postings(std::int32_t item, const TablesOut& out) const;
 
-  private:
+   private:
     void prefetch(const ItemClick* click) const;
     template <typename Near, typename Same>
     void visit(std::int32_t item, const ItemClick& click, const Near& near, const Same& same) const;
@@ -77,8 +77,8 @@ class RowBuilder {
     const MemorySettings& settings_;
     const ClickIndex& index_;
     std::vector<std::int32_t> pair_index_;  // [N] 1 + the item's place in pairs_, 0 = none
-    std::vector<std::int32_t> counted_;   // distinct neighbors of the item being counted
-    std::vector<PairSums> pairs_;          // of the item being summed, in the order in which neighbors are met
+    std::vector<std::int32_t> counted_;     // distinct neighbors of the item being counted
+    std::vector<PairSums> pairs_;           // of the item being summed, in the order in which neighbors are met
     RowRanker ranker_;
 };
 

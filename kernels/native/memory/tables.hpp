@@ -27,11 +27,11 @@ enum CountKind : int { kClicks, kSessions, kRepeatedLater, kRepeatedAtOnce, kNew
 constexpr std::int64_t kNoSession = std::numeric_limits<std::int64_t>::max();  // comes after all sessions
 
 struct MemorySettings {
-    std::int64_t window;          // clicks
-    std::int64_t span;            // clicks
-    double recency;               // sessions after which a pair's weight in `rec` has fallen to 1/e
-    std::int64_t max_neighbors;  // of an item; 0 keeps all
-    std::int64_t max_postings;    // of an item; 0 keeps all
+    std::int64_t window;                  // clicks
+    std::int64_t span;                    // clicks
+    double recency;                       // sessions after which a pair's weight in `rec` has fallen to 1/e
+    std::int64_t max_neighbors;           // of an item; 0 keeps all
+    std::int64_t max_postings;            // of an item; 0 keeps all
     std::int64_t once_from = kNoSession;  // the first session that counts a pair once
 
     [[nodiscard]] bool once(std::int64_t session) const { return session >= once_from; }
@@ -51,7 +51,7 @@ template <template <typename> class Pointer>
 struct BasicTables {
     std::int64_t n_items, n_sessions;
     Pointer<std::int64_t> row_offsets;      // [N + 1]
-    Pointer<std::int32_t> neighbors;       // [P]
+    Pointer<std::int32_t> neighbors;        // [P]
     Pointer<std::int32_t> latest;           // [P] the latest session that adds to the pair
     Pointer<std::uint16_t> values;          // [P, kPairKinds] bfloat16
     Pointer<float> totals;                  // [N, kPairKinds] of the whole row, before the cut

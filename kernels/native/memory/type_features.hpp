@@ -15,12 +15,12 @@
 
 namespace mtaw {
 
-constexpr std::int64_t kMaxTypes = 8;  // that a ranker reads; bits of a byte
+constexpr std::int64_t kMaxTypes = 8;   // that a ranker reads; bits of a byte
 constexpr std::int64_t kTypeParts = 3;  // features a type
 
 // The types of a session's clicks, as the features read them.
 class ClickTypes {
- public:
+   public:
     // types: uint8[n_clicks], of all clicks int32[n_clicks]; a code from n_types on is unknown, and null if all are.
     // own: as list_own_items gives it.
     void set(const std::int32_t* clicks, const std::uint8_t* types, std::int64_t n_clicks, std::int64_t n_types,
@@ -33,7 +33,7 @@ class ClickTypes {
     // e_own of them, likewise.
     void fill_own(const std::int32_t* slots, std::int64_t count, float* columns) const;
 
- private:
+   private:
     // The type of the click `back` clicks before the last one; n_types_ or more if unknown.
     [[nodiscard]] std::int64_t type_at(std::int64_t back) const {
         return types_ == nullptr ? n_types_ : types_[n_clicks_ - 1 - back];
@@ -42,7 +42,7 @@ class ClickTypes {
     std::int64_t n_types_ = 0, n_clicks_ = 0, n_own_ = 0;
     const std::uint8_t* types_ = nullptr;
     std::uint8_t last_type_[kMaxOwn];  // by own item: the type of its latest click
-    std::uint8_t type_bits_[kMaxOwn];     // a bit for each type of its clicks
+    std::uint8_t type_bits_[kMaxOwn];  // a bit for each type of its clicks
 };
 
 }  // namespace mtaw

@@ -10,7 +10,7 @@
 namespace mtaw {
 
 class ZeroFloats {
- public:
+   public:
     ZeroFloats() = default;
 
     // Throws std::bad_alloc.
@@ -25,7 +25,7 @@ class ZeroFloats {
 
     float* data() { return data_; }
 
- private:
+   private:
     static constexpr std::size_t kLine = 64;
     struct Release {
         void operator()(void* memory) const { std::free(memory); }

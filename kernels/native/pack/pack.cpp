@@ -31,7 +31,7 @@ void check_offsets(const std::int64_t* offsets, std::int64_t n_sessions) {
 
 // Tiles with free slots, by how many are free; equally free tiles come by rising number.
 class Rooms {
-public:
+   public:
     explicit Rooms(std::int64_t capacity) : tiles_(static_cast<std::size_t>(capacity) + 1) {}
 
     void put(std::int64_t tile, std::int64_t free) {
@@ -50,13 +50,13 @@ public:
         return {-1, 0};
     }
 
-private:
+   private:
     using Lowest = std::priority_queue<std::int64_t, std::vector<std::int64_t>, std::greater<>>;
     std::vector<Lowest> tiles_;
 };
 
 class Packer {
-public:
+   public:
     explicit Packer(std::int64_t capacity) : capacity_(capacity), open_tiles_(capacity) {}
 
     void place(std::int64_t first_click, std::int64_t length) {
@@ -94,7 +94,7 @@ public:
     [[nodiscard]] std::int64_t n_tiles() const { return static_cast<std::int64_t>(plan_.tile_range.size() / 2); }
     TilePlan finish() { return std::move(plan_); }
 
-private:
+   private:
     void fill(std::int64_t begin, std::int64_t first_click, std::int64_t length) {
         const auto clicks = plan_.slot_click.begin() + begin;
         std::iota(clicks, clicks + length, static_cast<std::int32_t>(first_click));

@@ -17,7 +17,7 @@ struct Boost {
 // At most `most` items of a list have the same value. One pointer is set, for lists of values two. An item without a
 // value, or behind the last row, is not limited; one with several values counts for each of them.
 struct Limit {
-    const std::int32_t* codes = nullptr;    // of all rows end to end if there are offsets
+    const std::int32_t* codes = nullptr;  // of all rows end to end if there are offsets
     const std::int64_t* offsets = nullptr;
     const std::int8_t* flags = nullptr;
     std::int64_t n_rows = 0;
@@ -45,7 +45,7 @@ struct Arranged {
 };
 
 class Arrangement {
- public:
+   public:
     Arrangement(std::int64_t n_items, std::vector<Boost> boosts, std::vector<Limit> limits);
 
     // Writes the first k places of the arranged ranking and returns true, or returns false if they may depend on items
@@ -58,7 +58,7 @@ class Arrangement {
     // score (Conditions::always_ranked): a boost is in its units.
     const std::uint8_t* raised() const { return raised_.empty() ? nullptr : raised_.data(); }
 
- private:
+   private:
     struct Entry {
         float score;
         std::int32_t id;

@@ -76,16 +76,17 @@ Column column_in(const std::string& name, const std::string& kind, bool is_publi
 
 // Columns over numpy arrays, which it keeps alive.
 class ColumnsObject {
- public:
+   public:
     explicit ColumnsObject(const py::list& columns) : owner_(columns) {
         for (const py::handle& column : columns) {
             const auto parts = py::cast<py::tuple>(column);
-            columns_.push_back(column_in(py::cast<std::string>(parts[0]), py::cast<std::string>(parts[1]), py::cast<bool>(parts[2]), py::cast<py::dict>(parts[3])));
+            columns_.push_back(column_in(py::cast<std::string>(parts[0]), py::cast<std::string>(parts[1]),
+                                         py::cast<bool>(parts[2]), py::cast<py::dict>(parts[3])));
         }
     }
     const Columns& columns() const { return columns_; }
 
- private:
+   private:
     py::list owner_;
     Columns columns_;
 };
@@ -100,7 +101,8 @@ struct ConditionObject {
         return {names.begin(), names.end()};
     }
 
-    py::array_t<std::uint8_t> bits(const ColumnsObject& table, std::optional<std::int32_t> current, std::int64_t n_items) const {
+    py::array_t<std::uint8_t> bits(const ColumnsObject& table, std::optional<std::int32_t> current,
+                                   std::int64_t n_items) const {
         condition.check(table.columns(), "condition", false);  // what follows relies on it
         py::array_t<std::uint8_t> bits((n_items + 7) / 8);
         std::uint8_t* const data = bits.mutable_data();
@@ -111,8 +113,9 @@ struct ConditionObject {
 };
 
 class RuleSetObject {
- public:
-    RuleSetObject(const std::string& json, const std::string& where) : source_json_(Json::parse(json)), rules_(RuleSet::parse(source_json_, where)) {}
+   public:
+    RuleSetObject(const std::string& json, const std::string& where)
+        : source_json_(Json::parse(json)), rules_(RuleSet::parse(source_json_, where)) {}
 
     const RuleSet& rules() const { return rules_; }
 
@@ -139,9 +142,11 @@ class RuleSetObject {
         return found;
     }
 
-    void check(const ColumnsObject* columns, bool public_only) const { rules_.check(columns == nullptr ? nullptr : &columns->columns(), public_only); }
+    void check(const ColumnsObject* columns, bool public_only) const {
+        rules_.check(columns == nullptr ? nullptr : &columns->columns(), public_only);
+    }
 
- private:
+   private:
     static std::string source_of(const Json& tree) {
         std::string out;
         tree.write_sorted(out);
@@ -153,10 +158,12 @@ class RuleSetObject {
 };
 
 class ArrangementObject {
- public:
+   public:
     // rules, columns: null without limits; the columns are kept alive.
-    ArrangementObject(std::int64_t n_items, const py::list& boosts, const RuleSetObject* rules, const py::object& columns)
-        : owners_(py::make_tuple(boosts, columns)), arrangement_(n_items, boosts_of(n_items, boosts), limits_of(rules, columns)) {}
+    ArrangementObject(std::int64_t n_items, const py::list& boosts, const RuleSetObject* rules,
+                      const py::object& columns)
+        : owners_(py::make_tuple(boosts, columns)),
+          arrangement_(n_items, boosts_of(n_items, boosts), limits_of(rules, columns)) {}
 
     py::object arrange(const py::array& ids, const py::array& scores, std::int64_t k, bool whole,
                        const Places& places) const {
@@ -187,7 +194,7 @@ class ArrangementObject {
 
     const Arrangement& arrangement() const { return arrangement_; }
 
- private:
+   private:
     static std::vector<Boost> boosts_of(std::int64_t n_items, const py::list& boosts) {
         std::vector<Boost> found;
         for (const py::handle& boost : boosts) {
@@ -213,7 +220,9 @@ class ArrangementObject {
 
 }  // namespace
 
-const Arrangement& arrangement_of(py::handle object) { return py::cast<const ArrangementObject&>(object).arrangement(); }
+const Arrangement& arrangement_of(py::handle object) {
+    return py::cast<const ArrangementObject&>(object).arrangement();
+}
 
 std::vector<Pin> pins_of(const Arrangement& arrangement, const Places& places) {
     std::vector<Pin> pins;

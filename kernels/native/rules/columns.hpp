@@ -33,7 +33,8 @@ struct Column {
     const char* label_text = nullptr;
 
     std::string_view label(std::int64_t code) const {
-        return {label_text + label_offsets[code], static_cast<std::size_t>(label_offsets[code + 1] - label_offsets[code])};
+        return {label_text + label_offsets[code],
+                static_cast<std::size_t>(label_offsets[code + 1] - label_offsets[code])};
     }
 };
 
@@ -48,6 +49,7 @@ struct ColumnName {
 };
 
 // Throws std::invalid_argument, naming `where`, if there is no such column, or it is private and `public_only`.
-const Column& checked_column(const ColumnName& name, const Columns& columns, const std::string& where, bool public_only);
+const Column& checked_column(const ColumnName& name, const Columns& columns, const std::string& where,
+                             bool public_only);
 
 }  // namespace mtaw

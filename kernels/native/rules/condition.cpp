@@ -13,11 +13,11 @@
 namespace mtaw {
 namespace {
 
-constexpr int kMaxDepth = 33;  // that of a condition written as text, and a chain of comparisons at its end
+constexpr int kMaxDepth = 33;           // that of a condition written as text, and a chain of comparisons at its end
 constexpr std::size_t kMaxValues = 16;  // after `in`, for numbers, times and texts: each is a pass over the column
-constexpr std::pair<const char*, Compare> kCompares[] = {{"<", Compare::less},     {"<=", Compare::less_equal},
-                                                         {">", Compare::greater},  {">=", Compare::greater_equal},
-                                                         {"==", Compare::equal},   {"!=", Compare::not_equal}};
+constexpr std::pair<const char*, Compare> kCompares[] = {{"<", Compare::less},    {"<=", Compare::less_equal},
+                                                         {">", Compare::greater}, {">=", Compare::greater_equal},
+                                                         {"==", Compare::equal},  {"!=", Compare::not_equal}};
 
 bool is_equality(Compare compare) { return compare == Compare::equal || compare == Compare::not_equal; }
 
@@ -41,7 +41,8 @@ std::string column_name_in(const Json& value, const std::string& where) {
 Operand parse_operand(const Json& tree, const std::string& where) {
     Operand operand;
     operand.position = position_of(tree);
-    const Json *const column = tree.find("column"), *const current = tree.find("current"), *const value = tree.find("value");
+    const Json *const column = tree.find("column"), *const current = tree.find("current"),
+                      *const value = tree.find("value");
     if ((column != nullptr) + (current != nullptr) + (value != nullptr) != 1) {
         throw error_at(where, operand.position, R"(a side is {"column": NAME}, {"current": NAME} or {"value": VALUE})");
     }
@@ -54,7 +55,8 @@ Operand parse_operand(const Json& tree, const std::string& where) {
         operand.value = value->flag();
     } else if (value->is(Json::Kind::text) && value->text().find('\0') == std::string::npos) {
         operand.value = value->text();
-    } else if (const std::optional<std::int64_t> whole = value->whole(); whole && *whole != std::numeric_limits<std::int64_t>::min()) {
+    } else if (const std::optional<std::int64_t> whole = value->whole();
+               whole && *whole != std::numeric_limits<std::int64_t>::min()) {
         operand.value = *whole;
     } else if (std::isfinite(value->number()) && value->text().find_first_of(".eE") != std::string::npos) {
         operand.value = value->number();
@@ -64,7 +66,9 @@ Operand parse_operand(const Json& tree, const std::string& where) {
     return operand;
 }
 
-bool is_labeled(ColumnKind kind) { return kind == ColumnKind::category || kind == ColumnKind::categories || kind == ColumnKind::text; }
+bool is_labeled(ColumnKind kind) {
+    return kind == ColumnKind::category || kind == ColumnKind::categories || kind == ColumnKind::text;
+}
 bool is_ordered(ColumnKind kind) { return kind == ColumnKind::number || kind == ColumnKind::time; }
 
 std::string article(ColumnKind kind) {
@@ -75,7 +79,8 @@ std::string article(ColumnKind kind) {
 std::string shown_value(const Operand& operand) {
     const Value& value = *operand.value;
     if (const auto* const text = std::get_if<std::string>(&value)) return shown(*text);
-    if (const auto* const flag = std::get_if<bool>(&value)) return operand.position > 0 ? (*flag ? "True" : "False") : *flag ? "true" : "false";
+    if (const auto* const flag = std::get_if<bool>(&value))
+        return operand.position > 0 ? (*flag ? "True" : "False") : *flag ? "true" : "false";
     if (const auto* const whole = std::get_if<std::int64_t>(&value)) return std::to_string(*whole);
     char number[32];
     std::snprintf(number, sizeof number, "%.15g", number_of(value));
@@ -99,7 +104,8 @@ void check_value(const Column& column, const Operand& other, const std::string& 
             break;
         case ColumnKind::time:
             fits = moment_of(value).has_value() && !is_in_seconds(value);
-            expected = is_in_seconds(value) ? "Unix milliseconds (seconds times 1000)" : "an ISO date or Unix milliseconds";
+            expected =
+                is_in_seconds(value) ? "Unix milliseconds (seconds times 1000)" : "an ISO date or Unix milliseconds";
             break;
         case ColumnKind::boolean:
             fits = std::holds_alternative<bool>(value);
@@ -108,13 +114,17 @@ void check_value(const Column& column, const Operand& other, const std::string& 
         default: fits = std::holds_alternative<std::string>(value);
     }
     if (fits) return;
-    throw error_at(where, other.position, "column " + shown(column.name) + " is " + article(column.kind) + ": compare it with " + expected + ", not " + shown_value(other));
+    throw error_at(where, other.position,
+                   "column " + shown(column.name) + " is " + article(column.kind) + ": compare it with " + expected +
+                       ", not " + shown_value(other));
 }
 
 // operand: names a column, perhaps of the last click's item.
 void check_compares(const Operand& operand, const Columns& columns, const std::string& where) {
     const Column& column = column_of(columns, operand.name);
-    if (column.kind == ColumnKind::vector) throw error_at(where, operand.position, "column " + shown(column.name) + " is a vector, which has no comparison");
+    if (column.kind == ColumnKind::vector)
+        throw error_at(where, operand.position,
+                       "column " + shown(column.name) + " is a vector, which has no comparison");
 }
 
 // operand: names a column, perhaps of the last click's item.
@@ -123,13 +133,16 @@ void check_pair(const Operand& operand, const Operand& other, const Columns& col
     check_compares(operand, columns, where);
     const Column& column = column_of(columns, operand.name);
     if (ordered && !is_ordered(column.kind)) {
-        throw error_at(where, operand.position, "column " + shown(column.name) + " is " + article(column.kind) + ", which has no order; use == or in");
+        throw error_at(
+            where, operand.position,
+            "column " + shown(column.name) + " is " + article(column.kind) + ", which has no order; use == or in");
     }
     if (other.is_value()) return check_value(column, other, where);
     const Column& second = column_of(columns, other.name);
     if (column.kind != second.kind && !(is_labeled(column.kind) && is_labeled(second.kind))) {
-        throw error_at(where, other.position, "column " + shown(second.name) + " is " + article(second.kind) + ", column " + shown(column.name) + " " +
-                                         article(column.kind) + "; they do not compare");
+        throw error_at(where, other.position,
+                       "column " + shown(second.name) + " is " + article(second.kind) + ", column " +
+                           shown(column.name) + " " + article(column.kind) + "; they do not compare");
     }
 }
 
@@ -139,7 +152,8 @@ void check_kinds(const Condition& condition, const Columns& columns, const std::
     if (condition.kind == Kind::truth) {
         const Column& named = column_of(columns, condition.column);
         if (named.kind != ColumnKind::boolean) {
-            throw error_at(where, condition.position, "column " + shown(named.name) + " is " + article(named.kind) + "; compare it with a value");
+            throw error_at(where, condition.position,
+                           "column " + shown(named.name) + " is " + article(named.kind) + "; compare it with a value");
         }
     }
     const Operand &left = condition.left, &right = condition.right;
@@ -166,23 +180,29 @@ void check_kinds(const Condition& condition, const Columns& columns, const std::
     if (left.is_value() || condition.values.size() <= kMaxValues) return;
     const ColumnKind kind = column_of(columns, left.name).kind;
     if (is_ordered(kind) || kind == ColumnKind::text) {
-        throw error_at(where, left.position, std::string("a list of ") + name_of(kind) + "s has at most " + std::to_string(kMaxValues) + " values");
+        throw error_at(
+            where, left.position,
+            std::string("a list of ") + name_of(kind) + "s has at most " + std::to_string(kMaxValues) + " values");
     }
 }
 
 }  // namespace
 
 Condition Condition::parse(const Json& tree, const std::string& where, int depth) {
-    if (depth > kMaxDepth) throw invalid(where + ": the condition is nested too deeply, the most is " + std::to_string(kMaxDepth));
+    if (depth > kMaxDepth)
+        throw invalid(where + ": the condition is nested too deeply, the most is " + std::to_string(kMaxDepth));
     if (!tree.is(Json::Kind::object)) {
-        throw invalid(where + R"(: a condition is a tree such as {"compare": "<", "left": {"column": "price"}, "right": {"value": 80}})");
+        throw invalid(
+            where +
+            R"(: a condition is a tree such as {"compare": "<", "left": {"column": "price"}, "right": {"value": 80}})");
     }
     Condition condition;
     condition.position = position_of(tree);
     const auto part = [&](const char* name) { return tree.find(name); };
     if (const Json* const parts = part("all") != nullptr ? part("all") : part("any")) {
         condition.kind = part("all") != nullptr ? Kind::all : Kind::any;
-        if (!parts->is(Json::Kind::list) || parts->list().empty()) throw invalid(where + ": 'all' and 'any' take a list of conditions");
+        if (!parts->is(Json::Kind::list) || parts->list().empty())
+            throw invalid(where + ": 'all' and 'any' take a list of conditions");
         for (const Json& child : parts->list()) condition.parts.push_back(parse(child, where, depth + 1));
     } else if (const Json* const negated_part = part("not")) {
         condition.kind = Kind::negation;
@@ -200,23 +220,30 @@ Condition Condition::parse(const Json& tree, const std::string& where, int depth
         if (condition.of_current && part("of")->text() != "current") throw invalid(where + R"(: 'of' is "current")");
     } else if (const Json* const op = part("compare")) {
         condition.kind = Kind::compare;
-        const auto* const found = std::find_if(std::begin(kCompares), std::end(kCompares), [&](const auto& entry) { return op->text() == entry.first; });
-        if (!op->is(Json::Kind::text) || found == std::end(kCompares)) throw invalid(where + ": 'compare' is <, <=, >, >=, == or !=");
+        const auto* const found = std::find_if(std::begin(kCompares), std::end(kCompares),
+                                               [&](const auto& entry) { return op->text() == entry.first; });
+        if (!op->is(Json::Kind::text) || found == std::end(kCompares))
+            throw invalid(where + ": 'compare' is <, <=, >, >=, == or !=");
         condition.compare = found->second;
-        if (part("left") == nullptr || part("right") == nullptr) throw invalid(where + ": 'compare' needs left and right");
+        if (part("left") == nullptr || part("right") == nullptr)
+            throw invalid(where + ": 'compare' needs left and right");
         condition.left = parse_operand(*part("left"), where);
         condition.right = parse_operand(*part("right"), where);
-        if (condition.left.is_value() && condition.right.is_value()) throw error_at(where, condition.left.position, "a comparison of two values has no column");
+        if (condition.left.is_value() && condition.right.is_value())
+            throw error_at(where, condition.left.position, "a comparison of two values has no column");
     } else if (const Json* const left = part("in")) {
         condition.kind = Kind::in;
         condition.left = parse_operand(*left, where);
         const Json *const values = part("values"), *const negated = part("negated");
         if (values == nullptr || !values->is(Json::Kind::list)) throw invalid(where + ": 'in' needs a list of values");
         for (const Json& member : values->list()) condition.values.push_back(parse_operand(member, where));
-        if (negated != nullptr && !negated->is(Json::Kind::boolean)) throw invalid(where + ": 'negated' is true or false");
+        if (negated != nullptr && !negated->is(Json::Kind::boolean))
+            throw invalid(where + ": 'negated' is true or false");
         condition.negated = negated != nullptr && negated->flag();
-        const bool has_column = std::any_of(condition.values.begin(), condition.values.end(), [](const Operand& operand) { return !operand.is_value(); });
-        if (condition.left.is_value() ? !has_column || condition.values.size() > 1 : has_column && condition.values.size() > 1) {
+        const bool has_column = std::any_of(condition.values.begin(), condition.values.end(),
+                                            [](const Operand& operand) { return !operand.is_value(); });
+        if (condition.left.is_value() ? !has_column || condition.values.size() > 1
+                                      : has_column && condition.values.size() > 1) {
             throw error_at(where, condition.left.position, "'in' takes a column and values, or a value and a column");
         }
     } else {
@@ -240,7 +267,9 @@ std::vector<ColumnName> Condition::names(bool of_current_only) const {
         if (of_current || !of_current_only) names.push_back({column, position});
     }
     const auto add = [&](const Operand& operand) {
-        if (operand.source == Operand::Source::current || (operand.source == Operand::Source::column && !of_current_only)) names.push_back({operand.name, operand.position});
+        if (operand.source == Operand::Source::current ||
+            (operand.source == Operand::Source::column && !of_current_only))
+            names.push_back({operand.name, operand.position});
     };
     add(left);
     add(right);

@@ -51,7 +51,9 @@ std::optional<Value> value_at(const Column& column, std::int32_t item) {
     }
     const std::int64_t begin = column.offsets[item], end = column.offsets[item + 1];
     if (begin == end) return std::nullopt;
-    if (column.kind == ColumnKind::text) return Value(std::string(reinterpret_cast<const char*>(column.data) + begin, static_cast<std::size_t>(end - begin)));
+    if (column.kind == ColumnKind::text)
+        return Value(
+            std::string(reinterpret_cast<const char*>(column.data) + begin, static_cast<std::size_t>(end - begin)));
     std::vector<std::string> labels;
     for (std::int64_t i = begin; i < end; ++i) labels.push_back(label(column.codes[i]));
     return Value(std::move(labels));
@@ -106,7 +108,8 @@ std::vector<std::uint8_t> accepted_codes(const Column& column, const std::vector
     std::sort(labels.begin(), labels.end());
     std::vector<std::uint8_t> flags(static_cast<std::size_t>(column.n_labels));
     for (std::size_t code = 0; code < flags.size(); ++code) {
-        flags[code] = std::binary_search(labels.begin(), labels.end(), column.label(static_cast<std::int64_t>(code))) != negated;
+        flags[code] =
+            std::binary_search(labels.begin(), labels.end(), column.label(static_cast<std::int64_t>(code))) != negated;
     }
     return flags;
 }
@@ -161,7 +164,8 @@ void add_test(std::vector<Instruction>& program, const Column& column, Compare o
             program.push_back(Combine{Combine::How::negation, 1});
         }
     } else if (values.size() > 1) {
-        program.push_back(Combine{negated ? Combine::How::all : Combine::How::any, static_cast<std::int64_t>(values.size())});
+        program.push_back(
+            Combine{negated ? Combine::How::all : Combine::How::any, static_cast<std::int64_t>(values.size())});
     }
 }
 
@@ -170,7 +174,8 @@ void add_column_test(std::vector<Instruction>& program, const Column& column, co
     switch (column.kind) {
         case ColumnKind::category: {
             std::unordered_map<std::string_view, std::int32_t> codes;
-            for (std::int64_t code = 0; code < column.n_labels; ++code) codes.insert_or_assign(column.label(code), static_cast<std::int32_t>(code));
+            for (std::int64_t code = 0; code < column.n_labels; ++code)
+                codes.insert_or_assign(column.label(code), static_cast<std::int32_t>(code));
             std::vector<std::int32_t> translation;
             for (std::int64_t code = 0; code < other.n_labels; ++code) {
                 const auto found = codes.find(other.label(code));
@@ -201,8 +206,10 @@ Condition Condition::resolved(const Columns& columns, std::optional<std::int32_t
         const ColumnKind column_kind = column_of(columns, left.is_value() ? right.name : left.name).kind;
         resolve(out.left, columns, item);
         resolve(out.right, columns, item);
-        if ((out.left.is_value() && !out.left.value) || (out.right.is_value() && !out.right.value)) return constant(false);
-        if (out.left.is_value() && out.right.is_value()) return constant(compare_by_kind(compare, *out.left.value, *out.right.value, column_kind));
+        if ((out.left.is_value() && !out.left.value) || (out.right.is_value() && !out.right.value))
+            return constant(false);
+        if (out.left.is_value() && out.right.is_value())
+            return constant(compare_by_kind(compare, *out.left.value, *out.right.value, column_kind));
         if (out.left.is_value()) {
             std::swap(out.left, out.right);
             out.compare = mirrored(compare);
@@ -234,8 +241,12 @@ Condition Condition::resolved(const Columns& columns, std::optional<std::int32_t
         }
     }
     if ((out.left.is_value() && !out.left.value) || (!values.empty() && out.values.empty())) return constant(false);
-    if (!out.left.is_value() || std::any_of(out.values.begin(), out.values.end(), [](const Operand& operand) { return !operand.is_value(); })) return out;
-    const bool found = std::any_of(out.values.begin(), out.values.end(), [&](const Operand& operand) { return compare_by_kind(Compare::equal, *out.left.value, *operand.value, column_kind); });
+    if (!out.left.is_value() ||
+        std::any_of(out.values.begin(), out.values.end(), [](const Operand& operand) { return !operand.is_value(); }))
+        return out;
+    const bool found = std::any_of(out.values.begin(), out.values.end(), [&](const Operand& operand) {
+        return compare_by_kind(Compare::equal, *out.left.value, *operand.value, column_kind);
+    });
     return constant(found != negated);
 }
 
@@ -244,7 +255,8 @@ void Condition::add_to(std::vector<Instruction>& program, const Columns& columns
         case Kind::all:
         case Kind::any:
             for (const Condition& part : parts) part.add_to(program, columns);
-            program.push_back(Combine{kind == Kind::all ? Combine::How::all : Combine::How::any, static_cast<std::int64_t>(parts.size())});
+            program.push_back(Combine{kind == Kind::all ? Combine::How::all : Combine::How::any,
+                                      static_cast<std::int64_t>(parts.size())});
             return;
         case Kind::negation:
             parts.front().add_to(program, columns);

@@ -72,18 +72,21 @@ struct Test {
 
     void operator()(const NumberIs& leaf) const {
         const double* const others = leaf.others == nullptr ? nullptr : leaf.others + begin;
-        compare_each(leaf.values + begin, others, leaf.constant, leaf.compare, count,
-                     [](double value) { return value == value; }, flags);
+        compare_each(
+            leaf.values + begin, others, leaf.constant, leaf.compare, count,
+            [](double value) { return value == value; }, flags);
     }
     void operator()(const TimeIs& leaf) const {
         const std::int64_t* const others = leaf.others == nullptr ? nullptr : leaf.others + begin;
-        compare_each(leaf.values + begin, others, leaf.constant, leaf.compare, count,
-                     [](std::int64_t value) { return value != kNoTime; }, flags);
+        compare_each(
+            leaf.values + begin, others, leaf.constant, leaf.compare, count,
+            [](std::int64_t value) { return value != kNoTime; }, flags);
     }
     void operator()(const FlagIs& leaf) const {
         const std::int8_t* const others = leaf.others == nullptr ? nullptr : leaf.others + begin;
-        compare_each(leaf.values + begin, others, leaf.constant, leaf.equal ? Compare::equal : Compare::not_equal,
-                     count, [](std::int8_t value) { return value >= 0; }, flags);
+        compare_each(
+            leaf.values + begin, others, leaf.constant, leaf.equal ? Compare::equal : Compare::not_equal, count,
+            [](std::int8_t value) { return value >= 0; }, flags);
     }
     void operator()(const CodeIn& leaf) const {
         const auto n_labels = static_cast<std::int64_t>(leaf.accepted.size());
@@ -160,7 +163,7 @@ void combine(const Combine& how, Block* last) {
     for (const Block* operand = &result + 1; operand <= last; ++operand) {
         for (std::int64_t word = 0; word < kWords; ++word) {
             result.words[word] = how.how == Combine::How::all ? result.words[word] & operand->words[word]
-                                                            : result.words[word] | operand->words[word];
+                                                              : result.words[word] | operand->words[word];
         }
     }
 }

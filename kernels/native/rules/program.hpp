@@ -97,14 +97,14 @@ using Instruction = std::variant<Leaf, Combine>;
 
 // A filter in postfix order.
 class RuleProgram {
- public:
+   public:
     // Throws std::invalid_argument unless the instructions leave exactly one result.
     explicit RuleProgram(std::vector<Instruction> instructions);
 
     // Writes ceil(n_items / 8) bytes: bit i % 8 of byte i / 8 says whether item i passes; bits behind the last are 0.
     void run(std::int64_t n_items, std::uint8_t* bits) const;
 
- private:
+   private:
     std::vector<Instruction> instructions_;
     std::int64_t depth_ = 0;  // of the stack of results
 };

@@ -38,36 +38,47 @@ std::string shown_json(const Json& value) {
 }
 
 bool has_members(const Json& value, std::initializer_list<const char*> names) {
-    return value.members().size() == names.size() && std::all_of(names.begin(), names.end(), [&](const char* name) { return value.find(name) != nullptr; });
+    return value.members().size() == names.size() &&
+           std::all_of(names.begin(), names.end(), [&](const char* name) { return value.find(name) != nullptr; });
 }
 
 RuleSet::Boosted boost_of(const Json& given, const std::string& where) {
-    if (!has_members(given, {"when", "by"})) throw invalid(where + R"(: a boost is {"when": CONDITION, "by": NUMBER}, not )" + shown_json(given));
+    if (!has_members(given, {"when", "by"}))
+        throw invalid(where + R"(: a boost is {"when": CONDITION, "by": NUMBER}, not )" + shown_json(given));
     const Json& by = *given.find("by");
-    if (!(std::abs(by.number()) <= kMaxBoost)) throw invalid(where + ": by must be a number from -1e+06 to 1e+06, not " + shown_json(by));
+    if (!(std::abs(by.number()) <= kMaxBoost))
+        throw invalid(where + ": by must be a number from -1e+06 to 1e+06, not " + shown_json(by));
     return {Condition::parse(*given.find("when"), where + ": when"), by.number(), where + ": when"};
 }
 
 RuleSet::Limited limit_of(const Json& given, const std::string& where) {
-    if (!has_members(given, {"per", "most"})) throw invalid(where + R"(: a limit is {"per": COLUMN, "most": NUMBER}, not )" + shown_json(given));
+    if (!has_members(given, {"per", "most"}))
+        throw invalid(where + R"(: a limit is {"per": COLUMN, "most": NUMBER}, not )" + shown_json(given));
     const Json &per = *given.find("per"), &most = *given.find("most");
     if (!per.is(Json::Kind::text)) throw invalid(where + ": per must be the name of a column, not " + shown_json(per));
     const std::int64_t count = most.whole().value_or(0);
-    if (count < 1 || count > kMaxPlace) throw invalid(where + ": most must be a whole number from 1 to " + std::to_string(kMaxPlace) + ", not " + shown_json(most));
+    if (count < 1 || count > kMaxPlace)
+        throw invalid(where + ": most must be a whole number from 1 to " + std::to_string(kMaxPlace) + ", not " +
+                      shown_json(most));
     return {per.text(), count, where};
 }
 
 std::vector<std::pair<std::int64_t, std::string>> pins_of(const Json* given, const std::string& where) {
     if (given == nullptr || given->is(Json::Kind::null)) return {};
-    if (!given->is(Json::Kind::object)) throw invalid(where + R"(: pins are an object of items and places, such as {"sku-1": 3}, not )" + shown_json(*given));
+    if (!given->is(Json::Kind::object))
+        throw invalid(where + R"(: pins are an object of items and places, such as {"sku-1": 3}, not )" +
+                      shown_json(*given));
     std::map<std::int64_t, std::string> item_by_place;
     for (const auto& [item, place] : given->members()) {
         const std::int64_t number = place.whole().value_or(0);
         if (number < 1 || number > kMaxPlace) {
-            throw invalid(where + ": the place of " + shown(item) + " must be a whole number from 1 to " + std::to_string(kMaxPlace) + ", not " + shown_json(place));
+            throw invalid(where + ": the place of " + shown(item) + " must be a whole number from 1 to " +
+                          std::to_string(kMaxPlace) + ", not " + shown_json(place));
         }
         const auto [other, is_free] = item_by_place.emplace(number, item);
-        if (!is_free) throw invalid(where + ": " + shown(other->second) + " and " + shown(item) + " have the same place " + std::to_string(number));
+        if (!is_free)
+            throw invalid(where + ": " + shown(other->second) + " and " + shown(item) + " have the same place " +
+                          std::to_string(number));
     }
     return {item_by_place.begin(), item_by_place.end()};
 }
@@ -75,7 +86,9 @@ std::vector<std::pair<std::int64_t, std::string>> pins_of(const Json* given, con
 }  // namespace
 
 RuleSet RuleSet::parse(const Json& rules, const std::string& where) {
-    if (!rules.is(Json::Kind::object)) throw invalid(where + ": rules are an object with the keys filter, boost, limit and pin, not " + shown_json(rules));
+    if (!rules.is(Json::Kind::object))
+        throw invalid(where + ": rules are an object with the keys filter, boost, limit and pin, not " +
+                      shown_json(rules));
     for (const auto& [key, value] : rules.members()) {
         if (key != "filter" && key != "boost" && key != "limit" && key != "pin") {
             throw invalid(where + ": there is no " + shown(key) + "; the keys are filter, boost, limit, pin");
@@ -83,19 +96,23 @@ RuleSet RuleSet::parse(const Json& rules, const std::string& where) {
     }
     RuleSet rule_set;
     rule_set.where = where;
-    const std::vector<const Json*> filters = elements_of(rules.find("filter")), boosts = elements_of(rules.find("boost")), limits = elements_of(rules.find("limit"));
+    const std::vector<const Json*> filters = elements_of(rules.find("filter")),
+                                   boosts = elements_of(rules.find("boost")), limits = elements_of(rules.find("limit"));
     for (std::size_t i = 0; i < filters.size(); ++i) {
         std::string named = numbered(where, "filter", filters.size(), i);
         rule_set.filters.push_back({Condition::parse(*filters[i], named), std::move(named)});
     }
-    for (std::size_t i = 0; i < boosts.size(); ++i) rule_set.boosts.push_back(boost_of(*boosts[i], numbered(where, "boost", boosts.size(), i)));
-    for (std::size_t i = 0; i < limits.size(); ++i) rule_set.limits.push_back(limit_of(*limits[i], numbered(where, "limit", limits.size(), i)));
+    for (std::size_t i = 0; i < boosts.size(); ++i)
+        rule_set.boosts.push_back(boost_of(*boosts[i], numbered(where, "boost", boosts.size(), i)));
+    for (std::size_t i = 0; i < limits.size(); ++i)
+        rule_set.limits.push_back(limit_of(*limits[i], numbered(where, "limit", limits.size(), i)));
     rule_set.pins = pins_of(rules.find("pin"), where + ": pin");
     auto count = static_cast<std::int64_t>(rule_set.limits.size() + rule_set.pins.size());
     for (const Filtered& filter : rule_set.filters) count += filter.when.clauses();
     for (const Boosted& boost : rule_set.boosts) count += boost.when.clauses();
     if (count > kMaxClauses) {
-        throw invalid(where + ": there are " + std::to_string(count) + " clauses, the most is " + std::to_string(kMaxClauses) + "; write fewer comparisons");
+        throw invalid(where + ": there are " + std::to_string(count) + " clauses, the most is " +
+                      std::to_string(kMaxClauses) + "; write fewer comparisons");
     }
     return rule_set;
 }
@@ -128,14 +145,17 @@ void RuleSet::check(const Columns* columns, bool public_only) const {
     if (columns == nullptr) {
         const std::vector<std::string> named = this->columns();
         if (named.empty()) return;
-        throw invalid(where + ": the items have no columns, so there is no " + shown(named.front()) + "; add an item table: mtaw-fast items BUNDLE items.parquet");
+        throw invalid(where + ": the items have no columns, so there is no " + shown(named.front()) +
+                      "; add an item table: mtaw-fast items BUNDLE items.parquet");
     }
     for (const Filtered& filtered : filters) filtered.when.check(*columns, filtered.where, public_only);
     for (const Boosted& boosted : boosts) boosted.when.check(*columns, boosted.where, public_only);
     for (const Limited& limited : limits) {
         const Column& column = checked_column({limited.per}, *columns, limited.where, public_only);
-        if (column.kind != ColumnKind::category && column.kind != ColumnKind::categories && column.kind != ColumnKind::boolean) {
-            throw invalid(limited.where + ": column " + shown(column.name) + " is of kind " + name_of(column.kind) + "; a limit counts category, categories, boolean");
+        if (column.kind != ColumnKind::category && column.kind != ColumnKind::categories &&
+            column.kind != ColumnKind::boolean) {
+            throw invalid(limited.where + ": column " + shown(column.name) + " is of kind " + name_of(column.kind) +
+                          "; a limit counts category, categories, boolean");
         }
     }
 }

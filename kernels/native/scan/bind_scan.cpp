@@ -115,9 +115,8 @@ py::tuple requantize(const py::array& catalog, const py::array& old_catalog, con
     const float* old_rows = matrix<float>(old_catalog, "old_catalog", "float32");
     const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1), n_old = old_catalog.shape(0);
     if (old_catalog.shape(1) != d) throw py::value_error("the two catalogs differ in dimensions");
-    const QuantizedRows previous{old_rows, n_old,
-                                 block_data(old_blocks, "old_blocks", block_count(n_old), code_lines(d) + 1),
-                                 old_summary};
+    const QuantizedRows previous{
+        old_rows, n_old, block_data(old_blocks, "old_blocks", block_count(n_old), code_lines(d) + 1), old_summary};
     py::array_t<std::uint8_t> blocks = aligned_blocks(block_count(n_items), code_lines(d) + 1);
     std::uint8_t* data = blocks.mutable_data();
     ScanSummary summary;
@@ -130,7 +129,7 @@ py::tuple requantize(const py::array& catalog, const py::array& old_catalog, con
 
 // Holds the arrays that the scanner reads.
 class ScannerObject {
- public:
+   public:
     ScannerObject(const py::array& catalog, const std::optional<py::array>& blocks,
                   const std::optional<py::array>& half_blocks, const std::optional<py::array>& low_blocks,
                   const ScanSummary& summary, const std::optional<std::string>& isa)
@@ -147,8 +146,8 @@ class ScannerObject {
         const ScanCatalog& catalog = scanner_.catalog();
         ScanRequest request{matrix<float>(queries, "queries", "float32"), queries.shape(0), k, scale};
         if (queries.shape(1) != catalog.d) {
-            throw py::value_error("queries have " + std::to_string(queries.shape(1)) +
-                                  " dimensions, the catalog " + std::to_string(catalog.d));
+            throw py::value_error("queries have " + std::to_string(queries.shape(1)) + " dimensions, the catalog " +
+                                  std::to_string(catalog.d));
         }
         if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
         if (allowed) {
@@ -179,7 +178,7 @@ class ScannerObject {
         return py::make_tuple(ids, scores);
     }
 
- private:
+   private:
     ScanCatalog view(const ScanSummary& summary) const {
         const float* rows = matrix<float>(catalog_, "catalog", "float32");
         const std::int64_t n_items = catalog_.shape(0), d = catalog_.shape(1), n_blocks = block_count(n_items);
@@ -249,20 +248,19 @@ const Scanner& scanner_of(py::handle object) { return py::cast<const ScannerObje
 
 void bind_scan(py::module_& module) {
     module.def("scan_quantize", &quantize, py::arg("catalog"), "See mtaw_fast.kernels.native.scan.quantize.");
-    module.def("scan_quantize_nested", &nested_of, py::arg("catalog"),
-               "See mtaw_fast.kernels.native.scan.quantize.");
+    module.def("scan_quantize_nested", &nested_of, py::arg("catalog"), "See mtaw_fast.kernels.native.scan.quantize.");
     module.def("scan_nest", &nest, py::arg("blocks"), py::arg("d"), py::arg("largest_residual"),
                "See mtaw_fast.kernels.native.scan.nested.");
     module.def("scan_join", &join, py::arg("half_blocks"), py::arg("low_blocks"), py::arg("d"),
                "See mtaw_fast.kernels.native.scan.whole.");
-    module.def("scan_requantize",
-               [](const py::array& catalog, const py::array& old_catalog, const py::array& old_blocks,
-                  std::int64_t exponent, double largest_norm, double largest_residual) {
-                   return requantize(catalog, old_catalog, old_blocks, {exponent, largest_norm, largest_residual});
-               },
-               py::arg("catalog"), py::arg("old_catalog"), py::arg("old_blocks"), py::arg("exponent"),
-               py::arg("largest_norm"), py::arg("largest_residual"),
-               "See mtaw_fast.kernels.native.scan.requantize.");
+    module.def(
+        "scan_requantize",
+        [](const py::array& catalog, const py::array& old_catalog, const py::array& old_blocks, std::int64_t exponent,
+           double largest_norm, double largest_residual) {
+            return requantize(catalog, old_catalog, old_blocks, {exponent, largest_norm, largest_residual});
+        },
+        py::arg("catalog"), py::arg("old_catalog"), py::arg("old_blocks"), py::arg("exponent"), py::arg("largest_norm"),
+        py::arg("largest_residual"), "See mtaw_fast.kernels.native.scan.requantize.");
     module.def("read_bytes", &read_all, py::arg("array"), py::arg("isa") = py::none(),
                "See mtaw_fast.kernels.native.scan.read_bytes.");
     module.def("multiply_codes", &multiply_all, py::arg("codes"), py::arg("blocks"), py::arg("isa") = py::none(),

@@ -59,10 +59,10 @@ bool code_query(const float* query, std::int64_t d, double scale, const ScanSumm
     const int power = exponent - static_cast<int>(summary.exponent);
     // |q'| M' in the units of a score, so that a float32 overflow shows.
     const double largest_score = std::ldexp(norm * summary.largest_norm, -power) * scale;
-    const double g = largest_score < 0x1p126 ? (0x1p-22 * norm * summary.largest_norm +
-                                                std::ldexp(1 / scale, power - 147)) /
-                                                   static_cast<double>(step) * kUp
-                                             : kInfinity;
+    const double g = largest_score < 0x1p126
+                         ? (0x1p-22 * norm * summary.largest_norm + std::ldexp(1 / scale, power - 147)) /
+                               static_cast<double>(step) * kUp
+                         : kInfinity;
     coded->code_sum = sum;
     coded->spread = rounded_up(alpha);
     coded->width = 2 * (e + p) + g;

@@ -18,16 +18,16 @@
 //
 // is at least twice that error; the other half covers the float64 roundings of P, E and of the threshold below, each
 // a few 2^-53 of alpha (M' + 2 R) or of P <= 2^9 alpha M' (|p_j| <= t, so |p| / t <= sqrt d, and |a| >= 127).
-// Nothing overflows: t is in [1/127, 2/127], s_i and M' are below 2, alpha at most 127 * 2^7, and rho_i below 64: that of a
-// zero code is 8 s sqrt(d) in nested codes.
+// Nothing overflows: t is in [1/127, 2/127], s_i and M' are below 2, alpha at most 127 * 2^7, and rho_i below 64: that
+// of a zero code is 8 s sqrt(d) in nested codes.
 //
 // Nested codes (layout.hpp) are c = 16 h - 128 + l, so c = 8 (2 h - 15) + (l - 8). A pass over the high halves is one
 // over codes 2 h - 15 with the step 8 s and the residual vector r + s (l - 8), whose norm is at most rho + s |l - 8| =:
 // rho': all of the above holds with that step and rho', and R >= every rho'. For an item that is left, the low halves
-// give the integer T = (l - 8).a, and s D = 8 s (2 h - 15).a + s T. So the middle of its bounds, plus s T, +- alpha rho,
-// are bounds as of a pass over the whole codes. The middle is within 4 u32 (1 + 4 u32) alpha (M' + 2 R) of
-// 8 s (2 h - 15).a, the rest is float64, and rounding the bounds to float32 adds u32 alpha (M' + 2 rho): E is
-// 8 u32 alpha (M' + 2 R), at least 1.5 times the sum, and what it has more still covers the float64 roundings.
+// give the integer T = (l - 8).a, and s D = 8 s (2 h - 15).a + s T. So the middle of its bounds, plus s T, +- alpha
+// rho, are bounds as of a pass over the whole codes. The middle is within 4 u32 (1 + 4 u32) alpha (M' + 2 R) of 8 s (2
+// h - 15).a, the rest is float64, and rounding the bounds to float32 adds u32 alpha (M' + 2 rho): E is 8 u32 alpha (M'
+// + 2 R), at least 1.5 times the sum, and what it has more still covers the float64 roundings.
 //
 // Rounding of the score. The score is f_i = fl32(fl64(w y_i~)), w the scale and y_i~ the float64 sum for y_i = q.e_i.
 // Products of two float32 are exact in float64, and d <= 2^14 sums round, so with V = w |q| M

@@ -10,12 +10,12 @@ namespace mtaw {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::int64_t kFirstEntries = 1024;  // entries before the first threshold
+constexpr std::int64_t kFirstEntries = 1024;     // entries before the first threshold
 constexpr std::int64_t kFirstHalfEntries = 256;  // of half-wide codes, where each costs a look at its low halves
-constexpr std::int64_t kMinNewEntries = 64;   // new entries before the next
+constexpr std::int64_t kMinNewEntries = 64;      // new entries before the next
 constexpr std::int64_t kMaxEntries = 4096;
 constexpr std::int64_t kMaxFetched = 128;
-constexpr std::int64_t kPairFloats = 32;  // two cache lines: hardware fetches the other one of a pair
+constexpr std::int64_t kPairFloats = 32;      // two cache lines: hardware fetches the other one of a pair
 constexpr double kFloorTolerance = 1.0 / 32;  // of the width of a bound: a floor this near to the best one is as good
 
 }  // namespace
@@ -65,9 +65,7 @@ void Candidates::raise_floor(const SearchPlan& plan) {
     floor = low;
 }
 
-void Candidates::raise_cut() {
-    lane.cut = std::max(lane.cut, rounded_down(static_cast<double>(floor) - coded.width));
-}
+void Candidates::raise_cut() { lane.cut = std::max(lane.cut, rounded_down(static_cast<double>(floor) - coded.width)); }
 
 // What an exact score is worth as a lower bound. `lift` is -infinity where nothing may be concluded.
 float Candidates::lower_of(float score) const {

@@ -52,7 +52,7 @@ struct Candidates {
     // Writes the k best in order; what is missing to k stays as it is.
     void finish(const SearchPlan& plan, std::int32_t* ids, float* scores);
 
- private:
+   private:
     void drop_excluded();
     void raise_floor(const SearchPlan& plan);
     void raise_cut();

@@ -18,12 +18,13 @@ constexpr std::int64_t kMaxLanes = 32;  // of a kernel
 struct ScanLane {
     const std::int8_t* codes;   // 4 * lines of them
     const std::int16_t* pairs;  // 4 * lines: of each four codes the first and third, then the second and fourth
-    // The codes as a low block has the dimensions, 4 * half_lines for lower halves of bytes, then as many for upper ones.
+    // The codes as a low block has the dimensions, 4 * half_lines for lower halves of bytes, then as many for upper
+    // ones.
     const std::int8_t* low_codes;
     std::int32_t code_sum;
-    float spread;   // times an item's residual: how far its bounds are from step * (integer dot)
-    float cut;      // only items with an upper bound over it are appended
-    float* upper;   // the appended items' bounds
+    float spread;  // times an item's residual: how far its bounds are from step * (integer dot)
+    float cut;     // only items with an upper bound over it are appended
+    float* upper;  // the appended items' bounds
     float* lower;
     std::int32_t* ids;
     std::int64_t count;  // how many are appended
@@ -50,13 +51,14 @@ struct BlockTails {
 };
 
 struct ScanBlocks {
-    const std::uint8_t* blocks;  // whole codes, or null
-    std::int64_t lines;          // of codes, a block
+    const std::uint8_t* blocks;       // whole codes, or null
+    std::int64_t lines;               // of codes, a block
     const std::uint8_t* half_blocks;  // nested codes, or null
     const std::uint8_t* low_blocks;
     std::int64_t half_lines;
     std::int64_t first_block = 0;  // the one that `blocks` starts with
-    // For the kernel for `wide_width` lanes: the tails of the blocks to pass, and what is passed after them, to prefetch.
+    // For the kernel for `wide_width` lanes: the tails of the blocks to pass, and what is passed after them, to
+    // prefetch.
     const BlockTails* tails = nullptr;
     const std::uint8_t* next = nullptr;
     int next_lines = 0;  // of that, at each block

@@ -28,8 +28,7 @@ struct TileShape {
     std::int64_t tail_lines;  // of the block's, in the tail
     std::int64_t tail_tiles;
 
-    explicit TileShape(std::int64_t lines)
-        : whole(lines / kTileLines), tail_lines(lines % kTileLines), tail_tiles(1) {
+    explicit TileShape(std::int64_t lines) : whole(lines / kTileLines), tail_lines(lines % kTileLines), tail_tiles(1) {
         // A line holds a cut of up to 4 * 127 times some 200; D grows by some 2000 a dimension, 8000 a line.
         if (kTileLines - tail_lines < 1 + lines / 10) tail_tiles = kMaxTailTiles;
     }
@@ -91,11 +90,13 @@ struct Lanes32 {
         }
     }
 
-    const std::int8_t* tile(int group, std::int64_t tile) const { return first + group * kGroup * stride + tile * kTileDims; }
+    const std::int8_t* tile(int group, std::int64_t tile) const {
+        return first + group * kGroup * stride + tile * kTileDims;
+    }
     const std::int8_t* tail(int group, std::int64_t tile) const { return tails[group * kGroup] + tile * kTileDims; }
     static constexpr std::int64_t kTailStride = kMaxTailTiles * kTileDims;
 
- private:
+   private:
     // A lane's codes for the tail, and those that add up to -A.
     MTAW_INLINE void set_tail(int q, const std::int8_t* codes, const TileShape& shape) {
         const auto n_tail_codes = static_cast<std::int32_t>(shape.tail_lines * kLineDims);
@@ -133,7 +134,8 @@ struct Product {
         _tile_loadd(1, lanes.start.values[kGroup], kLineBytes);
         const std::int64_t others = kHeld ? 1 : shape.whole + shape.tail_tiles - 1;
         for (std::int64_t t = 0; t < others; ++t) {
-            _tile_loadd(2, t < shape.whole ? block + t * kTileLines * kLineBytes : tail[t - shape.whole].lines[0], kLineBytes);
+            _tile_loadd(2, t < shape.whole ? block + t * kTileLines * kLineBytes : tail[t - shape.whole].lines[0],
+                        kLineBytes);
             if (!kHeld) load_codes_of(t);
             _tile_dpbsud(0, 4, 2);
             _tile_dpbsud(1, 5, 2);
@@ -148,7 +150,7 @@ struct Product {
         _tile_stored(1, sums->values[kGroup], kLineBytes);
     }
 
- private:
+   private:
     MTAW_INLINE void load_codes_of(std::int64_t t) const {
         const bool in_tail = t >= shape.whole;
         const std::int64_t stride = in_tail ? Lanes32::kTailStride : lanes.stride;

@@ -100,7 +100,7 @@ struct Avx2 {
         pack(mask, first, upper, lower, ids);
     }
 
- private:
+   private:
     static MTAW_INLINE __m256i load(const std::uint8_t* address) {
         return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(address));
     }

@@ -41,8 +41,7 @@ struct Avx512Bounds {
         // Packed in registers and stored whole: a packing store takes a hundred cycles on Zen 4.
         _mm512_storeu_ps(upper, _mm512_maskz_compress_ps(kept, _mm512_fmadd_ps(items.steps, dots, spread)));
         _mm512_storeu_ps(lower, _mm512_maskz_compress_ps(kept, _mm512_fmsub_ps(items.steps, dots, spread)));
-        _mm512_storeu_si512(
-            ids, _mm512_maskz_compress_epi32(kept, _mm512_add_epi32(places, _mm512_set1_epi32(first))));
+        _mm512_storeu_si512(ids, _mm512_maskz_compress_epi32(kept, _mm512_add_epi32(places, _mm512_set1_epi32(first))));
     }
 };
 
@@ -69,7 +68,7 @@ MTAW_INLINE void load_columns(const std::uint8_t* records, std::int64_t stride, 
 // As join_codes, four columns of a block's records at a time.
 [[maybe_unused]] void join_columns(const std::uint8_t* half_blocks, const std::uint8_t* low_blocks,
                                    std::int64_t n_blocks, std::int64_t d, std::uint8_t* blocks) {
-    constexpr std::int64_t kAhead = 4;  // blocks
+    constexpr std::int64_t kAhead = 4;           // blocks
     constexpr int kColumns = 4, kSelect = 0xCA;  // of each bit, the second operand's where the first is set
     const std::int64_t lines = code_lines(d), n_columns = half_lines(d) + 1, stride = low_bytes(d);
     if (n_columns < kColumns) return join_codes(half_blocks, low_blocks, n_blocks, d, blocks);
@@ -78,7 +77,8 @@ MTAW_INLINE void load_columns(const std::uint8_t* records, std::int64_t stride, 
         const std::uint8_t* const half = half_blocks + b * half_block_bytes(d);
         const std::uint8_t* const low = low_blocks + b * half_block_bytes(d);
         std::uint8_t* const block = blocks + b * block_bytes(d);
-        // Two streams, and much arithmetic between the loads: without this, blocks that come from L3 take a third longer.
+        // Two streams, and much arithmetic between the loads: without this, blocks that come from L3 take a third
+        // longer.
         for (std::int64_t j = 0; j < n_columns; ++j) {
             MTAW_PREFETCH(half + kAhead * half_block_bytes(d) + j * kLineBytes);
             MTAW_PREFETCH(low + kAhead * half_block_bytes(d) + j * kLineBytes);
@@ -95,8 +95,10 @@ MTAW_INLINE void load_columns(const std::uint8_t* records, std::int64_t stride, 
                     continue;
                 }
                 const __m512i high = _mm512_loadu_si512(half + j * kLineBytes);
-                const __m512i even = _mm512_ternarylogic_epi32(high_half, _mm512_slli_epi16(high, 4), columns[c], kSelect);
-                const __m512i odd = _mm512_ternarylogic_epi32(high_half, high, _mm512_srli_epi16(columns[c], 4), kSelect);
+                const __m512i even =
+                    _mm512_ternarylogic_epi32(high_half, _mm512_slli_epi16(high, 4), columns[c], kSelect);
+                const __m512i odd =
+                    _mm512_ternarylogic_epi32(high_half, high, _mm512_srli_epi16(columns[c], 4), kSelect);
                 _mm512_storeu_si512(to, even);
                 if (2 * j + 1 < lines) _mm512_storeu_si512(to + kLineBytes, odd);
             }

@@ -51,8 +51,8 @@ template <typename Vector>
 MTAW_INLINE void append(const typename Vector::Sums& sums, const typename Vector::Items& items, std::int64_t block,
                         std::uint32_t mask, ScanLane& lane) {
     const auto first = static_cast<std::int32_t>(block * kBlockItems);
-    Vector::store_bounds(sums, items, lane, mask, first, lane.upper + lane.count,
-                         lane.lower + lane.count, lane.ids + lane.count);
+    Vector::store_bounds(sums, items, lane, mask, first, lane.upper + lane.count, lane.lower + lane.count,
+                         lane.ids + lane.count);
     lane.count += std::popcount(mask);
 }
 

@@ -96,7 +96,7 @@ struct Wasm {
         pack(mask, first, upper, lower, ids);
     }
 
- private:
+   private:
     static MTAW_INLINE v128_t estimate(const Sums& sums, const Items& items, int h) {
         return wasm_f32x4_mul(items.steps[h], wasm_f32x4_convert_i32x4(sums.values[h]));
     }

@@ -29,7 +29,8 @@ std::uint32_t half_word(std::uint32_t word, std::int32_t low_square, ScanSummary
     return word;
 }
 
-void nest_block(const std::uint8_t* block, std::int64_t d, std::uint8_t* half, std::uint8_t* low, ScanSummary* summary) {
+void nest_block(const std::uint8_t* block, std::int64_t d, std::uint8_t* half, std::uint8_t* low,
+                ScanSummary* summary) {
     const std::int64_t lines = code_lines(d), halves = half_lines(d);
     std::int32_t squares[kLineBytes] = {};  // of l - 8, by place in a line
     for (std::int64_t line = 0; line < lines; ++line) {

@@ -7,8 +7,8 @@
 
 namespace mtaw {
 
-// int8 `codes` of n_queries queries, `stride` bytes from one to the next, zeros past d: their products with the items of
-// blocks begin .. end, a block having `lines` lines of codes and one more. Each sum is stored, over an earlier one.
+// int8 `codes` of n_queries queries, `stride` bytes from one to the next, zeros past d: their products with the items
+// of blocks begin .. end, a block having `lines` lines of codes and one more. Each sum is stored, over an earlier one.
 struct ProductRequest {
     const std::uint8_t* blocks;
     std::int64_t lines;

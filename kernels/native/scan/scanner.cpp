@@ -112,7 +112,8 @@ Scanner::Scanner(const ScanCatalog& catalog, Isa isa) : catalog_(catalog), isa_(
                            summary.largest_residual < 64 && summary.exponent > -256 && summary.exponent < 256;
     const auto fits = [&](Codes codes) { return padding_is_marked(catalog, codes) && sample_agrees(catalog, codes); };
     if (!plausible || !(catalog.nested() ? fits(Codes::half) && fits(Codes::joined) : fits(Codes::whole))) {
-        throw std::invalid_argument("the catalog's codes belong to other vectors than its rows; quantize the catalog again");
+        throw std::invalid_argument(
+            "the catalog's codes belong to other vectors than its rows; quantize the catalog again");
     }
 }
 

@@ -14,8 +14,8 @@ namespace mtaw {
 // the scanner. They are fastest where they start on a cache line (64 bytes); any address is right.
 //
 // Whole codes suit a first pass over all of each code: one stream of 104 bytes an item at d = 100. With nested ones a
-// search of few queries reads the half-wide blocks, about half the bytes, and the low halves of the items that are left;
-// a batch joins chunks of them to whole codes.
+// search of few queries reads the half-wide blocks, about half the bytes, and the low halves of the items that are
+// left; a batch joins chunks of them to whole codes.
 struct ScanCatalog {
     const float* rows;           // float32[N, d], finite
     const std::uint8_t* blocks;  // the whole codes, or null: nested ones
@@ -43,7 +43,7 @@ struct ScanRequest {
 
 // The working memory of searches: one a thread, made once. It grows to what the largest search needed and stays so.
 class ScanScratch {
- public:
+   public:
     ScanScratch();
     ~ScanScratch();
     ScanScratch(ScanScratch&&) noexcept;
@@ -52,13 +52,13 @@ class ScanScratch {
     struct State;
     State& state() { return *state_; }
 
- private:
+   private:
     std::unique_ptr<State> state_;
 };
 
 // Immutable after construction: any number of threads may search at once, each with a scratch of its own.
 class Scanner {
- public:
+   public:
     // `isa` picks the kernels; one without a path of its own uses the next lower one's.
     // Throws std::invalid_argument if the catalog's sizes make no sense, or a sample of the rows is not what the
     // codes say (the codes of another catalog).
@@ -71,7 +71,7 @@ class Scanner {
 
     const ScanCatalog& catalog() const { return catalog_; }
 
- private:
+   private:
     ScanCatalog catalog_;
     Isa isa_;
 };

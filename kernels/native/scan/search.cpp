@@ -15,14 +15,14 @@ constexpr std::int64_t kGroupQueries = 256;       // queries that go through the
 constexpr std::int64_t kGroupBytes = 64LL << 20;  // what their buffers may take
 constexpr std::int64_t kChunkBytes = 512 << 10;   // of the catalog, passed by all of them in turn: stays in a core's L2
 constexpr std::int64_t kNestedChunkBytes = 256 << 10;  // of nested codes, joined: both forms share the L2
-constexpr std::int64_t kManyQueries = 16;         // from here on the kernel for `wide_width` pays
-constexpr std::int64_t kManyHalfQueries = 8;      // up to here passes over half-wide codes beat joining them
-constexpr std::int64_t kSparseShare = 32;         // where less than 1/32 of the items is allowed, those are listed
-constexpr std::int64_t kLateShare = 8;            // the last eighth of a pass
+constexpr std::int64_t kManyQueries = 16;              // from here on the kernel for `wide_width` pays
+constexpr std::int64_t kManyHalfQueries = 8;           // up to here passes over half-wide codes beat joining them
+constexpr std::int64_t kSparseShare = 32;              // where less than 1/32 of the items is allowed, those are listed
+constexpr std::int64_t kLateShare = 8;                 // the last eighth of a pass
 std::int64_t lane_codes(std::int64_t d) { return code_lines(d) * kLineDims; }
 
 class Search {
- public:
+   public:
     Search(const ScanCatalog& catalog, Isa isa, const ScanRequest& request, ScanScratch::State& memory)
         : request_(request),
           scratch_(memory),
@@ -30,8 +30,14 @@ class Search {
           blocks_{catalog.blocks,     code_lines(catalog.d), catalog.half_blocks,
                   catalog.low_blocks, half_lines(catalog.d), 0,
                   &memory.tails},
-          plan_{&catalog,       std::min(request.k, catalog.n_items), request.scale, isa, select_kernels(isa),
-                &memory.scored, &blocks_,                             kernels_.refine},
+          plan_{&catalog,
+                std::min(request.k, catalog.n_items),
+                request.scale,
+                isa,
+                select_kernels(isa),
+                &memory.scored,
+                &blocks_,
+                kernels_.refine},
           allowed_{request.allowed, (catalog.n_items + 7) / 8} {}
 
     void run(std::int32_t* ids, float* scores) {
@@ -60,7 +66,7 @@ class Search {
         }
     }
 
- private:
+   private:
     Candidates& candidates(std::int64_t q) { return scratch_.candidates[static_cast<std::size_t>(q)]; }
 
     // Whether the allowed items are so few that scoring them one by one beats a pass.
@@ -115,8 +121,10 @@ class Search {
                     // Line by line to the lower and the upper halves in turn; past the last line is nothing.
                     std::int8_t* const destination =
                         low + j / (2 * kLineDims) * kLineDims + (j / kLineDims % 2 != 0 ? half : 0);
-                    if (j < code_bytes) std::memcpy(destination, codes + j, kLineDims);
-                    else std::memset(destination, 0, kLineDims);
+                    if (j < code_bytes)
+                        std::memcpy(destination, codes + j, kLineDims);
+                    else
+                        std::memset(destination, 0, kLineDims);
                 }
                 candidate_set.lane.low_codes = low;
             }
@@ -179,9 +187,7 @@ class Search {
     }
 
     // So many queries each go through the catalog in passes of their own; more of them go through chunks in turn.
-    std::int64_t few_queries() const {
-        return plan_.catalog->nested() ? kManyHalfQueries : kFewLanes;
-    }
+    std::int64_t few_queries() const { return plan_.catalog->nested() ? kManyHalfQueries : kFewLanes; }
 
     // The whole codes of blocks begin .. end, which many queries read: made once for all of them.
     void join(std::int64_t begin, std::int64_t end) {

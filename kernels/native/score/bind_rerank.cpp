@@ -45,8 +45,7 @@ py::tuple rerank(const py::array& queries, const py::array& catalog, const py::a
 
 void bind_rerank(py::module_& module) {
     module.def("rerank_topk", &rerank, py::arg("queries"), py::arg("catalog"), py::arg("candidates"), py::arg("k"),
-               py::arg("scale"),
-               "Exact scores and order of candidates; see mtaw_fast.kernels.native.rerank_topk.");
+               py::arg("scale"), "Exact scores and order of candidates; see mtaw_fast.kernels.native.rerank_topk.");
 }
 
 }  // namespace mtaw

@@ -12,10 +12,10 @@ namespace mtaw {
 namespace {
 
 constexpr std::int64_t kTile = 8;
-constexpr std::int64_t kGroup = 32;       // of rows of 400 bytes: two groups fit in a core's first cache
+constexpr std::int64_t kGroup = 32;        // of rows of 400 bytes: two groups fit in a core's first cache
 constexpr std::int64_t kCounted = 64;      // items whose places are counted one by one
 constexpr std::int64_t kMaxCounted = 256;  // and eight at a time
-constexpr std::int64_t kLineFloats = 16;  // a cache line
+constexpr std::int64_t kLineFloats = 16;   // a cache line
 
 void score_tile(const float* query, const float* catalog, std::int64_t d, double scale, Scored* items,
                 std::int64_t filled) {

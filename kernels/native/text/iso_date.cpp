@@ -7,11 +7,13 @@ namespace mtaw {
 namespace {
 
 class Reader {
- public:
+   public:
     explicit Reader(std::string_view text) : text_(text) {}
 
     bool done() const { return place_ == text_.size(); }
-    bool is_digit(std::size_t ahead = 0) const { return place_ + ahead < text_.size() && text_[place_ + ahead] >= '0' && text_[place_ + ahead] <= '9'; }
+    bool is_digit(std::size_t ahead = 0) const {
+        return place_ + ahead < text_.size() && text_[place_ + ahead] >= '0' && text_[place_ + ahead] <= '9';
+    }
     bool take(char c) {
         if (done() || text_[place_] != c) return false;
         ++place_;
@@ -31,7 +33,7 @@ class Reader {
         while (!done() && (static_cast<unsigned char>(text_[place_]) & 0xC0U) == 0x80) ++place_;
     }
 
- private:
+   private:
     std::string_view text_;
     std::size_t place_ = 0;
 };
@@ -75,7 +77,8 @@ std::optional<std::int64_t> clock_of(Reader& reader) {
             second = reader.digits(2);
             if (reader.take('.') || reader.take(',')) {
                 if (!reader.is_digit()) return std::nullopt;
-                for (int unit = 100'000; reader.is_digit(); unit /= 10) fraction += reader.digits(1) * unit;  // what is finer counts as nothing
+                for (int unit = 100'000; reader.is_digit(); unit /= 10)
+                    fraction += reader.digits(1) * unit;  // what is finer counts as nothing
             }
         }
     }

@@ -12,7 +12,7 @@
 namespace mtaw {
 
 class JsonReader {
- public:
+   public:
     explicit JsonReader(std::string_view text) : text_(text) {}
 
     Json whole_text() {
@@ -23,13 +23,14 @@ class JsonReader {
         return value;
     }
 
- private:
+   private:
     [[noreturn]] void fail(const std::string& why) const {
         throw std::invalid_argument(why + " (byte " + std::to_string(place_) + ")");
     }
 
     void skip_blanks() {
-        while (place_ < text_.size() && std::string_view(" \t\n\r").find(text_[place_]) != std::string_view::npos) ++place_;
+        while (place_ < text_.size() && std::string_view(" \t\n\r").find(text_[place_]) != std::string_view::npos)
+            ++place_;
     }
     char peek() const { return place_ < text_.size() ? text_[place_] : '\0'; }
     bool take(std::string_view word) {
@@ -148,7 +149,8 @@ class JsonReader {
             while (peek() >= '0' && peek() <= '9') ++place_;
             return place_ - from;
         };
-        if (take("NaN") || take("Infinity") || take("-Infinity")) return std::string(text_.substr(begin, place_ - begin));
+        if (take("NaN") || take("Infinity") || take("-Infinity"))
+            return std::string(text_.substr(begin, place_ - begin));
         take("-");
         const bool zero = peek() == '0';
         const std::size_t n = count();
@@ -168,7 +170,8 @@ class JsonReader {
 Json Json::parse(std::string_view text) { return JsonReader(text).whole_text(); }
 
 const Json* Json::find(std::string_view name) const {
-    const auto found = std::find_if(members_.rbegin(), members_.rend(), [&](const auto& member) { return member.first == name; });
+    const auto found =
+        std::find_if(members_.rbegin(), members_.rend(), [&](const auto& member) { return member.first == name; });
     return found == members_.rend() ? nullptr : &found->second;
 }
 
@@ -185,12 +188,14 @@ std::optional<std::int64_t> Json::whole() const {
 // About the power of ten of a number that is not 0.
 static std::int64_t power_of_ten(std::string_view text) {
     const std::size_t letter = std::min(text.find_first_of("eE"), text.size());
-    const std::size_t point = std::min(text.substr(0, letter).find('.'), letter), digit = text.find_first_of("123456789");
+    const std::size_t point = std::min(text.substr(0, letter).find('.'), letter),
+                      digit = text.find_first_of("123456789");
     const auto power = static_cast<std::int64_t>(point) - static_cast<std::int64_t>(digit);
     if (letter == text.size()) return power;
     const std::string_view exponent = text.substr(letter + (text[letter + 1] == '+' ? 2 : 1));
     std::int64_t shift = 0;
-    if (std::from_chars(exponent.data(), exponent.data() + exponent.size(), shift).ec == std::errc()) return power + shift;
+    if (std::from_chars(exponent.data(), exponent.data() + exponent.size(), shift).ec == std::errc())
+        return power + shift;
     return exponent.front() == '-' ? -1 : 1;  // more digits than a text has
 }
 #endif
@@ -199,7 +204,8 @@ double Json::number() const {
     double value = std::numeric_limits<double>::quiet_NaN();
     if (kind_ != Kind::number || text_ == "NaN") return value;
     const bool minus = text_.front() == '-';
-    if (text_.ends_with("Infinity")) return minus ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity();
+    if (text_.ends_with("Infinity"))
+        return minus ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity();
 #ifndef __cpp_lib_to_chars
     return std::strtod(text_.c_str(), nullptr);  // Emscripten's library has no from_chars for it, and its locale is C's
 #else
@@ -236,7 +242,8 @@ void Json::write_sorted(std::string& out) const {
     out += '{';
     const std::size_t begin = out.size();
     for (std::size_t i = 0; i < order.size(); ++i) {
-        if (i + 1 < order.size() && members_[order[i]].first == members_[order[i + 1]].first) continue;  // the last counts
+        if (i + 1 < order.size() && members_[order[i]].first == members_[order[i + 1]].first)
+            continue;  // the last counts
         if (out.size() > begin) out += ", ";
         write_json_text(out, members_[order[i]].first, true);
         out += ": ";

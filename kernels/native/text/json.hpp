@@ -11,7 +11,7 @@
 namespace mtaw {
 
 class Json {
- public:
+   public:
     enum class Kind { null, boolean, number, text, list, object };
 
     // Throws std::invalid_argument, with the place, on anything but one value nested at most kMaxDepth deep.
@@ -21,8 +21,8 @@ class Json {
 
     Kind kind() const { return kind_; }
     bool is(Kind kind) const { return kind_ == kind; }
-    bool flag() const { return flag_; }                  // of a boolean
-    const std::string& text() const { return text_; }    // of a text, or a number as it was written
+    bool flag() const { return flag_; }                // of a boolean
+    const std::string& text() const { return text_; }  // of a text, or a number as it was written
     const std::vector<Json>& list() const { return list_; }
     const std::vector<std::pair<std::string, Json>>& members() const { return members_; }
 
@@ -37,7 +37,7 @@ class Json {
     // As Python's json.dumps(value, sort_keys=True, ensure_ascii=True), for values that Python wrote.
     void write_sorted(std::string& out) const;
 
- private:
+   private:
     friend class JsonReader;
 
     Kind kind_ = Kind::null;

@@ -16,16 +16,16 @@ struct TrendRow {
     const std::int32_t* neighbors = nullptr;
     const std::uint16_t* values = nullptr;  // bfloat16[count, kPairSums]
     std::int64_t count = 0;
-    const float* totals = nullptr;          // [kPairSums]; null if the tables do not know the item, as the next two
-    const float* counts = nullptr;          // [kItemSums]
-    const std::int64_t* times = nullptr;    // [2]
+    const float* totals = nullptr;           // [kPairSums]; null if the tables do not know the item, as the next two
+    const float* counts = nullptr;           // [kItemSums]
+    const std::int64_t* times = nullptr;     // [2]
     const std::uint16_t* context = nullptr;  // [n_context] values of visits' context, ascending
     const float* context_sums = nullptr;     // [n_context]
     std::int64_t n_context = 0;
 };
 
 class TrendsBase {
- public:
+   public:
     explicit TrendsBase(const TrendsView& view) : view_(view) {}
 
     const TrendsView& view() const { return view_; }
@@ -42,7 +42,7 @@ class TrendsBase {
     // Keeps a copy of row `place` of `from`, whose clock is that of the tables; ids: the items of its places.
     void replace(std::int32_t item, const TrendsView& from, std::int64_t place, const std::int32_t* ids);
 
- private:
+   private:
     struct Patch {
         std::vector<std::int32_t> neighbors;
         std::vector<std::uint16_t> values;
@@ -55,8 +55,9 @@ class TrendsBase {
     static TrendRow row_of(const TrendsView& view, std::int64_t item) {
         if (item >= view.n_items) return {};
         const std::int64_t begin = view.row_offsets[item];
-        TrendRow row{view.neighbors + begin, view.values + begin * kPairSums, view.row_offsets[item + 1] - begin,
-                     view.totals + item * kPairSums, view.counts + item * kItemSums, view.times + item * 2};
+        TrendRow row{
+            view.neighbors + begin,         view.values + begin * kPairSums, view.row_offsets[item + 1] - begin,
+            view.totals + item * kPairSums, view.counts + item * kItemSums,  view.times + item * 2};
         if (const std::int64_t* const offsets = view.context.offsets) {
             row.context = view.context.values + offsets[item];
             row.context_sums = view.context.sums + offsets[item];
@@ -68,8 +69,14 @@ class TrendsBase {
         const auto found = patches_.find(static_cast<std::int32_t>(item));
         if (found == patches_.end()) return row_of(view_, item);
         const Patch& patch = *found->second;
-        return {patch.neighbors.data(), patch.values.data(), static_cast<std::int64_t>(patch.neighbors.size()),
-                patch.totals, patch.counts, patch.times, patch.context.data(), patch.context_sums.data(),
+        return {patch.neighbors.data(),
+                patch.values.data(),
+                static_cast<std::int64_t>(patch.neighbors.size()),
+                patch.totals,
+                patch.counts,
+                patch.times,
+                patch.context.data(),
+                patch.context_sums.data(),
                 static_cast<std::int64_t>(patch.context.size())};
     }
 
@@ -77,7 +84,8 @@ class TrendsBase {
     std::unordered_map<std::int32_t, std::unique_ptr<Patch>> patches_;
 };
 
-inline void TrendsBase::replace(std::int32_t item, const TrendsView& from, std::int64_t place, const std::int32_t* ids) {
+inline void TrendsBase::replace(std::int32_t item, const TrendsView& from, std::int64_t place,
+                                const std::int32_t* ids) {
     const TrendRow row = row_of(from, place);
     auto patch = std::make_unique<Patch>();
     for (std::int64_t p = 0; p < row.count; ++p) patch->neighbors.push_back(ids[row.neighbors[p]]);

@@ -50,10 +50,16 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
         throw py::value_error("n_items must be in 0..2147483647, not " + std::to_string(n_items));
     }
     const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
-    TimedSessions sessions{checked_data<std::int32_t>(items, 1, "items", "int32"), bounds,
-                           checked_data<std::int64_t>(times, 1, "times", "int64"), offsets.shape(0) - 1, n_items, once_from, newest};
+    TimedSessions sessions{checked_data<std::int32_t>(items, 1, "items", "int32"),
+                           bounds,
+                           checked_data<std::int64_t>(times, 1, "times", "int64"),
+                           offsets.shape(0) - 1,
+                           n_items,
+                           once_from,
+                           newest};
     if (offsets.shape(0) < 1 || bounds[0] != 0 || bounds[sessions.count] != items.shape(0)) {
-        throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) + ", the number of clicks");
+        throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) +
+                              ", the number of clicks");
     }
     if (times.shape(0) != items.shape(0)) throw py::value_error("times must have one entry for each click");
     const auto n_columns = static_cast<std::int64_t>(context_sizes.size());
@@ -124,7 +130,7 @@ struct Prefixes {
 };
 
 class TrendsObject {
- public:
+   public:
     TrendsObject(const py::dict& arrays, const std::vector<std::int64_t>& half_lives, std::int64_t window,
                  std::int64_t max_neighbors, std::int64_t capacity, std::int64_t ahead, std::int64_t row_neighbors,
                  const std::optional<std::string>& isa, bool once)
@@ -139,11 +145,12 @@ class TrendsObject {
     void click(const py::array& handles, const py::array& items, const py::array& times, const MaybeArray& arrivals,
                const MaybeArray& context) {
         TrendClicks clicks{checked_data<std::int64_t>(handles, 1, "handles", "int64"),
-                                 checked_data<std::int32_t>(items, 1, "items", "int32"),
-                                 checked_data<std::int64_t>(times, 1, "times", "int64"),
-                                 arrivals ? checked_data<std::int64_t>(*arrivals, 1, "arrivals", "int64") : nullptr,
-                                 handles.size()};
-        if (items.size() != clicks.count || times.size() != clicks.count || (arrivals && arrivals->size() != clicks.count)) {
+                           checked_data<std::int32_t>(items, 1, "items", "int32"),
+                           checked_data<std::int64_t>(times, 1, "times", "int64"),
+                           arrivals ? checked_data<std::int64_t>(*arrivals, 1, "arrivals", "int64") : nullptr,
+                           handles.size()};
+        if (items.size() != clicks.count || times.size() != clicks.count ||
+            (arrivals && arrivals->size() != clicks.count)) {
             throw py::value_error("handles, items, times and arrivals must be of one length");
         }
         clicks.context = codes_of(context, clicks.count, trends_.context_shape().n_columns);
@@ -197,7 +204,8 @@ class TrendsObject {
         prefixes.content = item_content_of(content);
         const std::int64_t n_side = n_side_features(trends_.context_shape(), prefixes.content);
         const std::int32_t* const ids = matrix<std::int32_t>(candidates, "candidates", "int32");
-        if (candidates.shape(0) != prefixes.count) throw py::value_error("candidates must have one row for each prefix");
+        if (candidates.shape(0) != prefixes.count)
+            throw py::value_error("candidates must have one row for each prefix");
         const std::int64_t width = candidates.shape(1);
         for (std::int64_t i = 0; i < candidates.size(); ++i) check_item("candidates", i, ids[i], -1);
         py::array_t<float> out({prefixes.count, width, kTrendFeatures + n_side});
@@ -213,14 +221,16 @@ class TrendsObject {
             }
             const auto count = static_cast<std::int64_t>(known.size());
             trends_.measure(known.data(), count, scratch);
-            std::vector<float> columns(static_cast<std::size_t>(kTrendColumns * kTile)), side(static_cast<std::size_t>(kMaxSide * kTile));
+            std::vector<float> columns(static_cast<std::size_t>(kTrendColumns * kTile)),
+                side(static_cast<std::size_t>(kMaxSide * kTile));
             for (std::int64_t begin = 0; begin < count; begin += kTile) {
                 const std::int64_t n_tile = std::min(kTile, count - begin);
                 trends_.fill(begin, n_tile, columns.data(), side.data(), *kernels_, scratch);
                 for (std::int64_t i = 0; i < n_tile; ++i) {
                     float* row = data + rows[static_cast<std::size_t>(begin + i)] * (kTrendFeatures + n_side);
                     row = std::copy_n(scratch.query_features(), kTrendQueryFeatures, row);
-                    for (std::int64_t k = 0; k < kTrendColumns; ++k) *row++ = columns[static_cast<std::size_t>(k * kTile + i)];
+                    for (std::int64_t k = 0; k < kTrendColumns; ++k)
+                        *row++ = columns[static_cast<std::size_t>(k * kTile + i)];
                     for (std::int64_t k = 0; k < n_side; ++k) *row++ = side[static_cast<std::size_t>(k * kTile + i)];
                 }
             }
@@ -284,7 +294,8 @@ class TrendsObject {
         const auto locked = trends_.reading();
         const TrendFactors factors = trends_.factors_at(std::max(now, trends_.delta().newest()));
         const ItemDelta* const delta = trends_.delta().find(item);
-        for (std::int64_t value = 0; value < count; ++value) data[value] = trends_.context_sum(item, delta, value, factors);
+        for (std::int64_t value = 0; value < count; ++value)
+            data[value] = trends_.context_sum(item, delta, value, factors);
         return out;
     }
 
@@ -302,9 +313,8 @@ class TrendsObject {
             const auto& times = all.at(handle).times;
             return times.empty() ? kNever : times.back();
         };
-        std::sort(handles.begin(), handles.end(), [&](std::int64_t a, std::int64_t b) {
-            return last(a) != last(b) ? last(a) < last(b) : a < b;
-        });
+        std::sort(handles.begin(), handles.end(),
+                  [&](std::int64_t a, std::int64_t b) { return last(a) != last(b) ? last(a) < last(b) : a < b; });
         const auto count = static_cast<py::ssize_t>(handles.size());
         py::array_t<std::int32_t> items(clicks);
         py::array_t<std::int64_t> times(clicks), offsets(count + 1);
@@ -337,11 +347,12 @@ class TrendsObject {
         return out;
     }
 
- private:
+   private:
     void check_item(const char* name, std::int64_t place, std::int32_t item, std::int32_t minimum) const {
         if (item < minimum || item >= trends_.capacity()) {
             throw py::index_error(std::string(name) + "[" + std::to_string(place) + "] is " + std::to_string(item) +
-                                  ", outside " + std::to_string(minimum) + ".." + std::to_string(trends_.capacity() - 1));
+                                  ", outside " + std::to_string(minimum) + ".." +
+                                  std::to_string(trends_.capacity() - 1));
         }
     }
 
@@ -350,7 +361,9 @@ class TrendsObject {
         Prefixes out{checked_data<std::int32_t>(items, 1, "items", "int32"),
                      checked_data<std::int64_t>(begins, 1, "begins", "int64"),
                      checked_data<std::int64_t>(ends, 1, "ends", "int64"),
-                     checked_data<std::int64_t>(now, 1, "now", "int64"), nullptr, begins.size()};
+                     checked_data<std::int64_t>(now, 1, "now", "int64"),
+                     nullptr,
+                     begins.size()};
         if (times) {
             out.times = checked_data<std::int64_t>(*times, 1, "times", "int64");
             if (times->size() != items.size()) throw py::value_error("times must have one entry for each click");
@@ -359,7 +372,9 @@ class TrendsObject {
         for (std::int64_t q = 0; fits && q < out.count; ++q) {
             fits = out.begins[q] >= 0 && out.begins[q] < out.ends[q] && out.ends[q] <= items.size();
         }
-        if (!fits) throw py::value_error("begins, ends and now must name places in items with a click between them, and a moment");
+        if (!fits)
+            throw py::value_error(
+                "begins, ends and now must name places in items with a click between them, and a moment");
         for (std::int64_t i = 0; i < items.size(); ++i) check_item("items", i, out.items[i], 0);
         return out;
     }
@@ -385,11 +400,12 @@ class TrendsObject {
 
 // The columns of an item table that become features, kept alive.
 class ContentObject {
- public:
+   public:
     ContentObject(const std::vector<py::array>& categories, const MaybeArray& created)
         : categories_(categories), created_(created) {
         const auto count = static_cast<std::int64_t>(categories.size());
-        if (count > kMaxCategories) throw py::value_error("at most " + std::to_string(kMaxCategories) + " category columns");
+        if (count > kMaxCategories)
+            throw py::value_error("at most " + std::to_string(kMaxCategories) + " category columns");
         content_.n_categories = count;
         content_.n_items = count > 0 ? categories[0].size() : created ? created->size() : 0;
         for (std::int64_t k = 0; k < count; ++k) {
@@ -403,7 +419,7 @@ class ContentObject {
     }
     const ItemContent& content() const { return content_; }
 
- private:
+   private:
     void check(const py::array& column) const {
         if (column.size() != content_.n_items) throw py::value_error("the columns must be of one length");
     }
@@ -429,15 +445,17 @@ const Trends& trends_of(py::handle object) { return py::cast<const TrendsObject&
 void bind_trends(py::module_& module) {
     module.def("trend_feature_names", [] {
         py::tuple names(kTrendFeatures);
-        for (std::int64_t k = 0; k < kTrendFeatures; ++k) names[static_cast<std::size_t>(k)] = py::str(kTrendFeatureNames[k]);
+        for (std::int64_t k = 0; k < kTrendFeatures; ++k)
+            names[static_cast<std::size_t>(k)] = py::str(kTrendFeatureNames[k]);
         return names;
     });
-    module.def("trends_build", &trends_build, py::arg("items"), py::arg("offsets"), py::arg("times"), py::arg("n_items"),
-               py::arg("half_lives"), py::arg("window"), py::arg("max_neighbors"), py::arg("threads"),
-               py::arg("once_from"), py::arg("newest"),
-               py::arg("context"), py::arg("context_sizes"), py::arg("first"), py::arg("last"));
+    module.def("trends_build", &trends_build, py::arg("items"), py::arg("offsets"), py::arg("times"),
+               py::arg("n_items"), py::arg("half_lives"), py::arg("window"), py::arg("max_neighbors"),
+               py::arg("threads"), py::arg("once_from"), py::arg("newest"), py::arg("context"),
+               py::arg("context_sizes"), py::arg("first"), py::arg("last"));
     py::class_<ContentObject>(module, "ItemContent")
-        .def(py::init<const std::vector<py::array>&, const MaybeArray&>(), py::arg("categories"), py::arg("created") = py::none());
+        .def(py::init<const std::vector<py::array>&, const MaybeArray&>(), py::arg("categories"),
+             py::arg("created") = py::none());
     module.def("trends_check", &trends_check, py::arg("arrays"), py::arg("half_lives"), py::arg("window"),
                py::arg("max_neighbors"));
     py::class_<TrendsObject>(module, "Trends", "See mtaw_fast.kernels.native.trends.")

@@ -31,7 +31,7 @@ constexpr double kMinContextSum = 0x1p-8;
 float rounded(double sum) { return sum < static_cast<double>(kMinFloat) ? 0.0F : static_cast<float>(sum); }
 
 struct Term {
-    std::int64_t time;  // of the later click
+    std::int64_t time;   // of the later click
     std::int64_t later;  // its place
     std::int32_t neighbor;
     std::int32_t distance;  // negative: bwd
@@ -61,7 +61,7 @@ void check_trend_settings(const TrendSettings& settings) {
 
 // One thread's builder of rows.
 class TrendsBuild::RowBuilder {
- public:
+   public:
     explicit RowBuilder(const TrendsBuild& build) : build_(build), slots_(index(build.sessions_.n_items), 0) {
         const std::int64_t newest = build.clock_[kItemLanes];
         for (int lane = 0; lane < kItemLanes; ++lane) {
@@ -78,7 +78,7 @@ class TrendsBuild::RowBuilder {
         cut(block);
     }
 
- private:
+   private:
     void compute_weights(std::int64_t time, int first, double* weights) const {
         for (int lane = first; lane < kItemLanes; ++lane) {
             const std::int64_t half_life = build_.settings_.half_lives.ms[lane];
@@ -90,7 +90,8 @@ class TrendsBuild::RowBuilder {
         const std::int64_t begin = build_.item_offsets_[index(item)], end = build_.item_offsets_[index(item) + 1];
         order_.assign(build_.item_clicks_.begin() + begin, build_.item_clicks_.begin() + end);
         const std::int64_t* const times = build_.sessions_.times;
-        std::stable_sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
+        std::stable_sort(order_.begin(), order_.end(),
+                         [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
         double sums[kItemSums] = {}, weights[kItemLanes];
         for (const std::int64_t click : order_) {
             if (build_.click_uses_[index(click)] == kNothing) continue;
@@ -150,7 +151,8 @@ class TrendsBuild::RowBuilder {
                 if (build_.click_uses_[index(earlier)] != kPairs) continue;
                 ++distance;
                 const std::int32_t other = sessions.items[earlier];
-                if (other != item) terms_.push_back({sessions.times[click], click, other, static_cast<std::int32_t>(-distance)});
+                if (other != item)
+                    terms_.push_back({sessions.times[click], click, other, static_cast<std::int32_t>(-distance)});
             }
             distance = 0;
             const std::int64_t end = sessions.offsets[sessions.count];
@@ -159,7 +161,8 @@ class TrendsBuild::RowBuilder {
                 if (build_.click_uses_[index(later)] != kPairs) continue;
                 ++distance;
                 const std::int32_t other = sessions.items[later];
-                if (other != item) terms_.push_back({sessions.times[later], later, other, static_cast<std::int32_t>(distance)});
+                if (other != item)
+                    terms_.push_back({sessions.times[later], later, other, static_cast<std::int32_t>(distance)});
             }
         }
         if (!std::is_sorted(terms_.begin(), terms_.end())) std::sort(terms_.begin(), terms_.end());
@@ -223,7 +226,7 @@ class TrendsBuild::RowBuilder {
     std::vector<std::int64_t> order_;
     std::vector<std::int32_t> neighbors_;
     std::vector<double> values_, strengths_;
-    std::vector<double> value_sums_;    // by value of the context, 0 between items
+    std::vector<double> value_sums_;             // by value of the context, 0 between items
     std::vector<std::uint16_t> context_values_;  // values of an item
     double totals_[kPairSums], to_newest_[kItemLanes];
 };
@@ -377,7 +380,8 @@ void TrendsBuild::write(const TrendsOut& out) {
         if (out.context_offsets != nullptr) {
             std::copy(block.context_values.begin(), block.context_values.end(), out.context_values + context_sum);
             std::copy(block.context_sums.begin(), block.context_sums.end(), out.context_sums + context_sum);
-            for (const std::int64_t length : block.context_lengths) out.context_offsets[++context_item] = context_sum += length;
+            for (const std::int64_t length : block.context_lengths)
+                out.context_offsets[++context_item] = context_sum += length;
         }
         block = {};
     }

@@ -9,13 +9,13 @@
 namespace mtaw {
 
 struct TimedSessions {
-    const std::int32_t* items;    // [T]
-    const std::int64_t* offsets;  // [S + 1]
-    const std::int64_t* times;    // [T], ms since 1970
-    std::int64_t count;           // S
-    std::int64_t n_items;         // N
-    std::int64_t once_from;       // the first session that counts a pair once
-    std::int64_t newest = 0;      // ms: the clock is of this time, or of the newest click if that is later
+    const std::int32_t* items;               // [T]
+    const std::int64_t* offsets;             // [S + 1]
+    const std::int64_t* times;               // [T], ms since 1970
+    std::int64_t count;                      // S
+    std::int64_t n_items;                    // N
+    std::int64_t once_from;                  // the first session that counts a pair once
+    std::int64_t newest = 0;                 // ms: the clock is of this time, or of the newest click if that is later
     const std::uint16_t* context = nullptr;  // [T, shape.n_columns]
     ContextShape shape{};
     std::int64_t first = 0, last = 0;  // the rows of items [first, last) alone are built
@@ -39,7 +39,7 @@ struct TrendsOut {
 // The same bits for every number of threads and every order of arrival: sums are of float64 terms in the order of their
 // times, rounded once.
 class TrendsBuild {
- public:
+   public:
     // Throws std::invalid_argument on settings or offsets out of range, std::out_of_range on an item or time.
     TrendsBuild(const TimedSessions& sessions, const TrendSettings& settings, int threads);
 
@@ -48,7 +48,7 @@ class TrendsBuild {
     // Once; gives its memory back on the way.
     void write(const TrendsOut& out);
 
- private:
+   private:
     struct Block {
         std::vector<std::int64_t> lengths;  // of rows
         std::vector<std::int32_t> neighbors;
@@ -74,11 +74,11 @@ class TrendsBuild {
     std::vector<std::int64_t> times_;
     std::vector<std::uint16_t> codes_;
     std::vector<double> context_totals_;
-    std::vector<std::int64_t> item_offsets_;  // [N + 1] into item_clicks_
-    std::vector<std::int64_t> item_clicks_;  // places of each item's clicks, ascending
+    std::vector<std::int64_t> item_offsets_;    // [N + 1] into item_clicks_
+    std::vector<std::int64_t> item_clicks_;     // places of each item's clicks, ascending
     std::vector<std::int64_t> session_begins_;  // [T] where the session of a click begins
-    std::vector<std::uint8_t> click_uses_;  // [T] what a click adds to: kPairs, kClicks alone, or nothing
-    std::vector<Block> blocks_;  // of the items from sessions_.first on
+    std::vector<std::uint8_t> click_uses_;      // [T] what a click adds to: kPairs, kClicks alone, or nothing
+    std::vector<Block> blocks_;                 // of the items from sessions_.first on
     std::int64_t n_pairs_ = 0, n_context_sums_ = 0;
 };
 

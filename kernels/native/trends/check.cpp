@@ -31,8 +31,8 @@ void check_rows(const TrendsView& tables, std::int64_t longest) {
     }
     for (std::int64_t p = 0; p < tables.n_pairs; ++p) {
         if (tables.neighbors[p] < 0 || tables.neighbors[p] >= tables.n_items) {
-            refuse("neighbors", p, "is " + std::to_string(tables.neighbors[p]) + ", outside 0.." +
-                                        std::to_string(tables.n_items - 1));
+            refuse("neighbors", p,
+                   "is " + std::to_string(tables.neighbors[p]) + ", outside 0.." + std::to_string(tables.n_items - 1));
         }
     }
 }
@@ -40,7 +40,8 @@ void check_rows(const TrendsView& tables, std::int64_t longest) {
 void check_context(const ContextView& context, std::int64_t n_items) {
     if (context.offsets[0] != 0) refuse("context_offsets", 0, "is not 0");
     for (std::int64_t i = 0; i < n_items; ++i) {
-        if (context.offsets[i + 1] < context.offsets[i]) refuse("context_offsets", i + 1, "is less than the one before");
+        if (context.offsets[i + 1] < context.offsets[i])
+            refuse("context_offsets", i + 1, "is less than the one before");
     }
     if (context.offsets[n_items] != context.n_sums) refuse("context_offsets", n_items, "is not the number of sums");
     for (std::int64_t i = 0; i < n_items; ++i) {
@@ -56,7 +57,8 @@ void check_context(const ContextView& context, std::int64_t n_items) {
 template <typename T>
 void check_sums(const char* name, const T* values, std::int64_t rows, std::int64_t columns) {
     for (std::int64_t i = 0; i < rows * columns; ++i) {
-        if (!(values[i] >= 0 && std::isfinite(values[i]))) refuse(name, i / columns, "has a value that is negative or not finite");
+        if (!(values[i] >= 0 && std::isfinite(values[i])))
+            refuse(name, i / columns, "has a value that is negative or not finite");
     }
 }
 
@@ -66,7 +68,8 @@ void check_trends(const TrendsView& tables, const TrendSettings& settings) {
     check_trend_settings(settings);
     check_rows(tables, settings.max_neighbors);
     for (std::int64_t i = 0; i < tables.n_pairs * kPairSums; ++i) {
-        if (tables.values[i] >= kInfinity) refuse("values", i / kPairSums, "has a value that is negative or not finite");
+        if (tables.values[i] >= kInfinity)
+            refuse("values", i / kPairSums, "has a value that is negative or not finite");
     }
     check_sums("totals", tables.totals, tables.n_items, kPairSums);
     check_sums("counts", tables.counts, tables.n_items, kItemSums);
@@ -92,13 +95,14 @@ void check_trends(const TrendsView& tables, const TrendSettings& settings) {
 
 ContextShape context_shape(const std::int64_t* sizes, std::int64_t count) {
     if (count > kMaxContext) {
-        throw std::invalid_argument("there can be " + std::to_string(kMaxContext) + " context columns, not " + std::to_string(count));
+        throw std::invalid_argument("there can be " + std::to_string(kMaxContext) + " context columns, not " +
+                                    std::to_string(count));
     }
     ContextShape shape;
     for (std::int64_t c = 0; c < count; ++c) {
         if (sizes[c] < 1 || sizes[c] > kMaxColumnValues) {
-            throw std::invalid_argument("a context column has 1.." + std::to_string(kMaxColumnValues) + " values, not " +
-                                  std::to_string(sizes[c]));
+            throw std::invalid_argument("a context column has 1.." + std::to_string(kMaxColumnValues) +
+                                        " values, not " + std::to_string(sizes[c]));
         }
         shape.begins[c + 1] = shape.begins[c] + sizes[c];
     }

@@ -39,8 +39,8 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
     double weights[kItemLanes];
     // The clicks on both sides of a late one are one further apart from now on.
     const auto add_straddling = [&](double sign, std::int64_t gap) {
-        for (std::int64_t j = place + gap; j < std::min(place + gap + window, static_cast<std::int64_t>(session.items.size()));
-             ++j) {
+        for (std::int64_t j = place + gap;
+             j < std::min(place + gap + window, static_cast<std::int64_t>(session.items.size())); ++j) {
             compute_weights(session.times[index(j)], sign, weights);
             for (std::int64_t i = std::max<std::int64_t>(0, j - window); i < place; ++i) {
                 add_pair(session.items[index(i)], session.items[index(j)], j - i, weights);

@@ -15,13 +15,13 @@
 namespace mtaw {
 
 constexpr std::size_t kMaxContextValues = 1024;  // values of an item; a row that has more is cut to the strongest half
-constexpr std::int64_t kLateClicks = 512;  // a late click goes in at most this far before its session's end
+constexpr std::int64_t kLateClicks = 512;        // a late click goes in at most this far before its session's end
 
 struct TrendLimits {
-    std::int64_t capacity;        // ids of items that clicks may name: 0 .. capacity - 1
-    std::int64_t ahead;           // ms that a click may be later than its arrival
+    std::int64_t capacity;       // ids of items that clicks may name: 0 .. capacity - 1
+    std::int64_t ahead;          // ms that a click may be later than its arrival
     std::int64_t row_neighbors;  // of an item; a row that has more is cut to the strongest half of them, even
-    bool once = false;            // whether new sessions count a pair once (tables.hpp)
+    bool once = false;           // whether new sessions count a pair once (tables.hpp)
 };
 
 // The sums of one item's new clicks.
@@ -32,7 +32,7 @@ struct ItemDelta {
     double counts[kItemSums] = {};
     double totals[kPairSums] = {};
     std::vector<std::int32_t> neighbors;
-    std::vector<double> values;  // [neighbors, kPairSums]
+    std::vector<double> values;          // [neighbors, kPairSums]
     std::vector<std::uint16_t> context;  // values of visits' context
     std::vector<double> context_sums;    // within each
     // A query reads as many pairs of tables and delta together as tables keep, the strongest: the first n_read of these
@@ -40,10 +40,10 @@ struct ItemDelta {
     std::int64_t n_read = 0;
     bool narrowed = false;
     std::vector<std::pair<std::int32_t, std::int32_t>> base_runs;
-    std::vector<std::int32_t> places;     // [neighbors] in the tables' row, -1 = not there; if the row is narrowed
-    std::int64_t changes = 0;             // pairs that are read since the row was narrowed
-    std::vector<std::int64_t> sessions;   // handles of those with the item; some twice, some gone
-    bool is_rebuilt = false;              // whether its sums are being made again
+    std::vector<std::int32_t> places;    // [neighbors] in the tables' row, -1 = not there; if the row is narrowed
+    std::int64_t changes = 0;            // pairs that are read since the row was narrowed
+    std::vector<std::int64_t> sessions;  // handles of those with the item; some twice, some gone
+    bool is_rebuilt = false;             // whether its sums are being made again
 };
 
 // A session of the tables.
@@ -64,13 +64,14 @@ struct TrendCounters {
 };
 
 class TrendsDelta {
- public:
+   public:
     // The clock continues from that of the tables.
     TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const TrendsView& base);
 
     // A click of the session `handle`; arrival: when the log took it. The item must be under the capacity. codes: the
     // visit's context, [shape.n_columns]; null: none is known.
-    void click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival, const std::uint16_t* codes);
+    void click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival,
+               const std::uint16_t* codes);
     // Removes all clicks of the session: its items are as if it never was. False if there is no such session.
     bool forget(std::int64_t handle);
     // Removes a session of the tables. remaining: tables of all other sessions with its items, over the ascending items
@@ -103,13 +104,13 @@ class TrendsDelta {
 
     struct Session {
         std::vector<std::int32_t> items;
-        std::vector<std::int64_t> times;  // ascending
+        std::vector<std::int64_t> times;   // ascending
         std::vector<std::uint16_t> codes;  // [clicks, columns]
         bool once = false;
     };
     const std::unordered_map<std::int64_t, Session>& sessions() const { return sessions_; }
 
- private:
+   private:
     // What terms are added to. kTotals: the sums of all items alone; kRebuiltRows: the rows with is_rebuilt alone.
     enum class AddScope { kEverything, kTotals, kRebuiltRows };
 
@@ -121,7 +122,8 @@ class TrendsDelta {
     void narrow(ItemDelta& row);
     void compute_weights(std::int64_t time, double sign, double* weights) const;
     void advance_clock(std::int64_t time);
-    void insert(Session& session, std::int64_t place, std::int32_t item, std::int64_t time, const std::uint16_t* codes) const;
+    void insert(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
+                const std::uint16_t* codes) const;
     void insert_once(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
                      const std::uint16_t* codes);
     void add_session_once(const Session& session, double sign);

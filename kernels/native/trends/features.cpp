@@ -15,7 +15,8 @@ constexpr ColumnRule kColumnRules[] = {MTAW_TREND_CANDIDATE_FEATURES(MTAW_RULE)}
 }  // namespace
 
 #define MTAW_NAME(name, transform, shift, x) #name,
-const char* const kTrendFeatureNames[] = {MTAW_TREND_QUERY_FEATURES(MTAW_NAME) MTAW_TREND_CANDIDATE_FEATURES(MTAW_NAME)};
+const char* const kTrendFeatureNames[] = {MTAW_TREND_QUERY_FEATURES(MTAW_NAME)
+                                              MTAW_TREND_CANDIDATE_FEATURES(MTAW_NAME)};
 #undef MTAW_NAME
 
 void trend_query_features(const TrendFacts& query, const ColumnKernels& kernels, float* out) {

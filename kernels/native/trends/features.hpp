@@ -17,16 +17,16 @@
 #include "column_kernels.hpp"
 #include "trends/tables.hpp"
 
-#define MTAW_TREND_QUERY_FEATURES(F)                       \
-    F(t_gap, Log, 1.0F, query.gap)                         \
-    F(t_span, Log, 1.0F, query.span)                       \
-    F(t_last_age, Log, 1.0F, query.last_first / 60.0F)     \
-    F(t_last_later, Log, 0.0F, query.last_later)           \
-    F(t_last_pairs, Log, 1.0F, query.last_pairs)           \
-    F(t_pairs, Log, 1.0F, query.pairs)                     \
-    F(t_clicks_short, Log, 1.0F, query.clicks_short)       \
-    F(t_clicks_long, Log, 1.0F, query.clicks_long)         \
-    F(t_hour_sin, Plain, 0.0F, query.hour_sin)             \
+#define MTAW_TREND_QUERY_FEATURES(F)                   \
+    F(t_gap, Log, 1.0F, query.gap)                     \
+    F(t_span, Log, 1.0F, query.span)                   \
+    F(t_last_age, Log, 1.0F, query.last_first / 60.0F) \
+    F(t_last_later, Log, 0.0F, query.last_later)       \
+    F(t_last_pairs, Log, 1.0F, query.last_pairs)       \
+    F(t_pairs, Log, 1.0F, query.pairs)                 \
+    F(t_clicks_short, Log, 1.0F, query.clicks_short)   \
+    F(t_clicks_long, Log, 1.0F, query.clicks_long)     \
+    F(t_hour_sin, Plain, 0.0F, query.hour_sin)         \
     F(t_hour_cos, Plain, 0.0F, query.hour_cos)
 
 #define MTAW_TREND_ALL(F, lane) F(t_all_##lane, Log, 0.0F, (all[lane] + 0.05F) * query.per_all[lane])
@@ -40,15 +40,15 @@
 #define MTAW_TREND_LAST_LANES(M, F) M(F, 0) M(F, 1) M(F, 2) M(F, 3)
 #define MTAW_TREND_OWN_LANES(M, F) M(F, 1) M(F, 3)
 
-#define MTAW_TREND_CANDIDATE_FEATURES(F)              \
-    MTAW_TREND_ITEM_LANES(MTAW_TREND_ALL, F)          \
-    MTAW_TREND_ITEM_LANES(MTAW_TREND_LATER, F)        \
-    MTAW_TREND_LAST_LANES(MTAW_TREND_FWD, F)          \
-    MTAW_TREND_LAST_LANES(MTAW_TREND_BWD, F)          \
-    MTAW_TREND_OWN_LANES(MTAW_TREND_FWD_OWN, F)       \
-    MTAW_TREND_OWN_LANES(MTAW_TREND_BWD_OWN, F)       \
-    F(t_pre, Log, 1e-5F, pre)                         \
-    F(t_first, Log, 1.0F, first / 60.0F)              \
+#define MTAW_TREND_CANDIDATE_FEATURES(F)        \
+    MTAW_TREND_ITEM_LANES(MTAW_TREND_ALL, F)    \
+    MTAW_TREND_ITEM_LANES(MTAW_TREND_LATER, F)  \
+    MTAW_TREND_LAST_LANES(MTAW_TREND_FWD, F)    \
+    MTAW_TREND_LAST_LANES(MTAW_TREND_BWD, F)    \
+    MTAW_TREND_OWN_LANES(MTAW_TREND_FWD_OWN, F) \
+    MTAW_TREND_OWN_LANES(MTAW_TREND_BWD_OWN, F) \
+    F(t_pre, Log, 1e-5F, pre)                   \
+    F(t_first, Log, 1.0F, first / 60.0F)        \
     F(t_last, Log, 1.0F, last)
 
 namespace mtaw {
@@ -62,24 +62,24 @@ constexpr std::int64_t kTrendFeatures = kTrendQueryFeatures + kTrendColumns;
 // The names of the kTrendFeatures features, those of a query first.
 extern const char* const kTrendFeatureNames[];
 
-// Ages since a first click. An item without a click has age 0, which may be many deviations from all that the ranker was
-// fitted on; the ranker takes these features at most kMaxDeviations from their means.
+// Ages since a first click. An item without a click has age 0, which may be many deviations from all that the ranker
+// was fitted on; the ranker takes these features at most kMaxDeviations from their means.
 constexpr const char* kBoundedFeatures[] = {"t_last_age", "t_first"};
 constexpr double kMaxDeviations = 3.0;
 
 // What the trends say about a query at its time `now`: times in seconds, and decayed sums.
 struct TrendFacts {
-    float gap, span;     // between the session's last two clicks, and between its first and its last; 0 if unknown
-    float last_first;    // since the first click on the session's last item
-    float last_later;    // the last item's share of later clicks in lane 3
-    float last_pairs;    // the last item's total of fwd in pair lane 1
-    float pairs;         // the total of fwd in pair lane 3, over all own items
+    float gap, span;   // between the session's last two clicks, and between its first and its last; 0 if unknown
+    float last_first;  // since the first click on the session's last item
+    float last_later;  // the last item's share of later clicks in lane 3
+    float last_pairs;  // the last item's total of fwd in pair lane 1
+    float pairs;       // the total of fwd in pair lane 3, over all own items
     float clicks_short, clicks_long;  // clicks on all items: later ones in lane 2, all in lane 5
     float hour_sin, hour_cos;
-    float per_all[kItemLanes], per_later[kItemLanes];                     // 1 / (the total of all items + 1)
-    float per_fwd[kPairLanes], per_bwd[kPairLanes];                       // 1 / (the row's total + 3)
-    float per_fwd_own[kPairLanes], per_bwd_own[kPairLanes];               // 1 / (all rows' weighed total + 3)
-    float prior_scale[kPairLanes];  // 3 / (the total of later clicks + 10)
+    float per_all[kItemLanes], per_later[kItemLanes];        // 1 / (the total of all items + 1)
+    float per_fwd[kPairLanes], per_bwd[kPairLanes];          // 1 / (the row's total + 3)
+    float per_fwd_own[kPairLanes], per_bwd_own[kPairLanes];  // 1 / (all rows' weighed total + 3)
+    float prior_scale[kPairLanes];                           // 3 / (the total of later clicks + 10)
 };
 
 // The pair sums of one candidate, from which its features are made. It fills whole cache lines.

@@ -13,6 +13,7 @@ namespace mtaw {
 TrendsView bound_trends(const pybind11::dict& arrays);
 
 // Settings from [window, max_neighbors, half-lives ..].
-TrendSettings trend_settings(const std::vector<std::int64_t>& half_lives, std::int64_t window, std::int64_t max_neighbors);
+TrendSettings trend_settings(const std::vector<std::int64_t>& half_lives, std::int64_t window,
+                             std::int64_t max_neighbors);
 
 }  // namespace mtaw

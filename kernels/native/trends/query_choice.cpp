@@ -103,7 +103,7 @@ std::int64_t Trends::choose_candidates(const TrendsRequest& request, std::int64_
         const float score = std::max(scores[static_cast<std::size_t>(slot)], 0.0F) + 0.0F;  // no -0
         const std::int32_t item = items[static_cast<std::size_t>(slot)];
         const bool is_allowed = slot >= n_own && item < request.catalog &&
-                          (request.allowed == nullptr || (request.allowed[item >> 3] >> (item & 7) & 1) != 0);
+                                (request.allowed == nullptr || (request.allowed[item >> 3] >> (item & 7) & 1) != 0);
         keys[slot] = is_allowed ? std::bit_cast<std::int32_t>(score) : kBanned;
     }
     for (std::int64_t i = 0; i < request.n_excluded; ++i) {
@@ -114,7 +114,9 @@ std::int64_t Trends::choose_candidates(const TrendsRequest& request, std::int64_
     if (n == 0) {
         cut.lowest = std::numeric_limits<std::int32_t>::max();
     } else if (kernels.count_at_least(keys, count, 1) > n) {
-        cut = cut_of(kernels, keys, count, n, 1, [&](std::int32_t slot) { return items[static_cast<std::size_t>(slot)]; }, scratch.ties_.data());
+        cut = cut_of(
+            kernels, keys, count, n, 1, [&](std::int32_t slot) { return items[static_cast<std::size_t>(slot)]; },
+            scratch.ties_.data());
     }
     std::int64_t chosen = 0;
     for (std::int32_t slot = n_own; slot < count; ++slot) {

@@ -83,7 +83,8 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         slot_plus_one[ids[i]] = 0;
         const ItemDelta* const found = scratch.deltas_[static_cast<std::size_t>(i)] = delta_.find(ids[i]);
         if (found != nullptr) prefetch(found, 1);
-        if (delta_.shape().n_columns > 0 && ids[i] < base_.n_items) MTAW_PREFETCH(base_.context.values + base_.context.offsets[ids[i]]);
+        if (delta_.shape().n_columns > 0 && ids[i] < base_.n_items)
+            MTAW_PREFETCH(base_.context.values + base_.context.offsets[ids[i]]);
     }
 }
 
@@ -100,7 +101,8 @@ void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, float*
         const float popularity = (item.all(kContextLane) + 0.05F) * facts.per_all[kContextLane];
         fill_side(scratch.measured_[measured], scratch.deltas_[measured], popularity, item.first(), side + i, scratch);
     }
-    for (std::int64_t k = 0; k < n_side; ++k) std::fill(side + k * kTile + count, side + (k + 1) * kTile, side[k * kTile]);
+    for (std::int64_t k = 0; k < n_side; ++k)
+        std::fill(side + k * kTile + count, side + (k + 1) * kTile, side[k * kTile]);
     kernels.fill_trends({&facts, scratch.sums_.data() + begin, items, count, columns});
     transform_trends(columns, count, kernels);
     if (n_side > 0) transform_side(side, count, kernels, scratch);
@@ -131,7 +133,8 @@ void Trends::row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>&
     if (delta == nullptr) return;
     for (std::size_t p = 0; p < delta->neighbors.size(); ++p) {
         for (std::size_t k = 0; k < kPairSums; ++k) {
-            raw[k] = delta->values[p * kPairSums + k] * factors.delta[kFirstPairLane + static_cast<int>(k) % kPairLanes];
+            raw[k] =
+                delta->values[p * kPairSums + k] * factors.delta[kFirstPairLane + static_cast<int>(k) % kPairLanes];
         }
         add(delta->neighbors[p], raw);
     }

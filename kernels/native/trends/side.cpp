@@ -19,7 +19,8 @@ void Trends::set_side_facts(const TrendsRequest& request, TrendsScratch& scratch
         float total = 0;
         if (value >= 0) {
             const double base = base_.context.totals[value] * static_cast<double>(scratch.factors_.base[kContextLane]);
-            total = std::max(to_float(base + delta_.context_totals()[value] * scratch.factors_.delta[kContextLane]), 0.0F);
+            total =
+                std::max(to_float(base + delta_.context_totals()[value] * scratch.factors_.delta[kContextLane]), 0.0F);
         }
         side.per_total[c] = 1.0F / (total + kContextPrior);
     }
@@ -43,7 +44,8 @@ void Trends::prefetch_side(std::int64_t item, const TrendsScratch& scratch) cons
     if (content->created != nullptr) MTAW_PREFETCH(content->created + item);
 }
 
-float Trends::context_sum(std::int64_t item, const ItemDelta* delta, std::int64_t value, const TrendFactors& factors) const {
+float Trends::context_sum(std::int64_t item, const ItemDelta* delta, std::int64_t value,
+                          const TrendFactors& factors) const {
     float sum = 0;
     const TrendRow base = delta_.base().row(item);
     const std::uint16_t* const end = base.context + base.n_context;
@@ -88,12 +90,13 @@ void Trends::fill_side(std::int64_t item, const ItemDelta* delta, float populari
     }
     if (content->created == nullptr) return;
     const std::int64_t created = content->time(item);
-    const float age = created == kNoTime ? first
-                                         : static_cast<float>(std::max<std::int64_t>(scratch.now_ - created, 0)) * 1e-3F;
+    const float age =
+        created == kNoTime ? first : static_cast<float>(std::max<std::int64_t>(scratch.now_ - created, 0)) * 1e-3F;
     *column = age / 60.0F;
 }
 
-void Trends::transform_side(float* columns, std::int64_t count, const ColumnKernels& kernels, const TrendsScratch& scratch) const {
+void Trends::transform_side(float* columns, std::int64_t count, const ColumnKernels& kernels,
+                            const TrendsScratch& scratch) const {
     const ItemContent* const content = scratch.side_.content;
     const std::int64_t n_context = 2 * delta_.shape().n_columns;
     ColumnRule rules[kMaxSide] = {};

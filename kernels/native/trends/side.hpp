@@ -29,7 +29,7 @@ struct ItemContent {
     std::int64_t n_items = 0;
     std::int64_t n_categories = 0;
     const std::int32_t* categories[kMaxCategories] = {};  // codes, kNoCategory if missing
-    const std::int64_t* created = nullptr;                 // ms, kNoTime if missing; null: no such column
+    const std::int64_t* created = nullptr;                // ms, kNoTime if missing; null: no such column
 
     std::int64_t n_features() const { return 2 * n_categories + (created != nullptr ? 1 : 0); }
     std::int32_t category(std::int64_t column, std::int64_t item) const {

@@ -8,18 +8,18 @@
 
 namespace mtaw {
 
-constexpr int kPairSums = 2 * kPairLanes;   // kPairLanes of fwd, then kPairLanes of bwd
-constexpr int kItemSums = 2 * kItemLanes;   // kItemLanes of all clicks, then of those that are not their session's first
+constexpr int kPairSums = 2 * kPairLanes;  // kPairLanes of fwd, then kPairLanes of bwd
+constexpr int kItemSums = 2 * kItemLanes;  // kItemLanes of all clicks, then of those that are not their session's first
 constexpr std::int64_t kMaxCounted = 3;    // clicks of a session on one item, where it counts a pair once
-constexpr std::int64_t kNever = -1;         // the time of a click that never was
+constexpr std::int64_t kNever = -1;        // the time of a click that never was
 
-constexpr std::int64_t kMaxContext = 8;            // columns
-constexpr std::int64_t kMaxColumnValues = 1001;   // of a column: 1,000 and the bucket of all others
-constexpr int kContextLane = 4;                     // the item lane in which clicks within a value are counted
+constexpr std::int64_t kMaxContext = 8;          // columns
+constexpr std::int64_t kMaxColumnValues = 1001;  // of a column: 1,000 and the bucket of all others
+constexpr int kContextLane = 4;                  // the item lane in which clicks within a value are counted
 
 struct TrendSettings {
     HalfLives half_lives;
-    std::int64_t window;          // clicks apart, at most, of a pair
+    std::int64_t window;         // clicks apart, at most, of a pair
     std::int64_t max_neighbors;  // of an item, the strongest; 0 = all
 };
 
@@ -53,7 +53,7 @@ struct ContextView {
 // come in the order of their times. Every sum is one of weights relative to its lane's t0 = epochs[lane] * half-life.
 struct TrendsView {
     const std::int64_t* row_offsets;  // [N + 1]
-    const std::int32_t* neighbors;   // [P], a row's strongest first
+    const std::int32_t* neighbors;    // [P], a row's strongest first
     const std::uint16_t* values;      // bfloat16[P, kPairSums]
     const float* totals;              // [N, kPairSums], of whole rows, those cut off too
     const float* counts;              // [N, kItemSums]

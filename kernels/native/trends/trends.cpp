@@ -41,7 +41,8 @@ void Trends::click(const TrendClicks& clicks) {
         const std::unique_lock locked(mutex_.get());
         for (std::int64_t i = begin; i < std::min(begin + kClicksPerLock, clicks.count); ++i) {
             const std::int64_t arrival = clicks.arrivals != nullptr ? clicks.arrivals[i] : clicks.times[i];
-            const std::uint16_t* const codes = clicks.context == nullptr ? nullptr : clicks.context + i * context_shape().n_columns;
+            const std::uint16_t* const codes =
+                clicks.context == nullptr ? nullptr : clicks.context + i * context_shape().n_columns;
             delta_.click(clicks.handles[i], clicks.items[i], clicks.times[i], arrival, codes);
             if (floor_div(delta_.newest(), kTrendEvery) != floor_div(ranked_at_, kTrendEvery)) rank_rising();
         }
@@ -59,7 +60,8 @@ void Trends::forget_in_tables(const TrendsSession& session, const TrendsView& re
     for (std::int64_t i = 0; i < session.count; ++i) {
         const std::int64_t time = session.times[i];
         if (!std::binary_search(ids, ids + remaining.n_items, session.items[i]) || time < 0 || time > kMaxTime) {
-            throw std::out_of_range("the click " + std::to_string(i) + " of a session of the tables is outside the items or times");
+            throw std::out_of_range("the click " + std::to_string(i) +
+                                    " of a session of the tables is outside the items or times");
         }
     }
     const std::unique_lock locked(mutex_.get());
@@ -112,11 +114,13 @@ TrendItem Trends::item_at(std::int64_t item, const ItemDelta* delta, std::int64_
 void Trends::rank_base_popular() {
     std::vector<std::int32_t> ids(static_cast<std::size_t>(base_.n_items));
     for (const int lane : {kItemLanes + kShort, kLong, kDaily}) {
-        for (std::int64_t i = 0; i < base_.n_items; ++i) ids[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i);
+        for (std::int64_t i = 0; i < base_.n_items; ++i)
+            ids[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i);
         const auto n_popular = static_cast<std::size_t>(std::min<std::int64_t>(kTrendMaxRising, base_.n_items));
         const auto value = [&](std::int32_t item) { return base_.counts[std::int64_t{item} * kItemSums + lane]; };
-        std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(n_popular), ids.end(),
-                          [&](std::int32_t a, std::int32_t b) { return value(a) != value(b) ? value(a) > value(b) : a < b; });
+        std::partial_sort(
+            ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(n_popular), ids.end(),
+            [&](std::int32_t a, std::int32_t b) { return value(a) != value(b) ? value(a) > value(b) : a < b; });
         for (std::size_t i = 0; i < n_popular && value(ids[i]) > 0; ++i) base_popular_.push_back(ids[i]);
     }
     std::sort(base_popular_.begin(), base_popular_.end());
@@ -146,8 +150,9 @@ void Trends::rank_rising() {
         if (delta == nullptr || !delta->active) add(item);
     }
     const auto n_rising = std::min(rising_.size(), static_cast<std::size_t>(kTrendMaxRising));
-    std::partial_sort(rising_.begin(), rising_.begin() + static_cast<std::ptrdiff_t>(n_rising), rising_.end(),
-                      [](const Rising& a, const Rising& b) { return a.score != b.score ? a.score > b.score : a.item < b.item; });
+    std::partial_sort(
+        rising_.begin(), rising_.begin() + static_cast<std::ptrdiff_t>(n_rising), rising_.end(),
+        [](const Rising& a, const Rising& b) { return a.score != b.score ? a.score > b.score : a.item < b.item; });
     rising_.resize(n_rising);
 }
 

@@ -21,11 +21,11 @@
 
 namespace mtaw {
 
-constexpr std::int64_t kTrendOwn = 10;      // latest distinct items of a session that are looked at
-constexpr std::int64_t kTrendRising = 50;   // rising items that become candidates
-constexpr std::int64_t kTrendPopular = 100;  // whose popularity counts in the pre-score
+constexpr std::int64_t kTrendOwn = 10;         // latest distinct items of a session that are looked at
+constexpr std::int64_t kTrendRising = 50;      // rising items that become candidates
+constexpr std::int64_t kTrendPopular = 100;    // whose popularity counts in the pre-score
 constexpr std::int64_t kTrendMaxRising = 256;  // that are kept in order
-constexpr std::int64_t kTrendEvery = 10000;  // ms of the clicks' time: at every multiple they are put in order again
+constexpr std::int64_t kTrendEvery = 10000;    // ms of the clicks' time: at every multiple they are put in order again
 
 using TrendsLock = std::shared_lock<std::shared_mutex>;
 
@@ -35,7 +35,7 @@ struct TrendsRequest {
     std::int64_t now;
     std::int64_t first_click = kNever, before_click = kNever, last_click = kNever;  // times, where known
     std::int64_t catalog = std::numeric_limits<std::int64_t>::max();  // candidates are under it, and in `allowed`
-    const std::uint8_t* allowed = nullptr;   // as MemoryRequest
+    const std::uint8_t* allowed = nullptr;                            // as MemoryRequest
     const std::int32_t* excluded = nullptr;
     std::int64_t n_excluded = 0;
     const std::uint16_t* context = nullptr;  // codes of the visit, one a column of the tables; null: none is known
@@ -67,10 +67,10 @@ struct TrendFactors {
 
 // One thread's working memory.
 class TrendsScratch {
- public:
+   public:
     const float* query_features() const { return query_features_; }
 
- private:
+   private:
     friend class Trends;
     void fit(std::int64_t capacity, std::int64_t count);
 
@@ -78,7 +78,7 @@ class TrendsScratch {
         std::int64_t item;
         TrendRow base;
         const ItemDelta* delta;
-        float weight;               // 0.75^place
+        float weight;                   // 0.75^place
         float base_factors[kPairSums];  // what a pair's value is worth in the pre-score
         double delta_factors[kPairSums];
     };
@@ -107,7 +107,7 @@ class TrendsScratch {
 };
 
 class Trends {
- public:
+   public:
     // The arrays of the view, which check_trends has passed, stay where they are. Throws std::invalid_argument on
     // limits out of range.
     Trends(const TrendsView& base, const TrendSettings& settings, const TrendLimits& limits);
@@ -125,8 +125,8 @@ class Trends {
     void prefetch_row(std::int64_t item) const;
     // A `now` before the newest click counts as that one's time.
     void start(const TrendsRequest& request, const ColumnKernels& kernels, TrendsScratch& scratch) const;
-    // The best n by pre-score, ties by the lower id, and the kTrendRising most clicked now: ids int32[n + kTrendRising],
-    // none of them twice or an own one, and their pre-scores. Returns how many.
+    // The best n by pre-score, ties by the lower id, and the kTrendRising most clicked now: ids int32[n +
+    // kTrendRising], none of them twice or an own one, and their pre-scores. Returns how many.
     std::int64_t choose_candidates(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, float* scores,
                                    const ColumnKernels& kernels, TrendsScratch& scratch) const;
     // Sums of `count` items for `fill`.
@@ -141,7 +141,8 @@ class Trends {
     // The k <= kTrendMaxRising items that rise most at `now`, best first; returns how many there are.
     std::int64_t rising(std::int64_t now, std::int64_t k, std::int32_t* ids, float* scores) const;
     // The whole row of an item at `now`: pairs with their values, tables and what came since added up.
-    void row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbors, std::vector<double>& values) const;
+    void row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbors,
+             std::vector<double>& values) const;
 
     // delta: delta().find(item).
     TrendItem item_at(std::int64_t item, const ItemDelta* delta, std::int64_t now, const TrendFactors& factors) const;
@@ -149,10 +150,10 @@ class Trends {
     const TrendsDelta& delta() const { return delta_; }
     std::int64_t capacity() const { return delta_.limits().capacity; }
 
- private:
+   private:
     struct Rising {
         std::int32_t item;
-        float later, all;   // lanes 2 and 3 at the time of the list
+        float later, all;  // lanes 2 and 3 at the time of the list
         float score;
     };
 
@@ -164,7 +165,8 @@ class Trends {
     // A candidate's raw side features, kTile apart. popularity: its share of all clicks; first: the age of its first.
     void fill_side(std::int64_t item, const ItemDelta* delta, float popularity, float first, float* column,
                    const TrendsScratch& scratch) const;
-    void transform_side(float* columns, std::int64_t count, const ColumnKernels& kernels, const TrendsScratch& scratch) const;
+    void transform_side(float* columns, std::int64_t count, const ColumnKernels& kernels,
+                        const TrendsScratch& scratch) const;
     void rank_rising();
     void rank_base_popular();
 
