@@ -18,6 +18,7 @@ from mtaw_fast.bundle.format import MANIFEST
 from mtaw_fast.data.context import ClickContext
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.system.cpus import usable_cpus
@@ -144,6 +145,8 @@ def _fixed_bytes(model: Model) -> int:
     if model.context is not None:
         arrays.append(model.context.arrays()["columns"])
     size = sum(array.nbytes for array in (*arrays, *model.weights.values(), model.popularity, model.most_clicked))
+    progress = model.log_progress
+    size += 0 if progress is None else progress.removed.nbytes + progress.hidden.nbytes
     net = 0 if model.ranker_net is None else sum(array.nbytes for array in model.ranker_net.arrays().values())
     return size - model.weights["item_embedding"].nbytes // 2 + net + _HEADERS + len(table) * _ARRAY_HEADER
 
@@ -168,7 +171,10 @@ def _first_that_fits(model: Model, free_bytes: int) -> int | None:
 
 def _latest(model: Model, first: int, max_neighbors: int) -> Model:
     """Return the model for a page: with the sessions from `first` on, and nothing that only learning reads."""
-    model = replace(model, clicked_at=None, types=None, log_progress=None)
+    progress = model.log_progress
+    if progress is not None:
+        progress = LogProgress("", "", 0, removed=progress.removed, hidden=progress.hidden)
+    model = replace(model, clicked_at=None, types=None, log_progress=progress)
     if model.memory is None:
         return model
     context, memory = model.context, model.memory

@@ -186,7 +186,8 @@ class Recommender:
             return Recommender.load, (self._folder, *names, settings)
         catalog, keeper = self.catalog, self._changes.keeper
         state = keeper.folder if isinstance(keeper, ItemState) else None  # keeps no added and removed items
-        if catalog.added or catalog.removed.any() or (state is None and catalog.items is not self.bundle.items):
+        is_changed = catalog.added or not np.array_equal(catalog.removed, Catalog.of(catalog.model).removed)
+        if is_changed or (state is None and catalog.items is not self.bundle.items):
             raise UsageError(
                 "a recommender whose items were changed by hand is not pickled, as its folder does not have the "
                 "changes: load the folder there, then make them"

@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::uint64_t kMaxManifest = 1 << 20;  // bytes
 constexpr int kAttempts = 5;                     // if the bundle is replaced while it is read, the read starts again
-constexpr const char* kServed[] = {"weights", "catalog", "items",  "popularity", "scan",
-                                   "memory",  "ranker",  "trends", "context",    "item_table"};
+constexpr const char* kServed[] = {"weights", "catalog", "items",   "popularity", "scan",   "memory",
+                                   "ranker",  "trends",  "context", "item_table", "learned"};
 constexpr std::int64_t kCheckedRows = 4096;  // rows: in a part of another model nearly every row differs
 
 bool is_finite(const float* values, std::int64_t count) {
@@ -228,11 +228,7 @@ void Bundle::check_rows() const {
     }
 }
 
-void Bundle::mark_unavailable() {
-    n_eligible_ = size();
-    if (!items_) return;
-    std::vector<std::uint8_t> bits(static_cast<std::size_t>((size() + 7) / 8), 0);
-    std::vector<char> unavailable(static_cast<std::size_t>(size()), 0);
+void Bundle::mark_by_table(std::vector<char>& unavailable) const {
     if (const Column* const column = items_->availability()) {
         for (std::int64_t i = 0; i < size(); ++i) unavailable[static_cast<std::size_t>(i)] = column->flags[i] == 0;
     }
@@ -241,6 +237,33 @@ void Bundle::mark_unavailable() {
         if (id.is(Json::Kind::text)) item = ids_->lookup(id.text());
         if (const std::optional<std::int64_t> number = id.whole()) item = ids_->lookup(*number);
         if (item != kUnknownId) unavailable[static_cast<std::size_t>(item)] = 1;
+    }
+}
+
+// Items that were removed while serving, and new ones with too few clicks.
+void Bundle::mark_by_log(std::vector<char>& unavailable) const {
+    const TensorFile& from = file("learned");
+    for (const char* const name : {"removed", "hidden"}) {
+        const std::int64_t count = from.length(name);
+        const auto* const items = from.get<std::int32_t>(name, {count});
+        for (std::int64_t i = 0; i < count; ++i) {
+            if (items[i] < 0 || items[i] >= size())
+                throw bundle_error(from.bytes().path() + ": '" + name + "' has an item that is not in the catalog" +
+                                   kRetrain);
+            unavailable[static_cast<std::size_t>(items[i])] = 1;
+        }
+    }
+}
+
+void Bundle::mark_unavailable() {
+    n_eligible_ = size();
+    if (!items_ && !has("learned")) return;
+    std::vector<std::uint8_t> bits(static_cast<std::size_t>((size() + 7) / 8), 0);
+    std::vector<char> unavailable(static_cast<std::size_t>(size()), 0);
+    if (items_) mark_by_table(unavailable);
+    if (has("learned")) {
+        mark_by_log(unavailable);
+        files_.erase("learned");  // it can be large, and nothing else of it is read
     }
     n_eligible_ = std::count(unavailable.begin(), unavailable.end(), 0);
     if (n_eligible_ == size()) return;

@@ -78,6 +78,8 @@ class Bundle {
     void make_trends();
     void make_content();
     void read_context();
+    void mark_by_table(std::vector<char>& unavailable) const;
+    void mark_by_log(std::vector<char>& unavailable) const;
     void mark_unavailable();
 
     Manifest manifest_;

@@ -40,7 +40,7 @@ def warnings_of(bundle: Bundle, dataset: Dataset, samples: Samples) -> list[str]
     lines = []
     same_part, progress = same_training_part(bundle, dataset), bundle.model.log_progress
     seen = None
-    if same_part is False or progress is not None:
+    if same_part is False or bundle.model.has_learned:
         seen = seen_targets(bundle, dataset, samples)
     if same_part is False:
         name = bundle.dataset.get("name", "another data set")
@@ -48,7 +48,7 @@ def warnings_of(bundle: Bundle, dataset: Dataset, samples: Samples) -> list[str]
             f"this bundle was not trained on the training part of {dataset.name} but on that of {name} "
             f"({bundle.dataset.get('fingerprint')}, here {dataset.fingerprint}): {_seen_text(seen, len(samples))}"
         )
-    if progress is not None:
+    if progress is not None and bundle.model.has_learned:
         lines.append(
             f"this bundle has learned {len(progress.keys):,} sessions from logs since it was trained (update, or "
             f"--learn): {_seen_text(seen, len(samples))}"
@@ -62,7 +62,7 @@ def may_know(bundle: Bundle, dataset: Dataset, samples: Samples) -> bool:
     That is so if it was trained on other sessions or has learned since, and its session memory has more of the samples
     than by chance. Without a memory nobody can tell, so the result is True.
     """
-    if same_training_part(bundle, dataset) is not False and bundle.model.log_progress is None:
+    if same_training_part(bundle, dataset) is not False and not bundle.model.has_learned:
         return False
     seen = seen_targets(bundle, dataset, samples)
     return seen is None or seen >= _LEAK * len(samples)

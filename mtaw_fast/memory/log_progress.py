@@ -192,6 +192,11 @@ class LogProgress:
         if rest:
             yield [rest]
 
+    @property
+    def unavailable(self) -> np.ndarray:
+        """int32[..]: items that are not recommended, ascending: `removed` and `hidden`."""
+        return np.union1d(self.removed, self.hidden)
+
     def save(self, path: Path) -> None:
         """Write the progress to `path` as one safetensors file, atomically."""
         about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock": self.clock,

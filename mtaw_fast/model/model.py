@@ -177,6 +177,11 @@ class Model:
         return None if self.clicked_at is None or not len(self.clicked_at) else int(self.clicked_at.max())
 
     @property
+    def has_learned(self) -> bool:
+        """Whether it knows sessions of a log that was read after the training."""
+        return self.log_progress is not None and len(self.log_progress.keys) > 0
+
+    @property
     def n_items(self) -> int:
         """N, the size of the catalog."""
         return len(self.ids)

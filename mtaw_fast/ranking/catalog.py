@@ -145,13 +145,16 @@ class Catalog:
 
     @classmethod
     def of(cls, model: Model, *, all_items: bool = False) -> Catalog:
-        """Return the catalog of the model's own items.
+        """Return the catalog of the model's own items, without those that a log removed.
 
-        all_items: whether hidden and unavailable ones are recommended too, as in an evaluation on past sessions.
+        all_items: whether removed, hidden and unavailable ones are recommended too, as in an evaluation on past
+        sessions.
         """
         no_vectors = np.empty((0, model.config.model.embedding_dim), dtype=np.float32)
-        none_removed = np.zeros(model.n_items, dtype=bool)
-        return cls(model, model.ids, (), no_vectors, no_vectors, none_removed, items=model.items, all_items=all_items)
+        removed = np.zeros(model.n_items, dtype=bool)
+        if model.log_progress is not None and not all_items:
+            removed[model.log_progress.unavailable] = True
+        return cls(model, model.ids, (), no_vectors, no_vectors, removed, items=model.items, all_items=all_items)
 
     @classmethod
     def learned(

@@ -15,15 +15,17 @@ from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.errors import MtawError
 from mtaw_fast.export.page import export_page
 from mtaw_fast.kernels.native.scan import quantize
+from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.recommender import Recommender
 from tests.support.libmtaw import MAP, NO_VERIFY, USAGE, CallError, Client, library
-from tests.support.random_bundle import bundle_parts, memory_parts, replace_part, save_as_format_1, save_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, replace_part, save_as_format_1
 from tests.support.ranking.timed_model import END, timed_model
 from tests.support.ranking.typed_model import typed_model
 from tests.support.rules.random_rules import random_rows, table_of
 
 KINDS = ("text", "int", "memory", "withheld", "times", "context", "once", "page", "nested", "format-1")
+_WITHDRAWN = LogProgress("log", "0", 0, removed=np.array([7, 22], np.int32), hidden=np.array([33], np.int32))
 
 
 class Pair(NamedTuple):
@@ -36,8 +38,10 @@ class Pair(NamedTuple):
 
 def saved(folder: Path, kind: str) -> Path:
     """Save a bundle of this kind."""
-    if kind in ("times", "context"):  # the one with context also reads types of clicks
-        return _saved(folder, typed_model() if kind == "context" else timed_model(ranked_candidates=5))
+    if kind == "times":
+        return _saved(folder, timed_model(ranked_candidates=5))
+    if kind == "context":  # it also reads types of clicks
+        return _saved(folder, replace(typed_model(), log_progress=_WITHDRAWN))
     if kind == "once":  # as a compacted bundle, whose later sessions count a pair once
         model = timed_model()
         assert model.memory is not None
@@ -55,14 +59,17 @@ def saved(folder: Path, kind: str) -> Path:
     parts = bundle_parts(n_items=90, embedding_dim=20, max_session_length=8, text=kind != "int", recent_weight=2.0)
     if kind in ("memory", "withheld"):
         parts |= memory_parts(90)
-    if kind == "withheld":  # items that are hidden, or not available
+    if kind == "withheld":  # items that are removed, hidden, or not available
         rows = random_rows(np.random.default_rng(4), 90)
         rows = [{**row, "stock": bool(number % 5)} for number, row in enumerate(rows)]
         parts["items"] = replace(
             table_of(parts["ids"].external(np.arange(90)), rows), availability="stock",
             hidden=frozenset(["sku-3", "sku-61", "never-seen"]),
         )  # fmt: skip
-    bundle = save_parts(folder, **parts)
+    metrics, dataset = parts.pop("metrics"), parts.pop("dataset")
+    progress = _WITHDRAWN if kind == "withheld" else None
+    model = replace(Model.of(**parts), log_progress=progress)
+    bundle = Bundle.save(folder, model, metrics=metrics, dataset=dataset)
     if kind == "nested":  # as bundles of large catalogs store their codes
         replace_part(folder, "scan", quantize(bundle.item_vectors, nested=True))
     return folder
@@ -89,6 +96,17 @@ def sessions_of(pair: Pair, count: int, seed: int, longest: int = 12) -> list[li
          for _ in range(rng.integers(0, longest))]
         for _ in range(count)
     ]  # fmt: skip
+
+
+def test_items_that_a_log_removed_are_never_recommended(pair: Pair) -> None:
+    progress = pair.python.bundle.model.log_progress
+    if progress is None:
+        return
+    withdrawn = {pair.items[place] for place in (7, 22, 33)}
+    for session in ([], [pair.items[7]], pair.items[:5]):
+        answer = pair.c.recommend(session, len(pair.items), at=END)
+        assert answer.equals(pair.python.recommend(session, len(pair.items), at=END), session)
+        assert withdrawn.isdisjoint(answer.items)
 
 
 def test_sessions(pair: Pair) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -154,6 +155,22 @@ def test_a_removed_item_comes_back_with_what_was_learned(opened: Opened) -> None
     assert {"sku-1", "sku-9"}.isdisjoint(shown(rec))
     rec.add_items(["sku-9", "sku-1"], neighbors=[["sku-30"], ["sku-31"]])
     assert everything(rec) == before
+
+
+def test_a_compacted_bundle_alone_lacks_the_removed_items_too(folder: Path, tmp_path: Path) -> None:
+    learning = Recommender.load(folder, learn=tmp_path / "log", index="native")
+    learning.remove_items(["sku-3", "sku-8"])
+    assert learning.learner is not None
+    learning.learner.compact(wait=True)
+    plain = Recommender.load(tmp_path / "log" / "bundle", index="native")
+    assert shown(plain) == shown(learning) == {f"sku-{i}" for i in range(N)} - {"sku-3", "sku-8"}
+    assert everything(pickle.loads(pickle.dumps(plain))) == everything(plain)
+    plain.add_items(["sku-3"], neighbors=[["sku-4"]])
+    learning.add_items(["sku-3"], neighbors=[["sku-4"]])
+    assert shown(plain) == shown(learning) == {f"sku-{i}" for i in range(N)} - {"sku-8"}
+    with pytest.raises(UsageError, match="changed by hand"):
+        pickle.dumps(plain)
+    learning.close()
 
 
 @pytest.mark.parametrize("opened", ["learn", "state"], indirect=True)
