@@ -23,7 +23,7 @@ from typing import Any
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.bundle.reader import read_manifest
-from mtaw_fast.errors import DataError, LearnError, MtawError
+from mtaw_fast.errors import DataError, LearnError, MtawError, shown
 from mtaw_fast.online.compaction.compactor import CLEANUP_FAILED
 from mtaw_fast.online.compaction.current import (
     Signature,
@@ -171,6 +171,9 @@ class OnlineLearner:
         context: Mapping[str, Any] | None = None,
     ) -> str:
         """Append clicks to the log; see `Recommender.observe`."""
+        for name, values in (("types", types), ("ids", ids)):
+            if isinstance(values, (str, bytes)):
+                raise DataError(f"observe: {name} must be a list, one for each click, not {shown(values, 60)}")
         count = len(items)
         now = now_ms()
         times = [now] * count if at is None else list(at) if isinstance(at, Iterable) else [at] * count

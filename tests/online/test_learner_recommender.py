@@ -207,6 +207,9 @@ def test_bad_clicks_are_refused_as_a_whole(learning: Callable[..., Recommender])
     ):  # fmt: skip
         with pytest.raises(DataError, match="observe"):
             rec.observe(*arguments)
+    for letters in ({"types": "view"}, {"ids": "abcd"}):
+        with pytest.raises(DataError, match="must be a list, one for each click"):
+            rec.observe("s", ["sku-1"] * 4, **letters)
     assert rec.learner.log.read("") == []
 
 

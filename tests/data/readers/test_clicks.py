@@ -272,6 +272,8 @@ def test_bots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
         {"min_session": 2, "min_prefix": 2},
         {"max_session": 1},
         {"types": ("view",)},
+        {"type": "kind", "types": "view"},
+        {"context": "referrer"},
     ],
 )
 def test_senseless_options_are_refused(changes: dict[str, Any]) -> None:
