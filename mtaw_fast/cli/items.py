@@ -12,14 +12,13 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.cli.common import add_command, kept_folder, print_json
 from mtaw_fast.cli.item_options import add_item_options, item_options
+from mtaw_fast.cli.learning_options import add_learn_folder, learning_places
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemsReport, ItemTable
 from mtaw_fast.items.readers import read_change
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.storage.tensor_file import write_tensors
-
-_REDIS = ("redis://", "rediss://", "unix://")
 
 
 def add_to(commands: Any) -> None:
@@ -44,6 +43,7 @@ def add_to(commands: Any) -> None:
         metavar="FOLDER",
         help="change that of the services with this folder, instead of the bundle",
     )
+    add_learn_folder(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -86,11 +86,10 @@ def _change_served(arguments: argparse.Namespace, mode: str, options: dict[str, 
     """Change the table in a log or a state folder."""
     learn = None
     if arguments.learn is not None:
-        is_stream = arguments.learn.startswith(_REDIS)
-        folder = arguments.bundle.with_name(f"{arguments.bundle.name}.learned") if is_stream else Path(arguments.learn)
-        if not arguments.learn or (not is_stream and not folder.is_dir()):
+        folder, stream = learning_places(arguments.learn, arguments.learn_folder, arguments.bundle)
+        if stream is None and not folder.is_dir():
             raise UsageError(f"--learn {arguments.learn!r} does not exist; name the folder of a service")
-        learn = LearningSettings(folder, arguments.learn if is_stream else None, compact=False)
+        learn = LearningSettings(folder, stream, compact=False)
     recommender = Recommender.load(arguments.bundle, learn=learn, state=arguments.state)
     try:
         change = read_change(arguments.source, recommender.ids.kind, mode, before=recommender.items, **options)

@@ -81,10 +81,7 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
         help="learn from clicks and keep the event log here: a folder that all workers share, or redis://host:6379/0 "
         "for several hosts. Several bundles learn from one log",
     )  # fmt: skip
-    group.add_argument(
-        "--learn-folder", type=kept_folder, metavar="FOLDER",
-        help="with --learn redis://..: where this host keeps compacted bundles (default: BUNDLE.learned)",
-    )  # fmt: skip
+    add_learn_folder(group)
     group.add_argument(
         "--fsync", action="store_true", help="acknowledge an event only after its fsync (default: fsync every 20 ms)"
     )
@@ -119,6 +116,32 @@ def _weighted(text: str) -> tuple[Path, float]:
         raise argparse.ArgumentTypeError(f"{text!r}: write FOLDER=WEIGHT, as in shop.bundle=90") from None
 
 
+def add_learn_folder(options: Any) -> None:
+    """Add --learn-folder to a parser or a group of its options."""
+    options.add_argument(
+        "--learn-folder", type=kept_folder, metavar="FOLDER",
+        help="with --learn redis://..: where this host keeps compacted bundles (default: BUNDLE.learned)",
+    )  # fmt: skip
+
+
+def learning_places(location: str, folder: Path | None, bundle: Path) -> tuple[Path, str | None]:
+    """Return the folder of compacted bundles and the address of the Redis stream, None without one.
+
+    location, folder: --learn and --learn-folder. bundle: names the default folder of a stream. Raises UsageError on an
+    empty location, and on an address with a password.
+    """
+    if not location:
+        raise UsageError("--learn is empty; give a folder or a redis:// address")
+    if not location.startswith(_STREAMS):
+        return Path(location), None
+    if "@" in location:
+        raise UsageError(
+            "--learn contains a password, which every user of this host can read in the process list; set "
+            "$MTAW_REDIS_PASSWORD instead"
+        )
+    return folder or bundle.with_name(f"{bundle.name}.learned"), location
+
+
 def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
     """Return the settings of the options, or None without --learn.
 
@@ -127,21 +150,9 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
     bundle, side_by_side = arguments.bundle, arguments.side_by_side
     if (bundle is None) == (not side_by_side):
         raise UsageError("give either one BUNDLE, or several as --bundle FOLDER=WEIGHT")
-    location = arguments.learn
-    if location is None:
+    if arguments.learn is None:
         return None
-    if not location:
-        raise UsageError("--learn is empty; give a folder or a redis:// address")
-    stream = location if location.startswith(_STREAMS) else None
-    folder = Path(location) if stream is None else arguments.learn_folder
-    if folder is None:
-        first = bundle or side_by_side[0][0]
-        folder = first.with_name(f"{first.name}.learned")
-    if stream is not None and "@" in stream:
-        raise UsageError(
-            "--learn contains a password, which every user of this host can read in the process list; set "
-            "$MTAW_REDIS_PASSWORD instead"
-        )
+    folder, stream = learning_places(arguments.learn, arguments.learn_folder, bundle or side_by_side[0][0])
     return LearningSettings(
         folder,
         stream,

@@ -226,3 +226,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["items", str(folder), table, "--state", str(tmp_path / "state")]) == 0
     assert (folder / "manifest.json").read_bytes() == before
     assert main(["items", str(folder), table, "--learn", str(tmp_path / "nothing")]) == 2
+    assert main(["items", str(folder), table, "--learn", "redis://:secret@localhost"]) == 2
+    error = capsys.readouterr().err
+    assert "MTAW_REDIS_PASSWORD" in error
+    assert "secret" not in error

@@ -113,7 +113,9 @@ class ClickOptions:
                 raise UsageError(f"click option {name}={getattr(self, name)!r} is out of range")
         for name in _LISTS:
             if isinstance(value := getattr(self, name), str):
-                raise UsageError(f"click option {name} must be a list, not {value!r}; write [{value!r}] for a single one")
+                raise UsageError(
+                    f"click option {name} must be a list, not {value!r}; write [{value!r}] for a single one"
+                )
         if self.min_session < self.min_prefix + 1:
             raise UsageError(
                 f"click option min_session={self.min_session}: a session needs min_prefix + 1 = {self.min_prefix + 1} "
