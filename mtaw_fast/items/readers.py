@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 import os
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,8 @@ from mtaw_fast.items.table import ItemTable
 from mtaw_fast.items.values import OF_LABELS
 
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
-_COMPRESSED = ("", ".gz", ".zst")
-_TAB_SEPARATED = tuple(kind + packed for kind in (".tsv", ".tab") for packed in _COMPRESSED)
-_JSON = tuple(kind + packed for kind in (".jsonl", ".ndjson", ".json") for packed in _COMPRESSED)
+_TAB_SEPARATED = (".tsv", ".tab", ".tsv.gz", ".tab.gz", ".tsv.zst", ".tab.zst")
+_JSON = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
 _PARQUET = (".parquet", ".pq")
 
 
@@ -41,7 +42,7 @@ def read_change(
     Parameters
     ----------
     source : path, or a table as `ItemFrame.of` takes it
-        A file ends in .parquet, .jsonl or .tsv; any other is CSV. Text may be compressed (.jsonl.gz, .tsv.zst).
+        A file ends in .parquet, .jsonl or .tsv; any other is CSV. Text may be compressed (.jsonl.gz, .tsv.gz).
     id_kind : {'int', 'str'}
         The type of the catalog's ids; ids of the other type are converted, if that loses nothing.
     mode, before, id, kinds, public, availability
@@ -87,7 +88,7 @@ def _read_file(path: Path, id: str, kinds: Mapping[str, str]) -> Any:
             return pl.read_parquet(path, glob=False)
         if name.endswith(_JSON):
             # Bytes: polars takes any path as a pattern, and a byte order mark for a part of the first line.
-            return pl.read_ndjson(path.read_bytes().removeprefix(codecs.BOM_UTF8), infer_schema_length=None)
+            return pl.read_ndjson(_json_of(path), infer_schema_length=None)
         separator = "\t" if name.endswith(_TAB_SEPARATED) else ","
         header = pl.read_csv(path, separator=separator, n_rows=0, glob=False).columns
         renamed = [name for name in header if f"{name}_duplicated_0" in header]  # as polars names a second one
@@ -108,14 +109,19 @@ def _read_file(path: Path, id: str, kinds: Mapping[str, str]) -> Any:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise DataError(f"{path} cannot be read as an item table ({reason}); fix or export it again") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror or error}); check the file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {path} ({getattr(error, 'strerror', None) or error}); check the file") from None
+
+
+def _json_of(path: Path) -> bytes:
+    """Return the JSON lines of a file, unpacked and without a byte order mark."""
+    data = path.read_bytes()
+    return (gzip.decompress(data) if path.name.lower().endswith(".gz") else data).removeprefix(codecs.BOM_UTF8)
 
 
 def _given(path: Path, columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return `ItemFrame.given` of JSON lines: polars makes null of a value that a line does not have."""
-    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
-    rows = [json.loads(line).keys() & columns.keys() for line in lines if line.strip()]
+    rows = [json.loads(line).keys() & columns.keys() for line in _json_of(path).split(b"\n") if line.strip()]
     masks = {name: np.array([name in row for row in rows], dtype=bool) for name in columns}
     return {name: mask for name, mask in masks.items() if not mask.all()}
 

@@ -60,7 +60,7 @@ def test_a_name_with_the_signs_of_a_pattern_is_one_file(tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path: Path) -> None:
     for path in written(tmp_path):
-        if path.suffix != ".parquet":
+        if path.suffix not in (".parquet", ".gz"):
             path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
             assert read_change(path, "str", id="sku").frame.ids == ["007", "8", "9"], path
 
@@ -82,7 +82,8 @@ def test_a_patch_of_json_lines_leaves_alone_what_a_line_does_not_have(tmp_path: 
         return np.array([item - 7 for item in ids], dtype=np.int32)
 
     table = before.applied(ItemTable(3), lookup, 3)
-    for source in (rows, tmp_path / "t.jsonl"):
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress((tmp_path / "t.jsonl").read_bytes()))
+    for source in (rows, tmp_path / "t.jsonl", tmp_path / "t.jsonl.gz"):
         patched = read_change(source, "int", "patch", before=table).applied(table, lookup, 3)
         values = patched.values_at(["price", "on"], np.arange(3))
         assert values == [{"price": 9.5, "on": True}, {"price": 2.0, "on": False}, {"on": True}]
@@ -134,6 +135,14 @@ def test_refused_in_one_line(tmp_path: Path, name: str, text: str, message: str)
         read_change(tmp_path / name, "str", kinds=kinds)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_compressed_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    for path in written(tmp_path):
+        if path.suffix == ".gz":
+            path.write_bytes(path.read_bytes()[:-12])
+            with pytest.raises(DataError, match="cannot (be )?read"):
+                read_change(path, "str", id="sku")
 
 
 def test_wrong_options(tmp_path: Path) -> None:
