@@ -39,15 +39,16 @@ def sizes(p: Problem) -> dict[str, tuple[float, float]]:
     return bounds
 
 
-def eager_errors(p: Problem, compute: str, truth: dict[str, np.ndarray], is_small: bool) -> dict[str, float]:
+def eager_errors(p: Problem, compute: str, truth: dict[str, np.ndarray]) -> dict[str, float]:
     """Eager's largest error of each output.
 
-    On few numbers eager may be lucky, and in one dimension it is exact. So of a small problem the worst of eight equal
-    ones counts: the vectors are turned in a space of one more dimension, which changes their roundings alone.
+    On few queries or items eager may be lucky, and in one dimension it is exact. So of such a problem the worst of
+    eight equal ones counts: the vectors are turned in a space of one more dimension, which changes their roundings
+    alone.
     """
-    problems = [p]
+    problems, has_few = [p], min(len(p.queries), len(p.items)) < 16
     rng, d = np.random.default_rng(0), p.queries.shape[1]
-    for _ in range(7 if is_small else 0):
+    for _ in range(7 if has_few else 0):
         turn = np.linalg.qr(rng.normal(size=(d + 1, d + 1)))[0][:d]
         queries, items = (np.ascontiguousarray(array @ turn, dtype=np.float32) for array in (p.queries, p.items))
         problems.append(replace(p, queries=queries, items=items))
@@ -65,7 +66,7 @@ def check(p: Problem, isa: str, compute: str, threads: int) -> None:
     # From a float32 logit of up to `scale`; of the factors' rounding too where eager's luck may be good on few numbers.
     is_small = len(p.queries) * len(p.items) < 256
     exp_eps = p.scale * (eps if is_small else torch.finfo(torch.float32).eps)
-    eager = eager_errors(p, compute, truth, is_small)
+    eager = eager_errors(p, compute, truth)
     for name, got in run(p, isa, compute, threads).items():
         slack = eps * size[name][0] + exp_eps * size[name][1]
         assert np.abs(got - truth[name]).max() <= 2 * eager[name] + slack, name

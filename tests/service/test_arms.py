@@ -270,6 +270,7 @@ def test_the_command_compacts_every_arm(folder: Path, tmp_path: Path, capsys: py
     for name in ARMS:
         shutil.copytree(folder / name, tmp_path / name)
     bundles = [f"--bundle={tmp_path / name}=1" for name in ARMS]
+    (tmp_path / "learned").mkdir()
     assert main(["compact", *bundles, "--learn", str(tmp_path / "learned")]) == 0
     written = [tmp_path / "learned" / "arms" / name / "bundle" for name in ARMS]
     assert capsys.readouterr().out == "".join(f"wrote {path}\n" for path in written)
