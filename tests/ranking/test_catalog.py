@@ -439,7 +439,7 @@ def test_an_approximate_index(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_state_of_a_bundle_is_the_bundle(rec: Recommender) -> None:
-    catalog = Catalog.of(rec.bundle)
+    catalog = Catalog.of(rec.bundle.model)
     assert not catalog.is_updated
     assert catalog.ids is rec.bundle.ids
     assert catalog.most_clicked is rec.bundle.most_clicked

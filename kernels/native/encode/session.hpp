@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -46,11 +47,13 @@ class SessionState {
     std::int64_t n_bytes() const;
 
    private:
+    using Clicks = std::vector<std::int32_t>;
+
     // The rest is called with the mutex held.
-    std::int64_t size() const { return static_cast<std::int64_t>(clicks_.size()); }
-    void reserve(std::int64_t n, const Encoder& encoder);
-    void extend(const Encoder& encoder, const std::int32_t* clicks, std::int64_t n, float* out, EncodeScratch& scratch,
-                std::vector<std::int32_t>* window);
+    std::int64_t size() const { return static_cast<std::int64_t>(clicks_->size()); }
+    // Adds n clicks to the first n_before of the session: all of them, or none to begin anew.
+    void extend(const Encoder& encoder, std::int64_t n_before, const std::int32_t* clicks, std::int64_t n, float* out,
+                EncodeScratch& scratch, Clicks* window);
     // Encodes the clicks again if a fork interrupted a change. Throws as Encoder::check.
     void repair(EncodeScratch& scratch);
     void check_own() const;
@@ -58,10 +61,13 @@ class SessionState {
 
     const Encoder* encoder_;
     PerProcess<std::mutex> mutex_;
-    std::vector<std::int32_t> clicks_;
+    // A child of a fork during a change finds the clicks before it or after it: they grow in place, by one store of
+    // their number, or are replaced, by one store of this pointer.
+    std::unique_ptr<Clicks> clicks_ = std::make_unique<Clicks>();
     AlignedFloats interests_;  // [clicks, width]
     Encoder::Key made_by_;
-    // Set while the three above change. It is seen set, with the mutex held, only in a child of a fork during a change.
+    // Set while the three above change. It is seen set, with the mutex held, only in a child of a fork during a change;
+    // of `interests_` not even the size is right then.
     std::atomic<bool> is_inconsistent_{false};
 };
 
