@@ -474,7 +474,8 @@ class Recommender:
         catalog = self._pipeline.catalog
         allowed = None if allow is None else catalog.ids.known(listed("allow", allow))
         excluded = catalog.ids.known(listed("exclude", exclude))
-        return Filter.of(catalog.size, excluded, allowed, catalog.model.n_items)
+        model = catalog.model
+        return Filter.of(catalog.size, excluded, allowed, model.n_items, model.trained_ids_digest)
 
     def session(
         self, clicks: Iterable[Any] = (), *, id: str | None = None, types: Iterable[str | None] | None = None

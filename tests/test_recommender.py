@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, DataError, UsageError
 from mtaw_fast.kernels.native import reference
@@ -358,6 +359,16 @@ def test_filters_of_the_wrong_kind(plain: Recommender, tmp_path: Path) -> None:
     other = Recommender.load(tmp_path / "other", index="numpy")
     with pytest.raises(UsageError, match="the filter is for a catalog of 9 items"):
         plain.recommend([], filter=other.filter())
+    parts = bundle_parts(n_items=plain.n_items)
+    parts["ids"] = ItemIds.from_list(list(parts["ids"])[::-1])
+    save_parts(tmp_path / "reordered", **parts)
+    reordered = Recommender.load(tmp_path / "reordered", index="numpy").filter(exclude=["sku-1"])
+    with pytest.raises(UsageError, match="the filter is for a bundle with other item ids"):
+        plain.recommend([], filter=reordered)
+    with pytest.raises(UsageError, match="the filter is for a bundle with other item ids"):
+        plain.filter() & reordered
+    again = Recommender.load(plain.bundle.folder, index="numpy").filter(exclude=["sku-1"])
+    assert plain.recommend([], 5, filter=again).items == plain.recommend([], 5, exclude=["sku-1"]).items
     with pytest.raises(UsageError, match="filter must be made with filter"):
         plain.recommend([], filter=["sku-1"])  # type: ignore[arg-type]
 

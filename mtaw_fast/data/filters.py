@@ -23,18 +23,22 @@ class Filter:
     base: the number of items in the bundle, if the filter may be extended to items that are added while learning;
     0: it fits catalogs of N items only.
     later: whether items that are added after the filter was made are allowed.
+    ids_digest: `ItemIds.digest` of the ids that the bundle was trained with; empty: any catalog of N items will do.
     """
 
     mask: np.ndarray
     base: int = 0
     later: bool = False
+    ids_digest: bytes = b""
     _wider: dict[Any, Filter] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, n_items: int, exclude: np.ndarray, allow: np.ndarray | None, base: int = 0) -> Filter:
+    def of(
+        cls, n_items: int, exclude: np.ndarray, allow: np.ndarray | None, base: int = 0, ids_digest: bytes = b""
+    ) -> Filter:
         """Allow all N items, or only `allow` (int[..] internal ids), without `exclude` (int[..]).
 
-        base: see the class. Items that are added later are allowed, unless `allow` is given.
+        base, ids_digest: see the class. Items that are added later are allowed, unless `allow` is given.
         """
         if allow is None:
             mask = np.ones(n_items, dtype=bool)
@@ -42,7 +46,7 @@ class Filter:
             mask = np.zeros(n_items, dtype=bool)
             mask[allow] = True
         mask[exclude] = False
-        return cls(mask, base, base > 0 and allow is None)
+        return cls(mask, base, base > 0 and allow is None, ids_digest)
 
     @classmethod
     def of_bits(cls, bits: np.ndarray, n_items: int) -> Filter:
@@ -52,21 +56,29 @@ class Filter:
         return result
 
     def __and__(self, other: Filter) -> Filter:
-        """Return the items that both filters allow. Raises UsageError if the catalogs differ in size."""
-        other.check(len(self.mask))
-        return Filter(self.mask & other.mask, min(self.base, other.base), self.later and other.later)
+        """Return the items that both filters allow. Raises UsageError if their catalogs differ."""
+        other.check(len(self.mask), self.ids_digest)
+        base, later = min(self.base, other.base), self.later and other.later
+        return Filter(self.mask & other.mask, base, later, self.ids_digest or other.ids_digest)
 
     def extended(
-        self, n_items: int, base: int, first: int | None = None, renewed: Mapping[int, int] = _NONE_RENEWED
+        self,
+        n_items: int,
+        base: int,
+        first: int | None = None,
+        renewed: Mapping[int, int] = _NONE_RENEWED,
+        ids_digest: bytes = b"",
     ) -> Filter:
         """Return the filter for a catalog of `base` items that now has `n_items`: itself if it already fits.
 
         first: the number of items in the trained bundle, if this one was compacted from it: a filter stays valid when
         the bundle it was made for is compacted. renewed: as in `Catalog`; such an item is allowed if it was before.
+        ids_digest: the catalog's. Raises UsageError as `check`.
         """
         if len(self.mask) == n_items or not (first or base) <= self.base <= base or len(self.mask) > n_items:
-            self.check(n_items)
+            self.check(n_items, ids_digest)
             return self
+        self.check(len(self.mask), ids_digest)
         key = n_items, *renewed.items()
         wider = self._wider.get(key)
         if wider is None:
@@ -75,19 +87,21 @@ class Filter:
             for former, place in renewed.items():
                 if place >= len(self.mask):
                     mask[place] = mask[former]
-            wider = Filter(mask, self.base, self.later)
+            wider = Filter(mask, self.base, self.later, self.ids_digest)
             # Kept because a filter is used many times, and an index caches what it derives from it.
             self._wider.clear()
             self._wider[key] = wider
         return wider
 
-    def check(self, n_items: int) -> None:
-        """Raise UsageError unless the filter is for a catalog of `n_items`."""
+    def check(self, n_items: int, ids_digest: bytes = b"") -> None:
+        """Raise UsageError unless the filter is for a catalog of `n_items`, and for these ids if both have a digest."""
         if len(self.mask) != n_items:
             raise UsageError(
                 f"the filter is for a catalog of {len(self.mask)} items, this one has {n_items}; "
                 "make it with this Recommender's filter()"
             )
+        if self.ids_digest and ids_digest and self.ids_digest != ids_digest:
+            raise UsageError("the filter is for a bundle with other item ids; make it with this Recommender's filter()")
 
     @cached_property
     def ids(self) -> np.ndarray:

@@ -7,6 +7,7 @@ with their bytes, integers by binary search. `kernels/native/ids` does the work.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,6 +55,7 @@ class ItemIds:
             raise DataError("not an item id table: 'order' points outside it; write the file again")
         self.arrays = dict(arrays)
         self._text = text
+        self._digest: tuple[int, bytes] = (-1, b"")
 
     def __reduce__(self) -> tuple[type[ItemIds], tuple[Mapping[str, np.ndarray]]]:
         return ItemIds, (self.arrays,)
@@ -121,6 +123,22 @@ class ItemIds:
 
     def __iter__(self) -> Iterator[Any]:
         return each_id(self)
+
+    def digest(self, count: int) -> bytes:
+        """Return 16 bytes that tell the first `count` ids, in their order, from all others; the last ones are kept."""
+        kept_count, kept = self._digest
+        if kept_count == count:
+            return kept
+        if self._text:
+            offsets = self.arrays["offsets"][: count + 1]
+            parts = [offsets, self.arrays["blob"][: offsets[-1]]]
+        else:
+            parts = [self.arrays["values"][:count]]
+        digest = blake2b(self.kind.encode(), digest_size=16)
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).data)
+        self._digest = count, digest.digest()
+        return self._digest[1]
 
     def lookup(self, ids: Sequence[Any]) -> np.ndarray:
         """Return the internal ids of external `ids`: int32[len(ids)], -1 for an unknown id.

@@ -187,6 +187,11 @@ class Model:
         return len(self.ids)
 
     @property
+    def trained_ids_digest(self) -> bytes:
+        """`ItemIds.digest` of the ids that the training knew."""
+        return self.ids.digest(self.trained_items)
+
+    @property
     def trained_items(self) -> int:
         """How many items the training knew; later ids were added while serving."""
         added = 0 if self.log_progress is None else len(self.log_progress.untrained)

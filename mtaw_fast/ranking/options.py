@@ -79,7 +79,8 @@ def conditions_of(
     if prepared is not None:
         if not isinstance(prepared, Filter):
             raise UsageError(f"filter must be made with filter(), not {type(prepared).__name__}; or pass allow=")
-        prepared = prepared.extended(catalog.size, base, catalog.model.trained_items, catalog.renewed)
+        model = catalog.model
+        prepared = prepared.extended(catalog.size, base, model.trained_items, catalog.renewed, model.trained_ids_digest)
     if allow is None and len(excluded) <= _LONG_LIST:
         return Conditions(prepared, excluded if len(excluded) else None, exclude_seen, at, codes)
     own_filter = Filter.of(catalog.size, excluded, None if allow is None else ids.known(listed("allow", allow)))
