@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.folder, size, int(options.memory * 1e9), int(options.samples), int(options.ranked),
         int(options.ranker_samples or full),
     )  # fmt: skip
-    report, kept = Report(BENCH, options.quick), _Kept(options.folder / "phases.json", setting)
+    report = Report(BENCH, options.quick)
+    kept = _Kept(options.folder / "phases.json", setting, report.checkout.as_json())
     for name in names:
         if name in kept.phases:
             continue
@@ -116,9 +117,9 @@ def totals(phases: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 class _Kept:
     """The finished phases, in a file."""
 
-    def __init__(self, path: Path, setting: Setting) -> None:
+    def __init__(self, path: Path, setting: Setting, commit: str | None) -> None:
         self._path = path
-        fields = {**asdict(setting), "folder": None, "size": setting.size.events}
+        fields = {**asdict(setting), "folder": None, "size": setting.size.events, "commit": commit}
         self._setting = {name: value for name, value in fields.items() if value is not None}
         self.phases: dict[str, Any] = {}
         if path.exists():

@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 class Kept:
     """Rows and records of a result file; without a path they stay in memory.
 
-    Raises DataError if the file is not a result of this bench on this machine.
+    Raises DataError if the file is not a result of this bench at this commit on this machine.
     """
 
     def __init__(self, path: Path | None, report: Report) -> None:
@@ -66,6 +66,11 @@ class Kept:
         results = value.get("results") if isinstance(value, dict) else None
         if not isinstance(results, list) or any(result.get("bench") != BENCH for result in results):
             raise DataError(f"{self._path}: no result of this bench; name another file")
+        commit = self._report.checkout.as_json()
+        if value.get("commit") != commit:
+            raise DataError(
+                f"{self._path}: its points are of commit {value.get('commit')}, not {commit}; name another file"
+            )
         theirs, ours = value["machine"], self._report.machine
         if any(theirs.get(name) != ours[name] for name in ("cpu", "cpu_family", "cpu_model", "cores")):
             raise DataError(f"{self._path}: its points are of another machine; name another file")

@@ -84,6 +84,11 @@ def test_misuse_is_refused(tmp_path: Path, measured: list[str], capsys: pytest.C
     for other in (["--events", "2e5"], ["--ranked", "7"], ["--ranker-samples", "100"], ["--memory", "2"]):
         assert command.main([str(tmp_path), "--events", "1e5", *other]) == 1
         assert "phases.json: its phases have " in capsys.readouterr().err
+    kept = tmp_path / "phases.json"
+    value = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**value, "setting": {**value["setting"], "commit": "0"}}))
+    assert command.main([str(tmp_path), "--events", "1e5"]) == 1
+    assert "phases.json: its phases have commit 0, not " in capsys.readouterr().err
     (tmp_path / "none").mkdir()
     for text in ("[]", "{}", '{"events": 100000, "phases": {}}'):
         (tmp_path / "none/phases.json").write_text(text)

@@ -108,10 +108,12 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, asked: list[int]) -
     path, report = tmp_path / "out.json", Report("scaling", quick=False)
     path.write_text(json.dumps({"schema": 1, "machine": report.machine, "results": [{"bench": "retrieval"}]}))
     assert command.main(["--only", SCAN, "--json", str(path)]) == 1
-    elsewhere = {**report.machine, "cpu": "another"}
-    path.write_text(json.dumps({"schema": 1, "machine": elsewhere, "results": []}))
-    with pytest.raises(DataError, match="of another machine"):
-        Kept(path, report)
+    made = {"schema": 1, "machine": report.machine, "commit": report.checkout.as_json(), "results": []}
+    elsewhere = {"machine": {**report.machine, "cpu": "another"}}
+    for other, what in ((elsewhere, "another machine"), ({"commit": "0"}, "commit 0,")):
+        path.write_text(json.dumps({**made, **other}))
+        with pytest.raises(DataError, match=f"its points are of {what}"):
+            Kept(path, report)
     assert asked == []
 
 
