@@ -39,9 +39,10 @@ def test_a_read_is_registered_before_it_happens(tmp_path: Path) -> None:
 
 def test_every_read_of_a_record_is_in_the_register() -> None:
     registered = {(line["at"], line["dataset"], line.get("seed")) for line in lines(RESULTS)}
-    for name, record in [*read_lines(RESULTS / "quality.jsonl"), *read_lines(RESULTS / "peers.jsonl")]:
-        for read in record.get("reads", []):
-            assert (read["at"], record["dataset"]["name"], record.get("seed")) in registered, name
+    for file in ("quality", "earlier", "peers"):
+        for name, record in read_lines(RESULTS / f"{file}.jsonl"):
+            for read in record.get("reads", []):
+                assert (read["at"], record["dataset"]["name"], record.get("seed")) in registered, name
 
 
 def test_a_read_by_hand_says_what_it_shaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
