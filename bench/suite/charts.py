@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from bench.peers.table import epochs
 from bench.quality.table import TITLES
 from mtaw_fast.errors import require
 from mtaw_fast.evaluation.curves import dress
+from mtaw_fast.storage.files import atomic_path
 
 PALETTES = {
     "light": ("#1f5fa8", "#b4531a", "#2a7d4f", "#7b3fa0", "#8a6d00", "#c2185b", "#00838f", "#4d5566"),
@@ -280,6 +282,17 @@ def quality_panels(trainings: Sequence[Training]) -> list[Panel]:
 def _ms(row: Row) -> float:
     """Return the milliseconds in one unit of a row's metric."""
     return _MS[row["metric"].rpartition("_")[2]]
+
+
+def write_picture(chart: Chart, path: Path) -> None:
+    """Draw the chart into a PNG, whose text "Data" is `digest_of` the chart."""
+    with atomic_path(path) as temporary:
+        figure_of(chart, "light").savefig(temporary, format="png", dpi=150, metadata={"Data": digest_of(chart)})
+
+
+def digest_of(chart: Chart) -> str:
+    """Return a hash of what the chart shows, to find pictures that are older than their records."""
+    return hashlib.sha256(repr(chart.panels).encode()).hexdigest()[:16]
 
 
 def figure_of(chart: Chart, theme: str) -> Any:

@@ -9,12 +9,12 @@ from typing import Any
 
 from bench.harness.machine import describe, machine_class
 from bench.harness.report import number
-from bench.suite.charts import Chart, Series, Training, charts_of, figure_of
+from bench.suite.charts import Chart, Series, Training, charts_of, figure_of, write_picture
 from bench.suite.results import Key, Run, keyed, read_run
 from mtaw_fast import __version__
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.report import page as bundle_page
-from mtaw_fast.storage.files import atomic_path, check_writable, write_bytes
+from mtaw_fast.storage.files import check_writable, write_bytes
 
 _HERE = Path(__file__).parent
 
@@ -76,8 +76,7 @@ def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = (
     pictures = []
     for chart in drawn:
         picture = out.with_name(f"{out.stem}-{chart.slug}.png")
-        with atomic_path(picture) as temporary:
-            figure_of(chart, "light").savefig(temporary, format="png", dpi=150)
+        write_picture(chart, picture)
         pictures.append(picture)
     for chart in charts:
         if not chart.panels:  # outdated, from an earlier page

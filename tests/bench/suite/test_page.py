@@ -11,14 +11,16 @@ import pytest
 
 pytest.importorskip("jinja2", reason="the page needs the extra 'report'")
 pytest.importorskip("matplotlib", reason="the page needs the extra 'report'")
+from PIL import Image
 
 from bench.harness.machine import machine_class
-from bench.suite.charts import Training, charts_of, trainings_of
+from bench.suite.charts import Training, charts_of, digest_of, trainings_of
 from bench.suite.command import main
 from bench.suite.page import latest_rows, runs_of
 from tests.support.bench.rows import MACHINE, row
 from tests.support.html_page import Page
 
+ROOT = Path(__file__).parents[3]
 HERE = MACHINE | {"memory_gib": 16.0, "load_average": 0.25}
 
 
@@ -203,3 +205,11 @@ def test_trainings_are_those_with_a_figure_ours_first(tmp_path):
         "Item-KNN": ("Tmall", (0.5,), (10.0,)),
     }
     assert trainings_of(tmp_path, "amd-2c") == trainings_of(tmp_path / "none", "intel-2c") == []
+
+
+def test_the_picture_of_the_trainings_is_of_today_s_records():
+    zen4 = "amd-f25-m17-avx512bf16-2c"
+    chart = charts_of([], trainings_of(ROOT / "docs/results", zen4))[-1]
+    with Image.open(ROOT / "docs/images/quality.png") as picture:
+        again = f"python -m bench report bench.html --machine {zen4}, then copy bench-quality.png there"
+        assert picture.info.get("Data") == digest_of(chart), again
