@@ -247,8 +247,11 @@ def refit_gain(results: Path) -> str:
     for preset in ("paper-literal", "paper", "full"):
         for dataset in _SETS:
             without, refit = (_finals(results, preset, dataset, protocol) for protocol in (NOT_REFIT, HELD_OUT))
-            if without.keys() & refit.keys():
-                rows.append([f"`{preset}`", TITLES[dataset], *_gain(without, refit)])
+            for changed in sorted({changed for changed, _ in without.keys() & refit.keys()}):
+                texts = (f"{value:g}" if isinstance(value, float) else value for value in json.loads(changed).values())
+                settings = (f"{name}={text}" for name, text in zip(json.loads(changed), texts, strict=True))
+                sides = ({key: run for key, run in runs.items() if key[0] == changed} for runs in (without, refit))
+                rows.append([" ".join([f"`{preset}`", *settings]), TITLES[dataset], *_gain(*sides)])
     return markdown(["P@20 / MRR@20", "", "seeds", "not refit", "refit", "gain"], rows)
 
 

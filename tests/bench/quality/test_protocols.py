@@ -166,7 +166,8 @@ def test_what_is_not_refit_has_the_figures_of_the_search(made: Path, tmp_path: P
     pairs = [[final["metrics"][name] for name in ("P@20", "MRR@20")] for final in finals]
     shown = [cell.strip() for cell in row.split("|")[1:-1]]
     gain = signed(np.subtract(pairs[1], pairs[0]).tolist())
-    assert shown == [f"`{preset}`", "Tmall", "1", *map(pair, pairs), gain]
+    settings = [f"{name}={value:g}" for name, value in sorted(finals[0]["changed"].items())]
+    assert shown == [" ".join([f"`{preset}`", *settings]), "Tmall", "1", *map(pair, pairs), gain]
 
 
 def test_every_table_marks_the_leak(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from bench.suite import service_tables, speed_tables, tables
 from bench.suite.cells import duration, size
 from bench.suite.figures import Records
 from bench.suite.measured import Measured
-from bench.suite.result_tables import final_sets
+from bench.suite.result_tables import final_sets, refit_gain
 from mtaw_fast.errors import DataError
 from tests.support.bench.rows import MACHINE, row
 
@@ -47,6 +47,18 @@ def test_the_sets_on_which_nothing_was_chosen_have_held_out_runs_alone(tmp_path:
         records_in(tmp_path).entry(f"{name}-{protocol}").write(line)
     assert "1.00 [" in final_sets(tmp_path)
     assert "±" not in final_sets(tmp_path)
+
+
+def test_gains_of_the_refit_are_not_averaged_over_settings(tmp_path: Path) -> None:
+    run = next(run for run in records_in(tables.ROOT / "docs/results").finished() if run["preset"] == "full")
+    for changed, gain in (({}, 1.0), ({"gamma": 6.0}, 3.0)):
+        for protocol, p20 in (("not-refit", 50.0), ("held-out", 50.0 + gain)):
+            line = {**run, "changed": changed, "protocol": protocol, "dataset": {"name": "tmall"}, "seed": 0}
+            metrics = {**run["metrics"], "P@20": p20}
+            records_in(tmp_path).entry(f"{gain}-{protocol}").write({**line, "split": "test", "metrics": metrics})
+    assert [(line[0], line[2], line[5].split(" / ")[0]) for line in cells(refit_gain(tmp_path))] == [
+        ("`full` gamma=6", "1", "+3.00"), ("`full`", "1", "+1.00")
+    ]  # fmt: skip
 
 
 def test_every_table_has_a_place(made: tables.Blocks) -> None:
