@@ -51,7 +51,7 @@ class SessionState {
 
     // The rest is called with the mutex held.
     std::int64_t size() const { return static_cast<std::int64_t>(clicks_->size()); }
-    // Adds n clicks to the first n_before of the session: all of them, or none to begin anew.
+    // Adds n clicks to the first n_before of the session: all of them, or none to start over.
     void extend(const Encoder& encoder, std::int64_t n_before, const std::int32_t* clicks, std::int64_t n, float* out,
                 EncodeScratch& scratch, Clicks* window);
     // Encodes the clicks again if a fork interrupted a change. Throws as Encoder::check.
