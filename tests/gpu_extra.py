@@ -158,7 +158,7 @@ def indexes_refuse(bundle: Path, _: str) -> None:
     for name in ("faiss-gpu", "faiss-gpu:1"):
         equal(NO_GPU_LINE.format(name), message_of(UsageError, lambda name=name: Recommender.load(bundle, index=name)))
     rows = np.eye(8, dtype=np.float32)
-    device_of, gpu.device_of = gpu.device_of, lambda _: 1
+    device_of, gpu.device_of = gpu.device_of, lambda _: 1  # type: ignore[assignment]
     try:
         line = message_of(UsageError, lambda: gpu.FaissGpuIndex(rows, retrieval.NumpyIndex(rows), "faiss-gpu:1"))
     finally:
@@ -201,7 +201,12 @@ def the_cpu_paths_serve(bundle: Path, _: str) -> None:
 
     sessions = [["sku-3"], ["sku-3", "sku-40", "sku-3"], ["sku-1", "sku-2", "sku-9", "sku-17"]]
     engine = Recommender.load(bundle)
-    for options in ({"index": "faiss-flat"}, {"encoder": "onnx"}, {"index": "faiss-flat", "encoder": "onnx"}):
+    ways: list[dict[str, Any]] = [
+        {"index": "faiss-flat"},
+        {"encoder": "onnx"},
+        {"index": "faiss-flat", "encoder": "onnx"},
+    ]
+    for options in ways:
         other = Recommender.load(bundle, **options)
         equal(
             [engine.recommend(session, k=9).items for session in sessions],

@@ -162,7 +162,7 @@ def _batch(rec: Recommender, rng: Random) -> Callable[[], Any]:
     return lambda: rec.recommend_batch(sessions, 20, exclude_seen=True)
 
 
-def _similar(rec: Recommender, rng: Random, by: str = "vectors") -> Callable[[], Any]:
+def _similar(rec: Recommender, rng: Random, by: Any = "vectors") -> Callable[[], Any]:
     (item,) = _some(rng, 1)
     return lambda: rec.similar_items(item, 20, by=by)
 

@@ -150,7 +150,7 @@ class TestEveryPair:
     def test_k_beyond_the_catalog(self, rec: Recommender) -> None:
         out = rec.recommend(self.external(rec, [1]), k=10**12)
         self.check(out, self.expected(rec, [1], N))
-        assert len(rec.recommend(self.external(rec, [1]), k=np.int64(3))) == 3
+        assert len(rec.recommend(self.external(rec, [1]), k=np.int64(3))) == 3  # type: ignore[arg-type]
 
     def test_unknown_ids(self, rec: Recommender) -> None:
         session = self.external(rec, [4, 8])
@@ -334,7 +334,7 @@ def test_an_unknown_option_is_refused(tmp_path: Path) -> None:
     for call in (lambda **options: rec.recommend([], **options), lambda **options: rec.recommend_batch([[]], **options),
                  rec.session().recommend):  # fmt: skip
         with pytest.raises(TypeError, match="unexpected keyword argument 'exclud'"):
-            call(exclud=[])
+            call(exclud=[])  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="unexpected keyword argument 'timings'"):
         rec.recommend_batch([[]], timings=True)  # type: ignore[call-arg]
 

@@ -130,7 +130,10 @@ def test_ids_of_a_changed_catalog(folders: dict[str, Path]) -> None:
     assert list(rec.ids) == [*(10 * i + 7 for i in range(50)), 5]
 
 
-WRONG = {"int": [["7"], ["7", "17"], [7.0], [None], [True, "7"]], "str": [[7], [b"sku-3"], [3, 4.0, None]]}
+WRONG: dict[str, list[list[Any]]] = {
+    "int": [["7"], ["7", "17"], [7.0], [None], [True, "7"]],
+    "str": [[7], [b"sku-3"], [3, 4.0, None]],
+}
 
 
 @pytest.mark.parametrize("kind", ["int", "str"])

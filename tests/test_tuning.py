@@ -155,7 +155,8 @@ def test_the_more_trials_the_wider_the_interval() -> None:
         assert gain.difference == pytest.approx(100 * (second.mean() - first.mean()))
     assert widths[0] < widths[1] < widths[2]
     repeated = [np.repeat(array, weights.astype(int)) for array in (first, second, session)]
-    weighted, plain = gains_over(first, second, session, 1, weights)[BY], gains_over(*repeated, 1)[BY]
+    weighted = gains_over(first, second, session, 1, weights)[BY]
+    plain = gains_over(repeated[0], repeated[1], repeated[2], 1)[BY]
     assert weighted.difference == pytest.approx(plain.difference)
     assert weighted.interval == pytest.approx(plain.interval, abs=0.6)
 

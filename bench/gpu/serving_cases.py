@@ -71,7 +71,7 @@ def faiss_flat(setting: Setting) -> Iterator[dict[str, Any]]:
             batch = queries[:size]
             searches: dict[str, Callable[[], Any]] = {
                 index.name: lambda batch=batch, index=index: index.search(batch, _K),
-                "FAISS alone": lambda batch=batch, index=index: index._index.search(batch, _K),  # type: ignore[attr-defined]
+                "FAISS alone": lambda batch=batch, index=index: index._index.search(batch, _K),
                 "native (CPU)": lambda batch=batch, scan=scan: scan.search(batch, _K),
             }
             for name, work in searches.items():

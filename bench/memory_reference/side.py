@@ -94,7 +94,7 @@ class OnlineContext:
 
 
 def context_features(
-    online: OnlineContext, now: int, codes: Codes, candidates: list[int], popularity: Sequence[float]
+    online: OnlineContext, now: int, codes: Codes, candidates: list[int], popularity: Sequence[float] | np.ndarray
 ) -> np.ndarray:
     """Return float64[C, 2 columns]: c_share and c_lift of each column.
 
@@ -114,7 +114,7 @@ def context_features(
 
 def content_features(
     categories: list[np.ndarray], created: np.ndarray | None, now: int, own: list[int], candidates: list[int],
-    firsts: Sequence[float],
+    firsts: Sequence[float] | np.ndarray,
 ) -> np.ndarray:  # fmt: skip
     """Return float64[C, F]: i_same and i_part of each column, and i_age if there are creation times.
 

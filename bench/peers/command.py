@@ -31,7 +31,6 @@ from bench.peers.running import Places, run
 from bench.peers.systems import SYSTEMS, system_of
 from bench.peers.table import Tables
 from bench.quality.runs import prepared
-from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import UsageError
 
@@ -130,7 +129,7 @@ def _run(options: argparse.Namespace, places: Places) -> int:
     systems = [system_of(name) for name in names if name]
     ran = 0
     for name in options.dataset.split(","):
-        dataset: Dataset = prepared(options.data, name, _made(places.work))
+        dataset = prepared(options.data, name, _made(places.work))
         if options.efficiency:
             measure(dataset, places.work / f"{name}.dataset", systems, presets, places, options.minutes, options.rounds)
             tables = Tables.read(places.results, options.presets)

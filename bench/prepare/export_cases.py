@@ -119,7 +119,7 @@ class ExportCases:
             change(options)
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             encoder = type(onnx)(name, session, bundle.config, bundle.weights["item_embedding"])  # type: ignore[call-arg]
-            peers.append(Contender(name, lambda call, encoder=encoder: encoder.encode(sessions[call % _SESSIONS])))  # type: ignore[misc]
+            peers.append(Contender(name, lambda call, encoder=encoder: encoder.encode(sessions[call % _SESSIONS])))
         # These two leave out what the encoder adds (checks, cutting, splitting).
         peers.append(Contender("run() alone", _runner(open_graph(path), feeds, 0)))
         peers.append(Contender("IOBinding alone", _bound(path, feeds, bundle.config.model.embedding_dim)))

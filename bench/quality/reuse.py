@@ -114,7 +114,8 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
         past_encoder = encoder_of(dataset, config, known.split_last(config.ranker.ranker_fraction)[0], work, reporter)
     whole_encoder = encoder_of(dataset, config, known, work, reporter)
     began = time.perf_counter()
-    ranker, history = ranker_of(dataset, config, known, past_encoder and past_encoder.weights, work, reporter)
+    past_weights = None if past_encoder is None else past_encoder.weights
+    ranker, history = ranker_of(dataset, config, known, past_weights, work, reporter)
     model = Model.of(
         config=config,
         weights=dict(whole_encoder.weights),

@@ -156,7 +156,7 @@ class Records:
                     yield f"{point['unknown_targets']:.1f}"
 
     def _lines(self, name: str) -> list[Record]:
-        return read_json_lines(self._results / f"{name}.jsonl")
+        return [*read_json_lines(self._results / f"{name}.jsonl")]
 
     def _ranking(self) -> Iterator[str]:
         """Yield the ms of a `recommend` with a session memory: the median of the table `bench rank`."""
@@ -168,7 +168,7 @@ class Records:
 def _pairs(value: Any) -> Iterator[str]:
     """Yield P@20 / MRR@20 of every object in a point of a bench that has both as numbers."""
     if isinstance(value, Mapping):
-        metrics = [value.get("P@20"), value.get("MRR@20")]
+        metrics: list[Any] = [value.get("P@20"), value.get("MRR@20")]
         if all(isinstance(metric, float) for metric in metrics):
             yield pair(metrics)
         for part in value.values():

@@ -42,7 +42,7 @@ def _is_row(result: Mapping[str, Any]) -> bool:
 def _one(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     row = dict(rows[0]) | {"runs": len(rows)}
     for name, first in rows[0].items():
-        values = [run_row.get(name) for run_row in rows]
+        values: list[Any] = [run_row.get(name) for run_row in rows]
         if _is_number(first) and all(map(_is_number, values)) and not name.startswith("ratio"):
             row[name] = sum(values) if name in _COUNTS else statistics.median(values)
     if row["ratio"] is None:

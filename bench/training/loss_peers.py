@@ -65,9 +65,10 @@ class Peer:
         return partial(_mean_loss, _dense_ce, self.dtype)
 
     def _options(self) -> Any:
-        policy = "auto" if self.accumulate is None else "compact"
         return torch.nn.LinearCrossEntropyOptions(
-            batch_chunk_size=self.chunk, acc_policy=policy, acc_dtype=self.accumulate
+            batch_chunk_size=self.chunk,
+            acc_policy="auto" if self.accumulate is None else "compact",
+            acc_dtype=self.accumulate,
         )
 
 

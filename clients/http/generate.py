@@ -42,7 +42,7 @@ def main() -> int:
     if only_contract:
         return 0
     python, typescript = HERE / "python", HERE / "typescript"
-    commands = (
+    commands: tuple[tuple[list[str | Path], Path], ...] = (
         (["openapi-python-client", "generate", "--path", CONTRACT, "--meta", "none",
           "--output-path", python / "mtaw_fast_client", "--overwrite", "--fail-on-warning"], python),
         (["npm", "run", "--silent", "generate"], typescript),

@@ -21,7 +21,7 @@ class Addition:
     """A file to add. kind: its file extension. write: writes it durably to a path."""
 
     kind: str
-    write: Callable[[Path], None]
+    write: Callable[[Path], object]
 
 
 def replace_parts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_info_on_types_and_on_a_set_without_times(tmp_path: Path, capsys: pytest
     facts = json.loads(capsys.readouterr().out)
     assert facts["types"] == {"buy": facts["train sessions"], "view": 3 * facts["train sessions"]}
     assert facts["times"]["from"] == "2023-11-14T22:13:20Z"
-    arrays = {"items": np.array([1, 2], np.int32), "offsets": np.array([0, 2])}
+    arrays: dict[str, Any] = {"items": np.array([1, 2], np.int32), "offsets": np.array([0, 2])}
     np.savez(tmp_path / "train.npz", **arrays, n_items=np.int32(2), min_prefix=np.int32(1))
     np.savez(tmp_path / "test.npz", **arrays, labels=np.array([2], np.int32), session=np.array([0], np.int32))
     assert main(["prepare", "npz", f"{tmp_path}", f"{tmp_path}/plain"]) == 0

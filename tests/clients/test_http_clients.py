@@ -20,7 +20,7 @@ HTTP = ROOT / "clients" / "http"
 N_ITEMS, SESSIONS = 200, 300
 # The environment in which `make http-clients` has installed what the clients need.
 PYTHON = Path(os.environ.get("MTAW_CLIENTS", "no clients")) / "bin" / "python"
-PROGRAMS = {
+PROGRAMS: dict[str, list[str | Path]] = {
     "python": [PYTHON, HTTP / "python" / "example.py"],
     "typescript": ["node", HTTP / "typescript" / "dist" / "example.js"],
 }

@@ -24,7 +24,7 @@ def test_round_trip(tmp_path: Path, ids: Any, timed: bool, tests: bool) -> None:
     for ours, theirs in ((loaded.train, original.train), (loaded.test.prefixes, original.test.prefixes)):
         assert np.array_equal(ours.items, theirs.items)
         assert np.array_equal(ours.offsets, theirs.offsets)
-    known = (
+    known: tuple[tuple[Any, Any], ...] = (
         (loaded.train.times, original.train.times),
         (loaded.train.types, original.train.types),
         (loaded.test.prefixes.times, original.test.prefixes.times),
@@ -32,9 +32,9 @@ def test_round_trip(tmp_path: Path, ids: Any, timed: bool, tests: bool) -> None:
         (loaded.test.target_times, original.test.target_times),
         (loaded.test.target_types, original.test.target_types),
     )
-    for ours, theirs in known:
-        assert (ours is not None) == (theirs is not None) == timed
-        assert ours is None or np.array_equal(ours, theirs)
+    for one, other in known:
+        assert (one is not None) == (other is not None) == timed
+        assert one is None or np.array_equal(one, other)
     assert (loaded.type_names, loaded.reader) == (original.type_names, original.reader)
     assert np.array_equal(loaded.test.targets, original.test.targets)
     assert np.array_equal(loaded.test.session, original.test.session)

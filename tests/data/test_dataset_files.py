@@ -210,7 +210,7 @@ def test_what_a_killed_save_left_goes_with_the_next_one(tmp_path: Path) -> None:
     """Killed at each of its files and at the manifest. What others wrote stays."""
     folder = tmp_path / "set"
     for call in range(1, 5):
-        command = [sys.executable, "-c", KILLED, folder, str(call)]
+        command: list[str | Path] = [sys.executable, "-c", KILLED, folder, str(call)]
         assert subprocess.run(command, check=False, cwd=Path(__file__).parents[2]).returncode == -9
         assert len(list(folder.glob(".*.tmp"))) == 1  # not those before
     foreign = {"notes.safetensors", ".checkpoint-1.safetensors.x.tmp", "train-of-mine.safetensors"}

@@ -51,7 +51,7 @@ def test_a_shown_difference_is_one_sentence() -> None:
     alone = comparison(np.zeros(900), better, SESSION).metrics["P@20"].interval
     assert alone is not None
     assert high - low < 0.7 * (alone[1] - alone[0])
-    assert result.metrics[COVERAGE] == Difference(pytest.approx(200 / 3), pytest.approx(200 / 3), 0)
+    assert result.metrics[COVERAGE] == Difference(pytest.approx(200 / 3), pytest.approx(200 / 3), 0)  # type: ignore[arg-type]
     assert result.metrics[GINI].interval is None
 
 
@@ -100,7 +100,7 @@ def test_many_noisy_slices_seldom_hold() -> None:
     ranks = [np.where(rng.random(count) < 0.5, 1, 0) for _ in range(2)]
     codes = rng.integers(0, 200, count)
     slicing = Slicing("noise", tuple(map(str, range(200))), codes)
-    parts = comparison(*ranks, list(range(count)), [slicing]).slices["noise"].values()
+    parts = comparison(ranks[0], ranks[1], list(range(count)), [slicing]).slices["noise"].values()
     assert 3 <= sum(part.metrics["P@20"].shown for part in parts) <= 25
     assert sum(part.holds for part in parts) <= 1
 

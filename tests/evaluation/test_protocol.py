@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,6 +213,6 @@ def test_nothing_to_evaluate_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"max_k": 0}, {"chunk": 0}])
-def test_senseless_sizes_are_refused(arguments: dict[str, int]) -> None:
+def test_senseless_sizes_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="at least 1"):
         ranks_of(Fixed([1], [1.0]), samples_of([1]), **arguments)

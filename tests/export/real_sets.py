@@ -28,6 +28,7 @@ def run(folder: Path) -> int:
     if data is None:
         print("MTAW_DATA is not set: without Tmall and RetailRocket", file=sys.stderr)
     for name in _SETS if data is not None else ():
+        assert data is not None
         commands[name] = ["prepare", "npz", str(Path(data) / name), str(folder / f"{name}.dataset")]
     failed = 0
     for name, prepare in commands.items():

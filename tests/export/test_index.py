@@ -94,7 +94,7 @@ def test_wrong_arguments_are_refused(folder: Path, tmp_path: Path) -> None:
         ({"queries": 10}, "a recall needs at least 100 queries"),
     ):
         with pytest.raises(UsageError, match=message):
-            export_index(folder, **options)  # type: ignore[arg-type]
+            export_index(folder, **options)
     save_parts(tmp_path / "small", **bundle_parts(n_items=60))
     with pytest.raises(UsageError, match="has 60 items; an index is for 1,000 and more"):
         export_index(tmp_path / "small", "hnsw")

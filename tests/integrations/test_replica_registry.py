@@ -107,7 +107,7 @@ def test_reports_go_on_after_any_error_and_it_is_said_once(
     asyncio.run(until_reported())
     assert reporter._counters.others == Others((7,), ("v1",)), "the reports have ended"
     logged = [record for record in caplog.records if record.getMessage() == "report_failed"]
-    assert [record.fields for record in logged] == [{"reason": "ValueError: no such thing"}]
+    assert [record.fields for record in logged] == [{"reason": "ValueError: no such thing"}]  # type: ignore[attr-defined]
 
 
 def report(replica: str, count: int) -> Report:

@@ -149,7 +149,7 @@ def test_what_makes_no_sense(sharded: ShardedIndex, ray_here: Any, monkeypatch: 
         lambda: sharded.search(batch[:, :5], 3), lambda: sharded.search(batch, 0),
         lambda: sharded.search(batch, 3, Filter(np.ones(7, dtype=bool))), lambda: sharded.search(batch * np.nan, 3),
         lambda: sharded.search(batch, 3, scale=0.0), lambda: sharded.find(batch, 3, timeout=0),
-        lambda: sharded.find(batch, 3, late="never"), lambda: ShardedIndex.start([]),
+        lambda: sharded.find(batch, 3, late="never"), lambda: ShardedIndex.start([]),  # type: ignore[arg-type]
         lambda: ShardedIndex.attach("nothing"), lambda: ShardedIndex.start([CatalogRows(0, 5)], timeout=-1),
     ):  # fmt: skip
         with pytest.raises(UsageError):

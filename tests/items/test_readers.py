@@ -148,7 +148,7 @@ def test_a_compressed_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
 def test_wrong_options(tmp_path: Path) -> None:
     for options in ({"public": ["nope"]}, {"availability": "nope"}, {"kinds": {"nope": "text"}}, {"public": "sku"}):
         with pytest.raises(UsageError):
-            read_change(ROWS, "str", id="sku", **options)  # type: ignore[arg-type]
+            read_change(ROWS, "str", id="sku", **options)
     with pytest.raises(DataError, match="does not exist"):
         read_change(tmp_path / "none.csv", "str")
     with pytest.raises(DataError, match="is a column of category, not boolean"):

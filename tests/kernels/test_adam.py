@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -75,6 +77,6 @@ def test_settings_out_of_range(bad: dict) -> None:
 
 @pytest.mark.skipif(interpreting(), reason="TRITON_INTERPRET=1: CPU tensors fit for Triton")
 def test_a_refusal_names_the_reason() -> None:
-    scalars = {"apply": torch.tensor(True), "settings": AdamSettings()}
+    scalars: dict[str, Any] = {"apply": torch.tensor(True), "settings": AdamSettings()}
     with pytest.raises(UnsupportedError, match=r"groups of 4 torch.float64 weights on cpu .*must be float32"):
         adam_step([a_group(dtype=torch.float64)], torch.zeros(()), torch.zeros(()), backend="triton", **scalars)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -109,7 +111,7 @@ def test_a_step_that_is_not_to_apply_changes_nothing() -> None:
 
 def test_refusals_name_the_reason() -> None:
     group = AdamGroup(*(torch.zeros(4, dtype=torch.float64) for _ in range(4)))
-    arguments = {"apply": torch.tensor(True), "settings": AdamSettings(), "backend": "native"}
+    arguments: dict[str, Any] = {"apply": torch.tensor(True), "settings": AdamSettings(), "backend": "native"}
     with pytest.raises(UnsupportedError, match="native: weights must be float32"):
         adam_step([group], torch.zeros(()), torch.zeros(()), **arguments)
 

@@ -65,7 +65,7 @@ def test_scores_are_the_rounded_dot_products() -> None:
     ids, scores = rerank_topk(queries, catalog, np.arange(9, dtype=np.int32)[None], 9, 16.0)
     for place, score in zip(ids[0], scores[0], strict=True):
         pairs = zip(queries[0].tolist(), catalog[place].tolist(), strict=True)
-        exact = 16 * sum(Fraction(q) * Fraction(e) for q, e in pairs)
+        exact = 16 * sum((Fraction(q) * Fraction(e) for q, e in pairs), Fraction(0))
         assert abs(Fraction(float(score)) - exact) <= abs(exact) * Fraction(2) ** -24 + Fraction(2) ** -40
 
 

@@ -7,6 +7,7 @@ import gc
 import mmap
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_recent_clicks_of_any_size_have_a_direction(isa: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("recent", -0.1), ("recent", 1000.5), ("recent", np.nan), ("recent_decay", 1.0)]
 )
-def test_a_weight_of_recent_clicks_out_of_range_is_refused(name: str, value: float) -> None:
+def test_a_weight_of_recent_clicks_out_of_range_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"the encoder's {name} must be in"):
         SessionEncoder(weights_of(4, 2), 9, **{"recent": 1.0, "recent_decay": 0.5, name: value})
 

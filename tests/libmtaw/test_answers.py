@@ -122,7 +122,7 @@ def test_conditions(pair: Pair) -> None:
         options: dict[str, Any] = {"at": END, "exclude_seen": bool(number % 2)}
         options["exclude"] = [*items[:9], items[0]] if number % 3 else ()
         options["allow"] = None if number % 4 else items
-        prepared = {"exclude": items[:5], "allow": None if number % 5 else [*items, *pair.items[:30]]}
+        prepared: dict[str, Any] = {"exclude": items[:5], "allow": None if number % 5 else [*items, *pair.items[:30]]}
         filters = (pair.python.filter(**prepared), pair.c.filter(**prepared)) if number % 2 else (None, None)
         expected = pair.python.recommend(session, 20, filter=filters[0], **options)
         assert pair.c.recommend(session, 20, filter=filters[1], **options).equals(expected, session)
@@ -161,7 +161,7 @@ def test_growing_sessions(pair: Pair) -> None:
 
 
 def test_similar_items(pair: Pair) -> None:
-    ways = ("vectors", "sessions") if pair.python.bundle.memory is not None else ("vectors",)
+    ways: tuple[Any, ...] = ("vectors", "sessions") if pair.python.bundle.memory is not None else ("vectors",)
     for item in pair.items[::7]:
         for by in ways:
             expected = pair.python.similar_items(item, 8, by=by, exclude=pair.items[:4], allow=pair.items[:60])
@@ -197,10 +197,9 @@ def test_types_of_clicks(pair: Pair) -> None:
         visit.close()
     all_types = [kind for kinds in types for kind in kinds]
     answers = pair.c.recommend_batch(sessions, 10, at=END, types=all_types)
-    expected = pair.python.recommend_batch(sessions, 10, at=END, types=types)
+    wanted = pair.python.recommend_batch(sessions, 10, at=END, types=types)
     assert all(
-        answer.equals(*arguments)
-        for answer, arguments in zip(answers, zip(expected, sessions, strict=True), strict=True)
+        answer.equals(*arguments) for answer, arguments in zip(answers, zip(wanted, sessions, strict=True), strict=True)
     )
     with pytest.raises(CallError, match="types: there are 1 types for 2 clicks; give one for each"):
         pair.c.recommend(pair.items[:2], types=[None])

@@ -189,7 +189,7 @@ def test_files_come_from_the_caller(bundle: Path) -> None:
         ctypes.memmove(buffer, files[file - 1][offset : offset + size], size)
         return 0
 
-    kinds = dict(FileMethods._fields_)
+    kinds: dict[str, Any] = dict(FileMethods._fields_)
     methods = FileMethods(
         ctypes.sizeof(FileMethods), None, kinds["open"](open_file), kinds["read"](read_file), None,
         kinds["close"](lambda _, file: closed.append(file)),

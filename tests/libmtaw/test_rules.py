@@ -146,7 +146,7 @@ def test_dates(both: tuple[Recommender, Client], date: str) -> None:
 def test_a_value_in_a_column(text: str, wanted: Any, tmp_path: Path) -> None:
     parts = bundle_parts(n_items=4, text=True, max_session_length=8)
     clicked = {"price": 7.0, "sale": True, "since": 3 * 86_400_000, "tags": ["b", "x", "y"]}
-    rows = [clicked, {"brand": "x"}, {"brand": "y"}, {"brand": "own", "tags": ["b", "c"]}]
+    rows: list[dict[str, Any]] = [clicked, {"brand": "x"}, {"brand": "y"}, {"brand": "own", "tags": ["b", "c"]}]
     ids = parts["ids"].external(np.arange(4))
     parts["items"] = table_of(ids, rows)
     save_parts(tmp_path / "bundle", **parts)

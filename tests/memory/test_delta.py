@@ -115,9 +115,9 @@ def test_a_querying_session_gets_the_evidence_of_the_others(n_old: int, mean: in
     delta, tracker = fed(base, handles, items, capacity=capacity)
     sessions = list(tracker.updated.values())
     unique = [handle for handle, clicks in tracker.updated.items() if sessions.count(clicks) == 1]
-    chosen = unique[:: max(len(unique) // 40, 1)]
+    asked = unique[:: max(len(unique) // 40, 1)]
     differs = candidates = 0
-    for handle in chosen:
+    for handle in asked:
         wanted = Sessions.from_lists([tracker.updated[handle]])
         without, _ = fed(base, handles, items, capacity=capacity)
         without.forget(handle)
@@ -125,7 +125,7 @@ def test_a_querying_session_gets_the_evidence_of_the_others(n_old: int, mean: in
         theirs = memory_of(base, without, n_items).features(*ranges_of(wanted))
         differs += differing_second(ours, theirs, ("rec_dec", "rec_all", "aa_dec", "pre"), 2**-6, 8)
         candidates += int((ours[0] >= 0).sum())
-    assert len(chosen) >= 20
+    assert len(asked) >= 20
     # Which neighbors are the strongest is decided with the session, which is a good part of such short rows.
     assert differs <= 0.2 * candidates
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ ONE = (np.array([1, 2], np.int32), np.array([0]), np.array([2]))
         ((np.array([-1, 2], np.int32), *ONE[1:]), IndexError, "click 0 has internal item id -1, outside 0..8"),
     ],
 )
-def test_misuse(arguments: tuple[np.ndarray, ...], error: type[Exception], reason: str) -> None:
+def test_misuse(arguments: tuple[Any, ...], error: type[Exception], reason: str) -> None:
     tables = MemoryTables.build(Sessions.from_lists([[1, 2, 3]]), 9)
     memory = SessionMemory(tables.arrays(), 1.0, 9)
     with pytest.raises(error, match=reason):
@@ -182,7 +183,7 @@ def test_misuse(arguments: tuple[np.ndarray, ...], error: type[Exception], reaso
         ({"ids": np.array([[0, 1, 2, 9]], np.int32)}, r"a dense item \w+ outside -1\.\.8"),
     ],
 )
-def test_dense_misuse(changes: dict[str, np.ndarray], reason: str) -> None:
+def test_dense_misuse(changes: dict[str, Any], reason: str) -> None:
     tables = MemoryTables.build(Sessions.from_lists([[1, 2, 3]]), 9)
     memory = SessionMemory(tables.arrays(), 1.0, 9)
     dense = replace(random_dense(1, 9, 4, 0), **changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,12 +48,12 @@ def dense_of(width: int, allowed: np.ndarray | None = None, dropped: list[np.nda
     return replace(DENSE, ids=ids, logits=logits)
 
 
-def ranked(k: int, isa: str | None = None, ranker: RankerNet = RANKER, **conditions: np.ndarray) -> Ranking:
+def ranked(k: int, isa: str | None = None, ranker: RankerNet = RANKER, **conditions: Any) -> Ranking:
     dense = conditions.pop("dense", dense_of(max(k, FEW.dense)))
     return PROBLEM.memory(isa).rank(ranker.native(), *PROBLEM.ranges, k, dense, **conditions)
 
 
-def packed(lists: list[np.ndarray]) -> dict[str, np.ndarray]:
+def packed(lists: list[np.ndarray]) -> dict[str, Any]:
     """Return the conditions `excluded` and `excluded_offsets`."""
     offsets = np.cumsum([0, *(len(ids) for ids in lists)])
     return {"excluded": np.concatenate(lists).astype(np.int32), "excluded_offsets": offsets}
@@ -148,7 +149,7 @@ class TestBits:
 
     @pytest.mark.parametrize("isa", ISAS)
     def test_where_sums_overflow(self, isa: str) -> None:
-        units = {"w1": RANKER.w1 * np.float32(1e6), "w2": RANKER.w2 * np.float32(1e34)}
+        units: dict[str, Any] = {"w1": RANKER.w1 * np.float32(1e6), "w2": RANKER.w2 * np.float32(1e34)}
         for large in (replace(RANKER, **units), replace(RANKER, **units, w3=np.abs(RANKER.w3))):
             scores = ranked(40, isa, large)[1]
             assert not np.isfinite(scores[:, 0]).all()

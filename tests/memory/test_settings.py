@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,6 @@ from mtaw_fast.memory import MemorySettings
         ("max_postings", -1),
     ],
 )  # fmt: skip
-def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+def test_settings_out_of_range_are_refused(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"memory: {name}={value} is out of range"):
         MemorySettings(**{name: value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -262,7 +263,7 @@ def test_expiring_more_than_there_is_is_refused() -> None:
             tables.update(Sessions.from_lists([]), expire)
 
 
-PLAIN = {"window": 1, "span": 1, "recency": 1.0, "max_neighbors": 0, "max_postings": 0, "threads": 1}
+PLAIN: dict[str, Any] = {"window": 1, "span": 1, "recency": 1.0, "max_neighbors": 0, "max_postings": 0, "threads": 1}
 ITEMS, OFFSETS = np.array([0, 1], np.int32), np.array([0, 2])
 
 

@@ -52,8 +52,8 @@ def assert_rows_agree(pair: Pair, now: int) -> None:
                 got.get(neighbor, zeros), expected.get(neighbor, zeros), rtol=rounding, atol=rounding, err_msg=str(item)
             )
     counts = pair.native.counts(np.arange(CAPACITY, dtype=np.int32), now)
-    expected = np.array([[*moment.counts(item), *moment.ages(item)] for item in range(CAPACITY)])
-    np.testing.assert_allclose(counts, expected, rtol=3e-6, atol=1e-6)
+    wanted = np.array([[*moment.counts(item), *moment.ages(item)] for item in range(CAPACITY)])
+    np.testing.assert_allclose(counts, wanted, rtol=3e-6, atol=1e-6)
 
 
 def prefixes(seed: int, count: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

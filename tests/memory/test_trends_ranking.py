@@ -293,12 +293,13 @@ def test_what_trends_learned_since_the_catalog_is_no_candidate() -> None:
     sessions, times = log(200, 1)
     tables = MemoryTables.build(sessions, N_ITEMS, MemorySettings(max_neighbors=20, max_postings=20))
     kept = tables.settings
+    assert kept.recency is not None
     delta = MemoryDelta(
         tables.arrays(), window=kept.window, span=kept.span, recency=kept.recency, max_neighbors=kept.max_neighbors,
         max_postings=kept.max_postings, capacity=100_000,
     )  # fmt: skip
     memory = SessionMemory(
-        tables.arrays(), tables.settings.recency, N_ITEMS + 100_000,
+        tables.arrays(), kept.recency, N_ITEMS + 100_000,
         QuerySettings(own=10, others=10, sessions=9, dense=6, trends=N_TRENDS), delta=delta,
     )  # fmt: skip
     trends = TrendTables.build(sessions, times, N_ITEMS).live(N_ITEMS + 100_000)

@@ -38,4 +38,4 @@ def test_numbers_out_of_range_make_no_bundle(tmp_path: Path, values: tuple[float
 )
 def test_settings_out_of_range_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=rf"setting {next(iter(change))}=\S+ is out of range"):
-        Config.of(**change)  # type: ignore[arg-type]
+        Config.of(**change)

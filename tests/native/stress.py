@@ -59,7 +59,7 @@ def run_stress(
         assert scan is not None
         replace_part(bundle.folder, "scan", quantize(bundle.item_vectors, nested=True))
         scan.unlink()
-    arguments = [bundle.folder, isa, str(MAX_LEN), str(bundle.config.model.scale), str(threads), str(calls)]
+    arguments = [str(bundle.folder), isa, str(MAX_LEN), str(bundle.config.model.scale), str(threads), str(calls)]
     if learn:
         arguments.append("learn")
     # The first report ends the run: without this ThreadSanitizer continues and hides it under thousands.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def learning(folder: Path, tmp_path: Path) -> Iterator[Callable[..., Recommender
     """Makes recommenders that learn in one folder, and ends them."""
     recs: list[Recommender] = []
 
-    def make(**settings: object) -> Recommender:
+    def make(**settings: Any) -> Recommender:
         rec = Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", compact=False, **settings))
         recs.append(rec)
         return rec

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.compaction import compactor
@@ -31,7 +31,7 @@ OPEN = LearningLimits(item_floor=10**6, pair_floor=10**6)
 QUESTIONS = [*drawn(11, 25), ["new-a", "sku-1"], ["by-hand"], []]
 
 
-def save(folder: Path, model: object = MODEL) -> Path:
+def save(folder: Path, model: Model = MODEL) -> Path:
     return Bundle.save(folder, model, metrics={}, dataset={"name": "x", "fingerprint": "y"}, overwrite=True).folder
 
 
@@ -121,7 +121,7 @@ def same_state(one: Recommender, other: Recommender) -> None:
     states = one.learner.state, other.learner.state
     for ours, theirs in zip(*(state.delta.ordered() for state in states), strict=True):
         assert np.array_equal(ours, theirs)
-    assert np.array_equal(*(state.event_processor.items.clicks for state in states))
+    assert np.array_equal(states[0].event_processor.items.clicks, states[1].event_processor.items.clicks)
 
 
 def same_model(folder: Path, same: Path) -> None:

@@ -232,7 +232,7 @@ def test_a_session_that_a_compacted_bundle_carries_along_is_counted_whole_and_on
     assert len(clicks) > 1
     name, item, time = clicks[0]
     compacted = compact_model(MODEL, "log", [[LogEntry(Click(name, item, time), "1")]], LearningLimits())
-    assert len(compacted.log_progress.carried)  # type: ignore[union-attr]
+    assert len(compacted.log_progress.carried)
     updated, _ = apply_log(log_file(tmp_path / "log.csv", clicks, compacted), LIMITS)
     assert updated.ids.external(updated.sessions[len(MODEL.sessions)]) == [item for _, item, _ in clicks]
 

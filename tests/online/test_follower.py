@@ -66,7 +66,7 @@ def test_without_file_handles_learning_stops_logs_it_once_and_resumes(
     with no_handles():
         position = rec.observe("t", ["sku-2", "sku-3"])
         eventually(lambda: rec.learner.follower.failure is not None, 5)
-        assert "open files" in rec.learner.follower.failure
+        assert "open files" in str(rec.learner.follower.failure)
         before = answers(rec, drawn(1, 5))
         rec.learner.follower._stopped.wait(0.3)  # several tries
         assert answers(rec, drawn(1, 5)) == before, "rankings need no log"

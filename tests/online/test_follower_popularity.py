@@ -27,6 +27,7 @@ def test_clicks_on_known_items_change_the_popular_ones(learning: Make) -> None:
     for reader in (rec, other):
         until_learned(reader, position)
         ranking = reader.recommend([], k=N)
+        assert ranking.log_position is not None
         assert ranking.log_position >= position
         assert ranking.items[:2] == [second, first]
         assert ranking.scores.tolist() == sorted(

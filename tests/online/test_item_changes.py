@@ -358,7 +358,7 @@ def test_after_a_compaction_the_later_table_wins(folder: Path, tmp_path: Path) -
     rec.observe("s", ["sku-1", "fresh"])
     rec.hide(["sku-2"])
     rec.set_items({"id": ["sku-1"], "price": [1.0]})
-    rec.learner.compact(wait=True)  # type: ignore[union-attr]
+    rec.learner.compact(wait=True)
     rec.close()
     assert price() == [{"price": 1.0}, {}]
     frame = ItemFrame.of({"id": ["sku-1", "fresh"], "price": [7.0, 8.0]})
@@ -367,7 +367,7 @@ def test_after_a_compaction_the_later_table_wins(folder: Path, tmp_path: Path) -
     assert price() == [{"price": 7.0}, {"price": 8.0}]
     rec = Recommender.load(folder, learn=tmp_path / "log")
     rec.set_items([{"id": "fresh", "price": 9}], "patch")
-    rec.learner.compact(wait=True)  # type: ignore[union-attr]
+    rec.learner.compact(wait=True)
     rec.close()
     assert price() == [{"price": 7.0}, {"price": 9.0}]
 

@@ -39,7 +39,7 @@ def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch
         rec.show([f"sku-{20 + place % 3}"])
     last = Recommender.load(folder, state=tmp_path / "state")
     eventually(lambda: other.log_position == rec.log_position == last.log_position)
-    values = rec.items.values_at(["price"], np.arange(8))  # type: ignore[union-attr]
+    values = rec.items.values_at(["price"], np.arange(8))
     assert [row.get("price") for row in values] == [35.0, 36.0, 37.0, 38.0, 39.0, 33.0, 34.0, None]
     for reader in (other, last):
         assert reader.items is not None
@@ -48,7 +48,7 @@ def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch
         assert everything(reader) == everything(rec)
     assert len(list((tmp_path / "state").glob("events-*.log"))) < 20
     frame = ItemFrame.of({"id": ["sku-1"], "price": [0.5]})
-    put_table(folder, ItemTable(N, made=last.items.changed + 1).replaced(frame, np.array([1]), N))  # type: ignore[union-attr]
+    put_table(folder, ItemTable(N, made=last.items.changed + 1).replaced(frame, np.array([1]), N))
     newer = Recommender.load(folder, state=tmp_path / "state")
     assert newer.items is not None
     assert newer.items.values_at(["price"], np.arange(3)) == [{}, {"price": 0.5}, {}]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ Learning = Callable[..., Recommender]
 
 @pytest.mark.parametrize(("name", "value"), [("encoder", "onnx"), ("encoder", "onnx-cuda:1"), ("index", "ann")])
 def test_an_encoder_or_index_that_cannot_learn_is_refused_first(
-    folder: Path, tmp_path: Path, name: str, value: str
+    folder: Path, tmp_path: Path, name: str, value: Any
 ) -> None:
     with pytest.raises(UsageError, match=f"{name} '{value}' .* does not learn"):
         Recommender.load(folder, learn=tmp_path / "learned", **{name: value})

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,7 +208,8 @@ def test_bad_clicks_are_refused_as_a_whole(learning: Callable[..., Recommender])
     ):  # fmt: skip
         with pytest.raises(DataError, match="observe"):
             rec.observe(*arguments)
-    for letters in ({"types": "view"}, {"ids": "abcd"}):
+    wrong: list[dict[str, Any]] = [{"types": "view"}, {"ids": "abcd"}]
+    for letters in wrong:
         with pytest.raises(DataError, match="must be a list, one for each click"):
             rec.observe("s", ["sku-1"] * 4, **letters)
     assert rec.learner.log.read("") == []
@@ -215,6 +217,6 @@ def test_bad_clicks_are_refused_as_a_whole(learning: Callable[..., Recommender])
 
 def test_times_of_numpy_are_times(learning: Callable[..., Recommender]) -> None:
     rec = learning()
-    rec.observe("s", ["sku-1", "sku-2"], np.int64(NOON))
-    rec.observe("s", ["sku-3"], np.array([NOON + 1]))
+    rec.observe("s", ["sku-1", "sku-2"], np.int64(NOON))  # type: ignore[arg-type]
+    rec.observe("s", ["sku-3"], np.array([NOON + 1]))  # type: ignore[arg-type]
     assert [entry.event.time for entry in rec.learner.log.read("")] == [NOON, NOON, NOON + 1]

@@ -83,7 +83,7 @@ def test_recommendations_become_a_frame(rec: Recommender, library: Any) -> None:
     assert list(columns) == ["item", "score", "repeat", "reason"]
     assert columns["item"] == out.items
     assert columns["score"] == out.scores.tolist()
-    assert columns["repeat"] == out.repeats.tolist()  # type: ignore[union-attr]
+    assert columns["repeat"] == out.repeats.tolist()
     assert columns["reason"] == [reason.kind for reason in out.reasons or []]
     assert len(rec.recommend([], k=3).to_frame()) == 3
 

@@ -276,7 +276,7 @@ def test_more_items_than_the_memory_has_room_for(tmp_path: Path, monkeypatch: py
         with pytest.raises(
             DataError, match=r"2 more items would make 6 added ones; .* room for 4; load the bundle again"
         ):
-            rec.add_items(["e", "f"], **way)  # type: ignore[arg-type]
+            rec.add_items(["e", "f"], **way)
     assert same(rec.recommend(["a", "sku-1"], k=N + 4), before)
     again = Recommender.load(tmp_path, index=index)
     again.add_items(list("abcdef"), neighbors=neighbors * 6)
@@ -320,7 +320,7 @@ def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
         ("is not in the catalog, so it cannot be removed", lambda: rec.remove_items([old[1], old[0]])),
     ]
     for message, vectors in bad_vectors.items():
-        tries.append((message, lambda vectors=vectors: rec.add_items(new[1:3], vectors=vectors)))  # type: ignore[misc]
+        tries.append((message, lambda vectors=vectors: rec.add_items(new[1:3], vectors=vectors)))
     state = rec._pipeline
     for message, change in tries:
         with pytest.raises(DataError, match=message) as caught:
@@ -332,7 +332,7 @@ def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
     neighbor = rec.bundle.ids.external(np.array([1]))[0]
     for wrong in ([neighbor], neighbor, [None]):
         with pytest.raises(UsageError, match="neighbors must be a list of item ids"):
-            rec.add_items(new[:1], neighbors=wrong)
+            rec.add_items(new[:1], neighbors=wrong)  # type: ignore[arg-type]
 
 
 def test_a_live_session_meets_new_items(rec: Recommender) -> None:
@@ -375,8 +375,8 @@ def test_readers_see_whole_states_in_order(folder: Path) -> None:
     def steps(rec: Recommender) -> list[Callable[[], None]]:
         changes: list[Callable[[], None]] = []
         for i in range(0, new_count, 2):
-            changes.append(lambda i=i: rec.add_items(new[i : i + 2], vectors=vectors[i : i + 2]))  # type: ignore[misc]
-            changes.append(lambda i=i: rec.remove_items([new[i]]))  # type: ignore[misc]
+            changes.append(lambda i=i: rec.add_items(new[i : i + 2], vectors=vectors[i : i + 2]))
+            changes.append(lambda i=i: rec.remove_items([new[i]]))
         return changes
 
     def view(answer: Recommendations) -> tuple[Any, ...]:

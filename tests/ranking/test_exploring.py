@@ -87,7 +87,7 @@ def test_every_way_to_rank_explores_the_same(folder: Path) -> None:
         Recommender.load(folder, encoder="numpy", index="numpy").recommend(SESSION, 10, explore=0.4),
     ]
     assert [answer.items for answer in answers] == [answers[0].items] * 4
-    assert all(np.array_equal(answer.explored, answers[0].explored) for answer in answers)
+    assert all(np.array_equal(answer.explored, answers[0].explored) for answer in answers)  # type: ignore[arg-type]
     popular = Recommender.load(folder).recommend([], 10, explore=0.4)
     assert popular.fallback
     assert popular.explored is not None
@@ -122,6 +122,7 @@ def test_rules_hold_with_exploration(tmp_path: Path, kind: str) -> None:
         assert out.explored is not None
         assert not out.explored.any()  # all items are seldom shown: no place is needed
         out = shop.rec.recommend(session, k, rules=written, explore=0.4, explore_below=9, **options)
+        assert out.explored is not None
         placed += int(out.explored.sum())
         _check(shop, session, rules, options, plain.items, out.items, out.explored)
     assert placed > 20

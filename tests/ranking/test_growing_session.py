@@ -108,10 +108,10 @@ def test_a_growing_session_recovers_from_a_failed_call(native: Recommender) -> N
 
     class Failing:
         def recommend_growing(self, *arguments: Any) -> Any:
-            native._pipeline.ranker.engine.recommend_growing(*arguments)
+            native._pipeline.ranker.engine.recommend_growing(*arguments)  # type: ignore[attr-defined]
             raise MemoryError
 
-    broken = object.__new__(NativeRanker)
+    broken: Any = object.__new__(NativeRanker)
     broken.engine, broken._encoder = Failing(), native.encoder
     good = visit._pipeline
     visit._pipeline = lambda: replace(good(), ranker=broken)

@@ -116,7 +116,7 @@ class TestTogether:
         small.add_items(["new"], neighbors=[[a]])
         assert small.similar_items("new", by="sessions").items == []
         with pytest.raises(UsageError, match="by must be 'vectors' or 'sessions', not 'magic'"):
-            small.similar_items(a, by="magic")
+            small.similar_items(a, by="magic")  # type: ignore[arg-type]
 
     def test_without_a_memory(self, tmp_path: Path) -> None:
         save_parts(tmp_path / "plain", **bundle_parts(n_items=4, embedding_dim=D))

@@ -164,7 +164,7 @@ class TestEngine:
 
     @pytest.fixture
     def engine(self, native: Recommender) -> Engine:
-        return native._pipeline.ranker.engine  # type: ignore[union-attr]
+        return native._pipeline.ranker.engine  # type: ignore[attr-defined]
 
     def test_rank_equals_encode_and_search(self, native: Recommender, engine: Engine) -> None:
         packed = Sessions.from_lists([[1, 2], [3], [4, 5, 6]])
@@ -208,7 +208,7 @@ class TestEngine:
         state = native.encoder.session().native  # type: ignore[attr-defined]
         click = np.array([1], np.int32)
         with pytest.raises(TypeError, match="a session must be a list or a tuple"):
-            engine.recommend("sku-1", 3)  # type: ignore[arg-type]
+            engine.recommend("sku-1", 3)
         for offsets in ([0], [0, 2], [1, 1], [0, 0, 1], [0, 1, 1], []):
             with pytest.raises(ValueError, match="offsets must rise from 0 to the number of items"):
                 engine.rank(click, np.array(offsets, np.int64), 3)
@@ -231,16 +231,16 @@ class TestEngine:
         for swapped, reason in enumerate(("there are 9 ids for", "the encoder is for", "the encoder is for")):
             mixed = [*parts[:swapped], others[swapped], *parts[swapped + 1 :]]
             with pytest.raises(ValueError, match=reason):
-                Engine(*mixed, 16.0)
+                Engine(*mixed, 16.0)  # type: ignore[call-arg]
         with pytest.raises(ValueError, match="scale must be positive"):
-            Engine(*parts, float("nan"))
+            Engine(*parts, float("nan"))  # type: ignore[call-arg]
         for swapped in range(3):
             with pytest.raises(RuntimeError):
-                Engine(*[*parts[:swapped], "x", *parts[swapped + 1 :]], 16.0)  # type: ignore[list-item]
+                Engine(*[*parts[:swapped], "x", *parts[swapped + 1 :]], 16.0)  # type: ignore[call-arg]
 
     def test_it_keeps_its_parts_alive(self, folder: Path, native: Recommender) -> None:
         rec = Recommender.load(folder)
-        engine = rec._pipeline.ranker.engine  # type: ignore[union-attr]
+        engine = rec._pipeline.ranker.engine  # type: ignore[attr-defined]
         session = named(rec, [3, 4])
         del rec
         junk = [np.full(4096, 7, np.uint8) for _ in range(2000)]

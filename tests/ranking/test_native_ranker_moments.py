@@ -34,7 +34,7 @@ CLICK_TYPES = [*TYPES, None, "never seen"]
 Pair = tuple[Recommender, Recommender]
 
 
-MODELS = {
+MODELS: dict[str, Any] = {
     "few ranked": partial(timed_model, ranked_candidates=5),
     "context": context_model,
     "context and types": typed_model,
@@ -186,7 +186,7 @@ class TestTypes:
     def test_a_click_that_is_interrupted_is_there_with_its_type_or_not_at_all(
         self, folder: Path, is_late: bool
     ) -> None:
-        class Interrupted(array):  # type: ignore[type-arg]
+        class Interrupted(array):
             def append(self, click: int) -> None:
                 if is_late:
                     super().append(click)
@@ -207,7 +207,7 @@ class TestTypes:
         visit = rec.session(["sku-12"])
         for call, says in (
             (lambda: rec.recommend(["sku-12"], types=["view", "cart"]), "there are 2 types for 1 clicks"),
-            (lambda: rec.recommend(["sku-12"], types=[3]), "3 is not a type"),
+            (lambda: rec.recommend(["sku-12"], types=[3]), "3 is not a type"),  # type: ignore[list-item]
             (lambda: rec.recommend(["sku-12"], types="view"), "types must be a list"),
             (lambda: rec.recommend_batch([["sku-12"]], types=3), "types must be a list"),  # type: ignore[arg-type]
             (lambda: rec.recommend_batch([["sku-12"]], types=[["view"], ["view"]]), "2 lists for 1 sessions"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -39,12 +41,12 @@ class Compared(int):
 def test_any_type_of_whole_numbers_is_a_moment(rec: Recommender) -> None:
     expected = rec.recommend(["sku-12"], k=9, at=END)
     assert rec.recommend(["sku-12"], k=9, at=Compared(END)) == expected
-    assert rec.recommend(["sku-12"], k=9, at=np.int64(END)) == expected
+    assert rec.recommend(["sku-12"], k=9, at=np.int64(END)) == expected  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="at must be Unix milliseconds"):
         rec.recommend(["sku-12"], at=Compared(END // 1000))
 
 
 @pytest.mark.parametrize("at", [1.5, "now", True, -1, 10**15, 1_764_150_000])
-def test_what_is_no_moment_is_refused(rec: Recommender, at: object) -> None:
+def test_what_is_no_moment_is_refused(rec: Recommender, at: Any) -> None:
     with pytest.raises(UsageError, match="at must be Unix milliseconds"):
         rec.recommend(["sku-1"], at=at)

@@ -74,7 +74,7 @@ def test_in_a_bundle(folder: Path, tmp_path: Path) -> None:
     assert rec.items is not None
     parts = {"metrics": {}, "dataset": {"name": "x", "fingerprint": ""}}
     save_parts(tmp_path / "other", **(bundle_parts() | memory_parts() | parts), items=rec.items)
-    assert Bundle.load(tmp_path / "other").items.rules == {"summer": RULES}  # type: ignore[union-attr]
+    assert Bundle.load(tmp_path / "other").items.rules == {"summer": RULES}
     assert kept(Recommender.load(tmp_path / "other")).items == kept(rec).items
 
 

@@ -157,7 +157,8 @@ def check_cases(shop: Shop, cases: int) -> None:
 
 def _check_similar(shop: Shop, item: Any, rules: dict[str, Any], options: dict[str, Any], k: int) -> None:
     wanted = {name: value for name, value in options.items() if name not in ("exclude_seen", "at")}
-    for by in ("vectors", "sessions")[: 1 if shop.rec.bundle.memory is None else 2]:
+    ways: tuple[Any, ...] = ("vectors", "sessions")[: 1 if shop.rec.bundle.memory is None else 2]
+    for by in ways:
         if by == "sessions":  # its ranking has neighbors only, a pin may be any item
             rules = {key: value for key, value in rules.items() if key != "pin"}
         expected = shop.expected(

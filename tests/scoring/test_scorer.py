@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.slow
 def test_every_row_is_what_recommend_says(bundle: Path, sessions: Path, tmp_path: Path, options: list[str]) -> None:
     assert score(bundle, sessions, tmp_path / "out", "--block-rows", 64, *options) == 0
     rec = Recommender.load(bundle)
-    arguments = {"k": 7, "exclude_seen": True, "exclude": ["sku-3"]} if options else {}
+    arguments: dict[str, Any] = {"k": 7, "exclude_seen": True, "exclude": ["sku-3"]} if options else {}
     scored = read_scores(tmp_path / "out")
     assert [row[0] for row in scored] == [name for name, _ in ROWS]
     for (_, items, scores), (_, session) in zip(scored, ROWS, strict=True):

@@ -253,7 +253,7 @@ def test_compactions_of_all_arms_start_or_none(tmp_path: Path) -> None:
         save(bundle, seed)
     settings = LearningSettings(tmp_path / "learned", compact=False).of_arms(bundles)
     recs = [Recommender.load(*pair[:1], learn=pair[1]) for pair in zip(bundles, settings, strict=True)]
-    learners = [rec.learner for rec in recs]
+    learners: list[Any] = [rec.learner for rec in recs]
     save(bundles[1], 7)
     with pytest.raises(LearnError, match="new holds another training now"):
         request_compactions(learners)

@@ -118,7 +118,8 @@ def test_hidden_items_stay_hidden_over_a_reload(tmp_path: Path) -> None:
         new = put(folder, 1)
         assert reload(service).json["result"] == "loaded"
         eventually(lambda: all_on(service, new))
-        rec, body = Recommender.load(folder), {"session": ["sku-1", "sku-3"], "k": 60}
+        rec = Recommender.load(folder)
+        body: dict[str, Any] = {"session": ["sku-1", "sku-3"], "k": 60}
         plain = rec.recommend(body["session"], 60)
         rec.hide(hidden)
         expected = rec.recommend(body["session"], 60)

@@ -55,7 +55,7 @@ def kept_in(folder: Path, kind: str = "feedback") -> list[dict[str, Any]]:
 
 def folder_of(service: Running) -> Path:
     """Return the folder of a service's feedback."""
-    arguments = service.process.args
+    arguments: Any = service.process.args
     return Path(arguments[arguments.index("--feedback") + 1])
 
 
@@ -345,7 +345,7 @@ def test_forgetting_that_was_killed_leaves_no_copy_of_other_sessions(tmp_path: P
         store._append(b'{"session":"%b","items":[]}' % session.encode(), RANKINGS)
 
     def killed() -> None:
-        os.fsync = lambda _: os._exit(0)
+        os.fsync = lambda _: os._exit(0)  # type: ignore[assignment]
         store._forget("s-1", lambda _: False)
 
     assert child(killed) == 0
@@ -376,7 +376,7 @@ def test_rankings_that_cannot_be_written_are_logged_and_lost(caplog: pytest.LogC
     asyncio.run(use())
     assert written == [b"later", b"at the end"]
     (record,) = [logged for logged in caplog.records if logged.message == "rankings_not_kept"]
-    assert (record.fields["count"], record.fields["reason"]) == (2, "OSError")
+    assert (record.fields["count"], record.fields["reason"]) == (2, "OSError")  # type: ignore[attr-defined]
 
 
 def test_a_report_that_comes_twice_at_once_counts_once() -> None:

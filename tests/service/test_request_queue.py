@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -87,7 +88,7 @@ def test_a_full_queue_refuses_the_newest(queue: RequestQueue, metrics: Metrics) 
 def test_a_request_past_its_deadline_is_dropped(queue: RequestQueue, metrics: Metrics) -> None:
     worked: list[str] = []
 
-    async def main() -> list[object]:
+    async def main() -> Any:
         slow = queue.run(lambda _: time.sleep(0.3))
         late = queue.run(lambda _: worked.append("late"))
         return await asyncio.gather(slow, late, return_exceptions=True)
@@ -100,7 +101,7 @@ def test_a_request_past_its_deadline_is_dropped(queue: RequestQueue, metrics: Me
 
 
 def test_an_error_goes_to_its_caller_and_the_next_request_runs(queue: RequestQueue) -> None:
-    async def main() -> list[object]:
+    async def main() -> Any:
         return await asyncio.gather(queue.run(lambda _: 1 // 0), queue.run(lambda _: "fine"), return_exceptions=True)
 
     failed, fine = asyncio.run(main())

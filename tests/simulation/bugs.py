@@ -108,7 +108,7 @@ def _old_training_served() -> list[Patch]:
         manifest = current.Bundle.load(learned / current.COMPACTED).manifest if (
             learned / current.COMPACTED / current.MANIFEST).exists() else {}  # fmt: skip
         former = current.model_hash
-        current.model_hash = lambda bundle_manifest: manifest.get("grown_from", former(bundle_manifest))
+        current.model_hash = lambda bundle_manifest: manifest.get("grown_from", former(bundle_manifest))  # type: ignore[assignment]
         try:
             return real(folder, learned, *more)
         finally:

@@ -150,7 +150,7 @@ class _Drawer:
         for _ in range(chance.randint(1, 4)):
             size: Any = chance.randrange(9)
             row = {"size": float(size) if kind == "number" else f"size {size}", "on": chance.random() < 0.6}
-            values = {name: value for name, value in row.items() if chance.random() < 0.7}
+            values: dict[str, Any] = {name: value for name, value in row.items() if chance.random() < 0.7}
             if mode == "patch" and values and chance.random() < 0.15:
                 values[chance.choice([*values])] = None
             rows[self._item()["item"]] = values

@@ -76,7 +76,8 @@ class Child:
     """A program that a process started; as `subprocess.Popen`."""
 
     def __init__(self, command: list[str]) -> None:
-        self.command, self.code = command, None
+        self.command = command
+        self.code: int | None = None
         self.pid = 0
 
     def poll(self) -> int | None:

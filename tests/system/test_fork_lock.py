@@ -60,6 +60,6 @@ def test_an_event_keeps_its_state_in_the_child(given: bool) -> None:
         event.clear()
         assert not event.is_set()
 
-    with event._event._cond:
+    with event._event._cond:  # type: ignore[attr-defined]
         assert child(work) == 0
     assert event.is_set() == given

@@ -133,7 +133,7 @@ def test_the_bundle_holds_the_memory_and_the_ranker(
     for saved in (bundle, Bundle.load(tmp_path / "bundle")):
         assert saved.memory is not None
         assert saved.ranker_net is not None
-        assert saved.memory.settings == trained.model.memory.settings  # type: ignore[union-attr]
+        assert saved.memory.settings == trained.model.memory.settings
         assert same(saved.model, trained.model)
         assert saved.config == trained.model.config
     assert bundle.metrics["validation"] == trained.metrics

@@ -23,7 +23,7 @@ from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogEvents, LogFile, apply_log
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import LogEntry
-from mtaw_fast.online.log.events import Click, Forget
+from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.replay import ReplaySettings, replay
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
@@ -227,7 +227,8 @@ def test_forgetting_removes_the_context_of_clicks(trained: TrainedModel) -> None
     assert clean.trends is not None
     for item in range(model.n_items):
         np.testing.assert_allclose(seen.trends.context(item, now), clean.trends.context(item, now), atol=1e-6)
-    whole = [LogEntry(event, f"{place:04}") for place, event in enumerate([*clicks, Forget("v3", now)])]
+    events: list[Event] = [*clicks, Forget("v3", now)]
+    whole = [LogEntry(event, f"{place:04}") for place, event in enumerate(events)]
     forgotten = compact_model(model, "log", [whole], limits, all_over=True)
     other = compact_model(model, "log", [without], limits, all_over=True)
     assert forgotten.context is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,15 +54,18 @@ def test_a_step_equals_that_of_repeated_samples(small: Config) -> None:
     weighted = Batch.of(sessions, 1, CPU, type_weights=COUNTS)
     plain = Batch.of(sessions, 1, CPU)
     clicks = np.flatnonzero(np.arange(sessions.n_clicks) > np.repeat(sessions.offsets[:-1], sessions.lengths))
-    times = COUNTS[sessions.types[clicks]].astype(np.int64)  # type: ignore[index]
+    times = COUNTS[sessions.types[clicks]].astype(np.int64)
     oracle = repeated(plain, times)
     assert weighted.mass == oracle.mass == times.sum()
     assert len(weighted.rows) == np.count_nonzero(times)
     models = [MTAW(config, 60).draw_weights(3) for _ in range(3)]
+    steppers: tuple[Any, ...] = (
+        Stepper(models[0], config), Stepper(models[1], config), StaticStep(models[2], config),
+    )  # fmt: skip
     values = [
         stepper.step(batch, 1.0)
         for stepper, batch in zip(
-            (Stepper(models[0], config), Stepper(models[1], config), StaticStep(models[2], config)),
+            steppers,
             (oracle, weighted, weighted),
             strict=True,
         )

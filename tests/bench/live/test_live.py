@@ -118,7 +118,7 @@ def test_a_delta_that_forgets_has_no_latency(tmp_path: Path, monkeypatch, capsys
 def test_events_that_were_acknowledged_and_not_learned_have_no_rate(tmp_path: Path) -> None:
     bundle = make_shop(300, 3000, 10).saved(tmp_path / "bundle")
     with pytest.raises(MtawError, match="10 events were acknowledged, 0 learned"):
-        rate._check(rate.Pairs(events=10), None, bundle, tmp_path / "learned", [])
+        rate._check(rate.Pairs(events=10), None, bundle, tmp_path / "learned", [])  # type: ignore[arg-type]
 
 
 def test_streams_are_their_sessions() -> None:

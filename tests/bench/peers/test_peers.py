@@ -140,8 +140,7 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     assert after == kept
     # Other settings are another training, whose figures are not those of before; the reads stay.
     other = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
-    again = dataclasses.replace(places, work=tmp_path / "again")
-    record = run(other, dataset, again, ONE_STEP, test=False)
+    record = run(other, dataset, dataclasses.replace(places, work=tmp_path / "again"), ONE_STEP, test=False)
     assert "metrics" not in record
     assert (record["training"]["step"], record["settings"]["lr"], len(record["reads"])) == (1, 0.04, 2)
     with pytest.raises(DataError, match="made from other data"):

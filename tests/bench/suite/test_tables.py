@@ -97,7 +97,7 @@ def encoded(clicks: int, p50: float, baseline: str, ratio: float) -> dict[str, A
 
 
 def test_a_table_is_of_one_file_the_newest_that_is_not_quick(tmp_path: Path) -> None:
-    quick = {"suite": {"date": "2026-11-29", "quick": True}}
+    quick: dict[str, Any] = {"suite": {"date": "2026-11-29", "quick": True}}
     kept(tmp_path, "2026-11-27-encoder.json", [encoded(1, 9.0, "numpy", 2.0), encoded(10, 90.0, "numpy", 2.0)])
     kept(
         tmp_path,

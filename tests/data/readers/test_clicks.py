@@ -43,7 +43,7 @@ def test_equals_the_plain_reference(
     min_session: int,
     max_session: int | None,
     min_support: int,
-    rounds: str,
+    rounds: Any,
     test_days: float,
     min_prefix: int,
     text: bool,
@@ -118,7 +118,7 @@ def test_late_odd_forms_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unit", ["auto", "ms"])
 @pytest.mark.parametrize("far", [False, True])
-def test_a_log_that_mixes_seconds_and_milliseconds_is_refused(tmp_path: Path, unit: str, far: bool) -> None:
+def test_a_log_that_mixes_seconds_and_milliseconds_is_refused(tmp_path: Path, unit: Any, far: bool) -> None:
     """Two units in one column, after the rows that the reader samples, as texts and numbers, and in two parts."""
     rows: list[tuple[Any, ...]] = [(f"s{k // 2}", "a", 1_700_000_000_000 + k) for k in range(3000 if far else 2)]
     options = dataclasses.replace(LOOSE, time_unit=unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ OPTIONS: dict[str, Any] = {"min_support": 1, "test_days": 0.0, "context": ("refe
 DAY = 86_400
 
 
-def log(rows: list[tuple[str, str, int, str | None, int | None]]) -> pl.DataFrame:
+def log(rows: Sequence[tuple[str, str, int, str | None, int | None]]) -> pl.DataFrame:
     names = ("session_id", "item_id", "timestamp", "referrer", "region")
     return pl.DataFrame(rows, schema=names, orient="row")
 

@@ -180,6 +180,8 @@ def test_a_news_log_is_told_of(tmp_path: Path) -> None:
     assert any("on items that training never saw" in text for text in counts["warnings"])
     dataset.save(tmp_path / "set")
     loaded = Dataset.load(tmp_path / "set")
+    assert dataset.unseen is not None
+    assert loaded.unseen is not None
     assert np.array_equal(loaded.unseen, dataset.unseen)
     assert dict(loaded.preparation["log"]) == counts
 

@@ -147,7 +147,7 @@ def test_a_killed_run_leaves_no_set_and_runs_again(tmp_path: Path) -> None:
         "prepare_in_partitions(Path(sys.argv[1]), Path(sys.argv[2]), options, partitions=3, progress=progress)\n"
     )
     for step in ("cut", "write"):
-        command = [sys.executable, "-c", script, tmp_path / "log.parquet", folder, step]
+        command: list[str | Path] = [sys.executable, "-c", script, tmp_path / "log.parquet", folder, step]
         assert subprocess.run(command, check=False).returncode == -9
         assert not (folder / "manifest.json").exists()
         assert len(list(folder.glob(".prepare-*"))) == 1

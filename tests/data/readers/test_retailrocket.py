@@ -48,6 +48,7 @@ def test_retailrocket_by_hand(tmp_path: Path) -> None:
     assert contents["ids"] == [10, 20, 30]
     assert contents["test"] == [(0, [30, 20], 30), (0, [30, 20, 30], 10), (1, [20, 20], 10)]
     assert contents["test times"][2] == ([day + 20 * DAY - 2 * MINUTE, day + 20 * DAY - MINUTE], day + 20 * DAY)
+    assert dataset.test.prefixes.types is not None
     assert (dataset.type_names, np.unique(dataset.test.prefixes.types).tolist()) == (("view",), [0])
     assert (dataset.min_prefix, dataset.name, dataset.n_train_samples) == (2, "retailrocket", 10 + 4 + 1 + 1 + 2 + 1)
     assert read("retailrocket", tmp_path).n_train_samples == dataset.n_train_samples

@@ -168,7 +168,7 @@ def test_a_name_with_the_signs_of_a_pattern_is_one_file(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("bad_rows", ["refuse", "skip"])
-def test_text_in_another_encoding_is_named_by_its_line(tmp_path: Path, bad_rows: str) -> None:
+def test_text_in_another_encoding_is_named_by_its_line(tmp_path: Path, bad_rows: Any) -> None:
     path, lines = tmp_path / "train.jsonl", otto_lines()
     path.write_bytes("\n".join([*lines[:2], '{"session": "é"}', *lines[2:]]).encode("latin-1"))
     options = dataclasses.replace(OTTO, bad_rows=bad_rows)

@@ -60,7 +60,7 @@ def test_each_unit_equals_the_datetimes(tmp_path: Path) -> None:
         assert times_of(csv(tmp_path / "log.csv", numbers)) == expected
     for unit in ("ms", "us", "ns"):
         typed = pl.DataFrame({"session_id": ["s"] * 5, "item_id": list("abcde"), "timestamp": moments})
-        assert times_of(typed.with_columns(pl.col("timestamp").dt.cast_time_unit(unit))) == expected  # type: ignore[arg-type]
+        assert times_of(typed.with_columns(pl.col("timestamp").dt.cast_time_unit(unit))) == expected
 
 
 def test_a_wrong_unit_is_refused(tmp_path: Path) -> None:
@@ -113,7 +113,8 @@ def test_a_unit_that_is_named_counts_whatever_most_rows_are_of(tmp_path: Path) -
 
     since_the_start = [1 + 900_000 * day for day in range(100)]
     path = csv(tmp_path / "relative.csv", [*since_the_start, 99_999_999_999_999_999_999])
-    for unit, last in (("ms", 89_100_001), ("us", 89_100)):
+    units: list[tuple[Any, int]] = [("ms", 89_100_001), ("us", 89_100)]
+    for unit, last in units:
         dataset = read("clicks", path, options=dataclasses.replace(SKIP, time_unit=unit))
         assert dataset.train.times is not None
         assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (100, 1)

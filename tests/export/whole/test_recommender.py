@@ -99,7 +99,7 @@ def test_random_sessions_under_random_conditions(graph: Graph) -> None:
 
 
 def test_sessions_without_a_known_click_get_what_is_popular(graph: Graph) -> None:
-    now = {"now": END + HOUR} if graph.timed else {}
+    now: dict[str, Any] = {"now": END + HOUR} if graph.timed else {}
     graph.check([[], [graph.unknown], [graph.ids[4]], [graph.unknown] * 3], 20, **now)
     graph.check([[]], N + 7, exclude=graph.ids[:5], **now)
     graph.check([[]], 5, allow=graph.ids[9:12], exclude_seen=True, **now)
@@ -128,7 +128,7 @@ def test_more_places_than_anybody_needs_are_cut(graph: Graph) -> None:
 def test_nothing_allowed_is_nothing_shown(graph: Graph) -> None:
     for options in ({"allow": []}, {"allow": [graph.unknown]}, {"allow": graph.ids[:2], "exclude": graph.ids[:2]}):
         for session in ([graph.ids[0]], []):
-            _, scores = graph.run(graph.feeds.of([session], 4, **options))  # type: ignore[arg-type]
+            _, scores = graph.run(graph.feeds.of([session], 4, **options))
             assert np.isneginf(scores).all()
 
 
@@ -145,7 +145,7 @@ def test_a_session_ranks_alike_alone_and_in_a_batch(graph: Graph) -> None:
 
 def test_conditions_of_each_session(graph: Graph) -> None:
     """The graph for Triton: k, lists and flags by row; an answer is as wide as the largest k."""
-    now = {"now": END + HOUR} if graph.timed else {}
+    now: dict[str, Any] = {"now": END + HOUR} if graph.timed else {}
     graph.check([[graph.ids[3], graph.ids[9]], [], [graph.ids[5]]], 20, run=spread(graph.alone), **now)
     feed = graph.feeds.of([[graph.ids[3], graph.ids[9]]] * 3, 1, now=END)
     exclude = np.array([[graph.ids[7]], [graph.unknown], [graph.ids[9]]], feed["exclude"].dtype)
@@ -155,7 +155,7 @@ def test_conditions_of_each_session(graph: Graph) -> None:
     items, scores = graph.alone(tiled)
     assert items.shape == (3, 9)
     assert [int(np.isfinite(row).sum()) for row in scores] == [4, 9, 0]
-    options = {"at": END} if graph.timed else {}
+    options: dict[str, Any] = {"at": END} if graph.timed else {}
     clicks = [graph.ids[3], graph.ids[9]]
     assert (
         items[0, :4].tolist()

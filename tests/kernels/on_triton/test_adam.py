@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -56,7 +58,7 @@ def test_a_step_that_is_not_to_apply_changes_nothing(device: torch.device) -> No
 def test_more_partial_sums_than_one_pass_adds(device: torch.device) -> None:
     gradients = torch.linspace(-1, 1, 700, device=device)
     group = AdamGroup(torch.zeros_like(gradients), gradients, torch.zeros_like(gradients), torch.zeros_like(gradients))
-    options = {"device": device}
+    options: dict[str, Any] = {"device": device}
     request = AdamRequest(
         [group], torch.zeros((), **options), torch.ones((), **options), torch.tensor(True, **options), AdamSettings()
     )

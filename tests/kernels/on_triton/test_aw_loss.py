@@ -237,7 +237,7 @@ def test_four_slices_are_one(compute: torch.dtype) -> None:
             catalog_sums(q, e[begin:end], targets, scale=16, first_item=begin, catalog_size=203, compute_dtype=compute)
             for begin, end in itertools.pairwise(edges)
         ]
-        loss = loss_of_sums(sum(p[0] for p in parts), sum(p[1] for p in parts), scale=16, gamma=2)
+        loss = loss_of_sums(sum(p[0] for p in parts), sum(p[1] for p in parts), scale=16, gamma=2)  # type: ignore[arg-type]
         loss.sum().backward()
         results += [loss.detach(), q.grad, e.grad]
     q, e = queries.float().requires_grad_(), catalog.float().requires_grad_()

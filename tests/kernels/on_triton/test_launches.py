@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def loss(compute: torch.dtype | None, shape: tuple[int, int, int], negatives: bo
         view.copy_(matrix)
         leaves.append(view.detach().requires_grad_())
     losses = aw_loss(
-        *leaves, targets, scale=16, gamma=2, reduction="none", negatives=negatives, compute_dtype=compute,
+        leaves[0], leaves[1], targets, scale=16, gamma=2, reduction="none", negatives=negatives, compute_dtype=compute,
         backend="triton",
     )  # fmt: skip
     return [losses.detach(), *torch.autograd.grad(losses.sum(), leaves)]
@@ -115,7 +116,7 @@ def test_variants_give_the_bits_of_the_plain_tile(tiles: tuple[str, str], monkey
     shape = (20, 70, 100) if in_pieces else (70, 140, 20)
     knobs = configs.knobs
 
-    def take(*names: str) -> None:
+    def take(*names: Any) -> None:
         monkeypatch.setattr(configs, "knobs", lambda d, dtype, backend: knobs(d, dtype, backend, names))
 
     take(*(name.split()[0] for name in tiles))

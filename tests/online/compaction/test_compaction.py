@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,9 +40,10 @@ def test_tables_after_a_compaction_are_those_of_a_rebuild() -> None:
     compacted = compact_model(MODEL, "log", [entries(events)], ALL, all_over=True)
     assert compacted.memory is not None
     new_items = [name for name in dict.fromkeys(event.item for event in events) if str(name).startswith("new")]
-    places = {**{f"sku-{i}": i for i in range(N)}, **{name: N + i for i, name in enumerate(new_items)}}
+    places: dict[Any, int] = {**{f"sku-{i}": i for i in range(N)}, **{name: N + i for i, name in enumerate(new_items)}}
     sessions: dict[str, list[Click]] = {}
     for event in events:
+        assert isinstance(event, Click)
         sessions.setdefault(event.session, []).append(event)
     ordered = sorted(sessions.values(), key=lambda clicks: (clicks[-1].time, clicks[0].time))
     packed = Sessions.from_lists([[places[click.item] for click in clicks] for clicks in ordered])
@@ -107,7 +109,7 @@ def test_forgetting_leaves_tables_without_the_session() -> None:
 
 
 def test_an_item_that_only_a_forgotten_session_clicked_is_not_recommended() -> None:
-    events = [
+    events: list[Event] = [
         Click("s", "young", NOON), AddItems(("given",), (("sku-1",),), None, NOON), Click("s", "given", NOON + 1),
     ]  # fmt: skip
     first = compact_model(MODEL, "log", [entries(events)], ALL, all_over=True)

@@ -139,7 +139,7 @@ def test_without_a_valid_mark_the_whole_log_is_redacted(
 
 
 def test_an_empty_session_id_takes_nothing_else_along(log: EventLog) -> None:
-    events = [OTHER, AddItems(("new",), None, None, 5), ASKED]
+    events: list[Event] = [OTHER, AddItems(("new",), None, None, 5), ASKED]
     log.append(events)
     position = log.append([Forget("", 6)])
     assert log.redact({"": position}) == 0

@@ -40,7 +40,14 @@ def torn(folder: Path, size: int) -> None:
 @pytest.mark.parametrize("segment_bytes", [1 << 20, 64 << 20])
 def test_a_record_of_more_than_a_megabyte_comes_back(tmp_path: Path, segment_bytes: int) -> None:
     log = FileLog(tmp_path, segment_bytes=segment_bytes)
-    events = [Click("s", 1, 1), many_items(), Click("s", 2, 2), many_items(20_000), many_items(), Click("s", 3, 3)]
+    events: list[Event] = [
+        Click("s", 1, 1),
+        many_items(),
+        Click("s", 2, 2),
+        many_items(20_000),
+        many_items(),
+        Click("s", 3, 3),
+    ]
     assert len(events[1].line()) > 1_400_000
     for event in events:
         end = log.append([event])

@@ -35,4 +35,4 @@ def test_events_of_a_table_go_through_their_lines(monkeypatch: pytest.MonkeyPatc
             "price": [True, False, True], "title": [False, True, False],
         }  # fmt: skip
     with pytest.raises(DataError, match="is damaged"):
-        TableChange.unpacked(b"".join(part.data for part in events[1:]))  # type: ignore[union-attr]
+        TableChange.unpacked(b"".join(part.data for part in events[1:]))

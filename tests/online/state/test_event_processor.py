@@ -221,7 +221,7 @@ def test_what_was_learned_comes_back_from_its_file(tmp_path: Path) -> None:
 def test_a_rebuilt_state_knows_a_kept_item_from_where_the_log_adds_it(lost: bool) -> None:
     """Earlier events on it have no effect. Those after the other processor's position do, whatever the log has lost."""
     addition = AddItems(("z",), (("x",),), None, NOON)
-    events = [addition, click("a", "x"), click("a", "sku-3")]
+    events: list[Event] = [addition, click("a", "x"), click("a", "sku-3")]
     other, first = run(events)
     event_processor, sink = EventProcessor(model_of(), LearningLimits()), Recorder()
     event_processor.start(sink)

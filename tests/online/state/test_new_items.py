@@ -25,7 +25,7 @@ from tests.support.online.recommenders import MODEL, NOON, N, entries, stream, u
 LIMITS = LearningLimits()
 
 
-def state_of(events: list[Event], cuts: Sequence[int] = (), limits: LearningLimits = LIMITS) -> OnlineState:
+def state_of(events: Sequence[Event], cuts: Sequence[int] = (), limits: LearningLimits = LIMITS) -> OnlineState:
     """Return what a reader has learned whose reads end at `cuts`."""
     state, all_entries = OnlineState(MODEL, limits), entries(events)
     for begin, end in itertools.pairwise(sorted({0, len(events), *(cut for cut in cuts if cut < len(events))})):

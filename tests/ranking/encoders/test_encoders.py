@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config)
     def linear(name: str, v: np.ndarray) -> np.ndarray:
         return np.array([sum(w[f"{name}_weight"][o] * v) for o in range(d)]) + w[f"{name}_bias"]
 
-    def attend(query: np.ndarray, keys: list[np.ndarray]) -> np.ndarray:
+    def attend(query: np.ndarray, keys: list[np.ndarray]) -> Any:
         scores = [sum(query * key) / math.sqrt(d) for key in keys]
         powers = [math.exp(score - max(scores)) for score in scores]
         return sum(power / sum(powers) * key for power, key in zip(powers, keys, strict=True))
@@ -143,7 +144,7 @@ class TestEveryEncoder:
 
 @pytest.mark.parametrize("settings", [{}, {"recent_weight": 3.0}], ids=str)
 @pytest.mark.parametrize("name", ALL)
-def test_the_paper_size_and_a_zero_interest(name: str, settings: dict[str, float], tmp_path: Path) -> None:
+def test_the_paper_size_and_a_zero_interest(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
     parts = bundle_parts(n_items=300, embedding_dim=100, **settings)
     parts["weights"]["item_embedding"][7] = 0  # an item without a direction
     bundle = ready(name, save_parts(tmp_path / "bundle", **parts))

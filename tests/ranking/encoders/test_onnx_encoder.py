@@ -153,7 +153,7 @@ def test_added_items_in_a_batch(wide: Bundle) -> None:
 def test_on_a_gpu_a_batch_is_one_padded_run(wide: Bundle, added: int) -> None:
     """Run the same graph on the CPU instead of the GPU."""
     alone = make_encoder("onnx", wide)
-    runs = Runs(alone._session)
+    runs = Runs(alone._session)  # type: ignore[attr-defined]
     padded = OnnxEncoder("onnx-cuda:1", runs, wide.config, wide.weights["item_embedding"])
     if added:
         rows = np.random.default_rng(5).standard_normal((added, 100)).astype(np.float32)
@@ -172,7 +172,7 @@ def test_on_a_gpu_a_batch_is_one_padded_run(wide: Bundle, added: int) -> None:
 
 def test_what_is_padded_weighs_nothing(wide: Bundle) -> None:
     """In a batch with a session of 90 clicks or of one, with any clicks."""
-    padded = OnnxEncoder("onnx-cuda", make_encoder("onnx", wide)._session, wide.config, wide.weights["item_embedding"])
+    padded = OnnxEncoder("onnx-cuda", make_encoder("onnx", wide)._session, wide.config, wide.weights["item_embedding"])  # type: ignore[attr-defined]
     rng = np.random.default_rng(6)
     session = rng.integers(0, N, 4)
     companions = [[rng.integers(0, N, length)] for length in (1, 4, 5, 59, 60, 61, 90)]
@@ -192,7 +192,7 @@ def test_groups_hold_every_row_once_and_within_their_bounds() -> None:
 
 
 def test_a_gpu_that_fails_while_it_encodes(wide: Bundle) -> None:
-    session = Runs(make_encoder("onnx", wide)._session, "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION :\n CUDA failure 2")
+    session = Runs(make_encoder("onnx", wide)._session, "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION :\n CUDA failure 2")  # type: ignore[attr-defined]
     padded = OnnxEncoder("onnx-cuda", session, wide.config, wide.weights["item_embedding"])
     with pytest.raises(MtawError) as caught:
         padded.encode(drawn(3))

@@ -63,7 +63,7 @@ def test_threads_share_calls_and_no_answer_depends_on_it(card: Card) -> None:
 
     def one(number: int) -> bool:
         row, k = number % len(queries()), (5, 20, 40)[number % 3]
-        return same(index.search(queries()[row : row + 1], k), tuple(part[row : row + 1] for part in expected[k]))  # type: ignore[arg-type]
+        return same(index.search(queries()[row : row + 1], k), tuple(part[row : row + 1] for part in expected[k]))
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(one, range(400)))

@@ -147,6 +147,7 @@ def test_codes_of_another_catalog_are_refused_before_they_are_measured(catalog, 
 def test_an_index_keeps_its_form_when_it_is_rebuilt(catalog, quantized, monkeypatch, codes) -> None:
     monkeypatch.setenv(VARIABLE, codes)
     index = make_index("native", catalog, nested(quantized) if codes == "int8" else quantized)
+    assert isinstance(index, NativeIndex)
     changed = catalog.copy()
     changed[[5, 900]] *= np.float32(-2)
     rebuilt = index.rebuilt(changed)

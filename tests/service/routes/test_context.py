@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
@@ -36,7 +37,7 @@ def ask(service: Running, path: str, asked: dict[str, Any]) -> Any:
 
 
 def test_requests_are_ranked_within_their_context(service: Running, bundle: Path) -> None:
-    rec, session = Recommender.load(bundle), Recommender.load(bundle).ids.external([12])
+    rec, session = Recommender.load(bundle), Recommender.load(bundle).ids.external(np.array([12]))
     tops = []
     for context in (None, {"referrer": "mail"}, {"referrer": "search", "region": "north"}, {"referrer": "unheard of"}):
         body = {"k": 5, "at": END, "context": context}
@@ -61,7 +62,7 @@ def test_requests_are_ranked_within_their_context(service: Running, bundle: Path
     ],
 )
 def test_wrong_context_is_refused_in_one_line(service: Running, bundle: Path, context: Any, why: str) -> None:
-    session = Recommender.load(bundle).ids.external([12])
+    session = Recommender.load(bundle).ids.external(np.array([12]))
     reply = service.ask("POST", "/v1/recommend", {"session": session, "context": context})
     assert reply.status == 400
     assert why in reply.json["error"]["message"]
@@ -77,7 +78,7 @@ def test_a_kept_session_keeps_its_context(bundle: Path) -> None:
 
 
 def check_kept_context(service: Running, rec: Recommender) -> None:
-    first, second = rec.ids.external([12]), rec.ids.external([13])
+    first, second = rec.ids.external(np.array([12])), rec.ids.external(np.array([13]))
     ask(service, "/v1/sessions/visit/click", {"items": first, "context": {"referrer": "mail"}})
     answer = ask(service, "/v1/sessions/visit/click", {"items": second, "k": 5, "at": END})
     assert (rec.ids.lookup(answer["items"]) >= N // 2).all()
@@ -95,7 +96,7 @@ def check_kept_context(service: Running, rec: Recommender) -> None:
 def test_events_are_learned_within_their_context_and_forgotten(service: Running, bundle: Path) -> None:
     """An item of the lower half becomes the first one by mail, until its visits are deleted."""
     rec = Recommender.load(bundle)
-    hot, session = rec.ids.external([15])[0], rec.ids.external([12])
+    hot, session = rec.ids.external(np.array([15]))[0], rec.ids.external(np.array([12]))
 
     def first() -> Any:
         return ask(service, "/v1/recommend", {"session": session, "k": 1, "context": {"referrer": "mail"}})["items"][0]

@@ -58,7 +58,7 @@ def visits(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def folder_of(service: Running) -> Path:
     """Return the folder of a service's log."""
-    arguments = service.process.args
+    arguments: Any = service.process.args
     return Path(arguments[arguments.index("--learn") + 1])
 
 

@@ -31,7 +31,7 @@ def service(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 def log(service: Running) -> Iterator[FileLog]:
     """The service's log, as another process writes it."""
-    arguments = service.process.args
+    arguments: Any = service.process.args
     log = FileLog(Path(arguments[arguments.index("--learn") + 1]))
     yield log
     eventually(lambda: service.metric(LAG) == 0, 60)

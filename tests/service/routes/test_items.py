@@ -31,7 +31,10 @@ def similar(service: Running, item: str, **asked: Any) -> Any:
 @pytest.mark.parametrize("by", ["vectors", "sessions"])
 def test_by_vectors_and_by_sessions_with_conditions(memory_service: Running, rec: Recommender, by: Any) -> None:
     skus = [f"sku-{i}" for i in range(1, 30)]
-    for extra in ({}, {"exclude": ["sku-4", "sku-9", "nobody"]}, {"allow": skus}, {"allow": skus, "exclude": skus[:9]}):
+    ways: list[dict[str, Any]] = [
+        {}, {"exclude": ["sku-4", "sku-9", "nobody"]}, {"allow": skus}, {"allow": skus, "exclude": skus[:9]},
+    ]  # fmt: skip
+    for extra in ways:
         same(similar(memory_service, "sku-3", k=50, by=by, **extra), rec.similar_items("sku-3", 50, by=by, **extra))
     assert len(similar(memory_service, "sku-3", by="sessions")["items"]) > 0
 

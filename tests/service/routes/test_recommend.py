@@ -36,7 +36,7 @@ def test_recommend(text_service: Running, rec: Recommender) -> None:
 
 
 def test_recommend_with_every_condition(text_service: Running, rec: Recommender) -> None:
-    body = {
+    body: dict[str, Any] = {
         "session": ["sku-11", "sku-12"], "k": 50, "exclude": ["sku-20", "nobody"], "exclude_seen": True,
         "allow": [f"sku-{i}" for i in range(10, 40)], "timings": True, "repeats": True,
     }  # fmt: skip

@@ -68,7 +68,7 @@ def test_a_kept_session_keeps_its_types(service: Running, rec: Recommender) -> N
     clicks: list[str] = []
     types: list[str | None] = []
     for items, of_items in ((["sku-12"], ["cart"]), (["sku-13", "sku-14"], ["view", None]), (["sku-15"], None)):
-        clicks, types = clicks + items, types + (of_items or [None])
+        clicks, types = clicks + items, [*types, *(of_items or [None])]
         out = rec.recommend(clicks, 5, at=END, types=types)
         answer = ask(service, "/v1/sessions/visit/click", {"items": items, "types": of_items, "k": 5, "at": END})
         assert (answer["items"], answer["scores"]) == (out.items, out.scores.tolist())

@@ -181,8 +181,8 @@ def test_a_session_of_long_ids_keeps_fewer_clicks(character: str) -> None:
         (limit, size) = max_session_bytes(1000), session_bytes("a", kept)
         assert limit - 5000 < size <= limit
         assert store.sweep() == (1, size)
-        kept = await store.click("b", [f"item-{number:020}" for number in range(1000)])
-        assert len(kept.items) == 1000
+        other = await store.click("b", [f"item-{number:020}" for number in range(1000)])
+        assert len(other.items) == 1000
 
     asyncio.run(main())
 

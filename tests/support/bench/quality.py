@@ -23,7 +23,7 @@ def write_ring(folder: Path) -> Path:
     """DIR/ring in the npz form; returns DIR."""
     (folder / "ring").mkdir(parents=True)
     train, test = ring_sessions(200, seed=1), Samples.from_sessions(ring_sessions(30, seed=2), 1)
-    scalars = {"n_items": np.int32(N_ITEMS), "min_prefix": np.int32(1)}
+    scalars: dict[str, Any] = {"n_items": np.int32(N_ITEMS), "min_prefix": np.int32(1)}
     np.savez(folder / "ring" / "train.npz", items=train.items + np.int32(1), offsets=train.offsets, **scalars)
     np.savez(
         folder / "ring" / "test.npz",

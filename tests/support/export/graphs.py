@@ -17,6 +17,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def graph(bundle: Bundle, name: str, variant: str = "float32") -> Path:
-    path = bundle.file(GRAPH_PARTS[name, variant])  # type: ignore[index]
+    path = bundle.file(GRAPH_PARTS[name, variant])
     assert path is not None
     return path

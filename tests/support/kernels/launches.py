@@ -42,7 +42,7 @@ class Memory:
             length = len(self._originals[key]) + 2 * MARGIN
             self._copies[key] = torch.full((length,), self._poison[key], dtype=torch.uint8)
             self._elements[key] = torch.zeros(length, dtype=torch.bool)
-        places = torch.full(tensor.shape, tensor.storage_offset() * size)
+        places = torch.full(tensor.shape, int(tensor.storage_offset()) * size)
         for axis, (n, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
             shape = [n if k == axis else 1 for k in range(tensor.ndim)]
             places = places + (torch.arange(n) * stride * size).reshape(shape)
@@ -102,7 +102,7 @@ def hostile_launches(monkeypatch: pytest.MonkeyPatch, seed: int) -> Iterator[set
     launch, set_dim, set_idx = interpreter.GridExecutor.__call__, builder.set_grid_dim, builder.set_grid_idx
     guard, guards = torch.cuda.device_of, [0]
 
-    class WatchedGuard(guard):  # type: ignore[misc, valid-type]
+    class WatchedGuard(guard):  # type: ignore[valid-type]
         def __enter__(self) -> None:
             guards[0] += 1
             super().__enter__()

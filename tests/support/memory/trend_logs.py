@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class Pair:
         """Remove a session of the tables from both. left: the sessions of the tables without it."""
         tables = self.reference.tables
         sessions, times = packed(left)
-        arrays = build_trends(
+        arrays: dict[str, Any] = build_trends(
             sessions.items.copy(), sessions.offsets, times, tables.n_items, **tables.settings.native,
             newest=int(tables.clock[-1]),
         )  # fmt: skip

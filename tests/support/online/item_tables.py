@@ -23,8 +23,7 @@ def everything(rec: Recommender) -> list[Any]:
     similar = [rec.similar_items(f"sku-{i}", k=N, by=by) for i in (1, 7) for by in ("vectors", "sessions")]
     batch = rec.recommend_batch(SESSIONS, k=N)
     ids, scores = rec.rank(Sessions.from_lists([[1, 2], [], [5]]), N)
-    growing = rec.session(["sku-1", "sku-2"]) if rec.learner is None else rec
-    visit = growing.recommend(k=N) if rec.learner is None else []
+    visit = rec.session(["sku-1", "sku-2"]).recommend(k=N) if rec.learner is None else []
     return [
         answers(rec, SESSIONS), [(out.items, out.scores.tobytes()) for out in [*similar, *batch]], ids.tobytes(),
         scores.tobytes(), visit and (visit.items, visit.scores.tobytes()), rec.n_items,

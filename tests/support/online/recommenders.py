@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -79,5 +80,5 @@ def stream(seed: int, sessions: int = 80, new_items: int = 5) -> list[Event]:
     return sorted(clicks, key=lambda click: click.time)
 
 
-def entries(events: list[Event]) -> list[LogEntry]:
+def entries(events: Sequence[Event]) -> list[LogEntry]:
     return [LogEntry(event, f"{place:010d}-000000000000") for place, event in enumerate(events)]

@@ -14,5 +14,5 @@ def same(one: Recommendations, other: Recommendations) -> bool:
         and one.unknown == other.unknown
         and one.fallback == other.fallback
         and (one.repeats is None) == (other.repeats is None)
-        and (one.repeats is None or np.array_equal(one.repeats, other.repeats))
+        and (one.repeats is None or other.repeats is None or np.array_equal(one.repeats, other.repeats))
     )

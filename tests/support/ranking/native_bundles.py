@@ -55,7 +55,7 @@ def assert_same(*lists: Sequence[Recommendations | None]) -> None:
     """Assert that all Recommenders gave the same answer, or that all refused."""
     for answers in zip(*lists, strict=True):
         assert len({answer is None for answer in answers}) == 1
-    first, *others = [answer for answers in lists for answer in answers if answer is not None] or [None]
+    first, *others = [answer for answers in lists for answer in answers if answer is not None] or [None]  # type: ignore[list-item]
     assert all(same(first, answer) for answer in others)
 
 

@@ -213,7 +213,7 @@ def as_text(rules: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arranged(
-    ranked: Sequence[tuple[Any, float]],
+    ranked: Sequence[tuple[Any, Any]],
     rules: Mapping[str, Any],
     rows: Mapping[Any, Row],
     current: Row,
@@ -224,7 +224,7 @@ def arranged(
 
     rows, order: the values and the internal id of each external id.
     """
-    boosted = []
+    boosted: list[tuple[Any, Any]] = []
     for item, score in ranked:
         matched = [boost["by"] for boost in rules.get("boost", ()) if holds(boost["when"], rows[item], current)]
         total = 0.0

@@ -56,7 +56,7 @@ _WRONG = (None, True, 1.5, "text", {"a": 1}, [[["sku-1"]]], [None], [True], [1.5
 
 def wrong_types(rng: Random, path: str) -> bytes:
     """A request with one field of the wrong type, one too many or one missing."""
-    value = valid(rng, path)
+    value: Any = valid(rng, path)
     name = rng.choice(tuple(value))
     value[name] = rng.choice([wrong for wrong in _WRONG if not (name == "exclude_seen" and wrong is True)])
     kind = rng.randrange(6)

@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.workflow import run_folder_of
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "embedding_dim": 16, "epochs": 2, "batch_prefixes": 24, "lr": 0.03, "validation_fraction": 0.1, "patience": 0,
     "ranker_fraction": 0.3,
     "compute_dtype": "float32",

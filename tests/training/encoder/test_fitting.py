@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
@@ -25,7 +24,7 @@ def test_early_stopping_keeps_the_best_epoch(
     scores = iter([10.0, 30.0, 20.0, 20.0, 99.0])
     seen: list[np.ndarray] = []
 
-    def fake(model: torch.nn.Module, **_: Any) -> dict[str, float]:
+    def fake(model: Any, **_: Any) -> dict[str, float]:
         seen.append(model.item_embedding.detach().numpy().copy())
         return {"P@20": 50.0, "MRR@20": next(scores)}
 

@@ -34,7 +34,7 @@ def test_no_more_are_made_than_may_lie_ready() -> None:
         next(pairs)
         time.sleep(0.02)
         assert len(numbers) <= count + 2 + 1  # those that are ready, and the one that waits
-    pairs.close()
+    pairs.close()  # type: ignore[attr-defined]
     assert not threads()
     assert len(numbers) <= 8
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -91,7 +93,7 @@ def test_leaving_rows_out_is_the_loss_with_weights_of_0_and_1() -> None:
     new, whole = (Batch.of(sessions, 1, torch.device("cpu"), counted) for counted in ("new", "all"))
     weights = torch.from_numpy((~Samples.from_sessions(sessions, 1).repeats()).astype(np.float64))
     queries = model(whole.clicks, whole.offsets)
-    settings = {"scale": 16, "gamma": 2, "backend": "reference"}
+    settings: dict[str, Any] = {"scale": 16, "gamma": 2, "backend": "reference"}
     left_out = aw_loss(queries[new.rows], model.item_embedding, new.targets, **settings)
     weighted = aw_loss(queries[whole.rows], model.item_embedding, whole.targets, weights=weights, **settings)
     assert 0 < len(new.rows) < len(whole.rows)

@@ -37,7 +37,7 @@ def typed_batches() -> list[Batch]:
 
 
 def trained(steps: list[Batch], stepper: Stepper | GroupStepper) -> dict[str, np.ndarray]:
-    losses = [stepper.step(stepper.stage(batch), 0.5 + number / 10) for number, batch in enumerate(steps)]
+    losses = [stepper.step(stepper.stage(batch), 0.5 + number / 10) for number, batch in enumerate(steps)]  # type: ignore[arg-type]
     arrays = {name: weights.detach().numpy() for name, weights in stepper.model.named_parameters()}
     moments = {name: moment.numpy() for name, moment in stepper.moments().items()}
     return {"losses": np.array(losses), "mean": np.array(stepper.end_epoch()), **arrays, **moments}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_what_would_not_fit_the_memory_is_sampled_and_never_tried(
     tried: list[object] = []
     times = planning.encoder_times
 
-    def noted(*given: object) -> object:
+    def noted(*given: Any) -> Any:
         tried.append(given[6])
         return times(*given)
 

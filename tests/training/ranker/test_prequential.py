@@ -118,9 +118,9 @@ def test_a_query_is_what_serving_would_rank_at_its_time(tmp_path: Path, timed: b
     assert np.isin(dataset.targets, new_items).sum() > 5
     for (ids, values), (_, wanted_ids, wanted) in zip(rows_of(dataset, len(expected)), expected, strict=True):
         assert sorted(ids) == sorted(wanted_ids)
-        order, wanted_order = np.argsort(ids), np.argsort(wanted_ids)
+        places, wanted_places = np.argsort(ids), np.argsort(wanted_ids)
         # bfloat16 sums of the delta are rounded again as they grow, those of rebuilt tables once.
-        close = np.abs(values[order] - wanted[wanted_order]) <= 0.03 * np.abs(wanted[wanted_order]) + 0.03
+        close = np.abs(values[places] - wanted[wanted_places]) <= 0.03 * np.abs(wanted[wanted_places]) + 0.03
         assert close.mean() > 0.995
 
 

@@ -96,8 +96,8 @@ def test_batches_staged_in_another_thread_take_the_same_steps() -> None:
     for batch in chosen:
         plain.step(batch, 0.5)
     torch.manual_seed(5)
-    for _, batch in made_ahead(staged.stage, chosen, STAGED - 2):
-        staged.step(batch, 0.5)
+    for _, ready in made_ahead(staged.stage, chosen, STAGED - 2):
+        staged.step(ready, 0.5)
     assert staged.end_epoch() == plain.end_epoch()
     for a, b in zip(plain.model.parameters(), staged.model.parameters(), strict=True):
         assert torch.equal(a, b)
