@@ -127,10 +127,10 @@ def rising(
     speed = fast * g.op("Sqrt", (trusted * lane(HOUR) + 1.0) / usual)
     speeds, places = g.topk(speed, speed.length())
     ordered = ids.gather(places)
-    allowed_places = g.nonzero(allowed.gather(ordered))
+    allowed_places = g.nonzero(allowed.gather(ordered) & (speeds > 0))  # what has faded to 0 does not rise
     items, scores = ordered.gather(allowed_places), speeds.gather(allowed_places)
     empty = g.full(g.constant(np.array([len(order)])), 0, BOOL)
-    listed = empty.scatter(ids, g.constant(np.ones(len(trends.rising[0]), bool)))
+    listed = empty.scatter(ids, speed > 0)
     rest, _ = most_clicked(g, order, clicks, allowed & ~listed)
     zero = g.constant(np.zeros(1, np.float32))
     lowest = g.op("ReduceMin", g.concat(scores, zero), keepdims=1, dtype=FLOAT32)

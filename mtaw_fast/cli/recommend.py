@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     if ranking.unknown:
         print(f"not in the catalog: {', '.join(map(str, ranking.unknown))}")
     if ranking.fallback:
-        rising = recommender.bundle.model.trends is not None
+        rising = recommender.bundle.model.trends is not None and (ranking.scores > 0).any()
         print(f"no known click: the {'items that are rising' if rising else 'most popular items'}")
     notes = (
         [""] * len(ranking) if ranking.reasons is None else [f"  ({_in_words(reason)})" for reason in ranking.reasons]

@@ -113,6 +113,8 @@ def test_sessions(pair: Pair) -> None:
     for number, session in enumerate(sessions_of(pair, 60, 1)):
         k, at = 1 + number % 30, END + number * 60_000
         assert pair.c.recommend(session, k, at=at).equals(pair.python.recommend(session, k, at=at), session)
+    faded = END + 100 * 86_400_000  # no item rises any more
+    assert pair.c.recommend([], 20, at=faded).equals(pair.python.recommend([], 20, at=faded), [])
 
 
 def test_conditions(pair: Pair) -> None:

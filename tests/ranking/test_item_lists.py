@@ -7,7 +7,7 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
-from tests.support.ranking.timed_model import END, N, timed_model
+from tests.support.ranking.timed_model import END, HOUR, N, timed_model
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,12 @@ def test_no_click_ranks_what_is_rising(rec: Recommender) -> None:
     assert (np.diff(out.scores) <= 0).all()
     few = rec.recommend(["nobody knows this"], k=3, at=END)
     assert (few.items, few.unknown) == (out.items[:3], ["nobody knows this"])
+
+
+def test_when_the_trends_have_faded_the_most_clicked_come_first(rec: Recommender) -> None:
+    out = rec.recommend([], k=5, at=END + 2400 * HOUR)
+    assert out.items == rec.ids.external(rec.bundle.model.most_clicked[:5])
+    assert out.scores.tolist() == [-1, -2, -3, -4, -5]
 
 
 def test_what_may_not_be_shown_does_not_rise(rec: Recommender) -> None:

@@ -175,7 +175,8 @@ std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids,
         const float trusted = fourth * fourth / (fourth * fourth + 1.0F);
         const float fast = trusted * (item.all(kShort) + 0.25F * item.all(kLong)) + 0.02F * item.all(kDaily);
         const float usual = (item.all(kDaily) + 1.0F) * hours(kLong) / hours(kDaily);
-        scored.emplace_back(-fast * std::sqrt((trusted * item.all(kLong) + 1.0F) / usual), rising_item.item);
+        const float score = fast * std::sqrt((trusted * item.all(kLong) + 1.0F) / usual);
+        if (score > 0) scored.emplace_back(-score, rising_item.item);  // what has faded to 0 has no order here
     }
     std::sort(scored.begin(), scored.end());
     const std::int64_t count = std::min(k, static_cast<std::int64_t>(scored.size()));
