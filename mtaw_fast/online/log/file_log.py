@@ -22,11 +22,11 @@ from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.log.flusher import Flusher
-from mtaw_fast.online.log.private_files import FILE_MODE, make_private
+from mtaw_fast.online.log.private_files import FILE_MODE, make_private, write_private
 from mtaw_fast.online.log.segment import checked_line, record_of, redact_clicks, remove_records
 from mtaw_fast.online.log.segment_folder import SegmentFolder, parsed_position, position_of
 from mtaw_fast.online.log.segment_reader import SegmentReader
-from mtaw_fast.storage.files import flush_name, read_json, write_bytes, write_json
+from mtaw_fast.storage.files import flush_name, read_json, write_bytes
 from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkLock
 
@@ -337,7 +337,7 @@ class FileLog:
         path = self.folder / _ABOUT
         if not host.exists(path):
             try:
-                write_json(path, {"format": "mtaw_fast event log", "version": 1, "log": host.new_id()})
+                write_private(path, {"format": "mtaw_fast event log", "version": 1, "log": host.new_id()})
             except MtawError as error:  # a full disk
                 raise LearnError(str(error)) from None
         about = read_json(path, LearnError)

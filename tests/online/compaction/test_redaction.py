@@ -85,7 +85,7 @@ def test_an_interrupted_redaction_is_finished_by_the_next_compaction(
         elif place == "within":
             patched.setattr(type(log), "redact", ending)
         else:
-            patched.setattr(redaction, "write_json", ending)
+            patched.setattr(redaction, "write_private", ending)
         with pytest.raises((KeyboardInterrupt, MtawError)):
             compact_folder(folder, settings)
     position = log.append([click("other", 6)])
@@ -105,6 +105,14 @@ def test_clicks_after_the_last_request_stay(folder: Path, settings: LearningSett
     log.append([later_request, OTHER, click("secret", 7)])
     compact_folder(folder, settings)
     assert left(log) == [ASKED, later_request, OTHER, click("secret", 7)]
+
+
+def test_only_its_owner_reads_how_far_redaction_is_done(
+    folder: Path, settings: LearningSettings, log: EventLog
+) -> None:
+    log.append([*FIRST, ASKED])
+    compact_folder(folder, settings)
+    assert (settings.folder / redaction.MARK).stat().st_mode & 0o777 == 0o600
 
 
 def test_every_request_of_one_compaction_counts(folder: Path, settings: LearningSettings, log: EventLog) -> None:

@@ -139,10 +139,9 @@ def test_only_its_owner_reads_a_log(tmp_path: Path) -> None:
     for number in range(3):
         log.append([click(number)])
     assert mode_of(folder) == 0o700
-    assert [mode_of(path) for path in folder.glob("events-*.log")] == [0o600] * 3
-    log.close()
-    FileLog(folder).close()
     assert {mode_of(path) for path in folder.iterdir()} == {0o600}
+    assert len(list(folder.glob("events-*.log"))) == 3
+    log.close()
 
 
 def test_a_log_that_others_could_read_is_taken_from_them_when_it_is_opened(tmp_path: Path) -> None:
