@@ -107,7 +107,7 @@ class Evaluation:
             )
             lines.append(
                 f"{self.unseen_share:.1%} of the test clicks are on items that training never saw: "
-                f"{self.unseen_targets:,} targets, {counted}"
+                f"{self.unseen_targets:,} targets{f', {counted}' if self.unseen_targets else ''}"
             )
         return "\n".join(lines)
 
