@@ -308,7 +308,7 @@ class Recommender:
 
     @property
     def n_items(self) -> int:
-        """How many items can be recommended: N, plus added and minus removed ones."""
+        """How many items can be recommended: N, plus added ones, minus removed and hidden ones."""
         return self._pipeline.catalog.n_items
 
     @property

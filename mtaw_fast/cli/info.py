@@ -145,7 +145,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
 
 
 def search_fact(bundle: Bundle) -> str | None:
-    """Return the codes that an exact search reads first on this machine; None in bundles of format 1."""
+    """Return the codes that an exact search reads first on this machine; None without codes, as in a page's bundle."""
     if bundle.scan is None:
         return None
     choice = kept_first_pass(bundle.item_vectors)
