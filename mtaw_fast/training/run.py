@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import report_of
+from mtaw_fast.items import ItemTable
 from mtaw_fast.items.text_embedding import text_embedding
 from mtaw_fast.kernels.native.loss import release_kept_blocks
 from mtaw_fast.memory import RankerNet
@@ -126,6 +128,7 @@ def train(
             "dataset": dataset.fingerprint,
             "min_prefix": dataset.min_prefix,
             "refit": refit,
+            "items": _digest(dataset.items),
         }
         state = RunState(RunFolder(folder), identity, phases_of(config, refit)[0])
         if device_here is not None:
@@ -172,6 +175,17 @@ def device_of(name: str) -> torch.device:
 
 def _side_of(dataset: Dataset, config: Config) -> SideInputs:
     return SideInputs.of(dataset, types=config.ranker.event_types)
+
+
+def _digest(table: ItemTable | None) -> str | None:
+    """Return a hash of the values of an item table, whenever it was read; None without one."""
+    if table is None:
+        return None
+    digest = hashlib.sha256()
+    for name, array in replace(table, made=0).arrays().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _weights_of_types(dataset: Dataset, config: Config) -> np.ndarray | None:

@@ -71,7 +71,10 @@ class RunState:
         """Start a new run or resume the one in the folder; raises UsageError if that one is another."""
         state = self.files.load_state() if resume or not overwrite else None
         if resume and state is not None:
-            if _present_names(state["identity"]) != _present_names(self._identity):
+            stored, own = _present_names(state["identity"]), _present_names(self._identity)
+            if "items" not in stored:  # an older run folder
+                own.pop("items", None)
+            if stored != own:
                 raise UsageError(
                     f"{self.files.folder} has a training with other settings or data; "
                     "repeat its settings to resume it, or start over with --overwrite"
@@ -125,12 +128,12 @@ class RunState:
         self.save(phase=phase, epoch=0, checkpoint=None, best_checkpoint=None, kept=dict(kept_files))
 
 
-def _present_names(identity: Mapping[str, Any]) -> Mapping[str, Any]:
+def _present_names(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the identity with its settings by present names: an older run folder has former ones."""
     try:
         return {**identity, "config": Config.from_dict(identity["config"]).as_dict()}
     except (KeyError, AttributeError, UsageError):
-        return identity
+        return dict(identity)
 
 
 def plot_curves(history: Sequence[Mapping[str, Any]], path: Path, best: Mapping[str, float] | None = None) -> None:

@@ -13,6 +13,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.config.former_names import to_former
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
+from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.checkpoints import RunFolder
@@ -52,6 +53,25 @@ def test_a_run_of_another_min_prefix_is_not_resumed(ring: Dataset, small: Config
     train(ring, small, tmp_path)
     with pytest.raises(UsageError, match="other settings"):
         train(dataclasses.replace(ring, min_prefix=2), small, tmp_path, resume=True)
+
+
+def test_a_run_with_another_item_table_is_not_resumed(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    """The files of clicks and ids are the same, so the fingerprint is."""
+    n = ring.n_items
+
+    def with_table(brand: str, made: int = 1) -> Dataset:
+        frame = ItemFrame.of({"id": list(range(n)), "brand": [brand] * n})
+        return dataclasses.replace(ring, items=ItemTable(n, made=made).replaced(frame, np.arange(n), n))
+
+    train(with_table("a"), small, tmp_path)
+    for other in (with_table("b"), ring):
+        with pytest.raises(UsageError, match="other settings or data"):
+            train(other, small, tmp_path, resume=True)
+    train(with_table("a", made=2), small, tmp_path, resume=True)  # the same table, prepared again
+    state = json.loads((tmp_path / "state.json").read_text())
+    del state["identity"]["items"]  # as an earlier release wrote it
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    train(with_table("b"), small, tmp_path, resume=True)
 
 
 def test_each_phase_has_its_processor_time_without_that_of_the_plan(
