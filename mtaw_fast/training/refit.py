@@ -107,6 +107,9 @@ def refit_encoder(
 ) -> tuple[Model, list[dict[str, Any]]]:
     """Train the encoder for one more epoch over all sessions of the model; new items get vectors of their own.
 
+    Items without clicks keep theirs, which their attributes or a caller gave them: a training only moves them away from
+    what others click.
+
     Parameters are those of `refit_ranker`; `folder` has a checkpoint meanwhile.
     """
     _refuse_weights(model.config)
@@ -124,7 +127,10 @@ def refit_encoder(
     if progress is not None:
         clicked = model.popularity[progress.untrained] > 0
         progress = replace(progress, untrained=progress.untrained[~clicked])
-    refitted = model.with_weights({name: np.array(array) for name, array in weights.items()})
+    arrays = {name: np.array(array) for name, array in weights.items()}
+    unclicked = model.popularity == 0
+    arrays["item_embedding"][unclicked] = model.weights["item_embedding"][unclicked]
+    refitted = model.with_weights(arrays)
     return replace(refitted, log_progress=progress), history
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.context import ContextColumns
@@ -15,6 +16,8 @@ from mtaw_fast.data.sessions import Samples
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.training import train
 from mtaw_fast.training.content import with_content
+from mtaw_fast.training.refit import refit_encoder
+from mtaw_fast.training.reporting import Silent
 from tests.support.online.recommenders import MODEL
 from tests.support.training.timed import A_SHIFT, shifting_dataset
 
@@ -47,6 +50,9 @@ def test_the_trained_model_has_content_vectors(tmp_path: Path, context: ContextC
     assert (model.context is None) == (context is None)
     similar = model.item_vectors[:-1] @ model.item_vectors[-1]
     assert {int(item) // A_SHIFT for item in np.argsort(-similar)[:3]} == {0}
+    refitted, _ = refit_encoder(model, 1, tmp_path, torch.device("cpu"), Silent())
+    kept = (refitted.item_vectors == model.item_vectors).all(axis=1)
+    assert np.array_equal(kept, model.popularity == 0)
 
 
 def test_a_model_without_an_item_table_stays_as_it_is() -> None:
