@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,8 @@ class Tuned:
         What was searched for: MRR@20 on so many validation samples, weighted by type if the settings say so.
     gains : mapping of str to Difference
         By metric what `best` gains over the initial settings, with paired intervals over sessions that hold for all
-        finished trials together; empty if `best` has the initial settings, or these did not finish.
+        trials together, also those that were stopped: the same sessions chose between them. Empty if `best` has the
+        initial settings, or these did not finish.
     """
 
     config: Config
@@ -185,6 +186,7 @@ def tune(
     initial = {name: base.settings()[name] for name in space}
     validation = _Validation.of(data, base)
     ended: list[Trial] = []
+    failures: list[TrainingError] = []
     ranks: dict[int, np.ndarray] = {}
 
     def objective(trial: Any) -> float:
@@ -204,8 +206,9 @@ def tune(
                 if step + 1 < len(SHARES) and trial.should_prune():
                     state = "pruned"
                     raise optuna.TrialPruned
-        except TrainingError:
+        except TrainingError as error:
             state = "failed"
+            failures.append(error)
             raise
         finally:
             ended.append(Trial(trial.number, settings, metrics, reached, state))
@@ -213,7 +216,7 @@ def tune(
                 progress(ended[-1])
         return metrics[BY]
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a warning has the traceback of a failed trial
     study = optuna.create_study(
         direction="maximize",
         sampler=optuna.samplers.TPESampler(seed=seed),
@@ -223,16 +226,21 @@ def tune(
     study.optimize(objective, n_trials=trials, timeout=seconds, catch=(TrainingError,))
     finished = [trial for trial in ended if trial.state == "complete"]
     if not finished:
-        raise TrainingError("tune: no trial finished its training; lower lr, scale or gamma and search again")
+        raise TrainingError(f"tune: no trial finished its training; the first one ended with: {failures[0]}")
     best = max(finished, key=lambda trial: (trial.metrics[BY], -trial.number))
     gains: dict[str, Difference] = {}
     if best.number and 0 in ranks:
         gains = gains_over(
-            ranks[0], ranks[best.number], validation.samples.session, len(finished) - 1, validation.weights
+            ranks[0], ranks[best.number], validation.samples.session, measured_trials(ended) - 1, validation.weights
         )
     base = plan.settle(base) if plan.samples_by_rule else base
     tuned = Tuned(base, best, ended, validation.objective, gains)
     return dataclasses.replace(tuned, config=base.replace(**tuned.chosen.settings))
+
+
+def measured_trials(trials: Sequence[Trial]) -> int:
+    """Return how many trials were measured, to the end or until they were stopped."""
+    return sum(trial.state != "failed" for trial in trials)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, add_number, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, preset
-from mtaw_fast.tuning import BY, Trial, Tuned, tune
+from mtaw_fast.tuning import BY, Trial, Tuned, measured_trials, tune
 
 
 def add_to(commands: Any) -> None:
@@ -92,8 +92,8 @@ def _verdict(tuned: Tuned) -> str:
     changes = ", ".join(f"{name} {tuned.gains[name].difference:+.2f}" for name in (BY, "P@20"))
     if gain.interval is None:
         return f"the initial settings; trial {tuned.best.number} has {changes}, on too few sessions to tell"
-    finished = sum(trial.state == "complete" for trial in tuned.trials) - 1
-    interval = f"{BY} {gain.interval[0]:+.2f} to {gain.interval[1]:+.2f}, 95% for {finished} trials together"
+    others = measured_trials(tuned.trials) - 1
+    interval = f"{BY} {gain.interval[0]:+.2f} to {gain.interval[1]:+.2f}, 95% for {others} trials together"
     if tuned.better:
         return f"better than the initial settings: {changes}; {interval}"
     return f"the initial settings; trial {tuned.best.number} has {changes}, which may be noise: {interval}"
