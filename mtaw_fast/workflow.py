@@ -122,7 +122,7 @@ def _clicks_reader(source: Any, name: str | None, options: dict[str, Any]) -> Ca
     for option in options:
         if option not in names:
             raise UsageError(f"prepare: there is no option {option!r}; the options are {', '.join(names)}")
-    if "types" in options:
+    if not isinstance(options.get("types", ""), str):  # a text is refused with the options
         options["types"] = tuple(options["types"])
     return partial(readers.read, "clicks", source, options=readers.ClickOptions(**options), name=name)
 
