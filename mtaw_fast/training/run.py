@@ -19,7 +19,7 @@ from mtaw_fast.config.type_weights import by_code
 from mtaw_fast.data.context import ClickContext
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.evaluation import report_of
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.text_embedding import text_embedding
@@ -104,12 +104,15 @@ def train(
     ------
     UsageError
         If the folder has another run.
+    DataError
+        If the data set has no validation samples, too many, or clicks before 1970 for a ranker with trends.
     TrainingError
         On a loss that is not finite.
     """
     device_here = device_of(device) if group is None else None
     threads_here = Threads.of(threads, encoder_threads)
-    # Report a wrong setting now instead of after the first phases.
+    # Report what is wrong now instead of after the first phases.
+    require("matplotlib", "train")  # of curves.png
     if config.model.text_model and dataset.items is not None:
         text_embedding(config.model.text_model)
     if config.memory.enabled:
@@ -117,6 +120,7 @@ def train(
         fit_settings(config, timed=timed).kept(_side_of(dataset, config).names(trends=timed))
         if timed:
             trend_settings(config)
+            _check_times(dataset)
     limit = TableMemory(table_memory, folder)
     with folder_lock(folder, UsageError), training_threads(threads_here), training_table_memory(limit):
         check_held_out(dataset, config)
@@ -175,6 +179,16 @@ def device_of(name: str) -> torch.device:
 
 def _side_of(dataset: Dataset, config: Config) -> SideInputs:
     return SideInputs.of(dataset, types=config.ranker.event_types)
+
+
+def _check_times(dataset: Dataset) -> None:
+    """Raise DataError if a click is from before 1970, which trends cannot count."""
+    assert dataset.train.times is not None
+    if dataset.train.times.min(initial=0) < 0:
+        raise DataError(
+            f"data set {dataset.name}: a click is from before 1970, which is no time of a click; prepare it with "
+            "--since 1970-01-01"
+        )
 
 
 def _digest(table: ItemTable | None) -> str | None:

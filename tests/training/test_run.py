@@ -16,7 +16,7 @@ import torch
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.errors import DataError, MtawError, TrainingError, UsageError
+from mtaw_fast.errors import DataError, MissingPackageError, MtawError, TrainingError, UsageError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import TrainedModel, train
@@ -26,7 +26,7 @@ from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
 from tests.support.training.runs import CHILD
-from tests.support.training.timed import shifting_dataset
+from tests.support.training.timed import START, shifting_dataset
 
 
 def test_it_learns_the_ring_and_leaves_the_record(ring: Dataset, small: Config, tmp_path: Path) -> None:
@@ -140,6 +140,35 @@ def test_a_wrong_setting_is_refused_before_the_first_phase(
         train(data, remembering.replace(**setting), tmp_path / "run", plan=plan, reporter=Refuses())
 
 
+def test_clicks_before_1970_are_refused_before_the_first_phase(remembering: Config, tmp_path: Path) -> None:
+    data = shifting_dataset(60)
+    assert data.train.times is not None
+    data = dataclasses.replace(data, train=dataclasses.replace(data.train, times=data.train.times - 10**13))
+    with pytest.raises(DataError, match=r"data set shifts: a click is from before 1970.*--since"):
+        train(data, remembering, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_matplotlib_the_extra_is_named_before_the_first_phase(
+    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingPackageError, match="matplotlib"):
+        train(ring, small, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_ranker_whose_clicks_are_no_later_than_those_before_has_no_sample(
+    remembering: Config, tmp_path: Path
+) -> None:
+    """As with dates instead of times, on one day."""
+    data = shifting_dataset(60)
+    day = np.full(data.train.n_clicks, START)
+    data = dataclasses.replace(data, train=dataclasses.replace(data.train, times=day))
+    with pytest.raises(TrainingError, match=r"has no sample to learn from: .* no later than the sessions before"):
+        train(data, remembering.replace(dense_candidates=0), tmp_path / "run")
+
+
 def test_the_error_of_a_gamma_beyond_float32_names_it(ring: Dataset, small: Config, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the loss is inf in search epoch 1, step 1 .*gamma"):
         train(ring, small.replace(gamma=200.0), tmp_path / "run")
@@ -153,7 +182,9 @@ def test_an_epoch_of_one_step_moves_the_weights(ring: Dataset, small: Config, tm
     assert not np.allclose(start.item_embedding.detach().numpy(), trained.model.weights["item_embedding"], atol=1e-4)
 
 
-def test_max_len_below_min_prefix_is_refused(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    config = small.replace(max_session_length=1)
-    with pytest.raises(UsageError, match="max_session_length=1 is below"):
-        train(dataclasses.replace(ring, min_prefix=2), config, tmp_path)
+def test_max_len_below_min_prefix_is_refused(ring: Dataset, small: Config, remembering: Config, tmp_path: Path) -> None:
+    """Before the ranker, which comes first without the encoder's candidates."""
+    for config in (small, remembering.replace(dense_candidates=0)):
+        with pytest.raises(UsageError, match="max_session_length=1 is below"):
+            train(dataclasses.replace(ring, min_prefix=2), config.replace(max_session_length=1), tmp_path)
+        assert not list(tmp_path.iterdir())

@@ -162,12 +162,8 @@ class Fitting:
 
         Prefixes of a longer session before that window are no samples: one pass attends to one window.
         """
-        longest, min_prefix = self.config.model.max_session_length, self.min_prefix
-        if longest < min_prefix:
-            raise UsageError(
-                f"setting max_session_length={longest} is below the data set's shortest prefix, {min_prefix}; raise it"
-            )
-        usable = sessions.keep_last(longest + 1)
+        min_prefix = self.min_prefix
+        usable = sessions.keep_last(self.config.model.max_session_length + 1)
         counts = sample_counts(usable, min_prefix, self.config.loss.targets, self.type_weights)
         usable = usable.select(np.flatnonzero(counts))
         if len(usable) == 0:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions, check_prefixes
-from mtaw_fast.errors import DataError
+from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.steps.batch import Batch, epoch_batches
@@ -22,7 +22,14 @@ def check_held_out(dataset: Dataset, config: Config) -> None:
     """Raise DataError if the validation sessions have no sample, or if their prefixes are too many to store.
 
     Prefixes are stored only with a session memory or weights by type; `validation_metrics` alone needs none.
+    Raises UsageError if the encoder would read fewer clicks than the shortest prefix has.
     """
+    longest = config.model.max_session_length
+    if longest < dataset.min_prefix:
+        raise UsageError(
+            f"setting max_session_length={longest} is below the data set's shortest prefix, {dataset.min_prefix}; "
+            "raise it"
+        )
     lengths = dataset.train.split_last(config.optimizer.validation_fraction)[1].lengths
     # Without a sample in the other sessions too, the training says that there is nothing to learn from.
     if not (lengths > dataset.min_prefix).any() and (dataset.train.lengths > dataset.min_prefix).any():

@@ -286,6 +286,12 @@ class _Fit:
 
 def nothing_to_learn(n_queries: int) -> TrainingError:
     """Return the error of a dataset without a query."""
+    if n_queries == 0:
+        return TrainingError(
+            "the ranker has no sample to learn from: each click of its sessions, the last ones, has too few clicks "
+            "before it, has the weight 0, or is no later than the sessions before; add sessions with later clicks or "
+            "train with --preset paper"
+        )
     return TrainingError(
         f"no target of the ranker's {n_queries} samples is among its candidates, so it has nothing to learn from; "
         "add sessions or train with --preset paper"

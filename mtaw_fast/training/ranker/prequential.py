@@ -245,9 +245,9 @@ class ReplayOrder:
         ----------
         sessions : Sessions
             In order of their ends.
-        most_clicks : int
+        max_clicks : int
             Of a chunk. Without times a chunk continues to the end of its last session.
-        most_ms : int
+        max_ms : int
             Milliseconds that a chunk spans, with times.
         """
         if sessions.times is None:
