@@ -45,6 +45,12 @@ def run(arguments: argparse.Namespace) -> None:
         wait_passively()
         require("torch", "train")
     bundle = Bundle.load(arguments.bundle)
+    if arguments.refit:  # before the log is read
+        from mtaw_fast.training.refit import refuse_weights
+        from mtaw_fast.training.run import device_of
+
+        refuse_weights(bundle.config)
+        device_of(arguments.device)
     limits = limits_for(arguments.learn_limit)
     log = log_of(bundle, arguments.log, limits)
     model, summary = apply_log(log, limits, threads=usable_cpus())

@@ -66,7 +66,7 @@ def refit_ranker(
     """
     assert model.memory is not None
     assert model.ranker_net is not None
-    _refuse_weights(model.config)
+    refuse_weights(model.config)
     config, sessions = model.config, model.sessions
     first = len(sessions) - n_new
     earlier, new_sessions = sessions.slice(0, first), sessions.slice(first, len(sessions))
@@ -112,7 +112,7 @@ def refit_encoder(
 
     Parameters are those of `refit_ranker`; `folder` has a checkpoint meanwhile.
     """
-    _refuse_weights(model.config)
+    refuse_weights(model.config)
     config = model.config.replace(epochs=1, lr=_RATE * model.config.optimizer.lr)
     if device.type != "cpu":  # where sampling does not work and is not needed
         config = config.replace(softmax="full")
@@ -134,7 +134,7 @@ def refit_encoder(
     return replace(refitted, log_progress=progress), history
 
 
-def _refuse_weights(config: Config) -> None:
+def refuse_weights(config: Config) -> None:
     """Raise UsageError if targets are weighted by type, which a refit does not do."""
     if config.loss.type_weights:
         raise UsageError(

@@ -147,6 +147,18 @@ def test_only_an_update_with_a_refit_counts_as_a_training(tmp_path: Path) -> Non
         assert load_snapshot(folder, "auto", "auto").trained == datetime(2026, 11, 1, tzinfo=UTC).timestamp()
 
 
+def test_what_a_refit_cannot_do_is_refused_before_the_log_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtaw_fast.cli.update.apply_log", lambda *_, **__: pytest.fail("the log was read"))
+    source = written(tmp_path / "log.csv", ROWS)
+    weighted = replace(MODEL, config=MODEL.config.replace(type_weights="view=2"))
+    for model, device, message in ((MODEL, "tpu9", "device 'tpu9'"), (weighted, "cpu", "weights by type (view=2)")):
+        saved(tmp_path / device, model)
+        assert main(["update", str(tmp_path / device), str(source), "--refit", "all", "--device", device]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_log_with_every_event_twice_counts_each_once_where_the_data_set_did(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
