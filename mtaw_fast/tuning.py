@@ -183,6 +183,8 @@ def tune(
         )
     plan = _planned(data, base, device, threads)
     space = COMMON | (WITH_MEMORY if base.memory.enabled else WITHOUT_MEMORY)
+    if base.model.init != "structured":  # only structured weights read these
+        space = {name: within for name, within in space.items() if name not in WITHOUT_MEMORY}
     initial = {name: base.settings()[name] for name in space}
     validation = _Validation.of(data, base)
     ended: list[Trial] = []

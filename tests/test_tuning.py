@@ -193,6 +193,10 @@ def test_one_plan_holds_for_all_trials(
     assert reported == plans
 
 
+def test_settings_of_structured_weights_are_not_searched_for_uniform_ones(dataset: Dataset, asked: list[Asked]) -> None:
+    assert set(tune(dataset, SMALL.replace(init="uniform"), trials=1).best.settings) == set(COMMON)
+
+
 def test_settings_outside_the_ranges_are_kept_as_the_first_trial(dataset: Dataset, asked: list[Asked]) -> None:
     tuned = tune(dataset, SMALL.replace(lr=0.05), trials=1)
     assert tuned.best.settings["lr"] == 0.05

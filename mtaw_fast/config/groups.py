@@ -311,7 +311,7 @@ class RankerConfig(Group):
     ranker_epochs : int, default 4
         Passes of the fit; twice as many if the ranker reads times.
     ranker_lr : float, default 0.006
-        Learning rate of the fit.
+        Highest learning rate of the fit; a third of it if the ranker reads times.
     ranker_samples : int, default 150000
         Largest number of samples of the fit. Of more, this many are used, evenly spread. If the ranker reads times, it
         gets up to half as many more, ranked as by a bundle that does not learn.
