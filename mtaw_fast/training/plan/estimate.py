@@ -66,9 +66,9 @@ def plan_training(
     Raises
     ------
     UsageError
-        If budget_minutes is below 0 or not a number.
+        If budget_minutes is below 0 or not a number, or as `validation.check_held_out`.
     DataError
-        If there are too many validation prefixes (`validation.check_held_out`).
+        If there are no validation samples or too many (`validation.check_held_out`).
     """
     if not budget_minutes >= 0:
         raise UsageError(f"budget_minutes={budget_minutes:g}: it must be at least 0")
