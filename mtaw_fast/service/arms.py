@@ -6,16 +6,19 @@ items. So each takes from a change what is news to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mtaw_fast.errors import DataError, shown
+from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.items import ItemsReport, TableChange
+from mtaw_fast.items.changes import Mode
 from mtaw_fast.online.catalog_changes import check_added, check_new
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log.events import AddItems, Event, RemoveItems, now_ms
 from mtaw_fast.ranking.catalog import Catalog, plain_id
+from mtaw_fast.rules import RuleSet
 from mtaw_fast.service.snapshot import Snapshot
 
 
@@ -81,6 +84,50 @@ def remove_items(arms: Sequence[Snapshot], items: Sequence[Any]) -> None:
             "leave it out"
         )
     _append(arms, RemoveItems(tuple(map(plain_id, items)), now_ms()))
+
+
+def set_items(arms: Sequence[Snapshot], data: Any, mode: Mode, **options: Any) -> ItemsReport:
+    """Change the item table of each bundle; parameters and errors as `Recommender.set_items`.
+
+    With several bundles, the change must fit the columns of each: one that it did not fit would skip it.
+    """
+    first, *others = arms
+    if not others:
+        return first.recommender.set_items(data, mode, **options)
+    catch_up(arms)
+    change = TableChange.of(data, mode, before=first.recommender.items, where="set_items", **options)
+    for arm in others:
+        try:
+            change.schema_after(arm.recommender.items)
+        except DataError as error:
+            raise DataError(f"bundle {arm.name}: {error}") from None
+    return first.recommender.set_items(change.frame, mode, public=change.public, availability=change.availability)
+
+
+def set_rules(arms: Sequence[Snapshot], name: str, rules: Mapping[str, Any] | None) -> None:
+    """Keep rules for each bundle under a name, or remove them; errors as `Recommender.set_rules`.
+
+    They must fit the columns of each bundle.
+    """
+    first, *others = arms
+    if others and rules is not None:
+        catch_up(others)
+        checked = RuleSet.of(rules, name)
+        for arm in others:
+            try:
+                checked.check(arm.recommender.items)
+            except UsageError as error:
+                raise UsageError(f"bundle {arm.name}: {error}") from None
+    first.recommender.set_rules(name, rules)
+
+
+def broken_rules(arms: Sequence[Snapshot], name: str) -> str | None:
+    """Return why a bundle refuses the rules of a name; None if none does."""
+    for arm in arms:
+        reason = arm.recommender.broken_rules.get(name)
+        if reason is not None:
+            return reason if arm.name is None else f"bundle {arm.name}: {reason}"
+    return None
 
 
 def catch_up(arms: Sequence[Snapshot]) -> None:

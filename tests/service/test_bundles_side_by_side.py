@@ -17,9 +17,12 @@ import pytest
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.cli import main
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.errors import DataError, MtawError, UsageError
+from mtaw_fast.items import ItemFrame, ItemTable
+from mtaw_fast.items.changes import Mode
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.service.arms import broken_rules, catch_up, set_items, set_rules
 from mtaw_fast.service.bundles import Bundles, Reloader, place_of
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
@@ -261,3 +264,39 @@ def test_a_refused_bundle_does_not_go_on_learning(tmp_path: Path) -> None:
     served.recommender.close()
     assert before
     assert after == before
+
+
+def test_what_does_not_fit_every_bundle_changes_none(tmp_path: Path) -> None:
+    """A change of the item table that fits the first bundle alone, and rules for it."""
+    for name, price in (("old", 5.0), ("new", "cheap")):
+        frame = ItemFrame.of([{"id": "sku-1", "price": price}])
+        parts = bundle_parts() | {"items": ItemTable(60).replaced(frame, np.array([1]), 60)}
+        save_parts(tmp_path / name, **parts)
+    arms = [load_snapshot(tmp_path / name, "auto", "auto", None, name, tmp_path / "state") for name in ("old", "new")]
+    old, new = (arm.recommender for arm in arms)
+    before = old.log_position
+    modes: tuple[Mode, ...] = ("patch", "replace")
+    for mode in modes:
+        with pytest.raises(DataError, match="bundle new: column 'price' is category in the item table, not number"):
+            set_items(arms, [{"id": "sku-1", "price": 9.0}], mode)
+    with pytest.raises(UsageError, match="bundle new: rules 'sale': filter: column 'price' is a category"):
+        set_rules(arms, "sale", {"filter": "price < 6"})
+    assert old.log_position == before
+    assert set_items(arms, [{"id": "sku-1", "stock": 3}], "patch").rows == 1
+    set_rules(arms, "stocked", {"filter": "stock > 2"})
+    catch_up(arms)
+    for arm in arms:
+        assert arm.recommender.recommend(["sku-2"], 5, rules="stocked").items == ["sku-1"]
+    assert broken_rules(arms, "stocked") is None
+    old.set_rules("dear", {"filter": "price > 7"})
+    new.catch_up()
+    assert str(broken_rules(arms, "dear")).startswith("bundle new: rules 'dear': filter: column 'price' is a category")
+    for arm in arms:
+        arm.recommender.close()
+    with both(tmp_path, "--state", str(tmp_path / "state"), workers=1) as service:
+        changed = service.ask("PATCH", "/admin/items", {"items": [{"id": "sku-1", "price": 9.0}]}, WITH_TOKEN)
+        assert refused(changed, 409, "items_refused").startswith("bundle new: ")
+        kept = service.ask("PUT", "/admin/rules/sale", {"filter": "price < 6"}, WITH_TOKEN)
+        assert refused(kept, 409, "rules_refused").startswith("bundle new: ")
+        broken = good(service.ask("GET", "/admin/rules/dear", headers=WITH_TOKEN))["broken"]
+        assert broken.startswith("bundle new: ")

@@ -92,8 +92,8 @@ async def _stored_change(request: StrictRequest, change: Callable[[list[Snapshot
 
 async def _item_table_change(request: StrictRequest, data: ItemTableRequest, mode: Mode) -> Response[ItemTableAnswer]:
     def change(bundles: list[Snapshot]) -> ItemsReport:
-        return bundles[0].recommender.set_items(
-            data.items, mode, id=data.id, kinds=data.kinds, public=data.public, availability=data.availability
+        return arms.set_items(
+            bundles, data.items, mode, id=data.id, kinds=data.kinds, public=data.public, availability=data.availability
         )
 
     snapshot, position, report = await stored(request, change)

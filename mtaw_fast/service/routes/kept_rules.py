@@ -9,6 +9,7 @@ from litestar import Response, delete, get, put
 from litestar.params import Body, Parameter
 
 from mtaw_fast.rules.kept import NAME
+from mtaw_fast.service import arms
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.http.access import admin_only
 from mtaw_fast.service.http.decoding import StrictRequest
@@ -50,9 +51,9 @@ async def delete_rules(request: StrictRequest, name: RulesName) -> Response[Rule
 async def get_rules(request: StrictRequest, name: RulesName) -> Response[KeptRulesAnswer]:
     """Return kept rules, and why they are refused if they do not fit the item table any more."""
     rules = _kept_rules(request, name)
-    snapshot = service_of(request).take(request)
-    broken = snapshot.recommender.broken_rules.get(name)
-    return json_response(KeptRulesAnswer(version=snapshot.version, rules=rules, broken=broken))
+    service = service_of(request)
+    broken = arms.broken_rules(service.bundles.snapshots, name)
+    return json_response(KeptRulesAnswer(version=service.take(request).version, rules=rules, broken=broken))
 
 
 def _kept_rules(request: StrictRequest, name: str) -> Any:
@@ -64,7 +65,5 @@ def _kept_rules(request: StrictRequest, name: str) -> Any:
 
 
 async def _set_rules(request: StrictRequest, name: str, rules: Any) -> Response[RulesAnswer]:
-    snapshot, position, _ = await stored(
-        request, lambda bundles: bundles[0].recommender.set_rules(name, rules), "rules_refused"
-    )
+    snapshot, position, _ = await stored(request, lambda bundles: arms.set_rules(bundles, name, rules), "rules_refused")
     return json_response(RulesAnswer(version=snapshot.version, log_position=position))
