@@ -11,17 +11,18 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import msgspec
 
-from mtaw_fast.errors import UsageError, require
+from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.feedback_log import FEEDBACK, RANKINGS
 from mtaw_fast.service.observability.service_log import log_event
 from mtaw_fast.service.ranking_ids import FEEDBACK_STREAM
-from mtaw_fast.service.redis_client import redis_client
+from mtaw_fast.service.redis_client import connected, redis_client
 from mtaw_fast.service.settings import REDIS, Settings
 
 _FIELD = b"f"
@@ -300,7 +301,6 @@ class RedisFeedback:
     """
 
     def __init__(self, url: str, timeout: float, password: str | None = None) -> None:
-        self._lost = require("redis.exceptions", "serve").ConnectionError
         try:
             parts = urlsplit(url)
             unknown = set(parse_qs(parts.query)) - {"stream"}
@@ -324,14 +324,12 @@ class RedisFeedback:
 
     async def keep(self, lines: Sequence[bytes]) -> None:
         """See `FeedbackStore.keep`."""
-        try:
-            await self._add(self._stream, lines)
-        except self._lost:
-            # Redis may have restarted: then every open connection is dead, and only using it shows that.
-            await self._client.connection_pool.disconnect(inuse_connections=False)
-            await self._add(self._stream, lines)
+        await self._add(self._stream, lines)
 
     async def _add(self, stream: str, lines: Sequence[bytes]) -> None:
+        await connected(self._client, lambda: self._add_once(stream, lines))
+
+    async def _add_once(self, stream: str, lines: Sequence[bytes]) -> None:
         async with self._client.pipeline(transaction=True) as steps:
             for line in lines:
                 steps.xadd(stream, {_FIELD: line})
@@ -341,8 +339,8 @@ class RedisFeedback:
         """See `FeedbackStore.forget`."""
         await self._rankings.flush()
         await asyncio.sleep(2 * _FLUSH_SECONDS)  # the other workers write theirs
-        await self._remove(self._ranked, _is_of(session))
-        await self._remove(self._stream, belongs)
+        for stream, selects in ((self._ranked, _is_of(session)), (self._stream, belongs)):
+            await connected(self._client, partial(self._remove, stream, selects))
 
     async def _remove(self, stream: str, belongs: Belongs) -> None:
         start = "-"

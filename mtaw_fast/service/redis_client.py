@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mtaw_fast.errors import require
@@ -56,3 +57,15 @@ def redis_client(url: str, timeout: float, password: str | None) -> Any:
     pool = Pool.from_url(url, max_connections=_MAX_CONNECTIONS, timeout=timeout, **options)
     pool.make_connection()  # does not connect, but raises on unknown options
     return redis.Redis(connection_pool=pool)
+
+
+async def connected(client: Any, command: Callable[[], Awaitable[Any]]) -> Any:
+    """Return what a command of Redis returns; over a new connection if the open one is lost.
+
+    Redis may have restarted: then every open connection is dead, and only using it shows that.
+    """
+    try:
+        return await command()
+    except require("redis.exceptions", "serve").ConnectionError:
+        await client.connection_pool.disconnect(inuse_connections=False)
+        return await command()

@@ -21,7 +21,7 @@ from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment import read_feedback
 from mtaw_fast.experiment.feedback_log import RANKINGS
-from mtaw_fast.service.feedback_store import FeedbackFile, _Buffer
+from mtaw_fast.service.feedback_store import FeedbackFile, RedisFeedback, _Buffer
 from mtaw_fast.service.observability.counters import KINDS
 from mtaw_fast.service.observability.metrics import VALUE_CELLS, Metrics
 from mtaw_fast.service.ranking_ids import PATTERN, new_id, version_in
@@ -274,6 +274,23 @@ def test_feedback_in_redis(redis: Redis, text_bundle: Path) -> None:
         assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
         redis.start()
         assert report(service, recommendation=name, clicked=["x"])["new"] == 1
+
+
+def test_a_redis_that_was_restarted_loses_no_ranking(redis: Redis) -> None:
+    import redis as redis_py
+
+    async def main() -> None:
+        store = RedisFeedback(redis.url, timeout=2)
+        for _ in range(2):
+            store.record(b'{"session":"a","items":[]}')
+            await store._rankings.flush()
+            assert redis_py.Redis(port=redis.port).xlen("mtaw:feedback:rankings") == 1
+            redis.stop()
+            redis.start()
+        await store.forget("a", lambda _: True)
+        await store.close()
+
+    asyncio.run(main())
 
 
 def test_feedback_stores_that_cannot_be_used_are_refused(tmp_path: Path) -> None:

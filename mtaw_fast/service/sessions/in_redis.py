@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from mtaw_fast.errors import UsageError, require
+from mtaw_fast.errors import UsageError
 from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.observability.service_log import log_event
-from mtaw_fast.service.redis_client import redis_client
+from mtaw_fast.service.redis_client import connected, redis_client
 from mtaw_fast.service.sessions.in_memory import TypedClicks, Types, Usage, max_session_bytes, with_types
 
 _PREFIX = "mtaw:session:"
@@ -31,8 +31,6 @@ class RedisSessions:
         Raises MissingPackageError if the package redis is not installed, UsageError on an address that is not one of
         Redis.
         """
-        exceptions: Any = require("redis.exceptions", "serve")
-        self._lost = exceptions.ConnectionError
         try:
             self._client = redis_client(url, timeout, password)
         except (ValueError, TypeError) as error:  # neither quotes the URL, which may hold a password
@@ -45,7 +43,7 @@ class RedisSessions:
         key = _PREFIX + session
         sent = [msgspec.json.encode(click) for click in with_types(items, types)]
         try:
-            kept = await self._connected(lambda: self._append(key, sent))
+            kept = await connected(self._client, lambda: self._append(key, sent))
             return TypedClicks.of([_CLICKS.decode(click) for click in kept])
         except Exception as error:
             raise self._unavailable(error) from None
@@ -54,7 +52,7 @@ class RedisSessions:
         """See `SessionStore.clicks`."""
         key = _PREFIX + session
         try:
-            kept = await self._connected(lambda: self._client.lrange(key, -self._clicks, -1))
+            kept = await connected(self._client, lambda: self._client.lrange(key, -self._clicks, -1))
             return TypedClicks.of([_CLICKS.decode(click) for click in self._checked(kept)]).items
         except Exception as error:
             raise self._unavailable(error) from None
@@ -65,9 +63,9 @@ class RedisSessions:
         try:
             if new_context is not None:
                 text = msgspec.json.encode(new_context)
-                await self._connected(lambda: self._client.set(key, text, px=ttl))
+                await connected(self._client, lambda: self._client.set(key, text, px=ttl))
                 return new_context
-            stored = await self._connected(lambda: self._client.getex(key, px=ttl))
+            stored = await connected(self._client, lambda: self._client.getex(key, px=ttl))
             return None if stored is None else _CONTEXT.decode(stored)
         except Exception as error:
             raise self._unavailable(error) from None
@@ -75,18 +73,9 @@ class RedisSessions:
     async def forget(self, session: str) -> None:
         """See `SessionStore.forget`."""
         try:
-            await self._connected(lambda: self._client.delete(_PREFIX + session, _CONTEXT_PREFIX + session))
+            await connected(self._client, lambda: self._client.delete(_PREFIX + session, _CONTEXT_PREFIX + session))
         except Exception as error:
             raise self._unavailable(error) from None
-
-    async def _connected(self, command: Callable[[], Awaitable[Any]]) -> Any:
-        """Return what a command of Redis returns; over a new connection if the open one is lost."""
-        try:
-            return await command()
-        except self._lost:
-            # Redis may have restarted: then every open connection is dead, and only using it shows that.
-            await self._client.connection_pool.disconnect(inuse_connections=False)
-            return await command()
 
     def _unavailable(self, error: Exception) -> ServiceError:
         """Return the error of a request whose store failed; redis-py raises errors of many types."""
