@@ -86,7 +86,7 @@ class Watch:
         self._pending: list[_Ranked | tuple[str, Any]] = []
         self._served: OrderedDict[int, _Served] = OrderedDict()  # by the session's hash
         self._coverage = [np.frombuffer(cells, np.uint16) for cells in metrics.counters.coverage]
-        self._references: tuple[Snapshot, DriftReference | None] | None = None
+        self._measured = ""  # the version whose drift is measured
         self._minutes: deque[tuple[float, dict[str, np.ndarray]]] = deque(maxlen=_LONGEST + 1)
 
     def ranked(self, snapshot: Snapshot, session: str | None, clicks: Sequence[Any], items: Sequence[Any]) -> None:
@@ -157,18 +157,21 @@ class Watch:
         n_new = int(np.count_nonzero(_is_new(recommender.bundle.model, internal_ids)))
         if n_new:
             self._metrics.count_by_version(snapshot.version, "new_items", n_new)
-        covered = self._covered(snapshot)
+        covered = self._covered(snapshot.version)
         if covered is not None:
             covered[_slots(internal_ids)] = _hour()
 
-    def _covered(self, snapshot: Snapshot) -> np.ndarray | None:
-        """Return the hours in which a bundle's items were last ranked, uint16[slots]; None if it is not served now."""
+    def _covered(self, version: str) -> np.ndarray | None:
+        """Return the hours in which a bundle's items were last ranked, uint16[slots]; None if it is not served now.
+
+        Bundles of one version, as in an A/A test, share them.
+        """
         for reloader, cells in zip(self._bundles, self._coverage, strict=False):
-            if reloader.snapshot is snapshot:
+            if reloader.snapshot.version == version:
                 hours, tag = cells[:COVERAGE_SLOTS], cells[COVERAGE_SLOTS:].view(np.int64)
-                if tag[0] != version_cell(snapshot.version):  # another bundle's: internal ids have changed
+                if tag[0] != version_cell(version):  # another bundle's: internal ids have changed
                     hours[:] = 0
-                    tag[0] = version_cell(snapshot.version)
+                    tag[0] = version_cell(version)
                 return hours
         return None
 
@@ -189,15 +192,15 @@ class Watch:
                     self._metrics.add(f"mtaw_click_{feature}_total", str(group), by=count)
 
     def _reference(self) -> tuple[Snapshot, DriftReference | None]:
-        """Return the first bundle, and its training's clicks; they are read once."""
-        snapshot = self._bundles.first.snapshot
-        if self._references is None or self._references[0].version != snapshot.version:
-            self._references = snapshot, snapshot.reference
+        """Return the first bundle, and its training's clicks. Another version begins a new window."""
+        snapshot = self._bundles.first.snapshot  # not kept: a bundle that is replaced leaves the memory
+        if self._measured != snapshot.version:
+            self._measured = snapshot.version
             self._minutes.clear()
             for name in DRIFT_NAMES:  # else what the new bundle does not measure would keep its value
                 for feature in GROUPS:
                     self._metrics.set(name, 0, feature)
-        return self._references
+        return snapshot, snapshot.reference
 
     def _measure_drift(self) -> None:
         now = time.monotonic()
@@ -237,7 +240,7 @@ class Watch:
         served = {reloader.snapshot.version: reloader.snapshot for reloader in self._bundles}
         folders = (({"version": version, "bundle": snapshot.folder}, 1) for version, snapshot in served.items())
         yield from series(
-            "mtaw_bundle_info", "gauge", "1 for each bundle that is served, with its folder's name.", folders
+            "mtaw_bundle_info", "gauge", "1 for each version that is served, with its folder's name.", folders
         )
         trained = (({"version": version}, f"{snapshot.trained:.0f}") for version, snapshot in served.items())
         yield from series("mtaw_bundle_trained_seconds", "gauge", "When a bundle was trained, Unix seconds.", trained)
@@ -245,7 +248,7 @@ class Watch:
         yield from series("mtaw_catalog_items", "gauge", "Items that can be recommended.", items)
         covered = (
             ({"version": version}, covered_items(hours, snapshot.recommender.ids))
-            for version, snapshot in served.items() if (hours := self._covered(snapshot)) is not None
+            for version, snapshot in served.items() if (hours := self._covered(version)) is not None
         )  # fmt: skip
         yield from series("mtaw_covered_items", "gauge", "Of those, items in a list of the last day.", covered)
 

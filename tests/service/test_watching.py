@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -113,6 +114,24 @@ def test_coverage_is_of_all_workers_and_of_the_last_day(snapshot: Snapshot, monk
     reloaded = Snapshot(snapshot.recommender, "00000000000000ff", None, "other")
     later = Watched(reloaded, first.memory)
     assert later.series("mtaw_covered_items") == 0
+
+
+def test_bundles_of_one_version_share_their_coverage(snapshot: Snapshot) -> None:
+    arms = [replace(snapshot, name=name) for name in ("first", "second")]
+    metrics = Metrics.open(Metrics.make(1), 1, 0)
+    metrics.serve(snapshot.version)
+    watch = Watch(metrics, Bundles([SimpleNamespace(snapshot=arm) for arm in arms], [1, 1]))  # type: ignore[misc]
+    for arm, item in zip(arms, ("sku-1", "sku-2"), strict=True):
+        watch.ranked(arm, None, [], [item])
+        watch.tick()
+    assert f'mtaw_covered_items{{version="{snapshot.version}"}} 2' in list(watch.lines())
+
+
+def test_a_bundle_that_is_loaded_again_replaces_the_one_before(one: Watched) -> None:
+    """After a compaction that moved items, the version is the same and the items have other places."""
+    one.watch.measure_drift(0.0)
+    one.watch._bundles.first.snapshot = again = replace(one.snapshot)
+    assert one.watch._reference()[0] is again
 
 
 def test_large_catalogs_are_counted_about() -> None:
