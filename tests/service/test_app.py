@@ -14,7 +14,7 @@ import pytest
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.lines import KINDS
 from mtaw_fast.service.app import make_app, make_service, whole_document
-from mtaw_fast.service.bundles import Reloader
+from mtaw_fast.service.bundles import Reloader, place_of
 from mtaw_fast.service.observability.metrics import ROUTES, Metrics
 from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.snapshot import load_snapshot
@@ -36,9 +36,12 @@ def asked(questions: list[Question], settings: Settings) -> list[Answer]:
 
 
 async def _asked(questions: list[Question], settings: Settings) -> list[Answer]:
-    metrics = Metrics.open(Metrics.make(1), 1, 0)
-    snapshot = load_snapshot(settings.bundle, "auto", "auto")
-    service = make_service(settings, Reloader(settings, snapshot, None, metrics), metrics)
+    metrics = Metrics.open(Metrics.make(1), 1, 0, settings.arms)
+    first, *others = [
+        Reloader(settings, load_snapshot(folder, "auto", "auto", None, name), None, metrics, place)
+        for place, (folder, name) in enumerate(settings.served)
+    ]
+    service = make_service(settings, first, metrics, others)
     app = make_app(service)
     answers = [await _ask(app, *question) for question in questions]
     service.queue.close()
@@ -75,6 +78,29 @@ def test_a_click_with_a_wrong_option_is_not_stored(text_bundle: Path, wrong: dic
     assert (refused[0], refused[1]["error"]["code"]) == (400, "invalid_request")
     assert (unknown[0], unknown[1]["error"]["code"]) == (404, "unknown_session")
     assert (stored[0], stored[1]["clicks"]) == (200, 1)
+
+
+def test_a_full_session_gets_reasons_for_the_clicks_that_are_kept(text_bundle: Path) -> None:
+    body = {"k": 500, "reasons": True}  # of 20 clicks: as many pairs as a request may have
+    answers = asked(
+        [
+            ("POST", "/v1/sessions/visit/click", body | {"items": items})
+            for items in ([f"sku-{number}" for number in range(11, 31)], ["sku-31"])
+        ],
+        Settings(text_bundle, sessions="memory", limits=Limits(clicks=20)),
+    )
+    assert [(status, answer.get("clicks")) for status, answer in answers] == [(200, 20), (200, 20)]
+
+
+def test_an_empty_session_id_is_none(text_bundle: Path, tmp_path: Path) -> None:
+    """The hash of an empty text falls into the second bundle."""
+    other = tmp_path / "other"
+    other.symlink_to(text_bundle)
+    settings = Settings(text_bundle, side_by_side=((text_bundle, 0.1), (other, 0.9)))
+    assert place_of("") > 0.1
+    path = "/v1/similar?item=sku-11"
+    answers = asked([("GET", f"{path}&session_id=", None), ("GET", path, None)], settings)
+    assert [answer["bundle"] for _, answer in answers] == [text_bundle.name] * 2
 
 
 def test_a_service_that_keeps_no_rules_says_so_when_some_are_to_be_removed(text_bundle: Path) -> None:

@@ -49,11 +49,14 @@ class SimilarQuery:
 
     @classmethod
     def of(cls, query: bytes) -> SimilarQuery:
-        """Read a query string. Raises ServiceError as `query_values` does, or if a field is repeated."""
+        """Read a query string; an empty `session_id` is none.
+
+        Raises ServiceError as `query_values` does, or if a field is repeated.
+        """
         values = query_values(query)
         return cls(
             one_of(values, "item"), values.get("exclude", []), values.get("allow"),
-            one_of(values, "session_id") if "session_id" in values else None, values.get("fields", []),
+            (one_of(values, "session_id") or None) if "session_id" in values else None, values.get("fields", []),
             one_of(values, "rules") if "rules" in values else None,
         )  # fmt: skip
 
@@ -110,7 +113,7 @@ def similar(
     except UsageError as error:
         raise invalid("invalid_request", str(error)) from None
     return SimilarAnswer(
-        version=snapshot.version, bundle=snapshot.name, recommendation=new_id(snapshot.version, query.session or None),
+        version=snapshot.version, bundle=snapshot.name, recommendation=new_id(snapshot.version, query.session),
         items=ranking.items,
         scores=ranking.scores.tolist(), fields=ranking.fields, short=ranking.short,
     )  # fmt: skip

@@ -131,7 +131,8 @@ async def click(
     if data.types is not None:
         checked_types("types", data.types, len(data.items))
     if data.reasons:
-        check_reasons(data, ([*await service.sessions.clicks(session_id), *data.items],))
+        clicks = [*await service.sessions.clicks(session_id), *data.items]
+        check_reasons(data, (clicks[-service.settings.limits.clicks :],))
     context, columns = data.context, _context_columns(service, session_id)
     if context is not None:
         checked_context(context, columns)
