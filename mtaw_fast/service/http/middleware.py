@@ -85,6 +85,9 @@ class Middleware:
             await _respond(send_marked, *error_answer(scope, problem, service))
         finally:
             seconds = perf_counter() - start
+            cycle = _cycle_of(receive)
+            if cycle is not None and cycle.disconnected and not cycle.response_complete:
+                status = 0  # the client left, whatever it was answered
             route = _TEMPLATES.get(scope.get("path_template", ""), "other")
             service.metrics.request(route, status, seconds)
             if self._log:
@@ -96,9 +99,7 @@ class Middleware:
     async def _answer(self, direct: Direct, scope: Any, receive: Any, send: Any) -> None:
         """Answer without the framework, and if the server's `RequestCycle` allows, without ASGI messages."""
         service = self._service
-        cycle = getattr(receive, "__self__", None)
-        if not isinstance(cycle, RequestCycle):
-            cycle = None
+        cycle = _cycle_of(receive)
         response: tuple[int, bytes, Mapping[str, str]]
         try:
             body = None if cycle is None else cycle.whole_body(service.settings.limits.body)
@@ -114,6 +115,12 @@ class Middleware:
         except Exception as error:
             response = error_answer(scope, error, service)
         await _respond(send, *response)
+
+
+def _cycle_of(receive: Any) -> RequestCycle | None:
+    """Return the server's cycle of a request; None behind another server."""
+    cycle = getattr(receive, "__self__", None)
+    return cycle if isinstance(cycle, RequestCycle) else None
 
 
 _ODD_PATH = invalid(

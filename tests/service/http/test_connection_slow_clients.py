@@ -56,9 +56,12 @@ def test_a_body_for_a_route_that_does_not_read_it(service: Running) -> None:
 
 
 def test_a_client_that_leaves_halfway(service: Running) -> None:
-    for data in (HEAD, HEAD + BODY[:10], HEAD[:20]):
+    left = 'mtaw_requests_total{route="/v1/recommend",status="0"}'
+    before = service.metric(left)
+    for data in (HEAD, HEAD + BODY[:10], HEAD[:20]):  # the last one is no request
         with service.raw() as connection:
             connection.sendall(data)
+    eventually(lambda: service.metric(left) == before + 2)
     assert service.ask("POST", "/v1/recommend", BODY).status == 200
 
 
