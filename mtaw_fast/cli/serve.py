@@ -145,13 +145,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Serve until a signal stops the service."""
     for package in ("litestar", "msgspec", "uvicorn"):
         require(package, "serve")
-    from mtaw_fast.service.settings import REDIS, Limits, Settings
+    from mtaw_fast.service.settings import Limits, Settings, absolute_place
 
     learn = learning_settings(arguments)
     settings = Settings(
         bundle=arguments.bundle or arguments.side_by_side[0][0],
         side_by_side=tuple(arguments.side_by_side),
-        feedback=_place(arguments.feedback, REDIS),
+        feedback=absolute_place(arguments.feedback),
         cors_origins=tuple(arguments.cors_origin),
         host=arguments.host,
         port=arguments.port,
@@ -216,15 +216,6 @@ def _workers(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers; write 1, 2, .. or auto") from None
-
-
-def _place(where: str | None, schemes: tuple[str, ...]) -> str | None:
-    """Return an address unchanged, and a path as an absolute one, which is valid in every process."""
-    if where is None or where.startswith(schemes):
-        return where
-    if not where:
-        raise UsageError("--feedback is empty; give a file, a folder or a redis:// address")
-    return str(Path(where).absolute()) + (os.sep if where.endswith(os.sep) else "")
 
 
 def _secret(path: Path | None, variable: str, flag: str, name: str) -> str | None:

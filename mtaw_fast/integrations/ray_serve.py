@@ -22,7 +22,7 @@ from typing import Any
 from mtaw_fast.errors import MtawError, UsageError, require
 from mtaw_fast.integrations.cluster import connected, one_line
 from mtaw_fast.integrations.replica_registry import Report, registry_of
-from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.settings import Settings, absolute_place
 from mtaw_fast.service.snapshot import current_version
 
 _NAME = "mtaw-fast"
@@ -150,7 +150,10 @@ def deploy(
     for package in ("litestar", "msgspec", "uvicorn"):
         require(package, "serve")
     _check(settings)
-    settings = dataclasses.replace(settings, bundle=settings.bundle.absolute())
+    # Replicas may have another working folder.
+    settings = dataclasses.replace(
+        settings, bundle=settings.bundle.absolute(), feedback=absolute_place(settings.feedback)
+    )
     version = current_version(settings.bundle)
     registry = registry_of(ray, name)
     serve.start(proxy_location="EveryNode", http_options={"host": settings.host, "port": settings.port})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -222,6 +223,15 @@ class Settings:
     def own_names(self) -> frozenset[str]:
         """The host names of this service, in lower case."""
         return frozenset(name.lower() for name in (self.host, *self.trusted_hosts))
+
+
+def absolute_place(feedback: str | None) -> str | None:
+    """Return an address of Redis unchanged, and a path as an absolute one, which is valid in every process."""
+    if feedback is None or feedback.startswith(REDIS):
+        return feedback
+    if not feedback:
+        raise UsageError("--feedback is empty; give a file, a folder or a redis:// address")
+    return str(Path(feedback).absolute()) + (os.sep if feedback.endswith(os.sep) else "")
 
 
 def _twice(names: list[str]) -> str:

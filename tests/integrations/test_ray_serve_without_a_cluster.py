@@ -45,6 +45,21 @@ def test_replicas_that_take_long_to_end_do_not_hide_why_they_are_to(
     assert serve.applications == {}
 
 
+@pytest.mark.parametrize(
+    ("feedback", "sent"),
+    [("kept/", "/shop/kept/"), ("kept.jsonl", "/shop/kept.jsonl"), ("redis://r/0", "redis://r/0"), (None, None)],
+)
+def test_paths_mean_the_same_to_replicas(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, feedback: str | None, sent: str | None
+) -> None:
+    bound: list[Settings] = []
+    monkeypatch.setattr(ray_serve, "_application", lambda _, settings, *__: bound.append(settings))
+    monkeypatch.setattr(Path, "absolute", lambda path: Path("/shop") / path)
+    with pytest.raises(ReplicaError):
+        deploy(Settings(Path("shop.bundle"), feedback=feedback), patience=0.0)
+    assert (bound[0].bundle, bound[0].feedback) == (Path("/shop/shop.bundle"), sent)
+
+
 def test_a_first_deployment_of_which_nothing_is_heard_is_taken_back(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
