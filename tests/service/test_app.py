@@ -16,6 +16,7 @@ from mtaw_fast.experiment.lines import KINDS
 from mtaw_fast.service.app import make_app, make_service, whole_document
 from mtaw_fast.service.bundles import Reloader, place_of
 from mtaw_fast.service.observability.metrics import ROUTES, Metrics
+from mtaw_fast.service.routes import requests
 from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.support.service.running import ADMIN_TOKEN
@@ -132,3 +133,23 @@ def test_every_route_is_counted_by_its_own_name() -> None:
 def test_the_document_limits_every_list_of_feedback() -> None:
     lists = msgspec.json.decode(whole_document())["components"]["schemas"]["FeedbackRequest"]["properties"]
     assert {lists[kind].get("maxItems") for kind in KINDS} == {Limits().k}
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        *(("FeedbackRequest", kind, ["x" * 513]) for kind in KINDS), ("RecommendRequest", "rules", "x" * 513),
+        ("RecommendRequest", "context", {"referrer": "x" * 201}), ("EventRequest", "context", {"referrer": 2**63}),
+        ("EventRequest", "context", {str(number): 1 for number in range(9)}), ("BatchRequest", "fields", [""]),
+        ("RulesRequest", "filter", "x" * 4097), ("RulesRequest", "filter", ["x" * 4097]),
+    ],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_the_document_limits_what_the_service_refuses(name: str, field: str, value: Any) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    document = msgspec.json.decode(whole_document())
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    errors = jsonschema.Draft202012Validator(schema).iter_errors({field: value})
+    assert field in {path for error in errors for path in error.path}
+    with pytest.raises(msgspec.ValidationError, match=f"`[$].{field}"):
+        msgspec.convert({field: value}, getattr(requests, name))

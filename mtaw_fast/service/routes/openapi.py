@@ -11,6 +11,7 @@ from litestar.openapi.spec import Components, Example, OpenAPIHeader, OpenAPIRes
 from litestar.openapi.spec.enums import OpenAPIType
 
 from mtaw_fast import __version__
+from mtaw_fast.data.context import MAX_CHARACTERS, MAX_COLUMNS
 from mtaw_fast.experiment.lines import KINDS as REPORTED
 from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
 from mtaw_fast.ranking.options import LATEST_MOMENT
@@ -224,6 +225,9 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
         fields["k"]["maximum"] = limits.k
         fields["at"]["oneOf"][0].update(minimum=0, maximum=LATEST_MOMENT - 1)
         fields["explore"]["oneOf"][0].update(minimum=0, maximum=1)
+        fields["fields"]["items"].update(_BOUNDS["string"])
+        fields["rules"]["oneOf"][1].update(_ID_BOUNDS["string"])
+        _state_context_limits(fields["context"])
         if "session_id" in fields:
             fields["session_id"]["oneOf"][0].update(_BOUNDS["string"])
         if "session" in fields:
@@ -238,6 +242,9 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
         if "sessions" in fields:
             fields["sessions"]["maxItems"] = limits.batch
             fields["sessions"]["items"]["maxItems"] = limits.clicks
+    condition = schemas["BoostRequest"]["properties"]["when"]["maxLength"]
+    one, several, _ = schemas["RulesRequest"]["properties"]["filter"]["oneOf"]
+    one["maxLength"] = several["items"]["maxLength"] = condition
     _state_event_limits(schemas)
     for name in ("FeedbackRequest", "AddItemsRequest", "RemoveItemsRequest", "HideItemsRequest"):
         if name in schemas and "items" in schemas[name]["properties"]:
@@ -259,13 +266,22 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
 
 
 def _state_id_limits(node: Any) -> None:
-    """Add the limits of ids to all schemas in a part of the document that allow both types of ids."""
-    if isinstance(node, dict) and [choice.get("type") for choice in node.get("oneOf", ())] == list(_ID_BOUNDS):
+    """Add the limits of ids to all schemas in a part of the document that allow both types of ids, or an object too."""
+    types = [choice.get("type") for choice in node.get("oneOf", ())] if isinstance(node, dict) else []
+    if types in (list(_ID_BOUNDS), [*_ID_BOUNDS, None]):
         for child in node["oneOf"]:
-            child.update(_ID_BOUNDS[child["type"]])
+            child.update(_ID_BOUNDS.get(child.get("type"), {}))
         return
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         _state_id_limits(child)
+
+
+def _state_context_limits(schema: dict[str, Any]) -> None:
+    columns = schema["oneOf"][0]
+    columns["maxProperties"] = MAX_COLUMNS
+    number, text, _ = columns["additionalProperties"]["oneOf"]
+    number.update(_ID_BOUNDS["integer"])
+    text["maxLength"] = MAX_CHARACTERS
 
 
 def _state_event_limits(schemas: dict[str, Any]) -> None:
@@ -277,3 +293,4 @@ def _state_event_limits(schemas: dict[str, Any]) -> None:
         for choice in fields[name]["oneOf"]:
             choice.update(_BOUNDS.get(choice["type"], {}))
     fields["time"]["oneOf"][0].update(minimum=EARLIEST, maximum=LATEST)
+    _state_context_limits(fields["context"])

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from mtaw_fast.data.context import MAX_CHARACTERS
+from mtaw_fast.data.context import MAX_CHARACTERS, MAX_COLUMNS
 from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
 from mtaw_fast.service.ranking_ids import EXAMPLE, PATTERN
 
@@ -17,7 +17,11 @@ Item = WholeNumber | Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]  # of the 
 Items = list[Item]
 Context = Annotated[
     dict[str, WholeNumber | Annotated[str, Meta(max_length=MAX_CHARACTERS)] | None],
-    Meta(description="What is known of the visit, by context column.", examples=[{"referrer": "search"}], max_length=8),
+    Meta(
+        description="What is known of the visit, by context column.",
+        examples=[{"referrer": "search"}],
+        max_length=MAX_COLUMNS,
+    ),
 ]
 Types = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_LENGTH)] | None],
