@@ -53,23 +53,28 @@ def load_snapshot(
     """
     shown_as = folder.name
     folder = folder.resolve()  # one bundle from begin to end, if a name is promoted to another meanwhile
-    version = current_version(folder)  # read before loading: a compacted bundle keeps the version of its base
-    recommender = Recommender.load(folder, encoder=encoder, index=index, learn=learn, state=state)
-    ids = recommender.bundle.ids
-    try:
-        # Also touches the pages that every search reads, so that the first client does not wait for them.
-        recommender.recommend(ids.external(recommender.bundle.most_clicked[:1]), _TRIAL_K)
-    except BaseException:
-        recommender.close()
-        raise
-    return Snapshot(
-        recommender,
-        version if learn else version_of(recommender.bundle.manifest),
-        name,
-        shown_as,
-        _trained(folder),
-        _reference(recommender.bundle),
-    )
+    while True:
+        version = current_version(folder)
+        recommender = Recommender.load(folder, encoder=encoder, index=index, learn=learn, state=state)
+        try:
+            # Read twice, because a compacted bundle does not say the version of its base.
+            if learn is not None and current_version(folder) != version:  # it was replaced meanwhile
+                recommender.close()
+                continue
+            bundle = recommender.bundle
+            # Also touches the pages that every search reads, so that the first client does not wait for them.
+            recommender.recommend(bundle.ids.external(bundle.most_clicked[:1]), _TRIAL_K)
+            return Snapshot(
+                recommender,
+                version if learn else version_of(bundle.manifest),
+                name,
+                shown_as,
+                _trained(folder),
+                _reference(bundle),
+            )
+        except BaseException:
+            recommender.close()
+            raise
 
 
 def _trained(folder: Path) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.versions import version_of
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
-from tests.support.random_bundle import bundle_parts, save_parts
+from mtaw_fast.service.snapshot import load_snapshot
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.service.running import WITH_TOKEN, Reply, Running, eventually, good, running
 from tests.support.service.traffic import traffic
 
@@ -198,3 +201,24 @@ def test_twenty_reloads_under_load(service: Running, folder: Path) -> None:
                 assert (answer["items"], answer["scores"]) == (out.items, out.scores.tolist())
     assert len(answered) > 10
     assert (reloads(service, "loaded"), reloads(service, "refused")) == (loaded + 40, refused)
+
+
+def test_a_learning_bundle_that_is_replaced_while_it_is_loaded_has_its_own_version(
+    memory_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(memory_bundle, folder)
+    load = Recommender.load
+    loads: list[Recommender] = []
+
+    def load_late(*arguments: Any, **options: Any) -> Recommender:
+        if not loads:
+            save_parts(folder, **bundle_parts(seed=5), **memory_parts(seed=5), overwrite=True)
+        loads.append(load(*arguments, **options))
+        return loads[-1]
+
+    monkeypatch.setattr(Recommender, "load", load_late)
+    snapshot = load_snapshot(folder, "auto", "auto", LearningSettings(tmp_path / "learned", compact=False))
+    snapshot.recommender.close()
+    assert snapshot.version == version_of(snapshot.recommender.bundle.manifest)
+    assert len(loads) == 2
