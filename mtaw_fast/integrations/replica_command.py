@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import signal
@@ -74,9 +75,12 @@ def _signals() -> Iterator[tuple[threading.Event, threading.Event]]:
     """Yield two events: one set by SIGTERM or SIGINT, one set by SIGHUP."""
     stop, look = threading.Event(), threading.Event()
     events = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: look}
-    handlers = {
-        signum: signal.signal(signum, lambda number, _: events[signal.Signals(number)].set()) for signum in events
-    }
+
+    def caught(number: int, _: Any) -> None:
+        # In a thread: this one may be about to wait for the event, and then holds its lock.
+        _thread.start_new_thread(events[signal.Signals(number)].set, ())
+
+    handlers = {signum: signal.signal(signum, caught) for signum in events}
     try:
         yield stop, look
     finally:

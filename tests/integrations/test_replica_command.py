@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,3 +87,14 @@ def test_a_stop_while_it_deploys_is_no_error_of_a_service(stopped: list[str], mo
     monkeypatch.setattr(replica_command, "deploy", stopping_after(2))
     replica_command.serve_replicas(settings, Scaling(), HERE)
     assert stopped == ["ready", "rolled", "roll_stopped", "undeployed", "stopped"]
+
+
+def test_a_signal_while_the_command_begins_to_wait_is_noticed() -> None:
+    signals: Any
+    with replica_command._signals() as signals:
+        stop, look = signals
+        with stop._cond, look._cond:  # as inside `stop.wait`
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGHUP)
+        assert stop.wait(20)
+        assert look.wait(20)
