@@ -120,7 +120,7 @@ def test_bundles_of_one_version_share_their_coverage(snapshot: Snapshot) -> None
     arms = [replace(snapshot, name=name) for name in ("first", "second")]
     metrics = Metrics.open(Metrics.make(1), 1, 0)
     metrics.serve(snapshot.version)
-    watch = Watch(metrics, Bundles([SimpleNamespace(snapshot=arm) for arm in arms], [1, 1]))  # type: ignore[misc]
+    watch = Watch(metrics, Bundles([SimpleNamespace(snapshot=arm) for arm in arms], [1, 1]))
     for arm, item in zip(arms, ("sku-1", "sku-2"), strict=True):
         watch.ranked(arm, None, [], [item])
         watch.tick()
