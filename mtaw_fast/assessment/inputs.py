@@ -101,10 +101,10 @@ def split_of(data: Dataset, name: str, split: str, fraction: float, baselines: b
 
 
 def rankable_by(recommender: Recommender, samples: Samples, data: Dataset) -> Samples:
-    """Return samples of a data set in the internal ids, the context codes and the type codes of a bundle."""
+    """Return samples of a data set in the internal ids, the context codes and the type codes of a recommender."""
     model = recommender.bundle.model
     samples = samples.with_prefix_types(model.click_types.translated(samples.prefixes.types, data.type_names))
-    return translated(_with_context_of(samples, data, model), data.ids, recommender.bundle.ids)
+    return translated(_with_context_of(samples, data, model), data.ids, recommender.ids)  # with added items
 
 
 def facts_of(data: Dataset, fitted: Sessions, recommender: Recommender) -> tuple[ItemFacts, tuple[Attribute, ...]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from mtaw_fast.evaluation.measuring import ListObserver, Measured
 from mtaw_fast.evaluation.metrics import KS, listed_rank
 from mtaw_fast.evaluation.report import Report, report_of
 from mtaw_fast.evaluation.slices import Slicing
+
+if TYPE_CHECKING:
+    from mtaw_fast.ranking.catalog import CatalogIds
 
 Progress = Callable[[int, int], None]
 
@@ -180,7 +183,7 @@ def measure(
     return observer.measured(ranks_of(ranker, samples, max(KS), chunk, progress, observer))
 
 
-def translated(samples: Samples, source: ItemIds, target: ItemIds) -> Samples:
+def translated(samples: Samples, source: ItemIds, target: ItemIds | CatalogIds) -> Samples:
     """Return samples of the catalog `source` in the internal ids of `target`.
 
     Unknown clicks are dropped; an unknown target is always a miss.

@@ -1,0 +1,42 @@
+"""A recommender with added items is measured as a bundle that has them from the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Recommender, compare, evaluate
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
+from tests.support.random_bundle import bundle_parts, save_parts
+from tests.support.ranking.changed_catalogs import D, M, N, extended, new_ids, new_vectors
+
+pytestmark = pytest.mark.filterwarnings("ignore::mtaw_fast.errors.DataWarning")
+
+
+def test_added_items_count_as_clicks_and_targets(tmp_path: Path) -> None:
+    bundle = save_parts(tmp_path / "bundle", **bundle_parts(n_items=N, embedding_dim=D))
+    ids, vectors = new_ids(bundle), new_vectors(bundle, seed=0)
+    added = Recommender.load(bundle.folder)
+    added.add_items(ids, vectors=vectors)
+    whole = Recommender.load(extended(bundle, ids, vectors, tmp_path / "whole").folder)
+    # Items that neither knows come first, as many as were added: their numbers must not be taken for new items.
+    unknown = [f"unknown-{place}" for place in range(M)]
+    catalog = ItemIds.from_list([*unknown, *bundle.ids.external(np.arange(N)), *ids])
+    rng = np.random.default_rng(0)
+    clicks = rng.integers(M, len(catalog), (300, 4))
+    clicks[:, 3] = np.where(rng.random(300) < 0.5, rng.integers(0, M, 300), rng.integers(M + N, len(catalog), 300))
+    samples = Samples.from_sessions(Sessions.from_lists(list(clicks)), 3)
+    data = Dataset("new", Sessions.from_lists(list(rng.integers(0, len(catalog), (100, 5)))), samples, catalog)
+
+    expected, found = evaluate(whole, data).report, evaluate(added, data).report
+    assert expected.metrics["P@20"] > 0
+    assert found.metrics == expected.metrics
+    for metric in ("recall@20", "NDCG@20", "coverage@20", "novelty@20"):
+        assert found.more[metric] == pytest.approx(expected.more[metric], rel=1e-12), metric
+    comparison = compare(whole, added, data)
+    assert comparison.lists.same_list == 100
+    assert comparison.metrics["P@20"].difference == 0
