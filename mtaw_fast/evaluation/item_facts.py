@@ -42,6 +42,7 @@ class ItemFacts:
     clicks: int64[N], in training. information: float64[N], `list_metrics.information_of`.
     first_click: int64[N], Unix milliseconds of the first click in training, the largest int64 without one; None without
     times. vectors: float32[N, d] of length 1 (or 0), for the diversity; None if it goes by `attributes`.
+    sessions: how many the training has.
     """
 
     clicks: np.ndarray
@@ -49,6 +50,7 @@ class ItemFacts:
     first_click: np.ndarray | None = None
     vectors: np.ndarray | None = None
     attributes: tuple[Attribute, ...] = ()
+    sessions: int = 1
 
     @property
     def n_items(self) -> int:
@@ -64,7 +66,7 @@ class ItemFacts:
         if train.times is not None:
             first_click = np.full(n_items, np.iinfo(np.int64).max)
             np.minimum.at(first_click, train.items, train.times)
-        return cls(clicks, information_of(sessions_with, len(train)), first_click)
+        return cls(clicks, information_of(sessions_with, len(train)), first_click, sessions=len(train))
 
     def with_content(self, attributes: tuple[Attribute, ...], vectors: np.ndarray | None) -> ItemFacts:
         """Return the facts with the attributes of the items, and with vectors if no attribute describes the items."""
@@ -88,10 +90,11 @@ class ItemFacts:
 
         return ItemFacts(
             moved(self.clicks, 0),
-            moved(self.information, float(self.information.max(initial=0.0))),
+            moved(self.information, float(information_of(np.zeros(1), self.sessions)[0])),
             None if self.first_click is None else moved(self.first_click, np.iinfo(np.int64).max),
             None if self.vectors is None else moved(self.vectors, 0.0),
             tuple(dataclasses.replace(attribute, codes=moved(attribute.codes, -1)) for attribute in self.attributes),
+            self.sessions,
         )
 
 

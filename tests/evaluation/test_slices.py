@@ -170,3 +170,5 @@ def test_facts_in_another_order() -> None:
     assert moved.first_click is not None
     assert moved.first_click.tolist()[:3] == [9 * HOUR, np.iinfo(np.int64).max, 0]
     assert facts.renumbered(np.arange(4), 4) is facts
+    frequent = ItemFacts.of(Sessions.from_lists([[0, 1]] * 8), 2).renumbered(np.arange(2), 3)
+    assert frequent.information.tolist() == [0, 0, 3]  # an item of the other catalog alone counts as one of one session
