@@ -89,17 +89,19 @@ def seen_targets(bundle: Bundle, dataset: Dataset, samples: Samples) -> int | No
     if sessions.times is not None and renumbered.target_times is not None:
         return int(np.isin(_sample_keys(renumbered), _click_keys(sessions)).sum())
     known_sessions = {session.tobytes() for session in sessions if len(session) >= _MIN_CLICKS}
+    known = renumbered.targets < len(bundle.ids)
     lengths = samples.prefixes.lengths  # without unknown clicks, two prefixes may be equally long
     longest: dict[int, int] = {}
-    for place, session in enumerate(renumbered.session.tolist()):
-        if session not in longest or lengths[place] >= lengths[longest[session]]:
+    for place in np.flatnonzero(known).tolist():
+        session = int(renumbered.session[place])
+        if session not in longest or lengths[place] > lengths[longest[session]]:
             longest[session] = place
     seen = {
         session
         for session, place in longest.items()
         if np.append(renumbered.prefixes[place], renumbered.targets[place]).astype(np.int32).tobytes() in known_sessions
     }
-    return int(np.isin(renumbered.session, np.array(sorted(seen), dtype=np.int32)).sum())
+    return int((known & np.isin(renumbered.session, np.array(sorted(seen), dtype=np.int32))).sum())
 
 
 def _sample_keys(samples: Samples) -> np.ndarray:

@@ -123,14 +123,15 @@ def test_a_bundle_that_was_refit_or_learned_other_sessions_does_not_know_the_tes
         assert "which training has not seen" in examples_of(recommender, made.dataset, 2)["text"]
 
 
+@pytest.mark.parametrize("place", [2, -1, None], ids=["within", "before the last", "last"])
 @pytest.mark.parametrize("step", [1, -1], ids=["shortest prefix first", "longest prefix first"])
-def test_a_known_session_with_an_unknown_click_is_found(tmp_path: Path, step: int) -> None:
+def test_a_known_session_with_an_unknown_click_is_found(tmp_path: Path, step: int, place: int | None) -> None:
     bundle = save_parts(tmp_path / "bundle", **bundle_parts() | memory_parts())
     session = next(clicks for clicks in bundle.model.sessions if len(clicks) > 4).tolist()
-    clicks = [*session[:-1], 60, session[-1]]  # 60 is no item of the bundle
+    clicks = [*session[:place], 60, *([] if place is None else session[place:])]  # 60 is no item of the bundle
     samples = Samples.from_sessions(Sessions.from_lists([clicks]), 1)
     order = np.arange(len(samples))[::step]
     samples = Samples(samples.prefixes.select(order), samples.targets[order], samples.session)
     ids = ItemIds.from_list([f"sku-{item}" for item in range(61)])
     data = Dataset("shop", Sessions.from_lists([clicks] * 2), samples, ids)
-    assert seen_targets(bundle, data, samples) == len(samples)
+    assert seen_targets(bundle, data, samples) == len(samples) - 1  # all targets but the unknown one
