@@ -114,7 +114,7 @@ def evaluate(
     counts = None if weights is None else sample_weights(weights, data, samples)
     facts, attributes = facts_of(data, part.fitted, recommender)
     common: dict[str, Any] = {
-        "unseen": misses, "type_names": data.type_names, "weights": counts, "repeats": samples.repeats()
+        "unseen": misses, "type_names": data.type_names, "weights": counts, "whole": samples
     }  # fmt: skip
     report = protocol.evaluate(
         recommender,

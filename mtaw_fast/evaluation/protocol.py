@@ -116,7 +116,7 @@ def evaluate(
     weights: np.ndarray | None = None,
     facts: ItemFacts | None = None,
     slicings: Sequence[Slicing] = (),
-    repeats: np.ndarray | None = None,
+    whole: Samples | None = None,
 ) -> Report:
     """Rank every sample over the whole catalog and report.
 
@@ -142,7 +142,7 @@ def evaluate(
         Of the items that the ranker lists, for `Report.more` and `Report.slices`.
     slicings : sequence of Slicing, optional
         How to slice the samples, if `facts` are given.
-    repeats : bool[S], optional
+    whole : Samples, optional
         As in `report_of`.
 
     Returns
@@ -163,7 +163,7 @@ def evaluate(
         ranks = measured.ranks
     return report_of(
         ranks, samples, seed, unseen=unseen, type_names=type_names, weights=weights, measured=measured,
-        slicings=slicings, repeats=repeats,
+        slicings=slicings, whole=whole,
     )  # fmt: skip
 
 

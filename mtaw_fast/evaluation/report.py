@@ -151,7 +151,7 @@ def report_of(
     weights: np.ndarray | None = None,
     measured: Measured | None = None,
     slicings: Sequence[Slicing] = (),
-    repeats: np.ndarray | None = None,
+    whole: Samples | None = None,
 ) -> Report:
     """Return the report on ranks.
 
@@ -176,8 +176,8 @@ def report_of(
         What the lists were like, for `Report.more` and `Report.slices`.
     slicings : sequence of Slicing, optional
         How to slice the samples, if `measured` is given.
-    repeats : bool[S], optional
-        Whether a target is already in the prefix, for samples that lack clicks (`protocol.translated`).
+    whole : Samples, optional
+        The samples with all their clicks, if some are left out (`protocol.translated`): they say what is a repeat.
 
     Returns
     -------
@@ -194,9 +194,10 @@ def report_of(
         raise DataError("nothing to evaluate: the split has no sample; lower min_prefix or hold more sessions out")
     gains = gains_of(ranks)
     weighted = _weighted(gains, samples, weights, unseen, resamples, seed)
-    repeats, session = samples.repeats() if repeats is None else repeats, samples.session
+    whole = samples if whole is None else whole
+    repeats, session = whole.repeats(), samples.session
     by_type = _by_type(gains, samples, type_names)
-    first_by_type, on_last = _type_repeats(ranks, gains, samples, type_names, repeats)
+    first_by_type, on_last = _type_repeats(ranks, gains, whole, type_names, repeats)
     n_unseen = 0 if unseen is None else len(unseen)
     if unseen is not None:
         gains = np.concatenate([gains, np.zeros((n_unseen, gains.shape[1]))])

@@ -16,7 +16,7 @@ from mtaw_fast import assessment
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.errors import DataError, DataWarning, UsageError
 from mtaw_fast.evaluation import Evaluated, evaluate, ranks_of, report_of
 from mtaw_fast.evaluation.list_metrics import RestOfSessions
 from mtaw_fast.evaluation.metrics import METRICS, gains_of, means_of
@@ -91,6 +91,17 @@ def test_repeats_of_items_that_the_catalog_lacks_are_repeats(tmp_path: Path) -> 
     report = assessment.evaluate(bundle, data).report
     assert report.repeat_samples == 3
     assert report.slices["target in session"]["repeat"]["samples"] == 3
+
+
+def test_the_last_click_may_be_one_that_the_catalog_lacks(tmp_path: Path) -> None:
+    bundle = save_random(tmp_path / "bundle", n_items=8)
+    ids = ItemIds.from_list([*(f"sku-{item}" for item in range(8)), "unknown"])
+    sessions = Sessions(np.array([3, 8, 3, 3], np.int32), np.array([0, 4]), types=np.array([0, 0, 1, 2], np.uint8))
+    names = ("view", "cart", "purchase")
+    data = Dataset("shop", sessions, Samples.from_sessions(sessions, 1), ids, type_names=names)
+    with pytest.warns(DataWarning, match="100% of the hits of type purchase repeat the last click"):
+        report = assessment.evaluate(bundle, data).report
+    assert report.on_last_click == {"view": pytest.approx(np.nan, nan_ok=True), "cart": 0, "purchase": 100}
 
 
 def test_short_lists_are_padded_not_credited() -> None:
