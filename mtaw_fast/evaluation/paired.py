@@ -16,7 +16,7 @@ from mtaw_fast.data.sessions import Samples
 from mtaw_fast.evaluation.measuring import COLUMNS, COVERAGE, GINI, TOP, Measured
 from mtaw_fast.evaluation.metrics import METRICS, gains_of, means_of
 from mtaw_fast.evaluation.resampling import Estimates, SessionBootstrap
-from mtaw_fast.evaluation.slices import Slicing
+from mtaw_fast.evaluation.slices import ALL, Slicing
 from mtaw_fast.system.frames import Library, frame_of
 
 HITS, PLACE = f"P@{TOP}", f"MRR@{TOP}"
@@ -172,7 +172,7 @@ class Comparison:
     def to_frame(self, library: Library = "polars") -> Any:
         """Return the differences as a table, a row a slice, value and metric: slice, value, samples, sessions, metric,
         first, second, difference, low, high. Errors as in `Report.to_frame`."""
-        parts = [("all", "all", self.samples, self.sessions, self.metrics)]
+        parts = [(ALL, ALL, self.samples, self.sessions, self.metrics)]
         for name, values in self.slices.items():
             parts += [(name, value, part.samples, part.sessions, part.metrics) for value, part in values.items()]
         rows = [

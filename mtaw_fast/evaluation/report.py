@@ -17,7 +17,7 @@ from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.evaluation.measuring import COLUMNS, MORE, NDCG, Measured
 from mtaw_fast.evaluation.metrics import KS, METRICS, gains_of, means_of, session_bootstrap
 from mtaw_fast.evaluation.resampling import Interval, SessionBootstrap
-from mtaw_fast.evaluation.slices import Slicing, sliced
+from mtaw_fast.evaluation.slices import ALL, Slicing, sliced
 from mtaw_fast.system.frames import Library, frame_of
 
 
@@ -92,7 +92,7 @@ class Report:
         means = {**self.metrics, **self.more}
         bounds = {**self.intervals, **self.more_intervals}
         rows = [
-            ("all", "all", self.samples, self.sessions, name, mean, *bounds.get(name, (None, None)))
+            (ALL, ALL, self.samples, self.sessions, name, mean, *bounds.get(name, (None, None)))
             for name, mean in means.items()
         ]
         for slicing, values in self.slices.items():

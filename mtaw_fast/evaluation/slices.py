@@ -25,6 +25,7 @@ _HOUR_MS = 3_600_000
 _AGES = ((1, "under 1 hour"), (24, "1 to 24 hours"), (168, "1 to 7 days"), (720, "7 to 30 days"))
 _MAX_SHOWN = 12  # values of an attribute or a context column; the rarer ones are one value
 _REST, _NONE = "all others", "no value"
+ALL = "all"  # what `to_frame` calls all samples
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +84,7 @@ def slicings_of(
         slicings.append(Slicing(HOUR, tuple(f"{hour:02}" for hour in range(24)), hours))
     if samples.target_types is not None and type_names:
         slicings.append(Slicing(TYPE, tuple(type_names), samples.target_types.astype(np.int64)))
-    slicings += _chosen(samples, context, attributes, names, {slicing.name for slicing in slicings})
+    slicings += _chosen(samples, context, attributes, names, {ALL, *(slicing.name for slicing in slicings)})
     return [slicing for slicing in map(_without_empty, slicings) if len(slicing.labels) > 1]
 
 

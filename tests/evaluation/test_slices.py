@@ -112,11 +112,14 @@ def test_attributes_of_every_kind_and_those_asked_for() -> None:
 def test_slices_of_one_name_are_told_apart() -> None:
     """An item table and a context may have columns that are called like a slice, or like one another."""
     shapes = ("shoe", "hat")
-    attributes = tuple(Attribute(name, np.array([0, 1, 0, 1], np.int32), shapes) for name in ("type", "hour (UTC)"))
+    attributes = tuple(
+        Attribute(name, np.array([0, 1, 0, 1], np.int32), shapes) for name in ("type", "hour (UTC)", "all")
+    )
     slices = found(context=ContextColumns(("type",), (("search",),)), attributes=attributes)
     assert slices["type"] == ["view", "buy", "buy", "view"]
     assert slices["type (context)"] == ["search", "all others", "no value", "search"]
     assert slices["type (item)"] == slices["hour (UTC) (item)"] == ["shoe", "hat", "shoe", "hat"]
+    assert slices["all (item)"] == ["shoe", "hat", "shoe", "hat"]  # `to_frame` calls all samples together "all"
 
 
 def test_quarters_of_close_numbers_have_labels_of_their_own() -> None:
