@@ -106,7 +106,7 @@ def _example(clicks: list[Any], target: Any, ranking: Recommendations, looks: _L
 
 def _words(reason: Reason | None) -> str:
     if reason is None:
-        return "is popular"
+        return "is popular or rising"
     if reason.kind == "session":
         return "is in the session"
     if reason.kind == "together":
