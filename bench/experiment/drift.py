@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.drift import FEWEST_CLICKS, GAPS_MS, GROUPS, LENGTHS, DriftReference, drift_of
 
 HOUR_MS = 3_600_000
@@ -28,13 +29,15 @@ def hourly_drift(
     """Return the training's clicks, and the drift of each hour, or of several until there are enough clicks.
 
     sessions: with times, oldest first. trained_until: Unix milliseconds; sessions that end before it are the training.
-    begin: where the first window begins; by default at the end of the training.
+    begin: where the first window begins; by default at the end of the training. Raises UsageError if the training or
+    the windows have too few clicks.
     """
     assert sessions.times is not None
     last = sessions.times[sessions.offsets[1:] - 1]
     trained = sessions.select(np.flatnonzero(last < trained_until))
     reference = DriftReference.of(trained, n_items)
-    assert reference is not None
+    if reference is None:
+        raise UsageError("the log has no session of two clicks before the end of the training; end it later")
     starts = np.repeat(sessions.offsets[:-1], sessions.lengths)
     places = np.arange(sessions.n_clicks) - starts
     following = places > 0
@@ -59,6 +62,8 @@ def hourly_drift(
             windows.append(Window(end, count, drift))
             start = end
         end += HOUR_MS
+    if not windows:
+        raise UsageError(f"the log has no window of {FEWEST_CLICKS:,} clicks after the training; end it earlier")
     return reference, windows
 
 

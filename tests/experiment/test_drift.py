@@ -11,6 +11,7 @@ import pytest
 from bench.experiment.drift import hourly_drift
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import draw_sessions
+from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.drift import GAPS_MS, LENGTHS, THRESHOLD, UNSEEN, DriftReference, drift_of
 
 
@@ -72,6 +73,15 @@ def test_a_stationary_log_is_silent_and_a_new_assortment_is_not() -> None:
     items[late] = (items[late] * 7 + 11) % n_items
     _, changed = hourly_drift(Sessions(items, drawn.offsets, sessions.times), n_items, int(times[len(times) * 2 // 3]))
     assert changed[0].drift["popularity"] < THRESHOLD < changed[-1].drift["popularity"]
+
+
+def test_a_log_too_short_for_a_window_is_named() -> None:
+    times = np.repeat(np.arange(100) * 60_000, 2).astype(np.int64)
+    sessions = Sessions(np.zeros(200, np.int32), 2 * np.arange(101), times)
+    with pytest.raises(UsageError, match="no window of 1,000 clicks after the training"):
+        hourly_drift(sessions, 1, int(times[-1]) + 1)
+    with pytest.raises(UsageError, match="no session of two clicks before the end of the training"):
+        hourly_drift(sessions, 1, 0)
 
 
 def test_hours_that_always_differ_raise_the_level() -> None:
