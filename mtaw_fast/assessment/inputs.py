@@ -119,7 +119,8 @@ def facts_of(data: Dataset, fitted: Sessions, recommender: Recommender) -> tuple
         attributes = attributes_of(recommender.items, internal)
     else:
         attributes = attributes_of(table, np.arange(n_items))
-    vectors = recommender.bundle.model.item_vectors
+    vectors, added = recommender.bundle.model.item_vectors, recommender.catalog.vectors
+    vectors = np.concatenate([vectors, added]) if len(added) else vectors
     if len(vectors) != n_items or not np.array_equal(internal, np.arange(n_items)):
         known = (internal >= 0) & (internal < len(vectors))
         vectors = np.where(known[:, None], vectors[np.where(known, internal, 0)], np.float32(0))

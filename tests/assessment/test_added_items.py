@@ -35,7 +35,7 @@ def test_added_items_count_as_clicks_and_targets(tmp_path: Path) -> None:
     expected, found = evaluate(whole, data).report, evaluate(added, data).report
     assert expected.metrics["P@20"] > 0
     assert found.metrics == expected.metrics
-    for metric in ("recall@20", "NDCG@20", "coverage@20", "novelty@20"):
+    for metric in ("recall@20", "NDCG@20", "coverage@20", "novelty@20", "diversity@20"):
         assert found.more[metric] == pytest.approx(expected.more[metric], rel=1e-12), metric
     comparison = compare(whole, added, data)
     assert comparison.lists.same_list == 100
