@@ -9,7 +9,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -211,7 +211,8 @@ class _Replay:
             scored = now[self._scored[begin:end]]
             if len(scored):
                 if pipeline is None or self._state.changed:
-                    pipeline = Pipeline.of(self._state.catalog(), self._encoder, self._index, pipeline)
+                    catalog = replace(self._state.catalog(), all_items=True)  # as for the frozen bundle
+                    pipeline = Pipeline.of(catalog, self._encoder, self._index, pipeline)
                 ranks["learning"][scored] = self._ranked(pipeline, scored, self._internal)
                 self._rank_baselines(scored, ranks)
             self._state.apply(events.of(begin, end))

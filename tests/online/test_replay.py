@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
+from mtaw_fast.items import ItemTable
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import log_limits
 from mtaw_fast.online.log.event_log import LogEntry
@@ -81,6 +83,16 @@ def test_it_equals_the_reference(tmp_path: Path, exclude_seen: bool) -> None:
     assert result.metrics()["learning"] == means_of(gains_of(np.array(expected["learning"])))
     assert result.ranks["learning"].tolist() != result.ranks["frozen"].tolist()
     assert 0 < result.unknown_percent() < 50
+
+
+def test_what_is_hidden_now_was_there_when_it_was_clicked(tmp_path: Path) -> None:
+    hidden = replace(MODEL, items=ItemTable(N, hidden=frozenset({"sku-26", "sku-28", "new-1"})))
+    results = [
+        replay(log_file(tmp_path / "log.csv", ROWS, model), ReplaySettings(every=EVERY), LIMITS)
+        for model in (MODEL, hidden)
+    ]
+    for name, ranks in results[0].ranks.items():
+        assert results[1].ranks[name].tolist() == ranks.tolist(), name
 
 
 def decayed(rows: list[Row], place: int, step: int, half_life: float) -> tuple[dict[str, float], dict[str, float]]:
