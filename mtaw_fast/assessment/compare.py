@@ -94,8 +94,8 @@ def compare(
     samples = part.samples
     names = _names(models)
     lines = []
-    for name, model in zip(names, models, strict=True):
-        lines += [f"{name}: {text}" for text in warnings_for(model, data, samples, split)]
+    for name, recommender in zip(names, pair, strict=True):
+        lines += [f"{name}: {text}" for text in warnings_for(recommender, data, samples, split)]
     # Both lists are measured with one set of facts, so a difference is one of the lists.
     facts, attributes = facts_of(data, part.fitted, pair[0])
     slicings = slices_of(data, samples, facts, attributes, slices)

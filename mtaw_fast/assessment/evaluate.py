@@ -95,8 +95,8 @@ def evaluate(
     -----
     DataWarning
         If the bundle was trained on another training part, has learned from logs since (with the share of the samples
-        that it has seen), or has seen the validation sessions; or if most hits of a type of target repeat the last
-        click.
+        that it has seen), or has seen the validation sessions; if the recommender has learned clicks; or if most hits
+        of a type of target repeat the last click.
     """
     recommender = recommender_of(bundle, encoder, index)
     data, model = dataset_of(dataset), recommender.bundle
@@ -110,7 +110,7 @@ def evaluate(
         raise UsageError(f"{name} has no list of targets that training never saw; prepare it again")
     misses = unseen_sessions if unseen == "misses" else None
 
-    lines = warnings_for(model, data, samples, split)
+    lines = warnings_for(recommender, data, samples, split)
     counts = None if weights is None else sample_weights(weights, data, samples)
     facts, attributes = facts_of(data, part.fitted, recommender)
     common: dict[str, Any] = {

@@ -137,10 +137,15 @@ def internal_of(data: Dataset, recommender: Recommender) -> np.ndarray:
     return np.asarray(recommender.ids.lookup(data.ids.external(np.arange(data.n_items))))
 
 
-def warnings_for(model: Bundle, data: Dataset, samples: Samples, split: Split) -> list[str]:
-    """Return why a bundle may have seen the samples of a split, a line each."""
-    lines = warnings_of(model, data, samples)
-    if seen_in_training(model, split):
+def warnings_for(recommender: Recommender, data: Dataset, samples: Samples, split: Split) -> list[str]:
+    """Return why a recommender may have seen the samples of a split, a line each."""
+    lines, delta = warnings_of(recommender.bundle, data, samples), recommender.catalog.delta
+    if delta is not None and delta.n_clicks:
+        lines.append(
+            f"this recommender has learned {delta.n_clicks:,} clicks that its bundle does not have, and the samples "
+            "may be among them: evaluate the folder of the bundle"
+        )
+    if seen_in_training(recommender.bundle, split):
         lines.append("this bundle was refit on the validation sessions; train with --no-refit to measure on them")
     return lines
 
