@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import DataError, MtawError, UsageError, require
-from mtaw_fast.scoring.sessions import TYPES, footer_of, open_sessions
-from mtaw_fast.storage.files import check_writable, folder_lock, read_json, write_bytes, write_json
+from mtaw_fast.scoring.sessions import TYPES, open_sessions
+from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_bytes, write_json
 
 FORMAT = "mtaw_fast scores"
-FORMAT_VERSION = 2  # 1 had no columns fallback and unknown
+FORMAT_VERSION = 3  # 1 had no columns fallback and unknown; 2 knew a source by its footer alone
 PLAN, DONE = "_plan.json", "_SUCCESS"
 BLOCK_ROWS = 65_536
 
@@ -64,12 +63,12 @@ class ScoringOptions:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input file. rows, bytes: its size; footer: SHA-256 of its Parquet footer, which identifies the data."""
+    """One input file. rows, bytes: its size; sha256: of the file, since two of them may have one Parquet footer."""
 
     path: Path
     rows: int
     bytes: int
-    footer: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ class Plan:
             "options": self.options.as_json(),
             "block_rows": self.block_rows,
             "sources": [
-                {"file": source.path.name, "rows": source.rows, "bytes": source.bytes, "footer": source.footer}
+                {"file": source.path.name, "rows": source.rows, "bytes": source.bytes, "sha256": source.sha256}
                 for source in self.sources
             ],
         }
@@ -133,8 +132,7 @@ def sources_of(paths: Sequence[Path]) -> tuple[Source, ...]:
     for path in paths:
         with open_sessions(path) as file:
             rows = file.metadata.num_rows
-        digest = hashlib.sha256(footer_of(path)).hexdigest()
-        sources.append(Source(path.resolve(), rows, path.stat().st_size, digest))
+        sources.append(Source(path.resolve(), rows, path.stat().st_size, sha256_of(path)))
     return tuple(sources)
 
 
@@ -172,11 +170,11 @@ def output_folder(folder: Path, plan: Plan) -> Iterator[list[Block]]:
     Unfinished files of a killed run are removed. Raises UsageError if the folder has another plan or other files,
     MtawError if it cannot be written or another process uses it.
     """
-    kept = kept_plan(folder)
-    if kept is not None:
-        refuse_other(folder, kept, plan)
     check_writable(folder, MtawError)
     with folder_lock(folder, MtawError):
+        kept = kept_plan(folder)
+        if kept is not None:
+            refuse_other(folder, kept, plan)
         _sweep(folder)
         if kept is None:
             write_json(folder / PLAN, plan.as_json())

@@ -37,15 +37,6 @@ def open_sessions(path: Path) -> Iterator[Any]:
         yield file
 
 
-def footer_of(path: Path) -> bytes:
-    """Return a Parquet file's footer: the position, length, and smallest and largest values of all columns."""
-    with _one_line(path), path.open("rb") as stream:
-        end = stream.seek(-8, 2)
-        length = int.from_bytes(stream.read(4), "little")
-        stream.seek(end - length)
-        return stream.read(length)
-
-
 def read_rows(path: Path, first: int, rows: int, batch_rows: int, context: Sequence[str] = ()) -> Iterator[Any]:
     """Yield `rows` rows from `first` on, as record batches of `batch_rows` rows, the last one shorter.
 

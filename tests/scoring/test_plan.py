@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mtaw_fast.scoring import plan
 from tests.support.random_bundle import bundle_parts, contents, memory_parts, save_parts
 from tests.support.scoring.command import one_line, score
-from tests.support.scoring.inputs import random_sessions, write_sessions
+from tests.support.scoring.inputs import random_sessions, read_scores, write_sessions
 
 
 def test_a_damaged_part_is_written_again_and_a_whole_folder_left_alone(
@@ -63,3 +65,33 @@ def test_two_runs_at_once_do_not_mix(
     assert one_line(capsys, "is being written by another process")
     os.close(held)
     assert score(bundle, sessions, tmp_path / "out") == 0
+
+
+def test_the_same_sessions_in_another_order_are_others(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = tmp_path / "sessions.parquet"
+    clicks = ["sku-1", "sku-2", "sku-3"]
+    write_sessions(file, [(f"visit-{row}", clicks) for row in range(100)])
+    size = file.stat().st_size
+    assert score(bundle, file, tmp_path / "out") == 0
+    write_sessions(file, [(f"visit-{row}", clicks[::-1]) for row in range(100)])
+    assert file.stat().st_size == size
+    assert score(bundle, file, tmp_path / "out") == 2
+    assert one_line(capsys, "other sessions")
+
+
+def test_a_run_that_another_one_overtakes_at_its_start_is_refused(
+    bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, checked = tmp_path / "out", plan.check_writable
+
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.setattr(plan, "check_writable", checked)
+        assert score(bundle, sessions, out, "-k", 5) == 0
+        checked(*arguments)
+
+    monkeypatch.setattr(plan, "check_writable", overtaken)
+    assert score(bundle, sessions, out) == 2
+    assert one_line(capsys, "another k: k 5 there, 20 now")
+    assert {len(items) for _, items, _ in read_scores(out)} == {5}
