@@ -1,7 +1,7 @@
 """Exploration: a share of a list goes to items that were seldom shown, the best of them for the session.
 
 The items that are placed replace the last ones of the list. Nothing that holds for the list is broken: conditions and
-filters hold, limits count the placed items too, and pins stay where they are.
+filters hold, limits count the placed items too, and pins stay where they are, also behind the list.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ def _listed(
         return unchanged
     eligible = rare & ~catalog.unavailable
     eligible[ranked] = False
+    eligible[pinned] = False  # those behind the list, too, have their places
     if not eligible.any():
         return unchanged
     conditions = options.conditions if applied is None else with_filter(options.conditions, applied)

@@ -109,6 +109,12 @@ def test_the_share_is_kept_on_average() -> None:
         assert abs(np.mean(counts) - 1.3) < 0.05
 
 
+def test_an_item_that_is_pinned_behind_the_list_is_not_explored(rec: Recommender) -> None:
+    pins = {item: place for place, item in enumerate(SELDOM[:9], start=11)}
+    out = rec.recommend(SESSION, 10, explore=0.5, rules={"pin": pins})
+    assert {item for item in out.items if item in SELDOM} == {SELDOM[9]}
+
+
 @pytest.mark.parametrize("kind", ["text-ids", "memory"])
 def test_rules_hold_with_exploration(tmp_path: Path, kind: str) -> None:
     shop = Shop(tmp_path / "bundle", kind, "native", "native", seed=5)
