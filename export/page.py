@@ -173,7 +173,8 @@ def _latest(model: Model, first: int, max_neighbors: int) -> Model:
     """Return the model for a page: with the sessions from `first` on, and nothing that only learning reads."""
     progress = model.log_progress
     if progress is not None:
-        progress = LogProgress("", "", 0, removed=progress.removed, hidden=progress.hidden)
+        withheld = LogProgress("", "", 0, removed=progress.removed, hidden=progress.hidden)
+        progress = withheld if len(withheld.unavailable) else None
     model = replace(model, clicked_at=None, types=None, log_progress=progress)
     if model.memory is None:
         return model

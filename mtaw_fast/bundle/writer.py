@@ -149,6 +149,8 @@ def _write_optional(folder: Path, model: Model, compact: bool, created: list[Pat
         writers["ranker"] = model.ranker_net.save
     if model.trends is not None:
         writers["trends"] = model.trends.save
+    if model.log_progress is not None:
+        writers["learned"] = model.log_progress.save
     for part, stored in (("item_table", model.items), ("content", model.content), ("context", model.context)):
         if stored is not None:
             arrays[part] = stored.arrays()
@@ -157,8 +159,6 @@ def _write_optional(folder: Path, model: Model, compact: bool, created: list[Pat
             arrays["times"] = {"times": model.clicked_at}
         if model.types is not None:
             arrays["types"] = {"types": model.types}
-        if model.log_progress is not None:
-            writers["learned"] = model.log_progress.save
     files = {part: write_file(folder, part, "safetensors", save, created) for part, save in writers.items()}
     return files | {part: write_part(folder, part, tensors, created) for part, tensors in arrays.items()}
 

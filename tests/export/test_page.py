@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
 from mtaw_fast.export import page
 from mtaw_fast.export.page import export_page
+from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.recommender import Recommender
 from tests.support.ranking.timed_model import END
 from tests.support.ranking.typed_model import typed_model
@@ -44,6 +46,23 @@ def test_all_sessions_fit(whole: Bundle, tmp_path: Path) -> None:
     session = first.ids.external(np.array([1, 2, 3]))
     answer, other = (rec.recommend(session, 10, at=END) for rec in (first, second))
     assert len(set(answer.items) & set(other.items)) >= 8
+
+
+def test_items_that_a_log_removed_stay_out(tmp_path: Path) -> None:
+    removed, hidden = np.array([7, 22], np.int32), np.array([33], np.int32)
+    progress = LogProgress("log", "0", 0, removed=removed, hidden=hidden, untrained=np.array([40], np.int32))
+    learned = Bundle.save(
+        tmp_path / "learned", replace(typed_model(), log_progress=progress), metrics={}, dataset={"name": "x"}
+    )
+    result = export_page(learned, tmp_path / "page")
+    assert result.n_bytes == bytes_of(tmp_path / "page")
+    first, second = Recommender.load(learned.folder), Recommender.load(result.folder)
+    assert second.n_items == first.n_items == learned.n_items - 3
+    listed = second.recommend([], learned.n_items).items
+    assert not set(learned.ids.external(np.concatenate([removed, hidden]))) & set(listed)
+    kept = second.bundle.model.log_progress
+    assert kept is not None
+    assert (kept.log, len(kept.untrained)) == ("", 0)  # nothing that only learning reads
 
 
 def test_the_latest_sessions_and_the_strongest_trends_fit(
