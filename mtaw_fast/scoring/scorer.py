@@ -12,7 +12,7 @@ import numpy as np
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.sessions import Sessions, offsets_of
-from mtaw_fast.errors import DataError, MtawError, UsageError, require
+from mtaw_fast.errors import DataError, MtawError, UsageError, require, shown
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import NativeEncoder
@@ -144,7 +144,7 @@ class Scorer:
         Raises
         ------
         MtawError
-            If the part cannot be written, such as on a full disk; no file is left behind.
+            If the part cannot be written, such as on a full disk, or cannot hold an item id; no file is left behind.
         """
         pa, parquet = require("pyarrow", "score"), require("pyarrow.parquet", "score")
         with open_sessions(block.path) as file:
@@ -178,7 +178,13 @@ class Scorer:
         shares = [sessions.slice(cut, min(cut + _SHARE, len(sessions))) for cut in range(0, len(sessions), _SHARE)]
         answers = [answer for share in pool.map(self._ranked, shares) for answer in share]
         ends = pa.array(offsets_of(np.array([len(answer) for answer in answers], np.int64)).astype(np.int32))
-        values = pa.array([item for answer in answers for item in answer.items], self._item_type())
+        try:
+            values = pa.array([item for answer in answers for item in answer.items], self._item_type())
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"the item id {shown(error.object)} has half a surrogate pair, which Parquet cannot hold; remove the "
+                "item from the bundle"
+            ) from None
         scores = np.concatenate([np.empty(0, np.float32), *(answer.scores for answer in answers)])
         return (
             pa.ListArray.from_arrays(ends, values),

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, contents, memory_parts, save_parts
 from tests.support.scoring.command import ROWS, one_line, score
@@ -121,6 +122,14 @@ def test_bad_sessions_are_one_line(
     assert score(bundle, tmp_path / "bad.parquet", tmp_path / "out") == 1
     assert one_line(capsys, named)
     assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_an_item_id_that_parquet_cannot_hold_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    names = [f"sku-{place}" for place in range(59)]
+    save_parts(tmp_path / "bundle", **bundle_parts() | {"ids": ItemIds.from_list([*names, "half\ud800"])})
+    file = write_sessions(tmp_path / "sessions.parquet", [("a", ["sku-1"])])
+    assert score(tmp_path / "bundle", file, tmp_path / "out", "-k", 60) == 1
+    assert one_line(capsys, "half\\ud800")
 
 
 def test_a_file_of_empty_lists_fits_ids_of_either_kind(tmp_path: Path) -> None:
