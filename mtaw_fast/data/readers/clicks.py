@@ -260,7 +260,9 @@ def no_click(source: Any, options: ClickOptions) -> DataError:
 
 def nothing_within(source: Any, options: ClickOptions) -> DataError:
     """Return the error for a log without a click between `since` and `until`."""
-    bounds = [f"{name} {value}" for name, value in (("since", options.since), ("until", options.until)) if value]
+    bounds = [
+        f"{name} {value}" for name, value in (("since", options.since), ("until", options.until)) if value is not None
+    ]
     return DataError(f"{place_of(source)}: no click is within {' and '.join(bounds)}; check the bounds and --time-unit")
 
 

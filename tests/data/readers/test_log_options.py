@@ -108,8 +108,9 @@ def test_since_and_until_keep_a_window(tmp_path: Path, capsys: pytest.CaptureFix
     for wrong, words in (({"since": 9, "until": "1970-01-01"}, "is not before"), ({"since": "soon"}, "is not a time")):
         with pytest.raises(UsageError, match=words):
             dataclasses.replace(TYPED, **wrong)
-    with pytest.raises(DataError, match=r"no click is within since 2020-01-01"):
-        read("clicks", frame(rows), options=dataclasses.replace(TYPED, since="2020-01-01"))
+    for bound, words in (({"since": "2020-01-01"}, "since 2020-01-01"), ({"until": 0}, "until 0")):
+        with pytest.raises(DataError, match=f"no click is within {words};"):
+            read("clicks", frame(rows), options=dataclasses.replace(TYPED, **bound))
     frame(rows).write_csv(tmp_path / "log.csv")
     source, folder = str(tmp_path / "log.csv"), str(tmp_path / "set")
     options = ["--type", "kind", "--time-unit", "ms", "--min-support", "1", "--test-days", "0", "--since", "1970-01-01"]
