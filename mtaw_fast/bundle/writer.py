@@ -179,7 +179,8 @@ def undone_on_failure(folder: Path, created: list[Path]) -> Iterator[None]:
     except BaseException as error:
         if _manifest_identity(folder) == state:
             for path in created:
-                host.unlink(path, missing_ok=True)
+                with contextlib.suppress(OSError):  # the error that is raised says more
+                    host.unlink(path, missing_ok=True)
         if isinstance(error, OSError):
             raise BundleError(f"cannot write the bundle {folder}: {error.strerror}; free some space") from None
         if type(error) is MtawError:  # from atomic_path: the disk
