@@ -159,11 +159,7 @@ class Recommender:
         """See `load`. Raises OvertakenError if a compacted bundle was written meanwhile."""
         signature = signature_of(settings.folder)
         bundle = current_bundle(folder, settings.folder, verify, settings.shared_folder)
-        if bundle.memory is None:
-            raise UsageError(
-                f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"
-            )
-        bundle.check_whole()
+        bundle.check_learns()
         recommender = cls(*parts_of(bundle, encoder, index))
         recommender._folder, recommender._learns_by = Path(folder).absolute(), settings
         prepare = partial(recommender._served.prepare, encoder=encoder, index=index)

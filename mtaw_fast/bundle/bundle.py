@@ -140,8 +140,12 @@ class Bundle:
         folder = Path(folder)
         return Bundle(folder, *read_bundle(folder, verify, mapping))
 
-    def check_whole(self) -> None:
-        """Raise UsageError if it has the small form (`bundle.compact`), which lacks what learning reads."""
+    def check_learns(self) -> None:
+        """Raise UsageError if it lacks what learning reads: a session memory, or what the small form leaves out."""
+        if self.memory is None:
+            raise UsageError(
+                f"the bundle {self.folder} has no session memory, so it cannot learn; train it with preset full"
+            )
         if self.manifest["format_version"] == COMPACT_VERSION:
             raise UsageError(
                 f"the bundle {self.folder} was made for a page, so it cannot learn; use the one that it was made from"

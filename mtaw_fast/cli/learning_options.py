@@ -53,7 +53,7 @@ def log_of(bundle: Bundle, source: Path, limits: LearningLimits) -> LogFile:
             "was not made by 'prepare'; prepare and train again"
         )
     rule = bot_rule(reader, burst_clicks=limits.burst_clicks, burst_ms=limits.burst_ms)
-    bundle.check_whole()
+    bundle.check_learns()
     return LogFile.of(read_stream(source, reader), bundle.model, rule)
 
 

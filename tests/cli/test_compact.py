@@ -9,7 +9,9 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
+from mtaw_fast.export.page import export_page
 from tests.support.online.recommenders import MODEL, parts, until_learned
+from tests.support.random_bundle import save_random
 
 
 def test_compact_redacts_what_was_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,6 +38,17 @@ def test_compact_makes_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["compact", str(tmp_path / "bundle"), "--learn", str(tmp_path / "another")]) == 2
     assert "another does not exist; name the folder of a service" in capsys.readouterr().err
     assert not (tmp_path / "another").exists()
+
+
+def test_compact_takes_no_bundle_that_cannot_learn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "learned").mkdir()
+    save_random(tmp_path / "plain")
+    whole = Bundle.save(tmp_path / "whole", MODEL, metrics={}, dataset={"name": "x", "fingerprint": ""})
+    export_page(whole, tmp_path / "page")
+    for name, reason in (("plain", "has no session memory"), ("page", "was made for a page")):
+        assert main(["compact", str(tmp_path / name), "--learn", str(tmp_path / "learned")]) == 2
+        assert f"{name} {reason}, so it cannot learn" in capsys.readouterr().err
+        assert not (tmp_path / "learned" / "bundle").exists()
 
 
 def test_compact_overwrites_no_bundle_of_another_training_that_is_served(

@@ -91,6 +91,7 @@ def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, w
 
 def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Path:
     before = current_bundle(folder, settings.folder, False, settings.shared_folder)
+    before.check_learns()
     duplicates = list[str]()
     model = compact_model(
         model_for(before, log),
