@@ -29,6 +29,8 @@ def moment_of(name: str, time: str | int | None) -> int | None:
         return None
     text, number = str(time), time if isinstance(time, int) else None
     with contextlib.suppress(ValueError):  # also raised for more digits than Python reads
+        if not isinstance(time, (str, int)):  # the text of a datetime is a time too, but no record can hold it
+            raise ValueError
         if number is None and text.isdecimal() and len(text) > len("20171015") and int(text) < 1 << 63:
             number = int(text)
         if number is None:
@@ -38,4 +40,4 @@ def moment_of(name: str, time: str | int | None) -> int | None:
         if number not in _SECONDS:
             return number
         raise UsageError(f"{name} {text} is in seconds; write it in milliseconds, {text}000")
-    raise UsageError(f"{name} {text!r} is not a time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")
+    raise UsageError(f"{name} {time!r} is not a time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+from typing import Any
+
 import pytest
 
 from mtaw_fast.data.moments import moment_of
@@ -21,4 +24,11 @@ def test_a_day_of_january_1970_has_a_text() -> None:
 def test_seconds_are_refused(time: str | int) -> None:
     """As milliseconds they are in 1970, so that `since` would keep every click."""
     with pytest.raises(UsageError, match=r"^since 1508025600 is in seconds; write it in milliseconds, 1508025600000$"):
+        moment_of("since", time)
+
+
+@pytest.mark.parametrize("time", [datetime.datetime(2017, 10, 15), datetime.date(2017, 10, 15), 1.5e12, "soon"])
+def test_what_is_no_text_and_no_number_is_refused(time: Any) -> None:
+    """A data set's record, which is JSON, could not hold it: that was an error after the log was read."""
+    with pytest.raises(UsageError, match=r"^since .* is not a time"):
         moment_of("since", time)
