@@ -318,6 +318,22 @@ def test_a_session_of_the_base_is_gone_from_rows_with_more_sessions_than_posting
         delta.native.base_row(12)
 
 
+def test_a_session_of_the_base_with_more_items_than_16_bits_count_is_gone() -> None:
+    """Each of its items is in one more session; the postings have one of the two."""
+    n_items = 65_540
+    pairs = [[item, item + 1] for item in range(0, n_items, 2)]
+    chosen = MemorySettings(window=1, span=1, recency=10.0, max_postings=1)
+    base = MemoryTables.build(Sessions.from_lists([list(range(n_items)), *pairs]), n_items, chosen)
+    rebuilt = MemoryTables.build(Sessions.from_lists(pairs), n_items, chosen)
+    delta = delta_of(base)
+    assert delta.forget_base(0)
+    for item in (0, 65_534, 65_535, n_items - 1):
+        neighbors, values = delta.native.base_row(item)
+        row = slice(rebuilt.row_offsets[item], rebuilt.row_offsets[item + 1])
+        np.testing.assert_array_equal(neighbors, rebuilt.neighbors[row])
+        np.testing.assert_array_equal(values, rebuilt.values[row])
+
+
 def test_a_row_of_tables_and_delta_is_read_as_far_as_tables_keep_it() -> None:
     """A query meets the pairs of a rebuilt row, except a few near the cut, and one more a term since the last cut."""
     n_items, kept, terms_between_cuts = 80, 16, 16

@@ -54,13 +54,13 @@ void BaseRows::drop(const SessionRemoval& dropped) {
 std::vector<std::vector<std::int32_t>> BaseRows::sessions_with(const std::vector<std::int32_t>& items,
                                                                std::int64_t excluded_session) const {
     std::vector<std::vector<std::int32_t>> found(items.size());
-    std::vector<std::uint16_t> entry_of_item;  // 1 + place in `items`, if the postings lack some of its sessions
+    std::vector<std::uint32_t> entry_of_item;  // 1 + place in `items`, if the postings lack some of its sessions
     for (std::size_t i = 0; i < items.size(); ++i) {
         const std::int32_t item = items[i];
         const std::int64_t begin = view_.post_offsets[item], end = view_.post_offsets[item + 1];
         if (end - begin < view_.counts[item * kCountKinds + kSessions]) {
             entry_of_item.resize(static_cast<std::size_t>(view_.n_items), 0);
-            entry_of_item[static_cast<std::size_t>(item)] = static_cast<std::uint16_t>(i + 1);
+            entry_of_item[static_cast<std::size_t>(item)] = static_cast<std::uint32_t>(i + 1);
             continue;
         }
         for (std::int64_t p = begin; p < end; ++p) {
@@ -72,9 +72,9 @@ std::vector<std::vector<std::int32_t>> BaseRows::sessions_with(const std::vector
     for (std::int64_t s = 0; !entry_of_item.empty() && s < view_.n_sessions; ++s) {
         if (s == excluded_session || is_dropped(s)) continue;
         for (std::int64_t t = view_.session_offsets[s]; t < view_.session_offsets[s + 1]; ++t) {
-            const std::uint16_t entry = entry_of_item[static_cast<std::size_t>(view_.session_items[t])];
+            const std::uint32_t entry = entry_of_item[static_cast<std::size_t>(view_.session_items[t])];
             if (entry == 0) continue;
-            std::vector<std::int32_t>& sessions = found[entry - 1U];
+            std::vector<std::int32_t>& sessions = found[entry - 1];
             if (sessions.empty() || sessions.back() != s) sessions.push_back(static_cast<std::int32_t>(s));
         }
     }
