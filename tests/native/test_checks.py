@@ -24,8 +24,8 @@ from tests.native.builds import (
 )  # fmt: skip
 
 FOLDER = ROOT / "tests" / "native"
-PARTS = {"work_queue": (), "memory_tables": ("memory", "trends"), "memory_query": ("memory", "trends"),
-         "encode": ("encode",)}  # fmt: skip
+PARTS = {"work_queue": (), "change_lock": (), "memory_tables": ("memory", "trends"),
+         "memory_query": ("memory", "trends"), "encode": ("encode",)}  # fmt: skip
 THREAD, ADDRESS = SANITIZERS
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 
@@ -52,6 +52,11 @@ def sanitized_program(name: str, sanitizers: str) -> Path:
 
 def test_work_is_shared_by_all_threads() -> None:
     program = build_or_skip("g++", FOLDER / "work_queue_check.cpp", ["-O1"], PARTS["work_queue"])
+    assert run(command_of(program)) == "0 failures\n"
+
+
+def test_readers_let_a_writer_go_first() -> None:
+    program = build_or_skip("g++", FOLDER / "change_lock_check.cpp", ["-O1"], PARTS["change_lock"])
     assert run(command_of(program)) == "0 failures\n"
 
 

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -19,31 +18,6 @@ constexpr std::int64_t kEventsPerLock = 32;  // which queries wait for
 constexpr double kMaxPrior = 1e30;           // its sums stay within float32
 
 }  // namespace
-
-// Readers let a waiting writer go first: a mutex that prefers readers would starve it.
-class MemoryDelta::WriteLock {
-   public:
-    explicit WriteLock(MemoryDelta& delta) : gate_(delta.gate_.get()) {
-        gate_.waiting.fetch_add(1);
-        gate_.mutex.lock();
-    }
-    ~WriteLock() {
-        gate_.mutex.unlock();
-        if (gate_.waiting.fetch_sub(1) == 1) gate_.waiting.notify_all();
-    }
-    WriteLock(const WriteLock&) = delete;
-    WriteLock& operator=(const WriteLock&) = delete;
-
-   private:
-    Gate& gate_;
-};
-
-MemoryDelta::ReadLock MemoryDelta::read() const {
-    Gate& gate = gate_.get();
-    for (std::int32_t writers = gate.waiting.load(); writers > 0; writers = gate.waiting.load())
-        gate.waiting.wait(writers);
-    return ReadLock(gate.mutex);
-}
 
 MemoryDelta::MemoryDelta(const MemoryView& base, const MemorySettings& settings, std::int64_t n_catalog,
                          std::int64_t max_clicks)
@@ -65,7 +39,7 @@ void MemoryDelta::click(const std::int64_t* handles, const std::int32_t* items, 
     for (std::int64_t e = 0; e < n_events; ++e) check_item(items[e]);
     for (std::int64_t begin = 0; begin < n_events; begin += kEventsPerLock) {
         if (begin > 0) std::this_thread::yield();
-        const WriteLock lock(*this);
+        const ChangeLock::Write lock(change_lock_);
         for (std::int64_t e = begin; e < std::min(begin + kEventsPerLock, n_events); ++e) {
             std::int32_t slot = sessions_.find(handles[e]);
             if (slot < 0) slot = sessions_.add(handles[e]);
@@ -80,7 +54,7 @@ void MemoryDelta::click(const std::int64_t* handles, const std::int32_t* items, 
 
 void MemoryDelta::resume(std::int64_t handle, std::int64_t base_session) {
     check_base_session(base_session);
-    const WriteLock lock(*this);
+    const ChangeLock::Write lock(change_lock_);
     if (sessions_.find(handle) >= 0) {
         throw std::invalid_argument("session " + std::to_string(handle) +
                                     " has clicks already: resume it before its first");
@@ -98,7 +72,7 @@ void MemoryDelta::resume(std::int64_t handle, std::int64_t base_session) {
 }
 
 bool MemoryDelta::forget(std::int64_t handle) {
-    const WriteLock lock(*this);
+    const ChangeLock::Write lock(change_lock_);
     const std::int32_t slot = sessions_.find(handle);
     if (slot >= 0) remove(slot);
     return slot >= 0;
@@ -113,7 +87,7 @@ bool MemoryDelta::forget_base(std::int64_t base_session) {
             if (base_.is_dropped(base_session)) return false;
             dropped = base_.prepare_removal(base_session);
         }
-        const WriteLock lock(*this);
+        const ChangeLock::Write lock(change_lock_);
         if (base_.n_dropped() != dropped.n_dropped) continue;  // another thread was faster
         drop_base(dropped);
         return true;
@@ -129,7 +103,7 @@ void MemoryDelta::add_prior(std::int32_t item, std::int32_t neighbor, const doub
             throw std::invalid_argument("the values of a prior must be in 0..1e30");
         }
     }
-    const WriteLock lock(*this);
+    const ChangeLock::Write lock(change_lock_);
     DeltaRow& row = row_at(item);
     DeltaPrior prior{neighbor, {}};
     std::copy_n(values, kPairKinds, prior.values);

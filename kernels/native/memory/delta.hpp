@@ -8,19 +8,17 @@
 // on the instruction set.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <deque>
-#include <shared_mutex>
 #include <vector>
 
+#include "change_lock.hpp"
 #include "memory/aging.hpp"
 #include "memory/current_session.hpp"
 #include "memory/base_rows.hpp"
 #include "memory/blocks.hpp"
 #include "memory/delta_row.hpp"
 #include "memory/delta_sessions.hpp"
-#include "per_process.hpp"
 
 namespace mtaw {
 
@@ -40,7 +38,7 @@ struct MaterializedRow {
 
 class MemoryDelta {
    public:
-    using ReadLock = std::shared_lock<std::shared_mutex>;
+    using ReadLock = ChangeLock::Read;
 
     // Keeps the arrays of `base`. n_catalog: items are in 0..n_catalog-1, those from base.n_items on are the delta's
     // alone. max_clicks: of a session; later ones are ignored. Throws std::invalid_argument on numbers out of range.
@@ -85,7 +83,7 @@ class MemoryDelta {
     [[nodiscard]] bool once() const { return base_.settings().once(base_.tables().n_sessions); }
 
     // Everything below needs this lock.
-    [[nodiscard]] ReadLock read() const;
+    [[nodiscard]] ReadLock read() const { return change_lock_.read(); }
     [[nodiscard]] const BaseRows& base() const { return base_; }
     [[nodiscard]] const DeltaSessions& sessions() const { return sessions_; }
     // Null if the delta has no row for the item.
@@ -125,8 +123,6 @@ class MemoryDelta {
     [[nodiscard]] std::int64_t longest_postings() const { return longest_postings_; }
 
    private:
-    class WriteLock;
-
     DeltaRow& row_at(std::int32_t item);
     void append(std::int32_t slot, std::int32_t item);
     void add_terms(std::int32_t slot, std::int32_t item, bool is_new, std::int64_t t);
@@ -162,12 +158,7 @@ class MemoryDelta {
     std::vector<std::int32_t> stale_;  // items whose strongest neighbors are not found yet
     std::int64_t n_events_ = 0;
     std::vector<std::int32_t> paired_items_;  // the other items of an event
-
-    struct Gate {
-        std::shared_mutex mutex;
-        std::atomic<std::int32_t> waiting{0};  // writers
-    };
-    PerProcess<Gate> gate_;
+    ChangeLock change_lock_;
 };
 
 }  // namespace mtaw

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
-#include <shared_mutex>
 
 #include "memory/bfloat16.hpp"
 #include "memory/delta.hpp"

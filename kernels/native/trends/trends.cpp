@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <mutex>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 namespace mtaw {
 namespace {
@@ -38,7 +38,8 @@ void Trends::click(const TrendClicks& clicks) {
         }
     }
     for (std::int64_t begin = 0; begin < clicks.count; begin += kClicksPerLock) {
-        const std::unique_lock locked(mutex_.get());
+        if (begin > 0) std::this_thread::yield();
+        const ChangeLock::Write lock(change_lock_);
         for (std::int64_t i = begin; i < std::min(begin + kClicksPerLock, clicks.count); ++i) {
             const std::int64_t arrival = clicks.arrivals != nullptr ? clicks.arrivals[i] : clicks.times[i];
             const std::uint16_t* const codes =
@@ -50,7 +51,7 @@ void Trends::click(const TrendClicks& clicks) {
 }
 
 bool Trends::forget(std::int64_t handle) {
-    const std::unique_lock locked(mutex_.get());
+    const ChangeLock::Write lock(change_lock_);
     const bool is_known = delta_.forget(handle);
     if (is_known) rank_rising();
     return is_known;
@@ -64,7 +65,7 @@ void Trends::forget_in_tables(const TrendsSession& session, const TrendsView& re
                                     " of a session of the tables is outside the items or times");
         }
     }
-    const std::unique_lock locked(mutex_.get());
+    const ChangeLock::Write lock(change_lock_);
     delta_.forget_in_tables(session, remaining, ids);
     rank_rising();
 }

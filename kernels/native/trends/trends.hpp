@@ -11,10 +11,9 @@
 
 #include <cstdint>
 #include <limits>
-#include <shared_mutex>
 #include <vector>
 
-#include "per_process.hpp"
+#include "change_lock.hpp"
 #include "trends/delta.hpp"
 #include "trends/features.hpp"
 #include "trends/side.hpp"
@@ -27,7 +26,7 @@ constexpr std::int64_t kTrendPopular = 100;    // whose popularity counts in the
 constexpr std::int64_t kTrendMaxRising = 256;  // that are kept in order
 constexpr std::int64_t kTrendEvery = 10000;    // ms of the clicks' time: at every multiple they are put in order again
 
-using TrendsLock = std::shared_lock<std::shared_mutex>;
+using TrendsLock = ChangeLock::Read;
 
 struct TrendsRequest {
     const std::int32_t* own;  // distinct, the latest first
@@ -119,7 +118,7 @@ class Trends {
     void forget_in_tables(const TrendsSession& session, const TrendsView& remaining, const std::int32_t* ids);
 
     // While it lives, nothing changes.
-    TrendsLock reading() const { return TrendsLock(mutex_.get()); }
+    TrendsLock reading() const { return change_lock_.read(); }
 
     // The rest only under `reading`. Fetches what a query reads of an own item: best some microseconds before `start`.
     void prefetch_row(std::int64_t item) const;
@@ -175,7 +174,7 @@ class Trends {
     std::vector<std::int32_t> base_popular_;  // that may become popular again, by the tables
     std::vector<Rising> rising_;              // best first
     std::int64_t ranked_at_ = kNever;         // the clicks' time of the list
-    PerProcess<std::shared_mutex> mutex_;
+    ChangeLock change_lock_;
 };
 
 }  // namespace mtaw

@@ -1,0 +1,50 @@
+// The lock of what changes in place while other threads read it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <shared_mutex>
+
+#include "per_process.hpp"
+
+namespace mtaw {
+
+// Readers let a waiting writer go first: a mutex that prefers readers would starve it.
+class ChangeLock {
+    struct Gate {
+        std::shared_mutex mutex;
+        std::atomic<std::int32_t> waiting{0};  // writers
+    };
+
+   public:
+    using Read = std::shared_lock<std::shared_mutex>;
+
+    class Write {
+       public:
+        explicit Write(const ChangeLock& lock) : gate_(lock.gate_.get()) {
+            gate_.waiting.fetch_add(1);
+            gate_.mutex.lock();
+        }
+        ~Write() {
+            gate_.mutex.unlock();
+            if (gate_.waiting.fetch_sub(1) == 1) gate_.waiting.notify_all();
+        }
+        Write(const Write&) = delete;
+        Write& operator=(const Write&) = delete;
+
+       private:
+        Gate& gate_;
+    };
+
+    [[nodiscard]] Read read() const {
+        Gate& gate = gate_.get();
+        for (std::int32_t writers = gate.waiting.load(); writers > 0; writers = gate.waiting.load())
+            gate.waiting.wait(writers);
+        return Read(gate.mutex);
+    }
+
+   private:
+    PerProcess<Gate> gate_;
+};
+
+}  // namespace mtaw
