@@ -3,13 +3,15 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <shared_mutex>
 
 #include "per_process.hpp"
 
 namespace mtaw {
 
-// Readers let a waiting writer go first: a mutex that prefers readers would starve it.
+// Readers let a waiting writer go first: a mutex that prefers readers would starve it. A fork waits for the end of a
+// change: a child finds all of it or nothing.
 class ChangeLock {
     struct Gate {
         std::shared_mutex mutex;
@@ -24,8 +26,10 @@ class ChangeLock {
         explicit Write(const ChangeLock& lock) : gate_(lock.gate_.get()) {
             gate_.waiting.fetch_add(1);
             gate_.mutex.lock();
+            no_fork_ = std::unique_lock(fork_mutex());
         }
         ~Write() {
+            no_fork_.unlock();
             gate_.mutex.unlock();
             if (gate_.waiting.fetch_sub(1) == 1) gate_.waiting.notify_all();
         }
@@ -34,6 +38,7 @@ class ChangeLock {
 
        private:
         Gate& gate_;
+        std::unique_lock<std::mutex> no_fork_;
     };
 
     [[nodiscard]] Read read() const {

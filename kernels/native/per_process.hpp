@@ -5,18 +5,22 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 
 namespace mtaw {
 
 inline std::atomic<std::uint64_t> forks_so_far{0};
+inline std::mutex& fork_mutex();
 
 // How many forks are between this process and the one that was started.
 inline std::uint64_t process_generation() {
-    [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, [] { forks_so_far.fetch_add(1); });
+    [[maybe_unused]] static const int registered =
+        pthread_atfork([] { fork_mutex().lock(); }, [] { fork_mutex().unlock(); }, [] { forks_so_far.fetch_add(1); });
     return forks_so_far.load(std::memory_order_relaxed);
 }
 
-// A T that is new in every child. What it guards is copied as it is: a fork during a write leaves that half written.
+// A T that is new in every child. What it guards is copied as it is: a fork during a write leaves that half written,
+// unless the writer holds `fork_mutex`.
 template <typename T>
 class PerProcess {
    public:
@@ -44,5 +48,11 @@ class PerProcess {
 
     mutable std::atomic<Instance*> instance_;
 };
+
+// A fork waits for it. Who holds it must not wait for another thread: that one may need what the forking thread holds.
+inline std::mutex& fork_mutex() {
+    static auto* const mutex = new PerProcess<std::mutex>;  // never deleted: threads outlive statics
+    return mutex->get();
+}
 
 }  // namespace mtaw

@@ -55,7 +55,7 @@ def test_work_is_shared_by_all_threads() -> None:
     assert run(command_of(program)) == "0 failures\n"
 
 
-def test_readers_let_a_writer_go_first() -> None:
+def test_readers_let_a_writer_go_first_and_a_fork_waits_for_it() -> None:
     program = build_or_skip("g++", FOLDER / "change_lock_check.cpp", ["-O1"], PARTS["change_lock"])
     assert run(command_of(program)) == "0 failures\n"
 

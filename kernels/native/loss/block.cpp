@@ -20,8 +20,7 @@ struct CachedBlock {
     std::size_t size = 0;
 };
 
-PerProcess<std::mutex>& cache_mutex = *new PerProcess<std::mutex>;  // never deleted: threads outlive statics
-CachedBlock cache[2];
+CachedBlock cache[2];  // changes with `fork_mutex` held
 
 std::byte* allocate(std::size_t size) {
     auto* data = static_cast<std::byte*>(::operator new(size, std::align_val_t{kAlignment}));
@@ -37,7 +36,7 @@ void release(std::byte* data) { ::operator delete(data, std::align_val_t{kAlignm
 
 Block::Block(std::size_t bytes) : size_((bytes + kAlignment - 1) / kAlignment * kAlignment) {
     {
-        const std::lock_guard lock(cache_mutex.get());
+        const std::lock_guard lock(fork_mutex());
         CachedBlock* best = nullptr;
         for (CachedBlock& cached : cache) {
             if (cached.size >= size_ && (best == nullptr || cached.size < best->size)) best = &cached;
@@ -52,7 +51,7 @@ Block::Block(std::size_t bytes) : size_((bytes + kAlignment - 1) / kAlignment * 
 
 Block::~Block() {
     {
-        const std::lock_guard lock(cache_mutex.get());
+        const std::lock_guard lock(fork_mutex());
         CachedBlock& smallest = cache[0].size <= cache[1].size ? cache[0] : cache[1];
         if (size_ > smallest.size) {
             std::swap(data_, smallest.data);
@@ -63,10 +62,13 @@ Block::~Block() {
 }
 
 void release_kept_blocks() {
-    const std::lock_guard lock(cache_mutex.get());
-    for (CachedBlock& cached : cache) {
-        if (cached.data != nullptr) release(cached.data);
-        cached = {};
+    CachedBlock kept[2];
+    {
+        const std::lock_guard lock(fork_mutex());
+        std::swap(kept, cache);
+    }
+    for (const CachedBlock& block : kept) {
+        if (block.data != nullptr) release(block.data);
     }
 }
 
