@@ -80,10 +80,11 @@ def _drift(report: Report, options: argparse.Namespace) -> None:
         trained_until, begin, name = int(times[len(times) * 2 // 3]), None, "a stationary log"
     else:
         sessions, n_items = _read(options.log, options.columns.split(","))
-        trained_until = moment_of("--trained-until", options.trained_until)
-        begin, name = moment_of("--from", options.begin), options.log.name
-        if trained_until is None:
+        end_of_training = moment_of("--trained-until", options.trained_until)
+        if end_of_training is None:
             raise UsageError("--log needs --trained-until, such as 2017-10-14")
+        trained_until = end_of_training
+        begin, name = moment_of("--from", options.begin), options.log.name
     reference, windows = hourly_drift(sessions, n_items, trained_until, begin)
     for window in windows:
         end = str(np.datetime64(window.end, "ms").astype("datetime64[m]"))
