@@ -89,8 +89,8 @@ def _own_items(sessions: Sessions, n_items: int) -> tuple[np.ndarray, np.ndarray
     ages = sessions.offsets[1:][rows] - 1 - np.arange(sessions.n_clicks)
     distinct_rows, items, counts = merge(rows, sessions.items, np.ones(sessions.n_clicks), n_items)
     latest = np.full(len(distinct_rows), np.iinfo(np.int64).max)
-    places = np.searchsorted(distinct_rows * n_items + items, rows * n_items + sessions.items)
-    np.minimum.at(latest, places, ages)
+    indices = np.searchsorted(distinct_rows * n_items + items, rows * n_items + sessions.items)
+    np.minimum.at(latest, indices, ages)
     return distinct_rows, items, latest, counts
 
 

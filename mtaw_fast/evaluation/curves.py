@@ -100,12 +100,12 @@ def _losses(title: str, records: Records, axes: Any, colors: tuple[str, str]) ->
         color = colors[number % 2]
         curve_x: list[float] = []
         curve_y: list[float] = []
-        for place, record in enumerate(epochs):
+        for epoch, record in enumerate(epochs):
             losses = record.get("losses") or []
-            curve_x += [begin + place + (step + 1) / len(losses) for step in range(len(losses))]
+            curve_x += [begin + epoch + (step + 1) / len(losses) for step in range(len(losses))]
             curve_y += losses
         axes.plot(curve_x, curve_y, color=color, linewidth=1.2, alpha=0.7)
-        middles = [begin + place + 0.5 for place in range(len(epochs))]
+        middles = [begin + epoch + 0.5 for epoch in range(len(epochs))]
         axes.plot(middles, [record["loss"] for record in epochs], "o", color=color, markersize=5)
         if begin:
             axes.axvline(begin, color=color, linewidth=0.8, linestyle=":")

@@ -99,5 +99,5 @@ class DecayedCounts:
             popular = popular[np.argsort(-clicks[popular], kind="stable")]
             fill = [item for item in popular.tolist() if item not in listed][: k - len(ids)]
             ids += fill
-            values += [-1.0 - place if scores else float(clicks[item]) for place, item in enumerate(fill)]
+            values += [-1.0 - position if scores else float(clicks[item]) for position, item in enumerate(fill)]
         return np.array(ids, dtype=np.int64), np.array(values)

@@ -81,11 +81,11 @@ class ItemFacts:
         if n_items == self.n_items and np.array_equal(internal, np.arange(n_items)):
             return self
         known = internal >= 0
-        places = internal[known]
+        internal_ids = internal[known]
 
         def moved(values: np.ndarray, missing: float) -> np.ndarray:
             result = np.full((n_items, *values.shape[1:]), missing, dtype=values.dtype)
-            result[places] = values[known]
+            result[internal_ids] = values[known]
             return result
 
         return ItemFacts(

@@ -35,8 +35,8 @@ class RestOfSessions:
         falls = np.diff(lengths)[samples.session[1:] == samples.session[:-1]].sum() < 0
         order = np.lexsort((-number if falls else number, lengths, samples.session))
         session = samples.session[order].astype(np.int64)
-        self._place = np.empty(len(order), dtype=np.int64)  # of a sample among all, sessions one after the other
-        self._place[order] = np.arange(len(order))
+        self._position = np.empty(len(order), dtype=np.int64)  # of a sample among all, sessions one after the other
+        self._position[order] = np.arange(len(order))
         self._session = samples.session.astype(np.int64)
         items = samples.targets[order].astype(np.int64)
         self._n_items = int(items.max(initial=0)) + 1
@@ -50,7 +50,7 @@ class RestOfSessions:
         totals = np.cumsum(counts[::-1])[::-1]
         ends = np.searchsorted(session, session, side="right")
         later_totals = np.append(totals, 0)[ends]
-        self.counts = (totals - later_totals)[self._place]  # int64[S], at least 1
+        self.counts = (totals - later_totals)[self._position]  # int64[S], at least 1
 
     def recall(self, lists: np.ndarray, begin: int, ks: tuple[int, ...]) -> np.ndarray:
         """Return recall@K of samples begin .. begin + B - 1 in percent: float64[B, len(ks)].
@@ -63,8 +63,8 @@ class RestOfSessions:
         rows = slice(begin, begin + len(lists))
         known = (lists >= 0) & (lists < self._n_items)
         keys = self._session[rows, None] * self._n_items + lists
-        places = np.minimum(np.searchsorted(self._keys, keys), max(len(self._keys) - 1, 0))
-        hits = known & (self._keys[places] == keys) & (self._last[places] >= self._place[rows, None])
+        indices = np.minimum(np.searchsorted(self._keys, keys), max(len(self._keys) - 1, 0))
+        hits = known & (self._keys[indices] == keys) & (self._last[indices] >= self._position[rows, None])
         counted = np.cumsum(hits, axis=1)
         width = lists.shape[1]
         return np.stack([100.0 * counted[:, min(k, width) - 1] / self.counts[rows] for k in ks], axis=1)
@@ -148,15 +148,15 @@ def diversity_by_attributes(lists: np.ndarray, codes: np.ndarray) -> np.ndarray:
     lists: int[B, K]; codes: int32[A, N], A >= 1.
     """
     is_item = lists >= 0
-    places = np.where(is_item, lists, 0)
+    items = np.where(is_item, lists, 0)
     differing = np.zeros(len(lists))
     for column in codes:
-        values = np.where(is_item, column[places].astype(np.int64), np.iinfo(np.int64).min)
+        values = np.where(is_item, column[items].astype(np.int64), np.iinfo(np.int64).min)
         values.sort(axis=1)
         # A run of r equal values has r^2 ordered pairs that agree, itself included: count them by their run's length.
         ranks = np.ones(values.shape, dtype=np.int64)
-        for place in range(1, values.shape[1]):
-            ranks[:, place] += np.where(values[:, place] == values[:, place - 1], ranks[:, place - 1], 0)
+        for position in range(1, values.shape[1]):
+            ranks[:, position] += np.where(values[:, position] == values[:, position - 1], ranks[:, position - 1], 0)
         counted = values > np.iinfo(np.int64).min
         counts = counted.sum(axis=1)
         # sum over a run of (2 rank - 1) is r^2.

@@ -30,7 +30,7 @@ def listed_rank(ids: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> np.
     """Return the rank of each target in a list of items: int32[B], 1 is best, 0 if it is absent or its score is NaN.
 
     ids: int[B, L], L >= 1, negative entries are padding; scores: float[B, L]; targets: int[B]. The rank follows the
-    scores, not the places: equal scores and NaNs of other items come before the target.
+    scores, not the positions: equal scores and NaNs of other items come before the target.
     """
     hits = ids == targets[:, None]
     is_listed = hits.any(axis=1)

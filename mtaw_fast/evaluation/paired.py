@@ -19,7 +19,7 @@ from mtaw_fast.evaluation.resampling import Estimates, SessionBootstrap
 from mtaw_fast.evaluation.slices import ALL, Slicing
 from mtaw_fast.system.frames import Library, frame_of
 
-HITS, PLACE = f"P@{TOP}", f"MRR@{TOP}"
+HITS, MRR = f"P@{TOP}", f"MRR@{TOP}"
 _CHUNK = 4096
 _Z = NormalDist().inv_cdf(0.975)
 
@@ -73,13 +73,13 @@ class ListDifferences:
     overlap : float
         Items of a list that the other one has too, in percent, on average.
     same_first : float
-        Samples with the same item on the first place, in percent.
+        Samples with the same item at the first position, in percent.
     same_list : float
         Samples with the same items in the same order, in percent.
     only_first, only_second : int
         Items that only one of the two ever shows.
     new_share : float
-        Places of the second ranker's lists that hold an item which the first never shows, in percent.
+        Positions of the second ranker's lists that hold an item which the first never shows, in percent.
     """
 
     overlap: float
@@ -133,7 +133,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """One sentence: how many more of 100 targets the second finds among its first 20, and whether that is shown."""
-        hits, place = self.metrics[HITS], self.metrics[PLACE]
+        hits, mrr = self.metrics[HITS], self.metrics[MRR]
         claim = f"{self.second} finds {abs(hits.difference):.2f} {'more' if hits.difference >= 0 else 'fewer'}"
         if hits.interval is None:
             return f"Too few sessions to compare: {claim} of 100 targets than {self.first}, without an interval."
@@ -142,11 +142,11 @@ class Comparison:
             bounds = sorted((abs(low), abs(high)))
             return f"{claim} of 100 targets than {self.first}, 95% interval {bounds[0]:.2f} to {bounds[1]:.2f}."
         text = f"No difference is shown: {claim} of 100 targets than {self.first}, 95% interval {low:.2f} to {high:.2f}"
-        if place.shown and place.interval is not None:
-            better = "higher" if place.difference > 0 else "lower"
+        if mrr.shown and mrr.interval is not None:
+            better = "higher" if mrr.difference > 0 else "lower"
             text += (
-                f"; but it places them {better}, {PLACE} by {place.difference:+.2f}, "
-                f"{place.interval[0]:.2f} to {place.interval[1]:.2f}"
+                f"; but it places them {better}, {MRR} by {mrr.difference:+.2f}, "
+                f"{mrr.interval[0]:.2f} to {mrr.interval[1]:.2f}"
             )
         return f"{text}."
 
@@ -232,10 +232,10 @@ def _differences(
 ) -> tuple[list[dict[str, Difference]], Estimates]:
     """Return the differences by value and metric, and their estimates."""
     estimates = bootstrap.estimates(second_values - first_values, codes, n_values)
-    places = np.zeros(len(first_values), dtype=np.int64) if codes is None else codes
+    sample_codes = np.zeros(len(first_values), dtype=np.int64) if codes is None else codes
     differences = []
     for value in range(n_values):
-        mask = places == value
+        mask = sample_codes == value
         first, second = first_values[mask].mean(axis=0).tolist(), second_values[mask].mean(axis=0).tolist()
         differences.append(
             {
@@ -294,14 +294,14 @@ def list_differences(first: np.ndarray, second: np.ndarray) -> ListDifferences:
     lengths = np.maximum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
     shown = np.unique(first[first >= 0]), np.unique(second[second >= 0])
     only_second = np.setdiff1d(shown[1], shown[0], assume_unique=True)
-    places = second[second >= 0]
+    listed = second[second >= 0]
     return ListDifferences(
         overlap=float(100 * (common / np.maximum(lengths, 1)).mean()),
         same_first=float(100 * (first[:, 0] == second[:, 0]).mean()),
         same_list=float(100 * (first == second).all(axis=1).mean()),
         only_first=len(np.setdiff1d(shown[0], shown[1], assume_unique=True)),
         only_second=len(only_second),
-        new_share=float(100 * np.isin(places, only_second).mean()) if len(places) else 0.0,
+        new_share=float(100 * np.isin(listed, only_second).mean()) if len(listed) else 0.0,
     )
 
 
@@ -315,15 +315,15 @@ def parting(first: np.ndarray, second: np.ndarray, session: np.ndarray, count: i
         return []
     turns = []
     for found_ranks, missed_ranks in ((second, first), (first, second)):
-        places = np.flatnonzero((found_ranks > 0) & (missed_ranks == 0))
-        turns.append(iter(places[np.argsort(found_ranks[places], kind="stable")].tolist()))
+        samples = np.flatnonzero((found_ranks > 0) & (missed_ranks == 0))
+        turns.append(iter(samples[np.argsort(found_ranks[samples], kind="stable")].tolist()))
     chosen: list[int] = []
     sessions: set[int] = set()
     while turns and len(chosen) < count:
         turn = turns.pop(0)
-        place = next((sample for sample in turn if int(session[sample]) not in sessions), None)
-        if place is not None:
-            sessions.add(int(session[place]))
-            chosen.append(place)
+        next_sample = next((sample for sample in turn if int(session[sample]) not in sessions), None)
+        if next_sample is not None:
+            sessions.add(int(session[next_sample]))
+            chosen.append(next_sample)
             turns.append(turn)
     return chosen

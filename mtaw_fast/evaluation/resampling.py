@@ -119,13 +119,13 @@ class SessionBootstrap:
         kept = codes >= 0
         all_kept = bool(kept.all())
         values = codes if all_kept else codes[kept]
-        places = (self._unit if all_kept else self._unit[kept]) * n_values + values
+        cells = (self._unit if all_kept else self._unit[kept]) * n_values + values
         mass = None if weights is None else weights[kept].astype(np.float64)
         sums = np.empty((n_columns + 1, units * n_values))
         for column in range(n_columns):
             column_values = columns[kept, column] if mass is None else columns[kept, column] * mass
-            sums[column] = np.bincount(places, column_values, minlength=units * n_values)
-        sums[-1] = np.bincount(places, mass, minlength=units * n_values)
+            sums[column] = np.bincount(cells, column_values, minlength=units * n_values)
+        sums[-1] = np.bincount(cells, mass, minlength=units * n_values)
         samples = np.bincount(values, minlength=n_values)
         session_values = np.unique((self._group if all_kept else self._group[kept]) * n_values + values) % n_values
         by_unit = sums.reshape(n_columns + 1, units, n_values).transpose(1, 0, 2)

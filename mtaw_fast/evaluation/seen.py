@@ -92,14 +92,15 @@ def seen_targets(bundle: Bundle, dataset: Dataset, samples: Samples) -> int | No
     known = renumbered.targets < len(bundle.ids)
     lengths = samples.prefixes.lengths  # without unknown clicks, two prefixes may be equally long
     longest: dict[int, int] = {}
-    for place in np.flatnonzero(known).tolist():
-        session = int(renumbered.session[place])
-        if session not in longest or lengths[place] > lengths[longest[session]]:
-            longest[session] = place
+    for sample in np.flatnonzero(known).tolist():
+        session = int(renumbered.session[sample])
+        if session not in longest or lengths[sample] > lengths[longest[session]]:
+            longest[session] = sample
     seen = {
         session
-        for session, place in longest.items()
-        if np.append(renumbered.prefixes[place], renumbered.targets[place]).astype(np.int32).tobytes() in known_sessions
+        for session, sample in longest.items()
+        if np.append(renumbered.prefixes[sample], renumbered.targets[sample]).astype(np.int32).tobytes()
+        in known_sessions
     }
     return int((known & np.isin(renumbered.session, np.array(sorted(seen), dtype=np.int32))).sum())
 
@@ -117,8 +118,8 @@ def _click_keys(sessions: Sessions) -> np.ndarray:
     assert sessions.times is not None
     is_later = np.ones(sessions.n_clicks, dtype=bool)
     is_later[sessions.offsets[:-1][sessions.lengths > 0]] = False
-    places = np.flatnonzero(is_later)
-    return _hashed(sessions.items[places - 1], sessions.items[places], sessions.times[places])
+    clicks = np.flatnonzero(is_later)
+    return _hashed(sessions.items[clicks - 1], sessions.items[clicks], sessions.times[clicks])
 
 
 def _hashed(before: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:

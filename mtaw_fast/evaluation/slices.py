@@ -30,7 +30,7 @@ ALL = "all"  # what `to_frame` calls all samples
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slicing:
-    """One way to slice the samples. labels: the V values, in order. codes: int64[S], places in them, -1 for none."""
+    """One way to slice the samples. labels: the V values, in order. codes: int64[S], indices of them, -1 for none."""
 
     name: str
     labels: tuple[str, ...]
@@ -118,10 +118,10 @@ def _lengths(samples: Samples) -> Slicing:
 
 def _popularity(samples: Samples, facts: ItemFacts) -> Slicing:
     """Return the slicing by the target's popularity: its rank among all items by clicks in training."""
-    places = np.empty(facts.n_items, dtype=np.int64)
-    places[np.argsort(-facts.clicks, kind="stable")] = np.arange(facts.n_items)
+    ranks = np.empty(facts.n_items, dtype=np.int64)
+    ranks[np.argsort(-facts.clicks, kind="stable")] = np.arange(facts.n_items)
     bounds = np.array([max(1, round(share * facts.n_items)) for share, _ in _SHARES])
-    codes = np.searchsorted(bounds, places[samples.targets], side="right")
+    codes = np.searchsorted(bounds, ranks[samples.targets], side="right")
     codes[facts.clicks[samples.targets] == 0] = len(_SHARES)
     return Slicing(POPULARITY, (*(label for _, label in _SHARES), "never clicked in training"), codes)
 
@@ -177,8 +177,8 @@ def _chosen(
         if is_short(attribute) if names is None else attribute.name in names:
             codes, name = attribute.codes[samples.targets].astype(np.int64), free(attribute.name, "item")
             if attribute.ordered:
-                places = np.where(codes >= 0, codes, len(attribute.labels))
-                slicings.append(Slicing(name, (*attribute.labels, _NONE), places))
+                filled_codes = np.where(codes >= 0, codes, len(attribute.labels))
+                slicings.append(Slicing(name, (*attribute.labels, _NONE), filled_codes))
                 continue
             slicings.append(_frequent(name, codes, {-1: _NONE} | dict(enumerate(attribute.labels))))
     return slicings
@@ -189,12 +189,12 @@ def _frequent(name: str, codes: np.ndarray, labels: Mapping[int, str]) -> Slicin
     values, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     new_codes: dict[str, int] = {}
-    places = np.empty(len(values), dtype=np.int64)
-    for place in order.tolist():
-        label = labels[int(values[place])]
+    value_codes = np.empty(len(values), dtype=np.int64)
+    for index in order.tolist():
+        label = labels[int(values[index])]
         label = label if label in new_codes or len(new_codes) < _MAX_SHOWN else _REST
-        places[place] = new_codes.setdefault(label, len(new_codes))
-    return Slicing(name, tuple(new_codes), places[inverse.reshape(-1)])
+        value_codes[index] = new_codes.setdefault(label, len(new_codes))
+    return Slicing(name, tuple(new_codes), value_codes[inverse.reshape(-1)])
 
 
 def _without_empty(slicing: Slicing) -> Slicing:
@@ -202,6 +202,6 @@ def _without_empty(slicing: Slicing) -> Slicing:
     has_sample = np.bincount(slicing.codes[slicing.codes >= 0], minlength=len(slicing.labels)) > 0
     if has_sample.all():
         return slicing
-    places = np.cumsum(has_sample) - 1
-    codes = np.where(slicing.codes >= 0, places[np.maximum(slicing.codes, 0)], -1)
+    new_codes = np.cumsum(has_sample) - 1
+    codes = np.where(slicing.codes >= 0, new_codes[np.maximum(slicing.codes, 0)], -1)
     return Slicing(slicing.name, tuple(np.array(slicing.labels, dtype=object)[has_sample]), codes)
