@@ -135,9 +135,9 @@ def _names(models: list[Bundle]) -> tuple[str, str]:
 
 def _in_ids_of(first: Recommender, second: Recommender, lists: np.ndarray) -> np.ndarray:
     """Return the second's lists in internal ids of the first; items that it lacks get numbers after them."""
-    places = np.arange(len(second.ids))
-    internal = np.asarray(first.ids.lookup(second.ids.external(places)), dtype=np.int64)
-    internal = np.where(internal >= 0, internal, len(first.ids) + places)
+    second_ids = np.arange(len(second.ids))
+    internal = np.asarray(first.ids.lookup(second.ids.external(second_ids)), dtype=np.int64)
+    internal = np.where(internal >= 0, internal, len(first.ids) + second_ids)
     return np.where(lists >= 0, internal[np.where(lists >= 0, lists, 0)], -1)
 
 
@@ -146,15 +146,15 @@ def _examples(
 ) -> list[dict[str, Any]]:
     """Return samples where only one finds the target, in external ids."""
     examples = []
-    for place in parting(measured[0].ranks, measured[1].ranks, samples.session, count):
+    for sample in parting(measured[0].ranks, measured[1].ranks, samples.session, count):
         example: dict[str, Any] = {
-            "clicks": list(data.ids.external(samples.prefixes[place][-_CLICKS:])),
-            "target": data.ids.external(samples.targets[place : place + 1])[0],
+            "clicks": list(data.ids.external(samples.prefixes[sample][-_CLICKS:])),
+            "target": data.ids.external(samples.targets[sample : sample + 1])[0],
         }
         for name, recommender, result in zip(("first", "second"), pair, measured, strict=True):
-            top = result.lists[place][:_ITEMS]
+            top = result.lists[sample][:_ITEMS]
             example[name] = {
-                "rank": int(result.ranks[place]) or None,
+                "rank": int(result.ranks[sample]) or None,
                 "items": list(recommender.ids.external(top[top >= 0])),
             }
         examples.append(example)
