@@ -1,6 +1,6 @@
 """The types of clicks that a ranker reads, such as view, cart and purchase.
 
-A type is kept as a code: its place among the names, or `NO_TYPE` for a type that is unknown or has no name here.
+A type is kept as a code: its index among the names, or `NO_TYPE` for a type that is unknown or has no name here.
 """
 
 from __future__ import annotations

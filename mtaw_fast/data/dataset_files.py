@@ -205,9 +205,9 @@ class _Shifted(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def __getitem__(self, place: Any) -> Any:
-        offsets = self._offsets[place]
-        return offsets if place == 0 else offsets[1:] + self._ends[place]
+    def __getitem__(self, part: Any) -> Any:
+        offsets = self._offsets[part]
+        return offsets if part == 0 else offsets[1:] + self._ends[part]
 
 
 def session_arrays(sessions: Sessions) -> dict[str, np.ndarray]:

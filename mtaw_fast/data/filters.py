@@ -84,9 +84,9 @@ class Filter:
         if wider is None:
             mask = np.full(n_items, self.later)
             mask[: len(self.mask)] = self.mask
-            for former, place in renewed.items():
-                if place >= len(self.mask):
-                    mask[place] = mask[former]
+            for former, internal_id in renewed.items():
+                if internal_id >= len(self.mask):
+                    mask[internal_id] = mask[former]
             wider = Filter(mask, self.base, self.later, self.ids_digest)
             # Kept because a filter is used many times, and an index caches what it derives from it.
             self._wider.clear()

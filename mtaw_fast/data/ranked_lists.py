@@ -56,10 +56,10 @@ def top_k(
     counts = np.bincount(rows, minlength=n_rows)
     lengths = np.minimum(counts, k)
     chosen = order[ranges(offsets_of(counts)[:-1], lengths)]
-    places = ranges(np.arange(n_rows) * k, lengths)
+    indices = ranges(np.arange(n_rows) * k, lengths)
     ids, best_scores = padded_lists(n_rows, k)
-    ids.ravel()[places] = items[chosen]
-    best_scores.ravel()[places] = rounded[chosen]
+    ids.ravel()[indices] = items[chosen]
+    best_scores.ravel()[indices] = rounded[chosen]
     return ids, best_scores
 
 

@@ -116,13 +116,13 @@ class Sessions:
         return self._selected(ranges(self.offsets[indices], lengths), offsets_of(lengths))
 
     def up_to(self, clicks: np.ndarray) -> Sessions:
-        """Return a copy of the part of a session that ends with each of these clicks (int64[S], places among all T)."""
+        """Return a copy of the part of a session that ends with each of these clicks (indices int64[S] of all T)."""
         begins = self.offsets[np.searchsorted(self.offsets, clicks, side="right") - 1]
         lengths = clicks + 1 - begins
         return self._selected(ranges(begins, lengths), offsets_of(lengths))
 
     def of_clicks(self, clicks: np.ndarray) -> Sessions:
-        """Return a copy with these clicks alone (int64[n], ascending places); a session may become empty."""
+        """Return a copy with these clicks alone (int64[n], ascending indices); a session may become empty."""
         return self._selected(clicks, np.searchsorted(clicks, self.offsets).astype(np.int64))
 
     def keep_last(self, max_clicks: int) -> Sessions:

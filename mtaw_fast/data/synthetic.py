@@ -106,9 +106,9 @@ class World:
         return self._at(low + uniform * (high - low), first, last)
 
     def _at(self, heights: np.ndarray, first: np.ndarray | int, last: np.ndarray | int) -> np.ndarray:
-        places = np.searchsorted(self.edges, heights, side="right") - 1
+        indices = np.searchsorted(self.edges, heights, side="right") - 1
         # Rounding may push a draw one past the edge of its range.
-        return self.members[np.clip(places, first, np.asarray(last) - 1)]
+        return self.members[np.clip(indices, first, np.asarray(last) - 1)]
 
 
 def make_world(n_items: int, seed: int, law: ClickLaw) -> World:
@@ -216,16 +216,16 @@ def draw_clicks(world: World, lengths: np.ndarray, generator: np.random.Generato
     items = np.empty(offsets[-1], dtype=np.int64)
     items[offsets[:-1]] = world.draw(generator.random(len(lengths)))
     for step in range(1, int(lengths.max())):
-        places = offsets[:-1][lengths > step] + step
-        previous = items[places - 1]
-        kind, uniform = generator.random((2, len(places)))
+        clicks = offsets[:-1][lengths > step] + step
+        previous = items[clicks - 1]
+        kind, uniform = generator.random((2, len(clicks)))
         # The age of the repeated click, by inversion of the geometric law cut off at the prefix.
         ages = np.log1p(-uniform * (1 - law.recency**step)) / np.log(law.recency)
-        repeated = items[places - 1 - np.minimum(ages.astype(np.int64), step - 1)]
+        repeated = items[clicks - 1 - np.minimum(ages.astype(np.int64), step - 1)]
         ranks = np.searchsorted(np.cumsum(world.weights), uniform, side="right")
         successor = world.successors[previous, np.minimum(ranks, law.successors - 1)]
         bounds = np.cumsum([law.repeat, law.transition, law.cluster])
-        items[places] = np.select(
+        items[clicks] = np.select(
             [kind < bounds[0], kind < bounds[1], kind < bounds[2]],
             [repeated, successor, world.draw_within(world.cluster[previous], uniform)],
             world.draw(uniform),
@@ -237,8 +237,8 @@ def session_lengths(law: ClickLaw, n_sessions: int, generator: np.random.Generat
     """Draw session lengths with P(l) ~ l^-length_exponent on min_length..max_length: int64[n_sessions]."""
     support = np.arange(law.min_length, law.max_length + 1)
     edges = np.cumsum(support.astype(np.float64) ** -law.length_exponent)
-    places = np.searchsorted(edges, generator.random(n_sessions) * edges[-1], side="right")
-    return support[np.minimum(places, len(support) - 1)]
+    indices = np.searchsorted(edges, generator.random(n_sessions) * edges[-1], side="right")
+    return support[np.minimum(indices, len(support) - 1)]
 
 
 def _power_law_shares(n_items: int, exponent: float, generator: np.random.Generator) -> np.ndarray:

@@ -67,8 +67,8 @@ def _blocks(sessions: Sessions, step: float) -> Iterator[list[np.ndarray]]:
     for begin in range(0, len(sessions), _BLOCK):
         block = sessions.slice(begin, begin + _BLOCK)
         numbers = np.repeat(np.arange(begin, begin + len(block)), block.lengths)
-        places = np.arange(block.n_clicks) - np.repeat(block.offsets[:-1] - block.offsets[0], block.lengths)
-        times = _BEGIN + (numbers * step).astype(np.int64) + _BETWEEN_CLICKS * places
+        positions = np.arange(block.n_clicks) - np.repeat(block.offsets[:-1] - block.offsets[0], block.lengths)
+        times = _BEGIN + (numbers * step).astype(np.int64) + _BETWEEN_CLICKS * positions
         columns = [numbers, block.items.astype(np.int64), times]
         yield columns if block.types is None else [*columns, block.types.astype(np.int64)]
 

@@ -73,19 +73,19 @@ def _next(
     """Return int64[b], the next items after the clicks items int64[b, m] whose items have the status int8[b, m]."""
     law, (count, length) = world.law, items.shape
     last_items = items[:, -1]
-    kind, uniform, place = random.random((3, count))
+    kind, uniform, quantile = random.random((3, count))
     weights = law.recency ** np.arange(length - 1, -1, -1.0) * np.ones((count, 1))
     if types.steers:
         weights *= np.array([1.0, types.returns, 0.0])[status]
     edges = np.cumsum(weights, axis=1)
-    repeat_places = (edges < (uniform * edges[:, -1])[:, None]).sum(axis=1).clip(max=length - 1)
+    repeat_positions = (edges < (uniform * edges[:, -1])[:, None]).sum(axis=1).clip(max=length - 1)
     # Who has bought everything has nothing to return to.
     repeats = np.where(edges[:, -1] > 0, law.repeat, 0.0)
-    ranks = np.searchsorted(np.cumsum(world.weights), place, side="right").clip(max=law.successors - 1)
+    ranks = np.searchsorted(np.cumsum(world.weights), quantile, side="right").clip(max=law.successors - 1)
     next_items = np.select(
         [kind < repeats, kind < law.repeat + law.transition, kind < law.repeat + law.transition + law.cluster],
         [
-            items[np.arange(count), repeat_places],
+            items[np.arange(count), repeat_positions],
             world.successors[last_items, ranks],
             world.draw_within(world.cluster[last_items], uniform),
         ],
@@ -93,7 +93,7 @@ def _next(
     )
     if types.steers:
         bought = (status[:, -1] == PURCHASE) & (random.random(count) < types.complement)
-        next_items[bought] = partners[last_items[bought], (place[bought] * types.complements).astype(np.int64)]
+        next_items[bought] = partners[last_items[bought], (quantile[bought] * types.complements).astype(np.int64)]
     return next_items
 
 

@@ -52,7 +52,7 @@ class ContextReader:
             ]
             frequent = sorted(usable, key=lambda code: (-counts[code], texts[code]))[:MAX_VALUES]
             table = np.full(len(counts) + 1, OTHER, dtype=np.uint16)
-            table[-1] = NO_VALUE  # the place of -1
+            table[-1] = NO_VALUE  # what a code -1 becomes
             table[frequent] = np.arange(FIRST, FIRST + len(frequent))
             values.append(tuple(texts[code] for code in frequent))
             columns.append(table[numbers])

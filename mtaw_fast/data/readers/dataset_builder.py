@@ -331,10 +331,10 @@ def _missed_targets(test: RawSessions, known: np.ndarray, min_prefix: int) -> np
     them.
     """
     session = np.repeat(np.arange(len(test)), test.lengths)
-    place = np.arange(len(test.items)) - test.offsets[session]
+    position = np.arange(len(test.items)) - test.offsets[session]
     fits = np.diff(_running(known)[test.offsets]) > min_prefix
     number = np.where(fits, np.cumsum(fits) - 1, np.count_nonzero(fits) + np.cumsum(~fits) - 1)
-    return number[session[~known & (place >= min_prefix)]].astype(np.int32)
+    return number[session[~known & (position >= min_prefix)]].astype(np.int32)
 
 
 def cut_sessions(log: ClickLog, order: np.ndarray, starts: np.ndarray, ties: np.ndarray) -> RawSessions:

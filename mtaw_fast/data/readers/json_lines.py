@@ -83,11 +83,11 @@ def unreadable_line(source: Any, *, objects: bool = False) -> tuple[str, str, bo
         if n_before == 0 and lines:
             lines[0] = lines[0].removeprefix(_MARK)
         if _misfit([first, *lines]) is not None:
-            place = bisect_left(range(1, len(lines)), True, key=lambda n: _misfit([first, *lines[:n]]) is not None)
-            text, is_object = lines[place].strip(), _misfit([lines[place]]) is None
-            reason = _misfit([first, *lines[: place + 1]] if is_object else [text])
+            index = bisect_left(range(1, len(lines)), True, key=lambda n: _misfit([first, *lines[:n]]) is not None)
+            text, is_object = lines[index].strip(), _misfit([lines[index]]) is None
+            reason = _misfit([first, *lines[: index + 1]] if is_object else [text])
             excerpt = f"{text[:_SHOWN]}{'..' if len(text) > _SHOWN else ''}"
-            return f"line {n_before + place + 1} ({excerpt})", reason or "of another shape", is_object
+            return f"line {n_before + index + 1} ({excerpt})", reason or "of another shape", is_object
         first = first or next((line for line in lines if line.strip()), "")
         n_before += len(lines)
     return None

@@ -198,24 +198,24 @@ class LogReport:
                 "future: fix or remove these rows"
             )
         cumulative, total = np.cumsum(counts), int(counts.sum())
-        for place in np.flatnonzero(np.diff(days) > _EMPTY_DAYS).tolist():
-            late, early = total - int(cumulative[place]), int(cumulative[place])
-            gap = int(days[place + 1] - days[place]) - 1
+        for index in np.flatnonzero(np.diff(days) > _EMPTY_DAYS).tolist():
+            late, early = total - int(cumulative[index]), int(cumulative[index])
+            gap = int(days[index + 1] - days[index]) - 1
             if late <= max(1, _LONELY * total):
                 warnings.append(
-                    f"{_counted(late, 'click')} from {self._day(days, place + 1)} on {_are(late)} {gap:,} days after "
+                    f"{_counted(late, 'click')} from {self._day(days, index + 1)} on {_are(late)} {gap:,} days after "
                     "all others. The test days are counted back from the last click, so the test split has "
                     f"{_counted(test_samples, 'sample')}: remove these rows"
                 )
             elif early <= max(1, _LONELY * total):
                 warnings.append(
-                    f"{_counted(early, 'click')} up to {self._day(days, place)} {_are(early)} {gap:,} days before all "
+                    f"{_counted(early, 'click')} up to {self._day(days, index)} {_are(early)} {gap:,} days before all "
                     "others: remove these rows"
                 )
         return warnings
 
-    def _day(self, days: np.ndarray, place: Any) -> str:
-        return str(days[int(place)].astype("datetime64[D]"))
+    def _day(self, days: np.ndarray, index: Any) -> str:
+        return str(days[int(index)].astype("datetime64[D]"))
 
     def _bots(self, max_session: int | None) -> list[str]:
         warnings = []

@@ -50,7 +50,7 @@ from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 _SLICE = 1 << 20  # rows scattered at a time
 _SAMPLE = 1024  # session ends per partition, from which the time ranges are chosen
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # multiplier of the hash of integer owners
-_PART_BITS = 40  # a row's place is part << 40 | row
+_PART_BITS = 40  # a row's number in the log is part << 40 | row of the part
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ def scatter(
 
 def _scatter(out: Any, rows: Any, first: int, partitions: int) -> None:
     pa = require("pyarrow", "score")
-    places = pa.array(np.arange(first, first + len(rows)), pa.int64())
-    rows = rows.append_column("row", places).combine_chunks()
+    row_numbers = pa.array(np.arange(first, first + len(rows)), pa.int64())
+    rows = rows.append_column("row", row_numbers).combine_chunks()
     hashes = _hashes(rows["owner"]) % np.uint64(partitions)
     order = np.argsort(hashes, kind="stable")
     rows = rows.take(pa.array(order)).combine_chunks()
@@ -137,21 +137,21 @@ def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: 
     pa = require("pyarrow", "score")
     table = _partition(rows, partition, partitions)
     item, texts = _coded(table["item"])
-    place = table["row"].to_numpy()
-    owner, key = _owners(table["owner"], place)
+    row_numbers = table["row"].to_numpy()
+    owner, key = _owners(table["owner"], row_numbers)
     kind = table["type"].to_numpy() if "type" in table.column_names else None
     log = ClickLog(owner, item.astype(np.int32), table["time"].to_numpy(), kind, [], names)
     del table, owner
     report = LogReport()
     inside = report.inside(log, *how.window_ms)
     if inside is not None:
-        log, place = log.select(inside), place[inside]
+        log, row_numbers = log.select(inside), row_numbers[inside]
     kept = report.kept(log, how.dedupe_ms)
     if kept is not None:
-        log, place = log.select(kept), place[kept]
+        log, row_numbers = log.select(kept), row_numbers[kept]
     if how.gap_ms is None:
         raw = by_owner(log)
-        raw = replace(raw, ties=place[raw.ties])
+        raw = replace(raw, ties=row_numbers[raw.ties])
     else:
         order, starts = inactivity_cuts(log, how.gap_ms)
         raw = cut_sessions(log, order, starts, key[log.owner[order[starts]]])  # no two sessions of a user end at once
@@ -200,7 +200,7 @@ def _coded(column: Any) -> tuple[np.ndarray, Any]:
     return coded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64), coded.dictionary
 
 
-def _owners(column: Any, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _owners(column: Any, row_numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the owners in the order that one process would use: (int64[T] numbers, the sort key of each number).
 
     The key orders owners of all partitions: the integer id itself, or the first row of the owner in the log.
@@ -211,7 +211,7 @@ def _owners(column: Any, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return owner, key
     owner, _ = _coded(column)
     first = np.flatnonzero(np.diff(np.maximum.accumulate(owner), prepend=-1) > 0)
-    return owner, place[first]
+    return owner, row_numbers[first]
 
 
 def keep(source: Path, codes: Path | None, frequent: Path, rules: Rules, path: Path) -> Found:
@@ -231,8 +231,8 @@ def gather(sources: Sequence[Path], after: int | None, upto: int | None, path: P
     """Write the sessions whose ends are in (after, upto] (None: no bound), with `first`: their codes by first
     appearance."""
     raw = _time_range(sources, after, upto)
-    codes, places = np.unique(raw.items, return_index=True)
-    return _written(path, raw, LogReport(), first=codes[np.argsort(places)].astype(np.int32))
+    codes, first_clicks = np.unique(raw.items, return_index=True)
+    return _written(path, raw, LogReport(), first=codes[np.argsort(first_clicks)].astype(np.int32))
 
 
 def number(source: Path, internal: Path, rules: Rules, folder: Path) -> dict[str, Any]:

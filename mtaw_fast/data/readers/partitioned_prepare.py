@@ -223,9 +223,9 @@ class _Work:
                 items = steps.whole(table["item"])
                 texts = items.slice(0, 0) if texts is None else texts
                 # One lookup per partition, because each one builds a hash table of all known items.
-                places = pc.index_in(items, value_set=texts)
-                new_texts = items.filter(places.is_null())
-                numbers = np.array(places.fill_null(-1), np.int32)
+                indices = pc.index_in(items, value_set=texts)
+                new_texts = items.filter(indices.is_null())
+                numbers = np.array(indices.fill_null(-1), np.int32)
                 numbers[numbers < 0] = np.arange(len(texts), len(texts) + len(new_texts))
                 texts = pa.concat_arrays([texts, new_texts])
                 clicks, support = (np.append(array, np.zeros(len(new_texts), np.int64)) for array in (clicks, support))
@@ -302,8 +302,8 @@ def _cuts(summaries: Sequence[Found], boundary: int, count: int) -> list[int]:
     n_inside = int(np.searchsorted(ends, boundary, "right"))
     if n_inside == 0:
         return []
-    places = np.searchsorted(weights[:n_inside], weights[n_inside - 1] * np.arange(1, count) / count)
-    return [int(cut) for cut in np.unique(ends[places]) if cut < ends[n_inside - 1]]
+    indices = np.searchsorted(weights[:n_inside], weights[n_inside - 1] * np.arange(1, count) / count)
+    return [int(cut) for cut in np.unique(ends[indices]) if cut < ends[n_inside - 1]]
 
 
 def _absolute(part: Part) -> Part:

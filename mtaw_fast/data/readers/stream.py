@@ -61,20 +61,20 @@ class ClickStream:
             return self
         order = np.argsort(self.sessions, kind="stable")
         offsets = offsets_of(np.bincount(self.sessions))
-        # The places of the clicks stand for their times, so that the clicks that are kept are known afterwards.
+        # The rows of the clicks stand for their times, so that the clicks that are kept are known afterwards.
         ends = np.zeros(len(offsets) - 1, dtype=np.int64)
         raw = RawSessions(self.items[order], order, offsets, ends, ends, self.types[order])
         merged, _ = merge_types(raw, ranked)
         by_time = np.argsort(merged.times)
-        places = merged.times[by_time]
+        rows = merged.times[by_time]
         assert merged.types is not None
         return replace(
             self,
-            sessions=self.sessions[places],
-            items=self.items[places],
-            times=self.times[places],
+            sessions=self.sessions[rows],
+            items=self.items[rows],
+            times=self.times[rows],
             types=merged.types[by_time],
-            context=None if self.context is None else self.context[places],
+            context=None if self.context is None else self.context[rows],
         )
 
 
@@ -112,8 +112,8 @@ def of_samples(samples: Samples, ids: ItemIds) -> ClickStream:
     by_session = np.lexsort((-lengths, samples.session))
     is_first = np.ones(len(by_session), dtype=bool)
     is_first[1:] = np.diff(samples.session[by_session]) != 0
-    numbers, places = np.unique(samples.session, return_index=True)
-    longest = by_session[is_first][np.argsort(places)]
+    numbers, first_samples = np.unique(samples.session, return_index=True)
+    longest = by_session[is_first][np.argsort(first_samples)]
     prefixes = samples.prefixes.select(longest)
     counts = prefixes.lengths + 1
     items = np.empty(int(counts.sum()), dtype=np.int32)
@@ -121,7 +121,7 @@ def of_samples(samples: Samples, ids: ItemIds) -> ClickStream:
     items[ranges(ends - counts + 1, counts - 1)] = prefixes.items
     items[ends] = samples.targets[longest]
     sessions = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    names: list[int] = np.asarray(numbers[np.argsort(places)]).tolist()
+    names: list[int] = np.asarray(numbers[np.argsort(first_samples)]).tolist()
     return ClickStream(sessions, items, None, None, names, ids.external(np.arange(len(ids))))
 
 
