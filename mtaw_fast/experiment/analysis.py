@@ -116,8 +116,8 @@ def analyze(table: SessionTable, question: Question | None = None) -> Experiment
     ]
     shares = _share_check(table, question, order, masks, names)
     arms = [
-        _arm(table, mask, name, {metric: arm_sums[place] for metric, arm_sums in sums.items()}, question)
-        for place, (mask, name) in enumerate(zip(masks, names, strict=True))
+        _arm(table, mask, name, {metric: arm_sums[index] for metric, arm_sums in sums.items()}, question)
+        for index, (mask, name) in enumerate(zip(masks, names, strict=True))
     ]
     return ExperimentResult(
         verdict=_verdict(question, differences, shares, arms),
@@ -243,12 +243,12 @@ def daily_differences(
     table: SessionTable, metric: str, order: list[int], alpha: float, planned: int
 ) -> list[dict[str, Any]]:
     """Return the differences as of the end of each day (UTC), over the sessions that had begun by then."""
-    days, place = np.unique(table.began // _DAY_MS, return_inverse=True)
+    days, day_of = np.unique(table.began // _DAY_MS, return_inverse=True)
     totals = np.zeros((len(order), 6, len(days)))
     for row, arm in enumerate(order):
         mask = table.arm == arm
         for column, values in enumerate(unit_sums(*_columns(table, metric, mask))):
-            totals[row, column] = np.bincount(place[mask], values, len(days))
+            totals[row, column] = np.bincount(day_of[mask], values, len(days))
     totals = np.cumsum(totals, axis=2)
     names = [table.arms[arm] for arm in order]
     return [

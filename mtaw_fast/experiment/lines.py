@@ -15,7 +15,7 @@ class RankingLine(Struct, kw_only=True):
 
     time: Unix milliseconds. session: its id, "" if it came without. bundle: the arm's name, "" if one bundle is
     served. share: of the sessions that the arm gets. rules: the name of kept rules, a hash of others, "" without.
-    route: recommend, batch, click or similar. items: the place in the list, from 1, is the position.
+    route: recommend, batch, click or similar. items: best first; positions count from 1.
     """
 
     time: int
