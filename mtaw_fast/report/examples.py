@@ -26,7 +26,7 @@ def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -
     They are test samples of the data set, evenly spread; without one, the last sessions of the bundle's memory.
     """
     if dataset is not None and len(dataset.test):
-        places, samples, ids = _spread(dataset.test, count), dataset.test, dataset.ids
+        chosen, samples, ids = _spread(dataset.test, count), dataset.test, dataset.ids
         seen = "which training has not seen"
         if may_know(recommender.bundle, dataset, samples):
             seen = "which the bundle may have seen in another training or in logs"
@@ -38,13 +38,13 @@ def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -
         samples, ids = Samples.from_sessions(sessions, 1), recommender.bundle.ids
         since = "" if recommender.bundle.model.log_progress is None else " and of logs since"
         text = f"Sessions of the training{since}: the memory has them, and what came next."
-        places, rankable = _spread(samples, count), samples.prefixes
+        chosen, rankable = _spread(samples, count), samples.prefixes
     # With the times, types and context of the clicks, as an evaluation ranks them.
-    rankings = recommender.recommend_batch(rankable.select(places), k=_FAR, reasons=True)
+    rankings = recommender.recommend_batch(rankable.select(chosen), k=_FAR, reasons=True)
     examples = []
-    for place, ranking in zip(places.tolist(), rankings, strict=True):
-        clicks = ids.external(samples.prefixes[place])
-        target = ids.external(samples.targets[place : place + 1])[0]
+    for sample, ranking in zip(chosen.tolist(), rankings, strict=True):
+        clicks = ids.external(samples.prefixes[sample])
+        target = ids.external(samples.targets[sample : sample + 1])[0]
         examples.append(_example(list(clicks), target, ranking, _Looks(recommender)))
     return {"text": text, "shown": examples}
 
@@ -71,7 +71,7 @@ class _Looks:
 
 
 def _spread(samples: Samples, count: int) -> np.ndarray:
-    """Return the places of `count` samples, evenly spread over the sessions, with the longest prefix of each."""
+    """Return the indices of `count` samples, evenly spread over the sessions, with the longest prefix of each."""
     if not len(samples):
         return np.empty(0, dtype=np.int64)
     order = np.lexsort((samples.prefixes.lengths, samples.session))
