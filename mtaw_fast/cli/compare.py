@@ -90,8 +90,8 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         yield f"session {', '.join(map(str, example['clicks']))}; next {example['target']}"
         for letter, name in (("A", "first"), ("B", "second")):
             rank = example[name]["rank"]
-            place = f"rank {rank}" if rank else "not found"
-            yield f"  {letter}: {place:9}  {', '.join(map(str, example[name]['items']))} .."
+            rank_text = f"rank {rank}" if rank else "not found"
+            yield f"  {letter}: {rank_text:9}  {', '.join(map(str, example[name]['items']))} .."
 
 
 def _text(difference: Difference) -> str:

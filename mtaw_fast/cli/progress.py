@@ -87,7 +87,7 @@ class TrainingProgress:
         )
         self._task: TaskID | None = None
         self._left = TimeLeft(clock)
-        self._place, self._what, self._loss = "", "", math.nan
+        self._number, self._what, self._loss = "", "", math.nan
 
     def __enter__(self) -> TrainingProgress:
         return self
@@ -102,11 +102,11 @@ class TrainingProgress:
     def line(self) -> str:
         """The text before the bar: '3 of 7: search, 41 s left'."""
         seconds = self._left.seconds()
-        return f"{self._place}{self._what}" + ("" if seconds is None else f", {duration(seconds)} left")
+        return f"{self._number}{self._what}" + ("" if seconds is None else f", {duration(seconds)} left")
 
     def phase_starts(self, phase: str, number: int, phases: int) -> None:
         """Show the name of the phase."""
-        self._place, self._what, self._loss = f"{number} of {phases}: ", phase, math.nan
+        self._number, self._what, self._loss = f"{number} of {phases}: ", phase, math.nan
         self._left = TimeLeft(self._left._clock)
         if self._console.is_terminal:
             self._show(0.0)

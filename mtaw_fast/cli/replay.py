@@ -97,7 +97,7 @@ def plot(result: ReplayResult, path: Path) -> None:
         axes.plot([result.metrics(samples)[name]["P@20"] for _, samples in parts], label=name, marker=".")
     axes.plot([result.unknown_percent(samples) for _, samples in parts], label="unknown targets", color="gray", ls=":")
     step = max(len(parts) // 8, 1)
-    axes.set_xticks(range(0, len(parts), step), [parts[place][0] for place in range(0, len(parts), step)], fontsize=7)
+    axes.set_xticks(range(0, len(parts), step), [parts[index][0] for index in range(0, len(parts), step)], fontsize=7)
     axes.set(ylabel="P@20, %", ylim=(0, None))
     axes.legend(fontsize=8)
     with atomic_path(path) as temporary:
