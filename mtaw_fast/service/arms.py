@@ -188,5 +188,5 @@ def _known(
                 f"no bundle's catalog knows {shown(row[unknown[0]])}, a neighbor of item {shown(item)}; leave it out"
             )
         for catalog_neighbors, is_known in zip(known_neighbors, by_catalog, strict=True):
-            catalog_neighbors.append([row[place] for place in np.flatnonzero(is_known).tolist()])
+            catalog_neighbors.append([row[column] for column in np.flatnonzero(is_known).tolist()])
     return known_neighbors

@@ -37,15 +37,15 @@ class Reloader:
         The bundle that is loaded now.
     manifest_signature : object
         The manifest's `signature` from before `snapshot` was loaded.
-    place : int
-        The bundle's place in `settings.served`.
+    number : int
+        The bundle's number in `settings.served`, from 0.
     """
 
     def __init__(
-        self, settings: Settings, snapshot: Snapshot, manifest_signature: object, metrics: Metrics, place: int = 0
+        self, settings: Settings, snapshot: Snapshot, manifest_signature: object, metrics: Metrics, number: int = 0
     ) -> None:
         self._settings, self._metrics = settings, metrics
-        self._served, self._place = settings.served[place], place
+        self._served, self._number = settings.served[number], number
         self._seen = manifest_signature
         self._reloading = asyncio.Lock()
         self.acknowledge()
@@ -53,7 +53,7 @@ class Reloader:
 
     def _switch_to(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._metrics.counters.own[VERSION + self._place] = version_cell(snapshot.version)
+        self._metrics.counters.own[VERSION + self._number] = version_cell(snapshot.version)
         self._metrics.serve(snapshot.version)
 
     async def reload(self) -> ReloadResult:
@@ -68,7 +68,7 @@ class Reloader:
                 start = time.perf_counter()
                 snapshot = await in_background(
                     lambda: load_snapshot(
-                        folder, settings.encoder, settings.index, settings.learn_at(self._place), name, settings.state
+                        folder, settings.encoder, settings.index, settings.learn_at(self._number), name, settings.state
                     )
                 )
                 kind = snapshot.recommender.ids.kind
@@ -118,7 +118,7 @@ class Reloader:
                     next_try = time.monotonic() + _RETRY_SECONDS
 
 
-def place_of(session: str) -> float:
+def point_of(session: str) -> float:
     """Return a number 0 <= x < 1 for a session's id: evenly distributed, and the same in every process everywhere."""
     text = session.encode("utf-8", "surrogatepass")
     digest = hashlib.blake2b(text, digest_size=_DIGEST, person=_PERSON).digest()
@@ -162,5 +162,5 @@ class Bundles:
         """
         if session is None or not self._ends:
             return self.first
-        place = place_of(session)
-        return self._reloaders[sum(end <= place for end in self._ends)]
+        point = point_of(session)
+        return self._reloaders[sum(end <= point for end in self._ends)]

@@ -213,11 +213,11 @@ class Settings:
         """The names of the bundles, if several are served."""
         return tuple(name for _, name in self.served if name is not None)
 
-    def learn_at(self, place: int) -> LearningSettings | None:
-        """How the bundle at a place of `served` learns."""
+    def learn_at(self, number: int) -> LearningSettings | None:
+        """How bundle `number` of `served` learns, counted from 0."""
         if self.learn is None or not self.side_by_side:
             return self.learn
-        return self.learn.of_arms([folder for folder, _ in self.side_by_side])[place]
+        return self.learn.of_arms([folder for folder, _ in self.side_by_side])[number]
 
     @property
     def own_names(self) -> frozenset[str]:

@@ -4,7 +4,7 @@ Rankings and clicks are noted as they come, a microsecond each, and counted toge
 
 - **Scored clicks.** A click scores the list that its session was served before it: whether it is among the first 20.
   A session's lists are known to the worker that served them, so with several workers a part of the clicks is scored.
-- **New items**: those that the training did not know, by place in the served lists.
+- **New items**: those that the training did not know, by position in the served lists.
 - **Coverage**: items that were in a list during the last day.
 - **Drift**: `experiment.drift`, over the last hour, or longer until there are enough clicks.
 """
@@ -35,7 +35,7 @@ from mtaw_fast.service.observability.counters import COVERAGE_SLOTS, version_cel
 from mtaw_fast.service.observability.metrics import DRIFT_CELLS, DRIFT_NAMES, Metrics, series
 from mtaw_fast.service.snapshot import Snapshot
 
-FIRST_PLACES = 20
+FIRST_POSITIONS = 20
 COVERED_HOURS = 24
 _MAX_SESSIONS = 50_000  # whose last list a worker knows
 _SPREAD = 0x9E3779B1  # odd: catalogs up to COVERAGE_SLOTS items have a slot for each item
@@ -131,7 +131,7 @@ class Watch:
         self._served[session] = _Served(
             len(ranked.clicks),
             hash(ranked.clicks[-1]) if ranked.clicks else None,
-            array("q", map(hash, ranked.items[:FIRST_PLACES])),
+            array("q", map(hash, ranked.items[:FIRST_POSITIONS])),
             ranked.snapshot.version,
             ranked.at,
         )

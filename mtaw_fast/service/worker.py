@@ -72,7 +72,7 @@ def run_worker(
 async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, supervisor: Connection) -> None:
     limits = settings.limits
     # No variable for a snapshot: this frame lives as long as the worker, and would keep the first bundle in memory.
-    first, *others = [_reloader(settings, metrics, place) for place in range(len(settings.served))]
+    first, *others = [_reloader(settings, metrics, number) for number in range(len(settings.served))]
     TimedProtocol.read_timeout = limits.read_timeout
     connections = TimedProtocol.open_connections = OpenConnections(limits.deadline)
     service = make_service(settings, first, metrics, others, is_alone=lambda: len(connections.working) == 1)
@@ -92,12 +92,12 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
             reloader.snapshot.recommender.close()
 
 
-def _reloader(settings: Settings, metrics: Metrics, place: int) -> Reloader:
-    """Load the bundle at a place of `settings.served`."""
-    folder, name = settings.served[place]
+def _reloader(settings: Settings, metrics: Metrics, number: int) -> Reloader:
+    """Load bundle `number` of `settings.served`, from 0."""
+    folder, name = settings.served[number]
     seen = signature(folder)
-    snapshot = load_snapshot(folder, settings.encoder, settings.index, settings.learn_at(place), name, settings.state)
-    return Reloader(settings, snapshot, seen, metrics, place)
+    snapshot = load_snapshot(folder, settings.encoder, settings.index, settings.learn_at(number), name, settings.state)
+    return Reloader(settings, snapshot, seen, metrics, number)
 
 
 class _Server(uvicorn.Server):

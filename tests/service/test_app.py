@@ -14,7 +14,7 @@ import pytest
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.lines import KINDS
 from mtaw_fast.service.app import make_app, make_service, whole_document
-from mtaw_fast.service.bundles import Reloader, place_of
+from mtaw_fast.service.bundles import Reloader, point_of
 from mtaw_fast.service.observability.metrics import ROUTES, Metrics
 from mtaw_fast.service.routes import requests
 from mtaw_fast.service.settings import Limits, Settings
@@ -98,7 +98,7 @@ def test_an_empty_session_id_is_none(text_bundle: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.symlink_to(text_bundle)
     settings = Settings(text_bundle, side_by_side=((text_bundle, 0.1), (other, 0.9)))
-    assert place_of("") > 0.1
+    assert point_of("") > 0.1
     path = "/v1/similar?item=sku-11"
     answers = asked([("GET", f"{path}&session_id=", None), ("GET", path, None)], settings)
     assert [answer["bundle"] for _, answer in answers] == [text_bundle.name] * 2

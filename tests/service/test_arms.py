@@ -21,7 +21,7 @@ from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.service.arms import add_items, remove_items, request_compactions
-from mtaw_fast.service.bundles import place_of
+from mtaw_fast.service.bundles import point_of
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.online.test_forgetting import holds_session
 from tests.service.routes.test_events import PLENTY, learned, same, teach, visitors
@@ -30,7 +30,7 @@ from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.service.running import WITH_TOKEN, Running, TwoWorkers, ask_on, eventually, good, refused
 
 ARMS = ("old", "new")
-OF = {which: next(name for name in NAMES if (place_of(name) >= 0.75) == (which == "new")) for which in ARMS}
+OF = {which: next(name for name in NAMES if (point_of(name) >= 0.75) == (which == "new")) for which in ARMS}
 
 
 def save(folder: Path, seed: int) -> str:

@@ -23,7 +23,7 @@ from mtaw_fast.items.changes import Mode
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.arms import broken_rules, catch_up, set_items, set_rules
-from mtaw_fast.service.bundles import Bundles, Reloader, place_of
+from mtaw_fast.service.bundles import Bundles, Reloader, point_of
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot
@@ -86,9 +86,9 @@ def test_sessions_are_shared_by_weight() -> None:
 
 def test_the_place_of_a_session_is_fixed() -> None:
     """Other values would move running sessions to another bundle: these are those of the first release."""
-    assert [round(place_of(name), 12) for name in ("", "a", "visitor-1", "ä🙂")] == PLACES
-    assert 0 <= place_of("\ud800") < 1  # half a surrogate pair, which JSON can hold
-    assert np.mean([place_of(str(number)) for number in range(5000)]) == pytest.approx(0.5, abs=0.02)
+    assert [round(point_of(name), 12) for name in ("", "a", "visitor-1", "ä🙂")] == PLACES
+    assert 0 <= point_of("\ud800") < 1  # half a surrogate pair, which JSON can hold
+    assert np.mean([point_of(str(number)) for number in range(5000)]) == pytest.approx(0.5, abs=0.02)
 
 
 PLACES = [0.938995606318, 0.846635920762, 0.916496219339, 0.691199452528]
@@ -105,7 +105,7 @@ def test_a_larger_weight_moves_sessions_only_to_its_bundle() -> None:
 def test_every_worker_and_route_gives_a_session_the_same_bundle(service: Running, folder: Path) -> None:
     recommenders = {name: Recommender.load(folder / name) for name in ("old", "new")}
     versions = {name: version_of(rec.bundle.manifest) for name, rec in recommenders.items()}
-    arms = {name: "new" if place_of(name) >= 0.75 else "old" for name in NAMES}
+    arms = {name: "new" if point_of(name) >= 0.75 else "old" for name in NAMES}
     assert 5 < list(arms.values()).count("new") < 30
     for name, expected in arms.items():
         for _ in range(2):
@@ -143,7 +143,7 @@ def test_metrics_and_feedback_are_by_bundle(service: Running) -> None:
 
 def test_restarts_and_reloads_keep_each_sessions_bundle(tmp_path: Path) -> None:
     old, new = save(tmp_path / "old", 0), save(tmp_path / "new", 1)
-    arms = {name: "new" if place_of(name) >= 0.75 else "old" for name in NAMES}
+    arms = {name: "new" if point_of(name) >= 0.75 else "old" for name in NAMES}
     with both(tmp_path, "--reload-interval", "0.05", "--sessions", "memory", workers=1) as service:
         assert {name: arm(service, name) for name in NAMES} == arms
         first = {name: good(service.ask("POST", f"/v1/sessions/{name}/click", {"items": ["sku-3"]})) for name in NAMES}

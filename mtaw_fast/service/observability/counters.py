@@ -30,7 +30,7 @@ OTHER = "other"
 _SLOTS = 16  # versions that a row can hold
 _SLOT = 1 + len(KINDS)  # cells of a slot: the version, then a count of each kind
 VERSION_CELLS = (1 + _SLOTS) * _SLOT  # the first slot is that of OTHER
-_AT = {kind: place for place, kind in enumerate(KINDS, start=1)}
+_AT = {kind: offset for offset, kind in enumerate(KINDS, start=1)}
 
 # After the rows, cells that every worker writes: reports that were counted already (`reports`), and for each bundle
 # the hour in which each item was last ranked, and the bundle's version (`coverage`). Two writers at once lose at most
@@ -54,8 +54,8 @@ class Counters:
         self.reports = view[counts : counts + _CELL * REPORT_CELLS].cast("q")
         begin = counts + _CELL * REPORT_CELLS
         self.coverage = [
-            view[begin + place * _COVERAGE_BYTES : begin + (place + 1) * _COVERAGE_BYTES].cast("H")
-            for place in range(MAX_BUNDLES)
+            view[begin + bundle * _COVERAGE_BYTES : begin + (bundle + 1) * _COVERAGE_BYTES].cast("H")
+            for bundle in range(MAX_BUNDLES)
         ]
         self.own = self.row(row or 0)
         self._others = [self.row(number) for number in range(rows) if number != row]
@@ -90,7 +90,7 @@ class Counters:
         return [row[CONNECTIONS] for row in self._others if row[PID]]
 
     def leave(self, number: int, gauges: Sequence[int]) -> None:
-        """Note that the worker of a row is gone, and set its `gauges` (places among the counts) to 0."""
+        """Note that the worker of a row is gone, and set its `gauges` (cells of the row) to 0."""
         row = self.row(number)
         row[PID] = row[CONNECTIONS] = 0
         for cell in range(VERSION, FIRST):
@@ -131,38 +131,38 @@ class VersionCounters:
 
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
-        self._places = {version: place for version, place in _slots(cells) if version != OTHER}  # longest ago first
+        self._begins = {version: begin for version, begin in _slots(cells) if version != OTHER}  # longest ago first
 
     def serve(self, version: str) -> None:
         """Note that a version is served from now on."""
-        place = self._places.pop(version, None)
-        self._places[version] = self._claimed(version) if place is None else place
+        begin = self._begins.pop(version, None)
+        self._begins[version] = self._claimed(version) if begin is None else begin
 
     def knows(self, version: str) -> bool:
         """Return whether the version has a slot."""
-        return version in self._places
+        return version in self._begins
 
     def add(self, version: str, kind: str, by: int = 1) -> None:
         """Count `by` more for a version, or for OTHER if the version has no slot."""
-        self._cells[self._places.get(version, 0) + _AT[kind]] += by
+        self._cells[self._begins.get(version, 0) + _AT[kind]] += by
 
     def _claimed(self, version: str) -> int:
         """Return a slot for a version that has none."""
-        free = set(range(_SLOT, VERSION_CELLS, _SLOT)) - set(self._places.values())
+        free = set(range(_SLOT, VERSION_CELLS, _SLOT)) - set(self._begins.values())
         if free:
-            place = min(free)
+            begin = min(free)
         else:
-            place = self._places.pop(next(iter(self._places)))
+            begin = self._begins.pop(next(iter(self._begins)))
             for offset in _AT.values():
-                self._cells[offset] += self._cells[place + offset]
-                self._cells[place + offset] = 0
-        self._cells[place] = version_cell(version)
-        return place
+                self._cells[offset] += self._cells[begin + offset]
+                self._cells[begin + offset] = 0
+        self._cells[begin] = version_cell(version)
+        return begin
 
 
 def read(cells: memoryview) -> dict[str, list[int]]:
     """Return the counts by version in the last cells of a row."""
-    return {version: cells[place + 1 : place + _SLOT].tolist() for version, place in _slots(cells)}
+    return {version: cells[begin + 1 : begin + _SLOT].tolist() for version, begin in _slots(cells)}
 
 
 def added_up(rows: Iterable[Counts]) -> dict[str, list[int]]:
@@ -179,6 +179,6 @@ def _slots(cells: memoryview) -> Iterator[tuple[str, int]]:
     """Yield (version, begin of its slot) of the slots in use; OTHER's only once it has counted anything."""
     if any(cells[1:_SLOT]):
         yield OTHER, 0
-    for place in range(_SLOT, VERSION_CELLS, _SLOT):
-        if cells[place]:
-            yield version_text(cells[place]), place
+    for begin in range(_SLOT, VERSION_CELLS, _SLOT):
+        if cells[begin]:
+            yield version_text(cells[begin]), begin

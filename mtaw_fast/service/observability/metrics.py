@@ -1,4 +1,4 @@
-"""The metrics of the service: what is counted, its place in a worker's row, and the sums in Prometheus' format."""
+"""The metrics of the service: what is counted, its cells in a worker's row, and the sums in Prometheus' format."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ REFUSALS = (
     "wrong_vector",
 )
 _ROUTE = ("route", ROUTES)
-# Each of several bundles that learn has its own series. The label is the bundle's place here, and its name in the text.
+# Each of several bundles that learn has its own series. The label is the bundle's number, and its name in the text.
 _ARM = ("bundle", tuple(map(str, range(MAX_BUNDLES))))
 FAMILIES = (
     Family(
@@ -146,27 +146,27 @@ FAMILIES = (
 
 def _layout() -> tuple[dict[tuple[str, ...], int], int]:
     """Return the first cell of each series, by family name and label values, and the number of cells."""
-    places, place = {}, 0
+    first_cells, cell = {}, 0
     for family in FAMILIES:
         for values in family.series:
-            places[family.name, *values] = place
-            place += family.cells
-    return places, place
+            first_cells[family.name, *values] = cell
+            cell += family.cells
+    return first_cells, cell
 
 
-_PLACES, WIDTH = _layout()
+_FIRST_CELL, WIDTH = _layout()
 GAUGES = tuple(
-    _PLACES[family.name, *values] for family in FAMILIES if family.kind == "gauge" for values in family.series
+    _FIRST_CELL[family.name, *values] for family in FAMILIES if family.kind == "gauge" for values in family.series
 )
 # Measured on the counts of all workers, so they are not added up where each worker sets them.
 DRIFT_NAMES = ("mtaw_drift", "mtaw_drift_clicks", "mtaw_drift_threshold")
-DRIFT_GAUGES = frozenset(_PLACES[name, feature] for name in DRIFT_NAMES for feature in GROUPS)
-_STATUS_AT = {status: place for place, status in enumerate(STATUSES)}
-_REQUESTS_AT = {route: _PLACES["mtaw_requests_total", route, str(STATUSES[0])] for route in ROUTES}
-_REQUEST_AT = {route: _PLACES["mtaw_request_seconds", route] for route in ROUTES}
-_STAGE_AT = {stage: _PLACES["mtaw_stage_seconds", stage] for stage in STAGES}
-_ANSWERS_AT, _CLICKS_AT = _PLACES["mtaw_answers_total",], _PLACES["mtaw_clicks_total",]
-_UNKNOWN_AT = _PLACES["mtaw_unknown_clicks_total",]
+DRIFT_GAUGES = frozenset(_FIRST_CELL[name, feature] for name in DRIFT_NAMES for feature in GROUPS)
+_STATUS_AT = {status: offset for offset, status in enumerate(STATUSES)}
+_REQUESTS_AT = {route: _FIRST_CELL["mtaw_requests_total", route, str(STATUSES[0])] for route in ROUTES}
+_REQUEST_AT = {route: _FIRST_CELL["mtaw_request_seconds", route] for route in ROUTES}
+_STAGE_AT = {stage: _FIRST_CELL["mtaw_stage_seconds", stage] for stage in STAGES}
+_ANSWERS_AT, _CLICKS_AT = _FIRST_CELL["mtaw_answers_total",], _FIRST_CELL["mtaw_clicks_total",]
+_UNKNOWN_AT = _FIRST_CELL["mtaw_unknown_clicks_total",]
 
 
 class Metrics:
@@ -207,10 +207,10 @@ class Metrics:
         cells = self._own
         _observe(cells, _STAGE_AT["queue"], _STAGE_BOUNDS, waited)
         for stage, microseconds in timings.items():
-            place = _STAGE_AT.get(stage)
-            if place is not None:
-                cells[place + bisect_left(_STAGE_BOUNDS, microseconds * 1e-6)] += 1
-                cells[place + len(_STAGE_BOUNDS) + 1] += int(microseconds * 1e3)
+            first = _STAGE_AT.get(stage)
+            if first is not None:
+                cells[first + bisect_left(_STAGE_BOUNDS, microseconds * 1e-6)] += 1
+                cells[first + len(_STAGE_BOUNDS) + 1] += int(microseconds * 1e3)
 
     def ranked(self, clicks: int, unknown: int) -> None:
         """Count a ranked session, its clicks, and those of them that are unknown."""
@@ -221,11 +221,11 @@ class Metrics:
 
     def add(self, name: str, *labels: str, by: int = 1) -> None:
         """Add `by` to a counter."""
-        self._own[_PLACES[name, *labels]] += by
+        self._own[_FIRST_CELL[name, *labels]] += by
 
     def set(self, name: str, value: int, *labels: str) -> None:
         """Set a gauge."""
-        self._own[_PLACES[name, *labels]] = value
+        self._own[_FIRST_CELL[name, *labels]] = value
 
     def serve(self, version: str) -> None:
         """Give a bundle version a slot for its counts. The versions that this worker serves keep theirs."""
@@ -247,7 +247,7 @@ class Metrics:
 
     def group_counts(self, feature: str) -> np.ndarray:
         """Return int64[groups]: the clicks of all workers by group of a feature (`experiment.drift`)."""
-        sums, first = self.counters.sums(), _PLACES[f"mtaw_click_{feature}_total", "0"]
+        sums, first = self.counters.sums(), _FIRST_CELL[f"mtaw_click_{feature}_total", "0"]
         return np.array(sums[first : first + GROUPS[feature]], np.int64)
 
     def text(self) -> str:
@@ -264,9 +264,9 @@ class Metrics:
         return dict(Counter(self.counters.live_versions()))
 
 
-def _observe(cells: memoryview, place: int, bounds: Sequence[float], seconds: float) -> None:
-    cells[place + bisect_left(bounds, seconds)] += 1
-    cells[place + len(bounds) + 1] += int(seconds * 1e9)
+def _observe(cells: memoryview, first: int, bounds: Sequence[float], seconds: float) -> None:
+    cells[first + bisect_left(bounds, seconds)] += 1
+    cells[first + len(bounds) + 1] += int(seconds * 1e9)
 
 
 def _lines(family: Family, sums: list[int], arms: Sequence[str]) -> Iterator[str]:
@@ -279,8 +279,8 @@ def _lines(family: Family, sums: list[int], arms: Sequence[str]) -> Iterator[str
                 continue
             if arms:
                 labels["bundle"] = arms[arm]
-        place = _PLACES[family.name, *values]
-        counts = sums[place : place + family.cells]
+        first = _FIRST_CELL[family.name, *values]
+        counts = sums[first : first + family.cells]
         if not family.bounds:
             # Without the statuses that a route never gave: they would be most of the text. Other counters begin at 0:
             # Prometheus sees no increase in a series that begins with its first event.

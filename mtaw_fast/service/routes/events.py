@@ -81,9 +81,9 @@ def _clicks(events: Sequence[EventRequest]) -> list[Event]:
                 event.type,
                 event.id,
                 event.context,
-                where=f"event {place}",
+                where=f"event {number}",
             )
-            for place, event in enumerate(events)
+            for number, event in enumerate(events)
         ]
     except DataError as error:
         raise invalid("invalid_event", str(error)) from None
@@ -153,8 +153,8 @@ async def learn_clicks(
         now = now_ms()
         try:
             clicks: list[Event] = [
-                checked_click(session, item, now, kind, context=context, where=f"click {place}")
-                for place, (item, kind) in enumerate(zip(items, types or [None] * len(items), strict=True))
+                checked_click(session, item, now, kind, context=context, where=f"click {number}")
+                for number, (item, kind) in enumerate(zip(items, types or [None] * len(items), strict=True))
                 if item != ""
             ]
         except DataError as error:

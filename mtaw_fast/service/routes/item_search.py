@@ -30,11 +30,11 @@ def find_ids(recommender: Recommender, text: str, limit: int, check_deadline: Ca
         exact = int(text)
     if exact in ids:
         matches[exact] = None
-    places = _numbers(base, text) if base.kind == "int" else _texts(base, text, check_deadline)
-    for place in places:
+    internal_ids = _numbers(base, text) if base.kind == "int" else _texts(base, text, check_deadline)
+    for internal_id in internal_ids:
         if len(matches) >= limit:
             return list(matches)
-        (item,) = ids.external(np.array([place], dtype=np.int32))
+        (item,) = ids.external(np.array([internal_id], dtype=np.int32))
         matches[item] = None
     for item in ids.external(np.arange(len(base), len(ids), dtype=np.int32)):  # added while serving
         if len(matches) < limit and (str(item).startswith(text) if base.kind == "int" else text in item):
@@ -54,10 +54,10 @@ def _texts(ids: ItemIds, text: str, check_deadline: Callable[[], None]) -> Itera
         chunk = blob[base:stop].tobytes()
         offset = chunk.find(encoded)
         while offset >= 0:
-            place = int(np.searchsorted(offsets, base + offset, side="right")) - 1
-            if base + offset + len(encoded) <= int(offsets[place + 1]):
-                yield place
-                offset = int(offsets[place + 1]) - base
+            internal_id = int(np.searchsorted(offsets, base + offset, side="right")) - 1
+            if base + offset + len(encoded) <= int(offsets[internal_id + 1]):
+                yield internal_id
+                offset = int(offsets[internal_id + 1]) - base
             else:  # across two ids
                 offset += 1
             offset = chunk.find(encoded, offset)
@@ -79,5 +79,5 @@ def _numbers(ids: ItemIds, text: str) -> Iterator[int]:
             return
         begin = int(np.searchsorted(ordered, max(first, limits.min), side="left"))
         end = int(np.searchsorted(ordered, min(last, limits.max), side="right"))
-        for place in range(begin, end):
-            yield int(order[place])
+        for row in range(begin, end):
+            yield int(order[row])
