@@ -29,10 +29,10 @@ def warnings_on_weights(sessions: Sessions, type_names: tuple[str, ...], weights
     assert sessions.types is not None
     is_target = np.ones(sessions.n_clicks, dtype=bool)
     is_target[sessions.offsets[:-1][sessions.lengths > 0]] = False
-    places = np.flatnonzero(is_target)
-    types = sessions.types[places]
+    targets = np.flatnonzero(is_target)
+    types = sessions.types[targets]
     counts = np.bincount(types, minlength=len(type_names))
-    repeats = np.bincount(types[sessions.items[places] == sessions.items[places - 1]], minlength=len(type_names))
+    repeats = np.bincount(types[sessions.items[targets] == sessions.items[targets - 1]], minlength=len(type_names))
     lowest = weights[counts > 0].min(initial=np.inf)
     return [
         f"{repeats[code] / counts[code]:.0%} of the targets of type {name} repeat the click before them, so weights on "

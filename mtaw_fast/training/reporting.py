@@ -74,9 +74,9 @@ class LossCurve:
 
     def add(self, count: int, loss: float) -> None:
         """Add `count` more of the total, with their mean loss."""
-        place = min(self._done * self._POINTS // self._total, self._POINTS - 1)
-        self._sums[place] += count * loss
-        self._counts[place] += count
+        point = min(self._done * self._POINTS // self._total, self._POINTS - 1)
+        self._sums[point] += count * loss
+        self._counts[point] += count
         self._done += count
 
     def losses(self) -> list[float]:

@@ -59,8 +59,8 @@ def _within(sessions: Sessions, max_pairs: int) -> Sessions:
     pairs = count_pairs(sessions)
     if pairs <= max_pairs:
         return sessions
-    place = np.arange(len(sessions) + 1) * (max_pairs / pairs)
-    chosen = np.flatnonzero(np.diff(place.astype(np.int64)))
+    n_chosen = np.arange(len(sessions) + 1) * (max_pairs / pairs)
+    chosen = np.flatnonzero(np.diff(n_chosen.astype(np.int64)))
     logging.getLogger("mtaw_fast").warning(
         f"structured start: reads {len(chosen):,} of {len(sessions):,} sessions, evenly spread, since all have "
         f"{pairs:,} pairs of clicks, more than {max_pairs:,}; items in none of them start with a random vector"

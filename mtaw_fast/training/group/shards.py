@@ -42,7 +42,7 @@ class Share:
     ----------
     clicks, first_click : int
         Number in the whole batch, and the first one of this process.
-    places : int64[T_own]
+    item_rows : int64[T_own]
         Of the own clicks' items among the U rows.
     needed : list of int
         How many of the U rows each rank sends, with ascending items.
@@ -61,7 +61,7 @@ class Share:
 
     clicks: int
     first_click: int
-    places: Tensor
+    item_rows: Tensor
     needed: list[int]
     requested: Tensor
     requested_by: list[int]
@@ -88,7 +88,7 @@ class Share:
             own_items = slice(*np.searchsorted(items, bounds[rank : rank + 2]))
             requested.append(items[own_items] - bounds[rank])
             requested_by.append(len(requested[-1]))
-        items, places = np.unique(clicks[own_clicks], return_inverse=True)
+        items, item_rows = np.unique(clicks[own_clicks], return_inverse=True)
         own_offsets = offsets[cuts[rank] : cuts[rank + 1] + 1] - own_clicks.start
         own_rows = rows[(rows >= own_clicks.start) & (rows < own_clicks.stop)] - own_clicks.start
 
@@ -99,13 +99,13 @@ class Share:
         return cls(
             clicks=len(clicks),
             first_click=int(own_clicks.start),
-            places=put(places.reshape(-1).astype(np.int64)),
+            item_rows=put(item_rows.reshape(-1).astype(np.int64)),
             needed=np.diff(np.searchsorted(items, bounds)).tolist(),
             requested=put(np.concatenate(requested)),
             requested_by=requested_by,
             offsets=put(own_offsets),
             rows=put(own_rows),
-            tiles=Tiles.of(own_offsets, device) if device.type == "cuda" and len(places) else None,
+            tiles=Tiles.of(own_offsets, device) if device.type == "cuda" and len(item_rows) else None,
             samples=samples.tolist(),
             targets=put(batch.targets.numpy()),
             weights=None if batch.weights is None else put(batch.weights.numpy()),

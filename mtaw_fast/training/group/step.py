@@ -173,7 +173,7 @@ class GroupStepper:
 
     def _back_to_rows(self, d_table: Tensor, d_clicked: Tensor, batch: Share) -> None:
         """Add the gradients of clicks to those of their rows, wherever these are: by click, then by rank."""
-        by_item = add_rows(d_clicked.new_zeros(sum(batch.needed), d_clicked.shape[1]), batch.places, d_clicked)
+        by_item = add_rows(d_clicked.new_zeros(sum(batch.needed), d_clicked.shape[1]), batch.item_rows, d_clicked)
         received = self.process_group.collectives.exchange(by_item, batch.needed, batch.requested_by)
         add_rows(d_table, batch.requested, received)
 
@@ -196,7 +196,7 @@ class GroupStepper:
 def look_up(batch: Share, table: Tensor, process_group: ProcessGroup) -> Tensor:
     """Return the rows of the own clicks' items, float[T_own, d], from the processes that have them."""
     rows = process_group.collectives.exchange(table[batch.requested], batch.requested_by, batch.needed)
-    return rows[batch.places]
+    return rows[batch.item_rows]
 
 
 def _square_sum(gradient: Tensor) -> Tensor:

@@ -52,9 +52,9 @@ def group_metrics(
 
 def _ranks(queries: Tensor, targets: Tensor, table: Tensor, first_item: int, process_group: ProcessGroup) -> Tensor:
     """int64[S]: pessimistic ranks of the targets in the whole catalog."""
-    places = targets - first_item
-    is_own = (places >= 0) & (places < len(table))
-    vectors = functional.normalize(table[torch.where(is_own, places, 0)], dim=1)
+    own_rows = targets - first_item
+    is_own = (own_rows >= 0) & (own_rows < len(table))
+    vectors = functional.normalize(table[torch.where(is_own, own_rows, 0)], dim=1)
     # Only one process adds a number that is not zero, so the sum has no rounding.
     target_scores = process_group.collectives.sum(torch.where(is_own, (queries * vectors).sum(dim=1), 0.0))
     counts = torch.zeros(len(queries), dtype=torch.float64, device=queries.device)
@@ -63,7 +63,7 @@ def _ranks(queries: Tensor, targets: Tensor, table: Tensor, first_item: int, pro
         for first in range(0, len(queries), _ROWS):
             rows = slice(first, first + _ROWS)
             scores = queries[rows] @ units.T
-            inside = (is_own[rows] & (places[rows] >= begin) & (places[rows] < begin + len(units))).nonzero()[:, 0]
-            scores[inside, places[rows][inside] - begin] = torch.inf  # the target itself, which counts once
+            inside = (is_own[rows] & (own_rows[rows] >= begin) & (own_rows[rows] < begin + len(units))).nonzero()[:, 0]
+            scores[inside, own_rows[rows][inside] - begin] = torch.inf  # the target itself, which counts once
             counts[rows] += (~(scores < target_scores[rows, None])).sum(dim=1)
     return process_group.collectives.sum(counts).long()

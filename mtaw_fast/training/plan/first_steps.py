@@ -226,9 +226,9 @@ def ranker_times(
 
 def _cut(sessions: Sessions, clicks: int) -> tuple[Sessions, Sessions]:
     """Split off the last sessions with about so many clicks; neither part is empty."""
-    place = int(np.searchsorted(sessions.offsets, sessions.n_clicks - clicks))
-    place = min(max(place, 1), len(sessions) - 1)
-    return sessions.slice(0, place), sessions.slice(place, len(sessions))
+    split = int(np.searchsorted(sessions.offsets, sessions.n_clicks - clicks))
+    split = min(max(split, 1), len(sessions) - 1)
+    return sessions.slice(0, split), sessions.slice(split, len(sessions))
 
 
 def _last(sessions: Sessions, share: float) -> Sessions:

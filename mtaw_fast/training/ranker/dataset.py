@@ -17,7 +17,7 @@ import numpy as np
 
 from mtaw_fast.data.sessions import offsets_of
 from mtaw_fast.errors import TrainingError
-from mtaw_fast.training.ranker.fitting import drawn_places, nothing_to_learn
+from mtaw_fast.training.ranker.fitting import drawn_columns, nothing_to_learn
 
 _LARGEST = float(np.finfo(np.float16).max)
 _MAPPED = 16 << 20  # bytes read before pages are given back; scattered rows map ten times as many
@@ -60,11 +60,11 @@ class RankerDataset:
 
     def drawn(self, queries: np.ndarray, negatives: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """See `ranker.fitting.DrawnCandidates`."""
-        ids, places = self._padded(queries)
-        chosen = drawn_places(ids, ids == self.targets[queries, None], negatives, rng)
+        ids, rows = self._padded(queries)
+        chosen = drawn_columns(ids, ids == self.targets[queries, None], negatives, rng)
         if chosen is not None:
-            ids, places = np.take_along_axis(ids, chosen, axis=1), np.take_along_axis(places, chosen, axis=1)
-        return self._read(ids, places)
+            ids, rows = np.take_along_axis(ids, chosen, axis=1), np.take_along_axis(rows, chosen, axis=1)
+        return self._read(ids, rows)
 
     def subset(self, chosen: np.ndarray) -> RankerDataset:
         """Return the queries int64[q] alone, from the same file."""
@@ -79,19 +79,19 @@ class RankerDataset:
         )
 
     def _padded(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(ids int32[q, C], places int64[q, C] among the R candidates) of queries int64[q], padded with -1."""
+        """(ids int32[q, C], rows int64[q, C] among the R candidates) of queries int64[q], padded with -1."""
         counts = self._counts[queries]
         column = np.arange(counts.max())
         valid = column < counts[:, None]
-        places = np.where(valid, self._begins[queries][:, None] + column, -1)
+        rows = np.where(valid, self._begins[queries][:, None] + column, -1)
         ids = np.full(valid.shape, -1, dtype=np.int32)
-        ids[valid] = self._ids[places[valid]]
-        return ids, places
+        ids[valid] = self._ids[rows[valid]]
+        return ids, rows
 
-    def _read(self, ids: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, ids: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values = np.zeros((*ids.shape, len(self.features)), dtype=np.float32)
         valid = ids >= 0
-        values[valid] = self._file.rows(places[valid])
+        values[valid] = self._file.rows(rows[valid])
         return ids, values
 
 
@@ -124,7 +124,7 @@ class DatasetWriter:
     ) -> None:
         """Add q queries whose target int32[q] is among the candidates int32[q, C], padded with -1; skip the others.
 
-        clicks: int64[q], places of the next clicks. values: float32[q, C, F].
+        clicks: int64[q], indices of the next clicks. values: float32[q, C, F].
         """
         has_target = (ids == targets[:, None]).any(axis=1)
         self._left_out += int(np.count_nonzero(~has_target))
@@ -142,7 +142,7 @@ class DatasetWriter:
         return sum(len(targets) for targets in self._targets)
 
     def finish(self, weights: np.ndarray | None, frozen: int = 0) -> RankerDataset:
-        """Return the dataset. weights: float32[T], of a query by the place of its next click, or None.
+        """Return the dataset. weights: float32[T], of a query by the index of its next click, or None.
 
         frozen: the last so many queries are frozen samples.
         """
@@ -183,9 +183,9 @@ class FeatureFile:
         self._values = np.frombuffer(self._map, dtype=np.float16).reshape(-1, width)
         self._read = 0
 
-    def rows(self, places: np.ndarray) -> np.ndarray:
+    def rows(self, indices: np.ndarray) -> np.ndarray:
         """Return a copy of the rows int64[n]: float16[n, F]."""
-        rows = self._values[places]
+        rows = self._values[indices]
         self._read += rows.nbytes
         if self._read > _MAPPED:
             self._map.madvise(mmap.MADV_DONTNEED)  # drops pages of the file; loses nothing

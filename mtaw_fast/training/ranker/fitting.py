@@ -55,7 +55,7 @@ class DrawnCandidates(Candidates, Protocol):
     def drawn(self, queries: np.ndarray, negatives: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return the result of `batch` with only the target and `negatives` other candidates of each query.
 
-        They are drawn as in `drawn_places`.
+        They are drawn as in `drawn_columns`.
         """
         ...
 
@@ -302,14 +302,14 @@ def _drawn(
     ids: np.ndarray, values: np.ndarray, hits: np.ndarray, negatives: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw the target and `negatives` others of each query's candidates: (ids, values, hits), in no set order."""
-    places = drawn_places(ids, hits, negatives, rng)
-    if places is None:
+    columns = drawn_columns(ids, hits, negatives, rng)
+    if columns is None:
         return ids, values, hits
     rows = np.arange(len(ids))[:, None]
-    return ids[rows, places], values[rows, places], hits[rows, places]
+    return ids[rows, columns], values[rows, columns], hits[rows, columns]
 
 
-def drawn_places(ids: np.ndarray, hits: np.ndarray, negatives: int, rng: np.random.Generator) -> np.ndarray | None:
+def drawn_columns(ids: np.ndarray, hits: np.ndarray, negatives: int, rng: np.random.Generator) -> np.ndarray | None:
     """int64[q, negatives + 1]: columns of the target and of drawn others; None if there are no more candidates.
 
     ids: int32[q, C], padded with -1; hits: bool[q, C], True at the targets.

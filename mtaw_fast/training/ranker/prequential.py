@@ -100,13 +100,13 @@ def build_dataset(
 
     def add_frozen(writer: DatasetWriter) -> None:
         known = np.bincount(tables.session_items, minlength=tables.n_items) > 0
-        places = np.flatnonzero(known[sessions.items])  # serving drops clicks on items that the bundle does not know
-        filtered, limit = sessions.of_clicks(places), frozen_samples(len(ranked))
-        filtered_weights = None if click_weights is None else click_weights[places]
+        known_clicks = np.flatnonzero(known[sessions.items])  # serving drops clicks on items unknown to the bundle
+        filtered, limit = sessions.of_clicks(known_clicks), frozen_samples(len(ranked))
+        filtered_weights = None if click_weights is None else click_weights[known_clicks]
         chosen = _ranked_clicks(ReplayOrder.of(filtered, *chunk), filtered, min_prefix, since, limit, filtered_weights)
         run = run_over(filtered, chosen)
         for begin in range(0, len(chosen), _FROZEN_CHUNK):
-            run.rank(chosen[begin : begin + _FROZEN_CHUNK], writer, places)
+            run.rank(chosen[begin : begin + _FROZEN_CHUNK], writer, known_clicks)
 
     with DatasetWriter.opened(folder, side.names(trends=trends is not None)) as writer:
         reporter.epoch_starts(f"{phase}, dataset", 1, 1, len(order.clicks))
@@ -135,7 +135,7 @@ def _ranked_clicks(
     limit: int,
     weights: np.ndarray | None,
 ) -> np.ndarray:
-    """int64[Q]: places in the sessions' items of the targets, in replay order."""
+    """int64[Q]: indices of the targets in the sessions' items, in replay order."""
     begins = np.repeat(sessions.offsets[:-1], sessions.lengths)
     clicks = order.clicks
     chosen = clicks - begins[clicks] >= min_prefix
@@ -188,10 +188,10 @@ class _PrequentialRun:
                 config, weights, known, self._items, self._begin_of[ranked], ranked, self._threads
             )
 
-    def rank(self, clicks: np.ndarray, writer: DatasetWriter, places: np.ndarray | None = None) -> None:
+    def rank(self, clicks: np.ndarray, writer: DatasetWriter, indices: np.ndarray | None = None) -> None:
         """Write the candidates for the targets among the clicks int64[n].
 
-        places: int64[T], where the clicks are among those whose weights the writer gets; None: as they are.
+        indices: int64[T], of the clicks among those whose weights the writer gets; None: as they are.
         """
         clicks = clicks[self._query_of[clicks] >= 0]
         if len(clicks) == 0:
@@ -205,8 +205,8 @@ class _PrequentialRun:
         ids, values = self._memory.features(
             self._items, begins, clicks, dense, threads=threads, moment=moment, types=self._types, n_types=self._n_types
         )
-        target_places = clicks if places is None else places[clicks]
-        writer.add(target_places, self._items[clicks], clicks - begins, ids, values)
+        target_indices = clicks if indices is None else indices[clicks]
+        writer.add(target_indices, self._items[clicks], clicks - begins, ids, values)
 
     def learn(self, clicks: np.ndarray) -> None:
         """Learn the clicks int64[n], in order."""
@@ -226,11 +226,11 @@ class ReplayOrder:
     Attributes
     ----------
     clicks : int64[T]
-        Places in `Sessions.items`; clicks of one session keep their order.
+        Indices in `Sessions.items`; clicks of one session keep their order.
     bounds : int64[H + 1]
         Chunk h is clicks[bounds[h]:bounds[h + 1]].
     moments : int64[T] or None
-        Time of a click in milliseconds, by place in `Sessions.items`, never before its session's earlier ones.
+        Time of a click in milliseconds, by index in `Sessions.items`, never before its session's earlier ones.
     """
 
     clicks: np.ndarray
@@ -260,8 +260,8 @@ class ReplayOrder:
 
 def evenly(count: int, limit: int) -> np.ndarray:
     """bool[count]: `limit` of them, spread evenly; all if there are no more."""
-    place = np.arange(count + 1, dtype=np.int64) * min(count, limit) // max(count, 1)
-    return place[1:] > place[:-1]
+    n_chosen = np.arange(count + 1, dtype=np.int64) * min(count, limit) // max(count, 1)
+    return n_chosen[1:] > n_chosen[:-1]
 
 
 def _rising(times: np.ndarray, offsets: np.ndarray) -> np.ndarray:

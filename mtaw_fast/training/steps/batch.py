@@ -27,8 +27,8 @@ def is_target(
     sessions: Sessions, min_prefix: int, counted: str = "all", type_weights: np.ndarray | None = None
 ) -> np.ndarray:
     """bool[T]: whether a click is the target of a sample."""
-    place = np.arange(sessions.n_clicks) - np.repeat(sessions.offsets[:-1], sessions.lengths)
-    chosen = place >= min_prefix
+    position = np.arange(sessions.n_clicks) - np.repeat(sessions.offsets[:-1], sessions.lengths)
+    chosen = position >= min_prefix
     if counted == "new":
         chosen &= sessions.first_clicks()
     if _some_weigh_nothing(type_weights):
@@ -67,7 +67,7 @@ class Batch:
     """The input of a step.
 
     clicks: int64[T], of B sessions without their last clicks. offsets: int64[B + 1], where each session begins.
-    rows: int64[S], the places of the samples' last clicks. targets: int64[S].
+    rows: int64[S], indices of the samples' last clicks. targets: int64[S].
     weights: float32[S] of the samples, scaled to the mean 1; None if all weigh the same.
     mass: the sum of the weights before the scaling: S if all weigh 1.
     tiles: the layout of the clicks for the GPU kernels; None on a CPU.
@@ -100,13 +100,13 @@ class Batch:
         """
         lengths = np.maximum(sessions.lengths - 1, 0)
         offsets = offsets_of(lengths)
-        place = ranges(sessions.offsets[:-1], lengths)
+        indices = ranges(sessions.offsets[:-1], lengths)
         if only_last:
             rows = offsets[1:] - 1
         else:
-            rows = np.flatnonzero(is_target(sessions, min_prefix, counted, type_weights)[place + 1])
-        clicks = sessions.items[place].astype(np.int64)
-        targets = sessions.items[place[rows] + 1].astype(np.int64)
+            rows = np.flatnonzero(is_target(sessions, min_prefix, counted, type_weights)[indices + 1])
+        clicks = sessions.items[indices].astype(np.int64)
+        targets = sessions.items[indices[rows] + 1].astype(np.int64)
 
         def put(array: np.ndarray) -> Tensor:
             tensor = torch.from_numpy(array)
@@ -116,7 +116,7 @@ class Batch:
         tiles = Tiles.of(offsets, device) if device.type == "cuda" else None
         weights, mass = None, float(len(rows))
         if type_weights is not None:
-            counts = type_weights[typed(sessions)[place[rows] + 1]].astype(np.float64)
+            counts = type_weights[typed(sessions)[indices[rows] + 1]].astype(np.float64)
             mass = float(counts.sum())
             weights = put((counts * (len(rows) / max(mass, 1e-300))).astype(np.float32))
         return cls(put(clicks), put(offsets), put(rows), put(targets), tiles, weights, mass)

@@ -36,7 +36,7 @@ class EpochBatches:
         self, config: Config, sessions: Sessions, min_prefix: int, type_weights: np.ndarray | None = None
     ) -> None:
         self._config, self._sessions, self._min_prefix, self._type_weights = config, sessions, min_prefix, type_weights
-        self._targets: np.ndarray | None = None  # int64[S], places of the samples' targets among the clicks
+        self._targets: np.ndarray | None = None  # int64[S], indices of the samples' targets among the clicks
         if config.optimizer.batches == "prefixes":
             self._targets = np.flatnonzero(is_target(sessions, min_prefix, config.loss.targets, type_weights))
             self.units = len(self._targets)

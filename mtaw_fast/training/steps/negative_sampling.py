@@ -36,9 +36,9 @@ class CatalogSample:
         """Return the items int64[D] (distinct, ascending) and `count` of the others, or all if there are fewer."""
         others = n_items - len(always)
         count = min(count, others)
-        places = np.arange(others) if count == others else rng.choice(others, count, replace=False, shuffle=False)
+        numbers = np.arange(others) if count == others else rng.choice(others, count, replace=False, shuffle=False)
         # The k-th item that is not always there: k plus the number of those before it.
-        drawn = places + np.searchsorted(always - np.arange(len(always)), places, side="right")
+        drawn = numbers + np.searchsorted(always - np.arange(len(always)), numbers, side="right")
         return cls(np.concatenate([always, drawn]), len(always), math.log(others / count) if count else 0.0)
 
 
@@ -56,7 +56,7 @@ class Occurrences:
     def __init__(self, sessions: Sessions, n_items: int) -> None:
         self._items, self._session_ends = sessions.items, sessions.offsets
         dtype = np.int32 if sessions.n_clicks < 2**31 else np.int64
-        self._places = np.argsort(sessions.items, kind="stable").astype(dtype)
+        self._clicks = np.argsort(sessions.items, kind="stable").astype(dtype)
         self._ends = np.zeros(n_items + 1, dtype=np.int64)
         np.cumsum(np.bincount(sessions.items, minlength=n_items), out=self._ends[1:])
 
@@ -79,8 +79,8 @@ class Occurrences:
         begin, end = self._ends[items], self._ends[items + 1]
         begin, count = begin[begin < end], (end - begin)[begin < end]
         drawn = (rng.random((len(begin), times)) * count[:, None]).astype(np.int64) + begin[:, None]
-        places = self._places[drawn.ravel()].astype(np.int64)
-        session = np.searchsorted(self._session_ends, places, side="right")
-        after = places[places + 1 < self._session_ends[session]] + 1
-        before = places[places > self._session_ends[session - 1]] - 1
+        clicks = self._clicks[drawn.ravel()].astype(np.int64)
+        session = np.searchsorted(self._session_ends, clicks, side="right")
+        after = clicks[clicks + 1 < self._session_ends[session]] + 1
+        before = clicks[clicks > self._session_ends[session - 1]] - 1
         return np.unique(self._items[np.concatenate([before, after])]).astype(np.int64)

@@ -48,7 +48,7 @@ def sampled_aw_loss(
     items : float[R, d]
         The sample's rows of the item embedding; L2-normalized inside.
     targets : int64[S]
-        Places of the next clicks among the R.
+        Rows of the next clicks among the R.
     sample : CatalogSample
     scale : float
         Factor on the cosine.

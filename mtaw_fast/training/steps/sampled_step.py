@@ -73,17 +73,19 @@ class SampledStepper:
     def step(self, batch: Batch, progress: float) -> float:
         """See `full_step.Stepper.step`; the loss is that of the sample."""
         config = self._config
-        own_items, place = np.unique(np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True)
+        own_items, item_rows = np.unique(
+            np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True
+        )
         rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
         always = own_items
         if self._near is not None:
             always = np.union1d(own_items, self._near.neighbors(own_items, config.loss.cooccurrence_negatives, rng))
-            place = np.searchsorted(always, own_items)[place]
+            item_rows = np.searchsorted(always, own_items)[item_rows]
         sample = CatalogSample.drawn(always, len(self.model.item_embedding), config.loss.negative_samples, rng)
         rows = torch.from_numpy(sample.rows)
         taken = self._rows.take(rows)
         items = taken[0].clone().requires_grad_()
-        clicks, targets = torch.from_numpy(place).split([len(batch.clicks), len(batch.targets)])
+        clicks, targets = torch.from_numpy(item_rows).split([len(batch.clicks), len(batch.targets)])
         clicked = items.detach()[clicks].requires_grad_()
         queries = self.model.interests(clicked, batch.offsets, tiles=batch.tiles)[batch.rows]
         loss = sampled_aw_loss(

@@ -23,10 +23,10 @@ def batch_of(sessions: list[list[int]], **options: object) -> Batch:
 def test_shares_by_hand() -> None:
     batch = batch_of([[0, 3, 0, 9], [9, 1, 2], [3, 9]])  # clicks 0 3 0 | 9 1 | 3
     first, second = (Share.of(batch, Shards(10, 2), rank, CPU) for rank in range(2))
-    assert first.places.tolist() == [0, 1, 0]  # of the items 0 and 3
+    assert first.item_rows.tolist() == [0, 1, 0]  # of the items 0 and 3
     assert (first.needed, first.requested_by, first.requested.tolist()) == ([2, 0], [2, 2], [0, 3, 1, 3])
     assert (first.offsets.tolist(), first.rows.tolist(), first.first_click) == ([0, 3], [0, 1, 2], 0)
-    assert second.places.tolist() == [2, 0, 1]  # of 1, 3 and 9
+    assert second.item_rows.tolist() == [2, 0, 1]  # of 1, 3 and 9
     assert (second.needed, second.requested_by, second.requested.tolist()) == ([2, 1], [0, 1], [4])
     assert (second.offsets.tolist(), second.rows.tolist(), second.first_click) == ([0, 2, 3], [0, 1, 2], 3)
     for share in (first, second):
@@ -51,10 +51,10 @@ def test_shares_are_the_batch_and_agree_with_one_another(sessions: list[list[int
             [table[shards.rows(o)][other.requested.split(other.requested_by)[rank]] for o, other in enumerate(shares)]
         )
         assert received.tolist() == sorted(set(received.tolist()))
-        clicks.append(received[share.places])
+        clicks.append(received[share.item_rows])
         rows.append(share.rows + share.first_click)
         assert len(share.rows) == share.samples[rank]
-        assert share.offsets[-1] == len(share.places)
+        assert share.offsets[-1] == len(share.item_rows)
     assert torch.equal(torch.cat(clicks), batch.clicks)
     assert torch.equal(torch.cat(rows), batch.rows)
 
