@@ -17,8 +17,8 @@ class ExportedGraphs:
     def as_dict(self) -> dict[str, Any]:
         """Return JSON values: P@20 and MRR@20 in percent of the float32 graph (`onnx`), the Recommender and variants.
 
-        `places_equal` is the share of equal places in percent. All are None without a data set. `graphs` is the
-        manifest's entry.
+        `places_equal` is the share of positions with the same item in percent. All are None without a data set.
+        `graphs` is the manifest's entry.
         """
         quality = None if self.entry is None else self.entry["quality"]
         if quality is None:

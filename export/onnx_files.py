@@ -68,20 +68,20 @@ def read_graph(path: Path) -> GraphModel:
 
 
 def _write_arrays(arrays: dict[str, np.ndarray], folder: Path, part: str) -> tuple[Path, list[TensorProto]]:
-    """Write arrays one after the other; return the file, and tensors with their places in it."""
+    """Write arrays one after the other; return the file, and tensors with their offsets in it."""
     draft = folder / f"{part}.bin"
-    places = {}
+    offsets = {}
     with draft.open("wb") as stream:
         for name, array in arrays.items():
             stream.write(b"\0" * (-stream.tell() % _PAGE))
-            places[name] = stream.tell()
+            offsets[name] = stream.tell()
             np.ascontiguousarray(array).tofile(stream)
     path = draft.rename(folder / hashed_name(part, sha256_of(draft), "bin"))
     tensors = []
     for name, array in arrays.items():
         tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
         tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", path.name), ("offset", places[name]), ("length", array.nbytes)):
+        for key, value in (("location", path.name), ("offset", offsets[name]), ("length", array.nbytes)):
             tensor.external_data.add(key=key, value=str(value))
         tensors.append(tensor)
     return path, tensors

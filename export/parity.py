@@ -102,9 +102,9 @@ class Parity:
     """How far a variant of the graphs is from the model.
 
     sessions: how many were compared, each alone and in a padded batch. query_error: largest difference of a coordinate
-    of a query (encoder). Of the top 20: score_error, the largest difference of the scores at one place; misplaced,
-    places whose scores differ by more than 1e-4; places_equal, the share of places with the same item; overlap, the
-    mean share of the Recommender's items in the graph's top 20; least_overlap, that of the worst session.
+    of a query (encoder). Of the top 20: score_error, the largest difference of the scores at one position; misplaced,
+    positions whose scores differ by more than 1e-4; places_equal, the share of positions with the same item; overlap,
+    the mean share of the Recommender's items in the graph's top 20; least_overlap, that of the worst session.
     """
 
     sessions: int
@@ -128,7 +128,7 @@ class _Sums:
     score_error: float = 0.0
     misplaced: int = 0
     equal: int = 0
-    places: int = 0
+    positions: int = 0
     shares: list[float] = field(default_factory=list)
 
 
@@ -145,12 +145,12 @@ def edge_sessions(bundle: Bundle, seed: int) -> Sessions:
     ]
     lengths = rng.integers(1, min(_RANDOM_CLICKS, max_length) + 1, _RANDOM)
     drawn = [
-        rng.choice(n_items, length, p=weight / weight.sum()) if place % 2 else rng.integers(0, n_items, length)
-        for place, length in enumerate(lengths)
+        rng.choice(n_items, length, p=weight / weight.sum()) if number % 2 else rng.integers(0, n_items, length)
+        for number, length in enumerate(lengths)
     ]
     # Shuffled, so that a padded batch has short and long sessions.
     lists = [*edges, *drawn]
-    return Sessions.from_lists([lists[place] for place in rng.permutation(len(lists))])
+    return Sessions.from_lists([lists[number] for number in rng.permutation(len(lists))])
 
 
 def measure(truth: Truth, encoder: Run | None, recommender: Run | None) -> Parity:
@@ -168,7 +168,7 @@ def measure(truth: Truth, encoder: Run | None, recommender: Run | None) -> Parit
         sums.query_error,
         sums.score_error,
         sums.misplaced,
-        sums.equal / max(sums.places, 1),
+        sums.equal / max(sums.positions, 1),
         float(np.mean(sums.shares)) if sums.shares else 1.0,
         min(sums.shares, default=1.0),
     )
@@ -204,7 +204,7 @@ def _compare_rankings(truth: Truth, rows: slice, recommender: Run, sums: _Sums) 
         sums.misplaced += int(np.count_nonzero(~(error <= TOLERANCE)))
         top_items = list(ranked[:count])
         sums.equal += sum(item == true_item for item, true_item in zip(top_items, true_items, strict=True))
-        sums.places += count
+        sums.positions += count
         if count:
             sums.shares.append(len(set(top_items) & set(true_items)) / count)
 

@@ -16,8 +16,8 @@ from mtaw_fast.evaluation import Evaluated
 from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
 
 K = 20
-MIN_EQUAL = 99.9  # least percent of equal places of a float32 graph
-# Most percent of places with another item and score: if past sessions or candidates at a cut differ only in the last
+MIN_EQUAL = 99.9  # least percent of positions where a float32 graph has the same item
+# Most percent of positions with another item and score: if past sessions or candidates at a cut differ only in the last
 # bit of a float32 sum, either may be chosen.
 MAX_APART = 0.01
 MAX_P = {"float32": 0.02, "fp16": 0.1, "int8": 0.1}  # largest difference of P@20 to the Recommender, in points
@@ -31,8 +31,8 @@ Say = Callable[[str], None]
 class Quality:
     """The quality of one ranker, in percent.
 
-    places_equal: the share of the top-20 places with the Recommender's item. apart: places with another item whose
-    score differs by more than 1e-4 from the Recommender's. places: all places.
+    places_equal: the share of the top-20 positions with the Recommender's item. apart: positions with another item
+    whose score differs by more than 1e-4 from the Recommender's. places: all positions.
     """
 
     p: float
@@ -53,14 +53,14 @@ def compare(samples: Samples, served: Evaluated, rankers: Mapping[str, Evaluated
     """Return the quality of the Recommender ('recommender') and of every ranker, by name, on all samples."""
     ranks = {name: np.zeros(len(samples), np.int32) for name in ("recommender", *rankers)}
     equal, apart = dict.fromkeys(rankers, 0), dict.fromkeys(rankers, 0)
-    places = 0
+    n_positions = 0
     for begin in range(0, len(samples), _CHUNK):
         end = min(begin + _CHUNK, len(samples))
         prefixes, targets = samples.prefixes.slice(begin, end), samples.targets[begin:end]
         served_ids, served_scores = served.rank(prefixes, K + 1)
         ranks["recommender"][begin:end] = _within(listed_rank(served_ids, served_scores, targets))
         real = served_ids[:, :K] >= 0
-        places += int(real.sum())
+        n_positions += int(real.sum())
         for name, ranker in rankers.items():
             ids, scores = ranker.rank(prefixes, K + 1)
             ranks[name][begin:end] = _within(listed_rank(ids, scores, targets))
@@ -72,8 +72,8 @@ def compare(samples: Samples, served: Evaluated, rankers: Mapping[str, Evaluated
     qualities = {}
     for name, ranker_ranks in ranks.items():
         means = means_of(gains_of(ranker_ranks))
-        share = 100 * equal[name] / max(places, 1) if name in equal else 100.0
-        qualities[name] = Quality(means["P@20"], means["MRR@20"], share, apart.get(name, 0), places)
+        share = 100 * equal[name] / max(n_positions, 1) if name in equal else 100.0
+        qualities[name] = Quality(means["P@20"], means["MRR@20"], share, apart.get(name, 0), n_positions)
     return qualities
 
 

@@ -1,7 +1,7 @@
 """Find the fastest search parameters of an index that reach a recall on held-out vectors.
 
 Recall@k of a query is the share of its k results whose exact score is at least the true k-th best score: items that
-tie for the last place all count.
+tie for the last position all count.
 """
 
 from __future__ import annotations
@@ -149,9 +149,9 @@ def _fastest(
     times = np.empty((_TIMED, len(plans)))
     for turn in range(-2, _TIMED):  # two turns to warm up
         query = vectors[turn % len(vectors)][None]
-        for place, index in enumerate(indexes):
+        for column, index in enumerate(indexes):
             begin = time.perf_counter_ns()
             index.search(query, K)
-            times[turn, place] = time.perf_counter_ns() - begin
+            times[turn, column] = time.perf_counter_ns() - begin
     medians = np.median(times, axis=0) / 1000
     return plans[int(np.argmin(medians))], float(np.min(medians))

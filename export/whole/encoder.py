@@ -45,9 +45,9 @@ def _embeddings_by_bytes(g: Graph, embeddings: np.ndarray, clicks: str, name: st
     """Look up the rows at `clicks` of a table in int8, with a scale for each item."""
     steps = np.maximum(np.abs(embeddings).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / np.float32(127)
     codes = np.rint(embeddings / steps).astype(np.int8)
-    places = g.value(clicks, INT32)
-    rows = g.table("item_codes", codes).gather(places).cast(FLOAT32)
-    g.op("Mul", rows, g.table("item_steps", steps.astype(np.float32)).gather(places), name=name)
+    items = g.value(clicks, INT32)
+    rows = g.table("item_codes", codes).gather(items).cast(FLOAT32)
+    g.op("Mul", rows, g.table("item_steps", steps.astype(np.float32)).gather(items), name=name)
 
 
 def catalog_logits(g: Graph, query: Value, vectors: np.ndarray, scale: float, variant: str) -> Value:

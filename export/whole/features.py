@@ -68,8 +68,8 @@ class Pool:
         normal = self.largest >= float(np.finfo(np.float32).tiny)
         self._shares = self.similar * g.where(normal, g.op("Reciprocal", self.largest), 0.0)
         self._root = memory.root(g, self.items).unsqueeze(1)
-        places = g.arange(dense.items.length(), INT32)
-        self._place = g.full(rows, settings.dense, INT32).scatter(parts[4], places)
+        positions = g.arange(dense.items.length(), INT32)
+        self._dense_position = g.full(rows, settings.dense, INT32).scatter(parts[4], positions)
         self._trending = None
         if trending is not None:
             self._trending = g.full(rows, 0.0, FLOAT32).scatter(parts[5], trending[1])
@@ -92,12 +92,12 @@ class Pool:
         is_allowed = allowed.gather(self.items)
         is_own = g.arange(self._rows) < self._own.n
         key = g.where(is_allowed & ~is_own, self._keys(self._pre.flatten(), self.items, _PRE_BITS), -(1 << 62))
-        best, places = g.topk(key, self._rows.minimum(settings.others))
+        best, slots = g.topk(key, self._rows.minimum(settings.others))
         valid = (best > -(1 << 61)).cast(INT32)
-        listed = self._place < settings.dense
+        listed = self._dense_position < settings.dense
         if self._trending is not None:
             listed = listed | (self._trending > 0.0)
-        chosen = g.full(self._rows, 0, INT32).scatter(places, valid) > 0
+        chosen = g.full(self._rows, 0, INT32).scatter(slots, valid) > 0
         return g.nonzero(is_allowed & (is_own | listed | chosen))
 
     def ranked(self, slots: Value) -> tuple[Value, Value, Value]:
@@ -108,7 +108,7 @@ class Pool:
         g, settings, items = self._g, self._settings, self.items.gather(slots)
         assert self._trending is not None
         near = SIMILAR.index("knn_near")
-        lead = (g.constant(np.int32(settings.dense)) - self._place.gather(slots)).cast(FLOAT32) * (
+        lead = (g.constant(np.int32(settings.dense)) - self._dense_position.gather(slots)).cast(FLOAT32) * (
             1 / max(settings.dense, 1)
         )
         quick = (
@@ -117,8 +117,8 @@ class Pool:
             + self._shares.gather(slots).slice(near, near + 1, 1).flatten() * 0.1 + lead * 0.1 + 1e-4
         )  # fmt: skip
         is_own = slots < self._own.n
-        best, places = g.topk(g.where(is_own, -(1 << 62), self._keys(quick, items, _QUICK_BITS)), slots.length())
-        others = places.gather(g.nonzero(best > -(1 << 61)))
+        best, order = g.topk(g.where(is_own, -(1 << 62), self._keys(quick, items, _QUICK_BITS)), slots.length())
+        others = order.gather(g.nonzero(best > -(1 << 61)))
         first, rest = others.slice(0, settings.ranked), others.slice(settings.ranked, 2**31)
         chosen = is_own.scatter(first, g.full(first.length(), 1, BOOL))
         return slots.gather(g.nonzero(chosen)), slots.gather(rest), quick.gather(rest)
@@ -150,14 +150,14 @@ class Pool:
         raw = g.concat(
             sums, self._second.gather(slots), self._shares.gather(slots), self._pre.gather(slots),
             counts.slice(0, 2, 1).cast(FLOAT32), since, latest,
-            self._place.gather(slots).cast(FLOAT32).unsqueeze(1), axis=1,
+            self._dense_position.gather(slots).cast(FLOAT32).unsqueeze(1), axis=1,
         )  # fmt: skip
         logs = (raw + g.constant(np.array(list(logged.values()), np.float32))).log()
         logit = self._dense.all_logits.gather(items).unsqueeze(1)
         gap = logit - self._best_logit()
-        place = slots.minimum(own.n)
+        own_row = slots.minimum(own.n)
         own_features = g.concat(own.features, g.constant(np.zeros((1, len(OWN_NAMES)), np.float32)), axis=0).gather(
-            place
+            own_row
         )
         names = [*logged, "reach_near", "logit", "logit_gap", *OWN_NAMES]
         return names, g.concat(logs, self._near.gather(slots), logit, gap, own_features, axis=1)
@@ -188,14 +188,14 @@ def scores(g: Graph, net: RankerNet, query: dict[str, Value], parts: list[tuple[
     arrays = {name: array.astype(np.float64) for name, array in net.arrays().items()}
     first = arrays["scale"][:, None] * np.concatenate([arrays["w1"], arrays["linear"][:, None]], 1)  # [F, n1 + 1]
     bias = np.concatenate([arrays["b1"], arrays["bias"]]) - arrays["mean"] @ first
-    place = {name: row for row, name in enumerate(net.features)}
+    row_of = {name: row for row, name in enumerate(net.features)}
     lowest, highest = net.bounds()
 
     def rows(names: list[str]) -> Value:
-        return g.constant(first[[place[name] for name in names]].astype(np.float32))
+        return g.constant(first[[row_of[name] for name in names]].astype(np.float32))
 
     def bounded(values: Value, names: list[str]) -> Value:
-        low, high = (bound[None, [place[name] for name in names]] for bound in (lowest, highest))
+        low, high = (bound[None, [row_of[name] for name in names]] for bound in (lowest, highest))
         return values.maximum(g.constant(low)).minimum(g.constant(high)) if np.isfinite(low).any() else values
 
     start = bounded(g.concat(*query.values()).unsqueeze(0), list(query)) @ rows(list(query))

@@ -58,9 +58,9 @@ def second_neighbors(g: Graph, own: Own, memory: Memory) -> tuple[Value, Value]:
 
 def _fwd_shares(g: Graph, rows: Rows, item: Value, memory: Memory) -> tuple[Value, Value]:
     begins, lengths = rows.begins_and_lengths(g, item, STRONG)
-    places = g.arange(lengths) + begins
-    values = memory.values(g).gather(places).slice(1, 2, 1).cast(FLOAT32).flatten()
-    return memory.neighbors(g).gather(places), values / (_fwd_total(g, memory, item) + 1.0)
+    pair_rows = g.arange(lengths) + begins
+    values = memory.values(g).gather(pair_rows).slice(1, 2, 1).cast(FLOAT32).flatten()
+    return memory.neighbors(g).gather(pair_rows), values / (_fwd_total(g, memory, item) + 1.0)
 
 
 def _fwd_total(g: Graph, memory: Memory, items: Value) -> Value:
@@ -77,13 +77,13 @@ def _factors(g: Graph, own: Own, memory: Memory) -> Value:
     root = memory.root(g, own.items).unsqueeze(1)
     ones = g.op("Expand", g.constant(np.ones((1, 1), np.float32)), _shape(g, own.n, 1))
     kinds = g.concat(shares, root, ones, axis=1)
-    place = g.arange(own.n)
+    position = g.arange(own.n)
     even = g.op("Reciprocal", own.distinct)
     weights = {
         "dec": own.decayed,
         "all": own.decayed * 0.0 + even,
-        "last": place.equal(0).cast(FLOAT32),
-        "prev": place.equal(1).cast(FLOAT32),
+        "last": position.equal(0).cast(FLOAT32),
+        "prev": position.equal(1).cast(FLOAT32),
         "": own.decayed * 0.0 + 1.0,
     }
     columns = g.concat(*(value.unsqueeze(1) for value in weights.values()), axis=1)

@@ -92,14 +92,14 @@ class _Whole:
         width = g.concat(self._bounded_k(inputs["k"].flatten()), g.constant(np.array([0]))).reduce("Max", 0, keep=True)
         shared = None if self._per_session else self._request(g, inputs)
 
-        def session_ranking(inside: Graph, place: Value) -> tuple[Value, Value]:
+        def session_ranking(inside: Graph, session: Value) -> tuple[Value, Value]:
             rows = (
-                {name: inside.outer(value).gather(place).flatten() for name, value in inputs.items()}
+                {name: inside.outer(value).gather(session).flatten() for name, value in inputs.items()}
                 if shared is None
                 else {}
             )
             request = shared or self._request(inside, rows)
-            return self._session_ranking(inside, place, ids, lengths, logits, request, width)
+            return self._session_ranking(inside, session, ids, lengths, logits, request, width)
 
         batch = ids.length()
         items, values = g.loop(batch, session_ranking)
@@ -127,16 +127,16 @@ class _Whole:
         """Return the conditions from vectors by the inputs' names; exclude and allow are internal ids."""
         when = None if self._trends is None else moment(g, inputs["now"], self._trends)
         allowed = selection.allowed_items(g, inputs["exclude"], inputs["allow"], inputs["use_allow"], self._n)
-        # An input with a default, as it is an initializer too. The last place is that of unknown ids.
+        # An input with a default, as it is an initializer too. The last element is that of unknown ids.
         allowed = allowed & g.concat(g.table("available", self._available), g.constant(np.ones(1, BOOL)))
         return _Request(self._bounded_k(inputs["k"]), allowed, inputs["exclude_seen"], when)
 
     def _session_ranking(
-        self, g: Graph, place: Value, ids: Value, lengths: Value, logits: Value, request: _Request, width: Value
+        self, g: Graph, session: Value, ids: Value, lengths: Value, logits: Value, request: _Request, width: Value
     ) -> tuple[Value, Value]:
-        """Return the ranking of session `place`: int64[width], float32[width]."""
-        m = g.outer(lengths).gather(place).cast(INT64)
-        row = g.outer(ids).gather(place).flatten()
+        """Return the ranking of session number `session`: int64[width], float32[width]."""
+        m = g.outer(lengths).gather(session).cast(INT64)
+        row = g.outer(ids).gather(session).flatten()
 
         def padded(make: Callable[[Graph], tuple[Value, Value]]) -> Callable[[Graph], tuple[Value, Value]]:
             def filled(inside: Graph) -> tuple[Value, Value]:
@@ -150,7 +150,7 @@ class _Whole:
 
         def ranking(inside: Graph) -> tuple[Value, Value]:
             clicks = inside.outer(row).slice(0, inside.outer(m))
-            return self._ranking(inside, clicks, inside.outer(logits).gather(inside.outer(place)).flatten(), request)
+            return self._ranking(inside, clicks, inside.outer(logits).gather(inside.outer(session)).flatten(), request)
 
         items, values = g.if_else(m > 0, padded(ranking), padded(lambda inside: self._popular(inside, request)))
         return items, values

@@ -1,4 +1,4 @@
-"""Select items: which are allowed, the dense list, the k places of a ranking, and the ranking without a known click.
+"""Select items: which are allowed, the dense list, the k positions of a ranking, and the ranking without a known click.
 
 Axes: N items, C candidates, D dense items.
 """
@@ -17,7 +17,7 @@ _FEW_SESSIONS, _CROWD_SHARE = 15.0, 0.001  # as in the kernels' trends.cpp
 
 
 def allowed_items(g: Graph, exclude: Value, allow: Value, use_allow: Value, n_items: int) -> Value:
-    """Return bool[N + 1]: the items that may be found, and a last place for unknown ids.
+    """Return bool[N + 1]: the items that may be found, and a last element for unknown ids.
 
     exclude, allow: internal ids int64[..], -1 if unknown.
     """
@@ -36,9 +36,9 @@ def without_seen(g: Graph, allowed: Value, clicks: Value, exclude_seen: Value, n
 
 def dense_items(g: Graph, logits: Value, allowed: Value, count: Value) -> Dense:
     """Return the best `count` (int64[1]) allowed items by the encoder's logits float32[N]."""
-    best_logits, places = g.topk(g.where(allowed, logits, NOTHING), count)
+    best_logits, items = g.topk(g.where(allowed, logits, NOTHING), count)
     valid = g.nonzero(best_logits > NOTHING)
-    return Dense(places.gather(valid).cast(INT32), best_logits.gather(valid), logits)
+    return Dense(items.gather(valid).cast(INT32), best_logits.gather(valid), logits)
 
 
 def ranked(g: Graph, items: Value, scores: Value, k: Value) -> tuple[Value, Value]:
@@ -96,8 +96,8 @@ def _with_unknown_last(g: Graph, ids: Value, n_items: int) -> Value:
 def most_clicked(g: Graph, order: np.ndarray, clicks: np.ndarray, allowed: Value) -> tuple[Value, Value]:
     """Return all allowed items int32[..] and their clicks float32[..]. order: int32[N]. allowed: bool[N]."""
     ids = g.table("most_clicked", order)
-    places = g.nonzero(allowed.gather(ids))
-    return ids.gather(places), g.table("most_clicks", clicks[order].astype(np.float32)).gather(places)
+    rows = g.nonzero(allowed.gather(ids))
+    return ids.gather(rows), g.table("most_clicks", clicks[order].astype(np.float32)).gather(rows)
 
 
 def rising(
@@ -125,10 +125,10 @@ def rising(
     fast = trusted * (lane(QUARTER) + lane(HOUR) * 0.25) + lane(DAY) * 0.02
     usual = (lane(DAY) + 1.0) * float(trends.half_lives[HOUR] / trends.half_lives[DAY])
     speed = fast * g.op("Sqrt", (trusted * lane(HOUR) + 1.0) / usual)
-    speeds, places = g.topk(speed, speed.length())
-    ordered = ids.gather(places)
-    allowed_places = g.nonzero(allowed.gather(ordered) & (speeds > 0))  # what has faded to 0 does not rise
-    items, scores = ordered.gather(allowed_places), speeds.gather(allowed_places)
+    speeds, rows = g.topk(speed, speed.length())
+    ordered = ids.gather(rows)
+    allowed_rows = g.nonzero(allowed.gather(ordered) & (speeds > 0))  # what has faded to 0 does not rise
+    items, scores = ordered.gather(allowed_rows), speeds.gather(allowed_rows)
     empty = g.full(g.constant(np.array([len(order)])), 0, BOOL)
     listed = empty.scatter(ids, speed > 0)
     rest, _ = most_clicked(g, order, clicks, allowed & ~listed)

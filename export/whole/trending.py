@@ -65,8 +65,8 @@ class Trending:
             slots.slice(0, self._own.length()), g.full(self._own.length(), 1, BOOL)
         )
         eligible = allowed.gather(items) & ~own_mask & (score > 0.0)
-        best, places = g.topk(g.where(eligible, score, 0.0), score.length().minimum(count))
-        chosen = items.gather(places.gather(g.nonzero(best > 0.0)))
+        best, rows = g.topk(g.where(eligible, score, 0.0), score.length().minimum(count))
+        chosen = items.gather(rows.gather(g.nonzero(best > 0.0)))
         rising = g.constant(ids[:RISING])
         is_own = g.op(
             "ReduceMax",
@@ -148,13 +148,13 @@ class Trending:
         g = self._g
         unset = g.full(g.constant(np.array([n_items])), -1, INT32)
         slots = unset.scatter(candidates, g.arange(candidates.length(), INT32)).gather(self.neighbors)
-        places = g.nonzero(slots >= 0)
-        values, rows = self._values.gather(places), self._row.gather(places)
+        pairs = g.nonzero(slots >= 0)
+        values, rows = self._values.gather(pairs), self._row.gather(pairs)
         is_last = rows.equal(0).cast(FLOAT32).unsqueeze(1)
         terms = g.concat(
-            values * is_last, values * self._weights.gather(rows), self._pre.gather(places).unsqueeze(1), axis=1
+            values * is_last, values * self._weights.gather(rows), self._pre.gather(pairs).unsqueeze(1), axis=1
         )
-        sums = segment_reduce(g, candidates.length(), slots.gather(places).cast(INT64), terms, 2 * _PAIRS + 1)
+        sums = segment_reduce(g, candidates.length(), slots.gather(pairs).cast(INT64), terms, 2 * _PAIRS + 1)
         return sums.slice(0, _PAIRS, 1), sums.slice(_PAIRS, 2 * _PAIRS, 1), sums.slice(2 * _PAIRS, 2 * _PAIRS + 1, 1)
 
     def _decay_since_newest(self, lane: int) -> Value:
