@@ -144,7 +144,7 @@ def _measure(
 def first_wrong(name: str, answers: Sequence[list[str]], expected: Sequence[list[str]]) -> int | None:
     """Return the first session with other items than expected, or None.
 
-    ONNX Runtime gives close scores, so close items may change places: nine of ten must be the same.
+    ONNX Runtime gives close scores, so close items may swap: nine of ten must be the same.
     """
     for session, (items, right) in enumerate(zip(answers, expected, strict=True)):
         same = {*items} & {*right}

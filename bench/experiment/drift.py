@@ -39,12 +39,12 @@ def hourly_drift(
     if reference is None:
         raise UsageError("the log has no session of two clicks before the end of the training; end it later")
     starts = np.repeat(sessions.offsets[:-1], sessions.lengths)
-    places = np.arange(sessions.n_clicks) - starts
-    following = places > 0
+    positions = np.arange(sessions.n_clicks) - starts
+    following = positions > 0
     gaps = np.diff(sessions.times, prepend=sessions.times[:1])
     groups = {
         "popularity": reference.groups_of_items(sessions.items),
-        "length": np.searchsorted(LENGTHS, places),
+        "length": np.searchsorted(LENGTHS, positions),
         "repeat": _repeated(sessions),
         "gap": np.searchsorted(GAPS_MS, gaps),
     }

@@ -55,11 +55,11 @@ def simulate(
         table = sessions_of(rng, total, days, effect)
         for metric, counts in metrics.items():
             looks = [day["differences"][0] for day in daily_differences(table, metric, [0, 1], _ALPHA, total)]
-            decided = [place for place, look in enumerate(looks) if look["decided"]]
+            decided = [number for number, look in enumerate(looks) if look["decided"]]
             truth = 100.0 * effect * base if metric == "click-through" else 0.0
             ends = [look["interval"] for look in looks if look["interval"] is not None]
             counts["alarms"] += bool(decided)
-            counts["wrong sign"] += any(looks[place]["difference"] * effect < 0 for place in decided)
+            counts["wrong sign"] += any(looks[number]["difference"] * effect < 0 for number in decided)
             counts["covered at all looks"] += all(low <= truth <= high for low, high in ends)
             counts["fixed test"] += any(map(_fixed_alarm, looks, _numbers(table, days), [total] * days))
             if metric == "click-through" and decided:

@@ -33,11 +33,11 @@ _LAYERS = 4  # matrices d x d of the encoder
 @triton.jit
 def exp2_chains(out, ROUNDS: tl.constexpr, BLOCK: tl.constexpr):  # noqa: N803 - constants
     """Run BLOCK chains of ROUNDS exponentials, each of the last one minus one: all stay within (0, 1]."""
-    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    values = places.to(tl.float32) * 1e-9
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    values = offsets.to(tl.float32) * 1e-9
     for _ in range(ROUNDS):
         values = tl.exp2(values - 1.0)
-    tl.store(out + places, values)
+    tl.store(out + offsets, values)
 
 
 def limits(setting: Setting) -> Iterator[dict[str, Any]]:

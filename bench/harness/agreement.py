@@ -13,7 +13,7 @@ def ranking_error(ids: np.ndarray, scores: np.ndarray, truth: np.ndarray, tie: f
     """Return why the rankings are not the top k of `truth` up to ties, or None.
 
     ids: int[B, k], scores: float[B, k], best first. truth: float64[B, N], the true scores of the whole catalog.
-    The item at each place must have the true score of that place within `tie`, and its given score must match it.
+    The item at each position must have the true score of the position within `tie`, and its given score must match it.
     """
     rows, k = ids.shape
     if rows != len(truth):
@@ -27,10 +27,10 @@ def ranking_error(ids: np.ndarray, scores: np.ndarray, truth: np.ndarray, tie: f
         ranked = truth[row][ids[row]]
         wrong = np.flatnonzero(~(np.abs(ranked - best) <= tie))
         if len(wrong):
-            place = int(wrong[0])
+            column = int(wrong[0])
             return (
-                f"session {row}, place {place + 1}: item {ids[row][place]} has the true score {ranked[place]:.6f}, "
-                f"{best[place]:.6f} belongs there ({len(wrong)} of {k} places differ)"
+                f"session {row}, place {column + 1}: item {ids[row][column]} has the true score {ranked[column]:.6f}, "
+                f"{best[column]:.6f} belongs there ({len(wrong)} of {k} places differ)"
             )
         error = float(np.abs(scores[row] - ranked).max())
         if not error <= tie:

@@ -16,7 +16,7 @@ from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 
 K = 20
-AGREEMENT = 0.999  # target share of equal top-20 places
+AGREEMENT = 0.999  # target share of top-20 positions with the same item
 # A defect gives far less (tables alone give a quarter). A little is lost if an item has more neighbors than its row in
 # the tables holds: a pair that was cut there starts in the delta without its past.
 MIN_OVERLAP = 0.99
@@ -32,7 +32,7 @@ _PATIENCE = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Shares of the top-20 places with the same item as a rebuild: `strict`, and up to `ROUNDING`."""
+    """Shares of the top-20 positions with the same item as a rebuild: `strict`, and up to `ROUNDING`."""
 
     strict: float
     up_to_rounding: float

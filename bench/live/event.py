@@ -108,8 +108,8 @@ class _RecordingSink:
     def forget(self, handle: int) -> None:
         raise MtawError(f"event: session {handle} counts as a bot")
 
-    def forget_in_tables(self, place: int) -> None:
-        raise MtawError(f"event: session {place} of the past was forgotten")
+    def forget_in_tables(self, session: int) -> None:
+        raise MtawError(f"event: session {session} of the past was forgotten")
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
         raise MtawError(f"event: item {item} was added with neighbor {neighbor}, {sessions} sessions at {time}")
@@ -117,5 +117,5 @@ class _RecordingSink:
     def refresh_vectors(self) -> None:
         pass
 
-    def recompute_vectors(self, places: Sequence[int]) -> None:
+    def recompute_vectors(self, items: Sequence[int]) -> None:
         pass

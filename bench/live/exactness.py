@@ -53,7 +53,7 @@ class Ranking:
 
 
 def compare(dataset: Dataset, model: Model, n_clicks: int) -> dict[str, tuple[float, int]]:
-    """Return the share of equal places and the number of rankings, by kind of session.
+    """Return the share of positions with the same item and the number of rankings, by kind of session.
 
     Raises UsageError if the data set has no times, or too few clicks.
     """
@@ -103,7 +103,7 @@ def compare(dataset: Dataset, model: Model, n_clicks: int) -> dict[str, tuple[fl
     later = [clicks[: max(1, len(clicks) - 1)] for clicks in rest.select(np.flatnonzero(~started)[: 3 * _ASKED])]
     later = [clicks for clicks in later if clicks.tobytes() not in known][:_ASKED]
     numbers = np.random.default_rng(0).choice(len(learned), min(_ASKED, len(learned)), replace=False)
-    longer = [np.append(learned[i], later[place % len(later)][0]) for place, i in enumerate(numbers.tolist())]
+    longer = [np.append(learned[i], later[row % len(later)][0]) for row, i in enumerate(numbers.tolist())]
     longer = [clicks for clicks in longer if clicks.tobytes() not in known]
     shares = {}
     for name, lists in (("later", later), ("longer", longer)):

@@ -80,20 +80,20 @@ class Stream:
     def clicks(self, name: str = "v", ids: bool = False) -> list[Click]:
         """Return the events. The sessions' ids start with `name`; so do the events' if they get `ids`."""
         return [
-            Click(f"{name}{handle}", item + 1, time, None, f"{name}-{place}" if ids else None)
-            for place, (handle, item, time) in enumerate(
+            Click(f"{name}{handle}", item + 1, time, None, f"{name}-{event}" if ids else None)
+            for event, (handle, item, time) in enumerate(
                 zip(self.handles.tolist(), self.items.tolist(), self.times.tolist(), strict=True)
             )
         ]
 
     def ordered(self) -> Sessions:
         """Return the sessions with their times, ordered by last click."""
-        last = {handle: place for place, handle in enumerate(self.handles.tolist())}
+        last = {handle: event for event, handle in enumerate(self.handles.tolist())}
         clicks: dict[int, list[int]] = {handle: [] for handle in last}
-        for place, handle in enumerate(self.handles.tolist()):
-            clicks[handle].append(place)
-        places = [clicks[handle] for handle in sorted(last, key=last.__getitem__)]
-        packed = Sessions.from_lists(places)
+        for event, handle in enumerate(self.handles.tolist()):
+            clicks[handle].append(event)
+        events = [clicks[handle] for handle in sorted(last, key=last.__getitem__)]
+        packed = Sessions.from_lists(events)
         return Sessions(self.items[packed.items], packed.offsets, self.times[packed.items])
 
 
@@ -110,8 +110,8 @@ def make_shop(
     past, later = log.slice(0, n_past), log.slice(n_past, len(log))
     if timed:
         starts = MORNING - _PAST_MS + (np.arange(n_past) * ((_PAST_MS - 3_600_000) / n_past)).astype(np.int64)
-        places = np.arange(past.n_clicks) - np.repeat(past.offsets[:-1], past.lengths)
-        past = Sessions(past.items, past.offsets, np.repeat(starts, past.lengths) + 5_000 * places)
+        positions = np.arange(past.n_clicks) - np.repeat(past.offsets[:-1], past.lengths)
+        past = Sessions(past.items, past.offsets, np.repeat(starts, past.lengths) + 5_000 * positions)
     return Shop(_model(n_items, past, seed, threads), later)
 
 
@@ -124,18 +124,18 @@ def stream(sessions: Sessions, n_events: int, seed: int = 0, begin: int = MORNIN
     offsets = sessions.offsets.tolist()
     alive, next_session = list(range(_OPEN)), _OPEN
     positions = offsets[:_OPEN]
-    handles, places = np.empty(n_events, np.int64), np.empty(n_events, np.int64)
+    handles, clicks = np.empty(n_events, np.int64), np.empty(n_events, np.int64)
     slots = rng.integers(0, _OPEN, n_events).tolist()
     for event, slot in enumerate(slots):
         session = alive[slot]
-        handles[event], places[event] = session, positions[slot]
+        handles[event], clicks[event] = session, positions[slot]
         positions[slot] += 1
         if positions[slot] == offsets[session + 1]:
             if next_session == len(sessions):
                 raise ValueError(f"{len(sessions)} sessions do not give {n_events} events; draw more")
             alive[slot], positions[slot] = next_session, offsets[next_session]
             next_session += 1
-    return Stream(handles, sessions.items[places], begin + step * np.arange(n_events, dtype=np.int64))
+    return Stream(handles, sessions.items[clicks], begin + step * np.arange(n_events, dtype=np.int64))
 
 
 def queries(sessions: Sessions, count: int) -> Sessions:

@@ -1,4 +1,4 @@
-"""How far colluding sessions lift an item: its place for the visitors of another item, and for unknown visitors.
+"""How far colluding sessions lift an item: its rank for the visitors of another item, and for unknown visitors.
 
 Shops of 10^3 to 10^6 clicks a day: one trained model, whose past is the same sessions in more or less time, repeated
 for a week. So every shop has the same items and ranker. Colluders click A and then B; B is far down the list of A.
@@ -36,12 +36,12 @@ _DAYS = 30  # of the log
 _MAX_CLICKS = 3_000_000  # of a shop's past: at 10^6 clicks a day, three days
 _BETWEEN_MS = 10_000  # clicks of a colluder, and colluders
 _RANK_OF_A = 50  # by popularity
-_PLACE_OF_B = 548
+_RANK_OF_B = 548
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """What n colluding sessions achieved: places from 1 on, and how many of their clicks were learned."""
+    """What n colluding sessions achieved: ranks, and how many of their clicks were learned."""
 
     colluders: int
     visitors: int
@@ -96,7 +96,7 @@ class Shop:
         self._begin = MORNING if model.learned_until is None else model.learned_until
         self.target = int(np.argsort(-model.popularity, kind="stable")[rank])
         ranked, _ = self._ranked(self._state(), self._begin)
-        self.promoted = int(ranked[_PLACE_OF_B - 1])
+        self.promoted = int(ranked[_RANK_OF_B - 1])
 
     def attack(self, colluders: int, quiet_ms: int = 0, repeats: int = 1) -> Attack:
         """Let so many sessions click A and then B, so many times, after so many milliseconds without any click."""
@@ -107,9 +107,9 @@ class Shop:
             for item in (self.target, self.promoted) * repeats:
                 moment += _BETWEEN_MS
                 clicks.append(Click(f"colluder-{colluder}", self._names[item], moment, arrived=moment))
-        state.apply([LogEntry(click, f"{place:010d}-000000000000") for place, click in enumerate(clicks)])
+        state.apply([LogEntry(click, f"{event:010d}-000000000000") for event, click in enumerate(clicks)])
         visitors, unknown = self._ranked(state, moment)
-        return Attack(colluders, self._place(visitors), self._place(unknown), state.event_processor.learned_clicks)
+        return Attack(colluders, self._rank(visitors), self._rank(unknown), state.event_processor.learned_clicks)
 
     def _state(self) -> OnlineState:
         return OnlineState(self._model, self._limits)
@@ -121,12 +121,12 @@ class Shop:
         ids, _ = pipeline.rank(queries, self._model.n_items, Conditions(at=at))
         return ids[0], ids[1]
 
-    def _place(self, ids: np.ndarray) -> int:
+    def _rank(self, ids: np.ndarray) -> int:
         return 1 + int(np.flatnonzero(ids == self.promoted)[0])
 
 
 def table(found: Mapping[tuple[int, int], Sequence[Attack]]) -> str:
-    """Return Markdown: a row a shop, its places for the visitors of A and for unknown visitors."""
+    """Return Markdown: a row a shop, its ranks for the visitors of A and for unknown visitors."""
     counts = [attack.colluders for attack in next(iter(found.values()))]
     head = ["clicks a day", "before", "visitors", *(f"n = {count}" for count in counts)]
     lines = [head, ["---"] * len(head)]

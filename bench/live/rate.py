@@ -105,14 +105,14 @@ def _load(
 ) -> None:
     """Put one load on a service and store its results."""
     due = poisson_arrivals(pace.rankings, pace.ramp, pace.steady, seed)
-    requests = [rankings[place % len(rankings)] for place in range(len(due))]
+    requests = [rankings[number % len(rankings)] for number in range(len(due))]
     is_event = np.zeros(len(due), dtype=bool)
     if events:
         event_times = poisson_arrivals(pace.events / pace.batch, pace.ramp, pace.steady, seed + 1000)[: len(events)]
         requests, due = [*requests, *events[: len(event_times)]], np.concatenate([due, event_times])
         is_event = np.concatenate([is_event, np.ones(len(event_times), dtype=bool)])
     order = np.argsort(due, kind="stable")
-    load = Load(service.address, [requests[place] for place in order], due[order], connections=pace.connections)
+    load = Load(service.address, [requests[number] for number in order], due[order], connections=pace.connections)
     cpu_before = service.cpu_seconds()
     with RunningLoad(load) as running:
         outcome = running.result()

@@ -45,14 +45,14 @@ class Evidence:
     """The evidence for one item.
 
     latest: the last session with it and an own item, or -1. near: 1 / (1 + back) of the latest own item whose row
-    contains it. place: in the dense list, from 0.
+    contains it. position: in the dense list, from 0.
     """
 
     own: OwnItem | None = None
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMS + SIMILAR, 0.0))
     latest: int = -1
     near: float = 0.0
-    place: int | None = None
+    position: int | None = None
     logit: float = 0.0
 
 
@@ -98,7 +98,7 @@ class Query:
         own = [own_item.item for own_item in self.own if allowed(own_item.item)]
         others = [item for item, evidence in self.items.items() if evidence.own is None and allowed(item)]
         best = set(sorted(others, key=lambda item: (-self.pre_score(item), item))[: self.settings.others])
-        return own + [item for item in others if item in best or self.items[item].place is not None]
+        return own + [item for item in others if item in best or self.items[item].position is not None]
 
 
 def ranked_first(
@@ -135,10 +135,10 @@ def query(
     _add_similar_sessions(result)
     if dense is not None:
         result.best_logit = float(dense[1][0]) if len(dense[0]) and dense[0][0] >= 0 else 0.0
-        for place, (item, logit) in enumerate(zip(dense[0].tolist(), dense[1].tolist(), strict=True)):
-            if item >= 0 and place < settings.dense:
+        for position, (item, logit) in enumerate(zip(dense[0].tolist(), dense[1].tolist(), strict=True)):
+            if item >= 0 and position < settings.dense:
                 evidence = items.setdefault(item, Evidence())
-                evidence.place, evidence.logit = place, logit
+                evidence.position, evidence.logit = position, logit
     return result
 
 
@@ -179,7 +179,7 @@ def _row(tables: MemoryTables, item: int) -> tuple[list[int], np.ndarray, list[i
 def _add_neighbors(query: Query) -> None:
     tables = query.tables
     assert tables.settings.recency is not None
-    for place, own in enumerate(query.own):
+    for position, own in enumerate(query.own):
         neighbors, values, latest = _row(tables, own.item)
         if not neighbors:
             continue
@@ -187,7 +187,7 @@ def _add_neighbors(query: Query) -> None:
         freshness = math.exp(-age / tables.settings.recency)
         aged = np.array([1, 1, 1, 1, 1, freshness])  # `rec` has decayed since the row's newest session
         shares = values * aged / (tables.totals[own.item].astype(np.float64) * aged + 1)
-        weights = {"dec": own.decayed, "all": 1 / len(query.own), "last": place == 0, "prev": place == 1}
+        weights = {"dec": own.decayed, "all": 1 / len(query.own), "last": position == 0, "prev": position == 1}
         for neighbor, value, share, session in zip(neighbors, values, shares, latest, strict=True):
             evidence = query.items.setdefault(neighbor, Evidence())
             evidence.latest = max(evidence.latest, session)
@@ -238,14 +238,14 @@ def _add_similar_sessions(query: Query) -> None:
         if tables.settings.once_from is not None and session >= tables.settings.once_from:
             clicks = list(near_once(past).values())
         anchor = next(own.item for own in query.own if own.item in clicks)
-        anchor_place = len(clicks) - 1 - clicks[::-1].index(anchor)
+        anchor_position = len(clicks) - 1 - clicks[::-1].index(anchor)
         weight = weights[session]
         fresh = weight * math.exp(-(tables.n_sessions - 1 - session) / (FRESH_SHARE * tables.n_sessions))
         for t, item in enumerate(clicks):
             sums = query.items.setdefault(item, Evidence()).sums
             sums["knn"] += weight
             sums["knn_fresh"] += fresh
-            sums["knn_near"] += weight / abs(t - anchor_place) if t != anchor_place else 0.0
-            sums["knn_after"] += weight if t > anchor_place else 0.0
-            sums["knn_next"] += weight if t == anchor_place + 1 else 0.0
+            sums["knn_near"] += weight / abs(t - anchor_position) if t != anchor_position else 0.0
+            sums["knn_after"] += weight if t > anchor_position else 0.0
+            sums["knn_next"] += weight if t == anchor_position + 1 else 0.0
     query.largest = {name: max(evidence.sums[name] for evidence in query.items.values()) for name in SIMILAR}

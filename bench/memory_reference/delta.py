@@ -15,7 +15,7 @@ from bench.memory_reference.tables import near_once
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.memory.settings import MemorySettings
 
-_KINDS = {kind: place for place, kind in enumerate(PAIR_KINDS)}
+_KINDS = {kind: index for index, kind in enumerate(PAIR_KINDS)}
 
 
 def delta_rows(

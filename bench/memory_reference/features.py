@@ -80,11 +80,11 @@ def streak(query: Query) -> int:
     return len(query.clicks) - (int(others[-1]) + 1 if len(others) else 0)
 
 
-def dense_place(query: Query, evidence: Evidence) -> int:
-    """Return the candidate's place in the dense list from 0, the list's length if it is not in it; 0 without a list."""
+def dense_position(query: Query, evidence: Evidence) -> int:
+    """Return the candidate's position in the dense list from 0, the list's length if not there; 0 without a list."""
     if not query.has_dense:
         return 0
-    return query.settings.dense if evidence.place is None else evidence.place
+    return query.settings.dense if evidence.position is None else evidence.position
 
 
 # Features of the query: the same for every candidate.
@@ -126,7 +126,7 @@ CANDIDATE = (
     Feature("newest", lambda x: log4(since(x.query, x.query.count(x.id, "newest")))),
     Feature("logit", lambda x: x.evidence.logit),
     Feature("logit_gap", lambda x: x.evidence.logit - x.query.best_logit),
-    Feature("dense_rank", lambda x: log1p(dense_place(x.query, x.evidence))),
+    Feature("dense_rank", lambda x: log1p(dense_position(x.query, x.evidence))),
 )
 OWN = (
     own_feature("own", lambda _: 1.0),
@@ -158,7 +158,7 @@ def quick_score(query: Query, item: int, trending: float) -> float:
     trending: the pre-score by trends, 0 if trends do not propose the item.
     """
     evidence = query.items[item]
-    lead = 0.0 if evidence.place is None else (query.settings.dense - evidence.place) / query.settings.dense
+    lead = 0.0 if evidence.position is None else (query.settings.dense - evidence.position) / query.settings.dense
     pairs = query.pre_score(item) + trending + 12 * evidence.sums["second"]
     return pairs + 0.1 * (similar(query, evidence, "knn_near") + lead)
 

@@ -79,8 +79,8 @@ class OnlineContext:
         offsets = self.arrays["context_offsets"]
         sums: dict[tuple[int, int], float] = {}
         for item in range(len(offsets) - 1):
-            for place in range(offsets[item], offsets[item + 1]):
-                sums[item, int(self.arrays["context_values"][place])] = self.arrays["context_sums"][place] * base
+            for entry in range(offsets[item], offsets[item + 1]):
+                sums[item, int(self.arrays["context_values"][entry])] = self.arrays["context_sums"][entry] * base
         totals = self.arrays["context_totals"] * base
         for visits, sign in ((list(self.visits.values()), 1.0), (self.forgotten, -1.0)):
             for visit in visits:

@@ -99,7 +99,7 @@ def _pairs(clicks: list[list[int]], n_items: int, settings: MemorySettings) -> l
 
 
 def near_once(session: list[int]) -> dict[int, int]:
-    """Return the clicks of a session that counts a pair once which count: the first on each item, by place."""
+    """Return the clicks of a session that counts a pair once which count: the first on each item, by position."""
     return {t: item for t, item in enumerate(session) if item not in session[:t]}
 
 

@@ -67,7 +67,7 @@ class Sums:
     def add(self, sessions: list[list[Click]], once_from: int | None = None) -> None:
         """Add every session's clicks: ordered by time within a session (ties as given), then over all sessions.
 
-        once_from: the place of the first session that counts a pair once.
+        once_from: the index of the first session that counts a pair once.
         """
         events = []
         for number, session in enumerate(sessions):
@@ -75,37 +75,37 @@ class Sums:
             paired = clicks
             if once_from is not None and number >= once_from:
                 paired = firsts(clicks)
-            for place, (time, item) in enumerate(clicks):
+            for position, (time, item) in enumerate(clicks):
                 first, last = self.times.get(item, (time, time))
                 self.times[item] = min(first, time), max(last, time)
-                before = sum(other == item for _, other in clicks[:place])
+                before = sum(other == item for _, other in clicks[:position])
                 if paired is clicks:
-                    events.append((time, number, place, item, place, paired))
+                    events.append((time, number, position, item, position, paired))
                 elif before < MAX_COUNTED:
-                    paired_place = [other for _, other in paired].index(item)
-                    events.append((time, number, place, item, paired_place, paired if before == 0 else []))
+                    paired_position = [other for _, other in paired].index(item)
+                    events.append((time, number, position, item, paired_position, paired if before == 0 else []))
         events.sort(key=lambda event: event[:3])
-        for time, _, place, item, paired_place, paired in events:
-            self._add_click(time, place, item)
+        for time, _, position, item, paired_position, paired in events:
+            self._add_click(time, position, item)
             if paired:
-                self._add_pairs(time, paired_place, paired)
+                self._add_pairs(time, paired_position, paired)
 
-    def _add_click(self, time: int, place: int, item: int) -> None:
+    def _add_click(self, time: int, position: int, item: int) -> None:
         weights = self.weights(time)
-        lanes = np.concatenate([weights, weights if place > 0 else np.zeros(ITEM_LANES)])
+        lanes = np.concatenate([weights, weights if position > 0 else np.zeros(ITEM_LANES)])
         self.counts[item] = self.counts.get(item, np.zeros(2 * ITEM_LANES)) + lanes
         self.all = self.all + lanes
 
-    def _add_pairs(self, time: int, place: int, clicks: list[Click]) -> None:
-        """Add the pairs of the click at `place` with the clicks before it, up to `window` of them."""
-        weights, item = self.weights(time), clicks[place][1]
+    def _add_pairs(self, time: int, position: int, clicks: list[Click]) -> None:
+        """Add the pairs of the click at `position` with the clicks before it, up to `window` of them."""
+        weights, item = self.weights(time), clicks[position][1]
         # In the order of the native rows: bwd before fwd, bwd from the furthest click to the nearest.
-        for distance in range(min(self.settings.window, place), 0, -1):
-            other = clicks[place - distance][1]
+        for distance in range(min(self.settings.window, position), 0, -1):
+            other = clicks[position - distance][1]
             if other != item:
                 self._add_pair(item, other, PAIR_LANES, weights[FIRST_PAIR_LANE:] * (1.0 / distance))
-        for distance in range(1, min(self.settings.window, place) + 1):
-            other = clicks[place - distance][1]
+        for distance in range(1, min(self.settings.window, position) + 1):
+            other = clicks[position - distance][1]
             if other != item:
                 self._add_pair(other, item, 0, weights[FIRST_PAIR_LANE:] * (1.0 / distance))
 
@@ -118,7 +118,7 @@ class Sums:
 
 def firsts(clicks: list[Click]) -> list[Click]:
     """Return a session's first click on each item."""
-    return [click for place, click in enumerate(clicks) if click[1] not in (item for _, item in clicks[:place])]
+    return [click for position, click in enumerate(clicks) if click[1] not in (item for _, item in clicks[:position])]
 
 
 def rounded(sums: np.ndarray) -> np.ndarray:
@@ -278,10 +278,10 @@ class Moment:
     def pre_scores(self, own: list[int]) -> dict[int, float]:
         """Return the part of the pre-score from pairs, by item."""
         scores: dict[int, float] = {}
-        for place, item in enumerate(own):
+        for position, item in enumerate(own):
             totals = self.totals(item)
             fwd, bwd = totals[:PAIR_LANES], totals[PAIR_LANES:]
-            weights = 0.75**place * np.array(PRE_LANES) / (fwd + 0.5 * bwd + 2)
+            weights = 0.75**position * np.array(PRE_LANES) / (fwd + 0.5 * bwd + 2)
             for neighbor, values in self.row(item).items():
                 part = float((weights * (values[:PAIR_LANES] + 0.5 * values[PAIR_LANES:])).sum())
                 scores[neighbor] = scores.get(neighbor, 0.0) + part

@@ -65,10 +65,10 @@ class Tables:
 
 
 def _own(found: Sequence[Record], dataset: str) -> list[Record]:
-    return sorted((record for record in found if record["dataset"]["name"] == dataset), key=_place)
+    return sorted((record for record in found if record["dataset"]["name"] == dataset), key=_index)
 
 
-def _place(record: Record) -> int:
+def _index(record: Record) -> int:
     names = [*(system.name for system in SYSTEMS), *(f"ours-{name}" for name in _PRESETS)]
     return names.index(record["system"]) if record["system"] in names else len(names)
 
@@ -114,7 +114,7 @@ def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> st
 
 
 def _order(record: Record) -> tuple[bool, float, bool]:
-    """Return the place of a preset's row: its own batches and gamma first, not refit before refit."""
+    """Return the sort key of a preset's row: its own batches and gamma first, not refit before refit."""
     changed = record["changed"]
     return "batches" in changed, changed.get("gamma", -1.0), protocol_of(record) != NOT_REFIT
 

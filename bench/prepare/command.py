@@ -45,9 +45,9 @@ def write_log(path: Path, rows: int, seed: int = 0) -> int:
             lengths = rng.geometric(1 / _MEAN_LENGTH, count)
             lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), count)) + 1]
             owner = np.repeat(np.arange(len(lengths)), lengths)[:count]
-            place = np.arange(count) - np.searchsorted(owner, owner)
+            position = np.arange(count) - np.searchsorted(owner, owner)
             starts = 1_700_000_000_000 + (chunk + rng.random(len(lengths))) * period_ms
-            stamps = (starts[owner] + place * 30_000).astype(np.int64)
+            stamps = (starts[owner] + position * 30_000).astype(np.int64)
             order = np.argsort(stamps, kind="stable")
             numbers = pl.DataFrame(
                 {

@@ -311,11 +311,11 @@ def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
             line["variant"]: line["difference"] for line in lines if line["dataset"] == dataset and "difference" in line
         }
         for axes, metric in zip(row, _METRICS, strict=True):
-            for place, name in enumerate(names):
+            for y, name in enumerate(names):
                 if differences.get(name):
                     mean, low, high = differences[name][metric]
                     color = "tab:blue" if name in ENCODERS else "tab:orange"
-                    axes.errorbar([mean], [place], xerr=[[mean - low], [high - mean]], fmt="o", color=color, capsize=3)
+                    axes.errorbar([mean], [y], xerr=[[mean - low], [high - mean]], fmt="o", color=color, capsize=3)
             axes.axvline(0, color="gray", linewidth=0.8)
             axes.set(
                 title=f"{TITLES.get(dataset, dataset)}, {metric}", xlabel="difference from the whole model, points"

@@ -49,7 +49,7 @@ _GAPS = {"first day": 0, "a day later": 1, "a week later": 7, "learning": 0, "a 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Day:
-    """A log before a test day, and samples of the day: each click of `clicks` (places) from those before it."""
+    """A log before a test day, and samples of the day: each click of `clicks` (indices) from those before it."""
 
     config: Config
     before: Sessions
@@ -92,20 +92,20 @@ class Day:
         native = {name: net.native() for name, net in rankers.items()}
         items = np.ascontiguousarray(self.day.items)
         begin_of = np.repeat(self.day.offsets[:-1], self.day.lengths)
-        place_of = np.full(self.day.n_clicks, -1)
-        place_of[self.clicks] = np.arange(len(self.clicks))
+        sample_of = np.full(self.day.n_clicks, -1)
+        sample_of[self.clicks] = np.arange(len(self.clicks))
         handle_of = np.repeat(np.arange(len(self.day)), self.day.lengths)
         ranks = {name: np.zeros(len(self.clicks), dtype=np.int64) for name in rankers}
         order = ReplayOrder.of(self.day, self.config.ranker.prequential_chunk, 60_000)
         for chunk in np.split(order.clicks, order.bounds[1:-1]):
-            sampled = chunk[place_of[chunk] >= 0]
+            sampled = chunk[sample_of[chunk] >= 0]
             moment = moment_of(trends, self.day, sampled) if len(sampled) else None
             for name, net in rankers.items() if len(sampled) else ():
                 ids, _ = memories[net.has_trends].rank(
                     native[name], items, begin_of[sampled], sampled, _K, moment=moment if net.has_trends else None
                 )
                 hits = ids == items[sampled][:, None]
-                ranks[name][place_of[sampled]] = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
+                ranks[name][sample_of[sampled]] = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
             if learning:
                 delta.click(handle_of[chunk], items[chunk])
                 trends.click(handle_of[chunk], items[chunk], self.day.times[chunk])

@@ -85,13 +85,13 @@ def _attributes(model: Model, ids: Sequence[object]) -> tuple[np.ndarray, np.nda
     of_item = dict(zip(external, rows, strict=True))
     codes: dict[object, int] = {}
     category, created = np.full(len(ids), NO_CATEGORY), np.full(len(ids), NO_TIME)
-    for place, item in enumerate(ids):
+    for index, item in enumerate(ids):
         row = of_item.get(item, {})
         if names[0] in row:
             label = row[names[0]]
             label = label[0] if isinstance(label, list) else label
-            category[place] = codes.setdefault(label, len(codes))
-        created[place] = row.get(names[1], NO_TIME)
+            category[index] = codes.setdefault(label, len(codes))
+        created[index] = row.get(names[1], NO_TIME)
     return category, created
 
 

@@ -92,12 +92,12 @@ def curve(dataset: Dataset, config: Config, options: argparse.Namespace) -> list
         for n_neighbors, count in results:
             for draw in range(options.draws):
                 rng = np.random.default_rng([config.optimizer.seed, count, draw])
-                own_items, place = np.unique(
+                own_items, item_rows = np.unique(
                     np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True
                 )
                 sure = np.union1d(own_items, occurrences.neighbors(own_items, n_neighbors, rng))
                 sample = CatalogSample.drawn(sure, dataset.n_items, count, rng)
-                targets = torch.from_numpy(np.searchsorted(sure, own_items)[place[len(batch.clicks) :]])
+                targets = torch.from_numpy(np.searchsorted(sure, own_items)[item_rows[len(batch.clicks) :]])
                 results[n_neighbors, count].append(
                     _error(config, queries, items, targets, sample, exact_loss, gradient)
                 )

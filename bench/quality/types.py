@@ -46,8 +46,8 @@ def log_of(law: TypeLaw, n_items: int, n_sessions: int, seed: int) -> Sessions:
     """Draw a log: sessions that begin evenly over 30 days, with a click every 30 seconds."""
     drawn = draw_typed_sessions(n_items, n_sessions, seed, types=law)
     starts = _BEGIN + np.arange(n_sessions) * (_DAYS * 86_400_000 // n_sessions)
-    places = np.arange(drawn.n_clicks) - np.repeat(drawn.offsets[:-1], drawn.lengths)
-    times = np.repeat(starts, drawn.lengths) + _BETWEEN * places
+    positions = np.arange(drawn.n_clicks) - np.repeat(drawn.offsets[:-1], drawn.lengths)
+    times = np.repeat(starts, drawn.lengths) + _BETWEEN * positions
     sessions = Sessions(drawn.items, drawn.offsets, times.astype(np.int64), drawn.types)
     return sessions.select(np.argsort(times[drawn.offsets[1:] - 1], kind="stable"))
 

@@ -26,7 +26,7 @@ _CHECKED = 3
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """Rules as arrays: mask bool[N], boosts [(mask, by)], most of a brand, pin (internal id, place)."""
+    """Rules as arrays: mask bool[N], boosts [(mask, by)], most of a brand, pin (internal id, position)."""
 
     mask: np.ndarray
     boosts: tuple[tuple[np.ndarray, float], ...] = ()
@@ -137,7 +137,7 @@ class RuleCases:
             if len(answer) > K:
                 break
         if meaning.pin is not None and meaning.mask[meaning.pin[0]]:
-            item, place = meaning.pin
+            item, position = meaning.pin
             answer = [other for other in answer if other != item]
-            answer.insert(place - 1, item)
+            answer.insert(position - 1, item)
         return answer[:K]

@@ -129,9 +129,9 @@ def reload_under_load(
     errors = [error for number, answer in answers.items() if (error := versions.error(number, answer)) is not None]
     names = [current_version(folder) for folder in folders]
     seen = 0
-    for place, (begin, end) in enumerate(zip(moments, [*moments[1:], np.inf], strict=True)):
+    for reload, (begin, end) in enumerate(zip(moments, [*moments[1:], np.inf], strict=True)):
         numbers = np.flatnonzero((outcome.sent >= begin) & (outcome.sent < end)).tolist()
-        seen += any(number in answers and answers[number].version == names[place % len(names)] for number in numbers)
+        seen += any(number in answers and answers[number].version == names[reload % len(names)] for number in numbers)
     return Reloads(measured, count, seen, len(answers), len(errors), errors[0] if errors else None)
 
 

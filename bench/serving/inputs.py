@@ -66,7 +66,7 @@ def distinct_sessions(n_items: int, count: int, seed: int) -> Sessions:
     n_drawn = 2 * count
     while n_drawn <= 64 * count:
         sessions = workload(n_items, n_drawn, seed)
-        first = {clicks.tobytes(): place for place, clicks in reversed(list(enumerate(sessions)))}
+        first = {clicks.tobytes(): session for session, clicks in reversed(list(enumerate(sessions)))}
         if len(first) >= count:
             return sessions.select(np.sort(list(first.values()))[:count])
         n_drawn *= 2

@@ -85,9 +85,9 @@ def _measure_table(report: Report, items: int, folder: Path) -> None:
 def _table(items: int) -> ItemTable:
     rng = np.random.default_rng(0)
     data: dict[str, Any] = {"id": np.arange(items)}
-    data |= {f"number{place}": rng.normal(size=items) for place in range(4)}
-    data |= {f"category{place}": [f"label {code}" for code in rng.integers(0, 500, items)] for place in range(3)}
-    data |= {f"boolean{place}": rng.random(items) < 0.5 for place in range(2)}
+    data |= {f"number{column}": rng.normal(size=items) for column in range(4)}
+    data |= {f"category{column}": [f"label {code}" for code in rng.integers(0, 500, items)] for column in range(3)}
+    data |= {f"boolean{column}": rng.random(items) < 0.5 for column in range(2)}
     data["title"] = [f"Title {number:034d}" for number in rng.permutation(items)]
     return ItemTable(items).replaced(ItemFrame.of(data, kinds={"title": "text"}), np.arange(items), items)
 

@@ -38,12 +38,12 @@ def runs_of(results: Path, name: str | None) -> list[Run]:
 def latest_rows(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
     """Return the rows of all runs; for the same measurement, the last run's."""
     latest: dict[Key, tuple[int, Mapping[str, Any]]] = {}
-    for place, run in enumerate(runs):
+    for run_number, run in enumerate(runs):
         for key, row in keyed(run.rows):
-            latest[key] = (place, row)
+            latest[key] = (run_number, row)
     # A curve comes from one run, which may have more or fewer points than an earlier one.
-    last = max((place for place, row in latest.values() if row["case"] == "recall-curve"), default=-1)
-    return [row for place, row in latest.values() if row["case"] != "recall-curve" or place == last]
+    last = max((run_number for run_number, row in latest.values() if row["case"] == "recall-curve"), default=-1)
+    return [row for run_number, row in latest.values() if row["case"] != "recall-curve" or run_number == last]
 
 
 def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = ()) -> list[Path]:

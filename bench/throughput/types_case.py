@@ -51,8 +51,8 @@ def types_case(workload: Workload, typed: Workload, k: int, plan: Plan) -> Case:
     composed = Recommender.load(typed.bundle.folder, "native", "numpy")
 
     def run(call: int) -> Any:
-        place = call % len(sessions)
-        return ours.recommend(sessions[place], k, at=now, types=types[place])
+        session = call % len(sessions)
+        return ours.recommend(sessions[session], k, at=now, types=types[session])
 
     def check(contender: Contender) -> str | None:
         for number in range(min(CHECKED, len(sessions)) if contender.name == "ours" else 0):

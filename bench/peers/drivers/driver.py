@@ -76,7 +76,7 @@ class Peer:
                 for part in (order[begin : begin + pool] for begin in range(0, len(order), pool))
             ])  # fmt: skip
         cut = [order[begin : begin + self.batch] for begin in range(0, len(order), self.batch)]
-        return [cut[place] for place in generator.permutation(len(cut))] if self.by_length else cut
+        return [cut[index] for index in generator.permutation(len(cut))] if self.by_length else cut
 
 
 def decay(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> Callable[[int], None]:

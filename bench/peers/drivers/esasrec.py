@@ -2,7 +2,7 @@
 
 The library builds the network, draws negatives, pads batches and computes the loss; the loop is the driver's, in place
 of Lightning's. A batch is padded to its own longest session, which changes nothing: padding is masked as a key, and
-places are counted from the end. A step takes whole sessions, with a loss at every place where the data set has a
+positions are counted from the end. A step takes whole sessions, with a loss at every position where the data set has a
 sample.
 """
 
@@ -49,7 +49,7 @@ def build(job: Job) -> driver.Peer:
     missing = np.zeros(job.n_items, bool)
     missing[np.asarray(converted[1], np.int64)] = True
     inner[~missing] = converted[0]
-    places, absent = torch.from_numpy(inner), torch.from_numpy(missing)
+    internal_ids, absent = torch.from_numpy(inner), torch.from_numpy(missing)
     item_vectors: list[torch.Tensor] = []  # all items' vectors, until a step moves them
     sessions = Samples(items, np.maximum(offsets[:-1], offsets[1:] - job.max_len - 1), offsets[1:], items[:1])
 
@@ -77,12 +77,12 @@ def build(job: Job) -> driver.Peer:
     def scores(samples: Samples, rows: np.ndarray) -> torch.Tensor:
         triples = elements(samples, rows, 0)
         preparator.session_max_len = max(1, *(len(triple[0]) for triple in triples))
-        # A session of clicks that training never saw is one place of padding.
+        # A session of clicks that training never saw is one position of padding.
         batch = preparator._collate_fn_recommend([triple if triple[0] else ([0], [0.0], {}) for triple in triples])
         if not item_vectors:
             item_vectors.append(network.item_model.get_all_embeddings())
         last = network.encode_sessions(batch, item_vectors[0])[:, -1]
-        item_scores = (last @ item_vectors[0].T)[:, places]
+        item_scores = (last @ item_vectors[0].T)[:, internal_ids]
         return item_scores.masked_fill(absent, -torch.inf)  # an item that training never saw is never found
 
     network = module.torch_model

@@ -38,7 +38,7 @@ def build(job: Job) -> driver.Peer:
 
     def batch_of(samples: Samples, chosen: np.ndarray) -> list[torch.Tensor]:
         data = utils.Data((samples.lists(chosen), (samples.targets[chosen] + 1).tolist()))
-        return [torch.stack(column) for column in zip(*(data[place] for place in range(len(data))), strict=True)]
+        return [torch.stack(column) for column in zip(*(data[row] for row in range(len(data))), strict=True)]
 
     def step(samples: Samples, chosen: np.ndarray) -> torch.Tensor:
         targets, scores = authors.forward(model, batch_of(samples, chosen))
@@ -59,9 +59,9 @@ def global_graph(items: np.ndarray, offsets: np.ndarray, n_items: int) -> tuple[
         first = np.flatnonzero(session[:-distance] == session[distance:])
         ahead = np.stack([items[first], items[first + distance]], axis=1)
         pairs += [ahead, ahead[:, ::-1]]
-        # The authors meet pairs session by session, and in one by distance, place and direction.
-        place = session[first].astype(np.int64) * 4096 + distance * 1024 + 0
-        order += [np.stack([place, first, np.zeros_like(first)], 1), np.stack([place, first, np.ones_like(first)], 1)]
+        # The authors meet pairs session by session, and in one by distance, position and direction.
+        turn = session[first].astype(np.int64) * 4096 + distance * 1024 + 0
+        order += [np.stack([turn, first, np.zeros_like(first)], 1), np.stack([turn, first, np.ones_like(first)], 1)]
     met, all_pairs = np.concatenate(order), np.concatenate(pairs).astype(np.int64)
     all_pairs = all_pairs[np.lexsort((met[:, 2], met[:, 1], met[:, 0]))]
     keys, begins, counts = np.unique(all_pairs[:, 0] * n_items + all_pairs[:, 1], return_index=True, return_counts=True)

@@ -75,10 +75,10 @@ class Samples:
         L is `width`, or the longest length.
         """
         lengths = self.lengths[rows]
-        places = np.arange(width or int(lengths.max()))
-        filled = places < lengths[:, None]
+        columns = np.arange(width or int(lengths.max()))
+        filled = columns < lengths[:, None]
         ids = np.zeros(filled.shape, np.int64)
-        ids[filled] = self.items[(self.begins[rows][:, None] + places)[filled]] + 1
+        ids[filled] = self.items[(self.begins[rows][:, None] + columns)[filled]] + 1
         return (
             torch.from_numpy(ids),
             torch.from_numpy(lengths),

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from job import Job, Samples
 
-# The width decides what these see: NextItNet reads the last place, and in STAMP's sums the padding's vector counts.
+# The width decides what these see: NextItNet reads the last position, and in STAMP's sums the padding's vector counts.
 WHOLE_WIDTH = {"NextItNet", "STAMP"}
 PAIRWISE = {"FPMC"}
 
