@@ -65,35 +65,35 @@ class _CatalogSums(torch.autograd.Function):
         query_norms = inverse_norms(queries)
         unit_queries = queries * query_norms
         scaled = (scale * unit_queries).to(dtype)
-        in_slice, places = _targets_here(targets, first_item, len(items))
+        in_slice, target_indices = _targets_here(targets, first_item, len(items))
         with_vectors = ctx.needs_input_grad[0]
         others = queries.new_zeros(len(queries), dtype=torch.float64)
         vectors = torch.zeros_like(queries) if with_vectors else queries.new_empty(0)
         for block in _blocks(len(items), ITEMS):
             units = _unit_rows(items[block]).to(dtype)
             for rows in _blocks(len(queries), ROWS):
-                exps = _exps(scaled[rows], units, in_slice[rows], places[rows] - block.start, scale)
+                exps = _exps(scaled[rows], units, in_slice[rows], target_indices[rows] - block.start, scale)
                 others[rows] += exps.sum(dim=1, dtype=_sum_dtype(dtype))
                 if with_vectors:
                     vectors[rows] += exps @ units
-        target_units = _target_units(items, in_slice, places)
+        target_units = _target_units(items, in_slice, target_indices)
         cosines = (unit_queries * target_units).sum(dim=1)
         cosines = torch.where((targets >= 0) & (targets < catalog_size), cosines, torch.nan)
-        ctx.save_for_backward(queries, query_norms, items, in_slice, places, vectors)
+        ctx.save_for_backward(queries, query_norms, items, in_slice, target_indices, vectors)
         ctx.scale, ctx.dtype = scale, dtype
         return others.to(queries.dtype), cosines
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_others: Tensor, d_cosines: Tensor) -> tuple[Tensor | None, ...]:
-        queries, query_norms, items, in_slice, places, vectors = ctx.saved_tensors
+        queries, query_norms, items, in_slice, target_indices, vectors = ctx.saved_tensors
         scale, dtype = ctx.scale, ctx.dtype
         unit_queries = queries * query_norms
         d_cosines = torch.where(in_slice, d_cosines, 0.0)
         by_queries = by_items = None
         if ctx.needs_input_grad[0]:
             d_units = vectors * (scale * d_others)[:, None]
-            d_units += _target_units(items, in_slice, places) * d_cosines[:, None]
+            d_units += _target_units(items, in_slice, target_indices) * d_cosines[:, None]
             by_queries = through_norm(d_units, unit_queries, query_norms)
         if ctx.needs_input_grad[1]:
             scaled = (scale * unit_queries).to(dtype)
@@ -107,10 +107,10 @@ class _CatalogSums(torch.autograd.Function):
                 units = items[block] * norms
                 low, d_units = units.to(dtype), torch.zeros_like(units)
                 for rows in _blocks(len(queries), ROWS):
-                    exps = _exps(scaled[rows], low, in_slice[rows], places[rows] - block.start, scale)
+                    exps = _exps(scaled[rows], low, in_slice[rows], target_indices[rows] - block.start, scale)
                     d_units += exps.T @ weighted[rows]
-                inside = (in_slice & (places >= block.start) & (places < block.stop)).nonzero()[:, 0]
-                add_rows(d_units, places[inside] - block.start, at_targets[inside])
+                inside = (in_slice & (target_indices >= block.start) & (target_indices < block.stop)).nonzero()[:, 0]
+                add_rows(d_units, target_indices[inside] - block.start, at_targets[inside])
                 by_items[block] = through_norm(d_units, units, norms)
         return by_queries, by_items, None, None, None, None, None
 
@@ -144,11 +144,11 @@ def _blocks(count: int, size: int) -> Iterator[slice]:
     return (slice(begin, min(begin + size, count)) for begin in range(0, count, size))
 
 
-def _exps(scaled: Tensor, units: Tensor, in_slice: Tensor, places: Tensor, scale: float) -> Tensor:
+def _exps(scaled: Tensor, units: Tensor, in_slice: Tensor, target_indices: Tensor, scale: float) -> Tensor:
     """exp(z - scale / 2) of a tile, 0 at each row's target: [rows, items] in the dtype of the products."""
     exps = (scaled @ units.T).sub_(scale / 2).exp_()
-    rows = (in_slice & (places >= 0) & (places < len(units))).nonzero()[:, 0]
-    exps[rows, places[rows]] = 0
+    rows = (in_slice & (target_indices >= 0) & (target_indices < len(units))).nonzero()[:, 0]
+    exps[rows, target_indices[rows]] = 0
     return exps
 
 
@@ -159,17 +159,17 @@ def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def _targets_here(targets: Tensor, first_item: int, count: int) -> tuple[Tensor, Tensor]:
-    """bool[B] and int64[B]: whether a row's target is in the slice, and its place there (0 if it is not)."""
-    places = targets - first_item
-    in_slice = (places >= 0) & (places < count)
-    return in_slice, torch.where(in_slice, places, 0)
+    """bool[B] and int64[B]: whether a row's target is in the slice, and its index there (0 if it is not)."""
+    target_indices = targets - first_item
+    in_slice = (target_indices >= 0) & (target_indices < count)
+    return in_slice, torch.where(in_slice, target_indices, 0)
 
 
-def _target_units(items: Tensor, in_slice: Tensor, places: Tensor) -> Tensor:
+def _target_units(items: Tensor, in_slice: Tensor, target_indices: Tensor) -> Tensor:
     """The targets' unit vectors, 0 where they are in another slice: [B, d]."""
     if len(items) == 0:
-        return items.new_zeros(len(places), items.shape[1])
-    return _unit_rows(items[places]) * in_slice[:, None]
+        return items.new_zeros(len(target_indices), items.shape[1])
+    return _unit_rows(items[target_indices]) * in_slice[:, None]
 
 
 def _unit_rows(vectors: Tensor) -> Tensor:

@@ -65,8 +65,8 @@ def _negative_term(others: Tensor, of_target: Tensor, gamma: float) -> Tensor:
 
     others: the logits [B, N], -inf at the targets. of_target: [B, 1].
     """
-    largest, places = others.max(dim=1, keepdim=True)
-    rest = others.scatter(1, places, -math.inf)
+    largest, columns = others.max(dim=1, keepdim=True)
+    rest = others.scatter(1, columns, -math.inf)
     log_rest = torch.logaddexp(rest.logsumexp(dim=1, keepdim=True), of_target)  # without the largest one
     log_p = rest - torch.logaddexp(log_rest, largest)  # at most log 1/2
     log_odds = (largest - log_rest)[:, 0]

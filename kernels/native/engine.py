@@ -20,7 +20,7 @@ them.
     engine.recommend_ruled(session, k, depth, n_shown, excluded, allowed, exclude_seen, repeats, arrangement, pins,
                            now, context, types)
         session: external ids, or int32[m] internal ones; arrangement, pins: see kernels.native.rules. The first k
-        places after the rules; at first `depth` places are ranked, then more as it takes, n_shown at most. Returns
+        items after the rules; at first `depth` items are ranked, then more as it takes, n_shown at most. Returns
         (items, scores, unknown, boosts float64[..], pinned bool[..], repeats, times); all but unknown are None if no
         click is known.
     engine.rank(items, offsets, k, excluded, allowed, exclude_seen, now, context, times, contexts, types,

@@ -38,7 +38,7 @@ class MemoryDelta:
     max_neighbors, max_postings : int
         Of an item. The rows of the delta are cut after `max_neighbors` when they grow far beyond.
     once_from : int, optional
-        The place of the first session that counts a pair once; the delta's follow those of the tables.
+        The index of the first session that counts a pair once; the delta's follow those of the tables.
     capacity : int, default 65536
         Number of items that may come after those of the tables: ids N .. N + capacity - 1.
     max_clicks : int, default 512
@@ -96,7 +96,7 @@ class MemoryDelta:
         handle : int
             The handle of its next clicks.
         base_session : int
-            Its place in the tables, 0 .. S - 1.
+            Its index in the tables, 0 .. S - 1.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class MemoryDelta:
         Returns
         -------
         int64[5]
-            As COUNTS has them; `newest` is the session's place in `ordered`, -1 without any.
+            As COUNTS has them; `newest` is the session's index in `ordered`, -1 without any.
         """
         return self.native.counts(item)
 

@@ -125,7 +125,7 @@ class SessionMemory:
     sessions. n_catalog: ids of clicks and dense items are in 0..n_catalog-1; items after those of the tables have no
     past. settings: how many candidates a query takes. isa: the instruction set, by default the process's own; all give
     the same bits. delta: made from these tables, for at most n_catalog items; queries read both together.
-    once_from: the place of the first session that counts a pair once, as the delta has it.
+    once_from: the index of the first session that counts a pair once, as the delta has it.
 
     Raises ValueError on arrays that do not fit together or a setting out of range.
     """

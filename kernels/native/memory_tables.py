@@ -52,7 +52,7 @@ def build_tables(
     """Build the arrays of TABLES from packed sessions, oldest first.
 
     items: int32[T]; offsets: int64[S + 1], from 0 to T; both C-contiguous, and both are in the result, not copied.
-    window, span: clicks, recency: sessions; max_neighbors and max_postings: of an item, 0 for all. once_from: the place
+    window, span: clicks, recency: sessions; max_neighbors and max_postings: of an item, 0 for all. once_from: the index
     of the first session that counts a pair once, None for no such session. first, last: the
     rows of items first .. last - 1 are made; those of the others are empty, and their totals and counts not written.
     Such a row needs only the sessions with its item: any other may be empty, so long as it keeps its number.

@@ -46,8 +46,8 @@ def text_slots(texts: list[bytes]) -> np.ndarray:
     slots = np.zeros(count, dtype=np.uint64)
     for internal, text in enumerate(texts):
         value = text_hash(text)
-        place = value % count
-        while slots[place]:
-            place = (place + 1) % count
-        slots[place] = value >> 32 << 32 | internal + 1
+        slot = value % count
+        while slots[slot]:
+            slot = (slot + 1) % count
+        slots[slot] = value >> 32 << 32 | internal + 1
     return slots

@@ -4,7 +4,7 @@ ItemColumns([(name, kind, is_public, arrays)])
     The columns of an item table; arrays by their names in `Column.arrays`, kept without a copy.
 RuleSet(json, where)
     Rules as JSON whose conditions are trees (docs/rules.md). where: how errors name them. Attributes: filter (Condition
-    or None), boosts [(Condition, by)], limits [(column, most)], pins [(place, id as a text)], columns and current
+    or None), boosts [(Condition, by)], limits [(column, most)], pins [(position, id as a text)], columns and current
     (names, sorted: all of them, and those whose values of the last click's item are used).
 rules.check(columns or None, public_only)
     Raises ValueError unless they fit the columns; None: the items have none.
@@ -15,8 +15,8 @@ Arrangement(n_items, boosts, rules, columns)
     boosts: [(bits uint8[ceil(n_items / 8)], by, count)]: adds `by` to the items whose bit is set; count: how many a
     ranking can contain, or more. rules, columns: None, or where its limits come from.
 arrangement.arrange(ids, scores, k, whole, pins)
-    ids int32[D], scores float32[D]: the first places of a ranking, all of it if `whole`. pins: [(place, id)],
-    ascending places from 1. Returns (ids int32[m], scores float32[m], boosts float64[m], pinned bool[m]), m <= k;
+    ids int32[D], scores float32[D]: the first items of a ranking, all of it if `whole`. pins: [(position, id)],
+    ascending positions from 1. Returns (ids int32[m], scores float32[m], boosts float64[m], pinned bool[m]), m <= k;
     None if items behind the D could be among the k.
 arrangement.raised
     The items whose boosts add up to more than 0, uint8[ceil(n_items / 8)]; None without any. The ranking must be one in

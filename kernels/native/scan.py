@@ -99,7 +99,7 @@ def whole(quantized: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
 def requantize(catalog: np.ndarray, before: np.ndarray, quantized: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the result of `quantize(catalog, nested=False)`, faster if few rows differ from an earlier catalog.
 
-    A block of 16 items keeps its codes if its rows equal those of `before` at the same places, to the bit.
+    A block of 16 items keeps its codes if its rows equal the same rows of `before`, to the bit.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ def build_trends(
     max_neighbors : int, default 256
         Of an item, the strongest; 0 keeps all.
     once_from : int, optional
-        The place of the first session that counts a pair once; None for no such session.
+        The index of the first session that counts a pair once; None for no such session.
     threads : int, default 1
     context : uint16[T, C] or None, default None
         Codes of the clicks' visits: adds CONTEXT_ARRAYS.

@@ -44,10 +44,10 @@ def finish_largest(
     """A row a program: what `largest_sums` left, over all splits, and the row's shift and rho."""
     row = tl.program_id(0)
     i_split = tl.arange(0, SPLITS)
-    places = i_split.to(tl.int64) * n_rows + row
-    split_largest = tl.load(split_largest_p + places, mask=i_split < splits, other=0.0)
-    split_numbers = tl.load(split_numbers_p + places, mask=i_split < splits, other=-1)
-    split_rests = tl.load(split_rests_p + places, mask=i_split < splits, other=0.0)
+    split_rows = i_split.to(tl.int64) * n_rows + row
+    split_largest = tl.load(split_largest_p + split_rows, mask=i_split < splits, other=0.0)
+    split_numbers = tl.load(split_numbers_p + split_rows, mask=i_split < splits, other=-1)
+    split_rests = tl.load(split_rests_p + split_rows, mask=i_split < splits, other=0.0)
     largest = tl.max(split_largest, axis=0)
     is_it = (split_largest == largest) & (split_numbers >= 0)
     first = tl.min(tl.where(is_it, split_numbers, NO_ITEM), axis=0)
@@ -101,11 +101,11 @@ def negative_rows(
     rho = tl.load(rhos_p + rows, mask=m_rows, other=0.5)
     unit_losses = tl.zeros((ROWS,), tl.float32)
     unit_slopes = tl.zeros((ROWS,), tl.float32)
-    place = rows.to(tl.int64)
+    split_rows = rows.to(tl.int64)
     for _ in range(splits):
-        unit_losses += tl.load(split_losses_p + place, mask=m_rows, other=0.0)
-        unit_slopes += tl.load(split_slopes_p + place, mask=m_rows, other=0.0)
-        place += n_rows
+        unit_losses += tl.load(split_losses_p + split_rows, mask=m_rows, other=0.0)
+        unit_slopes += tl.load(split_slopes_p + split_rows, mask=m_rows, other=0.0)
+        split_rows += n_rows
     others = largest + rest
     log_p, weight, c, target, total = loss_terms(others, cosine, scale, gamma, PLAIN)
 

@@ -92,11 +92,11 @@ def largest_sums(
         rests += tl.sum(tl.where(items[None, :] == first[:, None], 0.0, exps), axis=1) + tl.minimum(peak, largest)
         numbers = tl.where(larger, first, numbers)
         largest = tl.maximum(peak, largest)
-    places = i_split.to(tl.int64) * n_rows + rows
+    split_rows = i_split.to(tl.int64) * n_rows + rows
     m_rows = rows < n_rows
-    tl.store(largest_p + places, largest, mask=m_rows)
-    tl.store(numbers_p + places, numbers, mask=m_rows)
-    tl.store(rests_p + places, rests, mask=m_rows)
+    tl.store(largest_p + split_rows, largest, mask=m_rows)
+    tl.store(numbers_p + split_rows, numbers, mask=m_rows)
+    tl.store(rests_p + split_rows, rests, mask=m_rows)
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_items", "tiles_a_split"])
@@ -171,13 +171,13 @@ def negative_sums(
         slopes += tl.sum(slope, axis=1)
         if VECTORS:
             by_slope = dot(narrow(slope * slope_lift, items_p.dtype.element_ty), item_tile, by_slope, PRECISION)
-    places = i_split.to(tl.int64) * n_rows + rows
+    split_rows = i_split.to(tl.int64) * n_rows + rows
     if i_columns == 0:
-        tl.store(losses_p + places, losses, mask=m_rows)
-        tl.store(slopes_p + places, slopes, mask=m_rows)
+        tl.store(losses_p + split_rows, losses, mask=m_rows)
+        tl.store(slopes_p + split_rows, slopes, mask=m_rows)
     if VECTORS:
         columns = i_columns * COLUMNS + tl.arange(0, COLUMNS)
-        offsets = places[:, None] * WIDTH + columns[None, :]
+        offsets = split_rows[:, None] * WIDTH + columns[None, :]
         mask = m_rows[:, None] & (columns < WIDTH)[None, :]
         tl.store(by_t_p + offsets, by_t, mask=mask)
         tl.store(by_slope_p + offsets, by_slope, mask=mask)

@@ -132,18 +132,18 @@ def _sums_of_split(
         unit = tl.full((ROWS,), 1.0, tl.float32)
         if dtype == tl.float16:
             unit = power / LIFT
-        places = i_split.to(tl.int64) * n_rows + rows
-        _store_vectors(vectors_p, places, m_rows, vectors, unit, i_columns * COLUMNS, WIDTH, COLUMNS)
+        split_rows = i_split.to(tl.int64) * n_rows + rows
+        _store_vectors(vectors_p, split_rows, m_rows, vectors, unit, i_columns * COLUMNS, WIDTH, COLUMNS)
         if SECOND:
-            _store_vectors(vectors_p, places, m_rows, vectors_2, unit, COLUMNS, WIDTH, SECOND)
+            _store_vectors(vectors_p, split_rows, m_rows, vectors_2, unit, COLUMNS, WIDTH, SECOND)
         if THIRD:
-            _store_vectors(vectors_p, places, m_rows, vectors_3, unit, COLUMNS + SECOND, WIDTH, THIRD)
+            _store_vectors(vectors_p, split_rows, m_rows, vectors_3, unit, COLUMNS + SECOND, WIDTH, THIRD)
 
 
 @triton.jit
-def _store_vectors(vectors_p, places, m_rows, vectors, unit, first_column, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
+def _store_vectors(vectors_p, rows, m_rows, vectors, unit, first_column, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
     columns = first_column + tl.arange(0, COLUMNS)
-    offsets = places[:, None] * WIDTH + columns[None, :]
+    offsets = rows[:, None] * WIDTH + columns[None, :]
     tl.store(vectors_p + offsets, vectors * unit[:, None], mask=m_rows[:, None] & (columns < WIDTH)[None, :])
 
 

@@ -10,8 +10,8 @@ from mtaw_fast.kernels.triton_kernels.arithmetic import dot, narrow
 def load_part(base, rows, present, first, WIDTH: tl.constexpr, d: tl.constexpr):
     """[M, WIDTH] columns `first` .. of rows of a matrix [.., d]; 0 where not `present` and right of d."""
     column = first + tl.arange(0, WIDTH)
-    places = rows.to(tl.int64)[:, None] * d + column[None, :]
-    return tl.load(base + places, mask=present[:, None] & (column < d)[None, :], other=0.0)
+    offsets = rows.to(tl.int64)[:, None] * d + column[None, :]
+    return tl.load(base + offsets, mask=present[:, None] & (column < d)[None, :], other=0.0)
 
 
 @triton.jit
@@ -24,9 +24,9 @@ def load_rows(base, rows, d: tl.constexpr, D: tl.constexpr):
 def store_rows(base, rows, present, values, d: tl.constexpr):
     """Write [M, D] `values`, in the matrix's dtype, to the `present` rows of a matrix [.., d]."""
     column = tl.arange(0, values.shape[1])
-    places = rows.to(tl.int64)[:, None] * d + column[None, :]
+    offsets = rows.to(tl.int64)[:, None] * d + column[None, :]
     values = narrow(values.to(tl.float32), base.dtype.element_ty)
-    tl.store(base + places, values, mask=present[:, None] & (column < d)[None, :])
+    tl.store(base + offsets, values, mask=present[:, None] & (column < d)[None, :])
 
 
 @triton.jit

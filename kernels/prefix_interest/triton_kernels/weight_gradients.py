@@ -53,10 +53,10 @@ def linear_gradients(
 @triton.jit
 def add_parts(parts, out, n_parts, size, BLOCK: tl.constexpr):
     """out[i] = parts[0, i] + parts[1, i] + ..: float32[n_parts, size] -> float32[size]."""
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros([BLOCK], tl.float32)
-    part = parts + place
+    part = parts + column
     for _ in range(n_parts):
-        total += tl.load(part, mask=place < size, other=0.0)
+        total += tl.load(part, mask=column < size, other=0.0)
         part += size
-    tl.store(out + place, total, mask=place < size)
+    tl.store(out + column, total, mask=column < size)
