@@ -53,8 +53,8 @@ class Column(ABC):
         values: list[Any] = [None] * len(rows)
         inside = np.flatnonzero((rows >= 0) & (rows < self.n_rows))
         known = inside[~self._missing_at(rows[inside])]
-        for place, value in zip(known.tolist(), self._plain(rows[known]), strict=True):
-            values[place] = value
+        for index, value in zip(known.tolist(), self._plain(rows[known]), strict=True):
+            values[index] = value
         return values
 
     @abstractmethod

@@ -99,7 +99,7 @@ class BooleanColumn(_ValueColumn):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CategoryColumn(Column):
-    """codes int32[n], places in `labels`; a missing one is -1. Labels that no row has may remain after a patch."""
+    """codes int32[n], indices into `labels`; a missing one is -1. Labels that no row has may remain after a patch."""
 
     kind: ClassVar[str] = "category"
     codes: np.ndarray
@@ -292,16 +292,16 @@ KINDS = tuple(COLUMN_TYPES)
 
 
 def _joined_labels(labels: Labels, other: Labels, codes: np.ndarray) -> tuple[Labels, np.ndarray]:
-    """Return `labels` with those that `codes` (places in `other`, or -1) need, and the codes in it."""
+    """Return `labels` with those that `codes` (indices into `other`, or -1) need, and the codes in it."""
     used = np.unique(codes[codes >= 0])
-    translation = np.full(len(other) + 1, -1, dtype=np.int32)  # the last place is that of -1
+    translation = np.full(len(other) + 1, -1, dtype=np.int32)  # the last element is that of -1
     new_labels: list[str] = []
     for code in used.tolist():
-        place = labels.codes.get(other[code])
-        if place is None:
-            place = len(labels) + len(new_labels)
+        new_code = labels.codes.get(other[code])
+        if new_code is None:
+            new_code = len(labels) + len(new_labels)
             new_labels.append(other[code])
-        translation[code] = place
+        translation[code] = new_code
     return labels.extended(new_labels), translation[codes]
 
 

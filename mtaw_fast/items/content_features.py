@@ -115,15 +115,15 @@ def _width(about: Mapping[str, Any]) -> int:
 def _values(column: Column, about: Mapping[str, Any], embed: Embed | None) -> np.ndarray:
     features = np.zeros((column.n_rows, _width(about)), dtype=np.float32)
     if isinstance(column, CategoryColumn):
-        places = _places(column.labels.codes, about["labels"])[column.codes]
-        rows = np.flatnonzero(places >= 0)
-        features[rows, places[rows]] = 1
+        indices = _feature_indices(column.labels.codes, about["labels"])[column.codes]
+        rows = np.flatnonzero(indices >= 0)
+        features[rows, indices[rows]] = 1
     elif isinstance(column, CategoriesColumn):
-        places = _places(column.labels.codes, about["labels"])[column.codes]
+        indices = _feature_indices(column.labels.codes, about["labels"])[column.codes]
         counts = np.diff(column.offsets)
         rows = np.repeat(np.arange(column.n_rows), counts)
-        known = places >= 0
-        np.add.at(features, (rows[known], places[known]), (1 / np.sqrt(counts[rows[known]])).astype(np.float32))
+        known = indices >= 0
+        np.add.at(features, (rows[known], indices[known]), (1 / np.sqrt(counts[rows[known]])).astype(np.float32))
     elif isinstance(column, (NumberColumn, TimeColumn)):
         rows = np.flatnonzero(~column.missing)
         features[rows, np.searchsorted(about["edges"], column.values[rows], side="right")] = 1
@@ -137,14 +137,14 @@ def _values(column: Column, about: Mapping[str, Any], embed: Embed | None) -> np
     return features
 
 
-def _places(codes: Mapping[str, int], labels: Sequence[str]) -> np.ndarray:
+def _feature_indices(codes: Mapping[str, int], labels: Sequence[str]) -> np.ndarray:
     """Return int32[codes + 1]: the feature of each code; -1 for the others, and at -1."""
-    places = np.full(len(codes) + 1, -1, dtype=np.int32)
-    for place, label in enumerate(labels):
+    indices = np.full(len(codes) + 1, -1, dtype=np.int32)
+    for index, label in enumerate(labels):
         code = codes.get(label)
         if code is not None:
-            places[code] = place
-    return places
+            indices[code] = index
+    return indices
 
 
 def _hashed(texts: Sequence[str], d: int) -> np.ndarray:

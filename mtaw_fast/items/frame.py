@@ -95,16 +95,16 @@ class ItemFrame:
         return len(self.ids)
 
     @cached_property
-    def places(self) -> Mapping[Any, int]:
+    def row_of(self) -> Mapping[Any, int]:
         """The row of each id."""
         return {item: row for row, item in enumerate(self.ids)}
 
     def merged(self, later: ItemFrame) -> ItemFrame:
         """Return one frame that changes what this one and then a later one do. Columns of a name have one kind."""
-        new_items = [item for item in later.ids if item not in self.places]
+        new_items = [item for item in later.ids if item not in self.row_of]
         ids = [*self.ids, *new_items]
-        new_places = {item: len(self.ids) + place for place, item in enumerate(new_items)}
-        rows = np.array([self.places.get(item, new_places.get(item, -1)) for item in later.ids], dtype=np.int64)
+        new_row_of = {item: len(self.ids) + index for index, item in enumerate(new_items)}
+        rows = np.array([self.row_of.get(item, new_row_of.get(item, -1)) for item in later.ids], dtype=np.int64)
         columns, given = {}, {}
         for name in [*self.columns, *(name for name in later.columns if name not in self.columns)]:
             source, mask = later.columns.get(name), np.zeros(len(ids), dtype=bool)
@@ -170,9 +170,9 @@ def _columns_of(data: Any, where: str) -> tuple[dict[Any, Any], dict[Any, np.nda
 
 def _columns_of_rows(rows: list[Any], where: str) -> tuple[dict[Any, Any], dict[Any, np.ndarray]]:
     names: dict[Any, int] = {}
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise DataError(f"{where}: row {place + 1} is {shown(row, 40)}, not a value for each of some columns")
+            raise DataError(f"{where}: row {index + 1} is {shown(row, 40)}, not a value for each of some columns")
         for name in row:
             names[name] = names.get(name, 0) + 1
         if len(names) > MAX_COLUMNS + 1:

@@ -48,8 +48,8 @@ class Labels(Sequence[str]):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]
-        return self._decoded[place]
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self._decoded[index]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._decoded)

@@ -119,9 +119,9 @@ class LiveItems:
 def _grown(table: ItemTable, n_rows: int, renewed: Mapping[int, int]) -> ItemTable:
     """Return the table for a catalog of another size, in which renewed items have the values of their former rows."""
     sources: dict[int, int] = {}
-    for former, place in renewed.items():
-        if place >= table.n_rows:
-            sources[place] = sources.get(former, former)
+    for former, internal_id in renewed.items():
+        if internal_id >= table.n_rows:
+            sources[internal_id] = sources.get(former, former)
     table = table.resized(n_rows)
     if not sources:
         return table

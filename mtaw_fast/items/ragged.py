@@ -56,9 +56,9 @@ def replaced(
             extra_offsets, extra = gathered(new_offsets, new_flat, order[first:last])
             pool_offsets = np.concatenate([old_offsets[begin : end + 1] - old_offsets[begin], extra_offsets[1:]])
             pool_offsets[end - begin + 1 :] += len(piece)
-            places = np.arange(end - begin)
-            places[rows[first:last] - begin] = (end - begin) + np.arange(last - first)
-            piece = gathered(pool_offsets, np.concatenate([piece, extra]), places)[1]
+            pool_rows = np.arange(end - begin)
+            pool_rows[rows[first:last] - begin] = (end - begin) + np.arange(last - first)
+            piece = gathered(pool_offsets, np.concatenate([piece, extra]), pool_rows)[1]
         out[result[begin] : result[end]] = piece
     return result, out
 

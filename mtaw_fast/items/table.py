@@ -152,13 +152,13 @@ class ItemTable:
         known = rows >= 0
         for name, source in frame.columns.items():
             chosen = known & frame.given[name] if name in frame.given else known
-            places, picked = rows[chosen], np.flatnonzero(chosen)
+            target_rows, picked = rows[chosen], np.flatnonzero(chosen)
             if name not in columns:
                 source_rows = np.full(count, source.n_rows)  # a row after the last, whose value is missing
-                source_rows[places] = picked
+                source_rows[target_rows] = picked
                 columns[name] = replace(source.resized(source.n_rows + 1).taken(source_rows), version=version)
             elif len(picked):
-                columns[name] = replace(columns[name].patched(places, source.taken(picked)), version=version)
+                columns[name] = replace(columns[name].patched(target_rows, source.taken(picked)), version=version)
         if len(columns) > MAX_COLUMNS:
             raise DataError(f"the item table would have {len(columns)} columns; at most {MAX_COLUMNS}")
         for name in set(public or ()):
@@ -178,8 +178,8 @@ class ItemTable:
             count = min(size, len(unavailable))
             mask[:count] = unavailable[:count]
         if self.hidden:
-            places = ids.lookup(list(self.hidden))
-            mask[places[(places >= 0) & (places < size)]] = True
+            internal_ids = ids.lookup(list(self.hidden))
+            mask[internal_ids[(internal_ids >= 0) & (internal_ids < size)]] = True
         return mask if mask.any() else None
 
     def resized(self, n_rows: int) -> ItemTable:
