@@ -73,7 +73,7 @@ class LogProgress:
     keys : uint64[L]
         Keys of the session ids in the tables (`online.state.session_tracker.key_of`), ascending.
     sessions : int32[L]
-        Their places in the tables.
+        Their indices in the tables.
     last : int64[L]
         Unix milliseconds of their last clicks; `AGELESS` of those in a log file without times, which never expire.
     seen : uint64[E]
@@ -179,7 +179,7 @@ class LogProgress:
             raise DataError(f"learned state: content_priors points outside 0..{n_items - 1}; {_REMEDY}")
 
     def sessions_of(self, key: int) -> np.ndarray:
-        """Return int32[..]: the places of the sessions with this key in the tables."""
+        """Return int32[..]: the indices, in the tables, of the sessions with this key."""
         wanted = np.uint64(key)
         return self.sessions[np.searchsorted(self.keys, wanted, "left") : np.searchsorted(self.keys, wanted, "right")]
 

@@ -32,7 +32,7 @@ class MemorySettings:
     max_postings : int, default 500
         Stored sessions of an item, the latest; 0 stores all.
     once_from : int, optional
-        The place of the first session that counts a pair once (`MemoryTables`); None if no session does. Built tables
+        The index of the first session that counts a pair once (`MemoryTables`); None if no session does. Built tables
         store it.
 
     Raises

@@ -139,7 +139,7 @@ class MemoryTables:
         expire : int, default 0
             How many of the oldest sessions to remove.
         drop : ascending ints, default none
-            Places of more sessions to remove.
+            Indices of more sessions to remove.
         n_items : int, optional
             The new number of items, at least as many as before.
         once : bool, default False
@@ -163,11 +163,11 @@ class MemoryTables:
             raise UsageError(f"memory tables: cannot expire {expire} of {self.n_sessions} sessions")
         removed = np.zeros(self.n_sessions, bool)
         removed[:expire] = True
-        places = np.asarray(drop, np.int64)
-        if len(places):
-            if (np.diff(places) <= 0).any() or places[0] < 0 or places[-1] >= self.n_sessions:
+        indices = np.asarray(drop, np.int64)
+        if len(indices):
+            if (np.diff(indices) <= 0).any() or indices[0] < 0 or indices[-1] >= self.n_sessions:
                 raise UsageError(f"memory tables: sessions to drop must ascend within 0..{self.n_sessions - 1}")
-            removed[places] = True
+            removed[indices] = True
         settings = self.settings
         if settings.once_from is not None:
             settings = replace(settings, once_from=settings.once_from - int(removed[: settings.once_from].sum()))

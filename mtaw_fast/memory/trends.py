@@ -140,7 +140,7 @@ class TrendTables:
         context_sizes : sequence of int, default none
             The largest code of each column of `sessions.context`, to count clicks within its values.
         once_from : int, optional
-            The place of the first session that counts a pair once (`kernels.native.trends.Trends`).
+            The index of the first session that counts a pair once (`kernels.native.trends.Trends`).
 
         Raises
         ------
