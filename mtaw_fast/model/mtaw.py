@@ -94,25 +94,25 @@ class MTAW(nn.Module):
         """
         # With output_size a GPU need not report the length of the result to the host.
         begins = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(item_vectors))
-        place = torch.arange(len(item_vectors), device=item_vectors.device) - begins
-        interests = self._interests(item_vectors, place, offsets, tiles, seed, compute_dtype, masks)
+        click_index = torch.arange(len(item_vectors), device=item_vectors.device) - begins
+        interests = self._interests(item_vectors, click_index, offsets, tiles, seed, compute_dtype, masks)
         if self.config.model.recent_weight == 0:
             return interests
         gain, decay = (self.recent[0] * RATE).exp(), (self.recent[1] * RATE).sigmoid()
-        return interests + gain * recent_clicks(item_vectors, place, decay)
+        return interests + gain * recent_clicks(item_vectors, click_index, decay)
 
     def _interests(
         self,
         item_vectors: Tensor,
-        place: Tensor,
+        click_index: Tensor,
         offsets: Tensor,
         tiles: Tiles | None,
         seed: Tensor | None,
         compute_dtype: torch.dtype | None,
         masks: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        """Return o_t float[T, d]. place: int64[T], the clicks' places in their sessions."""
-        position = place.clamp_max(self.config.model.max_positions - 1)
+        """Return o_t float[T, d]. click_index: int64[T], the clicks' indices in their sessions."""
+        position = click_index.clamp_max(self.config.model.max_positions - 1)
         clicks = item_vectors + functional.embedding(position, self.position_embedding)
         weights, dropout = self._interest_weights(), self.config.model.dropout if self.training else 0.0
         if masks is not None:
@@ -138,14 +138,14 @@ class MTAW(nn.Module):
         return PrefixInterestWeights(*(getattr(self, name) for name in PrefixInterestWeights._fields))
 
 
-def recent_clicks(item_vectors: Tensor, place: Tensor, decay: Tensor) -> Tensor:
+def recent_clicks(item_vectors: Tensor, click_index: Tensor, decay: Tensor) -> Tensor:
     """Return r_t float[T, d]: the mean direction of the last items, weighted 1, decay, decay^2, .. from the last back.
 
     r_t = sqrt(d) * sum_k decay^k u_(t-k) / sum_k decay^k over the session's last RECENT_CLICKS clicks, u = e / |e|
     (e / SHORTEST if e is shorter). Its length is at most sqrt(d), as that of l_t after its LayerNorm.
 
-    item_vectors: float[T, d], e of every click; place: int64[T], the clicks' places in their sessions. decay: float[],
-    in (0, 1).
+    item_vectors: float[T, d], e of every click; click_index: int64[T], the clicks' indices in their sessions.
+    decay: float[], in (0, 1).
     """
     clicks, d = item_vectors.shape
     # Sums over the last `reach` clicks, doubled at every turn; the last column counts the weights.
@@ -155,6 +155,6 @@ def recent_clicks(item_vectors: Tensor, place: Tensor, decay: Tensor) -> Tensor:
     reach = 1
     while reach < RECENT_CLICKS:
         earlier = functional.pad(sums, (0, 0, reach, 0))[:clicks]
-        sums = sums + (place >= reach).to(sums.dtype)[:, None] * decay**reach * earlier
+        sums = sums + (click_index >= reach).to(sums.dtype)[:, None] * decay**reach * earlier
         reach *= 2
     return math.sqrt(d) * sums[:, :d] / sums[:, d:]
