@@ -30,7 +30,7 @@ class Reason:
     items : tuple of ids
         External ids, the closest first, at most three.
     rule : {'boosted', 'buried', 'pinned', 'explored'} or None
-        What the rules of the call did to the item: added to its score, lowered it, or put it at its place; or that
+        What the rules of the call did to the item: added to its score, lowered it, or put it at its position; or that
         exploration placed it.
     """
 
@@ -114,13 +114,13 @@ class Recommendations:
         return zip(self.items, self.scores.tolist(), strict=True)
 
     @overload
-    def __getitem__(self, place: int) -> tuple[Any, float]: ...
+    def __getitem__(self, position: int) -> tuple[Any, float]: ...
     @overload
-    def __getitem__(self, place: slice) -> list[tuple[Any, float]]: ...
-    def __getitem__(self, place: int | slice) -> Any:
-        if isinstance(place, slice):
-            return list(zip(self.items[place], self.scores[place].tolist(), strict=True))
-        return self.items[place], float(self.scores[place])
+    def __getitem__(self, position: slice) -> list[tuple[Any, float]]: ...
+    def __getitem__(self, position: int | slice) -> Any:
+        if isinstance(position, slice):
+            return list(zip(self.items[position], self.scores[position].tolist(), strict=True))
+        return self.items[position], float(self.scores[position])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Recommendations):
@@ -141,7 +141,7 @@ class Recommendations:
 
     def __str__(self) -> str:
         width = max((len(str(item)) for item in self.items), default=0)
-        lines = [f"{place:>3}  {item!s:{width}}  {score:.4f}" for place, (item, score) in enumerate(self, start=1)]
+        lines = [f"{rank:>3}  {item!s:{width}}  {score:.4f}" for rank, (item, score) in enumerate(self, start=1)]
         if self.unknown:
             lines.append(f"unknown: {shown(self.unknown)}")
         if self.fallback:

@@ -39,19 +39,19 @@ class CatalogIds:
     """`ItemIds` of a model and of the items added to it. Read-only.
 
     added: plain str or int, the external ids of internal ids N, N + 1, ... If the model's table has the same id (of a
-    removed item), the added item is meant. places: internal id by external id of all added items; kept without a copy.
+    removed item), the added item is meant. internal_ids: those of all added items by external id; kept without a copy.
     """
 
-    def __init__(self, base: ItemIds, added: tuple[Any, ...] = (), places: dict[Any, int] | None = None) -> None:
+    def __init__(self, base: ItemIds, added: tuple[Any, ...] = (), internal_ids: dict[Any, int] | None = None) -> None:
         self._base, self._added = base, added
-        self._places = {} if places is None else places
-        self.table = base.table.extended(self._places, added)
+        self._internal_ids = {} if internal_ids is None else internal_ids
+        self.table = base.table.extended(self._internal_ids, added)
 
     def with_ids(self, ids: Sequence[Any]) -> CatalogIds:
         """Return the table with more ids, for each of which `is_id_of` is true."""
         # An id that was removed and added again is in `added` twice: the later one counts.
-        places = {item: len(self) + place for place, item in enumerate(ids)}
-        return CatalogIds(self._base, (*self._added, *ids), self._places | places)
+        internal_ids = {item: len(self) + row for row, item in enumerate(ids)}
+        return CatalogIds(self._base, (*self._added, *ids), self._internal_ids | internal_ids)
 
     def __len__(self) -> int:
         return len(self._base) + len(self._added)
@@ -160,7 +160,7 @@ class Catalog:
     def learned(
         cls,
         model: Model,
-        places: dict[Any, int],
+        internal_ids: dict[Any, int],
         vectors: np.ndarray,
         norm: np.float32,
         removed: np.ndarray,
@@ -173,17 +173,17 @@ class Catalog:
     ) -> Catalog:
         """Return the catalog of the model's items and those added while serving.
 
-        places: internal ids N, N + 1, .. by external ids, in this order; kept without a copy. unknown: those of the ids
-        that count as unknown, since no session holds them any more. The other parameters are as the fields; a vector
-        may be zero.
+        internal_ids: N, N + 1, .. by external ids, in this order; kept without a copy. unknown: those of the external
+        ids that count as unknown, since no session holds them any more. The other parameters are as the fields; a
+        vector may be zero.
         """
-        added, unknown_places = tuple(places), frozenset(places[item] for item in unknown)
+        added, unknown_internal_ids = tuple(internal_ids), frozenset(internal_ids[item] for item in unknown)
         if unknown:
-            places = {item: place for item, place in places.items() if item not in unknown}
-        ids = CatalogIds(model.ids, added, places) if added else model.ids
+            internal_ids = {item: internal_id for item, internal_id in internal_ids.items() if item not in unknown}
+        ids = CatalogIds(model.ids, added, internal_ids) if added else model.ids
         return cls(
             model, ids, added, vectors * norm, vectors, removed, float(norm), clicks, memory, delta, trends, items,
-            unknown=unknown_places,
+            unknown=unknown_internal_ids,
         )  # fmt: skip
 
     @property
@@ -253,24 +253,28 @@ class Catalog:
 
     def clicks_of(self, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
         """Return a session's known clicks int32[m] and its unknown ones as external ids."""
-        places = self.ids.lookup(session)
-        known = places >= 0
+        internal_ids = self.ids.lookup(session)
+        known = internal_ids >= 0
         if known.all():
-            return places, []
-        return places[known], [click for click, is_known in zip(session, known, strict=True) if not is_known]
+            return internal_ids, []
+        return internal_ids[known], [click for click, is_known in zip(session, known, strict=True) if not is_known]
 
-    def vector(self, place: int) -> np.ndarray:
-        """Return float32[1, d]: the row of internal id `place` in the search."""
+    def vector(self, internal_id: int) -> np.ndarray:
+        """Return float32[1, d]: the row of an internal id in the search."""
         n_base = self.model.n_items
-        return self.model.item_vectors[place : place + 1] if place < n_base else self.vectors[place - n_base][None]
+        return (
+            self.model.item_vectors[internal_id : internal_id + 1]
+            if internal_id < n_base
+            else self.vectors[internal_id - n_base][None]
+        )
 
     def returning(self, items: Sequence[Any]) -> np.ndarray:
         """Return bool[len(items)]: removed items of the model, which come back with all that its memory learned."""
         if self.model.memory is None:
             return np.zeros(len(items), dtype=bool)
-        places = self.ids.lookup(items)
-        in_model = (places >= 0) & (places < self.model.n_items)
-        return in_model & self.removed[np.where(in_model, places, 0)]
+        internal_ids = self.ids.lookup(items)
+        in_model = (internal_ids >= 0) & (internal_ids < self.model.n_items)
+        return in_model & self.removed[np.where(in_model, internal_ids, 0)]
 
     def with_returned(self, items: Sequence[Any]) -> Catalog:
         """Return the next state, in which removed items of the model are recommended again."""
@@ -290,8 +294,8 @@ class Catalog:
         norm = self.norm or mean_norm(self.model.weights["item_embedding"])
         embeddings = normalized(raw) * np.float32(norm)
         ids = (CatalogIds(self.ids) if isinstance(self.ids, ItemIds) else self.ids).with_ids(items)
-        places = zip(self.ids.lookup(items).tolist(), range(self.size, len(ids)), strict=True)
-        renewed = {**self.renewed, **{former: place for former, place in places if former >= 0}}
+        id_pairs = zip(self.ids.lookup(items).tolist(), range(self.size, len(ids)), strict=True)
+        renewed = {**self.renewed, **{former: internal_id for former, internal_id in id_pairs if former >= 0}}
         return replace(
             self,
             norm=norm,
@@ -306,12 +310,12 @@ class Catalog:
 
     def without_items(self, items: Sequence[Any]) -> Catalog:
         """Return the next state, with `items` removed; see `Recommender.remove_items`."""
-        places = self.ids.lookup(items)
-        for item, place in zip(items, places.tolist(), strict=True):
-            if place < 0 or self.removed[place]:
+        internal_ids = self.ids.lookup(items)
+        for item, internal_id in zip(items, internal_ids.tolist(), strict=True):
+            if internal_id < 0 or self.removed[internal_id]:
                 raise DataError(f"item {item!r} is not in the catalog, so it cannot be removed; leave it out")
         removed = self.removed.copy()
-        removed[places] = True
+        removed[internal_ids] = True
         return replace(self, removed=removed)
 
     def with_table(self, live: LiveItems) -> Catalog:
@@ -321,10 +325,10 @@ class Catalog:
     def check_new(self, items: Sequence[Any]) -> None:
         """Raise DataError if an id is in the catalog, of another type, or listed twice."""
         seen = set()
-        for item, place in zip(items, self.ids.lookup(items).tolist(), strict=True):
+        for item, internal_id in zip(items, self.ids.lookup(items).tolist(), strict=True):
             if not is_id_of(self.ids.kind, item):
                 raise DataError(f"item {item!r} cannot be added: this catalog's item ids are {self.ids.kind}")
-            if place >= 0 and not self.removed[place]:
+            if internal_id >= 0 and not self.removed[internal_id]:
                 raise DataError(f"item {item!r} is already in the catalog; remove it first to give it another vector")
             if item in seen:
                 raise DataError(f"item {item!r} is listed twice; list it once")
@@ -353,13 +357,13 @@ class Catalog:
             )
         means = np.empty((len(items), self.model.config.model.embedding_dim), dtype=np.float32)
         for row, (item, ids) in enumerate(zip(items, neighbors, strict=True)):
-            places = self.ids.lookup(ids)
-            if len(places) == 0:
+            internal_ids = self.ids.lookup(ids)
+            if len(internal_ids) == 0:
                 raise DataError(f"item {item!r} has no neighbors; name at least one")
-            if places.min() < 0:
-                unknown = ids[int(np.argmin(places))]
+            if internal_ids.min() < 0:
+                unknown = ids[int(np.argmin(internal_ids))]
                 raise DataError(f"the catalog does not know {unknown!r}, a neighbor of item {item!r}; leave it out")
-            vectors = np.concatenate([self.vector(place) for place in places.tolist()]).astype(np.float64)
+            vectors = np.concatenate([self.vector(neighbor) for neighbor in internal_ids.tolist()]).astype(np.float64)
             means[row] = vectors.mean(axis=0)
             if not means[row].any():
                 raise DataError(f"the vectors of the neighbors of item {item!r} cancel out; name others")

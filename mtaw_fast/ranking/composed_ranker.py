@@ -105,7 +105,7 @@ def retrieve(
         fetch = max(1, min(k + int(width), n_items))
         items, values = index.search(queries[rows], fetch, allowed, scale=scale)
         for row, row_ids, row_values in zip(rows, items, values, strict=True):
-            places = np.flatnonzero(np.isin(row_ids, dropped[row], invert=True))[:k]
-            ids[row, : len(places)] = row_ids[places]
-            scores[row, : len(places)] = row_values[places]
+            positions = np.flatnonzero(np.isin(row_ids, dropped[row], invert=True))[:k]
+            ids[row, : len(positions)] = row_ids[positions]
+            scores[row, : len(positions)] = row_values[positions]
     return ids, scores

@@ -28,7 +28,7 @@ from mtaw_fast.ranking.ruled_ranking import shown_pins, with_filter
 from mtaw_fast.rules import RuleSet
 from mtaw_fast.system.fork_lock import ForkLock
 
-_DEPTH = 4  # how many candidates are read for each place, for limits that leave some of them out
+_DEPTH = 4  # how many candidates are read for each position, for limits that leave some of them out
 
 # (how many items, conditions) to internal ids int32[..], best first.
 Rank = Callable[[int, Conditions], np.ndarray]
@@ -40,7 +40,7 @@ class Impressions:
 
     def __init__(self) -> None:
         self._counts = np.zeros(0, dtype=np.int64)
-        self._owed = 0.0  # parts of places for exploration that empty sessions have not had yet
+        self._owed = 0.0  # parts of positions for exploration that empty sessions have not had yet
         self._lock = ForkLock()
 
     def add(self, items: np.ndarray) -> None:
@@ -55,8 +55,8 @@ class Impressions:
             self._grow(catalog.size)
             return self._counts[: catalog.size] + catalog.popularity
 
-    def places(self, share: float, k: int, clicks: np.ndarray) -> int:
-        """Return how many of k places are for exploration: share * k, rounded up or down.
+    def positions(self, share: float, k: int, clicks: np.ndarray) -> int:
+        """Return how many of k positions are for exploration: share * k, rounded up or down.
 
         The mean over sessions is the share. A hash of the clicks decides, so a session gets the same number each time.
         Without clicks, each answer takes what rounding down has left of the ones before.
@@ -116,26 +116,26 @@ def _listed(
         applied = catalog.bound_rules.bound(options.rules, int(clicks[-1]) if len(clicks) else None)
     pinned = [] if applied is None else [item for _, item in shown_pins(applied, options.conditions, clicks)]
     fixed = np.isin(ranked, pinned)
-    places = impressions.places(options.explore.share, len(ranked), clicks) - int(np.count_nonzero(rare[ranked]))
-    places = min(places, int(np.count_nonzero(~fixed & ~rare[ranked])))
-    if places <= 0:
+    count = impressions.positions(options.explore.share, len(ranked), clicks) - int(np.count_nonzero(rare[ranked]))
+    count = min(count, int(np.count_nonzero(~fixed & ~rare[ranked])))
+    if count <= 0:
         return unchanged
     eligible = rare & ~catalog.unavailable
     eligible[ranked] = False
-    eligible[pinned] = False  # those behind the list, too, have their places
+    eligible[pinned] = False  # those behind the list, too, have their positions
     if not eligible.any():
         return unchanged
     conditions = options.conditions if applied is None else with_filter(options.conditions, applied)
     if conditions.allowed is not None:
         eligible &= conditions.allowed.mask
-    candidates = rank(_DEPTH * places, conditions._replace(allowed=Filter(eligible)))
+    candidates = rank(_DEPTH * count, conditions._replace(allowed=Filter(eligible)))
     candidates = _with_unclicked(catalog, candidates, eligible, clicks, conditions, len(candidates))
-    while places:
-        is_kept = _without_last(ranked, fixed | rare[ranked], places)
-        chosen = _fitting(candidates, ranked[is_kept], options.rules, catalog.items, places)
-        if len(chosen) == places:
+    while count:
+        is_kept = _without_last(ranked, fixed | rare[ranked], count)
+        chosen = _fitting(candidates, ranked[is_kept], options.rules, catalog.items, count)
+        if len(chosen) == count:
             return _placed(ranked, is_kept, fixed, chosen)
-        places = min(places - 1, len(chosen))
+        count = min(count - 1, len(chosen))
     return unchanged
 
 
@@ -217,12 +217,12 @@ def _values(rules: RuleSet, table: ItemTable, item: int) -> list[Value]:
 def _placed(
     ranked: np.ndarray, is_kept: np.ndarray, fixed: np.ndarray, chosen: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Spread the chosen items evenly over the places that no pin has; the others keep their order."""
+    """Spread the chosen items evenly over the positions that no pin has; the others keep their order."""
     count = len(ranked)
     is_new = np.zeros(count, dtype=bool)
     free = np.flatnonzero(~fixed)
-    for place in range(len(chosen)):
-        is_new[free[int((place + 0.5) * len(free) / len(chosen))]] = True
+    for number in range(len(chosen)):
+        is_new[free[int((number + 0.5) * len(free) / len(chosen))]] = True
     listed = np.empty(count, dtype=ranked.dtype)
     listed[fixed] = ranked[fixed]
     listed[is_new] = chosen
@@ -243,19 +243,20 @@ def _assembled(
 
     Items of the former answer keep their scores, reasons and fields. is_new: bool[n], which items were placed.
     """
-    place_of = {item: place for place, item in enumerate(ranked.tolist())}
-    source = [-1 if placed else place_of[item] for item, placed in zip(listed.tolist(), is_new, strict=True)]
+    position_of = {item: position for position, item in enumerate(ranked.tolist())}
+    source = [-1 if placed else position_of[item] for item, placed in zip(listed.tolist(), is_new, strict=True)]
     repeats = reasons = fields = None
     if answer.repeats is not None:
-        repeats = np.array([place >= 0 and answer.repeats[place] for place in source])
+        repeats = np.array([position >= 0 and answer.repeats[position] for position in source])
     if answer.reasons is not None:
         new_reasons = iter(reasons_of(catalog, clicks, listed[is_new]))
         reasons = [
-            answer.reasons[place] if place >= 0 else replace(next(new_reasons), rule="explored") for place in source
+            answer.reasons[position] if position >= 0 else replace(next(new_reasons), rule="explored")
+            for position in source
         ]
     if answer.fields is not None:
         new_fields = iter((catalog.items or ItemTable(0)).values_at(options.fields, listed[is_new]))
-        fields = [answer.fields[place] if place >= 0 else next(new_fields) for place in source]
+        fields = [answer.fields[position] if position >= 0 else next(new_fields) for position in source]
     return replace(
         answer,
         items=catalog.ids.external(listed),
@@ -269,9 +270,13 @@ def _assembled(
 
 def _scores(scores: np.ndarray, source: list[int]) -> np.ndarray:
     """Return float32[n]: a placed item has the score of the next one that was not placed, else of the one before."""
-    known = [row for row, place in enumerate(source) if place >= 0]
+    known = [row for row, position in enumerate(source) if position >= 0]
     listed_scores = np.zeros(len(source), dtype=scores.dtype)
-    for row, place in enumerate(source):
-        near = place if place >= 0 else next((source[k] for k in known if k > row), source[known[-1]] if known else -1)
+    for row, position in enumerate(source):
+        near = (
+            position
+            if position >= 0
+            else next((source[k] for k in known if k > row), source[known[-1]] if known else -1)
+        )
         listed_scores[row] = scores[near] if near >= 0 else 0
     return listed_scores

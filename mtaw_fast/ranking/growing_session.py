@@ -118,10 +118,10 @@ class GrowingSession:
         clicks: list[Any] = []
         types: list[str | None] = []
         done = 0
-        for place, item, type in self._unknown:
-            clicks += [*known[done:place], item]
-            types += [*self._types[done:place], type]
-            done = place
+        for n_before, item, type in self._unknown:
+            clicks += [*known[done:n_before], item]
+            types += [*self._types[done:n_before], type]
+            done = n_before
         return [*clicks, *known[done:]], [*types, *self._types[done : len(known)]]
 
     def _known(self) -> np.ndarray:

@@ -136,8 +136,8 @@ class Pipeline:
         if options.explore is not None:
             plain_answers = self.recommend_batch(sessions, unknown, options._replace(explore=None), log_position)
             return [
-                self._explored(answer, sessions.slice(place, place + 1), options)
-                for place, answer in enumerate(plain_answers)
+                self._explored(answer, sessions.slice(position, position + 1), options)
+                for position, answer in enumerate(plain_answers)
             ]
         if options.rules is not None:
             clicks = list(sessions)
@@ -306,7 +306,7 @@ class Pipeline:
         return self.described(replace(answer, log_position=log_position), options.fields)
 
     def _explored(self, answer: Recommendations, session: Sessions, options: Options) -> Recommendations:
-        """Return the answer to a session of known clicks, with a share of its places given to seldom shown items."""
+        """Return the answer to a session of known clicks, with a share of its positions given to seldom shown items."""
 
         def rank(k: int, conditions: Conditions) -> np.ndarray:
             ids = self.rank(session, k, conditions)[0][0]

@@ -2,10 +2,10 @@
 
 The definition: rank everything that is allowed (`Conditions`, and the filter of the rules), with the ranker's score for
 each candidate that a boost raises, add the boosts to the scores, sort, take from the top what the limits let through,
-put the pins at their places, and keep the first k.
+put the pins at their positions, and keep the first k.
 
-A ranking of k items is the beginning of one of n > k items. So its first places are read, and more of them, until no
-item behind them can change the result: none reaches a place through its boost (scores only fall behind the last one
+A ranking of k items is the beginning of one of n > k items. So its first items are read, and more of them, until no
+item behind them can change the result: none reaches a position through its boost (scores only fall behind the last one
 that was read), and none is needed because a limit left others out.
 """
 
@@ -22,7 +22,7 @@ from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.options import Conditions, Options
 from mtaw_fast.rules import AppliedRules, Arranged, RuleSet
 
-_GROWTH = 4  # how much more of a ranking is read when the first places do not suffice
+_GROWTH = 4  # how much more of a ranking is read when the first items do not suffice
 _MAX_CELLS = 1 << 22  # of the rankings that are in memory at a time
 
 # (rows int[R], how many items D, conditions) to (ids int32[R, D], scores float32[R, D]), padded with -1 / -inf.
@@ -65,13 +65,13 @@ def ruled_rows(
     """
     rows: list[RuledRow | None] = [None] * len(clicks)
     n_items = max(1, catalog.n_items)  # an empty ranking too is read to its end
-    for applied, places in _bound(catalog, rules, clicks):
+    for applied, sessions in _bound(catalog, rules, clicks):
         ruled_conditions = with_filter(conditions, applied)._replace(always_ranked=applied.raised)
         depth = applied.depth(k, n_items)
-        final = depth <= approximate_depth and len(clicks[places[0]]) > 0
+        final = depth <= approximate_depth and len(clicks[sessions[0]]) > 0
         if final:
             depth = min(approximate_depth, n_items)
-        remaining = np.array(places)
+        remaining = np.array(sessions)
         while len(remaining):
             unfinished = []
             for part in _parts(remaining, depth):
@@ -118,10 +118,10 @@ def with_effects(reasons: list[Reason], boosts: np.ndarray, pinned: np.ndarray) 
 def _bound(catalog: Catalog, rules: RuleSet, clicks: list[np.ndarray]) -> Iterator[tuple[AppliedRules, list[int]]]:
     """Group the sessions by what the rules mean for them."""
     groups: dict[tuple[int, bool], tuple[AppliedRules, list[int]]] = {}
-    for place, session_clicks in enumerate(clicks):
+    for session, session_clicks in enumerate(clicks):
         applied = catalog.bound_rules.bound(rules, int(session_clicks[-1]) if len(session_clicks) else None)
         # Sessions without clicks are ranked by popularity, which is never approximate.
-        groups.setdefault((id(applied), len(session_clicks) > 0), (applied, []))[1].append(place)
+        groups.setdefault((id(applied), len(session_clicks) > 0), (applied, []))[1].append(session)
     yield from groups.values()
 
 
@@ -152,4 +152,4 @@ def shown_pins(applied: AppliedRules, conditions: Conditions, clicks: np.ndarray
             or (conditions.exclude_seen and item in clicks)
         )
 
-    return [(place, item) for place, item in applied.pins if is_shown(item)]
+    return [(position, item) for position, item in applied.pins if is_shown(item)]

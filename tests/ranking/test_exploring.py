@@ -44,7 +44,7 @@ def test_a_share_of_the_list_goes_to_seldom_shown_items(rec: Recommender) -> Non
     assert out.explored is not None
     new = [item for item, explored in zip(out.items, out.explored, strict=True) if explored]
     seldom = [item for item in out.items if item in SELDOM]
-    assert len(seldom) == Impressions().places(0.5, 20, np.array([1, 2], dtype=np.int32)) == 10
+    assert len(seldom) == Impressions().positions(0.5, 20, np.array([1, 2], dtype=np.int32)) == 10
     best = [item for item in rec.recommend(SESSION, N).items if item in SELDOM and item not in plain.items]
     assert new == best[: len(new)]  # the best of them for the session
     kept = [item for item in out.items if item not in new]
@@ -104,7 +104,7 @@ def test_hidden_removed_and_excluded_items_are_not_explored(rec: Recommender) ->
 def test_the_share_is_kept_on_average() -> None:
     impressions, rng = Impressions(), np.random.default_rng(0)
     for n_clicks in (3, 0):
-        counts = [impressions.places(0.13, 10, rng.integers(0, 99, n_clicks).astype(np.int32)) for _ in range(2000)]
+        counts = [impressions.positions(0.13, 10, rng.integers(0, 99, n_clicks).astype(np.int32)) for _ in range(2000)]
         assert set(counts) == {1, 2}
         assert abs(np.mean(counts) - 1.3) < 0.05
 

@@ -54,14 +54,14 @@ class FaissFlatIndex:
                 for begin in range(0, len(pending), step):
                     rows = pending[begin : begin + step]
                     block = queries[rows]
-                    dots, places = self._index.search(block, fetch, params=_parameters(allowed))
+                    dots, internal_ids = self._index.search(block, fetch, params=_parameters(allowed))
                     # An item that was not fetched has a dot of at most the last one fetched.
                     threshold = dots[:, min(k, fetch) - 1].astype(np.float64) - margin[rows]
                     complete = (dots[:, -1] < threshold) if fetch < count else np.ones(len(rows), dtype=bool)
                     incomplete.append(rows[~complete])
                     if complete.any():
                         near = dots >= threshold[:, None]
-                        candidates = np.where(near, places, -1).astype(np.int32)[complete]
+                        candidates = np.where(near, internal_ids, -1).astype(np.int32)[complete]
                         ids[rows[complete]], scores[rows[complete]] = rerank_topk(
                             block[complete], self._catalog, candidates, k, scale
                         )

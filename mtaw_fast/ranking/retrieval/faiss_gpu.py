@@ -88,10 +88,10 @@ class FaissGpuIndex:
             raise UsageError(f"index '{self.name}' was loaded before this process was forked; load it after the fork")
         fetch = min(max(_MIN_FETCH, 1 << (needed - 1).bit_length()), n_items)
         queries = np.ascontiguousarray(queries)
-        dots, places = self._calls.search(queries, fetch)
+        dots, internal_ids = self._calls.search(queries, fetch)
         # An item that was not fetched has a dot of at most the last one fetched.
         threshold = dots[:, min(k, fetch) - 1].astype(np.float64) - margins(d, norms, self._norm, scale)
-        candidates = np.where(dots >= threshold[:, None], places, -1).astype(np.int32)
+        candidates = np.where(dots >= threshold[:, None], internal_ids, -1).astype(np.int32)
         ids, scores = rerank_topk(queries, self._catalog, candidates, k, scale)
         open_rows = np.flatnonzero(dots[:, -1] >= threshold) if fetch < n_items else np.empty(0, dtype=np.int64)
         if len(open_rows):

@@ -31,15 +31,15 @@ def merged(parts: Sequence[tuple[int, Found]], n_queries: int, k: int) -> Found:
     ids, scores = padded_lists(n_queries, k)
     if not parts:
         return ids, scores
-    places = np.concatenate(
+    whole_ids = np.concatenate(
         [np.where(part_ids < 0, _LAST, part_ids.astype(np.int64) + begin) for begin, (part_ids, _) in parts], 1
     )
     values = np.concatenate([values for _, (_, values) in parts], 1)
     # By score, then id; padding has the last id of all, and so comes after an item whose score is -inf.
-    order = np.lexsort((places, -values), axis=1)[:, :k]
-    places, values = np.take_along_axis(places, order, 1), np.take_along_axis(values, order, 1)
+    order = np.lexsort((whole_ids, -values), axis=1)[:, :k]
+    whole_ids, values = np.take_along_axis(whole_ids, order, 1), np.take_along_axis(values, order, 1)
     width = order.shape[1]
-    ids[:, :width] = np.where(places == _LAST, -1, places)
+    ids[:, :width] = np.where(whole_ids == _LAST, -1, whole_ids)
     scores[:, :width] = values
     return ids, scores
 

@@ -36,7 +36,7 @@ class NativeIndex:
             raise UsageError(f"index native: {error}") from None
 
     def rebuilt(self, catalog: np.ndarray) -> NativeIndex:
-        """Return the index of another catalog float32[N', d]; rows that are equal at the same place keep their codes.
+        """Return the index of another catalog float32[N', d]; rows that did not change keep their codes.
 
         Raises UsageError on a value that is not finite.
         """

@@ -59,7 +59,7 @@ class NumpyIndex:
 
 
 def complete_candidates(dots: np.ndarray, k: int, margin: float) -> np.ndarray:
-    """Return int32[C]: at least the places of dots float32[N] that are within `margin` of the k-th largest, no -inf.
+    """Return int32[C]: at least the rows whose dots float32[N] are within `margin` of the k-th largest, no -inf.
 
     Few others are among them: the threshold may be a lower bound of the k-th largest dot. The k-th largest of group
     maxima is one, as k different dots reach it, and takes a sixteenth of the work.
@@ -73,12 +73,12 @@ def complete_candidates(dots: np.ndarray, k: int, margin: float) -> np.ndarray:
         bound = float(np.partition(dots, len(dots) - k)[len(dots) - k])
     if bound == -np.inf:
         return np.flatnonzero(dots > -np.inf).astype(np.int32)
-    places = np.flatnonzero(dots >= np.float32(bound - margin))
-    if len(places) > 4 * k:
-        near = dots[places]
+    rows = np.flatnonzero(dots >= np.float32(bound - margin))
+    if len(rows) > 4 * k:
+        near = dots[rows]
         bound = float(np.partition(near, len(near) - k)[len(near) - k])
-        places = places[near >= np.float32(bound - margin)]
-    return places.astype(np.int32)
+        rows = rows[near >= np.float32(bound - margin)]
+    return rows.astype(np.int32)
 
 
 def padded(lists: list[np.ndarray]) -> np.ndarray:
