@@ -29,7 +29,7 @@ class Ids(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arranged:
-    """The first places after the rules. ids int32[m], scores float32[m].
+    """The first items after the rules. ids int32[m], scores float32[m].
 
     boosts: float64[m], what was added to each score. pinned: bool[m].
     """
@@ -49,7 +49,7 @@ class AppliedRules:
     filter : Filter or None
         The items that may be shown; None: all.
     pins : list of (int, int)
-        Places from 1, ascending, and internal ids, of items that neither the catalog nor the filter excludes.
+        Positions from 1, ascending, and internal ids, of items that neither the catalog nor the filter excludes.
     reorders : bool
         Whether there are boosts or limits, so that the first k may need more than k items of the ranking.
     arrangement : Arrangement
@@ -90,24 +90,24 @@ class AppliedRules:
                 if count:
                     boosts.append((matched.packed, by, count))
         pins = [
-            (place, item)
-            for place, item in _places(rules, ids)
+            (position, item)
+            for position, item in _internal_pins(rules, ids)
             if not unavailable[item] and (allowed is None or allowed.mask[item])
         ]
         arrangement = Arrangement(n_items, boosts, rules.native, columns)
         return cls(allowed, pins, bool(boosts or rules.limits), arrangement, arrangement.raised)
 
     def depth(self, k: int, n_items: int) -> int:
-        """Return how much of the ranking to read at first for k places."""
+        """Return how much of the ranking to read at first for k items."""
         depth = 2 * k + 8 if self.reorders else k
         return min(n_items, depth + len(self.pins))
 
     def arranged(
         self, ids: np.ndarray, scores: np.ndarray, k: int, whole: bool, pins: list[tuple[int, int]]
     ) -> Arranged | None:
-        """Return the first k places after boosts, limits and `pins`; None if it takes more of the ranking to know them.
+        """Return the first k items after boosts, limits and `pins`; None if it takes more of the ranking to know them.
 
-        ids int32[D], scores float32[D]: its first places after all that removes items; all of it if `whole`. pins:
+        ids int32[D], scores float32[D]: its first ones after all that removes items; all of it if `whole`. pins:
         those of `self.pins` that may be shown.
         """
         arranged = self.arrangement.arrange(ids, scores, k, whole, pins)
@@ -153,15 +153,15 @@ class BoundRules:
         return values_of(table, rules.current, item)
 
 
-def _places(rules: RuleSet, ids: Ids) -> list[tuple[int, int]]:
+def _internal_pins(rules: RuleSet, ids: Ids) -> list[tuple[int, int]]:
     """Return the pins with internal ids; unknown ones are left out."""
     external_ids = [item if ids.kind == "str" else _whole(item) for _, item in rules.pins]
     internal_ids = ids.lookup(external_ids).tolist() if external_ids else []
-    pins: dict[int, int] = {}  # "5" and "05" are one item: its first place counts
-    for (place, _), item in zip(rules.pins, internal_ids, strict=True):
+    pins: dict[int, int] = {}  # "5" and "05" are one item: its first position counts
+    for (position, _), item in zip(rules.pins, internal_ids, strict=True):
         if item >= 0:
-            pins.setdefault(item, place)
-    return [(place, item) for item, place in pins.items()]
+            pins.setdefault(item, position)
+    return [(position, item) for item, position in pins.items()]
 
 
 def _whole(item: str) -> Any:

@@ -48,7 +48,7 @@ class RuleSet:
         What is added to the scores of the items that meet a condition.
     limits : list of LimitRule
     pins : list of (int, str)
-        Places from 1, ascending, and their external ids as texts.
+        Positions from 1, ascending, and their external ids as texts.
     current : list of str
         The columns whose values of the last click's item the conditions use.
     public_only : bool
@@ -161,7 +161,7 @@ def _numbered(value: Any, where: str) -> list[tuple[Any, str]]:
     """Return a value, or the values of a list, with their names in errors."""
     if not isinstance(value, list):
         return [(value, where)]
-    return [(entry, f"{where} {place}" if len(value) > 1 else where) for place, entry in enumerate(value, 1)]
+    return [(entry, f"{where} {number}" if len(value) > 1 else where) for number, entry in enumerate(value, 1)]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemTable, TableChange
 from mtaw_fast.rules import BitmapCache, RuleSet
-from mtaw_fast.rules.applied import _places
+from mtaw_fast.rules.applied import _internal_pins
 from mtaw_fast.rules.expression import parsed
 from tests.support.rules.random_rules import table_of
 
@@ -197,4 +197,4 @@ def test_the_number_of_rows_is_that_of_the_table(table: ItemTable) -> None:
 def test_pins_of_whole_numbers_of_every_length() -> None:
     ids = ItemIds.from_list([5, 1234567890123456789, -(2**63)])
     rules = RuleSet.of({"pin": {"1234567890123456789": 1, "05": 2, str(-(2**63)): 3, "9" * 19: 4, "9" * 20: 5}})
-    assert _places(rules, ids) == [(1, 1), (2, 0), (3, 2)]
+    assert _internal_pins(rules, ids) == [(1, 1), (2, 0), (3, 2)]
