@@ -654,8 +654,8 @@ class Recommender:
         pipeline = self._pipeline
         catalog = pipeline.catalog
         k = checked_k(k, catalog.n_items)
-        place = catalog.ids.lookup([item])
-        if place[0] < 0:
+        internal_ids = catalog.ids.lookup([item])
+        if internal_ids[0] < 0:
             raise UsageError(f"similar_items: the catalog does not know item {item!r}; pass one of its external ids")
         conditions = conditions_of(catalog, exclude, allow, filter)
         names = checked_fields(catalog, fields)
@@ -665,13 +665,13 @@ class Recommender:
         elif by != "vectors":
             raise UsageError(f"similar_items: by must be 'vectors' or 'sessions', not {by!r}")
         options = Options(k, conditions, fields=names, rules=rules_of(catalog, rules))
-        return pipeline.similar(int(place[0]), by, options)
+        return pipeline.similar(int(internal_ids[0]), by, options)
 
     def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Rank B packed sessions of internal ids, without Python objects for the results.
 
-        Their types, if any, are places in `click_types`. A data set's are other codes: drop or translate them first. An
-        empty session gets the popularity ranking; `k` and `exclude_seen` as in `recommend`. If the model was trained
+        Their types, if any, are indices into `click_types`. A data set's are other codes: drop or translate them first.
+        An empty session gets the popularity ranking; `k` and `exclude_seen` as in `recommend`. If the model was trained
         with times, the moment is that of the last click if the sessions have times, else of the newest click it knows.
 
         Returns
