@@ -142,8 +142,8 @@ def context_codes(batch: Any, names: Sequence[str], columns: ContextColumns) -> 
         column = columns.names.index(name)
         values = pa.compute.dictionary_encode(batch.column(name).cast(pa.string()))
         codes = [columns.codes({name: text})[column] if text else NO_VALUE for text in values.dictionary.to_pylist()]
-        places = values.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
-        context[:, column] = np.array([*codes, NO_VALUE], dtype=np.uint16)[places]
+        indices = values.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
+        context[:, column] = np.array([*codes, NO_VALUE], dtype=np.uint16)[indices]
     return context
 
 
