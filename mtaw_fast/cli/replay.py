@@ -106,6 +106,6 @@ def plot(result: ReplayResult, path: Path) -> None:
 
 def _row(name: str, result: ReplayResult, samples: Any) -> list[str]:
     metrics = result.metrics(samples)
-    count = len(result.places[samples])
+    count = len(result.clicks[samples])
     values = [f"{metrics[ranker][metric]:.2f}" for ranker in metrics for metric in _SHOWN]
     return [name, f"{count:,}", f"{result.unknown_percent(samples):.1f}", *values]

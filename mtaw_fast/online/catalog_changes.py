@@ -168,7 +168,7 @@ def check_new(
             )
     new_items, limit = learner.state.event_processor.items.new_items, learner.settings.limits.new_items
     unknown = np.flatnonzero(catalog.ids.lookup(added) < 0).tolist()
-    count = sum(new_items.place_of(added[place]) is None for place in unknown)
+    count = sum(new_items.internal_id_of(added[index]) is None for index in unknown)
     if len(new_items) + count > limit:
         raise DataError(
             f"{count} more items would make {len(new_items) + count:,} new items since the bundle, and the limit "
@@ -179,7 +179,8 @@ def check_new(
 def check_added(learner: OnlineLearner, items: Sequence[int | str]) -> None:
     """Raise DataError if items did not enter the catalog of a learner: others may have come first in the log."""
     missing = [
-        items[place] for place in np.flatnonzero(learner.state.event_processor.items.places_of(items) < 0).tolist()
+        items[index]
+        for index in np.flatnonzero(learner.state.event_processor.items.internal_ids_of(items) < 0).tolist()
     ]
     if missing:
         raise DataError(

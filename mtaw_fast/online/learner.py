@@ -43,7 +43,7 @@ from mtaw_fast.online.log.events import Click, Event, TablePart, now_ms
 from mtaw_fast.online.log.table_parts import TableParts
 from mtaw_fast.online.settings import COMPACTED, LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
-from mtaw_fast.online.switching import MovedItemsError, SwitchFailure, check_places
+from mtaw_fast.online.switching import MovedItemsError, SwitchFailure, check_internal_ids
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
@@ -185,8 +185,8 @@ class OnlineLearner:
             )
         return self.append(
             [
-                checked_click(session, *values, context, where=f"observe, click {place}")
-                for place, values in enumerate(zip(items, times, kinds, names, strict=True))
+                checked_click(session, *values, context, where=f"observe, click {index}")
+                for index, values in enumerate(zip(items, times, kinds, names, strict=True))
             ]
         )
 
@@ -286,7 +286,7 @@ class OnlineLearner:
         with self._following:
             with old.paused():  # it continues if the new one does not start
                 follower.read_ahead()
-                check_places(old.state, follower.state)
+                check_internal_ids(old.state, follower.state)
                 follower.start()
                 self.bundle, self.follower = fresh, follower
                 old.request_stop()

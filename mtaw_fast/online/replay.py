@@ -84,8 +84,8 @@ class ReplayResult:
 
     Attributes
     ----------
-    places : int64[S]
-        The places of the scored clicks in the log.
+    clicks : int64[S]
+        The indices of the scored clicks in the log.
     times : int64[S]
         Their times in milliseconds.
     timed : bool
@@ -100,7 +100,7 @@ class ReplayResult:
         Sessions of bots: their clicks are neither scored nor learned.
     """
 
-    places: np.ndarray
+    clicks: np.ndarray
     times: np.ndarray
     timed: bool
     unknown: np.ndarray
@@ -122,7 +122,7 @@ class ReplayResult:
             hours = self.times // _HOUR
             by_hour = [(int(hour), np.flatnonzero(hours == hour)) for hour in np.unique(hours)]
             return [(f"{np.datetime64(hour, 'h')}:00", samples) for hour, samples in by_hour]
-        cut = np.array_split(np.arange(len(self.places)), _QUARTERS)
+        cut = np.array_split(np.arange(len(self.clicks)), _QUARTERS)
         return [(f"quarter {number}", samples) for number, samples in enumerate(cut, start=1) if len(samples)]
 
     def as_dict(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class ReplayResult:
             "learning": metrics["learning"],
             "frozen": metrics["frozen"],
             "baselines": {name: metrics[name] for name in BASELINES},
-            "samples": len(self.places),
+            "samples": len(self.clicks),
             "unknown_targets": self.unknown_percent(),
             "bots": self.bots,
             "refused": dict(self.refused),
@@ -222,7 +222,7 @@ class _Replay:
                 progress(end, n_clicks)
         event_processor = self._state.event_processor
         return ReplayResult(
-            places=samples,
+            clicks=samples,
             times=self._log.times[samples],
             timed=self._log.stream.times is not None,
             unknown=self._unknown[samples],
@@ -264,12 +264,12 @@ class _Replay:
     def _prefixes(self, clicks: np.ndarray, internal: np.ndarray) -> Sessions:
         """Return the sessions before the clicks int64[n], without items that have no internal id."""
         lengths = self._at[clicks] - self._begins[clicks]
-        places = ranges(self._begins[clicks], lengths)
-        items = internal[self._codes[places]]
+        indices = ranges(self._begins[clicks], lengths)
+        items = internal[self._codes[indices]]
         rows = np.repeat(np.arange(len(clicks)), lengths)[items >= 0]
-        times = self._moments[places][items >= 0] if self._log.stream.times is not None else None
-        context = None if self._context is None else self._context[places][items >= 0]
-        types = None if self._types is None else self._types[places][items >= 0]
+        times = self._moments[indices][items >= 0] if self._log.stream.times is not None else None
+        context = None if self._context is None else self._context[indices][items >= 0]
+        types = None if self._types is None else self._types[indices][items >= 0]
         return Sessions(items[items >= 0], offsets_of(np.bincount(rows, minlength=len(clicks))), times, types, context)
 
     def _ranked(self, pipeline: Pipeline, clicks: np.ndarray, internal: np.ndarray) -> np.ndarray:
@@ -288,9 +288,9 @@ class _Replay:
         """Store the internal ids of items that entered the catalog with these clicks."""
         codes = np.unique(self._log.stream.items[clicks])
         for code in codes[self._internal[codes] < 0].tolist():
-            place = self._state.event_processor.items.new_items.place_of(self._log.stream.item_ids[code])
-            if place is not None:
-                self._internal[code] = place
+            internal_id = self._state.event_processor.items.new_items.internal_id_of(self._log.stream.item_ids[code])
+            if internal_id is not None:
+                self._internal[code] = internal_id
 
     # The baselines
 

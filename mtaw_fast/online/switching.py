@@ -44,7 +44,7 @@ class MovedItemsError(LearnError):
     """Items have other internal ids than those that sessions and filters hold."""
 
 
-def check_places(served: OnlineState, fresh: OnlineState) -> None:
+def check_internal_ids(served: OnlineState, fresh: OnlineState) -> None:
     """Raise MovedItemsError if a new item has another internal id than the one that sessions and filters hold.
 
     This happens if a compacted bundle was lost and built again from a log that had lost the first click on some item,
@@ -53,8 +53,8 @@ def check_places(served: OnlineState, fresh: OnlineState) -> None:
     learned, new_items = served.model.log_progress, served.event_processor.items.new_items
     untrained = np.empty(0, dtype=np.int32) if learned is None else learned.untrained
     items = [*served.model.ids.external(untrained), *new_items.ids]
-    places = np.concatenate([untrained, np.arange(len(new_items)) + served.model.n_items])
-    moved = np.flatnonzero(fresh.event_processor.items.places_of(items) != places).tolist()
+    internal_ids = np.concatenate([untrained, np.arange(len(new_items)) + served.model.n_items])
+    moved = np.flatnonzero(fresh.event_processor.items.internal_ids_of(items) != internal_ids).tolist()
     if moved:
         raise MovedItemsError(
             f"{len(moved)} items have other internal ids in the compacted bundle than in the one that is served, "

@@ -85,6 +85,6 @@ def test_prepare_update_and_replay_leave_out_the_same_sessions(log: Path) -> Non
     assert summary.learned_sessions == 200
     assert summary.clicks == summary.learned_clicks + sum(summary.refused.values())
     result = replay(file, ReplaySettings(), limits)
-    assert (result.bots, result.refused["bot"], len(result.places)) == (2, 660, 200 * 3)
+    assert (result.bots, result.refused["bot"], len(result.clicks)) == (2, 660, 200 * 3)
     assert result.as_dict()["bots"] == 2
     assert model.n_items == N

@@ -76,7 +76,7 @@ def test_it_equals_the_reference(tmp_path: Path, exclude_seen: bool) -> None:
     log = log_file(tmp_path / "log.csv", ROWS, MODEL)
     result = replay(log, ReplaySettings(every=EVERY, exclude_seen=exclude_seen), LIMITS)
     expected = brute_force(ROWS, MODEL, exclude_seen)
-    assert len(result.places) > 60
+    assert len(result.clicks) > 60
     assert result.ranks["learning"].tolist() == expected["learning"]
     assert result.ranks["frozen"].tolist() == expected["frozen"]
     assert result.unknown.tolist() == expected["unknown"]
@@ -123,7 +123,7 @@ def test_the_baselines_equal_their_formulas(tmp_path: Path) -> None:
         log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY, half_life=half_life), LIMITS
     )
     for place, by_pairs, by_clicks in zip(
-        result.places.tolist(), result.ranks["co-occurrence"], result.ranks["popularity"], strict=True
+        result.clicks.tolist(), result.ranks["co-occurrence"], result.ranks["popularity"], strict=True
     ):
         scores, popularity = decayed(ROWS, place, ROWS[place][2] // EVERY, half_life)
         target = ROWS[place][1]
@@ -147,10 +147,10 @@ def test_what_is_scored(tmp_path: Path) -> None:
     begin, until = MIDNIGHT + 600_000, MIDNIGHT + 3_600_000
     result = replay(log, ReplaySettings(begin=begin, until=until, every=EVERY), LIMITS)
     first = [place for place, row in enumerate(ROWS) if row[0] not in {earlier[0] for earlier in ROWS[:place]}]
-    assert result.places.tolist() == [
+    assert result.clicks.tolist() == [
         place for place, row in enumerate(ROWS) if begin <= row[2] < until and place not in first
     ]
-    assert sum(len(samples) for _, samples in result.parts()) == len(result.places)
+    assert sum(len(samples) for _, samples in result.parts()) == len(result.clicks)
     assert [name for name, _ in result.parts()] == ["2025-11-26T00:00"]
 
 

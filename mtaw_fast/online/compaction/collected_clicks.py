@@ -26,7 +26,7 @@ class CollectedClicks:
     Attributes
     ----------
     dropped : set of int
-        Places in the model's tables of sessions that were forgotten.
+        Indices, in the model's tables, of sessions that were forgotten.
     """
 
     def __init__(self, n_columns: int = 0, *, typed: bool = False) -> None:
@@ -57,14 +57,14 @@ class CollectedClicks:
         """See `EventSink.forget`."""
         self._forgotten.add(handle)
 
-    def forget_in_tables(self, place: int) -> None:
+    def forget_in_tables(self, base_session: int) -> None:
         """See `EventSink.forget_in_tables`."""
-        self.dropped.add(place)
+        self.dropped.add(base_session)
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
         """Do nothing: the event processor stores priors."""
 
-    def recompute_vectors(self, places: Sequence[int]) -> None:
+    def recompute_vectors(self, internal_ids: Sequence[int]) -> None:
         """Do nothing, as `refresh_vectors`."""
 
     def refresh_vectors(self) -> None:

@@ -120,29 +120,29 @@ class _Compaction:
     def changes(self, log: str) -> ModelChanges:
         new_items = self._event_processor.items.new_items
         vectors = np.zeros((len(new_items), self._before.config.model.embedding_dim), dtype=np.float32)
-        for place in range(len(new_items)):
-            content = new_items[place].content
+        for index in range(len(new_items)):
+            content = new_items[index].content
             if content is not None:
-                vectors[place] = content
+                vectors[index] = content
         over, table = self._sessions.select(self._over), self._event_processor.items.table()
         return ModelChanges(over, self._dropped, new_items.ids, vectors, self._log_progress(log), table)
 
     def _log_progress(self, log: str) -> LogProgress:
         event_processor, old = self._event_processor, self._old
         n_items, n_new = self._before.n_items, len(event_processor.items.new_items)
-        keys, places, last = self._logged_sessions()
+        keys, sessions, last = self._logged_sessions()
         unavailable = np.flatnonzero(event_processor.items.unavailable[: n_items + n_new])
         hidden = np.array(sorted(event_processor.items.hidden), dtype=np.int32)
         unfinished = [part.line() for part in event_processor.table_parts.unfinished]
         priors = np.array(event_processor.priors, dtype=np.int32).reshape(-1, 2)
         new_items = event_processor.items.new_items
-        given = {n_items + place: vector for place in range(n_new) if (vector := new_items[place].vector) is not None}
+        given = {n_items + index: vector for index in range(n_new) if (vector := new_items[index].vector) is not None}
         return LogProgress(
             log=log,
             position=event_processor.position,
             clock=event_processor.tracker.clock,
             keys=keys,
-            sessions=places,
+            sessions=sessions,
             last=last,
             seen=event_processor.tracker.seen(REMEMBERED_IDS),
             untrained=np.concatenate([old.untrained, np.arange(n_items, n_items + n_new, dtype=np.int32)]),
@@ -167,17 +167,17 @@ class _Compaction:
         )
 
     def _logged_sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (keys uint64[L] ascending, places int32[L], last int64[L]) of the log's sessions in the new tables."""
+        """Return the log's sessions in the new tables: keys uint64[L] ascending, sessions int32[L], last int64[L]."""
         assert self._before.memory is not None
         old, remains = self._old, ~np.isin(self._old.sessions, self._dropped)
         kept = old.sessions[remains]
         kept = kept - np.searchsorted(self._dropped, kept).astype(np.int32)
         first = self._before.memory.n_sessions - len(self._dropped)
         keys = np.concatenate([old.keys[remains], self._event_processor.tracker.keys[self._handles[self._over]]])
-        places = np.concatenate([kept, first + np.arange(len(self._over), dtype=np.int32)])
+        sessions = np.concatenate([kept, first + np.arange(len(self._over), dtype=np.int32)])
         last = np.concatenate([old.last[remains], self._last[self._over]])
-        order = np.lexsort((places, keys))
-        return keys[order], places[order], last[order]
+        order = np.lexsort((sessions, keys))
+        return keys[order], sessions[order], last[order]
 
     def _carried(self) -> bytes:
         """Return the clicks of open sessions as lines, in the log's order, without event ids: `seen` holds those."""
@@ -185,10 +185,10 @@ class _Compaction:
         lines = bytearray()
         for begin in range(0, len(handles), _LINES):
             part = slice(begin, begin + _LINES)
-            places = items[part]
-            values = [None] * len(places) if context is None else self._values(context[part])
-            kinds = [None] * len(places) if types is None else self._before.click_types.names_of(types[part])
-            columns = handles[part].tolist(), self._external(places), times[part].tolist(), values, kinds
+            internal_ids = items[part]
+            values = [None] * len(internal_ids) if context is None else self._values(context[part])
+            kinds = [None] * len(internal_ids) if types is None else self._before.click_types.names_of(types[part])
+            columns = handles[part].tolist(), self._external(internal_ids), times[part].tolist(), values, kinds
             lines += b"".join(
                 Click(self._open[handle], item, time, kind, context=visit).line() + b"\n"
                 for handle, item, time, visit, kind in zip(*columns, strict=True)
@@ -201,7 +201,10 @@ class _Compaction:
         columns = self._before.context.columns
         return [columns.values_of(codes) for codes in context]
 
-    def _external(self, places: np.ndarray) -> list[int | str]:
+    def _external(self, internal_ids: np.ndarray) -> list[int | str]:
         n_items, ids = self._before.n_items, self._event_processor.items.new_items.ids
-        known_ids = iter(self._before.ids.external(places[places < n_items]))
-        return [next(known_ids) if place < n_items else ids[place - n_items] for place in places.tolist()]
+        known_ids = iter(self._before.ids.external(internal_ids[internal_ids < n_items]))
+        return [
+            next(known_ids) if internal_id < n_items else ids[internal_id - n_items]
+            for internal_id in internal_ids.tolist()
+        ]

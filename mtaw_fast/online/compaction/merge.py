@@ -38,13 +38,13 @@ class ModelChanges:
         New sessions of internal ids 0..N+M-1, ordered by last click, with their times, and their types and context if
         the model keeps these.
     dropped : int32[..]
-        Ascending places in the tables of sessions to remove.
+        Ascending indices, in the tables, of the sessions to remove.
     items : sequence
         External ids of the M new items, in order.
     vectors : float32[M, d]
         The directions of their attributes; zero if none. What was given by hand and the sessions may change them.
     log_progress : LogProgress
-        What the new model knows about its log; the places in it are those of the new tables.
+        What the new model knows about its log; the indices of sessions in it are those of the new tables.
     table : ItemTable or None
         What is known about the N + M items.
     """
@@ -125,13 +125,11 @@ def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables
     assert model.memory is not None
     untrained = changes.log_progress.untrained
     vectors = np.concatenate([model.item_vectors[untrained[untrained < model.n_items]], changes.vectors])
-    place_of = {item: place for place, item in enumerate(untrained.tolist())}
+    row_of = {item: row for row, item in enumerate(untrained.tolist())}
 
     def directions(items: np.ndarray) -> np.ndarray:
-        places = [place_of.get(item, -1) for item in items.tolist()]
-        known = [
-            vectors[row] if row >= 0 else model.item_vectors[item] for row, item in zip(places, items, strict=True)
-        ]
+        rows = [row_of.get(item, -1) for item in items.tolist()]
+        known = [vectors[row] if row >= 0 else model.item_vectors[item] for row, item in zip(rows, items, strict=True)]
         return np.stack(known) if known else vectors[:0]
 
     progress, table = changes.log_progress, changes.table
@@ -155,13 +153,13 @@ def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables
 
     # The vectors that these items have hold what the dropped sessions said: only those that are left count.
     dropped = set(model.memory.sessions.select(changes.dropped).items.tolist())
-    for item, place in place_of.items():
+    for item, row in row_of.items():
         begin, end = tables.row_offsets[item : item + 2]
-        if begin < end or item in dropped or not vectors[place].any():
+        if begin < end or item in dropped or not vectors[row].any():
             values = _floats(tables.values[begin:end])
             weights = values[:, _FWD] + values[:, _BWD]
-            direction = direction_of(item, vectors[place])
-            vectors[place] = evidence_vector(weights, directions(tables.neighbors[begin:end]), direction)
+            direction = direction_of(item, vectors[row])
+            vectors[row] = evidence_vector(weights, directions(tables.neighbors[begin:end]), direction)
     return vectors
 
 

@@ -85,7 +85,7 @@ class CatalogItems:
 
     def table(self) -> ItemTable | None:
         """Return the item table of all items so far."""
-        return self.live.table(self.places_of, self.size)
+        return self.live.table(self.internal_ids_of, self.size)
 
     def reserve(self, other: CatalogItems) -> None:
         """Give new items the internal ids that they have in another catalog of the same model.
@@ -94,10 +94,10 @@ class CatalogItems:
         `end_reservation`.
         """
         for item in other.new_items.ids:
-            if self.new_items.place_of(item) is None:
-                place = self.new_items.add(item)
-                if place is not None:
-                    self._awaited.add(place)
+            if self.new_items.internal_id_of(item) is None:
+                internal_id = self.new_items.add(item)
+                if internal_id is not None:
+                    self._awaited.add(internal_id)
         self.unavailable[:] = other.unavailable
         self.hidden = set(other.hidden)
 
@@ -110,18 +110,22 @@ class CatalogItems:
         """Let every item that has an internal id be known."""
         self._awaited.clear()
 
-    def places_of(self, items: Sequence[int | str]) -> np.ndarray:
+    def internal_ids_of(self, items: Sequence[int | str]) -> np.ndarray:
         """Return int32 internal ids of external ones; -1 for unknown items."""
-        places = self._ids.lookup(items)
-        for index in np.flatnonzero(places < 0).tolist():
-            place = self.new_items.place_of(items[index])
-            places[index] = -1 if place is None else place
-        return places
+        internal_ids = self._ids.lookup(items)
+        for index in np.flatnonzero(internal_ids < 0).tolist():
+            internal_id = self.new_items.internal_id_of(items[index])
+            internal_ids[index] = -1 if internal_id is None else internal_id
+        return internal_ids
 
     def known(self, items: Iterable[int | str]) -> list[int]:
         """Return the internal ids of the items that are known, in order."""
-        places = self.places_of(list(items))
-        return [place for place in places.tolist() if place >= 0 and place not in self._awaited]
+        internal_ids = self.internal_ids_of(list(items))
+        return [
+            internal_id
+            for internal_id in internal_ids.tolist()
+            if internal_id >= 0 and internal_id not in self._awaited
+        ]
 
     def fits(self, item: int | str) -> bool:
         """Return whether the catalog can hold an id."""
@@ -129,94 +133,94 @@ class CatalogItems:
 
     def clicked(self, items: Sequence[int | str], sessions: Sequence[str]) -> np.ndarray:
         """Return int32 internal ids of clicked items. An unknown item enters the catalog; -1 if it cannot."""
-        places = self._ids.lookup(items)
-        for index in np.flatnonzero(places < 0).tolist():
+        internal_ids = self._ids.lookup(items)
+        for index in np.flatnonzero(internal_ids < 0).tolist():
             if self.fits(items[index]):
-                places[index] = self.enter(items[index], sessions[index])
+                internal_ids[index] = self.enter(items[index], sessions[index])
             else:
                 self._refused["wrong_type"] += 1
-        return places
+        return internal_ids
 
     def enter(self, item: int | str, session: str | None = None) -> int:
         """Return the internal id of an item that the model does not know; -1 if it cannot enter.
 
         session: whose click brings it; None if it is added by hand.
         """
-        place = self.new_items.place_of(item)
-        if place is not None and place not in self._awaited:
-            return place
+        internal_id = self.new_items.internal_id_of(item)
+        if internal_id is not None and internal_id not in self._awaited:
+            return internal_id
         if session is not None:
-            if place is None and not self.new_items.has_room_for_clicks:
+            if internal_id is None and not self.new_items.has_room_for_clicks:
                 self._refused["catalog_full"] += 1
                 return -1
             if not self.new_items.admits(item, key_of(session)):
                 self._refused["unproven"] += 1
                 return -1
-        if place is not None:
-            self._awaited.discard(place)
-            return place
-        place = self.new_items.add(item)
-        if place is None:
+        if internal_id is not None:
+            self._awaited.discard(internal_id)
+            return internal_id
+        internal_id = self.new_items.add(item)
+        if internal_id is None:
             self._refused["catalog_full"] += 1
             return -1
         self.changed = True
-        self.entered.append(place)
+        self.entered.append(internal_id)
         if item in self.removed_ids:
             self.removed_ids.discard(item)
-            self.unavailable[place] = True
+            self.unavailable[internal_id] = True
         elif self._limits.min_clicks > 1:
-            self.hidden.add(place)
-            self.unavailable[place] = True
-        return place
+            self.hidden.add(internal_id)
+            self.unavailable[internal_id] = True
+        return internal_id
 
-    def show(self, place: int) -> None:
+    def show(self, internal_id: int) -> None:
         """Recommend an item from now on."""
-        self.hidden.discard(place)
-        self.unavailable[place] = False
+        self.hidden.discard(internal_id)
+        self.unavailable[internal_id] = False
         self.changed = True
 
-    def show_proven(self, places: Iterable[int]) -> None:
+    def show_proven(self, internal_ids: Iterable[int]) -> None:
         """Recommend those hidden items that have clicks enough now."""
-        for place in self.hidden.intersection(places) if self.hidden else ():
-            if self.clicks[place] >= self._limits.min_clicks:
-                self.show(place)
+        for internal_id in self.hidden.intersection(internal_ids) if self.hidden else ():
+            if self.clicks[internal_id] >= self._limits.min_clicks:
+                self.show(internal_id)
 
     def remove(self, items: Sequence[int | str]) -> None:
         """Stop recommending items by hand."""
-        for item, place in zip(items, self.places_of(items).tolist(), strict=True):
-            if place < 0:
+        for item, internal_id in zip(items, self.internal_ids_of(items).tolist(), strict=True):
+            if internal_id < 0:
                 self.removed_ids.add(item)
             else:
-                self.hidden.discard(place)
-                self.unavailable[place] = True
+                self.hidden.discard(internal_id)
+                self.unavailable[internal_id] = True
         self.changed = True
 
-    def uncount(self, places: np.ndarray) -> list[int]:
+    def uncount(self, internal_ids: np.ndarray) -> list[int]:
         """Take the clicks of a forgotten session back; return its new items.
 
         An untrained item that no session holds now is hidden. If it is newer than the bundle, it is unknown again.
         """
-        np.subtract.at(self.clicks, places, 1)
-        distinct = np.unique(places)
-        new_places: list[int] = distinct[distinct >= self._n_items].tolist()
-        self.new_items.uncount(places.tolist())
-        for place in [*self._untrained.intersection(distinct.tolist()), *new_places]:
-            if self.clicks[place] >= self._limits.min_clicks or self._is_described(place):
+        np.subtract.at(self.clicks, internal_ids, 1)
+        distinct = np.unique(internal_ids)
+        new_internal_ids: list[int] = distinct[distinct >= self._n_items].tolist()
+        self.new_items.uncount(internal_ids.tolist())
+        for internal_id in [*self._untrained.intersection(distinct.tolist()), *new_internal_ids]:
+            if self.clicks[internal_id] >= self._limits.min_clicks or self._is_described(internal_id):
                 continue
-            if not self.unavailable[place]:  # an item that was removed by hand must not come back with a click
-                self.hidden.add(place)
-                self.unavailable[place] = True
-            if place >= self._n_items:
-                self.new_items[place - self._n_items].is_left = self.clicks[place] <= 0
+            if not self.unavailable[internal_id]:  # an item that was removed by hand must not come back with a click
+                self.hidden.add(internal_id)
+                self.unavailable[internal_id] = True
+            if internal_id >= self._n_items:
+                self.new_items[internal_id - self._n_items].is_left = self.clicks[internal_id] <= 0
         self.changed = True
-        return new_places
+        return new_internal_ids
 
-    def _is_described(self, place: int) -> bool:
+    def _is_described(self, internal_id: int) -> bool:
         """Return whether more than clicks speaks for an untrained item: it was added by hand, or has attributes."""
-        if place in self.added:
+        if internal_id in self.added:
             return True
-        if place >= self._n_items:
-            return self.new_items[place - self._n_items].content is not None
-        table = self.live.latest(self.places_of, self.size) if self.content.is_known else None
-        item = self._ids.external(np.array([place], dtype=np.int32))[0]
-        return table is not None and self.content.vector(item, place, table) is not None
+        if internal_id >= self._n_items:
+            return self.new_items[internal_id - self._n_items].content is not None
+        table = self.live.latest(self.internal_ids_of, self.size) if self.content.is_known else None
+        item = self._ids.external(np.array([internal_id], dtype=np.int32))[0]
+        return table is not None and self.content.vector(item, internal_id, table) is not None

@@ -90,9 +90,9 @@ def with_priors(
     if delta is None or memory is None:
         memory, delta = memory_with_delta(catalog.model, max(_NEW_ITEMS, 2 * len(wider.added)))
         trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog, once=True)
-    for place, item_neighbors in zip(range(catalog.size, wider.size), neighbors, strict=True):
+    for internal_id, item_neighbors in zip(range(catalog.size, wider.size), neighbors, strict=True):
         for neighbor in catalog.ids.lookup(item_neighbors).tolist():
-            add_prior(delta, place, neighbor, delta.n_sessions, SESSIONS)
+            add_prior(delta, internal_id, neighbor, delta.n_sessions, SESSIONS)
     return replace(wider, memory=memory, delta=delta, trends=trends)
 
 

@@ -40,24 +40,24 @@ class ContentPrior:
         """Whether the model has content vectors."""
         return self._content is not None
 
-    def count(self, places: np.ndarray) -> None:
+    def count(self, internal_ids: np.ndarray) -> None:
         """Count clicks on internal ids int32[..], in order."""
-        if self._content is None or not len(places):
+        if self._content is None or not len(internal_ids):
             return
-        weights = self._weight * np.exp2(np.arange(1, len(places) + 1) / _HALF_LIFE)
-        inside = places < len(self._recent)
-        np.add.at(self._recent, places[inside], weights[inside])
+        weights = self._weight * np.exp2(np.arange(1, len(internal_ids) + 1) / _HALF_LIFE)
+        inside = internal_ids < len(self._recent)
+        np.add.at(self._recent, internal_ids[inside], weights[inside])
         self._weight = float(weights[-1])
         if self._weight > _MAX_WEIGHT:
             self._recent /= self._weight
             self._weight = 1.0
 
-    def vector(self, item: int | str, place: int, table: ItemTable | None) -> np.ndarray | None:
-        """Return the vector float32[d] of an item with internal id `place`; None if its attributes say nothing."""
+    def vector(self, item: int | str, internal_id: int, table: ItemTable | None) -> np.ndarray | None:
+        """Return the vector float32[d] of an item with this internal id; None if its attributes say nothing."""
         if self._content is None or table is None:
             return None
-        if place < table.n_rows:
-            source, row = table, place
+        if internal_id < table.n_rows:
+            source, row = table, internal_id
         else:
             source, row = waiting_rows(table), self._waiting_rows_of(table).get(item, -1)
         if row < 0:

@@ -57,8 +57,8 @@ class EventSink(Protocol):
         """Remove a session that came from the log's events."""
         ...
 
-    def forget_in_tables(self, place: int) -> None:
-        """Remove a session of the model's tables, by its place there."""
+    def forget_in_tables(self, base_session: int) -> None:
+        """Remove a session of the model's tables, by its index there."""
         ...
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
@@ -72,7 +72,7 @@ class EventSink(Protocol):
         """Update the vectors of new items that have new evidence. Every reader calls it after the same events."""
         ...
 
-    def recompute_vectors(self, places: Sequence[int]) -> None:
+    def recompute_vectors(self, internal_ids: Sequence[int]) -> None:
         """Compute the vectors of new items (internal ids) again, because sessions with them were forgotten."""
         ...
 
@@ -129,7 +129,7 @@ class EventProcessor:
         self.priors = list(zip(self._progress.seed_items.tolist(), self._progress.seed_neighbors.tolist(), strict=True))
         self.content_priors = [*self._progress.content_priors]
         self._items_of_session = SessionItems()
-        self._sessions, self._forgotten_places = model.sessions, set[int]()
+        self._sessions, self._forgotten_sessions = model.sessions, set[int]()
         self._once_from = None if model.memory is None else model.memory.settings.once_from
         self._awaited_until = START  # where the log has added the items whose ids are reserved
         self.table_parts = TableParts(self._progress.refused_tables)
@@ -233,32 +233,32 @@ class EventProcessor:
 
     def _apply_batch(self, batch: UpdateBatch, sink: EventSink, admitted: bool = False) -> None:
         """Pass a batch on to the sink. admitted: whether all clicks have passed the guards before."""
-        places = self.items.clicked(batch.items, batch.sessions)
+        internal_ids = self.items.clicked(batch.items, batch.sessions)
         self._look_at_attributes()
-        learned = places >= 0
+        learned = internal_ids >= 0
         for row in np.flatnonzero(learned).tolist():
-            place, handle = int(places[row]), batch.handles[row]
+            internal_id, handle = int(internal_ids[row]), batch.handles[row]
             items = self._items_of_session.of(handle)
-            if place in items:  # a session counts an item once
+            if internal_id in items:  # a session counts an item once
                 continue
-            if admitted or self.guards.crowd.admits(place, items):
-                self._items_of_session.add(handle, place)
-                self.items.clicks[place] += 1
+            if admitted or self.guards.crowd.admits(internal_id, items):
+                self._items_of_session.add(handle, internal_id)
+                self.items.clicks[internal_id] += 1
             else:
                 self.refused["crowd"] += 1
                 learned[row] = False
-        places = places[learned]
+        internal_ids = internal_ids[learned]
         handles = np.array(batch.handles, dtype=np.int64)[learned]
         times = np.array(batch.times, dtype=np.int64)[learned]
         types = self._types.codes(batch.types)[learned] if self._types else None
-        sink.click(handles, places, times, self._codes_of(batch, learned), types)
-        self.items.content.count(places)
-        self.items.new_items.count(places.tolist())
+        sink.click(handles, internal_ids, times, self._codes_of(batch, learned), types)
+        self.items.content.count(internal_ids)
+        self.items.new_items.count(internal_ids.tolist())
         for handle in batch.forgotten:
             self._forget_session(handle, sink)
-        self.learned_clicks += len(places)
-        self.counted = self.counted or len(places) > 0
-        self.items.show_proven(places.tolist())
+        self.learned_clicks += len(internal_ids)
+        self.counted = self.counted or len(internal_ids) > 0
+        self.items.show_proven(internal_ids.tolist())
 
     def _codes_of(self, batch: UpdateBatch, known: np.ndarray) -> np.ndarray | None:
         """Return uint16[E, C], the context of the known clicks; None if the model knows none."""
@@ -276,15 +276,15 @@ class EventProcessor:
         self.items.new_items.forget(key)
         for handle in self.tracker.forget(session):
             self._forget_session(handle, sink)
-        for place in self._progress.sessions_of(key).tolist():
-            if place not in self._forgotten_places:
-                self._forgotten_places.add(place)
-                begin, end = self._sessions.offsets[place : place + 2]
+        for base_session in self._progress.sessions_of(key).tolist():
+            if base_session not in self._forgotten_sessions:
+                self._forgotten_sessions.add(base_session)
+                begin, end = self._sessions.offsets[base_session : base_session + 2]
                 items = self._sessions.items[begin:end]
                 self.keeps_vectors = self.keeps_vectors or bool(np.isin(items, self._progress.untrained).any())
-                sink.forget_in_tables(place)
+                sink.forget_in_tables(base_session)
                 distinct = list(dict.fromkeys(items.tolist()))
-                all_count = self._once_from is None or place < self._once_from
+                all_count = self._once_from is None or base_session < self._once_from
                 self._uncount(items if all_count else np.array(distinct), sink)
                 self.guards.crowd.release(distinct)
 
@@ -294,11 +294,11 @@ class EventProcessor:
         self._uncount(items, sink)
         self.guards.crowd.release(items[::-1].tolist())
 
-    def _uncount(self, places: np.ndarray, sink: EventSink) -> None:
+    def _uncount(self, internal_ids: np.ndarray, sink: EventSink) -> None:
         """Take the clicks of a forgotten session back."""
-        new_places = self.items.uncount(places)
-        if new_places:
-            sink.recompute_vectors(new_places)
+        new_internal_ids = self.items.uncount(internal_ids)
+        if new_internal_ids:
+            sink.recompute_vectors(new_internal_ids)
 
     def _add(self, event: AddItems, sink: EventSink) -> None:
         wrong = sum(len(vector) != self._d for vector in event.vectors or ())
@@ -315,16 +315,16 @@ class EventProcessor:
                 items.added.add(known)
                 items.show(known)
                 continue
-            place = items.enter(item)
-            if place < 0:
+            internal_id = items.enter(item)
+            if internal_id < 0:
                 continue
-            items.added.add(place)
+            items.added.add(internal_id)
             neighbors = [] if event.neighbors is None else items.known(event.neighbors[row])
-            items.new_items.describe(event, row, place, neighbors)
-            items.show(place)
+            items.new_items.describe(event, row, internal_id, neighbors)
+            items.show(internal_id)
             for neighbor in neighbors:
-                self.priors.append((place, neighbor))
-                sink.add_prior(place, neighbor, SESSIONS)
+                self.priors.append((internal_id, neighbor))
+                sink.add_prior(internal_id, neighbor, SESSIONS)
         items.entered.clear()  # what was given with them says more
         sink.refresh_vectors()
 
@@ -335,16 +335,16 @@ class EventProcessor:
         """
         items = self.items
         if items.entered and items.content.is_known:
-            table, ids = items.live.latest(items.places_of, items.size), items.new_items.ids
+            table, ids = items.live.latest(items.internal_ids_of, items.size), items.new_items.ids
             now = self.tracker.clock or self._learned_until
-            for place in items.entered:
-                vector = items.content.vector(ids[place - self._n_items], place, table)
+            for internal_id in items.entered:
+                vector = items.content.vector(ids[internal_id - self._n_items], internal_id, table)
                 if vector is not None:
-                    items.new_items.describe_by_content(place, vector)
+                    items.new_items.describe_by_content(internal_id, vector)
                     if sink is not None:
                         for neighbor in items.content.neighbors(vector):
-                            self.content_priors.append((place, neighbor, now))
-                            sink.add_prior(place, neighbor, CONTENT_SESSIONS, now or None)
+                            self.content_priors.append((internal_id, neighbor, now))
+                            sink.add_prior(internal_id, neighbor, CONTENT_SESSIONS, now or None)
         items.entered.clear()
 
     def _enter_from_table(self, sink: EventSink) -> None:
@@ -356,9 +356,9 @@ class EventProcessor:
         is_described = items.content.says_something(table)
         for item, described in zip(list(table.waiting.ids), is_described.tolist(), strict=True):
             if described and items.fits(item) and item not in items.removed_ids:
-                place = items.enter(item)
-                if place >= 0:
-                    items.show(place)
+                internal_id = items.enter(item)
+                if internal_id >= 0:
+                    items.show(internal_id)
         self._look_at_attributes(sink)
         sink.refresh_vectors()
 

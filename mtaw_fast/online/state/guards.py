@@ -137,7 +137,7 @@ class CrowdGuard:
         while item >= len(visits):
             visits.append(0)
         own_visits = visits[item]
-        for place, other in enumerate(others[:_REACH]):
+        for index, other in enumerate(others[:_REACH]):
             low, high = (item, other) if item < other else (other, item)
             first_cell, second_cell = (
                 (low * _A + high * _B) >> 9 & _LAST_CELL,
@@ -147,7 +147,7 @@ class CrowdGuard:
             if first >= floor and second >= floor:
                 limit = self._limits.pair_share * min(own_visits, visits[other])
                 if first >= limit and second >= limit:
-                    self._uncount_pairs(item, others[:place])
+                    self._uncount_pairs(item, others[:index])
                     return False
             if first < _MAX_COUNT:
                 pairs[first_cell] = first + 1
@@ -162,10 +162,10 @@ class CrowdGuard:
     def release(self, items: Sequence[int]) -> None:
         """Uncount the visits of a session that is forgotten. items: in the order of its first clicks."""
         visits = self._visits
-        for place, item in enumerate(items):
+        for index, item in enumerate(items):
             if item < len(visits):
                 visits[item] = max(visits[item] - 1, 0)
-            self._uncount_pairs(item, items[max(place - _REACH, 0) : place])
+            self._uncount_pairs(item, items[max(index - _REACH, 0) : index])
 
     def _uncount_pairs(self, item: int, others: Sequence[int]) -> None:
         for other in others:

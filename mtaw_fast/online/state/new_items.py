@@ -15,7 +15,7 @@ import numpy as np
 from mtaw_fast.online.log.events import AddItems
 
 MAX_SESSIONS = 16  # that an unknown item needs at most before it enters
-_RESERVE = 16  # 1 / the share of the places that only items added by hand can take
+_RESERVE = 16  # 1 / the share of the capacity that only items added by hand can take
 GIVEN_WEIGHT = 3.0  # the weight of a vector that came with the item, in clicks next to another item
 
 
@@ -52,7 +52,7 @@ class NewItems:
 
     Anyone can click on ids that do not exist. Such items cannot fill the catalog: the more items have entered by
     clicks since the training, the more sessions the next one needs before it enters (`sessions_needed`), and a 16th of
-    the places is for items that are added by hand.
+    the capacity is for items that are added by hand.
 
     Parameters
     ----------
@@ -75,27 +75,27 @@ class NewItems:
         self, n_base: int, capacity: int, entered: int = 0, candidates: Mapping[int | str, Iterable[int]] | None = None
     ) -> None:
         self._n_base, self._capacity, self.entered = n_base, capacity, entered
-        self._places: dict[int | str, int] = {}
+        self._internal_ids: dict[int | str, int] = {}
         self._items: list[NewItem] = []
-        self._touched: set[int] = set()  # places from 0 on, since the last update of vectors
+        self._touched: set[int] = set()  # indices from 0 on, since the last update of vectors
         self._candidates = OrderedDict((item, set(sessions)) for item, sessions in (candidates or {}).items())
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, place: int) -> NewItem:
-        """Return the item with internal id N + place."""
-        return self._items[place]
+    def __getitem__(self, index: int) -> NewItem:
+        """Return the item with internal id N + index."""
+        return self._items[index]
 
     @property
-    def places(self) -> dict[int | str, int]:
+    def internal_ids(self) -> dict[int | str, int]:
         """A copy of the internal ids by external id, in order."""
-        return dict(self._places)
+        return dict(self._internal_ids)
 
     @property
     def ids(self) -> tuple[int | str, ...]:
         """External ids in order."""
-        return tuple(self._places)
+        return tuple(self._internal_ids)
 
     @property
     def has_room_for_clicks(self) -> bool:
@@ -106,7 +106,7 @@ class NewItems:
     def sessions_needed(self) -> int:
         """In how many sessions the next unknown item must be clicked before it enters.
 
-        1 while at least half of the places are free since the training, 2 while a quarter is, then 4, 8 and 16.
+        1 while at least half of the capacity is free since the training, 2 while a quarter is, then 4, 8 and 16.
         """
         needed, free = 1, self._capacity - self.entered
         while needed < MAX_SESSIONS and 2 * needed * free < self._capacity:
@@ -141,64 +141,66 @@ class NewItems:
         """Add an unknown external id and return its internal id; None if no more items may be added."""
         if len(self._items) >= self._capacity:
             return None
-        place = self._places[item] = self._n_base + len(self._items)
+        internal_id = self._internal_ids[item] = self._n_base + len(self._items)
         self._items.append(NewItem())
-        return place
+        return internal_id
 
-    def place_of(self, item: int | str) -> int | None:
+    def internal_id_of(self, item: int | str) -> int | None:
         """Return the internal id of an external one; None if it was not added."""
-        return self._places.get(item)
+        return self._internal_ids.get(item)
 
-    def count(self, places: Iterable[int]) -> None:
+    def count(self, internal_ids: Iterable[int]) -> None:
         """Count clicks on internal ids; those of the bundle's items are ignored."""
-        for place in places:
-            if place >= self._n_base:
-                self._items[place - self._n_base].clicks += 1
-                self._items[place - self._n_base].is_left = False
-                self._touched.add(place - self._n_base)
+        for internal_id in internal_ids:
+            if internal_id >= self._n_base:
+                self._items[internal_id - self._n_base].clicks += 1
+                self._items[internal_id - self._n_base].is_left = False
+                self._touched.add(internal_id - self._n_base)
 
-    def uncount(self, places: Iterable[int]) -> None:
+    def uncount(self, internal_ids: Iterable[int]) -> None:
         """Take clicks of a forgotten session back; internal ids as `count`."""
-        for place in places:
-            if place >= self._n_base:
-                self._items[place - self._n_base].clicks -= 1
+        for internal_id in internal_ids:
+            if internal_id >= self._n_base:
+                self._items[internal_id - self._n_base].clicks -= 1
 
     @property
     def left(self) -> frozenset[int | str]:
         """External ids of items that no session holds any more, and that nobody added by hand."""
-        return frozenset(item for item, new_item in zip(self._places, self._items, strict=True) if new_item.is_left)
+        return frozenset(
+            item for item, new_item in zip(self._internal_ids, self._items, strict=True) if new_item.is_left
+        )
 
-    def request_update(self, place: int) -> None:
-        """Let the vector of the item at `place` (from 0 on) be computed at the next update."""
-        self._items[place].next_update = 0
-        self._touched.add(place)
+    def request_update(self, index: int) -> None:
+        """Let the vector of new item `index` (from 0 on) be computed at the next update."""
+        self._items[index].next_update = 0
+        self._touched.add(index)
 
     @property
     def touched(self) -> list[int]:
-        """The places (from 0 on) of items with news since the last update of vectors, ascending."""
+        """The indices (from 0 on) of items with news since the last update of vectors, ascending."""
         return sorted(self._touched)
 
-    def describe(self, event: AddItems, row: int, place: int, neighbors: Sequence[int]) -> None:
-        """Store what row `row` of an event says about the item with internal id `place`."""
-        item = self._items[place - self._n_base]
+    def describe(self, event: AddItems, row: int, internal_id: int, neighbors: Sequence[int]) -> None:
+        """Store what row `row` of an event says about the item with this internal id."""
+        item = self._items[internal_id - self._n_base]
         item.vector = None if event.vectors is None else event.vectors[row]
         item.neighbors = tuple(neighbors)
         item.is_left = False
-        self.request_update(place - self._n_base)
+        self.request_update(internal_id - self._n_base)
 
-    def describe_by_content(self, place: int, vector: np.ndarray) -> None:
-        """Store the vector of the attributes of the item with internal id `place`."""
-        self._items[place - self._n_base].content = vector
-        self.request_update(place - self._n_base)
+    def describe_by_content(self, internal_id: int, vector: np.ndarray) -> None:
+        """Store the vector of the attributes of the item with this internal id."""
+        self._items[internal_id - self._n_base].content = vector
+        self.request_update(internal_id - self._n_base)
 
     def due_for_update(self) -> list[int]:
-        """Return the places (from 0 on) of the items whose vectors must be computed now, and set their next update."""
-        places = [place for place in self.touched if self._items[place].clicks >= self._items[place].next_update]
+        """Return the indices (from 0 on) of the items whose vectors must be computed now, and set their next update."""
+        indices = [index for index in self.touched if self._items[index].clicks >= self._items[index].next_update]
         self._touched.clear()
-        for place in places:
-            item = self._items[place]
+        for index in indices:
+            item = self._items[index]
             item.next_update = max(1, 2 * item.clicks)
-        return places
+        return indices
 
 
 def evidence_vector(

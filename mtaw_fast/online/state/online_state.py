@@ -56,7 +56,7 @@ class OnlineState:
         self._n_prior_sessions = 0
         self._norm = np.float32(mean_norm(model.weights["item_embedding"]))
         self._vectors = np.zeros((0, model.config.model.embedding_dim), dtype=np.float32)  # rows beyond M are spare
-        # Places of new items without a vector, by the handles of their sessions: the next click there is evidence.
+        # Indices of new items without a vector, by the handles of their sessions: the next click there is evidence.
         self._waiting: OrderedDict[int, list[int]] = OrderedDict()
         self._gone = set[int]()  # sessions of the tables that were forgotten
         self.event_processor.start(self)
@@ -96,9 +96,9 @@ class OnlineState:
         new_items, n_base = self._items.new_items, self.model.n_items
         self._grow(len(new_items))
         for handle, item in zip(handles, items, strict=True):
-            waiting = [place for place in self._waiting.pop(handle, ()) if not self._vectors[place].any()]
-            for place in waiting:
-                new_items.request_update(place)
+            waiting = [index for index in self._waiting.pop(handle, ()) if not self._vectors[index].any()]
+            for index in waiting:
+                new_items.request_update(index)
                 self._items.changed = True
             if item >= n_base and not self._vectors[item - n_base].any():
                 waiting.append(item - n_base)
@@ -115,43 +115,44 @@ class OnlineState:
         if self.trends is not None:
             self.trends.forget(handle)
 
-    def forget_in_tables(self, place: int) -> None:
+    def forget_in_tables(self, base_session: int) -> None:
         """See `EventSink.forget_in_tables`."""
-        if not self.delta.forget_base(place) or self.trends is None:
+        if not self.delta.forget_base(base_session) or self.trends is None:
             return
         assert self.model.trends is not None
-        self._gone.add(place)
+        self._gone.add(base_session)
         sessions, tables = self.model.sessions, self.model.trends
-        clicks = slice(sessions.offsets[place], sessions.offsets[place + 1])
+        clicks = slice(sessions.offsets[base_session], sessions.offsets[base_session + 1])
         items = np.unique(sessions.items[clicks])
-        places, first = self._sessions_with(items), self.delta.once_from
-        kept = sessions.select(places)
+        indices, first = self._sessions_with(items), self.delta.once_from
+        kept = sessions.select(indices)
         ids, numbers = np.unique(np.concatenate([items, kept.items]), return_inverse=True)
         assert sessions.times is not None
         assert kept.times is not None
         codes = sessions.context if tables.context_sizes else None
         rows = build_trends(
             numbers[len(items) :].astype(np.int32), kept.offsets, kept.times, len(ids), **tables.settings.native,
-            newest=int(tables.clock[-1]), once_from=None if first is None else int(np.searchsorted(places, first)),
+            newest=int(tables.clock[-1]), once_from=None if first is None else int(np.searchsorted(indices, first)),
             context=None if codes is None else np.ascontiguousarray(kept.context), context_sizes=tables.context_sizes,
         )  # fmt: skip
         self.trends.forget_in_tables(
             sessions.items[clicks].copy(), sessions.times[clicks].copy(), rows, ids.astype(np.int32),
-            None if codes is None else np.ascontiguousarray(codes[clicks]), once=first is not None and place >= first,
+            None if codes is None else np.ascontiguousarray(codes[clicks]),
+            once=first is not None and base_session >= first,
         )  # fmt: skip
 
     def _sessions_with(self, items: np.ndarray) -> np.ndarray:
-        """Return the places, ascending, of the sessions in the tables with one of `items`, without forgotten ones."""
+        """Return the indices, ascending, of the sessions in the tables with one of `items`, without forgotten ones."""
         tables = self.model.memory
         assert tables is not None
         begins, ends = tables.post_offsets[items], tables.post_offsets[items + 1]
         if (ends - begins < tables.counts[items, _SESSIONS]).any():  # the postings are only the latest of them
             mask = np.zeros(tables.n_items, dtype=bool)
             mask[items] = True
-            places = np.searchsorted(tables.session_offsets, np.flatnonzero(mask[tables.session_items]), "right") - 1
+            indices = np.searchsorted(tables.session_offsets, np.flatnonzero(mask[tables.session_items]), "right") - 1
         else:
-            places = np.concatenate([tables.postings[begin:end] for begin, end in zip(begins, ends, strict=True)])
-        return np.setdiff1d(places, np.fromiter(self._gone, dtype=np.int64, count=len(self._gone)))
+            indices = np.concatenate([tables.postings[begin:end] for begin, end in zip(begins, ends, strict=True)])
+        return np.setdiff1d(indices, np.fromiter(self._gone, dtype=np.int64, count=len(self._gone)))
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
         """See `EventSink.add_prior` and `online.state.cold_start`."""
@@ -165,28 +166,28 @@ class OnlineState:
     def refresh_vectors(self) -> None:
         """See `EventSink.refresh_vectors`: compute the vectors of items that have enough new evidence."""
         new_items = self._items.new_items
-        places = new_items.due_for_update()
-        if not places:
+        indices = new_items.due_for_update()
+        if not indices:
             return
         self._grow(len(new_items))
-        for place in places:
-            self._vectors[place] = self._vector(place, self._vectors)
+        for index in indices:
+            self._vectors[index] = self._vector(index, self._vectors)
         self._items.changed = True
 
-    def recompute_vectors(self, places: Sequence[int]) -> None:
+    def recompute_vectors(self, internal_ids: Sequence[int]) -> None:
         """See `EventSink.recompute_vectors`. The vectors of new items that are their neighbors are computed too."""
         n_base, new_items = self.model.n_items, self._items.new_items
         self._grow(len(new_items))
-        for place in places:
-            neighbors, _ = self.delta.row(place)
-            for item in {place, *neighbors[neighbors >= n_base].tolist()}:
+        for internal_id in internal_ids:
+            neighbors, _ = self.delta.row(internal_id)
+            for item in {internal_id, *neighbors[neighbors >= n_base].tolist()}:
                 new_items.request_update(item - n_base)
-            self._vectors[place - n_base] = 0
+            self._vectors[internal_id - n_base] = 0
         self.refresh_vectors()
 
-    def _vector(self, place: int, new_vectors: np.ndarray) -> np.ndarray:
-        item = self._items.new_items[place]
-        neighbors, values = self.delta.row(self.model.n_items + place)
+    def _vector(self, index: int, new_vectors: np.ndarray) -> np.ndarray:
+        item = self._items.new_items[index]
+        neighbors, values = self.delta.row(self.model.n_items + index)
         weights = values[:, _FWD] + values[:, _BWD]
         direction = None if item.vector is None else np.array(item.vector, dtype=np.float32)
         if direction is None and item.neighbors:
@@ -245,7 +246,7 @@ class OnlineState:
         items.changed = self.event_processor.counted = False
         catalog = Catalog.learned(
             self.model,
-            items.new_items.places,
+            items.new_items.internal_ids,
             self._current_vectors(),
             self._norm,
             items.unavailable[: items.size].copy(),
@@ -268,9 +269,9 @@ class OnlineState:
         new_items = self._items.new_items
         self._grow(len(new_items))
         vectors = self._vectors[: len(new_items)].copy()
-        for place in new_items.touched:
-            if not vectors[place].any():
-                vectors[place] = self._vector(place, vectors)
+        for index in new_items.touched:
+            if not vectors[index].any():
+                vectors[index] = self._vector(index, vectors)
         return vectors
 
     def _grow(self, count: int) -> None:

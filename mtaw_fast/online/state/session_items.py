@@ -14,8 +14,8 @@ class SessionItems:
 
     def __init__(self) -> None:
         self._items = array("i")
-        self._before = array("i")  # by click: the place of the session's click before it
-        self._last = array("i")  # by handle: the place of the session's last click
+        self._before = array("i")  # by click: the index of the session's click before it
+        self._last = array("i")  # by handle: the index of the session's last click
 
     def add(self, handle: int, item: int) -> None:
         """Append an item to a session."""
@@ -28,10 +28,10 @@ class SessionItems:
 
     def of(self, handle: int) -> list[int]:
         """Return the items of a session, the last one first."""
-        items, place = [], self._last[handle] if handle < len(self._last) else _NONE
-        while place != _NONE:
-            items.append(self._items[place])
-            place = self._before[place]
+        items, click = [], self._last[handle] if handle < len(self._last) else _NONE
+        while click != _NONE:
+            items.append(self._items[click])
+            click = self._before[click]
         return items
 
     def take(self, handle: int) -> np.ndarray:

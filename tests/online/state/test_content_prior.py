@@ -182,7 +182,7 @@ def test_readers_and_compactions_agree(
     if begin:
         later = OnlineState(compact_model(model, "log", [begin], limits), limits)
         later.apply(entries(events)[compacted:])
-        assert later.event_processor.items.places_of(first.added).tolist() == [
+        assert later.event_processor.items.internal_ids_of(first.added).tolist() == [
             N + place for place in range(len(first.added))
         ]
 

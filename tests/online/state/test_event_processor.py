@@ -228,8 +228,8 @@ def test_a_rebuilt_state_knows_a_kept_item_from_where_the_log_adds_it(lost: bool
     event_processor.keep_items(other)
     entries = [LogEntry(event, f"{place:04d}") for place, event in enumerate([*events, RemoveItems(("x",), NOON)])]
     event_processor.process(entries[2:-1] if lost else entries[:-1], sink)
-    place = event_processor.items.new_items.place_of("x")
-    assert place == other.items.new_items.place_of("x")
+    place = event_processor.items.new_items.internal_id_of("x")
+    assert place == other.items.new_items.internal_id_of("x")
     assert not event_processor.items.unavailable[place]
     if not lost:
         assert sink.calls == first.calls

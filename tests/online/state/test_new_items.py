@@ -94,7 +94,7 @@ def test_ids_that_do_not_exist_do_not_lock_others_out() -> None:
     real = [click(f"s{n}", item, 6000 + n) for n in range(MAX_SESSIONS) for item in ("sku-1", "real")]
     by_hand: list[Event] = [AddItems((f"hand-{n}",), (("sku-1",),), None, NOON) for n in range(4)]
     state = state_of([*junk(5000), *real, *by_hand], limits=limits)
-    assert (state.event_processor.items.places_of(["real", *(f"hand-{n}" for n in range(4))]) >= 0).all()
+    assert (state.event_processor.items.internal_ids_of(["real", *(f"hand-{n}" for n in range(4))]) >= 0).all()
 
 
 def test_items_added_by_hand_have_places_of_their_own() -> None:
@@ -105,14 +105,14 @@ def test_items_added_by_hand_have_places_of_their_own() -> None:
     assert len(state.event_processor.items.new_items) == 60
     assert state.event_processor.refused["catalog_full"] > 0
     state.apply([LogEntry(AddItems(("w", "x", "y", "z"), (("sku-1",),) * 4, None, NOON), "1")])
-    assert (state.event_processor.items.places_of(["w", "x", "y", "z"]) >= 0).all()
+    assert (state.event_processor.items.internal_ids_of(["w", "x", "y", "z"]) >= 0).all()
 
 
 def test_a_forgotten_session_counts_for_no_candidate() -> None:
     limits = LearningLimits(new_items=4)
     events = [*junk(3), click("a", "x", 10), Forget("a", NOON), click("b", "x", 11)]
     for history, place in ((events, -1), ([*events, click("c", "x", 12)], N + 3)):
-        assert state_of(history, limits=limits).event_processor.items.places_of(["x"]).tolist() == [place]
+        assert state_of(history, limits=limits).event_processor.items.internal_ids_of(["x"]).tolist() == [place]
 
 
 SESSIONS, ITEMS = st.sampled_from("abcdefgh"), st.sampled_from([f"new-{n}" for n in range(12)] + ["sku-1", "sku-2"])
@@ -141,7 +141,7 @@ def test_a_compacted_bundle_admits_the_items_that_the_running_process_admits(
     state = OnlineState(model, limits)
     state.apply(rest)
     ids = whole.items.new_items.ids
-    assert state.event_processor.items.places_of(ids).tolist() == [N + place for place in range(len(ids))]
+    assert state.event_processor.items.internal_ids_of(ids).tolist() == [N + place for place in range(len(ids))]
     assert state.event_processor.items.new_items.entered == whole.items.new_items.entered
     assert state.event_processor.items.new_items.candidates == whole.items.new_items.candidates
 
