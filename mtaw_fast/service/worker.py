@@ -190,13 +190,14 @@ class _Server(uvicorn.Server):
 async def _tick(service: Service, server: _Server) -> None:
     """Regular work: the heartbeat, gauges, expired sessions and slow clients."""
     loop, cells = asyncio.get_running_loop(), service.metrics.counters.own
+    due = loop.time()
     while True:
         cells[HEARTBEAT] += 1
         service.gauge()
-        now = loop.time()
         for acceptor in server.acceptors:
             acceptor.publish_count()
         for connection in list(server.server_state.connections):
             assert isinstance(connection, TimedProtocol)
-            connection.expire(now)
+            connection.expire(due)  # not later: what came while the process stood still is not read yet
+        due = loop.time() + _TICK
         await asyncio.sleep(_TICK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
@@ -65,7 +65,7 @@ class TimedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
-        self.flow = _Flow(transport, self.pipeline)
+        self.flow = _Flow(transport, self.pipeline, self._wait_again)
         transport.set_write_buffer_limits(high=0)  # `pause_writing` comes as soon as the kernel takes no more
         self._reading_until = self.loop.time() + self.read_timeout
         self._settle(progress=True)
@@ -294,8 +294,8 @@ class TimedProtocol(HttpToolsProtocol):
 
     def expire(self, now: float) -> None:
         """Close the connection if its client is past a time limit."""
-        if self.pipeline and self._reading_until is not None:
-            self._reading_until = now + self.read_timeout  # reading is paused: the service is slow, not the client
+        if self._reading_until is not None and self.flow.read_paused:
+            self._reading_until = now + self.read_timeout  # the service is slow, not the client
         late = self._reading_until is not None and self._reading_until < now
         if late and self._in_message and not self._in_head and not self.cycle.timed_out:
             self._reading_until = now + _GRACE
@@ -307,6 +307,11 @@ class TimedProtocol(HttpToolsProtocol):
             self.transport.abort()
         elif self.is_idle and now - self.since > _IDLE_SECONDS:
             self.transport.close()
+
+    def _wait_again(self) -> None:
+        """Give the client its whole time for the rest of a request, of which nothing was read for a while."""
+        if self._reading_until is not None:
+            self._reading_until = self.loop.time() + self.read_timeout
 
     def drop(self) -> None:
         """Close this connection at once, whatever it does."""
@@ -356,11 +361,13 @@ class _Flow(FlowControl):
     uvicorn itself resumes reading after every response, and each time reads more requests than it answers.
     """
 
-    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized, on_resume: Callable[[], None]) -> None:
         super().__init__(transport)
-        self._pipeline = pipeline
+        self._pipeline, self._on_resume = pipeline, on_resume
 
     def resume_reading(self) -> None:
         """Resume reading unless requests are queued, or an answer is not read."""
         if not self._pipeline and not self.write_paused:
+            if self.read_paused:
+                self._on_resume()
             super().resume_reading()

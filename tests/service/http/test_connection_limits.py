@@ -9,11 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mtaw_fast.service.http.connection import TimedProtocol
+from mtaw_fast.service.http.connection import TimedProtocol, _Flow
 from mtaw_fast.service.http.open_connections import OpenConnections
 from tests.support.service.running import Running, running
 
@@ -212,6 +213,40 @@ def test_an_answer_that_nobody_reads_closes_its_connection_in_time() -> None:
     connection.expire(100.0 + TimedProtocol.read_timeout - 1)
     assert not transport.aborted
     connection.expire(100.0 + TimedProtocol.read_timeout + 1)
+    assert transport.aborted
+
+
+def test_a_client_is_not_late_while_nothing_is_read() -> None:
+    class Transport:
+        aborted = False
+
+        def pause_reading(self) -> None: ...
+
+        def resume_reading(self) -> None: ...
+
+        def get_write_buffer_size(self) -> int:
+            return 0
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    connection, transport = TimedProtocol.__new__(TimedProtocol), Transport()
+    now, late = 100.0, TimedProtocol.read_timeout + 1
+    connection.loop = SimpleNamespace(time=lambda: now)  # type: ignore[assignment]
+    connection.transport, connection.pipeline, connection._unanswered = transport, deque(), deque()  # type: ignore[assignment]
+    connection.cycle, connection.since = None, now  # type: ignore[assignment]
+    connection.flow = _Flow(transport, connection.pipeline, connection._wait_again)  # type: ignore[arg-type]
+    connection._in_message = connection._in_head = True
+    connection._reading_until, connection._writing_until = now + TimedProtocol.read_timeout, None
+    connection.flow.pause_reading()
+    now += late
+    connection.expire(now)
+    assert not transport.aborted
+    now += late  # no `expire` came meanwhile
+    connection.flow.resume_reading()
+    connection.expire(now)
+    assert not transport.aborted
+    connection.expire(now + late)
     assert transport.aborted
 
 

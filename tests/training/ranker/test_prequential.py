@@ -209,7 +209,7 @@ def test_sessions_of_joined_visitors_keep_their_order() -> None:
 
 
 def test_no_query_is_an_error_and_nothing_stays_in_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="the ranker's 0 samples"):
+    with pytest.raises(TrainingError, match="the ranker has no sample to learn from"):
         dataset_of(Sessions.from_lists([[1], [2]]), tmp_path)
     dataset_of(drawn(2, 30), tmp_path)
     assert list(tmp_path.iterdir()) == []
