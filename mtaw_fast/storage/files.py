@@ -21,8 +21,10 @@ _MAX_JSON = 1 << 26  # bytes
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success flush it to disk and rename it to `path`.
+
+    mode: of the file; by default that of a file that the process opens.
 
     On any failure (a full disk included) the temporary file is removed and `path` is untouched.
     An OSError becomes a one-line MtawError.
@@ -39,7 +41,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        host.set_mode(temporary, 0o666 & ~umask)
+        host.set_mode(temporary, 0o666 & ~umask if mode is None else mode)
         _fsync(temporary)
         host.replace(temporary, path)
         _fsync(path.parent)
@@ -116,15 +118,15 @@ def folder_lock(folder: Path, make_error: Callable[[str], MtawError]) -> Iterato
         host.close(descriptor)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically."""
-    with atomic_path(path) as temporary, host.open_stream(temporary, "wb") as stream:
+def write_bytes(path: Path, data: bytes, mode: int | None = None) -> None:
+    """Write `data` to `path` atomically. mode: as in `atomic_path`."""
+    with atomic_path(path, mode) as temporary, host.open_stream(temporary, "wb") as stream:
         stream.write(data)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path` atomically."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+def write_json(path: Path, value: Any, mode: int | None = None) -> None:
+    """Write `value` as indented JSON to `path` atomically. mode: as in `atomic_path`."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(), mode)
 
 
 def open_regular(

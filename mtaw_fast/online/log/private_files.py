@@ -45,8 +45,7 @@ def make_private(folder: Path) -> None:
 
 def write_private(path: Path, value: Any) -> None:
     """Write `value` as JSON to a file that only its owner reads."""
-    write_json(path, value)
-    host.set_mode(path, FILE_MODE)
+    write_json(path, value, FILE_MODE)
 
 
 def _take_from_others(path: Path) -> None:
