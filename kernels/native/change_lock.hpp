@@ -10,12 +10,13 @@
 
 namespace mtaw {
 
-// Readers let a waiting writer go first: a mutex that prefers readers would starve it. A fork waits for the end of a
-// change: a child finds all of it or nothing.
+// A reader lets one waiting writer go first: a mutex that prefers readers would starve it. A fork waits for the end of
+// a change: a child finds all of it or nothing. So changes of different objects wait for each other, too.
 class ChangeLock {
     struct Gate {
         std::shared_mutex mutex;
         std::atomic<std::int32_t> waiting{0};  // writers
+        std::atomic<std::uint32_t> n_changes{0};
     };
 
    public:
@@ -31,7 +32,9 @@ class ChangeLock {
         ~Write() {
             no_fork_.unlock();
             gate_.mutex.unlock();
-            if (gate_.waiting.fetch_sub(1) == 1) gate_.waiting.notify_all();
+            gate_.waiting.fetch_sub(1);
+            gate_.n_changes.fetch_add(1);  // last: a reader that has seen it does not wait for this writer
+            gate_.n_changes.notify_all();
         }
         Write(const Write&) = delete;
         Write& operator=(const Write&) = delete;
@@ -43,8 +46,8 @@ class ChangeLock {
 
     [[nodiscard]] Read read() const {
         Gate& gate = gate_.get();
-        for (std::int32_t writers = gate.waiting.load(); writers > 0; writers = gate.waiting.load())
-            gate.waiting.wait(writers);
+        const std::uint32_t n_changes = gate.n_changes.load();
+        if (gate.waiting.load() > 0) gate.n_changes.wait(n_changes);
         return Read(gate.mutex);
     }
 
