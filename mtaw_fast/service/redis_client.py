@@ -62,7 +62,8 @@ def redis_client(url: str, timeout: float, password: str | None) -> Any:
 async def connected(client: Any, command: Callable[[], Awaitable[Any]]) -> Any:
     """Return what a command of Redis returns; over a new connection if the open one is lost.
 
-    Redis may have restarted: then every open connection is dead, and only using it shows that.
+    Redis may have restarted: then every open connection is dead, and only using it shows that. A command whose answer
+    alone was lost takes effect twice.
     """
     try:
         return await command()

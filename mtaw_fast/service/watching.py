@@ -157,7 +157,9 @@ class Watch:
         n_new = int(np.count_nonzero(_is_new(recommender.bundle.model, internal_ids)))
         if n_new:
             self._metrics.count_by_version(snapshot.version, "new_items", n_new)
-        covered = self._covered(snapshot.version)
+        # A bundle that was replaced by a compaction of it has the same version, and other internal ids.
+        is_served = any(reloader.snapshot is snapshot for reloader in self._bundles)
+        covered = self._covered(snapshot.version) if is_served else None
         if covered is not None:
             covered[_slots(internal_ids)] = _hour()
 

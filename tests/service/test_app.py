@@ -142,6 +142,7 @@ def test_the_document_limits_every_list_of_feedback() -> None:
         ("RecommendRequest", "context", {"referrer": "x" * 201}), ("EventRequest", "context", {"referrer": 2**63}),
         ("EventRequest", "context", {str(number): 1 for number in range(9)}), ("BatchRequest", "fields", [""]),
         ("RulesRequest", "filter", "x" * 4097), ("RulesRequest", "filter", ["x" * 4097]),
+        ("ItemTableRequest", "availability", "x" * 513), ("ItemTableRequest", "public", [""]),
     ],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip

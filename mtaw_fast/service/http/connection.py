@@ -65,7 +65,7 @@ class TimedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
-        self.flow = _Flow(transport, self.pipeline, self._wait_again)
+        self.flow = _Flow(transport, self.pipeline, self.loop.time, self._wait_longer)
         transport.set_write_buffer_limits(high=0)  # `pause_writing` comes as soon as the kernel takes no more
         self._reading_until = self.loop.time() + self.read_timeout
         self._settle(progress=True)
@@ -294,9 +294,8 @@ class TimedProtocol(HttpToolsProtocol):
 
     def expire(self, now: float) -> None:
         """Close the connection if its client is past a time limit."""
-        if self._reading_until is not None and self.flow.read_paused:
-            self._reading_until = now + self.read_timeout  # the service is slow, not the client
-        late = self._reading_until is not None and self._reading_until < now
+        # While reading is paused, the service is slow, not the client.
+        late = self._reading_until is not None and self._reading_until < now and not self.flow.read_paused
         if late and self._in_message and not self._in_head and not self.cycle.timed_out:
             self._reading_until = now + _GRACE
             self.cycle.time_out()
@@ -308,10 +307,10 @@ class TimedProtocol(HttpToolsProtocol):
         elif self.is_idle and now - self.since > _IDLE_SECONDS:
             self.transport.close()
 
-    def _wait_again(self) -> None:
-        """Give the client its whole time for the rest of a request, of which nothing was read for a while."""
+    def _wait_longer(self, paused: float) -> None:
+        """Give the client back the seconds in which nothing was read."""
         if self._reading_until is not None:
-            self._reading_until = self.loop.time() + self.read_timeout
+            self._reading_until += paused
 
     def drop(self) -> None:
         """Close this connection at once, whatever it does."""
@@ -361,13 +360,27 @@ class _Flow(FlowControl):
     uvicorn itself resumes reading after every response, and each time reads more requests than it answers.
     """
 
-    def __init__(self, transport: asyncio.Transport, pipeline: Sized, on_resume: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        pipeline: Sized,
+        clock: Callable[[], float],
+        on_resume: Callable[[float], None],
+    ) -> None:
+        """on_resume: called with the seconds of the pause."""
         super().__init__(transport)
-        self._pipeline, self._on_resume = pipeline, on_resume
+        self._pipeline, self._clock, self._on_resume = pipeline, clock, on_resume
+        self._paused_at = 0.0
+
+    def pause_reading(self) -> None:
+        """Stop reading from the connection."""
+        if not self.read_paused:
+            self._paused_at = self._clock()
+        super().pause_reading()
 
     def resume_reading(self) -> None:
         """Resume reading unless requests are queued, or an answer is not read."""
         if not self._pipeline and not self.write_paused:
             if self.read_paused:
-                self._on_resume()
+                self._on_resume(self._clock() - self._paused_at)
             super().resume_reading()

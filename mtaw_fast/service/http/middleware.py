@@ -87,7 +87,7 @@ class Middleware:
             seconds = perf_counter() - start
             cycle = _cycle_of(receive)
             if cycle is not None and cycle.disconnected and not cycle.response_complete:
-                status = 0  # the client left, whatever it was answered
+                status = 0  # the client left or was closed, whatever it was answered
             route = _TEMPLATES.get(scope.get("path_template", ""), "other")
             service.metrics.request(route, status, seconds)
             if self._log:

@@ -250,6 +250,10 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
         if name in schemas and "items" in schemas[name]["properties"]:
             for choice in schemas[name]["properties"]["items"]["items"]["oneOf"]:
                 choice.update(_BOUNDS[choice["type"]])
+    table = schemas.get("ItemTableRequest", {}).get("properties")
+    if table is not None:
+        for names in (table["public"]["oneOf"][0]["items"], table["availability"]["oneOf"][0]):
+            names.update(_BOUNDS["string"])
     if "FeedbackRequest" in schemas:
         schemas["FeedbackRequest"]["properties"]["session"]["oneOf"][0].update(_BOUNDS["string"])
         for name in REPORTED:

@@ -235,7 +235,7 @@ def test_a_client_is_not_late_while_nothing_is_read() -> None:
     connection.loop = SimpleNamespace(time=lambda: now)  # type: ignore[assignment]
     connection.transport, connection.pipeline, connection._unanswered = transport, deque(), deque()  # type: ignore[assignment]
     connection.cycle, connection.since = None, now  # type: ignore[assignment]
-    connection.flow = _Flow(transport, connection.pipeline, connection._wait_again)  # type: ignore[arg-type]
+    connection.flow = _Flow(transport, connection.pipeline, connection.loop.time, connection._wait_longer)  # type: ignore[arg-type]
     connection._in_message = connection._in_head = True
     connection._reading_until, connection._writing_until = now + TimedProtocol.read_timeout, None
     connection.flow.pause_reading()
@@ -246,6 +246,9 @@ def test_a_client_is_not_late_while_nothing_is_read() -> None:
     connection.flow.resume_reading()
     connection.expire(now)
     assert not transport.aborted
+    for _ in range(9):  # short pauses give no more time than they took
+        connection.flow.pause_reading()
+        connection.flow.resume_reading()
     connection.expire(now + late)
     assert transport.aborted
 
