@@ -228,7 +228,8 @@ def tune(
     study.optimize(objective, n_trials=trials, timeout=seconds, catch=(TrainingError,))
     finished = [trial for trial in ended if trial.state == "complete"]
     if not finished:
-        raise TrainingError(f"tune: no trial finished its training; the first one ended with: {failures[0]}")
+        reason = f"the first one ended with: {failures[0]}" if failures else "there was no time for one"
+        raise TrainingError(f"tune: no trial finished its training; {reason}")
     best = max(finished, key=lambda trial: (trial.metrics[BY], -trial.number))
     gains: dict[str, Difference] = {}
     if best.number and 0 in ranks:

@@ -50,7 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
         from mtaw_fast.training.run import device_of
 
         refuse_weights(bundle.config)
-        device_of(arguments.device)
+        if arguments.refit == "all":
+            device_of(arguments.device)
     limits = limits_for(arguments.learn_limit)
     log = log_of(bundle, arguments.log, limits)
     model, summary = apply_log(log, limits, threads=usable_cpus())

@@ -211,7 +211,7 @@ class _Replay:
             scored = now[self._scored[begin:end]]
             if len(scored):
                 if pipeline is None or self._state.changed:
-                    catalog = replace(self._state.catalog(), all_items=True)  # as for the frozen bundle
+                    catalog = _as_clicked(self._state.catalog())
                     pipeline = Pipeline.of(catalog, self._encoder, self._index, pipeline)
                 ranks["learning"][scored] = self._ranked(pipeline, scored, self._internal)
                 self._rank_baselines(scored, ranks)
@@ -280,7 +280,7 @@ class _Replay:
         return _cut(listed_rank(ids, scores, np.where(targets >= 0, targets, -2)))
 
     def _frozen(self, samples: np.ndarray) -> np.ndarray:
-        pipeline = Pipeline.of(Catalog.of(self._log.model, all_items=True), self._encoder, self._index)
+        pipeline = Pipeline.of(_as_clicked(Catalog.of(self._log.model)), self._encoder, self._index)
         chunks = [samples[begin : begin + _FROZEN_CHUNK] for begin in range(0, len(samples), _FROZEN_CHUNK)]
         return np.concatenate([self._ranked(pipeline, chunk, self._known) for chunk in chunks])
 
@@ -333,6 +333,11 @@ class _Replay:
         for click, begin, moment in zip(clicks.tolist(), begins[clicks].tolist(), moments.tolist(), strict=True):
             counts.click(items[click], items[begin:click], moment)
         return counts
+
+
+def _as_clicked(catalog: Catalog) -> Catalog:
+    """Return the catalog with what its item table withholds now: it may have been there when it was clicked."""
+    return replace(catalog, all_items=True)
 
 
 def _context_in(stream: ClickStream, model: Model) -> np.ndarray | None:

@@ -103,7 +103,9 @@ def train(
     Raises
     ------
     UsageError
-        If the folder has another run.
+        If the folder has another run, or a setting does not fit the data set.
+    MissingPackageError
+        If matplotlib is not installed.
     DataError
         If the data set has no validation samples, too many, or clicks before 1970 for a ranker with trends.
     TrainingError
