@@ -157,6 +157,8 @@ def test_what_a_refit_cannot_do_is_refused_before_the_log_is_read(
         saved(tmp_path / device, model)
         assert main(["update", str(tmp_path / device), str(source), "--refit", "all", "--device", device]) == 2
         assert message in capsys.readouterr().err
+    with pytest.raises(pytest.fail.Exception, match="the log was read"):  # the ranker's refit uses no device
+        main(["update", str(tmp_path / "tpu9"), str(source), "--refit", "ranker", "--device", "tpu9"])
 
 
 def test_a_log_with_every_event_twice_counts_each_once_where_the_data_set_did(

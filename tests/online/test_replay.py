@@ -13,6 +13,7 @@ from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
 from mtaw_fast.items import ItemTable
+from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import log_limits
 from mtaw_fast.online.log.event_log import LogEntry
@@ -93,6 +94,18 @@ def test_what_is_hidden_now_was_there_when_it_was_clicked(tmp_path: Path) -> Non
     ]
     for name, ranks in results[0].ranks.items():
         assert results[1].ranks[name].tolist() == ranks.tolist(), name
+
+
+def test_what_the_bundle_s_log_removed_is_in_no_ranking(tmp_path: Path) -> None:
+    removed = replace(MODEL, log_progress=LogProgress("", "", 0, removed=np.arange(N // 2, dtype=np.int32)))
+    ranks = []
+    for model in (MODEL, removed):
+        result = replay(log_file(tmp_path / "log.csv", ROWS, model), ReplaySettings(every=EVERY), LIMITS)
+        internal_ids = MODEL.ids.lookup([ROWS[click][1] for click in result.clicks.tolist()])
+        is_removed = (internal_ids >= 0) & (internal_ids < N // 2)
+        ranks.append([result.ranks[name][is_removed] for name in ("frozen", "learning")])
+    assert all(found.any() for found in ranks[0])
+    assert not any(found.any() for found in ranks[1])
 
 
 def decayed(rows: list[Row], place: int, step: int, half_life: float) -> tuple[dict[str, float], dict[str, float]]:

@@ -124,6 +124,8 @@ def test_bundles_of_one_version_share_their_coverage(snapshot: Snapshot) -> None
     for arm, item in zip(arms, ("sku-1", "sku-2"), strict=True):
         watch.ranked(arm, None, [], [item])
         watch.tick()
+    watch.ranked(replace(snapshot), None, [], ["sku-3"])  # of a bundle that was replaced, with other internal ids
+    watch.tick()
     assert f'mtaw_covered_items{{version="{snapshot.version}"}} 2' in list(watch.lines())
 
 
