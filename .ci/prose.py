@@ -56,7 +56,7 @@ NAMES = {  # parts of identifiers; in lower case: in any case
     "rosters": "ReplicaRegistry", "refuser": "GracefulDrain", "newcomer": "NewItem", "newcomers": "NewItems",
     "blanking": "redaction", "scrub": "redact", "scrubbed": "redacted", "scrubbing": "redaction",
 }  # fmt: skip
-_PHRASE = re.compile("|".join(rf"(?P<p{place}>\b{phrase}\b)" for place, phrase in enumerate(PHRASES)), re.I)
+_PHRASE = re.compile("|".join(rf"(?P<p{number}>\b{phrase}\b)" for number, phrase in enumerate(PHRASES)), re.I)
 _HINTS = list(PHRASES.values())
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")

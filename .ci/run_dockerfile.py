@@ -146,16 +146,16 @@ def copy(stage: Stage, stages: dict[str, Stage], words: list[str]) -> None:
     if words[0].startswith("--from="):
         source = stages[words.pop(0).removeprefix("--from=")].root
     *names, target = words
-    place = stage.root / (target if target.startswith("/") else f"{stage.folder}/{target}").lstrip("/")
+    path = stage.root / (target if target.startswith("/") else f"{stage.folder}/{target}").lstrip("/")
     for name in names:
         origin = source / name.lstrip("/")
         if source == ROOT:
             assert allowed(name), f"{name} is not in the build context (deploy/Dockerfile.dockerignore)"
         if origin.is_dir():
             unwanted = shutil.ignore_patterns("__pycache__", "*.so") if source == ROOT else None
-            shutil.copytree(origin, place, symlinks=True, ignore=unwanted, dirs_exist_ok=True)
+            shutil.copytree(origin, path, symlinks=True, ignore=unwanted, dirs_exist_ok=True)
         else:
-            destination = place / origin.name if target.endswith("/") else place
+            destination = path / origin.name if target.endswith("/") else path
             destination.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(origin, destination)
 

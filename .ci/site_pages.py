@@ -76,7 +76,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
         return found[0]
 
     pieces = _FENCE.split(markdown)
-    text = "".join(piece if place % 2 else _NAME.sub(linked, piece) for place, piece in enumerate(pieces))
+    text = "".join(piece if index % 2 else _NAME.sub(linked, piece) for index, piece in enumerate(pieces))
     _markdown[page_uri] = text
     return text
 

@@ -31,8 +31,8 @@ export function rankingsOf({ items, scores }) {
   const [rows, k] = items.dims;
   const lists = [];
   for (let row = 0; row < rows; row += 1) {
-    const places = Array.from({ length: k }, (_, place) => row * k + place).filter((at) => scores.data[at] > -Infinity);
-    lists.push(places.map((at) => ({ item: items.data[at], score: scores.data[at] })));
+    const filled = Array.from({ length: k }, (_, rank) => row * k + rank).filter((at) => scores.data[at] > -Infinity);
+    lists.push(filled.map((at) => ({ item: items.data[at], score: scores.data[at] })));
   }
   return lists;
 }

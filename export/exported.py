@@ -52,7 +52,7 @@ class ExportedGraphs:
             lines.append(
                 f"onnx {name} on {quality['dataset']['name']}, {quality['samples']} test samples{note}: P@20 "
                 f"{values['P@20']:.2f}, MRR@20 {values['MRR@20']:.2f}; the Recommender: {served['P@20']:.2f}, "
-                f"{served['MRR@20']:.2f}; {values['places_equal']:.2f}% of the top-20 places equal"
+                f"{served['MRR@20']:.2f}; {values['places_equal']:.2f}% of the top-20 ranks equal"
             )
         return lines
 

@@ -37,8 +37,8 @@ _QUERY = f"""
     skipped = Max (beyond, nought)
     m = Sub (lengths, skipped)
     first = Unsqueeze (skipped, one)
-    place = Add (first, step)
-    click = GatherElements <axis = 1> (ids, place)
+    position = Add (first, step)
+    click = GatherElements <axis = 1> (ids, position)
 
     # x_t = e(i_t) + p_t
     e = Gather (item_embedding, click)

@@ -197,7 +197,7 @@ def _check(folder: Path, variant: str, parity: Any) -> None:
         return
     raise BundleError(
         f"the float32 graphs of {folder} differ from the model (scores by {parity.score_error:.2g}, queries by "
-        f"{parity.query_error:.2g}, {parity.misplaced} wrong places in the top 20 of {parity.sessions} sessions); "
+        f"{parity.query_error:.2g}, {parity.misplaced} wrong ranks in the top 20 of {parity.sessions} sessions); "
         "nothing was exported: try another version of ONNX Runtime and report this"
     )
 

@@ -84,7 +84,7 @@ def shortfall(variant: str, part: str, quality: Quality, served: Quality) -> str
     if abs(quality.p - served.p) > MAX_P[variant]:
         return f"its P@20 is {quality.p:.2f}, the Recommender's {served.p:.2f}"
     if variant == "float32" and (quality.places_equal < MIN_EQUAL or 100 * quality.apart > MAX_APART * quality.places):
-        return f"{quality.places_equal:.3f}% of the places are equal, {quality.apart} have another score"
+        return f"{quality.places_equal:.3f}% of the ranks are equal, {quality.apart} have another score"
     return None
 
 

@@ -114,7 +114,7 @@ def _check(bundle: Bundle, files: ModelFiles) -> None:
     parity = measure(Truth.of(bundle, edge_sessions(bundle, 0), encoder=False), None, spread(open_graph(files.model)))
     if parity.misplaced or parity.score_error > TOLERANCE:
         raise BundleError(
-            f"the graph for Triton differs from the Recommender ({parity.misplaced} wrong places, scores by "
+            f"the graph for Triton differs from the Recommender ({parity.misplaced} wrong ranks, scores by "
             f"{parity.score_error:.2g}); nothing was written: try another version of ONNX Runtime and report this"
         )
 

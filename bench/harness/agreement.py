@@ -29,8 +29,8 @@ def ranking_error(ids: np.ndarray, scores: np.ndarray, truth: np.ndarray, tie: f
         if len(wrong):
             column = int(wrong[0])
             return (
-                f"session {row}, place {column + 1}: item {ids[row][column]} has the true score {ranked[column]:.6f}, "
-                f"{best[column]:.6f} belongs there ({len(wrong)} of {k} places differ)"
+                f"session {row}, rank {column + 1}: item {ids[row][column]} has the true score {ranked[column]:.6f}, "
+                f"{best[column]:.6f} belongs there ({len(wrong)} of {k} ranks differ)"
             )
         error = float(np.abs(scores[row] - ranked).max())
         if not error <= tie:

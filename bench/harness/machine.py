@@ -1,4 +1,4 @@
-"""The machine of a figure: processor, memory, system, versions, checkout. Nothing identifies its owner or place."""
+"""The machine of a figure: processor, memory, system, versions, checkout. Nothing identifies its owner or site."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _bend(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, straight: float) -> B
     The required gain grows with the scatter that the bent line leaves beyond the points' errors.
     """
     bends: list[tuple[float, Bend]] = []
-    freedom = len(x) - 4  # two powers and the place of the bend
+    freedom = len(x) - 4  # two powers and the position of the bend
     for knot in np.unique(x)[1:-1] if freedom > 0 else ():
         fit, chi, _ = _fitted([np.ones_like(x), x, np.maximum(x - knot, 0)], y, sigma)
         if straight - chi > _BEND_GAIN * max(1.0, chi / freedom) and abs(fit[2]) > _BEND_CHANGE:

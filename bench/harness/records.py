@@ -34,10 +34,10 @@ class RecordKind:
     schema: int
     measured: str
 
-    def checked(self, record: Any, place: str) -> Record:
+    def checked(self, record: Any, where: str) -> Record:
         """Return the record; DataError if it is of another kind or schema."""
         if not isinstance(record, dict) or (record.get("kind"), record.get("schema")) != (self.kind, self.schema):
-            raise DataError(f"{place} is no record of {self.bench}, or of another schema; move it away")
+            raise DataError(f"{where} is no record of {self.bench}, or of another schema; move it away")
         return record
 
 
@@ -65,13 +65,13 @@ class RecordFile:
         return [record for record in self.every().values() if self.kind.measured in record]
 
     def entry(self, name: str) -> Entry:
-        """Return the place of the record of this name."""
+        """Return the location of the record of this name."""
         return Entry(self, name)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The place of one record, which may not exist yet."""
+    """The location of one record, which may not exist yet."""
 
     file: RecordFile
     name: str

@@ -115,5 +115,5 @@ class Learned:
         if contender.name == "base-alone" or self.agreement.strict >= self._min_overlap:
             return None
         return (
-            f"{self.agreement.strict:.2%} of the top-{K} places are as in a rebuild, {self._min_overlap:.0%} are needed"
+            f"{self.agreement.strict:.2%} of the top-{K} ranks are as in a rebuild, {self._min_overlap:.0%} are needed"
         )

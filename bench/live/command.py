@@ -118,7 +118,7 @@ def _added_to(report: Report, options: argparse.Namespace, folder: Path, timed: 
         _row("places-as-in-a-rebuild", params, "percent", percents, more={"k": K, "target": 100 * AGREEMENT})
     )
     report.notes.append(
-        f"{name}: {agreement.strict:.2%} of the top-{K} places as in a rebuild (target {AGREEMENT:.1%}: "
+        f"{name}: {agreement.strict:.2%} of the top-{K} ranks as in a rebuild (target {AGREEMENT:.1%}: "
         f"{_met(agreement.strict >= AGREEMENT)}), {agreement.up_to_rounding:.2%} up to bf16 rounding; delta of "
         f"{learned.delta_bytes / 1e6:.1f} MB, {learned.delta_bytes / options.events:.0f} bytes per event"
     )
@@ -283,8 +283,8 @@ def _poisoning(report: Report, options: argparse.Namespace, folder: Path) -> Non
         for attack in attacks:
             params = {"clicks_a_day": per_day, "silent_days": quiet, "colluders": attack.colluders}
             facts = {"unknown": attack.unknown, "learned": attack.learned}
-            report.rows.append(_row("poisoning", params, "place", np.array([attack.visitors]), more=facts))
-    report.notes.append(f"poisoning: the place of B after n sessions that click A, B\n\n{table(results)}\n")
+            report.rows.append(_row("poisoning", params, "rank", np.array([attack.visitors]), more=facts))
+    report.notes.append(f"poisoning: the rank of B after n sessions that click A, B\n\n{table(results)}\n")
 
 
 def _row(

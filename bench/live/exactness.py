@@ -129,7 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     model = Bundle.load(options.bundle).model
     for name, (share, count) in compare(Dataset.load(options.dataset), model, options.clicks).items():
-        print(f"{name}: {100 * (1 - share):.2f}% of the top-{K} places differ, {count} rankings")
+        print(f"{name}: {100 * (1 - share):.2f}% of the top-{K} ranks differ, {count} rankings")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from bench.harness.machine import machine_class, machine_record
 from bench.harness.report import Report, bench_parser, command, parse
 from bench.peers.efficiency import OURS, ROUNDS, measure
 from bench.peers.environments import set_up, why_not
-from bench.peers.running import Places, run
+from bench.peers.running import Folders, run
 from bench.peers.systems import SYSTEMS, system_of
 from bench.peers.table import Tables
 from bench.quality.runs import prepared
@@ -43,19 +43,19 @@ _QUICK_ITEMS, _QUICK_SESSIONS = 200, 1500
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of the options; return the exit status."""
     options = _checked(parse(_parser(), argv))
-    places = Places(
+    folders = Folders(
         options.results or RESULTS,
         options.work or WORK,
         options.environments or ENVIRONMENTS,
         options.checkouts,
     )
     if options.setup:
-        set_up(places.environments)
+        set_up(folders.environments)
         return 0
     if options.table:
-        print(Tables.read(places.results, options.presets).render())
+        print(Tables.read(folders.results, options.presets).render())
         return 0
-    return _run(options, places)
+    return _run(options, folders)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,13 +112,13 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     return options
 
 
-def _run(options: argparse.Namespace, places: Places) -> int:
+def _run(options: argparse.Namespace, folders: Folders) -> int:
     report = Report("peers", options.quick)
     if options.quick:
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
-            quick_places = Places(Path(name) / "results", Path(name) / "work", places.environments, None)
+            quick_folders = Folders(Path(name) / "results", Path(name) / "work", folders.environments, None)
             dataset = generate(_QUICK_ITEMS, _QUICK_SESSIONS)
-            report.records.append(_printed(run(system_of("item-knn"), dataset, quick_places, 0, True)))
+            report.records.append(_printed(run(system_of("item-knn"), dataset, quick_folders, 0, True)))
         return report.finish(options.json)
     presets = []
     if options.efficiency:
@@ -129,23 +129,23 @@ def _run(options: argparse.Namespace, places: Places) -> int:
     systems = [system_of(name) for name in names if name]
     ran = 0
     for name in options.dataset.split(","):
-        dataset = prepared(options.data, name, _made(places.work))
+        dataset = prepared(options.data, name, _made(folders.work))
         if options.efficiency:
-            measure(dataset, places.work / f"{name}.dataset", systems, presets, places, options.minutes, options.rounds)
-            tables = Tables.read(places.results, options.presets)
+            measure(dataset, folders.work / f"{name}.dataset", systems, presets, folders, options.minutes, options.rounds)
+            tables = Tables.read(folders.results, options.presets)
             print(f"{name}\n\n{tables.cost(name)}")
             costs = tables.costs.get(machine_class(machine_record()), ())
             report.records += [cost for cost in costs if cost["dataset"]["name"] == name]
             ran += 1
             continue
         for system in systems:
-            reason = why_not(system, places.environments, places.checkouts)
+            reason = why_not(system, folders.environments, folders.checkouts)
             if reason is not None:
                 print(f"skipped {system.name}: {reason}", file=sys.stderr)
                 continue
             ran += 1
             print(f"{name} {system.title}", file=sys.stderr, flush=True)
-            record = run(system, dataset, places, options.minutes, not options.no_test)
+            record = run(system, dataset, folders, options.minutes, not options.no_test)
             if "metrics" in record:
                 report.records.append(_printed(record))
     return report.finish(options.json) if ran else 0

@@ -13,7 +13,7 @@ from bench.harness.records import Entry, finish
 from bench.peers import records
 from bench.peers.environments import why_not
 from bench.peers.files import JOB, read_state
-from bench.peers.running import Driver, Places, decisive, fit_knn, job_of, training_of
+from bench.peers.running import Driver, Folders, decisive, fit_knn, job_of, training_of
 from bench.peers.systems import System
 from bench.quality.records import changed_settings
 from mtaw_fast.config import PRESETS, Config, preset
@@ -37,7 +37,7 @@ def measure(
     folder: Path,
     systems: Sequence[System],
     presets: Sequence[str],
-    places: Places,
+    folders: Folders,
     minutes: float,
     rounds: int = ROUNDS,
 ) -> None:
@@ -47,11 +47,11 @@ def measure(
     system's does not, and a system that was also trained on another machine class is left out. rounds: turns of each.
     Everything goes into the cost records of this machine.
     """
-    timed = [peer for system in systems if (peer := _peer(system, dataset, folder, places, minutes)) is not None]
+    timed = [peer for system in systems if (peer := _peer(system, dataset, folder, folders, minutes)) is not None]
     for name in presets:
         if name not in PRESETS:
             print(f"skipped {name}: there is no such preset", file=sys.stderr)
-        elif (peer := _preset(name, dataset, folder, places, minutes)) is not None:
+        elif (peer := _preset(name, dataset, folder, folders, minutes)) is not None:
             timed.append(peer)
     timings: dict[Entry, list[list[dict[str, Any]]]] = {}
     for number in range(rounds):
@@ -71,15 +71,15 @@ def measure(
         finish(entry, record)
 
 
-def _peer(system: System, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Entry] | None:
+def _peer(system: System, dataset: Dataset, data: Path, folders: Folders, minutes: float) -> tuple[Driver, Entry] | None:
     """Return the driver of a system and its record; None, with the reason on stderr, if it is absent or not trained."""
-    reason = why_not(system, places.environments, places.checkouts)
+    reason = why_not(system, folders.environments, folders.checkouts)
     if reason is not None:
         print(f"skipped {system.name}: {reason}", file=sys.stderr)
         return None
     if system.driver is None:
-        return _knn(system, dataset, data, places)
-    with job_of(system, dataset, places) as driver:
+        return _knn(system, dataset, data, folders)
+    with job_of(system, dataset, folders) as driver:
         if _elsewhere(driver):
             return None
         if read_state(driver.folder) is None and minutes > 0:
@@ -89,7 +89,7 @@ def _peer(system: System, dataset: Dataset, data: Path, places: Places, minutes:
         print(f"skipped {system.name}: it was not trained here yet; give it --minutes", file=sys.stderr)
         return None
     settings = decisive(system.settings_for(dataset.name)[0])
-    return driver, _keep(places, dataset, system.name, system.title, settings, training_of(state))
+    return driver, _keep(folders, dataset, system.name, system.title, settings, training_of(state))
 
 
 def _elsewhere(driver: Driver) -> bool:
@@ -101,19 +101,19 @@ def _elsewhere(driver: Driver) -> bool:
     return bool(other_machines)
 
 
-def _knn(system: System, dataset: Dataset, data: Path, places: Places) -> tuple[Driver, Entry]:
-    folder = places.work / f"{dataset.name}-{system.name}"
+def _knn(system: System, dataset: Dataset, data: Path, folders: Folders) -> tuple[Driver, Entry]:
+    folder = folders.work / f"{dataset.name}-{system.name}"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JOB, {**system.settings, "dataset": str(data.resolve())})
     _, training = fit_knn(dataset, system.settings)
-    entry = _keep(places, dataset, system.name, system.title, system.settings, training)
+    entry = _keep(folders, dataset, system.name, system.title, system.settings, training)
     return Driver(_OURS, folder, system.name), entry
 
 
-def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Entry] | None:
+def _preset(name: str, dataset: Dataset, data: Path, folders: Folders, minutes: float) -> tuple[Driver, Entry] | None:
     """Train a preset; return its driver and its record, or None while its training has no bundle yet."""
     changed = list(OURS.get(name, {}).get(dataset.name, ()))
-    folder = places.work / f"{dataset.name}-ours-{name}"
+    folder = folders.work / f"{dataset.name}-ours-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     job = {"preset": name, "set": changed, "dataset": str(data.resolve()), "fingerprint": dataset.fingerprint}
     if (folder / JOB).exists() and read_json(folder / JOB, DataError) != job:
@@ -130,12 +130,12 @@ def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: fl
         print(f"skipped {name}: it was not trained here yet; give it --minutes", file=sys.stderr)
         return None
     settings = changed_settings(preset(name).override(changed), Config())
-    entry = _keep(places, dataset, f"ours-{name}", f"{name} {' '.join(changed)}".strip(), settings, state)
+    entry = _keep(folders, dataset, f"ours-{name}", f"{name} {' '.join(changed)}".strip(), settings, state)
     return (driver, entry) if (folder / "bundle").exists() else None
 
 
 def _keep(
-    places: Places,
+    folders: Folders,
     dataset: Dataset,
     system: str,
     title: str,
@@ -146,7 +146,7 @@ def _keep(
 
     The times of its rankings stay if the settings are the same: they do not depend on the length of the training.
     """
-    entry = records.cost_entry_of(places.results, dataset.name, system)
+    entry = records.cost_entry_of(folders.results, dataset.name, system)
     existing = entry.found() or {}
     if existing and (existing["title"], existing["dataset"]["fingerprint"]) != (title, dataset.fingerprint):
         raise DataError(f"{entry} was made from other data or by other settings; move the line away")

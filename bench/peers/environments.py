@@ -24,18 +24,18 @@ _MADE = "made.txt"  # written last: an interrupted environment is made again
 def set_up(folder: Path) -> None:
     """Make every missing environment; MtawError with pip's last line if one cannot be made."""
     for name, packages in ENVIRONMENTS.items():
-        place = folder / name
-        if (place / _MADE).exists() and (place / _MADE).read_text() == "\n".join(packages):
-            print(f"{place}: exists already", file=sys.stderr)
+        environment = folder / name
+        if (environment / _MADE).exists() and (environment / _MADE).read_text() == "\n".join(packages):
+            print(f"{environment}: exists already", file=sys.stderr)
             continue
-        print(f"{place}: pip install {' '.join(packages)}", file=sys.stderr, flush=True)
-        venv.create(place, with_pip=True, clear=True)
+        print(f"{environment}: pip install {' '.join(packages)}", file=sys.stderr, flush=True)
+        venv.create(environment, with_pip=True, clear=True)
         command = [str(python_of(folder, name)), "-m", "pip", "install", "--quiet", *packages]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-            raise MtawError(f"{place}: pip could not install {' '.join(packages)}: {last}")
-        (place / _MADE).write_text("\n".join(packages))
+            raise MtawError(f"{environment}: pip could not install {' '.join(packages)}: {last}")
+        (environment / _MADE).write_text("\n".join(packages))
 
 
 def python_of(folder: Path, name: str) -> Path:

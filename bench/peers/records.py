@@ -24,12 +24,12 @@ _RECORDS = RecordKind("bench.peers", KIND, SCHEMA, "training")
 
 
 def entry_of(results: Path, dataset: str, system: System) -> Entry:
-    """Return the place of the record of a system on a data set."""
+    """Return the location of the record of a system on a data set."""
     return _file(results).entry(f"{dataset}-{system.name}")
 
 
 def cost_entry_of(results: Path, dataset: str, name: str) -> Entry:
-    """Return the place of the costs of a system, or of our preset, on this machine."""
+    """Return the location of the costs of a system, or of our preset, on this machine."""
     return _file(results).entry(f"{_COST}/{machine_class(machine_record())}/{dataset}-{name}")
 
 

@@ -41,7 +41,7 @@ _MACHINES = "machines.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Folders:
     """Folders of records, trainings, virtual environments, and authors' code."""
 
     results: Path
@@ -59,9 +59,9 @@ class Driver:
     name: str
 
     @classmethod
-    def of(cls, system: System, folder: Path, places: Places) -> Driver:
+    def of(cls, system: System, folder: Path, folders: Folders) -> Driver:
         """Return the system's driver in its environment."""
-        python = sys.executable if system.environment is None else python_of(places.environments, system.environment)
+        python = sys.executable if system.environment is None else python_of(folders.environments, system.environment)
         return cls((str(python), str(DRIVERS / str(system.driver))), folder, system.name)
 
     @property
@@ -127,13 +127,13 @@ def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in ("epochs", "patience")}
 
 
-def run(system: System, dataset: Dataset, places: Places, minutes: float, test: bool) -> dict[str, Any]:
+def run(system: System, dataset: Dataset, folders: Folders, minutes: float, test: bool) -> dict[str, Any]:
     """Continue a system's training, and rank the test with its best weights if they are new; return its record.
 
     minutes: limit of processor time. test: whether the test set may be read now.
     """
     settings, source = system.settings_for(dataset.name)
-    entry = records.entry_of(places.results, dataset.name, system)
+    entry = records.entry_of(folders.results, dataset.name, system)
     record = entry.found() or {"reads": []}
     if record.get("dataset", {}).get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
         raise DataError(f"{entry} was made from other data; move the line away")
@@ -151,29 +151,29 @@ def run(system: System, dataset: Dataset, places: Places, minutes: float, test: 
         "seed": settings["seed"],
         "refit": system.driver is None,
     }
-    places.results.mkdir(parents=True, exist_ok=True)
+    folders.results.mkdir(parents=True, exist_ok=True)
     if system.driver is None:
         return _run_knn(dataset, record, entry) if "metrics" not in record else record
-    with job_of(system, dataset, places) as driver:
-        if places.checkouts is not None and system.authors is not None:
+    with job_of(system, dataset, folders) as driver:
+        if folders.checkouts is not None and system.authors is not None:
             record["authors"] = {
                 "repository": system.authors,
-                "sha256": digest_of(source_of(system, places.checkouts)),
+                "sha256": digest_of(source_of(system, folders.checkouts)),
             }
         return _run_driver(driver, dataset, record, entry, minutes, test)
 
 
 @contextmanager
-def job_of(system: System, dataset: Dataset, places: Places) -> Iterator[Driver]:
+def job_of(system: System, dataset: Dataset, folders: Folders) -> Iterator[Driver]:
     """Lock the system's job folder, make or check its files, and yield the driver."""
     settings = system.settings_for(dataset.name)[0]
-    folder = places.work / f"{dataset.name}-{system.name}"
+    folder = folders.work / f"{dataset.name}-{system.name}"
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder, MtawError):
-        if places.checkouts is not None and system.authors is not None:
-            settings = {**settings, "source": str(source_of(system, places.checkouts).resolve())}
+        if folders.checkouts is not None and system.authors is not None:
+            settings = {**settings, "source": str(source_of(system, folders.checkouts).resolve())}
         write_job(folder, settings, dataset, VALIDATION)
-        yield Driver.of(system, folder, places)
+        yield Driver.of(system, folder, folders)
 
 
 def training_of(state: Mapping[str, Any]) -> dict[str, Any]:

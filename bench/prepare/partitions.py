@@ -70,10 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def disk_bytes(folder: Path) -> int:
     """Return the bytes of all files below the folder; files may appear and vanish meanwhile."""
     total = 0
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                total += (Path(place) / name).stat().st_size
+                total += (Path(parent) / name).stat().st_size
     return total
 
 

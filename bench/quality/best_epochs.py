@@ -16,7 +16,7 @@ import torch
 
 from bench.harness.records import Entry, finish, log_read
 from bench.quality import records
-from bench.quality.records import Finalist, Places
+from bench.quality.records import Finalist, Folders
 from bench.quality.reuse import chosen_by_validation, keep, model_of, work_folder
 from bench.quality.runs import ProgressLines, samples_of
 from mtaw_fast.config import Config
@@ -39,7 +39,7 @@ _PHASE = "refit"  # the training that a refit is: on all training sessions
 
 
 def run_published(
-    finalist: Finalist, base: Config, dataset: Dataset, places: Places, stop_after: int | None = None
+    finalist: Finalist, base: Config, dataset: Dataset, folders: Folders, stop_after: int | None = None
 ) -> dict[str, Any]:
     """Train on all training sessions, read the test set after every epoch, and record each metric's best.
 
@@ -47,7 +47,7 @@ def run_published(
     not run again, and the record is complete after every epoch. Raises UsageError if the record has other data or
     defaults.
     """
-    entry = places.entry(finalist.name)
+    entry = folders.entry(finalist.name)
     epochs = finalist.config.optimizer.epochs
     last_epoch = min(epochs, stop_after or epochs)
     record = records.load(entry, finalist, dataset.fingerprint)
@@ -55,7 +55,7 @@ def run_published(
         return record
     record = record or finalist.new_record(dataset.fingerprint, base)
     log_read(entry, record, f"after every epoch, up to epoch {last_epoch}: {LEAK}")
-    folder = work_folder(finalist, places)
+    folder = work_folder(finalist, folders)
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder / "run", UsageError), training_threads(Threads.of()):
         identity = {
@@ -65,7 +65,7 @@ def run_published(
         }
         state = RunState(RunFolder(folder / "run"), identity, _PHASE)
         state.open(resume=True, overwrite=False)
-        reader = _TestReader(finalist, dataset, places, folder)
+        reader = _TestReader(finalist, dataset, folders, folder)
         fitting = Fitting(
             finalist.config,
             dataset.n_items,
@@ -81,15 +81,15 @@ def run_published(
 class _TestReader:
     """Scores a model under training on the test samples, through the path that serves."""
 
-    def __init__(self, finalist: Finalist, dataset: Dataset, places: Places, folder: Path) -> None:
-        self._finalist, self._dataset, self._places, self._folder = finalist, dataset, places, folder
+    def __init__(self, finalist: Finalist, dataset: Dataset, folders: Folders, folder: Path) -> None:
+        self._finalist, self._dataset, self._folders, self._folder = finalist, dataset, folders, folder
         self._samples = samples_of(dataset, finalist)
         self._epoch = len((RunFolder(folder / "run").load_state() or {}).get("history", ()))
 
     def __call__(self, model: MTAW) -> dict[str, Any]:
         self._epoch += 1
         weights = {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}
-        training = chosen_by_validation(self._finalist, self._dataset, self._places)
+        training = chosen_by_validation(self._finalist, self._dataset, self._folders)
         keep(weights, self._epoch, None if training is None else training["best_epoch"], self._folder)
         began = time.perf_counter()
         ranks = served_ranks(model_of(self._finalist, self._dataset, weights), self._samples)

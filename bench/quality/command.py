@@ -34,7 +34,7 @@ from bench.quality.records import (
     PUBLISHED,
     SPLITS,
     Finalist,
-    Places,
+    Folders,
     protocol_of,
     read_series,
     records_in,
@@ -171,18 +171,18 @@ def _run(options: argparse.Namespace) -> int:
     if options.quick:
         dataset = generate(_QUICK_ITEMS, _QUICK_SESSIONS)
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
-            places = Places.made(Path(name) / "results", Path(name) / "work")
+            folders = Folders.made(Path(name) / "results", Path(name) / "work")
             for preset_name in [options.preset] if options.preset else _QUICK_PRESETS:
-                report.records += _records(dataset, preset_name, places, options)
+                report.records += _records(dataset, preset_name, folders, options)
     else:
-        places = Places.made(options.results or RESULTS, options.work or WORK)
+        folders = Folders.made(options.results or RESULTS, options.work or WORK)
         for name in (options.dataset or DATASETS).split(","):
-            report.records += _records(prepared(options.data, name, places.work), options.preset, places, options)
+            report.records += _records(prepared(options.data, name, folders.work), options.preset, folders, options)
     return report.finish(options.json)
 
 
 def _records(
-    dataset: Dataset, preset_name: str, places: Places, options: argparse.Namespace
+    dataset: Dataset, preset_name: str, folders: Folders, options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of a preset on a data set, made if missing, and print each at once."""
     from bench.quality.best_epochs import run_published
@@ -190,7 +190,7 @@ def _records(
     from mtaw_fast.kernels.native.memory_query import feature_names
 
     if preset_name == BASELINES:
-        for record in run_baselines(dataset, options.split, places):
+        for record in run_baselines(dataset, options.split, folders):
             _say(record)
             yield record
         return
@@ -205,9 +205,9 @@ def _records(
         finalist = Finalist(dataset.name, preset_name, seeded, options.split, options.protocol)
         print(finalist.name, file=sys.stderr, flush=True)
         if options.protocol == PUBLISHED:
-            record = run_published(finalist, base, dataset, places, options.stop_after)
+            record = run_published(finalist, base, dataset, folders, options.stop_after)
         else:
-            record = run(finalist, base, dataset, places, options.again)
+            record = run(finalist, base, dataset, folders, options.again)
         _say(record)
         yield record
 

@@ -39,14 +39,14 @@ _MEMORY_SETTINGS = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Folders:
     """The folders of a bench. results: has the records. work: has prepared data sets and running trainings."""
 
     results: Path
     work: Path
 
     @classmethod
-    def made(cls, results: Path, work: Path) -> Places:
+    def made(cls, results: Path, work: Path) -> Folders:
         """Create both folders; return them."""
         for folder in (results, work):
             folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def settings_hash(config: Config) -> str:
 
 
 def load(entry: Entry, finalist: Finalist, fingerprint: str) -> dict[str, Any] | None:
-    """Return the record of this place, or None if there is none.
+    """Return the record of this location, or None if there is none.
 
     Raises DataError if it is no such record, UsageError if it was made with other defaults or other data.
     """
@@ -154,8 +154,8 @@ def read_series(path: Path, name: str) -> list[dict[str, Any]]:
     """
     by_series: dict[str, list[dict[str, Any]]] = {}
     try:
-        for place, record in read_lines(path):
-            by_series.setdefault(str(record.get("series")), []).append(_RECORDS.checked(record, f"{path}: {place}"))
+        for line_number, record in read_lines(path):
+            by_series.setdefault(str(record.get("series")), []).append(_RECORDS.checked(record, f"{path}: {line_number}"))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}") from None
     if name not in by_series:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.quality import records
-from bench.quality.records import HELD_OUT, PUBLISHED, Finalist, Places, changed_settings
+from bench.quality.records import HELD_OUT, PUBLISHED, Finalist, Folders, changed_settings
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
@@ -44,14 +44,14 @@ _NOT_THE_ENCODER = {
 _FIT = {"excluded_features": "", "ranker_epochs": 1, "ranker_lr": 1.0}  # settings of the ranker's fit alone, made equal
 
 
-def shared_refit(finalist: Finalist, dataset: Dataset, places: Places) -> TrainedModel | None:
+def shared_refit(finalist: Finalist, dataset: Dataset, folders: Folders) -> TrainedModel | None:
     """Return what `train` would make of the finalist, from a validation record and a published run, or None."""
     if finalist.split != "test" or finalist.protocol != HELD_OUT or finalist.config.memory.enabled:
         return None
-    training = chosen_by_validation(finalist, dataset, places)
+    training = chosen_by_validation(finalist, dataset, folders)
     if training is None:
         return None
-    epoch, folder = training["best_epoch"], work_folder(replace(finalist, protocol=PUBLISHED), places)
+    epoch, folder = training["best_epoch"], work_folder(replace(finalist, protocol=PUBLISHED), folders)
     weights, state = _weights_file(folder, epoch), RunFolder(folder / "run").load_state()
     if state is None or not weights.exists():
         return None
@@ -67,10 +67,10 @@ def shared_refit(finalist: Finalist, dataset: Dataset, places: Places) -> Traine
     )
 
 
-def chosen_by_validation(finalist: Finalist, dataset: Dataset, places: Places) -> dict[str, Any] | None:
+def chosen_by_validation(finalist: Finalist, dataset: Dataset, folders: Folders) -> dict[str, Any] | None:
     """Return the part "training" of the validation record of the finalist's settings and seed, or None."""
     validation_run = replace(finalist, split="validation", protocol=HELD_OUT)
-    record = records.load(places.entry(validation_run.name), validation_run, dataset.fingerprint)
+    record = records.load(folders.entry(validation_run.name), validation_run, dataset.fingerprint)
     return None if record is None else record.get("training")
 
 
@@ -84,9 +84,9 @@ def keep(weights: Mapping[str, np.ndarray], epoch: int, chosen: int | None, fold
                 path.unlink()
 
 
-def work_folder(finalist: Finalist, places: Places) -> Path:
+def work_folder(finalist: Finalist, folders: Folders) -> Path:
     """Return the folder of the finalist's running training."""
-    return places.work / finalist.name
+    return folders.work / finalist.name
 
 
 def model_of(finalist: Finalist, dataset: Dataset, weights: Mapping[str, np.ndarray]) -> Model:

@@ -17,7 +17,7 @@ import numpy as np
 from bench.harness.machine import usable_cores
 from bench.harness.records import finish, log_read
 from bench.quality import records
-from bench.quality.records import HELD_OUT, Finalist, Places
+from bench.quality.records import HELD_OUT, Finalist, Folders
 from bench.quality.reuse import shared_refit, train_without_refit, work_folder
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
@@ -77,25 +77,25 @@ def prepared(data: Path, name: str, work: Path) -> Dataset:
     return Dataset.load(folder)
 
 
-def run(finalist: Finalist, base: Config, dataset: Dataset, places: Places, again: str | None = None) -> dict[str, Any]:
+def run(finalist: Finalist, base: Config, dataset: Dataset, folders: Folders, again: str | None = None) -> dict[str, Any]:
     """Train, evaluate and record a finalist; a finished record is returned unchanged.
 
     base: the preset's settings. again: why to read the test set once more for a recorded finalist. Raises UsageError
     if the record has other data or defaults.
     """
-    entry = places.entry(finalist.name)
+    entry = folders.entry(finalist.name)
     record = records.load(entry, finalist, dataset.fingerprint)
     if record is not None and "metrics" in record and again is None:
         return record
     if again is not None and (finalist.split != "test" or record is None):
         raise UsageError(f"--again is for a test set that was read before, and {entry} has no such read")
     record = record or finalist.new_record(dataset.fingerprint, base)
-    folder = work_folder(finalist, places)
+    folder = work_folder(finalist, folders)
     refit = finalist.split == "test" and finalist.protocol == HELD_OUT
-    if trained := shared_refit(finalist, dataset, places):
+    if trained := shared_refit(finalist, dataset, folders):
         print("  the refit is that of the published protocol's run", file=sys.stderr, flush=True)
     elif not refit and finalist.config.memory.enabled:
-        trained = train_without_refit(dataset, finalist.config, places.work, ProgressLines())
+        trained = train_without_refit(dataset, finalist.config, folders.work, ProgressLines())
     else:
         trained = train(dataset, finalist.config, folder / "run", resume=True, refit=refit, reporter=ProgressLines())
     trained.save(folder / "bundle", dataset, overwrite=True)
@@ -146,7 +146,7 @@ def new_items_only(recommender: Recommender, samples: Samples) -> dict[str, Any]
     return {**{name: value for name, value in metrics.items() if value == value}, "samples": len(new_rows)}
 
 
-def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str, Any]]:
+def run_baselines(dataset: Dataset, split: str, folders: Folders) -> list[dict[str, Any]]:
     """Evaluate every baseline that is not recorded yet; returns all records.
 
     Co-occurrence is tuned on the validation samples; for the test it is then fitted on all training sessions.
@@ -158,7 +158,7 @@ def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str
     recorded = []
     rankers = None
     for name in BASELINES:
-        entry = places.entry(f"{dataset.name}-baseline-{re.sub('[^a-z]+', '-', name)}-{split}")
+        entry = folders.entry(f"{dataset.name}-baseline-{re.sub('[^a-z]+', '-', name)}-{split}")
         former = entry.found()
         if former is not None:
             records.refuse_other_data(entry, former, dataset.fingerprint)

@@ -22,7 +22,7 @@ _LIBRARIES = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 class Setting:
     """The setting of a point.
 
-    size: the point's place on the curve's axis. threads: how many threads every library and our own code use. folder:
+    size: the point's value on the curve's axis. threads: how many threads every library and our own code use. folder:
     keeps files that several points read. table_memory: how many bytes building the tables may use. d: dimension of the
     vectors.
     """

@@ -38,16 +38,16 @@ _OURS, _MARK = "ours-", " (ours)"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points of a line or a kind of bar. places: numbers along the axis, or the names of the bars."""
+    """Points of a line or a kind of bar. x: numbers along the axis, or the names of the bars."""
 
     name: str
-    places: Sequence[float | str]
+    x: Sequence[float | str]
     values: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Axes with their series; bars if the places are names."""
+    """Axes with their series; bars if x are names."""
 
     title: str
     along: str
@@ -162,11 +162,11 @@ def _training(rows: Sequence[Row]) -> list[Panel]:
     names: dict[str, dict[str, float]] = {}
     for row in _of(rows, "training", "aw_loss"):
         params = row["params"]
-        place = f"{params['batch']:,} x {params['catalog']:,}" + ("" if params["gamma"] else ", gamma 0")
+        shape = f"{params['batch']:,} x {params['catalog']:,}" + ("" if params["gamma"] else ", gamma 0")
         rate = params["batch"] / (row["p50"] * _ms(row) * 1e-3)
-        names.setdefault(f"ours ({params['backend']})", {})[place] = rate
+        names.setdefault(f"ours ({params['backend']})", {})[shape] = rate
         if row["ratio"]:
-            names.setdefault(row["baseline"], {})[place] = rate / row["ratio"]
+            names.setdefault(row["baseline"], {})[shape] = rate / row["ratio"]
     series = [Series(name, list(rates), list(rates.values())) for name, rates in names.items()]
     return [Panel("batch x catalog", "samples a second", "", series)] if series else []
 
@@ -198,7 +198,7 @@ def _catalog(rows: Sequence[Row]) -> list[Panel]:
                 ]
                 slope = power_of(list(points), list(points.values())).exponent
                 label = f"{' '.join([name, *differing])}: N^{slope:.2f}"
-                series.append(Series(label, sorted(points), [points[place] for place in sorted(points)]))
+                series.append(Series(label, sorted(points), [points[x] for x in sorted(points)]))
         if series:
             panels.append(Panel(title, "items", up, series, "xy"))
     return panels
@@ -272,7 +272,7 @@ def quality_panels(trainings: Sequence[Training]) -> list[Panel]:
     for dataset in dict.fromkeys(training.dataset for training in trainings):
         group = [training for training in trainings if training.dataset == dataset]
         series = [
-            Series(training.name, [max(place, 1.0) for place in training.seconds], list(training.hits))
+            Series(training.name, [max(seconds, 1.0) for seconds in training.seconds], list(training.hits))
             for training in group
         ]
         panels.append(Panel(dataset, "processor seconds of training", "P@20 on validation", series, "x"))
@@ -321,13 +321,13 @@ def figure_of(chart: Chart, theme: str) -> Any:
 
 def _names(panel: Panel) -> list[str]:
     """Return the names of a panel's bars; empty for lines."""
-    return list(dict.fromkeys(place for series in panel.series for place in series.places if isinstance(place, str)))
+    return list(dict.fromkeys(name for series in panel.series for name in series.x if isinstance(name, str)))
 
 
 def _lines(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
     for number, series in enumerate(panel.series):
         style = {"color": colors[number % len(colors)], "marker": _MARKERS[number // len(colors) % len(_MARKERS)]}
-        axes.plot(series.places, series.values, label=series.name, linewidth=1.6, markersize=5, **style)
+        axes.plot(series.x, series.values, label=series.name, linewidth=1.6, markersize=5, **style)
     axes.set(title=panel.title, xlabel=panel.along, ylabel=panel.up)
     for axis, log in ((axes.xaxis, "x"), (axes.yaxis, "y")):
         if log in panel.logs:
@@ -353,9 +353,9 @@ def _plain_logarithmic(axis: Any) -> None:
 def _bars(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
     names, count = _names(panel), len(panel.series)
     for number, series in enumerate(panel.series):
-        places = [names.index(str(place)) + (number + 0.5 - count / 2) / (count + 0.5) for place in series.places]
+        heights = [names.index(str(name)) + (number + 0.5 - count / 2) / (count + 0.5) for name in series.x]
         bars = axes.barh(
-            places, series.values, 1 / (count + 0.5), color=colors[number % len(colors)], label=series.name
+            heights, series.values, 1 / (count + 0.5), color=colors[number % len(colors)], label=series.name
         )
         axes.bar_label(bars, fmt=lambda value: f"{value:,.0f}", padding=3, fontsize="small")
     axes.set_yticks(range(len(names)), names, fontsize="small")

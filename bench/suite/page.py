@@ -102,10 +102,10 @@ def _chart_parts(chart: Chart) -> dict[str, Any]:
     first = chart.panels[0]
     light, dark = (bundle_page.data_url(figure_of(chart, theme)) for theme in ("light", "dark"))
     points = [
-        {"panel": panel.title, "series": series.name, "place": _place(place), "value": f"{value:,.4g}"}
+        {"panel": panel.title, "series": series.name, "x": _x_text(x), "value": f"{value:,.4g}"}
         for panel in chart.panels
         for series in panel.series
-        for place, value in _points(series)
+        for x, value in _points(series)
     ]
     return {
         "slug": chart.slug, "title": chart.title, "reads": chart.reads, "light": light, "dark": dark, "points": points,
@@ -114,11 +114,11 @@ def _chart_parts(chart: Chart) -> dict[str, Any]:
 
 
 def _points(one: Series) -> list[tuple[float | str, float]]:
-    return list(zip(one.places, one.values, strict=True))
+    return list(zip(one.x, one.values, strict=True))
 
 
-def _place(place: float | str) -> str:
-    return place if isinstance(place, str) else f"{place:,.6g}"
+def _x_text(x: float | str) -> str:
+    return x if isinstance(x, str) else f"{x:,.6g}"
 
 
 def _ratio_cells(row: Mapping[str, Any]) -> dict[str, str]:

@@ -87,7 +87,7 @@ def _learning(measured: Measured) -> Iterator[tuple[Found, list[str]]]:
         yield file, [name, f"{row['p50'] - without:+.1f} us on {number(without)}", target]
     for file in measured.newest_each("live", "places-as-in-a-rebuild", tables):
         row = file.rows[0]
-        name = f"top-{row['k']} places as after a rebuild, {_past(row['params'])}"
+        name = f"top-{row['k']} ranks as after a rebuild, {_past(row['params'])}"
         yield file, [name, f"{row['p50']:.2f}%", f"{row['target']:g}%{missed_note(row['p50'] >= row['target'])}"]
     for file in measured.newest_each("live", "event", (), stage="total"):
         value = file.rows[0]["p50"]

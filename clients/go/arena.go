@@ -80,26 +80,26 @@ func (a *arena) ids(ids []ID) *C.mtaw_id {
 	}
 	list := unsafe.Slice((*C.mtaw_id)(a.take(len(ids)+1, unsafe.Sizeof(C.mtaw_id{}))), len(ids)+1)
 	begin := a.take(size+1, 1)
-	place := uintptr(0)
+	offset := uintptr(0)
 	for i, id := range ids {
 		if id.isNumber {
 			list[i].value = C.int64_t(id.number)
 			continue
 		}
-		to := unsafe.Add(begin, place)
+		to := unsafe.Add(begin, offset)
 		copy(unsafe.Slice((*byte)(to), len(id.text)), id.text)
 		list[i].text, list[i].value = (*C.char)(to), C.int64_t(len(id.text))
-		place += uintptr(len(id.text))
+		offset += uintptr(len(id.text))
 	}
 	return &list[0]
 }
 
 func (a *arena) context(given map[string]string) (*C.mtaw_context, C.size_t) {
 	list := unsafe.Slice((*C.mtaw_context)(a.take(len(given)+1, unsafe.Sizeof(C.mtaw_context{}))), len(given)+1)
-	place := 0
+	index := 0
 	for name, value := range given {
-		list[place].name, list[place].value = a.text(name), a.text(value)
-		place++
+		list[index].name, list[index].value = a.text(name), a.text(value)
+		index++
 	}
 	return &list[0], C.size_t(len(given))
 }

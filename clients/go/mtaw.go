@@ -131,7 +131,7 @@ const (
 // RuleEffect is what rules did to an item.
 type RuleEffect int
 
-// Nothing; its score became higher or lower; or it was put at its place.
+// Nothing; its score became higher or lower; or it was put at its position.
 const (
 	Unchanged RuleEffect = C.MTAW_UNCHANGED
 	Boosted   RuleEffect = C.MTAW_BOOSTED
@@ -143,7 +143,7 @@ const (
 type Answer struct {
 	Items    []ID
 	Scores   []float32
-	Unknown  []int    // places of clicks that the catalog does not know
+	Unknown  []int    // positions of clicks that the catalog does not know
 	Fallback bool     // no click was known, so this is the popularity ranking
 	Short    bool     // with rules: no more items meet the conditions
 	Reasons  []Reason // of each item, if they were asked for and this is no popularity ranking
@@ -237,11 +237,11 @@ func (r *Recommender) Info() (Info, error) {
 		if C.mtaw_describe(of, &found, &failure) != C.MTAW_OK {
 			return errorOf(&failure)
 		}
-		for place := C.size_t(0); C.mtaw_click_type(of, place) != nil; place++ {
-			types = append(types, C.GoString(C.mtaw_click_type(of, place)))
+		for index := C.size_t(0); C.mtaw_click_type(of, index) != nil; index++ {
+			types = append(types, C.GoString(C.mtaw_click_type(of, index)))
 		}
-		for place := C.size_t(0); C.mtaw_context_column(of, place) != nil; place++ {
-			columns = append(columns, C.GoString(C.mtaw_context_column(of, place)))
+		for index := C.size_t(0); C.mtaw_context_column(of, index) != nil; index++ {
+			columns = append(columns, C.GoString(C.mtaw_context_column(of, index)))
 		}
 		return nil
 	})
@@ -358,8 +358,8 @@ func answerOf(found *C.mtaw_answer) *Answer {
 			answer.Reasons = append(answer.Reasons, Reason{ReasonKind(reason.kind), RuleEffect(reason.rule), idsOf(reason.items, int(reason.n))})
 		}
 	}
-	for _, place := range unsafe.Slice(found.unknown, int(found.n_unknown)) {
-		answer.Unknown = append(answer.Unknown, int(place))
+	for _, position := range unsafe.Slice(found.unknown, int(found.n_unknown)) {
+		answer.Unknown = append(answer.Unknown, int(position))
 	}
 	return answer
 }

@@ -37,7 +37,7 @@ export interface Reason {
 export interface Answer {
   items: Id[];
   scores: Float32Array;
-  /** Places of clicks that the catalog does not know. */
+  /** Positions of clicks that the catalog does not know. */
   unknown: number[];
   /** No click was known, so this is the popularity ranking. */
   fallback: boolean;

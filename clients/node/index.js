@@ -212,10 +212,10 @@ function arrayOf(type, n) {
 // The ids of an answer, whose texts may contain zero bytes.
 function itemsOf(pointer, n) {
   const ids = koffi.decode(pointer, arrayOf(Id, n));
-  return ids.map(({ text, value }, place) => {
+  return ids.map(({ text, value }, index) => {
     if (text === null) return value;
     if (Buffer.byteLength(text) === Number(value)) return text;
-    const { text: bytes } = koffi.decode(pointer, place * koffi.sizeof(AnswerId), AnswerId);
+    const { text: bytes } = koffi.decode(pointer, index * koffi.sizeof(AnswerId), AnswerId);
     return Buffer.from(koffi.decode(bytes, arrayOf("uint8_t", Number(value)))).toString();
   });
 }

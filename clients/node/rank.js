@@ -10,13 +10,13 @@ const [folder, at] = process.argv.slice(2);
 const shop = mtaw.open(folder);
 // Types of clicks in turn, the last one unknown.
 const types = [...shop.info.clickTypes, null];
-const typed = (...sessions) => ({ at: Number(at), types: sessions.flatMap((session) => session.map((_, place) => types[place % types.length])) });
+const typed = (...sessions) => ({ at: Number(at), types: sessions.flatMap((session) => session.map((_, index) => types[index % types.length])) });
 
 function growing(session) {
   const visit = shop.session();
-  session.forEach((item, place) => {
+  session.forEach((item, position) => {
     visit.click(item);
-    if (place === Math.floor(session.length / 2)) visit.recommend(typed(session.slice(0, place + 1)));
+    if (position === Math.floor(session.length / 2)) visit.recommend(typed(session.slice(0, position + 1)));
   });
   const answer = visit.recommend(typed(session));
   visit.close();

@@ -113,7 +113,7 @@ function numberOf(module, answer, i) {
 }
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-const decode = (module, place, size) => decoder.decode(module.HEAPU8.slice(place, place + size));
+const decode = (module, pointer, size) => decoder.decode(module.HEAPU8.slice(pointer, pointer + size));
 
 /** The ids or types in one text, each with a zero byte at its end. */
 function joined(ids) {
@@ -125,7 +125,7 @@ function joined(ids) {
 /** Copy a text into the module's memory; the caller frees it. */
 function copied(module, text) {
   const size = module.lengthBytesUTF8(text) + 1;
-  const place = module._malloc(size);
-  module.stringToUTF8(text, place, size);
-  return place;
+  const pointer = module._malloc(size);
+  module.stringToUTF8(text, pointer, size);
+  return pointer;
 }

@@ -64,9 +64,9 @@ async function start(engine) {
 async function rank() {
   const options = { k: Number(element('k').value) || 10, exclude: words('exclude'), excludeSeen: element('seen').checked };
   const { ranking, took } = await ask({ rank: words('session'), options });
-  element('ranking').replaceChildren(...ranking.map(({ item, score }, place) => {
+  element('ranking').replaceChildren(...ranking.map(({ item, score }, index) => {
     const row = document.createElement('tr');
-    for (const text of [place + 1, item, score.toFixed(4)]) row.insertCell().textContent = text;
+    for (const text of [index + 1, item, score.toFixed(4)]) row.insertCell().textContent = text;
     return row;
   }));
   document.querySelector('table').hidden = false;

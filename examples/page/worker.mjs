@@ -8,7 +8,7 @@ const engines = {
     const recommender = await Recommender.fetch(new URL('./bundle', import.meta.url).href);
     return async (session, options) => {
       const { items, scores } = recommender.recommend(session, options);
-      return items.map((item, place) => ({ item: String(item), score: scores[place] }));
+      return items.map((item, index) => ({ item: String(item), score: scores[index] }));
     };
   },
   /** ONNX Runtime, with the graph that was exported from the bundle. */

@@ -10,7 +10,7 @@ from mtaw_fast.kernels.native import _native
 
 
 class TilePlan(NamedTuple):
-    """The click of every slot. A slot is a place in a tile; tile k has slots k * capacity .. (k + 1) * capacity - 1.
+    """The click of every slot. A slot is a position in a tile; tile k has slots k * capacity .. (k + 1) * capacity - 1.
 
     slot_click: int32[slots], the click (a row of the packed batch) in each slot, -1 in an empty one.
     slot_begin: int32[slots], the slot where the slot's session begins; its own number in an empty slot.

@@ -1,6 +1,6 @@
 """The tile plan of a batch: whole sessions packed on the host, once a batch, for the kernels that take a tile each.
 
-A slot is a place in a tile: tile k has the slots k * capacity .. (k + 1) * capacity - 1.
+A slot is a position in a tile: tile k has the slots k * capacity .. (k + 1) * capacity - 1.
 """
 
 from __future__ import annotations

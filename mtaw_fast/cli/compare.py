@@ -83,7 +83,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     )
     yield (
         f"items: {lists.only_first:,} are shown by A alone, {lists.only_second:,} by B alone, on "
-        f"{lists.new_share:.1f}% of its places"
+        f"{lists.new_share:.1f}% of its positions"
     )
     for example in comparison.examples:
         yield ""

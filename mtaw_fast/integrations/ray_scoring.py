@@ -26,12 +26,12 @@ _ERRORS = (MtawError, OSError, MemoryError)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BlockDone:
-    """The result of a block: rows scored, processor seconds to read and score them, and the place (host:process)."""
+    """The result of a block: rows scored, processor seconds to read and score them, and the process (host:process)."""
 
     number: int
     rows: int
     processor_seconds: float
-    place: str
+    process: str
 
 
 class ScoringActor:
@@ -65,7 +65,7 @@ class ScoringActor:
             "number": [block.number],
             "rows": [block.rows],
             "processor_seconds": [time.process_time() - began + float(metadata[_SECONDS])],
-            "place": [f"{socket.gethostname()}:{os.getpid()}"],
+            "process": [f"{socket.gethostname()}:{os.getpid()}"],
             "failed": [failed],
         }
 

@@ -49,7 +49,7 @@ _WORDS = {
     # The encoder
     "logit": "the encoder's score",
     "logit_gap": "the encoder's score against its best one",
-    "dense_rank": "its place in the encoder's list",
+    "dense_rank": "its rank in the encoder's list",
     # Items that the session already has
     "own": "it is already in the session",
     "own_back": "already in the session: clicks since then",
@@ -60,10 +60,10 @@ _WORDS = {
     "own_once": "the last clicked item: how often it is clicked again at once",
     "own_next": "already in the session: how often it followed the last clicked item there",
     "own_near": "already in the session: how often it came soon after the last clicked item there",
-    "own_first": "already in the session: the place of its first click",
+    "own_first": "already in the session: the position of its first click",
     "own_gap": "already in the session: clicks between its last two clicks",
     "own_streak": "the last clicked item: how often in a row",
-    "own_rank": "already in the session: its place among the session's items, latest first",
+    "own_rank": "already in the session: its position among the session's items, latest first",
     # Time
     "t_gap": "time between the last two clicks",
     "t_span": "time since the session's first click",

@@ -10,7 +10,7 @@ A tree is made of dicts, as JSON has them (docs/rules.md):
 
     SIDE: {"column": NAME, "at": 1}   {"current": NAME, "at": 1}   {"value": 80, "at": 1}
 
-`at` is the place in the text, from 1.
+`at` is the position in the text, from 1.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _EXAMPLE = 'such as: brand == "x" and price < 80'
 def parsed(text: str, where: str) -> Tree:
     """Return the tree of a condition. where: its name in errors, such as 'rules: filter'.
 
-    Raises UsageError, one line with the place, on anything but a condition.
+    Raises UsageError, one line with the position, on anything but a condition.
     """
     if not isinstance(text, str):
         raise UsageError(f"{where}: a condition is a text, {_EXAMPLE}; not {_short(text)}")
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise UsageError(f"{where}: the condition has {len(text)} characters, the most is {MAX_BYTES} bytes")
-    # One line: Python's own rules for lines say nothing here, and every character keeps its place.
+    # One line: Python's own rules for lines say nothing here, and every character keeps its position.
     body = text.translate(_BLANKS).strip()
     lead = len(text) - len(text.translate(_BLANKS).lstrip())
     try:
         with PARSING:
             node = ast.parse(body, mode="eval").body
     except SyntaxError as error:
-        place = lead + min(len(body) + 1, max(1, error.offset or 1))
-        raise UsageError(f"{where}: {_cause(error)} at character {place}; write a condition {_EXAMPLE}") from None
+        position = lead + min(len(body) + 1, max(1, error.offset or 1))
+        raise UsageError(f"{where}: {_cause(error)} at character {position}; write a condition {_EXAMPLE}") from None
     except (RecursionError, MemoryError):
         raise UsageError(f"{where}: the condition is nested too deeply, the most is {MAX_DEPTH}") from None
     except (ValueError, OverflowError) as error:
@@ -143,11 +143,11 @@ class _Reader:
         return {"missing": side["column"], "at": side["at"]}
 
     def _side(self, node: ast.expr) -> Tree:
-        place = self._at(node)
+        position = self._at(node)
         if isinstance(node, ast.Name):
-            return {"column": node.id, "at": place}
+            return {"column": node.id, "at": position}
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "current":
-            return {"current": node.attr, "at": place}
+            return {"current": node.attr, "at": position}
         if (
             isinstance(node, ast.Subscript)
             and isinstance(node.value, ast.Name)
@@ -157,8 +157,8 @@ class _Reader:
             if not isinstance(name, str):
                 raise self._error(node, f'write the column\'s name as a text: {node.value.id}["name"]')
             self._check_text(node, name)
-            return {"current" if node.value.id == "current" else "column": name, "at": place}
-        return {"value": self._value(node), "at": place}
+            return {"current" if node.value.id == "current" else "column": name, "at": position}
+        return {"value": self._value(node), "at": position}
 
     def _value(self, node: ast.expr) -> Any:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):

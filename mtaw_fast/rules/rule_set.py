@@ -69,7 +69,7 @@ class RuleSet:
     def of(cls, rules: Mapping[str, Any], name: str | None = None, public_only: bool = False) -> RuleSet:
         """Return the checked rules. name: under which they are kept. public_only: see the class.
 
-        Raises UsageError, one line with the place, on rules that no catalog could have.
+        Raises UsageError, one line with the position, on rules that no catalog could have.
         """
         where = "rules" if name is None else f"rules {name!r}"
         if not isinstance(rules, Mapping):
@@ -86,7 +86,7 @@ class RuleSet:
         return frozenset(self.native.columns)
 
     def check(self, table: ItemTable | None) -> None:
-        """Raise UsageError, one line with column and place, unless the rules fit the columns of a table."""
+        """Raise UsageError, one line with column and position, unless the rules fit the columns of a table."""
         with _refused():
             self.native.check(None if table is None else native_columns(table), self.public_only)
 
@@ -146,13 +146,13 @@ def _with_trees(rules: dict[str, Any], where: str) -> dict[str, Any]:
     """Return rules with the trees of their conditions in place of the texts."""
     result = dict(rules)
     if rules.get("filter") is not None:
-        result["filter"] = [parsed(text, place) for text, place in _numbered(rules["filter"], f"{where}: filter")]
+        result["filter"] = [parsed(text, entry) for text, entry in _numbered(rules["filter"], f"{where}: filter")]
     if rules.get("boost") is not None:
         result["boost"] = [
-            {**boost, "when": parsed(boost["when"], f"{place}: when")}
+            {**boost, "when": parsed(boost["when"], f"{entry}: when")}
             if isinstance(boost, dict) and boost.keys() == {"when", "by"}
             else boost  # the native rules refuse it, as it was written
-            for boost, place in _numbered(rules["boost"], f"{where}: boost")
+            for boost, entry in _numbered(rules["boost"], f"{where}: boost")
         ]
     return result
 

@@ -75,16 +75,16 @@ def check_writable(folder: Path, make_error: Callable[[str], MtawError]) -> None
 
     Call it before hours of work. It tries to write, since permissions alone are not enough to know.
     """
-    place = folder.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise make_error(f"cannot make the folder {folder}: {place} is a file; choose another one")
+    parent = folder.absolute()
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        raise make_error(f"cannot make the folder {folder}: {parent} is a file; choose another one")
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        raise make_error(f"cannot write into {place}: {error.strerror or error}; choose another folder") from None
+        raise make_error(f"cannot write into {parent}: {error.strerror or error}; choose another folder") from None
 
 
 @contextmanager

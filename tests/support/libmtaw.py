@@ -104,7 +104,7 @@ class Answer:
         return (
             self.items == other.items
             and self.scores.tobytes() == other.scores.tobytes()
-            and [session[place] for place in self.unknown] == other.unknown
+            and [session[position] for position in self.unknown] == other.unknown
             and self.fallback == other.fallback
             and self.short == (other.short == "rules")
             and (self.reasons or None) == (other.reasons or None)  # an empty list has none
@@ -187,7 +187,7 @@ class Client:
     def names(self, what: str) -> list[str]:
         """Return the names of mtaw_click_type or mtaw_context_column."""
         name_of = getattr(library(), f"mtaw_{what}")
-        names = [name_of(self.handle, c_size_t(place)) for place in range(99)]
+        names = [name_of(self.handle, c_size_t(index)) for index in range(99)]
         return [name.decode() for name in names[: names.index(None)]]
 
     def recommend(self, session: Sequence[Any], k: int = 20, **options: Any) -> Answer:
@@ -272,7 +272,7 @@ class GrowingSession:
 
 
 def _never_null(values: Sequence[Any]) -> Any:
-    """Return an array with a place more: an empty one has an address too."""
+    """Return an array with one more element: an empty one has an address too."""
     return (Id * (len(values) + 1))(*map(one_id, values))
 
 

@@ -41,7 +41,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for place, item := range answer.Items {
-		fmt.Printf("%d  %-16v %.4f\n", place+1, item, answer.Scores[place])
+	for index, item := range answer.Items {
+		fmt.Printf("%d  %-16v %.4f\n", index+1, item, answer.Scores[index])
 	}
 }

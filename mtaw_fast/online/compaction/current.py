@@ -60,20 +60,20 @@ def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool, 
         error) or not by this release. That one may be intact and hold what the log no longer has.
     """
     trained, former = Bundle.load(folder, verify=verify), None
-    for place in (learned / COMPACTED,) if shared is None else (learned / COMPACTED, shared / COMPACTED):
-        compacted = _compacted(place, trained.folder, verify)
+    for folder in (learned / COMPACTED,) if shared is None else (learned / COMPACTED, shared / COMPACTED):
+        compacted = _compacted(folder, trained.folder, verify)
         if compacted is not None and compacted.manifest.get("grown_from") == model_hash(trained.manifest):
             return _with_newer_table(compacted, trained.items)
         former = compacted if former is None else former
     return trained if former is None else _after(former, trained)
 
 
-def _compacted(place: Path, trained: Path, verify: bool) -> Bundle | None:
+def _compacted(folder: Path, trained: Path, verify: bool) -> Bundle | None:
     """Return the compacted bundle in a folder; None if there is none, or it is damaged. trained: for the log line."""
     try:
-        if not host.exists(place / MANIFEST):
+        if not host.exists(folder / MANIFEST):
             return None
-        compacted = Bundle.load(place, verify=verify)
+        compacted = Bundle.load(folder, verify=verify)
     except LaterFormatError as error:
         message = str(error).rpartition(";")[0]  # without the advice to train again, which does not help here
         raise LaterFormatError(f"{message}; upgrade mtaw-fast, or give another folder to learn in") from None
@@ -83,7 +83,7 @@ def _compacted(place: Path, trained: Path, verify: bool) -> Bundle | None:
         _LOG.warning("%s; skipped it, and what the log still holds is learned on top of %s", error, trained)
         return None
     except OSError as error:
-        raise BundleError(f"cannot read {place}: {error.strerror or error}; check the disk and permissions") from error
+        raise BundleError(f"cannot read {folder}: {error.strerror or error}; check the disk and permissions") from error
     return compacted
 
 

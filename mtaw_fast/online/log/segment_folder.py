@@ -1,6 +1,6 @@
 """The segment files of a log's folder, and the positions in them.
 
-A position is the place after a record, `<segment>-<offset>`, both of fixed width: positions sort in the log's order.
+A position is the offset after a record, `<segment>-<offset>`, both of fixed width: positions sort in the log's order.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from mtaw_fast.system import host
 
 _READ_BYTES = 1 << 20
 _RECORD_BYTES = 100.0  # of a record, before any was read
-_NOWHERE = (-1, 0)  # (segment, offset) before every place
+_NOWHERE = (-1, 0)  # (segment, offset) before every position
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
@@ -40,7 +40,7 @@ class SegmentReader:
         self.damaged = 0
         self._last_damage = _NOWHERE  # (segment, offset) of the last damaged record that was logged
         self._last_gap = -1  # the last missing segment that was logged
-        self._empty = _NOWHERE, _NOWHERE  # a place, and the log's end then: no event between them
+        self._empty = _NOWHERE, _NOWHERE  # a position, and the log's end then: no event between them
         self._record_bytes = _RECORD_BYTES  # the mean of the records that were read last
 
     def read(self, after: str, limit: int) -> list[LogEntry]:

@@ -158,7 +158,7 @@ class EventProcessor:
         """Give items the internal ids they have in another processor of the same model, before any event is processed.
 
         Items that are not recommended there are not recommended here. Up to `other.position`, an item is known only
-        from where the log adds it; after that position it is known even if the log has lost that place.
+        from where the log adds it; after that position it is known even if the log has lost that part.
         """
         self.items.reserve(other.items)
         self._awaited_until = other.position

@@ -70,7 +70,7 @@ class RulesRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
     boost: BoostRequest | list[BoostRequest] | None = None
     limit: LimitRequest | list[LimitRequest] | None = None
     pin: Annotated[
-        dict[str, int] | None, Meta(description="Items and their places, from 1.", examples=[{"sku-1": 3}])
+        dict[str, int] | None, Meta(description="Items and their positions, from 1.", examples=[{"sku-1": 3}])
     ] = None
 
 

@@ -32,7 +32,7 @@ def test_ties_may_stand_in_either_order_and_differences_may_not(truth):
     ids, scores = ranking(truth)
     swapped = ids.copy()
     swapped[1, [2, 3]] = swapped[1, [3, 2]]
-    assert "session 1, place 3" in str(ranking_error(swapped, scores, truth))
+    assert "session 1, rank 3" in str(ranking_error(swapped, scores, truth))
     truth[1, ids[1, 3]] = truth[1, ids[1, 2]] - 1e-6
     assert ranking_error(swapped, np.take_along_axis(truth, swapped, axis=1), truth) is None
 
@@ -64,7 +64,7 @@ def test_wrong_rankings_are_named(truth, break_it, reason):
 def test_an_item_from_outside_the_top_is_found(truth):
     ids, scores = ranking(truth)
     ids[2, 4] = np.argmin(truth[2])
-    assert "session 2, place 5" in str(ranking_error(ids, scores, truth))
+    assert "session 2, rank 5" in str(ranking_error(ids, scores, truth))
 
 
 def test_vectors():

@@ -15,7 +15,7 @@ from bench.peers import command, efficiency, ours, records
 from bench.peers.environments import DRIVERS, ENVIRONMENTS, set_up, why_not
 from bench.peers.knn import ItemKnn
 from bench.peers.records import FILE, KIND, SCHEMA, trained
-from bench.peers.running import Driver, Places, run
+from bench.peers.running import Driver, Folders, run
 from bench.peers.systems import SYSTEMS, System, system_of
 from bench.peers.table import Tables
 from bench.quality.published import quoted_figures
@@ -35,8 +35,8 @@ TINY = System(
 FOREVER, ONE_STEP = 10.0, 1e-9
 
 
-def places_of(folder: Path) -> Places:
-    return Places(folder / "results", folder / "work", folder / "environments", None)
+def folders_of(folder: Path) -> Folders:
+    return Folders(folder / "results", folder / "work", folder / "environments", None)
 
 
 class ByDriver:
@@ -56,28 +56,28 @@ class ByDriver:
 
 
 def test_a_training_that_ended_continues_for_more_epochs(tmp_path: Path) -> None:
-    dataset, places = ring_dataset(), places_of(tmp_path)
-    three = run(TINY, dataset, places, FOREVER, test=False)["training"]
+    dataset, folders = ring_dataset(), folders_of(tmp_path)
+    three = run(TINY, dataset, folders, FOREVER, test=False)["training"]
     five = dataclasses.replace(TINY, settings={**TINY.settings, "epochs": 5})
-    record = run(five, dataset, places, FOREVER, test=False)
+    record = run(five, dataset, folders, FOREVER, test=False)
     training = record["training"]
     assert (training["epochs_done"], training["epochs_asked"], record["settings"]["epochs"]) == (5, 5, 5)
     assert training["history"][: len(three["history"])] == three["history"]
-    elsewhere = dataclasses.replace(places, work=tmp_path / "at-once")
+    elsewhere = dataclasses.replace(folders, work=tmp_path / "at-once")
     at_once = run(five, dataset, elsewhere, FOREVER, test=False)["training"]
     assert [line["MRR@20"] for line in training["history"]] == [line["MRR@20"] for line in at_once["history"]]
 
 
 def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dataset, places = ring_dataset(), places_of(tmp_path)
-    record = run(TINY, dataset, places, ONE_STEP, test=False)
+    dataset, folders = ring_dataset(), folders_of(tmp_path)
+    record = run(TINY, dataset, folders, ONE_STEP, test=False)
     assert record["training"]["step"] == 1
     assert record["reads"] == []
     assert "metrics" not in record
-    assert all("metrics" not in result for result in trained(places.results))
-    turns = Driver.of(TINY, tmp_path / "work" / "ring-tiny", places).timed([1, 16], 0.0)
+    assert all("metrics" not in result for result in trained(folders.results))
+    turns = Driver.of(TINY, tmp_path / "work" / "ring-tiny", folders).timed([1, 16], 0.0)
     assert [(row["batch"], row["us"] > 0, row["calls"] >= 3) for row in turns] == [(1, True, True), (16, True, True)]
-    record = run(TINY, dataset, places, FOREVER, test=True)
+    record = run(TINY, dataset, folders, FOREVER, test=True)
     training = record["training"]
     assert (training["epochs_done"], training["epochs_asked"], training["ended"]) == (3, 3, "epochs")
     assert [read["why"] for read in record["reads"]] == ["the best of 3 epochs done, of 3 asked"]
@@ -90,12 +90,12 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     assert record["versions"]["torch"]
     assert record["made"]["machine"]["cores"] >= 1
     # The weights are those that were read: the test set is left alone.
-    assert run(TINY, dataset, places, FOREVER, test=True)["reads"] == record["reads"]
+    assert run(TINY, dataset, folders, FOREVER, test=True)["reads"] == record["reads"]
     # A shorter training elsewhere, from its start, leaves the record as it is.
     longer = dataclasses.replace(TINY, settings={**TINY.settings, "epochs": 6})
-    longer_places = dataclasses.replace(places, work=tmp_path / "longer")
+    longer_places = dataclasses.replace(folders, work=tmp_path / "longer")
     capsys.readouterr()
-    entry = records.entry_of(places.results, "ring", TINY)
+    entry = records.entry_of(folders.results, "ring", TINY)
     record = entry.read()
     assert run(longer, dataset, longer_places, ONE_STEP, test=True) == record == entry.read()
     assert "tiny: its record has a training of 57 steps, this one has 1; the record stays" in capsys.readouterr().err
@@ -118,14 +118,14 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     # What it costs is kept apart: of the training that is here, as far as it came, or of a new one.
     changed = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
     with pytest.raises(UsageError, match="holds a training with other settings"):
-        efficiency.measure(dataset, tmp_path, [changed], [], places, 0)
-    elsewhere = dataclasses.replace(places, work=tmp_path / "nowhere")
+        efficiency.measure(dataset, tmp_path, [changed], [], folders, 0)
+    elsewhere = dataclasses.replace(folders, work=tmp_path / "nowhere")
     efficiency.measure(dataset, tmp_path, [extended], [], elsewhere, 0)
     assert "skipped tiny: it was not trained here yet; give it --minutes" in capsys.readouterr().err
-    assert records.costs(places.results) == {}
-    for target, step in ((places, training["step"]), (elsewhere, 1)):
+    assert records.costs(folders.results) == {}
+    for target, step in ((folders, training["step"]), (elsewhere, 1)):
         efficiency.measure(dataset, tmp_path, [TINY], [], target, ONE_STEP, rounds=1)
-        ((kept,),) = records.costs(places.results).values()
+        ((kept,),) = records.costs(folders.results).values()
         assert kept["training"]["step"] == step
         assert not {"metrics", "reads", "validation"} & kept.keys()
         assert all(kept["inference"][batch]["us"] > 0 for batch in ("1", "512"))
@@ -136,25 +136,25 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     machines.write_text(json.dumps(["amd-f1-avx2-2c"]))
     efficiency.measure(dataset, tmp_path, [TINY], [], elsewhere, ONE_STEP)
     assert "ring-tiny is also of amd-f1-avx2-2c; move it away to train it here" in capsys.readouterr().err
-    ((after,),) = records.costs(places.results).values()
+    ((after,),) = records.costs(folders.results).values()
     assert after == kept
     # Other settings are another training, whose figures are not those of before; the reads stay.
     other = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
-    record = run(other, dataset, dataclasses.replace(places, work=tmp_path / "again"), ONE_STEP, test=False)
+    record = run(other, dataset, dataclasses.replace(folders, work=tmp_path / "again"), ONE_STEP, test=False)
     assert "metrics" not in record
     assert (record["training"]["step"], record["settings"]["lr"], len(record["reads"])) == (1, 0.04, 2)
     with pytest.raises(DataError, match="made from other data"):
-        run(TINY, dataclasses.replace(dataset, fingerprint="ring-2"), places, FOREVER, test=True)
+        run(TINY, dataclasses.replace(dataset, fingerprint="ring-2"), folders, FOREVER, test=True)
 
 
 def test_a_driver_that_fails_is_told_and_leaves_no_figures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     failing = dataclasses.replace(TINY, settings={**TINY.settings, "fails": True})
     with pytest.raises(MtawError, match="tiny: its driver ended with 1"):
-        run(failing, ring_dataset(), places_of(tmp_path), FOREVER, test=True)
+        run(failing, ring_dataset(), folders_of(tmp_path), FOREVER, test=True)
     assert "the tiny peer fails, as asked" in capfd.readouterr().err
     assert not trained(tmp_path / "results")
     with pytest.raises(MtawError, match="nothing was trained yet; give it --minutes"):
-        run(TINY, ring_dataset(), places_of(tmp_path / "other"), 0, test=True)
+        run(TINY, ring_dataset(), folders_of(tmp_path / "other"), 0, test=True)
 
 
 def test_what_is_absent_is_skipped_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,14 +209,14 @@ def test_setting_up_goes_through_pip_once(tmp_path: Path, monkeypatch: pytest.Mo
     class Done:
         returncode, stderr = 0, ""
 
-    monkeypatch.setattr("bench.peers.environments.venv.create", lambda place, **_: (place).mkdir(parents=True))
+    monkeypatch.setattr("bench.peers.environments.venv.create", lambda folder, **_: folder.mkdir(parents=True))
     monkeypatch.setattr("bench.peers.environments.subprocess.run", lambda line, **_: commands.append(line) or Done())
     set_up(tmp_path)
     set_up(tmp_path)
     assert [line[5:] for line in commands] == [list(packages) for packages in ENVIRONMENTS.values()]
     Done.returncode, Done.stderr = 1, "noise\nERROR: no such version"
     (tmp_path / "recbole" / "made.txt").unlink()
-    monkeypatch.setattr("bench.peers.environments.venv.create", lambda place, **_: None)
+    monkeypatch.setattr("bench.peers.environments.venv.create", lambda folder, **_: None)
     with pytest.raises(MtawError, match=r"pip could not install recbole==1\.2\.1 .*: ERROR: no such version"):
         set_up(tmp_path)
     assert not (tmp_path / "recbole" / "made.txt").exists()
@@ -249,8 +249,8 @@ def test_the_graph_of_gce_gnn_is_that_of_its_authors() -> None:
     near: list[dict[int, int]] = [{} for _ in range(26)]
     for clicks in sessions:  # as their build_graph.py walks
         for reach in range(1, 4):
-            for place in range(len(clicks) - reach):
-                item, neighbor = int(clicks[place]) + 1, int(clicks[place + reach]) + 1
+            for position in range(len(clicks) - reach):
+                item, neighbor = int(clicks[position]) + 1, int(clicks[position + reach]) + 1
                 for a, b in ((item, neighbor), (neighbor, item)):
                     near[a][b] = near[a].get(b, 0) + 1
     expected = [sorted(neighbors.items(), key=lambda pair: pair[1], reverse=True)[:12] for neighbors in near]
@@ -288,8 +288,8 @@ def test_our_presets_are_timed_as_peers_are(tmp_path: Path) -> None:
 def test_rankings_are_timed_in_turns_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset, places = ring_dataset(), places_of(tmp_path)
-    run(system_of("item-knn"), dataset, places, 0, test=True)
+    dataset, folders = ring_dataset(), folders_of(tmp_path)
+    run(system_of("item-knn"), dataset, folders, 0, test=True)
     turns: list[str] = []
 
     def timed(self: Any, batches: Any, seconds: float) -> list[dict[str, Any]]:
@@ -306,33 +306,33 @@ def test_rankings_are_timed_in_turns_and_kept(
 
     monkeypatch.setattr(efficiency.Driver, "timed", timed)
     monkeypatch.setattr(efficiency.Driver, "train", train)
-    efficiency.measure(dataset, tmp_path, [system_of("item-knn"), system_of("gru4rec")], ["paper"], places, 1)
+    efficiency.measure(dataset, tmp_path, [system_of("item-knn"), system_of("gru4rec")], ["paper"], folders, 1)
     assert turns == ["item-knn", "paper"] * efficiency.ROUNDS
-    ((machine, costs),) = records.costs(places.results).items()
+    ((machine, costs),) = records.costs(folders.results).items()
     assert machine == machine_class(machine_record())
     assert [cost["system"] for cost in costs] == ["item-knn", "ours-paper"]
     assert costs[0]["inference"]["1"] == {"us": 3.0, "rounds": [1.0, 3.0, 5.0], "peak_mb": 10.0}
     assert costs[1]["inference"]["512"]["us"] == 512 * 4.0
-    shown = Tables.read(places.results, tmp_path / "none").render()
+    shown = Tables.read(folders.results, tmp_path / "none").render()
     assert f"On `{machine}`:" in shown
     assert "| paper    | 4.5 " in shown
     # Where its training is not, the record stays.
-    elsewhere = dataclasses.replace(places, work=tmp_path / "elsewhere")
+    elsewhere = dataclasses.replace(folders, work=tmp_path / "elsewhere")
     efficiency.measure(dataset, tmp_path, [], ["paper"], elsewhere, 0)
     assert "skipped paper: it was not trained here yet" in capsys.readouterr().err
-    ((_, after),) = records.costs(places.results).items()
+    ((_, after),) = records.costs(folders.results).items()
     assert after == costs
     # Times of rankings stay when a training continues, and go when its settings change.
     monkeypatch.setattr(efficiency.Driver, "timed", fails)
     knn = system_of("item-knn")
     for peer, stay in ((knn, True), (dataclasses.replace(knn, settings={**knn.settings, "neighbors": 50}), False)):
         with pytest.raises(MtawError, match="no time"):
-            efficiency.measure(dataset, tmp_path, [peer], [], places, 0)
-        kept = records.cost_entry_of(places.results, "ring", "item-knn").read()
+            efficiency.measure(dataset, tmp_path, [peer], [], folders, 0)
+        kept = records.cost_entry_of(folders.results, "ring", "item-knn").read()
         assert (kept["settings"], "inference" in kept) == (dict(peer.settings), stay)
     other = dataclasses.replace(dataset, fingerprint="ring-2")
     with pytest.raises(DataError, match=r"ours-paper was made from other data or by other settings"):
-        efficiency.measure(other, tmp_path, [], ["paper"], dataclasses.replace(places, work=tmp_path / "third"), 1)
+        efficiency.measure(other, tmp_path, [], ["paper"], dataclasses.replace(folders, work=tmp_path / "third"), 1)
 
 
 def record_of(system: str, title: str, p20: float, **training: Any) -> dict[str, Any]:

@@ -281,8 +281,8 @@ def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, argum
     line = json.dumps({"name": "a", "kind": KIND, "schema": SCHEMA, "series": "first"})
     for name, text in {"series": line, "torn": f"{line}\n{{", "other": '{"name": "a"}'}.items():
         (tmp_path / f"{name}.jsonl").write_text(text)
-    places = ["--results", f"{tmp_path}/results", "--work", f"{tmp_path}/work"]
-    assert quality.main([*places, *(argument.format(tmp=tmp_path) for argument in arguments)]) in (1, 2)
+    folders = ["--results", f"{tmp_path}/results", "--work", f"{tmp_path}/work"]
+    assert quality.main([*folders, *(argument.format(tmp=tmp_path) for argument in arguments)]) in (1, 2)
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

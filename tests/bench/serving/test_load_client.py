@@ -153,8 +153,8 @@ def test_answers_that_never_come_time_out():
 
 def test_an_answer_in_pieces_is_put_together():
     def pieces(connection: socket.socket, _: int) -> bool:
-        for place in range(len(ANSWER)):
-            connection.sendall(ANSWER[place : place + 1])
+        for offset in range(len(ANSWER)):
+            connection.sendall(ANSWER[offset : offset + 1])
             time.sleep(0.001)
         return True
 

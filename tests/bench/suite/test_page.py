@@ -87,7 +87,7 @@ def test_the_charts_say_what_the_rows_say():
     ]
     recall, loads, training, catalog, roofline, *_, quality = charts_of(ROWS, trainings)
     assert [
-        (panel.title, [(series.name, series.places, series.values) for series in panel.series])
+        (panel.title, [(series.name, series.x, series.values) for series in panel.series])
         for panel in quality.panels
     ] == [
         ("Tmall", [("paper (ours)", [30.0, 60.0], [36.0, 37.0]), ("Item-KNN", [1.0], [9.0])]),
@@ -95,21 +95,21 @@ def test_the_charts_say_what_the_rows_say():
     ]
     (panel,) = recall.panels
     assert panel.title == "1,000 items"  # the larger catalog
-    assert [(series.name, series.places, series.values) for series in panel.series] == [
+    assert [(series.name, series.x, series.values) for series in panel.series] == [
         ("ladder", [0.95, 0.99], [20.0, 40.0]), ("exact", [1.0], [100.0]),
     ]  # fmt: skip
     (panel,) = loads.panels
-    assert [(series.name, series.places, series.values) for series in panel.series] == [
+    assert [(series.name, series.x, series.values) for series in panel.series] == [
         ("p50", [250, 500], [2.0, 3.0]), ("p90", [250, 500], [4.0, 6.0]), ("p99", [250, 500], [8.0, 12.0]),
     ]  # fmt: skip
     (panel,) = training.panels
-    assert {series.name: dict(zip(series.places, series.values, strict=True)) for series in panel.series} == {
+    assert {series.name: dict(zip(series.x, series.values, strict=True)) for series in panel.series} == {
         "ours (native)": {"512 x 1,000": 8000.0, "512 x 100,000": 800.0},
         "eager": {"512 x 1,000": 2000.0, "512 x 100,000": 200.0},
         "<i>compiled</i>": {"512 x 1,000": 4000.0},
     }
     time, memory = catalog.panels
-    assert [(series.name, series.places, series.values) for series in time.series] == [
+    assert [(series.name, series.x, series.values) for series in time.series] == [
         ("training aw_loss: N^0.50", [1000, 100_000], [64.0, 640.0])
     ]
     assert [series.name for series in memory.series] == ["training memory peak_extra_mb: N^1.00"]
@@ -184,8 +184,8 @@ def test_trainings_are_those_with_a_figure_ours_first(tmp_path):
 
     def keep(name, title, training, **more):
         record = {**about, "system": name, "title": title, "training": training, **more}
-        for place in (f"tmall-{name}", f"cost/intel-2c/tmall-{name}"):
-            (tmp_path / "peers.jsonl").open("a").write(json.dumps({"name": place, **record}) + "\n")
+        for record_name in (f"tmall-{name}", f"cost/intel-2c/tmall-{name}"):
+            (tmp_path / "peers.jsonl").open("a").write(json.dumps({"name": record_name, **record}) + "\n")
             record.pop("validation", None)  # a cost has none
 
     history = [{"cpu_seconds": 60.0, "P@20": 12.0}, {"cpu_seconds": 90.0, "P@20": 18.0}]

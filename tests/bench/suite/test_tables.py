@@ -156,7 +156,7 @@ def test_what_learning_costs_stands_next_to_its_targets(tmp_path: Path) -> None:
     measured = Measured.read(tmp_path)
     assert cells(service_tables.learning(measured)) == [
         ["`recommend-added`: 200 events, tables of 10^4 clicks", "+5.0 us on 95.0", "+10 us"],
-        ["top-20 places as after a rebuild, tables of 10^4 clicks", "99.95%", "99.9%"],
+        ["top-20 ranks as after a rebuild, tables of 10^4 clicks", "99.95%", "99.9%"],
         ["`event`: processor time", "30.0 us", "25 us, missed"],
         ["`rate`: p90 at 2,000 events/s over none", "1.25", "1.3"],
         ["`fresh`: until another worker knows a click", "at most 54.0 ms", "1 s"],

@@ -124,8 +124,8 @@ def test_a_wrong_ranking_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch
     }  # fmt: skip
     assert [row["baseline"] for row in rows if row["case"] == "recommend"] == ["onnx-graph"]
     captured = capsys.readouterr()
-    assert "refused: retrieve: eager-faiss: session 0, place 1" in captured.err
-    assert "refused: recommend: eager-faiss: session 0, place 1" in captured.err
+    assert "refused: retrieve: eager-faiss: session 0, rank 1" in captured.err
+    assert "refused: recommend: eager-faiss: session 0, rank 1" in captured.err
 
 
 @pytest.mark.usefixtures("toy")

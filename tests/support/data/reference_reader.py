@@ -30,8 +30,8 @@ def sessions_by_gap(rows: list[tuple[int, Any, int, bool]], gap_ms: int) -> list
     sessions: list[list[tuple[Any, int, bool]]] = []
     for user in sorted(by_user):
         events = sorted(by_user[user], key=lambda event: event[1])
-        for place, event in enumerate(events):
-            if place == 0 or event[1] - events[place - 1][1] > gap_ms:
+        for position, event in enumerate(events):
+            if position == 0 or event[1] - events[position - 1][1] > gap_ms:
                 sessions.append([])
             sessions[-1].append(event)
     clicks = [[(item, stamp) for item, stamp, is_click in session if is_click] for session in sessions]

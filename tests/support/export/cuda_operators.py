@@ -91,7 +91,7 @@ def left_to_the_cpu(model: ModelProto) -> dict[str, int]:
         allowed = _CUDA.get(operator) if domain in ("", "ai.onnx") else None
         types = [kind for kind in (*inputs, *outputs) if kind]
         if allowed is None or not all(
-            kind in allowed[min(place, len(allowed) - 1)] for place, kind in enumerate(types)
+            kind in allowed[min(index, len(allowed) - 1)] for index, kind in enumerate(types)
         ):
             name = f"{operator}({', '.join(kind for kind in inputs if kind)})"
             counts[name] = counts.get(name, 0) + 1

@@ -43,4 +43,4 @@ class CatalogRows:
 def sources(cuts: list[int], slow: Path | None = None, at: int = 0) -> list[CatalogRows]:
     """Of the whole catalog, cut at `cuts`. slow: of the shard number `at`."""
     edges = pairwise([0, *cuts, N_ITEMS])
-    return [CatalogRows(begin, end, slow if place == at else None) for place, (begin, end) in enumerate(edges)]
+    return [CatalogRows(begin, end, slow if index == at else None) for index, (begin, end) in enumerate(edges)]

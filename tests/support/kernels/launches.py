@@ -115,8 +115,8 @@ def hostile_launches(monkeypatch: pytest.MonkeyPatch, seed: int) -> Iterator[set
         set_dim(*dim)
         builder.order = generator.permutation(int(np.prod(dim)))
 
-    def drawn_idx(*place: int) -> None:
-        number = builder.order[np.ravel_multi_index(place, builder.grid_dim)]
+    def drawn_idx(*indices: int) -> None:
+        number = builder.order[np.ravel_multi_index(indices, builder.grid_dim)]
         set_idx(*(int(k) for k in np.unravel_index(number, builder.grid_dim)))
 
     def hostile(self: Any, *arguments: Any, **named: Any) -> None:

@@ -87,4 +87,4 @@ def strangers(wanted: Sessions, tracker: SessionModel) -> Sessions:
 
 
 def by_item(ids: np.ndarray, values: np.ndarray) -> dict[int, np.ndarray]:
-    return {item: values[place] for place, item in enumerate(ids.tolist()) if item >= 0}
+    return {item: values[index] for index, item in enumerate(ids.tolist()) if item >= 0}

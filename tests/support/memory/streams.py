@@ -84,10 +84,10 @@ def random_clicks(
     next_handle = open_sessions
     handles = np.empty(n_events, np.int64)
     for event in range(n_events):
-        place = int(rng.integers(len(alive)))
-        handles[event] = alive[place]
+        index = int(rng.integers(len(alive)))
+        handles[event] = alive[index]
         if rng.random() < 1 / mean:
-            alive[place], next_handle = next_handle, next_handle + 1
+            alive[index], next_handle = next_handle, next_handle + 1
     items = (n_items * rng.random(n_events) ** power).astype(np.int32)
     repeats = rng.random(n_events) < 0.15
     last: dict[int, int] = {}

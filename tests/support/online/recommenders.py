@@ -74,11 +74,11 @@ def stream(seed: int, sessions: int = 80, new_items: int = 5) -> list[Event]:
     clicks = []
     for session in range(sessions):
         names = [f"sku-{i}" if i < N else f"new-{i - N}" for i in rng.integers(0, N + new_items, rng.integers(1, 8))]
-        for place, name in enumerate(names):
-            time = NOON + session * 60_000 + place * int(rng.integers(1_000, 90_000))
+        for position, name in enumerate(names):
+            time = NOON + session * 60_000 + position * int(rng.integers(1_000, 90_000))
             clicks.append(Click(f"s{session}", name, time))
     return sorted(clicks, key=lambda click: click.time)
 
 
 def entries(events: Sequence[Event]) -> list[LogEntry]:
-    return [LogEntry(event, f"{place:010d}-000000000000") for place, event in enumerate(events)]
+    return [LogEntry(event, f"{position:010d}-000000000000") for position, event in enumerate(events)]

@@ -197,8 +197,8 @@ def random_rules(rng: np.random.Generator, ids: Sequence[Any]) -> dict[str, Any]
         rules["limit"] = [{"per": str(column), "most": int(rng.integers(1, 5))} for column in columns]
     if rng.random() < 0.4:
         pinned = rng.choice(len(ids), 3, replace=False)
-        places = rng.choice(np.arange(1, 30), 3, replace=False)
-        rules["pin"] = {str(ids[index]): int(place) for index, place in zip(pinned, places, strict=True)}
+        positions = rng.choice(np.arange(1, 30), 3, replace=False)
+        rules["pin"] = {str(ids[index]): int(position) for index, position in zip(pinned, positions, strict=True)}
     return rules
 
 
@@ -247,10 +247,10 @@ def arranged(
             count.update(own_values)
         entries.append((item, score, False))
     allowed = {str(item): item for item, _ in ranked}
-    pins = sorted((place, allowed[item]) for item, place in rules.get("pin", {}).items() if item in allowed)
+    pins = sorted((position, allowed[item]) for item, position in rules.get("pin", {}).items() if item in allowed)
     entries = [entry for entry in entries if entry[0] not in {item for _, item in pins}]
-    for place, item in pins:
-        entries.insert(place - 1, (item, None, True))
+    for position, item in pins:
+        entries.insert(position - 1, (item, None, True))
     entries = entries[:k]
     scores = []
     for index, (_, score, pinned) in enumerate(entries):

@@ -106,8 +106,8 @@ def flipped(rng: Random, path: str) -> bytes:
     """A request with a few bytes changed, added or removed."""
     data = bytearray(json.dumps(valid(rng, path)).encode())
     for _ in range(rng.randrange(1, 6)):
-        place = rng.randrange(len(data) + 1)
-        data[place : place + rng.randrange(2)] = bytes([rng.randrange(256)] * rng.randrange(3))
+        offset = rng.randrange(len(data) + 1)
+        data[offset : offset + rng.randrange(2)] = bytes([rng.randrange(256)] * rng.randrange(3))
     return bytes(data)
 
 

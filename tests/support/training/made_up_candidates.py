@@ -21,11 +21,11 @@ class MadeUp:
         rng = np.random.default_rng(seed)
         counts = rng.integers(2, width + 1, n_queries)
         self.ids = np.where(np.arange(width) < counts[:, None], 100 + np.arange(width), -1).astype(np.int32)
-        self.place = rng.integers(0, counts)
+        self.positions = rng.integers(0, counts)
         self.values = rng.normal(5, 2, (n_queries, width, len(FEATURES))).astype(np.float32)
-        self.values[np.arange(n_queries), self.place, TELLING] += 9
+        self.values[np.arange(n_queries), self.positions, TELLING] += 9
         self.values[self.ids < 0] = 0
-        self.targets = (100 + self.place).astype(np.int32)
+        self.targets = (100 + self.positions).astype(np.int32)
         self.lengths = rng.integers(1, 30, n_queries)
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,4 +33,4 @@ class MadeUp:
 
     def hits(self, ranker: RankerNet) -> float:
         scores = np.where(self.ids >= 0, ranker.scores(self.values), -np.inf)
-        return float((scores.argmax(axis=1) == self.place).mean())
+        return float((scores.argmax(axis=1) == self.positions).mean())

@@ -42,8 +42,8 @@ func run(folder, at string) error {
 	typed := func(sessions ...[]mtaw.ID) *mtaw.Options {
 		options := &mtaw.Options{At: time.UnixMilli(milliseconds), Types: []string{}}
 		for _, session := range sessions {
-			for place := range session {
-				options.Types = append(options.Types, types[place%len(types)])
+			for position := range session {
+				options.Types = append(options.Types, types[position%len(types)])
 			}
 		}
 		return options

@@ -28,13 +28,13 @@ const whole = (value) => Math.round(value).toLocaleString("en");
 function row(body, texts, decided = false) {
   const line = body.insertRow();
   if (decided) line.className = "decided";
-  for (const [place, text] of texts.entries()) {
+  for (const [index, text] of texts.entries()) {
     const cell = line.insertCell();
     if (typeof text === "object") {
       cell.className = "number";
       cell.textContent = text.number;
     } else cell.textContent = text;
-    if (!place) cell.style.whiteSpace = "nowrap";
+    if (!index) cell.style.whiteSpace = "nowrap";
   }
 }
 
@@ -58,12 +58,12 @@ function chart(result) {
   }
   for (const at of [...new Set([0, Math.floor((days.length - 1) / 2), days.length - 1])])
     svg.append(drawn("text", { x: x(at), y: height - 6, "text-anchor": at ? (at === days.length - 1 ? "end" : "middle") : "start" }, days[at].day));
-  for (const [place, name] of arms.entries()) {
+  for (const [index, name] of arms.entries()) {
     const known = days.map((day, at) => [at, day.differences.find((one) => one.of === name)]).filter(([, one]) => one?.interval);
     const upper = known.map(([at, one]) => `${x(at)},${y(one.interval[1])}`), lower = known.map(([at, one]) => `${x(at)},${y(one.interval[0])}`);
-    svg.append(drawn("polygon", { class: `band arm${place}`, points: [...upper, ...lower.reverse()].join(" ") }));
-    svg.append(drawn("polyline", { class: `line arm${place}`, points: known.map(([at, one]) => `${x(at)},${y(one.difference)}`).join(" ") }));
-    svg.append(drawn("text", { x: width - 14, y: top + 12 + 14 * place, "text-anchor": "end", class: `arm${place}`, "stroke-width": 0 }, name));
+    svg.append(drawn("polygon", { class: `band arm${index}`, points: [...upper, ...lower.reverse()].join(" ") }));
+    svg.append(drawn("polyline", { class: `line arm${index}`, points: known.map(([at, one]) => `${x(at)},${y(one.difference)}`).join(" ") }));
+    svg.append(drawn("text", { x: width - 14, y: top + 12 + 14 * index, "text-anchor": "end", class: `arm${index}`, "stroke-width": 0 }, name));
   }
   svg.append(drawn("line", { class: "zero", x1: left, x2: width - 12, y1: y(0), y2: y(0) }));
   return svg;

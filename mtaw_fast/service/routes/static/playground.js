@@ -104,9 +104,9 @@ function itemRow(body, item) {
   return row;
 }
 
-function focusRow(rows, place) {
-  rows.forEach((row, at) => { row.tabIndex = at === place ? 0 : -1; });
-  rows[place].focus();
+function focusRow(rows, index) {
+  rows.forEach((row, at) => { row.tabIndex = at === index ? 0 : -1; });
+  rows[index].focus();
 }
 
 function why(mark, reason, seen) {
@@ -125,14 +125,14 @@ function why(mark, reason, seen) {
 function showResults(answer) {
   const body = emptied("results");
   const low = Math.min(...answer.scores), span = Math.max(...answer.scores) - low || 1;
-  answer.items.forEach((item, place) => {
-    const row = itemRow(body, item), score = answer.scores[place], seen = answer.repeats[place];
+  answer.items.forEach((item, index) => {
+    const row = itemRow(body, item), score = answer.scores[index], seen = answer.repeats[index];
     row.classList.toggle("seen", seen);
-    cell(row, "number", place + 1);
-    itemCell(row, item, answer.fields?.[place]);
+    cell(row, "number", index + 1);
+    itemCell(row, item, answer.fields?.[index]);
     cell(row, "number", answer.fallback ? score : score.toFixed(4));
     bar(row, 0.05 + 0.95 * (score - low) / span);
-    why(cell(row, "why", ""), answer.reasons?.[place], seen);
+    why(cell(row, "why", ""), answer.reasons?.[index], seen);
     const button = document.createElement("button");
     button.type = "button";
     button.className = "quiet";
@@ -193,12 +193,12 @@ async function showSimilar(item, from) {
     const answer = await request(`v1/similar?${query}`);
     if (item !== similarTo) return;
     const body = emptied("neighbors");
-    answer.items.forEach((one, place) => {
+    answer.items.forEach((one, index) => {
       const row = itemRow(body, one);
-      cell(row, "number", place + 1);
-      itemCell(row, one, answer.fields?.[place]);
-      cell(row, "number", answer.scores[place].toFixed(4));
-      bar(row, Math.max(0, answer.scores[place]));
+      cell(row, "number", index + 1);
+      itemCell(row, one, answer.fields?.[index]);
+      cell(row, "number", answer.scores[index].toFixed(4));
+      bar(row, Math.max(0, answer.scores[index]));
     });
     if (!answer.items.length) find("similar-notice").textContent = "No session of the memory contains it with another item.";
     document.body.dataset.similarTo = String(item);
@@ -221,12 +221,12 @@ function closeSearch() {
   find("search").removeAttribute("aria-activedescendant");
 }
 
-function choose(place) {
+function choose(index) {
   const options = [...find("found").children];
-  options.forEach((one, at) => one.setAttribute("aria-selected", at === place));
-  if (options[place]) {
-    find("search").setAttribute("aria-activedescendant", options[place].id);
-    options[place].scrollIntoView({ block: "nearest" });
+  options.forEach((one, at) => one.setAttribute("aria-selected", at === index));
+  if (options[index]) {
+    find("search").setAttribute("aria-activedescendant", options[index].id);
+    options[index].scrollIntoView({ block: "nearest" });
   }
 }
 
@@ -237,9 +237,9 @@ async function search() {
     const k = Math.min(FOUND, find("k").max || FOUND);
     const answer = await request(`v1/items?${new URLSearchParams({ search: text, k })}`);
     if (question !== latestSearch) return;
-    find("found").replaceChildren(...answer.items.map((item, place) => {
+    find("found").replaceChildren(...answer.items.map((item, index) => {
       const option = document.createElement("li");
-      option.id = `found-${place}`;
+      option.id = `found-${index}`;
       option.setAttribute("role", "option");
       option.textContent = String(item);
       option.onmousedown = (event) => { event.preventDefault(); take(item); };

@@ -116,9 +116,9 @@ function drawTiles(now, then, seconds) {
 function row(body, alarm, ...cells) {
   const line = body.insertRow();
   if (alarm) line.className = "alarm";
-  for (const [place, content] of cells.entries()) {
+  for (const [index, content] of cells.entries()) {
     const cell = line.insertCell();
-    if (place) cell.className = "number";
+    if (index) cell.className = "number";
     cell.append(content);
   }
   return line;
