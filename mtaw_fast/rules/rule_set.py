@@ -23,6 +23,10 @@ _LATEST: dict[tuple[int, bool, str | None], tuple[dict[str, Any], Any]] = {}  # 
 _LATEST_LOCK = ForkLock()
 
 
+class MisfitRulesError(UsageError):
+    """Kept rules do not fit the item table; the message may name its private columns."""
+
+
 class LimitRule(NamedTuple):
     """At most `most` items of an answer have the same value in the column `per`."""
 
@@ -86,8 +90,11 @@ class RuleSet:
         return frozenset(self.native.columns)
 
     def check(self, table: ItemTable | None) -> None:
-        """Raise UsageError, one line with column and position, unless the rules fit the columns of a table."""
-        with _refused():
+        """Raise UsageError, one line with column and position, unless the rules fit the columns of a table.
+
+        Of a kept set it is a MisfitRulesError.
+        """
+        with _refused(kind=UsageError if self.name is None else MisfitRulesError):
             self.native.check(None if table is None else native_columns(table), self.public_only)
 
 
@@ -165,9 +172,9 @@ def _numbered(value: Any, where: str) -> list[tuple[Any, str]]:
 
 
 @contextmanager
-def _refused(begin: str = "") -> Iterator[None]:
-    """Raise what the native rules refuse as UsageError, in a line that begins so."""
+def _refused(begin: str = "", kind: type[UsageError] = UsageError) -> Iterator[None]:
+    """Raise what the native rules refuse as UsageError of a kind, in a line that begins so."""
     try:
         yield
     except ValueError as error:
-        raise UsageError(begin + str(error).removeprefix(begin)) from None
+        raise kind(begin + str(error).removeprefix(begin)) from None

@@ -10,8 +10,10 @@ from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from mtaw_fast.errors import ItemTypeError, UsageError
+from mtaw_fast.rules import MisfitRulesError
 from mtaw_fast.service.encoding import encoded
 from mtaw_fast.service.errors import ErrorAnswer, ErrorDetail, ServiceError, one_line
+from mtaw_fast.service.http.access import has_token
 from mtaw_fast.service.state import Service
 
 JSON = "application/json"
@@ -26,7 +28,7 @@ def json_response(answer: msgspec.Struct, status: int = 200) -> Response[Any]:
 
 def error_answer(scope: Any, error: Exception, service: Service) -> tuple[int, bytes, dict[str, str]]:
     """Return status, JSON and headers of the response to a failed request. scope: ASGI's, of the request."""
-    problem = _problem_of(scope, error)
+    problem = _problem_of(scope, error, service)
     headers = dict(problem.headers)
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
         headers["Allow"] = error.headers["allow"]
@@ -34,9 +36,12 @@ def error_answer(scope: Any, error: Exception, service: Service) -> tuple[int, b
     return problem.status, encoded(ErrorAnswer(error=detail, version=service.version_for(scope))), headers
 
 
-def _problem_of(scope: Any, error: Exception) -> ServiceError:
+def _problem_of(scope: Any, error: Exception, service: Service) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
+    if isinstance(error, MisfitRulesError) and not has_token(scope, service.settings):
+        message = "these rules do not fit the item table; GET /admin/rules/{name} says why to those who have the token"
+        return ServiceError(400, "invalid_request", message)
     if isinstance(error, ItemTypeError):
         return ServiceError(400, "invalid_item", str(error))
     if isinstance(error, UsageError):

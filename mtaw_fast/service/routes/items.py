@@ -10,7 +10,6 @@ from urllib.parse import parse_qs
 from litestar import Response, get
 from litestar.params import Parameter
 
-from mtaw_fast.errors import UsageError
 from mtaw_fast.online.log.events import MAX_TEXT_LENGTH
 from mtaw_fast.rules import RuleSet
 from mtaw_fast.service.encoding import encoded
@@ -100,18 +99,15 @@ def similar(
         raise ServiceError(404, "unknown_item", "the item is not in the catalog; give one of its ids")
     if by == "sessions" and recommender.bundle.memory is None:
         raise invalid("no_session_memory", "this bundle has no session memory; ask with by=vectors")
-    try:
-        ranking = recommender.similar_items(
-            item,
-            k,
-            by=by,
-            exclude=[typed_id(snapshot, text) for text in query.exclude],
-            allow=None if query.allow is None else [typed_id(snapshot, text) for text in query.allow],
-            fields=query.fields,
-            rules=rules,
-        )
-    except UsageError as error:
-        raise invalid("invalid_request", str(error)) from None
+    ranking = recommender.similar_items(
+        item,
+        k,
+        by=by,
+        exclude=[typed_id(snapshot, text) for text in query.exclude],
+        allow=None if query.allow is None else [typed_id(snapshot, text) for text in query.allow],
+        fields=query.fields,
+        rules=rules,
+    )
     return SimilarAnswer(
         version=snapshot.version, bundle=snapshot.name, recommendation=new_id(snapshot.version, query.session),
         items=ranking.items,

@@ -126,7 +126,10 @@ def test_kept_rules(service: Running, rec: Recommender) -> None:
     changed = good(admin(service, "PUT", "/admin/items", {"items": without, "public": ["brand"]}))
     assert any("rules 'summer': filter" in note and "'margin'" in note for note in changed["notes"])
     everywhere(400)
-    assert "rules 'summer': filter: the items have no column 'margin'" in refused(ask(service, "summer"))
+    assert "rules 'summer': filter: the items have no column 'margin'" in refused(ask(service, "summer", WITH_TOKEN))
+    for path, body in (("/v1/recommend", {"session": SESSION}), ("/v1/recommend/batch", {"sessions": [SESSION]})):
+        assert "margin" not in refused(service.ask("POST", path, {**body, "rules": "summer"}))
+    assert "margin" not in refused(service.ask("GET", "/v1/similar?item=sku-11&rules=summer"))
     assert "margin" in good(admin(service, "GET", "/admin/rules/summer"))["broken"]
     good(admin(service, "PUT", "/admin/items", {"items": TABLE, "public": ["brand"]}))
     everywhere(200)
