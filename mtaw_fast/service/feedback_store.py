@@ -62,6 +62,7 @@ class _Buffer:
 
     def __init__(self, write: Callable[[list[bytes]], Awaitable[None]]) -> None:
         self._write = write
+        self._writing = asyncio.Lock()  # one write at a time: what comes while the disk is stuck waits here
         self._lines: list[bytes] = []
         self._flushing: asyncio.Task[None] | None = None
         self._lost = 0
@@ -75,31 +76,33 @@ class _Buffer:
             self._flushing = asyncio.get_running_loop().create_task(self._later())
 
     async def _later(self) -> None:
-        await asyncio.sleep(_FLUSH_SECONDS)
+        while self._lines:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            await self.flush()
         self._flushing = None
-        await self.flush()
 
     async def flush(self) -> None:
-        """Write all waiting rankings now."""
-        lines, self._lines = self._lines, []
-        if not lines:
-            return
-        try:
-            await self._write(lines)
-            lost, self._lost = self._lost, 0
-            reason = "the disk or Redis was too slow"
-        except Exception as error:  # disks and Redis raise errors of many types
-            lost, self._lost = self._lost + len(lines), 0
-            reason = type(error).__name__
-        if lost:
-            log_event("rankings_not_kept", level="error", count=lost, reason=reason)
+        """Write all waiting rankings now, after those that are being written."""
+        async with self._writing:
+            lines, self._lines = self._lines, []
+            if not lines:
+                return
+            try:
+                await self._write(lines)
+                lost, self._lost = self._lost, 0
+                reason = "the disk or Redis was too slow"
+            except Exception as error:  # disks and Redis raise errors of many types
+                lost, self._lost = self._lost + len(lines), 0
+                reason = type(error).__name__
+            if lost:
+                log_event("rankings_not_kept", level="error", count=lost, reason=reason)
 
     async def close(self) -> None:
         """Write the rest."""
+        await self.flush()
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
-        await self.flush()
 
 
 class FeedbackFile:

@@ -21,6 +21,7 @@ from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment import read_feedback
 from mtaw_fast.experiment.feedback_log import RANKINGS
+from mtaw_fast.service import feedback_store
 from mtaw_fast.service.feedback_store import FeedbackFile, RedisFeedback, _Buffer
 from mtaw_fast.service.observability.counters import KINDS
 from mtaw_fast.service.observability.metrics import VALUE_CELLS, Metrics
@@ -394,6 +395,33 @@ def test_rankings_that_cannot_be_written_are_logged_and_lost(caplog: pytest.LogC
     assert written == [b"later", b"at the end"]
     (record,) = [logged for logged in caplog.records if logged.message == "rankings_not_kept"]
     assert (record.fields["count"], record.fields["reason"]) == (2, "OSError")  # type: ignore[attr-defined]
+
+
+def test_rankings_wait_up_to_a_limit_while_the_disk_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback_store, "_FLUSH_SECONDS", 0)
+    monkeypatch.setattr(feedback_store, "_MAX_WAITING", 3)
+    taken: list[bytes] = []
+
+    async def use() -> None:
+        released = asyncio.Event()
+
+        async def write(lines: list[bytes]) -> None:
+            taken.extend(lines)
+            await released.wait()
+
+        buffer = _Buffer(write)
+        for number in range(10):
+            buffer.add(b"%d" % number)
+            for _ in range(5):
+                await asyncio.sleep(0)
+        assert taken == [b"0"]
+        closing = asyncio.create_task(buffer.close())
+        await asyncio.sleep(0)
+        released.set()
+        await closing
+
+    asyncio.run(use())
+    assert taken == [b"0", b"1", b"2", b"3"]
 
 
 def test_a_report_that_comes_twice_at_once_counts_once() -> None:
