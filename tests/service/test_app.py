@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -13,13 +15,14 @@ import pytest
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.lines import KINDS
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.service.app import make_app, make_service, whole_document
 from mtaw_fast.service.bundles import Reloader, point_of
 from mtaw_fast.service.observability.metrics import ROUTES, Metrics
-from mtaw_fast.service.routes import requests
+from mtaw_fast.service.routes import experiment, requests
 from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.snapshot import load_snapshot
-from tests.support.service.running import ADMIN_TOKEN
+from tests.support.service.running import ADMIN_TOKEN, eventually
 
 WRONG = [
     {"rules": "nobody stored these"},
@@ -115,6 +118,25 @@ def test_an_option_of_an_experiment_that_no_command_line_holds_is_refused(text_b
     assert (answer[0], answer[1]["error"]["code"]) == (400, "invalid_request")
 
 
+def test_a_stop_ends_the_process_that_reads_the_feedback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, started = tmp_path / "program", tmp_path / "started"
+    program.write_text(f"#!/bin/sh\necho $$ > {started}.draft && mv {started}.draft {started}\nexec sleep 60\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    service: Any = SimpleNamespace(settings=Settings(tmp_path, feedback=str(tmp_path / "kept.jsonl")))
+
+    async def stopped() -> None:
+        reading = asyncio.create_task(experiment._read(service, ()))
+        await asyncio.to_thread(eventually, started.exists)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        # Before the loop closes: asyncio's own then kills what is left, and uvloop does not.
+        await asyncio.to_thread(eventually, lambda: not Path(f"/proc/{int(started.read_text())}").exists())
+
+    asyncio.run(stopped())
+
+
 def test_a_folder_whose_name_is_not_utf_8_has_metrics(text_bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9.bundle")
     folder.symlink_to(text_bundle)
@@ -128,6 +150,29 @@ def test_a_folder_whose_name_is_not_utf_8_has_metrics(text_bundle: Path, tmp_pat
 def test_every_route_is_counted_by_its_own_name() -> None:
     paths = {path.replace("{session_id}", "{id}") for path in msgspec.json.decode(whole_document())["paths"]}
     assert paths <= set(ROUTES)
+
+
+@pytest.mark.parametrize("path", ["/admin/reload", "/admin/compact"])
+def test_a_stop_of_the_service_is_a_documented_answer(path: str, text_bundle: Path) -> None:
+    """Routes that wait are ended by a stop."""
+    settings = Settings(text_bundle, token=ADMIN_TOKEN, learn=LearningSettings(text_bundle / "learned"))
+    metrics = Metrics.open(Metrics.make(1), 1, 0)
+    service = make_service(
+        settings, Reloader(settings, load_snapshot(text_bundle, "auto", "auto"), None, metrics), metrics
+    )
+    app = make_app(service)
+
+    async def stopped() -> Answer:
+        asking = asyncio.create_task(_ask(app, "POST", path, None))
+        await asyncio.sleep(0)
+        service.stopping = True
+        asking.cancel()
+        return await asking
+
+    status, answer = asyncio.run(stopped())
+    service.queue.close()
+    assert (status, answer["error"]["code"]) == (503, "not_ready")
+    assert str(status) in msgspec.json.decode(whole_document())["paths"][path]["post"]["responses"]
 
 
 def test_the_document_limits_every_list_of_feedback() -> None:

@@ -63,8 +63,10 @@ async def _read(service: Service, options: tuple[str, ...]) -> bytes:
     try:
         output, error = await asyncio.wait_for(process.communicate(), _PATIENCE)
     except TimeoutError:
-        process.kill()
         raise unavailable("overloaded", f"the log was not read within {_PATIENCE:.0f} s; use the command") from None
+    finally:  # also if the service stops
+        if process.returncode is None:
+            process.kill()
     if process.returncode:
         lines = error.decode(errors="replace").strip().splitlines() or ["the log could not be read"]
         raise invalid("invalid_request", lines[-1].removeprefix("mtaw-fast: "))

@@ -43,7 +43,7 @@ async def metrics(request: StrictRequest) -> Response[bytes]:
 
 
 @post(
-    "/admin/reload", status_code=200, responses=errors(401, 403, 409), operation_class=operation("reload"),
+    "/admin/reload", status_code=200, responses=errors(401, 403, 409, 503), operation_class=operation("reload"),
     guards=[admin_only],
 )  # fmt: skip
 async def reload(request: StrictRequest) -> Response[ReloadAnswer]:
@@ -67,7 +67,7 @@ async def reload(request: StrictRequest) -> Response[ReloadAnswer]:
 
 
 @post(
-    "/admin/compact", status_code=202, responses=errors(401, 403, 409), operation_class=operation("compact"),
+    "/admin/compact", status_code=202, responses=errors(401, 403, 409, 503), operation_class=operation("compact"),
     guards=[admin_only],
 )  # fmt: skip
 async def compact(request: StrictRequest) -> Response[CompactAnswer]:
