@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,10 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.lines import KINDS
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.service.app import make_app, make_service, whole_document
+from mtaw_fast.service.background import in_background
 from mtaw_fast.service.bundles import Reloader, point_of
 from mtaw_fast.service.observability.metrics import ROUTES, Metrics
-from mtaw_fast.service.routes import experiment, requests
+from mtaw_fast.service.routes import events, experiment, item_changes, requests
 from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.support.service.running import ADMIN_TOKEN, eventually
@@ -150,6 +152,40 @@ def test_a_folder_whose_name_is_not_utf_8_has_metrics(text_bundle: Path, tmp_pat
 def test_every_route_is_counted_by_its_own_name() -> None:
     paths = {path.replace("{session_id}", "{id}") for path in msgspec.json.decode(whole_document())["paths"]}
     assert paths <= set(ROUTES)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/events", {"events": [{"session": "s-1", "item": "sku-11"}]}),
+        ("PUT", "/admin/items", {"items": [{"id": "sku-11", "price": 2}]}),
+    ],
+    ids=["events", "items"],
+)
+def test_what_is_stored_during_a_reload_goes_to_the_new_log(
+    method: str, path: str, body: Any, memory_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reload closes the old bundle's log just before a thread writes to it."""
+    learn, metrics = LearningSettings(tmp_path / "learned", fsync=True), Metrics.open(Metrics.make(1), 1, 0)
+    settings = Settings(memory_bundle, token=ADMIN_TOKEN, learn=learn)
+    reloader = Reloader(settings, load_snapshot(memory_bundle, "auto", "auto", learn), None, metrics)
+    service = make_service(settings, reloader, metrics)
+
+    async def after_reload(work: Callable[[], Any]) -> Any:
+        for module in (events, item_changes):
+            monkeypatch.setattr(module, "in_background", in_background)
+        replaced = reloader.snapshot
+        reloader._switch_to(load_snapshot(memory_bundle, "auto", "auto", learn))
+        replaced.recommender.close()
+        return await in_background(work)
+
+    for module in (events, item_changes):
+        monkeypatch.setattr(module, "in_background", after_reload)
+    status, answer = asyncio.run(_ask(make_app(service), method, path, body))
+    service.queue.close()
+    reloader.snapshot.recommender.close()
+    assert (status, answer.get("error")) == (200, None)
+    assert answer["log_position"]
 
 
 @pytest.mark.parametrize("path", ["/admin/reload", "/admin/compact"])

@@ -168,7 +168,7 @@ async def keep(service: Service, new_events: list[Event]) -> str:
 
 
 async def _append(service: Service, make: Callable[[], list[Event]], count: int) -> str:
-    """Append the `count` events that `make` returns; see `keep`. Raises also what `make` raises.
+    """Append the `count` events that `make` returns, which may be called again; see `keep`. Raises what `make` raises.
 
     A few events are made and written on the event loop, in microseconds. Many get a thread, as do fsync and Redis.
     """
@@ -183,6 +183,8 @@ async def _append(service: Service, make: Callable[[], list[Event]], count: int)
             finally:
                 service.appending -= count
     except LearnError as error:
+        if service.learners[0] is not learner:  # a reload has closed its log meanwhile
+            return await _append(service, make, count)
         service.metrics.add("mtaw_events_refused_total", by=count)
         raise unavailable("not_kept", str(error)) from None
     for other in others:  # the log is the same

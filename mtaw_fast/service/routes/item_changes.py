@@ -157,6 +157,8 @@ async def stored(
     except (DataError, UsageError) as error:
         raise ServiceError(409, refused, str(error)) from None
     except LearnError as error:
+        if service.bundles.snapshots != bundles:  # a reload has closed their log or folder meanwhile
+            return await stored(request, change, refused)
         raise unavailable("not_kept", str(error)) from None
     return snapshot, position, result
 
