@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,8 @@ def read_feedback(
         parts = urlsplit(where)
         name = parse_qs(parts.query).get("stream", [DEFAULT_STREAM])[0]
         address = urlunsplit(parts._replace(query=""))
-        reader.read(f"{name}:{RANKINGS}", _entries(address, f"{name}:{RANKINGS}"), _entries(address, name))
+        newest = _newest(address, name)  # as for files, below
+        reader.read(f"{name}:{RANKINGS}", _entries(address, f"{name}:{RANKINGS}"), _entries(address, name, newest))
         return reader.table()
     path = Path(where)
     if path.is_dir():
@@ -146,15 +148,30 @@ def _lines(path: Path, size: int | None = None) -> Iterator[bytes]:
                 yield line
 
 
-def _entries(address: str, stream: str) -> Iterator[bytes]:
+def _newest(address: str, stream: str) -> Any:
+    """Return the id of a stream's last entry; one before all ids if it has none."""
+    with _connected(address, stream) as client:
+        entries = client.xrevrange(stream, count=1)
+        return entries[0][0] if entries else "-"
+
+
+def _entries(address: str, stream: str, newest: Any = "+") -> Iterator[bytes]:
+    """Yield the lines in a stream, up to the one of the id `newest`."""
+    with _connected(address, stream) as client:
+        start: Any = "-"
+        while entries := client.xrange(stream, min=start, max=newest, count=_READ_ENTRIES):
+            yield from (values[b"f"] for _, values in entries if b"f" in values)
+            start = b"(" + entries[-1][0]
+
+
+@contextmanager
+def _connected(address: str, stream: str) -> Iterator[Any]:
+    """Yield a client of Redis. Raises DataError, which names a stream, where Redis cannot be read."""
     redis = require("redis", "serve")
     password = os.environ.get(_PASSWORD_VARIABLE, "").strip()
     try:
         with redis.Redis.from_url(address, **({"password": password} if password else {})) as client:
-            start: Any = "-"
-            while entries := client.xrange(stream, min=start, count=_READ_ENTRIES):
-                yield from (values[b"f"] for _, values in entries if b"f" in values)
-                start = b"(" + entries[-1][0]
+            yield client
     except (redis.RedisError, ValueError) as error:  # ValueError: not an address
         raise DataError(
             f"the stream {stream} cannot be read ({error}); check the address, and ${_PASSWORD_VARIABLE}"

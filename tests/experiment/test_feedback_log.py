@@ -15,6 +15,8 @@ from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.experiment import Question, analyze, read_feedback
 from mtaw_fast.experiment.feedback_log import _Reader
+from tests.support.redis_server import Redis
+from tests.support.redis_server import redis as redis
 
 HOUR, DAY = 3_600_000, 86_400_000
 BEGIN = 1_764_288_000_000  # the begin of a day
@@ -219,6 +221,28 @@ def test_reports_that_come_while_the_log_is_read_wait_for_the_next_look(
     assert (table.clicked.tolist(), table.unmatched) == ([1.0], 0)
 
 
+def test_reports_that_come_while_redis_is_read_wait_for_the_next_look(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = pytest.importorskip("redis").Redis.from_url(redis.url)
+
+    def add(stream: str, line: dict[str, Any]) -> None:
+        client.xadd(stream, {"f": json.dumps(line)})
+
+    add("mtaw:feedback:rankings", ranking(1, "a", BEGIN))
+    add("mtaw:feedback", report(1, "clicked", BEGIN + 5, "x"))
+    plain = _Reader._add_ranking
+
+    def later(self: _Reader, one: Any) -> None:
+        add("mtaw:feedback", report(2, "clicked", BEGIN + 9, "x"))
+        plain(self, one)
+
+    monkeypatch.setattr(_Reader, "_add_ranking", later)
+    table = read_feedback(redis.url)
+    client.close()
+    assert (table.clicked.tolist(), table.unmatched) == ([1.0], 0)
+
+
 def test_an_arm_that_answers_late_is_no_change_of_the_weights(tmp_path: Path) -> None:
     rankings = [ranking(number, f"s-{number}", BEGIN + number * HOUR, "A", share=0.98) for number in range(30)]
     rankings.append(ranking(30, "s-30", BEGIN + 30 * HOUR, "B", share=0.02))
@@ -281,7 +305,7 @@ def test_options_without_a_meaning_are_refused(
 def test_a_redis_that_cannot_be_read_is_one_line(capsys: pytest.CaptureFixture[str], address: str) -> None:
     pytest.importorskip("redis", reason="redis is not installed")
     assert main(["experiment", address]) == 1
-    assert "the stream mtaw:feedback:rankings cannot be read" in capsys.readouterr().err
+    assert "the stream mtaw:feedback cannot be read" in capsys.readouterr().err
 
 
 def test_the_days_that_are_left_count_the_arms_that_are_compared(tmp_path: Path) -> None:
