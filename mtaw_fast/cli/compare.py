@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from mtaw_fast.cli.common import (
     progress_bar,
 )
 from mtaw_fast.errors import DataWarning
-from mtaw_fast.evaluation.paired import HITS, Comparison, Difference
 from mtaw_fast.workflow import compare
 
 
@@ -56,45 +54,4 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(comparison.as_dict())
     else:
-        print("\n".join(_lines(comparison)))
-
-
-def _lines(comparison: Comparison) -> Iterator[str]:
-    lists = comparison.lists
-    yield comparison.verdict
-    yield f"{comparison.samples:,} {comparison.split} samples of {comparison.sessions:,} sessions of {comparison.name}"
-    yield ""
-    width = max(map(len, comparison.metrics))
-    yield f"{'':{width}}  {'A':>8} {'B':>8}  B - A and its 95% interval"
-    for name, difference in comparison.metrics.items():
-        yield f"{name:{width}}  {difference.first:8.2f} {difference.second:8.2f}  {_text(difference)}"
-    yield ""
-    yield f"{HITS} by slice (*: differs, even with one interval for all slices together)"
-    for name, values in comparison.slices.items():
-        yield f"  {name}"
-        width = max(map(len, values))
-        for value, part in values.items():
-            mark = "*" if part.holds else " "
-            yield f"  {mark} {value:{width}} {part.samples:>9,}  {_text(part.metrics[HITS])}"
-    yield ""
-    yield (
-        f"lists: {lists.overlap:.1f}% of the items are in both, {lists.same_first:.1f}% have the same first item, "
-        f"{lists.same_list:.1f}% are equal"
-    )
-    yield (
-        f"items: {lists.only_first:,} are shown by A alone, {lists.only_second:,} by B alone, on "
-        f"{lists.new_share:.1f}% of its positions"
-    )
-    for example in comparison.examples:
-        yield ""
-        yield f"session {', '.join(map(str, example['clicks']))}; next {example['target']}"
-        for letter, name in (("A", "first"), ("B", "second")):
-            rank = example[name]["rank"]
-            rank_text = f"rank {rank}" if rank else "not found"
-            yield f"  {letter}: {rank_text:9}  {', '.join(map(str, example[name]['items']))} .."
-
-
-def _text(difference: Difference) -> str:
-    if difference.interval is None:
-        return f"{difference.difference:+.2f}"
-    return f"{difference.difference:+.2f}  [{difference.interval[0]:+.2f}, {difference.interval[1]:+.2f}]"
+        print(comparison)

@@ -5,7 +5,7 @@ Axes: S samples, K listed items, C metrics (`measuring.COLUMNS`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
@@ -150,6 +150,9 @@ class Comparison:
             )
         return f"{text}."
 
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {
@@ -191,6 +194,48 @@ class Comparison:
             "slice", "value", "samples", "sessions", "metric", "first", "second", "difference", "low", "high",
         )  # fmt: skip
         return frame_of(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)), library)
+
+
+def _lines(comparison: Comparison) -> Iterator[str]:
+    """Yield the lines of a comparison as text: the verdict, then the tables and the examples."""
+    lists = comparison.lists
+    yield comparison.verdict
+    yield f"{comparison.samples:,} {comparison.split} samples of {comparison.sessions:,} sessions of {comparison.name}"
+    yield ""
+    width = max(map(len, comparison.metrics))
+    yield f"{'':{width}}  {'A':>8} {'B':>8}  B - A and its 95% interval"
+    for name, difference in comparison.metrics.items():
+        yield f"{name:{width}}  {difference.first:8.2f} {difference.second:8.2f}  {_text(difference)}"
+    yield ""
+    yield f"{HITS} by slice (*: differs, even with one interval for all slices together)"
+    for name, values in comparison.slices.items():
+        yield f"  {name}"
+        width = max(map(len, values))
+        for value, part in values.items():
+            mark = "*" if part.holds else " "
+            yield f"  {mark} {value:{width}} {part.samples:>9,}  {_text(part.metrics[HITS])}"
+    yield ""
+    yield (
+        f"lists: {lists.overlap:.1f}% of the items are in both, {lists.same_first:.1f}% have the same first item, "
+        f"{lists.same_list:.1f}% are equal"
+    )
+    yield (
+        f"items: {lists.only_first:,} are shown by A alone, {lists.only_second:,} by B alone, on "
+        f"{lists.new_share:.1f}% of its positions"
+    )
+    for example in comparison.examples:
+        yield ""
+        yield f"session {', '.join(map(str, example['clicks']))}; next {example['target']}"
+        for letter, name in (("A", "first"), ("B", "second")):
+            rank = example[name]["rank"]
+            rank_text = f"rank {rank}" if rank else "not found"
+            yield f"  {letter}: {rank_text:9}  {', '.join(map(str, example[name]['items']))} .."
+
+
+def _text(difference: Difference) -> str:
+    if difference.interval is None:
+        return f"{difference.difference:+.2f}"
+    return f"{difference.difference:+.2f}  [{difference.interval[0]:+.2f}, {difference.interval[1]:+.2f}]"
 
 
 def compared(
