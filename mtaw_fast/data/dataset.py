@@ -208,7 +208,7 @@ class Dataset:
     def load(cls, folder: str | os.PathLike[str]) -> Dataset:
         """Map a data set folder. The training parts of a sharded set are joined in memory: 12 bytes per click (13 with
         types) and 8 per session. Raises DataError if the folder is missing, damaged or of a newer format."""
-        stored = read_stored(Path(folder))
+        stored = read_stored(folder)
         train = stored.parts[0] if len(stored.parts) == 1 else Sessions.concatenate(stored.parts)
         return cls(
             stored.name, train, stored.test, stored.ids, stored.min_prefix, stored.preparation, stored.fingerprint,

@@ -66,8 +66,9 @@ class Counts:
     test_samples: int
 
 
-def read_stored(folder: Path) -> StoredDataset:
+def read_stored(folder: str | os.PathLike[str]) -> StoredDataset:
     """Map a data set folder. Raises DataError if it is missing, damaged or of a newer format."""
+    folder = Path(folder)
     manifest = _read_manifest(folder)
     version = manifest["format_version"]
     try:

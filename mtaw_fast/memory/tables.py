@@ -5,6 +5,7 @@ Axes: N items, S sessions (oldest first), T clicks in them, P kept pairs.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,8 +100,12 @@ class MemoryTables:
         ----------
         sessions : Sessions
             Oldest first, of items 0..n_items-1.
-        n_items, settings, threads
-            The result does not depend on `threads`.
+        n_items : int
+            N; items without a click are in no pair.
+        settings : MemorySettings, optional
+            How pairs are counted, and how many are stored.
+        threads : int, default 1
+            The result does not depend on it.
 
         Raises
         ------
@@ -203,12 +208,15 @@ class MemoryTables:
         return MemoryTables(**_sealed(arrays), settings=self.settings)
 
     @classmethod
-    def load(cls, path: Path | SealedFile, n_items: int | None = None, *, threads: int = 1) -> MemoryTables:
+    def load(
+        cls, path: str | os.PathLike[str] | SealedFile, n_items: int | None = None, *, threads: int = 1
+    ) -> MemoryTables:
         """Read the tables that `save` wrote, read-only; of a file with the sessions alone they are built.
 
         n_items: for such a file. Raises DataError if the file is missing or damaged.
         """
-        arrays, settings = files.read_tables(path)
+        source = path if isinstance(path, SealedFile) else Path(path)
+        arrays, settings = files.read_tables(source)
         try:
             if len(arrays) == len(files.SESSIONS):
                 if n_items is None:
@@ -219,9 +227,9 @@ class MemoryTables:
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to `path` as one safetensors file, atomically."""
-        files.write_tables(path, self.arrays(), self.settings)
+        files.write_tables(Path(path), self.arrays(), self.settings)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""

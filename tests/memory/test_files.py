@@ -48,6 +48,11 @@ def test_empty_tables_survive(tmp_path: Path) -> None:
     assert_same_tables(MemoryTables.load(tmp_path / "none"), empty)
 
 
+def test_a_path_may_be_a_text(tables: MemoryTables, tmp_path: Path) -> None:
+    tables.save(f"{tmp_path}/tables")
+    assert_same_tables(MemoryTables.load(f"{tmp_path}/tables"), tables)
+
+
 def assert_refused(path: Path, reason: str) -> None:
     with pytest.raises(DataError, match=reason) as caught:
         MemoryTables.load(path)

@@ -113,7 +113,7 @@ def test_a_sharded_set_that_is_damaged(tmp_path: Path) -> None:
     log_frame(2).write_parquet(tmp_path / "log.parquet")
     folder = tmp_path / "set"
     prepare_in_partitions(tmp_path / "log.parquet", folder, PLAIN, partitions=4)
-    stored = read_stored(folder)
+    stored = read_stored(str(folder))
     assert len(stored.parts) > 1
     assert all((part.times is not None) and len(part) for part in stored.parts)
     manifest = json.loads((folder / "manifest.json").read_text())
