@@ -266,6 +266,13 @@ def test_weighted_metrics_are_the_weighted_mean_of_those_by_type(made: Made) -> 
         (lambda made, tmp: evaluate(made.bundle, made.dataset, split="future"), "split must be"),  # type: ignore[arg-type]
         (lambda made, tmp: evaluate(made.bundle, made.dataset, unseen="hits"), "unseen must be"),  # type: ignore[arg-type]
         (lambda made, tmp: evaluate(made.bundle, made.dataset, split="validation", unseen="misses"), "leave --unseen"),
+        (
+            lambda made, tmp: evaluate(
+                made.bundle, dataclasses.replace(made.dataset, preparation={"reader": "npz"}), unseen="misses"
+            ),
+            "formats npz and pickle have none",
+        ),
+        (lambda made, tmp: evaluate(made.bundle, made.dataset, slices="brand"), "slices must be a list of names"),
     ],
 )
 def test_misuse_is_refused(made: Made, tmp_path: Path, call: Any, message: str) -> None:

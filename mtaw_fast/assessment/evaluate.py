@@ -107,7 +107,10 @@ def evaluate(
     unseen_sessions = data.unseen if data.unseen is not None else np.empty(0, np.int32)
     log = data.preparation.get("log") if split == "test" else None
     if unseen == "misses" and log is None:
-        raise UsageError(f"{name} has no list of targets that training never saw; prepare it again")
+        raise UsageError(
+            f"{name} has no list of targets that training never saw: prepare it again from a log (the formats npz and "
+            "pickle have none), or leave --unseen out"
+        )
     misses = unseen_sessions if unseen == "misses" else None
 
     lines = warnings_for(recommender, data, samples, split)

@@ -157,6 +157,10 @@ def _chosen(
     prefixes = samples.prefixes
     columns = () if context is None or prefixes.context is None else context.names
     known = {*columns, *(attribute.name for attribute in attributes)}
+    if isinstance(names, str):
+        raise UsageError(
+            f"evaluate: slices must be a list of names, not {shown(names, 60)}; write [{shown(names, 60)}]"
+        )
     for name in names or ():
         if name not in known:
             has = ", ".join(sorted(known)) or "none"
