@@ -353,6 +353,8 @@ class Recommender:
             catalog meanwhile: some items may be added then.
         UsageError
             If `items`, or the neighbors of an item, are not a list of ids.
+        LearnError
+            If the change cannot be stored.
         """
         rows = None if neighbors is None else [listed("neighbors", row) for row in listed("neighbors", neighbors)]
         self._changes.add_items(list(listed("items", items)), vectors, rows)

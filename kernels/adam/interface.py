@@ -24,7 +24,7 @@ def adam_step(
     backend: str = "auto",
     threads: int | None = None,
 ) -> Tensor:
-    """One AdamW step (decoupled decay; Loshchilov and Hutter, 2019) after clipping by the global norm.
+    """Take one AdamW step (decoupled decay; Loshchilov and Hutter, 2019) after clipping by the global norm.
 
     All arguments are read on the device and none is waited for, so a captured CUDA graph replays with whatever they
     hold then. The same bits on every run.

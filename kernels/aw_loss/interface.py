@@ -35,7 +35,7 @@ def aw_loss(
     backend: str = "auto",
     threads: int | None = None,
 ) -> Tensor:
-    """Adaptive-weight loss of the next click over the whole catalog (MTAW, SIGIR 2023).
+    """Return the adaptive-weight loss of the next click over the whole catalog (MTAW, SIGIR 2023).
 
     L = -(2 - 2p)^gamma log p with p = softmax(scale * cos(q, e))_target; `README.md` has the formulas.
 

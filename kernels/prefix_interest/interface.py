@@ -27,7 +27,7 @@ def prefix_interest(
     compute_dtype: torch.dtype | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Interest o_t after every click, from only clicks 1..t of its session (MTAW, SIGIR 2023, ITL and IEL).
+    """Return the interest o_t after every click, from only clicks 1..t of its session (MTAW's ITL and IEL, SIGIR 2023).
 
         q_t = ReLU(W_q x_t + b_q),  l'_t = softmax(q_t X_{1..t}^T / sqrt(d)) X_{1..t}
         l_t = LayerNorm(l'_t + mask_t * FFN(l'_t)),  FFN(v) = W_out ReLU(W_in v + b_in) + b_out

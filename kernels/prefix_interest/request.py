@@ -12,18 +12,18 @@ from mtaw_fast.kernels.prefix_interest.tiles import Tiles
 
 
 class PrefixInterestWeights(NamedTuple):
-    """Weights in PyTorch's Linear convention, y = x W^T + b."""
+    """Weights in PyTorch's Linear convention, y = x W^T + b: float[d, d]; biases and those of the norm: float[d]."""
 
-    itl_query_weight: Tensor  # [d, d]
-    itl_query_bias: Tensor  # [d]
-    ffn_in_weight: Tensor  # [d, d]
-    ffn_in_bias: Tensor  # [d]
-    ffn_out_weight: Tensor  # [d, d]
-    ffn_out_bias: Tensor  # [d]
-    norm_weight: Tensor  # [d]
-    norm_bias: Tensor  # [d]
-    iel_query_weight: Tensor  # [d, d]
-    iel_query_bias: Tensor  # [d]
+    itl_query_weight: Tensor
+    itl_query_bias: Tensor
+    ffn_in_weight: Tensor
+    ffn_in_bias: Tensor
+    ffn_out_weight: Tensor
+    ffn_out_bias: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+    iel_query_weight: Tensor
+    iel_query_bias: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

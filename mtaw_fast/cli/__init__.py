@@ -49,7 +49,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status: 0 ok, 1 failed, 2 misused."""
+    """Run one command and return the exit status: 0 ok, 1 failed, 2 misused, 130 interrupted."""
     words = sys.argv[1:] if argv is None else argv
     # All processes of a training group get the same arguments, so rank 0 alone prints what is wrong with them. Other
     # commands have no group, even when the environment has the variables of one.

@@ -114,7 +114,7 @@ class LossConfig(Group):
         Implementation of the loss; auto takes the fastest one that runs.
     softmax : {'auto', 'full', 'sampled'}, default 'auto'
         Whether the loss sums over the whole catalog in every step or over a sample (`training.steps.sampled_loss`).
-        auto samples if the plan says that the whole catalog does not fit (`training.plan`).
+        auto samples if the plan says that the whole catalog takes too much time or memory (`training.plan`).
     negative_samples : int, default 4096
         For softmax='sampled': items drawn in a step, in addition to those that are always in the sum.
     cooccurrence_negatives : int, default 4

@@ -64,7 +64,7 @@ def test_a_comparison_as_text_is_the_report() -> None:
     assert lines[1] == f"60 test samples of {result.sessions} sessions of shop"
     assert any(line.startswith("coverage@20") and line.endswith("+0.00") for line in lines)
     assert "  first click" in lines
-    assert lines[-1] == "items: 1 are shown by A alone, 2 by B alone, on 3.0% of its places"
+    assert lines[-1] == "items: 1 are shown by A alone, 2 by B alone, on 3.0% of its positions"
 
 
 def test_noise_is_not_called_a_difference() -> None:

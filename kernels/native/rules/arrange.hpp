@@ -39,7 +39,7 @@ struct RankedPart {
 
 struct Arranged {
     std::vector<std::int32_t> ids;
-    std::vector<float> scores;   // with the boosts; a pinned item has that of the item below it
+    std::vector<float> scores;   // with the boosts; of pinned items see score_pins
     std::vector<double> boosts;  // what was added
     std::vector<std::uint8_t> pinned;
 };

@@ -100,9 +100,9 @@ def read_stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
     source : path
         A log of the same format, as `read` takes it.
     reader : mapping
-        `Dataset.reader`, or a bundle's copy of it: `format`, and the format's options (for `clicks` the columns, `gap`,
-        `types`, `time_unit` and `separator` of ClickOptions), `item_ids` ('int' or 'str', the kind of the catalog's
-        ids) and `type_names` (the names of the first type codes).
+        `Dataset.reader`, or a bundle's copy of it: `format`, and the format's options (for `clicks` those of
+        ClickOptions that say how to read a log: columns, `gap`, `types`, `dedupe`, ..), `item_ids` ('int' or 'str', the
+        kind of the catalog's ids) and `type_names` (the names of the first type codes).
 
     Returns
     -------
