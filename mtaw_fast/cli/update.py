@@ -103,9 +103,7 @@ def _refitted(
     min_prefix, folder = min_prefix_of(bundle), arguments.bundle.resolve().parent
     with contextlib.nullcontext(Silent()) if arguments.json else TrainingProgress() as reporter:
         # The ranker first: its examples need an encoder that has not seen the new sessions.
-        model, history = refit_ranker(
-            model, summary.learned_sessions, bundle.model.learned_until, min_prefix, folder, reporter
-        )
+        model, history = refit_ranker(model, bundle.model, summary.learned_sessions, min_prefix, folder, reporter)
         if arguments.refit == "all":
             model, records = refit_encoder(model, min_prefix, folder, device_of(arguments.device), reporter)
             history += records

@@ -33,7 +33,7 @@ _RATE = 0.25  # of the learning rates of a training from scratch
 
 
 def refit_ranker(
-    model: Model, n_new: int, since: int | None, min_prefix: int, folder: Path, reporter: Reporter
+    model: Model, before: Model, n_new: int, min_prefix: int, folder: Path, reporter: Reporter
 ) -> tuple[Model, list[dict[str, Any]]]:
     """Continue the ranker's training on the sessions of an update, which neither it nor the encoder has seen.
 
@@ -41,10 +41,10 @@ def refit_ranker(
     ----------
     model : Model
         After the update.
+    before : Model
+        Before the update. Clicks up to its last one are learned but not ranked.
     n_new : int
-        Number of new sessions; they are its last ones.
-    since : int or None
-        The last click (ms) that the model had learned before.
+        Number of new sessions; they are the last ones of `model`.
     min_prefix : int
         Clicks of the shortest prefix that is a sample.
     folder : Path
@@ -71,7 +71,12 @@ def refit_ranker(
     first = len(sessions) - n_new
     earlier, new_sessions = sessions.slice(0, first), sessions.slice(first, len(sessions))
     tables = MemoryTables.build(earlier, model.n_items, model.memory.settings, threads=current_threads().pieces)
-    weights = model.weights if config.memory.dense_candidates else None
+    weights = None
+    if config.memory.dense_candidates:
+        # Vectors of items that came since the training follow from their clicks, in `model` also from those to rank.
+        embedding = np.zeros_like(model.weights["item_embedding"])
+        embedding[: before.n_items] = before.weights["item_embedding"]
+        weights = {**model.weights, "item_embedding": embedding}
     trends = None
     if model.trends is not None:
         assert earlier.times is not None
@@ -85,8 +90,9 @@ def refit_ranker(
         side = SideInputs(model.ranker_net.side, columns, model.items)
     side = replace(side, types=types, type_names=types.names)
     dataset = build_dataset(
-        config, tables, new_sessions, min_prefix, weights, folder, "ranker", reporter, since, trends, side=side
-    )
+        config, tables, new_sessions, min_prefix, weights, folder, "ranker", reporter, before.learned_until, trends,
+        side=side,
+    )  # fmt: skip
     fit = fit_settings(config, timed=trends is not None)
     fit = replace(fit, lr=_RATE * fit.lr)
     ranker, history = fit_ranker(

@@ -274,10 +274,36 @@ def test_a_second_refit_learns_from_the_trends_that_were_served(
 
     monkeypatch.setattr(refit, "build_dataset", build_dataset)
     with pytest.raises(InterruptedError):
-        refit.refit_ranker(after, summary.learned_sessions, before.learned_until, 1, tmp_path, Silent())
+        refit.refit_ranker(after, before, summary.learned_sessions, 1, tmp_path, Silent())
     assert before.trends is not None
     for name, array in before.trends.arrays().items():
         assert np.array_equal(given[0].arrays()[name], array), name
+
+
+def test_a_second_refit_ranks_by_vectors_that_do_not_follow_from_its_clicks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items of the first log get other vectors by the second one."""
+    pytest.importorskip("torch", reason="needs the extra 'train'")
+    from mtaw_fast.training import refit
+    from mtaw_fast.training.reporting import Silent
+
+    parts = [row for row in ROWS if int(row[0][1:]) < 40], [row for row in ROWS if int(row[0][1:]) >= 40]
+    before, _ = apply_log(log_file(tmp_path / "log.csv", parts[0], MODEL), LIMITS)
+    after, summary = apply_log(log_file(tmp_path / "log.csv", parts[1], before), LIMITS)
+    given: list[Any] = []
+
+    def build_dataset(*arguments: Any, **_options: Any) -> None:
+        given.append(next(value for value in arguments if isinstance(value, dict)))
+        raise InterruptedError
+
+    monkeypatch.setattr(refit, "build_dataset", build_dataset)
+    with pytest.raises(InterruptedError):
+        refit.refit_ranker(after, before, summary.learned_sessions, 1, tmp_path, Silent())
+    vectors, new = before.weights["item_embedding"], given[0]["item_embedding"]
+    assert not np.array_equal(after.weights["item_embedding"][: before.n_items], vectors)
+    assert np.array_equal(new[: before.n_items], vectors)
+    assert not new[before.n_items :].any()
 
 
 def test_a_log_without_times_outlives_the_first_compaction_while_serving(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_a_replay_ranks_with_the_context_of_the_visit(trained: TrainedModel) -> 
 
 def test_a_refit_goes_on_with_the_same_features(trained: TrainedModel, tmp_path: Path) -> None:
     model, summary = apply_log(LogFile.of(next_stream(), trained.model), LIMITS)
-    refitted, _ = refit_ranker(model, summary.learned_sessions, trained.model.learned_until, 1, tmp_path, Silent())
+    refitted, _ = refit_ranker(model, trained.model, summary.learned_sessions, 1, tmp_path, Silent())
     assert refitted.ranker_net is not None
     assert trained.model.ranker_net is not None
     assert refitted.ranker_net.side == trained.model.ranker_net.side

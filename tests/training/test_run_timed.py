@@ -122,8 +122,7 @@ def test_refits_go_on_with_what_came(
     trained: TrainedModel, updated: tuple[Model, UpdateSummary], tmp_path: Path
 ) -> None:
     model, summary = updated
-    learned_until = trained.model.learned_until
-    refitted, history = refit_ranker(model, summary.learned_sessions, learned_until, 1, tmp_path, Silent())
+    refitted, history = refit_ranker(model, trained.model, summary.learned_sessions, 1, tmp_path, Silent())
     assert refitted.ranker_net is not None
     assert model.ranker_net is not None
     assert not np.array_equal(refitted.ranker_net.w1, model.ranker_net.w1)

@@ -177,7 +177,7 @@ def test_weight_one_everywhere_is_no_weights_to_the_bit(
             assert np.array_equal(array, ones.model.ranker_net.arrays()[name])
         assert not np.array_equal(none.model.ranker_net.w1, some.model.ranker_net.w1)
         with pytest.raises(UsageError, match="which a refit does not apply: update it without --refit"):
-            refit_ranker(some.model, 1, None, 1, tmp_path, Silent())
+            refit_ranker(some.model, some.model, 1, 1, tmp_path, Silent())
         with pytest.raises(UsageError, match="which a refit does not apply"):
             refit_encoder(some.model, 1, tmp_path, CPU, Silent())
 

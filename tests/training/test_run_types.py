@@ -191,7 +191,7 @@ def test_an_update_keeps_the_types_of_all_clicks(trained: TrainedModel, tmp_path
     assert model.types[-learned:].tolist() == [by_time[time] for time in model.clicked_at[-learned:].tolist()]
     before = model.ranker_net
     assert before is not None
-    refitted, _ = refit_ranker(model, 80, trained.model.learned_until, 1, tmp_path, Silent())
+    refitted, _ = refit_ranker(model, trained.model, 80, 1, tmp_path, Silent())
     assert refitted.ranker_net is not None
     assert refitted.ranker_net.types == before.types
     first = before.features.index("e_last_cart")
