@@ -210,7 +210,17 @@ def fit_encoder(
 
 
 def weights_of(config: Config, n_items: int, state: RunState, key: str) -> dict[str, np.ndarray]:
-    """Return the arrays of the checkpoint that the state keeps as `key`, under the bundle's names."""
+    """Return the arrays of the checkpoint that the state keeps as `key`, under the bundle's names.
+
+    Raises TrainingError if a value is not finite: no loss comes after the last step.
+    """
     model = MTAW(config, n_items)
     state.files.load_checkpoint(state["kept"][key], model, None)
-    return {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}
+    weights = {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}
+    for name, array in weights.items():
+        if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+            raise TrainingError(
+                f"the last step of a training left {name} with a value that is not finite: lower lr or weight_decay "
+                "and start over with --overwrite"
+            )
+    return weights

@@ -1,4 +1,4 @@
-"""The epochs of the encoder: early stopping, and a loss that is not finite."""
+"""The epochs of the encoder: early stopping, and a loss or weights that are not finite."""
 
 from __future__ import annotations
 
@@ -58,3 +58,13 @@ def test_a_non_finite_loss_stops_with_its_place_and_keeps_the_last_epoch(
     assert {"checkpoint-search-1.safetensors", "best-1.safetensors", "state.json"} <= leftovers(tmp_path)
     monkeypatch.undo()
     assert train(ring, small, tmp_path, resume=True).metrics["MRR@20"] > 80
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_last_step_that_overflows_is_reported(
+    ring: Dataset, remembering: Config, tmp_path: Path, enabled: bool
+) -> None:
+    """No loss comes after it."""
+    config = remembering.replace(enabled=enabled, epochs=1, batch_prefixes=100_000, weight_decay=1e300)
+    with pytest.raises(TrainingError, match="item_embedding with a value that is not finite: lower lr or weight_decay"):
+        train(ring, config, tmp_path)
