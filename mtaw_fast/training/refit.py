@@ -119,7 +119,10 @@ def refit_encoder(
     Parameters are those of `refit_ranker`; `folder` has a checkpoint meanwhile.
     """
     refuse_weights(model.config)
-    config = model.config.replace(epochs=1, lr=_RATE * model.config.optimizer.lr)
+    # The training may have asked for a GPU's step or loss, which this device may not have.
+    config = model.config.replace(
+        epochs=1, lr=_RATE * model.config.optimizer.lr, train_step="auto", loss_backend="auto"
+    )  # fmt: skip
     if device.type != "cpu":  # where sampling does not work and is not needed
         config = config.replace(softmax="full")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:

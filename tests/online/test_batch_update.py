@@ -306,6 +306,18 @@ def test_a_second_refit_ranks_by_vectors_that_do_not_follow_from_its_clicks(
     assert not new[before.n_items :].any()
 
 
+@pytest.mark.parametrize("setting", [{"train_step": "cuda-graph"}, {"loss_backend": "triton"}])
+def test_a_bundle_that_a_gpu_trained_is_refitted_on_a_cpu(tmp_path: Path, setting: dict[str, str]) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra 'train'")
+    from mtaw_fast.training.refit import refit_encoder
+    from mtaw_fast.training.reporting import Silent
+
+    model = replace(MODEL, config=MODEL.config.replace(**setting))
+    refitted, _ = refit_encoder(model, 1, tmp_path, torch.device("cpu"), Silent())
+    assert not np.array_equal(refitted.weights["item_embedding"], model.weights["item_embedding"])
+    assert refitted.config is model.config
+
+
 def test_a_log_without_times_outlives_the_first_compaction_while_serving(tmp_path: Path) -> None:
     """Its made-up times lie in 1970, but say nothing of how old its sessions are."""
     from mtaw_fast.data.readers.stream import ClickStream
