@@ -101,6 +101,13 @@ const Recommender& recommender_of(const mtaw_recommender* recommender) {
     return *needed("recommender", recommender).object;
 }
 
+// Frees an object, and with the last one of a mapped bundle its files.
+template <typename T>
+void release(T* object) noexcept {
+    const Uncanceled uncanceled;
+    delete object;
+}
+
 void write_position(const std::string& from, char* position) {
     if (position != nullptr) std::memcpy(position, from.c_str(), from.size() + 1);
 }
@@ -169,7 +176,7 @@ mtaw_status mtaw_open(const char* folder, const mtaw_open_options* options, mtaw
     });
 }
 
-void mtaw_close(mtaw_recommender* recommender) { delete recommender; }
+void mtaw_close(mtaw_recommender* recommender) { mtaw::release(recommender); }
 
 mtaw_status mtaw_describe(const mtaw_recommender* recommender, mtaw_info* info, mtaw_error* error) {
     return guarded(error, [&] {
@@ -292,7 +299,7 @@ mtaw_status mtaw_session_recommend(mtaw_session* session, const mtaw_options* op
     });
 }
 
-void mtaw_session_close(mtaw_session* session) { delete session; }
+void mtaw_session_close(mtaw_session* session) { mtaw::release(session); }
 
 mtaw_status mtaw_filter_open(const mtaw_recommender* recommender, const mtaw_id* exclude, size_t n_exclude,
                              const mtaw_id* allow, size_t n_allow, mtaw_filter** filter, mtaw_error* error) {
@@ -317,7 +324,7 @@ mtaw_status mtaw_rules_open(const mtaw_recommender* recommender, const char* jso
     });
 }
 
-void mtaw_rules_close(mtaw_rules* rules) { delete reinterpret_cast<mtaw::Rules*>(rules); }
+void mtaw_rules_close(mtaw_rules* rules) { mtaw::release(reinterpret_cast<mtaw::Rules*>(rules)); }
 
 mtaw_status mtaw_log_open(const char* folder, uint32_t flags, mtaw_log** log, mtaw_error* error) {
     return guarded(error, [&] {
@@ -327,10 +334,7 @@ mtaw_status mtaw_log_open(const char* folder, uint32_t flags, mtaw_log** log, mt
     });
 }
 
-void mtaw_log_close(mtaw_log* log) {
-    const mtaw::Uncanceled uncanceled;
-    delete reinterpret_cast<mtaw::EventLog*>(log);
-}
+void mtaw_log_close(mtaw_log* log) { mtaw::release(reinterpret_cast<mtaw::EventLog*>(log)); }
 
 mtaw_status mtaw_log_append(mtaw_log* log, const mtaw_event* events, size_t n_events, char position[MTAW_POSITION_SIZE],
                             mtaw_error* error) {
