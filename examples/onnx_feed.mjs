@@ -1,10 +1,11 @@
 // The inputs of `recommender.onnx`, for Node and for a page. `ort`: onnxruntime-web or onnxruntime-node.
 // sessions: lists of external ids; integer ids may be numbers, BigInts or strings of digits. Where ids are integers,
-// anything else is unknown and left out, and so is a number that no int64 holds: it would become another item's id.
+// anything else is unknown and left out, and so is a number that no int64 holds, or that is beyond 2^53 and no BigInt or
+// string: it would become another item's id.
 export function feedOf(ort, session, sessions, { k = 10, exclude = [], allow = null, excludeSeen = false, now = Date.now() } = {}) {
   const text = session.inputMetadata.find(({ name }) => name === 'session').type === 'string';
-  const possible = (list) =>
-    text ? list : list.filter((id) => /^-?\d+$/.test(id)).map(BigInt).filter((id) => BigInt.asIntN(64, id) === id);
+  const isWhole = (id) => (typeof id === 'number' ? Number.isSafeInteger(id) : /^-?\d+$/.test(id));
+  const possible = (list) => (text ? list : list.filter(isWhole).map(BigInt).filter((id) => BigInt.asIntN(64, id) === id));
   const ids = (list, shape = [list.length]) =>
     text ? new ort.Tensor('string', list, shape) : new ort.Tensor('int64', BigInt64Array.from(list), shape);
   const clicks = sessions.map(possible);

@@ -1,4 +1,4 @@
-/** An item's id, of the bundle's kind. Whole numbers beyond 2^53 - 1 are BigInts in answers, and should be in sessions. */
+/** An item's id, of the bundle's kind. Whole numbers beyond 2^53 - 1 are BigInts in answers, and must be in calls. */
 export type Id = string | number | bigint;
 
 export interface Options {

@@ -117,6 +117,9 @@ const decode = (module, pointer, size) => decoder.decode(module.HEAPU8.slice(poi
 
 /** The ids or types in one text, each with a zero byte at its end. */
 function joined(ids) {
+  // Beyond 2^53 a number may have been rounded, and be another item's id.
+  const wrong = ids.find((one) => typeof one === "number" && !Number.isSafeInteger(one));
+  if (wrong !== undefined) throw new Error(`an id is a text, a BigInt or a whole number below 2^53, not ${wrong}`);
   const texts = ids.map(String);
   if (texts.some((one) => one.includes("\0"))) throw new Error("an id or type has a zero byte; leave it out");
   return texts.map((one) => `${one}\0`).join("");

@@ -33,6 +33,10 @@ const { items, fallback } = large.recommend([2n ** 60n + 1n], { k: 8 });
 assert.ok(!fallback);
 console.log(JSON.stringify(items.map(String)));
 assert.ok(items.every((id) => typeof id === (id >= -(2 ** 53) && id <= 2 ** 53 ? "number" : "bigint")));
+for (const wrong of [2 ** 53, -(2 ** 60), 1.5, NaN]) {
+  assert.throws(() => large.recommend([wrong]), /^Error: an id is a text, a BigInt or a whole number below 2\^53/);
+  assert.throws(() => large.recommend([5], { exclude: [wrong] }), /^Error: an id is/);
+}
 assert.throws(() => large.recommend([2n ** 64n]), /the catalog's ids are numbers/);
 assert.ok(large.recommend([2n ** 63n - 1n]).items.length > 0);
 assert.deepStrictEqual(large.recommend([2n ** 64n, 5]).items, large.recommend([5]).items);

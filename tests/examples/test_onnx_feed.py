@@ -14,7 +14,7 @@ PROGRAM = """
 const { feedOf } = await import(process.argv[1]);
 class Tensor { constructor(type, data, dims) { Object.assign(this, { type, data: Array.from(data, String), dims }); } }
 const session = { inputMetadata: [{ name: 'session', type: 'int64' }], inputNames: [] };
-const odd = ['18446744073709551623', '-9223372036854775809', '0x7', 'seven', '', 1.5];
+const odd = ['18446744073709551623', '-9223372036854775809', '0x7', 'seven', '', 1.5, 2 ** 53];
 const clicks = [7, ...odd, '-9223372036854775808', 9223372036854775807n];
 const feed = feedOf({ Tensor }, session, [[], clicks, odd], { exclude: odd, allow: [...odd, '8'] });
 console.log(JSON.stringify(feed));
