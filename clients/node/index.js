@@ -151,7 +151,7 @@ function textOf(name, text) {
 // A moment in Unix milliseconds: a Date, or a whole number.
 function momentOf(name, moment) {
   if (moment == null) return NOW;
-  const milliseconds = Number(moment);
+  const milliseconds = moment.valueOf(); // of a Date too; Number() makes 0 of an empty text
   if (Number.isSafeInteger(milliseconds)) return milliseconds;
   throw new MtawError("usage", `${name} must be a Date or whole Unix milliseconds, not ${moment}`);
 }

@@ -74,7 +74,7 @@ export class Recommender {
   recommend(session, { k = 20, exclude = [], excludeSeen = false, types = [], at = Date.now() } = {}) {
     if (this.#recommender === 0) throw new Error("the recommender is closed");
     if (!Number.isSafeInteger(k) || k < 1) throw new Error(`k must be a whole number of at least 1, not ${k}`);
-    const moment = Number(at); // of a Date too
+    const moment = at?.valueOf(); // of a Date too; Number() makes 0 of null
     if (!Number.isSafeInteger(moment) || moment < 0) throw new Error(`at must be a Date or whole Unix milliseconds, not ${at}`);
     const most = Math.min(k, MOST);
     const module = this.#module;

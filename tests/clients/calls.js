@@ -37,7 +37,7 @@ assert.throws(() => shop.recommend(["sku-1"], { k: 0 }), /k must be/);
 assert.throws(() => shop.recommend([1.5]), /an id is/);
 assert.throws(() => shop.recommend([7]), (error) => error instanceof mtaw.MtawError && error.status === "usage");
 assert.throws(() => shop.recommend([2n ** 63n]), /an id is/);
-for (const at of [new Date(NaN), NaN, 1e300, 0.5]) {
+for (const at of [new Date(NaN), NaN, 1e300, 0.5, "", true, []]) {
   assert.throws(() => shop.recommend(["sku-1"], { at }), { status: "usage", message: /^at must be a Date or whole/ });
 }
 const zero = { status: "usage", message: /zero byte/ };
@@ -52,7 +52,9 @@ for (const wrong of [{ session: "s\0t" }, { type: "view\0" }, { id: "\0" }, { it
   assert.throws(() => log.append({ session: "s", item: "sku-1", ...wrong }), zero);
 }
 assert.throws(() => log.forget("s\0t"), zero);
-assert.throws(() => log.append({ session: "s", item: "sku-1", time: new Date(NaN) }), { message: /^time must be/ });
+for (const time of [new Date(NaN), ""]) {
+  assert.throws(() => log.append({ session: "s", item: "sku-1", time }), { message: /^time must be/ });
+}
 assert.match(log.forget("s"), /^[0-9]{10}-[0-9]{12}$/);
 const zeros = mtaw.open(withZeros);
 const { items: all } = zeros.recommend(["é-1"], { k: 8 });

@@ -19,7 +19,7 @@ for (const files of [{ weights: null }, { weights: {} }, { weights: { file: 1, s
 for (const k of [-1, 0, NaN, 1.5, "7", 1e300]) {
   assert.throws(() => recommender.recommend(["é-1"], { k }), /^Error: k must be/);
 }
-for (const at of [-1, NaN, 1e300, 0.5, new Date(NaN)]) {
+for (const at of [-1, NaN, 1e300, 0.5, new Date(NaN), null, "", true]) {
   assert.throws(() => recommender.recommend(["é-1"], { at }), /^Error: at must be/);
 }
 assert.throws(() => recommender.recommend(["é-1\0x"]), /zero byte/);
