@@ -4,12 +4,13 @@
 const koffi = require("koffi");
 const { execFileSync } = require("node:child_process");
 
-const Id = koffi.struct("mtaw_id", { text: "const char *", value: "int64_t" });
-const AnswerId = koffi.struct("mtaw_answer_id", { text: "const uint8_t *", value: "int64_t" });
-const Clicks = koffi.struct("mtaw_clicks", { ids: koffi.pointer(Id), n: "size_t" });
-const Context = koffi.struct("mtaw_context", { name: "const char *", value: "const char *" });
-const Failure = koffi.struct("mtaw_error", { status: "int32_t", message: koffi.array("char", 1024) });
-const Answer = koffi.struct("mtaw_answer", {
+// Without names: koffi takes a name once, also where the module is loaded again.
+const Id = koffi.struct({ text: "const char *", value: "int64_t" });
+const AnswerId = koffi.struct({ text: "const uint8_t *", value: "int64_t" });
+const Clicks = koffi.struct({ ids: koffi.pointer(Id), n: "size_t" });
+const Context = koffi.struct({ name: "const char *", value: "const char *" });
+const Failure = koffi.struct({ status: "int32_t", message: koffi.array("char", 1024) });
+const Answer = koffi.struct({
   n: "size_t",
   items: "void *",
   scores: "void *",
@@ -19,8 +20,8 @@ const Answer = koffi.struct("mtaw_answer", {
   completeness: "int32_t",
   reasons: "void *",
 });
-const Reason = koffi.struct("mtaw_reason", { kind: "int32_t", rule: "int32_t", n: "size_t", items: "void *" });
-const Options = koffi.struct("mtaw_options", {
+const Reason = koffi.struct({ kind: "int32_t", rule: "int32_t", n: "size_t", items: "void *" });
+const Options = koffi.struct({
   struct_size: "size_t",
   k: "size_t",
   at: "int64_t",
@@ -37,8 +38,8 @@ const Options = koffi.struct("mtaw_options", {
   types: koffi.pointer("const char *"),
   n_types: "size_t",
 });
-const OpenOptions = koffi.struct("mtaw_open_options", { struct_size: "size_t", flags: "uint32_t", files: "void *" });
-const Info = koffi.struct("mtaw_info", {
+const OpenOptions = koffi.struct({ struct_size: "size_t", flags: "uint32_t", files: "void *" });
+const Info = koffi.struct({
   struct_size: "size_t",
   n_items: "int64_t",
   catalog_size: "int64_t",
@@ -49,7 +50,7 @@ const Info = koffi.struct("mtaw_info", {
   bundle_format: "int32_t",
   version: koffi.array("char", 17),
 });
-const Event = koffi.struct("mtaw_event", {
+const Event = koffi.struct({
   session: "const char *",
   item: Id,
   time: "int64_t",

@@ -13,6 +13,8 @@ koffi.array = (...given) => {
   return makeArray(...given);
 };
 const mtaw = require(client);
+delete require.cache[require.resolve(client)];
+assert.notStrictEqual(require(client), mtaw); // as tools load a changed program again
 
 const shop = mtaw.open(bundle, { verify: false, map: true });
 assert.strictEqual(shop.info.ids, "text");
