@@ -2,6 +2,7 @@
 
 python -m bench.quality.gamma_curve [--preset paper] [--split validation] [--dataset NAMES] [--results DIR] [--out FILE]
 python -m bench.quality.gamma_curve --preset paper-literal --batches sessions --split test --out FILE
+python -m bench.quality.gamma_curve --preset paper-literal --seed 0 --out FILE
 
 A point is the mean over the recorded seeds, with a band of one standard deviation; with one seed, bars are the 95%
 bootstrap intervals over sessions. The printed tables have both. On the test split each protocol is a curve, and the
@@ -73,9 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="folder of the records")
     parser.add_argument("--out", type=Path, default=Path("docs/images/gamma.png"), help="picture to write")
     parser.add_argument("--batches", metavar="KIND", help="of this setting, not the preset's (docs/training.md)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of this seed alone (default: all that are recorded)")
     options = parser.parse_args(argv)
     names = [name.strip() for name in options.dataset.split(",")]
-    curves = {name: curves_of(options.results, name, options.preset, options.split, options.batches) for name in names}
+    curves = {
+        name: curves_of(options.results, name, options.preset, options.split, options.batches, options.seed)
+        for name in names
+    }
     draw(curves, options.preset, options.split, options.out)
     for name, by_protocol in curves.items():
         for protocol, curve in by_protocol.items():
@@ -85,10 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def curves_of(results: Path, dataset: str, preset: str, split: str, batches: str | None = None) -> dict[str, Curve]:
+def curves_of(
+    results: Path, dataset: str, preset: str, split: str, batches: str | None = None, seed: int | None = None
+) -> dict[str, Curve]:
     """Return the curve of each protocol, from records that differ in gamma alone; UsageError without two points.
 
-    batches: the setting's value in all of them, if it is not the preset's.
+    batches: the setting's value in all of them, if it is not the preset's. seed: take no other one's records.
     """
     other_changes = {} if batches is None else {"batches": batches}
     free = ("gamma", "patience")  # patience: how long was searched, not what was trained
@@ -96,6 +103,8 @@ def curves_of(results: Path, dataset: str, preset: str, split: str, batches: str
     for record in records_in(results).finished():
         subject = (record["dataset"]["name"], record["preset"], record["split"])
         changed = {name: value for name, value in record["changed"].items() if name not in free}
+        if seed is not None and record["seed"] != seed:
+            continue
         if subject == (dataset, preset, split) and changed == other_changes and protocol_of(record) in by_protocol:
             by_protocol[protocol_of(record)].setdefault(record["config"]["gamma"], []).append(record)
     curves: dict[str, Curve] = {

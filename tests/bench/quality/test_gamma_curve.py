@@ -50,6 +50,10 @@ def test_the_points_are_means_of_the_records_that_differ_in_gamma_alone(
         " ".join(rows[0])
         == "| 2 | 2 | 2 of 50, 4 searched | 53.00 ± 1.41 [50.00, 54.00] | 26.50 ± 0.71 [25.50, 27.50] |"
     )
+    assert gamma_curve.main([*arguments, "--seed", "0"]) == 0
+    assert "| 2     | 1     | 2 of 50, 4 searched | 52.00 [49.00, 53.00] |" in capsys.readouterr().out
+    assert gamma_curve.main([*arguments, "--seed", "1"]) == 2
+    assert "holds 1 values of gamma" in capsys.readouterr().err
 
 
 def test_both_sets_and_both_protocols_are_drawn_and_the_leak_is_marked(
