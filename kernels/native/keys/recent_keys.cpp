@@ -11,21 +11,21 @@ RecentKeys::RecentKeys(std::size_t capacity) : capacity_(capacity) {
 
 bool RecentKeys::add(std::uint64_t key) {
     if (contains(key)) return false;
-    std::size_t place = ring_.size();
-    if (place < capacity_) {
-        if (place == ring_.capacity()) ring_.reserve(std::min(capacity_, std::max<std::size_t>(64, place + place / 2)));
+    std::size_t index = ring_.size();
+    if (index < capacity_) {
+        if (index == ring_.capacity()) ring_.reserve(std::min(capacity_, std::max<std::size_t>(64, index + index / 2)));
         ring_.push_back(key);
     } else {
-        place = oldest_;
+        index = oldest_;
         oldest_ = (oldest_ + 1) % capacity_;
-        places_.erase(ring_[place], ring_.data());
-        ring_[place] = key;
+        indices_.erase(ring_[index], ring_.data());
+        ring_[index] = key;
     }
-    places_.put(key, static_cast<std::int64_t>(place), ring_.data());
+    indices_.put(key, static_cast<std::int64_t>(index), ring_.data());
     return true;
 }
 
-bool RecentKeys::contains(std::uint64_t key) const { return places_.find(key, ring_.data()) != PlaceTable::kNone; }
+bool RecentKeys::contains(std::uint64_t key) const { return indices_.find(key, ring_.data()) != IndexTable::kNone; }
 
 std::vector<std::uint64_t> RecentKeys::latest(std::size_t count) const {
     std::vector<std::uint64_t> found;

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "keys/place_table.hpp"
+#include "keys/index_table.hpp"
 
 namespace mtaw {
 
@@ -21,13 +21,13 @@ class RecentKeys {
     // The last `count` keys at most, oldest first.
     [[nodiscard]] std::vector<std::uint64_t> latest(std::size_t count) const;
     [[nodiscard]] std::size_t size() const { return ring_.size(); }
-    [[nodiscard]] std::size_t n_bytes() const { return ring_.capacity() * sizeof(std::uint64_t) + places_.n_bytes(); }
+    [[nodiscard]] std::size_t n_bytes() const { return ring_.capacity() * sizeof(std::uint64_t) + indices_.n_bytes(); }
 
    private:
     std::size_t capacity_;
     std::vector<std::uint64_t> ring_;
-    std::size_t oldest_ = 0;  // its place, once the ring is full
-    PlaceTable places_;
+    std::size_t oldest_ = 0;  // its index, once the ring is full
+    IndexTable indices_;
 };
 
 }  // namespace mtaw

@@ -24,7 +24,7 @@ std::int64_t SessionHandles::add(std::uint64_t key) {
 std::vector<std::int64_t> SessionHandles::take(std::uint64_t key) {
     std::vector<std::int64_t> found;
     const std::int64_t latest = latest_by_key_.find(key, keys_.data());
-    if (latest == PlaceTable::kNone) return found;
+    if (latest == IndexTable::kNone) return found;
     for (std::int64_t handle = latest; handle >= 0; handle = previous_[static_cast<std::size_t>(handle)])
         found.push_back(handle);
     latest_by_key_.erase(key, keys_.data());

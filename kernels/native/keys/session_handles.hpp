@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "keys/place_table.hpp"
+#include "keys/index_table.hpp"
 
 namespace mtaw {
 
@@ -22,7 +22,7 @@ class SessionHandles {
    private:
     std::vector<std::uint64_t> keys_;
     std::vector<std::int32_t> previous_;  // by handle: the one before with the same key, -1 = none
-    PlaceTable latest_by_key_;
+    IndexTable latest_by_key_;
 };
 
 }  // namespace mtaw

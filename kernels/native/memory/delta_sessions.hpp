@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "compiler.hpp"
-#include "keys/place_table.hpp"
+#include "keys/index_table.hpp"
 
 namespace mtaw {
 
@@ -93,8 +93,8 @@ class DeltaSessions {
     std::vector<Facts> facts_;  // by slot, apart from what is read less often
     std::vector<std::int32_t> free_slots_;
     std::vector<std::uint64_t> handles_, hashes_;  // by slot; a hash is that of the clicks
-    PlaceTable slot_by_handle_;
-    PlaceTable slot_by_hash_;                     // of the newest session with those clicks
+    IndexTable slot_by_handle_;
+    IndexTable slot_by_hash_;                     // of the newest session with those clicks
     std::vector<std::int32_t> slot_by_stamp_;     // -1 = clicked again since, or gone
     std::vector<std::uint64_t> stamp_bits_;       // a bit a stamp: whether a session still has it
     std::vector<std::int32_t> ones_before_word_;  // bits set before each word

@@ -1,4 +1,4 @@
-#include "keys/place_table.hpp"
+#include "keys/index_table.hpp"
 
 #include <limits>
 #include <random>
@@ -11,17 +11,17 @@ constexpr std::size_t kMinSlots = 64;
 
 }  // namespace
 
-PlaceTable::PlaceTable() : slots_(kMinSlots, 0) {
+IndexTable::IndexTable() : slots_(kMinSlots, 0) {
     std::random_device random;
     seed_ = std::uint64_t{random()} << 32 | random();
 }
 
-std::int64_t PlaceTable::find(std::uint64_t key, const std::uint64_t* keys) const {
+std::int64_t IndexTable::find(std::uint64_t key, const std::uint64_t* keys) const {
     return std::int64_t{slots_[slot_of(key, keys)]} - 1;
 }
 
-void PlaceTable::put(std::uint64_t key, std::int64_t place, const std::uint64_t* keys) {
-    if (place >= std::int64_t{std::numeric_limits<std::uint32_t>::max()}) {
+void IndexTable::put(std::uint64_t key, std::int64_t index, const std::uint64_t* keys) {
+    if (index >= std::int64_t{std::numeric_limits<std::uint32_t>::max()}) {
         throw std::length_error("a table of keys holds at most 4294967295");
     }
     std::size_t slot = slot_of(key, keys);
@@ -29,11 +29,11 @@ void PlaceTable::put(std::uint64_t key, std::int64_t place, const std::uint64_t*
         grow(keys);
         slot = slot_of(key, keys);
     }
-    slots_[slot] = static_cast<std::uint32_t>(place + 1);
+    slots_[slot] = static_cast<std::uint32_t>(index + 1);
 }
 
 // Moves the entries behind the gap up, as far as their homes allow, so that no search ends at it too early.
-void PlaceTable::erase(std::uint64_t key, const std::uint64_t* keys) {
+void IndexTable::erase(std::uint64_t key, const std::uint64_t* keys) {
     const std::size_t mask = slots_.size() - 1;
     std::size_t gap = slot_of(key, keys);
     for (std::size_t slot = (gap + 1) & mask; slots_[slot] != 0; slot = (slot + 1) & mask) {
@@ -46,7 +46,7 @@ void PlaceTable::erase(std::uint64_t key, const std::uint64_t* keys) {
     --count_;
 }
 
-std::size_t PlaceTable::home(std::uint64_t key) const {
+std::size_t IndexTable::home(std::uint64_t key) const {
     std::uint64_t mixed = key ^ seed_;
     mixed = (mixed ^ (mixed >> 33)) * 0xFF51AFD7ED558CCDU;
     mixed = (mixed ^ (mixed >> 33)) * 0xC4CEB9FE1A85EC53U;
@@ -54,13 +54,13 @@ std::size_t PlaceTable::home(std::uint64_t key) const {
 }
 
 // Where the key is, or where it would go.
-std::size_t PlaceTable::slot_of(std::uint64_t key, const std::uint64_t* keys) const {
+std::size_t IndexTable::slot_of(std::uint64_t key, const std::uint64_t* keys) const {
     std::size_t slot = home(key);
     while (slots_[slot] != 0 && keys[slots_[slot] - 1] != key) slot = (slot + 1) & (slots_.size() - 1);
     return slot;
 }
 
-void PlaceTable::grow(const std::uint64_t* keys) {
+void IndexTable::grow(const std::uint64_t* keys) {
     std::vector<std::uint32_t> old_slots(2 * slots_.size(), 0);
     old_slots.swap(slots_);
     for (const std::uint32_t entry : old_slots) {
