@@ -54,7 +54,7 @@ void BaseRows::drop(const SessionRemoval& dropped) {
 std::vector<std::vector<std::int32_t>> BaseRows::sessions_with(const std::vector<std::int32_t>& items,
                                                                std::int64_t excluded_session) const {
     std::vector<std::vector<std::int32_t>> found(items.size());
-    std::vector<std::uint32_t> entry_of_item;  // 1 + place in `items`, if the postings lack some of its sessions
+    std::vector<std::uint32_t> entry_of_item;  // 1 + index in `items`, if the postings lack some of its sessions
     for (std::size_t i = 0; i < items.size(); ++i) {
         const std::int32_t item = items[i];
         const std::int64_t begin = view_.post_offsets[item], end = view_.post_offsets[item + 1];

@@ -20,7 +20,7 @@ inline RowView row_of(const TablesView& tables, std::int64_t item) {
             tables.row_offsets[item + 1] - begin, tables.totals + item * kPairKinds};
 }
 
-// The pairs at the places begin .. end - 1.
+// The pairs begin .. end - 1.
 inline RowView part_of(const RowView& row, std::int64_t begin, std::int64_t end) {
     return {row.neighbors + begin, row.latest + begin, row.values + begin * kPairKinds, end - begin, row.totals};
 }

@@ -60,7 +60,7 @@ std::vector<std::vector<std::int32_t>> closest(const py::dict& tables, const py:
     return with_tables(tables, delta, [&](const CoClicked& co_clicked) {
         std::vector<std::vector<std::int32_t>> found(static_cast<std::size_t>(items.size()));
         for (std::size_t i = 0; i < found.size(); ++i) {
-            for (const std::size_t place : co_clicked.closest(item_data[i], clicks)) found[i].push_back(clicks[place]);
+            for (const std::size_t index : co_clicked.closest(item_data[i], clicks)) found[i].push_back(clicks[index]);
         }
         return found;
     });

@@ -19,7 +19,7 @@ struct OlderTables {
     std::int64_t expired;
 };
 
-// The items whose rows are built; the other items' places are not written.
+// The items whose rows are built; what is of other items is not written.
 struct ItemRange {
     std::int64_t begin, end;
 };

@@ -37,14 +37,14 @@ BuiltTables build_tables(const PastSessions& sessions, const MemorySettings& set
     tables.latest.reserve(expected_pairs);
     tables.values.reserve(expected_pairs * kPairKinds);
     RowBuilder builder(sessions, settings, index);
-    for (std::size_t place = 0; place < n; ++place) {
-        const auto item = static_cast<std::int32_t>(place);
+    for (std::size_t i = 0; i < n; ++i) {
+        const auto item = static_cast<std::int32_t>(i);
         const std::size_t begin = tables.neighbors.size();
         const std::size_t end = begin + limited(builder.sum_pairs(item), settings.max_neighbors);
         tables.neighbors.resize(end);
         tables.latest.resize(end);
         tables.values.resize(end * kPairKinds);
-        tables.row_offsets[place + 1] = static_cast<std::int64_t>(end);
+        tables.row_offsets[i + 1] = static_cast<std::int64_t>(end);
         const TablesOut out{sessions.n_items,
                             sessions.count,
                             tables.row_offsets.data(),

@@ -59,9 +59,9 @@ ClickIndex index_clicks(const PastSessions& sessions) {
     std::vector<std::int64_t> next(index.offsets.begin(), index.offsets.end() - 1);
     for (std::int64_t s = 0; s < sessions.count; ++s) {
         for (std::int64_t t = sessions.offsets[s]; t < sessions.offsets[s + 1]; ++t) {
-            std::int64_t& place = next[static_cast<std::size_t>(sessions.items[t])];
-            index.clicks[static_cast<std::size_t>(place++)] = {static_cast<std::int32_t>(t),
-                                                               static_cast<std::int32_t>(s)};
+            std::int64_t& next_click = next[static_cast<std::size_t>(sessions.items[t])];
+            index.clicks[static_cast<std::size_t>(next_click++)] = {static_cast<std::int32_t>(t),
+                                                                    static_cast<std::int32_t>(s)};
         }
     }
     return index;

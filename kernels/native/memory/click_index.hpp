@@ -9,7 +9,7 @@
 namespace mtaw {
 
 struct ItemClick {
-    std::int32_t place;  // in the packed items
+    std::int32_t index;  // in the packed items
     std::int32_t session;
 };
 

@@ -56,9 +56,9 @@ std::vector<std::size_t> CoClicked::closest(std::int32_t item, const std::vector
     }
     std::stable_sort(by_cosine.begin(), by_cosine.end(),
                      [](const auto& a, const auto& b) { return a.first > b.first; });
-    std::vector<std::size_t> places;
-    for (std::size_t i = 0; i < std::min(by_cosine.size(), kMaxReasons); ++i) places.push_back(by_cosine[i].second);
-    return places;
+    std::vector<std::size_t> indices;
+    for (std::size_t i = 0; i < std::min(by_cosine.size(), kMaxReasons); ++i) indices.push_back(by_cosine[i].second);
+    return indices;
 }
 
 }  // namespace mtaw

@@ -28,7 +28,7 @@ class CoClicked {
     // Of one pair; if it is not stored, by the latest sessions of both. 0 without a session.
     [[nodiscard]] double cosine(std::int64_t item, std::int64_t other) const;
 
-    // The places in `own` of its items that were clicked together with `item`, the closest first, at most kMaxReasons.
+    // The indices in `own` of its items that were clicked together with `item`, the closest first, at most kMaxReasons.
     [[nodiscard]] std::vector<std::size_t> closest(std::int32_t item, const std::vector<std::int32_t>& own) const;
 
    private:

@@ -15,14 +15,14 @@
 namespace mtaw {
 
 struct CurrentSession {
-    std::int32_t slot = -1;                                          // -1 = not in the delta
-    std::int32_t stamp = -2;                                         // no session's
-    std::int64_t place = std::numeric_limits<std::int64_t>::max();   // in the delta's order
-    std::int64_t number = std::numeric_limits<std::int64_t>::max();  // behind the sessions of the tables
+    std::int32_t slot = -1;                                            // -1 = not in the delta
+    std::int32_t stamp = -2;                                           // no session's
+    std::int64_t position = std::numeric_limits<std::int64_t>::max();  // in the delta's order
+    std::int64_t number = std::numeric_limits<std::int64_t>::max();    // behind the sessions of the tables
 
     [[nodiscard]] bool found() const { return slot >= 0; }
-    // Another session's place or number once this one is taken out.
-    [[nodiscard]] std::int64_t place_without(std::int64_t other) const { return other - (other > place ? 1 : 0); }
+    // Another session's position or number once this one is taken out.
+    [[nodiscard]] std::int64_t position_without(std::int64_t other) const { return other - (other > position ? 1 : 0); }
     [[nodiscard]] std::int64_t number_without(std::int64_t other) const { return other - (other > number ? 1 : 0); }
 };
 

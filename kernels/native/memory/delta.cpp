@@ -114,13 +114,13 @@ void MemoryDelta::add_prior(std::int32_t item, std::int32_t neighbor, const doub
 
 DeltaRow& MemoryDelta::row_at(std::int32_t item) {
     const auto index = static_cast<std::size_t>(item);
-    if (by_item_[index].place == 0) {
+    if (by_item_[index].row_plus_one == 0) {
         rows_.emplace_back(item, &counts_.add(), &by_item_[index].ses);
-        by_item_[index].place = static_cast<std::int32_t>(rows_.size());
+        by_item_[index].row_plus_one = static_cast<std::int32_t>(rows_.size());
         touched_[index >> 6] |= std::uint64_t{1} << (index & 63);
         init_row(rows_.back());
     }
-    return rows_[static_cast<std::size_t>(by_item_[index].place) - 1];
+    return rows_[static_cast<std::size_t>(by_item_[index].row_plus_one) - 1];
 }
 
 void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
@@ -138,8 +138,8 @@ void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
         ++row.counts->repeated_later;
         row.counts->repeated_at_once += session.clicks[static_cast<std::size_t>(t) - 1] == item ? 1 : 0;
     }
-    for (const std::int32_t place : session.firsts) {
-        DeltaRow& session_row = row_at(session.clicks[static_cast<std::size_t>(place)]);
+    for (const std::int32_t position : session.firsts) {
+        DeltaRow& session_row = row_at(session.clicks[static_cast<std::size_t>(position)]);
         session_row.counts->update_newest(previous_stamp, new_stamp);
         session_row.move_to_end(slot);
     }
@@ -206,7 +206,8 @@ void MemoryDelta::add_terms(std::int32_t slot, std::int32_t item, bool is_new, s
 void MemoryDelta::remove(std::int32_t slot) {
     const DeltaSessions::Session& session = sessions_.at(slot);
     std::vector<std::int32_t> items;
-    for (const std::int32_t place : session.firsts) items.push_back(session.clicks[static_cast<std::size_t>(place)]);
+    for (const std::int32_t position : session.firsts)
+        items.push_back(session.clicks[static_cast<std::size_t>(position)]);
     for (const std::int32_t item : items) remove_session(row_at(item), slot);
     sessions_.remove(slot);
     for (const std::int32_t item : items) {

@@ -31,7 +31,7 @@ struct MaterializedRow {
     float totals[kPairKinds];        // of base and delta
     float base_aging = 1;            // factor on the base's rec
     std::vector<double> aa, rec;     // [pairs] of the delta alone
-    std::vector<std::int64_t> last;  // [pairs] the latest session's place in the delta, -1 = none
+    std::vector<std::int64_t> last;  // [pairs] the latest session's position in the delta, -1 = none
 
     [[nodiscard]] DeltaRowView view() const { return {neighbors.data(), latest.data(), values.data(), count}; }
 };
@@ -70,7 +70,7 @@ class MemoryDelta {
     };
     [[nodiscard]] Row row(std::int32_t item) const;
     struct Counts {
-        std::int64_t values[kCountKinds];  // newest: its place among the delta's sessions
+        std::int64_t values[kCountKinds];  // newest: its position among the delta's sessions
     };
     [[nodiscard]] Counts counts(std::int32_t item) const;
 
@@ -88,17 +88,17 @@ class MemoryDelta {
     [[nodiscard]] const DeltaSessions& sessions() const { return sessions_; }
     // Null if the delta has no row for the item.
     [[nodiscard]] const DeltaRow* find(std::int64_t item) const {
-        return has(item) ? &rows_[static_cast<std::size_t>(by_item_[static_cast<std::size_t>(item)].place) - 1]
+        return has(item) ? &rows_[static_cast<std::size_t>(by_item_[static_cast<std::size_t>(item)].row_plus_one) - 1]
                          : nullptr;
     }
     [[nodiscard]] const DeltaCounts* find_counts(std::int64_t item) const {
-        const std::int32_t place = by_item_[static_cast<std::size_t>(item)].place;
-        return place == 0 ? nullptr : &counts_[static_cast<std::size_t>(place) - 1];
+        const std::int32_t row_plus_one = by_item_[static_cast<std::size_t>(item)].row_plus_one;
+        return row_plus_one == 0 ? nullptr : &counts_[static_cast<std::size_t>(row_plus_one) - 1];
     }
     // What is read for every candidate, on one cache line.
     struct ItemEntry {
-        float ses;           // total of base and delta
-        std::int32_t place;  // 1 + that of its row, 0 = none
+        float ses;                  // total of base and delta
+        std::int32_t row_plus_one;  // 1 + index of its row in rows_, 0 = none
     };
     [[nodiscard]] const ItemEntry* by_item() const { return by_item_.data(); }
     [[nodiscard]] bool has(std::int64_t item) const {
@@ -141,7 +141,8 @@ class MemoryDelta {
                    const CurrentSession& current = {}) const;
     [[nodiscard]] static double strength(const PairBase& base, const double* sums, double rec,
                                          const MaterializedRow& row);
-    [[nodiscard]] static double strength_of_base(const RowView& base, std::int64_t place, const MaterializedRow& row);
+    [[nodiscard]] static double strength_of_base(const RowView& base, std::int64_t base_index,
+                                                 const MaterializedRow& row);
     void check_item(std::int32_t item) const;
     void check_base_session(std::int64_t session) const;
 

@@ -41,10 +41,10 @@ void MemoryDelta::maintain(DeltaRow& row) {
 }
 
 void MemoryDelta::mark_strong(DeltaRow& row) {
-    for (DeltaPair& pair : row.pairs) pair.strong_place = -1;
+    for (DeltaPair& pair : row.pairs) pair.strong_at = -1;
     for (std::size_t i = 0; i < row.strong.size(); ++i) {
         if (row.strong[i].pair >= 0) {
-            row.pairs[static_cast<std::size_t>(row.strong[i].pair)].strong_place = static_cast<std::int8_t>(i);
+            row.pairs[static_cast<std::size_t>(row.strong[i].pair)].strong_at = static_cast<std::int8_t>(i);
         }
     }
 }
@@ -69,7 +69,7 @@ void MemoryDelta::fold_terms(DeltaRow& row) {
         std::max(kUnsettled, static_cast<std::int64_t>(std::min(base_.settings().recency * kUnsettledShare, 0x1p40)));
     const std::int64_t settled = std::max<std::int64_t>(sessions_.count() - unsettled, 0);
     const auto first_unsettled = std::stable_partition(row.terms.begin(), row.terms.end(), [&](const DeltaTerm& term) {
-        return sessions_.place(term.session) < settled;
+        return sessions_.position(term.session) < settled;
     });
     row.folded = first_unsettled - row.terms.begin();
     row.unfolded = row.terms.end() - first_unsettled;
@@ -107,7 +107,7 @@ void MemoryDelta::cut_row(DeltaRow& row) {
     struct Ranked {
         double strength;
         std::int32_t neighbor;
-        std::int64_t source;  // the delta's pair, or -1 - the place of one that the base alone has
+        std::int64_t source;  // the delta's pair, or -1 - the index of one that the base alone has
     };
     std::vector<Ranked> ranked;
     ranked.reserve(static_cast<std::size_t>(n_pairs + base.count));
@@ -116,12 +116,12 @@ void MemoryDelta::cut_row(DeltaRow& row) {
         const auto index = static_cast<std::size_t>(p);
         const DeltaPair& pair = row.pairs[index];
         const PairBase& base_pair = row.base_of(pair);
-        if (base_pair.place >= 0) marks[static_cast<std::size_t>(base_pair.place)] = 1;
+        if (base_pair.index >= 0) marks[static_cast<std::size_t>(base_pair.index)] = 1;
         ranked.push_back({strength(base_pair, pair.sums, row_sums_.rec[index], row_sums_), pair.neighbor, p});
     }
-    for (std::int64_t place = 0; place < base.count; ++place) {
-        if (marks[static_cast<std::size_t>(place)] != 0) continue;
-        ranked.push_back({strength_of_base(base, place, row_sums_), base.neighbors[place], -1 - place});
+    for (std::int64_t p = 0; p < base.count; ++p) {
+        if (marks[static_cast<std::size_t>(p)] != 0) continue;
+        ranked.push_back({strength_of_base(base, p, row_sums_), base.neighbors[p], -1 - p});
     }
     const std::int64_t n_kept = std::min(max_neighbors, static_cast<std::int64_t>(ranked.size()));
     std::nth_element(ranked.begin(), ranked.begin() + (n_kept - 1), ranked.end(), [](const Ranked& x, const Ranked& y) {
@@ -131,20 +131,20 @@ void MemoryDelta::cut_row(DeltaRow& row) {
     std::fill(marks.begin(), marks.end(), 0);  // from here on: whether it is read
     for (std::int64_t i = 0; i < static_cast<std::int64_t>(ranked.size()); ++i) {
         const std::int64_t source = ranked[static_cast<std::size_t>(i)].source;
-        std::int64_t place = -1 - source;
+        std::int64_t base_index = -1 - source;
         if (source >= 0) {
             DeltaPair& pair = row.pairs[static_cast<std::size_t>(source)];
             row.set_weak(pair, i >= n_kept);
-            place = row.base_of(pair).place;
+            base_index = row.base_of(pair).index;
         }
-        if (i < n_kept && place >= 0) marks[static_cast<std::size_t>(place)] = 1;
+        if (i < n_kept && base_index >= 0) marks[static_cast<std::size_t>(base_index)] = 1;
     }
     row.narrowed = true;
     row.base_runs.clear();
-    for (std::int32_t place = 0; place < base.count; ++place) {
-        if (marks[static_cast<std::size_t>(place)] == 0) continue;
-        if (row.base_runs.empty() || row.base_runs.back().second != place) row.base_runs.emplace_back(place, place);
-        row.base_runs.back().second = place + 1;
+    for (std::int32_t p = 0; p < base.count; ++p) {
+        if (marks[static_cast<std::size_t>(p)] == 0) continue;
+        if (row.base_runs.empty() || row.base_runs.back().second != p) row.base_runs.emplace_back(p, p);
+        row.base_runs.back().second = p + 1;
     }
 }
 
@@ -184,10 +184,10 @@ double MemoryDelta::strength(const PairBase& base, const double* sums, double re
 }
 
 // Of a pair that the base alone has.
-double MemoryDelta::strength_of_base(const RowView& base, std::int64_t place, const MaterializedRow& row) {
+double MemoryDelta::strength_of_base(const RowView& base, std::int64_t base_index, const MaterializedRow& row) {
     constexpr double kNoSums[kFixedKinds] = {};
     PairBase alone = kNoBase;
-    std::copy_n(base.values + place * kPairKinds, kPairKinds, alone.values);
+    std::copy_n(base.values + base_index * kPairKinds, kPairKinds, alone.values);
     return strength(alone, kNoSums, 0, row);
 }
 

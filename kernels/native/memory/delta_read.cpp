@@ -19,14 +19,14 @@ CurrentSession MemoryDelta::current(const std::int32_t* clicks, std::int64_t n_c
     found.slot = sessions_.find_clicks(clicks, n_clicks);
     if (!found.found()) return found;
     found.stamp = sessions_.stamp(found.slot);
-    found.place = sessions_.place(found.slot);
-    found.number = base_.n_sessions() + found.place;
+    found.position = sessions_.position(found.slot);
+    found.number = base_.n_sessions() + found.position;
     return found;
 }
 
 std::int64_t MemoryDelta::newest(std::int64_t item, const DeltaCounts& counts, const CurrentSession& current) const {
     const std::int32_t stamp = counts.newest == current.stamp ? counts.before_newest : counts.newest;
-    if (stamp >= 0) return current.number_without(base_.n_sessions() + sessions_.place_of_stamp(stamp));
+    if (stamp >= 0) return current.number_without(base_.n_sessions() + sessions_.position_of_stamp(stamp));
     return item < base_.tables().n_items ? base_.number(base_.counts(item)[kNewest]) : -1;
 }
 
@@ -38,11 +38,11 @@ void MemoryDelta::sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_
         const DeltaTerm& term = row.terms[static_cast<std::size_t>(i)];
         if (term.session == current.slot) continue;
         const auto p = static_cast<std::size_t>(term.pair);
-        const std::int64_t place = current.place_without(sessions_.place(term.session));
+        const std::int64_t position = current.position_without(sessions_.position(term.session));
         if (term.distance() != 0)
-            out.rec[p] += aging_(age_of_first - place) / static_cast<double>(std::abs(term.distance()));
+            out.rec[p] += aging_(age_of_first - position) / static_cast<double>(std::abs(term.distance()));
         if (term.same()) out.aa[p] += 1.0 / std::max(sessions_.distinct(term.session) - 1, 1);
-        out.last[p] = std::max(out.last[p], place);
+        out.last[p] = std::max(out.last[p], position);
     }
 }
 
@@ -63,7 +63,7 @@ void MemoryDelta::sum_row(const DeltaRow& row, MaterializedRow& out, const Curre
         const PairPast& past = row.past_of(pair);
         out.aa[p] = past.folded_aa + past.prior_aa;
         out.rec[p] = past.folded_rec * fold_aging + past.prior_rec;
-        out.last[p] = past.folded_latest < 0 ? -1 : current.place_without(sessions_.place(past.folded_latest));
+        out.last[p] = past.folded_latest < 0 ? -1 : current.position_without(sessions_.position(past.folded_latest));
     }
     sum_terms(row, row.folded, static_cast<std::int64_t>(row.terms.size()), newest, out, current);
     double aa = 0, rec = 0;
@@ -108,7 +108,7 @@ void MemoryDelta::materialize(const DeltaRow& row, MaterializedRow& out, const C
                 remaining += others + static_cast<double>(base.rest[kind]);
                 values[kind] = base.increment(kind, others);
             }
-            if (base.place < 0 && remaining < kTolerance) continue;  // nobody else has clicked both
+            if (base.index < 0 && remaining < kTolerance) continue;  // nobody else has clicked both
         } else {
             for (int kind = 0; kind < kFixedKinds; ++kind) values[kind] = base.increment(kind, pair.sums[kind]);
         }
@@ -117,7 +117,7 @@ void MemoryDelta::materialize(const DeltaRow& row, MaterializedRow& out, const C
         const float base_rec = from_bfloat16(base.values[kRec]) * out.base_aging;
         values[kAa] = base.increment(kAa, out.aa[p]);
         values[kRec] = rounded(base.whole(kRec) * static_cast<double>(out.base_aging) + out.rec[p], base_rec);
-        values[kPairKinds] = base.place >= 0 ? 0.0F : 1.0F;
+        values[kPairKinds] = base.index >= 0 ? 0.0F : 1.0F;
         values[kPairKinds + 1] = 0;
         ++n_written;
     }
@@ -161,7 +161,7 @@ MemoryDelta::Counts MemoryDelta::counts(std::int32_t item) const {
     const DeltaRow* const row = find(item);
     if (row == nullptr) return {{0, 0, 0, 0, -1}};
     return {{row->counts->clicks, row->counts->sessions, row->counts->repeated_later, row->counts->repeated_at_once,
-             row->counts->newest < 0 ? -1 : sessions_.place_of_stamp(row->counts->newest)}};
+             row->counts->newest < 0 ? -1 : sessions_.position_of_stamp(row->counts->newest)}};
 }
 
 MemoryDelta::Sizes MemoryDelta::sizes() const {

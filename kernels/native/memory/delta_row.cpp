@@ -41,18 +41,18 @@ std::int32_t DeltaRow::pair_with(std::int32_t neighbor, const BaseRows& base) {
     DeltaPair pair{};
     pair.neighbor = neighbor;
     link(pair, base);
-    set_weak(pair, base_of(pair).place >= 0 ? !reads(base_of(pair).place) : cut_least > 0);
+    set_weak(pair, base_of(pair).index >= 0 ? !reads(base_of(pair).index) : cut_least > 0);
     pairs.push_back(pair);
-    const auto place = static_cast<std::int32_t>(pairs.size());
+    const auto n_pairs = static_cast<std::int32_t>(pairs.size());
     if (pairs.size() > kMaxScanned && 2 * pairs.size() > index.size()) {
         reindex();
     } else if (!index.empty()) {
         const std::size_t mask = index.size() - 1;
         std::size_t bucket = bucket_of(neighbor, mask);
         while (index[bucket] != 0) bucket = (bucket + 1) & mask;
-        index[bucket] = place;
+        index[bucket] = n_pairs;
     }
-    return place - 1;
+    return n_pairs - 1;
 }
 
 void DeltaRow::reindex() {
@@ -83,7 +83,7 @@ void DeltaRow::add_term(const DeltaTerm& term) {
     refresh(pair);
     if (pair.weak && max_strength(pair) >= cut_least) strengthen(pair);
     terms.push_back(term);
-    may_enter_strong = may_enter_strong || (pair.strong_place < 0 && max_strength(pair) > strong_least * kMargin);
+    may_enter_strong = may_enter_strong || (pair.strong_at < 0 && max_strength(pair) > strong_least * kMargin);
 }
 
 // Never less than its strength, whose `rec` takes summing: that is at most what fwd and bwd are.
@@ -97,8 +97,8 @@ double DeltaRow::max_strength(const DeltaPair& pair) const {
     return bound + std::min(rec / (ranked_totals[kRec] + 1.0), 1.0);
 }
 
-void DeltaRow::add_prior(std::int32_t place, const double* values) {
-    DeltaPair& pair = pairs[static_cast<std::size_t>(place)];
+void DeltaRow::add_prior(std::int32_t pair_index, const double* values) {
+    DeltaPair& pair = pairs[static_cast<std::size_t>(pair_index)];
     for (int kind = 0; kind < kFixedKinds; ++kind) {
         pair.sums[kind] += values[kind];
         totals[kind] += values[kind];
@@ -119,13 +119,14 @@ void DeltaRow::set_weak(DeltaPair& pair, bool weak) {
 void DeltaRow::strengthen(DeltaPair& pair) {
     if (!pair.weak) return;
     set_weak(pair, false);
-    const std::int32_t place = base_of(pair).place;
-    if (place >= 0 && narrowed) base_runs.emplace_back(place, place + 1);
+    const std::int32_t base_index = base_of(pair).index;
+    if (base_index >= 0 && narrowed) base_runs.emplace_back(base_index, base_index + 1);
 }
 
-bool DeltaRow::reads(std::int32_t place) const {
-    return !narrowed || std::any_of(base_runs.begin(), base_runs.end(),
-                                    [place](const auto& run) { return run.first <= place && place < run.second; });
+bool DeltaRow::reads(std::int32_t base_index) const {
+    return !narrowed || std::any_of(base_runs.begin(), base_runs.end(), [base_index](const auto& run) {
+        return run.first <= base_index && base_index < run.second;
+    });
 }
 
 void DeltaRow::move_to_end(std::int32_t slot) {
@@ -139,13 +140,13 @@ void DeltaRow::link(DeltaPair& pair, const BaseRows& base) {
     const std::int32_t* const found = std::find(row.neighbors, end, pair.neighbor);
     PairBase base_pair = kNoBase;
     if (found != end) {
-        base_pair.place = static_cast<std::int32_t>(found - row.neighbors);
-        std::copy_n(row.values + base_pair.place * kPairKinds, kPairKinds, base_pair.values);
+        base_pair.index = static_cast<std::int32_t>(found - row.neighbors);
+        std::copy_n(row.values + base_pair.index * kPairKinds, kPairKinds, base_pair.values);
     }
     double sums[kPairKinds];
-    const std::int64_t max_sessions = base_pair.place >= 0 ? kFewSessions : base.is_cut(row) ? kManySessions : 0;
+    const std::int64_t max_sessions = base_pair.index >= 0 ? kFewSessions : base.is_cut(row) ? kManySessions : 0;
     const bool both_in_base = item < base.tables().n_items && pair.neighbor < base.tables().n_items;
-    bool is_in_base = base_pair.place >= 0;
+    bool is_in_base = base_pair.index >= 0;
     if (max_sessions > 0 && both_in_base && base.sum_pair(item, pair.neighbor, max_sessions, sums)) {
         for (int kind = 0; kind < kPairKinds; ++kind) {
             base_pair.rest[kind] =
@@ -173,7 +174,7 @@ PairPast& DeltaRow::past_of(DeltaPair& pair) {
 }
 
 void DeltaRow::refresh(const DeltaPair& pair) {
-    if (pair.strong_place >= 0) strong[static_cast<std::size_t>(pair.strong_place)].fwd = fwd_of(pair);
+    if (pair.strong_at >= 0) strong[static_cast<std::size_t>(pair.strong_at)].fwd = fwd_of(pair);
     *ses = static_cast<float>(base_totals[kSes] + totals[kSes]);
 }
 

@@ -39,7 +39,7 @@ struct DeltaPrior {
 struct PairBase {
     std::uint16_t values[kPairKinds];
     float rest[kPairKinds];  // what rounding, or the cut, took from the values; 0 if it is not known
-    std::int32_t place;      // in the base's row, -1 = not there
+    std::int32_t index;      // in the base's row, -1 = not there
 
     // The value as it was summed; rec as of the base's newest session.
     [[nodiscard]] double whole(int kind) const {
@@ -64,8 +64,8 @@ constexpr PairPast kNoPast{0, 0, 0, 0, -1};
 struct DeltaPair {
     double sums[kFixedKinds];
     std::int32_t neighbor;
-    std::int32_t base_at = -1, past_at = -1;  // places in DeltaRow::bases and pasts, -1 = none
-    std::int8_t strong_place = -1;            // in DeltaRow::strong, -1 = not there
+    std::int32_t base_at = -1, past_at = -1;  // indices in DeltaRow::bases and pasts, -1 = none
+    std::int8_t strong_at = -1;               // in DeltaRow::strong, -1 = not there
     bool weak = false;                        // whether it is not read: a rebuilt row would not have it
 };
 
@@ -97,7 +97,7 @@ struct DeltaRow {
     float* ses;           // total of base and delta, where all of them are by item
     std::int32_t fold_mark = 0;
     // A query reads as many pairs of base and delta together as tables keep, the strongest: those of the delta that are
-    // not weak, and, if the row is narrowed, of the base's the runs of places [begin, end) alone.
+    // not weak, and, if the row is narrowed, of the base's the runs of pairs [begin, end) alone.
     bool narrowed = false;
     std::vector<std::pair<std::int32_t, std::int32_t>> base_runs;
     std::int64_t n_weak = 0;
@@ -141,13 +141,13 @@ struct DeltaRow {
     std::int32_t pair_with(std::int32_t neighbor, const BaseRows& base);
     void add_term(const DeltaTerm& term);
     [[nodiscard]] double max_strength(const DeltaPair& pair) const;
-    void add_prior(std::int32_t pair, const double* values);
+    void add_prior(std::int32_t pair_index, const double* values);
     void link(DeltaPair& pair, const BaseRows& base);
     void set_weak(DeltaPair& pair, bool weak);
     // A weak pair is read from now on.
     void strengthen(DeltaPair& pair);
-    // Whether a query reads the base's pair at a place.
-    [[nodiscard]] bool reads(std::int32_t place) const;
+    // Whether a query reads the pair at an index of the base's row.
+    [[nodiscard]] bool reads(std::int32_t base_index) const;
     // Brings what is derived from the sums up to date.
     void refresh(const DeltaPair& pair);
     // Moves the session of a slot to the end of the postings: it was clicked last.

@@ -89,8 +89,8 @@ void DeltaSessions::remove(std::int32_t slot) {
 bool DeltaSessions::append(std::int32_t slot, std::int32_t item) {
     const auto index = static_cast<std::size_t>(slot);
     Session& session = sessions_[index];
-    const bool is_first = std::none_of(session.firsts.begin(), session.firsts.end(), [&](std::int32_t place) {
-        return session.clicks[static_cast<std::size_t>(place)] == item;
+    const bool is_first = std::none_of(session.firsts.begin(), session.firsts.end(), [&](std::int32_t position) {
+        return session.clicks[static_cast<std::size_t>(position)] == item;
     });
     if (is_first) {
         make_room(session.firsts);
@@ -110,7 +110,7 @@ bool DeltaSessions::append(std::int32_t slot, std::int32_t item) {
 }
 
 std::int64_t DeltaSessions::before(std::int32_t mark) const {
-    return mark == this->mark() ? count_ : place_of_stamp(mark);
+    return mark == this->mark() ? count_ : position_of_stamp(mark);
 }
 
 std::vector<std::int32_t> DeltaSessions::ordered() const {

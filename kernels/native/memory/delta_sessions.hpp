@@ -9,14 +9,14 @@
 
 namespace mtaw {
 
-// A session is known by its slot, which stays what it is while others come and go. Its place in the order changes with
-// every click on any of them; it is counted, not kept: every click has a stamp, of a session only the last one's bit is
-// set, and a session's place is the number of bits before its own.
+// A session is known by its slot, which stays what it is while others come and go. Its position in the order changes
+// with every click on any of them; it is counted, not kept: every click has a stamp, of a session only the last one's
+// bit is set, and a session's position is the number of bits before its own.
 class DeltaSessions {
    public:
     struct Session {
         std::vector<std::int32_t> clicks;
-        std::vector<std::int32_t> firsts;     // the places of its first clicks on each item
+        std::vector<std::int32_t> firsts;     // the positions of its first clicks on each item
         std::int32_t newer = -1, older = -1;  // slots: its neighbors among those with the same hash
     };
 
@@ -38,10 +38,10 @@ class DeltaSessions {
         return facts_[static_cast<std::size_t>(slot)].distinct;
     }
     // How many sessions were clicked last before this one was.
-    [[nodiscard]] std::int64_t place(std::int32_t slot) const { return place_of_stamp(stamp(slot)); }
+    [[nodiscard]] std::int64_t position(std::int32_t slot) const { return position_of_stamp(stamp(slot)); }
     // Stamps rise with every click; a session's is that of its last one, until `compress` renews all of them.
     [[nodiscard]] std::int32_t stamp(std::int32_t slot) const { return facts_[static_cast<std::size_t>(slot)].stamp; }
-    [[nodiscard]] std::int64_t place_of_stamp(std::int32_t stamp) const {
+    [[nodiscard]] std::int64_t position_of_stamp(std::int32_t stamp) const {
         const auto word = static_cast<std::size_t>(stamp >> 6);
         return ones_before_word_[word] + count_ones(stamp_bits_[word] & ((std::uint64_t{1} << (stamp & 63)) - 1));
     }

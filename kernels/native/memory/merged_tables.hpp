@@ -27,7 +27,7 @@ struct StrongNeighbors {
     float total;  // of fwd, of the whole row
 };
 
-// A session's id in a query is its place in the tables or, behind these, its slot in the delta.
+// A session's id in a query is its index in the tables or, behind these, its slot in the delta.
 //
 // With a delta, its lock must be taken. Without one, the results are those of the tables.
 class MergedTables {
@@ -49,7 +49,7 @@ class MergedTables {
     [[nodiscard]] std::int64_t n_sessions() const {
         return delta_ == nullptr ? tables_.n_sessions : delta_->n_sessions();
     }
-    // The session's number among those that are not dropped. raw: its place in the tables or, after these, in the
+    // The session's number among those that are not dropped. raw: its index in the tables or, after these, in the
     // delta.
     [[nodiscard]] std::int64_t number_of_raw(std::int64_t raw) const {
         if (delta_ == nullptr || delta_->base().n_dropped() == 0) return raw;
@@ -60,7 +60,7 @@ class MergedTables {
     [[nodiscard]] bool is_dropped(std::int64_t session) const { return delta_->base().is_dropped(session); }
     [[nodiscard]] std::int64_t number(std::int32_t session) const {
         if (session < tables_.n_sessions) return number_of_raw(session);
-        return delta_->base().n_sessions() + delta_->sessions().place(slot_of_session(session));
+        return delta_->base().n_sessions() + delta_->sessions().position(slot_of_session(session));
     }
     [[nodiscard]] SessionClicks clicks(std::int32_t session) const {
         if (session < tables_.n_sessions) {
@@ -72,18 +72,18 @@ class MergedTables {
     }
 
     // The clicks that count when items are found by a similar session: of one that counts a pair once, the first click
-    // on each item. places: working memory, which the result may point to.
-    SessionClicks counting_clicks(std::int32_t session, std::vector<std::int32_t>& places) const {
+    // on each item. firsts: working memory, which the result may point to.
+    SessionClicks counting_clicks(std::int32_t session, std::vector<std::int32_t>& firsts) const {
         const SessionClicks all = clicks(session);
         if (session < tables_.once_from) return all;
         if (session < tables_.n_sessions) {
-            list_firsts(all.clicks, all.count, places);
+            list_firsts(all.clicks, all.count, firsts);
         } else {
-            places = delta_->sessions().at(slot_of_session(session)).firsts;
+            firsts = delta_->sessions().at(slot_of_session(session)).firsts;
         }
-        if (static_cast<std::int64_t>(places.size()) == all.count) return all;
-        for (std::int32_t& place : places) place = all.clicks[place];
-        return {places.data(), static_cast<std::int64_t>(places.size())};
+        if (static_cast<std::int64_t>(firsts.size()) == all.count) return all;
+        for (std::int32_t& first : firsts) first = all.clicks[first];
+        return {firsts.data(), static_cast<std::int64_t>(firsts.size())};
     }
 
     // Into out[kCountKinds].

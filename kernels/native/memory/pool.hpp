@@ -45,7 +45,7 @@ enum SignalLane : int {
     kKnnNear,
     kKnnAfter,
     kKnnNext,    // from similar sessions
-    kDenseLead,  // places from its place in the dense list to the end of the list, 0 = not in the list
+    kDenseLead,  // positions from its own in the dense list to the end of the list, 0 = not in the list
     kLogit,
     kInverseRoot,  // 1 / sqrt(its total of ses + 1)
     kPreScore,

@@ -183,17 +183,17 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
             lowest = std::min(lowest, tile_scores[i]);
         }
     }
-    std::int64_t placed = std::min(k, count);
-    write_best(placed, ids, scores, scratch);
+    std::int64_t n_written = std::min(k, count);
+    write_best(n_written, ids, scores, scratch);
     if (count == 0) lowest = 0.0F;
-    if (placed < k && !scratch.unranked_.empty()) {
-        placed += append_unranked(lowest, k - placed, ids + placed, scores + placed, scratch);
-        lowest = scores[placed - 1];
+    if (n_written < k && !scratch.unranked_.empty()) {
+        n_written += append_unranked(lowest, k - n_written, ids + n_written, scores + n_written, scratch);
+        lowest = scores[n_written - 1];
     }
-    std::fill(ids + placed, ids + k, -1);
-    std::fill(scores + placed, scores + k, -kInfinity);
-    if (placed < k && vectors != nullptr) {
-        append_dense(request, vectors->scale, lowest, k - placed, ids + placed, scores + placed, scratch);
+    std::fill(ids + n_written, ids + k, -1);
+    std::fill(scores + n_written, scores + k, -kInfinity);
+    if (n_written < k && vectors != nullptr) {
+        append_dense(request, vectors->scale, lowest, k - n_written, ids + n_written, scores + n_written, scratch);
     }
 }
 

@@ -195,8 +195,8 @@ class SessionMemory {
     void add_dense(const MemoryRequest& request, MemoryScratch& scratch) const;
     void add_trending(const MemoryRequest& request, MemoryScratch& scratch) const;
     void measure_trends(const MemoryRequest& request, MemoryScratch& scratch) const;
-    // The columns of a tile: [e_near, side features, trends, candidates, own, e_own]. Those of the candidates have a
-    // fixed place; the ones before begin `n_before` columns earlier.
+    // The columns of a tile: [e_near, side features, trends, candidates, own, e_own]. Those of the candidates begin at
+    // a fixed one; the ones before begin `n_before` columns earlier.
     static constexpr std::int64_t kBefore = kMaxTypes + kMaxSide + kTrendColumns;
     static std::int64_t n_before(const MemoryRequest& request) {
         return request.n_types + (request.trends == nullptr ? 0 : n_side(request) + kTrendColumns);

@@ -58,7 +58,7 @@ void SessionMemory::choose_candidates(const MemoryRequest& request, MemoryScratc
     std::int32_t* const keys = scratch.keys_.get();
     const std::int32_t n_others = pool.count - n_own;
     std::vector<std::int32_t>& chosen = scratch.candidates_;
-    chosen.resize(static_cast<std::size_t>(pool.count) + 1);  // a place is written before it is known to count
+    chosen.resize(static_cast<std::size_t>(pool.count) + 1);  // an entry is written before it is known to count
     KeyCut cut{0};
     if (kernels_->count_at_least(keys + n_own, n_others, 0) > settings_.others) {
         const auto item_of = [&](std::int32_t i) { return pool.items[n_own + i]; };

@@ -15,10 +15,9 @@ struct RowFactors {
     alignas(64) float lanes[kSumLanes];
 };
 
-RowFactors row_factors(const float* totals, std::int64_t place, float decayed, float even_weight, float age,
-                       float root) {
+RowFactors row_factors(const float* totals, std::int64_t u, float decayed, float even_weight, float age, float root) {
     const auto share = [&](int kind) { return 1.0F / (totals[kind] + 1.0F); };
-    const float last = place == 0 ? 1.0F : 0.0F, previous = place == 1 ? 1.0F : 0.0F;
+    const float last = u == 0 ? 1.0F : 0.0F, previous = u == 1 ? 1.0F : 0.0F;
     const float next = share(kNext), fwd = share(kFwd), ses = share(kSes);
     const float rec = age / (totals[kRec] * age + 1.0F);
     RowFactors factors{};

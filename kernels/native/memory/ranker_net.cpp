@@ -62,7 +62,7 @@ RankerNet::RankerNet(const RankerWeights& weights)
     n_columns_ = n_types_ + n_side_ + n_trend_columns + kColumns + n_types_;
     const std::int64_t side = n_query_ + n_types_, candidates = side + n_side_ + n_trend_columns;
     // Where a feature's weights go: among the query's, or behind those among the columns.
-    const auto place_of = [&](std::int64_t k) {
+    const auto index_of = [&](std::int64_t k) {
         if (k >= n_untyped) {
             const std::int64_t type = (k - n_untyped) % n_types_;
             const std::int64_t parts[kTypeParts] = {kQueryFeatures + n_trend_query, n_query_, candidates + kColumns};
@@ -98,26 +98,26 @@ RankerNet::RankerNet(const RankerWeights& weights)
     std::vector<float> folded(static_cast<std::size_t>(n_columns_ * n1_));
     for (std::int64_t k = 0; k < weights.n_features; ++k) {
         const double mean = weights.mean[k], scale = weights.scale[k];
-        const std::int64_t place = place_of(k);
+        const std::int64_t index = index_of(k);
         if (is_bounded(k, n_untyped) && scale > 0) {
             const double max_offset = kMaxDeviations / scale;
             const auto lowest = static_cast<float>(mean - max_offset), highest = static_cast<float>(mean + max_offset);
-            if (place < n_query_) {
-                query_bounds_.push_back({place, lowest, highest});
+            if (index < n_query_) {
+                query_bounds_.push_back({index, lowest, highest});
             } else {
-                column_bounds_.push_back({place - n_query_, lowest, highest});
+                column_bounds_.push_back({index - n_query_, lowest, highest});
             }
         }
         for (std::int64_t u = 0; u <= n1_; ++u) {
             const double weight = scale * static_cast<double>(u < n1_ ? weights.w1[k * n1_ + u] : weights.linear[k]);
             offset[static_cast<std::size_t>(u)] += mean * weight;
             const auto rounded = static_cast<float>(weight);
-            if (place < n_query_) {
-                query[place * start_width_ + u] = rounded;
+            if (index < n_query_) {
+                query[index * start_width_ + u] = rounded;
             } else if (u < n1_) {
-                folded[static_cast<std::size_t>((place - n_query_) * n1_ + u)] = rounded;
+                folded[static_cast<std::size_t>((index - n_query_) * n1_ + u)] = rounded;
             } else {
-                linear[place - n_query_] = rounded;
+                linear[index - n_query_] = rounded;
             }
         }
     }
@@ -144,7 +144,7 @@ void RankerNet::start(const float* query_features, const MemoryKernels& kernels,
     float features[kQueryFeatures + kTrendQueryFeatures + kMaxTypes];
     std::copy_n(query_features, n_query_, features);
     for (const Bound& bound : query_bounds_) {
-        features[bound.place] = std::clamp(features[bound.place], bound.lowest, bound.highest);
+        features[bound.index] = std::clamp(features[bound.index], bound.lowest, bound.highest);
     }
     for (std::int64_t k = 0; k < n_query_; ++k) {
         kernels.add_scaled(start, query_ + k * start_width_, features[k], start_width_);
@@ -154,7 +154,7 @@ void RankerNet::start(const float* query_features, const MemoryKernels& kernels,
 void RankerNet::score(float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
                       const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const {
     for (const Bound& bound : column_bounds_) {
-        float* const column = columns + bound.place * kTile;
+        float* const column = columns + bound.index * kTile;
         for (std::int64_t i = 0; i < count; ++i) column[i] = std::clamp(column[i], bound.lowest, bound.highest);
     }
     kernels.forward({columns, depth, n_columns_, scratch.start.data(), linear_, panels1_, panels2_, bias2_, output_,

@@ -61,9 +61,9 @@ class RankerNet {
                const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const;
 
    private:
-    // The bounds of a feature, and its place: among the features of the query, or among the columns.
+    // The bounds of a feature, and its index: among the features of the query, or among the columns.
     struct Bound {
-        std::int64_t place;
+        std::int64_t index;
         float lowest, highest;
     };
 

@@ -25,9 +25,9 @@ RowBuilder::RowBuilder(const PastSessions& sessions, const MemorySettings& setti
 std::int64_t RowBuilder::count_neighbors(std::int32_t item) {
     counted_.clear();
     const auto count_once = [&](std::int32_t other) {
-        std::int32_t& place = pair_index_[static_cast<std::size_t>(other)];
-        if (place != 0) return;
-        place = 1;
+        std::int32_t& mark = pair_index_[static_cast<std::size_t>(other)];
+        if (mark != 0) return;
+        mark = 1;
         counted_.push_back(other);
     };
     for (const ItemClick *click = clicks_begin(item), *end = clicks_end(item); click != end; ++click) {
@@ -45,15 +45,15 @@ void RowBuilder::prefetch(const ItemClick* click) const {
     const auto session = static_cast<std::size_t>(click->session);
     MTAW_PREFETCH(sessions_.offsets + session);
     MTAW_PREFETCH(index_.distinct.data() + session);
-    MTAW_PREFETCH(sessions_.items + click->place);
-    MTAW_PREFETCH(index_.first.data() + click->place);
+    MTAW_PREFETCH(sessions_.items + click->index);
+    MTAW_PREFETCH(index_.first.data() + click->index);
 }
 
 // Calls near(other, clicks from this one to that, negative before it) for every click on another item that fwd or bwd
 // pairs with this one, and same(other) for every item that ses pairs with it, each in order of time.
 template <typename Near, typename Same>
 void RowBuilder::visit(std::int32_t item, const ItemClick& click, const Near& near, const Same& same) const {
-    const std::int64_t t = click.place;
+    const std::int64_t t = click.index;
     const std::int64_t begin = sessions_.offsets[click.session];
     const std::int64_t end = sessions_.offsets[click.session + 1];
     const auto is_first = [&](std::int64_t j) { return index_.first[static_cast<std::size_t>(j)] != 0; };
@@ -130,7 +130,7 @@ void RowRanker::write(const std::vector<PairSums>& pairs, std::int64_t n_kept, f
     if (kept_end != ranked_.end()) std::nth_element(ranked_.begin(), kept_end, ranked_.end(), stronger);
     std::sort(ranked_.begin(), kept_end, stronger);
     for (std::int64_t p = 0; p < n_kept; ++p) {
-        const PairSums& pair = pairs[static_cast<std::size_t>(ranked_[static_cast<std::size_t>(p)].place)];
+        const PairSums& pair = pairs[static_cast<std::size_t>(ranked_[static_cast<std::size_t>(p)].pair)];
         neighbors[p] = pair.item;
         latest[p] = pair.latest;
         for (int kind = 0; kind < kPairKinds; ++kind) values[p * kPairKinds + kind] = to_bfloat16(pair.value[kind]);
@@ -144,7 +144,7 @@ void RowBuilder::write_counts(std::int32_t item, const TablesOut& out) const {
     for (const ItemClick* click = begin; end - click > 1; ++click) {
         if (click[1].session != click->session) continue;
         ++later;
-        at_once += click[1].place == click->place + 1;
+        at_once += click[1].index == click->index + 1;
     }
     std::int32_t* counts = out.counts + static_cast<std::int64_t>(item) * kCountKinds;
     counts[kClicks] = static_cast<std::int32_t>(end - begin);
@@ -167,12 +167,12 @@ void RowBuilder::write_postings(std::int32_t item, const TablesOut& out) const {
 }
 
 PairSums& RowBuilder::pair_of(std::int32_t other) {
-    std::int32_t& place = pair_index_[static_cast<std::size_t>(other)];
-    if (place == 0) {
+    std::int32_t& index_plus_one = pair_index_[static_cast<std::size_t>(other)];
+    if (index_plus_one == 0) {
         pairs_.push_back({{}, other, -1});
-        place = static_cast<std::int32_t>(pairs_.size());
+        index_plus_one = static_cast<std::int32_t>(pairs_.size());
     }
-    return pairs_[static_cast<std::size_t>(place) - 1];
+    return pairs_[static_cast<std::size_t>(index_plus_one) - 1];
 }
 
 const ItemClick* RowBuilder::clicks_begin(std::int32_t item) const {

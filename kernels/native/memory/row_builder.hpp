@@ -41,7 +41,7 @@ class RowRanker {
     struct Ranked {
         double strength;
         std::int32_t item;
-        std::int32_t place;  // in the pairs
+        std::int32_t pair;  // its index in the pairs
     };
 
     std::vector<Ranked> ranked_;
@@ -58,7 +58,7 @@ class RowBuilder {
     // Sums the item's row; how many neighbors it has.
     std::size_t sum_pairs(std::int32_t item);
 
-    // Each writes to the item's place in `out`, whose offsets are filled in already.
+    // Each writes the item's part of `out`, whose offsets are filled in already.
     void write_row(std::int32_t item, const TablesOut& out);     // and totals
     void write_summed(std::int32_t item, const TablesOut& out);  // the same, of the row that was summed last
     void write_counts(std::int32_t item, const TablesOut& out) const;
@@ -76,7 +76,7 @@ class RowBuilder {
     const PastSessions& sessions_;
     const MemorySettings& settings_;
     const ClickIndex& index_;
-    std::vector<std::int32_t> pair_index_;  // [N] 1 + the item's place in pairs_, 0 = none
+    std::vector<std::int32_t> pair_index_;  // [N] 1 + the item's index in pairs_, 0 = none
     std::vector<std::int32_t> counted_;     // distinct neighbors of the item being counted
     std::vector<PairSums> pairs_;           // of the item being summed, in the order in which neighbors are met
     RowRanker ranker_;
