@@ -39,8 +39,8 @@ class TrendsBase {
         if (item >= view_.n_items) return {nullptr, nullptr};
         return {view_.counts + item * kItemSums, view_.times + item * 2};
     }
-    // Keeps a copy of row `place` of `from`, whose clock is that of the tables; ids: the items of its places.
-    void replace(std::int32_t item, const TrendsView& from, std::int64_t place, const std::int32_t* ids);
+    // Keeps a copy of row `from_row` of `from`, whose clock is that of the tables; ids: the items of its rows.
+    void replace(std::int32_t item, const TrendsView& from, std::int64_t from_row, const std::int32_t* ids);
 
    private:
     struct Patch {
@@ -84,9 +84,9 @@ class TrendsBase {
     std::unordered_map<std::int32_t, std::unique_ptr<Patch>> patches_;
 };
 
-inline void TrendsBase::replace(std::int32_t item, const TrendsView& from, std::int64_t place,
+inline void TrendsBase::replace(std::int32_t item, const TrendsView& from, std::int64_t from_row,
                                 const std::int32_t* ids) {
-    const TrendRow row = row_of(from, place);
+    const TrendRow row = row_of(from, from_row);
     auto patch = std::make_unique<Patch>();
     for (std::int64_t p = 0; p < row.count; ++p) patch->neighbors.push_back(ids[row.neighbors[p]]);
     patch->values.assign(row.values, row.values + row.count * kPairSums);

@@ -348,9 +348,9 @@ class TrendsObject {
     }
 
    private:
-    void check_item(const char* name, std::int64_t place, std::int32_t item, std::int32_t minimum) const {
+    void check_item(const char* name, std::int64_t index, std::int32_t item, std::int32_t minimum) const {
         if (item < minimum || item >= trends_.capacity()) {
-            throw py::index_error(std::string(name) + "[" + std::to_string(place) + "] is " + std::to_string(item) +
+            throw py::index_error(std::string(name) + "[" + std::to_string(index) + "] is " + std::to_string(item) +
                                   ", outside " + std::to_string(minimum) + ".." +
                                   std::to_string(trends_.capacity() - 1));
         }

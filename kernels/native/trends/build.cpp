@@ -16,7 +16,7 @@ namespace {
 enum ClickUse : std::uint8_t { kNothing, kClicks, kPairs };
 constexpr std::int64_t kItemsPerBlock = 64;  // items that a thread takes at a time
 
-std::size_t index(std::int64_t place) { return static_cast<std::size_t>(place); }
+std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 std::uint16_t to_bfloat16(float value) {
     const auto bits = std::bit_cast<std::uint32_t>(value);
@@ -32,7 +32,7 @@ float rounded(double sum) { return sum < static_cast<double>(kMinFloat) ? 0.0F :
 
 struct Term {
     std::int64_t time;   // of the later click
-    std::int64_t later;  // its place
+    std::int64_t later;  // its index
     std::int32_t neighbor;
     std::int32_t distance;  // negative: bwd
     bool operator<(const Term& other) const {
@@ -221,7 +221,7 @@ class TrendsBuild::RowBuilder {
     }
 
     const TrendsBuild& build_;
-    std::vector<std::int32_t> slots_;  // [N] 1 + place among the neighbors
+    std::vector<std::int32_t> slots_;  // [N] 1 + index among the neighbors
     std::vector<Term> terms_;
     std::vector<std::int64_t> order_;
     std::vector<std::int32_t> neighbors_;
@@ -291,7 +291,7 @@ void TrendsBuild::order_sessions() {
     const std::int64_t n = sessions_.offsets[sessions_.count];
     const std::int64_t width = sessions_.shape.n_columns;
     session_begins_.resize(index(n));
-    std::vector<std::int64_t> places;
+    std::vector<std::int64_t> order;
     for (std::int64_t s = 0; s < sessions_.count; ++s) {
         const std::int64_t begin = sessions_.offsets[s], end = sessions_.offsets[s + 1];
         std::fill(session_begins_.begin() + begin, session_begins_.begin() + end, begin);
@@ -301,15 +301,15 @@ void TrendsBuild::order_sessions() {
             times_.assign(sessions_.times, sessions_.times + n);
             if (sessions_.context != nullptr) codes_.assign(sessions_.context, sessions_.context + n * width);
         }
-        places.resize(index(end - begin));
-        for (std::int64_t i = 0; i < end - begin; ++i) places[index(i)] = begin + i;
-        std::stable_sort(places.begin(), places.end(),
+        order.resize(index(end - begin));
+        for (std::int64_t i = 0; i < end - begin; ++i) order[index(i)] = begin + i;
+        std::stable_sort(order.begin(), order.end(),
                          [&](std::int64_t a, std::int64_t b) { return sessions_.times[a] < sessions_.times[b]; });
         for (std::int64_t i = 0; i < end - begin; ++i) {
-            items_[index(begin + i)] = sessions_.items[places[index(i)]];
-            times_[index(begin + i)] = sessions_.times[places[index(i)]];
+            items_[index(begin + i)] = sessions_.items[order[index(i)]];
+            times_[index(begin + i)] = sessions_.times[order[index(i)]];
             if (width > 0) {
-                std::copy_n(sessions_.context + places[index(i)] * width, width, codes_.begin() + (begin + i) * width);
+                std::copy_n(sessions_.context + order[index(i)] * width, width, codes_.begin() + (begin + i) * width);
             }
         }
     }

@@ -75,7 +75,7 @@ class TrendsBuild {
     std::vector<std::uint16_t> codes_;
     std::vector<double> context_totals_;
     std::vector<std::int64_t> item_offsets_;    // [N + 1] into item_clicks_
-    std::vector<std::int64_t> item_clicks_;     // places of each item's clicks, ascending
+    std::vector<std::int64_t> item_clicks_;     // indices of each item's clicks, ascending
     std::vector<std::int64_t> session_begins_;  // [T] where the session of a click begins
     std::vector<std::uint8_t> click_uses_;      // [T] what a click adds to: kPairs, kClicks alone, or nothing
     std::vector<Block> blocks_;                 // of the items from sessions_.first on

@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::uint16_t kInfinity = 0x7F80;  // as bfloat16; NaNs and negative numbers have larger bits
 
-[[noreturn]] void refuse(const char* array, std::int64_t place, const std::string& reason) {
-    throw std::invalid_argument(std::string(array) + "[" + std::to_string(place) + "] " + reason);
+[[noreturn]] void refuse(const char* array, std::int64_t index, const std::string& reason) {
+    throw std::invalid_argument(std::string(array) + "[" + std::to_string(index) + "] " + reason);
 }
 
 void check_rows(const TrendsView& tables, std::int64_t longest) {

@@ -5,7 +5,7 @@
 
 namespace mtaw {
 
-// Throws std::invalid_argument naming the array and the place unless offsets run from 0 up to the number of pairs,
+// Throws std::invalid_argument naming the array and the index unless offsets run from 0 up to the number of pairs,
 // neighbors are items, no row is longer than the settings allow, sums are finite and not negative, and times fit each
 // other and the clock. Reads every array once.
 void check_trends(const TrendsView& tables, const TrendSettings& settings);

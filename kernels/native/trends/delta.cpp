@@ -7,7 +7,7 @@
 namespace mtaw {
 namespace {
 
-std::size_t index(std::int64_t place) { return static_cast<std::size_t>(place); }
+std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
@@ -32,30 +32,31 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
     Session& session = found->second;
     if (is_new) session.once = limits_.once;
     const auto count = static_cast<std::int64_t>(session.items.size());
-    std::int64_t place = count;
-    while (place > std::max<std::int64_t>(0, count - kLateClicks) && session.times[index(place) - 1] > time) --place;
-    if (place > 0) time = std::max(time, session.times[index(place) - 1]);  // one that is later than the bound
+    std::int64_t position = count;
+    while (position > std::max<std::int64_t>(0, count - kLateClicks) && session.times[index(position) - 1] > time)
+        --position;
+    if (position > 0) time = std::max(time, session.times[index(position) - 1]);  // one that is later than the bound
     const std::int64_t window = settings_.window;
     double weights[kItemLanes];
     // The clicks on both sides of a late one are one further apart from now on.
     const auto add_straddling = [&](double sign, std::int64_t gap) {
-        for (std::int64_t j = place + gap;
-             j < std::min(place + gap + window, static_cast<std::int64_t>(session.items.size())); ++j) {
+        for (std::int64_t j = position + gap;
+             j < std::min(position + gap + window, static_cast<std::int64_t>(session.items.size())); ++j) {
             compute_weights(session.times[index(j)], sign, weights);
-            for (std::int64_t i = std::max<std::int64_t>(0, j - window); i < place; ++i) {
+            for (std::int64_t i = std::max<std::int64_t>(0, j - window); i < position; ++i) {
                 add_pair(session.items[index(i)], session.items[index(j)], j - i, weights);
             }
         }
     };
-    if (place < count) ++counters_.late;
+    if (position < count) ++counters_.late;
     if (session.once) {
-        insert_once(session, place, item, time, codes);
+        insert_once(session, position, item, time, codes);
         count_click(handle, item, time);
         return;
     }
-    if (place < count) {
+    if (position < count) {
         add_straddling(-1.0, 0);
-        if (place == 0) {  // what was the first click is none any more
+        if (position == 0) {  // what was the first click is none any more
             compute_weights(session.times[0], 1.0, weights);
             ItemDelta& first = delta_of(session.items[0]);
             for (int lane = 0; lane < kItemLanes; ++lane) {
@@ -64,29 +65,29 @@ void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t tim
             }
         }
     }
-    insert(session, place, item, time, codes);
-    if (place < count) {
+    insert(session, position, item, time, codes);
+    if (position < count) {
         add_straddling(1.0, 1);
-        for (std::int64_t j = place + 1; j <= std::min(place + window, count); ++j) {
+        for (std::int64_t j = position + 1; j <= std::min(position + window, count); ++j) {
             compute_weights(session.times[index(j)], 1.0, weights);
-            add_pair(item, session.items[index(j)], j - place, weights);
+            add_pair(item, session.items[index(j)], j - position, weights);
         }
     }
     compute_weights(time, 1.0, weights);
-    for (std::int64_t d = 1; d <= std::min(window, place); ++d) {
-        add_pair(session.items[index(place - d)], item, d, weights);
+    for (std::int64_t d = 1; d <= std::min(window, position); ++d) {
+        add_pair(session.items[index(position - d)], item, d, weights);
     }
-    add_click(item, place > 0, weights);
+    add_click(item, position > 0, weights);
     if (codes != nullptr) add_context(item, codes, weights[kContextLane]);
     count_click(handle, item, time);
 }
 
-void TrendsDelta::insert(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
+void TrendsDelta::insert(Session& session, std::int64_t position, std::int32_t item, std::int64_t time,
                          const std::uint16_t* codes) const {
-    session.items.insert(session.items.begin() + place, item);
-    session.times.insert(session.times.begin() + place, time);
+    session.items.insert(session.items.begin() + position, item);
+    session.times.insert(session.times.begin() + position, time);
     if (shape_.n_columns > 0) {
-        const auto where = session.codes.begin() + place * shape_.n_columns;
+        const auto where = session.codes.begin() + position * shape_.n_columns;
         if (codes != nullptr) {
             session.codes.insert(where, codes, codes + shape_.n_columns);
         } else {
@@ -96,14 +97,14 @@ void TrendsDelta::insert(Session& session, std::int64_t place, std::int32_t item
 }
 
 // Inserts a click into a session that counts an item once.
-void TrendsDelta::insert_once(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
+void TrendsDelta::insert_once(Session& session, std::int64_t position, std::int32_t item, std::int64_t time,
                               const std::uint16_t* codes) {
     const auto count = static_cast<std::int64_t>(session.items.size());
-    const bool is_last = place == count;
+    const bool is_last = position == count;
     if (!is_last) add_session_once(session, -1.0);  // another click may be the first on the item now
-    insert(session, place, item, time, codes);
+    insert(session, position, item, time, codes);
     if (is_last) {
-        add_click_once(session, place, 1.0);
+        add_click_once(session, position, 1.0);
     } else {
         add_session_once(session, 1.0);
     }
@@ -113,22 +114,23 @@ void TrendsDelta::add_session_once(const Session& session, double sign) {
     for (std::int64_t j = 0; j < static_cast<std::int64_t>(session.items.size()); ++j) add_click_once(session, j, sign);
 }
 
-// What the session's click at `place` adds to those before it.
-void TrendsDelta::add_click_once(const Session& session, std::int64_t place, double sign) {
+// What the session's click at `position` adds to those before it.
+void TrendsDelta::add_click_once(const Session& session, std::int64_t position, double sign) {
     const auto before = [&](std::int64_t j) {
         return std::count(session.items.begin(), session.items.begin() + j, session.items[index(j)]);
     };
-    const std::int64_t repeats = before(place);
+    const std::int64_t repeats = before(position);
     if (repeats >= kMaxCounted) return;
-    const std::int32_t item = session.items[index(place)];
+    const std::int32_t item = session.items[index(position)];
     double weights[kItemLanes];
-    compute_weights(session.times[index(place)], sign, weights);
+    compute_weights(session.times[index(position)], sign, weights);
     std::int64_t distance = 0;
-    for (std::int64_t j = place - 1; repeats == 0 && j >= 0 && distance < settings_.window; --j) {
+    for (std::int64_t j = position - 1; repeats == 0 && j >= 0 && distance < settings_.window; --j) {
         if (before(j) == 0) add_pair(session.items[index(j)], item, ++distance, weights);
     }
-    add_click(item, place > 0, weights);
-    if (shape_.n_columns > 0) add_context(item, session.codes.data() + place * shape_.n_columns, weights[kContextLane]);
+    add_click(item, position > 0, weights);
+    if (shape_.n_columns > 0)
+        add_context(item, session.codes.data() + position * shape_.n_columns, weights[kContextLane]);
 }
 
 // Counts a click on an item in what is no sum.
@@ -172,8 +174,8 @@ void TrendsDelta::forget_in_tables(const TrendsSession& removed, const TrendsVie
             session.codes.push_back(removed.codes == nullptr ? std::uint16_t{0}
                                                              : removed.codes[i * shape_.n_columns + c]);
         }
-        const std::int32_t* const place = std::lower_bound(ids, ids + remaining.n_items, removed.items[i]);
-        base_.replace(removed.items[i], remaining, place - ids, ids);
+        const std::int32_t* const found = std::lower_bound(ids, ids + remaining.n_items, removed.items[i]);
+        base_.replace(removed.items[i], remaining, found - ids, ids);
     }
     remove_session(session);
 }

@@ -36,14 +36,14 @@ struct ItemDelta {
     std::vector<std::uint16_t> context;  // values of visits' context
     std::vector<double> context_sums;    // within each
     // A query reads as many pairs of tables and delta together as tables keep, the strongest: the first n_read of these
-    // and, if the row is narrowed, of the tables' row the runs of places [begin, end) alone.
+    // and, if the row is narrowed, of the tables' row the runs of pairs [begin, end) alone.
     std::int64_t n_read = 0;
     bool narrowed = false;
     std::vector<std::pair<std::int32_t, std::int32_t>> base_runs;
-    std::vector<std::int32_t> places;    // [neighbors] in the tables' row, -1 = not there; if the row is narrowed
-    std::int64_t changes = 0;            // pairs that are read since the row was narrowed
-    std::vector<std::int64_t> sessions;  // handles of those with the item; some twice, some gone
-    bool is_rebuilt = false;             // whether its sums are being made again
+    std::vector<std::int32_t> base_indices;  // [neighbors] in the tables' row, -1 = not there; if the row is narrowed
+    std::int64_t changes = 0;                // pairs that are read since the row was narrowed
+    std::vector<std::int64_t> sessions;      // handles of those with the item; some twice, some gone
+    bool is_rebuilt = false;                 // whether its sums are being made again
 };
 
 // A session of the tables.
@@ -118,17 +118,17 @@ class TrendsDelta {
     void add_session(const Session& session, double sign);
     void remove_session(const Session& session);
     void update_times(ItemDelta& row, std::int64_t time);
-    void read_pair(ItemDelta& row, std::int64_t place);
+    void read_pair(ItemDelta& row, std::int64_t pair);
     void narrow(ItemDelta& row);
     void compute_weights(std::int64_t time, double sign, double* weights) const;
     void advance_clock(std::int64_t time);
-    void insert(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
+    void insert(Session& session, std::int64_t position, std::int32_t item, std::int64_t time,
                 const std::uint16_t* codes) const;
-    void insert_once(Session& session, std::int64_t place, std::int32_t item, std::int64_t time,
+    void insert_once(Session& session, std::int64_t position, std::int32_t item, std::int64_t time,
                      const std::uint16_t* codes);
     void add_session_once(const Session& session, double sign);
     void count_click(std::int64_t handle, std::int32_t item, std::int64_t time);
-    void add_click_once(const Session& session, std::int64_t place, double sign);
+    void add_click_once(const Session& session, std::int64_t position, double sign);
     void add_click(std::int32_t item, bool later, const double* weights);
     void add_pair(std::int32_t earlier, std::int32_t later, std::int64_t distance, const double* weights);
     void add_term(std::int32_t item, std::int32_t neighbor, int first_lane, double share, const double* weights);
@@ -142,10 +142,10 @@ class TrendsDelta {
     ContextShape shape_;
     std::vector<double> context_totals_;  // by value
     AddScope add_scope_ = AddScope::kEverything;
-    std::vector<std::int32_t> base_places_;  // by item: 1 + place in a row of the tables; 0 between calls
+    std::vector<std::int32_t> base_index_of_item_;  // 1 + index of its pair in a row of the tables; 0 between calls
     std::int64_t clock_[kItemLanes + 1];
     double sums_[kItemSums] = {};
-    std::vector<std::int32_t> slots_;  // by item: 1 + place, 0 = none
+    std::vector<std::int32_t> slots_;  // by item: 1 + index in items_, 0 = none
     std::vector<ItemDelta> items_;
     std::vector<std::int32_t> active_;
     std::unordered_map<std::int64_t, Session> sessions_;

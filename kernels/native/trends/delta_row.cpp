@@ -8,10 +8,10 @@
 namespace mtaw {
 namespace {
 
-std::size_t index(std::int64_t place) { return static_cast<std::size_t>(place); }
+std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-// Its place, or `count`.
-std::int64_t place_of(const std::int32_t* values, std::int64_t count, std::int32_t wanted) {
+// Its index, or `count`.
+std::int64_t index_of(const std::int32_t* values, std::int64_t count, std::int32_t wanted) {
     constexpr std::int64_t kScanBlock = 16;  // looked through without a branch
     std::int64_t i = 0;
     for (; i + kScanBlock <= count; i += kScanBlock) {
@@ -38,45 +38,45 @@ void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbor, int first_l
     ItemDelta& row = delta_of(item);
     if (add_scope_ == AddScope::kRebuiltRows && !row.is_rebuilt) return;
     auto count = static_cast<std::int64_t>(row.neighbors.size());
-    std::int64_t place = place_of(row.neighbors.data(), count, neighbor);
-    if (place == count) {
+    std::int64_t pair = index_of(row.neighbors.data(), count, neighbor);
+    if (pair == count) {
         if (count >= limits_.row_neighbors) cut_row(row);
-        place = static_cast<std::int64_t>(row.neighbors.size());
+        pair = static_cast<std::int64_t>(row.neighbors.size());
         row.neighbors.push_back(neighbor);
         row.values.resize(row.values.size() + kPairSums, 0.0);
         if (row.narrowed) {
             const TrendRow base = base_.row(item);
-            const std::int64_t found = place_of(base.neighbors, base.count, neighbor);
-            row.places.push_back(found == base.count ? -1 : static_cast<std::int32_t>(found));
+            const std::int64_t found = index_of(base.neighbors, base.count, neighbor);
+            row.base_indices.push_back(found == base.count ? -1 : static_cast<std::int32_t>(found));
         }
         ++n_pairs_;
     }
-    double* const value = row.values.data() + place * kPairSums + first_lane;
+    double* const value = row.values.data() + pair * kPairSums + first_lane;
     double* const total = row.totals + first_lane;
     for (int lane = 0; lane < kPairLanes; ++lane) {
         const double part = share * weights[kFirstPairLane + lane];
         value[lane] += part;
         total[lane] += part;
     }
-    if (place >= row.n_read) read_pair(row, place);
+    if (pair >= row.n_read) read_pair(row, pair);
 }
 
 // A pair that a query does not read yet has a new term: what is strong enough is found again after some of them.
-void TrendsDelta::read_pair(ItemDelta& row, std::int64_t place) {
+void TrendsDelta::read_pair(ItemDelta& row, std::int64_t pair) {
     constexpr std::int64_t kChangeShare = 32;  // of the pairs that there are, or that are read
-    const std::int64_t read_place = row.n_read++;
-    if (read_place != place) {
-        std::swap(row.neighbors[index(place)], row.neighbors[index(read_place)]);
-        std::swap_ranges(row.values.begin() + place * kPairSums, row.values.begin() + (place + 1) * kPairSums,
-                         row.values.begin() + read_place * kPairSums);
-        if (row.narrowed) std::swap(row.places[index(place)], row.places[index(read_place)]);
+    const std::int64_t last_read = row.n_read++;
+    if (last_read != pair) {
+        std::swap(row.neighbors[index(pair)], row.neighbors[index(last_read)]);
+        std::swap_ranges(row.values.begin() + pair * kPairSums, row.values.begin() + (pair + 1) * kPairSums,
+                         row.values.begin() + last_read * kPairSums);
+        if (row.narrowed) std::swap(row.base_indices[index(pair)], row.base_indices[index(last_read)]);
     }
-    if (row.narrowed && row.places[index(read_place)] >= 0) {
-        const std::int32_t base_place = row.places[index(read_place)];
+    if (row.narrowed && row.base_indices[index(last_read)] >= 0) {
+        const std::int32_t base_index = row.base_indices[index(last_read)];
         const bool is_read = std::any_of(row.base_runs.begin(), row.base_runs.end(), [&](const auto& run) {
-            return run.first <= base_place && base_place < run.second;
+            return run.first <= base_index && base_index < run.second;
         });
-        if (!is_read) row.base_runs.emplace_back(base_place, base_place + 1);
+        if (!is_read) row.base_runs.emplace_back(base_index, base_index + 1);
     }
     ++row.changes;
     const std::int64_t pairs = std::max(settings_.max_neighbors, static_cast<std::int64_t>(row.neighbors.size()));
@@ -101,36 +101,37 @@ void TrendsDelta::narrow(ItemDelta& row) {
     for (int k = 0; k < kPairSums; ++k) {
         totals[k] = row.totals[k] + (base.totals == nullptr ? 0.0 : static_cast<double>(base.totals[k]) * to_epoch[k]);
     }
-    const auto add_base = [&](std::int64_t place, double* sums) {
+    const auto add_base = [&](std::int64_t base_index, double* sums) {
         for (int k = 0; k < kPairSums; ++k) {
-            sums[k] += static_cast<double>(widened(base.values[place * kPairSums + k])) * to_epoch[k];
+            sums[k] += static_cast<double>(widened(base.values[base_index * kPairSums + k])) * to_epoch[k];
         }
     };
     struct Ranked {
         double strength;
         std::int32_t neighbor;
-        std::int64_t source;  // among these pairs, or -1 - the place of one that the tables alone have
+        std::int64_t source;  // among these pairs, or -1 - the index of one that the tables alone have
     };
     std::vector<Ranked> ranked;
     ranked.reserve(index(count + base.count));
-    base_places_.resize(std::max(base_places_.size(), index(limits_.capacity)), 0);
+    base_index_of_item_.resize(std::max(base_index_of_item_.size(), index(limits_.capacity)), 0);
     for (std::int64_t p = 0; p < base.count; ++p) {
-        base_places_[index(base.neighbors[p])] = static_cast<std::int32_t>(p + 1);
+        base_index_of_item_[index(base.neighbors[p])] = static_cast<std::int32_t>(p + 1);
     }
-    row.places.resize(index(count));
-    std::vector<std::uint8_t> marks(index(base.count), 0);  // places that these pairs have too
+    row.base_indices.resize(index(count));
+    std::vector<std::uint8_t> marks(index(base.count), 0);  // of the tables' pairs: whether these pairs have it too
     for (std::int64_t i = 0; i < count; ++i) {
         double sums[kPairSums];
         std::copy_n(row.values.data() + i * kPairSums, kPairSums, sums);
-        const std::int32_t place = row.places[index(i)] = base_places_[index(row.neighbors[index(i)])] - 1;
-        if (place >= 0) {
-            marks[index(place)] = 1;
-            add_base(place, sums);
+        const std::int32_t base_index = row.base_indices[index(i)] =
+            base_index_of_item_[index(row.neighbors[index(i)])] - 1;
+        if (base_index >= 0) {
+            marks[index(base_index)] = 1;
+            add_base(base_index, sums);
         }
         ranked.push_back({pair_strength(sums, totals, to_now), row.neighbors[index(i)], i});
     }
     for (std::int64_t p = 0; p < base.count; ++p) {
-        base_places_[index(base.neighbors[p])] = 0;
+        base_index_of_item_[index(base.neighbors[p])] = 0;
         if (marks[index(p)] != 0) continue;
         double sums[kPairSums] = {};
         add_base(p, sums);
@@ -143,14 +144,15 @@ void TrendsDelta::narrow(ItemDelta& row) {
                              return x.strength != y.strength ? x.strength > y.strength : x.neighbor < y.neighbor;
                          });
     }
-    std::fill(marks.begin(), marks.end(), 0);  // from here on: places that are read
+    std::fill(marks.begin(), marks.end(), 0);  // from here on: whether it is read
     std::vector<std::uint8_t> is_read(index(count), 0);
     for (std::size_t i = 0; i < n_kept; ++i) {
-        const std::int64_t place = ranked[i].source >= 0 ? row.places[index(ranked[i].source)] : -1 - ranked[i].source;
+        const std::int64_t base_index =
+            ranked[i].source >= 0 ? row.base_indices[index(ranked[i].source)] : -1 - ranked[i].source;
         if (ranked[i].source >= 0) is_read[index(ranked[i].source)] = 1;
-        if (place >= 0) marks[index(place)] = 1;
+        if (base_index >= 0) marks[index(base_index)] = 1;
     }
-    std::vector<std::int32_t> neighbors, places;
+    std::vector<std::int32_t> neighbors, base_indices;
     std::vector<double> values;
     neighbors.reserve(row.neighbors.capacity());
     values.reserve(row.values.capacity());
@@ -158,20 +160,20 @@ void TrendsDelta::narrow(ItemDelta& row) {
         for (std::int64_t i = 0; i < count; ++i) {
             if (is_read[index(i)] != wanted) continue;
             neighbors.push_back(row.neighbors[index(i)]);
-            places.push_back(row.places[index(i)]);
+            base_indices.push_back(row.base_indices[index(i)]);
             values.insert(values.end(), row.values.begin() + i * kPairSums, row.values.begin() + (i + 1) * kPairSums);
         }
         if (wanted == 1) row.n_read = static_cast<std::int64_t>(neighbors.size());
     }
     row.neighbors = std::move(neighbors);
-    row.places = std::move(places);
+    row.base_indices = std::move(base_indices);
     row.values = std::move(values);
     row.narrowed = true;
     row.base_runs.clear();
-    for (std::int32_t place = 0; place < base.count; ++place) {
-        if (marks[index(place)] == 0) continue;
-        if (row.base_runs.empty() || row.base_runs.back().second != place) row.base_runs.emplace_back(place, place);
-        row.base_runs.back().second = place + 1;
+    for (std::int32_t p = 0; p < base.count; ++p) {
+        if (marks[index(p)] == 0) continue;
+        if (row.base_runs.empty() || row.base_runs.back().second != p) row.base_runs.emplace_back(p, p);
+        row.base_runs.back().second = p + 1;
     }
 }
 

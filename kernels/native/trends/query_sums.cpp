@@ -8,7 +8,7 @@
 namespace mtaw {
 namespace {
 
-// Lists the pairs [begin, end) of those items that have a place, without a branch on it.
+// Lists the pairs [begin, end) of those items that have a slot, without a branch on it.
 std::int32_t* list_matches(const std::int32_t* neighbors, std::int64_t begin, std::int64_t end,
                            const std::int32_t* slot_plus_one, std::int32_t* next) {
     for (std::int64_t p = begin; p < end; ++p) {
@@ -32,7 +32,7 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         longest = std::max(longest, row.base.count + (row.delta == nullptr ? 0 : row.delta->n_read));
     }
     matches.resize(static_cast<std::size_t>(longest) + 1);
-    // From here nothing takes memory, so that no place stays marked.
+    // From here nothing takes memory, so that no slot stays set.
     std::int32_t* const slot_plus_one = scratch.slot_plus_one_.data();
     for (std::int64_t i = 0; i < count; ++i) {
         slot_plus_one[ids[i]] = static_cast<std::int32_t>(i + 1);
@@ -113,12 +113,12 @@ void Trends::row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>&
     const TrendFactors factors = factors_at(now);
     const auto add = [&](std::int32_t neighbor, const double* raw) {
         const auto found = std::find(neighbors.begin(), neighbors.end(), neighbor);
-        const auto place = static_cast<std::size_t>(found - neighbors.begin());
+        const auto pair = static_cast<std::size_t>(found - neighbors.begin());
         if (found == neighbors.end()) {
             neighbors.push_back(neighbor);
             values.resize(values.size() + kPairSums, 0.0);
         }
-        for (std::size_t k = 0; k < kPairSums; ++k) values[place * kPairSums + k] += raw[k];
+        for (std::size_t k = 0; k < kPairSums; ++k) values[pair * kPairSums + k] += raw[k];
     };
     double raw[kPairSums];
     const TrendRow base = delta_.base().row(item);

@@ -55,8 +55,8 @@ float Trends::context_sum(std::int64_t item, const ItemDelta* delta, std::int64_
         const auto found_in_delta =
             std::find(delta->context.begin(), delta->context.end(), static_cast<std::uint16_t>(value));
         if (found_in_delta != delta->context.end()) {
-            const auto place = static_cast<std::size_t>(found_in_delta - delta->context.begin());
-            sum += to_float(delta->context_sums[place] * factors.delta[kContextLane]);
+            const auto index = static_cast<std::size_t>(found_in_delta - delta->context.begin());
+            sum += to_float(delta->context_sums[index] * factors.delta[kContextLane]);
         }
     }
     return std::max(sum, 0.0F);

@@ -77,7 +77,7 @@ class TrendsScratch {
         std::int64_t item;
         TrendRow base;
         const ItemDelta* delta;
-        float weight;                   // 0.75^place
+        float weight;                   // 0.75^u of row u
         float base_factors[kPairSums];  // what a pair's value is worth in the pre-score
         double delta_factors[kPairSums];
     };
