@@ -37,11 +37,11 @@ KeyCut cut_of(const ColumnKernels& kernels, const std::int32_t* keys, std::int64
         ties[n_ties] = static_cast<std::int32_t>(i);
         n_ties += keys[i] == cut.lowest ? 1 : 0;
     }
-    const std::int64_t places = wanted - kernels.count_at_least(keys, count, cut.lowest + 1);
-    if (n_ties <= places) return cut;  // all of them, or none: `lowest` may lie between two keys
+    const std::int64_t wanted_ties = wanted - kernels.count_at_least(keys, count, cut.lowest + 1);
+    if (n_ties <= wanted_ties) return cut;  // all of them, or none: `lowest` may lie between two keys
     for (std::int64_t i = 0; i < n_ties; ++i) ties[i] = item_of(ties[i]);
-    std::nth_element(ties, ties + (places - 1), ties + n_ties);
-    cut.last = ties[places - 1];
+    std::nth_element(ties, ties + (wanted_ties - 1), ties + n_ties);
+    cut.last = ties[wanted_ties - 1];
     return cut;
 }
 

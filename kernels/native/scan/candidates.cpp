@@ -38,12 +38,12 @@ void Candidates::start(const SearchPlan& plan) {
 // The new entries ascend, and so do the excluded ids: each excluded id is looked for once.
 void Candidates::drop_excluded() {
     const std::int32_t* const end = lane.ids + lane.count;
-    const std::int32_t* place = lane.ids + checked;
-    while (place != end && excluded != excluded_end && *excluded <= end[-1]) {
-        place = std::lower_bound(place, end, *excluded);
-        if (*place == *excluded) {
-            lane.upper[place - lane.ids] = -kInfinity;
-            lane.lower[place - lane.ids] = -kInfinity;
+    const std::int32_t* entry = lane.ids + checked;
+    while (entry != end && excluded != excluded_end && *excluded <= end[-1]) {
+        entry = std::lower_bound(entry, end, *excluded);
+        if (*entry == *excluded) {
+            lane.upper[entry - lane.ids] = -kInfinity;
+            lane.lower[entry - lane.ids] = -kInfinity;
         }
         ++excluded;
     }

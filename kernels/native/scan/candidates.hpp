@@ -45,7 +45,7 @@ struct Candidates {
     void tighten(const SearchPlan& plan);
     // The same after the new entries' bounds, which come from half-wide codes, are made those of the whole codes.
     void refine(const SearchPlan& plan);
-    // Adds an item whose bounds are not known; the lane must have a free place.
+    // Adds an item whose bounds are not known; the lane must have room for it.
     void add_unbounded(std::int32_t id);
     // Prefetches the rows of the entries, which `finish` reads.
     void fetch_rows(const SearchPlan& plan) const;

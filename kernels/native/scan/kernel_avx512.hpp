@@ -36,12 +36,12 @@ struct Avx512Bounds {
                                          std::int32_t first, float* upper, float* lower, std::int32_t* ids) {
         const __m512 spread = _mm512_mul_ps(_mm512_set1_ps(lane.spread), items.residuals);
         const __m512 dots = _mm512_cvtepi32_ps(sums);
-        const __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+        const __m512i iota = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
         const __mmask16 kept = _cvtu32_mask16(mask);
         // Packed in registers and stored whole: a packing store takes a hundred cycles on Zen 4.
         _mm512_storeu_ps(upper, _mm512_maskz_compress_ps(kept, _mm512_fmadd_ps(items.steps, dots, spread)));
         _mm512_storeu_ps(lower, _mm512_maskz_compress_ps(kept, _mm512_fmsub_ps(items.steps, dots, spread)));
-        _mm512_storeu_si512(ids, _mm512_maskz_compress_epi32(kept, _mm512_add_epi32(places, _mm512_set1_epi32(first))));
+        _mm512_storeu_si512(ids, _mm512_maskz_compress_epi32(kept, _mm512_add_epi32(iota, _mm512_set1_epi32(first))));
     }
 };
 

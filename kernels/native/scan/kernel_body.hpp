@@ -12,7 +12,7 @@
 //     Items, load_items(address)           the steps and residuals of a block
 //     above_cut(sums, items, lane)              16 bits: whose upper bound is over lane.cut
 //     store_bounds(sums, items, lane, mask, first, upper, lower, ids)    of the items in `mask`, packed; `first` is the
-//                                          id of the block's first item, and all 16 places may be written
+//                                          id of the block's first item, and all 16 entries may be written
 #pragma once
 
 #include <bit>
@@ -40,10 +40,10 @@ MTAW_INLINE std::uint32_t allowed_items(const AllowedBits& allowed, std::int64_t
 MTAW_INLINE void pack(std::uint32_t mask, std::int32_t first, float* upper, float* lower, std::int32_t* ids) {
     std::int32_t n_kept = 0;
     for (; mask != 0; mask &= mask - 1) {
-        const std::int32_t place = std::countr_zero(mask);
-        upper[n_kept] = upper[place];
-        lower[n_kept] = lower[place];
-        ids[n_kept++] = first + place;
+        const std::int32_t item = std::countr_zero(mask);
+        upper[n_kept] = upper[item];
+        lower[n_kept] = lower[item];
+        ids[n_kept++] = first + item;
     }
 }
 

@@ -68,8 +68,8 @@ struct Neon {
         return items;
     }
     static MTAW_INLINE std::uint32_t above_cut(const Sums& sums, const Items& items, const ScanLane& lane) {
-        const std::uint32_t places[4] = {1, 2, 4, 8};
-        const uint32x4_t bits = vld1q_u32(places);
+        const std::uint32_t item_bits[4] = {1, 2, 4, 8};
+        const uint32x4_t bits = vld1q_u32(item_bits);
         std::uint32_t mask = 0;
         for (int p = 0; p < 4; ++p) {
             const float32x4_t spread = vmulq_n_f32(items.residuals[p], lane.spread);

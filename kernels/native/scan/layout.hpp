@@ -4,7 +4,7 @@
 // after item, as unsigned bytes code + 128 with codes in -127..127 (128, a zero, pads the dimensions). It is one
 // register of AVX-512, two of AVX2, four of NEON, one row of an AMX tile. The last line holds each item's step and
 // residual as two bfloat16 in one 32-bit word: the step in the upper half, the residual's norm in the lower.
-// A block is one stretch of memory, read once from front to end. Places past the last item have the residual
+// A block is one stretch of memory, read once from front to end. Slots past the last item have the residual
 // -infinity, which no threshold lets through.
 //
 // The nested form has the same codes in two parts of equal size, each read without the other. A code c = 16 h - 128 + l
@@ -26,7 +26,7 @@ constexpr std::int64_t kLineBytes = 64;
 constexpr std::int64_t kLineDims = 4;
 constexpr std::int64_t kMaxScanDims = 1 << 14;  // the int32 sums of products of codes stay exact
 
-// The word of a place without an item: the step 0 and the residual -infinity.
+// The word of a slot without an item: the step 0 and the residual -infinity.
 constexpr std::uint32_t kNoItem = 0xFF80;
 
 constexpr std::int64_t code_lines(std::int64_t d) { return (d + kLineDims - 1) / kLineDims; }

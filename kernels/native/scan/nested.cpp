@@ -32,7 +32,7 @@ std::uint32_t half_word(std::uint32_t word, std::int32_t low_square, ScanSummary
 void nest_block(const std::uint8_t* block, std::int64_t d, std::uint8_t* half, std::uint8_t* low,
                 ScanSummary* summary) {
     const std::int64_t lines = code_lines(d), halves = half_lines(d);
-    std::int32_t squares[kLineBytes] = {};  // of l - 8, by place in a line
+    std::int32_t squares[kLineBytes] = {};  // of l - 8, by byte of a line
     for (std::int64_t line = 0; line < lines; ++line) {
         for (std::int64_t i = 0; i < kLineBytes; ++i) {
             const int low_part = (block[line * kLineBytes + i] & 15) - 8;
@@ -63,8 +63,8 @@ void nest_block(const std::uint8_t* block, std::int64_t d, std::uint8_t* half, s
 void nest_codes(const std::uint8_t* blocks, std::int64_t n_blocks, std::int64_t d, std::uint8_t* half_blocks,
                 std::uint8_t* low_blocks, ScanSummary* summary) {
     for (std::int64_t b = 0; b < n_blocks; ++b) {
-        const std::int64_t place = b * half_block_bytes(d);
-        nest_block(blocks + b * block_bytes(d), d, half_blocks + place, low_blocks + place, summary);
+        const std::int64_t offset = b * half_block_bytes(d);
+        nest_block(blocks + b * block_bytes(d), d, half_blocks + offset, low_blocks + offset, summary);
     }
 }
 

@@ -74,8 +74,8 @@ struct BlockRows {
     explicit BlockRows(std::int64_t d) : values(static_cast<std::size_t>(kBlockItems * d)) {}
 
     void load(const float* rows, std::int64_t count, std::int64_t d, double scale_down) {
-        for (std::int64_t place = 0; place < count; ++place) {
-            largest[place] = scaled_row(rows + place * d, d, scale_down, values.data() + place * d);
+        for (std::int64_t slot = 0; slot < count; ++slot) {
+            largest[slot] = scaled_row(rows + slot * d, d, scale_down, values.data() + slot * d);
         }
     }
 
@@ -88,14 +88,14 @@ void quantize_block(const BlockRows& block_rows, std::int64_t count, std::int64_
                     ScanSummary* summary) {
     const std::int64_t lines = code_lines(d);
     std::memset(block, 128, static_cast<std::size_t>(lines * kLineBytes));
-    for (std::int64_t place = 0; place < kBlockItems; ++place) {
+    for (std::int64_t slot = 0; slot < kBlockItems; ++slot) {
         std::uint32_t word = kNoItem;
-        if (place < count) {
-            word = quantize_row(block_rows.values.data() + place * d, d, block_rows.largest[place],
-                                block + place * kLineDims);
+        if (slot < count) {
+            word = quantize_row(block_rows.values.data() + slot * d, d, block_rows.largest[slot],
+                                block + slot * kLineDims);
             summary->largest_residual = std::max(summary->largest_residual, bfloat16_value(word & 0xFFFFU));
         }
-        std::memcpy(block + lines * kLineBytes + place * 4, &word, 4);
+        std::memcpy(block + lines * kLineBytes + slot * 4, &word, 4);
     }
 }
 
@@ -131,8 +131,8 @@ ScanSummary quantize_nested(const float* rows, std::int64_t n_items, std::int64_
     std::vector<std::uint8_t> whole(static_cast<std::size_t>(block_bytes(d)));
     const auto quantize = [&](std::int64_t b, const BlockRows& block_rows, std::int64_t count, ScanSummary* summary) {
         quantize_block(block_rows, count, d, whole.data(), summary);
-        const std::int64_t place = b * half_block_bytes(d);
-        nest_codes(whole.data(), 1, d, half_blocks + place, low_blocks + place, summary);
+        const std::int64_t offset = b * half_block_bytes(d);
+        nest_codes(whole.data(), 1, d, half_blocks + offset, low_blocks + offset, summary);
     };
     return quantize_blocks(rows, n_items, d, quantize);
 }

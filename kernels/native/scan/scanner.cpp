@@ -41,37 +41,37 @@ std::uint32_t load_word(const std::uint8_t* address) {
     return word;
 }
 
-// The word of an item, or of a place without one.
+// The word of an item, or of a slot without one.
 std::uint32_t word_at(const ScanCatalog& catalog, Codes codes, std::int64_t item) {
-    const std::int64_t block = item / kBlockItems, place = item % kBlockItems;
+    const std::int64_t block = item / kBlockItems, slot = item % kBlockItems;
     if (codes == Codes::whole) {
-        return load_word(catalog.blocks + (block + 1) * block_bytes(catalog.d) - kLineBytes + place * 4);
+        return load_word(catalog.blocks + (block + 1) * block_bytes(catalog.d) - kLineBytes + slot * 4);
     }
     if (codes == Codes::half) {
-        return load_word(catalog.half_blocks + (block + 1) * half_block_bytes(catalog.d) - kLineBytes + place * 4);
+        return load_word(catalog.half_blocks + (block + 1) * half_block_bytes(catalog.d) - kLineBytes + slot * 4);
     }
     return load_word(catalog.low_blocks + (item + 1) * low_bytes(catalog.d) - 4);
 }
 
-// Whether the places past the last item say so: no kernel then gives an id that is not there.
+// Whether the slots past the last item say so: no kernel then gives an id that is not there.
 bool padding_is_marked(const ScanCatalog& catalog, Codes codes) {
-    for (std::int64_t place = catalog.n_items; place < block_count(catalog.n_items) * kBlockItems; ++place) {
-        if (word_at(catalog, codes, place) != kNoItem) return false;
+    for (std::int64_t slot = catalog.n_items; slot < block_count(catalog.n_items) * kBlockItems; ++slot) {
+        if (word_at(catalog, codes, slot) != kNoItem) return false;
     }
     return true;
 }
 
 // The code of dimension j of an item.
 double code_at(const ScanCatalog& catalog, Codes codes, std::int64_t item, std::int64_t j) {
-    const std::int64_t place = item % kBlockItems * kLineDims + j % kLineDims;
+    const std::int64_t offset = item % kBlockItems * kLineDims + j % kLineDims;
     if (codes == Codes::whole) {
         const std::uint8_t* block = catalog.blocks + item / kBlockItems * block_bytes(catalog.d);
-        return block[j / kLineDims * kLineBytes + place] - 128;
+        return block[j / kLineDims * kLineBytes + offset] - 128;
     }
     const std::int64_t pair = j / (2 * kLineDims);  // of lines
     const auto half_of = [&](int both) { return j % (2 * kLineDims) < kLineDims ? both & 15 : both >> 4; };
     const std::uint8_t* half = catalog.half_blocks + item / kBlockItems * half_block_bytes(catalog.d);
-    const int high = half_of(half[pair * kLineBytes + place]);
+    const int high = half_of(half[pair * kLineBytes + offset]);
     if (codes == Codes::half) return 2 * high - 15;
     const std::uint8_t* record = catalog.low_blocks + item * low_bytes(catalog.d);
     return 16 * high - 128 + half_of(record[pair * kLineDims + j % kLineDims]);

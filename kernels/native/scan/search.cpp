@@ -60,8 +60,8 @@ class Search {
                     candidates(q + 1).tighten(plan_);
                     candidates(q + 1).fetch_rows(plan_);
                 }
-                const std::int64_t place = (begin + q) * request_.k;
-                candidates(q).finish(plan_, ids + place, scores + place);
+                const std::int64_t offset = (begin + q) * request_.k;
+                candidates(q).finish(plan_, ids + offset, scores + offset);
             }
         }
     }
@@ -192,9 +192,9 @@ class Search {
     // The whole codes of blocks begin .. end, which many queries read: made once for all of them.
     void join(std::int64_t begin, std::int64_t end) {
         const ScanCatalog& catalog = *plan_.catalog;
-        const std::int64_t place = begin * half_block_bytes(catalog.d);
+        const std::int64_t offset = begin * half_block_bytes(catalog.d);
         std::uint8_t* const destination = scratch_.joined.data()->bytes;
-        kernels_.join(catalog.half_blocks + place, catalog.low_blocks + place, end - begin, catalog.d, destination);
+        kernels_.join(catalog.half_blocks + offset, catalog.low_blocks + offset, end - begin, catalog.d, destination);
         blocks_.blocks = destination;
         blocks_.first_block = begin;
     }

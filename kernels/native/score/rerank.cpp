@@ -14,10 +14,10 @@ namespace {
 
 void check_candidates(const RerankShape& shape, const std::int32_t* candidates) {
     const std::int64_t count = shape.n_queries * shape.n_candidates;
-    for (std::int64_t place = 0; place < count; ++place) {
-        if (candidates[place] < -1 || candidates[place] >= shape.n_items) {
-            throw std::out_of_range("candidate " + std::to_string(candidates[place]) + " of query " +
-                                    std::to_string(place / shape.n_candidates) + " is outside -1.." +
+    for (std::int64_t i = 0; i < count; ++i) {
+        if (candidates[i] < -1 || candidates[i] >= shape.n_items) {
+            throw std::out_of_range("candidate " + std::to_string(candidates[i]) + " of query " +
+                                    std::to_string(i / shape.n_candidates) + " is outside -1.." +
                                     std::to_string(shape.n_items - 1));
         }
     }
@@ -38,7 +38,7 @@ void rerank_topk(const RerankShape& shape, const float* queries, const float* ca
             if (id >= 0) scored.push_back({0.0F, id});
         }
         score_items(query, catalog, shape.d, scale, scored.data(), static_cast<std::int64_t>(scored.size()));
-        std::fill_n(ids + b * shape.k, shape.k, -1);  // of one id twice a place stays as it is
+        std::fill_n(ids + b * shape.k, shape.k, -1);  // of one id twice an entry stays as it is
         std::fill_n(scores + b * shape.k, shape.k, -std::numeric_limits<float>::infinity());
         const std::size_t kept = std::min(static_cast<std::size_t>(shape.k), scored.size());
         std::int32_t* out_ids = ids + b * shape.k;

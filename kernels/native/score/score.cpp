@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::int64_t kTile = 8;
 constexpr std::int64_t kGroup = 32;        // of rows of 400 bytes: two groups fit in a core's first cache
-constexpr std::int64_t kCounted = 64;      // items whose places are counted one by one
+constexpr std::int64_t kCounted = 64;      // items whose ranks are counted one by one
 constexpr std::int64_t kMaxCounted = 256;  // and eight at a time
 constexpr std::int64_t kLineFloats = 16;   // a cache line
 
@@ -78,15 +78,15 @@ namespace {
 void place_best_by_counting(const Scored* items, std::int64_t count, std::int64_t n_best, std::int32_t* ids,
                             float* scores) {
     alignas(64) std::uint64_t keys[kMaxCounted];
-    std::int64_t places[kMaxCounted];
+    std::int64_t ranks[kMaxCounted];
     const std::int64_t whole = (count + 7) / 8 * 8;
     for (std::int64_t i = 0; i < count; ++i) keys[i] = key_of(items[i]);
     std::fill(keys + count, keys + whole, 0);
-    count_larger_avx512(keys, whole, places);
+    count_larger_avx512(keys, whole, ranks);
     for (std::int64_t i = 0; i < count; ++i) {
-        if (places[i] < n_best) {
-            ids[places[i]] = items[i].id;
-            scores[places[i]] = items[i].score;
+        if (ranks[i] < n_best) {
+            ids[ranks[i]] = items[i].id;
+            scores[ranks[i]] = items[i].score;
         }
     }
 }
@@ -102,21 +102,21 @@ void place_best(Scored* items, std::int64_t count, std::int64_t n_best, std::int
 #endif
     if (count > kCounted) {
         std::partial_sort(items, items + n_best, items + count, Better{});
-        for (std::int64_t place = 0; place < n_best; ++place) {
-            ids[place] = items[place].id;
-            scores[place] = items[place].score;
+        for (std::int64_t rank = 0; rank < n_best; ++rank) {
+            ids[rank] = items[rank].id;
+            scores[rank] = items[rank].score;
         }
         return;
     }
-    // Few: an item's place is how many are better, counted without a branch to mispredict.
+    // Few: an item's rank is how many are better, counted without a branch to mispredict.
     std::uint64_t keys[kCounted];
     for (std::int64_t i = 0; i < count; ++i) keys[i] = key_of(items[i]);
     for (std::int64_t i = 0; i < count; ++i) {
-        std::int64_t place = 0;
-        for (std::int64_t j = 0; j < count; ++j) place += keys[j] > keys[i] ? 1 : 0;
-        if (place < n_best) {
-            ids[place] = items[i].id;
-            scores[place] = items[i].score;
+        std::int64_t rank = 0;
+        for (std::int64_t j = 0; j < count; ++j) rank += keys[j] > keys[i] ? 1 : 0;
+        if (rank < n_best) {
+            ids[rank] = items[i].id;
+            scores[rank] = items[i].score;
         }
     }
 }

@@ -48,7 +48,7 @@ void score_items_avx512(const float* query, const float* catalog, std::int64_t d
     for (std::int64_t done = 0; done < count; done += kRows * kTiles) {
         const float* rows[kRows * kTiles];
         for (std::int64_t r = 0; r < kRows * kTiles; ++r) {
-            // The places past the end repeat the first row; their sums are not used.
+            // The lanes past the end repeat the first row; their sums are not used.
             rows[r] = catalog + items[done + r < count ? done + r : done].id * d;
         }
         __m512d sums[kTiles] = {_mm512_setzero_pd(), _mm512_setzero_pd()};
@@ -68,7 +68,7 @@ void score_items_avx512(const float* query, const float* catalog, std::int64_t d
     }
 }
 
-void count_larger_avx512(const std::uint64_t* keys, std::int64_t count, std::int64_t* places) {
+void count_larger_avx512(const std::uint64_t* keys, std::int64_t count, std::int64_t* ranks) {
     for (std::int64_t i = 0; i < count; i += 8) {
         const __m512i own_keys = _mm512_load_si512(keys + i), one = _mm512_set1_epi64(1);
         __m512i larger = _mm512_setzero_si512();
@@ -76,7 +76,7 @@ void count_larger_avx512(const std::uint64_t* keys, std::int64_t count, std::int
             const __m512i other = _mm512_set1_epi64(static_cast<long long>(keys[j]));
             larger = _mm512_mask_add_epi64(larger, _mm512_cmpgt_epu64_mask(other, own_keys), larger, one);
         }
-        _mm512_storeu_si512(places + i, larger);
+        _mm512_storeu_si512(ranks + i, larger);
     }
 }
 

@@ -10,8 +10,8 @@ namespace mtaw {
 void score_items_avx512(const float* query, const float* catalog, std::int64_t d, double scale, Scored* items,
                         std::int64_t count);
 
-// places[i]: how many of the keys are larger than keys[i]. `count` a multiple of 8, on a cache line.
-void count_larger_avx512(const std::uint64_t* keys, std::int64_t count, std::int64_t* places);
+// ranks[i]: how many of the keys are larger than keys[i]. `count` a multiple of 8, on a cache line.
+void count_larger_avx512(const std::uint64_t* keys, std::int64_t count, std::int64_t* ranks);
 #endif
 
 }  // namespace mtaw
