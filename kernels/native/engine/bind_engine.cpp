@@ -158,18 +158,18 @@ class EngineObject {
         return answer_tuple(answer, session_clicks.known, py::none(), 0, repeats);
     }
 
-    // The first k places after the rules of `arrangement`; at first `depth` places are ranked, then more as it needs
+    // The first k items after the rules of `arrangement`; at first `depth` items are ranked, then more as it needs
     // them. session: a list or tuple of external ids, or an array of internal ones.
     py::tuple recommend_ruled(const py::object& session, std::int64_t k, std::int64_t depth, std::int64_t n_shown,
                               const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen, bool repeats,
-                              const py::object& arrangement, const Places& places, std::int64_t now,
+                              const py::object& arrangement, const PinPairs& pin_pairs, std::int64_t now,
                               const MaybeArray& context, const MaybeArray& types) const {
         const Clock::time_point start = Clock::now();
         Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
         const Arrangement& rules = arrangement_of(arrangement);
         if (rules.n_items() != engine_.n_items()) throw py::value_error("the rules are of another catalog");
         conditions.always_ranked = rules.raised();
-        const std::vector<Pin> pins = pins_of(rules, places);
+        const std::vector<Pin> pins = pins_of(rules, pin_pairs);
         Clicks clicks;
         if (py::isinstance<py::array>(session)) {
             clicks = known_clicks(py::reinterpret_borrow<py::array>(session), types);

@@ -27,9 +27,9 @@ void merge_rows(std::int64_t k, std::int32_t* ids, float* scores, const std::int
             ++n_added_taken;
         }
     }
-    for (std::size_t place = 0; place < merged.size(); ++place) {
-        ids[place] = merged[place].id;
-        scores[place] = merged[place].score;
+    for (std::size_t i = 0; i < merged.size(); ++i) {
+        ids[i] = merged[i].id;
+        scores[i] = merged[i].score;
     }
 }
 

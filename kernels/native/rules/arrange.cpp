@@ -144,7 +144,7 @@ bool Arrangement::arrange(const RankedPart& part, std::int64_t k, const std::vec
     const auto is_full = [&] { return static_cast<std::int64_t>(result.ids.size()) >= k; };
     const auto add_due_pins = [&] {
         while (!is_full() && next_pin < pins.size() &&
-               pins[next_pin].place == static_cast<std::int64_t>(result.ids.size()) + 1) {
+               pins[next_pin].position == static_cast<std::int64_t>(result.ids.size()) + 1) {
             add_pin(next_pin++);
         }
     };

@@ -1,4 +1,4 @@
-// Applies boosts, limits and pins to the first places of a ranking, and says whether these places suffice.
+// Applies boosts, limits and pins to the first items of a ranking, and says whether these suffice.
 #pragma once
 
 #include <cstdint>
@@ -25,11 +25,11 @@ struct Limit {
 };
 
 struct Pin {
-    std::int64_t place;  // from 1
+    std::int64_t position;  // from 1
     std::int32_t item;
 };
 
-// The first `count` places of a ranking, best first; equal scores in the order of the ids.
+// The first `count` items of a ranking, best first; equal scores in the order of the ids.
 struct RankedPart {
     const std::int32_t* ids;
     const float* scores;
@@ -48,9 +48,9 @@ class Arrangement {
    public:
     Arrangement(std::int64_t n_items, std::vector<Boost> boosts, std::vector<Limit> limits);
 
-    // Writes the first k places of the arranged ranking and returns true, or returns false if they may depend on items
-    // behind `part`. pins: ascending by place, distinct items, all of which may be shown. Throws std::out_of_range on
-    // an id outside the items.
+    // Writes the first k items of the arranged ranking and returns true, or returns false if they may depend on items
+    // behind `part`. pins: ascending by position, distinct items, all of which may be shown. Throws std::out_of_range
+    // on an id outside the items.
     bool arrange(const RankedPart& part, std::int64_t k, const std::vector<Pin>& pins, Arranged& result) const;
 
     std::int64_t n_items() const { return n_items_; }

@@ -166,11 +166,11 @@ class ArrangementObject {
           arrangement_(n_items, boosts_of(n_items, boosts), limits_of(rules, columns)) {}
 
     py::object arrange(const py::array& ids, const py::array& scores, std::int64_t k, bool whole,
-                       const Places& places) const {
+                       const PinPairs& pin_pairs) const {
         const RankedPart part{checked_data<std::int32_t>(ids, 1, "ids", "int32"),
                               checked_data<float>(scores, 1, "scores", "float32"), ids.size(), whole};
         if (scores.size() != ids.size()) throw py::value_error("there must be a score for each id");
-        const std::vector<Pin> pins = pins_of(arrangement_, places);
+        const std::vector<Pin> pins = pins_of(arrangement_, pin_pairs);
         Arranged result;
         bool done = false;
         {
@@ -224,11 +224,11 @@ const Arrangement& arrangement_of(py::handle object) {
     return py::cast<const ArrangementObject&>(object).arrangement();
 }
 
-std::vector<Pin> pins_of(const Arrangement& arrangement, const Places& places) {
+std::vector<Pin> pins_of(const Arrangement& arrangement, const PinPairs& pin_pairs) {
     std::vector<Pin> pins;
-    for (const auto& [place, item] : places) {
+    for (const auto& [position, item] : pin_pairs) {
         if (item < 0 || item >= arrangement.n_items()) throw py::index_error("a pinned item is outside the items");
-        pins.push_back({place, item});
+        pins.push_back({position, item});
     }
     return pins;
 }

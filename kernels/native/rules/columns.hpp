@@ -45,7 +45,7 @@ const Column* find_column(const Columns& columns, std::string_view name);
 // How a rule names a column.
 struct ColumnName {
     std::string name;
-    std::int64_t position = 0;  // place in the text that the rule was made from, from 1; 0: unknown
+    std::int64_t position = 0;  // character of the text that the rule was made from, from 1; 0: unknown
 };
 
 // Throws std::invalid_argument, naming `where`, if there is no such column, or it is private and `public_only`.

@@ -23,7 +23,7 @@ bool is_equality(Compare compare) { return compare == Compare::equal || compare 
 
 std::invalid_argument invalid(const std::string& message) { return std::invalid_argument(message); }
 
-// Errors name the place in the text where the tree has one.
+// Errors name the position in the text where the tree has one.
 std::invalid_argument error_at(const std::string& where, std::int64_t position, const std::string& what) {
     return invalid(where + ": " + what + (position > 0 ? " (character " + std::to_string(position) + ")" : ""));
 }
@@ -75,7 +75,7 @@ std::string article(ColumnKind kind) {
     return kind == ColumnKind::categories ? "a list of categories" : std::string("a ") + name_of(kind);
 }
 
-// A value as the writer of the condition sees it: in a text, which has places, as Python has it.
+// A value as the writer of the condition sees it: in a text, which has positions, as Python has it.
 std::string shown_value(const Operand& operand) {
     const Value& value = *operand.value;
     if (const auto* const text = std::get_if<std::string>(&value)) return shown(*text);

@@ -35,7 +35,7 @@ struct Condition {
     Operand left, right;          // compare; `left` of `in` too
     std::vector<Operand> values;  // in
     bool negated = false;         // in
-    std::int64_t position = 0;    // place in the text that it was made from, from 1; 0: unknown
+    std::int64_t position = 0;    // character of the text that it was made from, from 1; 0: unknown
 
     // Throws std::invalid_argument, naming `where`, on anything but a tree.
     static Condition parse(const Json& tree, const std::string& where, int depth = 0);

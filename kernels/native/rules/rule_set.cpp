@@ -11,7 +11,7 @@
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kMaxClauses = 32, kMaxPlace = 10'000;
+constexpr std::int64_t kMaxClauses = 32, kMaxPosition = 10'000;
 constexpr double kMaxBoost = 1e6;
 
 std::invalid_argument invalid(const std::string& message) { return std::invalid_argument(message); }
@@ -25,8 +25,8 @@ std::vector<const Json*> elements_of(const Json* value) {
     return found;
 }
 
-std::string numbered(const std::string& where, const char* name, std::size_t count, std::size_t place) {
-    return where + ": " + name + (count > 1 ? " " + std::to_string(place + 1) : "");
+std::string numbered(const std::string& where, const char* name, std::size_t count, std::size_t index) {
+    return where + ": " + name + (count > 1 ? " " + std::to_string(index + 1) : "");
 }
 
 std::string shown_json(const Json& value) {
@@ -57,8 +57,8 @@ RuleSet::Limited limit_of(const Json& given, const std::string& where) {
     const Json &per = *given.find("per"), &most = *given.find("most");
     if (!per.is(Json::Kind::text)) throw invalid(where + ": per must be the name of a column, not " + shown_json(per));
     const std::int64_t count = most.whole().value_or(0);
-    if (count < 1 || count > kMaxPlace)
-        throw invalid(where + ": most must be a whole number from 1 to " + std::to_string(kMaxPlace) + ", not " +
+    if (count < 1 || count > kMaxPosition)
+        throw invalid(where + ": most must be a whole number from 1 to " + std::to_string(kMaxPosition) + ", not " +
                       shown_json(most));
     return {per.text(), count, where};
 }
@@ -68,19 +68,19 @@ std::vector<std::pair<std::int64_t, std::string>> pins_of(const Json* given, con
     if (!given->is(Json::Kind::object))
         throw invalid(where + R"(: pins are an object of items and places, such as {"sku-1": 3}, not )" +
                       shown_json(*given));
-    std::map<std::int64_t, std::string> item_by_place;
-    for (const auto& [item, place] : given->members()) {
-        const std::int64_t number = place.whole().value_or(0);
-        if (number < 1 || number > kMaxPlace) {
+    std::map<std::int64_t, std::string> item_by_position;
+    for (const auto& [item, position] : given->members()) {
+        const std::int64_t number = position.whole().value_or(0);
+        if (number < 1 || number > kMaxPosition) {
             throw invalid(where + ": the place of " + shown(item) + " must be a whole number from 1 to " +
-                          std::to_string(kMaxPlace) + ", not " + shown_json(place));
+                          std::to_string(kMaxPosition) + ", not " + shown_json(position));
         }
-        const auto [other, is_free] = item_by_place.emplace(number, item);
+        const auto [other, is_free] = item_by_position.emplace(number, item);
         if (!is_free)
             throw invalid(where + ": " + shown(other->second) + " and " + shown(item) + " have the same place " +
                           std::to_string(number));
     }
-    return {item_by_place.begin(), item_by_place.end()};
+    return {item_by_position.begin(), item_by_position.end()};
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ struct RuleSet {
     std::vector<Filtered> filters;
     std::vector<Boosted> boosts;
     std::vector<Limited> limits;
-    std::vector<std::pair<std::int64_t, std::string>> pins;  // places from 1, ascending, and external ids as texts
+    std::vector<std::pair<std::int64_t, std::string>> pins;  // positions from 1, ascending, and external ids as texts
     std::string where;
 
     // where: how errors name the set. Throws std::invalid_argument on rules that no catalog could have.

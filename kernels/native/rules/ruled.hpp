@@ -11,7 +11,7 @@ namespace mtaw {
 
 constexpr std::int64_t kDepthGrowth = 4;  // how much more of a ranking is read when rules need more
 
-// Writes the first k places after the rules. rank(depth, ids, scores) writes the first `depth` places of the ranking,
+// Writes the first k items after the rules. rank(depth, ids, scores) writes the first `depth` items of the ranking,
 // padded with -1: `depth` of them at first, then more as the rules need them. n_shown: items that can be recommended.
 template <typename Rank>
 void rank_ruled(const Arrangement& rules, const std::vector<Pin>& pins, std::int64_t k, std::int64_t depth,
