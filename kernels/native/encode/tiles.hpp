@@ -84,10 +84,10 @@ MTAW_INLINE void product_tile(const Product& p) {
         }
     }
     const Reg floor = V::broadcast(p.floor);
-    const auto finish = [&](std::int64_t place, Reg value) {
+    const auto finish = [&](std::int64_t offset, Reg value) {
         value = V::max(value, floor);
-        if (p.residual != nullptr) value = V::add(value, V::load(p.residual + place));
-        V::store(p.out + place, value);
+        if (p.residual != nullptr) value = V::add(value, V::load(p.residual + offset));
+        V::store(p.out + offset, value);
     };
     MTAW_UNROLL
     for (int r = 0; r < R; ++r) {

@@ -68,11 +68,11 @@ void LossPass::exponentials_of_part(const Chunk& chunk, std::int64_t begin, std:
         const std::int64_t first = tile * plan_.tile_items, valid = tile_items(tile);
         pack_tile(tile, chunk.begin == 0 && begin == 0, scratch);
         for (std::int64_t block = begin; block < end; ++block) {
-            const auto place = static_cast<std::size_t>(block - begin);
+            const auto index = static_cast<std::size_t>(block - begin);
             const int rows = rows_of(chunk, block);
             hits.clear();
-            for (; next[place] < aims[place].size() && aims[place][next[place]].item < first + valid; ++next[place]) {
-                const Aim& aim = aims[place][next[place]];
+            for (; next[index] < aims[index].size() && aims[index][next[index]].item < first + valid; ++next[index]) {
+                const Aim& aim = aims[index][next[index]];
                 hits.push_back({static_cast<std::int32_t>(aim.item - first), aim.row});
             }
             std::byte* kept = plan_.keeps                ? kept_of(chunk, block, tile)

@@ -98,8 +98,8 @@ class Product {
         store(sums, kTwo);
         for (int i = 0; i < (two_left_ ? kTwo : kTileRows); ++i) {
             for (int v = 0; v < (two_right_ ? 2 : 1); ++v) {
-                float* place = out + i * stride + v * kTileRows;
-                Amx::store(place, Amx::add(Amx::load(place), Amx::load(sums + i * kTwo + v * kTileRows)));
+                float* address = out + i * stride + v * kTileRows;
+                Amx::store(address, Amx::add(Amx::load(address), Amx::load(sums + i * kTwo + v * kTileRows)));
             }
         }
     }

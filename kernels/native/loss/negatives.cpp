@@ -86,13 +86,13 @@ void LossPass::finish_negatives(const Chunk& chunk, std::int64_t block) {
                 sums[kind] += negatives_.sums[static_cast<std::size_t>((part * kKinds + kind) * all_rows + row)];
             }
         }
-        const auto place = static_cast<std::size_t>(row);
+        const auto index = static_cast<std::size_t>(row);
         double total = 0.0;
         const double log_p_of_row = log_p(chunk, row, total);
-        negatives_.terms[place] =
-            negative_row_terms(log_p_of_row, in_.gamma, {sums[0], sums[1], sums[2]}, negatives_.dominants[place] >= 0);
+        negatives_.terms[index] =
+            negative_row_terms(log_p_of_row, in_.gamma, {sums[0], sums[1], sums[2]}, negatives_.dominants[index] >= 0);
         // By 1 / S: as the dominant item's 1 - p nears 0 the factor alone would leave float's range.
-        negatives_.factors[place] = static_cast<float>(negatives_.terms[place].factor / total);
+        negatives_.factors[index] = static_cast<float>(negatives_.terms[index].factor / total);
     }
 }
 

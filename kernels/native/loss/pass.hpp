@@ -87,9 +87,9 @@ class LossPass {
     }
     // The exponentials of a block against a tile.
     std::byte* kept_of(const Chunk& chunk, std::int64_t block, std::int64_t tile) const {
-        const std::int64_t places =
+        const std::int64_t offset =
             block * plan_.padded_items * plan_.block_rows + tile * plan_.tile_items * rows_of(chunk, block);
-        return at_.kept + places * plan_.element_bytes;
+        return at_.kept + offset * plan_.element_bytes;
     }
     double* others_of(std::int64_t part) const { return at_.others + part * plan_.chunk_blocks * plan_.block_rows; }
     float* query_sums_of(std::int64_t part) const {

@@ -14,9 +14,9 @@ class ElementWriter {
    public:
     ElementWriter(std::byte* out, int pair) : out_(out), is_bf16_(pair == 2) {}
 
-    void operator()(std::int64_t place, float x) const {
+    void operator()(std::int64_t index, float x) const {
         if (!is_bf16_) {
-            std::memcpy(out_ + place * 4, &x, sizeof x);
+            std::memcpy(out_ + index * 4, &x, sizeof x);
             return;
         }
         std::uint32_t bits = 0;
@@ -24,7 +24,7 @@ class ElementWriter {
         // To nearest, ties to even; a NaN stays one.
         const std::uint32_t rounded = std::isnan(x) ? bits | 0x400000U : bits + 0x7FFFU + ((bits >> 16U) & 1U);
         const auto half = static_cast<std::uint16_t>(rounded >> 16U);
-        std::memcpy(out_ + place * 2, &half, sizeof half);
+        std::memcpy(out_ + index * 2, &half, sizeof half);
     }
 
    private:
@@ -158,9 +158,9 @@ void LossPass::write_query_gradient(const Chunk& chunk, std::int64_t row, const 
 void LossPass::pack_weighted(std::int64_t row, float factor, bool is_row) const {
     const std::int64_t pair = kernels_.pair;
     const ElementWriter write(at_.weighted, kernels_.pair);
-    const std::int64_t place = row / pair * plan_.tile_width * pair + row % pair;
+    const std::int64_t first = row / pair * plan_.tile_width * pair + row % pair;
     for (std::int64_t k = 0; k < plan_.tile_width; ++k) {
-        write(place + k * pair, is_row && k < in_.d ? factor * at_.unit[row * in_.d + k] : 0.0F);
+        write(first + k * pair, is_row && k < in_.d ? factor * at_.unit[row * in_.d + k] : 0.0F);
     }
 }
 

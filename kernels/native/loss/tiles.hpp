@@ -145,8 +145,8 @@ void accumulate_dims(const AccumulateQueries& work, std::int64_t dim) {
     float* out = work.sums + dim * work.block_rows;
     for (int m = 0; m < M; ++m) {
         for (int v = 0; v < V; ++v) {
-            float* place = out + m * work.block_rows + v * F::kLanes;
-            F::store(place, F::add(F::load(place), acc[m][v]));
+            float* address = out + m * work.block_rows + v * F::kLanes;
+            F::store(address, F::add(F::load(address), acc[m][v]));
         }
     }
 }
@@ -191,8 +191,8 @@ void accumulate_vectors(const AccumulateItems& work, std::int64_t dim) {
         float* out = work.tile + item * work.tile_width + dim;
         for (int m = 0; m < M; ++m) {
             for (int v = 0; v < V; ++v) {
-                float* place = out + m * work.tile_width + v * F::kLanes;
-                F::store(place, work.first ? acc[m][v] : F::add(F::load(place), acc[m][v]));
+                float* address = out + m * work.tile_width + v * F::kLanes;
+                F::store(address, work.first ? acc[m][v] : F::add(F::load(address), acc[m][v]));
             }
         }
     }

@@ -6,7 +6,7 @@
 
 namespace mtaw {
 
-// A slot is a place in a tile; tile k has the slots k * capacity .. (k + 1) * capacity - 1.
+// A slot holds a click; tile k has the slots k * capacity .. (k + 1) * capacity - 1.
 struct TilePlan {
     // The click in each slot, -1 in an empty one.
     std::vector<std::int32_t> slot_click;
