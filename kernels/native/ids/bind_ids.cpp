@@ -96,18 +96,19 @@ py::array_t<std::int32_t> known(const BoundIds& ids, const py::sequence& externa
 
 py::list external(const BoundIds& ids, const py::array& internal) {
     const auto* data = checked_data<std::int32_t>(internal, 1, "internal", "int32");
-    for (py::ssize_t place = 0; place < internal.size(); ++place) {
-        if (data[place] < 0 || data[place] >= ids.size()) {
-            throw py::index_error("internal id " + std::to_string(data[place]) + " is outside 0.." +
+    for (py::ssize_t i = 0; i < internal.size(); ++i) {
+        if (data[i] < 0 || data[i] >= ids.size()) {
+            throw py::index_error("internal id " + std::to_string(data[i]) + " is outside 0.." +
                                   std::to_string(ids.size() - 1));
         }
     }
     return external_list(ids, data, internal.size());
 }
 
-BoundIds extended(const BoundIds& ids, const py::dict& places, const py::tuple& items) {
-    if (places.size() > items.size()) throw py::value_error("each of the places must be that of one of the items");
-    return {ids.table, ids.arrays, AddedIds{places, items}};
+BoundIds extended(const BoundIds& ids, const py::dict& internal_ids, const py::tuple& items) {
+    if (internal_ids.size() > items.size())
+        throw py::value_error("each of the internal ids must be that of one of the items");
+    return {ids.table, ids.arrays, AddedIds{internal_ids, items}};
 }
 
 }  // namespace
@@ -119,7 +120,7 @@ void bind_ids(py::module_& module) {
         .def_static("of_ints", &ids_of_ints, py::arg("values"), py::arg("sorted"), py::arg("order"))
         .def_static("of_texts", &ids_of_texts, py::arg("blob"), py::arg("offsets"), py::arg("slots"))
         .def_static("slots_of", &slots_of, py::arg("blob"), py::arg("offsets"))
-        .def("extended", &extended, py::arg("places"), py::arg("items"),
+        .def("extended", &extended, py::arg("internal_ids"), py::arg("items"),
              "The same table with other ids behind its own: a dict and a tuple that must not change afterwards.")
         .def("__len__", [](const BoundIds& ids) { return ids.size(); })
         .def("lookup", &lookup, py::arg("ids"), "int32[n]: internal ids of external ones, -1 where unknown.")

@@ -14,7 +14,7 @@ namespace mtaw {
 // to internal ids, and a tuple with the id of internal id N + i at i. An id that the table knows too means the added
 // item.
 struct AddedIds {
-    pybind11::dict places;
+    pybind11::dict internal_ids;
     pybind11::tuple items;
 };
 

@@ -19,19 +19,19 @@ std::uint64_t mix(std::uint64_t h) {
     return h ^ (h >> 33);
 }
 
-std::string_view text_at(const char* blob, const std::int64_t* offsets, std::int64_t place) {
-    return {blob + offsets[place], static_cast<std::size_t>(offsets[place + 1] - offsets[place])};
+std::string_view text_at(const char* blob, const std::int64_t* offsets, std::int64_t internal) {
+    return {blob + offsets[internal], static_cast<std::size_t>(offsets[internal + 1] - offsets[internal])};
 }
 
 // The internal id of `text` and its slot, or kUnknownId and the first free slot of its run (n_slots
 // where a damaged table has none).
-struct Place {
+struct Lookup {
     std::int32_t internal;
     std::size_t slot;
 };
 
-Place place_of(std::string_view text, std::uint64_t hash, const char* blob, const std::int64_t* offsets,
-               std::int64_t n_items, const std::uint64_t* slots, std::size_t n_slots) {
+Lookup find_text(std::string_view text, std::uint64_t hash, const char* blob, const std::int64_t* offsets,
+                 std::int64_t n_items, const std::uint64_t* slots, std::size_t n_slots) {
     for (std::size_t step = 0; step < n_slots; ++step) {
         const std::size_t slot = (hash + step) & (n_slots - 1);
         const std::uint64_t entry = slots[slot];
@@ -66,7 +66,7 @@ std::uint64_t text_hash(std::string_view text) {
 
 void check_texts(const std::int64_t* offsets, std::int64_t n_items, std::int64_t blob_size) {
     bool fits = n_items >= 0 && offsets[0] == 0 && offsets[n_items] == blob_size;
-    for (std::int64_t place = 0; fits && place < n_items; ++place) fits = offsets[place] <= offsets[place + 1];
+    for (std::int64_t i = 0; fits && i < n_items; ++i) fits = offsets[i] <= offsets[i + 1];
     if (!fits) throw std::invalid_argument("offsets must rise from 0 to the size of blob");
     if (n_items > std::numeric_limits<std::int32_t>::max()) throw std::invalid_argument("ids must be fewer than 2^31");
 }
@@ -78,9 +78,9 @@ std::int32_t fill_slots(const char* blob, const std::int64_t* offsets, std::int6
     for (std::int64_t internal = 0; internal < n_items; ++internal) {
         const std::string_view text = text_at(blob, offsets, internal);
         const std::uint64_t hash = text_hash(text);
-        const Place place = place_of(text, hash, blob, offsets, n_items, slots, n_slots);
-        if (place.internal != kUnknownId) return place.internal;
-        slots[place.slot] = (hash & kTag) | static_cast<std::uint64_t>(internal + 1);
+        const Lookup found = find_text(text, hash, blob, offsets, n_items, slots, n_slots);
+        if (found.internal != kUnknownId) return found.internal;
+        slots[found.slot] = (hash & kTag) | static_cast<std::uint64_t>(internal + 1);
     }
     return kUnknownId;
 }
@@ -134,7 +134,7 @@ void IdTable::find(const std::string_view* ids, std::size_t count, std::int32_t*
         if (internal >= 0 && internal < n_items_) __builtin_prefetch(offsets_ + internal);
     }
     for (std::size_t i = 0; i < count; ++i) {
-        found[i] = place_of(ids[i], hashes[i], blob_, offsets_, n_items_, slots_, n_slots_).internal;
+        found[i] = find_text(ids[i], hashes[i], blob_, offsets_, n_items_, slots_, n_slots_).internal;
     }
 }
 

@@ -54,20 +54,20 @@ bool text_in(PyObject* id, std::string_view& text, py::object& encoded) {
     return true;
 }
 
-// Up to IdTable::kGroup ids on their way, with the places where their answers belong.
+// Up to IdTable::kGroup ids on their way, with the positions of their answers.
 struct Group {
     std::size_t count = 0;
-    std::size_t places[IdTable::kGroup];
+    std::size_t positions[IdTable::kGroup];
     std::int64_t numbers[IdTable::kGroup];
     std::string_view texts[IdTable::kGroup];
     py::object owned_ids[IdTable::kGroup], encoded[IdTable::kGroup];  // own what the views see
 
-    void add(const IdTable& table, py::object id, std::size_t place) {
+    void add(const IdTable& table, py::object id, std::size_t position) {
         const bool fits =
             table.text() ? text_in(id.ptr(), texts[count], encoded[count]) : number_in(id.ptr(), numbers[count]);
         if (!fits) return;
         owned_ids[count] = std::move(id);
-        places[count++] = place;
+        positions[count++] = position;
     }
 
     void find(const BoundIds& ids, std::vector<std::int32_t>& found) {
@@ -79,8 +79,8 @@ struct Group {
             table.find(numbers, count, internal);
         }
         for (std::size_t i = 0; i < count; ++i) {
-            if (ids.added) internal[i] = added_place(*ids.added, key(table, i), internal[i]);
-            found[places[i]] = internal[i];
+            if (ids.added) internal[i] = added_id(*ids.added, key(table, i), internal[i]);
+            found[positions[i]] = internal[i];
         }
         count = 0;
     }
@@ -95,9 +95,9 @@ struct Group {
         return plain;
     }
 
-    static std::int32_t added_place(const AddedIds& added, const py::object& key, std::int32_t otherwise) {
-        PyObject* const place = PyDict_GetItemWithError(added.places.ptr(), key.ptr());
-        if (place != nullptr) return py::cast<std::int32_t>(py::handle(place));
+    static std::int32_t added_id(const AddedIds& added, const py::object& key, std::int32_t otherwise) {
+        PyObject* const internal = PyDict_GetItemWithError(added.internal_ids.ptr(), key.ptr());
+        if (internal != nullptr) return py::cast<std::int32_t>(py::handle(internal));
         if (PyErr_Occurred() != nullptr) throw py::error_already_set();
         return otherwise;
     }
@@ -127,10 +127,10 @@ std::vector<std::int32_t> find_objects(const BoundIds& ids, PyObject* sequence) 
     std::vector<std::int32_t> found;
     found.reserve(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(sequence)));
     Group group;
-    for (Py_ssize_t place = 0; place < PySequence_Fast_GET_SIZE(sequence); ++place) {
+    for (Py_ssize_t position = 0; position < PySequence_Fast_GET_SIZE(sequence); ++position) {
         found.push_back(kUnknownId);
-        group.add(table, py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(sequence, place)),
-                  static_cast<std::size_t>(place));
+        group.add(table, py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(sequence, position)),
+                  static_cast<std::size_t>(position));
         if (group.count == IdTable::kGroup) group.find(ids, found);
     }
     group.find(ids, found);
@@ -139,19 +139,19 @@ std::vector<std::int32_t> find_objects(const BoundIds& ids, PyObject* sequence) 
 
 py::list external_list(const BoundIds& ids, const std::int32_t* internal, std::int64_t count) {
     const std::int64_t n_base = ids.table.size();
-    for (std::int64_t place = 0; place < count; ++place) {
-        if (internal[place] < n_base) ids.table.prefetch(internal[place]);
+    for (std::int64_t i = 0; i < count; ++i) {
+        if (internal[i] < n_base) ids.table.prefetch(internal[i]);
     }
     py::list external(static_cast<std::size_t>(count));
-    for (std::int64_t place = 0; place < count; ++place) {
-        const std::int32_t item = internal[place];
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::int32_t item = internal[i];
         py::object id;
         if (item < n_base) {
             id = external_object(ids.table, item);
         } else {
             id = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(ids.added->items.ptr(), item - n_base));
         }
-        PyList_SET_ITEM(external.ptr(), place, id.release().ptr());
+        PyList_SET_ITEM(external.ptr(), i, id.release().ptr());
     }
     return external;
 }

@@ -12,7 +12,8 @@ namespace mtaw {
 
 // The internal ids of a list's or tuple's objects, kUnknownId for others. An id of the table's own type alone can be
 // known: str (UTF-8, lone surrogates passed), or int and numpy's integers within int64; a bool is no id. Never raises
-// for an odd object. Should one of them change the list, then what it holds at each place when its turn comes counts.
+// for an odd object. Should one of them change the list, then what it holds at each position when its turn comes
+// counts.
 std::vector<std::int32_t> find_objects(const BoundIds& ids, PyObject* sequence);
 
 // A list of the external ids of `count` internal ones.

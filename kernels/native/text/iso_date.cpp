@@ -10,13 +10,13 @@ class Reader {
    public:
     explicit Reader(std::string_view text) : text_(text) {}
 
-    bool done() const { return place_ == text_.size(); }
+    bool done() const { return offset_ == text_.size(); }
     bool is_digit(std::size_t ahead = 0) const {
-        return place_ + ahead < text_.size() && text_[place_ + ahead] >= '0' && text_[place_ + ahead] <= '9';
+        return offset_ + ahead < text_.size() && text_[offset_ + ahead] >= '0' && text_[offset_ + ahead] <= '9';
     }
     bool take(char c) {
-        if (done() || text_[place_] != c) return false;
-        ++place_;
+        if (done() || text_[offset_] != c) return false;
+        ++offset_;
         return true;
     }
     // `count` digits, or -1.
@@ -24,18 +24,18 @@ class Reader {
         int value = 0;
         for (int i = 0; i < count; ++i) {
             if (!is_digit()) return -1;
-            value = 10 * value + (text_[place_++] - '0');
+            value = 10 * value + (text_[offset_++] - '0');
         }
         return value;
     }
     void skip_character() {
-        ++place_;
-        while (!done() && (static_cast<unsigned char>(text_[place_]) & 0xC0U) == 0x80) ++place_;
+        ++offset_;
+        while (!done() && (static_cast<unsigned char>(text_[offset_]) & 0xC0U) == 0x80) ++offset_;
     }
 
    private:
     std::string_view text_;
-    std::size_t place_ = 0;
+    std::size_t offset_ = 0;
 };
 
 // A day of a week of ISO's year; none if there is no such week.

@@ -19,23 +19,23 @@ class JsonReader {
         if (!is_utf8(text_)) fail("it is not UTF-8");
         Json value = next_value(0);
         skip_blanks();
-        if (place_ != text_.size()) fail("there is more behind the value");
+        if (offset_ != text_.size()) fail("there is more behind the value");
         return value;
     }
 
    private:
     [[noreturn]] void fail(const std::string& why) const {
-        throw std::invalid_argument(why + " (byte " + std::to_string(place_) + ")");
+        throw std::invalid_argument(why + " (byte " + std::to_string(offset_) + ")");
     }
 
     void skip_blanks() {
-        while (place_ < text_.size() && std::string_view(" \t\n\r").find(text_[place_]) != std::string_view::npos)
-            ++place_;
+        while (offset_ < text_.size() && std::string_view(" \t\n\r").find(text_[offset_]) != std::string_view::npos)
+            ++offset_;
     }
-    char peek() const { return place_ < text_.size() ? text_[place_] : '\0'; }
+    char peek() const { return offset_ < text_.size() ? text_[offset_] : '\0'; }
     bool take(std::string_view word) {
-        if (text_.substr(place_, word.size()) != word) return false;
-        place_ += word.size();
+        if (text_.substr(offset_, word.size()) != word) return false;
+        offset_ += word.size();
         return true;
     }
 
@@ -66,7 +66,7 @@ class JsonReader {
 
     void members(Json& value, int depth) {
         value.kind_ = Json::Kind::object;
-        ++place_;
+        ++offset_;
         skip_blanks();
         if (take("}")) return;
         do {
@@ -83,7 +83,7 @@ class JsonReader {
 
     void elements(Json& value, int depth) {
         value.kind_ = Json::Kind::list;
-        ++place_;
+        ++offset_;
         skip_blanks();
         if (take("]")) return;
         do {
@@ -95,11 +95,11 @@ class JsonReader {
 
     std::string quoted() {
         std::string out;
-        for (++place_;;) {
-            if (place_ >= text_.size()) fail("a text has no end");
-            const char c = text_[place_];
+        for (++offset_;;) {
+            if (offset_ >= text_.size()) fail("a text has no end");
+            const char c = text_[offset_];
             if (static_cast<std::uint8_t>(c) < 0x20) fail("a text has a control character");
-            ++place_;
+            ++offset_;
             if (c == '"') return out;
             if (c != '\\') {
                 out += c;
@@ -115,19 +115,19 @@ class JsonReader {
         const std::size_t known = c == '\0' ? std::string_view::npos : kNames.find(c);
         if (known != std::string_view::npos) {
             out += kMeant[known];
-            ++place_;
+            ++offset_;
             return;
         }
         if (!take("u")) fail("there is no such escape");
         std::uint32_t character = hexadecimal();
-        if (character >= 0xD800 && character < 0xDC00 && text_.substr(place_, 2) == "\\u") {
-            const std::size_t start = place_;
-            place_ += 2;
+        if (character >= 0xD800 && character < 0xDC00 && text_.substr(offset_, 2) == "\\u") {
+            const std::size_t start = offset_;
+            offset_ += 2;
             const std::uint32_t low = hexadecimal();
             if (low >= 0xDC00 && low < 0xE000) {
                 character = 0x10000 + ((character - 0xD800) << 10) + (low - 0xDC00);
             } else {
-                place_ = start;
+                offset_ = start;
             }
         }
         append_utf8(out, character);
@@ -135,22 +135,22 @@ class JsonReader {
 
     std::uint32_t hexadecimal() {
         std::uint32_t value = 0;
-        const std::string_view four = text_.substr(place_, 4);
+        const std::string_view four = text_.substr(offset_, 4);
         const auto [end, error] = std::from_chars(four.data(), four.data() + four.size(), value, 16);
         if (four.size() != 4 || error != std::errc() || end != four.data() + 4) fail("an escape needs four digits");
-        place_ += 4;
+        offset_ += 4;
         return value;
     }
 
     std::string digits() {
-        const std::size_t begin = place_;
+        const std::size_t begin = offset_;
         const auto count = [&] {
-            const std::size_t from = place_;
-            while (peek() >= '0' && peek() <= '9') ++place_;
-            return place_ - from;
+            const std::size_t from = offset_;
+            while (peek() >= '0' && peek() <= '9') ++offset_;
+            return offset_ - from;
         };
         if (take("NaN") || take("Infinity") || take("-Infinity"))
-            return std::string(text_.substr(begin, place_ - begin));
+            return std::string(text_.substr(begin, offset_ - begin));
         take("-");
         const bool zero = peek() == '0';
         const std::size_t n = count();
@@ -160,11 +160,11 @@ class JsonReader {
             if (!take("+")) take("-");
             if (count() == 0) fail("a number has no exponent");
         }
-        return std::string(text_.substr(begin, place_ - begin));
+        return std::string(text_.substr(begin, offset_ - begin));
     }
 
     std::string_view text_;
-    std::size_t place_ = 0;
+    std::size_t offset_ = 0;
 };
 
 Json Json::parse(std::string_view text) { return JsonReader(text).whole_text(); }
@@ -260,14 +260,14 @@ void write_escape(std::string& out, std::uint32_t unit) {
     for (int shift = 12; shift >= 0; shift -= 4) out += kDigits[unit >> shift & 15U];
 }
 
-std::uint32_t character_at(std::string_view text, std::size_t& place) {
-    const auto first = static_cast<std::uint8_t>(text[place]);
+std::uint32_t character_at(std::string_view text, std::size_t& offset) {
+    const auto first = static_cast<std::uint8_t>(text[offset]);
     const std::size_t length = first < 0x80 ? 1 : first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
     std::uint32_t character = length == 1 ? first : first & (0x7FU >> length);
-    for (std::size_t j = 1; j < length && place + j < text.size(); ++j) {
-        character = character << 6 | (static_cast<std::uint8_t>(text[place + j]) & 0x3FU);
+    for (std::size_t j = 1; j < length && offset + j < text.size(); ++j) {
+        character = character << 6 | (static_cast<std::uint8_t>(text[offset + j]) & 0x3FU);
     }
-    place += length;
+    offset += length;
     return character;
 }
 

@@ -14,7 +14,7 @@ class Json {
    public:
     enum class Kind { null, boolean, number, text, list, object };
 
-    // Throws std::invalid_argument, with the place, on anything but one value nested at most kMaxDepth deep.
+    // Throws std::invalid_argument, with the byte offset, on anything but one value nested at most kMaxDepth deep.
     static Json parse(std::string_view text);
 
     static constexpr int kMaxDepth = 128;
