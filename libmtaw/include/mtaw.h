@@ -34,7 +34,7 @@
  *
  * Compatibility. Within one MTAW_ABI, functions and enumerators are only added, and structures only grow at their end:
  * those that begin with `struct_size` are read as far as the caller's header knew them, and those that the library
- * makes (answers) keep the places of their fields.
+ * makes (answers) keep the offsets of their fields.
  */
 #ifndef MTAW_H
 #define MTAW_H
@@ -184,10 +184,10 @@ MTAW_API mtaw_status mtaw_describe(const mtaw_recommender *recommender, mtaw_inf
 
 /*
  * Names that the bundle knows: the types of clicks for `types` of the options, and the columns of the visit's context.
- * NULL if `place`, from 0, is behind the last. Valid until the recommender is closed.
+ * NULL if `index`, from 0, is behind the last. Valid until the recommender is closed.
  */
-MTAW_API const char *mtaw_click_type(const mtaw_recommender *recommender, size_t place);
-MTAW_API const char *mtaw_context_column(const mtaw_recommender *recommender, size_t place);
+MTAW_API const char *mtaw_click_type(const mtaw_recommender *recommender, size_t index);
+MTAW_API const char *mtaw_context_column(const mtaw_recommender *recommender, size_t index);
 
 /* ---- Ids, options and answers ---------------------------------------------------------------------------------- */
 
@@ -252,7 +252,7 @@ enum { MTAW_FULL = 0, MTAW_SHORT = 1 };
  * it is close to the session's vector. */
 enum { MTAW_IN_SESSION = 0, MTAW_TOGETHER = 1, MTAW_ENCODER = 2 };
 
-/* What rules did to an item: nothing, added to its score, lowered it, or put it at its place. */
+/* What rules did to an item: nothing, added to its score, lowered it, or put it at its position. */
 enum { MTAW_UNCHANGED = 0, MTAW_BOOSTED = 1, MTAW_BURIED = 2, MTAW_PINNED = 3 };
 
 /* Why an item was recommended. */
@@ -271,7 +271,7 @@ typedef struct mtaw_answer {
     const mtaw_id *items; /* [n]; texts end with a zero byte, which `value` does not count */
     const float *scores;  /* [n] */
     size_t n_unknown;
-    const size_t *unknown;      /* [n_unknown] places, from 0, of clicks that the catalog does not know */
+    const size_t *unknown;      /* [n_unknown] positions, from 0, of clicks that the catalog does not know */
     int32_t fallback;           /* 1: no click was known, so this is the popularity ranking */
     int32_t completeness;       /* MTAW_SHORT: with rules, no more items meet the conditions than these n < k */
     const mtaw_reason *reasons; /* [n] if the options ask for them and this is no popularity ranking, else NULL */

@@ -32,7 +32,7 @@ class Answer {
     // Of the caller's view, and of nothing else.
     static void free(mtaw_answer* view);
 
-    // unknown: places of clicks.
+    // unknown: positions of clicks.
     static std::unique_ptr<Answer> of(const Ids& ids, Ranking ranking, std::vector<std::size_t> unknown, bool fallback,
                                       bool cut_short);
 

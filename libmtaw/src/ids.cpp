@@ -89,7 +89,7 @@ std::vector<std::int32_t> Ids::lookup(IdList ids) const {
     std::vector<std::int32_t> found(ids.count, kUnknownId);
     std::int64_t numbers[IdTable::kGroup];
     std::string_view texts[IdTable::kGroup];
-    std::size_t places[IdTable::kGroup], count = 0;
+    std::size_t positions[IdTable::kGroup], count = 0;
     std::int32_t internal[IdTable::kGroup];
     const auto flush = [&] {
         if (text()) {
@@ -97,18 +97,18 @@ std::vector<std::int32_t> Ids::lookup(IdList ids) const {
         } else {
             table_.find(numbers, count, internal);
         }
-        for (std::size_t i = 0; i < count; ++i) found[places[i]] = internal[i];
+        for (std::size_t i = 0; i < count; ++i) found[positions[i]] = internal[i];
         count = 0;
     };
-    for (std::size_t place = 0; place < ids.count; ++place) {
-        const mtaw_id& id = ids.ids[place];
+    for (std::size_t position = 0; position < ids.count; ++position) {
+        const mtaw_id& id = ids.ids[position];
         if ((id.text != nullptr) != text()) continue;
         if (id.text == nullptr) {
             numbers[count] = id.value;
         } else {
             texts[count] = {id.text, id.value < 0 ? std::strlen(id.text) : static_cast<std::size_t>(id.value)};
         }
-        places[count++] = place;
+        positions[count++] = position;
         if (count == IdTable::kGroup) flush();
     }
     if (count > 0) flush();

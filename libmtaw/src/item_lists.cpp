@@ -56,7 +56,7 @@ void Recommender::rank_popular(std::int64_t k, const Request& request, const std
             scores[count++] = rates[i];
         }
     }
-    // The others go on below, by one a place where there are trends: their scores only express the order.
+    // The others go on below, by one a rank where there are trends: their scores only express the order.
     const double lowest = count > 0 ? std::min(0.0, static_cast<double>(scores[count - 1])) : 0.0;
     const auto below = static_cast<float>(lowest - 1);
     std::sort(rising.begin(), rising.end());

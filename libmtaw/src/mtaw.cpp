@@ -42,8 +42,8 @@ mtaw_status report_failure(mtaw_status status, const char* message, mtaw_error* 
     if (error == nullptr) return status;
     error->status = status;
     std::size_t size = std::min(std::strlen(message), std::size_t{MTAW_MESSAGE_SIZE - 1});
-    const auto is_tail = [&](std::size_t place) {
-        return (static_cast<unsigned char>(message[place]) & 0xC0U) == 0x80;
+    const auto is_tail = [&](std::size_t offset) {
+        return (static_cast<unsigned char>(message[offset]) & 0xC0U) == 0x80;
     };
     while (size > 0 && message[size] != '\0' && is_tail(size)) --size;  // no half character
     for (std::size_t i = 0; i < size; ++i)
@@ -197,16 +197,16 @@ mtaw_status mtaw_describe(const mtaw_recommender* recommender, mtaw_info* info, 
     });
 }
 
-const char* mtaw_click_type(const mtaw_recommender* recommender, size_t place) {
+const char* mtaw_click_type(const mtaw_recommender* recommender, size_t index) {
     if (recommender == nullptr) return nullptr;
     const auto& types = recommender->object->bundle().types();
-    return place < types.size() ? types[place].c_str() : nullptr;
+    return index < types.size() ? types[index].c_str() : nullptr;
 }
 
-const char* mtaw_context_column(const mtaw_recommender* recommender, size_t place) {
+const char* mtaw_context_column(const mtaw_recommender* recommender, size_t index) {
     if (recommender == nullptr) return nullptr;
     const auto& columns = recommender->object->bundle().context().columns;
-    return place < columns.size() ? columns[place].name.c_str() : nullptr;
+    return index < columns.size() ? columns[index].name.c_str() : nullptr;
 }
 
 void mtaw_options_init_sized(mtaw_options* options, size_t struct_size) {
@@ -268,14 +268,14 @@ mtaw_status mtaw_similar(const mtaw_recommender* recommender, mtaw_id item, int3
         needed("answer", answer);
         const mtaw::Recommender& self = mtaw::recommender_of(recommender);
         mtaw::Request request = self.request_of(options);
-        const std::int32_t place = self.bundle().ids().lookup(mtaw::IdList{&item, 1}).front();
-        if (place == mtaw::kUnknownId)
+        const std::int32_t internal_id = self.bundle().ids().lookup(mtaw::IdList{&item, 1}).front();
+        if (internal_id == mtaw::kUnknownId)
             throw mtaw::usage("similar: the catalog does not know the item; pass one of its external ids");
         if (by != MTAW_BY_VECTORS && by != MTAW_BY_SESSIONS)
             throw mtaw::usage("similar: by must be MTAW_BY_VECTORS or MTAW_BY_SESSIONS");
         if (by == MTAW_BY_SESSIONS && !self.bundle().has_memory())
             throw mtaw::usage("similar: this bundle has no session memory; use MTAW_BY_VECTORS");
-        *answer = mtaw::Answer::release(self.similar(place, by == MTAW_BY_SESSIONS, std::move(request)));
+        *answer = mtaw::Answer::release(self.similar(internal_id, by == MTAW_BY_SESSIONS, std::move(request)));
     });
 }
 

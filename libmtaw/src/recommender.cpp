@@ -28,8 +28,8 @@ std::vector<Reason> reasons_of(const Bundle& bundle, const std::vector<std::int3
         if (std::find(seen.begin(), seen.end(), found[i]) != seen.end()) {
             reasons[i].kind = MTAW_IN_SESSION;
         } else if (bundle.has_memory()) {
-            for (const std::size_t place : CoClicked(bundle.tables()).closest(found[i], seen))
-                reasons[i].items.push_back(seen[place]);
+            for (const std::size_t index : CoClicked(bundle.tables()).closest(found[i], seen))
+                reasons[i].items.push_back(seen[index]);
             if (!reasons[i].items.empty()) reasons[i].kind = MTAW_TOGETHER;
         }
     }
@@ -141,8 +141,8 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
 
 Clicks Recommender::clicks_of(IdList session) const {
     Clicks clicks{bundle_->ids().lookup(session), {}, {}};
-    for (std::size_t place = 0; place < session.count; ++place) {
-        if (clicks.known[place] == kUnknownId) clicks.unknown.push_back(place);
+    for (std::size_t position = 0; position < session.count; ++position) {
+        if (clicks.known[position] == kUnknownId) clicks.unknown.push_back(position);
     }
     std::erase(clicks.known, kUnknownId);
     return clicks;
@@ -157,11 +157,11 @@ void Recommender::check_types(std::size_t count, const Request& request) {
 void Recommender::add_types(Clicks& clicks, std::size_t count, const Request& request, std::size_t first) {
     if (request.types.empty()) return;
     clicks.types.clear();
-    for (std::size_t place = 0, unknown = 0; place < count; ++place) {
-        if (unknown < clicks.unknown.size() && clicks.unknown[unknown] == place) {
+    for (std::size_t position = 0, unknown = 0; position < count; ++position) {
+        if (unknown < clicks.unknown.size() && clicks.unknown[unknown] == position) {
             ++unknown;
         } else {
-            clicks.types.push_back(request.types[first + place]);
+            clicks.types.push_back(request.types[first + position]);
         }
     }
 }
@@ -308,8 +308,8 @@ std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Cl
 }
 
 std::unique_ptr<Answer> Recommender::similar(std::int32_t item, bool by_sessions, Request request) const {
-    const auto place = std::lower_bound(request.excluded.begin(), request.excluded.end(), item);
-    if (place == request.excluded.end() || *place != item) request.excluded.insert(place, item);
+    const auto found = std::lower_bound(request.excluded.begin(), request.excluded.end(), item);
+    if (found == request.excluded.end() || *found != item) request.excluded.insert(found, item);
     request.exclude_seen = false;
     request.reasons = false;
     return answer_with({{item}, {}, {}}, request,

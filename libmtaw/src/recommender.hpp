@@ -41,7 +41,7 @@ struct Request {
     Conditions conditions(const Shown& shown) const;
 };
 
-// The known clicks of a session, oldest first, and the places of the others among all.
+// The known clicks of a session, oldest first, and the positions of the others among all.
 struct Clicks {
     std::vector<std::int32_t> known;
     std::vector<std::size_t> unknown;

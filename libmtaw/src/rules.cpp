@@ -39,14 +39,14 @@ Rules::Rules(std::shared_ptr<const Bundle> bundle, std::string_view json)
 
 std::vector<Pin> Rules::known_pins() const {
     std::vector<Pin> pins;
-    std::set<std::int32_t> known;  // "5" and "05" are one item: its first place counts
-    for (const auto& [place, name] : rules_.pins) {
+    std::set<std::int32_t> known;  // "5" and "05" are one item: its first position counts
+    for (const auto& [position, name] : rules_.pins) {
         std::int32_t item = bundle_->ids().lookup(name);
         std::int64_t number = 0;
         const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
         if (!bundle_->ids().text() && error == std::errc() && end == name.data() + name.size())
             item = bundle_->ids().lookup(number);
-        if (item != kUnknownId && known.insert(item).second) pins.push_back({place, item});
+        if (item != kUnknownId && known.insert(item).second) pins.push_back({position, item});
     }
     return pins;
 }

@@ -17,7 +17,7 @@ namespace mtaw {
 struct AppliedRules {
     std::vector<std::uint8_t> filter;  // bits of the items that may be shown; empty: all
     std::vector<std::vector<std::uint8_t>> boost_bits;
-    std::vector<Pin> pins;  // of items that neither the bundle nor the filter withholds, ascending by place
+    std::vector<Pin> pins;  // of items that neither the bundle nor the filter withholds, ascending by position
     bool reorders = false;  // so that the first k may need more than k items of the ranking
     std::optional<Arrangement> arrangement;
 

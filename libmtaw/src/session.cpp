@@ -13,7 +13,7 @@ void Session::click(IdList clicks) {
     clicks_.known.reserve(clicks_.known.size() + more.known.size());
     clicks_.unknown.reserve(clicks_.unknown.size() + more.unknown.size());
     clicks_.known.insert(clicks_.known.end(), more.known.begin(), more.known.end());
-    for (const std::size_t place : more.unknown) clicks_.unknown.push_back(n_clicks_ + place);
+    for (const std::size_t position : more.unknown) clicks_.unknown.push_back(n_clicks_ + position);
     n_clicks_ += clicks.count;
     const bool text = recommender_->bundle().ids().text();
     other_kind_ &= std::none_of(clicks.ids, clicks.ids + clicks.count,

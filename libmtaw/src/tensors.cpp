@@ -35,7 +35,7 @@ constexpr std::pair<const char*, const char*> kFormer[] = {{"neighbours", "neigh
 
 using Tensors = std::map<std::string, Tensor, std::less<>>;
 
-// A size or a place: a whole number that is not negative.
+// A size or an offset: a whole number that is not negative.
 std::int64_t extent(const std::string& path, const Json& value) {
     const std::optional<std::int64_t> found = value.whole();
     if (!found || *found < 0) broken(path, "negative or fractional sizes");
@@ -64,9 +64,9 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
     for (const auto& [written, entry] : header.members()) {
         if (written == "__metadata__") continue;
         const Json *const dtype = entry.find("dtype"), *const shape = entry.find("shape"),
-                          *const place = entry.find("data_offsets");
-        if (dtype == nullptr || shape == nullptr || place == nullptr || !shape->is(Json::Kind::list) ||
-            !place->is(Json::Kind::list) || place->list().size() != 2) {
+                          *const offsets = entry.find("data_offsets");
+        if (dtype == nullptr || shape == nullptr || offsets == nullptr || !shape->is(Json::Kind::list) ||
+            !offsets->is(Json::Kind::list) || offsets->list().size() != 2) {
             broken(path, "a tensor without type, shape or place");
         }
         const auto* const type = std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const DtypeName& known) {
@@ -81,8 +81,8 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
             if (__builtin_mul_overflow(expected, tensor.shape.back(), &expected))
                 broken(path, "a tensor extends past the end of the file");
         }
-        tensor.begin = extent(path, place->list()[0]);
-        const std::int64_t end = extent(path, place->list()[1]);
+        tensor.begin = extent(path, offsets->list()[0]);
+        const std::int64_t end = extent(path, offsets->list()[1]);
         if (end > n_bytes || tensor.begin > end || end - tensor.begin != expected)
             broken(path, "a tensor extends past the end of the file");
         last = std::max(last, end);
