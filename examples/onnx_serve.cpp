@@ -97,13 +97,13 @@ int main(int argc, char** argv) {
                               outputs.size());
 
     const float* const scores = answer[1].GetTensorData<float>();
-    for (std::int64_t place = 0; place < k && std::isfinite(scores[place]); ++place) {
+    for (std::int64_t rank = 0; rank < k && std::isfinite(scores[rank]); ++rank) {
         if (numbers) {
-            std::cout << answer[0].GetTensorData<std::int64_t>()[place];
+            std::cout << answer[0].GetTensorData<std::int64_t>()[rank];
         } else {
-            std::cout << answer[0].GetStringTensorElement(static_cast<std::size_t>(place));
+            std::cout << answer[0].GetStringTensorElement(static_cast<std::size_t>(rank));
         }
-        std::cout << '\t' << scores[place] << '\n';
+        std::cout << '\t' << scores[rank] << '\n';
     }
     return 0;
 }

@@ -178,10 +178,10 @@ void check_brute_force(const Catalog& catalog, const mtaw::Encoder& encoder, dou
                           static_cast<std::int64_t>(all.size()), mtaw::Isa::portable);
         std::sort(all.begin(), all.end(), mtaw::Better{});
         all.resize(static_cast<std::size_t>(request.k), {-std::numeric_limits<float>::infinity(), -1});
-        for (std::size_t place = 0; place < all.size(); ++place) {
-            const std::size_t at = b * all.size() + place;
-            require(ids[at] == all[place].id, "the items are brute force's");
-            require(std::bit_cast<std::uint32_t>(scores[at]) == std::bit_cast<std::uint32_t>(all[place].score),
+        for (std::size_t rank = 0; rank < all.size(); ++rank) {
+            const std::size_t at = b * all.size() + rank;
+            require(ids[at] == all[rank].id, "the items are brute force's");
+            require(std::bit_cast<std::uint32_t>(scores[at]) == std::bit_cast<std::uint32_t>(all[rank].score),
                     "the scores are brute force's");
         }
     }
@@ -257,7 +257,7 @@ void look_up(Bytes& bytes) {
     sorted = values;
     if (!bytes.chance(3)) std::sort(sorted.begin(), sorted.end());
     Ids order(values.size());
-    for (std::int32_t& place : order) place = bytes.take<std::int32_t>();
+    for (std::int32_t& item : order) item = bytes.take<std::int32_t>();
     const mtaw::IdTable numbers = mtaw::IdTable::of_ints(values.data(), sorted.data(), order.data(), n_items);
     for (const std::int64_t value : {bytes.take<std::int64_t>(), n_items > 0 ? values[0] : 0}) {
         std::int32_t found = 0;

@@ -256,16 +256,16 @@ void check_list(const Answer& answer, const Request& request) {
     require(candidates.size() == answer.candidates.size(), "a candidate is one once");
     require(static_cast<std::ptrdiff_t>(found.size()) == end - answer.ids.begin(), "an item is found once");
     const std::size_t first = std::min(candidates.size(), answer.ids.size());
-    for (std::size_t place = 0; place < found.size(); ++place) {
-        require(request.may_be_found(answer.ids[place]), "an item may be found");
-        require((place < first) == candidates.contains(answer.ids[place]), "candidates come before the others");
+    for (std::size_t rank = 0; rank < found.size(); ++rank) {
+        require(request.may_be_found(answer.ids[rank]), "an item may be found");
+        require((rank < first) == candidates.contains(answer.ids[rank]), "candidates come before the others");
     }
-    require(found.size() >= first, "every candidate has a place");
+    require(found.size() >= first, "every candidate has a rank");
     float before = std::numeric_limits<float>::infinity();
-    for (std::size_t place = 0; place < found.size(); ++place) {
-        if (std::isnan(answer.scores[place])) continue;
-        require(answer.scores[place] <= before, "scores fall");
-        before = answer.scores[place];
+    for (std::size_t rank = 0; rank < found.size(); ++rank) {
+        if (std::isnan(answer.scores[rank])) continue;
+        require(answer.scores[rank] <= before, "scores fall");
+        before = answer.scores[rank];
     }
 }
 

@@ -161,7 +161,7 @@ int main(int count, char **arguments) {
     mtaw_recommender *shop = NULL;
     mtaw_info info;
     mtaw_status status;
-    size_t before, place;
+    size_t before, allocation;
     if (count != 3) return 2;
     allocator.struct_size = sizeof allocator;
     allocator.context = &fails_at;
@@ -180,16 +180,16 @@ int main(int count, char **arguments) {
     wrong_arguments(shop);
     right_calls(shop, arguments[2]);
     before = in_use;
-    for (place = 1;; place += place / 8 + 1) { /* memory that ends while a bundle is opened */
+    for (allocation = 1;; allocation += allocation / 8 + 1) { /* memory that ends while a bundle is opened */
         shop = NULL;
-        fails_at = place;
+        fails_at = allocation;
         status = mtaw_open(arguments[1], NULL, &shop, &error);
         fails_at = 0;
         if (status == MTAW_OK) break;
         CHECK(status == MTAW_NO_MEMORY && shop == NULL && in_use == before);
     }
     mtaw_close(shop);
-    CHECK(place > 50 && in_use == before);
+    CHECK(allocation > 50 && in_use == before);
     puts("ok");
     return 0;
 }

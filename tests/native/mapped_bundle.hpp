@@ -133,7 +133,7 @@ class MappedBundle {
     bool has_memory() const { return memory_.has_value(); }
 
     MemoryView memory() const {
-        constexpr int kRecency = 4;  // the place in `settings` that mtaw_fast/memory/files.py gives it
+        constexpr int kRecency = 4;  // the index in `settings` that mtaw_fast/memory/files.py gives it
         const auto numbers = [this](const char* name) { return memory_->at<std::int32_t>(name); };
         const auto offsets = [this](const char* name) { return memory_->at<std::int64_t>(name); };
         return {{memory_->shape("row_offsets")[0] - 1, memory_->shape("session_offsets")[0] - 1, offsets("row_offsets"),
@@ -146,7 +146,7 @@ class MappedBundle {
     // In the order that mtaw_fast/memory/files.py gives them.
     MemorySettings memory_settings() const {
         const double* const numbers = memory_->at<double>("settings");
-        const auto whole = [&](int place) { return static_cast<std::int64_t>(numbers[place]); };
+        const auto whole = [&](int index) { return static_cast<std::int64_t>(numbers[index]); };
         return {whole(1), whole(2), numbers[4], whole(5), whole(6)};
     }
 

@@ -133,11 +133,11 @@ void brute_force(const Catalog& catalog, const mtaw::ScanRequest& request, std::
             items.push_back({static_cast<float>(request.scale * sum), i});
         }
         std::sort(items.begin(), items.end(), mtaw::Better{});
-        for (std::int64_t place = 0; place < request.k; ++place) {
-            const bool there = place < static_cast<std::int64_t>(items.size());
-            const mtaw::Scored item = there ? items[static_cast<std::size_t>(place)] : mtaw::Scored{-INFINITY, -1};
-            ids[b * request.k + place] = item.id;
-            scores[b * request.k + place] = item.score;
+        for (std::int64_t rank = 0; rank < request.k; ++rank) {
+            const bool there = rank < static_cast<std::int64_t>(items.size());
+            const mtaw::Scored item = there ? items[static_cast<std::size_t>(rank)] : mtaw::Scored{-INFINITY, -1};
+            ids[b * request.k + rank] = item.id;
+            scores[b * request.k + rank] = item.score;
         }
     }
 }
@@ -194,16 +194,16 @@ bool agrees(const Catalog& catalog, const Codes& codes, bool half, std::int64_t 
     const std::int64_t lines = half ? mtaw::half_lines(catalog.d) : mtaw::code_lines(catalog.d);
     const std::uint8_t* block =
         (half ? codes.half_blocks : codes.blocks).data() + item / mtaw::kBlockItems * (lines + 1) * mtaw::kLineBytes;
-    const std::int64_t place = item % mtaw::kBlockItems;
+    const std::int64_t slot = item % mtaw::kBlockItems;
     double dot = 0;
     for (std::int64_t j = 0; j < catalog.d; ++j) {
         const std::int64_t line = half ? j / 8 : j / 4;
-        const int byte = block[line * mtaw::kLineBytes + place * 4 + j % 4];
+        const int byte = block[line * mtaw::kLineBytes + slot * 4 + j % 4];
         const int code = half ? 2 * (j % 8 < 4 ? byte & 15 : byte >> 4) - 15 : byte - 128;
         dot += static_cast<double>(code) * lane.codes[j];
     }
     std::uint32_t word;
-    std::memcpy(&word, block + lines * mtaw::kLineBytes + place * 4, 4);
+    std::memcpy(&word, block + lines * mtaw::kLineBytes + slot * 4, 4);
     const double estimate = dot * static_cast<double>(std::bit_cast<float>(word & 0xFFFF0000U));
     const double spread = static_cast<double>(lane.spread) * static_cast<double>(std::bit_cast<float>(word << 16));
     const mtaw::ScanSummary& summary = codes.summary;
@@ -275,8 +275,8 @@ void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<
             }
             low_codes[l].resize(static_cast<std::size_t>(2 * half_bytes));
             for (std::int64_t j = 0; j < catalog.d; ++j) {
-                const std::int64_t place = j / 8 * 4 + j % 4 + (j % 8 < 4 ? 0 : half_bytes);
-                low_codes[l][static_cast<std::size_t>(place)] = own[j];
+                const std::int64_t offset = j / 8 * 4 + j % 4 + (j % 8 < 4 ? 0 : half_bytes);
+                low_codes[l][static_cast<std::size_t>(offset)] = own[j];
             }
             upper[l].resize(capacity);
             lower[l].resize(capacity);
