@@ -67,7 +67,7 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
                           *const offsets = entry.find("data_offsets");
         if (dtype == nullptr || shape == nullptr || offsets == nullptr || !shape->is(Json::Kind::list) ||
             !offsets->is(Json::Kind::list) || offsets->list().size() != 2) {
-            broken(path, "a tensor without type, shape or place");
+            broken(path, "a tensor without type, shape or offsets");
         }
         const auto* const type = std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const DtypeName& known) {
             return dtype->is(Json::Kind::text) && dtype->text() == known.name;

@@ -153,7 +153,7 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
     for (std::int64_t q = 0; fits && q < batch.count; ++q) {
         fits = batch.begins[q] >= 0 && batch.begins[q] < batch.ends[q] && batch.ends[q] <= items.size();
     }
-    if (!fits) throw py::value_error("begins and ends must be pairs of places in items, with a click between them");
+    if (!fits) throw py::value_error("begins and ends must be pairs of positions in items, with a click between them");
     batch.n_items = memory.n_catalog();
     if (!neural.queries) return batch;
     if (!neural.dense || !neural.logits || !neural.catalog) {

@@ -66,18 +66,18 @@ RuleSet::Limited limit_of(const Json& given, const std::string& where) {
 std::vector<std::pair<std::int64_t, std::string>> pins_of(const Json* given, const std::string& where) {
     if (given == nullptr || given->is(Json::Kind::null)) return {};
     if (!given->is(Json::Kind::object))
-        throw invalid(where + R"(: pins are an object of items and places, such as {"sku-1": 3}, not )" +
+        throw invalid(where + R"(: pins are an object of items and positions, such as {"sku-1": 3}, not )" +
                       shown_json(*given));
     std::map<std::int64_t, std::string> item_by_position;
     for (const auto& [item, position] : given->members()) {
         const std::int64_t number = position.whole().value_or(0);
         if (number < 1 || number > kMaxPosition) {
-            throw invalid(where + ": the place of " + shown(item) + " must be a whole number from 1 to " +
+            throw invalid(where + ": the position of " + shown(item) + " must be a whole number from 1 to " +
                           std::to_string(kMaxPosition) + ", not " + shown_json(position));
         }
         const auto [other, is_free] = item_by_position.emplace(number, item);
         if (!is_free)
-            throw invalid(where + ": " + shown(other->second) + " and " + shown(item) + " have the same place " +
+            throw invalid(where + ": " + shown(other->second) + " and " + shown(item) + " have the same position " +
                           std::to_string(number));
     }
     return {item_by_position.begin(), item_by_position.end()};

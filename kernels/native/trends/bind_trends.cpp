@@ -374,7 +374,7 @@ class TrendsObject {
         }
         if (!fits)
             throw py::value_error(
-                "begins, ends and now must name places in items with a click between them, and a moment");
+                "begins, ends and now must name positions in items with a click between them, and a moment");
         for (std::int64_t i = 0; i < items.size(); ++i) check_item("items", i, out.items[i], 0);
         return out;
     }

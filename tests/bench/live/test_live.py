@@ -111,7 +111,7 @@ def test_a_delta_that_forgets_has_no_latency(tmp_path: Path, monkeypatch, capsys
     assert {row["case"] for row in rows} == {"places-as-in-a-rebuild"}
     assert all(row["p50"] < row["target"] for row in rows)
     output = capsys.readouterr().err
-    assert "places are as in a rebuild" in output
+    assert "ranks are as in a rebuild" in output
     assert "learned clicks" in output
 
 
