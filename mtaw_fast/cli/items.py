@@ -12,7 +12,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.cli.common import add_command, kept_folder, print_json
 from mtaw_fast.cli.item_options import add_item_options, item_options
-from mtaw_fast.cli.learning_options import add_learn_folder, learning_places
+from mtaw_fast.cli.learning_options import add_learn_folder, learning_storage
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemsReport, ItemTable
 from mtaw_fast.items.readers import read_change
@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Change the table and print what is missing or odd in it."""
     began, mode = time.perf_counter(), "patch" if arguments.patch else "replace"
     options = item_options(arguments)
+    if arguments.learn is None and arguments.learn_folder is not None:
+        raise UsageError("--learn-folder goes with --learn; give --learn, or leave --learn-folder out")
     if arguments.learn is None and arguments.state is None:
         report = change_bundle(arguments.bundle, arguments.source, mode, options)
         changed = str(arguments.bundle)
@@ -86,7 +88,7 @@ def _change_served(arguments: argparse.Namespace, mode: str, options: dict[str, 
     """Change the table in a log or a state folder."""
     learn = None
     if arguments.learn is not None:
-        folder, stream = learning_places(arguments.learn, arguments.learn_folder, arguments.bundle)
+        folder, stream = learning_storage(arguments.learn, arguments.learn_folder, arguments.bundle)
         if stream is None and not folder.is_dir():
             raise UsageError(f"--learn {arguments.learn!r} does not exist; name the folder of a service")
         learn = LearningSettings(folder, stream, compact=False)

@@ -18,6 +18,11 @@ _STREAMS = ("redis://", "rediss://", "unix://")
 _LIMIT_HELP = "set a limit of learning; repeat for more. The limits, in docs/learning-limits.md: " + ", ".join(
     LearningLimits.__match_args__
 )
+# The options that have no meaning without --learn.
+_DEFAULTS: dict[str, Any] = {
+    "--learn-folder": None, "--fsync": False, "--retention": "30d", "--max-log-bytes": 2 << 30, "--max-backlog": 5_000,
+    "--min-clicks": 1, "--learn-limit": [],
+}  # fmt: skip
 
 
 def add_log_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,14 +92,21 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--retention",
-        default="30d",
+        default=_DEFAULTS["--retention"],
         metavar="TIME",
         help="how long learned sessions are kept, such as 12h or 30d (default: 30d)",
     )
-    add_number(group, "--max-log-bytes", "BYTES", 2 << 30, "largest size of the event log")
-    add_number(group, "--max-backlog", "N", 5_000, "events that are not learned yet, above which more get a 503")
-    add_number(group, "--min-clicks", "N", 1, "clicks after which a new item is recommended")
+    add_number(group, "--max-log-bytes", "BYTES", _DEFAULTS["--max-log-bytes"], "largest size of the event log")
+    add_number(
+        group, "--max-backlog", "N", _DEFAULTS["--max-backlog"],
+        "events that are not learned yet, above which more get a 503",
+    )  # fmt: skip
+    add_number(group, "--min-clicks", "N", _DEFAULTS["--min-clicks"], "clicks after which a new item is recommended")
     _add_learn_limit(group)
+
+
+def _name_of(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
 
 
 def add_side_by_side(parser: Any, meaning: str) -> None:
@@ -124,15 +136,19 @@ def add_learn_folder(options: Any) -> None:
     )  # fmt: skip
 
 
-def learning_places(location: str, folder: Path | None, bundle: Path) -> tuple[Path, str | None]:
+def learning_storage(location: str, folder: Path | None, bundle: Path) -> tuple[Path, str | None]:
     """Return the folder of compacted bundles and the address of the Redis stream, None without one.
 
     location, folder: --learn and --learn-folder. bundle: names the default folder of a stream. Raises UsageError on an
-    empty location, and on an address with a password.
+    empty location, on an address with a password, and on a second folder.
     """
     if not location:
         raise UsageError("--learn is empty; give a folder or a redis:// address")
     if not location.startswith(_STREAMS):
+        if folder is not None:
+            raise UsageError(
+                f"--learn-folder goes with --learn redis://.., not with the folder {location}; leave it out"
+            )
         return Path(location), None
     if "@" in location:
         raise UsageError(
@@ -151,8 +167,11 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
     if (bundle is None) == (not side_by_side):
         raise UsageError("give either one BUNDLE, or several as --bundle FOLDER=WEIGHT")
     if arguments.learn is None:
+        changed = [flag for flag, default in _DEFAULTS.items() if getattr(arguments, _name_of(flag)) != default]
+        if changed:
+            raise UsageError(f"{changed[0]} goes with --learn; give --learn, or leave {changed[0]} out")
         return None
-    folder, stream = learning_places(arguments.learn, arguments.learn_folder, bundle or side_by_side[0][0])
+    folder, stream = learning_storage(arguments.learn, arguments.learn_folder, bundle or side_by_side[0][0])
     return LearningSettings(
         folder,
         stream,

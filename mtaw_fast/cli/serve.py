@@ -145,13 +145,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Serve until a signal stops the service."""
     for package in ("litestar", "msgspec", "uvicorn"):
         require(package, "serve")
-    from mtaw_fast.service.settings import Limits, Settings, absolute_place
+    from mtaw_fast.service.settings import Limits, Settings, absolute_location
 
     learn = learning_settings(arguments)
     settings = Settings(
         bundle=arguments.bundle or arguments.side_by_side[0][0],
         side_by_side=tuple(arguments.side_by_side),
-        feedback=absolute_place(arguments.feedback),
+        feedback=absolute_location(arguments.feedback),
         cors_origins=tuple(arguments.cors_origin),
         host=arguments.host,
         port=arguments.port,

@@ -22,7 +22,7 @@ from typing import Any
 from mtaw_fast.errors import MtawError, UsageError, require
 from mtaw_fast.integrations.cluster import connected, one_line
 from mtaw_fast.integrations.replica_registry import Report, registry_of
-from mtaw_fast.service.settings import Settings, absolute_place
+from mtaw_fast.service.settings import Settings, absolute_location
 from mtaw_fast.service.snapshot import current_version
 
 _NAME = "mtaw-fast"
@@ -152,7 +152,7 @@ def deploy(
     _check(settings)
     # Replicas may have another working folder.
     settings = dataclasses.replace(
-        settings, bundle=settings.bundle.absolute(), feedback=absolute_place(settings.feedback)
+        settings, bundle=settings.bundle.absolute(), feedback=absolute_location(settings.feedback)
     )
     version = current_version(settings.bundle)
     registry = registry_of(ray, name)

@@ -225,7 +225,7 @@ class Settings:
         return frozenset(name.lower() for name in (self.host, *self.trusted_hosts))
 
 
-def absolute_place(feedback: str | None) -> str | None:
+def absolute_location(feedback: str | None) -> str | None:
     """Return an address of Redis unchanged, and a path as an absolute one, which is valid in every process."""
     if feedback is None or feedback.startswith(REDIS):
         return feedback

@@ -25,6 +25,11 @@ def test_a_learn_limit_wins_over_min_clicks(given: list[str], min_clicks: int) -
     [
         (["--learn", ""], "--learn is empty"),  # an unset variable of a shell must not mean the working folder
         (["--learn", "log", "--retention", "nand"], "must be above 0"),
+        (["--learn", "log", "--learn-folder", "other"], "--learn-folder goes with --learn redis://"),
+        (["--fsync"], "--fsync goes with --learn; give --learn, or leave --fsync out"),
+        (["--retention", "12h"], "--retention goes with --learn"),
+        (["--learn-limit", "late=7"], "--learn-limit goes with --learn"),
+        (["--learn-folder", "log"], "--learn-folder goes with --learn"),
     ],
 )
 def test_values_without_a_meaning_are_refused(given: list[str], words: str) -> None:
@@ -45,3 +50,8 @@ def test_values_without_a_meaning_are_refused(given: list[str], words: str) -> N
 def test_an_empty_folder_is_not_the_working_folder(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command) == 2
     assert "is empty" in capsys.readouterr().err
+
+
+def test_a_folder_of_compacted_bundles_is_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["items", "shop.bundle", "items.csv", "--learn-folder", "log"]) == 2
+    assert "--learn-folder goes with --learn; " in capsys.readouterr().err
