@@ -131,7 +131,8 @@ def _run(options: argparse.Namespace, folders: Folders) -> int:
     for name in options.dataset.split(","):
         dataset = prepared(options.data, name, _made(folders.work))
         if options.efficiency:
-            measure(dataset, folders.work / f"{name}.dataset", systems, presets, folders, options.minutes, options.rounds)
+            data = folders.work / f"{name}.dataset"
+            measure(dataset, data, systems, presets, folders, options.minutes, options.rounds)
             tables = Tables.read(folders.results, options.presets)
             print(f"{name}\n\n{tables.cost(name)}")
             costs = tables.costs.get(machine_class(machine_record()), ())

@@ -71,7 +71,9 @@ def measure(
         finish(entry, record)
 
 
-def _peer(system: System, dataset: Dataset, data: Path, folders: Folders, minutes: float) -> tuple[Driver, Entry] | None:
+def _peer(
+    system: System, dataset: Dataset, data: Path, folders: Folders, minutes: float
+) -> tuple[Driver, Entry] | None:
     """Return the driver of a system and its record; None, with the reason on stderr, if it is absent or not trained."""
     reason = why_not(system, folders.environments, folders.checkouts)
     if reason is not None:

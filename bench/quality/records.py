@@ -154,8 +154,8 @@ def read_series(path: Path, name: str) -> list[dict[str, Any]]:
     """
     by_series: dict[str, list[dict[str, Any]]] = {}
     try:
-        for line_number, record in read_lines(path):
-            by_series.setdefault(str(record.get("series")), []).append(_RECORDS.checked(record, f"{path}: {line_number}"))
+        for line, record in read_lines(path):
+            by_series.setdefault(str(record.get("series")), []).append(_RECORDS.checked(record, f"{path}: {line}"))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}") from None
     if name not in by_series:

@@ -77,7 +77,9 @@ def prepared(data: Path, name: str, work: Path) -> Dataset:
     return Dataset.load(folder)
 
 
-def run(finalist: Finalist, base: Config, dataset: Dataset, folders: Folders, again: str | None = None) -> dict[str, Any]:
+def run(
+    finalist: Finalist, base: Config, dataset: Dataset, folders: Folders, again: str | None = None
+) -> dict[str, Any]:
     """Train, evaluate and record a finalist; a finished record is returned unchanged.
 
     base: the preset's settings. again: why to read the test set once more for a recorded finalist. Raises UsageError

@@ -47,8 +47,7 @@ def test_equal_runs_pass(compared):
 def test_rows_with_former_names_of_indexes_match_those_with_the_present_ones(compared):
     pairs = [("index", "scan", "native"), ("index", "ladder (ivfpq)", "ann (ivfpq)"), ("encoder", "eager", "torch")]
     old, new = (
-        [row(params={"threads": 1, pair[0]: pair[end]}) for pair in pairs]
-        + [row(baseline=f"exact-{pairs[0][end]}")]
+        [row(params={"threads": 1, pair[0]: pair[end]}) for pair in pairs] + [row(baseline=f"exact-{pairs[0][end]}")]
         for end in (1, 2)
     )
     code, _, report = compared(old, new)

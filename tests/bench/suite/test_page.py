@@ -87,8 +87,7 @@ def test_the_charts_say_what_the_rows_say():
     ]
     recall, loads, training, catalog, roofline, *_, quality = charts_of(ROWS, trainings)
     assert [
-        (panel.title, [(series.name, series.x, series.values) for series in panel.series])
-        for panel in quality.panels
+        (panel.title, [(series.name, series.x, series.values) for series in panel.series]) for panel in quality.panels
     ] == [
         ("Tmall", [("paper (ours)", [30.0, 60.0], [36.0, 37.0]), ("Item-KNN", [1.0], [9.0])]),
         ("Ring", [("Item-KNN", [2.0], [20.0])]),
