@@ -6,7 +6,7 @@
     table.lookup(list of any objects)           int32[n] internal ids, -1 where unknown
     table.known(list of any objects)            int32[..] the distinct internal ids of the known ones, ascending
     table.external(int32[n])                    list of int or str
-    table.extended(positions, items)            the table with more ids: a dict of plain ids to internal ones, which
+    table.extended(internal_ids, items)         the table with more ids: a dict of plain ids to internal ones, which
                                                 come before the table's own, and the tuple of the ids of N, N + 1, ..;
                                                 both are kept, and must not change afterwards
 

@@ -100,7 +100,7 @@ def update_tables(
 
 
 def check_tables(tables: Mapping[str, np.ndarray], max_neighbors: int, max_postings: int) -> None:
-    """Raise ValueError, naming array and row, unless the tables are safe to read.
+    """Raise ValueError, naming array and index, unless the tables are safe to read.
 
     All arrays of TABLES are there with their types and shapes; offsets run from 0 to the ends of their arrays; items
     are in 0..N-1, sessions in 0..S-1; rows and postings are no longer than the settings allow,

@@ -130,6 +130,6 @@ def check_trends(
     Raises
     ------
     ValueError
-        They are not; the message names array and row.
+        They are not; the message names array and index.
     """
     _native.trends_check(dict(arrays), list(half_lives), window, max_neighbors)

@@ -1,7 +1,7 @@
 """The Triton kernels of prefix_interest; `fused.py` launches them.
 
 Names: M slots a tile, D = d padded to a power of two, PART columns that a matrix product over d takes at once,
-DTYPE the compute dtype. A slot is a place in a tile (`tiles.py`).
+DTYPE the compute dtype. A slot is a position in a tile (`tiles.py`).
 
 The left operand of a product over d is always read from memory, part by part: a tile in registers cannot be cut
 into columns, and a product over all 128 at once holds both operands in registers whole, which spills in
