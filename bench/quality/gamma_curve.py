@@ -114,8 +114,9 @@ def curves_of(
     }
     if not curves:
         n_values = max(map(len, by_protocol.values()))
+        of_seed = "" if seed is None else f" of seed {seed}"
         raise UsageError(
-            f"{results} holds {n_values} values of gamma for {dataset}, {preset} and {split}, "
+            f"{results} holds {n_values} values of gamma{of_seed} for {dataset}, {preset} and {split}, "
             f"a curve takes {_MIN_POINTS}; record more with bench.quality"
         )
     return curves

@@ -53,7 +53,7 @@ def test_the_points_are_means_of_the_records_that_differ_in_gamma_alone(
     assert gamma_curve.main([*arguments, "--seed", "0"]) == 0
     assert "| 2     | 1     | 2 of 50, 4 searched | 52.00 [49.00, 53.00] |" in capsys.readouterr().out
     assert gamma_curve.main([*arguments, "--seed", "1"]) == 2
-    assert "holds 1 values of gamma" in capsys.readouterr().err
+    assert "holds 1 values of gamma of seed 1 for" in capsys.readouterr().err
 
 
 def test_both_sets_and_both_protocols_are_drawn_and_the_leak_is_marked(
@@ -97,5 +97,5 @@ def test_one_value_is_no_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str
     write(tmp_path, 2, 52.0)
     arguments = ["--dataset", "retailrocket", "--results", f"{tmp_path}", "--out", f"{tmp_path}/gamma.png"]
     assert gamma_curve.main(arguments) == 2
-    assert "holds 1 values of gamma" in capsys.readouterr().err
+    assert "holds 1 values of gamma for retailrocket" in capsys.readouterr().err
     assert not (tmp_path / "gamma.png").exists()
