@@ -353,10 +353,8 @@ def _plain_logarithmic(axis: Any) -> None:
 def _bars(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
     names, count = _names(panel), len(panel.series)
     for number, series in enumerate(panel.series):
-        heights = [names.index(str(name)) + (number + 0.5 - count / 2) / (count + 0.5) for name in series.x]
-        bars = axes.barh(
-            heights, series.values, 1 / (count + 0.5), color=colors[number % len(colors)], label=series.name
-        )
+        y = [names.index(str(name)) + (number + 0.5 - count / 2) / (count + 0.5) for name in series.x]
+        bars = axes.barh(y, series.values, 1 / (count + 0.5), color=colors[number % len(colors)], label=series.name)
         axes.bar_label(bars, fmt=lambda value: f"{value:,.0f}", padding=3, fontsize="small")
     axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.invert_yaxis()

@@ -93,27 +93,27 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     assert run(TINY, dataset, folders, FOREVER, test=True)["reads"] == record["reads"]
     # A shorter training elsewhere, from its start, leaves the record as it is.
     longer = dataclasses.replace(TINY, settings={**TINY.settings, "epochs": 6})
-    longer_places = dataclasses.replace(folders, work=tmp_path / "longer")
+    longer_folders = dataclasses.replace(folders, work=tmp_path / "longer")
     capsys.readouterr()
     entry = records.entry_of(folders.results, "ring", TINY)
     record = entry.read()
-    assert run(longer, dataset, longer_places, ONE_STEP, test=True) == record == entry.read()
+    assert run(longer, dataset, longer_folders, ONE_STEP, test=True) == record == entry.read()
     assert "tiny: its record has a training of 57 steps, this one has 1; the record stays" in capsys.readouterr().err
     # Figures go where a training without a look at the test finds better weights, until it is ranked again.
-    moved = run(longer, dataset, longer_places, FOREVER, test=False)
+    moved = run(longer, dataset, longer_folders, FOREVER, test=False)
     assert moved["training"]["best"]["step"] > record["training"]["best"]["step"]
     assert not {"metrics", "intervals", "repeat", "samples", "validation", "evaluation_seconds"} & moved.keys()
-    ranked = run(longer, dataset, longer_places, 0, test=True)
+    ranked = run(longer, dataset, longer_folders, 0, test=True)
     assert ranked["metrics"]["P@20"] >= record["metrics"]["P@20"]
     assert len(ranked["reads"]) == len(record["reads"]) + 1
     # Another training has other weights, although its best came after the same number of steps.
     other_best = {**ranked["training"]["best"], "MRR@20": ranked["training"]["best"]["MRR@20"] - 0.01}
     entry.write({**ranked, "training": {**ranked["training"], "best": other_best}})
-    assert "metrics" not in run(longer, dataset, longer_places, 0, test=False)
+    assert "metrics" not in run(longer, dataset, longer_folders, 0, test=False)
     entry.write(ranked)
     # More epochs asked of the same weights leave their figures.
     extended = dataclasses.replace(longer, settings={**longer.settings, "epochs": 7})
-    again = run(extended, dataset, longer_places, 0, test=False)
+    again = run(extended, dataset, longer_folders, 0, test=False)
     assert again["metrics"] == ranked["metrics"]
     # What it costs is kept apart: of the training that is here, as far as it came, or of a new one.
     changed = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
