@@ -51,6 +51,8 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "What the paper leaves open": ("validation", "run tmall-paper-literal-31c6e89a-validation-seed0"),
         "The effect of gamma (figure 2)": (
             "test", "leaking test", "validation", "epochs retailrocket-paper-430a2d11-validation-seed1",
+            *(f"epochs tmall-paper-literal-{settings}-validation-seed0" for settings in ("be269569", "e8a617bb")),
+            *(f"run retailrocket-paper-literal-2e74eee7-validation-seed{seed}" for seed in range(3)),
         ),
         "Features of the ranker": ("validation",),
         "Training samples of the ranker": ("validation",),
