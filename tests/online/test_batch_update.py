@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -251,59 +252,54 @@ def test_a_session_that_a_compacted_bundle_carries_along_is_counted_whole_and_on
     assert updated.ids.external(updated.sessions[len(MODEL.sessions)]) == [item for _, item, _ in clicks]
 
 
-def test_a_second_refit_learns_from_the_trends_that_were_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sessions of logs count a pair once in them."""
+def inputs_of_second_refit(
+    model: Model, rows: Sequence[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Model, Model, tuple[Any, ...]]:
+    """Return the model before and after the second of two logs, and what its refit makes the ranker's samples from."""
     pytest.importorskip("torch", reason="needs the extra 'train'")
     from mtaw_fast.training import refit
     from mtaw_fast.training.reporting import Silent
 
-    assert MODEL.clicked_at is not None
-    trends = TrendTables.build(MODEL.sessions, MODEL.clicked_at, N)
-    model = replace(MODEL, trends=trends, ranker_net=plain_ranker(trends=True))
-    rows = [row for row in ROWS if row[1].startswith("sku-")]
     parts = [row for row in rows if int(row[0][1:]) < 40], [row for row in rows if int(row[0][1:]) >= 40]
     before, _ = apply_log(log_file(tmp_path / "log.csv", parts[0], model), LIMITS)
     after, summary = apply_log(log_file(tmp_path / "log.csv", parts[1], before), LIMITS)
-    given: list[TrendTables] = []
+    inputs: list[tuple[Any, ...]] = []
 
-    def build_dataset(*arguments: Any, **options: Any) -> None:
-        given.append(next(value for value in arguments if isinstance(value, TrendTables)))
+    def build_dataset(*arguments: Any, **_options: Any) -> None:
+        inputs.append(arguments)
         raise InterruptedError
 
     monkeypatch.setattr(refit, "build_dataset", build_dataset)
     with pytest.raises(InterruptedError):
         refit.refit_ranker(after, before, summary.learned_sessions, 1, tmp_path, Silent())
+    return before, after, inputs[0]
+
+
+def test_a_second_refit_learns_from_the_trends_that_were_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions of logs count a pair once in them."""
+    assert MODEL.clicked_at is not None
+    trends = TrendTables.build(MODEL.sessions, MODEL.clicked_at, N)
+    model = replace(MODEL, trends=trends, ranker_net=plain_ranker(trends=True))
+    rows = [row for row in ROWS if row[1].startswith("sku-")]
+    before, _, inputs = inputs_of_second_refit(model, rows, tmp_path, monkeypatch)
+    used = next(value for value in inputs if isinstance(value, TrendTables)).arrays()
     assert before.trends is not None
     for name, array in before.trends.arrays().items():
-        assert np.array_equal(given[0].arrays()[name], array), name
+        assert np.array_equal(used[name], array), name
 
 
 def test_a_second_refit_ranks_by_vectors_that_do_not_follow_from_its_clicks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Items of the first log get other vectors by the second one."""
-    pytest.importorskip("torch", reason="needs the extra 'train'")
-    from mtaw_fast.training import refit
-    from mtaw_fast.training.reporting import Silent
-
-    parts = [row for row in ROWS if int(row[0][1:]) < 40], [row for row in ROWS if int(row[0][1:]) >= 40]
-    before, _ = apply_log(log_file(tmp_path / "log.csv", parts[0], MODEL), LIMITS)
-    after, summary = apply_log(log_file(tmp_path / "log.csv", parts[1], before), LIMITS)
-    given: list[Any] = []
-
-    def build_dataset(*arguments: Any, **_options: Any) -> None:
-        given.append(next(value for value in arguments if isinstance(value, dict)))
-        raise InterruptedError
-
-    monkeypatch.setattr(refit, "build_dataset", build_dataset)
-    with pytest.raises(InterruptedError):
-        refit.refit_ranker(after, before, summary.learned_sessions, 1, tmp_path, Silent())
-    vectors, new = before.weights["item_embedding"], given[0]["item_embedding"]
+    before, after, inputs = inputs_of_second_refit(MODEL, ROWS, tmp_path, monkeypatch)
+    vectors = before.weights["item_embedding"]
+    used = next(value for value in inputs if isinstance(value, dict))["item_embedding"]
     assert not np.array_equal(after.weights["item_embedding"][: before.n_items], vectors)
-    assert np.array_equal(new[: before.n_items], vectors)
-    assert not new[before.n_items :].any()
+    assert np.array_equal(used[: before.n_items], vectors)
+    assert not used[before.n_items :].any()
 
 
 @pytest.mark.parametrize("setting", [{"train_step": "cuda-graph"}, {"loss_backend": "triton"}])
