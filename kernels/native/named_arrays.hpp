@@ -1,4 +1,4 @@
-// Arrays that Python hands over in a dict, by name.
+// Arrays in a dict, by name: those that Python hands over, and those that it gets.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <utility>
 
 #include "buffers.hpp"
 
@@ -33,6 +34,14 @@ const T* named(const pybind11::dict& arrays, const char* name, const char* type,
         ++axis;
     }
     return data;
+}
+
+// A new array in `arrays`, and where to write its data.
+template <typename T>
+T* new_array(pybind11::dict& arrays, const char* name, pybind11::array::ShapeContainer shape) {
+    const pybind11::array_t<T> array(std::move(shape));
+    arrays[name] = array;
+    return const_cast<T*>(array.data());
 }
 
 // The extent of the first axis of an array that `named` has checked.

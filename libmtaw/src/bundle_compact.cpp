@@ -11,13 +11,14 @@ namespace {
 
 // IEEE half precision; every value of it is one of float.
 float float_of(std::uint16_t half) {
-    constexpr std::uint32_t kInfinity = 31, kBias = 127 - 15;
+    constexpr std::uint32_t kInfiniteExponent = 31, kBias = 127 - 15;
     const std::uint32_t sign = std::uint32_t{half} >> 15 << 31, exponent = half >> 10 & 31U, fraction = half & 1023U;
     if (exponent == 0) {
         const float size = std::ldexp(static_cast<float>(fraction), -24);
         return sign != 0 ? -size : size;
     }
-    return std::bit_cast<float>(sign | (exponent == kInfinity ? 255U : exponent + kBias) << 23 | fraction << 13);
+    return std::bit_cast<float>(sign | (exponent == kInfiniteExponent ? 255U : exponent + kBias) << 23 |
+                                fraction << 13);
 }
 
 // Of one row, in a call of its own: browsers make a function faster from one call to the next.

@@ -8,7 +8,7 @@
 namespace mtaw {
 namespace {
 
-[[noreturn]] void damaged(const TensorFile& file, const std::string& what) {
+[[noreturn]] void damaged_table(const TensorFile& file, const std::string& what) {
     throw bundle_error(file.bytes().path() + ": the item table is damaged (" + what + "); write the file again");
 }
 
@@ -16,7 +16,7 @@ void check_offsets(const TensorFile& file, const std::string& name, const std::i
                    std::int64_t end) {
     bool fits = count >= 0 && offsets[0] == 0 && offsets[count] == end;
     for (std::int64_t i = 0; fits && i < count; ++i) fits = offsets[i] <= offsets[i + 1];
-    if (!fits) damaged(file, "offsets of " + shown(name));
+    if (!fits) damaged_table(file, "offsets of " + shown(name));
 }
 
 void read_labels(const TensorFile& file, const std::string& prefix, Column& column) {
@@ -33,7 +33,7 @@ void check_codes(const TensorFile& file, const Column& column, std::int64_t coun
     const auto end = static_cast<std::int32_t>(column.n_labels);
     const bool fits = std::all_of(column.codes, column.codes + count,
                                   [&](std::int32_t code) { return code >= minimum && code < end; });
-    if (!fits) damaged(file, "codes of " + shown(column.name));
+    if (!fits) damaged_table(file, "codes of " + shown(column.name));
 }
 
 Column column_of(const TensorFile& file, const std::string& prefix, std::string name, ColumnKind kind) {
@@ -86,7 +86,7 @@ Column column_of(const TensorFile& file, const std::string& prefix, std::string 
 
 const std::string& text_of(const TensorFile& file, const Json& about, const char* name) {
     const Json* const found = about.find(name);
-    if (found == nullptr || !found->is(Json::Kind::text)) damaged(file, name);
+    if (found == nullptr || !found->is(Json::Kind::text)) damaged_table(file, name);
     return found->text();
 }
 
@@ -97,26 +97,26 @@ ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
     try {
         about = Json::parse(file.text("about"));
     } catch (const std::invalid_argument& error) {
-        damaged(file, error.what());
+        damaged_table(file, error.what());
     }
     const Json *const layout = about.find("layout"), *const rows = about.find("n_rows"),
                       *const columns = about.find("columns");
-    if (layout == nullptr || layout->whole() != 1) damaged(file, "its layout is not 1; upgrade libmtaw");
+    if (layout == nullptr || layout->whole() != 1) damaged_table(file, "its layout is not 1; upgrade libmtaw");
     if (rows == nullptr || rows->whole() != n_items)
-        damaged(file, "it is not of " + std::to_string(n_items) + " items");
-    if (columns == nullptr || !columns->is(Json::Kind::list)) damaged(file, "columns");
+        damaged_table(file, "it is not of " + std::to_string(n_items) + " items");
+    if (columns == nullptr || !columns->is(Json::Kind::list)) damaged_table(file, "columns");
     for (std::size_t at = 0; at < columns->list().size(); ++at) {
         const Json& entry = columns->list()[at];
         const std::string& kind = text_of(file, entry, "kind");
         const std::optional<ColumnKind> found = column_kind_of(kind);
-        if (!found) damaged(file, "a column of kind " + shown(kind));
+        if (!found) damaged_table(file, "a column of kind " + shown(kind));
         columns_.push_back(column_of(file, "rows/" + std::to_string(at) + "/", text_of(file, entry, "name"), *found));
-        if (columns_.back().n_rows != n_items) damaged(file, "rows of " + shown(columns_.back().name));
+        if (columns_.back().n_rows != n_items) damaged_table(file, "rows of " + shown(columns_.back().name));
     }
     const Json *const available = about.find("availability"), *const hidden = about.find("hidden");
     if (available != nullptr && available->is(Json::Kind::text)) {
         availability_ = find_column(columns_, available->text());
-        if (availability_ == nullptr || availability_->kind != ColumnKind::boolean) damaged(file, "availability");
+        if (availability_ == nullptr || availability_->kind != ColumnKind::boolean) damaged_table(file, "availability");
     }
     if (hidden != nullptr) hidden_ = hidden->list();
 }

@@ -13,19 +13,13 @@
 #include "memory/build.hpp"
 #include "memory/check.hpp"
 #include "memory/python_tables.hpp"
+#include "named_arrays.hpp"
 #include "unlocked.hpp"
 
 namespace py = pybind11;
 
 namespace mtaw {
 namespace {
-
-template <typename T>
-T* new_array(py::dict& arrays, const char* name, py::array::ShapeContainer shape) {
-    const py::array_t<T> array(std::move(shape));
-    arrays[name] = array;
-    return const_cast<T*>(array.data());
-}
 
 PastSessions packed_sessions(const py::array& items, const py::array& offsets, std::int64_t n_items) {
     if (n_items < 0 || n_items > std::numeric_limits<std::int32_t>::max()) {

@@ -9,7 +9,7 @@
 namespace mtaw {
 namespace {
 
-constexpr std::uint16_t kInfinity = 0x7F80;  // as bfloat16; NaNs and negative numbers have larger bits
+constexpr std::uint16_t kInfinityBits = 0x7F80;  // as bfloat16; NaNs and negative numbers have larger bits
 
 [[noreturn]] void refuse(const std::string& array, std::int64_t index, const std::string& reason) {
     throw std::invalid_argument(array + "[" + std::to_string(index) + "] " + reason);
@@ -45,9 +45,9 @@ void check_range(const char* name, const std::int32_t* values, std::int64_t coun
 void check_values(const std::uint16_t* values, std::int64_t count) {
     std::uint16_t largest = 0;
     for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, values[i]);
-    if (largest < kInfinity) return;
+    if (largest < kInfinityBits) return;
     for (std::int64_t i = 0; i < count; ++i) {
-        if (values[i] >= kInfinity) refuse("values", i / kPairKinds, "has a value that is negative or not finite");
+        if (values[i] >= kInfinityBits) refuse("values", i / kPairKinds, "has a value that is negative or not finite");
     }
 }
 

@@ -21,7 +21,7 @@ constexpr Powers powers_of(double base) {
 
 constexpr Powers kDecay = powers_of(0.8);
 constexpr Powers kSessionDecay = powers_of(0.85);
-constexpr std::int64_t kNear = 3;
+constexpr std::int64_t kNextClicks = 3;
 
 // The own item of a click, or null if it is too long ago to be one.
 OwnItem* find_own_item(OwnItems& own, const Pool& pool, std::int32_t item) {
@@ -32,7 +32,7 @@ OwnItem* find_own_item(OwnItems& own, const Pool& pool, std::int32_t item) {
 void count_followers(const std::int32_t* clicks, std::int64_t n_clicks, OwnItems& own, const Pool& pool) {
     for (std::int64_t t = 0; t + 1 < n_clicks; ++t) {
         if (clicks[t] != clicks[n_clicks - 1]) continue;
-        for (std::int64_t j = t + 1; j <= std::min(n_clicks - 1, t + kNear); ++j) {
+        for (std::int64_t j = t + 1; j <= std::min(n_clicks - 1, t + kNextClicks); ++j) {
             OwnItem* const follower = find_own_item(own, pool, clicks[j]);
             if (follower == nullptr) continue;
             follower->next += j == t + 1 ? 1 : 0;

@@ -11,8 +11,6 @@
 namespace mtaw {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
 std::int64_t longest_run(const std::int64_t* offsets, std::int64_t count) {
     std::int64_t longest = 0;
     for (std::int64_t i = 0; i < count; ++i) longest = std::max(longest, offsets[i + 1] - offsets[i]);

@@ -12,7 +12,6 @@
 namespace mtaw {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Added to quick scores: those that are nearly 0, as after weeks, are equal then.
 constexpr float kQuickOffset = 1e-4F;
 

@@ -11,7 +11,7 @@
 namespace mtaw {
 namespace {
 
-constexpr std::ptrdiff_t kAhead = 8;  // clicks
+constexpr std::ptrdiff_t kClicksAhead = 8;  // clicks
 constexpr PairKind kStrength[] = {kFwd, kBwd, kSes, kRec};
 
 }  // namespace
@@ -31,7 +31,7 @@ std::int64_t RowBuilder::count_neighbors(std::int32_t item) {
         counted_.push_back(other);
     };
     for (const ItemClick *click = clicks_begin(item), *end = clicks_end(item); click != end; ++click) {
-        prefetch(click + kAhead);
+        prefetch(click + kClicksAhead);
         visit(item, *click, [&](std::int32_t other, std::int64_t) { count_once(other); }, count_once);
     }
     for (const std::int32_t other : counted_) pair_index_[static_cast<std::size_t>(other)] = 0;
@@ -77,7 +77,7 @@ std::size_t RowBuilder::sum_pairs(std::int32_t item) {
     pairs_.clear();
     const std::int32_t newest_session = newest(item);
     for (const ItemClick *click = clicks_begin(item), *end = clicks_end(item); click != end; ++click) {
-        prefetch(click + kAhead);
+        prefetch(click + kClicksAhead);
         const std::int32_t session = click->session;
         const double recency_weight = std::exp(-static_cast<double>(newest_session - session) / settings_.recency);
         // One distinct item alone has no pair to weigh.

@@ -11,7 +11,7 @@ namespace mtaw {
 namespace {
 
 constexpr float kMinWeight = 1e-30F;  // far from underflow: a session with a weight never looks untouched
-constexpr std::int64_t kAhead = 8;
+constexpr std::int64_t kRowsAhead = 8;
 
 std::int64_t weigh_sessions(const MergedTables& memory, const OwnItems& own, const CurrentSession& current,
                             std::int64_t n_sessions, const MemoryKernels& kernels, SimilarScratch& scratch) {
@@ -92,10 +92,10 @@ void add_similar_sessions(const MergedTables& memory, const OwnItems& own, const
     std::fill(scratch.recency + count, scratch.recency + count + kPadding, 0.0F);
     kernels.exp(scratch.recency, count);
     const auto prefetch = [&](std::int64_t i) { MTAW_PREFETCH(memory.clicks(scratch.chosen[i]).clicks); };
-    for (std::int64_t i = 0; i < std::min(kAhead, count); ++i) prefetch(i);
+    for (std::int64_t i = 0; i < std::min(kRowsAhead, count); ++i) prefetch(i);
     std::fill(largest, largest + kSignalLanes, 0.0F);
     for (std::int64_t i = 0; i < count; ++i) {
-        if (i + kAhead < count) prefetch(i + kAhead);
+        if (i + kRowsAhead < count) prefetch(i + kRowsAhead);
         kernels.add_session(memory.counting_clicks(scratch.chosen[i], scratch.firsts), own.count,
                             scratch.chosen_weights[i], scratch.chosen_weights[i] * scratch.recency[i], pool,
                             scratch.slots, largest);

@@ -10,8 +10,6 @@
 namespace mtaw {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
 bool has(const std::uint8_t* bits, std::int32_t item) { return (bits[item >> 3] >> (item & 7) & 1) != 0; }
 
 // Calls `visit` with each value of an item until it returns false.

@@ -21,11 +21,10 @@ constexpr std::pair<const char*, Compare> kCompares[] = {{"<", Compare::less},  
 
 bool is_equality(Compare compare) { return compare == Compare::equal || compare == Compare::not_equal; }
 
-std::invalid_argument invalid(const std::string& message) { return std::invalid_argument(message); }
-
 // Errors name the position in the text where the tree has one.
 std::invalid_argument error_at(const std::string& where, std::int64_t position, const std::string& what) {
-    return invalid(where + ": " + what + (position > 0 ? " (character " + std::to_string(position) + ")" : ""));
+    return std::invalid_argument(where + ": " + what +
+                                 (position > 0 ? " (character " + std::to_string(position) + ")" : ""));
 }
 
 std::int64_t position_of(const Json& tree) {
@@ -34,7 +33,7 @@ std::int64_t position_of(const Json& tree) {
 }
 
 std::string column_name_in(const Json& value, const std::string& where) {
-    if (!value.is(Json::Kind::text)) throw invalid(where + ": a column is named by a text");
+    if (!value.is(Json::Kind::text)) throw std::invalid_argument(where + ": a column is named by a text");
     return value.text();
 }
 
@@ -190,9 +189,10 @@ void check_kinds(const Condition& condition, const Columns& columns, const std::
 
 Condition Condition::parse(const Json& tree, const std::string& where, int depth) {
     if (depth > kMaxDepth)
-        throw invalid(where + ": the condition is nested too deeply, the most is " + std::to_string(kMaxDepth));
+        throw std::invalid_argument(where + ": the condition is nested too deeply, the most is " +
+                                    std::to_string(kMaxDepth));
     if (!tree.is(Json::Kind::object)) {
-        throw invalid(
+        throw std::invalid_argument(
             where +
             R"(: a condition is a tree such as {"compare": "<", "left": {"column": "price"}, "right": {"value": 80}})");
     }
@@ -202,13 +202,13 @@ Condition Condition::parse(const Json& tree, const std::string& where, int depth
     if (const Json* const parts = part("all") != nullptr ? part("all") : part("any")) {
         condition.kind = part("all") != nullptr ? Kind::all : Kind::any;
         if (!parts->is(Json::Kind::list) || parts->list().empty())
-            throw invalid(where + ": 'all' and 'any' take a list of conditions");
+            throw std::invalid_argument(where + ": 'all' and 'any' take a list of conditions");
         for (const Json& child : parts->list()) condition.parts.push_back(parse(child, where, depth + 1));
     } else if (const Json* const negated_part = part("not")) {
         condition.kind = Kind::negation;
         condition.parts.push_back(parse(*negated_part, where, depth + 1));
     } else if (const Json* const value = part("constant")) {
-        if (!value->is(Json::Kind::boolean)) throw invalid(where + ": 'constant' is true or false");
+        if (!value->is(Json::Kind::boolean)) throw std::invalid_argument(where + ": 'constant' is true or false");
         condition.value = value->flag();
     } else if (const Json* const truth = part("true")) {
         condition.kind = Kind::truth;
@@ -217,16 +217,17 @@ Condition Condition::parse(const Json& tree, const std::string& where, int depth
         condition.kind = Kind::missing;
         condition.column = column_name_in(*missing, where);
         condition.of_current = part("of") != nullptr;
-        if (condition.of_current && part("of")->text() != "current") throw invalid(where + R"(: 'of' is "current")");
+        if (condition.of_current && part("of")->text() != "current")
+            throw std::invalid_argument(where + R"(: 'of' is "current")");
     } else if (const Json* const op = part("compare")) {
         condition.kind = Kind::compare;
         const auto* const found = std::find_if(std::begin(kCompares), std::end(kCompares),
                                                [&](const auto& entry) { return op->text() == entry.first; });
         if (!op->is(Json::Kind::text) || found == std::end(kCompares))
-            throw invalid(where + ": 'compare' is <, <=, >, >=, == or !=");
+            throw std::invalid_argument(where + ": 'compare' is <, <=, >, >=, == or !=");
         condition.compare = found->second;
         if (part("left") == nullptr || part("right") == nullptr)
-            throw invalid(where + ": 'compare' needs left and right");
+            throw std::invalid_argument(where + ": 'compare' needs left and right");
         condition.left = parse_operand(*part("left"), where);
         condition.right = parse_operand(*part("right"), where);
         if (condition.left.is_value() && condition.right.is_value())
@@ -235,10 +236,11 @@ Condition Condition::parse(const Json& tree, const std::string& where, int depth
         condition.kind = Kind::in;
         condition.left = parse_operand(*left, where);
         const Json *const values = part("values"), *const negated = part("negated");
-        if (values == nullptr || !values->is(Json::Kind::list)) throw invalid(where + ": 'in' needs a list of values");
+        if (values == nullptr || !values->is(Json::Kind::list))
+            throw std::invalid_argument(where + ": 'in' needs a list of values");
         for (const Json& member : values->list()) condition.values.push_back(parse_operand(member, where));
         if (negated != nullptr && !negated->is(Json::Kind::boolean))
-            throw invalid(where + ": 'negated' is true or false");
+            throw std::invalid_argument(where + ": 'negated' is true or false");
         condition.negated = negated != nullptr && negated->flag();
         const bool has_column = std::any_of(condition.values.begin(), condition.values.end(),
                                             [](const Operand& operand) { return !operand.is_value(); });
@@ -247,7 +249,8 @@ Condition Condition::parse(const Json& tree, const std::string& where, int depth
             throw error_at(where, condition.left.position, "'in' takes a column and values, or a value and a column");
         }
     } else {
-        throw invalid(where + ": a condition is one of all, any, not, compare, in, true, missing and constant");
+        throw std::invalid_argument(where +
+                                    ": a condition is one of all, any, not, compare, in, true, missing and constant");
     }
     return condition;
 }

@@ -14,8 +14,6 @@ namespace {
 constexpr std::int64_t kMaxClauses = 32, kMaxPosition = 10'000;
 constexpr double kMaxBoost = 1e6;
 
-std::invalid_argument invalid(const std::string& message) { return std::invalid_argument(message); }
-
 // A value, or a list of values.
 std::vector<const Json*> elements_of(const Json* value) {
     std::vector<const Json*> found;
@@ -44,41 +42,45 @@ bool has_members(const Json& value, std::initializer_list<const char*> names) {
 
 RuleSet::Boosted boost_of(const Json& given, const std::string& where) {
     if (!has_members(given, {"when", "by"}))
-        throw invalid(where + R"(: a boost is {"when": CONDITION, "by": NUMBER}, not )" + shown_json(given));
+        throw std::invalid_argument(where + R"(: a boost is {"when": CONDITION, "by": NUMBER}, not )" +
+                                    shown_json(given));
     const Json& by = *given.find("by");
     if (!(std::abs(by.number()) <= kMaxBoost))
-        throw invalid(where + ": by must be a number from -1e+06 to 1e+06, not " + shown_json(by));
+        throw std::invalid_argument(where + ": by must be a number from -1e+06 to 1e+06, not " + shown_json(by));
     return {Condition::parse(*given.find("when"), where + ": when"), by.number(), where + ": when"};
 }
 
 RuleSet::Limited limit_of(const Json& given, const std::string& where) {
     if (!has_members(given, {"per", "most"}))
-        throw invalid(where + R"(: a limit is {"per": COLUMN, "most": NUMBER}, not )" + shown_json(given));
+        throw std::invalid_argument(where + R"(: a limit is {"per": COLUMN, "most": NUMBER}, not )" +
+                                    shown_json(given));
     const Json &per = *given.find("per"), &most = *given.find("most");
-    if (!per.is(Json::Kind::text)) throw invalid(where + ": per must be the name of a column, not " + shown_json(per));
+    if (!per.is(Json::Kind::text))
+        throw std::invalid_argument(where + ": per must be the name of a column, not " + shown_json(per));
     const std::int64_t count = most.whole().value_or(0);
     if (count < 1 || count > kMaxPosition)
-        throw invalid(where + ": most must be a whole number from 1 to " + std::to_string(kMaxPosition) + ", not " +
-                      shown_json(most));
+        throw std::invalid_argument(where + ": most must be a whole number from 1 to " + std::to_string(kMaxPosition) +
+                                    ", not " + shown_json(most));
     return {per.text(), count, where};
 }
 
 std::vector<std::pair<std::int64_t, std::string>> pins_of(const Json* given, const std::string& where) {
     if (given == nullptr || given->is(Json::Kind::null)) return {};
     if (!given->is(Json::Kind::object))
-        throw invalid(where + R"(: pins are an object of items and positions, such as {"sku-1": 3}, not )" +
-                      shown_json(*given));
+        throw std::invalid_argument(
+            where + R"(: pins are an object of items and positions, such as {"sku-1": 3}, not )" + shown_json(*given));
     std::map<std::int64_t, std::string> item_by_position;
     for (const auto& [item, position] : given->members()) {
         const std::int64_t number = position.whole().value_or(0);
         if (number < 1 || number > kMaxPosition) {
-            throw invalid(where + ": the position of " + shown(item) + " must be a whole number from 1 to " +
-                          std::to_string(kMaxPosition) + ", not " + shown_json(position));
+            throw std::invalid_argument(where + ": the position of " + shown(item) +
+                                        " must be a whole number from 1 to " + std::to_string(kMaxPosition) + ", not " +
+                                        shown_json(position));
         }
         const auto [other, is_free] = item_by_position.emplace(number, item);
         if (!is_free)
-            throw invalid(where + ": " + shown(other->second) + " and " + shown(item) + " have the same position " +
-                          std::to_string(number));
+            throw std::invalid_argument(where + ": " + shown(other->second) + " and " + shown(item) +
+                                        " have the same position " + std::to_string(number));
     }
     return {item_by_position.begin(), item_by_position.end()};
 }
@@ -87,11 +89,12 @@ std::vector<std::pair<std::int64_t, std::string>> pins_of(const Json* given, con
 
 RuleSet RuleSet::parse(const Json& rules, const std::string& where) {
     if (!rules.is(Json::Kind::object))
-        throw invalid(where + ": rules are an object with the keys filter, boost, limit and pin, not " +
-                      shown_json(rules));
+        throw std::invalid_argument(where + ": rules are an object with the keys filter, boost, limit and pin, not " +
+                                    shown_json(rules));
     for (const auto& [key, value] : rules.members()) {
         if (key != "filter" && key != "boost" && key != "limit" && key != "pin") {
-            throw invalid(where + ": there is no " + shown(key) + "; the keys are filter, boost, limit, pin");
+            throw std::invalid_argument(where + ": there is no " + shown(key) +
+                                        "; the keys are filter, boost, limit, pin");
         }
     }
     RuleSet rule_set;
@@ -111,8 +114,8 @@ RuleSet RuleSet::parse(const Json& rules, const std::string& where) {
     for (const Filtered& filter : rule_set.filters) count += filter.when.clauses();
     for (const Boosted& boost : rule_set.boosts) count += boost.when.clauses();
     if (count > kMaxClauses) {
-        throw invalid(where + ": there are " + std::to_string(count) + " clauses, the most is " +
-                      std::to_string(kMaxClauses) + "; write fewer comparisons");
+        throw std::invalid_argument(where + ": there are " + std::to_string(count) + " clauses, the most is " +
+                                    std::to_string(kMaxClauses) + "; write fewer comparisons");
     }
     return rule_set;
 }
@@ -145,8 +148,8 @@ void RuleSet::check(const Columns* columns, bool public_only) const {
     if (columns == nullptr) {
         const std::vector<std::string> named = this->columns();
         if (named.empty()) return;
-        throw invalid(where + ": the items have no columns, so there is no " + shown(named.front()) +
-                      "; add an item table: mtaw-fast items BUNDLE items.parquet");
+        throw std::invalid_argument(where + ": the items have no columns, so there is no " + shown(named.front()) +
+                                    "; add an item table: mtaw-fast items BUNDLE items.parquet");
     }
     for (const Filtered& filtered : filters) filtered.when.check(*columns, filtered.where, public_only);
     for (const Boosted& boosted : boosts) boosted.when.check(*columns, boosted.where, public_only);
@@ -154,8 +157,8 @@ void RuleSet::check(const Columns* columns, bool public_only) const {
         const Column& column = checked_column({limited.per}, *columns, limited.where, public_only);
         if (column.kind != ColumnKind::category && column.kind != ColumnKind::categories &&
             column.kind != ColumnKind::boolean) {
-            throw invalid(limited.where + ": column " + shown(column.name) + " is of kind " + name_of(column.kind) +
-                          "; a limit counts category, categories, boolean");
+            throw std::invalid_argument(limited.where + ": column " + shown(column.name) + " is of kind " +
+                                        name_of(column.kind) + "; a limit counts category, categories, boolean");
         }
     }
 }

@@ -5,16 +5,10 @@
 #include <cstring>
 #include <limits>
 
+#include "scan/bfloat16.hpp"
+
 namespace mtaw {
-namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kUp = 1 + 0x1p-30;  // covers the roundings of a sum of squares of 2^14 terms, its root, a quotient
-
-// Adding and subtracting 1.5 * 2^52 rounds a small float64 to the nearest integer.
-constexpr double kRounder = 0x1.8p52;
-
-}  // namespace
+namespace {}  // namespace
 
 float rounded_down(double value) {
     const float near = static_cast<float>(value);
@@ -62,7 +56,7 @@ bool code_query(const float* query, std::int64_t d, double scale, const ScanSumm
     const double g = largest_score < 0x1p126
                          ? (0x1p-22 * norm * summary.largest_norm + std::ldexp(1 / scale, power - 147)) /
                                static_cast<double>(step) * kUp
-                         : kInfinity;
+                         : std::numeric_limits<double>::infinity();
     coded->code_sum = sum;
     coded->spread = rounded_up(alpha);
     coded->width = 2 * (e + p) + g;

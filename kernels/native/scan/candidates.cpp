@@ -5,11 +5,11 @@
 #include <limits>
 
 #include "compiler.hpp"
+#include "score/score.hpp"
 
 namespace mtaw {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t kFirstEntries = 1024;     // entries before the first threshold
 constexpr std::int64_t kFirstHalfEntries = 256;  // of half-wide codes, where each costs a look at its low halves
 constexpr std::int64_t kMinNewEntries = 64;      // new entries before the next

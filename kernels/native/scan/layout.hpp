@@ -18,6 +18,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 namespace mtaw {
 
@@ -28,6 +29,12 @@ constexpr std::int64_t kMaxScanDims = 1 << 14;  // the int32 sums of products of
 
 // The word of a slot without an item: the step 0 and the residual -infinity.
 constexpr std::uint32_t kNoItem = 0xFF80;
+
+inline std::uint32_t load_word(const std::uint8_t* address) {
+    std::uint32_t word;
+    std::memcpy(&word, address, 4);
+    return word;
+}
 
 constexpr std::int64_t code_lines(std::int64_t d) { return (d + kLineDims - 1) / kLineDims; }
 constexpr std::int64_t block_bytes(std::int64_t d) { return (code_lines(d) + 1) * kLineBytes; }

@@ -8,14 +8,7 @@
 namespace mtaw {
 namespace {
 
-constexpr double kUp = 1 + 0x1p-30;  // covers the roundings of a root and of a few products
 constexpr std::uint32_t kLow = 0x0F0F0F0F, kHigh = 0xF0F0F0F0;
-
-std::uint32_t load_word(const std::uint8_t* address) {
-    std::uint32_t word;
-    std::memcpy(&word, address, 4);
-    return word;
-}
 
 void store_word(std::uint8_t* address, std::uint32_t word) { std::memcpy(address, &word, 4); }
 

@@ -11,8 +11,6 @@
 namespace mtaw {
 namespace {
 
-constexpr double kUp = 1 + 0x1p-30;     // covers the roundings of a sum of squares of 2^14 terms and its root
-constexpr double kRounder = 0x1.8p52;   // adding and subtracting it rounds a small float64 to an integer
 constexpr double kMaxScaled = 1.5;      // norm of a row: bounds.hpp allows up to 2
 constexpr double kSmallest = 0x1p-100;  // steps and residuals stay far from float32's denormals
 

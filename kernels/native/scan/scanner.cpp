@@ -35,12 +35,6 @@ void check_request(const ScanRequest& request) {
 // The codes that a search reads bounds from.
 enum class Codes { whole, half, joined };
 
-std::uint32_t load_word(const std::uint8_t* address) {
-    std::uint32_t word;
-    std::memcpy(&word, address, 4);
-    return word;
-}
-
 // The word of an item, or of a slot without one.
 std::uint32_t word_at(const ScanCatalog& catalog, Codes codes, std::int64_t item) {
     const std::int64_t block = item / kBlockItems, slot = item % kBlockItems;

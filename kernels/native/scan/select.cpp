@@ -1,12 +1,12 @@
 #include "scan/select.hpp"
 
+#include "score/score.hpp"
+
 #include <algorithm>
 #include <limits>
 
 namespace mtaw {
 namespace {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 FiniteRange finite_range(const float* values, std::int64_t count) {
     FiniteRange range{0, kInfinity, -kInfinity};

@@ -3,10 +3,13 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "isa.hpp"
 
 namespace mtaw {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct Scored {
     float score;

@@ -11,6 +11,7 @@
 
 #include "bindings.hpp"
 #include "buffers.hpp"
+#include "named_arrays.hpp"
 #include "python_objects.hpp"
 #include "trends/build.hpp"
 #include "trends/check.hpp"
@@ -23,13 +24,6 @@ namespace mtaw {
 namespace {
 
 using MaybeArray = std::optional<py::array>;
-
-template <typename T>
-T* new_array(py::dict& arrays, const char* name, py::array::ShapeContainer shape) {
-    const py::array_t<T> array(std::move(shape));
-    arrays[name] = array;
-    return const_cast<T*>(array.data());
-}
 
 // Of `count` clicks or queries; null without.
 const std::uint16_t* codes_of(const MaybeArray& context, std::int64_t count, std::int64_t n_columns) {

@@ -16,8 +16,6 @@ namespace {
 enum ClickUse : std::uint8_t { kNothing, kClicks, kPairs };
 constexpr std::int64_t kItemsPerBlock = 64;  // items that a thread takes at a time
 
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-
 std::uint16_t to_bfloat16(float value) {
     const auto bits = std::bit_cast<std::uint32_t>(value);
     return static_cast<std::uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
@@ -29,18 +27,6 @@ constexpr double kMinContextSum = 0x1p-8;
 
 // For tables: see kMinFloat.
 float rounded(double sum) { return sum < static_cast<double>(kMinFloat) ? 0.0F : static_cast<float>(sum); }
-
-struct Term {
-    std::int64_t time;   // of the later click
-    std::int64_t later;  // its index
-    std::int32_t neighbor;
-    std::int32_t distance;  // negative: bwd
-    bool operator<(const Term& other) const {
-        if (time != other.time) return time < other.time;
-        if (later != other.later) return later < other.later;
-        return distance < other.distance;
-    }
-};
 
 }  // namespace
 
@@ -79,6 +65,18 @@ class TrendsBuild::RowBuilder {
     }
 
    private:
+    struct Term {
+        std::int64_t time;   // of the later click
+        std::int64_t later;  // its index
+        std::int32_t neighbor;
+        std::int32_t distance;  // negative: bwd
+        bool operator<(const Term& other) const {
+            if (time != other.time) return time < other.time;
+            if (later != other.later) return later < other.later;
+            return distance < other.distance;
+        }
+    };
+
     void compute_weights(std::int64_t time, int first, double* weights) const {
         for (int lane = first; lane < kItemLanes; ++lane) {
             const std::int64_t half_life = build_.settings_.half_lives.ms[lane];

@@ -10,7 +10,7 @@
 namespace mtaw {
 namespace {
 
-constexpr std::uint16_t kInfinity = 0x7F80;  // as bfloat16; NaNs and negative numbers have larger bits
+constexpr std::uint16_t kInfinityBits = 0x7F80;  // as bfloat16; NaNs and negative numbers have larger bits
 
 [[noreturn]] void refuse(const char* array, std::int64_t index, const std::string& reason) {
     throw std::invalid_argument(std::string(array) + "[" + std::to_string(index) + "] " + reason);
@@ -68,7 +68,7 @@ void check_trends(const TrendsView& tables, const TrendSettings& settings) {
     check_trend_settings(settings);
     check_rows(tables, settings.max_neighbors);
     for (std::int64_t i = 0; i < tables.n_pairs * kPairSums; ++i) {
-        if (tables.values[i] >= kInfinity)
+        if (tables.values[i] >= kInfinityBits)
             refuse("values", i / kPairSums, "has a value that is negative or not finite");
     }
     check_sums("totals", tables.totals, tables.n_items, kPairSums);

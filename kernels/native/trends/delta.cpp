@@ -5,11 +5,7 @@
 #include <cstddef>
 
 namespace mtaw {
-namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-}  // namespace
+namespace {}  // namespace
 
 TrendsDelta::TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const TrendsView& base)
     : base_(base),

@@ -8,8 +8,6 @@
 namespace mtaw {
 namespace {
 
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-
 // Its index, or `count`.
 std::int64_t index_of(const std::int32_t* values, std::int64_t count, std::int32_t wanted) {
     constexpr std::int64_t kScanBlock = 16;  // looked through without a branch

@@ -11,8 +11,6 @@ namespace {
 // Half-lives that the newest click may be past t0: its weight and the sums stay far from float64's ends.
 constexpr std::int64_t kMaxPast = 256;
 
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-
 }  // namespace
 
 void TrendsDelta::compute_weights(std::int64_t time, double sign, double* weights) const {

@@ -8,8 +8,6 @@
 namespace mtaw {
 namespace {
 
-constexpr int kHour = kTrendHour, kDay = kTrendDay, kQuarter = kTrendQuarter;
-
 // sin(x) and cos(x) for x in [-pi, pi] by their series: the same bits everywhere.
 void sine_cosine(double x, float& sine, float& cosine) {
     double s = 0, c = 0, term = 1;
@@ -136,8 +134,8 @@ void Trends::set_query_facts(const TrendsRequest& request, TrendsScratch& scratc
     for (int lane = 0; lane < kPairLanes; ++lane) {
         facts.prior_scale[lane] = 3.0F / (sums[kItemLanes + kFirstPairLane + lane] + 10.0F);
     }
-    facts.clicks_short = sums[kItemLanes + kQuarter];
-    facts.clicks_long = sums[kDay];
+    facts.clicks_short = sums[kItemLanes + kTrendQuarter];
+    facts.clicks_long = sums[kTrendDay];
     const auto seconds = [](std::int64_t from, std::int64_t to) {
         return from == kNever || to == kNever ? 0.0F : static_cast<float>(std::max<std::int64_t>(to - from, 0)) * 1e-3F;
     };
@@ -146,7 +144,7 @@ void Trends::set_query_facts(const TrendsRequest& request, TrendsScratch& scratc
     const TrendItem last_item_sums =
         item_at(request.own[0], delta_.find(request.own[0]), scratch.now_, scratch.factors_);
     facts.last_first = last_item_sums.first();
-    facts.last_later = (last_item_sums.later(kHour) + 0.05F) * facts.per_later[kHour];
+    facts.last_later = (last_item_sums.later(kTrendHour) + 0.05F) * facts.per_later[kTrendHour];
     constexpr std::int64_t kDayMs = 24 * 3600 * 1000;
     constexpr double kPi = 0x1.921fb54442d18p+1;
     const std::int64_t time = std::max<std::int64_t>(request.now, 0) % kDayMs;

@@ -12,8 +12,6 @@
 namespace mtaw {
 namespace {
 
-constexpr int kHour = kTrendHour, kQuarter = kTrendQuarter;
-
 // The items met so far and their scores; the scores of free slots are 0. A local copy keeps the pointers in registers.
 struct Slots {
     std::int32_t* slot_plus_one;
@@ -87,10 +85,11 @@ std::int64_t Trends::choose_candidates(const TrendsRequest& request, std::int64_
     const auto n_rising = static_cast<std::int64_t>(rising_.size());
     const TrendFacts& facts = scratch.facts_;
     const auto later_weight =
-        0.8F * facts.per_later[kQuarter] *
-        to_float(decay_power(ranked_at_ - scratch.now_, delta_.settings().half_lives.ms[kQuarter]));
-    const auto all_weight = 0.3F * facts.per_all[kHour] *
-                            to_float(decay_power(ranked_at_ - scratch.now_, delta_.settings().half_lives.ms[kHour]));
+        0.8F * facts.per_later[kTrendQuarter] *
+        to_float(decay_power(ranked_at_ - scratch.now_, delta_.settings().half_lives.ms[kTrendQuarter]));
+    const auto all_weight =
+        0.3F * facts.per_all[kTrendHour] *
+        to_float(decay_power(ranked_at_ - scratch.now_, delta_.settings().half_lives.ms[kTrendHour]));
     for (std::int64_t i = 0; i < std::min(n_rising, kTrendPopular); ++i) {
         const Rising& rising_item = rising_[static_cast<std::size_t>(i)];
         slots.scores[slots.slot_of(rising_item.item)] +=

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include "trends/decay.hpp"
@@ -16,6 +17,8 @@ constexpr std::int64_t kNever = -1;        // the time of a click that never was
 constexpr std::int64_t kMaxContext = 8;          // columns
 constexpr std::int64_t kMaxColumnValues = 1001;  // of a column: 1,000 and the bucket of all others
 constexpr int kContextLane = 4;                  // the item lane in which clicks within a value are counted
+
+inline std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 struct TrendSettings {
     HalfLives half_lives;
