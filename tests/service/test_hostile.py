@@ -112,7 +112,7 @@ def test_a_good_request_is_answered(service):
     ],
     ids=["all checks", "columns"],
 )
-@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.long(caught="here, with 20"))])
 def test_the_service_matches_its_openapi_document(tmp_path, columns, options, selected, examples):
     pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
     save_parts(tmp_path / "bundle", **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))

@@ -195,7 +195,7 @@ def test_generated_workloads_are_seeded_and_clustered(tmp_path):
     assert near[:, 1:11].mean() > 0.4 > 0.2 > np.abs(near[:, 200:].mean())
 
 
-@pytest.mark.long
+@pytest.mark.long(caught="the tests above, which run its cases one by one")
 def test_quick_as_users_run_it(tmp_path):
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     rows = rows_of(tmp_path / "out.json")

@@ -300,7 +300,7 @@ def test_an_epoch_is_every_sample_once():
     assert sorted(np.concatenate(bench.batches).tolist()) == list(range(len(bench.sessions)))
 
 
-@pytest.mark.long
+@pytest.mark.long(caught="the tests above, which run its cases one by one")
 def test_quick_as_users_run_it(tmp_path):
     assert training.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     rows = rows_of(tmp_path / "out.json")
