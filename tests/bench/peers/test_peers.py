@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from bench.harness.machine import machine_class, machine_record
-from bench.peers import command, efficiency, ours, records
+from bench.peers import command, efficiency, ours, records, running
 from bench.peers.environments import DRIVERS, ENVIRONMENTS, set_up, why_not
+from bench.peers.files import validation_of
 from bench.peers.knn import ItemKnn
 from bench.peers.records import FILE, KIND, SCHEMA, trained
-from bench.peers.running import Driver, Folders, run
+from bench.peers.running import VALIDATION, Driver, Folders, run
 from bench.peers.systems import SYSTEMS, System, system_of
 from bench.peers.table import Tables
 from bench.quality.published import quoted_figures
@@ -33,6 +34,18 @@ TINY = System(
     "tiny", "Tiny", None, str(Path(tiny_driver.__file__)), {"epochs": 3, "patience": 3, "batch": 64, "lr": 0.05}, "this"
 )
 FOREVER, ONE_STEP = 10.0, 1e-9
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank for a moment instead of seconds; the figures are not looked at."""
+    monkeypatch.setattr(efficiency, "_SECONDS", 0.0)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the tiny peer's command lines here: a process of its own imports PyTorch for seconds each time."""
+    monkeypatch.setattr(running, "subprocess", tiny_driver.InThisProcess)
 
 
 def folders_of(folder: Path) -> Folders:
@@ -55,6 +68,7 @@ class ByDriver:
         return ids, np.take_along_axis(scores, ids, axis=1)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_training_that_ended_continues_for_more_epochs(tmp_path: Path) -> None:
     dataset, folders = ring_dataset(), folders_of(tmp_path)
     three = run(TINY, dataset, folders, FOREVER, test=False)["training"]
@@ -68,6 +82,18 @@ def test_a_training_that_ended_continues_for_more_epochs(tmp_path: Path) -> None
     assert [line["MRR@20"] for line in training["history"]] == [line["MRR@20"] for line in at_once["history"]]
 
 
+def test_a_driver_in_a_process_of_its_own_gives_the_same_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, folders = ring_dataset(), folders_of(tmp_path)
+    valid = validation_of(dataset, VALIDATION)[1]
+    assert run(TINY, dataset, folders, ONE_STEP, test=False)["training"]["step"] == 1
+    driver_of_its_job = Driver.of(TINY, tmp_path / "work" / "ring-tiny", folders)
+    theirs = driver_of_its_job.ranks("valid", valid, dataset.n_items)
+    monkeypatch.setattr(running, "subprocess", tiny_driver.InThisProcess)
+    assert theirs.tolist() == driver_of_its_job.ranks("valid", valid, dataset.n_items).tolist()
+    assert theirs.any()
+
+
+@pytest.mark.usefixtures("in_this_process")
 def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset, folders = ring_dataset(), folders_of(tmp_path)
     record = run(TINY, dataset, folders, ONE_STEP, test=False)
