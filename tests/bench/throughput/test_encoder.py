@@ -16,7 +16,7 @@ from tests.support.bench.schema import rows_of
 
 
 @pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+def toy(monkeypatch: pytest.MonkeyPatch, cheap_timing: None) -> None:
     """Toy sizes and few calls, with everything else as it is."""
     monkeypatch.setattr(encoder, "_QUICK_PLAN", Plan(rounds=3, burst=2, settle=1, warmup=1))
     monkeypatch.setattr(encoder, "CATALOG", 517)
@@ -40,6 +40,7 @@ def test_every_length_and_baseline(tmp_path: Path) -> None:
 def test_a_wrong_vector_gets_no_speed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, method: str, left: str
 ) -> None:
+    monkeypatch.setattr(encoder, "QUICK_LENGTHS", (4,))
     right = getattr(kind, method)
     monkeypatch.setattr(kind, method, lambda *arguments: right(*arguments) * 1.001)
     assert encoder.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1

@@ -24,7 +24,7 @@ N_ITEMS = 1003
 
 
 @pytest.fixture
-def toy(monkeypatch):
+def toy(monkeypatch, cheap_timing):
     """Toy sizes and few calls, with everything else as it is."""
     tiny = Plan(rounds=3, burst=2, settle=1, warmup=1)
     for name in ("_SERVING", "_QUICK_SERVING", "_STEP", "_QUICK_STEP", "_RATE", "_QUICK_RATE"):
@@ -82,7 +82,7 @@ def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
     assert "samples a second" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.long(caught="test_data_with_a_bundle_that_has_a_memory: its batches; sizes are one loop of the command")
 @pytest.mark.usefixtures("toy")
 def test_the_whole_bench_covers_sizes_and_batches(tmp_path):
     assert throughput.main(["--json", str(tmp_path / "out.json")]) == 0
@@ -96,9 +96,8 @@ def test_the_whole_bench_covers_sizes_and_batches(tmp_path):
     assert {(case, n) for case, n, _ in seen - serving} == others | once
 
 
-@pytest.mark.parametrize(
-    ("encoder", "index"), [("numpy", "numpy"), ("torch", "faiss-flat")]
-)  # the first test: native, scan
+@pytest.mark.long(caught="test_data_with_a_bundle_that_has_a_memory: numpy, numpy; the first test: native, native")
+@pytest.mark.parametrize(("encoder", "index"), [("numpy", "numpy"), ("torch", "faiss-flat")])
 @pytest.mark.usefixtures("toy")
 def test_every_encoder_and_index_can_be_measured(tmp_path, encoder, index):
     arguments = ["--quick", "--encoder", encoder, "--index", index, "--json", str(tmp_path / "out.json")]
@@ -109,45 +108,32 @@ def test_every_encoder_and_index_can_be_measured(tmp_path, encoder, index):
 
 
 @pytest.mark.usefixtures("toy")
-def test_a_wrong_ranking_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch, capsys):
-    right = EagerFaiss.search
+def test_what_answers_wrong_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch, capsys):
+    """A wrong ranking, threads with wrong answers and a wrong training step, each with a refusal of its own."""
+    right, answers, loss = EagerFaiss.search, rates.Threads.run, EagerStep._loss
 
     def wrong(self, queries, k):
         ids, logits = right(self, queries, k)
         return np.roll(ids, 1, axis=1), logits
 
     monkeypatch.setattr(EagerFaiss, "search", wrong)
+    monkeypatch.setattr(rates.Threads, "run", lambda self, call: [items[::-1] for items in answers(self, call)])
+    monkeypatch.setattr(EagerStep, "_loss", lambda self, batch: loss(self, batch) * 1.001)
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
     rows = rows_of(tmp_path / "out.json")
     assert {row["case"] for row in rows} == {
-        "encode", "recommend", "recommend-rate", "recommend-times", "recommend-types", "train-step",
+        "encode", "recommend", "recommend-rate", "recommend-times", "recommend-types",
     }  # fmt: skip
     assert [row["baseline"] for row in rows if row["case"] == "recommend"] == ["onnx-graph"]
-    captured = capsys.readouterr()
-    assert "refused: retrieve: eager-faiss: session 0, rank 1" in captured.err
-    assert "refused: recommend: eager-faiss: session 0, rank 1" in captured.err
+    assert [row["params"]["by"] for row in rows if row["case"] == "recommend-rate"] == ["processes"]
+    refusals = capsys.readouterr().err
+    assert "refused: retrieve: eager-faiss: session 0, rank 1" in refusals
+    assert "refused: recommend: eager-faiss: session 0, rank 1" in refusals
+    assert "refused: recommend-rate: ours: 2 threads give other answers than one" in refusals
+    assert "refused: train-step: eager-faiss: the loss is" in refusals
 
 
-@pytest.mark.usefixtures("toy")
-def test_workers_that_answer_otherwise_get_no_rate(tmp_path, monkeypatch, capsys):
-    right = rates.Threads.run
-    monkeypatch.setattr(rates.Threads, "run", lambda self, call: [items[::-1] for items in right(self, call)])
-    assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
-    rows = [row for row in rows_of(tmp_path / "out.json") if row["case"] == "recommend-rate"]
-    assert [row["params"]["by"] for row in rows] == ["processes"]
-    assert "refused: recommend-rate: ours: 2 threads give other answers than one" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("toy")
-def test_a_wrong_training_step_gets_no_speed(tmp_path, monkeypatch, capsys):
-    right = EagerStep._loss
-    monkeypatch.setattr(EagerStep, "_loss", lambda self, batch: right(self, batch) * 1.001)
-    assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
-    assert "train-step" not in {row["case"] for row in rows_of(tmp_path / "out.json")}
-    assert "refused: train-step: eager-faiss: the loss is" in capsys.readouterr().err
-
-
-@pytest.mark.slow
+@pytest.mark.long(caught="test_data_with_a_bundle_that_has_a_memory and the tests of `workload` below")
 @pytest.mark.usefixtures("toy")
 def test_a_data_set_and_a_bundle_of_its_own(tmp_path):
     data = dataset()
@@ -195,7 +181,7 @@ def test_generated_workloads_are_seeded_and_clustered(tmp_path):
     assert near[:, 1:11].mean() > 0.4 > 0.2 > np.abs(near[:, 200:].mean())
 
 
-@pytest.mark.long(caught="the tests above, which run its cases one by one")
+@pytest.mark.long(caught="the first test, at toy sizes")
 def test_quick_as_users_run_it(tmp_path):
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     rows = rows_of(tmp_path / "out.json")
@@ -205,19 +191,50 @@ def test_quick_as_users_run_it(tmp_path):
     }  # fmt: skip
 
 
+def test_without_a_bundle_a_data_set_has_random_weights(tmp_path):
+    data = dataset()
+    data.save(tmp_path / "data")
+    made = workload.from_data(tmp_path / "data", None, tmp_path / "bundle")
+    assert (made.source, made.bundle.n_items, made.params["catalog"]) == ("toy-shop", 300, 300)
+    assert len(made.serve) == len(data.test)
+    assert (made.train.lengths > made.min_prefix).all()
+
+
 @pytest.mark.usefixtures("toy")
-def test_a_bundle_with_a_memory_has_a_row_for_it(tmp_path, capsys):
-    bundle = workload.generated(N_ITEMS, tmp_path / "plain").bundle
-    rng = np.random.default_rng(0)
-    sessions = Sessions.from_lists([rng.integers(0, N_ITEMS, rng.integers(2, 30)) for _ in range(900)])
+def test_data_with_a_bundle_that_has_a_memory(tmp_path, monkeypatch, capsys):
+    """Both are the user's, at two batch sizes, with an encoder and an index that are not the default ones."""
+    monkeypatch.setattr(throughput, "QUICK_BATCHES", (1, 16))
+    bundle = workload.generated(300, tmp_path / "plain").bundle
+    data = dataset()
+    data.save(tmp_path / "data")
     parts = {name: getattr(bundle, name) for name in ("config", "weights", "ids", "popularity", "metrics", "dataset")}
-    parts |= memory_parts(N_ITEMS) | {"memory": MemoryTables.build(sessions, N_ITEMS)}
+    parts |= memory_parts(300) | {"memory": MemoryTables.build(data.train, 300)}
     save_parts(tmp_path / "bundle", **parts)
-    assert throughput.main(["--quick", "--bundle", str(tmp_path / "bundle"), "--json", str(tmp_path / "out.json")]) == 0
-    rows = {row["case"]: row for row in rows_of(tmp_path / "out.json")}
-    assert set(rows) == {"recommend", "encode", "retrieve", "memory", "recommend-rate", "train-step"}
-    assert rows["memory"]["baseline"] is None
-    assert rows["memory"]["params"]["data"] == "its memory"
-    assert "the ranker over" in rows["memory"]["floor_what"]
-    assert "the ranker over" in rows["recommend"]["floor_what"]
+    options = ["--data", str(tmp_path / "data"), "--bundle", str(tmp_path / "bundle"), "--json", f"{tmp_path}/out.json"]
+    assert throughput.main(["--quick", "--encoder", "numpy", "--index", "numpy", *options]) == 0
+    rows = {(row["case"], row["params"]["batch"]): row for row in rows_of(tmp_path / "out.json")}
+    serving = {(case, batch) for case in ("recommend", "encode", "retrieve", "memory") for batch in (1, 16)}
+    assert {key for key in rows if key[0] != "train-step"} == serving | {("recommend-rate", 1)}
+    assert "train-step" in {case for case, _ in rows}
+    assert {row["params"]["data"] for row in rows.values()} == {"toy-shop"}
+    memory, recommend = rows["memory", 1], rows["recommend", 1]
+    assert memory["baseline"] is None
+    assert "the ranker over" in memory["floor_what"]
+    assert "the ranker over" in recommend["floor_what"]
+    assert (recommend["params"]["encoder"], recommend["params"]["index"]) == ("numpy", "numpy")
     assert "memory" in capsys.readouterr().out
+    assert (tmp_path / "bundle").exists()  # a given bundle stays
+
+
+def test_a_bundle_alone_is_asked_for_sessions_of_its_memory(tmp_path):
+    rng = np.random.default_rng(0)
+    sessions = Sessions.from_lists([rng.integers(0, 300, rng.integers(2, 30)) for _ in range(200)])
+    bundle = workload.generated(300, tmp_path / "plain").bundle
+    parts = {name: getattr(bundle, name) for name in ("config", "weights", "ids", "popularity", "metrics", "dataset")}
+    parts |= memory_parts(300) | {"memory": MemoryTables.build(sessions, 300)}
+    save_parts(tmp_path / "bundle", **parts)
+    plain, remembered = workload.from_bundle(tmp_path / "plain"), workload.from_bundle(tmp_path / "bundle")
+    assert (plain.source, remembered.source) == ("generated", "its memory")
+    beginnings = {tuple(session[:10]) for session in sessions if len(session) >= 10}
+    assert {tuple(session) for session in remembered.serve} == beginnings
+    assert (plain.serve.lengths == 10).all()
