@@ -138,7 +138,7 @@ def test_a_connection_closed_between_requests_fails_nothing():
         return number % 2 == 0
 
     with toy_server(closes) as address:
-        outcome = run(load(address, [0.3 * number for number in range(6)], connections=2))
+        outcome = run(load(address, [0.2 * number for number in range(6)], connections=2))
     assert outcome.status.tolist() == [200] * 6
 
 
@@ -147,7 +147,7 @@ def test_answers_that_never_come_time_out():
         return number == 1 or answering(connection, number)
 
     with toy_server(silent_once) as address:
-        outcome = run(load(address, [0.0, 0.1, 0.2, 0.3], connections=2, timeout=3.0))
+        outcome = run(load(address, [0.0, 0.1, 0.2, 0.3], connections=2, timeout=1.5))
     assert sorted(outcome.status.tolist()) == [TIMED_OUT, 200, 200, 200]
 
 

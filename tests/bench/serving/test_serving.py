@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="the serving bench needs the extra 'serve'")
 pytest.importorskip("psutil", reason="the serving bench needs the extra 'bench'")
 
+from bench.harness.comparison import limit_threads
 from bench.serving import command as serving
 from bench.serving import cost
 from bench.serving import inputs as serving_inputs
@@ -23,16 +24,16 @@ from tests.support.random_bundle import save_random
 ROOT = Path(__file__).resolve().parents[3]
 
 N_ITEMS = 2003
-QUIET = ["--rates", "60", "--seconds", "2", "--ramp", "0.5", "--workers", "1", "--connections", "8"]
+QUIET = ["--rates", "120", "--seconds", "0.8", "--ramp", "0.2", "--workers", "1", "--connections", "8"]
 
 
 @pytest.fixture
 def toy(monkeypatch, tmp_path) -> Path:
     """Toy sizes, and every answer checked instead of one in a hundred."""
-    monkeypatch.setattr(serving, "RATES", {N_ITEMS: 60.0})
+    monkeypatch.setattr(serving, "RATES", {N_ITEMS: 120.0})
     monkeypatch.setattr(serving, "QUICK_SIZE", N_ITEMS)
     monkeypatch.setattr(serving, "FAULT_SIZE", N_ITEMS)
-    monkeypatch.setattr(serving, "AIMS", {(N_ITEMS, 60.0): 1000.0})
+    monkeypatch.setattr(serving, "AIMS", {(N_ITEMS, 120.0): 1000.0})
     monkeypatch.setattr(serving, "_CHECKED", 1.0)
     return tmp_path / "cache"
 
@@ -47,7 +48,7 @@ def test_quick_writes_the_promised_row_in_the_schema(toy, tmp_path, capsys):
     assert status == 0
     (row,) = rows
     assert (row["bench"], row["case"], row["metric"]) == ("serving", "poisson", "latency_ms")
-    assert (row["params"]["catalog"], row["params"]["rate"], row["params"]["index"]) == (N_ITEMS, 60.0, "native")
+    assert (row["params"]["catalog"], row["params"]["rate"], row["params"]["index"]) == (N_ITEMS, 120.0, "native")
     assert row["p50"] <= row["p90"] <= row["p95"] <= row["p99"] <= row["p999"]
     assert row["errors"] == 0
     assert row["checked"] >= row["n"] > 60
@@ -81,26 +82,28 @@ def test_a_wrong_answer_gets_no_row_and_fails_the_bench(toy, tmp_path, monkeypat
     assert "no latency is reported" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_curve_goes_up_in_rate_and_ends(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(serving, "CURVE_FROM", 20.0)
+    monkeypatch.setattr(serving, "CURVE_FROM", 30.0)
     monkeypatch.setattr(serving, "_CURVE_MAX", 50.0)
     rates = QUIET.index("--rates")
     monkeypatch.setattr("tests.bench.serving.test_serving.QUIET", [*QUIET[:rates], *QUIET[rates + 2 :]])
-    status, rows = run(tmp_path, toy, "--curve", "--items", str(N_ITEMS))
+    status, rows = run(tmp_path, toy, "--curve", "--items", str(N_ITEMS), "--seconds", "0.5")
     assert status == 0
-    assert [row["params"]["rate"] for row in rows] == [20, 30, 45]
+    assert [row["params"]["rate"] for row in rows] == [30, 45]
 
 
-@pytest.mark.slow
-def test_faults_are_reported(toy, tmp_path, capsys):
-    status, rows = run(tmp_path, toy, "--reloads", "2", "--kills", "1", "--workers", "2", "--seconds", "8")
+@pytest.mark.parametrize(
+    ("reloads", "seconds"), [(1, "3"), pytest.param(2, "8", marks=pytest.mark.long(caught="here, with one reload"))]
+)
+def test_faults_are_reported(toy, tmp_path, capsys, reloads, seconds):
+    options = ["--reloads", str(reloads), "--kills", "1", "--workers", "2", "--seconds", seconds]
+    status, rows = run(tmp_path, toy, *options, "--serve", "--reload-interval 0.1")
     assert status == 0
     assert [row["case"] for row in rows] == ["reloads", "killed-worker"]
-    assert (rows[0]["errors"], rows[0]["reloads"], rows[0]["seen"]) == (0, 2, 2)
+    assert (rows[0]["errors"], rows[0]["reloads"], rows[0]["seen"]) == (0, reloads, reloads)
     assert (rows[1]["killed"], rows[1]["stray"]) == (1, 0)
     printed = capsys.readouterr().out
-    assert "2 hot reloads (2 of them seen in the answers): 0 failed" in printed
+    assert f"{reloads} hot reloads ({reloads} of them seen in the answers): 0 failed" in printed
     assert "1 workers killed" in printed
 
 
@@ -152,14 +155,14 @@ def test_publish_replaces_a_bundle_whole(tmp_path):
         }
 
 
-@pytest.mark.slow
 def test_an_approximate_index_is_built_once_and_states_its_recall(tmp_path, monkeypatch):
     pytest.importorskip("faiss", reason="FAISS needs the extra 'cpu'")
-    monkeypatch.setattr(serving_inputs, "_HELD_OUT", 100_000)
-    plain = catalog_bundle(5000, tmp_path, lambda _: None)
+    monkeypatch.setattr(serving_inputs, "_HELD_OUT", 20_000)
+    plain = catalog_bundle(2000, tmp_path, lambda _: None)
     lines: list[str] = []
     monkeypatch.setattr("mtaw_fast.export.index.EXACT_ITEMS", 1000)
-    folder = serving_inputs.with_ann_index(plain, 0.9, lines.append)
+    with limit_threads(1):  # the threads of FAISS wait for each other for seconds where others use the cores
+        folder = serving_inputs.with_ann_index(plain, 0.9, lines.append)
     assert lines
     lines.clear()
     assert serving_inputs.with_ann_index(plain, 0.9, lines.append) == folder
