@@ -10,7 +10,7 @@ from tests.fuzz.engine import FLAGS, LINKED, TARGETS, fuzz
 from tests.native.builds import CLANG, build_or_skip
 
 
-@pytest.mark.slow
+@pytest.mark.long(caught="tests/kernels/test_scan.py, tests/memory/test_queries.py: drawn inputs against brute force")
 @pytest.mark.parametrize(("name", "seconds"), [("engine", 15), ("memory", 10)])
 def test_no_input_fails(tmp_path: Path, name: str, seconds: int) -> None:
     program, parts = TARGETS[name]

@@ -1,4 +1,4 @@
-"""Run every file of tests/kernels/on_triton under Triton's interpreter, each in its own process.
+"""Run tests/kernels/on_triton under Triton's interpreter, in a process of its own: each formula, or a whole file.
 
 Cases marked `slow` there are left to `make slow`: the widths and sessions of a training, which take the interpreter
 minutes. The same kernels run here on smaller ones, and `test_triton_compiles.py` compiles them for the larger.
@@ -22,6 +22,8 @@ from mtaw_fast.kernels.native import _native
 from tests.support.cache import ROOT, cached, digest, digest_of_tree
 
 FILES = sorted(path.name for path in (Path(__file__).parent / "on_triton").glob("test_*.py"))
+# Each kernel against its reference, forward and backward.
+FORMULAS = "as_close or (every_gamma and 6.0) or steps_of_the_references or products_are_exact or perfect_row or refus"
 PACKAGES = ("torch", "triton", "numpy", "pytest", "hypothesis")
 
 
@@ -44,15 +46,22 @@ def everything() -> str:
 @pytest.mark.skipif(not triton_device.installed(), reason="the package 'triton' is not installed")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: on_triton runs on it, in this process")
 @pytest.mark.skipif(triton_device.interpreting(), reason="TRITON_INTERPRET=1: on_triton runs in this process")
-@pytest.mark.parametrize("file", FILES)
-def test_under_the_interpreter(file: str) -> None:
-    """Pass at once if the same file has passed with equal inputs: see `everything`."""
+@pytest.mark.parametrize(
+    ("name", "selected"),
+    [
+        pytest.param("", ["-k", FORMULAS], id="formulas"),
+        *(pytest.param(name, [], marks=pytest.mark.long(caught="here, by the formulas"), id=name) for name in FILES),
+    ],
+)
+def test_under_the_interpreter(name: str, selected: list[str]) -> None:
+    """Pass at once if the same tests have passed with equal inputs: see `everything`."""
 
     def run(passed: Path) -> None:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", f"tests/kernels/on_triton/{file}"]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow"]
+        command += [f"tests/kernels/on_triton/{name}", *selected]
         environment = os.environ | {"TRITON_INTERPRET": "1"}
         process = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
         assert process.returncode == 0, process.stdout + process.stderr
         passed.touch()
 
-    cached("passed", digest(file, everything()), run)
+    cached("passed", digest(name, selected, everything()), run)

@@ -1,8 +1,8 @@
 """Programs of the native sources without Python, in builds that Python could not load: sanitizers, fuzzing.
 
 Objects and programs are kept in the test cache (`tests.support.cache`), so that tests with the same flags share objects
-and a second run compiles nothing. A cached object is used again only if all of these are equal: the source file; every
-header that it includes with quotes, directly or not; every file that a flag names; the flags; the compiler's path and
+and a second run compiles nothing. A cached object is used again only if all of these are equal: its source files; every
+header that they include with quotes, directly or not; every file that a flag names; the flags; the compiler's path and
 its `--version`, which names the distribution's package; the target; the version of the C library. A cached program's
 key is made of its objects' keys and the flags.
 """
@@ -30,6 +30,8 @@ WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werr
 SERVING = ("encode", "engine", "ids", "memory", "scan", "trends")  # the parts of the native sources that answer
 SANITIZERS = ("thread", "address,undefined")
 CLANG = "clang++-14"
+# Not optimized, so that the whole engine compiles in half a minute of processor time.
+SMOKE = ("-O0", "-g1", "-fsanitize=address", "-fno-sanitize-recover=all")
 _AVX2 = ("-mavx2", "-mfma")
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 # As CMakeLists.txt has them.
@@ -122,21 +124,21 @@ def build(
     compiled_by = (_compiler_version(compiler), target)
     _check_runtime(compiler, compiled_by, (*flags, *link_flags))
     levels = LEVELS.get(target, {})
-    jobs: dict[Path, tuple[str, list[str]]] = {}
-    for source in [program, *native_sources(parts)]:
-        level = source.stem.rpartition("_")[2]
+    jobs: list[tuple[str, list[str]]] = []
+    for unit in [[program], *_units(native_sources(parts))]:
+        level = unit[0].stem.rpartition("_")[2]
         if level in _SUFFIXES and level not in levels:
             continue
         options = ["-std=c++20", "-ffp-contract=off", *WARNINGS, *flags, *levels.get(level, ())]
         options += (level_flags or {}).get(level, ())
-        key = digest(
-            compiled_by, options, *_inputs(source), *(Path(option) for option in options if Path(option).is_file())
-        )
-        jobs[source] = key, [compiler, *options, *(f"-I{folder}" for folder in _INCLUDES), "-c", str(source), "-o"]
-    key = digest([key for key, _ in jobs.values()], flags, link_flags)
+        inputs = [*_inputs(unit), *(Path(option) for option in options if Path(option).is_file())]
+        sources = [option for source in unit for option in ("-include", str(source))]
+        command = [compiler, *options, *(f"-I{folder}" for folder in _INCLUDES), *sources, "-xc++", "-c", "/dev/null"]
+        jobs.append((digest(compiled_by, options, unit, *inputs), [*command, "-o"]))
+    key = digest([key for key, _ in jobs], flags, link_flags)
 
     def link(executable: Path) -> None:
-        objects = _compile(list(jobs.values()))
+        objects = _compile(jobs)
         command = [compiler, *flags, *link_flags, "-pthread", *map(str, objects), "-o"]
         _run_all([([*command, f"{executable}.linked"], executable)])
 
@@ -185,9 +187,22 @@ def _compiler_version(compiler: str) -> tuple[str, ...]:
     return (os.path.realpath(path), process.stdout, " ".join(platform.libc_ver()))
 
 
-def _inputs(source: Path) -> list[Path]:
-    """Return the source and every header that it includes with quotes, directly or not."""
-    inputs, waiting = set(), [source]
+def _units(sources: Sequence[Path]) -> list[list[Path]]:
+    """Return what is compiled together, as in CMakeLists.txt: a folder's files but those of an instruction set."""
+    folders: dict[Path, list[Path]] = {}
+    alone = []
+    for source in sources:
+        if source.stem.rpartition("_")[2] in {"portable", *_SUFFIXES}:
+            alone.append([source])
+        else:
+            folders.setdefault(source.parent, []).append(source)
+    return [*folders.values(), *alone]
+
+
+def _inputs(unit: Sequence[Path]) -> list[Path]:
+    """Return the sources and every header that they include with quotes, directly or not."""
+    inputs: set[Path] = set()
+    waiting = list(unit)
     while waiting:
         path = waiting.pop()
         if path not in inputs:

@@ -60,7 +60,7 @@ def test_readers_let_a_writer_go_first_and_a_fork_waits_for_it() -> None:
     assert run(command_of(program)) == "0 failures\n"
 
 
-@pytest.mark.slow
+@pytest.mark.long(caught="tests/libmtaw/test_sanitizers.py, the smoke; tests/memory and tests/kernels: wrong results")
 @pytest.mark.parametrize(
     ("name", "sanitizers", "isas"),
     [
@@ -81,7 +81,7 @@ def test_no_sanitizer_reports(name: str, sanitizers: str, isas: list[str] | None
         assert run(command_of(program, *(isas or []))) == "0 failures\n"
 
 
-@pytest.mark.slow
+@pytest.mark.long(caught="tests/kernels/test_scan.py, for the kernels of this CPU")
 def test_scan_has_no_undefined_behavior_and_amx_on_emulated_tiles() -> None:
     try:
         read_bytes(np.zeros(1, dtype=np.uint8), "vnni")
@@ -93,7 +93,7 @@ def test_scan_has_no_undefined_behavior_and_amx_on_emulated_tiles() -> None:
     assert re.search(r"portable avx2 avx512 vnni( amx){1,2}; 0 failures", output), output
 
 
-@pytest.mark.slow
+@pytest.mark.long(caught="tests/kernels/test_scan.py and test_native_encoder.py, for the portable kernels")
 @pytest.mark.parametrize(
     ("name", "arguments", "printed"),
     [

@@ -10,7 +10,7 @@ from tests.native.builds import CLANG, SANITIZERS, SERVING, build_or_skip, instr
 from tests.native.stress import PROGRAM, run_stress
 
 
-@pytest.mark.slow
+@pytest.mark.long(caught="tests/libmtaw/test_sanitizers.py, the smoke: eight threads, each answer that of one")
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_threads_agree_and_no_sanitizer_reports(tmp_path: Path, sanitizer: str) -> None:
     program = build_or_skip(CLANG, PROGRAM, sanitized(sanitizer), SERVING)
