@@ -24,12 +24,19 @@ UNGATED = {"limits", "rooflines", "breakdown"}  # they time what other cases hav
 pytestmark = pytest.mark.skipif(not triton_device.installed(), reason="the package 'triton' is not installed")
 
 
-@pytest.mark.slow
-def test_every_case_runs_dry_and_prints_no_figure(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+# The next test runs the other cases, with figures. `tiles`, every variant of the kernels, is the longest.
+QUICK = "kernels,limits,rooflines,encoder,adam"
+CAUGHT = (
+    "here, the next test for the other cases, test_every_peer_of_pytorch_runs, tests/kernels/on_triton for the tiles"
+)
+
+
+@pytest.mark.parametrize("only", [QUICK, pytest.param(",".join(command.CASES), marks=pytest.mark.long(caught=CAUGHT))])
+def test_every_case_runs_dry_and_prints_no_figure(only: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     file = tmp_path / "gpu.json"
     run = subprocess.run(
-        [sys.executable, "-m", "bench.gpu", "--dry", "--json", str(file)],
+        [sys.executable, "-m", "bench.gpu", "--dry", "--only", only, "--json", str(file)],
         cwd=pytestconfig.rootpath,
         env=environment,
         capture_output=True,
@@ -37,17 +44,18 @@ def test_every_case_runs_dry_and_prints_no_figure(tmp_path: Path, pytestconfig: 
     )
     assert run.returncode == 0, run.stdout + run.stderr
     results = json.loads(file.read_text())["results"]
-    assert list(dict.fromkeys(result["case"] for result in results)) == list(command.CASES)
+    assert list(dict.fromkeys(result["case"] for result in results)) == only.split(",")
     assert all(result["dry"] for result in results)
     assert not any(FIGURES & set(result) for result in results)
-    assert {result["tile"] for result in results if result["case"] == "tiles"} >= {"64x64x4", "128x128x8", "32x64x4"}
+    if only != QUICK:
+        tiles = {result["tile"] for result in results if result["case"] == "tiles"}
+        assert tiles >= {"64x64x4", "128x128x8", "32x64x4"}
     assert all("error" in result or "skipped" in result for result in results if result["case"] not in UNGATED)
     # A kernel of the step that is renamed needs its line in `rooflines.works` renamed.
     roofs = {result["kernel"] for result in results if result["case"] == "rooflines" and result["has a roof"]}
     assert roofs >= {"partial_sums", "item_gradients", "unit_rows", "adam_kernel", "interest_tracking"}
 
 
-@pytest.mark.slow
 def test_what_only_a_gpu_runs_has_no_typo(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """The branches with figures, with a stopped clock and stubs for the calls to the device."""
     environment = {name: value for name, value in os.environ.items() if name != "MTAW_DATA"} | {"TRITON_INTERPRET": "1"}

@@ -23,11 +23,11 @@ from mtaw_fast.online.state.event_processor import EventProcessor
 from tests.support.bench.schema import rows_of
 
 TOY = ["--quick", "--items", "400", "--clicks", "4000", "--events", "600", "--workers", "1"]
-LOAD = ["--pairs", "1", "--seconds", "1", "--rate", "60", "--event-rate", "200", "--batch", "10"]
+LOAD = ["--pairs", "1", "--seconds", "0.5", "--rate", "60", "--event-rate", "200", "--batch", "10"]
 
 
 @pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+def toy(monkeypatch: pytest.MonkeyPatch, cheap_timing: None) -> None:
     """Toy sizes and few calls, with everything else as it is."""
     monkeypatch.setattr(command, "_QUICK_PLAN", Plan(rounds=3, burst=2, settle=1, warmup=1))
     monkeypatch.setattr(command, "_EVENT_PAST", 4000)

@@ -31,7 +31,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+def toy(monkeypatch: pytest.MonkeyPatch, cheap_timing: None) -> None:
     monkeypatch.setattr(export, "_QUICK_PLAN", Plan(rounds=3, burst=2, settle=1, warmup=1))
     monkeypatch.setattr(export, "QUICK_LENGTHS", (3, 12, 512))
     monkeypatch.setattr(export_cases, "_SESSIONS", 16)

@@ -17,8 +17,8 @@ from tests.support.bench.schema import rows_of
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_build, "_CHECKED_SESSIONS", 40)
+def toy(monkeypatch: pytest.MonkeyPatch, cheap_timing: None) -> None:
+    monkeypatch.setattr(memory_build, "_CHECKED_SESSIONS", 10)
     for name in ("_PLAN", "_QUICK_PLAN", "_CUT_PLAN"):
         monkeypatch.setattr(memory_build, name, Plan(rounds=3, burst=1, settle=0, warmup=0))
     monkeypatch.setattr(memory_build, "peak_of_prepared", peak_here)
@@ -51,6 +51,7 @@ def test_builds_updates_sizes_and_peaks_of_both_logs(
         assert updated["params"]["appended"] == updated["params"]["expired"] > 0
         assert (by_metric["build", "peak_mb"]["p50"], by_metric["build", "added_mb"]["p50"]) == (3.0, 2.0)
     monkeypatch.setattr(memory_build, "_LIMIT_BYTES", 2_000_000)
+    monkeypatch.setattr(memory_build, "_CATALOGS", {"clusters": memory_build._CATALOGS["clusters"]})
     assert memory_build.main(arguments) == 1
     assert "over 60 s or" in capsys.readouterr().err
 
@@ -66,6 +67,7 @@ def test_a_wrong_table_gets_no_figure(
         return replace(tables, totals=tables.totals + 1)
 
     monkeypatch.setattr(MemoryTables, "update", wrong)
+    monkeypatch.setattr(memory_build, "_CATALOGS", {"clusters": memory_build._CATALOGS["clusters"]})
     out = tmp_path / "out.json"
     assert memory_build.main(["--clicks", "10000", "--threads", "1", "--json", str(out)]) == 1
     assert "update" not in {row["case"] for row in rows_of(out)}
@@ -74,7 +76,7 @@ def test_a_wrong_table_gets_no_figure(
 
 @pytest.mark.usefixtures("toy")
 def test_the_cuts_of_a_data_set(tmp_path: Path) -> None:
-    generate(200, 500, seed=1).save(tmp_path / "data")
+    generate(100, 200, seed=1).save(tmp_path / "data")
     out = tmp_path / "out.json"
     assert memory_build.main(["--data", str(tmp_path / "data"), "--json", str(out)]) == 0
     rows = rows_of(out)

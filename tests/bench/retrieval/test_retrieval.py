@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ pytest.importorskip("faiss", reason="the retrieval bench needs the extra 'bench'
 pytest.importorskip("rich", reason="the retrieval bench needs the extra 'bench'")
 
 from bench.harness import machine
-from bench.harness.comparison import Plan, WrongAnswerError, compare
+from bench.harness.comparison import Plan, WrongAnswerError, compare, limit_threads
 from bench.harness.floors import batch_scan_floor, scan_floor
 from bench.retrieval import command as retrieval
 from bench.retrieval import recall_curve
@@ -38,7 +39,7 @@ TINY = Plan(rounds=3, burst=2, settle=1, warmup=1)
 
 
 @pytest.fixture(autouse=True)
-def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
+def _toy(monkeypatch: pytest.MonkeyPatch, cheap_timing: None) -> Iterator[None]:
     for name in ("_PLAN", "_BATCH_PLAN", "_QUICK_PLAN"):
         monkeypatch.setattr(retrieval, name, TINY)
     monkeypatch.setattr(retrieval, "QUICK_SIZES", (N,))
@@ -47,6 +48,8 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recall_curve, "_QUERIES", 40)
     monkeypatch.setattr(retrieval_data, "QUERIES", 600)
     monkeypatch.setattr(machine, "usable_cores", lambda: 1)
+    with limit_threads(1):  # the threads of FAISS wait for each other for seconds where others use the cores
+        yield
 
 
 def test_quick_is_the_batch_1_case_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +66,6 @@ def test_quick_is_the_batch_1_case_alone(tmp_path: Path, capsys: pytest.CaptureF
     assert "no approximate index over 2,500 items" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_all_rows_and_the_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for package in ("hnswlib", "usearch", "svs", "matplotlib"):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[bench]'")

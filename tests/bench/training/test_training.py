@@ -34,7 +34,7 @@ SHAPE = LossShape(rows=24, items=307, d=12)
 
 
 @pytest.fixture
-def toy(monkeypatch):
+def toy(monkeypatch, cheap_timing):
     """Toy sizes and few calls; nothing is compiled, and memory is a fixed figure after running the work."""
     tiny = Plan(rounds=3, burst=1, settle=0, warmup=1)
     monkeypatch.setattr(training, "_LOSS", tiny)
@@ -175,7 +175,7 @@ def test_every_peer_computes_the_adaptive_weight_loss(peer: Peer, gamma: float):
         assert np.linalg.norm(gradient.numpy() - truth) <= tolerance * np.linalg.norm(truth)
 
 
-@pytest.mark.slow
+@pytest.mark.long(caught="test_every_peer_computes_the_adaptive_weight_loss: the function that is compiled")
 def test_a_compiled_peer_computes_it_too():
     inputs = LossInputs.of(SHAPE)
     true_loss, true_gradients = inputs.truth()
