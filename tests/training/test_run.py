@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from tests.support.training.runs import CHILD
 from tests.support.training.timed import START, shifting_dataset
 
 
+@pytest.mark.usefixtures("drawn_curves")
 def test_it_learns_the_ring_and_leaves_the_record(ring: Dataset, small: Config, tmp_path: Path) -> None:
     trained = train(ring, small, tmp_path / "run")
     assert trained.metrics["MRR@20"] > 80  # chance is 6
@@ -47,18 +49,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(ring: Dataset, s
     assert not np.array_equal(a["item_embedding"], c["item_embedding"])
 
 
-@pytest.mark.parametrize("kill_at", [3, 60, 130], ids=["first epoch", "later in the search", "in the refit"])
-def test_resuming_after_kill_9_gives_the_same_bits(
-    ring: Dataset, small: Config, tmp_path: Path, kill_at: int, whole: TrainedModel
-) -> None:
-    root = str(Path(__file__).parents[2])
-    child = CHILD.format(root=root, kill_at=kill_at, folder=str(tmp_path / "killed"))
-    process = subprocess.run([sys.executable, "-c", child], check=False, cwd=root)
-    assert process.returncode == -signal.SIGKILL
-    if (tmp_path / "killed" / "state.json").exists():
+def assert_resumed(ring: Dataset, small: Config, folder: Path, whole: TrainedModel) -> None:
+    """The run of the folder, resumed, ends with what the whole one has."""
+    if (folder / "state.json").exists():
         with pytest.raises(UsageError, match=r"unfinished training.*--resume"):
-            train(ring, small, tmp_path / "killed")
-    resumed = train(ring, small, tmp_path / "killed", resume=True)
+            train(ring, small, folder)
+    resumed = train(ring, small, folder, resume=True)
     assert all(np.array_equal(whole.model.weights[name], resumed.model.weights[name]) for name in whole.model.weights)
     strip = {"seconds", "sessions_per_second"}
     assert [{k: v for k, v in r.items() if k not in strip} for r in resumed.history] == [
@@ -66,20 +62,49 @@ def test_resuming_after_kill_9_gives_the_same_bits(
     ]
 
 
+class StopsAt(Silent):
+    """Interrupts a training after a number of steps."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def step_done(self, sessions: int, loss: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+STEPS = {"first epoch": 3, "later in the search": 60, "in the refit": 130}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=list(STEPS))
+def test_resuming_after_an_interruption_gives_the_same_bits(
+    ring: Dataset, small: Config, tmp_path: Path, step: int, whole: TrainedModel
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, small, tmp_path / "cut", reporter=StopsAt(step))
+    assert_resumed(ring, small, tmp_path / "cut", whole)
+
+
+@pytest.mark.long(caught="test_run_memory.py, with a kill, and by interruptions at the same steps")
+@pytest.mark.parametrize("kill_at", STEPS.values(), ids=list(STEPS))
+def test_resuming_after_kill_9_gives_the_same_bits(
+    ring: Dataset, small: Config, tmp_path: Path, kill_at: int, whole: TrainedModel
+) -> None:
+    root = str(Path(__file__).parents[2])
+    child = CHILD.format(root=root, kill_at=kill_at, folder=str(tmp_path / "killed"))
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.run([sys.executable, "-c", child], check=False, cwd=root, env=one_thread)
+    assert process.returncode == -signal.SIGKILL
+    assert_resumed(ring, small, tmp_path / "killed", whole)
+
+
 def test_shuffled_prefixes_learn_and_resume_to_the_same_bits(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    class StopsAt(Silent):
-        steps = 0
-
-        def step_done(self, sessions: int, loss: float) -> None:
-            self.steps += 1
-            if self.steps == 60:
-                raise KeyboardInterrupt
-
     config = small.replace(batches="prefixes", epochs=2)
     whole = train(ring, config, tmp_path / "whole")
     assert whole.metrics["MRR@20"] > 40  # chance is 6
     with pytest.raises(KeyboardInterrupt):
-        train(ring, config, tmp_path / "cut", reporter=StopsAt())
+        train(ring, config, tmp_path / "cut", reporter=StopsAt(60))
     resumed = train(ring, config, tmp_path / "cut", resume=True)
     for name, weights in whole.model.weights.items():
         assert np.array_equal(weights, resumed.model.weights[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.model.model import Model
 from mtaw_fast.model.parameters import recent_of
 from mtaw_fast.training import TrainedModel, train
+from mtaw_fast.training.reporting import Silent
 
 PHASES = ["slice", "ranker", "search", "slice-refit", "ranker-refit", "refit"]
 
@@ -82,8 +84,9 @@ CHILD = textwrap.dedent(
     import os, signal, sys
     from pathlib import Path
     sys.path.insert(0, {root!r})
+    from tests.support.training.curves import undrawn
     from tests.support.training.ring import memory_config, ring_dataset
-    from mtaw_fast.training import train
+    from mtaw_fast.training import run_state, train
     from mtaw_fast.training.reporting import Silent
 
     class Killer(Silent):
@@ -93,27 +96,64 @@ CHILD = textwrap.dedent(
             if self.at == {kill_at!r}:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    run_state.plot_curves = undrawn
     train(ring_dataset(), memory_config(), Path({folder!r}), reporter=Killer())
     """
 )
 
 
-@pytest.mark.parametrize("kill_at", [("slice", 2), ("ranker", 2), ("search", 1), ("ranker-refit", 1), ("refit", 2)])
+def assert_resumed(ring: Dataset, remembering: Config, folder: Path, whole: TrainedModel) -> None:
+    """The run of the folder, resumed, ends with what the whole one has."""
+    with pytest.raises(UsageError, match=r"unfinished training.*--resume"):
+        train(ring, remembering, folder)
+    resumed = train(ring, remembering, folder, resume=True)
+    assert same(resumed.model, whole.model)
+    strip = {"seconds", "sessions_per_second", "samples_per_second"}
+    assert [{k: v for k, v in r.items() if k not in strip} for r in resumed.history] == [
+        {k: v for k, v in r.items() if k not in strip} for r in whole.history
+    ]
+
+
+PLACES = [("slice", 2), ("ranker", 2), ("search", 1), ("ranker-refit", 1), ("refit", 2)]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_resuming_after_an_interruption_gives_the_same_bits(
+    ring: Dataset, remembering: Config, tmp_path: Path, place: tuple[str, int], whole: tuple[TrainedModel, Path]
+) -> None:
+    class Interrupts(Silent):
+        at = ("", 0)
+
+        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+            self.at = (phase, epoch)
+
+        def step_done(self, sessions: int, loss: float) -> None:
+            if self.at == place:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, remembering, tmp_path, reporter=Interrupts())
+    assert_resumed(ring, remembering, tmp_path, whole[0])
+
+
+@pytest.mark.parametrize(
+    "kill_at",
+    [
+        place
+        if place == ("ranker-refit", 1)
+        else pytest.param(place, marks=pytest.mark.long(caught="here, in the ranker's refit, and by interruptions"))
+        for place in PLACES
+    ],
+)
 def test_resuming_after_kill_9_gives_the_same_bits(
     ring: Dataset, remembering: Config, tmp_path: Path, kill_at: tuple[str, int], whole: tuple[TrainedModel, Path]
 ) -> None:
     root = str(Path(__file__).parents[2])
     child = CHILD.format(root=root, kill_at=kill_at, folder=str(tmp_path))
-    process = subprocess.run([sys.executable, "-c", child], check=False, cwd=root)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.run([sys.executable, "-c", child], check=False, cwd=root, env=one_thread)
     assert process.returncode == -signal.SIGKILL
-    with pytest.raises(UsageError, match=r"unfinished training.*--resume"):
-        train(ring, remembering, tmp_path)
-    resumed = train(ring, remembering, tmp_path, resume=True)
-    assert same(resumed.model, whole[0].model)
-    strip = {"seconds", "sessions_per_second", "samples_per_second"}
-    assert [{k: v for k, v in r.items() if k not in strip} for r in resumed.history] == [
-        {k: v for k, v in r.items() if k not in strip} for r in whole[0].history
-    ]
+    assert_resumed(ring, remembering, tmp_path, whole[0])
 
 
 def test_resuming_a_finished_run_returns_it(

@@ -21,8 +21,9 @@ CHILD = textwrap.dedent(
     import os, signal, sys
     from pathlib import Path
     sys.path.insert(0, {root!r})
+    from tests.support.training.curves import undrawn
     from tests.support.training.ring import ring_dataset, small_config
-    from mtaw_fast.training import TrainedModel, train
+    from mtaw_fast.training import TrainedModel, run_state, train
     from mtaw_fast.training.reporting import Silent
 
     class Killer(Silent):
@@ -32,6 +33,7 @@ CHILD = textwrap.dedent(
             if self.steps == {kill_at}:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    run_state.plot_curves = undrawn
     train(ring_dataset(), small_config(), Path({folder!r}), reporter=Killer())
     """
 )

@@ -87,7 +87,11 @@ def test_a_pair_of_items_that_only_the_last_sessions_have_is_unknown() -> None:
         assert features[row, place, sums] == pytest.approx(nothing, rel=1e-5)
 
 
-@pytest.mark.parametrize("change", [shuffled, relabeled], ids=["shuffled", "other clicks"])
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param(shuffled, marks=pytest.mark.long(caught="here, with other clicks")), relabeled],
+    ids=["shuffled", "other clicks"],
+)
 def test_the_held_out_sessions_reach_neither_the_encoder_nor_the_ranker(
     ring: Dataset, remembering: Config, tmp_path: Path, change: Callable[[Sessions], Sessions]
 ) -> None:
