@@ -135,7 +135,9 @@ def test_the_other_protocol_takes_the_refit_that_is_there_already(
     assert [read["why"] for read in shared["reads"]] == ["the finalist's one read"]
 
 
-@pytest.mark.parametrize("preset", ["paper", "full"])
+@pytest.mark.parametrize(
+    "preset", [pytest.param("paper", marks=pytest.mark.long(caught="here, with a memory on top")), "full"]
+)
 def test_what_is_not_refit_has_the_figures_of_the_search(made: Path, tmp_path: Path, preset: str) -> None:
     shutil.copytree(made / "data", tmp_path / "data")
     arguments = ["--preset", preset, "--seeds", "1", "--set", "ranker_fraction=0.3"]

@@ -54,7 +54,7 @@ def test_quick_makes_its_data_and_keeps_no_record(tmp_path: Path, monkeypatch: p
     assert 0 < record["metrics"]["MRR@20"] < record["metrics"]["P@20"] < 100
 
 
-@pytest.mark.slow
+@pytest.mark.long(caught="test_quick_makes_its_data_and_keeps_no_record, test_quality")
 def test_quick_runs_baselines_and_both_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = quick(tmp_path, monkeypatch)
     assert [record["preset"] for record in lines[-2:]] == ["paper", "full"]

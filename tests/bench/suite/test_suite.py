@@ -96,12 +96,11 @@ def test_an_unknown_bench_is_refused(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 def test_two_quick_benches_for_real(tmp_path):
     """Through the command, into one file that `compare` reads."""
     pytest.importorskip("polars", reason="the prepare bench needs the extra 'train'")
     start = [sys.executable, "-m", "bench"]
-    options = ["--quick", "--only", "prepare,prepare.memory_build", "--results", str(tmp_path)]
+    options = ["--quick", "--only", "prepare,rules", "--results", str(tmp_path)]
     process = subprocess.run(
         [*start, "all", *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
     )
@@ -112,10 +111,10 @@ def test_two_quick_benches_for_real(tmp_path):
     assert written["quick"]
     assert {bench["name"]: bench["outcome"] for bench in suite["benches"]} == {
         "prepare": "done",
-        "prepare.memory_build": "done",
+        "rules": "done",
     }
     run = read_run(path)
-    assert {row["bench"] for row in run.rows} == {"prepare", "memory_build"}
+    assert {row["bench"] for row in run.rows} == {"prepare", "rules"}
     check_report(written | {"results": [row for row in run.rows if "threads" in row["params"]]})
     assert any("ratio_low" in row for row in run.rows)
     same = subprocess.run([*start, "compare", path, path], cwd=ROOT, capture_output=True, text=True, check=False)
