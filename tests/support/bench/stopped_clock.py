@@ -57,7 +57,7 @@ def main(file: Path) -> None:
     ):
         assert hasattr(module, name)
         setattr(module, name, stand_in)
-    setting = Setting(False, torch.device("cpu"), rows=24, items=130, d=20, lengths=(5, 2), large=300, sessions=4)
+    setting = Setting(False, torch.device("cpu"), rows=24, items=66, d=20, lengths=(5, 2), large=300, sessions=3)
     records = [{"case": name, **record} for name in CASES for record in BY_NAME[name](setting)]
     file.write_text(json.dumps(records))
 
