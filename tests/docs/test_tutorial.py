@@ -1,5 +1,6 @@
-"""The tutorial's commands, word for word, in an empty folder; then the how-to pages' own, in the folder that it leaves.
+"""The tutorial's commands in an empty folder; then the how-to pages' own, in the folder that they leave.
 
+The short form trains a smaller bundle, in this process, and serves none. The long one is the tutorial word for word.
 The install before them is run by hand (`python -m tests.docs.fresh`): it takes minutes.
 """
 
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, Block, blocks, script, tutorial
+from mtaw_fast.cli import main
+from tests.docs.pages import DOCS, Block, blocks, commands, script, tutorial
+from tests.support.training.curves import undrawn
 
 for package, extra in (("torch", "train"), ("polars", "train"), ("litestar", "serve")):
     pytest.importorskip(package, reason=f"{package} is not installed: the extra {extra}")
@@ -34,6 +37,23 @@ def run(text: str, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What the tutorial's commands print before the training, and the folder that they leave, with a small bundle."""
+    from mtaw_fast import train
+    from mtaw_fast.config import preset
+
+    folder = tmp_path_factory.mktemp("shop")
+    blocks_before = [block for block in tutorial()[1] if block.kind == "sh"][:2]
+    printed = run(script(blocks_before), folder)
+    folder /= "tutorial"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mtaw_fast.training.run_state.plot_curves", undrawn)
+        small = preset("full").replace(epochs=1, ranker_epochs=1, embedding_dim=32)
+        train(folder / "shop.dataset", folder / "shop.bundle", small)
+    return printed, folder
+
+
+@pytest.fixture(scope="module")
 def port() -> str:
     """A free port: the tutorial's own may be taken. It is all that is changed."""
     with socket.socket() as free:
@@ -49,21 +69,40 @@ def said(tmp_path_factory: pytest.TempPathFactory, port: str) -> tuple[str, Path
     return run(script(rest).replace("8000", port), folder), folder / "tutorial"
 
 
+def asks_the_bundle(words: list[str]) -> bool:
+    return words[0] in ("evaluate", "recommend")
+
+
+def test_the_commands_that_ask_the_bundle_run(
+    shop: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(shop[1])
+    asked = [words for block in tutorial()[1] if block.kind == "sh" for words in commands(block.text)]
+    statuses = [main(words) for words in filter(asks_the_bundle, asked)]
+    assert statuses == [0, 0]
+    assert_answers(capsys.readouterr().out)
+
+
+def assert_answers(printed: str) -> None:
+    assert "co-occurrence + repeats" in printed
+    assert len(re.findall(r"^ +\d +-?[\d.]+  item-\d+  \(.+\)$", printed, re.M)) == 5  # with their reasons
+
+
+@pytest.mark.long(caught="the tests around it, with a smaller bundle; tests/service and tests/cli")
 def test_the_tutorial_runs(said: tuple[str, Path]) -> None:
     printed, folder = said
     assert (folder / "shop.bundle/manifest.json").exists()
-    assert "co-occurrence + repeats" in printed
-    assert len(re.findall(r"^ +\d +-?[\d.]+  item-\d+  \(.+\)$", printed, re.M)) == 5  # with their reasons
+    assert_answers(printed)
     assert '"items":["item-' in printed.replace(" ", "")
 
 
 @pytest.mark.parametrize("shown", [block for block in tutorial()[1] if block.kind == "text"], ids=lambda b: b.text[:12])
-def test_what_the_tutorial_shows_is_printed(said: tuple[str, Path], shown: Block) -> None:
-    printed = {line.strip() for line in said[0].splitlines()}
+def test_what_the_tutorial_shows_is_printed(shop: tuple[str, Path], shown: Block) -> None:
+    printed = {line.strip() for line in shop[0].splitlines()}
     assert [line for line in shown.text.splitlines() if line.strip() not in printed] == []
 
 
-@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
-def test_the_python_of_a_page_runs(said: tuple[str, Path], page: Path) -> None:
+@pytest.mark.parametrize("page", [DOCS / "tutorial.md", *HOW_TO], ids=lambda page: page.stem)
+def test_the_python_of_a_page_runs(shop: tuple[str, Path], page: Path) -> None:
     together = "".join(block.text for block in blocks(page) if block.kind == "python")  # a page is one session
-    run(script([Block("python", together)]), said[1])
+    run(script([Block("python", together)]), shop[1])
