@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.training.plan.estimate import plan_training
 from tests.support.cli import TINY, write_log
 from tests.support.random_bundle import contents
+from tests.support.training.curves import undrawn
 from tests.support.workflow import CONFIG, FEW, Made, recorded_in
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn_curves() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mtaw_fast.training.run_state.plot_curves", undrawn)
+        yield
 
 
 @pytest.fixture(scope="module")

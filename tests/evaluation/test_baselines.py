@@ -135,7 +135,10 @@ def _real(name: str) -> tuple[Sessions, Samples, int, int]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "recent", "frequent"),
-    [("tmall", (45.27, 18.47), (45.28, 22.69)), ("retailrocket", (38.14, 25.87), (38.14, 26.00))],
+    [
+        pytest.param("tmall", (45.27, 18.47), (45.28, 22.69), marks=pytest.mark.long(caught="here, on the other set")),
+        ("retailrocket", (38.14, 25.87), (38.14, 26.00)),
+    ],
 )
 def test_published_yardsticks(name: str, recent: tuple[float, float], frequent: tuple[float, float]) -> None:
     """Own items reproduce published figures to the digit, co-occurrence its record with the settings chosen then."""

@@ -210,7 +210,9 @@ def test_settings_misuse(options: dict, reason: str) -> None:
 
 
 @pytest.mark.skipif("MTAW_DATA" not in os.environ, reason="MTAW_DATA names no folder with the public session sets")
-@pytest.mark.parametrize("name", ["tmall", "retailrocket"])
+@pytest.mark.parametrize(
+    "name", ["tmall", pytest.param("retailrocket", marks=pytest.mark.long(caught="here, on the other set"))]
+)
 def test_public_sets(name: str) -> None:
     with np.load(Path(os.environ["MTAW_DATA"]) / name / "train.npz") as data:
         sessions = Sessions((data["items"] - 1).astype(np.int32), data["offsets"].astype(np.int64))

@@ -30,7 +30,7 @@ def test_equals_plain_python(sessions: Sessions, chosen: MemorySettings, threads
 
 @pytest.mark.parametrize("chosen", [MemorySettings(), ALL, MemorySettings(max_neighbors=20, max_postings=7)])
 def test_equals_plain_python_on_longer_sessions_and_many_items(chosen: MemorySettings) -> None:
-    sessions = random_log(250, 400, seed=1, longest=70)
+    sessions = random_log(120, 400, seed=1, longest=70)
     ours = MemoryTables.build(sessions, 400, chosen, threads=2)
     assert np.diff(ours.row_offsets).max() > 40 or chosen.max_neighbors == 20
     assert_same_tables(ours, build_reference(sessions, 400, chosen))

@@ -127,7 +127,7 @@ def test_any_damaged_byte_is_refused_or_harmless(tables: TrendTables, saved: Pat
     rng = np.random.default_rng(0)
     refused, fine = 0, 0
     items, begins, ends = np.arange(5, dtype=np.int32), np.array([0, 2]), np.array([2, 5])
-    for place in rng.integers(0, len(data), 250):
+    for place in rng.integers(0, len(data), 120):
         damaged = bytearray(data)
         damaged[place] ^= 1 << int(rng.integers(8))
         saved.unlink()  # a file that is still mapped must not change

@@ -46,7 +46,10 @@ def load(folder: Path, encoder: str, index: str) -> Recommender:
     return Recommender.load(folder, encoder=encoder, index=index)
 
 
-@pytest.fixture(scope="module", params=["text-ids", "int-ids", "memory"])
+KINDS = ["text-ids", "int-ids", "memory"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("updates") / "bundle"
     parts = bundle_parts(n_items=N, embedding_dim=D, max_session_length=12, text=request.param == "text-ids")
@@ -86,7 +89,16 @@ def all_answers(rec: Recommender, k: int = 20) -> list[Recommendations]:
     return answers
 
 
-@pytest.mark.parametrize(("encoder", "index"), PAIRS)
+def combination(kind: str, encoder: str, index: str) -> Any:
+    """A kind of bundle and a pair; the slow encoders, which see no item ids, rank one kind only."""
+    slow = encoder in ("torch", "onnx") and kind != "memory"
+    marks = [pytest.mark.long(caught="here, with a memory, and by the other encoders")] if slow else []
+    return pytest.param(kind, encoder, index, marks=marks)
+
+
+@pytest.mark.parametrize(
+    ("folder", "encoder", "index"), [combination(kind, *pair) for kind in KINDS for pair in PAIRS], indirect=["folder"]
+)
 class TestEqualsABundleOfAllItems:
     def test_added(self, folder: Path, tmp_path: Path, encoder: str, index: str) -> None:
         rec = load(folder, encoder, index)

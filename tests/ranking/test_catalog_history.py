@@ -35,7 +35,7 @@ def test_neighbors_that_cancel_out(tmp_path: Path) -> None:
         rec.add_items(["x"], neighbors=[["sku-0", "sku-1"]])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_history_equals_one_bundle(tmp_path: Path, data: st.DataObject) -> None:
     n_items, d = 12, 4

@@ -28,7 +28,7 @@ from tests.support.rules.random_rules import (
 )
 
 N = 160
-CASES = 100  # a combination; over a thousand in all
+CASES = 40  # a combination; hundreds in all
 
 
 class Shop:
@@ -169,6 +169,13 @@ def _check_similar(shop: Shop, item: Any, rules: dict[str, Any], options: dict[s
             k,
         )
         assert_equal(shop.rec.similar_items(item, k, by=by, rules=as_text(rules), **wanted), expected, k)
+
+
+@pytest.mark.long(caught="the tests below, with fewer cases")
+@pytest.mark.parametrize("kind", ["text-ids", "int-ids", "memory", "times", "few ranked"])
+@pytest.mark.parametrize("index", ["native", "numpy"])
+def test_many_cases_equal_the_definition(tmp_path: Path, kind: str, index: str) -> None:
+    check_cases(Shop(tmp_path / "bundle", kind, "native", index, seed=50 + len(kind + index)), 10 * CASES)
 
 
 @pytest.mark.parametrize("kind", ["text-ids", "int-ids", "memory"])

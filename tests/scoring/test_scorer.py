@@ -70,21 +70,26 @@ def test_a_folder_of_files_and_an_empty_one(bundle: Path, tmp_path: Path) -> Non
     assert [row[0] for row in read_scores(tmp_path / "out")] == [name for name, _ in ROWS[:20]]
 
 
-def test_killed_at_any_point_it_ends_in_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
-    sessions = write_sessions(tmp_path / "sessions.parquet", random_sessions(30_000), group=4000)
+@pytest.mark.parametrize(
+    ("parts", "kill_at"), [(15, [4]), pytest.param(30, [1, 8, 20], marks=pytest.mark.long(caught="here, killed once"))]
+)
+def test_killed_at_any_point_it_ends_in_the_same_bytes(
+    bundle: Path, tmp_path: Path, parts: int, kill_at: list[int]
+) -> None:
+    sessions = write_sessions(tmp_path / "sessions.parquet", random_sessions(1000 * parts), group=4000)
     options = ["--block-rows", "1000", "-k", "20"]
     assert score(bundle, sessions, tmp_path / "whole", *options) == 0
     command = [sys.executable, "-m", "mtaw_fast", "score", str(bundle), str(sessions), str(tmp_path / "out"), *options]
     kills = 0
-    for wanted in (1, 8, 20):
+    for wanted in kill_at:
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while running.poll() is None and len(list((tmp_path / "out").glob("part-*"))) < wanted:
             time.sleep(0.001)
         running.send_signal(signal.SIGKILL)
         kills += running.wait() == -signal.SIGKILL
         assert not (tmp_path / "out" / "_SUCCESS").exists()
-    assert kills == 3
-    (tmp_path / "out" / ".part-000029.parquet.abc.tmp").write_bytes(b"torn")
+    assert kills == len(kill_at)
+    (tmp_path / "out" / f".part-{parts - 1:06}.parquet.abc.tmp").write_bytes(b"torn")
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 

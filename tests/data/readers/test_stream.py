@@ -229,6 +229,7 @@ def test_readers_of_no_use_are_refused(tmp_path: Path, reader: Any, kind: type[E
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long(caught="the tests above, on small logs")
 @pytest.mark.skipif(not DATA or not Path(DATA, "globo").is_dir(), reason="MTAW_DATA has no globo/clicks.parquet")
 def test_the_news_log() -> None:
     """Every click of the whole log, its counts by day those that the log's description states."""
@@ -244,6 +245,7 @@ def test_the_news_log() -> None:
     assert int((on_the_day & ~fresh).sum()) == 57_768
 
 
+@pytest.mark.long(caught="test_moments.py and test_clicks.py, on small logs")
 @pytest.mark.skipif(not DATA or not Path(DATA, "globo").is_dir(), reason="MTAW_DATA has no globo/clicks.parquet")
 def test_the_news_log_as_a_data_set(tmp_path: Path) -> None:
     """Every click keeps its time through a saved folder: training in order of last clicks, the test's the last day."""

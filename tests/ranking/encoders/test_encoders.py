@@ -142,17 +142,26 @@ class TestEveryEncoder:
                 encoder.encode(Sessions.from_lists([[1, bad]]))
 
 
-@pytest.mark.parametrize("settings", [{}, {"recent_weight": 3.0}], ids=str)
-@pytest.mark.parametrize("name", ALL)
-def test_the_paper_size_and_a_zero_interest(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
-    parts = bundle_parts(n_items=300, embedding_dim=100, **settings)
+PAPER_SESSIONS = Sessions.from_lists([*sessions_of([1, 10, 49, 50, 51, 64], 300), [5, 7, 7], [5, 7, 9]])
+
+
+@pytest.fixture(scope="module", params=[{}, {"recent_weight": 3.0}], ids=str)
+def paper_size(request: pytest.FixtureRequest) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """The parts of a bundle of the paper's size, and what the formulas give for PAPER_SESSIONS."""
+    parts = bundle_parts(n_items=300, embedding_dim=100, **request.param)
     parts["weights"]["item_embedding"][7] = 0  # an item without a direction
+    return parts, [formulas(clicks, parts["weights"], parts["config"]) for clicks in PAPER_SESSIONS]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_paper_size_and_a_zero_interest(
+    name: str, paper_size: tuple[dict[str, Any], list[np.ndarray]], tmp_path: Path
+) -> None:
+    (parts, expected), sessions = paper_size, PAPER_SESSIONS
     bundle = ready(name, save_parts(tmp_path / "bundle", **parts))
-    sessions = Sessions.from_lists([*sessions_of([1, 10, 49, 50, 51, 64], 300), [5, 7, 7], [5, 7, 9]])
-    expected = [formulas(clicks, dict(bundle.weights), bundle.config) for clicks in sessions]
     np.testing.assert_allclose(make_encoder(name, bundle).encode(sessions), expected, rtol=0, atol=1e-5)
     # log(gain) = 0 is a gain of 1: without directions of items there is nothing to weight.
-    parts["weights"] = {part: array * 0 for part, array in bundle.weights.items()}
+    parts = {**parts, "weights": {part: array * 0 for part, array in bundle.weights.items()}}
     zero = ready(name, save_parts(tmp_path / "zero", **parts))
     assert not make_encoder(name, zero).encode(sessions).any()
 
