@@ -14,13 +14,13 @@ UNIT := bundle config data errors evaluation experiment memory model online rank
 # Folders of C and C++.
 NATIVE := bench clients examples kernels libmtaw tests
 
-.PHONY: setup constraints demo test fast slow ray ray-smoke clients http-clients wasm siege lint prose web docs clean
+.PHONY: setup constraints demo test fast slow ray ray-smoke clients http-clients wasm siege lint types format prose web docs clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml $(CONSTRAINTS) CMakeLists.txt $(wildcard kernels/native/*.[ch]pp kernels/native/*/*.[ch]pp libmtaw/CMakeLists.txt libmtaw/*/*.[ch]*)
 	$(PYTHON) -m venv $(VENV)
-	@echo "packages first, then the native module: 3 to 4 minutes on 2 cores of their own"
+	@echo "packages first, then the native module: the module takes a minute on 2 cores of its own"
 ifneq ($(CONSTRAINTS),)
 	@$(PYTHON) .ci/progress.py $(BIN)/pip install --require-hashes --no-deps --requirement $(CONSTRAINTS)
 	@$(PYTHON) .ci/progress.py $(BIN)/pip install --no-build-isolation --editable '.[dev]'
@@ -32,10 +32,10 @@ endif
 constraints: setup  ## resolve the newest versions into constraints.txt; run the tests before committing it
 	$(BIN)/python .ci/constraints.py
 
-demo:  ## click log -> data set -> trained bundle -> quality -> recommendations; 5 to 8 minutes the first time
+demo:  ## click log -> data set -> trained bundle -> quality -> recommendations; 3 minutes next to its downloads
 	@$(PYTHON) .ci/demo.py --constraints "$(CONSTRAINTS)" --torch-index "$(TORCH_INDEX)"
 
-test: setup lint web  ## what CI runs: lint, types, layers, all tests but the long ones: 30 to 40 minutes on 2 cores
+test: setup lint web  ## what CI runs: lint, types, layers, all tests but the long ones: 12 minutes on 2 cores
 	$(BIN)/python -m pytest $(PARALLEL)
 
 fast: setup  ## unit tests, in a minute on 2 cores, while you edit
@@ -105,15 +105,18 @@ clients/node/node_modules/.package-lock.json: clients/node/package-lock.json
 docs: setup  ## the site, into build/site; it reads without a network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-lint: setup
+lint: setup  ## format, layers, prose; types, the slowest, next to them; each prints when it is done
+	$(MAKE) --jobs 2 --output-sync=target types format
+
+types:
+	$(BIN)/mypy
+
+format:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	find $(NATIVE) \( -name '*.[ch]pp' -o -name '*.[ch]' \) -not -path '*/node_modules/*' | xargs $(BIN)/clang-format --dry-run --Werror
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/prose.py
-	@echo "every test file imports"
-	@$(BIN)/python -m pytest --collect-only -q -m "" > $(VENV)/collected.txt || { tail -n 40 $(VENV)/collected.txt; exit 1; }
 
 prose: setup  ## spelling, phrases to avoid and invented words, in texts and in code
 	$(BIN)/python .ci/prose.py

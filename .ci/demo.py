@@ -89,7 +89,7 @@ def setup(folder: Path, constraints: str, torch_index: str) -> None:
     if not torch_index:
         progress.run([*pip, torch])
 
-    heading("Setup 4 of 4: mtaw_fast; the native module compiles 3 to 4 minutes on two cores", "")
+    heading("Setup 4 of 4: mtaw_fast; the native module compiles a minute on two cores", "")
     arguments = ["--no-build-isolation", "--no-deps", "--config-settings", "build-dir=build/demo", "--editable", "."]
     progress.run([*pip, *arguments])
     ready.touch()
