@@ -82,7 +82,7 @@ def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
     assert "samples a second" in printed
 
 
-@pytest.mark.long(caught="test_data_with_a_bundle_that_has_a_memory: its batches; sizes are one loop of the command")
+@pytest.mark.long(caught="batches: test_data_with_a_bundle_that_has_a_memory; sizes: test_what_answers_wrong")
 @pytest.mark.usefixtures("toy")
 def test_the_whole_bench_covers_sizes_and_batches(tmp_path):
     assert throughput.main(["--json", str(tmp_path / "out.json")]) == 0
@@ -109,7 +109,8 @@ def test_every_encoder_and_index_can_be_measured(tmp_path, encoder, index):
 
 @pytest.mark.usefixtures("toy")
 def test_what_answers_wrong_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch, capsys):
-    """A wrong ranking, threads with wrong answers and a wrong training step, each with a refusal of its own."""
+    """A wrong ranking, threads with wrong answers and a wrong training step, at two sizes, each with its refusal."""
+    monkeypatch.setattr(throughput, "QUICK_SIZES", (N_ITEMS, 517))
     right, answers, loss = EagerFaiss.search, rates.Threads.run, EagerStep._loss
 
     def wrong(self, queries, k):
@@ -124,8 +125,9 @@ def test_what_answers_wrong_gets_no_speed_and_fails_the_bench(tmp_path, monkeypa
     assert {row["case"] for row in rows} == {
         "encode", "recommend", "recommend-rate", "recommend-times", "recommend-types",
     }  # fmt: skip
-    assert [row["baseline"] for row in rows if row["case"] == "recommend"] == ["onnx-graph"]
-    assert [row["params"]["by"] for row in rows if row["case"] == "recommend-rate"] == ["processes"]
+    assert [row["baseline"] for row in rows if row["case"] == "recommend"] == ["onnx-graph"] * 2
+    by_size = [(row["params"]["catalog"], row["params"]["by"]) for row in rows if row["case"] == "recommend-rate"]
+    assert by_size == [(N_ITEMS, "processes"), (517, "processes")]
     refusals = capsys.readouterr().err
     assert "refused: retrieve: eager-faiss: session 0, rank 1" in refusals
     assert "refused: recommend: eager-faiss: session 0, rank 1" in refusals
