@@ -22,7 +22,10 @@ T = TypeVar("T")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc/self/status")
 
 
-@pytest.mark.parametrize("memory", [False, True], ids=["alone", "memory"])
+_MEMORY = pytest.mark.long(caught="test_learning_keeps_memory_flat_and_answers_as_a_rebuild, which has a memory too")
+
+
+@pytest.mark.parametrize("memory", [pytest.param(False, id="alone"), pytest.param(True, id="memory", marks=_MEMORY)])
 def test_nothing_grows_or_changes(tmp_path: Path, memory: bool) -> None:
     outcome = _in_new_process(_soak, tmp_path, memory)
     assert outcome.calls > 1000
@@ -38,12 +41,13 @@ def test_a_leak_and_a_changed_answer_are_noticed(tmp_path: Path) -> None:
 
 
 def test_learning_keeps_memory_flat_and_answers_as_a_rebuild(tmp_path: Path) -> None:
-    outcome = _in_new_process(learning_soak, tmp_path, 5.0, 2000.0)
+    outcome = _in_new_process(learning_soak, tmp_path, 3.0, 2000.0)
     assert outcome.events > 1000
     assert outcome.rankings > 1000
     assert not outcome.failed, str(outcome)
 
 
+@pytest.mark.long(caught="test_a_leak_and_a_changed_answer_are_noticed: the same check of growth")
 def test_a_leak_while_learning_is_noticed(tmp_path: Path) -> None:
     outcome = _in_new_process(_leaking_learning_soak, tmp_path)
     assert outcome.grew, str(outcome)

@@ -166,7 +166,7 @@ def test_a_damaged_bundle_is_refused_once_and_the_old_one_stays(service: Running
     eventually(lambda: all_on(service, new))
 
 
-@pytest.mark.slow
+@pytest.mark.long(caught="test_every_worker_loads_a_new_bundle_and_unmaps_the_old_one: one reload")
 def test_twenty_reloads_under_load(service: Running, folder: Path) -> None:
     def make(client: int, number: int) -> tuple[str, Any]:
         if client == 0:

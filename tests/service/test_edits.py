@@ -8,7 +8,7 @@ import pytest
 
 from tests.service.edits import edit
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long(caught="routes/test_item_table.py, routes/test_rules.py: one edit at a time")
 
 
 def test_concurrent_edits_of_items_and_rules_fail_in_no_way(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def test_idle_clients_are_closed_for_new_ones(service):
     assert not outcome.wrong, str(outcome)
 
 
+@pytest.mark.long(caught="the tests above, one kind of client at a time")
 def test_honest_clients_get_right_answers_in_a_siege(tmp_path):
     siege = lay_siege(tmp_path, 5, round_seconds=5)
     assert not siege.wrong, str(siege)
@@ -112,7 +113,7 @@ def test_a_good_request_is_answered(service):
     ],
     ids=["all checks", "columns"],
 )
-@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.long(caught="here, with 20"))])
+@pytest.mark.parametrize("examples", [5, pytest.param(200, marks=pytest.mark.long(caught="here, with 5"))])
 def test_the_service_matches_its_openapi_document(tmp_path, columns, options, selected, examples):
     pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
     save_parts(tmp_path / "bundle", **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))

@@ -163,6 +163,7 @@ def test_a_stuck_worker_is_replaced(text_bundle: Path) -> None:
         assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
 
 
+@pytest.mark.long(caught="test_repeated_deaths_slow_down_restarts, by a fake clock; test_worker.py: a failed start")
 def test_a_worker_that_cannot_start_again_leaves_the_others_at_work(tmp_path: Path, text_bundle: Path) -> None:
     folder = tmp_path / "bundle"
     folder.symlink_to(text_bundle)
@@ -177,6 +178,7 @@ def test_a_worker_that_cannot_start_again_leaves_the_others_at_work(tmp_path: Pa
         eventually(lambda: len(service.worker_pids()) == 2)
 
 
+@pytest.mark.long(caught="test_repeated_deaths_slow_down_restarts, by a fake clock")
 def test_a_worker_for_which_there_is_no_process_is_started_later(text_bundle: Path) -> None:
     with running(text_bundle, workers=2, python=["-c", NO_PROCESS]) as service:
         os.kill(min(service.worker_pids()), signal.SIGKILL)

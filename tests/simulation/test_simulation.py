@@ -14,7 +14,7 @@ from tests.simulation.history import Fault, History, Step, drawn
 from tests.simulation.oracle import BrokenPromiseError
 from tests.simulation.search import failure_of, shrunk, stopped_everywhere
 
-SMOKE = 120  # histories: about 15 s of processor time; `make slow` runs 20,000
+SMOKE = 60  # histories: about 7 s of processor time; `make slow` runs 20,000
 # The first seed whose history finds each planted bug: so many histories and one it takes from seed 0 on.
 SEEDS = {
     "short-writes-count": 40,

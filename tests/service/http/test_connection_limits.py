@@ -135,7 +135,14 @@ def unread(link: socket.socket) -> None:
     link.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300)
 
 
-@pytest.mark.parametrize("attack", [whole_and_half, half, unread])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        half,
+        pytest.param(whole_and_half, marks=pytest.mark.long(caught="here, by half")),
+        pytest.param(unread, marks=pytest.mark.long(caught="test_connection_unread.py")),
+    ],
+)
 def test_clients_are_answered_whatever_state_others_leave_their_connections_in(
     service: Running, attack: Callable[[socket.socket], Any]
 ) -> None:

@@ -18,7 +18,7 @@ from tests.support.service.running import BODY, HEAD, eventually, rest, running
 VERSION = "0123456789abcdef"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long(caught="here, by two")), 2])
 def test_stops_under_load_cut_no_connection(text_bundle: Path, tmp_path: Path, workers: int) -> None:
     outcome = Stopped()
     stop_under_load(text_bundle, tmp_path / "log", workers, outcome)

@@ -133,20 +133,24 @@ def test_what_is_refused_changes_nothing(folder: Path, tmp_path: Path) -> None:
         refused(service.ask("POST", "/v1/recommend", {"session": ["sku-1"], "fields": ["title"]}), 400, "unknown_field")
 
 
-def test_a_kill_and_a_restart_keep_changes_and_show_gives_the_ranking_of_before(folder: Path, tmp_path: Path) -> None:
-    for keeping in ("--state", "--learn"):
-        place = str(tmp_path / keeping[2:])
-        with running(folder / "old", keeping, place, environment=TOKEN) as service:
-            before = rankings(service.connect())
-            change(service, "POST", "/hide", {"items": ["sku-9", "sku-10"]})
-            change(service, "PUT", "", TABLE)
-            for pid in service.worker_pids():
-                os.kill(pid, signal.SIGKILL)
-        with running(folder / "old", keeping, place, workers=2, environment=TOKEN) as service:
-            assert all({"sku-7", "sku-9", "sku-10"}.isdisjoint(items) for items in rankings(service.connect()))
-            change(service, "POST", "/show", {"items": ["sku-9", "sku-10"]})
-            change(service, "PATCH", "", {"items": [{"id": "sku-7", "stock": True}]})
-            two = TwoWorkers(service)
-            for connection in two.connections.values():
-                eventually(lambda link=connection, expected=before: rankings(link) == expected)
-            two.close()
+@pytest.mark.parametrize(
+    "keeping", ["--learn", pytest.param("--state", marks=pytest.mark.long(caught="here, with --learn"))]
+)
+def test_a_kill_and_a_restart_keep_changes_and_show_gives_the_ranking_of_before(
+    folder: Path, tmp_path: Path, keeping: str
+) -> None:
+    place = str(tmp_path / "kept")
+    with running(folder / "old", keeping, place, environment=TOKEN) as service:
+        before = rankings(service.connect())
+        change(service, "POST", "/hide", {"items": ["sku-9", "sku-10"]})
+        change(service, "PUT", "", TABLE)
+        for pid in service.worker_pids():
+            os.kill(pid, signal.SIGKILL)
+    with running(folder / "old", keeping, place, workers=2, environment=TOKEN) as service:
+        assert all({"sku-7", "sku-9", "sku-10"}.isdisjoint(items) for items in rankings(service.connect()))
+        change(service, "POST", "/show", {"items": ["sku-9", "sku-10"]})
+        change(service, "PATCH", "", {"items": [{"id": "sku-7", "stock": True}]})
+        two = TwoWorkers(service)
+        for connection in two.connections.values():
+            eventually(lambda link=connection, expected=before: rankings(link) == expected)
+        two.close()
