@@ -113,8 +113,17 @@ def test_a_good_request_is_answered(service):
     ],
     ids=["all checks", "columns"],
 )
-@pytest.mark.parametrize("examples", [5, pytest.param(200, marks=pytest.mark.long(caught="here, with 5"))])
-def test_the_service_matches_its_openapi_document(tmp_path, columns, options, selected, examples):
+@pytest.mark.parametrize(
+    ("phases", "examples"),
+    [
+        ("examples,fuzzing", 5),
+        pytest.param(
+            "examples,coverage,fuzzing,stateful", 200, marks=pytest.mark.long(caught="here, by fewer examples")
+        ),
+    ],
+    ids=["few", "many"],
+)
+def test_the_service_matches_its_openapi_document(tmp_path, columns, options, selected, phases, examples):
     pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
     save_parts(tmp_path / "bundle", **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
     (tmp_path / "token").write_text("secret")
@@ -137,7 +146,7 @@ def test_the_service_matches_its_openapi_document(tmp_path, columns, options, se
             *options,
         ]
         completed = subprocess.run(
-            [*command, "--max-examples", f"{examples}", "--seed", "1", "--no-color"],
+            [*command, "--phases", phases, "--max-examples", f"{examples}", "--seed", "1", "--no-color"],
             capture_output=True,
             text=True,
             cwd=tmp_path,
