@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 # Where `make demo` takes PyTorch from: its builds for CPUs. Empty: pip's own index.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-# Two processes, each with whole files, so that fixtures of a module are made once.
-PARALLEL := -n 2 --dist loadfile
+# Two processes, each with whole files, so that fixtures of a module are made once, in the order of tests/conftest.py.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # Packages whose tests start no service, training or compiler.
 UNIT := bundle config data errors evaluation experiment memory model online ranking report scoring storage system
 # Folders of C and C++.

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a `long` test that does not say which test of `make test` would see its defect."""
+    """Put files with slow tests first, so that no process ends with a long one alone, and check the marks.
+
+    A `long` test says which test of `make test` would see its defect.
+    """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
     for item in items:
         for mark in item.iter_markers("long"):
             if set(mark.kwargs) != {"caught"} or mark.args:
