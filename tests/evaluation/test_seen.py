@@ -22,6 +22,7 @@ from mtaw_fast.evaluation.seen import may_know, seen_targets
 from mtaw_fast.report.examples import examples_of
 from tests.support.cli import write_log
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.training.curves import undrawn
 from tests.support.workflow import CONFIG, FEW, Made
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     write_log(folder / "clicks.csv")
     with FEW:
         dataset = prepare(str(folder / "clicks.csv"), str(folder / "set"), test_days=2)
-    return Made(folder, dataset, train(dataset, str(folder / "bundle"), CONFIG), [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mtaw_fast.training.run_state.plot_curves", undrawn)
+        return Made(folder, dataset, train(dataset, str(folder / "bundle"), CONFIG), [])
 
 
 def test_a_leak_is_reported(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from mtaw_fast.errors import MissingPackageError, UsageError
 from mtaw_fast.report import write_report
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.report import EVIL, read, typed_dataset
+from tests.support.training.curves import undrawn
 from tests.support.training.ring import memory_config
 
 pytestmark = pytest.mark.slow
@@ -26,7 +27,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("report")
     typed_dataset().save(folder / "set")
     config = memory_config().replace(epochs=1, ranker_epochs=1)
-    train(folder / "set", folder / "bundle", config, refit=False)
+    with pytest.MonkeyPatch.context() as patch:  # the page draws its own
+        patch.setattr("mtaw_fast.training.run_state.plot_curves", undrawn)
+        train(folder / "set", folder / "bundle", config, refit=False)
     return folder / "bundle", folder / "set"
 
 
