@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mtaw_fast.cli import main
 from tests.support.cli import TINY, write_log
+from tests.support.training.curves import undrawn
+
+
+@pytest.fixture(scope="package", autouse=True)
+def undrawn_curves() -> Iterator[None]:
+    """Leave the curves of trainings undrawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mtaw_fast.training.run_state.plot_curves", undrawn)
+        yield
 
 
 @pytest.fixture(scope="package")
