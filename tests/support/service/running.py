@@ -9,16 +9,17 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from bench.serving.service_process import Service
 from mtaw_fast.service.ranking_ids import load_key, new_id, use_key
 from mtaw_fast.service.settings import Settings
+from tests.support.service.warm import WarmProcess
 
 ADMIN_TOKEN = "s3cret"
 WITH_TOKEN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -119,12 +120,23 @@ def ask_on(
     return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
 
+class Warm(Running):
+    """One whose processes have imported everything before."""
+
+    def _start(self, python: Sequence[str], arguments: Sequence[str], log: BinaryIO, environment: Any) -> Any:
+        return WarmProcess(arguments, log, environment)
+
+
 @contextlib.contextmanager
-def running(bundle: Path, *flags: str, workers: int = 1, **more: Any) -> Iterator[Running]:
-    """Serve a bundle; at the end it must stop on SIGTERM. more: see `Service`."""
+def running(bundle: Path, *flags: str, workers: int = 1, cold: bool = False, **more: Any) -> Iterator[Running]:
+    """Serve a bundle; at the end it must stop on SIGTERM.
+
+    cold: start the command, as users do, which takes seconds; `python` does too. more: see `Service`.
+    """
+    kind = Running if cold or "python" in more else Warm
     with (
         tempfile.TemporaryDirectory(prefix="mtaw-fast-test-") as folder,
-        Running(bundle, Path(folder) / "log", workers, flags, **more) as service,
+        kind(bundle, Path(folder) / "log", workers, flags, **more) as service,
     ):
         yield service
         if service.running:
