@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -126,6 +127,28 @@ def test_failures_are_reset_once_a_worker_was_up_for_a_while(supervised: Supervi
     assert supervised.dies() == (pytest.approx(0.2), 1)
 
 
+def test_a_replacement_without_a_process_is_tried_again(
+    supervised: Supervised, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = [OSError(errno.EAGAIN, "Resource temporarily unavailable")] * 2
+
+    def start(_: Process) -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(supervisor._SPAWN, "Process", lambda **_: SimpleNamespace(start=lambda: start(Process())))
+    over, waits = supervised.supervisor, []
+    over._schedule(0, 0)
+    while over._restarts:
+        supervised.clock.now = over._restarts[0][0]
+        over._restart()
+        waits += [due - supervised.clock.now for due, _ in over._restarts.values()]
+    assert waits == pytest.approx([0.2, 0.4])
+    assert over._workers[0].failures == 2
+    failed = [record for record in caplog.records if record.message == "worker_failed"]
+    assert [record.fields["reason"] for record in failed] == ["Resource temporarily unavailable"] * 2  # type: ignore[attr-defined]
+
+
 def test_a_worker_without_a_heartbeat_is_killed(supervised: Supervised) -> None:
     worker = supervised.start(failures=0, up=True)
     for _ in range(100):
@@ -154,7 +177,7 @@ def test_a_starting_worker_needs_no_heartbeat(supervised: Supervised) -> None:
 
 
 def test_a_stuck_worker_is_replaced(text_bundle: Path) -> None:
-    with running(text_bundle, python=["-c", SOON + "0.1, 30; sys.exit(main(sys.argv[1:]))"]) as service:
+    with running(text_bundle, python=["-c", SOON + "0.1, 15; sys.exit(main(sys.argv[1:]))"]) as service:
         (stuck,) = service.worker_pids()
         os.kill(stuck, signal.SIGSTOP)
         eventually(lambda: any(line["worker_pid"] == stuck for line in service.events("worker_silent")), 60)
@@ -163,7 +186,6 @@ def test_a_stuck_worker_is_replaced(text_bundle: Path) -> None:
         assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
 
 
-@pytest.mark.long(caught="test_repeated_deaths_slow_down_restarts, by a fake clock; test_worker.py: a failed start")
 def test_a_worker_that_cannot_start_again_leaves_the_others_at_work(tmp_path: Path, text_bundle: Path) -> None:
     folder = tmp_path / "bundle"
     folder.symlink_to(text_bundle)
@@ -178,7 +200,7 @@ def test_a_worker_that_cannot_start_again_leaves_the_others_at_work(tmp_path: Pa
         eventually(lambda: len(service.worker_pids()) == 2)
 
 
-@pytest.mark.long(caught="test_repeated_deaths_slow_down_restarts, by a fake clock")
+@pytest.mark.long(caught="test_a_replacement_without_a_process_is_tried_again")
 def test_a_worker_for_which_there_is_no_process_is_started_later(text_bundle: Path) -> None:
     with running(text_bundle, workers=2, python=["-c", NO_PROCESS]) as service:
         os.kill(min(service.worker_pids()), signal.SIGKILL)

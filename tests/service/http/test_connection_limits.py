@@ -41,12 +41,12 @@ def ping(link: socket.socket) -> bool:
     return received.startswith(b"HTTP/1.1 200")
 
 
-def ended(link: socket.socket) -> bool:
-    """Return whether the service has ended the connection."""
-    link.settimeout(0.2)
+def ended(link: socket.socket, seconds: float) -> bool:
+    """Return whether the service ends the connection within so many seconds."""
+    link.settimeout(seconds)
     try:
         return link.recv(1) == b""
-    except TimeoutError:
+    except (TimeoutError, BlockingIOError):
         return False
     except ConnectionResetError:
         return True
@@ -58,7 +58,9 @@ def test_the_longest_idle_connection_is_closed_for_a_new_one(service: Running) -
         assert all(map(ping, links))
         assert ping(links[0])  # now the second one has been idle for longest
         assert ping(stack.enter_context(service.raw()))
-        assert [number for number, link in enumerate(links) if ended(link)] == [1]
+        assert ended(links.pop(1), 5)
+        time.sleep(0.2)
+        assert not any(ended(link, 0) for link in links)
 
 
 def test_silent_connections_block_no_request(service: Running) -> None:
@@ -112,7 +114,7 @@ def besieged(service: Running, attack: Callable[[socket.socket], Any], threads: 
     running_threads = [threading.Thread(target=besiege) for _ in range(threads)]
     for thread in running_threads:
         thread.start()
-    time.sleep(1)
+    time.sleep(0.5)
     try:
         yield
     finally:
@@ -135,23 +137,15 @@ def unread(link: socket.socket) -> None:
     link.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300)
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        half,
-        pytest.param(whole_and_half, marks=pytest.mark.long(caught="here, by half")),
-        pytest.param(unread, marks=pytest.mark.long(caught="test_connection_unread.py")),
-    ],
-)
+@pytest.mark.parametrize("attack", [whole_and_half, half, unread])
 def test_clients_are_answered_whatever_state_others_leave_their_connections_in(
     service: Running, attack: Callable[[socket.socket], Any]
 ) -> None:
     with besieged(service, attack):
-        until, answers = time.monotonic() + 3, 0
-        while time.monotonic() < until:
+        until, answers = time.monotonic() + 0.5, 0
+        while time.monotonic() < until or answers < 5:
             assert service.ask("GET", "/healthz", timeout=3).status == 200
             answers += 1
-        assert answers >= 5
 
 
 def test_a_client_in_use_is_not_closed_for_stalled_ones(service: Running) -> None:
@@ -260,25 +254,29 @@ def test_a_client_is_not_late_while_nothing_is_read() -> None:
     assert transport.aborted
 
 
-def test_a_low_file_limit_is_raised_and_respected(text_bundle: Path) -> None:
-    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (90, {hard})); "
+@pytest.mark.parametrize(
+    ("hard", "most"),
+    [
+        (100, 36),
+        pytest.param(300, None, marks=pytest.mark.long(caught="here, with 100: there would be 26 connections")),
+    ],
+)
+def test_a_low_file_limit_is_raised_and_respected(text_bundle: Path, hard: int, most: int | None) -> None:
+    limited = f"import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (90, {hard})); "
     start = "from mtaw_fast.cli import main; sys.exit(main(sys.argv[1:]))"
-    for hard, most in (("300", None), ("100", 36)):
-        with (
-            running(
-                text_bundle, "--max-connections", "200", python=["-c", limited.format(hard=hard) + start]
-            ) as service,
-            contextlib.ExitStack() as stack,
-        ):
-            for _ in range(120):
-                stack.enter_context(service.raw())
-            assert service.ask("GET", "/healthz", timeout=5).status == 200
-            (pid,) = service.worker_pids()
-            open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-            logged = [event["most"] for event in service.events("fewer_connections")]
-            if most is None:
-                assert open_files > 120
-                assert not logged
-            else:
-                assert open_files <= 100
-                assert logged == [most]
+    with (
+        running(text_bundle, "--max-connections", "200", python=["-c", limited + start]) as service,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(120):
+            stack.enter_context(service.raw())
+        assert service.ask("GET", "/healthz", timeout=5).status == 200
+        (pid,) = service.worker_pids()
+        open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        logged = [event["most"] for event in service.events("fewer_connections")]
+        if most is None:
+            assert open_files > 120
+            assert not logged
+        else:
+            assert open_files <= 100
+            assert logged == [most]
