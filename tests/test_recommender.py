@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -273,25 +274,32 @@ class TestEveryPair:
             for together in pool.map(answers, range(8)):
                 assert all(same(answer, expected) for answer, expected in zip(together, alone, strict=True))
 
-    def test_another_process_gives_identical_output(
-        self, rec: Recommender, folder: Path, encoder: str, index: str, sessions: list[list[int]]
-    ) -> None:
-        script = (
-            "import json, sys\n"
-            "from mtaw_fast import Recommender\n"
-            "rec = Recommender.load(sys.argv[1], encoder=sys.argv[2], index=sys.argv[3])\n"
-            "out = rec.recommend_batch(json.loads(sys.argv[4]), k=25)\n"
-            "print(json.dumps([[one.items, one.scores.tobytes().hex()] for one in out]))\n"
-        )
-        named = [self.external(rec, clicks) for clicks in sessions]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        process = subprocess.run(
-            [sys.executable, "-c", script, str(folder), encoder, index, json.dumps(named)],
-            capture_output=True, text=True, env=environment, check=False,
-        )  # fmt: skip
-        assert process.returncode == 0, process.stderr
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_another_process_gives_identical_output(folder: Path, encoder: str, sessions: list[list[int]]) -> None:
+    """With every index, in one process."""
+    if encoder == "torch":
+        pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
+    indexes = [index for index in EXACT_INDEXES if index != "faiss-flat" or importlib.util.find_spec("faiss")]
+    script = (
+        "import json, sys\n"
+        "from mtaw_fast import Recommender\n"
+        "for index in sys.argv[3].split():\n"
+        "    rec = Recommender.load(sys.argv[1], encoder=sys.argv[2], index=index)\n"
+        "    out = rec.recommend_batch(json.loads(sys.argv[4]), k=25)\n"
+        "    print(json.dumps([[one.items, one.scores.tobytes().hex()] for one in out]))\n"
+    )
+    recs = [Recommender.load(folder, encoder=encoder, index=index) for index in indexes]
+    named = [recs[0].ids.external(np.array(clicks, dtype=np.int64)) for clicks in sessions]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.run(
+        [sys.executable, "-c", script, str(folder), encoder, " ".join(indexes), json.dumps(named)],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    for rec, line in zip(recs, process.stdout.splitlines(), strict=True):
         expected = [[answer.items, answer.scores.tobytes().hex()] for answer in rec.recommend_batch(named, k=25)]
-        assert json.loads(process.stdout) == expected
+        assert json.loads(line) == expected
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import mmap
 import time
 from collections.abc import Callable
@@ -22,10 +23,7 @@ T = TypeVar("T")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc/self/status")
 
 
-_MEMORY = pytest.mark.long(caught="test_learning_keeps_memory_flat_and_answers_as_a_rebuild, which has a memory too")
-
-
-@pytest.mark.parametrize("memory", [pytest.param(False, id="alone"), pytest.param(True, id="memory", marks=_MEMORY)])
+@pytest.mark.parametrize("memory", [False, True], ids=["alone", "memory"])
 def test_nothing_grows_or_changes(tmp_path: Path, memory: bool) -> None:
     outcome = _in_new_process(_soak, tmp_path, memory)
     assert outcome.calls > 1000
@@ -47,7 +45,15 @@ def test_learning_keeps_memory_flat_and_answers_as_a_rebuild(tmp_path: Path) -> 
     assert not outcome.failed, str(outcome)
 
 
-@pytest.mark.long(caught="test_a_leak_and_a_changed_answer_are_noticed: the same check of growth")
+def test_a_peak_that_rises_fails_a_soak_that_learns() -> None:
+    good = LearningOutcome(9000, 0, 9000, 3.0, 5, 0, 100 << 20, 110 << 20, 1.0, 0)
+    assert not good.failed
+    assert dataclasses.replace(good, later=119 << 20).failed
+    assert dataclasses.replace(good, differing=1).failed
+    assert dataclasses.replace(good, agreement=0.98).failed
+
+
+@pytest.mark.long(caught="test_a_peak_that_rises_fails_a_soak_that_learns, with numbers instead of a leak")
 def test_a_leak_while_learning_is_noticed(tmp_path: Path) -> None:
     outcome = _in_new_process(_leaking_learning_soak, tmp_path)
     assert outcome.grew, str(outcome)
@@ -61,7 +67,7 @@ def _in_new_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 
 def _soak(folder: Path, memory: bool) -> Outcome:
-    return soak(recommender(folder, memory), calls=100_000, seconds=60, warm_up=0.5)
+    return soak(recommender(folder, memory), calls=75_000, seconds=60, warm_up=0.67)
 
 
 def _leaking_soak(folder: Path) -> Outcome:

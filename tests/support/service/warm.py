@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import json
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver, reduction
 from pathlib import Path
@@ -28,6 +30,7 @@ from mtaw_fast.service import supervisor
 
 _ROOT = Path(__file__).resolve().parents[3]
 _NAME = "tests.support.service.warm"
+COMPACTOR = "mtaw_fast.online.compaction.compactor"
 
 
 class WarmProcess:
@@ -35,12 +38,17 @@ class WarmProcess:
 
     returncode: int | None
 
-    def __init__(self, arguments: Sequence[str], log: BinaryIO, environment: Mapping[str, str]) -> None:
-        self.args, self.returncode = list(arguments), None
+    def __init__(
+        self, arguments: Sequence[str], log: BinaryIO, environment: Mapping[str, str], module: str = "mtaw_fast.cli"
+    ) -> None:
+        """Call `module`'s `main`; it prints to `log`."""
+        self.args, self.returncode, self._waiting = list(arguments), None, threading.Lock()
         self._reports, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(_nursery(), [b"start"], [theirs.fileno(), log.fileno()])
-        request = {"arguments": self.args, "environment": dict(environment), "folder": str(Path.cwd())}
+        request = {
+            "module": module, "arguments": self.args, "environment": dict(environment), "folder": str(Path.cwd()),
+        }  # fmt: skip
         self._reports.sendall(json.dumps(request).encode() + b"\n")
         self._lines = self._reports.makefile("rb", buffering=0)
         self.pid = int(self._lines.readline())
@@ -53,13 +61,14 @@ class WarmProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end; return the exit status, negative for a signal."""
-        if self.returncode is None:
-            if not select.select([self._reports], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
-            self.returncode = int(self._lines.readline())
-            self._lines.close()
-            self._reports.close()
-        return self.returncode
+        with self._waiting:
+            if self.returncode is None:
+                if not select.select([self._reports], [], [], timeout)[0]:
+                    raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+                self.returncode = int(self._lines.readline())
+                self._lines.close()
+                self._reports.close()
+            return self.returncode
 
     def send_signal(self, number: int) -> None:
         """Send a signal, if it runs."""
@@ -87,6 +96,14 @@ def _nursery() -> socket.socket:
             env={**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"},
         )
     return ours
+
+
+def start_process(command: Sequence[str]) -> Any:
+    """Start a program without input; one of a compactor warm. See `mtaw_fast.system.host.start_process`."""
+    if list(command[:3]) != [sys.executable, "-m", COMPACTOR]:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    with os.fdopen(os.dup(2), "wb") as printed:
+        return WarmProcess(command[3:], printed, os.environ, COMPACTOR)
 
 
 class _Inherited:
@@ -118,8 +135,8 @@ def _become(environment: Mapping[str, str], log: int) -> None:
 
 def nurse(descriptor: int) -> None:
     """Start services until the other end of this socket closes."""
-    from mtaw_fast import cli
-
+    for module in ("mtaw_fast.cli", COMPACTOR):
+        importlib.import_module(module)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mtaw_fast.service.worker", "mtaw_fast.cli.serve", _NAME])
     server: Any = forkserver._forkserver
@@ -153,4 +170,4 @@ def nurse(descriptor: int) -> None:
     patched: Any = supervisor
     patched._SPAWN = context
     patched._run = functools.partial(_run, _Inherited())
-    sys.exit(cli.main(request["arguments"]))
+    sys.exit(importlib.import_module(request["module"]).main(request["arguments"]))
