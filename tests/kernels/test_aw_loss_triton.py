@@ -50,7 +50,9 @@ def test_tensors_on_the_cpu_are_refused() -> None:
 
 
 @compiles
-@pytest.mark.slow
+@pytest.mark.long(
+    caught="test_triton_compiles.py, by adam: atomics; on_triton, test_rows_further_apart_than_32_bits_count"
+)
 def test_no_kernel_has_atomics_and_tiles_have_64_bit_offsets() -> None:
     from mtaw_fast.kernels.aw_loss.compile_cases import compile_cases
 
