@@ -50,9 +50,7 @@ def test_tensors_on_the_cpu_are_refused() -> None:
 
 
 @compiles
-@pytest.mark.long(
-    caught="test_triton_compiles.py, by adam: atomics; on_triton, test_rows_further_apart_than_32_bits_count"
-)
+@pytest.mark.long(caught="test_on_triton.py: rows further apart than 32 bits count")
 def test_no_kernel_has_atomics_and_tiles_have_64_bit_offsets() -> None:
     from mtaw_fast.kernels.aw_loss.compile_cases import compile_cases
 
