@@ -33,11 +33,12 @@ def test_shutdown_answers_running_requests_and_refuses_new_ones(text_bundle: Pat
         running(text_bundle, "--shutdown-timeout", "4", "--read-timeout", "60") as service,
         contextlib.ExitStack() as stack,
     ):
-        half, finishing, kept = (stack.enter_context(service.raw()) for _ in range(3))
+        half, finishing, kept, idle = (stack.enter_context(service.raw()) for _ in range(4))
         half.sendall(HEAD + BODY[:5])  # never completed
         finishing.sendall(HEAD + BODY[:5])
         kept.sendall(HEAD + BODY)
-        eventually(lambda: service.metric("mtaw_answers_total") == 1)
+        idle.sendall(HEAD + BODY)
+        eventually(lambda: service.metric("mtaw_answers_total") == 2)
         service.process.terminate()
         eventually(lambda: service.events("stopping"))
         time.sleep(0.4)
@@ -53,6 +54,7 @@ def test_shutdown_answers_running_requests_and_refuses_new_ones(text_bundle: Pat
             assert b"\r\nretry-after: 1\r\n" in answer
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "not_ready"
         assert last.count(b"HTTP/1.1 200") == 2
+        assert rest(idle).count(b"HTTP/1.1 ") == 1  # and then its end
         assert finished.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in last
         assert b"connection: close" in finished
