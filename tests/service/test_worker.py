@@ -22,9 +22,9 @@ from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot
 from mtaw_fast.service.state import Service
+from tests.support.service import warm
 from tests.support.service.running import Running, eventually, running
 from tests.support.service.traffic import traffic
-from tests.support.service.warm import WarmProcess
 
 
 def ask(client: int, number: int) -> tuple[str, Any]:
@@ -125,7 +125,7 @@ def alive(pid: int) -> bool:
 def failure(status: int, *arguments: str) -> str:
     """Run a command that must fail; return the error after its log."""
     with tempfile.TemporaryFile() as printed:
-        assert WarmProcess(["serve", *arguments], printed, os.environ).wait(60) == status
+        assert warm.start(["serve", *arguments], printed, os.environ).wait(60) == status
         printed.seek(0)
         *log, error = printed.read().decode().splitlines()
     assert error.startswith("mtaw-fast: ")

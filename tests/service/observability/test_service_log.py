@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mtaw_fast.service.observability.service_log import JsonLines, LogWriter
+from tests.support.service import warm
 from tests.support.service.running import Running, ask_on, eventually, running
-from tests.support.service.warm import WarmProcess
 
 SECRET = "very-private-item"
 TOKEN = "the-admin-token"
@@ -72,7 +72,7 @@ def test_an_unread_log_blocks_nothing(text_bundle: Path) -> None:
     fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
     with os.fdopen(ours, "rb") as log:
         with os.fdopen(theirs, "wb") as stream:
-            process = WarmProcess(["serve", str(text_bundle), "--port", "0", "--access-log"], stream, os.environ)
+            process = warm.start(["serve", str(text_bundle), "--port", "0", "--access-log"], stream, os.environ)
         ready = next(json.loads(line) for line in log if b'"ready"' in line)
         address = ("127.0.0.1", urlsplit(ready["url"]).port)
         with contextlib.closing(http.client.HTTPConnection(*address, timeout=10)) as connection:

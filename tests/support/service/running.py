@@ -19,7 +19,7 @@ import numpy as np
 from bench.serving.service_process import Service
 from mtaw_fast.service.ranking_ids import load_key, new_id, use_key
 from mtaw_fast.service.settings import Settings
-from tests.support.service.warm import WarmProcess
+from tests.support.service import warm
 
 ADMIN_TOKEN = "s3cret"
 WITH_TOKEN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -124,7 +124,7 @@ class Warm(Running):
     """One whose processes have imported everything before."""
 
     def _start(self, python: Sequence[str], arguments: Sequence[str], log: BinaryIO, environment: Any) -> Any:
-        return WarmProcess(arguments, log, environment)
+        return warm.start(arguments, log, environment)
 
 
 @contextlib.contextmanager

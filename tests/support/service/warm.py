@@ -93,9 +93,19 @@ def _nursery() -> socket.socket:
             [sys.executable, "-c", f"from {_NAME} import nurse; nurse({theirs.fileno()})"],
             pass_fds=[theirs.fileno()],
             cwd=_ROOT,
-            env={**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     return ours
+
+
+def start(
+    arguments: Sequence[str], log: BinaryIO, environment: Mapping[str, str], module: str = "mtaw_fast.cli"
+) -> Any:
+    """Start a command; see `WarmProcess`. Where coverage is measured, which loses what such forks do, start it cold."""
+    if "COVERAGE_PROCESS_START" not in os.environ:
+        return WarmProcess(arguments, log, environment, module)
+    command = [sys.executable, "-m", module.removesuffix(".cli"), *arguments]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
 
 def start_process(command: Sequence[str]) -> Any:
@@ -103,7 +113,7 @@ def start_process(command: Sequence[str]) -> Any:
     if list(command[:3]) != [sys.executable, "-m", COMPACTOR]:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL)
     with os.fdopen(os.dup(2), "wb") as printed:
-        return WarmProcess(command[3:], printed, os.environ, COMPACTOR)
+        return start(command[3:], printed, os.environ, COMPACTOR)
 
 
 class _Inherited:
