@@ -34,7 +34,7 @@ def ask(client: int, number: int) -> tuple[str, Any]:
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_only_its_requests_fail(text_bundle: Path) -> None:
-    with running(text_bundle, workers=2, cold=True) as service:
+    with running(text_bundle, workers=2) as service:
         with traffic(service, ask, clients=6) as records:
             for kill in range(2):
                 eventually(lambda: all(len(record.replies) > 20 * (kill + 1) for record in records))  # noqa: B023
