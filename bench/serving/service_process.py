@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import psutil
@@ -42,9 +42,11 @@ class Service(AbstractContextManager["Service"]):
         patience: float = 120.0,
     ) -> None:
         self.bundle, self.log, self.n_workers = bundle, log, workers
-        arguments = ["serve", str(bundle), "--port", "0", "--workers", str(workers), *options]
+        command = [sys.executable, *python, "serve", str(bundle), "--port", "0", "--workers", str(workers), *options]
         with log.open("wb") as stream:
-            self.process = self._start(python, arguments, stream, {**os.environ, **(environment or {})})
+            self.process = subprocess.Popen(
+                command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
+            )
         self._events: list[dict[str, Any]] = []
         self._read = 0  # bytes of the log that are in `_events`
         self._root = psutil.Process(self.process.pid)
@@ -55,13 +57,6 @@ class Service(AbstractContextManager["Service"]):
             self.stop()
             raise
         self.address = "127.0.0.1", int(urlsplit(self.events("ready")[0]["url"]).port or 0)
-
-    def _start(
-        self, python: Sequence[str], arguments: Sequence[str], log: BinaryIO, environment: Mapping[str, str]
-    ) -> subprocess.Popen[bytes]:
-        """Start `mtaw-fast` with these arguments."""
-        command = [sys.executable, *python, *arguments]
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
     def __enter__(self) -> Self:
         return self

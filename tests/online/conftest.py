@@ -11,14 +11,7 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.online.settings import LearningSettings
-from mtaw_fast.system import host
 from tests.support.online.recommenders import MODEL
-from tests.support.service.warm import start_process
-
-
-@pytest.fixture(autouse=True)
-def warm_compactors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "start_process", start_process)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.support.random_bundle import save_random
 from tests.support.service.hostile_cases import request
-from tests.support.service.running import Warm
+from tests.support.service.running import Running
 
 _KINDS = ("fresh",) * 5 + ("kept",) * 3
 _ASKED = request(b'{"session": ["sku-3", "sku-4"], "k": 5}')
@@ -50,7 +50,7 @@ class Stopped:
 
 def stop_under_load(bundle: Path, log: Path, workers: int, outcome: Stopped) -> None:
     """Start a service, load it and stop it; add the results to `outcome`."""
-    with Warm(bundle, log, workers) as service:
+    with Running(bundle, log, workers) as service:
         lock = threading.Lock()
         threads = [threading.Thread(target=_client, args=(service.address, kind, outcome, lock)) for kind in _KINDS]
         for thread in threads:

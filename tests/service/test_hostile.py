@@ -18,7 +18,7 @@ from tests.service.siege import lay_siege
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts, save_random
 from tests.support.service.hostile_cases import BIG, Case, case, request
 from tests.support.service.hostile_requests import Reply, cycle, judged
-from tests.support.service.running import Running, Warm
+from tests.support.service.running import Running
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     work = tmp_path_factory.mktemp("hostile")
     save_random(work / "bundle", n_items=N_ITEMS)
     options = (*OPTIONS, "--feedback", f"{work}/feedback/")
-    with Warm(work / "bundle", work / "log", WORKERS, options, environment=TOKEN) as running:
+    with Running(work / "bundle", work / "log", WORKERS, options, environment=TOKEN) as running:
         yield running
 
 
@@ -116,7 +116,7 @@ def test_a_good_request_is_answered(service):
 @pytest.mark.parametrize(
     ("phases", "examples"),
     [
-        ("examples,fuzzing", 2),
+        ("examples,fuzzing", 5),
         pytest.param(
             "examples,coverage,fuzzing,stateful", 200, marks=pytest.mark.long(caught="here, by fewer examples")
         ),
@@ -133,7 +133,7 @@ def test_the_service_matches_its_openapi_document(tmp_path, columns, options, se
         "--learn", str(tmp_path / "learned"), "--max-backlog", "1000000", "--feedback", f"{tmp_path}/feedback/",
     )  # fmt: skip
     key = {"MTAW_FEEDBACK_KEY": "of the service and of the hooks, which send ids of rankings"}
-    with Warm(tmp_path / "bundle", tmp_path / "log", 1, of_service, environment=key) as running:
+    with Running(tmp_path / "bundle", tmp_path / "log", 1, of_service, environment=key) as running:
         document = f"http://127.0.0.1:{running.port}/openapi.json"
         command = [
             sys.executable,

@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import signal
-import tempfile
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot
 from mtaw_fast.service.state import Service
-from tests.support.service import warm
 from tests.support.service.running import Running, eventually, running
 from tests.support.service.traffic import traffic
 
@@ -36,22 +36,22 @@ def ask(client: int, number: int) -> tuple[str, Any]:
 def test_a_killed_worker_is_replaced_and_only_its_requests_fail(text_bundle: Path) -> None:
     with running(text_bundle, workers=2) as service:
         with traffic(service, ask, clients=6) as records:
-            for kill in range(2):
-                eventually(lambda: all(len(record.replies) > 20 * (kill + 1) for record in records))  # noqa: B023
+            for kill in range(3):
+                eventually(lambda: all(len(record.replies) > 50 * (kill + 1) for record in records))  # noqa: B023
                 os.kill(min(service.worker_pids()), signal.SIGKILL)
                 eventually(lambda: len(service.events("worker_started")) == 3 + kill)  # noqa: B023
-            eventually(lambda: all(len(record.replies) > 60 for record in records))
-        assert sum(len(record.lost) for record in records) <= 2 * len(records)
+            eventually(lambda: all(len(record.replies) > 200 for record in records))
+        assert sum(len(record.lost) for record in records) <= 3 * len(records)
         for record in records:
             # A connection loses at most the request in progress.
-            assert len(record.lost) <= 2
+            assert len(record.lost) <= 3
             assert {reply.status for _, reply in record.replies} == {200}
-        assert len(service.events("worker_died")) == 2
+        assert len(service.events("worker_died")) == 3
         assert len(service.worker_pids()) == 2
         # The counts of dead workers remain.
         answered = sum(len(record.replies) for record in records)
         assert service.metric("mtaw_answers_total") >= answered
-        assert service.metric("mtaw_worker_starts_total") == 4
+        assert service.metric("mtaw_worker_starts_total") == 5
         version = service.ask("GET", "/healthz").version
         assert service.metric(f'mtaw_workers{{version="{version}"}}') == 2
 
@@ -124,10 +124,10 @@ def alive(pid: int) -> bool:
 
 def failure(status: int, *arguments: str) -> str:
     """Run a command that must fail; return the error after its log."""
-    with tempfile.TemporaryFile() as printed:
-        assert warm.start(["serve", *arguments], printed, os.environ).wait(60) == status
-        printed.seek(0)
-        *log, error = printed.read().decode().splitlines()
+    command = [sys.executable, "-m", "mtaw_fast", "serve", *arguments]
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert completed.returncode == status, completed.stderr
+    *log, error = completed.stderr.splitlines()
     assert error.startswith("mtaw-fast: ")
     for line in log:
         json.loads(line)

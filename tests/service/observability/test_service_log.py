@@ -8,12 +8,12 @@ import http.client
 import json
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mtaw_fast.service.observability.service_log import JsonLines, LogWriter
-from tests.support.service import warm
 from tests.support.service.running import Running, ask_on, eventually, running
 
 SECRET = "very-private-item"
@@ -70,9 +70,9 @@ def test_an_exception_is_logged_without_its_message() -> None:
 def test_an_unread_log_blocks_nothing(text_bundle: Path) -> None:
     ours, theirs = os.pipe()
     fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
-    with os.fdopen(ours, "rb") as log:
-        with os.fdopen(theirs, "wb") as stream:
-            process = warm.start(["serve", str(text_bundle), "--port", "0", "--access-log"], stream, os.environ)
+    command = [sys.executable, "-m", "mtaw_fast", "serve", str(text_bundle), "--port", "0", "--access-log"]
+    with subprocess.Popen(command, stderr=theirs) as process, os.fdopen(ours, "rb") as log:
+        os.close(theirs)
         ready = next(json.loads(line) for line in log if b'"ready"' in line)
         address = ("127.0.0.1", urlsplit(ready["url"]).port)
         with contextlib.closing(http.client.HTTPConnection(*address, timeout=10)) as connection:

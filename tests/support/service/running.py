@@ -9,17 +9,16 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from bench.serving.service_process import Service
 from mtaw_fast.service.ranking_ids import load_key, new_id, use_key
 from mtaw_fast.service.settings import Settings
-from tests.support.service import warm
 
 ADMIN_TOKEN = "s3cret"
 WITH_TOKEN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -120,23 +119,12 @@ def ask_on(
     return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
 
-class Warm(Running):
-    """One whose processes have imported everything before."""
-
-    def _start(self, python: Sequence[str], arguments: Sequence[str], log: BinaryIO, environment: Any) -> Any:
-        return warm.start(arguments, log, environment)
-
-
 @contextlib.contextmanager
-def running(bundle: Path, *flags: str, workers: int = 1, cold: bool = False, **more: Any) -> Iterator[Running]:
-    """Serve a bundle; at the end it must stop on SIGTERM.
-
-    cold: start the command, as users do, which takes seconds; `python` does too. more: see `Service`.
-    """
-    kind = Running if cold or "python" in more else Warm
+def running(bundle: Path, *flags: str, workers: int = 1, **more: Any) -> Iterator[Running]:
+    """Serve a bundle; at the end it must stop on SIGTERM. more: see `Service`."""
     with (
         tempfile.TemporaryDirectory(prefix="mtaw-fast-test-") as folder,
-        kind(bundle, Path(folder) / "log", workers, flags, **more) as service,
+        Running(bundle, Path(folder) / "log", workers, flags, **more) as service,
     ):
         yield service
         if service.running:
