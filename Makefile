@@ -108,10 +108,10 @@ docs: setup  ## the site, into build/site; it reads without a network
 lint: setup  ## format, layers, prose; types, the slowest, next to them; each prints when it is done
 	$(MAKE) --jobs 2 --output-sync=target types format
 
-types:
+types: setup
 	$(BIN)/mypy
 
-format:
+format: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	find $(NATIVE) \( -name '*.[ch]pp' -o -name '*.[ch]' \) -not -path '*/node_modules/*' | xargs $(BIN)/clang-format --dry-run --Werror
