@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.peers import records
 from bench.peers.systems import SYSTEMS
-from bench.quality.published import quoted_figures
+from bench.quality.table import quoted_figures
 from bench.quality.records import NOT_REFIT, PUBLISHED, protocol_of, records_in
 from bench.quality.table import NOT_REFIT_MARK, TITLES, markdown
 

@@ -2,7 +2,6 @@
 
 python -m bench.quality.ablations --data DATA [--dataset NAMES] [--seeds N]
 python -m bench.quality.ablations --table
-python -m bench.quality.ablations --figure docs/images/ablations.png
 
 Everything is trained on the first 93% of the training sessions and ranks the clicks of the last 7%; test sets are not
 read. Encoders are those of the preset `paper` with the paper's gamma. An attention is removed by keeping its query
@@ -33,19 +32,19 @@ from bench.harness.machine import machine_class, machine_record, usable_cores
 from bench.harness.records import commit
 from bench.harness.report import command
 from bench.quality.paired import difference_of, gains_of
-from bench.quality.reuse import encoder_of, ranker_of, refuse_times
 from bench.quality.runs import ProgressLines, prepared
 from bench.quality.table import TITLES, markdown
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.errors import require
+from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import atomic_path
 from mtaw_fast.training.encoder.fitting import Fitting, fit_encoder
 from mtaw_fast.training.encoder.runner import FitRequest, LocalRunner
 from mtaw_fast.training.memory_tables import build_tables
+from mtaw_fast.training.ranker.train_ranker import RankerSamples, fit_samples, ranker_samples
 from mtaw_fast.training.steps.full_step import AnyStepper
 from mtaw_fast.training.trained_model import served_ranks
 
@@ -124,41 +123,27 @@ class FixedAtZero(LocalRunner):
         return stepper
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """The measurements on one data set.
+    """The measurements on one data set. Raises UsageError for click times: the models made here have no trends.
 
     work: folder that keeps encoders and ranks. settings: overrides for all variants, for tests.
     """
 
-    dataset: Dataset
-    work: Path
-    settings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        refuse_times(self.dataset)
-
-    @property
-    def train_sessions(self) -> Sessions:
-        """The first 93% of the sessions, to train on."""
-        return self.dataset.train.split_last(_HELD_OUT)[0]
-
-    @property
-    def ranked_sessions(self) -> Sessions:
-        """The other sessions, whose clicks are ranked."""
-        return self.dataset.train.split_last(_HELD_OUT)[1]
-
-    @property
-    def samples(self) -> Samples:
-        """A sample for each click that is ranked."""
-        return Samples.from_sessions(self.ranked_sessions, self.dataset.min_prefix)
+    def __init__(self, dataset: Dataset, work: Path, settings: Sequence[str] = ()) -> None:
+        if dataset.train.times is not None:
+            raise UsageError(f"{dataset.name} has click times: ablations are measured on sets without times")
+        self.dataset, self.settings = dataset, tuple(settings)
+        self._folder = work / "ablations"
+        self.train_sessions, self._ranked_sessions = dataset.train.split_last(_HELD_OUT)
+        self.samples = Samples.from_sessions(self._ranked_sessions, dataset.min_prefix)
+        # Variants that differ in the ranker's fit alone share the samples of the last one.
+        self._latest: tuple[Config, RankerSamples] | None = None
 
     def gains(self, name: str, seed: int) -> np.ndarray:
         """Return hit and reciprocal rank of each sample in percent, float64[S, 2]; measured once."""
         model, variant = (ENCODER, ENCODERS[name]) if name in ENCODERS else (RANKER, RANKERS[name])
         measured = [self.dataset.fingerprint, self.settings, preset(model).as_dict(), asdict(variant)]
-        digest = hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:8]
-        path = self.work / "ablations" / f"{self.dataset.name}-{name.replace(' ', '-')}-{digest}-{seed}.npy"
+        path = self._folder / f"{self.dataset.name}-{name.replace(' ', '-')}-{_digest(measured)}-{seed}.npy"
         if not path.exists():
             ranks = self._encoder_ranks(name, seed) if name in ENCODERS else self._ranker_ranks(name, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,60 +155,47 @@ class Study:
         variant = ENCODERS[name]
         config = preset(ENCODER).replace(gamma=GAMMAS.get(self.dataset.name, 2.0), seed=seed)
         config = config.override([*self.settings, *variant.settings])
-        identity = {
-            "config": config.as_dict(),
-            "fixed": list(variant.fixed),
-            "data": self.dataset.fingerprint,
-            "sessions": len(self.train_sessions),
-        }
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-        folder = self.work / "ablations" / f"encoder-{digest}"
-        runner = FixedAtZero(variant.fixed)
-        fitted = fit_encoder(
-            config,
-            self.train_sessions,
-            self.dataset.n_items,
-            self.dataset.min_prefix,
-            folder,
-            identity,
-            ProgressLines(),
-            runner,
-        )
-        return served_ranks(self._model(config, fitted.weights), self.samples)
+        weights = self._encoder(config, self.train_sessions, variant.fixed)
+        return served_ranks(self._model(config, weights), self.samples)
 
     def _ranker_ranks(self, name: str, seed: int) -> np.ndarray:
-        variant = RANKERS[name]
-        if variant.learns:
-            return self._learning_ranks(seed)
-        config = preset(RANKER).override([*self.settings, *variant.settings]).replace(seed=seed)
-        weights, net = self._ranker(config, variant.excluded)
-        return served_ranks(self._model(config, weights, net), self.samples)
-
-    def _ranker(self, config: Config, excluded: Sequence[str]) -> tuple[Mapping[str, np.ndarray], RankerNet]:
-        """Train encoder and ranker; the encoders, and the samples of the last settings, are reused."""
-        dataset = self.dataset
+        variant, plain = RANKERS[name], preset(RANKER).override(self.settings).replace(seed=seed)
+        config = plain.override(variant.settings).replace(excluded_features=",".join(variant.excluded))
         before = self.train_sessions.split_last(config.ranker.ranker_fraction)[0]
-        full_config = preset(RANKER).override(self.settings).replace(seed=config.optimizer.seed)  # one encoder for all
-        encoders = [
-            encoder_of(dataset, full_config, sessions, self.work, ProgressLines())
-            for sessions in (before, self.train_sessions)
-        ]
-        past_weights = encoders[0].weights if config.memory.dense_candidates else None
-        config = config.replace(excluded_features=",".join(excluded))
-        net, _ = ranker_of(dataset, config, self.train_sessions, past_weights, self.work, ProgressLines())
-        return encoders[1].weights, net
+        past_weights, weights = (self._encoder(plain, sessions) for sessions in (before, self.train_sessions))
+        net = self._ranker(config, past_weights if config.memory.dense_candidates else None)
+        model = self._model(config, weights, net)
+        return self._learning_ranks(model) if variant.learns else served_ranks(model, self.samples)
 
-    def _learning_ranks(self, seed: int) -> np.ndarray:
+    def _learning_ranks(self, model: Model) -> np.ndarray:
         """Return the ranks when the tables learn: sessions are ranked in twenty parts, and learned after each part."""
-        config = preset(RANKER).override(self.settings).replace(seed=seed)
-        weights, net = self._ranker(config, ())
-        model, ranked_sessions, ranks = self._model(config, weights, net), self.ranked_sessions, []
-        for numbers in np.array_split(np.arange(len(ranked_sessions)), _STEPS):
-            sessions = ranked_sessions.select(numbers)
+        ranks = []
+        for numbers in np.array_split(np.arange(len(self._ranked_sessions)), _STEPS):
+            sessions = self._ranked_sessions.select(numbers)
             ranks.append(served_ranks(model, Samples.from_sessions(sessions, self.dataset.min_prefix)))
             assert model.memory is not None
             model = replace(model, memory=model.memory.update(sessions))
         return np.concatenate(ranks)
+
+    def _encoder(self, config: Config, sessions: Sessions, fixed: Sequence[str] = ()) -> Mapping[str, np.ndarray]:
+        """Return the weights of the encoder of `sessions`, from the work folder if it is there."""
+        data = self.dataset
+        identity = {"config": config.settings(), "fixed": [*fixed], "data": data.fingerprint, "sessions": len(sessions)}
+        folder = self._folder / f"encoder-{_digest(identity)}"
+        return fit_encoder(
+            config, sessions, data.n_items, data.min_prefix, folder, identity, ProgressLines(), FixedAtZero(fixed)
+        ).weights
+
+    def _ranker(self, config: Config, past_weights: Mapping[str, np.ndarray] | None) -> RankerNet:
+        """Train a ranker. past_weights: of the encoder of the sessions before the ranker's; None without candidates."""
+        key = config.replace(excluded_features="")
+        if self._latest is None or self._latest[0] != key:
+            self._latest = None  # two at a time would take the memory and disk of both
+            n_items, min_prefix = self.dataset.n_items, self.dataset.min_prefix
+            self._latest = key, ranker_samples(
+                config, self.train_sessions, n_items, min_prefix, past_weights, self._folder, "ranker", ProgressLines()
+            )  # fmt: skip
+        return fit_samples(self._latest[1], config, "ranker", ProgressLines())[0]
 
     def _model(self, config: Config, weights: Mapping[str, np.ndarray], net: RankerNet | None = None) -> Model:
         n_items = self.dataset.n_items
@@ -235,6 +207,10 @@ class Study:
             memory=None if net is None else build_tables(config, self.train_sessions, n_items),
             ranker_net=net,
         )
+
+
+def _digest(identity: object) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def lines_of(study: Study, seeds: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -296,37 +272,6 @@ def _cells(line: Mapping[str, Any]) -> str:
     return " / ".join(cells)
 
 
-def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the differences with their intervals: a row of panels for each data set, a panel for each metric."""
-    require("matplotlib", "train")
-    from matplotlib.figure import Figure
-
-    sets = list(dict.fromkeys(line["dataset"] for line in lines))
-    measured = {line["variant"] for line in lines if "difference" in line}
-    names = [name for name in (*ENCODERS, *RANKERS) if name in measured]
-    figure = Figure(figsize=(12, 3.9 * len(sets)), layout="constrained")
-    panels = figure.subplots(len(sets), 2, squeeze=False, sharey="row")
-    for row, dataset in zip(panels, sets, strict=True):
-        differences = {
-            line["variant"]: line["difference"] for line in lines if line["dataset"] == dataset and "difference" in line
-        }
-        for axes, metric in zip(row, _METRICS, strict=True):
-            for y, name in enumerate(names):
-                if differences.get(name):
-                    mean, low, high = differences[name][metric]
-                    color = "tab:blue" if name in ENCODERS else "tab:orange"
-                    axes.errorbar([mean], [y], xerr=[[mean - low], [high - mean]], fmt="o", color=color, capsize=3)
-            axes.axvline(0, color="gray", linewidth=0.8)
-            axes.set(
-                title=f"{TITLES.get(dataset, dataset)}, {metric}", xlabel="difference from the whole model, points"
-            )
-            axes.set_yticks(range(len(names)), names)
-            axes.grid(alpha=0.3)
-        row[0].invert_yaxis()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-
-
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write the lines, print their table or draw them; return the exit status."""
@@ -342,21 +287,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of all")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--table", action="store_true", help="print the table of --out instead")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw --out instead")
     options = parser.parse_args(argv)
-    if not options.table and not options.figure:
+    if not options.table:
         if options.data is None:
-            parser.error("give --data, or --table or --figure for what is recorded")
+            parser.error("give --data, or --table for what is recorded")
         names = [*(ENCODERS if options.only != RANKER else ()), *(RANKERS if options.only != ENCODER else ())]
         with limit_threads(options.threads):
             for name in options.dataset.split(","):
-                study = Study(prepared(options.data, name, options.work), options.work, tuple(options.set))
+                study = Study(prepared(options.data, name, options.work), options.work, options.set)
                 _put(options.out, list(lines_of(study, options.seeds, names)))
-    lines = read_json_lines(options.out)
-    if options.figure:
-        draw(lines, options.figure)
-    else:
-        print(table_of(lines))
+    print(table_of(read_json_lines(options.out)))
     return 0
 
 

@@ -1,23 +1,20 @@
 """Quality: train presets on the public sets, score them through the path that serves, and keep every figure.
 
 python -m bench.quality --data DIR --preset P [--seeds N] [--split validation|test] [--dataset NAMES] [--set KEY=VALUE]
-python -m bench.quality --data DIR --preset P --protocol published [--stop-after N] [..]
 python -m bench.quality --quick
-python -m bench.quality --table [--preset P] [--series NAME]
+python -m bench.quality --table [--preset P]
 
 Screen settings on the validation sessions (--split validation, one seed); the chosen ones read the test set once, on
 several seeds (--split test). Each run is a line of docs/results/quality.jsonl, named by its settings and seed. A
 recorded run is not repeated and an interrupted one continues. A test set is not read twice for the same finalist
 unless --again says why; the line lists the reads. --protocol not-refit leaves the validation sessions unlearned.
---protocol published follows the literature, which is a leak: it reads the test set after every epoch and takes the best
-epoch of each metric. --quick does all this on a small generated log and keeps nothing. --json FILE writes the records
-that the run made or found.
+--quick does all this on a small generated log and keeps nothing. --json FILE writes the records that the run made or
+found.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,18 +24,7 @@ from typing import TYPE_CHECKING, Any
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
 from bench.harness.report import Report, bench_parser, command, parse
-from bench.quality.records import (
-    HELD_OUT,
-    NOT_REFIT,
-    PROTOCOLS,
-    PUBLISHED,
-    SPLITS,
-    Finalist,
-    Folders,
-    protocol_of,
-    read_series,
-    records_in,
-)
+from bench.quality.records import HELD_OUT, NOT_REFIT, PROTOCOLS, SPLITS, Finalist, Folders, protocol_of, records_in
 from bench.quality.table import render
 from mtaw_fast.config import preset
 from mtaw_fast.errors import UsageError, require
@@ -49,7 +35,6 @@ if TYPE_CHECKING:
 DATASETS = "tmall,retailrocket"
 BASELINES = "baselines"
 RESULTS, WORK = Path("docs/results"), Path("runs/quality")
-EARLIER = RESULTS / "earlier.jsonl"
 _SEEDS = {"validation": 1, "test": 5}
 _QUICK_PRESETS = (BASELINES, "paper", "full")
 _QUICK_SETTINGS = (
@@ -67,10 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what is not recorded yet, or print the tables; return the exit status."""
     options = _checked(parse(_parser(), argv))
     if options.table:
-        series, results = options.series, options.results
-        finished = (
-            records_in(results or RESULTS).finished() if series is None else read_series(results or EARLIER, series)
-        )
+        finished = records_in(options.results or RESULTS).finished()
         print(render([record for record in finished if options.preset in (None, record["preset"])]))
         return 0
     require("torch", "bench")
@@ -91,9 +73,6 @@ def _parser() -> argparse.ArgumentParser:
         help=f"a preset of 'mtaw-fast train', or '{BASELINES}' (--quick: default all; --table: that one's rows alone)",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
-    parser.add_argument(
-        "--without", metavar="NAMES", help="a row for each feature left out of the ranker: names with commas, or 'each'"
-    )
     parser.add_argument("--dataset", metavar="NAMES", help=f"which sets, with commas (default: {DATASETS})")
     parser.add_argument("--split", choices=SPLITS, default="test", help="what is scored (default: test)")
     parser.add_argument(
@@ -104,20 +83,10 @@ def _parser() -> argparse.ArgumentParser:
         choices=PROTOCOLS,
         default=HELD_OUT,
         help=f"'{HELD_OUT}': the validation sessions choose the epoch, then are learned too (default); '{NOT_REFIT}': "
-        f"they choose and stay unlearned, as with other systems; '{PUBLISHED}': the test set itself chooses the epoch, "
-        "a leak that some published code has",
-    )
-    parser.add_argument(
-        "--stop-after",
-        type=int,
-        metavar="N",
-        help=f"(--protocol {PUBLISHED}) epochs to run now; a later call continues (default: all)",
+        "they choose and stay unlearned, as with other systems",
     )
     parser.add_argument("--again", metavar="WHY", help="read a test set once more for a finalist, and note why")
     parser.add_argument("--table", action="store_true", help="print the tables of the records, as Markdown")
-    parser.add_argument(
-        "--series", metavar="NAME", help=f"(--table) of earlier settings (--results, default {EARLIER})"
-    )
     parser.add_argument("--results", type=Path, metavar="DIR", help=f"folder of the records (default: {RESULTS})")
     parser.add_argument("--work", type=Path, metavar="DIR", help=f"folder of running trainings (default: {WORK})")
     parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
@@ -128,12 +97,6 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     """Return the options; UsageError if they contradict each other, before anything is made."""
     if options.table and (options.json is not None or options.quick):
         raise UsageError("--table prints the records and runs nothing: leave --json and --quick out")
-    if options.series is not None and not options.table:
-        raise UsageError("--series chooses what --table prints: give --table, or leave --series out")
-    if options.series is None and options.results is not None and options.results.is_file():
-        raise UsageError(
-            f"--results {options.results} is a file of several series: choose one with --table --series NAME"
-        )
     if options.quick:
         for name in ("data", "dataset", "results", "work", "again"):
             if getattr(options, name) is not None:
@@ -142,25 +105,11 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
         raise UsageError("give --data and --preset, --quick to try it out, or --table to print the records")
     if options.seeds is not None and options.seeds < 1:
         raise UsageError(f"--seeds {options.seeds}: give at least one seed")
-    config = None if options.preset in (None, BASELINES) else preset(options.preset).override(options.set)
-    memory = config is not None and config.memory.enabled
-    if options.without is not None and not (memory and options.split == "validation"):
-        raise UsageError("--without screens features: give --split validation and a preset with a session memory")
-    _check_protocol(options, memory)
-    return options
-
-
-def _check_protocol(options: argparse.Namespace, memory: bool) -> None:
-    """Raise UsageError if the protocol cannot be used with the options."""
-    published = options.protocol == PUBLISHED
-    if options.stop_after is not None and (not published or options.stop_after < 1):
-        raise UsageError(f"--stop-after takes at least one epoch, with --protocol {PUBLISHED} alone")
+    if options.preset not in (None, BASELINES):
+        preset(options.preset).override(options.set)
     if options.protocol == NOT_REFIT and (options.split != "test" or options.preset == BASELINES):
         raise UsageError(f"--protocol {NOT_REFIT} scores a preset on the test set: give one, and leave --split out")
-    if published and (memory or options.preset in (None, BASELINES)):
-        raise UsageError(f"--protocol {PUBLISHED} chooses an epoch: give a preset without a session memory")
-    if published and (options.split != "test" or options.again is not None):
-        raise UsageError(f"--protocol {PUBLISHED} reads the test set after every epoch: leave --split and --again out")
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -185,9 +134,7 @@ def _records(
     dataset: Dataset, preset_name: str, folders: Folders, options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of a preset on a data set, made if missing, and print each at once."""
-    from bench.quality.best_epochs import run_published
     from bench.quality.runs import run, run_baselines
-    from mtaw_fast.kernels.native.memory_query import feature_names
 
     if preset_name == BASELINES:
         for record in run_baselines(dataset, options.split, folders):
@@ -196,18 +143,10 @@ def _records(
         return
     base = preset(preset_name)
     config = base.override([*(_QUICK_SETTINGS if options.quick else ()), *options.set])
-    seeds = range(options.seeds or (1 if options.quick else _SEEDS[options.split]))
-    left_out: Sequence[str] = (config.ranker.excluded_features,)
-    if options.without is not None:
-        left_out = feature_names() if options.without == "each" else options.without.split(",")
-    for seed, name in itertools.product(seeds, left_out):
-        seeded = config.replace(seed=seed, excluded_features=name)
-        finalist = Finalist(dataset.name, preset_name, seeded, options.split, options.protocol)
+    for seed in range(options.seeds or (1 if options.quick else _SEEDS[options.split])):
+        finalist = Finalist(dataset.name, preset_name, config.replace(seed=seed), options.split, options.protocol)
         print(finalist.name, file=sys.stderr, flush=True)
-        if options.protocol == PUBLISHED:
-            record = run_published(finalist, base, dataset, folders, options.stop_after)
-        else:
-            record = run(finalist, base, dataset, folders, options.again)
+        record = run(finalist, base, dataset, folders, options.again)
         _say(record)
         yield record
 
@@ -216,9 +155,6 @@ def _say(record: dict) -> None:
     """Print one line for a record."""
     metrics, new_only = record["metrics"], record.get("exclude_seen", {}).get("P@20")
     parts = [f"{name} {metrics[name]:.2f}" for name in ("P@20", "MRR@20")]
-    if "leak" in record:
-        epochs, best = record["epochs"], record["best_epochs"]
-        parts.insert(0, f"LEAK, best test epochs {best['P@20']} and {best['MRR@20']} of {epochs['run']}")
     parts += [f"{label} {record[part]['P@20']:.2f}" for label, part in (("repeat", "repeat"), ("new", "non_repeat"))
               if record[part]["P@20"] is not None]  # fmt: skip
     parts += [] if new_only is None else [f"new, own left out {new_only:.2f}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import re
 import shutil
@@ -14,11 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness.machine import usable_cores
 from bench.harness.records import finish, log_read
 from bench.quality import records
 from bench.quality.records import HELD_OUT, Finalist, Folders
-from bench.quality.reuse import shared_refit, train_without_refit, work_folder
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import read
@@ -57,18 +54,6 @@ class ProgressLines(Silent):
               f"({record['seconds']:.1f} s)", file=sys.stderr, flush=True)  # fmt: skip
 
 
-def curve_parser(name: str, doc: str | None, counts_help: str, counts: str, out: Path) -> argparse.ArgumentParser:
-    """Return the parser of a curve's command."""
-    parser = argparse.ArgumentParser(prog=f"python -m bench.quality.{name}", description=(doc or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the data sets")
-    parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="with commas")
-    parser.add_argument("--counts", default=counts, metavar="N,..", help=counts_help)
-    parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps the encoders")
-    parser.add_argument("--out", type=Path, default=out, metavar="FILE", help=f"the points (default: {out})")
-    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
-    return parser
-
-
 def prepared(data: Path, name: str, work: Path) -> Dataset:
     """Return the data set DATA/name (train.npz, test.npz), converted once into the work folder."""
     folder = work / f"{name}.dataset"
@@ -92,33 +77,28 @@ def run(
     if again is not None and (finalist.split != "test" or record is None):
         raise UsageError(f"--again is for a test set that was read before, and {entry} has no such read")
     record = record or finalist.new_record(dataset.fingerprint, base)
-    folder = work_folder(finalist, folders)
+    folder = folders.work / finalist.name
     refit = finalist.split == "test" and finalist.protocol == HELD_OUT
-    if trained := shared_refit(finalist, dataset, folders):
-        print("  the refit is that of the published protocol's run", file=sys.stderr, flush=True)
-    elif not refit and finalist.config.memory.enabled:
-        trained = train_without_refit(dataset, finalist.config, folders.work, ProgressLines())
-    else:
-        trained = train(dataset, finalist.config, folder / "run", resume=True, refit=refit, reporter=ProgressLines())
+    trained = train(dataset, finalist.config, folder / "run", resume=True, refit=refit, reporter=ProgressLines())
     trained.save(folder / "bundle", dataset, overwrite=True)
     if finalist.split == "test":
         # A run that is interrupted after this has read the test set: the next run is one more read.
         log_read(entry, record, again or (CUT_OFF if record["reads"] else FIRST_READ))
-    measured = measure(folder / "bundle", trained, samples_of(dataset, finalist))
+    measured = measure(folder / "bundle", trained, samples_of(dataset, finalist.split, finalist.config))
     finish(entry, {**record, **measured})
     shutil.rmtree(folder)
     return entry.read()
 
 
-def samples_of(dataset: Dataset, finalist: Finalist) -> Samples:
-    """Return the samples of the finalist's split; UsageError if there are none."""
-    if finalist.split == "test":
+def samples_of(dataset: Dataset, split: str, config: Config) -> Samples:
+    """Return the samples of a split; UsageError if there are none."""
+    if split == "test":
         samples = dataset.test
     else:
-        held_out = dataset.train.split_last(finalist.config.optimizer.validation_fraction)[1]
+        held_out = dataset.train.split_last(config.optimizer.validation_fraction)[1]
         samples = Samples.from_sessions(held_out, dataset.min_prefix)
     if len(samples) == 0:
-        raise UsageError(f"data set {dataset.name} has no {finalist.split} samples")
+        raise UsageError(f"data set {dataset.name} has no {split} samples")
     return samples
 
 
@@ -155,17 +135,17 @@ def run_baselines(dataset: Dataset, split: str, folders: Folders) -> list[dict[s
     """
     config = Config()
     known, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
-    samples = samples_of(dataset, Finalist(dataset.name, "baseline", config, split))
+    samples = samples_of(dataset, split, config)
     fitted = dataset.train if split == "test" else known
     recorded = []
     rankers = None
     for name in BASELINES:
         entry = folders.entry(f"{dataset.name}-baseline-{re.sub('[^a-z]+', '-', name)}-{split}")
-        former = entry.found()
-        if former is not None:
-            records.refuse_other_data(entry, former, dataset.fingerprint)
-            if "metrics" in former:
-                recorded.append(former)
+        earlier = entry.found()
+        if earlier is not None:
+            records.refuse_other_data(entry, earlier, dataset.fingerprint)
+            if "metrics" in earlier:
+                recorded.append(earlier)
                 continue
         rankers = rankers or fit_baselines(fitted, known, held_out, dataset.min_prefix, dataset.n_items)
         record = {
@@ -176,7 +156,7 @@ def run_baselines(dataset: Dataset, split: str, folders: Folders) -> list[dict[s
             "changed": {},
             "seed": None,
             "split": split,
-            "reads": [] if former is None else former["reads"],
+            "reads": [] if earlier is None else earlier["reads"],
         }
         if split == "test":
             log_read(entry, record, CUT_OFF if record["reads"] else FIRST_READ)

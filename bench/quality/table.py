@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from bench.quality.published import quoted_figures
+from bench.harness.json_lines import read_json_lines
 from bench.quality.records import NOT_REFIT, PUBLISHED, protocol_of
 
+QUOTED = Path(__file__).parents[2] / "docs/results/published.jsonl"  # names paper, table and protocol
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
-_SCREENED = ("P@20", "MRR@20")
 _FINAL_HEAD = ("", "seeds", "epochs", *_METRICS, "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
 _SCREEN_HEAD = ("settings", "P@20", "MRR@20", "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
 TITLES = {
@@ -41,11 +42,18 @@ def render(records: Sequence[Record]) -> str:
         )
         if test:
             parts.append(finals(dataset, test))
-        if others := [record for record in validation if not _only_leaves_out(record)]:
-            parts.append(screens(others))
-    if any(_only_leaves_out(record) for record in records):
-        parts.append(f"### Features left out\n\n{left_out(records)}")
+        if validation:
+            parts.append(screens(validation))
     return "\n".join(parts)
+
+
+def quoted_figures() -> dict[str, dict[str, tuple[float, float]]]:
+    """Return P@20 and MRR@20 as published, by data set and model."""
+    figures: dict[str, dict[str, tuple[float, float]]] = {}
+    for quoted in read_json_lines(QUOTED):
+        for dataset, (precision, mrr) in quoted["figures"].items():
+            figures.setdefault(dataset, {})[quoted["model"]] = (precision, mrr)
+    return figures
 
 
 def finals(dataset: str, records: Sequence[Record]) -> str:
@@ -68,13 +76,13 @@ def finals(dataset: str, records: Sequence[Record]) -> str:
 def _final_row(name: str, group: Sequence[Record]) -> tuple[str, ...]:
     cells = []
     for metric in _METRICS:
-        spread = mean_and_spread([record["metrics"][metric] for record in group])
+        spread = _mean_and_spread([record["metrics"][metric] for record in group])
         low, high = (statistics.fmean(record["intervals"][metric][end] for record in group) for end in (0, 1))
         cells.append(f"{spread} [{low:.2f}, {high:.2f}]")
-    return (name, str(len(group)), epochs_of(group), *cells, *_parts(group))
+    return (name, str(len(group)), _epochs_of(group), *cells, *_parts(group))
 
 
-def epochs_of(group: Sequence[Mapping[str, Any]]) -> str:
+def _epochs_of(group: Sequence[Mapping[str, Any]]) -> str:
     """Return the chosen epochs of the configured ones, for each seed if they differ, and the epochs searched.
 
     If the test set chose, return the epochs that ran.
@@ -105,37 +113,11 @@ def screens(records: Sequence[Record]) -> str:
     groups = dict(_grouped(records))
     for name, group in groups.items():
         base = groups.get(group[0]["preset"]) if group[0]["changed"] else None
-        cells = [_against(_by_seed(group, metric), _by_seed(base or (), metric)) for metric in _SCREENED]
+        cells = [_against(group, base or (), metric) for metric in ("P@20", "MRR@20")]
         rows.append((name, *cells, *_parts(group)))
     size = records[0]
     note = f"Validation: {size['samples']:,} samples of the last {size['sessions']:,} training sessions.\n"
     return "\n".join([note, markdown(_SCREEN_HEAD, rows), ""])
-
-
-def left_out(records: Sequence[Record]) -> str:
-    """Return what P@20 and MRR@20 on validation lose or gain without features of the ranker, for every data set."""
-    screens_of_full = [r for r in records if r["split"] == "validation" and r["preset"] == "full"]
-    plain = {(r["dataset"]["name"], r["seed"]): r["metrics"] for r in screens_of_full if not r["changed"]}
-    changes: dict[tuple[str, str, str], list[float]] = {}
-    for record in filter(_only_leaves_out, screens_of_full):
-        name, without = record["dataset"]["name"], record["changed"]["leave_out"]
-        if base := plain.get((name, record["seed"])):
-            for metric in _SCREENED:
-                changes.setdefault((without, name, metric), []).append(record["metrics"][metric] - base[metric])
-    columns = [(name, metric) for name in sorted({key[1] for key in changes}, reverse=True) for metric in _SCREENED]
-    rows = [
-        (without.replace(",", ", "), *(_mean_change(changes.get((without, *column), [])) for column in columns))
-        for without in sorted({key[0] for key in changes}, key=lambda features: (features.count(","), features))
-    ]
-    return markdown(["without", *(f"{TITLES.get(name, name)} {metric}" for name, metric in columns)], rows)
-
-
-def _mean_change(values: Sequence[float]) -> str:
-    return f"{statistics.fmean(values):+.2f}" if values else ""
-
-
-def _only_leaves_out(record: Record) -> bool:
-    return record["split"] == "validation" and record["preset"] == "full" and record["changed"].keys() == {"leave_out"}
 
 
 def _grouped(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
@@ -151,14 +133,14 @@ def _grouped(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
 def _parts(group: Sequence[Record]) -> tuple[str, ...]:
     """Return repeat, new, new without own items, and the time of a training."""
     cells = [
-        mean_and_spread([record[part]["P@20"] for record in group if record.get(part, {}).get("P@20") is not None])
+        _mean_and_spread([record[part]["P@20"] for record in group if record.get(part, {}).get("P@20") is not None])
         for part in ("repeat", "non_repeat", "exclude_seen")
     ]
     seconds = [record["training"]["seconds"] for record in group if "training" in record]
     return (*cells, f"{statistics.median(seconds) / 60:.1f} min" if seconds else "")
 
 
-def mean_and_spread(values: Sequence[float]) -> str:
+def _mean_and_spread(values: Sequence[float]) -> str:
     """Return the mean, with the standard deviation of several values; empty without any."""
     if not values:
         return ""
@@ -166,12 +148,10 @@ def mean_and_spread(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.2f}{spread}"
 
 
-def _by_seed(group: Sequence[Record], metric: str) -> dict[int, float]:
-    return {record["seed"]: record["metrics"][metric] for record in group}
-
-
-def _against(values: Mapping[int, float], base: Mapping[int, float]) -> str:
-    text = mean_and_spread([*values.values()])
+def _against(group: Sequence[Record], base_group: Sequence[Record], metric: str) -> str:
+    """Return the mean of a metric, with its difference to the base on common seeds."""
+    values, base = ({record["seed"]: record["metrics"][metric] for record in part} for part in (group, base_group))
+    text = _mean_and_spread([*values.values()])
     common = values.keys() & base.keys()
     return f"{text} ({statistics.fmean(values[seed] - base[seed] for seed in common):+.2f})" if common else text
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bench.quality import evaluate_cost
 from mtaw_fast import evaluate
 from mtaw_fast.cli import main
 from mtaw_fast.evaluation.measuring import COLUMNS, MORE
@@ -70,12 +69,6 @@ def test_repeats_of_the_last_click_are_warned_of(
         warned = "100% of the hits of type cart repeat the last click" in captured.err
         assert warned == (name == "plain")
         assert ("0 of these are new to the session: none" in captured.out) == (name == "plain")
-
-
-def test_the_bench_of_its_cost_runs(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    capsys.readouterr()
-    assert evaluate_cost.main(["--bundle", f"{work}/bundle", "--dataset", f"{work}/dataset", "--rounds", "1"]) == 0
-    assert "times as much with everything" in capsys.readouterr().out
 
 
 def test_the_table_names_every_row(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

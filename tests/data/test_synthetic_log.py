@@ -12,7 +12,7 @@ from mtaw_fast.data import readers, synthetic_log
 from mtaw_fast.data.readers import ClickOptions
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.data.synthetic_log import write_click_log
-from mtaw_fast.data.synthetic_types import TYPES, draw_typed_sessions
+from mtaw_fast.data.synthetic_types import CART, PURCHASE, TYPES, VIEW, TypeLaw, draw_typed_sessions
 
 
 def test_what_is_read_back_is_what_was_generated(tmp_path: Path) -> None:
@@ -78,3 +78,27 @@ def test_items_are_renewed_every_day(tmp_path: Path) -> None:
         assert len(np.unique(later)) <= 50 + 5  # sessions that began the day before keep their items
     renamed = pl.DataFrame({"was": still["item_id"], "is": log["item_id"]}).filter(pl.Series(day) == 2).unique()
     assert renamed["was"].n_unique() == renamed["is"].n_unique() == len(renamed)
+
+
+@pytest.mark.parametrize("steers", [True, False])
+def test_types_follow_the_law(steers: bool) -> None:
+    law = TypeLaw(steers=steers)
+    sessions = draw_typed_sessions(300, 4000, 1, types=law)
+    same = draw_typed_sessions(300, 4000, 1, types=law)
+    assert sessions.types is not None
+    assert (sessions.items.tobytes(), sessions.types.tobytes()) == (same.items.tobytes(), same.types.tobytes())
+    repeats, total = np.zeros(3), np.zeros(3)
+    for row in range(len(sessions)):
+        bounds = slice(sessions.offsets[row], sessions.offsets[row + 1])
+        strongest: dict[int, int] = {}
+        for item, kind in zip(sessions.items[bounds].tolist(), sessions.types[bounds].tolist(), strict=True):
+            before = strongest.get(item)
+            if before is not None:
+                assert kind in ((VIEW, CART), (VIEW, PURCHASE), (VIEW,))[before]  # no item is bought twice
+            for other, of_other in strongest.items():
+                total[of_other] += 1
+                repeats[of_other] += other == item
+            strongest[item] = max(kind, strongest.get(item, VIEW))
+    shares = repeats / total
+    assert (shares[CART] > 2 * shares[VIEW]) == steers
+    assert (shares[PURCHASE] < 0.7 * shares[VIEW]) == steers

@@ -19,7 +19,7 @@ from bench.peers.records import FILE, KIND, SCHEMA, trained
 from bench.peers.running import VALIDATION, Driver, Folders, run
 from bench.peers.systems import SYSTEMS, System, system_of
 from bench.peers.table import Tables
-from bench.quality.published import quoted_figures
+from bench.quality.table import quoted_figures
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.evaluation import evaluate

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.harness import register
 from bench.quality import command as quality
-from bench.quality import reuse
 from bench.quality import runs as quality_runs
-from bench.quality.records import KIND, SCHEMA, Finalist, load, protocol_of, records_in, settings_hash
-from bench.quality.table import render
+from bench.quality.records import Finalist, load, protocol_of, records_in, settings_hash
+from bench.quality.table import LEAK_MARK, NOT_REFIT_MARK, render
+from bench.suite.result_tables import pair, refit_gain, signed
 from mtaw_fast.cli import main as command
 from mtaw_fast.config import Config, preset
-from mtaw_fast.config.former_names import from_former
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
+from mtaw_fast.evaluation import evaluate
+from mtaw_fast.recommender import Recommender
 from mtaw_fast.training import train
 from tests.support.bench.quality import TINY, bench, records, write_ring
 
@@ -38,10 +40,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ranker_losses(record: dict[str, Any]) -> list[float]:
-    return [line["loss"] for line in record["training"]["history"] if line["phase"] == "ranker"]
-
-
 def test_a_final_is_one_record_a_seed_with_all_that_the_notes_need(made: Path) -> None:
     finals = records(made, "paper-*-test-seed")
     assert [record["seed"] for record in finals] == [0, 1]
@@ -54,7 +52,7 @@ def test_a_final_is_one_record_a_seed_with_all_that_the_notes_need(made: Path) -
         assert record["training"]["refit"] is True
         assert record["training"]["validation"]["MRR@20"] > 0
         assert record["training"]["seconds"] > 0
-        assert record["config"]["d"] == record["changed"]["d"] == 8
+        assert record["config"]["embedding_dim"] == record["changed"]["embedding_dim"] == 8
         assert record["dataset"]["fingerprint"]
         assert record["made"]["machine"]["packages"]["numpy"] == np.__version__
         assert [read["why"] for read in record["reads"]] == ["the finalist's one read"]
@@ -171,7 +169,7 @@ def test_a_record_of_other_data_or_defaults_is_refused(
     assert "made with other defaults" in capsys.readouterr().err
     # A setting that there was not yet, and that shapes a memory: today's default is another model.
     finalist = Finalist("ring", "full", preset("full"), "validation")
-    older = {name: value for name, value in preset("full").as_dict().items() if name != "prequential"}
+    older = {name: value for name, value in preset("full").settings().items() if name != "prequential"}
     entry.write(record | {"preset": "full", "config": older})
     with pytest.raises(UsageError, match="made with other defaults"):
         load(entry, finalist, record["dataset"]["fingerprint"])
@@ -190,10 +188,10 @@ def test_the_committed_records_keep_the_hashes_in_their_names() -> None:
     by_name = {name: record for name, record in records_in(ROOT / "docs/results").every().items() if "-seed" in name}
     assert len(by_name) > 100
     for name, record in by_name.items():
-        config = preset(record["preset"]).replace(**from_former(record["changed"]), seed=record["seed"])
+        config = preset(record["preset"]).replace(**record["changed"], seed=record["seed"])
         finalist = Finalist(record["dataset"]["name"], record["preset"], config, record["split"], protocol_of(record))
         assert finalist.name == name
-    assert settings_hash(preset("full")) == "12cba66a"
+    assert settings_hash(preset("full")) == "35ba9187"
     assert settings_hash(preset("paper").replace(gamma=6.0)) == "430a2d11"
 
 
@@ -203,7 +201,7 @@ def test_the_tables_hold_means_changes_and_published_rows(made: Path, capsys: py
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     by_name = {row[0]: row for row in rows}
     finals = records(made, "paper-*-test-seed")
-    name = "paper d=8 lr=0.03 batch_prefixes=64 epochs=2 validation=0.1"
+    name = "paper embedding_dim=8 lr=0.03 batch_prefixes=64 epochs=2 validation_fraction=0.1"
     final = next(row for row in rows if row[0] == name and row[1] == "2")
     values = [record["metrics"]["P@20"] for record in finals]
     assert final[5].startswith(f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} [")
@@ -214,45 +212,6 @@ def test_the_tables_hold_means_changes_and_published_rows(made: Path, capsys: py
     assert "GraphFine, as published" in render(tmall)
 
 
-def screen(dataset: str, p: float, mrr: float, without: str = "", seed: int = 0) -> dict[str, Any]:
-    parts = {"P@20": 1.0, "samples": 3}
-    return {
-        "dataset": {"name": dataset}, "preset": "full", "split": "validation", "seed": seed, "reads": [],
-        "changed": {"leave_out": without} if without else {}, "metrics": {"P@20": p, "MRR@20": mrr},
-        "samples": 6, "sessions": 2, "repeat": parts, "non_repeat": parts,
-    }  # fmt: skip
-
-
-def test_features_left_out_share_a_table_of_differences() -> None:
-    records = [
-        screen("tmall", 50, 20), screen("tmall", 52, 21, seed=1), screen("retailrocket", 60, 30),
-        screen("tmall", 49, 20.5, "knn"), screen("tmall", 49, 20.5, "knn", seed=1),
-        screen("retailrocket", 60.25, 29, "own,knn"), screen("retailrocket", 9, 9, "own", seed=7),
-    ]  # fmt: skip
-    table = render(records).split("### Features left out")[1]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
-    assert rows[0] == ["without", "Tmall P@20", "Tmall MRR@20", "RetailRocket P@20", "RetailRocket MRR@20"]
-    assert rows[2:] == [["knn", "-2.00", "+0.00", "", ""], ["own, knn", "", "", "+0.25", "-1.00"]]
-
-
-def test_a_series_of_a_file_has_the_tables_of_its_records(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    whole = {
-        name: {"kind": KIND, "schema": SCHEMA, **screen("tmall", start, 20, "")}
-        for name, start in (("a", 50), ("b", 60))
-    }
-    lines = [{"name": name, "series": name, **record} for name, record in whole.items()]
-    (tmp_path / "some.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    for name, record in whole.items():
-        assert quality.main(["--table", "--results", f"{tmp_path}/some.jsonl", "--series", name]) == 0
-        assert capsys.readouterr().out == render([record]) + "\n"
-
-
-@pytest.mark.parametrize("series", ["first", "second", "third"])
-def test_the_earlier_records_still_make_their_tables(capsys: pytest.CaptureFixture, series: str) -> None:
-    assert quality.main(["--table", "--results", str(ROOT / quality.EARLIER), "--series", series]) == 0
-    assert "### Tmall" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -261,26 +220,14 @@ def test_the_earlier_records_still_make_their_tables(capsys: pytest.CaptureFixtu
         (["--data", "{tmp}", "--preset", "paper", "--set", "gama=6"], "gama"),
         (["--quick", "--data", "{tmp}"], "leave --data out"),
         (["--table", "--json", "{tmp}/out.json"], "leave --json and --quick out"),
-        (["--table", "--results", "{tmp}/series.jsonl"], "choose one with --table --series NAME"),
-        (["--table", "--results", "{tmp}/series.jsonl", "--series", "third"], "has no series 'third'; it has first"),
-        (["--table", "--results", "{tmp}/none.jsonl", "--series", "first"], "No such file"),
-        (["--table", "--results", "{tmp}/torn.jsonl", "--series", "first"], "torn.jsonl, line 2, is no JSON"),
-        (
-            ["--table", "--results", "{tmp}/other.jsonl", "--series", "first"],
-            ": a is no record of bench.quality",
-        ),
-        (["--data", "{tmp}", "--preset", "paper", "--series", "first"], "give --table, or leave --series out"),
         (["--data", "{tmp}", "--preset", "paper", "--json", "{tmp}/none/out.json"], "its folder does not exist"),
         (["--data", "{tmp}", "--preset", "paper", "--seeds", "0"], "at least one seed"),
         (["--data", "{tmp}/none", "--preset", "paper"], "is not a folder"),
-        (["--data", "{tmp}", "--preset", "full", "--without", "each"], "--without screens features"),
-        (["--data", "{tmp}", "--preset", "paper", "--split", "validation", "--without", "knn"], "--without screens"),
+        (["--data", "{tmp}", "--preset", "paper", "--protocol", "not-refit", "--split", "validation"], "leave --split"),
+        (["--data", "{tmp}", "--preset", "baselines", "--protocol", "not-refit"], "a preset on the test set: give one"),
     ],
 )
 def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str) -> None:
-    line = json.dumps({"name": "a", "kind": KIND, "schema": SCHEMA, "series": "first"})
-    for name, text in {"series": line, "torn": f"{line}\n{{", "other": '{"name": "a"}'}.items():
-        (tmp_path / f"{name}.jsonl").write_text(text)
     folders = ["--results", f"{tmp_path}/results", "--work", f"{tmp_path}/work"]
     assert quality.main([*folders, *(argument.format(tmp=tmp_path) for argument in arguments)]) in (1, 2)
     error = capsys.readouterr().err
@@ -288,44 +235,75 @@ def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, argum
     assert error.count("\n") == 1
 
 
-def test_a_row_for_every_feature_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_ring(tmp_path / "data")
-    calls, real = [], reuse.ranker_samples
-    monkeypatch.setattr(reuse, "_latest", None)  # of another test, with the same settings
-    monkeypatch.setattr(reuse, "ranker_samples", lambda *arguments: calls.append(arguments) or real(*arguments))
-    assert bench(tmp_path, *MEMORY, "--without", "fwd_dec,own_next,knn") == 0
-    assert len(calls) == 1  # the rows share their candidates
-    rows = {record["changed"]["leave_out"]: record for record in records(tmp_path, "full")}
-    assert rows.keys() == {"fwd_dec", "own_next", "knn"}
-    assert len({str(ranker_losses(row)) for row in rows.values()}) == 3
-    # and what they share is what a row alone has
-    write_ring(tmp_path / "alone" / "data")
-    assert bench(tmp_path / "alone", *MEMORY, "--set", "excluded_features=knn") == 0
-    (alone,) = records(tmp_path / "alone", "full")
-    assert alone["metrics"] == rows["knn"]["metrics"]
-
-
-MEMORY = ["--preset", "full", "--split", "validation", "--set", "ranker_fraction=0.3"]
-
-
-def test_screens_of_a_memory_share_their_encoders_and_equal_a_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_ring(tmp_path / "data")
-    assert bench(tmp_path, *MEMORY) == 0
-    encoders = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "encoders").glob("*/*")}
-    assert len({path.parent for path in encoders}) == 2  # before the slice, and all but the held-out sessions
-    assert (
-        bench(tmp_path, *MEMORY, "--set", "excluded_features=fwd_dec, knn", "--set", "cooccurrence_candidates=20") == 0
-    )
-    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "encoders").glob("*/*")}
-    assert after == encoders
-    plain, changed = sorted(records(tmp_path, "full"), key=lambda record: "leave_out" in record["changed"])
-    assert ranker_losses(plain) != ranker_losses(changed)
-
+def test_what_is_not_refit_has_the_figures_of_the_search(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "data", tmp_path / "data")
+    arguments = ["--preset", "full", "--seeds", "1", "--set", "ranker_fraction=0.3"]
+    assert bench(tmp_path, *arguments, "--protocol", "not-refit") == 0
+    (record,) = records(tmp_path, "test-not-refit")
     dataset = Dataset.load(tmp_path / "work" / "ring.dataset")
-    trained = train(dataset, Config.from_dict(plain["config"]), tmp_path / "run", refit=False)
-    assert trained.metrics == pytest.approx(plain["training"]["validation"])
-    assert trained.metrics == pytest.approx(plain["metrics"])
-    losses = [line["loss"] for line in trained.history if line["phase"] == "ranker"]
-    assert ranker_losses(plain) == pytest.approx(losses, rel=1e-5)
+    trained = train(dataset, Config.from_dict(record["config"]), tmp_path / "run", threads=1, refit=False)
+    trained.save(tmp_path / "bundle", dataset)
+    assert record["metrics"] == dict(evaluate(Recommender.load(tmp_path / "bundle"), dataset.test).metrics)
+    assert record["training"]["refit"] is False
+    assert len(record["reads"]) == 1
+    assert [line["model"].endswith("not refit") for line in register.lines(tmp_path / "results")] == [True]
+    assert bench(tmp_path, *arguments) == 0
+    finals = records(tmp_path, "-test-")
+    assert {final["training"]["refit"] for final in finals} == {False, True}
+    text = render(finals)
+    assert len([line for line in text.splitlines() if line.startswith("| full ")]) == 2
+    assert text.count(NOT_REFIT_MARK) == 1
+    assert "(LEAK" not in text
+    path = tmp_path / "results" / "quality.jsonl"
+    path.write_text(path.read_text().replace('"name": "ring"', '"name": "tmall"'))
+    (row,) = refit_gain(tmp_path / "results").splitlines()[2:]
+    pairs = [[final["metrics"][name] for name in ("P@20", "MRR@20")] for final in finals]
+    shown = [cell.strip() for cell in row.split("|")[1:-1]]
+    gain = signed(np.subtract(pairs[1], pairs[0]).tolist())
+    settings = [f"{name}={value:g}" for name, value in sorted(finals[0]["changed"].items())]
+    assert shown == [" ".join(["`full`", *settings]), "Tmall", "1", *map(pair, pairs), gain]
+
+
+def test_epochs_that_the_test_set_chose_are_marked(made: Path) -> None:
+    honest = records(made, "paper-*-test-seed0")[0]
+    leaking = {**honest, "protocol": "published", "epochs": {"run": 3}}
+    text = render([leaking, honest])
+    rows = [line for line in text.splitlines() if line.startswith("| paper")]
+    assert [LEAK_MARK in row for row in rows] == [False, True]
+    assert "3 of 2 run" in rows[1]
+    assert f"\n{LEAK_MARK}: the test set was read after every epoch" in text
+    assert LEAK_MARK not in render([honest])
+
+
+def written(path: Path) -> list[dict[str, Any]]:
+    """The results of a bench JSON document, its envelope checked."""
+    report = json.loads(path.read_text())
+    assert list(report) == ["schema", "machine", "commit", "at", "quick", "results"]
+    assert {record["bench"] for record in report["results"]} == {"quality"}
+    return report["results"]
+
+
+def test_json_holds_the_records_that_were_made_or_found(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    assert bench(tmp_path, "--preset", "paper", "--seeds", "1", "--json", f"{tmp_path}/first.json") == 0
+    (first,) = written(tmp_path / "first.json")
+    assert first == {"bench": "quality", **records(tmp_path, "paper-*-test-seed0")[0]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "presets"),
+    [
+        (["--preset", "paper", "--split", "validation", "--set", "embedding_dim=8"], ["paper"]),
+        pytest.param([], [*quality_runs.BASELINES, "paper", "full"], marks=pytest.mark.long(caught="the case before")),
+    ],
+)
+def test_quick_makes_its_data_and_keeps_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], presets: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert quality.main(["--quick", "--threads", "1", "--json", "out.json", *arguments]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+    found = written(tmp_path / "out.json")
+    assert [record["preset"] for record in found] == presets
+    assert all(record["dataset"]["name"].startswith("synthetic-") for record in found)
+    assert 0 < found[0]["metrics"]["MRR@20"] < found[0]["metrics"]["P@20"] < 100
