@@ -21,41 +21,28 @@ from mtaw_fast.data.synthetic import ClickLaw, generate, make_world
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.settings import query_settings
-from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.compaction.merge import counted_clicks
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
-from mtaw_fast.ranking.memory_stage import moment_of
 
 # Short visits, as in shops: about 4 clicks on average.
 LAW = ClickLaw(length_exponent=2.2, max_length=20)
 CLICKS_A_SESSION = 3.98
 MORNING = 1_764_150_000_000  # Unix ms of the first event
 ALL = LearningLimits(item_floor=1_000_000, pair_floor=1_000)  # every click: events come far faster than in the past
-ALL_LEARNED = ["--learn-limit", f"item_floor={ALL.item_floor}", "--learn-limit", f"pair_floor={ALL.pair_floor}"]
 _OPEN = 50  # sessions that run at the same time
 _STEP_MS = 100  # between two events: a session's clicks are about 5 s apart
-_PAST_MS = 30 * 86_400_000  # of the past, if it has times
 _WEIGHTS = {
     "next_dec": 1.0, "fwd_dec": 0.5, "ses_dec": 0.5, "rec_dec": 0.3, "knn": 0.7, "clicks": 0.1, "own_back": -0.2,
 }  # fmt: skip
 _HIDDEN = 0.02  # weights of the ranker's small network, so that the linear part decides
-_TRENDS = 0.1  # factor on those of trends; `bench.live.exactness` measures what rounding does to a trained ranker
 _SAMPLE = 500  # sessions used to scale the ranker's features
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shop:
-    """A model of the past, and the sessions that come after it.
-
-    Attributes
-    ----------
-    model : Model
-        Over N items with the external ids 1..N; its memory holds the past.
-    later : Sessions
-        Internal ids.
-    """
+    """A model of the past over N items with the external ids 1..N, and the sessions after it, by internal ids."""
 
     model: Model
     later: Sessions
@@ -97,22 +84,12 @@ class Stream:
         return Sessions(self.items[packed.items], packed.offsets, self.times[packed.items])
 
 
-def make_shop(
-    n_items: int, past_clicks: int, later_clicks: int, seed: int = 0, threads: int = 1, *, timed: bool = False
-) -> Shop:
-    """Return a shop with about `past_clicks` past clicks and enough sessions for `later_clicks` events after them.
-
-    timed: the past has times, the 30 days before MORNING, and the model has trends.
-    """
+def make_shop(n_items: int, past_clicks: int, later_clicks: int, seed: int = 0) -> Shop:
+    """Return a shop with about `past_clicks` past clicks and enough sessions for `later_clicks` events after them."""
     n_past = math.ceil(past_clicks / CLICKS_A_SESSION)
     n_later = math.ceil(1.1 * later_clicks / CLICKS_A_SESSION) + 10 * _OPEN
     log = generate(n_items, n_past + n_later + 1, seed, LAW, test_fraction=1 / (n_past + n_later + 1)).train
-    past, later = log.slice(0, n_past), log.slice(n_past, len(log))
-    if timed:
-        starts = MORNING - _PAST_MS + (np.arange(n_past) * ((_PAST_MS - 3_600_000) / n_past)).astype(np.int64)
-        positions = np.arange(past.n_clicks) - np.repeat(past.offsets[:-1], past.lengths)
-        past = Sessions(past.items, past.offsets, np.repeat(starts, past.lengths) + 5_000 * positions)
-    return Shop(_model(n_items, past, seed, threads), later)
+    return Shop(_model(n_items, log.slice(0, n_past), seed), log.slice(n_past, len(log)))
 
 
 def stream(sessions: Sessions, n_events: int, seed: int = 0, begin: int = MORNING, step: int = _STEP_MS) -> Stream:
@@ -159,67 +136,47 @@ def portions(events: Sequence[Click], size: int) -> Iterator[Sequence[Click]]:
     return (events[begin : begin + size] for begin in range(0, len(events), size))
 
 
-def with_memory(model: Model, sessions: Sessions, threads: int = 1) -> Model:
-    """Return the model with its memory and trends built from its sessions and learned ones after them.
-
-    Learned sessions, those that a compaction has merged included, count once.
-    """
+def with_memory(model: Model, sessions: Sessions) -> Model:
+    """Return the model with its memory built from its sessions and learned ones after them, which count once."""
     assert model.memory is not None
-    base_settings = model.memory.settings
-    first = model.memory.n_sessions if base_settings.once_from is None else base_settings.once_from
-    settings, trends = replace(base_settings, once_from=first), None
-    if model.trends is not None:
-        assert sessions.times is not None
-        trends = TrendTables.build(sessions, sessions.times, model.n_items, once_from=first, threads=threads)
+    settings = model.memory.settings
+    first = model.memory.n_sessions if settings.once_from is None else settings.once_from
     return Model.of(
         config=model.config,
         weights=model.weights,
         ids=model.ids,
         popularity=counted_clicks(sessions, np.arange(len(sessions)) >= first, model.n_items),
-        memory=MemoryTables.build(sessions, model.n_items, settings, threads=threads),
+        memory=MemoryTables.build(sessions, model.n_items, replace(settings, once_from=first)),
         ranker_net=model.ranker_net,
-        clicked_at=None if trends is None else sessions.times,
-        trends=trends,
     )
 
 
-def _model(n_items: int, past: Sessions, seed: int, threads: int) -> Model:
+def _model(n_items: int, past: Sessions, seed: int) -> Model:
     config = Config()
     rng = np.random.default_rng([seed, 4])
     weights = random_weights(config, make_world(n_items, seed, LAW).cluster, rng)
-    memory, trends = MemoryTables.build(past, n_items, threads=threads), None
-    if past.times is not None:
-        trends = TrendTables.build(past, past.times, n_items, threads=threads)
+    memory = MemoryTables.build(past, n_items)
     return Model.of(
         config=config,
         weights=weights,
         ids=ItemIds.from_list(range(1, n_items + 1)),
         popularity=np.bincount(past.items, minlength=n_items).astype(np.int64),
         memory=memory,
-        ranker_net=_ranker(memory, trends, queries(past, _SAMPLE), rng),
-        clicked_at=past.times,
-        trends=trends,
+        ranker_net=_ranker(memory, queries(past, _SAMPLE), rng),
     )
 
 
-def _ranker(
-    memory: MemoryTables, trends: TrendTables | None, query_sessions: Sessions, rng: np.random.Generator
-) -> RankerNet:
+def _ranker(memory: MemoryTables, query_sessions: Sessions, rng: np.random.Generator) -> RankerNet:
     """Return a ranker of the size of a trained one, with fixed linear weights that favor items of the same sessions.
 
     Features are standardized by their values on the candidates of `query_sessions`.
     """
-    names, ends = feature_names(trends=trends is not None), query_sessions.offsets[1:].copy()
-    moment = None if trends is None else moment_of(trends.live(memory.n_items), query_sessions, ends)
-    settings = query_settings(Config(), timed=trends is not None)
-    ids, values = memory.queries(memory.n_items, settings).features(
-        query_sessions.items.copy(), query_sessions.offsets[:-1].copy(), ends, moment=moment
+    names = feature_names()
+    ids, values = memory.queries(memory.n_items, query_settings(Config(), timed=False)).features(
+        query_sessions.items.copy(), query_sessions.offsets[:-1].copy(), query_sessions.offsets[1:].copy()
     )
     valid = values[ids >= 0]
-    n_features = len(names)
-    shapes = {"w1": (n_features, 64), "b1": (64,), "w2": (64, 32), "b2": (32,), "w3": (32,)}
-    arrays = {name: rng.normal(0, _HIDDEN, shape).astype(np.float32) for name, shape in shapes.items()}
-    arrays["w1"][len(feature_names()) :] *= _TRENDS
+    shapes = {"w1": (len(names), 64), "b1": (64,), "w2": (64, 32), "b2": (32,), "w3": (32,)}
     deviation = valid.std(axis=0)
     return RankerNet(
         features=names,
@@ -227,5 +184,5 @@ def _ranker(
         scale=np.where(deviation > 0, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32),
         linear=np.array([_WEIGHTS.get(name, 0.0) for name in names], dtype=np.float32),
         bias=np.zeros(1, np.float32),
-        **arrays,
+        **{name: rng.normal(0, _HIDDEN, shape).astype(np.float32) for name, shape in shapes.items()},
     )

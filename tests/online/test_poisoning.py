@@ -3,24 +3,65 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from bench.live.inputs import make_shop
-from bench.live.poisoning import Shop
+from bench.live.inputs import MORNING, make_shop
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.online.log.event_log import LogEntry
+from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import DAY_MS, LearningLimits
+from mtaw_fast.online.state.online_state import OnlineState
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.options import Conditions
+from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.retrieval import NativeIndex
 
 TOP = 20
 NOON = 1_764_150_000_000
 
 
+class Attack(NamedTuple):
+    """What colluding sessions achieved: the rank of B for the visitors of A, and how many clicks were learned."""
+
+    visitors: int
+    learned: int
+
+
+class Shop:
+    """A shop of 3,700 clicks a day, if its past is taken to be a month. Colluders click A and then B."""
+
+    def __init__(self) -> None:
+        self.model = make_shop(2_000, 111_000, 10).model
+        self.encoder = NativeEncoder(self.model.config, self.model.weights)
+        self.index = NativeIndex(self.model.item_vectors, self.model.scan)
+        self.target = int(np.argsort(-self.model.popularity, kind="stable")[20])
+        self.promoted = int(self.ranked(OnlineState(self.model, LearningLimits()), MORNING)[547])  # far down A's list
+
+    def attack(self, colluders: int, repeats: int = 1) -> Attack:
+        """Attack the shop as it was before any attack; repeats: of both clicks, by each session."""
+        state, moment, clicks = OnlineState(self.model, LearningLimits()), MORNING, []
+        for colluder in range(colluders):
+            for item in (self.target, self.promoted) * repeats:
+                moment += 10_000
+                clicks.append(Click(f"colluder-{colluder}", item + 1, moment, arrived=moment))
+        state.apply([LogEntry(click, f"{event:010d}-000000000000") for event, click in enumerate(clicks)])
+        place = int(np.flatnonzero(self.ranked(state, moment) == self.promoted)[0])
+        return Attack(1 + place, state.event_processor.learned_clicks)
+
+    def ranked(self, state: OnlineState, at: int) -> np.ndarray:
+        """Return the ids of all items as visitors of A see them."""
+        pipeline = Pipeline.of(state.catalog(), self.encoder, self.index)
+        queries = Sessions(np.array([self.target], np.int32), np.array([0, 1]), np.array([at], np.int64))
+        return pipeline.rank(queries, self.model.n_items, Conditions(at=at))[0][0]
+
+
 @cache
 def small_shop() -> Shop:
-    """Return a shop of 3,700 clicks a day, if its past is taken to be a month."""
-    return Shop(make_shop(2_000, 111_000, 10).model, LearningLimits(), rank=20)
+    return Shop()
 
 
 def test_a_hundred_clicks_of_one_session_are_worth_two() -> None:
