@@ -100,12 +100,6 @@ void Bundle::read_popularity(bool verify) {
     const auto ranks_before = [this](std::int32_t a, std::int32_t b) {
         return popularity_[a] != popularity_[b] ? popularity_[a] > popularity_[b] : a < b;
     };
-    if (!from.has("most_clicked")) {
-        for (std::int32_t i = 0; i < size(); ++i) made_order_.push_back(i);
-        std::sort(made_order_.begin(), made_order_.end(), ranks_before);
-        most_clicked_ = made_order_.data();
-        return;
-    }
     most_clicked_ = from.get<std::int32_t>("most_clicked", {size()});
     for (std::int64_t i = 0; i < size(); ++i) {
         if (most_clicked_[i] < 0 || most_clicked_[i] >= size() ||

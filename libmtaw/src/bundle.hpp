@@ -87,7 +87,6 @@ class Bundle {
     std::optional<Ids> ids_;
     const std::int64_t* popularity_ = nullptr;
     const std::int32_t* most_clicked_ = nullptr;
-    std::vector<std::int32_t> made_order_;
     AlignedFloats made_embedding_, made_rows_;
     const float* embedding_ = nullptr;  // [size, d]
     const float* rows_ = nullptr;       // [size, d] of length 1

@@ -68,11 +68,6 @@ Ids::Ids(const TensorFile& file, std::int64_t n_items, bool verify) {
         damaged(file, error.what());
     }
     if (verify) check_utf8(file, blob, offsets, n_items);
-    if (!file.has("slots")) {
-        made_ = slots_of(file, blob, offsets, n_items);
-        table_ = IdTable::of_texts(blob.data(), offsets, n_items, made_.data(), made_.size());
-        return;
-    }
     const auto* const slots = file.get<std::uint64_t>("slots", {kAny});
     const auto n_slots = static_cast<std::size_t>(file.length("slots"));
     if (!std::has_single_bit(n_slots)) damaged(file, "slots must be a power of two in number");

@@ -38,7 +38,6 @@ class Ids {
 
    private:
     IdTable table_;
-    std::vector<std::uint64_t> made_;  // the hash table, where the file is of format 1
 };
 
 }  // namespace mtaw

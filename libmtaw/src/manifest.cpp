@@ -24,37 +24,30 @@ bool is_plain(const std::string& name) {
                        [&](char c) { return alphanumeric(c) || c == '.' || c == '_' || c == '-'; });
 }
 
-// A setting in its group, or under the flat name that formats 1 and 2 gave it.
-const Json* setting(const Json& config, const char* group, const char* name, const char* former) {
-    if (const Json* const grouped = config.find(group); grouped != nullptr && grouped->is(Json::Kind::object)) {
-        if (const Json* const found = grouped->find(name)) return found;
-    }
-    const Json* const flat = config.find(former);
-    if (flat != nullptr && !flat->is(Json::Kind::object)) return flat;
-    return config.find(name);
-}
-
 class SettingsReader {
    public:
     SettingsReader(const Json& config, const std::string& where) : config_(config), where_(where) {}
 
-    void read(const char* group, const char* name, const char* former, std::int64_t minimum, std::int64_t maximum,
+    void read(const char* group, const char* name, std::int64_t minimum, std::int64_t maximum,
               std::int64_t& value) const {
-        const Json* const found = setting(config_, group, name, former);
+        const Json* const found = setting(group, name);
         if (found == nullptr) return;
         const std::optional<std::int64_t> whole = found->whole();
         if (!whole || *whole < minimum || *whole > maximum) refuse(name);
         value = *whole;
     }
-    void read(const char* group, const char* name, const char* former, double above, double maximum,
-              double& value) const {
-        const Json* const found = setting(config_, group, name, former);
+    void read(const char* group, const char* name, double above, double maximum, double& value) const {
+        const Json* const found = setting(group, name);
         if (found == nullptr) return;
         value = found->number();
         if (!(value > above && value <= maximum)) refuse(name);
     }
 
    private:
+    const Json* setting(const char* group, const char* name) const {
+        const Json* const settings = config_.find(group);
+        return settings == nullptr ? nullptr : settings->find(name);
+    }
     [[noreturn]] void refuse(const char* name) const {
         throw bundle_error(where_ + ": the setting " + name +
                            " is out of range; upgrade libmtaw or retrain the bundle");
@@ -68,15 +61,15 @@ Settings settings_of(const Json& config, const std::string& where) {
     constexpr std::int64_t kMax = std::numeric_limits<std::int32_t>::max();
     const SettingsReader reader(config, where);
     Settings found;
-    reader.read("model", "embedding_dim", "d", 1, 1 << 14, found.d);
-    reader.read("model", "max_positions", "positions", 1, kMax, found.max_positions);
-    reader.read("model", "max_session_length", "max_len", 1, 512, found.max_session_length);
-    reader.read("model", "scale", "scale", 0.0, 40.0, found.scale);
-    reader.read("model", "recent_weight", "recent", -1e-300, 100.0, found.recent_weight);
-    reader.read("memory", "cooccurrence_candidates", "near_candidates", 1, 1 << 16, found.cooccurrence_candidates);
-    reader.read("memory", "dense_candidates", "dense_candidates", 0, 1000, found.dense_candidates);
-    reader.read("memory", "trend_candidates", "trend_candidates", 1, 1000, found.trend_candidates);
-    reader.read("memory", "ranked_candidates", "ranked_candidates", 0, 1 << 16, found.ranked_candidates);
+    reader.read("model", "embedding_dim", 1, 1 << 14, found.d);
+    reader.read("model", "max_positions", 1, kMax, found.max_positions);
+    reader.read("model", "max_session_length", 1, 512, found.max_session_length);
+    reader.read("model", "scale", 0.0, 40.0, found.scale);
+    reader.read("model", "recent_weight", -1e-300, 100.0, found.recent_weight);
+    reader.read("memory", "cooccurrence_candidates", 1, 1 << 16, found.cooccurrence_candidates);
+    reader.read("memory", "dense_candidates", 0, 1000, found.dense_candidates);
+    reader.read("memory", "trend_candidates", 1, 1000, found.trend_candidates);
+    reader.read("memory", "ranked_candidates", 0, 1 << 16, found.ranked_candidates);
     return found;
 }
 
@@ -100,10 +93,10 @@ Manifest Manifest::read(const FileBytes& bytes, const std::string& folder) {
     Manifest manifest;
     const Json* const version = json.find("format_version");
     manifest.format = version == nullptr ? 0 : version->whole().value_or(0);
-    if (manifest.format < kOldestFormat || manifest.format > kNewestFormat) {
+    if (manifest.format != kFormat && manifest.format != kCompactFormat) {
         throw bundle_error(
             folder +
-            " has another bundle format than 1 to 4, which this release reads; upgrade libmtaw or retrain the bundle");
+            " has another bundle format than 3 or 4, which this release reads; upgrade libmtaw or retrain the bundle");
     }
     const Json *const n_items = json.find("n_items"), *const d = json.find("d"), *const config = json.find("config"),
                       *const files = json.find("files");

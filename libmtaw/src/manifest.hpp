@@ -12,8 +12,7 @@
 namespace mtaw {
 
 constexpr const char* kManifest = "manifest.json";
-constexpr std::int64_t kOldestFormat = 1, kNewestFormat = 4;
-constexpr std::int64_t kCompactFormat = 4;  // has no catalog: bundle_compact.cpp
+constexpr std::int64_t kFormat = 3, kCompactFormat = 4;  // a compact bundle has no catalog: bundle_compact.cpp
 
 struct ManifestFile {
     std::string name, sha256;
@@ -30,7 +29,7 @@ struct Settings {
     std::int64_t cooccurrence_candidates = 80;
     std::int64_t dense_candidates = 50;
     std::int64_t trend_candidates = 140;
-    std::int64_t ranked_candidates = 0;
+    std::int64_t ranked_candidates = 92;
 };
 
 struct Manifest {

@@ -25,10 +25,6 @@ constexpr DtypeName kDtypes[] = {{"F64", Dtype::f64, 8}, {"F32", Dtype::f32, 4},
                                  {"I8", Dtype::i8, 1},   {"U64", Dtype::u64, 8}, {"U32", Dtype::u32, 4},
                                  {"U16", Dtype::u16, 2}, {"U8", Dtype::u8, 1},   {"BOOL", Dtype::boolean, 1}};
 
-// Names of earlier formats. prose: ignore
-constexpr std::pair<const char*, const char*> kFormer[] = {{"neighbours", "neighbors"},             // prose: ignore
-                                                           {"seed_neighbours", "seed_neighbors"}};  // prose: ignore
-
 [[noreturn]] void broken(const std::string& path, const std::string& why) {
     throw bundle_error(path + " is not a whole safetensors file (" + why + "); restore it or make it again");
 }
@@ -61,8 +57,8 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
     if (!header.is(Json::Kind::object)) broken(path, "its header is not an object");
     Tensors tensors;
     std::int64_t last = 0;
-    for (const auto& [written, entry] : header.members()) {
-        if (written == "__metadata__") continue;
+    for (const auto& [name, entry] : header.members()) {
+        if (name == "__metadata__") continue;
         const Json *const dtype = entry.find("dtype"), *const shape = entry.find("shape"),
                           *const offsets = entry.find("data_offsets");
         if (dtype == nullptr || shape == nullptr || offsets == nullptr || !shape->is(Json::Kind::list) ||
@@ -86,11 +82,7 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
         if (end > n_bytes || tensor.begin > end || end - tensor.begin != expected)
             broken(path, "a tensor extends past the end of the file");
         last = std::max(last, end);
-        std::string name = written;
-        for (const auto& [old_name, new_name] : kFormer) {
-            if (name == old_name) name = new_name;
-        }
-        tensors.insert_or_assign(std::move(name), std::move(tensor));
+        tensors.insert_or_assign(name, std::move(tensor));
     }
     if (last != n_bytes) broken(path, std::to_string(n_bytes - last) + " bytes more than its header describes");
     return tensors;

@@ -5,7 +5,7 @@
     catalog-<hash>.safetensors      float32[N, d] L2-normalized item embeddings
     items-<hash>.safetensors        the external ids
     popularity-<hash>.safetensors   int64[N] clicks of each item in the training sessions; int32[N] the items by them
-    scan-<hash>.safetensors         the catalog's int8 codes for the native index; not in format 1
+    scan-<hash>.safetensors         the catalog's int8 codes for the native index
     memory-<hash>.safetensors       tables of the session memory, if the model was trained with one
     ranker-<hash>.safetensors       the ranker of the session memory
     times-<hash>.safetensors        int64[T] times of the memory's clicks, if the data set has times

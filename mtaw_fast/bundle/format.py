@@ -9,10 +9,8 @@ from typing import Any
 
 FORMAT = "mtaw_fast bundle"
 FORMAT_VERSION = 3
-COMPACT_VERSION = 4
-# 1: text ids by sorted BLAKE2b hashes (`data.item_ids`). 2: flat settings (`config.former_names`), other array names.
-# 4: what can be derived at load is left out (`bundle.compact`).
-READABLE_VERSIONS = (1, 2, FORMAT_VERSION, COMPACT_VERSION)
+COMPACT_VERSION = 4  # what can be derived at load is left out (`bundle.compact`)
+READABLE_VERSIONS = (FORMAT_VERSION, COMPACT_VERSION)
 MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
 DERIVED_PARTS = ("catalog",)  # of PARTS, those that a compact bundle leaves out

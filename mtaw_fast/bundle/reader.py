@@ -37,7 +37,7 @@ from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.checks import RETRAIN, check_array, check_memory, check_weights
-from mtaw_fast.model.model import Model, most_clicked_first
+from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import open_regular, read_json, sha256_of
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, open_sealed_tensors
@@ -86,7 +86,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         later = type(version) is int and version > max(READABLE_VERSIONS)
         raise (LaterFormatError if later else BundleError)(
             f"{folder} has bundle format {shown(version)}, this release reads "
-            f"{', '.join(map(str, READABLE_VERSIONS[:-1]))} and {READABLE_VERSIONS[-1]}; upgrade mtaw-fast or {RETRAIN}"
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; upgrade mtaw-fast or {RETRAIN}"
         )
     return manifest
 
@@ -174,9 +174,6 @@ def _config_of(where: str, manifest: dict[str, Any]) -> tuple[Config, int]:
         raise _damaged(where, error) from None
     try:
         config = Config.from_dict(values)
-        group = values.get("memory")
-        if "ranked_candidates" not in (group if isinstance(group, dict) else values):
-            config = config.replace(ranked_candidates=0)  # an older bundle ranks all candidates, as it did
     except UsageError as error:
         raise BundleError(f"{where}: {error}; upgrade mtaw-fast or {RETRAIN}") from None
     if type(n_items) is not int or n_items < 1 or d != config.model.embedding_dim:
@@ -217,11 +214,9 @@ def _read_log_progress(
 
 
 def _most_clicked(folder: Path, arrays: Mapping[str, np.ndarray], verify: bool) -> np.ndarray:
-    """Return the items by popularity; an older bundle lacks them, so they are computed here."""
-    popularity, order = arrays["popularity"], arrays.get("most_clicked")
-    if order is None:
-        return most_clicked_first(popularity)
-    check_array(str(folder), "most_clicked", order, np.int32, popularity.shape)
+    """Return the items by popularity."""
+    popularity = arrays["popularity"]
+    order = check_array(str(folder), "most_clicked", arrays.get("most_clicked"), np.int32, popularity.shape)
     if order.min() < 0 or order.max() >= len(order) or (verify and not _descends(popularity[order], order)):
         raise BundleError(f"{folder}: 'most_clicked' is not the order of 'popularity'; {RETRAIN}")
     return order

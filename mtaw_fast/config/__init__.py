@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtaw_fast.config.former_names import FORMER_NAMES, from_former
 from mtaw_fast.config.groups import (
-    GROUPS,
     ComputeDtype,
     LossConfig,
     MemoryConfig,
@@ -65,11 +61,11 @@ class Config:
     20
     """
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    memory: MemoryConfig = field(default_factory=MemoryConfig)
-    ranker: RankerConfig = field(default_factory=RankerConfig)
+    model: ModelConfig = field(default=ModelConfig())
+    loss: LossConfig = field(default=LossConfig())
+    optimizer: OptimizerConfig = field(default=OptimizerConfig())
+    memory: MemoryConfig = field(default=MemoryConfig())
+    ranker: RankerConfig = field(default=RankerConfig())
 
     @classmethod
     def of(cls, **settings: Any) -> Config:
@@ -84,10 +80,10 @@ class Config:
 
     def replace(self, **settings: Any) -> Config:
         """Return this configuration with some settings changed; arguments and errors as for `of`."""
-        by_group: dict[str, dict[str, Any]] = {}
+        changes: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
-            by_group.setdefault(_group_of(name), {})[name] = value
-        groups = {name: dataclasses.replace(getattr(self, name), **changes) for name, changes in by_group.items()}
+            changes.setdefault(_group_of(name), {})[name] = value
+        groups = {group: dataclasses.replace(getattr(self, group), **values) for group, values in changes.items()}
         return dataclasses.replace(self, **groups)
 
     def settings(self) -> dict[str, Any]:
@@ -100,79 +96,60 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
-        """Read what `as_dict` returns, or the flat names of bundles of format 1 and 2.
+        """Return what `as_dict` or `settings` described; settings that are missing have their defaults.
 
         Raises
         ------
         UsageError
-            On an unknown name or a wrong type.
+            On an unknown name, a value out of range or a wrong type.
         """
-        flat: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         for name, value in values.items():
-            if name in GROUPS and isinstance(value, Mapping):
-                for key, setting in value.items():
-                    flat[_checked_name(f"{name}.{key}")] = setting
+            if name in _NAMES and isinstance(value, Mapping):
+                settings |= {_bare(f"{name}.{key}"): setting for key, setting in value.items()}
             else:
-                flat |= from_former({name: value})
-        return cls().replace(**{name: _typed(name, value) for name, value in flat.items()})
+                settings[name] = value
+        return cls().replace(**settings)
 
     def override(self, assignments: Iterable[str]) -> Config:
         """Apply `key=value` or `group.key=value` texts; a later one wins. Raises UsageError naming the wrong one."""
-        changes = {}
+        changes: dict[str, Any] = {}
         for assignment in assignments:
-            name, equals, text = assignment.partition("=")
+            name, equals, text = map(str.strip, assignment.partition("="))
             if not equals:
                 raise UsageError(f"--set {assignment!r}: write it as key=value")
-            name = _checked_name(name.strip())
-            changes[name] = _parse(name, text.strip())
+            name = _bare(name)
+            kind = type(_NAMES[_group_of(name)][name])
+            try:
+                changes[name] = _BOOLS[text.lower()] if kind is bool else kind(text)
+            except (ValueError, KeyError):
+                raise UsageError(f"setting {name} must be {kind.__name__}, not {text!r}") from None
         return self.replace(**changes)
 
 
-_NAMES = {group: tuple(setting.name for setting in dataclasses.fields(kind)) for group, kind in GROUPS.items()}
+_NAMES = Config().as_dict()  # by group, the names of its settings with their defaults
 _GROUP_OF = {name: group for group, names in _NAMES.items() for name in names}
-_TYPES = {name: type(getattr(GROUPS[group](), name)) for name, group in _GROUP_OF.items()}
+_BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def _group_of(name: str) -> str:
     if name not in _GROUP_OF:
-        matches = [FORMER_NAMES[name]] if name in FORMER_NAMES else difflib.get_close_matches(name, _GROUP_OF, 1)
+        matches = difflib.get_close_matches(name, _GROUP_OF, 1)
         hint = f"did you mean {matches[0]}?" if matches else "'mtaw-fast train --help' lists them"
         raise UsageError(f"there is no setting {shown(name)}; {hint}")
     return _GROUP_OF[name]
 
 
-def _checked_name(name: str) -> str:
-    """Return the name without its group; raises UsageError if the group does not have it."""
+def _bare(name: str) -> str:
+    """Return the name without its group, if it has one; raises UsageError if the group does not have it."""
     group, dot, bare = name.partition(".")
     if not dot:
         return name
     if group not in _NAMES:
-        raise UsageError(f"there is no group of settings {shown(group)}; the groups are {', '.join(GROUPS)}")
+        raise UsageError(f"there is no group of settings {shown(group)}; the groups are {', '.join(_NAMES)}")
     if bare not in _NAMES[group]:
         raise UsageError(f"there is no setting {shown(name)}; {group} has {', '.join(_NAMES[group])}")
     return bare
-
-
-def _typed(name: str, value: Any) -> Any:
-    _group_of(name)
-    kind = _TYPES[name]
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):
-            value = float(value)
-    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
-        raise UsageError(f"setting {name} must be {kind.__name__}, not {shown(value)}")
-    return value
-
-
-def _parse(name: str, text: str) -> Any:
-    _group_of(name)
-    kind = _TYPES[name]
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        return _typed(name, kind(text))
-    except (ValueError, KeyError):
-        raise UsageError(f"setting {name} must be {kind.__name__}, not {text!r}") from None
 
 
 PRESETS: Mapping[str, Config] = {

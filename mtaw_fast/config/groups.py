@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
-from collections.abc import Mapping
+import sys
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from mtaw_fast.config.group import Group
 from mtaw_fast.config.type_weights import parsed
 from mtaw_fast.errors import UsageError, shown
 
 _HALF_LIVES = re.compile(r"[0-9.]+[smhd](,[0-9.]+[smhd]){6}")
+_ABOVE_0, _BELOW_1 = math.ulp(0.0), math.nextafter(1.0, 0.0)
+_LARGEST = {int: 2**31 - 1, float: sys.float_info.max}
 _MAX_DIMENSIONS = 1 << 14  # limit of the native index
 _MAX_CANDIDATES = 1 << 16  # limit of a memory query
 
@@ -23,6 +26,36 @@ TrainStep = Literal["auto", "eager", "cuda-graph"]
 Targets = Literal["all", "new"]
 Softmax = Literal["auto", "full", "sampled"]
 Batches = Literal["sessions", "prefixes"]
+_CHOICES = {name: get_args(kind) for name, kind in tuple(globals().items()) if get_origin(kind) is Literal}
+
+
+def _within(default: float, low: float, high: float | None = None) -> Any:
+    """Return the field of a number in low..high."""
+    metadata = {"range": (low, _LARGEST[type(default)] if high is None else high)}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _out_of_range(name: str, value: Any) -> UsageError:
+    return UsageError(f"setting {name}={shown(value)} is out of range; see 'mtaw-fast train --help'")
+
+
+class Group:
+    """A group of settings: a frozen dataclass that checks types, ranges and choices on creation."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # of the dataclasses below
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            name, value, kind = field.name, getattr(self, field.name), type(field.default)
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise UsageError(f"setting {name} must be {kind.__name__}, not {shown(value)}")
+            if kind in _LARGEST:
+                low, high = field.metadata["range"]
+                if not low <= value <= high:
+                    raise _out_of_range(name, value)
+            choices = _CHOICES.get(str(field.type))
+            if choices and value not in choices:
+                raise UsageError(f"setting {name}={shown(value)} is not one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,35 +97,23 @@ class ModelConfig(Group):
         If a value is out of range or not one of the choices. The same applies to the other groups.
     """
 
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"init": get_args(Init)}
-
-    embedding_dim: int = 100
-    max_positions: int = 512
-    max_session_length: int = 512
-    scale: float = 16.0
-    dropout: float = 0.05
+    embedding_dim: int = _within(100, 1, _MAX_DIMENSIONS)
+    max_positions: int = _within(512, 1)
+    max_session_length: int = _within(512, 1, 512)
+    scale: float = _within(16.0, _ABOVE_0, 40)
+    dropout: float = _within(0.05, 0, _BELOW_1)
     init: Init = "structured"
-    spectral_share: float = 0.65
-    itl_gain: float = 80.0
-    iel_gain: float = 6.0
-    recent_weight: float = 0.0
-    recent_decay: float = 0.5
+    spectral_share: float = _within(0.65, 0, 1)
+    itl_gain: float = _within(80.0, 0)
+    iel_gain: float = _within(6.0, 0)
+    recent_weight: float = _within(0.0, 0, 100)
+    recent_decay: float = _within(0.5, 0.01, 0.99)
     text_model: str = ""
 
-    def ranges(self) -> dict[str, bool]:
-        """See `Group.ranges`."""
-        return {
-            "embedding_dim": 1 <= self.embedding_dim <= _MAX_DIMENSIONS,
-            "max_positions": self.max_positions >= 1,
-            "max_session_length": 1 <= self.max_session_length <= 512,
-            "scale": 0 < self.scale <= 40,
-            "dropout": 0 <= self.dropout < 1,
-            "spectral_share": 0 <= self.spectral_share <= 1,
-            "itl_gain": self.itl_gain >= 0,
-            "iel_gain": self.iel_gain >= 0,
-            "recent_weight": self.recent_weight == 0 or 0.01 <= self.recent_weight <= 100,
-            "recent_decay": 0.01 <= self.recent_decay <= 0.99,
-        }
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        if 0 < self.recent_weight < 0.01:
+            raise _out_of_range("recent_weight", self.recent_weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +145,14 @@ class LossConfig(Group):
         Of the matrix products of the loss; auto takes bfloat16 if the hardware has it.
     """
 
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "targets": get_args(Targets),
-        "loss_backend": get_args(LossBackend),
-        "softmax": get_args(Softmax),
-        "compute_dtype": get_args(ComputeDtype),
-    }
-
-    gamma: float = 2.0
+    gamma: float = _within(2.0, 0)
     negative_term: bool = False
     targets: Targets = "all"
     type_weights: str = ""
     loss_backend: LossBackend = "auto"
     softmax: Softmax = "auto"
-    negative_samples: int = 4096
-    cooccurrence_negatives: int = 4
+    negative_samples: int = _within(4096, 1)
+    cooccurrence_negatives: int = _within(4, 0)
     compute_dtype: ComputeDtype = "auto"
 
     def __post_init__(self) -> None:
@@ -155,14 +169,6 @@ class LossConfig(Group):
                 f"setting softmax=sampled: loss_backend={self.loss_backend} computes the whole catalog; leave one out"
             )
         parsed(self.type_weights, "setting type_weights")
-
-    def ranges(self) -> dict[str, bool]:
-        """See `Group.ranges`."""
-        return {
-            "gamma": self.gamma >= 0,
-            "negative_samples": self.negative_samples >= 1,
-            "cooccurrence_negatives": self.cooccurrence_negatives >= 0,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,38 +204,18 @@ class OptimizerConfig(Group):
         Of all random numbers.
     """
 
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "schedule": get_args(Schedule),
-        "batches": get_args(Batches),
-        "train_step": get_args(TrainStep),
-    }
-
-    lr: float = 2e-3
-    weight_decay: float = 0.0
+    lr: float = _within(2e-3, _ABOVE_0)
+    weight_decay: float = _within(0.0, 0)
     schedule: Schedule = "cosine"
-    warmup_epochs: float = 0.1
-    batch_prefixes: int = 1024
+    warmup_epochs: float = _within(0.1, 0)
+    batch_prefixes: int = _within(1024, 1)
     batches: Batches = "sessions"
-    clip_norm: float = 5.0
+    clip_norm: float = _within(5.0, 0)
     train_step: TrainStep = "auto"
-    epochs: int = 3
-    patience: int = 2
-    validation_fraction: float = 0.02
-    seed: int = 0
-
-    def ranges(self) -> dict[str, bool]:
-        """See `Group.ranges`."""
-        return {
-            "lr": self.lr > 0,
-            "weight_decay": self.weight_decay >= 0,
-            "warmup_epochs": self.warmup_epochs >= 0,
-            "batch_prefixes": self.batch_prefixes >= 1,
-            "clip_norm": self.clip_norm >= 0,
-            "epochs": self.epochs >= 1,
-            "patience": self.patience >= 0,
-            "validation_fraction": 0 < self.validation_fraction < 1,
-            "seed": self.seed >= 0,
-        }
+    epochs: int = _within(3, 1)
+    patience: int = _within(2, 0)
+    validation_fraction: float = _within(0.02, _ABOVE_0, _BELOW_1)
+    seed: int = _within(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,32 +253,22 @@ class MemoryConfig(Group):
     """
 
     enabled: bool = False
-    window: int = 10
-    span: int = 40
-    recency: float = 0.1
-    max_neighbors: int = 512
-    max_postings: int = 500
-    cooccurrence_candidates: int = 80
-    dense_candidates: int = 50
+    window: int = _within(10, 1)
+    span: int = _within(40, 1)
+    recency: float = _within(0.1, _ABOVE_0)
+    max_neighbors: int = _within(512, 0)
+    max_postings: int = _within(500, 0)
+    cooccurrence_candidates: int = _within(80, 1, _MAX_CANDIDATES)
+    dense_candidates: int = _within(50, 0, 1000)
     trends: bool = True
     half_lives: str = "1m,5m,15m,1h,4h,24h,168h"
-    trend_candidates: int = 140
-    ranked_candidates: int = 92
+    trend_candidates: int = _within(140, 1, 1000)
+    ranked_candidates: int = _within(92, 0, _MAX_CANDIDATES)
 
-    def ranges(self) -> dict[str, bool]:
-        """See `Group.ranges`."""
-        return {
-            "window": self.window >= 1,
-            "span": self.span >= 1,
-            "recency": self.recency > 0,
-            "max_neighbors": self.max_neighbors >= 0,
-            "max_postings": self.max_postings >= 0,
-            "cooccurrence_candidates": 1 <= self.cooccurrence_candidates <= _MAX_CANDIDATES,
-            "dense_candidates": 0 <= self.dense_candidates <= 1000,
-            "half_lives": _HALF_LIVES.fullmatch(self.half_lives) is not None,
-            "trend_candidates": 1 <= self.trend_candidates <= 1000,
-            "ranked_candidates": 0 <= self.ranked_candidates <= _MAX_CANDIDATES,
-        }
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        if not _HALF_LIVES.fullmatch(self.half_lives):
+            raise _out_of_range("half_lives", self.half_lives)
 
 
 # Features of columns of the data set's context and item table, and of its types: checked when it is known.
@@ -327,13 +303,13 @@ class RankerConfig(Group):
         Whether the ranker reads the types of a session's clicks, if the data set has several.
     """
 
-    ranker_fraction: float = 0.25
-    ranker_epochs: int = 4
-    ranker_lr: float = 6e-3
-    ranker_samples: int = 150_000
+    ranker_fraction: float = _within(0.25, _ABOVE_0, _BELOW_1)
+    ranker_epochs: int = _within(4, 1)
+    ranker_lr: float = _within(6e-3, _ABOVE_0)
+    ranker_samples: int = _within(150_000, 1)
     prequential: bool = True
-    prequential_chunk: int = 256
-    prequential_seconds: float = 60.0
+    prequential_chunk: int = _within(256, 1)
+    prequential_seconds: float = _within(60.0, 0.001, 1e9)
     excluded_features: str = ""
     event_types: bool = True
 
@@ -350,23 +326,3 @@ class RankerConfig(Group):
                     raise UsageError(
                         f"setting excluded_features: there is no feature {shown(name)}; choose from {known}"
                     )
-
-    def ranges(self) -> dict[str, bool]:
-        """See `Group.ranges`."""
-        return {
-            "ranker_fraction": 0 < self.ranker_fraction < 1,
-            "ranker_epochs": self.ranker_epochs >= 1,
-            "ranker_lr": self.ranker_lr > 0,
-            "ranker_samples": self.ranker_samples >= 1,
-            "prequential_chunk": self.prequential_chunk >= 1,
-            "prequential_seconds": 0.001 <= self.prequential_seconds <= 1e9,
-        }
-
-
-GROUPS: Mapping[str, type[Group]] = {
-    "model": ModelConfig,
-    "loss": LossConfig,
-    "optimizer": OptimizerConfig,
-    "memory": MemoryConfig,
-    "ranker": RankerConfig,
-}

@@ -87,7 +87,7 @@ class Dataset:
     is later removed because its item is rare still counts for the order). Times do not decrease within a session,
     except where RetailRocket's script joins two visitors.
     test: next-click samples; `session` groups the prefixes of one session. Both splits have the times and types of
-    their clicks if the source has them; a set of format 1 or 2 has times of the training clicks only.
+    their clicks if the source has them.
     ids: external ids of the N items.
     min_prefix: the shortest prefix that counts as a sample.
     preparation: how the set was made: the reader and its settings.
@@ -207,7 +207,7 @@ class Dataset:
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Dataset:
         """Map a data set folder. The training parts of a sharded set are joined in memory: 12 bytes per click (13 with
-        types) and 8 per session. Raises DataError if the folder is missing, damaged or of a newer format."""
+        types) and 8 per session. Raises DataError if the folder is missing, damaged or of another format."""
         stored = read_stored(folder)
         train = stored.parts[0] if len(stored.parts) == 1 else Sessions.concatenate(stored.parts)
         return cls(

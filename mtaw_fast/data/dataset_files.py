@@ -25,11 +25,7 @@ from mtaw_fast.storage.files import open_regular, read_json, sha256_of
 from mtaw_fast.storage.tensor_file import digest_of_joined, map_tensors
 
 FORMAT_VERSION = 3
-SHARDED_VERSION = 4
-# 1: text ids by sorted BLAKE2b hashes (`item_ids`). 1 and 2: only training clicks have times, `timestamps` in seconds.
-# 4: as 3, with the training sessions in parts.
-READABLE_VERSIONS = (1, 2, FORMAT_VERSION, SHARDED_VERSION)
-_TIMED_VERSION = 3
+SHARDED_VERSION = 4  # with the training sessions in parts
 _FILES = ("train", "test", "ids")
 ITEM_TABLE = "item_table"  # a file that only some data sets have
 _TRAIN_ARRAYS = ("items", "offsets", "times", "types", "context")  # in the order of the file
@@ -67,7 +63,7 @@ class Counts:
 
 
 def read_stored(folder: str | os.PathLike[str]) -> StoredDataset:
-    """Map a data set folder. Raises DataError if it is missing, damaged or of a newer format."""
+    """Map a data set folder. Raises DataError if it is missing, damaged or of another format."""
     folder = Path(folder)
     manifest = _read_manifest(folder)
     version = manifest["format_version"]
@@ -80,8 +76,8 @@ def read_stored(folder: str | os.PathLike[str]) -> StoredDataset:
         other_files = [(str(entries[part]["file"]), digests[part], entries[part].get("bytes")) for part in _FILES[1:]]
         name, min_prefix = str(manifest["name"]), int(manifest["min_prefix"])
         preparation = dict(manifest["preparation"])
-        type_names = tuple(map(str, manifest["type_names"])) if version >= _TIMED_VERSION else ()
-        reader = dict(manifest["reader"]) if version >= _TIMED_VERSION else {}
+        type_names = tuple(map(str, manifest["type_names"]))
+        reader = dict(manifest["reader"])
         context = ContextColumns.from_dict(manifest.get("context", []))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set again") from None
@@ -90,11 +86,10 @@ def read_stored(folder: str | os.PathLike[str]) -> StoredDataset:
     trains = [_mapped(folder, *file) for file in training_files]
     test, ids = (_mapped(folder, *file) for file in other_files)
     try:
-        sessions = []
-        for train in trains:
-            times = train.get("times") if version >= _TIMED_VERSION else _times_of_seconds(train, preparation)
-            sessions.append(Sessions(train["items"], train["offsets"], times, train.get("types"), train.get("context")))
-        prefixes = Sessions(test["items"], test["offsets"], test.get("times"), test.get("types"), test.get("context"))
+        *sessions, prefixes = (
+            Sessions(file["items"], file["offsets"], file.get("times"), file.get("types"), file.get("context"))
+            for file in (*trains, test)
+        )
         samples = Samples(
             prefixes, test["targets"], test["session"], test.get("target_times"), test.get("target_types")
         )
@@ -133,10 +128,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != "mtaw_fast dataset":
         raise DataError(f"{folder} is not a data set folder; make one with 'mtaw-fast prepare'")
     version = manifest.get("format_version")
-    if version not in READABLE_VERSIONS:
+    if version not in (FORMAT_VERSION, SHARDED_VERSION):
         raise DataError(
-            f"{folder} has data set format {shown(version)}, this release reads "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}; upgrade mtaw-fast or prepare the data set again"
+            f"{folder} has data set format {shown(version)}, this release reads {FORMAT_VERSION} and "
+            f"{SHARDED_VERSION}; upgrade mtaw-fast or prepare the data set again"
         )
     return manifest
 
@@ -267,7 +262,7 @@ def _check_types(types: np.ndarray | None, n_types: int, where: str) -> None:
 
 
 def _mapped(folder: Path, file: str, digest: str, size: int | None) -> dict[str, np.ndarray]:
-    """Map a file of the folder and check its hash and size (sets of earlier formats state no size)."""
+    """Map a file of the folder and check its hash and size, if that is stated."""
     if Path(file).name != file:
         raise DataError(f"{folder}/manifest.json names a file outside the folder; prepare the data set again")
     os.close(open_regular(folder / file, DataError, size))  # checks file type and size before the file is hashed
@@ -275,15 +270,6 @@ def _mapped(folder: Path, file: str, digest: str, size: int | None) -> dict[str,
     if sha256_of(folder / file) != digest:
         raise DataError(f"{folder / file} is damaged (its hash differs); prepare the data set again")
     return arrays
-
-
-def _times_of_seconds(train: Mapping[str, np.ndarray], preparation: Mapping[str, Any]) -> np.ndarray | None:
-    """Return int64[T] milliseconds of the training clicks of a set of format 1 or 2, or None.
-
-    The numbers in Tmall's log count units of its own, so they are not times.
-    """
-    seconds = train.get("timestamps")
-    return None if seconds is None or preparation.get("reader") == "tmall" else seconds * 1000
 
 
 def sweep_drafts(folder: Path) -> None:

@@ -20,7 +20,6 @@ _INT64 = np.iinfo(np.int64)
 _CHUNK = 4096
 _INTS = {"values": np.int64, "sorted": np.int64, "order": np.int32}
 _TEXTS = {"blob": np.uint8, "offsets": np.int64, "slots": np.uint64}
-_TEXTS_OF_FORMAT_1 = {"blob", "offsets", "hashes", "order"}
 
 
 class ItemIds:
@@ -35,8 +34,6 @@ class ItemIds:
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Wrap the arrays of a table made by `from_list`. Raises DataError if they are not an id table."""
-        if set(arrays) == _TEXTS_OF_FORMAT_1:
-            arrays = _with_slots(arrays["blob"], arrays["offsets"], "not an item id table: {}; write the file again")
         text = set(arrays) == set(_TEXTS)
         expected = _TEXTS if text else _INTS
         if set(arrays) != set(expected):

@@ -56,7 +56,7 @@ def read_tables(path: Path | SealedFile) -> tuple[dict[str, np.ndarray], MemoryS
     def broken(reason: str) -> DataError:
         return DataError(f"{path}: {reason}; restore the file or rebuild the memory")
 
-    arrays = map_tensors(path, former={"neighbours": "neighbors"})  # prose: ignore
+    arrays = map_tensors(path)
     numbers = arrays.pop(_SETTINGS, None)
     if numbers is None or numbers.dtype != np.float64 or numbers.shape != (len(_FIELDS) + 2,):
         raise broken("it has no settings of memory tables")

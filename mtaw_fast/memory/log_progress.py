@@ -213,7 +213,7 @@ class LogProgress:
     @classmethod
     def load(cls, path: Path | SealedFile) -> LogProgress:
         """Map what `save` wrote. Raises DataError if the file is missing, damaged or of another layout."""
-        arrays = map_tensors(path, former={"seed_neighbours": "seed_neighbors"})  # prose: ignore
+        arrays = map_tensors(path)
         try:
             about = json.loads(arrays.pop(_ABOUT).tobytes())
             if about["layout"] != LAYOUT:

@@ -239,7 +239,7 @@ def _read(path: Path | SealedFile) -> tuple[Mapping[str, np.ndarray], TrendSetti
     def broken(reason: str) -> DataError:
         return DataError(f"{path}: {reason}; restore the file or rebuild the trends")
 
-    arrays = map_tensors(path, former={"neighbours": "neighbors"})  # prose: ignore
+    arrays = map_tensors(path)
     numbers = arrays.pop(_SETTINGS, None)
     n_lives = len(HALF_LIVES)
     if numbers is None or numbers.dtype != np.float64 or numbers.shape != (n_lives + 3,):

@@ -43,7 +43,7 @@ class Model:
     most_clicked : int32[N]
         Internal ids, most clicks first, equal ones in id order.
     scan : mapping of str to arrays, or None
-        The int8 codes of `item_vectors` (`kernels.native.scan.quantize`); None in bundles of format 1.
+        The int8 codes of `item_vectors` (`kernels.native.scan.quantize`); None in compact bundles.
     memory : MemoryTables or None
         The tables of the session memory.
     ranker_net : RankerNet or None
@@ -108,7 +108,7 @@ class Model:
         _check("model", config, weights, ids, popularity, memory, ranker_net)
         check_finite("model", weights)
         item_vectors = normalized(weights["item_embedding"])
-        order = most_clicked_first(popularity)
+        order = np.argsort(-popularity, kind="stable").astype(np.int32)
         scan = quantize(item_vectors)
         model = cls(
             config, weights, ids, popularity, item_vectors, order, scan, memory, ranker_net, None, clicked_at, trends,
@@ -196,11 +196,6 @@ class Model:
         """How many items the training knew; later ids were added while serving."""
         added = 0 if self.log_progress is None else len(self.log_progress.untrained)
         return self.n_items - added
-
-
-def most_clicked_first(popularity: np.ndarray) -> np.ndarray:
-    """Return int32[N]: internal ids by descending clicks int64[N], equal ones in id order."""
-    return np.argsort(-popularity, kind="stable").astype(np.int32)
 
 
 def _check(

@@ -104,13 +104,10 @@ def _layout(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> tuple[byt
     return start, order, {name: len(start) + entry["data_offsets"][0] for name, entry in header.items()}
 
 
-def map_tensors(
-    source: Path | SealedFile, mapping: str | None = None, former: Mapping[str, str] | None = None
-) -> dict[str, np.ndarray]:
+def map_tensors(source: Path | SealedFile, mapping: str | None = None) -> dict[str, np.ndarray]:
     """Return every array of a file by name, as a read-only view of the sealed or mapped bytes.
 
-    source: the file, or its opened bytes. mapping: as in `sealed_file.open_sealed`, for a path. former: array names of
-    earlier formats, and their present names.
+    source: the file, or its opened bytes. mapping: as in `sealed_file.open_sealed`, for a path.
 
     Raises DataError if the file is missing, is not a regular file, or is not exactly what its header describes.
     """
@@ -122,7 +119,7 @@ def map_tensors(
     header = _header(file.path, raw[8 : 8 + min(length, _MAX_HEADER + 1)].tobytes(), length, len(raw))
     data = raw[8 + length :]
     try:
-        return {(former or {}).get(name, name): _view(data, entry) for name, entry in header.items()}
+        return {name: _view(data, entry) for name, entry in header.items()}
     except _UNFIT as error:
         raise _broken(file.path, shown(error)) from None
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.config import Config
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation.curves import figure_of
 from mtaw_fast.storage.files import atomic_path
@@ -71,10 +70,7 @@ class RunState:
         """Start a new run or resume the one in the folder; raises UsageError if that one is another."""
         state = self.files.load_state() if resume or not overwrite else None
         if resume and state is not None:
-            stored, own = _present_names(state["identity"]), _present_names(self._identity)
-            if "items" not in stored:  # an older run folder
-                own.pop("items", None)
-            if stored != own:
+            if state["identity"] != self._identity:
                 raise UsageError(
                     f"{self.files.folder} has a training with other settings or data; "
                     "repeat its settings to resume it, or start over with --overwrite"
@@ -126,14 +122,6 @@ class RunState:
     def next_phase(self, phase: str, kept_files: Mapping[str, str]) -> None:
         """Start `phase`. Only the files in `kept_files` stay."""
         self.save(phase=phase, epoch=0, checkpoint=None, best_checkpoint=None, kept=dict(kept_files))
-
-
-def _present_names(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the identity with its settings by present names: an older run folder has former ones."""
-    try:
-        return {**identity, "config": Config.from_dict(identity["config"]).as_dict()}
-    except (KeyError, AttributeError, UsageError):
-        return dict(identity)
 
 
 def plot_curves(history: Sequence[Mapping[str, Any]], path: Path, best: Mapping[str, float] | None = None) -> None:

@@ -76,7 +76,7 @@ def test_a_value_beyond_half_floats_is_refused(whole: Bundle, tmp_path: Path) ->
         Bundle.save(tmp_path / "large", model, metrics={}, dataset={}, compact=True)
 
 
-def test_an_earlier_format_needs_its_catalog(small: Bundle, tmp_path: Path) -> None:
+def test_a_whole_bundle_needs_its_catalog(small: Bundle, tmp_path: Path) -> None:
     folder = shutil.copytree(small.folder, tmp_path / "earlier")
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(manifest | {"format_version": 3}))

@@ -1,10 +1,14 @@
-"""Settings: presets, overrides, and errors that name the setting."""
+"""Settings: presets, overrides, documented defaults, errors that name the setting; the phases of a training."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from mtaw_fast.cli import main
 from mtaw_fast.config import PRESETS, Config, preset
+from mtaw_fast.config.phases import EXPLAINED, phases_of
 from mtaw_fast.errors import UsageError
 
 
@@ -24,15 +28,13 @@ def test_an_override_may_name_the_group() -> None:
     ("assignment", "message"),
     [
         ("gama=2", "no setting 'gama'; did you mean gamma"),
-        ("max_len=2", "no setting 'max_len'; did you mean max_session_length"),
-        ("memory=true", "no setting 'memory'; did you mean enabled"),
         ("zzz=2", "no setting 'zzz'.*--help"),
         ("memory.gamma=2", r"no setting 'memory\.gamma'; memory has enabled, window"),
         ("memori.window=2", "no group of settings 'memori'; the groups are model, loss, optimizer, memory, ranker"),
         ("gamma", "key=value"),
         ("epochs=2.5", "epochs must be int"),
         ("lr=fast", "lr must be float"),
-        ("lr=nan", "lr must be float"),
+        ("lr=nan", "lr=nan is out of range"),
         ("negative_term=maybe", "negative_term must be bool"),
         ("scale=41", "scale=41.0 is out of range"),
         ("dropout=1", "dropout=1.0 is out of range"),
@@ -57,6 +59,9 @@ def test_a_bad_override_is_named(assignment: str, message: str) -> None:
         ({"lr": 10**400}, "lr=10+.* is out of range"),
         ({"gamma": float("nan")}, "gamma=nan is out of range"),
         ({"clip_norm": float("inf")}, "clip_norm=inf"),
+        ({"recent_weight": 0.001}, "recent_weight=0.001 is out of range"),
+        ({"half_lives": "1m,5m"}, "half_lives='1m,5m' is out of range"),
+        ({"type_weights": "view=-2"}, "setting type_weights: the weight of 'view'"),
         ({"embedding_dim": 100.0}, "embedding_dim must be int, not 100.0"),
         ({"enabled": 1}, "enabled must be bool, not 1"),
         ({"schedule": ["cosine"]}, "schedule must be str"),
@@ -80,8 +85,8 @@ def test_dict_round_trip() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"d": "100"}, {"d": True}, {"nothing": 1}, {"gamma": float("inf")}, {"model": {"gamma": 2.0}},
-        {"loss": {"gamma": "2"}}, {"loss": 2}, {"lr": 10**400},
+        {"embedding_dim": "100"}, {"embedding_dim": True}, {"nothing": 1}, {"gamma": float("inf")},
+        {"model": {"gamma": 2.0}}, {"loss": {"gamma": "2"}}, {"loss": 2}, {"lr": 10**400},
     ],
 )  # fmt: skip
 def test_a_bad_dict_is_refused(values: dict) -> None:
@@ -103,3 +108,36 @@ def test_the_literal_preset_is_the_papers_recipe_and_nothing_else() -> None:
         "patience": 5,
     }  # fmt: skip
     assert {name: settings[name] for name in expected} == expected
+
+
+NAMES = [(group, name) for group, settings in Config().as_dict().items() for name in settings]
+
+
+def test_a_name_is_unique_over_all_groups() -> None:
+    assert len(Config().settings()) == len(NAMES)
+
+
+@pytest.mark.parametrize(("group", "name"), NAMES, ids=[name for _, name in NAMES])
+def test_every_setting_is_documented_with_its_default(group: str, name: str) -> None:
+    value = Config().settings()[name]
+    shown = {float: f"{value:g}" if isinstance(value, float) else "", str: repr(value) if value else "none"}
+    lines = re.findall(rf"^    {name} : .*, default (.*)$", getattr(Config(), group).__doc__, re.MULTILINE)
+    assert lines == [shown.get(type(value), str(value))]
+
+
+def test_the_phases_of_the_presets() -> None:
+    full, paper = preset("full"), preset("paper")
+    assert phases_of(full, True) == tuple(EXPLAINED)
+    assert phases_of(full, False) == ("slice", "ranker", "search", "validate")
+    assert phases_of(paper, True) == ("search", "refit")
+    assert phases_of(paper, False) == ("search",)
+    alone = full.replace(dense_candidates=0)
+    assert phases_of(alone, True) == ("ranker", "search", "validate", "ranker-refit", "refit")
+
+
+def test_help_explains_every_phase(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    reported = " ".join(capsys.readouterr().out.split())
+    for name, text in EXPLAINED.items():
+        assert f"{name} {text}" in reported

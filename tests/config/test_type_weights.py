@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast.config import Config
 from mtaw_fast.config.type_weights import by_code, parsed
 from mtaw_fast.errors import UsageError
 
@@ -57,9 +56,3 @@ def test_nonsense_is_one_line(weights: Any, message: str) -> None:
 def test_a_set_without_types_has_none_to_weigh() -> None:
     with pytest.raises(UsageError, match="the data set's clicks have no types; prepare it with --type"):
         by_code("view=2", ())
-
-
-def test_a_config_takes_the_text() -> None:
-    assert Config().override(["type_weights=view=1,cart=3"]).loss.type_weights == "view=1,cart=3"
-    with pytest.raises(UsageError, match=r"setting type_weights: the weight of 'view'"):
-        Config.of(type_weights="view=-2")

@@ -1,4 +1,4 @@
-"""The files of a data set: damage, failed writes, writers at once, earlier formats."""
+"""The files of a data set: damage, failed writes, writers at once."""
 
 from __future__ import annotations
 
@@ -11,49 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mtaw_fast.data import dataset as dataset_module
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import DataError, MtawError, UsageError
-from mtaw_fast.storage.files import folder_lock, sha256_of
-from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
+from mtaw_fast.storage.files import folder_lock
 from tests.support.data.datasets import make, refused
-
-
-def test_sets_of_earlier_formats_still_read(tmp_path: Path) -> None:
-    """Their training clicks have times in seconds, under another name; those of Tmall's log are no times."""
-    for version, preparation, expected in (
-        (2, {"reader": "by hand"}, [2_000, 3_000, 4_000, 5_000, 6_000, 7_000, 8_000]),
-        (1, {"reader": "tmall"}, None),
-    ):
-        folder = tmp_path / str(version)
-        make(timed=False).save(folder)
-        train = next(folder.glob("train-*"))
-        arrays = dict(map_tensors(train)) | {"timestamps": np.arange(2, 9)}
-        write_tensors(train, arrays)
-        digest = sha256_of(train)
-
-        def older(manifest: dict[str, Any], digest: str = digest, v: int = version, p: Any = preparation) -> None:
-            manifest.update(format_version=v, preparation=p)
-            manifest["files"]["train"]["sha256"] = digest
-            for entry in manifest["files"].values():
-                del entry["bytes"]
-            del manifest["reader"], manifest["type_names"]
-
-        edit(folder, older)
-        loaded = Dataset.load(folder)
-        times = loaded.train.times
-        assert (None if times is None else times.tolist()) == expected
-        assert (loaded.train.types, loaded.test.target_times) == (None, None)
-        assert (loaded.type_names, loaded.reader) == ((), {})
-
-
-def test_without_times_the_files_are_those_of_format_2(tmp_path: Path) -> None:
-    """So is the fingerprint, by which bundles know the set that they were trained on."""
-    make(timed=False).save(tmp_path)
-    assert Dataset.load(tmp_path).fingerprint == "d098905f8372-fe1cff51edd5-5d4d6313d762"
 
 
 def test_two_writers_of_one_folder_take_turns(tmp_path: Path) -> None:
@@ -125,7 +89,8 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 EDITS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
-    (lambda m: m.update(format_version=5), "upgrade mtaw-fast"),
+    (lambda m: m.update(format_version=5), "has data set format 5, this release reads 3 and 4; upgrade mtaw-fast"),
+    (lambda m: m.update(format_version=2), "prepare the data set again"),
     (lambda m: m.pop("format_version"), "format None"),
     (lambda m: m.update(format="bundle"), "not a data set folder"),
     (lambda m: [m], "not a data set folder"),

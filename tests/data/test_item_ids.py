@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import pickle
 from typing import Any
 
@@ -81,29 +80,6 @@ def test_damaged_slots_and_orders_make_ids_unknown_and_no_crash() -> None:
     for low in (0, 51, 2**31, 2**32 - 1):
         full = rng.choice(hashes, len(arrays["slots"])) >> np.uint64(32) << np.uint64(32) | np.uint64(low)
         assert ItemIds({**arrays, "slots": full}).lookup([*ids, "x"]).tolist() == [-1] * 51
-
-
-def test_tables_of_format_1_are_read() -> None:
-    """Sorted BLAKE2b hashes instead of the slots."""
-    ids = [*ODD_TEXTS, *(f"sku-{k}" for k in range(300))]
-    encoded = [value.encode("utf-8", "surrogatepass") for value in ids]
-    hashes = [int.from_bytes(hashlib.blake2b(value, digest_size=8).digest(), "little") for value in encoded]
-    order = np.argsort(np.array(hashes, np.uint64), kind="stable")
-    old = {
-        "blob": np.frombuffer(b"".join(encoded), np.uint8),
-        "offsets": np.cumsum([0, *map(len, encoded)]),
-        "hashes": np.sort(np.array(hashes, np.uint64)),
-        "order": order.astype(np.int32),
-    }
-    table = ItemIds(old)
-    assert table.lookup([*ids, "nobody"]).tolist() == [*range(len(ids)), -1]
-    assert table.external(np.arange(len(ids))) == ids
-    assert table.arrays.keys() == text_arrays(ids).keys()
-    with pytest.raises(DataError, match="not an item id table: offsets must rise"):
-        ItemIds({**old, "offsets": old["offsets"][::-1].copy()})
-    twice = {**old, "blob": np.frombuffer(b"abab", np.uint8), "offsets": np.array([0, 2, 4])}
-    with pytest.raises(DataError, match="not an item id table: an id occurs twice"):
-        ItemIds(twice)
 
 
 def test_a_table_can_be_pickled_and_copied() -> None:

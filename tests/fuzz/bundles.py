@@ -27,7 +27,7 @@ import numpy as np
 from mtaw_fast.errors import BundleError, MtawError
 from mtaw_fast.recommender import Recommender
 from tests.fuzz.mutations import Files, mutated, spoil
-from tests.support.random_bundle import bundle_parts, memory_parts, save_as_format_1, save_parts, save_random
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts, save_random
 
 ROOT = Path(__file__).resolve().parents[2]
 N, CASE_SECONDS = 60, 60
@@ -78,12 +78,11 @@ def _run(work: Path, first: int, cases: int) -> int:
 
 
 def _whole_bundles(work: Path) -> list[Files]:
-    """Make a bundle of each readable kind: text ids, int ids, with a session memory, format 1."""
+    """Make a bundle of each readable kind: text ids, int ids, with a session memory."""
     save_random(work / "text", n_items=N, max_session_length=6)
     save_random(work / "int", n_items=N, max_session_length=6, text=False)
     save_parts(work / "memory", **bundle_parts(n_items=N, max_session_length=6), **memory_parts(N))
-    save_as_format_1(work / "old", n_items=N, max_session_length=6)
-    kinds = ("text", "int", "memory", "old")
+    kinds = ("text", "int", "memory")
     return [{p.name: p.read_bytes() for p in (work / kind).iterdir()} for kind in kinds]
 
 

@@ -19,12 +19,12 @@ from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.recommender import Recommender
 from tests.support.libmtaw import MAP, NO_VERIFY, USAGE, CallError, Client, library
-from tests.support.random_bundle import bundle_parts, memory_parts, replace_part, save_as_format_1
+from tests.support.random_bundle import bundle_parts, memory_parts, replace_part
 from tests.support.ranking.timed_model import END, timed_model
 from tests.support.ranking.typed_model import typed_model
 from tests.support.rules.random_rules import random_rows, table_of
 
-KINDS = ("text", "int", "memory", "withheld", "times", "context", "once", "page", "nested", "format-1")
+KINDS = ("text", "int", "memory", "withheld", "times", "context", "once", "page", "nested")
 _WITHDRAWN = LogProgress("log", "0", 0, removed=np.array([7, 22], np.int32), hidden=np.array([33], np.int32))
 
 
@@ -52,9 +52,6 @@ def saved(folder: Path, kind: str) -> Path:
         return _saved(folder, replace(model, memory=memory, trends=trends))
     if kind == "page":
         export_page(saved(folder.with_name("of-the-page"), "context"), folder)
-        return folder
-    if kind == "format-1":
-        save_as_format_1(folder, n_items=90, max_session_length=8)
         return folder
     parts = bundle_parts(n_items=90, embedding_dim=20, max_session_length=8, text=kind != "int", recent_weight=2.0)
     if kind in ("memory", "withheld"):

@@ -157,7 +157,6 @@ def test_the_settings_have_the_package_s_defaults() -> None:
     )
     names = {"d": "embedding_dim"}
     defaults = Config().settings()
-    defaults["ranked_candidates"] = 0  # of a bundle that is older than the setting
     assert len(cpp_defaults) == 9
     assert {name: float(value) for name, value in cpp_defaults.items()} == {
         name: defaults[names.get(name, name)] for name in cpp_defaults
@@ -269,8 +268,9 @@ def test_a_thread_is_canceled_after_its_call(bundle: Path, tmp_path: Path) -> No
     assert printed(tmp_path / "program", bundle, tmp_path / "log") == "ok\n"
 
 
-def test_a_later_format_is_refused(bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [2, 5])
+def test_another_format_is_refused(bundle: Path, tmp_path: Path, version: int) -> None:
     shutil.copytree(bundle, tmp_path / "bundle")
-    edit_manifest(tmp_path / "bundle", lambda manifest: manifest.update(format_version=5))
-    with pytest.raises(CallError, match="another bundle format than 1 to 4"):
+    edit_manifest(tmp_path / "bundle", lambda manifest: manifest.update(format_version=version))
+    with pytest.raises(CallError, match=r"another bundle format than 3 or 4.*; upgrade libmtaw or retrain"):
         Client(tmp_path / "bundle")

@@ -39,12 +39,6 @@ def test_a_file_is_read_as_it_was_written(progress: LogProgress, saved: Path) ->
     read.check(5, 3)
 
 
-def test_the_former_name_of_an_array_is_read(progress: LogProgress, saved: Path) -> None:
-    arrays = map_tensors(saved)
-    write_tensors(saved, {"seed_neighbours": arrays.pop("seed_neighbors"), **arrays})  # prose: ignore
-    assert LogProgress.load(saved).seed_neighbors.tolist() == progress.seed_neighbors.tolist()
-
-
 def test_vectors_given_by_hand_are_in_a_file_that_has_some(progress: LogProgress, saved: Path) -> None:
     assert not {"given_items", "given_vectors"} & map_tensors(saved).keys(), "earlier releases refuse other arrays"
     assert len(LogProgress.load(saved).given_vectors) == 0

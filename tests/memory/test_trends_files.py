@@ -47,12 +47,6 @@ def test_a_file_is_mapped_and_holds_everything(tables: TrendTables, saved: Path)
     assert read.n_bytes == tables.n_bytes
 
 
-def test_the_former_name_of_an_array_is_read(tables: TrendTables, saved: Path) -> None:
-    arrays = map_tensors(saved)
-    write_tensors(saved, {"neighbours": arrays.pop("neighbors"), **arrays})  # prose: ignore
-    np.testing.assert_array_equal(TrendTables.load(saved).neighbors, tables.neighbors)
-
-
 def test_empty_tables_survive(tmp_path: Path) -> None:
     tables_of([], 0, CHOSEN).save(tmp_path / "none")
     assert TrendTables.load(tmp_path / "none").n_items == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -86,25 +85,6 @@ def replace_part(folder: Path, part: str, arrays: dict[str, np.ndarray]) -> None
     path = folder / f"{part}-changed.safetensors"
     write_tensors(path, arrays)
     edit_manifest(folder, lambda m: m["files"].update({part: {"file": path.name, "sha256": sha256_of(path)}}))
-
-
-def save_as_format_1(folder: Path, **settings: Any) -> Bundle:
-    """Save a random bundle in format 1 and return it as `save_random` does.
-
-    Format 1 has no scan part and no order of popularity, and finds text ids by sorted BLAKE2b hashes.
-    """
-    new = save_random(folder, **settings)
-    everything = np.arange(new.n_items)
-    replace_part(folder, "popularity", {"popularity": new.popularity})
-    if new.ids.kind == "str":
-        digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in new.ids.external(everything)]
-        hashes = np.array([int.from_bytes(digest, "little") for digest in digests], np.uint64)
-        order = np.argsort(hashes).astype(np.int32)
-        arrays = {"blob": new.ids.arrays["blob"], "offsets": new.ids.arrays["offsets"]}
-        replace_part(folder, "items", {**arrays, "hashes": hashes[order], "order": order})
-    edit_manifest(folder, lambda m: m.update(format_version=1))
-    edit_manifest(folder, lambda m: m["files"].pop("scan"))
-    return new
 
 
 def contents(folder: Path) -> dict[str, str]:

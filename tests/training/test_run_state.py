@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mtaw_fast.config import Config
-from mtaw_fast.config.former_names import to_former
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemFrame, ItemTable
@@ -25,15 +23,10 @@ def test_a_finished_run_is_returned_and_other_settings_are_refused(
     ring: Dataset, small: Config, tmp_path: Path, whole: TrainedModel
 ) -> None:
     train(ring, small, tmp_path)
-    state = json.loads((tmp_path / "state.json").read_text())
-    state["identity"]["config"] = to_former(small.settings())  # as an earlier release wrote it
-    for text in (None, json.dumps(state)):
-        if text is not None:
-            (tmp_path / "state.json").write_text(text)
-        resumed = train(ring, small, tmp_path, resume=True)
-        assert np.array_equal(resumed.model.weights["item_embedding"], whole.model.weights["item_embedding"])
-        with pytest.raises(UsageError, match="other settings"):
-            train(ring, small.replace(lr=1e-4), tmp_path, resume=True)
+    resumed = train(ring, small, tmp_path, resume=True)
+    assert np.array_equal(resumed.model.weights["item_embedding"], whole.model.weights["item_embedding"])
+    with pytest.raises(UsageError, match="other settings"):
+        train(ring, small.replace(lr=1e-4), tmp_path, resume=True)
 
 
 def test_two_trainings_cannot_share_a_folder(ring: Dataset, small: Config, tmp_path: Path) -> None:
@@ -68,10 +61,6 @@ def test_a_run_with_another_item_table_is_not_resumed(ring: Dataset, small: Conf
         with pytest.raises(UsageError, match="other settings or data"):
             train(other, small, tmp_path, resume=True)
     train(with_table("a", made=2), small, tmp_path, resume=True)  # the same table, prepared again
-    state = json.loads((tmp_path / "state.json").read_text())
-    del state["identity"]["items"]  # as an earlier release wrote it
-    (tmp_path / "state.json").write_text(json.dumps(state))
-    train(with_table("b"), small, tmp_path, resume=True)
 
 
 def test_each_phase_has_its_processor_time_without_that_of_the_plan(
