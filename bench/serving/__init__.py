@@ -1,1 +1,1 @@
-"""Benches of the HTTP service: under load, under faults, and behind Ray Serve."""
+"""The load generator and its checks of the HTTP service."""

@@ -33,8 +33,7 @@ class Load:
 
     kept: numbers of the requests whose answers are kept. connections: number of kept connections, used in turn; a
     request waits for a free one, and the wait counts in its latency. timeout: seconds after its due time at which a
-    request has failed. nice: niceness of the client's process; below 0 (needs permission) it has priority over a
-    service on the same cores, as a client on another machine has.
+    request has failed.
     """
 
     address: tuple[str, int]
@@ -43,7 +42,6 @@ class Load:
     kept: Set[int] = frozenset()
     connections: int = 64
     timeout: float = 10.0
-    nice: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
@@ -52,17 +51,9 @@ class RunningLoad(AbstractContextManager["RunningLoad"]):
 def _drive(pipe: Connection) -> None:
     try:
         load: Load = pipe.recv()
-        _renice(load.nice)
         client = Client(load)
         began = time.monotonic() + _HEAD_START
         pipe.send(began)
         pipe.send(client.run(began))
     except MtawError as error:
         pipe.send(str(error))
-
-
-def _renice(nice: int) -> None:
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + nice)
-    except PermissionError:
-        raise MtawError(f"no permission for --client-nice {nice}; run as root, or leave it out") from None

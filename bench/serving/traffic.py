@@ -17,6 +17,7 @@ from bench.serving.load_process import RunningLoad
 from bench.serving.service_process import Service
 from mtaw_fast.errors import UsageError
 
+NOTICE = 0.25  # seconds after a kill within which the client learns that the connections to the worker are gone
 _NAMES = {RESET: "connection lost", TIMED_OUT: "no answer in time"}
 
 
@@ -24,7 +25,7 @@ _NAMES = {RESET: "connection lost", TIMED_OUT: "no answer in time"}
 class Traffic:
     """A load. rate: requests a second after the ramp. ramp, steady: seconds of the ramp, and at the full rate.
 
-    connections, client_nice: see `http_client.Load`.
+    connections: of the client.
     """
 
     rate: float
@@ -32,7 +33,6 @@ class Traffic:
     steady: float
     seed: int = 0
     connections: int = 64
-    client_nice: int = 0
 
     @property
     def max_requests(self) -> int:
@@ -70,7 +70,7 @@ class Measured:
     def error_kinds(self) -> str:
         """Number of errors of each kind, as text."""
         kinds = Counter(self.outcome.status[self.outcome.status != 200].tolist())
-        return ", ".join(f"{count} {kind_of(status)}" for status, count in kinds.items())
+        return ", ".join(f"{count} " + _NAMES.get(status, f"status {status}") for status, count in kinds.items())
 
     @property
     def answered(self) -> float:
@@ -103,7 +103,6 @@ class Measured:
                 "rate": self.traffic.rate,
                 "seconds": self.traffic.steady,
                 "connections": self.traffic.connections,
-                "client_nice": self.traffic.client_nice,
                 "threads": 1,
             },
             metric="latency_ms",
@@ -130,9 +129,16 @@ class Measured:
         )
 
 
-def kind_of(status: int) -> str:
-    """Return a status of `http_client.Outcome` as text."""
-    return _NAMES.get(status, f"status {status}")
+def in_flight(outcome: Outcome, kills: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
+    """Return which requests were on a connection to a killed worker and not answered: bool[n].
+
+    kills: time of each, on the clock of `outcome`, and the client's ports that were connected to the worker.
+    """
+    affected = np.zeros(len(outcome.status), dtype=bool)
+    for moment, ports in kills:
+        during = (outcome.sent <= moment + NOTICE) & (outcome.done >= moment)
+        affected |= during & np.isin(outcome.port, ports)
+    return affected
 
 
 def measure(
@@ -156,7 +162,6 @@ def measure(
         due,
         frozenset(np.flatnonzero(is_kept).tolist()),
         connections=traffic.connections,
-        nice=traffic.client_nice,
     )
     with RunningLoad(load) as running:
         _sleep_until(running.began + traffic.ramp)

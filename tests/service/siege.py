@@ -21,9 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.serving.checks import Versions, parse_answer
-from bench.serving.faults import in_flight
 from bench.serving.inputs import distinct_sessions, publish, recommend_requests
-from bench.serving.traffic import Measured, Traffic, measure
+from bench.serving.traffic import Measured, Traffic, in_flight, measure
 from mtaw_fast.bundle import Bundle
 from tests.support.random_bundle import save_random
 from tests.support.service.running import Running

@@ -11,10 +11,9 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 
-from bench.serving import load_process
-from bench.serving.http_client import RESET, TIMED_OUT, Client, Load
+from bench.serving.http_client import RESET, TIMED_OUT, Client, Load, Outcome
 from bench.serving.load_process import RunningLoad
-from bench.serving.traffic import poisson_arrivals
+from bench.serving.traffic import NOTICE, in_flight, poisson_arrivals
 from mtaw_fast.errors import MtawError, UsageError
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -191,10 +190,17 @@ def test_the_load_runs_in_a_process_of_its_own():
         pass
 
 
-def test_a_refused_priority_is_an_error(monkeypatch):
-    def refused(*_: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr("bench.serving.load_process.os.setpriority", refused)
-    with pytest.raises(MtawError, match="run as root"):
-        load_process._renice(-5)
+def test_a_kill_accounts_for_what_was_on_its_connections_alone():
+    requests = [  # sent, done, status, port: a worker with the ports 7001 and 7002 is killed at 10
+        (9.5, 9.6, 200, 7001),  # answered
+        (9.9, 10.01, RESET, 7001),  # in progress
+        (10.0 + NOTICE / 2, 10.2, RESET, 7002),  # sent before the client noticed
+        (9.9, 10.1, RESET, 7003),  # to another worker
+        (10.0 + 2 * NOTICE, 11.0, RESET, 7001),  # later
+        (9.5, 9.99, 503, 7001),  # refused before
+        (np.nan, 20.0, TIMED_OUT, 0),  # never sent
+    ]
+    sent, done, status, port = (np.array(column) for column in zip(*requests, strict=True))
+    outcome = Outcome(9.0, sent - 9.0, sent, done, status.astype(np.int16), port.astype(np.int32), {}, 0.0)
+    assert in_flight(outcome, [(10.0, np.array([7001, 7002]))]).tolist() == [False, True, True] + 4 * [False]
+    assert not in_flight(outcome, []).any()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,12 @@ pytest.importorskip("psutil", reason="the serving bench needs the extra 'bench'"
 
 from bench.harness.comparison import limit_threads
 from bench.serving import command as serving
-from bench.serving import cost
 from bench.serving import inputs as serving_inputs
-from bench.serving.inputs import catalog_bundle, distinct_sessions, publish, recommend_requests
+from bench.serving.inputs import catalog_bundle, distinct_sessions, publish
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
 from tests.support.bench.schema import rows_of
 from tests.support.random_bundle import save_random
-
-ROOT = Path(__file__).resolve().parents[3]
 
 N_ITEMS = 2003
 QUIET = ["--rates", "120", "--seconds", "0.8", "--ramp", "0.2", "--workers", "1", "--connections", "8"]
@@ -32,7 +28,6 @@ def toy(monkeypatch, tmp_path) -> Path:
     """Toy sizes, and every answer checked instead of one in a hundred."""
     monkeypatch.setattr(serving, "RATES", {N_ITEMS: 120.0})
     monkeypatch.setattr(serving, "QUICK_SIZE", N_ITEMS)
-    monkeypatch.setattr(serving, "FAULT_SIZE", N_ITEMS)
     monkeypatch.setattr(serving, "AIMS", {(N_ITEMS, 120.0): 1000.0})
     monkeypatch.setattr(serving, "_CHECKED", 1.0)
     return tmp_path / "cache"
@@ -61,13 +56,6 @@ def test_quick_writes_the_promised_row_in_the_schema(toy, tmp_path, capsys):
     assert "0 errors; 1000 ms and none: met" in printed
 
 
-def test_the_bare_app_is_measured_as_the_service_is(toy, tmp_path):
-    status, (row,) = run(tmp_path, toy, "--bare", "--workers", "2")
-    assert (status, row["case"], row["errors"]) == (0, "bare", 0)
-    assert row["n"] > 60
-    assert row["server_cpu_us"] > 0
-
-
 def test_a_wrong_answer_gets_no_row_and_fails_the_bench(toy, tmp_path, monkeypatch, capsys):
     bundle = catalog_bundle(N_ITEMS, toy, lambda _: None)
     other = catalog_bundle(N_ITEMS, toy, lambda _: None, seed=1)
@@ -92,29 +80,11 @@ def test_a_curve_goes_up_in_rate_and_ends(toy, tmp_path, monkeypatch):
     assert [row["params"]["rate"] for row in rows] == [30, 45]
 
 
-@pytest.mark.parametrize(
-    ("reloads", "seconds"), [(1, "3"), pytest.param(2, "8", marks=pytest.mark.long(caught="here, with one reload"))]
-)
-def test_faults_are_reported(toy, tmp_path, capsys, reloads, seconds):
-    options = ["--reloads", str(reloads), "--kills", "1", "--workers", "2", "--seconds", seconds]
-    status, rows = run(tmp_path, toy, *options, "--serve", "--reload-interval 0.1")
-    assert status == 0
-    assert [row["case"] for row in rows] == ["reloads", "killed-worker"]
-    assert (rows[0]["errors"], rows[0]["reloads"], rows[0]["seen"]) == (0, reloads, reloads)
-    assert (rows[1]["killed"], rows[1]["stray"]) == (1, 0)
-    printed = capsys.readouterr().out
-    assert f"{reloads} hot reloads ({reloads} of them seen in the answers): 0 failed" in printed
-    assert "1 workers killed" in printed
-
-
 def test_misuse_is_one_line_and_exit_code_2(toy, capsys):
     for arguments, reason in (
         (["--items", "many"], "give numbers"),
         (["--rates", "0"], "must be over 0"),
         (["--workers", "0"], "at least 1"),
-        (["--reloads", "3", "--curve"], "go without"),
-        (["--kills", "0"], "at least 1"),
-        (["--kills", "1", "--items", "100,200"], "one catalog"),
         (["--json", str(toy / "none" / "out.json")], "its folder does not exist"),
     ):
         assert serving.main(["--cache", str(toy), *arguments]) == 2
@@ -133,14 +103,6 @@ def test_sessions_are_distinct_seeded_and_follow_the_distribution():
     assert sessions.lengths.max() > 20
     with pytest.raises(UsageError, match="distinct sessions"):
         distinct_sessions(1, 1000, seed=0)
-
-
-def test_requests_carry_external_ids():
-    sessions = distinct_sessions(50, 3, seed=0)
-    (first, *_) = recommend_requests(sessions, lambda clicks: [f"sku-{click}" for click in clicks], 7)
-    head, _, body = first.partition(b"\r\n\r\n")
-    assert json.loads(body) == {"session": [f"sku-{click}" for click in sessions[0]], "k": 7}
-    assert b"Content-Length: %d" % len(body) in head
 
 
 def test_publish_replaces_a_bundle_whole(tmp_path):
@@ -171,13 +133,3 @@ def test_an_approximate_index_is_built_once_and_states_its_recall(tmp_path, monk
     assert bundle.manifest["index"]["recall"]["sessions"] >= 0.9
     assert "etude" in bundle.manifest["index"]["recall"]["source"]
     assert Bundle.load(plain).manifest.get("index") is None
-
-
-def test_the_cost_of_a_request_has_three_parts(toy, tmp_path):
-    bundle, out = catalog_bundle(N_ITEMS, toy, lambda _: None), tmp_path / "cost.json"
-    assert cost.main(["--bundle", str(bundle), "--requests", "20", "--rounds", "1", "--json", str(out)]) == 0
-    rows = rows_of(out)
-    medians = {row["case"]: row["p50"] for row in rows}
-    assert list(medians) == ["service", "bare", "recommend"]
-    assert {row["params"]["catalog"] for row in rows} == {N_ITEMS}
-    assert medians["service"] > medians["bare"] > 0
