@@ -198,9 +198,7 @@ def _built(
     path = folder / f"ladder-{kind}-{target:g}.faiss"
     entry_path = path.with_suffix(".json")
     if entry_path.exists():
-        entry = json.loads(entry_path.read_text())
-        if "search_items" in entry:  # else an earlier version built it, with one plan for both
-            return AnnFile(path, entry)
+        return AnnFile(path, json.loads(entry_path.read_text()))
     folder.mkdir(parents=True, exist_ok=True)
     items = vectors.catalog[np.random.default_rng(0).permutation(len(vectors.catalog))[:_ITEMS]]
     with limit_threads(machine.usable_cores()):

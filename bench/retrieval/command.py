@@ -1,6 +1,6 @@
-"""Retrieval: the exact and the approximate index against FAISS, and recall against latency of all libraries.
+"""Retrieval: the exact and the approximate index against FAISS.
 
-python -m bench.retrieval [--quick] [--items N[,N]] [--bundle FOLDER [--data FOLDER]] [--plot FILE.png] [--json FILE]
+python -m bench.retrieval [--quick] [--items N[,N]] [--bundle FOLDER [--data FOLDER]] [--json FILE]
 """
 
 from __future__ import annotations
@@ -9,16 +9,11 @@ import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.harness.comparison import Plan, limit_threads
 from bench.harness.report import Report, bench_parser, command, parse, say, whole_numbers
 from bench.retrieval.vectors import VectorSet, generated_set, trained_set
 from mtaw_fast.errors import UsageError, require
-
-if TYPE_CHECKING:
-    from mtaw_fast.ranking.retrieval import Index
-    from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
 
 SIZES = (40_727, 1_000_000)
 QUICK_SIZES = (40_727,)
@@ -26,7 +21,6 @@ BATCH = 256
 TARGET = 0.99
 _ANN_ITEMS = 100_000  # below, no approximate index: the exact one is as fast
 _CACHE = Path("build/bench-retrieval")
-_EFFORTS = {"ivfpq": (8, 16, 32, 64, 96, 128, 192, 256, 384), "hnsw": (40, 48, 64, 96, 128, 192, 256, 384, 512)}
 
 _PLAN = Plan(rounds=120, burst=5, settle=2, seconds=25.0)
 _BATCH_PLAN = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=25.0)
@@ -47,15 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--recall", type=float, default=TARGET, help=f"least recall@20 of an approximate index (default: {TARGET})"
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="trace the peers' curves on the largest catalog")
     parser.add_argument(
         "--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"built indexes (default: {_CACHE})"
     )
     options = parse(parser, argv)
     if options.data is not None and options.bundle is None:
         raise UsageError("--data gives the queries for a trained catalog; name its --bundle")
-    if options.plot is not None and not options.plot.resolve().parent.is_dir():
-        raise UsageError(f"--plot {options.plot}: its folder does not exist; make it first")
     for package in ("faiss", "rich"):
         require(package, "bench")
     with limit_threads(1):
@@ -65,10 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     report = Report("retrieval", options.quick)
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
-        sets = list(_sets(options, Path(folder)))
-        largest = max(sets, key=lambda candidate: len(candidate.catalog))
-        for vectors in sets:
-            _measure(report, vectors, options, plot=options.plot if vectors is largest else None)
+        for vectors in _sets(options, Path(folder)):
+            _measure(report, vectors, options)
     return report.finish(options.json)
 
 
@@ -83,10 +72,10 @@ def _sets(options: argparse.Namespace, folder: Path) -> Iterator[VectorSet]:
         yield generated_set(n_items)
 
 
-def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, plot: Path | None) -> None:
+def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace) -> None:
     # FAISS loads here, so that --help and a misuse answer at once.
     from bench.harness.floors import batch_scan_floor, scan_floor
-    from bench.retrieval.cases import RetrievalCases, no_panorama
+    from bench.retrieval.cases import RetrievalCases, ann_index_for, no_panorama
     from mtaw_fast.kernels.native.scan import whole
     from mtaw_fast.ranking.retrieval import make_index
 
@@ -102,36 +91,10 @@ def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, pl
     for batch in (1,) if options.quick else (1, BATCH):
         say(f"exact search, {n_items:,} items, batch {batch}")
         report.run(cases.exact_case(batch, _BATCH_PLAN if batch > 1 else cases.plan))
-    if options.quick or (n_items < _ANN_ITEMS and vectors.ann is None and plot is None):
+    if options.quick or (n_items < _ANN_ITEMS and vectors.ann is None):
         reason = "building one takes too long for --quick" if options.quick else "the exact index is as fast"
         report.notes.append(f"no approximate index over {n_items:,} items: {reason}")
         return
-    from bench.retrieval.cases import ann_index_for
-
     ann = ann_index_for(vectors, exact, options.kind, options.recall, options.cache, say)
     say(f"approximate index, {n_items:,} items")
     report.run(cases.ann_case(ann, options.recall))
-    if plot is not None:
-        _curve(report, vectors, exact, ann, options)
-
-
-def _curve(report: Report, vectors: VectorSet, exact: Index, ann: AnnIndex, options: argparse.Namespace) -> None:
-    """Trace the curves, draw them, and note each index's fastest setting at the target."""
-    from bench.retrieval.peers import peers
-    from bench.retrieval.recall_curve import draw, fastest_at, our_peers, trace
-
-    n_items, d = vectors.catalog.shape
-    indexes = [
-        *our_peers(ann, exact, _EFFORTS[ann.plan.kind]),
-        *peers(vectors.catalog, options.cache / vectors.key),
-    ]
-    say(f"recall and latency of {len(indexes)} indexes, {n_items:,} items")
-    points = trace(vectors, exact, indexes)
-    report.rows += [point.row(vectors.params) for point in points]
-    draw(points, options.recall, f"{vectors.source} vectors, {n_items:,} x {d}, k = 20", options.plot)
-    reached = [
-        f"{point.name} {point.p50_us:.0f} us (effort {point.effort}, {point.recall:.4f})"
-        for point in fastest_at(points, options.recall)
-    ]
-    report.notes.append(f"fastest at recall@20 of at least {options.recall:g}, {n_items:,} items: {'; '.join(reached)}")
-    report.notes.append(f"wrote {options.plot}")

@@ -17,9 +17,9 @@ from mtaw_fast.ranking.encoders import make_encoder
 from mtaw_fast.ranking.retrieval import AnnFile, ann_file_of
 
 QUERIES = 8192
-_TRUTH_BLOCK = 1 << 16
 _BLOCK = 1 << 16
 _FIRST_QUERIES = 2048
+_ITEMS_PER_CLUSTER, _SIZE_EXPONENT, _SPREADS = 200, 0.8, (0.6, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +67,15 @@ class VectorSet:
         """Return float64[rows, N]: cosines of the first queries with the whole catalog."""
         wide = self.queries[:rows].astype(np.float64)
         cosines = np.empty((rows, len(self.catalog)))
-        for begin in range(0, len(self.catalog), _TRUTH_BLOCK):
-            block = self.catalog[begin : begin + _TRUTH_BLOCK].astype(np.float64)
+        for begin in range(0, len(self.catalog), _BLOCK):
+            block = self.catalog[begin : begin + _BLOCK].astype(np.float64)
             cosines[:, begin : begin + len(block)] = wide @ block.T
         return cosines
 
 
-def generated_set(n_items: int, d: int = 100, law: ClusterLaw | None = None) -> VectorSet:
-    """Generate clustered vectors; see `bench.retrieval.clustered`."""
-    catalog, queries = clustered_vectors(n_items, d, QUERIES, law=law)
+def generated_set(n_items: int, d: int = 100) -> VectorSet:
+    """Return clustered vectors."""
+    catalog, queries = clustered_vectors(n_items, d, QUERIES)
     return VectorSet(catalog, np.ascontiguousarray(queries), "clustered")
 
 
@@ -87,36 +87,21 @@ def trained_set(bundle: Path, data: Path | None, folder: Path) -> VectorSet:
     return VectorSet(trained.item_vectors, queries, f"trained {workload.source}", trained.scan, ann_file_of(trained))
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterLaw:
-    """Unit vectors around unit centers, nearly by a von Mises-Fisher law.
-
-    A vector is the unit vector of (center + spread * g / sqrt(d)), g standard normal: its cosine with the center is
-    about 1 / sqrt(1 + spread^2), as under a von Mises-Fisher law of concentration ~ d / spread^2 in many dimensions.
-    Every cluster has its own spread, uniform on spread_low..spread_high: some are tight and some loose. The r-th
-    largest cluster has a share ~ r^-size_exponent. items_per_cluster: N over the number of clusters.
-    """
-
-    items_per_cluster: int = 200
-    size_exponent: float = 0.8
-    spread_low: float = 0.6
-    spread_high: float = 1.0
-
-
-def clustered_vectors(
-    n_items: int, d: int, n_queries: int, seed: int = 0, law: ClusterLaw | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def clustered_vectors(n_items: int, d: int, n_queries: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return (items float32[N, d], queries float32[B, d]), all of length 1; equal arguments give equal vectors.
 
-    Queries are held-out members of the clusters, by the same law. More than 2,048 queries change neither the items nor
-    the first queries, so kept indexes stay valid.
+    They lie around unit centers, nearly by a von Mises-Fisher law: a vector is the unit vector of (center + spread *
+    g / sqrt(d)), g standard normal, whose cosine with the center is about 1 / sqrt(1 + spread^2). Every cluster has its
+    own spread: some are tight and some loose. The r-th largest cluster has a share ~ r^-_SIZE_EXPONENT.
+
+    Queries are held-out members of the clusters. More than 2,048 queries change neither the items nor the first
+    queries, so kept indexes stay valid.
     """
-    law = law or ClusterLaw()
     rng = np.random.default_rng([seed, n_items, d])
-    n_clusters = max(2, n_items // law.items_per_cluster)
+    n_clusters = max(2, n_items // _ITEMS_PER_CLUSTER)
     centers = _unit(rng.standard_normal((n_clusters, d), dtype=np.float32))
-    spreads = rng.uniform(law.spread_low, law.spread_high, n_clusters).astype(np.float32)
-    shares = np.arange(1, n_clusters + 1) ** -law.size_exponent
+    spreads = rng.uniform(*_SPREADS, n_clusters).astype(np.float32)
+    shares = np.arange(1, n_clusters + 1) ** -_SIZE_EXPONENT
 
     def members(count: int) -> np.ndarray:
         cluster = rng.choice(n_clusters, count, p=shares / shares.sum())

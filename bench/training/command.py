@@ -1,7 +1,6 @@
 """Training: the loss, forward and backward, against PyTorch's own ways, and a whole epoch with its floor.
 
 python -m bench.training [--quick] [--cases NAME,..] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
-python -m bench.training --small-batch [--quick] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
 python -m bench.training --preset NAME --data FOLDER [--threads N] [--json FILE]
 """
 
@@ -10,34 +9,28 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.harness.comparison import Plan, limit_threads
 from bench.harness.report import Line, Report, bench_parser, command, parse, say
-from bench.training.loss_shapes import LossShape
 from mtaw_fast.config import PRESETS
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.system.cpus import usable_cpus
 
 N_ITEMS = 40_727
 MANY_ITEMS = 500_000
-SHAPES = (
-    LossShape(512, N_ITEMS),
-    LossShape(2048, N_ITEMS),
-    LossShape(512, N_ITEMS, gamma=0.0),
-    LossShape(512, MANY_ITEMS),
+SHAPES: Sequence[Mapping[str, Any]] = (
+    {"rows": 512, "items": N_ITEMS},
+    {"rows": 2048, "items": N_ITEMS},
+    {"rows": 512, "items": N_ITEMS, "gamma": 0.0},
+    {"rows": 512, "items": MANY_ITEMS},
 )
-QUICK_SHAPES = SHAPES[:1]
 CASES = ("loss", "epoch")
-SMALL_BATCH_TIMES = 2.5  # the processor time of an epoch in small batches over that in large ones, at most
 
 _LOSS = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=40.0, min_rounds=3)
 _QUICK_LOSS = Plan(rounds=8, burst=1, settle=0, warmup=1, seconds=10.0, min_rounds=3)
-_SMALL_BATCH = Plan(rounds=12, burst=1, settle=0, warmup=1, seconds=240.0, min_rounds=5)
-_QUICK_SMALL_BATCH = Plan(rounds=5, burst=1, settle=0, warmup=1)
-_SMALL_BATCH_STEPS = 4
-_QUICK_SMALL_BATCH_STEPS = 1
 _STAGE_STEPS = 24
 _QUICK_STAGE_STEPS = 6
 
@@ -60,12 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--threads", type=int, default=usable_cpus(), metavar="N", help="threads of every contender (default: all)"
     )
     parser.add_argument(
-        "--small-batch",
-        action="store_true",
-        help="the case small-batch alone: an epoch in batches of 100 against one of 1,024; fails if it takes more "
-        f"than {SMALL_BATCH_TIMES:g} times the processor time",
-    )
-    parser.add_argument(
         "--preset",
         choices=sorted(PRESETS),
         help="a whole training of this preset on --data alone, as `mtaw-fast train`",
@@ -85,13 +72,10 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
         if options.data is None:
             raise UsageError("--preset trains on a data set: give its --data")
         given = {
-            "--small-batch": options.small_batch, "--quick": options.quick, "--cases": options.cases is not None,
-            "--backend": options.backend != "auto",
+            "--quick": options.quick, "--cases": options.cases is not None, "--backend": options.backend != "auto"
         }  # fmt: skip
         if ignored := [name for name, is_given in given.items() if is_given]:
             raise UsageError(f"--preset trains as `mtaw-fast train`: leave out {', '.join(ignored)}")
-    elif options.small_batch and options.cases is not None:
-        raise UsageError("--small-batch is a case of its own: leave out --cases")
     elif options.data is None and "epoch" in (options.cases or ()):
         raise UsageError("the case epoch needs a data set: give its --data")
     return options
@@ -106,11 +90,11 @@ def _cases(text: str) -> list[str]:
 
 def _run(options: argparse.Namespace) -> int:
     report = Report("training", options.quick)
-    if options.small_batch or options.preset is not None:
-        (_measure_small_batch if options.small_batch else _measure_training)(report, options)
+    if options.preset is not None:
+        _measure_training(report, options)
         return report.finish(options.json)
     cases = options.cases or CASES
-    for shape in () if "loss" not in cases else QUICK_SHAPES if options.quick else SHAPES:
+    for shape in () if "loss" not in cases else SHAPES[:1] if options.quick else SHAPES:
         _measure_loss(report, shape, options)
     if "epoch" in cases and options.data is not None:
         _measure_epoch(report, options)
@@ -119,12 +103,13 @@ def _run(options: argparse.Namespace) -> int:
     return report.finish(options.json)
 
 
-def _measure_loss(report: Report, shape: LossShape, options: argparse.Namespace) -> None:
+def _measure_loss(report: Report, sizes: Mapping[str, Any], options: argparse.Namespace) -> None:
     # PyTorch loads here, so that --help and a misuse answer at once.
     from bench.training.loss_case import loss_case, memory_lines
-    from bench.training.loss_inputs import LossInputs
+    from bench.training.loss_inputs import LossInputs, LossShape
     from bench.training.loss_peers import peers_for
 
+    shape = LossShape(**sizes)
     say(f"measuring aw_loss, {shape.describe()}: choosing the peers' settings")
     inputs = LossInputs.of(shape)
     peers = peers_for(inputs, report.notes)
@@ -158,34 +143,6 @@ def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
             Line.of_value("training", "stage", {**bench.params, "stage": stage}, "latency_ms", milliseconds)
         )
     report.notes.append(stages_in_words(stages))
-
-
-def _measure_small_batch(report: Report, options: argparse.Namespace) -> None:
-    from bench.training.epoch_case import LARGE, SMALL, BatchBench, name_of
-    from mtaw_fast.data.dataset import Dataset
-
-    dataset = None if options.data is None else Dataset.load(options.data)
-    steps = _QUICK_SMALL_BATCH_STEPS if options.quick else _SMALL_BATCH_STEPS
-    bench = BatchBench(dataset, N_ITEMS, options.threads, steps, backend=options.backend)
-    say(f"measuring training steps in batches of {SMALL} and of {LARGE}, in turns")
-    comparison = report.run(bench.case(_QUICK_SMALL_BATCH if options.quick else _SMALL_BATCH))
-    if comparison is None:
-        return
-    timings = (comparison.ours, *comparison.baselines)
-    wall = bench.times({batch: t.seconds for batch in (SMALL, LARGE) for t in timings if t.name == name_of(batch)})
-    processor = bench.times(bench.processor_seconds())
-    for batch, seconds in bench.processor_seconds().items():
-        params = {**bench.params(batch), "turns": len(seconds)}
-        report.lines.append(
-            Line.of_value("training", "batch-step", params, "processor_ms", bench.step_ms(batch, seconds))
-        )
-    report.lines.append(Line.of_value("training", "small-batch-epoch", bench.params(SMALL), "times_large", processor))
-    text = f"an epoch in batches of {SMALL} takes {processor:.2f} times the processor time of one in batches of {LARGE}"
-    report.notes.append(
-        f"{text}, {wall:.2f} times the time (medians of {comparison.ours.n} turns; at most {SMALL_BATCH_TIMES})"
-    )
-    if processor > SMALL_BATCH_TIMES:
-        report.refuse(f"small-batch: {text}, more than {SMALL_BATCH_TIMES}")
 
 
 def _measure_training(report: Report, options: argparse.Namespace) -> None:

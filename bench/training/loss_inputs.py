@@ -9,10 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.training.loss_shapes import LossShape
 from mtaw_fast.kernels.aw_loss import aw_loss
 
 _SLICE_LOGITS = 1 << 24  # logits that the float64 answer holds at once
+
+
+@dataclass(frozen=True, slots=True)
+class LossShape:
+    """The shape of a loss. rows: B. items: N. It is picklable; the same shape makes the same inputs anywhere."""
+
+    rows: int
+    items: int
+    d: int = 100
+    scale: float = 16.0
+    gamma: float = 2.0
+    seed: int = 0
+
+    def describe(self) -> str:
+        """Return 'batch B, N items, gamma g'."""
+        return f"batch {self.rows}, {self.items} items, gamma {self.gamma:g}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

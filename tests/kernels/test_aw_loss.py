@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from bench.training import loss_accuracy
 from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels.aw_loss import aw_loss, chunked
 from mtaw_fast.kernels.aw_loss.interface import BACKENDS
 from mtaw_fast.kernels.native.loss import multiplies_bfloat16
+from tests.support.kernels import near_certainty
 from tests.support.kernels.aw_loss import problem, worst
 
 SHAPES = [(1, 1, 1), (1, 7, 3), (5, 2, 100), (37, 501, 20), (300, 129, 64), (3, 40727, 100)]
@@ -103,9 +103,9 @@ def test_a_perfect_row_is_finite(backend: str, gamma: float) -> None:
 @cache
 def log_space_truth(scale: float, gamma: float, negatives: bool) -> list[Tensor]:
     """Return losses and gradients in float64, which takes a second, for all backends."""
-    targets = loss_accuracy.inputs()[2]
-    return loss_accuracy.loss_and_gradients(
-        lambda q, e: loss_accuracy.oracle(q, e, targets, scale, gamma, negatives), torch.float64
+    targets = near_certainty.inputs()[2]
+    return near_certainty.loss_and_gradients(
+        lambda q, e: near_certainty.oracle(q, e, targets, scale, gamma, negatives), torch.float64
     )
 
 
@@ -117,8 +117,8 @@ def test_float32_keeps_its_digits_near_certainty(backend: str, negatives: bool, 
     """Against log space in float64. By 1 - p as a difference the gradients were wrong by up to 100%."""
     if negatives and backend == "chunked":
         pytest.skip("chunked has no negatives")
-    targets = loss_accuracy.inputs()[2]
-    got = loss_accuracy.loss_and_gradients(
+    targets = near_certainty.inputs()[2]
+    got = near_certainty.loss_and_gradients(
         lambda q, e: aw_loss(
             q, e, targets, scale=scale, gamma=gamma, negatives=negatives, reduction="none", backend=backend
         ),
@@ -126,7 +126,7 @@ def test_float32_keeps_its_digits_near_certainty(backend: str, negatives: bool, 
     )
     truths = log_space_truth(scale, gamma, negatives)
     for name, ours, truth in zip(("loss", "d queries", "d items"), got, truths, strict=True):
-        assert loss_accuracy.worst(ours, truth) < 5e-5, name
+        assert near_certainty.worst(ours, truth) < 5e-5, name
 
 
 @pytest.mark.parametrize("backend", ON_CPU)

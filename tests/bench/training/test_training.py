@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict, replace
 from importlib import import_module
 
 import numpy as np
@@ -20,9 +19,8 @@ from bench.training import command as training
 from bench.training import epoch_case, loss_case, loss_inputs, loss_peers
 from bench.training.epoch_case import STAGES, EpochBench
 from bench.training.loss_case import our_loss, prepare_loss
-from bench.training.loss_inputs import LossInputs
+from bench.training.loss_inputs import LossInputs, LossShape
 from bench.training.loss_peers import COMPILE, EAGER_BF16, EAGER_FP32, LINEAR_CE, Peer, peers_for
-from bench.training.loss_shapes import LossShape
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
@@ -39,8 +37,7 @@ def toy(monkeypatch, cheap_timing):
     tiny = Plan(rounds=3, burst=1, settle=0, warmup=1)
     monkeypatch.setattr(training, "_LOSS", tiny)
     monkeypatch.setattr(training, "_QUICK_LOSS", tiny)
-    monkeypatch.setattr(training, "SHAPES", (SHAPE, replace(SHAPE, gamma=0.0)))
-    monkeypatch.setattr(training, "QUICK_SHAPES", (SHAPE,))
+    monkeypatch.setattr(training, "SHAPES", (asdict(SHAPE), asdict(SHAPE) | {"gamma": 0.0}))
     import_module("torch._inductor.config")  # reads CXX once, when it is imported
     monkeypatch.setenv("CXX", "no-such-compiler")
 
@@ -140,7 +137,6 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path, capsys):
         (["--backend", "magic"], "there is no backend 'magic'"),
         (["--json", str(tmp_path / "none" / "out.json")], "its folder does not exist"),
         (["--cases", "epoch"], "the case epoch needs a data set: give its --data"),
-        (["--cases", "loss", "--small-batch"], "--small-batch is a case of its own: leave out --cases"),
         (["--preset", "paper"], "--preset trains on a data set: give its --data"),
         (["--preset", "paper", "--data", "d"], "--preset trains as `mtaw-fast train`: leave out --quick"),
     ):
@@ -195,15 +191,6 @@ def test_the_true_answer_does_not_depend_on_its_slices(monkeypatch):
         np.testing.assert_allclose(a, b, atol=1e-13)
 
 
-def test_inputs_are_seeded_and_their_targets_neither_hopeless_nor_certain():
-    first, again = LossInputs.of(SHAPE), LossInputs.of(SHAPE)
-    assert torch.equal(first.queries, again.queries)
-    assert not torch.equal(first.queries, LossInputs.of(replace(SHAPE, seed=1)).queries)
-    logits = 16 * torch.nn.functional.normalize(first.queries) @ torch.nn.functional.normalize(first.items).T
-    p = logits.softmax(dim=1)[torch.arange(SHAPE.rows), first.targets]
-    assert p.min() < 0.05 < 0.5 < p.max()
-
-
 def test_settings_are_the_fastest_that_were_timed(monkeypatch):
     costs = {(torch.bfloat16, torch.bfloat16): 1, (torch.bfloat16, None): 2, (torch.float32, None): 3}
     chunk_costs = {16: 0.3, 24: 0.2}
@@ -253,28 +240,6 @@ def test_the_stages_together_are_the_trainer_s_step():
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("limit", [1e9, 0.0])
-def test_small_batches_against_large_ones_over_the_same_share_of_an_epoch(limit, tmp_path, monkeypatch, capsys):
-    dataset().save(tmp_path / "data")
-    monkeypatch.setattr(epoch_case, "SMALL", 16)
-    monkeypatch.setattr(epoch_case, "LARGE", 64)
-    monkeypatch.setattr(training, "SMALL_BATCH_TIMES", limit)
-    monkeypatch.setattr(training, "_QUICK_SMALL_BATCH", Plan(rounds=3, burst=1, settle=0, warmup=1))
-    out = tmp_path / "out.json"
-    arguments = ["--small-batch", "--quick", "--threads", "1", "--data", str(tmp_path / "data"), "--json", str(out)]
-    assert training.main(arguments) == (0 if limit else 1)
-    row, *steps_of, whole = rows_of(out)
-    assert (row["case"], row["baseline"], row["n"]) == ("small-batch", "batch-64", 3)
-    assert {line["params"]["batch"]: line["metric"] for line in steps_of} == {16: "processor_ms", 64: "processor_ms"}
-    assert (whole["case"], whole["metric"], whole["params"]["batch"]) == ("small-batch-epoch", "times_large", 16)
-    assert row["params"]["batch"] == 16
-    steps = [len(EpochBench(dataset(), Config.of(batch_prefixes=batch), 1).batches) for batch in (16, 64)]
-    assert row["params"]["steps"] == round(steps[0] / steps[1])
-    printed = capsys.readouterr()
-    assert "an epoch in batches of 16 takes" in printed.out
-    assert ("refused: small-batch" in printed.err) == (limit == 0)
-
-
 def test_a_whole_training_has_its_time_on_the_clock_and_on_the_processor(tmp_path, capsys):
     dataset().save(tmp_path / "data")
     out = tmp_path / "out.json"
@@ -286,32 +251,3 @@ def test_a_whole_training_has_its_time_on_the_clock_and_on_the_processor(tmp_pat
         ("train", "train_s"), ("train", "train_processor_s")
     }  # fmt: skip
     assert {row["params"]["preset"] for row in rows_of(out)} == {"paper"}
-    for option in (["--small-batch"], ["--cases", "loss"], ["--backend", "native"]):
-        assert training.main(["--preset", "paper", "--data", str(tmp_path / "data"), *option]) == 2
-        assert (
-            capsys.readouterr().err.splitlines()[-1]
-            == f"error: --preset trains as `mtaw-fast train`: leave out {option[0]}"
-        )
-
-
-def test_an_epoch_is_every_sample_once():
-    bench = EpochBench(dataset(), Config.of(embedding_dim=8, batch_prefixes=32), 1)
-    assert sum(len(bench.batch(numbers).targets) for numbers in bench.batches) == bench.samples
-    assert sorted(np.concatenate(bench.batches).tolist()) == list(range(len(bench.sessions)))
-
-
-@pytest.mark.long(caught="the tests above, which run its cases one by one")
-def test_quick_as_users_run_it(tmp_path):
-    assert training.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
-    rows = rows_of(tmp_path / "out.json")
-    assert {(row["params"]["catalog"], row["params"]["batch"]) for row in rows} == {(40_727, 512)}
-    speeds = {row["baseline"]: row for row in rows if row["case"] == "aw_loss"}
-    assert {EAGER_FP32, EAGER_BF16} <= set(speeds)
-    memory = {row["baseline"]: row["p50"] * row["ratio"] for row in rows if row["case"] == "aw_loss-memory"}
-    assert memory[EAGER_FP32] > 2 * 512 * 40_727 * 4 / 1e6  # logits and their gradient
-
-
-def test_our_loss_is_the_public_op():
-    inputs = LossInputs.of(SHAPE)
-    loss, *_ = inputs.run(partial(our_loss, "reference"))
-    assert loss.item() == pytest.approx(inputs.truth()[0], rel=loss_case.TOLERANCE[loss_case.our_dtype()])
