@@ -2,16 +2,14 @@
 
 python -m bench.peers --setup [--environments DIR]
 python -m bench.peers --data DIR --system NAME[,NAME] [--dataset NAMES] [--minutes M] [--no-test] [--checkouts DIR]
-python -m bench.peers --data DIR --efficiency [--dataset NAMES] [--minutes M] [--system NAMES]
 python -m bench.peers --table
 python -m bench.peers --quick
 
 A system trains for M minutes of processor time on one thread and saves a checkpoint; the same command later continues.
 Epochs are chosen by MRR@20 on the validation sessions, the last of the training sessions, as in our own training. Then
-the best weights rank the test set. Each record in docs/results/peers.jsonl lists its reads of the test set.
---efficiency records there the costs of training and ranking, by machine class. A system without its environment or
-its authors' code is skipped with the reason. --quick ranks Item-KNN, which needs neither, on a small generated log and
-keeps nothing. --json FILE writes the records that the run made or found.
+the best weights rank the test set. Each record in docs/results/peers.jsonl lists its reads of the test set. A system
+without its environment or its authors' code is skipped with the reason. --quick ranks Item-KNN, which needs neither, on
+a small generated log and keeps nothing. --json FILE writes the records that the run made or found.
 """
 
 from __future__ import annotations
@@ -23,9 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.harness.machine import machine_class, machine_record
 from bench.harness.report import Report, bench_parser, command, parse
-from bench.peers.efficiency import OURS, ROUNDS, measure
 from bench.peers.environments import set_up, why_not
 from bench.peers.running import Folders, run
 from bench.peers.systems import SYSTEMS, system_of
@@ -69,21 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--system", metavar="NAMES", help=f"with commas, or 'all': {names}")
     parser.add_argument("--dataset", default=DATASETS, metavar="NAMES", help=f"with commas (default: {DATASETS})")
     parser.add_argument(
-        "--minutes",
-        type=float,
-        default=60.0,
-        metavar="M",
-        help="of processor time for each training (default: 60)",
+        "--minutes", type=float, default=60.0, metavar="M", help="of processor time for each training (default: 60)"
     )
     parser.add_argument("--no-test", action="store_true", help="do not read the test set: more training follows")
     parser.add_argument("--table", action="store_true", help="print the tables of the records, as Markdown")
-    parser.add_argument(
-        "--efficiency", action="store_true",
-        help="train our presets and the systems not trained here (--minutes each); time all rankings, in turns",
-    )  # fmt: skip
-    parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, metavar="N", help=f"(--efficiency) turns of each (default: {ROUNDS})"
-    )
     parser.add_argument(
         "--presets", type=Path, default=RESULTS, metavar="DIR",
         help=f"(--table) records of bench.quality, for further rows (default: {RESULTS})",
@@ -103,10 +88,8 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
         for name in ("data", "system", "results", "work"):
             if getattr(options, name) is not None:
                 raise UsageError(f"--quick generates its data and keeps no records: leave --{name} out")
-    elif not (options.setup or options.table) and (options.data is None or not (options.system or options.efficiency)):
-        raise UsageError("give --data and --system, --data and --efficiency, or --setup, --table or --quick")
-    if options.rounds < 1:
-        raise UsageError(f"--rounds {options.rounds}: give at least 1")
+    elif not (options.setup or options.table) and (options.data is None or not options.system):
+        raise UsageError("give --data and --system, or --setup, --table or --quick")
     if options.minutes < 0:
         raise UsageError(f"--minutes {options.minutes:g}: give 0 or more")
     return options
@@ -120,25 +103,12 @@ def _run(options: argparse.Namespace, folders: Folders) -> int:
             dataset = generate(_QUICK_ITEMS, _QUICK_SESSIONS)
             report.records.append(_printed(run(system_of("item-knn"), dataset, quick_folders, 0, True)))
         return report.finish(options.json)
-    presets = []
-    if options.efficiency:
-        requested = (options.system or "all").split(",")
-        presets = [name for name in OURS if name in requested or requested == ["all"]]
-        options.system = ",".join(name for name in requested if name not in OURS)
     names = [system.name for system in SYSTEMS] if options.system == "all" else options.system.split(",")
-    systems = [system_of(name) for name in names if name]
+    systems = [system_of(name) for name in names]
     ran = 0
     for name in options.dataset.split(","):
-        dataset = prepared(options.data, name, _made(folders.work))
-        if options.efficiency:
-            data = folders.work / f"{name}.dataset"
-            measure(dataset, data, systems, presets, folders, options.minutes, options.rounds)
-            tables = Tables.read(folders.results, options.presets)
-            print(f"{name}\n\n{tables.cost(name)}")
-            costs = tables.costs.get(machine_class(machine_record()), ())
-            report.records += [cost for cost in costs if cost["dataset"]["name"] == name]
-            ran += 1
-            continue
+        folders.work.mkdir(parents=True, exist_ok=True)
+        dataset = prepared(options.data, name, folders.work)
         for system in systems:
             reason = why_not(system, folders.environments, folders.checkouts)
             if reason is not None:
@@ -150,11 +120,6 @@ def _run(options: argparse.Namespace, folders: Folders) -> int:
             if "metrics" in record:
                 report.records.append(_printed(record))
     return report.finish(options.json) if ran else 0
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _printed(record: dict[str, Any]) -> dict[str, Any]:

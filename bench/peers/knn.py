@@ -7,9 +7,7 @@ where n(i, j) counts pairs of their clicks in one session and n(i) clicks; of ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,12 +15,6 @@ from mtaw_fast.data.ranked_lists import merge, top_k
 from mtaw_fast.data.sessions import Sessions, ranges
 
 _PAIRS = 1 << 24  # at a time
-
-
-def knn_options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `ItemKnn.fit` from the settings of a record."""
-    neighbors = settings["neighbours"]  # prose: ignore
-    return {"neighbors": neighbors, "shrink": settings["shrink"], "alpha": settings["alpha"]}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,8 +3,7 @@
     <data set>-<system>                            its settings, its training and its figures
     cost/<machine class>/<data set>-<system>       its training there, and the time of its rankings
 
-A record without "metrics" did not rank the test set yet. Figures come from the longest training on any machine; times
-are compared on one machine only.
+A record without "metrics" did not rank the test set yet. The costs are of commit 0c090e6d; nothing here measures them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.harness.machine import machine_class, machine_record
 from bench.harness.records import Entry, RecordFile, RecordKind
 from bench.peers.systems import System
 
@@ -26,11 +24,6 @@ _RECORDS = RecordKind("bench.peers", KIND, SCHEMA, "training")
 def entry_of(results: Path, dataset: str, system: System) -> Entry:
     """Return the location of the record of a system on a data set."""
     return _file(results).entry(f"{dataset}-{system.name}")
-
-
-def cost_entry_of(results: Path, dataset: str, name: str) -> Entry:
-    """Return the location of the costs of a system, or of our preset, on this machine."""
-    return _file(results).entry(f"{_COST}/{machine_class(machine_record())}/{dataset}-{name}")
 
 
 def trained(results: Path) -> list[dict[str, Any]]:

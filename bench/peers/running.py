@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bench.harness.machine import machine_class, machine_record
 from bench.harness.records import Entry, finish, log_read
 from bench.peers import records
 from bench.peers.environments import DRIVERS, digest_of, python_of, source_of
@@ -26,7 +24,7 @@ from bench.peers.files import (
     validation_of,
     write_job,
 )
-from bench.peers.knn import ItemKnn, knn_options
+from bench.peers.knn import ItemKnn
 from bench.peers.systems import System
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
@@ -34,10 +32,9 @@ from mtaw_fast.data.sessions import Samples
 from mtaw_fast.errors import DataError, MtawError
 from mtaw_fast.evaluation import ranks_of, report_of
 from mtaw_fast.evaluation.metrics import gains_of, means_of
-from mtaw_fast.storage.files import folder_lock, read_json, write_json
+from mtaw_fast.storage.files import folder_lock
 
 VALIDATION = Config().optimizer.validation_fraction
-_MACHINES = "machines.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +61,8 @@ class Driver:
         python = sys.executable if system.environment is None else python_of(folders.environments, system.environment)
         return cls((str(python), str(DRIVERS / str(system.driver))), folder, system.name)
 
-    @property
-    def machines(self) -> list[str]:
-        """The machine classes that the job was trained on; none before its training."""
-        path = self.folder / _MACHINES
-        return read_json(path, DataError) if path.exists() else []
-
     def train(self, minutes: float) -> None:
         """Train for `minutes` more of processor time; MtawError if it fails."""
-        write_json(self.folder / _MACHINES, sorted({*self.machines, machine_class(machine_record())}))
         self._check(subprocess.run(self._line("train", str(minutes)), env=_one_thread(), check=False).returncode)
 
     def ranks(self, split: str, samples: Samples, n_items: int) -> np.ndarray:
@@ -90,13 +80,6 @@ class Driver:
                 process.kill()
                 raise
         self._check(process.returncode)
-
-    def timed(self, batches: Sequence[int], seconds: float) -> list[dict[str, Any]]:
-        """Return what the driver's `time` reports for each batch."""
-        line = self._line("time", ",".join(map(str, batches)), str(seconds))
-        result = subprocess.run(line, env=_one_thread(), stdout=subprocess.PIPE, check=False)
-        self._check(result.returncode)
-        return [json.loads(reported) for reported in result.stdout.splitlines()]
 
     def _line(self, command: str, *options: str) -> list[str]:
         return [*self.command, command, str(self.folder), *options]
@@ -122,7 +105,7 @@ _OF_ANY_WEIGHTS = {
 }  # fmt: skip
 
 
-def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that decide the weights after a number of steps: more epochs continue a training."""
     return {name: value for name, value in settings.items() if name not in ("epochs", "patience")}
 
@@ -137,7 +120,7 @@ def run(system: System, dataset: Dataset, folders: Folders, minutes: float, test
     record = entry.found() or {"reads": []}
     if record.get("dataset", {}).get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
         raise DataError(f"{entry} was made from other data; move the line away")
-    if decisive(record.get("settings", settings)) != decisive(settings):
+    if _decisive(record.get("settings", settings)) != _decisive(settings):
         record = {"reads": record["reads"]}
     record = {
         **record,
@@ -154,32 +137,15 @@ def run(system: System, dataset: Dataset, folders: Folders, minutes: float, test
     folders.results.mkdir(parents=True, exist_ok=True)
     if system.driver is None:
         return _run_knn(dataset, record, entry) if "metrics" not in record else record
-    with job_of(system, dataset, folders) as driver:
-        if folders.checkouts is not None and system.authors is not None:
-            record["authors"] = {
-                "repository": system.authors,
-                "sha256": digest_of(source_of(system, folders.checkouts)),
-            }
-        return _run_driver(driver, dataset, record, entry, minutes, test)
-
-
-@contextmanager
-def job_of(system: System, dataset: Dataset, folders: Folders) -> Iterator[Driver]:
-    """Lock the system's job folder, make or check its files, and yield the driver."""
-    settings = system.settings_for(dataset.name)[0]
-    folder = folders.work / f"{dataset.name}-{system.name}"
+    folder, job = folders.work / f"{dataset.name}-{system.name}", dict(settings)
+    if folders.checkouts is not None and system.authors is not None:
+        source_folder = source_of(system, folders.checkouts)
+        job["source"] = str(source_folder.resolve())
+        record["authors"] = {"repository": system.authors, "sha256": digest_of(source_folder)}
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder, MtawError):
-        if folders.checkouts is not None and system.authors is not None:
-            settings = {**settings, "source": str(source_of(system, folders.checkouts).resolve())}
-        write_job(folder, settings, dataset, VALIDATION)
-        yield Driver.of(system, folder, folders)
-
-
-def training_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part "training" of a record, from the driver's last report."""
-    training = {name: value for name, value in state.items() if name not in ("losses", "versions")}
-    return {**training, "epochs_done": round(state["step"] / state["steps_per_epoch"], 3)}
+        write_job(folder, job, dataset, VALIDATION)
+        return _run_driver(Driver.of(system, folder, folders), dataset, record, entry, minutes, test)
 
 
 def _run_driver(
@@ -201,7 +167,8 @@ def _run_driver(
             file=sys.stderr,
         )
         return entry.read()
-    record["training"] = training_of(state)
+    training = {name: value for name, value in state.items() if name not in ("losses", "versions")}
+    record["training"] = {**training, "epochs_done": round(state["step"] / state["steps_per_epoch"], 3)}
     record["versions"] = state["versions"]
     # Compare all of it: another training may have its best after the same number of steps.
     if ranked is None or ranked["best"] != state["best"]:
@@ -220,24 +187,18 @@ def _run_driver(
     return entry.read()
 
 
-def fit_knn(dataset: Dataset, settings: Mapping[str, Any]) -> tuple[ItemKnn, dict[str, Any]]:
-    """Return Item-KNN of all training sessions, and the part "training" of its record."""
-    options = knn_options(settings)
+def _run_knn(dataset: Dataset, record: dict[str, Any], entry: Entry) -> dict[str, Any]:
+    """Fit Item-KNN on all training sessions, as our presets are refit: it has nothing to choose on validation."""
+    options = {name: record["settings"][name] for name in ("neighbors", "shrink", "alpha")}
+    known, valid = validation_of(dataset, VALIDATION)
+    record["validation"] = means_of(gains_of(ranks_of(ItemKnn.fit(known, dataset.n_items, **options), valid)))
     began = time.process_time()
     ranker = ItemKnn.fit(dataset.train, dataset.n_items, **options)
     seconds = round(time.process_time() - began, 2)
-    return ranker, {
+    record["training"] = {
         "cpu_seconds": seconds, "epochs_done": 1, "epochs_asked": 1, "ended": "epochs",
         "parameters": int((ranker.ids >= 0).sum()), "best": {"epoch": 1, "cpu_seconds": seconds},
     }  # fmt: skip
-
-
-def _run_knn(dataset: Dataset, record: dict[str, Any], entry: Entry) -> dict[str, Any]:
-    """Fit Item-KNN on all training sessions, as our presets are refit: it has nothing to choose on validation."""
-    options = knn_options(record["settings"])
-    known, valid = validation_of(dataset, VALIDATION)
-    record["validation"] = means_of(gains_of(ranks_of(ItemKnn.fit(known, dataset.n_items, **options), valid)))
-    ranker, record["training"] = fit_knn(dataset, record["settings"])
     log_read(entry, record, "fitted on all training sessions")
     _measure(record, ranks_of(ranker, dataset.test), dataset.test)
     finish(entry, record)

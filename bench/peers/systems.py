@@ -49,7 +49,7 @@ def _recbole(title: str, model: str, source: str, network: Mapping[str, Any], **
 
 SYSTEMS = (
     System(
-        "item-knn", "Item-KNN", None, None, {"neighbours": 100, "shrink": 20, "alpha": 0.5},  # prose: ignore
+        "item-knn", "Item-KNN", None, None, {"neighbors": 100, "shrink": 20, "alpha": 0.5},
         "baselines.py of GRU4Rec: cosine with the last click, 100 neighbors, lambda 20, alpha 0.5",
     ),
     _recbole(

@@ -10,9 +10,8 @@ from typing import Any
 
 from bench.peers import records
 from bench.peers.systems import SYSTEMS
-from bench.quality.table import quoted_figures
 from bench.quality.records import NOT_REFIT, PUBLISHED, protocol_of, records_in
-from bench.quality.table import NOT_REFIT_MARK, TITLES, markdown
+from bench.quality.table import NOT_REFIT_MARK, TITLES, markdown, quoted_figures
 
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _QUALITY_HEAD = ("", "epochs", *_METRICS, "P@20 repeat", "P@20 new", "published P@20 / MRR@20")

@@ -5,7 +5,6 @@ A driver runs inside a peer's own environment, where mtaw_fast is not installed,
     DRIVER train FOLDER MINUTES         go on training, until so many minutes of processor time, the epochs or the
                                         patience end
     DRIVER score FOLDER SPLIT           the scores of the best weights, to standard output
-    DRIVER time FOLDER BATCH[,BATCH] SECONDS    processor time of ranking test sessions, a line of JSON a batch
 
 FOLDER has `job.json` and `data.npz`, which `bench.peers.files` writes and explains; the driver adds `state.json`,
 `checkpoint.npz` (weights, optimizer, random state) and `best.npz` (weights of the best validation epoch). Scores are
@@ -104,14 +103,9 @@ def main(build: Callable[[Job], Peer]) -> None:
     peer = build(job)
     if command == "train":
         Training(job, peer).run(60 * float(arguments[0]))
-    elif command == "score":
+    else:
         load_weights(peer.model, folder + "/best.npz")
         write_scores(job.prefixes(arguments[0]), peer, job.n_items, output)
-    elif command == "time":
-        if (job.folder / "best.npz").exists():
-            load_weights(peer.model, folder + "/best.npz")
-        for batch in arguments[0].split(","):
-            output.write(json.dumps(timed(job, peer, int(batch), float(arguments[1]))).encode() + b"\n")
     output.close()
 
 
@@ -274,26 +268,6 @@ def write_scores(samples: Samples, peer: Peer, n_items: int, output: Any) -> Non
             raise SystemExit(f"scores have shape {list(scores.shape)}, not {[len(rows), n_items]}")
         output.write(np.ascontiguousarray(scores, np.float32).data)
     output.flush()
-
-
-def timed(job: Job, peer: Peer, batch: int, seconds: float) -> dict[str, Any]:
-    """Time rankings of the 20 best items of test sessions, `batch` at a time, for so many processor seconds."""
-    samples = job.prefixes("test")
-    peer.model.eval()
-    generator = np.random.default_rng(0)
-    times: list[float] = []
-    with torch.no_grad():
-        for number in range(1 << 30):
-            rows = generator.integers(len(samples), size=batch)
-            began = time.process_time()
-            ids = peer.scores(samples, rows).topk(min(20, job.n_items)).indices
-            if len(ids) != batch:
-                raise SystemExit(f"{len(ids)} of {batch} samples were ranked")
-            if number:  # the first call prepares more than it ranks
-                times.append(time.process_time() - began)
-            if sum(times) > seconds and len(times) >= 3:
-                break
-    return {"batch": batch, "us": 1e6 * float(np.median(times)) / batch, "calls": len(times), "peak_mb": peak_mb()}
 
 
 def pessimistic_rank(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from job import Job, Samples
 
-NEIGHBOURS, REACH = 12, 3
+NEIGHBORS, REACH = 12, 3
 PADDING = 1  # what the authors' tables have in front: row 0
 
 
@@ -26,14 +26,14 @@ def build(job: Job) -> driver.Peer:
     import utils
 
     options = SimpleNamespace(
-        hiddenSize=100, batch_size=settings["batch"], activate="relu", n_sample=NEIGHBOURS, alpha=0.2,
+        hiddenSize=100, batch_size=settings["batch"], activate="relu", n_sample=NEIGHBORS, alpha=0.2,
         lr=settings["lr"], l2=settings["l2"], lr_dc=settings["lr_dc"], lr_dc_step=settings["lr_dc_step"],
         n_iter=settings["n_iter"], dropout_gcn=settings["dropout_gcn"], dropout_local=settings["dropout_local"],
         dropout_global=settings["dropout_global"],
     )  # fmt: skip
     rows = job.n_items + PADDING
     neighbors, counts = global_graph(job.data["train_items"], job.data["train_offsets"], job.n_items)
-    neighbors, counts = utils.handle_adj(neighbors, rows, NEIGHBOURS, counts)
+    neighbors, counts = utils.handle_adj(neighbors, rows, NEIGHBORS, counts)
     model = authors.CombineGraph(options, rows, neighbors, counts)
 
     def batch_of(samples: Samples, chosen: np.ndarray) -> list[torch.Tensor]:
@@ -72,7 +72,7 @@ def global_graph(items: np.ndarray, offsets: np.ndarray, n_items: int) -> tuple[
     neighbors: list[list[int]] = [[]]
     weights: list[list[int]] = [[]]
     for item in range(n_items):
-        strongest = best[ends[item] : min(ends[item + 1], ends[item] + NEIGHBOURS)]
+        strongest = best[ends[item] : min(ends[item + 1], ends[item] + NEIGHBORS)]
         neighbors.append((keys[strongest] % n_items + PADDING).tolist())
         weights.append(counts[strongest].tolist())
     return neighbors, weights

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.harness.machine import machine_class, machine_record
-from bench.peers import command, efficiency, ours, records, running
+from bench.peers import command, records, running
 from bench.peers.environments import DRIVERS, ENVIRONMENTS, set_up, why_not
 from bench.peers.files import validation_of
 from bench.peers.knn import ItemKnn
@@ -34,12 +33,6 @@ TINY = System(
     "tiny", "Tiny", None, str(Path(tiny_driver.__file__)), {"epochs": 3, "patience": 3, "batch": 64, "lr": 0.05}, "this"
 )
 FOREVER, ONE_STEP = 10.0, 1e-9
-
-
-@pytest.fixture(autouse=True)
-def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rank for a moment instead of seconds; the figures are not looked at."""
-    monkeypatch.setattr(efficiency, "_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -101,8 +94,6 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     assert record["reads"] == []
     assert "metrics" not in record
     assert all("metrics" not in result for result in trained(folders.results))
-    turns = Driver.of(TINY, tmp_path / "work" / "ring-tiny", folders).timed([1, 16], 0.0)
-    assert [(row["batch"], row["us"] > 0, row["calls"] >= 3) for row in turns] == [(1, True, True), (16, True, True)]
     record = run(TINY, dataset, folders, FOREVER, test=True)
     training = record["training"]
     assert (training["epochs_done"], training["epochs_asked"], training["ended"]) == (3, 3, "epochs")
@@ -139,31 +130,7 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     entry.write(ranked)
     # More epochs asked of the same weights leave their figures.
     extended = dataclasses.replace(longer, settings={**longer.settings, "epochs": 7})
-    again = run(extended, dataset, longer_folders, 0, test=False)
-    assert again["metrics"] == ranked["metrics"]
-    # What it costs is kept apart: of the training that is here, as far as it came, or of a new one.
-    changed = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
-    with pytest.raises(UsageError, match="holds a training with other settings"):
-        efficiency.measure(dataset, tmp_path, [changed], [], folders, 0)
-    elsewhere = dataclasses.replace(folders, work=tmp_path / "nowhere")
-    efficiency.measure(dataset, tmp_path, [extended], [], elsewhere, 0)
-    assert "skipped tiny: it was not trained here yet; give it --minutes" in capsys.readouterr().err
-    assert records.costs(folders.results) == {}
-    for target, step in ((folders, training["step"]), (elsewhere, 1)):
-        efficiency.measure(dataset, tmp_path, [TINY], [], target, ONE_STEP, rounds=1)
-        ((kept,),) = records.costs(folders.results).values()
-        assert kept["training"]["step"] == step
-        assert not {"metrics", "reads", "validation"} & kept.keys()
-        assert all(kept["inference"][batch]["us"] > 0 for batch in ("1", "512"))
-    assert entry.read() == again
-    # Seconds of another class of machines are not taken for those of this one.
-    machines = elsewhere.work / "ring-tiny" / "machines.json"
-    assert json.loads(machines.read_text()) == [machine_class(machine_record())]
-    machines.write_text(json.dumps(["amd-f1-avx2-2c"]))
-    efficiency.measure(dataset, tmp_path, [TINY], [], elsewhere, ONE_STEP)
-    assert "ring-tiny is also of amd-f1-avx2-2c; move it away to train it here" in capsys.readouterr().err
-    ((after,),) = records.costs(folders.results).values()
-    assert after == kept
+    assert run(extended, dataset, longer_folders, 0, test=False)["metrics"] == ranked["metrics"]
     # Other settings are another training, whose figures are not those of before; the reads stay.
     other = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
     record = run(other, dataset, dataclasses.replace(folders, work=tmp_path / "again"), ONE_STEP, test=False)
@@ -207,12 +174,6 @@ def test_the_command_skips_ranks_and_refuses(tmp_path: Path, capsys: pytest.Capt
     assert [record["system"] for record in trained(tmp_path / "results")] == ["item-knn"]
     assert command.main(["--table", "--results", str(tmp_path / "results"), "--presets", str(tmp_path)]) == 0
     assert "### ring: quality" in capsys.readouterr().out
-    costs = tmp_path / "costs.json"
-    options = ["--efficiency", "--system", "item-knn", "--minutes", "0", "--rounds", "1", "--json", str(costs)]
-    assert command.main([*data, *options]) == 0
-    assert "| Item-KNN |" in capsys.readouterr().out
-    (result,) = json.loads(costs.read_text())["results"]
-    assert (result["system"], "metrics" in result, result["inference"]["1"]["us"] > 0) == ("item-knn", False, True)
     for wrong, says in (
         ([], "give --data and --system"),
         (["--quick", "--system", "gru4rec"], "leave --system out"),
@@ -282,83 +243,6 @@ def test_the_graph_of_gce_gnn_is_that_of_its_authors() -> None:
     expected = [sorted(neighbors.items(), key=lambda pair: pair[1], reverse=True)[:12] for neighbors in near]
     ids, counts = gce_gnn.global_graph(sessions.items, sessions.offsets, 25)
     assert [list(zip(*pair, strict=True)) for pair in zip(ids, counts, strict=True)] == expected
-
-
-def test_our_presets_are_timed_as_peers_are(tmp_path: Path) -> None:
-    dataset = ring_dataset()
-    dataset.save(tmp_path / "ring.dataset")
-    folder = tmp_path / "job"
-    folder.mkdir()
-    job = {
-        "preset": "paper",
-        "set": ["embedding_dim=8", "epochs=2", "validation_fraction=0.1"],
-        "dataset": str(tmp_path / "ring.dataset"),
-    }
-    (folder / "job.json").write_text(json.dumps(job))
-    ours.fit(folder, 0)
-    state = json.loads((folder / "state.json").read_text())
-    assert (state["epochs_done"], state["ended"], len(state["epoch_seconds"])) == (1, None, 1)
-    assert not (folder / "bundle").exists()
-    ours.fit(folder, 10)
-    state = json.loads((folder / "state.json").read_text())
-    assert (state["epochs_done"], state["ended"], len(state["epoch_seconds"])) == (2, "epochs", 2)
-    assert state["best"]["MRR@20"] == max(epoch["MRR@20"] for epoch in state["history"])
-    assert state["parameters"] > 8 * dataset.n_items
-    assert state["peak_mb"] > 50
-    (turn,) = ours.timed(folder, [4], 0.0)
-    assert turn["us"] > 0
-    (folder / "job.json").write_text(json.dumps({**SYSTEMS[0].settings, "dataset": str(tmp_path / "ring.dataset")}))
-    assert [turn["calls"] for turn in ours.timed(folder, [1, 8], 0.0)] == [3, 3]
-
-
-def test_rankings_are_timed_in_turns_and_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    dataset, folders = ring_dataset(), folders_of(tmp_path)
-    run(system_of("item-knn"), dataset, folders, 0, test=True)
-    turns: list[str] = []
-
-    def timed(self: Any, batches: Any, seconds: float) -> list[dict[str, Any]]:
-        turns.append(self.name)
-        return [{"batch": batch, "us": float(len(turns) * batch), "calls": 3, "peak_mb": 10.0} for batch in batches]
-
-    def fails(self: Any, batches: Any, seconds: float) -> list[dict[str, Any]]:
-        raise MtawError("no time")
-
-    def train(self: Any, minutes: float) -> None:
-        state = {"cpu_seconds": 9.0, "epoch_seconds": [4.0, 5.0], "epochs_done": 2, "best": None, "ended": None}
-        (self.folder / "state.json").write_text(json.dumps(state))
-        (self.folder / "bundle").mkdir()
-
-    monkeypatch.setattr(efficiency.Driver, "timed", timed)
-    monkeypatch.setattr(efficiency.Driver, "train", train)
-    efficiency.measure(dataset, tmp_path, [system_of("item-knn"), system_of("gru4rec")], ["paper"], folders, 1)
-    assert turns == ["item-knn", "paper"] * efficiency.ROUNDS
-    ((machine, costs),) = records.costs(folders.results).items()
-    assert machine == machine_class(machine_record())
-    assert [cost["system"] for cost in costs] == ["item-knn", "ours-paper"]
-    assert costs[0]["inference"]["1"] == {"us": 3.0, "rounds": [1.0, 3.0, 5.0], "peak_mb": 10.0}
-    assert costs[1]["inference"]["512"]["us"] == 512 * 4.0
-    shown = Tables.read(folders.results, tmp_path / "none").render()
-    assert f"On `{machine}`:" in shown
-    assert "| paper    | 4.5 " in shown
-    # Where its training is not, the record stays.
-    elsewhere = dataclasses.replace(folders, work=tmp_path / "elsewhere")
-    efficiency.measure(dataset, tmp_path, [], ["paper"], elsewhere, 0)
-    assert "skipped paper: it was not trained here yet" in capsys.readouterr().err
-    ((_, after),) = records.costs(folders.results).items()
-    assert after == costs
-    # Times of rankings stay when a training continues, and go when its settings change.
-    monkeypatch.setattr(efficiency.Driver, "timed", fails)
-    knn = system_of("item-knn")
-    for peer, stay in ((knn, True), (dataclasses.replace(knn, settings={**knn.settings, "neighbors": 50}), False)):
-        with pytest.raises(MtawError, match="no time"):
-            efficiency.measure(dataset, tmp_path, [peer], [], folders, 0)
-        kept = records.cost_entry_of(folders.results, "ring", "item-knn").read()
-        assert (kept["settings"], "inference" in kept) == (dict(peer.settings), stay)
-    other = dataclasses.replace(dataset, fingerprint="ring-2")
-    with pytest.raises(DataError, match=r"ours-paper was made from other data or by other settings"):
-        efficiency.measure(other, tmp_path, [], ["paper"], dataclasses.replace(folders, work=tmp_path / "third"), 1)
 
 
 def record_of(system: str, title: str, p20: float, **training: Any) -> dict[str, Any]:
