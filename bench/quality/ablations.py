@@ -31,9 +31,8 @@ from bench.harness.json_lines import read_json_lines
 from bench.harness.machine import machine_class, machine_record, usable_cores
 from bench.harness.records import commit
 from bench.harness.report import command
-from bench.quality.paired import difference_of, gains_of
 from bench.quality.runs import ProgressLines, prepared
-from bench.quality.table import TITLES, markdown
+from bench.quality.table import ablations as table
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
@@ -51,30 +50,20 @@ from mtaw_fast.training.trained_model import served_ranks
 OUT = Path("docs/results/ablations.jsonl")
 GAMMAS = {"tmall": 2.0, "retailrocket": 6.0}  # the paper's
 ENCODER, RANKER = "paper", "full"  # the whole models
-_HELD_OUT, _STEPS, _METRICS = 0.07, 20, ("P@20", "MRR@20")
+_HELD_OUT, _STEPS, _RESAMPLES, _METRICS = 0.07, 20, 1000, ("P@20", "MRR@20")
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderVariant:
-    """A variant of the encoder.
+class Variant:
+    """A variant of the encoder or the ranker.
 
-    fixed: parameters that stay at zero. settings: overrides, as `Config.override` takes.
+    settings: overrides, as `Config.override` takes. fixed: the encoder's parameters that stay at zero. excluded: the
+    ranker's features that get no weight. learns: whether the tables learn the ranked sessions.
     """
 
+    settings: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RankerVariant:
-    """A variant of the ranker.
-
-    excluded: features that get no weight. settings: overrides, as `Config.override` takes. learns: whether the tables
-    learn the ranked sessions.
-    """
-
     excluded: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
     learns: bool = False
 
 
@@ -84,24 +73,24 @@ _PAIRS = ("next_last", "next_dec", "fwd_dec", "fwd_last", "fwd_prev", "bwd_dec",
           "cos_dec", "cos_all", "rec_dec", "rec_all", "aa_dec", "reached", "reach_near", "latest", "second",
           "pre")  # fmt: skip
 ENCODERS = {
-    ENCODER: EncoderVariant(),
-    "interest tracking (ITL) by plain means": EncoderVariant(("itl_query_weight", "itl_query_bias")),
-    "interest enhancing (IEL) by plain means": EncoderVariant(("iel_query_weight", "iel_query_bias")),
-    "no positions": EncoderVariant(("position_embedding",)),
-    "cross-entropy for the AW loss": EncoderVariant(settings=("gamma=0",)),
+    ENCODER: Variant(),
+    "interest tracking (ITL) by plain means": Variant(fixed=("itl_query_weight", "itl_query_bias")),
+    "interest enhancing (IEL) by plain means": Variant(fixed=("iel_query_weight", "iel_query_bias")),
+    "no positions": Variant(fixed=("position_embedding",)),
+    "cross-entropy for the AW loss": Variant(("gamma=0",)),
 }
 RANKERS = {
-    RANKER: RankerVariant(),
-    "no encoder": RankerVariant(settings=("dense_candidates=0",)),
-    "no features of similar sessions": RankerVariant(("knn", "knn_fresh", "knn_near", "knn_after", "knn_next")),
-    "no features of pairs of items": RankerVariant(_PAIRS),
-    "no features of recency": RankerVariant(("rec_dec", "rec_all", "knn_fresh", "latest", "newest")),
-    "no features of popularity and age": RankerVariant(("clicks", "sessions", "newest", "last_sessions")),
-    "no features of own items": RankerVariant(_OWN),
-    "no features of the encoder": RankerVariant(("logit", "logit_gap", "dense_rank")),
-    "a quarter of the candidates": RankerVariant(settings=("cooccurrence_candidates=20", "dense_candidates=12")),
-    "samples from tables that stand still": RankerVariant(settings=("prequential=false",)),
-    "learning": RankerVariant(learns=True),
+    RANKER: Variant(),
+    "no encoder": Variant(("dense_candidates=0",)),
+    "no features of similar sessions": Variant(excluded=("knn", "knn_fresh", "knn_near", "knn_after", "knn_next")),
+    "no features of pairs of items": Variant(excluded=_PAIRS),
+    "no features of recency": Variant(excluded=("rec_dec", "rec_all", "knn_fresh", "latest", "newest")),
+    "no features of popularity and age": Variant(excluded=("clicks", "sessions", "newest", "last_sessions")),
+    "no features of own items": Variant(excluded=_OWN),
+    "no features of the encoder": Variant(excluded=("logit", "logit_gap", "dense_rank")),
+    "a quarter of the candidates": Variant(("cooccurrence_candidates=20", "dense_candidates=12")),
+    "samples from tables that stand still": Variant(("prequential=false",)),
+    "learning": Variant(learns=True),
 }
 
 
@@ -240,6 +229,24 @@ def lines_of(study: Study, seeds: int, names: Sequence[str]) -> Iterator[dict[st
         yield line
 
 
+def gains_of(ranks: np.ndarray) -> np.ndarray:
+    """Return hit and reciprocal rank in percent, float64[S, 2]. ranks: int[S], 0 for a miss."""
+    hit = ranks > 0
+    return np.stack([100.0 * hit, np.where(hit, 100 / np.maximum(ranks, 1), 0)], axis=1)
+
+
+def difference_of(values: np.ndarray, session: np.ndarray) -> dict[str, list[float]]:
+    """Return mean, low and high of each metric's differences, float64[S, 2], resampled by session (int[S])."""
+    _, owner = np.unique(session, return_inverse=True)
+    counts = np.bincount(owner)
+    sums = np.stack([np.bincount(owner, values[:, k]) for k in range(2)], axis=1)
+    draws = np.random.default_rng(0).integers(0, len(counts), (_RESAMPLES, len(counts)))
+    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)[:, None]
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    ends = np.stack([values.mean(axis=0), low, high], axis=1).round(2)
+    return {name: ends[k].tolist() for k, name in enumerate(_METRICS)}
+
+
 def _over_seeds(gains: Sequence[np.ndarray]) -> dict[str, float]:
     """Return the standard deviation over seeds of each metric; 0 of one seed."""
     means = np.array([seed.mean(axis=0) for seed in gains])
@@ -247,34 +254,9 @@ def _over_seeds(gains: Sequence[np.ndarray]) -> dict[str, float]:
     return dict(zip(_METRICS, spread.round(2).tolist(), strict=True))
 
 
-def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return the lines as a Markdown table: P@20 / MRR@20 of the whole models, and the differences from them."""
-    sets = list(dict.fromkeys(line["dataset"] for line in lines))
-    cells = {(line["dataset"], line["variant"]): _cells(line) for line in lines}
-    measured = {line["variant"] for line in lines}
-    rows = [
-        (f"**{name}**" if name in (ENCODER, RANKER) else name, *(cells.get((dataset, name), "") for dataset in sets))
-        for name in (*ENCODERS, *RANKERS)
-        if name in measured
-    ]
-    return markdown(["", *(f"{TITLES.get(dataset, dataset)}, P@20 / MRR@20" for dataset in sets)], rows)
-
-
-def _cells(line: Mapping[str, Any]) -> str:
-    several = line["seeds"] > 1
-    if "difference" not in line:
-        return " / ".join(f"{line[name]:.2f}" + f" ± {line['deviation'][name]:.2f}" * several for name in _METRICS)
-    cells = []
-    for name in _METRICS:
-        mean, low, high = line["difference"][name]
-        spread = f" ± {line['difference_deviation'][name]:.2f}" if several else ""
-        cells.append(f"{mean:+.2f}{spread} [{low:+.2f}, {high:+.2f}]")
-    return " / ".join(cells)
-
-
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write the lines, print their table or draw them; return the exit status."""
+    """Measure and write the lines, and print their table; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.quality.ablations", description=(__doc__ or "").splitlines()[0]
     )
@@ -296,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in options.dataset.split(","):
                 study = Study(prepared(options.data, name, options.work), options.work, options.set)
                 _put(options.out, list(lines_of(study, options.seeds, names)))
-    print(table_of(read_json_lines(options.out)))
+    print(table(read_json_lines(options.out)))
     return 0
 
 

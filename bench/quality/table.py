@@ -173,3 +173,42 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     )
+
+
+def ablations(lines: Sequence[Record]) -> str:
+    """Return the lines of `bench.quality.ablations`: the whole models, and the differences of their parts from them."""
+    sets = list(dict.fromkeys(line["dataset"] for line in lines))
+    cells = {(line["dataset"], line["variant"]): _ablation(line) for line in lines}
+    rows = [
+        (name if is_part else f"**{name}**", *(cells.get((dataset, name), "") for dataset in sets))
+        for name, is_part in {line["variant"]: "difference" in line for line in lines}.items()
+    ]
+    return markdown(["", *(f"{TITLES.get(dataset, dataset)}, P@20 / MRR@20" for dataset in sets)], rows)
+
+
+def _ablation(line: Record) -> str:
+    cells, several = [], line["seeds"] > 1
+    for name in ("P@20", "MRR@20"):
+        if "difference" in line:
+            mean, low, high = line["difference"][name]
+            spread = f" ± {line['difference_deviation'][name]:.2f}" if several else ""
+            cells.append(f"{mean:+.2f}{spread} [{low:+.2f}, {high:+.2f}]")
+        else:
+            cells.append(f"{line[name]:.2f}" + (f" ± {line['deviation'][name]:.2f}" if several else ""))
+    return " / ".join(cells)
+
+
+def frozen(lines: Sequence[Record]) -> str:
+    """Return the lines of `bench.quality.frozen` of commit 0c090e6d: rankers with times and without, by their age."""
+    kinds = ("without times", "no frozen samples", "with times")
+    rows = [" | ".join(("log", "moment", *kinds, "difference")), " | ".join(["---"] * 6)]
+    by_key = {(line["log"], line["moment"], line["ranker"]): line for line in lines}
+    for log in dict.fromkeys(line["log"] for line in lines):
+        for moment in (
+            "first hour", "first day", "a day later", "a week later", "learning", "a week later, learning"
+        ):  # fmt: skip
+            cells = [by_key[log, moment, kind] for kind in kinds]
+            texts = [f"{cell['P@20']:.2f} / {cell['MRR@20']:.2f}" for cell in cells]
+            ends = ("{:+.2f} [{:+.2f}, {:+.2f}]".format(*cells[-1]["difference"][name]) for name in ("P@20", "MRR@20"))
+            rows.append(" | ".join([log, moment, *texts, ", ".join(ends)]))
+    return "\n".join(f"| {row} |" for row in rows)

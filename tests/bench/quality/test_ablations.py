@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("torch", reason="bench.quality needs the extra 'train'")
 
 from bench.quality import ablations
-from bench.quality.ablations import ENCODER, ENCODERS, RANKERS, FixedAtZero
+from bench.quality.ablations import ENCODER, ENCODERS, RANKERS, FixedAtZero, difference_of
+from bench.quality.table import ablations as table
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.training.encoder.fitting import fit_encoder
@@ -87,6 +88,12 @@ def test_the_spread_over_seeds(study: ablations.Study, monkeypatch: pytest.Monke
     whole, learning = lines
     assert whole["deviation"] == {"P@20": round(2**0.5, 2), "MRR@20": round(0.5**0.5, 2)}
     assert learning["difference_deviation"] == {"P@20": round(3 * 0.5**0.5, 2), "MRR@20": 0.0}
-    rows = ablations.table_of(lines).splitlines()
+    rows = table(lines).splitlines()
     assert "| 51.00 ± 1.41 / 10.50 ± 0.71 " in rows[2]
     assert "| +2.50 ± 2.12 [+2.50, +2.50] / +0.00 ± 0.00 [+0.00, +0.00] " in rows[3]
+
+
+def test_an_interval_is_over_sessions() -> None:
+    values = np.repeat(np.array([[10.0, 1.0], [0.0, 1.0]]), 50, axis=0)
+    ends = difference_of(values, np.repeat([0, 1], 50))
+    assert ends == {"P@20": [5.0, 0.0, 10.0], "MRR@20": [1.0, 1.0, 1.0]}

@@ -15,7 +15,7 @@ from bench.quality import command as quality
 from bench.quality import runs as quality_runs
 from bench.quality.records import Finalist, load, protocol_of, records_in, settings_hash
 from bench.quality.table import LEAK_MARK, NOT_REFIT_MARK, render
-from bench.suite.result_tables import pair, refit_gain, signed
+from bench.suite.tables import pair, refit_gain, signed
 from mtaw_fast.cli import main as command
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
