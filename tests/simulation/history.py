@@ -174,6 +174,35 @@ class _Drawer:
         return {"sessions": self._chance.randint(1, 3)}
 
 
+def steps_of(text: str) -> list[Step]:
+    """Return steps from words: who, what, values, and a fault, as in "A observe 1 sku-1, A compact !power 262"."""
+    return [_step_of(*line.split(" !")) for line in text.split(", ")]
+
+
+def _step_of(line: str, fault: str = "") -> Step:
+    who, what, *words = line.split()
+    values: dict[str, Any] = {}
+    if what in ("observe", "forget"):
+        values["session"] = int(words[0])
+    if what == "observe":
+        values["items"] = words[1:]
+    elif what in ("add", "remove", "hide", "show"):
+        values = dict(zip(("item", "near"), words, strict=False))
+    elif what == "turn":
+        values = {"ms": int(words[0]) if words else 1100}
+    elif what == "compact":
+        values = {"wait": bool(words)}
+    elif what == "flood":
+        values = {"sessions": int(words[0]), "bot": words[1:] == ["bot"]}
+    elif what == "resend":
+        values = {"back": int(words[0])}
+    if not fault:
+        return Step(what, who, values)
+    kind, call, *more = fault.split()
+    seed = int(more[0]) if more and more != ["after"] else 0
+    return Step(what, who, values, [Fault(kind, int(call), more == ["after"], seed)])
+
+
 def line_of(step: Step) -> str:
     """Return what a step does, in words."""
     values = ", ".join(f"{name} {value}" for name, value in step.values.items())

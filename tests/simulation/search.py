@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from tests.simulation.history import Fault, History, Step
+from tests.simulation.history import Fault, History, Step, steps_of
 from tests.simulation.run import Run
 from tests.simulation.world import WRITING
 
@@ -130,21 +130,9 @@ EVENTFUL = History(
     5,
     {**PLAIN, "segment_bytes": 1200, "max_log_bytes": 3000, "read_events": 7},
     [
-        Step("start", "A"),
-        Step("observe", "A", {"session": 1, "items": ["sku-1", "new-1", "sku-2"]}),
-        Step("observe", "A", {"session": 2, "items": ["new-2", "sku-3"]}),
-        Step("turn", "A", {"ms": 400}),
-        Step("compact", "A", {"wait": False}),
-        Step("turn", "A", {"ms": 1100}),
-        Step("observe", "A", {"session": 2, "items": ["sku-4", "new-3"]}),
-        Step("forget", "A", {"session": 1}),
-        Step("forget", "A", {"session": 2}),
+        *steps_of("A start, A observe 1 sku-1 new-1 sku-2, A observe 2 new-2 sku-3, A turn 400, A compact, A turn"),
+        *steps_of("A observe 2 sku-4 new-3, A forget 1, A forget 2"),
         Step("set_items", "A", {"mode": "patch", "rows": {"sku-1": {"on": True}}, "kind": "", "availability": True}),
-        Step("observe", "A", {"session": 3, "items": ["sku-5", "new-1"] * 8}),
-        Step("compact", "A", {"wait": False}),
-        Step("turn", "A", {"ms": 1100}),
-        Step("observe", "A", {"session": 3, "items": ["sku-6"]}),
-        Step("stop", "A"),
-        Step("start", "A"),
+        *steps_of(f"A observe 3 {'sku-5 new-1 ' * 8}, A compact, A turn, A observe 3 sku-6, A stop, A start"),
     ],
-)  # fmt: skip
+)
