@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.memory_reference.tables import near_once
 from mtaw_fast.kernels.native.memory_query import QuerySettings
-from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
+from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS
 from mtaw_fast.memory.constants import DECAY, FRESH_SHARE, MAX_CLICKS, NEAR, SESSION_DECAY, SIMILAR, STRONG, SUMS
 from mtaw_fast.memory.tables import MemoryTables
 
@@ -77,7 +77,7 @@ class Query:
         """Return a column of the tables' counts; an item that they do not know was never clicked."""
         if item >= self.tables.n_items:
             return -1 if name == "newest" else 0
-        return int(self.tables.counts[item, _COUNTS.index(name)])
+        return int(self.tables.counts[item, COUNTS.index(name)])
 
     def root(self, item: int) -> float:
         """Return 1 / sqrt(the item's total of `ses` + 1)."""
@@ -114,7 +114,6 @@ def ranked_first(
     return first, [item for item in order if item not in first]
 
 
-_COUNTS = ("clicks", "sessions", "repeated_later", "repeated_at_once", "newest")
 _SES, _FWD = PAIR_KINDS.index("ses"), PAIR_KINDS.index("fwd")
 
 

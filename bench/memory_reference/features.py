@@ -15,6 +15,7 @@ from math import log1p
 import numpy as np
 
 from bench.memory_reference.candidates import Evidence, OwnItem, Query
+from mtaw_fast.memory.constants import SIMILAR
 
 _SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)  # the smallest normal number
 
@@ -95,31 +96,25 @@ QUERY = (
     Feature("repeat_rate", lambda x: 1 - len(x.query.own) / len(x.query.clicks)),
     Feature("knn_max", lambda x: log1p(x.query.largest["knn"])),
 )
+
+
+def log_sum(name: str) -> Feature:
+    """Return the logarithm of one of the candidate's sums."""
+    return Feature(name, lambda x: log4(x.evidence.sums[name]))
+
+
 CANDIDATE = (
-    Feature("next_last", lambda x: log4(x.evidence.sums["next_last"])),
-    Feature("next_dec", lambda x: log4(x.evidence.sums["next_dec"])),
-    Feature("fwd_dec", lambda x: log4(x.evidence.sums["fwd_dec"])),
-    Feature("fwd_last", lambda x: log4(x.evidence.sums["fwd_last"])),
-    Feature("fwd_prev", lambda x: log4(x.evidence.sums["fwd_prev"])),
-    Feature("bwd_dec", lambda x: log4(x.evidence.sums["bwd_dec"])),
-    Feature("ses_dec", lambda x: log4(x.evidence.sums["ses_dec"])),
-    Feature("ses_all", lambda x: log4(x.evidence.sums["ses_all"])),
-    Feature("ses_last", lambda x: log4(x.evidence.sums["ses_last"])),
+    *map(log_sum, ("next_last", "next_dec", "fwd_dec", "fwd_last", "fwd_prev", "bwd_dec")),
+    *map(log_sum, ("ses_dec", "ses_all", "ses_last")),
     # ses divided by the square roots of both items' totals + 1, where the others are divided by the row's total + 1.
     Feature("cos_dec", lambda x: log4(x.evidence.sums["cos_dec"] * x.query.root(x.id))),
     Feature("cos_all", lambda x: log4(x.evidence.sums["cos_all"] * x.query.root(x.id))),
-    Feature("rec_dec", lambda x: log4(x.evidence.sums["rec_dec"])),
-    Feature("rec_all", lambda x: log4(x.evidence.sums["rec_all"])),
-    Feature("aa_dec", lambda x: log4(x.evidence.sums["aa_dec"])),
+    *map(log_sum, ("rec_dec", "rec_all", "aa_dec")),
     Feature("reached", lambda x: log1p(x.evidence.sums["reached"])),  # own items whose row contains it
     Feature("reach_near", lambda x: x.evidence.near),  # 1 / (1 + back) of the latest of them
     Feature("latest", lambda x: log4(since(x.query, x.evidence.latest))),  # the last session with it and one of them
-    Feature("second", lambda x: log4(x.evidence.sums["second"])),  # fwd times fwd, from the last item
-    Feature("knn", lambda x: log3(similar(x.query, x.evidence, "knn"))),
-    Feature("knn_fresh", lambda x: log3(similar(x.query, x.evidence, "knn_fresh"))),
-    Feature("knn_near", lambda x: log3(similar(x.query, x.evidence, "knn_near"))),
-    Feature("knn_after", lambda x: log3(similar(x.query, x.evidence, "knn_after"))),
-    Feature("knn_next", lambda x: log3(similar(x.query, x.evidence, "knn_next"))),
+    log_sum("second"),  # fwd times fwd, from the last item
+    *(Feature(name, lambda x, name=name: log3(similar(x.query, x.evidence, name))) for name in SIMILAR),
     Feature("pre", lambda x: log4(x.query.pre_score(x.id))),
     Feature("clicks", lambda x: log1p(x.query.count(x.id, "clicks"))),
     Feature("sessions", lambda x: log1p(x.query.count(x.id, "sessions"))),

@@ -7,7 +7,8 @@ Slow, and equal to it bit for bit: both add float64 terms in the order of the cl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -52,6 +53,23 @@ def build_reference(sessions: Sessions, n_items: int, settings: MemorySettings) 
         session_items=sessions.items,
         settings=settings,
     )
+
+
+def delta_rows(
+    sessions: Sequence[Sequence[int]], settings: MemorySettings, once: bool = False
+) -> dict[int, dict[int, np.ndarray]]:
+    """Return the pairs of every item in a delta, float64[6] in the order of PAIR_KINDS, by item and neighbor.
+
+    sessions: by last click. settings: with `recency` as a number. once: whether sessions count a pair once.
+    `rec` is as of the item's latest session in the delta.
+    """
+    n_items = 1 + max((item for session in sessions for item in session), default=-1)
+    rows = _pairs([list(session) for session in sessions], n_items, replace(settings, once_from=0 if once else None))
+    return {
+        item: {other: np.array([*pair.sums.values()]) for other, pair in row.items()}
+        for item, row in enumerate(rows)
+        if row
+    }
 
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.memory_reference.delta import delta_rows
+from bench.memory_reference.tables import delta_rows
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import feature_names

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.memory_reference.delta import delta_rows
+from bench.memory_reference.tables import delta_rows
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory
