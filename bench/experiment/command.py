@@ -16,6 +16,7 @@ import numpy as np
 from bench.experiment.drift import alarm, hourly_drift
 from bench.experiment.simulation import simulate
 from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.workload import generated_with_times
 from mtaw_fast.data.moments import moment_of
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.data.synthetic import draw_sessions
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = bench_parser("experiment", (__doc__ or "").splitlines()[0], "some seconds: 100 runs")
         parser.add_argument("--cases", default=",".join(_CASES), metavar="NAME[,NAME]", help="(default: all)")
         parser.add_argument("--runs", type=int, help="simulated experiments of a case (default: 1,000; --quick 100)")
-        parser.add_argument("--bundle", type=Path, help="of the case cost: a bundle with a session memory")
+        parser.add_argument("--bundle", type=Path, help="of the case cost (default: a generated one)")
         parser.add_argument("--log", type=Path, help="of the case drift: a click log in Parquet (default: synthetic)")
         parser.add_argument("--columns", default="session,item,time_ms", metavar="SESSION,ITEM,TIME_MS")
         parser.add_argument("--trained-until", metavar="TIME", help="of --log: the training ends here")
@@ -108,11 +109,10 @@ def _drift(report: Report, options: argparse.Namespace) -> None:
 def _cost(report: Report, options: argparse.Namespace) -> None:
     from bench.experiment.cost import costs
 
-    if options.bundle is None:
-        report.notes.append("cost: left out without --bundle")
-        return
-    with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
-        measured = costs(options.bundle, Path(folder) / "kept", 1_000 if options.quick else 5_000)
+    with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
+        folder = Path(name)
+        bundle = options.bundle or generated_with_times(5_000, folder / "bundle").bundle.folder
+        measured = costs(bundle, folder / "kept", 1_000 if options.quick else 5_000)
     report.records.append({"case": "cost", **measured})
     parts = ", ".join(f"{name} {value:.1f}" for name, value in measured.items())
     report.notes.append(f"cost: us of processor time a request: {parts}; target {_MAX_US:g}")

@@ -70,7 +70,9 @@ def train_step_on_threads(setting: Setting) -> Work:
 
 def score_on_threads(setting: Setting) -> Work:
     """Time a block as `mtaw-fast score` ranks and writes it, with `size` threads."""
-    from bench.scoring.command import write_sessions
+    import pyarrow as pa
+    from pyarrow import parquet
+
     from mtaw_fast.bundle import Bundle
     from mtaw_fast.scoring.plan import Plan, ScoringOptions, sources_of
     from mtaw_fast.scoring.scorer import Scorer
@@ -79,7 +81,9 @@ def score_on_threads(setting: Setting) -> Work:
     if not bundle.exists():
         dataset = {"name": "generated", "fingerprint": ""}
         Bundle.save(bundle, shop_model(ITEMS, SHOP_SESSIONS, setting.d), metrics={}, dataset=dataset)
-        write_sessions(source, [(clicks + 1).tolist() for clicks in sessions_of(ITEMS, _CLICKS, _BLOCK_ROWS)])
+        sessions = [(clicks + 1).tolist() for clicks in sessions_of(ITEMS, _CLICKS, _BLOCK_ROWS)]
+        names = [f"session-{row}" for row in range(len(sessions))]
+        parquet.write_table(pa.table({"session_id": names, "items": sessions}), source)
     options = ScoringOptions(k=K)
     scorer = Scorer(bundle, options, setting.threads)
     (block,) = Plan(scorer.version, scorer.isa, options, sources_of([source]), _BLOCK_ROWS).blocks()

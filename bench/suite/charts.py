@@ -22,7 +22,6 @@ PALETTES = {
 }
 _MARKERS = "osD^vPX*"
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-_FIXED = ("batch", "d", "gamma", "threads", "index", "encoder", "backend", "data", "kind", "workers", "by", "rate")
 _BAR, _LONGEST = 0.3, 60  # inches a bar; bars at most
 _FEW = 4  # lines whose legend fits inside the axes
 _SCALING_AXES = (
@@ -72,14 +71,6 @@ def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[C
     """Return all charts in the order of the page; one without rows has no panels. trainings: from `trainings_of`."""
     return [
         Chart(
-            "recall",
-            "Recall against latency",
-            "Median of one query on one thread, over the share of the true 20 nearest that it finds; lower and further "
-            "right is better. The largest traced catalog.",
-            "python -m bench all --only retrieval",
-            _recall(rows),
-        ),
-        Chart(
             "load",
             "Latency under load",
             "From the scheduled time of a request to its whole answer, by the rate of requests; the client shares the "
@@ -93,13 +84,6 @@ def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[C
             "Samples a second through the loss, forward and backward; peers had their turns in the same process.",
             "python -m bench all --only training",
             _training(rows),
-        ),
-        Chart(
-            "catalog",
-            "Time and memory by size of the catalog",
-            "Both axes are logarithmic: a straight line is a power of the number of items, given in its name.",
-            "python -m bench all --only throughput,retrieval,training",
-            _catalog(rows),
         ),
         Chart(
             "roofline",
@@ -116,7 +100,7 @@ def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[C
             "P@20 on the validation sessions after each epoch, over the processor seconds of training, on one thread; "
             "further left and higher is better. If a name gives epochs, time ended the training before its own rule. "
             "`full` and Item-KNN have one figure, at their end.",
-            "python -m bench.peers --data DIR --efficiency",
+            "bench.peers --data DIR --efficiency, of commit 0c090e6d",
             quality_panels(trainings),
         ),
     ]
@@ -124,24 +108,6 @@ def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[C
 
 def _of(rows: Sequence[Row], bench: str, case: str) -> list[Row]:
     return [row for row in rows if (row["bench"], row["case"]) == (bench, case)]
-
-
-def _recall(rows: Sequence[Row]) -> list[Panel]:
-    curve = _of(rows, "retrieval", "recall-curve")
-    if not curve:
-        return []
-    largest = max(row["params"]["catalog"] for row in curve)
-    points = sorted((row for row in curve if row["params"]["catalog"] == largest), key=_recall_of)
-    series = [
-        Series(name, [_recall_of(row) for row in index_rows], [row["p50"] for row in index_rows])
-        for name in dict.fromkeys(row["params"]["index"] for row in points)
-        if (index_rows := [row for row in points if row["params"]["index"] == name and _recall_of(row) >= 0.9])
-    ]
-    return [Panel(f"{largest:,} items", "recall@20", "us a query, p50", series, "y")] if series else []
-
-
-def _recall_of(row: Row) -> float:
-    return float(row["params"]["recall"])
 
 
 def _load(rows: Sequence[Row]) -> list[Panel]:
@@ -169,39 +135,6 @@ def _training(rows: Sequence[Row]) -> list[Panel]:
             names.setdefault(row["baseline"], {})[shape] = rate / row["ratio"]
     series = [Series(name, list(rates), list(rates.values())) for name, rates in names.items()]
     return [Panel("batch x catalog", "samples a second", "", series)] if series else []
-
-
-def _catalog(rows: Sequence[Row]) -> list[Panel]:
-    lines: dict[tuple[bool, str], dict[tuple[tuple[str, Any], ...], dict[int, float]]] = {}
-    for row in rows:
-        params, unit = row["params"], row["metric"].rpartition("_")[2]
-        if (
-            row["bench"] == "scaling"
-            or row["case"] in ("recall-curve", "poisson")
-            or "catalog" not in params
-            or unit not in (*_MS, "mb")
-        ):
-            continue
-        memory = unit == "mb"
-        name = f"{row['bench']} {row['case']}" + (f" {row['metric']}" if memory else "")
-        fixed = tuple((key, params[key]) for key in _FIXED if key in params)
-        points = lines.setdefault((memory, name), {}).setdefault(fixed, {})
-        points[params["catalog"]] = row["p50"] * (1 if memory else _ms(row))
-    panels = []
-    for memory, title, up in ((False, "time", "ms, p50"), (True, "memory", "MB")):
-        series = []
-        for (of_memory, name), group in lines.items():
-            several = {fixed: values for fixed, values in group.items() if len(values) > 1 and of_memory == memory}
-            for fixed, points in several.items():
-                differing = [
-                    f"{key} {value}" for key, value in fixed if not all((key, value) in other for other in several)
-                ]
-                slope = power_of(list(points), list(points.values())).exponent
-                label = f"{' '.join([name, *differing])}: N^{slope:.2f}"
-                series.append(Series(label, sorted(points), [points[x] for x in sorted(points)]))
-        if series:
-            panels.append(Panel(title, "items", up, series, "xy"))
-    return panels
 
 
 def _roofline(rows: Sequence[Row]) -> list[Panel]:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bench.harness.report import command
 from bench.suite.catalog import BENCHES, BY_HAND, Bench
-from bench.suite.comparing import THRESHOLD, as_json, compare_runs, describe
-from bench.suite.results import QUALITY, RESULTS, read_run
+from bench.suite.comparing import THRESHOLD, compare_runs
+from bench.suite.results import QUALITY, RESULTS, read_run, read_runs
 from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import write_json
 
@@ -36,13 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=_list)
     commands = parser.add_subparsers(title="commands (none: list the benches)", metavar="COMMAND")
-    _add_all(commands)
-    _add_compare(commands)
-    _add_report(commands)
-    return parser
 
-
-def _add_all(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = commands.add_parser(
         "all",
         help="run the benches and keep their results",
@@ -59,8 +53,6 @@ def _add_all(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default: bench/results)")
     run.set_defaults(run=_all)
 
-
-def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     compare = commands.add_parser(
         "compare",
         help="list the ratios that changed between two result files",
@@ -78,8 +70,6 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     compare.add_argument("--json", type=Path, metavar="FILE", help="write the changes there")
     compare.set_defaults(run=_compare)
 
-
-def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     report = commands.add_parser(
         "report",
         help="draw the results on one HTML page",
@@ -97,17 +87,18 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="the folder of peers.jsonl, the records of bench.peers (default: docs/results)",
     )  # fmt: skip
     report.set_defaults(run=_report)
+    return parser
 
 
 def _list(_: argparse.Namespace) -> int:
-    width = max(len(listed.name) for listed in (*BENCHES, *BY_HAND))
+    width = max(map(len, (*(bench.name for bench in BENCHES), *BY_HAND)))
     print("python -m bench.NAME runs one, 'python -m bench all' runs all:")
     for bench in BENCHES:
-        reason = bench.missing() or ("needs a GPU" if bench.gpu else None)
+        reason = "needs a GPU" if bench.gpu else bench.why_not()
         print(f"  {bench.name:{width}}  {bench.line}{'' if reason is None else f' ({reason})'}")
     print("on your own data:")
-    for entry in BY_HAND:
-        print(f"  {entry.name:{width}}  {entry.line}")
+    for name, line in BY_HAND.items():
+        print(f"  {name:{width}}  {line}")
     return 0
 
 
@@ -134,14 +125,18 @@ def chosen(only: str | None) -> list[Bench]:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from bench.harness.machine import machine_class
     from bench.suite.charts import trainings_of
-    from bench.suite.page import runs_of, write_page
+    from bench.suite.page import write_page
 
-    runs = runs_of(options.results, options.machine)
-    page = options.out or runs[-1].path.with_name("report.html")
-    trainings = trainings_of(options.quality, machine_class(runs[-1].machine))
-    for path in write_page(runs, page, trainings):
+    classes = sorted({path.parent.name for path in options.results.glob("*/*.json")})
+    name = options.machine or (classes[0] if len(classes) == 1 else None)
+    if not classes:
+        raise UsageError(f"{options.results} holds no results; 'python -m bench all' makes some")
+    if name not in classes:
+        raise UsageError(f"{options.results} holds results of {', '.join(classes)}: choose one with --machine")
+    page = options.out or options.results / name / "report.html"
+    runs = read_runs((options.results / name).glob("*.json"))
+    for path in write_page(runs, page, trainings_of(options.quality, name)):
         print(f"wrote {path}")
     return 0
 
@@ -151,11 +146,12 @@ def _compare(options: argparse.Namespace) -> int:
         raise UsageError(f"--threshold {options.threshold:g}: give a share between 0 and 1, such as {THRESHOLD}")
     if options.json is not None and not options.json.resolve().parent.is_dir():
         raise UsageError(f"--json {options.json}: its folder does not exist; make it first")
-    compared = compare_runs(read_run(options.old), read_run(options.new), options.any_machine)
+    old, new = read_run(options.old), read_run(options.new)
+    value, lines = compare_runs(old, new, options.threshold, options.any_machine)
     if options.json is not None:
-        write_json(options.json, as_json(compared, options.threshold))
-    print("\n".join(describe(compared, options.threshold)))
-    worse = any(change.slower(options.threshold) for change in compared.changes)
+        write_json(options.json, value)
+    print("\n".join(lines))
+    worse = any(change["slower"] for change in value["changes"])
     if worse:
         print("slower than before, see above", file=sys.stderr)
     return int(worse)

@@ -8,12 +8,11 @@ those of both ratios, excludes 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.harness.machine import machine_class
-from bench.suite.results import Run, keyed, other_way
+from bench.suite.results import Row, Run, keyed, other_way
 from mtaw_fast.errors import UsageError
 
 THRESHOLD = 0.15
@@ -26,48 +25,44 @@ class Change:
     low, high: its 95% interval; None if a row has none, and then it is not judged.
     """
 
-    old: Mapping[str, Any]
-    new: Mapping[str, Any]
+    old: Row
+    new: Row
     value: float
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
 
-    @property
-    def judged(self) -> bool:
-        """Whether it has an interval."""
-        return self.low is not None
+    @classmethod
+    def of(cls, old: Row, new: Row) -> Change:
+        """Return the change of two rows with a peer."""
+        value = new["ratio"] / old["ratio"]
+        if old.get("ratio_low") is None or new.get("ratio_low") is None:
+            return cls(old, new, value)
 
-    @property
-    def real(self) -> bool:
-        """Whether the interval excludes 1."""
-        return self.low is not None and self.high is not None and (self.high < 1 or self.low > 1)
+        def reach(row: Row, end: str) -> float:
+            return math.log(row[end] / row["ratio"])
 
-    def slower(self, threshold: float) -> bool:
-        """Return whether ours got slower by more than the threshold, beyond chance."""
-        return self.real and self.value < 1 - threshold
+        # The half-widths of both intervals add in squares, on logarithms.
+        worse = math.hypot(reach(new, "ratio_low"), reach(old, "ratio_high"))
+        better = math.hypot(reach(new, "ratio_high"), reach(old, "ratio_low"))
+        return cls(old, new, value, value * math.exp(-worse), value * math.exp(better))
 
-    def faster(self, threshold: float) -> bool:
-        """Return whether ours got faster by the same factor, beyond chance."""
-        return self.real and self.value > 1 / (1 - threshold)
+    def verdict(self, threshold: float) -> str:
+        """Return 'slower' or 'faster' than the threshold beyond chance, 'little', 'same', or 'unjudged'."""
+        if self.low is None or self.high is None:
+            return "unjudged"
+        if self.low <= 1 <= self.high:
+            return "same"
+        if self.value < 1 - threshold:
+            return "slower"
+        return "faster" if self.value > 1 / (1 - threshold) else "little"
 
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """The comparison of two runs.
-
-    changes: rows of both with a peer. alone: pairs of rows of both without one. gone, new: rows of one run only.
-    packages: versions that differ, as 'name old -> new'.
-    """
-
-    changes: Sequence[Change]
-    alone: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
-    gone: Sequence[Mapping[str, Any]]
-    new: Sequence[Mapping[str, Any]]
-    packages: Sequence[str]
+    def __str__(self) -> str:
+        interval = "" if self.low is None else f" [{self.low:.2f}, {self.high:.2f}]"
+        return f"{_name(self.new)}: ratio {_ratio(self.old)} -> {_ratio(self.new)}, {self.value:.2f} times{interval}"
 
 
-def compare_runs(old: Run, new: Run, any_machine: bool = False) -> Compared:
-    """Match the rows of two runs.
+def compare_runs(old: Run, new: Run, threshold: float, any_machine: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """Return the comparison of two runs for scripts, and in lines: what changed, what is not judged, and a summary.
 
     Raises UsageError if the machines are of two classes, without `any_machine`, or if no common row has a peer.
     """
@@ -79,45 +74,39 @@ def compare_runs(old: Run, new: Run, any_machine: bool = False) -> Compared:
         )
     before, after = dict(keyed(old.rows)), dict(keyed(new.rows))
     pairs = [(before[key], after[key]) for key in before if key in after]
-    changes = [_change(old_row, new_row) for old_row, new_row in pairs if old_row["ratio"] is not None]
+    changes = [Change.of(*pair) for pair in pairs if pair[0]["ratio"] is not None]
     if not changes:
         raise UsageError(f"{old.path} and {new.path} have no common row with a peer: there is nothing to judge")
-    return Compared(
-        changes,
-        [(old_row, new_row) for old_row, new_row in pairs if old_row["ratio"] is None],
-        [row for key, row in before.items() if key not in after],
-        [row for key, row in after.items() if key not in before],
-        _packages(old.machine, new.machine),
+    alone = [pair for pair in pairs if pair[0]["ratio"] is None]
+    gone = [row for key, row in before.items() if key not in after]
+    added = [row for key, row in after.items() if key not in before]
+    packages = _packages(old, new)
+    groups = {
+        verdict: [change for change in changes if change.verdict(threshold) == verdict]
+        for verdict in ("slower", "faster", "little", "unjudged", "same")
+    }
+    ways = [f"{_name(pair[0])}: {way}" for pair in pairs for way in other_way(*pair)]
+    lines = []
+    for heading, entries in (
+        (f"SLOWER by more than {threshold:.0%} compared with the peer", groups["slower"]),
+        (f"faster by more than {threshold:.0%}", groups["faster"]),
+        ("changed, within the threshold", groups["little"]),
+        ("not judged: no interval", groups["unjudged"]),
+        ("not judged, without a peer in their process",
+         [f"{_name(one)}: {one['p50']:.4g} -> {other['p50']:.4g}" for one, other in alone]),
+        ("only in OLD", map(_name, gone)),
+        ("only in NEW", map(_name, added)),
+        ("compared, although our code took another way", ways),
+    ):  # fmt: skip
+        texts = [f"  {entry}" for entry in entries]
+        lines += [f"{heading}:", *texts] if texts else []
+    lines += [f"other versions, which may change the peers: {', '.join(packages)}"] if packages else []
+    lines.append(
+        f"{len(changes) - len(groups['unjudged'])} ratios judged: {len(groups['slower'])} slower, "
+        f"{len(groups['faster'])} faster, {len(groups['little'])} changed within {threshold:.0%}, "
+        f"{len(groups['same'])} the same within their intervals"
     )
-
-
-def _change(old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
-    value = new["ratio"] / old["ratio"]
-    if old.get("ratio_low") is None or new.get("ratio_low") is None:
-        return Change(old, new, value, None, None)
-    # The half-widths of both intervals add in squares, on logarithms.
-    worse = math.hypot(_distance(new, "ratio_low"), _distance(old, "ratio_high"))
-    better = math.hypot(_distance(new, "ratio_high"), _distance(old, "ratio_low"))
-    return Change(old, new, value, value * math.exp(-worse), value * math.exp(better))
-
-
-def _distance(row: Mapping[str, Any], end: str) -> float:
-    return math.log(row[end] / row["ratio"])
-
-
-def _packages(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return the versions that differ, without our own package, which is what is compared."""
-    before, after = old.get("packages", {}), new.get("packages", {})
-    return [
-        f"{name} {before.get(name, 'none')} -> {after.get(name, 'none')}"
-        for name in sorted({*before, *after} - {"mtaw-fast"})
-        if before.get(name) != after.get(name)
-    ]
-
-
-def as_json(found: Compared, threshold: float) -> dict[str, Any]:
-    """Return the comparison for scripts."""
-    return {
+    value = {
         "threshold": threshold,
         "changes": [
             {
@@ -127,70 +116,36 @@ def as_json(found: Compared, threshold: float) -> dict[str, Any]:
                 "change": change.value,
                 "low": change.low,
                 "high": change.high,
-                "judged": change.judged,
-                "slower": change.slower(threshold),
-                "faster": change.faster(threshold),
+                "judged": change.low is not None,
+                "slower": change in groups["slower"],
+                "faster": change in groups["faster"],
             }
-            for change in found.changes
+            for change in changes
         ],
-        "without_peer": len(found.alone),
-        "gone": len(found.gone),
-        "new": len(found.new),
-        "packages": list(found.packages),
+        "without_peer": len(alone),
+        "gone": len(gone),
+        "new": len(added),
+        "packages": packages,
     }
+    return value, lines
 
 
-def describe(found: Compared, threshold: float) -> list[str]:
-    """Return the comparison in lines: what changed, what is not judged, and a summary."""
-    judged = [change for change in found.changes if change.judged]
-    slower = [change for change in judged if change.slower(threshold)]
-    faster = [change for change in judged if change.faster(threshold)]
-    little = [change for change in judged if change.real and change not in slower and change not in faster]
-    lines = []
-    for heading, group in (
-        (f"SLOWER by more than {threshold:.0%} compared with the peer", slower),
-        (f"faster by more than {threshold:.0%}", faster),
-        ("changed, within the threshold", little),
-        ("not judged: no interval", [change for change in found.changes if not change.judged]),
-    ):
-        lines += [f"{heading}:", *(f"  {_line(change)}" for change in sorted(group, key=_value))] if group else []
-    if found.alone:
-        lines += ["not judged, without a peer in their process:"]
-        lines += [f"  {name_of(old)}: {old['p50']:.4g} -> {new['p50']:.4g}" for old, new in found.alone]
-    for heading, rows in (("only in OLD", found.gone), ("only in NEW", found.new)):
-        lines += [f"{heading}:", *(f"  {name_of(row)}" for row in rows)] if rows else []
-    other_ways = [f"  {name_of(old)}: {way}" for old, new in _both(found) for way in other_way(old, new)]
-    lines += ["compared, although our code took another way:", *other_ways] if other_ways else []
-    if found.packages:
-        lines.append(f"other versions, which may change the peers: {', '.join(found.packages)}")
-    lines.append(
-        f"{len(judged)} ratios judged: {len(slower)} slower, {len(faster)} faster, {len(little)} changed within "
-        f"{threshold:.0%}, {len(judged) - len(slower) - len(faster) - len(little)} the same within their intervals"
-    )
-    return lines
+def _packages(old: Run, new: Run) -> list[str]:
+    """Return the versions that differ, without our own package, which is what is compared."""
+    before, after = old.machine.get("packages", {}), new.machine.get("packages", {})
+    return [
+        f"{name} {before.get(name, 'none')} -> {after.get(name, 'none')}"
+        for name in sorted({*before, *after} - {"mtaw-fast"})
+        if before.get(name) != after.get(name)
+    ]
 
 
-def _both(found: Compared) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    return [*((change.old, change.new) for change in found.changes), *found.alone]
+def _ratio(row: Row) -> str:
+    ends = "" if row.get("ratio_low") is None else f" [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+    return f"{row['ratio']:.2f}{ends}"
 
 
-def _value(change: Change) -> float:
-    return change.value
-
-
-def _line(one: Change) -> str:
-    interval = "" if one.low is None else f" [{one.low:.2f}, {one.high:.2f}]"
-    return f"{name_of(one.new)}: ratio {_ratio(one.old)} -> {_ratio(one.new)}, {one.value:.2f} times{interval}"
-
-
-def _ratio(row: Mapping[str, Any]) -> str:
-    if row.get("ratio_low") is None:
-        return f"{row['ratio']:.2f}"
-    return f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
-
-
-def name_of(row: Mapping[str, Any]) -> str:
-    """Describe a row in words."""
+def _name(row: Row) -> str:
     params = " ".join(f"{name}={value}" for name, value in row["params"].items())
     peer = "" if row["baseline"] is None else f" against {row['baseline']}"
     return f"{row['bench']} {row['case']} ({params}) {row['metric']}{peer}"

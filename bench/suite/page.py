@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.harness.machine import describe, machine_class
 from bench.harness.report import number
-from bench.suite.charts import Chart, Series, Training, charts_of, figure_of, write_picture
-from bench.suite.results import Key, Run, keyed, read_run
+from bench.suite.charts import Chart, Training, charts_of, figure_of, write_picture
+from bench.suite.results import Row, Run, keyed
 from mtaw_fast import __version__
-from mtaw_fast.errors import DataError, UsageError, require
+from mtaw_fast.errors import DataError, require
 from mtaw_fast.report import page as bundle_page
 from mtaw_fast.storage.files import check_writable, write_bytes
 
 _HERE = Path(__file__).parent
 
 
-def runs_of(results: Path, name: str | None) -> list[Run]:
-    """Return the runs of a machine class, the preferred ones last: full runs after quick ones, later after earlier.
-
-    Raises UsageError without runs, or if there are several classes and none is named.
-    """
-    classes = sorted({path.parent.name for path in results.glob("*/*.json")})
-    if not classes:
-        raise UsageError(f"{results} holds no results; 'python -m bench all' makes some")
-    if name is None and len(classes) > 1:
-        raise UsageError(f"{results} holds results of {', '.join(classes)}: choose one with --machine")
-    if name is not None and name not in classes:
-        raise UsageError(f"--machine {name}: there are results of {', '.join(classes)}")
-    runs = [read_run(path) for path in (results / (name or classes[0])).glob("*.json")]
-    return sorted(runs, key=lambda run: (not run.quick, run.date or "", run.at or "", run.path.name))
-
-
-def latest_rows(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
+def latest_rows(runs: Sequence[Run]) -> list[Row]:
     """Return the rows of all runs; for the same measurement, the last run's."""
-    latest: dict[Key, tuple[int, Mapping[str, Any]]] = {}
-    for run_number, run in enumerate(runs):
-        for key, row in keyed(run.rows):
-            latest[key] = (run_number, row)
-    # A curve comes from one run, which may have more or fewer points than an earlier one.
-    last = max((run_number for run_number, row in latest.values() if row["case"] == "recall-curve"), default=-1)
-    return [row for run_number, row in latest.values() if row["case"] != "recall-curve" or run_number == last]
+    latest = {key: row for run in runs for key, row in keyed(run.rows)}
+    return list(latest.values())
 
 
 def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = ()) -> list[Path]:
@@ -87,12 +66,11 @@ def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = (
 
 
 def _run_cells(run: Run) -> dict[str, str]:
-    kind = "quick" if run.quick else "full"
     return {
         "file": run.path.name,
-        "date": run.date or "not said",
+        "date": run.at[:10],
         "commit": run.commit or "no commit",
-        "kind": kind,
+        "kind": "quick" if run.quick else "full",
         "load": str(run.machine.get("load_average", "not said")),
         "rows": f"{len(run.rows):,}",
     }
@@ -102,10 +80,15 @@ def _chart_parts(chart: Chart) -> dict[str, Any]:
     first = chart.panels[0]
     light, dark = (bundle_page.data_url(figure_of(chart, theme)) for theme in ("light", "dark"))
     points = [
-        {"panel": panel.title, "series": series.name, "x": _x_text(x), "value": f"{value:,.4g}"}
+        {
+            "panel": panel.title,
+            "series": series.name,
+            "x": x if isinstance(x, str) else f"{x:,.6g}",
+            "value": f"{value:,.4g}",
+        }
         for panel in chart.panels
         for series in panel.series
-        for x, value in _points(series)
+        for x, value in zip(series.x, series.values, strict=True)
     ]
     return {
         "slug": chart.slug, "title": chart.title, "reads": chart.reads, "light": light, "dark": dark, "points": points,
@@ -113,21 +96,12 @@ def _chart_parts(chart: Chart) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _points(one: Series) -> list[tuple[float | str, float]]:
-    return list(zip(one.x, one.values, strict=True))
-
-
-def _x_text(x: float | str) -> str:
-    return x if isinstance(x, str) else f"{x:,.6g}"
-
-
-def _ratio_cells(row: Mapping[str, Any]) -> dict[str, str]:
-    ends = "" if row.get("ratio_low") is None else f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"
+def _ratio_cells(row: Row) -> dict[str, str]:
     return {
         "case": f"{row['bench']} {row['case']}",
         "params": ", ".join(f"{name} {value}" for name, value in row["params"].items()),
         "p50": f"{number(row['p50'])} {row['metric'].replace('latency_', '')}",
         "baseline": str(row["baseline"]),
         "ratio": f"{row['ratio']:.2f}",
-        "ends": ends,
+        "ends": "" if row.get("ratio_low") is None else f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}",
     }

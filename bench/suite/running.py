@@ -3,90 +3,79 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.harness.machine import checkout, describe, machine_record
-from bench.harness.report import SCHEMA
-from bench.suite.catalog import BUNDLE, Bench, filled
-from bench.suite.repeats import merged
-from bench.suite.results import new_path
-from mtaw_fast.errors import DataError, MtawError
+from bench.harness.machine import checkout, describe, machine_class, machine_record
+from bench.harness.powers import student_quantile
+from bench.harness.report import SCHEMA, say
+from bench.suite.catalog import Bench
+from bench.suite.results import ROOT, Row, keyed
+from mtaw_fast.errors import DataError
 from mtaw_fast.storage.files import read_json, write_json
 
-ROOT = Path(__file__).resolve().parents[2]
-_LOG = ("--items", "2000", "--sessions", "6000")  # what the small bundle is trained on
-_SETTINGS = ("--set", "embedding_dim=32", "--set", "epochs=1", "--set", "batch_prefixes=512")
+_COUNTS = ("n", "answered", "checked", "errors")
 
 
 class Suite:
     """A run of some benches. The result file is rewritten after each, so no result is lost.
 
-    path: the file. repeat: processes of each bench; all benches run once before any runs again, so the processes of one
-    are apart in time. benches: name, seconds and outcome of each.
+    path: RESULTS/<class>/<date>-<commit>[-dirty][-quick].json, with a number if that file exists. repeat: processes of
+    each bench; all benches run once before any runs again, so the processes of one are apart in time. outcomes: of
+    each bench, with its seconds.
     """
 
-    def __init__(self, quick: bool, folder: Path, repeat: int = 1) -> None:
+    def __init__(self, quick: bool, results: Path, repeat: int = 1) -> None:
         if find_spec("torch") is not None:
             import torch  # noqa: F401  # the machine's record names GPUs if it is loaded
-        self.quick = quick
-        self.machine = machine_record()
-        self.checkout = checkout(ignoring="bench/results")
-        began = datetime.now(UTC)
-        self.date, self.at = began.strftime("%Y-%m-%d"), began.isoformat(timespec="seconds")
-        self.path = new_path(folder, self.machine, self.checkout, self.date, quick)
-        self.repeat = repeat
+        self.quick, self.repeat = quick, repeat
+        self.machine, self.checkout = machine_record(), checkout(ignoring="bench/results")
+        self.at = datetime.now(UTC).isoformat(timespec="seconds")
+        commit = self.checkout.commit[:12] if self.checkout.commit else "no-commit"
+        stem = f"{self.at[:10]}-{commit}{'-dirty' * self.checkout.dirty}{'-quick' * quick}"
+        folder, number = results / machine_class(self.machine), 1
+        self.path = folder / f"{stem}.json"
+        while self.path.exists():
+            number += 1
+            self.path = folder / f"{stem}-{number}.json"
         self.found: dict[str, list[list[dict[str, Any]]]] = {}
-        self.benches: list[dict[str, Any]] = []
-
-    @property
-    def results(self) -> list[Mapping[str, Any]]:
-        """The rows of all benches; those of repeated ones as one row each."""
-        return [row for runs in self.found.values() for row in merged(runs)]
+        self.outcomes: dict[str, dict[str, Any]] = {}
 
     def run(self, benches: Sequence[Bench]) -> int:
         """Run them; return 1 if one failed or has no result, else 0. Benches that cannot run here are skipped."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="mtaw-fast-suite-") as name:
-            folder, bundle = Path(name), None
-            runnable = []
-            for bench in benches:
-                reason = bench.why_not()
-                if reason is None:
-                    runnable.append(bench)
-                else:
-                    self._keep(bench.name, 0.0, f"skipped: {reason}")
-            turns = [bench for _ in range(self.repeat) for bench in runnable]
+        reasons = {bench.name: bench.why_not() for bench in benches}
+        for name, reason in reasons.items():
+            if reason is not None:
+                self._keep(name, 0.0, f"skipped: {reason}")
+        turns = [bench for bench in benches if reasons[bench.name] is None] * self.repeat
+        with tempfile.TemporaryDirectory(prefix="mtaw-fast-suite-") as folder:
             for number, bench in enumerate(turns, 1):
-                _say(f"[{number}/{len(turns)}] {bench.name}: {bench.line}")
+                say(f"[{number}/{len(turns)}] {bench.name}: {bench.line}")
                 began = time.perf_counter()
-                try:
-                    if bundle is None and any(BUNDLE in text for text in bench.options(self.quick)):
-                        bundle = small_bundle(folder)
-                    outcome = self._one(bench, bundle, folder)
-                except MtawError as error:
-                    outcome = f"failed: {error}"
+                outcome = self._one(bench, Path(folder))
                 self._keep(bench.name, time.perf_counter() - began, outcome)
         self._print_summary()
-        return int(any(entry["outcome"].startswith("failed") for entry in self.benches))
+        return int(any(entry["outcome"].startswith("failed") for entry in self.outcomes.values()))
 
-    def _one(self, bench: Bench, bundle: Path | None, folder: Path) -> str:
+    def _one(self, bench: Bench, folder: Path) -> str:
         """Run a bench and take its results; return the outcome."""
-        results_path = folder / f"{bench.name}.json"
-        options = filled(bench.options(self.quick), bundle, folder)
-        command = [sys.executable, "-m", f"bench.{bench.name}", *options, "--json", str(results_path)]
-        results_path.unlink(missing_ok=True)
-        code = _wait(command)
-        results: list[dict[str, Any]] = read_json(results_path, DataError)["results"] if results_path.is_file() else []
+        path = folder / f"{bench.name}.json"
+        path.unlink(missing_ok=True)
+        options = bench.quick if self.quick else bench.full
+        code = _wait([sys.executable, "-m", f"bench.{bench.name}", *options, "--json", str(path)])
+        results: list[dict[str, Any]] = read_json(path, DataError)["results"] if path.is_file() else []
         if results:
             self.found.setdefault(bench.name, []).append([{"bench": bench.name, **result} for result in results])
         if code:
@@ -95,15 +84,12 @@ class Suite:
 
     def _keep(self, name: str, seconds: float, outcome: str) -> None:
         """Record the outcome of a process; a bench's first failure stays its outcome."""
-        entry = next((candidate for candidate in self.benches if candidate["name"] == name), None)
-        if entry is None:
-            self.benches.append({"name": name, "seconds": round(seconds, 1), "outcome": outcome})
-        else:
-            entry["seconds"] = round(entry["seconds"] + seconds, 1)
-            if entry["outcome"] == "done":
-                entry["outcome"] = outcome
-        if not outcome.startswith("done"):
-            _say(f"{name}: {outcome}")
+        entry = self.outcomes.setdefault(name, {"name": name, "seconds": 0.0, "outcome": "done"})
+        entry["seconds"] = round(entry["seconds"] + seconds, 1)
+        if entry["outcome"] == "done":
+            entry["outcome"] = outcome
+        if outcome != "done":
+            print(f"{name}: {outcome}", file=sys.stderr)
         write_json(self.path, self.as_json())
 
     def as_json(self) -> dict[str, Any]:
@@ -114,22 +100,16 @@ class Suite:
             "commit": self.checkout.as_json(),
             "at": self.at,
             "quick": self.quick,
-            "results": self.results,
-            "suite": {
-                "date": self.date,
-                "repeat": self.repeat,
-                "benches": self.benches,
-            },
+            "results": [row for runs in self.found.values() for row in merged(runs)],
+            "suite": {"repeat": self.repeat, "benches": [*self.outcomes.values()]},
         }
 
     def _print_summary(self) -> None:
-        width = max(len(entry["name"]) for entry in self.benches)
+        width = max(map(len, self.outcomes), default=5)
         print(f"\n{'bench':{width}} {'seconds':>8}  outcome")
-        for bench in self.benches:
-            print(f"{bench['name']:{width}} {bench['seconds']:8.1f}  {bench['outcome']}")
-        print(f"{len(self.results)} results in {sum(entry['seconds'] for entry in self.benches):.0f} s")
-        print(f"{describe(self.machine)}; {self.checkout}")
-        print(f"wrote {self.path}")
+        for entry in self.outcomes.values():
+            print(f"{entry['name']:{width}} {entry['seconds']:8.1f}  {entry['outcome']}")
+        print(f"{describe(self.machine)}; {self.checkout}\nwrote {self.path}")
 
 
 def _wait(command: Sequence[str]) -> int:
@@ -144,37 +124,45 @@ def _wait(command: Sequence[str]) -> int:
             try:
                 return process.wait()
             except BaseException:
-                _end(process)
+                for number in (signal.SIGINT, signal.SIGKILL):  # so that they clean up; after 10 s they are killed
+                    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                        os.killpg(process.pid, number)
+                        process.wait(10)
                 raise
     finally:
         signal.signal(signal.SIGTERM, former)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt a process and its children, so that they clean up; kill what is left after 10 s."""
-    for number in (signal.SIGINT, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(process.pid, number)
-            process.wait(10)
+def merged(runs: Sequence[Sequence[Row]]) -> list[Row]:
+    """Merge the results of repeated runs of a bench.
+
+    A row that every run has becomes one: medians of the numbers, sums of the counts, the geometric mean of the ratios
+    with Student's 95% interval over the processes (or the one within them, if it is wider), and `runs`. Records of
+    another form, and the rows of a single run, are unchanged.
+    """
+    if len(runs) < 2:
+        return [row for run in runs for row in run]
+    rows = [[row for row in run if "metric" in row and "p50" in row] for run in runs]
+    records = [row for run in runs for row in run if "metric" not in row or "p50" not in row]
+    first, *others = [dict(keyed(run)) for run in rows]
+    common = [key for key in first if all(key in run for run in others)]
+    return [*(_one_row([run[key] for run in (first, *others)]) for key in common), *records]
 
 
-def small_bundle(folder: Path) -> Path:
-    """Train a bundle of the preset `full` in seconds and export its ONNX graphs, for the benches that read one."""
-    _say("training a small bundle for the benches that read one")
-    log, dataset, bundle = folder / "log.csv", folder / "dataset", folder / "bundle"
-    steps = (
-        ("mtaw_fast.data.synthetic_log", str(log), *_LOG),
-        ("mtaw_fast", "prepare", "clicks", str(log), str(dataset), "--test-days", "3"),
-        ("mtaw_fast", "train", str(dataset), str(bundle), "--no-refit", *_SETTINGS),
-        ("mtaw_fast", "export", str(bundle), "--onnx"),
-    )
-    for step in steps:
-        result = subprocess.run([sys.executable, "-m", *step], cwd=ROOT, capture_output=True, text=True, check=False)
-        if result.returncode:
-            last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-            raise MtawError(f"the small bundle could not be made: {' '.join(step[:2])}: {last}")
-    return bundle
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+def _one_row(rows: Sequence[Row]) -> Row:
+    row = dict(rows[0]) | {"runs": len(rows)}
+    for name in rows[0]:
+        values: list[Any] = [run_row.get(name) for run_row in rows]
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        if numbers and not name.startswith("ratio"):
+            row[name] = sum(values) if name in _COUNTS else statistics.median(values)
+    if row["ratio"] is None:
+        return row
+    logs = [math.log(run_row["ratio"]) for run_row in rows]
+    middle = statistics.fmean(logs)
+    between = student_quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    ends = [(run_row["ratio_low"], run_row["ratio_high"]) for run_row in rows if run_row.get("ratio_low") is not None]
+    inside = [math.log(high / low) / 2 for low, high in ends]
+    half = max(between, math.hypot(*inside) / len(inside) if inside else 0.0)
+    values = {"ratio": middle, "ratio_low": middle - half, "ratio_high": middle + half}
+    return row | {name: float(f"{math.exp(value):.5g}") for name, value in values.items()}

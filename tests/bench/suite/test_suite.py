@@ -1,121 +1,159 @@
-"""The suite: its list, its file, the outcome of a bench that fails or cannot run, and two real benches."""
+"""The suite: its list, its file, repeated benches, one that fails or cannot run, and two real benches."""
 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bench.harness.machine import Checkout, machine_class
+from bench.harness.machine import machine_class
 from bench.suite import command, running
 from bench.suite.catalog import BENCHES, Bench
 from bench.suite.command import main
-from bench.suite.results import new_path, read_run
-from tests.support.bench.rows import MACHINE
+from bench.suite.results import ROOT, read_run
+from bench.suite.running import Suite, merged
+from tests.support.bench.rows import MACHINE, row
 from tests.support.bench.schema import check_report
 
-ROOT = Path(__file__).resolve().parents[3]
 
-
-def test_every_bench_is_listed_with_a_line(capsys):
+def test_every_bench_and_every_command_of_the_folder_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    for bench in BENCHES:
-        assert any(line.split()[0] == bench.name and bench.line in line for line in lines if line.strip())
-
-
-def test_no_command_of_the_folder_is_left_out(capsys):
-    main([])
     printed = capsys.readouterr().out
-    commands = {path.stem for path in (ROOT / "bench").glob("*.py")} | {
-        path.parent.name for path in (ROOT / "bench").glob("*/__main__.py")
-    }
-    for name in commands - {"__init__", "__main__"}:
-        assert f"  {name} " in printed, f"bench.{name} is not listed"
+    assert all(f"  {bench.name} " in printed and bench.line in printed for bench in BENCHES)
+    for path in (ROOT / "bench").glob("*/__main__.py"):
+        assert f"  {path.parent.name} " in printed, f"bench.{path.parent.name} is not listed"
 
 
 @pytest.mark.parametrize(
-    ("machine", "name"),
+    ("changed", "name"),
     [
-        (MACHINE, "amd-f26-m2-avx512bf16-2c"),
-        (
-            MACHINE | {"cpu": "Intel(R) Xeon(R) 8488C", "cpu_family": "6", "cpu_model": "143"},
-            "intel-f6-m143-avx512bf16-2c",
-        ),
-        (MACHINE | {"flags": ["avx2"], "gpus": ["NVIDIA H100 80GB HBM3"]}, "amd-f26-m2-avx2-2c-1xnvidiah10080gbhbm3"),
-        (
-            MACHINE | {"cpu": "aarch64", "arch": "aarch64", "cpu_family": None, "cpu_model": None, "flags": ["asimd"]},
-            "arm-aarch64-2c",
-        ),
+        ({}, "amd-f26-m2-avx512bf16-2c"),
+        ({"cpu": "Intel(R) Xeon(R) 8488C", "cpu_family": "6", "cpu_model": "143"}, "intel-f6-m143-avx512bf16-2c"),
+        ({"flags": ["avx2"], "gpus": ["NVIDIA H100 80GB HBM3"]}, "amd-f26-m2-avx2-2c-1xnvidiah10080gbhbm3"),
+        ({"arch": "aarch64", "cpu_family": None, "cpu_model": None, "flags": ["asimd"]}, "arm-aarch64-2c"),
     ],
 )
-def test_the_class_of_a_machine_names_a_kind_and_no_machine(machine, name):
-    assert machine_class(machine) == name
+def test_the_class_of_a_machine_names_a_kind_and_no_machine(changed: dict[str, object], name: str) -> None:
+    assert machine_class(MACHINE | changed) == name
 
 
-def test_no_run_takes_the_place_of_another(tmp_path):
-    checkout = Checkout("a" * 40, dirty=False)
-    first = new_path(tmp_path, MACHINE, checkout, "2026-11-26", quick=False)
-    assert first == tmp_path / machine_class(MACHINE) / "2026-11-26-aaaaaaaaaaaa.json"
-    first.parent.mkdir()
-    first.touch()
-    assert new_path(tmp_path, MACHINE, checkout, "2026-11-26", quick=False).name == "2026-11-26-aaaaaaaaaaaa-2.json"
-    dirty = new_path(tmp_path, MACHINE, Checkout("a" * 40, dirty=True), "2026-11-26", quick=True)
-    assert dirty.name == "2026-11-26-aaaaaaaaaaaa-dirty-quick.json"
-    assert new_path(tmp_path, MACHINE, Checkout(None, dirty=False), "2026-11-26", quick=False).name.endswith(
-        "-no-commit.json"
-    )
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Replaces the benches by `one` and `two`; `fails` are the turns that fail. Returns the turns."""
+
+    def replace(*fails: int) -> list[str]:
+        turns: list[str] = []
+
+        def wait(words: list[str]) -> int:
+            turns.append(words[2].removeprefix("bench."))
+            if len(turns) in fails:
+                return 3
+            Path(words[-1]).write_text(json.dumps({"results": [row(2.0 + 0.1 * len(turns), 0.01)]}))
+            return 0
+
+        monkeypatch.setattr(running, "_wait", wait)
+        absent = Bench("three", "needs what is nowhere", needs=("a_package_that_is_nowhere",))
+        monkeypatch.setattr(command, "BENCHES", (Bench("one", "1"), absent, Bench("two", "2")))
+        return turns
+
+    return replace
 
 
-def test_a_bench_that_cannot_run_is_skipped_and_the_others_go_on(tmp_path, monkeypatch, capsys):
-    absent = Bench("encoder", "needs what is nowhere", (), needs=("a_package_that_is_nowhere",))
-    fails = Bench("prepare", "misused", ("--rows", "5"))
-    broken = Bench("scoring", "its bundle cannot be made", ("{bundle}",))
-    monkeypatch.setattr(command, "BENCHES", (absent, fails, broken))
-    monkeypatch.setattr(running, "_SETTINGS", ("--set", "embedding_dim=-1"))
-    monkeypatch.setattr(running, "_LOG", ("--items", "50", "--sessions", "200"))
-    assert main(["all", "--quick", "--results", str(tmp_path)]) == 1
-    (path,) = tmp_path.glob("*/*.json")
+def test_every_bench_has_its_turn_before_any_has_a_second(
+    tmp_path: Path, waits: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bench that fails once keeps that outcome, and its other processes count; one that cannot run is skipped."""
+    turns = waits(4)
+    assert main(["all", "--quick", "--repeat", "3", "--results", str(tmp_path)]) == 1
+    assert turns == ["one", "two"] * 3
+    (path,) = tmp_path.glob("*/*-quick.json")
     written = json.loads(path.read_text())
-    assert [bench["name"] for bench in written["suite"]["benches"]] == ["encoder", "prepare", "scoring"]
-    skipped, misused, unmade = (bench["outcome"] for bench in written["suite"]["benches"])
-    assert skipped.startswith("skipped: needs the package 'a_package_that_is_nowhere'")
-    assert misused == "failed: exit 2, see its message above"
-    assert unmade.startswith("failed: the small bundle could not be made: mtaw_fast ")
-    assert written["results"] == []
+    assert written["suite"]["repeat"] == 3
+    outcomes = {bench["name"]: bench["outcome"] for bench in written["suite"]["benches"]}
+    assert (outcomes["one"], outcomes["two"]) == ("done", "failed: exit 3, see its message above")
+    assert outcomes["three"].startswith("skipped: needs the package 'a_package_that_is_nowhere'")
+    assert [line["runs"] for line in written["results"]] == [3, 2]
     assert f"wrote {path}" in capsys.readouterr().out
 
 
-def test_an_unknown_bench_is_refused(tmp_path, capsys):
-    assert main(["all", "--only", "throughput,encodr", "--results", str(tmp_path)]) == 2
-    assert "there is no bench 'encodr'; the benches are experiment, gpu, " in capsys.readouterr().err
-    assert main(["all", "--only", ",", "--results", str(tmp_path)]) == 2
+def test_no_run_takes_the_place_of_another(tmp_path: Path, waits: Callable[..., list[str]]) -> None:
+    waits()
+    for _ in range(2):
+        assert main(["all", "--only", "two", "--results", str(tmp_path)]) == 0
+    first, second = sorted(tmp_path.glob("*/*.json"), key=lambda path: len(path.name))
+    assert second.name == f"{first.stem}-2.json"
+    made = Suite(quick=False, results=tmp_path)
+    assert (first.parent.name, first.stem) == (machine_class(made.machine), made.path.stem.removesuffix("-3"))
+
+
+def test_misuse_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, message in (
+        (["--only", "throughput,encodr"], "there is no bench 'encodr'; the benches are experiment, gpu, "),
+        (["--only", ","], "--only names no bench"),
+        (["--repeat", "0"], "--repeat 0: give the number of processes"),
+    ):
+        assert main(["all", *options, "--results", str(tmp_path)]) == 2
+        assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_two_quick_benches_for_real(tmp_path):
+def test_two_quick_benches_for_real(tmp_path: Path) -> None:
     """Through the command, into one file that `compare` reads."""
-    pytest.importorskip("polars", reason="the prepare bench needs the extra 'train'")
     start = [sys.executable, "-m", "bench"]
-    options = ["--quick", "--only", "prepare,rules", "--results", str(tmp_path)]
-    process = subprocess.run(
-        [*start, "all", *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert process.returncode == 0, process.stderr
+    options = ["--quick", "--only", "experiment,rules", "--results", str(tmp_path)]
+    run = subprocess.run([*start, "all", *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert run.returncode == 0, run.stderr
     (path,) = tmp_path.glob("*/*-quick.json")
     written = json.loads(path.read_text())
-    suite = written.pop("suite")
-    assert written["quick"]
-    assert {bench["name"]: bench["outcome"] for bench in suite["benches"]} == {
-        "prepare": "done",
-        "rules": "done",
-    }
-    run = read_run(path)
-    assert {row["bench"] for row in run.rows} == {"prepare", "rules"}
-    check_report(written | {"results": [row for row in run.rows if "threads" in row["params"]]})
-    assert any("ratio_low" in row for row in run.rows)
+    outcomes = {bench["name"]: bench["outcome"] for bench in written.pop("suite")["benches"]}
+    assert outcomes == {"experiment": "done", "rules": "done"}
+    rows = read_run(path).rows
+    check_report(written | {"results": [line for line in rows if "threads" in line["params"]]})
+    assert any("ratio_low" in line for line in rows)
     same = subprocess.run([*start, "compare", path, path], cwd=ROOT, capture_output=True, text=True, check=False)
     assert same.returncode == 0, same.stderr
+
+
+def test_three_processes_become_one_row() -> None:
+    """Ratios 1, 2 and 4: the geometric mean is 2, log 2 the standard deviation, 4.303 Student's t for two."""
+    runs = [[row(ratio, 0.01) | {"p50": p50, "n": 10, "errors": 1}] for ratio, p50 in ((1, 5.0), (2, 9.0), (4, 6.0))]
+    (result,) = merged(runs)
+    assert (result["p50"], result["n"], result["errors"], result["runs"]) == (6.0, 30, 3, 3)
+    half = 4.303 * math.log(2) / math.sqrt(3)
+    ratios = [result[name] for name in ("ratio_low", "ratio", "ratio_high")]
+    assert ratios == pytest.approx([2 * math.exp(-half), 2, 2 * math.exp(half)], rel=1e-4)
+
+
+def test_equal_processes_keep_the_interval_within_them() -> None:
+    """Three equal ratios have no spread; the mean of three independent ones has a root of three less than each."""
+    (result,) = merged([[row(4.0, 0.05)]] * 3)
+    single = math.log(row(4.0, 0.05)["ratio_high"] / row(4.0, 0.05)["ratio_low"]) / 2
+    assert math.log(result["ratio_high"] / result["ratio"]) == pytest.approx(single / math.sqrt(3), rel=1e-3)
+
+
+def test_what_is_merged_without_intervals_peers_or_partners() -> None:
+    (result,) = merged([[row(2.0, None)], [row(2.2, None)], [row(2.1, None)]])
+    assert result["ratio_low"] < 2.1 < result["ratio_high"]
+    (result,) = merged([[row(None)], [row(None)]])
+    assert (result["ratio"], result.get("ratio_low")) == (None, None)
+    record = {"bench": "quality", "metrics": {}}
+    assert merged([[row(), record]]) == [row(), record]
+    rows = merged([[row(), row(case="other"), record], [row(), record]])
+    assert [line.get("case") for line in rows] == [row()["case"], None, None]
+
+
+@pytest.mark.parametrize("processes", [2, 5, 12])
+def test_the_interval_holds_the_truth_in_95_of_100(processes: int) -> None:
+    """Ratios that scatter by 10% from process to process, whatever each believes of itself."""
+    draws = np.random.default_rng(processes).normal(math.log(3.0), 0.1, (1500, processes))
+    held = 0
+    for logs in draws:
+        (result,) = merged([[row(float(math.exp(value)), 0.001)] for value in logs])
+        held += result["ratio_low"] <= 3.0 <= result["ratio_high"]
+    assert abs(held / len(draws) - 0.95) < 0.02

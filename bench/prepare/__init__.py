@@ -1,1 +1,0 @@
-"""What happens before serving: click logs read, memory tables built, graphs exported."""

@@ -1,1 +1,0 @@
-"""Batch scoring of Parquet files against the bare engine, and on Ray."""
