@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -152,6 +153,5 @@ def planted(name: str | None) -> Iterator[None]:
     """Switch a bug on inside the `with`; None: no bug."""
     with contextlib.ExitStack() as stack:
         for owner, attribute, value in BUGS[name]() if name else []:
-            stack.callback(setattr, owner, attribute, getattr(owner, attribute))
-            setattr(owner, attribute, value)
+            stack.enter_context(mock.patch.object(owner, attribute, value))
         yield

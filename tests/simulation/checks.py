@@ -20,7 +20,7 @@ from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.online.settings import LearningSettings
 from tests.simulation.oracle import Base, BrokenPromiseError, Expected, Oracle
-from tests.simulation.processes import Process
+from tests.simulation.world import Process
 
 _ASKED = (["sku-1"], ["sku-2", "sku-3"], ["new-0"], ["new-1", "sku-0"])
 

@@ -19,9 +19,13 @@ class RedisStream:
         self.entries: dict[tuple[int, int], dict[bytes, bytes]] = {}
 
     def _call(self, name: str, work: Any) -> Any:
-        fault = self._world.enter("redis", name, self._error("the connection was reset"))
-        result = work()
-        self._world.leave(fault, self._error("the connection was reset"))
+        fault = self._world.call("redis", name, quiet=True)
+        fails = fault is not None and fault.kind == "error"
+        if fault is None or not fails or fault.after:
+            result = work()
+        if fails:
+            raise self._error("the connection was reset")
+        self._world.after(fault)
         return result
 
     def ping(self) -> bool:

@@ -14,8 +14,7 @@ from random import Random
 from typing import Any
 
 from mtaw_fast.system import host
-from tests.simulation.processes import Blocked, Child, Loop
-from tests.simulation.world import World
+from tests.simulation.world import Blocked, Child, Loop, World
 
 
 class _Inline:

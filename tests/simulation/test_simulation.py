@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
+import mtaw_fast
 from tests.simulation import search
 from tests.simulation.bugs import BUGS, planted
 from tests.simulation.found import FOUND
@@ -14,6 +17,13 @@ from tests.simulation.history import Fault, History, Step, drawn
 from tests.simulation.oracle import BrokenPromiseError
 from tests.simulation.search import failure_of, shrunk, stopped_everywhere
 
+ROOT = Path(mtaw_fast.__file__).parent
+FILES = [*(ROOT / "online").rglob("*.py"), ROOT / "bundle/writer.py", ROOT / "storage/files.py"]
+PAST_THE_HOST = re.compile(
+    r"\bos\.(open|write|pwrite|fsync|fdatasync|rename|replace|unlink|mkdir|truncate|nice)\(|\bfcntl\.flock\("
+    r"|\btime\.\w+\(|\buuid\.|\btempfile\.mkstemp|\bthreading\.Thread\(|\bsubprocess\.Popen\("
+    r"|(?<!host)\.(open|unlink|mkdir|chmod|rmdir|iterdir|write_bytes|write_text|touch)\("
+)
 SMOKE = 60  # histories: about 7 s of processor time; `make slow` runs 20,000
 # The first seed whose history finds each planted bug: so many histories and one it takes from seed 0 on.
 SEEDS = {
@@ -93,3 +103,9 @@ def test_a_history_that_passes_is_no_shorter_form_of_one_whose_failure_has_no_wo
 
     monkeypatch.setattr(search, "failure_of", failure)
     assert shrunk(history).steps == [needed]
+
+
+def test_no_other_code_calls_the_system() -> None:
+    """What is kept on disk goes through `system.host`, so that the simulation sees it."""
+    lines = [(path, line.partition("  # ")[0]) for path in FILES for line in path.read_text().splitlines()]
+    assert not [f"{path.relative_to(ROOT)}: {line.strip()}" for path, line in lines if PAST_THE_HOST.search(line)]

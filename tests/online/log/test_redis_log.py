@@ -70,7 +70,7 @@ def test_the_lag_is_the_number_of_events_that_are_not_read(log: RedisLog) -> Non
 
 def test_what_a_stream_holds_at_the_start_of_a_process_is_no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("redis", reason="needs the extra 'serve'")
-    world: Any = SimpleNamespace(ms=NOON, enter=lambda *_: None, leave=lambda *_: None)
+    world: Any = SimpleNamespace(ms=NOON, call=lambda *_, **__: None, after=lambda _: None)
     stream = RedisStream(world)
     monkeypatch.setattr("mtaw_fast.system.host.connect", lambda *_, **options: stream)
     monkeypatch.setattr(redis_log, "_LENGTHS", {})
