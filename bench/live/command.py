@@ -72,7 +72,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _event(report: Report, options: argparse.Namespace, folder: Path) -> None:
-    costs = event_costs(options.items, _EVENT_PAST, options.events, options.batch, options.follow, folder).of
+    costs = event_costs(options.items, _EVENT_PAST, options.events, options.batch, options.follow, folder)
     params = {"catalog": options.items, "events": options.events, "batch": options.batch, "follow": options.follow}
     for stage in ("total", *STAGES):
         report.rows.append(_row("event", {**params, "stage": stage}, "cpu_us", costs[stage]))

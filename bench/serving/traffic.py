@@ -95,38 +95,18 @@ class Measured:
 
     def row(self, case: str, params: dict[str, Any], **more: Any) -> Row:
         """Return the result in the bench's JSON schema."""
+        load = {"rate": self.traffic.rate, "seconds": self.traffic.steady, "connections": self.traffic.connections}
+        p50, p95, p99 = map(self.percentile, (50, 95, 99))
+        figures = {
+            "p90": self.percentile(90), "p999": self.percentile(99.9), "errors": self.errors,
+            "answered": self.answered, "server_cpu_us": self.server_cpu * 1e6, "client_cpu_us": self.client_cpu * 1e6,
+            "client_late_p50_ms": self.lateness(50), "client_late_p99_ms": self.lateness(99),
+            "others_cpu": self.others, **more,
+        }  # fmt: skip
         return Row(
-            bench="serving",
-            case=case,
-            params={
-                **params,
-                "rate": self.traffic.rate,
-                "seconds": self.traffic.steady,
-                "connections": self.traffic.connections,
-                "threads": 1,
-            },
-            metric="latency_ms",
-            p50=self.percentile(50),
-            p95=self.percentile(95),
-            p99=self.percentile(99),
-            n=len(self.latencies),
-            baseline=None,
-            ratio=None,
-            floor=None,
-            floor_what=None,
-            more={
-                "p90": self.percentile(90),
-                "p999": self.percentile(99.9),
-                "errors": self.errors,
-                "answered": self.answered,
-                "server_cpu_us": self.server_cpu * 1e6,
-                "client_cpu_us": self.client_cpu * 1e6,
-                "client_late_p50_ms": self.lateness(50),
-                "client_late_p99_ms": self.lateness(99),
-                "others_cpu": self.others,
-                **more,
-            },
-        )
+            "serving", case, {**params, **load, "threads": 1}, "latency_ms", p50, p95, p99, len(self.latencies),
+            None, None, None, None, figures,
+        )  # fmt: skip
 
 
 def in_flight(outcome: Outcome, kills: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
@@ -156,13 +136,8 @@ def measure(
     """
     due = poisson_arrivals(traffic.rate, traffic.ramp, traffic.steady, traffic.seed)
     is_kept = np.random.default_rng([traffic.seed, 1]).random(len(due)) < kept_share
-    load = Load(
-        service.address,
-        requests[: len(due)],
-        due,
-        frozenset(np.flatnonzero(is_kept).tolist()),
-        connections=traffic.connections,
-    )
+    kept = frozenset(np.flatnonzero(is_kept).tolist())
+    load = Load(service.address, requests[: len(due)], due, kept, traffic.connections)
     with RunningLoad(load) as running:
         _sleep_until(running.began + traffic.ramp)
         before = service.cpu_seconds(), _busy_seconds(), time.monotonic()

@@ -31,7 +31,7 @@ def run(tmp_path: Path, cases: str) -> tuple[int, list[dict]]:
 def test_every_stage_of_an_event_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, rows = run(tmp_path, "event")
     assert status == 0
-    assert [row["params"]["stage"] for row in rows] == ["total", "append", "read", "ledger", "native"]
+    assert [row["params"]["stage"] for row in rows] == ["total", "append", "read", "apply"]
     assert "target 25: " in capsys.readouterr().out
 
 
