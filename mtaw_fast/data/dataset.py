@@ -22,7 +22,6 @@ import numpy as np
 
 from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.dataset_files import (
-    DATA_FILE,
     ITEM_TABLE,
     Counts,
     check_clicks,
@@ -30,16 +29,17 @@ from mtaw_fast.data.dataset_files import (
     check_samples,
     manifest_of,
     read_stored,
+    remove_parts,
     sample_arrays,
     session_arrays,
     sweep_drafts,
+    write_part,
 )
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.items import ItemTable
-from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_json
-from mtaw_fast.storage.tensor_file import write_tensors
+from mtaw_fast.storage.files import check_writable, folder_lock, read_json, write_json
 
 
 def refuse_existing(folder: Path, overwrite: bool = False) -> None:
@@ -59,15 +59,11 @@ def write_item_table(folder: Path, table: ItemTable, about: Mapping[str, Any]) -
     """Add an item table to a data set in a folder, or replace it. about: a report on it, for the record."""
     with folder_lock(folder, DataError):
         manifest = read_json(folder / "manifest.json", DataError)
-        draft = folder / f"{ITEM_TABLE}.safetensors"
-        write_tensors(draft, table.arrays())
-        digest = sha256_of(draft)
-        path = draft.rename(folder / f"{ITEM_TABLE}-{digest[:12]}.safetensors")
-        old_entry = manifest["files"].get(ITEM_TABLE)
-        manifest["files"][ITEM_TABLE] = {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
+        old_entry, entry = manifest["files"].get(ITEM_TABLE), write_part(folder, ITEM_TABLE, table.arrays())
+        manifest["files"][ITEM_TABLE] = entry
         manifest["preparation"]["items"] = dict(about)
         write_json(folder / "manifest.json", manifest)
-        if old_entry is not None and old_entry["file"] != path.name:
+        if old_entry is not None and old_entry["file"] != entry["file"]:
             (folder / old_entry["file"]).unlink(missing_ok=True)
 
 
@@ -166,43 +162,24 @@ class Dataset:
 
     def _write(self, folder: Path, old: set[Path]) -> None:
         """Write the files, then the manifest, then remove the data set files among `old`, which existed before."""
-        manifest_path = folder / "manifest.json"
-        written: list[Path] = []
-        try:
-            files = {}
-            for part, arrays in self._arrays().items():
-                draft = folder / f"{part}.safetensors"
-                written.append(draft)
-                write_tensors(draft, arrays)
-                digest = sha256_of(draft)
-                path = folder / f"{part}-{digest[:12]}.safetensors"
-                draft.rename(path)
-                written[-1] = path
-                files[part] = {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
-            write_json(manifest_path, self._manifest(files))
-        except BaseException:
-            for path in written:
-                if path not in old:  # a file in `old` belongs to the data set that stays
-                    path.unlink(missing_ok=True)
-            raise
-        for path in old.difference(written):
-            if DATA_FILE.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-
-    def _arrays(self) -> dict[str, dict[str, np.ndarray]]:
-        items = {} if self.items is None else {ITEM_TABLE: self.items.arrays()}
-        return {
+        parts = {
             "train": session_arrays(self.train),
             "test": sample_arrays(self.test, self.unseen),
             "ids": dict(self.ids.arrays),
-            **items,
+            **({} if self.items is None else {ITEM_TABLE: self.items.arrays()}),
         }
-
-    def _manifest(self, files: Mapping[str, Any]) -> dict[str, Any]:
         counts = Counts(self.n_items, len(self.train), self.n_train_samples, len(self.test))
-        return manifest_of(
-            self.name, self.min_prefix, counts, self.preparation, self.type_names, self.reader, files, self.context
-        )
+        try:
+            files = {part: write_part(folder, part, arrays) for part, arrays in parts.items()}
+            manifest = manifest_of(
+                self.name, self.min_prefix, counts, self.preparation, self.type_names, self.reader, files, self.context
+            )
+            write_json(folder / "manifest.json", manifest)
+        except BaseException:
+            sweep_drafts(folder)
+            remove_parts(set(folder.glob("*.safetensors")) - old)  # an old file belongs to the data set that stays
+            raise
+        remove_parts(path for path in old if path.name not in {entry["file"] for entry in files.values()})
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Dataset:

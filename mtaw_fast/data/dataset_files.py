@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import DataError, shown
 from mtaw_fast.items import ItemTable
 from mtaw_fast.storage.files import open_regular, read_json, sha256_of
-from mtaw_fast.storage.tensor_file import digest_of_joined, map_tensors
+from mtaw_fast.storage.tensor_file import digest_of_joined, map_tensors, write_tensors
 
 FORMAT_VERSION = 3
 SHARDED_VERSION = 4  # with the training sessions in parts
@@ -30,7 +30,7 @@ _FILES = ("train", "test", "ids")
 ITEM_TABLE = "item_table"  # a file that only some data sets have
 _TRAIN_ARRAYS = ("items", "offsets", "times", "types", "context")  # in the order of the file
 _NAMES = "|".join((*_FILES, ITEM_TABLE))
-DATA_FILE = re.compile(rf"({_NAMES})-[0-9a-f]{{12}}\.safetensors")
+_DATA_FILE = re.compile(rf"({_NAMES})-[0-9a-f]{{12}}\.safetensors")
 _DRAFT = re.compile(rf"({_NAMES})\.safetensors|\.(({_NAMES})\.safetensors|manifest\.json)\..*\.tmp")
 
 
@@ -174,6 +174,22 @@ def manifest_of(
         "files": dict(files),
         **({} if context is None else {"context": context.as_dict()}),
     }
+
+
+def write_part(folder: Path, part: str, arrays: Mapping[str, np.ndarray], draft: Path | None = None) -> dict[str, Any]:
+    """Write a file of the data set under a name made of its hash; return its manifest entry. draft: its first path."""
+    draft = draft or folder / f"{part}.safetensors"
+    write_tensors(draft, arrays)
+    digest = sha256_of(draft)
+    path = draft.replace(folder / f"{part}-{digest[:12]}.safetensors")
+    return {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
+
+
+def remove_parts(paths: Iterable[Path]) -> None:
+    """Remove those of the files that are parts of a data set."""
+    for path in paths:
+        if _DATA_FILE.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def sharded_entry(folder: Path, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

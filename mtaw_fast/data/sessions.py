@@ -107,23 +107,23 @@ class Sessions:
         begin, end, _ = slice(begin, end).indices(len(self))
         end = max(begin, end)
         clicks = slice(self.offsets[begin], self.offsets[end])
-        return self._selected(clicks, self.offsets[begin : end + 1] - self.offsets[begin])
+        return self.selected(clicks, self.offsets[begin : end + 1] - self.offsets[begin])
 
     def select(self, indices: np.ndarray) -> Sessions:
         """Return a copy of the sessions `indices` (int[B']), in that order."""
         indices = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[indices]
-        return self._selected(ranges(self.offsets[indices], lengths), offsets_of(lengths))
+        return self.selected(ranges(self.offsets[indices], lengths), offsets_of(lengths))
 
     def up_to(self, clicks: np.ndarray) -> Sessions:
         """Return a copy of the part of a session that ends with each of these clicks (indices int64[S] of all T)."""
         begins = self.offsets[np.searchsorted(self.offsets, clicks, side="right") - 1]
         lengths = clicks + 1 - begins
-        return self._selected(ranges(begins, lengths), offsets_of(lengths))
+        return self.selected(ranges(begins, lengths), offsets_of(lengths))
 
     def of_clicks(self, clicks: np.ndarray) -> Sessions:
         """Return a copy with these clicks alone (int64[n], ascending indices); a session may become empty."""
-        return self._selected(clicks, np.searchsorted(clicks, self.offsets).astype(np.int64))
+        return self.selected(clicks, np.searchsorted(clicks, self.offsets).astype(np.int64))
 
     def keep_last(self, max_clicks: int) -> Sessions:
         """Cut every session to its last `max_clicks` clicks; return itself if none is longer."""
@@ -131,15 +131,15 @@ class Sessions:
         if len(lengths) == 0 or lengths.max() <= max_clicks:
             return self
         kept_lengths = np.minimum(lengths, max_clicks)
-        return self._selected(ranges(self.offsets[1:] - kept_lengths, kept_lengths), offsets_of(kept_lengths))
+        return self.selected(ranges(self.offsets[1:] - kept_lengths, kept_lengths), offsets_of(kept_lengths))
 
     def without_times(self) -> Sessions:
         """Return the sessions without times, types and context; return itself if it has none."""
         plain = self.times is None and self.types is None and self.context is None
         return self if plain else Sessions(self.items, self.offsets)
 
-    def _selected(self, clicks: Any, offsets: np.ndarray) -> Sessions:
-        """Return the clicks at these positions (a slice or numbers), with all that is known of them."""
+    def selected(self, clicks: Any, offsets: np.ndarray) -> Sessions:
+        """Return the clicks at these positions (a slice, numbers or a mask), cut at `offsets`."""
         return Sessions(
             self.items[clicks],
             offsets,
@@ -251,7 +251,7 @@ class Samples:
         owner = np.repeat(np.arange(len(sessions)), counts)
         prefix_lengths = ranges(np.full(len(sessions), min_prefix, np.int64), counts)
         begins = sessions.offsets[owner]
-        prefixes = sessions._selected(ranges(begins, prefix_lengths), offsets_of(prefix_lengths))
+        prefixes = sessions.selected(ranges(begins, prefix_lengths), offsets_of(prefix_lengths))
         targets = begins + prefix_lengths
         return cls(
             prefixes,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mtaw_fast.data import dataset as dataset_module
+from mtaw_fast.data import dataset_files
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.storage.files import folder_lock
@@ -143,8 +144,8 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
         return write
 
-    for name in ("write_tensors", "write_json"):
-        monkeypatch.setattr(dataset_module, name, failing(getattr(dataset_module, name)))
+    for module, name in ((dataset_files, "write_tensors"), (dataset_module, "write_json")):
+        monkeypatch.setattr(module, name, failing(getattr(module, name)))
     folder = tmp_path / "set"
     if existing:
         folder.mkdir()

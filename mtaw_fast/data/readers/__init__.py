@@ -10,7 +10,8 @@ from typing import Any
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import clicks, npz, pickled, retailrocket, tmall
-from mtaw_fast.data.readers.clicks import ClickOptions, bot_rule
+from mtaw_fast.data.readers.clicks import bot_rule
+from mtaw_fast.data.readers.options import ClickOptions
 from mtaw_fast.data.readers.sources import is_url
 from mtaw_fast.data.readers.stream import ClickStream
 from mtaw_fast.errors import DataError, UsageError, shown

@@ -15,250 +15,89 @@ import numpy as np
 from mtaw_fast.data.bots import BotRule
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog, appearance_rank
+from mtaw_fast.data.readers.click_log import ClickLog, appearance_rank
 from mtaw_fast.data.readers.log_report import LogReport
-from mtaw_fast.data.sessions import Samples, Sessions, check_prefixes, offsets_of, ranges
+from mtaw_fast.data.readers.options import DAY_MS, ClickOptions
+from mtaw_fast.data.sessions import Samples, Sessions, check_prefixes, offsets_of
 from mtaw_fast.errors import DataError
-
-_DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The rules of the filters and the split.
-
-    min_session, max_session: fewest and most clicks of a session (max_session None: no limit). min_support: fewest
-    clicks of an item. until_stable: repeat the support filter until nothing changes; False: once, as the scripts do.
-    test_ms: a session is in the test split if it ends within this many milliseconds before the last end.
-    drop_at_boundary: leave out sessions that end exactly at the boundary, as the scripts do; False: train on them.
-    min_prefix: the shortest prefix that counts as a sample. bots: what a bot is, to be left out before all filters;
-    None: nothing, as the scripts do.
-    """
-
-    min_session: int
-    max_session: int | None
-    min_support: int
-    until_stable: bool
-    test_ms: int
-    drop_at_boundary: bool
-    min_prefix: int
-    bots: BotRule | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawSessions:
-    """B sessions of item codes.
+    """B sessions of item codes and type codes of a log.
 
-    items: int32[T], item codes of the log. times: int64[T], milliseconds. types: uint8[T], type codes of the log, or
-    None. offsets: int64[B + 1]. context: uint16[T, C], or None.
-    ends: int64[B], time of the last click BEFORE any item was filtered out, as in the scripts.
+    clicks: the sessions. ends: int64[B], time of the last click BEFORE any item was filtered out, as in the scripts.
     ties: int64[B], sort key among sessions of equal end.
     """
 
-    items: np.ndarray
-    times: np.ndarray
-    offsets: np.ndarray
+    clicks: Sessions
     ends: np.ndarray
     ties: np.ndarray
-    types: np.ndarray | None = None
-    context: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.clicks)
 
     @property
     def lengths(self) -> np.ndarray:
         """int64[B]: clicks of each session."""
-        return np.diff(self.offsets)
+        return self.clicks.lengths
+
+    @property
+    def times(self) -> np.ndarray:
+        """int64[T]: the times of the clicks."""
+        assert self.clicks.times is not None
+        return self.clicks.times
 
     def keep(self, clicks: np.ndarray, shortest: int, longest: int | None) -> RawSessions:
         """Keep the clicks bool[T], then the sessions that still have shortest..longest of them (at least one)."""
-        counts = np.diff(_running(clicks)[self.offsets])
+        counts = np.diff(offsets_of(clicks)[self.clicks.offsets])
         fits = counts >= max(shortest, 1)
         if longest is not None:
             fits &= counts <= longest
-        clicks = clicks & np.repeat(fits, self.lengths)
-        return self._selected(clicks, offsets_of(counts[fits]), fits)
+        kept = self.clicks.selected(clicks & np.repeat(fits, self.lengths), offsets_of(counts[fits]))
+        return RawSessions(kept, self.ends[fits], self.ties[fits])
 
     def select(self, sessions: np.ndarray) -> RawSessions:
         """Return the sessions int[B'], in that order."""
-        lengths = self.lengths[sessions]
-        return self._selected(ranges(self.offsets[sessions], lengths), offsets_of(lengths), sessions)
+        return RawSessions(self.clicks.select(sessions), self.ends[sessions], self.ties[sessions])
 
-    def _selected(self, clicks: np.ndarray, offsets: np.ndarray, sessions: np.ndarray) -> RawSessions:
-        """Return the clicks and sessions at these positions (numbers or masks), packed by `offsets`."""
-        types = None if self.types is None else self.types[clicks]
-        context = None if self.context is None else self.context[clicks]
-        return RawSessions(
-            self.items[clicks], self.times[clicks], offsets, self.ends[sessions], self.ties[sessions], types, context
-        )
+    def in_order(self) -> RawSessions:
+        """Return the sessions by their ends."""
+        return self.select(np.lexsort((self.ties, self.ends)))
 
 
-def by_owner(log: ClickLog, *, file_order: bool = False) -> RawSessions:
-    """Make one session per owner, with clicks by time and then file order (`file_order`: by file order only).
-
-    Ties of sessions with equal ends: by their first row in the file.
-    """
-    keys = (log.owner,) if file_order else (log.time, log.owner)
-    order = np.lexsort(keys)
-    starts = _starts(_differs(log.owner[order]))
-    return cut_sessions(log, order, starts, np.minimum.reduceat(order, starts) if len(order) else starts)
-
-
-def by_inactivity(log: ClickLog, gap_ms: int, *, split_owners: bool = True) -> RawSessions:
-    """Sort rows by owner and time and cut them at gaps of more than `gap_ms` and where the owner changes.
-
-    Rows that are not clicks count for the gaps, and are left out after the cut. Ties of sessions with equal ends: by
-    owner, then time. split_owners: see `inactivity_cuts`.
-    """
-    order, starts = inactivity_cuts(log, gap_ms, split_owners=split_owners)
-    return cut_sessions(log, order, starts, np.arange(len(starts)))
-
-
-def inactivity_cuts(log: ClickLog, gap_ms: int, *, split_owners: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Return (order int64[T], starts int64[B]): all rows by owner and time, and where a session begins in that order.
-
-    split_owners=False cuts only at gaps, in either direction, so that rows of two owners without a gap between them
-    join (see the RetailRocket reader).
-    """
-    order = np.lexsort((log.time, log.owner))
-    is_start = np.ones(len(order), dtype=bool)
-    is_start[1:] = np.abs(np.diff(log.time[order])) > gap_ms
-    if split_owners:
-        is_start |= _differs(log.owner[order])
-    return order, _starts(is_start)
-
-
-def merge_types(raw: RawSessions, ranked: bool) -> tuple[RawSessions, int]:
-    """Merge events of several types on one item in a row, such as view, cart and purchase, into one click.
-
-    A run of events on one item within a session becomes one click if the run has two or more types. The click has the
-    time and the context of the first event and the type of the last one; with `ranked`, the last one of the run's types
-    in the order of their codes. Runs of a single type stay as they are.
-
-    Returns
-    -------
-    raw : RawSessions
-        The merged sessions; their ends are those of all events.
-    merged : int
-        Events that became part of a click before them.
-    """
-    if raw.types is None or not len(raw.items):
-        return raw, 0
-    is_start = _differs(raw.items)
-    is_start[raw.offsets[:-1]] = True  # no session is empty
-    begins = np.flatnonzero(is_start)
-    run = np.cumsum(is_start) - 1
-    lowest, highest = np.minimum.reduceat(raw.types, begins), np.maximum.reduceat(raw.types, begins)
-    mixed = lowest != highest
-    ends = np.append(begins[1:], len(raw.items)) - 1
-    types = raw.types.copy()
-    types[begins[mixed]] = (highest if ranked else raw.types[ends])[mixed]
-    is_kept = is_start | ~mixed[run]
-    return replace(raw, types=types).keep(is_kept, 1, None), len(is_kept) - int(np.count_nonzero(is_kept))
-
-
-def filter_sessions(raw: RawSessions, rules: Rules, where: str, report: LogReport) -> RawSessions:
-    """Drop short sessions, then items of low support, then sessions that are now too short or too long.
-
-    This happens once, as in the scripts, or until nothing changes. report: counts what was dropped. Raises DataError,
-    naming `where`, if nothing is left.
-    """
-    unfiltered = raw
-    report.sessions = len(raw)
-    report.longest = int(raw.lengths.max(initial=0))
-    raw = without_bots(raw, rules.bots, report)
-    support = np.bincount(raw.items)
-    most_clicked, report.items = int(support.max(initial=0)), int(np.count_nonzero(support))
-    raw = raw.keep(np.ones(len(raw.items), dtype=bool), rules.min_session, None)
-    while True:
-        frequent = enough_support(np.bincount(raw.items), rules, report)
-        filtered = support_round(raw, frequent, rules, report)
-        settled = len(filtered.items) == len(raw.items)
-        raw = filtered
-        if settled or not rules.until_stable:
-            break
-    report.short_sessions = len(unfiltered) - len(raw) - report.long_sessions - report.burst_sessions
-    if len(raw) == 0:
-        raise nothing_left(where, len(unfiltered.items), most_clicked, rules, report)
-    return raw
-
-
-def without_bots(raw: RawSessions, rule: BotRule | None, report: LogReport) -> RawSessions:
-    """Return the sessions that are no bots. report: counts the bots."""
-    if rule is None:
-        return raw
-    long = rule.too_long(raw.lengths)
-    fast = rule.too_fast(raw.times, raw.offsets) & ~long
-    report.long_sessions, report.long_clicks = int(np.count_nonzero(long)), int(raw.lengths[long].sum())
-    report.burst_sessions, report.burst_clicks = int(np.count_nonzero(fast)), int(raw.lengths[fast].sum())
-    bots = long | fast
-    return raw.select(np.flatnonzero(~bots)) if bots.any() else raw
-
-
-def enough_support(support: np.ndarray, rules: Rules, report: LogReport) -> np.ndarray:
-    """Return bool[..]: whether an item with int[..] clicks has enough. report: counts those that do not."""
-    report.rare_items += int(np.count_nonzero((support > 0) & (support < rules.min_support)))
-    return support >= rules.min_support
-
-
-def support_round(raw: RawSessions, frequent: np.ndarray, rules: Rules, report: LogReport) -> RawSessions:
-    """Drop items that are not `frequent`, then too short or too long sessions. report: counts the long ones."""
-    clicks = frequent[raw.items]
-    if rules.max_session is not None:
-        lengths = np.diff(_running(clicks)[raw.offsets])
-        report.long_sessions += int(np.count_nonzero(lengths > rules.max_session))
-        report.long_clicks += int(lengths[lengths > rules.max_session].sum())
-    return raw.keep(clicks, rules.min_session, rules.max_session)
-
-
-def nothing_left(where: str, clicks: int, most_clicked: int, rules: Rules, report: LogReport) -> DataError:
-    """Return the error for filters that leave no session. clicks, most_clicked: counts before the filters."""
-    if report.longest < rules.min_session:
-        scarcity = f"the longest session has {report.longest}"
-    elif most_clicked < rules.min_support:
-        scarcity = f"the most clicked of {report.items} items has {most_clicked}"
-    else:
-        scarcity = (
-            f"{report.rare_items} of {report.items} items have fewer, {report.long_sessions} sessions are too long"
-        )
-    longest = "" if not report.long_sessions else f" and at most {rules.max_session}"
-    return DataError(
-        f"{where}: the filters leave none of {clicks} clicks in {report.sessions} sessions: no session has at least "
-        f"{rules.min_session}{longest} clicks on items of support >= {rules.min_support} ({scarcity}); loosen the "
-        "filters or give more data"
-    )
-
-
-def to_dataset(
-    raw: RawSessions,
+def build(
     log: ClickLog,
-    rules: Rules,
+    options: ClickOptions,
+    where: str,
     name: str,
-    preparation: Mapping[str, Any],
     reader: Mapping[str, Any],
-    report: LogReport,
+    preparation: Mapping[str, Any],
     *,
     timed: bool = True,
 ) -> Dataset:
-    """Split the sessions by their ends, number the items and make the samples.
+    """Make the data set of a log. where: names the log in errors; name: names the data set.
 
-    log: the log of `raw`; only its names are read. preparation, reader: kept in the data set, the reader with the kind
-    of the item ids and the names of the types. report: gets the counts of the test split and the warnings; the
-    preparation keeps it as `log`. timed: keep the times and types of the clicks.
+    reader, preparation: kept in the data set, the reader with the kind of the item ids and the names of the types, the
+    preparation with the counts and warnings of the log as `log`. timed: keep the times and types of the clicks.
 
     Training sessions are in order of their ends, and internal ids in order of first appearance in them. Test clicks on
     items that training lacks are left out, then test sessions of fewer than min_prefix + 1 clicks. Raises DataError if
-    the training split is empty, or the test split is although one was requested.
+    the filters leave nothing, if the training split is empty, or the test split although one was requested.
     """
-    boundary = int(raw.ends.max()) - rules.test_ms
+    report, n_rows = LogReport(), len(log)
+    raw = cut_log(log, options, report, timed=timed)
+    if report.clicks == 0:
+        raise no_click(where, options, report)
+    log = log.select(np.empty(0, dtype=np.int64))  # only its names are used, so the memory of the rows is freed
+    raw = filter_sessions(without_bots(raw, options.bots, report), options, where, report)
+    boundary = int(raw.ends.max()) - options.test_ms
     is_test = raw.ends > boundary
-    is_train = raw.ends < boundary if rules.drop_at_boundary else ~is_test
+    is_train = raw.ends < boundary if options.scripted else ~is_test
     if not is_train.any():
-        raise all_in_test(name, len(raw), int(raw.ends.min()), int(raw.ends.max()), rules)
+        raise all_in_test(name, len(raw), int(raw.ends.min()), int(raw.ends.max()), options)
     order = np.lexsort((raw.ties, raw.ends))
-    train = raw.select(order[is_train[order]])
-    test = raw.select(order[is_test[order]])
+    train = raw.select(order[is_train[order]]).clicks
 
     item_ids = log.item_ids
     n_codes = len(item_ids)
@@ -268,16 +107,17 @@ def to_dataset(
     external_ids: Any = [item_ids[code] for code in np.argsort(internal, kind="stable")[: int(known.sum())].tolist()]
 
     ids = ItemIds.from_list(external_ids)
-    samples, unseen = samples_of(test, np.where(known, internal, -1), rules, name, report, timed=timed)
-    train_samples = int(np.maximum(train.lengths - rules.min_prefix, 0).sum())
-    report.judge(rules.max_session, len(train), train_samples, len(samples))
+    test = packed(raw.select(order[is_test[order]]).clicks, np.where(known, internal, -1), timed=timed)
+    samples, unseen = samples_of(test, options, name, report)
+    train_samples = int(np.maximum(train.lengths - options.min_prefix, 0).sum())
+    report.judge(options.max_session, len(train), train_samples, len(samples))
     return Dataset(
         name=name,
         train=packed(train, internal, timed=timed),
         test=samples,
         ids=ids,
-        min_prefix=rules.min_prefix,
-        preparation={**preparation, "log": report.as_dict()},
+        min_prefix=options.min_prefix,
+        preparation={**preparation, "rows": n_rows, "sessions": report.sessions, "log": report.as_dict()},
         type_names=tuple(log.type_names) if timed else (),
         reader={**reader, "item_ids": ids.kind, "type_names": list(log.type_names)},
         unseen=unseen,
@@ -285,77 +125,200 @@ def to_dataset(
     )
 
 
-def all_in_test(name: str, sessions: int, earliest: int, latest: int, rules: Rules) -> DataError:
-    """Return the error for a log without training sessions. earliest, latest: ends of sessions."""
+def cut_log(log: ClickLog, options: ClickOptions, report: LogReport, *, timed: bool = True) -> RawSessions:
+    """Cut a log into sessions, without clicks outside the window and repeats. report: counts them. timed: whether the
+    log has real times, whose days are counted."""
+    log = report.read(report.within(log, *options.window_ms), options.dedupe_ms)
+    raw = sessions_in(log, options)
+    if options.merge_types:
+        n_events = raw.clicks.n_clicks
+        raw = merge_types(raw, bool(options.types))
+        report.merged_clicks = n_events - raw.clicks.n_clicks
+    report.sessions, report.longest = len(raw), int(raw.lengths.max(initial=0))
+    if timed:
+        report.times(raw.times)
+    return raw
+
+
+def without_bots(raw: RawSessions, rule: BotRule | None, report: LogReport) -> RawSessions:
+    """Return the sessions that are no bots. report: counts the bots."""
+    if rule is None:
+        return raw
+    lengths = raw.lengths
+    long = rule.too_long(lengths)
+    fast = rule.too_fast(raw.times, raw.clicks.offsets) & ~long
+    report.long_sessions, report.long_clicks = int(np.count_nonzero(long)), int(lengths[long].sum())
+    report.burst_sessions, report.burst_clicks = int(np.count_nonzero(fast)), int(lengths[fast].sum())
+    bots = long | fast
+    return raw.select(np.flatnonzero(~bots)) if bots.any() else raw
+
+
+def sessions_in(log: ClickLog, options: ClickOptions) -> RawSessions:
+    """Make one session per owner, or cut the rows of each user by inactivity.
+
+    A session's clicks are by time and then file order; Tmall's script keeps the file order alone. Rows that are not
+    clicks count for the gaps and are left out after the cut, then sessions without a click. Ties of sessions with equal
+    ends: by their first row in the file; of users by the user, as no two of one user end at once.
+    """
+    if options.user is None:
+        order = np.lexsort((log.owner,) if options.scripted else (log.time, log.owner))
+        starts = np.flatnonzero(_differs(log.owner[order]))
+        ties = np.minimum.reduceat(order, starts) if len(order) else starts
+        ties = ties if log.row is None else log.row[ties]
+    else:
+        order, starts = inactivity_cuts(log, options)
+        ties = log.owner[order[starts]]
+    offsets = np.append(starts, len(order)).astype(np.int64)
+    if log.type is not None:
+        clicks = log.is_click[order]
+        counts = np.diff(offsets_of(clicks)[offsets])
+        order, ties, offsets = order[clicks], ties[counts > 0], offsets_of(counts[counts > 0])
+    types = None if log.type is None else log.type[order]
+    context = None if log.context is None else log.context[order]
+    times = log.time[order]
+    sessions = Sessions(log.item[order], offsets, times, types, context)
+    return RawSessions(sessions, times[offsets[1:] - 1], ties.astype(np.int64))
+
+
+def inactivity_cuts(log: ClickLog, options: ClickOptions) -> tuple[np.ndarray, np.ndarray]:
+    """Return (order int64[T], starts int64[B]): all rows by user and time, and where a session begins in that order.
+
+    A session ends at a gap of more than `gap_ms`, and where the user changes. RetailRocket's script cuts only at gaps,
+    in either direction, so that rows of two visitors without a gap between them join.
+    """
+    order = np.lexsort((log.time, log.owner))
+    is_start = np.ones(len(order), dtype=bool)
+    is_start[1:] = np.abs(np.diff(log.time[order])) > options.gap_ms
+    if not options.scripted:
+        is_start |= _differs(log.owner[order])
+    return order, np.flatnonzero(is_start).astype(np.int64)
+
+
+def merge_types(raw: RawSessions, ranked: bool) -> RawSessions:
+    """Merge events of several types on one item in a row, such as view, cart and purchase, into one click.
+
+    A run of events on one item within a session becomes one click if the run has two or more types. The click has the
+    time and the context of the first event and the type of the last one; with `ranked`, the last one of the run's types
+    in the order of their codes. Runs of a single type stay as they are. The ends of sessions are those of all events.
+    """
+    clicks, types = raw.clicks, raw.clicks.types
+    if types is None or clicks.n_clicks == 0:
+        return raw
+    is_start = _differs(clicks.items)
+    is_start[clicks.offsets[:-1]] = True  # no session is empty
+    begins = np.flatnonzero(is_start)
+    run = np.cumsum(is_start) - 1
+    lowest, highest = np.minimum.reduceat(types, begins), np.maximum.reduceat(types, begins)
+    mixed = lowest != highest
+    ends = np.append(begins[1:], clicks.n_clicks) - 1
+    merged = types.copy()
+    merged[begins[mixed]] = (highest if ranked else types[ends])[mixed]
+    return replace(raw, clicks=replace(clicks, types=merged)).keep(is_start | ~mixed[run], 1, None)
+
+
+def filter_sessions(raw: RawSessions, options: ClickOptions, where: str, report: LogReport) -> RawSessions:
+    """Drop short sessions, then items of low support, then sessions that are now too short or too long.
+
+    This happens once, as in the scripts, or until nothing changes. report: counts what was dropped. Raises DataError,
+    naming `where`, if nothing is left.
+    """
+    support = np.bincount(raw.clicks.items)
+    most_clicked, report.items = int(support.max(initial=0)), int(np.count_nonzero(support))
+    raw = raw.keep(np.ones(raw.clicks.n_clicks, dtype=bool), options.min_session, None)
+    while True:
+        frequent = enough_support(np.bincount(raw.clicks.items), options, report)
+        filtered = support_round(raw, frequent, options, report)
+        settled = filtered.clicks.n_clicks == raw.clicks.n_clicks
+        raw = filtered
+        if settled or options.support_rounds == "once":
+            break
+    report.short_sessions = report.sessions - len(raw) - report.long_sessions - report.burst_sessions
+    if len(raw) == 0:
+        raise nothing_left(where, most_clicked, options, report)
+    return raw
+
+
+def enough_support(support: np.ndarray, options: ClickOptions, report: LogReport) -> np.ndarray:
+    """Return bool[..]: whether an item with int[..] clicks has enough. report: counts those that do not."""
+    report.rare_items += int(np.count_nonzero((support > 0) & (support < options.min_support)))
+    return support >= options.min_support
+
+
+def support_round(raw: RawSessions, frequent: np.ndarray, options: ClickOptions, report: LogReport) -> RawSessions:
+    """Drop items that are not `frequent`, then too short or too long sessions. report: counts the long ones."""
+    clicks = frequent[raw.clicks.items]
+    if options.max_session is not None:
+        lengths = np.diff(offsets_of(clicks)[raw.clicks.offsets])
+        report.long_sessions += int(np.count_nonzero(lengths > options.max_session))
+        report.long_clicks += int(lengths[lengths > options.max_session].sum())
+    return raw.keep(clicks, options.min_session, options.max_session)
+
+
+def no_click(where: str, options: ClickOptions, report: LogReport) -> DataError:
+    """Return the error for a log without a click of the types that count, or between `since` and `until`."""
+    if not report.outside_rows:
+        return DataError(f"{where}: column {options.type!r} is never {' or '.join(map(repr, options.types))}")
+    bounds = [f"{name} {value}" for name in ("since", "until") if (value := getattr(options, name)) is not None]
+    return DataError(f"{where}: no click is within {' and '.join(bounds)}; check the bounds and --time-unit")
+
+
+def nothing_left(where: str, most_clicked: int, options: ClickOptions, report: LogReport) -> DataError:
+    """Return the error for filters that leave no session. most_clicked: clicks of an item before the filters."""
+    if report.longest < options.min_session:
+        scarcity = f"the longest session has {report.longest}"
+    elif most_clicked < options.min_support:
+        scarcity = f"the most clicked of {report.items} items has {most_clicked}"
+    else:
+        scarcity = (
+            f"{report.rare_items} of {report.items} items have fewer, {report.long_sessions} sessions are too long"
+        )
+    longest = "" if not report.long_sessions else f" and at most {options.max_session}"
     return DataError(
-        f"data set {name}: all {sessions} sessions end within the test period, none is left to train on: they span "
-        f"{(latest - earliest) / _DAY_MS:.1f} days, the test split takes the last {rules.test_ms / _DAY_MS:g}; shorten "
-        "the test period or give a longer log"
+        f"{where}: the filters leave none of {report.clicks - report.merged_clicks} clicks in {report.sessions} "
+        f"sessions: no session has at least {options.min_session}{longest} clicks on items of support >= "
+        f"{options.min_support} ({scarcity}); loosen the filters or give more data"
     )
 
 
-def samples_of(
-    test: RawSessions, internal: np.ndarray, rules: Rules, name: str, report: LogReport, *, timed: bool = True
-) -> tuple[Samples, np.ndarray]:
-    """Return the samples of the test sessions, and int32[M] the sessions of the missed targets (`Dataset.unseen`).
-
-    internal: int32[codes], the internal id of each item that training has, else -1. report: gets the counts of the
-    test split. Raises DataError if no sample is left although a test split was requested, or if the prefixes would take
-    too much memory.
-    """
-    known = internal[test.items] >= 0
-    report.test_clicks = len(test.items)
-    report.unseen_clicks = int(np.count_nonzero(~known))
-    unseen = _missed_targets(test, known, rules.min_prefix)
-    report.missed_targets = len(unseen)
-    test = test.keep(known, rules.min_prefix + 1, None)
-    if rules.test_ms and len(test) == 0:
-        raise DataError(
-            f"data set {name}: no test session has {rules.min_prefix + 1} clicks on items seen in training; "
-            "lengthen the test period"
-        )
-    check_prefixes(test.lengths, f"data set {name}: the test prefixes")
-    return Samples.from_sessions(packed(test, internal, timed=timed), rules.min_prefix), unseen
+def all_in_test(name: str, sessions: int, earliest: int, latest: int, options: ClickOptions) -> DataError:
+    """Return the error for a log without training sessions. earliest, latest: ends of sessions."""
+    return DataError(
+        f"data set {name}: all {sessions} sessions end within the test period, none is left to train on: they span "
+        f"{(latest - earliest) / DAY_MS:.1f} days, the test split takes the last {options.test_days:g}; shorten the "
+        "test period or give a longer log"
+    )
 
 
-def packed(part: RawSessions, internal: np.ndarray, *, timed: bool = True) -> Sessions:
-    """Return the sessions in internal ids. internal: int32[codes]."""
-    clicks = Sessions(internal[part.items], part.offsets, part.times, part.types, part.context)
+def packed(sessions: Sessions, internal: np.ndarray, *, timed: bool = True) -> Sessions:
+    """Return sessions of item codes in internal ids. internal: int32[codes]."""
+    clicks = replace(sessions, items=internal[sessions.items])
     return clicks if timed else clicks.without_times()
 
 
-def _missed_targets(test: RawSessions, known: np.ndarray, min_prefix: int) -> np.ndarray:
-    """Return int32[M]: the session of each click that would be a target if training had seen its item.
+def samples_of(test: Sessions, options: ClickOptions, name: str, report: LogReport) -> tuple[Samples, np.ndarray]:
+    """Return the samples of the test sessions, and int32[M] the sessions of the missed targets (`Dataset.unseen`).
 
-    known: bool[T]. The numbers are those of the samples' sessions; sessions without a sample get the numbers after
-    them.
+    test: in internal ids, -1 for items that training lacks. report: gets the counts of the test split. Raises DataError
+    if no sample is left although a test split was requested, or if the prefixes would take too much memory.
     """
-    session = np.repeat(np.arange(len(test)), test.lengths)
-    position = np.arange(len(test.items)) - test.offsets[session]
-    fits = np.diff(_running(known)[test.offsets]) > min_prefix
+    known = test.items >= 0
+    report.test_clicks, report.unseen_clicks = test.n_clicks, int(np.count_nonzero(~known))
+    # A session's number is that of its samples; sessions without a sample get the numbers after them.
+    counts = np.diff(offsets_of(known)[test.offsets])
+    fits = counts > options.min_prefix
     number = np.where(fits, np.cumsum(fits) - 1, np.count_nonzero(fits) + np.cumsum(~fits) - 1)
-    return number[session[~known & (position >= min_prefix)]].astype(np.int32)
-
-
-def cut_sessions(log: ClickLog, order: np.ndarray, starts: np.ndarray, ties: np.ndarray) -> RawSessions:
-    """Cut the rows in `order` at `starts` into sessions with these `ties`. Rows that are not clicks are left out, then
-    sessions without a click."""
-    offsets = np.append(starts, len(order)).astype(np.int64)
-    if log.type is not None:
-        clicks = log.type[order] != NO_CLICK
-        counts = np.diff(_running(clicks)[offsets])
-        order = order[clicks]
-        ties = ties[counts > 0]
-        offsets = offsets_of(counts[counts > 0])
-    types = None if log.type is None else log.type[order]
-    times = log.time[order]
-    context = None if log.context is None else log.context[order]
-    return RawSessions(log.item[order], times, offsets, times[offsets[1:] - 1], ties.astype(np.int64), types, context)
-
-
-def _running(mask: np.ndarray) -> np.ndarray:
-    """Return int64[len + 1]: how many of the first k are true."""
-    return offsets_of(mask)
+    session = np.repeat(np.arange(len(test)), test.lengths)
+    position = np.arange(test.n_clicks) - test.offsets[session]
+    unseen = number[session[~known & (position >= options.min_prefix)]].astype(np.int32)
+    report.missed_targets = len(unseen)
+    usable = test.selected(known & fits[session], offsets_of(counts[fits]))
+    if options.test_ms and len(usable) == 0:
+        raise DataError(
+            f"data set {name}: no test session has {options.min_prefix + 1} clicks on items seen in training; "
+            "lengthen the test period"
+        )
+    check_prefixes(usable.lengths, f"data set {name}: the test prefixes")
+    return Samples.from_sessions(usable, options.min_prefix), unseen
 
 
 def _differs(values: np.ndarray) -> np.ndarray:
@@ -363,7 +326,3 @@ def _differs(values: np.ndarray) -> np.ndarray:
     different = np.ones(len(values), dtype=bool)
     different[1:] = values[1:] != values[:-1]
     return different
-
-
-def _starts(new: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(new).astype(np.int64)

@@ -107,44 +107,32 @@ class LogReport:
 
     def within(self, log: ClickLog, since: int | None, until: int | None) -> ClickLog:
         """Return the rows from `since` on and before `until` (milliseconds, None: no bound); count the other clicks."""
-        inside = self.inside(log, since, until)
-        return log if inside is None else log.select(inside)
-
-    def inside(self, log: ClickLog, since: int | None, until: int | None) -> np.ndarray | None:
-        """Count the clicks that `within` leaves out; return bool[T], the rows that it keeps, or None for all."""
         if since is None and until is None:
-            return None
+            return log
         inside = np.ones(len(log), dtype=bool)
         if since is not None:
             inside &= log.time >= since
         if until is not None:
             inside &= log.time < until
-        outside = ~inside if log.type is None else ~inside & (log.type != NO_CLICK)
-        self.outside_rows = int(np.count_nonzero(outside))
-        return inside
+        self.outside_rows = int(np.count_nonzero(~inside & log.is_click))
+        return log.select(inside)
 
     def read(self, log: ClickLog, dedupe_ms: int | None) -> ClickLog:
         """Count the rows of a log; return the log without clicks that repeat another one within `dedupe_ms`."""
-        kept = self.kept(log, dedupe_ms)
-        return log if kept is None else log.select(kept)
-
-    def kept(self, log: ClickLog, dedupe_ms: int | None) -> np.ndarray | None:
-        """Count the rows of a log; return bool[T], the rows that `read` keeps, or None for all."""
         self.bad_rows, self.left_out_rows = log.bad_rows, log.left_out
-        clicks = np.ones(len(log), bool) if log.type is None else log.type != NO_CLICK
-        self.rows = int(np.count_nonzero(clicks)) + self.bad_rows + self.left_out_rows + self.outside_rows
+        self.rows = int(np.count_nonzero(log.is_click)) + self.bad_rows + self.left_out_rows + self.outside_rows
         gaps = _since_same_click(log)
         self.repeats = int(np.count_nonzero(gaps == 0))
         self.near_repeats = int(np.count_nonzero(gaps <= _SECOND_MS))
-        kept = None if dedupe_ms is None else gaps > dedupe_ms
-        if kept is not None:
+        if dedupe_ms is not None:
+            kept = gaps > dedupe_ms
             self.dropped_repeats = len(kept) - int(np.count_nonzero(kept))
-            clicks = clicks & kept
-        self.clicks = int(np.count_nonzero(clicks))
+            log = log.select(kept)
+        self.clicks = int(np.count_nonzero(log.is_click))
         if log.type is not None:
-            counts = np.bincount(log.type[clicks], minlength=len(log.type_names))
+            counts = np.bincount(log.type[log.is_click], minlength=len(log.type_names))
             self.type_clicks = dict(zip(log.type_names, counts.tolist(), strict=True))
-        return kept
+        return log
 
     def add(self, other: LogReport) -> None:
         """Add the counts of a part of the log that shares no session with the others, except distinct items (they do

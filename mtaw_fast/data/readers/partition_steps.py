@@ -20,53 +20,26 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from mtaw_fast.data.bots import BotRule
-from mtaw_fast.data.dataset_files import sample_arrays, session_arrays
-from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog, Columns, clicks_of
-from mtaw_fast.data.readers.dataset_builder import (
-    RawSessions,
-    Rules,
-    by_owner,
-    cut_sessions,
-    inactivity_cuts,
-    merge_types,
-    packed,
-    samples_of,
-    support_round,
-    without_bots,
-)
+from mtaw_fast.data.dataset_files import sample_arrays, session_arrays, write_part
+from mtaw_fast.data.readers.click_log import ClickLog, clicks_of
+from mtaw_fast.data.readers.dataset_builder import RawSessions, cut_log, packed, samples_of, support_round, without_bots
 from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.options import ClickOptions
 from mtaw_fast.data.readers.sources import Part, one_line_errors
-from mtaw_fast.data.readers.validation import LogSchema
-from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.data.readers.validation import NO_CLICK, LogSchema
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError, require
-from mtaw_fast.storage.files import atomic_path, sha256_of
+from mtaw_fast.storage.files import atomic_path
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 _SLICE = 1 << 20  # rows scattered at a time
 _SAMPLE = 1024  # session ends per partition, from which the time ranges are chosen
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # multiplier of the hash of integer owners
 _PART_BITS = 40  # a row's number in the log is part << 40 | row of the part
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How the rows of a partition become sessions.
-
-    gap_ms: cut the rows of a user by this inactivity; None: an owner is a session. merge: whether to merge types, and
-    if so whether their codes rank them; None: not at all. The rest is as in `ClickOptions`.
-    """
-
-    gap_ms: int | None
-    dedupe_ms: int | None
-    min_session: int
-    bots: BotRule | None
-    window_ms: tuple[int | None, int | None] = (None, None)
-    merge: Literal["ranked", "last"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +56,7 @@ class Found:
 
 
 def scatter(
-    part: Part, number: int, columns: Columns, types: LogSchema, partitions: int, path: Path
+    part: Part, number: int, options: ClickOptions, types: LogSchema, partitions: int, path: Path
 ) -> tuple[int, int]:
     """Write the readable rows of a part, by partition; return their number, and that of the rows that count as clicks.
 
@@ -93,8 +66,8 @@ def scatter(
     pa = require("pyarrow", "score")
     pl = require("polars", "train")
     with _no_space(path), atomic_path(path) as temporary, _temporary(path) as plain:
-        with one_line_errors(part, columns.bad_rows):
-            clicks_of(part, columns, types).sink_ipc(plain, compat_level=pl.CompatLevel.oldest())
+        with one_line_errors(part, options):
+            clicks_of(part, options, types).sink_ipc(plain, compat_level=pl.CompatLevel.oldest())
         with pa.memory_map(str(plain)) as source:
             rows = pa.ipc.open_file(source).read_all()
             schema = rows.schema.append(pa.field("row", pa.int64()))
@@ -128,8 +101,10 @@ def _hashes(owners: Any) -> np.ndarray:
     return hashes[coded.indices.to_numpy(zero_copy_only=False)]
 
 
-def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: tuple[str, ...], path: Path) -> Found:
-    """Write a partition's sessions of at least `how.min_session` clicks, and a table of its items to `path`.items.
+def cut(
+    rows: Sequence[Path], partition: int, partitions: int, options: ClickOptions, names: tuple[str, ...], path: Path
+) -> Found:
+    """Write a partition's sessions of at least `min_session` clicks, and a table of its items to `path`.items.
 
     The table has columns item, clicks (all clicks) and support (clicks in the written sessions). names: names of the
     types; () without types.
@@ -137,33 +112,16 @@ def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: 
     pa = require("pyarrow", "score")
     table = _partition(rows, partition, partitions)
     item, texts = _coded(table["item"])
-    row_numbers = table["row"].to_numpy()
-    owner, key = _owners(table["owner"], row_numbers)
+    numbers = table["row"].to_numpy()
     kind = table["type"].to_numpy() if "type" in table.column_names else None
-    log = ClickLog(owner, item.astype(np.int32), table["time"].to_numpy(), kind, [], names)
+    owner, times = _owners(table["owner"], numbers), table["time"].to_numpy()
+    log = ClickLog(owner, item.astype(np.int32), times, kind, [], names, row=numbers)
     del table, owner
     report = LogReport()
-    inside = report.inside(log, *how.window_ms)
-    if inside is not None:
-        log, row_numbers = log.select(inside), row_numbers[inside]
-    kept = report.kept(log, how.dedupe_ms)
-    if kept is not None:
-        log, row_numbers = log.select(kept), row_numbers[kept]
-    if how.gap_ms is None:
-        raw = by_owner(log)
-        raw = replace(raw, ties=row_numbers[raw.ties])
-    else:
-        order, starts = inactivity_cuts(log, how.gap_ms)
-        raw = cut_sessions(log, order, starts, key[log.owner[order[starts]]])  # no two sessions of a user end at once
-    if how.merge is not None:
-        raw, report.merged_clicks = merge_types(raw, how.merge == "ranked")
-    report.times(raw.times)
-    report.sessions, report.longest = len(raw), int(raw.lengths.max(initial=0))
-    raw = without_bots(raw, how.bots, report)
-    clicks = np.bincount(raw.items, minlength=len(texts))
-    raw = raw.keep(np.ones(len(raw.items), dtype=bool), how.min_session, None)
-    raw = raw.select(np.lexsort((raw.ties, raw.ends)))
-    support = np.bincount(raw.items, minlength=len(texts))
+    raw = without_bots(cut_log(log, options, report), options.bots, report)
+    clicks = np.bincount(raw.clicks.items, minlength=len(texts))
+    raw = raw.keep(np.ones(raw.clicks.n_clicks, dtype=bool), options.min_session, None).in_order()
+    support = np.bincount(raw.clicks.items, minlength=len(texts))
     items = pa.table({"item": texts, "clicks": clicks, "support": support})
     with _no_space(path), atomic_path(items_of(path)) as temporary, pa.ipc.new_file(temporary, items.schema) as writer:
         writer.write_table(items)
@@ -200,71 +158,64 @@ def _coded(column: Any) -> tuple[np.ndarray, Any]:
     return coded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64), coded.dictionary
 
 
-def _owners(column: Any, row_numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the owners in the order that one process would use: (int64[T] numbers, the sort key of each number).
-
-    The key orders owners of all partitions: the integer id itself, or the first row of the owner in the log.
-    """
-    pa = require("pyarrow", "score")
-    if pa.types.is_integer(column.type):
-        key, owner = np.unique(column.to_numpy(), return_inverse=True)
-        return owner, key
+def _owners(column: Any, row_numbers: np.ndarray) -> np.ndarray:
+    """Return int64[T]: numbers that order the owners of all partitions as one process would: the integer id itself, or
+    the first row of the owner in the log."""
+    if require("pyarrow", "score").types.is_integer(column.type):
+        owners: np.ndarray = column.to_numpy()
+        return owners
     owner, _ = _coded(column)
     first = np.flatnonzero(np.diff(np.maximum.accumulate(owner), prepend=-1) > 0)
-    return owner, row_numbers[first]
+    return row_numbers[first][owner]
 
 
-def keep(source: Path, codes: Path | None, frequent: Path, rules: Rules, path: Path) -> Found:
+def keep(source: Path, codes: Path | None, frequent: Path, options: ClickOptions, path: Path) -> Found:
     """Write the sessions at `source` that pass a round of the filters, with `support` int64[N].
 
     codes: file of the items' codes, for sessions as `cut` wrote them; else None. frequent: file of bool[N].
     """
     raw = _read(source)
     if codes is not None:
-        raw = replace(raw, items=map_tensors(codes, "map")["codes"][raw.items])
+        raw = replace(raw, clicks=packed(raw.clicks, map_tensors(codes, "map")["codes"]))
     report, is_frequent = LogReport(), map_tensors(frequent, "map")["frequent"]
-    raw = support_round(raw, is_frequent, rules, report)
-    return _written(path, raw, report, support=np.bincount(raw.items, minlength=len(is_frequent)))
+    raw = support_round(raw, is_frequent, options, report)
+    return _written(path, raw, report, support=np.bincount(raw.clicks.items, minlength=len(is_frequent)))
 
 
 def gather(sources: Sequence[Path], after: int | None, upto: int | None, path: Path) -> Found:
     """Write the sessions whose ends are in (after, upto] (None: no bound), with `first`: their codes by first
     appearance."""
     raw = _time_range(sources, after, upto)
-    codes, first_clicks = np.unique(raw.items, return_index=True)
+    codes, first_clicks = np.unique(raw.clicks.items, return_index=True)
     return _written(path, raw, LogReport(), first=codes[np.argsort(first_clicks)].astype(np.int32))
 
 
-def number(source: Path, internal: Path, rules: Rules, folder: Path) -> dict[str, Any]:
+def number(source: Path, internal: Path, options: ClickOptions, folder: Path) -> dict[str, Any]:
     """Write sessions as a training part into `folder`; return its manifest entry with `samples` and `clicks`.
 
     internal: file of int32[N], the internal id of each code, -1 for items that training lacks.
     """
-    sessions = packed(_read(source), map_tensors(internal, "map")["internal"])
+    sessions = packed(_read(source).clicks, map_tensors(internal, "map")["internal"])
     entry = data_file(folder, "train", source, session_arrays(sessions))
-    samples = int(np.maximum(sessions.lengths - rules.min_prefix, 0).sum())
-    return {**entry, "sessions": len(sessions), "clicks": sessions.n_clicks, "samples": samples}
+    samples = int(np.maximum(sessions.lengths - options.min_prefix, 0).sum())
+    return {**entry, "sessions": len(sessions), "samples": samples}
 
 
 def sample(
-    sources: Sequence[Path], after: int, internal: Path, rules: Rules, name: str, folder: Path, draft: Path
+    sources: Sequence[Path], after: int, internal: Path, options: ClickOptions, name: str, folder: Path, draft: Path
 ) -> tuple[dict[str, Any], int, LogReport]:
     """Write the test samples of the sessions that end after a time; return the manifest entry, the number of samples
     and the report on the test split. draft: path of the unfinished file."""
     report = LogReport()
-    raw = _time_range(sources, after, None)
-    samples, unseen = samples_of(raw, map_tensors(internal, "map")["internal"], rules, name, report)
+    test = packed(_time_range(sources, after, None).clicks, map_tensors(internal, "map")["internal"])
+    samples, unseen = samples_of(test, options, name, report)
     return data_file(folder, "test", draft, sample_arrays(samples, unseen)), len(samples), report
 
 
 def data_file(folder: Path, part: str, draft: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Write a file of the data set, first to `draft`, under a name made of its hash; return its manifest entry."""
+    """Write a file of the data set, first next to `draft`; return its manifest entry."""
     draft = draft.with_name(f"{draft.name}.{os.getpid()}")  # a step may run twice at the same time
-    write_tensors(draft, arrays)
-    digest = sha256_of(draft)
-    path = folder / f"{part}-{digest[:12]}.safetensors"
-    draft.replace(path)
-    return {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
+    return write_part(folder, part, arrays, draft)
 
 
 def _time_range(sources: Sequence[Path], after: int | None, upto: int | None) -> RawSessions:
@@ -274,37 +225,24 @@ def _time_range(sources: Sequence[Path], after: int | None, upto: int | None) ->
         raw = _read(source)
         begin = 0 if after is None else int(np.searchsorted(raw.ends, after, "right"))
         end = len(raw) if upto is None else int(np.searchsorted(raw.ends, upto, "right"))
-        clicks = slice(raw.offsets[begin], raw.offsets[max(begin, end)])
-        parts.append(
-            RawSessions(
-                raw.items[clicks], raw.times[clicks], raw.offsets[begin : max(begin, end) + 1], raw.ends[begin:end],
-                raw.ties[begin:end], None if raw.types is None else raw.types[clicks],
-            )
-        )  # fmt: skip
-    types = [part.types for part in parts if part.types is not None]
-    joined = RawSessions(
-        np.concatenate([part.items for part in parts]),
-        np.concatenate([part.times for part in parts]),
-        offsets_of(np.concatenate([part.lengths for part in parts])),
-        np.concatenate([part.ends for part in parts]),
-        np.concatenate([part.ties for part in parts]),
-        np.concatenate(types) if types else None,
-    )
-    return joined.select(np.lexsort((joined.ties, joined.ends)))
+        parts.append(RawSessions(raw.clicks.slice(begin, end), raw.ends[begin:end], raw.ties[begin:end]))
+    clicks = Sessions.concatenate([part.clicks for part in parts])
+    ends, ties = (np.concatenate([getattr(part, name) for part in parts]) for name in ("ends", "ties"))
+    return RawSessions(clicks, ends, ties).in_order()
 
 
 def _written(path: Path, raw: RawSessions, report: LogReport, **more: np.ndarray) -> Found:
     """Write sessions that are in order of their ends."""
-    arrays = session_arrays(Sessions(raw.items.astype(np.int32), raw.offsets, raw.times, raw.types))
-    write_tensors(path, {**arrays, "ends": raw.ends, "ties": raw.ties, **more})
+    write_tensors(path, {**session_arrays(raw.clicks), "ends": raw.ends, "ties": raw.ties, **more})
     earliest, latest = (int(raw.ends[0]), int(raw.ends[-1])) if len(raw) else (0, 0)
     ends = raw.ends[:: max(1, len(raw) // _SAMPLE)]
-    return Found(len(raw), len(raw.items), earliest, latest, ends, report)
+    return Found(len(raw), raw.clicks.n_clicks, earliest, latest, ends, report)
 
 
 def _read(path: Path) -> RawSessions:
     file = map_tensors(path, "map")
-    return RawSessions(file["items"], file["times"], file["offsets"], file["ends"], file["ties"], file.get("types"))
+    clicks = Sessions(file["items"], file["offsets"], file["times"], file.get("types"))
+    return RawSessions(clicks, file["ends"], file["ties"])
 
 
 @contextlib.contextmanager

@@ -14,28 +14,20 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mtaw_fast.data.dataset import check_name, refuse_existing
-from mtaw_fast.data.dataset_files import DATA_FILE, Counts, manifest_of, sharded_entry, sweep_drafts
+from mtaw_fast.data.dataset_files import Counts, manifest_of, remove_parts, sharded_entry, sweep_drafts
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers import partition_steps as steps
 from mtaw_fast.data.readers.click_log import nothing_readable
-from mtaw_fast.data.readers.clicks import (
-    ClickOptions,
-    columns_of,
-    default_name,
-    no_click,
-    nothing_within,
-    place_of,
-    record_of,
-    rules_of,
-)
-from mtaw_fast.data.readers.dataset_builder import all_in_test, enough_support, nothing_left
+from mtaw_fast.data.readers.clicks import default_name, place_of, record_of
+from mtaw_fast.data.readers.dataset_builder import all_in_test, enough_support, no_click, nothing_left
 from mtaw_fast.data.readers.log_report import LogReport
-from mtaw_fast.data.readers.partition_steps import Cut, Found
+from mtaw_fast.data.readers.options import ClickOptions
+from mtaw_fast.data.readers.partition_steps import Found
 from mtaw_fast.data.readers.sources import Part, part_files
 from mtaw_fast.data.readers.validation import TaskRunner, check_log, run_serially
 from mtaw_fast.errors import DataError, UsageError, require
@@ -105,7 +97,7 @@ def prepare_in_partitions(
         raise UsageError(f"the number of partitions must be at least 1, not {partitions}")
     if options.context:
         raise UsageError("context columns are read in one pass, not in partitions; call prepare or leave them out")
-    parts = part_files(source, columns_of(options).names)
+    parts = part_files(source, options.columns)
     if any(part.kind == "frame" for part in parts):
         raise UsageError("a frame in memory cannot be partitioned; write it as Parquet and name the file")
     name = name or default_name(source)
@@ -120,11 +112,11 @@ def prepare_in_partitions(
             manifest, report = work.run(folder.resolve(), name, partitions)
             write_json(folder / "manifest.json", manifest)
         except BaseException:
-            _remove(set(folder.glob("*.safetensors")) - old)
+            remove_parts(set(folder.glob("*.safetensors")) - old)
             raise
         entries = manifest["files"]
         used = {entries["test"]["file"], entries["ids"]["file"], *(part["file"] for part in entries["train"]["parts"])}
-        _remove(path for path in folder.glob("*.safetensors") if path.name not in used)
+        remove_parts(path for path in folder.glob("*.safetensors") if path.name not in used)
     return report
 
 
@@ -143,18 +135,17 @@ class _Work:
     ) -> None:
         self._parts, self._source, self._options, self._scratch = parts, source, options, scratch
         self._run_tasks, self._progress, self._report = run_tasks, progress, LogReport()
-        self._check_ids, self._rules = check_ids, rules_of(options)
+        self._check_ids = check_ids
 
     def run(self, folder: Path, name: str, partitions: int | None) -> tuple[dict[str, Any], LogReport]:
         """Run all steps; return the manifest and the report."""
-        report, rules = self._report, self._rules
-        columns = columns_of(self._options)
+        report, options = self._report, self._options
         self._progress("check", 0, _STEPS)
-        types = check_log(self._parts, columns, "auto", (), self._run_tasks)
+        types = check_log(self._parts, options, "auto", (), self._run_tasks)
         partitions = partitions or max(1, -(-types.rows // PARTITION_ROWS))
         self._progress("scatter", 1, _STEPS)
         rows = [self._scratch / f"rows-{number}" for number in range(len(self._parts))]
-        calls = [(part, k, columns, types, partitions, rows[k]) for k, part in enumerate(self._parts)]
+        calls = [(part, k, options, types, partitions, rows[k]) for k, part in enumerate(self._parts)]
         written = self._run_tasks(steps.scatter, calls)
         n_rows, n_clicks = sum(part[0] for part in written), sum(part[1] for part in written)
         if n_clicks == 0 and types.counted:
@@ -162,28 +153,28 @@ class _Work:
         report.bad_rows, report.left_out_rows = types.counted - n_clicks, types.rows - types.counted
         self._progress("cut", 2, _STEPS)
         sessions, codes, texts, support = self._cut(rows, partitions, types.names, types.rows)
-        preparation, reader = record_of(self._options, n_rows, report.sessions)
+        reader, preparation = record_of(options)
         self._progress("filter", 3, _STEPS)
         sessions, summaries = self._filtered(sessions, codes, support)
         self._progress("gather", 4, _STEPS)
         latest = max(summary.latest for summary in summaries)
-        boundary = latest - rules.test_ms
+        boundary = latest - options.test_ms
         earliest = min(summary.earliest for summary in summaries)
         if earliest > boundary:
-            raise all_in_test(name, sum(summary.sessions for summary in summaries), earliest, latest, rules)
+            raise all_in_test(name, sum(summary.sessions for summary in summaries), earliest, latest, options)
         spans = self._gathered(sessions, _cuts(summaries, boundary, partitions), boundary)
         self._progress("number", 5, _STEPS)
         internal, ids = self._numbered(spans, texts, types.item_is_int)
         self._check_ids(ids.kind)
         self._progress("write", 6, _STEPS)
-        train = self._run_tasks(steps.number, [(span, internal, rules, folder) for span in spans])
+        train = self._run_tasks(steps.number, [(span, internal, options, folder) for span in spans])
         test, n_test, test_report = self._run_tasks(
-            steps.sample, [(sessions, boundary, internal, rules, name, folder, self._scratch / "test")]
+            steps.sample, [(sessions, boundary, internal, options, name, folder, self._scratch / "test")]
         )[0]
         report.add(test_report)
-        train = [{key: part[key] for key in part if key != "clicks"} for part in train if part["sessions"]]
+        train = [part for part in train if part["sessions"]]
         n_train, samples = sum(part["sessions"] for part in train), sum(part.pop("samples") for part in train)
-        report.judge(rules.max_session, n_train, samples, n_test)
+        report.judge(options.max_session, n_train, samples, n_test)
         files = {
             "train": sharded_entry(folder, train),
             "test": test,
@@ -191,28 +182,21 @@ class _Work:
         }
         counts = Counts(len(ids), n_train, samples, n_test)
         reader = {**reader, "item_ids": ids.kind, "type_names": list(types.names)}
-        preparation["log"] = report.as_dict()
-        return manifest_of(name, rules.min_prefix, counts, preparation, types.names, reader, files), report
+        preparation |= {"rows": n_rows, "sessions": report.sessions, "log": report.as_dict()}
+        return manifest_of(name, options.min_prefix, counts, preparation, types.names, reader, files), report
 
     def _cut(
         self, rows: list[Path], partitions: int, names: tuple[str, ...], n_rows: int
     ) -> tuple[list[Path], list[Path], Any, np.ndarray]:
         """Return the files of the partitions' sessions and item codes, the item texts, and int64[N] their support."""
         pa, pc = require("pyarrow", "score"), require("pyarrow.compute", "score")
-        gap = self._options.gap_ms if self._options.user is not None else None
-        merge: Literal["ranked", "last"] | None = None
-        if self._options.merge_types:
-            merge = "ranked" if self._options.types else "last"
-        cut = Cut(
-            gap, self._options.dedupe_ms, self._rules.min_session, self._rules.bots, self._options.window_ms, merge
-        )
         sessions = [self._scratch / f"cut-{number}" for number in range(partitions)]
-        calls = [(rows, number, partitions, cut, names, path) for number, path in enumerate(sessions)]
+        calls = [(rows, number, partitions, self._options, names, path) for number, path in enumerate(sessions)]
         for summary in self._run_tasks(steps.cut, calls):
             self._report.add(summary.report)
         self._report.rows = n_rows
         if self._report.clicks == 0:
-            raise (nothing_within if self._report.outside_rows else no_click)(self._source, self._options)
+            raise no_click(place_of(self._source), self._options, self._report)
         for path in rows:
             path.unlink()
         texts, codes = None, []
@@ -239,14 +223,14 @@ class _Work:
 
     def _filtered(self, sessions: list[Path], codes: list[Path], support: np.ndarray) -> tuple[list[Path], list[Found]]:
         """Return the files of the sessions that pass the filters, and their counts."""
-        report, rules = self._report, self._rules
-        n_clicks, all_sessions = int(support.sum()), report.sessions
+        report, options = self._report, self._options
+        n_clicks = int(support.sum())
         code_files: Sequence[Path | None] = codes
         for turn in range(1 << 30):
             frequent = self._scratch / f"frequent-{turn}"
-            write_tensors(frequent, {"frequent": enough_support(support, rules, report)})
+            write_tensors(frequent, {"frequent": enough_support(support, options, report)})
             kept = [self._scratch / f"kept-{turn}-{number}" for number in range(len(sessions))]
-            calls = list(zip(sessions, code_files, [frequent] * len(kept), [rules] * len(kept), kept, strict=True))
+            calls = list(zip(sessions, code_files, [frequent] * len(kept), [options] * len(kept), kept, strict=True))
             summaries = self._run_tasks(steps.keep, calls)
             for summary, path in zip(summaries, sessions, strict=True):
                 report.add(summary.report)
@@ -254,18 +238,16 @@ class _Work:
             n_left = sum(summary.clicks for summary in summaries)
             settled, n_clicks = n_left == n_clicks, n_left
             sessions, code_files = kept, [None] * len(kept)
-            if settled or not rules.until_stable:
+            if settled or options.support_rounds == "once":
                 break
             support = np.zeros(len(support), np.int64)
             for path in sessions:
                 support += map_tensors(path, "map")["support"]
         summaries = [summary for summary in summaries if summary.sessions]
-        report.short_sessions = (
-            all_sessions - sum(summary.sessions for summary in summaries) - report.long_sessions - report.burst_sessions
-        )
+        n_sessions = sum(summary.sessions for summary in summaries)
+        report.short_sessions = report.sessions - n_sessions - report.long_sessions - report.burst_sessions
         if not summaries:
-            clicks = sum(report.days.values())
-            raise nothing_left(place_of(self._source), clicks, self._most_clicked, rules, report)
+            raise nothing_left(place_of(self._source), self._most_clicked, options, report)
         return sessions, summaries
 
     def _gathered(self, sessions: list[Path], cuts: list[int], boundary: int) -> list[Path]:
@@ -322,9 +304,3 @@ def _scratch(folder: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _remove(paths: Any) -> None:
-    for path in paths:
-        if DATA_FILE.fullmatch(path.name):
-            path.unlink(missing_ok=True)

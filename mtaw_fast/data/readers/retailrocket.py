@@ -23,29 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.readers.click_log import ClickLog, Columns, read_log
-from mtaw_fast.data.readers.dataset_builder import Rules, by_inactivity, filter_sessions, inactivity_cuts, to_dataset
-from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.click_log import ClickLog, read_log
+from mtaw_fast.data.readers.dataset_builder import build, inactivity_cuts
+from mtaw_fast.data.readers.options import ScriptOptions
 from mtaw_fast.data.readers.sources import on_disk, single_file
 from mtaw_fast.data.readers.stream import ClickStream, by_gap
 from mtaw_fast.errors import DataError
 
-_COLUMNS = Columns(
-    owner="visitorid", item="itemid", time="timestamp", type="event", types=("view",), time_unit="ms", separator=","
-)
-_GAP_MS = 30 * 60 * 1000
-_RULES = Rules(
-    min_session=3,
-    max_session=None,
-    min_support=5,
-    until_stable=False,
-    test_ms=7 * 86_400_000,
-    drop_at_boundary=True,
-    min_prefix=2,
-)
-
-
 FORMAT = "retailrocket"
+_OPTIONS = ScriptOptions(
+    user="visitorid", item="itemid", time="timestamp", type="event", types=("view",), time_unit="ms", separator=",",
+    gap=1800.0, min_session=3, max_session=None, min_prefix=2,
+)  # fmt: skip
 
 
 def read(source: Path, name: str | None = None) -> Dataset:
@@ -54,13 +43,7 @@ def read(source: Path, name: str | None = None) -> Dataset:
     The clicks keep their times, cut to whole seconds; in a session of two visitors they can decrease.
     """
     path = single_file(source, "events.csv")
-    report = LogReport()
-    log = report.read(_log(path), None)
-    raw = by_inactivity(log, _GAP_MS, split_owners=False)
-    report.times(raw.times)
-    preparation = {"reader": FORMAT, "rows": len(log), "sessions": len(raw)}
-    filtered = filter_sessions(raw, _RULES, str(path), report)
-    return to_dataset(filtered, log, _RULES, name or FORMAT, preparation, {"format": FORMAT}, report)
+    return build(_log(path), _OPTIONS, str(path), name or FORMAT, {"format": FORMAT}, {"reader": FORMAT})
 
 
 def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
@@ -71,11 +54,11 @@ def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
         type_names=reader.get("type_names", ()),
         with_owner_ids=True,
     )
-    return by_gap(log, *inactivity_cuts(log, _GAP_MS, split_owners=False))
+    return by_gap(log, *inactivity_cuts(log, _OPTIONS))
 
 
 def _log(path: Path, **read_options: Any) -> ClickLog:
-    log = read_log([on_disk(path)], _COLUMNS, **read_options)
-    if not log.has_clicks:
+    log = read_log([on_disk(path)], _OPTIONS, **read_options)
+    if not log.is_click.any():
         raise DataError(f"{path}: column 'event' is never 'view'; is this RetailRocket's events.csv?")
     return dataclasses.replace(log, time=log.time // 1000 * 1000)

@@ -19,6 +19,7 @@ from mtaw_fast.data.readers.json_lines import (
     undecodable_line,
     unreadable_line,
 )
+from mtaw_fast.data.readers.options import ClickOptions
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.errors.install import install_packages
 
@@ -32,7 +33,6 @@ _ENDINGS: dict[Kind, tuple[str, ...]] = {
 }
 STORES = ("s3://", "gs://", "az://")
 _SCHEMES = (*STORES, "s3a://", "gcs://", "azure://", "abfs://", "abfss://", "http://", "https://")
-SKIPPING = ", or leave them out with --bad-rows skip"  # the end of a message about rows that could be skipped
 _RETRIES = 2  # of a request to an object store; with polars' default, a wrong address takes 10 s
 
 
@@ -113,31 +113,26 @@ def single_file(source: Path, name: str) -> Path:
     return path
 
 
-def scan(part: Part, separator: str | None, bad_rows: str | None = None) -> Any:
-    """Return a lazy polars frame over one part. All CSV columns are text; the log reader decides the types.
-
-    bad_rows: as for `one_line_errors`. Raises DataError if the part is empty or unreadable.
-    """
+def _scan(part: Part, separator: str | None) -> Any:
+    """Return a lazy polars frame over one part. All CSV columns are text; the log reader decides the types."""
     if part.kind == "frame":
         return part.source
     pl = require("polars", "train")
-    with one_line_errors(part, bad_rows):
-        options: dict[str, Any] = {"glob": False}
-        if isinstance(part.source, Path):
-            if part.source.stat().st_size == 0:
-                raise DataError(f"{part} is empty; a log needs a header line and at least one click")
-        else:
-            options = {"glob": True, "storage_options": {"max_retries": _RETRIES}}
-        if part.kind == "parquet":
-            return pl.scan_parquet(part.source, **options)
+    if isinstance(part.source, Path):
+        if part.source.stat().st_size == 0:
+            raise DataError(f"{part} is empty; a log needs a header line and at least one click")
         if part.kind == "json":
-            if not isinstance(part.source, Path):
-                options.pop("glob")
-                return pl.scan_ndjson(part.source, infer_schema_length=None, **options)
             schema = _json_schema(part.source, *_version(part.source))
             return pl.scan_ndjson(_no_pattern(part.source), schema=schema)
-        default = "\t" if part.where.lower().endswith(_TAB_SEPARATED) else ","
-        return pl.scan_csv(part.source, separator=separator or default, infer_schema=False, **options)
+        options: dict[str, Any] = {"glob": False}
+    else:
+        options = {"storage_options": {"max_retries": _RETRIES}}
+        if part.kind == "json":
+            return pl.scan_ndjson(part.source, infer_schema_length=None, **options)
+    if part.kind == "parquet":
+        return pl.scan_parquet(part.source, **options)
+    default = "\t" if part.where.lower().endswith(_TAB_SEPARATED) else ","
+    return pl.scan_csv(part.source, separator=separator or default, infer_schema=False, **options)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -153,23 +148,22 @@ def _no_pattern(path: Path) -> str:
     return glob.escape(str(path))
 
 
-def scan_readable(part: Part, separator: str | None, bad_rows: str | None) -> tuple[Any, int]:
+def scan_readable(part: Part, options: ClickOptions) -> tuple[Any, int]:
     """Return the lazy frame of a part as it is stored, and the number of JSON lines that are left out.
 
-    A JSON lines file with lines that are no objects, which `bad_rows` = 'skip' leaves out, or with a byte order mark is
-    read into memory. bad_rows: as for `one_line_errors`. Raises DataError as `scan` does, or if no line is left.
+    A JSON lines file with lines that are no objects, which may be skipped, or with a byte order mark is read into
+    memory. Raises DataError if the part is empty or unreadable, or if no line is left.
     """
-    skips = bad_rows == "skip"
     try:
-        with one_line_errors(part, None if skips else bad_rows):
-            frame = scan(part, separator, None if skips else bad_rows)
+        with one_line_errors(part, None if options.skips else options):
+            frame = _scan(part, options.separator)
             frame.collect_schema()
-            if not (part.has_lines and skips and _has_other_values(part.source, *_version(part.source))):
+            if not (part.has_lines and options.skips and _has_other_values(part.source, *_version(part.source))):
                 return frame, 0
     except DataError:
-        if not part.has_lines or not (skips or _has_mark_alone(part)):
+        if not part.has_lines or not (options.skips or _has_mark_alone(part)):
             raise
-    with one_line_errors(part, bad_rows):
+    with one_line_errors(part, options):
         frame, broken = readable_lines(part.source)
     if frame is None:
         raise DataError(f"{part} has no line that is a JSON object; name a log")
@@ -193,11 +187,8 @@ def _has_other_values(path: Path, _size: int, _changed: int) -> bool:
 
 
 @contextmanager
-def one_line_errors(part: Part, bad_rows: str | None = None) -> Iterator[None]:
-    """Turn the errors of polars and the file system while reading `part` into a one-line DataError.
-
-    bad_rows: 'refuse' if the caller could skip such rows, 'skip' if it does, None if it cannot.
-    """
+def one_line_errors(part: Part, options: ClickOptions | None = None) -> Iterator[None]:
+    """Turn the errors of polars and the file system while reading `part` into a one-line DataError."""
     pl = require("polars", "train")
     try:
         yield
@@ -205,7 +196,7 @@ def one_line_errors(part: Part, bad_rows: str | None = None) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
         if part.has_lines:
-            problem = _problem_of(part.source, bad_rows)
+            problem = _problem_of(part.source, options)
             if problem is not None:
                 raise DataError(f"{part}: {problem}") from None
         raise DataError(f"{part} cannot be read as a log ({reason}); fix or re-export the file") from None
@@ -217,19 +208,19 @@ def one_line_errors(part: Part, bad_rows: str | None = None) -> Iterator[None]:
         raise DataError(f"cannot read {part} ({reason}); {remedy}") from None
 
 
-def _problem_of(path: Path, bad_rows: str | None) -> str | None:
+def _problem_of(path: Path, options: ClickOptions | None) -> str | None:
     """Return what is wrong with the first line of a JSON lines file that cannot be read, and what to do; None if every
     line can, or if the file has none."""
     pl = require("polars", "train")
     try:
-        problem = unreadable_line(path, objects=bad_rows == "skip")
+        problem = unreadable_line(path, objects=options is not None and options.skips)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         number = undecodable_line(path)
         return None if number is None else f"line {number} is not UTF-8 text; write the file as UTF-8"
     if problem is None:
         return None
     line, reason, is_object = problem
-    remedy = SKIPPING if bad_rows == "refuse" and not is_object else ""
+    remedy = options.remedy if options is not None and not is_object else ""
     return f"{line} cannot be read: {reason}; fix or remove such lines{remedy}"
 
 

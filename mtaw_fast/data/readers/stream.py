@@ -14,9 +14,9 @@ import numpy as np
 
 from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog, appearance_rank
+from mtaw_fast.data.readers.click_log import ClickLog, appearance_rank
 from mtaw_fast.data.readers.dataset_builder import RawSessions, merge_types
-from mtaw_fast.data.sessions import Samples, offsets_of, ranges
+from mtaw_fast.data.sessions import Samples, Sessions, offsets_of, ranges
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,11 +63,12 @@ class ClickStream:
         offsets = offsets_of(np.bincount(self.sessions))
         # The rows of the clicks stand for their times, so that the clicks that are kept are known afterwards.
         ends = np.zeros(len(offsets) - 1, dtype=np.int64)
-        raw = RawSessions(self.items[order], order, offsets, ends, ends, self.types[order])
-        merged, _ = merge_types(raw, ranked)
+        raw = RawSessions(Sessions(self.items[order], offsets, order, self.types[order]), ends, ends)
+        merged = merge_types(raw, ranked).clicks
+        assert merged.times is not None
+        assert merged.types is not None
         by_time = np.argsort(merged.times)
         rows = merged.times[by_time]
-        assert merged.types is not None
         return replace(
             self,
             sessions=self.sessions[rows],
@@ -100,7 +101,7 @@ def whole_sessions(log: ClickLog, raw: RawSessions) -> ClickStream:
     """Return the stream of a log without real times: the sessions `raw`, one per owner in order of owners, by their
     ends."""
     order = np.lexsort((raw.ties, raw.ends))
-    ordered = raw.select(order)
+    ordered = raw.clicks.select(order)
     owners = np.unique(log.owner)[order]
     sessions = np.repeat(np.arange(len(ordered), dtype=np.int32), ordered.lengths)
     return ClickStream(sessions, ordered.items, None, None, _owner_names(log, owners), log.item_ids)
@@ -128,8 +129,7 @@ def of_samples(samples: Samples, ids: ItemIds) -> ClickStream:
 def _in_time_order(log: ClickLog, session: np.ndarray, names: Callable[[np.ndarray], Any]) -> ClickStream:
     """Return the stream of the rows that count, by time. session: int64[T]; names: session numbers to external ids."""
     order = np.argsort(log.time, kind="stable")
-    if log.type is not None:
-        order = order[log.type[order] != NO_CLICK]
+    order = order[log.is_click[order]]
     sessions, numbers = np.unique(session[order], return_inverse=True)
     rank = appearance_rank(numbers, len(sessions))
     return ClickStream(

@@ -24,52 +24,39 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.readers.click_log import ClickLog, Columns, read_log
-from mtaw_fast.data.readers.dataset_builder import Rules, by_owner, filter_sessions, to_dataset
-from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.click_log import ClickLog, read_log
+from mtaw_fast.data.readers.dataset_builder import build, sessions_in
+from mtaw_fast.data.readers.options import ScriptOptions
 from mtaw_fast.data.readers.sources import on_disk, single_file
 from mtaw_fast.data.readers.stream import ClickStream, whole_sessions
 from mtaw_fast.errors import DataError
 
-# Time counts whole units from 0; read as seconds, so a unit is 1000 ms here.
-_COLUMNS = Columns(owner="SessionId", item="ItemId", time="Time", time_unit="s", separator="\t")
-_LAST_TIME_MS = 120_000 * 1000
-_RULES = Rules(
-    min_session=2,
-    max_session=40,
-    min_support=5,
-    until_stable=False,
-    test_ms=100 * 1000,
-    drop_at_boundary=True,
-    min_prefix=1,
-)
-
-
 FORMAT = "tmall"
+# Time counts whole units from 0; read as seconds, so a unit is 1000 ms here.
+_OPTIONS = ScriptOptions(
+    session="SessionId", item="ItemId", time="Time", time_unit="s", separator="\t", max_session=40,
+    test_days=100 / 86_400,
+)  # fmt: skip
+_LAST_TIME_MS = 120_000 * 1000
 
 
 def read(source: Path, name: str | None = None) -> Dataset:
     """Read `dataset15.csv`, or the folder that holds it. Raises DataError on anything that cannot be read."""
     path = single_file(source, "dataset15.csv")
-    report = LogReport()
-    log = report.read(_log(path), None)
-    raw = by_owner(log, file_order=True)
-    preparation = {"reader": FORMAT, "rows": len(log), "sessions": len(raw)}
-    filtered = filter_sessions(raw, _RULES, str(path), report)
-    return to_dataset(filtered, log, _RULES, name or FORMAT, preparation, {"format": FORMAT}, report, timed=False)
+    return build(_log(path), _OPTIONS, str(path), name or FORMAT, {"format": FORMAT}, {"reader": FORMAT}, timed=False)
 
 
 def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
     """Read the whole sessions of a log like `dataset15.csv`, by their ends; see `readers.read_stream`."""
     log = _log(single_file(source, "dataset15.csv"), item_ids=reader.get("item_ids", "auto"), with_owner_ids=True)
-    return whole_sessions(log, by_owner(log, file_order=True))
+    return whole_sessions(log, sessions_in(log, _OPTIONS))
 
 
 def _log(path: Path, **read_options: Any) -> ClickLog:
-    log = read_log([on_disk(path)], _COLUMNS, **read_options)
+    log = read_log([on_disk(path)], _OPTIONS, **read_options)
     late = np.flatnonzero(log.time > _LAST_TIME_MS)
     if len(late):
-        log = log.head(int(late[0]))
+        log = log.select(slice(int(late[0])))
     if len(log) == 0:
         raise DataError(f"{path}: the first row's Time is over 120000 already; is this Tmall's dataset15.csv?")
     return log

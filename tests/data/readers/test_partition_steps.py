@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mtaw_fast.data import dataset_files
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import partition_steps
 from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
@@ -34,7 +35,8 @@ def test_a_set_that_is_there_stays_until_the_new_one_is_whole(tmp_path: Path, mo
         write_tensors(path, arrays)
 
     for failing in ("cut-1", "kept-0-1", "span-1", "test", "ids"):
-        monkeypatch.setattr(partition_steps, "write_tensors", functools.partial(full, failing))
+        for module in (partition_steps, dataset_files):
+            monkeypatch.setattr(module, "write_tensors", functools.partial(full, failing))
         with pytest.raises(MtawError, match="No space left on device; free some space"):
             prepare_in_partitions(tmp_path / "other.parquet", folder, PLAIN, overwrite=True, partitions=2)
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

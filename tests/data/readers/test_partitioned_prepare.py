@@ -16,8 +16,7 @@ import pytest
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset_files import read_stored
-from mtaw_fast.data.readers import clicks
-from mtaw_fast.data.readers.clicks import ClickOptions
+from mtaw_fast.data.readers import ClickOptions, clicks
 from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
 from mtaw_fast.errors import DataError, UsageError
 from tests.support.data.partitions import PLAIN, compare, log_frame

@@ -10,8 +10,7 @@ import numpy as np
 import polars as pl
 
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.readers import clicks
-from mtaw_fast.data.readers.clicks import ClickOptions
+from mtaw_fast.data.readers import ClickOptions, clicks
 from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
 
 DAY = 86_400_000
