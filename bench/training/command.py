@@ -31,8 +31,6 @@ CASES = ("loss", "epoch")
 
 _LOSS = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=40.0, min_rounds=3)
 _QUICK_LOSS = Plan(rounds=8, burst=1, settle=0, warmup=1, seconds=10.0, min_rounds=3)
-_STAGE_STEPS = 24
-_QUICK_STAGE_STEPS = 6
 
 
 @command
@@ -41,10 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = bench_parser("training", (__doc__ or "").splitlines()[0])
     parser.add_argument("--backend", default="auto", help="our loss's backend (default: auto)")
     parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="FOLDER",
-        help="a data set made by 'mtaw-fast prepare': adds the case epoch (--quick: a step's stages alone)",
+        "--data", type=Path, metavar="FOLDER", help="a data set made by 'mtaw-fast prepare': adds the case epoch"
     )
     parser.add_argument(
         "--cases", type=_cases, metavar="NAME[,NAME]", help=f"(default: {','.join(CASES)}, which needs --data)"
@@ -76,6 +71,8 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
         }  # fmt: skip
         if ignored := [name for name, is_given in given.items() if is_given]:
             raise UsageError(f"--preset trains as `mtaw-fast train`: leave out {', '.join(ignored)}")
+    elif options.quick and options.data is not None:
+        raise UsageError("--quick measures the loss alone: leave out --data")
     elif options.data is None and "epoch" in (options.cases or ()):
         raise UsageError("the case epoch needs a data set: give its --data")
     return options
@@ -96,10 +93,11 @@ def _run(options: argparse.Namespace) -> int:
     cases = options.cases or CASES
     for shape in () if "loss" not in cases else SHAPES[:1] if options.quick else SHAPES:
         _measure_loss(report, shape, options)
-    if "epoch" in cases and options.data is not None:
-        _measure_epoch(report, options)
-    elif "epoch" in cases:
-        report.notes.append("epoch: left out; give it a data set with --data")
+    if "epoch" in cases:
+        if options.data is None:
+            report.notes.append("epoch: left out; give it a data set with --data")
+        else:
+            _measure_epoch(report, options)
     return report.finish(options.json)
 
 
@@ -126,23 +124,13 @@ def _measure_loss(report: Report, sizes: Mapping[str, Any], options: argparse.Na
 
 
 def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
-    from bench.training.epoch_case import EpochBench, stages_in_words
+    from bench.training.epoch_case import EpochBench
     from mtaw_fast.config import Config
     from mtaw_fast.data.dataset import Dataset
 
     bench = EpochBench(Dataset.load(options.data), Config.of(loss_backend=options.backend), options.threads)
-    if options.quick:
-        report.notes.append("epoch: left out by --quick")
-    else:
-        say("measuring a whole epoch")
-        report.run(bench.case())
-    say("measuring the stages of a step")
-    stages = bench.stages(_QUICK_STAGE_STEPS if options.quick else _STAGE_STEPS)
-    for stage, milliseconds in stages.items():
-        report.lines.append(
-            Line.of_value("training", "stage", {**bench.params, "stage": stage}, "latency_ms", milliseconds)
-        )
-    report.notes.append(stages_in_words(stages))
+    say("measuring a whole epoch")
+    report.run(bench.case())
 
 
 def _measure_training(report: Report, options: argparse.Namespace) -> None:

@@ -33,31 +33,13 @@ def our_dtype() -> torch.dtype:
     return compute_dtype(Config(), _CPU) or torch.float32
 
 
-def our_backend(inputs: LossInputs, backend: str) -> str:
-    """Return the name of the backend that takes these inputs, with 'auto' resolved."""
-    request = LossRequest(
-        queries=inputs.queries,
-        items=inputs.items,
-        targets=inputs.targets,
-        scale=inputs.shape.scale,
-        gamma=inputs.shape.gamma,
-        negatives=False,
-        compute_dtype=our_dtype(),
-    )
-    return choose_backend(request, backend)
-
-
 def our_loss(backend: str, inputs: LossInputs) -> Tensor:
     """Call the public op as the trainer does."""
+    shape = inputs.shape
     return aw_loss(
-        inputs.queries,
-        inputs.items,
-        inputs.targets,
-        scale=inputs.shape.scale,
-        gamma=inputs.shape.gamma,
-        compute_dtype=our_dtype(),
+        inputs.queries, inputs.items, inputs.targets, scale=shape.scale, gamma=shape.gamma, compute_dtype=our_dtype(),
         backend=backend,
-    )
+    )  # fmt: skip
 
 
 def loss_floor(rows: int, items: int, d: int, what: str) -> Floor:
@@ -101,16 +83,16 @@ def loss_case(inputs: LossInputs, peers: list[Peer], backend: str, threads: int,
 
 
 def loss_params(inputs: LossInputs, backend: str, threads: int) -> dict[str, Any]:
-    """Return what every row says about a loss."""
+    """Return what every row says about a loss; its backend is the one that takes these inputs."""
+    shape = inputs.shape
+    request = LossRequest(
+        queries=inputs.queries, items=inputs.items, targets=inputs.targets, scale=shape.scale, gamma=shape.gamma,
+        negatives=False, compute_dtype=our_dtype(),
+    )  # fmt: skip
     return {
-        "catalog": inputs.shape.items,
-        "d": inputs.shape.d,
-        "batch": inputs.shape.rows,
-        "gamma": inputs.shape.gamma,
-        "threads": threads,
-        "backend": our_backend(inputs, backend),
-        "compute_dtype": str(our_dtype()).removeprefix("torch."),
-    }
+        "catalog": shape.items, "d": shape.d, "batch": shape.rows, "gamma": shape.gamma, "threads": threads,
+        "backend": choose_backend(request, backend), "compute_dtype": str(our_dtype()).removeprefix("torch."),
+    }  # fmt: skip
 
 
 def memory_lines(shape: LossShape, peers: list[Peer], params: Mapping[str, Any], threads: int) -> list[Line]:
@@ -119,19 +101,18 @@ def memory_lines(shape: LossShape, peers: list[Peer], params: Mapping[str, Any],
     Each runs once in a new process, after its libraries are loaded and its code is compiled. The floor is the two
     gradients that everyone must return.
     """
-    ours = _peak_extra(shape, None, params["backend"], threads)
+
+    def peak(peer: Peer | None) -> float:
+        return peak_of_prepared(prepare_loss, shape, peer, params["backend"], threads).added / 1e6
+
+    ours = peak(None)
     floor = 4 * shape.d * (shape.rows + shape.items) / 1e6, "the gradients of queries and items in float32"
     return [
         Line.of_value(
-            "training", "aw_loss-memory", params, "peak_extra_mb", ours,
-            baseline=(peer.name, _peak_extra(shape, peer, "", threads)), floor=floor,
+            "training", "aw_loss-memory", params, "peak_extra_mb", ours, baseline=(peer.name, peak(peer)), floor=floor
         )
         for peer in peers
-    ]  # fmt: skip
-
-
-def _peak_extra(shape: LossShape, peer: Peer | None, backend: str, threads: int) -> float:
-    return peak_of_prepared(prepare_loss, shape, peer, backend, threads).added / 1e6
+    ]
 
 
 def prepare_loss(shape: LossShape, peer: Peer | None, backend: str, threads: int) -> Callable[[], Any]:

@@ -66,14 +66,9 @@ class LossInputs:
         for begin in range(0, len(queries), rows):
             part = slice(begin, begin + rows)
             loss = aw_loss(
-                queries[part],
-                items,
-                self.targets[part],
-                scale=self.shape.scale,
-                gamma=self.shape.gamma,
-                reduction="sum",
-                backend="reference",
-            )
+                queries[part], items, self.targets[part], scale=self.shape.scale, gamma=self.shape.gamma,
+                reduction="sum", backend="reference",
+            )  # fmt: skip
             (loss / len(queries)).backward()
             total += loss.item()
         return total / len(queries), [leaf.grad.numpy() for leaf in (queries, items) if leaf.grad is not None]

@@ -16,8 +16,7 @@ import torch
 from bench.harness.comparison import Plan
 from bench.harness.peak_memory import PeakMemory
 from bench.training import command as training
-from bench.training import epoch_case, loss_case, loss_inputs, loss_peers
-from bench.training.epoch_case import STAGES, EpochBench
+from bench.training import loss_case, loss_inputs, loss_peers
 from bench.training.loss_case import our_loss, prepare_loss
 from bench.training.loss_inputs import LossInputs, LossShape
 from bench.training.loss_peers import COMPILE, EAGER_BF16, EAGER_FP32, LINEAR_CE, Peer, peers_for
@@ -79,7 +78,7 @@ def test_one_row_a_peer_with_speed_and_memory(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("toy")
-def test_the_whole_bench_adds_shapes_and_the_epoch_with_its_floor_and_stages(tmp_path, capsys):
+def test_the_whole_bench_adds_shapes_and_the_epoch_with_its_floor(tmp_path):
     dataset().save(tmp_path / "data")
     out = tmp_path / "out.json"
     arguments = ["--backend", "reference", "--threads", "1", "--data", str(tmp_path / "data"), "--json", str(out)]
@@ -93,9 +92,6 @@ def test_the_whole_bench_adds_shapes_and_the_epoch_with_its_floor_and_stages(tmp
     assert epoch["params"]["backend"] == "reference"
     assert 0 < epoch["floor"] < epoch["p50"]
     assert "exponentials" in epoch["floor_what"]
-    assert [row["params"]["stage"] for row in rows if row["case"] == "stage"] == list(STAGES)
-    printed = capsys.readouterr().out
-    assert all(stage in printed for stage in STAGES)
 
 
 @pytest.mark.usefixtures("toy")
@@ -137,6 +133,7 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path, capsys):
         (["--backend", "magic"], "there is no backend 'magic'"),
         (["--json", str(tmp_path / "none" / "out.json")], "its folder does not exist"),
         (["--cases", "epoch"], "the case epoch needs a data set: give its --data"),
+        (["--data", "d"], "--quick measures the loss alone: leave out --data"),
         (["--preset", "paper"], "--preset trains on a data set: give its --data"),
         (["--preset", "paper", "--data", "d"], "--preset trains as `mtaw-fast train`: leave out --quick"),
     ):
@@ -144,7 +141,7 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path, capsys):
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("error: ")
         assert reason in error
-    assert training.main(["--quick", "--threads", "1", "--data", str(tmp_path / "nowhere")]) == 1
+    assert training.main(["--cases", "epoch", "--threads", "1", "--data", str(tmp_path / "nowhere")]) == 1
 
 
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
@@ -223,21 +220,6 @@ def test_a_prepared_loss_runs_on_its_own_inputs(peer: Peer | None, monkeypatch):
     assert ran == [loss_case._WARM.rows]
     prepared()
     assert ran == [loss_case._WARM.rows, SHAPE.rows]
-
-
-def test_the_stages_together_are_the_trainer_s_step():
-    bench = EpochBench(
-        dataset(), Config.of(embedding_dim=8, dropout=0.0, batch_prefixes=64, loss_backend="reference"), 1
-    )
-    whole, staged = bench.stepper(bench.config), bench.stepper(bench.config)
-    rates = epoch_case._FULL_RATE
-    for numbers in bench.batches[:3]:
-        whole.step(bench.batch(numbers), rates)
-        seconds = bench.staged_step(staged, numbers)
-        assert len(seconds) == len(STAGES)
-        assert min(seconds) >= 0
-    for a, b in zip(whole.model.parameters(), staged.model.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_a_whole_training_has_its_time_on_the_clock_and_on_the_processor(tmp_path, capsys):
