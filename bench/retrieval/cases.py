@@ -29,9 +29,9 @@ from mtaw_fast.storage.files import write_json
 K = 20
 _CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: queries x catalog
 _RECALL_QUERIES = 2048
-Ranking = tuple[np.ndarray, np.ndarray]
 _ITEMS = 2000
 _LEVELS = 8  # of Panorama's bounds
+Ranking = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,44 +61,36 @@ class RetrievalCases:
         index.add(self.vectors.catalog)
         return index
 
-    def _search_panorama(self, queries: np.ndarray) -> Ranking:
-        cosines, ids = self._panorama.search(queries, K)
-        return ids, cosines
-
-    def _queries(self, batch: int) -> list[np.ndarray]:
+    def _contender(self, name: str, batch: int, search: Callable[[np.ndarray], Ranking]) -> Contender:
+        """Return a contender that searches the batches of the queries in turn."""
         rows = self.vectors.queries
-        return [rows[begin : begin + batch] for begin in range(0, len(rows) - batch + 1, batch)]
+        groups = [rows[begin : begin + batch] for begin in range(0, len(rows) - batch + 1, batch)]
+        return Contender(name, lambda call: search(groups[call % len(groups)]))
 
-    def _search_flat(self, queries: np.ndarray, blas_threshold: int) -> Ranking:
+    def _search_flat(self, queries: np.ndarray) -> Ranking:
+        """Search by FAISS's plain loop for small batches, and its matrix products for large ones."""
+        return self._flat.search(queries, K)[::-1]
+
+    def _search_flat_by_products(self, queries: np.ndarray) -> Ranking:
         default = faiss.cvar.distance_compute_blas_threshold
-        faiss.cvar.distance_compute_blas_threshold = blas_threshold
-        cosines, ids = self._flat.search(queries, K)
+        faiss.cvar.distance_compute_blas_threshold = 1
+        found = self._search_flat(queries)
         faiss.cvar.distance_compute_blas_threshold = default
-        return ids, cosines
+        return found
 
     def exact_case(self, batch: int, plan: Plan) -> Case:
         """Return `exact` (batch 1) or `exact-batch`: every answer is checked against float64 brute force."""
-        groups = self._queries(batch)
-        # FAISS's plain loop, and its matrix products for any batch.
-        thresholds = {"faiss-flat": faiss.cvar.distance_compute_blas_threshold, "faiss-flat-blas1": 1}
-        if batch == 1:
-            del thresholds["faiss-flat-blas1"]
-        others = []
+        searches = {"faiss-flat": self._search_flat}
+        if batch > 1:
+            searches["faiss-flat-blas1"] = self._search_flat_by_products
         if no_panorama() is None:
-            others = [Contender("faiss-panorama", lambda call: self._search_panorama(groups[call % len(groups)]))]
+            searches["faiss-panorama"] = lambda queries: self._panorama.search(queries, K)[::-1]
         return Case(
             "exact" if batch == 1 else "exact-batch",
             {**self.vectors.params, "k": K, "batch": batch, "threads": 1, "index": self.exact.name},
             "latency_us",
-            Contender("ours", lambda call: self.exact.search(groups[call % len(groups)], K)),
-            [
-                Contender(
-                    name,
-                    lambda call, threshold=threshold: self._search_flat(groups[call % len(groups)], threshold),
-                )
-                for name, threshold in thresholds.items()
-            ]
-            + others,
+            self._contender("ours", batch, lambda queries: self.exact.search(queries, K)),
+            [self._contender(name, batch, search) for name, search in searches.items()],
             lambda contender: self._wrong(contender, batch),
             plan,
             self.floor if batch == 1 else self.batch_floor,
@@ -124,8 +116,7 @@ class RetrievalCases:
             rows = slice(number * batch, min(number * batch + batch, self._checked))
             ids, scores = (part[: rows.stop - rows.start] for part in contender.run(number))
             if contender.name != "ours":
-                error = ranking_error(ids, scores, self._truth[rows], TIE)
-                if error:
+                if error := ranking_error(ids, scores, self._truth[rows], TIE):
                     return error
             elif any(
                 part.tobytes() != true[rows].tobytes()
@@ -136,7 +127,6 @@ class RetrievalCases:
 
     def ann_case(self, ann: AnnIndex, target: float) -> Case:
         """Return `ladder`, by its plan for sessions; refused if other queries recall too little."""
-        queries = self._queries(1)
         unseen = np.ascontiguousarray(self.vectors.unseen[:_RECALL_QUERIES])
         recall = float(recalls(self.exact.search(unseen, K)[1], ann.search(unseen, K)[1]).mean())
 
@@ -145,24 +135,16 @@ class RetrievalCases:
                 return None if recall >= target else f"its recall@{K} is {recall:.4f}, under the target {target:g}"
             return self._wrong(contender, 1)
 
-        return Case(
-            "ladder",
-            {
-                **self.vectors.params, "k": K, "batch": 1, "threads": 1,
-                "kind": ann.plan.kind, **ann.plan.as_dict(), "recall": round(recall, 4),
-            },
-            "latency_us",
-            Contender("ours", lambda call: ann.search(queries[call % len(queries)], K)),
-            [
-                Contender("faiss-flat", lambda call: self._search_flat(queries[call % len(queries)], 20)),
-                Contender(
-                    f"exact-{self.exact.name}", lambda call: self.exact.search(queries[call % len(queries)], K)
-                ),
-            ],
-            wrong,
-            self.plan,
-            None,
-        )  # fmt: skip
+        params = {
+            **self.vectors.params, "k": K, "batch": 1, "threads": 1,
+            "kind": ann.plan.kind, **ann.plan.as_dict(), "recall": round(recall, 4),
+        }  # fmt: skip
+        others = [
+            self._contender("faiss-flat", 1, self._search_flat),
+            self._contender(f"exact-{self.exact.name}", 1, lambda queries: self.exact.search(queries, K)),
+        ]
+        ours = self._contender("ours", 1, lambda queries: ann.search(queries, K))
+        return Case("ladder", params, "latency_us", ours, others, wrong, self.plan, None)
 
 
 def no_panorama() -> str | None:
