@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import multiprocessing
 import re
 import select
 import socket
 import time
 from collections import deque
 from collections.abc import Sequence, Set
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 
 from mtaw_fast.errors import MtawError
 
+_HEAD_START = 0.3  # seconds between connecting and the first arrivals
 RESET, TIMED_OUT = -1, -2  # statuses of requests without an answer: connection lost, nothing in time
 _RECONNECT = 0.02  # seconds until the next try after a connection was refused
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
@@ -272,3 +277,48 @@ class Client:
                 self._fail(connection, TIMED_OUT)
                 self._lost(connection)
             in_flight.popleft()
+
+
+class RunningLoad(AbstractContextManager["RunningLoad"]):
+    """A load that runs in a process of its own: connected once this is entered; `result` waits for its end.
+
+    began: time.monotonic() of due = 0, shortly after this is entered.
+    """
+
+    def __init__(self, load: Load) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, child_pipe = context.Pipe()
+        self._process = context.Process(target=_drive, args=(child_pipe,), daemon=True)
+        self._process.start()
+        child_pipe.close()
+        self._pipe.send(load)
+        self.began: float = self._receive()
+
+    def result(self) -> Outcome:
+        """Return the load's outcome. Raises MtawError if the client failed."""
+        return self._receive()
+
+    def _receive(self) -> Any:
+        try:
+            received = self._pipe.recv()
+        except EOFError:
+            raise MtawError("the load's process ended early; its error is above") from None
+        if isinstance(received, str):
+            raise MtawError(f"the load failed: {received}")
+        return received
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _drive(pipe: Connection) -> None:
+    try:
+        load: Load = pipe.recv()
+        client = Client(load)
+        began = time.monotonic() + _HEAD_START
+        pipe.send(began)
+        pipe.send(client.run(began))
+    except MtawError as error:
+        pipe.send(str(error))

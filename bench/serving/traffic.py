@@ -12,8 +12,7 @@ import numpy as np
 import psutil
 
 from bench.harness.report import Row
-from bench.serving.http_client import RESET, TIMED_OUT, Load, Outcome
-from bench.serving.load_process import RunningLoad
+from bench.serving.http_client import RESET, TIMED_OUT, Load, Outcome, RunningLoad
 from bench.serving.service_process import Service
 from mtaw_fast.errors import UsageError
 

@@ -11,8 +11,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 
-from bench.serving.http_client import RESET, TIMED_OUT, Client, Load, Outcome
-from bench.serving.load_process import RunningLoad
+from bench.serving.http_client import RESET, TIMED_OUT, Client, Load, Outcome, RunningLoad
 from bench.serving.traffic import NOTICE, in_flight, poisson_arrivals
 from mtaw_fast.errors import MtawError, UsageError
 
