@@ -4,7 +4,6 @@
     feedback-2026-11-28.jsonl    what clients reported of rankings
 
 In a single file, feedback is in FILE and rankings in FILE.rankings; in Redis, in the streams NAME and NAME:rankings.
-Lines of the release before, with `shown`, `clicked` and `bought` in one, are read too.
 
 A report counts once for each ranking, kind and item, however often it was sent. A click counts for its ranking only
 within a window after it.
@@ -119,7 +118,9 @@ def read_feedback(
         name = parse_qs(parts.query).get("stream", [DEFAULT_STREAM])[0]
         address = urlunsplit(parts._replace(query=""))
         newest = _newest(address, name)  # as for files, below
-        reader.read(f"{name}:{RANKINGS}", _entries(address, f"{name}:{RANKINGS}"), _entries(address, name, newest))
+        reader.read(
+            (f"{name}:{RANKINGS}", _entries(address, f"{name}:{RANKINGS}")), (name, _entries(address, name, newest))
+        )
         return reader.table()
     path = Path(where)
     if path.is_dir():
@@ -132,7 +133,7 @@ def read_feedback(
         raise DataError(f"{where} holds no feedback; name what 'mtaw-fast serve --feedback' was given")
     for rankings, feedback in pairs:
         size = feedback.stat().st_size if feedback.exists() else 0  # later reports are on rankings that are not read
-        reader.read(str(rankings), _lines(rankings), _lines(feedback, size))
+        reader.read((rankings, _lines(rankings)), (feedback, _lines(feedback, size)))
     return reader.table()
 
 
@@ -200,30 +201,30 @@ class _Reader:
         self._reported: dict[int, tuple[set[Any], list[int]]] = {}
         self._result = SessionTable()
 
-    def read(self, name: str, rankings: Iterable[bytes], reports: Iterable[bytes]) -> None:
+    def read(self, rankings: tuple[object, Iterable[bytes]], reports: tuple[object, Iterable[bytes]]) -> None:
+        """Add rankings, then reports: the name of what has them, and the lines."""
         latest = 0
-        for line in rankings:
-            try:
-                ranking = self._ranking.decode(line)
-            except self._broken as error:
-                if line.rstrip().endswith(b"}"):
-                    raise DataError(f"{name} has a line that is no ranking ({error}); remove the line") from None
-                continue  # what a crash left of a line, or the begin of one that is being written
+        for ranking in self._decoded(*rankings, "ranking", self._ranking):
             latest = max(latest, ranking.time)
             if self._since <= ranking.time < self._until:
                 self._add_ranking(ranking)
             else:
                 self._leave_out(ranking)
-        for line in reports:
-            try:
-                report = self._report.decode(line)
-            except self._broken:
-                continue  # what a crash left of a line
+        for report in self._decoded(*reports, "report", self._report):
             latest = max(latest, report.time)
             self._add_report(report)
         oldest = latest - self._window - _DAY_MS
         self._known = {code: packed for code, packed in self._known.items() if packed & _TIMES >= oldest}
         self._reported = {code: seen for code, seen in self._reported.items() if code in self._known}
+
+    def _decoded(self, name: object, lines: Iterable[bytes], what: str, decoder: Any) -> Iterator[Any]:
+        for line in lines:
+            try:
+                yield decoder.decode(line)
+            except self._broken as error:
+                if line.rstrip().endswith(b"}"):
+                    raise DataError(f"{name} has a line that is no {what} ({error}); remove the line") from None
+                # else it is what a crash left of a line, or the begin of one that is being written
 
     def _add_ranking(self, ranking: Any) -> None:
         if not ranking.session:
@@ -268,28 +269,22 @@ class _Reader:
             self._result.late += 1
             return
         seen, state = self._reported.setdefault(code, (set(), [0]))
-        if report.what:
-            kinds = [(report.what, report.items, report.values or [0.0] * len(report.items))]
-        else:
-            lists = (("shown", report.shown), ("clicked", report.clicked), ("bought", report.bought))
-            kinds = [(kind, items, [0.0] * len(items)) for kind, items in lists]
-        columns = self._columns
-        for kind, items, values in kinds:
-            for item, value in zip(items, values, strict=False):
-                if (kind, item) in seen:
-                    self._result.duplicates += 1
-                    continue
-                seen.add((kind, item))
-                self._result.reports_shown |= kind == "shown"
-                if not state[0] & _SHOWN:
-                    state[0] |= _SHOWN
-                    columns["shown"][row] += 1
-                if kind == "clicked" and not state[0] & _CLICKED:
-                    state[0] |= _CLICKED
-                    columns["clicked"][row] += 1
-                elif kind in ("carted", "bought"):
-                    columns[kind][row] += 1
-                    columns["value"][row] += value if kind == "bought" else 0.0
+        columns, kind = self._columns, report.what
+        for item, value in zip(report.items, report.values, strict=False):
+            if (kind, item) in seen:
+                self._result.duplicates += 1
+                continue
+            seen.add((kind, item))
+            self._result.reports_shown |= kind == "shown"
+            if not state[0] & _SHOWN:
+                state[0] |= _SHOWN
+                columns["shown"][row] += 1
+            if kind == "clicked" and not state[0] & _CLICKED:
+                state[0] |= _CLICKED
+                columns["clicked"][row] += 1
+            elif kind in ("carted", "bought"):
+                columns[kind][row] += 1
+                columns["value"][row] += value if kind == "bought" else 0.0
 
     def table(self) -> SessionTable:
         """Return the sessions of one arm each, by their first ranking."""

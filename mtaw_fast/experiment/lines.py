@@ -59,13 +59,10 @@ class ReadRanking(Struct):
 
 
 class ReadReport(Struct):
-    """The fields of a `ReportLine` that an experiment reads; or of a line of the release before, without `what`."""
+    """The fields of a `ReportLine` that an experiment reads."""
 
     time: int
     recommendation: str
-    what: str = ""
-    items: list[int | str] = []
-    values: list[float] = []
-    shown: list[int | str] = []
-    clicked: list[int | str] = []
-    bought: list[int | str] = []
+    what: str
+    items: list[int | str]
+    values: list[float]

@@ -118,18 +118,13 @@ def test_what_does_not_count_is_named(tmp_path: Path) -> None:
     (folder / "rankings-2026-01-01.jsonl").write_bytes(b"{}\n")
     with pytest.raises(DataError, match="no ranking"):
         read_feedback(str(folder))
-
-
-def test_a_single_file_and_lines_of_the_release_before(tmp_path: Path) -> None:
-    where = tmp_path / "shop.feedback"
-    (tmp_path / "shop.feedback.rankings").write_text(json.dumps(ranking(1, "a", BEGIN)) + "\n")
-    old = {
-        "time": BEGIN + 5, "recommendation": f"0123456789abcdef-{1:036x}", "version": "0" * 16,
-        "shown": ["x", "y"], "clicked": ["x"], "bought": ["x"],
-    }  # fmt: skip
-    where.write_text(json.dumps(old) + "\n")
-    table = read_feedback(str(where))
-    assert (table.shown[0], table.clicked[0], table.bought[0], table.value[0]) == (1, 1, 1, 0)
+    single = tmp_path / "shop.feedback"  # with rankings next to it
+    (tmp_path / "shop.feedback.rankings").write_text(json.dumps(rankings[0]) + "\n")
+    single.write_text(json.dumps(reports[0]) + "\n")
+    assert read_feedback(str(single)).clicked.tolist() == [1.0]
+    single.write_text('{"time": 5, "recommendation": "0", "clicked": ["x"]}\n')
+    with pytest.raises(DataError, match=r"feedback has a line that is no report .*`what`.*; remove the line"):
+        read_feedback(str(single))
 
 
 def experiment(tmp_path: Path, effect: float, n: int = 1_500) -> Path:

@@ -16,20 +16,11 @@ from mtaw_fast.data.sessions import Sessions, offsets_of
 class CollectedClicks:
     """An `EventSink` that stores clicks in the log's order: 16 bytes each, 2 a context column, and 1 for a type.
 
-    Parameters
-    ----------
-    n_columns : int, default 0
-        Context columns of the model.
-    typed : bool, default False
-        Whether the model keeps the types of clicks.
-
-    Attributes
-    ----------
-    dropped : set of int
-        Indices, in the model's tables, of sessions that were forgotten.
+    n_columns: context columns of the model. typed: whether it keeps the types of clicks. dropped: indices, in the
+    model's tables, of sessions that were forgotten.
     """
 
-    def __init__(self, n_columns: int = 0, *, typed: bool = False) -> None:
+    def __init__(self, n_columns: int, typed: bool) -> None:
         self.dropped: set[int] = set()
         self._forgotten: set[int] = set()
         self._handles, self._items, self._times = array("i"), array("i"), array("q")
@@ -44,7 +35,6 @@ class CollectedClicks:
         context: np.ndarray | None = None,
         types: np.ndarray | None = None,
     ) -> None:
-        """See `EventSink.click`."""
         self._handles.frombytes(handles.astype(np.int32).tobytes())
         self._items.frombytes(items.tobytes())
         self._times.frombytes(times.tobytes())
@@ -54,11 +44,9 @@ class CollectedClicks:
             self._types.frombytes(types.tobytes())
 
     def forget(self, handle: int) -> None:
-        """See `EventSink.forget`."""
         self._forgotten.add(handle)
 
     def forget_in_tables(self, base_session: int) -> None:
-        """See `EventSink.forget_in_tables`."""
         self.dropped.add(base_session)
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
@@ -85,17 +73,9 @@ class CollectedClicks:
     def of(
         self, handles: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Return the clicks of some sessions, in the log's order.
+        """Return handle, item, time, context and type of each click of some sessions, in the log's order.
 
-        Parameters
-        ----------
-        handles : int32[..]
-            The sessions. A forgotten one has no clicks.
-
-        Returns
-        -------
-        tuple of (int32[E], int32[E], int64[E], uint16[E, C] or None, uint8[E] or None)
-            The handle, the item, the time, the context and the type of each click.
+        A forgotten session has no clicks.
         """
         all_handles, items, times, context, types = self._arrays()
         chosen = np.isin(all_handles, np.setdiff1d(handles, self._forgotten_handles()))

@@ -71,7 +71,7 @@ def compact_model(
     """
     columns = 0 if model.context is None else len(model.context.columns.names)
     event_processor = EventProcessor(model, limits, since)
-    collector = CollectedClicks(columns, typed=model.types is not None)
+    collector = CollectedClicks(columns, model.types is not None)
     event_processor.start(collector)
     repeated = event_processor.tracker.duplicates = list[Click]()
     for entries in events:

@@ -17,7 +17,6 @@ from mtaw_fast.storage.files import read_json
 from mtaw_fast.system import host
 
 MARK = "redacted.json"
-FORMER_MARK = "scrubbed.json"  # its name in release 0.2; prose: ignore
 _READ_EVENTS = 10_000
 _LOG = logging.getLogger("mtaw_fast.online")
 
@@ -44,7 +43,6 @@ def redact_forgotten(log: EventLog, folder: Path, until: str) -> int:
     """
     count = log.redact(forgotten_until(log, folder, until))
     write_private(folder / MARK, {"log": log.identity, "position": until})
-    host.unlink(folder / FORMER_MARK, missing_ok=True)
     return count
 
 
@@ -70,8 +68,6 @@ def is_redacted(log: EventLog, folder: Path, until: str) -> bool:
 def _done(log: EventLog, folder: Path) -> str:
     """Return the position up to which redaction is done."""
     path = folder / MARK
-    if not host.exists(path):
-        path = folder / FORMER_MARK
     if not host.exists(path):
         return START
     try:

@@ -16,7 +16,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mtaw_fast.system import host
 
@@ -43,8 +43,7 @@ class Click:
     id : str | None
         The event's own id. Two events of a session with one id count once.
     arrived : int | None
-        Unix milliseconds at which a service received it, by that host's clock. None in a log file, and in logs of
-        release 0.2 and earlier.
+        Unix milliseconds at which a service received it, by that host's clock. None in a log file.
     context : mapping of str to str | None
         What is known of the visit, by column (`data.context`).
     """
@@ -79,7 +78,6 @@ class Forget:
     time: int
 
     def line(self) -> bytes:
-        """See `Click.line`."""
         return _encoded({"forget": self.session, "time": self.time})
 
 
@@ -93,7 +91,6 @@ class AddItems:
     time: int
 
     def line(self) -> bytes:
-        """See `Click.line`."""
         value: dict[str, Any] = {"add": self.items, "time": self.time}
         if self.neighbors is not None:
             value["neighbors"] = self.neighbors
@@ -103,55 +100,41 @@ class AddItems:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveItems:
+class _Items:
+    items: tuple[int | str, ...]
+    time: int
+    key: ClassVar[str]
+
+    def line(self) -> bytes:
+        return _encoded({self.key: self.items, "time": self.time})
+
+
+class RemoveItems(_Items):
     """Items that must not be recommended any more."""
 
-    items: tuple[int | str, ...]
-    time: int
-
-    def line(self) -> bytes:
-        """See `Click.line`."""
-        return _encoded({"remove": self.items, "time": self.time})
+    __slots__ = ()
+    key = "remove"
 
 
-@dataclass(frozen=True, slots=True)
-class HideItems:
+class HideItems(_Items):
     """Items that must not be recommended until they are shown again; the catalog need not know them."""
 
-    items: tuple[int | str, ...]
-    time: int
-
-    def line(self) -> bytes:
-        """See `Click.line`."""
-        return _encoded({"hide": self.items, "time": self.time})
+    __slots__ = ()
+    key = "hide"
 
 
-@dataclass(frozen=True, slots=True)
-class ShowItems:
+class ShowItems(_Items):
     """Items that may be recommended again."""
 
-    items: tuple[int | str, ...]
-    time: int
-
-    def line(self) -> bytes:
-        """See `Click.line`."""
-        return _encoded({"show": self.items, "time": self.time})
+    __slots__ = ()
+    key = "show"
 
 
 @dataclass(frozen=True, slots=True)
 class TablePart:
     """A part of a change of the item table, which takes effect with its last part.
 
-    Attributes
-    ----------
-    table : str
-        Names the change.
-    part, of : int
-        The number of the part, from 0, and the number of parts.
-    data : bytes
-        This part of `TableChange.packed`.
-    time : int
-        Unix milliseconds.
+    table: names the change. part, of: the number of the part, from 0, and of all parts. data: of `TableChange.packed`.
     """
 
     table: str
@@ -161,7 +144,6 @@ class TablePart:
     time: int
 
     def line(self) -> bytes:
-        """See `Click.line`."""
         text = base64.b64encode(self.data).decode()
         return _encoded({"table": self.table, "part": self.part, "of": self.of, "data": text, "time": self.time})
 
@@ -175,7 +157,6 @@ class KeepRules:
     time: int
 
     def line(self) -> bytes:
-        """See `Click.line`."""
         return _encoded({"rules": self.name, "are": self.rules, "time": self.time})
 
 
@@ -224,20 +205,16 @@ def parse(line: bytes) -> Event | None:
         return Forget(_is_text(value["forget"], "forget"), time)
     if "add" in value:
         items = _are_items(value["add"], "add")
-        key = "neighbors" if "neighbors" in value else "neighbours"  # as in release 0.2; prose: ignore
-        neighbors, vectors = _rows(value, key, len(items)), _rows(value, "vectors", len(items))
+        neighbors, vectors = _rows(value, "neighbors", len(items)), _rows(value, "vectors", len(items))
         return AddItems(
             items,
             None if neighbors is None else tuple(_are_items(row, "neighbors") for row in neighbors),
             None if vectors is None else tuple(_are_numbers(row, "vectors") for row in vectors),
             time,
         )
-    if "remove" in value:
-        return RemoveItems(_are_items(value["remove"], "remove"), time)
-    if "hide" in value:
-        return HideItems(_are_items(value["hide"], "hide"), time)
-    if "show" in value:
-        return ShowItems(_are_items(value["show"], "show"), time)
+    for kind_of_items in (RemoveItems, HideItems, ShowItems):
+        if (key := kind_of_items.key) in value:
+            return kind_of_items(_are_items(value[key], key), time)
     if "rules" in value:
         rules = value["are"]
         if rules is not None and type(rules) is not dict:

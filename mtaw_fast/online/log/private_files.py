@@ -14,7 +14,6 @@ FILE_MODE, FOLDER_MODE = 0o600, 0o700
 _OURS = re.compile(
     r"log\.json|events-[0-9]+\.log|bundle|arms|redacted\.json|\.(append|compact|serving|items)\.lock|\..*\.tmp"
     r"|ranking-ids\.key"
-    r"|scrubbed\.json"  # of release 0.2; prose: ignore
 )
 _LOG = logging.getLogger("mtaw_fast.online")
 

@@ -14,7 +14,7 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
-from mtaw_fast.online.log.events import is_id
+from mtaw_fast.online.log.events import Click, is_id
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.content_prior import ContentPrior
 from mtaw_fast.online.state.new_items import NewItems
@@ -131,12 +131,13 @@ class CatalogItems:
         """Return whether the catalog can hold an id."""
         return type(item) is self._id_type and is_id(item)
 
-    def clicked(self, items: Sequence[int | str], sessions: Sequence[str]) -> np.ndarray:
+    def clicked(self, clicks: Sequence[Click]) -> np.ndarray:
         """Return int32 internal ids of clicked items. An unknown item enters the catalog; -1 if it cannot."""
-        internal_ids = self._ids.lookup(items)
+        internal_ids = self._ids.lookup([click.item for click in clicks])
         for index in np.flatnonzero(internal_ids < 0).tolist():
-            if self.fits(items[index]):
-                internal_ids[index] = self.enter(items[index], sessions[index])
+            click = clicks[index]
+            if self.fits(click.item):
+                internal_ids[index] = self.enter(click.item, click.session)
             else:
                 self._refused["wrong_type"] += 1
         return internal_ids

@@ -6,7 +6,8 @@ Axes: N items of the model, M new items after them, E clicks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
@@ -80,21 +81,12 @@ class EventSink(Protocol):
 class EventProcessor:
     """Processes events in order and passes what is learned to a sink. Not thread-safe: one reader owns it.
 
-    Parameters
-    ----------
-    model : Model
-        Its ids and what it has learned before are the start.
-    limits : LearningLimits
-        Limits on what is learned from whom.
-    since : int, optional
-        Unix milliseconds up to which the model was trained: earlier clicks are in it already.
+    since: Unix milliseconds up to which the model was trained: earlier clicks are in it already.
 
     Attributes
     ----------
     position : str
         The log's position after the last event.
-    items : CatalogItems
-        The items, their clicks, and which are recommended.
     priors : list of (int, int)
         Pairs of an item that was added by hand and a neighbor that was named with it.
     content_priors : list of (int, int, int)
@@ -103,8 +95,6 @@ class EventProcessor:
         Clicks, items and vectors that were not learned, by reason; the tracker counts its own reasons.
     learned_clicks : int
         Clicks that were learned, those that the model carries along included.
-    table_parts : TableParts
-        Changes of the item table that are not complete.
     keeps_vectors : bool
         Whether vectors of the model still follow sessions that were forgotten, until a compaction computes them again.
     counted : bool
@@ -165,19 +155,20 @@ class EventProcessor:
 
     def process(self, entries: Sequence[LogEntry], sink: EventSink) -> None:
         """Process events in the log's order; `position` moves to the last."""
-        if self._former is not None and entries and entries[-1].position > self._former.position:
-            count = sum(entry.position <= self._former.position for entry in entries)
-            self.process(entries[:count], sink)
-            self.remember_former()
-            entries = entries[count:]
-        if not entries:
-            return
-        n_awaited = sum(entry.position <= self._awaited_until for entry in entries) if self.items.is_awaiting else 0
-        self._process((entry.event for entry in entries[:n_awaited]), sink)
-        if n_awaited < len(entries):
-            self.items.end_reservation()
-            self._process((entry.event for entry in entries[n_awaited:]), sink)
-        self.position = entries[-1].position
+        cuts: list[tuple[str, Callable[[], None]]] = []
+        if self._former is not None:
+            cuts.append((self._former.position, self.remember_former))
+        if self.items.is_awaiting:
+            cuts.append((self._awaited_until, self.items.end_reservation))
+        for position, work in sorted(cuts, key=itemgetter(0)):
+            count = sum(entry.position <= position for entry in entries)
+            self._process(entries[:count], sink)
+            if count < len(entries):
+                work()
+                entries = entries[count:]
+            else:
+                return
+        self._process(entries, sink)
 
     def remember_former(self) -> None:
         """Count the events that a former training had learned as seen: some may have been redacted since.
@@ -188,9 +179,9 @@ class EventProcessor:
             former, self._former = self._former, None
             self.tracker.remember(former.seen.tolist())
 
-    def _process(self, events: Iterable[Event | None], sink: EventSink) -> None:
+    def _process(self, entries: Sequence[LogEntry], sink: EventSink) -> None:
         clicks: list[Click] = []
-        for event in events:
+        for event, _ in entries:
             if isinstance(event, Click):
                 clicks.append(event)
                 continue
@@ -205,35 +196,35 @@ class EventProcessor:
             elif isinstance(event, (HideItems, ShowItems, KeepRules, TablePart)):
                 self._change_items(event, sink)
         self._learn(clicks, sink)
+        if entries:
+            self.position = entries[-1].position
 
     def _learn(self, clicks: list[Click], sink: EventSink) -> None:
         """Learn in steps that end after the same events for every reader, whatever the sizes of its reads."""
         begin = 0
         while begin < len(clicks):
             end = min(begin + _STEP - self._steps % _STEP, len(clicks))
-            self._learn_step(clicks[begin:end], sink)
+            step = clicks[begin:end]
+            if self._since is not None:
+                step = self._after_training(step, self._since)
+            for batch in self.tracker.batches(step):
+                self._apply_batch(batch, sink)
             self._steps += end - begin
             begin = end
             if self._steps % _STEP == 0:
                 sink.refresh_vectors()
 
-    def _learn_step(self, clicks: list[Click], sink: EventSink) -> None:
-        if self._since is not None:
-            later = [click for click in clicks if click.time > self._since]
-            self.refused["trained"] += len(clicks) - len(later)
-            if len(later) < len(clicks):
-                self.tracker.remember(
-                    event_key(click.session, click.id)
-                    for click in clicks
-                    if click.id is not None and click.time <= self._since
-                )
-            clicks = later
-        for batch in self.tracker.batches(clicks):
-            self._apply_batch(batch, sink)
+    def _after_training(self, clicks: list[Click], since: int) -> list[Click]:
+        """Return the clicks that the training did not know; the others count as seen."""
+        later = [click for click in clicks if click.time > since]
+        self.refused["trained"] += len(clicks) - len(later)
+        known = (click for click in clicks if click.id is not None and click.time <= since)
+        self.tracker.remember(event_key(click.session, click.id) for click in known if click.id is not None)
+        return later
 
     def _apply_batch(self, batch: UpdateBatch, sink: EventSink, admitted: bool = False) -> None:
         """Pass a batch on to the sink. admitted: whether all clicks have passed the guards before."""
-        internal_ids = self.items.clicked(batch.items, batch.sessions)
+        internal_ids = self.items.clicked(batch.clicks)
         self._look_at_attributes()
         learned = internal_ids >= 0
         for row in np.flatnonzero(learned).tolist():
@@ -249,9 +240,9 @@ class EventProcessor:
                 learned[row] = False
         internal_ids = internal_ids[learned]
         handles = np.array(batch.handles, dtype=np.int64)[learned]
-        times = np.array(batch.times, dtype=np.int64)[learned]
-        types = self._types.codes(batch.types)[learned] if self._types else None
-        sink.click(handles, internal_ids, times, self._codes_of(batch, learned), types)
+        times = np.array([click.time for click in batch.clicks], dtype=np.int64)[learned]
+        types = self._types.codes([click.type for click in batch.clicks])[learned] if self._types else None
+        sink.click(handles, internal_ids, times, self._codes_of(batch.clicks, learned), types)
         self.items.content.count(internal_ids)
         self.items.new_items.count(internal_ids.tolist())
         for handle in batch.forgotten:
@@ -260,15 +251,15 @@ class EventProcessor:
         self.counted = self.counted or len(internal_ids) > 0
         self.items.show_proven(internal_ids.tolist())
 
-    def _codes_of(self, batch: UpdateBatch, known: np.ndarray) -> np.ndarray | None:
+    def _codes_of(self, clicks: Sequence[Click], known: np.ndarray) -> np.ndarray | None:
         """Return uint16[E, C], the context of the known clicks; None if the model knows none."""
         columns = self._context
         if columns is None:
             return None
-        codes = np.zeros((len(batch.context), len(columns.names)), dtype=np.uint16)
-        for row, visit in enumerate(batch.context):
-            if visit:
-                codes[row] = columns.codes(visit)
+        codes = np.zeros((len(clicks), len(columns.names)), dtype=np.uint16)
+        for row, click in enumerate(clicks):
+            if click.context:
+                codes[row] = columns.codes(click.context)
         return codes[known]
 
     def _forget(self, session: str, sink: EventSink) -> None:

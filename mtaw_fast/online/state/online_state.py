@@ -31,19 +31,7 @@ _SESSIONS = COUNTS.index("sessions")
 class OnlineState:
     """Applies events to a model's session memory. One thread applies; any number rank with `delta` meanwhile.
 
-    Parameters
-    ----------
-    model : Model
-        With a session memory.
-    limits : LearningLimits
-        Limits on what is learned from whom.
-    since : int, optional
-        See `EventProcessor`.
-
-    Raises
-    ------
-    ValueError
-        If the model has no session memory.
+    since: see `EventProcessor`. Raises ValueError if the model has no session memory.
     """
 
     def __init__(self, model: Model, limits: LearningLimits, since: int | None = None) -> None:
@@ -60,6 +48,7 @@ class OnlineState:
         self._waiting: OrderedDict[int, list[int]] = OrderedDict()
         self._gone = set[int]()  # sessions of the tables that were forgotten
         self.event_processor.start(self)
+        self.position = self.event_processor.position  # the log's, after the last event
 
     def restarted(self) -> OnlineState:
         """Return a state of the same model and limits that has learned nothing and keeps the internal ids of new items.
@@ -73,8 +62,9 @@ class OnlineState:
     def apply(self, entries: Sequence[LogEntry]) -> None:
         """Learn from events in the log's order."""
         self.event_processor.process(entries, self)
+        self.position = self.event_processor.position
 
-    # As the sink of the event processor
+    # As the `EventSink` of the event processor; the tables do not count types
 
     def click(
         self,
@@ -84,7 +74,6 @@ class OnlineState:
         context: np.ndarray | None = None,
         types: np.ndarray | None = None,  # noqa: ARG002
     ) -> None:
-        """See `EventSink.click`. The tables do not count types."""
         self.delta.click(handles, items)
         if self.trends is not None:
             self.trends.click(handles, items, times, context=context)
@@ -109,14 +98,12 @@ class OnlineState:
             self._waiting.popitem(last=False)
 
     def forget(self, handle: int) -> None:
-        """See `EventSink.forget`."""
         self._waiting.pop(handle, None)
         self.delta.forget(handle)
         if self.trends is not None:
             self.trends.forget(handle)
 
     def forget_in_tables(self, base_session: int) -> None:
-        """See `EventSink.forget_in_tables`."""
         if not self.delta.forget_base(base_session) or self.trends is None:
             return
         assert self.model.trends is not None
@@ -155,7 +142,6 @@ class OnlineState:
         return np.setdiff1d(indices, np.fromiter(self._gone, dtype=np.int64, count=len(self._gone)))
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
-        """See `EventSink.add_prior` and `online.state.cold_start`."""
         first = self._n_prior_sessions
         self._n_prior_sessions = add_prior(self.delta, item, neighbor, first, sessions)
         if time is not None and self.trends is not None:
@@ -164,7 +150,6 @@ class OnlineState:
             self.trends.click(handles, items, np.full(2 * sessions, time, dtype=np.int64))
 
     def refresh_vectors(self) -> None:
-        """See `EventSink.refresh_vectors`: compute the vectors of items that have enough new evidence."""
         new_items = self._items.new_items
         indices = new_items.due_for_update()
         if not indices:
@@ -175,7 +160,7 @@ class OnlineState:
         self._items.changed = True
 
     def recompute_vectors(self, internal_ids: Sequence[int]) -> None:
-        """See `EventSink.recompute_vectors`. The vectors of new items that are their neighbors are computed too."""
+        """Compute these vectors again, and those of new items that are their neighbors."""
         n_base, new_items = self.model.n_items, self._items.new_items
         self._grow(len(new_items))
         for internal_id in internal_ids:
@@ -220,11 +205,6 @@ class OnlineState:
         Trends know such clicks at once; popularity is a part of the catalog.
         """
         return self.trends is None and self.event_processor.counted and not self._items.changed
-
-    @property
-    def position(self) -> str:
-        """The log's position after the last event."""
-        return self.event_processor.position
 
     @property
     def arrival(self) -> int:

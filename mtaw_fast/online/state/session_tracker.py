@@ -44,25 +44,18 @@ class _OpenSession:
 class UpdateBatch:
     """Clicks to learn, in order, and sessions to forget after them.
 
-    Attributes
-    ----------
-    handles, sessions, items, times : list
-        One value for each click: the session's handle and id, the item's external id, Unix milliseconds.
-    context : list
-        Of each click's visit, by column; None if there is none.
-    types : list
-        Of each click; None where it is unknown.
-    forgotten : list of int
-        Handles of sessions whose clicks so far must be removed again, those in this batch included.
+    handles: the session of each click. forgotten: the handles of sessions whose clicks so far must be removed again,
+    those in this batch included.
     """
 
     handles: list[int] = field(default_factory=list)
-    sessions: list[str] = field(default_factory=list)
-    items: list[int | str] = field(default_factory=list)
-    times: list[int] = field(default_factory=list)
-    context: list[Mapping[str, str] | None] = field(default_factory=list)
-    types: list[str | None] = field(default_factory=list)
+    clicks: list[Click] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
+
+    def add(self, handle: int, click: Click) -> None:
+        """Append a click to learn."""
+        self.handles.append(handle)
+        self.clicks.append(click)
 
 
 class SessionTracker:
@@ -85,14 +78,12 @@ class SessionTracker:
     ) -> None:
         """Start without open sessions.
 
-        clock: Unix milliseconds of the newest event so far. seen: the result of `seen` of the former tracker. flood:
-        the guard against floods; by default one that knows no traffic yet.
+        clock: Unix milliseconds of the newest event so far. seen: as `seen` returned them.
         """
         self._limits = limits
         self._open: OrderedDict[str, _OpenSession] = OrderedDict()
         self._handles = SessionHandles()
         self._seen = RecentKeys(REMEMBERED_IDS)
-        self._may_be_former = False
         self.remember(seen)
         self._flood = FloodGuard(limits) if flood is None else flood
         self._late = self._behind = 0
@@ -105,7 +96,6 @@ class SessionTracker:
         """Treat events as seen. keys: as `seen` returns them, oldest first."""
         for key in keys:
             self._seen.add(int(key))
-        self._may_be_former = len(self._seen) > 0  # earlier releases stored `key_of` of the event id alone
 
     def batches(self, clicks: Iterable[Click]) -> Iterator[UpdateBatch]:
         """Yield which of the clicks are learned; a batch ends where a session is to be forgotten.
@@ -138,7 +128,7 @@ class SessionTracker:
             session.recent.append(click.time)
             del session.recent[: -self._limits.burst_clicks]
             self._open.move_to_end(click.session)
-            _add(batch, session.handle, click)
+            batch.add(session.handle, click)
         return batch
 
     def resume_ongoing(
@@ -187,11 +177,8 @@ class SessionTracker:
     def _admit(self, click: Click, batch: UpdateBatch) -> str | None:
         """Add a click to a batch, or return why it is refused."""
         limits = self._limits
-        if click.id is not None:
-            if self._may_be_former and key_of(click.id) in self._seen:
-                return "duplicate"
-            if not self._seen.add(event_key(click.session, click.id)):
-                return "duplicate"
+        if click.id is not None and not self._seen.add(event_key(click.session, click.id)):
+            return "duplicate"
         known_arrival = self.arrival
         if click.arrived is not None:
             self._arrive(click.arrived)
@@ -204,7 +191,7 @@ class SessionTracker:
         session = self._session(click)
         if session.bot:
             return "bot"
-        if self._bursts(session, click.time if click.arrived is None else click.arrived):
+        if self._bursts(session.recent, click.time if click.arrived is None else click.arrived):
             session.bot = True
             batch.forgotten.append(session.handle)
             return "bot"
@@ -218,7 +205,7 @@ class SessionTracker:
         if session.clicks > limits.fresh_clicks:
             self._flood.prove(session.clicks if session.clicks == limits.fresh_clicks + 1 else 1)
         session.learned = max(session.learned, click.time)
-        _add(batch, session.handle, click)
+        batch.add(session.handle, click)
         return None
 
     def _arrive(self, time: int) -> None:
@@ -269,12 +256,9 @@ class SessionTracker:
         session = self._open[name] = _OpenSession(self._handles.add(key_of(name)), time)
         return session
 
-    def _bursts(self, session: _OpenSession, time: int) -> bool:
-        recent = session.recent
+    def _bursts(self, recent: array[int], time: int) -> bool:
         recent.append(time)
-        if len(recent) <= self._limits.burst_clicks:
-            return False
-        return abs(time - recent.pop(0)) < self._limits.burst_ms
+        return len(recent) > self._limits.burst_clicks and abs(time - recent.pop(0)) < self._limits.burst_ms
 
     def forget(self, session: str) -> list[int]:
         """Remove a session id and return its handles; a later click with the id starts another session."""
@@ -299,12 +283,3 @@ class SessionTracker:
     def n_bytes(self) -> int:
         """Bytes of the tables that grow with sessions and events."""
         return self._handles.n_bytes + self._seen.n_bytes
-
-
-def _add(batch: UpdateBatch, handle: int, click: Click) -> None:
-    batch.handles.append(handle)
-    batch.sessions.append(click.session)
-    batch.items.append(click.item)
-    batch.times.append(click.time)
-    batch.context.append(click.context)
-    batch.types.append(click.type)

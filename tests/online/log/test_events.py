@@ -74,10 +74,5 @@ def test_what_an_event_writes_is_read(event: Click | Forget | AddItems | RemoveI
     assert parse(event.line()) == event
 
 
-def test_the_spelling_of_release_0_2_is_read() -> None:
-    line = b'{"add": ["a"], "neighbours": [["b", "c"]], "time": 1}'  # prose: ignore
-    assert parse(line) == AddItems(("a",), (("b", "c"),), None, 1)
-
-
 def test_a_kind_of_a_later_release_is_no_damage() -> None:
     assert parse(b'{"rename": 5, "time": 1}') is None

@@ -193,7 +193,7 @@ def test_a_failed_fsync_says_that_the_events_may_count_once(tmp_path: Path, monk
     log.append([click(1), click(2)])
     tracker = SessionTracker(LearningLimits())
     [batch] = tracker.batches([event for event in events_of(log) if isinstance(event, Click)])
-    assert batch.items == ["item 1", "item 2"], "a refused event counts twice"
+    assert [each.item for each in batch.clicks] == ["item 1", "item 2"], "a refused event counts twice"
 
 
 def test_expiring_deletes_whole_old_segments(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
-from mtaw_fast.online.state.session_tracker import key_of
+from mtaw_fast.online.state.session_tracker import event_key, key_of
 from tests.support.random_bundle import bundle_parts, memory_parts
 
 NOON = 1_764_150_000_000
@@ -150,7 +150,7 @@ def test_forgetting_reaches_the_delta_and_the_tables() -> None:
 def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
     lines = b"\n".join(click("s", item, after).line() for after, item in enumerate(["sku-1", "x", "sku-2"]))
     learned = LogProgress(
-        "log", "0007", NOON, carried=np.frombuffer(lines, dtype=np.uint8), seen=np.array([key_of("e")], np.uint64),
+        "log", "0007", NOON, carried=np.frombuffer(lines, dtype=np.uint8), seen=np.array([event_key("s", "e")], np.uint64),
         removed=np.array([7], np.int32), hidden=np.array([8], np.int32), seed_items=np.array([1], np.int32),
         seed_neighbors=np.array([2], np.int32),
     )  # fmt: skip

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
-from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, event_key, key_of
+from mtaw_fast.online.state.session_tracker import SessionTracker
 
 HOUR = 3_600_000
 NOON = 1_764_150_000_000
@@ -24,16 +24,27 @@ def arriving(click: Click) -> Click:
     return replace(click, arrived=click.time)
 
 
-def admitted(tracker: SessionTracker, clicks: Iterable[Click]) -> UpdateBatch:
-    """Return all batches of the clicks as one."""
-    whole = UpdateBatch()
-    for batch in tracker.batches(clicks):
-        for part in fields(batch):
-            getattr(whole, part.name).extend(getattr(batch, part.name))
-    return whole
+class Admitted(NamedTuple):
+    """All batches of some clicks as one."""
+
+    handles: list[int]
+    items: list[int | str]
+    times: list[int]
+    forgotten: list[int]
 
 
-def taken(*clicks: Click, **limits: Any) -> tuple[UpdateBatch, SessionTracker]:
+def admitted(tracker: SessionTracker, clicks: Iterable[Click]) -> Admitted:
+    batches = list(tracker.batches(clicks))
+    learned = [(handle, click) for batch in batches for handle, click in zip(batch.handles, batch.clicks, strict=True)]
+    return Admitted(
+        [handle for handle, _ in learned],
+        [click.item for _, click in learned],
+        [click.time for _, click in learned],
+        [handle for batch in batches for handle in batch.forgotten],
+    )
+
+
+def taken(*clicks: Click, **limits: Any) -> tuple[Admitted, SessionTracker]:
     tracker = SessionTracker(LearningLimits(**limits))
     return admitted(tracker, clicks), tracker
 
@@ -73,14 +84,6 @@ def test_an_event_id_of_one_session_silences_no_other_session() -> None:
     assert tracker.refused == {}
     batch, _ = taken(Click("a", 1, NOON, id="bc"), Click("ab", 2, NOON, id="c"))
     assert batch.items == [1, 2], "two pairs of ids that join to one text are two events"
-
-
-def test_event_ids_of_a_bundle_of_an_earlier_release_are_recognized() -> None:
-    tracker = SessionTracker(LearningLimits(), clock=NOON, seen=[key_of("e")])
-    batch = admitted(tracker, [Click("s", 1, NOON, id="e"), Click("s", 2, NOON, id="f")])
-    assert batch.items == [2]
-    assert tracker.refused == {"duplicate": 1}
-    assert tracker.seen(10).tolist() == [key_of("e"), event_key("s", "f")]
 
 
 def test_late_events_are_learned_up_to_the_bound() -> None:
