@@ -69,43 +69,22 @@ def batch_scan_floor(batch: int, blocks: np.ndarray, *, repeats: int = 50) -> Fl
     return Floor(seconds, f"{products / 1e9:.3g} G integer multiply-adds, {rate:.0f} G/s (sums stored, one thread)")
 
 
-def gemm_floor(
-    rows: int, columns: int, depth: int, dtype: str = "float32", *, count: float = 1, repeats: int = 100
-) -> Floor:
-    """Measure `count` products [rows, depth] x [depth, columns] in PyTorch, on its current threads.
-
-    dtype: 'float32' or 'bfloat16', of operands and result. A product counts 2 rows columns depth operations.
-    """
-    if dtype not in ("float32", "bfloat16"):
-        raise UsageError(f"a matrix product floor is for float32 or bfloat16, not {dtype!r}")
-    torch = require("torch", "train")
-    kind = getattr(torch, dtype)
-    generator = torch.Generator().manual_seed(0)
-    left = torch.randn(rows, depth, generator=generator).to(kind)
-    right = torch.randn(columns, depth, generator=generator).to(kind).T
-    result = torch.empty(rows, columns, dtype=kind)
-
-    def multiply() -> None:
-        torch.mm(left, right, out=result)
-
-    with torch.inference_mode():
-        threads = torch.get_num_threads()
-        seconds = _fastest((rows, columns, depth, dtype, threads), multiply, repeats, seconds=1.0)
-    rate = 2 * rows * columns * depth / seconds / 1e9
-    description = (
-        f"{count:g} x {dtype} product [{rows}, {depth}] x [{depth}, {columns}], {rate:.0f} GFLOP/s "
-        f"(torch, {threads} thread{'s' * (threads > 1)})"
-    )
-    return Floor(seconds * count, description)
-
-
 def flop_floor(flop: float, what: str, dtype: str = "float32", *, size: int = 512) -> Floor:
-    """Return the seconds of `flop` operations at the rate of a square `dtype` product, on PyTorch's threads.
+    """Return the seconds of `flop` operations at the rate of a square product in PyTorch, on its current threads.
 
-    At 512 a product takes 1 to 3 ms: long enough for the full rate, and short enough to run between two turns of a busy
-    machine's scheduler (at 1024 the measured rate fell to a third there).
+    dtype: 'float32' or 'bfloat16', of operands and result. At 512 a product takes 1 to 3 ms: long enough for the full
+    rate, and short enough to run between two turns of a busy machine's scheduler (at 1024 the measured rate fell to a
+    third there).
     """
-    rate = 2 * size**3 / gemm_floor(size, size, size, dtype).seconds
+    torch = require("torch", "train")
+    kind, threads = getattr(torch, dtype), torch.get_num_threads()
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(size, size, generator=generator).to(kind) for _ in range(2))
+    result = torch.empty(size, size, dtype=kind)
+    with torch.inference_mode():
+        key = (size, dtype, threads)
+        seconds = _fastest(key, lambda: torch.mm(left, right.T, out=result), repeats=100, seconds=1.0)
+    rate = 2 * size**3 / seconds
     return Floor(flop / rate, f"{what}: {flop / 1e6:.4g} MFLOP at {rate / 1e9:.0f} GFLOP/s (torch {dtype}, {size}^3)")
 
 

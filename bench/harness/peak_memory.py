@@ -36,14 +36,6 @@ class PeakMemory:
         return self.peak - self.before
 
 
-def peak_memory(work: Callable[..., Any], *arguments: Any) -> PeakMemory:
-    """Run `work(*arguments)` in a new process and return its peak resident memory.
-
-    `work` must be importable (a function of a module). Raises MtawError with the reason if it fails or is killed.
-    """
-    return PeakMemory(*in_new_process(work.__name__, _whole, work, arguments)[0])
-
-
 def peak_of_prepared(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> PeakMemory:
     """Return the peak resident memory of calling what `prepare(*arguments)` returns, once, in a new process.
 
@@ -98,12 +90,6 @@ def _child(sender: Connection, work: Callable[..., tuple[Any, ...]], arguments: 
         sender.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}")
         raise SystemExit(1) from error
     sender.send(outcome)
-
-
-def _whole(_: Ready, work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[int, int]:
-    before = resident_peak()
-    work(*arguments)
-    return before, resident_peak()
 
 
 def _prepared(_: Ready, prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.harness.comparison import Case, Comparison, Ratio, Timing, WrongAnswerError, compare, ratio
+from bench.harness.comparison import Case, Comparison, Ratio, WrongAnswerError, compare, ratio
 from bench.harness.machine import checkout, describe, machine_record
 from mtaw_fast.errors import MtawError, UsageError, require
 from mtaw_fast.storage.files import write_json
@@ -72,11 +72,9 @@ class Line:
     ) -> Line:
         """Return the line of a value that was measured once; baseline: name and value, floor: limit and its meaning."""
         name, theirs = baseline or (None, None)
-        relative = None if theirs is None else theirs / value
-        row = Row(
-            bench, case, params, metric, value, value, value, 1, name, relative, *(floor or (None, None))
-        )  # fmt: skip
-        return cls(row, (value, value), theirs, None if relative is None else Ratio(relative, relative, relative))
+        times = None if theirs is None else theirs / value
+        row = Row(bench, case, params, metric, value, value, value, 1, name, times, *(floor or (None, None)))
+        return cls(row, (value, value), theirs, None if times is None else Ratio(times, times, times))
 
     def as_json(self) -> dict[str, Any]:
         """Return the row, with the ends of its ratio's interval if it has one."""
@@ -149,45 +147,43 @@ class Report:
 
 def lines_of(bench: str, comparison: Comparison) -> list[Line]:
     """Return one line for each baseline; without baselines, one line without a ratio."""
-    case, ours = comparison.case, comparison.ours
-    return [_line(bench, case, ours, baseline) for baseline in comparison.baselines or (None,)]
-
-
-def _line(bench: str, case: Case, ours: Timing, baseline: Timing | None) -> Line:
-    relative = None if baseline is None else ratio(ours, baseline)
-    row = Row(
-        bench=bench,
-        case=case.name,
-        params=case.params,
-        metric=case.metric,
-        p50=ours.median * case.scale,
-        p95=ours.percentile(95) * case.scale,
-        p99=ours.percentile(99) * case.scale,
-        n=ours.n,
-        baseline=None if baseline is None else baseline.name,
-        ratio=None if relative is None else relative.value,
-        floor=None if case.floor is None else case.floor.seconds * case.scale,
-        floor_what=None if case.floor is None else case.floor.what,
-    )
-    low, high = ours.median_interval()
-    return Line(
-        row,
-        (low * case.scale, high * case.scale),
-        None if baseline is None else baseline.median * case.scale,
-        relative,
-    )
+    case, ours, scale = comparison.case, comparison.ours, comparison.case.scale
+    limit = (None, None) if case.floor is None else (case.floor.seconds * scale, case.floor.what)
+    figures = ours.median, ours.percentile(95), ours.percentile(99)
+    low, high = (scale * end for end in ours.median_interval())
+    lines = []
+    for baseline in comparison.baselines or (None,):
+        relative = None if baseline is None else ratio(ours, baseline)
+        row = Row(
+            bench, case.name, case.params, case.metric, *(scale * figure for figure in figures), ours.n,
+            None if baseline is None else baseline.name, None if relative is None else relative.value, *limit,
+        )  # fmt: skip
+        lines.append(Line(row, (low, high), None if baseline is None else scale * baseline.median, relative))
+    return lines
 
 
 def print_table(lines: Sequence[Line]) -> None:
     """Print the rows as a table on stdout, then the meaning of each floor."""
     rich_table, rich_console = require("rich.table", "train"), require("rich.console", "train")
     table = rich_table.Table(title=f"{lines[0].row.bench}: medians with 95% intervals; ratio > 1: ours is faster")
-    for heading, justify in (("case", "left"), ("params", "left"), ("metric", "left")):
-        table.add_column(heading, justify=justify)
+    for heading in ("case", "params", "metric"):
+        table.add_column(heading)
     for heading in ("p50 [interval]", "p95", "p99", "n", "baseline p50", "ratio [interval]", "floor", "p50/floor"):
         table.add_column(heading, justify="right")
     for line in lines:
-        table.add_row(*_cells(line))
+        row, times = line.row, line.ratio
+        table.add_row(
+            row.case,
+            " ".join(f"{name}={value}" for name, value in row.params.items()),
+            row.metric,
+            f"{number(row.p50)} [{number(line.interval[0])}, {number(line.interval[1])}]",
+            number(row.p95),
+            number(row.p99),
+            str(row.n),
+            "" if line.baseline_p50 is None else f"{row.baseline} {number(line.baseline_p50)}",
+            "" if times is None else f"{times.value:.2f} [{times.low:.2f}, {times.high:.2f}]",
+            *(["", ""] if row.floor is None else [number(row.floor), f"{row.p50 / row.floor:.2f}"]),
+        )
     console = rich_console.Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
     console.print(table)
     floors = (
@@ -197,26 +193,6 @@ def print_table(lines: Sequence[Line]) -> None:
     )
     for floor in dict.fromkeys(floors):  # once for all baselines of a case
         console.print(floor, markup=False, highlight=False)
-
-
-def _cells(line: Line) -> list[str]:
-    row = line.row
-    params = " ".join(f"{name}={value}" for name, value in row.params.items())
-    relative = "" if line.ratio is None else f"{line.ratio.value:.2f} [{line.ratio.low:.2f}, {line.ratio.high:.2f}]"
-    baseline = "" if line.baseline_p50 is None else f"{row.baseline} {number(line.baseline_p50)}"
-    return [
-        row.case,
-        params,
-        row.metric,
-        f"{number(row.p50)} [{number(line.interval[0])}, {number(line.interval[1])}]",
-        number(row.p95),
-        number(row.p99),
-        str(row.n),
-        baseline,
-        relative,
-        "" if row.floor is None else number(row.floor),
-        "" if row.floor is None else f"{row.p50 / row.floor:.2f}",
-    ]
 
 
 def number(value: float) -> str:

@@ -3,151 +3,156 @@
 python -m bench.scaling [--only CASE,..] [--sizes N,..] [--quick] [--json FILE] [--folder DIR]
 
 Every point is measured in its own process. With --json FILE each point is saved at once, and the same command
-continues with the missing ones. Cases may run at the same time and share FILE.
+continues with the missing ones.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.harness.machine import usable_cores
+from bench.harness.powers import power_of
 from bench.harness.report import Report, Row, bench_parser, command, parse, whole_numbers
-from bench.scaling.curves import CURVES, UNITS, Curve
-from bench.scaling.kept import BENCH, Kept, fitted
+from bench.scaling.curves import CURVES, Curve
 from bench.scaling.point import Measured, Setting, measure, spread
-from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.errors import DataError, MtawError, UsageError
+from mtaw_fast.storage.files import read_json, write_json
 
-_PEAK = "peak_mb"
+BENCH = "scaling"
+_UNITS = {"us": 1e6, "ms": 1e3, "s": 1.0}
+Record = Mapping[str, Any]
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench; return 1 if a point failed."""
     parser = bench_parser(BENCH, (__doc__ or "").splitlines()[0], "two small sizes of every case: about two minutes")
-    parser.add_argument("--only", metavar="CASE[,CASE]", help=f"of {', '.join(dict.fromkeys(c.name for c in CURVES))}")
+    names = [curve.name for curve in CURVES]
+    parser.add_argument("--only", metavar="CASE[,CASE]", help=f"of {', '.join(names)}")
     parser.add_argument("--sizes", metavar="N[,N]", help="these sizes instead of the cases' own")
-    parser.add_argument("--d", type=int, metavar="N", help="of the curves over the catalog, those with N dimensions")
     parser.add_argument(
-        "--folder",
-        type=Path,
-        metavar="DIR",
-        help="keep logs, data sets and tables there (default: a temporary folder)",
+        "--folder", type=Path, metavar="DIR", help="keep logs, data sets and tables there (default: a temporary folder)"
     )
     parser.add_argument(
-        "--memory",
-        type=float,
-        default=6.0,
-        metavar="GB",
+        "--memory", type=float, default=6.0, metavar="GB",
         help="leave out sizes that take more (default: 6); building tables uses at most half of it",
-    )
+    )  # fmt: skip
     options = parse(parser, argv)
-    curves = chosen(options.only, options.d)
+    chosen = names if options.only is None else options.only.split(",")
+    if unknown := [name for name in chosen if name not in names]:
+        raise UsageError(f"--only {options.only}: there is no case {unknown[0]!r}; the cases are {', '.join(names)}")
     sizes = whole_numbers("--sizes", options.sizes) if options.sizes else []
     if options.memory <= 0:
         raise UsageError(f"--memory {options.memory:g}: give gigabytes above 0")
     if options.folder is not None and not options.folder.is_dir():
         raise UsageError(f"--folder {options.folder}: it does not exist; make it first")
     report = Report(BENCH, options.quick)
+    kept = Kept(options.json, report)
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-scaling-") as name:
-        folder = options.folder or Path(name)
-        for curve in curves:
-            curve_sizes = sizes or (curve.quick if options.quick else curve.sizes)
-            _measure(curve, curve_sizes, Kept(options.json, report), folder, int(options.memory * 1e9), report)
-    return _finish(report, options)
+        for curve in CURVES:
+            if curve.name in chosen:
+                curve_sizes = sizes or (curve.sizes[:2] if options.quick else curve.sizes)
+                _measure(curve, curve_sizes, kept, options.folder or Path(name), int(options.memory * 1e9), report)
+    code = report.finish(None)
+    if options.json is not None:
+        print(f"wrote {options.json}")
+    return code
 
 
-def chosen(only: str | None, d: int | None = None) -> list[Curve]:
-    """Return the curves that --only and --d select; UsageError if there are none."""
-    names = None if only is None else [name for name in only.split(",") if name]
-    known = dict.fromkeys(curve.name for curve in CURVES)
-    for name in names or ():
-        if name not in known:
-            raise UsageError(f"--only {only}: there is no case {name!r}; the cases are {', '.join(known)}")
-    selected = [
-        curve for curve in CURVES if (names is None or curve.name in names) and d in (None, curve.fixed.get("d"))
-    ]
-    if not selected:
-        raise UsageError("--only and --d leave no case")
-    return selected
+class Kept:
+    """Rows of a result file, and records of what was left out; without a path they stay in memory.
+
+    Raises DataError if the file is not a result of this bench at this commit on this machine.
+    """
+
+    def __init__(self, path: Path | None, report: Report) -> None:
+        self._path, self._report, self._quick = path, report, report.quick
+        self._results: list[Record] = []
+        if path is None or not path.exists():
+            return
+        value = read_json(path, DataError)
+        results = value.get("results") if isinstance(value, dict) else None
+        if not isinstance(results, list) or any(result.get("bench") != BENCH for result in results):
+            raise DataError(f"{path}: no result of this bench; name another file")
+        commit, theirs, ours = report.checkout.as_json(), value["machine"], report.machine
+        if value.get("commit") != commit:
+            raise DataError(f"{path}: its points are of commit {value.get('commit')}, not {commit}; name another file")
+        if any(theirs.get(name) != ours[name] for name in ("cpu", "cpu_family", "cpu_model", "cores")):
+            raise DataError(f"{path}: its points are of another machine; name another file")
+        self._quick = self._quick and bool(value.get("quick"))  # one whole run makes it no quick file
+        self._results = results
+
+    def rows(self, curve: Curve) -> list[Record]:
+        """Return the rows of a curve, in order of size."""
+        rows = [row for row in self._results if row["case"] == curve.name and "p50" in row]
+        return sorted(rows, key=lambda row: row["params"][curve.axis])
+
+    def add(self, results: Sequence[Record]) -> None:
+        """Keep rows of a point, or the record of why it is missing, and write the file."""
+        point = results[0]["case"], results[0]["params"]
+        self._results = [result for result in self._results if (result["case"], result["params"]) != point]
+        self._results += results
+        if self._path is not None:
+            write_json(self._path, {**self._report.as_json(), "quick": self._quick, "results": self._results})
 
 
 def _measure(curve: Curve, sizes: Sequence[int], kept: Kept, folder: Path, memory: int, report: Report) -> None:
-    recorded = {row["params"][curve.axis] for row in kept.rows(curve.name, curve.axis, curve.fixed)}
-    for size in sizes:
-        if size in recorded:
-            continue
-        params = {**curve.fixed, curve.axis: size}
+    recorded = {row["params"][curve.axis] for row in kept.rows(curve)}
+    for size in (size for size in sizes if size not in recorded):
+        params, needed = {**curve.fixed, curve.axis: size}, size * curve.bytes_each
+        reason = None
         if curve.axis == "threads" and size > usable_cores():
-            kept.leave_out(curve.name, params, f"this machine has {usable_cores()} cores")
-            continue
-        if curve.needs(size) > memory:
-            reason = f"it takes some {curve.needs(size) / 1e9:.1f} GB, --memory allows {memory / 1e9:g}"
-            kept.leave_out(curve.name, params, reason)
+            reason = f"this machine has {usable_cores()} cores"
+        elif needed > memory:
+            reason = f"it takes some {needed / 1e9:.1f} GB, --memory allows {memory / 1e9:g}"
+        if reason is not None:
+            kept.add([{"bench": BENCH, "case": curve.name, "params": params, "left_out": reason}])
             print(f"{curve.name} at {size:,}: left out, {reason}", flush=True)
             continue
-        threads = size if curve.axis == "threads" else curve.fixed["threads"]
-        setting = Setting(size, threads, folder, memory // 2, curve.fixed.get("d", 100))
+        setting = Setting(size, params["threads"], folder, memory // 2)
         try:
             measured = measure(curve.make, setting, curve.effort)
         except MtawError as error:
             report.refuse(str(error))
             continue
-        kept.add([row.as_json() for row in rows_of(curve, params, measured)])
-        wall, processor = (
-            UNITS[curve.unit] * seconds for seconds in (float(np.median(measured.seconds)), measured.processor)
-        )
+        rows = [row.as_json() for row in rows_of(curve, params, measured)]
+        kept.add(rows)
+        wall, processor, peak = (f"{row['p50']:,.4g}" for row in rows)
         print(
-            f"{curve.name} at {size:,}: {wall:.4g} {curve.unit} (processor {processor:.4g}), "
-            f"peak {measured.peak / 1e6:,.0f} MB, load {measured.load}",
+            f"{curve.name} at {size:,}: {wall} {curve.unit} (processor {processor}), peak {peak} MB, "
+            f"load {measured.load}",
             flush=True,
         )
-    rows = kept.rows(curve.name, curve.axis, curve.fixed)
-    for metric in dict.fromkeys(row["metric"] for row in rows):
-        metric_rows = [row for row in rows if row["metric"] == metric]
-        if len(metric_rows) > 1:
-            report.notes.append(f"{curve.name} {_fixed(curve)}, {metric}: {curve.axis}^{fitted(metric_rows)}")
-    report.records[:] = kept.results
-
-
-def _fixed(curve: Curve) -> str:
-    return ", ".join(f"{name} {value}" for name, value in curve.fixed.items())
+    curve_rows = kept.rows(curve)
+    for metric in dict.fromkeys(row["metric"] for row in curve_rows):
+        points = [
+            (row["params"][curve.axis], row["p50"], row["spread"]) for row in curve_rows if row["metric"] == metric
+        ]
+        if len(points) > 1:
+            fixed = ", ".join(f"{name} {value}" for name, value in curve.fixed.items())
+            power = power_of(*zip(*points, strict=True))
+            report.notes.append(f"{curve.name} {fixed}, {metric}: {curve.axis}^{power}")
 
 
 def rows_of(curve: Curve, params: dict[str, Any], found: Measured) -> list[Row]:
     """Return a point's rows: time on the clock, processor time, and peak memory of its processes together."""
-    unit = UNITS[curve.unit]
+    unit = _UNITS[curve.unit]
     times = np.array(found.seconds) * unit
-    wall, high, higher = (float(np.percentile(times, share, method="inverted_cdf")) for share in (50, 95, 99))
-    extra = {
-        "along": curve.axis,
-        "what": curve.what,
-        "load": found.load,
-        **({"facts": found.facts} if found.facts else {}),
-    }
+    extra = {"along": curve.axis, "what": curve.what, "load": found.load}
+    extra |= {"facts": found.facts} if found.facts else {}
 
-    def row(metric: str, values: tuple[float, float, float], n: int, error: float) -> Row:
-        return Row(
-            BENCH, curve.name, params, metric, *values, n, None, None, None, None, {**extra, "spread": round(error, 4)}
-        )
-
-    def alone(metric: str, value: float) -> Row:
-        return row(metric, (value, value, value), 1, 0.0)
+    def row(metric: str, values: Sequence[float], n: int = 1, error: float = 0.0) -> Row:
+        p50, p95, p99 = (float(np.percentile(values, share, method="inverted_cdf")) for share in (50, 95, 99))
+        more = {**extra, "spread": round(error, 4)}
+        return Row(BENCH, curve.name, params, metric, p50, p95, p99, n, None, None, None, None, more)
 
     return [
-        row(curve.metric, (wall, high, higher), len(times), spread(found.seconds)),
-        alone(f"processor_{curve.unit}", found.processor * unit),
-        alone(_PEAK, found.peak / 1e6),
+        row(f"latency_{curve.unit}", times.tolist(), len(times), spread(found.seconds)),
+        row(f"processor_{curve.unit}", [found.processor * unit]),
+        row("peak_mb", [found.peak / 1e6]),
     ]
-
-
-def _finish(report: Report, options: argparse.Namespace) -> int:
-    code = report.finish(None)
-    if options.json is not None:
-        print(f"wrote {options.json}")
-    return code

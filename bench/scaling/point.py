@@ -23,15 +23,13 @@ class Setting:
     """The setting of a point.
 
     size: the point's value on the curve's axis. threads: how many threads every library and our own code use. folder:
-    keeps files that several points read. table_memory: how many bytes building the tables may use. d: dimension of the
-    vectors.
+    keeps files that several points read. table_memory: how many bytes building the tables may use.
     """
 
     size: int
     threads: int
     folder: Path
     table_memory: int
-    d: int = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The machine record says what was measured on, and nothing about who or where."""
+"""The machine record says what was measured on and nothing about who or where; peak memory covers the work alone."""
 
 from __future__ import annotations
 
@@ -7,73 +7,66 @@ import json
 import os
 import socket
 import subprocess
+import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bench.harness.machine import Checkout, checkout, describe, machine_record, usable_cores
+from bench.harness.machine import checkout, describe, machine_record, usable_cores
+from bench.harness.peak_memory import peak_of_prepared, tree_resident
+from mtaw_fast.errors import MtawError
+
+MIB = 1 << 20
+_HOLDS = "import sys; held = bytearray(b'x') * (80 << 20); print('there', flush=True); sys.stdin.read()"
 
 
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
-    return subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True
-    ).stdout.strip()
-
-
-def test_the_record_is_json_and_names_the_processor_and_versions():
+def test_the_record_is_json_and_names_processor_and_versions_but_no_host_user_or_path() -> None:
     record = machine_record()
-    assert json.loads(json.dumps(record)) == record
-    assert record["cpu"]
+    text = json.dumps(record)
+    assert json.loads(text) == record
     assert record["cores"] == usable_cores() >= 1
     assert record["memory_gib"] > 0
     assert record["packages"]["numpy"] == metadata.version("numpy")
-    if Path("/proc/cpuinfo").exists():
-        words = Path("/proc/cpuinfo").read_text().split()
-        assert set(record["flags"]) <= set(words)
-        assert ("avx2" in record["flags"]) == ("avx2" in words)
+    words = Path("/proc/cpuinfo").read_text().split()
+    assert set(record["flags"]) <= set(words)
+    assert ("avx2" in record["flags"]) == ("avx2" in words)
     assert record["cpu"] in describe(record)
-    assert "\n" not in describe(record)
-
-
-def test_the_record_names_no_host_user_or_path():
-    text = json.dumps(machine_record())
     for private in (socket.gethostname(), getpass.getuser(), str(Path.home()), str(Path.cwd())):
         assert f'"{private}"' not in text
     assert os.sep + "home" not in text
-    assert str(Path.cwd()) not in text
 
 
-def test_checkout_tells_commit_and_dirt(tmp_path, monkeypatch):
+def test_checkout_tells_commit_and_dirt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+        return subprocess.check_output(["git", *identity, *arguments], cwd=tmp_path, text=True).strip()
+
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert checkout(tmp_path) == Checkout(None, False)
     assert checkout(tmp_path).as_json() is None
-
-    git(tmp_path, "init", "-q")
+    git("init", "-q")
     (tmp_path / "file").write_text("1")
-    assert checkout(tmp_path) == Checkout(None, True)
-
-    git(tmp_path, "add", "file")
-    git(tmp_path, "commit", "-q", "-m", "m")
-    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert (checkout(tmp_path).commit, checkout(tmp_path).dirty) == (None, True)
+    git("add", "file")
+    git("commit", "-q", "-m", "m")
+    commit = git("rev-parse", "HEAD")
     assert checkout(tmp_path).as_json() == commit
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "new").write_text("1")
     assert checkout(tmp_path).as_json() == f"{commit}-dirty"
     assert checkout(tmp_path, ignoring="docs").as_json() == commit
     (tmp_path / "file").write_text("2")
-    assert checkout(tmp_path).as_json() == f"{commit}-dirty"
     assert checkout(tmp_path, ignoring="docs").as_json() == f"{commit}-dirty"
-
-
-def test_without_git_the_commit_is_unknown(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert checkout(tmp_path) == Checkout(None, False)
+    assert (checkout(tmp_path).commit, checkout(tmp_path).dirty) == (None, False)
 
 
 @pytest.mark.parametrize("cpuinfo", ["", "Features\t: fp asimd i8mm\n\nFeatures\t: fp\n"])
-def test_other_processors_and_systems_have_a_record_too(tmp_path, monkeypatch, cpuinfo):
+def test_other_processors_and_systems_have_a_record_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str
+) -> None:
     path = tmp_path / "cpuinfo"
     if cpuinfo:
         path.write_text(cpuinfo)
@@ -83,3 +76,48 @@ def test_other_processors_and_systems_have_a_record_too(tmp_path, monkeypatch, c
     assert record["cpu"]
     assert record["cache_kib"] == {}
     assert describe(record)
+
+
+def prepare_much_and_then(mebibytes: int) -> Callable[[], None]:
+    np.ones(300 * MIB, np.uint8)
+    held = np.ones(100 * MIB, np.uint8)
+
+    def run() -> None:
+        np.ones(mebibytes * MIB, np.uint8)
+        assert held[0] == 1
+
+    return run
+
+
+def fail() -> Callable[[], None]:
+    raise ValueError("too\nmuch")
+
+
+def vanish() -> Callable[[], None]:
+    os._exit(7)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system cannot restart its peak")
+def test_the_peak_is_what_the_work_touched_and_not_what_was_prepared_or_the_parent_holds() -> None:
+    held = np.ones(600 * MIB, np.uint8)
+    measured = peak_of_prepared(prepare_much_and_then, 150)
+    assert 145 * MIB < measured.added < 200 * MIB
+    assert measured.before < 250 * MIB < len(held)
+
+
+@pytest.mark.parametrize(("work", "reason"), [(fail, "measuring fail: ValueError: too$"), (vanish, "status 7")])
+def test_work_that_fails_says_so_in_one_line(work: Callable[..., Callable[[], None]], reason: str) -> None:
+    with pytest.raises(MtawError, match=reason) as caught:
+        peak_of_prepared(work)
+    assert "\n" not in str(caught.value)
+
+
+def test_children_count_until_they_end() -> None:
+    with subprocess.Popen([sys.executable, "-c", _HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"there\n"
+        alone = tree_resident(child.pid)
+        assert 80 << 20 < alone < 300 << 20
+        assert tree_resident(os.getpid()) > alone + (10 << 20)
+        child.communicate()
+    assert tree_resident(child.pid) == 0

@@ -9,15 +9,13 @@ from typing import Any
 import pytest
 
 from bench.harness.report import Report
-from bench.scaling import command, request_curves
+from bench.scaling import command, curves
 from bench.scaling.curves import CURVES, Curve
-from bench.scaling.kept import Kept
 from bench.scaling.point import Effort, Measured, Setting, measure, timed
-from bench.suite.charts import scaling_charts
 from bench.suite.results import read_run
-from mtaw_fast.errors import DataError, MtawError
+from mtaw_fast.errors import MtawError
 
-SCAN, LOG = "catalog-scan", "log-prepare"
+SCAN = "catalog-scan"
 
 
 @pytest.fixture
@@ -41,38 +39,29 @@ def results(path: Path) -> list[dict[str, Any]]:
 
 def test_a_run_goes_on_where_one_ended(tmp_path: Path, asked: list[int], capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "out.json"
-    run = ["--only", SCAN, "--d", "100", "--json", str(path)]
-    assert command.main([*run, "--sizes", "100,1e3"]) == 0
-    assert asked == [100, 1000]
-    assert command.main([*run, "--sizes", "100,1000,10000,100000"]) == 0
-    assert asked == [100, 1000, 10_000, 100_000]
-    assert "catalog^1.00" in capsys.readouterr().out
-    rows = [row for row in results(path) if "p50" in row]
-    assert {row["metric"] for row in rows} == {"latency_us", "processor_us", "peak_mb"}
-    assert [row["params"]["catalog"] for row in rows if row["metric"] == "latency_us"] == [100, 1000, 10_000, 100_000]
+    run = ["--only", SCAN, "--json", str(path)]
+    assert command.main([*run, "--quick"]) == 0
+    assert (asked, read_run(path).quick) == ([10_000, 30_000], True)
+    assert command.main([*run, "--sizes", "1e4,30000,1e5"]) == 0
+    assert asked == [10_000, 30_000, 100_000]
+    assert "latency_us: catalog^1.00 [" in capsys.readouterr().out
+    rows = [row for row in results(path) if row["metric"] == "latency_us"]
+    assert [(row["params"]["catalog"], row["p50"], row["along"]) for row in rows] == [
+        (10_000, 100.0, "catalog"), (30_000, 300.0, "catalog"), (100_000, 1000.0, "catalog")
+    ]  # fmt: skip
+    assert {row["metric"] for row in results(path)} == {"latency_us", "processor_us", "peak_mb"}
     assert rows[0]["facts"] == {"kind": "planted"}
-    powers = {row["metric"]: row["power"] for row in results(path) if "power" in row}
-    assert powers["latency_us"]["exponent"] == pytest.approx(1)
-    assert powers["peak_mb"]["exponent"] == pytest.approx(0)
-    assert command.main([*run, "--sizes", "100,1000,10000,100000"]) == 0
-    assert len(asked) == 4
-    # The other curve of that name has points of its own.
-    assert command.main(["--only", SCAN, "--d", "32", "--json", str(path), "--sizes", "100"]) == 0
-    assert asked[4:] == [100]
-    charts = {chart.slug: chart for chart in scaling_charts([row for row in results(path) if "p50" in row])}
-    time, memory = charts["scaling-catalog"].panels
-    (line,) = time.series  # of one point there is none
-    assert line.name.startswith("scan, d 100: 1.00 [")
-    assert line.values == pytest.approx([1e-3, 1e-2, 0.1, 1.0])
-    assert memory.series[0].values == [100.0] * 4
-    assert not charts["scaling-log"].panels
+    assert not read_run(path).quick  # one whole run makes it no quick file
+    assert command.main([*run, "--quick"]) == 0
+    assert not read_run(path).quick
+    assert len(asked) == 3
 
 
 def test_what_cannot_be_measured_is_told_and_the_rest_goes_on(
-    tmp_path: Path, asked: list[int], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "out.json"
-    run = ["--only", SCAN, "--d", "100", "--json", str(path), "--sizes", "7,100,1e7"]
+    run = ["--only", SCAN, "--json", str(path), "--sizes", "7,100,1e7"]
     assert command.main([*run, "--memory", "1"]) == 1
     assert asked == [100]
     printed = capsys.readouterr()
@@ -82,37 +71,24 @@ def test_what_cannot_be_measured_is_told_and_the_rest_goes_on(
     assert command.main([*run, "--memory", "8"]) == 1
     assert asked == [100, 10_000_000]
     assert not [row for row in results(path) if "left_out" in row]
+    monkeypatch.setattr(command, "usable_cores", lambda: 1)
+    assert command.main(["--only", "threads-score", "--json", str(path)]) == 0
+    assert "this machine has 1 cores" in [row.get("left_out") for row in results(path)]
 
 
-def test_cases_that_run_at_once_share_a_file(tmp_path: Path) -> None:
+def test_a_file_of_something_else_is_refused(
+    tmp_path: Path, asked: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
     path, report = tmp_path / "out.json", Report("scaling", quick=False)
-    first, second = Kept(path, report), Kept(path, report)
-    for kept, curve in ((first, by_name(SCAN)), (second, by_name(LOG)), (first, by_name(SCAN))):
-        measured = Measured([1.0], 1.0, 1 << 20, 0.0, {})
-        params = {**curve.fixed, curve.axis: 5}
-        kept.add([row.as_json() for row in command.rows_of(curve, params, measured)])
-    assert sorted(row["case"] for row in results(path)) == [SCAN] * 3 + [LOG] * 3
-
-
-def test_a_file_says_when_it_was_made_and_whether_it_is_quick(tmp_path: Path, asked: list[int]) -> None:
-    path = tmp_path / "out.json"
-    run = ["--only", SCAN, "--d", "100", "--json", str(path)]
-    for options, quick in ((["--quick"], True), (["--sizes", "100"], False), (["--quick"], False)):
-        assert command.main([*run, *options]) == 0
-        assert (read_run(path).quick, read_run(path).at is None) == (quick, False)
-    assert asked == [10_000, 30_000, 100]
-
-
-def test_a_file_of_something_else_is_refused(tmp_path: Path, asked: list[int]) -> None:
-    path, report = tmp_path / "out.json", Report("scaling", quick=False)
-    path.write_text(json.dumps({"schema": 1, "machine": report.machine, "results": [{"bench": "retrieval"}]}))
-    assert command.main(["--only", SCAN, "--json", str(path)]) == 1
     made = {"schema": 1, "machine": report.machine, "commit": report.checkout.as_json(), "results": []}
-    elsewhere = {"machine": {**report.machine, "cpu": "another"}}
-    for other, what in ((elsewhere, "another machine"), ({"commit": "0"}, "commit 0,")):
+    for other, what in (
+        ({"results": [{"bench": "retrieval"}]}, "no result of this bench"),
+        ({"machine": {**report.machine, "cpu": "another"}}, "its points are of another machine"),
+        ({"commit": "0"}, "its points are of commit 0,"),
+    ):
         path.write_text(json.dumps({**made, **other}))
-        with pytest.raises(DataError, match=f"its points are of {what}"):
-            Kept(path, report)
+        assert command.main(["--only", SCAN, "--json", str(path)]) == 1
+        assert what in capsys.readouterr().err
     assert asked == []
 
 
@@ -121,10 +97,8 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, asked: list[int]) -
     [
         (["--only", "catalog"], "there is no case 'catalog'"),
         (["--sizes", "many"], "give whole numbers"),
-        (["--sizes", "0"], "from 1 on"),
         (["--memory", "0"], "give gigabytes above 0"),
         (["--folder", "/none"], "does not exist"),
-        (["--only", LOG, "--d", "5"], "leave no case"),
     ],
 )
 def test_misuse_is_one_line(wrong: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,30 +108,22 @@ def test_misuse_is_one_line(wrong: list[str], what: str, capsys: pytest.CaptureF
     assert error.count("\n") == 1
 
 
-def by_name(name: str) -> Curve:
-    return next(curve for curve in CURVES if curve.name == name)
-
-
-@pytest.mark.parametrize(
-    "curve", [curve for curve in CURVES if curve.fixed.get("d") != 32], ids=lambda curve: curve.name
-)
+@pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
 def test_every_curve_runs(curve: Curve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_curves, "ITEMS", 600)
-    monkeypatch.setattr(request_curves, "SHOP_SESSIONS", 2000)
-    monkeypatch.setattr(request_curves, "STEP_ITEMS", 500)
-    monkeypatch.setattr(request_curves, "LOG_CLICKS", 20_000)
-    monkeypatch.setattr(request_curves, "_BLOCK_ROWS", 64)
+    toy = {"ITEMS": 600, "SHOP_SESSIONS": 2000, "STEP_ITEMS": 500, "LOG_CLICKS": 20_000, "BLOCK_ROWS": 64, "D": 16}
+    for name, value in toy.items():
+        monkeypatch.setattr(curves, name, value)
     size = {"catalog": 1000, "log": 20_000, "clicks": 3, "batch": 9, "threads": 1}[curve.axis]
-    work = curve.make(Setting(size, 1, tmp_path, 10**9, 16))
-    seconds, processor, peak, _ = timed(work, Effort(2, 0.0))
+    seconds, processor, peak, _ = timed(curve.make(Setting(size, 1, tmp_path, 10**9)), Effort(2, 0.0))
     assert len(seconds) == 2
     assert min(*seconds, processor) > 0
     assert peak > 1 << 20
 
 
 def test_a_point_in_a_process_of_its_own(tmp_path: Path) -> None:
-    measured = measure(by_name("session-encode").make, Setting(2, 1, tmp_path, 10**9, 16), Effort(2, 0.0))
+    train_step = next(curve for curve in CURVES if curve.name == "batch-train-step").make
+    measured = measure(train_step, Setting(2, 1, tmp_path, 10**9), Effort(2, 0.0))
     assert len(measured.seconds) == 2
     assert 1 << 24 < measured.peak < 1 << 31
-    with pytest.raises(MtawError, match="measuring scan at 1,000: "):
-        measure(by_name(SCAN).make, Setting(1000, 1, tmp_path, 10**9, -1), Effort(2, 0.0))
+    with pytest.raises(MtawError, match="measuring _batch_train_step at -1: "):
+        measure(train_step, Setting(-1, 1, tmp_path, 10**9), Effort(2, 0.0))
