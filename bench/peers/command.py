@@ -39,17 +39,13 @@ _QUICK_ITEMS, _QUICK_SESSIONS = 200, 1500
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of the options; return the exit status."""
     options = _checked(parse(_parser(), argv))
-    folders = Folders(
-        options.results or RESULTS,
-        options.work or WORK,
-        options.environments or ENVIRONMENTS,
-        options.checkouts,
-    )
+    environments = options.environments or ENVIRONMENTS
+    folders = Folders(options.results or RESULTS, options.work or WORK, environments, options.checkouts)
     if options.setup:
         set_up(folders.environments)
         return 0
     if options.table:
-        print(Tables.read(folders.results, options.presets).render())
+        print(Tables.read(folders.results).render())
         return 0
     return _run(options, folders)
 
@@ -69,10 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-test", action="store_true", help="do not read the test set: more training follows")
     parser.add_argument("--table", action="store_true", help="print the tables of the records, as Markdown")
-    parser.add_argument(
-        "--presets", type=Path, default=RESULTS, metavar="DIR",
-        help=f"(--table) records of bench.quality, for further rows (default: {RESULTS})",
-    )  # fmt: skip
     parser.add_argument(
         "--checkouts", type=Path, metavar="DIR", help="folder with the authors' repositories, GCE-GNN and DHCN"
     )

@@ -20,6 +20,7 @@ _COST_HEAD = (
     "us, batch 512",
 )  # fmt: skip
 _PRESETS = ("paper-literal", "paper", "full")
+_ORDER = [*(system.name for system in SYSTEMS), *(f"ours-{name}" for name in _PRESETS)]
 _PAPER_RATIOS = {"tmall": 3.0, "retailrocket": 16.6}  # GCE-GNN over MTAW, from the paper's column "Time"
 
 Record = Mapping[str, Any]
@@ -37,20 +38,9 @@ class Tables:
     ours: Sequence[Record]
 
     @classmethod
-    def read(cls, results: Path, presets: Path) -> Tables:
+    def read(cls, results: Path) -> Tables:
         """Read the records of bench.peers and of bench.quality."""
-        ours = records_in(presets).finished()
-        return cls(records.trained(results), records.costs(results), ours)
-
-    def quality(self, dataset: str) -> str:
-        """Return the table of the systems' figures on a data set; empty if none was ranked."""
-        ranked = [record for record in _own(self.found, dataset) if "metrics" in record]
-        return quality(dataset, ranked, self.ours) if ranked else ""
-
-    def cost(self, dataset: str) -> str:
-        """Return a table for each machine class, under its name; empty without measurements."""
-        by_machine = {name: _own(costs, dataset) for name, costs in self.costs.items()}
-        return "\n\n".join(f"On `{name}`:\n\n{cost(costs)}" for name, costs in by_machine.items() if costs)
+        return cls(records.trained(results), records.costs(results), records_in(results).finished())
 
     def render(self) -> str:
         """Return both tables of every data set."""
@@ -62,60 +52,64 @@ class Tables:
                     parts.append(f"### {TITLES.get(dataset, dataset)}: {kind}\n\n{table}\n")
         return "\n".join(parts)
 
+    def quality(self, dataset: str) -> str:
+        """Return a row for each system in the order of `SYSTEMS`, then our baseline and presets (means over seeds).
 
-def _own(found: Sequence[Record], dataset: str) -> list[Record]:
-    return sorted((record for record in found if record["dataset"]["name"] == dataset), key=_index)
+        Empty if no system was ranked.
+        """
+        by_system = {
+            record["system"]: record
+            for record in self.found
+            if record["dataset"]["name"] == dataset and "metrics" in record
+        }
+        if not by_system:
+            return ""
+        quoted = {name: "{:.2f} / {:.2f}".format(*pair) for name, pair in quoted_figures().get(dataset, {}).items()}
+        rows = []
+        for system in SYSTEMS:
+            record = by_system.get(system.name)
+            measured = ("not ranked yet", *[""] * 6) if record is None else (_epochs(record), *_figures([record]))
+            rows.append((system.title, *measured, quoted.get(system.title, "")))
+        for name in ("co-occurrence + repeats", *_PRESETS):
+            published = quoted.get("MTAW", "") if name.startswith("paper") else ""
+            rows += [(*row, published) for row in self._rows_of_ours(dataset, name)]
+        size = next(iter(by_system.values()))
+        note = (
+            f"Test: {size['samples']:,} samples of {size['sessions']:,} sessions, {size['repeat']['samples']:,} of "
+            "them with a target that is in the session already. In brackets the 95% bootstrap interval over sessions. "
+            "Systems with epochs, and our rows that say so, were trained without the validation sessions and not "
+            "refit; the other rows know all training sessions."
+        )
+        return f"{note}\n\n{markdown(_QUALITY_HEAD, rows)}"
 
-
-def _index(record: Record) -> int:
-    names = [*(system.name for system in SYSTEMS), *(f"ours-{name}" for name in _PRESETS)]
-    return names.index(record["system"]) if record["system"] in names else len(names)
-
-
-def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> str:
-    """Return a row for each system in the order of `SYSTEMS`, then our baseline and presets (means over seeds)."""
-    quoted = quoted_figures().get(dataset, {})
-    by_system = {record["system"]: record for record in found}
-    rows = []
-    for system in SYSTEMS:
-        record = by_system.get(system.name)
-        measured = ("not ranked yet", *[""] * 6) if record is None else (_epochs(record), *_figures([record]))
-        rows.append((system.title, *measured, _published(quoted, system.title)))
-    own_records = [
-        candidate for candidate in ours if candidate["dataset"]["name"] == dataset and candidate["split"] == "test"
-    ]
-    allowed = {"gamma", "batches", "patience"}
-    own_records = [
-        candidate
-        for candidate in own_records
-        if protocol_of(candidate) != PUBLISHED and set(candidate["changed"]) <= allowed
-    ]
-    for name in ("co-occurrence + repeats", *_PRESETS):
-        groups: dict[tuple[str, ...], list[Record]] = {}
-        for entry in own_records:
-            if entry["preset"] == name:
-                changed = [f"{key}={value:g}" if key != "batches" else f"{key}={value}"
-                           for key, value in entry["changed"].items()]  # fmt: skip
-                marks = [NOT_REFIT_MARK] if protocol_of(entry) == NOT_REFIT else []
-                groups.setdefault((f"**{name}**", *changed, *marks), []).append(entry)
-        for title, group in sorted(groups.items(), key=lambda titled: _order(titled[1][0])):
+    def _rows_of_ours(self, dataset: str, name: str) -> list[tuple[str, ...]]:
+        """Return a row for each setting of a preset: its own batches and gamma first, not refit before refit."""
+        groups: dict[tuple[Any, ...], list[Record]] = {}
+        for record in self.ours:
+            changed, protocol = record["changed"], protocol_of(record)
+            if (record["dataset"]["name"], record["split"], record["preset"]) != (dataset, "test", name):
+                continue
+            if protocol == PUBLISHED or not changed.keys() <= {"gamma", "batches", "patience"}:
+                continue
+            settings = [f"{key}={value if key == 'batches' else f'{value:g}'}" for key, value in changed.items()]
+            title = " ".join([f"**{name}**", *settings, *([NOT_REFIT_MARK] if protocol == NOT_REFIT else [])])
+            order = "batches" in changed, changed.get("gamma", -1.0), protocol != NOT_REFIT
+            groups.setdefault((*order, title), []).append(record)
+        rows = []
+        for (*_, title), group in sorted(groups.items()):
             seeds = f"{len(group)} seeds" if len(group) > 1 else "1 seed" if group[0]["seed"] is not None else ""
-            published = _published(quoted, "MTAW") if name.startswith("paper") else ""
-            rows.append((" ".join(title), seeds, *_figures(group), published))
-    size = found[0]
-    note = (
-        f"Test: {size['samples']:,} samples of {size['sessions']:,} sessions, {size['repeat']['samples']:,} of them "
-        "with a target that is in the session already. In brackets the 95% bootstrap interval over sessions. Systems "
-        "with epochs, and our rows that say so, were trained without the validation sessions and not refit; the other "
-        "rows know all training sessions."
-    )
-    return f"{note}\n\n{markdown(_QUALITY_HEAD, rows)}"
+            rows.append((title, seeds, *_figures(group)))
+        return rows
 
-
-def _order(record: Record) -> tuple[bool, float, bool]:
-    """Return the sort key of a preset's row: its own batches and gamma first, not refit before refit."""
-    changed = record["changed"]
-    return "batches" in changed, changed.get("gamma", -1.0), protocol_of(record) != NOT_REFIT
+    def cost(self, dataset: str) -> str:
+        """Return a table for each machine class, under its name; empty without measurements."""
+        parts = []
+        for machine, costs in self.costs.items():
+            found = [record for record in costs if record["dataset"]["name"] == dataset]
+            if found:
+                found.sort(key=lambda record: [*_ORDER, record["system"]].index(record["system"]))
+                parts.append(f"On `{machine}`:\n\n{_cost_table(found)}")
+        return "\n\n".join(parts)
 
 
 def _epochs(record: Record) -> str:
@@ -138,15 +132,10 @@ def _figures(group: Sequence[Record]) -> tuple[str, ...]:
     return tuple(cells)
 
 
-def _published(quoted: Mapping[str, tuple[float, float]], title: str) -> str:
-    return "{:.2f} / {:.2f}".format(*quoted[title]) if title in quoted else ""
-
-
-def cost(found: Sequence[Record]) -> str:
+def _cost_table(found: Sequence[Record]) -> str:
     """Return a row for each system and preset; below, how many epochs of `paper` one of GCE-GNN takes."""
-    rows = [(record["title"], *_cost(record)) for record in found]
-    lines = [markdown(_COST_HEAD, rows)]
-    seconds = {record["system"]: second for record in found if (second := epoch_seconds(record)) is not None}
+    lines = [markdown(_COST_HEAD, [(record["title"], *_cost(record)) for record in found])]
+    seconds = {record["system"]: second for record in found if (second := _epoch_seconds(record)) is not None}
     for name in ("ours-paper", "ours-paper-literal"):
         if name in seconds and "gce-gnn" in seconds:
             ratio = seconds["gce-gnn"] / seconds[name]
@@ -156,7 +145,7 @@ def cost(found: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def epoch_seconds(record: Record) -> float | None:
+def _epoch_seconds(record: Record) -> float | None:
     """Return the processor seconds of a training epoch, of a preset with its validation; None before the first."""
     training = record["training"]
     if training.get("epoch_seconds"):
@@ -164,22 +153,9 @@ def epoch_seconds(record: Record) -> float | None:
     return training["cpu_seconds"] / training["epochs_done"] if training["epochs_done"] else None
 
 
-def _us(us: float) -> str:
-    return f"{us:,.0f}" if us >= 10 else f"{us:.2g}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"
-
-
-def epochs(count: float) -> str:
-    """Return whole epochs from 10 on, else two digits."""
-    return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
-
-
 def _cost(record: Record) -> tuple[str, ...]:
     training, inference = record["training"], record.get("inference", {})
-    seconds, best = epoch_seconds(record), training["best"]
+    seconds, best = _epoch_seconds(record), training["best"]
     parameters, peak = training.get("parameters"), training.get("peak_mb")
     so_far = "" if training["ended"] else " so far"
     return (
@@ -189,5 +165,14 @@ def _cost(record: Record) -> tuple[str, ...]:
         "" if best is None else epochs(best["epoch"]),
         "" if parameters is None else f"{parameters / 1e6:.2f}M",
         "" if not peak else f"{peak:,.0f}",
-        *(_us(inference[batch]["us"]) if batch in inference else "" for batch in ("1", "512")),
+        *(epochs(inference[batch]["us"]) if batch in inference else "" for batch in ("1", "512")),
     )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"
+
+
+def epochs(count: float) -> str:
+    """Return a number of epochs, or another figure: whole from 10 on, else two digits."""
+    return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"

@@ -172,7 +172,7 @@ def test_the_command_skips_ranks_and_refuses(tmp_path: Path, capsys: pytest.Capt
     assert shown.err.count("skipped ") == len(SYSTEMS) - 1
     assert "ring Item-KNN, 1 of 1 epochs: P@20 " in shown.out
     assert [record["system"] for record in trained(tmp_path / "results")] == ["item-knn"]
-    assert command.main(["--table", "--results", str(tmp_path / "results"), "--presets", str(tmp_path)]) == 0
+    assert command.main(["--table", "--results", str(tmp_path / "results")]) == 0
     assert "### ring: quality" in capsys.readouterr().out
     for wrong, says in (
         ([], "give --data and --system"),
