@@ -93,10 +93,7 @@ class ExperimentResult:
 def analyze(table: SessionTable, question: Question | None = None) -> ExperimentResult:
     """Compare the arms of a feedback log.
 
-    Raises
-    ------
-    UsageError
-        If the log has no session, or the question names an arm that it does not have.
+    Raises UsageError if the log has no session, or the question names an arm that it does not have.
     """
     question = question or Question()
     if not len(table):

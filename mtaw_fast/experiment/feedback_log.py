@@ -96,21 +96,11 @@ class SessionTable:
 def read_feedback(
     where: str, since: int | None = None, until: int | None = None, window: int = WINDOW_MS
 ) -> SessionTable:
-    """Read a feedback log: a file, a folder or an address of Redis.
+    """Read a feedback log, as `mtaw-fast serve --feedback` was given it: a file, a folder or an address of Redis.
 
-    Parameters
-    ----------
-    where : str
-        What `mtaw-fast serve --feedback` was given.
-    since, until : int, optional
-        Unix milliseconds: only rankings from then on, and before then.
-    window : int, default 24 hours
-        Milliseconds after its ranking in which a report counts.
-
-    Raises
-    ------
-    DataError
-        If there is no log, Redis cannot be read, or a whole line is not of it. Lines that a crash cut off are left out.
+    since, until: Unix milliseconds: only rankings from then on, and before then. window: milliseconds after its ranking
+    in which a report counts. Raises DataError if there is no log, Redis cannot be read, or a whole line is not of it.
+    Lines that a crash cut off are left out.
     """
     reader = _Reader(since, until, window)
     if where.startswith(_REDIS):

@@ -42,15 +42,11 @@ class LogFile:
 
     Attributes
     ----------
-    stream : ClickStream
-        The clicks, in order.
     times : int64[T]
         Their times in milliseconds. If the log has none, they are made up, one second apart.
     fresh : bool[T]
         Whether the click is to be learned: its session is no bot, and ends after the last click that the model learned.
         The model was trained on earlier sessions, or its training left them out.
-    model : Model
-        The model.
     bots : bool[B]
         Whether each session is a bot's. Bots teach nothing, and `replay` scores none of their clicks.
     """
@@ -65,10 +61,7 @@ class LogFile:
     def of(cls, stream: ClickStream, model: Model, rule: BotRule | None = None) -> LogFile:
         """Compare a stream of clicks with a model. rule: what a bot is; None: the format knows no bots.
 
-        Raises
-        ------
-        UsageError
-            If the model has no session memory.
+        Raises UsageError if the model has no session memory.
         """
         if model.memory is None:
             raise UsageError("this bundle has no session memory, so it learns nothing from a log; train one with "
@@ -110,15 +103,8 @@ class LogFile:
 class LogEvents:
     """The events of the clicks that the model does not know. They can be read once, in order.
 
-    If the model has learned a part of a session, a request to forget it comes before the session's first click, and
-    the whole session is learned again.
-
-    Attributes
-    ----------
-    clicks : int
-        Clicks so far.
-    forgotten : list of str
-        Sessions so far of which the model had learned a part.
+    If the model has learned a part of a session, a request to forget it comes before the session's first click, and the
+    whole session is learned again. clicks: so far. forgotten: such sessions so far.
     """
 
     def __init__(self, log: LogFile) -> None:
@@ -165,20 +151,10 @@ def _carried(learned: LogProgress) -> set[int]:
 class UpdateSummary:
     """What an update learned.
 
-    Attributes
-    ----------
-    clicks, sessions : int
-        In the log.
-    known_clicks : int
-        Clicks of sessions that the model knew.
-    learned_clicks, learned_sessions, new_items : int
-        What was added to the model; a session that continues counts as new.
-    dropped_sessions : int
-        Sessions that the model knew in part: that part was replaced by the whole session.
-    refused : dict of str to int
-        Clicks that were not learned, by reason; those of whole sessions of bots included.
-    bots : int
-        Sessions of bots that were left out.
+    clicks, sessions: in the log. known_clicks: of sessions that the model knew. learned_clicks, learned_sessions,
+    new_items: added to the model; a session that continues counts as new. dropped_sessions: those that the model knew
+    in part, which the whole session replaced. refused: clicks that were not learned, by reason; those of whole sessions
+    of bots included. bots: sessions of bots that were left out.
     """
 
     clicks: int
@@ -195,21 +171,7 @@ class UpdateSummary:
 def apply_log(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tuple[Model, UpdateSummary]:
     """Return the model with the log learned: equal to the bit to what online learning makes of the same events.
 
-    Parameters
-    ----------
-    log : LogFile
-        The clicks to learn.
-    limits : LearningLimits
-        Limits on what is learned from whom.
-    threads : int, default 1
-        For the tables.
-
-    Returns
-    -------
-    Model
-        Its tables end with the log's sessions, ordered by last click.
-    UpdateSummary
-        Counts of what was learned.
+    Its tables end with the log's sessions, ordered by last click. threads: for the tables.
     """
     before, refused, events = log.model, Counter[str](), LogEvents(log)
     identity = "" if before.log_progress is None else before.log_progress.log

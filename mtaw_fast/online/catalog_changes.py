@@ -37,11 +37,8 @@ _TABLE_TRIES = 3  # of a change of the item table that another process overtakes
 class CatalogChanges:
     """Changes the catalog that is served, and stores the changes. The methods are those of `Recommender`.
 
-    Attributes
-    ----------
-    keeper : OnlineLearner, ItemState or None
-        The log of learning keeps every change, a state folder those of the item table. Others, and without a keeper
-        all of them, exist until the process ends.
+    keeper: the log of learning keeps every change, a state folder those of the item table. Others, and without a keeper
+    all of them, exist until the process ends.
     """
 
     def __init__(self, served: ServedPipeline) -> None:

@@ -30,16 +30,9 @@ class OvertakenError(LearnError):
 class FollowedState(Protocol):
     """What a follower applies events to.
 
-    Attributes
-    ----------
-    position : str
-        The log's position after the last event.
-    arrival : int
-        Unix milliseconds at which the newest event arrived; 0 if unknown.
-    changed : bool
-        Whether `catalog` would differ from what it returned last.
-    can_wait : bool
-        Whether the only news changes few rankings.
+    position: the log's, after the last event. arrival: Unix milliseconds at which the newest event arrived; 0 if
+    unknown. changed: whether `catalog` would differ from what it returned last. can_wait: whether the only news changes
+    few rankings.
     """
 
     @property
@@ -75,8 +68,6 @@ class LogFollower(Generic[State]):
 
     Parameters
     ----------
-    log : EventLog
-        The log to follow.
     state : FollowedState
         What learns; nobody else may apply to it. Another takes its place after an error within a batch.
     publish : callable

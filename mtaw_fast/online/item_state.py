@@ -27,21 +27,10 @@ _LOG = logging.getLogger("mtaw_fast.online")
 
 
 class ItemState:
-    """A folder that keeps changes of the item table for every process that serves with it.
+    """A folder, created if missing, that keeps changes of the item table for every process that serves with it.
 
-    Parameters
-    ----------
-    folder : Path
-        Created if missing.
-    table : ItemTable or None
-        The table of the bundle that is served.
-    publish : callable
-        Receives the live table whenever it changed, first before this returns; from a thread of this object.
-
-    Raises
-    ------
-    LearnError
-        If the folder cannot be used.
+    table: of the bundle that is served. publish: receives the live table whenever it changed, first before this
+    returns; from a thread of this object. Raises LearnError if the folder cannot be used.
     """
 
     def __init__(self, folder: Path, table: ItemTable | None, publish: Callable[[LiveItems], None]) -> None:

@@ -63,10 +63,6 @@ class OnlineLearner:
         The result of `current_bundle`; it has a session memory.
     signature : Signature
         `signature_of` the learning folder before `bundle` was loaded, so that a bundle written meanwhile is noticed.
-    log : EventLog
-        The event log; `stop` closes it.
-    settings : LearningSettings
-        Where to learn, and the limits.
     prepare : callable
         Called with a bundle before it is served. It returns a callable that receives each new catalog of the bundle, in
         a thread of this object.
@@ -77,15 +73,12 @@ class OnlineLearner:
     ------
     LearnError
         If the log cannot be read, or the bundle has learned from another one. No thread runs then, and the log is still
-        open.
-    OvertakenError
-        If another compacted bundle was written meanwhile: load again.
+        open. OvertakenError if another compacted bundle was written meanwhile: load again.
 
     Attributes
     ----------
     must_reload : bool
-        Whether a compacted bundle cannot be served because items have other internal ids in it: only loading again
-        helps.
+        Whether items have other internal ids in a compacted bundle: only loading again serves it.
     """
 
     def __init__(
@@ -126,10 +119,7 @@ class OnlineLearner:
             raise
 
     def _new_follower(self, bundle: Bundle, signature: Signature) -> LogFollower[OnlineState]:
-        """Return a follower of the log that starts from `bundle`.
-
-        signature: the result of `signature_of` for the learning folder before the bundle was loaded.
-        """
+        """Return a follower of the log that starts from `bundle`; signature: as for the class."""
         state = OnlineState(model_for(bundle, self.log), self.settings.limits, trained_until(bundle))
         return LogFollower(self.log, state, self._prepare(bundle), partial(self._is_behind, signature))
 
@@ -303,16 +293,9 @@ class OnlineLearner:
     def compact(self, wait: bool = False) -> None:
         """Write what was learned into the compacted bundle, in a process of its own.
 
-        Parameters
-        ----------
-        wait : bool, default False
-            Return only when this recommender serves the result.
-
-        Raises
-        ------
-        LearnError
-            If the bundle's folder holds another training now. With `wait` also if the compaction failed (the log still
-            has every event), if the result is served but the log could not be cleaned up, or if `stop` was called.
+        wait: return only when this recommender serves the result. Raises LearnError if the bundle's folder holds
+        another training now. With `wait` also if the compaction failed (the log still has every event), if the result
+        is served but the log could not be cleaned up, or if `stop` was called.
         """
         self.compactions.restart_pause()
         self._failure = None

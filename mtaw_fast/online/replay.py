@@ -84,12 +84,8 @@ class ReplayResult:
 
     Attributes
     ----------
-    clicks : int64[S]
-        The indices of the scored clicks in the log.
-    times : int64[S]
-        Their times in milliseconds.
-    timed : bool
-        Whether the log has times; otherwise they are made up.
+    clicks, times : int64[S]
+        The indices of the scored clicks in the log, and their times in milliseconds, which are made up unless `timed`.
     unknown : bool[S]
         Whether the target had never been clicked before.
     ranks : mapping of str to int32[S]
@@ -144,26 +140,8 @@ def replay(
 ) -> ReplayResult:
     """Replay a log.
 
-    Parameters
-    ----------
-    log : LogFile
-        Clicks before `settings.begin` are learned and start sessions, but are not scored. Those that the model knows
-        are not learned again.
-    settings : ReplaySettings
-        Which clicks are scored.
-    limits : LearningLimits
-        Limits on what is learned from whom.
-    progress : callable, optional
-        Called as progress(clicks done, T).
-
-    Returns
-    -------
-    ReplayResult
-
-    Raises
-    ------
-    UsageError
-        If no click is scored.
+    Clicks before `settings.begin` are learned and start sessions, but are not scored. Those that the model knows are
+    not learned again. progress: called as progress(clicks done, T). Raises UsageError if no click is scored.
     """
     return _Replay(log, settings, limits).run(progress)
 

@@ -16,11 +16,7 @@ RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 600.0  # of switching to a bundle, which
 
 @dataclass(frozen=True, slots=True)
 class SwitchFailure:
-    """Why a switch to a bundle failed.
-
-    signature: that of the bundle. pause: seconds until the next try. until: the time of the next try, by the monotonic
-    clock.
-    """
+    """Why a switch to the bundle of a signature failed. pause: seconds until the next try, which is at `until`."""
 
     signature: Signature
     message: str

@@ -40,16 +40,14 @@ def compact_model(
 ) -> Model:
     """Return the model with everything learned from it and from the events after its position.
 
+    Its tables are, to the bit, those of a rebuild from the remaining sessions, ordered by last click.
+
     Parameters
     ----------
-    model : Model
-        With a session memory; not changed.
     log : str
         The identity of the events' log.
-    events : iterable of lists of LogEntry
-        The events after the model's position, in order.
     limits : LearningLimits
-        Limits on what is learned from whom: the same as in the processes that serve.
+        The same as in the processes that serve.
     keep : int, optional
         Milliseconds: drop sessions from the log whose last click is so much older than the newest event, or than now if
         that event is in the future.
@@ -63,11 +61,6 @@ def compact_model(
         Receives the clicks that were not learned, by reason.
     duplicates : list, optional
         Receives the positions of clicks whose ids had been seen.
-
-    Returns
-    -------
-    Model
-        Its tables are, to the bit, those of a rebuild from the remaining sessions, ordered by last click.
     """
     columns = 0 if model.context is None else len(model.context.columns.names)
     event_processor = EventProcessor(model, limits, since)

@@ -54,15 +54,10 @@ class LogCleanupError(LearnError):
 def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool = False) -> Path | None:
     """Write the compacted bundle with all events of the log; return its folder, None if another process is doing it.
 
-    wait: wait until no other process does, instead of returning None.
-
-    Raises
-    ------
-    LogCleanupError
-        If the bundle was written, but forgotten clicks, or events past the log's size, are still in the log. The next
-        call removes them.
-    MtawError
-        If the bundle or the log cannot be read, or the compacted bundle cannot be written. The old one is unchanged.
+    wait: wait until no other process does, instead of returning None. Raises LogCleanupError if the bundle was written,
+    but forgotten clicks, or events past the log's size, are still in the log: the next call removes them. Raises
+    MtawError if the bundle or the log cannot be read, or the compacted bundle cannot be written: the old one is
+    unchanged.
     """
     try:
         return _compact_alone(folder, settings, wait)

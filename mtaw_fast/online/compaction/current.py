@@ -53,11 +53,8 @@ def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool, 
     change of the compacted one, it takes that one's place. An arm that has none yet begins with the one in the folder
     that it shares, if its bundle learned there alone before.
 
-    Raises
-    ------
-    BundleError
-        If `folder`'s bundle is damaged, or the compacted one cannot be read now (too many open files, no memory, a disk
-        error) or not by this release. That one may be intact and hold what the log no longer has.
+    Raises BundleError if `folder`'s bundle is damaged, or the compacted one cannot be read now (too many open files, no
+    memory, a disk error) or not by this release. That one may be intact and hold what the log no longer has.
     """
     trained, former = Bundle.load(folder, verify=verify), None
     for folder in (learned / COMPACTED,) if shared is None else (learned / COMPACTED, shared / COMPACTED):
@@ -153,16 +150,9 @@ def position_in(bundle: Bundle, log: EventLog) -> str:
 
 
 def compacted_by_all(arms: Iterable[tuple[Path, Path]], position: str) -> str:
-    """Return the position up to which every arm has compacted the log.
+    """Return the position up to which every arm has compacted the log; START if one has not, of its present training.
 
-    START if one has not compacted anything of its present training.
-
-    Parameters
-    ----------
-    arms : iterable of (Path, Path)
-        Trained bundle and folder of each arm but one.
-    position : str
-        The position of that one.
+    arms: trained bundle and folder of each arm but one; position: of that one.
     """
     return min([position, *(_compacted_position(bundle, folder) for bundle, folder in arms)])
 

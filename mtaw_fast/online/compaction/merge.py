@@ -45,8 +45,6 @@ class ModelChanges:
         The directions of their attributes; zero if none. What was given by hand and the sessions may change them.
     log_progress : LogProgress
         What the new model knows about its log; the indices of sessions in it are those of the new tables.
-    table : ItemTable or None
-        What is known about the N + M items.
     """
 
     sessions: Sessions
@@ -58,21 +56,9 @@ class ModelChanges:
 
 
 def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
-    """Return the model with changes merged in; its tables are, to the bit, those of a rebuild from all its sessions.
+    """Return the model, over N + M items, with changes merged in.
 
-    Parameters
-    ----------
-    model : Model
-        With a session memory; not changed.
-    changes : ModelChanges
-        What to add and remove.
-    threads : int, default 1
-        For the tables.
-
-    Returns
-    -------
-    Model
-        Over N + M items.
+    Its tables are, to the bit, those of a rebuild from all its sessions. threads: for the tables.
     """
     assert model.memory is not None
     n_items = model.n_items + len(changes.items)

@@ -26,20 +26,9 @@ def redact_forgotten(log: EventLog, folder: Path, until: str) -> int:
 
     Clicks after a session's last request stay: they belong to another session with the same id.
 
-    Parameters
-    ----------
-    log : EventLog
-        The log to redact.
-    folder : Path
-        The learning folder. It stores, for this host, how far redaction is done.
-    until : str
-        The position of the compacted bundle, of the oldest one if several learn from the log: their tables hold, or
-        leave out, every event before it.
-
-    Raises
-    ------
-    MtawError
-        If the log or the folder cannot be read or written: the next call tries again.
+    folder: the learning folder, which stores, for this host, how far redaction is done. until: the position of the
+    compacted bundle, of the oldest one if several learn from the log: their tables hold, or leave out, every event
+    before it. Raises MtawError if the log or the folder cannot be read or written: the next call tries again.
     """
     count = log.redact(forgotten_until(log, folder, until))
     write_private(folder / MARK, {"log": log.identity, "position": until})

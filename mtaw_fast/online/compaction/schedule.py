@@ -20,17 +20,7 @@ _MIN_SECONDS = 60.0  # between two
 class CompactionSchedule:
     """Starts compactions of what was learned on top of a bundle, each in a process of its own.
 
-    Parameters
-    ----------
-    folder : path
-        The trained bundle.
-    settings : LearningSettings
-        Where to learn, and when to compact.
-
-    Attributes
-    ----------
-    latest : Popen or None
-        The compactor that was started last, without those that were requested.
+    latest: the compactor that was started last, without those that were requested.
     """
 
     def __init__(self, folder: str | os.PathLike[str], settings: LearningSettings) -> None:
@@ -40,10 +30,7 @@ class CompactionSchedule:
         self._tried = host.monotonic()
 
     def start(self, wait: bool) -> subprocess.Popen[bytes]:
-        """Start a compaction.
-
-        wait: whether it waits for another one that is running; if not, it ends at once.
-        """
+        """Start a compaction. wait: whether it waits for another one that is running; if not, it ends at once."""
         self.latest = start_compactor(self._folder, self._settings, wait=wait)
         return self.latest
 

@@ -25,12 +25,7 @@ class ServingLock:
     """Mark a folder as the one in which a trained bundle learns, until `close` or the end of the process.
 
     Any number of processes hold the lock of one folder. The file keeps the trained bundle's path: a compactor must know
-    whether the compacted bundle is of its training.
-
-    Raises
-    ------
-    LearnError
-        If the folder cannot be used.
+    whether the compacted bundle is of its training. Raises LearnError if the folder cannot be used.
     """
 
     def __init__(self, folder: Path, bundle: Path) -> None:

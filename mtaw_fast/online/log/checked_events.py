@@ -22,19 +22,9 @@ def checked_click(
     *,
     where: str = "event",
 ) -> Click:
-    """Check untrusted values and return them as a click.
+    """Check untrusted values and return them as a click. None as `at` means now; `where` names the event in an error.
 
-    Parameters
-    ----------
-    session, item, at, kind, identity, context
-        The fields of `Click`. None as `at` means now.
-    where : str
-        Names the event in an error.
-
-    Raises
-    ------
-    DataError
-        If a value has the wrong type, is empty or too long, or is not a time in milliseconds.
+    Raises DataError if a value has the wrong type, is empty or too long, or is not a time in milliseconds.
     """
     if item is None or isinstance(item, bool) or not isinstance(item, (int, str)):
         item = _whole(item)

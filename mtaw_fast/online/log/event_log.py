@@ -20,12 +20,7 @@ class LogEntry(NamedTuple):
 class EventLog(Protocol):
     """Stores events in one order that every reader sees. Thread-safe.
 
-    Attributes
-    ----------
-    identity : str
-        Names this log: a position means something only together with it.
-    damaged : int
-        Damaged records that this object has skipped.
+    identity: names this log; a position means something only together with it. damaged: records that were skipped.
     """
 
     @property

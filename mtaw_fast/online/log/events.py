@@ -30,22 +30,10 @@ EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: any other number is not
 class Click:
     """One click of one session.
 
-    Attributes
-    ----------
-    session : str
-        The session's id, chosen by the client.
-    item : int | str
-        External id. An unknown item enters the catalog.
-    time : int
-        Unix time in milliseconds.
-    type : str | None
-        The kind of event ("view", "cart", ..).
-    id : str | None
-        The event's own id. Two events of a session with one id count once.
-    arrived : int | None
-        Unix milliseconds at which a service received it, by that host's clock. None in a log file.
-    context : mapping of str to str | None
-        What is known of the visit, by column (`data.context`).
+    session: its id, chosen by the client. item: an external id; an unknown item enters the catalog. time: in Unix
+    milliseconds. type: the kind of event ("view", "cart", ..). id: the event's own; two events of a session with one id
+    count once. arrived: when a service received it, by that host's clock; None in a log file. context: what is known of
+    the visit, by column (`data.context`).
     """
 
     session: str
@@ -178,10 +166,7 @@ def is_id(item: Any) -> bool:
 def parse(line: bytes) -> Event | None:
     """Return the event of a line that `line()` made, or None if this release does not know its kind.
 
-    Raises
-    ------
-    ValueError, KeyError, TypeError
-        If the line is not an event.
+    Raises ValueError, KeyError or TypeError if the line is not an event.
     """
     try:
         value = json.loads(line)

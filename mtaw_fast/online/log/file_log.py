@@ -40,21 +40,10 @@ _READ_BYTES = 1 << 20
 
 
 class FileLog:
-    """An `EventLog` in a folder that all processes of a host share.
+    """An `EventLog` in a folder that all processes of a host share; the folder is created if it is missing.
 
-    Parameters
-    ----------
-    folder : Path
-        Created if it is missing.
-    fsync : bool, default False
-        Whether `append` returns after fsync; else after write(2), with an fsync every 20 ms.
-    segment_bytes : int, default 64 MiB
-        A segment of this size is full: the next one is created.
-
-    Raises
-    ------
-    LearnError
-        If the folder cannot be used.
+    fsync: whether `append` returns after fsync; else after write(2), with an fsync every 20 ms. segment_bytes: a
+    segment of this size is full, and the next one is created. Raises LearnError if the folder cannot be used.
     """
 
     def __init__(self, folder: Path, *, fsync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -93,12 +82,9 @@ class FileLog:
     def append(self, events: Sequence[Event]) -> str:
         """Store events in their order, with none of others between; return the position after the last.
 
-        Raises
-        ------
-        LearnError
-            If not all of them could be written (a full disk), the last flush failed, or one is larger than a reader
-            takes. None is acknowledged then. After a full disk or a failed fsync some may be in the log all the same,
-            and readers learn these once: events that are sent again need the same ids.
+        Raises LearnError if not all of them could be written (a full disk), the last flush failed, or one is larger
+        than a reader takes. None is acknowledged then. After a full disk or a failed fsync some may be in the log all
+        the same, and readers learn these once: events that are sent again need the same ids.
         """
         data = b"\n" + b"".join(record_of(checked_line(event, f"the log in {self.folder}")) for event in events)
         with self._lock:

@@ -16,18 +16,10 @@ _LOG = logging.getLogger("mtaw_fast.online")
 class Flusher:
     """Flushes a file, and the files before it, about 20 ms after a write. Thread-safe.
 
-    It alone closes the files it was given, so that no file is closed during its flush.
+    It alone closes the files it was given, so that no file is closed during its flush. name: for a log line.
 
-    Parameters
-    ----------
-    name : str
-        Names the files in the log line about a failed flush.
-
-    Attributes
-    ----------
-    failure : str | None
-        Why the last flush failed. The flush is retried until one succeeds. The kernel may have dropped what it could
-        not write and does not report it again, so a success covers only what is written from then on.
+    failure: why the last flush failed. The flush is retried until one succeeds. The kernel may have dropped what it
+    could not write and does not report it again, so a success covers only what is written from then on.
     """
 
     def __init__(self, name: str) -> None:

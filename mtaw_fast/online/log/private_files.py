@@ -22,12 +22,7 @@ def make_private(folder: Path) -> None:
     """Create a learning folder that only its owner enters, or take the access of others from one that is there.
 
     In a folder that holds other files too, only the files of learning are taken from others. If this user owns none of
-    them, they stay as they are, with a log line.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be made or listed.
+    them, they stay as they are, with a log line. Raises OSError if the folder cannot be made or listed.
     """
     missing = [ancestor for ancestor in (folder, *folder.parents) if not host.exists(ancestor)]
     host.make_folder(folder, FOLDER_MODE, exist_ok=True)

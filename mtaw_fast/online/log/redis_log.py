@@ -29,20 +29,9 @@ class RedisLog:
     An append is acknowledged when Redis has it. What survives a crash follows from Redis' own settings (appendonly,
     appendfsync).
 
-    Parameters
-    ----------
-    url : str
-        redis://host:port/db, with ?stream=NAME for another stream than "mtaw:events". The environment variable
-        MTAW_REDIS_PASSWORD may hold the password.
-
-    Raises
-    ------
-    UsageError
-        If the URL is not an address of Redis.
-    LearnError
-        If Redis does not answer.
-    MissingPackageError
-        If the package redis is not installed.
+    url: redis://host:port/db, with ?stream=NAME for another stream than "mtaw:events". The environment variable
+    MTAW_REDIS_PASSWORD may hold the password. Raises UsageError if it is not an address of Redis, LearnError if Redis
+    does not answer, MissingPackageError without the package redis.
     """
 
     def __init__(self, url: str) -> None:
@@ -83,7 +72,6 @@ class RedisLog:
             raise LearnError(f"Redis at {self._where} did not keep the events: {error}; send them again") from None
 
     def read(self, after: str, limit: int = 10_000) -> list[LogEntry]:
-        """See `EventLog.read`."""
         events: list[LogEntry] = []
         start, appended = after, _LENGTHS[self._stream]
         empty_from, empty_until = self._empty  # at once: while a learner switches bundles, two threads read
@@ -108,7 +96,6 @@ class RedisLog:
         return events
 
     def end(self) -> str:
-        """See `EventLog.end`."""
         newest = self._call("xrevrange", self._name, count=1)
         return _position(newest[0][0]) if newest else START
 
@@ -131,7 +118,6 @@ class RedisLog:
             return None
 
     def expire(self, before: str, max_bytes: int) -> int:
-        """See `EventLog.expire`."""
         size = self._call("memory_usage", self._name) or 0
         if size <= max_bytes:
             return 0
@@ -152,12 +138,10 @@ class RedisLog:
         return count
 
     def remove(self, positions: Sequence[str]) -> None:
-        """See `EventLog.remove`."""
         for begin in range(0, len(positions), _REMOVED):
             self._call("xdel", self._name, *map(_identity, positions[begin : begin + _REMOVED]))
 
     def close(self) -> None:
-        """See `EventLog.close`."""
         self._redis.close()
 
     def _call(self, name: str, *arguments: Any, **named: Any) -> Any:

@@ -37,10 +37,7 @@ def checked_line(event: Event, where: str) -> bytes:
 def parse_record(record: bytes) -> Event | None:
     """Return the event of a record without its newline, or None if this release does not know its kind.
 
-    Raises
-    ------
-    ValueError, KeyError, TypeError
-        If the record is damaged.
+    Raises ValueError, KeyError or TypeError if the record is damaged.
     """
     text = record[9:]
     if record[8:9] != b" " or int(record[:8], 16) != zlib.crc32(text):
@@ -56,24 +53,8 @@ def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callabl
     click of such a session: an append that was refused, or an overwrite that a power loss cut short. No reader learns
     from it.
 
-    Parameters
-    ----------
-    path : Path
-        The segment.
-    forgotten : mapping of str to str
-        By session id: the position before which its clicks are removed.
-    position_at : callable
-        Returns the position of an offset in the segment; positions ascend.
-
-    Returns
-    -------
-    int
-        The number of records overwritten.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read or written.
+    forgotten: by session id, the position before which its clicks are removed. position_at: returns the position of an
+    offset in the segment; positions ascend. Returns the number of records overwritten. Raises OSError.
     """
     last = max(forgotten.values(), default="")
     keys = {session.encode("utf-8", "surrogatepass") for session in forgotten}
@@ -96,13 +77,7 @@ def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callabl
 
 
 def remove_records(path: Path, ends: Sequence[int]) -> None:
-    """Overwrite the records that end at some offsets, after their newlines, with spaces; then flush.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read or written.
-    """
+    """Overwrite the records that end at some offsets, after their newlines, with spaces; then flush. Raises OSError."""
     with host.open_stream(path, "r+b", 0) as file:
         for end in ends:
             begin, text = end - 1, b""

@@ -22,17 +22,7 @@ _LOG = logging.getLogger("mtaw_fast.online")
 class SegmentReader:
     """Reads the segments in a folder, while others write them.
 
-    Parameters
-    ----------
-    segments : SegmentFolder
-        Where they are.
-    segment_bytes : int
-        A segment of this size is full.
-
-    Attributes
-    ----------
-    damaged : int
-        Damaged records, and missing segments, that were skipped.
+    segment_bytes: a segment of this size is full. damaged: damaged records, and missing segments, that were skipped.
     """
 
     def __init__(self, segments: SegmentFolder, segment_bytes: int) -> None:
@@ -44,13 +34,7 @@ class SegmentReader:
         self._record_bytes = _RECORD_BYTES  # the mean of the records that were read last
 
     def read(self, after: str, limit: int) -> list[LogEntry]:
-        """Return the next events after a position; see `EventLog.read`.
-
-        Raises
-        ------
-        LearnError
-            If `after` is not a position of this log, or the log cannot be read now.
-        """
+        """Return the next events after a position; see `EventLog.read`."""
         number, offset = parsed_position(after)
         with self._segments.as_learn_error("read"):
             return self._read(number, offset, limit)

@@ -24,15 +24,7 @@ def table_parts(change: TableChange, time: int) -> list[TablePart]:
 class TableParts:
     """Collects the parts of changes of the item table until they are complete.
 
-    Parameters
-    ----------
-    refused : iterable of str, optional
-        What it begins with.
-
-    Attributes
-    ----------
-    refused : tuple of str
-        The last changes that did not fit the item table when their turn came, by `TablePart.table`.
+    refused: the last changes that did not fit the item table when their turn came, by `TablePart.table`.
     """
 
     def __init__(self, refused: Iterable[str] = ()) -> None:

@@ -24,21 +24,10 @@ from mtaw_fast.online.state.session_tracker import key_of
 class CatalogItems:
     """The items of a model, and those that enter after them. Not thread-safe: one reader owns it.
 
-    Parameters
-    ----------
-    model : Model
-        Its items are the start.
-    limits : LearningLimits
-        Limits on which items enter.
-    progress : LogProgress
-        What the model has learned from the log before.
-    refused : Counter
-        Counts ids that did not enter, by reason.
+    progress: what the model has learned from the log before. refused: counts ids that did not enter, by reason.
 
     Attributes
     ----------
-    new_items : NewItems
-        The items that follow the model's.
     clicks : int64[N + limits.new_items]
         Clicks of each item, those of the model included.
     unavailable : bool[N + limits.new_items]
@@ -53,8 +42,6 @@ class CatalogItems:
         New items whose attributes have not been looked at.
     live : LiveItems
         The item table with what changed, and the items that were hidden by hand.
-    content : ContentPrior
-        What attributes say about an item.
     changed : bool
         Whether items were added, removed or changed. The reader resets it.
     """

@@ -31,17 +31,7 @@ _NEW_ITEMS = 65_536
 def memory_with_delta(model: Model, new_items: int = _NEW_ITEMS) -> tuple[SessionMemory, MemoryDelta]:
     """Return the memory to query, and an empty delta that it reads together with the model's tables.
 
-    Parameters
-    ----------
-    model : Model
-        With a session memory.
-    new_items : int, default 65_536
-        Items that may be added.
-
-    Raises
-    ------
-    ValueError
-        If the model has no session memory.
+    new_items: how many may be added. Raises ValueError if the model has no session memory.
     """
     tables = model.memory
     if tables is None or tables.settings.recency is None:

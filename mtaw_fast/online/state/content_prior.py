@@ -20,10 +20,7 @@ _MAX_WEIGHT = 1e200
 class ContentPrior:
     """Vectors and neighbors of new items by their attributes. Not thread-safe: one reader owns it.
 
-    Parameters
-    ----------
-    model : Model
-        With content vectors, or nothing is known about new items.
+    Without content vectors in the model, nothing is known about new items.
     """
 
     def __init__(self, model: Model) -> None:

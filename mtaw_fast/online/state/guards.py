@@ -38,14 +38,8 @@ class FloodGuard:
     The share is of the fresh clicks so far, or of what the long-run traffic brings in a window if that is more. A
     window is as long as the long-run traffic takes to allow `item_floor` clicks, but at most an hour, and at least
     `item_window`. The long-run traffic is that of proven sessions, those with more than `fresh_clicks` clicks. At a
-    constant rate r it is r * `_MEMORY_MS`; a span dt without clicks leaves 1 / (1 + dt / `_MEMORY_MS`) of it.
-
-    Parameters
-    ----------
-    limits : LearningLimits
-        The limits.
-    rate : float, default 0
-        Clicks of proven sessions per millisecond in the training.
+    constant rate r it is r * `_MEMORY_MS`; a span dt without clicks leaves 1 / (1 + dt / `_MEMORY_MS`) of it. rate:
+    clicks of proven sessions per millisecond in the training.
     """
 
     def __init__(self, limits: LearningLimits, rate: float = 0.0) -> None:
@@ -85,7 +79,6 @@ class FloodGuard:
         self._items.clear()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the state as arrays, for `restore`."""
         numbers = (self._traffic, self._at, self._begin, self._end, self._floor, self._total, self._proven)
         return {
             "traffic": np.array(numbers, dtype=np.int64),
@@ -94,7 +87,6 @@ class FloodGuard:
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue from what `state` returned."""
         self._traffic, self._at, self._begin, self._end, self._floor, self._total, self._proven = state[
             "traffic"
         ].tolist()
@@ -110,16 +102,7 @@ class CrowdGuard:
 
     of what was learned in about the last two periods: counts are halved after every period. A period is as many visits
     as a day of the training had, at most `_MAX_PERIOD`. Pairs are counted in two hashed rows, of which the lower
-    counts.
-
-    Parameters
-    ----------
-    limits : LearningLimits
-        The limits.
-    visits : uint32[N]
-        Visits of each item to begin with.
-    period : int
-        Visits.
+    counts. visits: uint32[N], of each item to begin with.
     """
 
     def __init__(self, limits: LearningLimits, visits: np.ndarray, period: int) -> None:
@@ -184,7 +167,6 @@ class CrowdGuard:
             np.right_shift(counts, 1, out=counts)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the state as arrays, for `restore`."""
         pairs = np.frombuffer(bytes(self._pairs), np.uint8)
         cells = np.flatnonzero(pairs)
         return {
@@ -195,7 +177,6 @@ class CrowdGuard:
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue from what `state` returned."""
         self._period, self._count = state["crowd"].tolist()
         self._floor = max(self._limits.pair_floor, self._period // _FEW)
         self._visits = array("I", state["visits"].tobytes())
@@ -205,15 +186,7 @@ class CrowdGuard:
 
 
 class Guards:
-    """Both guards.
-
-    Attributes
-    ----------
-    flood : FloodGuard
-        Asked for each fresh click.
-    crowd : CrowdGuard
-        Asked for each first click of a session on an item.
-    """
+    """Both guards: `flood` is asked for each fresh click, `crowd` for each first click of a session on an item."""
 
     def __init__(self, model: Model, limits: LearningLimits) -> None:
         """Start from what the model stores, or from what it was trained on."""

@@ -22,13 +22,7 @@ def live_after(events: Sequence[Event], table: ItemTable | None) -> LiveItems:
 
 
 class ItemChanges:
-    """Applies the events of a log that change the item table, and ignores the others. See `LogFollower`.
-
-    Parameters
-    ----------
-    table : ItemTable or None
-        The table of the bundle.
-    """
+    """Applies the events of a log that change a bundle's item table, and ignores the others. See `FollowedState`."""
 
     can_wait = False
     arrival = 0
@@ -40,23 +34,19 @@ class ItemChanges:
         self.changed = True
 
     def restarted(self) -> ItemChanges:
-        """Return the state before all events."""
         return ItemChanges(self._base)
 
     def apply(self, entries: Sequence[LogEntry]) -> None:
-        """Apply events in the log's order."""
         for event, position in entries:
             if apply_item_event(event, self.items, self.table_parts) is None:
                 self.changed = True
             self.position = position
 
     def catalog(self) -> LiveItems:
-        """Return the item table to publish, and set `changed` to False."""
         self.changed = False
         return self.items
 
     def republish(self) -> None:
-        """Set `changed` again: the last table was not published."""
         self.changed = True
 
 

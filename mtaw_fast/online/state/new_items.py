@@ -23,20 +23,9 @@ GIVEN_WEIGHT = 3.0  # the weight of a vector that came with the item, in clicks 
 class NewItem:
     """One item that the bundle does not know.
 
-    Attributes
-    ----------
-    clicks : int
-        Clicks learned so far.
-    next_update : int
-        The number of clicks at which its vector is computed again. It doubles, so that the work stays small.
-    vector : tuple of float | None
-        The vector that came with it.
-    neighbors : tuple of int
-        The internal ids that came with it.
-    content : float32[d] | None
-        The vector of its attributes.
-    is_left : bool
-        Whether all sessions with it were forgotten.
+    next_update: the number of clicks at which its vector is computed again; it doubles, so that the work stays small.
+    vector, neighbors: what came with it, neighbors by internal id. content: float32[d], the vector of its attributes.
+    is_left: whether all sessions with it were forgotten.
     """
 
     clicks: int = 0
@@ -50,25 +39,12 @@ class NewItem:
 class NewItems:
     """The items that follow a bundle's. Not thread-safe: one reader owns it.
 
-    Anyone can click on ids that do not exist. Such items cannot fill the catalog: the more items have entered by
-    clicks since the training, the more sessions the next one needs before it enters (`sessions_needed`), and a 16th of
-    the capacity is for items that are added by hand.
+    Anyone can click on ids that do not exist. Such items cannot fill the catalog: the more items have entered by clicks
+    since the training, the more sessions the next one needs before it enters (`sessions_needed`), and a 16th of the
+    capacity is for items that are added by hand.
 
-    Parameters
-    ----------
-    n_base : int
-        N, the number of the bundle's items.
-    capacity : int
-        How many items may be added.
-    entered : int, default 0
-        Items that entered by clicks between the training and this bundle.
-    candidates : mapping, default empty
-        As the property, of the log before this bundle.
-
-    Attributes
-    ----------
-    entered : int
-        Items that entered by clicks since the training.
+    n_base: N, the number of the bundle's items. capacity: how many may be added. entered: how many have entered by
+    clicks since the training. candidates: as the property, of the log before this bundle.
     """
 
     def __init__(
@@ -209,23 +185,11 @@ def evidence_vector(
     given_direction: np.ndarray | None = None,
     given_weight: float = GIVEN_WEIGHT,
 ) -> np.ndarray:
-    """Return the direction of the weighted mean of an item's neighbors.
+    """Return the direction of the weighted mean of an item's neighbors, float32[d] of length 1; zero if unknown.
 
-    Parameters
-    ----------
-    weights : float64[P]
-        The weight of each neighbor: the sum of 1/distance over both directions. Negative ones count as 0.
-    vectors : float32[P, d]
-        The vectors of the neighbors: length 1, or 0 if an item has no vector yet.
-    given_direction : float32[d], optional
-        A direction that came with the item, or that of its attributes.
-    given_weight : float
-        The weight of this direction, in clicks next to another item.
-
-    Returns
-    -------
-    float32[d]
-        Of length 1; zero if nothing is known.
+    weights: float64[P], of each neighbor: the sum of 1/distance over both directions; negative ones count as 0.
+    vectors: float32[P, d], of length 1, or 0 if an item has no vector yet. given_direction: float32[d], what came with
+    the item, or that of its attributes. given_weight: its weight, in clicks next to another item.
     """
     total = np.zeros(vectors.shape[1], dtype=np.float64)
     if given_direction is not None:

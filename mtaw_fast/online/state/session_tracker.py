@@ -63,14 +63,9 @@ class SessionTracker:
 
     Two trackers that are given the same events decide the same about every click.
 
-    Attributes
-    ----------
-    clock : int
-        Unix milliseconds of the newest click, by the clicks' own times.
-    arrival : int
-        Unix milliseconds of the newest arrival; 0 if no click had one. The guards against bots and floods go by it.
-    duplicates : list of Click or None
-        Receives the clicks whose ids were seen before, if the reader puts a list here.
+    clock: Unix milliseconds of the newest click, by the clicks' own times. arrival: of the newest arrival; 0 if no
+    click had one; the guards against bots and floods go by it. duplicates: receives the clicks whose ids were seen
+    before, if the reader puts a list here.
     """
 
     def __init__(
