@@ -10,7 +10,7 @@ import pytest
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.errors import DataError
 from tests.support.data.datasets import make, refused
 
 
@@ -58,15 +58,6 @@ def test_fingerprint_follows_the_contents(tmp_path: Path) -> None:
 def test_a_name_that_no_file_can_hold_is_refused() -> None:
     with pytest.raises(DataError, match=r"'a\\ud800': its name is not UTF-8 text; give another name"):
         make(name="a\ud800")
-
-
-def test_an_existing_data_set_is_not_overwritten(tmp_path: Path) -> None:
-    make().save(tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert len(before) == 4
-    with pytest.raises(UsageError, match="already holds a data set"):
-        make(name="other").save(tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The generic click log reader: against a plain-Python reference, every way to write times, bad input."""
+"""Generic click logs: against a plain-Python reference, types of ids, parts, bad files and bad rows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.readers import FORMATS, ClickOptions, read
+from mtaw_fast.data.readers import FORMATS, ClickOptions, read, read_stream
 from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
 from mtaw_fast.errors import DataError, UsageError
 from tests.support.data import reference_reader as reference
-from tests.support.data.click_files import DAY, FRAME, refused
-from tests.support.data.raw_logs import HEADER, LOOSE, click_log, write_text
+from tests.support.data.raw_logs import FRAME, HEADER, LOOSE, NAMES, SKIP, click_log, refused, write_text
+
+DAY = 86_400
 
 click_rows = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 7), st.integers(0, 40).map(lambda t: t * DAY * 250)), max_size=60
@@ -78,28 +79,6 @@ def test_equals_the_plain_reference(
         assert reference.contents(read("clicks", path, options=options)) == expected
 
 
-@pytest.mark.parametrize(
-    ("texts", "millis"),
-    [
-        (["1700000000", "1700000001"], [1_700_000_000_000, 1_700_000_001_000]),
-        (["1700000000999", "1700000001000"], [1_700_000_000_999, 1_700_000_001_000]),
-        (["1700000000.9", "1700000001.0"], [1_700_000_000_900, 1_700_000_001_000]),
-        (["1700000000.9", "1700000001"], [1_700_000_000_900, 1_700_000_001_000]),
-        (["0", "1"], [0, 1000]),
-        (["-1", "5"], [-1000, 5000]),
-        (["2014-04-07T10:51:09.277Z", "2014-04-07T10:51:10Z"], [1_396_867_869_277, 1_396_867_870_000]),
-        (["2014-04-07 10:51:09", "2014-04-07 10:51:10.5"], [1_396_867_869_000, 1_396_867_870_500]),
-        (["2014-04-07T12:51:09+02:00", "2014-04-07T10:51:10+0000"], [1_396_867_869_000, 1_396_867_870_000]),
-        (["2014-04-07 10:51", "2014-04-08"], [1_396_867_860_000, 1_396_915_200_000]),
-    ],
-)
-def test_times(tmp_path: Path, texts: list[str], millis: list[int]) -> None:
-    path = click_log(tmp_path / "log.csv", [("s", f"i{k}", text) for k, text in enumerate(texts)])
-    stamps = read("clicks", path, options=LOOSE).train.times
-    assert stamps is not None
-    assert stamps.tolist() == millis
-
-
 def test_late_odd_forms_are_found(tmp_path: Path) -> None:
     """Past the rows that the reader samples, another ISO form, a decimal, a junk value."""
     rows = [(f"s{k // 2}", "a", f"2024-01-01T00:{k // 60 % 60:02}:{k % 60:02}Z") for k in range(3000)]
@@ -136,11 +115,6 @@ def test_a_log_that_mixes_seconds_and_milliseconds_is_refused(tmp_path: Path, un
     assert "1700000000000 in data row 1 of log.csv milliseconds" in message
 
 
-def test_zero_is_the_same_in_both_units(tmp_path: Path) -> None:
-    path = click_log(tmp_path / "log.csv", [("s", "a", 0), ("s", "b", 1_700_000_000_000)])
-    assert reference.contents(read("clicks", path, options=LOOSE))["times"] == [0, 1_700_000_000_000]
-
-
 def test_same_log_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     """Codes that several threads hand out must not show through."""
     rng = np.random.default_rng(0)
@@ -152,18 +126,6 @@ def test_same_log_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         read("clicks", path, options=options).save(tmp_path / str(k))
         prints.add(Dataset.load(tmp_path / str(k)).fingerprint)
     assert len(prints) == 1
-
-
-def test_saved_and_loaded_data_set_is_the_same(tmp_path: Path) -> None:
-    rows = [(f"s{k // 3}", f"ü{k % 5}", k * DAY // 4) for k in range(120)]
-    dataset = read("clicks", click_log(tmp_path / "log.csv", rows))
-    dataset.save(tmp_path / "set")
-    loaded = Dataset.load(tmp_path / "set")
-    assert reference.contents(loaded) == reference.contents(dataset)
-    assert len(loaded.test) > 0
-    assert (loaded.name, loaded.min_prefix, loaded.preparation["reader"]) == ("log", 1, "clicks")
-    assert loaded.preparation["rows"] == 120
-    assert loaded.preparation["options"]["min_support"] == 5
 
 
 @pytest.mark.parametrize(
@@ -272,6 +234,7 @@ def test_bots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
         {"min_session": 2, "min_prefix": 2},
         {"max_session": 1},
         {"types": ("view",)},
+        {"merge_types": True},
         {"type": "kind", "types": "view"},
         {"context": "referrer"},
     ],
@@ -291,3 +254,139 @@ def test_arguments_of_read(tmp_path: Path) -> None:
         read("clicks", tmp_path, min_prefix=2)
     with pytest.raises(UsageError, match="fixes it"):
         read("tmall", tmp_path, min_prefix=2)
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["7", "-3"], [7, -3]),
+        (["007", "7"], ["007", "7"]),
+        (["1.0", "2"], ["1.0", "2"]),
+        (["9223372036854775807", "1"], [2**63 - 1, 1]),
+        (["9223372036854775808", "1"], ["9223372036854775808", "1"]),
+        (["naïve ☕", "日本"], ["naïve ☕", "日本"]),
+        (['"a,""b"""', "c"], ['a,"b"', "c"]),
+    ],
+)
+def test_ids_stay_what_they_are(tmp_path: Path, ids: list[str], expected: list[Any]) -> None:
+    path = click_log(tmp_path / "log.csv", [("s", value, k) for k, value in enumerate(ids)])
+    dataset = read("clicks", path, options=LOOSE)
+    assert dataset.ids.external(np.arange(2)) == expected
+    assert dataset.ids.lookup(expected).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"session_id": pl.col("session_id").cast(pl.UInt8)},
+        {"session_id": pl.col("session_id").cast(pl.String).cast(pl.Categorical)},
+        {"item_id": pl.col("item_id").cast(pl.Categorical)},
+        {"timestamp": pl.col("timestamp").cast(pl.Float64)},
+        {"timestamp": pl.from_epoch("timestamp", time_unit="s")},
+        {"timestamp": pl.from_epoch("timestamp", time_unit="s").dt.replace_time_zone("UTC")},
+        {"timestamp": pl.from_epoch("timestamp", time_unit="s").cast(pl.Datetime("ns"))},
+        {"timestamp": pl.from_epoch("timestamp", time_unit="s").dt.strftime("%Y-%m-%dT%H:%M:%S")},
+    ],
+)
+def test_parquet_types(tmp_path: Path, changes: dict[str, Any]) -> None:
+    FRAME.with_columns(**changes).write_parquet(tmp_path / "log.parquet")
+    contents = reference.contents(read("clicks", tmp_path / "log.parquet", options=LOOSE))
+    assert contents["train"] == [["a", "b"], ["b", "a"]]
+    assert contents["times"] == [1000, 2000, 3000, 4000]
+    assert (contents["ids"], contents["test"]) == (["a", "b"], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"item_id": pl.lit(1.5)}, "item_id"),
+        ({"session_id": pl.lit(True)}, "session_id"),
+        ({"timestamp": pl.lit(True)}, "timestamp"),
+        ({"timestamp": pl.lit(float("nan"))}, "timestamp"),
+        ({"item_id": pl.lit(None, pl.String)}, "item_id"),
+    ],
+)
+def test_parquet_types_of_no_use_are_refused(tmp_path: Path, changes: dict[str, Any], name: str) -> None:
+    FRAME.with_columns(**changes).write_parquet(tmp_path / "log.parquet")
+    assert repr(name) in refused(tmp_path / "log.parquet")
+
+
+def test_parts_of_a_folder_read_as_one_log(tmp_path: Path) -> None:
+    """Parts by name, CSV with columns in another order, gzip and Parquet together; other files are ignored."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    write_text(folder / "a.csv", "session_id,item_id,timestamp\n1,a,1\n2,b,5\n")
+    write_text(folder / "b.csv", "timestamp,extra,item_id,session_id\n2,,b,1\n")
+    with gzip.open(folder / "c.csv.gz", "wt") as stream:
+        stream.write("session_id,item_id,timestamp\n3,c,7\n3,a,8\n")
+    pl.DataFrame({"session_id": [2], "item_id": ["c"], "timestamp": [6]}).write_parquet(folder / "d.parquet")
+    write_text(folder / "e.tsv", "session_id\titem_id\ttimestamp\n4\tb\t9\n4\ta\t10\n")
+    write_text(folder / "_SUCCESS", "")
+    write_text(folder / "notes.md", "no log")
+    dataset = read("clicks", folder, options=LOOSE)
+    assert reference.contents(dataset)["train"] == [["a", "b"], ["b", "c"], ["c", "a"], ["b", "a"]]
+    assert dataset.name == "parts"
+    only_csv = read("clicks", folder / "*.csv", options=LOOSE)
+    assert reference.contents(only_csv)["train"] == [["a", "b"]]
+    assert only_csv.name == "parts"
+
+
+def test_ints_in_one_part_and_texts_in_another_are_texts(tmp_path: Path) -> None:
+    click_log(tmp_path / "a.csv", [("1", "5", 1), ("1", "6", 2)])
+    click_log(tmp_path / "b.csv", [("x", "6", 3), ("x", "k", 4)])
+    assert reference.contents(read("clicks", tmp_path, options=LOOSE))["ids"] == ["5", "6", "k"]
+
+
+def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:
+    good = [("s", f"i{k}", 1_700_000_000_000 + k) for k in range(6)]
+    bad: list[tuple[Any, ...]] = [
+        ("", "a", 1_700_000_000_000), ("s", "", 1_700_000_000_000), ("s", "b", ""), ("s", "c", "noon"),
+        ("s", "d", 1_700_000_000), ("s", "e", "1700000000000000"),
+    ]  # fmt: skip
+    path = tmp_path / "log.csv"
+    path.write_text(",".join(NAMES) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in [*good, *bad]))
+    with pytest.raises(DataError, match="--bad-rows skip"):
+        read("clicks", path, options=LOOSE)
+    dataset = read("clicks", path, options=SKIP)
+    assert dataset.train.items.tolist() == list(range(6))
+    report = dataset.preparation["log"]
+    assert (report["rows"], report["bad_rows"], report["clicks"]) == (12, 6, 6)
+    path.write_text(",".join(NAMES) + "\n" + ",a,1\n")
+    with pytest.raises(DataError, match="none of 1 rows can be read"):
+        read("clicks", path, options=SKIP)
+
+
+TOTALS = ",".join(NAMES) + "\n1,10,100\n1,20,101\n2,20,102\n2,10,103\nall,TOTAL,\n"
+
+
+def test_rows_that_are_left_out_do_not_make_texts_of_ids(tmp_path: Path) -> None:
+    """A last line of sums: neither its item nor its session counts, also where the catalog's are ints already."""
+    path = tmp_path / "log.csv"
+    path.write_text(TOTALS)
+    dataset = read("clicks", path, options=SKIP)
+    assert (dataset.reader["item_ids"], dataset.ids.external(np.arange(2))) == ("int", [10, 20])
+    for kind in ("int", "auto"):
+        stream = read_stream(path, {**dataset.reader, "item_ids": kind})
+        assert (sorted(stream.session_ids), len(stream)) == ([1, 2], 4)
+    # A session of text whose item no catalog of ints holds is left out there, and is a session elsewhere.
+    path.write_text(TOTALS.replace("all,TOTAL,", "all,x,104"))
+    assert sorted(read_stream(path, dataset.reader).session_ids) == [1, 2]
+    assert read_stream(path, {**dataset.reader, "item_ids": "auto"}).session_ids == ["1", "2", "all"]
+    # Where every row is bad there is no id to tell by.
+    path.write_text(",".join(NAMES) + "\n1,10,\n,20,5\n")
+    with pytest.raises(DataError, match="none of 2 rows can be read"):
+        read("clicks", path, options=SKIP)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+@pytest.mark.parametrize("column", ["item_id", "session_id"])
+def test_texts_that_are_half_empty_stay_texts(tmp_path: Path, ending: str, column: str) -> None:
+    half = pl.DataFrame(
+        {"session_id": ["1"] * 8, "item_id": ["7"] * 8, "timestamp": range(8)}
+    ).with_columns(pl.when(pl.col("timestamp") < 4).then(pl.col(column)))  # fmt: skip
+    path = tmp_path / f"log.{ending}"
+    half.write_parquet(path) if ending == "parquet" else half.write_ndjson(path)
+    dataset = read("clicks", path, options=SKIP)
+    assert (dataset.train.n_clicks, dataset.ids.external(np.arange(1))) == (4, ["7"])
+    assert read_stream(path, dataset.reader).session_ids == ["1"]

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import npz, pickled, read
 from mtaw_fast.errors import DataError, UsageError
 from tests.support.data import reference_reader as reference
@@ -67,15 +66,6 @@ def test_round_trip(
     assert contents["test"] == list(zip(owner, *pairs, strict=True))
     assert contents["ids"] == sorted({item for session in train + test for item in session})
     assert dataset.preparation["train_from"] == ("all_train_seq.txt" if whole else "train.txt")
-
-
-def test_saved_and_loaded(tmp_path: Path) -> None:
-    write_pickles(tmp_path, all_train_seq=[[5, 2], [2, 9, 2]], test=([[9, 7], [9]], [2, 7]))
-    dataset = read("pickle", tmp_path)
-    dataset.save(tmp_path / "set")
-    contents = reference.contents(Dataset.load(tmp_path / "set"))
-    assert contents == reference.contents(dataset)
-    assert contents["ids"] == [2, 5, 7, 9]  # 7 is in the test alone and stays
 
 
 def test_a_first_session_cut_short_is_recovered(tmp_path: Path) -> None:

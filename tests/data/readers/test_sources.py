@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
 from mtaw_fast.data.readers import ClickOptions, read
 from mtaw_fast.errors import DataError, UsageError
-from tests.support.data.odd_logs import LOOSE, NAMES, SKIP, csv
+from tests.support.data.raw_logs import LOOSE, NAMES, SKIP, csv
 from tests.support.data.reference_reader import contents
 
 ROWS = [(s, f"i{(s + t) % 5}", 1_700_000_000 + 100 * s + t) for s in range(12) for t in range(3)]
@@ -189,19 +188,6 @@ def test_a_damaged_line_is_found_behind_many_and_in_a_compressed_file(tmp_path: 
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
     with pytest.raises(DataError, match=r"train\.jsonl\.gz: line 9001 "):
         read("clicks", path, options=OTTO)
-
-
-def test_json_texts_stay_texts_and_broken_lines_are_told(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    rows = [{"session_id": 1, "item_id": str(k), "timestamp": 1_700_000_000 + k} for k in range(4)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert read("clicks", path, options=LOOSE).ids.kind == "str"
-    path.write_text(path.read_text() + 'no json\n\n{"session_id": 1, "item')
-    with pytest.raises(DataError, match=r"log\.jsonl: line 5 \(no json\) cannot be read"):
-        read("clicks", path, options=LOOSE)
-    dataset = read("clicks", path, options=SKIP)
-    assert dataset.ids.external(np.arange(4)) == ["0", "1", "2", "3"]
-    assert (dataset.preparation["log"]["rows"], dataset.preparation["log"]["bad_rows"]) == (6, 2)
 
 
 def test_frames_in_memory(tmp_path: Path) -> None:

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
+import pytest
 
-from mtaw_fast.data.readers import ClickOptions
+from mtaw_fast.data.readers import ClickOptions, read
+from mtaw_fast.errors import DataError
 
 MINUTE = 60_000
 DAY = 86_400_000
 T0 = 1_430_000_000_000
 HEADER = "session_id,item_id,timestamp\n"
-LOOSE = ClickOptions(min_support=1, test_days=0)
+NAMES = ("session_id", "item_id", "timestamp")
+LOOSE = ClickOptions(min_support=1, test_days=0, max_session=None)
+SKIP = dataclasses.replace(LOOSE, bad_rows="skip")
+FRAME = pl.DataFrame({"session_id": [1, 1, 2, 2], "item_id": ["a", "b", "b", "a"], "timestamp": [1, 2, 3, 4]})
+
+
+def refused(source: Any, options: ClickOptions = LOOSE) -> str:
+    """The one-line message that reading `source` must raise."""
+    with pytest.raises(DataError) as caught:
+        read("clicks", source, options=options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def csv(path: Path, texts: list[Any]) -> Path:
+    """One session, an item a row, at these times."""
+    return click_log(path, [("s", f"i{k}", text) for k, text in enumerate(texts)])
 
 
 def events(path: Path, rows: list[tuple[int, int, str, int]]) -> Path:

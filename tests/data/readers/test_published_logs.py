@@ -1,4 +1,4 @@
-"""RetailRocket's raw log: fixtures in its format, worked by hand, and the published steps in plain Python."""
+"""The raw logs of published sets: fixtures worked by hand, and the published steps in plain Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from mtaw_fast.data.readers import read
 from mtaw_fast.errors import DataError
 from tests.support.data import reference_reader as reference
-from tests.support.data.raw_logs import DAY, MINUTE, T0, events, views
+from tests.support.data.raw_logs import DAY, MINUTE, T0, dataset15, events, session, views
 
 # Items 10, 20, 30 are clicked often by visitors 1 and 2 (days 0 and 1): the support is never at stake for them.
 BULK = views(T0, 1, [10, 20, 30] * 4) + views(T0 + DAY, 2, [30, 20, 10] * 2)
@@ -106,3 +106,41 @@ def test_retailrocket_refusals(tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text("time,visitorid,event,itemid\n1,2,view,3\n")
     with pytest.raises(DataError, match="no column 'timestamp'"):
         read("retailrocket", tmp_path)
+
+
+def test_tmall_by_hand(tmp_path: Path) -> None:
+    rows = [
+        *session(3, [7, 8, 7, 8, 7, 8, 7, 8, 7, 8], 500),
+        *session(1, [8, 7, 9], 100),  # 9 has a support of 1
+        *session(2, [7], 200),  # one click: left out
+        *session(4, [7, 9999], 300),  # one click of support: left out
+        *session(5, [7, 8] * 20, 600),  # 40 clicks: kept
+        *session(6, [7, 8] * 20 + [7], 700),  # 41: left out, though its clicks counted for the support
+        *session(7, [8, 8], 400),
+        *session(8, [8, 7], 400),  # the same end as session 7, which stands first
+        *session(9, [7, 7], 119_899),
+        *session(10, [7, 7, 8], 119_900),  # ends exactly 100 before the last: in neither part
+        *session(11, [8, 9999, 7, 8], 119_901),
+        *session(12, [7, 8], 119_999),
+        (12, 7, 120_000),
+        (13, 7, 120_001),  # over the limit: the log ends before this row,
+        *session(14, [7, 8, 7, 8], 50),  # whatever follows
+    ]
+    dataset = read("tmall", dataset15(tmp_path / "dataset15.csv", rows))
+    contents = reference.contents(dataset)
+    assert contents["train"] == [[8, 7], [8, 8], [8, 7], [7, 8] * 5, [7, 8] * 20, [7, 7]]
+    assert contents["ids"] == [8, 7]
+    assert (contents["times"], contents["test times"]) == (None, None)  # they are no times of day
+    assert contents["test"] == [(0, [8], 7), (0, [8, 7], 8), (1, [7], 8), (1, [7, 8], 7)]
+    assert (dataset.min_prefix, dataset.name) == (1, "tmall")
+    assert read("tmall", tmp_path).n_train_samples == dataset.n_train_samples == 1 + 1 + 1 + 9 + 39 + 1
+
+
+def test_tmall_refusals(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset15\.csv does not exist"):
+        read("tmall", tmp_path)
+    with pytest.raises(DataError, match="over 120000 already"):
+        read("tmall", dataset15(tmp_path / "dataset15.csv", [(1, 2, 120_001)]))
+    (tmp_path / "dataset15.csv").write_text("SessionId,ItemId,Time\n1,2,3\n")
+    with pytest.raises(DataError, match="separator"):
+        read("tmall", tmp_path)
