@@ -12,9 +12,9 @@ from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.prefix_interest.configs import MAX_D
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.steps.cuda_graph_step import GraphStep
 from mtaw_fast.training.steps.full_step import AnyStepper, Stepper
 from mtaw_fast.training.steps.sampled_step import SampledStepper
+from mtaw_fast.training.steps.static_step import StaticStep
 
 
 def make_stepper(model: MTAW, config: Config, sessions: Sessions) -> AnyStepper:
@@ -40,7 +40,7 @@ def make_stepper(model: MTAW, config: Config, sessions: Sessions) -> AnyStepper:
         raise kind(f"setting train_step=cuda-graph does not work: {', '.join(reasons)}; choose auto or eager")
     chosen = "eager" if train_step == "eager" or reasons else "cuda-graph"
     log.info("training step: %s%s", chosen, f" ({', '.join(reasons)})" if reasons and train_step == "auto" else "")
-    return GraphStep(model, config) if chosen == "cuda-graph" else Stepper(model, config)
+    return StaticStep(model, config, captures=True) if chosen == "cuda-graph" else Stepper(model, config)
 
 
 def reasons_against_graphs(model: MTAW) -> list[str]:

@@ -18,7 +18,6 @@ from mtaw_fast.training.steps.batch import Batch
 
 _STEPS = 4  # sizes up to a full batch
 _WIDE = 6  # fields of 64 bits
-STAGED = 4  # batches that are staged or being copied to the device
 
 
 class Budget(NamedTuple):
@@ -50,6 +49,11 @@ class Budget(NamedTuple):
         slots = self.tiles * DEFAULT_TILE_CLICKS
         return [self.clicks, self.clicks + 1, self.rows, self.rows, 1, 1, self.rows, slots, slots, 2 * self.tiles]
 
+    @property
+    def numbers(self) -> int:
+        """The size of the buffer in int32 numbers."""
+        return 2 * sum(self.sizes[:_WIDE]) + sum(self.sizes[_WIDE:])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StaticInputs:
@@ -73,20 +77,15 @@ class StaticInputs:
 
     @classmethod
     def of(cls, buffer: Tensor, budget: Budget) -> StaticInputs:
-        """Views of int32[`numbers(budget)`], whose 64-bit numbers come first."""
+        """Views of int32[`budget.numbers`], whose 64-bit numbers come first."""
         wide, narrow = budget.sizes[:_WIDE], budget.sizes[_WIDE:]
         clicks, offsets, rows, targets, seed, mass = buffer[: 2 * sum(wide)].view(torch.int64).split(wide)
         weights, slot_click, slot_begin, tile_range = buffer[2 * sum(wide) :].split(narrow)
         tiles = Tiles(slot_click, slot_begin, tile_range.view(-1, 2), DEFAULT_TILE_CLICKS, budget.clicks)
         return cls(clicks, offsets, rows, targets, seed, mass.view(torch.float64), weights.view(torch.float32), tiles)
 
-    @staticmethod
-    def numbers(budget: Budget) -> int:
-        """Return the size of a budget's buffer in int32 numbers."""
-        return 2 * sum(budget.sizes[:_WIDE]) + sum(budget.sizes[_WIDE:])
-
-    def fill(self, batch: Batch, seed: int) -> None:
-        """Write a batch and its padding to buffers in host memory; raises UsageError if it does not fit."""
+    def fill(self, batch: Batch) -> None:
+        """Write a batch and its padding, without a seed; raises UsageError if it does not fit."""
         clicks, sessions, rows = len(batch.clicks), len(batch.offsets) - 1, len(batch.rows)
         budget = Budget(len(self.clicks), len(self.rows))
         if clicks > budget.clicks or rows > budget.rows:
@@ -104,66 +103,40 @@ class StaticInputs:
             buffer[rows:] = 0
         self.weights[:rows] = 1 if batch.weights is None else batch.weights
         self.weights[rows:] = 0
-        self.seed[0], self.mass[0] = seed, batch.mass
+        self.seed[0], self.mass[0] = 0, batch.mass
         plan = Tiles.of(self.offsets.numpy(), "cpu", min_tiles=budget.tiles)
         for name in ("slot_click", "slot_begin", "tile_range"):
             getattr(self.tiles, name).copy_(getattr(plan, name))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Staging:
-    """Host memory that a copy to the device reads, and the event after that copy."""
-
-    buffer: Tensor
-    copied: torch.cuda.Event | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class StagedBatch:
-    """A batch in the host buffers of a budget; load them in the order of staging. mass: the batch's."""
+    """A batch, padded in host memory for the buffers of a budget. mass: the batch's."""
 
     static: StaticBatch
-    staging: _Staging
+    buffer: Tensor
     mass: float
 
     def load(self, seed: int) -> None:
-        """Start its copy to the device, with the step's dropout seed."""
-        self.static.load_staged(self.staging, seed)
+        """Start its copy to the device, with the step's dropout seed, in the order of the current stream."""
+        StaticInputs.of(self.buffer, self.static.budget).seed[0] = seed
+        self.static.buffer.copy_(self.buffer, non_blocking=True)  # torch keeps pinned memory until it is copied
 
 
 class StaticBatch:
-    """The buffers of one budget. Loads fill them in the order of the current stream."""
+    """The buffers of one budget on the device."""
 
     def __init__(self, budget: Budget, device: torch.device) -> None:
         self.budget = budget
-        size, on_gpu = StaticInputs.numbers(budget), device.type == "cuda"
-        self._buffer = torch.zeros(size, dtype=torch.int32, device=device)
-        self.inputs = StaticInputs.of(self._buffer, budget)
-        self._staging = [
-            _Staging(torch.zeros(size, dtype=torch.int32, pin_memory=on_gpu), torch.cuda.Event() if on_gpu else None)
-            for _ in range(STAGED)
-        ]
-        self._stagings = 0
+        self.buffer = torch.zeros(budget.numbers, dtype=torch.int32, device=device)
+        self.inputs = StaticInputs.of(self.buffer, budget)
 
     def load(self, batch: Batch, seed: int) -> None:
         """Copy a batch from host memory."""
         self.stage(batch).load(seed)
 
     def stage(self, batch: Batch) -> StagedBatch:
-        """Pad a batch in host memory. Waits only if the copy of STAGED batches before is not done.
-
-        May run in another thread than `load`, while fewer than STAGED batches are staged and not loaded.
-        """
-        staging = self._staging[self._stagings % len(self._staging)]
-        self._stagings += 1
-        if staging.copied is not None:
-            staging.copied.synchronize()
-        StaticInputs.of(staging.buffer, self.budget).fill(batch, 0)
-        return StagedBatch(self, staging, batch.mass)
-
-    def load_staged(self, staging: _Staging, seed: int) -> None:
-        """See `StagedBatch.load`."""
-        StaticInputs.of(staging.buffer, self.budget).seed[0] = seed
-        self._buffer.copy_(staging.buffer, non_blocking=True)
-        if staging.copied is not None:
-            staging.copied.record(torch.cuda.current_stream(self._buffer.device))
+        """Pad a batch in host memory; may be called from another thread than `StagedBatch.load`."""
+        buffer = torch.empty(self.budget.numbers, dtype=torch.int32, pin_memory=self.buffer.is_cuda)
+        StaticInputs.of(buffer, self.budget).fill(batch)
+        return StagedBatch(self, buffer, batch.mass)

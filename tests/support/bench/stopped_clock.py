@@ -1,25 +1,25 @@
 """The cases of the GPU bench as on a GPU, at toy size in Triton's interpreter: every branch that has figures.
 
 Run by `test_gpu.py` in a process of its own. The clock gives the same time for everything, FAISS and ONNX Runtime serve
-on the CPU, and the captured step is the one that would be captured.
+on the CPU, and the captured step runs without a capture.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.gpu import rooflines, serving_cases, step_cases
-from bench.gpu.cases import BY_NAME
+from bench.gpu import rooflines, serving_cases
+from bench.gpu.command import CASES as MODULES
 from bench.gpu.setting import Setting
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.training.steps.static_step import StaticStep
 
-CASES = ("limits", "loss", "rooflines", "adam", "step", "breakdown", "epoch", "faiss", "serving")
+CASES = ("limits", "loss", "rooflines", "adam", "step", "epoch", "serving")
 STAND_INS = {"onnx-cuda": "onnx", "faiss-gpu": "faiss-flat"}
 
 
@@ -42,23 +42,21 @@ def profiled(step: Any) -> dict[str, tuple[float, int]]:
 
 
 def main(file: Path) -> None:
-    make_index: Any = serving_cases.make_index
     # What a module asks the device through.
     for module, name, stand_in in (
         (Setting, "time", stopped),
         (Setting, "host_time", stopped),
         (rooflines, "_name", lambda _: "a stand-in"),
         (rooflines, "SIZES", rooflines.DRY_SIZES),
-        (step_cases, "GraphStep", StaticStep),
         (rooflines, "_profiled", profiled),
         (rooflines, "rates", lambda _: {"tflops": 4.0, "gb_s": 3.0, "gexp_s": 2.0}),
-        (serving_cases, "make_index", lambda name, vectors: make_index(STAND_INS.get(name, name), vectors)),
         (serving_cases, "Recommender", Loads),
     ):
         assert hasattr(module, name)
         setattr(module, name, stand_in)
     setting = Setting(False, torch.device("cpu"), rows=24, items=66, d=20, lengths=(5, 2), large=300, sessions=3)
-    records = [{"case": name, **record} for name in CASES for record in BY_NAME[name](setting)]
+    modules = {name: import_module(f"bench.gpu.{MODULES[name]}") for name in CASES}
+    records = [{"case": name, **record} for name in CASES for record in getattr(modules[name], name)(setting)]
     file.write_text(json.dumps(records))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.steps.full_step import Stepper
 
 
@@ -37,6 +38,22 @@ CHILD = textwrap.dedent(
     train(ring_dataset(), small_config(), Path({folder!r}), reporter=Killer())
     """
 )
+
+
+class StopsAt(Silent):
+    """Interrupts a training in a phase and epoch of it, if given, after a number of steps there."""
+
+    def __init__(self, step: int = 1, phase: str = "", epoch: int = 0) -> None:
+        self.left, self.place = step, (phase, epoch)
+        self.now = ("", 0)
+
+    def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+        self.now = (phase, epoch)
+
+    def step_done(self, sessions: int, loss: float) -> None:
+        self.left -= self.place in (("", 0), self.now)
+        if self.left == 0:
+            raise KeyboardInterrupt
 
 
 class FailsAt:

@@ -45,22 +45,12 @@ def test_a_batch_over_the_budget_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clicks", "min_prefix", "budget"), [(1, 1, (16, 16)), (16, 1, (16, 16)), (17, 2, (32, 16)), (130, 1, (144, 144))]
+    ("clicks", "min_prefix", "budget"),
+    [(1, 1, (16, 16)), (1, 2, (16, 16)), (16, 1, (16, 16)), (17, 2, (32, 16)), (130, 1, (144, 144))],
 )
 def test_budgets_are_quarters_of_a_full_batch(clicks: int, min_prefix: int, budget: tuple[int, int]) -> None:
     batch = Batch.of(Sessions.from_lists([np.arange(clicks + 1)]), min_prefix, CPU)
     assert Budget.for_batch(batch, 61) == budget
-
-
-def test_a_batch_without_samples_has_a_budget() -> None:
-    batch = Batch.of(Sessions.from_lists([[1, 2]]), 2, CPU)
-    assert Budget.for_batch(batch, 64) == (16, 16)
-
-
-def test_few_budgets_serve_an_epoch() -> None:
-    config = still_config()
-    budgets = {Budget.for_batch(batch, config.optimizer.batch_prefixes) for batch in batches(config)}
-    assert 1 <= len(budgets) <= 4
 
 
 @given(

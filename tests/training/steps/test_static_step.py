@@ -1,4 +1,4 @@
-"""The step over static buffers is the eager step: losses, weights, moments, and NaN."""
+"""The step over static buffers is the eager step: losses, weights, moments, and NaN; on a GPU, so are its graphs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from mtaw_fast.training.encoder import runner
 from mtaw_fast.training.encoder.prefetch import made_ahead
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.steps import static_step as static_module
-from mtaw_fast.training.steps.cuda_graph_step import GraphStep
 from mtaw_fast.training.steps.full_step import Stepper
-from mtaw_fast.training.steps.static_batch import STAGED, StaticBatch
+from mtaw_fast.training.steps.static_batch import StaticBatch
 from mtaw_fast.training.steps.static_step import StaticStep
-from mtaw_fast.training.steps.step_losses import LossAccumulator
-from tests.support.training.steps import batches, new_model, still_config
+from tests.support.training.runs import StopsAt
+from tests.support.training.steps import CPU, batches, new_model, still_config
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 
 
 def use_static_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,9 +72,23 @@ def test_moments_go_from_one_stepper_to_the_other() -> None:
         other.load_moments({})
 
 
-def test_dropout_differs_from_step_to_step_and_follows_the_seed() -> None:
+@on_gpu
+def test_replays_take_the_steps_of_the_work_that_was_captured() -> None:
+    config, device = still_config(), torch.device("cuda")
+    graph, static = (StaticStep(new_model(config, device), config, captures=captures) for captures in (True, False))
+    for epoch in range(2):
+        for step, batch in enumerate(batches(config)):
+            for stepper in (graph, static):
+                stepper.step(batch, epoch + step / 10)
+        assert graph.end_epoch() == pytest.approx(static.end_epoch(), rel=1e-5)
+    for (name, a), b in zip(graph.model.named_parameters(), static.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("device", [CPU, pytest.param(torch.device("cuda"), marks=on_gpu)], ids=str)
+def test_dropout_differs_from_step_to_step_and_follows_the_seed(device: torch.device) -> None:
     config = still_config().replace(dropout=0.5, lr=1e-30)
-    stepper, batch = StaticStep(new_model(config), config, "reference"), batches(config)[0]
+    stepper, batch = StaticStep(new_model(config, device), config, captures=True), batches(config)[0]
 
     def three_losses() -> list[float]:
         torch.manual_seed(5)
@@ -91,12 +106,12 @@ def test_dropout_differs_from_step_to_step_and_follows_the_seed() -> None:
 def test_batches_staged_in_another_thread_take_the_same_steps() -> None:
     config = still_config().replace(dropout=0.3)
     plain, staged = (StaticStep(new_model(config), config, "reference") for _ in range(2))
-    chosen = batches(config)[: 2 * STAGED]
+    chosen = batches(config)[:8]
     torch.manual_seed(5)
     for batch in chosen:
         plain.step(batch, 0.5)
     torch.manual_seed(5)
-    for _, ready in made_ahead(staged.stage, chosen, STAGED - 2):
+    for _, ready in made_ahead(staged.stage, chosen, 2):
         staged.step(ready, 0.5)
     assert staged.end_epoch() == plain.end_epoch()
     for a, b in zip(plain.model.parameters(), staged.model.parameters(), strict=True):
@@ -127,8 +142,12 @@ def test_the_clicks_gradient_makes_no_array_of_the_catalogs_size() -> None:
     assert sum("zeros" in name for name in catalogs.made) == 1
 
 
-class NoCapture(GraphStep):
-    """A graph step whose capture fails."""
+class NoCapture(StaticStep):
+    """Captures its work, which fails."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(new_model(config), config)
+        self._captures = True
 
     def _capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph:
         self._work(static.inputs)  # as a warm-up does
@@ -137,7 +156,7 @@ class NoCapture(GraphStep):
 
 def test_a_capture_that_fails_leaves_the_eager_step_and_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     config = still_config().replace(train_step="auto")
-    graph, static = NoCapture(new_model(config), config), StaticStep(new_model(config), config)
+    graph, static = NoCapture(config), StaticStep(new_model(config), config)
     with caplog.at_level(logging.WARNING, logger="mtaw_fast"):
         for batch in batches(config):
             for stepper in (graph, static):
@@ -145,18 +164,13 @@ def test_a_capture_that_fails_leaves_the_eager_step_and_one_warning(caplog: pyte
     assert graph.end_epoch() == static.end_epoch()
     for a, b in zip(graph.model.parameters(), static.model.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert [record.getMessage() for record in caplog.records] == [
-        "training step: eager, since its capture failed (CUDA error: operation not permitted when stream is capturing)"
-    ]
-
-
-def test_a_capture_that_was_asked_for_and_fails_is_an_error() -> None:
-    config = still_config().replace(train_step="cuda-graph")
-    stepper = NoCapture(new_model(config), config)
-    before = [parameter.detach().clone() for parameter in stepper.model.parameters()]
+    error = "CUDA error: operation not permitted when stream is capturing"
+    assert caplog.messages == [f"training step: eager, since its capture failed ({error})"]
+    asked = NoCapture(still_config().replace(train_step="cuda-graph"))
+    before = [parameter.detach().clone() for parameter in asked.model.parameters()]
     with pytest.raises(UnsupportedError, match=r"the capture failed \(CUDA error: .*capturing\); choose auto or eager"):
-        stepper.step(batches(config)[0], 0.5)
-    assert all(torch.equal(a, b) for a, b in zip(before, stepper.model.parameters(), strict=True))
+        asked.step(batches(config)[0], 0.5)
+    assert all(torch.equal(a, b) for a, b in zip(before, asked.model.parameters(), strict=True))
 
 
 class FailsAt:
@@ -192,14 +206,14 @@ def test_after_a_loss_that_is_not_finite_no_step_changes_anything(
         assert torch.equal(a, b)
 
 
-def test_losses_are_heard_of_at_the_first_step_and_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_are_read_at_the_first_step_and_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(static_module, "_READ_EVERY", 3)
     config = still_config()
     eager, static = Stepper(new_model(config), config), StaticStep(new_model(config), config, "reference")
     chosen = batches(config)[:2] * 3
     true = [eager.step(batch, 0.5) for batch in chosen]
     losses_read = [static.step(batch, 0.5) for batch in chosen]
-    assert losses_read == pytest.approx([true[0], true[0], true[0], true[2], true[2], true[2]], rel=1e-4)
+    assert losses_read == pytest.approx([true[0], true[0], true[2], true[2], true[2], true[5]], rel=1e-4)
 
 
 def test_a_whole_training_learns_and_resumes_with_the_same_bits(
@@ -209,31 +223,16 @@ def test_a_whole_training_learns_and_resumes_with_the_same_bits(
     whole = train(ring, small, tmp_path / "whole")
     assert whole.metrics["MRR@20"] > 80
     assert whole.history[3]["loss"] < whole.history[0]["loss"]
-
-    class CutOffError(Exception):
-        pass
-
-    class Cut(Silent):
-        steps = 0
-
-        def step_done(self, sessions: int, loss: float) -> None:
-            self.steps += 1
-            if self.steps == 60:
-                raise CutOffError
-
-    with pytest.raises(CutOffError):
-        train(ring, small, tmp_path / "cut", reporter=Cut())
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, small, tmp_path / "cut", reporter=StopsAt(step=60))
     resumed = train(ring, small, tmp_path / "cut", resume=True)
     assert all(np.array_equal(whole.model.weights[name], resumed.model.weights[name]) for name in whole.model.weights)
 
 
-@pytest.mark.parametrize("read", ["at intervals", "never before the end"])
 def test_a_training_whose_loss_fails_names_the_step_and_keeps_the_last_epoch(
-    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: str
+    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_static_steps(monkeypatch)
-    if read == "never before the end":
-        monkeypatch.setattr(LossAccumulator, "arrived", lambda self: None)
     steps_an_epoch: list[int] = []
 
     class Counter(Silent):
