@@ -14,14 +14,17 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import BundleError, UsageError, require
-from mtaw_fast.export.held_out import MIN_QUERIES, synthetic_vectors, validation_vectors
-from mtaw_fast.ranking.retrieval import EXACT_ITEMS, make_index
+from mtaw_fast.ranking.encoders import make_encoder
+from mtaw_fast.ranking.retrieval import EXACT_ITEMS, Index, make_index
 from mtaw_fast.ranking.retrieval.ann_plan import KINDS
 
 CHOICES = ("auto", *KINDS, "none")
 MIN_ITEMS = 1000
+MIN_QUERIES = 100  # session vectors; fewer cannot distinguish a recall of .99 from .98
 _QUERIES = 2000  # session vectors for the choice, as many for the check, and half as many item vectors for each
+_NEIGHBORS, _CLICKS = 50, 6  # of the sessions that are made from the catalog
 _FAST_US = 1000.0  # 'auto' stops at an index this fast: HNSW takes minutes and 12 times the space
 
 Say = Callable[[str], None]
@@ -64,14 +67,9 @@ def export_index(
     say : callable
         Called with lines of progress.
 
-    Raises
-    ------
-    UsageError
-        On an unknown kind, a recall outside 0..1 or a catalog below MIN_ITEMS.
-    BundleError
-        If no index reaches the recall, the bundle was changed meanwhile, or the disk is full. The bundle is unchanged.
-    MissingPackageError
-        Without FAISS.
+    Raises UsageError on an unknown kind, a recall outside 0..1 or a catalog below MIN_ITEMS; BundleError if no index
+    reaches the recall, the bundle was changed meanwhile, or the disk is full (the bundle is unchanged then);
+    MissingPackageError without FAISS.
     """
     folder = Path(folder)
     if kind not in CHOICES:
@@ -106,9 +104,7 @@ def _export(
     seed: int,
     say: Say,
 ) -> Exported:
-    from mtaw_fast.export.faiss_build import write_index
-    from mtaw_fast.export.recall_search import HeldOut, K
-    from mtaw_fast.export.trial import LONG, Missed, Trial
+    from mtaw_fast.export.index_build import HeldOut, MissedError, fitted, write_index
 
     exact = make_index("native", bundle.item_vectors, bundle.scan)
     say("encoding held-out sessions and finding their true top items")
@@ -117,30 +113,69 @@ def _export(
     else:
         sessions, source = validation_vectors(bundle, dataset, 2 * queries, seed)
     items = bundle.item_vectors[np.random.default_rng(seed).permutation(bundle.n_items)[:queries]]
-    tune, check = (
-        (HeldOut.of(sessions[half::2], exact, (K, LONG)), HeldOut.of(items[half::2], exact, (K, LONG)))
-        for half in (0, 1)
-    )
-    trial = Trial(bundle.item_vectors, exact, tune, check, source, target, seed, say)
+    tune, check = HeldOut.halves(sessions, items, exact)
     candidates, missed = [], []
     for kind in kinds:
-        fitted = trial.fit(kind)
-        if isinstance(fitted, Missed):
-            missed.append(str(fitted))
+        try:
+            candidates.append(fitted(kind, bundle.item_vectors, exact, tune, check, source, target, seed, say))
+        except MissedError as error:
+            missed.append(str(error))
             continue
-        candidates.append(fitted)
-        if fitted.entry["build"]["median_us"] <= _FAST_US:
+        if _median_us(candidates[-1]) <= _FAST_US:
             break
     if not candidates:
         raise BundleError(
             f"no index of {folder} reaches recall@20 {target:g}: {', '.join(missed)}; lower --recall, or serve it with "
             "an exact index, which needs no export"
         )
-    fastest = min(candidates, key=lambda fitted: fitted.entry["build"]["median_us"])
+    index, entry = min(candidates, key=_median_us)
     say("writing the index into the bundle")
-    addition = Addition("faiss", partial(write_index, index=fastest.index))
-    replace_parts(folder, bundle.manifest, {"index": addition}, {"index": fastest.entry})
-    return Exported(fastest.entry, _description(fastest.entry))
+    addition = Addition("faiss", partial(write_index, index=index))
+    replace_parts(folder, bundle.manifest, {"index": addition}, {"index": entry})
+    return Exported(entry, _description(entry))
+
+
+def _median_us(candidate: tuple[Any, dict[str, Any]]) -> float:
+    return candidate[1]["build"]["median_us"]
+
+
+def validation_vectors(bundle: Bundle, dataset: Dataset, count: int, seed: int) -> tuple[np.ndarray, str]:
+    """Return up to `count` vectors float32[B, d] of random prefixes of the validation sessions, and a description.
+
+    Clicks that the bundle does not know are dropped. Raises UsageError if fewer than MIN_QUERIES prefixes are left.
+    """
+    held_out = dataset.train.split_last(bundle.config.optimizer.validation_fraction)[1]
+    prefixes = Samples.from_sessions(held_out, dataset.min_prefix).prefixes
+    internal = bundle.ids.lookup(dataset.ids.external(np.arange(dataset.n_items)))[prefixes.items]
+    row = np.repeat(np.arange(len(prefixes)), prefixes.lengths)[internal >= 0]
+    lengths = np.bincount(row, minlength=len(prefixes))
+    known_prefixes = Sessions(internal[internal >= 0], offsets_of(lengths))
+    usable = np.flatnonzero(lengths)
+    if len(usable) < MIN_QUERIES:
+        raise UsageError(
+            f"data set {dataset.name} has {len(usable)} validation prefixes of items that the bundle knows, a recall "
+            f"needs {MIN_QUERIES}; pass the data set it was trained on, or none (for sessions made from the catalog)"
+        )
+    chosen = np.random.default_rng(seed).permutation(usable)[:count]
+    vectors = make_encoder("auto", bundle).encode(known_prefixes.select(chosen))
+    return vectors, f"{len(chosen)} prefixes of the validation sessions of data set {dataset.name}"
+
+
+def synthetic_vectors(bundle: Bundle, exact: Index, count: int, seed: int) -> tuple[np.ndarray, str]:
+    """Return `count` vectors of synthetic sessions, and a description: (float32[B, d], str).
+
+    A session starts at an item drawn by popularity and continues among the 50 items nearest to it in the catalog.
+    """
+    rng = np.random.default_rng(seed)
+    weight = bundle.popularity + 1.0
+    starts = rng.choice(bundle.n_items, count, p=weight / weight.sum())
+    nearest = exact.search(bundle.item_vectors[starts], min(_NEIGHBORS, bundle.n_items))[0]
+    picks = rng.integers(0, nearest.shape[1], (count, _CLICKS - 1))
+    clicks = np.concatenate([starts[:, None], np.take_along_axis(nearest, picks, axis=1)], axis=1).astype(np.int32)
+    lengths = rng.integers(1, _CLICKS + 1, count)
+    sessions = Sessions(clicks[np.arange(_CLICKS) < lengths[:, None]], offsets_of(lengths))
+    vectors = make_encoder("auto", bundle).encode(sessions)
+    return vectors, f"{count} sessions made from the catalog's own neighborhoods"
 
 
 def _description(entry: dict[str, Any]) -> str:

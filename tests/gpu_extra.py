@@ -129,7 +129,7 @@ def faiss_says(_: Path, __: str) -> None:
     """faiss-gpu without a card: the recorded words, the calls that the index makes, no word on memory."""
     import faiss
 
-    from mtaw_fast.ranking.retrieval.gpu_memory import free_bytes
+    from mtaw_fast.ranking.retrieval.faiss_gpu import free_bytes
 
     equal(NO_GPUS, faiss.get_num_gpus())
     resources = faiss.StandardGpuResources()

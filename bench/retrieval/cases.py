@@ -17,9 +17,7 @@ from bench.harness.agreement import TIE, ranking_error
 from bench.harness.comparison import Case, Contender, Floor, Plan, limit_threads
 from bench.retrieval.vectors import VectorSet
 from mtaw_fast.errors import UsageError
-from mtaw_fast.export.faiss_build import write_index
-from mtaw_fast.export.recall_search import HeldOut
-from mtaw_fast.export.trial import LONG, Missed, Trial
+from mtaw_fast.export.index_build import HeldOut, MissedError, fitted, write_index
 from mtaw_fast.kernels.native import reference
 from mtaw_fast.ranking.retrieval import AnnFile, Index
 from mtaw_fast.ranking.retrieval.ann_index import AnnIndex, load_ann
@@ -183,17 +181,15 @@ def _built(
         return AnnFile(path, json.loads(entry_path.read_text()))
     folder.mkdir(parents=True, exist_ok=True)
     items = vectors.catalog[np.random.default_rng(0).permutation(len(vectors.catalog))[:_ITEMS]]
+    source = f"queries of {vectors.source}"
     with limit_threads(machine.usable_cores()):
-        tune, check = (
-            (HeldOut.of(vectors.choosing[half::2], exact, (K, LONG)), HeldOut.of(items[half::2], exact, (K, LONG)))
-            for half in (0, 1)
-        )
-        trial = Trial(vectors.catalog, exact, tune, check, f"queries of {vectors.source}", target, 0, say)
-        fitted = trial.fit(kind)
-    if isinstance(fitted, Missed):
-        raise UsageError(
-            f"no approximate index reaches recall@{K} {target:g}: {fitted}; try the other --kind, or --recall"
-        )
-    write_index(path, fitted.index)
-    write_json(entry_path, fitted.entry)
-    return AnnFile(path, fitted.entry)
+        tune, check = HeldOut.halves(vectors.choosing, items, exact)
+        try:
+            index, entry = fitted(kind, vectors.catalog, exact, tune, check, source, target, 0, say)
+        except MissedError as missed:
+            raise UsageError(
+                f"no approximate index reaches recall@{K} {target:g}: {missed}; try the other --kind, or --recall"
+            ) from None
+    write_index(path, index)
+    write_json(entry_path, entry)
+    return AnnFile(path, entry)

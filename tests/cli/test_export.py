@@ -9,7 +9,7 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
-from tests.support.export.graphs import SETTINGS
+from tests.support.export.bundles import SETTINGS
 from tests.support.random_bundle import save_random
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):

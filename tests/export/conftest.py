@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
-from tests.support.export.graphs import MAX_LEN, SETTINGS, N
+from tests.support.export.bundles import MAX_LEN, SETTINGS, N
 from tests.support.random_bundle import save_random
 
 if TYPE_CHECKING:
@@ -53,11 +52,3 @@ def sessions() -> Sessions:
     rng = np.random.default_rng(2)
     lengths = [1, 3, 40, MAX_LEN, 2, MAX_LEN + 1, 9, 10, 1, MAX_LEN - 1]
     return Sessions.from_lists([rng.integers(0, N, length) for length in lengths])
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    from tests.support.export.indexes import save
-
-    save(tmp_path / "bundle")
-    return tmp_path / "bundle"

@@ -10,8 +10,8 @@ for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "c
 import onnx  # noqa: E402
 
 from mtaw_fast.export.onnx_build import Builder  # noqa: E402
+from tests.support.export.bundles import KINDS, save_kind  # noqa: E402
 from tests.support.export.cuda_operators import left_to_the_cpu  # noqa: E402
-from tests.support.export.kinds import KINDS, save_kind  # noqa: E402
 
 IDS = {"LabelEncoder(string)", "Gather(string, int64)", "Identity(string)"}  # of text ids
 WHOLE = {  # of the graph `recommender`, in float32
@@ -31,7 +31,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def builder(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Builder:
     folder = tmp_path_factory.mktemp(f"operators-{kind}")
-    return Builder(save_kind(kind, folder / "bundle"), folder, 2_000_000_000)
+    return Builder(save_kind(kind, folder / "bundle", 260), folder, 2_000_000_000)
 
 
 @pytest.mark.parametrize("variant", ["float32", "fp16", "int8"])

@@ -1,26 +1,51 @@
-"""Export an index into a bundle: its entry, its errors, and readers during the export."""
+"""Export an index into a bundle: what is tried and chosen, its entry, its errors, and readers during the export."""
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
-from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking import retrieval
+from mtaw_fast.ranking.retrieval import NumpyIndex
+from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan, read_entry
 from mtaw_fast.recommender import Recommender
-from tests.support.export.indexes import N, contents, export
+from tests.support.export.bundles import contents
 from tests.support.random_bundle import bundle_parts, save_parts
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
-from mtaw_fast.export import index  # noqa: E402
-from mtaw_fast.export.index import export_index  # noqa: E402
+from mtaw_fast.export import index, index_build  # noqa: E402
+from mtaw_fast.export.index import Exported, export_index  # noqa: E402
+from mtaw_fast.export.index_build import HeldOut  # noqa: E402
+from mtaw_fast.ranking.retrieval.ann_index import AnnIndex  # noqa: E402
+
+N, D = 3000, 16
+
+
+def save(folder: Path, **changes: Any) -> Path:
+    save_parts(folder, **{**bundle_parts(n_items=N, embedding_dim=D, text=False), **changes}, overwrite=True)
+    return folder
+
+
+def export(folder: Path, kind: str = "ivfpq", **options: Any) -> Exported:
+    return export_index(folder, kind, queries=200, **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return save(tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("kind", ["ivfpq", "hnsw"])
@@ -102,6 +127,164 @@ def test_wrong_arguments_are_refused(folder: Path, tmp_path: Path) -> None:
         export_index(tmp_path / "nowhere", "hnsw")
 
 
+def test_recall_is_measured_on_validation_sessions(tmp_path: Path) -> None:
+    dataset = generate(N, 6000, seed=1)
+    save(tmp_path / "bundle", ids=dataset.ids)
+    exported = export(tmp_path / "bundle", dataset=dataset)
+    assert exported.entry is not None
+    held_out = dataset.train.split_last(Bundle.load(tmp_path / "bundle").config.optimizer.validation_fraction)[1]
+    count = min(400, len(Samples.from_sessions(held_out, dataset.min_prefix)))
+    assert count > 200
+    assert (
+        exported.entry["recall"]["source"] == f"{count} prefixes of the validation sessions of data set {dataset.name}"
+    )
+
+
+def test_sessions_of_another_catalog_are_refused(folder: Path) -> None:
+    dataset = generate(50, 6000, seed=1)  # its ids are numbers
+    save(folder, ids=bundle_parts(n_items=N, embedding_dim=D)["ids"])  # texts
+    before = contents(folder)
+    with pytest.raises(UsageError, match="validation prefixes of items that the bundle knows, a recall needs 100"):
+        export(folder, dataset=dataset)
+    assert contents(folder) == before
+
+
+def test_auto_goes_on_where_the_first_kind_misses_the_recall(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "EXACT_ITEMS", N - 1)
+    monkeypatch.setitem(index_build._K_FACTORS, "ivfpq", (1,))
+    lines: list[str] = []
+    exported = export(folder, "auto", say=lines.append).entry
+    assert exported is not None
+    assert exported["kind"] == "hnsw"
+    assert sum("does not reach it" in line for line in lines) == 1
+
+
+def test_a_recall_that_cannot_be_met_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(folder)
+    monkeypatch.setitem(index_build._K_FACTORS, "ivfpq", (1,))  # 4-bit codes alone never order the top 20 right
+    best = r"on session vectors \(the best: 0\.\d+\) and item vectors \(the best: 0\.\d+\)"
+    with pytest.raises(BundleError, match=rf"reaches recall@20 0.99: ivfpq misses it {best}; lower --recall") as caught:
+        export(folder)
+    assert "\n" not in str(caught.value)
+    assert contents(folder) == before
+    exported = export(folder, recall=0.3).entry
+    assert exported is not None
+    assert exported["recall"]["target"] == 0.3
+
+
+def test_plans_are_tried_up_to_twice_the_effort_that_surely_reaches_all() -> None:
+    rng = np.random.default_rng(0)
+    catalog = normalized(rng.standard_normal((N, D), np.float32))
+    exact = NumpyIndex(catalog)
+    held_out = [HeldOut.of(normalized(rng.standard_normal((100, D), np.float32)), exact) for _ in range(2)]
+    approximate = index_build.build("ivfpq", catalog, 0, lambda _: None)[0]
+
+    def efforts(target: float) -> list[int]:
+        tried = index_build.options("ivfpq", approximate, catalog, held_out, target)
+        assert [option.plan for option in tried[0]] == [option.plan for option in tried[1]]
+        sure = max(min(o.plan.effort for o in options if o.recall - 3 * o.error >= target) for options in tried)
+        kept = sorted({option.plan.effort for option in tried[0]})
+        assert kept == [effort for effort in index_build._EFFORTS if effort <= min(2 * sure, kept[-1])]
+        assert kept[-1] * 1.5 > 2 * sure or kept[-1] == approximate.nlist
+        return kept
+
+    assert efforts(0.5)[-1] < efforts(0.8)[-1] < approximate.nlist
+
+
+def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the check queries disagree, the choice is more cautious; if that never helps, nothing is chosen."""
+    plans = [index_build.SearchPlan("hnsw", effort, 2) for effort in (40, 80, 160)]
+    tried = [
+        index_build.Option(plan, recall, 0.001) for plan, recall in zip(plans, (0.9905, 0.9915, 0.9925), strict=True)
+    ]
+    monkeypatch.setattr(index_build, "_fastest", lambda plans, *_: (plans[0], 1.0))
+
+    class Queries:
+        vectors = np.zeros((1, 4), np.float32)
+
+        def __init__(self, truly: dict[int, float]) -> None:
+            self.truly = truly
+
+        def recalls(self, effort: np.ndarray, k: int = 20) -> np.ndarray:
+            return np.array([self.truly[int(effort)]])
+
+    class FakeIndex:
+        def __init__(self, plan: index_build.SearchPlan) -> None:
+            self.plan = plan
+
+        def search(self, *_: Any) -> tuple[None, int]:
+            return None, self.plan.effort
+
+    def chosen(truly: dict[int, float]) -> Any:
+        option = index_build.choose(tried, 0.99, FakeIndex, Queries(truly))  # type: ignore[arg-type]
+        return option and option[0].effort
+
+    assert chosen({40: 1.0, 80: 0.991, 160: 0.995}) == 80  # 40 is only half a standard error over the target
+    assert chosen({80: 0.9899, 160: 0.9901}) == 160
+    assert chosen({80: 0.9899, 160: 0.9899}) is None
+
+
+@pytest.mark.parametrize(("missing", "words"), [(0, "session vectors"), (1, "item vectors")], ids=["sessions", "items"])
+def test_the_kind_of_query_that_misses_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, missing: int, words: str
+) -> None:
+    """The true scores of one kind are made larger than any, so the recall is 0."""
+    before, halves = contents(folder), HeldOut.halves
+
+    def beyond(*arguments: Any) -> Any:
+        for half in halves(*arguments):
+            for scores in half[missing].kth.values():
+                scores += 2
+            yield half
+
+    monkeypatch.setattr(HeldOut, "halves", beyond)
+    lines: list[str] = []
+    with pytest.raises(BundleError, match=rf"0.99: ivfpq misses it on {words} \(the best: 0.0000\); lower") as caught:
+        export(folder, say=lines.append)
+    assert "\n" not in str(caught.value)
+    assert lines[-1].endswith(f" does not reach it on {words}")
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("kind", ["ivfpq", "hnsw"])
+@pytest.mark.parametrize("hard_is", ["items", "sessions"])
+def test_each_kind_of_query_gets_a_plan_of_its_own(kind: str, hard_is: str) -> None:
+    """Queries in the middle of a cluster need one list; those between clusters need many."""
+    rng = np.random.default_rng(0)
+    middles = normalized(rng.standard_normal((60, D)).astype(np.float32))
+    catalog = normalized(middles[rng.integers(0, 60, N)] + np.float32(0.1) * rng.standard_normal((N, D), np.float32))
+    exact = NumpyIndex(catalog)
+    easy = normalized(middles[rng.integers(0, 60, 600)] + np.float32(0.02) * rng.standard_normal((600, D), np.float32))
+    hard = normalized(rng.standard_normal((600, D), np.float32))
+    sessions, items = (easy, hard) if hard_is == "items" else (hard, easy)
+    tune, check = HeldOut.halves(sessions, items, exact)
+    approximate, entry = index_build.fitted(kind, catalog, exact, tune, check, "a test", 0.99, 0, lambda _: None)
+    plans, recall = read_entry("here", entry)
+
+    def recall_of(plan: SearchPlan, queries: HeldOut) -> float:
+        scores = AnnIndex(catalog, approximate, plan, exact).search(queries.vectors, 20)[1]
+        return float(queries.recalls(scores).mean())
+
+    assert recall.sessions == round(recall_of(plans.sessions, check[0]), 5) >= 0.99
+    assert recall.items == round(recall_of(plans.items, check[1]), 5) >= 0.99
+    cheap, hard_queries = (plans.sessions, check[1]) if hard_is == "items" else (plans.items, check[0])
+    assert recall_of(cheap, hard_queries) < 0.99
+
+
+def test_a_full_disk_is_reported_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(folder)
+
+    class Full:
+        def __init__(self, _: Callable[[bytes], int]) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(faiss, "PyCallbackIOWriter", Full)
+    with pytest.raises(BundleError, match=r"cannot write .*index.*: No space left on device") as caught:
+        export(folder)
+    assert "\n" not in str(caught.value)
+    assert contents(folder) == before
+
+
 class TestCommand:
     def test_export_info_and_none(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["export", str(folder), "--index", "ivfpq", "--recall", "0.97", "--json"]) == 0
@@ -115,9 +298,7 @@ class TestCommand:
         assert facts["k_factor of similar_items"] == printed["index"]["search_items"]["k_factor"]
         assert facts["recall@20 of similar_items"] == printed["index"]["recall"]["items"] >= 0.97
         assert main(["info", str(folder)]) == 0
-        printed = capsys.readouterr().out
-        for name in ("recall@20", "nprobe of similar_items", "recall@20 of similar_items"):
-            assert f"{name}={facts[name]:g}" in printed
+        assert f"recall@20 of similar_items={facts['recall@20 of similar_items']:g}" in capsys.readouterr().out
         assert main(["recommend", str(folder), "7", "--index", "ann", "-k", "3", "--json"]) == 0
         assert len(json.loads(capsys.readouterr().out)["items"]) == 3
         assert main(["export", str(folder), "--index", "none"]) == 0
@@ -130,7 +311,3 @@ class TestCommand:
         assert "nothing to export; give --onnx, --index auto or --page FOLDER" in capsys.readouterr().err
         assert main(["export", str(folder), "--index", "flat"]) == 2
         assert main(["export", str(folder / "no"), "--index", "auto"]) == 1
-
-    def test_auto_explains_itself(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["export", str(folder), "--index", "auto"]) == 0
-        assert "3,000 items need no index" in capsys.readouterr().out

@@ -18,8 +18,9 @@ from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.errors.install import install_command
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.recommender import Recommender
-from tests.support.export.graphs import MAX_LEN, SETTINGS, D, N, contents, graph
+from tests.support.export.bundles import MAX_LEN, SETTINGS, D, N, contents, graph
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
+from tests.support.ranking.context_model import context_model
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
@@ -203,6 +204,12 @@ class TestInABundle:
             export_onnx(folder, ["int4"])
         with pytest.raises(UsageError, match="external_over is a number of bytes"):
             export_onnx(folder, external_over=-1)
+
+    def test_a_ranker_that_reads_context_is_refused_in_one_line(self, folder: Path) -> None:
+        Bundle.save(folder, context_model(), metrics={}, dataset={"name": "x", "fingerprint": "y"}, overwrite=True)
+        with pytest.raises(UsageError, match="--part encoder") as caught:
+            export_onnx(folder, ["float32"])
+        assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(("package", "extra"), [("onnx", "train"), ("onnxruntime", "cpu"), ("torch", "train")])
     def test_without_a_package(self, folder: Path, monkeypatch: pytest.MonkeyPatch, package: str, extra: str) -> None:

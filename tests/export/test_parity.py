@@ -14,7 +14,7 @@ from mtaw_fast.bundle.format import GRAPHS, VARIANTS
 from mtaw_fast.cli import main
 from mtaw_fast.errors import BundleError
 from mtaw_fast.model.model import Model
-from tests.support.export.graphs import MAX_LEN, SETTINGS, D, N, contents, graph
+from tests.support.export.bundles import MAX_LEN, SETTINGS, D, N, contents, graph
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):

@@ -17,8 +17,7 @@ from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import BundleError
 from mtaw_fast.evaluation import evaluate
 from mtaw_fast.recommender import Recommender
-from tests.support.export.timed_bundle import END, save_timed
-from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.export.bundles import END, save_kind
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
@@ -52,9 +51,7 @@ def dataset_of(bundle: Bundle, samples: Samples, folder: Path) -> Path:
 
 @pytest.fixture(params=[False, True], ids=["memory", "timed"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Bundle, Samples, Path]:
-    folder = tmp_path / "bundle"
-    parts = bundle_parts(n_items=N, embedding_dim=16, max_session_length=30)
-    bundle = save_timed(folder, N) if request.param else save_parts(folder, **parts, **memory_parts(N))
+    bundle = save_kind("timed" if request.param else "memory", tmp_path / "bundle", N)
     samples = samples_of(bundle, request.param)
     return bundle, samples, dataset_of(bundle, samples, tmp_path / "dataset")
 

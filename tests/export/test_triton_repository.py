@@ -14,8 +14,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.recommender import Recommender
-from tests.support.export.timed_bundle import END, save_timed
-from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.export.bundles import END, save_kind
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
@@ -31,12 +30,7 @@ N = 90
 
 @pytest.fixture(scope="module", params=["ints", "timed"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp(request.param) / "bundle"
-    if request.param == "timed":
-        return save_timed(folder, N)
-    return save_parts(
-        folder, **bundle_parts(n_items=N, embedding_dim=16, max_session_length=30, text=False), **memory_parts(N)
-    )
+    return save_kind(request.param, tmp_path_factory.mktemp(request.param) / "bundle", N)
 
 
 @pytest.fixture(scope="module")
@@ -111,16 +105,7 @@ def test_a_folder_that_cannot_be_written(bundle: Bundle, tmp_path: Path) -> None
 
 
 def test_the_command(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [
-        "export",
-        str(bundle.folder),
-        "--onnx",
-        "--variants",
-        "float32",
-        "--triton-repository",
-        str(tmp_path / "m"),
-    ]
+    folder = tmp_path / "m"
+    command = ["export", str(bundle.folder), "--onnx", "--variants", "float32", "--triton-repository", str(folder)]
     assert main(command) == 0
-    assert (
-        capsys.readouterr().out.splitlines()[-1].startswith(f"Triton Inference Server: {tmp_path / 'm'}/recommender/1")
-    )
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"Triton Inference Server: {folder}/recommender/1")

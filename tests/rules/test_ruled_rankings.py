@@ -215,11 +215,11 @@ def test_equals_the_definition_with_other_encoders(tmp_path: Path, kind: str, en
 def test_an_approximate_index_equals_the_definition_over_its_candidates(tmp_path: Path, kind: str) -> None:
     """They are its first 128."""
     pytest.importorskip("faiss")
-    from mtaw_fast.export.faiss_build import build
+    from mtaw_fast.export.index_build import build
 
     shop = Shop(tmp_path / "bundle", kind, "native", "numpy", seed=3)
     vectors, exact = shop.rec.bundle.item_vectors, shop.rec.index
-    graph = build("hnsw", vectors, 0, lambda _: None).index
+    graph = build("hnsw", vectors, 0, lambda _: None)[0]
     shop.rec._served.index = AnnIndex(vectors, graph, SearchPlan("hnsw", 200, 2), exact)
     shop.rec._served.update(lambda catalog: catalog)
     assert shop.rec._pipeline.index.name == "ann"

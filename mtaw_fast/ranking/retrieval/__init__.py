@@ -104,25 +104,11 @@ def make_index(
     else 'ann' if the bundle has an index and FAISS is installed, else 'native'. 'faiss-gpu' is the first GPU,
     'faiss-gpu:1' the second.
 
-    Parameters
-    ----------
-    name : str
-        One of `IndexName`, or 'faiss-gpu:NUMBER'.
-    catalog : float32[N, d]
-        The item vectors.
-    quantized : mapping of str to arrays, optional
-        The bundle's part 'scan'; without it the catalog is quantized here.
-    ann : AnnFile, optional
-        The approximate index of the bundle.
+    quantized: the bundle's part 'scan'; without it the catalog is quantized here. ann: the bundle's approximate index.
 
-    Raises
-    ------
-    UsageError
-        On an unknown name, 'ann' without an index in the bundle, or 'faiss-gpu' without a GPU that fits the catalog.
-    BundleError
-        If the quantized catalog or the index file belongs to another catalog, or a value is not finite.
-    MissingPackageError
-        If the index needs a package that is not installed.
+    Raises UsageError on an unknown name, 'ann' without an index in the bundle, or 'faiss-gpu' without a GPU that fits
+    the catalog; BundleError if the quantized catalog or the index file belongs to another catalog, or a value is not
+    finite; MissingPackageError if the index needs a package that is not installed.
     """
     check_index_name(name)
     if name == "auto":
@@ -160,11 +146,9 @@ def _best(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None, ann: 
     has_faiss = large and importlib.util.find_spec("faiss") is not None
     native = _native_index(catalog, quantized)
     if has_faiss:
-        from mtaw_fast.ranking.retrieval.gpu_memory import sees_gpu, temporary_bytes
+        from mtaw_fast.ranking.retrieval.faiss_gpu import FaissGpuIndex, n_gpus, temporary_bytes
 
-        if sees_gpu():
-            from mtaw_fast.ranking.retrieval.faiss_gpu import FaissGpuIndex
-
+        if n_gpus() > 0:
             temporary_bytes()  # raises on a wrong setting; only a refusal by the GPU makes auto choose another index
             try:
                 index = FaissGpuIndex(catalog, native)

@@ -1,7 +1,6 @@
 """How an approximate index is searched, and the recall measured that way: the manifest's entry `index`.
 
-The entry has a plan for session vectors, `search`, and one for item vectors, `search_items`. An older entry without
-`search_items` uses the same plan for both.
+The entry has a plan for session vectors, `search`, and one for item vectors, `search_items`.
 """
 
 from __future__ import annotations
@@ -91,8 +90,7 @@ def index_entry(plans: SearchPlans, recall: Recall, build: Mapping[str, Any]) ->
 def read_entry(where: str, entry: Any) -> tuple[SearchPlans, Recall]:
     """Read what `index_entry` made. Raises BundleError, naming `where`, on anything else."""
     try:
-        sessions = _plan(entry["kind"], entry["search"])
-        items = _plan(entry["kind"], entry["search_items"]) if "search_items" in entry else sessions
+        sessions, items = (_plan(entry["kind"], entry[name]) for name in ("search", "search_items"))
         return SearchPlans(sessions, items), Recall(**entry["recall"])
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(

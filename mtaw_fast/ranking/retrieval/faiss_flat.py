@@ -1,10 +1,10 @@
-"""FAISS's IndexFlatIP made exact: over-fetch, widen until nothing can be missing, rerank."""
+"""FAISS's IndexFlatIP made exact: fetch more than k, search again where something can be missing, rerank."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
@@ -12,24 +12,22 @@ import numpy as np
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.ranked_lists import padded_lists
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.ranking.retrieval.certificate import checked_norms, largest_norm, margins
+from mtaw_fast.ranking.retrieval.certificate import checked_norms, margins
+from mtaw_fast.ranking.retrieval.numpy_index import NumpyIndex
 
-_EXTRA = 12  # results fetched beyond k at first: near-ties are rare, so one round nearly always does
-_WIDEN = 4
-_CHUNK_RESULTS = 1 << 22  # results in memory at once while widening: 48 MB
+if TYPE_CHECKING:
+    from mtaw_fast.ranking.retrieval import Index
+
+EXTRA = 12  # results fetched beyond k: near-ties are rare, so they nearly always suffice
 
 
 class FaissFlatIndex:
-    """`Index` by faiss.IndexFlatIP over a copy of the catalog, one OpenMP thread a search.
-
-    catalog: float32[N, d]; the rerank reads it, FAISS has its own copy.
-    """
+    """`Index` by faiss.IndexFlatIP over a copy of the catalog float32[N, d], one OpenMP thread a search."""
 
     name = "faiss-flat"
 
     def __init__(self, catalog: np.ndarray) -> None:
-        self._catalog = catalog
-        self._norm = largest_norm(catalog)
+        self._catalog, self._exact = catalog, NumpyIndex(catalog)
         self._index = faiss.IndexFlatIP(catalog.shape[1])
         self._index.add(catalog)
 
@@ -39,35 +37,41 @@ class FaissFlatIndex:
         """See `Index.search`."""
         n_items, d = self._catalog.shape
         norms = checked_norms(queries, d, k, allowed, n_items)
-        margin = margins(d, norms, self._norm, scale)
-        queries = np.ascontiguousarray(queries)
-        ids, scores = padded_lists(len(queries), k)
         count = n_items if allowed is None else allowed.count
         if count == 0:
-            return ids, scores
-        pending = np.arange(len(queries))
-        fetch = min(k + _EXTRA, count)
+            return padded_lists(len(queries), k)
+        queries = np.ascontiguousarray(queries)
         with one_thread():
-            while len(pending):
-                incomplete = []
-                step = max(1, _CHUNK_RESULTS // fetch)
-                for begin in range(0, len(pending), step):
-                    rows = pending[begin : begin + step]
-                    block = queries[rows]
-                    dots, internal_ids = self._index.search(block, fetch, params=_parameters(allowed))
-                    # An item that was not fetched has a dot of at most the last one fetched.
-                    threshold = dots[:, min(k, fetch) - 1].astype(np.float64) - margin[rows]
-                    complete = (dots[:, -1] < threshold) if fetch < count else np.ones(len(rows), dtype=bool)
-                    incomplete.append(rows[~complete])
-                    if complete.any():
-                        near = dots >= threshold[:, None]
-                        candidates = np.where(near, internal_ids, -1).astype(np.int32)[complete]
-                        ids[rows[complete]], scores[rows[complete]] = rerank_topk(
-                            block[complete], self._catalog, candidates, k, scale
-                        )
-                pending = np.concatenate(incomplete)
-                fetch = min(fetch * _WIDEN, count)
-        return ids, scores
+            fetched = self._index.search(queries, min(k + EXTRA, count), params=_parameters(allowed))
+        margin = margins(d, norms, self._exact.norm, scale)
+        return certified(queries, self._catalog, fetched, margin, self._exact, k, allowed, scale)
+
+
+def certified(
+    queries: np.ndarray,
+    catalog: np.ndarray,
+    fetched: tuple[np.ndarray, np.ndarray],
+    margin: np.ndarray,
+    exact: Index,
+    k: int,
+    allowed: Filter | None,
+    scale: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `Index.search` does from the best items by float32 dots.
+
+    fetched: the dots float32[B, F], descending, and the ids int64[B, F]. An item that was not fetched has a dot of at
+    most the last one, so only where that is within float64[B] `margin` of the k-th, the index `exact` searches again.
+    """
+    dots, found = fetched
+    width = dots.shape[1]
+    threshold = dots[:, min(k, width) - 1].astype(np.float64) - margin
+    candidates = np.where(dots >= threshold[:, None], found, -1).astype(np.int32)
+    ids, scores = rerank_topk(queries, catalog, candidates, k, scale)
+    if width < (len(catalog) if allowed is None else allowed.count):
+        rows = np.flatnonzero(dots[:, -1] >= threshold)
+        if len(rows):
+            ids[rows], scores[rows] = exact.search(queries[rows], k, allowed, scale=scale)
+    return ids, scores
 
 
 def _parameters(allowed: Filter | None) -> Any:
@@ -79,11 +83,10 @@ def _parameters(allowed: Filter | None) -> Any:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let FAISS search on the calling thread alone; restore its OpenMP setting afterwards.
+    """Let FAISS search on the calling thread alone: waking a second one for one query costs more than the scan.
 
-    Waking a second thread for one query costs more than the scan. omp_set_num_threads acts on the calling thread (each
-    has its own setting in libgomp). So it is set around every search, not once at load, and other users of OpenMP in
-    the process keep theirs.
+    omp_set_num_threads acts on the calling thread, so it is set around every search, and other users of OpenMP in the
+    process keep their setting.
     """
     n_threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)

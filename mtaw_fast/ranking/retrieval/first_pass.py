@@ -15,6 +15,7 @@ import platform
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,18 +60,9 @@ def with_first_pass(
     MTAW_FIRST_PASS sets it: 'int8', '4-bit', or 'auto', the default: measured in some milliseconds on this catalog,
     and kept for this release, CPU and size in the user's cache (`kept_file`).
 
-    Parameters
-    ----------
-    catalog : float32[N, d]
-    quantized : mapping of str to arrays
-        What `kernels.native.scan.quantize` made of it, whole or nested; the other form is made here where it is wanted.
-
-    Raises
-    ------
-    UsageError
-        On another value of MTAW_FIRST_PASS.
-    ValueError
-        If the two do not belong together.
+    quantized: what `kernels.native.scan.quantize` made of the catalog float32[N, d], whole or nested; the other form is
+    made here where it is wanted. Raises UsageError on another value of MTAW_FIRST_PASS, ValueError if the two do not
+    belong together.
     """
     choice = _without_measuring(len(catalog))
     if choice is not None:
@@ -181,10 +173,7 @@ def _read() -> dict[str, float]:
 def _write(ratios: Mapping[str, float]) -> None:
     """Write the measurements; a cache that cannot be written costs another measurement, no more."""
     path = kept_file()
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, dict(ratios))
-    except (MtawError, OSError):
-        return
+    with suppress(MtawError, OSError):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, dict(ratios))

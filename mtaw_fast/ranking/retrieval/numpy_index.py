@@ -23,7 +23,7 @@ class NumpyIndex:
 
     def __init__(self, catalog: np.ndarray) -> None:
         self._catalog = catalog
-        self._norm = largest_norm(catalog)
+        self.norm = largest_norm(catalog)
 
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
@@ -31,7 +31,7 @@ class NumpyIndex:
         """See `Index.search`."""
         n_items, d = self._catalog.shape
         norms = checked_norms(queries, d, k, allowed, n_items)
-        margin = margins(d, norms, self._norm, scale)
+        margin = margins(d, norms, self.norm, scale)
         ids = np.empty((len(queries), k), dtype=np.int32)
         scores = np.empty((len(queries), k), dtype=np.float32)
         rows, row_ids, banned = self._catalog, None, None

@@ -20,8 +20,8 @@ from bench.retrieval import vectors as retrieval_data
 from bench.retrieval.cases import K, RetrievalCases, ann_index_for, no_panorama, recalls
 from bench.retrieval.vectors import VectorSet, clustered_vectors, generated_set
 from mtaw_fast.errors import UsageError
-from mtaw_fast.export import recall_search
-from mtaw_fast.export.faiss_build import build
+from mtaw_fast.export import index_build
+from mtaw_fast.export.index_build import build
 from mtaw_fast.ranking.retrieval import make_index
 from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
 from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
@@ -119,7 +119,7 @@ def test_a_wrong_exact_index_gets_no_row() -> None:
 def test_an_index_under_its_target_gets_no_row() -> None:
     vectors = generated_set(N, d=20)
     cases = toy_cases(vectors)
-    index = build("ivfpq", vectors.catalog, 0, lambda _: None).index
+    index = build("ivfpq", vectors.catalog, 0, lambda _: None)[0]
     good = AnnIndex(vectors.catalog, index, SearchPlan("ivfpq", index.nlist, 32), cases.exact)
     assert compare(cases.ann_case(good, 0.99)).case.params["recall"] >= 0.99
     with pytest.raises(WrongAnswerError, match=r"its recall@20 is 0\.\d+, under the target 0.99"):
@@ -146,7 +146,7 @@ def test_the_approximate_index_is_timed_by_its_plan_for_sessions(tmp_path: Path)
 
 
 def test_an_index_that_misses_its_target_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))
+    monkeypatch.setitem(index_build._K_FACTORS, "ivfpq", (1,))
     vectors = generated_set(N, d=20)
     exact = make_index("native", vectors.catalog, vectors.codes)
     with pytest.raises(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +19,13 @@ from mtaw_fast.kernels.native import reference
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import AnnFile, NumpyIndex, for_items, make_index
-from mtaw_fast.ranking.retrieval.ann_plan import KINDS, SearchPlan, index_entry
+from mtaw_fast.ranking.retrieval.ann_plan import KINDS, SearchPlan, index_entry, read_entry
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
-from tests.support.ranking.ann_catalog import BOTH, PLANS, RECALL, D, N, ann_file, approximate, catalog
+from mtaw_fast.recommender import Recommender
+from tests.support.random_bundle import bundle_parts, save_parts
+from tests.support.ranking import native_bundles
+from tests.support.ranking.ann_catalog import BOTH, PLANS, RECALL, D, N, ann_file, approximate, build, catalog
+from tests.support.ranking.catalogs import same
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
@@ -35,10 +41,6 @@ def queries() -> np.ndarray:
 
 def ann_index(kind: str, plan: SearchPlan | None = None) -> AnnIndex:
     return AnnIndex(catalog(), approximate(kind), plan or PLANS[kind], NumpyIndex(catalog()))
-
-
-def same(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> bool:
-    return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
 
 
 def check_scores(found: tuple[np.ndarray, np.ndarray], k: int) -> None:
@@ -123,26 +125,8 @@ class TestAnnIndex:
         assert index.search(queries()[:0], 7)[0].shape == (0, 7)
 
     def test_wrong_arguments_are_refused(self, kind: str) -> None:
-        index = ann_index(kind)
         with pytest.raises(UsageError, match=r"queries must be float32\[B, 21\]"):
-            index.search(queries()[:, :3], 5)
-        with pytest.raises(UsageError, match="k must be at least 1"):
-            index.search(queries(), 0)
-        with pytest.raises(UsageError, match="the filter is for a catalog of 31 items"):
-            index.search(queries(), 5, Filter(np.ones(31, dtype=bool)))
-        broken = queries()[:2].copy()
-        broken[1, 0] = np.nan
-        with pytest.raises(UsageError, match="query 1 is not finite"):
-            index.search(broken, 5)
-
-    def test_the_thread_keeps_its_openmp_setting(self, kind: str) -> None:
-        before = faiss.omp_get_max_threads()
-        try:
-            faiss.omp_set_num_threads(2)
-            ann_index(kind).search(queries()[:1], 5)
-            assert faiss.omp_get_max_threads() == 2
-        finally:
-            faiss.omp_set_num_threads(before)
+            ann_index(kind).search(queries()[:, :3], 5)
 
     def test_the_mapped_file_gives_the_same_answers(self, kind: str, tmp_path: Path) -> None:
         index = make_index("ann", catalog(), None, ann_file(tmp_path, kind))
@@ -203,12 +187,24 @@ class TestForItems:
         for index in (exact, ann_index("ivfpq"), SegmentedIndex(exact, N, added, unavailable)):
             assert for_items(index) is index
 
-
-def test_a_selective_filter_widens_the_search() -> None:
-    plan = SearchPlan("ivfpq", 10, 4)
-    assert plan.widened(0.25, 1000).effort == 40
-    assert plan.widened(0.25, 30).effort == 30
-    assert plan.widened(1.0, 5).effort == 10
+    def test_similar_items_use_it(self, tmp_path: Path) -> None:
+        bundle = save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, embedding_dim=16, text=False))
+        exact = Recommender.load(tmp_path / "bundle", encoder="numpy", index="numpy")
+        lists = build("ivfpq", bundle.item_vectors, 0, lambda _: None)[0]
+        plans = SearchPlan("ivfpq", 1, 1), SearchPlan("ivfpq", lists.nlist, 100)
+        index = AnnIndex(bundle.item_vectors, lists, plans[0], exact.index, None, plans[1])
+        rec = Recommender(bundle, exact.encoder, index)
+        items = bundle.ids.external(np.arange(0, 2000, 100))
+        for updated in (False, True):
+            if updated:
+                for recommender in (rec, exact):
+                    recommender.remove_items(items[1:3])
+                    recommender.add_items([-1], neighbors=[items[5:7]])
+            known = [items[0], *items[3:], *([-1] if updated else [])]
+            for options in ({}, {"exclude": known[2:4]}):
+                answers = [[ranker.similar_items(item, **options) for item in known] for ranker in (rec, exact)]
+                assert all(map(native_bundles.same, *answers))
+            assert [rec.recommend([item]) for item in known] != [exact.recommend([item]) for item in known]
 
 
 def test_auto_takes_ann_above_the_threshold(
@@ -227,3 +223,26 @@ def test_auto_takes_ann_above_the_threshold(
     caplog.clear()
     assert make_index("auto", catalog(), None, file).name == "native"
     assert "needs FAISS, which is not installed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: entry.clear(),
+        lambda entry: entry.update(kind="faiss-flat"),
+        lambda entry: entry.update(kind="hnsw"),
+        lambda entry: entry["search"].update(nprobe=True),
+        lambda entry: entry["search"].update(k_factor=0),
+        lambda entry: entry.update(search_items=[48, 18]),
+        lambda entry: entry["search_items"].pop("k_factor"),
+        lambda entry: entry["recall"].pop("items"),
+    ],
+)
+def test_a_damaged_entry_is_refused(change: Callable[[dict[str, Any]], Any]) -> None:
+    entry = index_entry(BOTH["ivfpq"], RECALL, {"factory": "IVF"})
+    assert read_entry("here", entry) == (BOTH["ivfpq"], RECALL)
+    change(entry)
+    message = r"here: .*index.*; export the index again with 'mtaw-fast export --index'"
+    with pytest.raises(BundleError, match=message) as caught:
+        read_entry("here", entry)
+    assert "\n" not in str(caught.value)

@@ -5,11 +5,13 @@ The stand-in raises the errors that faiss-gpu raises without a card (`tests.supp
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,22 +23,25 @@ from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import NumpyIndex, make_index
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import save_random
+from tests.support.ranking.catalogs import same
 from tests.support.ranking.gpu_card import GB, Card, D, N, catalog
 from tests.support.ranking.gpu_refusals import NO_GPUS, out_of_memory
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
 from mtaw_fast.ranking.retrieval import faiss_gpu as gpu  # noqa: E402
-from mtaw_fast.ranking.retrieval import gpu_memory as gpu_device  # noqa: E402
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Card:
+    card = Card()
+    card.put_in(monkeypatch)
+    return card
 
 
 @cache
 def queries() -> np.ndarray:
     return normalized(np.random.default_rng(1).standard_normal((40, D)).astype(np.float32))
-
-
-def same(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> bool:
-    return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("k", [1, 20, 21, 300, 2036, 2037, N + 3])
@@ -57,7 +62,7 @@ def test_small_catalogs_and_more_ties_than_it_fetches(card: Card) -> None:
         assert same(make_index("faiss-gpu", items).search(rows[:2], 10), NumpyIndex(items).search(rows[:2], 10))
 
 
-def test_threads_share_calls_and_no_answer_depends_on_it(card: Card) -> None:
+def test_threads_call_one_at_a_time(card: Card) -> None:
     index, exact = make_index("faiss-gpu", catalog()), NumpyIndex(catalog())
     expected = {k: exact.search(queries(), k) for k in (5, 20, 40)}
 
@@ -83,15 +88,9 @@ def test_what_it_asks_of_the_device(card: Card, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_call_is_as_large_as_its_temporary_memory(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAISS's two tiles of products and what goes with them stay within it."""
-    assert gpu_device.queries_a_call(256 << 20, 10_000_000, 100, 2048) == 66
-    assert gpu_device.queries_a_call(256 << 20, 1 << 18, 100, 2048) == 123
-    assert gpu_device.queries_a_call(1, 10_000_000, 100, 2048) == 1
-    for n_items in (100, N, 1 << 18, 10_000_000):
-        rows = gpu_device.queries_a_call(256 << 20, n_items, 100, 2048)
-        tiles = -(-n_items // (1 << 18))
-        products = 2 * 4 * min(n_items, 1 << 18)
-        assert rows * (products + 2 * 12 * 2048 * tiles + 12 * 2048 + 400) <= 256 << 20
+    assert gpu.queries_a_call(256 << 20, 10_000_000, 100, 2048) == 66
+    assert gpu.queries_a_call(256 << 20, 1 << 18, 100, 2048) == 123
+    assert gpu.queries_a_call(1, 10_000_000, 100, 2048) == 1
     monkeypatch.setattr(gpu, "queries_a_call", lambda *_: 16)
     index = make_index("faiss-gpu", catalog())
     assert same(index.search(queries(), 20), NumpyIndex(catalog()).search(queries(), 20))
@@ -138,12 +137,8 @@ def test_auto(card: Card, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     card.gpus = NO_GPUS
     assert make_index("auto", catalog()).name == "native"
     assert caplog.records == []
-
-
-def test_auto_reports_a_wrong_setting(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong setting is not a refusal by the GPU: auto does not choose another index."""
-    monkeypatch.setattr(retrieval, "EXACT_ITEMS", 100)
-    monkeypatch.setenv("MTAW_GPU_TEMP_MIB", "lots")
+    card.gpus = 1
+    monkeypatch.setenv("MTAW_GPU_TEMP_MIB", "lots")  # no refusal by the GPU: auto does not choose another index
     with pytest.raises(UsageError, match="MTAW_GPU_TEMP_MIB is 'lots'; give MiB between"):
         make_index("auto", catalog())
 
@@ -178,3 +173,46 @@ def test_a_recommender_names_its_device(card: Card, tmp_path: Path) -> None:
     plain = Recommender.load(tmp_path / "bundle", index="native")
     session = plain.recommend([], k=3).items
     assert recommender.recommend(session, k=9).items == plain.recommend(session, k=9).items
+
+
+def test_too_little_memory(card: Card) -> None:
+    card.memory = (3 * 10**8, 16 * GB)
+    with pytest.raises(UsageError) as caught:
+        make_index("faiss-gpu:1", catalog())
+    assert str(caught.value) == (
+        "index 'faiss-gpu:1': 4,000 items need 0.4 GB on GPU 1 and 0.3 of 16.0 GB are free; free some, name another "
+        "GPU, or use index 'native'"
+    )
+    assert card.asked == {}  # nothing was allocated
+    # The free memory is used up before the allocation, or CUDA's runtime does not report it.
+    for card.memory, free in (((60 * GB, 80 * GB), "60.0 of 80.0 GB are free"), (None, "less is free")):
+        card.add_error = out_of_memory(4 * N * D)
+        with pytest.raises(UsageError, match=f"0.4 GB on GPU 0 and {free}; free some"):
+            make_index("faiss-gpu", catalog())
+
+
+def test_memory_that_cuda_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Runtime:
+        on, ready = 0, True
+
+        def cudaGetDevice(self, device: Any) -> int:  # noqa: N802
+            ctypes.cast(device, ctypes.POINTER(ctypes.c_int))[0] = self.on
+            return 0 if self.ready else 35  # "CUDA driver version is insufficient for CUDA runtime version"
+
+        def cudaSetDevice(self, device: int) -> int:  # noqa: N802
+            self.on = device
+            return 0
+
+        def cudaMemGetInfo(self, free: Any, total: Any) -> int:  # noqa: N802
+            ctypes.cast(free, ctypes.POINTER(ctypes.c_size_t))[0] = 5 * GB * self.on
+            ctypes.cast(total, ctypes.POINTER(ctypes.c_size_t))[0] = 80 * GB
+            return 0
+
+    runtime = Runtime()
+    monkeypatch.setattr(gpu, "_cuda_runtime", lambda: runtime)
+    assert gpu.free_bytes(3) == (15 * GB, 80 * GB)
+    assert runtime.on == 0
+    runtime.ready = False
+    assert gpu.free_bytes(3) is None
+    monkeypatch.setattr(gpu, "_cuda_runtime", lambda: None)
+    assert gpu.free_bytes(0) is None

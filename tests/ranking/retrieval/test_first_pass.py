@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.scan import is_nested, nested, quantize
 from mtaw_fast.ranking.retrieval import first_pass, make_index
 from mtaw_fast.ranking.retrieval.first_pass import VARIABLE, kept_file, with_first_pass
@@ -135,12 +135,6 @@ def test_both_give_the_same_bits(catalog, quantized, monkeypatch) -> None:
         index = make_index("native", catalog, quantized)
         results.append([part.tobytes() for query in queries for part in index.search(query[None], 20)])
     assert results[0] == results[1]
-
-
-def test_codes_of_another_catalog_are_refused_before_they_are_measured(catalog, quantized, monkeypatch) -> None:
-    monkeypatch.setattr(first_pass, "measure", None)
-    with pytest.raises(BundleError, match="quantized catalog does not fit it"):
-        make_index("native", np.ascontiguousarray(catalog[::-1]), quantized)
 
 
 @pytest.mark.parametrize("codes", ["int8", "4-bit"])

@@ -13,22 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.data.filters import Filter
-from mtaw_fast.errors import MissingPackageError, UsageError
+from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.errors.install import install_command
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking.retrieval import EXACT_INDEXES, Index, IndexName, make_index, numpy_index
-from tests.support.ranking.brute_force import brute_force
-from tests.support.ranking.catalogs import unit_rows
+from tests.support.ranking.catalogs import brute_force, same, unit_rows
 
 
 def check(index: Index, queries: np.ndarray, catalog: np.ndarray, k: int, mask: np.ndarray | None = None) -> None:
     result = index.search(queries, k, None if mask is None else Filter(mask), scale=16.0)
-    expected = brute_force(queries, catalog, k, mask, 16.0)
-    for got, want in zip(result, expected, strict=True):
-        assert got.dtype == want.dtype
-        assert got.shape == want.shape
-        assert got.tobytes() == want.tobytes()
+    assert same(result, brute_force(queries, catalog, k, mask, 16.0))
 
 
 def duplicates() -> np.ndarray:
@@ -119,8 +114,6 @@ class TestEveryIndex:
 
     def test_chunks_do_not_show(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(numpy_index, "_CHUNK_SCORES", 4000)
-        if name == "faiss-flat":
-            monkeypatch.setattr("mtaw_fast.ranking.retrieval.faiss_flat._CHUNK_RESULTS", 100)
         for catalog in (unit_rows(1501, 20), duplicates()):
             check(make_index(name, catalog), np.ascontiguousarray(catalog[:11]), catalog, 20)
 
@@ -166,3 +159,29 @@ def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
     monkeypatch.delitem(sys.modules, "mtaw_fast.ranking.retrieval.faiss_flat", raising=False)
     with pytest.raises(MissingPackageError, match=re.escape(install_command("cpu"))):
         make_index("faiss-flat", catalog)
+
+
+def test_faiss_flat_restores_the_openmp_setting_of_the_thread() -> None:
+    faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
+    before = faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(2)
+        make_index("faiss-flat", unit_rows(50, 4)).search(unit_rows(2, 4), 3)
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def test_a_catalog_without_codes_is_quantized_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    catalog = unit_rows(70, 4)
+    with caplog.at_level(logging.INFO, logger="mtaw_fast"):
+        built = make_index("native", catalog)
+    assert "the bundle has no quantized catalog; quantizing 70 items at load" in caplog.text
+    stored = make_index("native", catalog, quantize(catalog))
+    assert same(built.search(catalog[:9], 20), stored.search(catalog[:9], 20))
+
+
+@pytest.mark.parametrize("other", [unit_rows(71, 4), -unit_rows(70, 4)], ids=["size", "values"])
+def test_codes_of_another_catalog_are_refused(other: np.ndarray) -> None:
+    with pytest.raises(BundleError, match="the bundle's quantized catalog does not fit it"):
+        make_index("native", unit_rows(70, 4), quantize(other))

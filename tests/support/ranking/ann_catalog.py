@@ -15,7 +15,7 @@ from mtaw_fast.ranking.retrieval.ann_plan import Recall, SearchPlan, SearchPlans
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
-from mtaw_fast.export.faiss_build import build, write_index  # noqa: E402
+from mtaw_fast.export.index_build import build, write_index  # noqa: E402
 
 N, D = 4000, 21
 RECALL = Recall(0.99, 0.995, 0.996, 0.98, 1000, "a test")
@@ -35,7 +35,7 @@ def catalog() -> np.ndarray:
 
 @cache
 def approximate(kind: str) -> Any:
-    return build(kind, catalog(), 0, lambda _: None).index
+    return build(kind, catalog(), 0, lambda _: None)[0]
 
 
 def ann_file(folder: Path, kind: str) -> AnnFile:

@@ -13,7 +13,7 @@ from tests.support.ranking.gpu_refusals import invalid_device
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
-from mtaw_fast.ranking.retrieval import gpu_memory as gpu_device  # noqa: E402
+from mtaw_fast.ranking.retrieval import faiss_gpu  # noqa: E402
 
 N, D = 4000, 21
 GB = 10**9
@@ -75,4 +75,4 @@ class Card:
         monkeypatch.setattr(faiss, "GpuIndexFlatConfig", Config, raising=False)
         monkeypatch.setattr(faiss, "GpuIndexFlatIP", Index, raising=False)
         monkeypatch.setattr(faiss, "get_num_gpus", lambda: card.gpus, raising=False)
-        monkeypatch.setattr(gpu_device, "free_bytes", lambda device: card.memory)
+        monkeypatch.setattr(faiss_gpu, "free_bytes", lambda device: card.memory)

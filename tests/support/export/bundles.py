@@ -1,24 +1,50 @@
-"""A small bundle with trends: sessions over ten days, random weights."""
+"""Bundles of every kind for the exports, and their files."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.bundle.format import GRAPH_PARTS
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.trends import TrendTables
-from tests.support.random_bundle import bundle_parts, memory_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
+N, D, MAX_LEN = 400, 20, 24
+SETTINGS: dict[str, Any] = {"n_items": N, "embedding_dim": D, "max_positions": 9, "max_session_length": MAX_LEN}
+KINDS = ("plain", "memory", "ints", "timed")
 HOUR = 3_600_000
 END = 1_764_150_000_000
 
 
-def save_timed(folder: Path, n_items: int) -> Bundle:
-    """Save the bundle and return it. The latest click is at END."""
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def graph(bundle: Bundle, name: str, variant: str = "float32") -> Path:
+    path = bundle.file(GRAPH_PARTS[name, variant])
+    assert path is not None
+    return path
+
+
+def save_kind(kind: str, folder: Path, n_items: int) -> Bundle:
+    """Save a bundle of one of KINDS and return it."""
+    if kind == "timed":
+        return _save_timed(folder, n_items)
+    parts = bundle_parts(
+        n_items=n_items, embedding_dim=16, max_session_length=30, text=kind != "ints", recent_weight=2.0,
+        recent_decay=0.6,
+    )  # fmt: skip
+    return save_parts(folder, **parts, **({} if kind == "plain" else memory_parts(n_items)))
+
+
+def _save_timed(folder: Path, n_items: int) -> Bundle:
+    """Save a bundle with trends: sessions over ten days until END, random weights."""
     rng = np.random.default_rng(5)
     lists = [rng.zipf(1.4, rng.integers(2, 9)) % n_items for _ in range(5 * n_items)]
     starts = np.sort(END - rng.integers(HOUR // 2, 240 * HOUR, len(lists)))
