@@ -40,7 +40,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import atomic_path
-from mtaw_fast.training.encoder.fitting import Fitting, fit_encoder
+from mtaw_fast.training.encoder.fit_encoder import fit_encoder
 from mtaw_fast.training.encoder.runner import FitRequest, LocalRunner
 from mtaw_fast.training.memory_tables import build_tables
 from mtaw_fast.training.ranker.train_ranker import RankerSamples, fit_samples, ranker_samples
@@ -101,9 +101,9 @@ class FixedAtZero(LocalRunner):
         super().__init__(torch.device("cpu"))
         self._names = names
 
-    def begin(self, fitting: Fitting, request: FitRequest) -> AnyStepper:
+    def begin(self, request: FitRequest) -> AnyStepper:
         """See `Runner.begin`."""
-        stepper = super().begin(fitting, request)
+        stepper = super().begin(request)
         for name in self._names:
             parameter = getattr(stepper.model, name)
             with torch.no_grad():

@@ -27,7 +27,7 @@ from mtaw_fast.evaluation.cooccurrence import CoOccurrence
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.training import TrainedModel, train
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.progress import Silent
 
 FIRST_READ, CUT_OFF = "the finalist's one read", "the read before was cut off"
 BASELINES = ("popularity", "own items, recent first", "own items, frequent first", "co-occurrence + repeats")

@@ -6,7 +6,7 @@ Rows of the published protocol, whose epochs the test set chose, carry LEAK_MARK
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bench.quality.records import NOT_REFIT, PUBLISHED, protocol_of
 
 QUOTED = Path(__file__).parents[2] / "docs/results/published.jsonl"  # names paper, table and protocol
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
-_FINAL_HEAD = ("", "seeds", "epochs", *_METRICS, "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
+_FINAL_HEAD = ("", "seeds", *_METRICS, "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
 _SCREEN_HEAD = ("settings", "P@20", "MRR@20", "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
 TITLES = {
     "tmall": "Tmall", "retailrocket": "RetailRocket", "diginetica": "Diginetica", "yoochoose1_64": "Yoochoose 1/64"
@@ -60,7 +60,7 @@ def finals(dataset: str, records: Sequence[Record]) -> str:
     """Return the test figures: for each finalist the mean over its seeds, standard deviation and mean interval."""
     rows = [_final_row(name, group) for name, group in _grouped(records)]
     rows += [
-        (f"{name}, as published", "", "", "", "", f"{p:.2f}", f"{mrr:.2f}", "", "", "", "")
+        (f"{name}, as published", "", "", "", f"{p:.2f}", f"{mrr:.2f}", "", "", "", "")
         for name, (p, mrr) in quoted_figures().get(dataset, {}).items()
     ]
     size = records[0]
@@ -69,8 +69,8 @@ def finals(dataset: str, records: Sequence[Record]) -> str:
         "with a target that is in the session already. Mean over seeds ± standard deviation; in brackets the 95% "
         "bootstrap interval over sessions, its bounds averaged over seeds.\n"
     )
-    leaks = [f"\n{LEAK_MARK}: {_LEAK_NOTE}"] if any(map(_is_leak, records)) else []
-    return "\n".join([note, markdown(_FINAL_HEAD, rows), *leaks, *_extra_reads(records), ""])
+    leaks = [f"\n{LEAK_MARK}: {_LEAK_NOTE}"] if any(protocol_of(record) == PUBLISHED for record in records) else []
+    return "\n".join([note, markdown(_FINAL_HEAD, rows), *leaks, ""])
 
 
 def _final_row(name: str, group: Sequence[Record]) -> tuple[str, ...]:
@@ -79,32 +79,7 @@ def _final_row(name: str, group: Sequence[Record]) -> tuple[str, ...]:
         spread = _mean_and_spread([record["metrics"][metric] for record in group])
         low, high = (statistics.fmean(record["intervals"][metric][end] for record in group) for end in (0, 1))
         cells.append(f"{spread} [{low:.2f}, {high:.2f}]")
-    return (name, str(len(group)), _epochs_of(group), *cells, *_parts(group))
-
-
-def _epochs_of(group: Sequence[Mapping[str, Any]]) -> str:
-    """Return the chosen epochs of the configured ones, for each seed if they differ, and the epochs searched.
-
-    If the test set chose, return the epochs that ran.
-    """
-    if "training" not in group[0]:
-        return ""
-    epochs = group[0]["config"]["epochs"]
-    if _is_leak(group[0]):
-        return f"{_each(record['epochs']['run'] for record in group)} of {epochs} run"
-    chosen = f"{_each(record['training']['best_epoch'] for record in group)} of {epochs}"
-    searched = [sum(line["phase"] == "search" for line in record["training"]["history"]) for record in group]
-    return f"{chosen}, {_each(searched)} searched" if min(searched) < epochs else chosen
-
-
-def _each(counts: Iterable[int]) -> str:
-    """Return one number if all are equal, else all."""
-    numbers = list(counts)
-    return ", ".join(map(str, numbers)) if len(set(numbers)) > 1 else str(numbers[0])
-
-
-def _is_leak(record: Mapping[str, Any]) -> bool:
-    return protocol_of(record) == PUBLISHED
+    return (name, str(len(group)), *cells, *_parts(group))
 
 
 def screens(records: Sequence[Record]) -> str:
@@ -154,16 +129,6 @@ def _against(group: Sequence[Record], base_group: Sequence[Record], metric: str)
     text = _mean_and_spread([*values.values()])
     common = values.keys() & base.keys()
     return f"{text} ({statistics.fmean(values[seed] - base[seed] for seed in common):+.2f})" if common else text
-
-
-def _extra_reads(records: Sequence[Record]) -> list[str]:
-    """Return a line for each test set that was read more than once for the same finalist."""
-    return [
-        f"\nRead again: {record['preset']} seed {record['seed']}, {read['at']}: {read['why']}."
-        for record in records
-        if not _is_leak(record)
-        for read in record["reads"][1:]
-    ]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -16,7 +16,7 @@ from bench.quality.ablations import ENCODER, ENCODERS, RANKERS, FixedAtZero, dif
 from bench.quality.table import ablations as table
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
-from mtaw_fast.training.encoder.fitting import fit_encoder
+from mtaw_fast.training.encoder.fit_encoder import fit_encoder
 from tests.support.bench.quality import TINY, write_ring
 
 SETTINGS = [one for one in TINY[: TINY.index("--threads")] if one != "--set"]
