@@ -17,114 +17,136 @@ NO_TIME = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _ValueColumn(Column):
-    """One value a row in one array."""
+class _ArrayColumn(Column):
+    """One entry a row in the array `_array`."""
 
-    values: np.ndarray
-
+    _array: ClassVar[str] = "values"
     _dtype: ClassVar[Any]
+    _axes: ClassVar[int] = 1
     _missing_value: ClassVar[Any]
 
     @property
+    def _entries(self) -> np.ndarray:
+        entries: np.ndarray = getattr(self, self._array)
+        return entries
+
+    @property
     def n_rows(self) -> int:
-        return len(self.values)
+        return len(self._entries)
 
     @property
     def missing(self) -> np.ndarray:
-        return self.values == self._missing_value
+        return self._missing_at(slice(None))
 
-    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
-        return self.values[rows] == self._missing_value
+    def _missing_at(self, rows: Any) -> np.ndarray:
+        return self._entries[rows] == self._missing_value
 
     def _plain(self, rows: np.ndarray) -> list[Any]:
-        return self.values[rows].tolist()
+        return self._entries[rows].tolist()
+
+    def _with(self, entries: np.ndarray) -> Self:
+        changed: dict[str, Any] = {self._array: entries}
+        return replace(self, **changed)
 
     def resized(self, count: int) -> Self:
-        n_new = max(0, count - self.n_rows)
-        filled = np.full(n_new, self._missing_value, dtype=self._dtype)
-        return replace(self, values=np.concatenate([self.values[:count], filled]))
+        shape = (max(0, count - self.n_rows), *self._entries.shape[1:])
+        return self._with(np.concatenate([self._entries[:count], np.full(shape, self._missing_value, self._dtype)]))
 
     def taken(self, rows: np.ndarray) -> Self:
-        return replace(self, values=self.values[rows])
+        return self._with(self._entries[rows])
 
     def patched(self, rows: np.ndarray, values: Self) -> Self:
-        changed = self.values.copy()
-        changed[rows] = values.values
-        return replace(self, values=changed)
+        changed = self._entries.copy()
+        changed[rows] = values._entries
+        return self._with(changed)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {"values": self.values}
+        return {self._array: self._entries}
 
     @classmethod
     def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
-        return cls(name=name, public=public, version=version, values=stored_array(arrays, "values", cls._dtype, name))
+        entries: dict[str, Any] = {cls._array: stored_array(arrays, cls._array, cls._dtype, name, cls._axes)}
+        return cls(name=name, public=public, version=version, **entries)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class NumberColumn(_ValueColumn):
+class NumberColumn(_ArrayColumn):
     """values float64[n]; a missing one is NaN."""
 
     kind: ClassVar[str] = "number"
     _dtype = np.float64
     _missing_value = np.nan
+    values: np.ndarray
 
-    @property
-    def missing(self) -> np.ndarray:
-        return np.isnan(self.values)
-
-    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
+    def _missing_at(self, rows: Any) -> np.ndarray:
         return np.isnan(self.values[rows])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TimeColumn(_ValueColumn):
+class TimeColumn(_ArrayColumn):
     """values int64[n], Unix milliseconds; a missing one is `NO_TIME`."""
 
     kind: ClassVar[str] = "time"
     _dtype = np.int64
     _missing_value = NO_TIME
+    values: np.ndarray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class BooleanColumn(_ValueColumn):
+class BooleanColumn(_ArrayColumn):
     """values int8[n], 0 or 1; a missing one is -1."""
 
     kind: ClassVar[str] = "boolean"
     _dtype = np.int8
     _missing_value = -1
+    values: np.ndarray
 
     def _plain(self, rows: np.ndarray) -> list[Any]:
         return (self.values[rows] != 0).tolist()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CategoryColumn(Column):
+class VectorColumn(_ArrayColumn):
+    """values float32[n, d]; a missing one is a row of NaN. d is 0 as long as there is no vector."""
+
+    kind: ClassVar[str] = "vector"
+    _dtype = np.float32
+    _axes = 2
+    _missing_value = np.nan
+    values: np.ndarray
+
+    @property
+    def d(self) -> int:
+        """The length of the vectors."""
+        return self.values.shape[1]
+
+    def check_length(self, other: VectorColumn) -> None:
+        """Raise DataError if another column has vectors of another length."""
+        if self.d and other.d and self.d != other.d:
+            raise DataError(f"column {self.name!r} has vectors of {self.d} numbers, not {other.d}; keep the length")
+
+    def _missing_at(self, rows: Any) -> np.ndarray:
+        return np.isnan(self.values[rows, :1]).all(axis=1)
+
+    def patched(self, rows: np.ndarray, values: Self) -> Self:
+        changed = self.values.copy() if self.d else np.full((self.n_rows, values.d), np.nan, dtype=np.float32)
+        changed[rows] = values.values if values.d else np.nan
+        return self._with(changed)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CategoryColumn(_ArrayColumn):
     """codes int32[n], indices into `labels`; a missing one is -1. Labels that no row has may remain after a patch."""
 
     kind: ClassVar[str] = "category"
+    _array = "codes"
+    _dtype = np.int32
+    _missing_value = -1
     codes: np.ndarray
     labels: Labels
 
-    @property
-    def n_rows(self) -> int:
-        return len(self.codes)
-
-    @property
-    def missing(self) -> np.ndarray:
-        return self.codes < 0
-
-    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
-        return self.codes[rows] < 0
-
     def _plain(self, rows: np.ndarray) -> list[Any]:
         return [self.labels[code] for code in self.codes[rows].tolist()]
-
-    def resized(self, count: int) -> Self:
-        filled = np.full(max(0, count - self.n_rows), -1, dtype=np.int32)
-        return replace(self, codes=np.concatenate([self.codes[:count], filled]))
-
-    def taken(self, rows: np.ndarray) -> Self:
-        return replace(self, codes=self.codes[rows])
 
     def patched(self, rows: np.ndarray, values: Self) -> Self:
         labels, codes = _joined_labels(self.labels, values.labels, values.codes)
@@ -229,59 +251,6 @@ class TextColumn(_RaggedColumn):
         offsets, data = stored_array(arrays, "offsets", np.int64, name), stored_array(arrays, "data", np.uint8, name)
         _check_rows(offsets, len(data), name)
         return cls(name=name, public=public, version=version, offsets=offsets, data=data)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class VectorColumn(Column):
-    """values float32[n, d]; a missing one is a row of NaN. d is 0 as long as there is no vector."""
-
-    kind: ClassVar[str] = "vector"
-    values: np.ndarray
-
-    @property
-    def n_rows(self) -> int:
-        return len(self.values)
-
-    @property
-    def d(self) -> int:
-        """The length of the vectors."""
-        return self.values.shape[1]
-
-    def check_length(self, other: VectorColumn) -> None:
-        """Raise DataError if another column has vectors of another length."""
-        if self.d and other.d and self.d != other.d:
-            raise DataError(f"column {self.name!r} has vectors of {self.d} numbers, not {other.d}; keep the length")
-
-    @property
-    def missing(self) -> np.ndarray:
-        return np.isnan(self.values[:, :1]).all(axis=1)
-
-    def _missing_at(self, rows: np.ndarray) -> np.ndarray:
-        return np.isnan(self.values[rows, :1]).all(axis=1)
-
-    def _plain(self, rows: np.ndarray) -> list[Any]:
-        return self.values[rows].tolist()
-
-    def resized(self, count: int) -> Self:
-        filled = np.full((max(0, count - self.n_rows), self.d), np.nan, dtype=np.float32)
-        return replace(self, values=np.concatenate([self.values[:count], filled]))
-
-    def taken(self, rows: np.ndarray) -> Self:
-        return replace(self, values=self.values[rows])
-
-    def patched(self, rows: np.ndarray, values: Self) -> Self:
-        changed = self.values.copy() if self.d else np.full((self.n_rows, values.d), np.nan, dtype=np.float32)
-        changed[rows] = values.values if values.d else np.nan
-        return replace(self, values=changed)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {"values": self.values}
-
-    @classmethod
-    def of_arrays(cls, name: str, public: bool, version: int, arrays: Mapping[str, np.ndarray]) -> Self:
-        return cls(
-            name=name, public=public, version=version, values=stored_array(arrays, "values", np.float32, name, axes=2)
-        )
 
 
 COLUMN_TYPES: Mapping[str, type[Column]] = {

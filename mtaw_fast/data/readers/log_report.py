@@ -26,75 +26,41 @@ _BOT_SHARE = 0.05  # share of all clicks in long sessions that are left out
 _UNSEEN = 0.2  # share of the test clicks on items that training never saw
 _FEW_SESSIONS = 1000  # training sessions; fewer give a warning
 _FEW_SAMPLES = 100  # test samples, likewise
-_SUMS = (
-    "rows", "bad_rows", "clicks", "repeats", "near_repeats", "dropped_repeats", "sessions", "short_sessions",
-    "long_sessions", "long_clicks", "burst_sessions", "burst_clicks", "rare_items", "test_clicks", "unseen_clicks",
-    "missed_targets", "left_out_rows", "outside_rows", "merged_clicks",
-)  # fmt: skip
 
 
 @dataclass(slots=True)
 class LogReport:
-    """The counts of one `prepare`.
+    """The counts of one `prepare`, and warnings."""
 
-    Attributes
-    ----------
-    rows, bad_rows : int
-        Rows of the log, and those that could not be read and were left out.
-    left_out_rows, outside_rows : int
-        Rows whose type does not count as a click, and clicks before `since` or from `until` on.
-    merged_clicks : int
-        Clicks that `merge_types` merged into one before them.
-    clicks : int
-        Rows that count as clicks, without those that `dedupe` removed.
-    type_clicks : dict of str to int
-        These clicks by type; empty if the log has no types.
-    repeats, near_repeats, dropped_repeats : int
-        Clicks that repeat a click of the same session (or user), item and type: at the same time, within a second, and
-        those that `dedupe` removed.
-    sessions, short_sessions, long_sessions, longest : int
-        All sessions, those left out with too few or too many clicks (after the support filter), and the clicks of the
-        longest one.
-    long_clicks : int
-        Clicks of the sessions that were too long.
-    burst_sessions, burst_clicks : int
-        Sessions left out for clicking faster than people do (`data.bots`), and their clicks.
-    items, rare_items : int
-        Distinct clicked items, and those below the support.
-    days : dict of str to int
-        Clicks per day (UTC, '2024-05-01'), without empty days; empty if the log has no real times.
-    test_clicks, unseen_clicks : int
-        Clicks of the test sessions, and those on items that training never saw.
-    missed_targets : int
-        The unseen clicks that would be targets of samples.
-    warnings : list of str
-        What looks wrong, one line each.
-    """
-
-    rows: int = 0
-    bad_rows: int = 0
-    clicks: int = 0
+    rows: int = 0  # of the log, with those that are left out
+    bad_rows: int = 0  # that could not be read
+    clicks: int = 0  # rows that count as clicks, without those that `dedupe` removed
+    # Clicks that repeat one of the same session (or user), item and type: at the same time, within a second, and those
+    # that `dedupe` removed.
     repeats: int = 0
     near_repeats: int = 0
     dropped_repeats: int = 0
     sessions: int = 0
+    # Sessions left out with too few or too many clicks, after the support filter, or for clicking faster than people do
+    # (`data.bots`), and the clicks of the longest session.
     short_sessions: int = 0
     long_sessions: int = 0
     longest: int = 0
     long_clicks: int = 0
     burst_sessions: int = 0
     burst_clicks: int = 0
-    items: int = 0
-    rare_items: int = 0
-    type_clicks: dict[str, int] = field(default_factory=dict)
+    items: int = 0  # distinct clicked ones
+    rare_items: int = 0  # below the support
+    type_clicks: dict[str, int] = field(default_factory=dict)  # clicks by type; empty if the log has no types
+    # Clicks by day ('2024-05-01', UTC), without empty days; empty if the log has no real times.
     days: dict[str, int] = field(default_factory=dict)
     test_clicks: int = 0
-    unseen_clicks: int = 0
-    missed_targets: int = 0
-    left_out_rows: int = 0
-    outside_rows: int = 0
-    merged_clicks: int = 0
-    warnings: list[str] = field(default_factory=list)
+    unseen_clicks: int = 0  # test clicks on items that training never saw
+    missed_targets: int = 0  # unseen clicks that would be targets of samples
+    left_out_rows: int = 0  # whose type does not count as a click
+    outside_rows: int = 0  # clicks before `since` or from `until` on
+    merged_clicks: int = 0  # that `merge_types` merged into one before them
+    warnings: list[str] = field(default_factory=list)  # what looks wrong, one line each
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -137,9 +103,11 @@ class LogReport:
     def add(self, other: LogReport) -> None:
         """Add the counts of a part of the log that shares no session with the others, except distinct items (they do
         not add up) and warnings (they need the whole log)."""
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.longest = max(self.longest, other.longest)
+        longest = max(self.longest, other.longest)
+        for name, value in other.as_dict().items():
+            if isinstance(value, int) and name != "items":
+                setattr(self, name, getattr(self, name) + value)
+        self.longest = longest
         self.type_clicks = _sum(self.type_clicks, other.type_clicks)
         self.days = dict(sorted(_sum(self.days, other.days).items(), key=lambda pair: np.datetime64(pair[0])))
 
