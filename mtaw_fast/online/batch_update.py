@@ -6,7 +6,7 @@ Axes: T clicks of the log, B sessions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -31,9 +31,7 @@ _CHUNK = 4096
 
 def log_limits(limits: LearningLimits | None = None, **changes: Any) -> LearningLimits:
     """Return the limits for a log file, where an id is one session, however long its pauses are."""
-    base = LearningLimits() if limits is None else limits
-    values: Mapping[str, Any] = {name: getattr(base, name) for name in base.__dataclass_fields__}
-    return LearningLimits(**{**values, "session_gap": _NEVER, **changes})
+    return replace(limits or LearningLimits(), **{"session_gap": _NEVER, **changes})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

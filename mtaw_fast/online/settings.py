@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -205,7 +205,7 @@ class LearningSettings:
             arguments += ["--shared-folder", str(self.shared_folder)]
         for bundle, folder in self.other_arms:
             arguments += ["--other-arm", str(bundle), str(folder)]
-        for name, value in _fields(self.limits).items():
+        for name, value in asdict(self.limits).items():
             arguments += ["--learn-limit", f"{name}={value}"]
         return arguments
 
@@ -213,7 +213,7 @@ class LearningSettings:
 def limits_of(pairs: Iterable[str]) -> LearningLimits:
     """Return the limits of `name=value` pairs; the last value wins. Raises UsageError on a bad name or value."""
     values: dict[str, Any] = {}
-    defaults = _fields(LearningLimits())
+    defaults = asdict(LearningLimits())
     for pair in pairs:
         name, _, value = pair.partition("=")
         if name not in defaults:
@@ -223,7 +223,3 @@ def limits_of(pairs: Iterable[str]) -> LearningLimits:
         except ValueError:
             raise UsageError(f"learning limit {name}={value!r} must be {type(defaults[name]).__name__}") from None
     return LearningLimits(**values)
-
-
-def _fields(limits: LearningLimits) -> dict[str, Any]:
-    return {name: getattr(limits, name) for name in limits.__dataclass_fields__}

@@ -17,7 +17,7 @@ from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.compaction import compactor
 from mtaw_fast.online.compaction.compactor import BUSY, compact_folder
-from mtaw_fast.online.compaction.current import compacted_by_all, current_bundle, learned_position
+from mtaw_fast.online.compaction.current import compacted_by_all, learned_position
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
@@ -244,25 +244,6 @@ def test_a_bundle_that_learned_alone_goes_on_as_an_arm_and_back(
     assert shared.of_one(tmp_path / "unknown") == shared
 
 
-def test_a_session_is_forgotten_in_what_is_left_of_a_test(
-    bundles: list[Path], load: Load, tmp_path: Path, trained: Path
-) -> None:
-    shared = LearningSettings(tmp_path / "learned", compact=False, limits=OPEN)
-    arms = shared.of_arms(bundles)
-    recs = load(bundles, arms)
-    until_learned(recs[0], recs[0].observe("gone", ["sku-5", "sku-6"]))
-    for bundle, arm in zip(bundles, arms, strict=True):
-        compact_folder(bundle, arm)
-    for rec in recs:
-        rec.close()
-    # A bundle that no test knew is served alone from now on.
-    (rec,) = load([trained / "c"], [shared])
-    rec.forget("gone")
-    assert holds_session(shared.folder, ["gone"])
-    compact_folder(trained / "c", shared)
-    assert not holds_session(shared.folder, ["gone"])
-
-
 @pytest.mark.parametrize("alone", ["a", "c"])
 def test_a_command_for_one_bundle_takes_nothing_from_the_others_that_are_served(
     bundles: list[Path], load: Load, tmp_path: Path, trained: Path, alone: str
@@ -292,23 +273,6 @@ def test_a_command_for_one_bundle_takes_nothing_from_the_others_that_are_served(
     assert not (arms[1].folder / "bundle").exists()
     assert not holds_session(shared.folder, ["s-3"])
     log.close()
-
-
-def test_a_damaged_bundle_of_an_arm_is_built_again_from_the_log(
-    bundles: list[Path], load: Load, tmp_path: Path
-) -> None:
-    shared = LearningSettings(tmp_path / "learned", compact=False, limits=OPEN)
-    arms = shared.of_arms(bundles)
-    recs = load(bundles, arms)
-    teach(recs, 23)
-    expected = [answers(rec, QUESTIONS) for rec in recs]
-    compact_folder(bundles[1], arms[1])
-    (arms[1].folder / "bundle" / "manifest.json").write_text("{}")
-    assert compacted_by_all(arms[0].other_arms, recs[0].log_position or "") == START
-    assert current_bundle(bundles[1], arms[1].folder, True, shared.folder).folder == bundles[1]
-    for rec in recs:
-        rec.close()
-    assert [answers(rec, QUESTIONS) for rec in load(bundles, arms)] == expected
 
 
 def test_a_compactor_gets_the_settings_of_its_arm(

@@ -258,7 +258,7 @@ def inputs_of_second_refit(
     """Return the model before and after the second of two logs, and what its refit makes the ranker's samples from."""
     pytest.importorskip("torch", reason="needs the extra 'train'")
     from mtaw_fast.training import refit
-    from mtaw_fast.training.reporting import Silent
+    from mtaw_fast.training.progress import Silent
 
     parts = [row for row in rows if int(row[0][1:]) < 40], [row for row in rows if int(row[0][1:]) >= 40]
     before, _ = apply_log(log_file(tmp_path / "log.csv", parts[0], model), LIMITS)
@@ -305,8 +305,8 @@ def test_a_second_refit_ranks_by_vectors_that_do_not_follow_from_its_clicks(
 @pytest.mark.parametrize("setting", [{"train_step": "cuda-graph"}, {"loss_backend": "triton"}])
 def test_a_bundle_that_a_gpu_trained_is_refitted_on_a_cpu(tmp_path: Path, setting: dict[str, str]) -> None:
     torch = pytest.importorskip("torch", reason="needs the extra 'train'")
+    from mtaw_fast.training.progress import Silent
     from mtaw_fast.training.refit import refit_encoder
-    from mtaw_fast.training.reporting import Silent
 
     model = replace(MODEL, config=MODEL.config.replace(**setting))
     refitted, _ = refit_encoder(model, 1, tmp_path, torch.device("cpu"), Silent())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import resource
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -330,30 +329,3 @@ def test_catching_up_ends_although_events_keep_coming(learning: Make, monkeypatc
     ended = not caught_up.is_alive()
     monkeypatch.undo()
     assert ended, "catching up waits for events that came after it began"
-
-
-def test_a_log_folder_that_is_removed_stops_learning_with_one_log_line(
-    learning: Make, caplog: pytest.LogCaptureFixture
-) -> None:
-    rec = learning()
-    until_learned(rec, rec.observe("s", ["sku-1"]))
-    shutil.rmtree(rec.learner.settings.folder)
-    with pytest.raises(LearnError, match="was removed or replaced"):
-        rec.observe("s", ["sku-2"])
-    eventually(lambda: rec.learner.follower.failure is not None, 5)
-    rec.learner.follower._stopped.wait(0.3)  # several tries
-    assert len(stopped(caplog)) == 1
-
-
-def test_a_bundle_that_is_ahead_of_a_restored_log_is_not_served(learning: Make, folder: Path) -> None:
-    rec = learning()
-    settings = rec.learner.settings
-    until_learned(rec, rec.observe("s", ["sku-1"]))
-    path = settings.folder / "events-0000000000.log"
-    backup = path.read_bytes()
-    until_learned(rec, rec.observe("s", ["sku-2"]))
-    rec.close()
-    compact_folder(folder, settings)
-    path.write_bytes(backup)
-    with pytest.raises(LearnError, match="was cut short"):
-        learning()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,11 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle, Model
-from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.items.changes import TableChange
-from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.encoders import NativeEncoder
-from mtaw_fast.ranking.pipeline import Pipeline
-from mtaw_fast.ranking.retrieval import NativeIndex
 from tests.support.online.item_tables import everything, put_table, shown
-from tests.support.online.recommenders import MODEL, N
+from tests.support.online.recommenders import N
 from tests.support.random_bundle import bundle_parts, memory_parts, save_random
 from tests.support.ranking.timed_model import END, timed_model
 from tests.support.service.running import eventually
@@ -193,31 +187,6 @@ def test_other_processes_see_changes_and_a_restart_keeps_them(opened: Opened) ->
     assert everything(opened()) == before
 
 
-def test_ten_thousand_items_hidden_and_shown_over_restart_and_compaction(folder: Path, tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    hidden = [f"sku-{i}" for i in rng.choice(N, N // 2, replace=False)] + [f"later-{i}" for i in range(10_000)]
-    for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
-        rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
-        before = everything(rec)
-        rec.set_items(ROWS)
-        rec.hide(hidden)
-        rec.close()
-        rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
-        assert shown(rec) == {f"sku-{i}" for i in range(N)} - set(hidden)
-        if rec.learner is not None:
-            rec.learner.compact(wait=True)
-            assert rec.bundle.items is not None
-            assert rec.bundle.items.hidden == frozenset(hidden)
-            assert rec.bundle.items.kinds == {"price": "number", "stock": "boolean"}
-            assert shown(rec) == {f"sku-{i}" for i in range(N)} - set(hidden)
-        rec.show(hidden)
-        assert everything(rec) == before
-        rec.close()
-        rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
-        assert everything(rec) == before
-        rec.close()
-
-
 def large_model(timed: bool) -> Model:
     """Return a model of 20,000 items, with trends if `timed`."""
     if timed:
@@ -291,21 +260,6 @@ def test_a_change_that_another_process_overtakes_is_made_again(
         assert rec.items is not None
         assert rec.items.kinds == {"x": "category", "y": "boolean", "w": "number"}
         rec.close(), other.close()
-
-
-def test_evaluation_ignores_availability(tmp_path: Path) -> None:
-    for model in (MODEL, timed_model()):
-        ids = model.ids.external(np.arange(5, dtype=np.int32))
-        hidden = replace(model, items=ItemTable(model.n_items, hidden=frozenset(ids)))
-        index = NativeIndex(model.item_vectors, model.scan)
-        encoder = NativeEncoder(model.config, model.weights)
-        sessions = Sessions.from_lists([[1, 2], [], [30]])
-        plain, all_items, fewer = (
-            Pipeline.of(catalog, encoder, index).rank(sessions, model.n_items)[0]
-            for catalog in (Catalog.of(model), Catalog.of(hidden, all_items=True), Catalog.of(hidden))
-        )
-        assert np.array_equal(plain, all_items)
-        assert {0, 1, 2, 3, 4}.isdisjoint(fewer.ravel().tolist())
 
 
 def test_clicks_bring_items_in_hidden(folder: Path, tmp_path: Path) -> None:

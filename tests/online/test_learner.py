@@ -97,18 +97,6 @@ def test_items_above_the_limit_are_refused_and_none_is_added(learning: Learning)
     assert rec.n_items == N + 2
 
 
-@pytest.mark.parametrize("item", [10**30, "x" * 513])
-def test_an_id_that_no_table_holds_does_not_enter_from_an_older_log(
-    folder: Path, learning: Learning, item: int | str
-) -> None:
-    rec = learning()
-    until_learned(rec, rec.learner.append([Click("s", item, NOON), Click("s", "fresh", NOON)]))
-    assert item not in rec.ids
-    assert rec.learner.state.event_processor.refused["wrong_type"] + rec.learner.log.damaged == 1
-    rec.learner.compact(wait=True)
-    assert rec.bundle.model.log_progress is not None
-
-
 def test_a_batch_has_a_log_position(learning: Learning) -> None:
     rec = learning()
     position = rec.observe("s", ["sku-1"])
@@ -117,16 +105,6 @@ def test_a_batch_has_a_log_position(learning: Learning) -> None:
     assert [answer.log_position for answer in answers] == [rec.log_position] * 3
     assert answers[0].items == rec.recommend(["sku-1"]).items
     assert Recommender.load(rec.learner._folder).recommend_batch([["sku-1"]])[0].log_position is None
-
-
-def test_a_position_is_reported_once_its_new_items_are_known(learning: Learning) -> None:
-    """Also for items that come between two publications of the catalog."""
-    rec = learning()
-    for name in ("fresh-1", "fresh-2", "fresh-3"):
-        until_learned(rec, rec.observe("s", [name]))
-        assert name in rec.ids
-        assert not rec.recommend([name]).fallback
-    until_learned(rec, rec.observe("t", ["sku-1"]))
 
 
 def test_a_change_of_the_index_is_logged(

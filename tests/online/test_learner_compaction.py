@@ -65,21 +65,6 @@ def test_compact_waits_until_the_result_is_served(learning: Make, monkeypatch: p
         assert position_served(rec) >= position
 
 
-def test_a_later_bundle_that_cannot_be_served_is_an_error(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    rec = learning()
-    until_learned(rec, rec.observe("s", ["sku-1", "sku-2"]))
-    rec.learner.compact(wait=True)
-
-    def failing(*_: Any) -> None:
-        time.sleep(0.5)
-        raise MemoryError("no room")
-
-    monkeypatch.setattr(learner, "current_bundle", failing)
-    until_learned(rec, rec.observe("t", ["sku-1", "sku-2"]))
-    with pytest.raises(LearnError, match="cannot switch to the compacted bundle: no room"):
-        rec.learner.compact(wait=True)
-
-
 def test_a_busy_folder_has_its_own_exit_code(folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = learning().learner.settings
     monkeypatch.setattr(os, "nice", lambda _: 0)

@@ -167,20 +167,6 @@ def test_what_is_scored(tmp_path: Path) -> None:
     assert [name for name, _ in result.parts()] == ["2025-11-26T00:00"]
 
 
-def test_a_later_click_changes_no_earlier_prediction(tmp_path: Path) -> None:
-    cut = len(ROWS) - 60
-    moment = ROWS[cut][2]
-    changed = ROWS[:cut] + [(session, "sku-7", time) for session, _, time in ROWS[cut:]]
-
-    def early(rows: list[Row]) -> dict[str, list[int]]:
-        result = replay(log_file(tmp_path / "log.csv", rows, MODEL), ReplaySettings(every=EVERY), LIMITS)
-        kept = result.times // EVERY < moment // EVERY
-        return {name: ranks[kept].tolist() for name, ranks in result.ranks.items()}
-
-    assert early(ROWS) == early(changed)
-    assert len(early(ROWS)["learning"]) > 20
-
-
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(tmp_path / "bundle", MODEL)
     source = written(tmp_path / "log.csv", ROWS)

@@ -152,16 +152,13 @@ def _redact(log: EventLog, log_folder: Path, until: str, served: Container[Path]
     ]
     if unserved and forgotten_until(log, log_folder, until):
         for folder in unserved:
-            _remove_unserved(folder)
+            with not_served(folder) as free:
+                if not free:
+                    raise LearnError(
+                        f"{folder} is served since a moment ago, so nothing is redacted yet; compact again"
+                    )
+                _remove(folder / COMPACTED)
     redact_forgotten(log, log_folder, until)
-
-
-def _remove_unserved(folder: Path) -> None:
-    """Remove the compacted bundle of a folder: it may hold forgotten clicks. Raises LearnError if it is served now."""
-    with not_served(folder) as free:
-        if not free:
-            raise LearnError(f"{folder} is served since a moment ago, so nothing is redacted yet; compact again")
-        _remove(folder / COMPACTED)
 
 
 def _remove(bundle: Path) -> None:

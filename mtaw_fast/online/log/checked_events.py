@@ -26,7 +26,7 @@ def checked_click(
 
     Raises DataError if a value has the wrong type, is empty or too long, or is not a time in milliseconds.
     """
-    if item is None or isinstance(item, bool) or not isinstance(item, (int, str)):
+    if not isinstance(item, str):
         item = _whole(item)
     if item is None or (isinstance(item, int) and not -INT64 <= item < INT64) or (item == ""):
         raise DataError(f"{where}: item must be a 64-bit integer or a string; give the item's external id")
@@ -43,7 +43,7 @@ def checked_click(
         time,
         None if kind is None else _text("type", kind, where),
         None if identity is None else _text("id", identity, where),
-        context=_context_of(context, where),
+        context=None if context is None else _context_of(context, where),
     )
 
 
@@ -53,9 +53,7 @@ def forget_of(session: Any, at: int) -> Forget:
 
 
 def _context_of(value: Any, where: str) -> dict[str, str] | None:
-    """Return untrusted context, checked; None if there is no value. Raises DataError."""
-    if value is None:
-        return None
+    """Return untrusted context, checked; None if it is empty. Raises DataError."""
     try:
         return checked_context(value, where=f"{where}: context") or None
     except UsageError as error:

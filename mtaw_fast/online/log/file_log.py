@@ -19,7 +19,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from mtaw_fast.errors import LearnError, MtawError
-from mtaw_fast.online.log.event_log import START, LogEntry
+from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.log.flusher import Flusher
 from mtaw_fast.online.log.private_files import FILE_MODE, make_private, write_private
@@ -39,7 +39,7 @@ _MAY_COUNT = (
 _READ_BYTES = 1 << 20
 
 
-class FileLog:
+class FileLog(SegmentReader):
     """An `EventLog` in a folder that all processes of a host share; the folder is created if it is missing.
 
     fsync: whether `append` returns after fsync; else after write(2), with an fsync every 20 ms. segment_bytes: a
@@ -47,9 +47,8 @@ class FileLog:
     """
 
     def __init__(self, folder: Path, *, fsync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
-        self.folder, self._segment_bytes = folder, segment_bytes
-        self._segments = SegmentFolder(folder)
-        self._reader = SegmentReader(self._segments, segment_bytes)
+        super().__init__(SegmentFolder(folder), segment_bytes)
+        self.folder = folder
         self._lock = ForkLock()
         self._closed = False
         self._process = os.getpid()
@@ -72,7 +71,7 @@ class FileLog:
                 self._switch_segment(self._segments.numbers()[-1])
                 on_failure.callback(host.close, self._file)
                 if not fsync:
-                    self._flusher = self._new_flusher(self._file)
+                    self._flusher = Flusher(f"the log in {folder}", self._file)
                 on_failure.pop_all()
         except OSError as error:
             raise LearnError(f"cannot learn in {folder}: {error.strerror or error}; give a writable folder") from None
@@ -86,12 +85,13 @@ class FileLog:
         than a reader takes. None is acknowledged then. After a full disk or a failed fsync some may be in the log all
         the same, and readers learn these once: events that are sent again need the same ids.
         """
-        data = b"\n" + b"".join(record_of(checked_line(event, f"the log in {self.folder}")) for event in events)
+        data = b"\n" + self._records(events)
         with self._lock:
             if self._closed:
                 raise LearnError(f"the log in {self.folder} is closed; open it again")
             try:
-                self._reopen_in_child()
+                if self._process != os.getpid():
+                    self._reopen_in_child()
                 if self._flusher is not None and self._flusher.failure:  # a write would succeed: the kernel buffers it
                     raise LearnError(
                         f"cannot flush the log in {self.folder}: {self._flusher.failure}; "
@@ -118,16 +118,19 @@ class FileLog:
 
         Raises LearnError if they could not be written.
         """
-        data = b"".join(record_of(checked_line(event, f"the log in {self.folder}")) for event in events)
         with self._segments.as_learn_error("add a segment to"), self._lock:
-            self._reopen_in_child()
+            if self._process != os.getpid():
+                self._reopen_in_child()
             with self._exclusive():
                 path = self._segments.path(self._segments.numbers()[-1] + 1)
                 try:
-                    write_bytes(path, data)
+                    write_bytes(path, self._records(events))
                 except MtawError as error:
                     raise LearnError(str(error)) from None
                 host.set_mode(path, FILE_MODE)
+
+    def _records(self, events: Sequence[Event]) -> bytes:
+        return b"".join(record_of(checked_line(event, f"the log in {self.folder}")) for event in events)
 
     @contextlib.contextmanager
     def _shared(self) -> Iterator[None]:
@@ -144,7 +147,8 @@ class FileLog:
             with self._exclusive():
                 newest = self._segments.numbers()[-1]
                 if self._segments.size(newest) >= self._segment_bytes:
-                    newest = self._create_segment(newest + 1)
+                    newest += 1
+                    self._create_segment(newest)
             self._switch_segment(newest)
 
     def _is_succeeded(self, status: os.stat_result) -> bool:
@@ -153,15 +157,14 @@ class FileLog:
         Raise LearnError if that one is not the one in the folder: nobody reads it. `expire` of another process may have
         deleted it, if there is a newer one.
         """
-        path = self._segments.path(self._number)
         try:
-            if os.path.samestat(status, host.status(path)):
+            if os.path.samestat(status, host.status(self._path)):
                 return host.exists(self._segments.path(self._number + 1))
         except FileNotFoundError:
             with contextlib.suppress(FileNotFoundError):  # of the folder
                 if max(self._segments.numbers(), default=-1) > self._number:
                     return True
-        raise LearnError(f"{path} was removed or replaced while it was in use; restore the log, then start again")
+        raise LearnError(f"{self._path} was removed or replaced while it was in use; restore the log, then start again")
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -171,28 +174,23 @@ class FileLog:
         finally:
             host.lock(self._lock_file, fcntl.LOCK_UN)
 
-    def _create_segment(self, number: int) -> int:
+    def _create_segment(self, number: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         host.close(host.open_file(self._segments.path(number), flags, FILE_MODE))
-        return number
 
     def _switch_segment(self, number: int) -> None:
-        # Here: who created the segment may have been killed before its name was flushed.
-        flush_name(self._segments.path(number))
+        path = self._segments.path(number)
+        flush_name(path)  # here: who created the segment may have been killed before its name was flushed
         # At once: another thread may fork at any moment.
-        old_file, self._file, self._number = self._file, self._open_for_append(number), number
+        old_file, self._file, self._number, self._path = self._file, self._open_for_append(path), number, path
         if self._flusher is not None:
             self._flusher.follow(self._file)
         elif old_file >= 0:
             host.close(old_file)  # every acknowledged append was flushed already
 
-    def _new_flusher(self, file: int) -> Flusher:
-        flusher = Flusher(f"the log in {self.folder}")
-        flusher.follow(file)
-        return flusher
-
-    def _open_for_append(self, number: int) -> int:
-        return host.open_file(self._segments.path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    @staticmethod
+    def _open_for_append(path: Path) -> int:
+        return host.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def _open_lock_file(self) -> int:
         return host.open_file(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
@@ -202,31 +200,21 @@ class FileLog:
 
         The child would otherwise share its parent's file locks and file offset, and it has no thread that flushes.
         """
-        if self._process == os.getpid():
-            return
         number = self._segments.numbers()[-1]
+        path = self._segments.path(number)
         with contextlib.ExitStack() as on_failure:
             guard = self._open_lock_file()
             on_failure.callback(host.close, guard)
-            file = self._open_for_append(number)
+            file = self._open_for_append(path)
             on_failure.callback(host.close, file)
-            flusher = None if self._flusher is None else self._new_flusher(file)
+            flusher = None if self._flusher is None else Flusher(f"the log in {self.folder}", file)
             on_failure.pop_all()
         host.close(self._lock_file)
         host.close(self._file)
-        self._lock_file, self._file, self._number, self._process = guard, file, number, os.getpid()
-        self._flusher = flusher
+        self._lock_file, self._file, self._number, self._path = guard, file, number, path
+        self._flusher, self._process = flusher, os.getpid()
 
-    # Reading
-
-    def read(self, after: str, limit: int = 10_000) -> list[LogEntry]:
-        """Return the next events after a position; see `EventLog.read` and `SegmentReader.read`."""
-        return self._reader.read(after, limit)
-
-    @property
-    def damaged(self) -> int:
-        """See `EventLog`."""
-        return self._reader.damaged
+    # Reading, next to what `SegmentReader` does
 
     def end(self) -> str:
         """Return the position of the log's end; see `EventLog.end`."""
@@ -260,10 +248,6 @@ class FileLog:
             host.fdatasync(file)
         finally:
             host.close(file)
-
-    def lag(self, after: str) -> int:
-        """Return about how many events follow a position."""
-        return self._reader.lag(after)
 
     # Removing
 

@@ -22,11 +22,11 @@ class Flusher:
     could not write and does not report it again, so a success covers only what is written from then on.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, file: int) -> None:
+        self._name, self._file = name, file
         self._lock = threading.Lock()
         self._dirty = threading.Event()
-        self._file = -1
+        self._dirty.set()
         self._left: list[int] = []
         self._closed = False
         self.failure: str | None = None

@@ -33,7 +33,7 @@ class SegmentReader:
         self._empty = _NOWHERE, _NOWHERE  # a position, and the log's end then: no event between them
         self._record_bytes = _RECORD_BYTES  # the mean of the records that were read last
 
-    def read(self, after: str, limit: int) -> list[LogEntry]:
+    def read(self, after: str, limit: int = 10_000) -> list[LogEntry]:
         """Return the next events after a position; see `EventLog.read`."""
         number, offset = parsed_position(after)
         with self._segments.as_learn_error("read"):

@@ -14,8 +14,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.online.compaction.compaction import compact_model
-from mtaw_fast.online.log.event_log import LogEntry
-from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems, now_ms
+from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, now_ms
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.pipeline import Pipeline
@@ -88,52 +87,6 @@ def test_a_compaction_amid_a_burst_hides_no_bot(tmp_path: Path) -> None:
     assert first.log_progress.arrival == bot[19].arrived
     both = compact_model(first, "log", [entries(bot)[20:]], LearningLimits(), all_over=True)
     assert both.memory.n_sessions == MODEL.memory.n_sessions
-
-
-def test_forgetting_leaves_tables_without_the_session() -> None:
-    events = stream(8)
-    name = events[len(events) // 2].session
-    with_it = [*events, Forget(name, NOON)]
-    without = [event for event in events if event.session != name]
-    forgotten = compact_model(MODEL, "log", [entries(with_it)], LearningLimits(), all_over=True)
-    later = compact_model(
-        compact_model(MODEL, "log", [entries(events)], LearningLimits(), all_over=True),
-        "log", [[LogEntry(Forget(name, NOON), "9")]], LearningLimits(), all_over=True,
-    )  # fmt: skip
-    if {event.item for event in without} == {event.item for event in events}:
-        never = compact_model(MODEL, "log", [entries(without)], LearningLimits(), all_over=True)
-        for model in (forgotten, later):
-            for part, array in never.memory.arrays().items():
-                assert np.array_equal(getattr(model.memory, part), array), part
-            assert np.array_equal(model.popularity, never.popularity)
-
-
-def test_an_item_that_only_a_forgotten_session_clicked_is_not_recommended() -> None:
-    events: list[Event] = [
-        Click("s", "young", NOON), AddItems(("given",), (("sku-1",),), None, NOON), Click("s", "given", NOON + 1),
-    ]  # fmt: skip
-    first = compact_model(MODEL, "log", [entries(events)], ALL, all_over=True)
-    young, given = first.ids.lookup(["young", "given"]).tolist()
-    forgotten = [LogEntry(Forget("s", NOON + 2), "8")]
-    state = OnlineState(first, ALL)
-    state.apply(forgotten)
-    assert state.catalog().unavailable[[young, given]].tolist() == [True, False]
-    later = compact_model(first, "log", [forgotten], ALL, all_over=True)
-    assert not later.item_vectors[young].any()
-    reopened = OnlineState(later, ALL)
-    assert reopened.catalog().unavailable[[young, given]].tolist() == [True, False]
-    reopened.apply([LogEntry(Click("t", "young", NOON + 3), "9")])
-    assert not reopened.catalog().unavailable[young]
-
-
-def test_an_item_removed_by_hand_stays_removed_after_its_session_was_forgotten() -> None:
-    state = OnlineState(MODEL, ALL)
-    state.apply(
-        entries(
-            [Click("s", "young", NOON), RemoveItems(("young",), NOON), Forget("s", NOON), Click("t", "young", NOON)]
-        )
-    )
-    assert state.catalog().unavailable[N]
 
 
 def test_an_item_added_by_hand_keeps_its_direction_without_sessions() -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mtaw_fast.errors import DataError
+from mtaw_fast.items import ItemFrame
+from mtaw_fast.items.changes import TableChange
 from mtaw_fast.online.log.event_log import START
-from mtaw_fast.online.log.events import AddItems, Click, Forget, RemoveItems, parse
+from mtaw_fast.online.log.events import Click, parse
 from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.log.table_parts import TableParts, table_parts
 
-DEEP = b"[" * 100_000
 WRONG = [
     b'{"session": 1}',
     b"[]",
@@ -42,37 +46,50 @@ WRONG = [
     b'{"add": ["a"], "vectors": [[1e999]], "time": 1}',
     b'{"remove": "a", "time": 1}',
     b'{"remove": [1.5], "time": 1}',
-    DEEP,
+    b'{"hide": {}, "time": 1}',
+    b'{"rules": "r", "are": [], "time": 1}',
+    b'{"table": "t", "part": 2, "of": 2, "data": "", "time": 1}',
+    b'{"session": "s", "item": 5, "time": 1, "arrived": -1}',
+    b'{"session": "s", "item": 5, "time": 1, "context": {"a": 1}}',
+    b"[" * 100_000,
 ]
 
 
-@pytest.mark.parametrize("record", WRONG, ids=range(len(WRONG)))
-def test_a_record_of_wrong_types_is_damaged_and_ends_no_reader(tmp_path: Path, record: bytes) -> None:
+def test_records_of_wrong_types_are_damaged_and_end_no_reader(tmp_path: Path) -> None:
     log = FileLog(tmp_path)
     with (tmp_path / "events-0000000000.log").open("ab") as file:
-        file.write(b"%08x %b\n" % (zlib.crc32(record), record))
+        file.writelines(b"%08x %b\n" % (zlib.crc32(record), record) for record in WRONG)
     log.append([Click("s", "sku-1", 1)])
     assert [entry.event for entry in log.read(START)] == [Click("s", "sku-1", 1)]
-    assert log.damaged == 1
+    assert log.damaged == len(WRONG)
     log.close()
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        Click("s", -5, 7, "cart", "e"),
-        Click("s", "", 0),
-        Forget("", 9),
-        AddItems((), (), None, 10),
-        AddItems(("a", "b"), (("c",), ()), None, 10),
-        AddItems((3,), None, ((0.5, -1e-9, 1),), 10),
-        AddItems((3,), None, None, 10),
-        RemoveItems((3, 4), 10),
-    ],
-)
-def test_what_an_event_writes_is_read(event: Click | Forget | AddItems | RemoveItems) -> None:
-    assert parse(event.line()) == event
 
 
 def test_a_kind_of_a_later_release_is_no_damage() -> None:
     assert parse(b'{"rename": 5, "time": 1}') is None
+
+
+def test_events_of_a_table_go_through_their_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtaw_fast.online.log.table_parts._PART_BYTES", 100)
+    frame = ItemFrame.of([{"id": "a", "price": 1}, {"id": "b", "title": "Zoë"}, {"id": "c", "price": None}])
+    for change in (
+        TableChange("patch", frame),
+        TableChange("replace", frame, ("price",)),
+        TableChange("patch", frame, ()),
+    ):
+        events = table_parts(change, 5)
+        assert len(events) > 2
+        parts = TableParts()
+        read = [parts.complete(parse(event.line())) for event in events]  # type: ignore[arg-type]
+        assert read[:-1] == [None] * (len(events) - 1)
+        assert read[-1] is not None
+        restored = TableChange.unpacked(read[-1])
+        assert (restored.mode, restored.public, restored.frame.ids) == (change.mode, change.public, ["a", "b", "c"])
+        assert {k: v.values_at(np.arange(3)) for k, v in restored.frame.columns.items()} == {
+            "price": [1.0, None, None], "title": [None, "Zoë", None],
+        }  # fmt: skip
+        assert {k: v.tolist() for k, v in restored.frame.given.items()} == {
+            "price": [True, False, True], "title": [False, True, False],
+        }  # fmt: skip
+    with pytest.raises(DataError, match="is damaged"):
+        TableChange.unpacked(b"".join(part.data for part in events[1:]))

@@ -18,7 +18,17 @@ import pytest
 from mtaw_fast.errors import DataError, LearnError
 from mtaw_fast.online.log.checked_events import checked_click
 from mtaw_fast.online.log.event_log import START
-from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems
+from mtaw_fast.online.log.events import (
+    AddItems,
+    Click,
+    Event,
+    Forget,
+    HideItems,
+    KeepRules,
+    RemoveItems,
+    ShowItems,
+    TablePart,
+)
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.session_tracker import SessionTracker
@@ -28,11 +38,18 @@ EVERY_KIND: list[Event] = [
     click(0),
     Click("s", -5, 7),
     Click("ß\n \u2028", 'quo"te\\', 8, type="cart"),
-    Click("s", "late", 8, arrived=1_764_150_000_000),
-    Forget("s", 9),
-    AddItems(("new",), (("a", "b"),), None, 10),
-    AddItems((3, 4), None, ((0.5, -1e-9), (1.0, 2.0)), 11),
-    RemoveItems(("a", "b"), 12),
+    Click("s", "", 8, arrived=1_764_150_000_000, context={"referrer": "search"}),
+    Forget("", 9),
+    AddItems((), (), None, 10),
+    AddItems(("new", "b"), (("a", "b"), ()), None, 10),
+    AddItems((3, 4), None, ((0.5, -1e-9), (1, 2.0)), 11),
+    AddItems((3,), None, None, 11),
+    RemoveItems(("a", 4), 12),
+    HideItems(("a",), 13),
+    ShowItems(("a",), 14),
+    TablePart("t", 1, 3, b"\0\xff", 15),
+    KeepRules("r", {"filter": "x < 1"}, 16),
+    KeepRules("r", None, 17),
 ]
 
 
@@ -220,22 +237,8 @@ def test_a_writer_goes_on_after_another_process_deleted_its_segment(tmp_path: Pa
     assert events_of(busy)[-2:] == [last.event, click(20)]
 
 
-def test_redaction_removes_every_click_of_a_session(tmp_path: Path) -> None:
-    log = FileLog(tmp_path, segment_bytes=300)
-    events = [click(number, "secret" if number % 3 else "other") for number in range(12)]
-    for event in events:
-        log.append([event])
-    end = log.append([Forget("secret", 99)])
-    assert log.redact({"secret": end}) == 8
-    assert events_of(FileLog(tmp_path)) == [event for event in events if event.session == "other"] + [
-        Forget("secret", 99)
-    ]
-    assert log.damaged == 0
-    assert sum(path.read_bytes().count(b"secret") for path in tmp_path.glob("events-*.log")) == 1
-
-
 def test_single_events_are_removed(tmp_path: Path) -> None:
-    """Of any length, in several segments, and the last one too."""
+    """Of any length, in several segments, and the last one too; a segment that is gone has none."""
     log = FileLog(tmp_path, segment_bytes=3000)
     for number in range(60):
         log.append([click(number, "s" * (1 + 37 * number % 500)), click(number, "t")])
@@ -248,6 +251,8 @@ def test_single_events_are_removed(tmp_path: Path) -> None:
     assert log.damaged == 0
     log.append([click(99)])
     assert log.read(remaining[-1].position)[0].event == click(99)
+    (tmp_path / "events-0000000000.log").unlink()
+    log.remove(positions)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -309,12 +314,3 @@ def test_a_bad_event_is_one_line_that_names_it(values: tuple, wrong: str) -> Non
         checked_click(*values, where="event 3")
     assert str(caught.value).startswith("event 3: ")
     assert "\n" not in str(caught.value)
-
-
-def test_there_is_nothing_to_remove_from_a_segment_that_is_gone(tmp_path: Path) -> None:
-    log = FileLog(tmp_path, segment_bytes=1)
-    first, second = (log.append([Click("s", n, 1)]) for n in range(2))
-    (tmp_path / "events-0000000000.log").unlink()
-    log.remove([first, second])
-    assert not log.read(first)
-    log.close()

@@ -13,6 +13,7 @@ from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import AddItems, Click, Event
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.log.segment_folder import parsed_position, position_of
+from tests.support.online.file_logs import events_of
 
 SEGMENT = "events-0000000000.log"
 
@@ -21,14 +22,6 @@ def many_items(count: int = 9_000, d: int = 8) -> AddItems:
     """Return added items as one record of about 1.5 MB."""
     row = tuple((2 + place) ** 0.3 for place in range(d))
     return AddItems(tuple(f"sku-{place}" for place in range(count)), None, (row,) * count, 1)
-
-
-def events_of(log: FileLog) -> list[Event]:
-    events, after = list[Event](), START
-    while entries := log.read(after, 7):
-        events += [entry.event for entry in entries]
-        after = entries[-1].position
-    return events
 
 
 def torn(folder: Path, size: int) -> None:
@@ -84,26 +77,17 @@ def test_a_large_torn_record_damages_no_other(tmp_path: Path, sealed: bool) -> N
     log.close()
 
 
-def test_half_a_large_record_is_read_once_while_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = FileLog(tmp_path)
-    after = log.append([Click("s", 1, 1)])
-    torn(tmp_path, 3 << 20)
-    position = position_of(0, parsed_position(after)[1] + 1)  # after the newline before it
-    assert log.read(position) == []
-    monkeypatch.setattr(segment_reader, "_READ_BYTES", None)  # reading fails
-    assert log.read(position) == []
-    log.close()
-
-
-def test_a_run_above_the_limit_is_read_once_while_nothing_comes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", [1 << 20, 64 << 20], ids=["a run above the limit", "half a record"])
+def test_what_holds_no_event_is_read_once_while_nothing_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     log = FileLog(tmp_path)
-    position = log.append([Click("s", 1, 1)])
-    monkeypatch.setattr(segment_reader, "MAX_RECORD_BYTES", 1 << 20)
+    number, offset = parsed_position(log.append([Click("s", 1, 1)]))
+    monkeypatch.setattr(segment_reader, "MAX_RECORD_BYTES", limit)
     torn(tmp_path, 5 << 20)
+    position = position_of(number, offset + 1)  # after the newline before it
     assert log.read(position) == []
-    assert log.damaged > 1
+    assert (log.damaged > 1) == (limit == 1 << 20)
     with monkeypatch.context() as patched:
         patched.setattr(segment_reader, "_READ_BYTES", None)  # reading fails
         assert log.read(position) == []
@@ -134,7 +118,7 @@ def test_reading_a_record_without_an_end_takes_bounded_memory(tmp_path: Path, mo
     monkeypatch.setattr(segment_reader, "MAX_RECORD_BYTES", 1 << 20)
     monkeypatch.setattr(segment_reader, "_READ_BYTES", 3 << 17)  # no divisor of it
     torn(tmp_path, 5 << 20)
-    data, may_come = log._reader._lines(0, 1)
+    data, may_come = log._lines(0, 1)
     assert len(data) == (1 << 20) + 10
     assert not may_come
     assert log.read(START) == []

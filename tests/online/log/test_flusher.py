@@ -162,18 +162,3 @@ def test_a_synced_append_is_acknowledged_after_its_own_flush(tmp_path: Path, dis
         assert size >= end
     log.close()
     assert open_segments(tmp_path) == []
-
-
-def test_a_synced_append_whose_flush_fails_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = FileLog(tmp_path, fsync=True)
-
-    def broken(file: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fdatasync", broken)
-        with pytest.raises(LearnError, match="cannot append to the log"):
-            log.append([Click("s", 1, 1)])
-    log.append([Click("s", 2, 1)])
-    assert log.read(START)[-1].event == Click("s", 2, 1)
-    log.close()

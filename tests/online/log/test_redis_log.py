@@ -228,39 +228,6 @@ def test_two_hosts_share_a_stream(folder: Path, tmp_path: Path, url: str) -> Non
     restarted.close()
 
 
-def test_changes_of_items_reach_all_hosts_of_a_stream(folder: Path, tmp_path: Path, url: str) -> None:
-    """The item table, hidden items and kept rules; after a compaction they are read from its bundle."""
-    settings = [LearningSettings(tmp_path / name, stream=url, compact=False) for name in ("one", "two")]
-    hosts = [Recommender.load(folder, learn=host_settings) for host_settings in settings]
-    hosts[0].set_items({"id": ["sku-1", "sku-2"], "price": [5.0, 50.0]}, public=["price"])
-    hosts[0].set_items({"id": ["sku-2"], "price": [60.0]}, mode="patch")
-    hosts[0].hide(["sku-7", "sku-8"])
-    hosts[0].show(["sku-8"])
-    hosts[0].set_rules("cheap", {"filter": "price < 55"})
-    hosts[1].learner.follower.catch_up()
-    eventually(lambda: "cheap" in hosts[1].kept_rules, 5)
-    for host in hosts:
-        assert host.items is not None
-        assert host.recommend(["sku-3"], N, fields=["price"], allow=["sku-1", "sku-2"]).fields in (
-            [{"price": 5.0}, {"price": 60.0}], [{"price": 60.0}, {"price": 5.0}],
-        )  # fmt: skip
-        assert host.recommend(["sku-3"], N, rules="cheap").items == ["sku-1"]
-        items = host.recommend(["sku-3"], N).items
-        assert "sku-7" not in items
-        assert "sku-8" in items
-    expected = answers(hosts[0], drawn(23))
-    assert answers(hosts[1], drawn(23)) == expected
-    assert compact_folder(folder, settings[0]) is not None
-    for host in hosts:
-        host.close()
-    restarted = Recommender.load(folder, learn=settings[0])
-    assert restarted.recommend(["sku-3"], N, rules="cheap").items == ["sku-1"]
-    assert answers(restarted, drawn(23)) == expected
-    restarted.show(["sku-7"])
-    eventually(lambda: "sku-7" in restarted.recommend(["sku-3"], N).items, 5)
-    restarted.close()
-
-
 def test_an_outage_of_redis_is_logged_in_one_line_and_learning_resumes(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ from mtaw_fast.online.log import segment
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget
 from mtaw_fast.online.log.segment import parse_record, record_of, redact_clicks
 
-NAMES = ["s", "s1", 'quote"', "back\\slash", "line\nfeed", "ü 漢", "\ud800", '","item":1', " ", "forget"]
+NAMES = ["s", "s1", "", 'quote"', "back\\slash", "line\nfeed", "ü 漢", "\ud800", '","item":1', " ", "forget"]
 
 
 def position(offset: int) -> str:
@@ -51,11 +51,13 @@ def test_the_same_is_left_as_if_every_record_were_parsed(
             AddItems((name,), None, None, number),
         ]  # fmt: skip
         record = record_of(events[rng.integers(0, 4) * (rng.random() < 0.3)].line())
-        if rng.random() < 0.15:  # damaged: cut, blanked in part, or another checksum
+        if rng.random() < 0.05:
+            record = record_of(b'{"of a later release": 1, "time": 5}')
+        if rng.random() < 0.15:  # damaged: cut, blanked at its begin or end, or another checksum
             cut = int(rng.integers(1, len(record)))
-            record = [record[:cut] + b"\n", record[:cut], b" " * cut + record[cut:], b"0" + record[1:], b"\n"][
-                rng.integers(0, 5)
-            ]
+            blanked = record[:cut] + b" " * (len(record) - cut - 1) + b"\n"
+            damaged = [record[:cut] + b"\n", record[:cut], b" " * cut + record[cut:], blanked, b"0" + record[1:], b"\n"]
+            record = damaged[rng.integers(0, 6)]
         data += record
     data += [b"", b"half of one", b"\n"][rng.integers(0, 3)]
     for names in (NAMES[:1], NAMES[2:6], NAMES):

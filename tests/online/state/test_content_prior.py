@@ -71,11 +71,6 @@ def state_of(model: Model, events: list[Event], limits: LearningLimits, cuts: Se
     return state
 
 
-def test_training_fits_them_on_held_out_items(model: Model) -> None:
-    assert model.content is not None
-    assert model.content.held_out["cosine"] > 0.8 > model.content.held_out["mean_vector"]
-
-
 def test_an_item_that_is_clicked_alone_has_the_vector_of_its_attributes(model: Model) -> None:
     state = state_of(model, [Click("a", "sku-203", NOON)], LearningLimits())
     catalog = state.catalog()
@@ -185,12 +180,3 @@ def test_readers_and_compactions_agree(
         assert later.event_processor.items.internal_ids_of(first.added).tolist() == [
             N + place for place in range(len(first.added))
         ]
-
-
-def test_a_bundle_keeps_them(model: Model, tmp_path: Path) -> None:
-    saved = Bundle.save(tmp_path / "bundle", model, metrics={}, dataset={}).model
-    assert saved.content is not None
-    assert model.content is not None
-    assert model.items is not None
-    rows = np.arange(N)
-    np.testing.assert_array_equal(saved.content.vectors(model.items, rows), model.content.vectors(model.items, rows))

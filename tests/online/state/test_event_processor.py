@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -201,20 +200,6 @@ def test_every_reader_decides_the_same_whatever_the_sizes_of_its_reads(events: l
     assert np.array_equal(parts.items.unavailable, whole.items.unavailable)
     assert np.array_equal(parts.items.clicks, whole.items.clicks)
     assert (parts.position, parts.refused) == (whole.position, whole.refused)
-
-
-def test_what_was_learned_comes_back_from_its_file(tmp_path: Path) -> None:
-    learned = LogProgress(
-        "log", "0000000001-000000000007", NOON, keys=np.array([1, 2**64 - 1], np.uint64),
-        sessions=np.array([0, 5], np.int32), last=np.array([7, 8], np.int64), carried=np.frombuffer(b"{}", np.uint8),
-    )  # fmt: skip
-    learned.save(tmp_path / "learned")
-    restored = LogProgress.load(tmp_path / "learned")
-    for name in LogProgress.__dataclass_fields__:
-        assert np.array_equal(getattr(restored, name), getattr(learned, name))
-    restored.check(N, 6)
-    with pytest.raises(Exception, match="sessions points outside"):
-        restored.check(N, 5)
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast import Recommender
-from mtaw_fast.bundle import Bundle
-from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget
-from mtaw_fast.online.settings import LearningLimits, LearningSettings
+from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.new_items import MAX_SESSIONS, NewItems
 from mtaw_fast.online.state.online_state import OnlineState
-from tests.support.online.recommenders import MODEL, NOON, N, entries, stream, until_learned
+from tests.support.online.recommenders import MODEL, NOON, N, entries, stream
 
 LIMITS = LearningLimits()
 
@@ -44,16 +40,6 @@ def test_an_item_has_a_vector_after_the_first_click_that_says_something_of_it() 
     assert not state_of(first).catalog().vectors.any()
     vectors = state_of([*first, click("a", "sku-2", 2)]).catalog().vectors
     np.testing.assert_allclose(vectors[0], MODEL.item_vectors[2], atol=1e-6)
-
-
-def test_similar_items_of_an_item_that_was_clicked_once(tmp_path: Path) -> None:
-    Bundle.save(tmp_path / "bundle", MODEL, metrics={}, dataset={})
-    rec = Recommender.load(tmp_path / "bundle", learn=LearningSettings(tmp_path / "learned", compact=False))
-    until_learned(rec, rec.observe("a", ["sku-1", "x"]))
-    similar = rec.similar_items("x", k=3)
-    assert similar.items[0] == "sku-1"
-    assert similar.scores[0] > 0.99
-    rec.close()
 
 
 @settings(deadline=None, max_examples=30)
@@ -144,12 +130,6 @@ def test_a_compacted_bundle_admits_the_items_that_the_running_process_admits(
     assert state.event_processor.items.internal_ids_of(ids).tolist() == [N + place for place in range(len(ids))]
     assert state.event_processor.items.new_items.entered == whole.items.new_items.entered
     assert state.event_processor.items.new_items.candidates == whole.items.new_items.candidates
-
-
-def test_candidates_survive_a_file(tmp_path: Path) -> None:
-    LogProgress("log", "1", NOON, entered=3, candidates={"x": [1, 2**64 - 1], 5: [7]}).save(tmp_path / "learned")
-    restored = LogProgress.load(tmp_path / "learned")
-    assert (restored.entered, restored.candidates) == (3, {"x": [1, 2**64 - 1], 5: [7]})
 
 
 @pytest.mark.parametrize(("entered", "needed"), [(0, 1), (500, 1), (501, 2), (750, 2), (751, 4), (940, 16), (5000, 16)])

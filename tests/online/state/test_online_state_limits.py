@@ -105,19 +105,6 @@ def test_old_times_switch_off_no_limit_and_a_rebuild_decides_the_same(learning: 
     assert answers(rebuilt, QUESTIONS) == answers(rec, QUESTIONS)
 
 
-def test_an_item_is_recommended_from_its_clicks_on(learning: Make) -> None:
-    rec = learning(limits=LearningLimits(min_clicks=3))
-
-    def shown() -> bool:
-        rec.learner.follower.catch_up()
-        return "rare" in rec.recommend(["sku-1", "rare"], k=N + 5).items
-
-    for visitor in range(3):
-        assert not shown()
-        learn(rec, [Click(f"v{visitor}", item, WINDOW + visitor) for item in (f"sku-{visitor}", "rare", "rare")])
-    assert shown()
-
-
 def test_clicks_that_are_forgotten_make_nothing_popular(learning: Make, folder: Path) -> None:
     rec = learning(limits=LearningLimits(session_gap=MINUTE))
     before = rec.learner.state.event_processor.items.clicks.copy()

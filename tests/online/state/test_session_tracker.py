@@ -61,11 +61,6 @@ def test_a_session_goes_on_until_it_was_idle_for_the_gap() -> None:
     assert admitted(tracker, [Click("s", 9, NOON + 2960)]).handles == [2], "a forgotten session continued"
 
 
-def test_sessions_are_numbered_as_they_appear() -> None:
-    batch, _ = taken(*(Click(name, 0, NOON) for name in "abacb"))
-    assert batch.handles == [0, 1, 0, 2, 1]
-
-
 def test_an_event_that_comes_twice_counts_once() -> None:
     batch, tracker = taken(
         Click("s", 1, NOON, id="e"), Click("s", 2, NOON), Click("s", 1, NOON, id="e"), Click("s", 2, NOON)
@@ -241,20 +236,6 @@ def test_a_flood_of_new_sessions_lifts_an_item_no_further_than_its_share() -> No
     learned = batch.items.count("spam")
     assert learned == 25, "up to a fifth of all fresh clicks, its own included: 25 of 125"
     assert tracker.refused["flood"] == 1000 - learned
-
-
-def test_a_flood_that_clicks_other_items_too_is_limited_to_the_floor() -> None:
-    for fillers in (["a"], ["a", "b"]):
-        clicks = [Click(f"f{n}", item, NOON + n) for n in range(2000) for item in (*fillers, "spam")]
-        batch, _ = taken(*clicks)
-        assert batch.items.count("spam") == LearningLimits().item_floor
-
-
-def test_the_flood_is_forgotten_with_its_window() -> None:
-    first = [Click(f"a{n}", "x", NOON) for n in range(60)]
-    second = [Click(f"b{n}", "x", NOON + 60_000) for n in range(10)]
-    batch, _ = taken(*first, *second)
-    assert batch.items.count("x") == 2 * LearningLimits().item_floor
 
 
 def test_clicks_past_the_fresh_ones_are_no_flood() -> None:
