@@ -188,7 +188,7 @@ def train(
         default its lines go to the log `mtaw_fast`.
     progress : callable, optional
         Called as progress(what, done, total) after every step, with the phase and epoch and the sessions of the epoch.
-    reporter : training.reporting.Reporter, optional
+    reporter : training.progress.Reporter, optional
         Receives every phase, epoch and loss, in addition to `progress`.
     group : training.group.Group, optional
         Processes that torchrun started; this one has rank 0, the others call `group.follow(dataset)`. `device` is
@@ -219,7 +219,7 @@ def train(
     data = dataset_of(dataset)
 
     from mtaw_fast.training import train as train_model
-    from mtaw_fast.training.reporting import Several
+    from mtaw_fast.training.progress import Several
     from mtaw_fast.training.run_state import refuse_to_drop_finished
 
     run_folder = run_folder_of(bundle)

@@ -76,15 +76,19 @@ def run(
         return record
     if again is not None and (finalist.split != "test" or record is None):
         raise UsageError(f"--again is for a test set that was read before, and {entry} has no such read")
-    record = record or finalist.new_record(dataset.fingerprint, base)
+    config, split = finalist.config, finalist.split
+    record = record or records.new_record(
+        dataset, finalist.preset, split, changed=records.changed_settings(config, base), config=config.settings(),
+        seed=config.optimizer.seed, protocol=finalist.protocol,
+    )  # fmt: skip
     folder = folders.work / finalist.name
-    refit = finalist.split == "test" and finalist.protocol == HELD_OUT
-    trained = train(dataset, finalist.config, folder / "run", resume=True, refit=refit, reporter=ProgressLines())
+    refit = split == "test" and finalist.protocol == HELD_OUT
+    trained = train(dataset, config, folder / "run", resume=True, refit=refit, reporter=ProgressLines())
     trained.save(folder / "bundle", dataset, overwrite=True)
-    if finalist.split == "test":
+    if split == "test":
         # A run that is interrupted after this has read the test set: the next run is one more read.
         log_read(entry, record, again or (CUT_OFF if record["reads"] else FIRST_READ))
-    measured = measure(folder / "bundle", trained, samples_of(dataset, finalist.split, finalist.config))
+    measured = measure(folder / "bundle", trained, samples_of(dataset, split, config))
     finish(entry, {**record, **measured})
     shutil.rmtree(folder)
     return entry.read()
@@ -148,16 +152,7 @@ def run_baselines(dataset: Dataset, split: str, folders: Folders) -> list[dict[s
                 recorded.append(earlier)
                 continue
         rankers = rankers or fit_baselines(fitted, known, held_out, dataset.min_prefix, dataset.n_items)
-        record = {
-            "kind": records.KIND,
-            "schema": records.SCHEMA,
-            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-            "preset": name,
-            "changed": {},
-            "seed": None,
-            "split": split,
-            "reads": [] if earlier is None else earlier["reads"],
-        }
+        record = earlier or records.new_record(dataset, name, split, changed={}, seed=None)
         if split == "test":
             log_read(entry, record, CUT_OFF if record["reads"] else FIRST_READ)
         if isinstance(ranker := rankers[name], CoOccurrence):

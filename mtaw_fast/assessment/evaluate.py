@@ -33,7 +33,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import Report, protocol
 from mtaw_fast.evaluation import baselines as all_baselines
-from mtaw_fast.evaluation.comparison import Evaluation
+from mtaw_fast.evaluation.evaluation_result import Evaluation
 from mtaw_fast.evaluation.seen import same_training_part
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName

@@ -226,7 +226,7 @@ def _print_plan(arguments: argparse.Namespace, config: Config) -> None:
 
 
 def _several(reporters: list[Any]) -> Any:
-    from mtaw_fast.training.reporting import Several
+    from mtaw_fast.training.progress import Several
 
     return Several(reporters)
 

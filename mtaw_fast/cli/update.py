@@ -94,8 +94,8 @@ def _refitted(
 ) -> tuple[Model, list[dict[str, Any]]]:
     """Return the model trained as --refit says, and the records of the epochs."""
     from mtaw_fast.cli.progress import TrainingProgress
+    from mtaw_fast.training.progress import Silent
     from mtaw_fast.training.refit import refit_encoder, refit_ranker
-    from mtaw_fast.training.reporting import Silent
     from mtaw_fast.training.run import device_of
 
     if not summary.learned_sessions:

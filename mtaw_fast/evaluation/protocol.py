@@ -17,7 +17,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation.item_facts import ItemFacts
 from mtaw_fast.evaluation.measuring import ListObserver, Measured
 from mtaw_fast.evaluation.metrics import KS, listed_rank
-from mtaw_fast.evaluation.report import Report, report_of
+from mtaw_fast.evaluation.metrics_report import Report, report_of
 from mtaw_fast.evaluation.slices import Slicing
 
 if TYPE_CHECKING:

@@ -19,13 +19,13 @@ from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.training.checkpoints import RunFolder
-from mtaw_fast.training.encoder.fitting import Fitting, weights_of
+from mtaw_fast.training.encoder.fit_encoder import Fitting, weights_of
 from mtaw_fast.training.encoder.runner import LocalRunner
-from mtaw_fast.training.ranker.fitting import fit_ranker
+from mtaw_fast.training.progress import Reporter
+from mtaw_fast.training.ranker.fit_ranker import fit_ranker
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings
-from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.threads import current_threads
 

@@ -31,18 +31,18 @@ from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.content import with_content
-from mtaw_fast.training.encoder.fitting import Fitting, weights_of
+from mtaw_fast.training.encoder.fit_encoder import Fitting, weights_of
 from mtaw_fast.training.encoder.runner import LocalRunner, Runner
 from mtaw_fast.training.encoder.validation import check_held_out
 from mtaw_fast.training.memory_tables import TableMemory, build_tables, build_trends, training_table_memory
 from mtaw_fast.training.plan.estimate import plan_training
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, Plan
+from mtaw_fast.training.progress import Reporter, Silent
 from mtaw_fast.training.ranker.feature_importance import feature_importance
 from mtaw_fast.training.ranker.last_sessions import split_for_ranker
 from mtaw_fast.training.ranker.side_inputs import SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_samples, fit_settings, ranker_samples
 from mtaw_fast.training.repeating_types import log_weights
-from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import Threads, training_threads

@@ -17,7 +17,7 @@ from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
 from mtaw_fast.integrations.mlflow_tracking import MlflowRun, TrackingError, shown_uri
 from mtaw_fast.training import train
-from mtaw_fast.training.reporting import Several, Silent
+from mtaw_fast.training.progress import Several, Silent
 from tests.support.training.ring import ring_dataset, small_config
 
 mlflow = pytest.importorskip("mlflow")

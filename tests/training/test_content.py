@@ -16,8 +16,8 @@ from mtaw_fast.data.sessions import Samples
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.training import train
 from mtaw_fast.training.content import with_content
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.refit import refit_encoder
-from mtaw_fast.training.reporting import Silent
 from tests.support.online.recommenders import MODEL
 from tests.support.training.timed import A_SHIFT, shifting_dataset
 

@@ -23,7 +23,7 @@ from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.encoder.initial_weights import initialize
 from mtaw_fast.training.plan.plan import Plan
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
 from tests.support.training.runs import CHILD

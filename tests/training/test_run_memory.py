@@ -19,7 +19,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.model.model import Model
 from mtaw_fast.model.parameters import recent_of
 from mtaw_fast.training import TrainedModel, train
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.progress import Silent
 
 PHASES = ["slice", "ranker", "search", "slice-refit", "ranker-refit", "refit"]
 
@@ -87,7 +87,7 @@ CHILD = textwrap.dedent(
     from tests.support.training.curves import undrawn
     from tests.support.training.ring import memory_config, ring_dataset
     from mtaw_fast.training import run_state, train
-    from mtaw_fast.training.reporting import Silent
+    from mtaw_fast.training.progress import Silent
 
     class Killer(Silent):
         def epoch_starts(self, phase, epoch, epochs, sessions):

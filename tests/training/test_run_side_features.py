@@ -29,10 +29,10 @@ from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.plan import estimate, first_steps
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import SideInputs
 from mtaw_fast.training.refit import refit_ranker
-from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.trained_model import served_metrics
 from tests.support.scoring.command import score
 from tests.support.scoring.inputs import read_scores, write_sessions

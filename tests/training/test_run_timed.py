@@ -20,8 +20,8 @@ from mtaw_fast.online.batch_update import LogEvents, LogFile, UpdateSummary, app
 from mtaw_fast.online.replay import ReplaySettings, replay
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.training import TrainedModel, train
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.refit import refit_encoder, refit_ranker
-from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.trained_model import served_metrics
 from tests.support.training.timed import A_SHIFT, HOUR, START, shifting_dataset, shifting_sessions
 

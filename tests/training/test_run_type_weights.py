@@ -19,10 +19,10 @@ from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import train
 from mtaw_fast.training.encoder.validation import validation_metrics
 from mtaw_fast.training.plan.first_steps import Stopwatch, encoder_times
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.ranker.candidates import Prefixes
-from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
+from mtaw_fast.training.ranker.fit_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.refit import refit_encoder, refit_ranker
-from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.steps.batch import Batch, sample_counts
 from mtaw_fast.training.steps.full_step import Stepper
 from mtaw_fast.training.steps.static_step import StaticStep

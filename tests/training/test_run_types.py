@@ -26,8 +26,8 @@ from mtaw_fast.online.replay import ReplaySettings, replay
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.training import TrainedModel, train
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.refit import refit_ranker
-from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.trained_model import served_metrics, with_types_for
 from tests.support.scoring.command import score
 from tests.support.scoring.inputs import read_scores, write_sessions

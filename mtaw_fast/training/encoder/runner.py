@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.encoder.initial_weights import initialize
@@ -18,16 +19,16 @@ from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.steps.choice import make_stepper
 from mtaw_fast.training.steps.full_step import AnyStepper
 
-if TYPE_CHECKING:
-    from mtaw_fast.training.encoder.fitting import Fitting
-
 Validate = Callable[[MTAW], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FitRequest:
-    """The arguments of one `Fitting.fit`."""
+    """One `Fitting.fit`: its arguments, and the settings, catalog size and state of the run."""
 
+    config: Config
+    n_items: int
+    state: RunState
     phase: str
     sessions: Sessions
     epochs: int
@@ -44,7 +45,7 @@ class Runner(Protocol):
 
     device: torch.device
 
-    def begin(self, fitting: Fitting, request: FitRequest) -> AnyStepper:
+    def begin(self, request: FitRequest) -> AnyStepper:
         """Return a stepper whose model has the weights of the state's checkpoint, else `request.start`, else initial
         ones."""
         ...
@@ -68,13 +69,13 @@ class LocalRunner:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def begin(self, fitting: Fitting, request: FitRequest) -> AnyStepper:
+    def begin(self, request: FitRequest) -> AnyStepper:
         """See `Runner.begin`."""
-        config, checkpoint = fitting.config, fitting.state["checkpoint"]
-        model = MTAW(config, fitting.n_items).to(self.device)
-        stepper = make_stepper(model, config, request.sessions)
+        checkpoint = request.state["checkpoint"]
+        model = MTAW(request.config, request.n_items).to(self.device)
+        stepper = make_stepper(model, request.config, request.sessions)
         if checkpoint is not None:
-            fitting.state.files.load_checkpoint(checkpoint, model, stepper)
+            request.state.files.load_checkpoint(checkpoint, model, stepper)
         elif request.start is None:
             initialize(model, request.sessions)
         else:

@@ -17,7 +17,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.checkpoints import RunFolder
-from mtaw_fast.training.encoder.fitting import Fitting
+from mtaw_fast.training.encoder.fit_encoder import Fitting
 from mtaw_fast.training.encoder.initial_weights import initialize
 from mtaw_fast.training.encoder.runner import FitRequest, Validate
 from mtaw_fast.training.group.checkpoints import load_shards, save_shards
@@ -25,7 +25,7 @@ from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards
 from mtaw_fast.training.group.step import GroupStepper
 from mtaw_fast.training.group.validation import group_metrics
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.steps.full_step import AnyStepper
 from mtaw_fast.training.threads import Threads, current_threads, training_threads
@@ -73,21 +73,21 @@ class GroupRunner:
         check_settings(config, n_items, process_group.world)
         return cls(process_group, n_items)
 
-    def begin(self, fitting: Fitting, request: FitRequest) -> AnyStepper:
+    def begin(self, request: FitRequest) -> AnyStepper:
         """See `Runner.begin`. Rank 0 sends the request to the others and draws the initial weights."""
         assert request.start is None
-        process_group, shards, files = self._group, self._shards, fitting.state.files
+        process_group, shards, files = self._group, self._shards, request.state.files
         if process_group.leads:
-            process_group.channel.send(_message(fitting, request))
+            process_group.channel.send(_message(request))
         rows = shards.rows(process_group.rank)
-        model = MTAW(fitting.config, rows.stop - rows.start).to(self.device)
-        stepper = GroupStepper(model, fitting.config, shards, process_group)
-        if fitting.state["checkpoint"] is not None:
-            load_shards(files.folder / fitting.state["checkpoint"], model, stepper, shards, process_group)
+        model = MTAW(request.config, rows.stop - rows.start).to(self.device)
+        stepper = GroupStepper(model, request.config, shards, process_group)
+        if request.state["checkpoint"] is not None:
+            load_shards(files.folder / request.state["checkpoint"], model, stepper, shards, process_group)
             return stepper
         name = f"checkpoint-{request.phase}-0.safetensors"  # no state names it, so a left-over one is removed
         if process_group.leads:
-            full_model = MTAW(fitting.config, fitting.n_items)
+            full_model = MTAW(request.config, request.n_items)
             initialize(full_model, request.sessions)
             files.save_checkpoint(name, full_model, None)
             del full_model
@@ -115,12 +115,12 @@ class GroupRunner:
         self._group.channel.gather()
 
 
-def _message(fitting: Fitting, request: FitRequest) -> dict[str, Any]:
+def _message(request: FitRequest) -> dict[str, Any]:
     """Return a request of rank 0 as JSON values, which `follow_fit` reads."""
     return {
         "do": "fit",
-        "config": fitting.config.as_dict(),
-        "folder": str(fitting.state.files.folder.absolute()),
+        "config": request.config.as_dict(),
+        "folder": str(request.state.files.folder.absolute()),
         "phase": request.phase,
         "sessions": len(request.sessions),
         "clicks": request.sessions.n_clicks,
@@ -128,7 +128,7 @@ def _message(fitting: Fitting, request: FitRequest) -> dict[str, Any]:
         "validates": request.validate is not None,
         "patience": request.patience,
         "encoder_threads": current_threads().encoder,
-        "state": {name: fitting.state[name] for name in _SHARED_STATE},
+        "state": {name: request.state[name] for name in _SHARED_STATE},
     }
 
 

@@ -22,12 +22,12 @@ from mtaw_fast.errors import TrainingError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.encoder.spectral import spectral_embedding
 from mtaw_fast.training.memory_tables import build_tables, build_trends
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.ranker.dataset import RankerDataset
-from mtaw_fast.training.ranker.fitting import fit_ranker
+from mtaw_fast.training.ranker.fit_ranker import fit_ranker
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings
-from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.steps.batch import nothing_to_learn, sample_counts
 from mtaw_fast.training.steps.choice import make_stepper
 from mtaw_fast.training.steps.epoch import EpochBatches

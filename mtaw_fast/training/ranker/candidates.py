@@ -75,7 +75,7 @@ class Prefixes:
 
 
 class PrefixCandidates:
-    """The `ranker.fitting.Candidates` of prefixes, computed again at every request: stored, they would take gigabytes.
+    """The `fit_ranker.Candidates` of prefixes, computed again at every request: stored, they would take gigabytes.
 
     The part of the encoder and the index is computed once: D ids and logits a prefix, and its query vector.
     """
@@ -113,7 +113,7 @@ class PrefixCandidates:
         return cls(config, build_tables(config, before, n_items), weights, prefixes, side)
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `ranker.fitting.Candidates`."""
+        """See `ranker.fit_ranker.Candidates`."""
         dense = self._dense
         if dense is not None:
             dense = Dense(dense.queries[queries], dense.ids[queries], dense.logits[queries], dense.catalog, dense.scale)

@@ -17,7 +17,7 @@ import numpy as np
 
 from mtaw_fast.data.sessions import offsets_of
 from mtaw_fast.errors import TrainingError
-from mtaw_fast.training.ranker.fitting import drawn_columns, nothing_to_learn
+from mtaw_fast.training.ranker.fit_ranker import drawn_columns, nothing_to_learn
 
 _LARGEST = float(np.finfo(np.float16).max)
 _MAPPED = 16 << 20  # bytes read before pages are given back; scattered rows map ten times as many
@@ -25,7 +25,7 @@ _MAPPED = 16 << 20  # bytes read before pages are given back; scattered rows map
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankerDataset:
-    """`ranker.fitting.Candidates` that are computed once and stored in a file.
+    """`ranker.fit_ranker.Candidates` that are computed once and stored in a file.
 
     Attributes
     ----------
@@ -55,11 +55,11 @@ class RankerDataset:
     frozen: int = 0
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `ranker.fitting.Candidates`."""
+        """See `ranker.fit_ranker.Candidates`."""
         return self._read(*self._padded(queries))
 
     def drawn(self, queries: np.ndarray, negatives: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `ranker.fitting.DrawnCandidates`."""
+        """See `ranker.fit_ranker.DrawnCandidates`."""
         ids, rows = self._padded(queries)
         chosen = drawn_columns(ids, ids == self.targets[queries, None], negatives, rng)
         if chosen is not None:

@@ -28,10 +28,10 @@ from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.ranking.memory_stage import moment_of
+from mtaw_fast.training.progress import Reporter
 from mtaw_fast.training.ranker.dataset import DatasetWriter, RankerDataset
 from mtaw_fast.training.ranker.new_item_vectors import NewItemVectors
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
-from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import current_threads
 

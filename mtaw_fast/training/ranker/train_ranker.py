@@ -14,12 +14,12 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.memory_tables import build_tables, build_trends
+from mtaw_fast.training.progress import Reporter
 from mtaw_fast.training.ranker.candidates import PrefixCandidates
-from mtaw_fast.training.ranker.fitting import Candidates, RankerFit, fit_ranker
+from mtaw_fast.training.ranker.fit_ranker import Candidates, RankerFit, fit_ranker
 from mtaw_fast.training.ranker.last_sessions import split_for_ranker, warn_if_capped
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
-from mtaw_fast.training.reporting import Reporter
 
 
 def ranker_samples(

@@ -10,9 +10,9 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.training.memory_tables import build_tables
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.ranker.dataset import RankerDataset
 from mtaw_fast.training.ranker.prequential import build_dataset
-from mtaw_fast.training.reporting import Silent
 from tests.support.random_bundle import random_weights
 
 N = 40

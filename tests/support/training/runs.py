@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.steps.full_step import Stepper
 
 
@@ -25,7 +25,7 @@ CHILD = textwrap.dedent(
     from tests.support.training.curves import undrawn
     from tests.support.training.ring import ring_dataset, small_config
     from mtaw_fast.training import TrainedModel, run_state, train
-    from mtaw_fast.training.reporting import Silent
+    from mtaw_fast.training.progress import Silent
 
     class Killer(Silent):
         steps = 0

@@ -17,7 +17,7 @@ from mtaw_fast.training import train
 from mtaw_fast.training.encoder.runner import LocalRunner
 from mtaw_fast.training.plan.estimate import plan_training
 from mtaw_fast.training.plan.plan import ALWAYS_FULL, PhasePlan, Plan, asks_for_costs, chosen_softmax, minutes
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.progress import Silent
 
 PUBLIC = {"tmall": 351_268 * 40_727, "retailrocket": 433_648 * 36_968}  # samples x items: logits an epoch
 LARGE = 10 * ALWAYS_FULL

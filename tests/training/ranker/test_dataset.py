@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtaw_fast.training.ranker.fitting import DrawnCandidates, RankerFit, fit_ranker
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.progress import Silent
+from mtaw_fast.training.ranker.fit_ranker import DrawnCandidates, RankerFit, fit_ranker
 from tests.support.training.queries import dataset_of, drawn
 
 

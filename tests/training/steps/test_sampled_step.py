@@ -15,7 +15,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import TrainingError, UnsupportedError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import train
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.choice import make_stepper
 from mtaw_fast.training.steps.full_step import Stepper

@@ -19,7 +19,7 @@ from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.training import train
 from mtaw_fast.training.encoder import runner
 from mtaw_fast.training.encoder.prefetch import made_ahead
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.steps import static_step as static_module
 from mtaw_fast.training.steps.full_step import Stepper
 from mtaw_fast.training.steps.static_batch import StaticBatch

@@ -20,7 +20,7 @@ from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder.prefetch import made_ahead
 from mtaw_fast.training.encoder.runner import FitRequest, LocalRunner, Runner, Validate
-from mtaw_fast.training.reporting import LossCurve, Reporter, Silent
+from mtaw_fast.training.progress import LossCurve, Reporter, Silent
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.steps.batch import nothing_to_learn, sample_counts
 from mtaw_fast.training.steps.epoch import EpochBatches
@@ -91,8 +91,11 @@ class Fitting:
             On a loss that is not finite.
         """
         with training_threads(current_threads()):
-            stepper = self.runner.begin(self, FitRequest(phase, sessions, epochs, validate, patience, start))
-            usable, state = self._trainable(sessions), self.state
+            state = self.state
+            stepper = self.runner.begin(
+                FitRequest(self.config, self.n_items, state, phase, sessions, epochs, validate, patience, start)
+            )
+            usable = self._trainable(sessions)
             while state["epoch"] < epochs and not 0 < patience <= state["epoch"] - state["best_epoch"]:
                 epoch = state["epoch"] + 1
                 record = self._epoch(phase, epoch, epochs, stepper, usable)

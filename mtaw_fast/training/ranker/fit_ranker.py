@@ -22,7 +22,7 @@ from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.memory.ranker_net import feature_bounds
 from mtaw_fast.memory.type_features import PREFIX
-from mtaw_fast.training.reporting import LossCurve, Reporter
+from mtaw_fast.training.progress import LossCurve, Reporter
 
 HIDDEN = (64, 32)
 WARMUP_SHARE = 0.05  # of all steps

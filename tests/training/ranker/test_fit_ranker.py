@@ -12,8 +12,8 @@ import pytest
 
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.memory import RankerNet
-from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.progress import Silent
+from mtaw_fast.training.ranker.fit_ranker import RankerFit, fit_ranker
 from tests.support.training.made_up_candidates import FEATURES, NOISE, TELLING, MadeUp
 
 SETTINGS = RankerFit(epochs=2, lr=1e-2)

@@ -13,7 +13,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import TrainingError
 from mtaw_fast.training import train
 from mtaw_fast.training.encoder import runner
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.progress import Silent
 from tests.support.training.runs import FailsAt, leftovers
 
 

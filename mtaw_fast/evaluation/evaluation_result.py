@@ -8,7 +8,7 @@ from typing import Any
 
 from mtaw_fast.evaluation.measuring import MORE
 from mtaw_fast.evaluation.metrics import METRICS
-from mtaw_fast.evaluation.report import Report
+from mtaw_fast.evaluation.metrics_report import Report
 from mtaw_fast.system.frames import Library
 
 
