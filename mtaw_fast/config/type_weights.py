@@ -20,17 +20,9 @@ _MIN_WEIGHT, _MAX_WEIGHT = float(np.finfo(np.float32).tiny), float(np.finfo(np.f
 def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
     """Return the weights by name of the type.
 
-    Parameters
-    ----------
-    weights : mapping of str to float, or str
-        Such as 'view=1,cart=3'; empty for none.
-    where : str
-        Names the setting in an error.
+    weights: such as 'view=1,cart=3'; empty for none. where: names the setting in an error.
 
-    Raises
-    ------
-    UsageError
-        If the text has another form, or a weight is negative, not a number, or not a float32.
+    Raises UsageError if the text has another form, or a weight is negative, not a number, or not a float32.
     """
     pairs = weights.items() if isinstance(weights, Mapping) else _split(weights, where)
     by_name: dict[str, float] = {}
@@ -64,19 +56,10 @@ def _split(text: str, where: str) -> list[tuple[str, str]]:
 def by_code(weights: TypeWeights, type_names: Sequence[str], where: str = "weights") -> np.ndarray | None:
     """Return the weights by the types' codes: float32[K], 1 for a type without one; None if all are 1.
 
-    Parameters
-    ----------
-    weights : mapping of str to float, or str
-        See `parsed`.
-    type_names : sequence of str
-        The types of the data set, in the order of their codes.
-    where : str
-        Names the setting in an error.
+    weights: see `parsed`. type_names: the types of the data set, in the order of their codes. where: names the setting
+    in an error.
 
-    Raises
-    ------
-    UsageError
-        If a type is unknown, or all weights are 0.
+    Raises UsageError if a type is unknown, or all weights are 0.
     """
     by_name = parsed(weights, where)
     if not by_name:

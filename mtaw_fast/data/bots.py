@@ -17,12 +17,8 @@ LONGEST = 500
 class BotRule:
     """What a bot is.
 
-    Attributes
-    ----------
-    longest : int, optional
-        Clicks that a session may have; None: any number.
-    burst_clicks, burst_ms : int
-        More clicks than this within so many milliseconds are a bot's.
+    longest: clicks that a session may have; None: any number. burst_clicks, burst_ms: more clicks than this within so
+    many milliseconds are a bot's.
     """
 
     longest: int | None = LONGEST
@@ -50,14 +46,8 @@ class BotRule:
     def bots(self, sessions: np.ndarray, times: np.ndarray | None, count: int) -> np.ndarray:
         """Return bool[B]: the bots among sessions whose clicks are mixed.
 
-        Parameters
-        ----------
-        sessions : int[T]
-            The session of each click.
-        times : int64[T], optional
-            In ms; without them only the number of clicks tells a bot.
-        count : int
-            B.
+        sessions: int[T], the session of each click. times: int64[T], in ms; without them only the number of clicks
+        tells a bot. count: B.
         """
         lengths = np.bincount(sessions, minlength=count)
         is_bot = self.too_long(lengths)

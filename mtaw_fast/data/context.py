@@ -26,17 +26,9 @@ UNNAMED = "\ufffd"  # stands for a value that is not kept; no column names it
 class ContextColumns:
     """C named columns and the values that have codes of their own.
 
-    Attributes
-    ----------
-    names : tuple of str
-        Of the columns.
-    values : tuple of tuples of str
-        By column; the code of `values[c][i]` is i + 2.
+    names: of the columns. values: by column; the code of `values[c][i]` is i + 2.
 
-    Raises
-    ------
-    DataError
-        If there are too many columns or values, or a name or value is there twice.
+    Raises DataError if there are too many columns or values, or a name or value is there twice.
     """
 
     names: tuple[str, ...]
@@ -139,24 +131,12 @@ class ClickContext:
 def checked_context(values: Any, names: Sequence[str] | None = None, where: str = "context") -> dict[str, str]:
     """Check a visit's context from outside: values by column name.
 
-    Parameters
-    ----------
-    values : mapping
-        Text or whole numbers by column; None as a value is the same as leaving the column out.
-    names : sequence of str, optional
-        The columns that there are.
-    where : str
-        Names the context in an error.
+    values: text or whole numbers by column; None as a value is the same as leaving the column out. names: the columns
+    that there are. where: names the context in an error.
 
-    Returns
-    -------
-    dict of str to str
-        Without the columns that have no value.
+    Returns the text by column, without the columns that have no value.
 
-    Raises
-    ------
-    UsageError
-        If it is not such a mapping, names an unknown column, or has a value that is too long.
+    Raises UsageError if it is not such a mapping, names an unknown column, or has a value that is too long.
     """
     if not isinstance(values, Mapping):
         raise UsageError(f"{where} must be values by column, such as {{'referrer': 'search'}}, not {shown(values)}")

@@ -13,17 +13,10 @@ _SECONDS = range(1_000_000_000, 4_102_444_800)  # the years 2001 to 2100; as mil
 def moment_of(name: str, time: str | int | None) -> int | None:
     """Return a time as milliseconds since 1970; None for None.
 
-    Parameters
-    ----------
-    name : str
-        Of the option, for messages.
-    time : str or int, optional
-        ISO-8601 text, UTC unless it names an offset; or Unix milliseconds, as text of more digits than 20171015.
+    name: of the option, for messages. time: ISO-8601 text, UTC unless it names an offset; or Unix milliseconds, as text
+    of more digits than 20171015.
 
-    Raises
-    ------
-    UsageError
-        On anything else, such as seconds.
+    Raises UsageError on anything else, such as seconds.
     """
     if time is None:
         return None

@@ -27,16 +27,9 @@ _NO_ROWS = np.empty(0, dtype=np.int64)
 class TableChange:
     """A table that replaces the item table, or values that patch it.
 
-    Attributes
-    ----------
-    mode : {'replace', 'patch'}
-        'replace': the table becomes this one. 'patch': given values change, everything else stays.
-    frame : ItemFrame
-        The rows.
-    public : tuple of str or None
-        Columns that are public; in a patch, in addition to those that are. None: as they are.
-    availability : str or None
-        The boolean column that says whether an item may be recommended. None: as it is.
+    mode: 'replace': the table becomes this one; 'patch': given values change, everything else stays. frame: the rows.
+    public: columns that are public; in a patch, in addition to those that are; None: as they are. availability: the
+    boolean column that says whether an item may be recommended; None: as it is.
     """
 
     mode: Mode

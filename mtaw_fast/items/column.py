@@ -16,16 +16,9 @@ from mtaw_fast.errors import DataError
 class Column(ABC):
     """A named column of values of one kind, each of which may be missing.
 
-    Attributes
-    ----------
-    kind : {'number', 'category', 'categories', 'boolean', 'text', 'time', 'vector'}
-        What its values are.
-    name : str
-        Unique in its table.
-    public : bool
-        Whether requests without the admin token may read it.
-    version : int
-        The version of the table in which the column last changed.
+    kind: {'number', 'category', 'categories', 'boolean', 'text', 'time', 'vector'}, what its values are. name: unique
+    in its table. public: whether requests without the admin token may read it. version: the version of the table in
+    which the column last changed.
     """
 
     kind: ClassVar[str]

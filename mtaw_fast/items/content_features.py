@@ -35,11 +35,8 @@ Embed = Callable[[Sequence[str]], np.ndarray]  # texts to float32[n, d]
 class ContentFeatures:
     """How the columns of an item table become features.
 
-    Attributes
-    ----------
-    columns : tuple of dict
-        For each column, what JSON can hold: its name, its kind, and `labels`, `edges`, `scale` or `d`, as the kind
-        needs. Columns that a table lacks, missing values and unknown labels give zeros.
+    columns: for each column, what JSON can hold: its name, its kind, and `labels`, `edges`, `scale` or `d`, as the kind
+    needs. Columns that a table lacks, missing values and unknown labels give zeros.
     """
 
     columns: tuple[Mapping[str, Any], ...]

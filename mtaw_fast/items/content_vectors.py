@@ -35,20 +35,10 @@ Evidence = Callable[[np.ndarray, int], np.ndarray]
 class ContentVectors:
     """A linear model from attributes to item vectors.
 
-    Attributes
-    ----------
-    features : ContentFeatures
-        Its inputs.
-    weights : float32[F + 1, d]
-        Of the features, and the constant in the last row.
-    prior_clicks : float
-        The weight of such a vector against clicks next to other items, in clicks.
-    text_model : str
-        Folder of the static embedding of texts; empty: words are hashed.
-    held_out : mapping
-        What the fit measured on items held out whole: see `fit_content_vectors`.
-    order : UnclickedOrder or None
-        How unclicked items are ordered among each other, if they have a time.
+    features: its inputs. weights: float32[F + 1, d], of the features, and the constant in the last row. prior_clicks:
+    the weight of such a vector against clicks next to other items, in clicks. text_model: folder of the static
+    embedding of texts; empty: words are hashed. held_out: what the fit measured on items held out whole: see
+    `fit_content_vectors`. order: how unclicked items are ordered among each other, if they have a time.
     """
 
     features: ContentFeatures
@@ -115,27 +105,14 @@ def fit_content_vectors(
 ) -> ContentVectors | None:
     """Fit vectors to attributes; the strength of the ridge is chosen on items held out whole.
 
-    Parameters
-    ----------
-    table : ItemTable
-        Of the catalog.
-    vectors : float32[N, d]
-        The trained vectors, of length 1.
-    clicks : int64[N]
-        Clicks of each item in the training.
-    seed : int, default 0
-        For the items that are held out.
-    evidence : callable, optional
-        evidence(items int[n], k) returns float64[n, d], what k clicks on each item say of its vector; `prior_clicks`
-        is chosen with it on the items that were held out. 1 without it.
-    text_model : str, optional
-        Folder of a static embedding of texts (`text_embedding`); by default words are hashed.
+    table: of the catalog. vectors: float32[N, d], the trained vectors, of length 1. clicks: int64[N], clicks of each
+    item in the training. seed: for the items that are held out. evidence: evidence(items int[n], k) returns float64[n,
+    d], what k clicks on each item say of its vector; `prior_clicks` is chosen with it on the items that were held out.
+    1 without it. text_model: folder of a static embedding of texts (`text_embedding`); by default words are hashed.
 
-    Returns
-    -------
-    ContentVectors or None
-        None if there are fewer than `MIN_EXAMPLES` items with clicks and attributes. `held_out` has the number of
-        `items`, the mean `cosine` of their vectors with the trained ones, that of the `mean_vector`, and the `ridge`.
+    Returns None if there are fewer than `MIN_EXAMPLES` items with clicks and attributes.
+    `held_out` has the number of `items`, the mean `cosine` of their vectors with the trained ones, that of the
+    `mean_vector`, and the `ridge`.
     """
     rows = np.flatnonzero(clicks[: table.n_rows] >= MIN_CLICKS)
     embed = text_embedding(text_model) if text_model else None

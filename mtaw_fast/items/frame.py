@@ -26,15 +26,9 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class ItemFrame:
     """Ids of m items and typed columns of m rows. Immutable.
 
-    Attributes
-    ----------
-    ids : list of int or of str
-        External ids, all of one type, each once.
-    columns : mapping of str to Column
-        In the source's order.
-    given : mapping of str to bool[m]
-        Which rows of a column the source gives, for columns that some rows do not have. A row that is not given keeps
-        its value in a patch; one that is given as missing loses it.
+    ids: external ids, all of one type, each once. columns: by name, in the source's order. given: bool[m] by name, which
+    rows of a column the source gives, for columns that some rows do not have. A row that is not given keeps its value
+    in a patch; one that is given as missing loses it.
     """
 
     ids: list[Any]
@@ -53,25 +47,12 @@ class ItemFrame:
     ) -> ItemFrame:
         """Check a table and return it as a frame.
 
-        Parameters
-        ----------
-        data : mapping of columns, sequence of row mappings, or a polars, pandas or pyarrow table
-            None and NaN are missing values.
-        id : str, default 'id'
-            The column of external ids.
-        kinds : mapping of str to str, optional
-            The declared kinds of some columns; the others are inferred. Values are converted where that loses nothing.
-        kept : mapping of str to str, optional
-            The kinds in the table so far, which values must have already.
-        where : str
-            Names the source in an error.
+        data: None and NaN are missing values. id: the column of external ids. kinds: the declared kinds of some
+        columns; the others are inferred. Values are converted where that loses nothing. kept: the kinds in the table so
+        far, which values must have already. where: names the source in an error.
 
-        Raises
-        ------
-        DataError
-            On a missing or repeated id, a wrong value or a wrong name: one line with column and row.
-        UsageError
-            If there is no column of ids or a declared kind is unknown.
+        Raises DataError on a missing or repeated id, a wrong value or a wrong name: one line with column and row;
+        UsageError if there is no column of ids or a declared kind is unknown.
         """
         columns, given = _columns_of(data, where)
         if id not in columns:

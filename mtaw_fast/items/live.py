@@ -22,10 +22,7 @@ class LiveItems:
     Patches are merged with each other before they are applied: a column of many rows is copied once for many of them.
     Of what comes before a replacement, only the columns count.
 
-    Parameters
-    ----------
-    table : ItemTable or None
-        The table of the model, by its internal ids.
+    table: the table of the model, by its internal ids.
     """
 
     def __init__(self, table: ItemTable | None) -> None:

@@ -39,23 +39,12 @@ def read_change(
 ) -> TableChange:
     """Read a table and return it as a change of the item table.
 
-    Parameters
-    ----------
-    source : path, or a table as `ItemFrame.of` takes it
-        A file ends in .parquet, .jsonl or .tsv; any other is CSV. Text may be compressed (.jsonl.gz, .tsv.gz).
-    id_kind : {'int', 'str'}
-        The type of the catalog's ids; ids of the other type are converted, if that loses nothing.
-    mode, before, id, kinds, public, availability
-        As in `TableChange.of`.
+    source: a file ends in .parquet, .jsonl or .tsv; any other is CSV. Text may be compressed (.jsonl.gz, .tsv.gz).
+    id_kind: {'int', 'str'}, the type of the catalog's ids; ids of the other type are converted, if that loses nothing.
+    mode, before, id, kinds, public, availability: as in `TableChange.of`.
 
-    Raises
-    ------
-    DataError
-        If the file cannot be read, or a value, an id or a kind does not fit: one line with column and row.
-    UsageError
-        On a wrong option.
-    MissingPackageError
-        If a file needs polars, and it is not installed.
+    Raises DataError if the file cannot be read, or a value, an id or a kind does not fit: one line with column and row;
+    UsageError on a wrong option; MissingPackageError if a file needs polars, and it is not installed.
     """
     where, path = "items", Path()
     if isinstance(source, (str, os.PathLike)):

@@ -17,10 +17,7 @@ from mtaw_fast.errors import DataError, UsageError, require
 class TextEmbedding:
     """A model of a local folder, which `StaticModel.save_pretrained` of model2vec wrote.
 
-    Attributes
-    ----------
-    d : int
-        The length of its vectors.
+    d: the length of its vectors.
     """
 
     d: int

@@ -26,15 +26,8 @@ NO_CATEGORY = -1
 class UnclickedOrder:
     """Weights of the features of `order_features`.
 
-    Attributes
-    ----------
-    categories : tuple of str
-        The K category columns.
-    created : str
-        The time column that ages count from.
-    weights : tuple of float
-        F: for each category that of being the last click's, and of its share of the session; and that of the
-        logarithm of the age in minutes.
+    categories: the K category columns. created: the time column that ages count from. weights: F, for each category
+    that of being the last click's, and of its share of the session; and that of the logarithm of the age in minutes.
     """
 
     categories: tuple[str, ...]
@@ -63,16 +56,8 @@ class UnclickedOrder:
 def order_features(codes: Sequence[np.ndarray], created: np.ndarray, own: Sequence[Any], now: int) -> np.ndarray:
     """Return float64[n, F].
 
-    Parameters
-    ----------
-    codes : K arrays int[n]
-        The category of each item, -1 if missing.
-    created : int64[n]
-        Unix milliseconds.
-    own : K sequences of int
-        The categories of the session's last items, the latest first; -1 if missing.
-    now : int
-        Unix milliseconds.
+    codes: K arrays int[n], the category of each item, -1 if missing. created: int64[n], Unix milliseconds. own: the
+    categories of the session's last items, the latest first; -1 if missing. now: Unix milliseconds.
     """
     features = []
     for column, own_codes in zip(codes, own, strict=True):
@@ -100,19 +85,11 @@ def fit_unclicked_order(
 ) -> UnclickedOrder | None:
     """Fit the order on the last clicks of sessions.
 
-    Parameters
-    ----------
-    categories : mapping of str to int[N]
-        K columns of codes by name.
-    name, created : str, int64[N]
-        The time column; `no_time` where missing.
-    items, offsets, times : int32[T], int64[B + 1], int64[T]
-        Packed sessions, in order of their ends.
+    categories: mapping of str to int[N], K columns of codes by name. name, created: the time column, int64[N];
+    `no_time` where missing. items, offsets, times: int32[T], int64[B + 1], int64[T], packed sessions, in order of their
+    ends.
 
-    Returns
-    -------
-    UnclickedOrder or None
-        None if there are fewer than 200 targets that have a time, and others to compare with.
+    Returns None if there are fewer than 200 targets that have a time, and others to compare with.
     """
     codes, rng = list(categories.values()), np.random.default_rng(seed)
     queries = _targets(items, offsets, times, created, no_time)

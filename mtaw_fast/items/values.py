@@ -56,24 +56,11 @@ class WrongValueError(Exception):
 def column_of(name: str, values: Any, kind: str | None = None, *, exact: bool = False) -> Column:
     """Return a column of values.
 
-    Parameters
-    ----------
-    name : str
-        Of the column.
-    values : sequence, or a column of a polars, pandas or numpy table
-        None and NaN are missing values.
-    kind : str, optional
-        One of `KINDS`; by default it is inferred, see `inferred_kind`.
-    exact : bool, default False
-        Whether the values must have the kind already. Else whole numbers also make texts and categories, 0 and 1 make
-        booleans, and a text with `SEPARATOR` makes several categories.
+    name: of the column. values: None and NaN are missing values. kind: one of `KINDS`; by default it is inferred, see
+    `inferred_kind`. exact: whether the values must have the kind already. Else whole numbers also make texts and
+    categories, 0 and 1 make booleans, and a text with `SEPARATOR` makes several categories.
 
-    Raises
-    ------
-    WrongValueError
-        On the first value that does not fit.
-    UsageError
-        On an unknown kind.
+    Raises WrongValueError on the first value that does not fit, UsageError on an unknown kind.
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(f"column {name!r}: there is no kind {shown(kind)}; the kinds are {', '.join(KINDS)}")

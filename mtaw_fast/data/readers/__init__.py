@@ -96,27 +96,16 @@ def read(
 def read_stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
     """Read the clicks of a log in time order, with the columns, types and cuts of the data set that has `reader`.
 
-    Parameters
-    ----------
-    source : path
-        A log of the same format, as `read` takes it.
-    reader : mapping
-        `Dataset.reader`, or a bundle's copy of it: `format`, and the format's options (for `clicks` those of
-        ClickOptions that say how to read a log: columns, `gap`, `types`, `dedupe`, ..), `item_ids` ('int' or 'str', the
-        kind of the catalog's ids) and `type_names` (the names of the first type codes).
+    source: a log of the same format, as `read` takes it. reader: `Dataset.reader`, or a bundle's copy of it: `format`,
+    and the format's options (for `clicks` those of ClickOptions that say how to read a log: columns, `gap`, `types`,
+    `dedupe`, ..), `item_ids` ('int' or 'str', the kind of the catalog's ids) and `type_names` (the names of the first
+    type codes).
 
-    Returns
-    -------
-    ClickStream
-        Every click that counts, in time order, not filtered by support, length or split. For the formats `npz` and
-        `pickle` the test sessions, and for `tmall` all sessions, one after the other, without times.
+    Returns every click that counts, in time order, not filtered by support, length or split. For the
+    formats `npz` and `pickle` the test sessions, and for `tmall` all sessions, one after the other, without times.
 
-    Raises
-    ------
-    UsageError
-        If `reader` names no format: `prepare` did not make the data set.
-    DataError
-        If `reader` is damaged, or the log cannot be read with it; the message names file, column, row and value.
+    Raises UsageError if `reader` names no format: `prepare` did not make the data set. Raises DataError if `reader` is
+    damaged, or the log cannot be read with it; the message names file, column, row and value.
     """
     fmt = reader.get("format")
     if fmt is None:
