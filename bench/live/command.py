@@ -93,12 +93,12 @@ def _memory(report: Report, options: argparse.Namespace, folder: Path) -> None:
         say(f"memory, {options.events:,} events in {name}")
         log_events(shop, options.events, folder / name, step)
         usage = worker(bundle, folder / name)
-        facts = {"delta": usage.delta / usage.events, "step_ms": step}
-        report.rows.append(_row("worker-memory", params, "bytes_per_event", np.array([usage.per_event]), facts))
+        per_event, delta = usage.total / usage.events, usage.delta / usage.events
+        facts = {"delta": delta, "step_ms": step}
+        report.rows.append(_row("worker-memory", params, "bytes_per_event", np.array([per_event]), facts))
         report.notes.append(
-            f"memory: a worker that learned {usage.events:,} events in {name} holds {usage.per_event:.0f} bytes each, "
-            f"{usage.delta / usage.events:.0f} of them in the native delta; target {EVENT_BYTES}: "
-            f"{_met(usage.per_event <= EVENT_BYTES)}"
+            f"memory: a worker that learned {usage.events:,} events in {name} holds {per_event:.0f} bytes each, "
+            f"{delta:.0f} of them in the native delta; target {EVENT_BYTES}: {_met(per_event <= EVENT_BYTES)}"
         )
     used_bytes, seconds = redaction(folder / "a day", "visitor-7", folder / "redacted")
     report.rows.append(_row("redact", params, "redact_s", np.array([seconds]), {"bytes": used_bytes}))

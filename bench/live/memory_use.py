@@ -10,10 +10,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.harness.peak_memory import Ready, in_new_process, peak_of_prepared, restart_peak, tree_resident
 from bench.live.inputs import ALL, Shop, portions, stream
@@ -30,21 +30,12 @@ _READ = 2000  # events at a time, as a worker reads them
 _HOUR = 3_600_000
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerMemory:
-    """Bytes that a worker holds after `events` events.
-
-    total: all that it holds more than before the first event. delta: the part of it in the native delta.
-    """
+class WorkerMemory(NamedTuple):
+    """Bytes that a worker holds more than before the first event. delta: the part of them in the native delta."""
 
     events: int
     total: int
     delta: int
-
-    @property
-    def per_event(self) -> float:
-        """Bytes for each event."""
-        return self.total / self.events
 
 
 def log_events(shop: Shop, n_events: int, folder: Path, step: int) -> None:
@@ -62,11 +53,10 @@ def log_events(shop: Shop, n_events: int, folder: Path, step: int) -> None:
 
 def worker(bundle: Path, folder: Path) -> WorkerMemory:
     """Return the memory use of a new process that has learned the whole log."""
-    (events, total, delta), _ = in_new_process("a worker", _worker, bundle, folder)
-    return WorkerMemory(events, total, delta)
+    return WorkerMemory(*in_new_process("a worker", _worker, bundle, folder)[0])
 
 
-def _worker(_: Ready, bundle: Path, folder: Path) -> tuple[int, int, int]:
+def _worker(_: Ready, bundle: Path, folder: Path) -> WorkerMemory:
     log, state = FileLog(folder), OnlineState(Bundle.load(bundle).model, ALL)
     position, count = START, 0
     restart_peak()
@@ -77,7 +67,7 @@ def _worker(_: Ready, bundle: Path, folder: Path) -> tuple[int, int, int]:
         count += len(entries)
     del entries
     restart_peak()
-    return count, tree_resident(os.getpid()) - before, state.delta.n_bytes
+    return WorkerMemory(count, tree_resident(os.getpid()) - before, state.delta.n_bytes)
 
 
 def compaction(bundle: Path, folder: Path) -> int:

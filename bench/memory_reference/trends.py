@@ -232,8 +232,7 @@ class Moment:
 
     def counts(self, item: int) -> np.ndarray:
         """Return the decayed counts of an item: float64[14], all clicks and then later ones, by lane."""
-        zeros = np.zeros(2 * ITEM_LANES)
-        counts = self.plus.counts.get(item, zeros) * np.tile(self.item_scale, 2)
+        counts = self.plus.counts.get(item, 0.0) * np.tile(self.item_scale, 2)
         if item < self.tables.n_items:
             counts = counts + self.tables_of(item).counts[item] * np.tile(self.base_scale, 2)
         return counts
@@ -264,13 +263,12 @@ class Moment:
                 values = (tables.values[p].astype(np.uint32) << 16).view(np.float32).astype(np.float64)
                 row[int(tables.neighbors[p])] = values * self.base_pair_scale
         for neighbor, values in self.plus.pairs.get(item, {}).items():
-            row[neighbor] = row.get(neighbor, np.zeros(2 * PAIR_LANES)) + values * self.pair_scale
+            row[neighbor] = row.get(neighbor, 0.0) + values * self.pair_scale
         return row
 
     def totals(self, item: int) -> np.ndarray:
         """Return float64[10]: the sums of an item's pairs with all neighbors."""
-        zeros = np.zeros(2 * PAIR_LANES)
-        totals = self.plus.totals.get(item, zeros) * self.pair_scale
+        totals = self.plus.totals.get(item, 0.0) * self.pair_scale
         if item < self.tables.n_items:
             totals = totals + self.tables_of(item).totals[item] * self.base_pair_scale
         return totals

@@ -153,14 +153,10 @@ def _records(
 
 def _say(record: dict) -> None:
     """Print one line for a record."""
-    metrics, new_only = record["metrics"], record.get("exclude_seen", {}).get("P@20")
-    parts = [f"{name} {metrics[name]:.2f}" for name in ("P@20", "MRR@20")]
-    parts += [f"{label} {record[part]['P@20']:.2f}" for label, part in (("repeat", "repeat"), ("new", "non_repeat"))
-              if record[part]["P@20"] is not None]  # fmt: skip
-    parts += [] if new_only is None else [f"new, own left out {new_only:.2f}"]
+    parts = [f"{name} {record['metrics'][name]:.2f}" for name in ("P@20", "MRR@20")]
     parts += [f"{record['training']['seconds']:.0f} s"] if "training" in record else []
-    seed = "" if record["seed"] is None else f" seed {record['seed']}"
     changed = "".join(f" {name}={value}" for name, value in record["changed"].items())
     kind = " not refit" if protocol_of(record) == NOT_REFIT else ""
-    print(f"{record['dataset']['name']} {record['split']} {record['preset']}{changed}{kind}{seed}: {', '.join(parts)}",
-          flush=True)  # fmt: skip
+    seed = "" if record["seed"] is None else f" seed {record['seed']}"
+    name = f"{record['dataset']['name']} {record['split']} {record['preset']}{changed}{kind}{seed}"
+    print(f"{name}: {', '.join(parts)}", flush=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 from bench.harness.records import Entry, RecordFile, RecordKind, commit
 from mtaw_fast.config import Config, MemoryConfig, RankerConfig
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 
 SCHEMA = 1
@@ -79,21 +80,12 @@ class Finalist:
         split = self.split if self.protocol == HELD_OUT else f"{self.split}-{self.protocol}"
         return f"{self.dataset}-{self.preset}-{settings_hash(self.config)}-{split}-seed{self.config.optimizer.seed}"
 
-    def new_record(self, fingerprint: str, preset: Config) -> dict[str, Any]:
-        """Return the record before anything is measured. fingerprint: of the data set; preset: its own settings."""
-        commit()  # remembers the commit before the training
-        return {
-            "kind": KIND,
-            "schema": SCHEMA,
-            "dataset": {"name": self.dataset, "fingerprint": fingerprint},
-            "preset": self.preset,
-            "changed": changed_settings(self.config, preset),
-            "config": self.config.settings(),
-            "seed": self.config.optimizer.seed,
-            "split": self.split,
-            "protocol": self.protocol,
-            "reads": [],
-        }
+
+def new_record(dataset: Dataset, preset: str, split: str, **more: Any) -> dict[str, Any]:
+    """Return a record before anything is measured."""
+    commit()  # remembers the commit before the training
+    named = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+    return {"kind": KIND, "schema": SCHEMA, "dataset": named, "preset": preset, "split": split, **more, "reads": []}
 
 
 def changed_settings(config: Config, base: Config) -> dict[str, Any]:
