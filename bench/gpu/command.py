@@ -1,29 +1,36 @@
-"""GPU: kernels and their roofs, the training step and an epoch, peers, tiles, serving; under ten minutes in all.
+"""GPU: kernels and their roofs, the training step and an epoch, other losses, serving; about ten minutes in all.
 
-python -m bench.gpu [--only CASE,..] [--json FILE] [--patient]
+python -m bench.gpu [--only CASE,..] [--json FILE]
 python -m bench.gpu --dry    every case at toy size through Triton's interpreter, without a GPU and without a figure
-
-Each case has a budget of seconds. When it is spent, measurements that have not started are skipped, with a record.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
+import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.gpu.budgets import BUDGETS
-from bench.harness.report import Report, command, parse
+from bench.harness.report import Report, command, parse, say
 from mtaw_fast.errors import UnsupportedError, UsageError, require
 from mtaw_fast.storage.files import write_json
 
-CASES = tuple(BUDGETS)
+if TYPE_CHECKING:
+    from bench.gpu.setting import Setting
+
+# The cases and their modules, the most informative first. A case is a function of its name: it yields records.
+CASES = {
+    "kernels": "command", "limits": "rooflines", "loss": "loss_cases", "rooflines": "rooflines",
+    "encoder": "step_cases", "adam": "step_cases", "step": "step_cases", "epoch": "step_cases", "peers": "loss_cases",
+    "serving": "serving_cases",
+}  # fmt: skip
+_ROOT = Path(__file__).resolve().parents[2]
+_TESTS = ("tests/kernels/on_triton", "tests/kernels/test_scatter.py", "tests/training/steps/test_static_step.py")
 
 
 @command
@@ -32,51 +39,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.gpu",
         description=(__doc__ or "").splitlines()[0],
-        epilog="example: python -m bench.gpu --only loss,tiles --json gpu.json",
+        epilog="example: python -m bench.gpu --only loss,peers --json gpu.json",
     )
     parser.add_argument("--only", metavar="CASES", help=f"some of {','.join(CASES)} (default: all)")
     parser.add_argument(
         "--dry", action="store_true", help="toy sizes through Triton's interpreter on the CPU: checks, and no figure"
     )
-    parser.add_argument("--patient", action="store_true", help="let every case finish, however long it takes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, after each case")
     options = parse(parser, argv)
-    names = _chosen(options.only)
+    names = list(CASES) if options.only is None else options.only.split(",")
+    for name in names:
+        if name not in CASES:
+            raise UsageError(f"--only {options.only}: there is no case {name!r}; choose from {', '.join(CASES)}")
     if options.dry:
-        _interpret()
+        if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
+            raise UsageError("--dry needs a process that has not imported Triton yet: run python -m bench.gpu --dry")
+        os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported
     require("triton", "gpu")
     torch = require("torch", "train")
     if not options.dry and not torch.cuda.is_available():
         raise UnsupportedError(
             "bench.gpu: PyTorch sees no GPU here; run it on a host with one, or with --dry (toy sizes, no figures)"
         )
-    return _run(names, options.dry, options.patient, options.json)
+    return _run(names, options.dry, options.json)
 
 
-def _chosen(only: str | None) -> list[str]:
-    names = list(CASES) if only is None else only.split(",")
-    for name in names:
-        if name not in CASES:
-            raise UsageError(f"--only {only}: there is no case {name!r}; choose from {', '.join(CASES)}")
-    return names
-
-
-def _interpret() -> None:
-    """Make Triton interpret; it reads the environment when it is imported."""
-    if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
-        raise UsageError("--dry needs a process that has not imported Triton yet: run python -m bench.gpu --dry")
-    os.environ["TRITON_INTERPRET"] = "1"
-
-
-def _run(chosen: list[str], dry: bool, patient: bool, json: Path | None) -> int:
-    from bench.gpu.cases import BY_NAME
+def _run(names: Sequence[str], dry: bool, json: Path | None) -> int:
     from bench.gpu.setting import Setting, WrongResultError
 
-    report, setting = Report("gpu", quick=dry), Setting.of(dry, hurried=not (dry or patient))
-    for name in chosen:
-        print(f"{name} ..", file=sys.stderr, flush=True)
+    report, setting = Report("gpu", quick=dry), Setting.of(dry)
+    for name in names:
+        say(name)
         try:
-            for record in within(BUDGETS[name] if setting.hurried else math.inf, BY_NAME[name](setting)):
+            for record in getattr(import_module(f"bench.gpu.{CASES[name]}"), name)(setting):
                 report.records.append({"case": name, "dry": dry, **record})
                 report.notes.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in record.items()))
         except WrongResultError as error:
@@ -89,11 +84,20 @@ def _run(chosen: list[str], dry: bool, patient: bool, json: Path | None) -> int:
     return report.finish(json)
 
 
-def within(seconds: float, records: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield a case's records until its seconds are spent, then a record that says so if more would follow."""
-    end = time.monotonic() + seconds
-    for record in records:
-        yield record
-        if time.monotonic() > end:
-            yield {"skipped": f"the rest: its {seconds:g} s are spent; see --patient"}
-            return
+def kernels(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Run the tests of the kernels and of the captured step on the device."""
+    from bench.gpu.setting import WrongResultError
+
+    tests = " ".join(_TESTS)
+    if setting.dry:
+        missing = [path for path in _TESTS if not (_ROOT / path).exists()]
+        if missing:
+            raise WrongResultError(f"the tests {', '.join(missing)} do not exist")
+        yield {"tests": tests, "skipped": "the test suite runs them in the interpreter"}
+        return
+    line = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *_TESTS]
+    run = subprocess.run(line, cwd=_ROOT, capture_output=True, text=True)
+    last = (run.stdout.strip().splitlines() or ["no output"])[-1]
+    if run.returncode != 0:
+        raise WrongResultError(f"tests failed ({last})")
+    yield {"tests": tests, "result": last}

@@ -31,7 +31,7 @@ class Setting:
 
     dry: whether kernels run in the interpreter, at toy sizes and without a clock. rows, items, d: B, N and d of the
     loss. lengths: the lengths of a batch's sessions. large: number of items in the served catalog. sessions: number of
-    sessions in a drawn epoch. hurried: whether cases end when their budgets are spent.
+    sessions in a drawn epoch.
     """
 
     dry: bool
@@ -42,16 +42,15 @@ class Setting:
     lengths: tuple[int, ...]
     large: int
     sessions: int
-    hurried: bool = False
 
     @classmethod
-    def of(cls, dry: bool, hurried: bool = False) -> Setting:
+    def of(cls, dry: bool) -> Setting:
         """Return Tmall's catalog and a full batch; dry, sizes that the interpreter handles in seconds."""
         if dry:
             return cls(True, torch.device("cpu"), rows=24, items=130, d=20, lengths=(5, 2), large=300, sessions=10)
         return cls(
             False, torch.device("cuda"), rows=1024, items=40_727, d=100, lengths=(6,) * 150 + (31,) * 4,
-            large=1_000_000, sessions=65_286, hurried=hurried,
+            large=1_000_000, sessions=65_286,
         )  # fmt: skip
 
     def generator(self) -> torch.Generator:
@@ -109,12 +108,11 @@ def gate(what: str, got: Tensor, truth: Tensor, tolerance: float) -> float:
     return error.item()
 
 
-def inputs(setting: Setting, items: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, items (all of the setting's, or `items`) and targets of a full batch; both sides are leaves."""
-    count = setting.items if items is None else items
-    targets = torch.randint(0, count, (setting.rows,), generator=setting.generator()).to(setting.device)
+def inputs(setting: Setting) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, items and targets of a full batch; both sides are leaves."""
+    targets = torch.randint(0, setting.items, (setting.rows,), generator=setting.generator()).to(setting.device)
     drawn = setting.normal(setting.items + setting.rows, setting.d)  # one draw: equal seeds give equal values
-    e = drawn[:count].clone()
+    e = drawn[: setting.items].clone()
     q = e[targets] + drawn[setting.items :]
     return q.requires_grad_(), e.requires_grad_(), targets
 
@@ -125,13 +123,13 @@ def step_of(loss: Loss, q: Tensor, e: Tensor, targets: Tensor) -> tuple[Tensor, 
     return value, *torch.autograd.grad(value, (q, e))
 
 
-def errors_of(setting: Setting, loss: Loss, scale: float, gamma: float, multiple: int = 1) -> list[float]:
-    """Return errors of a loss and its gradients against float64 on the first rows and items, cut to a multiple.
+def errors_of(setting: Setting, loss: Loss, scale: float, gamma: float) -> list[float]:
+    """Return errors of a loss and its gradients against float64 on the first rows and items.
 
     Raises WrongResultError if one is above TOLERANCE.
     """
     q, e, _ = inputs(setting)
-    rows, items = min(setting.rows, 64), min(setting.items, 2000) // multiple * multiple
+    rows, items = min(setting.rows, 64), min(setting.items, 2000)
     targets = torch.arange(rows, device=setting.device) * 7 % items
 
     def reference(a: Tensor, b: Tensor, of: Tensor) -> Tensor:

@@ -18,16 +18,12 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.readers import npz
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
-from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
-from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.encoder.prefetch import made_ahead
 from mtaw_fast.training.steps.batch import Batch, epoch_batches, sample_counts
 from mtaw_fast.training.steps.choice import make_stepper
-from mtaw_fast.training.steps.cuda_graph_step import GraphStep
 from mtaw_fast.training.steps.full_step import AnyStepper
-from mtaw_fast.training.steps.static_batch import Budget, StaticBatch
 from mtaw_fast.training.steps.static_step import StaticStep
 
 _TOLERANCE = 5e-2  # bf16 against float32, of the largest entry
@@ -87,7 +83,7 @@ def step(setting: Setting) -> Iterator[dict[str, Any]]:
     variants = {"operation by operation": eager}
     config = eager._config
     if not setting.dry:
-        variants["as a CUDA graph"] = GraphStep(_model(setting, config), config)
+        variants["as a CUDA graph"] = StaticStep(_model(setting, config), config, captures=True)
     losses = {name: torch.tensor([stepper.step(batch, 1.0), stepper.end_epoch()]) for name, stepper in variants.items()}
     plain = config.replace(compute_dtype="float32", loss_backend="reference")
     reference = StaticStep(MTAW(config, setting.items).draw_weights(0).train(), plain, "reference")
@@ -124,57 +120,6 @@ def _model(setting: Setting, config: Config) -> MTAW:
 
 
 _FIELDS = PrefixInterestWeights._fields
-
-
-def breakdown(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Time the parts of a step. Host: making, padding, copying a batch. Device: encoder, loss, scatter, Adam."""
-    stepper, batch = steppers(setting, dropout=0.0)
-    config, model = stepper._config, stepper.model
-    sessions = drawn_sessions(setting)
-    static = StaticBatch(Budget.for_batch(batch, config.optimizer.batch_prefixes), setting.device)
-    facts = {"samples": len(batch.rows), "clicks": len(batch.clicks)}
-
-    def host(part: str, work: Any) -> dict[str, Any]:
-        return {"part": part, "on": "host", **facts, **setting.host_time(work)}
-
-    def device(part: str, work: Any) -> dict[str, Any]:
-        return {"part": part, "on": "device", **facts, **setting.time(work)}
-
-    yield host("batch of sessions", lambda: Batch.of(sessions, 1, _CPU))
-    yield host("padding and tile plan", lambda: static.stage(batch))
-    staged = static.stage(batch)
-    yield host("copy begun", lambda: staged.load(0))
-    static.load(batch, 0)
-    inputs, items = static.inputs, model.item_embedding
-    small = [parameter for parameter in model.parameters() if parameter is not items]
-    clicked = items.detach()[inputs.clicks].requires_grad_()
-
-    def encoded() -> torch.Tensor:
-        return model.interests(
-            clicked, inputs.offsets, tiles=inputs.tiles, seed=inputs.seed, compute_dtype=stepper._encoder_dtype
-        )[inputs.rows]
-
-    def lost(queries: torch.Tensor) -> torch.Tensor:
-        return aw_loss(
-            queries, items, inputs.targets, scale=config.model.scale, gamma=config.loss.gamma, weights=inputs.weights,
-            compute_dtype=stepper._dtype, backend=config.loss.loss_backend,
-        )  # fmt: skip
-
-    queries = encoded().detach().requires_grad_()
-    gradient = torch.ones_like(queries)
-    d_items, d_clicked = torch.zeros_like(items), torch.ones_like(clicked)
-    yield device("copy to the device", lambda: static.load(batch, 0))
-    yield device("encoder forward", encoded)
-    yield device("encoder forward and backward", lambda: torch.autograd.grad(encoded(), [clicked, *small], gradient))
-    yield device("loss forward", lambda: lost(queries))
-    yield device("loss forward and backward", lambda: torch.autograd.grad(lost(queries), [queries, items]))
-    yield device("clicks' gradient scattered", lambda: add_rows(d_items, inputs.clicks, d_clicked))
-    flat = items.detach().view(-1)
-    group = AdamGroup(flat.clone(), d_items.view(-1), torch.zeros_like(flat), torch.zeros_like(flat))
-    count, rate = (torch.tensor(value, device=setting.device) for value in (0.0, 1e-3))
-    apply, settings = torch.tensor(True, device=setting.device), AdamSettings(clip_norm=config.optimizer.clip_norm)
-    yield device("Adam over the item vectors", lambda: adam_step([group], count, rate, apply=apply, settings=settings))
-    yield device("whole step, operation by operation", lambda: stepper.step(batch, 1.0))
 
 
 def epoch(setting: Setting) -> Iterator[dict[str, Any]]:

@@ -17,8 +17,9 @@ from bench.harness.comparison import Case, Contender, Floor, Plan
 from bench.harness.eager_faiss import EagerFaiss, true_logits, true_queries
 from bench.harness.floors import flop_floor, largest_of, read_floor, scan_floor, sum_of
 from bench.harness.workload import Workload
+from bench.throughput import rates
 from bench.throughput.memory_truth import RANKER_TOLERANCE, memory_floor, true_memory
-from bench.throughput.rates import Load, Processes, Threads, rate_case
+from bench.throughput.rates import Load, rate_case
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.export.graph_ranker import Feeds, open_graph
@@ -207,13 +208,12 @@ class ServingCases:
         """Return the first `calls` sessions as external ids."""
         return [self.workload.bundle.ids.external(clicks) for clicks in self.workload.serve.slice(0, calls)]
 
-    def rates(self, workers: int, calls: int, plan: Plan) -> Iterator[tuple[Case, str]]:
+    def rates(self, workers: int, calls: int, plan: Plan) -> Iterator[Case]:
         """Yield bursts of `calls` on one thread, on several, and on as many processes; run each before the next."""
         load = Load(self.requests(_RATE_SESSIONS), self.k, calls)
-        for kind, count in ((Threads, 1), (Threads, workers), (Processes, workers)):
-            with kind(self.ours, load, count) as work_queue:
-                name = f"{count} {kind.__name__.lower() if count > 1 else 'thread'}"
-                yield rate_case(work_queue, count, self.ours, load, self._path_params, plan), name
+        for by, count in (("threads", 1), ("threads", workers), ("processes", workers)):
+            with (rates.threads if by == "threads" else rates.processes)(self.ours, load, count) as burst:
+                yield rate_case(burst, by, count, self.ours, load, self._path_params, plan)
 
     @property
     def _path_params(self) -> dict[str, Any]:

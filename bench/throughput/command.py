@@ -18,7 +18,6 @@ import numpy as np
 from bench.harness.comparison import Plan, limit_threads
 from bench.harness.report import Report, bench_parser, command, parse, say
 from bench.harness.workload import TIMED, Workload, from_bundle, from_data, generated, generated_with_times
-from bench.throughput.rates import calls_a_second
 from mtaw_fast.errors import UsageError, require
 
 if TYPE_CHECKING:
@@ -89,29 +88,25 @@ def _workloads(options: argparse.Namespace, folder: Path) -> Iterator[Workload]:
 
 def _measure_times(report: Report, workload: Workload, options: argparse.Namespace, folder: Path) -> Workload:
     """Measure what the bundle's times and types of clicks cost, and return the workload without times."""
-    from bench.throughput.times_case import times_case, without_times
-    from bench.throughput.types_case import types_case, with_types
+    from bench.throughput.variants import times_case, types_case, with_types, without_times
     from mtaw_fast.recommender import Recommender
 
     # Fails before anything is measured, on a wrong name as well.
     Recommender.load(workload.bundle.folder, encoder=options.encoder, index=options.index, verify=False)
-    plain = without_times(workload, folder)
-    say(f"measuring recommend-times, {workload.bundle.n_items} items")
-    result = report.run(times_case(workload, plain, K, _QUICK_SERVING if options.quick else _SERVING))
-    if result is not None:
-        ours, theirs = result.ours.median * 1e6, result.baselines[0].median * 1e6
-        report.notes.append(
-            f"recommend-times, {workload.bundle.n_items} items: p50 {ours:.1f} us, {theirs:.1f} without times, "
-            f"{ours / theirs:.2f} x; target {TIMES_RATIO:g} x"
-        )
-    serving, typed = _QUICK_SERVING if options.quick else _SERVING, with_types(workload, folder.with_name("with-types"))
-    say(f"measuring recommend-types, {workload.bundle.n_items} items")
-    result = report.run(types_case(workload, typed, K, serving))
-    if result is not None:
-        ours, theirs = result.ours.median * 1e6, result.baselines[0].median * 1e6
-        report.notes.append(
-            f"recommend-types, {workload.bundle.n_items} items: p50 {ours:.1f} us, {theirs:.1f} without types"
-        )
+    plain, typed = without_times(workload, folder), with_types(workload, folder.with_name("with-types"))
+    serving = _QUICK_SERVING if options.quick else _SERVING
+    for what, make, target in (
+        ("times", lambda: times_case(workload, plain, K, serving), f"; target {TIMES_RATIO:g} x"),
+        ("types", lambda: types_case(workload, typed, K, serving), ""),
+    ):
+        say(f"measuring recommend-{what}, {workload.bundle.n_items} items")
+        result = report.run(make())
+        if result is not None:
+            ours, theirs = result.ours.median * 1e6, result.baselines[0].median * 1e6
+            report.notes.append(
+                f"recommend-{what}, {workload.bundle.n_items} items: p50 {ours:.1f} us, {theirs:.1f} without {what}, "
+                f"{ours / theirs:.2f} x{target}"
+            )
     return plain
 
 
@@ -150,9 +145,10 @@ def _measure(report: Report, workload: Workload, options: argparse.Namespace) ->
 def _rates(report: Report, cases: ServingCases, quick: bool) -> str:
     """Measure one worker against several; describe the calls a second of each."""
     rates = []
-    for case, name in cases.rates(_WORKERS, _RATE_CALLS, _QUICK_RATE if quick else _RATE):
+    for case in cases.rates(_WORKERS, _RATE_CALLS, _QUICK_RATE if quick else _RATE):
+        name = f"{case.params['workers']} {case.params['by']}"
         say(f"measuring {case.name}, {name}")
         result = report.run(case)
         if result is not None:
-            rates.append(f"{name} {calls_a_second(case, result.ours):.0f}")
+            rates.append(f"{name} {case.params['calls'] / result.ours.median:.0f}")
     return f"recommend, {cases.workload.bundle.n_items} items, batch 1, calls a second: {', '.join(rates)}"

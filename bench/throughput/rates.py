@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench.harness.comparison import Case, Contender, Plan, Timing
+from bench.harness.comparison import Case, Contender, Plan
 from mtaw_fast.errors import MtawError
 from mtaw_fast.recommender import Recommender
+
+Burst = Callable[[], list[list[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,59 +35,50 @@ class Load:
         return items
 
 
-class Threads(AbstractContextManager["Threads"]):
-    """Workers that are threads of this process and share its Recommender."""
+@contextmanager
+def threads(recommender: Recommender, load: Load, workers: int) -> Iterator[Burst]:
+    """Yield how to run a burst on every worker, threads of this process that share its Recommender."""
+    start = threading.Barrier(workers)
 
-    def __init__(self, recommender: Recommender, load: Load, workers: int) -> None:
-        self._recommender, self._load, self._workers = recommender, load, workers
-        self._pool = ThreadPoolExecutor(workers)
-        self._start = threading.Barrier(workers)
+    def work(number: int) -> list[Any]:
+        start.wait()  # so that no thread takes two of the jobs
+        return load.run(recommender, number)
 
-    def run(self, _: int) -> list[list[Any]]:
-        """Run a burst on every worker; return the last answer of each."""
-        jobs = [self._pool.submit(self._work, number) for number in range(self._workers)]
-        return [job.result() for job in jobs]
-
-    def _work(self, number: int) -> list[Any]:
-        self._start.wait()  # so that no thread takes two of the jobs
-        return self._load.run(self._recommender, number)
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
+    with ThreadPoolExecutor(workers) as pool:
+        yield lambda: list(pool.map(work, range(workers)))
 
 
-class Processes(AbstractContextManager["Processes"]):
-    """Workers that are processes, each with the bundle mapped."""
+@contextmanager
+def processes(recommender: Recommender, load: Load, workers: int) -> Iterator[Burst]:
+    """Yield how to run a burst on every worker, processes that have the bundle mapped."""
+    context = multiprocessing.get_context("spawn")
+    names = recommender.bundle.folder, recommender.encoder.name, recommender.index.name
+    pipes: list[Connection] = []
+    started = []
+    for number in range(workers):
+        own_pipe, child_pipe = context.Pipe()
+        process = context.Process(target=_serve, args=(child_pipe, *names, load, number), daemon=True)
+        process.start()
+        child_pipe.close()
+        pipes.append(own_pipe)
+        started.append(process)
+    try:
+        for pipe in pipes:
+            pipe.recv()
+    except EOFError:
+        raise MtawError("a worker process ended before it was ready; see its error above") from None
 
-    def __init__(self, recommender: Recommender, load: Load, workers: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        names = recommender.bundle.folder, recommender.encoder.name, recommender.index.name
-        self._pipes: list[Connection] = []
-        self._processes = []
-        for number in range(workers):
-            own_pipe, child_pipe = context.Pipe()
-            process = context.Process(target=_serve, args=(child_pipe, *names, load, number), daemon=True)
-            process.start()
-            child_pipe.close()
-            self._pipes.append(own_pipe)
-            self._processes.append(process)
-        try:
-            for pipe in self._pipes:
-                pipe.recv()
-        except EOFError:
-            raise MtawError("a worker process ended before it was ready; see its error above") from None
-
-    def run(self, _: int) -> list[list[Any]]:
-        """Run a burst on every worker; return the last answer of each."""
-        for pipe in self._pipes:
+    def burst() -> list[list[Any]]:
+        for pipe in pipes:
             pipe.send(True)
-        return [pipe.recv() for pipe in self._pipes]
+        return [pipe.recv() for pipe in pipes]
 
-    def __exit__(self, *_: object) -> None:
-        for pipe in self._pipes:
+    try:
+        yield burst
+    finally:
+        for pipe, process in zip(pipes, started, strict=True):
             pipe.send(False)
             pipe.close()
-        for process in self._processes:
             process.join()
 
 
@@ -97,24 +90,13 @@ def _serve(pipe: Connection, folder: Path, encoder: str, index: str, load: Load,
 
 
 def rate_case(
-    work_queue: Threads | Processes,
-    workers: int,
-    recommender: Recommender,
-    load: Load,
-    params: dict[str, Any],
-    plan: Plan,
+    burst: Burst, by: str, workers: int, recommender: Recommender, load: Load, params: dict[str, Any], plan: Plan
 ) -> Case:
     """Return the case that times a burst on all workers. Its answers must equal those of a single worker."""
-    kind = type(work_queue).__name__.lower()
 
     def check(contender: Contender) -> str | None:
         expected = [load.run(recommender, number) for number in range(workers)]
-        return None if contender.run(0) == expected else f"{workers} {kind} give other answers than one"
+        return None if contender.run(0) == expected else f"{workers} {by} give other answers than one"
 
-    params = {**params, "workers": workers, "by": kind, "calls": workers * load.calls}
-    return Case("recommend-rate", params, "burst_ms", Contender("ours", work_queue.run), [], check, plan)
-
-
-def calls_a_second(case: Case, timing: Timing) -> float:
-    """Return the calls a second of the median burst."""
-    return case.params["calls"] / timing.median
+    params = {**params, "workers": workers, "by": by, "calls": workers * load.calls}
+    return Case("recommend-rate", params, "burst_ms", Contender("ours", lambda _: burst()), [], check, plan)

@@ -1,6 +1,8 @@
-"""The throughput bench end to end on a toy catalog: its JSON, its gate, its inputs."""
+"""The throughput benches end to end on a toy catalog: their JSON, their gate, their inputs."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,10 +14,11 @@ from bench.harness import workload
 from bench.harness.comparison import Plan
 from bench.harness.eager_faiss import EagerFaiss, EagerStep
 from bench.throughput import command as throughput
-from bench.throughput import rates
+from bench.throughput import encoder, rates
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.kernels.native.encoder import SessionEncoder, SessionState
 from mtaw_fast.memory import MemoryTables
 from tests.support.bench.schema import rows_of
 from tests.support.random_bundle import memory_parts, save_parts
@@ -77,48 +80,29 @@ def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
     assert "stages of recommend" in printed
     assert "stages of a click in a session of 10" in printed
     assert "over the scan's floor" in printed
-    assert "calls a second: 1 thread " in printed
+    assert "calls a second: 1 threads " in printed
     assert "pure read of the int8 bytes" in printed
     assert "samples a second" in printed
-
-
-@pytest.mark.long(caught="batches: test_data_with_a_bundle_that_has_a_memory; sizes: test_what_answers_wrong")
-@pytest.mark.usefixtures("toy")
-def test_the_whole_bench_covers_sizes_and_batches(tmp_path):
-    assert throughput.main(["--json", str(tmp_path / "out.json")]) == 0
-    seen = {(row["case"], row["params"]["catalog"], row["params"]["batch"]) for row in rows_of(tmp_path / "out.json")}
-    serving = {
-        (case, n, batch) for case in ("recommend", "encode", "retrieve") for n in (N_ITEMS, 517) for batch in (1, 16)
-    }
-    assert serving <= seen
-    others = {(case, n) for case in ("train-step", "recommend-rate") for n in (N_ITEMS, 517)}
-    once = {("recommend-times", N_ITEMS), ("recommend-types", N_ITEMS)}
-    assert {(case, n) for case, n, _ in seen - serving} == others | once
-
-
-@pytest.mark.long(caught="test_data_with_a_bundle_that_has_a_memory: numpy, numpy; the first test: native, native")
-@pytest.mark.parametrize(("encoder", "index"), [("numpy", "numpy"), ("torch", "faiss-flat")])
-@pytest.mark.usefixtures("toy")
-def test_every_encoder_and_index_can_be_measured(tmp_path, encoder, index):
-    arguments = ["--quick", "--encoder", encoder, "--index", index, "--json", str(tmp_path / "out.json")]
-    assert throughput.main(arguments) == 0
-    row, graph = [row for row in rows_of(tmp_path / "out.json") if row["case"] == "recommend"]
-    assert graph["baseline"] == "onnx-graph"
-    assert (row["params"]["encoder"], row["params"]["index"]) == (encoder, index)
 
 
 @pytest.mark.usefixtures("toy")
 def test_what_answers_wrong_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch, capsys):
     """A wrong ranking, threads with wrong answers and a wrong training step, at two sizes, each with its refusal."""
     monkeypatch.setattr(throughput, "QUICK_SIZES", (N_ITEMS, 517))
-    right, answers, loss = EagerFaiss.search, rates.Threads.run, EagerStep._loss
+    right, threads, loss = EagerFaiss.search, rates.threads, EagerStep._loss
 
     def wrong(self, queries, k):
         ids, logits = right(self, queries, k)
         return np.roll(ids, 1, axis=1), logits
 
     monkeypatch.setattr(EagerFaiss, "search", wrong)
-    monkeypatch.setattr(rates.Threads, "run", lambda self, call: [items[::-1] for items in answers(self, call)])
+
+    @contextmanager
+    def reversed_threads(*arguments):
+        with threads(*arguments) as burst:
+            yield lambda: [items[::-1] for items in burst()]
+
+    monkeypatch.setattr(rates, "threads", reversed_threads)
     monkeypatch.setattr(EagerStep, "_loss", lambda self, batch: loss(self, batch) * 1.001)
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
     rows = rows_of(tmp_path / "out.json")
@@ -133,23 +117,6 @@ def test_what_answers_wrong_gets_no_speed_and_fails_the_bench(tmp_path, monkeypa
     assert "refused: recommend: eager-faiss: session 0, rank 1" in refusals
     assert "refused: recommend-rate: ours: 2 threads give other answers than one" in refusals
     assert "refused: train-step: eager-faiss: the loss is" in refusals
-
-
-@pytest.mark.long(caught="test_data_with_a_bundle_that_has_a_memory and the tests of `workload` below")
-@pytest.mark.usefixtures("toy")
-def test_a_data_set_and_a_bundle_of_its_own(tmp_path):
-    data = dataset()
-    data.save(tmp_path / "data")
-    assert throughput.main(["--quick", "--data", str(tmp_path / "data"), "--json", str(tmp_path / "a.json")]) == 0
-    row = next(row for row in rows_of(tmp_path / "a.json") if row["case"] == "recommend")
-    assert row["params"]["data"] == "toy-shop"
-    assert row["params"]["catalog"] == 300
-
-    bundle = workload.generated(300, tmp_path / "bundle").bundle
-    arguments = ["--quick", "--bundle", str(bundle.folder), "--json", str(tmp_path / "b.json")]
-    assert throughput.main(arguments) == 0
-    assert throughput.main([*arguments, "--data", str(tmp_path / "data")]) == 0
-    assert bundle.folder.exists()  # a given bundle stays
 
 
 @pytest.mark.usefixtures("toy")
@@ -181,16 +148,6 @@ def test_generated_workloads_are_seeded_and_clustered(tmp_path):
     near = np.sort(first.bundle.item_vectors[:50] @ first.bundle.item_vectors.T, axis=1)[:, ::-1]
     # About 45 items share a cluster's center: the 10 nearest are near, the rest of the catalog is not.
     assert near[:, 1:11].mean() > 0.4 > 0.2 > np.abs(near[:, 200:].mean())
-
-
-@pytest.mark.long(caught="the first test, at toy sizes")
-def test_quick_as_users_run_it(tmp_path):
-    assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
-    rows = rows_of(tmp_path / "out.json")
-    assert {row["params"]["catalog"] for row in rows} == {40_727}
-    assert {row["case"] for row in rows} == {
-        "recommend", "recommend-times", "recommend-types", "encode", "retrieve", "recommend-rate", "train-step",
-    }  # fmt: skip
 
 
 def test_without_a_bundle_a_data_set_has_random_weights(tmp_path):
@@ -240,3 +197,32 @@ def test_a_bundle_alone_is_asked_for_sessions_of_its_memory(tmp_path):
     beginnings = {tuple(session[:10]) for session in sessions if len(session) >= 10}
     assert {tuple(session) for session in remembered.serve} == beginnings
     assert (plain.serve.lengths == 10).all()
+
+
+@pytest.fixture
+def toy_encoder(monkeypatch, cheap_timing):
+    """The encoder bench at toy sizes."""
+    monkeypatch.setattr(encoder, "_QUICK_PLAN", Plan(rounds=3, burst=2, settle=1, warmup=1))
+    monkeypatch.setattr(encoder, "CATALOG", 517)
+    monkeypatch.setattr(encoder, "_SESSIONS", 16)
+    monkeypatch.setattr(encoder, "QUICK_LENGTHS", (1, 4, 512))
+
+
+@pytest.mark.usefixtures("toy_encoder")
+def test_the_encoder_has_every_length_and_baseline(tmp_path):
+    assert encoder.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
+    found = [(row["case"], row["params"]["clicks"], row["baseline"]) for row in rows_of(tmp_path / "out.json")]
+    cases = [("encode", 1), ("append", 1), ("encode", 4), ("append", 4), ("encode", 512)]
+    assert found == [(*case, name) for case in cases for name in ("torch-eager", "numpy")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "left"), [(SessionEncoder, "encode", "append"), (SessionState, "append", "encode")]
+)
+@pytest.mark.usefixtures("toy_encoder")
+def test_a_wrong_vector_gets_no_speed(tmp_path, monkeypatch, kind, method, left):
+    monkeypatch.setattr(encoder, "QUICK_LENGTHS", (4,))
+    right = getattr(kind, method)
+    monkeypatch.setattr(kind, method, lambda *arguments: right(*arguments) * 1.001)
+    assert encoder.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
+    assert {row["case"] for row in rows_of(tmp_path / "out.json")} == {left}
