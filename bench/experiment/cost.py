@@ -12,7 +12,7 @@ import numpy as np
 
 from mtaw_fast.service.app import make_service
 from mtaw_fast.service.bundles import Reloader
-from mtaw_fast.service.encoding import encoded
+from mtaw_fast.service.json_codec import encoded
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.feedback import _fresh

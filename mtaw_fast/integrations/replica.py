@@ -13,11 +13,11 @@ from mtaw_fast.errors import require
 from mtaw_fast.integrations.cluster import one_line
 from mtaw_fast.integrations.replica_registry import PERIOD, ReplicaCounters, Report, registry_of
 from mtaw_fast.service.app import make_app, make_service
-from mtaw_fast.service.background import in_background
 from mtaw_fast.service.bundles import Reloader
 from mtaw_fast.service.observability.counters import PID
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.observability.service_log import configure_logging, log_event
+from mtaw_fast.service.resources import in_background
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import check_version, load_snapshot, signature
 

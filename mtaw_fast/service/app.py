@@ -12,24 +12,14 @@ from litestar.datastructures import State
 from mtaw_fast.errors import UsageError
 from mtaw_fast.service.bundles import Bundles, Reloader
 from mtaw_fast.service.feedback_store import open_feedback
-from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.middleware import Middleware
 from mtaw_fast.service.http.responses import JSON, error_answer
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import load_key, use_key
 from mtaw_fast.service.request_queue import RequestQueue
-from mtaw_fast.service.routes import (
-    events,
-    experiment,
-    feedback,
-    item_changes,
-    items,
-    kept_rules,
-    operations,
-    recommend,
-)
+from mtaw_fast.service.routes import changes, events, feedback, items, operations, pages, recommend
 from mtaw_fast.service.routes.openapi import openapi_config, state_limits
-from mtaw_fast.service.routes.pages import page_routes
 from mtaw_fast.service.sessions import open_sessions
 from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.state import Service, service_of
@@ -85,24 +75,24 @@ def _routes(with_sessions: bool, learns: bool, with_feedback: bool) -> list[Any]
     handlers: list[Any] = [
         recommend.recommend,
         recommend.recommend_batch,
-        recommend.bundle,
+        operations.bundle,
         items.similar_items,
         items.find_items,
-        item_changes.add_items,
-        item_changes.remove_items,
-        item_changes.hide_items,
-        item_changes.show_items,
-        item_changes.put_items,
-        item_changes.patch_items,
-        _options(kept_rules.put_rules, kept_rules.get_rules, kept_rules.delete_rules),
-        kept_rules.put_rules,
-        kept_rules.get_rules,
-        kept_rules.delete_rules,
+        changes.add_items,
+        changes.remove_items,
+        changes.hide_items,
+        changes.show_items,
+        changes.put_items,
+        changes.patch_items,
+        _options(changes.put_rules, changes.get_rules, changes.delete_rules),
+        changes.put_rules,
+        changes.get_rules,
+        changes.delete_rules,
         operations.reload,
         operations.healthz,
         operations.readyz,
         operations.metrics,
-        *page_routes(),
+        *pages.page_routes(),
         _openapi,
     ]
     if with_sessions:
@@ -112,7 +102,7 @@ def _routes(with_sessions: bool, learns: bool, with_feedback: bool) -> list[Any]
     if learns:
         handlers += [events.events, operations.compact]
     if with_feedback:
-        handlers += [feedback.feedback, experiment.experiment]
+        handlers += [feedback.feedback, pages.experiment]
     return handlers
 
 

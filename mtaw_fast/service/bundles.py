@@ -10,10 +10,10 @@ from itertools import accumulate
 from typing import Literal
 
 from mtaw_fast.errors import MtawError
-from mtaw_fast.service.background import in_background
 from mtaw_fast.service.observability.counters import VERSION, version_cell
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.observability.service_log import log_event
+from mtaw_fast.service.resources import in_background
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import Snapshot, current_version, load_snapshot, signature
 

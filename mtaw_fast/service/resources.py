@@ -1,16 +1,22 @@
-"""What a process takes from the operating system: memory that processes share, and open files."""
+"""What a process takes from the operating system: shared memory, open files, and threads for slow work."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
 import tempfile
+import threading
+from collections.abc import Callable
 from multiprocessing import reduction
-from typing import Any
+from typing import Any, TypeVar
 
 from mtaw_fast.errors import MtawError
 
+T = TypeVar("T")
+
+_NICENESS = 5  # of slow work
 _OTHER_FILES = 64  # open files of a worker that are not connections of clients
 
 
@@ -74,3 +80,31 @@ def connection_limit(limit: int) -> int:
     if soft_limit == resource.RLIM_INFINITY:
         return limit
     return max(1, min(limit, soft_limit - _OTHER_FILES))
+
+
+async def in_background(work: Callable[[], T]) -> T:
+    """Run slow `work` in a thread of its own, at a lower priority than requests; return its result or raise its error.
+
+    The thread does not keep the process alive.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        with contextlib.suppress(OSError, AttributeError):  # only Linux has a niceness of single threads
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        try:
+            result = work()
+        except BaseException as error:  # whatever it is, the caller gets it
+            failure = error
+            _deliver(loop, outcome, lambda: outcome.set_exception(failure))
+        else:
+            _deliver(loop, outcome, lambda: outcome.set_result(result))
+
+    threading.Thread(target=run, daemon=True).start()
+    return await outcome
+
+
+def _deliver(loop: asyncio.AbstractEventLoop, outcome: asyncio.Future[T], settle: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(lambda: None if outcome.done() else settle())

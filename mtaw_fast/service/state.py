@@ -12,8 +12,7 @@ from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.service.bundles import Bundles, Reloader
 from mtaw_fast.service.feedback_store import FeedbackStore
 from mtaw_fast.service.observability.metrics import REFUSALS, Metrics
-from mtaw_fast.service.recording import Recorder
-from mtaw_fast.service.reports import CountedReports
+from mtaw_fast.service.recording import CountedReports, Recorder
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.sessions.in_memory import SessionStore
 from mtaw_fast.service.settings import Settings

@@ -18,10 +18,10 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.lines import KINDS
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.service.app import make_app, make_service, whole_document
-from mtaw_fast.service.background import in_background
 from mtaw_fast.service.bundles import Reloader, point_of
 from mtaw_fast.service.observability.metrics import ROUTES, Metrics
-from mtaw_fast.service.routes import events, experiment, item_changes, requests
+from mtaw_fast.service.resources import in_background
+from mtaw_fast.service.routes import changes, events, pages, requests
 from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.support.service.running import ADMIN_TOKEN, eventually
@@ -128,7 +128,7 @@ def test_a_stop_ends_the_process_that_reads_the_feedback(tmp_path: Path, monkeyp
     service: Any = SimpleNamespace(settings=Settings(tmp_path, feedback=str(tmp_path / "kept.jsonl")))
 
     async def stopped() -> None:
-        reading = asyncio.create_task(experiment._read(service, ()))
+        reading = asyncio.create_task(pages._read(service, ()))
         await asyncio.to_thread(eventually, started.exists)
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -172,14 +172,14 @@ def test_what_is_stored_during_a_reload_goes_to_the_new_log(
     service = make_service(settings, reloader, metrics)
 
     async def after_reload(work: Callable[[], Any]) -> Any:
-        for module in (events, item_changes):
+        for module in (events, changes):
             monkeypatch.setattr(module, "in_background", in_background)
         replaced = reloader.snapshot
         reloader._switch_to(load_snapshot(memory_bundle, "auto", "auto", learn))
         replaced.recommender.close()
         return await in_background(work)
 
-    for module in (events, item_changes):
+    for module in (events, changes):
         monkeypatch.setattr(module, "in_background", after_reload)
     status, answer = asyncio.run(_ask(make_app(service), method, path, body))
     service.queue.close()

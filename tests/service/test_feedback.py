@@ -26,7 +26,7 @@ from mtaw_fast.service.feedback_store import FeedbackFile, RedisFeedback, _Buffe
 from mtaw_fast.service.observability.counters import KINDS
 from mtaw_fast.service.observability.metrics import VALUE_CELLS, Metrics
 from mtaw_fast.service.ranking_ids import PATTERN, new_id, version_in
-from mtaw_fast.service.reports import CountedReports
+from mtaw_fast.service.recording import CountedReports
 from mtaw_fast.service.routes.feedback import feedback
 from mtaw_fast.service.routes.requests import FeedbackRequest, ReportedItem
 from mtaw_fast.service.settings import Settings

@@ -9,7 +9,7 @@ import sys
 from mtaw_fast.service.observability.counters import REPORT_CELLS
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import new_id
-from mtaw_fast.service.reports import CountedReports
+from mtaw_fast.service.recording import CountedReports
 
 
 def test_a_report_counts_once_in_all_workers() -> None:
@@ -43,7 +43,7 @@ def test_marks_are_the_same_in_every_process() -> None:
     counted = CountedReports(memoryview(bytearray(8 * REPORT_CELLS)).cast("q"))
     name = "0123456789abcdef-75bca19cf21610cd7fe8126a800b45fa97b1"
     code = (
-        "from mtaw_fast.service.reports import *\n"
+        "from mtaw_fast.service.recording import *\n"
         "cells = memoryview(bytearray(8 * REPORT_CELLS)).cast('q')\n"
         f"print(*CountedReports(cells).fresh({name!r}, 'shown', ['a', 5]).values())"
     )

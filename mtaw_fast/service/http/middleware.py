@@ -9,7 +9,7 @@ from typing import Any
 
 from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.access import Cors
-from mtaw_fast.service.http.decoding import read_body
+from mtaw_fast.service.http.bodies import read_body
 from mtaw_fast.service.http.request_cycle import RequestCycle
 from mtaw_fast.service.http.responses import JSON, error_answer
 from mtaw_fast.service.observability.metrics import ROUTES
@@ -64,7 +64,7 @@ class Middleware:
 
         direct = self._direct.get(scope["raw_path"]) if scope["method"] == "POST" else None
         try:
-            if direct is not None and self._cors is None:
+            if direct is not None:
                 scope["path_template"] = scope["path"]
                 await self._answer(direct, scope, receive, send_marked)
                 status = status or 200  # written at once
@@ -73,11 +73,8 @@ class Middleware:
             elif self._cors is not None and (allowed := self._cors.preflight(scope)) is not None:
                 await send_marked({"type": "http.response.start", "status": 204, "headers": allowed})
                 await send_marked({"type": "http.response.body", "body": b""})
-            elif direct is None:
-                await self._app(scope, receive, send_marked)
             else:
-                scope["path_template"] = scope["path"]
-                await self._answer(direct, scope, receive, send_marked)
+                await self._app(scope, receive, send_marked)
         except asyncio.CancelledError:
             if not service.stopping or status:
                 raise

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mtaw_fast.service.http.connection import TimedProtocol
+from typing import Any, Protocol
 
 _WAIT_SECONDS = 0.1  # without progress until a connection can be closed for a new one: many that reconnect spare others
 _WORK_SECONDS = 1.0  # of work until it can be closed
 _UNREAD = 64 << 20  # bytes of answers in a worker that wait for their clients to read
+
+
+class Connection(Protocol):
+    """What is asked of a connection. since: when it made its last progress."""
+
+    since: float
+    transport: Any
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is neither a part of a request nor a request without an answer."""
+        ...
+
+    def end(self) -> None:
+        """Half-close an idle connection, so that its client closes it."""
+        ...
+
+    def drop(self) -> None:
+        """Close it at once, whatever it does."""
+        ...
 
 
 class OpenConnections:
@@ -27,19 +44,19 @@ class OpenConnections:
     """
 
     def __init__(self, deadline: float = _WORK_SECONDS) -> None:
-        self.waiting: OrderedDict[TimedProtocol, None] = OrderedDict()
-        self.working: OrderedDict[TimedProtocol, None] = OrderedDict()
-        self.unread: OrderedDict[TimedProtocol, int] = OrderedDict()
+        self.waiting: OrderedDict[Connection, None] = OrderedDict()
+        self.working: OrderedDict[Connection, None] = OrderedDict()
+        self.unread: OrderedDict[Connection, int] = OrderedDict()
         self._unread_bytes = 0
         self.stopping = False
         self._work_seconds = max(_WORK_SECONDS, deadline)
 
     @property
-    def idle(self) -> list[TimedProtocol]:
+    def idle(self) -> list[Connection]:
         """The connections without a request and without an answer in work."""
         return [connection for connection in self.waiting if connection.is_idle]
 
-    def place(self, connection: TimedProtocol, working: bool) -> None:
+    def place(self, connection: Connection, working: bool) -> None:
         """Put a connection that has made progress at the end of its list."""
         self.waiting.pop(connection, None)
         self.working.pop(connection, None)
@@ -57,18 +74,18 @@ class OpenConnections:
                 return True
         return False
 
-    def hold_unread(self, connection: TimedProtocol, size: int) -> None:
+    def hold_unread(self, connection: Connection, size: int) -> None:
         """Count bytes that a client has not read; close those that do not read for longest if they are too many."""
         self._unread_bytes += size - self.unread.pop(connection, 0)
         self.unread[connection] = size
         while self._unread_bytes > _UNREAD and len(self.unread) > 1:
             next(iter(self.unread)).drop()
 
-    def release_unread(self, connection: TimedProtocol) -> None:
+    def release_unread(self, connection: Connection) -> None:
         """Note that a client has read its answers."""
         self._unread_bytes -= self.unread.pop(connection, 0)
 
-    def forget(self, connection: TimedProtocol) -> None:
+    def forget(self, connection: Connection) -> None:
         """Remove a closed connection."""
         self.waiting.pop(connection, None)
         self.working.pop(connection, None)

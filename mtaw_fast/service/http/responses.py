@@ -11,9 +11,9 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from mtaw_fast.errors import ItemTypeError, UsageError
 from mtaw_fast.rules import MisfitRulesError
-from mtaw_fast.service.encoding import encoded
 from mtaw_fast.service.errors import ErrorAnswer, ErrorDetail, ServiceError, one_line
 from mtaw_fast.service.http.access import has_token
+from mtaw_fast.service.json_codec import encoded
 from mtaw_fast.service.state import Service
 
 JSON = "application/json"

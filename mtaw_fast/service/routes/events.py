@@ -14,11 +14,11 @@ from litestar.types import ASGIApp
 from mtaw_fast.errors import DataError, LearnError
 from mtaw_fast.online.log.checked_events import checked_click, forget_of
 from mtaw_fast.online.log.events import MAX_TEXT_LENGTH, Event, Forget, now_ms
-from mtaw_fast.service.background import in_background
 from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.access import check_request_origin
-from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.responses import json_response
+from mtaw_fast.service.resources import in_background
 from mtaw_fast.service.routes.answers import EventsAnswer, ForgetAnswer
 from mtaw_fast.service.routes.feedback import of_session
 from mtaw_fast.service.routes.openapi import errors, operation

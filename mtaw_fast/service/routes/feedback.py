@@ -12,11 +12,11 @@ from litestar.params import Body
 
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.experiment.lines import BOUGHT, EXPLORED, KINDS, ReportLine
-from mtaw_fast.service.encoding import encoded
 from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.access import check_request_origin
-from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.responses import json_response
+from mtaw_fast.service.json_codec import encoded
 from mtaw_fast.service.observability.metrics import VALUE_CELLS
 from mtaw_fast.service.observability.service_log import log_event
 from mtaw_fast.service.ranking_ids import is_id, is_of_session, version_in

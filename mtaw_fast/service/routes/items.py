@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
 
+import numpy as np
 from litestar import Response, get
 from litestar.params import Parameter
 
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.online.log.events import MAX_TEXT_LENGTH
+from mtaw_fast.recommender import Recommender
 from mtaw_fast.rules import RuleSet
-from mtaw_fast.service.encoding import encoded
 from mtaw_fast.service.errors import ServiceError, invalid
-from mtaw_fast.service.http.access import has_token
-from mtaw_fast.service.http.decoding import StrictRequest, decoded
+from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.responses import JSON, json_response
+from mtaw_fast.service.json_codec import decoded, encoded
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.answers import FoundItems, SimilarAnswer
-from mtaw_fast.service.routes.item_search import find_ids
+from mtaw_fast.service.routes.checks import check_fields, check_k, request_rules
 from mtaw_fast.service.routes.openapi import errors, operation
-from mtaw_fast.service.routes.ranking import LONG_LIST, check_fields, check_k, request_rules
+from mtaw_fast.service.routes.ranking import LONG_LIST
 from mtaw_fast.service.routes.requests import RulesRequest
 from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import service_of
 
 _DIGITS = "0123456789"
+_MAX_DIGITS = 19  # of an int64
+_STEP = 1 << 20  # bytes of ids between two checks of the deadline of a search
 _INT64 = 2**63
 _MAX_RULES = 4096  # characters in a query
 By = Literal["vectors", "sessions"]
@@ -159,7 +164,7 @@ async def similar_items(
     sent_rules: RulesRequest | str | None = query.rules
     if isinstance(sent_rules, str) and sent_rules.lstrip().startswith("{"):
         sent_rules = decoded(sent_rules.encode(), RulesRequest)
-    rule_set = request_rules(sent_rules, has_token(request.scope, service.settings))
+    rule_set = request_rules(sent_rules, request.scope, service.settings)
 
     def work(*_: Any) -> tuple[Snapshot, SimilarAnswer]:
         snapshot = service.take(request, query.session)
@@ -191,3 +196,71 @@ async def find_items(
         return encoded(FoundItems(version=snapshot.version, items=ids))
 
     return Response(await service.queue.run_in_thread(work), media_type=JSON)  # type: ignore[arg-type]
+
+
+def find_ids(recommender: Recommender, text: str, limit: int, check_deadline: Callable[[], None]) -> list[Any]:
+    """Return external ids that contain a text; of integers, those that begin with its digits.
+
+    The id that equals the text comes first, the others are in the order of the catalog. `check_deadline` is called now
+    and then.
+    """
+    ids, base = recommender.ids, recommender.bundle.ids
+    matches: dict[Any, None] = {}
+    exact: int | str = text
+    if base.kind == "int":
+        if not re.fullmatch(r"-?[0-9]{1,19}", text):
+            return []
+        exact = int(text)
+    if exact in ids:
+        matches[exact] = None
+    internal_ids = _numbers(base, text) if base.kind == "int" else _texts(base, text, check_deadline)
+    for internal_id in internal_ids:
+        if len(matches) >= limit:
+            return list(matches)
+        (item,) = ids.external(np.array([internal_id], dtype=np.int32))
+        matches[item] = None
+    for item in ids.external(np.arange(len(base), len(ids), dtype=np.int32)):  # added while serving
+        if len(matches) < limit and (str(item).startswith(text) if base.kind == "int" else text in item):
+            matches[item] = None
+    return list(matches)
+
+
+def _texts(ids: ItemIds, text: str, check_deadline: Callable[[], None]) -> Iterator[int]:
+    """Yield the internal ids of texts that contain `text`, ascending."""
+    blob, offsets = ids.arrays["blob"], ids.arrays["offsets"]
+    encoded = text.encode("utf-8", "surrogatepass")
+    begin = 0
+    while begin < len(ids):
+        check_deadline()
+        end = max(begin + 1, int(np.searchsorted(offsets, offsets[begin] + _STEP, side="right")) - 1)
+        base, stop = int(offsets[begin]), int(offsets[end])
+        chunk = blob[base:stop].tobytes()
+        offset = chunk.find(encoded)
+        while offset >= 0:
+            internal_id = int(np.searchsorted(offsets, base + offset, side="right")) - 1
+            if base + offset + len(encoded) <= int(offsets[internal_id + 1]):
+                yield internal_id
+                offset = int(offsets[internal_id + 1]) - base
+            else:  # across two ids
+                offset += 1
+            offset = chunk.find(encoded, offset)
+        begin = end
+
+
+def _numbers(ids: ItemIds, text: str) -> Iterator[int]:
+    """Yield the internal ids of numbers whose decimal digits begin with `text`, the shortest numbers first."""
+    ordered, order = ids.arrays["sorted"], ids.arrays["order"]
+    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
+    if digits.startswith("0"):
+        return  # no number but 0 itself begins with 0
+    for zeros in range(1, _MAX_DIGITS + 1 - len(digits)):
+        low = int(digits) * 10**zeros
+        high = low + 10**zeros - 1
+        first, last = (low, high) if sign > 0 else (-high, -low)
+        limits = np.iinfo(np.int64)
+        if first > limits.max or last < limits.min:
+            return
+        begin = int(np.searchsorted(ordered, max(first, limits.min), side="left"))
+        end = int(np.searchsorted(ordered, min(last, limits.max), side="right"))
+        for row in range(begin, end):
+            yield int(order[row])

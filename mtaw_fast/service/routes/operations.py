@@ -1,4 +1,4 @@
-"""The routes for operators: health, metrics, reload, compaction."""
+"""The routes about the service itself: what it serves, health, metrics, reload, compaction."""
 
 from __future__ import annotations
 
@@ -6,16 +6,58 @@ from litestar import Response, get, post
 
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.service.arms import request_compactions
-from mtaw_fast.service.background import in_background
 from mtaw_fast.service.bundles import ReloadResult
 from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.http.access import admin_only
-from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.responses import json_response
 from mtaw_fast.service.observability.metrics import CONTENT_TYPE
-from mtaw_fast.service.routes.answers import CompactAnswer, HealthAnswer, ReloadAnswer
+from mtaw_fast.service.resources import in_background
+from mtaw_fast.service.routes.answers import (
+    AskLimits,
+    BundleAnswer,
+    CompactAnswer,
+    HealthAnswer,
+    ReloadAnswer,
+    ServedBundle,
+)
 from mtaw_fast.service.routes.openapi import errors, operation
-from mtaw_fast.service.state import service_of
+from mtaw_fast.service.state import Service, service_of
+
+
+@get("/v1/bundle", operation_class=operation("bundle"))
+async def bundle(request: StrictRequest) -> Response[BundleAnswer]:
+    """Return what is served."""
+    service = service_of(request)
+    snapshot, limits = service.take(request), service.settings.limits
+    recommender = snapshot.recommender
+    return json_response(
+        BundleAnswer(
+            version=snapshot.version,
+            items=recommender.n_items,
+            ids=recommender.ids.kind,
+            encoder=recommender.encoder.name,
+            index=recommender.index.name,
+            limits=AskLimits(k=limits.k, clicks=limits.clicks, batch=limits.batch, body=limits.body),
+            bundles=_side_by_side(service),
+            fields=None if recommender.items is None else list(recommender.items.public),
+        )
+    )
+
+
+def _side_by_side(service: Service) -> list[ServedBundle] | None:
+    if len(service.bundles) == 1:
+        return None
+    return [
+        ServedBundle(name=name, version=snapshot.version, items=snapshot.recommender.n_items, share=share)
+        for (_, name), snapshot, share in zip(
+            service.settings.served,
+            (reloader.snapshot for reloader in service.bundles),
+            service.bundles.shares,
+            strict=True,
+        )
+        if name is not None
+    ]
 
 
 @get("/healthz", operation_class=operation("health"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mtaw_fast.service.errors import ServiceError
-from mtaw_fast.service.http import decoding
+from mtaw_fast.service.http import bodies
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Limits
 
@@ -30,7 +30,7 @@ def read(service: Any, *parts: bytes, length: str = "") -> bytes:
     async def receive() -> Any:
         return next(messages)
 
-    return asyncio.run(decoding.read_body(receive, length, service))
+    return asyncio.run(bodies.read_body(receive, length, service))
 
 
 def test_a_body_for_which_there_is_no_memory_counts_as_rejected() -> None:
@@ -42,8 +42,8 @@ def test_a_body_for_which_there_is_no_memory_counts_as_rejected() -> None:
 
 
 def test_a_body_may_be_as_large_as_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "_PARTIAL_BODIES", 5)
-    monkeypatch.setattr(decoding, "_DISCARDED", 10)
+    monkeypatch.setattr(bodies, "_PARTIAL_BODIES", 5)
+    monkeypatch.setattr(bodies, "_DISCARDED", 10)
     assert read(service_of(20), b"[1, 2, 3, 4,", b"5]") == b"[1, 2, 3, 4,5]"
     assert read(service_of(20), b"[1, 2, 3, 4,5]", length="14") == b"[1, 2, 3, 4,5]"
     with pytest.raises(ServiceError, match="larger than 20 bytes"):

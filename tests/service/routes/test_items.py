@@ -11,7 +11,7 @@ import pytest
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.service.routes.item_search import find_ids
+from mtaw_fast.service.routes.items import find_ids
 from tests.service.conftest import BIG, INT_IDS, N_ITEMS, ODD_IDS
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.service.running import Running, good, refused, same

@@ -12,7 +12,7 @@ import pytest
 
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.ranking_ids import EXAMPLE
-from mtaw_fast.service.routes.ranking import check_reasons
+from mtaw_fast.service.routes.checks import check_reasons
 from mtaw_fast.service.routes.requests import RankingOptions
 from tests.support.service.running import WITH_TOKEN, Running, refused, running
 

@@ -1,17 +1,15 @@
-"""From a request's body to a checked value: limits of size and time, and strict JSON."""
+"""The body of a request: its limits of size, time and memory, and its value."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 from litestar import Request
 
 from mtaw_fast.service.errors import ServiceError, invalid, unavailable
 from mtaw_fast.service.http.request_cycle import TIMED_OUT
+from mtaw_fast.service.json_codec import decoded
 from mtaw_fast.service.state import Service, service_of
-
-T = TypeVar("T")
 
 _PARTIAL_BODIES = 64 << 20  # bytes of incomplete bodies that a worker holds, or one body if that may be larger
 _DISCARDED = 128 << 20  # bytes of a too large body that are read and dropped, so that its client reads the answer
@@ -32,22 +30,6 @@ class StrictRequest(Request[Any, Any, Any]):
     async def body(self) -> bytes:
         """Tell Litestar that there is a body; `json` reads it."""
         return b"{"
-
-
-_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {}
-
-
-def decoded(body: bytes, body_type: type[T]) -> T:
-    """Return the JSON of a body as a type. Raises ServiceError (400) if it is not JSON, or has other types."""
-    decoder = _DECODERS.get(body_type)
-    if decoder is None:
-        decoder = _DECODERS[body_type] = msgspec.json.Decoder(body_type)
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise invalid("invalid_request", f"{error}; see /openapi.json") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise invalid("invalid_json", f"the body is not JSON ({error}); send one JSON object in UTF-8") from None
 
 
 async def read_body(receive: Any, length: str, service: Service) -> bytes:

@@ -1,0 +1,136 @@
+"""What a request that ranks may ask for. Each of its checks is made once, before it is ranked or anything is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from mtaw_fast.data.click_types import checked_types
+from mtaw_fast.data.item_ids import refuse_other_type
+from mtaw_fast.errors import UsageError, shown
+from mtaw_fast.ranking.options import options_of
+from mtaw_fast.rules import RuleSet, rule_set_of
+from mtaw_fast.service.errors import invalid
+from mtaw_fast.service.http.access import has_token
+from mtaw_fast.service.routes.requests import BatchRequest, RankingOptions, RulesRequest
+from mtaw_fast.service.settings import Limits, Settings
+from mtaw_fast.service.snapshot import Snapshot
+
+_REASON_PAIRS = 10_000  # of click and result in a request with reasons: half a second on a busy machine
+
+
+def check_k(k: int, limits: Limits) -> None:
+    """Raise ServiceError if a request asks for more results than the limits allow."""
+    if k > limits.k:
+        raise invalid("k_too_large", f"k is {k}, the most is {limits.k}; ask for less, or raise --max-k")
+
+
+def check_limits(options: RankingOptions, sessions: Sequence[Sequence[Any]], limits: Limits) -> None:
+    """Raise ServiceError if a request asks for more than the limits allow."""
+    check_k(options.k, limits)
+    if len(sessions) > limits.batch:
+        raise invalid(
+            "batch_too_large",
+            f"there are {len(sessions)} sessions, the most is {limits.batch}; split them, or raise --max-batch",
+        )
+    for clicks in sessions:
+        if len(clicks) > limits.clicks:
+            raise invalid(
+                "session_too_long",
+                f"a session has {len(clicks)} clicks, the most is {limits.clicks}; send the last ones, or raise "
+                "--max-clicks",
+            )
+    check_reasons(options, sessions)
+
+
+def check_reasons(options: RankingOptions, sessions: Sequence[Sequence[Any]]) -> None:
+    """Raise ServiceError if a request asks for reasons that would take too long."""
+    if not options.reasons:
+        return
+    pairs = 0
+    for clicks in sessions:
+        pairs += options.k * len(set(clicks))
+        if pairs > _REASON_PAIRS:  # the other sessions are not looked at
+            raise invalid(
+                "too_many_reasons",
+                f"the reasons for k={options.k} results compare more than {_REASON_PAIRS} pairs of click and result; "
+                "ask for fewer results, or send fewer clicks",
+            )
+
+
+def ranking_keywords(request: RankingOptions, snapshot: Snapshot, scope: Any, settings: Settings) -> dict[str, Any]:
+    """Return the keywords of `Recommender.recommend` and `recommend_batch` that a request asks for.
+
+    scope: ASGI's, of the request. Raises ServiceError on a column that its sender may not read, UsageError on rules
+    that no catalog could have.
+    """
+    check_fields(request.fields, snapshot, scope, settings)
+    return {
+        "k": request.k,
+        "exclude": request.exclude or (),
+        "allow": request.allow,
+        "exclude_seen": request.exclude_seen,
+        "at": request.at,
+        "context": request.context,
+        "repeats": request.repeats,
+        "reasons": request.reasons,
+        "fields": request.fields,
+        "rules": None if request.rules is None else request_rules(request.rules, scope, settings),
+        "explore": settings.explore_share if request.explore is None else request.explore,
+        "explore_below": settings.explore_below,
+    }
+
+
+def check_fields(fields: Sequence[str], snapshot: Snapshot, scope: Any, settings: Settings) -> None:
+    """Raise ServiceError if a request names a column that its sender may not read: without the token a private one.
+
+    The error is the same for a column that does not exist, so that nobody learns which ones do.
+    """
+    if not fields:
+        return
+    table = snapshot.recommender.items
+    readable: Collection[str] = () if table is None else table.columns if has_token(scope, settings) else table.public
+    for name in fields:
+        if name not in readable:
+            raise invalid("unknown_field", f"there is no public column {shown(name, 80)}; see `fields` of /v1/bundle")
+
+
+def request_rules(rules: RulesRequest | str | None, scope: Any, settings: Settings) -> RuleSet | str | None:
+    """Return the rules of a request: checked, or the name of kept ones.
+
+    Without the token they may use public columns only. Raises UsageError on rules that no catalog could have.
+    """
+    if not isinstance(rules, RulesRequest):
+        return rules
+    return rule_set_of(msgspec.to_builtins(rules), not has_token(scope, settings))
+
+
+def check_keywords(snapshot: Snapshot, keywords: dict[str, Any]) -> None:
+    """Raise UsageError on what a ranking with these keywords would refuse: requests that store something ask first."""
+    recommender = snapshot.recommender
+    checked = options_of(recommender.catalog, **keywords)
+    if checked.rules is not None:
+        checked.rules.check(recommender.items)
+
+
+def check_clicks(snapshot: Snapshot, items: Sequence[Any], types: Sequence[str | None] | None, where: str) -> None:
+    """Raise UsageError if no click has an id of the catalog's type, or there is not one type for each."""
+    refuse_other_type(snapshot.recommender.ids.kind, items, where)
+    if types is not None:
+        checked_types("types", types, len(items))
+
+
+def check_batch(request: BatchRequest, snapshot: Snapshot) -> None:
+    """Do what `check_clicks` does for each session. A ranking would number them from 0 in each part of the batch."""
+    sessions, types = request.sessions, request.types
+    for number, session in enumerate(sessions):
+        refuse_other_type(snapshot.recommender.ids.kind, session, f"session {number}")
+    if types is None:
+        return
+    if len(types) != len(sessions):
+        raise UsageError(f"types: there are {len(types)} lists for {len(sessions)} sessions; give one each")
+    for number, (session, of_session) in enumerate(zip(sessions, types, strict=True)):
+        if of_session is not None:
+            checked_types(f"types of session {number}", of_session, len(session))
