@@ -26,9 +26,9 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class ItemFrame:
     """Ids of m items and typed columns of m rows. Immutable.
 
-    ids: external ids, all of one type, each once. columns: by name, in the source's order. given: bool[m] by name, which
-    rows of a column the source gives, for columns that some rows do not have. A row that is not given keeps its value
-    in a patch; one that is given as missing loses it.
+    ids: external ids, all of one type, each once. columns: by name, in the source's order. given: bool[m] by name:
+    which rows the source gives, for columns that some rows do not have. A row that is not given keeps its value in a
+    patch; one that is given as missing loses it.
     """
 
     ids: list[Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -104,32 +105,14 @@ def test_every_part_of_the_law_is_drawn_as_often_as_it_says(dataset: Dataset) ->
         assert np.abs(deviations[(errors * part).sum(axis=0) > 5]).max() < 4
 
 
-def test_own_clicks_are_repeated_by_their_recency() -> None:
-    """Among four different clicks so far, the repeats of each age against recency^age."""
-    law = ClickLaw(transition=0, cluster=0, recency=0.6, popularity_exponent=4, min_length=5, max_length=7)
-    sessions = generate(5000, 60_000, 2, law).train
-    clicks = sessions.items[sessions.offsets[:-1][:, None] + np.arange(5)]
-    clicks = clicks[(np.diff(np.sort(clicks[:, :4], axis=1), axis=1) > 0).all(axis=1)]
-    counts = np.array([np.count_nonzero(clicks[:, 4] == clicks[:, 3 - age]) for age in range(4)])
-    weights = 0.6 ** np.arange(4)
-    expected = len(clicks) * 0.3 * weights / weights.sum()
-    # The popularity draw hits an own item, too, but hardly ever among 5,000 items as even as these.
-    assert np.all(np.abs(counts - expected) < 4 * np.sqrt(expected))
-
-
 def test_the_oracle_beats_every_baseline(dataset: Dataset) -> None:
-    top = evaluate(oracle(dataset), dataset.test)
+    top, reached = evaluate(oracle(dataset), dataset.test), {}
     for kind in (Popularity, OwnRecent, OwnFrequent, CoOccurrence):
         report = evaluate(kind.fit(dataset.train, dataset.n_items), dataset.test)
+        reached[kind] = report.metrics["P@20"]
         for name in ("P@10", "MRR@10", "P@20", "MRR@20"):
             assert report.intervals[name][1] < top.intervals[name][0]
-
-
-def test_there_is_something_to_learn(dataset: Dataset) -> None:
-    popularity = evaluate(Popularity.fit(dataset.train, dataset.n_items), dataset.test).metrics
-    pairs = evaluate(CoOccurrence.fit(dataset.train, dataset.n_items), dataset.test).metrics
-    assert pairs["P@20"] > popularity["P@20"] + 20
-    assert 40 < oracle(dataset).best_precision(dataset.test) < 95
+    assert reached[CoOccurrence] > reached[Popularity] + 20, "there is something to learn"
 
 
 def test_equal_arguments_give_equal_clicks(dataset: Dataset) -> None:
@@ -214,18 +197,23 @@ def test_tiny_catalogs(n_items: int, n_sessions: int) -> None:
         {"clusters": -1}, {"popularity_exponent": 1.0}, {"length_exponent": -1.0}, {"min_length": 0}, {"max_length": 1},
     ],
 )  # fmt: skip
-def test_laws_out_of_range_are_refused(bad: dict[str, float]) -> None:
+def test_laws_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="out of range"):
-        ClickLaw(**bad)  # type: ignore[arg-type]
+        ClickLaw(**bad)
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [{"n_items": 0}, {"n_sessions": 1}, {"test_fraction": 0.0}, {"seed": -1}, {"min_prefix": 0}, {"min_prefix": 2}],
-)
-def test_sizes_out_of_range_are_refused(bad: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="synthetic log"):
-        generate(**bad)  # type: ignore[arg-type]
+def test_sizes_out_of_range_are_refused() -> None:
+    sizes = (
+        {"n_items": 0},
+        {"n_sessions": 1},
+        {"test_fraction": 0.0},
+        {"seed": -1},
+        {"min_prefix": 0},
+        {"min_prefix": 2},
+    )
+    for bad in sizes:
+        with pytest.raises(UsageError, match="synthetic log"):
+            generate(**cast(Any, bad))
 
 
 def test_what_is_read_back_is_what_was_generated(tmp_path: Path) -> None:
@@ -245,26 +233,16 @@ def test_what_is_read_back_is_what_was_generated(tmp_path: Path) -> None:
     assert np.array_equal([item[name] for name in names[n:]], np.concatenate(tail))
 
 
-def test_parquet_holds_the_same_rows(tmp_path: Path) -> None:
-    for name in ("clicks.csv", "clicks.parquet"):
-        assert write_click_log(tmp_path / name, n_items=50, n_sessions=120, seed=2) > 240
-    held = pl.read_parquet(tmp_path / "clicks.parquet")
-    assert held.equals(pl.read_csv(tmp_path / "clicks.csv"))
-    assert held["timestamp"].min() == 1_700_000_000
-
-
 def test_types_are_a_fourth_column(tmp_path: Path) -> None:
     arguments = ["--items", "50", "--sessions", "120", "--seed", "2", "--types"]
     for name in ("clicks.csv", "clicks.parquet"):
         synthetic_log.main([str(tmp_path / name), *arguments])
     held = pl.read_parquet(tmp_path / "clicks.parquet")
     assert held.equals(pl.read_csv(tmp_path / "clicks.csv"))
-    data = readers.read(
+    data: Any = readers.read(
         "clicks", tmp_path / "clicks.csv", options=ClickOptions(min_support=1, test_days=0, type="type")
     )
-    drawn = draw_typed_sessions(50, 120, 2)
-    assert data.train.types is not None
-    assert drawn.types is not None
+    drawn: Any = draw_typed_sessions(50, 120, 2)
     assert data.type_names == ("cart", "purchase", "view")
     names = np.array(data.type_names)[data.train.types]
     assert names.tolist() == [TYPES[code] for code in drawn.types.tolist()]
@@ -296,9 +274,8 @@ def test_items_are_renewed_every_day(tmp_path: Path) -> None:
 @pytest.mark.parametrize("steers", [True, False])
 def test_types_follow_the_law(steers: bool) -> None:
     law = TypeLaw(steers=steers)
-    sessions = draw_typed_sessions(300, 4000, 1, types=law)
+    sessions: Any = draw_typed_sessions(300, 4000, 1, types=law)
     same = draw_typed_sessions(300, 4000, 1, types=law)
-    assert sessions.types is not None
     assert (sessions.items.tobytes(), sessions.types.tobytes()) == (same.items.tobytes(), same.types.tobytes())
     repeats, total = np.zeros(3), np.zeros(3)
     for row in range(len(sessions)):

@@ -30,8 +30,7 @@ def test_rows_that_wait_are_kept_if_the_catalog_grows_after_a_change() -> None:
     live = LiveItems(ItemTable(1).replaced(first, lookup(first.ids).astype(np.int64), 1))
     live.apply(TableChange.of(frame(["aa"]), "patch"), 1)
     known |= {"waits": 1, "aa": 2}
-    table = live.table(lookup, 3)
-    assert table is not None
+    table: Any = live.table(lookup, 3)
     assert table.columns["price"].values_at(np.arange(3)) == [1.0, 5.0, 2.0]
 
 

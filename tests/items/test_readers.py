@@ -186,8 +186,7 @@ def test_prepare_with_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert main(["prepare", "clicks", str(tmp_path / "log.parquet"), str(folder), *parts, *arguments]) == 0
         assert "3 rows: 2 of items in the catalog, 1 of unknown items" in capsys.readouterr().out
         dataset = Dataset.load(folder)
-        table = dataset.items
-        assert table is not None
+        table: Any = dataset.items
         assert (table.kinds, table.public, table.availability) == (KINDS, ("price", "brand"), "on")
         assert table.waiting.ids == ["9"]
         assert table.values_at(["brand"], dataset.ids.lookup(["8", "12", "007"])) == [
@@ -214,8 +213,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["items", str(folder), table, "--public", "price", "--availability", "stock", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["rows"], report["known"], report["unlisted"]) == (3, 2, 58)
-    first = Bundle.load(folder)
-    assert first.items is not None
+    first: Any = Bundle.load(folder)
     assert first.items.public == ("price",)
     (tmp_path / "p.csv").write_text("id,price\nsku-2,9\n")
     assert main(["items", str(folder), str(tmp_path / "p.csv"), "--patch"]) == 0

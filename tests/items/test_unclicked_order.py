@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,11 +49,10 @@ def test_the_fit_finds_what_sessions_go_by() -> None:
         items.append(in_category[: 2 if rng.random() < 0.9 else 5][-2:][::-1])
         times.append([moment, moment + 1])
     lengths = np.array([len(session) for session in items])
-    order = fit_unclicked_order(
+    order: Any = fit_unclicked_order(
         {"category": category}, "made", created, np.concatenate(items).astype(np.int32),
         np.concatenate([[0], np.cumsum(lengths)]), np.concatenate(times), NO_TIME,
     )  # fmt: skip
-    assert order is not None
     same, share, age = order.weights
     assert same + share > 1
     assert age < -0.5
@@ -84,8 +84,7 @@ def test_unclicked_items_are_explored_by_age_and_category(folder: Path) -> None:
     rec = Recommender.load(folder)
     unclicked = [f"sku-{i}" for i in np.flatnonzero(rec.bundle.popularity == 0)]
     assert len(unclicked) >= 5
-    out = rec.recommend(["sku-11"], 12, explore=0.25, explore_below=1, at=END)
-    assert out.explored is not None
+    out: Any = rec.recommend(["sku-11"], 12, explore=0.25, explore_below=1, at=END)
     new = [item for item, is_explored in zip(out.items, out.explored, strict=True) if is_explored]
     assert new
     of_kind = sorted(
@@ -105,8 +104,7 @@ def test_unclicked_items_have_the_age_of_the_moment_of_packed_sessions(folder: P
 
 
 def test_a_bundle_keeps_the_order(folder: Path) -> None:
-    content = Bundle.load(folder).model.content
-    assert content is not None
+    content: Any = Bundle.load(folder).model.content
     assert content.order == UnclickedOrder(("kind",), "made", (0.5, 0.5, -1.0))
     arrays = replace(content, order=None).arrays()
     assert ContentVectors.of(arrays).order is None

@@ -72,9 +72,7 @@ def frame(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
 
 def sessions_in(dataset: Dataset) -> list[list[tuple[Any, int, str]]]:
     """The clicks of the training sessions: (item, time, type)."""
-    train = dataset.train
-    assert train.times is not None
-    assert train.types is not None
+    train: Any = dataset.train
     clicks = list(
         zip(
             dataset.ids.external(train.items),
@@ -123,9 +121,7 @@ def test_merged_types_equal_those_by_hand(order: tuple[str, ...], user: str | No
     assert log["clicks"] == before["clicks"] == 300  # rows that count, as before
     assert sum(log["days"].values()) == 300 - log["merged_clicks"]
     # A later log is read in the same way, and nothing is filtered.
-    stream = read_stream(frame(rows), merged.reader)
-    assert stream.times is not None
-    assert stream.types is not None
+    stream: Any = read_stream(frame(rows), merged.reader)
     assert np.array_equal(stream.times, np.sort(stream.times))
     assert len(stream) == 300 - log["merged_clicks"]
     sessions: dict[Any, list[tuple[Any, int, str]]] = {}
@@ -226,11 +222,9 @@ ROWS: list[tuple[str, str, int, str | None, int | None]] = [
 
 
 def test_codes_by_count_then_text() -> None:
-    data = read("clicks", log(ROWS), options=ClickOptions(**OPTIONS))
-    assert data.context is not None
+    data: Any = read("clicks", log(ROWS), options=ClickOptions(**OPTIONS))
     assert data.context.names == ("referrer", "region")
     assert data.context.values == (("search", "direct"), ("9", "7"))
-    assert data.train.context is not None
     names = data.ids.external(data.train.items)
     clicks = [
         (name, *(data.context.values_of(codes).get(column) for column in data.context.names))
@@ -247,11 +241,9 @@ def test_codes_by_count_then_text() -> None:
 def test_every_kind_of_file_and_the_folder(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"log.{'jsonl' if kind == 'ndjson' else kind}"
     getattr(log(ROWS), f"write_{kind}")(path)
-    data = read("clicks", path, options=ClickOptions(**OPTIONS))
+    data: Any = read("clicks", path, options=ClickOptions(**OPTIONS))
     data.save(tmp_path / "set")
-    loaded = Dataset.load(tmp_path / "set")
-    assert loaded.context is not None
-    assert data.context is not None
+    loaded: Any = Dataset.load(tmp_path / "set")
     assert loaded.context.values == data.context.values == (("search", "direct"), ("9", "7"))
     np.testing.assert_array_equal(loaded.train.context, data.train.context)
     assert loaded.reader["context"] == ["referrer", "region"]
@@ -263,12 +255,11 @@ def test_every_kind_of_file_and_the_folder(tmp_path: Path, kind: str) -> None:
 
 def test_test_samples_and_filters_keep_their_context() -> None:
     rows = [(f"s{n // 3}", f"i{n % 5}", n * DAY // 8, f"r{n // 3 % 3}", n // 3 % 2) for n in range(90)]
-    data = read("clicks", log(rows), options=ClickOptions(**{**OPTIONS, "test_days": 3.0, "min_support": 2}))
+    data: Any = read("clicks", log(rows), options=ClickOptions(**{**OPTIONS, "test_days": 3.0, "min_support": 2}))
     assert len(data.test) > 0
     for sessions in (data.train, data.test.prefixes):
         assert sessions.context is not None
         assert sessions.times is not None
-        assert data.context is not None
         for codes, time in zip(sessions.context, sessions.times.tolist(), strict=True):
             number = time // 1000 * 8 // DAY
             expected = {"referrer": f"r{(number + 1) // 3 % 3}", "region": str((number + 1) // 3 % 2)}
@@ -278,9 +269,7 @@ def test_test_samples_and_filters_keep_their_context() -> None:
 
 def test_at_most_a_thousand_values() -> None:
     rows = [(f"s{n // 2}", f"i{n % 3}", n, f"r{n // 2}", 1) for n in range(2 * MAX_VALUES + 400)]
-    data = read("clicks", log(rows), options=ClickOptions(**OPTIONS))
-    assert data.context is not None
-    assert data.train.context is not None
+    data: Any = read("clicks", log(rows), options=ClickOptions(**OPTIONS))
     assert len(data.context.values[0]) == MAX_VALUES
     assert (data.train.context[:, 0] == 1).sum() == 400
 

@@ -14,12 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.data.readers import npz, pickled, read
+from mtaw_fast.data.readers import read
 from mtaw_fast.errors import DataError, UsageError
 from tests.support.data import reference_reader as reference
 from tests.support.data.raw_logs import write_pickles
 
-DATA = os.environ.get("MTAW_DATA")
 Pairs = tuple[list[list[int]], list[int]]
 
 
@@ -227,35 +226,3 @@ def test_missing_files_are_refused(tmp_path: Path) -> None:
     write_pickles(tmp_path, test=([[1]], [2]))
     assert "train.txt" in refused(tmp_path)
     assert "is not a folder" in refused(tmp_path / "test.txt")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(DATA is None, reason="MTAW_DATA (a folder with tmall/ and retailrocket/) is not set")
-@pytest.mark.parametrize(
-    ("name", "min_prefix", "whole"),
-    [
-        ("tmall", 1, True),
-        *(
-            pytest.param(*case, marks=pytest.mark.long(caught="here, on one set; test_round_trip, from either file"))
-            for case in [("tmall", 1, False), ("retailrocket", 2, True), ("retailrocket", 2, False)]
-        ),
-    ],
-)
-def test_real_sets_come_back_from_pickles(tmp_path: Path, name: str, min_prefix: int, whole: bool) -> None:
-    """The npz form written in the pickled one: the same sessions, samples and groups."""
-    original = npz.read(Path(str(DATA)) / name)
-    train = [(session + 1).tolist() for session in original.train]
-    prefixes = [(prefix + 1).tolist() for prefix in original.test.prefixes]
-    write_pickles(tmp_path, test=[prefixes, (original.test.targets + 1).tolist()])
-    write_pickles(tmp_path, **({"all_train_seq": train} if whole else {"train": samples_of(train, min_prefix)}))
-    loaded = pickled.read(tmp_path, min_prefix)
-    assert loaded.n_items == original.n_items
-    for ours, theirs in (
-        (loaded.train.items, original.train.items),
-        (loaded.train.offsets, original.train.offsets),
-        (loaded.test.prefixes.items, original.test.prefixes.items),
-        (loaded.test.prefixes.offsets, original.test.prefixes.offsets),
-        (loaded.test.targets, original.test.targets),
-        (loaded.test.session, original.test.session),
-    ):
-        assert np.array_equal(ours, theirs)

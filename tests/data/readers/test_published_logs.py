@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_retailrocket_by_hand(tmp_path: Path) -> None:
         *views(day + 14 * DAY, 12, [30, 77, 20, 30, 10]),  # 77 has a support of 1
         *views(day + 20 * DAY - 2 * MINUTE, 13, [20, 20, 10]),
     ]
-    dataset = read("retailrocket", events(tmp_path / "events.csv", BULK[::-1] + rows))
+    dataset: Any = read("retailrocket", events(tmp_path / "events.csv", BULK[::-1] + rows))
     contents = reference.contents(dataset)
     assert contents["train"] == [
         [10, 20, 30] * 4,
@@ -48,7 +49,6 @@ def test_retailrocket_by_hand(tmp_path: Path) -> None:
     assert contents["ids"] == [10, 20, 30]
     assert contents["test"] == [(0, [30, 20], 30), (0, [30, 20, 30], 10), (1, [20, 20], 10)]
     assert contents["test times"][2] == ([day + 20 * DAY - 2 * MINUTE, day + 20 * DAY - MINUTE], day + 20 * DAY)
-    assert dataset.test.prefixes.types is not None
     assert (dataset.type_names, np.unique(dataset.test.prefixes.types).tolist()) == (("view",), [0])
     assert (dataset.min_prefix, dataset.name, dataset.n_train_samples) == (2, "retailrocket", 10 + 4 + 1 + 1 + 2 + 1)
     assert read("retailrocket", tmp_path).n_train_samples == dataset.n_train_samples
@@ -82,7 +82,7 @@ def test_retailrocket_equals_the_script(tmp_path: Path) -> None:
             cut.append([])
         cut[-1].append(row)
     sessions = [[(i, t * 1000) for _, t, event, i in session if event == "view"] for session in cut]
-    expected = reference.prepare(
+    expected: Any = reference.prepare(
         [(session[-1][1], number, session) for number, session in enumerate(sessions) if session],
         min_session=3,
         max_session=None,
@@ -92,7 +92,6 @@ def test_retailrocket_equals_the_script(tmp_path: Path) -> None:
         drop_at_boundary=True,
         min_prefix=2,
     )
-    assert expected is not None
     assert len(expected["train"]) > 50
     assert len(expected["test"]) > 20
     assert reference.contents(read("retailrocket", events(tmp_path / "events.csv", rows))) == expected

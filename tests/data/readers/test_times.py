@@ -17,8 +17,7 @@ from tests.support.data.raw_logs import LOOSE, SKIP, csv
 
 
 def times_of(source: Any, options: ClickOptions = LOOSE) -> list[int]:
-    times = read("clicks", source, options=options).train.times
-    assert times is not None
+    times: Any = read("clicks", source, options=options).train.times
     return times.tolist()
 
 
