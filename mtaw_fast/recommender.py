@@ -115,16 +115,9 @@ class Recommender:
             Without `learn`: a folder that keeps `set_items`, `hide`, `show` and `set_rules` for all processes with the
             same folder, and after they end.
 
-        Raises
-        ------
-        BundleError
-            If the bundle is missing or damaged.
-        UsageError
-            On an unknown name, an encoder or index that this bundle or host does not have, or both `learn` and `state`.
-        MissingPackageError
-            If the encoder or index needs a package that is not installed.
-        LearnError
-            If the folder for learning, or for the state, cannot be used.
+        Raises BundleError if the bundle is missing or damaged; UsageError on an unknown name, an encoder or index that
+        this bundle or host does not have, or both `learn` and `state`; MissingPackageError if a package that the
+        encoder or index needs is not installed; LearnError if the folder for learning or state cannot be used.
         """
         if learn is None:
             plain = cls(*load_parts(folder, verify, encoder, index))
@@ -243,20 +236,11 @@ class Recommender:
         context : mapping, optional
             What is known of the visit, a text or a whole number by column. It is stored in the log with every click.
 
-        Returns
-        -------
-        str
-            The log position after the clicks. An answer includes them if its `log_position` is not less. To wait for
-            that in this process, call `catch_up`.
+        Returns the log position after the clicks. An answer includes them if its `log_position` is not less. To wait
+        for that in this process, call `catch_up`.
 
-        Raises
-        ------
-        UsageError
-            If this recommender was not loaded with `learn`.
-        DataError
-            On a value that is not an id or a time; nothing is learned then.
-        LearnError
-            If the clicks cannot be stored (a full disk): send them again.
+        Raises UsageError if this recommender was not loaded with `learn`; DataError on a value that is not an id or a
+        time (nothing is learned then); LearnError if the clicks cannot be stored (a full disk): send them again.
         """
         return self._learning("observe").observe(session, listed("items", items), at, types, ids, context)
 
@@ -345,16 +329,10 @@ class Recommender:
         neighbors : sequence of M sequences of ids, optional
             Instead of `vectors`: known items for each item; it gets the mean of their vectors.
 
-        Raises
-        ------
-        DataError
-            On an id that exists, has another type or is listed twice, an unknown neighbor, vectors that do not fit, or
-            more items than the session memory has room for; nothing is added then. Also if another process filled the
-            catalog meanwhile: some items may be added then.
-        UsageError
-            If `items`, or the neighbors of an item, are not a list of ids.
-        LearnError
-            If the change cannot be stored.
+        Raises DataError on an id that exists, has another type or is listed twice, an unknown neighbor, vectors that do
+        not fit, or more items than the session memory has room for (nothing is added then), and if another process
+        filled the catalog meanwhile (some items may be added then); UsageError if `items`, or the neighbors of an item,
+        are not a list of ids; LearnError if the change cannot be stored.
         """
         rows = None if neighbors is None else [listed("neighbors", row) for row in listed("neighbors", neighbors)]
         self._changes.add_items(list(listed("items", items)), vectors, rows)
@@ -403,19 +381,8 @@ class Recommender:
         availability : str, optional
             A boolean column: items for which it is false are not recommended. By default as before.
 
-        Returns
-        -------
-        ItemsReport
-            What is missing or odd.
-
-        Raises
-        ------
-        DataError
-            On a value, an id or a kind that does not fit; nothing changes then.
-        UsageError
-            On a wrong option.
-        LearnError
-            If the change cannot be stored.
+        Returns what is missing or odd. Raises DataError on a value, an id or a kind that does not fit (nothing changes
+        then), UsageError on a wrong option, LearnError if the change cannot be stored.
         """
         return self._changes.set_items(
             lambda before: TableChange.of(
@@ -561,14 +528,10 @@ class Recommender:
         explore_below : int, default 100
             An item is explored while it has fewer clicks and displays together.
 
-        Raises
-        ------
-        UsageError
-            If the session is not a list of ids, k is not a positive whole number, the filter is of another catalog, or
-            the context or `fields` name a column that does not exist, the rules do not fit the item table, the share
-            to explore is out of range, or there is not one type for each click.
-        ItemTypeError
-            If all ids of the session are of another type: '5' or 5.0 if the catalog's ids are int.
+        Raises UsageError if the session is not a list of ids, k is not a positive whole number, the filter is of
+        another catalog, the context or `fields` name a column that does not exist, the rules do not fit the item table,
+        the share to explore is out of range, or there is not one type for each click; ItemTypeError if all ids of the
+        session are of another type: '5' or 5.0 if the catalog's ids are int.
         """
         start = perf_counter_ns()
         log_position = self.log_position  # read first: the ranking includes at least this
@@ -648,10 +611,7 @@ class Recommender:
         exclude, allow, filter, fields, rules
             As in `recommend`. The item itself is what the rules call `current`.
 
-        Raises
-        ------
-        UsageError
-            If the catalog does not know the item, or `by` is 'sessions' and the bundle has no memory.
+        Raises UsageError if the catalog does not know the item, or `by` is 'sessions' and the bundle has no memory.
         """
         pipeline = self._pipeline
         catalog = pipeline.catalog
@@ -676,13 +636,7 @@ class Recommender:
         An empty session gets the popularity ranking; `k` and `exclude_seen` as in `recommend`. If the model was trained
         with times, the moment is that of the last click if the sessions have times, else of the newest click it knows.
 
-        Returns
-        -------
-        ids : int32[B, k]
-            Internal ids, best first, padded with -1.
-        scores : float32[B, k]
-            Their scores, padded with -inf.
-
+        Returns internal ids int32[B, k], best first, padded with -1, and their scores float32[B, k], padded with -inf.
         Raises DataError on an id outside the catalog, UsageError if k is not a positive whole number.
         """
         pipeline = self._pipeline

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from mtaw_fast.ranking.encoders import ENCODERS
 from mtaw_fast.ranking.retrieval import EXACT_INDEXES
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
-from tests.support.ranking.answers import same
+from tests.support.ranking.native_bundles import same
 
 ROOT = Path(__file__).parent.parent
 N = 400
@@ -201,15 +199,6 @@ class TestEveryPair:
         assert rec.recommend_batch([]) == []
         assert rec.recommend_batch(Sessions.from_lists([])) == []
 
-    def test_packed_sessions_may_be_columns_of_a_table(self, rec: Recommender) -> None:
-        table = np.random.default_rng(0).integers(0, N, (9, 2), dtype=np.int32)
-        columns = Sessions(
-            table[:, 0], np.array([[0, 0], [4, 0], [9, 0]])[:, 0], np.zeros((9, 2), dtype=np.int64)[:, 0]
-        )
-        packed = Sessions(columns.items.copy(), columns.offsets.copy(), np.zeros(9, dtype=np.int64))
-        assert rec.recommend_batch(columns, 5) == rec.recommend_batch(packed, 5)
-        assert [array.tobytes() for array in rec.rank(columns, 5)] == [array.tobytes() for array in rec.rank(packed, 5)]
-
     def test_rank_is_recommend_on_internal_ids(
         self, rec: Recommender, sessions: list[list[int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -260,46 +249,28 @@ class TestEveryPair:
             with pytest.raises(UsageError, match="the catalog does not know item"):
                 rec.similar_items(unknown)
 
-    def test_threads(self, rec: Recommender) -> None:
-        rng = np.random.default_rng(8)
-        jobs = [self.external(rec, rng.integers(0, N, 6).tolist()) for _ in range(40)]
-        prepared = rec.filter(exclude=self.external(rec, list(range(0, N, 3))))
-        options: list[dict[str, Any]] = [{}, {"exclude_seen": True}, {"filter": prepared}]
-
-        def answers(_: int) -> list[Recommendations]:
-            return [rec.recommend(job, **options[turn % 3]) for turn, job in enumerate(jobs)]
-
-        alone = answers(0)
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            for together in pool.map(answers, range(8)):
-                assert all(same(answer, expected) for answer, expected in zip(together, alone, strict=True))
-
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_another_process_gives_identical_output(folder: Path, encoder: str, sessions: list[list[int]]) -> None:
-    """With every index, in one process."""
     if encoder == "torch":
         pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
-    indexes = [index for index in EXACT_INDEXES if index != "faiss-flat" or importlib.util.find_spec("faiss")]
     script = (
         "import json, sys\n"
         "from mtaw_fast import Recommender\n"
-        "for index in sys.argv[3].split():\n"
-        "    rec = Recommender.load(sys.argv[1], encoder=sys.argv[2], index=index)\n"
-        "    out = rec.recommend_batch(json.loads(sys.argv[4]), k=25)\n"
-        "    print(json.dumps([[one.items, one.scores.tobytes().hex()] for one in out]))\n"
+        "rec = Recommender.load(sys.argv[1], encoder=sys.argv[2])\n"
+        "out = rec.recommend_batch(json.loads(sys.argv[3]), k=25)\n"
+        "print(json.dumps([[one.items, one.scores.tobytes().hex()] for one in out]))\n"
     )
-    recs = [Recommender.load(folder, encoder=encoder, index=index) for index in indexes]
-    named = [recs[0].ids.external(np.array(clicks, dtype=np.int64)) for clicks in sessions]
+    rec = Recommender.load(folder, encoder=encoder)
+    named = [rec.ids.external(np.array(clicks, dtype=np.int64)) for clicks in sessions]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.run(
-        [sys.executable, "-c", script, str(folder), encoder, " ".join(indexes), json.dumps(named)],
+        [sys.executable, "-c", script, str(folder), encoder, json.dumps(named)],
         capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
-    for rec, line in zip(recs, process.stdout.splitlines(), strict=True):
-        expected = [[answer.items, answer.scores.tobytes().hex()] for answer in rec.recommend_batch(named, k=25)]
-        assert json.loads(line) == expected
+    expected = [[answer.items, answer.scores.tobytes().hex()] for answer in rec.recommend_batch(named, k=25)]
+    assert json.loads(process.stdout) == expected
 
 
 @pytest.fixture(scope="module")
@@ -381,16 +352,12 @@ def test_filters_of_the_wrong_kind(plain: Recommender, tmp_path: Path) -> None:
         plain.recommend([], filter=["sku-1"])  # type: ignore[arg-type]
 
 
-def test_backends_agree_on_the_ranking(folder: Path, plain: Recommender) -> None:
-    """Indexes to the bit; encoders up to float32 rounding of the query."""
-    pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
-    packed = Sessions.from_lists([np.random.default_rng(s).integers(0, N, 5) for s in range(20)])
-    ids, scores = plain.rank(packed, 50)
-    flat_ids, flat_scores = Recommender.load(folder, encoder="numpy", index="faiss-flat").rank(packed, 50)
-    assert (ids.tobytes(), scores.tobytes()) == (flat_ids.tobytes(), flat_scores.tobytes())
+def test_encoders_agree_on_the_ranking(folder: Path, plain: Recommender) -> None:
+    """Up to float32 rounding of the query."""
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
-    eager_scores = Recommender.load(folder, encoder="torch", index="numpy").rank(packed, 50)[1]
-    np.testing.assert_allclose(eager_scores, scores, rtol=0, atol=5e-5)
+    packed = Sessions.from_lists([np.random.default_rng(s).integers(0, N, 5) for s in range(20)])
+    scores = Recommender.load(folder, encoder="torch", index="numpy").rank(packed, 50)[1]
+    np.testing.assert_allclose(scores, plain.rank(packed, 50)[1], rtol=0, atol=5e-5)
 
 
 def test_load_refuses_missing_names_and_parts(folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,39 @@ _INTS = {"values": np.int64, "sorted": np.int64, "order": np.int32}
 _TEXTS = {"blob": np.uint8, "offsets": np.int64, "slots": np.uint64}
 
 
-class ItemIds:
+class IdLookups:
+    """The lookups of an id table in both directions. table: the native table. kind: 'int' or 'str'."""
+
+    table: IdTable
+    kind: str
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __contains__(self, item: object) -> bool:
+        return bool(self.lookup([item])[0] >= 0)
+
+    def __iter__(self) -> Iterator[Any]:
+        for begin in range(0, len(self), _CHUNK):
+            yield from self.external(np.arange(begin, min(begin + _CHUNK, len(self))))
+
+    def lookup(self, ids: Sequence[Any]) -> np.ndarray:
+        """Return the internal ids of external `ids`: int32[len(ids)], -1 for an unknown id.
+
+        An id of the other type, such as a number as text, is unknown and not an error.
+        """
+        return self.table.lookup(ids)
+
+    def known(self, ids: Sequence[Any]) -> np.ndarray:
+        """Return the distinct internal ids of the known ones among `ids`: int32[..], ascending."""
+        return self.table.known(ids)
+
+    def external(self, internal: np.ndarray) -> list[Any]:
+        """Return the external ids (int or str) of internal ids int[n]. Raises IndexError on one outside 0..N-1."""
+        return self.table.external(np.ascontiguousarray(internal, dtype=np.int32))
+
+
+class ItemIds(IdLookups):
     """External ids of N items; internal id i is the i-th of them.
 
     Ids are all int (within int64) or all str; a bool is not an id. Thread-safe: read-only after creation.
@@ -51,7 +83,7 @@ class ItemIds:
         if order is not None and len(order) and (order.min() < 0 or order.max() >= len(order)):
             raise DataError("not an item id table: 'order' points outside it; write the file again")
         self.arrays = dict(arrays)
-        self._text = text
+        self._text, self.kind = text, "str" if text else "int"
         self._digest: tuple[int, bytes] = (-1, b"")
 
     def __reduce__(self) -> tuple[type[ItemIds], tuple[Mapping[str, np.ndarray]]]:
@@ -107,20 +139,6 @@ class ItemIds:
         if not np.array_equal(rebuilt["slots"], self.arrays["slots"]):
             raise DataError("the hash table does not belong to the item ids; write the file again")
 
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @property
-    def kind(self) -> str:
-        """'int' or 'str'."""
-        return "str" if self._text else "int"
-
-    def __contains__(self, item: object) -> bool:
-        return bool(self.lookup([item])[0] >= 0)
-
-    def __iter__(self) -> Iterator[Any]:
-        return each_id(self)
-
     def digest(self, count: int) -> bytes:
         """Return 16 bytes that tell the first `count` ids, in their order, from all others; the last ones are kept."""
         kept_count, kept = self._digest
@@ -136,32 +154,6 @@ class ItemIds:
             digest.update(np.ascontiguousarray(part).data)
         self._digest = count, digest.digest()
         return self._digest[1]
-
-    def lookup(self, ids: Sequence[Any]) -> np.ndarray:
-        """Return the internal ids of external `ids`: int32[len(ids)], -1 for an unknown id.
-
-        An id of the other type, such as a number as text, is unknown and not an error.
-        """
-        return self.table.lookup(ids)
-
-    def known(self, ids: Sequence[Any]) -> np.ndarray:
-        """Return the distinct internal ids of the known ones among `ids`: int32[..], ascending."""
-        return self.table.known(ids)
-
-    def external(self, internal: np.ndarray) -> list[Any]:
-        """Return the external ids (int or str) of internal ids int[n]. Raises IndexError on one outside 0..N-1."""
-        return self.table.external(np.ascontiguousarray(internal, dtype=np.int32))
-
-
-class _Table(Protocol):
-    def __len__(self) -> int: ...
-    def external(self, internal: np.ndarray) -> list[Any]: ...
-
-
-def each_id(table: _Table) -> Iterator[Any]:
-    """Yield the external ids of a table in the order of the internal ones."""
-    for begin in range(0, len(table), _CHUNK):
-        yield from table.external(np.arange(begin, min(begin + _CHUNK, len(table))))
 
 
 def refuse_other_type(kind: str, items: Sequence[Any], where: str = "the session") -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 
 from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.memory.co_clicked import closest
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.ranker import Times
 from mtaw_fast.system.frames import Library, frame_of
 
+# Microseconds: (look-up of the clicks, encode, retrieve, session memory or None without one).
+Times: TypeAlias = tuple[float, float, float, float | None]
 _SHOWN = 5  # items in a repr
 
 

@@ -1,24 +1,20 @@
 """Items added to a served catalog and removed from it, without a new training.
 
-A `Catalog` is an immutable snapshot: a model's N items, mapped and shared; a segment of M added items with the internal
-ids N..N+M-1; and the set of removed items. An update makes the next snapshot; calls under way keep the one they began
-with. Internal ids never change their meaning: a removed item keeps its id and is still known as a click of a session,
-but it is never recommended.
-
-A search merges two results by score: the bundle's index, filtered by the removed items, and an exact search of the
-added segment. Every answer equals, to the bit, that of a bundle saved with all N + M items, with the same filter.
+A `Catalog` is an immutable snapshot: a model's N items, mapped and shared; M added items with the internal ids from N
+on; and the set of removed items. Internal ids never change their meaning: a removed item keeps its id and is known as a
+click of a session. Every answer equals, to the bit, that of a bundle saved with all N + M items, with the same filter.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from mtaw_fast.data.item_ids import ItemIds, each_id
+from mtaw_fast.data.item_ids import IdLookups, ItemIds
 from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.live import LiveItems
@@ -35,49 +31,23 @@ _INT64 = np.iinfo(np.int64)
 _MIN_ADDED = 1024  # items that a memory and trends can take after the first added one
 
 
-class CatalogIds:
+class CatalogIds(IdLookups):
     """`ItemIds` of a model and of the items added to it. Read-only.
 
     added: plain str or int, the external ids of internal ids N, N + 1, ... If the model's table has the same id (of a
     removed item), the added item is meant. internal_ids: those of all added items by external id; kept without a copy.
     """
 
-    def __init__(self, base: ItemIds, added: tuple[Any, ...] = (), internal_ids: dict[Any, int] | None = None) -> None:
-        self._base, self._added = base, added
-        self._internal_ids = {} if internal_ids is None else internal_ids
-        self.table = base.table.extended(self._internal_ids, added)
+    def __init__(self, base: ItemIds, added: tuple[Any, ...], internal_ids: dict[Any, int]) -> None:
+        self._base, self._added, self._internal_ids = base, added, internal_ids
+        self.table, self.kind = base.table.extended(internal_ids, added), base.kind
 
-    def with_ids(self, ids: Sequence[Any]) -> CatalogIds:
-        """Return the table with more ids, for each of which `is_id_of` is true."""
+    @classmethod
+    def of(cls, ids: ItemIds | CatalogIds, more: Sequence[Any]) -> CatalogIds:
+        """Return a table with more ids, for each of which `is_id_of` is true."""
+        base, added, known = (ids, (), {}) if isinstance(ids, ItemIds) else (ids._base, ids._added, ids._internal_ids)
         # An id that was removed and added again is in `added` twice: the later one counts.
-        internal_ids = {item: len(self) + row for row, item in enumerate(ids)}
-        return CatalogIds(self._base, (*self._added, *ids), self._internal_ids | internal_ids)
-
-    def __len__(self) -> int:
-        return len(self._base) + len(self._added)
-
-    def __contains__(self, item: object) -> bool:
-        return bool(self.lookup([item])[0] >= 0)
-
-    def __iter__(self) -> Iterator[Any]:
-        return each_id(self)
-
-    @property
-    def kind(self) -> str:
-        """'int' or 'str'."""
-        return self._base.kind
-
-    def lookup(self, ids: Sequence[Any]) -> np.ndarray:
-        """See `ItemIds.lookup`."""
-        return self.table.lookup(ids)
-
-    def known(self, ids: Sequence[Any]) -> np.ndarray:
-        """See `ItemIds.known`."""
-        return self.table.known(ids)
-
-    def external(self, internal: np.ndarray) -> list[Any]:
-        """See `ItemIds.external`."""
-        return self.table.external(np.ascontiguousarray(internal, dtype=np.int32))
+        return cls(base, (*added, *more), known | {item: len(ids) + row for row, item in enumerate(more)})
 
 
 def is_id_of(kind: str, item: Any) -> bool:
@@ -225,8 +195,7 @@ class Catalog:
             return order[~self.unavailable[order]]
         if not self.is_updated:
             return self.model.most_clicked
-        added = np.arange(self.model.n_items, self.size, dtype=np.int32)
-        order = np.concatenate([self.model.most_clicked, added])
+        order = np.concatenate([self.model.most_clicked, np.arange(self.model.n_items, self.size, dtype=np.int32)])
         return order[~self.unavailable[order]]
 
     @cached_property
@@ -262,11 +231,10 @@ class Catalog:
     def vector(self, internal_id: int) -> np.ndarray:
         """Return float32[1, d]: the row of an internal id in the search."""
         n_base = self.model.n_items
-        return (
-            self.model.item_vectors[internal_id : internal_id + 1]
-            if internal_id < n_base
-            else self.vectors[internal_id - n_base][None]
+        rows, row = (
+            (self.model.item_vectors, internal_id) if internal_id < n_base else (self.vectors, internal_id - n_base)
         )
+        return rows[row : row + 1]
 
     def returning(self, items: Sequence[Any]) -> np.ndarray:
         """Return bool[len(items)]: removed items of the model, which come back with all that its memory learned."""
@@ -293,7 +261,7 @@ class Catalog:
         raw = self._means(items, neighbors) if neighbors is not None else self._checked(items, vectors)
         norm = self.norm or mean_norm(self.model.weights["item_embedding"])
         embeddings = normalized(raw) * np.float32(norm)
-        ids = (CatalogIds(self.ids) if isinstance(self.ids, ItemIds) else self.ids).with_ids(items)
+        ids = CatalogIds.of(self.ids, items)
         id_pairs = zip(self.ids.lookup(items).tolist(), range(self.size, len(ids)), strict=True)
         renewed = {**self.renewed, **{former: internal_id for former, internal_id in id_pairs if former >= 0}}
         return replace(

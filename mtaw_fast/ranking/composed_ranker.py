@@ -15,22 +15,22 @@ from mtaw_fast.ranking.answer import unpadded
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import Encoder
 from mtaw_fast.ranking.memory_stage import MemoryStage
+from mtaw_fast.ranking.native_ranker import EncodedClicks, Ranked, StageTimes
 from mtaw_fast.ranking.options import Conditions, Options
-from mtaw_fast.ranking.ranker import GrowingState, Ranked, StageTimes
 from mtaw_fast.ranking.retrieval import Index
 
 _NOTHING = np.empty(0, dtype=np.int32)
 
 
 class ComposedRanker:
-    """`Ranker` of any encoder and any index. It encodes a growing session from the start at every call."""
+    """Ranks as `NativeRanker` does, with any encoder and index. It encodes a growing session from its first click."""
 
     def __init__(self, catalog: Catalog, encoder: Encoder, index: Index) -> None:
         self._catalog, self._encoder, self._index = catalog, encoder, index
         self._memory = MemoryStage.of(catalog)
 
     def recommend(self, session: Sequence[Any], options: Options) -> Ranked:
-        """See `Ranker.recommend`."""
+        """See `NativeRanker.recommend`."""
         start = perf_counter_ns()
         clicks, unknown, options = options.of_known(self._catalog, session)
         if not len(clicks):
@@ -38,13 +38,13 @@ class ComposedRanker:
         return self._rank_clicks(clicks, unknown, options, (perf_counter_ns() - start) / 1000)
 
     def recommend_growing(
-        self, clicks: np.ndarray, _: GrowingState | None, options: Options
-    ) -> tuple[Ranked, GrowingState | None]:
-        """See `Ranker.recommend_growing`."""
+        self, clicks: np.ndarray, _: EncodedClicks | None, options: Options
+    ) -> tuple[Ranked, EncodedClicks | None]:
+        """See `NativeRanker.recommend_growing`."""
         return self._rank_clicks(clicks, None, options, 0.0), None
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-        """See `Ranker.rank`."""
+        """See `NativeRanker.rank`."""
         return self.rank_timed(sessions, k, conditions)[0]
 
     def _rank_clicks(self, clicks: np.ndarray, unknown: list[Any] | None, options: Options, lookup: float) -> Ranked:
@@ -58,7 +58,7 @@ class ComposedRanker:
     def rank_timed(
         self, sessions: Sessions, k: int, conditions: Conditions
     ) -> tuple[tuple[np.ndarray, np.ndarray], StageTimes]:
-        """See `Ranker.rank_timed`."""
+        """See `NativeRanker.rank_timed`."""
         start = perf_counter_ns()
         queries = self._encoder.encode(sessions)
         encoding_end = perf_counter_ns()

@@ -86,14 +86,8 @@ def with_explored(
 ) -> Recommendations:
     """Return an answer with its share of seldom shown items, and count what it shows.
 
-    Parameters
-    ----------
-    answer : Recommendations
-        To the known clicks int32[m], without exploration.
-    options : Options
-        Of the call, with `explore`.
-    rank : callable
-        Ranks the session's items under conditions.
+    answer: to the known clicks int32[m], without exploration. options: with `explore`. rank: ranks the session's items
+    under conditions.
     """
     ranked = catalog.ids.lookup(answer.items)
     listed, is_new = _listed(catalog, impressions, ranked, clicks, options, rank)
@@ -131,7 +125,7 @@ def _listed(
     candidates = rank(_DEPTH * count, conditions._replace(allowed=Filter(eligible)))
     candidates = _with_unclicked(catalog, candidates, eligible, clicks, conditions, len(candidates))
     while count:
-        is_kept = _without_last(ranked, fixed | rare[ranked], count)
+        is_kept = _without_last(fixed | rare[ranked], count)
         chosen = _fitting(candidates, ranked[is_kept], options.rules, catalog.items, count)
         if len(chosen) == count:
             return _placed(ranked, is_kept, fixed, chosen)
@@ -146,8 +140,7 @@ def _with_unclicked(
 
     `UnclickedOrder` ranks the unclicked items, by age and category. A bundle without one gets `ranked` as it is.
 
-    ranked: int32[..], the best of the eligible items. eligible: bool[size]. clicks: of the session. count: how many
-    unclicked items to add at most.
+    ranked: the best of the eligible items. eligible: bool[size]. count: how many unclicked items to add at most.
     """
     content = catalog.model.content
     if content is None or content.order is None or catalog.items is None:
@@ -163,9 +156,8 @@ def _with_unclicked(
     if not len(unclicked):
         return ranked
     now = time.time_ns() // 1_000_000 if conditions.at is None else conditions.at
-    latest = clicks[::-1]
     own_codes = [
-        [int(column[item]) if item < len(column) else NO_CATEGORY for item in latest[:OWN]] for column in codes
+        [int(column[item]) if item < len(column) else NO_CATEGORY for item in clicks[::-1][:OWN]] for column in codes
     ]
     scores = order.scores([column[unclicked] for column in codes], created[unclicked], own_codes, now)
     best = unclicked[np.lexsort((unclicked, -scores))[:count]].tolist()
@@ -174,9 +166,9 @@ def _with_unclicked(
     return np.array(turns, dtype=ranked.dtype)
 
 
-def _without_last(ranked: np.ndarray, stays: np.ndarray, count: int) -> np.ndarray:
+def _without_last(stays: np.ndarray, count: int) -> np.ndarray:
     """Return bool[n]: all but the last `count` items that need not stay."""
-    is_kept = np.ones(len(ranked), dtype=bool)
+    is_kept = np.ones(len(stays), dtype=bool)
     is_kept[np.flatnonzero(~stays)[-count:]] = False
     return is_kept
 
@@ -271,12 +263,7 @@ def _assembled(
 def _scores(scores: np.ndarray, source: list[int]) -> np.ndarray:
     """Return float32[n]: a placed item has the score of the next one that was not placed, else of the one before."""
     known = [row for row, position in enumerate(source) if position >= 0]
-    listed_scores = np.zeros(len(source), dtype=scores.dtype)
-    for row, position in enumerate(source):
-        near = (
-            position
-            if position >= 0
-            else next((source[k] for k in known if k > row), source[known[-1]] if known else -1)
-        )
-        listed_scores[row] = scores[near] if near >= 0 else 0
-    return listed_scores
+    if not known:
+        return np.zeros(len(source), dtype=scores.dtype)
+    nearest = np.minimum(np.searchsorted(known, np.arange(len(source))), len(known) - 1)
+    return scores[np.array(source)[np.array(known)[nearest]]]

@@ -13,9 +13,9 @@ from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Recommendations, timed
 from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.native_ranker import EncodedClicks
 from mtaw_fast.ranking.options import OptionKeywords, options_of, with_types
 from mtaw_fast.ranking.pipeline import Pipeline
-from mtaw_fast.ranking.ranker import GrowingState
 from mtaw_fast.system.fork_lock import ForkLock
 
 _TYPE_BYTES = 8  # of a click's type: a reference, as equal texts are mostly one object
@@ -49,16 +49,8 @@ class GrowingSession:
     """
 
     __slots__ = (
-        "_clicks",
-        "_lock",
-        "_log_position",
-        "_observe",
-        "_origin",
-        "_pipeline",
-        "_state",
-        "_types",
-        "_unknown",
-    )
+        "_clicks", "_lock", "_log_position", "_observe", "_origin", "_pipeline", "_state", "_types", "_unknown"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -71,7 +63,7 @@ class GrowingSession:
         self._clicks = array("i")
         self._types: list[str | None] = []  # of the known clicks; one more if a click was not finished
         self._unknown: list[tuple[int, Any, str | None]] = []  # (known clicks before it, the click, its type)
-        self._state: GrowingState | None = None
+        self._state: EncodedClicks | None = None
         self._lock = ForkLock()
 
     def click(self, *items: Any, type: str | None = None) -> GrowingSession:
@@ -180,14 +172,12 @@ class GrowingSession:
     def n_bytes(self) -> int:
         """Bytes that grow with the clicks: their ids and types, and the native encoder's state."""
         with self._lock:
-            state_bytes = 0 if self._state is None else self._state.n_bytes
+            state_bytes = 0 if self._state is None else self._state.session.n_bytes
             return state_bytes + len(self._clicks) * (self._clicks.itemsize + _TYPE_BYTES)
 
 
-def _restored(
-    recommender: Any, id: str | None, clicks: list[Any], types: list[str | None] | None = None
-) -> GrowingSession:
-    """Return a session that already contains these clicks. types: one for each; missing in earlier pickles."""
+def _restored(recommender: Any, id: str | None, clicks: list[Any], types: list[str | None]) -> GrowingSession:
+    """Return a session that already contains these clicks, each with its type."""
     session: GrowingSession = recommender.session(id=id)
-    session._append(recommender.catalog, clicks, [None] * len(clicks) if types is None else types)
+    session._append(recommender.catalog, clicks, types)
     return session

@@ -21,12 +21,11 @@ def most_popular(catalog: Catalog, k: int, conditions: Conditions) -> tuple[np.n
 
 def _first_of(order: np.ndarray, k: int, conditions: Conditions) -> np.ndarray:
     """Return the first k items of `order` int32[..] that the conditions allow, or fewer."""
-    excluded = conditions.excluded
     if conditions.allowed is not None:
         order = order[conditions.allowed.mask[order]]
-    if excluded is not None:
-        order = order[: k + len(excluded)]
-        order = order[np.isin(order, excluded, invert=True)]
+    if conditions.excluded is not None:
+        order = order[: k + len(conditions.excluded)]
+        order = order[np.isin(order, conditions.excluded, invert=True)]
     return order[:k]
 
 
@@ -44,11 +43,7 @@ def rising(catalog: Catalog, trends: Trends, k: int, conditions: Conditions) -> 
     others = np.concatenate([catalog.model.most_clicked, added])
     others = _first_of(others[~catalog.unavailable[others]], catalog.n_items, conditions)
     others = others[np.isin(others, items, invert=True)]
-    is_kept = ~catalog.unavailable[items]
-    if conditions.allowed is not None:
-        is_kept &= conditions.allowed.mask[items]
-    if conditions.excluded is not None:
-        is_kept &= np.isin(items, conditions.excluded, invert=True)
+    is_kept = _is_shown(catalog, items, conditions)
     items, scores = items[is_kept][:k], scores[is_kept][:k]
     others = others[: k - len(items)]
     lowest = min(0.0, float(scores[-1])) if len(scores) else 0.0
@@ -56,23 +51,26 @@ def rising(catalog: Catalog, trends: Trends, k: int, conditions: Conditions) -> 
     return padded_to(k, np.concatenate([items, others]).astype(np.int32), np.concatenate([scores, other_scores]))
 
 
-def clicked_together(
-    catalog: Catalog, item: int, k: int, conditions: Conditions
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _is_shown(catalog: Catalog, items: np.ndarray, conditions: Conditions) -> np.ndarray:
+    """Return bool[n]: which items of int32[n] may be recommended."""
+    is_shown = ~catalog.unavailable[items]
+    if conditions.allowed is not None:
+        is_shown &= conditions.allowed.mask[items]
+    if conditions.excluded is not None:
+        is_shown &= np.isin(items, conditions.excluded, invert=True)
+    return is_shown
+
+
+def clicked_together(catalog: Catalog, item: int, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
     """Return the k items clicked most often together with `item`, an internal id, and their cosines.
 
-    The cosine is that of `memory.co_clicked`. ids int32[k], scores float32[k], padded with -1 / -inf; None if the
-    bundle has no memory.
+    The cosine is that of `memory.co_clicked`; the bundle must have a memory. Returns ids int32[k] and scores
+    float32[k], padded with -1 / -inf.
     """
     memory = catalog.model.memory
-    if memory is None:
-        return None
+    assert memory is not None
     others, cosines = neighbors(memory, item, catalog.delta)
-    is_kept = ~catalog.unavailable[others] & (cosines > 0)
-    if conditions.allowed is not None:
-        is_kept &= conditions.allowed.mask[others]
-    if conditions.excluded is not None:
-        is_kept &= np.isin(others, conditions.excluded, invert=True)
+    is_kept = _is_shown(catalog, others, conditions) & (cosines > 0)
     others, cosines = others[is_kept], cosines[is_kept]
     order = np.lexsort((others, -cosines))[:k]
     return padded_to(k, others[order], cosines[order])

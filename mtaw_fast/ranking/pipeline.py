@@ -13,15 +13,14 @@ from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.data.ranked_lists import padded_lists, padded_to
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
-from mtaw_fast.ranking.answer import Recommendations, assembled, reasons_of
+from mtaw_fast.ranking.answer import Recommendations, Times, assembled, reasons_of
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.composed_ranker import ComposedRanker, retrieve
 from mtaw_fast.ranking.encoders import Encoder, NativeEncoder
 from mtaw_fast.ranking.exploring import Impressions, with_explored
 from mtaw_fast.ranking.item_lists import clicked_together, most_popular, rising
-from mtaw_fast.ranking.native_ranker import NativeRanker
+from mtaw_fast.ranking.native_ranker import EncodedClicks, NativeRanker, StageTimes
 from mtaw_fast.ranking.options import EVERYTHING, Conditions, Options
-from mtaw_fast.ranking.ranker import GrowingState, Ranker, StageTimes, Times
 from mtaw_fast.ranking.retrieval import Index, NativeIndex, for_items
 from mtaw_fast.ranking.retrieval.ann_plan import LARGEST_K
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
@@ -41,7 +40,7 @@ class Pipeline:
 
     catalog: Catalog
     index: Index
-    ranker: Ranker
+    ranker: NativeRanker | ComposedRanker
     impressions: Impressions = field(default_factory=Impressions)
 
     @classmethod
@@ -60,19 +59,17 @@ class Pipeline:
         """
         if catalog.model.trends is not None and (catalog.trends is None or catalog.trends.capacity < catalog.size):
             catalog = replace(catalog, trends=catalog.model.trends.live(catalog.roomy_size))
-        native: NativeRanker | None = None
-        if isinstance(encoder, NativeEncoder) and isinstance(index, NativeIndex):
-            earlier = None if before is None or not isinstance(before.ranker, NativeRanker) else before.ranker
-            native = NativeRanker(catalog, encoder, index, earlier)
+        searched = index
         if catalog.is_updated:
-            index = SegmentedIndex(index, catalog.model.n_items, catalog.vectors, catalog.unavailable)
+            searched = SegmentedIndex(index, catalog.model.n_items, catalog.vectors, catalog.unavailable)
         if impressions is None:
             impressions = Impressions() if before is None else before.impressions
-        if native is not None:
-            return cls(catalog, index, native, impressions)
+        if isinstance(encoder, NativeEncoder) and isinstance(index, NativeIndex):
+            earlier = None if before is None or not isinstance(before.ranker, NativeRanker) else before.ranker
+            return cls(catalog, searched, NativeRanker(catalog, encoder, index, earlier), impressions)
         if catalog.added:
             encoder = encoder.extended(catalog.embeddings)
-        return cls(catalog, index, ComposedRanker(catalog, encoder, index), impressions)
+        return cls(catalog, searched, ComposedRanker(catalog, encoder, searched), impressions)
 
     def recommend(
         self, session: Sequence[Any], options: Options, log_position: str | None = None
@@ -104,11 +101,11 @@ class Pipeline:
         self,
         clicks: np.ndarray,
         unknown: list[Any],
-        state: GrowingState | None,
+        state: EncodedClicks | None,
         options: Options,
         log_position: str | None = None,
-    ) -> tuple[Recommendations, Times | None, GrowingState | None]:
-        """Return what `recommend` does for a growing session, and its next state; see `Ranker.recommend_growing`.
+    ) -> tuple[Recommendations, Times | None, EncodedClicks | None]:
+        """Return what `recommend` does for a growing session, and its next state; see `NativeRanker.recommend_growing`.
 
         clicks: int32[m], the internal ids of all known clicks so far, of which the options have the types, if these are
         known. unknown: the other clicks.
@@ -140,16 +137,13 @@ class Pipeline:
                 for position, answer in enumerate(plain_answers)
             ]
         if options.rules is not None:
-            clicks = list(sessions)
-            answers = self._ruled_answers(sessions, clicks, unknown, options)
-            return (
-                answers if log_position is None else [replace(answer, log_position=log_position) for answer in answers]
-            )
-        ids, scores = self.rank(sessions, options.k, options.conditions)
-        rows = zip(ids, scores, sessions, unknown, strict=True)
-        answers = [assembled(self.catalog, row[:2], *row[2:], options.repeats, options.reasons) for row in rows]
-        if options.fields:
-            answers = [self.described(answer, options.fields) for answer in answers]
+            answers = self._ruled_answers(sessions, list(sessions), unknown, options)
+        else:
+            ids, scores = self.rank(sessions, options.k, options.conditions)
+            rows = zip(ids, scores, sessions, unknown, strict=True)
+            answers = [assembled(self.catalog, row[:2], *row[2:], options.repeats, options.reasons) for row in rows]
+            if options.fields:
+                answers = [self.described(answer, options.fields) for answer in answers]
         return answers if log_position is None else [replace(answer, log_position=log_position) for answer in answers]
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions = EVERYTHING) -> tuple[np.ndarray, np.ndarray]:
@@ -191,9 +185,8 @@ class Pipeline:
 
         def rank(_: np.ndarray, depth: int, allowed: Conditions) -> tuple[np.ndarray, np.ndarray]:
             if by == "sessions":
-                ranking = clicked_together(catalog, item, depth, allowed)
-                assert ranking is not None
-                return ranking[0][None], ranking[1][None]
+                ids, scores = clicked_together(catalog, item, depth, allowed)
+                return ids[None], scores[None]
             query = catalog.vector(item)
             return retrieve(for_items(self.index), catalog.n_items, query, depth, allowed.allowed, [excluded], 1.0)
 

@@ -46,22 +46,12 @@ def ruled_rows(
     rank: Rank,
     approximate_depth: int = 0,
 ) -> list[RuledRow]:
-    """Return the rankings of B sessions under rules.
+    """Return the rankings of B sessions under rules. Raises UsageError if the rules do not fit the item table.
 
-    Parameters
-    ----------
-    clicks : list of B int32[..]
-        The known clicks of each session, oldest first; the last one's item is `current`.
-    k : int
-        How many items.
-    conditions : Conditions
-        What else decides which items may be found.
-    rank : callable
-        Ranks some of the sessions. Its ranking of fewer items is the beginning of one of more.
-    approximate_depth : int
-        Above 0: the ranking is approximate up to this many items. Then these are read, and what is behind them never.
-
-    Raises UsageError if the rules do not fit the item table.
+    clicks: the known clicks of each session, oldest first; the last one's item is `current`. conditions: what else
+    decides which items may be found. rank: ranks some of the sessions; its ranking of fewer items is the beginning of
+    one of more. approximate_depth: above 0, the ranking is approximate up to this many items; then these are read, and
+    what is behind them never.
     """
     rows: list[RuledRow | None] = [None] * len(clicks)
     n_items = max(1, catalog.n_items)  # an empty ranking too is read to its end

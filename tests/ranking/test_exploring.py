@@ -52,6 +52,10 @@ def test_a_share_of_the_list_goes_to_seldom_shown_items(rec: Recommender) -> Non
     assert [reason.rule == "explored" for reason in out.reasons or ()] == out.explored.tolist()
     assert (np.diff(out.scores) <= 0).all()
     assert len(set(out.items)) == 20
+    everything = rec.recommend(SESSION, 5, explore=1.0)
+    assert everything.explored is not None
+    assert everything.explored.all()
+    assert not everything.scores.any()  # no neighbor to take one from
 
 
 def test_the_same_list_without_a_share_or_without_seldom_items(rec: Recommender) -> None:

@@ -70,16 +70,6 @@ class TestGrowingSession:
             visit.recommend(exclude="sku-1")
         assert same(visit.recommend(5), rec.recommend(clicks, 5))
 
-    def test_sessions_do_not_mix(self, rec: Recommender) -> None:
-        rng = np.random.default_rng(7)
-        visits = [named(rec, rng.integers(0, N, rng.integers(1, 20))) for _ in range(8)]
-        growing = [rec.session() for _ in visits]
-        for turn in range(20):
-            for visit, clicks in zip(growing, visits, strict=True):
-                visit.click(*clicks[turn : turn + 1]).recommend(3)
-        for visit, clicks in zip(growing, visits, strict=True):
-            assert same(visit.recommend(), rec.recommend(clicks))
-
     def test_many_threads_on_one_session(self, rec: Recommender) -> None:
         """Equal clicks, so that the order of the threads does not matter."""
         click = named(rec, [33])[0]

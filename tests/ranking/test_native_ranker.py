@@ -131,34 +131,6 @@ def test_threads_agree(native: Recommender) -> None:
             assert all(same(answer, expected) for answer, expected in zip(got, alone, strict=True))
 
 
-def test_forks_after_loading_and_use(native: Recommender) -> None:
-    """Children of a pre-forking server answer as the parent, with their own threads."""
-    rng = np.random.default_rng(9)
-    jobs = [named(native, rng.integers(0, N, 9)) for _ in range(20)]
-    visit = native.session(jobs[0])
-    visit.recommend()
-    expected = [native.recommend(job) for job in jobs]
-
-    def all_right() -> bool:
-        with ThreadPoolExecutor(3) as pool:
-            got = list(pool.map(native.recommend, jobs))
-        grown = native.session(visit.clicks).click(jobs[1][0])
-        return all(map(same, got, expected)) and same(visit.click(jobs[1][0]).recommend(), grown.recommend())
-
-    children = []
-    for _ in range(2):
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                status = 0 if all_right() else 2
-            finally:
-                os._exit(status)
-        children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
-    assert all_right()
-
-
 class TestEngine:
     """The binding checks all arguments from Python."""
 

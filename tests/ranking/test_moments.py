@@ -1,4 +1,4 @@
-"""Rankings of a model with trends, by the moment of the request."""
+"""Rankings of a model with trends, by the moment of the request, and the items that rise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import UsageError
+from mtaw_fast.ranking import options
 from tests.support.random_bundle import save_random
 from tests.support.ranking.timed_model import END, HOUR, N, timed_model
 
@@ -82,3 +84,57 @@ def test_items_can_be_added_and_removed(folder: Path) -> None:
     assert "sku-7" in before.items
     assert "sku-7" not in after.items
     assert "sku-7" not in rec.recommend([], k=N + 1, at=END).items
+
+
+def test_by_default_it_is_now(rec: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, now = ["sku-12", "sku-13"], END + 5 * HOUR
+    monkeypatch.setattr(options.time, "time_ns", lambda: now * 1_000_000)
+    by_default = rec.recommend(session, k=9)
+    assert by_default == rec.recommend(session, k=9, at=now)
+    assert by_default != rec.recommend(session, k=9, at=END)
+
+
+class Compared(int):
+    """A whole number that tells if it is looked for in a range, number by number: that takes minutes."""
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("compared with one number after another")
+
+    __hash__ = int.__hash__
+
+
+def test_any_type_of_whole_numbers_is_a_moment(rec: Recommender) -> None:
+    expected = rec.recommend(["sku-12"], k=9, at=END)
+    assert rec.recommend(["sku-12"], k=9, at=Compared(END)) == expected
+    assert rec.recommend(["sku-12"], k=9, at=np.int64(END)) == expected  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="at must be Unix milliseconds"):
+        rec.recommend(["sku-12"], at=Compared(END // 1000))
+
+
+@pytest.mark.parametrize("at", [1.5, "now", True, -1, 10**15, 1_764_150_000])
+def test_what_is_no_moment_is_refused(rec: Recommender, at: Any) -> None:
+    with pytest.raises(UsageError, match="at must be Unix milliseconds"):
+        rec.recommend(["sku-1"], at=at)
+
+
+def test_no_click_ranks_what_is_rising(rec: Recommender) -> None:
+    out = rec.recommend([], k=N, at=END)
+    assert out.fallback
+    assert out.items[0] == "sku-7"
+    assert sorted(out.items) == sorted(f"sku-{i}" for i in range(N)), "every item, each once"
+    assert (np.diff(out.scores) <= 0).all()
+    few = rec.recommend(["nobody knows this"], k=3, at=END)
+    assert (few.items, few.unknown) == (out.items[:3], ["nobody knows this"])
+
+
+def test_when_the_trends_have_faded_the_most_clicked_come_first(rec: Recommender) -> None:
+    out = rec.recommend([], k=5, at=END + 2400 * HOUR)
+    assert out.items == rec.ids.external(rec.bundle.model.most_clicked[:5])
+    assert out.scores.tolist() == [-1, -2, -3, -4, -5]
+
+
+def test_what_may_not_be_shown_does_not_rise(rec: Recommender) -> None:
+    assert rec.recommend([], k=1, at=END, exclude=["sku-7"]).items != ["sku-7"]
+    allowed = ["sku-1", "sku-7", "sku-20"]
+    assert sorted(rec.recommend([], k=9, at=END, allow=allowed).items) == sorted(allowed)
+    assert rec.recommend([], k=9, at=END, filter=rec.filter(allow=["sku-1"])).items == ["sku-1"]
