@@ -6,24 +6,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from bench.harness.records import Entry, finish, log_read
 from bench.peers import records
 from bench.peers.environments import DRIVERS, digest_of, python_of, source_of
-from bench.peers.files import (
-    ranks_of_scores,
-    read_state,
-    score_blocks,
-    validation_of,
-    write_job,
-)
+from bench.peers.files import ranks_of_scores, read_state, score_blocks, validation_of, write_job
 from bench.peers.knn import ItemKnn
 from bench.peers.systems import System
 from mtaw_fast.config import Config
@@ -67,19 +60,16 @@ class Driver:
 
     def ranks(self, split: str, samples: Samples, n_items: int) -> np.ndarray:
         """Return int32[S] ranks of the targets in the driver's scores."""
-        with self._scores(split) as stream:
-            return ranks_of_scores(score_blocks(stream, len(samples), n_items, self.name), samples.targets)
-
-    @contextmanager
-    def _scores(self, split: str) -> Iterator[BinaryIO]:
         with subprocess.Popen(self._line("score", split), env=_one_thread(), stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             try:
-                yield process.stdout
+                blocks = score_blocks(process.stdout, len(samples), n_items, self.name)
+                ranks = ranks_of_scores(blocks, samples.targets)
             except BaseException:
                 process.kill()
                 raise
         self._check(process.returncode)
+        return ranks
 
     def _line(self, command: str, *options: str) -> list[str]:
         return [*self.command, command, str(self.folder), *options]

@@ -21,6 +21,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,9 +33,9 @@ from job import Job, Samples
 
 CHECKPOINT_SECONDS = 60.0
 POOL_BATCHES = 50  # batches whose samples are sorted by length together
-SCORED = 512
 
 
+@dataclass
 class Peer:
     """A model in training.
 
@@ -44,21 +45,15 @@ class Peer:
     time.
     """
 
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        batch: int,
-        step: Callable[[Samples, np.ndarray], torch.Tensor],
-        scores: Callable[[Samples, np.ndarray], torch.Tensor],
-        after_epoch: Callable[[int], None] | None = None,
-        samples: Samples | None = None,
-        by_length: bool = True,
-        scored: int = SCORED,
-    ) -> None:
-        self.model, self.optimizer, self.batch = model, optimizer, batch
-        self.step, self.scores, self.after_epoch = step, scores, after_epoch
-        self.samples, self.by_length, self.scored = samples, by_length, scored
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    batch: int
+    step: Callable[[Samples, np.ndarray], torch.Tensor]
+    scores: Callable[[Samples, np.ndarray], torch.Tensor]
+    after_epoch: Callable[[int], None] | None = None
+    samples: Samples | None = None
+    by_length: bool = True
+    scored: int = 512
 
     def batches(self, samples: Samples, seed: int, epoch: int) -> list[np.ndarray]:
         """Return the rows of each batch of an epoch, in a random order that seed and epoch determine.

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.peers.files import ranks_of_scores, score_blocks, validation_of, write_job
-from mtaw_fast.config import Config
+from bench.peers.files import ranks_of_scores, score_blocks, write_job
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.evaluation import ranks_of, report_of
@@ -34,14 +33,6 @@ class Listed:
 def stream_of(scores: np.ndarray, **said: int) -> io.BytesIO:
     head = {"rows": len(scores), "items": scores.shape[1], **said}
     return io.BytesIO(json.dumps(head).encode() + b"\n" + scores.astype(np.float32).tobytes())
-
-
-def test_the_same_sessions_are_held_out_as_in_our_training() -> None:
-    dataset, share = ring_dataset(), Config().optimizer.validation_fraction
-    known, valid = validation_of(dataset, share)
-    split = dataset.train.split_last(share)
-    assert known.items.tolist() == split[0].items.tolist()
-    assert valid.targets.tolist() == Samples.from_sessions(split[1], dataset.min_prefix).targets.tolist()
 
 
 def test_a_job_is_of_one_set_and_of_settings_that_stay(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import torch
 from bench.harness.comparison import Plan
 from bench.harness.peak_memory import PeakMemory
 from bench.training import command as training
-from bench.training import loss_case, loss_inputs, loss_peers
-from bench.training.loss_case import our_loss, prepare_loss
+from bench.training import loss_case, loss_peers
+from bench.training.loss_case import our_loss
 from bench.training.loss_inputs import LossInputs, LossShape
 from bench.training.loss_peers import COMPILE, EAGER_BF16, EAGER_FP32, LINEAR_CE, Peer, peers_for
 from mtaw_fast.config import Config
@@ -178,16 +178,6 @@ def test_a_compiled_peer_computes_it_too():
         np.testing.assert_allclose(gradient.numpy(), truth, atol=1e-5)
 
 
-def test_the_true_answer_does_not_depend_on_its_slices(monkeypatch):
-    inputs = LossInputs.of(SHAPE)
-    whole = inputs.truth()
-    monkeypatch.setattr(loss_inputs, "_SLICE_LOGITS", 5 * SHAPE.items)
-    sliced = inputs.truth()
-    assert sliced[0] == pytest.approx(whole[0], rel=1e-12)
-    for a, b in zip(sliced[1], whole[1], strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-13)
-
-
 def test_settings_are_the_fastest_that_were_timed(monkeypatch):
     costs = {(torch.bfloat16, torch.bfloat16): 1, (torch.bfloat16, None): 2, (torch.float32, None): 3}
     chunk_costs = {16: 0.3, 24: 0.2}
@@ -204,22 +194,6 @@ def test_settings_are_the_fastest_that_were_timed(monkeypatch):
     assert peers[LINEAR_CE] == Peer(LINEAR_CE, torch.bfloat16, 24, torch.bfloat16)
     assert {peer.chunk for peer in tried if peer.name == LINEAR_CE} == {16, 24}  # no chunk is larger than the batch
     assert any("sums in bfloat16, 24 rows a chunk" in note for note in notes)
-
-
-@pytest.mark.parametrize("peer", [None, Peer(EAGER_FP32, torch.float32)], ids=["ours", "a peer"])
-def test_a_prepared_loss_runs_on_its_own_inputs(peer: Peer | None, monkeypatch):
-    ran: list[int] = []
-    right = LossInputs.run
-
-    def run(self, loss):
-        ran.append(self.shape.rows)
-        return right(self, loss)
-
-    monkeypatch.setattr(LossInputs, "run", run)
-    prepared = prepare_loss(SHAPE, peer, "reference", 1)
-    assert ran == [loss_case._WARM.rows]
-    prepared()
-    assert ran == [loss_case._WARM.rows, SHAPE.rows]
 
 
 def test_a_whole_training_has_its_time_on_the_clock_and_on_the_processor(tmp_path, capsys):
