@@ -22,7 +22,6 @@ from mtaw_fast.config import Config
 from mtaw_fast.model.parameters import RECENT_CLICKS, SHORTEST, recent_of
 
 OPSET = 18
-TABLE = "e"  # the node that reads the item embeddings
 IR_VERSION = 8  # that of opset 18, which every runtime with this opset reads
 _NORM_EPS = 1e-5
 _DTYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
@@ -41,7 +40,7 @@ _QUERY = f"""
     click = GatherElements <axis = 1> (ids, position)
 
     # x_t = e(i_t) + p_t
-    e = Gather (item_embedding, click)
+    EMBEDDINGS
     p = Slice (position_embedding, zero, width)
     x = Add (e, p)
 
@@ -84,6 +83,11 @@ _QUERY = f"""
     o_here = Squeeze (o_row, one)
     o = Cast <to = {TensorProto.FLOAT}> (o_here)
 """
+_TABLE = "e = Gather (item_embedding, click)"
+_TABLE_BY_BYTES = f"""e_codes = Gather (item_codes, click)
+    e_steps = Cast <to = {TensorProto.FLOAT}> (e_codes)
+    e_step = Gather (item_steps, click)
+    e = Mul (e_steps, e_step)"""
 _RECENT = f"""
     # r_m = sqrt(d) sum_k decay^k u_(m-k) / sum_k decay^k over the last clicks, u = e / max(|e|, shortest)
     e_float = Cast <to = {TensorProto.FLOAT}> (e)
@@ -130,36 +134,33 @@ class GraphModel:
     arrays: Mapping[str, np.ndarray]
 
 
-def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str, overridable: bool) -> GraphModel:
-    """Return the encoder over the bundle's weights, in 'float32' or 'fp16' (with float32 inputs and outputs).
+def encoder_graph(
+    config: Config, weights: Mapping[str, np.ndarray], variant: str, overridable: bool = False
+) -> GraphModel:
+    """Return the encoder over the bundle's weights, in 'float32', 'fp16' or 'int8' (with float32 inputs and outputs).
+
+    In 'int8' only the item embeddings are rounded, with a scale for each item: the layers are small, and in int8 they
+    were slower and reduced the top-20 overlap.
 
     overridable: a caller may also feed `item_embedding` float32[items, d], in which the ids are looked up then.
     """
-    model = _model(_signature(config), _query(config))
+    d = config.model.embedding_dim
+    signature = f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {d}] query)"
+    body = _QUERY.replace("EMBEDDINGS", _TABLE_BY_BYTES if variant == "int8" else _TABLE)
+    if config.model.recent_weight == 0:
+        body += _DIRECTION.replace("SUM", "o")
+    else:
+        body += _RECENT + _DIRECTION.replace("SUM", "o_and_recent")
+    model = parser.parse_model(f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>\n{signature} {{{body}}}')
+    for node in model.graph.node:
+        node.name = node.output[0]
     if overridable:
-        table = helper.make_tensor_value_info(
-            "item_embedding", TensorProto.FLOAT, ["items", config.model.embedding_dim]
-        )
+        table = helper.make_tensor_value_info("item_embedding", TensorProto.FLOAT, ["items", d])
         table.doc_string = "optional: other item embeddings; by default the bundle's"
         model.graph.input.append(table)
-    return _graph(model, _values(config, weights, dtype))
-
-
-def encoder_parts(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> GraphModel:
-    """Return the encoder's nodes, for a graph that has `ids` and `lengths` and uses `query`."""
-    return _graph(_model(_signature(config), _query(config)), _values(config, weights, dtype))
-
-
-def _signature(config: Config) -> str:
-    d = config.model.embedding_dim
-    return f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {d}] query)"
-
-
-def _query(config: Config) -> str:
-    """Return the nodes from ids and lengths to the query, as text."""
-    if config.model.recent_weight == 0:
-        return _QUERY + _DIRECTION.replace("SUM", "o")
-    return _QUERY + _RECENT + _DIRECTION.replace("SUM", "o_and_recent")
+    input_names = {name for node in model.graph.node for name in node.input}
+    values = _values(config, weights, variant)
+    return GraphModel(model, {name: np.asarray(value) for name, value in values.items() if name in input_names})
 
 
 def describe(model: ModelProto, about: Mapping[str, Any], summary: str, words: Mapping[str, str]) -> None:
@@ -171,24 +172,15 @@ def describe(model: ModelProto, about: Mapping[str, Any], summary: str, words: M
         value.doc_string = words.get(value.name, value.doc_string)
 
 
-def _model(signature: str, body: str) -> ModelProto:
-    """Return the parsed text; every node is named after its first output."""
-    model = parser.parse_model(f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>\n{signature} {{{body}}}')
-    for node in model.graph.node:
-        node.name = node.output[0]
-    return model
-
-
-def _graph(model: ModelProto, values: Mapping[str, Any]) -> GraphModel:
-    """Return the model with those of `values` that its nodes read."""
-    input_names = {name for node in model.graph.node for name in node.input}
-    return GraphModel(model, {name: np.asarray(value) for name, value in values.items() if name in input_names})
-
-
-def _values(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:
+def _values(config: Config, weights: Mapping[str, np.ndarray], variant: str) -> dict[str, Any]:
+    dtype, embeddings = "fp16" if variant == "fp16" else "float32", weights["item_embedding"]
+    values = {**_constants(config, weights, dtype), **_layers(config, weights, dtype)}
+    if variant == "int8":
+        steps = np.maximum(np.abs(embeddings).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / np.float32(127)
+        codes = np.rint(embeddings / steps).astype(np.int8)
+        return values | {"item_codes": codes, "item_steps": steps.astype(np.float32)}
     with np.errstate(over="ignore"):  # the result of an overflow is not exported: see `onnx_model._check`
-        table = weights["item_embedding"].astype(_DTYPES[dtype], copy=False)
-        return {**_constants(config, weights, dtype), **_layers(config, weights, dtype), "item_embedding": table}
+        return values | {"item_embedding": embeddings.astype(_DTYPES[dtype], copy=False)}
 
 
 def _constants(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.bundle.format import GRAPH_PARTS, GRAPHS, VARIANTS, model_hash
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import BundleError, UsageError, require
-from mtaw_fast.export.exported import ExportedGraphs
 from mtaw_fast.storage.files import atomic_path
 
 ENTRY = "onnx"  # the manifest's entry about the graphs
@@ -24,6 +24,63 @@ PARTS = ("whole", "encoder")
 _EXTERNAL_OVER = 2_000_000_000  # bytes: protobuf ends at 2^31
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedGraphs:
+    """The result of `export_onnx`. entry: the manifest's new entry `onnx`; None if the graphs were removed."""
+
+    entry: dict[str, Any] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON values: P@20 and MRR@20 in percent of the float32 graph (`onnx`), the Recommender and variants.
+
+        `places_equal` is the share of positions with the same item in percent. All are None without a data set.
+        `graphs` is the manifest's entry.
+        """
+        quality = None if self.entry is None else self.entry["quality"]
+        variants = None if quality is None else dict(quality["variants"])
+        onnx = None if variants is None else variants.pop("float32", None)
+        return {
+            "onnx": None if onnx is None else {name: onnx[name] for name in ("P@20", "MRR@20")},
+            "recommender": None if quality is None else quality["recommender"],
+            "places_equal": None if onnx is None else onnx["places_equal"],
+            "variants": variants,
+            "graphs": self.entry,
+        }
+
+    def lines(self) -> list[str]:
+        """Return lines of text: one for each variant, and what is missing."""
+        if self.entry is None:
+            return ["onnx: the bundle has no graphs now"]
+        lines = [_line(name, facts) for name, facts in self.entry["variants"].items()]
+        quality, part = self.entry["quality"], self.entry["part"]
+        if part == "encoder":
+            missing = "no external ids, search, conditions, session memory or ranker"
+            lines.append(f"encoder.onnx is only a part: {missing}; leave out --part for the whole")
+        if quality is None:
+            lines.append("not measured on a data set: --dataset DATASET compares P@20 and MRR@20 with the Recommender")
+            return lines
+        note = "" if part == "whole" else ", with an exact search of the catalog"
+        served = quality["recommender"]
+        for name, values in quality["variants"].items():
+            lines.append(
+                f"onnx {name} on {quality['dataset']['name']}, {quality['samples']} test samples{note}: P@20 "
+                f"{values['P@20']:.2f}, MRR@20 {values['MRR@20']:.2f}; the Recommender: {served['P@20']:.2f}, "
+                f"{served['MRR@20']:.2f}; {values['places_equal']:.2f}% of the top-20 ranks equal"
+            )
+        return lines
+
+
+def _line(name: str, facts: dict[str, Any]) -> str:
+    parity = facts["parity"]
+    size = ", ".join(f"{graph} {size / 1e6:.1f} MB" for graph, size in facts["bytes"].items())
+    if "recommender" not in facts["bytes"]:
+        return f"onnx {name}: {size}; queries within {parity['query_error']:.2g} of the PyTorch model's"
+    return (
+        f"onnx {name}: {size}; top-20 overlap with the Recommender {parity['overlap']:.2%} (worst session "
+        f"{parity['least_overlap']:.0%}), scores within {parity['score_error']:.2g}, of {parity['sessions']} sessions"
+    )
 
 
 def export_onnx(
@@ -56,16 +113,11 @@ def export_onnx(
     say : callable
         Called with lines of progress.
 
-    Raises
-    ------
-    UsageError
-        On an unknown variant or part, a data set without test samples, or part 'whole' of a bundle whose ranker reads
-        context, the content of items or the types of clicks, or with an item id that is no valid Unicode.
-    BundleError
-        If a graph is not valid, differs from the model or is worse on the data set, the bundle was changed
-        meanwhile, or the disk is full. The bundle stays as it is.
-    MissingPackageError
-        Without onnx, ONNX Runtime or PyTorch.
+    Raises UsageError on an unknown variant or part, a data set without test samples, or part 'whole' of a bundle whose
+    ranker reads context, the content of items or the types of clicks, or with an item id that is no valid Unicode;
+    BundleError if a graph is not valid, differs from the model or is worse on the data set, the bundle was changed
+    meanwhile, or the disk is full (the bundle stays as it is); MissingPackageError without onnx, ONNX Runtime or
+    PyTorch.
     """
     folder = Path(folder)
     for name in variants:
@@ -154,7 +206,7 @@ def _quality(bundle: Bundle, opened: Mapping[str, Any], part: str, dataset: Data
     """Return the quality of every variant on the test split. Raises BundleError if a whole graph is too bad."""
     from mtaw_fast.evaluation.protocol import translated
     from mtaw_fast.export.graph_ranker import EncoderRanker, GraphRanker, ServedRanker
-    from mtaw_fast.export.quality import compare, shortfall
+    from mtaw_fast.export.parity import compare, shortfall
     from mtaw_fast.recommender import Recommender
 
     served = ServedRanker(Recommender.load(bundle.folder, encoder="native", index="native", verify=False))

@@ -82,12 +82,8 @@ def export_page(
     overwrite : bool, default False
         Whether `folder` may contain a bundle.
 
-    Raises
-    ------
-    UsageError
-        If even a single session would make it larger than `megabytes`, or `folder` cannot take it.
-    BundleError
-        If the bundle cannot be read or written.
+    Raises UsageError if even a single session would make it larger than `megabytes`, or `folder` cannot take it;
+    BundleError if the bundle cannot be read or written.
     """
     bundle = source if isinstance(source, Bundle) else Bundle.load(source)
     folder = Path(folder)

@@ -17,8 +17,7 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.export.graph_ranker import Run, open_graph
-from mtaw_fast.export.onnx_build import Builder
-from mtaw_fast.export.onnx_files import ModelFiles
+from mtaw_fast.export.onnx_build import Builder, ModelFiles
 from mtaw_fast.export.parity import TOLERANCE, Truth, edge_sessions, measure
 from mtaw_fast.storage.files import atomic_path
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from mtaw_fast.config import Config
-from mtaw_fast.export.onnx_graph import TABLE, encoder_parts
-from mtaw_fast.export.whole.nodes import FLOAT32, INT32, Graph, Value
+from mtaw_fast.export.onnx_graph import encoder_graph
+from mtaw_fast.export.whole.nodes import FLOAT32, Graph, Value
 
 _HALF, _BYTE, _INT = np.dtype(np.float16), np.dtype(np.uint8), np.dtype(np.int32)
 
@@ -20,14 +20,11 @@ def encoded(
     g: Graph, config: Config, weights: Mapping[str, np.ndarray], variant: str, ids: Value, lengths: Value
 ) -> Value:
     """Return the unit queries float32[B, d] of sessions of internal ids int32[B, L], padded with -1, L >= 1."""
-    parts = encoder_parts(config, weights, "fp16" if variant == "fp16" else "float32")
+    parts = encoder_graph(config, weights, variant)
     # Prefix the encoder's names: the whole graph has its own `lengths` and `now`.
     new_names = {name: f"encoder_{name}" for node in parts.model.graph.node for name in node.output}
     new_names |= {"ids": ids.name, "lengths": lengths.name}
     for node in parts.model.graph.node:
-        if variant == "int8" and node.output[0] == TABLE:
-            _embeddings_by_bytes(g, weights["item_embedding"], new_names[node.input[1]], new_names[TABLE])
-            continue
         inputs, outputs = ([new_names.get(name, name) for name in names] for names in (node.input, node.output))
         node.ClearField("input")
         node.ClearField("output")
@@ -36,18 +33,8 @@ def encoded(
         node.name = outputs[0]
         g.nodes.append(node)
     for name, array in parts.arrays.items():
-        if variant != "int8" or name != "item_embedding":
-            g.table(name, array)
+        g.table(name, array)
     return g.value(new_names["query"], FLOAT32)
-
-
-def _embeddings_by_bytes(g: Graph, embeddings: np.ndarray, clicks: str, name: str) -> None:
-    """Look up the rows at `clicks` of a table in int8, with a scale for each item."""
-    steps = np.maximum(np.abs(embeddings).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / np.float32(127)
-    codes = np.rint(embeddings / steps).astype(np.int8)
-    items = g.value(clicks, INT32)
-    rows = g.table("item_codes", codes).gather(items).cast(FLOAT32)
-    g.op("Mul", rows, g.table("item_steps", steps.astype(np.float32)).gather(items), name=name)
 
 
 def catalog_logits(g: Graph, query: Value, vectors: np.ndarray, scale: float, variant: str) -> Value:

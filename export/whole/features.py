@@ -12,9 +12,8 @@ import numpy as np
 from mtaw_fast.export.whole.nodes import BOOL, FLOAT32, FLOAT64, INT32, INT64, Graph, Value
 from mtaw_fast.export.whole.own import OWN_NAMES, Own
 from mtaw_fast.export.whole.pairs import LANES, neighbors, second_neighbors
-from mtaw_fast.export.whole.ragged import first_of_each, segment_reduce
 from mtaw_fast.export.whole.similar import Similar
-from mtaw_fast.export.whole.tables import Memory
+from mtaw_fast.export.whole.tables import Memory, first_of_each, segment_reduce
 from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.memory.constants import SIMILAR
@@ -67,7 +66,7 @@ class Pool:
         self.largest = self.similar.reduce("Max", 0)  # [5]
         normal = self.largest >= float(np.finfo(np.float32).tiny)
         self._shares = self.similar * g.where(normal, g.op("Reciprocal", self.largest), 0.0)
-        self._root = memory.root(g, self.items).unsqueeze(1)
+        self._root = memory.read(g, "item_roots").gather(self.items).unsqueeze(1)
         positions = g.arange(dense.items.length(), INT32)
         self._dense_position = g.full(rows, settings.dense, INT32).scatter(parts[4], positions)
         self._trending = None
@@ -137,7 +136,7 @@ class Pool:
         root = self._root.gather(slots)
         is_cosine = np.array([name.startswith("cos") for name in LANES], np.float32)
         sums = self.sums.gather(slots) * (root * g.constant(is_cosine) + g.constant(1 - is_cosine))
-        counts = memory.counts(g).gather(items)
+        counts = memory.read(g, "item_counts").gather(items)
         since = (g.constant(np.int32(memory.n_sessions)) - counts.slice(4, 5, 1)).cast(FLOAT32) * per_session
         latest = (g.constant(np.int32(memory.n_sessions)) - self._latest.gather(slots).unsqueeze(1)).cast(
             FLOAT32
@@ -165,7 +164,8 @@ class Pool:
     def query_features(self) -> dict[str, Value]:
         """Return the features of the query by name, float32[1] each."""
         own = self._own
-        sessions = self._memory.counts(self._g).gather(own.items.slice(0, 1)).slice(1, 2, 1).cast(FLOAT32).flatten()
+        counts = self._memory.read(self._g, "item_counts").gather(own.items.slice(0, 1))
+        sessions = counts.slice(1, 2, 1).cast(FLOAT32).flatten()
         return {
             "length": (own.clicks + 1.0).log(),
             "last_sessions": (sessions + 1.0).log(),

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtaw_fast.export.whole.nodes import FLOAT32, FLOAT64, Graph, Value
-from mtaw_fast.export.whole.ragged import Rows
-from mtaw_fast.export.whole.tables import BFLOAT16
+from mtaw_fast.export.whole.tables import BFLOAT16, Rows
 from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
 from mtaw_fast.memory.constants import FIRST_PAIR_LANE, NEVER, NEVER_AGE
 from mtaw_fast.memory.trends import TrendTables
@@ -36,25 +35,14 @@ class TrendArrays:
         self.rows = Rows("trend_offsets", tables.row_offsets)
         self.rising = rising_items(tables)
 
-    def values(self, g: Graph) -> Value:
-        """Return bfloat16[P, 10]."""
-        return g.table("trend_values", self.tables.values.view(BFLOAT16))
+    def read(self, g: Graph, name: str) -> Value:
+        """Return a table as a value of a graph.
 
-    def neighbors(self, g: Graph) -> Value:
-        """Return int32[P]."""
-        return g.table("trend_neighbors", self.tables.neighbors)
-
-    def totals(self, g: Graph) -> Value:
-        """Return float32[N, 10]."""
-        return g.table("trend_totals", self.tables.totals)
-
-    def counts(self, g: Graph) -> Value:
-        """Return float32[N, 14]."""
-        return g.table("trend_counts", self.tables.counts)
-
-    def times(self, g: Graph) -> Value:
-        """Return int64[N, 2]."""
-        return g.table("trend_times", self.tables.times)
+        `trend_values` bfloat16[P, 10], `trend_neighbors` int32[P], `trend_totals` float32[N, 10], `trend_counts`
+        float32[N, 14], `trend_times` int64[N, 2].
+        """
+        array = getattr(self.tables, name.removeprefix("trend_"))
+        return g.table(name, array.view(BFLOAT16) if name == "trend_values" else array)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +89,12 @@ def hour_of(g: Graph, requested: Value) -> list[Value]:
 
 def item_counts(g: Graph, items: Value, when: Moment, trends: TrendArrays) -> Value:
     """Return the decayed counts float32[.., 14] of items int[..]."""
-    return trends.counts(g).gather(items) * when.items
+    return trends.read(g, "trend_counts").gather(items) * when.items
 
 
 def ages(g: Graph, items: Value, when: Moment, trends: TrendArrays) -> tuple[Value, Value]:
     """Return the seconds since the first and since the last click on items int[..]: float32[.., 1] each."""
-    times = trends.times(g).gather(items)
+    times = trends.read(g, "trend_times").gather(items)
     seconds = ((when.now - times).maximum(0).cast(FLOAT32) * 1e-3).minimum(NEVER_AGE)
     is_known = times > NEVER
     columns = [(is_known.slice(side, side + 1, 1), seconds.slice(side, side + 1, 1)) for side in (0, 1)]

@@ -11,8 +11,7 @@ import numpy as np
 
 from mtaw_fast.export.whole.nodes import FLOAT32, Graph, Value
 from mtaw_fast.export.whole.own import Own
-from mtaw_fast.export.whole.ragged import Rows, entries
-from mtaw_fast.export.whole.tables import Memory
+from mtaw_fast.export.whole.tables import Memory, Rows, entries
 from mtaw_fast.memory.constants import STRONG, SUMS
 
 # A lane sums a pair statistic over rows with weights of the own items; `cos` is ses with the items' roots.
@@ -34,13 +33,12 @@ def neighbors(g: Graph, own: Own, memory: Memory) -> Neighbors:
     """Return the rows of all own items."""
     rows = memory.rows
     pairs = entries(g, *rows.begins_and_lengths(g, own.items))
-    values = memory.values(g).gather(pairs.index).cast(FLOAT32)
+    values = memory.read(g, "pair_values").gather(pairs.index).cast(FLOAT32)
     raw = g.op("Gemm", values, g.constant(_spread()), g.constant(_always()))
     near = g.op("Reciprocal", own.back.cast(FLOAT32) + 1.0)
     terms = raw * _factors(g, own, memory).gather(pairs.row)
-    return Neighbors(
-        memory.neighbors(g).gather(pairs.index), terms, near.gather(pairs.row), memory.latest(g).gather(pairs.index)
-    )
+    items = memory.read(g, "pair_neighbors").gather(pairs.index)
+    return Neighbors(items, terms, near.gather(pairs.row), memory.read(g, "pair_latest").gather(pairs.index))
 
 
 def second_neighbors(g: Graph, own: Own, memory: Memory) -> tuple[Value, Value]:
@@ -52,29 +50,29 @@ def second_neighbors(g: Graph, own: Own, memory: Memory) -> tuple[Value, Value]:
     begins, lengths = memory.rows.begins_and_lengths(g, middles, STRONG)
     pairs = entries(g, begins, lengths)
     through = shares / (_fwd_total(g, memory, middles) + 1.0)
-    values = memory.values(g).gather(pairs.index).slice(1, 2, 1).cast(FLOAT32).flatten()
-    return memory.neighbors(g).gather(pairs.index), values * through.gather(pairs.row)
+    values = memory.read(g, "pair_values").gather(pairs.index).slice(1, 2, 1).cast(FLOAT32).flatten()
+    return memory.read(g, "pair_neighbors").gather(pairs.index), values * through.gather(pairs.row)
 
 
 def _fwd_shares(g: Graph, rows: Rows, item: Value, memory: Memory) -> tuple[Value, Value]:
     begins, lengths = rows.begins_and_lengths(g, item, STRONG)
     pair_rows = g.arange(lengths) + begins
-    values = memory.values(g).gather(pair_rows).slice(1, 2, 1).cast(FLOAT32).flatten()
-    return memory.neighbors(g).gather(pair_rows), values / (_fwd_total(g, memory, item) + 1.0)
+    values = memory.read(g, "pair_values").gather(pair_rows).slice(1, 2, 1).cast(FLOAT32).flatten()
+    return memory.read(g, "pair_neighbors").gather(pair_rows), values / (_fwd_total(g, memory, item) + 1.0)
 
 
 def _fwd_total(g: Graph, memory: Memory, items: Value) -> Value:
-    return memory.totals(g).gather(items).slice(1, 2, 1).flatten()
+    return memory.read(g, "pair_totals").gather(items).slice(1, 2, 1).flatten()
 
 
 def _factors(g: Graph, own: Own, memory: Memory) -> Value:
     """Return float32[n, 15]: the factor of an own item's row in each lane."""
-    newest = memory.counts(g).gather(own.items).slice(4, 5, 1).cast(FLOAT32)
+    newest = memory.read(g, "item_counts").gather(own.items).slice(4, 5, 1).cast(FLOAT32)
     fresh = g.op("Exp", (newest - float(memory.n_sessions - 1)) / float(memory.recency))  # [n, 1]
-    totals = memory.totals(g).gather(own.items)
+    totals = memory.read(g, "pair_totals").gather(own.items)
     aged = g.concat(g.op("Expand", g.constant(np.ones((1, 5), np.float32)), _shape(g, own.n, 5)), fresh, axis=1)
     shares = aged / (totals * aged + 1.0)  # [n, 6]
-    root = memory.root(g, own.items).unsqueeze(1)
+    root = memory.read(g, "item_roots").gather(own.items).unsqueeze(1)
     ones = g.op("Expand", g.constant(np.ones((1, 1), np.float32)), _shape(g, own.n, 1))
     kinds = g.concat(shares, root, ones, axis=1)
     position = g.arange(own.n)

@@ -167,7 +167,7 @@ class _Whole:
         width = min(n, self._settings.dense)
         dense = selection.dense_items(g, logits, allowed, k.maximum(width).minimum(n))
         latest = clicks.slice(-MAX_CLICKS, 2**31)
-        own = own_items(g, latest, self._memory.counts(g))
+        own = own_items(g, latest, self._memory.read(g, "item_counts"))
         trending, extra = None, None
         if self._trends is not None:
             assert request.when is not None

@@ -9,8 +9,7 @@ import numpy as np
 
 from mtaw_fast.export.whole.nodes import FLOAT32, FLOAT64, INT64, Graph, Value
 from mtaw_fast.export.whole.own import Own
-from mtaw_fast.export.whole.ragged import entries, first_of_each, segment_reduce
-from mtaw_fast.export.whole.tables import Memory
+from mtaw_fast.export.whole.tables import Memory, entries, first_of_each, segment_reduce
 from mtaw_fast.memory.constants import FRESH_SHARE, SESSION_DECAY
 
 _MIN_WEIGHT = 1e-30  # of an own item, as in the native queries
@@ -28,7 +27,7 @@ class Similar:
             "Exp", (sessions.cast(FLOAT32) - float(memory.n_sessions - 1)) / (FRESH_SHARE * memory.n_sessions)
         )
         self._found = entries(g, *memory.sessions.begins_and_lengths(g, sessions))
-        self.items = memory.session_items(g).gather(self._found.index)
+        self.items = memory.read(g, "session_items").gather(self._found.index)
 
     def terms(self, slots: Value, n_own: Value) -> Value:
         """Return the terms float32[M, 5]. slots: int64[M], the entries' slots in the pool, own items first.
@@ -50,13 +49,13 @@ class Similar:
 
 def _heaviest(g: Graph, own: Own, memory: Memory, max_sessions: int) -> tuple[Value, Value]:
     """Return the heaviest sessions int32[H] and their weights float32[H]; of equal weights the later sessions."""
-    sessions_with = memory.counts(g).gather(own.items).slice(1, 2, 1).cast(FLOAT32).flatten()
+    sessions_with = memory.read(g, "item_counts").gather(own.items).slice(1, 2, 1).cast(FLOAT32).flatten()
     rarity = (g.constant(np.float32(memory.n_sessions + 1)) / (sessions_with + 1.0)).log()
     decay = g.constant((np.float64(SESSION_DECAY) ** np.arange(512)).astype(np.float32)).gather(own.back)
     weights = decay * rarity
     begins, lengths = memory.posts.begins_and_lengths(g, own.items)
     posts = entries(g, begins, g.where(weights >= _MIN_WEIGHT, lengths, 0))
-    sessions = memory.postings(g).gather(posts.index)
+    sessions = memory.read(g, "postings").gather(posts.index)
     firsts, slots = first_of_each(g, sessions, memory.n_sessions)
     distinct = sessions.gather(firsts)
     total = segment_reduce(g, distinct.length(), slots, weights.gather(posts.row).unsqueeze(1), 1).flatten()

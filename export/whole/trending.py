@@ -11,7 +11,7 @@ from mtaw_fast.export.whole import moment
 from mtaw_fast.export.whole.moment import DAY, HOUR, QUARTER, Moment, TrendArrays, lanes_of
 from mtaw_fast.export.whole.nodes import BOOL, FLOAT32, FLOAT64, INT32, INT64, Graph, Value
 from mtaw_fast.export.whole.own import Own
-from mtaw_fast.export.whole.ragged import entries, segment_reduce, sorted_unique
+from mtaw_fast.export.whole.tables import entries, segment_reduce, sorted_unique
 from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
 from mtaw_fast.memory.constants import FIRST_PAIR_LANE, OWN, PRE_LANES, RISING
 
@@ -29,16 +29,16 @@ class Trending:
         self._own = own.items.slice(0, OWN)
         n = self._own.length()
         self._weights = g.constant((_DECAY ** np.arange(OWN)).astype(np.float32)).slice(0, n).unsqueeze(1)  # [n, 1]
-        self._totals = trends.totals(g).gather(self._own) * when.pairs  # [n, 10]
+        self._totals = trends.read(g, "trend_totals").gather(self._own) * when.pairs  # [n, 10]
         self._own_totals = (self._totals * self._weights).reduce("Sum", 0)  # [10]
         fwd, bwd = self._totals.slice(0, PAIR_LANES, 1), self._totals.slice(PAIR_LANES, _PAIRS, 1)
         factors = self._weights * g.constant(np.array(PRE_LANES, np.float32)) / (fwd + bwd * 0.5 + 2.0)
         factors = factors * when.pairs.slice(0, PAIR_LANES)
         factors = g.where(factors < moment.MIN_FACTOR, 0.0, factors)
         pairs = entries(g, *trends.rows.begins_and_lengths(g, self._own))
-        self.neighbors = trends.neighbors(g).gather(pairs.index)  # [M]
+        self.neighbors = trends.read(g, "trend_neighbors").gather(pairs.index)  # [M]
         self._row = pairs.row
-        raw = trends.values(g).gather(pairs.index).cast(FLOAT32)  # [M, 10]
+        raw = trends.read(g, "trend_values").gather(pairs.index).cast(FLOAT32)  # [M, 10]
         self._values = raw * when.pairs
         self._pre = (raw * g.concat(factors, factors * 0.5, axis=1).gather(pairs.row)).reduce("Sum", 1)  # [M]
 

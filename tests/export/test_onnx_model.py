@@ -17,7 +17,6 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.errors.install import install_command
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
-from mtaw_fast.recommender import Recommender
 from tests.support.export.bundles import MAX_LEN, SETTINGS, D, N, contents, graph
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
 from tests.support.ranking.context_model import context_model
@@ -26,7 +25,6 @@ for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "c
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
 
 import onnx  # noqa: E402
-import onnxruntime  # noqa: E402
 
 from mtaw_fast.export.graph_ranker import open_graph, padded  # noqa: E402
 from mtaw_fast.export.onnx_model import export_onnx  # noqa: E402
@@ -119,12 +117,6 @@ class TestInABundle:
         assert export_onnx(folder, []).entry is None
         assert contents(folder).keys() == before.keys()
         assert "onnx" not in Bundle.load(folder).manifest
-
-    def test_the_same_export_gives_the_same_files(self, folder: Path) -> None:
-        export_onnx(folder, ["float32", "fp16"])
-        first = contents(folder)
-        export_onnx(folder, ["float32", "fp16"])
-        assert contents(folder) == first
 
     def test_large_arrays_go_to_a_file_of_their_own(self, folder: Path) -> None:
         export_onnx(folder)
@@ -220,20 +212,9 @@ class TestInABundle:
             export_onnx(folder)
 
 
-def test_it_ranks_as_the_recommender(bundle: Bundle, sessions: Sessions) -> None:
-    native = Recommender.load(bundle.folder, index="numpy").rank(sessions, 20)
-    onnx_ids, onnx_scores = Recommender.load(bundle.folder, encoder="onnx", index="numpy").rank(sessions, 20)
-    np.testing.assert_allclose(onnx_scores, native[1], rtol=0, atol=2e-5)
-    assert (onnx_ids == native[0]).mean() > 0.99
-
-
 def test_an_id_with_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
     parts = bundle_parts(n_items=2, embedding_dim=4, max_session_length=3)
     save_parts(tmp_path / "bundle", **parts | {"ids": ItemIds.from_list(["shoe", "hat-\ud800"])})
     with pytest.raises(UsageError, match=r"the item id 'hat-\\ud800', .* \(--part encoder\)"):
         export_onnx(tmp_path / "bundle", ["float32"])
     assert export_onnx(tmp_path / "bundle", ["float32"], part="encoder").entry is not None
-
-
-def test_onnxruntime_is_the_one_that_export_names(bundle: Bundle) -> None:
-    assert bundle.manifest["onnx"]["versions"] == {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}

@@ -32,6 +32,7 @@ class TestParity:
         bundle, result = exported
         entry = bundle.manifest["onnx"]
         assert result.entry == entry
+        assert entry["versions"].keys() == {"onnx", "onnxruntime"}
         assert list(entry["variants"]) == list(VARIANTS)
         reports = {name: facts["parity"] for name, facts in entry["variants"].items()}
         assert reports["float32"]["score_error"] < 2e-5
