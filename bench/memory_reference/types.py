@@ -1,4 +1,4 @@
-"""The features of clicks' types in plain Python; `kernels/native/memory/type_features.hpp` has the formulas."""
+"""The features of clicks' types in plain Python; `kernels/native/memory/own_items.hpp` has the formulas."""
 
 from __future__ import annotations
 

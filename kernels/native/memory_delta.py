@@ -27,27 +27,12 @@ class MemoryDelta:
     calls or on the instruction set. Queries run at the same time; they wait while events are applied, at most 32 at
     once.
 
-    Parameters
-    ----------
-    tables : mapping of str to array
-        The arrays of `mtaw_fast.memory.MemoryTables` by name, checked by it; kept by reference, not copied.
-    window, span : int
-        Clicks; as the tables were built with, like all that follow.
-    recency : float
-        Sessions.
-    max_neighbors, max_postings : int
-        Of an item. The rows of the delta are cut after `max_neighbors` when they grow far beyond.
-    once_from : int, optional
-        The index of the first session that counts a pair once; the delta's follow those of the tables.
-    capacity : int, default 65536
-        Number of items that may come after those of the tables: ids N .. N + capacity - 1.
-    max_clicks : int, default 512
-        Of a session; its later clicks are ignored, and counted in `n_ignored`.
+    tables: the arrays of `mtaw_fast.memory.MemoryTables` by name, checked by it; kept by reference. window, span,
+    recency, max_neighbors, max_postings, once_from: as the tables were built with. The rows of the delta are cut after
+    `max_neighbors` when they grow far beyond. capacity: items that may come after those of the tables, with the ids N
+    .. N + capacity - 1. max_clicks: of a session; later ones are ignored, and counted in `n_ignored`.
 
-    Raises
-    ------
-    ValueError
-        On arrays that do not fit together or a number out of range.
+    Raises ValueError on arrays that do not fit together or a number out of range.
     """
 
     def __init__(
@@ -70,40 +55,17 @@ class MemoryDelta:
         )  # fmt: skip
 
     def click(self, handles: np.ndarray, items: np.ndarray) -> None:
-        """Add clicks, in order.
+        """Add clicks, in order: handles int64[E], of which an unknown one starts a session, and items int32[E].
 
-        Parameters
-        ----------
-        handles : int64[E]
-            The session of each click; one that is not known starts a session.
-        items : int32[E]
-            Items in 0 .. n_catalog - 1.
-
-        Raises
-        ------
-        ValueError
-            On a wrong type or shape.
-        IndexError
-            On an item out of range; then no click is added.
+        Raises ValueError on a wrong type or shape, IndexError on an item outside 0..n_catalog-1; then no click is
+        added.
         """
         self.native.click(handles, items)
 
     def resume(self, handle: int, base_session: int) -> None:
-        """Continue a session of the tables: its clicks move into the delta, as the latest session.
+        """Continue session 0..S-1 of the tables under a handle: its clicks move into the delta, as the latest session.
 
-        Parameters
-        ----------
-        handle : int
-            The handle of its next clicks.
-        base_session : int
-            Its index in the tables, 0 .. S - 1.
-
-        Raises
-        ------
-        ValueError
-            The handle is known already.
-        IndexError
-            There is no such session, or it was forgotten or resumed.
+        Raises ValueError on a known handle, IndexError if there is no such session, or it was forgotten or resumed.
         """
         self.native.resume(handle, base_session)
 
@@ -112,70 +74,36 @@ class MemoryDelta:
         return self.native.forget(handle)
 
     def forget_base(self, base_session: int) -> bool:
-        """Remove a session from the tables' statistics.
+        """Remove a session from the tables' statistics; return False if it was forgotten or resumed before.
 
-        Returns
-        -------
-        bool
-            False if it was forgotten or resumed before.
-
-        Raises
-        ------
-        IndexError
-            Outside 0 .. S - 1.
+        Raises IndexError outside 0..S-1.
         """
         return self.native.forget_base(base_session)
 
     def add_prior(self, item: int, neighbor: int, values: np.ndarray) -> None:
         """Add to the statistics of the ordered pair (item, neighbor): a cold-start prior, evidence without a session.
 
-        It does not age before the item's latest session does.
+        It does not age before the item's latest session does. values: float64[6], as PAIR_KINDS has them.
 
-        Parameters
-        ----------
-        item, neighbor : int
-            Two items in 0 .. n_catalog - 1; the other direction needs another call.
-        values : float64[6]
-            As PAIR_KINDS has them, finite and not negative.
-
-        Raises
-        ------
-        ValueError
-            On other values, or an item as its own neighbor.
-        IndexError
-            On an item out of range.
+        Raises ValueError on negative or infinite values, or an item as its own neighbor, IndexError on an unknown item.
         """
         self.native.add_prior(item, neighbor, values)
 
     def ordered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return all sessions, ordered by their last clicks, the latest last.
-
-        Returns
-        -------
-        handles : int64[S']
-        items : int32[T']
-        offsets : int64[S' + 1]
-        """
+        """Return all sessions by their last clicks: (handles int64[S'], items int32[T'], offsets int64[S' + 1])."""
         return self.native.ordered()
 
     def row(self, item: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the delta's own statistics of an item's pairs.
+        """Return the delta's own statistics of an item's pairs: (neighbors int32[n], values float64[n, 6]).
 
-        Returns
-        -------
-        neighbors : int32[n]
-        values : float64[n, 6]
-            As PAIR_KINDS has them, `rec` as of the item's latest session.
+        Values as PAIR_KINDS has them, `rec` as of the item's latest session.
         """
         return self.native.row(item)
 
     def counts(self, item: int) -> np.ndarray:
-        """Return the delta's own counts of an item.
+        """Return the delta's own counts of an item, int64[5]: as COUNTS has them.
 
-        Returns
-        -------
-        int64[5]
-            As COUNTS has them; `newest` is the session's index in `ordered`, -1 without any.
+        `newest` is the session's index in `ordered`, -1 without any.
         """
         return self.native.counts(item)
 

@@ -32,7 +32,7 @@ __all__ = [
     "feature_names",
 ]
 
-# As in memory/type_features.hpp.
+# As in memory/own_items.hpp.
 MAX_TYPES = 8  # of clicks that a ranker reads
 NO_TYPE = 255  # code of any other type
 

@@ -69,44 +69,15 @@ def build_trends(
     A session's clicks are taken in the order of their times (ties as given), and sums are made in the order of time, so
     that nothing depends on when a click arrived; the same bits for every number of threads. Releases the GIL.
 
-    Parameters
-    ----------
-    items : int32[T]
-        Clicks, session after session.
-    offsets : int64[S + 1]
-        From 0 to T.
-    times : int64[T]
-        Of the clicks, ms since 1970, in 0..2^52.
-    n_items : int
-        N.
-    half_lives : sequence of 7 int, default 1, 5, 15 min, 1, 4, 24, 168 h
-        In ms, rising, at most 2^42.
-    window : int, default 10
-        Clicks apart, at most, of a pair.
-    max_neighbors : int, default 256
-        Of an item, the strongest; 0 keeps all.
-    once_from : int, optional
-        The index of the first session that counts a pair once; None for no such session.
-    threads : int, default 1
-    context : uint16[T, C] or None, default None
-        Codes of the clicks' visits: adds CONTEXT_ARRAYS.
-    context_sizes : sequence of C int, default none
-        The largest code of each column, at most 1,001.
-    newest : int, default 0
-        The clock is of this time, or of the newest click if that is later.
-    first, last : int, default all items
-        Build the rows of items [first, last) alone: N is last - first in every array.
+    items: int32[T]. offsets: int64[S + 1], from 0 to T. times: int64[T], ms since 1970, in 0..2^52. half_lives: 7 of
+    them, in ms, rising, at most 2^42. window: clicks apart, at most, of a pair. max_neighbors: of an item, the
+    strongest; 0 keeps all. once_from: the index of the first session that counts a pair once; None for no such session.
+    context: uint16[T, C], codes of the clicks' visits: adds CONTEXT_ARRAYS; context_sizes: the largest code of each
+    column, at most 1,001. newest: the clock is of this time, or of the newest click if that is later. first, last:
+    build the rows of items [first, last) alone: N is last - first in every array.
 
-    Returns
-    -------
-    dict of str to array
-
-    Raises
-    ------
-    ValueError
-        On a wrong type or shape, offsets that descend, or a setting out of range.
-    IndexError
-        On an item or a time out of range.
+    Raises ValueError on a wrong type or shape, offsets that descend, or a setting out of range; IndexError on an item
+    or a time out of range.
     """
     return _native.trends_build(
         items, offsets, times, n_items, list(half_lives), window, max_neighbors, threads,
@@ -118,18 +89,9 @@ def build_trends(
 def check_trends(
     arrays: Mapping[str, np.ndarray], *, half_lives: Sequence[int], window: int, max_neighbors: int
 ) -> None:
-    """Check that the arrays are safe to read; read each once, without the GIL.
+    """Raise ValueError, naming array and index, unless the arrays are safe to read.
 
-    Parameters
-    ----------
-    arrays : mapping of str to array
-        Those of TRENDS, and of CONTEXT_ARRAYS if there are any.
-    half_lives, window, max_neighbors
-        As `build_trends`.
-
-    Raises
-    ------
-    ValueError
-        They are not; the message names array and index.
+    arrays: those of TRENDS, and of CONTEXT_ARRAYS if there are any; each is read once, without the GIL. The settings
+    are those of `build_trends`.
     """
     _native.trends_check(dict(arrays), list(half_lives), window, max_neighbors)

@@ -52,17 +52,8 @@ class TrendCounters:
 class ItemContent:
     """Columns of an item table as the features read them; immutable, and kept by reference.
 
-    Parameters
-    ----------
-    categories : sequence of int32[n]
-        Codes of up to 4 columns, -1 if missing. Items from n on have none.
-    created : int64[n] or None, default None
-        A time in ms, the least int64 if missing.
-
-    Raises
-    ------
-    ValueError
-        On columns of different lengths, or too many.
+    categories: int32[n] codes of up to 4 columns, -1 if missing; items from n on have none. created: int64[n], a time
+    in ms, the least int64 if missing; or None. Raises ValueError on columns of different lengths, or too many.
     """
 
     def __init__(self, categories: Sequence[np.ndarray], created: np.ndarray | None = None) -> None:
@@ -74,29 +65,16 @@ class Trends:
 
     The same calls in the same order give the same bits, whatever batches the clicks come in.
 
-    Parameters
-    ----------
-    arrays : mapping of str to array
-        As `build_trends` makes them, checked by `check_trends`; kept by reference.
-    half_lives, window, max_neighbors
-        Those that they were built with.
-    capacity : int
-        Ids of clicks and candidates are in 0..capacity-1; at least N.
-    ahead : int, default 300000
-        Ms that a click's time may be later than its arrival; one that is further ahead takes the latest time allowed.
-    row_neighbors : int, default 2048
-        Of an item, since the tables: a longer row is cut to the strongest half of them. Tables built from the sessions
-        have all of them again. Of a row and the tables' together, queries read the strongest `max_neighbors`.
-    isa : str or None, default None
-        The instruction set, by default the process's own; all give the same bits.
-    once : bool, default False
-        Whether sessions count a pair once, whatever they repeat: at the first click on each item. To an item's clicks
-        they add three at most.
+    arrays: as `build_trends` makes them, checked by `check_trends`; kept by reference. half_lives, window,
+    max_neighbors: those that they were built with. capacity: ids of clicks and candidates are in 0..capacity-1; at
+    least N. ahead: ms that a click's time may be later than its arrival; one that is further ahead takes the latest
+    time allowed. row_neighbors: of an item, since the tables: a longer row is cut to the strongest half of them. Tables
+    built from the sessions have all of them again. Of a row and the tables' together, queries read the strongest
+    `max_neighbors`. isa: the instruction set, by default the process's own; all give the same bits. once: whether
+    sessions count a pair once, whatever they repeat: at the first click on each item. To an item's clicks they add
+    three at most.
 
-    Raises
-    ------
-    ValueError
-        On arrays that do not fit together or a setting out of range.
+    Raises ValueError on arrays that do not fit together or a setting out of range.
     """
 
     def __init__(
@@ -126,37 +104,20 @@ class Trends:
         arrivals: np.ndarray | None = None,
         context: np.ndarray | None = None,
     ) -> None:
-        """Add clicks, in order; a new handle starts a session.
+        """Add clicks, in order, of the sessions `handles` int64[E]; a new handle starts one.
 
         A click that is earlier than its session's last one is inserted by its time, at most 512 clicks before the
         session's end. Its age has no other bound, since old weights only become small.
 
-        Parameters
-        ----------
-        handles : int64[E]
-            Sessions.
-        items : int32[E]
-        times : int64[E]
-        arrivals : int64[E] or None, default None
-            When the log received each; None trusts the times.
-        context : uint16[E, C] or None, default None
-            Codes of the clicks' visits; None: none is known.
+        items: int32[E]. times: int64[E]. arrivals: int64[E], when the log received each; None trusts the times.
+        context: uint16[E, C], codes of the clicks' visits; None: none is known.
 
-        Raises
-        ------
-        IndexError
-            On an item outside 0..capacity-1; then no click is added.
+        Raises IndexError on an item outside 0..capacity-1; then no click is added.
         """
         self.native.click(handles, items, times, arrivals, context)
 
     def forget(self, handle: int) -> bool:
-        """Remove a session's clicks: its items are as if it never was.
-
-        Returns
-        -------
-        bool
-            False if there is no such session.
-        """
+        """Remove a session's clicks: its items are as if it never was. False if there is no such session."""
         return self.native.forget(handle)
 
     def forget_in_tables(
@@ -169,47 +130,26 @@ class Trends:
         *,
         once: bool = False,
     ) -> None:
-        """Remove a session of the tables.
+        """Remove a session of the tables with the clicks items int32[m], times int64[m].
 
-        Parameters
-        ----------
-        items, times : int32[m], int64[m]
-            Its clicks.
-        remaining : mapping of str to array
-            What `build_trends` makes, with the tables' settings and newest click, of all sessions that are left with
-            one of its items. Item i of these arrays is ids[i]. Their rows of the session's items replace the tables'.
-        ids : int32[..]
-            Ascending.
-        context : uint16[m, C] or None, default None
-            Codes of its visit, as the tables count them.
-        once : bool, default False
-            Whether the tables count a pair of it once.
+        remaining: what `build_trends` makes, with the tables' settings and newest click, of all sessions that are left
+        with one of its items. Item i of these arrays is ids[i], int32, ascending. Their rows of the session's items
+        replace the tables'. context: uint16[m, C], codes of its visit, as the tables count them. once: whether these
+        count a pair of it once.
 
-        Raises
-        ------
-        ValueError, IndexError
-            On arrays that do not fit together, or an item or time out of range; then nothing changes.
+        Raises ValueError or IndexError on arrays that do not fit together, or an item or time out of range; then
+        nothing changes.
         """
         self.native.forget_in_tables(items, times, dict(remaining), ids, once, context)
 
     def candidates(
         self, items: np.ndarray, begins: np.ndarray, ends: np.ndarray, now: np.ndarray, n: int
     ) -> np.ndarray:
-        """Find the best n items of each prefix by the decayed pre-score, and the 50 most popular ones.
+        """Return the best n items of each prefix by the decayed pre-score, and the 50 most popular ones.
 
-        Parameters
-        ----------
-        items : int32[T]
-            Prefix q is items[begins[q]:ends[q]], not empty; its latest 10 distinct items count.
-        begins, ends : int64[Q]
-        now : int64[Q]
-            The moments of the requests; one before the newest click counts as that.
-        n : int
-
-        Returns
-        -------
-        int32[Q, n + 50]
-            None twice, none of the prefix's latest 10 items; padded with -1.
+        items: int32[T]; prefix q is items[begins[q]:ends[q]] (int64[Q]), not empty; its latest 10 distinct items count.
+        now: int64[Q], the moments of the requests; one before the newest click counts as that. The result, int32[Q, n +
+        50], has no item twice and none of the prefix's latest 10; padded with -1.
         """
         return self.native.candidates(items, begins, ends, now, n)
 
@@ -224,40 +164,21 @@ class Trends:
         context: np.ndarray | None = None,
         content: ItemContent | None = None,
     ) -> np.ndarray:
-        """Measure candidates of prefixes.
+        """Return the features of candidates of prefixes: float32[Q, C, F], 0 if a candidate is -1.
 
-        Parameters
-        ----------
-        items, begins, ends, now
-            As `candidates`.
-        candidates : int32[Q, C]
-            Distinct in a row, padded with -1.
-        times : int64[T] or None, default None
-            Of the clicks, -1 where unknown.
-        context : uint16[Q, columns] or None, default None
-            Codes of the visits; None: none is known.
-        content : ItemContent or None, default None
-            Adds the features of the items' content.
-
-        Returns
-        -------
-        float32[Q, C, F]
-            In the order of `feature_names`, then the side features (`trends/side.hpp`) of context, if the tables have
-            any, and of content; 0 if a candidate is -1.
+        items, begins, ends, now: as `candidates`. candidates: int32[Q, C], distinct in a row, padded with -1. times:
+        int64[T], of the clicks, -1 where unknown. context: uint16[Q, columns], codes of the visits; None: none is
+        known. content: adds the features of the items' content. F: those of `feature_names`, then the side features
+        (`trends/features.hpp`) of context, if the tables have any, and of content.
         """
         native_content = None if content is None else content.native
         return self.native.features(items, begins, ends, now, candidates, times, context, native_content)
 
     def rising(self, now: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """List the items that are clicked most now, compared with the last day.
+        """List the k <= 256 items that are clicked most now, compared with the last day: (int32[k], float32[k]).
 
-        Of the 256 items that were most popular when the list was last made: at the first click after a multiple of
-        10 s, and after a session was forgotten.
-
-        Returns
-        -------
-        (int32[k], float32[k])
-            Items and scores, best first; fewer if there are not so many. k is at most 256.
+        Items and scores, best first; fewer if there are not so many. Of the 256 items that were most popular when the
+        list was last made: at the first click after a multiple of 10 s, and after a session was forgotten.
         """
         return self.native.rising(now, k)
 
@@ -276,10 +197,7 @@ class Trends:
     def sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return the sessions since, by their last click, ties by handle.
 
-        Returns
-        -------
-        (int64[S], int32[T], int64[T], int64[S + 1])
-            Handles, items, times as they were taken, offsets.
+        (handles int64[S], items int32[T], times int64[T] as they were taken, offsets int64[S + 1]).
         """
         return self.native.sessions()
 

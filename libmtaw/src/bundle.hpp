@@ -14,7 +14,7 @@
 #include "ids.hpp"
 #include "item_table.hpp"
 #include "manifest.hpp"
-#include "memory/built_tables.hpp"
+#include "memory/build.hpp"
 #include "memory/tables.hpp"
 #include "tensors.hpp"
 

@@ -7,9 +7,9 @@
 #include "bundle.hpp"
 #include "failure.hpp"
 #include "limits.hpp"
-#include "memory/check.hpp"
+#include "memory/tables.hpp"
 #include "text/utf8.hpp"
-#include "trends/check.hpp"
+#include "trends/tables.hpp"
 
 namespace mtaw {
 namespace {

@@ -5,11 +5,11 @@
 #include <cstring>
 
 #include "bits.hpp"
-#include "engine/checks.hpp"
+#include "engine/engine.hpp"
 #include "failure.hpp"
 #include "limits.hpp"
 #include "memory/co_clicked.hpp"
-#include "rules/ruled.hpp"
+#include "rules/arrange.hpp"
 
 namespace mtaw {
 namespace {

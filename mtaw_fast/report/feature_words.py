@@ -1,7 +1,6 @@
 """What the ranker's features mean, in words.
 
-`kernels/native/memory/features.hpp`, `memory/type_features.hpp`, `trends/features.hpp` and `trends/side.hpp` have the
-formulas.
+`kernels/native/memory/features.hpp`, `memory/own_items.hpp` and `trends/features.hpp` have the formulas.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "bytes.hpp"
-#include "engine/checks.hpp"
 #include "engine/engine.hpp"
 #include "ids/id_table.hpp"
 #include "isa.hpp"

@@ -20,7 +20,6 @@
 #include <thread>
 #include <vector>
 
-#include "engine/checks.hpp"
 #include "engine/engine.hpp"
 #include "isa.hpp"
 #include "learning_stress.hpp"

@@ -19,7 +19,7 @@
 #include "encode/encoder.hpp"
 #include "ids/id_table.hpp"
 #include "memory/ranker_net.hpp"
-#include "memory/view.hpp"
+#include "memory/tables.hpp"
 #include "scan/scanner.hpp"
 
 namespace mtaw {

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "memory/build.hpp"
-#include "memory/check.hpp"
 #include "memory/tables.hpp"
 
 namespace {

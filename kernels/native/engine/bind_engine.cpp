@@ -13,12 +13,11 @@
 
 #include "bindings.hpp"
 #include "buffers.hpp"
-#include "engine/checks.hpp"
 #include "engine/engine.hpp"
 #include "ids/python_ids.hpp"
 #include "python_objects.hpp"
 #include "rules/python_rules.hpp"
-#include "rules/ruled.hpp"
+#include "rules/arrange.hpp"
 #include "unlocked.hpp"
 
 namespace py = pybind11;

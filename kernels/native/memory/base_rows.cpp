@@ -4,9 +4,9 @@
 #include <cmath>
 #include <cstddef>
 
-#include "memory/bfloat16.hpp"
+#include "memory/tables.hpp"
 #include "memory/pair_terms.hpp"
-#include "memory/row_builder.hpp"
+#include "memory/build.hpp"
 
 namespace mtaw {
 BaseRows::BaseRows(const MemoryView& view, const MemorySettings& settings) : view_(view), settings_(settings) {}

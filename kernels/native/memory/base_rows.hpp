@@ -7,9 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "memory/row_view.hpp"
 #include "memory/tables.hpp"
-#include "memory/view.hpp"
 
 namespace mtaw {
 

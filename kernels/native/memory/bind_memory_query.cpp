@@ -12,11 +12,12 @@
 
 #include "bindings.hpp"
 #include "buffers.hpp"
-#include "work_queue.hpp"
 #include "memory/python_tables.hpp"
 #include "memory/query.hpp"
+#include "named_arrays.hpp"
 #include "python_objects.hpp"
 #include "unlocked.hpp"
+#include "work_queue.hpp"
 
 namespace py = pybind11;
 
@@ -26,27 +27,6 @@ namespace {
 constexpr std::int64_t kQueriesPerPiece = 8;  // queries that a thread takes at once
 
 using MaybeArray = std::optional<py::array>;
-
-// The named array of `arrays`, of the shape [rows, columns], or [rows] where columns is 0; any number of rows where
-// that is negative.
-template <typename T>
-const T* named(const py::dict& arrays, const char* name, const char* type, std::int64_t rows, std::int64_t columns) {
-    if (!arrays.contains(name)) throw py::value_error(std::string("the array '") + name + "' is missing");
-    const py::object object = arrays[name];
-    if (!py::isinstance<py::array>(object)) throw py::value_error(std::string("'") + name + "' must be an array");
-    const auto array = py::reinterpret_borrow<py::array>(object);
-    const T* data = checked_data<T>(array, columns > 0 ? 2 : 1, name, type);
-    if ((rows >= 0 && array.shape(0) != rows) || (columns > 0 && array.shape(1) != columns)) {
-        std::string expected = std::to_string(rows), found = std::to_string(array.shape(0));
-        if (columns > 0) {
-            expected += ", " + std::to_string(columns);
-            found += ", " + std::to_string(array.shape(1));
-        }
-        throw py::value_error(std::string("'") + name + "' must be " + type + "[" + expected + "], not [" + found +
-                              "]");
-    }
-    return data;
-}
 
 std::int64_t rows_of(const py::dict& arrays, const char* name) {
     return arrays.contains(name) ? py::array(arrays[name]).size() : 0;
@@ -69,15 +49,15 @@ class RankerObject {
             .n_features = f,
             .n1 = n1,
             .n2 = n2,
-            .mean = named<float>(arrays, "mean", "float32", f, 0),
-            .scale = named<float>(arrays, "scale", "float32", f, 0),
-            .linear = named<float>(arrays, "linear", "float32", f, 0),
-            .w1 = named<float>(arrays, "w1", "float32", f, n1),
-            .b1 = named<float>(arrays, "b1", "float32", n1, 0),
-            .w2 = named<float>(arrays, "w2", "float32", n1, n2),
-            .b2 = named<float>(arrays, "b2", "float32", n2, 0),
-            .w3 = named<float>(arrays, "w3", "float32", n2, 0),
-            .bias = *named<float>(arrays, "bias", "float32", 1, 0),
+            .mean = named<float>(arrays, "mean", "float32", {f}),
+            .scale = named<float>(arrays, "scale", "float32", {f}),
+            .linear = named<float>(arrays, "linear", "float32", {f}),
+            .w1 = named<float>(arrays, "w1", "float32", {f, n1}),
+            .b1 = named<float>(arrays, "b1", "float32", {n1}),
+            .w2 = named<float>(arrays, "w2", "float32", {n1, n2}),
+            .b2 = named<float>(arrays, "b2", "float32", {n2}),
+            .w3 = named<float>(arrays, "w3", "float32", {n2}),
+            .bias = *named<float>(arrays, "bias", "float32", {1}),
             .n_types = n_types,
         };
     }

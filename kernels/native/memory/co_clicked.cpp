@@ -5,7 +5,7 @@
 #include <iterator>
 #include <utility>
 
-#include "memory/bfloat16.hpp"
+#include "memory/tables.hpp"
 
 namespace mtaw {
 

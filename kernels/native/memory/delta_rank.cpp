@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <limits>
 
-#include "memory/bfloat16.hpp"
+#include "memory/tables.hpp"
 #include "memory/delta.hpp"
 
 namespace mtaw {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "memory/bfloat16.hpp"
-#include "memory/make_room.hpp"
+#include "memory/tables.hpp"
+#include "memory/arrays.hpp"
 
 namespace mtaw {
 namespace {

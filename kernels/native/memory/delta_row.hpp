@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "memory/base_rows.hpp"
-#include "memory/bfloat16.hpp"
 #include "memory/tables.hpp"
 
 namespace mtaw {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "memory/make_room.hpp"
+#include "memory/arrays.hpp"
 
 namespace mtaw {
 namespace {

@@ -7,7 +7,7 @@
 #include "column_kernels.hpp"
 #include "isa.hpp"
 #include "memory/pool.hpp"
-#include "memory/row_view.hpp"
+#include "memory/tables.hpp"
 
 namespace mtaw {
 
@@ -54,7 +54,7 @@ struct MemoryKernels : ColumnKernels {
     void (*add_row)(const RowView& row, const float* coefficients, float near, Pool& pool);
     // Adds the delta's part of a row whose base part was added.
     void (*add_delta_row)(const DeltaRowView& row, const float* coefficients, float near, Pool& pool);
-    // The lanes kKnn .. kKnnNext of a past session's items, as similar_sessions.hpp has it; n_own: the slots up to here
+    // The lanes kKnn .. kKnnNext of a past session's items, as query.hpp has it; n_own: the slots up to here
     // are the own items'. slots: working memory for its clicks; largest float32[kSignalLanes] goes along.
     void (*add_session)(const SessionClicks& session, std::int64_t n_own, float weight, float recent_weight, Pool& pool,
                         std::int32_t* slots, float* largest);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "compiler.hpp"
-#include "memory/bfloat16.hpp"
+#include "memory/tables.hpp"
 #include "memory/delta.hpp"
 #include "memory/pair_terms.hpp"
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "compiler.hpp"
-#include "memory/view.hpp"
+#include "memory/tables.hpp"
 
 namespace mtaw {
 

@@ -6,7 +6,6 @@
 #include <string_view>
 
 #include "trends/features.hpp"
-#include "trends/side.hpp"
 
 namespace mtaw {
 namespace {

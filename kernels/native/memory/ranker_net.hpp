@@ -8,7 +8,7 @@
 #include "encode/aligned.hpp"
 #include "memory/features.hpp"
 #include "memory/kernels.hpp"
-#include "memory/type_features.hpp"
+#include "memory/own_items.hpp"
 
 namespace mtaw {
 

@@ -1,4 +1,4 @@
-#include "memory/similar_sessions.hpp"
+#include "memory/query.hpp"
 
 #include <algorithm>
 #include <bit>

@@ -3,6 +3,7 @@
 // Axes: N items, S sessions (oldest first), T clicks in them, P kept pairs.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <limits>
 
@@ -69,5 +70,53 @@ using WritePointer = T*;
 
 using TablesView = BasicTables<ReadPointer>;
 using TablesOut = BasicTables<WritePointer>;
+
+// 16-bit numbers of the tables.
+
+// To the nearest, ties to even; the value is finite and not negative.
+inline std::uint16_t to_bfloat16(double value) {
+    const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
+    return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+}
+
+inline float from_bfloat16(std::uint16_t value) { return std::bit_cast<float>(std::uint32_t{value} << 16); }
+
+// The arrays are the caller's, and check_tables has passed them.
+struct MemoryView : TablesView {
+    double recency;  // MemorySettings', as the next one
+    std::int64_t once_from = kNoSession;
+};
+
+// Rows and sessions as the kernels read them, wherever they are stored. No functions: the builds for instruction sets
+// share this file.
+
+// A row of the tables, or its replacement.
+struct RowView {
+    const std::int32_t* neighbors;
+    const std::int32_t* latest;
+    const std::uint16_t* values;  // [count, kPairKinds]
+    std::int64_t count;
+    const float* totals;  // [kPairKinds]; null if there is no row
+};
+
+// What comes to a row of the tables.
+struct DeltaRowView {
+    const std::int32_t* neighbors;
+    const std::int32_t* latest;  // 1 + the latest session, 0 = none
+    const float* values;         // [count, 8]: what comes to each value; 1 if the tables lack the pair; 0
+    std::int64_t count;
+};
+
+struct SessionClicks {
+    const std::int32_t* clicks;
+    std::int64_t count;
+};
+
+// Throws std::invalid_argument naming the array and the index unless all offsets run from 0 up to the ends of their
+// arrays; neighbors and clicks are items, `latest` and postings sessions, postings ascending; rows and postings are
+// no longer than the settings allow; counts fit each other; values and totals are finite and not negative.
+// Reads every array once.
+void check_tables(const TablesView& tables, const MemorySettings& settings, std::int64_t n_pairs,
+                  std::int64_t n_postings, std::int64_t n_clicks);
 
 }  // namespace mtaw

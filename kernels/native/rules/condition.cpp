@@ -7,7 +7,6 @@
 #include <stdexcept>
 #include <utility>
 
-#include "rules/condition_values.hpp"
 #include "text/utf8.hpp"
 
 namespace mtaw {
@@ -82,13 +81,13 @@ std::string shown_value(const Operand& operand) {
         return operand.position > 0 ? (*flag ? "True" : "False") : *flag ? "true" : "false";
     if (const auto* const whole = std::get_if<std::int64_t>(&value)) return std::to_string(*whole);
     char number[32];
-    std::snprintf(number, sizeof number, "%.15g", number_of(value));
+    std::snprintf(number, sizeof number, "%.15g", numeric_of(value));
     return number;
 }
 
 // From 2001 to 2100 as seconds; as milliseconds, they are days of January and February 1970.
 bool is_in_seconds(const Value& value) {
-    const double number = number_of(value);
+    const double number = numeric_of(value);
     return number >= 1e9 && number < 4'102'444'800.0;
 }
 

@@ -1,7 +1,9 @@
 // A condition on items as a tree (docs/rules.md), checked against columns and made into a program over them.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <variant>
@@ -9,6 +11,7 @@
 
 #include "rules/columns.hpp"
 #include "rules/program.hpp"
+#include "text/iso_date.hpp"
 #include "text/json.hpp"
 
 namespace mtaw {
@@ -53,5 +56,26 @@ struct Condition {
 
 // The program of a checked condition after a click on the item `current`, perhaps none.
 RuleProgram program_of(const Condition& condition, const Columns& columns, std::optional<std::int32_t> current);
+
+// What the values of a condition mean; shared by its check and its program.
+
+// A column that was checked.
+inline const Column& column_of(const Columns& columns, const std::string& name) { return *find_column(columns, name); }
+
+// What a comparison with a time means by a value.
+inline std::optional<std::int64_t> moment_of(const Value& value) {
+    if (const auto* const text = std::get_if<std::string>(&value)) return milliseconds_of(*text);
+    if (const auto* const whole = std::get_if<std::int64_t>(&value)) return *whole;
+    if (const auto* const number = std::get_if<double>(&value)) {
+        if (std::abs(*number) < 9e18 && *number == std::floor(*number)) return static_cast<std::int64_t>(*number);
+    }
+    return std::nullopt;
+}
+
+inline double numeric_of(const Value& value) {
+    if (const auto* const whole = std::get_if<std::int64_t>(&value)) return static_cast<double>(*whole);
+    if (const auto* const number = std::get_if<double>(&value)) return *number;
+    return std::numeric_limits<double>::quiet_NaN();
+}
 
 }  // namespace mtaw

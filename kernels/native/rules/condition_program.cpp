@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "rules/condition.hpp"
-#include "rules/condition_values.hpp"
 
 namespace mtaw {
 namespace {
@@ -86,7 +85,7 @@ std::vector<std::string> labels_of(const Value& value) {
 // A comparison of two values; a list is equal to what it shares a value with.
 bool compare_by_kind(Compare op, const Value& left, const Value& right, ColumnKind kind) {
     if (kind == ColumnKind::time) return compare_values(op, moment_of(left).value_or(0), moment_of(right).value_or(0));
-    if (kind == ColumnKind::number) return compare_values(op, number_of(left), number_of(right));
+    if (kind == ColumnKind::number) return compare_values(op, numeric_of(left), numeric_of(right));
     if (kind == ColumnKind::boolean) return compare_values(op, left, right);
     const std::vector<std::string> right_labels = labels_of(right);
     const std::vector<std::string> left_labels = labels_of(left);
@@ -151,7 +150,7 @@ void add_test(std::vector<Instruction>& program, const Column& column, Compare o
             const auto flag = static_cast<std::int8_t>(std::get_if<bool>(&value) != nullptr && std::get<bool>(value));
             program.push_back(Leaf{FlagIs{column.flags, nullptr, flag, op == Compare::equal}, n_rows});
         } else if (column.kind == ColumnKind::number) {
-            program.push_back(Leaf{NumberIs{column.numbers, nullptr, number_of(value), op}, n_rows});
+            program.push_back(Leaf{NumberIs{column.numbers, nullptr, numeric_of(value), op}, n_rows});
         } else {
             program.push_back(Leaf{TimeIs{column.times, nullptr, moment_of(value).value_or(0), op}, n_rows});
         }

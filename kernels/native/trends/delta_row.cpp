@@ -3,7 +3,6 @@
 #include <cstddef>
 
 #include "trends/delta.hpp"
-#include "trends/pairs.hpp"
 
 namespace mtaw {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "compiler.hpp"
 #include "kth_largest.hpp"
-#include "trends/pairs.hpp"
+#include "trends/delta.hpp"
 #include "trends/trends.hpp"
 
 namespace mtaw {

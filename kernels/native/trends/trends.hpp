@@ -16,7 +16,6 @@
 #include "change_lock.hpp"
 #include "trends/delta.hpp"
 #include "trends/features.hpp"
-#include "trends/side.hpp"
 
 namespace mtaw {
 

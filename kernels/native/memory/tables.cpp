@@ -1,4 +1,4 @@
-#include "memory/check.hpp"
+#include "memory/tables.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -7,6 +7,7 @@
 #include <string>
 
 namespace mtaw {
+
 namespace {
 
 constexpr std::uint16_t kInfinityBits = 0x7F80;  // as bfloat16; NaNs and negative numbers have larger bits

@@ -1,4 +1,4 @@
-#include "trends/check.hpp"
+#include "trends/tables.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +8,7 @@
 #include "trends/build.hpp"
 
 namespace mtaw {
+
 namespace {
 
 constexpr std::uint16_t kInfinityBits = 0x7F80;  // as bfloat16; NaNs and negative numbers have larger bits
