@@ -272,7 +272,7 @@ class ItemTable:
             table = cls(
                 n_rows, columns, about["availability"], int(about["version"]), ItemFrame(waiting, waiting_columns),
                 frozenset(about["hidden"]), int(about["made"]), int(about.get("changed", 0)),
-                dict(about.get("rules", {})),
+                dict(about["rules"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(f"{where} is damaged ({type(error).__name__}: {error}); write the file again") from None

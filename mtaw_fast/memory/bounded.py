@@ -67,17 +67,8 @@ def build_in_ranges(
 ) -> MemoryTables:
     """Return what `MemoryTables.build` does, to the bit, built in `count` ranges of items one after the other.
 
-    Parameters
-    ----------
-    sessions : Sessions
-        Oldest first.
-    n_items, settings, threads
-        As of `MemoryTables.build`.
-    count : int
-        The number of ranges; fewer if there are fewer items.
-    folder : Path
-        For temporary files, about twice as large as the tables. The result maps the last one, which has no name any
-        more: the system can drop its memory and read it again.
+    There are fewer ranges if there are fewer items. folder: for temporary files, about twice as large as the tables.
+    The result maps the last one, which has no name any more: the system can drop its memory and read it again.
 
     Raises UsageError if `count` is below 1, DataError as `MemoryTables.build` does, and MtawError if the files cannot
     be written.

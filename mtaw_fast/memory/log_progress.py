@@ -25,7 +25,7 @@ _TYPES = {
     "hidden": np.int32, "seed_items": np.int32, "seed_neighbors": np.int32, "carried": np.uint8,
     "given_items": np.int32, "given_vectors": np.float32,
 }  # fmt: skip
-_ADDED = ("given_items", "given_vectors")  # older files lack them; so do new ones where they are empty
+_ADDED = ("given_items", "given_vectors")  # not in a file where they are empty
 _CARRIED_BYTES = 1 << 16  # of clicks of open sessions that are read at a time
 _GUARDS = {
     "traffic": np.int64, "flood_items": np.uint32, "flood_counts": np.int64,
@@ -43,14 +43,7 @@ def _empty(dtype: type) -> Callable[[], np.ndarray]:
 class FormerProgress:
     """What the compacted bundle of a former training knew about a log, which is read again for another training.
 
-    The log up to there is redacted: an event that comes again could not be recognized by it.
-
-    Attributes
-    ----------
-    log, position : str
-        As of `LogProgress`.
-    seen : uint64[E]
-        As of `LogProgress`.
+    The log up to there is redacted: an event that comes again could not be recognized by it. All as of `LogProgress`.
     """
 
     log: str
@@ -60,67 +53,41 @@ class FormerProgress:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogProgress:
-    """How far a model has learned from a log.
+    """How far a model has learned from a log. Times are Unix milliseconds.
 
-    Attributes
-    ----------
-    log : str
-        The log's identity.
-    position : str
-        Every event up to here is in the tables or in `carried`.
-    clock : int
-        Unix milliseconds of the newest event.
-    keys : uint64[L]
-        Keys of the session ids in the tables (`online.state.session_tracker.key_of`), ascending.
-    sessions : int32[L]
-        Their indices in the tables.
-    last : int64[L]
-        Unix milliseconds of their last clicks; `AGELESS` of those in a log file without times, which never expire.
-    seen : uint64[E]
-        Keys of the latest event ids (`event_key` there), oldest first: an event that comes again is not counted.
-    untrained : int32[..]
-        Items that no training of the encoder has seen: their vectors follow the items clicked together with them.
-    removed, hidden : int32[..]
-        Items that are never recommended again, and items with too few clicks so far.
-    seed_items, seed_neighbors : int32[K]
-        Pairs of an item added by hand and one of its given neighbors.
-    given_items : int32[G]
-        Items added by hand with a vector.
-    given_vectors : float32[G * d]
-        These vectors, one after the other.
-    carried : uint8[..]
-        Clicks of open sessions, and parts of changes of the item table that are not complete: UTF-8 lines of JSON in
-        the log's order.
-    open : mapping of str to (int, bool)
-        By session id, of open sessions: Unix milliseconds of the last click, learned or not, and whether it is a bot,
-        from which nothing is learned.
-    arrival : int
-        Unix milliseconds of the newest arrival; 0 if no click had one.
-    recent : mapping of str to list of int
-        By session id, of open sessions: when their latest clicks arrived, as far as the rule for bots still needs it.
-    content_priors : sequence of (int, int, int)
-        A new item, a neighbor that its attributes suggest, and the time (0: unknown) of the newest click then.
-    entered : int
-        Items that entered by clicks since the training.
-    added : sequence of int
-        Items that were added by hand since the training.
-    candidates : mapping of id to list of int
-        Keys of the sessions that clicked unknown items which have not entered, the latest item last.
-    since : int or None
-        Unix milliseconds: earlier clicks of the log were in the training and are not learned. None if unknown.
-    guards : mapping of str to array
-        The state of `online.state.guards.Guards`; empty in files of earlier releases.
-    removed_ids : sequence of id
-        Items that were removed by hand and are not in the catalog.
-    refused_tables : sequence of str
-        The last changes of the item table that did not fit: who made one may still wait to hear of it.
-    former : FormerProgress or None
-        That of a former training, if the log is to be read from its beginning again. It is not stored.
+        log               the log's identity
+        position          every event up to here is in the tables or in `carried`
+        clock             time of the newest event
+        keys              uint64[L], of the session ids in the tables (`online.state.session_tracker.key_of`), ascending
+        sessions          int32[L], their indices in the tables
+        last              int64[L], times of their last clicks; `AGELESS` of those in a log file without times, which
+                          never expire
+        seen              uint64[E], keys of the latest event ids (`event_key` there), oldest first: an event that comes
+                          again is not counted
+        untrained         int32[..], items that no training of the encoder has seen: their vectors follow the items
+                          clicked together with them
+        removed, hidden   int32[..], items that are never recommended again, and items with too few clicks so far
+        seed_items, seed_neighbors  int32[K], pairs of an item added by hand and one of its given neighbors
+        given_items, given_vectors  int32[G], float32[G * d], items added by hand with a vector
+        carried           uint8[..], clicks of open sessions, and parts of changes of the item table that are not
+                          complete: UTF-8 lines of JSON in the log's order
+        open              by session id, of open sessions: time of the last click, learned or not, and whether it is a
+                          bot, from which nothing is learned
+        arrival           time of the newest arrival; 0 if no click had one
+        recent            by session id, of open sessions: when their latest clicks arrived, as far as the rule for bots
+                          still needs it
+        content_priors    a new item, a neighbor that its attributes suggest, the time (0: unknown) of the newest click
+                          then
+        entered, added    items that entered by clicks, or were added by hand, since the training
+        candidates        by id, keys of the sessions that clicked unknown items which have not entered, the latest item
+                          last
+        since             earlier clicks of the log were in the training and are not learned; None if unknown
+        guards            the state of `online.state.guards.Guards`
+        removed_ids       items that were removed by hand and are not in the catalog
+        refused_tables    the last changes of the item table that did not fit: who made one may still wait to hear of it
+        former            that of a former training, if the log is to be read from its beginning again; it is not stored
 
-    Raises
-    ------
-    DataError
-        On arrays that do not fit together.
+    Raises DataError on arrays that do not fit together.
     """
 
     log: str
@@ -217,28 +184,20 @@ class LogProgress:
         try:
             about = json.loads(arrays.pop(_ABOUT).tobytes())
             if about["layout"] != LAYOUT:
-                raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; upgrade mtaw-fast")
+                raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; train again")
             guards = {name.removeprefix(_GUARD): arrays.pop(name) for name in list(arrays) if name.startswith(_GUARD)}
             arrays = {name: np.empty(0, _TYPES[name]) for name in _ADDED} | arrays
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
-            # Older files lack the next nine. In those that do not say which items were added by hand, all were.
-            added = [int(item) for item in about.get("added", arrays["untrained"].tolist())]
-            ongoing = {str(name): (int(last), bool(bot)) for name, (last, bot) in about.get("open", {}).items()}
-            recent = {str(name): [int(time) for time in times] for name, times in about.get("recent", {}).items()}
-            since = None if about.get("since") is None else int(about["since"])
-            entered = int(about.get("entered", len(arrays["untrained"])))
-            priors = tuple(
-                (int(item), int(neighbor), int(time)) for item, neighbor, time in about.get("content_priors", [])
-            )
-            refused = tuple(map(str, about.get("refused_tables", [])))
-            removed_ids = tuple(about.get("removed_ids", []))
-            candidates = {item: [int(key) for key in keys] for item, keys in about.get("candidates", [])}
             return cls(
-                str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since,
-                arrival=int(about.get("arrival", 0)), recent=recent, content_priors=priors, entered=entered,
-                added=added, candidates=candidates, guards=guards, refused_tables=refused,
-                removed_ids=removed_ids, former=None, **arrays,
+                str(about["log"]), str(about["position"]), int(about["clock"]), guards=guards,
+                open={str(name): (int(last), bool(bot)) for name, (last, bot) in about["open"].items()},
+                since=None if about["since"] is None else int(about["since"]), arrival=int(about["arrival"]),
+                recent={str(name): [int(time) for time in times] for name, times in about["recent"].items()},
+                content_priors=[(int(item), int(other), int(time)) for item, other, time in about["content_priors"]],
+                entered=int(about["entered"]), added=[int(item) for item in about["added"]],
+                candidates={item: [int(key) for key in keys] for item, keys in about["candidates"]},
+                refused_tables=[*map(str, about["refused_tables"])], removed_ids=[*about["removed_ids"]], **arrays,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None

@@ -64,16 +64,10 @@ def write_range(
     last: int,
     threads: int = 1,
 ) -> None:
-    """Build the rows of items [first, last) into a file for `join_ranges`.
+    """Build the rows of items [first, last) into a file for `join_ranges`, atomically.
 
-    Parameters
-    ----------
-    path : Path
-        To write, atomically.
-    shards : iterable of Sessions
-        All sessions, oldest first, in any number of pieces; each is read once.
-    settings : MemorySettings
-        With `recency` as a number, since a share of all sessions is unknown here.
+    shards: all sessions, oldest first, in any number of pieces; each is read once. settings: with `recency` as a
+    number, since a share of all sessions is unknown here.
 
     Raises DataError on an item outside 0..N-1, or more than 2^31 - 1 clicks in the sessions of the range: take more
     ranges.

@@ -12,7 +12,6 @@ from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
 from mtaw_fast.memory.side_features import AGE, SideFeatures
-from mtaw_fast.memory.type_features import type_feature_names, types_in
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
@@ -22,6 +21,9 @@ _REMEDY = "retrain the bundle"
 # As in kernels/native/trends/features.hpp: ages, which an item without a click has far from all that was fitted.
 _BOUNDED = ("t_last_age", "t_first", AGE)
 _MAX_DEVIATIONS = 3.0
+# Of the features of the types of clicks, as in kernels/native/memory/own_items.hpp.
+TYPE_PREFIX = "e_"  # begins their names alone
+_TYPE_PARTS = ("e_last_", "e_near_", "e_own_")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,3 +146,20 @@ def feature_bounds(features: Sequence[str], mean: np.ndarray, scale: np.ndarray)
     rows = [row for row, name in enumerate(features) if name.startswith(_BOUNDED) and scale[row] > 0]
     room[rows] = _MAX_DEVIATIONS / scale[rows].astype(np.float64)
     return (mean - room).astype(np.float32), (mean + room).astype(np.float32)
+
+
+def type_feature_names(types: ClickTypes) -> tuple[str, ...]:
+    """Return the names of the features of some types, in their order."""
+    return tuple(f"{part}{name}" for part in _TYPE_PARTS for name in types.names)
+
+
+def types_in(features: tuple[str, ...]) -> ClickTypes:
+    """Return the types that a ranker with these features reads.
+
+    Raises DataError if its features of types are not this release's.
+    """
+    names = tuple(name for name in features if name.startswith(TYPE_PREFIX))
+    types = ClickTypes(tuple(name.removeprefix(_TYPE_PARTS[0]) for name in names if name.startswith(_TYPE_PARTS[0])))
+    if type_feature_names(types) != names or len(types) > memory_query.MAX_TYPES:
+        raise DataError("ranker: its features of the types of clicks are not this release's; retrain the bundle")
+    return types

@@ -16,29 +16,14 @@ _INT32_MAX = 2**31 - 1
 class MemorySettings:
     """How pairs of items in past sessions are counted, and how many are stored.
 
-    Parameters
-    ----------
-    window : int, default 10
-        Largest distance in clicks of a pair in `next`, `fwd`, `bwd` and `rec`.
-    span : int, default 40
-        Largest distance of the first clicks on a pair in `ses` and `aa`.
-    recency_share : float, default 0.1
-        `recency` as a share of the sessions that the tables are built from.
-    recency : float, optional
-        Sessions after which a pair's weight in `rec` has fallen to 1/e, at least 1. Built tables store the number, so
-        that an update does not change it.
-    max_neighbors : int, default 512
-        Stored neighbors of an item, the strongest; 0 stores all.
-    max_postings : int, default 500
-        Stored sessions of an item, the latest; 0 stores all.
-    once_from : int, optional
-        The index of the first session that counts a pair once (`MemoryTables`); None if no session does. Built tables
-        store it.
+    window: largest distance in clicks of a pair in `next`, `fwd`, `bwd` and `rec`. span: largest distance of the first
+    clicks on a pair in `ses` and `aa`. recency: sessions after which a pair's weight in `rec` has fallen to 1/e, at
+    least 1; None: `recency_share` of the sessions that the tables are built from. Built tables store the number, so
+    that an update does not change it. max_neighbors: stored neighbors of an item, the strongest; 0 stores all.
+    max_postings: stored sessions of an item, the latest; 0 stores all. once_from: the index of the first session that
+    counts a pair once (`MemoryTables`); None if no session does. Built tables store it.
 
-    Raises
-    ------
-    UsageError
-        If a value is out of range.
+    Raises UsageError on a value out of range.
     """
 
     window: int = 10

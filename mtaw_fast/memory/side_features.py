@@ -13,16 +13,8 @@ AGE = "i_age_"  # begins the name of the feature of a time column
 class SideFeatures:
     """Which columns the side features of a ranker are made from, in the order of the native features.
 
-    `kernels/native/trends/side.hpp` has the formulas.
-
-    Attributes
-    ----------
-    context : tuple of str
-        Context columns of the log.
-    categories : tuple of str
-        Category columns of the item table.
-    created : str or None
-        A time column of the item table.
+    context: columns of the log. categories, created: category columns and a time column of the item table.
+    `kernels/native/trends/features.hpp` has the formulas.
     """
 
     context: tuple[str, ...] = ()

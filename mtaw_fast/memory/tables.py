@@ -38,36 +38,20 @@ class MemoryTables:
     repeating. In these sessions next, fwd, bwd and rec read only the first click on each item, and a distance counts
     distinct items.
 
-    Parameters
-    ----------
-    row_offsets : int64[N + 1]
-        The neighbors b of item a are at row_offsets[a] .. row_offsets[a + 1] - 1 of the next three.
-    neighbors : int32[P]
-        The strongest first: by the sum over fwd, bwd, ses, rec of value/(total + 1), ties by id.
-    latest : int32[P]
-        The latest session that added to the pair.
-    values : uint16[P, 6]
-        The statistics as bfloat16 (to the nearest, ties to even).
-    totals : float32[N, 6]
-        Sums over the whole row, including pairs cut off by `max_neighbors`.
-    counts : int32[N, 5]
-        Clicks; sessions; clicks that their session repeats later, and as the very next one; the latest session with the
-        item, -1 without any.
-    post_offsets : int64[N + 1]
-        Where each item's part of `postings` begins.
-    postings : int32[..]
-        The latest `max_postings` sessions with each item, ascending.
-    session_offsets : int64[S + 1]
-        Where each session begins in `session_items`.
-    session_items : int32[T]
-        All sessions, oldest first.
-    settings : MemorySettings
-        With `recency` as a number.
+        row_offsets      int64[N + 1], of item a's neighbors b in the next three
+        neighbors        int32[P], strongest first: by the sum over fwd, bwd, ses, rec of value/(total + 1), ties by id
+        latest           int32[P], the latest session that added to the pair
+        values           uint16[P, 6], the statistics as bfloat16 (to the nearest, ties to even)
+        totals           float32[N, 6], sums over the whole row, including pairs cut off by `max_neighbors`
+        counts           int32[N, 5]: clicks; sessions; clicks that their session repeats later, and as the next one;
+                         the latest session with it, -1 without any
+        post_offsets     int64[N + 1], of each item's part of
+        postings         int32[..], the latest `max_postings` sessions with each item, ascending
+        session_offsets  int64[S + 1], of each session in
+        session_items    int32[T], all sessions, oldest first
+        settings         with `recency` as a number
 
-    Raises
-    ------
-    DataError
-        On arrays with invalid offsets, ids or orders (`kernels.native.memory_tables.check_tables`).
+    Raises DataError on arrays with invalid offsets, ids or orders (`kernels.native.memory_tables.check_tables`).
     """
 
     row_offsets: np.ndarray
@@ -94,23 +78,10 @@ class MemoryTables:
     def build(
         cls, sessions: Sessions, n_items: int, settings: MemorySettings | None = None, *, threads: int = 1
     ) -> MemoryTables:
-        """Count past sessions.
+        """Count past sessions, oldest first, of items 0..n_items-1; items without a click are in no pair.
 
-        Parameters
-        ----------
-        sessions : Sessions
-            Oldest first, of items 0..n_items-1.
-        n_items : int
-            N; items without a click are in no pair.
-        settings : MemorySettings, optional
-            How pairs are counted, and how many are stored.
-        threads : int, default 1
-            The result does not depend on it.
-
-        Raises
-        ------
-        DataError
-            On an item outside 0..N-1 or more than 2^31 - 1 clicks.
+        The result does not depend on the number of threads. Raises DataError on an item outside 0..N-1 or more than
+        2^31 - 1 clicks.
         """
         settings = (settings or MemorySettings()).resolved(len(sessions))
         try:
@@ -133,32 +104,16 @@ class MemoryTables:
     ) -> MemoryTables:
         """Return tables without some sessions and with `new` ones after the others.
 
-        The result equals, bit for bit, `build` from these sessions with the result's settings. If only the oldest
-        sessions are removed, only the rows of items in added or removed sessions are rebuilt. If others are removed,
-        later sessions get new numbers, which change the ages in `rec`: then everything is rebuilt.
+        The result equals, bit for bit, `build` from these sessions with the result's settings, for any number of
+        threads. If only the oldest sessions are removed, only the rows of items in added or removed sessions are
+        rebuilt. If others are removed, later sessions get new numbers, which change the ages in `rec`: then everything
+        is rebuilt.
 
-        Parameters
-        ----------
-        new : Sessions
-            Sessions to add after the others.
-        expire : int, default 0
-            How many of the oldest sessions to remove.
-        drop : ascending ints, default none
-            Indices of more sessions to remove.
-        n_items : int, optional
-            The new number of items, at least as many as before.
-        once : bool, default False
-            Whether the new sessions count a pair once; always if earlier ones do.
-        threads : int, default 1
-            The result does not depend on it.
+        expire: how many of the oldest sessions to remove. drop: ascending indices of more. n_items: the new number of
+        items, at least as many as before. once: whether the new sessions count a pair once; always if earlier ones do.
 
-        Raises
-        ------
-        DataError
-            As `build` does.
-        UsageError
-            If there are fewer than `expire` sessions, `drop` does not ascend within 0 .. S - 1, or there are fewer
-            items than before.
+        Raises DataError as `build`, UsageError if there are fewer than `expire` sessions, `drop` does not ascend within
+        0..S-1, or there are fewer items than before.
         """
         if n_items is not None and n_items != self.n_items:
             if n_items < self.n_items:
@@ -244,21 +199,11 @@ class MemoryTables:
     ) -> SessionMemory:
         """Return the object that answers queries over the tables.
 
-        Parameters
-        ----------
-        n_catalog : int
-            Ids of clicks and dense items are in 0..n_catalog-1; items that the tables do not have are in no session.
-        settings : QuerySettings, optional
-            How many candidates a query takes.
-        isa : str, optional
-            The instruction set; every one gives the same bits.
-        delta : MemoryDelta, optional
-            Later clicks, in an object made from these tables; queries read it together with them.
+        n_catalog: ids of clicks and dense items are in 0..n_catalog-1; items that the tables do not have are in no
+        session. isa: the instruction set; every one gives the same bits. delta: later clicks, in an object made from
+        these tables; queries read it together with them.
 
-        Raises
-        ------
-        ValueError
-            On a setting out of range, or an instruction set that this CPU does not have.
+        Raises ValueError on a setting out of range, or an instruction set that this CPU does not have.
         """
         assert self.settings.recency is not None
         once_from = self.settings.once_from if delta is None else delta.once_from

@@ -33,19 +33,10 @@ _DEFAULT_HOURS = tuple(ms / _HOUR for ms in HALF_LIVES)
 class TrendSettings:
     """How fast clicks decay, and how many pairs are stored.
 
-    Parameters
-    ----------
-    half_lives : tuple of 7 float, hours, default 1, 5, 15 min, 1, 4, 24, 168 h
-        Ascending, whole ms. Pairs have the last five.
-    window : int, default 10
-        Largest distance in clicks of a pair.
-    max_neighbors : int, default 256
-        Stored neighbors of an item, the strongest; 0 stores all.
+    half_lives: 7 of them in hours, ascending, whole ms; pairs have the last five. window: largest distance in clicks of
+    a pair. max_neighbors: stored neighbors of an item, the strongest; 0 stores all.
 
-    Raises
-    ------
-    UsageError
-        If a value is out of range.
+    Raises UsageError on a value out of range.
     """
 
     half_lives: tuple[float, ...] = _DEFAULT_HOURS
@@ -131,21 +122,11 @@ class TrendTables:
     ) -> TrendTables:
         """Build tables over N items; the result does not depend on the number of threads or the order of sessions.
 
-        Parameters
-        ----------
-        sessions : Sessions
-            In any order.
-        times : int64[T]
-            Of their clicks, ms since 1970.
-        context_sizes : sequence of int, default none
-            The largest code of each column of `sessions.context`, to count clicks within its values.
-        once_from : int, optional
-            The index of the first session that counts a pair once (`kernels.native.trends.Trends`).
+        times: int64[T], of the sessions' clicks, ms since 1970. context_sizes: the largest code of each column of
+        `sessions.context`, to count clicks within its values. once_from: the index of the first session that counts a
+        pair once (`kernels.native.trends.Trends`).
 
-        Raises
-        ------
-        DataError
-            On an item outside 0..N-1, a time outside 0..2^52 or a code out of range.
+        Raises DataError on an item outside 0..N-1, a time outside 0..2^52 or a code out of range.
         """
         settings = settings or TrendSettings()
         arrays = build_arrays(

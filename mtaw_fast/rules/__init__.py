@@ -2,8 +2,7 @@
 
 from mtaw_fast.rules.applied import AppliedRules, Arranged, BoundRules
 from mtaw_fast.rules.bitmaps import BitmapCache
-from mtaw_fast.rules.kept import MAX_KEPT, broken_rules, check_name
-from mtaw_fast.rules.rule_set import MisfitRulesError, RuleSet, rule_set_of
+from mtaw_fast.rules.rule_set import MAX_KEPT, MisfitRulesError, RuleSet, broken_rules, check_name, rule_set_of
 
 __all__ = [
     "MAX_KEPT", "AppliedRules", "Arranged", "BitmapCache", "BoundRules", "MisfitRulesError", "RuleSet", "broken_rules",

@@ -11,8 +11,7 @@ import numpy as np
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native.rules import Arrangement
-from mtaw_fast.rules.bitmaps import BitmapCache
-from mtaw_fast.rules.columns import native_columns, values_of
+from mtaw_fast.rules.bitmaps import BitmapCache, native_columns, values_of
 from mtaw_fast.rules.rule_set import RuleSet
 from mtaw_fast.system.fork_lock import ForkLock
 
@@ -44,18 +43,10 @@ class Arranged:
 class AppliedRules:
     """Rules over a catalog of N items.
 
-    Attributes
-    ----------
-    filter : Filter or None
-        The items that may be shown; None: all.
-    pins : list of (int, int)
-        Positions from 1, ascending, and internal ids, of items that neither the catalog nor the filter excludes.
-    reorders : bool
-        Whether there are boosts or limits, so that the first k may need more than k items of the ranking.
-    arrangement : Arrangement
-        Boosts and limits for `kernels.native.rules`.
-    raised : uint8[ceil(N / 8)] or None
-        Bits of the items whose boosts add up to more than 0; None without any.
+    filter: the items that may be shown; None: all. pins: positions from 1, ascending, and internal ids, of items that
+    neither the catalog nor the filter excludes. reorders: whether there are boosts or limits, so that the first k may
+    need more than k items of the ranking. arrangement: boosts and limits for `kernels.native.rules`. raised:
+    uint8[ceil(N / 8)], bits of the items whose boosts add up to more than 0; None without any.
     """
 
     filter: Filter | None

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.items import Column, ItemTable
-from mtaw_fast.kernels.native.rules import Condition
-from mtaw_fast.rules.columns import native_columns, values_of
+from mtaw_fast.kernels.native.rules import Condition, ItemColumns
 from mtaw_fast.system.fork_lock import ForkLock
 
 _MAX_BYTES = 64 << 20
 _MAX_FILTERS = 512
+_NATIVE: WeakKeyDictionary[ItemTable, ItemColumns] = WeakKeyDictionary()
+
+
+def native_columns(table: ItemTable) -> ItemColumns:
+    """Return the columns of a table; made once for each table."""
+    columns = _NATIVE.get(table)
+    if columns is None:
+        entries = [(column.name, column.kind, column.public, column.arrays()) for column in table.columns.values()]
+        columns = _NATIVE[table] = ItemColumns(entries)
+    return columns
+
+
+def values_of(table: ItemTable, names: Sequence[str], item: int | None) -> tuple[Any, ...]:
+    """Return an item's values in some columns, hashable; None for missing ones, and for all without an item."""
+    if item is None:
+        return (None,) * len(names)
+    values = [table.columns[name].values_at(np.array([item]))[0] for name in names]
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native import rules as native
 from mtaw_fast.kernels.native.rules import Condition
-from mtaw_fast.rules.columns import native_columns
+from mtaw_fast.rules.bitmaps import native_columns
 from mtaw_fast.rules.expression import MAX_BYTES, parsed
 from mtaw_fast.system.fork_lock import ForkLock
 
+MAX_KEPT = 1000  # rules by name
+_NAME = "[A-Za-z0-9_.-]{1,64}"
 _MAX_LATEST = 64
 _LATEST: dict[tuple[int, bool, str | None], tuple[dict[str, Any], Any]] = {}  # rules of the latest calls, by their id
 _LATEST_LOCK = ForkLock()
@@ -38,25 +41,10 @@ class LimitRule(NamedTuple):
 class RuleSet:
     """Rules on a ranking. Make one with `RuleSet.of`.
 
-    Attributes
-    ----------
-    source : dict
-        The rules as they were written: what is stored.
-    name : str or None
-        Of a kept set.
-    native : kernels.native.rules.RuleSet
-        The rules that the C++ core read.
-    filter : Condition or None
-        What an item must meet.
-    boosts : list of (Condition, float)
-        What is added to the scores of the items that meet a condition.
-    limits : list of LimitRule
-    pins : list of (int, str)
-        Positions from 1, ascending, and their external ids as texts.
-    current : list of str
-        The columns whose values of the last click's item the conditions use.
-    public_only : bool
-        Whether private columns are refused.
+    source: the rules as they were written, which is what is stored. name: of a kept set. native: the rules that the C++
+    core read. filter: what an item must meet. boosts: conditions and what is added to the scores of the items that meet
+    them. pins: positions from 1, ascending, and their external ids as texts. current: the columns whose values of the
+    last click's item the conditions use. public_only: whether private columns are refused.
     """
 
     source: dict[str, Any]
@@ -178,3 +166,20 @@ def _refused(begin: str = "", kind: type[UsageError] = UsageError) -> Iterator[N
         yield
     except ValueError as error:
         raise kind(begin + str(error).removeprefix(begin)) from None
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError unless rules can be kept under a name."""
+    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
+        raise UsageError(f"rules: a name has 1 to 64 letters, digits, and . _ -, not {shown(name, 60)}")
+
+
+def broken_rules(table: ItemTable | None) -> dict[str, str]:
+    """Return why kept rules do not fit the table any more, in one line each, by name."""
+    reasons = {}
+    for name, rules in () if table is None else table.rules.items():
+        try:
+            rule_set_of(rules, name=name).check(table)
+        except UsageError as error:
+            reasons[name] = f"{error}; until then the rules are refused"
+    return reasons

@@ -173,12 +173,3 @@ def test_by_hand(
             # The tables keep eight bits of a number. Of these only rec's need more: a logarithm is then 0.4% off.
             tolerance = 4e-3 if name in ("rec_dec", "rec_all", "pre") else 5e-6
             assert feature == pytest.approx(value, abs=tolerance), (name, "ABCDE"[item])
-
-
-@pytest.mark.parametrize("clicks", [[B, A], [C, A, C, C], [E], [D] * 5, [A, B, C, D, E, A]])
-def test_native_is_the_reference(clicks: list[int]) -> None:
-    candidates, expected = by_reference(clicks)
-    listed, values = by_native(clicks)
-    assert sorted(listed) == sorted(candidates)
-    order = [listed.index(item) for item in candidates]
-    np.testing.assert_allclose(values[order], expected, rtol=2e-6, atol=4e-6)

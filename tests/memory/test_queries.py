@@ -80,9 +80,9 @@ def test_odd_sessions(sessions: list[list[int]]) -> None:
         assert_as_reference(Problem(tables, QuerySettings(), 150, prefixes, dense))
 
 
-@pytest.mark.parametrize("log", [[], [[]], [[], []]])
-def test_empty_tables(log: list[list[int]]) -> None:
-    tables = MemoryTables.build(Sessions.from_lists(log), 9, MemorySettings())
+@pytest.mark.parametrize(("log", "n_items"), [([], 9), ([[]], 9), ([[], []], 9), ([[]], 0)])
+def test_empty_tables(log: list[list[int]], n_items: int) -> None:
+    tables = MemoryTables.build(Sessions.from_lists(log), n_items, MemorySettings())
     prefixes = Sessions.from_lists([[3, 4], [8]])
     for dense in (None, random_dense(2, 9, 4, 5)):
         assert_as_reference(Problem(tables, QuerySettings(dense=4), 9, prefixes, dense))
@@ -94,13 +94,6 @@ def test_an_old_session_like_a_click_of_long_ago(isa: str) -> None:
     tables = MemoryTables.build(Sessions.from_lists([[3, 5], *[[7, 8]] * 100]), 150, MemorySettings())
     prefixes = Sessions.from_lists([[3] + [149] * 250])
     assert_as_reference(Problem(tables, QuerySettings(), 150, prefixes, None), isa)
-
-
-@pytest.mark.parametrize("neural", [False, True])
-def test_a_memory_of_no_items(neural: bool) -> None:
-    tables = MemoryTables.build(Sessions.from_lists([[]]), 0, MemorySettings())
-    dense = random_dense(2, 9, 4, 5) if neural else None
-    assert_as_reference(Problem(tables, QuerySettings(dense=4), 9, Sessions.from_lists([[3, 4], [8]]), dense))
 
 
 @pytest.fixture(scope="module")

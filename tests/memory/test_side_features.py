@@ -13,7 +13,7 @@ from bench.memory_reference import side as reference
 from bench.memory_reference.side import OnlineContext, Visit
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
-from mtaw_fast.kernels.native.memory_query import Moment, QuerySettings, SessionMemory, feature_names
+from mtaw_fast.kernels.native.memory_query import Moment, QuerySettings
 from mtaw_fast.kernels.native.trend_tables import build_trends
 from mtaw_fast.kernels.native.trends import ItemContent, Trends
 from mtaw_fast.kernels.native.trends import feature_names as trend_names
@@ -22,7 +22,7 @@ from mtaw_fast.memory.side_features import SideFeatures
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 from tests.memory.test_trends import ISAS, prefixes
 from tests.memory.test_trends_ranking import ranker_with_trends
-from tests.support.memory.queries import random_dense
+from tests.support.memory.queries import assert_ranked_by, random_dense, widened
 from tests.support.memory.trend_logs import DAY, HOUR, MINUTE, START, own_items, packed, random_sessions
 
 N_ITEMS, CAPACITY, SIZES = 30, 40, (3, 5)
@@ -257,24 +257,10 @@ def test_the_ranker_reads_them(side: SideFeatures) -> None:
     rng, visits = np.random.default_rng(0), visits_of(200, 11)
     items, times = packed([[click for click, _ in visit] for visit in visits])
     tables = MemoryTables.build(items, N_ITEMS, MemorySettings(max_neighbors=20, max_postings=20))
-    assert tables.settings.recency is not None
-    memory = SessionMemory(
-        tables.arrays(),
-        tables.settings.recency,
-        CAPACITY,
-        QuerySettings(own=10, others=10, sessions=9, dense=6, trends=9),
-    )
+    memory = tables.queries(CAPACITY, QuerySettings(own=10, others=10, sessions=9, dense=6, trends=9))
     trends = (tables_of(visits) if side.context else TrendTables.build(items, times, N_ITEMS, SETTINGS)).live(CAPACITY)
-    plain, extra = ranker_with_trends(1), len(side.names)
-
-    def more(array: np.ndarray) -> np.ndarray:
-        return np.concatenate([array, (0.3 * rng.normal(size=(extra, *array.shape[1:]))).astype(np.float32)])
-
-    net = replace(
-        plain, features=(*plain.features, *side.names), mean=more(plain.mean),
-        scale=np.concatenate([plain.scale, np.full(extra, 0.3, np.float32)]), linear=more(plain.linear),
-        w1=more(plain.w1),
-    )  # fmt: skip
+    plain = ranker_with_trends(1)
+    net = widened(plain, side.names, 0, mean=0.3, linear=0.3, w1=0.3)
     assert net.side == side
     clicks, click_times, begins, ends = prefixes(12)
     codes = rng.integers(0, np.array(SIZES) + 1, (len(begins), 2)).astype(np.uint16)
@@ -284,16 +270,9 @@ def test_the_ranker_reads_them(side: SideFeatures) -> None:
     )  # fmt: skip
     dense = random_dense(len(begins), CAPACITY, 6, 4)
     ids, values = memory.features(clicks, begins, ends, dense, moment=moment)
-    assert values.shape[2] == len(feature_names(trends=True)) + extra
-    ranked, scores = memory.rank(net.native(), clicks, begins, ends, 10, dense, moment=moment)
-    for row in range(len(begins)):
-        known = ids[row] >= 0
-        expected = dict(zip(ids[row][known].tolist(), net.scores(values[row][known]), strict=True))
-        listed = [item for item in ranked[row].tolist() if item in expected]
-        np.testing.assert_allclose(
-            scores[row][: len(listed)], [expected[item] for item in listed], rtol=1e-4, atol=1e-4
-        )
-        assert listed[0] == max(expected, key=expected.__getitem__)
+    assert values.shape[2] == len(net.features)
+    ranking = memory.rank(net.native(), clicks, begins, ends, 10, dense, moment=moment)
+    assert_ranked_by(net, (ids, values), ranking)
     with pytest.raises(ValueError, match="features of context and content"):
         memory.rank(plain.native(), clicks, begins, ends, 10, dense, moment=moment)
 

@@ -20,7 +20,7 @@ from mtaw_fast.kernels.native.trends import feature_names as trend_names
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
 from mtaw_fast.memory.trends import TrendTables
 from tests.native.builds import instruction_sets
-from tests.support.memory.queries import random_dense, random_ranker
+from tests.support.memory.queries import assert_ranked_by, random_dense, random_ranker, widened
 from tests.support.memory.trend_logs import DAY, HOUR, START
 
 N_ITEMS, CATALOG, CAPACITY, N_TRENDS = 120, 130, 140, 12
@@ -42,17 +42,7 @@ def dense_of(dense: Dense, row: int) -> tuple[np.ndarray, np.ndarray]:
 
 def ranker_with_trends(seed: int) -> RankerNet:
     """Return random weights for all features, with realistic scales."""
-    rng = np.random.default_rng(seed)
-    plain, extra = random_ranker(seed), len(trend_names())
-
-    def more(array: np.ndarray, spread: float) -> np.ndarray:
-        return np.concatenate([array, (spread * rng.normal(size=(extra, *array.shape[1:]))).astype(np.float32)])
-
-    scale = np.concatenate([plain.scale, np.full(extra, 0.3, np.float32)])
-    return replace(
-        plain, features=feature_names(trends=True), mean=more(plain.mean, 1), scale=scale,
-        linear=more(plain.linear, 0.1), w1=more(plain.w1, 0.1),
-    )  # fmt: skip
+    return widened(random_ranker(seed), trend_names(), seed)
 
 
 class Setup:
@@ -125,16 +115,8 @@ def test_trends_bring_candidates(setup: Setup) -> None:
 def test_rankings_follow_the_ranker(isa: str, neural: bool) -> None:
     case, net = Setup(isa), ranker_with_trends(5)
     dense = case.dense if neural else None
-    ids, values = case.memory.features(*case.ranges, dense, moment=case.moment)
-    expected = net.scores(values)
-    expected[ids < 0] = -np.inf
-    got, scores = case.memory.rank(net.native(), *case.ranges, 20, dense, moment=case.moment)
-    for row in range(len(ids)):
-        by_id = dict(zip(ids[row].tolist(), expected[row], strict=True))
-        of_got = np.array([by_id[item] for item in got[row].tolist()])
-        np.testing.assert_allclose(scores[row], of_got, rtol=1e-4, atol=1e-4)
-        best = np.sort(expected[row])[::-1][:20]
-        np.testing.assert_allclose(of_got, best, rtol=1e-4, atol=2e-4)
+    features = case.memory.features(*case.ranges, dense, moment=case.moment)
+    assert_ranked_by(net, features, case.memory.rank(net.native(), *case.ranges, 20, dense, moment=case.moment))
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -151,10 +133,8 @@ def test_ages_far_from_the_fitted_ones_are_bounded(isa: str) -> None:
     bounded[..., places] = np.clip(bounded[..., places], 10.4 - 0.5, 10.4 + 0.5)
     expected = np.where(ids < 0, -np.inf, net.scores(values))
     np.testing.assert_allclose(expected, np.where(ids < 0, -np.inf, net.scores(bounded)), rtol=1e-6)
-    got, scores = case.memory.rank(net.native(), *case.ranges, 20, case.dense, moment=case.moment)
-    for row in range(len(ids)):
-        by_id = dict(zip(ids[row].tolist(), expected[row], strict=True))
-        np.testing.assert_allclose(scores[row], [by_id[item] for item in got[row].tolist()], rtol=1e-4, atol=1e-4)
+    ranking = case.memory.rank(net.native(), *case.ranges, 20, case.dense, moment=case.moment)
+    assert_ranked_by(net, (ids, values), ranking)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -15,8 +15,8 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.kernels.native.memory_query import MAX_TYPES, NO_TYPE, NativeRankerNet, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
-from mtaw_fast.memory.type_features import type_feature_names, types_in
-from tests.support.memory.queries import Problem, random_dense, random_ranker
+from mtaw_fast.memory.ranker_net import type_feature_names, types_in
+from tests.support.memory.queries import Problem, assert_ranked_by, random_dense, random_ranker
 from tests.support.ranking.typed_model import with_types
 
 N_ITEMS = 40
@@ -83,21 +83,14 @@ def test_the_ranker_reads_them(problem: Problem, isa: str | None) -> None:
     types = np.random.default_rng(0).integers(0, 4, problem.sessions.n_clicks).astype(np.uint8)
     memory = problem.memory(isa)
     ids, values = memory.features(*problem.ranges, problem.dense, types=types, n_types=3)
-    ranked, scores = memory.rank(net.native(), *problem.ranges, 8, problem.dense, types=types)
-    for row in range(len(ids)):
-        known = ids[row] >= 0
-        expected = dict(zip(ids[row][known].tolist(), net.scores(values[row][known]), strict=True))
-        listed = [item for item in ranked[row].tolist() if item in expected]
-        np.testing.assert_allclose(
-            scores[row][: len(listed)], [expected[item] for item in listed], rtol=1e-4, atol=1e-4
-        )
-        assert listed[0] == max(expected, key=expected.__getitem__)
+    ranking = memory.rank(net.native(), *problem.ranges, 8, problem.dense, types=types)
+    assert_ranked_by(net, (ids, values), ranking)
     neutral = np.full_like(types, NO_TYPE)
     missing = memory.rank(net.native(), *problem.ranges, 8, problem.dense)
     unknown = memory.rank(net.native(), *problem.ranges, 8, problem.dense, types=neutral)
     for array, other in zip(missing, unknown, strict=True):
         np.testing.assert_array_equal(array, other)
-    assert not np.array_equal(scores, missing[1])
+    assert not np.array_equal(ranking[1], missing[1])
 
 
 def test_a_ranker_without_types_ignores_them(problem: Problem) -> None:

@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
-from mtaw_fast.items import ItemTable
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
@@ -76,14 +74,6 @@ def test_in_a_bundle(folder: Path, tmp_path: Path) -> None:
     save_parts(tmp_path / "other", **(bundle_parts() | memory_parts() | parts), items=rec.items)
     assert Bundle.load(tmp_path / "other").items.rules == {"summer": RULES}
     assert kept(Recommender.load(tmp_path / "other")).items == kept(rec).items
-
-
-def test_a_table_of_an_older_release_has_no_rules() -> None:
-    arrays = ItemTable(3).arrays()
-    about = json.loads(arrays["about"].tobytes())
-    del about["rules"]
-    arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-    assert ItemTable.of(arrays).rules == {}
 
 
 def test_a_column_that_goes(folder: Path) -> None:

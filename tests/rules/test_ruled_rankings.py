@@ -178,37 +178,24 @@ def test_many_cases_equal_the_definition(tmp_path: Path, kind: str, index: str) 
     check_cases(Shop(tmp_path / "bundle", kind, "native", index, seed=50 + len(kind + index)), 10 * CASES)
 
 
-@pytest.mark.parametrize("kind", ["text-ids", "int-ids", "memory"])
-@pytest.mark.parametrize(
-    ("encoder", "index"), [("native", "native"), ("numpy", "numpy"), ("native", "numpy"), ("numpy", "faiss-flat")]
-)
-def test_equals_the_definition(tmp_path: Path, kind: str, encoder: str, index: str) -> None:
-    if index.startswith("faiss"):
-        pytest.importorskip("faiss")
-    check_cases(Shop(tmp_path / "bundle", kind, encoder, index, seed=len(kind + index)), CASES)
+PACKAGES = {"torch": ("torch",), "onnx": ("torch", "onnx", "onnxruntime"), "faiss-flat": ("faiss",)}
+STAGES = [("native", "native"), ("numpy", "numpy"), ("native", "numpy"), ("numpy", "faiss-flat")]
 
 
 @pytest.mark.parametrize(
-    ("kind", "index"),
+    ("kind", "encoder", "index"),
     [
-        ("times", "native"),
-        ("times", "numpy"),
-        ("times", "faiss-flat"),
-        ("few ranked", "native"),
-        ("few ranked", "numpy"),
+        *((kind, *stages) for kind in ("text-ids", "int-ids", "memory") for stages in STAGES),
+        *(("times", "native", index) for index in ("native", "numpy", "faiss-flat")),
+        ("few ranked", "native", "native"), ("few ranked", "native", "numpy"),
+        ("times", "torch", "native"), ("memory", "onnx", "native"),
     ],
-)
-def test_equals_the_definition_with_times(tmp_path: Path, kind: str, index: str) -> None:
-    if index.startswith("faiss"):
-        pytest.importorskip("faiss")
-    check_cases(Shop(tmp_path / "bundle", kind, "native", index, seed=len(index)), CASES)
-
-
-@pytest.mark.parametrize(("kind", "encoder"), [("times", "torch"), ("memory", "onnx")])
-def test_equals_the_definition_with_other_encoders(tmp_path: Path, kind: str, encoder: str) -> None:
-    for package in ("torch",) if encoder == "torch" else ("torch", "onnx", "onnxruntime"):
+)  # fmt: skip
+def test_equals_the_definition(tmp_path: Path, kind: str, encoder: str, index: str) -> None:
+    for package in (*PACKAGES.get(encoder, ()), *PACKAGES.get(index, ())):
         pytest.importorskip(package)
-    check_cases(Shop(tmp_path / "bundle", kind, encoder, "native", seed=7), CASES // 4)
+    cases = CASES // 4 if encoder in PACKAGES else CASES
+    check_cases(Shop(tmp_path / "bundle", kind, encoder, index, seed=len(kind + index)), cases)
 
 
 @pytest.mark.parametrize("kind", ["memory", "times", "text-ids"])

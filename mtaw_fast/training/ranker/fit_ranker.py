@@ -20,8 +20,7 @@ from torch.nn import functional
 
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.memory import RankerNet
-from mtaw_fast.memory.ranker_net import feature_bounds
-from mtaw_fast.memory.type_features import PREFIX
+from mtaw_fast.memory.ranker_net import TYPE_PREFIX, feature_bounds
 from mtaw_fast.training.progress import LossCurve, Reporter
 
 HIDDEN = (64, 32)
@@ -331,7 +330,7 @@ def _standard(candidates: Candidates, n_queries: int, seed: int) -> tuple[np.nda
     ids, values = candidates.batch(chosen)
     rows = values[ids >= 0].astype(np.float64)
     deviation = rows.std(axis=0)
-    of_types = np.array([name.startswith(PREFIX) for name in candidates.features])
+    of_types = np.array([name.startswith(TYPE_PREFIX) for name in candidates.features])
     scale = 1 / np.where(of_types, np.maximum(deviation, _RARE), deviation + _MIN_DEVIATION)
     scale[of_types & (deviation == 0)] = 0
     return rows.mean(axis=0).astype(np.float32), scale.astype(np.float32)

@@ -13,8 +13,8 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.kernels.native.trends import ItemContent
+from mtaw_fast.memory.ranker_net import type_feature_names
 from mtaw_fast.memory.side_features import SideFeatures
-from mtaw_fast.memory.type_features import type_feature_names
 from mtaw_fast.ranking.item_content import content_columns, item_content
 
 

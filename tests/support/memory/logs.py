@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -33,7 +35,12 @@ def random_log(n_sessions: int, n_items: int, seed: int, longest: int = 30) -> S
 def assert_same_tables(ours: MemoryTables, expected: MemoryTables) -> None:
     """Assert that tables are equal to the bit, including types and settings."""
     assert ours.settings == expected.settings
-    for name, array in expected.arrays().items():
-        got = ours.arrays()[name]
-        assert (got.dtype, got.shape) == (array.dtype, array.shape), name
-        np.testing.assert_array_equal(got, array, err_msg=name)
+    assert_same_arrays(ours.arrays(), expected.arrays())
+
+
+def assert_same_arrays(ours: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+    """Assert that named arrays are equal to the bit, including types."""
+    assert ours.keys() == expected.keys()
+    for name, array in expected.items():
+        assert (ours[name].dtype, ours[name].shape) == (array.dtype, array.shape), name
+        np.testing.assert_array_equal(ours[name], array, err_msg=name)

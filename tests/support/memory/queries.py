@@ -93,6 +93,37 @@ def random_ranker(seed: int, n1: int = 24, n2: int = 16) -> RankerNet:
     )  # fmt: skip
 
 
+def widened(
+    net: RankerNet, names: tuple[str, ...], seed: int, *, mean: float = 1, scale: float = 0.3, linear: float = 0.1,
+    w1: float = 0.1,
+) -> RankerNet:  # fmt: skip
+    """Return a ranker that also reads the features `names`, with random weights of these spreads."""
+    rng = np.random.default_rng(seed)
+
+    def more(array: np.ndarray, spread: float) -> np.ndarray:
+        added = spread * rng.normal(size=(len(names), *array.shape[1:]))
+        return np.concatenate([array, added.astype(np.float32)])
+
+    return replace(
+        net, features=(*net.features, *names), mean=more(net.mean, mean),
+        scale=np.concatenate([net.scale, np.full(len(names), scale, np.float32)]), linear=more(net.linear, linear),
+        w1=more(net.w1, w1),
+    )  # fmt: skip
+
+
+def assert_ranked_by(
+    net: RankerNet, features: tuple[np.ndarray, np.ndarray], ranking: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Assert that the first items of each ranking are the candidates best by the ranker's formula, with its scores."""
+    for ids, values, listed, scores in zip(*features, *ranking, strict=True):
+        known = ids >= 0
+        expected = dict(zip(ids[known].tolist(), net.scores(values[known]), strict=True))
+        of_listed = [expected[item] for item in listed.tolist() if item in expected]
+        np.testing.assert_allclose(scores[: len(of_listed)], of_listed, rtol=1e-4, atol=1e-4)
+        best = sorted(expected.values(), reverse=True)[: len(listed)]
+        np.testing.assert_allclose(of_listed, best, rtol=1e-4, atol=2e-4)
+
+
 def ambiguous(found_query: Query) -> set[int]:
     """Return items that rounding may put on either side of the cut."""
     others = sorted((item for item, entry in found_query.items.items() if entry.own is None), key=found_query.pre_score)

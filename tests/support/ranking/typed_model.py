@@ -7,7 +7,7 @@ from dataclasses import replace
 from mtaw_fast.bundle import Model
 from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.memory import RankerNet
-from mtaw_fast.memory.type_features import type_feature_names
+from mtaw_fast.memory.ranker_net import type_feature_names
 from tests.support.memory.queries import widened
 from tests.support.ranking.context_model import context_model
 
