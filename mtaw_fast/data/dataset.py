@@ -23,7 +23,6 @@ import numpy as np
 from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.dataset_files import (
     ITEM_TABLE,
-    Counts,
     check_clicks,
     check_context,
     check_samples,
@@ -168,7 +167,7 @@ class Dataset:
             "ids": dict(self.ids.arrays),
             **({} if self.items is None else {ITEM_TABLE: self.items.arrays()}),
         }
-        counts = Counts(self.n_items, len(self.train), self.n_train_samples, len(self.test))
+        counts = self.n_items, len(self.train), self.n_train_samples, len(self.test)
         try:
             files = {part: write_part(folder, part, arrays) for part, arrays in parts.items()}
             manifest = manifest_of(

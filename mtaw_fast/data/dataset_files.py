@@ -52,16 +52,6 @@ class StoredDataset:
     items: ItemTable | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The counts in a manifest: items, training sessions and samples, test samples."""
-
-    n_items: int
-    train_sessions: int
-    train_samples: int
-    test_samples: int
-
-
 def read_stored(folder: str | os.PathLike[str]) -> StoredDataset:
     """Map a data set folder. Raises DataError if it is missing, damaged or of another format."""
     folder = Path(folder)
@@ -151,23 +141,25 @@ def _item_table(folder: Path, described: Any, n_items: int) -> ItemTable:
 def manifest_of(
     name: str,
     min_prefix: int,
-    counts: Counts,
+    counts: Sequence[int],
     preparation: Mapping[str, Any],
     type_names: Sequence[str],
     reader: Mapping[str, Any],
     files: Mapping[str, Any],
     context: ContextColumns | None = None,
 ) -> dict[str, Any]:
-    """Return the manifest. files: by name, the entry with file, sha256 and bytes, or that of `sharded_entry`."""
+    """Return the manifest. counts: items, training sessions and samples, test samples. files: by name, the entry with
+    file, sha256 and bytes, or that of `sharded_entry`."""
+    n_items, train_sessions, train_samples, test_samples = counts
     return {
         "format": "mtaw_fast dataset",
         "format_version": SHARDED_VERSION if "parts" in files["train"] else FORMAT_VERSION,
         "name": name,
-        "n_items": counts.n_items,
+        "n_items": n_items,
         "min_prefix": min_prefix,
-        "train_sessions": counts.train_sessions,
-        "train_samples": counts.train_samples,
-        "test_samples": counts.test_samples,
+        "train_sessions": train_sessions,
+        "train_samples": train_samples,
+        "test_samples": test_samples,
         "preparation": dict(preparation),
         "type_names": list(type_names),
         "reader": dict(reader),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -83,14 +83,8 @@ class ItemsReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        columns = [
-            {"name": column.name, "kind": column.kind, "public": column.public, "missing": column.missing}
-            for column in self.columns
-        ]
-        return {
-            "rows": self.rows, "known": self.known, "items": self.items, "unlisted": self.unlisted,
-            "columns": columns, "notes": list(self.notes),
-        }  # fmt: skip
+        values = asdict(self)
+        return {**values, "columns": list(values["columns"]), "notes": list(self.notes)}
 
 
 def table_lines(report: Mapping[str, Any]) -> list[str]:

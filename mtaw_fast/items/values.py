@@ -172,38 +172,29 @@ def _refuse(wrong: Any, values: np.ndarray, reason: str) -> None:
         raise WrongValueError(row, f"{shown(values[row].tolist(), 40)} {reason}")
 
 
-def _numbers(name: str, values: list[Any]) -> Column:
-    out = np.full(len(values), np.nan)
-    for row, value in enumerate(values):
-        if value is None:
-            continue
-        fits = isinstance(value, (int, float, decimal.Decimal, np.number)) and not isinstance(value, (bool, np.bool_))
-        try:
-            out[row] = float(value) if fits else math.inf
-        except (OverflowError, ValueError):
-            out[row] = math.inf
-        if not math.isfinite(out[row]):
-            raise WrongValueError(row, f"{shown(value, 40)} is not a {'finite ' if fits else ''}number")
-    return NumberColumn(name=name, values=out)
-
-
-def _booleans(name: str, values: list[Any]) -> Column:
-    out = np.full(len(values), -1, dtype=np.int8)
-    for row, value in enumerate(values):
-        if value is None:
-            continue
-        if not isinstance(value, (bool, np.bool_, int, float, np.number)) or value not in (0, 1):
-            raise WrongValueError(row, f"{shown(value, 40)} is not true or false")
-        out[row] = bool(value)
-    return BooleanColumn(name=name, values=out)
-
-
-def _times(name: str, values: list[Any]) -> Column:
-    out = np.full(len(values), NO_TIME, dtype=np.int64)
+def _filled(convert: Callable[[int, Any], Any], missing: Any, dtype: Any, values: list[Any]) -> np.ndarray:
+    out = np.full(len(values), missing, dtype=dtype)
     for row, value in enumerate(values):
         if value is not None:
-            out[row] = _milliseconds(row, value)
-    return TimeColumn(name=name, values=out)
+            out[row] = convert(row, value)
+    return out
+
+
+def _number(row: int, value: Any) -> float:
+    fits = isinstance(value, (int, float, decimal.Decimal, np.number)) and not isinstance(value, (bool, np.bool_))
+    try:
+        number = float(value) if fits else math.inf
+    except (OverflowError, ValueError):
+        number = math.inf
+    if not math.isfinite(number):
+        raise WrongValueError(row, f"{shown(value, 40)} is not a {'finite ' if fits else ''}number")
+    return number
+
+
+def _boolean(row: int, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_, int, float, np.number)) or value not in (0, 1):
+        raise WrongValueError(row, f"{shown(value, 40)} is not true or false")
+    return bool(value)
 
 
 def _milliseconds(row: int, value: Any) -> int:
@@ -328,9 +319,9 @@ def _vectors(name: str, values: list[Any]) -> Column:
 
 
 _MAKERS: dict[str, Callable[[str, list[Any]], Column]] = {
-    "number": _numbers,
-    "boolean": _booleans,
-    "time": _times,
+    "number": lambda name, values: NumberColumn(name=name, values=_filled(_number, np.nan, np.float64, values)),
+    "boolean": lambda name, values: BooleanColumn(name=name, values=_filled(_boolean, -1, np.int8, values)),
+    "time": lambda name, values: TimeColumn(name=name, values=_filled(_milliseconds, NO_TIME, np.int64, values)),
     "category": _categories_of,
     "categories": _lists_of_categories,
     "text": _texts,

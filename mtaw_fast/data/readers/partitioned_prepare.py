@@ -12,14 +12,14 @@ import contextlib
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtaw_fast.data.dataset import check_name, refuse_existing
-from mtaw_fast.data.dataset_files import Counts, manifest_of, remove_parts, sharded_entry, sweep_drafts
+from mtaw_fast.data.dataset_files import manifest_of, remove_parts, sharded_entry, sweep_drafts
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers import partition_steps as steps
 from mtaw_fast.data.readers.click_log import nothing_readable
@@ -107,7 +107,9 @@ def prepare_in_partitions(
         refuse_existing(folder, overwrite)  # again, as another process may have written one meanwhile
         sweep_drafts(folder)
         old = set(folder.glob("*.safetensors"))
-        work = _Work([_absolute(part) for part in parts], source, options, scratch, run_tasks, progress, check_ids)
+        work = _Work(
+            [_absolute(part) for part in parts], place_of(source), options, scratch, run_tasks, progress, check_ids
+        )
         try:
             manifest, report = work.run(folder.resolve(), name, partitions)
             write_json(folder / "manifest.json", manifest)
@@ -120,56 +122,52 @@ def prepare_in_partitions(
     return report
 
 
+@dataclass(frozen=True, slots=True)
 class _Work:
-    """One run. scratch: the folder for files between the steps."""
+    """One run. where: the source in messages. scratch: the folder for files between the steps."""
 
-    def __init__(
-        self,
-        parts: Sequence[Part],
-        source: Any,
-        options: ClickOptions,
-        scratch: Path,
-        run_tasks: TaskRunner,
-        progress: Progress,
-        check_ids: CheckIds,
-    ) -> None:
-        self._parts, self._source, self._options, self._scratch = parts, source, options, scratch
-        self._run_tasks, self._progress, self._report = run_tasks, progress, LogReport()
-        self._check_ids = check_ids
+    parts: Sequence[Part]
+    where: str
+    options: ClickOptions
+    scratch: Path
+    run_tasks: TaskRunner
+    progress: Progress
+    check_ids: CheckIds
+    report: LogReport = field(default_factory=LogReport)
 
     def run(self, folder: Path, name: str, partitions: int | None) -> tuple[dict[str, Any], LogReport]:
         """Run all steps; return the manifest and the report."""
-        report, options = self._report, self._options
-        self._progress("check", 0, _STEPS)
-        types = check_log(self._parts, options, "auto", (), self._run_tasks)
+        report, options = self.report, self.options
+        self.progress("check", 0, _STEPS)
+        types = check_log(self.parts, options, "auto", (), self.run_tasks)
         partitions = partitions or max(1, -(-types.rows // PARTITION_ROWS))
-        self._progress("scatter", 1, _STEPS)
-        rows = [self._scratch / f"rows-{number}" for number in range(len(self._parts))]
-        calls = [(part, k, options, types, partitions, rows[k]) for k, part in enumerate(self._parts)]
-        written = self._run_tasks(steps.scatter, calls)
+        self.progress("scatter", 1, _STEPS)
+        rows = [self.scratch / f"rows-{number}" for number in range(len(self.parts))]
+        calls = [(part, k, options, types, partitions, rows[k]) for k, part in enumerate(self.parts)]
+        written = self.run_tasks(steps.scatter, calls)
         n_rows, n_clicks = sum(part[0] for part in written), sum(part[1] for part in written)
         if n_clicks == 0 and types.counted:
-            raise nothing_readable(self._parts, types)
+            raise nothing_readable(self.parts, types)
         report.bad_rows, report.left_out_rows = types.counted - n_clicks, types.rows - types.counted
-        self._progress("cut", 2, _STEPS)
-        sessions, codes, texts, support = self._cut(rows, partitions, types.names, types.rows)
+        self.progress("cut", 2, _STEPS)
+        sessions, codes, texts, support, most_clicked = self._cut(rows, partitions, types.names, types.rows)
         reader, preparation = record_of(options)
-        self._progress("filter", 3, _STEPS)
-        sessions, summaries = self._filtered(sessions, codes, support)
-        self._progress("gather", 4, _STEPS)
+        self.progress("filter", 3, _STEPS)
+        sessions, summaries = self._filtered(sessions, codes, support, most_clicked)
+        self.progress("gather", 4, _STEPS)
         latest = max(summary.latest for summary in summaries)
         boundary = latest - options.test_ms
         earliest = min(summary.earliest for summary in summaries)
         if earliest > boundary:
             raise all_in_test(name, sum(summary.sessions for summary in summaries), earliest, latest, options)
         spans = self._gathered(sessions, _cuts(summaries, boundary, partitions), boundary)
-        self._progress("number", 5, _STEPS)
+        self.progress("number", 5, _STEPS)
         internal, ids = self._numbered(spans, texts, types.item_is_int)
-        self._check_ids(ids.kind)
-        self._progress("write", 6, _STEPS)
-        train = self._run_tasks(steps.number, [(span, internal, options, folder) for span in spans])
-        test, n_test, test_report = self._run_tasks(
-            steps.sample, [(sessions, boundary, internal, options, name, folder, self._scratch / "test")]
+        self.check_ids(ids.kind)
+        self.progress("write", 6, _STEPS)
+        train = self.run_tasks(steps.number, [(span, internal, options, folder) for span in spans])
+        test, n_test, test_report = self.run_tasks(
+            steps.sample, [(sessions, boundary, internal, options, name, folder, self.scratch / "test")]
         )[0]
         report.add(test_report)
         train = [part for part in train if part["sessions"]]
@@ -178,25 +176,26 @@ class _Work:
         files = {
             "train": sharded_entry(folder, train),
             "test": test,
-            "ids": steps.data_file(folder, "ids", self._scratch / "ids", ids.arrays),
+            "ids": steps.data_file(folder, "ids", self.scratch / "ids", ids.arrays),
         }
-        counts = Counts(len(ids), n_train, samples, n_test)
+        counts = len(ids), n_train, samples, n_test
         reader = {**reader, "item_ids": ids.kind, "type_names": list(types.names)}
         preparation |= {"rows": n_rows, "sessions": report.sessions, "log": report.as_dict()}
         return manifest_of(name, options.min_prefix, counts, preparation, types.names, reader, files), report
 
     def _cut(
         self, rows: list[Path], partitions: int, names: tuple[str, ...], n_rows: int
-    ) -> tuple[list[Path], list[Path], Any, np.ndarray]:
-        """Return the files of the partitions' sessions and item codes, the item texts, and int64[N] their support."""
+    ) -> tuple[list[Path], list[Path], Any, np.ndarray, int]:
+        """Return the files of the partitions' sessions and item codes, the item texts, int64[N] their support, and the
+        clicks of the most clicked item."""
         pa, pc = require("pyarrow", "score"), require("pyarrow.compute", "score")
-        sessions = [self._scratch / f"cut-{number}" for number in range(partitions)]
-        calls = [(rows, number, partitions, self._options, names, path) for number, path in enumerate(sessions)]
-        for summary in self._run_tasks(steps.cut, calls):
-            self._report.add(summary.report)
-        self._report.rows = n_rows
-        if self._report.clicks == 0:
-            raise no_click(place_of(self._source), self._options, self._report)
+        sessions = [self.scratch / f"cut-{number}" for number in range(partitions)]
+        calls = [(rows, number, partitions, self.options, names, path) for number, path in enumerate(sessions)]
+        for summary in self.run_tasks(steps.cut, calls):
+            self.report.add(summary.report)
+        self.report.rows = n_rows
+        if self.report.clicks == 0:
+            raise no_click(self.where, self.options, self.report)
         for path in rows:
             path.unlink()
         texts, codes = None, []
@@ -217,21 +216,22 @@ class _Work:
                 support[numbers] += table["support"].to_numpy()
             codes.append(path.with_name(f"{path.name}.codes"))
             write_tensors(codes[-1], {"codes": numbers})
-        self._report.items = int(np.count_nonzero(clicks))
-        self._most_clicked = int(clicks.max(initial=0))
-        return sessions, codes, texts, support
+        self.report.items = int(np.count_nonzero(clicks))
+        return sessions, codes, texts, support, int(clicks.max(initial=0))
 
-    def _filtered(self, sessions: list[Path], codes: list[Path], support: np.ndarray) -> tuple[list[Path], list[Found]]:
+    def _filtered(
+        self, sessions: list[Path], codes: list[Path], support: np.ndarray, most_clicked: int
+    ) -> tuple[list[Path], list[Found]]:
         """Return the files of the sessions that pass the filters, and their counts."""
-        report, options = self._report, self._options
+        report, options = self.report, self.options
         n_clicks = int(support.sum())
         code_files: Sequence[Path | None] = codes
         for turn in range(1 << 30):
-            frequent = self._scratch / f"frequent-{turn}"
+            frequent = self.scratch / f"frequent-{turn}"
             write_tensors(frequent, {"frequent": enough_support(support, options, report)})
-            kept = [self._scratch / f"kept-{turn}-{number}" for number in range(len(sessions))]
+            kept = [self.scratch / f"kept-{turn}-{number}" for number in range(len(sessions))]
             calls = list(zip(sessions, code_files, [frequent] * len(kept), [options] * len(kept), kept, strict=True))
-            summaries = self._run_tasks(steps.keep, calls)
+            summaries = self.run_tasks(steps.keep, calls)
             for summary, path in zip(summaries, sessions, strict=True):
                 report.add(summary.report)
                 path.unlink()
@@ -247,15 +247,15 @@ class _Work:
         n_sessions = sum(summary.sessions for summary in summaries)
         report.short_sessions = report.sessions - n_sessions - report.long_sessions - report.burst_sessions
         if not summaries:
-            raise nothing_left(place_of(self._source), self._most_clicked, options, report)
+            raise nothing_left(self.where, most_clicked, options, report)
         return sessions, summaries
 
     def _gathered(self, sessions: list[Path], cuts: list[int], boundary: int) -> list[Path]:
         """Write the training sessions by time range, in order."""
-        spans = [self._scratch / f"span-{number}" for number in range(len(cuts) + 1)]
+        spans = [self.scratch / f"span-{number}" for number in range(len(cuts) + 1)]
         bounds = [None, *cuts, boundary]
         calls = [(sessions, bounds[k], bounds[k + 1], span) for k, span in enumerate(spans)]
-        self._run_tasks(steps.gather, calls)
+        self.run_tasks(steps.gather, calls)
         return spans
 
     def _numbered(self, spans: list[Path], texts: Any, as_int: bool) -> tuple[Path, ItemIds]:
@@ -267,7 +267,7 @@ class _Work:
             new_codes = first[internal[first] < 0]
             internal[new_codes] = np.arange(len(order), len(order) + len(new_codes))
             order = np.append(order, new_codes)
-        path = self._scratch / "internal"
+        path = self.scratch / "internal"
         write_tensors(path, {"internal": internal})
         pa = require("pyarrow", "score")
         names = texts.take(pa.array(order)).to_pylist()

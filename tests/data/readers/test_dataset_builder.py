@@ -192,20 +192,6 @@ def test_rows_of_types_left_out_are_not_bad(tmp_path: Path, bad_rows: Any, user:
         assert (log_counts["rows"], log_counts["bad_rows"], log_counts["left_out_rows"]) == (len(rows) + 1, 1, 33)
 
 
-@pytest.mark.parametrize("types", [("view", "buy"), ()])
-def test_the_same_bits_in_partitions(tmp_path: Path, types: tuple[str, ...]) -> None:
-    rng = np.random.default_rng(5)
-    rows = [
-        (f"s{rng.integers(40)}", f"i{rng.integers(9)}", 1000 * t, str(rng.choice(["view", "buy", "view"])))
-        for t in range(600)
-    ]
-    frame(rows).write_parquet(tmp_path / "log.parquet")
-    options = dataclasses.replace(TYPED, types=types, merge_types=True, since=50_000, until=550_000, test_days=0.001)
-    log = compare(tmp_path / "log.parquet", tmp_path / "sets", options).preparation["log"]
-    assert log["outside_rows"] == 100
-    assert log["merged_clicks"] > 0
-
-
 OPTIONS: dict[str, Any] = {"min_support": 1, "test_days": 0.0, "context": ("referrer", "region")}
 DAY = 86_400
 

@@ -40,8 +40,10 @@ pytestmark = pytest.mark.slow
         replace(PLAIN, type="kind", types=("view", "buy"), support_rounds="until-stable", min_support=4),
         replace(PLAIN, user="session_id", gap=4000.0, dedupe=0.0, max_session=6),
         replace(PLAIN, user="session_id", gap=90_000.0, type="kind", types=("view",), test_days=0, max_session=None),
+        replace(PLAIN, type="kind", merge_types=True, since="2023-11-15", until=1_701_300_000_000),
+        replace(PLAIN, type="kind", types=("view", "buy"), merge_types=True, since="2023-11-15"),
     ],
-    ids=["plain", "dedupe", "types", "users", "users-types"],
+    ids=["plain", "dedupe", "types", "users", "users-types", "window-merged", "window-ranked"],
 )  # fmt: skip
 def test_the_same_bits(tmp_path: Path, seed: int, options: ClickOptions) -> None:
     source = tmp_path / "log"
@@ -75,16 +77,6 @@ def test_every_way_to_write_a_log(tmp_path: Path) -> None:
     pl.concat([numbers, mixed]).write_parquet(tmp_path / "numbers.parquet")
     (tmp_path / "second").mkdir()
     compare(tmp_path / "numbers.parquet", tmp_path / "second", replace(PLAIN, bad_rows="skip"), partitions=30)
-
-
-def test_a_line_of_totals_that_is_left_out_leaves_the_ids_integers(tmp_path: Path) -> None:
-    """It stands in a part of its own, whose ids are texts."""
-    source = tmp_path / "log"
-    source.mkdir()
-    log_frame(5, text=False).write_csv(source / "a.csv")
-    (source / "b.csv").write_text("session_id,item_id,timestamp\nall,TOTAL,\n")
-    dataset = compare(source, tmp_path, replace(PLAIN, bad_rows="skip"), partitions=3)
-    assert (dataset.ids.kind, dataset.preparation["log"]["bad_rows"]) == ("int", 1)
 
 
 @pytest.mark.parametrize(
