@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,11 +64,6 @@ def hourly_drift(
     if not windows:
         raise UsageError(f"the log has no window of {FEWEST_CLICKS:,} clicks after the training; end it earlier")
     return reference, windows
-
-
-def alarm(windows: Sequence[Window], feature: str, threshold: float) -> Window | None:
-    """Return the first window whose drift reaches the threshold."""
-    return next((window for window in windows if window.drift[feature] >= threshold), None)
 
 
 def _repeated(sessions: Sessions) -> np.ndarray:

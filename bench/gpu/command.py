@@ -1,4 +1,4 @@
-"""GPU: kernels and their roofs, the training step and an epoch, other losses, serving; about ten minutes in all.
+"""GPU: kernels and the device's limits, the training step, an epoch, other losses, serving; about ten minutes.
 
 python -m bench.gpu [--only CASE,..] [--json FILE]
 python -m bench.gpu --dry    every case at toy size through Triton's interpreter, without a GPU and without a figure
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # The cases and their modules, the most informative first. A case is a function of its name: it yields records.
 CASES = {
-    "kernels": "command", "limits": "rooflines", "loss": "loss_cases", "rooflines": "rooflines",
+    "kernels": "command", "limits": "limits", "loss": "loss_cases",
     "encoder": "step_cases", "adam": "step_cases", "step": "step_cases", "epoch": "step_cases", "peers": "loss_cases",
     "serving": "serving_cases",
 }  # fmt: skip

@@ -79,9 +79,12 @@ def adam(setting: Setting) -> Iterator[dict[str, Any]]:
 
 def step(setting: Setting) -> Iterator[dict[str, Any]]:
     """Time a whole step from a batch in host memory: operation by operation and, on a GPU, as a CUDA graph."""
-    eager, batch = steppers(setting, dropout=0.0)
-    variants = {"operation by operation": eager}
-    config = eager._config
+    config = Config.of(
+        embedding_dim=setting.d, dropout=0.0, clip_norm=1.0, compute_dtype="bfloat16", train_step="cuda-graph",
+        batch_prefixes=setting.rows,
+    )  # fmt: skip
+    batch = Batch.of(drawn_sessions(setting), 1, _CPU)
+    variants = {"operation by operation": StaticStep(_model(setting, config), config)}
     if not setting.dry:
         variants["as a CUDA graph"] = StaticStep(_model(setting, config), config, captures=True)
     losses = {name: torch.tensor([stepper.step(batch, 1.0), stepper.end_epoch()]) for name, stepper in variants.items()}
@@ -94,19 +97,6 @@ def step(setting: Setting) -> Iterator[dict[str, Any]]:
         yield {"step": name, "samples": len(batch.rows), "error": f"{error:.1e}", **time}
     if setting.dry:
         yield {"step": "as a CUDA graph", "skipped": "nothing can be captured without a GPU"}
-
-
-def steppers(setting: Setting, dropout: float) -> tuple[StaticStep, Batch]:
-    """Return a stepper that works operation by operation, and a batch in host memory for it."""
-    config = Config.of(
-        embedding_dim=setting.d,
-        dropout=dropout,
-        clip_norm=1.0,
-        compute_dtype="bfloat16",
-        train_step="cuda-graph",
-        batch_prefixes=setting.rows,
-    )
-    return StaticStep(_model(setting, config), config), Batch.of(drawn_sessions(setting), 1, _CPU)
 
 
 def drawn_sessions(setting: Setting) -> Sessions:

@@ -214,15 +214,6 @@ def _threads(label: str, case: str) -> Part:
     return Part("scaling", case, cells, by=lambda row: row["case"])
 
 
-def _past(line: Line) -> str:
-    return f"tables of {size(line['base_clicks'])} clicks{'' if line['times'] else ', no times'}"
-
-
-def _added(line: Line) -> float:
-    return line["p50"] * (1 - line["ratio"])
-
-
-_TABLES_OF = ("base_clicks", "times")
 SPEED: Mapping[str, Table] = {
     "loss": Table(
         ("batch x catalog", "`native`", "floor"),
@@ -235,13 +226,6 @@ SPEED: Mapping[str, Table] = {
     "epoch": Table(
         ("data set", "samples", "steps", "threads", "an epoch", "floor"),
         [Part("training", "epoch", ("{data}", "{samples:,}", "{steps:,}", "{threads}", "{p50:s}", "{floor:s}"))],
-    ),
-    "small batches": Table(
-        ("batch", "steps of an epoch", "an epoch, over that of batches of 1,024", "at most"),
-        [Part("training", "small-batch-epoch", (
-            "{batch:,}", "{steps:,}", "{p50:.2f} x",
-            _target("p50", 2.5, " x"),
-        ))],
     ),
     "whole trainings": Table(
         ("data set", "preset", "threads", "on the clock", "processor time"),
@@ -295,18 +279,6 @@ SPEED: Mapping[str, Table] = {
               ("{catalog:,}", "`{index}`", "{rate:,.0f}", "{p50:n}", "{p90:n}", "{p99:n}"),
               lambda params: params["rate"] not in (400, 500, 1000), ("catalog", "index"))],
     ),
-    "request cost": Table(
-        ("", "us of processor time", "target"),
-        [
-            Part("serving.cost", "service recommend bare", ("{case}, without sockets", "{p50:n}", "")),
-            Part("serving", "poisson", (
-                "the service, {workers} workers, {rate:g} requests/s", "{server_cpu_us:n}",
-                _target("server_cpu_us", 150, " us"),
-            ), lambda params: (params["catalog"], params["rate"]) == (10_000, 400)),
-            Part("serving", "bare",
-                 ("a bare app, {workers} workers, {rate:g} requests/s", "{server_cpu_us:n}", "")),
-        ],
-    ),
     "scaling": Table(
         ("unit of work", "sizes", "processor time", "exponent"),
         [_curve(*names) for names in (
@@ -323,33 +295,11 @@ SPEED: Mapping[str, Table] = {
             ("preparing a log", "threads-prepare"), ("memory tables", "threads-tables"),
         )],
     ),
-    "learning": Table(
-        ("case", "figure", "target"),
-        [
-            Part("live", "recommend-added", (
-                lambda line: f"`recommend-added`: {size(line['events'])} events, {_past(line)}",
-                lambda line: f"{_added(line):+.1f} us on {number(line['p50'] * line['ratio'])}",
-                _target(_added, 10, " us"),
-            ), each=_TABLES_OF),
-            Part("live", "places-as-in-a-rebuild", (
-                lambda line: f"top-{line['k']} ranks as after a rebuild, {_past(line)}", "{p50:.2f}%",
-                lambda line: f"{line['target']:g}%{'' if line['p50'] >= line['target'] else ', missed'}",
-            ), each=_TABLES_OF),
-            Part("live", "event", ("`event`: processor time", "{p50:n} us",
-                 _target("p50", 25, " us")),
-                 lambda params: params.get("stage") == "total"),
-            Part("live", "rate", ("`rate`: p90 at {event_rate:,.0f} events/s over none", "{p90_ratio:.2f}",
-                 _target("p90_ratio", 1.3))),
-            Part("live", "fresh", ("`fresh`: until another worker knows a click", "at most {max:n} ms",
-                 _target("max", 1000, " ms")),
-                 lambda params: "event_rate" not in params),
-            Part("live", "loss",
-                 ("`loss`: {kills} kills, {acknowledged:,} events", "{lost} lost, {doubled} twice", "0, 0")),
-        ],
-    ),
     "memory use": Table(
         ("", "figure", "target"),
         [
+            Part("live", "event", ("an event, processor time", "{p50:n} us", _target("p50", 25, " us")),
+                 lambda params: params["stage"] == "total"),
             Part("live", "worker-memory", (
                 lambda line: "worker, bytes an event, of {}".format(
                     "a day" if line["step_ms"] > 1 else "minutes, all sessions open"
@@ -362,11 +312,6 @@ SPEED: Mapping[str, Table] = {
             )),
             Part("live", "redact", ("redaction of one session", "{p50:s}", "")),
         ],
-    ),
-    "freshness": Table(
-        ("events/s offered", "accepted", "refused", "p50 ms", "p99"),
-        [Part("live", "fresh", ("{event_rate:,.0f}", "{accepted:,.0f}", "{refused:,.0f}", "{p50:n}", "{p99:n}"),
-              lambda params: "event_rate" in params, ("event_rate",))],
     ),
 }  # fmt: skip
 
@@ -520,7 +465,7 @@ def blocks(root: Path = ROOT) -> Blocks:
     """Return what makes each table, by name. root: the checkout whose records count."""
     results = root / "docs/results"
     runs = runs_below(root)
-    peers, reads = PeerTables.read(results, results), register.tables(register.lines(results))
+    peers, reads = PeerTables.read(results), register.tables(register.lines(results))
     return {
         "bench machines": partial(machines, runs),
         **{f"bench {name}": partial(speed, table, runs) for name, table in SPEED.items()},

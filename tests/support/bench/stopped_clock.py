@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from bench.gpu import rooflines, serving_cases
+from bench.gpu import serving_cases
 from bench.gpu.command import CASES as MODULES
 from bench.gpu.setting import Setting
 from mtaw_fast.recommender import Recommender
 
-CASES = ("limits", "loss", "rooflines", "adam", "step", "epoch", "serving")
+CASES = ("limits", "loss", "adam", "step", "epoch", "serving")
 STAND_INS = {"onnx-cuda": "onnx", "faiss-gpu": "faiss-flat"}
 
 
@@ -36,20 +36,11 @@ def stopped(_: Setting, work: Any) -> dict[str, float]:
     return {"p50_us": 100.0, "p95_us": 100.0, "calls": 1}
 
 
-def profiled(step: Any) -> dict[str, tuple[float, int]]:
-    step()
-    return {"partial_sums": (50.0, 1), "a kernel of others": (2.0, 3)}
-
-
 def main(file: Path) -> None:
     # What a module asks the device through.
     for module, name, stand_in in (
         (Setting, "time", stopped),
         (Setting, "host_time", stopped),
-        (rooflines, "_name", lambda _: "a stand-in"),
-        (rooflines, "SIZES", rooflines.DRY_SIZES),
-        (rooflines, "_profiled", profiled),
-        (rooflines, "rates", lambda _: {"tflops": 4.0, "gb_s": 3.0, "gexp_s": 2.0}),
         (serving_cases, "Recommender", Loads),
     ):
         assert hasattr(module, name)
