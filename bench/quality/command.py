@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
 from bench.harness.report import Report, bench_parser, command, parse
-from bench.quality.records import HELD_OUT, NOT_REFIT, PROTOCOLS, SPLITS, Finalist, Folders, protocol_of, records_in
+from bench.quality.records import HELD_OUT, NOT_REFIT, PROTOCOLS, SPLITS, Finalist, protocol_of, records_in
 from bench.quality.table import render
 from mtaw_fast.config import preset
 from mtaw_fast.errors import UsageError, require
@@ -120,24 +120,23 @@ def _run(options: argparse.Namespace) -> int:
     if options.quick:
         dataset = generate(_QUICK_ITEMS, _QUICK_SESSIONS)
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
-            folders = Folders.made(Path(name) / "results", Path(name) / "work")
+            options.results, options.work = Path(name) / "results", Path(name) / "work"
             for preset_name in [options.preset] if options.preset else _QUICK_PRESETS:
-                report.records += _records(dataset, preset_name, folders, options)
+                report.records += _records(dataset, preset_name, options)
     else:
-        folders = Folders.made(options.results or RESULTS, options.work or WORK)
+        options.results, options.work = options.results or RESULTS, options.work or WORK
+        options.work.mkdir(parents=True, exist_ok=True)
         for name in (options.dataset or DATASETS).split(","):
-            report.records += _records(prepared(options.data, name, folders.work), options.preset, folders, options)
+            report.records += _records(prepared(options.data, name, options.work), options.preset, options)
     return report.finish(options.json)
 
 
-def _records(
-    dataset: Dataset, preset_name: str, folders: Folders, options: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
+def _records(dataset: Dataset, preset_name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the records of a preset on a data set, made if missing, and print each at once."""
     from bench.quality.runs import run, run_baselines
 
     if preset_name == BASELINES:
-        for record in run_baselines(dataset, options.split, folders):
+        for record in run_baselines(dataset, options.split, options.results):
             _say(record)
             yield record
         return
@@ -146,7 +145,7 @@ def _records(
     for seed in range(options.seeds or (1 if options.quick else _SEEDS[options.split])):
         finalist = Finalist(dataset.name, preset_name, config.replace(seed=seed), options.split, options.protocol)
         print(finalist.name, file=sys.stderr, flush=True)
-        record = run(finalist, base, dataset, folders, options.again)
+        record = run(finalist, base, dataset, options.results, options.work, options.again)
         _say(record)
         yield record
 

@@ -37,25 +37,6 @@ _MEMORY_SETTINGS = {
 } - {"enabled"}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """The folders of a bench. results: has the records. work: has prepared data sets and running trainings."""
-
-    results: Path
-    work: Path
-
-    @classmethod
-    def made(cls, results: Path, work: Path) -> Folders:
-        """Create both folders; return them."""
-        for folder in (results, work):
-            folder.mkdir(parents=True, exist_ok=True)
-        return cls(results, work)
-
-    def entry(self, name: str) -> Entry:
-        """Return the entry of the record with this name."""
-        return records_in(self.results).entry(name)
-
-
 def records_in(results: Path) -> RecordFile:
     """Return the records of a folder."""
     return RecordFile(results / FILE, _RECORDS)

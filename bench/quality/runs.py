@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.harness.records import finish, log_read
 from bench.quality import records
-from bench.quality.records import HELD_OUT, Finalist, Folders
+from bench.quality.records import HELD_OUT, Finalist
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import read
@@ -63,14 +63,14 @@ def prepared(data: Path, name: str, work: Path) -> Dataset:
 
 
 def run(
-    finalist: Finalist, base: Config, dataset: Dataset, folders: Folders, again: str | None = None
+    finalist: Finalist, base: Config, dataset: Dataset, results: Path, work: Path, again: str | None = None
 ) -> dict[str, Any]:
     """Train, evaluate and record a finalist; a finished record is returned unchanged.
 
-    base: the preset's settings. again: why to read the test set once more for a recorded finalist. Raises UsageError
-    if the record has other data or defaults.
+    base: the preset's settings. results, work: folders of the records, and of running trainings. again: why to read the
+    test set once more for a recorded finalist. Raises UsageError if the record has other data or defaults.
     """
-    entry = folders.entry(finalist.name)
+    entry = records.records_in(results).entry(finalist.name)
     record = records.load(entry, finalist, dataset.fingerprint)
     if record is not None and "metrics" in record and again is None:
         return record
@@ -81,7 +81,7 @@ def run(
         dataset, finalist.preset, split, changed=records.changed_settings(config, base), config=config.settings(),
         seed=config.optimizer.seed, protocol=finalist.protocol,
     )  # fmt: skip
-    folder = folders.work / finalist.name
+    folder = work / finalist.name
     refit = split == "test" and finalist.protocol == HELD_OUT
     trained = train(dataset, config, folder / "run", resume=True, refit=refit, reporter=ProgressLines())
     trained.save(folder / "bundle", dataset, overwrite=True)
@@ -132,7 +132,7 @@ def new_items_only(recommender: Recommender, samples: Samples) -> dict[str, Any]
     return {**{name: value for name, value in metrics.items() if value == value}, "samples": len(new_rows)}
 
 
-def run_baselines(dataset: Dataset, split: str, folders: Folders) -> list[dict[str, Any]]:
+def run_baselines(dataset: Dataset, split: str, results: Path) -> list[dict[str, Any]]:
     """Evaluate every baseline that is not recorded yet; returns all records.
 
     Co-occurrence is tuned on the validation samples; for the test it is then fitted on all training sessions.
@@ -144,7 +144,7 @@ def run_baselines(dataset: Dataset, split: str, folders: Folders) -> list[dict[s
     recorded = []
     rankers = None
     for name in BASELINES:
-        entry = folders.entry(f"{dataset.name}-baseline-{re.sub('[^a-z]+', '-', name)}-{split}")
+        entry = records.records_in(results).entry(f"{dataset.name}-baseline-{re.sub('[^a-z]+', '-', name)}-{split}")
         earlier = entry.found()
         if earlier is not None:
             records.refuse_other_data(entry, earlier, dataset.fingerprint)

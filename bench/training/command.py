@@ -1,6 +1,6 @@
 """Training: the loss, forward and backward, against PyTorch's own ways, and a whole epoch with its floor.
 
-python -m bench.training [--quick] [--cases NAME,..] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
+python -m bench.training [--quick] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
 python -m bench.training --preset NAME --data FOLDER [--threads N] [--json FILE]
 """
 
@@ -27,7 +27,6 @@ SHAPES: Sequence[Mapping[str, Any]] = (
     {"rows": 512, "items": N_ITEMS, "gamma": 0.0},
     {"rows": 512, "items": MANY_ITEMS},
 )
-CASES = ("loss", "epoch")
 
 _LOSS = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=40.0, min_rounds=3)
 _QUICK_LOSS = Plan(rounds=8, burst=1, settle=0, warmup=1, seconds=10.0, min_rounds=3)
@@ -40,9 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", default="auto", help="our loss's backend (default: auto)")
     parser.add_argument(
         "--data", type=Path, metavar="FOLDER", help="a data set made by 'mtaw-fast prepare': adds the case epoch"
-    )
-    parser.add_argument(
-        "--cases", type=_cases, metavar="NAME[,NAME]", help=f"(default: {','.join(CASES)}, which needs --data)"
     )
     parser.add_argument(
         "--threads", type=int, default=usable_cpus(), metavar="N", help="threads of every contender (default: all)"
@@ -66,23 +62,12 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     if options.preset is not None:
         if options.data is None:
             raise UsageError("--preset trains on a data set: give its --data")
-        given = {
-            "--quick": options.quick, "--cases": options.cases is not None, "--backend": options.backend != "auto"
-        }  # fmt: skip
+        given = {"--quick": options.quick, "--backend": options.backend != "auto"}
         if ignored := [name for name, is_given in given.items() if is_given]:
             raise UsageError(f"--preset trains as `mtaw-fast train`: leave out {', '.join(ignored)}")
     elif options.quick and options.data is not None:
         raise UsageError("--quick measures the loss alone: leave out --data")
-    elif options.data is None and "epoch" in (options.cases or ()):
-        raise UsageError("the case epoch needs a data set: give its --data")
     return options
-
-
-def _cases(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := [name for name in names if name not in CASES]:
-        raise argparse.ArgumentTypeError(f"there is no case {unknown[0]!r}; the cases are {', '.join(CASES)}")
-    return names
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -90,14 +75,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.preset is not None:
         _measure_training(report, options)
         return report.finish(options.json)
-    cases = options.cases or CASES
-    for shape in () if "loss" not in cases else SHAPES[:1] if options.quick else SHAPES:
+    for shape in SHAPES[:1] if options.quick else SHAPES:
         _measure_loss(report, shape, options)
-    if "epoch" in cases:
-        if options.data is None:
-            report.notes.append("epoch: left out; give it a data set with --data")
-        else:
-            _measure_epoch(report, options)
+    if options.data is not None:
+        _measure_epoch(report, options)
+    else:
+        report.notes.append("epoch: left out; give it a data set with --data")
     return report.finish(options.json)
 
 
