@@ -1,16 +1,23 @@
-"""Build the tables within a limit of memory use: in one pass if it fits, else one range of items after the other.
+"""Build tables and trends within a limit of memory use: in one pass if it fits, else one range of items at a time.
 
-The memory use of a pass has a bound: 12 bytes a click and 12 a session for its copy of the sessions; 9 a click, 4 a
-session and 81 an item in addition; and 20 for each neighbor and 4 for each posting of its rows. An item has at most
-`max_neighbors` neighbors, and at most as many as its sessions have other clicks. Ranges divide the rows; the rest does
-not shrink if popular items are in most sessions. Axes: N items, S sessions, T clicks.
+The memory use of a pass over tables has a bound: 12 bytes a click and 12 a session for its copy of the sessions; 9 a
+click, 4 a session and 81 an item in addition; and 20 for each neighbor and 4 for each posting of its rows. An item has
+at most `max_neighbors` neighbors, and at most as many as its sessions have other clicks. Ranges divide the rows; the
+rest does not shrink if popular items are in most sessions.
+
+A pass over trends takes at most 21 bytes a click, 12 more if it has to sort a session's clicks by time, and 48 for each
+kept pair: its own and those of the arrays that it returns. A row depends only on the clicks around those on its item,
+and all rows have the same clock, so the joined ranges equal, to the bit, what one pass builds.
+
+Axes: N items, S sessions, T clicks.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +25,20 @@ import numpy as np
 
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError, UsageError
-from mtaw_fast.memory.ranges import item_ranges, join_ranges, write_range
+from mtaw_fast.memory.ranges import item_ranges, join_ranges, joined_offsets, write_range
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.memory.tables import MemoryTables
-from mtaw_fast.storage.tensor_file import open_sealed_tensors
+from mtaw_fast.memory.trends import TrendSettings, TrendTables, build_arrays, write_trends
+from mtaw_fast.storage.tensor_file import map_tensors, open_sealed_tensors, write_tensors
 
 MAX_RANGES = 256
-SCRATCH = ".tables-"
+_SCRATCH = ".tables-"
 _SHARD = 1 << 20  # clicks of a shard
 _PER_CLICK, _PER_SESSION, _PER_ITEM, _PER_PAIR, _PER_POSTING = 21, 16, 81, 20, 4
+_PER_TREND_CLICK, _PER_TREND_ITEM, _PER_TREND_PAIR = 21, 320, 48
+_PER_SORTED, _PER_SORTED_CODE = 12, 2  # bytes a click, and column of context, of the copy in the order of time
+_PER_CONTEXT_SUM = 24  # bytes a click and column of context
+_WHOLE = {"sums", "clock", "context_sizes", "context_totals"}  # the same in every range
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,30 @@ def pass_bytes(sessions: Sessions, n_items: int, settings: MemorySettings) -> Pa
     return PassBytes(fixed, _PER_PAIR * pairs + _PER_POSTING * postings)
 
 
+def trend_bytes(sessions: Sessions, n_items: int, settings: TrendSettings) -> PassBytes:
+    """Return a bound on the bytes that `TrendTables.build` needs for these sessions, including its result."""
+    others = np.zeros(n_items)
+    for shard in shards_of(sessions):
+        near = np.repeat(np.minimum(shard.lengths - 1, 2 * settings.window), shard.lengths)
+        others += np.bincount(shard.items, near.astype(np.float64), minlength=n_items)
+    pairs = int(np.minimum(others, settings.max_neighbors or n_items).sum())
+    columns = 0 if sessions.context is None else sessions.context.shape[1]
+    per_click = _PER_TREND_CLICK + _PER_CONTEXT_SUM * columns
+    if not all(map(_is_by_time, shards_of(sessions))):
+        per_click += _PER_SORTED + _PER_SORTED_CODE * columns
+    return PassBytes(per_click * sessions.n_clicks + _PER_TREND_ITEM * n_items, _PER_TREND_PAIR * pairs)
+
+
+def _is_by_time(sessions: Sessions) -> bool:
+    """Whether the clicks of every session are in the order of time."""
+    if sessions.times is None:
+        return True
+    in_order = sessions.times[1:] >= sessions.times[:-1]
+    inner = sessions.offsets[(sessions.offsets > 0) & (sessions.offsets < sessions.n_clicks)]  # a session may be empty
+    in_order[inner - 1] = True  # a session's last click and the first of the next
+    return bool(in_order.all())
+
+
 def build_in_ranges(
     sessions: Sessions, n_items: int, settings: MemorySettings | None, count: int, folder: Path, *, threads: int = 1
 ) -> MemoryTables:
@@ -76,31 +112,77 @@ def build_in_ranges(
     if count < 1:
         raise UsageError(f"the number of item ranges must be at least 1, not {count}")
     settings = (settings or MemorySettings()).resolved(len(sessions))
-    clicks = np.zeros(n_items, np.int64)
-    shards = list(shards_of(sessions.without_times()))
-    for shard in shards:
-        shard.check_ids(n_items, "memory tables")
-        clicks += np.bincount(shard.items, minlength=n_items)
-    with _scratch(folder) as name:
+    sessions = sessions.without_times()
+    sessions.check_ids(n_items, "memory tables")
+    shards = list(shards_of(sessions))
+    with _scratch(folder) as scratch:
         parts = []
-        for first, last in item_ranges(clicks, count):
-            parts.append(Path(name) / f"rows-{first}")
+        for first, last in item_ranges(_clicks_of(sessions, n_items), count):
+            parts.append(scratch / f"rows-{first}")
             write_range(parts[-1], shards, n_items, settings, first, last, threads)
-        path = Path(name) / "tables"
+        path = scratch / "tables"
         join_ranges(path, parts, shards, settings)
         return MemoryTables.load(open_sealed_tensors(path, mapping="map"))
 
 
-def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
+def build_trends_in_ranges(
+    sessions: Sessions,
+    times: np.ndarray,
+    n_items: int,
+    settings: TrendSettings,
+    count: int,
+    folder: Path,
+    *,
+    threads: int = 1,
+    context_sizes: Sequence[int] = (),
+) -> TrendTables:
+    """Return what `TrendTables.build` does, to the bit, built in `count` ranges of items one after the other.
+
+    folder: for temporary files, about twice as large as the tables. The result maps the last one, which has no name any
+    more. The other arguments, and DataError, are those of `TrendTables.build`; raises MtawError if the files cannot be
+    written.
+    """
+    sessions.check_ids(n_items, "trends")
+    with _scratch(folder) as scratch:
+        parts = []
+        for first, last in item_ranges(_clicks_of(sessions, n_items), count):
+            arrays = build_arrays(
+                sessions, times, n_items, settings, threads=threads, context_sizes=context_sizes, first=first, last=last
+            )
+            parts.append(scratch / f"trends-{first}")
+            write_tensors(parts[-1], arrays)
+            del arrays
+        files = [map_tensors(part, "map") for part in parts]
+        pieces = {name: [part[name] for part in files] for name in files[0]}
+        for name, arrays_of_parts in pieces.items():
+            if name in _WHOLE:
+                pieces[name] = arrays_of_parts[:1]
+            elif name.endswith("_offsets"):
+                pieces[name] = joined_offsets(arrays_of_parts)
+        path = scratch / "trends"
+        write_trends(path, pieces, settings)
+        return TrendTables.load(open_sealed_tensors(path, mapping="map"))
+
+
+def _clicks_of(sessions: Sessions, n_items: int) -> np.ndarray:
+    clicks = np.zeros(n_items, np.int64)
+    for shard in shards_of(sessions):
+        clicks += np.bincount(shard.items, minlength=n_items)
+    return clicks
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
     try:
-        return tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder)
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as name:
+            yield Path(name)
     except OSError as error:
         raise MtawError(f"cannot write into {folder}: {error.strerror or error}; choose another folder") from None
 
 
 def remove_left(folder: Path) -> None:
     """Remove the temporary files that `build_in_ranges` leaves in a folder if its process is killed."""
-    for leftover in folder.glob(f"{SCRATCH}*"):
+    for leftover in folder.glob(f"{_SCRATCH}*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 

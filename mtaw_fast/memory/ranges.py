@@ -96,8 +96,8 @@ def join_ranges(path: Path, parts: Sequence[Path], shards: Sequence[Sessions], s
     files = [map_tensors(part, "map") for part in parts]
     pieces: dict[str, list[np.ndarray]] = {name: [part[name] for part in files] for name in TABLES if name in files[0]}
     for name in _OFFSETS:
-        pieces[name] = _shifted(pieces[name])
-    pieces["session_offsets"] = _shifted([shard.offsets for shard in shards])
+        pieces[name] = joined_offsets(pieces[name])
+    pieces["session_offsets"] = joined_offsets([shard.offsets for shard in shards])
     pieces["session_items"] = [shard.items for shard in shards]
     try:
         write_joined_tables(path, {name: pieces[name] for name in TABLES}, settings)
@@ -105,7 +105,7 @@ def join_ranges(path: Path, parts: Sequence[Path], shards: Sequence[Sessions], s
         raise MtawError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from None
 
 
-def _shifted(offsets: Sequence[np.ndarray]) -> list[np.ndarray]:
+def joined_offsets(offsets: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return offsets, which each begin at 0, shifted so that each continues the one before."""
     ends = offsets_of(np.array([array[-1] for array in offsets], np.int64))
     return [np.zeros(1, np.int64), *(array[1:] + end for array, end in zip(offsets, ends, strict=False))]

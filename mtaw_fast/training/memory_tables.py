@@ -14,9 +14,15 @@ from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemoryTables
-from mtaw_fast.memory.bounded import PassBytes, build_in_ranges, pass_bytes, remove_left
+from mtaw_fast.memory.bounded import (
+    PassBytes,
+    build_in_ranges,
+    build_trends_in_ranges,
+    pass_bytes,
+    remove_left,
+    trend_bytes,
+)
 from mtaw_fast.memory.settings import MemorySettings, memory_settings
-from mtaw_fast.memory.trend_ranges import build_trends_in_ranges, trend_bytes
 from mtaw_fast.memory.trends import TrendSettings, TrendTables, trend_settings
 from mtaw_fast.system.memory_use import available_memory
 from mtaw_fast.training.threads import current_threads

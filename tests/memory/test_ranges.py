@@ -15,10 +15,16 @@ from mtaw_fast.data.synthetic import workload
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.kernels.native.trend_tables import build_trends
 from mtaw_fast.memory import MemoryTables, bounded
-from mtaw_fast.memory.bounded import MAX_RANGES, PassBytes, build_in_ranges, pass_bytes
+from mtaw_fast.memory.bounded import (
+    MAX_RANGES,
+    PassBytes,
+    build_in_ranges,
+    build_trends_in_ranges,
+    pass_bytes,
+    trend_bytes,
+)
 from mtaw_fast.memory.ranges import item_ranges, join_ranges, touching, write_range
 from mtaw_fast.memory.settings import MemorySettings
-from mtaw_fast.memory.trend_ranges import build_trends_in_ranges, trend_bytes
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 from tests.support.memory.logs import assert_same_arrays
 
