@@ -36,7 +36,7 @@ def write_click_log(
     Columns: session_id, item_id ('item-1', ..), timestamp (seconds since 1970). Rows are in order of sessions. A path
     that ends in .parquet becomes Parquet, any other CSV. renewed: share of the items that new ones replace each day,
     with the popularity and the successors of those. typed: clicks are views, carts and purchases, by
-    `synthetic_types.TypeLaw`, in a fourth column `type`.
+    `synthetic_types`, in a fourth column `type`.
     """
     draw = draw_typed_sessions if typed else draw_sessions
     sessions = draw(n_items, n_sessions, seed)
