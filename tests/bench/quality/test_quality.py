@@ -112,50 +112,31 @@ def test_another_read_needs_a_reason_and_is_logged(made: Path, tmp_path: Path, c
     assert first["metrics"] == records(made, "paper-*-test-seed0")[0]["metrics"]
 
 
+@pytest.mark.parametrize(
+    ("stage", "arguments", "name"),
+    [
+        ("measure", ["--preset", "paper", "--seeds", "1"], "paper-*-test-seed0"),
+        ("evaluate", ["--preset", "baselines"], "baseline-popularity-test"),
+    ],
+)
 def test_a_run_cut_off_while_it_read_the_test_logs_a_second_read(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, arguments: list[str], name: str
 ) -> None:
     shutil.copytree(made / "data", tmp_path / "data")
-
-    class CutOffError(Exception):
-        pass
-
-    def cut(*_: Any) -> None:
-        raise CutOffError
-
-    monkeypatch.setattr(quality_runs, "measure", cut)
-    with pytest.raises(CutOffError):
-        bench(tmp_path, "--preset", "paper", "--seeds", "1")
-    monkeypatch.undo()
-    assert len(list((tmp_path / "work").glob("*-seed0/run"))) == 1
-    (record,) = records(tmp_path, "test")
-    assert "metrics" not in record
-    assert bench(tmp_path, "--preset", "paper", "--seeds", "1") == 0
-    (record,) = records(tmp_path, "test")
-    assert [read["why"] for read in record["reads"]] == ["the finalist's one read", "the read before was cut off"]
-    assert record["metrics"] == records(made, "paper-*-test-seed0")[0]["metrics"]
-
-
-def test_baselines_keep_all_their_reads_and_refuse_other_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    write_ring(tmp_path / "data")
 
     def cut(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(quality_runs, "evaluate", cut)
+    monkeypatch.setattr(quality_runs, stage, cut)
     with pytest.raises(KeyboardInterrupt):
-        bench(tmp_path, "--preset", "baselines")
+        bench(tmp_path, *arguments)
     monkeypatch.undo()
-    assert bench(tmp_path, "--preset", "baselines") == 0
-    (record,) = records(tmp_path, "baseline-popularity-test")
+    (record,) = records(tmp_path, name)
+    assert "metrics" not in record
+    assert bench(tmp_path, *arguments) == 0
+    (record,) = records(tmp_path, name)
     assert [read["why"] for read in record["reads"]] == ["the finalist's one read", "the read before was cut off"]
-    file = records_in(tmp_path / "results")
-    entry = file.entry(next(name for name in file.every() if name.endswith("-baseline-popularity-test")))
-    entry.write(record | {"dataset": record["dataset"] | {"fingerprint": "another"}})
-    assert bench(tmp_path, "--preset", "baselines") == 2
-    assert "made from other data" in capsys.readouterr().err
+    assert record["metrics"] == records(made, name)[0]["metrics"]
 
 
 def test_a_record_of_other_data_or_defaults_is_refused(
@@ -178,8 +159,13 @@ def test_a_record_of_other_data_or_defaults_is_refused(
     entry.write(record | {"preset": "full", "config": older})
     with pytest.raises(UsageError, match="made with other defaults"):
         load(entry, finalist, record["dataset"]["fingerprint"])
+    entry.write(record)
+    entry = file.entry(next(name for name in file.every() if name.endswith("-baseline-popularity-test")))
+    entry.write(entry.read() | {"dataset": {"name": "ring", "fingerprint": "another"}})
+    assert bench(tmp_path, "--preset", "baselines") == 2
+    assert "made from other data" in capsys.readouterr().err
     entry.write({"kind": "something else"})
-    assert bench(tmp_path, "--preset", "paper", "--seeds", "1") == 1
+    assert bench(tmp_path, "--preset", "baselines") == 1
     assert "is no record of bench.quality" in capsys.readouterr().err
 
 
