@@ -20,7 +20,7 @@ from mtaw_fast.rules.expression import MAX_BYTES, parsed
 from mtaw_fast.system.fork_lock import ForkLock
 
 MAX_KEPT = 1000  # rules by name
-_NAME = "[A-Za-z0-9_.-]{1,64}"
+NAME = "[A-Za-z0-9_.-]{1,64}"
 _MAX_LATEST = 64
 _LATEST: dict[tuple[int, bool, str | None], tuple[dict[str, Any], Any]] = {}  # rules of the latest calls, by their id
 _LATEST_LOCK = ForkLock()
@@ -170,7 +170,7 @@ def _refused(begin: str = "", kind: type[UsageError] = UsageError) -> Iterator[N
 
 def check_name(name: str) -> None:
     """Raise UsageError unless rules can be kept under a name."""
-    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
         raise UsageError(f"rules: a name has 1 to 64 letters, digits, and . _ -, not {shown(name, 60)}")
 
 

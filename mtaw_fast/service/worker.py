@@ -147,10 +147,10 @@ class _Server(uvicorn.Server):
         while (state.connections or state.tasks) and loop.time() < ends_all + _LAST_ANSWERS:
             await asyncio.sleep(_STOP_INTERVAL)
             now = loop.time()
-            for connection in open_connections.idle if now >= ends_idle else ():
-                connection.end()
-            for connection in open_connections.idle if now >= ends_idle + _TO_CLOSE else ():
-                connection.transport.close()
+            for idle in open_connections.idle if now >= ends_idle else ():
+                idle.end()
+            for idle in open_connections.idle if now >= ends_idle + _TO_CLOSE else ():
+                idle.transport.close()
             if now >= ends_all and not cancelled:
                 cancelled = True
                 for task in list(state.tasks):

@@ -13,7 +13,7 @@ from litestar.params import Body, Parameter
 from mtaw_fast.errors import DataError, LearnError, UsageError
 from mtaw_fast.items import ItemsReport
 from mtaw_fast.items.changes import Mode
-from mtaw_fast.rules.kept import NAME
+from mtaw_fast.rules.rule_set import NAME
 from mtaw_fast.service import arms
 from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.http.access import admin_only
