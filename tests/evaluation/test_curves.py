@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mtaw_fast.evaluation.curves import figure_of, figures_of
-from mtaw_fast.training.run_state import plot_curves
 
 BEST = {"P@10": 40.0, "MRR@10": 20.0, "P@20": 50.0, "MRR@20": 21.0}
 
@@ -53,7 +51,6 @@ def drawn(axes: Any) -> int:
         (FULL[:2], None, ["loss of the encoder"]),
         (FULL[:6], None, ["loss of the encoder", "loss of the ranker"]),
         (PAPER, BEST, ["loss of the encoder", "validation, percent"]),
-        ([{"phase": "search", "epoch": 1, "loss": 2.0}], None, ["loss of the encoder"]),  # of an earlier release
     ],
 )
 def test_no_panel_is_empty(history: Any, best: Any, titles: list[str]) -> None:
@@ -81,8 +78,3 @@ def test_every_metric_shows_its_last_value() -> None:
     assert [list(line.get_ydata()) for line in axes.lines] == [[51.0, 52.0, 53.0], [22.0, 23.0, 24.0]]
     bars = figure_of(FULL, BEST).axes[2]
     assert [bar.get_width() for bar in bars.patches] == list(BEST.values())
-
-
-def test_the_file_is_a_picture(tmp_path: Path) -> None:
-    plot_curves(FULL, tmp_path / "curves.png", BEST)
-    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"

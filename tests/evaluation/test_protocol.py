@@ -19,7 +19,7 @@ from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, DataWarning, UsageError
 from mtaw_fast.evaluation import Evaluated, evaluate, ranks_of, report_of
 from mtaw_fast.evaluation.list_metrics import RestOfSessions
-from mtaw_fast.evaluation.metrics import METRICS, gains_of, means_of
+from mtaw_fast.evaluation.metrics import METRICS, gains_of, means_of, session_bootstrap
 from mtaw_fast.evaluation.protocol import translated
 from tests.support.evaluation.rankers import Dense, brute_force_rank, samples_of, tables
 from tests.support.random_bundle import save_random
@@ -60,15 +60,6 @@ def test_listed_ranks_equal_brute_force_over_the_whole_catalog(
     assert ranks.tolist() == [rank if rank <= max_k else 0 for rank in expected]
 
 
-def test_a_tie_that_spans_the_cut_is_a_miss() -> None:
-    tied = Fixed(list(range(21)), [5.0] * 21)
-    assert ranks_of(tied, samples_of([0, 19])).tolist() == [0, 0]
-    first_alone = Fixed(list(range(21)), [9.0] + [5.0] * 20)
-    assert ranks_of(first_alone, samples_of([0, 1])).tolist() == [1, 0]
-    tie_inside = Fixed(list(range(21)), [5.0] * 20 + [4.0])
-    assert ranks_of(tie_inside, samples_of([0, 20])).tolist() == [20, 0]
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_recall_counts_targets_that_the_catalog_lacks(seed: int) -> None:
     """No list has them, so a ranker without them finds as much as one that knows them and never lists them."""
@@ -102,12 +93,6 @@ def test_the_last_click_may_be_one_that_the_catalog_lacks(tmp_path: Path) -> Non
     with pytest.warns(DataWarning, match="100% of the hits of type purchase repeat the last click"):
         report = assessment.evaluate(bundle, data).report
     assert report.on_last_click == {"view": pytest.approx(np.nan, nan_ok=True), "cart": 0, "purchase": 100}
-
-
-def test_short_lists_are_padded_not_credited() -> None:
-    ranker = Fixed([3, 1], [2.0, 1.0])
-    assert ranks_of(ranker, samples_of([3, 1, 2])).tolist() == [1, 2, 0]
-    assert ranks_of(Fixed([], []), samples_of([0])).tolist() == [0]
 
 
 def test_scores_do_not_depend_on_the_batch_or_its_order() -> None:
@@ -185,18 +170,6 @@ def test_first_targets_and_repeats_of_the_last_click_by_type() -> None:
     assert json.loads(json.dumps(missed.as_dict(), allow_nan=False))["on_last_click"]["cart"] is None
 
 
-def test_a_group_without_samples_is_null_in_json() -> None:
-    value = report_of(np.array([1], np.int32), samples_of([3])).as_dict()
-    assert value["repeat"] == {**dict.fromkeys(METRICS), "samples": 0}
-    json.dumps(value, allow_nan=False)
-
-
-def test_progress_counts_samples() -> None:
-    seen: list[tuple[int, int]] = []
-    ranks_of(Fixed([1], [1.0]), samples_of([0] * 10), chunk=4, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(4, 10), (8, 10), (10, 10)]
-
-
 class _Narrow:
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((len(sessions), k - 1), np.int32), np.zeros((len(sessions), k - 1), np.float32)
@@ -227,3 +200,27 @@ def test_nothing_to_evaluate_is_an_error() -> None:
 def test_senseless_sizes_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="at least 1"):
         ranks_of(Fixed([1], [1.0]), samples_of([1]), **arguments)
+
+
+def test_weighted_metrics_equal_those_of_repeated_samples() -> None:
+    rng, count = np.random.default_rng(5), 200
+    ranks, session = rng.integers(0, 21, count).astype(np.int32), np.sort(rng.integers(0, 60, count)).astype(np.int32)
+    counts = rng.integers(0, 5, count)
+    prefixes = Sessions.from_lists([[number % 7] for number in range(count)])
+    samples = Samples(prefixes, np.full(count, 3, np.int32), session)
+    report = report_of(ranks, samples, weights=counts.astype(np.float32))
+    gains = gains_of(np.repeat(ranks, counts))
+    for name, value in means_of(gains).items():
+        assert report.weighted[name] == pytest.approx(value, rel=1e-12)
+    assert set(session) != set(np.repeat(session, counts))  # sessions whose samples all have weight 0 are left out
+    for name, interval in session_bootstrap(gains, np.repeat(session, counts)).items():
+        assert report.weighted_intervals[name] == pytest.approx(interval, rel=1e-12)
+    plain = report_of(ranks, samples)
+    assert (report.metrics, report.intervals) == (plain.metrics, plain.intervals)
+    assert "weighted" not in plain.as_dict()
+    assert set(report.as_dict()["weighted"]) == {*METRICS, "intervals"}
+    with pytest.raises(DataError, match="all samples have the weight 0"):
+        report_of(ranks, samples, weights=np.zeros(count, np.float32))
+    with pytest.raises(UsageError, match="weights do not work with unseen targets"):
+        report_of(ranks, samples, weights=np.ones(count, np.float32), unseen=np.array([1], np.int32))
+    assert np.isnan(means_of(gains_of(ranks), np.zeros(count))["P@20"])

@@ -15,10 +15,8 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.training import train
-from mtaw_fast.training.content import with_content
 from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.refit import refit_encoder
-from tests.support.online.recommenders import MODEL
 from tests.support.training.timed import A_SHIFT, shifting_dataset
 
 HOURS = 9
@@ -53,7 +51,3 @@ def test_the_trained_model_has_content_vectors(tmp_path: Path, context: ContextC
     refitted, _ = refit_encoder(model, 1, tmp_path, torch.device("cpu"), Silent())
     kept = (refitted.item_vectors == model.item_vectors).all(axis=1)
     assert np.array_equal(kept, model.popularity == 0)
-
-
-def test_a_model_without_an_item_table_stays_as_it_is() -> None:
-    assert with_content(MODEL) is MODEL

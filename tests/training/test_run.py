@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
@@ -24,9 +20,7 @@ from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.encoder.initial_weights import initialize
 from mtaw_fast.training.plan.plan import Plan
 from mtaw_fast.training.progress import Silent
-from mtaw_fast.training.steps.batch import Batch
-from mtaw_fast.training.steps.full_step import Stepper
-from tests.support.training.runs import CHILD
+from tests.support.training.runs import StopsAt, assert_resumed, same
 from tests.support.training.timed import START, shifting_dataset
 
 
@@ -42,61 +36,13 @@ def test_it_learns_the_ring_and_leaves_the_record(ring: Dataset, small: Config, 
     assert trained.model.weights["item_embedding"].shape == (ring.n_items, small.model.embedding_dim)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    a, b = (train(ring, small, tmp_path / name).model.weights for name in "ab")
-    c = train(ring, small.replace(seed=1), tmp_path / "c").model.weights
-    assert all(np.array_equal(a[name], b[name]) for name in a)
-    assert not np.array_equal(a["item_embedding"], c["item_embedding"])
-
-
-def assert_resumed(ring: Dataset, small: Config, folder: Path, whole: TrainedModel) -> None:
-    """The run of the folder, resumed, ends with what the whole one has."""
-    if (folder / "state.json").exists():
-        with pytest.raises(UsageError, match=r"unfinished training.*--resume"):
-            train(ring, small, folder)
-    resumed = train(ring, small, folder, resume=True)
-    assert all(np.array_equal(whole.model.weights[name], resumed.model.weights[name]) for name in whole.model.weights)
-    strip = {"seconds", "sessions_per_second"}
-    assert [{k: v for k, v in r.items() if k not in strip} for r in resumed.history] == [
-        {k: v for k, v in r.items() if k not in strip} for r in whole.history
-    ]
-
-
-class StopsAt(Silent):
-    """Interrupts a training after a number of steps."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def step_done(self, sessions: int, loss: float) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
-STEPS = {"first epoch": 3, "later in the search": 60, "in the refit": 130}
-
-
-@pytest.mark.parametrize("step", STEPS.values(), ids=list(STEPS))
+@pytest.mark.parametrize("step", [3, 60, 130], ids=["first epoch", "later in the search", "in the refit"])
 def test_resuming_after_an_interruption_gives_the_same_bits(
     ring: Dataset, small: Config, tmp_path: Path, step: int, whole: TrainedModel
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(ring, small, tmp_path / "cut", reporter=StopsAt(step))
     assert_resumed(ring, small, tmp_path / "cut", whole)
-
-
-@pytest.mark.long(caught="test_run_memory.py, with a kill, and by interruptions at the same steps")
-@pytest.mark.parametrize("kill_at", STEPS.values(), ids=list(STEPS))
-def test_resuming_after_kill_9_gives_the_same_bits(
-    ring: Dataset, small: Config, tmp_path: Path, kill_at: int, whole: TrainedModel
-) -> None:
-    root = str(Path(__file__).parents[2])
-    child = CHILD.format(root=root, kill_at=kill_at, folder=str(tmp_path / "killed"))
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.run([sys.executable, "-c", child], check=False, cwd=root, env=one_thread)
-    assert process.returncode == -signal.SIGKILL
-    assert_resumed(ring, small, tmp_path / "killed", whole)
 
 
 def test_shuffled_prefixes_learn_and_resume_to_the_same_bits(ring: Dataset, small: Config, tmp_path: Path) -> None:
@@ -106,22 +52,8 @@ def test_shuffled_prefixes_learn_and_resume_to_the_same_bits(ring: Dataset, smal
     with pytest.raises(KeyboardInterrupt):
         train(ring, config, tmp_path / "cut", reporter=StopsAt(60))
     resumed = train(ring, config, tmp_path / "cut", resume=True)
-    for name, weights in whole.model.weights.items():
-        assert np.array_equal(weights, resumed.model.weights[name])
-    assert not np.array_equal(
-        weights, train(ring, config.replace(batches="sessions"), tmp_path / "s").model.weights[name]
-    )
-
-
-def test_the_step_itself_reports_nan_without_touching_the_weights(ring: Dataset, small: Config) -> None:
-    model = MTAW(small, ring.n_items).draw_weights(0)
-    with torch.no_grad():
-        model.position_embedding[0] = torch.nan
-    before = model.item_embedding.detach().clone()
-    stepper = Stepper(model, small)
-    batch = Batch.of(ring.train.slice(0, 4), 1, torch.device("cpu"))
-    assert np.isnan(stepper.step(batch, 0.5))
-    assert torch.equal(before, model.item_embedding)
+    assert same(resumed.model, whole.model)
+    assert not same(whole.model, train(ring, config.replace(batches="sessions"), tmp_path / "s").model)
 
 
 def test_an_unknown_device_is_refused(ring: Dataset, small: Config, tmp_path: Path) -> None:

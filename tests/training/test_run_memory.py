@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
-from mtaw_fast.model.model import Model
 from mtaw_fast.model.parameters import recent_of
 from mtaw_fast.training import TrainedModel, train
-from mtaw_fast.training.progress import Silent
+from tests.support.training.runs import StopsAt, assert_resumed, in_child, same
 
 PHASES = ["slice", "ranker", "search", "slice-refit", "ranker-refit", "refit"]
 
@@ -31,19 +25,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Path]
 
     folder = tmp_path_factory.mktemp("whole")
     return train(ring_dataset(), memory_config(), folder), folder
-
-
-def same(a: Model, b: Model) -> bool:
-    assert a.memory is not None
-    assert b.memory is not None
-    assert a.ranker_net is not None
-    assert b.ranker_net is not None
-    pairs = [
-        (a.weights, b.weights),
-        (a.memory.arrays(), b.memory.arrays()),
-        (a.ranker_net.arrays(), b.ranker_net.arrays()),
-    ]
-    return all(np.array_equal(array, others[name]) for arrays, others in pairs for name, array in arrays.items())
 
 
 def test_every_phase_is_in_the_record_and_the_memory_is_of_all_sessions(
@@ -79,41 +60,6 @@ def test_without_a_refit_it_never_sees_the_held_out_sessions(
     assert trained.metrics == whole[0].metrics
 
 
-CHILD = textwrap.dedent(
-    """
-    import os, signal, sys
-    from pathlib import Path
-    sys.path.insert(0, {root!r})
-    from tests.support.training.curves import undrawn
-    from tests.support.training.ring import memory_config, ring_dataset
-    from mtaw_fast.training import run_state, train
-    from mtaw_fast.training.progress import Silent
-
-    class Killer(Silent):
-        def epoch_starts(self, phase, epoch, epochs, sessions):
-            self.at = (phase, epoch)
-        def step_done(self, sessions, loss):
-            if self.at == {kill_at!r}:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    run_state.plot_curves = undrawn
-    train(ring_dataset(), memory_config(), Path({folder!r}), reporter=Killer())
-    """
-)
-
-
-def assert_resumed(ring: Dataset, remembering: Config, folder: Path, whole: TrainedModel) -> None:
-    """The run of the folder, resumed, ends with what the whole one has."""
-    with pytest.raises(UsageError, match=r"unfinished training.*--resume"):
-        train(ring, remembering, folder)
-    resumed = train(ring, remembering, folder, resume=True)
-    assert same(resumed.model, whole.model)
-    strip = {"seconds", "sessions_per_second", "samples_per_second"}
-    assert [{k: v for k, v in r.items() if k not in strip} for r in resumed.history] == [
-        {k: v for k, v in r.items() if k not in strip} for r in whole.history
-    ]
-
-
 PLACES = [("slice", 2), ("ranker", 2), ("search", 1), ("ranker-refit", 1), ("refit", 2)]
 
 
@@ -121,38 +67,15 @@ PLACES = [("slice", 2), ("ranker", 2), ("search", 1), ("ranker-refit", 1), ("ref
 def test_resuming_after_an_interruption_gives_the_same_bits(
     ring: Dataset, remembering: Config, tmp_path: Path, place: tuple[str, int], whole: tuple[TrainedModel, Path]
 ) -> None:
-    class Interrupts(Silent):
-        at = ("", 0)
-
-        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
-            self.at = (phase, epoch)
-
-        def step_done(self, sessions: int, loss: float) -> None:
-            if self.at == place:
-                raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(ring, remembering, tmp_path, reporter=Interrupts())
+        train(ring, remembering, tmp_path, reporter=StopsAt(1, *place))
     assert_resumed(ring, remembering, tmp_path, whole[0])
 
 
-@pytest.mark.parametrize(
-    "kill_at",
-    [
-        place
-        if place == ("ranker-refit", 1)
-        else pytest.param(place, marks=pytest.mark.long(caught="here, in the ranker's refit, and by interruptions"))
-        for place in PLACES
-    ],
-)
 def test_resuming_after_kill_9_gives_the_same_bits(
-    ring: Dataset, remembering: Config, tmp_path: Path, kill_at: tuple[str, int], whole: tuple[TrainedModel, Path]
+    ring: Dataset, remembering: Config, tmp_path: Path, whole: tuple[TrainedModel, Path]
 ) -> None:
-    root = str(Path(__file__).parents[2])
-    child = CHILD.format(root=root, kill_at=kill_at, folder=str(tmp_path))
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.run([sys.executable, "-c", child], check=False, cwd=root, env=one_thread)
-    assert process.returncode == -signal.SIGKILL
+    assert in_child(tmp_path, ("ranker-refit", 1)).returncode == -signal.SIGKILL
     assert_resumed(ring, remembering, tmp_path, whole[0])
 
 
@@ -165,33 +88,11 @@ def test_resuming_a_finished_run_returns_it(
     assert resumed.metrics == trained.metrics
 
 
-def test_the_bundle_holds_the_memory_and_the_ranker(
-    ring: Dataset, tmp_path: Path, whole: tuple[TrainedModel, Path]
-) -> None:
-    trained, _ = whole
-    bundle = trained.save(tmp_path / "bundle", ring)
-    for saved in (bundle, Bundle.load(tmp_path / "bundle")):
-        assert saved.memory is not None
-        assert saved.ranker_net is not None
-        assert saved.memory.settings == trained.model.memory.settings
-        assert same(saved.model, trained.model)
-        assert saved.config == trained.model.config
-    assert bundle.metrics["validation"] == trained.metrics
-
-
 def test_without_the_encoder_it_ranks_by_the_memory_alone(ring: Dataset, remembering: Config, tmp_path: Path) -> None:
     config = remembering.replace(dense_candidates=0, epochs=1)
     trained = train(ring, config, tmp_path, refit=False)
     assert trained.metrics["MRR@20"] > 80
     assert [record["phase"] for record in trained.history] == ["ranker"] * config.ranker.ranker_epochs + ["search"]
-
-
-def test_a_feature_that_does_not_exist_is_refused_before_anything_is_trained(
-    ring: Dataset, remembering: Config, tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match="no feature 'luck'"):
-        train(ring, remembering.replace(excluded_features="own,luck"), tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_tables_in_ranges_of_items_give_the_same_bits(

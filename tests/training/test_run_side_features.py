@@ -29,10 +29,8 @@ from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.plan import estimate, first_steps
-from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import SideInputs
-from mtaw_fast.training.refit import refit_ranker
 from mtaw_fast.training.trained_model import served_metrics
 from tests.support.scoring.command import score
 from tests.support.scoring.inputs import read_scores, write_sessions
@@ -265,14 +263,6 @@ def test_a_replay_ranks_with_the_context_of_the_visit(trained: TrainedModel) -> 
                      ReplaySettings(every=10_000), LIMITS)  # fmt: skip
     assert not np.array_equal(with_it.ranks["learning"], without.ranks["learning"])
     assert with_it.as_dict()["learning"]["P@20"] > 70
-
-
-def test_a_refit_goes_on_with_the_same_features(trained: TrainedModel, tmp_path: Path) -> None:
-    model, summary = apply_log(LogFile.of(next_stream(), trained.model), LIMITS)
-    refitted, _ = refit_ranker(model, trained.model, summary.learned_sessions, 1, tmp_path, Silent())
-    assert refitted.ranker_net is not None
-    assert trained.model.ranker_net is not None
-    assert refitted.ranker_net.side == trained.model.ranker_net.side
 
 
 def test_parts_that_do_not_belong_together(trained: TrainedModel) -> None:

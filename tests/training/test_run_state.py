@@ -1,8 +1,9 @@
-"""The state of a run: which folders are continued, and which are refused."""
+"""The folder of a run: which one is continued, which is refused; damage, full disks, and files of killed writes."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ import pytest
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.run_state import RunState
-from tests.support.training.runs import leftovers
+from tests.support.training.runs import StopsAt, in_child, leftovers
 
 
 def test_a_finished_run_is_returned_and_other_settings_are_refused(
@@ -27,6 +28,8 @@ def test_a_finished_run_is_returned_and_other_settings_are_refused(
     assert np.array_equal(resumed.model.weights["item_embedding"], whole.model.weights["item_embedding"])
     with pytest.raises(UsageError, match="other settings"):
         train(ring, small.replace(lr=1e-4), tmp_path, resume=True)
+    with pytest.raises(UsageError, match="other settings"):
+        train(dataclasses.replace(ring, min_prefix=2), small, tmp_path, resume=True)
 
 
 def test_two_trainings_cannot_share_a_folder(ring: Dataset, small: Config, tmp_path: Path) -> None:
@@ -40,12 +43,6 @@ def test_a_folder_that_is_no_run_is_left_alone(ring: Dataset, small: Config, tmp
         with pytest.raises(UsageError, match=r"has train-0123\.safetensors, which no training wrote"):
             train(ring, small, tmp_path, overwrite=overwrite)
     assert leftovers(tmp_path) == {"train-0123.safetensors"}
-
-
-def test_a_run_of_another_min_prefix_is_not_resumed(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    train(ring, small, tmp_path)
-    with pytest.raises(UsageError, match="other settings"):
-        train(dataclasses.replace(ring, min_prefix=2), small, tmp_path, resume=True)
 
 
 def test_a_run_with_another_item_table_is_not_resumed(ring: Dataset, small: Config, tmp_path: Path) -> None:
@@ -79,3 +76,32 @@ def test_each_phase_has_its_processor_time_without_that_of_the_plan(
     reopened.open(resume=True, overwrite=False)
     reopened.save()
     assert reopened["processor_seconds"] == {"search": 5.0, "refit": 4.0, "done": 1.0}
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path: Path) -> None:
+    limited = (
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+    )
+    process = in_child(tmp_path / "run", ("", 0), limited)
+    assert process.returncode == 1
+    assert "MtawError: cannot write" in process.stderr
+    assert "free some space" in process.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_checkpoint_is_refused_and_what_a_killed_write_left_is_swept(
+    ring: Dataset, small: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, small, tmp_path, reporter=StopsAt(30))
+    checkpoint = tmp_path / "checkpoint-search-1.safetensors"
+    whole = checkpoint.read_bytes()
+    os.truncate(checkpoint, 5000)
+    with pytest.raises(DataError, match="not a whole safetensors file"):
+        train(ring, small, tmp_path, resume=True)
+    checkpoint.write_bytes(whole)
+    (tmp_path / ".checkpoint-search-2.safetensors.abc.tmp").write_bytes(b"half")
+    train(ring, small, tmp_path, resume=True)
+    assert leftovers(tmp_path) == {"state.json", "metrics.jsonl", "curves.png", "checkpoint-refit-4.safetensors"}

@@ -13,7 +13,7 @@ import torch
 from mtaw_fast.config import Config
 from mtaw_fast.config.type_weights import by_code
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.sessions import Samples
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import train
@@ -23,7 +23,8 @@ from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.ranker.candidates import Prefixes
 from mtaw_fast.training.ranker.fit_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.refit import refit_encoder, refit_ranker
-from mtaw_fast.training.steps.batch import Batch, sample_counts
+from mtaw_fast.training.repeating_types import warnings_on_weights
+from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
 from mtaw_fast.training.steps.static_step import StaticStep
 from tests.support.training.made_up_candidates import MadeUp
@@ -89,16 +90,6 @@ def test_the_epochs_mean_loss_is_weighted(small: Config) -> None:
     masses = [batch.mass for batch in batches]
     assert means[0] == pytest.approx(np.average(values[0], weights=masses), rel=1e-4)
     assert means[1] == pytest.approx(means[0], rel=1e-5)
-
-
-@pytest.mark.parametrize("counted", ["all", "new"])
-def test_counts_are_those_of_the_rows(counted: str) -> None:
-    sessions = typed(ring_sessions(30, seed=8, n_items=5))
-    counts = sample_counts(sessions, 2, counted, COUNTS)
-    assert counts.sum() == len(Batch.of(sessions, 2, CPU, counted, COUNTS).rows)
-    plain = sample_counts(sessions, 2, counted)
-    assert (counts <= plain).all()
-    assert (sample_counts(sessions, 2, counted, COUNTS + 1) == plain).all()
 
 
 def test_validation_equals_that_of_repeated_samples(small: Config) -> None:
@@ -221,3 +212,16 @@ def test_types_that_only_validation_has_leave_nothing_to_learn_from(
 def test_sessions_without_types_are_named() -> None:
     with pytest.raises((UsageError, TrainingError), match="the sessions' clicks have no types"):
         Batch.of(ring_sessions(3, seed=1), 1, CPU, type_weights=COUNTS)
+
+
+def test_a_weight_on_repeats_is_named() -> None:
+    items = np.array([1, 1, 2, 2, 2, 3, 1, 4], np.int32)
+    view, cart, buy = range(3)
+    types = np.array([view, cart, view, cart, buy, view, buy, view], np.uint8)
+    sessions = Sessions(items, np.array([0, 5, 5, 8]), types=types)
+    weights = np.array([1, 3, 8, 1], np.float32)
+    # Both carts repeat the click before them; of two purchases one does, which is not most; nobody gives a gift.
+    (line,) = warnings_on_weights(sessions, (*TYPE_NAMES, "gift"), weights)
+    assert line.startswith("100% of the targets of type cart repeat the click before them")
+    assert not warnings_on_weights(sessions, (*TYPE_NAMES, "gift"), np.ones(4, np.float32))
+    assert not warnings_on_weights(sessions, (*TYPE_NAMES, "gift"), np.array([1, 0, 8, 1], np.float32))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import UsageError
+from mtaw_fast.model.model import Model
+from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.steps.full_step import Stepper
 
@@ -17,27 +26,64 @@ def leftovers(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+# A training with a memory, in a process that kills itself in an epoch.
 CHILD = textwrap.dedent(
     """
     import os, signal, sys
     from pathlib import Path
     sys.path.insert(0, {root!r})
     from tests.support.training.curves import undrawn
-    from tests.support.training.ring import ring_dataset, small_config
-    from mtaw_fast.training import TrainedModel, run_state, train
+    from tests.support.training.ring import memory_config, ring_dataset
+    from mtaw_fast.training import run_state, train
     from mtaw_fast.training.progress import Silent
 
     class Killer(Silent):
-        steps = 0
+        def epoch_starts(self, phase, epoch, epochs, sessions):
+            self.at = (phase, epoch)
         def step_done(self, sessions, loss):
-            self.steps += 1
-            if self.steps == {kill_at}:
+            if self.at == {kill_at!r}:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     run_state.plot_curves = undrawn
-    train(ring_dataset(), small_config(), Path({folder!r}), reporter=Killer())
+    train(ring_dataset(), memory_config(), Path({folder!r}), reporter=Killer())
     """
 )
+
+
+def in_child(folder: Path, kill_at: tuple[str, int], before: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `before` and CHILD in a process of one thread."""
+    root = str(Path(__file__).parents[3])
+    code = before + CHILD.format(root=root, kill_at=kill_at, folder=str(folder))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root, env=environment
+    )
+
+
+def same(a: Model, b: Model) -> bool:
+    """Whether encoder, memory and ranker have the same bits."""
+    pairs = [(a.weights, b.weights)]
+    if a.memory is not None:
+        assert b.memory is not None
+        assert a.ranker_net is not None
+        assert b.ranker_net is not None
+        pairs += [(a.memory.arrays(), b.memory.arrays()), (a.ranker_net.arrays(), b.ranker_net.arrays())]
+    return all(np.array_equal(array, others[name]) for arrays, others in pairs for name, array in arrays.items())
+
+
+def assert_resumed(dataset: Dataset, config: Config, folder: Path, whole: TrainedModel) -> None:
+    """The run of the folder, resumed, ends with what the whole one has."""
+    if (folder / "state.json").exists():
+        with pytest.raises(UsageError, match=r"unfinished training.*--resume"):
+            train(dataset, config, folder)
+    resumed = train(dataset, config, folder, resume=True)
+    assert same(resumed.model, whole.model)
+    times = {"seconds", "sessions_per_second", "samples_per_second"}
+    records, expected = (
+        [{name: value for name, value in record.items() if name not in times} for record in history]
+        for history in (resumed.history, whole.history)
+    )
+    assert records == expected
 
 
 class StopsAt(Silent):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -47,34 +46,12 @@ class Started:
         path = run_folder_of(self.bundle) / "state.json"
         return json.loads(path.read_text()) if path.exists() else None
 
-    def wait_for(self, phase: str, epoch: int) -> None:
-        """Wait until `epoch` epochs of a phase are saved."""
-        while self.running:
-            state = self.state()
-            if state is not None and (state["phase"], state["epoch"]) == (phase, epoch):
-                return
-            time.sleep(_PAUSE)
-        raise AssertionError(f"it ended before {phase} epoch {epoch}: {self.end()}")
-
     def wait_until_printed(self, text: str) -> None:
         while self.running:
             if text in Path(self._log.name).read_text():
                 return
             time.sleep(_PAUSE)
         raise AssertionError(f"it ended before {text!r}: {self.end()}")
-
-    def copy_run(self, bundle: Path) -> None:
-        """Copy the run's folder after a whole epoch to the run folder of another bundle."""
-        for _ in range(100):  # a file may disappear during the copy
-            shutil.rmtree(run_folder_of(bundle), ignore_errors=True)
-            before = self.state()
-            try:
-                shutil.copytree(run_folder_of(self.bundle), run_folder_of(bundle))
-            except shutil.Error:
-                continue
-            if self.state() == before:
-                return
-        raise AssertionError("the run changes faster than it can be copied")
 
     def kill(self, rank: int) -> None:
         """Kill one of its processes with SIGKILL."""

@@ -63,16 +63,6 @@ def test_a_batch_by_hand() -> None:
     assert batch.targets.tolist() == [3, 8, 9]
 
 
-def test_of_new_targets_alone_a_batch_holds_those_rows_and_no_others() -> None:
-    sessions = Sessions.from_lists([[1, 2, 1, 3], [4, 4], [5, 6, 6, 5, 7]])
-    batch = Batch.of(sessions, 1, torch.device("cpu"), "new")
-    assert batch.clicks.tolist() == [1, 2, 1, 4, 5, 6, 6, 5]  # all of them, as context
-    assert batch.rows.tolist() == [0, 2, 4, 7]
-    assert batch.targets.tolist() == [2, 3, 6, 7]
-    assert sample_counts(sessions, 1, "new").tolist() == [2, 0, 2]
-    assert sample_counts(sessions, 3, "new").tolist() == [1, 0, 1]
-
-
 @pytest.mark.parametrize("counted", ["all", "new"])
 @pytest.mark.parametrize("min_prefix", [1, 2])
 def test_sample_counts_are_the_rows_that_a_batch_makes(min_prefix: int, counted: str) -> None:

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.errors import MtawError, TrainingError
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.storage.tensor_file import map_tensors
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.group import checkpoints
 from mtaw_fast.training.group.channel import GroupError
@@ -58,22 +56,6 @@ def test_what_processes_read_and_write_is_the_file_of_one(written: tuple[Config,
     }  # fmt: skip
 
 
-def test_one_process_reads_what_others_wrote(written: tuple[Config, Path]) -> None:
-    config, folder = written
-
-    def work(process_group: ProcessGroup) -> None:
-        stepper = shard_stepper(config, new_model(config), process_group)
-        load_shards(folder / "one.safetensors", stepper.model, stepper, stepper.shards, process_group)
-        save_shards(folder / "all.safetensors", stepper.model, stepper, stepper.shards, process_group)
-
-    in_threads(3, work)
-    stepper = Stepper(new_model(config), config)
-    RunFolder(folder).load_checkpoint("all.safetensors", stepper.model, stepper)
-    arrays = map_tensors(folder / "one.safetensors")
-    assert np.array_equal(stepper.model.item_embedding.detach().numpy(), arrays["weight.item_embedding"])
-    assert np.array_equal(stepper.moments()["exp_avg.item_embedding"].numpy(), arrays["exp_avg.item_embedding"])
-
-
 def test_where_one_cannot_write_there_is_no_file(written: tuple[Config, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     config, folder = written
     right = checkpoints._write_at
@@ -114,15 +96,3 @@ def test_a_file_of_another_catalog_is_refused(written: tuple[Config, Path]) -> N
         return "refused"
 
     assert in_threads(2, work) == ["refused"] * 2
-
-
-def test_a_shard_is_read_and_not_the_rest(written: tuple[Config, Path]) -> None:
-    config, folder = written
-
-    def work(process_group: ProcessGroup) -> torch.Tensor:
-        stepper = shard_stepper(config, new_model(config), process_group)
-        load_shards(folder / "weights.safetensors", stepper.model, None, stepper.shards, process_group)
-        return stepper.model.item_embedding.detach()
-
-    arrays = map_tensors(folder / "weights.safetensors")
-    assert np.array_equal(torch.cat(in_threads(4, work)).numpy(), arrays["weight.item_embedding"])

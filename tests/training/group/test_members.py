@@ -1,4 +1,4 @@
-"""A group of one, in this process: what its commands print, and all errors."""
+"""A group of one, in this process: what its commands print, and all errors; what a group cannot train."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ import torch.distributed as dist
 
 from mtaw_fast import train
 from mtaw_fast.cli import main
+from mtaw_fast.config import Config
 from mtaw_fast.errors import UsageError
 from mtaw_fast.training.group import Group, Peak, joined, members
 from mtaw_fast.training.group.members import device_of_rank
+from mtaw_fast.training.group.runner import check_settings
 from tests.support.training.ring import memory_config, ring_dataset
 from tests.support.training.torchrun import arguments, losses_of, weights_of
 
@@ -149,3 +151,24 @@ def test_one_process_imports_nothing_of_a_group() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train_step": "cuda-graph"}, "train_step=cuda-graph"),
+        ({"negative_term": True}, "negative_term=true"),
+        ({"softmax": "sampled"}, "softmax=sampled"),
+        ({"loss_backend": "native"}, "loss_backend=native"),
+        ({"batch_prefixes": 3}, "batch_prefixes=3 is below the 4 processes"),
+    ],
+    ids=str,
+)
+def test_settings_that_a_group_does_not_support(changes: dict, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_settings(Config.of(**changes), 100, 4)
+
+
+def test_a_catalog_smaller_than_the_group() -> None:
+    with pytest.raises(UsageError, match="a catalog of 3 items is too small for 4 processes"):
+        check_settings(Config(), 3, 4)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,11 +55,3 @@ def test_shares_are_the_batch_and_agree_with_one_another(sessions: list[list[int
         assert share.offsets[-1] == len(share.item_rows)
     assert torch.equal(torch.cat(clicks), batch.clicks)
     assert torch.equal(torch.cat(rows), batch.rows)
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 8])
-def test_every_row_has_one_holder(world: int) -> None:
-    shards = Shards(100, world)
-    rows = np.concatenate([np.arange(100)[shards.rows(rank)] for rank in range(world)])
-    assert rows.tolist() == list(range(100))
-    assert np.ptp(np.diff(shards.bounds())) <= 1

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.training.encoder.validation import validation_metrics
 from mtaw_fast.training.group import step as step_module
 from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards
 from mtaw_fast.training.group.step import GroupStepper
+from mtaw_fast.training.group.validation import group_metrics
 from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
 from tests.support.training.group_threads import CPU, in_threads, shard_stepper
@@ -54,6 +57,13 @@ def together(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return whole
 
 
+def trained_by(world: int, steps: list[Batch], config: Config) -> dict[str, np.ndarray]:
+    def work(process_group: ProcessGroup) -> dict[str, np.ndarray]:
+        return trained(steps, shard_stepper(config, new_model(config), process_group))
+
+    return together(in_threads(world, work))
+
+
 @pytest.mark.parametrize("world", [1, 2, 4])
 @pytest.mark.parametrize(
     "changes", [{}, {"gamma": 0.0, "clip_norm": 0.0}, {"recent_weight": 2.0, "gamma": 6.0}, "typed"], ids=str
@@ -62,9 +72,7 @@ def test_the_steps_of_one_process(changes: Any, world: int) -> None:
     config = still_config().replace(**({} if changes == "typed" else changes))
     steps = typed_batches() if changes == "typed" else batches(config)
     expected = trained(steps, Stepper(new_model(config), config))
-    got = together(
-        in_threads(world, lambda process_group: trained(steps, shard_stepper(config, new_model(config), process_group)))
-    )
+    got = trained_by(world, steps, config)
     assert set(got) == set(expected)
     for name, array in expected.items():
         largest = float(np.abs(array).max())
@@ -77,9 +85,7 @@ def test_a_batch_of_fewer_sessions_than_processes() -> None:
     config = still_config()
     steps = [Batch.of(Sessions.from_lists([[1, 2, 3, 4]]), 1, CPU)] * 3
     expected = trained(steps, Stepper(new_model(config), config))
-    got = together(
-        in_threads(3, lambda process_group: trained(steps, shard_stepper(config, new_model(config), process_group)))
-    )
+    got = trained_by(3, steps, config)
     np.testing.assert_allclose(got["losses"][:2], expected["losses"][:2], rtol=1e-6)
     # After two updates by Adam, the loss backends of a single process differ by 7e-7 already.
     np.testing.assert_allclose(got["losses"][2], expected["losses"][2], rtol=3e-6)
@@ -88,29 +94,14 @@ def test_a_batch_of_fewer_sessions_than_processes() -> None:
 
 def test_the_same_bits_on_every_run() -> None:
     config = still_config()
-    first, second = (
-        together(
-            in_threads(
-                3,
-                lambda process_group: trained(batches(config), shard_stepper(config, new_model(config), process_group)),
-            )
-        )
-        for _ in range(2)
-    )
+    first, second = (trained_by(3, batches(config), config) for _ in range(2))
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_bfloat16_products_stay_near() -> None:
     config = still_config()
     low = config.replace(compute_dtype="bfloat16")
-    one, three = (
-        together(
-            in_threads(
-                world, lambda process_group: trained(batches(low), shard_stepper(low, new_model(low), process_group))
-            )
-        )
-        for world in (1, 3)
-    )
+    one, three = (trained_by(world, batches(low), low) for world in (1, 3))
     np.testing.assert_allclose(three["losses"], one["losses"], rtol=1e-2)
     exact = trained(batches(config), Stepper(new_model(config), config))
     np.testing.assert_allclose(three["losses"], exact["losses"], rtol=1e-2)
@@ -129,3 +120,20 @@ def test_a_loss_that_is_not_finite_moves_no_weight_in_any_process(monkeypatch: p
         assert math.isnan(loss)
         assert stepper.failed_step == 0
         assert torch.equal(stepper.model.item_embedding, start.item_embedding[Shards(N_ITEMS, 2).rows(rank)])
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_validation_is_that_of_one_process(world: int) -> None:
+    config, sessions = still_config(recent_weight=2.0), ring_sessions(50, seed=6)
+    types = np.random.default_rng(3).integers(0, 3, sessions.n_clicks).astype(np.uint8)
+    typed = Sessions(sessions.items, sessions.offsets, None, types)
+    model = new_model(config)
+    for weights in (None, COUNTS):
+        expected = validation_metrics(model, typed, 1, weights)
+
+        def work(process_group: ProcessGroup, weights: Any = weights) -> dict[str, float]:
+            stepper = shard_stepper(config, model, process_group)
+            return group_metrics(stepper.model, stepper.shards, process_group, typed, 1, weights)
+
+        for got in in_threads(world, work):
+            assert got == pytest.approx(expected, rel=1e-9)

@@ -17,7 +17,7 @@ from mtaw_fast.training import train
 from mtaw_fast.training.encoder.runner import LocalRunner
 from mtaw_fast.training.plan.estimate import plan_training
 from mtaw_fast.training.plan.plan import ALWAYS_FULL, PhasePlan, Plan, asks_for_costs, chosen_softmax, minutes
-from mtaw_fast.training.progress import Silent
+from tests.support.training.runs import StopsAt
 
 PUBLIC = {"tmall": 351_268 * 40_727, "retailrocket": 433_648 * 36_968}  # samples x items: logits an epoch
 LARGE = 10 * ALWAYS_FULL
@@ -105,16 +105,12 @@ def test_the_plan_comes_first_and_is_kept_by_a_resumed_run(
 ) -> None:
     events: list[object] = []
 
-    class CutOff(Silent):
+    class Listener(StopsAt):
         def phase_starts(self, phase: str, number: int, phases: int) -> None:
             events.append(phase)
 
-        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
-            if epoch == 2:
-                raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(ring, small, tmp_path, reporter=CutOff(), budget_minutes=0, planned=events.append)
+        train(ring, small, tmp_path, reporter=Listener(1, "search", 2), budget_minutes=0, planned=events.append)
     first, phase = events
     assert isinstance(first, Plan)
     assert (first.softmax, phase) == ("sampled", "search")
@@ -134,18 +130,10 @@ class Alone:
     def mark(self, folder: Path) -> None: ...
 
 
-class CutOff(Silent):
-    """Ends a run after its first epoch."""
-
-    def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.usefixtures("measuring")
 def test_what_one_process_began_to_sample_no_group_takes_up(ring: Dataset, small: Config, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train(ring, small, tmp_path, reporter=CutOff(), budget_minutes=0)
+        train(ring, small, tmp_path, reporter=StopsAt(1, "search", 2), budget_minutes=0)
     before = (tmp_path / "state.json").read_bytes()
     with pytest.raises(UsageError, match=r"sampled softmax, which a group .* resume it without torchrun"):
         train(ring, small, tmp_path, resume=True, group=Alone())
@@ -155,7 +143,7 @@ def test_what_one_process_began_to_sample_no_group_takes_up(ring: Dataset, small
 @pytest.mark.usefixtures("measuring")
 def test_what_a_group_began_keeps_the_full_softmax(ring: Dataset, small: Config, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train(ring, small, tmp_path, reporter=CutOff(), group=Alone())
+        train(ring, small, tmp_path, reporter=StopsAt(1, "search", 2), group=Alone())
     events: list[Plan] = []
     trained = train(ring, small, tmp_path, resume=True, budget_minutes=0, planned=events.append)
     assert events[0].lines()[0] == "plan: full softmax (as the run began)"

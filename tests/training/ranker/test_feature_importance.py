@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mtaw_fast.config import Config
-from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.ranker.feature_importance import feature_importance
@@ -78,9 +75,3 @@ def test_a_training_keeps_it_with_intervals(trained: TrainedModel) -> None:
     for name, (low, high) in record["validation_intervals"].items():
         assert low <= record["validation"][name] <= high
         assert isinstance(np.float64(low), float)
-
-
-def test_without_a_memory_there_is_none(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    record = train(ring, small.replace(epochs=1), tmp_path / "run", refit=False).record()
-    assert record["feature_importance"] is None
-    assert record["validation_intervals"] is None

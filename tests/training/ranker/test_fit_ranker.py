@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +11,9 @@ import pytest
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.training.progress import Silent
-from mtaw_fast.training.ranker.fit_ranker import RankerFit, fit_ranker
+from mtaw_fast.training.ranker.fit_ranker import DrawnCandidates, RankerFit, fit_ranker
 from tests.support.training.made_up_candidates import FEATURES, NOISE, TELLING, MadeUp
+from tests.support.training.queries import dataset_of, drawn
 
 SETTINGS = RankerFit(epochs=2, lr=1e-2)
 
@@ -68,31 +67,23 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
         fitted(MadeUp(), replace(SETTINGS, lr=1e20))
 
 
-def test_the_reporter_gets_every_epoch_and_the_record_is_the_history() -> None:
-    received: list[Any] = []
+def test_a_fit_that_reads_only_what_it_draws_has_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtaw_fast.training.ranker.dataset._MAPPED", 5000)  # so that pages are given back
+    dataset = dataset_of(drawn(2, 120), tmp_path)
 
-    class Listener(Silent):
-        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
-            received.append((phase, epoch, epochs, sessions))
+    class Whole:
+        """The same dataset, but only with whole batches."""
 
-        def step_done(self, sessions: int, loss: float) -> None:
-            received.append(sessions)
+        features, left_out, batch = dataset.features, dataset.left_out, dataset.batch
 
-        def epoch_ends(self, record: Mapping[str, Any]) -> None:
-            received.append(record)
-
-    samples = MadeUp()
-    _, history = fit_ranker(samples, samples.targets, samples.lengths, SETTINGS, 0, "ranker-refit", Listener())
-    assert received[0] == ("ranker-refit", 1, 2, 900)
-    assert sum(count for count in received if isinstance(count, int)) == 2 * 900
-    assert [record for record in received if isinstance(record, dict)] == history
-    assert history[1]["loss"] < history[0]["loss"]
-
-
-def test_what_was_fitted_is_written_and_read(tmp_path: Path) -> None:
-    ranker = fitted(MadeUp())
-    path = tmp_path / "ranker.safetensors"
-    ranker.save(path)
-    read = RankerNet.load(path)
-    assert read.features == ranker.features
-    assert all(np.array_equal(array, read.arrays()[name]) for name, array in ranker.arrays().items())
+    settings = RankerFit(epochs=2, lr=1e-2, batch=32, negatives=7)
+    fitted = [
+        fit_ranker(candidates, dataset.targets, dataset.lengths, settings, 3, "ranker", Silent())
+        for candidates in (dataset, Whole())
+    ]
+    assert isinstance(dataset, DrawnCandidates)
+    assert not isinstance(Whole(), DrawnCandidates)
+    for name, array in fitted[0][0].arrays().items():
+        assert np.array_equal(array, fitted[1][0].arrays()[name]), name
+    losses = [[record["losses"] for record in history] for _, history in fitted]
+    assert losses[0] == losses[1]

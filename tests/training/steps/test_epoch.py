@@ -1,4 +1,4 @@
-"""The batches of an epoch: every sample once, seeded, and prefixes as exact as whole sessions."""
+"""The batches of an epoch: every session or sample once, within the budget, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.kernels.aw_loss import aw_loss
-from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.steps.batch import Batch
+from mtaw_fast.training.steps.batch import Batch, epoch_batches
 from mtaw_fast.training.steps.epoch import EpochBatches
-from tests.support.training.ring import N_ITEMS, ring_sessions
+from tests.support.training.ring import ring_sessions
 
 CPU = torch.device("cpu")
 session_lists = st.lists(st.lists(st.integers(0, 5), min_size=3, max_size=9), min_size=1, max_size=12)
@@ -64,21 +62,6 @@ def test_prefixes_are_the_samples_of_the_sessions(
             assert tuple(lists[owner][: len(prefix) + 1]) == (*prefix, target)
 
 
-def test_prefixes_give_the_loss_and_gradients_of_whole_sessions() -> None:
-    sessions = ring_sessions(20, seed=4)
-    config = config_of(batch_prefixes=10**6)
-    results = []
-    for kind in ("prefixes", "sessions"):
-        source = EpochBatches(config.replace(batches=kind), sessions, 2)
-        model = MTAW(config, N_ITEMS).draw_weights(seed=3)
-        (numbers,) = source.cut(1)
-        batch = source.batch(numbers, CPU)
-        queries = model(batch.clicks, batch.offsets)[batch.rows]
-        loss = aw_loss(queries, model.item_embedding, batch.targets, scale=16, gamma=2, backend="reference")
-        results.append((loss, torch.autograd.grad(loss, list(model.parameters()))))
-    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-7)
-
-
 def test_a_seed_and_an_epoch_fix_the_batches() -> None:
     def cut(seed: int, epoch: int) -> list[list[int]]:
         source = EpochBatches(config_of(seed=seed, batch_prefixes=32), ring_sessions(60, seed=1), 1)
@@ -87,11 +70,31 @@ def test_a_seed_and_an_epoch_fix_the_batches() -> None:
     assert cut(0, 1) == cut(0, 1)
     assert cut(0, 1) != cut(0, 2)
     assert cut(0, 1) != cut(1, 1)
+    lengths = np.full(500, 3)
+    whole = [np.concatenate(epoch_batches(lengths, 30, *place)).tolist() for place in ((0, 1), (0, 2), (1, 1))]
+    assert whole[0] not in whole[1:]
 
 
-def test_a_batch_mixes_sessions() -> None:
-    sessions = ring_sessions(200, seed=1)
-    source = EpochBatches(config_of(batch_prefixes=50), sessions, 1)
-    owners = source.sessions_of(source.cut(1)[0])
-    assert len(np.unique(owners)) > 30
-    assert len(np.unique(sessions.lengths[owners])) > 1 or len(np.unique(sessions.lengths)) == 1
+lengths_strategy = st.lists(st.integers(1, 40), min_size=0, max_size=300).map(lambda x: np.array(x, dtype=np.int64))
+
+
+@settings(deadline=None)
+@given(lengths=lengths_strategy, budget=st.integers(1, 100), seed=st.integers(0, 9), epoch=st.integers(1, 9))
+def test_every_session_once_and_no_batch_over_budget(lengths: np.ndarray, budget: int, seed: int, epoch: int) -> None:
+    batches = epoch_batches(lengths, budget, seed, epoch)
+    together = np.concatenate(batches) if batches else np.empty(0, np.int64)
+    assert sorted(together.tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        assert lengths[batch].sum() <= budget or len(batch) == 1
+    repeated = epoch_batches(lengths, budget, seed, epoch)
+    assert all(np.array_equal(a, b) for a, b in zip(batches, repeated, strict=True))
+
+
+def test_a_batch_holds_sessions_of_like_length() -> None:
+    lengths = np.random.default_rng(0).geometric(0.2, 20_000)
+    batches = epoch_batches(lengths, 512, 0, 1)
+    padding = sum(len(batch) * lengths[batch].max() for batch in batches) - lengths.sum()
+    unsorted = np.array_split(np.random.default_rng(1).permutation(len(lengths)), len(batches))
+    unsorted_padding = sum(len(batch) * lengths[batch].max() for batch in unsorted) - lengths.sum()
+    assert padding < unsorted_padding / 10
+    assert len(batches) < 1.05 * lengths.sum() / 512

@@ -6,7 +6,6 @@ import itertools
 import math
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,12 +35,3 @@ def test_a_neighbor_is_drawn_as_often_as_it_occurs() -> None:
     rng, times = np.random.default_rng(1), 4000
     hits = sum(occurrences.neighbors(np.array([0]), 1, rng).tolist() == [1] for _ in range(times))
     assert abs(hits / times - 3 / 4) < 5 * math.sqrt(3 / 16 / times)
-
-
-@pytest.mark.parametrize("times", [1, 3])
-def test_the_same_generator_finds_the_same(times: int) -> None:
-    occurrences = Occurrences(Sessions.from_lists(np.random.default_rng(0).integers(0, N, (40, 5)).tolist()), N)
-    items = np.arange(4)
-    first, second = (occurrences.neighbors(items, times, np.random.default_rng(7)) for _ in range(2))
-    assert np.array_equal(first, second)
-    assert len(first) <= 2 * times * len(items)

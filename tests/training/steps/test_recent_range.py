@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 
 from mtaw_fast.config import Config
-from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.model.parameters import FARTHEST, RATE, recent_of
-from mtaw_fast.training import train
 from mtaw_fast.training.steps.full_step import AnyStepper, Stepper
 from mtaw_fast.training.steps.sampled_step import SampledStepper
 from mtaw_fast.training.steps.static_step import StaticStep
@@ -46,12 +43,6 @@ def test_so_it_does_in_a_group() -> None:
     models = in_threads(2, lambda group: long_step(shard_stepper(config, new_model(config), group), config))
     for model in models:
         assert_at_the_edge(model.recent)
-
-
-def test_a_training_far_beyond_the_range_gives_a_model(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    """On a ring the next item follows from the last click alone, so `decay` falls as long as it can."""
-    config = small.replace(recent_weight=2.0, lr=0.5, epochs=1)
-    recent_of(train(ring, config, tmp_path, refit=False).model.weights)
 
 
 def assert_at_the_edge(recent: torch.Tensor) -> None:

@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,7 +23,7 @@ from mtaw_fast.training.steps import static_step as static_module
 from mtaw_fast.training.steps.full_step import Stepper
 from mtaw_fast.training.steps.static_batch import StaticBatch
 from mtaw_fast.training.steps.static_step import StaticStep
-from tests.support.training.runs import StopsAt
+from tests.support.training.runs import StopsAt, same
 from tests.support.training.steps import CPU, batches, new_model, still_config
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
@@ -226,7 +225,7 @@ def test_a_whole_training_learns_and_resumes_with_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         train(ring, small, tmp_path / "cut", reporter=StopsAt(step=60))
     resumed = train(ring, small, tmp_path / "cut", resume=True)
-    assert all(np.array_equal(whole.model.weights[name], resumed.model.weights[name]) for name in whole.model.weights)
+    assert same(resumed.model, whole.model)
 
 
 def test_a_training_whose_loss_fails_names_the_step_and_keeps_the_last_epoch(

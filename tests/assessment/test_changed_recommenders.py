@@ -1,7 +1,8 @@
-"""A recommender with added items is measured as a bundle that has them from the start."""
+"""Recommenders that have changed since their bundle was made: added items count, learned clicks are warned of."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ from mtaw_fast import Recommender, compare, evaluate
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
-from tests.support.random_bundle import bundle_parts, save_parts
+from mtaw_fast.errors import DataWarning
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.ranking.changed_catalogs import D, M, N, extended, new_ids, new_vectors
 
-pytestmark = pytest.mark.filterwarnings("ignore::mtaw_fast.errors.DataWarning")
 
-
+@pytest.mark.filterwarnings("ignore::mtaw_fast.errors.DataWarning")
 def test_added_items_count_as_clicks_and_targets(tmp_path: Path) -> None:
+    """As those of a bundle that has them from the start."""
     bundle = save_parts(tmp_path / "bundle", **bundle_parts(n_items=N, embedding_dim=D))
     ids, vectors = new_ids(bundle), new_vectors(bundle, seed=0)
     added = Recommender.load(bundle.folder)
@@ -40,3 +42,21 @@ def test_added_items_count_as_clicks_and_targets(tmp_path: Path) -> None:
     comparison = compare(whole, added, data)
     assert comparison.lists.same_list == 100
     assert comparison.metrics["P@20"].difference == 0
+
+
+def test_learned_clicks_are_a_warning(tmp_path: Path) -> None:
+    learned = "this recommender has learned 3 clicks that its bundle does not have"
+    bundle = save_parts(tmp_path / "bundle", **bundle_parts() | memory_parts())
+    sessions = Sessions.from_lists([[1, 2, 3]] * 4)
+    data = Dataset("shop", sessions, Samples.from_sessions(sessions, 1), bundle.ids)
+    learning = Recommender.load(bundle.folder, learn=tmp_path / "log")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        evaluate(learning, data)  # nothing is learned yet
+    learning.observe("visit", bundle.ids.external(np.array([1, 2, 3])))
+    learning.catch_up()
+    with pytest.warns(DataWarning, match=learned):
+        evaluate(learning, data)
+    with pytest.warns(DataWarning, match=f"bundle [(]B[)]: {learned}"):
+        compare(bundle, learning, data)
+    learning.close()
