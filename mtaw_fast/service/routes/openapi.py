@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Components, Example, OpenAPIHeader, OpenAPIResponse, Operation, Schema, SecurityScheme
 from litestar.openapi.spec.enums import OpenAPIType
 
 from mtaw_fast import __version__
-from mtaw_fast.data.context import MAX_CHARACTERS, MAX_COLUMNS
 from mtaw_fast.experiment.lines import KINDS as REPORTED
-from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
+from mtaw_fast.online.log.events import MAX_TEXT_LENGTH
 from mtaw_fast.ranking.options import LATEST_MOMENT
 from mtaw_fast.service.errors import ErrorAnswer
 from mtaw_fast.service.http.responses import JSON
 from mtaw_fast.service.ranking_ids import EXAMPLE
+from mtaw_fast.service.routes import answers, requests
 from mtaw_fast.service.settings import Limits
 
 _NEED_TOKEN = (
@@ -205,96 +206,54 @@ def _version_header() -> OpenAPIHeader:
     )
 
 
-_ID_BOUNDS = {"integer": {"minimum": -(2**63), "maximum": 2**63 - 1}, "string": {"maxLength": MAX_TEXT_LENGTH}}
-_BOUNDS = {**_ID_BOUNDS, "string": {"minLength": 1, "maxLength": MAX_TEXT_LENGTH}}  # of an item id that may be new
+_LIMITS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
+_RANKING_REQUESTS = ("RecommendRequest", "BatchRequest", "ClickRequest")
 _QUERY_IDS = ("item", "exclude", "allow", "session_id", "search")
-_REQUESTS = ("RecommendRequest", "BatchRequest", "ClickRequest")
 
 
 def state_limits(document: dict[str, Any], limits: Limits) -> None:
     """Add to the document what requests may contain: no unknown fields, and no more than `limits`."""
     schemas = document["components"]["schemas"]
-    _state_id_limits(schemas)
-    for name in schemas:
+    structs = [kind for module in (requests, answers) for name, kind in vars(module).items() if name in schemas]
+    _, exact = msgspec.json.schema_components(structs)
+    for name in exact.keys() & schemas:
+        _copy_limits(schemas[name], exact[name])
+    for name, schema in schemas.items():
+        fields = schema.get("properties", {})
         if name.endswith(("Request", "ReportedItem")):
-            schemas[name]["additionalProperties"] = False
-    for name in _REQUESTS:
-        if name not in schemas:
-            continue
-        fields = schemas[name]["properties"]
-        fields["k"]["maximum"] = limits.k
-        fields["at"]["oneOf"][0].update(minimum=0, maximum=LATEST_MOMENT - 1)
-        fields["explore"]["oneOf"][0].update(minimum=0, maximum=1)
-        fields["fields"]["items"].update(_BOUNDS["string"])
-        fields["rules"]["oneOf"][1].update(_ID_BOUNDS["string"])
-        _state_context_limits(fields["context"])
-        if "session_id" in fields:
-            fields["session_id"]["oneOf"][0].update(_BOUNDS["string"])
-        if "session" in fields:
-            fields["session"]["maxItems"] = limits.clicks
-        if "items" in fields:
-            fields["items"]["maxItems"] = limits.clicks
-        if "types" in fields:
-            lists = fields["types"]["oneOf"][0]
-            (lists["items"]["oneOf"][0] if "sessions" in fields else lists)["items"]["oneOf"][0].update(
-                _BOUNDS["string"]
-            )
-        if "sessions" in fields:
-            fields["sessions"]["maxItems"] = limits.batch
-            fields["sessions"]["items"]["maxItems"] = limits.clicks
-    condition = schemas["BoostRequest"]["properties"]["when"]["maxLength"]
-    one, several, _ = schemas["RulesRequest"]["properties"]["filter"]["oneOf"]
-    one["maxLength"] = several["items"]["maxLength"] = condition
-    _state_event_limits(schemas)
-    for name in ("FeedbackRequest", "AddItemsRequest", "RemoveItemsRequest", "HideItemsRequest"):
-        if name in schemas and "items" in schemas[name]["properties"]:
-            for choice in schemas[name]["properties"]["items"]["items"]["oneOf"]:
-                choice.update(_BOUNDS[choice["type"]])
-    table = schemas.get("ItemTableRequest", {}).get("properties")
-    if table is not None:
-        for names in (table["public"]["oneOf"][0]["items"], table["availability"]["oneOf"][0]):
-            names.update(_BOUNDS["string"])
-    if "FeedbackRequest" in schemas:
-        schemas["FeedbackRequest"]["properties"]["session"]["oneOf"][0].update(_BOUNDS["string"])
-        for name in REPORTED:
-            schemas["FeedbackRequest"]["properties"][name]["maxItems"] = limits.k
+            schema["additionalProperties"] = False
+        if name in _RANKING_REQUESTS:
+            fields["k"]["maximum"] = limits.k
+            fields["at"]["oneOf"][0].update(minimum=0, maximum=LATEST_MOMENT - 1)
+            for clicks in ("session", "items"):
+                if clicks in fields:
+                    fields[clicks]["maxItems"] = limits.clicks
+            if "sessions" in fields:
+                fields["sessions"]["maxItems"] = limits.batch
+                fields["sessions"]["items"]["maxItems"] = limits.clicks
+        if name == "FeedbackRequest":
+            for kind in REPORTED:
+                fields[kind]["maxItems"] = limits.k
     for path in ("/v1/similar", "/v1/items"):
         for parameter in document["paths"][path]["get"]["parameters"]:
+            schema = parameter["schema"]
             if parameter["name"] == "k":
-                parameter["schema"]["maximum"] = limits.k
+                schema["maximum"] = limits.k
             if parameter["name"] in _QUERY_IDS:
-                schema = parameter["schema"]
                 for choice in schema.get("oneOf", [schema]):
                     if choice["type"] != "null":
-                        choice.get("items", choice).update(_ID_BOUNDS["string"])
+                        choice.get("items", choice)["maxLength"] = MAX_TEXT_LENGTH
 
 
-def _state_id_limits(node: Any) -> None:
-    """Add the limits of ids to all schemas in a part of the document that allow both types of ids, or an object too."""
-    types = [choice.get("type") for choice in node.get("oneOf", ())] if isinstance(node, dict) else []
-    if types in (list(_ID_BOUNDS), [*_ID_BOUNDS, None]):
-        for child in node["oneOf"]:
-            child.update(_ID_BOUNDS.get(child.get("type"), {}))
-        return
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        _state_id_limits(child)
-
-
-def _state_context_limits(schema: dict[str, Any]) -> None:
-    columns = schema["oneOf"][0]
-    columns["maxProperties"] = MAX_COLUMNS
-    number, text, _ = columns["additionalProperties"]["oneOf"]
-    number.update(_ID_BOUNDS["integer"])
-    text["maxLength"] = MAX_CHARACTERS
-
-
-def _state_event_limits(schemas: dict[str, Any]) -> None:
-    """Add the limits of fields with several types, which Litestar leaves out."""
-    if "EventRequest" not in schemas:
-        return
-    fields = schemas["EventRequest"]["properties"]
-    for name in ("item", "type", "id"):
-        for choice in fields[name]["oneOf"]:
-            choice.update(_BOUNDS.get(choice["type"], {}))
-    fields["time"]["oneOf"][0].update(minimum=EARLIEST, maximum=LATEST)
-    _state_context_limits(fields["context"])
+def _copy_limits(schema: dict[str, Any], exact: dict[str, Any]) -> None:
+    """Copy the limits of msgspec's schema of a type: Litestar leaves out those of values with several types."""
+    schema.update({name: exact[name] for name in _LIMITS if name in exact and name not in schema})
+    for inner in ("items", "additionalProperties"):
+        if isinstance(schema.get(inner), dict):
+            _copy_limits(schema[inner], exact.get(inner, {}))
+    for name, field in schema.get("properties", {}).items():
+        _copy_limits(field, exact["properties"][name])
+    for choice in schema.get("oneOf", ()):
+        for same in exact.get("anyOf", ()):
+            if choice.get("type") == same.get("type"):
+                _copy_limits(choice, same)
