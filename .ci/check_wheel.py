@@ -25,8 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LEVELS = ("portable", "neon", "avx2", "avx512", "vnni", "bf16", "amx")
 TESTS = (
-    "tests/kernels", "tests/memory", "tests/ranking/test_native_ranker.py",
-    "tests/ranking/test_native_ranker_updates.py", "tests/ranking/test_growing_session.py",
+    "tests/kernels", "tests/memory", "tests/ranking/test_native_ranker.py", "tests/ranking/test_growing_session.py",
     "tests/ranking/test_memory_stage.py",
 )  # fmt: skip
 COMPILERS = ("c++", "g++", "gcc", "cc", "clang++", "clang", "cmake", "ninja")

@@ -37,28 +37,18 @@ _MAX_EXCLUDED = 5
 _SPANS = (0, 60_000, 86_400_000)  # ms after the newest click that the model knows
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """Conditions of a run, in external ids; see `Recommender.recommend`."""
-
-    exclude: list[Any]
-    allow: list[Any] | None
-    exclude_seen: bool
-    now: int | None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
     """The product's answers for sessions.
 
-    queries: the PyTorch model's queries float32[B, d], if requested. conditions: those of every batch of 8 sessions.
-    answers: the Recommender's top 20 under them, (items, scores) for each session.
+    queries: the PyTorch model's queries float32[B, d], if requested. conditions: keywords of `Feeds.of`, for each batch
+    of 8 sessions. answers: the Recommender's top 20 under them, (items, scores) for each session.
     """
 
     bundle: Bundle
     sessions: Sessions
     queries: np.ndarray | None
-    conditions: list[Conditions]
+    conditions: list[dict[str, Any]]
     answers: list[tuple[list[Any], np.ndarray]]
 
     @classmethod
@@ -69,11 +59,8 @@ class Truth:
         served = Recommender.load(bundle.folder, encoder="native", index="native", verify=False)
         answers = []
         for row, clicks in enumerate(sessions):
-            condition = conditions[row // _BATCH]
-            answer = served.recommend(
-                bundle.ids.external(clicks), K, exclude=condition.exclude, allow=condition.allow,
-                exclude_seen=condition.exclude_seen, at=condition.now,
-            )  # fmt: skip
+            options = dict(conditions[row // _BATCH])
+            answer = served.recommend(bundle.ids.external(clicks), K, at=options.pop("now"), **options)
             answers.append((answer.items, answer.scores))
         return cls(bundle, sessions, queries, conditions, answers)
 
@@ -90,7 +77,7 @@ def _torch_queries(bundle: Bundle, sessions: Sessions) -> np.ndarray:
         torch.set_num_threads(threads)
 
 
-def random_conditions(bundle: Bundle, count: int, seed: int) -> list[Conditions]:
+def random_conditions(bundle: Bundle, count: int, seed: int) -> list[dict[str, Any]]:
     """Return `count` random conditions: none, some items excluded, only some allowed, the session's own left out."""
     rng = np.random.default_rng(seed + 1)
     n, trends = bundle.n_items, bundle.model.trends
@@ -99,8 +86,14 @@ def random_conditions(bundle: Bundle, count: int, seed: int) -> list[Conditions]
         exclude = rng.choice(n, min(n - 1, _MAX_EXCLUDED) if kind % 4 == 1 else 0, replace=False).astype(np.int32)
         allow = np.flatnonzero(rng.random(n) < 0.5) if kind % 4 == 2 else None
         now = None if trends is None else int(trends.clock[-1]) + _SPANS[kind % len(_SPANS)]
-        external = None if allow is None else bundle.ids.external(allow.astype(np.int32))
-        conditions.append(Conditions(bundle.ids.external(exclude), external, kind % 4 == 3, now))
+        conditions.append(
+            {
+                "exclude": bundle.ids.external(exclude),
+                "allow": None if allow is None else bundle.ids.external(allow.astype(np.int32)),
+                "exclude_seen": kind % 4 == 3,
+                "now": now,
+            }
+        )
     return conditions
 
 
@@ -192,13 +185,8 @@ def _compare_queries(truth: Truth, rows: slice, encoder: Run, sums: _Sums) -> No
 
 
 def _compare_rankings(truth: Truth, rows: slice, recommender: Run, sums: _Sums) -> None:
-    chosen = truth.conditions[rows.start // _BATCH]
     clicks = [truth.bundle.ids.external(session) for session in truth.sessions.slice(rows.start, rows.stop)]
-    items, scores = recommender(
-        Feeds(truth.bundle).of(
-            clicks, K, exclude=chosen.exclude, allow=chosen.allow, exclude_seen=chosen.exclude_seen, now=chosen.now
-        )
-    )
+    items, scores = recommender(Feeds(truth.bundle).of(clicks, K, **truth.conditions[rows.start // _BATCH]))
     shape = (len(clicks), K)
     if items.shape != shape or scores.shape != shape:
         raise BundleError(f"the exported graph gives {list(items.shape)} items instead of {list(shape)}")

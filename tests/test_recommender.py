@@ -89,19 +89,6 @@ class TestEveryPair:
             assert (out.unknown, out.timings, out.repeats) == ([], None, None)
             assert len(out) == 20
 
-    def test_scores_are_logits(self, rec: Recommender) -> None:
-        """scale * cosine between the query and the raw embedding, ties to the lower id."""
-        out = rec.recommend(self.external(rec, [5, 9]), k=N)
-        query = rec.encoder.encode(Sessions.from_lists([[5, 9]])).astype(np.float64)[0]
-        items = rec.bundle.weights["item_embedding"].astype(np.float64)
-        lengths = np.linalg.norm(items, axis=1)
-        cosines = items @ query / np.where(lengths > 0, lengths, 1)
-        internal = rec.ids.lookup(out.items)
-        np.testing.assert_allclose(out.scores, rec.bundle.config.model.scale * cosines[internal], rtol=0, atol=1e-5)
-        assert sorted(internal.tolist()) == list(range(N))
-        ranks = {item: rank for rank, item in enumerate(internal.tolist())}
-        assert all(ranks[first] + 1 == ranks[first + 40] for first in range(60, 100))
-
     def test_filters(self, rec: Recommender) -> None:
         clicks, k = [3, 9, 3, 250], 15
         session = self.external(rec, clicks)

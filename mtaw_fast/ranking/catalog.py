@@ -67,34 +67,16 @@ def plain_id(item: Any) -> int | str:
 class Catalog:
     """One state of a served catalog. Axes: N items of the model, M added ones, d dimensions.
 
-    Attributes
-    ----------
-    ids : ItemIds or CatalogIds
-        The table of external ids.
-    added : tuple of ids
-        External ids of the added items, oldest first.
-    embeddings, vectors : float32[M, d]
-        For the added items, the encoder's input for their clicks, and their vectors in the search (length 1).
-    removed : bool[N + M]
-        Whether each item was removed.
-    norm : float
-        The length of the rows of `embeddings`: the mean length of the model's own; 0 until an item is added.
-    clicks : int64[N + M] or None
-        Clicks counted in training and while serving; None: those of the training.
-    memory : SessionMemory or None
-        The session memory with what was learned while serving; None: the model's tables alone.
-    delta : MemoryDelta or None
-        The learned part of `memory`.
-    trends : Trends or None
-        The decayed clicks, with what was learned; None: the model's own.
-    items : ItemTable or None
-        What is known about the items, with what changed while serving.
-    all_items : bool
-        Whether items are recommended although they are hidden or not available.
-    renewed : mapping of int to int
-        The new internal id, by the former one, of ids that were removed and then added again, oldest first.
-    unknown : frozenset of int
-        Internal ids of added items that `ids` does not know any more: no session holds them.
+    added: external ids of the added items, oldest first. embeddings, vectors: float32[M, d], for the added items the
+    encoder's input for their clicks, and their vectors in the search (length 1). removed: bool[N + M]. norm: the length
+    of the rows of `embeddings`, which is the mean length of the model's own; 0 until an item is added.
+
+    With what was learned while serving: clicks int64[N + M] (None: those of the training), memory (None: the model's
+    tables alone) and its learned part `delta`, trends (None: the model's own).
+
+    items: what is known about the items now. all_items: whether items are recommended although they are hidden or not
+    available. renewed: the new internal id, by the former one, of ids that were removed and then added again, oldest
+    first. unknown: internal ids of added items that `ids` does not know any more, as no session holds them.
     """
 
     model: Model
@@ -115,10 +97,10 @@ class Catalog:
 
     @classmethod
     def of(cls, model: Model, *, all_items: bool = False) -> Catalog:
-        """Return the catalog of the model's own items, without those that a log removed.
+        """Return the catalog of the model's own items.
 
-        all_items: whether removed, hidden and unavailable ones are recommended too, as in an evaluation on past
-        sessions.
+        all_items: whether those that a log removed, hidden and unavailable ones are recommended too, as in an
+        evaluation on past sessions.
         """
         no_vectors = np.empty((0, model.config.model.embedding_dim), dtype=np.float32)
         removed = np.zeros(model.n_items, dtype=bool)
@@ -143,9 +125,8 @@ class Catalog:
     ) -> Catalog:
         """Return the catalog of the model's items and those added while serving.
 
-        internal_ids: N, N + 1, .. by external ids, in this order; kept without a copy. unknown: those of the external
-        ids that count as unknown, since no session holds them any more. The other parameters are as the fields; a
-        vector may be zero.
+        internal_ids: N, N + 1, .. by external ids, in this order; kept without a copy. unknown: external ids that count
+        as unknown. The other parameters are as the fields; a vector may be zero.
         """
         added, unknown_internal_ids = tuple(internal_ids), frozenset(internal_ids[item] for item in unknown)
         if unknown:

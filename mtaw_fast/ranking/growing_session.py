@@ -29,17 +29,10 @@ class GrowingSession:
     and is encoded again. Thread-safe; calls on one session wait for each other. Memory at d = 100: under 512 bytes a
     click.
 
-    Parameters
-    ----------
-    pipeline : callable
-        Returns the current state of the catalog.
-    observe : callable, optional
-        Called with the external ids of clicks, and the type of each or None, for learning.
-    log_position : callable, optional
-        Returns the log position that a ranking from now on includes; see `Recommendations.log_position`.
-    origin : (Recommender, str or None), optional
-        The recommender that made it, and the session's id. A session is pickled and deep-copied as these and its
-        clicks; the copy does not send the clicks to `observe` again.
+    pipeline: returns the current state of the catalog. observe: called with the external ids of clicks, and the type of
+    each or None, for learning. log_position: returns the log position that a ranking from now on includes. origin: the
+    recommender that made it, and the session's id; a session is pickled and deep-copied as these and its clicks, which
+    the copy does not send to `observe` again.
 
     Examples
     --------

@@ -106,9 +106,7 @@ class MemoryStage:
 
         sessions: types are codes of those that the ranker reads. queries: float32[B, d]. retrieved: the best
         `width(k)` items of each and their logits. The ranking contains only `allowed` items and none of each session's
-        `dropped` ids. The moment of a request is the session's last click if the sessions have times, else `at` (Unix
-        milliseconds), or the newest click that the trends know. context: see `moment_of`. always_ranked: see
-        `Conditions`.
+        `dropped` ids. at, context: see `moment_of`. always_ranked: see `Conditions`.
         """
         catalog = self._catalog
         ids, logits = (np.ascontiguousarray(array) for array in retrieved)

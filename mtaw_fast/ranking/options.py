@@ -60,11 +60,9 @@ def conditions_of(
     at: int | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> Conditions:
-    """Return the conditions of a call from external ids; unknown ids are ignored.
+    """Return the conditions of a call from external ids; unknown ids are ignored. Raises UsageError on wrong values.
 
-    at: now by default, if the model was trained with times. Raises UsageError on a value that is not a list of ids, on
-    a filter of another kind or catalog, on a time that is not in milliseconds, and on context that is not checked
-    values by a column of the model.
+    at: now by default, if the model was trained with times.
     """
     timed = catalog.model.trends is not None
     moment = _moment(at) if timed or at is not None else None  # every bundle refuses an invalid moment
@@ -219,11 +217,7 @@ def options_of(
     explore: float = 0.0,
     explore_below: int = EXPLORE_BELOW,
 ) -> Options:
-    """Return the options of one call on a catalog, checked; see `Recommender.recommend`.
-
-    Raises UsageError on a k that is not a positive whole number, a value that is not a list of ids, a filter of
-    another catalog, a column that does not exist, wrong rules, and a share to explore that is out of range.
-    """
+    """Return the options of one call on a catalog, checked; parameters and errors as in `Recommender.recommend`."""
     conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at, context)
     field_names = checked_fields(catalog, fields) if fields else ()
     share = checked_explore(explore, explore_below)
@@ -245,10 +239,8 @@ def checked_explore(share: float, below: int) -> Explore | None:
 
 def checked_fields(catalog: Catalog, fields: Iterable[str]) -> tuple[str, ...]:
     """Return names of columns. Raises UsageError if the item table does not have one of them."""
-    if isinstance(fields, str):
+    if isinstance(fields, str) or not isinstance(fields, Iterable):
         raise UsageError(f"fields must be a list of columns, not {fields!r}; write [{fields!r}] for a single one")
-    if not isinstance(fields, Iterable):
-        raise UsageError(f"fields must be a list of columns, not {fields!r}")
     names, table = tuple(fields), catalog.items or ItemTable(0)
     for name in names:
         if not isinstance(name, str):

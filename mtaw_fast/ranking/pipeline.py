@@ -32,11 +32,7 @@ _NO_CLICKS = np.empty(0, dtype=np.int32)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pipeline:
-    """An immutable snapshot: a catalog, an index of it, and the ranker over both.
-
-    A recommender reads its current pipeline once a call. An update, from any thread, replaces it by the next one; calls
-    under way end on the one that they began with.
-    """
+    """An immutable snapshot: a catalog, an index of it, and the ranker over both. A call ends on that it began with."""
 
     catalog: Catalog
     index: Index
@@ -205,10 +201,7 @@ class Pipeline:
         log_position: str | None,
         lookup: float = 0.0,
     ) -> tuple[Recommendations, Times | None]:
-        """Return the answer under rules to one session of known clicks int32[m], and its times.
-
-        lookup: microseconds that finding the clicks took.
-        """
+        """Return the answer under rules to a session of known clicks int32[m], found in `lookup` us, and its times."""
         if not len(clicks):
             refuse_other_type(self.catalog.ids.kind, unknown)
         elif isinstance(self.ranker, NativeRanker):
@@ -286,7 +279,7 @@ class Pipeline:
         ]
 
     def _popular(self, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-        """Return the most clicked items, or with trends the rising ones: ids int32[k], scores float32[k]."""
+        """Return the most clicked items, or with trends the rising ones, padded."""
         if self.catalog.trends is None:
             return most_popular(self.catalog, k, conditions)
         return rising(self.catalog, self.catalog.trends, k, conditions)

@@ -12,7 +12,7 @@ that was read), and none is needed because a limit left others out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,12 +29,8 @@ _MAX_CELLS = 1 << 22  # of the rankings that are in memory at a time
 Rank = Callable[[np.ndarray, int, Conditions], tuple[np.ndarray, np.ndarray]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RuledRow:
-    """One ranking under rules. ran_out: whether an approximate index found too few candidates for k items."""
-
-    arranged: Arranged
-    ran_out: bool
+# A ranking under rules, and whether an approximate index found too few candidates for k items.
+RuledRow = tuple[Arranged, bool]
 
 
 def ruled_rows(
@@ -74,7 +70,7 @@ def ruled_rows(
                     if arranged is None:
                         unfinished.append(row)
                     else:
-                        rows[row] = RuledRow(arranged, final and count == depth and len(arranged.ids) < k)
+                        rows[row] = arranged, final and count == depth and len(arranged.ids) < k
             remaining = np.array(unfinished, dtype=np.int64)
             depth = min(depth * _GROWTH, n_items)
     finished = [row for row in rows if row is not None]
@@ -86,11 +82,11 @@ def ruled_answer(
     catalog: Catalog, row: RuledRow, clicks: np.ndarray, unknown: list[Any], options: Options
 ) -> Recommendations:
     """Return a ranking under rules as an answer; parameters as in `assembled`."""
-    arranged = row.arranged
+    arranged, ran_out = row
     answer = assembled(catalog, (arranged.ids, arranged.scores), clicks, unknown, options.repeats, options.reasons)
     short: Literal["rules", "candidates"] | None = None
     if len(arranged.ids) < options.k:
-        short = "candidates" if row.ran_out else "rules"
+        short = "candidates" if ran_out else "rules"
     reasons = None if answer.reasons is None else with_effects(answer.reasons, arranged.boosts, arranged.pinned)
     return answer if short is None and reasons is None else replace(answer, short=short, reasons=reasons)
 

@@ -46,12 +46,8 @@ def load_parts(folder: str | os.PathLike[str], verify: bool, encoder: str, index
 class ServedPipeline:
     """The pipeline that is served. Any thread may replace it: updates wait for each other, rankings never wait.
 
-    Attributes
-    ----------
-    bundle, encoder, index
-        What is served now. The index is that of the bundle's own items.
-    pipeline : Pipeline
-        The current state. A ranking reads it once, and ends on the state that it began with.
+    bundle, encoder, index: what is served now; the index is that of the bundle's own items. pipeline: the current
+    state, which a ranking reads once.
     """
 
     def __init__(self, bundle: Bundle, encoder: Encoder, index: Index) -> None:

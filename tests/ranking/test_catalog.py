@@ -320,18 +320,6 @@ def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
             rec.add_items(new[:1], neighbors=wrong)  # type: ignore[arg-type]
 
 
-def test_a_live_session_meets_new_items(rec: Recommender) -> None:
-    old = rec.bundle.ids.external(np.array([4, 5]))
-    new = new_ids(rec.bundle)
-    visit = rec.session(old)
-    assert visit.recommend(k=5).items == rec.recommend(old, k=5).items
-    assert visit.click(new[0]).recommend().unknown == [new[0]]
-    rec.add_items(new[:2], neighbors=[old, old[:1]])
-    visit.click(new[1])
-    assert same(visit.recommend(k=30), rec.recommend([*old, new[0], new[1]], k=30))  # its earlier click is known now
-    assert visit.clicks == [*old, new[0], new[1]]
-
-
 def test_a_live_session_is_ranked_by_a_catalog_no_older_than_its_clicks(
     rec: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:

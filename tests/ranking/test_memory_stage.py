@@ -70,30 +70,6 @@ def test_answers_are_those_of_the_plain_reference(rec: Recommender) -> None:
         assert (np.diff(out.scores) <= 0).all()
 
 
-def test_exclude_seen_ranks_new_items_alone(rec: Recommender) -> None:
-    clicks = named(rec, [3, 9, 3, 200])
-    out = rec.recommend(clicks, 40, exclude_seen=True)
-    assert len(out) == 40
-    assert not set(out.items) & set(clicks)
-    # The session's items are still queried; they only get no places.
-    assert out.items != rec.recommend(clicks[:1], 40, exclude_seen=True).items
-
-
-def test_timings(rec: Recommender, tmp_path: Path) -> None:
-    names = ["lookup", "encode", "retrieve", "memory", "assemble", "total"]
-    for out in (
-        rec.recommend(named(rec, [1, 2]), 5, timings=True),
-        rec.session(named(rec, [1])).recommend(timings=True),
-    ):
-        assert out.timings is not None
-        assert list(out.timings) == names
-        assert out.timings["memory"] > 0
-    save_parts(tmp_path / "plain", **bundle_parts(n_items=N, embedding_dim=D))
-    plain = Recommender.load(tmp_path / "plain").recommend(["sku-1"], 5, timings=True)
-    assert plain.timings is not None
-    assert list(plain.timings) == [name for name in names if name != "memory"]
-
-
 class TestTogether:
     @pytest.fixture
     def small(self, tmp_path: Path) -> Recommender:

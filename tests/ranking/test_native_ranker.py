@@ -1,4 +1,4 @@
-"""The native call equals the composed path to the bit: with unusual lists, many threads, forks and mapped files."""
+"""The native call equals the composed path to the bit: on any catalog, with unusual lists, threads and mapped files."""
 
 from __future__ import annotations
 
@@ -21,61 +21,133 @@ from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.engine import Engine
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.composed_ranker import ComposedRanker
-from mtaw_fast.ranking.memory_stage import MemoryStage
+from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, save_parts
-from tests.support.ranking.native_bundles import N, answered, assert_same, clicks, named, same
+from tests.support.ranking.native_bundles import N, answered, assert_same, named, same
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def composed(folder: Path) -> Recommender:
-    rec = Recommender.load(folder, encoder="native", index="numpy")
-    assert isinstance(rec._pipeline.ranker, ComposedRanker)
+def updated(rec: Recommender, history: str) -> Recommender:
+    """Apply the same changes to a recommender's catalog: N of the bundle's items, then the added ones."""
+    new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(60)]
+    rng = np.random.default_rng(12)
+    vectors = rng.standard_normal((60, 20)).astype(np.float32)
+    vectors[5], vectors[6] = rec.bundle.weights["item_embedding"][[60, 61]]  # ties with the bundle's items
+    vectors[40] = vectors[39]
+    if history == "none":
+        return rec
+    if history == "removed":
+        rec.remove_items(named(rec, [0, 7, 60, 101, N - 1]))
+        return rec
+    rec.add_items(new[:37], vectors=vectors[:37])
+    if history == "added":
+        rec.add_items(new[37:], vectors=vectors[37:])
+        return rec
+    rec.remove_items([*named(rec, [3, 61, 100, 400]), *new[:3], new[36]])
+    rec.add_items([*new[37:], new[1], *named(rec, [61])], vectors=np.concatenate([vectors[37:], vectors[:2]]))
     return rec
 
 
-some_ids = st.none() | st.lists(st.integers(0, N - 1), max_size=N)
+@pytest.fixture(scope="module", params=["none", "added", "removed", "added again"])
+def both(request: pytest.FixtureRequest, folder: Path) -> tuple[Recommender, Recommender]:
+    native, composed = (
+        updated(Recommender.load(folder, "native", index), request.param) for index in ("native", "numpy")
+    )
+    assert isinstance(native._pipeline.ranker, NativeRanker)
+    assert isinstance(composed._pipeline.ranker, ComposedRanker)
+    return native, composed
 
 
-@settings(max_examples=80, deadline=None)
-@given(
-    session=clicks, k=st.integers(1, N + 5), exclude=some_ids, allow=some_ids, prepared=some_ids,
-    seen=st.booleans(), repeats=st.booleans(),
-)  # fmt: skip
-def test_native_equals_composed(
-    native: Recommender,
-    composed: Recommender,
-    session: list[int],
-    k: int,
-    exclude: list[int] | None,
-    allow: list[int] | None,
-    prepared: list[int] | None,
-    seen: bool,
-    repeats: bool,
-) -> None:
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_native_equals_composed(both: tuple[Recommender, Recommender], data: st.DataObject) -> None:
+    size = len(both[0].ids)
+    late = st.integers(N, size - 1) if size > N else st.integers(0, N - 1)
+    item = st.integers(0, size - 1) | late
+    id_lists = st.none() | st.lists(item, max_size=size)
+    internal = data.draw(st.lists(item | st.sampled_from([-1, -2]), max_size=30))
+    k = data.draw(st.integers(1, size + 5))
+    lists = {name: data.draw(id_lists) for name in ("exclude", "allow", "filter")}
+    fixed = {"exclude_seen": data.draw(st.booleans()), "repeats": data.draw(st.booleans())}
     unknown = {-1: "nobody", -2: 2.5}
-    clicks = [unknown.get(item) or named(native, [item])[0] for item in session]
+    clicks = [unknown.get(number) or named(both[0], [number])[0] for number in internal]
     answers = []
-    for rec in (native, composed):
-        options: dict[str, Any] = {"exclude_seen": seen, "repeats": repeats}
-        results: list[Recommendations | None] = []
-        if exclude is not None:
-            options["exclude"] = named(rec, exclude)
-        if allow is not None:
-            options["allow"] = named(rec, allow)
-        if prepared is not None:
-            options["filter"] = rec.filter(exclude=named(rec, prepared))
-        results.append(answered(rec.recommend, clicks, k, **options))
-        results.append(answered(rec.recommend_batch, [clicks, clicks[:1]], k, **options))
-        visit = rec.session(clicks[: len(clicks) // 2])
-        answered(visit.recommend, k, **options)
-        results.append(answered(visit.click(*clicks[len(clicks) // 2 :]).recommend, k, **options))
-        answers.append(results)
+    for rec in both:
+        options: dict[str, Any] = {name: named(rec, ids) for name, ids in lists.items() if ids is not None} | fixed
+        if "filter" in options:
+            options["filter"] = rec.filter(exclude=options["filter"])
+        live = rec.session(clicks[: len(clicks) // 2])
+        answered(live.recommend, k, **options)
+        answers.append(
+            [
+                answered(rec.recommend, clicks, k, **options),
+                answered(rec.recommend_batch, [clicks, clicks[:1], clicks[1:]], k, **options),
+                answered(live.click(*clicks[len(clicks) // 2 :]).recommend, k, **options),
+            ]
+        )
     assert_same(*answers)
+    unavailable = np.flatnonzero(both[0]._pipeline.catalog.unavailable)
+    listed = [] if answers[0][0] is None else answers[0][0].items
+    assert not set(both[0].ids.lookup(listed).tolist()) & set(unavailable.tolist())
+
+
+def test_packed_sessions(both: tuple[Recommender, Recommender]) -> None:
+    size = len(both[0].ids)
+    rng = np.random.default_rng(4)
+    packed = Sessions.from_lists([rng.integers(0, size, n) for n in (1, 0, 3, 20, 2, 0, 7, 1, 1)])
+    for k in (1, 30, size):
+        for seen in (False, True):
+            first, second = (rec.rank(packed, k, exclude_seen=seen) for rec in both)
+            assert [array.tobytes() for array in first] == [array.tobytes() for array in second]
+
+
+def test_a_growing_session_over_states_of_the_catalog(folder: Path) -> None:
+    """With items added or removed between two clicks, the answer equals that of a new session."""
+    rec = Recommender.load(folder, "native", "native")
+    rng = np.random.default_rng(3)
+    new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(30)]
+    live, idle, places = rec.session(), rec.session(named(rec, [1, 2])), list[Any]()
+    idle.recommend()
+    for turn in range(30):
+        rec.add_items(new[turn : turn + 1], vectors=rng.standard_normal((1, 20)).astype(np.float32))
+        if turn % 4 == 3:
+            rec.remove_items(new[turn - 1 : turn])
+            rec.add_items(new[turn - 1 : turn], vectors=rng.standard_normal((1, 20)).astype(np.float32))
+        click = new[rng.integers(0, turn + 1)] if turn % 3 else named(rec, [rng.integers(0, N)])[0]
+        place = rec.ids.lookup([click])
+        places.append(int(place[0]))
+        assert isinstance(rec._pipeline.ranker, NativeRanker)
+        answer = live.click(click).recommend(12, exclude_seen=turn % 2 == 0)
+        packed = Sessions.from_lists([places])
+        ids, scores = rec.rank(packed, 12, exclude_seen=turn % 2 == 0)
+        assert rec.ids.lookup(answer.items).tolist() == ids[0].tolist()
+        assert answer.scores.tobytes() == scores[0].tobytes()
+    assert same(idle.recommend(), rec.recommend(named(rec, [1, 2])))
+
+
+def test_a_state_of_the_catalog_costs_no_encoder(folder: Path) -> None:
+    """Parts that do not depend on the added items are shared."""
+    rec = Recommender.load(folder, "native", "native")
+    new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(40)]
+    vectors = np.random.default_rng(2).standard_normal((40, 20)).astype(np.float32)
+    rec.add_items(new[:20], vectors=vectors[:20])
+    before = rec._pipeline.ranker  # type: ignore[attr-defined]
+    rec.add_items(new[20:], vectors=vectors[20:])
+    rec.remove_items(new[:1])
+    after = rec._pipeline.ranker  # type: ignore[attr-defined]
+    assert after.engine is not before.engine
+    assert after.memory is before.memory
+    assert after.ranker_net is before.ranker_net
+    new_items = [f"more-{i}" if rec.ids.kind == "str" else 10**13 + i for i in range(1100)]
+    rec.add_items(new_items, vectors=np.random.default_rng(3).standard_normal((1100, 20)).astype(np.float32))
+    if rec.bundle.memory is not None:
+        assert before.capacity > N + 40
+        assert rec._pipeline.ranker.capacity >= rec._pipeline.catalog.size  # type: ignore[attr-defined]
+    assert len(rec.recommend(new_items[:2], 5).items) == 5
 
 
 def test_elements_that_change_the_list(native: Recommender) -> None:
@@ -101,7 +173,8 @@ def test_elements_that_change_the_list(native: Recommender) -> None:
             assert len(out.items) == 3
 
 
-def test_odd_sessions(native: Recommender, composed: Recommender) -> None:
+def test_odd_sessions(both: tuple[Recommender, Recommender]) -> None:
+    native, composed = both
     ok = named(native, [5, 6])
     numpy_ids = [np.str_(ok[0])] if isinstance(ok[0], str) else [np.uint64(2**64 - 1), np.int8(7), np.True_]
     for item in (b"sku-5", float("inf"), [1], 10**30, "\ud800", "x" * 10**6, *numpy_ids):
@@ -138,21 +211,7 @@ class TestEngine:
     def engine(self, native: Recommender) -> Engine:
         return native._pipeline.ranker.engine  # type: ignore[attr-defined]
 
-    def test_rank_equals_encode_and_search(self, native: Recommender, engine: Engine) -> None:
-        packed = Sessions.from_lists([[1, 2], [3], [4, 5, 6]])
-        ids, scores, times = engine.rank(packed.items, packed.offsets, 9)
-        queries = native.encoder.encode(packed)
-        expected = native.index.search(queries, 9, scale=native.bundle.config.model.scale)
-        if native.bundle.memory is not None:
-            memory = MemoryStage.of(native._pipeline.catalog)
-            assert memory is not None
-            nearest = native.index.search(queries, memory.width(9), scale=native.bundle.config.model.scale)
-            expected = memory.rank(packed, 9, queries, nearest, None, None)
-            assert times[3] is not None
-            assert times[3] > 0
-        assert (ids.tobytes(), scores.tobytes()) == (expected[0].tobytes(), expected[1].tobytes())
-        assert times[0] == 0
-        assert min(times[1:3]) > 0
+    def test_no_sessions(self, engine: Engine) -> None:
         assert engine.rank(np.empty(0, np.int32), np.zeros(1, np.int64), 9)[0].shape == (0, 9)
 
     @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import io
 from pathlib import Path
-from typing import Any
 
 import onnxruntime
 
@@ -31,7 +30,10 @@ def session_options() -> onnxruntime.SessionOptions:
 
 def open_on_cpu(path: Path) -> onnxruntime.InferenceSession:
     """Open the graph on the CPU. Raises BundleError if it does not load."""
-    return _opened(path, session_options(), [_CPU])
+    try:
+        return onnxruntime.InferenceSession(path, session_options(), providers=[_CPU])
+    except Exception as error:  # ONNX Runtime's own have no common base
+        raise _damaged(path, error) from None
 
 
 def open_on_cuda(path: Path, name: str, device: int) -> onnxruntime.InferenceSession:
@@ -46,7 +48,10 @@ def open_on_cuda(path: Path, name: str, device: int) -> onnxruntime.InferenceSes
         )
     missing = _missing_library()
     if missing is not None:
-        raise UsageError(f"encoder '{name}': ONNX Runtime's CUDA does not load ({missing}); {_remedy(missing)}")
+        remedy = "install 'mtaw-fast[gpu]', which brings CUDA's libraries"
+        if missing.startswith("libcuda.so"):
+            remedy = "install NVIDIA's driver if there is a GPU, or use encoder 'native'"
+        raise UsageError(f"encoder '{name}': ONNX Runtime's CUDA does not load ({missing}); {remedy}")
     options = session_options()
     options.enable_mem_pattern = False  # every batch is a shape of its own
     # TensorFloat-32 keeps 10 bits of a product's factors; a float32 result is promised. The arena grows only by what is
@@ -63,13 +68,6 @@ def open_on_cuda(path: Path, name: str, device: int) -> onnxruntime.InferenceSes
     if session.get_providers()[0] != _CUDA:
         raise UsageError(f"encoder '{name}': ONNX Runtime found no usable GPU; check its driver and CUDA")
     return session
-
-
-def _opened(path: Path, options: onnxruntime.SessionOptions, providers: list[Any]) -> onnxruntime.InferenceSession:
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=providers)
-    except Exception as error:  # ONNX Runtime's own have no common base
-        raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> BundleError:
@@ -99,9 +97,3 @@ def _missing_library() -> str | None:
         # Loaded alone, it always lacks a symbol (not a file) that ONNX Runtime itself provides.
         return str(error) if "cannot open shared object file" in str(error) else None
     return None
-
-
-def _remedy(missing: str) -> str:
-    if missing.startswith("libcuda.so"):
-        return "install NVIDIA's driver if there is a GPU, or use encoder 'native'"
-    return "install 'mtaw-fast[gpu]', which brings CUDA's libraries"

@@ -108,10 +108,7 @@ class TestEveryEncoder:
         assert vectors.dtype == np.float32
         expected = [formulas(clicks, dict(bundle.weights), bundle.config) for clicks in sessions]
         np.testing.assert_allclose(vectors, expected, rtol=0, atol=3e-6)
-
-    def test_vectors_have_unit_length(self, encoder: Encoder, bundle: Bundle) -> None:
-        vectors = encoder.encode(sessions_of(list(range(1, 30)), bundle.n_items)).astype(np.float64)
-        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=0, atol=2e-7)
+        np.testing.assert_allclose(np.linalg.norm(vectors.astype(np.float64), axis=1), 1, rtol=0, atol=2e-7)
 
     def test_only_the_last_clicks_count(self, encoder: Encoder, bundle: Bundle) -> None:
         sessions = sessions_of([30, 9], bundle.n_items)

@@ -19,17 +19,42 @@ from mtaw_fast.kernels.native import reference
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import AnnFile, NumpyIndex, for_items, make_index
-from mtaw_fast.ranking.retrieval.ann_plan import KINDS, SearchPlan, index_entry, read_entry
+from mtaw_fast.ranking.retrieval.ann_plan import KINDS, Recall, SearchPlan, SearchPlans, index_entry, read_entry
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.ranking import native_bundles
-from tests.support.ranking.ann_catalog import BOTH, PLANS, RECALL, D, N, ann_file, approximate, build, catalog
 from tests.support.ranking.catalogs import same
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
+from mtaw_fast.export.index_build import build, write_index  # noqa: E402
 from mtaw_fast.ranking.retrieval.ann_index import LARGEST_K, MIN_SHARE, AnnIndex  # noqa: E402
+
+N, D = 4000, 21
+RECALL = Recall(0.99, 0.995, 0.996, 0.98, 1000, "a test")
+PLANS = {"ivfpq": SearchPlan("ivfpq", 24, 6), "hnsw": SearchPlan("hnsw", 96, 2)}
+BOTH = {kind: SearchPlans(plan, SearchPlan(kind, 2 * plan.effort, 3 * plan.k_factor)) for kind, plan in PLANS.items()}
+
+
+@cache
+def catalog() -> np.ndarray:
+    """Clusters, with some items twice and some of zeros."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((80, D))[rng.integers(0, 80, N)] + 0.5 * rng.standard_normal((N, D))
+    rows[1000:1100] = rows[900:1000]
+    rows[7] = 0
+    return normalized(rows.astype(np.float32))
+
+
+@cache
+def approximate(kind: str) -> Any:
+    return build(kind, catalog(), 0, lambda _: None)[0]
+
+
+def ann_file(folder: Path, kind: str) -> AnnFile:
+    write_index(folder / "index.faiss", approximate(kind))
+    return AnnFile(folder / "index.faiss", index_entry(BOTH[kind], RECALL, {}))
 
 
 @cache

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 
 from mtaw_fast.errors import ItemTypeError
 from mtaw_fast.ranking.answer import Recommendations
@@ -62,6 +61,3 @@ def assert_same(*lists: Sequence[Recommendations | None]) -> None:
 def named(rec: Recommender, internal: Any) -> list[Any]:
     """Return external ids of internal ones."""
     return rec.ids.external(np.asarray(internal, dtype=np.int32))
-
-
-clicks = st.lists(st.integers(0, N - 1) | st.sampled_from([-1, -2]), max_size=30)
