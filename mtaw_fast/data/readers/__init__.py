@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mtaw_fast.data.dataset import Dataset
@@ -16,53 +16,16 @@ from mtaw_fast.data.readers.sources import is_url
 from mtaw_fast.data.readers.stream import ClickStream
 from mtaw_fast.errors import DataError, UsageError, shown
 
-__all__ = ["FORMATS", "ClickOptions", "ClickStream", "Format", "bot_rule", "read", "read_stream"]
+__all__ = ["FORMATS", "ClickOptions", "ClickStream", "bot_rule", "read", "read_stream"]
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One format of `read`.
-
-    summary: the source, in one line. load: reads a data set. stream: reads only the clicks, with a data set's `reader`.
-    takes_options: whether ClickOptions apply. takes_min_prefix: whether `min_prefix` can be given (else the format
-    fixes it).
-    """
-
-    summary: str
-    load: Callable[[Any, ClickOptions, int, str | None], Dataset]
-    stream: Callable[[Any, Mapping[str, Any]], ClickStream]
-    takes_options: bool = False
-    takes_min_prefix: bool = False
-
-
-FORMATS: Mapping[str, Format] = {
-    "clicks": Format(
-        "a click log in CSV, Parquet or JSON lines: a file, a folder of parts, a glob pattern, a URL or a frame",
-        lambda source, options, _, name: clicks.read(source, options, name),
-        clicks.stream,
-        takes_options=True,
-    ),
-    "npz": Format(
-        "a folder with train.npz and test.npz (packed sessions)",
-        lambda source, _, __, name: npz.read(source, name),
-        lambda source, _: npz.stream(source),
-    ),
-    "pickle": Format(
-        "a folder with train.txt, test.txt, all_train_seq.txt (SR-GNN, GCE-GNN, S2-DHCN); no code in it is run",
-        lambda source, _, min_prefix, name: pickled.read(source, min_prefix, name),
-        pickled.stream,
-        takes_min_prefix=True,
-    ),
-    "retailrocket": Format(
-        "RetailRocket's raw events.csv, or its folder",
-        lambda source, _, __, name: retailrocket.read(source, name),
-        retailrocket.stream,
-    ),
-    "tmall": Format(
-        "Tmall's dataset15.csv, or its folder",
-        lambda source, _, __, name: tmall.read(source, name),
-        tmall.stream,
-    ),
+# Each has `read` and `stream`.
+FORMATS: Mapping[str, ModuleType] = {
+    "clicks": clicks,  # CSV, Parquet or JSON lines: a file, a folder of parts, a glob pattern, a URL or a frame
+    "npz": npz,  # a folder with train.npz and test.npz (packed sessions)
+    "pickle": pickled,  # a folder with train.txt, test.txt, all_train_seq.txt (SR-GNN, GCE-GNN, S2-DHCN)
+    "retailrocket": retailrocket,  # the raw events.csv, or its folder
+    "tmall": tmall,  # dataset15.csv, or its folder
 }
 
 
@@ -83,14 +46,18 @@ def read(
     """
     if fmt not in FORMATS:
         raise UsageError(f"there is no format {fmt!r}; choose one of {', '.join(FORMATS)}")
-    if options is not None and not FORMATS[fmt].takes_options:
+    if options is not None and fmt != clicks.FORMAT:
         raise UsageError(f"the format {fmt!r} takes no click options; leave them out or use the format 'clicks'")
-    if min_prefix is not None and not FORMATS[fmt].takes_min_prefix:
+    if min_prefix is not None and fmt != pickled.FORMAT:
         hint = "set it in the click options" if fmt == "clicks" else "the format fixes it, so leave it out"
         raise UsageError(f"the format {fmt!r} takes no min_prefix here; {hint}")
-    return FORMATS[fmt].load(
-        _source(fmt, source), options or ClickOptions(), 1 if min_prefix is None else min_prefix, name
-    )
+    source = _source(fmt, source)
+    if fmt == clicks.FORMAT:
+        return clicks.read(source, options, name)
+    if fmt == pickled.FORMAT:
+        return pickled.read(source, 1 if min_prefix is None else min_prefix, name)
+    dataset: Dataset = FORMATS[fmt].read(source, name)
+    return dataset
 
 
 def read_stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
@@ -120,9 +87,10 @@ def read_stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
     ):
         raise DataError(f"a reader that this release does not know: {shown(dict(reader))}; upgrade mtaw-fast")
     try:
-        return FORMATS[fmt].stream(_source(fmt, source), reader)
+        stream: ClickStream = FORMATS[fmt].stream(_source(fmt, source), reader)
     except (TypeError, ValueError, AttributeError) as error:
         raise DataError(f"a reader with options of a wrong kind ({error}): {shown(dict(reader))}") from None
+    return stream
 
 
 def _source(fmt: str, source: Any) -> Any:

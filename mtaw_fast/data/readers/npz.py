@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def read(source: Path, name: str | None = None) -> Dataset:
     )
 
 
-def stream(source: Path) -> ClickStream:
+def stream(source: Path, _: Mapping[str, Any]) -> ClickStream:
     """Read the test sessions in file order; see `readers.read_stream`."""
     dataset = read(source)
     return of_samples(dataset.test, dataset.ids)

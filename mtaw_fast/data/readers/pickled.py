@@ -28,6 +28,7 @@ from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import open_regular
 
+FORMAT = "pickle"
 _INT64_MAX = np.iinfo(np.int64).max
 
 
@@ -87,8 +88,8 @@ def read(source: Path, min_prefix: int = 1, name: str | None = None) -> Dataset:
         test=Samples(Sessions(prefix_items, offsets_of(list(map(len, prefixes)))), targets, session),
         ids=ItemIds.from_list(catalog.tolist()),
         min_prefix=min_prefix,
-        preparation={"reader": "pickle", "train_from": origin.name},
-        reader={"format": "pickle", "item_ids": "int", "min_prefix": min_prefix},
+        preparation={"reader": FORMAT, "train_from": origin.name},
+        reader={"format": FORMAT, "item_ids": "int", "min_prefix": min_prefix},
     )
 
 
