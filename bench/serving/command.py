@@ -50,14 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
         for served in _bundles(options):
             _loads(report, served, options, Path(name))
-    from bench.serving.traffic import table
-
-    if report.rows:
-        report.notes[:0] = table(report.rows)
-        report.notes.append(
-            "ms from the time a request was due to its whole answer, after the ramp; client and service share the "
-            f"machine's {usable_cores()} cores ({options.workers} workers); CPU us: of the service, a request"
-        )
+    report.notes.append(
+        "ms from the time a request was due to its whole answer, after the ramp; client and service share the "
+        f"machine's {usable_cores()} cores ({options.workers} workers)"
+    )
     return report.finish(options.json)
 
 
@@ -178,10 +174,15 @@ def _keep(report: Report, served: _Served, measured: Measured, sessions: Session
         "catalog": served.n_items, "k": K, "index": served.index,
         "clicks": round(float(sessions.lengths.mean()), 2), "workers": workers,
     }  # fmt: skip
-    report.rows.append(measured.row("poisson", params, checked=len(answers), recall=recall))
-    report.notes.append(f"{name}: {len(answers)} answers are those of offline rankings, recall@{K} {recall:.4f}")
-    if measured.errors:
-        report.notes.append(f"{name}: {measured.errors} errors: {measured.error_kinds}")
+    report.rows.append(measured.row(params, checked=len(answers), recall=recall))
+    latencies = ", ".join(f"p{percent:g} {measured.percentile(percent):.2f}" for percent in (50, 90, 99, 99.9))
+    report.notes += [
+        f"{name}: {latencies} ms; {measured.answered:.0f} answers a second; errors: {measured.error_kinds or 'none'}",
+        f"{name}: {measured.server_cpu * 1e6:.0f} us of the service's processor time a request, "
+        f"{measured.client_cpu * 1e6:.0f} of the client's, which is late by {measured.lateness(99):.2f} ms (p99); "
+        f"{measured.others:.0%} of the machine is used by others",
+        f"{name}: {len(answers)} answers are those of offline rankings, recall@{K} {recall:.4f}",
+    ]
     aim = AIMS.get((served.n_items, measured.traffic.rate))
     if aim is not None:
         met = "met" if measured.percentile(90) <= aim and measured.errors == 0 else "NOT met"

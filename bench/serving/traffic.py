@@ -92,7 +92,7 @@ class Measured:
         """Return the same percentile of the client's lateness: ms from due to sent."""
         return float(np.nanpercentile(self.outcome.lateness, percent) * 1e3)
 
-    def row(self, case: str, params: dict[str, Any], **more: Any) -> Row:
+    def row(self, params: dict[str, Any], **more: Any) -> Row:
         """Return the result in the bench's JSON schema."""
         load = {"rate": self.traffic.rate, "seconds": self.traffic.steady, "connections": self.traffic.connections}
         p50, p95, p99 = map(self.percentile, (50, 95, 99))
@@ -103,7 +103,7 @@ class Measured:
             "others_cpu": self.others, **more,
         }  # fmt: skip
         return Row(
-            "serving", case, {**params, **load, "threads": 1}, "latency_ms", p50, p95, p99, len(self.latencies),
+            "serving", "poisson", {**params, **load, "threads": 1}, "latency_ms", p50, p95, p99, len(self.latencies),
             None, None, None, None, figures,
         )  # fmt: skip
 
@@ -151,24 +151,6 @@ def measure(
     client = outcome.cpu / max(len(due), 1)
     others = (busy - server - client * finished) / (seconds * (psutil.cpu_count() or 1))
     return Measured(traffic, outcome, server / max(finished, 1), client, max(others, 0.0))
-
-
-def table(rows: Sequence[Row]) -> list[str]:
-    """Return the rows as lines of text, headings first."""
-    names = "case", "catalog", "index", "rate", "answered", "p50", "p90", "p99", "p99.9", "errors"
-    lines = [(*names, "CPU us", "client us", "late p99", "others")]
-    for row in rows:
-        more, params = row.more, row.params
-        latencies = (f"{value:.2f}" for value in (row.p50, more["p90"], row.p99, more["p999"]))
-        costs = f"{more['server_cpu_us']:.0f}", f"{more['client_cpu_us']:.0f}", f"{more['client_late_p99_ms']:.2f}"
-        lines.append(
-            (
-                *(row.case, f"{params['catalog']}", params["index"], f"{params['rate']:g}", f"{more['answered']:.0f}"),
-                *(*latencies, f"{more['errors']}", *costs, f"{more['others_cpu']:.0%}"),
-            )
-        )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
 
 
 def _sleep_until(moment: float) -> None:
