@@ -149,13 +149,13 @@ def lines_of(bench: str, comparison: Comparison) -> list[Line]:
     """Return one line for each baseline; without baselines, one line without a ratio."""
     case, ours, scale = comparison.case, comparison.ours, comparison.case.scale
     limit = (None, None) if case.floor is None else (case.floor.seconds * scale, case.floor.what)
-    figures = ours.median, ours.percentile(95), ours.percentile(99)
+    p50, p95, p99 = scale * ours.median, scale * ours.percentile(95), scale * ours.percentile(99)
     low, high = (scale * end for end in ours.median_interval())
     lines = []
     for baseline in comparison.baselines or (None,):
         relative = None if baseline is None else ratio(ours, baseline)
         row = Row(
-            bench, case.name, case.params, case.metric, *(scale * figure for figure in figures), ours.n,
+            bench, case.name, case.params, case.metric, p50, p95, p99, ours.n,
             None if baseline is None else baseline.name, None if relative is None else relative.value, *limit,
         )  # fmt: skip
         lines.append(Line(row, (low, high), None if baseline is None else scale * baseline.median, relative))

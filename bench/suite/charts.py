@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ _SCALING_AXES = (
     ("threads", "threads", "Threads"),
 )
 Row = Mapping[str, Any]
-_OURS, _MARK = "ours-", " (ours)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,46 +63,47 @@ class Chart:
     title: str
     reads: str
     made_by: str
-    panels: Sequence[Panel] = field(default_factory=tuple)
+    panels: Sequence[Panel]
 
 
 def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[Chart]:
     """Return all charts in the order of the page; one without rows has no panels. trainings: from `trainings_of`."""
     return [
         Chart(
-            "load",
-            "Latency under load",
+            "load", "Latency under load",
             "From the scheduled time of a request to its whole answer, by the rate of requests; the client shares the "
             "machine's cores with the service.",
-            "python -m bench all --only serving",
-            _load(rows),
+            "python -m bench all --only serving", _load(rows),
         ),
         Chart(
-            "training",
-            "Training throughput",
+            "training", "Training throughput",
             "Samples a second through the loss, forward and backward; peers had their turns in the same process.",
-            "python -m bench all --only training",
-            _training(rows),
+            "python -m bench all --only training", _training(rows),
         ),
         Chart(
-            "roofline",
-            "Share of the physical limit",
+            "roofline", "Share of the physical limit",
             "The least time that the machine needs, measured in the same process, as a share of the median; 100% is "
             "the limit. A larger share means that other work slowed the measurement of the limit.",
-            "python -m bench all --only retrieval,throughput,training",
-            _roofline(rows),
+            "python -m bench all --only retrieval,throughput,training", _roofline(rows),
         ),
-        *scaling_charts(rows),
+        *(
+            Chart(
+                f"scaling-{axis}", f"{title}: time and memory",
+                "One unit of work, on the clock over threads, else in processor time, and peak memory of a process "
+                "that does nothing else. Both axes are logarithmic; each name gives the fitted power with its 95% "
+                "interval, and a bend if two powers fit better.",
+                "python -m bench.scaling --json FILE", _scaling(rows, axis, along),
+            )
+            for axis, along, title in _SCALING_AXES
+        ),
         Chart(
-            "quality",
-            "Quality against training time",
+            "quality", "Quality against training time",
             "P@20 on the validation sessions after each epoch, over the processor seconds of training, on one thread; "
             "further left and higher is better. If a name gives epochs, time ended the training before its own rule. "
             "`full` and Item-KNN have one figure, at their end.",
-            "bench.peers --data DIR --efficiency, of commit 0c090e6d",
-            quality_panels(trainings),
+            "bench.peers --efficiency of commit 0c090e6d", _quality(trainings),
         ),
-    ]
+    ]  # fmt: skip
 
 
 def _of(rows: Sequence[Row], bench: str, case: str) -> list[Row]:
@@ -141,10 +141,8 @@ def _roofline(rows: Sequence[Row]) -> list[Panel]:
     shares: dict[str, float] = {}
     for row in rows:
         if row["floor"] is not None:
-            params = row["params"]
-            fixed = ", ".join(
-                f"{name} {params[name]}" for name in ("catalog", "batch", "clicks", "gamma") if name in params
-            )
+            names = (name for name in ("catalog", "batch", "clicks", "gamma") if name in row["params"])
+            fixed = ", ".join(f"{name} {row['params'][name]}" for name in names)
             metric = "" if row["metric"].rpartition("_")[2] in _MS else f" {row['metric']}"
             shares[f"{row['bench']} {row['case']}{metric}{fixed and f' ({fixed})'}"] = 100 * row["floor"] / row["p50"]
     best = sorted(shares.items(), key=lambda entry: entry[1], reverse=True)[:_LONGEST]
@@ -152,64 +150,41 @@ def _roofline(rows: Sequence[Row]) -> list[Panel]:
     return [Panel("", "percent of the limit", "", series, limit=100.0)] if best else []
 
 
-def scaling_charts(rows: Sequence[Row]) -> list[Chart]:
-    """Return a chart for each axis, with two panels: threads by time on the clock, the others by processor time."""
-    scaling_rows = [row for row in rows if row["bench"] == "scaling"]
-    charts = []
-    for axis, along, title in _SCALING_AXES:
-        clock = axis == "threads"
-        timed = "on the clock" if clock else "of processor time"
-        panels = [
-            Panel(head, along, up, series, "xy")
-            for head, up, start in (
-                ("time", f"ms {timed}", "latency_" if clock else "processor_"),
-                ("memory", "MB at the peak", "peak_mb"),
-            )
-            if (series := _scaling_series(scaling_rows, axis, start))
-        ]
-        charts.append(
-            Chart(
-                f"scaling-{axis}",
-                f"{title}: time and memory",
-                f"Milliseconds {timed} for one unit of work, and peak memory of a process that does nothing else. Both "
-                "axes are logarithmic; each name gives the fitted power with its 95% interval, and a bend if two "
-                "powers fit better.",
-                "python -m bench.scaling --json FILE",
-                panels,
-            )
-        )
-    return charts
-
-
-def _scaling_series(rows: Sequence[Row], axis: str, start: str) -> list[Series]:
-    curves: dict[tuple[str, Any], list[Row]] = {}
-    for row in rows:
-        if row.get("along") == axis and row["metric"].startswith(start):
-            curves.setdefault((row["case"], row["params"].get("d")), []).append(row)
-    several = {case: sum(name == case for name, _ in curves) > 1 for case, _ in curves}
-    series = []
-    for (case, d), curve_rows in curves.items():
-        points = sorted((row["params"][axis], row["p50"], row["spread"]) for row in curve_rows)
-        if len(points) < 2:
-            continue
-        sizes, costs, errors = (list(column) for column in zip(*points, strict=True))
-        unit = _MS.get(curve_rows[0]["metric"].rpartition("_")[2], 1.0)
-        name = case.removeprefix(f"{case.partition('-')[0]}-") + (f", d {d}" if several[case] else "")
-        series.append(Series(f"{name}: {power_of(sizes, costs, errors)}", sizes, [unit * cost for cost in costs]))
-    return series
-
-
-def quality_panels(trainings: Sequence[Training]) -> list[Panel]:
-    """Return a panel for each data set, with a line for each system."""
+def _scaling(rows: Sequence[Row], axis: str, along: str) -> list[Panel]:
+    """Return the panels of an axis: threads by time on the clock, the others by processor time; d = 100 alone."""
+    clock = axis == "threads"
     panels = []
-    for dataset in dict.fromkeys(training.dataset for training in trainings):
-        group = [training for training in trainings if training.dataset == dataset]
-        series = [
-            Series(training.name, [max(seconds, 1.0) for seconds in training.seconds], list(training.hits))
-            for training in group
-        ]
-        panels.append(Panel(dataset, "processor seconds of training", "P@20 on validation", series, "x"))
+    for head, up, start in (
+        ("time", f"ms {'on the clock' if clock else 'of processor time'}", "latency_" if clock else "processor_"),
+        ("memory", "MB at the peak", "peak_mb"),
+    ):
+        curves: dict[str, list[Row]] = {}
+        for row in rows:
+            if row.get("along") == axis and row["metric"].startswith(start) and row["params"].get("d") in (None, 100):
+                curves.setdefault(row["case"], []).append(row)
+        series = []
+        for case, found in curves.items():
+            points = sorted((row["params"][axis], row["p50"], row["spread"]) for row in found)
+            if len(points) > 1:
+                sizes, costs, errors = (list(column) for column in zip(*points, strict=True))
+                unit = _MS.get(found[0]["metric"].rpartition("_")[2], 1.0)
+                name = f"{case.partition('-')[2]}: {power_of(sizes, costs, errors)}"
+                series.append(Series(name, sizes, [unit * cost for cost in costs]))
+        if series:
+            panels.append(Panel(head, along, up, series, "xy"))
     return panels
+
+
+def _quality(trainings: Sequence[Training]) -> list[Panel]:
+    """Return a panel for each data set, with a line for each system."""
+    panels: dict[str, list[Series]] = {}
+    for training in trainings:
+        seconds = [max(second, 1.0) for second in training.seconds]
+        panels.setdefault(training.dataset, []).append(Series(training.name, seconds, list(training.hits)))
+    return [
+        Panel(dataset, "processor seconds of training", "P@20 on validation", series, "x")
+        for dataset, series in panels.items()
+    ]
 
 
 def _ms(row: Row) -> float:
@@ -311,39 +286,21 @@ class Training:
 
 def trainings_of(folder: Path, machine: str) -> list[Training]:
     """Return every training with a figure on a machine class, ours first. folder: of their records."""
-    reached = {_key(record): record.get("validation", {}) for record in trained(folder)}
-    records = costs(folder).get(machine, [])
-    trainings = [
-        line for record in records if (line := _training_line(record, reached.get(_key(record), {}))) is not None
-    ]
-    return sorted(trainings, key=lambda training: not training.name.endswith(_MARK))  # stable
-
-
-def _key(record: Mapping[str, Any]) -> tuple[str, str]:
-    return record["dataset"]["name"], record["system"]
-
-
-def _training_line(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Training | None:
-    """Return the line of a cost record. reached: the system's validation figures, used if its epochs have none."""
-    points = list(_points(record, reached))
-    if not points:
-        return None
-    training, name = record["training"], record["dataset"]["name"]
-    done, planned = training["epochs_done"], training["epochs_asked"]
-    cut = "" if training["ended"] else f", {epochs(done)} of {planned} epochs"
-    mark = _MARK if record["system"].startswith(_OURS) else ""
-    seconds, hits = zip(*points, strict=True)
-    return Training(TITLES.get(name, name), f"{record['title']}{cut}{mark}", seconds, hits)
-
-
-def _points(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
-    """Yield (seconds, P@20) after each epoch; the end alone if no epoch has a figure."""
-    training = record["training"]
-    epochs = [entry for entry in training.get("history", []) if "P@20" in entry]
-    for epoch in epochs:
-        yield epoch["cpu_seconds"], epoch["P@20"]
-    best = training["best"]
-    if not epochs and best is not None:
-        hits = best.get("P@20", reached.get("P@20"))
-        if hits is not None:
-            yield best["cpu_seconds"], hits
+    reached = {
+        (record["dataset"]["name"], record["system"]): record.get("validation", {}) for record in trained(folder)
+    }
+    found = []
+    for record in costs(folder).get(machine, []):
+        dataset, training, best = record["dataset"]["name"], record["training"], record["training"]["best"]
+        points = [(epoch["cpu_seconds"], epoch["P@20"]) for epoch in training.get("history", []) if "P@20" in epoch]
+        if not points and best is not None:  # no epoch has a figure: the end alone
+            hits = best.get("P@20", reached.get((dataset, record["system"]), {}).get("P@20"))
+            points = [] if hits is None else [(best["cpu_seconds"], hits)]
+        if points:
+            cut = f", {epochs(training['epochs_done'])} of {training['epochs_asked']} epochs"
+            name = f"{record['title']}{'' if training['ended'] else cut}"
+            ours = record["system"].startswith("ours-")
+            seconds, hits = zip(*points, strict=True)
+            line = Training(TITLES.get(dataset, dataset), f"{name}{' (ours)' * ours}", seconds, hits)
+            found.append((not ours, line))
+    return [training for _, training in sorted(found, key=lambda entry: entry[0])]  # stable

@@ -132,7 +132,7 @@ def _report(options: argparse.Namespace) -> int:
     name = options.machine or (classes[0] if len(classes) == 1 else None)
     if not classes:
         raise UsageError(f"{options.results} holds no results; 'python -m bench all' makes some")
-    if name not in classes:
+    if name is None or name not in classes:
         raise UsageError(f"{options.results} holds results of {', '.join(classes)}: choose one with --machine")
     page = options.out or options.results / name / "report.html"
     runs = read_runs((options.results / name).glob("*.json"))

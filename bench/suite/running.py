@@ -164,5 +164,5 @@ def _one_row(rows: Sequence[Row]) -> Row:
     ends = [(run_row["ratio_low"], run_row["ratio_high"]) for run_row in rows if run_row.get("ratio_low") is not None]
     inside = [math.log(high / low) / 2 for low, high in ends]
     half = max(between, math.hypot(*inside) / len(inside) if inside else 0.0)
-    values = {"ratio": middle, "ratio_low": middle - half, "ratio_high": middle + half}
-    return row | {name: float(f"{math.exp(value):.5g}") for name, value in values.items()}
+    ratios = {"ratio": middle, "ratio_low": middle - half, "ratio_high": middle + half}
+    return row | {name: float(f"{math.exp(value):.5g}") for name, value in ratios.items()}

@@ -15,7 +15,7 @@ from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import RankerNet
-from mtaw_fast.memory.type_features import type_feature_names
+from mtaw_fast.memory.ranker_net import type_feature_names
 from mtaw_fast.recommender import Recommender
 
 _CHECKED = 32
@@ -41,7 +41,7 @@ def with_types(workload: Workload, folder: Path) -> Workload:
     net, names = workload.bundle.model.ranker_net, type_feature_names(_TYPES)
     assert net is not None
     rng = np.random.default_rng(0)
-    wider = {
+    wider: dict[str, Any] = {
         name: np.concatenate([array, 0.1 * rng.normal(size=(len(names), *array.shape[1:])).astype(np.float32)])
         for name, array in net.arrays().items()
         if name in ("mean", "scale", "linear", "w1")
@@ -59,7 +59,7 @@ def times_case(workload: Workload, plain: Workload, k: int, plan: Plan) -> Case:
     """Compare `recommend` of a bundle with times and of `without_times`."""
     theirs, sessions = _native(plain), _sessions(workload)
     peer = Contender("without-times", lambda call: theirs.recommend(sessions[call % len(sessions)], k))
-    return _case("recommend-times", workload, workload, {"at": _now(workload)}, None, peer, k, plan)
+    return _case("recommend-times", workload, workload, _now(workload), None, peer, k, plan)
 
 
 def types_case(workload: Workload, typed: Workload, k: int, plan: Plan) -> Case:
@@ -68,14 +68,14 @@ def types_case(workload: Workload, typed: Workload, k: int, plan: Plan) -> Case:
     rng = np.random.default_rng(1)
     types = [[_TYPES.names[code] for code in rng.integers(0, len(_TYPES), len(clicks))] for clicks in sessions]
     peer = Contender("without-types", lambda call: theirs.recommend(sessions[call % len(sessions)], k, at=now))
-    return _case("recommend-types", workload, typed, {"at": now}, types, peer, k, plan)
+    return _case("recommend-types", workload, typed, now, types, peer, k, plan)
 
 
 def _case(
     name: str,
     workload: Workload,
     richer: Workload,
-    more: dict[str, Any],
+    at: int,
     types: Sequence[Sequence[str]] | None,
     peer: Contender,
     k: int,
@@ -87,8 +87,7 @@ def _case(
 
     def ask(recommender: Recommender, call: int) -> Any:
         session = call % len(sessions)
-        typed = {} if types is None else {"types": types[session]}
-        return recommender.recommend(sessions[session], k, **more, **typed)
+        return recommender.recommend(sessions[session], k, at=at, types=None if types is None else types[session])
 
     def check(contender: Contender) -> str | None:
         for number in range(min(_CHECKED, len(sessions)) if contender.name == "ours" else 0):
