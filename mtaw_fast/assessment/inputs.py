@@ -65,25 +65,10 @@ def recommender_of(
 def split_of(data: Dataset, name: str, split: str, fraction: float, baselines: bool = False) -> SplitSamples:
     """Return the samples of a split.
 
-    Parameters
-    ----------
-    data : Dataset
-        The data set.
-    name : str
-        Its name in messages.
-    split : {'test', 'validation'}
-        Which samples.
-    fraction : float
-        Share of the training sessions that are the validation ones.
-    baselines : bool, default False
-        Whether the baselines need the validation sessions.
-
-    Raises
-    ------
-    UsageError
-        If there is no such split or sample.
-    DataError
-        If the prefixes of the validation sessions are too many to store.
+    split: {'test', 'validation'}, which samples. fraction: share of the training sessions that are the validation ones.
+    baselines: whether the baselines need the validation sessions.
+    Raises UsageError if there is no such split or sample; DataError if the prefixes of the validation sessions are too
+    many to store.
     """
     if split not in ("test", "validation"):
         raise UsageError(f"evaluate: split must be 'test' or 'validation', not {split!r}")

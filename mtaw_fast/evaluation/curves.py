@@ -22,21 +22,9 @@ Panel = Callable[[Any, tuple[str, str]], None]  # of axes and colors
 def figure_of(history: Records, best: Mapping[str, float] | None = None) -> Any:
     """Return a matplotlib figure with the losses of encoder and ranker and the metrics on validation.
 
-    Parameters
-    ----------
-    history : sequence of records
-        One an epoch: `phase`, `epoch`, `loss`, optionally `losses` within it and metrics ('MRR@20').
-    best : mapping of str to float, optional
-        The metrics in percent, drawn as bars if no epoch has any.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    MissingPackageError
-        Without matplotlib.
+    history: one an epoch: `phase`, `epoch`, `loss`, optionally `losses` within it and metrics ('MRR@20'). best: the
+    metrics in percent, drawn as bars if no epoch has any.
+    Raises MissingPackageError without matplotlib.
     """
     return _drawn(_panels(history, best), "light")
 

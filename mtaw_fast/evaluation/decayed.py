@@ -24,10 +24,7 @@ _GONE = 2.0**-100
 class DecayedCounts:
     """The counts of both baselines. Items are numbers from 0; not thread-safe.
 
-    Parameters
-    ----------
-    half_life : float
-        Milliseconds; infinite to forget nothing.
+    half_life: milliseconds; infinite to forget nothing.
     """
 
     def __init__(self, half_life: float) -> None:

@@ -82,12 +82,8 @@ class Report:
         Its columns are slice, value, samples, sessions, metric, mean, low, high: the interval is missing for few
         sessions. The slice 'all' has the metrics over all samples.
 
-        Raises
-        ------
-        MissingPackageError
-            If the library is not installed.
-        UsageError
-            On another library than 'polars', 'pandas' and 'arrow'.
+        Raises MissingPackageError if the library is not installed; UsageError on another library than 'polars',
+        'pandas' and 'arrow'.
         """
         means = {**self.metrics, **self.more}
         bounds = {**self.intervals, **self.more_intervals}
@@ -155,40 +151,17 @@ def report_of(
 ) -> Report:
     """Return the report on ranks.
 
-    Parameters
-    ----------
-    ranks : int32[S]
-        Pessimistic ranks, 0 for a miss.
-    samples : Samples
-        The samples of the ranks.
-    seed : int, default 0
-        Of the bootstrap.
-    resamples : int, default 1000
-        Of the bootstrap.
-    unseen : int32[M], optional
-        The sessions of M more samples, which are all misses: `Dataset.unseen`.
-    type_names : sequence of str, default none
-        Names of the types; without them there are no metrics by type.
-    weights : float32[S], optional
-        Weights of the samples for `Report.weighted`, at least one above 0. None for no weighted metrics. They do not
-        work with `unseen`, whose types are not known.
-    measured : Measured, optional
-        What the lists were like, for `Report.more` and `Report.slices`.
-    slicings : sequence of Slicing, optional
-        How to slice the samples, if `measured` is given.
-    whole : Samples, optional
-        The samples with all their clicks, if some are left out (`protocol.translated`): they say what is a repeat.
+    ranks: int32[S], pessimistic ranks, 0 for a miss.
+    samples: the samples of the ranks.
+    unseen: int32[M], the sessions of M more samples, which are all misses: `Dataset.unseen`.
+    type_names: names of the types; without them there are no metrics by type.
+    weights: float32[S], weights of the samples for `Report.weighted`, at least one above 0. None for no weighted
+        metrics. They do not work with `unseen`, whose types are not known.
+    measured: what the lists were like, for `Report.more` and `Report.slices`.
+    slicings: how to slice the samples, if `measured` is given.
+    whole: the samples with all their clicks, if some are left out (`protocol.translated`): they say what is a repeat.
 
-    Returns
-    -------
-    Report
-
-    Raises
-    ------
-    DataError
-        If there is no sample, or all weights are 0.
-    UsageError
-        On `weights` with `unseen`.
+    Raises DataError if there is no sample, or all weights are 0; UsageError on `weights` with `unseen`.
     """
     if len(samples) == 0:
         raise DataError("nothing to evaluate: the split has no sample; lower min_prefix or hold more sessions out")

@@ -298,17 +298,11 @@ def gains_over(
 ) -> dict[str, Difference]:
     """Return what the best of several trials gains over the first settings, by metric.
 
-    Parameters
-    ----------
-    first, second : int32[S]
-        Ranks with the first settings, and with those of the best trial.
-    session : int[S]
-        Equal for samples of one session.
-    trials : int
-        Number of trials that the best one was chosen from. The intervals hold for all of them together (Bonferroni), as
-        the best of many trials looks better than it is.
-    weights : float[S], optional
-        Weights of the samples.
+    first, second: int32[S], ranks with the first settings, and with those of the best trial.
+    session: int[S], equal for samples of one session.
+    trials: number of trials that the best one was chosen from. The intervals hold for all of them together
+        (Bonferroni), as the best of many trials looks better than it is.
+    weights: float[S], weights of the samples.
     """
     first_values, second_values = gains_of(first), gains_of(second)
     estimates = SessionBootstrap(session).estimates(second_values - first_values, weights=weights)

@@ -51,30 +51,10 @@ def ranks_of(
     The ranker returns max_k + 1 items: a target that ties with the item after the cut is a miss, and only that item
     shows the tie.
 
-    Parameters
-    ----------
-    ranker : Evaluated
-        What to evaluate.
-    samples : Samples
-        S prefixes and their next clicks.
-    max_k : int, default 20
-        Ranks above it are misses.
-    chunk : int, default 512
-        Samples ranked at a time.
-    progress : callable, optional
-        Called as progress(done, S) after every chunk.
-    observer : ListObserver, optional
-        Receives the lists.
-
-    Returns
-    -------
-    int32[S]
-        1..max_k, or 0 for a miss.
-
-    Raises
-    ------
-    UsageError
-        If the ranker breaks its contract (shapes, an item twice in a row), or max_k or chunk is below 1.
+    samples: S prefixes and their next clicks. max_k: ranks above it are misses. chunk: samples ranked at a time.
+    progress: called as progress(done, S) after every chunk.
+    Returns int32[S], 1..max_k, or 0 for a miss.
+    Raises UsageError if the ranker breaks its contract (shapes, an item twice in a row), or max_k or chunk is below 1.
     """
     if max_k < 1 or chunk < 1:
         raise UsageError(f"evaluation: max_k and chunk must be at least 1, not {max_k} and {chunk}")
@@ -120,41 +100,18 @@ def evaluate(
 ) -> Report:
     """Rank every sample over the whole catalog and report.
 
-    Parameters
-    ----------
-    ranker : Evaluated
-        What to evaluate: a `Recommender`, a baseline, anything with `rank`.
-    samples : Samples
-        S prefixes and their next clicks.
-    seed : int, default 0
-        Of the bootstrap.
-    chunk : int, default 512
-        Samples ranked at a time.
-    progress : callable, optional
-        Called as progress(done, S) after every chunk.
-    unseen : int32[M], optional
-        The sessions of M more samples, which are all misses: `Dataset.unseen`.
-    type_names : sequence of str, default none
-        Names of the types; without them there are no metrics by type.
-    weights : float32[S], optional
-        As in `report_of`.
-    facts : ItemFacts, optional
-        Of the items that the ranker lists, for `Report.more` and `Report.slices`.
-    slicings : sequence of Slicing, optional
-        How to slice the samples, if `facts` are given.
-    whole : Samples, optional
-        As in `report_of`.
+    ranker: a `Recommender`, a baseline, anything with `rank`.
+    samples: S prefixes and their next clicks.
+    chunk: samples ranked at a time.
+    progress: called as progress(done, S) after every chunk.
+    unseen: int32[M], the sessions of M more samples, which are all misses: `Dataset.unseen`.
+    type_names: names of the types; without them there are no metrics by type.
+    weights: float32[S], as in `report_of`.
+    facts: of the items that the ranker lists, for `Report.more` and `Report.slices`.
+    slicings: how to slice the samples, if `facts` are given.
 
-    Returns
-    -------
-    Report
-
-    Raises
-    ------
-    UsageError
-        If the ranker breaks its contract (`ranks_of`), or on `weights` with `unseen`.
-    DataError
-        If there is no sample, or all weights are 0.
+    Raises UsageError if the ranker breaks its contract (`ranks_of`), or on `weights` with `unseen`; DataError if there
+    is no sample, or all weights are 0.
     """
     if facts is None:
         ranks, measured = ranks_of(ranker, samples, max(KS), chunk, progress), None

@@ -44,14 +44,7 @@ class SessionBootstrap:
     many random groups of sessions are drawn instead: their sums are independent too, and the cost stays bounded.
     Percentile intervals, Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 
-    Parameters
-    ----------
-    session : int[S]
-        Equal for samples of one session.
-    resamples : int, default 1000
-        R.
-    seed : int, default 0
-        Equal arguments give equal intervals.
+    session: int[S], equal for samples of one session. seed: equal arguments give equal intervals.
     """
 
     def __init__(self, session: np.ndarray, resamples: int = 1000, seed: int = 0) -> None:
@@ -74,18 +67,9 @@ class SessionBootstrap:
     ) -> Estimates:
         """Return the means of the columns, within each value of a slice, with 95% intervals.
 
-        Parameters
-        ----------
-        columns : float[S, C]
-            What each sample adds.
-        codes : int[S], optional
-            The value of each sample, -1 for none; by default all have the value 0.
-        n_values : int, default 1
-            V.
-        fewest : int, default 10
-            Values with fewer sessions get no interval.
-        weights : float[S], optional
-            Weights of the samples in the means, as if each were repeated so often; by default 1 each.
+        columns: float[S, C], what each sample adds. codes: int[S], the value of each sample, -1 for none; by default
+        all have the value 0. fewest: values with fewer sessions get no interval. weights: float[S], weights of the
+        samples in the means, as if each were repeated so often; by default 1 each.
         """
         codes = np.zeros(len(columns), dtype=np.int64) if codes is None else codes
         return self.estimates_by(columns, [(codes, n_values)], fewest, weights)[0]

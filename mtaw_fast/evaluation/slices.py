@@ -50,26 +50,15 @@ def slicings_of(
     Names are unique: an attribute that is called like another slice, such as 'type', becomes 'type (item)', and a
     context column 'type (context)'.
 
-    Parameters
-    ----------
-    samples : Samples
-        S samples, in the ids of `facts`.
-    facts : ItemFacts
-        Of the N items.
-    type_names : sequence of str
-        Names of the types of the targets.
-    context : ContextColumns, optional
-        The columns of the prefixes' context; the value at the last click before the target counts.
-    attributes : sequence of Attribute
-        The attributes of the items; a sample is in the slice of its target's value.
-    names : sequence of str, optional
-        The attributes and context columns to slice by; by default all context columns and the attributes with few
+    samples: S samples, in the ids of `facts`.
+    facts: of the N items.
+    type_names: names of the types of the targets.
+    context: the columns of the prefixes' context; the value at the last click before the target counts.
+    attributes: the attributes of the items; a sample is in the slice of its target's value.
+    names: the attributes and context columns to slice by; by default all context columns and the attributes with few
         values.
 
-    Raises
-    ------
-    UsageError
-        If there is no attribute or context column of one of these names.
+    Raises UsageError if there is no attribute or context column of one of these names.
     """
     slicings = [
         _lengths(samples),

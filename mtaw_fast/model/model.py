@@ -28,40 +28,23 @@ class Model:
 
     `Model.of` computes the derived parts; a bundle maps those too.
 
-    Attributes
-    ----------
-    config : Config
-        The settings that it was trained with.
-    weights : mapping of str to float32 arrays
-        The learned arrays, by the names of `model.parameters.parameter_shapes`.
-    ids : ItemIds
-        The external ids of the N items.
-    popularity : int64[N]
-        Clicks of each item in the training sessions.
-    item_vectors : float32[N, d]
-        The rows that a search compares with a query: item embeddings at length 1 (or 0).
-    most_clicked : int32[N]
-        Internal ids, most clicks first, equal ones in id order.
-    scan : mapping of str to arrays, or None
-        The int8 codes of `item_vectors` (`kernels.native.scan.quantize`); None in compact bundles.
-    memory : MemoryTables or None
-        The tables of the session memory.
-    ranker_net : RankerNet or None
-        The session memory's ranker; set if `memory` is.
-    log_progress : LogProgress or None
-        How far it has learned from a log of events; None if it never did.
-    clicked_at : int64[T] or None
-        Milliseconds since 1970 of the clicks in `memory.session_items`; None if the data set had no times.
-    trends : TrendTables or None
-        The decayed clicks by these times; set if `ranker_net` uses them.
-    items : ItemTable or None
-        What is known about the items besides their clicks.
-    content : ContentVectors or None
-        Gives items without clicks a vector by `items`.
-    context : ClickContext or None
-        The context of the clicks in `memory.session_items`; set if `ranker_net` has features of it.
-    types : uint8[T] or None
-        The types of these clicks, codes of `click_types`; set if the ranker reads any.
+    config: the settings that it was trained with.
+    weights: the learned arrays, by the names of `model.parameters.parameter_shapes`.
+    ids: the external ids of the N items.
+    popularity: int64[N], clicks of each item in the training sessions.
+    item_vectors: float32[N, d], the rows that a search compares with a query: item embeddings at length 1 (or 0).
+    most_clicked: int32[N], internal ids, most clicks first, equal ones in id order.
+    scan: the int8 codes of `item_vectors` (`kernels.native.scan.quantize`); None in compact bundles.
+    memory: the tables of the session memory.
+    ranker_net: the session memory's ranker; set if `memory` is.
+    log_progress: how far it has learned from a log of events; None if it never did.
+    clicked_at: int64[T] or None, milliseconds since 1970 of the clicks in `memory.session_items`; None if the data set
+        had no times.
+    trends: the decayed clicks by these times; set if `ranker_net` uses them.
+    items: what is known about the items besides their clicks.
+    content: gives items without clicks a vector by `items`.
+    context: the context of the clicks in `memory.session_items`; set if `ranker_net` has features of it.
+    types: uint8[T] or None, the types of these clicks, codes of `click_types`; set if the ranker reads any.
     """
 
     config: Config
@@ -100,10 +83,7 @@ class Model:
     ) -> Model:
         """Return the model of these parts (see the attributes), with the derived ones.
 
-        Raises
-        ------
-        BundleError
-            Where the parts do not fit together or a weight is not finite.
+        Raises BundleError where the parts do not fit together or a weight is not finite.
         """
         _check("model", config, weights, ids, popularity, memory, ranker_net)
         check_finite("model", weights)

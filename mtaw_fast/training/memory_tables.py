@@ -32,12 +32,8 @@ from mtaw_fast.training.threads import current_threads
 class TableMemory:
     """A memory limit for building tables.
 
-    Attributes
-    ----------
-    limit : int or None
-        Bytes; None is half of the free memory at the time.
-    folder : Path
-        For the files of tables that are built in ranges of items.
+    limit: bytes; None is half of the free memory at the time. folder: for the files of tables that are built in ranges
+    of items.
     """
 
     limit: int | None

@@ -37,32 +37,11 @@ def refit_ranker(
 ) -> tuple[Model, list[dict[str, Any]]]:
     """Continue the ranker's training on the sessions of an update, which neither it nor the encoder has seen.
 
-    Parameters
-    ----------
-    model : Model
-        After the update.
-    before : Model
-        Before the update. Clicks up to its last one are learned but not ranked.
-    n_new : int
-        Number of new sessions; they are the last ones of `model`.
-    min_prefix : int
-        Clicks of the shortest prefix that is a sample.
-    folder : Path
-        For the file of the ranker's dataset.
-    reporter : Reporter
-        Receives the progress.
-
-    Returns
-    -------
-    Model
-        With the refitted ranker.
-    list of dict
-        A record an epoch.
-
-    Raises
-    ------
-    TrainingError
-        If no new session gives a sample.
+    model: after the update. before: before the update. Clicks up to its last one are learned but not ranked. n_new:
+    number of new sessions; they are the last ones of `model`. min_prefix: clicks of the shortest prefix that is a
+    sample. folder: for the file of the ranker's dataset.
+    Returns the model with the refitted ranker, and a record an epoch.
+    Raises TrainingError if no new session gives a sample.
     """
     assert model.memory is not None
     assert model.ranker_net is not None

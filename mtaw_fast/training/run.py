@@ -85,31 +85,17 @@ def train(
     `refit` new models are then trained on all sessions, for that many epochs under the same schedule. `resume`
     continues an interrupted run after its last whole epoch, with the same bits on a CPU as without the interruption.
 
-    Parameters
-    ----------
-    threads, encoder_threads : int
-        See `training.threads`.
-    table_memory : int, optional
-        Bytes for building the session memory's tables (`training.memory_tables`). No bit of the result depends on it.
-    group : TrainingGroup, optional
-        Processes that take part in every phase of an encoder, each on its own device.
-    budget_minutes : float, default 90
-        Longest training with the full softmax, if the plan chooses the softmax (`training.plan.plan`).
-    planned : callable, optional
-        Called with the plan before the training starts; by default the plan goes to the log.
-    plan : Plan, optional
-        An earlier plan for a new run: nothing is measured or logged.
+    threads, encoder_threads: see `training.threads`.
+    table_memory: bytes for building the session memory's tables (`training.memory_tables`). No bit of the result
+        depends on it.
+    group: processes that take part in every phase of an encoder, each on its own device.
+    budget_minutes: longest training with the full softmax, if the plan chooses the softmax (`training.plan.plan`).
+    planned: called with the plan before the training starts; by default the plan goes to the log.
+    plan: an earlier plan for a new run: nothing is measured or logged.
 
-    Raises
-    ------
-    UsageError
-        If the folder has another run, or a setting does not fit the data set.
-    MissingPackageError
-        If matplotlib is not installed.
-    DataError
-        If the data set has no validation samples, too many, or clicks before 1970 for a ranker with trends.
-    TrainingError
-        On a loss that is not finite.
+    Raises UsageError if the folder has another run, or a setting does not fit the data set; MissingPackageError if
+    matplotlib is not installed; DataError if the data set has no validation samples, too many, or clicks before 1970
+    for a ranker with trends; TrainingError on a loss that is not finite.
     """
     device_here = device_of(device) if group is None else None
     threads_here = Threads.of(threads, encoder_threads)

@@ -24,12 +24,8 @@ from mtaw_fast.system.cpus import usable_cpus
 class Threads:
     """Threads of a training.
 
-    Attributes
-    ----------
-    pieces : int
-        For the loss and the session memory. The result does not depend on it.
-    encoder : int, default 1
-        For PyTorch in a step. Another number rounds differently.
+    pieces: for the loss and the session memory. The result does not depend on it. encoder: for PyTorch in a step.
+    Another number rounds differently.
     """
 
     pieces: int
@@ -46,22 +42,9 @@ class Threads:
     def of(cls, threads: int | None = None, encoder_threads: int = 1) -> Threads:
         """Return the threads asked for.
 
-        Parameters
-        ----------
-        threads : int, optional
-            By default the CPUs that affinity and cgroup quota allow, and no more than PyTorch's setting
-            (OMP_NUM_THREADS).
-        encoder_threads : int, default 1
-            For PyTorch in a step.
-
-        Returns
-        -------
-        Threads
-
-        Raises
-        ------
-        UsageError
-            If a number is below 1.
+        threads: by default the CPUs that affinity and cgroup quota allow, and no more than PyTorch's setting
+        (OMP_NUM_THREADS). encoder_threads: for PyTorch in a step.
+        Raises UsageError if a number is below 1.
         """
         return cls(min(usable_cpus(), torch.get_num_threads()) if threads is None else threads, encoder_threads)
 

@@ -25,27 +25,14 @@ from mtaw_fast.ranking.retrieval import NativeIndex
 class TrainedModel:
     """The result of a training.
 
-    Attributes
-    ----------
-    model : Model
-        Ranks items.
-    metrics : dict
-        In percent, on the validation sessions, of the chosen epoch.
-    history : list of dict
-        A record an epoch.
-    best_epoch : int
-        Epochs trained.
-    refit : bool
-        Whether the weights have seen the validation sessions.
-    seconds : float
-        Training time, including that of an interrupted run up to its last saved epoch.
-    intervals : dict of str to [low, high], optional
-        95% intervals of the metrics, with a session memory.
-    feature_importance : dict, optional
-        See `training.ranker.feature_importance`, with a session memory.
-    processor_seconds : dict of str to float, optional
-        Processor time of each phase, over all threads of the process (the first one of a group). Like `seconds`, it
-        includes that of an interrupted run up to its last saved epoch.
+    metrics: in percent, on the validation sessions, of the chosen epoch.
+    best_epoch: epochs trained.
+    refit: whether the weights have seen the validation sessions.
+    seconds: training time, including that of an interrupted run up to its last saved epoch.
+    intervals: dict of str to [low, high], 95% intervals of the metrics, with a session memory.
+    feature_importance: see `training.ranker.feature_importance`, with a session memory.
+    processor_seconds: processor time of each phase, over all threads of the process (the first one of a group). Like
+        `seconds`, it includes that of an interrupted run up to its last saved epoch.
     """
 
     model: Model

@@ -36,19 +36,8 @@ _PHASE = "search"  # of fit_encoder
 class Fitting:
     """Fits one model after the other, under the settings and the state of one run.
 
-    Attributes
-    ----------
-    config : Config
-    n_items, min_prefix : int
-        Of the data set.
-    runner : Runner
-        Where the model lives.
-    state : RunState
-        Of the run; it names the checkpoints.
-    reporter : Reporter
-        Receives the progress.
-    type_weights : float32[K], optional
-        The weight of a sample by the type of its target. Without it all samples weigh the same.
+    n_items, min_prefix: of the data set. runner: where the model lives. state: of the run; it names the checkpoints.
+    type_weights: float32[K], the weight of a sample by the type of its target. Without it all samples weigh the same.
     """
 
     config: Config
@@ -70,25 +59,10 @@ class Fitting:
     ) -> None:
         """Train a new model on `sessions` until the state's checkpoint has seen `epochs` of them.
 
-        Parameters
-        ----------
-        phase : str
-            Name in the records and file names.
-        sessions : Sessions
-            What to train on.
-        epochs : int
-            Largest number of epochs.
-        validate : callable, optional
-            Measures the model after an epoch; the epoch with the highest MRR@20 becomes the state's best one.
-        patience : int, default 0
-            Epochs without a better MRR@20 before the training stops; 0 never stops.
-        start : mapping of str to array, optional
-            Weights to start from, under the bundle's names; the initial weights by default.
-
-        Raises
-        ------
-        TrainingError
-            On a loss that is not finite.
+        phase: name in the records and file names. validate: measures the model after an epoch; the epoch with the
+        highest MRR@20 becomes the state's best one. patience: epochs without a better MRR@20 before the training stops;
+        0 never stops. start: weights to start from, under the bundle's names; the initial weights by default.
+        Raises TrainingError on a loss that is not finite.
         """
         with training_threads(current_threads()):
             state = self.state

@@ -15,20 +15,9 @@ _POLL_SECONDS = 0.1  # how soon a waiting thread notices that the consumer has s
 def made_ahead(make: Callable[[Given], Made], givens: Sequence[Given], ahead: int) -> Iterator[tuple[Given, Made]]:
     """Yield (given, make(given)) for each, in order.
 
-    Parameters
-    ----------
-    make : callable
-        Called in order from one thread.
-    givens : sequence
-        What it is called with.
-    ahead : int
-        How many may be ready in addition to the one that is being made. 0 makes each on request, in the caller's
-        thread.
-
-    Raises
-    ------
-    Exception
-        What `make` raised, when its result is requested; nothing is made after it.
+    make: called in order from one thread. ahead: how many may be ready in addition to the one that is being made. 0
+    makes each on request, in the caller's thread.
+    Raises what `make` raised, when its result is requested; nothing is made after it.
     """
     if ahead == 0:
         yield from ((given, make(given)) for given in givens)

@@ -50,12 +50,7 @@ class Peak:
 class Group:
     """This process and the others of its group.
 
-    Attributes
-    ----------
-    rank, world : int
-        Of this process, in 0 .. world - 1.
-    device : torch.device
-        Where it computes.
+    rank, world: of this process, in 0 .. world - 1. device: where it computes.
     """
 
     def __init__(self, launch: Launch, process_group: ProcessGroup) -> None:
@@ -75,17 +70,9 @@ class Group:
     def follow(self, dataset: Dataset | str | Path) -> None:
         """Take part in what rank 0 does, until it ends.
 
-        Parameters
-        ----------
-        dataset : Dataset or path
-            The same as in rank 0; a path is opened at the first fit.
-
-        Raises
-        ------
-        GroupError
-            If another process fails; the message has its reason.
-        TrainingError
-            On an error in this process.
+        dataset: the same as in rank 0; a path is opened at the first fit.
+        Raises GroupError if another process fails; the message has its reason; TrainingError on an error in this
+        process.
         """
         if self.leads:
             raise UsageError("rank 0 has nobody to follow; call train() there")
@@ -135,16 +122,9 @@ class Group:
 def joined(device: str = "auto") -> Iterator[Group]:
     """Join the group of processes that torchrun started.
 
-    Parameters
-    ----------
-    device : {'auto', 'cpu', 'cuda'}, default 'auto'
-        'cuda' gives each process the GPU of its local rank and uses NCCL; 'cpu' uses gloo; 'auto' takes 'cuda' if
-        there are GPUs.
-
-    Raises
-    ------
-    UsageError
-        If torchrun did not start this process, or the device is missing.
+    device: {'auto', 'cpu', 'cuda'}, 'cuda' gives each process the GPU of its local rank and uses NCCL; 'cpu' uses gloo;
+    'auto' takes 'cuda' if there are GPUs.
+    Raises UsageError if torchrun did not start this process, or the device is missing.
     """
     launch = Launch.from_environment()
     if launch is None:

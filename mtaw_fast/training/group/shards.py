@@ -38,25 +38,16 @@ class Shards:
 class Share:
     """One process's share of a batch: its own whole sessions, and what it needs of the rest.
 
-    Attributes
-    ----------
-    clicks, first_click : int
-        Number in the whole batch, and the first one of this process.
-    item_rows : int64[T_own]
-        Of the own clicks' items among the U rows.
-    needed : list of int
-        How many of the U rows each rank sends, with ascending items.
-    requested : int64[A]
-        Rows of the own shard that the ranks need, by rank; `requested_by`: how many each needs.
-    offsets : int64[B_own + 1]
-    rows : int64[S_own]
-        As in `Batch`, of the own sessions. tiles likewise.
-    samples : list of int
-        How many each rank has; together they are those of the batch, in its order.
-    targets : int64[S]
-    weights : float32[S] or None
-    mass : float
-        As in `Batch`, of the whole batch.
+    clicks, first_click: number in the whole batch, and the first one of this process.
+    item_rows: int64[T_own], of the own clicks' items among the U rows.
+    needed: how many of the U rows each rank sends, with ascending items.
+    requested: int64[A], rows of the own shard that the ranks need, by rank; `requested_by`: how many each needs.
+    offsets: int64[B_own + 1].
+    rows: int64[S_own], as in `Batch`, of the own sessions. tiles likewise.
+    samples: how many each rank has; together they are those of the batch, in its order.
+    targets: int64[S].
+    weights: float32[S] or None.
+    mass: as in `Batch`, of the whole batch.
     """
 
     clicks: int

@@ -52,23 +52,10 @@ def plan_training(
 ) -> Plan:
     """Return the plan of `train`; unless the log is tiny, its first steps are measured.
 
-    Parameters
-    ----------
-    dataset, config, refit
-        As of `training.run.train`.
-    device : torch.device, optional
-        The CPU by default.
-    budget_minutes : float, default 90
-        Longest training with the full softmax; a longer one samples.
-    folder : Path, optional
-        For short-lived files.
-
-    Raises
-    ------
-    UsageError
-        If budget_minutes is below 0 or not a number, or as `validation.check_held_out`.
-    DataError
-        If there are no validation samples or too many (`validation.check_held_out`).
+    dataset, config, refit: as in `training.run.train`. device: the CPU by default. budget_minutes: longest training
+    with the full softmax; a longer one samples.
+    Raises UsageError if budget_minutes is below 0 or not a number, or as `validation.check_held_out`; DataError if
+    there are no validation samples or too many (`validation.check_held_out`).
     """
     if not budget_minutes >= 0:
         raise UsageError(f"budget_minutes={budget_minutes:g}: it must be at least 0")

@@ -45,12 +45,8 @@ Cost = np.ndarray  # float64[2]: seconds on a machine without other load, second
 class Stopwatch:
     """Measures the cost of work. Without other load it takes its processor time, of one thread or shared by several.
 
-    Parameters
-    ----------
-    device : torch.device
-        On a GPU, whose work has no processor time, seconds are wall-clock time.
-    threads : int
-        For the loss and the session memory.
+    device: on a GPU, whose work has no processor time, seconds are wall-clock time. threads: for the loss and the
+    session memory.
     """
 
     def __init__(self, device: torch.device, threads: int) -> None:

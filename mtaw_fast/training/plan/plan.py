@@ -32,18 +32,9 @@ _BUSY = 1.2  # slowdown from which it is mentioned
 class PhasePlan:
     """The plan of one phase.
 
-    Attributes
-    ----------
-    name : str
-        As in `mtaw_fast.config.phases`.
-    work : str
-        Its work, such as '2 epochs over 250,000 samples'.
-    seconds : float or None
-        Estimated from the first steps, without other work on the machine; None if nothing was measured.
-    peak_bytes : int
-        Estimated peak memory.
-    processor_seconds : float or None
-        Estimated processor time, over all threads.
+    name: as in `mtaw_fast.config.phases`. work: its work, such as '2 epochs over 250,000 samples'. seconds: estimated
+    from the first steps, without other work on the machine; None if nothing was measured. peak_bytes: estimated peak
+    memory. processor_seconds: estimated processor time, over all threads.
     """
 
     name: str
@@ -57,16 +48,8 @@ class PhasePlan:
 class Plan:
     """The plan of a training.
 
-    Attributes
-    ----------
-    softmax : {'full', 'sampled'}
-        Of the encoder's loss.
-    why : str
-        The part of the rule that decided.
-    phases : tuple of PhasePlan
-        In order.
-    slowdown : float, default 1
-        Wall-clock time of the first steps divided by their processor time, because of other work.
+    softmax: {'full', 'sampled'}, of the encoder's loss. why: the part of the rule that decided. slowdown: wall-clock
+    time of the first steps divided by their processor time, because of other work.
     """
 
     softmax: Softmax
@@ -145,23 +128,12 @@ def chosen_softmax(
 ) -> tuple[Softmax, str]:
     """Return the softmax by the rule above, and why.
 
-    Parameters
-    ----------
-    config : Config
-    logits_an_epoch : int
-        Samples of all training sessions times items.
-    device : str
-        Its type: 'cpu' or 'cuda'.
-    full_seconds : float or None
-        Of the whole training with the full softmax; None if the rule does not need it.
-    budget_minutes : float
-        Longest training.
-    sampled_seconds : float, optional
-        Of the whole training with a sample; taken as shorter if not given.
-    full_bytes : int, default 0
-        Largest estimated memory of an encoder's phase with the full softmax.
-    free_bytes : int, optional
-        Free memory; without it memory is ignored.
+    logits_an_epoch: samples of all training sessions times items.
+    device: its type, 'cpu' or 'cuda'.
+    full_seconds: of the whole training with the full softmax; None if the rule does not need it.
+    sampled_seconds: of the whole training with a sample; taken as shorter if not given.
+    full_bytes: largest estimated memory of an encoder's phase with the full softmax.
+    free_bytes: free memory; without it memory is ignored.
     """
     if config.loss.softmax != "auto":
         return config.loss.softmax, AS_SET

@@ -27,20 +27,12 @@ _MAPPED = 16 << 20  # bytes read before pages are given back; scattered rows map
 class RankerDataset:
     """`ranker.fit_ranker.Candidates` that are computed once and stored in a file.
 
-    Attributes
-    ----------
-    features : tuple of str
-        The F columns.
-    targets : int32[Q]
-        Next clicks; each is among its candidates.
-    lengths : int64[Q]
-        Clicks of the prefixes.
-    left_out : int
-        Queries that are not stored because their target is not a candidate.
-    weights : float32[Q] or None
-        Weight of a query by the type of its target; None if all weigh the same.
-    frozen : int
-        The last so many queries are frozen samples (`ranker.prequential`).
+    features: the F columns.
+    targets: int32[Q], next clicks; each is among its candidates.
+    lengths: int64[Q], clicks of the prefixes.
+    left_out: queries that are not stored because their target is not a candidate.
+    weights: float32[Q] or None, weight of a query by the type of its target; None if all weigh the same.
+    frozen: the last so many queries are frozen samples (`ranker.prequential`).
     """
 
     features: tuple[str, ...]
@@ -170,12 +162,7 @@ class FeatureFile:
     A million queries take tens of gigabytes, read in random order. Pages that stay mapped count as memory of this
     process, so they are given back to the system's cache.
 
-    Parameters
-    ----------
-    file : binary file
-        Open and flushed; the map outlives it.
-    width : int
-        F.
+    file: open and flushed; the map outlives it.
     """
 
     def __init__(self, file: IO[bytes], width: int) -> None:

@@ -29,20 +29,10 @@ def feature_importance(model: Model, samples: Samples, max_samples: int = MAX_SA
 
     Similar features replace one another, so their importances do not add up.
 
-    Parameters
-    ----------
-    model : Model
-        With a session memory that has not seen the samples.
-    samples : Samples
-        With types, if any, as the ranker reads them. Of more than `max_samples`, that many are scored, evenly spread.
-    max_samples : int, default 500
-        Largest number of samples.
-
-    Returns
-    -------
-    dict
-        `samples`: how many were scored; `metrics` of them, in percent; `features`: by name the loss of P@20 and of
-        MRR@20 without it, in points, the largest loss of MRR@20 first.
+    model: with a session memory that has not seen the samples. samples: with types, if any, as the ranker reads them.
+    Of more than `max_samples`, that many are scored, evenly spread.
+    Returns `samples`: how many were scored; `metrics` of them, in percent; `features`: by name the loss of P@20 and of
+    MRR@20 without it, in points, the largest loss of MRR@20 first.
     """
     assert model.memory is not None
     assert model.ranker_net is not None

@@ -63,20 +63,9 @@ class DrawnCandidates(Candidates, Protocol):
 class RankerFit:
     """Settings of a fit.
 
-    Attributes
-    ----------
-    epochs : int
-        Passes over the queries.
-    lr : float
-        The highest learning rate.
-    excluded : sequence of str, default none
-        Features that get no weight.
-    batch : int, default 256
-        Queries a step.
-    negatives : int, default 0
-        Other candidates of a query in a step, drawn in each step; 0 takes all.
-    weight_decay : float, default 1e-5
-        AdamW's.
+    epochs: passes over the queries. lr: the highest learning rate. excluded: features that get no weight. batch:
+    queries a step. negatives: other candidates of a query in a step, drawn in each step; 0 takes all. weight_decay:
+    AdamW's.
     """
 
     epochs: int

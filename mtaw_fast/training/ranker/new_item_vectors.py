@@ -32,20 +32,9 @@ class NewItemVectors:
     An item that is not `known` enters with its first click. Its vector follows from the items that it is clicked with
     (`online.state.evidence_vector`) and is computed at its first, second, fourth, .. click.
 
-    Parameters
-    ----------
-    config : Config
-        The encoder's.
-    weights : mapping of str to array
-        Of an MTAW that was trained on the sessions before.
-    known : bool[N]
-        Items with a click there.
-    items : int32[T]
-        Clicks of all queries.
-    begins, ends : int64[Q]
-        The queries: query q is items[begins[q]:ends[q]].
-    threads : int
-        For the part that does not depend on new items.
+    config: the encoder's. weights: of an MTAW that was trained on the sessions before. known: bool[N], items with a
+    click there. items: int32[T], clicks of all queries. begins, ends: int64[Q], the queries: query q is
+    items[begins[q]:ends[q]]. threads: for the part that does not depend on new items.
     """
 
     def __init__(

@@ -56,38 +56,20 @@ def build_dataset(
 ) -> RankerDataset:
     """Rank and learn every click of the last sessions.
 
-    Parameters
-    ----------
-    config : Config
-        `prequential_chunk` and `prequential_seconds` limit a chunk. If there are more than `ranker_samples` queries,
-        that many are ranked, evenly spread.
-    tables : MemoryTables
-        Of the sessions before.
-    sessions : Sessions
-        The last sessions; in the order of their times if they have any.
-    min_prefix : int
-        Clicks of the shortest prefix that is ranked.
-    weights : mapping of str to array, or None
-        Of an MTAW that was trained on the sessions before; None for a ranker without dense candidates.
-    folder : Path
-        For the features: 2 bytes each, in a file without a name, which goes with the dataset or the process.
-    phase : str
-        Name for the reporter.
-    reporter : Reporter
-        Receives the clicks done.
-    since : int, optional
-        Clicks up to this moment (ms) are learned but not ranked: the tables know later ones.
-    trends : TrendTables, optional
-        Of the sessions before, for a ranker that reads trends; adds frozen samples.
-    type_weights : float32[K], optional
-        Weight of a query by the type of its target; those of weight 0 are not ranked.
-    side : SideInputs, default none
-        For features of context and content, with trends alone, and of the types of clicks.
+    config: `prequential_chunk` and `prequential_seconds` limit a chunk. If there are more than `ranker_samples`
+        queries, that many are ranked, evenly spread.
+    tables: of the sessions before.
+    sessions: the last sessions; in the order of their times if they have any.
+    min_prefix: clicks of the shortest prefix that is ranked.
+    weights: of an MTAW that was trained on the sessions before; None for a ranker without dense candidates.
+    folder: for the features, 2 bytes each, in a file without a name, which goes with the dataset or the process.
+    reporter: receives the clicks done.
+    since: clicks up to this moment (ms) are learned but not ranked: the tables know later ones.
+    trends: of the sessions before, for a ranker that reads trends; adds frozen samples.
+    type_weights: float32[K], weight of a query by the type of its target; those of weight 0 are not ranked.
+    side: for features of context and content, with trends alone, and of the types of clicks.
 
-    Raises
-    ------
-    TrainingError
-        If no query has its target among its candidates, or the folder's disk is full.
+    Raises TrainingError if no query has its target among its candidates, or the folder's disk is full.
     """
     chunk = config.ranker.prequential_chunk, round(config.ranker.prequential_seconds * 1000)
     order = ReplayOrder.of(sessions, *chunk)
@@ -160,22 +142,12 @@ class _PrequentialRun:
         trends: Trends | None,
         side: SideInputs,
     ) -> None:
-        settings = tables.settings
-        assert settings.recency is not None
         self._items = np.ascontiguousarray(sessions.items)
         self._begin_of = np.repeat(sessions.offsets[:-1], sessions.lengths)
         self._handle_of = np.repeat(np.arange(len(sessions), dtype=np.int64), sessions.lengths)
         self._query_of = np.full(sessions.n_clicks, -1, dtype=np.int64)
         self._query_of[ranked] = np.arange(len(ranked))
-        self._delta = MemoryDelta(
-            tables.arrays(),
-            window=settings.window,
-            span=settings.span,
-            recency=settings.recency,
-            max_neighbors=settings.max_neighbors,
-            max_postings=settings.max_postings,
-            capacity=0,
-        )
+        self._delta = MemoryDelta(tables.arrays(), tables.settings.native, capacity=0)
         query = query_settings(config, trends is not None)
         self._memory: SessionMemory = tables.queries(tables.n_items, query, delta=self._delta)
         self._trends, self._sessions, self._content = trends, sessions, side.content
@@ -223,14 +195,9 @@ class _PrequentialRun:
 class ReplayOrder:
     """The clicks of sessions in the order in which they came, cut into chunks.
 
-    Attributes
-    ----------
-    clicks : int64[T]
-        Indices in `Sessions.items`; clicks of one session keep their order.
-    bounds : int64[H + 1]
-        Chunk h is clicks[bounds[h]:bounds[h + 1]].
-    moments : int64[T] or None
-        Time of a click in milliseconds, by index in `Sessions.items`, never before its session's earlier ones.
+    clicks: int64[T], indices in `Sessions.items`; clicks of one session keep their order. bounds: int64[H + 1], chunk h
+    is clicks[bounds[h]:bounds[h + 1]]. moments: int64[T] or None, time of a click in milliseconds, by index in
+    `Sessions.items`, never before its session's earlier ones.
     """
 
     clicks: np.ndarray
@@ -241,14 +208,8 @@ class ReplayOrder:
     def of(cls, sessions: Sessions, max_clicks: int, max_ms: int) -> ReplayOrder:
         """Order by time, or session by session without times.
 
-        Parameters
-        ----------
-        sessions : Sessions
-            In order of their ends.
-        max_clicks : int
-            Of a chunk. Without times a chunk continues to the end of its last session.
-        max_ms : int
-            Milliseconds that a chunk spans, with times.
+        sessions: in order of their ends. max_clicks: of a chunk. Without times a chunk continues to the end of its last
+        session. max_ms: milliseconds that a chunk spans, with times.
         """
         if sessions.times is None:
             clicks = np.arange(sessions.n_clicks, dtype=np.int64)

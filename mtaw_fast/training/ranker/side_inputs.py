@@ -22,18 +22,9 @@ from mtaw_fast.ranking.item_content import content_columns, item_content
 class SideInputs:
     """What features beyond clicks and their times are made from; each part may be missing.
 
-    Attributes
-    ----------
-    features : SideFeatures
-        The side features of a ranker with trends.
-    context : ContextColumns or None
-        The columns of the sessions' context.
-    items : ItemTable or None
-        The table of the data set's items.
-    types : ClickTypes
-        The types of clicks that the ranker reads.
-    type_names : tuple of str
-        The names of the codes in the sessions' types.
+    features: the side features of a ranker with trends. context: the columns of the sessions' context. items: the table
+    of the data set's items. types: the types of clicks that the ranker reads. type_names: the names of the codes in the
+    sessions' types.
     """
 
     features: SideFeatures = field(default_factory=SideFeatures)

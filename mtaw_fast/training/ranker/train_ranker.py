@@ -36,27 +36,14 @@ def ranker_samples(
 ) -> RankerSamples:
     """Rank the clicks of the last `config.ranker.ranker_fraction` of the sessions.
 
-    Parameters
-    ----------
-    config : Config
-        With `prequential` the memory learns the last sessions chunk by chunk (`ranker.prequential`); else it stays
+    config: with `prequential` the memory learns the last sessions chunk by chunk (`ranker.prequential`); else it stays
         as the sessions before them left it.
-    sessions : Sessions
-        In order of their ends.
-    n_items, min_prefix : int
-        Of the data set.
-    weights : mapping of str to array, or None
-        Of an MTAW that was trained on the sessions before; None for a ranker without dense candidates.
-    folder : Path
-        For the file of the ranker's dataset.
-    phase : str
-        Name for the reporter and the records.
-    reporter : Reporter
-        Receives the progress.
-    type_weights : float32[K], optional
-        Weight of a sample by the type of its target.
-    side : SideInputs, default none
-        For features of context and content, if the ranker reads trends, and of the types of clicks.
+    sessions: in order of their ends.
+    n_items, min_prefix: of the data set.
+    weights: of an MTAW that was trained on the sessions before; None for a ranker without dense candidates.
+    folder: for the file of the ranker's dataset.
+    type_weights: float32[K], weight of a sample by the type of its target.
+    side: for features of context and content, if the ranker reads trends, and of the types of clicks.
     """
     warn_if_capped(config, sessions)
     if not config.ranker.prequential:

@@ -23,16 +23,8 @@ class AdamState:
 
     All weights except the item vectors become views of one buffer, so that one call updates them.
 
-    Parameters
-    ----------
-    model : MTAW
-        Float weights on one device.
-    config : Config
-        Reads weight_decay and clip_norm.
-    backend : str, default 'auto'
-        Of `adam_step`.
-    threads : int, optional
-        Of the native backend.
+    model: float weights on one device. config: reads weight_decay and clip_norm. backend: of `adam_step`. threads: of
+    the native backend.
     """
 
     def __init__(self, model: MTAW, config: Config, *, backend: str = "auto", threads: int | None = None) -> None:
@@ -55,14 +47,8 @@ class AdamState:
     def update(self, d_items: Tensor, d_small: Sequence[Tensor], apply: Tensor | None = None) -> None:
         """Take a step at the learning rate `self.rate`.
 
-        Parameters
-        ----------
-        d_items : float[N, d]
-            Gradient of the item vectors.
-        d_small : sequence of float
-            Gradients of `self.small`, in its order.
-        apply : bool[], optional
-            On the device; if false nothing changes.
+        d_items: float[N, d], gradient of the item vectors. d_small: gradients of `self.small`, in its order. apply:
+        bool[], on the device; if false nothing changes.
         """
         gradients = (d_items.reshape(-1), torch.cat([gradient.reshape(-1) for gradient in d_small]))
         adam_step(

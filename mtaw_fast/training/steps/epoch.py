@@ -16,20 +16,9 @@ class EpochBatches:
     'sessions': a batch holds whole sessions of like length, and one pass over a session gives all its samples.
     'prefixes': all samples are shuffled, and each is a pass of its own over its prefix, as in the published code.
 
-    Parameters
-    ----------
-    config : Config
-    sessions : Sessions
-        Each with a sample.
-    min_prefix : int
-        Clicks of the shortest prefix that is a sample.
-    type_weights : float32[K], optional
-        Weight of a sample by the type of its target.
-
-    Attributes
-    ----------
-    units : int
-        What an epoch consists of: sessions or samples. A batch is an array of their numbers.
+    sessions: each with a sample. min_prefix: clicks of the shortest prefix that is a sample. type_weights: float32[K],
+    weight of a sample by the type of its target. units: what an epoch consists of: sessions or samples. A batch is an
+    array of their numbers.
     """
 
     def __init__(

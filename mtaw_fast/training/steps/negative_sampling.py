@@ -17,14 +17,8 @@ from mtaw_fast.data.sessions import Sessions
 class CatalogSample:
     """The rows of the catalog that take part in a step.
 
-    Attributes
-    ----------
-    rows : int64[R]
-        Distinct items: those that are always there, ascending, then those drawn.
-    always : int
-        How many are always there.
-    correction : float
-        Added to a drawn item's logit: -log of the probability that it is drawn.
+    rows: int64[R], distinct items: those that are always there, ascending, then those drawn. always: how many are
+    always there. correction: added to a drawn item's logit: -log of the probability that it is drawn.
     """
 
     rows: np.ndarray
@@ -45,12 +39,7 @@ class CatalogSample:
 class Occurrences:
     """The clicks of sessions by item. Takes 4 bytes a click and 8 an item in addition to the sessions.
 
-    Parameters
-    ----------
-    sessions : Sessions
-        Of internal ids below `n_items`.
-    n_items : int
-        N.
+    sessions: of internal ids below `n_items`.
     """
 
     def __init__(self, sessions: Sessions, n_items: int) -> None:
@@ -63,18 +52,9 @@ class Occurrences:
     def neighbors(self, items: np.ndarray, times: int, rng: np.random.Generator) -> np.ndarray:
         """Return what was clicked right before and right after randomly drawn clicks on some items.
 
-        Parameters
-        ----------
-        items : int64[D]
-            Distinct.
-        times : int
-            Clicks drawn on each item, uniformly with replacement; none on an item that was never clicked.
-        rng : numpy.random.Generator
-
-        Returns
-        -------
-        int64[..]
-            Distinct items, ascending.
+        items: int64[D], distinct. times: clicks drawn on each item, uniformly with replacement; none on an item that
+        was never clicked.
+        Returns int64[..], distinct items, ascending.
         """
         begin, end = self._ends[items], self._ends[items + 1]
         begin, count = begin[begin < end], (end - begin)[begin < end]

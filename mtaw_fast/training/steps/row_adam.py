@@ -28,13 +28,8 @@ _CHUNK = 1 << 14  # rows updated at once
 class RowAdam:
     """AdamW's state of a matrix, updated row by row.
 
-    Parameters
-    ----------
-    matrix : float32[N, d]
-        The weights; changed in place. Rows are current after `take` or `catch_up`.
-    betas : tuple of two floats
-    weight_decay : float
-        Decoupled.
+    matrix: float32[N, d], the weights; changed in place. Rows are current after `take` or `catch_up`. weight_decay:
+    decoupled.
     """
 
     def __init__(self, matrix: Tensor, betas: tuple[float, float], weight_decay: float) -> None:

@@ -41,26 +41,15 @@ def sampled_aw_loss(
 
     Runs in C++ if the kernel takes the dtypes, else in eager PyTorch.
 
-    Parameters
-    ----------
-    queries : float[S, d]
-        L2-normalized inside.
-    items : float[R, d]
-        The sample's rows of the item embedding; L2-normalized inside.
-    targets : int64[S]
-        Rows of the next clicks among the R.
-    sample : CatalogSample
-    scale : float
-        Factor on the cosine.
-    gamma : float
-        Exponent of the adaptive weight.
-    weights : float[S], optional
-        Multiplies each row's loss.
-    compute_dtype : torch.dtype, optional
-        Of the matrix products, accumulated in float32. Eager PyTorch uses it only for the two products of the
-        gradients: for the logits it would round the sums too.
-    threads : int, optional
-        Of the kernel, which gives the same bits for every number; PyTorch's number by default.
+    queries: float[S, d], L2-normalized inside.
+    items: float[R, d], the sample's rows of the item embedding; L2-normalized inside.
+    targets: int64[S], rows of the next clicks among the R.
+    scale: factor on the cosine.
+    gamma: exponent of the adaptive weight.
+    weights: float[S], multiplies each row's loss.
+    compute_dtype: of the matrix products, accumulated in float32. Eager PyTorch uses it only for the two products of
+        the gradients: for the logits it would round the sums too.
+    threads: of the kernel, which gives the same bits for every number; PyTorch's number by default.
     """
     rows = torch.full((len(queries),), 1 / max(len(queries), 1), dtype=queries.dtype)
     if weights is not None:
