@@ -184,7 +184,7 @@ void Bundle::make_scanner(bool verify) {
     }
     constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
     if (n * d >= kLarge && catalog.low_blocks == nullptr) {
-        // The bundle stores no codes, or those of an earlier release.
+        // The bundle stores no codes, or whole ones.
         made_half_blocks_ = AlignedFloats(block_count(n) * half_block_bytes(d) / kFloat);
         made_low_blocks_ = AlignedFloats(block_count(n) * half_block_bytes(d) / kFloat);
         auto* const half_blocks = reinterpret_cast<std::uint8_t*>(made_half_blocks_.data());

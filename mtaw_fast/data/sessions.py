@@ -67,15 +67,11 @@ class Sessions:
         """Join the sessions of `parts`, in order. Times, types and context are kept only if every part has them."""
         if not parts:
             return cls.from_lists([])
-        times = [part.times for part in parts if part.times is not None]
-        types = [part.types for part in parts if part.types is not None]
-        context = [part.context for part in parts if part.context is not None]
+        known = ([getattr(part, name) for part in parts] for name in ("times", "types", "context"))
         return cls(
             np.concatenate([part.items for part in parts]),
             offsets_of(np.concatenate([part.lengths for part in parts])),
-            np.concatenate(times) if len(times) == len(parts) else None,
-            np.concatenate(types) if len(types) == len(parts) else None,
-            np.concatenate(context) if len(context) == len(parts) else None,
+            *(None if any(array is None for array in arrays) else np.concatenate(arrays) for arrays in known),
         )
 
     def __len__(self) -> int:
@@ -140,13 +136,8 @@ class Sessions:
 
     def selected(self, clicks: Any, offsets: np.ndarray) -> Sessions:
         """Return the clicks at these positions (a slice, numbers or a mask), cut at `offsets`."""
-        return Sessions(
-            self.items[clicks],
-            offsets,
-            None if self.times is None else self.times[clicks],
-            None if self.types is None else self.types[clicks],
-            None if self.context is None else self.context[clicks],
-        )
+        known = (self.times, self.types, self.context)
+        return Sessions(self.items[clicks], offsets, *(None if array is None else array[clicks] for array in known))
 
     def split_last(self, fraction: float) -> tuple[Sessions, Sessions]:
         """Split by whole session, in order: (all but the last `fraction`, the last `fraction`).

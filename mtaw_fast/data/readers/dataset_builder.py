@@ -173,11 +173,9 @@ def sessions_in(log: ClickLog, options: ClickOptions) -> RawSessions:
         clicks = log.is_click[order]
         counts = np.diff(offsets_of(clicks)[offsets])
         order, ties, offsets = order[clicks], ties[counts > 0], offsets_of(counts[counts > 0])
-    types = None if log.type is None else log.type[order]
-    context = None if log.context is None else log.context[order]
-    times = log.time[order]
-    sessions = Sessions(log.item[order], offsets, times, types, context)
-    return RawSessions(sessions, times[offsets[1:] - 1], ties.astype(np.int64))
+    known = (log.time, log.type, log.context)
+    sessions = Sessions(log.item[order], offsets, *(None if array is None else array[order] for array in known))
+    return RawSessions(sessions, log.time[order[offsets[1:] - 1]], ties.astype(np.int64))
 
 
 def inactivity_cuts(log: ClickLog, options: ClickOptions) -> tuple[np.ndarray, np.ndarray]:

@@ -131,18 +131,11 @@ def _in_time_order(log: ClickLog, session: np.ndarray, names: Callable[[np.ndarr
     order = np.argsort(log.time, kind="stable")
     order = order[log.is_click[order]]
     sessions, numbers = np.unique(session[order], return_inverse=True)
-    rank = appearance_rank(numbers, len(sessions))
+    rank, rows = appearance_rank(numbers, len(sessions)), log.select(order)
     return ClickStream(
-        rank[numbers].astype(np.int32),
-        log.item[order],
-        log.time[order],
-        None if log.type is None else log.type[order],
-        names(sessions[np.argsort(rank)]),
-        log.item_ids,
-        log.type_names,
-        None if log.context is None else log.context[order],
-        log.context_columns,
-    )
+        rank[numbers].astype(np.int32), rows.item, rows.time, rows.type, names(sessions[np.argsort(rank)]),
+        log.item_ids, log.type_names, rows.context, log.context_columns,
+    )  # fmt: skip
 
 
 def _owner_names(log: ClickLog, owners: np.ndarray) -> list[int] | list[str]:

@@ -189,26 +189,19 @@ def test_a_damaged_line_is_found_behind_many_and_in_a_compressed_file(tmp_path: 
 
 
 def test_frames_in_memory(tmp_path: Path) -> None:
+    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
     frame().write_parquet(tmp_path / "log.parquet")
     expected = contents(read("clicks", tmp_path / "log.parquet", options=LOOSE))
-    assert contents(read("clicks", frame(), options=LOOSE)) == expected
-    assert contents(read("clicks", frame().lazy(), options=LOOSE)) == expected
+    columns = {name: [row[place] for row in ROWS] for place, name in enumerate(NAMES)}
+    table = pandas.DataFrame({**columns, "odd": [object()] * len(ROWS)})
+    timed = table.assign(timestamp=pandas.to_datetime(table["timestamp"], unit="s"))
+    for source in (frame(), frame().lazy(), pyarrow.table(columns), table, timed):
+        assert contents(read("clicks", source, options=LOOSE)) == expected
     for wrong in ([1, 2], {"session_id": [1]}, 7):
         with pytest.raises(UsageError, match="convert it first"):
             read("clicks", wrong, options=LOOSE)
     with pytest.raises(UsageError, match="reads files on disk alone"):
         read("npz", frame())
-
-
-def test_frames_of_pandas_and_arrow(tmp_path: Path) -> None:
-    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
-    columns = {name: [row[place] for row in ROWS] for place, name in enumerate(NAMES)}
-    expected = contents(read("clicks", frame(), options=LOOSE))
-    assert contents(read("clicks", pyarrow.table(columns), options=LOOSE)) == expected
-    table = pandas.DataFrame({**columns, "odd": [object()] * len(ROWS)})
-    assert contents(read("clicks", table, options=LOOSE)) == expected
-    table["timestamp"] = pandas.to_datetime(table["timestamp"], unit="s")
-    assert contents(read("clicks", table, options=LOOSE)) == expected
 
 
 @pytest.mark.parametrize("items", [["x", 1, "y", 2.5], [1, 2, 3, 2**70], [1 + 2j] * 4])
