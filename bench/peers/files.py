@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -75,7 +75,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     return read_json(folder / STATE, DataError) if (folder / STATE).exists() else None
 
 
-def score_blocks(stream: BinaryIO, samples: int, n_items: int, who: str) -> Iterator[np.ndarray]:
+def score_blocks(stream: IO[bytes], samples: int, n_items: int, who: str) -> Iterator[np.ndarray]:
     """Yield the rows of a stream of scores, float32[.., N] at a time; DataError if its size is wrong."""
     head = stream.readline()
     try:

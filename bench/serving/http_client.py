@@ -78,17 +78,15 @@ class Outcome:
         return self.sent - self.began - self.due
 
 
+@dataclass(slots=True)
 class _Connection:
     """A socket, and the number of the request in progress on it (-1: none)."""
 
-    __slots__ = ("buffer", "connected", "number", "port", "socket")
-
-    def __init__(self, made: socket.socket) -> None:
-        self.socket = made
-        self.number = -1
-        self.port = 0
-        self.connected = False
-        self.buffer = b""
+    socket: socket.socket
+    number: int = -1
+    port: int = 0
+    connected: bool = False
+    buffer: bytes = b""
 
 
 class Client:

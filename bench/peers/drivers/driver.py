@@ -213,7 +213,8 @@ class Training:
         self.state[name] += now - self.cpu
         self.state["wall_seconds"] += wall - self.wall
         self.cpu, self.wall = now, wall
-        self.state["peak_mb"] = max(self.state["peak_mb"], peak_mb())
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        self.state["peak_mb"] = max(self.state["peak_mb"], peak_mb)
 
     def _save(self) -> None:
         self._count("cpu_seconds")
@@ -302,8 +303,3 @@ def versions() -> dict[str, str]:
     """Return the versions of the packages that decide the figures."""
     names = ("torch", "numpy", "scipy", "recbole", "rectools")
     return {name: metadata.version(name) for name in names if find_spec(name) is not None}
-
-
-def peak_mb() -> float:
-    """Return the peak memory of this process, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
