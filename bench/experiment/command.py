@@ -1,14 +1,12 @@
 """Experiments that are read every day, and the drift of live clicks: false alarms, power, and what a change shows.
 
-python -m bench.experiment [--quick] [--cases NAME,..] [--runs N] [--bundle FOLDER]
+python -m bench.experiment [--quick] [--cases NAME,..] [--runs N]
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ import numpy as np
 from bench.experiment.drift import hourly_drift
 from bench.experiment.simulation import simulate
 from bench.harness.report import Report, bench_parser, command, parse
-from bench.harness.workload import generated_with_times
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import draw_sessions
 from mtaw_fast.errors import UsageError
@@ -24,7 +21,6 @@ from mtaw_fast.experiment.drift import THRESHOLD
 
 _DAYS, _SESSIONS = 28, 600  # sessions a day in the case aa
 _DAY_MS = 86_400_000
-_MAX_US = 50.0  # of a request
 _EFFECT, _POWER, _MAX_ALARMS = 0.05, 0.8, 0.05
 
 
@@ -34,7 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = bench_parser("experiment", (__doc__ or "").splitlines()[0], "some seconds: 100 runs")
     parser.add_argument("--cases", default=",".join(_CASES), metavar="NAME[,NAME]", help="(default: all)")
     parser.add_argument("--runs", type=int, help="simulated experiments of a case (default: 1,000; --quick 100)")
-    parser.add_argument("--bundle", type=Path, help="of the case cost (default: a generated one)")
     options = parse(parser, argv)
     report = Report("experiment", options.quick)
     options.runs = options.runs or (100 if options.quick else 1_000)
@@ -82,18 +77,6 @@ def _drift(report: Report, options: argparse.Namespace) -> None:
         report.refuse("drift: an alarm on a log that does not change")
 
 
-def _cost(report: Report, options: argparse.Namespace) -> None:
-    from bench.experiment.cost import costs
-
-    with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
-        folder = Path(name)
-        bundle = options.bundle or generated_with_times(5_000, folder / "bundle").bundle.folder
-        measured = costs(bundle, folder / "kept", 1_000 if options.quick else 5_000)
-    report.records.append({"case": "cost", **measured})
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in measured.items())
-    report.notes.append(f"cost: us of processor time a request: {parts}; target {_MAX_US:g}")
-
-
 def _text(found: dict[str, Any]) -> str:
     click, value = found["click-through"], found["value"]
     return (
@@ -103,4 +86,4 @@ def _text(found: dict[str, Any]) -> str:
     )
 
 
-_CASES: dict[str, Callable[[Report, argparse.Namespace], None]] = {"aa": _aa, "ab": _ab, "drift": _drift, "cost": _cost}
+_CASES: dict[str, Callable[[Report, argparse.Namespace], None]] = {"aa": _aa, "ab": _ab, "drift": _drift}

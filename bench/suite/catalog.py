@@ -57,8 +57,7 @@ BENCHES = (
           ("--quick", "--preset", "paper"), ("--quick",), ("torch", *_TIMES)),
     Bench("peers", "other systems and ours: Item-KNN on a small generated log; the trained ones need --data",
           full=("--quick",), needs=("torch", "threadpoolctl")),
-    Bench("experiment", "experiments read every day: false alarms and power; drift of a log; cost of feedback",
-          needs=("rich", "uvicorn")),
+    Bench("experiment", "experiments read every day: false alarms and power; drift of a log"),
     Bench("gpu", "on a GPU: kernels with their limits, training step and epoch, peers, serving",
           ("--only", "loss"), needs=("torch", "triton"), gpu=True),
 )  # fmt: skip

@@ -22,7 +22,6 @@ PALETTES = {
 }
 _MARKERS = "osD^vPX*"
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-_BAR, _LONGEST = 0.3, 60  # inches a bar; bars at most
 _FEW = 4  # lines whose legend fits inside the axes
 _SCALING_AXES = (
     ("catalog", "items", "Size of the catalog"),
@@ -36,23 +35,22 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points of a line or a kind of bar. x: numbers along the axis, or the names of the bars."""
+    """A line of points."""
 
     name: str
-    x: Sequence[float | str]
+    x: Sequence[float]
     values: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Axes with their series; bars if x are names."""
+    """Axes with their lines. logs: which axes are logarithmic."""
 
     title: str
     along: str
     up: str
     series: Sequence[Series]
     logs: str = ""
-    limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +73,6 @@ def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[C
             "machine's cores with the service.",
             "python -m bench all --only serving", _load(rows),
         ),
-        Chart(
-            "training", "Training throughput",
-            "Samples a second through the loss, forward and backward; peers had their turns in the same process.",
-            "python -m bench all --only training", _training(rows),
-        ),
-        Chart(
-            "roofline", "Share of the physical limit",
-            "The least time that the machine needs, measured in the same process, as a share of the median; 100% is "
-            "the limit. A larger share means that other work slowed the measurement of the limit.",
-            "python -m bench all --only retrieval,throughput,training", _roofline(rows),
-        ),
         *(
             Chart(
                 f"scaling-{axis}", f"{title}: time and memory",
@@ -106,13 +93,9 @@ def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[C
     ]  # fmt: skip
 
 
-def _of(rows: Sequence[Row], bench: str, case: str) -> list[Row]:
-    return [row for row in rows if (row["bench"], row["case"]) == (bench, case)]
-
-
 def _load(rows: Sequence[Row]) -> list[Panel]:
     groups: dict[str, list[Row]] = {}
-    for row in _of(rows, "serving", "poisson"):
+    for row in (row for row in rows if (row["bench"], row["case"]) == ("serving", "poisson")):
         params = row["params"]
         groups.setdefault(f"{params['catalog']:,} items, {params['index']}", []).append(row)
     panels = []
@@ -122,32 +105,6 @@ def _load(rows: Sequence[Row]) -> list[Panel]:
         series = [Series(name, rates, [row[name] for row in group]) for name in ("p50", "p90", "p99")]
         panels.append(Panel(title, "requests a second", "ms", series, "y"))
     return panels
-
-
-def _training(rows: Sequence[Row]) -> list[Panel]:
-    names: dict[str, dict[str, float]] = {}
-    for row in _of(rows, "training", "aw_loss"):
-        params = row["params"]
-        shape = f"{params['batch']:,} x {params['catalog']:,}" + ("" if params["gamma"] else ", gamma 0")
-        rate = params["batch"] / (row["p50"] * _ms(row) * 1e-3)
-        names.setdefault(f"ours ({params['backend']})", {})[shape] = rate
-        if row["ratio"]:
-            names.setdefault(row["baseline"], {})[shape] = rate / row["ratio"]
-    series = [Series(name, list(rates), list(rates.values())) for name, rates in names.items()]
-    return [Panel("batch x catalog", "samples a second", "", series)] if series else []
-
-
-def _roofline(rows: Sequence[Row]) -> list[Panel]:
-    shares: dict[str, float] = {}
-    for row in rows:
-        if row["floor"] is not None:
-            names = (name for name in ("catalog", "batch", "clicks", "gamma") if name in row["params"])
-            fixed = ", ".join(f"{name} {row['params'][name]}" for name in names)
-            metric = "" if row["metric"].rpartition("_")[2] in _MS else f" {row['metric']}"
-            shares[f"{row['bench']} {row['case']}{metric}{fixed and f' ({fixed})'}"] = 100 * row["floor"] / row["p50"]
-    best = sorted(shares.items(), key=lambda entry: entry[1], reverse=True)[:_LONGEST]
-    series = [Series("share of the limit", [name for name, _ in best], [share for _, share in best])]
-    return [Panel("", "percent of the limit", "", series, limit=100.0)] if best else []
 
 
 def _scaling(rows: Sequence[Row], axis: str, along: str) -> list[Panel]:
@@ -187,11 +144,6 @@ def _quality(trainings: Sequence[Training]) -> list[Panel]:
     ]
 
 
-def _ms(row: Row) -> float:
-    """Return the milliseconds in one unit of a row's metric."""
-    return _MS[row["metric"].rpartition("_")[2]]
-
-
 def write_picture(chart: Chart, path: Path) -> None:
     """Draw the chart into a PNG, whose text "Data" is `digest_of` the chart."""
     with atomic_path(path) as temporary:
@@ -208,28 +160,22 @@ def figure_of(chart: Chart, theme: str) -> Any:
     require("matplotlib", "report")
     from matplotlib.figure import Figure
 
-    bars = max(len(panel.series) * len(_names(panel)) for panel in chart.panels)
-    wide = bars or any(len(panel.series) > _FEW or "x" in panel.logs for panel in chart.panels)
+    wide = any(len(panel.series) > _FEW or "x" in panel.logs for panel in chart.panels)
     columns = 1 if wide else min(len(chart.panels), 2)
     lines = -(-len(chart.panels) // columns)
-    figure = Figure(figsize=(9.5, max(4.2 * lines, 1.2 + _BAR * bars)))
+    figure = Figure(figsize=(9.5, 4.2 * lines))
     figure.set_layout_engine("constrained")
     figure.patch.set_alpha(0.0 if theme == "dark" else 1.0)
     all_axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in all_axes[len(chart.panels) :]:
         axes.remove()
     for panel, axes in zip(chart.panels, all_axes, strict=False):
-        (_bars if _names(panel) else _lines)(panel, axes, PALETTES[theme])
+        _lines(panel, axes, PALETTES[theme])
         dress(axes, theme)
         legend = axes.get_legend()
         for text in () if legend is None else legend.get_texts():
             text.set_color(axes.title.get_color())
     return figure
-
-
-def _names(panel: Panel) -> list[str]:
-    """Return the names of a panel's bars; empty for lines."""
-    return list(dict.fromkeys(name for series in panel.series for name in series.x if isinstance(name, str)))
 
 
 def _lines(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
@@ -256,22 +202,6 @@ def _plain_logarithmic(axis: Any) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
-
-
-def _bars(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
-    names, count = _names(panel), len(panel.series)
-    for number, series in enumerate(panel.series):
-        y = [names.index(str(name)) + (number + 0.5 - count / 2) / (count + 0.5) for name in series.x]
-        bars = axes.barh(y, series.values, 1 / (count + 0.5), color=colors[number % len(colors)], label=series.name)
-        axes.bar_label(bars, fmt=lambda value: f"{value:,.0f}", padding=3, fontsize="small")
-    axes.set_yticks(range(len(names)), names, fontsize="small")
-    axes.invert_yaxis()
-    axes.margins(x=0.12, y=0.01)
-    axes.set(title=panel.title, xlabel=panel.along)
-    if panel.limit is not None:
-        axes.axvline(panel.limit, color=colors[1], linewidth=1.2, linestyle="--")
-    if count > 1:
-        axes.legend(frameon=False, fontsize="small")
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def _chart_parts(chart: Chart) -> dict[str, Any]:
         {
             "panel": panel.title,
             "series": series.name,
-            "x": x if isinstance(x, str) else f"{x:,.6g}",
+            "x": f"{x:,.6g}",
             "value": f"{value:,.4g}",
         }
         for panel in chart.panels
@@ -92,7 +92,7 @@ def _chart_parts(chart: Chart) -> dict[str, Any]:
     ]
     return {
         "slug": chart.slug, "title": chart.title, "reads": chart.reads, "light": light, "dark": dark, "points": points,
-        "heads": (first.along, first.up) if first.up else ("", first.along),
+        "heads": (first.along, first.up),
     }  # fmt: skip
 
 
@@ -104,4 +104,5 @@ def _ratio_cells(row: Row) -> dict[str, str]:
         "baseline": str(row["baseline"]),
         "ratio": f"{row['ratio']:.2f}",
         "ends": "" if row.get("ratio_low") is None else f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}",
+        "limit": "" if row["floor"] is None else f"{row['floor'] / row['p50']:.0%}",
     }

@@ -77,15 +77,9 @@ def test_the_charts_say_what_the_rows_say() -> None:
     assert lines(charts["load"]) == [
         ("p50", [250, 500], [2.0, 3.0]), ("p90", [250, 500], [4.0, 6.0]), ("p99", [250, 500], [8.0, 12.0])
     ]  # fmt: skip
-    assert lines(charts["training"]) == [
-        ("ours (native)", ["512 x 1,000", "512 x 100,000"], [8000.0, 800.0]),
-        ("eager", ["512 x 1,000", "512 x 100,000"], [2000.0, 200.0]),
-        ("<i>compiled</i>", ["512 x 1,000"], [4000.0]),
-    ]
     ((name, sizes, costs),) = lines(charts["scaling-catalog"])  # of one point there is no line
     assert name.startswith("scan: 1.00 [")
     assert (sizes, costs) == ([1000, 100_000], pytest.approx([0.01, 1.0]))
-    assert lines(charts["roofline"])[0][2] == [50.0, 50.0]
     assert not any(chart.panels for chart in charts_of([]))
 
 
@@ -99,7 +93,7 @@ def test_the_page_needs_nothing_else_and_says_what_is_absent(
     command = ["report", str(out), "--results", str(tmp_path / "results"), "--quality", str(tmp_path / "none")]
     assert main(command) == 0
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))
-    assert pictures == [f"bench-{name}.png" for name in ("roofline", "scaling-catalog", "training")]
+    assert pictures == [f"bench-{name}.png" for name in ("scaling-catalog",)]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     assert capsys.readouterr().out.splitlines()[0] == f"wrote {out}"
     html = out.read_text(encoding="utf-8")
@@ -112,7 +106,7 @@ def test_the_page_needs_nothing_else_and_says_what_is_absent(
     assert "Missing charts No results for these charts yet. The command of each makes them. Latency under load" in text
     assert "python -m bench all --only serving" in text
     assert "AMD EPYC family 26 model 2, 2 cores" in text
-    assert re.search(r"training aw_loss catalog 1000, .* 64\.0 ms eager 4\.00 3\.80 to 4\.20", text)
+    assert re.search(r"training aw_loss catalog 1000, .* 64\.0 ms eager 4\.00 3\.80 to 4\.20 50%", text)
     assert main(command) == 0  # over the page of before
     out.write_text("something else")
     assert main(command) == 2
