@@ -171,13 +171,6 @@ def _measure_numbered(op: str, number: int, target: Target) -> Compiled:
     return measure(cases_of(op, target.backend)[number], target)
 
 
-def is_for(case: CompileCase, target: Target, with_rare: bool) -> bool:
-    """Whether a case is compiled for a target."""
-    if case.rare and not with_rare:
-        return False
-    return target.backend != "cuda" or int(target.arch) >= case.min_arch
-
-
 def measure_all(ops: Iterable[str], targets: Iterable[Target], jobs: int, with_rare: bool) -> list[Compiled]:
     """Measure every case of every op on every target, in `jobs` processes.
 
@@ -188,7 +181,7 @@ def measure_all(ops: Iterable[str], targets: Iterable[Target], jobs: int, with_r
     for op in ops:
         for target in targets:
             for number, case in enumerate(cases_of(op, target.backend)):
-                if is_for(case, target, with_rare):
+                if with_rare or not case.rare:
                     key = (target, *_compiled_from(case))
                     work.setdefault(key, (op, number, target))
                     cases.append((case, key))

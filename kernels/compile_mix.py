@@ -22,7 +22,6 @@ _FIFTH_GENERATION = re.compile(r"\btcgen05\.mma\.")
 _EXPONENTIAL = re.compile(r"\bex2\.approx")
 _ATOMIC = re.compile(r"\b(?:atom|red)\.(?:\w+[.:])*?(?:global|gpu|sys|relaxed|acq_rel)")
 _COPY = re.compile(r"\bcp\.async\.c[ag]\.shared\.global\S*\s+\[[^\]]*\],\s*\[[^\]]*\],\s*(0x[0-9a-f]+|\d+)")
-_BULK = re.compile(r"\bcp\.async\.bulk\.tensor\.")
 _WIDE_MULTIPLY = re.compile(r"\b(?:mul|mad)\.(?:lo|hi)\.[su]64\b")
 
 
@@ -33,7 +32,7 @@ class Mix:
     family: the kind of the product instructions: 'mma', 'wgmma', 'tcgen05', or ''. products: how many the text has.
     multiply_adds: how many a whole block does; 0 for tcgen05, whose text does not show it. exponentials: how many a
     thread does. copies: bytes of each asynchronous copy of a thread, ascending. wide_multiplies: 64-bit multiplications
-    in the loop. atomics: how many the whole kernel has. bulk: copies by a tensor map. loops: whether there is a loop at
+    in the loop. atomics: how many the whole kernel has. loops: whether there is a loop at
     all.
     """
 
@@ -44,15 +43,12 @@ class Mix:
     copies: tuple[int, ...]
     wide_multiplies: int
     atomics: int
-    bulk: int = 0
     loops: bool = True
 
     def describe(self) -> str:
         """Return the instructions of a thread in one line, such as '12 wgmma, 32 ex2, copies 8x16'."""
         copies = [f"{self.copies.count(size)}x{size}" for size in sorted(set(self.copies))]
         parts = [f"{self.products} {self.family}" if self.products else "", f"{self.exponentials} ex2"]
-        if self.bulk:
-            copies.append(f"{self.bulk} by tensor map")
         wide = [f"{self.wide_multiplies} 64-bit multiplies"] if self.wide_multiplies else []
         return ", ".join(filter(None, [*parts, f"copies {' '.join(copies)}" if copies else "", *wide]))
 
@@ -76,7 +72,6 @@ def mix_of(ptx: str, num_warps: int) -> Mix:
         copies=tuple(sorted(int(size, 0) for size in _COPY.findall(loop))),
         wide_multiplies=len(_WIDE_MULTIPLY.findall(loop)),
         atomics=len(_ATOMIC.findall(ptx)),
-        bulk=len(_BULK.findall(loop)),
         loops=bool(loops),
     )
 
@@ -92,7 +87,6 @@ def mix_faults(mix: Mix, per_tile: PerTile, family: str, threads: int) -> list[s
         ("products by", mix.family or "no tensor core", family),
         ("exponentials a tile", mix.exponentials * threads, per_tile.entries),
         ("bytes a tile copied 16 at a time", 16 * threads * mix.copies.count(16), per_tile.copied),
-        ("copies a tile by tensor map", mix.bulk, per_tile.bulk),
     ]
     if mix.family == "tcgen05":
         checks.append(("products a tile", mix.products, per_tile.steps))

@@ -21,7 +21,7 @@ _BYTES = {"fp32": 4, "tf32x3": 4, "bf16": 2, "fp16": 2}
 
 
 def compile_cases(backend: str) -> list[CompileCase]:
-    """Every kernel at d = 100 in every dtype, in those of training at d = 64, 128 and 256, and every other tile.
+    """Every kernel at d = 100 in every dtype, in those of training at d = 64, 128 and 256.
 
     Rare: training in float32 at d = 64 and 128, tf32x3 beyond 100, `negatives=True` except training's dtypes at 100.
     """
@@ -37,7 +37,7 @@ def compile_cases(backend: str) -> list[CompileCase]:
     for d in _OTHER_D:
         rare += _negatives("fp32", "bf16", d, backend, plain=False)
     if backend == "cuda":
-        cases += _other_tiles("fp32", "bf16", _D, backend) + _passes("fp32", "tf32x3", _D, backend)
+        cases += _passes("fp32", "tf32x3", _D, backend)
         rare += _passes("fp32", "tf32x3", 256, backend) + _negatives("fp32", "tf32x3", _D, backend, plain=False)
     return cases + [replace(case, rare=True) for case in rare]
 
@@ -90,7 +90,7 @@ def _of_dtypes(inputs: str, products: str, d: int, backend: str) -> list[Compile
             {"D": d, "WIDTH": width, **configs.split_tile(d)},
         ),
     ]  # fmt: skip
-    if d > launches.items.held:
+    if d > launches.items.columns:
         cases.append(
             _case(
                 gradients.finish_items, label, f"*fp32 *fp32 *{inputs} *fp32 *{inputs} i32 i32",
@@ -105,7 +105,7 @@ def _negatives(inputs: str, products: str, d: int, backend: str, plain: bool) ->
     knobs, width = configs.knobs(d, products, backend), configs.width(d)
     label, kind = _label(inputs, products, d) + " gamma=0" * plain, _kind(products)
     first, second, third = knobs.queries, knobs.negatives, knobs.negative_items
-    gradient = inputs if d <= third.held else "fp32"
+    gradient = inputs if d <= third.columns else "fp32"
     powers = 1 if plain else 2
 
     def second_pass(label: str, vectors: bool) -> CompileCase:
@@ -145,56 +145,31 @@ def _negatives(inputs: str, products: str, d: int, backend: str, plain: bool) ->
     ]  # fmt: skip
 
 
-def _other_tiles(inputs: str, products: str, d: int, backend: str) -> list[CompileCase]:
-    """The tiles of configs that are not chosen."""
-    first_queries, first_items = configs.CHOSEN
-    by_queries = [
-        _queries_pass(
-            f"{products} {tile}", products, d, configs.knobs(d, products, backend, (tile, first_items)).queries, True
-        )
-        for tile in configs.QUERIES_TILES
-        if tile != first_queries
-    ]
-    by_items = [
-        _items_pass(
-            f"{products} {tile}", inputs, products, d, configs.knobs(d, products, backend, (first_queries, tile)).items
-        )
-        for tile in configs.ITEMS_TILES
-        if tile != first_items
-    ]
-    return by_queries + by_items
-
-
 def _queries_pass(label: str, products: str, d: int, launch: configs.Launch, vectors: bool) -> CompileCase:
     case = _case(
         sums.partial_sums, label,
-        f"*{_kind(products)} {_tiles(products, launch.items, launch)} *i64 *fp32 *fp32 i32 i32 i32 i32 fp32",
-        {"VECTORS": vectors, **launch.constants(configs.width(d)), **launch.variant()}, launch,
+        f"*{_kind(products)} *{_kind(products)} *i64 *fp32 *fp32 i32 i32 i32 i32 fp32",
+        {"VECTORS": vectors, **launch.constants(configs.width(d))}, launch,
     )  # fmt: skip
     per_tile = _per_tile(products, d, launch, launch.items, vectors)
-    return replace(case, per_tile=per_tile, min_arch=configs.TMA_ARCH * launch.tma)
+    return replace(case, per_tile=per_tile)
 
 
 def _items_pass(label: str, inputs: str, products: str, d: int, launch: configs.Launch) -> CompileCase:
-    gradient = inputs if d <= launch.held else "fp32"
+    gradient = inputs if d <= launch.columns else "fp32"
     case = _case(
         gradients.item_gradients, label,
-        f"{_tiles(products, launch.rows, launch)} *{_kind(products)} *i64 *fp32 *fp32 *fp32 *{inputs} *fp32 "
+        f"*{_kind(products)} *{_kind(products)} *i64 *fp32 *fp32 *fp32 *{inputs} *fp32 "
         f"*{gradient} i32 i32 i32 i32 fp32",
-        {"D": d, **launch.constants(configs.width(d)), **launch.variant()}, launch,
+        {"D": d, **launch.constants(configs.width(d))}, launch,
     )  # fmt: skip
     per_tile = _per_tile(products, d, launch, launch.rows, True)
-    return replace(case, per_tile=per_tile, min_arch=configs.TMA_ARCH * launch.tma)
+    return replace(case, per_tile=per_tile)
 
 
 def _kind(products: str) -> str:
     """Type of the unit vectors."""
     return "fp32" if products == "tf32x3" else products
-
-
-def _tiles(products: str, rows: int, launch: configs.Launch) -> str:
-    """Type of what the loop's tiles come from."""
-    return f"tensordesc<{products}[{rows},{launch.columns}]>" if launch.tma else f"*{_kind(products)}"
 
 
 def _per_tile(products: str, d: int, launch: configs.Launch, loaded: int, sums: int, powers: int = 1) -> PerTile | None:
@@ -208,17 +183,14 @@ def _per_tile(products: str, d: int, launch: configs.Launch, loaded: int, sums: 
     entries, size, chunk = launch.rows * launch.items, _BYTES[products], None
     # Of an instruction of tf32: 8 columns; three for each product.
     times, step = (3, 8) if products == "tf32x3" else (1, 16)
-    depth = launch.held if launch.second else launch.depth
+    depth = launch.depth
     if d > depth:
         copied = (launch.rows + launch.items) * depth * size
         chunk = PerTile(0, times * entries * depth, times * (depth // step), copied)
         depth = -(-d // depth) * depth
-    columns = depth + sums * launch.held
-    pieces = sum(map(bool, (launch.columns, launch.second, launch.third)))
-    steps = times * (depth // step + sums * pieces * (loaded // step))
-    bulk = int(launch.tma)
-    copied = 0 if launch.tma else loaded * launch.held * size
-    return PerTile(powers * entries, times * entries * columns, steps, copied, bulk, chunk)
+    columns = depth + sums * launch.columns
+    steps = times * (depth // step + sums * (loaded // step))
+    return PerTile(powers * entries, times * entries * columns, steps, loaded * launch.columns * size, chunk)
 
 
 def _case(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,13 +77,13 @@ def catalog_sums(
 
     partials, others, target_cosines = empty(splits, n_rows), empty(n_rows), empty(n_rows)
     vector_sums = empty(splits, n_rows, width) if vectors else None
-    grid = (blocks(n_rows, launch.rows), splits, blocks(width, launch.held) if vectors else 1)
+    grid = (blocks(n_rows, launch.rows), splits, blocks(width, launch.columns) if vectors else 1)
     with torch.cuda.device_of(queries):
-        sums.partial_sums[_programs(grid, launch, queries)](
-            unit_queries, _tiles(unit_items, launch.items, launch), targets,
+        sums.partial_sums[grid](
+            unit_queries, unit_items, targets,
             partials, partials if vector_sums is None else vector_sums,
             n_rows, n_items, where.first_item, tiles_a_split, scale * math.log2(math.e),
-            VECTORS=vectors, **launch.constants(width), **launch.variant(), **options(launch),
+            VECTORS=vectors, **launch.constants(width), **options(launch),
         )  # fmt: skip
         sums.finish_sums[(n_rows,)](
             queries, items, targets, partials, others, target_cosines,
@@ -154,8 +153,8 @@ def item_gradients(
     """
     n_rows, (n_items, d), width = len(targets), items.shape, unit_items.shape[1]
     launch = knobs_of(unit_items, d, precision).items
-    whole = d <= launch.held
-    grid = (blocks(n_items, launch.items), blocks(d, launch.held))
+    whole = d <= launch.columns
+    grid = (blocks(n_items, launch.items), blocks(d, launch.columns))
     factors, target_entries = torch.empty_like(others), torch.empty_like(others)
     unit = torch.empty(1, dtype=torch.float32, device=others.device)
     gradient = torch.empty(n_items, d, dtype=items.dtype if whole else torch.float32, device=items.device)
@@ -164,11 +163,11 @@ def item_gradients(
             d_others, d_cosines, others, factors, target_entries, unit, n_rows, scale,
             ROWS=SCALARS, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
-        gradients.item_gradients[_programs(grid, launch, items)](
-            _tiles(unit_queries, launch.rows, launch), unit_items, targets,
+        gradients.item_gradients[grid](
+            unit_queries, unit_items, targets,
             factors, target_entries, unit, items, item_norms, gradient,
             n_rows, n_items, where.first_item, items.stride(0), scale * math.log2(math.e),
-            D=d, **launch.constants(width), **launch.variant(), **options(launch),
+            D=d, **launch.constants(width), **options(launch),
         )  # fmt: skip
         if whole:
             return gradient
@@ -204,22 +203,3 @@ def blocks(n: int, size: int) -> int:
 def options(launch: configs.Launch) -> dict[str, int | bool]:
     """Return the settings of a launch that Triton itself takes."""
     return {"num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": True}
-
-
-def _programs(grid: tuple[int, ...], launch: configs.Launch, on: Tensor) -> tuple[int, ...]:
-    """Return the grid, or for persistent programs as many as the device runs at once. Results do not depend on it."""
-    if not launch.persistent:
-        return grid
-    n_programs = 2  # of the interpreter: fewer than there is work, so that programs take several blocks
-    if on.is_cuda:
-        n_programs = 2 * torch.cuda.get_device_properties(on.device).multi_processor_count
-    return (min(n_programs, math.prod(grid)),)
-
-
-def _tiles(unit: Tensor, rows: int, launch: configs.Launch) -> Any:
-    """What a kernel takes the tiles of its loop from: the matrix, or its tensor map."""
-    if not launch.tma:
-        return unit
-    from triton.tools.tensor_descriptor import TensorDescriptor
-
-    return TensorDescriptor.from_tensor(unit, [rows, launch.columns])

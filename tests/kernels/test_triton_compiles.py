@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,8 +25,6 @@ from mtaw_fast.kernels.compile_mix import Mix, mix_faults, mix_of
 from tests.support.cache import ROOT, cached, digest, digest_of_tree
 
 KERNELS = ROOT / "kernels"
-# Ends the name of a variant of NVIDIA's alone: a tile that is not chosen, and the products of its tensor cores.
-OTHER_TILE = re.compile(r"( \d+x\d+x\d+( pieces| tma| persistent)?|>tf32x3( sums)?)$")
 
 pytestmark = pytest.mark.skipif(not triton_device.installed(), reason="the package 'triton' is not installed")
 
@@ -68,17 +65,17 @@ _LONG = pytest.mark.long(caught="tests/kernels/test_on_triton.py: what does not 
 def test_every_kernel_compiles_within_the_limits(op: str, targets: tuple[str, ...]) -> None:
     """One op a test: without the cache, its variants take two cores up to a minute."""
     rows = compiled_rows(op, targets)
-    variants: dict[str, set[tuple[str, str]]] = {}  # by backend: NVIDIA's has tiles that the other has not
+    variants: dict[str, set[tuple[str, str]]] = {}  # by backend: NVIDIA's has products that the other has not
     for target in (candidate for candidate in TARGETS if candidate.name in targets):
         target_rows = [row for row in rows if row["target"] == target.name]
         assert target_rows
-        names = {(row["kernel"], row["dtype"]) for row in target_rows if not row["dtype"].endswith(" tma")}
+        names = {(row["kernel"], row["dtype"]) for row in target_rows}
         assert names == variants.setdefault(target.backend, names)
         assert all(0 < row["registers"] <= 512 and row["shared"] <= target.shared_limit for row in target_rows)
         assert target.may_spill or all(row["spills"] == 0 for row in target_rows)
     if "hip" in variants:
         assert variants["hip"] <= variants["cuda"]
-        assert all(OTHER_TILE.search(dtype) for _, dtype in variants["cuda"] - variants["hip"])
+        assert all(">tf32x3" in dtype for _, dtype in variants["cuda"] - variants["hip"])
 
 
 def test_what_goes_over_a_limit_is_named() -> None:
@@ -101,7 +98,6 @@ $L__BB0_2:
 	ex2.approx.ftz.f32 	%r5, %r6;
 	mul.lo.s64 	%rd4, %rd5, 100;
 	cp.async.cg.shared.global [ %r1 + 0 ], [ %rd1 + 0 ], 0x10, %r2;
-	@%p4 cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r1], [%rd1, {%r2, %r3}], [%r4];
 	@%p2 bra 	$L__BB0_2;
 $L__BB0_3:
 	ex2.approx.ftz.f32 	%r5, %r6;
@@ -112,9 +108,9 @@ $L__BB0_3:
 
 def test_a_loops_instructions_are_counted() -> None:
     mix = mix_of(PTX, num_warps=8)
-    expected = Mix("wgmma", 2, 2 * 64 * (64 + 128) * 16, 1, (16,), wide_multiplies=1, atomics=2, bulk=1)
+    expected = Mix("wgmma", 2, 2 * 64 * (64 + 128) * 16, 1, (16,), wide_multiplies=1, atomics=2)
     assert mix == expected
-    assert mix.describe() == "2 wgmma, 1 ex2, copies 1x16 1 by tensor map, 1 64-bit multiplies"
+    assert mix.describe() == "2 wgmma, 1 ex2, copies 1x16, 1 64-bit multiplies"
 
 
 def test_work_that_is_not_the_formulas_is_named() -> None:
@@ -125,7 +121,6 @@ def test_work_that_is_not_the_formulas_is_named() -> None:
         "op: kernel (bf16) on sm_90 has 1 64-bit multiplications in its main loop",
         "op: kernel (bf16) on sm_90: exponentials a tile: 256, not 512",
         "op: kernel (bf16) on sm_90: bytes a tile copied 16 at a time: 4096, not 8192",
-        "op: kernel (bf16) on sm_90: copies a tile by tensor map: 1, not 0",
         "op: kernel (bf16) on sm_90: multiply-adds a tile: 393216, not 1048576",
     ]
 
@@ -133,15 +128,15 @@ def test_work_that_is_not_the_formulas_is_named() -> None:
 @pytest.mark.parametrize(
     ("chunk", "faults"),
     [
-        (PerTile(256, 393216, 12, 4096, bulk=1), 0),  # the inner loop's
+        (PerTile(256, 393216, 12, 4096), 0),  # the inner loop's
         (PerTile(0, 1, 1, 1), 0),  # unrolled: the trip does all, and copies are not counted
-        (PerTile(256, 393216, 12, 2048, bulk=1), 1),
+        (PerTile(256, 393216, 12, 2048), 1),
     ],
     ids=["chunk", "unrolled", "neither"],
 )
 def test_vectors_in_chunks_are_held_to_one_of_two_loops(chunk: PerTile, faults: int) -> None:
     whole = 0 if chunk.entries else 256
-    per_tile = PerTile(whole, 393216, 12, 1 << 20, bulk=1, chunk=chunk)
+    per_tile = PerTile(whole, 393216, 12, 1 << 20, chunk=chunk)
     assert len(mix_faults(mix_of(PTX, num_warps=8), per_tile, "wgmma", 256)) == faults
 
 

@@ -9,7 +9,7 @@ from mtaw_fast.kernels.triton_kernels.arithmetic import dot, narrow
 
 @triton.jit(do_not_specialize=["n_rows", "n_items", "first_item"])
 def item_gradients(
-    queries_p,  # unit queries [n_rows, WIDTH]; with TMA their descriptor, of blocks [ROWS, COLUMNS]
+    queries_p,  # unit queries [n_rows, WIDTH]
     items_p,  # unit items [n_items, WIDTH]
     targets_p,  # int64[n_rows]
     factors_p,  # float32[n_rows]
@@ -29,112 +29,44 @@ def item_gradients(
     ITEMS: tl.constexpr,
     DEPTH: tl.constexpr,
     COLUMNS: tl.constexpr,
-    SECOND: tl.constexpr,
-    THIRD: tl.constexpr,
-    TMA: tl.constexpr,
-    PERSISTENT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """The gradient by the items: softmax and targets' part in one sum over the rows, ascending.
 
-    Where COLUMNS holds a whole vector, or the three pieces do (see `partial_sums`), it goes through the norm into
-    `gradients`; else that is left to `finish_items`, and `gradients` takes the gradient by the unit items, in `unit`s.
+    Where COLUMNS holds a whole vector, it goes through the norm into `gradients`; else `finish_items` does that, and
+    `gradients` takes the gradient by the unit items, in `unit`s.
     """
-    if PERSISTENT:
-        for i_items in range(tl.program_id(0), tl.cdiv(n_items, ITEMS), tl.num_programs(0)):
-            _gradients_of_block(
-                i_items, 0, queries_p, items_p, targets_p, factors_p, target_entries_p, unit_p, vectors_p,
-                inverse_norms_p, gradients_p, n_rows, n_items, first_item, vector_stride, scale_log2e,
-                D, WIDTH, ROWS, ITEMS, DEPTH, COLUMNS, SECOND, THIRD, TMA, PRECISION,
-            )  # fmt: skip
-    else:
-        _gradients_of_block(
-            tl.program_id(0), tl.program_id(1), queries_p, items_p, targets_p, factors_p, target_entries_p, unit_p,
-            vectors_p, inverse_norms_p, gradients_p, n_rows, n_items, first_item, vector_stride, scale_log2e,
-            D, WIDTH, ROWS, ITEMS, DEPTH, COLUMNS, SECOND, THIRD, TMA, PRECISION,
-        )  # fmt: skip
-
-
-@triton.jit
-def _gradients_of_block(
-    i_items, i_columns, queries_p, items_p, targets_p, factors_p, target_entries_p, unit_p, vectors_p,
-    inverse_norms_p, gradients_p, n_rows, n_items, first_item, vector_stride, scale_log2e,
-    D: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, ITEMS: tl.constexpr, DEPTH: tl.constexpr,
-    COLUMNS: tl.constexpr, SECOND: tl.constexpr, THIRD: tl.constexpr, TMA: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """A block of items against all rows."""
+    i_items, i_columns = tl.program_id(0), tl.program_id(1)
     items = i_items * ITEMS + tl.arange(0, ITEMS)
     dtype: tl.constexpr = items_p.dtype.element_ty
-    if WIDTH <= DEPTH + SECOND + THIRD:
+    if WIDTH <= DEPTH:
         item_tile = load_tile(items_p, items, n_items, WIDTH, 0, WIDTH, DEPTH)
     gradient = tl.zeros((ITEMS, COLUMNS), tl.float32)
-    if SECOND:
-        items_2 = load_tile(items_p, items, n_items, WIDTH, COLUMNS, WIDTH, SECOND)
-        gradient_2 = tl.zeros((ITEMS, SECOND), tl.float32)
-    if THIRD:
-        items_3 = load_tile(items_p, items, n_items, WIDTH, COLUMNS + SECOND, WIDTH, THIRD)
-        gradient_3 = tl.zeros((ITEMS, THIRD), tl.float32)
     for first in range(0, n_rows, ROWS):
         rows = first + tl.arange(0, ROWS)
         m_rows = rows < n_rows
         targets = load_targets(targets_p, rows, n_rows, first_item, n_items)
         factors = tl.load(factors_p + rows, mask=m_rows, other=0.0)
         target_entries = tl.load(target_entries_p + rows, mask=m_rows, other=0.0)
-        if TMA:
-            queries = queries_p.load([first, 0])
-        else:
-            queries = load_tile(queries_p, rows, n_rows, WIDTH, i_columns * COLUMNS, WIDTH, COLUMNS)
-        if WIDTH <= DEPTH + SECOND + THIRD:
+        queries = load_tile(queries_p, rows, n_rows, WIDTH, i_columns * COLUMNS, WIDTH, COLUMNS)
+        if WIDTH <= DEPTH:
             cosines = dot(item_tile, tl.trans(queries), tl.zeros((ITEMS, ROWS), tl.float32), PRECISION)
         else:
             cosines = chunked_dot(
                 items_p, items, n_items, queries_p, rows, n_rows, WIDTH, ITEMS, ROWS, DEPTH, PRECISION
             )
-        if SECOND:
-            queries_2 = load_tile(queries_p, rows, n_rows, WIDTH, COLUMNS, WIDTH, SECOND)
-            cosines = dot(items_2, tl.trans(queries_2), cosines, PRECISION)
-        if THIRD:
-            queries_3 = load_tile(queries_p, rows, n_rows, WIDTH, COLUMNS + SECOND, WIDTH, THIRD)
-            cosines = dot(items_3, tl.trans(queries_3), cosines, PRECISION)
         # Rows beyond n_rows have a factor of 0; items beyond n_items are not stored.
         entries = factors[None, :] * shifted_exp(cosines, scale_log2e)
         entries = tl.where(items[:, None] == targets[None, :], target_entries[None, :], entries)
         entries = narrow(entries, dtype)
         gradient = dot(entries, queries, gradient, PRECISION)
-        if SECOND:
-            gradient_2 = dot(entries, queries_2, gradient_2, PRECISION)
-        if THIRD:
-            gradient_3 = dot(entries, queries_3, gradient_3, PRECISION)
     m_items = items < n_items
-    if D <= COLUMNS + SECOND + THIRD:
-        unit = tl.load(unit_p)
+    if D <= COLUMNS:
+        gradient *= tl.load(unit_p)
         inverse = tl.load(inverse_norms_p + items, mask=m_items, other=0.0)[:, None]
-        gradient *= unit
-        vectors = load_tile(vectors_p, items, n_items, vector_stride, 0, D, COLUMNS).to(tl.float32) * inverse
-        along = tl.sum(gradient * vectors, axis=1)[:, None]
-        if SECOND:
-            gradient_2 *= unit
-            vectors_2 = load_tile(vectors_p, items, n_items, vector_stride, COLUMNS, D, SECOND).to(tl.float32) * inverse
-            along += tl.sum(gradient_2 * vectors_2, axis=1)[:, None]
-        if THIRD:
-            gradient_3 *= unit
-            third = load_tile(vectors_p, items, n_items, vector_stride, COLUMNS + SECOND, D, THIRD)
-            vectors_3 = third.to(tl.float32) * inverse
-            along += tl.sum(gradient_3 * vectors_3, axis=1)[:, None]
-            gradient_3 = (gradient_3 - along * vectors_3) * inverse
-        if SECOND:
-            gradient_2 = (gradient_2 - along * vectors_2) * inverse
-        gradient = (gradient - along * vectors) * inverse
-    _store_gradients(gradients_p, items, m_items, gradient, i_columns * COLUMNS, D, COLUMNS)
-    if SECOND:
-        _store_gradients(gradients_p, items, m_items, gradient_2, COLUMNS, D, SECOND)
-    if THIRD:
-        _store_gradients(gradients_p, items, m_items, gradient_3, COLUMNS + SECOND, D, THIRD)
-
-
-@triton.jit
-def _store_gradients(gradients_p, items, m_items, gradient, first_column, D: tl.constexpr, COLUMNS: tl.constexpr):
-    columns = first_column + tl.arange(0, COLUMNS)
+        unit_vectors = load_tile(vectors_p, items, n_items, vector_stride, 0, D, COLUMNS).to(tl.float32) * inverse
+        gradient = through_norm(gradient, unit_vectors, inverse)
+    columns = i_columns * COLUMNS + tl.arange(0, COLUMNS)
     offsets = items.to(tl.int64)[:, None] * D + columns[None, :]
     mask = m_items[:, None] & (columns < D)[None, :]
     tl.store(gradients_p + offsets, narrow(gradient, gradients_p.dtype.element_ty), mask=mask)

@@ -15,7 +15,7 @@ SMALLEST_POWER = tl.constexpr(2.0**-100)  # below every exp(z - scale / 2): scal
 @triton.jit(do_not_specialize=["n_rows", "n_items", "first_item", "tiles_a_split"])
 def partial_sums(
     queries_p,  # unit queries [n_rows, WIDTH]
-    items_p,  # unit items [n_items, WIDTH]; with TMA their descriptor, of blocks [ITEMS, COLUMNS]
+    items_p,  # unit items [n_items, WIDTH]
     targets_p,  # int64[n_rows]
     partials_p,  # float32[splits, n_rows]
     vectors_p,  # float32[splits, n_rows, WIDTH]; without VECTORS not touched
@@ -29,81 +29,36 @@ def partial_sums(
     ITEMS: tl.constexpr,
     DEPTH: tl.constexpr,
     COLUMNS: tl.constexpr,
-    SECOND: tl.constexpr,
-    THIRD: tl.constexpr,
-    TMA: tl.constexpr,
-    PERSISTENT: tl.constexpr,
     PRECISION: tl.constexpr,
     VECTORS: tl.constexpr,
 ):
     """partials[s, b] = sum of P = exp(z - scale / 2) over the items of split s without b's target.
 
     VECTORS: also vectors[s, b] = the sum of P_i e_i over them, COLUMNS columns a program: all that the gradient by the
-    queries needs of the catalog. SECOND, THIRD: columns of vectors that are taken in three pieces (COLUMNS the first,
-    0: there is none). TMA, PERSISTENT: see configs.py. PRECISION: of `dot`.
+    queries needs of the catalog. PRECISION: of `dot`.
     """
-    if PERSISTENT:
-        row_blocks = tl.cdiv(n_rows, ROWS)
-        splits = tl.cdiv(tl.cdiv(n_items, ITEMS), tiles_a_split)
-        for work in range(tl.program_id(0), row_blocks * splits, tl.num_programs(0)):
-            _sums_of_split(
-                work % row_blocks, work // row_blocks, 0, queries_p, items_p, targets_p, partials_p, vectors_p,
-                n_rows, n_items, first_item, tiles_a_split, scale_log2e,
-                WIDTH, ROWS, ITEMS, DEPTH, COLUMNS, SECOND, THIRD, TMA, PRECISION, VECTORS,
-            )  # fmt: skip
-    else:
-        _sums_of_split(
-            tl.program_id(0), tl.program_id(1), tl.program_id(2), queries_p, items_p, targets_p, partials_p, vectors_p,
-            n_rows, n_items, first_item, tiles_a_split, scale_log2e,
-            WIDTH, ROWS, ITEMS, DEPTH, COLUMNS, SECOND, THIRD, TMA, PRECISION, VECTORS,
-        )  # fmt: skip
-
-
-@triton.jit
-def _sums_of_split(
-    i_rows, i_split, i_columns, queries_p, items_p, targets_p, partials_p, vectors_p,
-    n_rows, n_items, first_item, tiles_a_split, scale_log2e,
-    WIDTH: tl.constexpr, ROWS: tl.constexpr, ITEMS: tl.constexpr, DEPTH: tl.constexpr, COLUMNS: tl.constexpr,
-    SECOND: tl.constexpr, THIRD: tl.constexpr, TMA: tl.constexpr, PRECISION: tl.constexpr, VECTORS: tl.constexpr,
-):  # fmt: skip
-    """A block of rows against the items of a split."""
+    i_rows, i_split, i_columns = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     rows = i_rows * ROWS + tl.arange(0, ROWS)
     m_rows = rows < n_rows
     dtype: tl.constexpr = queries_p.dtype.element_ty
     targets = load_targets(targets_p, rows, n_rows, first_item, n_items)
-    if WIDTH <= DEPTH + SECOND + THIRD:
+    if WIDTH <= DEPTH:
         queries = load_tile(queries_p, rows, n_rows, WIDTH, 0, WIDTH, DEPTH)
-    if SECOND:
-        queries_2 = load_tile(queries_p, rows, n_rows, WIDTH, COLUMNS, WIDTH, SECOND)
-    if THIRD:
-        queries_3 = load_tile(queries_p, rows, n_rows, WIDTH, COLUMNS + SECOND, WIDTH, THIRD)
     sums = tl.zeros((ROWS,), tl.float32)
     if VECTORS:
         vectors = tl.zeros((ROWS, COLUMNS), tl.float32)
-        if SECOND:
-            vectors_2 = tl.zeros((ROWS, SECOND), tl.float32)
-        if THIRD:
-            vectors_3 = tl.zeros((ROWS, THIRD), tl.float32)
         power = tl.full((ROWS,), SMALLEST_POWER, tl.float32)
     last_tile = tl.minimum((i_split + 1) * tiles_a_split, tl.cdiv(n_items, ITEMS))
     for tile in range(i_split * tiles_a_split, last_tile):
         items = tile * ITEMS + tl.arange(0, ITEMS)
-        if TMA:
-            item_tile = items_p.load([tile * ITEMS, 0])
-        elif VECTORS or WIDTH <= DEPTH + SECOND + THIRD:
+        if VECTORS or WIDTH <= DEPTH:
             item_tile = load_tile(items_p, items, n_items, WIDTH, i_columns * COLUMNS, WIDTH, COLUMNS)
-        if WIDTH <= DEPTH + SECOND + THIRD:
+        if WIDTH <= DEPTH:
             cosines = dot(queries, tl.trans(item_tile), tl.zeros((ROWS, ITEMS), tl.float32), PRECISION)
         else:
             cosines = chunked_dot(
                 queries_p, rows, n_rows, items_p, items, n_items, WIDTH, ROWS, ITEMS, DEPTH, PRECISION
             )
-        if SECOND:
-            items_2 = load_tile(items_p, items, n_items, WIDTH, COLUMNS, WIDTH, SECOND)
-            cosines = dot(queries_2, tl.trans(items_2), cosines, PRECISION)
-        if THIRD:
-            items_3 = load_tile(items_p, items, n_items, WIDTH, COLUMNS + SECOND, WIDTH, THIRD)
-            cosines = dot(queries_3, tl.trans(items_3), cosines, PRECISION)
         others = (items[None, :] != targets[:, None]) & (items < n_items)[None, :]
         exps = tl.where(others, shifted_exp(cosines, scale_log2e), 0.0)
         sums += tl.sum(exps, axis=1)
@@ -114,18 +69,10 @@ def _sums_of_split(
                 larger = tl.maximum(power, power_below(tl.max(exps, axis=1)))
                 rise = (power / larger)[:, None]
                 vectors *= rise
-                if SECOND:
-                    vectors_2 *= rise
-                if THIRD:
-                    vectors_3 *= rise
                 power = larger
                 exps *= (1.0 / power * LIFT)[:, None]
             entries = narrow(exps, dtype)
             vectors = dot(entries, item_tile, vectors, PRECISION)
-            if SECOND:
-                vectors_2 = dot(entries, items_2, vectors_2, PRECISION)
-            if THIRD:
-                vectors_3 = dot(entries, items_3, vectors_3, PRECISION)
     if i_columns == 0:
         tl.store(partials_p + i_split.to(tl.int64) * n_rows + rows, sums, mask=m_rows)
     if VECTORS:
@@ -133,18 +80,10 @@ def _sums_of_split(
         if dtype == tl.float16:
             unit = power / LIFT
         split_rows = i_split.to(tl.int64) * n_rows + rows
-        _store_vectors(vectors_p, split_rows, m_rows, vectors, unit, i_columns * COLUMNS, WIDTH, COLUMNS)
-        if SECOND:
-            _store_vectors(vectors_p, split_rows, m_rows, vectors_2, unit, COLUMNS, WIDTH, SECOND)
-        if THIRD:
-            _store_vectors(vectors_p, split_rows, m_rows, vectors_3, unit, COLUMNS + SECOND, WIDTH, THIRD)
-
-
-@triton.jit
-def _store_vectors(vectors_p, rows, m_rows, vectors, unit, first_column, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
-    columns = first_column + tl.arange(0, COLUMNS)
-    offsets = rows[:, None] * WIDTH + columns[None, :]
-    tl.store(vectors_p + offsets, vectors * unit[:, None], mask=m_rows[:, None] & (columns < WIDTH)[None, :])
+        columns = i_columns * COLUMNS + tl.arange(0, COLUMNS)
+        offsets = split_rows[:, None] * WIDTH + columns[None, :]
+        mask = m_rows[:, None] & (columns < WIDTH)[None, :]
+        tl.store(vectors_p + offsets, vectors * unit[:, None], mask=mask)
 
 
 @triton.jit

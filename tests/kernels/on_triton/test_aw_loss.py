@@ -323,13 +323,6 @@ def test_vectors_are_summed_only_for_queries_that_want_a_gradient(monkeypatch: p
     assert torch.equal(losses[0], losses[2])
 
 
-@pytest.mark.parametrize("tiles", list(zip(configs.QUERIES_TILES, configs.ITEMS_TILES, strict=True)), ids=str)
-def test_every_tile_of_the_table(tiles: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = configs.knobs
-    monkeypatch.setattr(configs, "knobs", lambda d, dtype, backend: chosen(d, dtype, backend, tiles))
-    assert_as_close_as_eager(torch.float32, torch.bfloat16, problem(70, 140, 20, seed=5), gamma=2.0)
-
-
 def test_a_side_without_gradient() -> None:
     queries, catalog, targets, _ = problem(6, 20, 5)
     q, e = queries.float(), catalog.float()

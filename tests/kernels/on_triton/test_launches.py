@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mtaw_fast.kernels.adam import AdamSettings
-from mtaw_fast.kernels.aw_loss import aw_loss, catalog_sums, configs, loss_of_sums
+from mtaw_fast.kernels.aw_loss import aw_loss, catalog_sums, loss_of_sums
 from mtaw_fast.kernels.compile_check import OPS, cases_of
 from mtaw_fast.kernels.triton_device import interpreting
 from tests.support.kernels.adam import by_op, rounds
@@ -102,33 +101,6 @@ def test_no_kernel_was_left_out() -> None:
         pytest.skip("not all of the file was run")
     kernels = {case.kernel.__name__ for op in OPS for case in cases_of(op, "cuda")}
     assert set().union(*LAUNCHED.values()) == kernels
-
-
-VARIANTS = [pair for pair in zip(configs.QUERIES_TILES, configs.ITEMS_TILES, strict=True) if " " in pair[0]]
-
-
-@pytest.mark.parametrize(
-    "tiles", [pytest.param(t, marks=[pytest.mark.slow] * ("tma" not in t[0])) for t in VARIANTS], ids=str
-)
-def test_variants_give_the_bits_of_the_plain_tile(tiles: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tensor map and persistent programs change no sum; three pieces of a vector change the order of a cosine's."""
-    in_pieces = "pieces" in tiles[0]
-    shape = (20, 70, 100) if in_pieces else (70, 140, 20)
-    knobs = configs.knobs
-
-    def take(*names: Any) -> None:
-        monkeypatch.setattr(configs, "knobs", lambda d, dtype, backend: knobs(d, dtype, backend, names))
-
-    take(*(name.split()[0] for name in tiles))
-    expected = loss(torch.bfloat16, shape)
-    take(*tiles)
-    with hostile_launches(monkeypatch, seed=1):
-        got = loss(torch.bfloat16, shape)
-    for a, b in zip(expected, got, strict=True):
-        if in_pieces:
-            torch.testing.assert_close(b, a, rtol=2**-7, atol=2**-7 * a.abs().max().item())
-        else:
-            assert torch.equal(a, b)
 
 
 @triton.jit
