@@ -64,15 +64,10 @@ def similar(query: Query, evidence: Evidence, name: str) -> float:
     return evidence.sums[name] / query.largest[name] if query.largest[name] >= _SMALLEST_NORMAL else 0.0
 
 
-def log_odds(hits: int, clicks: int) -> float:
-    """Return the log-odds of p = (hits + 1) / (clicks + 10), p at most 0.999."""
-    p = (hits + 1) / (clicks + 10)
+def repeat_odds(x: Candidate, column: str) -> float:
+    """Return the log-odds of p = (a count of repeats + 1) / (clicks + 10), p at most 0.999."""
+    p = (x.query.count(x.id, column) + 1) / (x.query.count(x.id, "clicks") + 10)
     return math.log(p / (1 - min(p, 0.999)))
-
-
-def own_feature(name: str, value: Callable[[Candidate], float]) -> Feature:
-    """Return a feature that only items of the session have."""
-    return Feature(name, value, only_own=True)
 
 
 def streak(query: Query) -> int:
@@ -123,25 +118,23 @@ CANDIDATE = (
     Feature("logit_gap", lambda x: x.evidence.logit - x.query.best_logit),
     Feature("dense_rank", lambda x: log1p(dense_position(x.query, x.evidence))),
 )
-OWN = (
-    own_feature("own", lambda _: 1.0),
-    own_feature("own_back", lambda x: log1p(x.own.back)),
-    own_feature("own_last", lambda x: float(x.own.back == 0)),
-    own_feature("own_count", lambda x: math.log(x.own.count)),
-    own_feature("own_share", lambda x: x.own.count / len(x.query.clicks)),
-    own_feature("own_later", lambda x: log_odds(x.query.count(x.id, "repeated_later"), x.query.count(x.id, "clicks"))),
-    own_feature(
-        "own_once",
-        lambda x: (
-            0.0 if x.own.back else log_odds(x.query.count(x.id, "repeated_at_once"), x.query.count(x.id, "clicks"))
-        ),
-    ),
-    own_feature("own_next", lambda x: log1p(x.own.next)),  # followed an earlier click on the last item
-    own_feature("own_near", lambda x: log1p(x.own.near)),  # was among the three clicks after one
-    own_feature("own_first", lambda x: log1p(x.own.first)),
-    own_feature("own_gap", lambda x: 0.0 if x.own.gap is None else 1 / (1 + x.own.gap)),
-    own_feature("own_streak", lambda x: 0.0 if x.own.back else math.log(streak(x.query))),
-    own_feature("own_rank", lambda x: 1 / (1 + x.query.own.index(x.own))),
+OWN = tuple(
+    Feature(name, value, only_own=True)
+    for name, value in {
+        "own": lambda _: 1.0,
+        "own_back": lambda x: log1p(x.own.back),
+        "own_last": lambda x: float(x.own.back == 0),
+        "own_count": lambda x: math.log(x.own.count),
+        "own_share": lambda x: x.own.count / len(x.query.clicks),
+        "own_later": lambda x: repeat_odds(x, "repeated_later"),
+        "own_once": lambda x: 0.0 if x.own.back else repeat_odds(x, "repeated_at_once"),
+        "own_next": lambda x: log1p(x.own.next),  # followed an earlier click on the last item
+        "own_near": lambda x: log1p(x.own.near),  # was among the three clicks after one
+        "own_first": lambda x: log1p(x.own.first),
+        "own_gap": lambda x: 0.0 if x.own.gap is None else 1 / (1 + x.own.gap),
+        "own_streak": lambda x: 0.0 if x.own.back else math.log(streak(x.query)),
+        "own_rank": lambda x: 1 / (1 + x.query.own.index(x.own)),
+    }.items()
 )
 FEATURES = QUERY + CANDIDATE + OWN
 NAMES = tuple(feature.name for feature in FEATURES)

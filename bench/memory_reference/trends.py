@@ -98,16 +98,14 @@ class Sums:
 
     def _add_pairs(self, time: int, position: int, clicks: list[Click]) -> None:
         """Add the pairs of the click at `position` with the clicks before it, up to `window` of them."""
-        weights, item = self.weights(time), clicks[position][1]
+        weights, item = self.weights(time)[FIRST_PAIR_LANE:], clicks[position][1]
+        before = clicks[max(0, position - self.settings.window) : position]
+        near = [(len(before) - place, other) for place, (_, other) in enumerate(before) if other != item]
         # In the order of the native rows: bwd before fwd, bwd from the furthest click to the nearest.
-        for distance in range(min(self.settings.window, position), 0, -1):
-            other = clicks[position - distance][1]
-            if other != item:
-                self._add_pair(item, other, PAIR_LANES, weights[FIRST_PAIR_LANE:] * (1.0 / distance))
-        for distance in range(1, min(self.settings.window, position) + 1):
-            other = clicks[position - distance][1]
-            if other != item:
-                self._add_pair(other, item, 0, weights[FIRST_PAIR_LANE:] * (1.0 / distance))
+        for distance, other in near:
+            self._add_pair(item, other, PAIR_LANES, weights * (1.0 / distance))
+        for distance, other in reversed(near):
+            self._add_pair(other, item, 0, weights * (1.0 / distance))
 
     def _add_pair(self, item: int, neighbor: int, lane: int, part: np.ndarray) -> None:
         values = self.pairs.setdefault(item, {}).setdefault(neighbor, np.zeros(2 * PAIR_LANES))

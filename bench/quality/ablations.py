@@ -173,7 +173,7 @@ class Study:
         folder = self._folder / f"encoder-{_digest(identity)}"
         return fit_encoder(
             config, sessions, data.n_items, data.min_prefix, folder, identity, ProgressLines(), FixedAtZero(fixed)
-        ).weights
+        )
 
     def _ranker(self, config: Config, past_weights: Mapping[str, np.ndarray] | None) -> RankerNet:
         """Train a ranker. past_weights: of the encoder of the sessions before the ranker's; None without candidates."""

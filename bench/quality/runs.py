@@ -8,7 +8,9 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,9 @@ from bench.quality.records import HELD_OUT, Finalist
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import read
-from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.data.sessions import Samples
 from mtaw_fast.errors import UsageError
-from mtaw_fast.evaluation import Evaluated, evaluate, ranks_of, report_of
+from mtaw_fast.evaluation import evaluate, ranks_of, report_of
 from mtaw_fast.evaluation.baselines import fit_baselines
 from mtaw_fast.evaluation.cooccurrence import CoOccurrence
 from mtaw_fast.evaluation.metrics import gains_of, means_of
@@ -31,17 +33,6 @@ from mtaw_fast.training.progress import Silent
 
 FIRST_READ, CUT_OFF = "the finalist's one read", "the read before was cut off"
 BASELINES = ("popularity", "own items, recent first", "own items, frequent first", "co-occurrence + repeats")
-
-
-class NewItemsOnly:
-    """An `Evaluated` without the session's own items, as `recommend(exclude_seen=True)` gives."""
-
-    def __init__(self, recommender: Recommender) -> None:
-        self._recommender = recommender
-
-    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `evaluation.Evaluated`."""
-        return self._recommender.rank(sessions, k, exclude_seen=True)
 
 
 class ProgressLines(Silent):
@@ -125,7 +116,7 @@ def measure(bundle: Path, trained: TrainedModel, samples: Samples) -> dict[str, 
 
 def new_items_only(recommender: Recommender, samples: Samples) -> dict[str, Any]:
     """Return the metrics on samples whose target is new to the session, without its own items in the ranking."""
-    ranker: Evaluated = NewItemsOnly(recommender)
+    ranker: Any = SimpleNamespace(rank=partial(recommender.rank, exclude_seen=True))
     new_rows = np.flatnonzero(~samples.repeats())
     new_samples = Samples(samples.prefixes.select(new_rows), samples.targets[new_rows], samples.session[new_rows])
     metrics = means_of(gains_of(ranks_of(ranker, new_samples)))
