@@ -202,15 +202,13 @@ def placeable_rows(part: Part, options: ClickOptions, schema: Any, types: LogSch
 def good_rows(part: Part, options: ClickOptions, schema: Any, types: LogSchema) -> Any:
     """Return the polars condition of the readable rows, as if all counted."""
     pl = require("polars", "train")
-    readings = times.forms(options.time, schema[options.time], times.zones_in(types.time_forms))
-    condition = ~is_empty(options.owner) & ~is_empty(options.item)
-    condition &= times.milliseconds(readings, types.time_forms, types.time_unit).is_not_null()
+    condition = placeable_rows(part, options, schema, types) & ~is_empty(options.item)
     if options.type is not None and not options.types:
         condition &= ~is_empty(options.type)
     if types.item_is_int:
         condition &= is_plain_int(part, options.item, schema[options.item])
     if types.sizes is not None:
-        size = readings[types.time_forms[0]].cast(pl.Float64).abs()
+        size = times.forms(options.time, schema[options.time])[types.time_forms[0]].cast(pl.Float64).abs()
         condition &= (size == 0) | ((size >= types.sizes[0]) & (size < types.sizes[1]))
     return condition.fill_null(False)
 
