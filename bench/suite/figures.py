@@ -23,35 +23,40 @@ from bench.quality.records import PUBLISHED, protocol_of, records_in
 from bench.suite.results import ROOT
 from bench.suite.tables import BLOCK, SPEED, blocks, newest_rows, pair, runs_below, signed
 
-PAGES = ("README.md", "docs/results.md", "docs/performance.md", "docs/what-works.md")
+PAGES = ("README.md", "docs/results.md", "docs/results/quality.md", "docs/performance.md", "docs/what-works.md")
 # The sources of a section's figures: files of docs/results, parts of quality.jsonl, one run of it or the epochs of one,
 # and `ranking`. `leaking test` has the test figures whose epoch the test set chose; `test` has all others.
+_QUALITY: Mapping[str, tuple[str, ...]] = {
+    "Presets on the test sets": ("test", "published"),
+    "Sets on which nothing was chosen": ("test", "test-reads"),
+    "Reads of the test sets": ("earlier", "test-reads", "validation"),
+    "RetailRocket": ("published", "peers"),
+    "The paper's own recipe": (
+        "test", "leaking test", "published",
+        *(f"run tmall-paper-literal-6ce92adf-test-published-seed{seed}" for seed in range(3)),
+    ),
+    "What the paper leaves open": ("validation", "run tmall-paper-literal-6ce92adf-validation-seed0"),
+    "The effect of gamma (figure 2)": (
+        "test", "leaking test", "validation", "epochs retailrocket-paper-430a2d11-validation-seed1",
+        *(f"epochs tmall-paper-literal-{settings}-validation-seed0" for settings in ("f6ae9494", "d7637866")),
+        *(f"run retailrocket-paper-literal-304c7259-validation-seed{seed}" for seed in range(3)),
+    ),
+    "Features of the ranker": ("validation",),
+    "Training samples of the ranker": ("validation",),
+    "Initial weights": ("validation",),
+    "Learning while serving": ("test-reads", "ablations"),
+    "A news log": ("test-reads", "news-context"),
+    "What each part is worth": ("ablations",),
+    "Types of clicks": ("types",),
+    "A bundle that does not learn": ("frozen",),
+}  # fmt: skip
 SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "README.md": {
         "mtaw_fast": ("test", "ranking"),
         "Results": ("test", "published", "peers"),
     },
-    "docs/results.md": {
-        "Presets on the test sets": ("test", "published"),
-        "Sets on which nothing was chosen": ("test", "test-reads"),
-        "Reads of the test sets": ("earlier", "test-reads", "validation"),
-        "RetailRocket": ("published", "peers"),
-        "The paper's own recipe": (
-            "test", "leaking test", "published",
-            *(f"run tmall-paper-literal-6ce92adf-test-published-seed{seed}" for seed in range(3)),
-        ),
-        "What the paper leaves open": ("validation", "run tmall-paper-literal-6ce92adf-validation-seed0"),
-        "The effect of gamma (figure 2)": (
-            "test", "leaking test", "validation", "epochs retailrocket-paper-430a2d11-validation-seed1",
-            *(f"epochs tmall-paper-literal-{settings}-validation-seed0" for settings in ("f6ae9494", "d7637866")),
-            *(f"run retailrocket-paper-literal-304c7259-validation-seed{seed}" for seed in range(3)),
-        ),
-        "Features of the ranker": ("validation",),
-        "Training samples of the ranker": ("validation",),
-        "Initial weights": ("validation",),
-        "Learning while serving": ("test-reads", "ablations"),
-        "A news log": ("test-reads", "news-context"),
-    },
+    "docs/results.md": _QUALITY,
+    "docs/results/quality.md": _QUALITY,
     "docs/what-works.md": {
         "What works in session-based recommendation": ("test",),
         "Counting is the baseline to beat": ("test", "published"),
