@@ -3,6 +3,8 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.kernels.native.memory_tables import TableSettings
+
 def cpu_isa() -> str: ...
 def active_isa() -> str: ...
 def encoder_exp2(values: np.ndarray, isa: str) -> np.ndarray: ...
@@ -42,28 +44,18 @@ def memory_build(
     items: np.ndarray,
     offsets: np.ndarray,
     n_items: int,
-    window: int,
-    span: int,
-    recency: float,
-    max_neighbors: int,
-    max_postings: int,
+    settings: TableSettings,
     threads: int,
     first: int,
     last: int,
-    once_from: int,
 ) -> dict[str, np.ndarray]: ...
 def memory_update(
     tables: dict[str, np.ndarray],
     items: np.ndarray,
     offsets: np.ndarray,
     expire: int,
-    window: int,
-    span: int,
-    recency: float,
-    max_neighbors: int,
-    max_postings: int,
+    settings: TableSettings,
     threads: int,
-    once_from: int,
 ) -> dict[str, np.ndarray]: ...
 def memory_check(tables: dict[str, np.ndarray], max_neighbors: int, max_postings: int) -> None: ...
 def rerank_topk(
@@ -214,16 +206,7 @@ def memory_feature_names(trends: bool = False) -> tuple[str, ...]: ...
 
 class MemoryDelta:
     def __init__(
-        self,
-        tables: dict[str, np.ndarray],
-        capacity: int,
-        max_clicks: int,
-        window: int,
-        span: int,
-        recency: float,
-        max_neighbors: int,
-        max_postings: int,
-        once_from: int = ...,
+        self, tables: dict[str, np.ndarray], settings: TableSettings, capacity: int, max_clicks: int
     ) -> None: ...
     def click(self, handles: np.ndarray, items: np.ndarray) -> None: ...
     def resume(self, handle: int, base_session: int) -> None: ...

@@ -1,6 +1,6 @@
 """The delta of the session memory: the sessions since its tables were made.
 
-    delta = MemoryDelta(tables.arrays(), window=10, span=40, recency=1000.0, max_neighbors=512, max_postings=500)
+    delta = MemoryDelta(tables.arrays(), tables.settings.native)
     memory = SessionMemory(tables.arrays(), 1000.0, delta.n_catalog, delta=delta)
     delta.click(handles, items)             # in order; the next query of any thread sees them
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mtaw_fast.kernels.native import _native
-from mtaw_fast.kernels.native.memory_tables import NO_SESSION
+from mtaw_fast.kernels.native.memory_tables import TableSettings
 
 __all__ = ["MemoryDelta"]
 
@@ -27,10 +27,10 @@ class MemoryDelta:
     calls or on the instruction set. Queries run at the same time; they wait while events are applied, at most 32 at
     once.
 
-    tables: the arrays of `mtaw_fast.memory.MemoryTables` by name, checked by it; kept by reference. window, span,
-    recency, max_neighbors, max_postings, once_from: as the tables were built with. The rows of the delta are cut after
-    `max_neighbors` when they grow far beyond. capacity: items that may come after those of the tables, with the ids N
-    .. N + capacity - 1. max_clicks: of a session; later ones are ignored, and counted in `n_ignored`.
+    tables: the arrays of `mtaw_fast.memory.MemoryTables` by name, checked by it; kept by reference. settings:
+    those that they were built with; the rows of the delta are cut after `max_neighbors` when they grow far beyond.
+    capacity: items that may come after those of the tables, with the ids N .. N + capacity - 1. max_clicks: of a
+    session; later ones are ignored, and counted in `n_ignored`.
 
     Raises ValueError on arrays that do not fit together or a number out of range.
     """
@@ -38,21 +38,13 @@ class MemoryDelta:
     def __init__(
         self,
         tables: Mapping[str, np.ndarray],
+        settings: TableSettings,
         *,
-        window: int,
-        span: int,
-        recency: float,
-        max_neighbors: int,
-        max_postings: int,
-        once_from: int | None = None,
         capacity: int = 65536,
         max_clicks: int = 512,
     ) -> None:
-        self.once_from = once_from
-        self.native = _native.MemoryDelta(
-            dict(tables), capacity, max_clicks, window, span, recency, max_neighbors, max_postings,
-            NO_SESSION if once_from is None else once_from,
-        )  # fmt: skip
+        self.once_from = settings.once_from
+        self.native = _native.MemoryDelta(dict(tables), settings, capacity, max_clicks)
 
     def click(self, handles: np.ndarray, items: np.ndarray) -> None:
         """Add clicks, in order: handles int64[E], of which an unknown one starts a session, and items int32[E].

@@ -197,7 +197,8 @@ class LogProgress:
                 content_priors=[(int(item), int(other), int(time)) for item, other, time in about["content_priors"]],
                 entered=int(about["entered"]), added=[int(item) for item in about["added"]],
                 candidates={item: [int(key) for key in keys] for item, keys in about["candidates"]},
-                refused_tables=[*map(str, about["refused_tables"])], removed_ids=[*about["removed_ids"]], **arrays,
+                refused_tables=[*map(str, about["refused_tables"])], removed_ids=[*about["removed_ids"]], former=None,
+                **arrays,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None

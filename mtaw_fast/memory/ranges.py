@@ -73,11 +73,9 @@ def write_range(
     ranges.
     """
     sessions = touching(shards, first, last)
-    numbers = ("window", "span", "recency", "max_neighbors", "max_postings", "once_from")
-    native = {name: getattr(settings, name) for name in numbers}
     try:
         tables = build_tables(
-            sessions.items, sessions.offsets, n_items, **native, threads=threads, first=first, last=last
+            sessions.items, sessions.offsets, n_items, settings.native, threads=threads, first=first, last=last
         )
     except (ValueError, IndexError) as error:
         raise DataError(f"memory tables, items {first} to {last - 1}: {error}; take more ranges") from None

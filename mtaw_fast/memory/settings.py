@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mtaw_fast.config import Config
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.memory_query import QuerySettings
+from mtaw_fast.kernels.native.memory_tables import TableSettings
 
 _INT32_MAX = 2**31 - 1
 
@@ -47,6 +48,14 @@ class MemorySettings:
         for name, is_valid in checks.items():
             if not is_valid:
                 raise UsageError(f"memory: {name}={getattr(self, name)} is out of range; see MemorySettings")
+
+    @property
+    def native(self) -> TableSettings:
+        """The settings of the native calls, for which `recency` must be a number."""
+        assert self.recency is not None
+        return TableSettings(
+            self.window, self.span, self.recency, self.max_neighbors, self.max_postings, self.once_from
+        )
 
     def resolved(self, n_sessions: int) -> MemorySettings:
         """Return the settings with `recency` as a number, for tables of `n_sessions` sessions."""

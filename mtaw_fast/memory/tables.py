@@ -86,7 +86,7 @@ class MemoryTables:
         settings = (settings or MemorySettings()).resolved(len(sessions))
         try:
             arrays = build_tables(
-                sessions.items.copy(), sessions.offsets.copy(), n_items, **_native_settings(settings), threads=threads
+                sessions.items.copy(), sessions.offsets.copy(), n_items, settings.native, threads=threads
             )
         except (ValueError, IndexError) as error:
             raise DataError(f"memory tables: {error}") from None
@@ -142,8 +142,8 @@ class MemoryTables:
                 self.arrays(),
                 np.ascontiguousarray(new.items),
                 np.ascontiguousarray(new.offsets),
+                settings.native,
                 expire=expire,
-                **_native_settings(settings),
                 threads=threads,
             )
         except (ValueError, IndexError) as error:
@@ -230,11 +230,6 @@ class MemoryTables:
     def sessions(self) -> Sessions:
         """The sessions, as a view."""
         return Sessions(self.session_items, self.session_offsets)
-
-
-def _native_settings(settings: MemorySettings) -> dict:
-    names = ("window", "span", "recency", "max_neighbors", "max_postings", "once_from")
-    return {name: getattr(settings, name) for name in names}
 
 
 def _sealed(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,19 +16,21 @@ from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from tests.native.builds import instruction_sets
 from tests.support.memory.deltas import (
+    SessionModel,
     agreement,
     as_rebuilt,
     assert_rows,
     by_item,
+    delta_of,
     fed,
     memory_of,
     queries,
+    random_clicks,
     ranges_of,
     ranked,
     strangers,
 )
 from tests.support.memory.logs import random_log
-from tests.support.memory.streams import SessionModel, delta_of, random_clicks
 
 pytestmark = pytest.mark.slow
 
@@ -302,6 +306,14 @@ def test_a_session_of_the_base_that_is_gone_leaves_the_tables_of_the_others(once
     assert agreement(ranked(memory_of(base, delta, 40), wanted), ranked(memory_of(rebuilt, None, 40), wanted)) == 1
 
 
+def assert_base_rows(delta: MemoryDelta, rebuilt: MemoryTables, items: Iterable[int]) -> None:
+    for item in items:
+        neighbors, values = delta.native.base_row(item)
+        row = slice(rebuilt.row_offsets[item], rebuilt.row_offsets[item + 1])
+        np.testing.assert_array_equal(neighbors, rebuilt.neighbors[row])
+        np.testing.assert_array_equal(values, rebuilt.values[row])
+
+
 def test_a_session_of_the_base_is_gone_from_rows_with_more_sessions_than_postings() -> None:
     """Their rows, totals and counts are those of tables without it, to the bit, also after a few were forgotten."""
     log = random_log(150, 12, seed=21, longest=9)
@@ -311,11 +323,7 @@ def test_a_session_of_the_base_is_gone_from_rows_with_more_sessions_than_posting
         assert delta.forget_base(session)
     remaining = log.select(np.setdiff1d(np.arange(len(log)), forgotten))
     rebuilt = MemoryTables.build(remaining, 12, base.settings)
-    for item in range(12):
-        neighbors, values = delta.native.base_row(item)
-        row = slice(rebuilt.row_offsets[item], rebuilt.row_offsets[item + 1])
-        np.testing.assert_array_equal(neighbors, rebuilt.neighbors[row])
-        np.testing.assert_array_equal(values, rebuilt.values[row])
+    assert_base_rows(delta, rebuilt, range(12))
     with pytest.raises(IndexError, match=r"item 12 is outside 0\.\.11"):
         delta.native.base_row(12)
 
@@ -329,11 +337,7 @@ def test_a_session_of_the_base_with_more_items_than_16_bits_count_is_gone() -> N
     rebuilt = MemoryTables.build(Sessions.from_lists(pairs), n_items, chosen)
     delta = delta_of(base)
     assert delta.forget_base(0)
-    for item in (0, 65_534, 65_535, n_items - 1):
-        neighbors, values = delta.native.base_row(item)
-        row = slice(rebuilt.row_offsets[item], rebuilt.row_offsets[item + 1])
-        np.testing.assert_array_equal(neighbors, rebuilt.neighbors[row])
-        np.testing.assert_array_equal(values, rebuilt.values[row])
+    assert_base_rows(delta, rebuilt, (0, 65_534, 65_535, n_items - 1))
 
 
 def test_a_row_of_tables_and_delta_is_read_as_far_as_tables_keep_it() -> None:

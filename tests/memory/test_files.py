@@ -220,8 +220,10 @@ def test_made_by_hand_they_are_checked_too(made: dict[str, Tables]) -> None:
     for kind, named, last in (("tables", "memory tables", N_ITEMS - 1), ("trends", "trends", N_TRENDING - 1)):
         with pytest.raises(DataError, match=rf"{named}: neighbors\[0\] is 99, outside 0\.\.{last}; rebuild"):
             replace(made[kind], neighbors=np.full_like(made[kind].neighbors, 99))
+    tables = made["tables"]
+    assert isinstance(tables, MemoryTables)
     with pytest.raises(UsageError, match="recency must be a number"):
-        replace(made["tables"], settings=CHOSEN)
+        replace(tables, settings=CHOSEN)
     with pytest.raises(DataError, match=r"trends: times\[0\] is -1"):
         tables_of([[(-1, 2)]], 3, TRENDS)
     with pytest.raises(DataError, match=r"trends: items\[0\] is 2, outside 0\.\.1"):

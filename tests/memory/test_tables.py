@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from bench.memory_reference.tables import build_reference, from_bfloat16, to_bfloat16
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS, build_tables, check_tables, update_tables
+from mtaw_fast.kernels.native.memory_tables import (
+    COUNTS,
+    PAIR_KINDS,
+    TableSettings,
+    build_tables,
+    check_tables,
+    update_tables,
+)
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from tests.support.memory.logs import N_ITEMS, SESSIONS, SETTINGS, assert_same_tables, random_log
 
@@ -201,7 +208,7 @@ def test_expiring_more_than_there_is_is_refused() -> None:
             tables.update(Sessions.from_lists([]), expire)
 
 
-PLAIN: dict[str, Any] = {"window": 1, "span": 1, "recency": 1.0, "max_neighbors": 0, "max_postings": 0, "threads": 1}
+PLAIN = TableSettings(window=1, span=1, recency=1.0, max_neighbors=0, max_postings=0)
 ITEMS, OFFSETS = np.array([0, 1], np.int32), np.array([0, 2])
 
 
@@ -221,10 +228,10 @@ def test_the_native_builder_refuses_sessions_that_are_none(
     items: np.ndarray, offsets: np.ndarray, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        build_tables(items, offsets, 2, **PLAIN)
-    empty = build_tables(ITEMS[:0], OFFSETS[:1], 2, **PLAIN)
+        build_tables(items, offsets, 2, PLAIN)
+    empty = build_tables(ITEMS[:0], OFFSETS[:1], 2, PLAIN)
     with pytest.raises(ValueError, match=message):
-        update_tables(empty, items, offsets, expire=0, **PLAIN)
+        update_tables(empty, items, offsets, PLAIN, expire=0)
 
 
 @pytest.mark.parametrize(
@@ -246,17 +253,19 @@ def test_the_native_builder_refuses_sessions_that_are_none(
     ],
 )
 def test_the_native_builder_refuses_numbers_out_of_range(changed: dict, message: str) -> None:
+    settings = PLAIN._replace(**{name: value for name, value in changed.items() if name in PLAIN._fields})
+    options = {name: value for name, value in changed.items() if name not in PLAIN._fields}
     if "expire" not in changed:
         with pytest.raises(ValueError, match=message):
-            build_tables(ITEMS, OFFSETS, **{"n_items": 2, **PLAIN, **changed})
+            build_tables(ITEMS, OFFSETS, **{"n_items": 2, "settings": settings, **options})
     if "n_items" not in changed:
-        tables = build_tables(ITEMS, OFFSETS, 2, **PLAIN)
+        tables = build_tables(ITEMS, OFFSETS, 2, PLAIN)
         with pytest.raises(ValueError, match=message):
-            update_tables(tables, ITEMS, OFFSETS, **{"expire": 0, **PLAIN, **changed})
+            update_tables(tables, ITEMS, OFFSETS, settings, **{"expire": 0, **options})
 
 
 def test_lists_are_no_arrays() -> None:
-    tables = build_tables(ITEMS, OFFSETS, 2, **PLAIN)
+    tables = build_tables(ITEMS, OFFSETS, 2, PLAIN)
     with pytest.raises(ValueError, match="'postings' must be an array"):
         check_tables({**tables, "postings": tables["postings"].tolist()}, 0, 0)
 

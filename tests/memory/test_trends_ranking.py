@@ -13,13 +13,13 @@ from bench.memory_reference.features import quick_score
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
-from mtaw_fast.kernels.native.memory_delta import MemoryDelta
-from mtaw_fast.kernels.native.memory_query import Dense, Moment, QuerySettings, SessionMemory, feature_names
+from mtaw_fast.kernels.native.memory_query import Dense, Moment, QuerySettings, feature_names
 from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.kernels.native.trends import feature_names as trend_names
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
 from mtaw_fast.memory.trends import TrendTables
 from tests.native.builds import instruction_sets
+from tests.support.memory.deltas import delta_of
 from tests.support.memory.queries import assert_ranked_by, random_dense, random_ranker, widened
 from tests.support.memory.trend_logs import DAY, HOUR, START
 
@@ -272,16 +272,8 @@ def test_what_trends_learned_since_the_catalog_is_no_candidate() -> None:
     """`allowed` has a bit for every item of the catalog, and none for newer items that the trends know."""
     sessions, times = log(200, 1)
     tables = MemoryTables.build(sessions, N_ITEMS, MemorySettings(max_neighbors=20, max_postings=20))
-    kept = tables.settings
-    assert kept.recency is not None
-    delta = MemoryDelta(
-        tables.arrays(), window=kept.window, span=kept.span, recency=kept.recency, max_neighbors=kept.max_neighbors,
-        max_postings=kept.max_postings, capacity=100_000,
-    )  # fmt: skip
-    memory = SessionMemory(
-        tables.arrays(), kept.recency, N_ITEMS + 100_000,
-        QuerySettings(own=10, others=10, sessions=9, dense=6, trends=N_TRENDS), delta=delta,
-    )  # fmt: skip
+    query = QuerySettings(own=10, others=10, sessions=9, dense=6, trends=N_TRENDS)
+    memory = tables.queries(N_ITEMS + 100_000, query, delta=delta_of(tables, 100_000))
     trends = TrendTables.build(sessions, times, N_ITEMS).live(N_ITEMS + 100_000)
     far = np.full(500, N_ITEMS + 99_999, np.int32)  # its bit would lie 12,500 bytes behind the array's end
     trends.click(np.arange(500), far, START + DAY + np.arange(500))

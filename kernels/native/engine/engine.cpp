@@ -6,7 +6,6 @@
 #include <string>
 
 namespace mtaw {
-
 namespace {
 
 using Clock = std::chrono::steady_clock;

@@ -1,4 +1,4 @@
-// Growth of the many short arrays of a delta.
+// Arrays of a delta and of a query's working memory.
 #pragma once
 
 #include <array>

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,12 +27,9 @@ py::array_t<T> array_of(const std::vector<T>& values) {
 
 class DeltaObject {
    public:
-    DeltaObject(const py::dict& tables, std::int64_t capacity, std::int64_t max_clicks, std::int64_t window,
-                std::int64_t span, double recency, std::int64_t max_neighbors, std::int64_t max_postings,
-                std::int64_t once_from)
+    DeltaObject(const py::dict& tables, const MemorySettings& settings, std::int64_t capacity, std::int64_t max_clicks)
         : owners_(tables.attr("copy")()),
-          delta_({bound_tables(owners_).view, recency, once_from},
-                 {window, span, recency, max_neighbors, max_postings, once_from},
+          delta_({bound_tables(owners_).view, settings.recency, settings.once_from}, settings,
                  bound_tables(owners_).view.n_items + capacity, max_clicks) {}
 
     const MemoryDelta& delta() const { return delta_; }
@@ -136,10 +134,11 @@ const MemoryDelta& memory_delta_of(py::handle object) { return py::cast<const De
 void bind_memory_delta(py::module_& module) {
     using Sizes = MemoryDelta::Sizes;
     py::class_<DeltaObject>(module, "MemoryDelta", "See mtaw_fast.kernels.native.memory_delta.")
-        .def(py::init<const py::dict&, std::int64_t, std::int64_t, std::int64_t, std::int64_t, double, std::int64_t,
-                      std::int64_t, std::int64_t>(),
-             py::arg("tables"), py::arg("capacity"), py::arg("max_clicks"), py::arg("window"), py::arg("span"),
-             py::arg("recency"), py::arg("max_neighbors"), py::arg("max_postings"), py::arg("once_from") = kNoSession)
+        .def(py::init(
+                 [](const py::dict& tables, const py::tuple& settings, std::int64_t capacity, std::int64_t max_clicks) {
+                     return std::make_unique<DeltaObject>(tables, memory_settings_of(settings), capacity, max_clicks);
+                 }),
+             py::arg("tables"), py::arg("settings"), py::arg("capacity"), py::arg("max_clicks"))
         .def("click", &DeltaObject::click, py::arg("handles"), py::arg("items"))
         .def("resume", &DeltaObject::resume, py::arg("handle"), py::arg("base_session"))
         .def("forget", &DeltaObject::forget, py::arg("handle"))

@@ -48,6 +48,12 @@ BoundTables bound_tables(const py::dict& arrays) {
     return bound;
 }
 
+MemorySettings memory_settings_of(const py::tuple& settings) {
+    const auto whole = [&](std::size_t k) { return settings[k].cast<std::int64_t>(); };
+    return {whole(0), whole(1), settings[2].cast<double>(),
+            whole(3), whole(4), settings[5].is_none() ? kNoSession : whole(5)};
+}
+
 namespace {
 
 PastSessions packed_sessions(const py::array& items, const py::array& offsets, std::int64_t n_items) {
@@ -90,21 +96,18 @@ void add_tables(py::dict& arrays, const PastSessions& sessions, const MemorySett
     build.reset();
 }
 
-py::dict memory_build(const py::array& items, const py::array& offsets, std::int64_t n_items, std::int64_t window,
-                      std::int64_t span, double recency, std::int64_t max_neighbors, std::int64_t max_postings,
-                      int threads, std::int64_t first, std::int64_t last, std::int64_t once_from) {
+py::dict memory_build(const py::array& items, const py::array& offsets, std::int64_t n_items, const py::tuple& settings,
+                      int threads, std::int64_t first, std::int64_t last) {
     const PastSessions sessions = packed_sessions(items, offsets, n_items);
     py::dict arrays;
-    add_tables(arrays, sessions, {window, span, recency, max_neighbors, max_postings, once_from}, threads, nullptr,
-               {first, last});
+    add_tables(arrays, sessions, memory_settings_of(settings), threads, nullptr, {first, last});
     arrays["session_items"] = items;
     arrays["session_offsets"] = offsets;
     return arrays;
 }
 
 py::dict memory_update(const py::dict& tables, const py::array& items, const py::array& offsets, std::int64_t expire,
-                       std::int64_t window, std::int64_t span, double recency, std::int64_t max_neighbors,
-                       std::int64_t max_postings, int threads, std::int64_t once_from) {
+                       const py::tuple& settings, int threads) {
     const BoundTables before = bound_tables(tables);
     const TablesView& view = before.view;
     const PastSessions new_sessions = packed_sessions(items, offsets, view.n_items);
@@ -129,7 +132,7 @@ py::dict memory_update(const py::dict& tables, const py::array& items, const py:
     }
     const OlderTables older{view, expire};
     add_tables(arrays, {all_items, all_offsets, n_kept + new_sessions.count, view.n_items},
-               {window, span, recency, max_neighbors, max_postings, once_from}, threads, &older, {0, view.n_items});
+               memory_settings_of(settings), threads, &older, {0, view.n_items});
     return arrays;
 }
 
@@ -139,24 +142,6 @@ void memory_check(const py::dict& tables, std::int64_t max_neighbors, std::int64
     const Unlocked unlocked;
     check_tables(bound.view, settings, bound.n_pairs, bound.n_postings, bound.n_clicks);
 }
-
-}  // namespace
-
-void bind_memory_tables(py::module_& module) {
-    module.def("memory_build", &memory_build, py::arg("items"), py::arg("offsets"), py::arg("n_items"),
-               py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbors"),
-               py::arg("max_postings"), py::arg("threads"), py::arg("first"), py::arg("last"), py::arg("once_from"),
-               "The tables of past sessions; see mtaw_fast.kernels.native.memory_tables.build_tables.");
-    module.def("memory_update", &memory_update, py::arg("tables"), py::arg("items"), py::arg("offsets"),
-               py::arg("expire"), py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbors"),
-               py::arg("max_postings"), py::arg("threads"), py::arg("once_from"),
-               "Tables with sessions gone and added; see mtaw_fast.kernels.native.memory_tables.update_tables.");
-    module.def("memory_check", &memory_check, py::arg("tables"), py::arg("max_neighbors"), py::arg("max_postings"),
-               "Refuses tables that a reader cannot follow blindly.");
-}
-
-// Python bindings of items that are clicked together.
-namespace {
 
 void check_item(std::int64_t item) {
     if (item < 0) throw py::index_error("item " + std::to_string(item) + " is below 0");
@@ -205,6 +190,17 @@ std::vector<std::vector<std::int32_t>> closest(const py::dict& tables, const py:
 }
 
 }  // namespace
+
+void bind_memory_tables(py::module_& module) {
+    module.def("memory_build", &memory_build, py::arg("items"), py::arg("offsets"), py::arg("n_items"),
+               py::arg("settings"), py::arg("threads"), py::arg("first"), py::arg("last"),
+               "The tables of past sessions; see mtaw_fast.kernels.native.memory_tables.build_tables.");
+    module.def("memory_update", &memory_update, py::arg("tables"), py::arg("items"), py::arg("offsets"),
+               py::arg("expire"), py::arg("settings"), py::arg("threads"),
+               "Tables with sessions gone and added; see mtaw_fast.kernels.native.memory_tables.update_tables.");
+    module.def("memory_check", &memory_check, py::arg("tables"), py::arg("max_neighbors"), py::arg("max_postings"),
+               "Refuses tables that a reader cannot follow blindly.");
+}
 
 void bind_co_clicked(py::module_& module) {
     module.def("co_clicked_neighbors", &neighbors, py::arg("tables"), py::arg("delta"), py::arg("item"));

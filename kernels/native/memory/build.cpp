@@ -14,7 +14,6 @@
 #include "threads.hpp"
 
 namespace mtaw {
-
 namespace {
 
 void check_offsets(const PastSessions& sessions) {

@@ -148,7 +148,7 @@ class RowBuilder {
 };
 
 // Tables of past sessions in arrays of their own, made by one thread in one pass: for readers that have the sessions
-// alone. `build.hpp` knows the sizes first, and fills arrays of the caller by many threads.
+// alone. TableBuild knows the sizes first, and fills arrays of the caller by many threads.
 struct BuiltTables {
     std::vector<std::int64_t> row_offsets, post_offsets;
     std::vector<std::int32_t> neighbors, latest, counts, postings;

@@ -9,7 +9,6 @@
 #include "memory/tables.hpp"
 
 namespace mtaw {
-
 namespace {
 
 constexpr double kTolerance = 1e-9;  // of a difference of equal sums; far below the least term, 1 / window

@@ -5,7 +5,6 @@
 #include <cstddef>
 
 namespace mtaw {
-
 namespace {
 
 using Powers = std::array<float, kMaxClicks>;

@@ -1,4 +1,4 @@
-// The distinct items of a session, its own items.
+// The distinct items of a session, its own items, and the features of its clicks' types.
 #pragma once
 
 #include <cstdint>

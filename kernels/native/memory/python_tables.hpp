@@ -19,4 +19,7 @@ struct BoundTables {
 // at; check_tables does that.
 BoundTables bound_tables(const pybind11::dict& arrays);
 
+// From kernels.native.memory_tables.TableSettings.
+MemorySettings memory_settings_of(const pybind11::tuple& settings);
+
 }  // namespace mtaw

@@ -9,7 +9,6 @@
 #include "prefetch.hpp"
 
 namespace mtaw {
-
 namespace {
 
 std::int64_t longest_run(const std::int64_t* offsets, std::int64_t count) {

@@ -8,7 +8,6 @@
 #include "prefetch.hpp"
 
 namespace mtaw {
-
 namespace {
 
 // What one own item's row adds to each lane, without the value.

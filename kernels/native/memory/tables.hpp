@@ -87,8 +87,7 @@ struct MemoryView : TablesView {
     std::int64_t once_from = kNoSession;
 };
 
-// Rows and sessions as the kernels read them, wherever they are stored. No functions: the builds for instruction sets
-// share this file.
+// Rows and sessions as the kernels read them, wherever they are stored.
 
 // A row of the tables, or its replacement.
 struct RowView {

@@ -5,7 +5,6 @@
 #include <cstddef>
 
 namespace mtaw {
-namespace {}  // namespace
 
 TrendsDelta::TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const TrendsView& base)
     : base_(base),

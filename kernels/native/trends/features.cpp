@@ -6,7 +6,6 @@
 #include "trends/trends.hpp"
 
 namespace mtaw {
-
 namespace {
 
 constexpr bool kLog = true, kPlain = false;

@@ -1,4 +1,5 @@
-// What a query starts with: the rows of its own items, and what is the same for all candidates.
+// What a query starts with: the rows of its own items, and what is the same for all candidates. Then the sums of its
+// candidates, their features, and whole rows.
 #include <algorithm>
 
 #include "prefetch.hpp"
@@ -6,7 +7,6 @@
 #include "trends/trends.hpp"
 
 namespace mtaw {
-
 namespace {
 
 // sin(x) and cos(x) for x in [-pi, pi] by their series: the same bits everywhere.
@@ -21,6 +21,16 @@ void sine_cosine(double x, float& sine, float& cosine) {
     }
     sine = static_cast<float>(s);
     cosine = static_cast<float>(c);
+}
+
+// Lists the pairs [begin, end) of those items that have a slot, without a branch on it.
+std::int32_t* list_matches(const std::int32_t* neighbors, std::int64_t begin, std::int64_t end,
+                           const std::int32_t* slot_plus_one, std::int32_t* next) {
+    for (std::int64_t p = begin; p < end; ++p) {
+        *next = static_cast<std::int32_t>(p);
+        next += slot_plus_one[neighbors[p]] != 0 ? 1 : 0;
+    }
+    return next;
 }
 
 }  // namespace
@@ -154,21 +164,6 @@ void Trends::set_query_facts(const TrendsRequest& request, TrendsScratch& scratc
     facts.hour_sin = -facts.hour_sin;
     facts.hour_cos = -facts.hour_cos;
 }
-
-// The sums of a query's candidates, their features, and whole rows.
-namespace {
-
-// Lists the pairs [begin, end) of those items that have a slot, without a branch on it.
-std::int32_t* list_matches(const std::int32_t* neighbors, std::int64_t begin, std::int64_t end,
-                           const std::int32_t* slot_plus_one, std::int32_t* next) {
-    for (std::int64_t p = begin; p < end; ++p) {
-        *next = static_cast<std::int32_t>(p);
-        next += slot_plus_one[neighbors[p]] != 0 ? 1 : 0;
-    }
-    return next;
-}
-
-}  // namespace
 
 void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch& scratch) const {
     scratch.fit(capacity(), count);

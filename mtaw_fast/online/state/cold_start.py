@@ -36,18 +36,10 @@ def memory_with_delta(model: Model, new_items: int = _NEW_ITEMS) -> tuple[Sessio
     tables = model.memory
     if tables is None or tables.settings.recency is None:
         raise ValueError("a model without a session memory cannot learn")
-    settings = tables.settings
-    assert settings.recency is not None
-    delta = MemoryDelta(
-        tables.arrays(),
-        window=settings.window,
-        span=settings.span,
-        recency=settings.recency,
-        max_neighbors=settings.max_neighbors,
-        max_postings=settings.max_postings,
-        once_from=tables.n_sessions if settings.once_from is None else settings.once_from,
-        capacity=new_items,
-    )
+    settings = tables.settings.native
+    if settings.once_from is None:
+        settings = settings._replace(once_from=tables.n_sessions)
+    delta = MemoryDelta(tables.arrays(), settings, capacity=new_items)
     return tables.queries(delta.n_catalog, query_settings(model.config, model.trends is not None), delta=delta), delta
 
 

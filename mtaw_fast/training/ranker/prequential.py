@@ -98,10 +98,9 @@ def build_dataset(
             run.learn(clicks)
             reporter.step_done(len(clicks), 0.0)
         del run  # with an index of its own
-        growing = writer.n_queries
         if trends is not None:
             add_frozen(writer)
-        return writer.finish(click_weights, writer.n_queries - growing)
+        return writer.finish(click_weights)
 
 
 def frozen_samples(count: int) -> int:
