@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 K = 20
 RATES = {10_000: 1000.0, 100_000: 1000.0, 1_000_000: 500.0}
 QUICK_SIZE = 1_000_000
-AIMS = {(1_000_000, 500.0): 10.0, (100_000, 1000.0): 5.0}  # (items, requests a second): p90 in ms
 RECALL = 0.99  # least recall@20 of the approximate index of a large catalog
 _CHECKED = 0.01  # of the answers
 _SLO_MS = 50.0  # ETUDE's bound on p90: a rate above it is over the service's limit
@@ -183,12 +182,6 @@ def _keep(report: Report, served: _Served, measured: Measured, sessions: Session
         f"{measured.others:.0%} of the machine is used by others",
         f"{name}: {len(answers)} answers are those of offline rankings, recall@{K} {recall:.4f}",
     ]
-    aim = AIMS.get((served.n_items, measured.traffic.rate))
-    if aim is not None:
-        met = "met" if measured.percentile(90) <= aim and measured.errors == 0 else "NOT met"
-        report.notes.append(
-            f"{name}: p90 {measured.percentile(90):.2f} ms, {measured.errors} errors; {aim:g} ms and none: {met}"
-        )
 
 
 def _stated_recall(served: _Served) -> float:
