@@ -10,11 +10,11 @@ from zlib import crc32
 
 import numpy as np
 
-from mtaw_fast.items.column import Column
 from mtaw_fast.items.columns import (
     BooleanColumn,
     CategoriesColumn,
     CategoryColumn,
+    Column,
     NumberColumn,
     TextColumn,
     TimeColumn,

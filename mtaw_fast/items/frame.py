@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.errors import DataError, UsageError, shown
-from mtaw_fast.items.column import Column
+from mtaw_fast.items.columns import Column
 from mtaw_fast.items.values import WrongValueError, column_of, is_missing, refused
 from mtaw_fast.system.cached_property import cached_property
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.items.column import Column
-from mtaw_fast.items.columns import CategoryColumn, NumberColumn
+from mtaw_fast.items.columns import CategoryColumn, Column, NumberColumn
 from mtaw_fast.items.frame import ItemFrame
 from mtaw_fast.items.table import ItemTable
 

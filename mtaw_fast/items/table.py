@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mtaw_fast.errors import DataError, UsageError, shown
-from mtaw_fast.items.column import Column
-from mtaw_fast.items.columns import COLUMN_TYPES, BooleanColumn, VectorColumn
+from mtaw_fast.items.columns import COLUMN_TYPES, BooleanColumn, Column, VectorColumn
 from mtaw_fast.items.frame import MAX_COLUMNS, ItemFrame
 
 _ABOUT = "about"  # in a file: UTF-8 JSON of the schema and of the ids that wait

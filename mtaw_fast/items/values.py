@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.errors import DataError, UsageError, shown
-from mtaw_fast.items.column import Column
 from mtaw_fast.items.columns import (
     KINDS,
     NO_TIME,
     BooleanColumn,
     CategoriesColumn,
     CategoryColumn,
+    Column,
     NumberColumn,
     TextColumn,
     TimeColumn,

@@ -7,8 +7,7 @@ import weakref
 import numpy as np
 
 from mtaw_fast.items import ItemTable
-from mtaw_fast.items.column import Column
-from mtaw_fast.items.columns import NO_TIME, CategoriesColumn, CategoryColumn, TimeColumn
+from mtaw_fast.items.columns import NO_TIME, CategoriesColumn, CategoryColumn, Column, TimeColumn
 from mtaw_fast.kernels.native.trends import MAX_CATEGORIES, ItemContent
 from mtaw_fast.memory.side_features import SideFeatures
 

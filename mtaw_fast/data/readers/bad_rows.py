@@ -8,9 +8,8 @@ from typing import Any
 
 from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.json_lines import events_of, line_of_row, one_row_an_event
-from mtaw_fast.data.readers.log_columns import is_empty, is_plain_int, open_part
 from mtaw_fast.data.readers.options import ClickOptions
-from mtaw_fast.data.readers.sources import Part, one_line_errors, scan_readable
+from mtaw_fast.data.readers.sources import Part, is_empty, is_plain_int, one_line_errors, open_part, scan_readable
 from mtaw_fast.errors import DataError
 
 

@@ -14,9 +14,8 @@ import numpy as np
 
 from mtaw_fast.data.context import FIRST, MAX_CHARACTERS, MAX_VALUES, NO_VALUE, OTHER, UNNAMED, ContextColumns
 from mtaw_fast.data.readers import times
-from mtaw_fast.data.readers.log_columns import open_part
 from mtaw_fast.data.readers.options import ClickOptions
-from mtaw_fast.data.readers.sources import Part, one_line_errors
+from mtaw_fast.data.readers.sources import Part, one_line_errors, open_part
 from mtaw_fast.data.readers.validation import NO_CLICK, LogSchema, check_log, good_rows, placeable_rows
 from mtaw_fast.errors import DataError, require
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.bad_rows import bad_item, bad_time, refuse_empty, two_units
-from mtaw_fast.data.readers.log_columns import is_empty, is_plain_int, open_part
 from mtaw_fast.data.readers.options import ClickOptions
-from mtaw_fast.data.readers.sources import Part, one_line_errors
+from mtaw_fast.data.readers.sources import Part, is_empty, is_plain_int, one_line_errors, open_part
 from mtaw_fast.errors import DataError, require
 
 # run(function, calls) returns the results of `function(*call)`, in order, and raises the error of the first that fails.
