@@ -36,24 +36,14 @@ CrossEntropy = Callable[[Tensor, Tensor, Tensor, str], Tensor]  # unit queries x
 class Peer:
     """A way to compute the loss.
 
-    dtype: that of its matrix products. detail: its settings in words. chunk, accumulate: for linear_cross_entropy
-    alone, rows of a chunk and dtype of the sums.
+    dtype: that of its matrix products. chunk, accumulate: for linear_cross_entropy alone, rows of a chunk and dtype of
+    the sums.
     """
 
     name: str
     dtype: torch.dtype
     chunk: int = 0
     accumulate: torch.dtype | None = None
-
-    @property
-    def detail(self) -> str:
-        """Dtypes and chunk, as in 'bfloat16, sums in bfloat16, 512 rows a chunk'."""
-        words = [str(self.dtype).removeprefix("torch.")]
-        if self.accumulate is not None:
-            words.append(f"sums in {str(self.accumulate).removeprefix('torch.')}")
-        if self.chunk:
-            words.append(f"{self.chunk} rows a chunk")
-        return ", ".join(words)
 
     def loss(self) -> Callable[[LossInputs], Tensor]:
         """Return the mean loss as a differentiable function of inputs; compiling happens here."""
@@ -89,7 +79,10 @@ def peers_for(inputs: LossInputs, notes: list[str]) -> list[Peer]:
         peers.append(Peer(COMPILE, _fastest(eager, inputs).dtype))
     else:
         notes.append(f"{COMPILE} is left out: the C++ compiler {compiler!r} does not exist")
-    settings = "; ".join(f"{peer.name}: {peer.detail}" for peer in peers if peer.name in (LINEAR_CE, COMPILE))
+    settings = "; ".join(
+        f"{peer.name}: {peer.dtype}" + f", sums in {peer.accumulate}, {peer.chunk} rows a chunk" * bool(peer.chunk)
+        for peer in peers
+    )
     notes.append(f"aw_loss, {inputs.shape.describe()}, settings by a short timing: {settings}")
     return peers
 
@@ -107,8 +100,6 @@ def _tuned_linear_ce(inputs: LossInputs) -> Peer:
 
 
 def _fastest(peers: list[Peer], inputs: LossInputs) -> Peer:
-    if len(peers) == 1:
-        return peers[0]
     best: dict[Peer, float] = {}
     for peer in peers:
         loss = peer.loss()

@@ -152,7 +152,7 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path, capsys):
         Peer(LINEAR_CE, torch.bfloat16, 24),
         Peer(LINEAR_CE, torch.bfloat16, 7, torch.bfloat16),
     ],
-    ids=lambda peer: f"{peer.name}, {peer.detail}",
+    ids=lambda peer: f"{peer.name}, {peer.dtype}, {peer.chunk}",
 )
 def test_every_peer_computes_the_adaptive_weight_loss(peer: Peer, gamma: float):
     if peer.name == LINEAR_CE and not hasattr(torch.nn, "LinearCrossEntropyOptions"):
@@ -191,7 +191,7 @@ def test_settings_are_the_fastest_that_were_timed(monkeypatch):
     peers = {peer.name: peer for peer in peers_for(LossInputs.of(SHAPE), notes)}
     assert peers[LINEAR_CE] == Peer(LINEAR_CE, torch.bfloat16, 24, torch.bfloat16)
     assert {peer.chunk for peer in tried if peer.name == LINEAR_CE} == {16, 24}  # no chunk is larger than the batch
-    assert any("sums in bfloat16, 24 rows a chunk" in note for note in notes)
+    assert any("sums in torch.bfloat16, 24 rows a chunk" in note for note in notes)
 
 
 def test_a_whole_training_has_its_time_on_the_clock_and_on_the_processor(tmp_path, capsys):
