@@ -133,19 +133,13 @@ def _tables_follow_reads() -> list[Patch]:
 
 
 BUGS: Mapping[str, Callable[[], list[Patch]]] = {
-    "short-writes-count": _short_writes_count,
-    "no-fsync": _no_fsync,
-    "segment-without-flushed-name": _segment_without_flushed_name,
-    "no-leading-newline": _no_leading_newline,
-    "ids-forgotten": _ids_forgotten,
-    "forgotten-in-tables-stay": _forgotten_in_tables_stay,
-    "redaction-marked-first": _redaction_marked_first,
-    "open-sessions-dropped": _open_sessions_dropped,
-    "guards-start-over": _guards_start_over,
-    "vectors-follow-reads": _vectors_follow_reads,
-    "old-training-served": _old_training_served,
-    "tables-follow-reads": _tables_follow_reads,
-}
+    function.__name__.removeprefix("_").replace("_", "-"): function
+    for function in (
+        _short_writes_count, _no_fsync, _segment_without_flushed_name, _no_leading_newline, _ids_forgotten,
+        _forgotten_in_tables_stay, _redaction_marked_first, _open_sessions_dropped, _guards_start_over,
+        _vectors_follow_reads, _old_training_served, _tables_follow_reads,
+    )
+}  # fmt: skip
 
 
 @contextlib.contextmanager

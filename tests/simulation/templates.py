@@ -12,17 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.bundle import Model
+from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.data.readers.stream import ClickStream
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.trends import TrendTables
-from tests.support.online.recommenders import plain_ranker
-from tests.support.random_bundle import bundle_parts
+from tests.support.online.recommenders import model_fields, plain_ranker, save
 
 N, D = 12, 4
 TRAINED_MS = 1_764_050_000_000  # the last click of the training; the simulation begins a day later
-_TREND_WEIGHTS = {"t_pre": 0.5, "t_last": -0.05, "t_first": -0.02, "t_fwd_last_1": 0.1, "t_later_3": 0.1}
 BASE_ITEMS = tuple(f"sku-{number}" for number in range(N))
 
 
@@ -42,32 +41,20 @@ def trained(seed: int, timed: bool = False) -> Trained:
     from tests.simulation.checks import training_of
 
     rng = np.random.default_rng(seed)
-    parts = bundle_parts(n_items=N, embedding_dim=D, seed=seed)
-    parts.pop("metrics"), parts.pop("dataset")
+    parts = model_fields(N, D, seed=seed)
     sessions = Sessions.from_lists([rng.integers(0, N, rng.integers(2, 5)) for _ in range(20)])
     parts["popularity"] = np.bincount(sessions.items, minlength=N).astype(np.int64)
-    times = TRAINED_MS - 10_000 * np.arange(len(sessions.items))[::-1]
-    memory = MemoryTables.build(sessions, N)
-    clicked_at = times.astype(np.int64)
+    clicked_at = TRAINED_MS - 10_000 * np.arange(len(sessions.items), dtype=np.int64)[::-1]
     trends = TrendTables.build(sessions, clicked_at, N) if timed else None
-    ranker = _timed_ranker() if timed else plain_ranker()
+    memory, ranker = MemoryTables.build(sessions, N), plain_ranker(timed, weigh_trends=timed)
     model = Model.of(**parts, memory=memory, ranker_net=ranker, clicked_at=clicked_at, trends=trends)
     folder = Path(
         tempfile.mkdtemp(prefix="mtaw-simulation-base-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
     )
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    bundle = Bundle.save(folder / "bundle", model, metrics={}, dataset={"name": "x", "fingerprint": "y"})
+    save(folder / "bundle", model)
     counts = Counter(dict(zip(BASE_ITEMS, parts["popularity"].tolist(), strict=True)))
-    return Trained(folder / "bundle", model, counts, training_of(bundle.manifest))
-
-
-def _timed_ranker() -> RankerNet:
-    """Return `plain_ranker` with trends that count."""
-    ranker = plain_ranker(trends=True)
-    arrays = ranker.arrays()
-    for name, weight in _TREND_WEIGHTS.items():
-        arrays["linear"][ranker.features.index(name)] = weight
-    return RankerNet(features=ranker.features, **arrays)
+    return Trained(folder / "bundle", model, counts, training_of(read_manifest(folder / "bundle")))
 
 
 def late_clicks(seed: int, sessions: int) -> ClickStream:

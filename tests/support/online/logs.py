@@ -12,7 +12,8 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogFile
-from tests.support.random_bundle import bundle_parts, memory_parts
+from tests.support.online.recommenders import model_fields
+from tests.support.random_bundle import memory_parts
 
 N, D = 30, 8
 MIDNIGHT = 1_764_115_200_000  # 2025-11-26 00:00 UTC
@@ -52,8 +53,7 @@ def trained_before(rows: list[Row], moment: int = MIDNIGHT) -> Model:
     lists = [[int(item.removeprefix("sku-")) for _, item, _ in session] for session in ended]
     sessions = Sessions.from_lists(lists)
     times = np.array([time for session in ended for _, _, time in session], dtype=np.int64)
-    parts = bundle_parts(n_items=N, embedding_dim=D, seed=3)
-    parts.pop("metrics"), parts.pop("dataset")
+    parts = model_fields(N, D, seed=3)
     memory = memory_parts(N, 3)
     parts["popularity"] = np.bincount(sessions.items, minlength=N).astype(np.int64)
     memory["memory"] = MemoryTables.build(sessions, N, memory["memory"].settings)

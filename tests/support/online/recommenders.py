@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mtaw_fast import Recommender
-from mtaw_fast.bundle import Model
+from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
@@ -16,39 +18,48 @@ from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import Click, Event
 from tests.support.random_bundle import bundle_parts, memory_parts
 
+N, D = 40, 8
+NOON = 1_764_150_000_000
+HOUR = 3_600_000
 _WEIGHTS = {"pre": 1.0, "own": 2.0, "knn": 0.5, "rec_dec": 0.5, "clicks": 0.1, "logit": 0.05}
+_TREND_WEIGHTS = {"t_pre": 0.5, "t_last": -0.05, "t_first": -0.02, "t_fwd_last_1": 0.1, "t_later_3": 0.1}
 
 
-def plain_ranker(trends: bool = False) -> RankerNet:
+def model_fields(n_items: int = N, embedding_dim: int = D, **settings: Any) -> dict[str, Any]:
+    """Return the arguments of `Model.of` for a random model; settings as in `bundle_parts`."""
+    fields = bundle_parts(n_items=n_items, embedding_dim=embedding_dim, **settings)
+    del fields["metrics"], fields["dataset"]
+    return fields
+
+
+def plain_ranker(trends: bool = False, weigh_trends: bool = False) -> RankerNet:
     """Return a ranker with the main features of a trained one; a random one would amplify rounding.
 
-    trends: with those of trends, which count for nothing.
+    trends: with those of trends, which count for nothing unless `weigh_trends`.
     """
     names = feature_names(trends=trends)
     arrays = {name: np.zeros_like(array) for name, array in memory_parts()["ranker_net"].arrays().items()}
     for name in ("mean", "scale", "linear", "w1"):
         arrays[name] = np.zeros((len(names), *arrays[name].shape[1:]), np.float32)
     arrays["scale"] += 1
-    for name, weight in _WEIGHTS.items():
+    for name, weight in (_WEIGHTS | (_TREND_WEIGHTS if weigh_trends else {})).items():
         arrays["linear"][names.index(name)] = weight
     return RankerNet(features=names, **arrays)
 
 
-N, D = 40, 8
-NOON = 1_764_150_000_000
-HOUR = 3_600_000
-
-
 def parts(seed: int = 3) -> Model:
     """Return a random model whose memory holds far more sessions than the tests add, as in production."""
-    fields = bundle_parts(n_items=N, embedding_dim=D, seed=seed)
-    fields.pop("metrics"), fields.pop("dataset")
     rng = np.random.default_rng(seed)
     past = Sessions.from_lists([(N * rng.random(rng.integers(2, 9)) ** 3).astype(int) for _ in range(4000)])
-    return Model.of(**fields, memory=MemoryTables.build(past, N), ranker_net=plain_ranker())
+    return Model.of(**model_fields(seed=seed), memory=MemoryTables.build(past, N), ranker_net=plain_ranker())
 
 
 MODEL = parts()
+
+
+def save(folder: Path, model: Model = MODEL) -> Path:
+    """Save a model as a bundle, in place of one that is there."""
+    return Bundle.save(folder, model, metrics={}, dataset={"name": "x", "fingerprint": "y"}, overwrite=True).folder
 
 
 def until_learned(rec: Recommender, position: str, seconds: float = 10.0) -> None:
