@@ -26,6 +26,7 @@ from bench.scaling.inputs import (
 )
 from bench.scaling.point import Effort, Make, Setting, Work
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers.clicks import ClickOptions
 from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
@@ -33,7 +34,6 @@ from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.data.synthetic_log import write_click_log
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.memory import MemoryTables
-from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.options import options_of
 from mtaw_fast.ranking.retrieval import NativeIndex
@@ -114,7 +114,8 @@ def _log_prepare_csv(setting: Setting) -> Work:
 
 
 def _log_tables(setting: Setting) -> Work:
-    from mtaw_fast.training.memory_tables import TableMemory
+    from mtaw_fast.training.memory_tables import TableMemory, build_tables, training_table_memory
+    from mtaw_fast.training.threads import Threads, training_threads
 
     folder, path = _prepared(setting), _tables(setting)
     built: list[MemoryTables] = []
@@ -122,8 +123,9 @@ def _log_tables(setting: Setting) -> Work:
 
     def call(_: int) -> None:
         built.clear()
-        data, bound = Dataset.load(folder), TableMemory(setting.table_memory, setting.folder)
-        built.append(bound.build(data.train, data.n_items, MemorySettings(), setting.threads))
+        data, limit = Dataset.load(folder), TableMemory(setting.table_memory, setting.folder)
+        with training_threads(Threads(setting.threads)), training_table_memory(limit):
+            built.append(build_tables(Config(), data.train, data.n_items))
         facts.update(items=data.n_items, pairs=len(built[0].neighbors), tables_mb=round(built[0].n_bytes / 1e6))
 
     return Work(call, after=lambda: built[0].save(path), facts=facts)

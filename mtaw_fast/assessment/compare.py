@@ -18,7 +18,6 @@ from mtaw_fast.assessment.inputs import (
     named_progress,
     rankable_by,
     recommender_of,
-    slices_of,
     split_of,
     warn,
     warnings_for,
@@ -30,6 +29,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import measure
 from mtaw_fast.evaluation.measuring import Measured
 from mtaw_fast.evaluation.paired import Comparison, compared, list_differences, parting
+from mtaw_fast.evaluation.slices import slicings_of
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
@@ -98,7 +98,7 @@ def compare(
         lines += [f"{name}: {text}" for text in warnings_for(recommender, data, samples, split)]
     # Both lists are measured with one set of facts, so a difference is one of the lists.
     facts, attributes = facts_of(data, part.fitted, pair[0])
-    slicings = slices_of(data, samples, facts, attributes, slices)
+    slicings = slicings_of(samples, facts, data.type_names, data.context, attributes, slices)
     measured = [
         measure(
             recommender, rankable_by(recommender, samples, data), facts_for(facts, data, recommender),

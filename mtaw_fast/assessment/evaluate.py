@@ -21,7 +21,6 @@ from mtaw_fast.assessment.inputs import (
     recommender_of,
     sample_weights,
     seen_in_training,
-    slices_of,
     split_of,
     unseen_share,
     warn,
@@ -35,6 +34,7 @@ from mtaw_fast.evaluation import Report, protocol
 from mtaw_fast.evaluation import baselines as all_baselines
 from mtaw_fast.evaluation.evaluation_result import Evaluation
 from mtaw_fast.evaluation.seen import same_training_part
+from mtaw_fast.evaluation.slices import slicings_of
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
@@ -124,7 +124,7 @@ def evaluate(
         rankable_by(recommender, samples, data),
         progress=named_progress(progress, "model"),
         facts=facts_for(facts, data, recommender),
-        slicings=slices_of(data, samples, facts, attributes, slices),
+        slicings=slicings_of(samples, facts, data.type_names, data.context, attributes, slices),
         **common,
     )
     baseline_reports: dict[str, Report] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +20,6 @@ from mtaw_fast.errors import DataWarning, UsageError
 from mtaw_fast.evaluation.item_facts import Attribute, ItemFacts, attributes_of
 from mtaw_fast.evaluation.protocol import translated
 from mtaw_fast.evaluation.seen import warnings_of
-from mtaw_fast.evaluation.slices import Slicing, slicings_of
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
@@ -138,13 +137,6 @@ def warnings_for(recommender: Recommender, data: Dataset, samples: Samples, spli
 def seen_in_training(model: Bundle, split: Split) -> bool:
     """Return whether a bundle's training ended with the samples of a split."""
     return split == "validation" and bool(model.metrics.get("refit", True))
-
-
-def slices_of(
-    data: Dataset, samples: Samples, facts: ItemFacts, attributes: Sequence[Attribute], names: Sequence[str] | None
-) -> list[Slicing]:
-    """Return the slices of samples of a data set; the arguments are those of `evaluation.slices.slicings_of`."""
-    return slicings_of(samples, facts, data.type_names, data.context, attributes, names)
 
 
 def sample_weights(weights: TypeWeights, data: Dataset, samples: Samples) -> np.ndarray:

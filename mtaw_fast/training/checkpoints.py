@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ import torch
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.storage.files import read_json, write_bytes, write_json
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
+from mtaw_fast.training.steps.full_step import AnyStepper
 
 FORMAT_VERSION = 2
 _WRITTEN = (
@@ -32,13 +33,6 @@ _WRITTEN = (
     r"|(checkpoint-(slice|search|slice-refit|refit)|best)-\d+\.safetensors"
 )
 _OURS = re.compile(rf"{_WRITTEN}|\.({_WRITTEN})\..*\.tmp")
-
-
-class HasMoments(Protocol):
-    """Owns Adam's moments: a stepper."""
-
-    def moments(self) -> dict[str, torch.Tensor]: ...
-    def load_moments(self, state: Mapping[str, np.ndarray]) -> None: ...
 
 
 class RunFolder:
@@ -82,14 +76,14 @@ class RunFolder:
         write_json(self._state_path, {"format_version": FORMAT_VERSION, **state})
         self.sweep(state)
 
-    def save_checkpoint(self, name: str, model: torch.nn.Module, stepper: HasMoments | None) -> None:
+    def save_checkpoint(self, name: str, model: torch.nn.Module, stepper: AnyStepper | None) -> None:
         """Write weights and, with a stepper, Adam's moments to the file `name`."""
         tensors: dict[str, torch.Tensor] = {f"weight.{key}": value for key, value in model.named_parameters()}
         if stepper is not None:
             tensors |= stepper.moments()
         write_tensors(self.folder / name, {key: value.detach().cpu().numpy() for key, value in tensors.items()})
 
-    def load_checkpoint(self, name: str, model: torch.nn.Module, stepper: HasMoments | None) -> None:
+    def load_checkpoint(self, name: str, model: torch.nn.Module, stepper: AnyStepper | None) -> None:
         """Load what `save_checkpoint` wrote; raises TrainingError if the file does not fit the model."""
         arrays = map_tensors(self.folder / name, mapping="map")
         try:

@@ -39,9 +39,8 @@ from mtaw_fast.training.plan.estimate import plan_training
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, Plan
 from mtaw_fast.training.progress import Reporter, Silent
 from mtaw_fast.training.ranker.feature_importance import feature_importance
-from mtaw_fast.training.ranker.last_sessions import split_for_ranker
 from mtaw_fast.training.ranker.side_inputs import SideInputs
-from mtaw_fast.training.ranker.train_ranker import fit_samples, fit_settings, ranker_samples
+from mtaw_fast.training.ranker.train_ranker import fit_samples, fit_settings, ranker_samples, split_for_ranker
 from mtaw_fast.training.repeating_types import log_weights
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.steps.batch import typed

@@ -19,8 +19,8 @@ from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder.prefetch import made_ahead
-from mtaw_fast.training.encoder.runner import FitRequest, LocalRunner, Runner, Validate
-from mtaw_fast.training.progress import LossCurve, Reporter, Silent
+from mtaw_fast.training.encoder.runner import FitRequest, Runner, Validate
+from mtaw_fast.training.progress import LossCurve, Reporter
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.steps.batch import nothing_to_learn, sample_counts
 from mtaw_fast.training.steps.epoch import EpochBatches
@@ -148,18 +148,6 @@ class Fitting:
         return usable
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FittedEncoder:
-    """The result of a fit.
-
-    weights: float32 arrays under the bundle's names. history: a record for each epoch. seconds: training time.
-    """
-
-    weights: Mapping[str, np.ndarray]
-    history: list[dict[str, Any]]
-    seconds: float
-
-
 def fit_encoder(
     config: Config,
     sessions: Sessions,
@@ -167,23 +155,21 @@ def fit_encoder(
     min_prefix: int,
     folder: Path,
     identity: Mapping[str, Any],
-    reporter: Reporter | None = None,
-    runner: Runner | None = None,
-) -> FittedEncoder:
-    """Train an encoder alone on `sessions` for config.optimizer.epochs epochs, on the CPU.
+    reporter: Reporter,
+    runner: Runner,
+) -> Mapping[str, np.ndarray]:
+    """Train an encoder alone on `sessions` for config.optimizer.epochs epochs; return its weights as `weights_of`.
 
     folder: keeps the run; a finished one is read, not repeated. identity: tells this run from others, as JSON values;
-    raises UsageError if the folder has another run. runner: by default one that trains the whole model.
+    raises UsageError if the folder has another run.
     """
     with folder_lock(folder, UsageError):
         state = RunState(RunFolder(folder), identity, _PHASE)
         state.open(resume=True, overwrite=False)
         if state["phase"] == _PHASE:
-            runner = runner or LocalRunner(torch.device("cpu"))
-            fitting = Fitting(config, n_items, min_prefix, runner, state, reporter or Silent())
-            fitting.fit(_PHASE, sessions, config.optimizer.epochs)
+            Fitting(config, n_items, min_prefix, runner, state, reporter).fit(_PHASE, sessions, config.optimizer.epochs)
             state.next_phase("done", {"weights": state["checkpoint"]})
-        return FittedEncoder(weights_of(config, n_items, state, "weights"), state["history"], state["seconds"])
+        return weights_of(config, n_items, state, "weights")
 
 
 def weights_of(config: Config, n_items: int, state: RunState, key: str) -> dict[str, np.ndarray]:

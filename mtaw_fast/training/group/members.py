@@ -65,7 +65,7 @@ class Group:
 
     def runner(self, config: Config, n_items: int) -> GroupRunner:
         """Return where rank 0 fits; raises UsageError if a group cannot train with the settings."""
-        return GroupRunner.of(config, n_items, self._process_group)
+        return GroupRunner(config, n_items, self._process_group)
 
     def follow(self, dataset: Dataset | str | Path) -> None:
         """Take part in what rank 0 does, until it ends.

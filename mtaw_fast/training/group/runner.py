@@ -60,18 +60,14 @@ def check_settings(config: Config, n_items: int, world: int) -> None:
 class GroupRunner:
     """Trains this process's shard of the model; see `encoder.runner.Runner`.
 
-    `Fitting.fit` runs in rank 0, and in the other processes through `follow_fit`.
+    `Fitting.fit` runs in rank 0, and in the other processes through `follow_fit`. Raises UsageError if a group cannot
+    train with the settings.
     """
 
-    def __init__(self, process_group: ProcessGroup, n_items: int) -> None:
+    def __init__(self, config: Config, n_items: int, process_group: ProcessGroup) -> None:
+        check_settings(config, n_items, process_group.world)
         self.device: torch.device = process_group.device
         self._group, self._shards = process_group, Shards(n_items, process_group.world)
-
-    @classmethod
-    def of(cls, config: Config, n_items: int, process_group: ProcessGroup) -> GroupRunner:
-        """Return the runner; raises UsageError if a group cannot train with the settings."""
-        check_settings(config, n_items, process_group.world)
-        return cls(process_group, n_items)
 
     def begin(self, request: FitRequest) -> AnyStepper:
         """See `Runner.begin`. Rank 0 sends the request to the others and draws the initial weights."""
@@ -143,7 +139,7 @@ def follow_fit(message: Mapping[str, Any], dataset: Dataset, process_group: Proc
         )
     weights = by_code(config.loss.type_weights, dataset.type_names, "setting type_weights")
     state = RunState.following(RunFolder(Path(message["folder"])), message["state"])
-    runner = GroupRunner.of(config, dataset.n_items, process_group)
+    runner = GroupRunner(config, dataset.n_items, process_group)
     validate = None
     if message["validates"]:
         _, held_out = dataset.train.split_last(config.optimizer.validation_fraction)

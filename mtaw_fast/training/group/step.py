@@ -12,7 +12,6 @@ compute the norm of all gradients, update own weights with Adam
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -29,13 +28,13 @@ from mtaw_fast.training.group.process_group import ProcessGroup, in_order
 from mtaw_fast.training.group.shards import Shards, Share
 from mtaw_fast.training.steps.adam_state import BETAS, CLIP_EPS, MOMENTS
 from mtaw_fast.training.steps.batch import Batch
-from mtaw_fast.training.steps.full_step import AHEAD, compute_dtype, encoder_dtype, learning_rate
+from mtaw_fast.training.steps.full_step import AHEAD, EpochLoss, compute_dtype, encoder_dtype, learning_rate
 
 _SEEDS = 1 << 62
 _NORM_ROWS = 1 << 16  # of a gradient that are squared at once
 
 
-class GroupStepper:
+class GroupStepper(EpochLoss):
     """Takes the steps of a `Stepper` on a model with this process's rows of the item table.
 
     The model has all of the small weights; they, their gradients and moments have the same bits in every process.
@@ -44,6 +43,7 @@ class GroupStepper:
     input_device = torch.device("cpu")
 
     def __init__(self, model: MTAW, config: Config, shards: Shards, process_group: ProcessGroup) -> None:
+        super().__init__()
         self.model, self._config = model, config
         self.shards, self.process_group = shards, process_group
         self._device = model.item_embedding.device
@@ -57,8 +57,6 @@ class GroupStepper:
             weight_decay=config.optimizer.weight_decay,
             fused=True,
         )
-        self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
-        self.failed_step: int | None = None
         self._small = [parameter for parameter in model.parameters() if parameter is not model.item_embedding]
         # The fused kernels draw dropout from a seed. Elsewhere every process draws the masks of the whole batch, which
         # do not depend on the number of processes.
@@ -96,8 +94,7 @@ class GroupStepper:
         )
         loss = losses.mean() if batch.weights is None else (losses * batch.weights).mean()
         value = loss.item()
-        if not math.isfinite(value):
-            self.failed_step, self._latest = self._steps, value
+        if not self.is_finite(value):
             return value
         (slopes,) = torch.autograd.grad(loss, totals)
         d_queries, d_table = torch.autograd.grad(sums, (queries, table), tuple(slopes))
@@ -112,16 +109,8 @@ class GroupStepper:
         self._optimizer.step()
         self.model.limit_recent()
         self._optimizer.zero_grad(set_to_none=True)
-        self._total += value * batch.mass
-        self._mass += batch.mass
-        self._steps += 1
+        self.add(value, batch.mass)
         return value
-
-    def end_epoch(self) -> float:
-        """See `Stepper.end_epoch`."""
-        mean = self._total / (self._mass or 1.0) if self.failed_step is None else self._latest
-        self._total, self._mass, self._steps = 0.0, 0.0, 0
-        return mean
 
     def moments(self) -> dict[str, Tensor]:
         """Return Adam's state of this process's weights, after at least one step, under '<moment>.<weight>'."""

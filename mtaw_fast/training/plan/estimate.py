@@ -25,10 +25,9 @@ from mtaw_fast.training.encoder.validation import check_held_out
 from mtaw_fast.training.memory_tables import max_trend_bytes, table_bytes
 from mtaw_fast.training.plan.first_steps import Cost, EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
-from mtaw_fast.training.ranker.last_sessions import split_for_ranker
 from mtaw_fast.training.ranker.prequential import frozen_samples
 from mtaw_fast.training.ranker.side_inputs import SideInputs
-from mtaw_fast.training.ranker.train_ranker import fit_settings
+from mtaw_fast.training.ranker.train_ranker import fit_settings, split_for_ranker
 from mtaw_fast.training.steps.batch import sample_counts
 from mtaw_fast.training.threads import current_threads
 

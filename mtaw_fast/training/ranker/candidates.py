@@ -20,8 +20,6 @@ from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import NativeIndex
-from mtaw_fast.training.memory_tables import build_tables
-from mtaw_fast.training.ranker.last_sessions import split_for_ranker
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import current_threads
@@ -95,22 +93,6 @@ class PrefixCandidates:
         self._threads = max(1, current_threads().pieces - 1)  # the fit takes one
         self._memory = tables.queries(tables.n_items, query_settings(config))
         self._dense = None if weights is None else dense_of(config, weights, prefixes, current_threads().pieces)
-
-    @classmethod
-    def of(
-        cls,
-        config: Config,
-        sessions: Sessions,
-        n_items: int,
-        min_prefix: int,
-        weights: Mapping[str, np.ndarray] | None,
-        type_weights: np.ndarray | None = None,
-        side: SideInputs = NOTHING,
-    ) -> PrefixCandidates:
-        """Return the candidates for the last `ranker_fraction` of `sessions`. Arguments as for `ranker_samples`."""
-        before, last = split_for_ranker(config, sessions)
-        prefixes = Prefixes.of(last, min_prefix, type_weights, side.type_codes(last))
-        return cls(config, build_tables(config, before, n_items), weights, prefixes, side)
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `ranker.fit_ranker.Candidates`."""

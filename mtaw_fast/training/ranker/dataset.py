@@ -9,7 +9,7 @@ import contextlib
 import mmap
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -32,7 +32,6 @@ class RankerDataset:
     lengths: int64[Q], clicks of the prefixes.
     left_out: queries that are not stored because their target is not a candidate.
     weights: float32[Q] or None, weight of a query by the type of its target; None if all weigh the same.
-    frozen: the last so many queries are frozen samples (`ranker.prequential`).
     """
 
     features: tuple[str, ...]
@@ -44,7 +43,6 @@ class RankerDataset:
     _counts: np.ndarray
     _ids: np.ndarray
     _file: FeatureFile
-    frozen: int = 0
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `ranker.fit_ranker.Candidates`."""
@@ -57,18 +55,6 @@ class RankerDataset:
         if chosen is not None:
             ids, rows = np.take_along_axis(ids, chosen, axis=1), np.take_along_axis(rows, chosen, axis=1)
         return self._read(ids, rows)
-
-    def subset(self, chosen: np.ndarray) -> RankerDataset:
-        """Return the queries int64[q] alone, from the same file."""
-        return replace(
-            self,
-            targets=self.targets[chosen],
-            lengths=self.lengths[chosen],
-            weights=None if self.weights is None else self.weights[chosen],
-            _begins=self._begins[chosen],
-            _counts=self._counts[chosen],
-            frozen=int(np.count_nonzero(np.arange(len(self.targets))[chosen] >= len(self.targets) - self.frozen)),
-        )
 
     def _padded(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32[q, C], rows int64[q, C] among the R candidates) of queries int64[q], padded with -1."""
@@ -128,17 +114,9 @@ class DatasetWriter:
         self._counts.append(valid.sum(axis=1)[has_target])
         self._ids.append(ids[valid])
 
-    @property
-    def n_queries(self) -> int:
-        """How many queries it has so far."""
-        return sum(len(targets) for targets in self._targets)
-
-    def finish(self, weights: np.ndarray | None, frozen: int = 0) -> RankerDataset:
-        """Return the dataset. weights: float32[T], of a query by the index of its next click, or None.
-
-        frozen: the last so many queries are frozen samples.
-        """
-        if not self.n_queries:
+    def finish(self, weights: np.ndarray | None) -> RankerDataset:
+        """Return the dataset. weights: float32[T], of a query by the index of its next click, or None."""
+        if not any(map(len, self._targets)):
             raise nothing_to_learn(self._left_out)
         self._file.flush()
         counts = np.concatenate(self._counts)
@@ -152,7 +130,6 @@ class DatasetWriter:
             counts,
             np.concatenate(self._ids),
             FeatureFile(self._file, len(self._features)),
-            frozen,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,22 @@ from mtaw_fast.memory import RankerNet
 from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.memory_tables import build_tables, build_trends
 from mtaw_fast.training.progress import Reporter
-from mtaw_fast.training.ranker.candidates import PrefixCandidates
+from mtaw_fast.training.ranker.candidates import PrefixCandidates, Prefixes
 from mtaw_fast.training.ranker.fit_ranker import Candidates, RankerFit, fit_ranker
-from mtaw_fast.training.ranker.last_sessions import split_for_ranker, warn_if_capped
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
+
+MAX_CLICKS = 10_000_000  # which learning them takes some gigabytes; the ranker's samples are fewer by far
+
+
+def split_for_ranker(config: Config, sessions: Sessions) -> tuple[Sessions, Sessions]:
+    """Split by whole session, in order: (those before, the last `ranker_fraction`, at most `MAX_CLICKS` clicks)."""
+    before, last = sessions.split_last(config.ranker.ranker_fraction)
+    if last.n_clicks <= MAX_CLICKS:
+        return before, last
+    boundary = int(np.searchsorted(sessions.offsets, sessions.n_clicks - MAX_CLICKS))
+    boundary = min(boundary, len(sessions) - 1)
+    return sessions.slice(0, boundary), sessions.slice(boundary, len(sessions))
 
 
 def ranker_samples(
@@ -45,13 +57,18 @@ def ranker_samples(
     type_weights: float32[K], weight of a sample by the type of its target.
     side: for features of context and content, if the ranker reads trends, and of the types of clicks.
     """
-    warn_if_capped(config, sessions)
-    if not config.ranker.prequential:
-        candidates = PrefixCandidates.of(config, sessions, n_items, min_prefix, weights, type_weights, side)
-        prefixes = candidates.prefixes
-        return RankerSamples(candidates, prefixes.targets, prefixes.lengths, prefixes.weights, timed=False)
     before, last = split_for_ranker(config, sessions)
+    n_clicks = sessions.split_last(config.ranker.ranker_fraction)[1].n_clicks
+    if n_clicks > MAX_CLICKS:
+        logging.getLogger("mtaw_fast").warning(
+            f"ranker: learns from the last {MAX_CLICKS:,} clicks, since the last {config.ranker.ranker_fraction:g} of "
+            f"the sessions (ranker_fraction) have {n_clicks:,}"
+        )
     tables = build_tables(config, before, n_items)
+    if not config.ranker.prequential:
+        prefixes = Prefixes.of(last, min_prefix, type_weights, side.type_codes(last))
+        candidates = PrefixCandidates(config, tables, weights, prefixes, side)
+        return RankerSamples(candidates, prefixes.targets, prefixes.lengths, prefixes.weights, timed=False)
     since = None if before.times is None else int(before.times.max())
     trends = build_trends(config, before, n_items, side.context)
     dataset = build_dataset(

@@ -74,10 +74,37 @@ def learning_rate(config: Config, progress: float) -> float:
     return config.optimizer.lr * 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
 
 
-class Stepper:
+class EpochLoss:
+    """The losses of an epoch's steps, for steppers that read each one."""
+
+    def __init__(self) -> None:
+        self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
+        self.failed_step: int | None = None
+
+    def is_finite(self, value: float) -> bool:
+        """Whether a step's loss is finite; else the step has failed."""
+        if not math.isfinite(value):
+            self.failed_step, self._latest = self._steps, value
+        return math.isfinite(value)
+
+    def add(self, value: float, mass: float) -> None:
+        """Count a step with the mean loss `value` over samples of that `mass`."""
+        self._total += value * mass
+        self._mass += mass
+        self._steps += 1
+
+    def end_epoch(self) -> float:
+        """Return the mean loss over the samples of all steps since the last call, or a non-finite loss."""
+        mean = self._total / (self._mass or 1.0) if self.failed_step is None else self._latest
+        self._total, self._mass, self._steps = 0.0, 0.0, 0
+        return mean
+
+
+class Stepper(EpochLoss):
     """Owns a model's Adam state and takes steps operation by operation."""
 
     def __init__(self, model: MTAW, config: Config) -> None:
+        super().__init__()
         self.model, self._config = model, config
         self.input_device = model.item_embedding.device
         self.ahead = AHEAD if self.input_device.type == "cuda" else 0
@@ -85,8 +112,6 @@ class Stepper:
         self._encoder_dtype = encoder_dtype(config, model.item_embedding)
         self._threads = current_threads().pieces
         self._adam = AdamState(model, config, threads=self._threads)
-        self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
-        self.failed_step: int | None = None
 
     def stage(self, batch: Batch) -> Batch:
         """Return the batch, which is on the device already. May be called from another thread."""
@@ -102,38 +127,19 @@ class Stepper:
         clicked = self.model.item_embedding.detach()[batch.clicks].requires_grad_()
         loss = self._loss(clicked, batch)
         value = loss.item()
-        if not math.isfinite(value):
-            self.failed_step, self._latest = self._steps, value
+        if not self.is_finite(value):
             return value
-        self.forget_gradients()
+        for parameter in self.model.parameters():
+            parameter.grad = None
         loss.backward()
         gradient = self.model.item_embedding.grad
         assert gradient is not None
         assert clicked.grad is not None
         add_rows(gradient, batch.clicks, clicked.grad)
-        self.update(learning_rate(self._config, progress))
-        self._total += value * batch.mass
-        self._mass += batch.mass
-        self._steps += 1
+        self._adam.rate.fill_(learning_rate(self._config, progress))
+        self._adam.update(gradient, [weights.grad for weights in self._adam.small if weights.grad is not None])
+        self.add(value, batch.mass)
         return value
-
-    def forget_gradients(self) -> None:
-        """Drop the gradients of the last step."""
-        for parameter in self.model.parameters():
-            parameter.grad = None
-
-    def update(self, rate: float) -> None:
-        """Update the weights with Adam at that learning rate, by clipped gradients; the gradients themselves stay."""
-        d_items, *d_small = (parameter.grad for parameter in (self.model.item_embedding, *self._adam.small))
-        assert d_items is not None
-        self._adam.rate.fill_(rate)
-        self._adam.update(d_items, [gradient for gradient in d_small if gradient is not None])
-
-    def end_epoch(self) -> float:
-        """Return the mean loss over the samples of all steps since the last call, or a non-finite loss."""
-        mean = self._total / (self._mass or 1.0) if self.failed_step is None else self._latest
-        self._total, self._mass, self._steps = 0.0, 0.0, 0
-        return mean
 
     def moments(self) -> dict[str, Tensor]:
         """Return Adam's state under '<moment>.<weight>'."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,7 +15,7 @@ from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.steps.adam_state import BETAS, CLIP_EPS, MOMENTS
 from mtaw_fast.training.steps.batch import Batch
-from mtaw_fast.training.steps.full_step import compute_dtype, learning_rate
+from mtaw_fast.training.steps.full_step import EpochLoss, compute_dtype, learning_rate
 from mtaw_fast.training.steps.negative_sampling import CatalogSample, Occurrences
 from mtaw_fast.training.steps.row_adam import RowAdam
 from mtaw_fast.training.steps.sampled_loss import sampled_aw_loss
@@ -25,7 +24,7 @@ from mtaw_fast.training.threads import current_threads
 _ITEMS = "item_embedding"
 
 
-class SampledStepper:
+class SampledStepper(EpochLoss):
     """Takes steps with the softmax over a sample of the catalog (`training.steps.sampled_loss`).
 
     Always in the sample are the items of the batch and, since a query confuses its target with items that are clicked
@@ -38,6 +37,7 @@ class SampledStepper:
     """
 
     ahead = 0
+    input_device = torch.device("cpu")
 
     def __init__(self, model: MTAW, config: Config, sessions: Sessions) -> None:
         if model.item_embedding.device.type != "cpu":
@@ -45,6 +45,7 @@ class SampledStepper:
                 f"setting softmax=sampled works on the CPU, not on {model.item_embedding.device}; train with "
                 "--device cpu, or start over with softmax=full, whose GPU kernels never store the logits"
             )
+        super().__init__()
         self.model, self._config = model, config
         self._near = Occurrences(sessions, len(model.item_embedding)) if config.loss.cooccurrence_negatives else None
         self._dtype = compute_dtype(config, self.input_device)
@@ -58,13 +59,6 @@ class SampledStepper:
             weight_decay=config.optimizer.weight_decay,
             fused=True,
         )
-        self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
-        self.failed_step: int | None = None
-
-    @property
-    def input_device(self) -> torch.device:
-        """The device of the batches."""
-        return self.model.item_embedding.device
 
     def stage(self, batch: Batch) -> Batch:
         """Return the batch unchanged."""
@@ -93,8 +87,7 @@ class SampledStepper:
             compute_dtype=self._dtype, threads=self._threads,
         )  # fmt: skip
         value = loss.item()
-        if not math.isfinite(value):
-            self.failed_step, self._latest = self._steps, value
+        if not self.is_finite(value):
             return value
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -108,17 +101,13 @@ class SampledStepper:
         self.optimizer.step()
         self._rows.step(rows, taken, gradient, lr)
         self.model.limit_recent()
-        self._total += value * batch.mass
-        self._mass += batch.mass
-        self._steps += 1
+        self.add(value, batch.mass)
         return value
 
     def end_epoch(self) -> float:
-        """See `full_step.Stepper.end_epoch`; makes every row of the item embedding current."""
+        """See `EpochLoss.end_epoch`; makes every row of the item embedding current."""
         self._rows.catch_up()
-        mean = self._total / (self._mass or 1.0) if self.failed_step is None else self._latest
-        self._total, self._mass, self._steps = 0.0, 0.0, 0
-        return mean
+        return super().end_epoch()
 
     def moments(self) -> dict[str, Tensor]:
         """See `full_step.Stepper.moments`; current after `end_epoch`."""

@@ -17,6 +17,7 @@ from bench.quality.table import ablations as table
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.training.encoder.fit_encoder import fit_encoder
+from mtaw_fast.training.progress import Silent
 from tests.support.bench.quality import TINY, write_ring
 
 SETTINGS = [one for one in TINY[: TINY.index("--threads")] if one != "--set"]
@@ -34,8 +35,8 @@ def test_parameters_fixed_at_zero_stay_there_and_others_learn(study: ablations.S
     for variant in ENCODERS.values():
         runner = FixedAtZero(variant.fixed)
         folder = tmp_path / "-".join(("fit", *variant.fixed, *variant.settings))
-        found = fit_encoder(config, study.train_sessions, dataset.n_items, dataset.min_prefix, folder, {}, None, runner)
-        for name, weights in found.weights.items():
+        found = fit_encoder(config, study.train_sessions, dataset.n_items, dataset.min_prefix, folder, {}, Silent(), runner)
+        for name, weights in found.items():
             assert (not weights.any()) == (name in variant.fixed), name
 
 

@@ -12,10 +12,14 @@ import pytest
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.training import train
 from mtaw_fast.training.memory_tables import build_tables
+from mtaw_fast.training.progress import Silent
+from mtaw_fast.training.ranker import train_ranker
 from mtaw_fast.training.ranker.candidates import PrefixCandidates, Prefixes
+from mtaw_fast.training.ranker.train_ranker import ranker_samples, split_for_ranker
 from tests.support.random_bundle import random_weights
 from tests.support.training.ring import N_ITEMS, ring_sessions
 
@@ -35,7 +39,11 @@ def test_prefixes_are_the_samples() -> None:
 
 def slice_features(sessions: Sessions) -> tuple[np.ndarray, np.ndarray]:
     """Ids and features of every prefix of the last of `sessions`, with fixed weights."""
-    candidates = PrefixCandidates.of(CONFIG, sessions, N_ITEMS, 1, random_weights(CONFIG, N_ITEMS))
+    config = CONFIG.replace(prequential=False)
+    candidates = ranker_samples(
+        config, sessions, N_ITEMS, 1, random_weights(CONFIG, N_ITEMS), Path("unused"), "ranker", Silent()
+    ).candidates
+    assert isinstance(candidates, PrefixCandidates)
     return candidates.batch(np.arange(len(candidates.prefixes.targets)))
 
 
@@ -108,3 +116,27 @@ def test_the_held_out_sessions_reach_neither_the_encoder_nor_the_ranker(
     assert b.memory is not None
     assert np.array_equal(a.memory.values, b.memory.values)
     assert trained[0].metrics != trained[1].metrics or change is shuffled
+
+
+def test_one_session_is_too_few_whatever_the_data_set_has() -> None:
+    """With validation_fraction=0.99 a ranker gets the one session that is left of a hundred."""
+    with pytest.raises(DataError, match="a ranker, of only 1; add more, or lower validation_fraction"):
+        split_for_ranker(Config.of(), Sessions.from_lists([[1, 2, 3]]))
+
+
+@pytest.mark.parametrize(("most", "expected"), [(100, 5), (10, 5), (9, 4), (1, 1), (0, 1)])
+def test_at_most_so_many_clicks_and_one_session_at_least(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, most: int, expected: int
+) -> None:
+    monkeypatch.setattr(train_ranker, "MAX_CLICKS", most)
+    sessions = Sessions.from_lists([[k, k + 1] for k in range(20)])
+    before, last = split_for_ranker(Config.of(ranker_fraction=0.25), sessions)
+    assert (len(before), len(last)) == (20 - expected, expected)
+    assert [*before.items.tolist(), *last.items.tolist()] == sessions.items.tolist()
+    config = Config.of(ranker_fraction=0.25, prequential=False, dense_candidates=0)
+    ranker_samples(config, sessions, 21, 1, None, tmp_path, "ranker", Silent())
+    assert caplog.messages == (
+        [] if most >= 10 else [
+            f"ranker: learns from the last {most} clicks, since the last 0.25 of the sessions (ranker_fraction) have 10"
+        ]
+    )  # fmt: skip
