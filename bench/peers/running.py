@@ -89,10 +89,10 @@ def _one_thread() -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(_THREADS, "1"), **_KEPT, "CUDA_VISIBLE_DEVICES": ""}
 
 
-_OF_ANY_WEIGHTS = {
-    "reads", "kind", "schema", "system", "title", "dataset", "settings", "source", "seed", "refit", "authors",
-    "training", "versions", "made",
-}  # fmt: skip
+# The fields of a record that belong to its best weights.
+_MEASURED = (
+    "validation", "metrics", "intervals", "repeat", "non_repeat", "samples", "sessions", "evaluation_seconds"
+)  # fmt: skip
 
 
 def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,26 +107,19 @@ def run(system: System, dataset: Dataset, folders: Folders, minutes: float, test
     """
     settings, source = system.settings_for(dataset.name)
     entry = records.entry_of(folders.results, dataset.name, system)
-    record = entry.found() or {"reads": []}
-    if record.get("dataset", {}).get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
+    existing = entry.found() or {"reads": []}
+    if existing.get("dataset", {}).get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
         raise DataError(f"{entry} was made from other data; move the line away")
-    if _decisive(record.get("settings", settings)) != _decisive(settings):
-        record = {"reads": record["reads"]}
+    if _decisive(existing.get("settings", settings)) != _decisive(settings):
+        existing = {"reads": existing["reads"]}
     record = {
-        **record,
-        "kind": records.KIND,
-        "schema": records.SCHEMA,
-        "system": system.name,
-        "title": system.title,
-        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "settings": settings,
-        "source": source,
-        "seed": settings["seed"],
-        "refit": system.driver is None,
-    }
+        "kind": records.KIND, "schema": records.SCHEMA, "system": system.name, "title": system.title,
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint}, "settings": settings, "source": source,
+        "seed": settings["seed"], "refit": system.driver is None, "reads": existing["reads"],
+    }  # fmt: skip
     folders.results.mkdir(parents=True, exist_ok=True)
     if system.driver is None:
-        return _run_knn(dataset, record, entry) if "metrics" not in record else record
+        return existing if "metrics" in existing else _run_knn(dataset, record, entry)
     folder, job = folders.work / f"{dataset.name}-{system.name}", dict(settings)
     if folders.checkouts is not None and system.authors is not None:
         source_folder = source_of(system, folders.checkouts)
@@ -135,35 +128,35 @@ def run(system: System, dataset: Dataset, folders: Folders, minutes: float, test
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder, MtawError):
         write_job(folder, job, dataset, VALIDATION)
-        return _run_driver(Driver.of(system, folder, folders), dataset, record, entry, minutes, test)
+        driver = Driver.of(system, folder, folders)
+        state = read_state(folder)
+        # A training that ended continues if more epochs are asked for now.
+        if minutes > 0 and not (state and state["ended"] and state["epochs_asked"] >= settings["epochs"]):
+            driver.train(minutes)
+        return _ranked(driver, dataset, record, existing, entry, test)
 
 
-def _run_driver(
-    driver: Driver, dataset: Dataset, record: dict[str, Any], entry: Entry, minutes: float, test: bool
+def _ranked(
+    driver: Driver, dataset: Dataset, record: dict[str, Any], existing: dict[str, Any], entry: Entry, test: bool
 ) -> dict[str, Any]:
-    former_state = read_state(driver.folder)
-    # A training that ended continues if more epochs are asked for now.
-    ended = former_state and former_state["ended"] and former_state["epochs_asked"] >= record["settings"]["epochs"]
-    if minutes > 0 and not ended:
-        driver.train(minutes)
+    """Put the training into the record, with figures of its best weights: the existing ones, or new ones if `test`."""
     state = read_state(driver.folder)
     if state is None or state["best"] is None:
         raise MtawError(f"{driver.name}: nothing was trained yet; give it --minutes")
-    ranked = record["training"] if "metrics" in record else None
+    ranked = existing["training"] if "metrics" in existing else None
     if ranked is not None and ranked["step"] > state["step"]:
         recorded, trained = f"{ranked['step']:,}", f"{state['step']:,}"
         print(
             f"{driver.name}: its record has a training of {recorded} steps, this one has {trained}; the record stays",
             file=sys.stderr,
         )
-        return entry.read()
+        return existing
     training = {name: value for name, value in state.items() if name not in ("losses", "versions")}
     record["training"] = {**training, "epochs_done": round(state["step"] / state["steps_per_epoch"], 3)}
     record["versions"] = state["versions"]
     # Compare all of it: another training may have its best after the same number of steps.
-    if ranked is None or ranked["best"] != state["best"]:
-        # The other fields belong to weights that are no longer the best.
-        record = {name: value for name, value in record.items() if name in _OF_ANY_WEIGHTS}
+    if ranked is not None and ranked["best"] == state["best"]:
+        record |= {name: existing[name] for name in _MEASURED if name in existing}
     if test and "metrics" not in record:
         reason = f"the best of {record['training']['epochs_done']:g} epochs done, of {state['epochs_asked']} asked"
         log_read(entry, record, reason)
