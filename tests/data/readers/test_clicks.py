@@ -25,54 +25,27 @@ DAY = 86_400
 click_rows = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 7), st.integers(0, 40).map(lambda t: t * DAY * 250)), max_size=60
 )
+options_of = st.fixed_dictionaries(
+    {
+        "min_session": st.just(3), "max_session": st.sampled_from([None, 4, 6]), "min_support": st.integers(1, 6),
+        "support_rounds": st.sampled_from(["once", "until-stable"]), "min_prefix": st.integers(1, 2),
+        "test_days": st.sampled_from([0.0, 0.25, 1.0, 3.5]), "time_unit": st.just("ms"),
+    }
+)  # fmt: skip
 
 
 @settings(max_examples=120, deadline=None)
-@given(
-    rows=click_rows,
-    min_session=st.integers(2, 3),
-    max_session=st.sampled_from([None, 4, 6]),
-    min_support=st.integers(1, 6),
-    rounds=st.sampled_from(["once", "until-stable"]),
-    test_days=st.sampled_from([0.0, 0.25, 1.0, 3.5]),
-    min_prefix=st.integers(1, 2),
-    text=st.booleans(),
-)
+@given(rows=click_rows, chosen=options_of, shorter=st.booleans(), text=st.booleans())
 def test_equals_the_plain_reference(
-    tmp_path_factory: pytest.TempPathFactory,
-    rows: list[tuple[int, int, int]],
-    min_session: int,
-    max_session: int | None,
-    min_support: int,
-    rounds: Any,
-    test_days: float,
-    min_prefix: int,
-    text: bool,
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], chosen: dict[str, Any], shorter: bool, text: bool
 ) -> None:
     """Random small logs, many of equal times and ends (a day has four stamps)."""
     session, item = ("s{}", "Ä-{}") if text else ("{}", "{}")
     named = [(session.format(s), item.format(i), t) for s, i, t in rows]
     path = click_log(tmp_path_factory.mktemp("log") / "log.csv", named)
-    options = ClickOptions(
-        time_unit="ms",
-        min_session=max(min_session, min_prefix + 1),
-        max_session=max_session,
-        min_support=min_support,
-        support_rounds=rounds,
-        test_days=test_days,
-        min_prefix=min_prefix,
-    )
-    expected = reference.prepare(
-        reference.sessions_by_owner([(s, i if text else int(i), t) for s, i, t in named]),
-        min_session=options.min_session,
-        max_session=max_session,
-        min_support=min_support,
-        until_stable=rounds == "until-stable",
-        test_ms=round(test_days * DAY * 1000),
-        drop_at_boundary=False,
-        min_prefix=min_prefix,
-        bots=True,
-    )
+    options = ClickOptions(**chosen | ({"min_session": chosen["min_prefix"] + 1} if shorter else {}))
+    sessions = reference.sessions_by_owner([(s, i if text else int(i), t) for s, i, t in named])
+    expected = reference.prepare(sessions, options)
     if expected is None:
         refused(path, options)
     else:

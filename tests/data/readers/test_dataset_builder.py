@@ -37,16 +37,8 @@ def test_inactivity_gap_equals_the_plain_reference(
 ) -> None:
     path = click_log(tmp_path_factory.mktemp("log") / "log.csv", rows, "who,item_id,timestamp,kind\n")
     options = dataclasses.replace(LOOSE, user="who", gap=gap, type="kind", types=("view",))
-    expected = reference.prepare(
-        reference.sessions_by_gap([(u, i, t * 1000, kind == "view") for u, i, t, kind in rows], round(gap * 1000)),
-        min_session=2,
-        max_session=None,
-        min_support=1,
-        until_stable=False,
-        test_ms=0,
-        drop_at_boundary=False,
-        min_prefix=1,
-    )
+    whole = [(u, i, t * 1000, kind == "view") for u, i, t, kind in rows]
+    expected = reference.prepare(reference.sessions_by_gap(whole, round(gap * 1000)), options)
     if expected is None:
         refused(path, options)
     else:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast.data.readers import read
+from mtaw_fast.data.readers.options import ScriptOptions
 from mtaw_fast.errors import DataError
 from tests.support.data import reference_reader as reference
 from tests.support.data.raw_logs import DAY, MINUTE, T0, dataset15, events, session, views
@@ -82,16 +83,8 @@ def test_retailrocket_equals_the_script(tmp_path: Path) -> None:
             cut.append([])
         cut[-1].append(row)
     sessions = [[(i, t * 1000) for _, t, event, i in session if event == "view"] for session in cut]
-    expected: Any = reference.prepare(
-        [(session[-1][1], number, session) for number, session in enumerate(sessions) if session],
-        min_session=3,
-        max_session=None,
-        min_support=5,
-        until_stable=False,
-        test_ms=7 * DAY,
-        drop_at_boundary=True,
-        min_prefix=2,
-    )
+    ended = [(session[-1][1], number, session) for number, session in enumerate(sessions) if session]
+    expected: Any = reference.prepare(ended, ScriptOptions(min_session=3, max_session=None, min_prefix=2))
     assert len(expected["train"]) > 50
     assert len(expected["test"]) > 20
     assert reference.contents(read("retailrocket", events(tmp_path / "events.csv", rows))) == expected

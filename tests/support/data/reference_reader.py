@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers.options import ClickOptions, ScriptOptions
 
 # A session: (end in ms, order among equal ends, [(item, ms), ...])
 Session = tuple[int, int, list[tuple[Any, int]]]
@@ -38,24 +39,15 @@ def sessions_by_gap(rows: list[tuple[int, Any, int, bool]], gap_ms: int) -> list
     return [(session[-1][1], number, session) for number, session in enumerate(clicks) if session]
 
 
-def prepare(
-    sessions: list[Session],
-    *,
-    min_session: int,
-    max_session: int | None,
-    min_support: int,
-    until_stable: bool,
-    test_ms: int,
-    drop_at_boundary: bool,
-    min_prefix: int,
-    bots: bool = False,
-) -> dict[str, Any] | None:
+def prepare(sessions: list[Session], options: ClickOptions) -> dict[str, Any] | None:
     """External ids, timed train sessions and test samples; None where a reader must refuse.
 
-    bots: sessions of too many clicks, before any filter, are left out.
+    Sessions of too many clicks, before any filter, are bots, except to the published scripts.
     """
-    longest = float("inf") if max_session is None else max_session
-    most = longest if bots else float("inf")
+    min_session, min_support, min_prefix = options.min_session, options.min_support, options.min_prefix
+    test_ms, is_script = round(options.test_days * 86_400_000), isinstance(options, ScriptOptions)
+    longest = float("inf") if options.max_session is None else options.max_session
+    most = float("inf") if is_script else longest
     sessions = [session for session in sessions if min_session <= len(session[2]) <= most]
     while True:
         support = Counter(item for _, _, clicks in sessions for item, _ in clicks)
@@ -63,13 +55,13 @@ def prepare(
         kept = [session for session in kept if min_session <= len(session[2]) <= longest]
         settled = kept == sessions
         sessions = kept
-        if settled or not until_stable:
+        if settled or options.support_rounds == "once":
             break
     if not sessions:
         return None
     boundary = max(end for end, _, _ in sessions) - test_ms
     sessions.sort(key=lambda session: session[:2])
-    train = [s for s in sessions if s[0] < boundary or (s[0] == boundary and not drop_at_boundary)]
+    train = [s for s in sessions if s[0] < boundary or (s[0] == boundary and not is_script)]
     ids = list(dict.fromkeys(item for _, _, clicks in train for item, _ in clicks))
     test = [[click for click in clicks if click[0] in set(ids)] for end, _, clicks in sessions if end > boundary]
     test = [session for session in test if len(session) > min_prefix]
