@@ -224,12 +224,6 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     return options
 
 
-def exit_code_of(error: MtawError) -> int:
-    """Print an error as one line on stderr and return its exit code."""
-    print(f"error: {error}", file=sys.stderr)
-    return error.exit_code
-
-
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     """Decorate the main function of a command: an MtawError is printed as one line and becomes the exit code."""
 
@@ -238,7 +232,8 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         try:
             return main(argv)
         except MtawError as error:
-            return exit_code_of(error)
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
 
     return run
 

@@ -78,7 +78,7 @@ def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[C
                 f"scaling-{axis}", f"{title}: time and memory",
                 "One unit of work, on the clock over threads, else in processor time, and peak memory of a process "
                 "that does nothing else. Both axes are logarithmic; each name gives the fitted power with its 95% "
-                "interval, and a bend if two powers fit better.",
+                "interval.",
                 "python -m bench.scaling --json FILE", _scaling(rows, axis, along),
             )
             for axis, along, title in _SCALING_AXES

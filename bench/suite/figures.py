@@ -42,7 +42,6 @@ _QUALITY: Mapping[str, tuple[str, ...]] = {
         *(f"run retailrocket-paper-literal-304c7259-validation-seed{seed}" for seed in range(3)),
     ),
     "Features of the ranker": ("validation",),
-    "Training samples of the ranker": ("validation",),
     "Initial weights": ("validation",),
     "Learning while serving": ("test-reads", "ablations"),
     "A news log": ("test-reads", "news-context"),

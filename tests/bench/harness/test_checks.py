@@ -87,29 +87,15 @@ def test_a_planted_power_lies_in_its_interval(exponent: float) -> None:
     assert power_of(SIZES, costs.tolist()).exponent == pytest.approx(exponent, abs=1e-9)
     fits = [power_of(SIZES, noisy(costs, seed)) for seed in range(300)]
     assert sum(fit.low <= exponent <= fit.high for fit in fits) >= 285
-    assert sum(fit.bend is not None for fit in fits) <= 6  # three standard deviations, at five places
 
 
 def test_noise_beyond_the_errors_widens_the_interval() -> None:
     fits = [power_of(SIZES, noisy(np.array(SIZES), seed, 0.4)) for seed in range(300)]
     assert sum(fit.low <= 1 <= fit.high for fit in fits) >= 270
-    assert sum(fit.bend is not None for fit in fits) <= 30  # noise is no bend, and four points show none
-    assert power_of(SIZES[:4], [1.0, 1.0, 1.0, 40.0]).bend is None
+    assert str(power_of(SIZES, [1.0] * len(SIZES))).startswith("0.00 [-0.0")
     two = power_of([1, 2], [8.0, 4.0])
     assert two.exponent == pytest.approx(-1)
     assert two.high - two.exponent == pytest.approx(1.96 * math.sqrt(2) * MIN_ERROR / math.log(2))
-
-
-def test_a_planted_bend_is_found_where_it_is() -> None:
-    sizes = np.array(SIZES)
-    flat_then_linear = np.where(sizes < SIZES[3], 1.0, sizes / SIZES[3])
-    for seed in range(50):
-        order = np.random.default_rng(seed).permutation(len(sizes))  # the order of points does not matter
-        costs = np.array(noisy(flat_then_linear, seed))
-        bend = power_of(sizes[order].tolist(), costs[order].tolist()).bend
-        assert bend is not None
-        assert (bend.size, bend.before, bend.after) == pytest.approx((SIZES[3], 0, 1), abs=0.15)
-    assert str(power_of(SIZES, flat_then_linear.tolist())).endswith("up to 316,228 and 1.00 beyond")
 
 
 def test_what_has_no_power_is_refused() -> None:
