@@ -41,22 +41,11 @@ NO_TYPE = 255  # code of any other type
 class QuerySettings:
     """How many candidates a query takes, and of how many similar sessions.
 
-    Attributes
-    ----------
-    own : int, default 60
-        Of the session's latest distinct items, at most 64.
-    others : int, default 80
-        Of the items that occur in past sessions together with them.
-    sessions : int, default 200
-        Similar sessions to read.
-    dense : int, default 50
-        Of the dense list.
-    trends : int, default 0
-        By decayed sums, plus 50 popular ones, if a call gives a moment; 0 for none.
-    ranked : int, default 0
-        Candidates apart from own items that get features and a score in a ranking at a moment: the best by a sum of
-        what is known of all (`quick_score` in `memory/features.hpp`), and those of a call's `always_ranked`. 0 for all.
-        `features` returns all.
+    own: of the session's latest distinct items, at most 64. others: of the items that occur in past sessions together
+    with them. sessions: similar sessions to read. dense: of the dense list. trends: by decayed sums, plus 50 popular
+    ones, if a call gives a moment; 0 for none. ranked: candidates apart from own items that get features and a score in
+    a ranking at a moment: the best by a sum of what is known of all (`quick_score` in `memory/features.hpp`), and those
+    of a call's `always_ranked`; 0 for all. `features` returns all.
     """
 
     own: int = 60

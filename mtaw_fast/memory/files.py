@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from mtaw_fast.storage.tensor_file import map_tensors, write_joined, write_tenso
 
 LAYOUT = 1
 SESSIONS_LAYOUT = 2  # the sessions alone: the tables are built from them
+SETTINGS = "settings"  # the array of their numbers
 SESSIONS = ("session_offsets", "session_items")
-_SETTINGS = "settings"
 _FIELDS = ("window", "span", "recency_share", "recency", "max_neighbors", "max_postings")
 _COUNTS = ("window", "span", "max_neighbors", "max_postings")
 
@@ -32,13 +32,13 @@ def write_tables(path: Path, arrays: Mapping[str, np.ndarray], settings: MemoryS
 
 def write_joined_tables(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], settings: MemorySettings) -> None:
     """Do what `write_tables` does with arrays in pieces, cut along their first axis."""
-    write_joined(path, {**pieces, _SETTINGS: [_numbers(LAYOUT, settings)]})
+    write_joined(path, {**pieces, SETTINGS: [_numbers(LAYOUT, settings)]})
 
 
 def write_sessions(path: Path, arrays: Mapping[str, np.ndarray], settings: MemorySettings) -> None:
     """Write the sessions of tables alone, and `settings`, with which the same tables can be built."""
     written = {name: arrays[name] for name in SESSIONS}
-    write_tensors(path, {**written, _SETTINGS: _numbers(SESSIONS_LAYOUT, settings)})
+    write_tensors(path, {**written, SETTINGS: _numbers(SESSIONS_LAYOUT, settings)})
 
 
 def _numbers(layout: int, settings: MemorySettings) -> np.ndarray:
@@ -52,31 +52,48 @@ def read_tables(path: Path | SealedFile) -> tuple[dict[str, np.ndarray], MemoryS
 
     The values of the arrays are not checked. Raises DataError if the file is missing, damaged or of another layout.
     """
-
-    def broken(reason: str) -> DataError:
-        return DataError(f"{path}: {reason}; restore the file or rebuild the memory")
-
-    arrays = map_tensors(path)
-    numbers = arrays.pop(_SETTINGS, None)
-    if numbers is None or numbers.dtype != np.float64 or numbers.shape != (len(_FIELDS) + 2,):
-        raise broken("it has no settings of memory tables")
-    if numbers[0] not in (LAYOUT, SESSIONS_LAYOUT):
-        raise broken(f"its layout is {numbers[0]:g}, not {LAYOUT} or {SESSIONS_LAYOUT}")
-    expected = TABLES.keys() if numbers[0] == LAYOUT else set(SESSIONS)
-    missing, foreign = sorted(expected - arrays.keys()), sorted(arrays.keys() - expected)
-    if missing or foreign:
-        raise broken(
-            f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is not an array of the tables"
-        )
-    # A count that is not a whole number stays a float, which MemorySettings refuses.
+    layouts = {LAYOUT: TABLES.keys(), SESSIONS_LAYOUT: SESSIONS}
+    arrays, (*numbers, last) = read_arrays(path, "memory tables", len(_FIELDS) + 2, layouts)
     values: dict[str, Any] = {
-        name: int(value) if name in _COUNTS and value.is_integer() else value
-        for name, value in zip(_FIELDS, numbers[1:-1].tolist(), strict=True)
+        name: whole(value) if name in _COUNTS else value for name, value in zip(_FIELDS, numbers[1:], strict=True)
     }
-    if numbers[-1]:
-        last = float(numbers[-1])
-        values["once_from"] = int(last) - 1 if last.is_integer() else last
+    if last:
+        values["once_from"] = whole(last - 1)
     try:
         return arrays, MemorySettings(**values)
     except UsageError as error:
-        raise broken(str(error)) from None
+        raise broken(path, str(error), "memory tables") from None
+
+
+def read_arrays(
+    path: Path | SealedFile, what: str, n_numbers: int, layouts: Mapping[int, Collection[str]],
+    optional: Collection[str] = (),
+) -> tuple[dict[str, np.ndarray], list[float]]:  # fmt: skip
+    """Read the arrays of a file, and the numbers of its settings, of which the first is the layout's.
+
+    layouts: the names of its arrays by layout. optional: more names; a file has all of them or none. Raises DataError,
+    naming `what`, if the file is missing, damaged or of another layout.
+    """
+    arrays = map_tensors(path)
+    numbers = arrays.pop(SETTINGS, None)
+    if numbers is None or numbers.dtype != np.float64 or numbers.shape != (n_numbers,):
+        raise broken(path, f"it has no settings of {what}", what)
+    if numbers[0] not in layouts:
+        raise broken(path, f"its layout is {numbers[0]:g}, not {' or '.join(map(str, layouts))}", what)
+    expected = {*layouts[int(numbers[0])], *(optional if arrays.keys() & {*optional} else ())}
+    missing, foreign = sorted(expected - arrays.keys()), sorted(arrays.keys() - expected)
+    if missing:
+        raise broken(path, f"{shown(missing[0])} is missing", what)
+    if foreign:
+        raise broken(path, f"{shown(foreign[0])} is not an array of the {what}", what)
+    return arrays, numbers.tolist()
+
+
+def broken(path: Path | SealedFile, reason: str, what: str) -> DataError:
+    """Return the error of a file that cannot be read."""
+    return DataError(f"{path}: {reason}; restore the file or rebuild the {what}")
+
+
+def whole(value: float) -> Any:
+    """Return a number as an int; one that is not whole stays a float, which settings refuse."""
+    return int(value) if value.is_integer() else value

@@ -37,13 +37,13 @@ class MemorySettings:
 
     def __post_init__(self) -> None:
         checks = {
-            "window": _is_count(self.window, 1),
-            "span": _is_count(self.span, 1),
+            "window": is_count(self.window, 1),
+            "span": is_count(self.span, 1),
             "recency_share": 0 < self.recency_share < math.inf,
             "recency": self.recency is None or 0 < self.recency < math.inf,
-            "max_neighbors": _is_count(self.max_neighbors, 0),
-            "max_postings": _is_count(self.max_postings, 0),
-            "once_from": self.once_from is None or _is_count(self.once_from, 0),
+            "max_neighbors": is_count(self.max_neighbors, 0),
+            "max_postings": is_count(self.max_postings, 0),
+            "once_from": self.once_from is None or is_count(self.once_from, 0),
         }
         for name, is_valid in checks.items():
             if not is_valid:
@@ -86,5 +86,6 @@ def query_settings(config: Config, timed: bool = False) -> QuerySettings:
     )
 
 
-def _is_count(value: int, minimum: int) -> bool:
+def is_count(value: int, minimum: int) -> bool:
+    """Whether a setting is a whole number from `minimum` to 2^31 - 1."""
     return isinstance(value, int) and minimum <= value <= _INT32_MAX

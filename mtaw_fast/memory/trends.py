@@ -15,17 +15,17 @@ import numpy as np
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.kernels.native.trend_tables import CONTEXT_ARRAYS, HALF_LIVES, TRENDS, build_trends, check_trends
 from mtaw_fast.kernels.native.trends import Trends
+from mtaw_fast.memory.files import SETTINGS, broken, read_arrays, whole
+from mtaw_fast.memory.settings import is_count
 from mtaw_fast.storage.sealed_file import SealedFile
-from mtaw_fast.storage.tensor_file import map_tensors, write_joined
+from mtaw_fast.storage.tensor_file import write_joined
 
 LAYOUT = 1
-_SETTINGS = "settings"
 _HOUR = 3_600_000
 _MAX_HOURS = (1 << 42) / _HOUR
-_INT32_MAX = 2**31 - 1
 _DEFAULT_HOURS = tuple(ms / _HOUR for ms in HALF_LIVES)
 
 
@@ -49,8 +49,8 @@ class TrendSettings:
             "half_lives": len(lives) == len(HALF_LIVES)
             and all(0 < hours <= _MAX_HOURS for hours in lives)
             and all(low < high for low, high in zip((0, *self.half_lives_ms), self.half_lives_ms, strict=False)),
-            "window": _is_count(self.window, 1),
-            "max_neighbors": _is_count(self.max_neighbors, 0),
+            "window": is_count(self.window, 1),
+            "max_neighbors": is_count(self.max_neighbors, 0),
         }
         for name, is_valid in checks.items():
             if not is_valid:
@@ -213,32 +213,17 @@ def build_arrays(
 def write_trends(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], settings: TrendSettings) -> None:
     """Write arrays in pieces, cut along their first axis, to `path` as one safetensors file, atomically."""
     numbers = [LAYOUT, *settings.half_lives, settings.window, settings.max_neighbors]
-    write_joined(path, {**pieces, _SETTINGS: [np.array(numbers, dtype=np.float64)]})
+    write_joined(path, {**pieces, SETTINGS: [np.array(numbers, dtype=np.float64)]})
 
 
 def _read(path: Path | SealedFile) -> tuple[Mapping[str, np.ndarray], TrendSettings]:
-    def broken(reason: str) -> DataError:
-        return DataError(f"{path}: {reason}; restore the file or rebuild the trends")
-
-    arrays = map_tensors(path)
-    numbers = arrays.pop(_SETTINGS, None)
     n_lives = len(HALF_LIVES)
-    if numbers is None or numbers.dtype != np.float64 or numbers.shape != (n_lives + 3,):
-        raise broken("it has no settings of trends")
-    if numbers[0] != LAYOUT:
-        raise broken(f"its layout is {numbers[0]:g}, not {LAYOUT}")
-    expected = TRENDS.keys() | (CONTEXT_ARRAYS.keys() if "context_sizes" in arrays else set())
-    missing, foreign = sorted(expected - arrays.keys()), sorted(arrays.keys() - expected)
-    if missing or foreign:
-        raise broken(
-            f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is not an array of the trends"
-        )
-    # A count that is not a whole number stays a float, which TrendSettings refuses.
-    window, max_neighbors = (int(value) if value.is_integer() else value for value in numbers[1 + n_lives :].tolist())
+    arrays, numbers = read_arrays(path, "trends", n_lives + 3, {LAYOUT: TRENDS}, CONTEXT_ARRAYS)
+    window, max_neighbors = map(whole, numbers[1 + n_lives :])
     try:
-        return arrays, TrendSettings(tuple(numbers[1 : 1 + n_lives].tolist()), window, max_neighbors)
+        return arrays, TrendSettings(tuple(numbers[1 : 1 + n_lives]), window, max_neighbors)
     except UsageError as error:
-        raise broken(str(error)) from None
+        raise broken(path, str(error), "trends") from None
 
 
 def trend_settings(config: Config) -> TrendSettings:
@@ -249,7 +234,3 @@ def trend_settings(config: Config) -> TrendSettings:
     except (ValueError, KeyError, IndexError):
         raise UsageError(f"setting half_lives={config.memory.half_lives}: write 7 times such as 15m or 4h") from None
     return TrendSettings(lives, window=config.memory.window)
-
-
-def _is_count(value: int, minimum: int) -> bool:
-    return isinstance(value, int) and minimum <= value <= _INT32_MAX

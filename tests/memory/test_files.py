@@ -118,7 +118,7 @@ def set_at(place: int | tuple[int, int], value: float) -> Callable[[np.ndarray],
         ("tables", "postings", set_at(1, 0), r"postings\[1\] does not come after the one before"),
         ("tables", "session_items", set_at(7, 40), r"session_items\[7\] is 40, outside 0\.\.39"),
         ("tables", "settings", set_at(0, 3), "its layout is 3, not 1 or 2"),
-        ("tables", "settings", set_at(0, 2), "'counts' is not an array of the tables"),
+        ("tables", "settings", set_at(0, 2), "'counts' is not an array of the memory tables"),
         ("tables", "settings", set_at(1, 0), "memory: window=0 is out of range"),
         ("tables", "settings", set_at(1, 2.5), "memory: window=2.5 is out of range"),
         ("tables", "settings", set_at(4, np.nan), "memory: recency=nan is out of range"),
@@ -174,7 +174,7 @@ def test_missing_and_foreign_arrays_are_named(kind: str, saved: Path) -> None:
         write_tensors(saved, {key: array for key, array in arrays.items() if key != name})
         assert_refused(saved, "it has no settings" if name == "settings" else f"'{name}' is missing")
     write_tensors(saved, {**arrays, "weights": np.zeros(3)})
-    assert_refused(saved, f"'weights' is not an array of the {kind}")
+    assert_refused(saved, f"'weights' is not an array of the (memory )?{kind}")
 
 
 def test_truncated_and_missing_files_are_refused(saved: Path) -> None:
