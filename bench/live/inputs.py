@@ -73,16 +73,6 @@ class Stream:
             )
         ]
 
-    def ordered(self) -> Sessions:
-        """Return the sessions with their times, ordered by last click."""
-        last = {handle: event for event, handle in enumerate(self.handles.tolist())}
-        clicks: dict[int, list[int]] = {handle: [] for handle in last}
-        for event, handle in enumerate(self.handles.tolist()):
-            clicks[handle].append(event)
-        events = [clicks[handle] for handle in sorted(last, key=last.__getitem__)]
-        packed = Sessions.from_lists(events)
-        return Sessions(self.items[packed.items], packed.offsets, self.times[packed.items])
-
 
 def make_shop(n_items: int, past_clicks: int, later_clicks: int, seed: int = 0) -> Shop:
     """Return a shop with about `past_clicks` past clicks and enough sessions for `later_clicks` events after them."""

@@ -53,14 +53,10 @@ def test_streams_are_their_sessions() -> None:
     shop = make_shop(300, 3000, 500, seed=1)
     events = stream(shop.later, 500, seed=2)
     assert (np.diff(events.times) > 0).all()
-    ordered = events.ordered()
-    assert ordered.n_clicks == len(events) == 500
+    assert len(events) == 500
     for handle in np.unique(events.handles).tolist():
         clicks = events.items[events.handles == handle].tolist()
         assert clicks == shop.later[handle][: len(clicks)].tolist()
-    last = [int(np.flatnonzero(events.handles == handle)[-1]) for handle in np.unique(events.handles)]
-    newest = int(np.unique(events.handles)[int(np.argmax(last))])
-    assert ordered[len(ordered) - 1].tolist() == events.items[events.handles == newest].tolist()
     with pytest.raises(ValueError, match="draw more"):
         stream(shop.later.slice(0, 60), 10_000)
     assert np.array_equal(shop.later.items, make_shop(300, 3000, 500, seed=1).later.items)
