@@ -96,20 +96,24 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
-        """Return what `as_dict` or `settings` described; settings that are missing have their defaults.
+        """Return what `as_dict` described; settings that are missing have their defaults.
 
         Raises
         ------
         UsageError
             On an unknown name, a value out of range or a wrong type.
         """
-        settings: dict[str, Any] = {}
-        for name, value in values.items():
-            if name in _NAMES and isinstance(value, Mapping):
-                settings |= {_bare(f"{name}.{key}"): setting for key, setting in value.items()}
-            else:
-                settings[name] = value
-        return cls().replace(**settings)
+        groups = {}
+        for group, settings in values.items():
+            if group not in _NAMES or not isinstance(settings, Mapping):
+                raise UsageError(
+                    f"{shown({group: settings})} is no group of settings; the groups are {', '.join(_NAMES)}"
+                )
+            for name in settings:
+                if name not in _NAMES[group]:
+                    raise UsageError(f"there is no setting {shown(name)}; {group} has {', '.join(_NAMES[group])}")
+            groups[group] = type(getattr(cls(), group))(**settings)
+        return cls(**groups)
 
     def override(self, assignments: Iterable[str]) -> Config:
         """Apply `key=value` or `group.key=value` texts; a later one wins. Raises UsageError naming the wrong one."""

@@ -77,7 +77,11 @@ def test_not_a_bundle(tmp_path: Path) -> None:
         (lambda m: m.pop("metrics"), "is damaged"),
         (lambda m: m.update(config=3), "is damaged"),
         (lambda m: m["files"].pop("catalog"), "names no 'catalog' file"),
-        (lambda m: m["config"].update(hologram=1), "there is no setting 'hologram'"),
+        (
+            lambda m: m["config"].update(hologram=1),
+            "{'hologram': 1} is no group of settings; the groups are model, loss",
+        ),
+        (lambda m: m["config"]["loss"].update(hologram=1), "there is no setting 'hologram'; loss has gamma"),
         (lambda m: m["config"]["model"].update(embedding_dim="100"), "setting embedding_dim must be int"),
         (lambda m: m["config"]["model"].update(embedding_dim=13), "contradicts itself"),
         (lambda m: m.update(n_items=0), "contradicts itself"),
