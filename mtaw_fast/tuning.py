@@ -176,7 +176,7 @@ def tune(
         raise UsageError(f"tune: seconds must be above 0, not {seconds:g}")
     base = preset(config) if isinstance(config, str) else config
     data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
-    fitted, _ = data.train.split_last(base.optimizer.validation_fraction)
+    fitted, held_out = data.train.split_last(base.optimizer.validation_fraction)
     if SHARES[0] * len(fitted) < _FEWEST_SESSIONS:
         raise UsageError(
             f"tune: {data.name} has {len(fitted):,} sessions to train on, too few to search on; use a longer log"
@@ -186,7 +186,9 @@ def tune(
     if base.model.init != "structured":  # only structured weights read these
         space = {name: within for name, within in space.items() if name not in WITHOUT_MEMORY}
     initial = {name: base.settings()[name] for name in space}
-    validation = _Validation.of(data, base)
+    samples = Samples.from_sessions(held_out, data.min_prefix)
+    by_type = by_code(base.loss.type_weights, data.type_names, _WEIGHTS)
+    weights = None if by_type is None or samples.target_types is None else by_type[samples.target_types]
     ended: list[Trial] = []
     failures: list[TrainingError] = []
     ranks: dict[int, np.ndarray] = {}
@@ -199,7 +201,7 @@ def tune(
             for step, share in enumerate(SHARES):
                 final = step + 1 == len(SHARES)
                 metrics, sample_ranks = _scored(
-                    data, base.replace(**settings), share, device, threads, plan, validation.samples if final else None
+                    data, base.replace(**settings), share, device, threads, plan, samples if final else None
                 )
                 if sample_ranks is not None:
                     ranks[trial.number] = sample_ranks
@@ -233,40 +235,17 @@ def tune(
     best = max(finished, key=lambda trial: (trial.metrics[BY], -trial.number))
     gains: dict[str, Difference] = {}
     if best.number and 0 in ranks:
-        gains = gains_over(
-            ranks[0], ranks[best.number], validation.samples.session, measured_trials(ended) - 1, validation.weights
-        )
+        gains = gains_over(ranks[0], ranks[best.number], samples.session, measured_trials(ended) - 1, weights)
     base = plan.settle(base) if plan.samples_by_rule else base
-    tuned = Tuned(base, best, ended, validation.objective, gains)
+    weighted = "" if weights is None else ", weighted by the types of the targets"
+    described = f"{BY} on {len(samples):,} validation samples of {len(np.unique(samples.session)):,} sessions{weighted}"
+    tuned = Tuned(base, best, ended, described, gains)
     return dataclasses.replace(tuned, config=base.replace(**tuned.chosen.settings))
 
 
 def measured_trials(trials: Sequence[Trial]) -> int:
     """Return how many trials were measured, to the end or until they were stopped."""
     return sum(trial.state != "failed" for trial in trials)
-
-
-@dataclass(frozen=True, slots=True)
-class _Validation:
-    """The samples that every trial is measured on. weights: float32[S] by the type of their targets, or None."""
-
-    samples: Samples
-    weights: np.ndarray | None
-
-    @classmethod
-    def of(cls, data: Dataset, config: Config) -> _Validation:
-        _, held_out = data.train.split_last(config.optimizer.validation_fraction)
-        samples = Samples.from_sessions(held_out, data.min_prefix)
-        by_type = by_code(config.loss.type_weights, data.type_names, _WEIGHTS)
-        has_weights = by_type is not None and samples.target_types is not None
-        return cls(samples, by_type[samples.target_types] if has_weights else None)  # type: ignore[index]
-
-    @property
-    def objective(self) -> str:
-        """The objective as a text."""
-        sessions = len(np.unique(self.samples.session))
-        weighted = "" if self.weights is None else ", weighted by the types of the targets"
-        return f"{BY} on {len(self.samples):,} validation samples of {sessions:,} sessions{weighted}"
 
 
 def _suggested(trial: Any, name: str, within: Range, base: Any) -> float | int:

@@ -85,8 +85,9 @@ class Model:
 
         Raises BundleError where the parts do not fit together or a weight is not finite.
         """
-        _check("model", config, weights, ids, popularity, memory, ranker_net)
+        check_weights("model", weights, config, len(ids))
         check_finite("model", weights)
+        check_array("model", "popularity", popularity, np.int64, (len(ids),))
         item_vectors = normalized(weights["item_embedding"])
         order = np.argsort(-popularity, kind="stable").astype(np.int32)
         scan = quantize(item_vectors)
@@ -102,21 +103,22 @@ class Model:
 
         Raises BundleError where they do not fit or are not finite.
         """
-        _check("model", self.config, weights, self.ids, self.popularity, self.memory, self.ranker_net)
+        check_weights("model", weights, self.config, self.n_items)
         check_finite("model", weights)
         item_vectors = normalized(weights["item_embedding"])
         return replace(self, weights=weights, item_vectors=item_vectors, scan=quantize(item_vectors))
 
     def check(self, where: str) -> None:
         """Raise BundleError, naming `where`, unless the parts fit together; values are not checked."""
-        _check(where, self.config, self.weights, self.ids, self.popularity, self.memory, self.ranker_net)
+        check_memory(where, self.memory, self.ranker_net, self.n_items)
+        check_weights(where, self.weights, self.config, self.n_items)
+        check_array(where, "popularity", self.popularity, np.int64, (self.n_items,))
         check_array(where, "catalog", self.item_vectors, np.float32, (self.n_items, self.config.model.embedding_dim))
         check_array(where, "most_clicked", self.most_clicked, np.int32, (self.n_items,))
+        clicks = 0 if self.memory is None else len(self.memory.session_items)
         if self.clicked_at is not None:
-            clicks = 0 if self.memory is None else len(self.memory.session_items)
             check_array(where, "times", self.clicked_at, np.int64, (clicks,))
         if self.types is not None:
-            clicks = 0 if self.memory is None else len(self.memory.session_items)
             check_array(where, "types", self.types, np.uint8, (clicks,))
         has_trends = self.ranker_net is not None and self.ranker_net.has_trends
         if has_trends != (self.trends is not None):
@@ -176,18 +178,3 @@ class Model:
         """How many items the training knew; later ids were added while serving."""
         added = 0 if self.log_progress is None else len(self.log_progress.untrained)
         return self.n_items - added
-
-
-def _check(
-    where: str,
-    config: Config,
-    weights: Mapping[str, np.ndarray],
-    ids: ItemIds,
-    popularity: np.ndarray,
-    memory: MemoryTables | None,
-    ranker_net: RankerNet | None,
-) -> None:
-    n_items = len(ids)
-    check_memory(where, memory, ranker_net, n_items)
-    check_weights(where, weights, config, n_items)
-    check_array(where, "popularity", popularity, np.int64, (n_items,))

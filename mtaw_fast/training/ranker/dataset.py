@@ -17,7 +17,7 @@ import numpy as np
 
 from mtaw_fast.data.sessions import offsets_of
 from mtaw_fast.errors import TrainingError
-from mtaw_fast.training.ranker.fit_ranker import drawn_columns, nothing_to_learn
+from mtaw_fast.training.ranker.fit_ranker import nothing_to_learn
 
 _LARGEST = float(np.finfo(np.float16).max)
 _MAPPED = 16 << 20  # bytes read before pages are given back; scattered rows map ten times as many
@@ -51,8 +51,10 @@ class RankerDataset:
     def drawn(self, queries: np.ndarray, negatives: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """See `ranker.fit_ranker.DrawnCandidates`."""
         ids, rows = self._padded(queries)
-        chosen = drawn_columns(ids, ids == self.targets[queries, None], negatives, rng)
-        if chosen is not None:
+        if ids.shape[1] > negatives + 1:
+            keys = rng.random(ids.shape, dtype=np.float32)
+            keys[ids == self.targets[queries, None]], keys[ids < 0] = -1, 2
+            chosen = np.argpartition(keys, negatives, axis=1)[:, : negatives + 1]
             ids, rows = np.take_along_axis(ids, chosen, axis=1), np.take_along_axis(rows, chosen, axis=1)
         return self._read(ids, rows)
 

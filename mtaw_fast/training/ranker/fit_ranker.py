@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -47,15 +48,14 @@ class Candidates(Protocol):
         ...
 
 
-@runtime_checkable
 class DrawnCandidates(Candidates, Protocol):
-    """`Candidates` that can draw some of a query's candidates. Every target is among its query's candidates."""
+    """`Candidates` that can draw some of a query's candidates, for `RankerFit.negatives`.
+
+    Every target is among its query's candidates.
+    """
 
     def drawn(self, queries: np.ndarray, negatives: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return the result of `batch` with only the target and `negatives` other candidates of each query.
-
-        They are drawn as in `drawn_columns`.
-        """
+        """Return the result of `batch` with only the target and `negatives` drawn candidates of each query, or all."""
         ...
 
 
@@ -63,9 +63,12 @@ class DrawnCandidates(Candidates, Protocol):
 class RankerFit:
     """Settings of a fit.
 
-    epochs: passes over the queries. lr: the highest learning rate. excluded: features that get no weight. batch:
-    queries a step. negatives: other candidates of a query in a step, drawn in each step; 0 takes all. weight_decay:
-    AdamW's.
+    epochs: passes over the queries.
+    lr: the highest learning rate.
+    excluded: features that get no weight.
+    batch: queries a step.
+    negatives: other candidates of a query in a step, drawn in each step (`DrawnCandidates`); 0 takes all.
+    weight_decay: AdamW's.
     """
 
     epochs: int
@@ -207,15 +210,14 @@ class _Fit:
         reporter.epoch_starts(phase, epoch, self.settings.epochs, n_queries)
         began, losses, used, mass = time.perf_counter(), 0.0, 0, 0.0
         curve = LossCurve(n_queries)
-        make = _maker(self.candidates, self.settings.negatives, self.seed, epoch, self.step)
+        make = partial(self._candidates, epoch, self.step)
         for queries, (ids, values) in zip(batches, _ahead(make, batches), strict=True):
             hits = ids == self.targets[queries, None]
             usable = np.flatnonzero(hits.any(axis=1))
             self.step += 1
             mean_loss = 0.0
             if len(usable):
-                chosen = self._with_drawn_negatives(epoch, ids[usable], values[usable], hits[usable])
-                step_loss, step_mass = self._learn(queries[usable], *chosen)
+                step_loss, step_mass = self._learn(queries[usable], ids[usable], values[usable], hits[usable])
                 mean_loss = step_loss / step_mass
                 curve.add(len(queries), mean_loss)
                 losses, mass, used = losses + step_loss, mass + step_mass, used + len(usable)
@@ -241,6 +243,13 @@ class _Fit:
         arrays = {name: np.ascontiguousarray(weights.detach().numpy()) for name, weights in self.net.arrays().items()}
         return RankerNet(features=self.candidates.features, mean=self.mean, scale=self.scale, **arrays)
 
+    def _candidates(self, epoch: int, before: int, k: int, queries: np.ndarray) -> _Made:
+        """Make the candidates of an epoch's k-th batch; `before` steps came before the epoch."""
+        if not self.settings.negatives:
+            return self.candidates.batch(queries)
+        rng = np.random.default_rng([self.seed, epoch, before + k + 1])
+        return cast(DrawnCandidates, self.candidates).drawn(queries, self.settings.negatives, rng)
+
     def _learn(self, queries: np.ndarray, ids: np.ndarray, values: np.ndarray, hits: np.ndarray) -> tuple[float, float]:
         """Take a step; return the sums over the queries of loss times weight of the target, and of these weights."""
         for group in self.optimizer.param_groups:
@@ -255,18 +264,6 @@ class _Fit:
             return float(loss.detach().sum()), len(queries)
         counts = torch.from_numpy(self.target_weights[queries])
         return float((loss.detach() * counts).sum()), float(counts.sum())
-
-    def _with_drawn_negatives(
-        self, epoch: int, ids: np.ndarray, values: np.ndarray, hits: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the candidates to learn from: all, or the target and `negatives` drawn ones.
-
-        `DrawnCandidates` were drawn before and stay as they are.
-        """
-        negatives = self.settings.negatives
-        if not negatives or isinstance(self.candidates, DrawnCandidates):
-            return ids, values, hits
-        return _drawn(ids, values, hits, negatives, np.random.default_rng([self.seed, epoch, self.step]))
 
     def _learning_rate(self, step: int) -> float:
         return _rate(self.settings.lr, step, self.settings.epochs * self.steps_an_epoch)
@@ -286,29 +283,6 @@ def nothing_to_learn(n_queries: int) -> TrainingError:
     )
 
 
-def _drawn(
-    ids: np.ndarray, values: np.ndarray, hits: np.ndarray, negatives: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw the target and `negatives` others of each query's candidates: (ids, values, hits), in no set order."""
-    columns = drawn_columns(ids, hits, negatives, rng)
-    if columns is None:
-        return ids, values, hits
-    rows = np.arange(len(ids))[:, None]
-    return ids[rows, columns], values[rows, columns], hits[rows, columns]
-
-
-def drawn_columns(ids: np.ndarray, hits: np.ndarray, negatives: int, rng: np.random.Generator) -> np.ndarray | None:
-    """int64[q, negatives + 1]: columns of the target and of drawn others; None if there are no more candidates.
-
-    ids: int32[q, C], padded with -1; hits: bool[q, C], True at the targets.
-    """
-    if ids.shape[1] <= negatives + 1:
-        return None
-    keys = rng.random(ids.shape, dtype=np.float32)
-    keys[hits], keys[ids < 0] = -1, 2
-    return np.argpartition(keys, negatives, axis=1)[:, : negatives + 1]
-
-
 def _standard(candidates: Candidates, n_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(mean, 1 / deviation) float32[F] over the candidates of some queries.
 
@@ -326,19 +300,6 @@ def _standard(candidates: Candidates, n_queries: int, seed: int) -> tuple[np.nda
 
 
 _Made = tuple[np.ndarray, np.ndarray]  # ids, features
-
-
-def _maker(
-    candidates: Candidates, negatives: int, seed: int, epoch: int, before: int
-) -> Callable[[int, np.ndarray], _Made]:
-    """Return a function that makes the candidates of an epoch's k-th batch; `before` steps came before the epoch."""
-
-    def make(k: int, queries: np.ndarray) -> _Made:
-        if negatives and isinstance(candidates, DrawnCandidates):
-            return candidates.drawn(queries, negatives, np.random.default_rng([seed, epoch, before + k + 1]))
-        return candidates.batch(queries)
-
-    return make
 
 
 def _ahead(make: Callable[[int, np.ndarray], _Made], batches: Sequence[np.ndarray]) -> Iterator[_Made]:

@@ -11,9 +11,9 @@ import pytest
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.training.progress import Silent
-from mtaw_fast.training.ranker.fit_ranker import DrawnCandidates, RankerFit, fit_ranker
+from mtaw_fast.training.ranker.fit_ranker import RankerFit, fit_ranker
 from tests.support.training.made_up_candidates import FEATURES, NOISE, TELLING, MadeUp
-from tests.support.training.queries import dataset_of, drawn
+from tests.support.training.queries import N, dataset_of, drawn
 
 SETTINGS = RankerFit(epochs=2, lr=1e-2)
 
@@ -67,23 +67,25 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
         fitted(MadeUp(), replace(SETTINGS, lr=1e20))
 
 
-def test_a_fit_that_reads_only_what_it_draws_has_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawn_candidates_are_the_target_and_some_others_and_fit_a_ranker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mtaw_fast.training.ranker.dataset._MAPPED", 5000)  # so that pages are given back
     dataset = dataset_of(drawn(2, 120), tmp_path)
-
-    class Whole:
-        """The same dataset, but only with whole batches."""
-
-        features, left_out, batch = dataset.features, dataset.left_out, dataset.batch
-
+    queries = np.arange(len(dataset.targets))
+    ids, values = dataset.batch(queries)
+    some, some_values = dataset.drawn(queries, 7, np.random.default_rng(0))
+    assert some.shape == (len(queries), 8) < ids.shape
+    for row, query in enumerate(queries):
+        chosen = some[row][some[row] >= 0]
+        assert len(set(chosen)) == len(chosen) == min(8, np.count_nonzero(ids[row] >= 0))
+        assert dataset.targets[query] in chosen
+        columns = [ids[row].tolist().index(item) for item in chosen]
+        assert np.array_equal(some_values[row][some[row] >= 0], values[row, columns])
+    times = np.bincount(some[some >= 0]) / np.maximum(np.bincount(ids[ids >= 0]), 1)
+    assert (times[: N - 8] > 0).all()  # none is left out
+    for part, whole in zip(dataset.drawn(queries, 100, np.random.default_rng(0)), (ids, values), strict=True):
+        assert np.array_equal(part, whole)
     settings = RankerFit(epochs=2, lr=1e-2, batch=32, negatives=7)
-    fitted = [
-        fit_ranker(candidates, dataset.targets, dataset.lengths, settings, 3, "ranker", Silent())
-        for candidates in (dataset, Whole())
-    ]
-    assert isinstance(dataset, DrawnCandidates)
-    assert not isinstance(Whole(), DrawnCandidates)
-    for name, array in fitted[0][0].arrays().items():
-        assert np.array_equal(array, fitted[1][0].arrays()[name]), name
-    losses = [[record["losses"] for record in history] for _, history in fitted]
-    assert losses[0] == losses[1]
+    _, history = fit_ranker(dataset, dataset.targets, dataset.lengths, settings, 3, "ranker", Silent())
+    assert history[1]["loss"] < history[0]["loss"]
