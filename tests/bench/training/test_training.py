@@ -19,7 +19,7 @@ from bench.training import command as training
 from bench.training import loss_case, loss_peers
 from bench.training.loss_case import our_loss
 from bench.training.loss_inputs import LossInputs, LossShape
-from bench.training.loss_peers import COMPILE, EAGER_BF16, EAGER_FP32, LINEAR_CE, Peer, peers_for
+from bench.training.loss_peers import COMPILE, EAGER_BF16, EAGER_FP32, LINEAR_CE, Peer
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
@@ -176,25 +176,7 @@ def test_a_compiled_peer_computes_it_too():
         np.testing.assert_allclose(gradient.numpy(), truth, atol=1e-5)
 
 
-def test_settings_are_the_fastest_that_were_timed(monkeypatch):
-    costs = {(torch.bfloat16, torch.bfloat16): 1, (torch.bfloat16, None): 2, (torch.float32, None): 3}
-    chunk_costs = {16: 0.3, 24: 0.2}
-    monkeypatch.setattr(loss_peers, "CHUNKS", (16, 64, 2048))
-    tried: list[Peer] = []
-
-    def fastest(peers: list[Peer], inputs: LossInputs) -> Peer:
-        tried.extend(peers)
-        return min(peers, key=lambda peer: costs[peer.dtype, peer.accumulate] + chunk_costs.get(peer.chunk, 0))
-
-    monkeypatch.setattr(loss_peers, "_fastest", fastest)
-    notes: list[str] = []
-    peers = {peer.name: peer for peer in peers_for(LossInputs.of(SHAPE), notes)}
-    assert peers[LINEAR_CE] == Peer(LINEAR_CE, torch.bfloat16, 24, torch.bfloat16)
-    assert {peer.chunk for peer in tried if peer.name == LINEAR_CE} == {16, 24}  # no chunk is larger than the batch
-    assert any("sums in torch.bfloat16, 24 rows a chunk" in note for note in notes)
-
-
-def test_a_whole_training_has_its_time_on_the_clock_and_on_the_processor(tmp_path, capsys):
+def test_a_whole_training_has_its_time_on_the_clock_and_on_the_processor(tmp_path):
     dataset().save(tmp_path / "data")
     out = tmp_path / "out.json"
     assert (
