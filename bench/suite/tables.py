@@ -111,23 +111,18 @@ class Table:
 
 
 def newest_rows(part: Part, runs: Sequence[Run]) -> list[tuple[Run, list[Row]]]:
-    """Return the rows of a part with their files."""
-    cases, newest = part.cases.split(), {}
+    """Return the rows of a part with their files, by the values of its `each`."""
+    cases = part.cases.split()
+    newest: dict[tuple[Any, ...], tuple[Run, list[Row]]] = {}
     for run in runs:
-        rows = [
-            row
-            for row in run.rows
-            if (row["bench"], row["case"] in cases) == (part.bench, True) and part.where(row["params"])
-        ]
         groups: dict[tuple[Any, ...], list[Row]] = {}
-        for row in rows:
-            groups.setdefault(tuple(row["params"].get(name) for name in part.each), []).append(row)
-        newest.update(
-            {key: (run, group) for key, group in groups.items() if any(row["case"] == cases[0] for row in group)}
-        )
-    return [
-        newest[key] for key in sorted(newest, key=lambda key: [(isinstance(value, str), value or 0) for value in key])
-    ]
+        for row in run.rows:
+            if row["bench"] == part.bench and row["case"] in cases and part.where(row["params"]):
+                groups.setdefault(tuple(row["params"].get(name) for name in part.each), []).append(row)
+        for key, rows in groups.items():
+            if any(row["case"] == cases[0] for row in rows):
+                newest[key] = run, rows
+    return [newest[key] for key in sorted(newest)]
 
 
 def speed(table: Table, runs: Sequence[Run]) -> str:

@@ -51,38 +51,26 @@ def dataset(n_items: int = 300, seed: int = 0) -> Dataset:
 def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     rows = rows_of(tmp_path / "out.json")
-    first, second, *rows = rows
-    assert (first["case"], first["baseline"]) == ("recommend-times", "without-times")
-    assert (second["case"], second["baseline"]) == ("recommend-types", "without-types")
-    assert first["params"]["catalog"] == second["params"]["catalog"] == N_ITEMS
-    assert {row["case"] for row in rows} == {"recommend", "encode", "retrieve", "recommend-rate", "train-step"}
-    assert len(rows) == 8
-    assert [row["baseline"] for row in rows if row["case"] == "recommend"] == ["eager-faiss", "onnx-graph"]
-    rates = [row for row in rows if row["case"] == "recommend-rate"]
-    workers = [(row["params"]["workers"], row["params"]["by"], row["params"]["calls"]) for row in rates]
-    assert workers == [(1, "threads", 4), (2, "threads", 8), (2, "processes", 8)]
-    for row in rows:
-        assert row["bench"] == "throughput"
-        if row["case"] == "recommend-rate":
-            assert (row["metric"], row["baseline"]) == ("burst_ms", None)
-            continue
-        assert row["baseline"] in ("eager-faiss", "onnx-graph")
-        assert row["params"]["catalog"] == N_ITEMS
-        assert row["params"]["threads"] == 1
-        assert row["n"] == 6
-        assert row["floor"] > 0
-        if row["case"] == "recommend":
-            assert (row["params"]["encoder"], row["params"]["index"]) == ("native", "native")
-        if row["case"] != "train-step":
-            assert (row["params"]["batch"], row["params"]["k"], row["params"]["clicks"]) == (1, 20, 10)
-            assert row["metric"] == "latency_us"
+    assert [(row["case"], row["baseline"]) for row in rows] == [
+        ("recommend-times", "without-times"), ("recommend-types", "without-types"), ("recommend", "eager-faiss"),
+        ("recommend", "onnx-graph"), ("encode", "eager-faiss"), ("retrieve", "eager-faiss"),
+        *[("recommend-rate", None)] * 3, ("train-step", "eager-faiss"),
+    ]  # fmt: skip
+    assert all((row["params"]["catalog"], row["params"]["threads"]) == (N_ITEMS, 1) for row in rows)
+    recommend, rates = rows[2], [row["params"] for row in rows if row["case"] == "recommend-rate"]
+    assert [(rate["workers"], rate["by"], rate["calls"]) for rate in rates] == [
+        (1, "threads", 4), (2, "threads", 8), (2, "processes", 8)
+    ]  # fmt: skip
+    params = {"k": 20, "batch": 1, "clicks": 10, "encoder": "native", "index": "native"}
+    assert params.items() <= recommend["params"].items()
+    assert (recommend["metric"], recommend["n"]) == ("latency_us", 6)
+    assert all(row["floor"] > 0 for row in rows[2:] if row["case"] != "recommend-rate")
     printed = capsys.readouterr().out
-    assert "stages of recommend" in printed
-    assert "stages of a click in a session of 10" in printed
-    assert "over the scan's floor" in printed
-    assert "calls a second: 1 threads " in printed
-    assert "pure read of the int8 bytes" in printed
-    assert "samples a second" in printed
+    for part in (
+        "stages of recommend", "stages of a click in a session of 10", "over the scan's floor",
+        "calls a second: 1 threads ", "pure read of the int8 bytes", "samples a second",
+    ):  # fmt: skip
+        assert part in printed
 
 
 @pytest.mark.usefixtures("toy")
@@ -138,7 +126,7 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert throughput.main(["--data", str(tmp_path / "nowhere")]) == 1
 
 
-def test_generated_workloads_are_seeded_and_clustered(tmp_path):
+def test_workloads_without_a_bundle_are_seeded_and_clustered_or_of_a_data_set(tmp_path):
     first, again = workload.generated(2000, tmp_path / "a"), workload.generated(2000, tmp_path / "b")
     other = workload.generated(2000, tmp_path / "c", seed=1)
     assert np.array_equal(first.serve.items, again.serve.items)
@@ -148,14 +136,10 @@ def test_generated_workloads_are_seeded_and_clustered(tmp_path):
     near = np.sort(first.bundle.item_vectors[:50] @ first.bundle.item_vectors.T, axis=1)[:, ::-1]
     # About 45 items share a cluster's center: the 10 nearest are near, the rest of the catalog is not.
     assert near[:, 1:11].mean() > 0.4 > 0.2 > np.abs(near[:, 200:].mean())
-
-
-def test_without_a_bundle_a_data_set_has_random_weights(tmp_path):
     data = dataset()
     data.save(tmp_path / "data")
-    made = workload.from_data(tmp_path / "data", None, tmp_path / "bundle")
-    assert (made.source, made.bundle.n_items, made.params["catalog"]) == ("toy-shop", 300, 300)
-    assert len(made.serve) == len(data.test)
+    made = workload.from_data(tmp_path / "data", None, tmp_path / "d")
+    assert (made.source, made.params["catalog"], len(made.serve)) == ("toy-shop", 300, len(data.test))
     assert (made.train.lengths > made.min_prefix).all()
 
 
