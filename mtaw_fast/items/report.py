@@ -30,20 +30,9 @@ class ColumnReport:
 class ItemsReport:
     """What a table says about a catalog.
 
-    Attributes
-    ----------
-    rows : int
-        Rows of the source.
-    known : int
-        Those whose id the catalog knows; the others wait until it does.
-    items : int
-        Items of the catalog.
-    unlisted : int
-        Those that have no value in any column.
-    columns : tuple of ColumnReport
-        All columns of the item table.
-    notes : tuple of str
-        What is odd, one line each.
+    rows: rows of the source. known: those whose id the catalog knows; the others wait until it does.
+    items: items of the catalog. unlisted: those that have no value in any column.
+    columns: all columns of the item table. notes: what is odd, one line each.
     """
 
     rows: int

@@ -28,26 +28,15 @@ class Ids(Protocol):
 class ItemTable:
     """What is known about the items of a catalog. Immutable; a change makes a new one that shares unchanged columns.
 
-    Attributes
-    ----------
-    n_rows : int
-        n: row i is the item with internal id i. Everything is missing for later ids.
-    columns : mapping of str to Column
-        In order of declaration; all have n rows.
-    availability : str or None
-        The boolean column that says whether an item may be recommended; a missing value means yes.
-    version : int
-        It grows with every change.
-    waiting : ItemFrame
-        Rows of ids that the catalog does not know; its columns are those of the table, or fewer.
-    hidden : frozenset
-        External ids that were hidden by hand, whether the catalog knows them or not.
-    made : int
-        Unix milliseconds at which the table was read from its source; later changes do not count.
-    changed : int
-        Unix milliseconds of the last change of the table while it was served; 0 without one.
-    rules : mapping of str to dict
-        Rules on rankings that are kept with the table, by name, as they were written (`mtaw_fast.rules`).
+    n_rows: n; row i is the item with internal id i. Everything is missing for later ids.
+    columns: by name, in order of declaration; all have n rows.
+    availability: the boolean column that says whether an item may be recommended; a missing value means yes.
+    version: grows with every change.
+    waiting: rows of ids that the catalog does not know; its columns are those of the table, or fewer.
+    hidden: external ids that were hidden by hand, whether the catalog knows them or not.
+    made: Unix milliseconds at which the table was read from its source; later changes do not count.
+    changed: Unix milliseconds of the last change of the table while it was served; 0 without one.
+    rules: rules on rankings that are kept with the table, by name, as they were written (`mtaw_fast.rules`).
     """
 
     n_rows: int
@@ -109,21 +98,12 @@ class ItemTable:
     ) -> ItemTable:
         """Return the table with the content of a frame alone.
 
-        Parameters
-        ----------
-        frame : ItemFrame
-            Of m items; a column that this table has too must have the same kind.
-        rows : int[m]
-            Their internal ids; -1 for an id that the catalog does not know: its row waits.
-        n_rows : int
-            The size of the catalog.
-        public, availability : optional
-            As the attributes; by default as in this table.
+        frame: of m items; a column that this table has too must have the same kind. rows: int[m], their internal ids;
+        -1 for an id that the catalog does not know: its row waits. n_rows: the size of the catalog. public,
+        availability: as the attributes; by default as in this table.
 
-        Raises
-        ------
-        DataError
-            If a column has another kind or length of vectors than here, or the availability is not boolean.
+        Raises DataError if a column has another kind or length of vectors than here, or the availability is not
+        boolean.
         """
         self._check_kinds(frame)
         empty = ItemTable(n_rows, {}, None, self.version, hidden=self.hidden, made=self.made, rules=self.rules)

@@ -56,41 +56,21 @@ def prepare_in_partitions(
 ) -> LogReport:
     """Make a sharded data set from a log of any size.
 
-    Parameters
-    ----------
-    source : path or URL
-        As in `clicks.read`, but not a frame. One task reads a part (file) of the log at a time.
-    folder : Path
-        The folder to write. Unfinished files are in a folder within it, which is removed at the end, or by the next run
-        if this one is killed. Together with the finished parts they take at most some 70 bytes per click.
-    options : ClickOptions, optional
-        As in `clicks.read`.
-    name : str, optional
-        Name of the data set; by default from the source.
-    overwrite : bool, default False
-        Replace an existing data set; it stays until the new one is complete.
-    partitions : int, optional
-        Number of hash partitions, and of parts of the data set (fewer if many sessions end at the same time). More
-        partitions need less memory; only the borders of the parts depend on the number. By default one per
-        `PARTITION_ROWS` rows.
-    run_tasks : callable
-        Runs the tasks of a step; by default in this process, one after the other.
-    progress : callable
-        Called as progress(step, done, total) before every step.
-    check_ids : callable
-        Called with the kind of the item ids, 'int' or 'str', before anything is replaced; it may raise an error.
+    source: as in `clicks.read`, but not a frame. One task reads a part (file) of the log at a time.
+    folder: the folder to write. Unfinished files are in a folder within it, which is removed at the end, or by the next
+    run if this one is killed. Together with the finished parts they take at most some 70 bytes per click.
+    options, name: as in `clicks.read`.
+    overwrite: replace an existing data set; it stays until the new one is complete.
+    partitions: number of hash partitions, and of parts of the data set (fewer if many sessions end at the same time).
+    More partitions need less memory; only the borders of the parts depend on the number. By default one per
+    `PARTITION_ROWS` rows.
+    run_tasks: runs the tasks of a step; by default in this process, one after the other.
+    progress: called as progress(step, done, total) before every step.
+    check_ids: called with the kind of the item ids, 'int' or 'str', before anything is replaced; it may raise an error.
 
-    Returns
-    -------
-    LogReport
-        The counts of the log and the warnings, which the manifest also has.
-
-    Raises
-    ------
-    UsageError
-        On a frame, on context columns, on fewer than one partition, or if the folder already has a data set.
-    DataError, MtawError
-        As `clicks.read` and `Dataset.save`; no file is left behind.
+    Returns the counts of the log and the warnings, which the manifest also has. Raises UsageError on a frame, on
+    context columns, on fewer than one partition, or if the folder already has a data set, and what `clicks.read` and
+    `Dataset.save` raise; then no file is left behind.
     """
     options = options or ClickOptions()
     if partitions is not None and partitions < 1:
