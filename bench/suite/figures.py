@@ -30,7 +30,6 @@ _QUALITY: Mapping[str, tuple[str, ...]] = {
     "Presets on the test sets": ("test", "published"),
     "Sets on which nothing was chosen": ("test", "test-reads"),
     "Reads of the test sets": ("earlier", "test-reads", "validation"),
-    "RetailRocket": ("published", "peers"),
     "The paper's own recipe": (
         "test", "leaking test", "published",
         *(f"run tmall-paper-literal-6ce92adf-test-published-seed{seed}" for seed in range(3)),
