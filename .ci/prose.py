@@ -2,6 +2,9 @@
 
     make prose        or: python .ci/prose.py [FILE ..]
 
+Without a FILE it also prints how many words each page of docs has, and fails if they are more than MOST_WORDS together.
+Pages of tables, in docs/results, are not counted.
+
 Documents are read whole; of Python the strings and comments, of C++ the comments and strings. Names in code are held
 against American spelling and the invented words too. Each finding is one line, `file:line: what is wrong`, and the exit
 status is 1. The spelling is codespell's: `[tool.codespell]` in pyproject.toml says which dictionaries, and which words
@@ -38,6 +41,7 @@ DOCUMENTS = {
 }  # fmt: skip
 CODE = {".cpp", ".hpp", ".cc", ".h", ".cu"}
 NOT_PROSE = {"constraints.txt"}
+MOST_WORDS = 35_000  # as `wc -w` counts; a page that grows takes them from others
 
 PHRASES = {  # what to avoid, and what to write
     r"anew": "again, or a verb with re-: rebuild, replay, retrain",
@@ -83,7 +87,18 @@ def main() -> int:
         print(f"{name}:{line}: {message}")
     if reported:
         print(f"{len(reported)} findings in {len({finding[0] for finding in reported})} files")
-    return bool(reported)
+    return bool(reported) | (not requested and too_many_words())
+
+
+def too_many_words() -> bool:
+    """Print the words of each page of docs; return whether they are more than MOST_WORDS."""
+    pages = [page for page in (ROOT / "docs").rglob("*.md") if "results" not in page.relative_to(ROOT).parts[1:-1]]
+    words = {page.relative_to(ROOT).as_posix(): len(page.read_text().split()) for page in pages}
+    for name, count in sorted(words.items(), key=lambda item: -item[1]):
+        print(f"{count:7,} {name}")
+    total = sum(words.values())
+    print(f"{total:7,} words in docs, at most {MOST_WORDS:,}")
+    return total > MOST_WORDS
 
 
 def files() -> Iterator[Path]:
