@@ -53,7 +53,7 @@ class RetrievalCases:
 
     @cached_property
     def _panorama(self) -> Any:
-        """FAISS's exact index that stops reading an item once its bound is under the k-th score (faiss-cpu >= 1.13)."""
+        """FAISS's exact index that stops reading an item once its bound is under the k-th score."""
         dim = self.vectors.catalog.shape[1]
         index = faiss.IndexFlatIPPanorama(dim, min(_LEVELS, dim))
         index.add(self.vectors.catalog)
@@ -81,8 +81,7 @@ class RetrievalCases:
         searches = {"faiss-flat": self._search_flat}
         if batch > 1:
             searches["faiss-flat-blas1"] = self._search_flat_by_products
-        if no_panorama() is None:
-            searches["faiss-panorama"] = lambda queries: self._panorama.search(queries, K)[::-1]
+        searches["faiss-panorama"] = lambda queries: self._panorama.search(queries, K)[::-1]
         return Case(
             "exact" if batch == 1 else "exact-batch",
             {**self.vectors.params, "k": K, "batch": batch, "threads": 1, "index": self.exact.name},
@@ -143,13 +142,6 @@ class RetrievalCases:
         ]
         ours = self._contender("ours", 1, lambda queries: ann.search(queries, K))
         return Case("ladder", params, "latency_us", ours, others, wrong, self.plan, None)
-
-
-def no_panorama() -> str | None:
-    """Return why FAISS's Panorama index is not compared; None if it is."""
-    if hasattr(faiss, "IndexFlatIPPanorama"):
-        return None
-    return f"no Panorama: faiss-cpu {faiss.__version__} lacks IndexFlatIPPanorama, which came with 1.13"
 
 
 def recalls(true_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:

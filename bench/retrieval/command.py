@@ -75,7 +75,7 @@ def _sets(options: argparse.Namespace, folder: Path) -> Iterator[VectorSet]:
 def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace) -> None:
     # FAISS loads here, so that --help and a misuse answer at once.
     from bench.harness.floors import batch_scan_floor, scan_floor
-    from bench.retrieval.cases import RetrievalCases, ann_index_for, no_panorama
+    from bench.retrieval.cases import RetrievalCases, ann_index_for
     from mtaw_fast.kernels.native.scan import whole
     from mtaw_fast.ranking.retrieval import make_index
 
@@ -85,9 +85,6 @@ def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace) ->
     cases = RetrievalCases(
         vectors, exact, scan_floor(blocks), batch_scan_floor(BATCH, blocks), _QUICK_PLAN if options.quick else _PLAN
     )
-    reason = no_panorama()
-    if reason is not None and reason not in report.notes:
-        report.notes.append(reason)
     for batch in (1,) if options.quick else (1, BATCH):
         say(f"exact search, {n_items:,} items, batch {batch}")
         report.run(cases.exact_case(batch, _BATCH_PLAN if batch > 1 else cases.plan))

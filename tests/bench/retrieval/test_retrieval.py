@@ -17,7 +17,7 @@ from bench.harness.comparison import Plan, WrongAnswerError, compare, limit_thre
 from bench.harness.floors import batch_scan_floor, scan_floor
 from bench.retrieval import command as retrieval
 from bench.retrieval import vectors as retrieval_data
-from bench.retrieval.cases import K, RetrievalCases, ann_index_for, no_panorama, recalls
+from bench.retrieval.cases import K, RetrievalCases, ann_index_for, recalls
 from bench.retrieval.vectors import VectorSet, clustered_vectors, generated_set
 from mtaw_fast.errors import UsageError
 from mtaw_fast.export import index_build
@@ -166,11 +166,3 @@ def test_clustered_vectors_are_seeded_and_more_queries_leave_the_items_and_the_f
     assert queries.tobytes() == more_queries[:2048].tobytes()
     assert len(np.unique(more_queries, axis=0)) == 2500
     assert not np.array_equal(items, clustered_vectors(3000, 10, 2048, seed=4)[0])
-
-
-def test_panorama_is_left_out_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    import faiss
-
-    assert no_panorama() is None
-    monkeypatch.delattr(faiss, "IndexFlatIPPanorama")
-    assert "lacks IndexFlatIPPanorama" in str(no_panorama())
