@@ -131,9 +131,9 @@ def cut_log(log: ClickLog, options: ClickOptions, report: LogReport, *, timed: b
     log = report.read(report.within(log, *options.window_ms), options.dedupe_ms)
     raw = sessions_in(log, options)
     if options.merge_types:
-        n_events = raw.clicks.n_clicks
-        raw = merge_types(raw, bool(options.types))
-        report.merged_clicks = n_events - raw.clicks.n_clicks
+        types, kept = merged_types(raw.clicks, bool(options.types))
+        report.merged_clicks = int(np.count_nonzero(~kept))
+        raw = replace(raw, clicks=replace(raw.clicks, types=types)).keep(kept, 1, None)
     report.sessions, report.longest = len(raw), int(raw.lengths.max(initial=0))
     if timed:
         report.times(raw.times)
@@ -192,26 +192,28 @@ def inactivity_cuts(log: ClickLog, options: ClickOptions) -> tuple[np.ndarray, n
     return order, np.flatnonzero(is_start).astype(np.int64)
 
 
-def merge_types(raw: RawSessions, ranked: bool) -> RawSessions:
+def merged_types(clicks: Sessions, ranked: bool) -> tuple[np.ndarray, np.ndarray]:
     """Merge events of several types on one item in a row, such as view, cart and purchase, into one click.
 
     A run of events on one item within a session becomes one click if the run has two or more types. The click has the
     time and the context of the first event and the type of the last one; with `ranked`, the last one of the run's types
-    in the order of their codes. Runs of a single type stay as they are. The ends of sessions are those of all events.
+    in the order of their codes. Runs of a single type stay as they are. No session may be empty.
+
+    Returns uint8[T], the types after that, and bool[T], the events that stay.
     """
-    clicks, types = raw.clicks, raw.clicks.types
-    if types is None or clicks.n_clicks == 0:
-        return raw
+    assert clicks.types is not None
     is_start = _differs(clicks.items)
-    is_start[clicks.offsets[:-1]] = True  # no session is empty
+    is_start[clicks.offsets[:-1]] = True
     begins = np.flatnonzero(is_start)
+    if len(begins) == 0:
+        return clicks.types, is_start
     run = np.cumsum(is_start) - 1
-    lowest, highest = np.minimum.reduceat(types, begins), np.maximum.reduceat(types, begins)
+    lowest, highest = (reduce.reduceat(clicks.types, begins) for reduce in (np.minimum, np.maximum))
     mixed = lowest != highest
     ends = np.append(begins[1:], clicks.n_clicks) - 1
-    merged = types.copy()
-    merged[begins[mixed]] = (highest if ranked else types[ends])[mixed]
-    return replace(raw, clicks=replace(clicks, types=merged)).keep(is_start | ~mixed[run], 1, None)
+    types = clicks.types.copy()
+    types[begins[mixed]] = (highest if ranked else types[ends])[mixed]
+    return types, is_start | ~mixed[run]
 
 
 def filter_sessions(raw: RawSessions, options: ClickOptions, where: str, report: LogReport) -> RawSessions:

@@ -15,7 +15,7 @@ import numpy as np
 from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers.click_log import ClickLog, appearance_rank
-from mtaw_fast.data.readers.dataset_builder import RawSessions, merge_types
+from mtaw_fast.data.readers.dataset_builder import RawSessions, merged_types
 from mtaw_fast.data.sessions import Samples, Sessions, offsets_of, ranges
 
 
@@ -56,27 +56,15 @@ class ClickStream:
         return len(self.items)
 
     def with_merged_types(self, ranked: bool) -> ClickStream:
-        """Return the stream as `dataset_builder.merge_types` merges its sessions."""
-        if self.types is None or self.times is None:
-            return self
+        """Return the stream as `dataset_builder.merged_types` merges its sessions."""
+        assert self.types is not None
         order = np.argsort(self.sessions, kind="stable")
-        offsets = offsets_of(np.bincount(self.sessions))
-        # The rows of the clicks stand for their times, so that the clicks that are kept are known afterwards.
-        ends = np.zeros(len(offsets) - 1, dtype=np.int64)
-        raw = RawSessions(Sessions(self.items[order], offsets, order, self.types[order]), ends, ends)
-        merged = merge_types(raw, ranked).clicks
-        assert merged.times is not None
-        assert merged.types is not None
-        by_time = np.argsort(merged.times)
-        rows = merged.times[by_time]
-        return replace(
-            self,
-            sessions=self.sessions[rows],
-            items=self.items[rows],
-            times=self.times[rows],
-            types=merged.types[by_time],
-            context=None if self.context is None else self.context[rows],
-        )
+        clicks = Sessions(self.items[order], offsets_of(np.bincount(self.sessions)), None, self.types[order])
+        types, kept = self.types.copy(), np.empty(len(self), dtype=bool)
+        types[order], kept[order] = merged_types(clicks, ranked)
+        arrays = {"sessions": self.sessions, "items": self.items, "times": self.times, "context": self.context}
+        selected = {name: array[kept] for name, array in arrays.items() if array is not None}
+        return replace(self, types=types[kept], **selected)  # type: ignore[arg-type]
 
 
 def by_owner_ids(log: ClickLog) -> ClickStream:
