@@ -61,7 +61,6 @@ def export_page(
     folder: Path,
     *,
     megabytes: float = MEGABYTES,
-    max_neighbors: int = MAX_NEIGHBORS,
     trend_neighbors: int | None = None,
     overwrite: bool = False,
 ) -> PageBundle:
@@ -75,8 +74,6 @@ def export_page(
         For the new bundle.
     megabytes : float, default 20
         How large its files may be together, in 10^6 bytes.
-    max_neighbors : int, default 128
-        How many pairs of an item the page's tables have.
     trend_neighbors : int, optional
         How many pairs of an item the trends have; by default all if the whole bundle fits, else 8.
     overwrite : bool, default False
@@ -89,10 +86,9 @@ def export_page(
     folder = Path(folder)
     if folder.resolve() == bundle.folder.resolve():
         raise UsageError(f"{folder} is the bundle itself; choose another folder for the page's")
-    if not (0 < megabytes < math.inf and max_neighbors > 0 and (trend_neighbors is None or trend_neighbors > 0)):
+    if not (0 < megabytes < math.inf and (trend_neighbors is None or trend_neighbors > 0)):
         raise UsageError(
-            f"a page's bundle of {megabytes} MB, {max_neighbors} pairs and {trend_neighbors} pairs of trends: give "
-            "positive numbers"
+            f"a page's bundle of {megabytes} MB and {trend_neighbors} pairs of trends: give positive numbers"
         )
     free_bytes = int(megabytes * 1e6) - _record_bytes(bundle)
     model, n_trends = _with_trends_within(bundle.model, free_bytes, trend_neighbors)
@@ -105,7 +101,7 @@ def export_page(
             subject, hint = f"trends of {trend_neighbors} neighbors", f"give a smaller --trend-neighbors, or {hint}"
         raise UsageError(f"{folder}: {megabytes:g} MB are too few for {subject}; {hint}")
     saved = Bundle.save(
-        folder, _latest(model, first, max_neighbors), metrics=bundle.metrics, dataset=bundle.dataset,
+        folder, _latest(model, first), metrics=bundle.metrics, dataset=bundle.dataset,
         overwrite=overwrite, compact=True, about={"page": {"sessions": n_before - first, "of": n_before}},
     )  # fmt: skip
     size = sum(entry["bytes"] for entry in saved.manifest["files"].values()) + (folder / MANIFEST).stat().st_size
@@ -165,7 +161,7 @@ def _first_that_fits(model: Model, free_bytes: int) -> int | None:
     return bisect.bisect_left(range(n_sessions), True, key=lambda first: _session_bytes(model, first) <= free_bytes)
 
 
-def _latest(model: Model, first: int, max_neighbors: int) -> Model:
+def _latest(model: Model, first: int) -> Model:
     """Return the model for a page: with the sessions from `first` on, and nothing that only learning reads."""
     progress = model.log_progress
     if progress is not None:
@@ -178,7 +174,7 @@ def _latest(model: Model, first: int, max_neighbors: int) -> Model:
     if context is not None:
         context = ClickContext(context.columns, context.codes[memory.session_offsets[first] :])
     cap = memory.settings.max_neighbors
-    settings = replace(memory.settings, max_neighbors=min(cap, max_neighbors) if cap else max_neighbors)
+    settings = replace(memory.settings, max_neighbors=min(cap, MAX_NEIGHBORS) if cap else MAX_NEIGHBORS)
     if settings.once_from is not None:
         settings = replace(settings, once_from=max(settings.once_from - first, 0))
     tables = MemoryTables.build(

@@ -160,8 +160,7 @@ def ann_index_for(
     Raises UsageError if the kind does not reach the target.
     """
     file = vectors.ann or _built(vectors, exact, kind, target, cache / vectors.key, say)
-    plans, recall = read_entry(str(file.path), file.entry)
-    return load_ann(file.path, vectors.catalog, plans, exact, recall)
+    return load_ann(file.path, vectors.catalog, read_entry(str(file.path), file.entry)[0], exact)
 
 
 def _built(

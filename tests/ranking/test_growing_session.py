@@ -98,7 +98,7 @@ def test_a_growing_session_recovers_from_a_failed_call(native: Recommender) -> N
 
     class Failing:
         def recommend_growing(self, *arguments: Any) -> Any:
-            native._pipeline.ranker.engine.recommend_growing(*arguments)  # type: ignore[attr-defined]
+            native._pipeline.ranker.engine.recommend_growing(*arguments)
             raise MemoryError
 
     broken: Any = object.__new__(NativeRanker)

@@ -135,10 +135,10 @@ def test_a_state_of_the_catalog_costs_no_encoder(folder: Path) -> None:
     new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(40)]
     vectors = np.random.default_rng(2).standard_normal((40, 20)).astype(np.float32)
     rec.add_items(new[:20], vectors=vectors[:20])
-    before = rec._pipeline.ranker  # type: ignore[attr-defined]
+    before = rec._pipeline.ranker
     rec.add_items(new[20:], vectors=vectors[20:])
     rec.remove_items(new[:1])
-    after = rec._pipeline.ranker  # type: ignore[attr-defined]
+    after = rec._pipeline.ranker
     assert after.engine is not before.engine
     assert after.memory is before.memory
     assert after.ranker_net is before.ranker_net
@@ -146,7 +146,7 @@ def test_a_state_of_the_catalog_costs_no_encoder(folder: Path) -> None:
     rec.add_items(new_items, vectors=np.random.default_rng(3).standard_normal((1100, 20)).astype(np.float32))
     if rec.bundle.memory is not None:
         assert before.capacity > N + 40
-        assert rec._pipeline.ranker.capacity >= rec._pipeline.catalog.size  # type: ignore[attr-defined]
+        assert rec._pipeline.ranker.capacity >= rec._pipeline.catalog.size
     assert len(rec.recommend(new_items[:2], 5).items) == 5
 
 
@@ -209,7 +209,7 @@ class TestEngine:
 
     @pytest.fixture
     def engine(self, native: Recommender) -> Engine:
-        return native._pipeline.ranker.engine  # type: ignore[attr-defined]
+        return native._pipeline.ranker.engine
 
     def test_no_sessions(self, engine: Engine) -> None:
         assert engine.rank(np.empty(0, np.int32), np.zeros(1, np.int64), 9)[0].shape == (0, 9)
@@ -271,7 +271,7 @@ class TestEngine:
 
     def test_it_keeps_its_parts_alive(self, folder: Path, native: Recommender) -> None:
         rec = Recommender.load(folder)
-        engine = rec._pipeline.ranker.engine  # type: ignore[attr-defined]
+        engine = rec._pipeline.ranker.engine
         session = named(rec, [3, 4])
         del rec
         junk = [np.full(4096, 7, np.uint8) for _ in range(2000)]

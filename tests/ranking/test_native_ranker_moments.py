@@ -139,9 +139,9 @@ def test_packed_sessions_are_ranked_after_their_last_clicks(both: Pair) -> None:
 def test_added_items_share_memory_and_trends(folder: Path) -> None:
     rec = Recommender.load(folder, "native", "native")
     rec.add_items(["a"], neighbors=[["sku-12"]])
-    before, trends = rec._pipeline.ranker, rec._pipeline.catalog.trends  # type: ignore[attr-defined]
+    before, trends = rec._pipeline.ranker, rec._pipeline.catalog.trends
     rec.add_items(["b"], neighbors=[["sku-12"]])
-    assert rec._pipeline.ranker.memory is before.memory  # type: ignore[attr-defined]
+    assert rec._pipeline.ranker.memory is before.memory
     assert rec._pipeline.catalog.trends is trends
 
 
@@ -226,7 +226,7 @@ class TestChecks:
 
     def test_parts(self, folder: Path) -> None:
         rec = Recommender.load(folder, "native", "native")
-        catalog, ranker_parts = rec._pipeline.catalog, rec._pipeline.ranker  # type: ignore[attr-defined]
+        catalog, ranker_parts = rec._pipeline.catalog, rec._pipeline.ranker
         assert catalog.model.trends is not None
         parts = (catalog.ids.table, rec.encoder.encoder, rec.index.scanner, catalog.scale)  # type: ignore[attr-defined]
         with pytest.raises(ValueError, match="reads other features of trends, context or content than there are"):
@@ -236,7 +236,7 @@ class TestChecks:
 
     def test_arguments(self, folder: Path) -> None:
         rec = Recommender.load(folder, "native", "native")
-        engine = rec._pipeline.ranker.engine  # type: ignore[attr-defined]
+        engine = rec._pipeline.ranker.engine
         items, offsets = np.array([1, 2], np.int32), np.array([0, 2], np.int64)
         with pytest.raises(ValueError, match="times must have one entry for each click"):
             engine.rank(items, offsets, 3, times=np.zeros(3, np.int64))

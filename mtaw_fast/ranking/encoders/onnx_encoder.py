@@ -1,10 +1,14 @@
-"""The exported graph `encoder` in ONNX Runtime, on the CPU or on a GPU by CUDA."""
+"""The exported graph `encoder` in ONNX Runtime, on the CPU or on a GPU by CUDA; errors are one line."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import ctypes
+import io
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +20,9 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.ranking.encoders.numpy_encoder import check_sessions
-from mtaw_fast.ranking.encoders.onnx_runtime import REMEDY, open_on_cpu, open_on_cuda
 
+_REMEDY = "export it again with 'mtaw-fast export BUNDLE --onnx'"
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # Numbers of the largest value of one run on a GPU, 32 MiB; about ten such values are alive at once.
 _NUMBERS = 1 << 23
 
@@ -60,10 +65,10 @@ class OnnxEncoder:
                 f"encoder {name!r}: the bundle has no {missing}; add it with 'mtaw-fast export BUNDLE --onnx'"
             )
         device = int(name.partition(":")[2] or 0)
-        session = open_on_cpu(path) if name == "onnx" else open_on_cuda(path, name, device)
+        session = _open_on_cpu(path) if name == "onnx" else _open_on_cuda(path, name, device)
         metadata = session.get_modelmeta().custom_metadata_map
         if metadata.get("mtaw_fast.model") != model_hash(bundle.manifest):
-            raise BundleError(f"{path} was exported from another model than the bundle's; {REMEDY}")
+            raise BundleError(f"{path} was exported from another model than the bundle's; {_REMEDY}")
         return cls(name, session, bundle.config, bundle.weights["item_embedding"])
 
     def extended(self, added: np.ndarray) -> OnnxEncoder:
@@ -110,9 +115,8 @@ class OnnxEncoder:
         except Exception as error:  # ONNX Runtime's own have no common base
             if not self._padded:
                 raise
-            reason = " ".join(str(error).split())[:200]
             raise MtawError(
-                f"encoder '{self.name}': the GPU failed ({reason}); check what else runs on it, then load again"
+                f"encoder '{self.name}': the GPU failed ({_line(error)}); check what else runs on it, then load again"
             ) from None
 
     def _one_by_one(self, sessions: Sessions) -> np.ndarray:
@@ -159,3 +163,87 @@ def padded_runs(lengths: np.ndarray, d: int) -> Iterator[np.ndarray]:
         if end == len(order) or (end + 1 - begin) * longest * max(longest, d) > _NUMBERS:
             yield order[begin:end]
             begin = end
+
+
+def _session_options() -> onnxruntime.SessionOptions:
+    """Return the options that the measurements in docs/export.md chose for one session a call."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_cpu_mem_arena = False  # as fast, and the memory of a long session is freed
+    options.enable_mem_pattern = True  # one allocation a run; a pattern is kept for each shape that was run
+    options.log_severity_level = 3  # below it ORT warns that `item_embedding` can be overridden, which is its purpose
+    return options
+
+
+def _open_on_cpu(path: Path) -> onnxruntime.InferenceSession:
+    """Open the graph on the CPU. Raises BundleError if it does not load."""
+    try:
+        return onnxruntime.InferenceSession(path, _session_options(), providers=[_CPU])
+    except Exception as error:  # ONNX Runtime's own have no common base
+        raise _damaged(path, error) from None
+
+
+def _open_on_cuda(path: Path, name: str, device: int) -> onnxruntime.InferenceSession:
+    """Open the graph on a GPU, for the encoder `name`.
+
+    Raises UsageError if ONNX Runtime cannot use that GPU (by itself it would use the CPU and log it), BundleError if
+    the graph does not load.
+    """
+    if _CUDA not in onnxruntime.get_available_providers():
+        raise UsageError(
+            f"encoder '{name}': this ONNX Runtime has no CUDA; install 'mtaw-fast[gpu]' instead of 'mtaw-fast[cpu]'"
+        )
+    missing = _missing_library()
+    if missing is not None:
+        remedy = "install 'mtaw-fast[gpu]', which brings CUDA's libraries"
+        if missing.startswith("libcuda.so"):
+            remedy = "install NVIDIA's driver if there is a GPU, or use encoder 'native'"
+        raise UsageError(f"encoder '{name}': ONNX Runtime's CUDA does not load ({missing}); {remedy}")
+    options = _session_options()
+    options.enable_mem_pattern = False  # every batch is a shape of its own
+    # TensorFloat-32 keeps 10 bits of a product's factors; a float32 result is promised. The arena grows only by what is
+    # requested, since FAISS and other processes may share the card.
+    cuda_options = {"device_id": str(device), "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+    try:
+        session = onnxruntime.InferenceSession(
+            path, options, providers=[(_CUDA, cuda_options), _CPU], enable_fallback=0
+        )
+    except Exception as error:  # ONNX Runtime's own have no common base
+        if "CUDA" not in str(error):
+            raise _damaged(path, error) from None
+        raise UsageError(f"encoder '{name}': ONNX Runtime cannot use GPU {device} ({_line(error)})") from None
+    if session.get_providers()[0] != _CUDA:
+        raise UsageError(f"encoder '{name}': ONNX Runtime found no usable GPU; check its driver and CUDA")
+    return session
+
+
+def _damaged(path: Path, error: Exception) -> BundleError:
+    return BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path} ({_line(error)}); {_REMEDY}")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _missing_library() -> str | None:
+    """Return the loader's message about a library that ONNX Runtime's CUDA provider needs and does not find, or None.
+
+    pip installs CUDA's libraries where the loader does not look; `preload_dlls` loads them from there and prints what
+    it does not find. The provider's own failure is only logged on stderr, so the provider is loaded here to get it.
+    """
+    preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21
+    if preload is not None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            preload()
+    provider = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+    if not provider.exists():  # on another system, or built in
+        return None
+    try:
+        ctypes.CDLL(str(provider))
+    except OSError as error:
+        # Loaded alone, it always lacks a symbol (not a file) that ONNX Runtime itself provides.
+        return str(error) if "cannot open shared object file" in str(error) else None
+    return None

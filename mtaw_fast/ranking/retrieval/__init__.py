@@ -169,8 +169,7 @@ def _best(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None, ann: 
 def _ann_index(catalog: np.ndarray, exact: NativeIndex, ann: AnnFile) -> Index:
     from mtaw_fast.ranking.retrieval.ann_index import load_ann
 
-    plans, recall = read_entry(str(ann.path), ann.entry)
-    return load_ann(ann.path, catalog, plans, exact, recall)
+    return load_ann(ann.path, catalog, read_entry(str(ann.path), ann.entry)[0], exact)
 
 
 def _native_index(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None) -> NativeIndex:

@@ -1,7 +1,7 @@
 """The approximate index for catalogs of millions: FAISS finds candidates in a fraction of the catalog, we score them.
 
-Scores are exact, bit for bit, and no result is outside the filter. The index may miss an item of the true top k. The
-recall that export measured is in the bundle's manifest and in `AnnIndex.recall`.
+Scores are exact, bit for bit, and no result is outside the filter. The index may miss an item of the true top k; the
+recall that export measured is in the bundle's manifest.
 
 A search uses the exact index instead, and is then certified like any exact search, if
   - k is over LARGEST_K: the recall was measured for smaller lists;
@@ -20,7 +20,7 @@ import numpy as np
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, DataError
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.ranking.retrieval.ann_plan import LARGEST_K, REMEDY, Recall, SearchPlan, SearchPlans
+from mtaw_fast.ranking.retrieval.ann_plan import LARGEST_K, REMEDY, SearchPlan, SearchPlans
 from mtaw_fast.ranking.retrieval.certificate import checked_norms
 from mtaw_fast.ranking.retrieval.faiss_flat import one_thread
 from mtaw_fast.storage.sealed_file import SealedFile, open_sealed, path_of
@@ -37,8 +37,8 @@ class AnnIndex:
     """`Index` by an approximate FAISS index over a catalog float32[N, d], together with an exact one.
 
     approximate: FAISS's index of the plan's kind, as `export` builds it. exact: an exact `Index` of the same catalog.
-    recall: what was measured with the plans, for the record. items_plan: the plan of `for_items`, if it is another.
-    Queries are searched one at a time on the calling thread, so that an answer never depends on its batch.
+    items_plan: the plan of `for_items`, if it is another. Queries are searched one at a time on the calling thread, so
+    that an answer never depends on its batch.
     """
 
     name = "ann"
@@ -49,26 +49,22 @@ class AnnIndex:
         approximate: Any,
         plan: SearchPlan,
         exact: Index,
-        recall: Recall | None = None,
         items_plan: SearchPlan | None = None,
     ) -> None:
         self.plan = plan
-        self.recall = recall
         self._catalog = catalog
         self._approximate = approximate
         self._exact = exact
         self._max_effort = approximate.nlist if plan.kind == "ivfpq" else len(catalog)
         self._unfiltered = search_parameters(plan, None)
         self.file: SealedFile | None = None  # kept, so that other processes find the copy and share it
-        self._by_items = None if items_plan is None or items_plan == plan else self.with_plan(items_plan)
-
-    def with_plan(self, plan: SearchPlan) -> AnnIndex:
-        """Return the same index searched by another plan of its kind, without a stated recall."""
-        return AnnIndex(self._catalog, self._approximate, plan, self._exact)
+        self._by_items = self
+        if items_plan is not None and items_plan != plan:
+            self._by_items = AnnIndex(catalog, approximate, items_plan, exact)
 
     def for_items(self) -> AnnIndex:
         """Return the same index searched by its plan for item vectors; see `retrieval.for_items`."""
-        return self if self._by_items is None else self._by_items
+        return self._by_items
 
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
@@ -95,7 +91,7 @@ class AnnIndex:
         return ids, scores
 
 
-def load_ann(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Index, recall: Recall) -> AnnIndex:
+def load_ann(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Index) -> AnnIndex:
     """Read the index file of a bundle. Raises BundleError unless it is the plans' kind of index of this catalog."""
     try:
         sealed = open_sealed(path)
@@ -114,7 +110,7 @@ def load_ann(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Index, 
             f"{path} is {type(loaded).__name__} over {loaded.ntotal} x {loaded.d} values, the bundle needs "
             f"{expected[0]} over {n_items} x {d}; {REMEDY}"
         )
-    index = AnnIndex(catalog, loaded, plans.sessions, exact, recall, plans.items)
+    index = AnnIndex(catalog, loaded, plans.sessions, exact, plans.items)
     index.file = sealed
     return index
 

@@ -26,7 +26,7 @@ for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "c
 import onnxruntime  # noqa: E402
 
 from mtaw_fast.export.onnx_model import export_onnx  # noqa: E402
-from mtaw_fast.ranking.encoders import onnx_encoder, onnx_runtime  # noqa: E402
+from mtaw_fast.ranking.encoders import onnx_encoder  # noqa: E402
 from mtaw_fast.ranking.encoders.onnx_encoder import OnnxEncoder  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -216,7 +216,7 @@ class TestCudaRefusals:
         monkeypatch.setattr(
             onnxruntime, "preload_dlls", lambda: print("Failed to load libcublasLt.so.13"), raising=False
         )
-        monkeypatch.setattr(onnx_runtime.ctypes, "CDLL", load)
+        monkeypatch.setattr(onnx_encoder.ctypes, "CDLL", load)
         with pytest.raises(UsageError) as caught:
             make_encoder("onnx-cuda", bundle)
         assert str(caught.value) == f"encoder 'onnx-cuda': ONNX Runtime's CUDA does not load ({said}); {remedy}"
@@ -234,7 +234,7 @@ class TestCudaRefusals:
             assert session.get_providers() == PROVIDERS_THEN
             return session
 
-        monkeypatch.setattr(onnx_runtime, "_missing_library", lambda: None)
+        monkeypatch.setattr(onnx_encoder, "_missing_library", lambda: None)
         monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
         return requested
 

@@ -156,7 +156,7 @@ class TestAnnIndex:
     def test_the_mapped_file_gives_the_same_answers(self, kind: str, tmp_path: Path) -> None:
         index = make_index("ann", catalog(), None, ann_file(tmp_path, kind))
         assert isinstance(index, AnnIndex)
-        assert (index.name, index.plan, index.recall) == ("ann", PLANS[kind], RECALL)
+        assert (index.name, index.plan) == ("ann", PLANS[kind])
         assert (index.for_items().name, index.for_items().plan) == ("ann", BOTH[kind].items)
         assert same(index.search(queries(), 20, scale=16.0), ann_index(kind).search(queries(), 20, scale=16.0))
 
@@ -182,7 +182,7 @@ class TestForItems:
     def two_plans(self) -> AnnIndex:
         everything = SearchPlan("ivfpq", approximate("ivfpq").nlist, N // 20)
         index = approximate("ivfpq")
-        return AnnIndex(catalog(), index, SearchPlan("ivfpq", 1, 1), NumpyIndex(catalog()), None, everything)
+        return AnnIndex(catalog(), index, SearchPlan("ivfpq", 1, 1), NumpyIndex(catalog()), everything)
 
     def test_ann_has_another_plan_for_items(self) -> None:
         index, rows = self.two_plans(), queries()[:6]
@@ -217,7 +217,7 @@ class TestForItems:
         exact = Recommender.load(tmp_path / "bundle", encoder="numpy", index="numpy")
         lists = build("ivfpq", bundle.item_vectors, 0, lambda _: None)[0]
         plans = SearchPlan("ivfpq", 1, 1), SearchPlan("ivfpq", lists.nlist, 100)
-        index = AnnIndex(bundle.item_vectors, lists, plans[0], exact.index, None, plans[1])
+        index = AnnIndex(bundle.item_vectors, lists, plans[0], exact.index, plans[1])
         rec = Recommender(bundle, exact.encoder, index)
         items = bundle.ids.external(np.arange(0, 2000, 100))
         for updated in (False, True):
@@ -226,8 +226,8 @@ class TestForItems:
                     recommender.remove_items(items[1:3])
                     recommender.add_items([-1], neighbors=[items[5:7]])
             known = [items[0], *items[3:], *([-1] if updated else [])]
-            for options in ({}, {"exclude": known[2:4]}):
-                answers = [[ranker.similar_items(item, **options) for item in known] for ranker in (rec, exact)]
+            for exclude in ([], known[2:4]):
+                answers = [[ranker.similar_items(item, exclude=exclude) for item in known] for ranker in (rec, exact)]
                 assert all(map(native_bundles.same, *answers))
             assert [rec.recommend([item]) for item in known] != [exact.recommend([item]) for item in known]
 
