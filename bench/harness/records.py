@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import register
-from bench.harness.json_lines import read_json_lines
 from bench.harness.machine import checkout, machine_record
 from mtaw_fast.errors import DataError
 from mtaw_fast.storage.files import write_bytes
@@ -26,43 +25,33 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class RecordKind:
-    """Records of one bench. kind, schema: fields of every record. measured: the field that a finished one has."""
+class RecordFile:
+    """The records of a bench in a file; without it there are none.
 
-    bench: str
+    kind, schema: fields of every record. measured: the field that a finished one has.
+    """
+
+    path: Path
     kind: str
     schema: int
     measured: str
 
-    def checked(self, record: Any, where: str) -> Record:
-        """Return the record; DataError if it is of another kind or schema."""
-        if not isinstance(record, dict) or (record.get("kind"), record.get("schema")) != (self.kind, self.schema):
-            raise DataError(f"{where} is no record of {self.bench}, or of another schema; move it away")
-        return record
-
-
-@dataclass(frozen=True, slots=True)
-class RecordFile:
-    """The records of a bench in a folder; without the file there are none."""
-
-    path: Path
-    kind: RecordKind
-
     def every(self) -> dict[str, Record]:
         """Return all records by name, in the order of names.
 
-        Raises DataError if the file cannot be read, or a line is no record of this kind.
+        Raises DataError if the file cannot be read, or a line is no record of this kind and schema.
         """
-        if not self.path.exists():
-            return {}
-        records = {}
-        for name, record in read_lines(self.path):
-            records[name] = self.kind.checked(record, f"{self.path}: {name}")
+        records = dict(read_lines(self.path)) if self.path.exists() else {}
+        for name, record in records.items():
+            if (record.get("kind"), record.get("schema")) != (self.kind, self.schema):
+                raise DataError(
+                    f"{self.path}: {name} is no record of bench.{self.path.stem}, or of another schema; move it away"
+                )
         return records
 
     def finished(self) -> list[Record]:
         """Return the records that have been measured whole, in the order of names."""
-        return [record for record in self.every().values() if self.kind.measured in record]
+        return [record for record in self.every().values() if self.measured in record]
 
     def entry(self, name: str) -> Entry:
         """Return the location of the record of this name."""
@@ -101,7 +90,7 @@ class Entry:
 
 def read_lines(path: Path) -> Iterator[tuple[str, Record]]:
     """Yield the name and the record of every line. Raises DataError on a line that is no JSON object with a name."""
-    for number, record in enumerate(read_json_lines(path), 1):
+    for number, record in enumerate(register.read_json_lines(path), 1):
         if "name" not in record:
             raise DataError(f"{path}, line {number}, has no name")
         yield record.pop("name"), record

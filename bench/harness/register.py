@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.harness.json_lines import read_json_lines
 from bench.harness.report import command
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import DataError, UsageError
 
 NAME = "test-reads.jsonl"
 RESULTS = Path("docs/results")
@@ -46,6 +45,21 @@ def append(results: Path, line: Line) -> None:
     """Add a line to the register of a folder of records."""
     with (results / NAME).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_json_lines(path: Path) -> list[Line]:
+    """Return the object of every line of a file. Raises DataError on a line that is none."""
+    objects = []
+    with path.open(encoding="utf-8") as file:  # splitlines would also cut texts at U+2028 and the like
+        for number, line in enumerate(file, 1):
+            try:
+                value = json.loads(line)
+            except ValueError:
+                value = None
+            if not isinstance(value, dict):
+                raise DataError(f"{path}, line {number}, is no JSON object")
+            objects.append(value)
+    return objects
 
 
 def lines(results: Path) -> list[Line]:

@@ -11,14 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.harness.records import Entry, RecordFile, RecordKind
+from bench.harness.records import Entry, RecordFile
 from bench.peers.systems import System
 
 SCHEMA = 1
 KIND = "mtaw_fast peers"
 FILE = "peers.jsonl"
 _COST = "cost"
-_RECORDS = RecordKind("bench.peers", KIND, SCHEMA, "training")
 
 
 def entry_of(results: Path, dataset: str, system: System) -> Entry:
@@ -42,8 +41,8 @@ def costs(results: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _measured(results: Path) -> list[tuple[str, dict[str, Any]]]:
     file = _file(results)
-    return [(name, record) for name, record in file.every().items() if file.kind.measured in record]
+    return [(name, record) for name, record in file.every().items() if file.measured in record]
 
 
 def _file(results: Path) -> RecordFile:
-    return RecordFile(results / FILE, _RECORDS)
+    return RecordFile(results / FILE, KIND, SCHEMA, "training")

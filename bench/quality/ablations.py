@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 from bench.harness.comparison import limit_threads
-from bench.harness.json_lines import read_json_lines
 from bench.harness.machine import machine_class, machine_record, usable_cores
 from bench.harness.records import commit
+from bench.harness.register import read_json_lines
 from bench.harness.report import command
 from bench.quality.runs import ProgressLines, prepared
 from bench.quality.table import ablations as table

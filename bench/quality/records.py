@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.harness.records import Entry, RecordFile, RecordKind, commit
+from bench.harness.records import Entry, RecordFile, commit
 from mtaw_fast.config import Config, MemoryConfig, RankerConfig
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
@@ -25,7 +25,6 @@ from mtaw_fast.errors import UsageError
 SCHEMA = 1
 KIND = "mtaw_fast quality"
 FILE = "quality.jsonl"
-_RECORDS = RecordKind("bench.quality", KIND, SCHEMA, "metrics")
 SPLITS = ("validation", "test")
 # How a model comes to its test figures. held-out: the held-out sessions choose the epoch, and a refit learns them too.
 # not-refit: they choose, and stay unlearned.
@@ -39,7 +38,7 @@ _MEMORY_SETTINGS = {
 
 def records_in(results: Path) -> RecordFile:
     """Return the records of a folder."""
-    return RecordFile(results / FILE, _RECORDS)
+    return RecordFile(results / FILE, KIND, SCHEMA, "metrics")
 
 
 @dataclass(frozen=True, slots=True)

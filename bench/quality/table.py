@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.harness.json_lines import read_json_lines
+from bench.harness.register import read_json_lines
 from bench.quality.records import NOT_REFIT, PUBLISHED, protocol_of
 
 QUOTED = Path(__file__).parents[2] / "docs/results/published.jsonl"  # names paper, table and protocol

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.harness.json_lines import read_json_lines
+from bench.harness.register import read_json_lines
 from bench.peers.records import trained
 from bench.quality.records import PUBLISHED, protocol_of, records_in
 from bench.suite.results import ROOT

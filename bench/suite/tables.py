@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import register
-from bench.harness.json_lines import read_json_lines
 from bench.harness.machine import machine_class
 from bench.harness.powers import power_of
+from bench.harness.register import read_json_lines
 from bench.harness.report import command, number
 from bench.peers.records import trained
 from bench.peers.table import Tables as PeerTables
