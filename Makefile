@@ -54,7 +54,6 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.simulation --histories 20000
 	$(BIN)/python -m tests.simulation --every-call
 	$(BIN)/python -m tests.service.hostile --bodies 10000
-	$(BIN)/python -m tests.rules.random_cases --cases 10000
 	$(BIN)/python -m tests.export.real_sets
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/on_triton
 	$(BIN)/python -m mtaw_fast.kernels.compile_check --all

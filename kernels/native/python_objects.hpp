@@ -4,12 +4,18 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
+#include <utility>
+#include <vector>
+
 #include "encode/encoder.hpp"
 #include "encode/session.hpp"
 #include "ids/bound_ids.hpp"
 #include "memory/delta.hpp"
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"
+#include "memory/tables.hpp"
+#include "rules/arrange.hpp"
 #include "scan/scanner.hpp"
 #include "trends/trends.hpp"
 
@@ -27,5 +33,24 @@ MemoryScratch& thread_memory_scratch();
 const Trends& trends_of(pybind11::handle object);
 const ItemContent* item_content_of(pybind11::handle object);  // null if it is None
 TrendsScratch& thread_trends_scratch();
+const Arrangement& arrangement_of(pybind11::handle object);
+
+using PinPairs = std::vector<std::pair<std::int64_t, std::int32_t>>;  // positions from 1, and items
+
+// Throws IndexError on an item outside the arrangement's.
+std::vector<Pin> pins_of(const Arrangement& arrangement, const PinPairs& pin_pairs);
+
+// What a mapping of the session memory's names to arrays holds. The view lives as long as the arrays.
+struct BoundTables {
+    TablesView view;
+    std::int64_t n_pairs, n_postings, n_clicks;
+};
+
+// Throws ValueError naming an array that is missing or of the wrong type or shape. What the arrays say is not looked
+// at; check_tables does that.
+BoundTables bound_tables(const pybind11::dict& arrays);
+
+// From kernels.native.memory_tables.TableSettings.
+MemorySettings memory_settings_of(const pybind11::tuple& settings);
 
 }  // namespace mtaw

@@ -16,7 +16,6 @@
 #include "engine/engine.hpp"
 #include "ids/python_ids.hpp"
 #include "python_objects.hpp"
-#include "rules/python_rules.hpp"
 #include "rules/arrange.hpp"
 #include "unlocked.hpp"
 

@@ -11,7 +11,6 @@
 #include "bindings.hpp"
 #include "buffers.hpp"
 #include "memory/delta.hpp"
-#include "memory/python_tables.hpp"
 #include "python_objects.hpp"
 #include "unlocked.hpp"
 

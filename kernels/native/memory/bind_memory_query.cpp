@@ -12,7 +12,6 @@
 
 #include "bindings.hpp"
 #include "buffers.hpp"
-#include "memory/python_tables.hpp"
 #include "memory/query.hpp"
 #include "named_arrays.hpp"
 #include "python_objects.hpp"

@@ -15,7 +15,6 @@
 #include "memory/build.hpp"
 #include "memory/co_clicked.hpp"
 #include "memory/delta.hpp"
-#include "memory/python_tables.hpp"
 #include "memory/tables.hpp"
 #include "named_arrays.hpp"
 #include "python_objects.hpp"
