@@ -21,7 +21,7 @@ from mtaw_fast.storage.files import atomic_path
 
 ENTRY = "onnx"  # the manifest's entry about the graphs
 PARTS = ("whole", "encoder")
-_EXTERNAL_OVER = 2_000_000_000  # bytes: protobuf ends at 2^31
+EXTERNAL_OVER = 2_000_000_000  # bytes: protobuf ends at 2^31
 
 Say = Callable[[str], None]
 
@@ -89,7 +89,7 @@ def export_onnx(
     *,
     part: str = "whole",
     dataset: Dataset | None = None,
-    external_over: int = _EXTERNAL_OVER,
+    external_over: int = EXTERNAL_OVER,
     seed: int = 0,
     say: Say = lambda _: None,
 ) -> ExportedGraphs:

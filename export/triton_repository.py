@@ -18,6 +18,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.export.graph_ranker import Run, open_graph
 from mtaw_fast.export.onnx_build import Builder, ModelFiles
+from mtaw_fast.export.onnx_model import EXTERNAL_OVER
 from mtaw_fast.export.parity import TOLERANCE, Truth, edge_sessions, measure
 from mtaw_fast.storage.files import atomic_path
 
@@ -25,7 +26,6 @@ MODEL = "recommender"
 MAX_SESSIONS = 32  # of one run
 _DELAY = 500  # microseconds that a request may wait for others
 _VERSIONS = 2  # served at a time
-_EXTERNAL_OVER = 2_000_000_000
 _CONFIG = """\
 # Written by mtaw-fast export --onnx --triton-repository; the graph computes on the CPU.
 name: "{name}"
@@ -46,7 +46,7 @@ parameters {{ key: "inter_op_thread_count" value {{ string_value: "1" }} }}
 """
 
 
-def write_repository(bundle_folder: Path, folder: Path, external_over: int = _EXTERNAL_OVER) -> Path:
+def write_repository(bundle_folder: Path, folder: Path, external_over: int = EXTERNAL_OVER) -> Path:
     """Write the bundle's recommender in float32 into `folder`, as the model's next version.
 
     The graph is first compared with the Recommender, as in `export_onnx`. The server sees a version only when it is

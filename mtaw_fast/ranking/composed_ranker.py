@@ -75,10 +75,7 @@ class ComposedRanker:
         times = (encoding_end - start) / 1000, (search_end - encoding_end) / 1000
         if memory is None:
             return ranked, (*times, None)
-        ranked = memory.rank(
-            sessions, k, queries, ranked, conditions.allowed, dropped, conditions.at, conditions.context,
-            conditions.always_ranked,
-        )  # fmt: skip
+        ranked = memory.rank(sessions, k, queries, ranked, conditions, dropped)
         return ranked, (*times, (perf_counter_ns() - search_end) / 1000)
 
 

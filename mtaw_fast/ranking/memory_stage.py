@@ -14,6 +14,7 @@ from mtaw_fast.kernels.native.trends import ItemContent, Trends
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.item_content import item_content
+from mtaw_fast.ranking.options import Conditions
 
 
 def memory_parts(catalog: Catalog, capacity: int = 0) -> tuple[SessionMemory, NativeRankerNet] | None:
@@ -96,23 +97,20 @@ class MemoryStage:
         k: int,
         queries: np.ndarray,
         retrieved: tuple[np.ndarray, np.ndarray],
-        allowed: Filter | None,
+        conditions: Conditions,
         dropped: Sequence[np.ndarray] | None,
-        at: int | None = None,
-        context: np.ndarray | None = None,
-        always_ranked: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k best items of B sessions, none empty: (ids int32[B, k], scores float32[B, k]), padded.
 
         sessions: types are codes of those that the ranker reads. queries: float32[B, d]. retrieved: the best
-        `width(k)` items of each and their logits. The ranking contains only `allowed` items and none of each session's
-        `dropped` ids. at, context: see `moment_of`. always_ranked: see `Conditions`.
+        `width(k)` items of each and their logits. dropped: ids that are not ranked, for each session, in place of those
+        that the conditions exclude.
         """
         catalog = self._catalog
         ids, logits = (np.ascontiguousarray(array) for array in retrieved)
         added = catalog.vectors if catalog.added else None
         dense = Dense(np.ascontiguousarray(queries), ids, logits, catalog.model.item_vectors, catalog.scale, added)
-        bits, excluded, offsets = self._bits(allowed), None, None
+        bits, excluded, offsets = self._bits(conditions.allowed), None, None
         if dropped is not None:
             offsets = offsets_of(np.array([len(row) for row in dropped], dtype=np.int64))
             excluded = np.concatenate([np.empty(0, np.int32), *dropped], dtype=np.int32)
@@ -120,11 +118,11 @@ class MemoryStage:
         begins, ends = bounds[:-1], bounds[1:]
         moment = None
         if self._trends is not None:
-            moment = moment_of(self._trends, sessions, ends, at, context, self._content)
+            moment = moment_of(self._trends, sessions, ends, conditions.at, conditions.context, self._content)
         return self.memory.rank(
             self.ranker_net, items, begins, ends, k, dense, allowed=bits, excluded=excluded, excluded_offsets=offsets,
             moment=moment, types=None if sessions.types is None else np.ascontiguousarray(sessions.types),
-            always_ranked=always_ranked,
+            always_ranked=conditions.always_ranked,
         )  # fmt: skip
 
     def _bits(self, allowed: Filter | None) -> np.ndarray | None:
