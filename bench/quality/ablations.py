@@ -43,7 +43,8 @@ from mtaw_fast.storage.files import atomic_path
 from mtaw_fast.training.encoder.fit_encoder import fit_encoder
 from mtaw_fast.training.encoder.runner import FitRequest, LocalRunner
 from mtaw_fast.training.memory_tables import build_tables
-from mtaw_fast.training.ranker.train_ranker import RankerSamples, fit_samples, ranker_samples
+from mtaw_fast.training.ranker.fit_ranker import Candidates
+from mtaw_fast.training.ranker.train_ranker import fit_samples, ranker_samples
 from mtaw_fast.training.steps.full_step import AnyStepper
 from mtaw_fast.training.trained_model import served_ranks
 
@@ -126,7 +127,7 @@ class Study:
         self.train_sessions, self._ranked_sessions = dataset.train.split_last(_HELD_OUT)
         self.samples = Samples.from_sessions(self._ranked_sessions, dataset.min_prefix)
         # Variants that differ in the ranker's fit alone share the samples of the last one.
-        self._latest: tuple[Config, RankerSamples] | None = None
+        self._latest: tuple[Config, Candidates] | None = None
 
     def gains(self, name: str, seed: int) -> np.ndarray:
         """Return hit and reciprocal rank of each sample in percent, float64[S, 2]; measured once."""

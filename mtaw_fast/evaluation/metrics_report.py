@@ -176,10 +176,12 @@ def report_of(
         gains = np.concatenate([gains, np.zeros((n_unseen, gains.shape[1]))])
         repeats = np.concatenate([repeats, np.zeros(n_unseen, dtype=bool)])
         session = np.concatenate([session, unseen])
-    observed = None if measured is None else _Observed.of(measured, samples, unseen, slicings, resamples, seed)
+    if measured is None:
+        observed: dict[str, Any] = {"intervals": session_bootstrap(gains, session, resamples, seed)}
+    else:
+        observed = _observed(measured, samples, unseen, slicings, resamples, seed)
     return Report(
         metrics=means_of(gains),
-        intervals=session_bootstrap(gains, session, resamples, seed) if observed is None else observed.intervals,
         repeat=means_of(gains[repeats]),
         non_repeat=means_of(gains[~repeats]),
         samples=len(session),
@@ -189,49 +191,36 @@ def report_of(
         by_type=by_type,
         weighted=weighted[0],
         weighted_intervals=weighted[1],
-        more={} if observed is None else observed.more,
-        more_intervals={} if observed is None else observed.more_intervals,
-        slices={} if observed is None else observed.slices,
         first_by_type=first_by_type,
         on_last_click=on_last,
+        **observed,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Observed:
-    """The parts of a report that need the lists, and the intervals of all means, from one bootstrap."""
-
-    intervals: dict[str, Interval]
-    more: dict[str, float]
-    more_intervals: dict[str, Interval]
-    slices: dict[str, Any]
-
-    @classmethod
-    def of(
-        cls,
-        measured: Measured,
-        samples: Samples,
-        unseen: np.ndarray | None,
-        slicings: Sequence[Slicing],
-        resamples: int,
-        seed: int,
-    ) -> _Observed:
-        columns, bootstrap = measured.columns(), SessionBootstrap(samples.session, resamples, seed)
-        means, intervals = _estimated(bootstrap, columns)
-        if unseen is not None and len(unseen):
-            extended = np.concatenate([columns, np.zeros((len(unseen), columns.shape[1]))])
-            session = np.concatenate([samples.session, unseen])
-            diluted = _estimated(SessionBootstrap(session, resamples, seed), extended)
-            for name in (*METRICS, *NDCG):
-                means[name], intervals[name] = diluted[0][name], diluted[1][name]
-        means |= measured.of_catalog()
-        more_intervals = {name: intervals[name] for name in MORE if name in intervals}
-        return cls(
-            {name: intervals[name] for name in METRICS},
-            {name: means[name] for name in MORE},
-            more_intervals,
-            sliced(columns, slicings, bootstrap),
-        )
+def _observed(
+    measured: Measured,
+    samples: Samples,
+    unseen: np.ndarray | None,
+    slicings: Sequence[Slicing],
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the fields of a report that need the lists, and the intervals of all means, from one bootstrap."""
+    columns, bootstrap = measured.columns(), SessionBootstrap(samples.session, resamples, seed)
+    means, intervals = _estimated(bootstrap, columns)
+    if unseen is not None and len(unseen):
+        extended = np.concatenate([columns, np.zeros((len(unseen), columns.shape[1]))])
+        session = np.concatenate([samples.session, unseen])
+        diluted = _estimated(SessionBootstrap(session, resamples, seed), extended)
+        for name in (*METRICS, *NDCG):
+            means[name], intervals[name] = diluted[0][name], diluted[1][name]
+    means |= measured.of_catalog()
+    return {
+        "intervals": {name: intervals[name] for name in METRICS},
+        "more": {name: means[name] for name in MORE},
+        "more_intervals": {name: intervals[name] for name in MORE if name in intervals},
+        "slices": sliced(columns, slicings, bootstrap),
+    }
 
 
 def _estimated(bootstrap: SessionBootstrap, columns: np.ndarray) -> tuple[dict[str, float], dict[str, Interval]]:

@@ -74,16 +74,7 @@ def refit_ranker(
     )  # fmt: skip
     fit = fit_settings(config, timed=trends is not None)
     fit = replace(fit, lr=_RATE * fit.lr)
-    ranker, history = fit_ranker(
-        dataset,
-        dataset.targets,
-        dataset.lengths,
-        fit,
-        config.optimizer.seed,
-        "ranker",
-        reporter,
-        start=model.ranker_net,
-    )
+    ranker, history = fit_ranker(dataset, fit, config.optimizer.seed, "ranker", reporter, start=model.ranker_net)
     return replace(model, ranker_net=ranker), history
 
 

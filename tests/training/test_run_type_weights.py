@@ -105,33 +105,21 @@ def test_validation_equals_that_of_repeated_samples(small: Config) -> None:
 
 
 def test_the_rankers_fit_equals_that_of_repeated_queries() -> None:
-    samples = MadeUp()
-    times = np.random.default_rng(1).integers(1, 4, len(samples.targets))
-
-    class Repeated(MadeUp):
-        rows = np.repeat(np.arange(len(samples.targets)), times)
-
-        def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return super().batch(self.rows[queries])
-
+    plain, weighted, ones, repeated = (MadeUp() for _ in range(4))
+    times = np.random.default_rng(1).integers(1, 4, len(plain.targets))
+    weighted.weights, ones.weights = times.astype(np.float32), np.ones(len(times), np.float32)
+    rows = np.repeat(np.arange(len(times)), times)
+    for name in ("ids", "values", "targets", "lengths"):
+        setattr(repeated, name, getattr(repeated, name)[rows])
     settings = RankerFit(epochs=2, lr=1e-2, batch=100_000)  # all at once: the same steps
-    start, _ = fit_ranker(samples, samples.targets, samples.lengths, settings, 0, "r", Silent())
-    weighted = fit_ranker(
-        samples, samples.targets, samples.lengths, settings, 0, "r", Silent(), start, times.astype(np.float32)
-    )
-    repetition = Repeated()
-    rows = Repeated.rows
-    oracle = fit_ranker(repetition, samples.targets[rows], samples.lengths[rows], settings, 0, "r", Silent(), start)
-    plain = fit_ranker(samples, samples.targets, samples.lengths, settings, 0, "r", Silent(), start)
-    for ours, theirs, unweighted in zip(weighted[1], oracle[1], plain[1], strict=True):
+    start, _ = fit_ranker(plain, settings, 0, "r", Silent())
+    fits = [fit_ranker(made, settings, 0, "r", Silent(), start) for made in (weighted, repeated, plain, ones)]
+    for ours, theirs, unweighted, _ in zip(*(history for _, history in fits), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
         assert ours["loss"] != pytest.approx(unweighted["loss"], rel=1e-4)
         assert ours["losses"] == [pytest.approx(ours["loss"], abs=1e-5)]  # a step an epoch
-    ones = fit_ranker(
-        samples, samples.targets, samples.lengths, settings, 0, "r", Silent(), start, np.ones(len(times), np.float32)
-    )
-    for name, array in ones[0].arrays().items():
-        assert np.array_equal(array, plain[0].arrays()[name])
+    for name, array in fits[3][0].arrays().items():
+        assert np.array_equal(array, fits[2][0].arrays()[name])
 
 
 def test_prefixes_whose_target_counts_nothing_are_left_out() -> None:

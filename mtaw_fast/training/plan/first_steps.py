@@ -201,11 +201,7 @@ def ranker_times(
 
     def fit(epochs: int) -> Cost:
         of_epochs = replace(settings, epochs=epochs)
-        return watch.cost(
-            lambda: fit_ranker(
-                dataset, dataset.targets, dataset.lengths, of_epochs, config.optimizer.seed, "", Silent()
-            )
-        )
+        return watch.cost(lambda: fit_ranker(dataset, of_epochs, config.optimizer.seed, "", Silent()))
 
     fit(1)  # torch imports parts of its optimizers with the first one
     one_epoch, more_epochs = (fit(epochs) for epochs in _EPOCHS)

@@ -89,7 +89,8 @@ class PrefixCandidates:
         self.features = side.names(trends=False)
         self._n_types = len(side.types)
         self.left_out = 0
-        self.prefixes = prefixes
+        self.targets, self.lengths, self.weights = prefixes.targets, prefixes.lengths, prefixes.weights
+        self._prefixes = prefixes
         self._threads = max(1, current_threads().pieces - 1)  # the fit takes one
         self._memory = tables.queries(tables.n_items, query_settings(config))
         self._dense = None if weights is None else dense_of(config, weights, prefixes, current_threads().pieces)
@@ -99,7 +100,7 @@ class PrefixCandidates:
         dense = self._dense
         if dense is not None:
             dense = Dense(dense.queries[queries], dense.ids[queries], dense.logits[queries], dense.catalog, dense.scale)
-        prefixes = self.prefixes
+        prefixes = self._prefixes
         return self._memory.features(
             prefixes.items,
             prefixes.begins[queries],

@@ -33,13 +33,21 @@ _RARE = 0.1  # the least deviation of a feature of types, which is 0, 0.5 or 1
 
 
 class Candidates(Protocol):
-    """Source of the candidates of Q numbered queries.
+    """Q numbered queries (prefixes of sessions), and the source of their candidates.
 
-    features: the names of the F columns. left_out: further queries, whose target is not a candidate.
+    features: the names of the F columns. targets: int32[Q], the next clicks; a query whose target is no candidate is
+    skipped. lengths: int64[Q], clicks of the prefixes. weights: float32[Q], above 0, of the queries in addition to
+    their lengths; None for equal ones. left_out: further queries, whose target is not a candidate.
     """
 
     @property
     def features(self) -> tuple[str, ...]: ...
+    @property
+    def targets(self) -> np.ndarray: ...
+    @property
+    def lengths(self) -> np.ndarray: ...
+    @property
+    def weights(self) -> np.ndarray | None: ...
     @property
     def left_out(self) -> int: ...
 
@@ -139,25 +147,20 @@ def _one_thread() -> Iterator[None]:
 @_one_thread()
 def fit_ranker(
     candidates: Candidates,
-    targets: np.ndarray,
-    lengths: np.ndarray,
     settings: RankerFit,
     seed: int,
     phase: str,
     reporter: Reporter,
     start: RankerNet | None = None,
-    target_weights: np.ndarray | None = None,
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
     """Return the ranker and a record an epoch. Equal arguments give equal bits on one machine, for any torch threads.
 
-    targets: int32[Q], the next clicks; a query whose target is no candidate is skipped. lengths: int64[Q], clicks of
-    the prefixes. start: a ranker with the same features to start from. target_weights: float32[Q], above 0, of the
-    queries in addition to their lengths; None for equal ones.
+    start: a ranker with the same features to start from.
     Raises TrainingError if no query has its target among its candidates, or on a loss that is not finite.
     """
-    if len(targets) == 0:
+    if len(candidates.targets) == 0:
         raise nothing_to_learn(candidates.left_out)
-    fit = _Fit(candidates, targets, lengths, settings, seed, start, target_weights)
+    fit = _Fit(candidates, settings, seed, start)
     history = []
     for epoch in range(1, settings.epochs + 1):
         history.append(fit.epoch(epoch, phase, reporter))
@@ -168,24 +171,14 @@ def fit_ranker(
 class _Fit:
     """A ranker in training; the arguments are those of `fit_ranker`."""
 
-    def __init__(
-        self,
-        candidates: Candidates,
-        targets: np.ndarray,
-        lengths: np.ndarray,
-        settings: RankerFit,
-        seed: int,
-        start: RankerNet | None,
-        target_weights: np.ndarray | None,
-    ) -> None:
-        self.candidates, self.targets, self.settings, self.seed = candidates, targets, settings, seed
-        self.target_weights = target_weights
-        self.weights = lengths.astype(np.float32) ** LENGTH_POWER
-        if target_weights is not None:
-            self.weights *= target_weights
+    def __init__(self, candidates: Candidates, settings: RankerFit, seed: int, start: RankerNet | None) -> None:
+        self.candidates, self.settings, self.seed = candidates, settings, seed
+        self.weights = candidates.lengths.astype(np.float32) ** LENGTH_POWER
+        if candidates.weights is not None:
+            self.weights *= candidates.weights
         kept = settings.kept(candidates.features)
         if start is None:
-            self.mean, scale = _standard(candidates, len(targets), seed)
+            self.mean, scale = _standard(candidates, seed)
         else:
             self.mean, scale = np.array(start.mean), start.scale
         self.scale = scale * kept
@@ -196,7 +189,7 @@ class _Fit:
         if start is not None:
             self.net.load(start)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-        self.steps_an_epoch = -(-len(targets) // settings.batch)
+        self.steps_an_epoch = -(-len(candidates.targets) // settings.batch)
         self.step = 0
 
     def epoch(self, epoch: int, phase: str, reporter: Reporter) -> dict[str, Any]:
@@ -204,7 +197,7 @@ class _Fit:
 
         TrainingError if none could be used, or on a loss that is not finite.
         """
-        n_queries = len(self.targets)
+        n_queries = len(self.candidates.targets)
         order = np.random.default_rng([self.seed, epoch]).permutation(n_queries)
         batches = np.array_split(order, self.steps_an_epoch)
         reporter.epoch_starts(phase, epoch, self.settings.epochs, n_queries)
@@ -212,7 +205,7 @@ class _Fit:
         curve = LossCurve(n_queries)
         make = partial(self._candidates, epoch, self.step)
         for queries, (ids, values) in zip(batches, _ahead(make, batches), strict=True):
-            hits = ids == self.targets[queries, None]
+            hits = ids == self.candidates.targets[queries, None]
             usable = np.flatnonzero(hits.any(axis=1))
             self.step += 1
             mean_loss = 0.0
@@ -260,9 +253,9 @@ class _Fit:
         self.optimizer.zero_grad()
         ((loss * weight).sum() / weight.sum()).backward()
         self.optimizer.step()
-        if self.target_weights is None:
+        if self.candidates.weights is None:
             return float(loss.detach().sum()), len(queries)
-        counts = torch.from_numpy(self.target_weights[queries])
+        counts = torch.from_numpy(self.candidates.weights[queries])
         return float((loss.detach() * counts).sum()), float(counts.sum())
 
     def _learning_rate(self, step: int) -> float:
@@ -283,13 +276,13 @@ def nothing_to_learn(n_queries: int) -> TrainingError:
     )
 
 
-def _standard(candidates: Candidates, n_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _standard(candidates: Candidates, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(mean, 1 / deviation) float32[F] over the candidates of some queries.
 
     A feature of a type that none of them has gets 0, and that of a rare one at most 1 / _RARE: few clicks must not
     count a hundredfold, whatever the weights are.
     """
-    chosen = np.random.default_rng([seed, 0]).permutation(n_queries)[:_SAMPLE]
+    chosen = np.random.default_rng([seed, 0]).permutation(len(candidates.targets))[:_SAMPLE]
     ids, values = candidates.batch(chosen)
     rows = values[ids >= 0].astype(np.float64)
     deviation = rows.std(axis=0)

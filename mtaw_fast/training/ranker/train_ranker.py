@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.memory_tables import build_tables, build_trends
@@ -45,7 +45,7 @@ def ranker_samples(
     reporter: Reporter,
     type_weights: np.ndarray | None = None,
     side: SideInputs = NOTHING,
-) -> RankerSamples:
+) -> Candidates:
     """Rank the clicks of the last `config.ranker.ranker_fraction` of the sessions.
 
     config: with `prequential` the memory learns the last sessions chunk by chunk (`ranker.prequential`); else it stays
@@ -67,40 +67,21 @@ def ranker_samples(
     tables = build_tables(config, before, n_items)
     if not config.ranker.prequential:
         prefixes = Prefixes.of(last, min_prefix, type_weights, side.type_codes(last))
-        candidates = PrefixCandidates(config, tables, weights, prefixes, side)
-        return RankerSamples(candidates, prefixes.targets, prefixes.lengths, prefixes.weights, timed=False)
+        return PrefixCandidates(config, tables, weights, prefixes, side)
     since = None if before.times is None else int(before.times.max())
     trends = build_trends(config, before, n_items, side.context)
-    dataset = build_dataset(
+    return build_dataset(
         config, tables, last, min_prefix, weights, folder, phase, reporter, since, trends, type_weights, side
     )
-    return RankerSamples(dataset, dataset.targets, dataset.lengths, dataset.weights, timed=trends is not None)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RankerSamples:
-    """What a ranker is fitted on: Q queries with candidates.
-
-    targets: int32[Q]. lengths: int64[Q], clicks of the prefixes. weights: float32[Q], or None. timed: whether features
-    of trends are among them.
-    """
-
-    candidates: Candidates
-    targets: np.ndarray
-    lengths: np.ndarray
-    weights: np.ndarray | None
-    timed: bool
 
 
 def fit_samples(
-    samples: RankerSamples, config: Config, phase: str, reporter: Reporter
+    samples: Candidates, config: Config, phase: str, reporter: Reporter
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
     """Fit a ranker on the samples; return it, and a record an epoch."""
     give_back_freed()  # tables of the samples: gigabytes for a large log
-    return fit_ranker(
-        samples.candidates, samples.targets, samples.lengths, fit_settings(config, timed=samples.timed),
-        config.optimizer.seed, phase, reporter, target_weights=samples.weights,
-    )  # fmt: skip
+    settings = fit_settings(config, timed=set(feature_names(trends=True)) <= set(samples.features))
+    return fit_ranker(samples, settings, config.optimizer.seed, phase, reporter)
 
 
 def fit_settings(config: Config, *, timed: bool = False) -> RankerFit:

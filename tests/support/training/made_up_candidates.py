@@ -16,6 +16,7 @@ class MadeUp:
 
     features = FEATURES
     left_out = 0
+    weights: np.ndarray | None = None
 
     def __init__(self, n_queries: int = 900, width: int = 12, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)

@@ -84,7 +84,7 @@ def test_a_fit_is_shared_by_the_queries_that_it_leaves_out(
         return dataset
 
     monkeypatch.setattr(first_steps, "build_dataset", build)
-    monkeypatch.setattr(first_steps, "fit_ranker", lambda *arguments: epochs.__setitem__(0, arguments[3].epochs))
+    monkeypatch.setattr(first_steps, "fit_ranker", lambda *arguments: epochs.__setitem__(0, arguments[1].epochs))
     times = first_steps.ranker_times(remembering, ring.train, ring.n_items, ring.min_prefix, Watch())  # type: ignore[arg-type]
     assert queries[0] > 0
     np.testing.assert_allclose(times.fitted * queries[0], 1)

@@ -18,7 +18,7 @@ from mtaw_fast.training import train
 from mtaw_fast.training.memory_tables import build_tables
 from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.ranker import train_ranker
-from mtaw_fast.training.ranker.candidates import PrefixCandidates, Prefixes
+from mtaw_fast.training.ranker.candidates import Prefixes
 from mtaw_fast.training.ranker.train_ranker import ranker_samples, split_for_ranker
 from tests.support.random_bundle import random_weights
 from tests.support.training.ring import N_ITEMS, ring_sessions
@@ -42,9 +42,8 @@ def slice_features(sessions: Sessions) -> tuple[np.ndarray, np.ndarray]:
     config = CONFIG.replace(prequential=False)
     candidates = ranker_samples(
         config, sessions, N_ITEMS, 1, random_weights(CONFIG, N_ITEMS), Path("unused"), "ranker", Silent()
-    ).candidates
-    assert isinstance(candidates, PrefixCandidates)
-    return candidates.batch(np.arange(len(candidates.prefixes.targets)))
+    )
+    return candidates.batch(np.arange(len(candidates.targets)))
 
 
 def shuffled(sessions: Sessions) -> Sessions:

@@ -19,7 +19,7 @@ SETTINGS = RankerFit(epochs=2, lr=1e-2)
 
 
 def fitted(made: MadeUp, settings: RankerFit = SETTINGS, seed: int = 0) -> RankerNet:
-    return fit_ranker(made, made.targets, made.lengths, settings, seed, "ranker", Silent())[0]
+    return fit_ranker(made, settings, seed, "ranker", Silent())[0]
 
 
 def test_it_finds_the_feature_that_predicts() -> None:
@@ -53,7 +53,7 @@ def test_queries_without_their_target_teach_nothing() -> None:
     lost = np.arange(0, 900, 3)
     samples.targets[lost] = other.targets[lost] = 7  # no candidate
     other.lengths[lost] += 20  # weighs a query, if its target is a candidate
-    (ranker, history), (other_ranker, _) = (fit_ranker(m, m.targets, m.lengths, SETTINGS, 0, "r", Silent())
+    (ranker, history), (other_ranker, _) = (fit_ranker(m, SETTINGS, 0, "r", Silent())
                                             for m in (samples, other))  # fmt: skip
     assert history[-1]["in_candidates"] == 66.67
     assert np.array_equal(ranker.w1, other_ranker.w1)
@@ -87,5 +87,5 @@ def test_drawn_candidates_are_the_target_and_some_others_and_fit_a_ranker(
     for part, whole in zip(dataset.drawn(queries, 100, np.random.default_rng(0)), (ids, values), strict=True):
         assert np.array_equal(part, whole)
     settings = RankerFit(epochs=2, lr=1e-2, batch=32, negatives=7)
-    _, history = fit_ranker(dataset, dataset.targets, dataset.lengths, settings, 3, "ranker", Silent())
+    _, history = fit_ranker(dataset, settings, 3, "ranker", Silent())
     assert history[1]["loss"] < history[0]["loss"]
