@@ -85,8 +85,12 @@ def test_every_share_is_scored_on_the_same_sessions(dataset: Dataset, asked: lis
     assert set(tuned.best.settings) == set(COMMON | (WITH_MEMORY if memory else WITHOUT_MEMORY))
 
 
-def test_the_best_is_found_the_worse_are_pruned_and_failures_survive(dataset: Dataset, asked: list[Asked]) -> None:
+def test_the_best_is_found_the_worse_are_pruned_and_failures_survive(
+    dataset: Dataset, asked: list[Asked], monkeypatch: pytest.MonkeyPatch
+) -> None:
     reported: list[Trial] = []
+    counts: list[int] = []
+    monkeypatch.setattr("mtaw_fast.tuning.gains_over", lambda *a: counts.append(a[3]) or gains_over(*a))
     tuned = tune(dataset, SMALL, trials=25, seed=1, progress=reported.append)
     assert reported == tuned.trials
     assert [trial.number for trial in reported] == list(range(25))
@@ -103,20 +107,10 @@ def test_the_best_is_found_the_worse_are_pruned_and_failures_survive(dataset: Da
         assert (trial.share == 1) == (trial.state == "complete")
     pruned = [trial for trial in reported if trial.state == "pruned"]
     assert all(trial.share < 1 for trial in pruned)
+    # The sessions that stop a trial are those of the interval, so the best one is chosen from it too.
+    assert counts == [len(complete) + len(pruned) - 1]
     assert len(asked) < len(SHARES) * 25  # a stopped trial is not trained on
     assert tune(dataset, SMALL, trials=25, seed=1).best == tuned.best  # the same seed repeats the search
-
-
-def test_stopped_trials_count_in_the_interval(
-    dataset: Dataset, asked: list[Asked], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The sessions that stop a trial are those of the interval, so it was one of those that the best is chosen from."""
-    counts: list[int] = []
-    monkeypatch.setattr("mtaw_fast.tuning.gains_over", lambda *a: counts.append(a[3]) or gains_over(*a))
-    tuned = tune(dataset, SMALL, trials=25, seed=1)
-    states = [trial.state for trial in tuned.trials]
-    assert "pruned" in states
-    assert counts == [states.count("complete") + states.count("pruned") - 1]
 
 
 def test_noise_is_not_called_better(
@@ -193,18 +187,11 @@ def test_one_plan_holds_for_all_trials(
     assert reported == plans
 
 
-def test_settings_of_structured_weights_are_not_searched_for_uniform_ones(dataset: Dataset, asked: list[Asked]) -> None:
+def test_which_settings_are_searched_and_in_which_range(dataset: Dataset, asked: list[Asked]) -> None:
     assert set(tune(dataset, SMALL.replace(init="uniform"), trials=1).best.settings) == set(COMMON)
-
-
-def test_settings_outside_the_ranges_are_kept_as_the_first_trial(dataset: Dataset, asked: list[Asked]) -> None:
-    tuned = tune(dataset, SMALL.replace(lr=0.05), trials=1)
-    assert tuned.best.settings["lr"] == 0.05
-
-
-def test_settings_are_searched_by_their_kind_and_0_has_no_logarithm(dataset: Dataset, asked: list[Asked]) -> None:
-    whole = SMALL.replace(gamma=2, dropout=0, itl_gain=0.0)
-    tuned = tune(dataset, whole, trials=6)
+    # One outside of its range is kept as the first trial. A whole number, or 0, is no reason to search whole ones.
+    tuned = tune(dataset, SMALL.replace(lr=0.05, gamma=2, dropout=0, itl_gain=0.0), trials=6)
+    assert tuned.trials[0].settings["lr"] == 0.05
     assert any(trial.settings["gamma"] % 1 for trial in tuned.trials)
     assert any(trial.settings["dropout"] % 1 for trial in tuned.trials)
 

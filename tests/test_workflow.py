@@ -15,6 +15,7 @@ import pytest
 
 from mtaw_fast import Config, Recommender, evaluate, prepare, train
 from mtaw_fast.cli import main
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
@@ -99,40 +100,32 @@ def test_an_exception_of_the_callback_ends_the_training(made: Made, tmp_path: Pa
     assert not (tmp_path / "bundle").exists()
 
 
-def test_a_training_whose_bundle_was_not_written_is_not_dropped(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mtaw_fast.training.TrainedModel.save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        train(made.dataset, tmp_path / "bundle", CONFIG)
-    monkeypatch.undo()
-    with pytest.raises(UsageError, match=r"has a finished training whose bundle is missing; write it with --resume"):
-        train(made.dataset, tmp_path / "bundle", CONFIG)
-    began: list[tuple[str, int, int]] = []
-    train(made.dataset, tmp_path / "bundle", CONFIG, resume=True, progress=recorded_in(began))
-    assert not began
-    assert manifest(tmp_path / "bundle")["files"] == manifest(made.folder / "bundle")["files"]
+def full(_: Any, bundle: Path, *__: Any) -> None:
+    raise OSError("disk full")
 
 
-def test_a_training_killed_while_its_bundle_is_written_is_not_dropped(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def killed(_: Any, bundle: Path, *__: Any) -> None:
     """By then the bundle's folder exists, without a manifest."""
+    bundle.mkdir()
+    (bundle / ".weights.safetensors.draft").touch()
+    raise KeyboardInterrupt
 
-    def killed(_: Any, bundle: Path, *__: Any) -> None:
-        bundle.mkdir()
-        (bundle / ".weights.safetensors.draft").touch()
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr("mtaw_fast.training.TrainedModel.save", killed)
-    with pytest.raises(KeyboardInterrupt):
+@pytest.mark.parametrize(("save", "error"), [(full, OSError), (killed, KeyboardInterrupt)], ids=["full", "killed"])
+def test_a_training_whose_bundle_was_not_written_is_not_dropped(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Any, error: type[BaseException]
+) -> None:
+    monkeypatch.setattr("mtaw_fast.training.TrainedModel.save", save)
+    with pytest.raises(error):
         train(made.dataset, tmp_path / "bundle", CONFIG)
     monkeypatch.undo()
     before = contents(tmp_path / "bundle.training")
     with pytest.raises(UsageError, match="has a finished training whose bundle is missing; write it with --resume"):
         train(made.dataset, tmp_path / "bundle", CONFIG)
     assert contents(tmp_path / "bundle.training") == before
-    train(made.dataset, tmp_path / "bundle", CONFIG, resume=True)
+    began: list[tuple[str, int, int]] = []
+    train(made.dataset, tmp_path / "bundle", CONFIG, resume=True, progress=recorded_in(began))
+    assert not began
     assert manifest(tmp_path / "bundle")["files"] == manifest(made.folder / "bundle")["files"]
     assert not (tmp_path / "bundle/.weights.safetensors.draft").exists()
 
@@ -206,38 +199,36 @@ def test_targets_that_training_never_saw_count_as_misses(made: Made) -> None:
     assert "3 targets, not counted" in str(plain)
 
 
-def test_metrics_by_type_survive_the_translation(made: Made) -> None:
-    """A data set with types, whose catalog the bundle has in another order and not as a whole."""
-    rng = np.random.default_rng(0)
-    test, n_items = made.dataset.test, made.dataset.n_items
+def with_target_types(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
+    """The data set with random types of the targets and prefixes of its test."""
+    rng, test = np.random.default_rng(0), dataset.test
+    types = rng.integers(0, len(names), len(test.prefixes.items)).astype(np.uint8)
     typed = dataclasses.replace(
         test,
-        prefixes=dataclasses.replace(
-            test.prefixes, types=rng.integers(0, 2, len(test.prefixes.items)).astype(np.uint8)
-        ),
-        target_types=rng.integers(0, 2, len(test)).astype(np.uint8),
+        prefixes=dataclasses.replace(test.prefixes, types=types),
+        target_types=rng.integers(0, len(names), len(test)).astype(np.uint8),
     )
-    names = made.dataset.ids.external(np.arange(n_items))
-    for ids in (made.dataset.ids, ItemIds.from_list(["else", *names[1:]])):
-        data = dataclasses.replace(made.dataset, test=typed, type_names=("view", "buy"), ids=ids, fingerprint="")
+    return dataclasses.replace(dataset, test=typed, type_names=names)
+
+
+def test_metrics_by_type_survive_the_translation(made: Made) -> None:
+    """A data set with types, whose catalog the bundle has in another order and not as a whole."""
+    typed = with_target_types(made.dataset, ("view", "buy"))
+    names = typed.ids.external(np.arange(typed.n_items))
+    for ids in (typed.ids, ItemIds.from_list(["else", *names[1:]])):
+        data = dataclasses.replace(typed, ids=ids, fingerprint="")
         report = evaluate(made.bundle, data).report
+        counts = np.bincount(typed.test.target_types)
         assert {name: metrics["samples"] for name, metrics in report.by_type.items()} == {
-            "view": int((typed.target_types == 0).sum()), "buy": int((typed.target_types == 1).sum()),
+            "view": counts[0], "buy": counts[1],
         }  # fmt: skip
         total = sum(metrics["P@20"] * metrics["samples"] for metrics in report.by_type.values())
-        assert total / len(typed) == pytest.approx(report.metrics["P@20"])
+        assert total / len(typed.test) == pytest.approx(report.metrics["P@20"])
     assert "targets of type buy: P@10" in str(evaluate(made.bundle, data))
 
 
 def test_weighted_metrics_are_the_weighted_mean_of_those_by_type(made: Made) -> None:
-    rng = np.random.default_rng(1)
-    test = made.dataset.test
-    typed = dataclasses.replace(
-        test,
-        prefixes=dataclasses.replace(test.prefixes, types=np.zeros(len(test.prefixes.items), np.uint8)),
-        target_types=rng.integers(0, 3, len(test)).astype(np.uint8),
-    )
-    data = dataclasses.replace(made.dataset, test=typed, type_names=("view", "cart", "buy"))
+    data = with_target_types(made.dataset, ("view", "cart", "buy"))
     evaluation = evaluate(made.bundle, data, weights="cart=3,buy=0.5", baselines=True)
     for report in (evaluation.report, *evaluation.baselines.values()):
         mass = {
@@ -269,7 +260,6 @@ def test_weighted_metrics_are_the_weighted_mean_of_those_by_type(made: Made) -> 
         (lambda made, tmp: prepare(made.folder / "clicks.csv", made.folder / "set"), "overwrite=True"),
         (lambda made, tmp: train(made.dataset, tmp / "b", "none"), "no preset 'none'"),
         (lambda made, tmp: train(made.dataset, made.folder / "bundle", Config()), "overwrite=True"),
-        (lambda made, tmp: train(made.dataset, tmp / "b", Config.of(type_weights="buy=2")), "have no types"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, weights="buy=2"), "have no types"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, weights="x=1", unseen="misses"), "do not work with"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, split="future"), "split must be"),  # type: ignore[arg-type]
