@@ -28,16 +28,14 @@ _PRIOR = 100.0  # pseudo-sessions of the mixture over shares: it finds a share t
 
 
 def mixture_precision(planned: float, alpha: float) -> float:
-    """Return rho**2: with it the interval is narrowest when `planned` units have come. It is valid with any other."""
-    return _best_information(alpha) / planned
+    """Return rho**2: with it the interval is narrowest when `planned` units have come. It is valid with any other.
 
-
-def _best_information(alpha: float) -> float:
-    """Return x = rho**2 n that minimizes `multiplier`: the solution of x = log(1 + x) + 2 log(1 / alpha)."""
+    `multiplier` is least at the x = rho**2 n that solves x = log(1 + x) + 2 log(1 / alpha).
+    """
     x = constant = -2 * math.log(alpha)
     for _ in range(_STEPS):
         x = math.log1p(x) + constant
-    return x
+    return x / planned
 
 
 def multiplier(n: Any, planned: float, alpha: float) -> Any:

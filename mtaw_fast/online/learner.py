@@ -177,21 +177,22 @@ class OnlineLearner:
             [
                 checked_click(session, *values, context, where=f"observe, click {index}")
                 for index, values in enumerate(zip(items, times, kinds, names, strict=True))
-            ]
+            ],
+            now=now,
         )
 
     def forget(self, session: str) -> str:
         """Append a request to forget a session; see `Recommender.forget`."""
         return self.append([forget_of(session, now_ms())])
 
-    def append(self, events: Sequence[Event], wait: bool = False) -> str:
+    def append(self, events: Sequence[Event], wait: bool = False, now: int | None = None) -> str:
         """Append events to the log; return the position after them. wait: return only when they are learned here.
 
-        An event whose time is in the future gets the current time. Clicks get it as the time of their arrival.
+        An event whose time is in the future gets the current time, `now`. Clicks get it as the time of their arrival.
         """
         if not events:
             return self.position
-        now = now_ms()
+        now = now_ms() if now is None else now
         position = self.log.append([_stamped(event, now) for event in events])
         if wait:
             self.catch_up()

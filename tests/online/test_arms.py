@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.compaction import compactor
@@ -24,15 +24,12 @@ from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from tests.online.test_forgetting import holds_session
-from tests.support.online.recommenders import MODEL, answers, drawn, parts, until_learned
+from tests.support.online.recommenders import answers, drawn, parts, save, until_learned
 from tests.support.redis_server import Redis
+from tests.support.redis_server import redis as redis
 
 OPEN = LearningLimits(item_floor=10**6, pair_floor=10**6)
 QUESTIONS = [*drawn(11, 25), ["new-a", "sku-1"], ["by-hand"], []]
-
-
-def save(folder: Path, model: Model = MODEL) -> Path:
-    return Bundle.save(folder, model, metrics={}, dataset={"name": "x", "fingerprint": "y"}, overwrite=True).folder
 
 
 @pytest.fixture(scope="module")
@@ -50,38 +47,23 @@ def bundles(trained: Path, tmp_path: Path) -> list[Path]:
     return [Path(shutil.copytree(trained / name, tmp_path / name, copy_function=os.link)) for name in ("a", "b")]
 
 
-@pytest.fixture(params=["file", "redis"])
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LearningSettings]:
-    """Settings of a folder that bundles share, with each kind of log."""
-    settings = LearningSettings(tmp_path / "learned", compact=False, limits=OPEN)
-    if request.param == "file":
-        yield settings
-        return
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
-    pytest.importorskip("redis", reason="needs the extra 'serve'")
-    (tmp_path / "redis").mkdir()
-    server = Redis(tmp_path / "redis")
-    yield replace(settings, stream=f"{server.url}?stream=arms")
-    server.stop()
-
-
 @pytest.fixture
-def load() -> Iterator[Callable[..., list[Recommender]]]:
-    """Load the arms of a folder; all are closed at the end."""
-    opened: list[Recommender] = []
-
-    def load(bundles: Sequence[Path], settings: Sequence[LearningSettings]) -> list[Recommender]:
-        recs = [Recommender.load(*pair[:1], learn=pair[1]) for pair in zip(bundles, settings, strict=True)]
-        opened.extend(recs)
-        return recs
-
-    yield load
-    for rec in opened:
-        rec.close()
+def shared(tmp_path: Path) -> LearningSettings:
+    """Settings of a folder that bundles share."""
+    return LearningSettings(tmp_path / "learned", compact=False, limits=OPEN)
 
 
-Load = Callable[..., list[Recommender]]
+@pytest.fixture(params=["file", "redis"])
+def of_each_kind(request: pytest.FixtureRequest, shared: LearningSettings, tmp_path: Path) -> LearningSettings:
+    """The same with each kind of log."""
+    if request.param == "file":
+        return shared
+    redis: Redis = request.getfixturevalue("redis")
+    return replace(shared, stream=f"{redis.url}?stream=arms")
+
+
+def load(bundles: Sequence[Path], settings: Sequence[LearningSettings]) -> list[Recommender]:
+    return [Recommender.load(bundle, learn=learn) for bundle, learn in zip(bundles, settings, strict=True)]
 
 
 def alone(bundle: Path, shared: LearningSettings, folder: Path) -> LearningSettings:
@@ -124,8 +106,10 @@ def same_state(one: Recommender, other: Recommender) -> None:
     assert np.array_equal(states[0].event_processor.items.clicks, states[1].event_processor.items.clicks)
 
 
-def same_model(folder: Path, same: Path) -> None:
+def same_model(folder: Path | None, same: Path | None) -> None:
     """Check that two compacted bundles are the same, to the bit."""
+    assert folder is not None
+    assert same is not None
     first, second = Bundle.load(folder), Bundle.load(same)
     for name, array in first.model.memory.arrays().items():
         assert np.array_equal(getattr(second.model.memory, name), array), name
@@ -137,8 +121,9 @@ def same_model(folder: Path, same: Path) -> None:
 
 
 def test_each_arm_is_what_it_would_be_alone(
-    bundles: list[Path], shared: LearningSettings, load: Load, tmp_path: Path
+    bundles: list[Path], of_each_kind: LearningSettings, tmp_path: Path
 ) -> None:
+    shared = of_each_kind
     arms = shared.of_arms(bundles)
     recs = load(bundles, arms)
     teach(recs, 21)
@@ -147,10 +132,7 @@ def test_each_arm_is_what_it_would_be_alone(
         same_state(rec, *load([bundle], [alone(bundle, shared, tmp_path / f"before-{place}")]))
     # One is compacted, as it would be alone; the other goes on, and both restart after more events.
     copy = alone(bundles[0], shared, tmp_path / "copy")
-    compacted, same = compact_folder(bundles[0], arms[0]), compact_folder(bundles[0], copy)
-    assert compacted is not None
-    assert same is not None
-    same_model(compacted, same)
+    same_model(compact_folder(bundles[0], arms[0]), compact_folder(bundles[0], copy))
     teach(recs, 22)
     for rec in recs:
         rec.close()
@@ -164,20 +146,15 @@ def test_each_arm_is_what_it_would_be_alone(
         same_state(rec, *load([bundle], [settings]))
         # Compacted in pieces or at once.
         whole = alone(bundle, shared, tmp_path / f"whole-{place}")
-        compacted, same = compact_folder(bundle, arms[place]), compact_folder(bundle, whole)
-        assert compacted is not None
-        assert same is not None
-        same_model(compacted, same)
+        same_model(compact_folder(bundle, arms[place]), compact_folder(bundle, whole))
 
 
 def test_the_log_is_redacted_and_cut_behind_the_slowest_arm(
-    bundles: list[Path], load: Load, tmp_path: Path, trained: Path
+    bundles: list[Path], shared: LearningSettings, tmp_path: Path, trained: Path
 ) -> None:
-    shared = LearningSettings(tmp_path / "learned", compact=False, max_log_bytes=1, limits=OPEN)
-    arms = shared.of_arms(bundles)
+    arms = replace(shared, max_log_bytes=1).of_arms(bundles)
     log = FileLog(shared.folder, segment_bytes=1000)
-    clicks = [Click("secret", f"sku-{n}", 1_764_150_000_000 + n) for n in range(3)]
-    log.append(clicks)
+    log.append([Click("secret", f"sku-{n}", 1_764_150_000_000 + n) for n in range(3)])
     recs = load(bundles, arms)
     recs[0].forget("secret")
     for number in range(40):
@@ -205,17 +182,14 @@ def test_the_log_is_redacted_and_cut_behind_the_slowest_arm(
     assert len(log.read(START)) == kept
     compact_folder(bundles[1], arms[1])
     assert len(log.read(START)) < kept
-    log.close()
 
 
 def test_a_bundle_that_learned_alone_goes_on_as_an_arm_and_back(
-    bundles: list[Path], load: Load, tmp_path: Path
+    bundles: list[Path], shared: LearningSettings, tmp_path: Path
 ) -> None:
-    shared = LearningSettings(tmp_path / "learned", compact=False, limits=OPEN)
     (rec,) = load(bundles[:1], [shared])
     until_learned(rec, rec.observe("s", ["sku-1", "new-a", "sku-2"]))
-    compacted = compact_folder(bundles[0], shared)
-    assert compacted is not None
+    assert compact_folder(bundles[0], shared) is not None
     rec.close()
     arms = shared.of_arms(bundles)
     recs = load(bundles, arms)
@@ -246,9 +220,8 @@ def test_a_bundle_that_learned_alone_goes_on_as_an_arm_and_back(
 
 @pytest.mark.parametrize("alone", ["a", "c"])
 def test_a_command_for_one_bundle_takes_nothing_from_the_others_that_are_served(
-    bundles: list[Path], load: Load, tmp_path: Path, trained: Path, alone: str
+    bundles: list[Path], shared: LearningSettings, trained: Path, alone: str
 ) -> None:
-    shared = LearningSettings(tmp_path / "learned", compact=False, limits=OPEN)
     arms = shared.of_arms(bundles)
     log = FileLog(shared.folder, segment_bytes=1000)
     log.append([Click(f"s-{number}", "sku-1", 1_764_150_000_000 + number) for number in range(40)])
@@ -272,7 +245,6 @@ def test_a_command_for_one_bundle_takes_nothing_from_the_others_that_are_served(
     assert len(log.read(START)) < before - 40
     assert not (arms[1].folder / "bundle").exists()
     assert not holds_session(shared.folder, ["s-3"])
-    log.close()
 
 
 def test_a_compactor_gets_the_settings_of_its_arm(

@@ -16,6 +16,7 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
+from mtaw_fast.data.readers.stream import ClickStream
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemoryTables
@@ -206,23 +207,32 @@ def test_of_two_updates_at_once_one_is_refused(
     assert main(["update", str(folder), str(logs[0])]) == 0
 
 
-def test_a_log_without_times_counts_once(tmp_path: Path) -> None:
-    from mtaw_fast.data.readers.stream import ClickStream
+def timeless(items: Sequence[int] = (1, 2, 3, 2, 3), ids: list[Any] | None = None) -> ClickStream:
+    """Return a log of two sessions without times."""
+    ids = ids or MODEL.ids.external(np.arange(N))
+    return ClickStream(np.array([0, 0, 0, 1, 1], np.int32), np.array(items, np.int32), None, None, [0, 1], ids)
 
-    ids = MODEL.ids.external(np.arange(N))
-    sessions, items = np.array([0, 0, 0, 1, 1], np.int32), np.array([1, 2, 3, 2, 3], np.int32)
-    stream = ClickStream(sessions, items, None, None, [0, 1], ids)
+
+def test_a_log_without_times_counts_once(tmp_path: Path) -> None:
+    stream = timeless()
     once, summary = apply_log(LogFile.of(stream, MODEL), LIMITS)
     assert (summary.learned_clicks, summary.learned_sessions) == (5, 2)
     twice, summary = apply_log(LogFile.of(stream, once), LIMITS)
     assert summary.dropped_sessions == 2
     assert same_tables(twice, once)
-    reversed_stream = ClickStream(sessions, items[::-1].copy(), None, None, [0, 1], ids)
-    of_other_items = ClickStream(sessions, items, None, None, [0, 1], ids[::-1])
-    for other in (reversed_stream, of_other_items):
+    for other in (timeless((3, 2, 3, 2, 1)), timeless(ids=MODEL.ids.external(np.arange(N))[::-1])):
         both, summary = apply_log(LogFile.of(other, once), LIMITS)
         assert summary.dropped_sessions == 0
         assert len(both.sessions) == len(MODEL.sessions) + 4
+    # It outlives the first compaction while serving: its times lie in 1970, but say nothing of how old sessions are.
+    saved(tmp_path / "bundle", both)
+    settings = LearningSettings(tmp_path / "learned", compact=False)
+    rec = Recommender.load(tmp_path / "bundle", learn=settings)
+    for visitor in ("v-1", "v-2"):
+        rec.observe(visitor, ["sku-1"])
+    rec.close()
+    compact_folder(tmp_path / "bundle", settings)
+    assert len(Bundle.load(settings.folder / COMPACTED).model.sessions) == len(MODEL.sessions) + 4
 
 
 def test_an_update_of_a_compacted_bundle_keeps_what_the_next_compaction_does(tmp_path: Path) -> None:
@@ -312,22 +322,3 @@ def test_a_bundle_that_a_gpu_trained_is_refitted_on_a_cpu(tmp_path: Path, settin
     refitted, _ = refit_encoder(model, 1, tmp_path, torch.device("cpu"), Silent())
     assert not np.array_equal(refitted.weights["item_embedding"], model.weights["item_embedding"])
     assert refitted.config is model.config
-
-
-def test_a_log_without_times_outlives_the_first_compaction_while_serving(tmp_path: Path) -> None:
-    """Its made-up times lie in 1970, but say nothing of how old its sessions are."""
-    from mtaw_fast.data.readers.stream import ClickStream
-
-    ids = MODEL.ids.external(np.arange(N))
-    sessions, items = np.array([0, 0, 0, 1, 1], np.int32), np.array([1, 2, 3, 2, 3], np.int32)
-    stream = ClickStream(sessions, items, None, None, [0, 1], ids)
-    updated, _ = apply_log(LogFile.of(stream, MODEL), LIMITS)
-    again, _ = apply_log(LogFile.of(replace(stream, items=items[::-1].copy()), updated), LIMITS)
-    saved(tmp_path / "bundle", again)
-    settings = LearningSettings(tmp_path / "learned", compact=False)
-    rec = Recommender.load(tmp_path / "bundle", learn=settings)
-    for visitor in ("v-1", "v-2"):
-        rec.observe(visitor, ["sku-1"])
-    rec.close()
-    compact_folder(tmp_path / "bundle", settings)
-    assert len(Bundle.load(settings.folder / COMPACTED).model.sessions) == len(MODEL.sessions) + 4

@@ -16,16 +16,16 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError
-from mtaw_fast.online import follower, learner
+from mtaw_fast.online import follower
 from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.follower import MAX_PUBLISH_SECONDS, PUBLISH_SECONDS, PUBLISH_SHARE
 from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
-from mtaw_fast.system.fork_lock import ForkLock
 from tests.support.forks import child
-from tests.support.online.recommenders import MODEL, NOON, answers, drawn, until_learned
+from tests.support.online.recommenders import MODEL, NOON, N, answers, drawn, until_learned
 from tests.support.service.running import eventually
 
 pytestmark = pytest.mark.slow
@@ -149,7 +149,6 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_log(tmp_path: Path) -> None:
         log.read(START)
     with no_handles(), pytest.raises(LearnError, match=f"cannot shorten {tmp_path}"):
         log.expire("0000000001-000000000000", 0)
-    log.close()
 
 
 def test_a_rebuilt_state_keeps_every_internal_id(folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,35 +221,6 @@ def test_closing_does_not_wait_for_a_rebuild(
         log_follower.catch_up()
 
 
-def test_closing_does_not_wait_for_a_rebuild_before_a_switch(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    rec = after_sessions(learning, 20)
-    old, apply, replayed, waits = rec.learner.state, OnlineState.apply, list[int](), list[int]()
-
-    def slow(self: OnlineState, events: Any) -> None:
-        if self is not old:
-            replayed.append(len(events))
-            eventually(lambda: waits, 10)
-            time.sleep(0.2)
-        elif events:
-            raise MemoryError("for a moment")
-        apply(self, events)
-
-    def is_switching(self: learner.OnlineLearner, *_: Any) -> None:
-        waits.append(1)
-        with self.follower.paused():
-            pass
-
-    monkeypatch.setattr(follower, "_READ_EVENTS", 1)
-    monkeypatch.setattr(OnlineState, "apply", slow)
-    rec.observe("t", ["sku-1"])
-    eventually(lambda: replayed, 10)
-    monkeypatch.setattr(learner.OnlineLearner, "_switch", is_switching)
-    monkeypatch.setattr(learner, "signature_of", lambda folder: (0, 0))
-    eventually(lambda: waits, 10)
-    rec.close()
-    assert len(replayed) < 5
-
-
 def test_a_forked_child_finds_no_lock_held(learning: Make) -> None:
     """Locks that other threads of the parent held are free in the child."""
     rec = learning()
@@ -271,28 +241,6 @@ def test_a_forked_child_observes_and_closes_whatever_event_a_thread_was_at(learn
     with event._event._cond:  # as a thread holds it for a moment that waits or sets
         assert child(work) == 0
     until_learned(rec, rec.observe("t", ["sku-1"]))
-
-
-def test_a_start_that_fails_publishes_nothing_later(tmp_path: Path) -> None:
-    published: list[object] = []
-
-    def publish(catalog: object) -> None:
-        published.append(catalog)
-        raise MemoryError("no room")
-
-    class Slow(ForkLock):
-        def __exit__(self, *error: Any) -> None:
-            super().__exit__(*error)
-            time.sleep(0.1)  # let other threads run
-
-    log = FileLog(tmp_path / "learned")
-    log_follower = follower.LogFollower(log, OnlineState(MODEL, LearningLimits()), publish)
-    log_follower._lock = Slow()
-    with pytest.raises(MemoryError):
-        log_follower.start()
-    assert not log_follower._thread.is_alive()
-    assert len(published) == 1
-    log.close()
 
 
 def test_an_interrupt_while_a_state_is_published_loses_no_item(learning: Make) -> None:
@@ -329,3 +277,56 @@ def test_catching_up_ends_although_events_keep_coming(learning: Make, monkeypatc
     ended = not caught_up.is_alive()
     monkeypatch.undo()
     assert ended, "catching up waits for events that came after it began"
+
+
+# A ranking by popularity includes every event up to its `log_position`
+
+
+def test_clicks_on_known_items_change_the_popular_ones(learning: Make) -> None:
+    assert MODEL.trends is None
+    rec, other = learning(), learning()
+    first, second = rec.recommend([], k=2).items
+    lead = int(-np.diff(rec.recommend([], k=2).scores)[0])
+    clicks = [Click(f"v{n}", second, NOON + n * 2_000) for n in range(lead + 1)]
+    position = rec.learner.append(clicks)
+    for reader in (rec, other):
+        until_learned(reader, position)
+        ranking = reader.recommend([], k=N)
+        assert ranking.log_position is not None
+        assert ranking.log_position >= position
+        assert ranking.items[:2] == [second, first]
+        assert ranking.scores.tolist() == sorted(
+            reader.learner.state.event_processor.items.clicks[:N].tolist(), reverse=True
+        )
+
+
+def test_a_position_is_reported_once_popularity_includes_it(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "PUBLISH_SECONDS", 1e9)
+    rec = learning()
+    before = rec.log_position
+    position = rec.learner.append([Click("s", "sku-1", NOON)])
+    eventually(lambda: rec.learner.state.position >= position, 10)
+    rec.learner.follower.stop()
+    assert rec.log_position == before
+    rec.learner.catch_up()
+    assert rec.log_position == position
+
+
+def test_a_costly_catalog_is_published_rarely(learning: Make) -> None:
+    rec = learning()
+    log_follower = rec.learner.follower
+    log_follower.stop()
+    publish = log_follower._publish
+
+    def costly(catalog: object) -> None:
+        time.sleep(0.2)
+        publish(catalog)
+
+    log_follower._publish = costly
+    rec.learner.append([Click("s", "sku-1", NOON)], wait=True)
+    assert log_follower._pause() >= 0.2 / PUBLISH_SHARE > PUBLISH_SECONDS
+    log_follower._cost = 3600.0  # the process was stopped for an hour
+    assert log_follower._pause() == MAX_PUBLISH_SECONDS
+    rec.observe("t", ["newest"])
+    log_follower.read_ahead()
+    assert log_follower._pause() == PUBLISH_SECONDS, "a new item does not wait"

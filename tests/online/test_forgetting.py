@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.bundle import Model
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.kernels.native.memory_query import feature_names
-from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
-from tests.support.online.recommenders import HOUR, NOON, N, drawn, plain_ranker, until_learned
-from tests.support.random_bundle import bundle_parts
+from tests.support.online.recommenders import HOUR, NOON, N, drawn, model_fields, plain_ranker, save, until_learned
 
-_TREND_WEIGHTS = {"t_pre": 0.5, "t_last": -0.05, "t_first": -0.02, "t_fwd_last_1": 0.1, "t_later_3": 0.1}
 DAY = 24 * HOUR
 
 
 def model(timed: bool) -> Model:
     """Return a model whose memory holds sessions of the day before NOON."""
-    fields = bundle_parts(n_items=N, embedding_dim=8, seed=3)
-    fields.pop("metrics"), fields.pop("dataset")
+    fields = model_fields(seed=3)
     rng = np.random.default_rng(3)
     lists = [(N * rng.random(rng.integers(2, 9)) ** 3).astype(int) for _ in range(1500)]
     begins = NOON - DAY + np.arange(len(lists)) * (DAY // len(lists) // 2)
     times = np.concatenate([begin + 5000 * np.arange(len(items)) for begin, items in zip(begins, lists, strict=True)])
-    past, ranker = Sessions.from_lists(lists), plain_ranker()
+    past = Sessions.from_lists(lists)
     fields["popularity"] = np.bincount(past.items, minlength=N).astype(np.int64)
-    memory = MemoryTables.build(past, N)
-    if not timed:
-        return Model.of(**fields, memory=memory, ranker_net=ranker)
-    names = feature_names(trends=True)
-    arrays = {name: np.zeros((len(names), *array.shape[1:]), np.float32) for name, array in ranker.arrays().items()
-              if array.shape[:1] == (len(ranker.features),)}  # fmt: skip
-    arrays["scale"] += 1
-    for place, name in enumerate(names):
-        old_place = ranker.features.index(name) if name in ranker.features else None
-        arrays["linear"][place] = _TREND_WEIGHTS.get(name, 0) if old_place is None else ranker.linear[old_place]
-    others = {name: array for name, array in ranker.arrays().items() if name not in arrays}
-    return Model.of(
-        **fields, memory=memory, ranker_net=RankerNet(features=names, **arrays, **others), clicked_at=times,
-        trends=TrendTables.build(past, times, N),
-    )  # fmt: skip
+    fields |= {"memory": MemoryTables.build(past, N), "ranker_net": plain_ranker(timed, weigh_trends=timed)}
+    if timed:
+        fields |= {"clicked_at": times, "trends": TrendTables.build(past, times, N)}
+    return Model.of(**fields)
 
 
 def clicks(seed: int, sessions: int = 70, begin: int = NOON) -> list[Click]:
@@ -74,16 +58,10 @@ class Learner:
         self.rec = Recommender.load(bundle, learn=self.settings)
 
     def observe(self, some: list[Click]) -> None:
-        position = ""
-        for click in some:
-            position = self.rec.observe(click.session, [click.item], at=click.time)
-        until_learned(self.rec, position)
+        until_learned(self.rec, [self.rec.observe(click.session, [click.item], at=click.time) for click in some][-1])
 
     def forget(self, sessions: list[str]) -> None:
-        position = ""
-        for session in sessions:
-            position = self.rec.forget(session)
-        until_learned(self.rec, position)
+        until_learned(self.rec, [self.rec.forget(session) for session in sessions][-1])
 
     def answers(self, at: int) -> dict[str, list[tuple[object, float]]]:
         """Return everything that a service would answer, with external ids."""
@@ -97,13 +75,9 @@ class Learner:
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "timed"])
-def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Learner, Learner]]:
-    bundle = tmp_path / "bundle"
-    Bundle.save(bundle, model(request.param), metrics={}, dataset={"name": "x", "fingerprint": ""})
-    learners = Learner(bundle, tmp_path / "forgot"), Learner(bundle, tmp_path / "never")
-    yield learners
-    for learner in learners:
-        learner.rec.close()
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Learner, Learner]:
+    bundle = save(tmp_path / "bundle", model(request.param))
+    return Learner(bundle, tmp_path / "forgot"), Learner(bundle, tmp_path / "never")
 
 
 def assert_same(forgot: Learner, never: Learner, at: int, within: float = 1e-4, vectors: bool = True) -> None:
@@ -150,7 +124,6 @@ def test_sessions_of_the_delta(pair: tuple[Learner, Learner], seed: int) -> None
     reader = Learner(forgot.bundle, forgot.settings.folder)  # replays the log
     renew(reader)
     assert_same(reader, never, events[-1].time + 90_000)
-    reader.rec.close()
 
 
 def renew(learner: Learner) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +12,31 @@ import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.bundle import Model
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.items.changes import TableChange
-from tests.support.online.item_tables import everything, put_table, shown
-from tests.support.online.recommenders import N
-from tests.support.random_bundle import bundle_parts, memory_parts, save_random
+from tests.support.online.recommenders import N, everything, model_fields, put_table, save, shown
+from tests.support.random_bundle import memory_parts, save_random
 from tests.support.ranking.timed_model import END, timed_model
 from tests.support.service.running import eventually
 
 ROWS = {"id": [f"sku-{i}" for i in range(N)], "price": np.arange(N) * 1.5, "stock": np.ones(N, dtype=bool)}
-Opened = Callable[[], Recommender]
+Opened = Callable[..., Recommender]
 
 
 @pytest.fixture(params=["plain", "learn", "state"])
-def opened(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Iterator[Opened]:
+def opened(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Opened:
     """Return a function that opens a recommender; all of them share what is kept, except the plain ones."""
-    recs: list[Recommender] = []
 
-    def open_one() -> Recommender:
-        keeping = {} if request.param == "plain" else {request.param: tmp_path / "kept"}
-        recs.append(Recommender.load(folder, **keeping))  # type: ignore[arg-type]
-        return recs[-1]
+    def open_one(bundle: Path = folder) -> Recommender:
+        keeping: dict[str, Any] = {} if request.param == "plain" else {request.param: tmp_path / "kept"}
+        return Recommender.load(bundle, **keeping)
 
-    yield open_one
-    for rec in recs:
-        rec.close()
+    return open_one
+
+
+kept = pytest.mark.parametrize("opened", ["learn", "state"], indirect=True)
 
 
 def test_hidden_items_are_in_no_ranking_and_come_back_to_the_bit(opened: Opened) -> None:
@@ -164,10 +162,9 @@ def test_a_compacted_bundle_alone_lacks_the_removed_items_too(folder: Path, tmp_
     assert shown(plain) == shown(learning) == {f"sku-{i}" for i in range(N)} - {"sku-8"}
     with pytest.raises(UsageError, match="changed by hand"):
         pickle.dumps(plain)
-    learning.close()
 
 
-@pytest.mark.parametrize("opened", ["learn", "state"], indirect=True)
+@kept
 def test_other_processes_see_changes_and_a_restart_keeps_them(opened: Opened) -> None:
     first, second = opened(), opened()
     before = everything(second)
@@ -191,15 +188,13 @@ def large_model(timed: bool) -> Model:
     """Return a model of 20,000 items, with trends if `timed`."""
     if timed:
         return timed_model()
-    fields = bundle_parts(n_items=20_000, embedding_dim=8)
-    fields.pop("metrics"), fields.pop("dataset")
-    return Model.of(**fields, **memory_parts(20_000))
+    return Model.of(**model_fields(20_000), **memory_parts(20_000))
 
 
 @pytest.mark.parametrize("timed", [False, True])
-def test_random_items_hidden_and_shown_give_the_bits_of_before(tmp_path: Path, timed: bool) -> None:
+def test_random_items_hidden_and_shown_give_the_bits_of_before(opened: Opened, tmp_path: Path, timed: bool) -> None:
     model = large_model(timed)
-    Bundle.save(tmp_path / "b", model, metrics={}, dataset={"name": "x", "fingerprint": "y"})
+    bundle = save(tmp_path / "b", model)
     rng = np.random.default_rng(8)
     ids = model.ids.external(np.arange(model.n_items, dtype=np.int32))
     hidden = [ids[place] for place in rng.choice(model.n_items, min(10_000, model.n_items // 2), replace=False)]
@@ -211,55 +206,44 @@ def test_random_items_hidden_and_shown_give_the_bits_of_before(tmp_path: Path, t
         lists += [rec.similar_items(ids[1], k=50, by=by) for by in ("vectors", "sessions")]
         return [(answer.items, answer.scores.tobytes()) for answer in lists]
 
-    for keeping in ({}, {"state": tmp_path / "state"}, {"learn": tmp_path / "log"}):
-        rec = Recommender.load(tmp_path / "b", **keeping)  # type: ignore[arg-type]
-        before = rankings(rec)
-        rec.hide(hidden)
-        assert all(set(hidden).isdisjoint(items) for items, _ in rankings(rec))
-        if keeping:  # a restart, and for learning a compaction and the switch to its bundle
-            rec.close()
-            rec = Recommender.load(tmp_path / "b", **keeping)  # type: ignore[arg-type]
-            if rec.learner is not None:
-                rec.learner.compact(wait=True)
-            assert all(set(hidden).isdisjoint(items) for items, _ in rankings(rec))
-        rec.show(hidden)
-        assert rankings(rec) == before
+    rec = opened(bundle)
+    before = rankings(rec)
+    rec.hide([*hidden, *(f"later-{place}" for place in range(10_000))])
+    assert all(set(hidden).isdisjoint(items) for items, _ in rankings(rec))
+    if (tmp_path / "kept").exists():  # a restart, and for learning a compaction and the switch to its bundle
         rec.close()
+        rec = opened(bundle)
+        if rec.learner is not None:
+            rec.learner.compact(wait=True)
+        assert all(set(hidden).isdisjoint(items) for items, _ in rankings(rec))
+    rec.show(hidden)
+    assert rankings(rec) == before
 
 
-def test_a_change_that_comes_too_late_says_so(folder: Path, tmp_path: Path) -> None:
-    for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
-        rec, other = (Recommender.load(folder, **keeping) for _ in range(2))  # type: ignore[arg-type]
-        rec.set_items({"id": ["sku-1"], "x": [1.0]})
-        with pytest.raises(DataError, match="another process changed the item table first"):
-            other._changes.set_items(lambda _: TableChange.of({"id": ["sku-1"], "x": ["text"]}, "patch"))
-        assert rec.items is not None
-        assert rec.items.kinds == {"x": "number"}
-        rec.close(), other.close()
-
-
-def test_a_change_that_another_process_overtakes_is_made_again(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@kept
+def test_a_change_that_comes_too_late_says_so_and_one_that_is_overtaken_is_made_again(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
-        rec, other = (Recommender.load(folder, **keeping) for _ in range(2))  # type: ignore[arg-type]
-        rec.set_items({"id": ["sku-1"], "x": [1.0]})
-        with monkeypatch.context() as late:
-            late.setattr(other, "catch_up", lambda: None)
-            rec.set_items({"id": ["sku-1"], "z": [1.0]})
-            rec.set_items({"id": ["sku-1"], "x": ["text"]})
-            with pytest.raises(DataError, match=r"column 'x'.*is not a"):  # by the table that the first try met
-                other.set_items({"id": ["sku-1"], "x": [2.0]}, "patch")
-            assert other.items is not None
-            assert other.items.kinds == {"x": "category"}
-            rec.set_items({"id": ["sku-1"], "y": [True]}, "patch")
-            other.set_items({"id": ["sku-1"], "y": [True]}, "patch")
-            rec.set_items({"id": ["sku-1"], "x": ["text"], "y": [None]}, kinds={"y": "boolean"})
-            other.set_items({"id": ["sku-1"], "w": [3.0]}, "patch")
-        rec.hide([])
-        assert rec.items is not None
-        assert rec.items.kinds == {"x": "category", "y": "boolean", "w": "number"}
-        rec.close(), other.close()
+    rec, other = opened(), opened()
+    rec.set_items({"id": ["sku-1"], "x": [1.0]})
+    with pytest.raises(DataError, match="another process changed the item table first"):
+        other._changes.set_items(lambda _: TableChange.of({"id": ["sku-1"], "x": ["text"]}, "patch"))
+    assert rec.items is not None
+    assert rec.items.kinds == {"x": "number"}
+    with monkeypatch.context() as late:
+        late.setattr(other, "catch_up", lambda: None)
+        rec.set_items({"id": ["sku-1"], "z": [1.0]})
+        rec.set_items({"id": ["sku-1"], "x": ["text"]})
+        with pytest.raises(DataError, match=r"column 'x'.*is not a"):  # by the table that the first try met
+            other.set_items({"id": ["sku-1"], "x": [2.0]}, "patch")
+        assert other.items is not None
+        assert other.items.kinds == {"x": "category"}
+        rec.set_items({"id": ["sku-1"], "y": [True]}, "patch")
+        other.set_items({"id": ["sku-1"], "y": [True]}, "patch")
+        rec.set_items({"id": ["sku-1"], "x": ["text"], "y": [None]}, kinds={"y": "boolean"})
+        other.set_items({"id": ["sku-1"], "w": [3.0]}, "patch")
+    rec.hide([])
+    assert rec.items.kinds == {"x": "category", "y": "boolean", "w": "number"}
 
 
 def test_clicks_bring_items_in_hidden(folder: Path, tmp_path: Path) -> None:
@@ -273,29 +257,25 @@ def test_clicks_bring_items_in_hidden(folder: Path, tmp_path: Path) -> None:
     assert "fresh" in shown(rec)
     assert rec.items is not None
     assert rec.items.values_at(["price"], rec.ids.lookup(["fresh"])) == [{"price": 2.0}]
+
+
+@kept
+def test_a_bundle_carries_its_table_and_a_newer_one_wins_over_older_changes(opened: Opened, folder: Path) -> None:
+    rec = opened()
+    rec.set_items({"id": ["sku-1"], "price": [1.0]})
+    rec.hide(["sku-2"])
     rec.close()
-
-
-def test_a_bundle_carries_its_table_and_a_newer_one_wins_over_older_changes(folder: Path, tmp_path: Path) -> None:
-    for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
-        rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
-        rec.set_items({"id": ["sku-1"], "price": [1.0]})
-        rec.hide(["sku-2"])
-        rec.close()
     now = time.time_ns() // 1_000_000 + 5
     frame = ItemFrame.of({"id": ["sku-1"], "price": [7.0], "stock": [False]})
     table = ItemTable(N, made=now).replaced(frame, np.array([1]), N, ["price"], "stock")
     put_table(folder, table)
-    plain = Recommender.load(folder)
-    assert shown(plain) == {f"sku-{i}" for i in range(N) if i != 1}
-    for keeping in ({"learn": tmp_path / "log"}, {"state": tmp_path / "state"}):
-        rec = Recommender.load(folder, **keeping)  # type: ignore[arg-type]
-        assert rec.items is not None
-        assert rec.items.values_at(["price"], np.array([1])) == [{"price": 7.0}]
-        assert shown(rec) == {f"sku-{i}" for i in range(N)} - {"sku-1", "sku-2"}  # hidden by hand is not a table
-        rec.set_items([{"id": "sku-1", "stock": True}], "patch")
-        assert "sku-1" in shown(rec)
-        rec.close()
+    assert shown(Recommender.load(folder)) == {f"sku-{i}" for i in range(N) if i != 1}
+    rec = opened()
+    assert rec.items is not None
+    assert rec.items.values_at(["price"], np.array([1])) == [{"price": 7.0}]
+    assert shown(rec) == {f"sku-{i}" for i in range(N)} - {"sku-1", "sku-2"}  # hidden by hand is not a table
+    rec.set_items([{"id": "sku-1", "stock": True}], "patch")
+    assert "sku-1" in shown(rec)
 
 
 def test_after_a_compaction_the_later_table_wins(folder: Path, tmp_path: Path) -> None:

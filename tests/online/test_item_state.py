@@ -23,8 +23,8 @@ from mtaw_fast.online.log.events import HideItems, KeepRules, ShowItems, now_ms
 from mtaw_fast.online.log.segment_folder import SegmentFolder
 from mtaw_fast.online.log.table_parts import table_parts
 from tests.support.forks import child
-from tests.support.online.item_tables import everything, put_table, shown
-from tests.support.online.recommenders import N
+from tests.support.online.file_logs import raises
+from tests.support.online.recommenders import N, everything, put_table, shown
 from tests.support.service.running import eventually
 
 
@@ -52,9 +52,6 @@ def test_the_state_folder_is_shortened(folder: Path, tmp_path: Path, monkeypatch
     newer = Recommender.load(folder, state=tmp_path / "state")
     assert newer.items is not None
     assert newer.items.values_at(["price"], np.arange(3)) == [{}, {"price": 0.5}, {}]
-    newer.close()
-    for reader in (rec, other, last):
-        reader.close()
 
 
 def test_a_shortened_state_folder_keeps_what_earlier_tables_did_to_the_columns(
@@ -73,8 +70,6 @@ def test_a_shortened_state_folder_keeps_what_earlier_tables_did_to_the_columns(
     assert last.items.values_at(["size", "on"], np.array([1])) == [{"size": "small", "on": False}]
     assert (last.items.public, last.items.availability) == (("on",), "on")
     assert "sku-1" not in last.recommend(["sku-2"], k=N).items
-    for opened in (rec, last):
-        opened.close()
 
 
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +109,6 @@ def test_a_shortened_state_folder_leaves_what_is_newer_in_the_bundle(tmp_path: P
     state._shorten()
     state.catch_up()
     assert prices(state) == [None, 9.0, 2.0, None]
-    state.stop()
 
 
 @pytest.mark.parametrize("value", ["cheap", True], ids=["category", "bool"])
@@ -131,7 +125,6 @@ def test_a_change_that_did_not_fit_does_not_keep_the_folder_from_being_shortened
     state.stop()
     last = opened(tmp_path)
     assert prices(last) == [None, 1.5, 2.5, None]
-    last.stop()
 
 
 def test_a_reader_that_is_late_when_the_folder_is_shortened_misses_no_change(
@@ -152,7 +145,6 @@ def test_a_reader_that_is_late_when_the_folder_is_shortened_misses_no_change(
     for reader in (state, late, last):
         table = table_of(reader)
         assert (table.hidden, list(table.rules)) == (frozenset({"sku-2"}), ["new"])
-        reader.stop()
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -179,16 +171,12 @@ def test_a_shortening_that_stops_in_the_middle_takes_no_change_back(tmp_path: Pa
 def test_a_change_is_kept_though_the_folder_cannot_be_shortened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(*arguments: Any) -> None:
-        raise LearnError("no space left")
-
     state = opened(tmp_path)
     monkeypatch.setattr(item_state, "SEGMENT_BYTES", 0)
-    monkeypatch.setattr(item_state.FileLog, "add_segment", full)
+    monkeypatch.setattr(item_state.FileLog, "add_segment", raises(LearnError("no space left")))
     patch(state, "sku-1", price=5.0)
     assert prices(state)[1] == 5.0
     assert f"{tmp_path} is not shortened: no space left" in caplog.text
-    state.stop()
 
 
 def test_a_change_is_no_error_if_another_process_wants_to_shorten_the_folder_then(
@@ -221,7 +209,6 @@ def test_a_change_is_no_error_if_another_process_wants_to_shorten_the_folder_the
     for reader in (state, other):
         reader.catch_up()
         assert prices(reader) == [None, 1.5, 2.5, None]
-        reader.stop()
 
 
 def test_a_child_of_a_fork_changes_items_though_a_thread_of_its_parent_did_so_then(tmp_path: Path) -> None:
@@ -230,7 +217,6 @@ def test_a_child_of_a_fork_changes_items_though_a_thread_of_its_parent_did_so_th
         assert child(lambda: state.append([HideItems(("sku-1",), now_ms())])) == 0
     state.catch_up()
     assert table_of(state).hidden == frozenset({"sku-1"})
-    state.stop()
 
 
 def test_an_item_that_comes_back_keeps_its_row(folder: Path, tmp_path: Path) -> None:
@@ -245,7 +231,6 @@ def test_an_item_that_comes_back_keeps_its_row(folder: Path, tmp_path: Path) -> 
         rows = rec.items.values_at(["price", "on"], rec.ids.lookup(["new", "sku-2"]))
         assert rows == [{"price": 1.5, "on": False}, {"price": price, "on": True}]
         assert "new" not in rec.recommend(["sku-1"], k=N + 1).items
-    rec.close()
 
 
 def test_copies(folder: Path, tmp_path: Path) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import errno
 import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,7 +28,8 @@ from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from tests.support.forks import child
-from tests.support.online.recommenders import HOUR, NOON, parts, until_learned
+from tests.support.online.file_logs import raises, system_error
+from tests.support.online.recommenders import HOUR, NOON, parts, save, until_learned
 from tests.support.service.running import eventually
 
 pytestmark = pytest.mark.slow
@@ -124,6 +124,9 @@ def test_if_the_log_cannot_be_cleaned_up_the_result_is_served(learning: Make) ->
     rec.learner.compact(wait=True)
 
 
+failing = raises(LearnError("the disk failed"))
+
+
 def test_if_redaction_fails_the_log_still_expires(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,15 +135,10 @@ def test_if_redaction_fails_the_log_still_expires(
     for n in range(30):
         log.append([Click(f"s{n}", "sku-1", NOON + n * HOUR), Forget(f"s{n}", NOON)])
     before = len(log.read(""))
-
-    def failing(*_: Any) -> None:
-        raise LearnError("the disk failed")
-
     monkeypatch.setattr(compactor, "redact_forgotten", failing)
     with pytest.raises(LogCleanupError, match="its log is not cleaned up: the disk failed"):
         compact_folder(folder, settings)
     assert len(log.read("")) < before
-    log.close()
 
 
 def test_a_failed_compaction_leaves_the_log_s_last_event(
@@ -150,10 +148,6 @@ def test_a_failed_compaction_leaves_the_log_s_last_event(
     log = FileLog(settings.folder)
     for _ in range(3):  # sent again: a compaction removes what comes again
         acknowledged = log.append([Click("s", "sku-1", NOON, id="e")])
-
-    def failing(*_: Any, **__: Any) -> None:
-        raise LearnError("the disk failed")
-
     monkeypatch.setattr(compactor, "save_bundle", failing)
     with pytest.raises(LearnError, match="the disk failed"):
         compact_folder(folder, settings)
@@ -162,7 +156,6 @@ def test_a_failed_compaction_leaves_the_log_s_last_event(
     compact_folder(folder, settings)
     assert learned_position(settings.folder) == acknowledged, "who waits for this position would wait for ever"
     assert len(log.read("")) == 1, "and it is gone once a bundle has the position"
-    log.close()
 
 
 def test_a_repeat_that_could_not_be_removed_goes_with_the_next_compaction(
@@ -171,21 +164,13 @@ def test_a_repeat_that_could_not_be_removed_goes_with_the_next_compaction(
     settings = LearningSettings(tmp_path / "learned", compact=False)
     log = FileLog(settings.folder)
     log.append([Click("s", "sku-1", NOON, id="e"), Forget("s", NOON), Click("s", "sku-1", NOON, id="e")])
-    real = FileLog.remove
-
-    def failing(self: FileLog, positions: Sequence[str]) -> None:
-        if positions:
-            raise LearnError("the disk failed")
-        real(self, positions)
-
-    monkeypatch.setattr(FileLog, "remove", failing)
+    monkeypatch.setattr(FileLog, "remove", lambda _, positions: failing() if positions else None)
     with pytest.raises(LogCleanupError, match="its log is not cleaned up: the disk failed"):
         compact_folder(folder, settings)
     monkeypatch.undo()
     log.append([Click("t", "sku-2", NOON, id="f")])
     compact_folder(folder, settings)
     assert [type(entry.event) for entry in log.read("")] == [Forget, Click], "no click of the forgotten session is left"
-    log.close()
 
 
 def test_what_starts_a_compaction(learning: Make) -> None:
@@ -238,7 +223,7 @@ def test_a_training_that_comes_while_one_is_compacted_gets_its_own_name(
     until_learned(rec, rec.observe("s", ["sku-1"]))
 
     def trained(*arguments: Any, **named: Any) -> Any:
-        Bundle.save(folder, parts(4), metrics={}, dataset={}, overwrite=True)
+        save(folder, parts(4))
         return real(*arguments, **named)
 
     monkeypatch.setattr(compactor, "current_bundle", trained)
@@ -262,21 +247,10 @@ def test_a_child_of_a_fork_waits_for_no_compaction(learning: Make) -> None:
 def test_a_failure_before_a_compaction_is_not_logged_at_every_poll(
     learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rec, polls = learning(), list[float]()
-    online_learner = rec.learner
-
-    def failing(*_: Any) -> bool:
-        raise OSError(errno.EIO, "Input/output error")
-
-    real = learner.signature_of
-
-    def polling(folder: Path) -> Any:
-        polls.append(time.monotonic())
-        return real(folder)
-
+    online_learner, polls, real = learning().learner, list[float](), learner.signature_of
     monkeypatch.setattr(learner, "_WATCH_SECONDS", 0.02)
-    monkeypatch.setattr(schedule, "is_redacted", failing)
-    monkeypatch.setattr(learner, "signature_of", polling)
+    monkeypatch.setattr(schedule, "is_redacted", raises(system_error()))
+    monkeypatch.setattr(learner, "signature_of", lambda folder: polls.append(0.0) or real(folder))
     online_learner.compactions._tried -= 60
     online_learner.compactions._settings = replace(online_learner.settings, compact=True, compact_seconds=60.0)
     eventually(lambda: len(polls) > 10, 10)

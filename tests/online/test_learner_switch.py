@@ -1,8 +1,10 @@
-"""Switching to a compacted bundle: whatever fails, learning continues and the switch is retried."""
+"""Loading, and switching to a compacted bundle: whatever fails, nothing is left open, and learning goes on."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +12,23 @@ from typing import Any
 
 import pytest
 
-from mtaw_fast import Recommender, recommender
-from mtaw_fast.errors import LearnError
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.errors import LearnError, MtawError, UsageError
 from mtaw_fast.online import learner, switching
 from mtaw_fast.online.compaction.compactor import compact_folder
-from mtaw_fast.online.compaction.current import signature_of
+from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.served_pipeline import ServedPipeline
 from mtaw_fast.service.bundles import Reloader
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot, signature
+from mtaw_fast.system import host
+from tests.support.online.file_logs import cannot_start, raises, system_error
 from tests.support.online.recommenders import N, until_learned
+from tests.support.random_bundle import bundle_parts
 from tests.support.service.running import eventually
 
 pytestmark = pytest.mark.slow
@@ -35,58 +42,34 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(switching, "RETRY_SECONDS", 0.05)
 
 
-def is_switching() -> bool:
-    return threading.current_thread().name == "mtaw-learner"
+def fail(owner: Any, name: str, error: Exception, calls: int, patch: pytest.MonkeyPatch, hits: list[int]) -> None:
+    """Let a call of the switching thread fail once, after so many."""
+    real, before = getattr(owner, name), list[int]()
 
-
-def fails_to_read(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:
-    """Fail once, when the log was read to its end and the new state is about to serve."""
-    real, ends = rec.learner.log.end, list[str]()
-
-    def end() -> str:
-        if is_switching():
-            if ends and not hits:
-                hits.append(ends[0])
-                raise LearnError("Redis does not answer")
-            ends.append(real())
-        return real()
-
-    patch.setattr(rec.learner.log, "end", end)
-
-
-def fails_to_publish(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:
-    real = Pipeline.of
-
-    def of(*arguments: Any, **named: Any) -> Pipeline:
-        if is_switching() and not hits:
-            hits.append("publish")
-            raise MemoryError("no room for a catalog")
+    def failing(*arguments: Any, **named: Any) -> Any:
+        if threading.current_thread().name == "mtaw-learner":
+            before.append(1)
+            if len(before) > calls and not hits:
+                hits.append(1)
+                raise error
         return real(*arguments, **named)
 
-    patch.setattr(Pipeline, "of", of)
+    patch.setattr(owner, name, failing)
 
 
-def fails_to_start(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:
-    real = threading.Thread.start
-
-    def start(thread: threading.Thread) -> None:
-        if thread.name == "mtaw-follower" and not hits:
-            hits.append("start")
-            raise RuntimeError("can't start new thread")
-        real(thread)
-
-    patch.setattr(threading.Thread, "start", start)
+FAILURES: dict[str, Callable[..., None]] = {
+    # When the log was read to its end and the new state is about to serve.
+    "read": lambda rec, *more: fail(rec.learner.log, "end", LearnError("Redis does not answer"), 1, *more),
+    "publish": lambda _, *more: fail(Pipeline, "of", MemoryError("no room for a catalog"), 0, *more),
+    "start": lambda _, *more: fail(threading.Thread, "start", RuntimeError("can't start new thread"), 0, *more),
+}
 
 
-@pytest.mark.parametrize("failing", [fails_to_read, fails_to_publish, fails_to_start])
+@pytest.mark.parametrize("failing", FAILURES)
 def test_a_failed_switch_ends_no_learning_and_is_retried(
-    folder: Path,
-    learning: Make,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    failing: Callable[..., None],
+    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: str
 ) -> None:
-    rec, hits = learning(), list[str]()
+    rec, hits = learning(), list[int]()
     until_learned(rec, rec.observe("s", ["sku-1"]))
     before, tries = rec.learner.follower, list[tuple[bool, bool]]()
     real = learner.OnlineLearner._switch
@@ -99,7 +82,7 @@ def test_a_failed_switch_ends_no_learning_and_is_retried(
             tries.append((consistent, self.follower._thread.is_alive()))
 
     monkeypatch.setattr(learner.OnlineLearner, "_switch", recording)
-    failing(rec, monkeypatch, hits)
+    FAILURES[failing](rec, monkeypatch, hits)
     compact_folder(folder, rec.learner.settings)  # as another process does
     eventually(lambda: rec.learner.follower is not before, 10)
     assert hits, "nothing failed"
@@ -132,45 +115,11 @@ def test_a_bot_that_continues_prevents_no_switch(folder: Path, learning: Make, m
     assert "its-item" not in rec.ids
 
 
-def test_a_bundle_that_is_compacted_during_a_load_is_loaded(
-    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forgotten_before_a_new_item(first := learning())
-    first.close()
-    real = recommender.open_log
-
-    def opened(settings: LearningSettings) -> Any:
-        compact_folder(folder, settings)
-        monkeypatch.setattr(recommender, "open_log", real)
-        return real(settings)
-
-    monkeypatch.setattr(recommender, "open_log", opened)
-    rec = learning()
-    assert rec.bundle.model.log_progress is not None
-    assert rec.bundle.ids.lookup(["newest"])[0] == rec.ids.lookup(["newest"])[0] == N + 1
-    eventually(lambda: rec.learner._served_signature == signature_of(rec.learner.settings.folder), 10)
-
-
 def forgotten_before_a_new_item(rec: Recommender) -> str:
     """Make a compaction redact the click that brought the first new item; return the log's position."""
     rec.observe("s", ["its-item"])
     rec.observe("t", ["newest"])
     return rec.forget("s")
-
-
-def test_a_change_of_items_switches_to_a_bundle_first(
-    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who reads a redacted log gives new items other internal ids than the bundle."""
-    monkeypatch.setattr(learner, "_WATCH_SECONDS", 1000)
-    writer, rec = learning(), learning()
-    with rec.learner.follower.paused():
-        forgotten_before_a_new_item(writer)
-        compact_folder(folder, rec.learner.settings)
-    rec.hide(["sku-1"])
-    assert rec.bundle.model.log_progress is not None
-    assert rec.ids.lookup(["newest"])[0] == N + 1
-    assert "sku-1" not in rec.recommend(["sku-2"], k=N).items
 
 
 def test_other_internal_ids_after_a_failed_switch_ask_for_a_reload(
@@ -212,3 +161,63 @@ def test_a_service_reloads_if_learning_asks_for_it(folder: Path, tmp_path: Path)
         reloader.snapshot.recommender.close()
 
     asyncio.run(asyncio.wait_for(main(), 20))
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Callable[[], list[object]]:
+    """Return a function that lists threads started since, and open files of the learning folder."""
+    before = set(threading.enumerate())
+
+    def found() -> list[object]:
+        targets = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+        files = [target for target in targets if target.startswith(str(tmp_path / "learned"))]
+        return [*(set(threading.enumerate()) - before), *files]
+
+    return found
+
+
+LOAD_FAILURES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
+    "log": lambda patch: patch.setattr(FileLog, "read", raises(LearnError("cannot read the log"))),
+    "publish": lambda patch: patch.setattr(ServedPipeline, "switch_to", raises(MemoryError("no room"))),
+    "follower": lambda patch: cannot_start(patch, "mtaw-follower"),
+    "flusher": lambda patch: cannot_start(patch, "mtaw-fsync"),
+    "watch": lambda patch: cannot_start(patch, "mtaw-learner"),
+}
+
+
+@pytest.mark.parametrize("failing", LOAD_FAILURES)
+def test_a_load_that_fails_releases_everything(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Callable[[], list[object]], failing: str
+) -> None:
+    LOAD_FAILURES[failing](monkeypatch)
+    with pytest.raises((MtawError, MemoryError, RuntimeError)):
+        Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", compact=False))
+    assert left() == []
+
+
+def test_what_cannot_learn_opens_no_log(tmp_path: Path, left: Callable[[], list[object]]) -> None:
+    fields = bundle_parts(n_items=40, embedding_dim=8, seed=1)
+    fields.pop("metrics"), fields.pop("dataset")
+    Bundle.save(tmp_path / "plain", Model.of(**fields), metrics={}, dataset={})
+    with pytest.raises(UsageError, match="has no session memory, so it cannot learn; train it with preset full"):
+        Recommender.load(tmp_path / "plain", learn=tmp_path / "learned")
+    assert left() == []
+    assert not (tmp_path / "learned").exists()
+
+
+def test_a_service_that_cannot_load_a_bundle_releases_everything(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Callable[[], list[object]]
+) -> None:
+    monkeypatch.setattr(Pipeline, "recommend", raises(MemoryError("no room")))
+    with pytest.raises(MemoryError, match="no room"):
+        load_snapshot(folder, "auto", "auto", LearningSettings(tmp_path / "learned", compact=False))
+    assert left() == []
+
+
+def test_a_full_disk_is_a_folder_that_cannot_be_learned_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Callable[[], list[object]]
+) -> None:
+    monkeypatch.setattr(host, "open_stream", raises(system_error(errno.ENOSPC)))
+    with pytest.raises(LearnError, match=r"cannot write .*log\.json: No space left on device; free some space"):
+        FileLog(tmp_path / "learned")
+    assert left() == []

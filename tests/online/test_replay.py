@@ -86,26 +86,20 @@ def test_it_equals_the_reference(tmp_path: Path, exclude_seen: bool) -> None:
     assert 0 < result.unknown_percent() < 50
 
 
-def test_what_is_hidden_now_was_there_when_it_was_clicked(tmp_path: Path) -> None:
+def test_what_is_hidden_now_was_there_and_what_the_log_removed_is_in_no_ranking(tmp_path: Path) -> None:
     hidden = replace(MODEL, items=ItemTable(N, hidden=frozenset({"sku-26", "sku-28", "new-1"})))
-    results = [
-        replay(log_file(tmp_path / "log.csv", ROWS, model), ReplaySettings(every=EVERY), LIMITS)
-        for model in (MODEL, hidden)
-    ]
-    for name, ranks in results[0].ranks.items():
-        assert results[1].ranks[name].tolist() == ranks.tolist(), name
-
-
-def test_what_the_bundle_s_log_removed_is_in_no_ranking(tmp_path: Path) -> None:
     removed = replace(MODEL, log_progress=LogProgress("", "", 0, removed=np.arange(N // 2, dtype=np.int32)))
-    ranks = []
-    for model in (MODEL, removed):
-        result = replay(log_file(tmp_path / "log.csv", ROWS, model), ReplaySettings(every=EVERY), LIMITS)
-        internal_ids = MODEL.ids.lookup([ROWS[click][1] for click in result.clicks.tolist()])
-        is_removed = (internal_ids >= 0) & (internal_ids < N // 2)
-        ranks.append([result.ranks[name][is_removed] for name in ("frozen", "learning")])
-    assert all(found.any() for found in ranks[0])
-    assert not any(found.any() for found in ranks[1])
+    plain, with_hidden, with_removed = (
+        replay(log_file(tmp_path / "log.csv", ROWS, model), ReplaySettings(every=EVERY), LIMITS)
+        for model in (MODEL, hidden, removed)
+    )
+    internal_ids = MODEL.ids.lookup([ROWS[click][1] for click in plain.clicks.tolist()])
+    is_removed = (internal_ids >= 0) & (internal_ids < N // 2)
+    for name, ranks in plain.ranks.items():
+        assert with_hidden.ranks[name].tolist() == ranks.tolist(), name
+    for name in ("frozen", "learning"):
+        assert plain.ranks[name][is_removed].any()
+        assert not with_removed.ranks[name][is_removed].any()
 
 
 def decayed(rows: list[Row], place: int, step: int, half_life: float) -> tuple[dict[str, float], dict[str, float]]:

@@ -2,19 +2,20 @@
 
 Everything is computed again from the log, so that the tables equal those that a training from the same sessions builds.
 
-Axes: S sessions of the tables, L of them from the log, N items.
+Axes: S sessions of the tables, L of them from the log, N items, E clicks.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
-from mtaw_fast.online.compaction.collected_clicks import CollectedClicks
 from mtaw_fast.online.compaction.merge import ModelChanges, merge
 from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import Click, now_ms
@@ -79,6 +80,91 @@ def compact_model(
     changes = _Compaction(model, event_processor, collector, keep, all_over, since).changes(log)
     del event_processor, collector  # `changes` has what is needed of them, and merging takes the most memory
     return merge(model, changes, threads=threads)
+
+
+class CollectedClicks:
+    """An `EventSink` that stores clicks in the log's order: 16 bytes each, 2 a context column, and 1 for a type.
+
+    n_columns: context columns of the model. typed: whether it keeps the types of clicks. dropped: indices, in the
+    model's tables, of sessions that were forgotten.
+    """
+
+    def __init__(self, n_columns: int, typed: bool) -> None:
+        self.dropped: set[int] = set()
+        self._forgotten: set[int] = set()
+        self._handles, self._items, self._times = array("i"), array("i"), array("q")
+        self._n_columns, self._context = n_columns, array("H")
+        self._typed, self._types = typed, array("B")
+
+    def click(
+        self,
+        handles: np.ndarray,
+        items: np.ndarray,
+        times: np.ndarray,
+        context: np.ndarray | None = None,
+        types: np.ndarray | None = None,
+    ) -> None:
+        self._handles.frombytes(handles.astype(np.int32).tobytes())
+        self._items.frombytes(items.tobytes())
+        self._times.frombytes(times.tobytes())
+        if context is not None:
+            self._context.frombytes(context.tobytes())
+        if types is not None:
+            self._types.frombytes(types.tobytes())
+
+    def forget(self, handle: int) -> None:
+        self._forgotten.add(handle)
+
+    def forget_in_tables(self, base_session: int) -> None:
+        self.dropped.add(base_session)
+
+    def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
+        """Do nothing: the event processor stores priors."""
+
+    def recompute_vectors(self, internal_ids: Sequence[int]) -> None:
+        """Do nothing, as `refresh_vectors`."""
+
+    def refresh_vectors(self) -> None:
+        """Do nothing: `merge` computes the vectors from the new tables."""
+
+    def sessions(self) -> tuple[np.ndarray, Sessions]:
+        """Return the handles int32[S] of sessions that were not forgotten, ascending, and their clicks with times,
+        types and context."""
+        handles, items, times, context, types = self._arrays()
+        order = np.argsort(handles, kind="stable")
+        if self._forgotten:
+            order = order[~np.isin(handles[order], self._forgotten_handles())]
+        session_handles, lengths = np.unique(handles[order], return_counts=True)
+        codes = None if context is None else context[order]
+        kinds = None if types is None else types[order]
+        return session_handles, Sessions(items[order], offsets_of(lengths), times[order], kinds, codes)
+
+    def of(
+        self, handles: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Return handle, item, time, context and type of each click of some sessions, in the log's order.
+
+        A forgotten session has no clicks.
+        """
+        all_handles, items, times, context, types = self._arrays()
+        chosen = np.isin(all_handles, np.setdiff1d(handles, self._forgotten_handles()))
+        codes = None if context is None else context[chosen]
+        return all_handles[chosen], items[chosen], times[chosen], codes, None if types is None else types[chosen]
+
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+        context = None
+        if self._n_columns:
+            context = np.frombuffer(self._context, dtype=np.uint16).reshape(-1, self._n_columns)
+        return (
+            np.frombuffer(self._handles, dtype=np.int32),
+            np.frombuffer(self._items, dtype=np.int32),
+            np.frombuffer(self._times, dtype=np.int64),
+            context,
+            np.frombuffer(self._types, dtype=np.uint8) if self._typed else None,
+        )
+
+    def _forgotten_handles(self) -> np.ndarray:
+        return np.fromiter(self._forgotten, dtype=np.int32, count=len(self._forgotten))
 
 
 class _Compaction:
@@ -179,7 +265,9 @@ class _Compaction:
         for begin in range(0, len(handles), _LINES):
             part = slice(begin, begin + _LINES)
             internal_ids = items[part]
-            values = [None] * len(internal_ids) if context is None else self._values(context[part])
+            values: Sequence[Mapping[str, str] | None] = [None] * len(internal_ids)
+            if context is not None and self._before.context is not None:
+                values = [self._before.context.columns.values_of(codes) for codes in context[part]]
             kinds = [None] * len(internal_ids) if types is None else self._before.click_types.names_of(types[part])
             columns = handles[part].tolist(), self._external(internal_ids), times[part].tolist(), values, kinds
             lines += b"".join(
@@ -187,12 +275,6 @@ class _Compaction:
                 for handle, item, time, visit, kind in zip(*columns, strict=True)
             )
         return bytes(lines[:-1])
-
-    def _values(self, context: np.ndarray) -> list[dict[str, str]]:
-        """Return the values of codes uint16[E, C] by column."""
-        assert self._before.context is not None
-        columns = self._before.context.columns
-        return [columns.values_of(codes) for codes in context]
 
     def _external(self, internal_ids: np.ndarray) -> list[int | str]:
         n_items, ids = self._before.n_items, self._event_processor.items.new_items.ids

@@ -60,28 +60,22 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *
     unchanged.
     """
     try:
-        return _compact_alone(folder, settings, wait)
+        make_private(settings.log_folder)
+        if settings.shared_folder is not None:
+            make_private(settings.folder)
+        with contextlib.ExitStack() as stack:
+            lock = stack.enter_context(host.open_stream(settings.folder / _LOCK, "w"))
+            try:
+                host.lock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return None
+            if settings.shared_folder is not None:  # arms take turns: each needs much memory, and cleans up the log
+                host.lock(stack.enter_context(host.open_stream(settings.shared_folder / _LOCK, "w")), fcntl.LOCK_EX)
+            log = open_log(settings)
+            stack.callback(log.close)
+            return _compact(folder, settings, log)
     except OSError as error:
         raise LearnError(f"cannot learn in {settings.folder}: {error.strerror or error}") from None
-
-
-def _compact_alone(folder: str | os.PathLike[str], settings: LearningSettings, wait: bool) -> Path | None:
-    make_private(settings.log_folder)
-    if settings.shared_folder is not None:
-        make_private(settings.folder)
-    with contextlib.ExitStack() as locks:
-        lock = locks.enter_context(host.open_stream(settings.folder / _LOCK, "w"))
-        try:
-            host.lock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
-        if settings.shared_folder is not None:  # arms take turns: each needs much memory, and cleans up the log
-            host.lock(locks.enter_context(host.open_stream(settings.shared_folder / _LOCK, "w")), fcntl.LOCK_EX)
-        log = open_log(settings)
-        try:
-            return _compact(folder, settings, log)
-        finally:
-            log.close()
 
 
 def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Path:

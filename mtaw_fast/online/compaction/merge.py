@@ -142,7 +142,7 @@ def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables
     for item, row in row_of.items():
         begin, end = tables.row_offsets[item : item + 2]
         if begin < end or item in dropped or not vectors[row].any():
-            values = _floats(tables.values[begin:end])
+            values = (tables.values[begin:end].astype(np.uint32) << 16).view(np.float32).astype(np.float64)  # bfloat16
             weights = values[:, _FWD] + values[:, _BWD]
             direction = direction_of(item, vectors[row])
             vectors[row] = evidence_vector(weights, directions(tables.neighbors[begin:end]), direction)
@@ -171,8 +171,3 @@ def counted_clicks(sessions: Sessions, once: np.ndarray, n_items: int) -> np.nda
         distinct = np.unique(owners[counted_once] * n_items + part.items[counted_once]) % n_items
         counts += np.bincount(part.items[~counted_once], minlength=n_items) + np.bincount(distinct, minlength=n_items)
     return counts
-
-
-def _floats(bits: np.ndarray) -> np.ndarray:
-    """Return bfloat16 bits as float64."""
-    return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)

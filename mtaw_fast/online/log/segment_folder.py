@@ -26,8 +26,8 @@ class SegmentFolder:
     def numbers(self) -> list[int]:
         """Return the numbers of all segments, ascending. Raises OSError if the folder cannot be read."""
         # Not glob: it treats a folder that cannot be read as an empty one.
-        names = [path.name for path in host.listing(self.folder)]
-        return sorted(int(match[1]) for name in names if (match := _SEGMENT.fullmatch(name)))
+        matches = map(_SEGMENT.fullmatch, [path.name for path in host.listing(self.folder)])
+        return sorted([int(match[1]) for match in matches if match])
 
     def path(self, number: int) -> Path:
         """Return the file of a segment."""

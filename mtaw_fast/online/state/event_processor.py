@@ -225,7 +225,8 @@ class EventProcessor:
     def _apply_batch(self, batch: UpdateBatch, sink: EventSink, admitted: bool = False) -> None:
         """Pass a batch on to the sink. admitted: whether all clicks have passed the guards before."""
         internal_ids = self.items.clicked(batch.clicks)
-        self._look_at_attributes()
+        if self.items.entered:
+            self._look_at_attributes()
         learned = internal_ids >= 0
         for row in np.flatnonzero(learned).tolist():
             internal_id, handle = int(internal_ids[row]), batch.handles[row]

@@ -195,7 +195,9 @@ class Guards:
         if sessions.times is not None and len(sessions.times):
             span = int(sessions.times.max()) - int(sessions.times.min())
         proven = int(lengths[lengths > limits.fresh_clicks].sum())
-        visited = np.zeros(model.n_items, np.int64) if model.memory is None else _sessions_with(model)
+        visited = np.zeros(model.n_items, np.int64)
+        if model.memory is not None:
+            visited = model.memory.counts[:, COUNTS.index("sessions")].astype(np.int64)
         days = span / DAY_MS if span else _MONTH
         total = max(int(visited.sum()), 1)
         period = int(min(max(total / max(days, 1.0), _MIN_PERIOD), _MAX_PERIOD))
@@ -211,10 +213,3 @@ class Guards:
     def state(self) -> dict[str, np.ndarray]:
         """Return the arrays that `LogProgress.guards` stores."""
         return self.flood.state() | self.crowd.state()
-
-
-def _sessions_with(model: Model) -> np.ndarray:
-    """Return int64[N]: the sessions with each item."""
-    assert model.memory is not None
-    counts: np.ndarray = model.memory.counts[:, COUNTS.index("sessions")].astype(np.int64)
-    return counts

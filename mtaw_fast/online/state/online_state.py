@@ -222,15 +222,15 @@ class OnlineState:
 
     def catalog(self) -> Catalog:
         """Return the catalog to serve: immutable, except that the memory it refers to keeps learning."""
-        items, counts_alone = self._items, self._counts_alone
+        items, size, counts_alone = self._items, self._items.size, self._counts_alone
         items.changed = self.event_processor.counted = False
         catalog = Catalog.learned(
             self.model,
             items.new_items.internal_ids,
             self._current_vectors(),
             self._norm,
-            items.unavailable[: items.size].copy(),
-            items.clicks[: items.size].copy(),
+            items.unavailable[:size].copy(),
+            items.clicks[:size].copy(),
             self.memory,
             self.delta,
             self.trends,

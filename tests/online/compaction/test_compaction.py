@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from mtaw_fast.bundle import Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, now_ms
 from mtaw_fast.online.settings import LearningLimits
@@ -78,17 +76,6 @@ def test_compacting_in_pieces_or_at_once_is_the_same(cut: int) -> None:
     assert np.array_equal(both.log_progress.sessions, at_once.log_progress.sessions)
 
 
-def test_a_compaction_amid_a_burst_hides_no_bot(tmp_path: Path) -> None:
-    """Its clicks claim to be a minute apart; the log knows that they arrived within seconds."""
-    bot = [Click("bot", f"sku-{n % N}", NOON + n * HOUR // 60, arrived=NOON + HOUR + 100 * n) for n in range(40)]
-    first = compact_model(MODEL, "log", [entries(bot)[:20]], LearningLimits())
-    first.log_progress.save(tmp_path / "progress")
-    first = replace(first, log_progress=LogProgress.load(tmp_path / "progress"))
-    assert first.log_progress.arrival == bot[19].arrived
-    both = compact_model(first, "log", [entries(bot)[20:]], LearningLimits(), all_over=True)
-    assert both.memory.n_sessions == MODEL.memory.n_sessions
-
-
 def test_an_item_added_by_hand_keeps_its_direction_without_sessions() -> None:
     vector = 7 * np.eye(D)[1]
     added: list[Event] = [
@@ -112,16 +99,6 @@ def test_an_item_added_by_hand_keeps_its_direction_without_sessions() -> None:
         assert model.memory is not None
         assert model.memory.n_sessions == len(MODEL.sessions)
         assert np.allclose(model.item_vectors[N:], given.vectors, atol=1e-6)
-
-
-def test_the_clicks_of_a_bot_are_not_carried_along() -> None:
-    bot = [Click("bot", f"sku-{n % N}", NOON + n) for n in range(40)]
-    events = [Click("visitor", "sku-1", NOON), *bot, Click("visitor", "sku-2", NOON + 50)]
-    compacted = compact_model(MODEL, "log", [entries(events)], LearningLimits())
-    assert b"bot" not in compacted.log_progress.carried.tobytes()
-    state = OnlineState(compacted, LearningLimits())
-    assert state.delta.n_clicks == 2
-    assert state.event_processor.learned_clicks == 2
 
 
 def test_old_sessions_are_dropped() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,18 @@ from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.log.segment import redact_clicks
 from mtaw_fast.online.settings import LearningSettings
+from tests.support.online.file_logs import raises
 from tests.support.online.recommenders import NOON
-from tests.support.redis_server import Redis
+from tests.support.redis_server import redis as redis
 
 SEGMENT = "events-0000000000.log"
 
 
 @pytest.fixture(params=["file", "redis"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LearningSettings]:
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> LearningSettings:
     """Settings with an empty log, of each kind."""
-    if request.param == "file":
-        yield LearningSettings(tmp_path / "learned", compact=False)
-        return
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
-    pytest.importorskip("redis", reason="needs the extra 'serve'")
-    server = Redis(tmp_path)
-    yield LearningSettings(tmp_path / "learned", stream=f"{server.url}?stream=redaction", compact=False)
-    server.stop()
+    stream = None if request.param == "file" else f"{request.getfixturevalue('redis').url}?stream=redaction"
+    return LearningSettings(tmp_path / "learned", stream=stream, compact=False)
 
 
 @pytest.fixture
@@ -58,33 +51,25 @@ OTHER, FIRST, LATER = click("other", 1), [click("secret", n) for n in (2, 3)], c
 ASKED = Forget("secret", NOON + 4000)
 
 
-def killed(*arguments: Any, **named: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def failing(*arguments: Any, **named: Any) -> None:
-    raise LearnError("the disk failed")
-
-
-@pytest.mark.parametrize("ending", [killed, failing])
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), LearnError("the disk failed")], ids=["killed", "failing"])
 @pytest.mark.parametrize("place", ["before", "within", "after"])
 def test_an_interrupted_redaction_is_finished_by_the_next_compaction(
     folder: Path,
     settings: LearningSettings,
     log: EventLog,
     monkeypatch: pytest.MonkeyPatch,
-    ending: Callable[..., None],
+    ending: BaseException,
     place: str,
 ) -> None:
+    owner, name = {
+        "before": (compactor, "redact_forgotten"),
+        "within": (type(log), "redact"),
+        "after": (redaction, "write_private"),
+    }[place]
     log.append([OTHER, *FIRST])
     log.append([ASKED])
     with monkeypatch.context() as patched:
-        if place == "before":
-            patched.setattr(compactor, "redact_forgotten", ending)
-        elif place == "within":
-            patched.setattr(type(log), "redact", ending)
-        else:
-            patched.setattr(redaction, "write_private", ending)
+        patched.setattr(owner, name, raises(ending))
         with pytest.raises((KeyboardInterrupt, MtawError)):
             compact_folder(folder, settings)
     position = log.append([click("other", 6)])
@@ -107,17 +92,12 @@ def test_clicks_after_the_last_request_stay(folder: Path, settings: LearningSett
     assert left(log) == [ASKED, later_request, OTHER, click("secret", 7)]
 
 
-def test_every_request_of_one_compaction_counts(folder: Path, settings: LearningSettings, log: EventLog) -> None:
+def test_every_request_of_one_compaction_counts_and_only_events_since_it_are_checked(
+    folder: Path, settings: LearningSettings, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log.append([*FIRST, ASKED, LATER, ASKED, OTHER, Forget("other", NOON), LATER, click("other", 8)])
     compact_folder(folder, settings)
     assert left(log) == [ASKED, ASKED, Forget("other", NOON), LATER, click("other", 8)]
-
-
-def test_only_events_since_the_last_redaction_are_checked(
-    folder: Path, settings: LearningSettings, log: EventLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log.append([*FIRST, ASKED])
-    compact_folder(folder, settings)
     log.append([OTHER])
     redactions: list[dict[str, str]] = []
     monkeypatch.setattr(type(log), "redact", lambda self, forgotten: redactions.append(dict(forgotten)) or 0)
@@ -154,4 +134,3 @@ def test_a_segment_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Path, "open", read_only)
     with pytest.raises(LearnError, match=f"cannot redact {path}: Permission denied; check the disk, the permissions"):
         log.redact({"secret": position})
-    log.close()

@@ -32,7 +32,7 @@ from mtaw_fast.online.log.events import (
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.session_tracker import SessionTracker
-from tests.support.online.file_logs import click, events_of
+from tests.support.online.file_logs import click, events_of, raises, system_error
 
 EVERY_KIND: list[Event] = [
     click(0),
@@ -134,10 +134,7 @@ def test_a_full_disk_acknowledges_nothing_and_heals(tmp_path: Path, monkeypatch:
     def half(file: int, data: bytes) -> int:
         return write(file, data[: len(data) // 2])
 
-    def none(file: int, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    for failing in (half, none):
+    for failing in (half, raises(system_error(errno.ENOSPC))):
         monkeypatch.setattr(os, "write", failing)
         with pytest.raises(LearnError, match=r"full|No space left"):
             log.append([click(1)])
@@ -158,7 +155,6 @@ def test_only_its_owner_reads_a_log(tmp_path: Path) -> None:
     assert mode_of(folder) == 0o700
     assert {mode_of(path) for path in folder.iterdir()} == {0o600}
     assert len(list(folder.glob("events-*.log"))) == 3
-    log.close()
 
 
 def test_a_log_that_others_could_read_is_taken_from_them_when_it_is_opened(tmp_path: Path) -> None:
@@ -183,11 +179,8 @@ def test_a_log_that_others_could_read_is_taken_from_them_when_it_is_opened(tmp_p
 def test_a_folder_of_another_user_is_used_with_a_log_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refused(path: Path, mode: int) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
     tmp_path.chmod(0o755)
-    monkeypatch.setattr(Path, "chmod", refused)
+    monkeypatch.setattr(Path, "chmod", raises(system_error(errno.EPERM)))
     log_json = tmp_path / "log.json"
     log_json.write_text('{"version": 1, "log": "x"}')
     FileLog(tmp_path).close()
@@ -196,17 +189,10 @@ def test_a_folder_of_another_user_is_used_with_a_log_line(
 
 def test_a_failed_fsync_says_that_the_events_may_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = FileLog(tmp_path, fsync=True)
-    real = os.fdatasync
-
-    def failing(file: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(os, "fdatasync", failing)
-    with pytest.raises(
-        LearnError, match=r"Input/output error.*may be learned all the same: send them again with their"
-    ):
-        log.append([click(1)])
-    monkeypatch.setattr(os, "fdatasync", real)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", raises(system_error()))
+        with pytest.raises(LearnError, match=r"Input/output error.*learned all the same: send them again with their"):
+            log.append([click(1)])
     log.append([click(1), click(2)])
     tracker = SessionTracker(LearningLimits())
     [batch] = tracker.batches([event for event in events_of(log) if isinstance(event, Click)])
@@ -224,17 +210,6 @@ def test_expiring_deletes_whole_old_segments(tmp_path: Path) -> None:
     assert remaining == everything[-len(remaining) :]
     assert middle in remaining
     assert log.expire(everything[-1].position, max_bytes=10**9) == 0
-
-
-def test_a_writer_goes_on_after_another_process_deleted_its_segment(tmp_path: Path) -> None:
-    idle, busy = (FileLog(tmp_path, segment_bytes=300) for _ in range(2))
-    idle.append([click(0)])
-    for number in range(1, 20):
-        busy.append([click(number)])
-    last = busy.read(START)[-1]
-    busy.expire(last.position, max_bytes=0)
-    idle.append([click(20)])
-    assert events_of(busy)[-2:] == [last.event, click(20)]
 
 
 def test_single_events_are_removed(tmp_path: Path) -> None:

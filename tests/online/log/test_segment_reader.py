@@ -1,20 +1,22 @@
-"""Reading segments: damage, missing segments and wrong positions are logged, counted or refused."""
+"""Reading segments: damage, missing segments, wrong positions and records of many megabytes."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mtaw_fast.errors import LearnError
+from mtaw_fast.online.log import segment, segment_reader
 from mtaw_fast.online.log.event_log import START, LogEntry
-from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.events import AddItems, Click, Event
 from mtaw_fast.online.log.file_log import FileLog
-from mtaw_fast.online.log.segment_folder import SegmentFolder
+from mtaw_fast.online.log.segment_folder import SegmentFolder, parsed_position, position_of
 from tests.support.online.file_logs import click, events_of
 
 
@@ -118,7 +120,7 @@ def of_segments(folder: Path) -> tuple[FileLog, list[LogEntry]]:
     return log, log.read(START)
 
 
-def segment(folder: Path, number: int) -> Path:
+def path_of(folder: Path, number: int) -> Path:
     return folder / f"events-{number:010d}.log"
 
 
@@ -126,21 +128,21 @@ def segment(folder: Path, number: int) -> Path:
 def test_a_log_that_ends_before_a_position_is_an_error(tmp_path: Path, gone: list[int]) -> None:
     log, entries = of_segments(tmp_path)
     for number in gone:
-        segment(tmp_path, number).unlink()
+        path_of(tmp_path, number).unlink()
     with pytest.raises(LearnError, match=r"ends before position .* restore the newest one"):
         log.read(entries[-1].position)
 
 
 def test_a_missing_segment_is_logged_once_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log, entries = of_segments(tmp_path)
-    segment(tmp_path, 2).unlink()
+    path_of(tmp_path, 2).unlink()
     for _ in range(2):
         assert log.read(entries[1].position) == entries[3:]
         assert log.read(entries[2].position) == entries[3:], "this one was in the middle of the segment"
-    assert [line for line in caplog.messages if f"{segment(tmp_path, 2)} is missing" in line] == caplog.messages
+    assert [line for line in caplog.messages if f"{path_of(tmp_path, 2)} is missing" in line] == caplog.messages
     assert (log.damaged, len(caplog.messages)) == (1, 1)
     for number in (0, 1):
-        segment(tmp_path, number).unlink()
+        path_of(tmp_path, number).unlink()
     assert FileLog(tmp_path).read(START) == entries[3:]
     assert len(caplog.messages) == 1, "a log whose oldest events expired is whole"
 
@@ -164,7 +166,6 @@ def test_a_segment_that_expires_between_listing_and_opening_is_skipped(
     remaining = log.read(START)
     assert remaining == everything[-len(remaining) :]
     assert everything[12] in remaining
-    log.close()
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOENT])
@@ -188,4 +189,107 @@ def test_a_log_that_cannot_be_read_is_one_line_that_names_it(
             )
             assert "\n" not in message
     assert [entry.event.item for entry in log.read(START)] == [1]
-    log.close()
+
+
+FIRST = "events-0000000000.log"
+
+
+def many_items(count: int = 9_000, d: int = 8) -> AddItems:
+    """Return added items as one record of about 1.5 MB."""
+    row = tuple((2 + place) ** 0.3 for place in range(d))
+    return AddItems(tuple(f"sku-{place}" for place in range(count)), None, (row,) * count, 1)
+
+
+def torn(folder: Path, size: int) -> None:
+    """Append what a writer leaves that is killed within a record of many MB."""
+    with (folder / FIRST).open("ab") as file:
+        file.write(b"\n00000000 " + b"x" * size)
+
+
+@pytest.mark.parametrize("segment_bytes", [1 << 20, 64 << 20])
+def test_a_record_of_more_than_a_megabyte_comes_back(tmp_path: Path, segment_bytes: int) -> None:
+    log = FileLog(tmp_path, segment_bytes=segment_bytes)
+    events: list[Event] = [
+        Click("s", 1, 1),
+        many_items(),
+        Click("s", 2, 2),
+        many_items(20_000),
+        many_items(),
+        Click("s", 3, 3),
+    ]
+    assert len(events[1].line()) > 1_400_000
+    for event in events:
+        end = log.append([event])
+    log.append(events)
+    assert events_of(log) == 2 * events
+    assert log.read(START, len(events))[-1].position == end
+    assert log.damaged == 0
+
+
+def test_a_record_that_is_still_being_written_is_waited_for(tmp_path: Path) -> None:
+    log = FileLog(tmp_path)
+    line = many_items().line()
+    record = b"\n%08x %b\n" % (zlib.crc32(line), line)
+    for begin in range(0, len(record), 300_000):
+        assert log.read(START) == []
+        with (tmp_path / FIRST).open("ab") as file:
+            file.write(record[begin : begin + 300_000])
+    assert [entry.event for entry in log.read(START)] == [many_items()]
+    assert log.damaged == 0
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_large_torn_record_damages_no_other(tmp_path: Path, sealed: bool) -> None:
+    log = FileLog(tmp_path, segment_bytes=1 << 20 if sealed else 64 << 20)
+    log.append([Click("s", 1, 1)])
+    torn(tmp_path, 3 << 20)
+    assert [entry.event for entry in log.read(START)] == [Click("s", 1, 1)]
+    assert log.damaged == 0, "its end may still come"
+    log.append([Click("s", 2, 2)])
+    assert events_of(log) == [Click("s", 1, 1), Click("s", 2, 2)]
+    assert log.damaged == 1
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 64 << 20], ids=["a run above the limit", "half a record"])
+def test_what_holds_no_event_is_read_once_while_nothing_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    log = FileLog(tmp_path)
+    number, offset = parsed_position(log.append([Click("s", 1, 1)]))
+    monkeypatch.setattr(segment_reader, "MAX_RECORD_BYTES", limit)
+    torn(tmp_path, 5 << 20)
+    position = position_of(number, offset + 1)  # after the newline before it
+    assert log.read(position) == []
+    assert (log.damaged > 1) == (limit == 1 << 20)
+    with monkeypatch.context() as patched:
+        patched.setattr(segment_reader, "_READ_BYTES", None)  # reading fails
+        assert log.read(position) == []
+    log.append([Click("s", 2, 2)])
+    assert [entry.event for entry in log.read(position)] == [Click("s", 2, 2)]
+
+
+def test_a_record_above_the_limit_is_refused_and_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = many_items().line()
+    log = FileLog(tmp_path)
+    for module in (segment, segment_reader):
+        monkeypatch.setattr(module, "MAX_RECORD_BYTES", len(line))
+    monkeypatch.setattr(segment_reader, "_READ_BYTES", 1 << 16)
+    log.append([many_items()])
+    with pytest.raises(LearnError, match=rf"1,\d+,\d+ bytes is too large for the log in {tmp_path}.*fewer items"):
+        log.append([Click("s", 1, 1), many_items(9_001)])
+    assert events_of(log) == [many_items()], "a part of what was refused was kept"
+    torn(tmp_path, 4 * len(line))
+    log.append([Click("s", 2, 2)])
+    assert events_of(log) == [many_items(), Click("s", 2, 2)]
+    assert log.damaged > 0
+
+
+def test_reading_a_record_without_an_end_takes_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FileLog(tmp_path)
+    monkeypatch.setattr(segment_reader, "MAX_RECORD_BYTES", 1 << 20)
+    monkeypatch.setattr(segment_reader, "_READ_BYTES", 3 << 17)  # no divisor of it
+    torn(tmp_path, 5 << 20)
+    data, may_come = log._lines(0, 1)
+    assert len(data) == (1 << 20) + 10
+    assert not may_come
+    assert log.read(START) == []

@@ -18,7 +18,8 @@ from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveIt
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
 from mtaw_fast.online.state.session_tracker import event_key, key_of
-from tests.support.random_bundle import bundle_parts, memory_parts
+from tests.support.online.recommenders import model_fields
+from tests.support.random_bundle import memory_parts
 
 NOON = 1_764_150_000_000
 N = 20
@@ -54,17 +55,21 @@ class Recorder:
 
 
 def model_of(text: bool = True, learned: LogProgress | None = None) -> Model:
-    parts = bundle_parts(n_items=N, embedding_dim=4, text=text)
-    parts.pop("metrics"), parts.pop("dataset")
-    model = Model.of(**parts, **memory_parts(N))
+    model = Model.of(**model_fields(N, 4, text=text), **memory_parts(N))
     object.__setattr__(model, "log_progress", learned)
     return model
 
 
-def run(events: list[Event], model: Model | None = None, **limits: Any) -> tuple[EventProcessor, Recorder]:
-    event_processor, sink = EventProcessor(model or model_of(), LearningLimits(**limits)), Recorder()
+def entries(events: Sequence[Event], first: int = 0) -> list[LogEntry]:
+    return [LogEntry(event, f"{place:04d}") for place, event in enumerate(events, first)]
+
+
+def run(
+    events: list[Event], model: Model | None = None, since: int | None = None, **limits: Any
+) -> tuple[EventProcessor, Recorder]:
+    event_processor, sink = EventProcessor(model or model_of(), LearningLimits(**limits), since), Recorder()
     event_processor.start(sink)
-    event_processor.process([LogEntry(event, f"{place:04d}") for place, event in enumerate(events)], sink)
+    event_processor.process(entries(events), sink)
     return event_processor, sink
 
 
@@ -83,25 +88,19 @@ def test_unknown_items_enter_in_the_order_in_which_they_appear() -> None:
 
 
 def test_what_the_training_knew_is_not_learned_twice() -> None:
-    event_processor, sink = EventProcessor(model_of(), LearningLimits(), since=NOON + 1), Recorder()
-    event_processor.start(sink)
-    events: list[Event] = [click("a", f"sku-{after}", after) for after in range(4)]
-    event_processor.process([LogEntry(event, f"{place:04d}") for place, event in enumerate(events)], sink)
+    event_processor, sink = run([click("a", f"sku-{after}", after) for after in range(4)], since=NOON + 1)
     assert [call[1] for call in sink.clicks] == [2, 3]
     assert event_processor.refused == {"trained": 2}
     repeats = [Click("a", "sku-0", NOON + 1, id="e-0"), Click("a", "sku-0", NOON + 9, id="e-0")]
-    event_processor.process([LogEntry(event, f"{4 + place:04d}") for place, event in enumerate(repeats)], sink)
+    event_processor.process(entries(repeats, 4), sink)
     assert len(sink.clicks) == 2
     assert event_processor.tracker.refused == {"duplicate": 1}
 
 
-def test_a_full_catalog_refuses_items_and_counts_them() -> None:
+def test_a_full_catalog_and_ids_of_the_other_type_are_refused_and_counted() -> None:
     event_processor, sink = run([click("a", name) for name in ("x", "y", "z", "x", "sku-1")], new_items=2)
     assert [call[1] for call in sink.clicks] == [N, N + 1, N, 1]
     assert event_processor.refused == {"catalog_full": 1}
-
-
-def test_ids_of_the_other_type_do_not_enter() -> None:
     event_processor, sink = run([click("a", "5"), click("a", 5), click("a", 17)], model_of(text=False))
     assert [call[1] for call in sink.clicks] == [N, 1]
     assert event_processor.items.new_items.ids == (5,)
@@ -149,23 +148,16 @@ def test_forgetting_reaches_the_delta_and_the_tables() -> None:
 def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
     lines = b"\n".join(click("s", item, after).line() for after, item in enumerate(["sku-1", "x", "sku-2"]))
     learned = LogProgress(
-        "log", "0007", NOON, carried=np.frombuffer(lines, dtype=np.uint8), seen=np.array([event_key("s", "e")], np.uint64),
+        "log", "0007", NOON, carried=np.frombuffer(lines, np.uint8), seen=np.array([event_key("s", "e")], np.uint64),
         removed=np.array([7], np.int32), hidden=np.array([8], np.int32), seed_items=np.array([1], np.int32),
         seed_neighbors=np.array([2], np.int32),
     )  # fmt: skip
-    model = model_of(learned=learned)
-    event_processor, sink = (
-        EventProcessor(model, LearningLimits(session_clicks=1, item_floor=0, item_share=0.01)),
-        Recorder(),
-    )
-    event_processor.start(sink)
+    event_processor, sink = run([], model_of(learned=learned), session_clicks=1, item_floor=0, item_share=0.01)
     assert [call[1] for call in sink.clicks] == [1, N, 2]
     assert sink.calls == [("prior", (1, 2))]
     assert event_processor.position == "0007"
     assert np.flatnonzero(event_processor.items.unavailable).tolist() == [7, 8]
-    event_processor.process(
-        [LogEntry(Click("s", "sku-3", NOON + 3, id="e"), "0008"), LogEntry(click("s", "sku-3", 4), "0009")], sink
-    )
+    event_processor.process(entries([Click("s", "sku-3", NOON + 3, id="e"), click("s", "sku-3", 4)], 8), sink)
     assert event_processor.tracker.refused == {"duplicate": 1, "session_full": 1}
 
 
@@ -189,13 +181,10 @@ def test_every_reader_decides_the_same_whatever_the_sizes_of_its_reads(events: l
     whole, expected = run(events, MODEL, new_items=2, min_clicks=2)
     parts, sink = EventProcessor(MODEL, LearningLimits(new_items=2, min_clicks=2)), Recorder()
     parts.start(sink)
-    entries = [LogEntry(event, f"{place:04d}") for place, event in enumerate(events)]
     edges = sorted({0, len(events), *(min(cut, len(events)) for cut in cuts)})
     for begin, end in itertools.pairwise(edges):
-        parts.process(entries[begin:end], sink)
-    assert sink.clicks == expected.clicks
-    assert sink.calls == expected.calls
-    assert sink.refreshes == expected.refreshes
+        parts.process(entries(events)[begin:end], sink)
+    assert vars(sink) == vars(expected)
     assert parts.items.new_items.ids == whole.items.new_items.ids
     assert np.array_equal(parts.items.unavailable, whole.items.unavailable)
     assert np.array_equal(parts.items.clicks, whole.items.clicks)
@@ -208,16 +197,15 @@ def test_a_rebuilt_state_knows_a_kept_item_from_where_the_log_adds_it(lost: bool
     addition = AddItems(("z",), (("x",),), None, NOON)
     events: list[Event] = [addition, click("a", "x"), click("a", "sku-3")]
     other, first = run(events)
-    event_processor, sink = EventProcessor(model_of(), LearningLimits()), Recorder()
-    event_processor.start(sink)
+    event_processor, sink = run([])
     event_processor.keep_items(other)
-    entries = [LogEntry(event, f"{place:04d}") for place, event in enumerate([*events, RemoveItems(("x",), NOON)])]
-    event_processor.process(entries[2:-1] if lost else entries[:-1], sink)
+    later = entries([*events, RemoveItems(("x",), NOON)])
+    event_processor.process(later[2:-1] if lost else later[:-1], sink)
     place = event_processor.items.new_items.internal_id_of("x")
     assert place == other.items.new_items.internal_id_of("x")
     assert not event_processor.items.unavailable[place]
     if not lost:
         assert sink.calls == first.calls
         assert np.array_equal(event_processor.items.clicks, other.items.clicks)
-    event_processor.process(entries[-1:], sink)
+    event_processor.process(later[-1:], sink)
     assert event_processor.items.unavailable[place]

@@ -1,27 +1,30 @@
-"""The guards against colluding sessions: shares of the long-run traffic, at any size of shop and after a restart."""
+"""The guards against colluding sessions, bots and wrong clocks, at any size of shop and after a restart."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mtaw_fast import Recommender
 from mtaw_fast.bundle import Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory import MemoryTables
-from mtaw_fast.online.log.events import Click
-from mtaw_fast.online.settings import DAY_MS, LearningLimits
+from mtaw_fast.online.log.events import Click, Event, now_ms
+from mtaw_fast.online.settings import DAY_MS, LearningLimits, LearningSettings
 from mtaw_fast.online.state.guards import CrowdGuard, FloodGuard, Guards
 from mtaw_fast.online.state.session_tracker import SessionTracker
-from tests.support.online.recommenders import MODEL, NOON, N
+from tests.support.online.recommenders import HOUR, MODEL, NOON, N, answers, drawn, until_learned
 
 MINUTE = 60_000
 LIMITS = LearningLimits()
 
 
-def learned(guard: FloodGuard, clicks: int, minutes: int, item: str = "spam") -> int:
-    """Return how many of so many clicks on one item, spread over so many minutes, are learned."""
+def learned_of(guard: FloodGuard, clicks: int, minutes: int, item: str = "spam") -> int:
+    """Return how many of so many clicks on one item, spread over so many minutes, are learned_of."""
     times = NOON + np.linspace(0, minutes * MINUTE, clicks, endpoint=False).astype(int)
     return sum(guard.admits(item, time) for time in times.tolist())
 
@@ -29,14 +32,14 @@ def learned(guard: FloodGuard, clicks: int, minutes: int, item: str = "spam") ->
 @pytest.mark.parametrize("per_day", [1_000, 10_000, 100_000, 1_000_000])
 def test_what_a_flood_moves_is_a_share_of_the_long_run_traffic(per_day: int) -> None:
     hours = 24
-    count = learned(FloodGuard(LIMITS, per_day / DAY_MS), 20_000 if per_day < 500_000 else 600_000, hours * 60)
+    count = learned_of(FloodGuard(LIMITS, per_day / DAY_MS), 20_000 if per_day < 500_000 else 600_000, hours * 60)
     assert count <= 0.3 * per_day * hours / 24 * 1.4 + LIMITS.item_floor, "more than the share"
     assert count >= 0.3 * per_day * hours / 24 * 0.5, "far less than the share"
 
 
 def test_a_burst_is_learned_up_to_the_floor_of_a_small_shop_or_a_minute_of_a_large_one() -> None:
-    assert learned(FloodGuard(LIMITS, 3_700 / DAY_MS), 1000, 1) == LIMITS.item_floor
-    assert learned(FloodGuard(LIMITS, 1_000_000 / DAY_MS), 1000, 1) == pytest.approx(0.3 * 1_000_000 / 1440, abs=2)
+    assert learned_of(FloodGuard(LIMITS, 3_700 / DAY_MS), 1000, 1) == LIMITS.item_floor
+    assert learned_of(FloodGuard(LIMITS, 1_000_000 / DAY_MS), 1000, 1) == pytest.approx(0.3 * 1_000_000 / 1440, abs=2)
 
 
 def test_the_long_run_traffic_follows_proven_sessions_and_no_others() -> None:
@@ -136,11 +139,99 @@ def timed_model(clicks_a_day: int, days: int) -> Model:
 
 def test_guards_start_from_what_the_bundle_was_trained_on() -> None:
     few, many = (Guards(timed_model(clicks, 10), LIMITS) for clicks in (1_000, 4_000))
-    assert learned(few.flood, 5000, 1440) == pytest.approx(300, rel=0.4)
-    assert learned(many.flood, 5000, 1440) == pytest.approx(1200, rel=0.4)
+    assert learned_of(few.flood, 5000, 1440) == pytest.approx(300, rel=0.4)
+    assert learned_of(many.flood, 5000, 1440) == pytest.approx(1200, rel=0.4)
     for guards, clicks in ((few, 1_000), (many, 4_000)):
         period, _ = guards.state()["crowd"].tolist()
         assert period == pytest.approx(clicks, rel=0.12), "a day's visits"
         assert guards.state()["visits"].sum() == pytest.approx(2 * clicks, rel=0.12)
     untimed = Guards(MODEL, LIMITS)
-    assert learned(untimed.flood, 1000, 1) <= LIMITS.item_floor
+    assert learned_of(untimed.flood, 1000, 1) <= LIMITS.item_floor
+
+
+WINDOW = now_ms() // MINUTE * MINUTE - 5 * MINUTE  # the start of a window that has passed
+QUESTIONS = drawn(31, 30)
+Make = Callable[..., Recommender]
+
+
+def learn(rec: Recommender, events: list[Event]) -> None:
+    """Learn events that arrived at their own times."""
+    arrived = [replace(event, arrived=event.time) if isinstance(event, Click) else event for event in events]
+    until_learned(rec, rec.learner.log.append(arrived))
+
+
+def flood(sessions: int, *items: str) -> list[Event]:
+    """Return fresh sessions within a window, each with one click on every item."""
+    return [Click(f"f{n}", item, WINDOW + 10 * n) for n in range(sessions) for item in items]
+
+
+def honest(sessions: int) -> list[Event]:
+    rng = np.random.default_rng(32)
+    return [Click(f"h{n}", f"sku-{i}", WINDOW + n) for n in range(sessions) for i in rng.integers(2, N - 2, 3)]
+
+
+def twin(make: Make, folder: Path, name: str) -> Recommender:
+    """Return a recommender that learns in a folder of its own."""
+    return Recommender.load(folder, learn=LearningSettings(folder.with_name(name), compact=False))
+
+
+def test_a_flood_ranks_as_so_few_sessions_as_its_share_lets_in(learning: Make, folder: Path) -> None:
+    share = 45  # of sessions with two clicks, next to 60 other fresh clicks: 45 = 0.3 * (60 + 2 * 45)
+    attacked, bound = learning(), twin(learning, folder, "bound")
+    for rec in (attacked, bound):
+        learn(rec, honest(20))
+    before = answers(attacked, QUESTIONS)
+    learn(attacked, flood(3000, "sku-0", "sku-39"))
+    learn(bound, flood(share, "sku-0", "sku-39"))
+    assert answers(attacked, QUESTIONS) == answers(bound, QUESTIONS)
+    assert answers(attacked, QUESTIONS) != before
+    refused = attacked.learner.state.event_processor.tracker.refused["flood"]
+    assert refused == 2 * (3000 - share) + 1
+    learn(attacked, [Click(f"later{n}", "sku-39", WINDOW + MINUTE + n) for n in range(5)])
+    assert attacked.learner.state.event_processor.tracker.refused["flood"] == refused, (
+        "a flood counts beyond its window"
+    )
+
+
+def test_a_bot_changes_nothing(learning: Make) -> None:
+    rec = learning()
+    learn(rec, honest(40))
+    before = answers(rec, QUESTIONS)
+    learn(rec, [Click("bot", f"sku-{n % N}", WINDOW + 30 * n) for n in range(500)])
+    after = answers(rec, QUESTIONS)
+    # What was learned before it was known as a bot was removed: up to the last bits of sums, before a compaction.
+    for (items, scores), (items_before, scores_before) in zip(after, before, strict=True):
+        assert items == items_before
+        assert np.allclose(np.frombuffer(scores, np.float32), np.frombuffer(scores_before, np.float32), atol=1e-5)
+    assert rec.learner.state.event_processor.tracker.refused["bot"] == 500 - LearningLimits().burst_clicks
+
+
+def test_clicks_from_the_future_are_learned_as_of_now(learning: Make) -> None:
+    rec = learning()
+    begin = now_ms()
+    until_learned(rec, rec.learner.append([Click(f"ahead{n}", "sku-1", begin + 10_000 * HOUR) for n in range(100)]))
+    until_learned(rec, rec.learner.append(honest(40)))
+    tracker = rec.learner.state.event_processor.tracker
+    assert tracker.refused["late"] == 0, "clicks of now are no longer learned"
+    assert begin <= tracker.clock <= now_ms()
+    assert {entry.event.time >= begin for entry in rec.learner.log.read("", 100)} == {True}
+
+
+def test_old_times_switch_off_no_limit_and_a_rebuild_decides_the_same(learning: Make) -> None:
+    rec = learning()
+    learn(rec, honest(20))
+    last = rec.learner.append([Click(f"old{n}", "sku-1", 1_764_150_000 + n) for n in range(200)])  # in seconds
+    for step in range(3):  # times of many windows, to open a new one with each click
+        flood = [Click(f"f{step}-{n}", "sku-39", now_ms() - n * MINUTE) for n in range(700)]
+        last = rec.learner.append(flood)
+    last = rec.learner.append([Click("bot", f"sku-{n % N}", now_ms() - n * MINUTE // 4) for n in range(100)])
+    until_learned(rec, last)
+    tracker = rec.learner.state.event_processor.tracker
+    assert tracker.refused["late"] == 200
+    assert tracker.clock > now_ms() - HOUR
+    windows = 1 + (now_ms() - WINDOW) // MINUTE - 5
+    assert tracker.refused["flood"] >= 2100 - windows * (LearningLimits().item_floor + 20)
+    assert tracker.refused["bot"] == 100 - LearningLimits().burst_clicks
+    rebuilt = learning()
+    assert rebuilt.learner.state.event_processor.tracker.refused == tracker.refused
+    assert answers(rebuilt, QUESTIONS) == answers(rec, QUESTIONS)

@@ -1,22 +1,41 @@
-"""Items that enter by clicks: their vectors come at once, and ids that do not exist cannot fill the catalog."""
+"""Items that enter while serving have a vector at once, and ids that do not exist cannot fill the catalog."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Model
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.items import ItemFrame, ItemTable, TableChange
+from mtaw_fast.memory import MemoryTables
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget
-from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.online.log.table_parts import table_parts
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from mtaw_fast.online.state.new_items import MAX_SESSIONS, NewItems
 from mtaw_fast.online.state.online_state import OnlineState
-from tests.support.online.recommenders import MODEL, NOON, N, entries, stream
+from mtaw_fast.training.content import with_content
+from tests.support.online.recommenders import (
+    MODEL,
+    NOON,
+    N,
+    entries,
+    model_fields,
+    plain_ranker,
+    save,
+    stream,
+    until_learned,
+)
 
 LIMITS = LearningLimits()
 
@@ -54,20 +73,6 @@ def test_readers_agree_on_vectors_at_every_position(seed: int, cuts: list[int], 
     np.testing.assert_array_equal(state.catalog().vectors, stepwise.catalog().vectors)
 
 
-def test_only_items_with_news_are_looked_at() -> None:
-    new_items = NewItems(10, 100)
-    for item in range(50):
-        new_items.add(item)
-    new_items.count([12, 15, 3])
-    assert new_items.touched == [2, 5]
-    assert new_items.due_for_update() == [2, 5]
-    assert new_items.touched == []
-    new_items.count([12])
-    assert new_items.due_for_update() == [2]
-    new_items.count([12])
-    assert new_items.due_for_update() == []  # its third click: the next update is at the fourth
-
-
 def junk(count: int, session: str = "junk") -> list[Event]:
     return [click(f"{session}-{n}", f"{session}-item-{n}", n) for n in range(count)]
 
@@ -101,11 +106,11 @@ def test_a_forgotten_session_counts_for_no_candidate() -> None:
         assert state_of(history, limits=limits).event_processor.items.internal_ids_of(["x"]).tolist() == [place]
 
 
-SESSIONS, ITEMS = st.sampled_from("abcdefgh"), st.sampled_from([f"new-{n}" for n in range(12)] + ["sku-1", "sku-2"])
+SESSIONS, NAMES = st.sampled_from("abcdefgh"), st.sampled_from([f"new-{n}" for n in range(12)] + ["sku-1", "sku-2"])
 EVENTS = st.lists(
     st.one_of(
-        st.builds(Click, SESSIONS, ITEMS, st.integers(NOON, NOON + 10**6)),
-        st.builds(Click, SESSIONS, ITEMS, st.integers(NOON, NOON + 10**6)),
+        st.builds(Click, SESSIONS, NAMES, st.integers(NOON, NOON + 10**6)),
+        st.builds(Click, SESSIONS, NAMES, st.integers(NOON, NOON + 10**6)),
         st.builds(Forget, SESSIONS, st.just(NOON)),
         st.builds(AddItems, st.sampled_from([("new-1",), ("hand",)]), st.just((("sku-1",),)), st.none(), st.just(NOON)),
     ),
@@ -135,3 +140,152 @@ def test_a_compacted_bundle_admits_the_items_that_the_running_process_admits(
 @pytest.mark.parametrize(("entered", "needed"), [(0, 1), (500, 1), (501, 2), (750, 2), (751, 4), (940, 16), (5000, 16)])
 def test_the_more_items_came_by_clicks_the_more_sessions_the_next_one_needs(entered: int, needed: int) -> None:
     assert NewItems(10, 1000, entered).sessions_needed == needed
+
+
+ITEMS, GROUPS = 200, 20
+COLD = LearningLimits(cold_start=1)
+
+
+def frame(items: Sequence[int]) -> ItemFrame:
+    """The group of an item is its category."""
+    return ItemFrame.of(
+        {"id": [f"sku-{i}" for i in items], "group": [f"group-{i % GROUPS}" for i in items]},
+        kinds={"group": "category"},
+    )
+
+
+def make_model(waiting: int = 0) -> Model:
+    """Items of a group are clicked together and have similar vectors; the table knows `waiting` more items."""
+    rng = np.random.default_rng(4)
+    past = [rng.integers(GROUPS) + GROUPS * rng.permutation(ITEMS // GROUPS)[: rng.integers(2, 7)] for _ in range(3000)]
+    fields = model_fields(ITEMS)
+    centers = rng.normal(size=(GROUPS, 8))
+    embedding = centers[np.arange(ITEMS) % GROUPS] + 0.3 * rng.normal(size=(ITEMS, 8))
+    fields["weights"]["item_embedding"] = embedding.astype(np.float32)
+    sessions = Sessions.from_lists(past)
+    table = frame(range(ITEMS + waiting))
+    rows = np.where(np.arange(ITEMS + waiting) < ITEMS, np.arange(ITEMS + waiting), -1)
+    model = Model.of(
+        **{**fields, "popularity": np.bincount(sessions.items, minlength=ITEMS)},
+        memory=MemoryTables.build(sessions, ITEMS),
+        ranker_net=plain_ranker(),
+        items=ItemTable(ITEMS).replaced(table, rows, ITEMS),
+    )
+    return with_content(model)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return make_model(waiting=20)
+
+
+def state_on(model: Model, events: list[Event], limits: LearningLimits, cuts: Sequence[int] = ()) -> OnlineState:
+    state, all_entries = OnlineState(model, limits), entries(events)
+    for begin, end in itertools.pairwise(sorted({0, len(events), *(cut for cut in cuts if cut < len(events))})):
+        state.apply(all_entries[begin:end])
+    return state
+
+
+def test_an_item_that_is_clicked_alone_has_the_vector_of_its_attributes(model: Model) -> None:
+    state = state_on(model, [Click("a", "sku-203", NOON)], LearningLimits())
+    catalog = state.catalog()
+    similar = model.item_vectors @ catalog.vectors[0]
+    assert {int(item) % GROUPS for item in np.argsort(-similar)[:5]} == {3}
+    assert not state.event_processor.content_priors  # a click is evidence of its own
+
+
+def test_an_item_has_the_vector_of_its_attributes_again_once_its_session_is_forgotten(model: Model) -> None:
+    limits = LearningLimits()
+    alone = state_on(model, [Click("a", "sku-203", NOON)], limits).catalog().vectors
+    clicks: list[Event] = [Click("a", item, NOON + place) for place, item in enumerate(("sku-5", "sku-203"))]
+    clicked = compact_model(model, "log", [entries(clicks)], limits, all_over=True)
+    assert not np.allclose(clicked.item_vectors[ITEMS:], alone, atol=1e-2)
+    forgotten = compact_model(clicked, "log", [entries([Forget("a", NOON)])], limits)
+    assert np.allclose(forgotten.item_vectors[ITEMS:], alone, atol=1e-6)
+
+
+def test_clicks_outweigh_attributes(model: Model) -> None:
+    items = [(f"sku-{4 + GROUPS * (n % 10)}", "sku-203") for n in range(64)]
+    events: list[Event] = [Click(f"s{n}", item, NOON + 2 * n) for n, pair in enumerate(items) for item in pair]
+    limits = LearningLimits(item_floor=1000, pair_floor=1000)
+    vectors = state_on(model, events, limits).catalog().vectors
+    similar = model.item_vectors @ vectors[0]
+    assert {int(item) % GROUPS for item in np.argsort(-similar)[:5]} == {4}
+
+
+def test_items_of_the_table_rank_at_once_if_cold_start_is_on(tmp_path: Path) -> None:
+    folder, hits = save(tmp_path / "bundle", make_model()), {}
+    for cold in (0, 1):
+        limits = LearningLimits(cold_start=cold)
+        learn = LearningSettings(tmp_path / f"learned-{cold}", compact=False, limits=limits)
+        rec = Recommender.load(folder, learn=learn)
+        rec.set_items({"id": ["new-3"], "group": ["group-3"]}, mode="patch")
+        assert ("new-3" in rec.ids) == bool(cold)
+        sessions = [[f"sku-{i}", f"sku-{i + GROUPS}"] for i in range(ITEMS - GROUPS)]
+        hits[cold] = ["new-3" in rec.recommend(session, k=20).items for session in sessions]
+        rec.close()
+    in_group = np.arange(ITEMS - GROUPS) % GROUPS == 3
+    assert np.mean(np.array(hits[1])[in_group]) > 0.6
+    assert np.mean(np.array(hits[1])[~in_group]) < 0.05
+    assert not any(hits[0])
+
+
+def test_waiting_items_of_a_bundle_enter_when_it_is_served(model: Model) -> None:
+    assert len(state_on(model, [], LearningLimits()).catalog().added) == 0
+    state = state_on(model, [], COLD)
+    catalog = state.catalog()
+    assert catalog.added == tuple(f"sku-{ITEMS + i}" for i in range(20))
+    assert catalog.vectors.any(axis=1).all()
+    priors = state.event_processor.content_priors
+    assert np.mean([(neighbor - item) % GROUPS == 0 for item, neighbor, _ in priors]) > 0.8
+    assert len(priors) == 5 * 20
+    assert catalog.items is not None
+    assert len(catalog.items.waiting) == 0
+    assert not catalog.unavailable.any()
+
+
+def test_items_added_by_hand_keep_what_was_given(model: Model, tmp_path: Path) -> None:
+    rec = Recommender.load(
+        save(tmp_path / "bundle", model), learn=LearningSettings(tmp_path / "learned", compact=False)
+    )
+    rec.add_items(["sku-203"], neighbors=[["sku-5"]])
+    assert rec.similar_items("sku-203", k=1).items == ["sku-5"]
+    until_learned(rec, rec.observe("a", ["sku-204"]))
+    near = rec.similar_items("sku-204", k=5).items
+    assert {int(str(item).removeprefix("sku-")) % GROUPS for item in near} == {4}
+
+
+def changed(items: Sequence[int], mode: Any = "patch") -> list[Event]:
+    return list(table_parts(TableChange.of(frame(items), mode), NOON))
+
+
+CHANGES = st.lists(
+    st.one_of(
+        st.builds(
+            lambda session, item: [Click(session, f"sku-{item}", NOON)], st.sampled_from("abcd"), st.integers(190, 230)
+        ),
+        st.builds(lambda first, count: changed(range(first, first + count)), st.integers(195, 240), st.integers(1, 5)),
+    ),
+    max_size=30,
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(CHANGES, st.lists(st.integers(0, 40), max_size=3), st.integers(0, 1), st.integers(0, 30))
+def test_readers_and_compactions_agree(
+    model: Model, parts: list[list[Event]], cuts: list[int], cold: int, compacted: int
+) -> None:
+    events = [event for part in parts for event in part]
+    limits = LearningLimits(cold_start=cold, item_floor=1000, pair_floor=1000)
+    whole, parted = state_on(model, events, limits), state_on(model, events, limits, cuts)
+    first, second = whole.catalog(), parted.catalog()
+    assert first.added == second.added
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    assert whole.event_processor.content_priors == parted.event_processor.content_priors
+    begin = entries(events)[:compacted]
+    if begin:
+        later = OnlineState(compact_model(model, "log", [begin], limits), limits)
+        later.apply(entries(events)[compacted:])
+        assert later.event_processor.items.internal_ids_of(first.added).tolist() == [
+            ITEMS + place for place in range(len(first.added))
+        ]

@@ -50,9 +50,8 @@ def taken(*clicks: Click, **limits: Any) -> tuple[Admitted, SessionTracker]:
 
 
 def test_a_session_goes_on_until_it_was_idle_for_the_gap() -> None:
-    gap = 1000
     times = [0, 900, 1900, 2901, 2950]
-    batch, tracker = taken(*(Click("s", n, NOON + time) for n, time in enumerate(times)), session_gap=gap)
+    batch, tracker = taken(*(Click("s", n, NOON + time) for n, time in enumerate(times)), session_gap=1000)
     assert batch.handles == [0, 0, 0, 1, 1]
     assert batch.items == [0, 1, 2, 3, 4]
     assert tracker.n_sessions == 2
@@ -62,13 +61,12 @@ def test_a_session_goes_on_until_it_was_idle_for_the_gap() -> None:
 
 
 def test_an_event_that_comes_twice_counts_once() -> None:
-    batch, tracker = taken(
-        Click("s", 1, NOON, id="e"), Click("s", 2, NOON), Click("s", 1, NOON, id="e"), Click("s", 2, NOON)
-    )
+    once, plain = Click("s", 1, NOON, id="e"), Click("s", 2, NOON)
+    batch, tracker = taken(once, plain, once, plain)
     assert batch.items == [1, 2, 2]
     assert tracker.refused == {"duplicate": 1}
     after = SessionTracker(LearningLimits(), clock=tracker.clock, seen=tracker.seen(10).tolist())
-    assert admitted(after, [Click("s", 1, NOON, id="e")]).items == []
+    assert admitted(after, [once]).items == []
 
 
 def test_an_event_id_of_one_session_silences_no_other_session() -> None:
@@ -81,25 +79,24 @@ def test_an_event_id_of_one_session_silences_no_other_session() -> None:
     assert batch.items == [1, 2], "two pairs of ids that join to one text are two events"
 
 
-def test_late_events_are_learned_up_to_the_bound() -> None:
+def test_late_events_are_learned_up_to_the_bound_and_one_from_the_future_makes_no_other_late() -> None:
     batch, tracker = taken(Click("a", 1, NOON), Click("b", 2, NOON - HOUR), Click("c", 3, NOON - HOUR - 1), late=HOUR)
     assert batch.times == [NOON, NOON - HOUR]
     assert tracker.refused == {"late": 1}
-
-
-def test_one_event_from_the_future_makes_no_other_late() -> None:
-    batch, tracker = taken(
-        Click("a", 1, NOON), Click("b", 2, NOON + 10_000 * HOUR), Click("c", 3, NOON + 1), late=2 * HOUR
-    )
+    future = Click("b", 2, NOON + 10_000 * HOUR)
+    batch, tracker = taken(Click("a", 1, NOON), future, Click("c", 3, NOON + 1), late=2 * HOUR)
     assert batch.items == [1, 2, 3]
     assert tracker.clock == NOON + HOUR
+    # Nor does it open a window that stays open: it moves the clock by an hour, in which 3000 clicks come; then 50 a
+    # minute on the one item are learned again.
+    later = [Click(f"s{n}", 3, NOON + n * 1200) for n in range(4000)]
+    _, tracker = taken(Click("x", 1, NOON), future, *later, item_floor=50)
+    assert tracker.refused["flood"] <= 3000
 
 
 def test_a_long_silence_does_not_hold_the_clock_back() -> None:
-    tracker = SessionTracker(LearningLimits())
-    admitted(tracker, [Click("a", 1, NOON)])
     later = NOON + 48 * HOUR
-    admitted(tracker, [Click("b", 1, later + n) for n in range(48)])
+    _, tracker = taken(Click("a", 1, NOON), *(Click("b", 1, later + n) for n in range(48)))
     assert later <= tracker.clock <= later + 48
 
 
@@ -108,9 +105,8 @@ def test_a_clock_that_was_ahead_and_is_right_again_does_not_end_the_learning() -
     right = [arriving(Click(f"b{n}", n, NOON + n)) for n in range(200)]
     batch, tracker = taken(Click("x", 1, NOON), *ahead, *right)
     assert tracker.refused == {"late": 63}
-    assert tracker.arrival == right[-1].time
+    assert tracker.arrival == tracker.clock == right[-1].time
     assert batch.times[-137:] == [click.time for click in right[63:]]
-    assert tracker.clock == right[-1].time
     # A few late events among others stay late: the clock is right.
     mixed = [Click(f"c{n}", 1, NOON if n % 3 == 0 else NOON + 500 * HOUR) for n in range(900)]
     _, tracker = taken(Click("x", 1, NOON + 500 * HOUR), *mixed, item_floor=1000)
@@ -134,8 +130,7 @@ def test_old_times_set_no_clock_back(old: int) -> None:
 
 
 def test_times_of_many_windows_open_none() -> None:
-    spam = [Click(f"f{n}", "spam", NOON - n * 60_000, arrived=NOON + n) for n in range(1000)]
-    batch, _ = taken(*spam)
+    batch, _ = taken(*(Click(f"f{n}", "spam", NOON - n * 60_000, arrived=NOON + n) for n in range(1000)))
     assert len(batch.items) == LearningLimits().item_floor
     spread = [Click("bot", n, NOON - n * 60_000, arrived=NOON + n) for n in range(25)]
     batch, _ = taken(*spread, burst_clicks=20)
@@ -143,25 +138,9 @@ def test_times_of_many_windows_open_none() -> None:
 
 
 def test_the_clock_leaves_old_times_with_the_second_click_of_now() -> None:
-    _, tracker = taken(
-        *(Click(f"s{n}", n, n, arrived=NOON) for n in range(10)),
-        *(arriving(Click(f"t{n}", n, NOON + n)) for n in range(2)),
-    )
+    old = [Click(f"s{n}", n, n, arrived=NOON) for n in range(10)]
+    _, tracker = taken(*old, *(arriving(Click(f"t{n}", n, NOON + n)) for n in range(2)))
     assert tracker.clock == NOON + 1
-
-
-def test_one_event_from_the_future_opens_no_window_that_stays_open() -> None:
-    clicks = [Click("x", 1, NOON), Click("y", 2, NOON + 10_000 * HOUR)]
-    clicks += [Click(f"s{n}", 3, NOON + n * 1200) for n in range(4000)]
-    _, tracker = taken(*clicks, item_floor=50)
-    # It moves the clock by an hour, in which 3000 clicks come; then 50 per minute on the one item are learned again.
-    assert tracker.refused["flood"] <= 3000
-
-
-def test_a_full_session_is_not_learned_further() -> None:
-    batch, tracker = taken(*(Click("s", n, NOON + n * HOUR // 10) for n in range(12)), session_clicks=10)
-    assert batch.items == list(range(10))
-    assert tracker.refused == {"session_full": 2}
 
 
 def test_a_bot_is_forgotten_and_never_learned_again() -> None:
@@ -171,61 +150,53 @@ def test_a_bot_is_forgotten_and_never_learned_again() -> None:
     assert batch.forgotten == [0]
     assert batch.handles[-1] == 1, "another visitor is not affected"
     assert tracker.refused["bot"] + len(batch.items) == 13
+    batch, _ = taken(*(Click("s", n, NOON) for n in range(30)))
+    assert (len(batch.items), batch.forgotten) == (30, []), "as many clicks as the burst allows"
+
+
+def resumed(tracker: SessionTracker, clicks: Iterable[Click], **limits: Any) -> SessionTracker:
+    """Return a tracker that goes on where another one was, with the clicks that its bundle carries along."""
+    after = SessionTracker(LearningLimits(**limits), clock=tracker.clock)
+    after.resume(clicks)
+    after.resume_ongoing(tracker.ongoing, tracker.arrival, tracker.recent)
+    return after
 
 
 def test_a_bot_is_recognized_when_it_is_resumed() -> None:
     _, tracker = taken(*(Click("m", n, NOON + n) for n in range(40)), Click("s", 1, NOON))
     assert tracker.ongoing == {"m": (NOON + 39, True)}
-    after = SessionTracker(LearningLimits(), clock=tracker.clock)
-    after.resume([Click("s", 1, NOON)])
-    after.resume_ongoing(tracker.ongoing)
+    after = resumed(tracker, [Click("s", 1, NOON)])
     assert after.ongoing == tracker.ongoing
     assert admitted(after, [Click("m", 1, NOON + 60), Click("s", 2, NOON + 60)]).items == [2]
     assert admitted(after, [Click("m", 1, NOON + 2 * HOUR)]).items == [1], "another session, since the bot was idle"
-    after = SessionTracker(LearningLimits(), clock=tracker.clock)
-    after.resume_ongoing(tracker.ongoing)
+    after = resumed(tracker, [])
     after.forget("m")
     assert after.ongoing == {}
 
 
 def test_a_resumed_session_is_a_bot_by_arrivals_whatever_times_it_claims() -> None:
     """A minute apart by its own times, a tenth of a second by arrivals, half of them before a bundle."""
+    limits = {"burst_clicks": 9, "burst_ms": 10_000}
     clicks = [Click("m", n, NOON + 60_000 * n, arrived=NOON + HOUR + 100 * n) for n in range(12)]
-    _, tracker = taken(*clicks[:6], Click("s", 1, NOON, arrived=NOON), burst_clicks=9, burst_ms=10_000)
+    _, tracker = taken(*clicks[:6], Click("s", 1, NOON, arrived=NOON), **limits)
     assert tracker.recent == {"m": [click.arrived for click in clicks[:6]]}, "s cannot become a bot by its old click"
-    after = SessionTracker(tracker._limits, clock=tracker.clock)
-    after.resume([*(replace(click, arrived=None) for click in clicks[:6]), Click("s", 1, NOON)])
-    after.resume_ongoing(tracker.ongoing, tracker.arrival, tracker.recent)
+    after = resumed(tracker, [*(replace(click, arrived=None) for click in clicks[:6]), Click("s", 1, NOON)], **limits)
     assert (after.arrival, after.recent) == (tracker.arrival, tracker.recent)
     for session_tracker in (tracker, after):
         assert admitted(session_tracker, clicks[6:]).items == [6, 7, 8]
         assert session_tracker.refused["bot"] == 3
 
 
-def test_a_full_session_is_full_when_it_is_resumed() -> None:
+def test_a_session_is_full_after_its_clicks_also_when_it_is_resumed() -> None:
     clicks = [Click("s", n, NOON + n * HOUR // 4) for n in range(12)]
     batch, tracker = taken(*clicks, session_clicks=5)
     assert batch.items == [0, 1, 2, 3, 4]
+    assert tracker.refused == {"session_full": 7}
     assert tracker.ongoing == {"s": (clicks[-1].time, False)}
-    after = SessionTracker(LearningLimits(session_clicks=5), clock=tracker.clock)
-    after.resume(clicks[:5])
-    after.resume_ongoing(tracker.ongoing)
-    assert admitted(after, [Click("s", 12, NOON + 3 * HOUR)]).items == []
-
-
-def test_a_session_of_hours_is_resumed_as_one() -> None:
-    clicks = [Click("s", n, NOON + n * HOUR // 4) for n in range(12)]
+    next_click = Click("s", 12, NOON + 3 * HOUR)
+    assert admitted(resumed(tracker, clicks[:5], session_clicks=5), [next_click]).items == []
     _, tracker = taken(*clicks)
-    after = SessionTracker(LearningLimits(), clock=tracker.clock)
-    assert after.resume(clicks).handles == [0] * 12
-    after.resume_ongoing(tracker.ongoing)
-    assert admitted(after, [Click("s", 12, NOON + 3 * HOUR)]).handles == [0]
-
-
-def test_as_many_clicks_as_the_burst_allows_are_no_bot() -> None:
-    batch, _ = taken(*(Click("s", n, NOON) for n in range(30)))
-    assert len(batch.items) == 30
-    assert not batch.forgotten
+    assert admitted(resumed(tracker, clicks), [next_click]).handles == [0], "a session of hours is resumed as one"
 
 
 def test_a_flood_of_new_sessions_lifts_an_item_no_further_than_its_share() -> None:
@@ -236,11 +207,13 @@ def test_a_flood_of_new_sessions_lifts_an_item_no_further_than_its_share() -> No
     learned = batch.items.count("spam")
     assert learned == 25, "up to a fifth of all fresh clicks, its own included: 25 of 125"
     assert tracker.refused["flood"] == 1000 - learned
-
-
-def test_clicks_past_the_fresh_ones_are_no_flood() -> None:
-    clicks = [Click(f"s{n}", item, NOON + 10 * n) for n in range(200) for item in ("a", "b", "hit")]
-    batch, _ = taken(*clicks, item_floor=1000)
+    # A flood that clicks other items too is limited to the floor.
+    batch, _ = taken(*(Click(f"f{n}", item, NOON + n) for n in range(2000) for item in ("a", "b", "spam")))
+    assert batch.items.count("spam") == LearningLimits().item_floor
+    # Clicks past the fresh ones are no flood.
+    batch, _ = taken(
+        *(Click(f"s{n}", item, NOON + 10 * n) for n in range(200) for item in ("a", "b", "hit")), item_floor=1000
+    )
     assert batch.items.count("hit") == 200
 
 
