@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,14 +144,9 @@ def _quality(trainings: Sequence[Training]) -> list[Panel]:
 
 
 def write_picture(chart: Chart, path: Path) -> None:
-    """Draw the chart into a PNG, whose text "Data" is `digest_of` the chart."""
+    """Draw the chart into a PNG."""
     with atomic_path(path) as temporary:
-        figure_of(chart, "light").savefig(temporary, format="png", dpi=150, metadata={"Data": digest_of(chart)})
-
-
-def digest_of(chart: Chart) -> str:
-    """Return a hash of what the chart shows, to find pictures that are older than their records."""
-    return hashlib.sha256(repr(chart.panels).encode()).hexdigest()[:16]
+        figure_of(chart, "light").savefig(temporary, format="png", dpi=150)
 
 
 def figure_of(chart: Chart, theme: str) -> Any:

@@ -14,7 +14,8 @@ pytest.importorskip("matplotlib", reason="the page needs the extra 'report'")
 from PIL import Image
 
 from bench.harness.machine import machine_class
-from bench.suite.charts import Chart, Training, charts_of, digest_of, trainings_of
+from bench.suite import picture
+from bench.suite.charts import Chart, Training, charts_of, trainings_of
 from bench.suite.command import main
 from bench.suite.page import latest_rows
 from bench.suite.results import ROOT, read_runs
@@ -161,8 +162,7 @@ def test_trainings_are_those_with_a_figure_ours_first(tmp_path: Path) -> None:
 
 
 def test_the_picture_of_the_trainings_is_of_today_s_records() -> None:
-    zen4 = "amd-f25-m17-avx512bf16-2c"
-    chart = charts_of([], trainings_of(ROOT / "docs/results", zen4))[-1]
-    with Image.open(ROOT / "docs/images/quality.png") as picture:
-        again = f"python -m bench report bench.html --machine {zen4}, then copy bench-quality.png there"
-        assert picture.info.get("Data") == digest_of(chart), again
+    trainings = trainings_of(ROOT / "docs/results", picture.MACHINE)
+    with Image.open(ROOT / "docs/images/quality.png") as drawn:
+        again = "python -m bench.suite.picture docs/images/quality.png"
+        assert drawn.info.get("Data") == picture.digest_of(trainings), again
