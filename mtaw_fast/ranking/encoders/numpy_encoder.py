@@ -62,7 +62,7 @@ class NumpyEncoder:
     def _last_interest(self, clicks: np.ndarray) -> np.ndarray:
         """Return o_m float32[d] of clicks int32[m]."""
         m = len(clicks)
-        x = self._rows(clicks)
+        x = embeddings_of(clicks, self._item, self._added)
         x += self._position[:m]
         scores = _relu_linear(x, self._itl) @ x.T  # [m, m]
         scores *= self._score_scale
@@ -79,20 +79,10 @@ class NumpyEncoder:
     def _recent_clicks(self, clicks: np.ndarray) -> np.ndarray:
         """Return gain * r_m of the last clicks int32[n], float32[d]; see `model.mtaw.recent_clicks`."""
         weights = self._recent.decay ** np.arange(len(clicks) - 1, -1, -1, dtype=np.float64)
-        rows = self._rows(clicks)
+        rows = embeddings_of(clicks, self._item, self._added)
         lengths = np.sqrt(np.add.reduce(rows * rows, axis=1, dtype=np.float64))
         weights *= self._recent.gain / self._score_scale / weights.sum() / np.maximum(lengths, SHORTEST)
         return weights.astype(np.float32) @ rows
-
-    def _rows(self, clicks: np.ndarray) -> np.ndarray:
-        """Return the embeddings of clicks int32[m], a copy: float32[m, d]."""
-        n_items = len(self._item)
-        if len(self._added) == 0:
-            return self._item.take(clicks, axis=0)
-        is_added = clicks >= n_items
-        rows = self._item.take(np.where(is_added, 0, clicks), axis=0)
-        rows[is_added] = self._added[clicks[is_added] - n_items]
-        return rows
 
     def _layer_norm(self, values: np.ndarray) -> np.ndarray:
         """Return the LayerNorm of the rows of float32[m, d], with the biased variance, in place."""
@@ -102,6 +92,16 @@ class NumpyEncoder:
         values *= self._norm[0]
         values += self._norm[1]
         return values
+
+
+def embeddings_of(clicks: np.ndarray, item: np.ndarray, added: np.ndarray) -> np.ndarray:
+    """Return the embeddings of clicks int32[m], a copy: float32[m, d]. added: those of the items behind `item`."""
+    if len(added) == 0:
+        return item.take(clicks, axis=0)
+    is_added = clicks >= len(item)
+    rows = item.take(np.where(is_added, 0, clicks), axis=0)
+    rows[is_added] = added[clicks[is_added] - len(item)]
+    return rows
 
 
 def _relu_linear(values: np.ndarray, layer: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -19,7 +19,7 @@ from mtaw_fast.bundle.format import GRAPH_PARTS, model_hash
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MtawError, UsageError
-from mtaw_fast.ranking.encoders.numpy_encoder import check_sessions
+from mtaw_fast.ranking.encoders.numpy_encoder import check_sessions, embeddings_of
 
 _REMEDY = "export it again with 'mtaw-fast export BUNDLE --onnx'"
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -107,7 +107,7 @@ class OnnxEncoder:
         feeds = {"ids": ids, "lengths": lengths}
         if len(self._added):
             real = ids >= 0
-            feeds["item_embedding"] = self._rows(ids[real])
+            feeds["item_embedding"] = embeddings_of(ids[real], self._item, self._added)
             feeds["ids"] = np.full_like(ids, -1)
             feeds["ids"][real] = np.arange(np.count_nonzero(real), dtype=np.int32)
         try:
@@ -126,7 +126,8 @@ class OnnxEncoder:
         for b, clicks in enumerate(sessions):
             ids = clicks[-self._max_len :]
             if len(self._added):
-                binding.bind_ortvalue_input("item_embedding", onnxruntime.OrtValue.ortvalue_from_numpy(self._rows(ids)))
+                rows = embeddings_of(ids, self._item, self._added)
+                binding.bind_ortvalue_input("item_embedding", onnxruntime.OrtValue.ortvalue_from_numpy(rows))
                 ids = np.arange(len(ids), dtype=np.int32)
             length[0] = len(ids)
             binding.bind_cpu_input("ids", ids[None])
@@ -143,13 +144,6 @@ class OnnxEncoder:
             binding.bind_ortvalue_output("query", onnxruntime.OrtValue.ortvalue_from_numpy(query))
             self._bindings.mine = binding, np.empty(1, dtype=np.int32), query
         return self._bindings.mine
-
-    def _rows(self, ids: np.ndarray) -> np.ndarray:
-        """Return the embeddings float32[m, d] of ids int32[m], which may include added items."""
-        is_added = ids >= len(self._item)
-        rows = self._item.take(np.where(is_added, 0, ids), axis=0)
-        rows[is_added] = self._added[ids[is_added] - len(self._item)]
-        return rows
 
 
 def padded_runs(lengths: np.ndarray, d: int) -> Iterator[np.ndarray]:
