@@ -41,7 +41,7 @@ from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import atomic_path
 from mtaw_fast.training.encoder.fit_encoder import fit_encoder
-from mtaw_fast.training.encoder.runner import FitRequest, LocalRunner
+from mtaw_fast.training.encoder.runner import FitRequest, Runner
 from mtaw_fast.training.memory_tables import build_tables
 from mtaw_fast.training.ranker.fit_ranker import Candidates
 from mtaw_fast.training.ranker.train_ranker import fit_samples, ranker_samples
@@ -83,9 +83,8 @@ ENCODERS = {
 RANKERS = {
     RANKER: Variant(),
     "no encoder": Variant(("dense_candidates=0",)),
-    "no features of similar sessions": Variant(excluded=("knn", "knn_fresh", "knn_near", "knn_after", "knn_next")),
     "no features of pairs of items": Variant(excluded=_PAIRS),
-    "no features of recency": Variant(excluded=("rec_dec", "rec_all", "knn_fresh", "latest", "newest")),
+    "no features of recency": Variant(excluded=("rec_dec", "rec_all", "latest", "newest")),
     "no features of popularity and age": Variant(excluded=("clicks", "sessions", "newest", "last_sessions")),
     "no features of own items": Variant(excluded=_OWN),
     "no features of the encoder": Variant(excluded=("logit", "logit_gap", "dense_rank")),
@@ -95,7 +94,7 @@ RANKERS = {
 }
 
 
-class FixedAtZero(LocalRunner):
+class FixedAtZero(Runner):
     """Trains a model some of whose parameters are zero and stay so."""
 
     def __init__(self, names: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder.fit_encoder import Fitting, weights_of
-from mtaw_fast.training.encoder.runner import LocalRunner
+from mtaw_fast.training.encoder.runner import Runner
 from mtaw_fast.training.progress import Reporter
 from mtaw_fast.training.ranker.fit_ranker import fit_ranker
 from mtaw_fast.training.ranker.prequential import build_dataset
@@ -98,7 +98,7 @@ def refit_encoder(
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         state = RunState(RunFolder(Path(scratch)), {}, "refit")
         state.open(resume=False, overwrite=False)
-        fitting = Fitting(config, model.n_items, min_prefix, LocalRunner(device), state, reporter)
+        fitting = Fitting(config, model.n_items, min_prefix, Runner(device), state, reporter)
         fitting.fit("refit", model.sessions.without_times(), config.optimizer.epochs, start=model.weights)
         state.next_phase("done", {"weights": state["checkpoint"]})
         weights, history = weights_of(config, model.n_items, state, "weights"), state["history"]

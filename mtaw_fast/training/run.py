@@ -32,7 +32,7 @@ from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.content import with_content
 from mtaw_fast.training.encoder.fit_encoder import Fitting, weights_of
-from mtaw_fast.training.encoder.runner import LocalRunner, Runner
+from mtaw_fast.training.encoder.runner import Runner
 from mtaw_fast.training.encoder.validation import check_held_out
 from mtaw_fast.training.memory_tables import TableMemory, build_tables, build_trends, training_table_memory
 from mtaw_fast.training.plan.estimate import plan_training
@@ -123,7 +123,7 @@ def train(
         }
         state = RunState(RunFolder(folder), identity, phases_of(config, refit)[0])
         if device_here is not None:
-            runner: Runner = LocalRunner(device_here)
+            runner: Runner = Runner(device_here)
         else:
             assert group is not None
             runner = group.runner(config, dataset.n_items)

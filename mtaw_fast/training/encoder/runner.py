@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -37,40 +36,18 @@ class FitRequest:
     start: Mapping[str, np.ndarray] | None = None
 
 
-class Runner(Protocol):
-    """Creates, validates and saves the model of a fit.
+class Runner:
+    """Creates, validates and saves the model of a fit: here all of it in this process.
 
     device: where the model computes.
     """
-
-    device: torch.device
-
-    def begin(self, request: FitRequest) -> AnyStepper:
-        """Return a stepper whose model has the weights of the state's checkpoint, else `request.start`, else initial
-        ones."""
-        ...
-
-    def validator(self, sessions: Sessions, min_prefix: int, type_weights: np.ndarray | None) -> Validate:
-        """Return a function that measures a model on the validation sessions. Arguments as for `validation_metrics`."""
-        ...
-
-    def save(self, state: RunState, name: str, stepper: AnyStepper, moments: bool) -> None:
-        """Write the weights, and with `moments` Adam's moments, to the file `name` of the run folder."""
-        ...
-
-    def end_epoch(self) -> None:
-        """Called after the state of an epoch is written."""
-        ...
-
-
-class LocalRunner:
-    """Trains the whole model in this process."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def begin(self, request: FitRequest) -> AnyStepper:
-        """See `Runner.begin`."""
+        """Return a stepper whose model has the weights of the state's checkpoint, else `request.start`, else initial
+        ones."""
         checkpoint = request.state["checkpoint"]
         model = MTAW(request.config, request.n_items).to(self.device)
         stepper = make_stepper(model, request.config, request.sessions)
@@ -85,12 +62,12 @@ class LocalRunner:
         return stepper
 
     def validator(self, sessions: Sessions, min_prefix: int, type_weights: np.ndarray | None) -> Validate:
-        """See `Runner.validator`."""
+        """Return a function that measures a model on the validation sessions. Arguments as for `validation_metrics`."""
         return partial(validation_metrics, sessions=sessions, min_prefix=min_prefix, type_weights=type_weights)
 
     def save(self, state: RunState, name: str, stepper: AnyStepper, moments: bool) -> None:
-        """See `Runner.save`."""
+        """Write the weights, and with `moments` Adam's moments, to the file `name` of the run folder."""
         state.files.save_checkpoint(name, stepper.model, stepper if moments else None)
 
     def end_epoch(self) -> None:
-        """Do nothing: no other process waits."""
+        """Do what must follow the state of an epoch: nothing, as no other process waits."""

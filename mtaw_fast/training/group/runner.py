@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.config.type_weights import by_code
@@ -19,7 +18,7 @@ from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder.fit_encoder import Fitting
 from mtaw_fast.training.encoder.initial_weights import initialize
-from mtaw_fast.training.encoder.runner import FitRequest, Validate
+from mtaw_fast.training.encoder.runner import FitRequest, Runner, Validate
 from mtaw_fast.training.group.checkpoints import load_shards, save_shards
 from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards
@@ -57,7 +56,7 @@ def check_settings(config: Config, n_items: int, world: int) -> None:
         raise UsageError(f"a catalog of {n_items} items is too small for {world} processes; start fewer")
 
 
-class GroupRunner:
+class GroupRunner(Runner):
     """Trains this process's shard of the model; see `encoder.runner.Runner`.
 
     `Fitting.fit` runs in rank 0, and in the other processes through `follow_fit`. Raises UsageError if a group cannot
@@ -66,7 +65,7 @@ class GroupRunner:
 
     def __init__(self, config: Config, n_items: int, process_group: ProcessGroup) -> None:
         check_settings(config, n_items, process_group.world)
-        self.device: torch.device = process_group.device
+        super().__init__(process_group.device)
         self._group, self._shards = process_group, Shards(n_items, process_group.world)
 
     def begin(self, request: FitRequest) -> AnyStepper:

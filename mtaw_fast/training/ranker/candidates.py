@@ -5,7 +5,7 @@ Axes: Q prefixes, D dense items of each, C candidates, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -116,16 +116,27 @@ def dense_of(config: Config, weights: Mapping[str, np.ndarray], prefixes: Prefix
     """Encode the prefixes and search the exact index, with the code that serves."""
     catalog = normalized(weights["item_embedding"])
     encoder, index = NativeEncoder(config, weights), NativeIndex(catalog, quantize(catalog))
-    n_queries, width = len(prefixes.targets), min(config.memory.dense_candidates, len(catalog))
-    queries = np.empty((n_queries, config.model.embedding_dim), dtype=np.float32)
-    ids = np.empty((n_queries, width), dtype=np.int32)
-    logits = np.empty((n_queries, width), dtype=np.float32)
+    width, scale = min(config.memory.dense_candidates, len(catalog)), config.model.scale
+
+    def searched(rows: np.ndarray) -> Searched:
+        vectors = encoder.encode(prefixes.packed(rows[0], rows[-1] + 1))
+        return vectors, *index.search(vectors, width, scale=scale)
+
+    return Dense(*in_chunks(searched, len(prefixes.targets), catalog.shape[1], width, threads), catalog, scale)
+
+
+Searched = tuple[np.ndarray, np.ndarray, np.ndarray]  # vectors float32[q, d], ids int32[q, D], logits float32[q, D]
+
+
+def in_chunks(search: Callable[[np.ndarray], Searched], count: int, d: int, width: int, threads: int) -> Searched:
+    """Call `search` with the numbers int64[q] of `count` queries, in chunks, and put the results together."""
+    vectors = np.empty((count, d), dtype=np.float32)
+    ids, logits = np.empty((count, width), dtype=np.int32), np.empty((count, width), dtype=np.float32)
 
     def fill(begin: int) -> None:
-        chunk = slice(begin, begin + _CHUNK)
-        queries[chunk] = encoder.encode(prefixes.packed(begin, begin + _CHUNK))
-        ids[chunk], logits[chunk] = index.search(queries[chunk], width, scale=config.model.scale)
+        chunk = np.arange(begin, min(begin + _CHUNK, count))
+        vectors[chunk], ids[chunk], logits[chunk] = search(chunk)
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        list(pool.map(fill, range(0, n_queries, _CHUNK)))
-    return Dense(queries, ids, logits, catalog, config.model.scale)
+        list(pool.map(fill, range(0, count, _CHUNK)))
+    return vectors, ids, logits

@@ -6,7 +6,6 @@ Axes: Q queries, N items, d dimensions, D dense items of a query, G new items wi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -21,9 +20,9 @@ from mtaw_fast.model.item_vectors import mean_norm, normalized
 from mtaw_fast.online.state.new_items import evidence_vector
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import NativeIndex
+from mtaw_fast.training.ranker.candidates import Searched, in_chunks
 
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
-_CHUNK = 1024  # prefixes encoded and searched at once
 
 
 class NewItemVectors:
@@ -60,7 +59,10 @@ class NewItemVectors:
         self._next = np.ones(len(known), dtype=np.int64)
         self._entered = np.zeros(len(known), dtype=bool)
         self._entered_items = np.empty(0, dtype=np.int32)
-        self._queries, self._ids, self._logits = self._of_known(threads)
+        # Of every query, while no new item has a vector yet.
+        self._queries, self._ids, self._logits = in_chunks(
+            self._searched, len(ends), self.catalog.shape[1], self._width, threads
+        )
 
     def of(self, queries: np.ndarray) -> Dense:
         """Return the dense part of the queries int64[q] at this time."""
@@ -96,27 +98,12 @@ class NewItemVectors:
         flags = self._entered[self._items[ranges(self._begins[queries], lengths)]]
         return np.logical_or.reduceat(flags, offsets_of(lengths)[:-1])
 
-    def _searched(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(vectors float32[q, d], ids int32[q, D], logits float32[q, D]) over the known items."""
+    def _searched(self, queries: np.ndarray) -> Searched:
+        """Encode the queries int64[q] and search the known items."""
         lengths = self._ends[queries] - self._begins[queries]
         packed = Sessions(self._items[ranges(self._begins[queries], lengths)], offsets_of(lengths))
         vectors = self._encoder.encode(packed)
         return vectors, *self._index.search(vectors, self._width, self._filter, scale=self._scale)
-
-    def _of_known(self, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return `_searched` of every query, while no new item has a vector yet."""
-        count = len(self._ends)
-        vectors = np.empty((count, self.catalog.shape[1]), dtype=np.float32)
-        ids = np.empty((count, self._width), dtype=np.int32)
-        logits = np.empty((count, self._width), dtype=np.float32)
-
-        def fill(begin: int) -> None:
-            chunk = np.arange(begin, min(begin + _CHUNK, count))
-            vectors[chunk], ids[chunk], logits[chunk] = self._searched(chunk)
-
-        with ThreadPoolExecutor(max_workers=threads) as pool:
-            list(pool.map(fill, range(0, count, _CHUNK)))
-        return vectors, ids, logits
 
 
 def _merged(

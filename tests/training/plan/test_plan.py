@@ -14,7 +14,7 @@ from mtaw_fast.config import PRESETS, Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.training import train
-from mtaw_fast.training.encoder.runner import LocalRunner
+from mtaw_fast.training.encoder.runner import Runner
 from mtaw_fast.training.plan.estimate import plan_training
 from mtaw_fast.training.plan.plan import ALWAYS_FULL, PhasePlan, Plan, asks_for_costs, chosen_softmax, minutes
 from tests.support.training.runs import StopsAt
@@ -124,8 +124,8 @@ def test_the_plan_comes_first_and_is_kept_by_a_resumed_run(
 class Alone:
     """A group of one process, without the channels."""
 
-    def runner(self, config: Config, n_items: int) -> LocalRunner:
-        return LocalRunner(torch.device("cpu"))
+    def runner(self, config: Config, n_items: int) -> Runner:
+        return Runner(torch.device("cpu"))
 
     def mark(self, folder: Path) -> None: ...
 

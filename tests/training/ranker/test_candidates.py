@@ -87,8 +87,8 @@ def test_a_pair_of_items_that_only_the_last_sessions_have_is_unknown() -> None:
     ids, features = slice_features(sessions)
     tables = build_tables(CONFIG, Sessions.from_lists(before), N_ITEMS)
     assert tables.neighbors[tables.row_offsets[0] : tables.row_offsets[1]].tolist() == [5]
-    sums = [feature_names().index(name) for name in ("fwd_dec", "ses_dec", "knn")]
-    nothing = np.log(np.array([1e-4, 1e-4, 1e-3], np.float32))
+    sums = [feature_names().index(name) for name in ("fwd_dec", "ses_dec")]
+    nothing = np.log(np.array([1e-4, 1e-4], np.float32))
     for row in range(20):
         place = ids[row].tolist().index(1)  # from the dense list
         assert features[row, place, sums] == pytest.approx(nothing, rel=1e-5)
