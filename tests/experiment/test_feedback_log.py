@@ -238,16 +238,13 @@ def test_reports_that_come_while_redis_is_read_wait_for_the_next_look(
     assert (table.clicked.tolist(), table.unmatched) == ([1.0], 0)
 
 
-def test_an_arm_that_answers_late_is_no_change_of_the_weights(tmp_path: Path) -> None:
+def test_which_arms_change_the_weights(tmp_path: Path) -> None:
+    """Not one that answers late; but one in place of another, whose share it takes, though the other arm's stays."""
     rankings = [ranking(number, f"s-{number}", BEGIN + number * HOUR, "A", share=0.98) for number in range(30)]
     rankings.append(ranking(30, "s-30", BEGIN + 30 * HOUR, "B", share=0.02))
-    folder = str(written(tmp_path / "kept", rankings, []))
+    folder = str(written(tmp_path / "late", rankings, []))
     assert read_feedback(folder).changed is None
     assert read_feedback(folder, window=HOUR).changed is None
-
-
-def test_an_arm_in_place_of_another_is_a_change_of_the_weights(tmp_path: Path) -> None:
-    """Its share is that of the arm that answers no more, and the other arm's share stays."""
     rankings = [ranking(number, f"s-{number}", BEGIN + number, "AB"[number % 2]) for number in range(20)]
     rankings += [ranking(20 + number, f"t-{number}", BEGIN + HOUR + number, "CA"[number % 2]) for number in range(20)]
     assert read_feedback(str(written(tmp_path / "kept", rankings, []))).changed == BEGIN + HOUR

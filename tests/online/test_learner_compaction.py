@@ -173,14 +173,18 @@ def test_a_repeat_that_could_not_be_removed_goes_with_the_next_compaction(
     assert [type(entry.event) for entry in log.read("")] == [Forget, Click], "no click of the forgotten session is left"
 
 
+def should_start(one: learner.OnlineLearner, **settings: Any) -> bool:
+    compactions = copy.copy(one.compactions)  # a copy, so that no compaction starts by itself
+    compactions._settings = replace(one.settings, compact=True, **settings)
+    return compactions.should_start(one.state.event_processor, one.bundle, one.log)
+
+
 def test_what_starts_a_compaction(learning: Make) -> None:
     rec = learning()
     online_learner = rec.learner
 
     def is_needed() -> bool:
-        compactions = copy.copy(online_learner.compactions)  # a copy, so that no compaction starts by itself
-        compactions._settings = replace(online_learner.settings, compact=True, compact_seconds=1e-9)
-        return compactions.should_start(online_learner.state.event_processor, online_learner.bundle, online_learner.log)
+        return should_start(online_learner, compact_seconds=1e-9)
 
     assert not is_needed(), "nothing was clicked"
     until_learned(rec, online_learner.append([Click("first", "sku-1", NOON), Click("last", "sku-2", NOON + HOUR)]))
@@ -208,12 +212,9 @@ def test_the_pause_after_a_compaction_of_another_process_is_as_long(folder: Path
     compact_folder(folder, online_learner.settings)
     eventually(lambda: online_learner._served_signature == learner.signature_of(online_learner.settings.folder))
     until_learned(rec, rec.observe("s", ["sku-2"]))
-    compactions = copy.copy(online_learner.compactions)  # a copy, so that no compaction starts by itself
-    compactions._settings = replace(online_learner.settings, compact=True)
-    event_processor, bundle = online_learner.state.event_processor, online_learner.bundle
-    assert not compactions.should_start(event_processor, bundle, online_learner.log)
-    compactions._tried -= online_learner.settings.compact_seconds
-    assert compactions.should_start(event_processor, bundle, online_learner.log)
+    assert not should_start(online_learner)
+    online_learner.compactions._tried -= online_learner.settings.compact_seconds
+    assert should_start(online_learner)
 
 
 def test_a_training_that_comes_while_one_is_compacted_gets_its_own_name(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -265,9 +265,7 @@ class _Compaction:
         for begin in range(0, len(handles), _LINES):
             part = slice(begin, begin + _LINES)
             internal_ids = items[part]
-            values: Sequence[Mapping[str, str] | None] = [None] * len(internal_ids)
-            if context is not None and self._before.context is not None:
-                values = [self._before.context.columns.values_of(codes) for codes in context[part]]
+            values = [None] * len(internal_ids) if context is None else self._values(context[part])
             kinds = [None] * len(internal_ids) if types is None else self._before.click_types.names_of(types[part])
             columns = handles[part].tolist(), self._external(internal_ids), times[part].tolist(), values, kinds
             lines += b"".join(
@@ -275,6 +273,11 @@ class _Compaction:
                 for handle, item, time, visit, kind in zip(*columns, strict=True)
             )
         return bytes(lines[:-1])
+
+    def _values(self, context: np.ndarray) -> list[dict[str, str]]:
+        """Return the values of codes uint16[E, C] by column."""
+        assert self._before.context is not None
+        return [self._before.context.columns.values_of(codes) for codes in context]
 
     def _external(self, internal_ids: np.ndarray) -> list[int | str]:
         n_items, ids = self._before.n_items, self._event_processor.items.new_items.ids

@@ -90,8 +90,7 @@ class FileLog(SegmentReader):
             if self._closed:
                 raise LearnError(f"the log in {self.folder} is closed; open it again")
             try:
-                if self._process != os.getpid():
-                    self._reopen_in_child()
+                self._reopen_in_child()
                 if self._flusher is not None and self._flusher.failure:  # a write would succeed: the kernel buffers it
                     raise LearnError(
                         f"cannot flush the log in {self.folder}: {self._flusher.failure}; "
@@ -119,8 +118,7 @@ class FileLog(SegmentReader):
         Raises LearnError if they could not be written.
         """
         with self._segments.as_learn_error("add a segment to"), self._lock:
-            if self._process != os.getpid():
-                self._reopen_in_child()
+            self._reopen_in_child()
             with self._exclusive():
                 path = self._segments.path(self._segments.numbers()[-1] + 1)
                 try:
@@ -130,7 +128,7 @@ class FileLog(SegmentReader):
                 host.set_mode(path, FILE_MODE)
 
     def _records(self, events: Sequence[Event]) -> bytes:
-        return b"".join(record_of(checked_line(event, f"the log in {self.folder}")) for event in events)
+        return b"".join([record_of(checked_line(event, f"the log in {self.folder}")) for event in events])
 
     @contextlib.contextmanager
     def _shared(self) -> Iterator[None]:
@@ -200,6 +198,8 @@ class FileLog(SegmentReader):
 
         The child would otherwise share its parent's file locks and file offset, and it has no thread that flushes.
         """
+        if self._process == os.getpid():
+            return
         number = self._segments.numbers()[-1]
         path = self._segments.path(number)
         with contextlib.ExitStack() as on_failure:

@@ -36,8 +36,7 @@ class Flusher:
     def follow(self, file: int) -> None:
         """Flush this descriptor from now on; flush the one before once more and close it."""
         with self._lock:
-            if self._file >= 0:
-                self._left.append(self._file)
+            self._left.append(self._file)
             self._file = file
         self._dirty.set()
 

@@ -195,9 +195,8 @@ class Guards:
         if sessions.times is not None and len(sessions.times):
             span = int(sessions.times.max()) - int(sessions.times.min())
         proven = int(lengths[lengths > limits.fresh_clicks].sum())
-        visited = np.zeros(model.n_items, np.int64)
-        if model.memory is not None:
-            visited = model.memory.counts[:, COUNTS.index("sessions")].astype(np.int64)
+        counts = None if model.memory is None else model.memory.counts[:, COUNTS.index("sessions")]
+        visited = np.zeros(model.n_items, np.int64) if counts is None else counts.astype(np.int64)
         days = span / DAY_MS if span else _MONTH
         total = max(int(visited.sum()), 1)
         period = int(min(max(total / max(days, 1.0), _MIN_PERIOD), _MAX_PERIOD))

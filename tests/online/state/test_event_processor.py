@@ -137,7 +137,14 @@ def test_forgetting_reaches_the_delta_and_the_tables() -> None:
     )  # fmt: skip
     places = learned.sessions_of(key_of("old")).tolist()
     _, sink = run(
-        [click("s", "sku-1"), click("t", "sku-1"), Forget("s", NOON), Forget("old", NOON), click("s", "sku-2")],
+        [
+            click("s", "sku-1"),
+            click("t", "sku-1"),
+            Forget("s", NOON),
+            Forget("old", NOON),
+            Forget("old", NOON),
+            click("s", "sku-2"),
+        ],
         model_of(learned=learned),
     )
     assert sink.calls == [("forget", 0), *(("forget in tables", place) for place in places)]
