@@ -50,22 +50,11 @@ def export_index(
 ) -> Exported:
     """Add an approximate index to the bundle in `folder`; it replaces an earlier one.
 
-    Parameters
-    ----------
-    folder : path
-        The bundle's.
-    kind : str, default 'auto'
-        'ivfpq', 'hnsw', 'auto' or 'none' (remove the index). 'auto' adds none up to EXACT_ITEMS items, where an exact
-        search is as fast. Above that it is ivfpq, or the faster of the two if ivfpq misses the recall or takes over
-        1 ms a query.
-    dataset : Dataset, optional
-        Recall is measured on its validation sessions; without it on sessions made from the catalog.
-    recall : float, default 0.99
-        The least recall@20, of session vectors and of item vectors (similar_items), each with its own plan.
-    queries : int
-        Session vectors for the choice, and as many for the check.
-    say : callable
-        Called with lines of progress.
+    kind: 'ivfpq', 'hnsw', 'auto' or 'none' (remove the index). 'auto' adds none up to EXACT_ITEMS items, where an exact
+    search is as fast. Above that it is ivfpq, or the faster of the two if ivfpq misses the recall or takes over 1 ms a
+    query. dataset: recall is measured on its validation sessions; without it on sessions made from the catalog. recall:
+    the least recall@20, of session vectors and of item vectors (similar_items), each with its own plan. queries:
+    session vectors for the choice, and as many for the check. say: called with lines of progress.
 
     Raises UsageError on an unknown kind, a recall outside 0..1 or a catalog below MIN_ITEMS; BundleError if no index
     reaches the recall, the bundle was changed meanwhile, or the disk is full (the bundle is unchanged then);

@@ -97,21 +97,11 @@ def export_onnx(
 
     Drafts are in the system's folder for temporary files (TMPDIR) until all checks have passed.
 
-    Parameters
-    ----------
-    folder : path
-        The bundle's.
-    variants : sequence of str
-        Of 'float32', 'fp16', 'int8'; an empty list removes the graphs. Each is compared in ONNX Runtime, the encoder
-        with the PyTorch model and the whole with the Recommender, on edge cases and random sessions (by `seed`).
-    part : str, default 'whole'
-        'encoder': no recommender.onnx.
-    dataset : Dataset, optional
-        Every variant is compared with the Recommender on its test split.
-    external_over : int
-        A graph with more bytes of arrays has them in a separate file.
-    say : callable
-        Called with lines of progress.
+    variants: of 'float32', 'fp16', 'int8'; an empty list removes the graphs. Each is compared in ONNX Runtime, the
+    encoder with the PyTorch model and the whole with the Recommender, on edge cases and random sessions (by `seed`).
+    part: 'whole', or 'encoder' without recommender.onnx. dataset: every variant is compared with the Recommender on its
+    test split. external_over: a graph with more bytes of arrays has them in a separate file. say: called with lines of
+    progress.
 
     Raises UsageError on an unknown variant or part, a data set without test samples, or part 'whole' of a bundle whose
     ranker reads context, the content of items or the types of clicks, or with an item id that is no valid Unicode;

@@ -66,18 +66,9 @@ def export_page(
 ) -> PageBundle:
     """Write the bundle for a page into `folder`.
 
-    Parameters
-    ----------
-    source : Bundle or path
-        Stays as it is.
-    folder : path
-        For the new bundle.
-    megabytes : float, default 20
-        How large its files may be together, in 10^6 bytes.
-    trend_neighbors : int, optional
-        How many pairs of an item the trends have; by default all if the whole bundle fits, else 8.
-    overwrite : bool, default False
-        Whether `folder` may contain a bundle.
+    source: stays as it is. megabytes: how large its files may be together, in 10^6 bytes. trend_neighbors: how many
+    pairs of an item the trends have; by default all if the whole bundle fits, else 8. overwrite: whether `folder` may
+    contain a bundle.
 
     Raises UsageError if even a single session would make it larger than `megabytes`, or `folder` cannot take it;
     BundleError if the bundle cannot be read or written.

@@ -41,20 +41,9 @@ class FaissGpuIndex:
     (NVIDIA_TF32_OVERRIDE) or for cuVS, which is switched off. FAISS's GPU resources serve one thread at a time, so
     threads wait for each other's calls.
 
-    Parameters
-    ----------
-    catalog : float32[N, d]
-        The rerank reads it; the GPU has a copy.
-    exact : Index
-        Over the same catalog.
-    name : str, default 'faiss-gpu'
-        'faiss-gpu' or 'faiss-gpu:NUMBER', of the device.
-
-    Raises
-    ------
-    UsageError
-        If FAISS does not see the GPU or cannot use it, MTAW_GPU_TEMP_MIB is not a valid amount of memory, or the GPU
-        has too little free memory.
+    catalog: float32[N, d]; the rerank reads it, the GPU has a copy. exact: over the same catalog. name: 'faiss-gpu', or
+    'faiss-gpu:NUMBER' of the device. Raises UsageError if FAISS does not see the GPU or cannot use it, if
+    MTAW_GPU_TEMP_MIB is not a valid amount of memory, or if the GPU has too little free memory.
     """
 
     def __init__(self, catalog: np.ndarray, exact: Index, name: str = "faiss-gpu") -> None:

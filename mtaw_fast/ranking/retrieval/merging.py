@@ -20,13 +20,8 @@ def merged(parts: Sequence[tuple[int, Found]], n_queries: int, k: int) -> Found:
     An item's score depends only on its vector and the query, so the k best of the whole are among the k best of the
     parts. They are ordered by score, ties by the lower id.
 
-    Parameters
-    ----------
-    parts : sequence of (begin, (ids, scores))
-        For each part that answered, in any order: the whole's id of its first item, and its results for the B queries
-        in its own ids, padded with -1 / -inf: int32[B, K] and float32[B, K], where K may differ between parts.
-    n_queries, k : int
-        B, and k of at least 1.
+    parts: for each part that answered, in any order, the whole's id of its first item, and its results for the B
+    queries in its own ids, padded with -1 / -inf: int32[B, K] and float32[B, K], where K may differ between parts.
     """
     ids, scores = padded_lists(n_queries, k)
     if not parts:
