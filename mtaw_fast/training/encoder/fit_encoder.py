@@ -22,8 +22,7 @@ from mtaw_fast.training.encoder.prefetch import made_ahead
 from mtaw_fast.training.encoder.runner import FitRequest, Runner, Validate
 from mtaw_fast.training.progress import LossCurve, Reporter
 from mtaw_fast.training.run_state import RunState
-from mtaw_fast.training.steps.batch import nothing_to_learn, sample_counts
-from mtaw_fast.training.steps.epoch import EpochBatches
+from mtaw_fast.training.steps.batch import EpochBatches, nothing_to_learn, sample_counts
 from mtaw_fast.training.steps.full_step import AnyStepper, learning_rate
 from mtaw_fast.training.threads import current_threads, training_threads
 

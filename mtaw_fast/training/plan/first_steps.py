@@ -28,9 +28,8 @@ from mtaw_fast.training.ranker.fit_ranker import fit_ranker
 from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings
-from mtaw_fast.training.steps.batch import nothing_to_learn, sample_counts
+from mtaw_fast.training.steps.batch import EpochBatches, nothing_to_learn, sample_counts
 from mtaw_fast.training.steps.choice import make_stepper
-from mtaw_fast.training.steps.epoch import EpochBatches
 
 _WARM_UP, _STEPS = 1, 4
 _STEP_SESSIONS = 20_000  # from which the batches of measured steps are drawn

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.training.steps.batch import Batch, epoch_batches
-from mtaw_fast.training.steps.epoch import EpochBatches
+from mtaw_fast.training.steps.batch import Batch, EpochBatches, epoch_batches
 from tests.support.training.ring import ring_sessions
 
 CPU = torch.device("cpu")
