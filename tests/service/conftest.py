@@ -49,7 +49,7 @@ def memory_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def text_service(text_bundle: Path) -> Iterator[Running]:
     """One worker over text ids, with tight limits and sessions in memory."""
-    with running(text_bundle, *LIMITS, *SESSIONS, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with running(text_bundle, *LIMITS, *SESSIONS) as service:
         yield service
 
 

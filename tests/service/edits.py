@@ -56,7 +56,7 @@ def edit(work: Path, seconds: float, store: str = "learn", seed: int = 0) -> Edi
     save_parts(work / "bundle", **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
     edits = Edits()
     flags = (f"--{store}", str(work / "kept"))
-    with Running(work / "bundle", work / "log", WORKERS, flags, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with Running(work / "bundle", work / "log", WORKERS, flags) as service:
         end, lock = time.monotonic() + seconds, threading.Lock()
         clients = [
             threading.Thread(target=_client, args=(service, random.Random(seed * THREADS + number), end, edits, lock))

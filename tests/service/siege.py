@@ -25,8 +25,8 @@ from bench.serving.inputs import distinct_sessions, publish, recommend_requests
 from bench.serving.traffic import Measured, Traffic, in_flight, measure
 from mtaw_fast.bundle import Bundle
 from tests.support.random_bundle import save_random
+from tests.support.service.besieging import besieged, holding, hostile, idle, slow
 from tests.support.service.running import Running
-from tests.support.service.siege_clients import besieged
 
 N_ITEMS, K = 3000, 10
 WORKERS = 2
@@ -80,7 +80,7 @@ def lay_siege(work: Path, seconds: float, round_seconds: float = ROUND) -> Siege
     publish(folders[1], work / "served")
     siege, began = Siege(), time.monotonic()
     with Running(work / "served", work / "log", WORKERS, OPTIONS) as service:
-        with besieged(service.address) as clients:
+        with besieged(service.address, (holding(idle, 300), slow, hostile)) as clients:
             number = 0
             while number == 0 or time.monotonic() - began < seconds:
                 _round(siege, service, folders, number, round_seconds)

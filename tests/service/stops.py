@@ -9,23 +9,20 @@ is stopped. A connection that was established and ends without an answer is cut;
 from __future__ import annotations
 
 import argparse
-import re
-import socket
+import http.client
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.random_bundle import save_random
-from tests.support.service.hostile_cases import request
 from tests.support.service.running import Running
 
 _KINDS = ("fresh",) * 5 + ("kept",) * 3
-_ASKED = request(b'{"session": ["sku-3", "sku-4"], "k": 5}')
-_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 
 @dataclass
@@ -65,41 +62,26 @@ def stop_under_load(bundle: Path, log: Path, workers: int, outcome: Stopped) -> 
 
 
 def _client(address: tuple[str, int], kind: str, outcome: Stopped, lock: threading.Lock) -> None:
-    """Send requests until connections are refused."""
-    link = None
+    connection = http.client.HTTPConnection(*address, timeout=30)
     while True:
-        if link is None:
+        if connection.sock is None:
             try:
-                link = socket.create_connection(address, timeout=30)
+                connection.connect()
             except OSError:
                 return
-        status, last = _ask(link)
+        status, is_last = 0, True
+        with suppress(OSError, http.client.HTTPException):
+            connection.request("POST", "/v1/recommend", b'{"session": ["sku-3", "sku-4"], "k": 5}')
+            response = connection.getresponse()
+            response.read()
+            status, is_last = response.status, response.will_close
         with lock:
             if status:
                 outcome.statuses[status] += 1
             else:
                 outcome.cut[kind] += 1
-        if last or kind == "fresh":
-            link.close()
-            link = None
-
-
-def _ask(link: socket.socket) -> tuple[int, bool]:
-    """Return the status of the answer (0: none), and whether it is the last one of the connection."""
-    received = b""
-    try:
-        link.sendall(_ASKED)
-        while True:
-            head, end, body = received.partition(b"\r\n\r\n")
-            length = _LENGTH.search(head)
-            if end and length and len(body) >= int(length[1]):
-                return int(head[9:12]), b"connection: close" in head.lower()
-            chunk = link.recv(1 << 16)
-            if not chunk:
-                return 0, True
-            received += chunk
-    except OSError:
-        return 0, True
+        if is_last or kind == "fresh":
+            connection.close()
 
 
 def main(arguments: list[str] | None = None) -> int:

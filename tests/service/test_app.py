@@ -23,7 +23,7 @@ from mtaw_fast.service.observability.metrics import ROUTES, Metrics
 from mtaw_fast.service.resources import in_background
 from mtaw_fast.service.routes import changes, events, pages, requests
 from mtaw_fast.service.settings import Limits, Settings
-from mtaw_fast.service.snapshot import load_snapshot
+from mtaw_fast.service.snapshot import Snapshot, load_snapshot
 from tests.support.service.running import ADMIN_TOKEN, eventually
 
 WRONG = [
@@ -44,14 +44,20 @@ def asked(questions: list[Question], settings: Settings) -> list[Answer]:
 async def _asked(questions: list[Question], settings: Settings) -> list[Answer]:
     metrics = Metrics.open(Metrics.make(1), 1, 0, settings.arms)
     first, *others = [
-        Reloader(settings, load_snapshot(folder, "auto", "auto", None, name), None, metrics, place)
-        for place, (folder, name) in enumerate(settings.served)
+        Reloader(settings, _loaded(settings, place), None, metrics, place) for place in range(len(settings.served))
     ]
     service = make_service(settings, first, metrics, others)
     app = make_app(service)
     answers = [await _ask(app, *question) for question in questions]
     service.queue.close()
+    for reloader in service.bundles:
+        reloader.snapshot.recommender.close()
     return answers
+
+
+def _loaded(settings: Settings, place: int) -> Snapshot:
+    folder, name = settings.served[place]
+    return load_snapshot(folder, "auto", "auto", settings.learn_at(place), name, settings.state)
 
 
 async def _ask(app: Any, method: str, path: str, body: Any) -> Answer:
@@ -107,11 +113,6 @@ def test_an_empty_session_id_is_none(text_bundle: Path, tmp_path: Path) -> None:
     path = "/v1/similar?item=sku-11"
     answers = asked([("GET", f"{path}&session_id=", None), ("GET", path, None)], settings)
     assert [answer["bundle"] for _, answer in answers] == [text_bundle.name] * 2
-
-
-def test_a_service_that_keeps_no_rules_says_so_when_some_are_to_be_removed(text_bundle: Path) -> None:
-    (answer,) = asked([("DELETE", "/admin/rules/sale", None)], Settings(text_bundle, token=ADMIN_TOKEN))
-    assert (answer[0], answer[1]["error"]["code"]) == (409, "not_kept_here")
 
 
 def test_an_option_of_an_experiment_that_no_command_line_holds_is_refused(text_bundle: Path, tmp_path: Path) -> None:
@@ -219,11 +220,9 @@ def test_the_document_limits_every_list_of_feedback() -> None:
 @pytest.mark.parametrize(
     ("name", "field", "value"),
     [
-        *(("FeedbackRequest", kind, ["x" * 513]) for kind in KINDS), ("RecommendRequest", "rules", "x" * 513),
-        ("RecommendRequest", "context", {"referrer": "x" * 201}), ("EventRequest", "context", {"referrer": 2**63}),
-        ("EventRequest", "context", {str(number): 1 for number in range(9)}), ("BatchRequest", "fields", [""]),
-        ("RulesRequest", "filter", "x" * 4097), ("RulesRequest", "filter", ["x" * 4097]),
-        ("ItemTableRequest", "availability", "x" * 513), ("ItemTableRequest", "public", [""]),
+        ("FeedbackRequest", "shown", ["x" * 513]), ("RecommendRequest", "rules", "x" * 513),
+        ("EventRequest", "context", {"referrer": 2**63}), ("EventRequest", "context", {str(n): 1 for n in range(9)}),
+        ("RulesRequest", "filter", ["x" * 4097]), ("ItemTableRequest", "public", [""]),
     ],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
@@ -235,3 +234,96 @@ def test_the_document_limits_what_the_service_refuses(name: str, field: str, val
     assert field in {path for error in errors for path in error.path}
     with pytest.raises(msgspec.ValidationError, match=f"`[$].{field}"):
         msgspec.convert({field: value}, getattr(requests, name))
+
+
+@pytest.mark.filterwarnings("error::litestar.exceptions.LitestarDeprecationWarning")
+def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path) -> None:
+    settings, metrics = Settings(text_bundle), Metrics.open(Metrics.make(1), 1, 0)
+    reloader = Reloader(settings, load_snapshot(text_bundle, "auto", "auto"), None, metrics)
+    service = make_service(settings, reloader, metrics)
+    app, service.stopping = make_app(service), True
+    (status, answer), (healthy, _) = (asyncio.run(_ask(app, "GET", path, None)) for path in ("/readyz", "/healthz"))
+    service.queue.close()
+    assert (status, answer["error"]["code"], healthy) == (503, "not_ready", 200)
+
+
+ADD, REMOVE, TABLE = "/admin/items/add", "/admin/items/remove", "/admin/items"
+
+
+def test_items_are_added_and_removed_and_a_restart_keeps_them(memory_bundle: Path, tmp_path: Path) -> None:
+    settings = Settings(memory_bundle, token=ADMIN_TOKEN, learn=LearningSettings(tmp_path / "learned"))
+    ranking = ("POST", "/v1/recommend", {"session": ["new-1", "sku-5"], "k": 60})
+    answers = asked(
+        [
+            ("GET", "/v1/bundle", None),
+            ("POST", ADD, {"items": ["new-1", "new-2"], "neighbors": [["sku-1", "sku-2"], ["sku-9"]]}),
+            ("POST", ADD, {"items": ["new-3"], "vectors": [[1.0] + [0.0] * 11]}),
+            ("POST", REMOVE, {"items": ["sku-5", "new-2"]}),
+            ("GET", "/v1/similar?item=new-1&k=50", None), ranking, ("GET", "/v1/items?search=new-", None),
+            ("POST", ADD, {"items": ["new-2"], "neighbors": [["sku-9"]]}),  # back again
+        ],
+        settings,
+    )  # fmt: skip
+    assert {status for status, _ in answers} == {200}
+    bundle, first, second, removed, similar, ranked, found, back = (answer for _, answer in answers)
+    assert first["items"] == back["items"] == bundle["items"] + 2
+    assert first["log_position"] < second["log_position"] < removed["log_position"]
+    for items in (similar["items"], ranked["items"]):
+        assert "new-3" in items
+        assert not {"sku-5", "new-2"} & set(items)
+    assert ranked["unknown"] == []  # a removed item is still known as a click
+    assert found["items"] == ["new-1", "new-2", "new-3"]
+    (_, bundle), (_, ranked) = asked([("GET", "/v1/bundle", None), ranking], settings)
+    assert bundle["items"] == back["items"]
+    assert {"new-2", "new-3"} <= set(ranked["items"])
+
+
+VALID = {"items": ["x"], "neighbors": [["sku-1"]]}
+
+
+def test_changes_of_items_that_are_refused_change_nothing(memory_bundle: Path, tmp_path: Path) -> None:
+    refused: list[tuple[str, str, Any, int, str]] = [
+        ("POST", ADD, {"items": []}, 400, "invalid_request"),
+        ("POST", ADD, {**VALID, "more": 1}, 400, "invalid_request"),
+        ("POST", ADD, {"items": ["x"], "vectors": [["1"]]}, 400, "invalid_request"),
+        ("POST", ADD, {"items": ["x"]}, 409, "items_refused"),
+        ("POST", ADD, {"items": ["x", "y"], "vectors": [[1.0] * 12, [1.0] * 3]}, 409, "items_refused"),
+        ("POST", REMOVE, {"items": ["sku-1", 7]}, 409, "items_refused"),
+        ("PATCH", TABLE, {"items": [{"id": "sku-1", "cost": 1}, {"id": "sku-1"}]}, 409, "items_refused"),
+        ("PATCH", TABLE, {"items": "sku-1"}, 400, "invalid_request"),
+        ("PUT", TABLE, {"items": [{"id": "sku-1"}], "mode": "patch"}, 400, "invalid_request"),
+        ("POST", f"{TABLE}/hide", {"items": [7]}, 409, "items_refused"),
+        ("POST", f"{TABLE}/show", {"items": []}, 400, "invalid_request"),
+    ]  # fmt: skip
+    settings = Settings(memory_bundle, token=ADMIN_TOKEN, learn=LearningSettings(tmp_path / "learned"))
+    ranking = ("POST", "/v1/recommend", {"session": ["sku-1"]})
+    (_, before), *answers, (_, after) = asked([ranking, *(case[:3] for case in refused), ranking], settings)
+    assert [(status, answer["error"]["code"]) for status, answer in answers] == [case[3:] for case in refused]
+    assert (before["items"], before["log_position"]) == (after["items"], after["log_position"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "code"),
+    [
+        ("DELETE", "/admin/rules/sale", None, "not_kept_here"), ("PUT", TABLE, {"items": []}, "not_kept_here"),
+        ("POST", f"{TABLE}/hide", {"items": ["sku-11"]}, "not_kept_here"), ("POST", ADD, VALID, "not_learning"),
+        ("POST", REMOVE, {"items": ["sku-11"]}, "not_learning"),
+    ],
+)  # fmt: skip
+def test_a_service_that_keeps_no_changes_says_so(
+    text_bundle: Path, method: str, path: str, body: Any, code: str
+) -> None:
+    ((status, answer),) = asked([(method, path, body)], Settings(text_bundle, token=ADMIN_TOKEN))
+    assert (status, answer["error"]["code"]) == (409, code)
+
+
+def test_every_route_of_operators_needs_the_token(memory_bundle: Path, tmp_path: Path) -> None:
+    paths = msgspec.json.decode(whole_document())["paths"]
+    routes = [(path, method) for path, methods in paths.items() for method in methods if "security" in methods[method]]
+    assert {path for path, _ in routes} == {path for path in ROUTES if path.startswith("/admin/")} - {
+        "/admin/experiment"
+    }
+    learn = LearningSettings(tmp_path / "learned")
+    settings = Settings(memory_bundle, token="another", learn=learn, feedback=f"{tmp_path}/kept/")
+    answers = asked([(method.upper(), path.replace("{name}", "x"), 5) for path, method in routes], settings)
+    assert [(status, answer["error"]["code"]) for status, answer in answers] == [(401, "unauthorized")] * len(routes)

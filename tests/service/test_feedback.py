@@ -40,7 +40,6 @@ VERSION = "0123456789abcdef"
 
 @pytest.fixture(scope="module")
 def service(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Two workers that learn, and keep feedback in a folder."""
     folder = tmp_path_factory.mktemp("feedback")
     flags = ("--feedback", f"{folder}/kept/", "--learn", str(folder / "learned"), "--max-k", "50")
     with running(memory_bundle, *flags, workers=2) as service:
@@ -54,14 +53,7 @@ def kept_in(folder: Path, kind: str = "feedback") -> list[dict[str, Any]]:
     return [json.loads(line) for path in files for line in path.read_text().split("\n") if line]
 
 
-def folder_of(service: Running) -> Path:
-    """Return the folder of a service's feedback."""
-    arguments: Any = service.process.args
-    return Path(arguments[arguments.index("--feedback") + 1])
-
-
 def report(service: Running, **reported: Any) -> Any:
-    """Send feedback; return the answer."""
     return good(service.ask("POST", "/v1/feedback", reported))
 
 
@@ -91,7 +83,7 @@ def test_feedback_is_stored_and_counted_but_not_learned(service: Running) -> Non
     assert replies[0]["of"] == version
     bought = [{"item": items[1], "value": 59.9}]
     assert report(service, recommendation=name, clicked=items[:2], carted=items[1:2], bought=bought)["new"] == 3
-    lines = [line for line in kept_in(folder_of(service)) if line["recommendation"] == name]
+    lines = [line for line in kept_in(Path(service.option("--feedback"))) if line["recommendation"] == name]
     assert [line["what"] for line in lines] == ["shown", "clicked", "clicked", "carted", "bought"]
     assert lines[0] == {
         "time": lines[0]["time"], "recommendation": name, "version": version, "session": "", "what": "shown",
@@ -123,7 +115,7 @@ def test_deleting_a_session_deletes_its_feedback(service: Running) -> None:
     for answer in (named, other, without, named):
         report(service, recommendation=answer["recommendation"], shown=answer["items"][:3])
     report(service, recommendation=without["recommendation"], clicked=["sku-4"], session="a@b.example")
-    folder = folder_of(service)
+    folder = Path(service.option("--feedback"))
     [today] = folder.glob("feedback-*.jsonl")
     earlier = folder / "feedback-2020-01-01.jsonl"
     earlier.write_bytes(b"\n{damaged\n" + today.read_bytes())
@@ -144,34 +136,19 @@ def test_deleting_a_session_deletes_its_feedback(service: Running) -> None:
     assert [path.name for path in folder.glob(".*")] == []
 
 
-def test_feedback_on_an_unknown_version_counts_as_other(service: Running) -> None:
-    before = service.metric('mtaw_feedback_items_total{version="other",what="shown"}')
-    for number in range(40):
-        name = service.ranking_id(f"{number:016x}")
-        assert report(service, recommendation=name, shown=["sku-1"])["of"] == name[:16]
-    assert service.metric('mtaw_feedback_items_total{version="other",what="shown"}') == before + 40
-    text = service.ask("GET", "/metrics").body.decode()
-    assert len(re.findall(r"mtaw_bundle_answers_total\{", text)) <= 2
-    assert any(line["version"] == "0" * 15 + "5" for line in kept_in(folder_of(service)))
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
-        {}, {"recommendation": None}, {"recommendation": "x"}, {"recommendation": VERSION},
-        {"recommendation": f"{VERSION}-" + "0" * 36}, {"recommendation": f"{VERSION}-" + "0" * 37},
-        {"recommendation": new_id(VERSION)}, {"recommendation": "0" * 16}, {"shown": "sku-1"}, {"shown": [1.5]},
-        {"shown": None},
-        {"bought": [{"item": "x", "value": -1}]}, {"bought": [{"item": "x", "value": 1e300}]},
-        {"bought": [{"value": 1}]},
-        {"clicked": [{"item": "x", "position": -1}]}, {"clicked": [[]]}, {"more": []},
+        {}, {"recommendation": "x"}, {"recommendation": f"{VERSION}-" + "0" * 36}, {"recommendation": new_id(VERSION)},
+        {"shown": "sku-1"}, {"shown": [1.5]}, {"bought": [{"item": "x", "value": -1}]}, {"bought": [{"value": 1}]},
+        {"clicked": [{"item": "x", "position": -1}]}, {"more": []},
     ],
 )  # fmt: skip
 def test_feedback_is_decoded_strictly(service: Running, wrong: dict[str, Any]) -> None:
     body = {"recommendation": service.ranking_id(VERSION), **wrong} if wrong else wrong
-    count = len(kept_in(folder_of(service)))
+    count = len(kept_in(Path(service.option("--feedback"))))
     refused(service.ask("POST", "/v1/feedback", body), 400, "invalid_request")
-    assert len(kept_in(folder_of(service))) == count
+    assert len(kept_in(Path(service.option("--feedback")))) == count
 
 
 def test_feedback_has_limits(service: Running) -> None:
@@ -187,7 +164,7 @@ def test_the_rate_by_version_outlives_a_reload_and_a_worker(tmp_path: Path) -> N
     bundle = tmp_path / "bundle"
     save_parts(bundle, **bundle_parts())
     where = tmp_path / "reported.jsonl"
-    with running(bundle, "--feedback", str(where), workers=2, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with running(bundle, "--feedback", str(where), workers=2) as service:
         first = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
         for _ in range(6):
             answer = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
@@ -311,7 +288,8 @@ def test_explored_items_are_marked_and_reported(service: Running) -> None:
     assert [reason.get("rule") == "explored" for reason in answer["reasons"]] == answer["explored"]
     assert "explored" not in good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}))
     report(service, recommendation=answer["recommendation"], shown=answer["items"], explored=explored)
-    kept = [line for line in kept_in(folder_of(service)) if line["recommendation"] == answer["recommendation"]]
+    lines = kept_in(Path(service.option("--feedback")))
+    kept = [line for line in lines if line["recommendation"] == answer["recommendation"]]
     assert [line["items"] for line in kept if line["what"] == "explored"] == [explored] * bool(explored)
     for wrong in (1.5, -1, "x"):
         refused(service.ask("POST", "/v1/recommend", {**body, "explore": wrong}), 400, "invalid_request")

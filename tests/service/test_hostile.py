@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
-pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
-
-from tests.service.hostile import N_ITEMS, OPTIONS, TOKEN, WORKERS, attack, idle_clients, slow_clients
+from tests.service.edits import edit
+from tests.service.hostile import N_ITEMS, OPTIONS, WORKERS, accompanied, attack
 from tests.service.siege import lay_siege
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts, save_random
-from tests.support.service.hostile_cases import BIG, Case, case, request
-from tests.support.service.hostile_requests import Reply, cycle, judged
+from tests.support.service.besieging import half, holding, idle, slow
+from tests.support.service.hostile import BIG, Case, Reply, case, cycle, judged
 from tests.support.service.running import Running
 
+pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
+pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -27,21 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     work = tmp_path_factory.mktemp("hostile")
     save_random(work / "bundle", n_items=N_ITEMS)
-    options = (*OPTIONS, "--feedback", f"{work}/feedback/")
-    with Running(work / "bundle", work / "log", WORKERS, options, environment=TOKEN) as running:
+    with Running(work / "bundle", work / "log", WORKERS, OPTIONS) as running:
         yield running
-
-
-def test_cases_are_made_from_their_numbers_and_cover_every_kind():
-    kinds = {case(number).kind for number in range(1000)}
-    assert len(kinds) == 25
-    for number in range(0, 200, 7):
-        first, second = case(number), case(number)
-        assert first.kind == second.kind
-        if first.kind != "100 MB":
-            assert b"".join(first.pieces) == b"".join(second.pieces)
-    big = next(hostile_case for hostile_case in map(case, range(2000)) if hostile_case.kind == "100 MB")
-    assert sum(map(len, big.pieces)) > BIG * 0.99
 
 
 def test_wrong_replies_are_noticed():
@@ -77,13 +64,9 @@ def test_a_body_of_100_mb_is_refused_and_never_stored(service):
     assert service.peak_bytes() - before < BIG / 10
 
 
-def test_slow_clients_are_closed_and_delay_no_other(service):
-    outcome = slow_clients(service, 60)
-    assert not outcome.wrong, str(outcome)
-
-
-def test_idle_clients_are_closed_for_new_ones(service):
-    outcome = idle_clients(service, 900)
+@pytest.mark.parametrize("kinds", [(slow, holding(half, 60)), (holding(idle, 900),)], ids=["slow", "idle"])
+def test_waiting_clients_delay_no_other(service, kinds):
+    outcome = accompanied(service, kinds, 3)
     assert not outcome.wrong, str(outcome)
 
 
@@ -94,12 +77,7 @@ def test_honest_clients_get_right_answers_in_a_siege(tmp_path):
     assert siege.failed == 0
     assert siege.asked > 200
     assert (siege.reloads, siege.kills) == (2, 1)
-    assert len(siege.others) == 6
-
-
-def test_a_good_request_is_answered(service):
-    reply = cycle(service.address, Case(0, "good", [request(b'{"session": ["sku-1"], "k": 3}')]))
-    assert reply.status == 200
+    assert len(siege.others) == 3
 
 
 # Whether rows, rules and names of columns are valid depends on the item table, which the document does not know. So
@@ -135,30 +113,15 @@ def test_the_service_matches_its_openapi_document(tmp_path, columns, options, se
     key = {"MTAW_FEEDBACK_KEY": "of the service and of the hooks, which send ids of rankings"}
     with Running(tmp_path / "bundle", tmp_path / "log", 1, of_service, environment=key) as running:
         document = f"http://127.0.0.1:{running.port}/openapi.json"
+        environment = key | {
+            "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.service.schemathesis_hooks",
+            "MTAW_TEST_COLUMNS": columns,
+        }  # fmt: skip
         command = [
-            sys.executable,
-            "-m",
-            "schemathesis.cli",
-            "run",
-            document,
-            "--header",
-            "Authorization: Bearer secret",
-            *options,
-        ]
-        completed = subprocess.run(
-            [*command, "--phases", phases, "--max-examples", f"{examples}", "--seed", "1", "--no-color"],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                **key,
-                "PYTHONPATH": str(ROOT),
-                "SCHEMATHESIS_HOOKS": "tests.service.schemathesis_hooks",
-                "MTAW_TEST_COLUMNS": columns,
-            },
-            check=False,
-        )
+            sys.executable, "-m", "schemathesis.cli", "run", document, "--header", "Authorization: Bearer secret",
+            *options, "--phases", phases, "--max-examples", f"{examples}", "--seed", "1", "--no-color",
+        ]  # fmt: skip
+        completed = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | environment)
     assert completed.returncode == 0, completed.stdout[-6000:] + completed.stderr[-2000:]
     assert f"{selected} selected / 24 total" in completed.stdout
 
@@ -179,3 +142,11 @@ def test_requests_that_were_once_answered_badly(service, body, code):
     assert error["code"] == code
     assert len(error["message"]) <= 500
     assert error["message"].isprintable()
+
+
+@pytest.mark.long(caught="routes/test_item_table.py, routes/test_rules.py: one edit at a time")
+def test_concurrent_edits_of_items_and_rules_fail_in_no_way(tmp_path: Path) -> None:
+    edits = edit(tmp_path, 7.0)
+    assert edits.answers.total() > 50
+    assert edits.kills == 1
+    assert not edits.wrong, str(edits)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.request_queue import BatchedWork, RequestQueue
 from mtaw_fast.service.settings import Limits
+from tests.support.random_bundle import save_random
+from tests.support.service.running import eventually, running, traffic
 
 
 @pytest.fixture
 def metrics() -> Metrics:
-    """Counters of one worker."""
     return Metrics.open(Metrics.make(1), 1, 0)
 
 
@@ -34,18 +37,27 @@ def rejected(metrics: Metrics, reason: str) -> bool:
     return f'mtaw_rejected_total{{reason="{reason}"}} 1' in metrics.text()
 
 
+def outcomes(make: Callable[[], Iterable[Awaitable[Any]]]) -> list[Any]:
+    """Return the results, or errors, of requests that are made at once."""
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*make(), return_exceptions=True)
+
+    return asyncio.run(main())
+
+
 def test_work_runs_in_order_and_each_caller_gets_its_result(queue: RequestQueue) -> None:
     numbers: list[int] = []
 
-    async def main() -> list[int]:
-        def work(number: int) -> int:
-            numbers.append(number)
-            return 10 * number
+    def work(number: int) -> int:
+        numbers.append(number)
+        return 10 * number
 
-        return await asyncio.gather(*(queue.run(lambda _, n=n: work(n)) for n in range(4)))
-
-    assert asyncio.run(main()) == [0, 10, 20, 30]
-    assert numbers == [0, 1, 2, 3]
+    results = outcomes(lambda: [queue.run(lambda _, n=n: work(n)) for n in range(2)] + [queue.run(lambda _: 1 // 0)])
+    assert results[:2] == [0, 10]
+    assert numbers == [0, 1]
+    assert isinstance(results[2], ZeroDivisionError)
+    assert outcomes(lambda: [queue.run(lambda _: "fine")]) == ["fine"]
 
 
 def test_only_a_request_that_is_alone_may_be_answered_without_the_queue(metrics: Metrics) -> None:
@@ -74,10 +86,7 @@ def test_only_a_request_that_is_alone_may_be_answered_without_the_queue(metrics:
 
 
 def test_a_full_queue_refuses_the_newest(queue: RequestQueue, metrics: Metrics) -> None:
-    async def main() -> list[object]:
-        return await asyncio.gather(*(queue.run(lambda _: "done") for _ in range(5)), return_exceptions=True)
-
-    *first, last = asyncio.run(main())
+    *first, last = outcomes(lambda: [queue.run(lambda _: "done") for _ in range(5)])
     assert first == ["done"] * 4
     assert isinstance(last, ServiceError)
     assert (last.status, last.code, last.headers) == (503, "overloaded", {"Retry-After": "1"})
@@ -87,26 +96,11 @@ def test_a_full_queue_refuses_the_newest(queue: RequestQueue, metrics: Metrics) 
 
 def test_a_request_past_its_deadline_is_dropped(queue: RequestQueue, metrics: Metrics) -> None:
     worked: list[str] = []
-
-    async def main() -> Any:
-        slow = queue.run(lambda _: time.sleep(0.3))
-        late = queue.run(lambda _: worked.append("late"))
-        return await asyncio.gather(slow, late, return_exceptions=True)
-
-    _, late = asyncio.run(main())
+    _, late = outcomes(lambda: [queue.run(lambda _: time.sleep(0.3)), queue.run(lambda _: worked.append("late"))])
     assert isinstance(late, ServiceError)
     assert (late.status, late.code) == (503, "deadline_passed")
     assert not worked
     assert rejected(metrics, "deadline_passed")
-
-
-def test_an_error_goes_to_its_caller_and_the_next_request_runs(queue: RequestQueue) -> None:
-    async def main() -> Any:
-        return await asyncio.gather(queue.run(lambda _: 1 // 0), queue.run(lambda _: "fine"), return_exceptions=True)
-
-    failed, fine = asyncio.run(main())
-    assert isinstance(failed, ZeroDivisionError)
-    assert fine == "fine"
 
 
 def test_an_abandoned_request_is_dropped(queue: RequestQueue) -> None:
@@ -177,16 +171,14 @@ def test_long_work_gets_its_waiting_time(metrics: Metrics) -> None:
 
 
 def test_long_work_ends_at_the_deadline(queue: RequestQueue, metrics: Metrics) -> None:
-    async def main() -> None:
-        def work(_: float, check: Callable[[], None]) -> None:
-            while True:
-                time.sleep(0.01)
-                check()
+    def work(_: float, check: Callable[[], None]) -> None:
+        while True:
+            time.sleep(0.01)
+            check()
 
-        await queue.run_in_thread(work)
-
-    with pytest.raises(ServiceError, match="200 ms"):
-        asyncio.run(main())
+    (late,) = outcomes(lambda: [queue.run_in_thread(work)])
+    assert isinstance(late, ServiceError)
+    assert "200 ms" in str(late)
     assert rejected(metrics, "deadline_passed")
 
 
@@ -200,35 +192,28 @@ def batchedly(queue: RequestQueue, keys: list[object]) -> tuple[list[object], li
         groups.append(numbers)
         return [f"batched {number}" for number in numbers]
 
-    async def main() -> list[object]:
-        requests = [
-            queue.run(lambda _, n=number: f"single {n}", None if key is None else BatchedWork((key,), number, together))
-            for number, key in enumerate(keys)
-        ]
-        return await asyncio.gather(*requests, return_exceptions=True)
+    def requests() -> list[Any]:
+        batches = [None if key is None else BatchedWork((key,), number, together) for number, key in enumerate(keys)]
+        return [queue.run(lambda _, n=number: f"single {n}", batch) for number, batch in enumerate(batches)]
 
-    return asyncio.run(main()), groups
+    return outcomes(requests), groups
 
 
-def test_waiting_requests_are_batched(metrics: Metrics) -> None:
-    queue = RequestQueue(Limits(queue=50, micro_batch=6), metrics)
-    results, groups = batchedly(queue, ["a"] * 13)
-    assert groups == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]  # at most 6; the last one is alone
-    assert results == [f"batched {n}" for n in range(12)] + ["single 12"]
-
-
-def test_only_requests_with_equal_keys_are_batched(metrics: Metrics) -> None:
-    queue = RequestQueue(Limits(queue=50, micro_batch=9), metrics)
-    results, groups = batchedly(queue, ["a", "b", None, "b", "b", "b", "b", "a", "a", None])
-    assert groups == [[3, 4, 5, 6], [7, 8]]
-    kinds = ["single"] * 3 + ["batched"] * 6 + ["single"]
-    assert results == [f"{kind} {n}" for n, kind in enumerate(kinds)]
-
-
-def test_a_micro_batch_of_1_batches_nothing(metrics: Metrics) -> None:
-    results, groups = batchedly(RequestQueue(Limits(queue=50, micro_batch=1), metrics), ["a"] * 9)
-    assert groups == []
-    assert results == [f"single {n}" for n in range(9)]
+@pytest.mark.parametrize(
+    ("keys", "most", "batches"),
+    [
+        (["a"] * 13, 6, [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]),  # the last one is alone
+        (["a", "b", None, "b", "b", "b", "b", "a", "a", None], 9, [[3, 4, 5, 6], [7, 8]]),  # of equal keys
+        (["a"] * 9, 1, []),
+    ],
+)
+def test_waiting_requests_are_batched(
+    metrics: Metrics, keys: list[object], most: int, batches: list[list[int]]
+) -> None:
+    results, groups = batchedly(RequestQueue(Limits(queue=50, micro_batch=most), metrics), keys)
+    assert groups == batches
+    batched = {number for group in groups for number in group}
+    assert results == [f"{'batched' if number in batched else 'single'} {number}" for number in range(len(keys))]
 
 
 def test_an_error_of_batched_work_goes_to_all_of_it(metrics: Metrics) -> None:
@@ -237,10 +222,37 @@ def test_an_error_of_batched_work_goes_to_all_of_it(metrics: Metrics) -> None:
     def broken(numbers: list[int], waited: list[float]) -> list[str]:
         raise ZeroDivisionError
 
-    async def main() -> list[object]:
-        requests = [queue.run(lambda _: "single", BatchedWork((), number, broken)) for number in range(5)]
-        return await asyncio.gather(*requests, queue.run(lambda _: "fine"), return_exceptions=True)
+    def requests() -> list[Any]:
+        batched = [queue.run(lambda _: "single", BatchedWork((), number, broken)) for number in range(5)]
+        return [*batched, queue.run(lambda _: "fine")]
 
-    *failed, fine = asyncio.run(main())
+    *failed, fine = outcomes(requests)
     assert all(isinstance(error, ZeroDivisionError) for error in failed)
     assert fine == "fine"
+
+
+def test_answers_are_the_same_to_the_bit(tmp_path: Path) -> None:
+    # Large enough that requests arrive faster than they are ranked one by one.
+    folder = tmp_path / "bundle"
+    save_random(folder, n_items=150_000, embedding_dim=48, text=False)
+    rec = Recommender.load(folder)
+    sessions = [[7 + 10 * (31 * n + 977 * t) for t in range(3)] for n in range(32)] + [[], [5]]
+
+    def make(client: int, number: int) -> tuple[str, Any]:
+        body = {"session": sessions[(client + 3 * number) % len(sessions)], "k": 5 + 5 * (client % 2)}
+        return "/v1/recommend", {**body, "exclude_seen": number % 9 == 0, "repeats": client % 2 == 1}
+
+    with running(folder) as service:
+        with traffic(service, make, clients=12) as records:
+            eventually(lambda: service.metric("mtaw_batched_answers_total") > 100, 60)
+        assert service.metric('mtaw_stage_seconds_count{stage="batched"}') > 5
+    for record in records:
+        assert not record.lost
+        for body, reply in record.replies:
+            out = rec.recommend(body["session"], body["k"], exclude_seen=body["exclude_seen"], repeats=True)
+            answer = reply.json
+            assert (answer["items"], answer["scores"]) == (out.items, out.scores.tolist())
+            assert (answer["unknown"], answer["fallback"]) == (out.unknown, out.fallback)
+            if body["repeats"]:
+                assert out.repeats is not None
+                assert answer["repeats"] == out.repeats.tolist()

@@ -22,31 +22,11 @@ from tests.support.service.running import eventually, running
 
 SOON = (
     "import sys, mtaw_fast.service.supervisor as one; from mtaw_fast.cli import main; "
-    "one._CHECK_INTERVAL, one._SILENT_CHECKS = "
+    "one._CHECK_INTERVAL, one._SILENT_CHECKS = 0.1, 15; sys.exit(main(sys.argv[1:]))"
 )
 
 
-NO_PROCESS = """
-import errno, sys
-from itertools import count
-from mtaw_fast.cli import main
-from mtaw_fast.service.supervisor import _SPAWN
-
-start, calls = _SPAWN.Process.start, count(1)
-
-def fail_once(process):
-    if next(calls) == 3:
-        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
-    start(process)
-
-_SPAWN.Process.start = fail_once
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 class Process:
-    """Stands for a worker's process."""
-
     pid, exitcode = 4711, -9
 
     def __init__(self) -> None:
@@ -149,35 +129,20 @@ def test_a_replacement_without_a_process_is_tried_again(
     assert [record.fields["reason"] for record in failed] == ["Resource temporarily unavailable"] * 2  # type: ignore[attr-defined]
 
 
-def test_a_worker_without_a_heartbeat_is_killed(supervised: Supervised) -> None:
-    worker = supervised.start(failures=0, up=True)
-    for _ in range(100):
-        supervised.own[HEARTBEAT] += 1
+@pytest.mark.parametrize(("up", "beats", "kills"), [(True, 1, 0), (True, 29, 0), (True, 31, 1), (False, 200, 0)])
+def test_a_worker_that_is_up_is_killed_without_a_heartbeat(
+    supervised: Supervised, up: bool, beats: int, kills: int
+) -> None:
+    """It has a heartbeat every so many checks."""
+    worker = supervised.start(failures=0, up=up)
+    for look in range(60):
+        supervised.own[HEARTBEAT] += look % beats == 0
         supervised.supervisor._kill_silent()
-    for _ in range(29):
-        supervised.supervisor._kill_silent()
-    assert worker.process.kills == 0  # type: ignore[attr-defined]
-    supervised.supervisor._kill_silent()
-    assert worker.process.kills == 1  # type: ignore[attr-defined]
-
-
-def test_a_late_heartbeat_keeps_a_worker_alive(supervised: Supervised) -> None:
-    worker = supervised.start(failures=0, up=True)
-    for look in range(300):
-        supervised.own[HEARTBEAT] += look % 29 == 0
-        supervised.supervisor._kill_silent()
-    assert worker.process.kills == 0  # type: ignore[attr-defined]
-
-
-def test_a_starting_worker_needs_no_heartbeat(supervised: Supervised) -> None:
-    worker = supervised.start(failures=0, up=False)
-    for _ in range(100):
-        supervised.supervisor._kill_silent()
-    assert worker.process.kills == 0  # type: ignore[attr-defined]
+    assert min(worker.process.kills, 1) == kills  # type: ignore[attr-defined]
 
 
 def test_a_stuck_worker_is_replaced(text_bundle: Path) -> None:
-    with running(text_bundle, python=["-c", SOON + "0.1, 15; sys.exit(main(sys.argv[1:]))"]) as service:
+    with running(text_bundle, python=["-c", SOON]) as service:
         (stuck,) = service.worker_pids()
         os.kill(stuck, signal.SIGSTOP)
         eventually(lambda: any(line["worker_pid"] == stuck for line in service.events("worker_silent")), 60)
@@ -198,13 +163,3 @@ def test_a_worker_that_cannot_start_again_leaves_the_others_at_work(tmp_path: Pa
         assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
         folder.symlink_to(text_bundle)
         eventually(lambda: len(service.worker_pids()) == 2)
-
-
-@pytest.mark.long(caught="test_a_replacement_without_a_process_is_tried_again")
-def test_a_worker_for_which_there_is_no_process_is_started_later(text_bundle: Path) -> None:
-    with running(text_bundle, workers=2, python=["-c", NO_PROCESS]) as service:
-        os.kill(min(service.worker_pids()), signal.SIGKILL)
-        (failed,) = eventually(lambda: service.events("worker_failed"))
-        assert failed["reason"] == "Resource temporarily unavailable"
-        assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
-        eventually(lambda: len(service.events("worker_started")) == 3)

@@ -34,7 +34,6 @@ class Watched:
         self.watch.ranked(self.snapshot, session, clicks, items)
 
     def count(self, kind: str) -> int:
-        """Return a count of the version."""
         self.watch.tick()
         names = ("answers", "fallback", "shown", "clicked", "carted", "bought", "value", "ranked_items", "new_items",
                  "scored", "hits")  # fmt: skip
@@ -48,13 +47,11 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def snapshot(memory_bundle: Path) -> Snapshot:
-    """A bundle of 60 items."""
     return load_snapshot(memory_bundle, "auto", "auto")
 
 
 @pytest.fixture
 def one(snapshot: Snapshot) -> Watched:
-    """The first of two workers."""
     return Watched(snapshot)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -16,19 +15,11 @@ import pytest
 from mtaw_fast.cli import main, serve
 from mtaw_fast.errors import MtawError
 from mtaw_fast.service import supervisor
-from mtaw_fast.service.app import make_app
-from mtaw_fast.service.bundles import Bundles, Reloader
-from mtaw_fast.service.observability.metrics import Metrics
-from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.settings import Settings
-from mtaw_fast.service.snapshot import load_snapshot
-from mtaw_fast.service.state import Service
-from tests.support.service.running import Running, eventually, running
-from tests.support.service.traffic import traffic
+from tests.support.service.running import Running, eventually, running, traffic
 
 
 def ask(client: int, number: int) -> tuple[str, Any]:
-    """Return a request."""
     return "/v1/recommend", {"session": [f"sku-{10 + (client + number) % 50}"]}
 
 
@@ -74,33 +65,6 @@ def test_two_workers_sum_their_counts_and_share_one_copy_of_the_bundle(text_bund
         ]
         assert len(copies[0]) == len(list(text_bundle.glob("*.safetensors")))
         assert copies[0] == copies[1]
-
-
-@pytest.mark.filterwarnings("error::litestar.exceptions.LitestarDeprecationWarning")
-def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path) -> None:
-    metrics, settings = Metrics.open(Metrics.make(1), 1, 0), Settings(text_bundle)
-    messages: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        messages.append(message)
-
-    async def main() -> None:
-        reloader = Reloader(settings, load_snapshot(text_bundle, "auto", "auto"), None, metrics)
-        queue = RequestQueue(settings.limits, metrics)
-        app = make_app(Service(settings, metrics, Bundles([reloader]), queue, None, stopping=True))
-        for path in ("/readyz", "/healthz"):
-            scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
-            await app({**scope, "headers": [], "http_version": "1.1"}, receive, send)
-        queue.close()
-
-    asyncio.run(main())
-    starts = [message for message in messages if message["type"] == "http.response.start"]
-    assert [message["status"] for message in starts] == [503, 200]
-    assert (b"retry-after", b"1") in starts[0]["headers"]
-    assert b'"code":"not_ready"' in messages[1]["body"]
 
 
 def test_a_killed_supervisor_leaves_no_worker_and_no_file(text_bundle: Path, tmp_path: Path) -> None:

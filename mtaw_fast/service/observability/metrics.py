@@ -71,18 +71,9 @@ class Family:
 VALUE_CELLS = 100  # that a value of 1 counts for
 DRIFT_CELLS = 1_000_000  # likewise, a drift of 1
 REFUSALS = (
-    "duplicate",
-    "late",
-    "session_full",
-    "bot",
-    "flood",
-    "crowd",
-    "catalog_full",
-    "unproven",
-    "wrong_type",
-    "trained",
+    "duplicate", "late", "session_full", "bot", "flood", "crowd", "catalog_full", "unproven", "wrong_type", "trained",
     "wrong_vector",
-)
+)  # fmt: skip
 _ROUTE = ("route", ROUTES)
 # Each of several bundles that learn has its own series. The label is the bundle's number, and its name in the text.
 _ARM = ("bundle", tuple(map(str, range(MAX_BUNDLES))))

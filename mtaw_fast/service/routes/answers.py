@@ -147,14 +147,9 @@ class ColumnAnswer(Struct, kw_only=True):
     missing: Annotated[int, Meta(description="Items of the catalog without a value.")]
 
 
-class ItemTableAnswer(Struct, kw_only=True):
+class ItemTableAnswer(ItemsAnswer, kw_only=True):
     """The item table has changed, and the change is stored."""
 
-    version: Version
-    items: Annotated[int, Meta(description="Number of items that can be recommended now.")]
-    log_position: Annotated[
-        str, Meta(description="Position of the log after it: rankings with this or a later `log_position` know it.")
-    ]
     rows: Annotated[int, Meta(description="Rows of the request.")]
     known: Annotated[int, Meta(description="Those whose id the catalog knows; the others wait until it does.")]
     columns: list[ColumnAnswer]

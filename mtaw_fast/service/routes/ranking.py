@@ -43,11 +43,13 @@ class Ranked:
 
     def answer(self, timings: bool, session: str | None) -> dict[str, Any]:
         """Return the fields of a `RecommendAnswer`. timings: whether to include them. session: its id, if known."""
-        times = self.out.timings if timings and self.waited is not None else None
+        times = None
+        if timings and self.waited is not None and self.out.timings is not None:
+            times = Timings(queue=self.waited * 1e6, **self.out.timings)
         return {
             "version": self.snapshot.version,
             "bundle": self.snapshot.name,
-            "timings": None if times is None or self.waited is None else Timings(queue=self.waited * 1e6, **times),
+            "timings": times,
             **answer_fields(self.snapshot, self.out, session),
         }
 

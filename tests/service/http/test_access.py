@@ -19,7 +19,6 @@ CLICK = {"items": ["sku-11"], "k": 3}
 
 
 def refusal(origin: str | None, host: str, content_type: str, *own: str) -> str | None:
-    """Return the error code, None if the request is allowed."""
     try:
         check_origin(origin, host, content_type, own)
     except ServiceError as problem:
@@ -72,14 +71,12 @@ def test_a_service_refuses_foreign_clicks_and_stores_none(text_service: Running)
 
 @pytest.fixture(scope="module")
 def service(text_bundle: Path) -> Iterator[Running]:
-    """A service that two origins may use."""
     flags = ("--cors-origin", SHOP, "--cors-origin", OTHER, "--sessions", "memory")
-    with running(text_bundle, *flags, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with running(text_bundle, *flags) as service:
         yield service
 
 
 def allowed(reply: Reply) -> str | None:
-    """Return the origin whose pages may read a reply."""
     return reply.headers.get("access-control-allow-origin")
 
 

@@ -1,10 +1,10 @@
-"""Many waiting connections do not keep other clients from being served."""
+"""Limits of connections, of answers that nobody reads, and of open files: other clients are served."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,25 +13,26 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
+from mtaw_fast.service.http import open_connections
 from mtaw_fast.service.http.connection import TimedProtocol, _Flow
 from mtaw_fast.service.http.open_connections import OpenConnections
+from tests.support.service.besieging import PING, besieged, half, holding, idle
 from tests.support.service.running import Running, running
 
-PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 MAX_CONNECTIONS = 20
 
 
 @pytest.fixture(scope="module")
 def service(text_bundle: Path) -> Iterator[Running]:
-    """A worker with few connections."""
     with running(text_bundle, "--max-connections", str(MAX_CONNECTIONS), "--read-timeout", "30") as service:
         yield service
         service.assert_no_error()
 
 
 def ping(link: socket.socket) -> bool:
-    """Send a request; return whether it is answered."""
     link.sendall(PING)
     received = b""
     while not received.endswith(b"}"):
@@ -42,7 +43,6 @@ def ping(link: socket.socket) -> bool:
 
 
 def ended(link: socket.socket, seconds: float) -> bool:
-    """Return whether the service ends the connection within so many seconds."""
     link.settimeout(seconds)
     try:
         return link.recv(1) == b""
@@ -63,72 +63,13 @@ def test_the_longest_idle_connection_is_closed_for_a_new_one(service: Running) -
         assert not any(ended(link, 0) for link in links)
 
 
-def test_silent_connections_block_no_request(service: Running) -> None:
-    with contextlib.ExitStack() as stack:
-        for _ in range(3 * MAX_CONNECTIONS):
-            stack.enter_context(service.raw())
-        for _ in range(5):
-            assert service.ask("GET", "/healthz", timeout=5).status == 200
-
-
-def test_unfinished_requests_block_no_request(service: Running) -> None:
-    with contextlib.ExitStack() as stack:
-        for number in range(3 * MAX_CONNECTIONS):
-            part = PING[:-4] if number % 2 else b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{"
-            stack.enter_context(service.raw()).sendall(part)
-        for _ in range(5):
-            assert service.ask("GET", "/healthz", timeout=5).status == 200
-
-
 CLICK = (
     b"POST /v1/sessions/a/click HTTP/1.1\r\nHost: localhost\r\nContent-Length: 21\r\n\r\n" + b'{"items": ["sku-11"]}'
 )
 
 
-@contextlib.contextmanager
-def besieged(service: Running, attack: Callable[[socket.socket], Any], threads: int = 4) -> Iterator[None]:
-    """Keep 80 connections in the state that `attack` brings them into, and open new ones for those that are closed."""
-    over = threading.Event()
-
-    def besiege() -> None:
-        links: list[socket.socket] = []
-        with contextlib.ExitStack() as stack:
-            while not over.is_set():
-                if len(links) < 4 * MAX_CONNECTIONS // threads:
-                    with contextlib.suppress(OSError):
-                        links.append(stack.enter_context(service.raw()))
-                        attack(links[-1])
-                    continue
-                time.sleep(0.01)
-                links = [link for link in links if not gone(link)]
-
-    def gone(link: socket.socket) -> bool:
-        link.settimeout(0)
-        try:
-            return link.recv(1, socket.MSG_PEEK) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
-    running_threads = [threading.Thread(target=besiege) for _ in range(threads)]
-    for thread in running_threads:
-        thread.start()
-    time.sleep(0.5)
-    try:
-        yield
-    finally:
-        over.set()
-        for thread in running_threads:
-            thread.join()
-
-
 def whole_and_half(link: socket.socket) -> None:
     link.sendall(PING + PING[:-4])
-
-
-def half(link: socket.socket) -> None:
-    link.sendall(PING[:-4])
 
 
 def unread(link: socket.socket) -> None:
@@ -137,11 +78,12 @@ def unread(link: socket.socket) -> None:
     link.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300)
 
 
-@pytest.mark.parametrize("attack", [whole_and_half, half, unread])
+@pytest.mark.parametrize("attack", [idle, half, whole_and_half, unread])
 def test_clients_are_answered_whatever_state_others_leave_their_connections_in(
     service: Running, attack: Callable[[socket.socket], Any]
 ) -> None:
-    with besieged(service, attack):
+    with besieged(service.address, [holding(attack, MAX_CONNECTIONS)] * 4):
+        time.sleep(0.5)
         begin, answers = time.monotonic(), 0
         while time.monotonic() < begin + 0.5 or answers < 5:
             assert service.ask("GET", "/healthz", timeout=3).status == 200
@@ -150,10 +92,12 @@ def test_clients_are_answered_whatever_state_others_leave_their_connections_in(
 
 
 def test_a_client_in_use_is_not_closed_for_stalled_ones(service: Running) -> None:
-    with besieged(service, whole_and_half, threads=1), service.raw() as link:
-        for _ in range(100):
-            assert ping(link)
-            time.sleep(0.01)
+    with besieged(service.address, [holding(whole_and_half, 4 * MAX_CONNECTIONS)]):
+        time.sleep(0.5)
+        with service.raw() as link:
+            for _ in range(100):
+                assert ping(link)
+                time.sleep(0.01)
 
 
 def test_connections_with_endless_work_are_closed_for_new_ones(text_bundle: Path) -> None:
@@ -281,3 +225,85 @@ def test_a_low_file_limit_is_raised_and_respected(text_bundle: Path, hard: int, 
         else:
             assert open_files <= 100
             assert logged == [most]
+
+
+ANSWER = b"x" * (1 << 20)
+
+
+class Stub:
+    def __init__(self, some: OpenConnections) -> None:
+        self.some, self.dropped = some, False
+
+    def drop(self) -> None:
+        self.dropped = True
+        self.some.forget(self)  # type: ignore[arg-type]
+
+
+def test_unread_answers_have_a_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_connections, "_UNREAD", 1000)
+    connections = OpenConnections()
+    stubs: list[Any] = [Stub(connections) for _ in range(5)]
+    for stub in stubs[:3]:
+        connections.hold_unread(stub, 300)
+    connections.release_unread(stubs[0])
+    connections.hold_unread(stubs[0], 400)
+    assert not any(stub.dropped for stub in stubs)
+    connections.hold_unread(stubs[3], 200)  # 1,200 bytes
+    assert [stub.dropped for stub in stubs] == [False, True, False, False, False]
+    connections.hold_unread(stubs[4], 5000)
+    assert [stub.dropped for stub in stubs] == [True, True, True, True, False]
+    connections.release_unread(stubs[4])
+    connections.hold_unread(stubs[0], 1000)
+    assert not stubs[4].dropped
+
+
+def test_no_request_is_begun_while_an_answer_is_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = OpenConnections()
+    monkeypatch.setattr(TimedProtocol, "open_connections", connections)
+    begun = done = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal begun, done
+        begun += 1
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(ANSWER))]}
+        )
+        await send({"type": "http.response.body", "body": ANSWER})
+        done += 1
+
+    async def main() -> None:
+        config = uvicorn.Config(app, lifespan="off", log_config=None)
+        config.load()
+        loop, state = asyncio.get_running_loop(), ServerState()
+        server = await loop.create_server(
+            lambda: TimedProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+        )
+        with socket.create_connection(server.sockets[0].getsockname()) as link:
+            link.setblocking(False)
+            await loop.sock_sendall(link, PING * 100)
+            before = -1
+            while before != begun or begun == 0:
+                before = begun
+                await asyncio.sleep(0.3)
+            assert begun == done < 50
+            assert 0 < sum(connections.unread.values()) <= len(ANSWER)
+            protocol: Any = next(iter(connections.waiting))
+            assert protocol.flow.read_paused
+            received = 0
+            while received < 100 * len(ANSWER):
+                received += len(await asyncio.wait_for(loop.sock_recv(link, 1 << 20), 10))
+            assert begun == 100
+            await loop.sock_sendall(link, PING)
+            while received < 101 * len(ANSWER):
+                received += len(await asyncio.wait_for(loop.sock_recv(link, 1 << 20), 10))
+            assert not connections.unread
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0.05)
+        assert not connections.waiting
+        assert not connections.working
+
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -14,8 +14,6 @@ HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
 
 
 class Transport:
-    """Records what is written."""
-
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.closed = False

@@ -1,4 +1,4 @@
-"""The metrics: one row for each worker, the sums, and the text that Prometheus reads."""
+"""The metrics: one row for each worker, counts by bundle version, the sums, and the text that Prometheus reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import re
 import pytest
 
 from mtaw_fast.service.app import whole_document
-from mtaw_fast.service.observability.counters import PID, VERSION, version_cell, version_text
+from mtaw_fast.service.observability.counters import (
+    KINDS,
+    PID,
+    VERSION,
+    VERSION_CELLS,
+    VersionCounters,
+    read,
+    version_cell,
+    version_text,
+)
 from mtaw_fast.service.observability.metrics import FAMILIES, GAUGES, STATUSES, Metrics
 from mtaw_fast.service.resources import SharedMemory
 from tests.support.service.running import Running
@@ -18,18 +27,15 @@ _SERIES = re.compile(r'[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? -?[0-9.e+-
 
 @pytest.fixture
 def counters() -> SharedMemory:
-    """The memory that three workers share."""
     return Metrics.make(3)
 
 
 @pytest.fixture
 def workers(counters: SharedMemory) -> list[Metrics]:
-    """Three workers of one service."""
     return [Metrics.open(counters, 3, row) for row in range(3)]
 
 
 def value(text: str, series: str) -> float:
-    """Return the value of a series in a text."""
     (line,) = [line for line in text.splitlines() if line.rpartition(" ")[0] == series]
     return float(line.rpartition(" ")[2])
 
@@ -99,13 +105,6 @@ def test_a_dead_workers_counts_stay_and_its_gauges_go(workers: list[Metrics]) ->
     assert value(text, 'mtaw_workers{version="00000000000000aa"}') == 1
 
 
-def test_a_new_worker_continues_the_counts_of_its_row(workers: list[Metrics], counters: SharedMemory) -> None:
-    workers[1].add("mtaw_answers_total", by=7)
-    restarted = Metrics.open(counters, 3, 1)
-    restarted.add("mtaw_answers_total")
-    assert value(workers[0].text(), "mtaw_answers_total") == 8
-
-
 def test_requests_are_counted(text_service: Running) -> None:
     names = (
         "mtaw_answers_total", "mtaw_fallback_answers_total", "mtaw_clicks_total", "mtaw_unknown_clicks_total",
@@ -133,3 +132,63 @@ def test_an_accepted_compaction_is_no_error(workers: list[Metrics]) -> None:
     document = json.loads(whole_document())
     codes = {int(code) for path in document["paths"].values() for route in path.values() for code in route["responses"]}
     assert codes <= set(STATUSES)
+
+
+def name(number: int) -> str:
+    return f"{number:016x}"
+
+
+@pytest.fixture
+def cells() -> memoryview:
+    return memoryview(bytearray(8 * VERSION_CELLS)).cast("q")
+
+
+def test_a_new_worker_continues_the_counts_of_its_row(cells: memoryview) -> None:
+    counters = VersionCounters(cells)
+    counters.serve(name(1))
+    counters.add(name(1), "shown", 3)
+    restarted = VersionCounters(cells)
+    assert restarted.knows(name(1))
+    restarted.add(name(1), "shown", 4)
+    assert read(cells) == {name(1): [7 if kind == "shown" else 0 for kind in KINDS]}
+
+
+def test_the_version_served_longest_ago_loses_its_slot_and_sums_stay(cells: memoryview) -> None:
+    counters = VersionCounters(cells)
+    for number in range(1, 41):
+        counters.serve(name(number))
+        counters.serve(name(1))  # is served all the time
+        counters.add(name(number), "clicked", number)
+    by_version = read(cells)
+    assert len(by_version) == 17
+    assert {name(1), name(40), name(26)} <= set(by_version)
+    assert name(2) not in by_version
+    assert sum(counts[3] for counts in by_version.values()) == sum(range(1, 41))
+    assert by_version["other"][3] == sum(range(2, 26))
+
+
+def test_frequent_reloads_of_one_bundle_keep_the_slot_of_another() -> None:
+    worker = Metrics.open(Metrics.make(1), 1, 0)
+    steady, row = name(99), worker.counters.own
+    row[VERSION + 1] = version_cell(steady)
+    worker.serve(steady)
+    for number in range(1, 40):  # a night each
+        row[VERSION] = version_cell(name(number))
+        worker.serve(name(number))
+    worker.count_by_version(steady, "answers", 5)
+    assert f'mtaw_bundle_answers_total{{version="{steady}"}} 5' in worker.text()
+    assert 'version="other"' not in worker.text()
+
+
+def test_a_version_that_another_worker_serves_is_known() -> None:
+    shared = Metrics.make(2)
+    first, second = (Metrics.open(shared, 2, row) for row in range(2))
+    first.serve(name(7))
+    second.count_first_by_version(name(7), {"shown": 4, "clicked": 1})
+    second.count_first_by_version(name(8), {"shown": 2})
+    first.count_by_version(name(7), "shown", 4)
+    for worker in (first, second):
+        text = worker.text()
+        assert f'mtaw_click_through_rate{{version="{name(7)}"}} 0.125000' in text
+        assert 'mtaw_feedback_items_total{version="other",what="shown"} 2' in text
+        assert name(8) not in text

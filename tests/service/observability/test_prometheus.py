@@ -29,8 +29,6 @@ pytestmark = pytest.mark.skipif(
 
 
 class Server:
-    """A running Prometheus."""
-
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/api/v1"
 

@@ -13,7 +13,6 @@ import pytest
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.service.running import WITH_TOKEN, Running, TwoWorkers, ask_on, eventually, good, refused, running
 
-TOKEN = {"MTAW_ADMIN_TOKEN": "s3cret"}
 N = 60
 TABLE = {
     "items": [{"id": f"sku-{i}", "title": f"Shoe {i}", "cost": i / 2, "stock": i != 7} for i in range(N)],
@@ -36,7 +35,7 @@ def service(request: pytest.FixtureRequest, folder: Path) -> Iterator[Running]:
     bundle = folder / "old"
     if request.param == "splits":
         bundle, keeping = Path(f"--bundle={bundle}=50"), ["--bundle", f"{folder / 'new'}=50", *keeping]
-    with running(bundle, *keeping, workers=2, environment=TOKEN) as service:
+    with running(bundle, *keeping, workers=2) as service:
         yield service
         service.assert_no_error()
 
@@ -103,36 +102,6 @@ def test_changes_reach_every_worker_and_nobody_reads_private_columns(service: Ru
     two.close()
 
 
-REFUSED: list[tuple[str, str, Any, int, str]] = [
-    ("PATCH", "", {"items": [{"id": "sku-1", "cost": "cheap"}]}, 409, "items_refused"),
-    ("PATCH", "", {"items": [{"id": "sku-1", "title": "x" * 10**5}]}, 409, "items_refused"),
-    ("PATCH", "", {"items": [{"id": "sku-1"}, {"id": "sku-1"}]}, 409, "items_refused"),
-    ("PATCH", "", {"items": [{"sku": "sku-1"}]}, 409, "items_refused"),
-    ("PATCH", "", {"items": [{"id": "sku-1"}], "public": ["nope"]}, 409, "items_refused"),
-    ("PATCH", "", {"items": [{"id": "sku-1"}], "kinds": {"nope": "text"}}, 409, "items_refused"),
-    ("PATCH", "", {"items": [{"id": "sku-1", "cost": 1}], "availability": "cost"}, 409, "items_refused"),
-    ("PATCH", "", b'{"items": [{"id": "sku-1", "cost": NaN}]}', 400, "invalid_json"),
-    ("PATCH", "", {"items": "sku-1"}, 400, "invalid_request"),
-    ("PUT", "", {"items": [{"id": "sku-1"}], "mode": "patch"}, 400, "invalid_request"),
-    ("POST", "/hide", {"items": [7]}, 409, "items_refused"),
-    ("POST", "/show", {"items": []}, 400, "invalid_request"),
-]
-
-
-def test_what_is_refused_changes_nothing(folder: Path, tmp_path: Path) -> None:
-    with running(folder / "old", "--state", str(tmp_path / "state"), environment=TOKEN) as service:
-        position = change(service, "PUT", "", TABLE)["log_position"]
-        for method, path, body, status, code in REFUSED:
-            refused(service.ask(method, f"/admin/items{path}", body, WITH_TOKEN), status, code)
-            refused(service.ask(method, f"/admin/items{path}", body), 401, "unauthorized")
-        answer = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"], "fields": ["title"]}))
-        assert answer["log_position"] == position
-    with running(folder / "old", environment=TOKEN) as service:
-        for method, path, body in (("PUT", "", TABLE), ("PATCH", "", TABLE), ("POST", "/hide", {"items": ["sku-1"]})):
-            refused(service.ask(method, f"/admin/items{path}", body, WITH_TOKEN), 409, "not_kept_here")
-        refused(service.ask("POST", "/v1/recommend", {"session": ["sku-1"], "fields": ["title"]}), 400, "unknown_field")
-
-
 @pytest.mark.parametrize(
     "keeping", ["--learn", pytest.param("--state", marks=pytest.mark.long(caught="here, with --learn"))]
 )
@@ -140,13 +109,13 @@ def test_a_kill_and_a_restart_keep_changes_and_show_gives_the_ranking_of_before(
     folder: Path, tmp_path: Path, keeping: str
 ) -> None:
     place = str(tmp_path / "kept")
-    with running(folder / "old", keeping, place, environment=TOKEN) as service:
+    with running(folder / "old", keeping, place) as service:
         before = rankings(service.connect())
         change(service, "POST", "/hide", {"items": ["sku-9", "sku-10"]})
         change(service, "PUT", "", TABLE)
         for pid in service.worker_pids():
             os.kill(pid, signal.SIGKILL)
-    with running(folder / "old", keeping, place, workers=2, environment=TOKEN) as service:
+    with running(folder / "old", keeping, place, workers=2) as service:
         assert all({"sku-7", "sku-9", "sku-10"}.isdisjoint(items) for items in rankings(service.connect()))
         change(service, "POST", "/show", {"items": ["sku-9", "sku-10"]})
         change(service, "PATCH", "", {"items": [{"id": "sku-7", "stock": True}]})

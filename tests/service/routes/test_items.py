@@ -12,19 +12,17 @@ import pytest
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.routes.items import find_ids
-from tests.service.conftest import BIG, INT_IDS, N_ITEMS, ODD_IDS
+from tests.service.conftest import BIG, INT_IDS, ODD_IDS
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.service.running import Running, good, refused, same
 
 
 @pytest.fixture(scope="module")
 def rec(memory_bundle: Path) -> Recommender:
-    """The recommender with the expected answers."""
     return Recommender.load(memory_bundle)
 
 
 def similar(service: Running, item: str, **asked: Any) -> Any:
-    """Return the items similar to one."""
     return good(service.ask("GET", f"/v1/similar?{urlencode({'item': item, **asked}, doseq=True)}"))
 
 
@@ -45,35 +43,19 @@ def test_long_conditions_leave_the_event_loop(memory_service: Running, rec: Reco
     same(answer, rec.similar_items("sku-3", 9, exclude=["sku-4"]))
 
 
-def test_similar_refuses_bad_requests(text_service: Running, int_service: Running) -> None:
-    refused(text_service.ask("GET", "/v1/similar?item=sku-11&by=price"), 400, "invalid_request")
-    refused(text_service.ask("GET", "/v1/similar?item=sku-11&by=sessions"), 400, "no_session_memory")
-    refused(int_service.ask("GET", "/v1/similar?item=7&exclude=x"), 400, "invalid_item")
-    refused(int_service.ask("GET", "/v1/similar?item=7&allow="), 400, "invalid_item")
-    refused(text_service.ask("GET", "/v1/similar?item=sku-11&session_id=a&session_id=b"), 400, "invalid_request")
-    refused(text_service.ask("GET", "/v1/similar?item=sku-11&exclude=%ff"), 400, "invalid_item")
-    refused(int_service.ask("GET", f"/v1/similar?item=7&exclude={2**64}"), 400, "invalid_item")
-    answer = good(int_service.ask("GET", f"/v1/similar?item=7&k=60&exclude={BIG}&exclude=5"))
-    assert len(answer["items"]) == N_ITEMS - 2
-
-
 def test_reasons_are_the_recommenders(memory_service: Running, rec: Recommender) -> None:
-    service = memory_service
-    for session, k in ((["sku-11", "sku-30", "sku-11"], 20), ([f"sku-{i}" for i in range(55)], 40)):
-        answer = good(service.ask("POST", "/v1/recommend", {"session": session, "k": k, "reasons": True}))
-        out = rec.recommend(session, k, reasons=True)
-        same(answer, out)
-        assert out.reasons is not None
-        assert answer["reasons"] == [{"kind": reason.kind, "items": list(reason.items)} for reason in out.reasons]
-    assert {reason["kind"] for reason in answer["reasons"]} == {"session", "together"}
-    batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [session, []], "k": 40, "reasons": True}))
+    session = [f"sku-{i}" for i in range(55)]
+    answer = good(memory_service.ask("POST", "/v1/recommend", {"session": session, "k": 40, "reasons": True}))
+    out = rec.recommend(session, 40, reasons=True)
+    same(answer, out)
+    assert out.reasons is not None
+    assert answer["reasons"] == [{"kind": reason.kind, "items": list(reason.items)} for reason in out.reasons]
+    body = {"sessions": [session, []], "k": 40, "reasons": True}
+    batch = good(memory_service.ask("POST", "/v1/recommend/batch", body))
     assert batch["answers"][0]["reasons"] == answer["reasons"]
     assert "reasons" not in batch["answers"][1]  # the popularity ranking has none
-    assert "reasons" not in good(service.ask("POST", "/v1/recommend", {"session": session}))
-    refused(service.ask("POST", "/v1/recommend", {"session": [], "reasons": 1}), 400, "invalid_request")
-    body = {"sessions": [session] * 5, "k": 40, "reasons": True}  # each looks at every result with every click
-    refused(service.ask("POST", "/v1/recommend/batch", body), 400, "too_many_reasons")
-    assert service.ask("POST", "/v1/recommend", {"session": ["sku-1"] * 900, "k": 500, "reasons": True}).status == 200
+    body["sessions"] = [session] * 5  # each looks at every result with every click
+    refused(memory_service.ask("POST", "/v1/recommend/batch", body), 400, "too_many_reasons")
 
 
 def test_search_over_http(text_service: Running, int_service: Running) -> None:

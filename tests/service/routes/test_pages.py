@@ -24,7 +24,6 @@ PAGES = Path(pages.__file__).with_name("static")
 
 @pytest.fixture
 def browser() -> str:
-    """Command of the browser."""
     command = find_browser()
     if command is None:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
@@ -75,15 +74,13 @@ def test_it_keeps_all_digits_of_integers(browser: str, int_service: Running, int
 
 @pytest.fixture
 def own(memory_bundle: Path, tmp_path: Path) -> Iterator[Running]:
-    """A service with all features."""
     options = ("--sessions", "memory", "--feedback", f"{tmp_path}/feedback/", "--learn", str(tmp_path / "learned"))
-    with running(memory_bundle, *options, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with running(memory_bundle, *options) as service:
         yield service
 
 
 @pytest.fixture
 def tab(browser: str, tmp_path: Path) -> Iterator[Browser]:
-    """A page in a browser."""
     tab = Browser(browser, tmp_path / "profile")
     yield tab
     tab.close()

@@ -11,7 +11,6 @@ from tests.support.service.running import Running, eventually, running
 
 
 def click(service: Running, session: str, *items: Any, **asked: Any) -> Any:
-    """Send clicks of a session; return the answer."""
     reply = service.ask("POST", f"/v1/sessions/{session}/click", {"items": items, **asked})
     assert reply.status == 200, reply.body
     assert reply.json["version"] == reply.version
@@ -38,22 +37,16 @@ def test_a_service_keeps_the_last_clicks(text_service: Running, text_bundle: Pat
     assert answer["items"] == expected.items
 
 
-def test_sessions_in_memory_expire(text_bundle: Path) -> None:
-    with running(text_bundle, "--sessions", "memory", "--session-ttl", "0.3") as service:
-        assert click(service, "a", "sku-11")["clicks"] == 1
-        assert click(service, "a", "sku-12")["clicks"] == 2
-        eventually(lambda: service.metric("mtaw_sessions") == 0)
-        assert click(service, "a", "sku-12")["clicks"] == 1
-
-
-def test_sessions_in_memory_have_a_memory_limit(text_bundle: Path) -> None:
-    with running(text_bundle, "--sessions", "memory", "--max-sessions-bytes", "5000") as service:
+def test_sessions_in_memory_expire_and_have_a_memory_limit(text_bundle: Path) -> None:
+    flags = ("--sessions", "memory", "--session-ttl", "2", "--max-sessions-bytes", "5000")
+    with running(text_bundle, *flags) as service:
         for number in range(20):
             assert click(service, f"visit-{number}", "sku-11", "x" * 200)["clicks"] == 2
         assert click(service, "visit-0", "sku-12")["clicks"] == 1
         assert click(service, "visit-19", "sku-12")["clicks"] == 3
-        eventually(lambda: service.metric("mtaw_sessions") > 1)
         assert 0 < service.metric("mtaw_sessions_bytes") <= 5000
+        eventually(lambda: service.metric("mtaw_sessions") == 0)
+        assert click(service, "visit-19", "sku-12")["clicks"] == 1
 
 
 def test_workers_share_sessions_in_redis(redis: Redis, text_bundle: Path) -> None:

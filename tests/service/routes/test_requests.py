@@ -27,7 +27,7 @@ def service(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """A service with every route."""
     folder = tmp_path_factory.mktemp("messages")
     flags = ("--sessions", "memory", "--feedback", f"{folder}/kept/", "--learn", str(folder / "learned"))
-    with running(memory_bundle, *flags, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with running(memory_bundle, *flags) as service:
         yield service
         service.assert_no_error()
 

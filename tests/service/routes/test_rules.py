@@ -12,7 +12,7 @@ import pytest
 
 from mtaw_fast.recommender import Recommender
 from tests.service.conftest import N_ITEMS
-from tests.support.service.running import ADMIN_TOKEN, WITH_TOKEN, Reply, Running, eventually, good, running, same
+from tests.support.service.running import WITH_TOKEN, Reply, Running, eventually, good, running, same
 
 RULES: dict[str, Any] = {
     "filter": ['brand in ("own", "x")', "not brand == current.brand"],
@@ -28,9 +28,7 @@ SESSION = ["sku-11", "sku-30", "sku-13"]
 
 @pytest.fixture(scope="module")
 def service(text_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    state, token = tmp_path_factory.mktemp("rules") / "state", tmp_path_factory.mktemp("token") / "token"
-    token.write_text(ADMIN_TOKEN)
-    with running(text_bundle, "--state", str(state), "--admin-token-file", str(token), workers=2) as server:
+    with running(text_bundle, "--state", str(tmp_path_factory.mktemp("rules") / "state"), workers=2) as server:
         good(admin(server, "PUT", "/admin/items", {"items": TABLE, "public": ["brand"]}))
         eventually(lambda: all(ask(server, {"filter": 'brand == "own"'}).status == 200 for _ in range(24)))
         yield server
@@ -78,10 +76,7 @@ def test_every_route_that_ranks(service: Running, rec: Recommender) -> None:
     [
         ({"filter": "brnd == 'x'"}, "no public column 'brnd' (character 1); there is: brand"),
         ({"filter": "margin > 3"}, "no public column 'margin'"),
-        ({"boost": {"when": "current.margin > 3", "by": 1}}, "no public column 'margin'"),
         ({"limit": {"per": "margin", "most": 1}}, "no public column 'margin'"),
-        ({"filter": "(" * 300}, "nested too deeply"),
-        ({"filter": "brand == 'x' and " * 40 + "brand == 'x'"}, "41 clauses"),
         ({"filter": "x" * 100_000}, "length <= 4096"),
         ({"boost": {"when": "brand == 'x'", "by": "1"}}, "Expected `float`"),
         ({"sort": 1}, "unknown field"),
@@ -90,12 +85,6 @@ def test_every_route_that_ranks(service: Running, rec: Recommender) -> None:
 )
 def test_wrong_rules_are_one_line(service: Running, rules: Any, part: str) -> None:
     assert part in refused(ask(service, rules))
-
-
-def test_deep_json_and_nan_are_refused(service: Running) -> None:
-    for rules in ("[" * 10_000 + "]" * 10_000, '{"boost": {"when": "brand == \'x\'", "by": NaN}}'):
-        body = f'{{"session": [], "rules": {rules}}}'.encode()
-        refused(service.ask("POST", "/v1/recommend", body))
 
 
 def test_the_token_opens_private_columns(service: Running, rec: Recommender) -> None:
@@ -135,8 +124,3 @@ def test_kept_rules(service: Running, rec: Recommender) -> None:
     everywhere(200)
     good(admin(service, "DELETE", "/admin/rules/summer"))
     everywhere(400)
-
-
-def test_rules_are_not_kept_without_a_folder(text_service: Running) -> None:
-    reply = text_service.ask("PUT", "/admin/rules/x", {"pin": {"sku-11": 1}}, WITH_TOKEN)
-    assert reply.status in (401, 403, 409)

@@ -7,7 +7,6 @@ import gc
 import sys
 import tracemalloc
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,10 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.errors import UsageError
-from mtaw_fast.service.sessions import open_sessions
 from mtaw_fast.service.sessions.in_memory import MemorySessions, max_session_bytes, session_bytes
-from mtaw_fast.service.settings import Settings
 
 PLENTY = 1 << 20  # bytes
 
@@ -43,7 +39,6 @@ class PlainSessions:
     kept: list[tuple[str, float, list[Any]]] = field(default_factory=list)
 
     def sweep(self, now: float) -> None:
-        """Delete expired sessions."""
         self.kept = [entry for entry in self.kept if entry[1] > now]
 
     def click(self, now: float, session: str, items: list[Any]) -> list[Any]:
@@ -59,7 +54,6 @@ class PlainSessions:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all sessions."""
         return sum(session_bytes(name, clicks) for name, _, clicks in self.kept)
 
 
@@ -97,19 +91,6 @@ def test_memory_stays_bounded_whatever_is_clicked(
     asyncio.run(main())
 
 
-def test_a_too_large_session_is_answered_but_not_kept() -> None:
-    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=5000, clicks=9)
-
-    async def main() -> None:
-        await store.click("other", ["x"])
-        assert (await store.click("a", ["y" * 3000])).items == ["y" * 3000]
-        assert (await store.click("a", ["z" * 3000])).items == ["y" * 3000, "z" * 3000]
-        assert (await store.click("a", ["x"])).items == ["x"]
-        assert (await store.click("other", ["y"])).items == ["x", "y"]
-
-    asyncio.run(main())
-
-
 @given(st.lists(ITEM, min_size=1, max_size=20))
 def test_a_session_counts_for_at_least_its_memory(items: list[int | str]) -> None:
     before = session_bytes("visit-1", items)
@@ -135,31 +116,14 @@ def test_many_sessions_count_for_at_least_what_python_allocates() -> None:
     assert allocated <= store.sweep().bytes <= 4 * allocated, allocated
 
 
-def test_clicks_add_up_and_the_last_ones_are_kept() -> None:
-    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=PLENTY, clicks=3)
-
-    async def main() -> None:
-        assert (await store.click("a", ["x"])).items == ["x"]
-        assert (await store.click("b", [7])).items == [7]
-        assert (await store.click("a", ["y", 5])).items == ["x", "y", 5]
-        assert (await store.click("a", ["z"])).items == ["y", 5, "z"]
-        assert (await store.click("b", [8])).items == [7, 8]
-
-    asyncio.run(main())
-
-
-def test_clicks_keep_their_types() -> None:
-    """Of clicks with and without, also where the oldest ones go; their bytes count, and are given back."""
+def test_types_count_and_are_given_back() -> None:
     store = MemorySessions(ttl=10, max_sessions=3, max_bytes=PLENTY, clicks=3)
 
     async def main() -> None:
-        assert await store.click("a", ["x"]) == (["x"], None)
+        await store.click("a", ["x"])
         plain = store.sweep().bytes
-        assert await store.click("a", ["y", 5], ["cart", None]) == (["x", "y", 5], [None, "cart", None])
+        await store.click("a", ["y", 5], ["cart", None])
         assert store.sweep().bytes > plain + 2 * 80
-        assert await store.click("a", ["z"]) == (["y", 5, "z"], ["cart", None, None])
-        assert await store.clicks("a") == ["y", 5, "z"]
-        assert await store.click("a", [1, 2]) == (["z", 1, 2], None)
         await store.forget("a")
         assert store.sweep() == (0, 0)
 
@@ -183,74 +147,5 @@ def test_a_session_of_long_ids_keeps_fewer_clicks(character: str) -> None:
         assert store.sweep() == (1, size)
         other = await store.click("b", [f"item-{number:020}" for number in range(1000)])
         assert len(other.items) == 1000
-
-    asyncio.run(main())
-
-
-def test_a_session_expires_after_its_last_click() -> None:
-    clock = Clock()
-    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=PLENTY, clicks=9, clock=clock)
-
-    async def main() -> None:
-        await store.click("a", ["x"])
-        await store.click("b", ["x"])
-        clock.now += 6
-        await store.click("a", ["y"])
-        clock.now += 6
-        assert store.sweep().sessions == 1
-        assert (await store.click("b", ["z"])).items == ["z"]
-        assert (await store.click("a", ["z"])).items == ["x", "y", "z"]
-        clock.now += 10
-        assert store.sweep() == (0, 0)
-
-    asyncio.run(main())
-
-
-def test_the_longest_idle_session_is_deleted_first() -> None:
-    store = MemorySessions(ttl=10, max_sessions=2, max_bytes=PLENTY, clicks=9)
-
-    async def main() -> None:
-        for session in ("a", "b", "a", "c"):
-            await store.click(session, ["x"])
-        assert store.sweep().sessions == 2
-        assert (await store.click("a", ["y"])).items == ["x", "x", "y"]
-        assert (await store.click("b", ["y"])).items == ["y"]
-
-    asyncio.run(main())
-
-
-def test_memory_needs_one_worker(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--workers 1 or --sessions redis://"):
-        Settings(tmp_path, workers=2, sessions="memory")
-    with pytest.raises(UsageError, match="redis:// address"):
-        Settings(tmp_path, sessions="memcached://x")
-    assert open_sessions(Settings(tmp_path), 1) is None
-
-
-def test_reading_a_session_does_not_extend_its_time_to_live() -> None:
-    clock = Clock()
-    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=PLENTY, clicks=9, clock=clock)
-
-    async def main() -> None:
-        assert await store.clicks("a") == []
-        await store.click("a", ["x", 7])
-        clock.now += 6
-        assert await store.clicks("a") == ["x", 7]
-        clock.now += 6
-        assert await store.clicks("a") == []
-
-    asyncio.run(main())
-
-
-def test_a_context_ends_with_its_session() -> None:
-    clock = Clock()
-    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=PLENTY, clicks=9, clock=clock)
-
-    async def main() -> None:
-        await store.click("a", ["x"])
-        assert await store.context("a", {"referrer": "mail"}) == {"referrer": "mail"}
-        assert await store.context("a", None) == {"referrer": "mail"}
-        clock.now += 10
-        assert await store.context("a", None) is None
 
     asyncio.run(main())

@@ -16,7 +16,6 @@ from mtaw_fast.service.sessions import open_sessions
 from mtaw_fast.service.sessions.in_memory import max_session_bytes
 from mtaw_fast.service.sessions.in_redis import RedisSessions
 from mtaw_fast.service.settings import Settings
-from tests.service.conftest import BIG
 from tests.support.redis_server import Redis
 from tests.support.service.running import eventually, running
 
@@ -122,14 +121,11 @@ def test_any_wrong_reply_is_a_503_and_logged(reply: bytes, caplog: pytest.LogCap
 
 
 class RedisWithPassword(Redis):
-    """A Redis with a password."""
-
     options = ("--requirepass", "s3 cret!")
 
 
 @pytest.fixture
 def guarded_redis(tmp_path: Path) -> Iterator[Redis]:
-    """A running Redis with a password."""
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
     server = RedisWithPassword(tmp_path)
@@ -169,60 +165,6 @@ def test_a_password_comes_from_a_file_or_the_environment(
             await store.close()
 
     assert asyncio.run(main()) == ["x"]
-
-
-def test_the_redis_store(redis: Redis) -> None:
-    store = RedisSessions(redis.url, ttl=0.4, clicks=3, timeout=2)
-
-    async def main() -> None:
-        assert (await store.click("a", ["x", "7", 7])).items == ["x", "7", 7]
-        assert (await store.click("a", ["ä🙂\u0000", BIG])).items == [7, "ä🙂\u0000", BIG]
-        assert (await store.click("b", [-5])).items == [-5]
-        await asyncio.sleep(0.6)
-        assert (await store.click("a", ["y"])).items == ["y"]
-        together = await asyncio.gather(*(store.click("c", [number]) for number in range(3)))
-        assert max(len(reply.items) for reply in together) == 3  # none was lost
-        await store.close()
-
-    asyncio.run(main())
-
-
-def test_clicks_keep_their_types(redis: Redis) -> None:
-    async def main() -> None:
-        store = RedisSessions(redis.url, ttl=9, clicks=3, timeout=1)
-        assert await store.click("typed", ["x"]) == (["x"], None)
-        assert await store.click("typed", ["y", 5], ["cart", None]) == (["x", "y", 5], [None, "cart", None])
-        assert await store.click("typed", [7], ["view"]) == (["y", 5, 7], ["cart", None, "view"])
-        assert await store.clicks("typed") == ["y", 5, 7]
-        await store.close()
-
-    asyncio.run(main())
-
-
-def test_a_store_that_does_not_answer_is_a_503(redis: Redis) -> None:
-    store = RedisSessions(redis.url, ttl=9, clicks=3, timeout=1)
-    redis.stop()
-    with pytest.raises(ServiceError) as caught:
-        asyncio.run(store.click("a", ["x"]))
-    assert (caught.value.status, caught.value.code) == (503, "sessions_unavailable")
-
-
-def test_reading_a_session_does_not_extend_its_time_to_live(redis: Redis) -> None:
-    store = RedisSessions(redis.url, ttl=0.4, clicks=3, timeout=2)
-
-    async def main() -> None:
-        assert await store.clicks("a") == []
-        await store.click("a", ["x", 7])
-        assert await store.clicks("a") == ["x", 7]
-        await asyncio.sleep(0.6)
-        assert await store.clicks("a") == []
-        redis.stop()
-        with pytest.raises(ServiceError) as caught:
-            await store.clicks("a")
-        assert (caught.value.status, caught.value.code) == (503, "sessions_unavailable")
-        await store.close()
-
-    asyncio.run(main())
 
 
 def test_a_session_of_long_ids_keeps_fewer_clicks(redis: Redis) -> None:

@@ -1,4 +1,4 @@
-"""A service in processes of its own, an HTTP client for it, and checks of its replies."""
+"""A service in processes of its own, clients of it that may send without a pause, and checks of its replies."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import json
 import re
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,14 @@ class Running(Client, Service):
         errors = [line for line in self.events() if line["level"] == "error"]
         assert not errors, errors
 
+    def option(self, flag: str) -> str:
+        """Return the value of an option of its command."""
+        arguments: Any = self.process.args
+        return arguments[arguments.index(flag) + 1]
+
     def ranking_id(self, version: str) -> str:
         """Return an id as this service makes it for a ranking of a bundle version, with the key that it keeps."""
-        arguments: Any = self.process.args
-        use_key(load_key(Settings(Path(), feedback=arguments[arguments.index("--feedback") + 1])))
+        use_key(load_key(Settings(Path(), feedback=self.option("--feedback"))))
         return new_id(version)
 
     def anonymous_bytes(self) -> int:
@@ -120,11 +125,14 @@ def ask_on(
 
 
 @contextlib.contextmanager
-def running(bundle: Path, *flags: str, workers: int = 1, **more: Any) -> Iterator[Running]:
-    """Serve a bundle; at the end it must stop on SIGTERM. more: see `Service`."""
+def running(
+    bundle: Path, *flags: str, workers: int = 1, environment: dict[str, str] | None = None, **more: Any
+) -> Iterator[Running]:
+    """Serve a bundle, with the token ADMIN_TOKEN; at the end it must stop on SIGTERM. more: see `Service`."""
+    environment = {"MTAW_ADMIN_TOKEN": ADMIN_TOKEN} | (environment or {})
     with (
         tempfile.TemporaryDirectory(prefix="mtaw-fast-test-") as folder,
-        Running(bundle, Path(folder) / "log", workers, flags, **more) as service,
+        Running(bundle, Path(folder) / "log", workers, flags, environment=environment, **more) as service,
     ):
         yield service
         if service.running:
@@ -210,3 +218,48 @@ class TwoWorkers:
         """Close all connections."""
         for connection in (*self.connections.values(), *self._spare):
             connection.close()
+
+
+@dataclass
+class Seen:
+    """The record of one client: requests with their replies, and errors of requests without a reply."""
+
+    replies: list[tuple[Any, Reply]] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def traffic(service: Running, make: Callable[[int, int], tuple[str, Any]], clients: int = 4) -> Iterator[list[Seen]]:
+    """Run clients that each keep a connection and send make(client, number) -> (path, body) one after the other.
+
+    A broken connection is replaced.
+    """
+    stop = threading.Event()
+    seen = [Seen() for _ in range(clients)]
+    threads = [
+        threading.Thread(target=_client, args=(service, make, number, seen[number], stop)) for number in range(clients)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _client(
+    service: Running, make: Callable[[int, int], tuple[str, Any]], client: int, seen: Seen, stop: threading.Event
+) -> None:
+    connection, number = service.connect(), 0
+    while not stop.is_set():
+        path, body = make(client, number)
+        number += 1
+        try:
+            seen.replies.append((body, ask_on(connection, "POST", path, body)))
+        except (OSError, http.client.HTTPException) as error:
+            seen.lost.append(repr(error))
+            connection.close()
+            connection = service.connect()
+    connection.close()
