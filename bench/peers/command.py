@@ -25,7 +25,7 @@ from bench.harness.report import Report, bench_parser, command, parse
 from bench.peers.environments import set_up, why_not
 from bench.peers.running import Folders, run
 from bench.peers.systems import SYSTEMS, system_of
-from bench.peers.table import Tables
+from bench.peers.table import render
 from bench.quality.runs import prepared
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import UsageError
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         set_up(folders.environments)
         return 0
     if options.table:
-        print(Tables.read(folders.results).render())
+        print(render(folders.results))
         return 0
     return _run(options, folders)
 

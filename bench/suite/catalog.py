@@ -41,7 +41,7 @@ BENCHES = (
     Bench("retrieval", "the exact and the approximate index against FAISS", needs=("faiss", *_TIMES)),
     Bench("throughput.encoder", "a session's vector by its length, whole and click by click, against PyTorch and numpy",
           needs=_PEERS),
-    Bench("throughput", "encode, retrieve, memory, recommend and a training step against PyTorch + FAISS",
+    Bench("throughput", "encode, retrieve, memory and recommend, against PyTorch + FAISS",
           needs=(*_PEERS, "onnx", "onnxruntime")),
     Bench("rules", "rankings under rules against plain ones: filters of every selectivity, five rules", needs=_TIMES),
     Bench("training", "the loss, forward and backward, against PyTorch's own ways: time and peak memory",

@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.harness.report import command
 from bench.suite.catalog import BENCHES, BY_HAND, Bench
 from bench.suite.comparing import THRESHOLD, compare_runs
-from bench.suite.results import QUALITY, RESULTS, read_run, read_runs
+from bench.suite.results import RESULTS, read_run, read_runs
 from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import write_json
 
@@ -82,10 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--machine", metavar="CLASS", help="of several machine classes, this one")
     report.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default: bench/results)")
-    report.add_argument(
-        "--quality", type=Path, default=QUALITY, metavar="DIR",
-        help="the folder of peers.jsonl, the records of bench.peers (default: docs/results)",
-    )  # fmt: skip
     report.set_defaults(run=_report)
     return parser
 
@@ -125,7 +121,6 @@ def chosen(only: str | None) -> list[Bench]:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from bench.suite.charts import trainings_of
     from bench.suite.page import write_page
 
     classes = sorted({path.parent.name for path in options.results.glob("*/*.json")})
@@ -136,7 +131,7 @@ def _report(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.results} holds results of {', '.join(classes)}: choose one with --machine")
     page = options.out or options.results / name / "report.html"
     runs = read_runs((options.results / name).glob("*.json"))
-    for path in write_page(runs, page, trainings_of(options.quality, name)):
+    for path in write_page(runs, page):
         print(f"wrote {path}")
     return 0
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.harness.machine import describe, machine_class
 from bench.harness.report import number
-from bench.suite.charts import Chart, Training, charts_of, figure_of, write_picture
+from bench.suite.charts import charts_of, figure_of
 from bench.suite.results import Row, Run, keyed
 from mtaw_fast import __version__
 from mtaw_fast.errors import DataError, require
 from mtaw_fast.report import page as bundle_page
-from mtaw_fast.storage.files import check_writable, write_bytes
-
-_HERE = Path(__file__).parent
+from mtaw_fast.storage.files import atomic_path, check_writable, write_bytes
 
 
 def latest_rows(runs: Sequence[Run]) -> list[Row]:
@@ -25,8 +21,8 @@ def latest_rows(runs: Sequence[Run]) -> list[Row]:
     return list(latest.values())
 
 
-def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = ()) -> list[Path]:
-    """Write the page and a PNG of each chart; return the files, the page first. trainings: see `trainings_of`.
+def write_page(runs: Sequence[Run], out: Path) -> list[Path]:
+    """Write the page and a PNG of each chart; return the files, the page first.
 
     Raises UsageError if `out` is another file than such a page, DataError if nothing can be written.
     """
@@ -34,33 +30,25 @@ def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = (
     require("matplotlib", "report")
     bundle_page.refuse_foreign(out)
     check_writable(out.parent, DataError)
-    rows = latest_rows(runs)
-    charts = charts_of(rows, trainings)
-    drawn = [chart for chart in charts if chart.panels]
+    rows, last = latest_rows(runs), runs[-1]
+    figures = {chart: figure_of(chart) for chart in charts_of(rows)}
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    last = runs[-1]
     text = environment.get_template("page.html").render(
         version=__version__,
         style=(Path(bundle_page.__file__).parent / "page.css").read_text(encoding="utf-8"),
         machine=describe(dict(last.machine)),
         name=machine_class(last.machine),
         runs=[_run_cells(run) for run in reversed(runs)],
-        charts=[_chart_parts(chart) for chart in drawn],
-        absent=[chart for chart in charts if not chart.panels],
+        charts=[(chart, bundle_page.data_url(figure)) for chart, figure in figures.items()],
         ratios=[_ratio_cells(row) for row in rows if row["ratio"] is not None],
     )
-    pictures = []
-    for chart in drawn:
-        picture = out.with_name(f"{out.stem}-{chart.slug}.png")
-        write_picture(chart, picture)
-        pictures.append(picture)
-    for chart in charts:
-        if not chart.panels:  # outdated, from an earlier page
-            with contextlib.suppress(FileNotFoundError):
-                out.with_name(f"{out.stem}-{chart.slug}.png").unlink()
+    pictures = {out.with_name(f"{out.stem}-{chart.slug}.png"): figure for chart, figure in figures.items()}
+    for path, figure in pictures.items():
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
     write_bytes(out, text.encode())
     return [out, *pictures]
 
@@ -74,26 +62,6 @@ def _run_cells(run: Run) -> dict[str, str]:
         "load": str(run.machine.get("load_average", "not said")),
         "rows": f"{len(run.rows):,}",
     }
-
-
-def _chart_parts(chart: Chart) -> dict[str, Any]:
-    first = chart.panels[0]
-    light, dark = (bundle_page.data_url(figure_of(chart, theme)) for theme in ("light", "dark"))
-    points = [
-        {
-            "panel": panel.title,
-            "series": series.name,
-            "x": f"{x:,.6g}",
-            "value": f"{value:,.4g}",
-        }
-        for panel in chart.panels
-        for series in panel.series
-        for x, value in zip(series.x, series.values, strict=True)
-    ]
-    return {
-        "slug": chart.slug, "title": chart.title, "reads": chart.reads, "light": light, "dark": dark, "points": points,
-        "heads": (first.along, first.up),
-    }  # fmt: skip
 
 
 def _ratio_cells(row: Row) -> dict[str, str]:

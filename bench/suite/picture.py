@@ -9,31 +9,63 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bench.suite.charts import Training, trainings_of
+from bench.peers.records import costs, trained
+from bench.quality.table import TITLES
 from bench.suite.results import ROOT
 from mtaw_fast.storage.files import atomic_path
 
 MACHINE = "amd-f25-m17-avx512bf16-2c"
-NAMED = {"full (ours)", "paper (ours)", "paper gamma=6 (ours)", "GCE-GNN", "SR-GNN", "SASRec", "Item-KNN"}
+NAMED = {"full", "paper", "paper gamma=6", "GCE-GNN", "SR-GNN", "SASRec", "Item-KNN"}
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The best of a training on a data set: P@20 on validation, in percent, after so many processor seconds."""
+
+    dataset: str
+    name: str
+    seconds: float
+    hits: float
+    ours: bool
+
+
+def trainings_of(folder: Path, machine: str) -> list[Training]:
+    """Return every training with a figure on a machine class. folder: of the records of bench.peers."""
+    reached = {
+        (record["dataset"]["name"], record["system"]): record.get("validation", {}) for record in trained(folder)
+    }
+    found = []
+    for record in costs(folder).get(machine, []):
+        dataset, training, best = record["dataset"]["name"], record["training"], record["training"]["best"]
+        points = [(epoch["P@20"], epoch["cpu_seconds"]) for epoch in training.get("history", []) if "P@20" in epoch]
+        if not points and best is not None:  # no epoch has a figure: the end alone
+            hits = best.get("P@20", reached.get((dataset, record["system"]), {}).get("P@20"))
+            points = [] if hits is None else [(hits, best["cpu_seconds"])]
+        if points:
+            hits, seconds = max(points, key=lambda point: point[0])
+            name = record["title"] if training["ended"] else f"{record['title']}, cut short"
+            ours = record["system"].startswith("ours-")
+            found.append(Training(TITLES.get(dataset, dataset), name, seconds, hits, ours))
+    return found
 
 
 def figure_of(trainings: Sequence[Training]) -> Figure:
     """Return a panel for each data set."""
-    sets = list(dict.fromkeys(training.dataset for training in trainings))
+    sets = sorted({training.dataset for training in trainings}, reverse=True)
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axes, dataset in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
         for training in (one for one in trainings if one.dataset == dataset):
-            best = max(range(len(training.hits)), key=training.hits.__getitem__)
-            point, ours = (training.seconds[best] / 60, training.hits[best]), training.name.endswith("(ours)")
-            color = "lightgray" if training.name not in NAMED else "tab:blue" if ours else "dimgray"
+            point, ours, named = (training.seconds / 60, training.hits), training.ours, training.name in NAMED
+            color = "lightgray" if not named else "tab:blue" if ours else "dimgray"
             axes.plot(*point, "o", color=color, markersize=9 if ours else 6)
-            if training.name in NAMED:
-                name = training.name.replace(" gamma=6", "").replace(" (ours)", "")
+            if named:
                 weight = "bold" if ours else "normal"
+                name = training.name.replace(" gamma=6", "")
                 axes.annotate(name, point, (7, 0), textcoords="offset points", va="center", weight=weight)
         axes.set(title=dataset, xlabel="minutes of training, one core", xscale="log", ylim=(0, None), xlim=(0.005, 400))
         axes.set_xticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])

@@ -13,7 +13,7 @@ from mtaw_fast.errors import DataError
 from mtaw_fast.storage.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS, QUALITY = ROOT / "bench/results", ROOT / "docs/results"
+RESULTS = ROOT / "bench/results"
 _TEXTS, _NUMBERS = ("case", "metric"), ("p50", "p95", "p99", "n")
 _OPTIONAL = ("baseline", "ratio", "ratio_low", "ratio_high", "floor")
 # Params that a run finds: the way that our code chose (or an option of some benches), and counts.

@@ -27,7 +27,7 @@ from bench.harness.powers import power_of
 from bench.harness.register import read_json_lines
 from bench.harness.report import command, number
 from bench.peers.records import trained
-from bench.peers.table import Tables as PeerTables
+from bench.peers.table import quality as peers_quality
 from bench.quality.records import HELD_OUT, NOT_REFIT, protocol_of, records_in
 from bench.quality.table import TITLES, ablations, frozen, markdown
 from bench.suite.results import ROOT, Row, Run, read_runs
@@ -460,7 +460,7 @@ def blocks(root: Path = ROOT) -> Blocks:
     """Return what makes each table, by name. root: the checkout whose records count."""
     results = root / "docs/results"
     runs = runs_below(root)
-    peers, reads = PeerTables.read(results), register.tables(register.lines(results))
+    reads = register.tables(register.lines(results))
     return {
         "bench machines": partial(machines, runs),
         **{f"bench {name}": partial(speed, table, runs) for name, table in SPEED.items()},
@@ -471,8 +471,7 @@ def blocks(root: Path = ROOT) -> Blocks:
         **{name: partial(make, results) for name, make in (
             ("encoder gain", encoder_gain), ("refit gain", refit_gain), ("final sets", final_sets),
         )},
-        **{f"peers {dataset} quality": partial(peers.quality, dataset) for dataset in ("tmall", "retailrocket")},
-        **{f"peers {dataset} cost": partial(peers.cost, dataset) for dataset in ("tmall", "retailrocket")},
+        **{f"peers {name} quality": partial(peers_quality, results, name) for name in ("tmall", "retailrocket")},
         "test reads, by hand": lambda: reads["hand"],
         "test reads, from records": lambda: reads["records"],
     }  # fmt: skip

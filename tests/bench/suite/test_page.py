@@ -15,7 +15,7 @@ from PIL import Image
 
 from bench.harness.machine import machine_class
 from bench.suite import picture
-from bench.suite.charts import Chart, Training, charts_of, trainings_of
+from bench.suite.charts import charts_of
 from bench.suite.command import main
 from bench.suite.page import latest_rows
 from bench.suite.results import ROOT, read_runs
@@ -23,14 +23,6 @@ from tests.support.bench.rows import MACHINE, row
 from tests.support.html_page import Page
 
 HERE = MACHINE | {"memory_gib": 16.0, "load_average": 0.25}
-
-
-def loss(catalog: int, p50: float, baseline: str, ratio: float) -> dict[str, Any]:
-    params = {"catalog": catalog, "d": 100, "batch": 512, "gamma": 2.0, "threads": 2, "backend": "native"}
-    return row(
-        ratio, bench="training", case="aw_loss", params=params, metric="latency_ms", p50=p50, baseline=baseline,
-        floor=p50 / 2, floor_what="products",
-    )  # fmt: skip
 
 
 def load(rate: float, p50: float) -> dict[str, Any]:
@@ -45,8 +37,7 @@ def grown(catalog: int, value: float, metric: str = "processor_us") -> dict[str,
 
 
 ROWS = [
-    load(500, 3.0), load(250, 2.0),
-    loss(1000, 64.0, "eager", 4.0), loss(1000, 64.0, "<i>compiled</i>", 2.0), loss(100_000, 640.0, "eager", 4.0),
+    load(500, 3.0), load(250, 2.0), row(baseline="<i>compiled</i>", p50=64.0, floor=32.0),
     grown(1000, 10.0), grown(100_000, 1000.0), grown(1000, 5.0, "peak_mb"),
 ]  # fmt: skip
 
@@ -60,54 +51,34 @@ def kept(
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def lines(chart: Chart) -> list[Any]:
-    return [(line.name, list(line.x), list(line.values)) for panel in chart.panels for line in panel.series]
-
-
 def test_the_charts_say_what_the_rows_say() -> None:
-    trainings = [
-        Training("Tmall", "paper (ours)", (30.0, 60.0), (36.0, 37.0)),
-        Training("Tmall", "Item-KNN", (0.5,), (9.0,)),
-        Training("Ring", "Item-KNN", (2.0,), (20.0,)),
-    ]
-    charts = {chart.slug: chart for chart in charts_of(ROWS, trainings)}
-    assert [panel.title for panel in charts["quality"].panels] == ["Tmall", "Ring"]
-    assert lines(charts["quality"]) == [
-        ("paper (ours)", [30.0, 60.0], [36.0, 37.0]), ("Item-KNN", [1.0], [9.0]), ("Item-KNN", [2.0], [20.0])
-    ]  # fmt: skip
-    assert lines(charts["load"]) == [
+    load_chart, scaling = charts_of(ROWS)
+    assert load_chart.panels[0].lines == [
         ("p50", [250, 500], [2.0, 3.0]), ("p90", [250, 500], [4.0, 6.0]), ("p99", [250, 500], [8.0, 12.0])
     ]  # fmt: skip
-    ((name, sizes, costs),) = lines(charts["scaling-catalog"])  # of one point there is no line
+    ((name, sizes, costs),) = scaling.panels[0].lines
+    assert len(scaling.panels) == 1  # of one point there is no line
     assert name.startswith("scan: 1.00 [")
     assert (sizes, costs) == ([1000, 100_000], pytest.approx([0.01, 1.0]))
-    assert not any(chart.panels for chart in charts_of([]))
+    assert not charts_of([])
 
 
 @pytest.mark.slow
-def test_the_page_needs_nothing_else_and_says_what_is_absent(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_page_needs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept(tmp_path / "results", "one.json", [line for line in ROWS if line["bench"] != "serving"], "2026-11-26")
     out = tmp_path / "bench.html"
-    (tmp_path / "bench-load.png").write_bytes(b"of an earlier page")
-    command = ["report", str(out), "--results", str(tmp_path / "results"), "--quality", str(tmp_path / "none")]
+    command = ["report", str(out), "--results", str(tmp_path / "results")]
     assert main(command) == 0
-    pictures = sorted(path.name for path in tmp_path.glob("*.png"))
-    assert pictures == [f"bench-{name}.png" for name in ("scaling-catalog",)]
-    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["bench-scaling-catalog.png"]
     assert capsys.readouterr().out.splitlines()[0] == f"wrote {out}"
     html = out.read_text(encoding="utf-8")
     page = Page(html)
     assert all(link.startswith(("data:", "#")) for link in page.links)
     assert "script" not in page.tags
     assert "<i>compiled" not in html
-    assert "&lt;i&gt;compiled" in html
     text = " ".join(page.text.split())
-    assert "Missing charts No results for these charts yet. The command of each makes them. Latency under load" in text
-    assert "python -m bench all --only serving" in text
     assert "AMD EPYC family 26 model 2, 2 cores" in text
-    assert re.search(r"training aw_loss catalog 1000, .* 64\.0 ms eager 4\.00 3\.80 to 4\.20 50%", text)
+    assert re.search(r"retrieval exact catalog 1000, .* 64\.0 us <i>compiled</i> 4\.00 3\.80 to 4\.20 50%", text)
     assert main(command) == 0  # over the page of before
     out.write_text("something else")
     assert main(command) == 2
@@ -135,34 +106,8 @@ def test_classes_of_machines_are_not_mixed(tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "bench.html").exists()
 
 
-def test_trainings_are_those_with_a_figure_ours_first(tmp_path: Path) -> None:
-    about = {"kind": "mtaw_fast peers", "schema": 1, "dataset": {"name": "tmall"}}
-
-    def keep(name: str, title: str, training: dict[str, Any], **more: Any) -> None:
-        record = {**about, "system": name, "title": title, "training": training, **more}
-        for record_name in (f"tmall-{name}", f"cost/intel-2c/tmall-{name}"):
-            with (tmp_path / "peers.jsonl").open("a") as file:
-                file.write(json.dumps({"name": record_name, **record}) + "\n")
-            record.pop("validation", None)  # a cost has none
-
-    history = [{"cpu_seconds": 60.0, "P@20": 12.0}, {"cpu_seconds": 90.0, "P@20": 18.0}]
-    cut = {"ended": None, "epochs_done": 1.25, "epochs_asked": 300}
-    whole = {"ended": "epochs", "epochs_done": 3, "epochs_asked": 3}
-    keep("gru4rec", "GRU4Rec", {**cut, "history": history, "best": history[1]})
-    keep("fpmc", "FPMC", {**cut, "history": [], "best": None})
-    keep("item-knn", "Item-KNN", {**whole, "best": {"cpu_seconds": 0.5}}, validation={"P@20": 10.0})
-    keep("ours-full", "full", {**whole, "history": [{"cpu_seconds": 9.0}], "best": {"cpu_seconds": 99.0, "P@20": 56.0}})
-    trainings = trainings_of(tmp_path, "intel-2c")
-    assert trainings[0] == Training("Tmall", "full (ours)", (99.0,), (56.0,))
-    assert {training.name: (training.dataset, training.seconds, training.hits) for training in trainings[1:]} == {
-        "GRU4Rec, 1.2 of 300 epochs": ("Tmall", (60.0, 90.0), (12.0, 18.0)),
-        "Item-KNN": ("Tmall", (0.5,), (10.0,)),
-    }
-    assert trainings_of(tmp_path, "amd-2c") == trainings_of(tmp_path / "none", "intel-2c") == []
-
-
 def test_the_picture_of_the_trainings_is_of_today_s_records() -> None:
-    trainings = trainings_of(ROOT / "docs/results", picture.MACHINE)
+    trainings = picture.trainings_of(ROOT / "docs/results", picture.MACHINE)
     with Image.open(ROOT / "docs/images/quality.png") as drawn:
         again = "python -m bench.suite.picture docs/images/quality.png"
         assert drawn.info.get("Data") == picture.digest_of(trainings), again
