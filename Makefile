@@ -42,8 +42,6 @@ fast: setup  ## unit tests, in a minute on 2 cores, while you edit
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not ray and not long" -x -q $(addprefix tests/,$(UNIT))
 
 slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers, soak, hostile clients
-	$(BIN)/python -m tests.native.stress --calls 100000
-	$(BIN)/python -m tests.native.stress --memory --calls 10000
 	$(BIN)/python -m tests.fuzz.engine --seconds 120
 	$(BIN)/python -m tests.fuzz.engine --target memory --seconds 120
 	$(BIN)/python -m tests.fuzz.bundles --cases 20000

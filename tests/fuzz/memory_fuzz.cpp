@@ -101,16 +101,17 @@ bool passes(const Tables& tables, const mtaw::MemorySettings& settings) {
     }
 }
 
-mtaw::RankerNet ranker_of(Bytes& bytes, bool usual, bool timed) {
+mtaw::RankerNet ranker_of(Bytes& bytes, bool usual, bool timed, std::int64_t n_types) {
     const auto units = [&](std::int64_t panels) {
         return bytes.chance(20) ? bytes.below(300) : mtaw::kPanel * (1 + bytes.below(panels));
     };
-    const std::int64_t f = mtaw::kFeatures + (timed ? mtaw::kTrendFeatures : 0), n1 = units(8), n2 = units(4);
+    const std::int64_t f = mtaw::kFeatures + (timed ? mtaw::kTrendFeatures : 0) + mtaw::kTypeParts * n_types;
+    const std::int64_t n1 = units(8), n2 = units(4);
     const auto array = [&](std::int64_t count) { return numbers(bytes, count, usual); };
     const Floats mean = array(f), scale = array(f), linear = array(f), w1 = array(f * n1), b1 = array(n1),
                  w2 = array(n1 * n2), b2 = array(n2), w3 = array(n2), bias = array(1);
     return mtaw::RankerNet({f, n1, n2, mean.data(), scale.data(), linear.data(), w1.data(), b1.data(), w2.data(),
-                            b2.data(), w3.data(), bias[0]});
+                            b2.data(), w3.data(), bias[0], n_types});
 }
 
 // The items' vectors, of which some are those of added items.
@@ -140,20 +141,26 @@ struct Request {
     std::int64_t n_catalog, k;
     Ids clicks, dense, excluded;
     Floats query, logits;
-    std::vector<std::uint8_t> allowed, always;
+    std::vector<std::uint8_t> allowed, always, types;
+    std::vector<std::int64_t> times;
+    std::int64_t n_types;
     bool neural, filtered, honest = true;
     const mtaw::Trends* trends;
     std::int64_t now = 0;
 
-    Request(Bytes& bytes, const Vectors& vectors, bool usual, const mtaw::Trends* timed)
-        : n_catalog(vectors.n + vectors.n_added), trends(timed) {
+    Request(Bytes& bytes, const Vectors& vectors, bool usual, const mtaw::Trends* timed, std::int64_t known_types)
+        : n_catalog(vectors.n + vectors.n_added), n_types(known_types), trends(timed) {
         const auto n_bytes = static_cast<std::size_t>(n_catalog + 7) / 8;
         if (trends != nullptr)
             now = bytes.chance(12) ? bytes.take<std::int64_t>() : kLogEnd + bytes.below(200) * kMinute;
         if (trends != nullptr && bytes.chance(3)) always.assign(n_bytes, bytes.take<std::uint8_t>());
         for (std::int64_t m = bytes.below(bytes.chance(10) ? 700 : 12); m > 0; --m) {
             clicks.push_back(id(bytes, n_catalog));
+            types.push_back(static_cast<std::uint8_t>(bytes.below(n_types + 2)));
+            times.push_back(bytes.chance(9) ? mtaw::kNever : kLogEnd + m);
         }
+        if (bytes.chance(4)) types.clear();
+        if (trends == nullptr || bytes.chance(2)) times.clear();
         k = 1 + bytes.below(bytes.chance(4) ? n_catalog + 20 : 25);
         filtered = bytes.chance(2);
         if (filtered) allowed.assign(n_bytes, bytes.take<std::uint8_t>());
@@ -178,6 +185,9 @@ struct Request {
         }
         if (filtered) request.allowed = allowed.data();
         if (!always.empty()) request.always_ranked = always.data();
+        request.n_types = n_types;
+        if (!types.empty()) request.types = types.data();
+        if (!times.empty()) request.times = times.data();
         request.trends = trends;
         request.now = now;
         request.excluded = excluded.data();
@@ -304,14 +314,14 @@ void run(Bytes& bytes) {
         trends.emplace(arrays->view(), trend_settings(), mtaw::TrendLimits{n_catalog, kMinute, 64});
     }
     const mtaw::Trends* const timed = trends ? &*trends : nullptr;
-    const mtaw::RankerNet ranker = ranker_of(bytes, usual, timed != nullptr);
-    const mtaw::MemoryQuerySettings sizes{setting(bytes, 1, 64),  setting(bytes, 1, 200),
-                                          setting(bytes, 1, 250), setting(bytes, 0, 120),
-                                          setting(bytes, 0, 90),  setting(bytes, 0, bytes.chance(2) ? 400 : 30)};
+    const std::int64_t n_types = bytes.below(mtaw::kMaxTypes + 1);
+    const mtaw::RankerNet ranker = ranker_of(bytes, usual, timed != nullptr, n_types);
+    const mtaw::MemoryQuerySettings sizes{setting(bytes, 1, 64), setting(bytes, 1, 200), setting(bytes, 0, 120),
+                                          setting(bytes, 0, 90), setting(bytes, 0, bytes.chance(2) ? 400 : 30)};
     const mtaw::MemoryView view{tables.view(), settings.recency};
     mtaw::MemoryScratch scratch;
     for (std::int64_t n = 0; n < kMaxRequests && !bytes.empty(); ++n) {
-        const Request request(bytes, vectors, usual, timed);
+        const Request request(bytes, vectors, usual, timed, n_types);
         try {
             mtaw::MemoryScratch fresh;
             const mtaw::SessionMemory memory(view, sizes, n_catalog, mtaw::Isa::portable);

@@ -25,7 +25,7 @@ from tests.native.builds import (
 
 FOLDER = ROOT / "tests" / "native"
 PARTS = {"work_queue": (), "change_lock": (), "memory_tables": ("memory", "trends"),
-         "memory_query": ("memory", "trends"), "encode": ("encode",)}  # fmt: skip
+         "learning": ("memory", "trends"), "encode": ("encode",)}  # fmt: skip
 THREAD, ADDRESS = SANITIZERS
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 
@@ -37,7 +37,7 @@ def run(command: list[str]) -> str:
 
 
 def sanitized_program(name: str, sanitizers: str) -> Path:
-    """Build with Clang, whose objects the engine's stress test uses too; without it, with GCC.
+    """Build with Clang, whose objects the fuzzers use too; without it, with GCC.
 
     The work queue's check, which forks, is always built with GCC: Clang's ThreadSanitizer refuses threads after a fork.
     """
@@ -68,7 +68,8 @@ def test_readers_let_a_writer_go_first_and_a_fork_waits_for_it() -> None:
         ("work_queue", THREAD, None),
         ("memory_tables", ADDRESS, None),
         ("memory_tables", THREAD, None),
-        ("memory_query", ADDRESS, ISAS),
+        ("learning", ADDRESS, ISAS),
+        ("learning", THREAD, ISAS),
         ("encode", ADDRESS, ISAS),
         ("encode", THREAD, ISAS),
     ],
