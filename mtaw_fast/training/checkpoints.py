@@ -27,7 +27,7 @@ from mtaw_fast.storage.files import read_json, write_bytes, write_json
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 from mtaw_fast.training.steps.full_step import AnyStepper
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _WRITTEN = (
     r"state\.json|metrics\.jsonl|curves\.png|(mlflow|group)\.json|ranker(-refit)?\.safetensors"
     r"|(checkpoint-(slice|search|slice-refit|refit)|best)-\d+\.safetensors"

@@ -47,9 +47,9 @@ class RunState:
     phase: the current phase, 'done' after the last. epoch: its whole epochs. checkpoint: file of weights and moments
     after them. best_epoch, best, best_checkpoint: the search's choice, its metrics and weights. kept: files of earlier
     phases, by their role. history: a record an epoch. seconds: of work that is saved. processor_seconds: the same by
-    phase, over all threads of this process; without other processes of a group, and without what a release that did not
-    count it did before a resume. intervals: of `best`, with a session memory. feature_importance: see
-    `training.ranker.feature_importance`, likewise. plan: what the run decided (`training.plan.plan`).
+    phase, over all threads of this process, not of others of its group. intervals: of `best`, with a session memory.
+    feature_importance: see `training.ranker.feature_importance`, likewise. plan: what the run decided
+    (`training.plan.plan`).
     """
 
     def __init__(self, files: RunFolder, identity: Mapping[str, Any], first_phase: str) -> None:
@@ -75,7 +75,7 @@ class RunState:
                     f"{self.files.folder} has a training with other settings or data; "
                     "repeat its settings to resume it, or start over with --overwrite"
                 )
-            self._values = {**_NEW, **state}
+            self._values = state
             self.files.sweep(state)
             return
         if state is not None and state["phase"] != "done" and not overwrite:

@@ -11,7 +11,7 @@ import pytest
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.errors import DataError, TrainingError, UsageError
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training import TrainedModel, train
@@ -91,7 +91,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_checkpoint_is_refused_and_what_a_killed_write_left_is_swept(
+def test_a_damaged_or_older_run_is_refused_and_what_a_killed_write_left_is_swept(
     ring: Dataset, small: Config, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -102,6 +102,11 @@ def test_a_damaged_checkpoint_is_refused_and_what_a_killed_write_left_is_swept(
     with pytest.raises(DataError, match="not a whole safetensors file"):
         train(ring, small, tmp_path, resume=True)
     checkpoint.write_bytes(whole)
+    state = (tmp_path / "state.json").read_text()
+    (tmp_path / "state.json").write_text(state.replace('"format_version": 3', '"format_version": 2'))
+    with pytest.raises(TrainingError, match="has another format; start over with --overwrite"):
+        train(ring, small, tmp_path, resume=True)
+    (tmp_path / "state.json").write_text(state)
     (tmp_path / ".checkpoint-search-2.safetensors.abc.tmp").write_bytes(b"half")
     train(ring, small, tmp_path, resume=True)
     assert leftovers(tmp_path) == {"state.json", "metrics.jsonl", "curves.png", "checkpoint-refit-4.safetensors"}
