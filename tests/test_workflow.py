@@ -218,6 +218,7 @@ def test_metrics_by_type_survive_the_translation(made: Made) -> None:
     for ids in (typed.ids, ItemIds.from_list(["else", *names[1:]])):
         data = dataclasses.replace(typed, ids=ids, fingerprint="")
         report = evaluate(made.bundle, data).report
+        assert typed.test.target_types is not None
         counts = np.bincount(typed.test.target_types)
         assert {name: metrics["samples"] for name, metrics in report.by_type.items()} == {
             "view": counts[0], "buy": counts[1],
