@@ -13,31 +13,29 @@ from typing import NoReturn
 from mtaw_fast import __version__
 from mtaw_fast.cli import (
     bundles,
+    click_logs,
     compact,
-    compare,
     config,
-    evaluate,
     experiment,
     export,
     info,
     items,
     prepare,
+    quality,
     recommend,
-    replay,
-    report,
     score,
     serve,
     train,
     tune,
-    update,
 )
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.system.launch import follows
 
 _INTERRUPTED = 130
-_COMMANDS = (
-    prepare, train, tune, update, evaluate, compare, report, replay, export, recommend, score, serve, experiment, items,
-    compact, bundles, info, config,
+_ADD_COMMANDS = (
+    prepare.add_to, train.add_to, tune.add_to, click_logs.add_update, quality.add_evaluate, quality.add_compare,
+    quality.add_report, click_logs.add_replay, export.add_to, recommend.add_to, score.add_to, serve.add_to,
+    experiment.add_to, items.add_to, compact.add_to, bundles.add_to, info.add_to, config.add_to,
 )  # fmt: skip
 
 
@@ -89,6 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mtaw-fast {__version__}")
     parser.add_argument("--verbose", action="store_true", help="log which backends, encoders and indexes are chosen")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_to(commands)
+    for add_command in _ADD_COMMANDS:
+        add_command(commands)
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import http.client
 import json
 import urllib.request
@@ -19,7 +20,7 @@ _TIMEOUT = 5.0  # seconds for the service's answer
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
     parser = add_command(
-        commands, "bundles", run, "List the bundles of a folder; promote one to be served, or roll back.",
+        commands, "bundles", run,
         "mtaw-fast bundles shop/ --promote 2026-11-28.bundle    # and: mtaw-fast serve shop/current",
     )  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of bundles")
@@ -33,7 +34,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Change the name if asked to, and list the bundles."""
+    """List the bundles of a folder; promote one to be served, or roll back."""
     folder = arguments.folder
     # Before anything changes; a service would need a moment to follow the name in any case.
     served = [] if arguments.service is None else _served_by(arguments.service)
@@ -47,12 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
         message = None
     versions = versions_in(folder)
     if arguments.json:
-        print_json(
-            {
-                "current": current_in(folder),
-                "bundles": [bundle.as_dict() | {"served": bundle.version in served} for bundle in versions],
-            }
-        )
+        rows = [dataclasses.asdict(bundle) | {"served": bundle.version in served} for bundle in versions]
+        print_json({"current": current_in(folder), "bundles": rows})
         return
     if message is not None:
         print(message)

@@ -7,10 +7,11 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
 from mtaw_fast.rules import rule_set_of
@@ -21,10 +22,6 @@ WEIGHTS_HELP = (
     "weight of a target by its event type, such as view=1,cart=3,purchase=8, in {what}; a type that is not named has "
     "weight 1, and weight 0 removes a type (default: all 1)"
 )
-_SLICES_HELP = (
-    "item attributes and context columns to slice the metrics by (default: all context columns, and the attributes "
-    "with at most 50 values)"
-)
 
 
 def names_in(text: str | None) -> list[str] | None:
@@ -33,15 +30,12 @@ def names_in(text: str | None) -> list[str] | None:
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str, example: str
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], example: str
 ) -> argparse.ArgumentParser:
-    """Add a subcommand whose --help ends with an example."""
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary,
-        epilog=f"example:\n  {example}",
-        formatter_class=_Help,
+    """Add a subcommand; its --help begins with the docstring of `run` and ends with an example."""
+    summary = " ".join((run.__doc__ or "").split())
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary, epilog=f"example:\n  {example}", formatter_class=_Help
     )
     parser.set_defaults(run=run)
     return parser
@@ -64,45 +58,8 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         "--encoder", default="auto", help="auto, native, numpy, torch, onnx, onnx-cuda or onnx-cuda:1 (default: auto)"
     )
     parser.add_argument(
-        "--index",
-        default="auto",
-        help="auto, native, numpy, faiss-flat, faiss-gpu, faiss-gpu:1 or ann (default: auto)",
+        "--index", default="auto", help="auto, native, numpy, faiss-flat, faiss-gpu, faiss-gpu:1 or ann (default: auto)"
     )
-
-
-def add_evaluation_options(
-    parser: argparse.ArgumentParser, *, split_help: str = "which samples", weights: bool
-) -> None:
-    """Add --split, --slices, --weights if wanted, and those of `add_serving_options`.
-
-    split_help: what the split chooses.
-    """
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help=split_help)
-    if weights:
-        parser.add_argument(
-            "--weights", metavar="TYPE=W,..",
-            help=WEIGHTS_HELP.format(what="weighted metrics, printed after the plain ones"),
-        )  # fmt: skip
-    parser.add_argument("--slices", metavar="NAME,..", help=_SLICES_HELP)
-    add_serving_options(parser)
-
-
-def evaluation_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the values of `add_evaluation_options`, by the names of the keywords of `workflow.evaluate`."""
-    weights = {"weights": arguments.weights} if "weights" in arguments else {}
-    return {
-        "split": arguments.split,
-        "slices": names_in(arguments.slices),
-        "encoder": arguments.encoder,
-        "index": arguments.index,
-        **weights,
-    }
-
-
-def print_warnings(lines: Iterable[str]) -> None:
-    """Print warnings on standard error, a line each."""
-    for line in lines:
-        print(f"warning: {line}", file=sys.stderr)
 
 
 def add_number(
@@ -176,12 +133,44 @@ def typed_ids(texts: Sequence[str], ids: ItemIds) -> list[Any]:
     return numbers
 
 
-def add_rules(parser: argparse.ArgumentParser) -> None:
-    """Add the option for rules on a ranking."""
+def add_ranking_options(parser: argparse.ArgumentParser, session: str, now: str) -> None:
+    """Add -k, --exclude, --exclude-seen, --at and --rules. session: whose items; now: the default of --at."""
+    parser.add_argument("-k", type=int, default=20, help="number of items to list (default: 20)")
     parser.add_argument(
-        "--rules", type=Path, metavar="FILE",
-        help="JSON file with rules on the ranking: filter, boost, limit, pin",
+        "--exclude", action="append", default=[], metavar="ITEM", help="do not list this item; repeat for more"
+    )
+    parser.add_argument("--exclude-seen", action="store_true", help=f"do not list {session} own items")
+    parser.add_argument(
+        "--at", metavar="TIME",
+        help=f"time to rank for, ISO-8601 or Unix milliseconds, if the bundle was trained with times (default: {now})",
     )  # fmt: skip
+    parser.add_argument(
+        "--rules", type=Path, metavar="FILE", help="JSON file with rules on the ranking: filter, boost, limit, pin"
+    )
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add --preset, --set, --weights, --device and --threads."""
+    parser.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change a setting (see 'mtaw-fast train --help'); repeat for more",
+    )  # fmt: skip
+    text = WEIGHTS_HELP.format(what="the losses and the validation metrics")
+    parser.add_argument("--weights", metavar="TYPE=W,..", help=text)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument(
+        "--threads", type=thread_count, metavar="N|auto",
+        help="threads of the loss and the session memory; results do not depend on it (default: auto, the processors "
+        "that affinity and CPU quota allow)",
+    )  # fmt: skip
+
+
+def config_of(arguments: argparse.Namespace, **shortcuts: Any) -> Config:
+    """Return the settings of --preset, --set and --weights. shortcuts: further settings, None where not given."""
+    shortcuts["type_weights"] = arguments.weights
+    given = [f"{name}={value}" for name, value in shortcuts.items() if value is not None]
+    return preset(arguments.preset).override([*arguments.set, *given])
 
 
 def rules_in(path: Path | None) -> dict[str, Any] | None:

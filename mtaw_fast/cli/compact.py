@@ -18,21 +18,15 @@ from mtaw_fast.online.settings import COMPACTED
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "compact",
-        run,
-        "Write what was learned into the compacted bundle, and redact the log. Services that use the folder switch to "
-        "the bundle. Give the same options as for 'serve', with every bundle.",
-        "mtaw-fast compact shop.bundle --learn shop.learned",
-    )
+    parser = add_command(commands, "compact", run, "mtaw-fast compact shop.bundle --learn shop.learned")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", nargs="?", help="folder made by 'train'")
     add_side_by_side(parser, "instead of BUNDLE, each bundle of the service; WEIGHT is not used here")
     add_learning_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compact, after a compaction that is running."""
+    """Write what was learned into the compacted bundle, and redact the log. Services that use the folder switch to the
+    bundle. Give the same options as for 'serve', with every bundle."""
     settings = learning_settings(arguments)
     if settings is None:
         raise UsageError("compact: give the service's --learn")

@@ -14,17 +14,14 @@ from mtaw_fast.kernels.native import _native
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands, "config", run, "Print how to compile a C program with libmtaw, which this package contains.",
-        "mtaw-fast config --cflags --libs    # cc shop.c $(..) -o shop",
-    )  # fmt: skip
+    parser = add_command(commands, "config", run, "mtaw-fast config --cflags --libs    # cc shop.c $(..) -o shop")
     parser.add_argument("--cflags", action="store_true", help="print the flags of the compiler")
     parser.add_argument("--libs", action="store_true", help="print the flags of the linker")
     parser.add_argument("--library", action="store_true", help="print the path of the library, for dlopen and clients")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print what was asked for, on one line."""
+    """Print how to compile a C program with libmtaw, which this package contains."""
     words = []
     if arguments.cflags:
         words.append(f"-I{shlex.quote(str(header_file().parent))}")

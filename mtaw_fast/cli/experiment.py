@@ -17,10 +17,7 @@ _HOUR_MS = 3_600_000
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands, "experiment", run, "Compare the arms of an A/B test by their feedback; look as often as you like.",
-        "mtaw-fast experiment shop.feedback/ --effect 5%",
-    )  # fmt: skip
+    parser = add_command(commands, "experiment", run, "mtaw-fast experiment shop.feedback/ --effect 5%")
     parser.add_argument("log", metavar="LOG", help="what 'serve --feedback' was given: a file, a folder or redis://..")
     parser.add_argument("--metric", choices=METRICS, default="click-through", help="what decides the verdict")
     parser.add_argument(
@@ -43,17 +40,14 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--since", metavar="TIME", help="only rankings from then on, such as 2026-11-01")
     parser.add_argument("--until", metavar="TIME", help="only rankings before then")
     parser.add_argument(
-        "--window",
-        type=float,
-        default=24.0,
-        metavar="HOURS",
+        "--window", type=float, default=24.0, metavar="HOURS",
         help="feedback counts if it comes within this time after its ranking",
-    )
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print arms, differences and the verdict."""
+    """Compare the arms of an A/B test by their feedback; look as often as you like."""
     question = Question(
         metric=arguments.metric, alpha=arguments.alpha, planned=arguments.planned, power=arguments.power,
         effect=arguments.effect, shares=arguments.shares, control=arguments.control,

@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,102 +22,86 @@ def add_to(commands: Any) -> None:
         commands,
         "export",
         run,
-        "Add ONNX graphs of the model, or an approximate index for a large catalog, to a bundle. The bundle may be "
-        "served meanwhile. Or write a bundle that is small enough for a web page.",
         "mtaw-fast export shop.bundle --onnx --dataset shop.dataset\n"
         "  mtaw-fast export shop.bundle --index auto --dataset shop.dataset\n"
         "  mtaw-fast export shop.bundle --page shop-page.bundle",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument(
-        "--index",
-        metavar="KIND",
-        help="auto (no index if exact search is as fast), ivfpq, hnsw, or none (remove the bundle's index)",
-    )
-    parser.add_argument(
-        "--dataset",
-        type=Path,
-        metavar="DATASET",
+        "--dataset", type=Path, metavar="DATASET",
         help="measure the recall of the index on its validation sessions (default: sessions made from the catalog), "
         "and P@20 and MRR@20 of the graphs, of the page's bundle and of the Recommender on its test split",
-    )
-    parser.add_argument("--recall", type=float, default=0.99, help="lowest recall@20 to accept (default: 0.99)")
-    parser.add_argument(
-        "--onnx",
-        action="store_true",
-        help="add recommender.onnx, which ranks as the Recommender does, and encoder.onnx; both are first compared "
-        "with the Recommender and the PyTorch model",
-    )
-    parser.add_argument(
-        "--part",
-        choices=("encoder",),
-        help="with --onnx: export encoder.onnx only",
-    )
-    parser.add_argument(
-        "--variants",
-        metavar="LIST",
-        help=f"with --onnx: comma-separated variants (default: {','.join(VARIANTS)}), or none (remove the graphs)",
-    )
-    parser.add_argument(
-        "--triton-repository",
-        type=Path,
-        metavar="DIR",
-        help="with --onnx: also write the graph to DIR as a model for NVIDIA Triton Inference Server",
-    )
-    parser.add_argument(
-        "--page",
-        type=Path,
-        metavar="FOLDER",
-        help="write a bundle for a web page to FOLDER: the same ranking from fewer bytes, by its latest sessions",
-    )
-    parser.add_argument(
-        "--megabytes",
-        type=float,
-        metavar="MB",
-        help="with --page: the most that it may take (default: 20)",
-    )
-    parser.add_argument(
-        "--trend-neighbors",
-        type=int,
-        metavar="N",
-        help="with --page: how many pairs of an item its trends keep (default: all if they fit, else at most 8)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="with --page: replace the bundle in FOLDER")
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of the index and of the sessions it is measured on")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, without progress lines")
+    index = parser.add_argument_group("approximate index")
+    index.add_argument(
+        "--index", metavar="KIND",
+        help="auto (no index if exact search is as fast), ivfpq, hnsw, or none (remove the bundle's index)",
+    )  # fmt: skip
+    index.add_argument("--recall", type=float, default=0.99, help="lowest recall@20 to accept (default: 0.99)")
+    graphs = parser.add_argument_group("ONNX graphs")
+    graphs.add_argument(
+        "--onnx", action="store_true",
+        help="add recommender.onnx, which ranks as the Recommender does, and encoder.onnx; both are first compared "
+        "with the Recommender and the PyTorch model",
+    )  # fmt: skip
+    graphs.add_argument("--part", choices=("encoder",), help="export encoder.onnx only")
+    graphs.add_argument(
+        "--variants", metavar="LIST",
+        help=f"comma-separated variants (default: {','.join(VARIANTS)}), or none (remove the graphs)",
+    )  # fmt: skip
+    graphs.add_argument(
+        "--triton-repository", type=Path, metavar="DIR",
+        help="also write the graph to DIR as a model for NVIDIA Triton Inference Server",
+    )  # fmt: skip
+    page = parser.add_argument_group("bundle for a web page")
+    page.add_argument(
+        "--page", type=Path, metavar="FOLDER",
+        help="write a bundle for a web page to FOLDER: the same ranking from fewer bytes, by its latest sessions",
+    )  # fmt: skip
+    page.add_argument("--megabytes", type=float, metavar="MB", help="the most that it may take (default: 20)")
+    page.add_argument(
+        "--trend-neighbors", type=int, metavar="N",
+        help="how many pairs of an item its trends keep (default: all if they fit, else at most 8)",
+    )  # fmt: skip
+    page.add_argument("--overwrite", action="store_true", help="replace the bundle in FOLDER")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Export the graphs, the index or the page's bundle and print the result."""
+    """Add ONNX graphs of the model, or an approximate index for a large catalog, to a bundle. The bundle may be served
+    meanwhile. Or write a bundle that is small enough for a web page."""
     if arguments.index is None and not arguments.onnx and arguments.page is None:
         raise UsageError("nothing to export; give --onnx, --index auto or --page FOLDER")
-    for name in ("overwrite", "megabytes", "trend_neighbors"):
-        if getattr(arguments, name) and arguments.page is None:
-            raise UsageError(f"--{name.replace('_', '-')} needs --page FOLDER; add it")
+    for option, names in (("page FOLDER", ("overwrite", "megabytes", "trend_neighbors")),
+                          ("onnx", ("variants", "part", "triton_repository"))):  # fmt: skip
+        for name in names:
+            if getattr(arguments, name) and not getattr(arguments, option.split()[0]):
+                raise UsageError(f"--{name.replace('_', '-')} needs --{option}; add it")
     if arguments.megabytes is not None and not 0 < arguments.megabytes < math.inf:
         raise UsageError(f"--megabytes {arguments.megabytes} must be positive")
     if arguments.trend_neighbors is not None and arguments.trend_neighbors < 1:
         raise UsageError(f"--trend-neighbors {arguments.trend_neighbors} must be at least 1")
-    for name in ("variants", "part", "triton_repository"):
-        if getattr(arguments, name) is not None and not arguments.onnx:
-            raise UsageError(f"--{name.replace('_', '-')} needs --onnx; add it")
     if arguments.part is not None and arguments.triton_repository is not None:
         raise UsageError("--triton-repository needs the whole graph; leave --part out")
     result: dict[str, Any] = {}
     lines: list[str] = []
+    dataset = None if arguments.dataset is None else Dataset.load(arguments.dataset)
     if arguments.onnx:
-        _export_onnx(arguments, result, lines)
+        _export_onnx(arguments, dataset, result, lines)
     if arguments.index is not None:
-        _export_index(arguments, result, lines)
+        _export_index(arguments, dataset, result, lines)
     if arguments.page is not None:
-        _export_page(arguments, result, lines)
+        _export_page(arguments, dataset, result, lines)
     if arguments.json:
         print_json(result)
     else:
         print("\n".join(lines))
 
 
-def _export_onnx(arguments: argparse.Namespace, result: dict[str, Any], lines: list[str]) -> None:
+def _export_onnx(
+    arguments: argparse.Namespace, dataset: Dataset | None, result: dict[str, Any], lines: list[str]
+) -> None:
     from mtaw_fast.export.onnx_model import export_onnx
 
     names = list(VARIANTS) if arguments.variants is None else [name.strip() for name in arguments.variants.split(",")]
@@ -127,9 +112,9 @@ def _export_onnx(arguments: argparse.Namespace, result: dict[str, Any], lines: l
         arguments.bundle,
         variants,
         part=arguments.part or "whole",
-        dataset=None if arguments.dataset is None else Dataset.load(arguments.dataset),
+        dataset=dataset,
         seed=arguments.seed,
-        say=_silent if arguments.json else _say,
+        say=_say(arguments),
     )
     result |= graphs.as_dict()
     lines += graphs.lines()
@@ -142,26 +127,29 @@ def _export_onnx(arguments: argparse.Namespace, result: dict[str, Any], lines: l
         )
 
 
-def _export_index(arguments: argparse.Namespace, result: dict[str, Any], lines: list[str]) -> None:
+def _export_index(
+    arguments: argparse.Namespace, dataset: Dataset | None, result: dict[str, Any], lines: list[str]
+) -> None:
     from mtaw_fast.export.index import export_index
 
     exported = export_index(
         arguments.bundle,
         arguments.index,
-        dataset=None if arguments.dataset is None else Dataset.load(arguments.dataset),
+        dataset=dataset,
         recall=arguments.recall,
         seed=arguments.seed,
-        say=_silent if arguments.json else _say,
+        say=_say(arguments),
     )
     result |= {"index": exported.entry, "why": exported.why}
     lines.append(f"index: {exported.why}")
 
 
-def _export_page(arguments: argparse.Namespace, result: dict[str, Any], lines: list[str]) -> None:
+def _export_page(
+    arguments: argparse.Namespace, dataset: Dataset | None, result: dict[str, Any], lines: list[str]
+) -> None:
     from mtaw_fast.export.page import MEGABYTES, export_page
     from mtaw_fast.workflow import evaluate
 
-    dataset = None if arguments.dataset is None else Dataset.load(arguments.dataset)
     megabytes = MEGABYTES if arguments.megabytes is None else arguments.megabytes
     page = export_page(
         arguments.bundle, arguments.page, megabytes=megabytes, trend_neighbors=arguments.trend_neighbors,
@@ -180,9 +168,8 @@ def _export_page(arguments: argparse.Namespace, result: dict[str, Any], lines: l
         lines.append(f"{name}: P@20 {metrics['P@20']:.2f}, MRR@20 {metrics['MRR@20']:.2f}")
 
 
-def _say(line: str) -> None:
-    print(f"{line} ..", file=sys.stderr, flush=True)
-
-
-def _silent(_: str) -> None:
-    return
+def _say(arguments: argparse.Namespace) -> Callable[[str], None]:
+    """Return a function that prints a line of progress, or nothing with --json."""
+    if arguments.json:
+        return lambda _: None
+    return lambda line: print(f"{line} ..", file=sys.stderr, flush=True)

@@ -20,6 +20,7 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.retrieval import ann_file_of
 from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 from mtaw_fast.ranking.retrieval.first_pass import kept_first_pass
+from mtaw_fast.report.log_facts import day_rows, log_rows
 from mtaw_fast.storage.files import read_json
 
 _LONG_METRICS = ("history", "feature_importance", "processor_seconds", "validation_intervals")
@@ -27,13 +28,13 @@ _LONG_METRICS = ("history", "feature_importance", "processor_seconds", "validati
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = add_command(commands, "info", run, "Describe a bundle or a data set.", "mtaw-fast info shop.bundle")
+    parser = add_command(commands, "info", run, "mtaw-fast info shop.bundle")
     parser.add_argument("folder", type=Path, metavar="BUNDLE|DATASET", help="folder made by 'train' or 'prepare'")
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print one fact per line."""
+    """Describe a bundle or a data set."""
     manifest = read_json(
         arguments.folder / "manifest.json",
         lambda reason: DataError(f"{reason}; name a folder made by prepare or train"),
@@ -44,9 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     elif kind == "mtaw_fast bundle":
         facts = bundle_facts(Bundle.load(arguments.folder))
     else:
-        raise DataError(
-            f"{arguments.folder} is neither a bundle nor a data set; name a folder made by prepare or train"
-        )
+        raise DataError(f"{arguments.folder} is no bundle or data set; name a folder made by prepare or train")
     if arguments.json:
         print_json(facts)
         return
@@ -227,58 +226,23 @@ def _text(value: Any) -> str:
 _BARS = 28  # most rows of the chart
 _WIDTH = 40  # characters of the longest bar
 _PARTS = " ▏▎▍▌▋▊▉█"  # eighths of a character
-_GAP_DAYS = 30  # a longer run of days without a click is one row
 
 
 def report_lines(log: Mapping[str, Any]) -> list[str]:
     """Return the lines that describe a `LogReport.as_dict()`, warnings last."""
-    share = log["unseen_clicks"] / log["test_clicks"] if log["test_clicks"] else 0.0
-    bursts = log.get("burst_sessions", 0)  # earlier releases knew none
-    left_out = f", {log['dropped_repeats']:,} left out" if log["dropped_repeats"] else ""
-    others = [
-        (log.get("left_out_rows", 0), "of types left out"),
-        (log.get("outside_rows", 0), "outside --since and --until"),
-        (log.get("merged_clicks", 0), "merged into a click of another type on the same item (--merge-types)"),
-    ]
-    more = "".join(f"; {count:,} {text}" for count, text in others if count)
-    lines = [
-        f"rows         {log['rows']:,}, {log['bad_rows']:,} bad; {log['clicks']:,} clicks{more}",
-        f"duplicates   {log['repeats']:,} at the same time as the same click, {log['near_repeats']:,} within a second "
-        f"of it{left_out}",
-        f"sessions     {log['sessions']:,}: {log['short_sessions']:,} too short, {log['long_sessions']:,} too long; "
-        f"the longest has {log['longest']:,} clicks",
-        f"bots         {log['long_sessions'] + bursts:,} left out: {log['long_sessions']:,} too long, {bursts:,} too "
-        "fast",
-        f"items        {log['items']:,}: {log['rare_items']:,} under support",
-        f"test clicks  {log['test_clicks']:,}: {share:.1%} on items that training never saw",
-    ]
+    lines = [f"{name:12} {text}" for name, text in log_rows(log).items()]
     if log["days"]:
         lines += ["clicks per day (UTC)", *day_bars(log["days"])]
     return [*lines, *(f"warning: {text}" for text in log["warnings"])]
 
 
-def day_bars(days: Mapping[str, int]) -> list[str]:
-    """Return a bar chart: one row per day, or per several days with their daily mean; a long gap is one row."""
-    numbers = np.array(list(days), dtype="datetime64[D]").astype(np.int64)
-    counts = np.array(list(days.values()), dtype=np.float64)
-    runs = np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers) > _GAP_DAYS) + 1)
-    covered = sum(int(numbers[run[-1]] - numbers[run[0]]) + 1 for run in runs)
-    step = -(-covered // _BARS)
-    rows: list[tuple[int, float]] = []
-    for run in runs:
-        for begin in range(int(numbers[run[0]]), int(numbers[run[-1]]) + 1, step):
-            part = run[(numbers[run] >= begin) & (numbers[run] < begin + step)]
-            rows.append((begin, counts[part].sum() / min(step, int(numbers[run[-1]]) + 1 - begin)))
-    largest = max(value for _, value in rows)
-    return list(_drawn(rows, largest, step))
-
-
-def _drawn(rows: list[tuple[int, float]], largest: float, step: int) -> Iterator[str]:
-    next_day = rows[0][0]
-    for day, value in rows:
-        if day - next_day > _GAP_DAYS:
-            yield f"  .. {day - next_day:,} days without a click"
-        eighths = round(8 * _WIDTH * value / largest) if value else 0
+def day_bars(days: Mapping[str, int]) -> Iterator[str]:
+    """Yield the rows of a bar chart: one per day, or per several days with their daily mean; a long gap is one row."""
+    rows = day_rows(days, _BARS)
+    largest = max(row.mean for row in rows)
+    for row in rows:
+        if row.gap:
+            yield f"  .. {row.gap:,} days without a click"
+        eighths = round(8 * _WIDTH * row.mean / largest)
         bar = _PARTS[-1] * (eighths // 8) + (_PARTS[eighths % 8] if eighths % 8 else "")
-        yield f"  {np.datetime64(day, 'D')} {bar or ('▏' if value else '')} {value:,.0f}"
-        next_day = day + step
+        yield f"  {row.first} {bar or ('▏' if row.mean else '')} {row.mean:,.0f}"

@@ -10,11 +10,10 @@ from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.additions import Addition, replace_parts
-from mtaw_fast.cli.common import add_command, kept_folder, print_json
-from mtaw_fast.cli.item_options import add_item_options, item_options
+from mtaw_fast.cli.common import add_command, kept_folder, names_in, print_json
 from mtaw_fast.cli.learning_options import add_learn_folder, learning_storage
 from mtaw_fast.errors import UsageError
-from mtaw_fast.items import ItemsReport, ItemTable
+from mtaw_fast.items import KINDS, ItemsReport, ItemTable
 from mtaw_fast.items.readers import read_change
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
@@ -23,10 +22,8 @@ from mtaw_fast.storage.tensor_file import write_tensors
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands, "items", run, "Replace or change what a bundle knows about its items.",
-        "mtaw-fast items shop.bundle items.parquet --public title,price --availability in_stock",
-    )  # fmt: skip
+    example = "mtaw-fast items shop.bundle items.parquet --public title,price --availability in_stock"
+    parser = add_command(commands, "items", run, example)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument("source", metavar="FILE", help="the table: Parquet, JSON lines or CSV")
     parser.add_argument(
@@ -38,23 +35,21 @@ def add_to(commands: Any) -> None:
         "--learn", metavar="WHERE", help="change the table of the services that learn here, instead of the bundle"
     )
     keeping.add_argument(
-        "--state",
-        type=kept_folder,
-        metavar="FOLDER",
+        "--state", type=kept_folder, metavar="FOLDER",
         help="change that of the services with this folder, instead of the bundle",
-    )
+    )  # fmt: skip
     add_learn_folder(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Change the table and print what is missing or odd in it."""
+    """Replace or change what a bundle knows about its items."""
     began, mode = time.perf_counter(), "patch" if arguments.patch else "replace"
     options = item_options(arguments)
     if arguments.learn is None and arguments.learn_folder is not None:
         raise UsageError("--learn-folder goes with --learn; give --learn, or leave --learn-folder out")
     if arguments.learn is None and arguments.state is None:
-        report = change_bundle(arguments.bundle, arguments.source, mode, options)
+        report = _change_bundle(arguments.bundle, arguments.source, mode, options)
         changed = str(arguments.bundle)
     else:
         report = _change_served(arguments, mode, options)
@@ -66,21 +61,16 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"changed the item table in {changed} in {time.perf_counter() - began:.1f} s")
 
 
-def change_bundle(folder: Path, source: Any, mode: str, options: dict[str, Any]) -> ItemsReport:
-    """Replace or patch the item table of a bundle; a service that serves it loads it again.
-
-    options: keywords of `read_change`. Raises as `read_change`, and BundleError if the bundle cannot be changed.
-    """
+def _change_bundle(folder: Path, source: Any, mode: str, options: dict[str, Any]) -> ItemsReport:
+    """Replace or patch the item table of a bundle; a service that serves it loads it again."""
     bundle = Bundle.load(folder)
     change = read_change(source, bundle.ids.kind, mode, before=bundle.items, **options)
     old_table = bundle.items or ItemTable(bundle.n_items)
     table = change.applied(old_table, bundle.ids.lookup, bundle.n_items)
     table = replace(table, made=max(time.time_ns() // 1_000_000, old_table.made + 1))
 
-    def write(path: Path) -> None:
-        write_tensors(path, table.arrays())
-
-    replace_parts(folder, bundle.manifest, {"item_table": Addition("safetensors", write)}, {})
+    addition = Addition("safetensors", lambda path: write_tensors(path, table.arrays()))
+    replace_parts(folder, bundle.manifest, {"item_table": addition}, {})
     return ItemsReport.of(change.frame, bundle.ids.lookup(change.frame.ids) >= 0, table)
 
 
@@ -98,3 +88,34 @@ def _change_served(arguments: argparse.Namespace, mode: str, options: dict[str, 
         return recommender.set_items(change.frame, change.mode, public=change.public, availability=change.availability)
     finally:
         recommender.close()
+
+
+def add_item_options(parser: Any, prefix: str = "") -> None:
+    """Add the options that describe a table. prefix: of their names, if the command has other columns too."""
+    parser.add_argument(
+        f"--{prefix}id", dest="item_id", default="id", metavar="COLUMN", help="column of the item ids (default: id)"
+    )
+    parser.add_argument(
+        f"--{prefix}kind", dest="item_kinds", action="append", default=[], metavar="COLUMN=KIND",
+        help=f"kind of a column, one of {', '.join(KINDS)}; repeat for more (default: by its values)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--public", metavar="COLUMN,..",
+        help="columns that everybody may read in answers and use in rules (default: those that are public already)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--availability", metavar="COLUMN",
+        help="boolean column: items for which it is false are not recommended (default: as before, at first none)",
+    )  # fmt: skip
+
+
+def item_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options as keywords of `items.readers.read_change`. Raises UsageError on a kind without a column."""
+    kinds = {}
+    for pair in arguments.item_kinds:
+        name, equals, kind = pair.rpartition("=")
+        if not (equals and name):
+            raise UsageError(f"{pair!r} is not a column and its kind; write it as category_id=category")
+        kinds[name] = kind
+    public = names_in(arguments.public)
+    return {"id": arguments.item_id, "kinds": kinds, "public": public, "availability": arguments.availability}

@@ -1,17 +1,13 @@
-"""Options of the commands that learn from clicks: `serve --learn`, and the log of `update` and `replay`."""
+"""Options of the commands that learn from clicks: `serve`, `compact`, `items`, and --learn-limit."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli.common import add_number, kept_folder
-from mtaw_fast.data.readers import bot_rule, read_stream
 from mtaw_fast.errors import UsageError
-from mtaw_fast.online.batch_update import LogFile, log_limits
 from mtaw_fast.online.settings import LearningLimits, LearningSettings, limits_of
 
 _STREAMS = ("redis://", "rediss://", "unix://")
@@ -25,57 +21,9 @@ _DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def add_log_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add BUNDLE, LOG and --learn-limit."""
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
-    parser.add_argument(
-        "log",
-        type=Path,
-        metavar="LOG",
-        help="click log; read with the columns, event types and gap of the bundle's data set",
-    )
-    _add_learn_limit(parser)
-
-
-def _add_learn_limit(parser: Any) -> None:
+def add_learn_limit(parser: Any) -> None:
+    """Add --learn-limit."""
     parser.add_argument("--learn-limit", action="append", default=[], metavar="NAME=VALUE", help=_LIMIT_HELP)
-
-
-def log_of(bundle: Bundle, source: Path, limits: LearningLimits) -> LogFile:
-    """Read the log at `source` with the reader that the bundle's data set was made with.
-
-    limits: what a burst is. A session is too long as `prepare` had it.
-
-    Raises
-    ------
-    UsageError
-        If the bundle does not name its reader, or cannot learn.
-    """
-    reader = bundle.dataset.get("reader")
-    if not isinstance(reader, dict) or not reader:
-        raise UsageError(
-            f"the bundle {bundle.folder} does not say how to read a log: an earlier release made it, or its data set "
-            "was not made by 'prepare'; prepare and train again"
-        )
-    rule = bot_rule(reader, burst_clicks=limits.burst_clicks, burst_ms=limits.burst_ms)
-    bundle.check_learns()
-    return LogFile.of(read_stream(source, reader), bundle.model, rule)
-
-
-def bots_text(bots: int) -> str:
-    """Return what a report says about the bots of a log, after its counts of clicks."""
-    return f"; left out as bots: {bots:,} session{'' if bots == 1 else 's'}" if bots else ""
-
-
-def limits_for(pairs: Sequence[str]) -> LearningLimits:
-    """Return the limits given by --learn-limit, for a log whose sessions are already cut."""
-    return log_limits(limits_of(pairs))
-
-
-def min_prefix_of(bundle: Bundle) -> int:
-    """Return the length of the shortest prefix that counts as a sample."""
-    min_prefix = bundle.dataset.get("min_prefix", 1)
-    return min_prefix if type(min_prefix) is int and min_prefix >= 1 else 1
 
 
 def add_learning_options(parser: argparse.ArgumentParser) -> None:
@@ -91,22 +39,16 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
         "--fsync", action="store_true", help="acknowledge an event only after its fsync (default: fsync every 20 ms)"
     )
     group.add_argument(
-        "--retention",
-        default=_DEFAULTS["--retention"],
-        metavar="TIME",
+        "--retention", default=_DEFAULTS["--retention"], metavar="TIME",
         help="how long learned sessions are kept, such as 12h or 30d (default: 30d)",
-    )
+    )  # fmt: skip
     add_number(group, "--max-log-bytes", "BYTES", _DEFAULTS["--max-log-bytes"], "largest size of the event log")
     add_number(
         group, "--max-backlog", "N", _DEFAULTS["--max-backlog"],
         "events that are not learned yet, above which more get a 503",
     )  # fmt: skip
     add_number(group, "--min-clicks", "N", _DEFAULTS["--min-clicks"], "clicks after which a new item is recommended")
-    _add_learn_limit(group)
-
-
-def _name_of(flag: str) -> str:
-    return flag.removeprefix("--").replace("-", "_")
+    add_learn_limit(group)
 
 
 def add_side_by_side(parser: Any, meaning: str) -> None:
@@ -167,7 +109,9 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
     if (bundle is None) == (not side_by_side):
         raise UsageError("give either one BUNDLE, or several as --bundle FOLDER=WEIGHT")
     if arguments.learn is None:
-        changed = [flag for flag, default in _DEFAULTS.items() if getattr(arguments, _name_of(flag)) != default]
+        changed = [
+            flag for flag, default in _DEFAULTS.items() if getattr(arguments, flag[2:].replace("-", "_")) != default
+        ]
         if changed:
             raise UsageError(f"{changed[0]} goes with --learn; give --learn, or leave {changed[0]} out")
         return None

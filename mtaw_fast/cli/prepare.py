@@ -12,7 +12,7 @@ from typing import Any
 
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.cli.info import dataset_facts, report_lines
-from mtaw_fast.cli.item_options import add_item_options, item_options
+from mtaw_fast.cli.items import add_item_options, item_options
 from mtaw_fast.data.dataset import Dataset, write_item_table
 from mtaw_fast.data.dataset_files import StoredDataset, read_stored
 from mtaw_fast.data.readers import ClickOptions
@@ -92,20 +92,14 @@ _KINDS: dict[str, Callable[[str], Any]] = {
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "prepare",
-        run,
-        "Make a data set folder from a click log (clicks, retailrocket, tmall) or from packed sessions (npz, pickle).",
-        "mtaw-fast prepare clicks clicks.csv shop.dataset --session visit --item sku --time at",
-    )
+    example = "mtaw-fast prepare clicks clicks.csv shop.dataset --session visit --item sku --time at"
+    parser = add_command(commands, "prepare", run, example)
     parser.add_argument("format", metavar="FORMAT", help=", ".join(_FORMATS))
     parser.add_argument(
-        "source",
-        metavar="SOURCE",
+        "source", metavar="SOURCE",
         help="file or folder; for clicks (CSV, Parquet, JSON lines) also a glob pattern or an s3://, gs:// or az:// "
         "URL",
-    )
+    )  # fmt: skip
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder to write")
     parser.add_argument("--name", help="name of the data set (default: from the source)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing data set")
@@ -137,7 +131,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read the source, write the folder and print its counts."""
+    """Make a data set folder from a click log (clicks, retailrocket, tmall) or from packed sessions (npz, pickle)."""
     _check_texts(arguments)
     options = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not _UNSET}
     for name in ("types", "context"):

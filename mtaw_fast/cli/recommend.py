@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import add_command, add_rules, add_serving_options, print_json, rules_in, typed_ids
+from mtaw_fast.cli.common import (
+    add_command,
+    add_ranking_options,
+    add_serving_options,
+    print_json,
+    rules_in,
+    typed_ids,
+)
 from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Reason
@@ -15,25 +22,10 @@ from mtaw_fast.recommender import Recommender
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "recommend",
-        run,
-        "Print the items that a session most likely clicks next.",
-        "mtaw-fast recommend shop.bundle sku-9 sku-4 -k 10",
-    )
+    parser = add_command(commands, "recommend", run, "mtaw-fast recommend shop.bundle sku-9 sku-4 -k 10")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument("items", nargs="*", metavar="ITEM", help="the session's clicks, oldest first")
-    parser.add_argument("-k", type=int, default=20, help="number of items to list (default: 20)")
-    parser.add_argument(
-        "--exclude", action="append", default=[], metavar="ITEM", help="do not list this item; repeat for more"
-    )
-    parser.add_argument("--exclude-seen", action="store_true", help="do not list the session's own items")
-    parser.add_argument(
-        "--at", metavar="TIME",
-        help="time to rank for, ISO-8601 or Unix milliseconds, if the bundle was trained with times (default: now)",
-    )  # fmt: skip
-    add_rules(parser)
+    add_ranking_options(parser, "the session's", "now")
     parser.add_argument(
         "--context", action="append", default=[], metavar="COLUMN=VALUE",
         help="what is known of the visit, if the bundle was trained with context; repeat for more columns",
@@ -53,7 +45,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the ranking."""
+    """Print the items that a session most likely clicks next."""
     recommender = Recommender.load(arguments.bundle, encoder=arguments.encoder, index=arguments.index)
     session = typed_ids(arguments.items, recommender.bundle.ids)
     exclude = typed_ids(arguments.exclude, recommender.bundle.ids)

@@ -12,7 +12,7 @@ from typing import Any
 from mtaw_fast.cli.common import (
     Bar,
     add_command,
-    add_rules,
+    add_ranking_options,
     add_serving_options,
     print_json,
     progress_bar,
@@ -33,13 +33,8 @@ from mtaw_fast.system.cpus import usable_cpus
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "score",
-        run,
-        "Recommend items for every session of a Parquet file. Run the same command again to continue a killed run.",
-        "mtaw-fast score shop.bundle sessions.parquet scores -k 20 --exclude-seen",
-    )
+    example = "mtaw-fast score shop.bundle sessions.parquet scores -k 20 --exclude-seen"
+    parser = add_command(commands, "score", run, example)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
     parser.add_argument(
         "sessions", type=Path, metavar="SESSIONS",
@@ -53,23 +48,13 @@ def add_to(commands: Any) -> None:
         "click is known, so the items are popular ones) and unknown (how many clicks the bundle does not know), and "
         "_SUCCESS at the end",
     )  # fmt: skip
-    parser.add_argument("-k", type=int, default=20, help="number of items per session (default: 20)")
-    parser.add_argument(
-        "--exclude", action="append", default=[], metavar="ITEM", help="do not list this item; repeat for more"
-    )
-    parser.add_argument("--exclude-seen", action="store_true", help="do not list a session's own items")
-    parser.add_argument(
-        "--at", metavar="TIME",
-        help="time to rank for, ISO-8601 or Unix milliseconds, if the bundle was trained with times (default: the "
-        "start of the run)",
-    )  # fmt: skip
-    add_rules(parser)
+    add_ranking_options(parser, "a session's", "the start of the run")
     parser.add_argument(
         "--block-rows", type=int, default=BLOCK_ROWS, metavar="N",
         help=f"most rows of a part; a killed run loses at most the parts under way (default: {BLOCK_ROWS})",
     )  # fmt: skip
     parser.add_argument(
-        "--threads", type=thread_count, default=None, metavar="N|auto",
+        "--threads", type=thread_count, metavar="N|auto",
         help="ranking threads; the results do not depend on them (default: auto)",
     )  # fmt: skip
     parser.add_argument(
@@ -85,7 +70,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Score the parts that do not exist yet and print the speed."""
+    """Recommend items for every session of a Parquet file. Run the same command again to continue a killed run."""
     if arguments.actors is not None and (arguments.ray is None or arguments.actors < 1):
         raise UsageError("--actors needs --ray and must be at least 1")
     if arguments.ray is not None and arguments.threads is not None:

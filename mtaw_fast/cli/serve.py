@@ -15,6 +15,10 @@ from mtaw_fast.system.cpus import usable_cpus
 
 _TOKEN_VARIABLE = "MTAW_ADMIN_TOKEN"
 _PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"
+_SAME_NAMES = (  # options that are fields of `Settings`
+    "host", "port", "workers", "encoder", "index", "sessions", "session_ttl", "max_sessions", "max_sessions_bytes",
+    "shutdown_timeout", "reload_interval", "access_log", "state", "drift_threshold", "explore_share", "explore_below",
+)  # fmt: skip
 
 
 def add_to(commands: Any) -> None:
@@ -23,7 +27,6 @@ def add_to(commands: Any) -> None:
         commands,
         "serve",
         run,
-        "Serve rankings, similar items and sessions over HTTP, with hot reload, metrics and a playground.",
         "mtaw-fast serve shop.bundle --workers 2\n"
         '  curl -s localhost:8000/v1/recommend -d \'{"session": ["sku-9", "sku-4"], "k": 5}\'',
     )
@@ -76,12 +79,9 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     add_number(limits, "--max-k", "N", 500, "most items in an answer")
     add_number(limits, "--max-batch", "N", 256, "most sessions in a request")
     add_number(
-        limits,
-        "--max-connections",
-        "N",
-        4096,
+        limits, "--max-connections", "N", 4096,
         "most open connections per worker; beyond it, the longest idle one is closed",
-    )
+    )  # fmt: skip
     add_number(limits, "--queue", "N", 256, "most waiting requests per worker")
     add_number(limits, "--deadline", "MS", 1000, "longest wait in the queue", float)
     add_number(
@@ -89,12 +89,9 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     add_number(limits, "--shutdown-timeout", "SECONDS", 30, "time to finish open requests at shutdown", float)
     add_number(
-        limits,
-        "--micro-batch",
-        "N",
-        16,
+        limits, "--micro-batch", "N", 16,
         "most waiting requests that are ranked in one pass over the catalog; 1 turns this off",
-    )
+    )  # fmt: skip
 
 
 def _add_operation_options(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +139,7 @@ def _add_replica_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Serve until a signal stops the service."""
+    """Serve rankings, similar items and sessions over HTTP, with hot reload, metrics and a playground."""
     for package in ("litestar", "msgspec", "uvicorn"):
         require(package, "serve")
     from mtaw_fast.service.settings import Limits, Settings, absolute_location
@@ -153,28 +150,13 @@ def run(arguments: argparse.Namespace) -> None:
         side_by_side=tuple(arguments.side_by_side),
         feedback=absolute_location(arguments.feedback),
         cors_origins=tuple(arguments.cors_origin),
-        host=arguments.host,
-        port=arguments.port,
-        workers=arguments.workers,
-        encoder=arguments.encoder,
-        index=arguments.index,
-        sessions=arguments.sessions,
-        session_ttl=arguments.session_ttl,
-        max_sessions=arguments.max_sessions,
-        max_sessions_bytes=arguments.max_sessions_bytes,
-        shutdown_timeout=arguments.shutdown_timeout,
-        reload_interval=arguments.reload_interval,
+        trusted_hosts=tuple(arguments.trusted_host),
         token=_token(arguments.admin_token_file),
         sessions_password=_secret(
             arguments.sessions_password_file, _PASSWORD_VARIABLE, "--sessions-password-file", "password"
         ),
-        trusted_hosts=tuple(arguments.trusted_host),
-        access_log=arguments.access_log,
         learn=learn,
-        state=arguments.state,
-        drift_threshold=arguments.drift_threshold,
-        explore_share=arguments.explore_share,
-        explore_below=arguments.explore_below,
+        **{name: getattr(arguments, name) for name in _SAME_NAMES},
         limits=Limits(
             body=arguments.max_body,
             clicks=arguments.max_clicks,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle, refuse_existing
-from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, print_json, thread_count, wait_passively
+from mtaw_fast.cli.common import add_command, add_training_options, config_of, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
 from mtaw_fast.config.phases import EXPLAINED, phases_of
 from mtaw_fast.data.dataset import Dataset
@@ -30,7 +30,6 @@ def add_to(commands: Any) -> None:
         commands,
         "train",
         run,
-        "Train a model on a data set and write it as a bundle.",
         "mtaw-fast train shop.dataset shop.bundle --set epochs=1\n"
         "  torchrun --nproc-per-node=2 -m mtaw_fast train shop.dataset shop.bundle   # a group of processes, one model",
     )
@@ -39,13 +38,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "bundle", type=Path, metavar="BUNDLE", help="folder to write; BUNDLE.training keeps the state of the run"
     )
-    parser.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting (see below); repeat for more"
-    )
-    parser.add_argument(
-        "--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="the losses and the validation metrics")
-    )
+    add_training_options(parser)
     parser.add_argument("--epochs", type=int, help="short for --set epochs=N")
     parser.add_argument("--seed", type=int, help="short for --set seed=N")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
@@ -53,12 +46,6 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--no-refit", action="store_true", help="keep the model that was trained without the validation sessions"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument(
-        "--threads", type=thread_count, default=None, metavar="N|auto",
-        help="threads of the loss and the session memory; results do not depend on it (default: auto, the processors "
-        "that affinity and CPU quota allow)",
-    )  # fmt: skip
     parser.add_argument(
         "--encoder-threads", type=thread_count, default=1, metavar="N|auto",
         help="PyTorch threads in a training step; more are faster on an otherwise idle host, much slower on a busy "
@@ -89,7 +76,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train and write the bundle."""
+    """Train a model on a data set and write it as a bundle."""
     wait_passively()
     require("torch", "train")
     if Launch.from_environment() is None:
@@ -106,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    config = _config(arguments)
+    config = config_of(arguments, epochs=arguments.epochs, seed=arguments.seed)
     if arguments.plan:
         if Launch.from_environment() is not None:
             raise UsageError("--plan works in one process only; run it without torchrun")
@@ -289,9 +276,3 @@ def _settings_text() -> str:
 def _wrapped(head: str, values: Mapping[str, Any]) -> str:
     text = head + ", ".join(f"{key}={value}" for key, value in values.items())
     return textwrap.fill(text, width=78, initial_indent="  ", subsequent_indent="    " if head else "  ")
-
-
-def _config(arguments: argparse.Namespace) -> Config:
-    options = {"epochs": arguments.epochs, "seed": arguments.seed, "type_weights": arguments.weights}
-    shortcuts = [f"{name}={value}" for name, value in options.items() if value is not None]
-    return preset(arguments.preset).override([*arguments.set, *shortcuts])

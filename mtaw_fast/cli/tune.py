@@ -9,51 +9,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, add_number, print_json, thread_count, wait_passively
-from mtaw_fast.config import DEFAULT_PRESET, PRESETS, preset
+from mtaw_fast.cli.common import add_command, add_number, add_training_options, config_of, print_json, wait_passively
 from mtaw_fast.tuning import BY, Trial, Tuned, measured_trials, tune
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "tune",
-        run,
-        "Search for settings with a higher MRR@20 on the validation sessions of a data set (Optuna: the extra 'tune'). "
-        "The initial settings stay unless a trial's gain is more than noise.",
-        "mtaw-fast tune shop.dataset --trials 30",
-    )
+    parser = add_command(commands, "tune", run, "mtaw-fast tune shop.dataset --trials 30")
     parser.add_argument(
         "dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'; its test split is never read"
     )
-    parser.add_argument("--preset", default=DEFAULT_PRESET, choices=tuple(PRESETS), help="settings to start from")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeat for more"
-    )
-    parser.add_argument(
-        "--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="the losses and the validation metrics")
-    )
+    add_training_options(parser)
     add_number(parser, "--trials", "N", 20, "most settings to try")
     parser.add_argument("--seconds", type=float, metavar="S", help="start no trial after this time (default: no limit)")
     add_number(parser, "--seed", "N", 0, "seed of the search")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument(
-        "--threads",
-        type=thread_count,
-        metavar="N|auto",
-        help="threads of the loss and the session memory (default: auto)",
-    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, without a line per trial")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Search and print the best settings as a train command."""
-    assignments = [*arguments.set, *([] if arguments.weights is None else [f"type_weights={arguments.weights}"])]
+    """Search for settings with a higher MRR@20 on the validation sessions of a data set (Optuna: the extra 'tune').
+    The initial settings stay unless a trial's gain is more than noise."""
     wait_passively()
     result = tune(
         arguments.dataset,
-        preset(arguments.preset).override(assignments),
+        config_of(arguments),
         trials=arguments.trials,
         seconds=arguments.seconds,
         seed=arguments.seed,
@@ -62,7 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
         progress=None if arguments.json else _print_trial,
     )
     words = ["mtaw-fast", "train", str(arguments.dataset), "BUNDLE", "--preset", arguments.preset]
-    words += [word for assignment in (*assignments, *result.assignments()) for word in ("--set", assignment)]
+    words += [word for assignment in (*arguments.set, *result.assignments()) for word in ("--set", assignment)]
+    words += [] if arguments.weights is None else ["--weights", arguments.weights]
     command = shlex.join(words)
     if arguments.json:
         print_json(

@@ -12,6 +12,7 @@ from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.config import PRESETS
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.report.feature_words import words_of
+from mtaw_fast.report.log_facts import day_rows, log_rows
 
 _DAYS = 40  # bars, at most
 _TOP = (0.01, 0.1)  # of the items
@@ -81,7 +82,7 @@ def data_facts(bundle: Bundle, dataset: Dataset | None) -> dict[str, Any]:
     rows |= _concentration(bundle)
     return {
         "rows": rows,
-        "log": None if log is None else _log_rows(log),
+        "log": None if log is None else log_rows(log),
         "days": [] if log is None else day_bars(log["days"]),
         "warnings": [] if log is None else log["warnings"],
     }
@@ -97,52 +98,16 @@ def _concentration(bundle: Bundle) -> dict[str, str]:
     return {"clicks go": f"{text} of the items"}
 
 
-def _log_rows(log: Mapping[str, Any]) -> dict[str, str]:
-    unseen = log["unseen_clicks"] / log["test_clicks"] if log["test_clicks"] else 0.0
-    return {
-        "rows": f"{log['rows']:,}, {log['bad_rows']:,} bad",
-        **_left_out(log),
-        "duplicates": f"{log['repeats']:,} at the same time, {log['near_repeats']:,} within a second, "
-        f"{log['dropped_repeats']:,} left out",
-        "sessions": f"{log['sessions']:,}: {log['short_sessions']:,} too short, {log['long_sessions']:,} too long",
-        "longest session": f"{log['longest']:,} clicks",
-        "items": f"{log['items']:,}: {log['rare_items']:,} under support",
-        "test clicks on items that training never saw": f"{unseen:.1%} of {log['test_clicks']:,}",
-    }
-
-
-def _left_out(log: Mapping[str, Any]) -> dict[str, str]:
-    """Return the rows that options left out or merged; earlier releases did not count them."""
-    names = {
-        "left_out_rows": "rows of types left out",
-        "outside_rows": "clicks outside since and until",
-        "merged_clicks": "clicks merged by type",
-    }
-    return {text: f"{log[name]:,}" for name, text in names.items() if log.get(name)}
-
-
 def day_bars(days: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return bars of one day, or of several for a long log: `name`, `count` (mean of a day), `share` of the largest.
-
-    Days without a click between the first and the last are included.
-    """
-    if not days:
-        return []
-    numbers = np.array(list(days), dtype="datetime64[D]").astype(np.int64)
-    counts = np.array(list(days.values()), dtype=np.float64)
-    first, last = int(numbers.min()), int(numbers.max())
-    step = -(-(last - first + 1) // _DAYS)
-    sums = np.bincount((numbers - first) // step, counts)
-    lengths = np.minimum(step, last + 1 - (first + step * np.arange(len(sums))))
-    means = sums / lengths
-    return [
-        {
-            "name": str(np.datetime64(first + step * bar, "D")),
-            "count": f"{mean:,.0f}",
-            "share": 100 * mean / means.max(),
-        }
-        for bar, mean in enumerate(means.tolist())
-    ]
+    """Return bars of one day, or of several for a long log: `name`, `count` (mean of a day), `share` of the largest."""
+    rows = day_rows(days, _DAYS)
+    largest = max((row.mean for row in rows), default=0.0)
+    bars = []
+    for row in rows:
+        if row.gap:
+            bars.append({"name": f"{row.gap:,} days without a click", "count": "0", "share": 0.0})
+        bars.append({"name": row.first, "count": f"{row.mean:,.0f}", "share": 100 * row.mean / largest})
+    return bars
 
 
 def phase_rows(bundle: Bundle) -> list[dict[str, str]]:

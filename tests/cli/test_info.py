@@ -65,7 +65,7 @@ def test_the_chart_of_days_holds_every_click(days: int, gap: int) -> None:
         np.array([np.datetime64("2024-01-01") + k + (gap if k > days // 2 else 0) for k in range(days)])
     )
     counts = {str(name): 1 + (7 * k) % 13 for k, name in enumerate(names)}
-    lines = day_bars(counts)
+    lines = list(day_bars(counts))
     rows = [line.split() for line in lines if not line.startswith("  ..")]
     assert len(rows) <= 30
     assert len(lines) - len(rows) == (1 if gap else 0)

@@ -60,7 +60,7 @@ def test_without_one_the_page_has_what_the_bundle_keeps(made: tuple[Path, Path],
         assert re.search(rf"<code>{name}</code></small></td><td class=\"number\">\{worth['MRR@20']:+.2f}", html)
     for phase in ("slice", "ranker", "search"):
         assert f"<tr><td>{phase}</td>" in html
-    for text in ("training sessions", "300", "2,000, 3 bad", "10.0% of 200", "2024-05-01", "mtaw-fast report BUNDLE"):
+    for text in ("training sessions", "300", "2,000, 3 bad", "200: 10.0% on items", "2024-05-01", "mtaw-fast report BUNDLE"):
         assert text in page.text
     assert "Sessions of the training: the memory has them" in page.text
     assert page.text.count("Session ") == 5
