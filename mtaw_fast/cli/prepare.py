@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.cli.common import add_command, print_json, progress_bar
 from mtaw_fast.cli.info import dataset_facts, report_lines
 from mtaw_fast.cli.items import add_item_options, item_options
 from mtaw_fast.data.dataset import Dataset, write_item_table
@@ -54,11 +51,6 @@ _HELP = {
     "test_days": "sessions that end in this last time are the test split; 0: no test split (default: 7)",
     "min_prefix": "shortest prefix that is a sample; formats clicks and pickle (default: 1)",
 }
-_CHOICES = {
-    "time_unit": ("auto", "s", "ms", "us", "ns"),
-    "bad_rows": ("refuse", "skip"),
-    "support_rounds": ("once", "until-stable"),
-}
 _UNSET = object()  # not None: `--max-session none` is a valid value
 
 
@@ -78,15 +70,6 @@ _METAVARS = {
     "dedupe": "SECONDS",
     **dict.fromkeys(("since", "until"), "TIME"),
     "test_days": "DAYS",
-}
-_KINDS: dict[str, Callable[[str], Any]] = {
-    "max_session": _clicks_or_none,
-    "min_session": int,
-    "min_support": int,
-    "min_prefix": int,
-    "gap": float,
-    "test_days": float,
-    "dedupe": float,
 }
 
 
@@ -119,15 +102,19 @@ def add_to(commands: Any) -> None:
     table.add_argument("--items", metavar="FILE", help="the item table: Parquet, JSON lines or CSV (default: none)")
     add_item_options(table, "item-")
     options = parser.add_argument_group("click logs (format clicks)")
+    hints = get_type_hints(ClickOptions)
     for name, text in _HELP.items():
-        if name == "merge_types":
-            options.add_argument("--merge-types", action="store_true", default=_UNSET, help=text)
-            continue
-        kind, choices = _KINDS.get(name, str), _CHOICES.get(name)
-        metavar = None if choices else _METAVARS.get(name, "N")
-        options.add_argument(
-            "--" + name.replace("_", "-"), type=kind, choices=choices, metavar=metavar, default=_UNSET, help=text
-        )
+        flag, hint = f"--{name.replace('_', '-')}", hints[name]
+        if hint is bool:
+            options.add_argument(flag, action="store_true", default=_UNSET, help=text)
+        elif get_origin(hint) is Literal:
+            options.add_argument(flag, choices=get_args(hint), default=_UNSET, help=text)
+        else:
+            kind = next((kind for kind in (int, float) if hint in (kind, kind | None)), str)
+            options.add_argument(
+                flag, type=_clicks_or_none if name == "max_session" else kind, metavar=_METAVARS.get(name, "N"),
+                default=_UNSET, help=text,
+            )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -137,9 +124,6 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("types", "context"):
         if name in options:
             options[name] = tuple(options[name].split(","))
-    misplaced = [name for name in options if name != "min_prefix"] if arguments.format != "clicks" else []
-    if misplaced and arguments.format in _FORMATS:
-        raise UsageError(f"--{misplaced[0].replace('_', '-')} works only with the format clicks")
     if arguments.ray is not None or arguments.partitions is not None:
         dataset: Dataset | StoredDataset = _in_parts(arguments, options)
     else:
@@ -188,8 +172,6 @@ def _in_parts(arguments: argparse.Namespace, option_values: dict[str, Any]) -> S
     source = arguments.source if is_url(arguments.source) else Path(arguments.source)
     common: dict[str, Any] = {"overwrite": arguments.overwrite, "partitions": arguments.partitions}
     options = ClickOptions(**option_values)
-    if options.context:
-        raise UsageError("--context reads the log in one pass; leave out --partitions and --ray")
     if arguments.items is not None:  # what is wrong with the table is said before the log is read: that takes long
 
         def check_ids(kind: str) -> None:
@@ -197,8 +179,8 @@ def _in_parts(arguments: argparse.Namespace, option_values: dict[str, Any]) -> S
 
         check_ids("str")
         common["check_ids"] = check_ids
-    with _steps(not arguments.json) as progress:
-        common["progress"] = progress
+    with progress_bar(not arguments.json) as bar:
+        common["progress"] = bar or (lambda *_: None)
         if arguments.ray is None:
             prepare_in_partitions(source, arguments.dataset, options, arguments.name, **common)
         else:
@@ -209,15 +191,3 @@ def _in_parts(arguments: argparse.Namespace, option_values: dict[str, Any]) -> S
         write_item_table(arguments.dataset, table, report.as_dict())
         dataset = read_stored(arguments.dataset)
     return dataset
-
-
-@contextlib.contextmanager
-def _steps(shown: bool) -> Iterator[Callable[[str, int, int], object]]:
-    """Yield a callback that shows the current step on standard error, if that is a terminal."""
-    if not shown or not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    try:
-        yield lambda what, done, total: print(f"\r{what} ({done + 1} of {total})\033[K", end="", file=sys.stderr)
-    finally:
-        print("\r\033[K", end="", file=sys.stderr)

@@ -67,7 +67,7 @@ def test_the_whole_path(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
             "'many' is not a number of clicks; write 500, or none",
         ),
         (["prepare", "xml", "{work}/clicks.csv", "{tmp}/d"], "no format 'xml'"),
-        (["prepare", "npz", "{work}", "{tmp}/d", "--gap", "3"], "--gap works only with the format clicks"),
+        (["prepare", "npz", "{work}", "{tmp}/d", "--gap", "3"], "option gap works only with the format 'clicks'"),
         (["recommend", "{work}/bundle", "a", "-k", "0"], "k"),
         (["recommend", "{work}/bundle", "a", "--index", "hnsw"], "hnsw"),
         (["evaluate", "{work}/bundle", "{work}/dataset", "--split", "future"], "future"),

@@ -7,14 +7,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
 
 from mtaw_fast.cli import main, prepare
-from mtaw_fast.cli.prepare import _steps
 from mtaw_fast.data.readers import FORMATS, ClickOptions
-from mtaw_fast.errors import UsageError
 from tests.support.cli import failure, options, write_log
 
 
@@ -67,8 +64,6 @@ def test_the_defaults_that_prepare_tells_are_those_of_the_options() -> None:
         if name == "prepare" and action.dest in defaults and type(defaults[action.dest]) in (int, float, str):
             value = defaults[action.dest]
             assert f"(default: {value if isinstance(value, str) else f'{value:g}'})" in str(action.help), action.dest
-        if name == "prepare" and action.choices:
-            assert tuple(action.choices) == get_args(get_type_hints(ClickOptions)[action.dest])
     assert set(prepare._FORMATS) == set(FORMATS)
 
 
@@ -115,21 +110,6 @@ def test_prepare_tells_the_truth_about_a_log(tmp_path: Path, capsys: pytest.Capt
     assert log["dropped_repeats"] == (len(rows) - 1503) // 2
     assert not any("logged twice" in text for text in log["warnings"])
     assert any("a bot?" in text for text in log["warnings"])
-
-
-def test_the_step_of_prepare_in_parts_is_wiped_where_it_fails(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-
-    def fail() -> None:
-        with _steps(True) as report:
-            report("scatter", 0, 2)
-            raise UsageError("no")
-
-    with pytest.raises(UsageError):
-        fail()
-    assert capsys.readouterr().err == "\rscatter (1 of 2)\033[K\r\033[K"
 
 
 def test_an_item_table_that_is_refused_leaves_no_parted_data_set(

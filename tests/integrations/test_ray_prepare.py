@@ -73,18 +73,6 @@ def test_what_makes_no_sense_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_stands_on_a_line_of_its_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a terminal the current step is shown on standard error, and an error clears it."""
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    (tmp_path / "log.csv").write_text("session_id,item_id\n1,2\n")
-    assert main(["prepare", "clicks", str(tmp_path / "log.csv"), str(tmp_path / "set"), "--partitions", "2"]) == 1
-    printed = capsys.readouterr().err
-    assert printed.startswith("\rcheck (1 of 7)")
-    assert "\r\033[Kmtaw-fast: " in printed
-
-
 def test_on_ray_the_same_bits(ray_here: object, log: Path, whole: tuple[str, dict], tmp_path: Path) -> None:
     from mtaw_fast.data.readers import ClickOptions
 
