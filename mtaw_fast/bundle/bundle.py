@@ -122,7 +122,7 @@ class Bundle:
         folder : path
             What `save` wrote.
         verify : bool, default True
-            Whether to check the data: file hashes and the values (`bundle.verify`).
+            Whether to check file hashes, and that values are finite, ids distinct, and parts of one model.
         mapping : {'copy', 'map'}, optional
             'copy' makes sealed copies of the files in memory, which processes share. 'map' maps the files themselves;
             nobody may write into them then. The default is MTAW_MAPPING, or 'copy'.

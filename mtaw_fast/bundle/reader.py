@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,17 +27,17 @@ from mtaw_fast.bundle.format import (
     is_plain_name,
     required_parts,
 )
-from mtaw_fast.bundle.verify import verify_model
 from mtaw_fast.config import Config
 from mtaw_fast.data.context import ClickContext
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, DataError, UsageError, shown
 from mtaw_fast.items import ContentVectors, ItemTable
-from mtaw_fast.kernels.native.scan import check_quantized
+from mtaw_fast.kernels.native.scan import Scanner, check_quantized
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
-from mtaw_fast.model.checks import RETRAIN, check_array, check_memory, check_weights
+from mtaw_fast.model.checks import RETRAIN, check_array, check_finite, check_memory, check_weights
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import open_regular, read_json, sha256_of
 from mtaw_fast.storage.sealed_file import SealedFile
@@ -45,6 +46,8 @@ from mtaw_fast.system import host
 from mtaw_fast.system.cpus import usable_cpus
 
 _ATTEMPTS = 5  # if the bundle is replaced during a read, the read starts again with the new manifest
+_TOLERANCE = 1e-6  # a vector's length is a sum, whose order differs between CPUs
+_ROWS = 4096  # in a part of another model nearly every row differs, so a sample is enough
 
 
 def read_bundle(folder: Path, verify: bool, mapping: str | None) -> tuple[dict[str, Any], Model]:
@@ -95,15 +98,17 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     where = str(folder / MANIFEST)
     files = _files_of(where, manifest)
     config, n_items = _config_of(where, manifest)
-    try:
+    with _bundle_errors():  # these errors name the file
         opened = _open_files(folder, files, verify, mapping)
         arrays = {
             part: map_tensors(opened[part])
             for part in (*PARTS, *OPTIONAL_PARTS, *ITEM_PARTS, *CONTENT_PARTS, "times", "types")
             if part in opened
         }
-    except DataError as error:
-        raise BundleError(str(error)) from None
+        threads = usable_cpus()
+        memory = MemoryTables.load(opened["memory"], n_items, threads=threads) if "memory" in opened else None
+        ranker_net = RankerNet.load(opened["ranker"]) if "ranker" in opened else None
+    check_memory(str(folder), memory, ranker_net, n_items)
     weights, rows = with_derived(arrays["weights"], arrays.get("catalog"))
     check_weights(str(folder), weights, config, n_items)
     shape = (n_items, config.model.embedding_dim)
@@ -112,26 +117,19 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     popularity = check_array(str(folder), "popularity", clicks, np.int64, (n_items,))
     most_clicked = _most_clicked(folder, arrays["popularity"], verify)
     scan = arrays.get("scan")
-    try:
+    with _bundle_errors(f"{folder}: "):
         if scan is not None:
             check_quantized(scan, n_items, config.model.embedding_dim)
-    except ValueError as error:
-        raise BundleError(f"{folder}: {error}") from None
-    try:
         ids = ItemIds(arrays["items"])
-    except DataError as error:
-        raise BundleError(f"{folder}: {error}") from None
-    if len(ids) != n_items:
-        raise BundleError(f"{folder} has {len(ids)} item ids for {n_items} items; {RETRAIN}")
-    memory, ranker_net = _read_memory(folder, opened, n_items)
-    log_progress = _read_log_progress(folder, opened, n_items, memory)
-    try:
+        log_progress = LogProgress.load(opened["learned"]) if "learned" in opened else None
+        if log_progress is not None:
+            log_progress.check(n_items, 0 if memory is None else memory.n_sessions)
         trends = TrendTables.load(opened["trends"]) if "trends" in opened else None
         items = ItemTable.of(arrays["item_table"]) if "item_table" in arrays else None
         content = ContentVectors.of(arrays["content"]) if "content" in arrays else None
         context = ClickContext.of_arrays(map_tensors(opened["context"])) if "context" in opened else None
-    except DataError as error:
-        raise BundleError(f"{folder}: {error}") from None
+    if len(ids) != n_items:
+        raise BundleError(f"{folder} has {len(ids)} item ids for {n_items} items; {RETRAIN}")
     model = Model(
         config, weights, ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, log_progress,
         arrays.get("times", {}).get("times"), trends, items, content, context,
@@ -139,8 +137,30 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     )  # fmt: skip
     model.check(str(folder))
     if verify:
-        verify_model(str(folder), model)
+        _verify(str(folder), model)
     return model
+
+
+@contextlib.contextmanager
+def _bundle_errors(prefix: str = "") -> Iterator[None]:
+    """Raise what is wrong with a part as a BundleError."""
+    try:
+        yield
+    except (DataError, ValueError) as error:
+        raise BundleError(f"{prefix}{error}") from None
+
+
+def _verify(where: str, model: Model) -> None:
+    """Raise BundleError if values of a model, whose shapes fit, are not finite, no ids, or of another model."""
+    check_finite(where, {**model.weights, "catalog": model.item_vectors})
+    rows = np.unique(np.linspace(0, model.n_items - 1, min(model.n_items, _ROWS)).astype(np.int64))
+    expected = normalized(model.weights["item_embedding"][rows])
+    with _bundle_errors(f"{where}: "):
+        model.ids.check()
+        if np.abs(expected - model.item_vectors[rows]).max() > _TOLERANCE:
+            raise DataError(f"its 'catalog' is of another model than its 'weights'; restore it or {RETRAIN}")
+        if model.scan is not None:
+            Scanner(model.item_vectors, model.scan)  # checks codes and rows itself
 
 
 def _files_of(where: str, manifest: dict[str, Any]) -> dict[str, _File]:
@@ -185,34 +205,6 @@ def _damaged(where: str, error: Exception) -> BundleError:
     return BundleError(f"{where} is damaged ({type(error).__name__}: {error}); {RETRAIN}")
 
 
-def _read_memory(
-    folder: Path, opened: Mapping[str, SealedFile], n_items: int
-) -> tuple[MemoryTables | None, RankerNet | None]:
-    """Read the session memory's tables and ranker, if the bundle has them."""
-    try:
-        threads = usable_cpus()
-        memory = MemoryTables.load(opened["memory"], n_items, threads=threads) if "memory" in opened else None
-        ranker_net = RankerNet.load(opened["ranker"]) if "ranker" in opened else None
-    except DataError as error:
-        raise BundleError(str(error)) from None
-    check_memory(str(folder), memory, ranker_net, n_items)
-    return memory, ranker_net
-
-
-def _read_log_progress(
-    folder: Path, opened: Mapping[str, SealedFile], n_items: int, memory: MemoryTables | None
-) -> LogProgress | None:
-    """Read how far the bundle has learned from a log; None if it never did."""
-    if "learned" not in opened:
-        return None
-    try:
-        progress = LogProgress.load(opened["learned"])
-        progress.check(n_items, 0 if memory is None else memory.n_sessions)
-    except DataError as error:
-        raise BundleError(f"{folder}: {error}") from None
-    return progress
-
-
 def _most_clicked(folder: Path, arrays: Mapping[str, np.ndarray], verify: bool) -> np.ndarray:
     """Return the items by popularity."""
     popularity = arrays["popularity"]
@@ -230,7 +222,7 @@ def _descends(clicks: np.ndarray, ids: np.ndarray) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file as named by a manifest; older manifests have no size."""
+    """A file as named by a manifest."""
 
     name: str
     digest: str

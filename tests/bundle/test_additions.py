@@ -170,13 +170,3 @@ def test_readers_see_the_old_bundle_or_the_new_one(folder: Path) -> None:
     reader.join()
     assert not failures
     assert loads > 3
-
-
-def test_a_read_only_file_system_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: Any, **__: Any) -> None:  # also the removal of a file that does not exist
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(Path, "write_bytes", refused)
-    monkeypatch.setattr(Path, "unlink", refused)
-    with pytest.raises(BundleError, match="Read-only file system"):
-        put(folder, b"data")

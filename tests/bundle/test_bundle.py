@@ -13,18 +13,15 @@ import pytest
 
 from mtaw_fast.bundle import Bundle, bundle_lock, refuse_existing
 from mtaw_fast.bundle.format import OPTIONAL_PARTS, PARTS
-from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.model.item_vectors import normalized
-from mtaw_fast.model.parameters import parameter_shapes
-from mtaw_fast.storage.tensor_file import map_tensors
-from tests.support.bundles import refused
 from tests.support.random_bundle import (
     bundle_parts,
     contents,
     edit_manifest,
     memory_parts,
+    refused,
     save_parts,
     save_random,
 )
@@ -198,14 +195,3 @@ def test_arrays_that_do_not_fit_are_not_saved(
     with pytest.raises(BundleError, match=message):
         save_parts(tmp_path / "bundle", **parts)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_files_are_plain_safetensors(tmp_path: Path) -> None:
-    from safetensors.numpy import load_file
-
-    path = save_random(tmp_path).file("weights")
-    assert path is not None
-    assert {name: array.shape for name, array in load_file(path).items()} == parameter_shapes(
-        Config.of(embedding_dim=12), 60
-    )
-    assert set(map_tensors(path)) == set(load_file(path))

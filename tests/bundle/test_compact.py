@@ -12,7 +12,7 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import COMPACT_VERSION, MANIFEST
-from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.errors import BundleError
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.recommender import Recommender
@@ -76,14 +76,6 @@ def test_a_value_beyond_half_floats_is_refused(whole: Bundle, tmp_path: Path) ->
         Bundle.save(tmp_path / "large", model, metrics={}, dataset={}, compact=True)
 
 
-def test_a_whole_bundle_needs_its_catalog(small: Bundle, tmp_path: Path) -> None:
-    folder = shutil.copytree(small.folder, tmp_path / "earlier")
-    manifest = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(manifest | {"format_version": 3}))
-    with pytest.raises(BundleError, match="names no 'catalog' file"):
-        Bundle.load(folder)
-
-
 @pytest.mark.parametrize(
     ("name", "change"),
     [("session_items", lambda a: np.where(a == a[0], N_ITEMS, a)), ("session_offsets", lambda a: a[:-1].copy())],
@@ -99,8 +91,3 @@ def test_damaged_sessions_are_refused(small: Bundle, tmp_path: Path, name: str, 
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=r"memory tables|sessions: offsets"):
         Bundle.load(folder)
-
-
-def test_it_does_not_learn(small: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="was made for a page, so it cannot learn"):
-        Recommender.load(small.folder, learn=tmp_path / "log")

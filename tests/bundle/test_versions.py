@@ -216,8 +216,3 @@ def test_a_service_that_is_none_is_named_before_anything_changes(
         answering.join()
     assert f"--service {url}: no service answers there" in capsys.readouterr().err
     assert current_in(folder) is None
-
-
-def test_a_port_that_is_no_number_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bundles", str(folder), "--service", "http://localhost:80a"]) == 2
-    assert "give its address" in capsys.readouterr().err

@@ -28,6 +28,12 @@ ROOT = Path(__file__).parent.parent
 _STEPS = ("write_tensors", "sha256_of", "flush_folder", "_git", "write_json")
 
 
+def assert_holds(folder: Path, seed: int) -> None:
+    weights = bundle_parts(seed=seed)["weights"]
+    loaded = Bundle.load(folder).weights
+    assert all((loaded[name] == weights[name]).all() for name in weights)
+
+
 @pytest.mark.parametrize("existing", [True, False])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_at_any_step_leaves_nothing_behind(
@@ -82,9 +88,7 @@ def test_a_failure_after_the_manifest_took_its_place_leaves_the_new_bundle(
     with pytest.raises((BundleError, KeyboardInterrupt)):
         save_parts(folder, **bundle_parts(seed=2), overwrite=True)
     monkeypatch.undo()
-    weights = bundle_parts(seed=2)["weights"]
-    loaded = Bundle.load(folder).model.weights
-    assert all((loaded[name] == weights[name]).all() for name in weights)
+    assert_holds(folder, seed=2)
 
 
 def test_a_name_that_is_promoted_meanwhile_damages_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,9 +106,7 @@ def test_a_name_that_is_promoted_meanwhile_damages_no_bundle(tmp_path: Path, mon
     monkeypatch.setattr(bundle_writer, "flush_folder", promoting)
     save_parts(current, **bundle_parts(seed=2), overwrite=True)
     assert contents(tmp_path / "next") == before
-    weights = bundle_parts(seed=2)["weights"]
-    loaded = Bundle.load(tmp_path / "old").model.weights
-    assert all((loaded[name] == weights[name]).all() for name in weights)
+    assert_holds(tmp_path / "old", seed=2)
 
 
 @pytest.mark.parametrize("existing", [True, False])
@@ -132,9 +134,7 @@ def test_files_that_cannot_be_opened_after_the_manifest_took_its_place_cost_no_b
     with pytest.raises(BundleError, match="Too many open files"):
         save_parts(folder, **bundle_parts(seed=2), overwrite=True)
     monkeypatch.undo()
-    weights = bundle_parts(seed=2)["weights"]
-    loaded = Bundle.load(folder).model.weights
-    assert all((loaded[name] == weights[name]).all() for name in weights)
+    assert_holds(folder, seed=2)
     save_parts(folder, **bundle_parts(seed=3), overwrite=True)
     assert len(contents(folder)) == 6, "files of the bundle before stay"
 

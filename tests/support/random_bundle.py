@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import BundleError
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.model.parameters import parameter_shapes, starting_weights
@@ -71,6 +73,14 @@ def save_parts(
 def save_random(folder: Path, **settings: Any) -> Bundle:
     """Save a random bundle and return it; settings as in `bundle_parts`."""
     return save_parts(folder, **bundle_parts(**settings))
+
+
+def refused(folder: Path, verify: bool = True) -> str:
+    """Return the one-line message with which a bundle is refused."""
+    with pytest.raises(BundleError) as caught:
+        Bundle.load(folder, verify=verify)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
