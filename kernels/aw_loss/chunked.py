@@ -1,128 +1,187 @@
-"""The AW loss in plain PyTorch without B x N in float32: row chunks, one exponential an entry, matrix products.
+"""The AW loss in plain PyTorch, whole or in slices of the catalog (`catalog_sums`, `loss_of_sums`), on any device.
 
-With exps P = exp(z) (the fixed bound |z| <= scale makes a running maximum needless), S their row sum and
-c = (2 - 2p)^gamma - 2 gamma p (2 - 2p)^(gamma - 1) log p, the gradient of a row's loss is
-dL/dz = c (P / S - onehot). The row scalars go into the small operands of the matrix products, so the
-B x N tile is passed over once. The target's entry is taken out of P and handled in float32: otherwise
-p - 1 would drown in P's rounding where p nears 1. README.md has the derivation.
+What each number is, and why two a row are enough, is in README.md ("The Triton form"). Tiles of ROWS x ITEMS logits
+are made and freed one after the other: in addition to its results it takes the memory of a tile and of ITEMS vectors,
+whatever the slice. Every sum has one order, so the same bits come out on every run; sums over tiles are float64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
-from mtaw_fast.kernels.aw_loss.reference import adaptive_weight, row_scalar
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 from mtaw_fast.kernels.scatter import add_rows
 
-# A 256 x 40k bf16 tile is 20 MB: under the 32 MB at which glibc returns memory to the system and every
-# tile would need fresh pages (measured: 2x on the whole step at 512 rows).
-CHUNK_ROWS = 256
-# Exps no larger than this are kept for the backward pass (3 matrix products instead of 4), never in float32.
-KEEP_BYTES = 128 << 20
-_SUM_BLOCK = 128
+# Of a tile. In float32 that is 8 MB, which malloc keeps: tiles of 32,768 items need fresh pages each time and take
+# 1.7 times the processor time in bfloat16, 1.2 times in float32 (B = 1,024, n = 20,363, d = 100, Zen 5).
+ROWS = 256
+ITEMS = 1 << 13
+_DTYPES = (torch.float32, torch.float64)
 _SMALLEST_NORM = 1e-12  # torch.nn.functional.normalize's
 
 
 def not_supported_reasons(request: LossRequest) -> list[str]:
     """Return why this backend cannot take the request; empty if it can."""
     reasons = []
+    queries, items = request.queries, request.items
     if request.negatives:
         reasons.append("it has no negatives=True")
-    if request.queries.dtype != torch.float32 or request.items.dtype != torch.float32:
-        reasons.append("queries and items must be float32")
-    if request.compute_dtype not in (None, torch.float32, torch.bfloat16):
-        reasons.append("compute_dtype must be float32 or bfloat16")
+    if queries.dtype != items.dtype or queries.dtype not in _DTYPES:
+        reasons.append("queries and items must be float32, or both float64")
+    if request.compute_dtype not in (None, queries.dtype, torch.bfloat16):
+        reasons.append("compute_dtype must be that of the queries, or bfloat16")
     return reasons
 
 
 def aw_loss(request: LossRequest) -> Tensor:
-    """Loss of every row, unweighted: float32[B]."""
-    dtype = request.compute_dtype or torch.float32
-    return _ChunkedLoss.apply(request.queries, request.items, request.targets, request.scale, request.gamma, dtype)
+    """Loss of every row, unweighted: float[B]. A target outside 0..N-1 gives NaN."""
+    return loss_of_sums(*catalog_sums(request, 0, len(request.items)), request.scale, request.gamma)
 
 
-class _ChunkedLoss(torch.autograd.Function):
+def catalog_sums(request: LossRequest, first_item: int, catalog_size: int) -> tuple[Tensor, Tensor]:
+    """(others, target_cosines), each [B] in the queries' dtype; see `slices.catalog_sums`."""
+    dtype = request.compute_dtype or request.queries.dtype
+    return _CatalogSums.apply(
+        request.queries, request.items, request.targets, request.scale, first_item, catalog_size, dtype
+    )
+
+
+def loss_of_sums(others: Tensor, target_cosines: Tensor, scale: float, gamma: float) -> Tensor:
+    """Loss of every row, [B]; see `slices.loss_of_sums`."""
+    return _RowLosses.apply(others, target_cosines, scale, gamma)
+
+
+class _CatalogSums(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, scale: float, gamma: float, dtype: torch.dtype
-    ) -> Tensor:
-        q_inverse_norm, e_inverse_norm = inverse_norms(queries), inverse_norms(items)
-        q, e = queries * q_inverse_norm, items * e_inverse_norm  # float32 [B, d], [N, d]
-        e_target = e[targets]  # [B, d]
-        z_target = scale * (q * e_target).sum(dim=1)  # [B]
-        e_low, q_low = e.to(dtype), (scale * q).to(dtype)
-
-        keep = dtype != torch.float32 and ctx.needs_input_grad[1] and len(q) * len(e) * 2 <= KEEP_BYTES
-        kept, others = [], torch.empty_like(z_target)
-        for rows in _chunks(len(q)):
-            exps = _exps_without_target(q_low[rows], e_low, targets[rows])
-            others[rows] = _row_sums(exps)
-            if keep:
-                kept.append(exps)
-        total = others + z_target.exp()
-        log_odds = z_target - others.log()
-        ctx.save_for_backward(q, e, q_inverse_norm, e_inverse_norm, targets, total, log_odds, *kept)
-        ctx.scale, ctx.gamma, ctx.dtype = scale, gamma, dtype
-        return -adaptive_weight(log_odds, gamma) * functional.logsigmoid(log_odds)
+        ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, scale: float, first_item: int, catalog_size: int,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        query_norms = _inverse_norms(queries)
+        unit_queries = queries * query_norms
+        scaled = (scale * unit_queries).to(dtype)
+        in_slice, target_indices = _targets_here(targets, first_item, len(items))
+        with_vectors = ctx.needs_input_grad[0]
+        others = queries.new_zeros(len(queries), dtype=torch.float64)
+        vectors = torch.zeros_like(queries) if with_vectors else queries.new_empty(0)
+        for block in _blocks(len(items), ITEMS):
+            units = _unit_rows(items[block]).to(dtype)
+            for rows in _blocks(len(queries), ROWS):
+                exps = _exps(scaled[rows], units, in_slice[rows], target_indices[rows] - block.start, scale)
+                others[rows] += exps.sum(dim=1, dtype=_sum_dtype(dtype))
+                if with_vectors:
+                    vectors[rows] += exps @ units
+        target_units = _target_units(items, in_slice, target_indices)
+        cosines = (unit_queries * target_units).sum(dim=1)
+        cosines = torch.where((targets >= 0) & (targets < catalog_size), cosines, torch.nan)
+        ctx.save_for_backward(queries, query_norms, items, in_slice, target_indices, vectors)
+        ctx.scale, ctx.dtype = scale, dtype
+        return others.to(queries.dtype), cosines
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        q, e, q_inverse_norm, e_inverse_norm, targets, total, log_odds, *kept = ctx.saved_tensors
+    def backward(ctx: Any, d_others: Tensor, d_cosines: Tensor) -> tuple[Tensor | None, ...]:
+        queries, query_norms, items, in_slice, target_indices, vectors = ctx.saved_tensors
         scale, dtype = ctx.scale, ctx.dtype
-        row = grad_loss * row_scalar(log_odds, ctx.gamma) * scale  # [B]; dL/d cos = row (P / S - onehot)
-        target_row = -row * log_odds.neg().sigmoid()  # its entry at the target, row (p - 1)
-        e_low, q_low = e.to(dtype), (scale * q).to(dtype)
-        weighted_q = (q * (row / total)[:, None]).to(dtype)  # [B, d]
+        unit_queries = queries * query_norms
+        d_cosines = torch.where(in_slice, d_cosines, 0.0)
+        by_queries = by_items = None
+        if ctx.needs_input_grad[0]:
+            d_units = vectors * (scale * d_others)[:, None]
+            d_units += _target_units(items, in_slice, target_indices) * d_cosines[:, None]
+            by_queries = _through_norm(d_units, unit_queries, query_norms)
+        if ctx.needs_input_grad[1]:
+            scaled = (scale * unit_queries).to(dtype)
+            # The rows' scalars go into the small operand. They may be far below the range of bfloat16's neighbors, but
+            # not below its exponent, which is float32's.
+            weighted = ((scale * d_others)[:, None] * unit_queries).to(dtype)
+            at_targets = unit_queries * d_cosines[:, None]
+            by_items = torch.empty_like(items)
+            for block in _blocks(len(items), ITEMS):
+                norms = _inverse_norms(items[block])
+                units = items[block] * norms
+                low, d_units = units.to(dtype), torch.zeros_like(units)
+                for rows in _blocks(len(queries), ROWS):
+                    exps = _exps(scaled[rows], low, in_slice[rows], target_indices[rows] - block.start, scale)
+                    d_units += exps.T @ weighted[rows]
+                inside = (in_slice & (target_indices >= block.start) & (target_indices < block.stop)).nonzero()[:, 0]
+                add_rows(d_units, target_indices[inside] - block.start, at_targets[inside])
+                by_items[block] = _through_norm(d_units, units, norms)
+        return by_queries, by_items, None, None, None, None, None
 
-        d_q = e[targets] * target_row[:, None]
-        d_e = add_rows(torch.zeros_like(e), targets, q * target_row[:, None])
-        for k, rows in enumerate(_chunks(len(q))):
-            exps = kept[k] if kept else _exps_without_target(q_low[rows], e_low, targets[rows])
-            d_q[rows] += (exps @ e_low) * (row / total)[rows, None]
-            d_e += exps.T @ weighted_q[rows]
-        return (
-            through_norm(d_q, q, q_inverse_norm),
-            through_norm(d_e, e, e_inverse_norm),
-            None, None, None, None,
-        )  # fmt: skip
+
+class _RowLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, others: Tensor, target_cosines: Tensor, scale: float, gamma: float) -> Tensor:
+        target = ((target_cosines - 0.5) * scale).exp()
+        total, ratio = others + target, others / target
+        # Where p is near 1, its logarithm comes from 1 - p, which is no difference.
+        log_p = torch.where(ratio < 1, -torch.log1p(ratio), scale * (target_cosines - 0.5) - total.log())
+        miss = others / total
+        base = 2 * miss
+        if gamma == 0:
+            weight = slope = torch.ones_like(base)
+        else:
+            weight = base**gamma
+            bend = 2 * gamma * (target / total) * base ** (gamma - 1) * log_p
+            slope = weight - torch.where(base > 0, bend, 0.0)
+        ctx.save_for_backward(slope / total, -slope * scale * miss)
+        return -weight * log_p
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_losses: Tensor) -> tuple[Tensor | None, ...]:
+        others_slopes, cosine_slopes = ctx.saved_tensors
+        return d_losses * others_slopes, d_losses * cosine_slopes, None, None
 
 
-def _chunks(rows: int) -> list[slice]:
-    return [slice(begin, min(begin + CHUNK_ROWS, rows)) for begin in range(0, rows, CHUNK_ROWS)]
+def _blocks(count: int, size: int) -> Iterator[slice]:
+    return (slice(begin, min(begin + size, count)) for begin in range(0, count, size))
 
 
-def _exps_without_target(scaled_q: Tensor, e: Tensor, targets: Tensor) -> Tensor:
-    """exp of a chunk's logits with 0 at each row's target: [rows, N]."""
-    exps = (scaled_q @ e.T).exp_()
-    exps[torch.arange(len(targets), device=targets.device), targets] = 0
+def _exps(scaled: Tensor, units: Tensor, in_slice: Tensor, target_indices: Tensor, scale: float) -> Tensor:
+    """exp(z - scale / 2) of a tile, 0 at each row's target: [rows, items] in the dtype of the products."""
+    exps = (scaled @ units.T).sub_(scale / 2).exp_()
+    rows = (in_slice & (target_indices >= 0) & (target_indices < len(units))).nonzero()[:, 0]
+    exps[rows, target_indices[rows]] = 0
     return exps
 
 
-def _row_sums(exps: Tensor) -> Tensor:
-    """float32[rows] sums, from partial sums over blocks of columns.
-
-    sum(dtype=float32) would first write a float32 copy of the tile. A partial sum is accumulated in
-    float32 and rounded to the tile's dtype once, so the error of the whole stays below 2^-9 in bf16
-    and averages out over the blocks.
-    """
-    whole = exps.shape[1] // _SUM_BLOCK * _SUM_BLOCK
-    partial = exps[:, :whole].unflatten(1, (-1, _SUM_BLOCK)).sum(dim=-1)
-    return partial.float().sum(dim=1) + exps[:, whole:].float().sum(dim=1)
+def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What a tile's row is added up in: float64 would first write the whole tile so, float32 keeps 16 digits more than
+    bfloat16 has."""
+    return torch.float32 if dtype == torch.bfloat16 else dtype
 
 
-def inverse_norms(vectors: Tensor) -> Tensor:
+def _targets_here(targets: Tensor, first_item: int, count: int) -> tuple[Tensor, Tensor]:
+    """bool[B] and int64[B]: whether a row's target is in the slice, and its index there (0 if it is not)."""
+    target_indices = targets - first_item
+    in_slice = (target_indices >= 0) & (target_indices < count)
+    return in_slice, torch.where(in_slice, target_indices, 0)
+
+
+def _target_units(items: Tensor, in_slice: Tensor, target_indices: Tensor) -> Tensor:
+    """The targets' unit vectors, 0 where they are in another slice: [B, d]."""
+    if len(items) == 0:
+        return items.new_zeros(len(target_indices), items.shape[1])
+    return _unit_rows(items[target_indices]) * in_slice[:, None]
+
+
+def _unit_rows(vectors: Tensor) -> Tensor:
+    return vectors * _inverse_norms(vectors)
+
+
+def _inverse_norms(vectors: Tensor) -> Tensor:
     """Return 1 / |v| of each row: [n, 1]."""
     return torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(_SMALLEST_NORM).reciprocal()
 
 
-def through_norm(gradient: Tensor, unit: Tensor, inverse_norm: Tensor) -> Tensor:
+def _through_norm(gradient: Tensor, unit: Tensor, inverse_norm: Tensor) -> Tensor:
     """Return the gradient with respect to v of a function of unit = v / |v|."""
     along = (gradient * unit).sum(dim=1, keepdim=True)
     return gradient.addcmul_(unit, along, value=-1.0).mul_(inverse_norm)

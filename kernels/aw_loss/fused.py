@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 
@@ -43,49 +42,20 @@ def aw_loss(request: LossRequest) -> Tensor:
             request.queries, request.items, request.targets, request.scale, request.gamma, _compute_dtype(request),
             _asks_for_gradient(request.queries),
         )  # fmt: skip
-    others, target_cosines = _CatalogSums.apply(
-        request.queries, request.items, request.targets, request.scale, 0, len(request.items), _compute_dtype(request),
-        _asks_for_gradient(request.queries),
-    )  # fmt: skip
-    return _RowLosses.apply(others, target_cosines, request.scale, request.gamma)
+    return loss_of_sums(*catalog_sums(request, 0, len(request.items)), request.scale, request.gamma)
 
 
-def catalog_sums(
-    queries: Tensor,
-    items: Tensor,
-    targets: Tensor,
-    *,
-    scale: float,
-    first_item: int,
-    catalog_size: int,
-    compute_dtype: torch.dtype | None = None,
-) -> tuple[Tensor, Tensor]:
-    """What a slice of the catalog adds to the loss: for catalogs that are spread over several devices.
-
-    queries: float[B, d], the same for every slice; items: float[n, d], the items first_item .. first_item + n - 1
-    of the catalog_size there are; targets: int64[B], numbers in the whole catalog. scale, compute_dtype: see aw_loss.
-
-    Returns (others, target_cosines), float32[B] each: the sum of exp(z - scale / 2) over the slice's items but
-    the row's target, and cos(q, e_target), 0 where the target is in another slice. Both combine by addition;
-    `loss_of_sums` of the sums is the loss. Differentiable by queries and items: the slices' gradients by queries add
-    up likewise, and each slice gets its own items' gradient.
-    Raises UsageError on malformed arguments, UnsupportedError where Triton cannot run on them.
-    """
-    request = LossRequest(queries, items, targets, float(scale), 0.0, False, compute_dtype)
-    if first_item < 0 or first_item + len(items) > catalog_size:
-        last = first_item + len(items) - 1
-        raise UsageError(f"catalog_sums: items {first_item}..{last} are not within a catalog of {catalog_size}")
-    if reasons := not_supported_reasons(request):
-        raise UnsupportedError(f"catalog_sums: cannot take {request.describe()} ({', '.join(reasons)})")
+def catalog_sums(request: LossRequest, first_item: int, catalog_size: int) -> tuple[Tensor, Tensor]:
+    """(others, target_cosines), float32[B] each; see `slices.catalog_sums`."""
     return _CatalogSums.apply(
-        queries, items, targets, request.scale, first_item, catalog_size, _compute_dtype(request),
-        _asks_for_gradient(queries),
+        request.queries, request.items, request.targets, request.scale, first_item, catalog_size,
+        _compute_dtype(request), _asks_for_gradient(request.queries),
     )  # fmt: skip
 
 
-def loss_of_sums(others: Tensor, target_cosines: Tensor, *, scale: float, gamma: float) -> Tensor:
-    """Loss of every row, float32[B], from what `catalog_sums` returned, added up over the catalog's slices."""
-    return _RowLosses.apply(others, target_cosines, float(scale), float(gamma))
+def loss_of_sums(others: Tensor, target_cosines: Tensor, scale: float, gamma: float) -> Tensor:
+    """Loss of every row, float32[B]; see `slices.loss_of_sums`."""
+    return _RowLosses.apply(others, target_cosines, scale, gamma)
 
 
 def _asks_for_gradient(queries: Tensor) -> bool:

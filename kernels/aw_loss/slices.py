@@ -7,10 +7,10 @@ from torch import Tensor
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels import dispatch
-from mtaw_fast.kernels.aw_loss import chunked_sums, fused
+from mtaw_fast.kernels.aw_loss import chunked, fused
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 
-BACKENDS = {"triton": fused, "chunked": chunked_sums}  # fastest first
+BACKENDS = {"triton": fused, "chunked": chunked}  # fastest first
 
 
 def catalog_sums(
@@ -67,10 +67,7 @@ def catalog_sums(
         last = first_item + len(items) - 1
         raise UsageError(f"catalog_sums: items {first_item}..{last} are not within a catalog of {catalog_size}")
     chosen = BACKENDS[dispatch.choose_backend("catalog_sums", BACKENDS, request, backend)]
-    return chosen.catalog_sums(
-        queries, items, targets, scale=scale, first_item=first_item, catalog_size=catalog_size,
-        compute_dtype=compute_dtype,
-    )  # fmt: skip
+    return chosen.catalog_sums(request, first_item, catalog_size)
 
 
 def loss_of_sums(
@@ -95,4 +92,4 @@ def loss_of_sums(
     column = others[:, None]
     request = LossRequest(column, column, others, float(scale), float(gamma), False, None)
     name = dispatch.choose_backend("loss_of_sums", BACKENDS, request, backend)
-    return BACKENDS[name].loss_of_sums(others, target_cosines, scale=scale, gamma=gamma)
+    return BACKENDS[name].loss_of_sums(others, target_cosines, request.scale, request.gamma)

@@ -1,8 +1,13 @@
-"""Every backend of aw_loss against a float64 reference, an independent oracle, and its own contract."""
+"""The backends of aw_loss on a CPU: against float64, an independent oracle, and the op's contract; slices of a catalog.
+
+`test_aw_loss_native.py` has the native one's accuracy, and `on_triton` Triton's.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from functools import cache
 
 import pytest
@@ -13,52 +18,39 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtaw_fast.errors import UnsupportedError, UsageError
-from mtaw_fast.kernels.aw_loss import aw_loss, chunked
+from mtaw_fast.kernels.aw_loss import aw_loss, catalog_sums, chunked, loss_of_sums
 from mtaw_fast.kernels.aw_loss.interface import BACKENDS
-from mtaw_fast.kernels.native.loss import multiplies_bfloat16
 from tests.support.kernels import near_certainty
-from tests.support.kernels.aw_loss import problem, worst
+from tests.support.kernels.aw_loss import (
+    Inputs,
+    loss_and_gradients,
+    problem,
+    with_gradients,
+    worst,
+)  # fmt: skip
 
-SHAPES = [(1, 1, 1), (1, 7, 3), (5, 2, 100), (37, 501, 20), (300, 129, 64), (3, 40727, 100)]
-DTYPES = [torch.float32, torch.bfloat16]
+SHAPES = [(1, 1, 1), (1, 7, 3), (37, 501, 20), (300, 129, 64), (3, 40727, 100)]
 FUSED = ["native", "chunked"]
-ON_CPU = sorted(set(BACKENDS) - {"triton"})  # Triton's backend has tests of its own, under the interpreter
+ON_CPU = sorted(set(BACKENDS) - {"triton"})
 
 
-def skip_unsupported(backend: str, compute: torch.dtype) -> None:
-    if backend == "native" and compute == torch.bfloat16 and not multiplies_bfloat16():
-        pytest.skip("this CPU has no bfloat16 instructions, or MTAW_ISA hides them")
-
-
-def loss_and_gradients(
-    backend: str, dtype: torch.dtype, compute: torch.dtype | None, inputs: tuple[Tensor, ...], gamma: float
-) -> list[Tensor]:
-    queries, catalog, targets, weights = inputs
-    q = queries.to(dtype, copy=True).requires_grad_()
-    e = catalog.to(dtype, copy=True).requires_grad_()
-    loss = aw_loss(
-        q, e, targets, scale=16, gamma=gamma, weights=weights.to(dtype), reduction="none",
-        compute_dtype=compute, backend=backend,
-    )  # fmt: skip
-    # Uneven gradients from above, so that row and sum cannot be mixed up.
-    (loss * torch.linspace(0.5, 2, len(loss), dtype=dtype)).sum().backward()
-    assert q.grad is not None
-    assert e.grad is not None
-    return [tensor.detach().double() for tensor in (loss, q.grad, e.grad)]
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Next to other work, PyTorch's threads wait for one another longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 6.0])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("compute", DTYPES, ids=str)
-@pytest.mark.parametrize("backend", FUSED)
-def test_is_as_close_to_float64_as_eager_is(
-    backend: str, compute: torch.dtype, shape: tuple[int, int, int], gamma: float
-) -> None:
-    skip_unsupported(backend, compute)
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16], ids=str)
+def test_is_as_close_to_float64_as_eager_is(compute: torch.dtype, shape: tuple[int, int, int], gamma: float) -> None:
     inputs = problem(*shape)
     exact = loss_and_gradients("reference", torch.float64, None, inputs, gamma)
     eager = loss_and_gradients("reference", torch.float32, compute, inputs, gamma)
-    ours = loss_and_gradients(backend, torch.float32, compute, inputs, gamma)
+    ours = loss_and_gradients("chunked", torch.float32, compute, inputs, gamma)
     for name, truth, peer, got in zip(("loss", "d queries", "d items"), exact, eager, ours, strict=True):
         slack = torch.finfo(compute).eps * max(truth.abs().max().item(), 1e-3)
         assert worst(got, truth) <= 2 * worst(peer, truth) + slack, name
@@ -74,17 +66,6 @@ def test_agrees_with_an_independent_cross_entropy(backend: str, gamma: float) ->
     oracle = (2 - 2 * torch.exp(-ce)) ** gamma * ce
     got = aw_loss(q, e, targets, scale=12, gamma=gamma, reduction="none", backend=backend)
     torch.testing.assert_close(got.double(), oracle, rtol=2e-5, atol=2e-5)
-
-
-@pytest.mark.parametrize("keep_bytes", [0, 1 << 30])
-def test_recomputed_and_kept_exponentials_give_the_same_gradients(
-    keep_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inputs = problem(700, 300, 8)
-    expected = loss_and_gradients("chunked", torch.float32, torch.bfloat16, inputs, 2.0)
-    monkeypatch.setattr(chunked, "KEEP_BYTES", keep_bytes)
-    for a, b in zip(loss_and_gradients("chunked", torch.float32, torch.bfloat16, inputs, 2.0), expected, strict=True):
-        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
@@ -187,12 +168,11 @@ def test_reductions(backend: str) -> None:
     seed=st.integers(0, 1 << 20),
 )
 @settings(max_examples=30, deadline=None)
-@pytest.mark.parametrize("backend", FUSED)
-def test_any_shape(backend: str, rows: int, items: int, d: int, gamma: float, seed: int) -> None:
+def test_any_shape(rows: int, items: int, d: int, gamma: float, seed: int) -> None:
     inputs = problem(rows, items, d, seed)
     exact = loss_and_gradients("reference", torch.float64, None, inputs, gamma)
     eager = loss_and_gradients("reference", torch.float32, None, inputs, gamma)
-    ours = loss_and_gradients(backend, torch.float32, None, inputs, gamma)
+    ours = loss_and_gradients("chunked", torch.float32, None, inputs, gamma)
     # A gradient has up to 2^gamma * scale / |v| before the part along v is taken out; eps is relative to that.
     shortest = min(inputs[0].norm(dim=1).min().item(), inputs[1].norm(dim=1).min().item())
     slack = 4 * torch.finfo(torch.float32).eps * 2**gamma * 16 / min(shortest, 1.0)
@@ -237,7 +217,7 @@ def test_queries_and_items_of_two_dtypes(dtypes: tuple[torch.dtype, torch.dtype]
 
 
 def test_a_refusal_lists_every_reason() -> None:
-    q, e, t = torch.randn(2, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1])
+    q, e, t = torch.randn(2, 3, dtype=torch.float64), torch.randn(4, 3), torch.tensor([0, 1])
     for backend, gamma, reason in (("chunked", 2, "negatives=True"), ("native", 65, "with negatives=True")):
         with pytest.raises(UnsupportedError, match=rf"queries torch.float64\[2, 3\].*{reason}.*must be float32"):
             aw_loss(q, e, t, scale=16, gamma=gamma, negatives=True, backend=backend)
@@ -272,3 +252,91 @@ def test_a_gradient_of_a_gradient_is_refused(backend: str) -> None:
     (gradient,) = torch.autograd.grad(loss**2, q, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.square().sum().backward()
+
+
+def sliced(
+    inputs: Inputs, edges: list[int], dtype: torch.dtype, compute: torch.dtype | None, gamma: float
+) -> list[Tensor]:
+    """The results of `loss_and_gradients`, from slices between the edges."""
+    queries, catalog, targets, weights = inputs
+    q, e = (t.to(dtype, copy=True).requires_grad_() for t in (queries, catalog))
+    parts = [
+        catalog_sums(
+            q, e[begin:end], targets, scale=16, first_item=begin, catalog_size=len(e), compute_dtype=compute,
+            backend="chunked",
+        )
+        for begin, end in itertools.pairwise(edges)
+    ]  # fmt: skip
+    others, cosines = (torch.stack(column).sum(dim=0) for column in zip(*parts, strict=True))
+    loss = loss_of_sums(others, cosines, scale=16, gamma=gamma, backend="chunked") * weights.to(dtype)
+    return with_gradients(loss, q, e)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked, "ROWS", 16)
+    monkeypatch.setattr(chunked, "ITEMS", 64)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 6.0])
+@pytest.mark.parametrize("edges", [[0, 203], [0, 50, 51, 51, 130, 203]], ids=["one", "several, one of them empty"])
+@pytest.mark.usefixtures("small_tiles")
+def test_slices_in_float64_are_the_reference(edges: list[int], gamma: float) -> None:
+    inputs = problem(37, 203, 20)
+    truths = loss_and_gradients("reference", torch.float64, None, inputs, gamma)
+    for truth, got in zip(truths, sliced(inputs, edges, torch.float64, None, gamma), strict=True):
+        torch.testing.assert_close(got, truth, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_slices_of_other_sizes_differ_by_rounding_alone() -> None:
+    inputs = problem(100, 500, 32)
+    one, four = (sliced(inputs, edges, torch.float32, None, 2.0) for edges in ([0, 500], [0, 125, 250, 375, 500]))
+    for a, b in zip(one, four, strict=True):
+        assert worst(a, b) <= 4e-6 * a.abs().max().item()
+
+
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16], ids=str)
+def test_slices_have_the_same_bits_on_every_run(compute: torch.dtype) -> None:
+    inputs = problem(300, 700, 24)
+    first = sliced(inputs, [0, 300, 700], torch.float32, compute, 2.0)
+    for again in (sliced(inputs, [0, 300, 700], torch.float32, compute, 2.0) for _ in range(2)):
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_sums_at_the_largest_scale_are_finite() -> None:
+    q = torch.tensor([[1.0, 0.0], [1.0, 0.0]], requires_grad=True)
+    e = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
+    targets = torch.tensor([0, 1])
+    sums = catalog_sums(q, e, targets, scale=40, first_item=0, catalog_size=2, backend="chunked")
+    loss = loss_of_sums(*sums, scale=40, gamma=2, backend="chunked")
+    torch.testing.assert_close(loss.detach(), torch.tensor([0.0, 4 * 80.0]))
+    loss.sum().backward()
+    assert e.grad is not None
+    assert torch.isfinite(e.grad).all()
+
+
+def test_of_slices_a_target_outside_the_catalog_gives_nan() -> None:
+    q, e = torch.ones(2, 3), torch.ones(4, 3)
+    _, cosines = catalog_sums(q, e, torch.tensor([11, 10]), scale=16, first_item=0, catalog_size=11, backend="chunked")
+    assert torch.isnan(cosines).tolist() == [True, False]
+
+
+def test_of_slices_no_gradient_is_made_that_nobody_asks_for() -> None:
+    q, e = torch.ones(2, 3), torch.ones(4, 3, requires_grad=True)
+    others, _ = catalog_sums(q, e, torch.tensor([0, 1]), scale=16, first_item=0, catalog_size=4, backend="chunked")
+    others.sum().backward()
+    assert q.grad is None
+    assert e.grad is not None
+
+
+def test_refusals_of_slices_say_why() -> None:
+    q, e, t = torch.ones(2, 3), torch.ones(4, 3), torch.tensor([0, 1])
+    with pytest.raises(UsageError, match=r"items 8\.\.11 are not within a catalog of 11"):
+        catalog_sums(q, e, t, scale=16, first_item=8, catalog_size=11)
+    with pytest.raises(UnsupportedError, match="must be float32, or both float64"):
+        catalog_sums(q.double(), e, t, scale=16, first_item=0, catalog_size=4, backend="chunked")
+    with pytest.raises(UnsupportedError, match="or bfloat16"):
+        catalog_sums(q, e, t, scale=16, first_item=0, catalog_size=4, compute_dtype=torch.float16, backend="chunked")
+    with pytest.raises(UsageError, match="no backend 'native'"):
+        catalog_sums(q, e, t, scale=16, first_item=0, catalog_size=4, backend="native")

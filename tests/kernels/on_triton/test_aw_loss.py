@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.nn import functional
 
 from mtaw_fast.errors import UnsupportedError, UsageError
@@ -18,42 +17,8 @@ from mtaw_fast.kernels.aw_loss import aw_loss, catalog_sums, configs, loss_of_su
 from tests.support.kernels.aw_loss import TRITON_DEVICE as DEVICE
 from tests.support.kernels.aw_loss import TRITON_DTYPES as DTYPES
 from tests.support.kernels.aw_loss import TRITON_SHAPES as SHAPES
-from tests.support.kernels.aw_loss import loss_rounding, worst
+from tests.support.kernels.aw_loss import assert_as_close_as_eager, loss_and_gradients, worst
 from tests.support.kernels.aw_loss import triton_problem as problem
-
-
-def loss_and_gradients(
-    backend: str, dtype: torch.dtype, compute: torch.dtype | None, inputs: tuple[Tensor, ...], gamma: float
-) -> list[Tensor]:
-    """Weighted row losses and both gradients, in float64."""
-    queries, catalog, targets, weights = inputs
-    q = queries.to(dtype, copy=True).requires_grad_()
-    e = catalog.to(dtype, copy=True).requires_grad_()
-    loss = aw_loss(
-        q, e, targets, scale=16, gamma=gamma, weights=weights.to(dtype), reduction="none",
-        compute_dtype=compute, backend=backend,
-    )  # fmt: skip
-    # Uneven gradients from above, of both signs, so that row and sum cannot be mixed up.
-    (loss * torch.linspace(-0.5, 2, len(loss), dtype=loss.dtype, device=DEVICE)).sum().backward()
-    assert q.grad is not None
-    assert e.grad is not None
-    assert q.grad.dtype == e.grad.dtype == dtype
-    return [tensor.detach().double() for tensor in (loss, q.grad, e.grad)]
-
-
-def assert_as_close_as_eager(
-    dtype: torch.dtype, compute: torch.dtype | None, inputs: tuple[Tensor, ...], gamma: float
-) -> None:
-    queries, catalog, targets, weights = inputs
-    given_inputs = (queries.to(dtype).double(), catalog.to(dtype).double(), targets, weights.to(dtype).double())
-    exact = loss_and_gradients("reference", torch.float64, None, given_inputs, gamma)
-    eager = loss_and_gradients("reference", dtype, compute, inputs, gamma)
-    ours = loss_and_gradients("triton", dtype, compute, inputs, gamma)
-    for name, truth, peer, got in zip(("loss", "d queries", "d items"), exact, eager, ours, strict=True):
-        slack = torch.finfo(compute or dtype).eps * max(truth.abs().max().item(), 1e-3)
-        if name == "loss":
-            slack += loss_rounding(gamma)
-        assert worst(got, truth) <= 2 * worst(peer, truth) + slack, name
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -13,44 +14,11 @@ from mtaw_fast.kernels.aw_loss import aw_loss
 from tests.support.kernels.aw_loss import TRITON_DEVICE as DEVICE
 from tests.support.kernels.aw_loss import TRITON_DTYPES as DTYPES
 from tests.support.kernels.aw_loss import TRITON_SHAPES as SHAPES
-from tests.support.kernels.aw_loss import loss_rounding, worst
+from tests.support.kernels.aw_loss import Inputs, assert_as_close_as_eager, worst
+from tests.support.kernels.aw_loss import loss_and_gradients as all_losses_and_gradients
 from tests.support.kernels.aw_loss import triton_problem as problem
 
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-def loss_and_gradients(
-    backend: str, dtype: torch.dtype, compute: torch.dtype | None, inputs: Inputs, gamma: float, scale: float = 16.0
-) -> list[Tensor]:
-    """Weighted row losses and both gradients, in float64."""
-    queries, catalog, targets, weights = inputs
-    q = queries.to(dtype, copy=True).requires_grad_()
-    e = catalog.to(dtype, copy=True).requires_grad_()
-    loss = aw_loss(
-        q, e, targets, scale=scale, gamma=gamma, weights=weights.to(dtype), reduction="none", negatives=True,
-        compute_dtype=compute, backend=backend,
-    )  # fmt: skip
-    (loss * torch.linspace(-0.5, 2, len(loss), dtype=loss.dtype, device=DEVICE)).sum().backward()
-    assert q.grad is not None
-    assert e.grad is not None
-    assert q.grad.dtype == e.grad.dtype == dtype
-    return [tensor.detach().double() for tensor in (loss, q.grad, e.grad)]
-
-
-def assert_as_close_as_eager(dtype: torch.dtype, compute: torch.dtype | None, inputs: Inputs, gamma: float) -> None:
-    """Error at most twice eager's plus eps of what is largest."""
-    queries, catalog, targets, weights = inputs
-    given_inputs = (queries.to(dtype).double(), catalog.to(dtype).double(), targets, weights.to(dtype).double())
-    exact = loss_and_gradients("reference", torch.float64, None, given_inputs, gamma)
-    eager = loss_and_gradients("reference", dtype, compute, inputs, gamma)
-    ours = loss_and_gradients("triton", dtype, compute, inputs, gamma)
-    for name, truth, peer, got in zip(("loss", "d queries", "d items"), exact, eager, ours, strict=True):
-        slack = torch.finfo(compute or dtype).eps * max(truth.abs().max().item(), 1e-3)
-        if name == "loss":
-            slack += loss_rounding(gamma)
-        assert worst(got, truth) <= 2 * worst(peer, truth) + slack, name
-
-
+loss_and_gradients = partial(all_losses_and_gradients, negatives=True)
 QUICK = [(1, 1, 1), (5, 2, 100), (17, 150, 7), (3, 40, 300)]
 
 
@@ -62,7 +30,7 @@ QUICK = [(1, 1, 1), (5, 2, 100), (17, 150, 7), (3, 40, 300)]
 def test_as_close_to_float64_as_eager_is(
     dtype: torch.dtype, compute: torch.dtype | None, shape: tuple[int, int, int]
 ) -> None:
-    assert_as_close_as_eager(dtype, compute, problem(*shape), gamma=2.0)
+    assert_as_close_as_eager(dtype, compute, problem(*shape), gamma=2.0, negatives=True)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +45,7 @@ def test_as_close_to_float64_as_eager_is(
     ids=str,
 )
 def test_every_gamma(compute: torch.dtype | None, gamma: float) -> None:
-    assert_as_close_as_eager(torch.float32, compute, problem(33, 90, 100, seed=3), gamma)
+    assert_as_close_as_eager(torch.float32, compute, problem(33, 90, 100, seed=3), gamma, negatives=True)
 
 
 def of_angles(angles: list[float]) -> Inputs:

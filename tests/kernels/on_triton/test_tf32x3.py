@@ -9,18 +9,18 @@ whose PTX `compile_check` counts (three times the multiply-adds of one product, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.triton_kernels.arithmetic import dot
 from tests.support.kernels.aw_loss import TRITON_DEVICE as DEVICE
+from tests.support.kernels.aw_loss import loss_and_gradients, worst
 from tests.support.kernels.aw_loss import triton_problem as problem
-from tests.support.kernels.aw_loss import worst
 
 CUT = 3 * 2.0**-20
 
@@ -57,15 +57,6 @@ def test_a_product_keeps_its_bound_and_one_of_tf32_would_not(spread: float) -> N
     assert ((cut[0] @ cut[1] - a.double() @ b.double()).abs() > bound).any()
 
 
-def losses(inputs: tuple[Tensor, ...], backend: str, dtype: torch.dtype, negatives: bool) -> list[Tensor]:
-    q, e = (x.to(dtype, copy=True).requires_grad_() for x in inputs[:2])
-    rows = aw_loss(q, e, inputs[2], scale=16, gamma=2, reduction="none", negatives=negatives, backend=backend)
-    rows.sum().backward()
-    assert q.grad is not None
-    assert e.grad is not None
-    return [x.detach().double() for x in (rows, q.grad, e.grad)]
-
-
 @pytest.mark.usefixtures("tf32x3")
 @pytest.mark.parametrize("negatives", [False, True], ids=["target", "all items"])
 @pytest.mark.parametrize("shape", [(9, 40, 40), (3, 20, 140)], ids=str)
@@ -74,16 +65,15 @@ def test_the_loss_moves_by_what_its_logits_may(shape: tuple[int, int, int], nega
 
     Relatively, probabilities move by twice a logit; the slopes of loss and gradient by log p are below 32.
     """
-    inputs = problem(*shape, seed=2)
-    exact = losses(
-        tuple(x.float().double() if x.is_floating_point() else x for x in inputs), "reference", torch.float64, negatives
-    )
-    got = losses(inputs, "triton", torch.float32, negatives)
+    queries, catalog, targets, weights = problem(*shape, seed=2)
+    inputs = (queries.float().double(), catalog.float().double(), targets, torch.ones_like(weights))
+    run = partial(loss_and_gradients, compute=None, inputs=inputs, gamma=2.0, negatives=negatives)
+    exact, got = run("reference", torch.float64), run("triton", torch.float32)
     bound = 2 * 16 * (CUT + 8 * torch.finfo(torch.float32).eps) * 32
     for truth, ours in zip(exact, got, strict=True):
         assert worst(ours, truth) <= bound * max(truth.abs().max().item(), 1.0)
     torch.set_float32_matmul_precision("highest")
-    assert not torch.equal(losses(inputs, "triton", torch.float32, negatives)[1], got[1])
+    assert not torch.equal(run("triton", torch.float32)[1], got[1])
 
 
 @pytest.mark.usefixtures("tf32x3")
