@@ -23,26 +23,26 @@ def usable_cpus(cgroups: Path = CGROUPS, own_cgroups: Path = OWN) -> int:
 
 
 def _quotas(cgroups: Path, own_cgroups: Path) -> Iterator[float]:
-    """Yield the processor quotas of this process's cgroup and of all its parents."""
+    for version, folder in own_folders("cpu", cgroups, own_cgroups):
+        yield from _of_version_2(folder) if version == 2 else _of_version_1(folder)
+
+
+def own_folders(controller: str, cgroups: Path, own_cgroups: Path) -> Iterator[tuple[int, Path]]:
+    """Yield version and folder of this process's cgroup and of all its parents, in the hierarchies of a controller."""
     try:
         lines = own_cgroups.read_text().splitlines()
     except OSError:  # not Linux
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            for folder in folders_up(cgroups, path):
-                yield from _of_version_2(folder)
-        elif "cpu" in controllers.split(","):
-            for name in (controllers, "cpu"):
-                for folder in folders_up(cgroups / name, path):
-                    yield from _of_version_1(folder)
-
-
-def folders_up(root: Path, path: str) -> list[Path]:
-    """Return the folders of a cgroup and of its parents. In a container the root may itself be the cgroup."""
-    folder = root / path.lstrip("/")
-    return [folder, *(parent for parent in folder.parents if parent == root or root in parent.parents)]
+        roots = [cgroups] if not controllers else []
+        if controller in controllers.split(","):
+            roots = [cgroups / controllers, cgroups / controller]
+        for root in roots:
+            folder = root / path.lstrip("/")
+            # In a container the root may itself be the cgroup.
+            for place in (folder, *(parent for parent in folder.parents if parent == root or root in parent.parents)):
+                yield 1 if controllers else 2, place
 
 
 def _of_version_2(folder: Path) -> Iterator[float]:

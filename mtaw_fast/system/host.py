@@ -1,7 +1,8 @@
 """The host as the event log and bundles use it: clock, files, locks, sockets, random names, threads and processes.
 
 What is kept on disk, and when, goes through these functions and nothing else. So a test can put others in their place
-that lose writes, fail and stop anywhere (`tests.simulation`). Each only passes its call on.
+that lose writes, fail and stop anywhere (`tests.simulation`). Each only passes its call on, most to the function of
+`os` or the method of `Path` that it is named after.
 """
 
 from __future__ import annotations
@@ -67,7 +68,6 @@ def start_process(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def lower_priority(by: int) -> None:
-    """See `os.nice`."""
     os.nice(by)
 
 
@@ -85,37 +85,30 @@ def connect(client: Any, address: str, **options: Any) -> Any:
 
 
 def open_file(path: Path, flags: int, mode: int = 0o777) -> int:
-    """See `os.open`."""
     return os.open(path, flags, mode)
 
 
 def close(file: int) -> None:
-    """See `os.close`."""
     os.close(file)
 
 
 def write(file: int, data: bytes) -> int:
-    """See `os.write`."""
     return os.write(file, data)
 
 
 def pwrite(file: int, data: bytes, offset: int) -> int:
-    """See `os.pwrite`."""
     return os.pwrite(file, data, offset)
 
 
 def fsync(file: int) -> None:
-    """See `os.fsync`."""
     os.fsync(file)
 
 
 def fdatasync(file: int) -> None:
-    """See `os.fdatasync`."""
     os.fdatasync(file)
 
 
 def lock(file: int | IO[Any], operation: int) -> None:
-    """See `fcntl.flock`."""
     fcntl.flock(file, operation)
 
 
@@ -123,22 +116,18 @@ def lock(file: int | IO[Any], operation: int) -> None:
 
 
 def open_stream(path: Path, mode: str, buffering: int = -1) -> IO[Any]:
-    """See `Path.open`."""
     return path.open(mode, buffering)
 
 
 def temporary_file(prefix: str, suffix: str, folder: Path) -> tuple[int, str]:
-    """See `tempfile.mkstemp`."""
     return tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=folder)
 
 
 def exists(path: Path) -> bool:
-    """See `Path.exists`."""
     return path.exists()
 
 
 def status(path: Path) -> os.stat_result:
-    """See `Path.stat`."""
     return path.stat()
 
 
@@ -148,17 +137,14 @@ def listing(folder: Path) -> list[Path]:
 
 
 def rename(path: Path, target: Path) -> None:
-    """See `Path.rename`."""
     path.rename(target)
 
 
 def replace(path: Path, target: Path) -> None:
-    """See `Path.replace`."""
     path.replace(target)
 
 
 def unlink(path: Path, missing_ok: bool = False) -> None:
-    """See `Path.unlink`."""
     path.unlink(missing_ok)
 
 
@@ -168,10 +154,8 @@ def make_folder(path: Path, mode: int = 0o777, exist_ok: bool = False) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """See `Path.rmdir`."""
     path.rmdir()
 
 
 def set_mode(path: Path, mode: int) -> None:
-    """See `Path.chmod`."""
     path.chmod(mode)

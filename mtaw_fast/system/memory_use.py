@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mtaw_fast.system.cpus import CGROUPS, OWN, folders_up
+from mtaw_fast.system.cpus import CGROUPS, OWN, own_folders
 
 _MEMINFO = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
@@ -60,18 +60,11 @@ def _of_host(meminfo: Path) -> Iterator[int]:
 
 
 def _of_cgroups(cgroups: Path, own_cgroups: Path) -> Iterator[int]:
-    try:
-        lines = own_cgroups.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            for folder in folders_up(cgroups, path):
-                yield from _bytes_left(folder / "memory.max", folder / "memory.current")
-        elif "memory" in controllers.split(","):
-            for folder in folders_up(cgroups / "memory", path):
-                yield from _bytes_left(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes")
+    for version, folder in own_folders("memory", cgroups, own_cgroups):
+        if version == 2:
+            yield from _bytes_left(folder / "memory.max", folder / "memory.current")
+        else:
+            yield from _bytes_left(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes")
 
 
 def _bytes_left(limit: Path, used: Path) -> Iterator[int]:
