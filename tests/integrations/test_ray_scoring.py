@@ -11,7 +11,7 @@ from mtaw_fast.cli import main
 from mtaw_fast.errors.install import install_command
 from tests.support.integrations.processes import ended, gone, kill, parts, started, wait_for, workers
 from tests.support.random_bundle import bundle_parts, contents, memory_parts, save_parts
-from tests.support.scoring.inputs import random_sessions, write_sessions
+from tests.support.scoring import random_sessions, write_sessions
 
 OPTIONS = ("--block-rows", 2000, "-k", 20, "--json")
 BLOCKS = 40

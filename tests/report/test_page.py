@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtaw_fast import evaluate, train
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.cli import main
+from mtaw_fast.config import preset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import MissingPackageError, UsageError
+from mtaw_fast.kernels.native.memory_query import feature_names
+from mtaw_fast.memory.side_features import SideFeatures
 from mtaw_fast.report import write_report
+from mtaw_fast.report.facts import day_bars
+from mtaw_fast.report.feature_words import _WORDS, words_of
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.report import EVIL, read, typed_dataset
 from tests.support.training.curves import undrawn
@@ -60,7 +68,14 @@ def test_without_one_the_page_has_what_the_bundle_keeps(made: tuple[Path, Path],
         assert re.search(rf"<code>{name}</code></small></td><td class=\"number\">\{worth['MRR@20']:+.2f}", html)
     for phase in ("slice", "ranker", "search"):
         assert f"<tr><td>{phase}</td>" in html
-    for text in ("training sessions", "300", "2,000, 3 bad", "200: 10.0% on items", "2024-05-01", "mtaw-fast report BUNDLE"):
+    for text in (
+        "training sessions",
+        "300",
+        "2,000, 3 bad",
+        "200: 10.0% on items",
+        "2024-05-01",
+        "mtaw-fast report BUNDLE",
+    ):
         assert text in page.text
     assert "Sessions of the training: the memory has them" in page.text
     assert page.text.count("Session ") == 5
@@ -125,3 +140,71 @@ def test_an_id_with_half_a_surrogate_pair_is_shown(tmp_path: Path) -> None:
     parts["ids"] = ItemIds.from_list([f"hat-{item}\ud800" for item in range(60)])
     save_parts(tmp_path / "bundle", **parts)
     assert "hat-7&#55296;" in write_report(tmp_path / "bundle", sessions=20).read_text()
+
+
+def test_the_command_writes_next_to_the_bundle_and_over_an_earlier_report(
+    made: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        capsys.readouterr()
+        assert main(["report", str(made[0]), "--json", "--sessions", "0"]) == 0
+        reported = json.loads(capsys.readouterr().out)
+        assert Path(reported["report"]) == made[0].with_name("bundle.html")
+    _, page = read(made[0].with_name("bundle.html"))
+    assert "This bundle keeps no sessions" in page.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{set}/page.html/x.html"], "is not a folder"),
+        (["{folder}"], "is a folder; name the HTML file"),
+        (["{set}/manifest.json"], "is not a report"),
+        (["--weights", "cart=2"], "weights need a data set"),
+        (["--sessions", "-1"], "sessions must be at least 0"),
+        (["--dataset", "{set}", "--weights", "buy=2"], "there is no type 'buy'"),
+    ],
+)
+def test_misuse_is_one_line(
+    made: tuple[Path, Path], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (made[1] / "manifest.json").read_bytes()
+    formatted = [text.format(set=made[1], folder=made[1].parent) for text in arguments]
+    capsys.readouterr()
+    assert main(["report", str(made[0]), *formatted]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert (made[1] / "manifest.json").read_bytes() == before
+
+
+def test_days_without_a_click_count() -> None:
+    bars = day_bars({"2024-05-01": 900, "2024-05-03": 300})
+    assert [(bar["name"], bar["count"], bar["share"]) for bar in bars] == [
+        ("2024-05-01", "900", 100.0), ("2024-05-02", "0", 0.0), ("2024-05-03", "300", pytest.approx(100 / 3)),
+    ]  # fmt: skip
+    long = {str(np.datetime64("2024-01-01") + day): 10 for day in range(365)}
+    assert len(day_bars(long)) <= 40
+    assert {bar["count"] for bar in day_bars(long)} == {"10"}
+    assert day_bars({}) == []
+
+
+def test_every_feature_has_words_of_its_own() -> None:
+    side = SideFeatures(("referrer",), ("brand",), "created").names
+    half_lives = preset("full").memory.half_lives.split(",")
+    names = (*feature_names(trends=True), *side)
+    words = [words_of(name, half_lives) for name in names]
+    assert all(words)
+    assert len(set(words)) == len(words)
+    assert not set(_WORDS) - set(names)  # of features that are gone
+
+
+def test_half_lives_and_columns_are_named() -> None:
+    half_lives = ["1m", "5m", "15m", "1h", "4h", "24h", "168h"]
+    assert words_of("t_all_2", half_lives) == "its share of all clicks lately (half-life 15m)"
+    # Pairs have the last five half-lives.
+    assert words_of("t_fwd_last_0", half_lives).endswith("(half-life 15m)")
+    assert words_of("t_bwd_3", half_lives).endswith("(half-life 24h)")
+    assert words_of("t_all_2") == "its share of all clicks lately"
+    assert words_of("c_share_referrer") == "its share of the clicks of visits with the same referrer"
+    assert words_of("of another release") == ""

@@ -20,8 +20,9 @@ def typed_dataset() -> Dataset:
     ring = ring_dataset()
     names = [f"sku-{number}" for number in range(N_ITEMS - 1)] + [EVIL]
     log = LogReport(
-        rows=2000, bad_rows=3, near_repeats=1, sessions=340, short_sessions=2, longest=8, items=N_ITEMS, test_clicks=200,
-        unseen_clicks=20, days={"2024-05-01": 900, "2024-05-03": 300}, warnings=[f"looks wrong: {EVIL}"],
+        rows=2000, bad_rows=3, near_repeats=1, sessions=340, short_sessions=2, longest=8, items=N_ITEMS,
+        test_clicks=200, unseen_clicks=20, days={"2024-05-01": 900, "2024-05-03": 300},
+        warnings=[f"looks wrong: {EVIL}"],
     )  # fmt: skip
     return replace(
         ring,

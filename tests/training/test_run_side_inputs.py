@@ -39,8 +39,7 @@ from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import SideInputs
 from mtaw_fast.training.refit import refit_ranker
 from mtaw_fast.training.trained_model import served_metrics, with_types_for
-from tests.support.scoring.command import score
-from tests.support.scoring.inputs import read_scores, write_sessions
+from tests.support.scoring import read_scores, score, write_sessions
 from tests.support.training.timed import A_SHIFT, HOUR, START, shifting_dataset, shifting_sessions
 from tests.training.test_run_timed import CONFIG, LIMITS, stream_of
 

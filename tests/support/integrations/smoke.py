@@ -25,7 +25,7 @@ from tests.support.integrations.replicas import Replicas, free_port
 from tests.support.integrations.shard_sources import D, catalog, sources
 from tests.support.random_bundle import contents, save_random
 from tests.support.redis_server import Redis
-from tests.support.scoring.inputs import random_sessions, write_sessions
+from tests.support.scoring import random_sessions, write_sessions
 
 CPUS = 4
 

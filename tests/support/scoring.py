@@ -1,4 +1,4 @@
-"""Sessions for the tests of batch scoring, as Parquet and as lists."""
+"""The command `score`, its sessions as Parquet and as lists, and its answers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+
+from mtaw_fast.cli import main
 
 Rows = list[tuple[Any, list[Any]]]
 
@@ -36,3 +39,15 @@ def read_scores(folder: Path) -> list[tuple[Any, list[Any], list[float]]]:
         table = pq.read_table(part)
         rows += list(zip(*(table[name].to_pylist() for name in ("session_id", "items", "scores")), strict=True))
     return rows
+
+
+ROWS = random_sessions(300)
+
+
+def score(*arguments: object) -> int:
+    return main(["score", *map(str, arguments), "--json"])
+
+
+def one_line(capsys: pytest.CaptureFixture, named: str) -> bool:
+    error = capsys.readouterr().err
+    return error.count("\n") == 1 and named in error

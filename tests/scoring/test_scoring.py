@@ -1,8 +1,10 @@
-"""`mtaw-fast score` on one host: correct rows in order, the same bytes after a kill."""
+"""`mtaw-fast score` on one host: correct rows in order, the same bytes after a kill, folders of other work."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -15,13 +17,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.scoring import plan
+from mtaw_fast.scoring.sessions import read_rows
 from tests.support.random_bundle import bundle_parts, contents, memory_parts, save_parts
-from tests.support.scoring.command import ROWS, one_line, score
-from tests.support.scoring.inputs import random_sessions, read_scores, write_sessions
+from tests.support.ranking.timed_model import END, timed_model
+from tests.support.scoring import ROWS, one_line, random_sessions, read_scores, score, write_sessions
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("score") / "bundle"
+    save_parts(folder, **bundle_parts(), **memory_parts())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sessions(tmp_path_factory.mktemp("score") / "sessions.parquet", ROWS, group=70)
+
+
+@pytest.mark.parametrize("group", [1, 7, 50, 1000])
+def test_rows_are_read_in_exact_batches_wherever_groups_end(tmp_path: Path, group: int) -> None:
+    path = write_sessions(tmp_path / "s.parquet", ROWS, group=group)
+    for first, rows, most in [(0, 300, 64), (13, 100, 32), (299, 1, 64), (49, 51, 50)]:
+        batches = list(read_rows(path, first, rows, most))
+        assert [len(batch) for batch in batches[:-1]] == [most] * (len(batches) - 1)
+        names = [name for batch in batches for name in batch.column(0).to_pylist()]
+        assert names == [name for name, _ in ROWS[first : first + rows]]
 
 
 @pytest.mark.parametrize("options", [[], ["-k", "7", "--exclude-seen", "--exclude", "sku-3"]])
@@ -158,3 +185,111 @@ def _full_at(call: int) -> object:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     return flush
+
+
+def test_a_damaged_part_is_written_again_and_a_whole_folder_left_alone(
+    bundle: Path, sessions: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert score(bundle, sessions, out, "--block-rows", 64) == 0
+    before = contents(out)
+    (out / "part-000001.parquet").write_bytes(b"PAR1")
+    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert score(bundle, sessions, out, "--block-rows", 64) == 0
+    assert contents(out) == before
+    changed = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}
+    assert changed == {"part-000001.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["-k", "5"], "another k: k 20 there, 5 now"),
+        (["--exclude-seen"], "exclude_seen"),
+        (["bundle"], "another bundle"),
+        (["sessions"], "other sessions"),
+        (["--block-rows", "64"], "block_rows"),
+    ],
+)
+def test_another_work_is_refused(
+    bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture, change: list[str], named: str
+) -> None:
+    assert score(bundle, sessions, tmp_path / "out") == 0
+    before = contents(tmp_path / "out")
+    other, file = bundle, sessions
+    if change == ["bundle"]:
+        other, change = tmp_path / "other", []
+        save_parts(other, **bundle_parts(seed=3), **memory_parts())
+    if change == ["sessions"]:
+        file, change = write_sessions(tmp_path / "sessions.parquet", random_sessions(300, seed=5), group=70), []
+    assert score(other, file, tmp_path / "out", *change) == 2
+    assert one_line(capsys, named)
+    assert contents(tmp_path / "out") == before
+
+
+def test_two_runs_at_once_do_not_mix(
+    bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "out").mkdir()
+    held = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert score(bundle, sessions, tmp_path / "out") == 1
+    assert one_line(capsys, "is being written by another process")
+    os.close(held)
+    assert score(bundle, sessions, tmp_path / "out") == 0
+
+
+def test_the_same_sessions_in_another_order_are_others(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = tmp_path / "sessions.parquet"
+    clicks = ["sku-1", "sku-2", "sku-3"]
+    write_sessions(file, [(f"visit-{row}", clicks) for row in range(100)])
+    size = file.stat().st_size
+    assert score(bundle, file, tmp_path / "out") == 0
+    write_sessions(file, [(f"visit-{row}", clicks[::-1]) for row in range(100)])
+    assert file.stat().st_size == size
+    assert score(bundle, file, tmp_path / "out") == 2
+    assert one_line(capsys, "other sessions")
+
+
+def test_a_run_that_another_one_overtakes_at_its_start_is_refused(
+    bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, checked = tmp_path / "out", plan.check_writable
+
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.setattr(plan, "check_writable", checked)
+        assert score(bundle, sessions, out, "-k", 5) == 0
+        checked(*arguments)
+
+    monkeypatch.setattr(plan, "check_writable", overtaken)
+    assert score(bundle, sessions, out) == 2
+    assert one_line(capsys, "another k: k 5 there, 20 now")
+    assert {len(items) for _, items, _ in read_scores(out)} == {5}
+
+
+def test_misuse_is_one_line(bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("mine")
+    for arguments, message in (
+        ([tmp_path / "mine"], "has other files than scores"),
+        ([sessions], "is a file"),
+        ([tmp_path / "out", "--actors", 2], "--actors needs --ray"),
+        ([tmp_path / "out", "--at", "2020-01-01"], "was trained without times"),
+        ([tmp_path / "out", "--block-rows", 0], "--block-rows must be at least 1"),
+    ):
+        assert score(bundle, sessions, *arguments) == 2
+        assert one_line(capsys, message)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wrong", [END // 1000, "2150-01-01"])
+def test_a_wrong_time_leaves_no_plan(
+    sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture, wrong: object
+) -> None:
+    """The right command would be refused in a folder with another plan."""
+    Bundle.save(tmp_path / "bundle", timed_model(), metrics={}, dataset={})
+    assert score(tmp_path / "bundle", sessions, tmp_path / "out", "--at", wrong) == 2
+    assert one_line(capsys, "milliseconds")
+    assert score(tmp_path / "bundle", sessions, tmp_path / "out", "--at", END) == 0
