@@ -181,18 +181,3 @@ def test_a_server_that_is_not_there_is_one_line_without_its_password(
     assert "secret" not in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
     assert shown_uri("sqlite:///a@b.db") == "sqlite:///a@b.db"
-
-
-def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
-    real = importlib.import_module
-
-    def absent(name: str, *rest: str) -> object:
-        if name == "mlflow":
-            raise ModuleNotFoundError(name="mlflow")
-        return real(name, *rest)
-
-    monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(Exception, match=r"\[mlflow\]"):
-        MlflowRun("sqlite:///x.db", RING, CONFIG, tmp_path)

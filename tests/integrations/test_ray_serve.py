@@ -321,13 +321,7 @@ def test_the_command_serves_rolls_and_stops(bundles: list[Path], tmp_path: Path)
     assert all(line.startswith("{") for line in lines), lines
 
 
-@pytest.mark.ray
-def test_a_lost_address_is_one_line(bundles: list[Path], capsys: pytest.CaptureFixture) -> None:
-    for address, status in ((f"127.0.0.1:{free_port()}", 1), ("nonsense", 2)):
-        assert main(["serve", str(bundles[0]), "--ray", address]) == status
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1
-        assert "address" in error
+def test_a_number_of_replicas_that_is_none_is_refused(bundles: list[Path], capsys: pytest.CaptureFixture) -> None:
     assert main(["serve", str(bundles[0]), "--ray", "--replicas", "few"]) == 2
     assert "2..8" in capsys.readouterr().err
 

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.data.filters import Filter
-from mtaw_fast.errors import MissingPackageError, UsageError
+from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.errors.install import install_command
 from mtaw_fast.integrations.sharded_index import ShardedIndex, ShardError
-from mtaw_fast.integrations.shards import bundle_rows
+from mtaw_fast.integrations.shards import BundleRows, bundle_rows
 from mtaw_fast.ranking.encoders import make_encoder
 from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.recommender import Recommender
@@ -207,3 +207,15 @@ def test_a_shard_whose_node_dies_is_started_on_another(ray_here: Any, one: Nativ
         with second_node(ray_here, "spare"), remote:
             eventually(lambda: not index.find(batch, 20, timeout=1.0, late="partial").partial, 180)
             assert index.search(batch, 20)[0].tobytes() == one.search(batch, 20)[0].tobytes()
+
+
+def test_another_bundle_on_a_machine_is_refused(ray_here: Any, tmp_path: Path) -> None:
+    save_random(tmp_path / "bundle", n_items=50)
+    rows = [BundleRows(str(tmp_path / "bundle"), 0, 50, "0" * 16)]
+    with pytest.raises(ShardError, match=r"is bundle [0-9a-f]{16}, but the other shards have 0{16}") as caught:
+        ShardedIndex.start(rows, cpus=0.01)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BundleError, match="does not exist"):
+        bundle_rows(tmp_path / "none", 2)
+    with pytest.raises(UsageError, match="n_shards"):
+        bundle_rows(tmp_path / "bundle", 0)
