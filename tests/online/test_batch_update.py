@@ -70,35 +70,9 @@ def test_an_update_equals_the_online_state_of_the_same_events(tmp_path: Path) ->
     assert summary.learned_clicks == state.delta.n_clicks == updated.sessions.n_clicks - MODEL.sessions.n_clicks
     assert summary.new_items == len({item for _, item, _ in ROWS if item.startswith("new-")}) >= 4
     assert summary.refused == {}
-
-
-def test_trained_rows_are_not_learned_twice_and_a_session_over_midnight_keeps_its_start(tmp_path: Path) -> None:
-    log = log_file(tmp_path / "log.csv", ROWS, MODEL)
     ends = {session: time for session, _, time in ROWS}
-    crossing = {session for session, _, time in ROWS if time < MIDNIGHT and ends[session] >= MIDNIGHT}
-    assert crossing, "the log has no session over midnight"
-    updated, summary = apply_log(log, LIMITS)
     assert summary.known_clicks == MODEL.sessions.n_clicks == sum(ends[row[0]] < MIDNIGHT for row in ROWS)
-    assert updated.sessions.n_clicks == len(ROWS)
-    assert len(updated.sessions) == len(ends)
-    names = updated.ids.external(updated.sessions.items)
-    sessions = {
-        tuple(names[begin:end])
-        for begin, end in zip(updated.sessions.offsets, updated.sessions.offsets[1:], strict=False)
-    }
-    for session in crossing:
-        assert tuple(item for name, item, _ in ROWS if name == session) in sessions
-    assert updated.sessions.times is not None
-    assert updated.learned_until == ROWS[-1][2]
-
-
-def test_a_log_learned_twice_counts_once(tmp_path: Path) -> None:
-    updated, _ = apply_log(log_file(tmp_path / "log.csv", ROWS, MODEL), LIMITS)
-    relearned, summary = apply_log(log_file(tmp_path / "log.csv", ROWS, updated), LIMITS)
-    assert summary.known_clicks == len(ROWS)
-    assert summary.learned_clicks == summary.learned_sessions == 0
-    assert same_tables(relearned, updated)
-    assert np.array_equal(relearned.popularity, updated.popularity)
+    assert (updated.sessions.n_clicks, updated.learned_until) == (len(ROWS), ROWS[-1][2])
 
 
 def test_a_session_that_goes_on_in_the_next_log_is_counted_whole_and_once(tmp_path: Path) -> None:
@@ -125,19 +99,13 @@ def test_the_command_updates_a_bundle_and_says_what_it_did(tmp_path: Path, capsy
     arguments = ["update", str(tmp_path / "bundle"), str(source), "--json"]
     assert main([*arguments, "--learn-limit", "new_items=2"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    refused = sum(item in ("new-2", "new-3", "new-4", "new-5") for _, item, _ in ROWS)
     assert printed["new_items"] == 2
-    assert printed["refused"]["catalog_full"] > 0
-    assert printed["refused"]["catalog_full"] <= sum(item.startswith("new-") for _, item, _ in ROWS) - 2
+    assert 0 < printed["refused"]["catalog_full"] < sum(item.startswith("new-") for _, item, _ in ROWS)
     assert printed["learned_clicks"] + printed["known_clicks"] + printed["refused"]["catalog_full"] == printed["clicks"]
-    assert printed["seconds"] >= 0
-    assert refused
     bundle = Bundle.load(tmp_path / "bundle")
-    assert bundle.n_items == N + 2
-    assert bundle.model.clicked_at is not None
-    assert len(bundle.model.clicked_at) == bundle.model.sessions.n_clicks
+    assert (bundle.n_items, len(bundle.model.clicked_at)) == (N + 2, bundle.model.sessions.n_clicks)
     assert main(arguments) == 0
-    assert json.loads(capsys.readouterr().out)["clicks"] == len(ROWS)
+    assert json.loads(capsys.readouterr().out)["learned_clicks"] == 0, "a log counts once"
 
 
 def test_only_an_update_with_a_refit_counts_as_a_training(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from tests.support.forks import child
-from tests.support.online.recommenders import MODEL, NOON, N, answers, drawn, until_learned
+from tests.support.online.recommenders import MODEL, NOON, answers, drawn, until_learned
 from tests.support.service.running import eventually
 
 pytestmark = pytest.mark.slow
@@ -280,24 +280,6 @@ def test_catching_up_ends_although_events_keep_coming(learning: Make, monkeypatc
 
 
 # A ranking by popularity includes every event up to its `log_position`
-
-
-def test_clicks_on_known_items_change_the_popular_ones(learning: Make) -> None:
-    assert MODEL.trends is None
-    rec, other = learning(), learning()
-    first, second = rec.recommend([], k=2).items
-    lead = int(-np.diff(rec.recommend([], k=2).scores)[0])
-    clicks = [Click(f"v{n}", second, NOON + n * 2_000) for n in range(lead + 1)]
-    position = rec.learner.append(clicks)
-    for reader in (rec, other):
-        until_learned(reader, position)
-        ranking = reader.recommend([], k=N)
-        assert ranking.log_position is not None
-        assert ranking.log_position >= position
-        assert ranking.items[:2] == [second, first]
-        assert ranking.scores.tolist() == sorted(
-            reader.learner.state.event_processor.items.clicks[:N].tolist(), reverse=True
-        )
 
 
 def test_a_position_is_reported_once_popularity_includes_it(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:

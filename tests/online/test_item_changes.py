@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.bundle import Model
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.items.changes import TableChange
-from tests.support.online.recommenders import N, everything, model_fields, put_table, save, shown
-from tests.support.random_bundle import memory_parts, save_random
+from tests.support.online.recommenders import N, everything, put_table, save, shown
+from tests.support.random_bundle import save_random
 from tests.support.ranking.timed_model import END, timed_model
-from tests.support.service.running import eventually
 
 ROWS = {"id": [f"sku-{i}" for i in range(N)], "price": np.arange(N) * 1.5, "stock": np.ones(N, dtype=bool)}
 Opened = Callable[..., Recommender]
@@ -164,36 +162,8 @@ def test_a_compacted_bundle_alone_lacks_the_removed_items_too(folder: Path, tmp_
         pickle.dumps(plain)
 
 
-@kept
-def test_other_processes_see_changes_and_a_restart_keeps_them(opened: Opened) -> None:
-    first, second = opened(), opened()
-    before = everything(second)
-    first.set_items(ROWS, availability="stock", public=["price"])
-    first.hide(["sku-4"])
-    eventually(lambda: second.items is not None and "sku-4" in second.items.hidden)
-    assert everything(second) == everything(first) == everything(opened())
-    second.set_items([{"id": "sku-5", "stock": False, "price": 0.25}], "patch")
-    eventually(lambda: first.items is not None and first.items.values_at(["price"], np.array([5])) == [{"price": 0.25}])
-    three = opened()
-    for rec in (first, second, three):
-        assert shown(rec) == {f"sku-{i}" for i in range(N)} - {"sku-4", "sku-5"}
-        assert rec.items is not None
-        assert rec.items.public == ("price",)
-    three.show(["sku-4"])
-    three.set_items([{"id": "sku-5", "stock": True}], "patch")
-    assert everything(opened()) == before
-
-
-def large_model(timed: bool) -> Model:
-    """Return a model of 20,000 items, with trends if `timed`."""
-    if timed:
-        return timed_model()
-    return Model.of(**model_fields(20_000), **memory_parts(20_000))
-
-
-@pytest.mark.parametrize("timed", [False, True])
-def test_random_items_hidden_and_shown_give_the_bits_of_before(opened: Opened, tmp_path: Path, timed: bool) -> None:
-    model = large_model(timed)
+def test_random_items_hidden_and_shown_give_the_bits_of_before(opened: Opened, tmp_path: Path) -> None:
+    model = timed_model()
     bundle = save(tmp_path / "b", model)
     rng = np.random.default_rng(8)
     ids = model.ids.external(np.arange(model.n_items, dtype=np.int32))
@@ -244,38 +214,6 @@ def test_a_change_that_comes_too_late_says_so_and_one_that_is_overtaken_is_made_
         other.set_items({"id": ["sku-1"], "w": [3.0]}, "patch")
     rec.hide([])
     assert rec.items.kinds == {"x": "category", "y": "boolean", "w": "number"}
-
-
-def test_clicks_bring_items_in_hidden(folder: Path, tmp_path: Path) -> None:
-    rec = Recommender.load(folder, learn=tmp_path / "log")
-    rec.hide(["fresh"])
-    rec.set_items([{"id": "fresh", "price": 2}], "patch")
-    rec.observe("s", ["sku-1", "fresh"])
-    eventually(lambda: "fresh" in rec.ids)
-    assert "fresh" not in shown(rec)
-    rec.show(["fresh"])
-    assert "fresh" in shown(rec)
-    assert rec.items is not None
-    assert rec.items.values_at(["price"], rec.ids.lookup(["fresh"])) == [{"price": 2.0}]
-
-
-@kept
-def test_a_bundle_carries_its_table_and_a_newer_one_wins_over_older_changes(opened: Opened, folder: Path) -> None:
-    rec = opened()
-    rec.set_items({"id": ["sku-1"], "price": [1.0]})
-    rec.hide(["sku-2"])
-    rec.close()
-    now = time.time_ns() // 1_000_000 + 5
-    frame = ItemFrame.of({"id": ["sku-1"], "price": [7.0], "stock": [False]})
-    table = ItemTable(N, made=now).replaced(frame, np.array([1]), N, ["price"], "stock")
-    put_table(folder, table)
-    assert shown(Recommender.load(folder)) == {f"sku-{i}" for i in range(N) if i != 1}
-    rec = opened()
-    assert rec.items is not None
-    assert rec.items.values_at(["price"], np.array([1])) == [{"price": 7.0}]
-    assert shown(rec) == {f"sku-{i}" for i in range(N)} - {"sku-1", "sku-2"}  # hidden by hand is not a table
-    rec.set_items([{"id": "sku-1", "stock": True}], "patch")
-    assert "sku-1" in shown(rec)
 
 
 def test_after_a_compaction_the_later_table_wins(folder: Path, tmp_path: Path) -> None:

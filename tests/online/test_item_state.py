@@ -219,20 +219,6 @@ def test_a_child_of_a_fork_changes_items_though_a_thread_of_its_parent_did_so_th
     assert table_of(state).hidden == frozenset({"sku-1"})
 
 
-def test_an_item_that_comes_back_keeps_its_row(folder: Path, tmp_path: Path) -> None:
-    rec = Recommender.load(folder, state=tmp_path / "state")
-    rec.add_items(["new"], neighbors=[["sku-1"]])
-    rec.set_items({"id": ["new", "sku-2"], "price": [1.5, 2.5], "on": [False, True]}, availability="on")
-    for price in (9.0, 8.0):
-        rec.remove_items(["new"])
-        rec.add_items(["new"], neighbors=[["sku-1"]])
-        rec.set_items([{"id": "sku-2", "price": price}], "patch")
-        assert rec.items is not None
-        rows = rec.items.values_at(["price", "on"], rec.ids.lookup(["new", "sku-2"]))
-        assert rows == [{"price": 1.5, "on": False}, {"price": price, "on": True}]
-        assert "new" not in rec.recommend(["sku-1"], k=N + 1).items
-
-
 def test_copies(folder: Path, tmp_path: Path) -> None:
     rec = Recommender.load(folder, state=tmp_path / "state")
     rec.hide(["sku-1"])

@@ -20,7 +20,7 @@ from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
-from tests.support.online.recommenders import MODEL, NOON, N, answers, drawn, parts, save, stream, until_learned
+from tests.support.online.recommenders import MODEL, NOON, N, parts, save, until_learned
 from tests.support.service.running import eventually
 
 pytestmark = pytest.mark.slow
@@ -71,14 +71,6 @@ def test_another_training_in_the_same_folder_is_not_switched_to(
     assert "still learning" in rec.ids
 
 
-def test_a_click_is_stored_with_all_that_is_known_of_it(learning: Learning) -> None:
-    rec = learning()
-    rec.observe("s", ["sku-1"], NOON, ["view"], ["e-1"], {"referrer": "search"})
-    (entry,) = rec.learner.log.read("")
-    assert isinstance(entry.event, Click)
-    assert replace(entry.event, arrived=None) == Click("s", "sku-1", NOON, "view", "e-1", None, {"referrer": "search"})
-
-
 def test_items_above_the_limit_are_refused_and_none_is_added(learning: Learning) -> None:
     rec = learning(limits=LearningLimits(new_items=2))
     rec.add_items(["n1"], neighbors=[["sku-1"]])
@@ -127,45 +119,6 @@ def test_a_changed_working_directory_ends_no_learning(
     assert "newest" in rec.bundle.ids
 
 
-def test_a_click_reaches_the_rankings_of_others(learning: Learning) -> None:
-    rec, other = learning(), learning()
-    before = other.recommend(["sku-1"], k=N)
-    for visitor in range(30):
-        position = rec.observe(f"v{visitor}", ["sku-1", "sku-2"])
-    for reader in (rec, other):
-        until_learned(reader, position)
-    after = other.recommend(["sku-1"], k=N)
-    assert after.scores.tolist() != before.scores.tolist()
-    assert after.log_position is not None
-    assert after.log_position >= position
-    assert answers(rec, drawn(1)) == answers(other, drawn(1)), "the states of two processes differ"
-
-
-def test_an_unknown_item_enters_the_catalog_and_is_recommended(learning: Learning) -> None:
-    rec = learning()
-    for visitor in range(20):
-        position = rec.observe(f"v{visitor}", ["sku-1", "brand-new", "sku-2"])
-    until_learned(rec, position)
-    eventually(lambda: "brand-new" in rec.ids.external(np.arange(len(rec.ids), dtype=np.int32)), 10)
-    assert "brand-new" in rec.recommend(["sku-1"], k=N + 1).items
-    assert rec.recommend(["brand-new"]).unknown == []
-    assert rec.similar_items("brand-new", k=3).items
-    vector = rec._pipeline.catalog.vector(N)[0]
-    assert np.isclose(np.linalg.norm(vector), 1, atol=1e-5)
-
-
-def test_growing_sessions_are_learned_and_know_their_new_items(learning: Learning) -> None:
-    rec = learning()
-    visit = rec.session(["sku-1", "fresh", "sku-2"], id="visitor")
-    rec.observe("x", ["sku-3"])
-    until_learned(rec, rec.observe("y", ["sku-1"]))
-    eventually(lambda: not visit.recommend(k=3).unknown, 10)
-    assert visit.clicks == ["sku-1", "fresh", "sku-2"]
-    whole = rec.recommend(["sku-1", "fresh", "sku-2"], k=10)
-    assert visit.recommend(k=10).items == whole.items
-    assert rec.learner.state.event_processor.learned_clicks == 5
-
-
 def test_growing_sessions_do_not_know_items_that_only_forgotten_sessions_held(learning: Learning) -> None:
     rec, clicks = learning(), ["sku-1", "fresh", "sku-2"]
     visit, other = rec.session(clicks, id="visitor"), rec.session(["fresh"], id="other")
@@ -183,47 +136,6 @@ def test_growing_sessions_do_not_know_items_that_only_forgotten_sessions_held(le
     rec.catch_up()
     assert visit.recommend(k=9) == rec.recommend(clicks, k=9)
     assert visit.clicks == clicks
-
-
-def test_what_was_learned_is_there_after_a_restart(learning: Learning) -> None:
-    rec = learning()
-    for place, session in enumerate(drawn(4)):
-        position = rec.observe(f"s{place}", [*session, "late-comer"])
-    rec.add_items(["by-hand"], neighbors=[["sku-7", "sku-8"]])
-    rec.remove_items(["sku-9"])
-    position = rec.forget("s3")
-    until_learned(rec, position)
-    rec.close()
-    restarted = learning()
-    assert restarted.log_position == position
-    questions = drawn(5)
-    until_learned(rec, position)
-    assert answers(restarted, questions) == answers(rec, questions)
-    assert "by-hand" in restarted.recommend(["sku-7", "sku-8"], k=N + 2).items
-    assert "sku-9" not in restarted.recommend(["sku-7"], k=N + 2).items
-
-
-def test_a_compacted_bundle_is_switched_to_while_serving(folder: Path, tmp_path: Path) -> None:
-    settings = LearningSettings(tmp_path / "learned", compact=False, limits=LearningLimits(session_gap=1000))
-    rec = Recommender.load(folder, learn=settings)
-    for event in stream(12):
-        position = rec.learner.append([event])
-    until_learned(rec, position)
-    before = answers(rec, drawn(13))
-    prepared = rec.filter(exclude=["sku-1"])
-    rec.learner.compact(wait=True)
-    until_learned(rec, position)
-    assert rec.bundle.folder == tmp_path / "learned" / "bundle"
-    assert rec.bundle.model.log_progress is not None
-    after = answers(rec, drawn(13))
-    old, new = (np.array([items for items, _ in answered]) for answered in (before, after))
-    assert np.mean(old == new) > 0.99
-    until_learned(rec, rec.observe("s", ["sku-1", "newer still"]))
-    assert "sku-1" not in rec.recommend(["sku-2"], k=N, filter=prepared).items
-    rec.close()
-    restarted = Recommender.load(folder, learn=settings)
-    until_learned(restarted, position)
-    assert len(answers(restarted, drawn(13))) == 60
 
 
 def test_killed_at_any_moment_nothing_acknowledged_is_lost_or_counted_twice(folder: Path, tmp_path: Path) -> None:
@@ -276,7 +188,11 @@ def test_bad_clicks_are_refused_as_a_whole(learning: Learning) -> None:
     with pytest.raises(DataError, match="forget: session must be a string that is not empty, not 123"):
         rec.forget(123)  # type: ignore[arg-type]
     assert rec.learner.log.read("") == []
+    rec.observe("s", ["sku-1"], NOON, ["view"], ["e-1"], {"referrer": "search"})
+    (entry,) = rec.learner.log.read("")
+    assert isinstance(entry.event, Click)
+    assert replace(entry.event, arrived=None) == Click("s", "sku-1", NOON, "view", "e-1", None, {"referrer": "search"})
     # Times of numpy are times.
     rec.observe("s", ["sku-1", "sku-2"], np.int64(NOON))  # type: ignore[arg-type]
     rec.observe("s", ["sku-3"], np.array([NOON + 1]))  # type: ignore[arg-type]
-    assert [entry.event.time for entry in rec.learner.log.read("")] == [NOON, NOON, NOON + 1]
+    assert [entry.event.time for entry in rec.learner.log.read(entry.position)] == [NOON, NOON, NOON + 1]

@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError
 from mtaw_fast.online import learner
 from mtaw_fast.online.compaction import compactor, redaction, schedule
@@ -29,7 +27,7 @@ from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from tests.support.forks import child
 from tests.support.online.file_logs import raises, system_error
-from tests.support.online.recommenders import HOUR, NOON, parts, save, until_learned
+from tests.support.online.recommenders import HOUR, NOON, until_learned
 from tests.support.service.running import eventually
 
 pytestmark = pytest.mark.slow
@@ -215,23 +213,6 @@ def test_the_pause_after_a_compaction_of_another_process_is_as_long(folder: Path
     assert not should_start(online_learner)
     online_learner.compactions._tried -= online_learner.settings.compact_seconds
     assert should_start(online_learner)
-
-
-def test_a_training_that_comes_while_one_is_compacted_gets_its_own_name(
-    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rec, real = learning(), compactor.current_bundle
-    until_learned(rec, rec.observe("s", ["sku-1"]))
-
-    def trained(*arguments: Any, **named: Any) -> Any:
-        save(folder, parts(4))
-        return real(*arguments, **named)
-
-    monkeypatch.setattr(compactor, "current_bundle", trained)
-    written = compact_folder(folder, rec.learner.settings)
-    assert written is not None
-    compacted = Bundle.load(written)
-    assert compacted.manifest["grown_from"] == model_hash(Bundle.load(folder).manifest)
 
 
 def test_a_child_of_a_fork_waits_for_no_compaction(learning: Make) -> None:

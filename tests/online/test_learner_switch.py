@@ -94,37 +94,10 @@ def test_a_failed_switch_ends_no_learning_and_is_retried(
     eventually(lambda: sum(thread.name == "mtaw-follower" for thread in threading.enumerate()) == 1, 5)
 
 
-def test_a_bot_that_continues_prevents_no_switch(folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the old nor the new state learns its clicks, so both give new items the same internal ids."""
-    rec, real, go = learning(), learner.current_bundle, threading.Event()
-
-    def delayed(*arguments: Any) -> Any:
-        bundle = real(*arguments)
-        assert go.wait(20)
-        return bundle
-
-    monkeypatch.setattr(learner, "current_bundle", delayed)
-    until_learned(rec, rec.observe("bot", [f"sku-{n % 20}" for n in range(40)]))
-    compact_folder(folder, rec.learner.settings)
-    rec.observe("bot", ["its-item"])
-    until_learned(rec, rec.observe("visitor", ["newest"]))
-    place = rec.ids.lookup(["newest"])[0]
-    go.set()
-    eventually(lambda: rec.bundle.model.log_progress is not None, 10)
-    assert rec.ids.lookup(["newest"])[0] == place
-    assert "its-item" not in rec.ids
-
-
-def forgotten_before_a_new_item(rec: Recommender) -> str:
-    """Make a compaction redact the click that brought the first new item; return the log's position."""
-    rec.observe("s", ["its-item"])
-    rec.observe("t", ["newest"])
-    return rec.forget("s")
-
-
 def test_other_internal_ids_after_a_failed_switch_ask_for_a_reload(
-    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
+    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The served bundle keeps those that sessions and filters hold."""
     writer, rec = learning(), learning()
     real, failures = learner.current_bundle, ["too many open files"]
 
@@ -135,13 +108,19 @@ def test_other_internal_ids_after_a_failed_switch_ask_for_a_reload(
 
     monkeypatch.setattr(learner, "current_bundle", current_bundle)
     with rec.learner.follower.paused():
-        position = forgotten_before_a_new_item(writer)
+        writer.observe("s", ["its-item"])
+        writer.observe("t", ["newest"])
+        position = writer.forget("s")  # the click that brought the first new item is redacted
         compact_folder(folder, rec.learner.settings)
     until_learned(rec, position)
     assert rec.ids.lookup(["newest"])[0] == N
     assert not rec.learner.must_reload
+    visit, prepared = rec.session(["newest"], id="v"), rec.filter(exclude=["newest"])
     failures.clear()
     eventually(lambda: rec.learner.must_reload, 10)
+    assert "'newest' among them; load it again to serve it" in caplog.text
+    assert visit.clicks == ["newest"]
+    assert "newest" not in rec.recommend(["sku-1"], k=100, filter=prepared).items
     assert not learning().learner.must_reload
 
 
@@ -182,6 +161,7 @@ LOAD_FAILURES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "follower": lambda patch: cannot_start(patch, "mtaw-follower"),
     "flusher": lambda patch: cannot_start(patch, "mtaw-fsync"),
     "watch": lambda patch: cannot_start(patch, "mtaw-learner"),
+    "answer": lambda patch: patch.setattr(Pipeline, "recommend", raises(MemoryError("no room"))),
 }
 
 
@@ -191,7 +171,7 @@ def test_a_load_that_fails_releases_everything(
 ) -> None:
     LOAD_FAILURES[failing](monkeypatch)
     with pytest.raises((MtawError, MemoryError, RuntimeError)):
-        Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", compact=False))
+        load_snapshot(folder, "auto", "auto", LearningSettings(tmp_path / "learned", compact=False))
     assert left() == []
 
 
@@ -203,15 +183,6 @@ def test_what_cannot_learn_opens_no_log(tmp_path: Path, left: Callable[[], list[
         Recommender.load(tmp_path / "plain", learn=tmp_path / "learned")
     assert left() == []
     assert not (tmp_path / "learned").exists()
-
-
-def test_a_service_that_cannot_load_a_bundle_releases_everything(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Callable[[], list[object]]
-) -> None:
-    monkeypatch.setattr(Pipeline, "recommend", raises(MemoryError("no room")))
-    with pytest.raises(MemoryError, match="no room"):
-        load_snapshot(folder, "auto", "auto", LearningSettings(tmp_path / "learned", compact=False))
-    assert left() == []
 
 
 def test_a_full_disk_is_a_folder_that_cannot_be_learned_in(

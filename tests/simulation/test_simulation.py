@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import mtaw_fast
-from tests.simulation import search
 from tests.simulation.bugs import BUGS, planted
 from tests.simulation.found import FOUND
 from tests.simulation.history import Fault, History, Step, drawn
@@ -90,19 +89,6 @@ def test_a_failing_history_is_shrunk_to_a_short_one() -> None:
     assert len(short.steps) <= 3, story
     names = {"History": History, "Step": Step, "Fault": Fault}
     assert eval(repr(short), names) == short, "it can be kept as it was printed"
-
-
-def test_a_history_that_passes_is_no_shorter_form_of_one_whose_failure_has_no_words(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    history = drawn(SEEDS["no-fsync"])
-    needed = history.steps[len(history.steps) // 2]
-
-    def failure(of: History) -> tuple[str, list[str]]:
-        return ("KeyError: '1f'" if needed in of.steps else ""), []
-
-    monkeypatch.setattr(search, "failure_of", failure)
-    assert shrunk(history).steps == [needed]
 
 
 def test_no_other_code_calls_the_system() -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Model
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, now_ms
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
+from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.retrieval import NativeIndex
 from tests.support.online.recommenders import (
     HOUR,
     MODEL,
@@ -29,51 +29,6 @@ from tests.support.online.recommenders import (
 from tests.support.random_bundle import bundle_parts
 
 ALL = LearningLimits(item_floor=1000, pair_floor=1000)  # few items, clicked by many sessions at once
-
-
-def test_tables_after_a_compaction_are_those_of_a_rebuild() -> None:
-    assert MODEL.memory is not None
-    events = stream(6)
-    compacted = compact_model(MODEL, "log", [entries(events)], ALL, all_over=True)
-    assert compacted.memory is not None
-    new_items = [name for name in dict.fromkeys(event.item for event in events) if str(name).startswith("new")]
-    places: dict[Any, int] = {**{f"sku-{i}": i for i in range(N)}, **{name: N + i for i, name in enumerate(new_items)}}
-    sessions: dict[str, list[Click]] = {}
-    for event in events:
-        assert isinstance(event, Click)
-        sessions.setdefault(event.session, []).append(event)
-    ordered = sorted(sessions.values(), key=lambda clicks: (clicks[-1].time, clicks[0].time))
-    packed = Sessions.from_lists([[places[click.item] for click in clicks] for clicks in ordered])
-    rebuilt = MemoryTables.build(
-        Sessions.concatenate([MODEL.memory.sessions, packed]), N + len(new_items), compacted.memory.settings
-    )
-    assert compacted.memory.settings == replace(MODEL.memory.settings, once_from=MODEL.memory.n_sessions)
-    for name, array in rebuilt.arrays().items():
-        assert np.array_equal(getattr(compacted.memory, name), array), name
-    assert compacted.ids.lookup(new_items).tolist() == list(range(N, N + len(new_items)))
-    counts = np.bincount([item for session in packed for item in set(session.tolist())], minlength=N + len(new_items))
-    counts[:N] += MODEL.popularity
-    assert np.array_equal(compacted.popularity, counts)
-
-
-@pytest.mark.parametrize("cut", [0, 40, 111, 200])
-def test_compacting_in_pieces_or_at_once_is_the_same(cut: int) -> None:
-    events = stream(7)
-    cut = min(cut, len(events))
-    events.insert(cut // 2, Forget("s2", NOON))
-    limits = LearningLimits(session_gap=HOUR // 6)
-    at_once = compact_model(MODEL, "log", [entries(events)], limits, all_over=True)
-    first = compact_model(MODEL, "log", [entries(events)[:cut]], limits)
-    both = compact_model(first, "log", [entries(events)[cut:]], limits, all_over=True)
-    for name, array in at_once.memory.arrays().items():
-        assert np.array_equal(getattr(both.memory, name), array), name
-    assert np.array_equal(both.popularity, at_once.popularity)
-    assert both.ids.external(np.arange(both.n_items, dtype=np.int32)) == at_once.ids.external(
-        np.arange(at_once.n_items, dtype=np.int32)
-    )
-    assert both.log_progress.position == at_once.log_progress.position
-    assert np.array_equal(both.log_progress.keys, at_once.log_progress.keys)
-    assert np.array_equal(both.log_progress.sessions, at_once.log_progress.sessions)
 
 
 def test_an_item_added_by_hand_keeps_its_direction_without_sessions() -> None:
@@ -148,19 +103,17 @@ def test_an_online_state_ranks_as_the_compacted_model_does(seed: int) -> None:
     state = OnlineState(model, LearningLimits())
     state.apply(entries(events))
     compacted = compact_model(model, "log", [entries(events)], LearningLimits(), all_over=True)
-    live = Pipeline.of(state.catalog(), *_parts(model))
-    built = Pipeline.of(OnlineState(compacted, LearningLimits()).catalog(), *_parts(compacted))
+    live, built = (
+        Pipeline.of(
+            learner.catalog(),
+            NativeEncoder(learner.model.config, learner.model.weights),
+            NativeIndex(learner.model.item_vectors, quantize(learner.model.item_vectors)),
+        )
+        for learner in (state, OnlineState(compacted, LearningLimits()))
+    )
     _, items, offsets = state.delta.ordered()
     learned = [clicks.tolist() for clicks in Sessions(items, offsets)]  # such a query would count as the session itself
     queries = Sessions.from_lists([session for session in sessions(400) if session.tolist() not in learned])
     (ours, scores), (theirs, expected) = live.rank(queries, 20), built.rank(queries, 20)
     assert np.abs(scores - expected).max() < 0.02, "2^-8 of a sum, as the plain ranker weighs it"
     assert np.mean(ours == theirs) >= 0.985
-
-
-def _parts(model: Model) -> tuple:
-    from mtaw_fast.kernels.native.scan import quantize
-    from mtaw_fast.ranking.encoders import NativeEncoder
-    from mtaw_fast.ranking.retrieval import NativeIndex
-
-    return NativeEncoder(model.config, model.weights), NativeIndex(model.item_vectors, quantize(model.item_vectors))

@@ -21,14 +21,13 @@ from mtaw_fast.online import learner
 from mtaw_fast.online.batch_update import apply_log, log_limits
 from mtaw_fast.online.compaction import compactor
 from mtaw_fast.online.compaction.compactor import compact_folder
-from mtaw_fast.online.compaction.current import current_bundle, model_for
-from mtaw_fast.online.log.events import Click, Forget, parse
+from mtaw_fast.online.compaction.current import current_bundle
+from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
-from mtaw_fast.online.state.session_tracker import event_key
 from tests.support.online.file_logs import raises, system_error
 from tests.support.online.logs import drawn_rows, log_file, saved, trained_before
-from tests.support.online.recommenders import HOUR, NOON, parts, save, until_learned
+from tests.support.online.recommenders import HOUR, NOON, save, until_learned
 from tests.support.service.running import eventually
 
 pytestmark = pytest.mark.slow
@@ -172,26 +171,6 @@ def test_a_running_process_never_goes_back(
     assert {"fresh", "newest"} <= set(rec.ids)
 
 
-def test_a_rebuilt_bundle_with_other_internal_ids_is_not_switched_to(
-    folder: Path, learning: Callable[..., Recommender], caplog: pytest.LogCaptureFixture
-) -> None:
-    rec = learning()
-    until_learned(rec, rec.observe("secret", ["first"]))
-    until_learned(rec, rec.observe("other", ["second"]))
-    rec.learner.compact(wait=True)
-    visit, prepared = rec.session(["second"], id="v"), rec.filter(exclude=["second"])
-    until_learned(rec, rec.forget("secret"))
-    rec.learner.compact(wait=True)  # the first click on the item "first" is redacted
-    place = rec.learner.settings.folder / "bundle"
-    shutil.rmtree(place)
-    assert compact_folder(folder, rec.learner.settings) is not None
-    eventually(lambda: "'first' among them; load it again to serve it" in caplog.text, 10)
-    assert visit.clicks == ["second"]
-    assert "second" not in rec.recommend(["sku-1"], k=100, filter=prepared).items
-    until_learned(rec, rec.observe("t", ["third"]))
-    assert {"first", "second", "third"} <= set(rec.ids)
-
-
 @pytest.mark.parametrize("updated", [False, True])
 def test_clicks_before_a_training_or_an_update_are_learned_neither_before_nor_after_compaction(
     tmp_path: Path, updated: bool
@@ -235,21 +214,3 @@ def test_a_bundle_that_learned_from_another_log_is_refused(folder: Path, tmp_pat
     for work in (lambda: Recommender.load(folder, learn=settings), lambda: compact_folder(folder, settings)):
         with pytest.raises(LearnError, match="has learned from another log; give it the folder it learned in"):
             work()
-
-
-def test_a_new_training_knows_the_event_ids_of_the_log_that_the_former_one_had_learned(tmp_path: Path) -> None:
-    folder = save(tmp_path / "bundle")
-    settings = LearningSettings(tmp_path / "learned", compact=False)
-    log, other = FileLog(settings.folder), FileLog(tmp_path / "other")
-    click = Click("s", "sku-1", NOON, id="e-1")
-    log.append([click])
-    log.append([Forget("s", NOON)])
-    compact_folder(folder, settings)
-    save(folder, parts(seed=4))
-    bundle = current_bundle(folder, settings.folder, verify=False)
-    assert model_for(bundle, log).log_progress.former.seen.tolist() == [event_key("s", "e-1")]
-    assert model_for(bundle, other).log_progress.former is None, "positions of another log mean nothing here"
-    log.append([click, Click("t", "sku-2", NOON, id="e-1")])
-    compact_folder(folder, settings)
-    carried = bytes(Bundle.load(settings.folder / learner.COMPACTED).model.log_progress.carried)
-    assert [parse(line).session for line in carried.splitlines()] == ["t"]

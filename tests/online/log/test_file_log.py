@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -99,48 +97,6 @@ def test_threads_and_processes_share_one_order(tmp_path: Path) -> None:
         assert [event.item for event in events if event.session == name] == list(range(200))
     assert events == events_of(FileLog(tmp_path)), "two readers see two orders"
     assert log.damaged == 0
-
-
-def test_a_writer_killed_at_random_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from mtaw_fast.online.log.file_log import FileLog\n"
-        "from mtaw_fast.online.log.events import Click\n"
-        "log = FileLog(Path(sys.argv[1]), segment_bytes=20000); n = int(sys.argv[2])\n"
-        "while True:\n    log.append([Click('s', n, 1)]); print(n, flush=True); n += 1\n"
-    )
-    acknowledged = 0
-    rng = random.Random(5)
-    for _ in range(8):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path), str(acknowledged)], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        for _ in range(rng.randrange(1, 60)):
-            writer.stdout.readline()
-        writer.send_signal(signal.SIGKILL)
-        output, _ = writer.communicate()
-        items = [event.item for event in events_of(FileLog(tmp_path))]
-        assert items == list(range(len(items))), "an event is missing or is there twice"
-        printed = [int(line) for line in output.split("\n")[:-1]]
-        assert not printed or len(items) > printed[-1]
-        acknowledged = len(items)
-
-
-def test_a_full_disk_acknowledges_nothing_and_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = FileLog(tmp_path)
-    log.append([click(0)])
-    write = os.write
-
-    def half(file: int, data: bytes) -> int:
-        return write(file, data[: len(data) // 2])
-
-    for failing in (half, raises(system_error(errno.ENOSPC))):
-        monkeypatch.setattr(os, "write", failing)
-        with pytest.raises(LearnError, match=r"full|No space left"):
-            log.append([click(1)])
-        monkeypatch.setattr(os, "write", write)
-    log.append([click(2)])
-    assert events_of(log) == [click(0), click(2)]
 
 
 def mode_of(path: Path) -> int:

@@ -16,7 +16,6 @@ from mtaw_fast.online.log import flusher
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
-from mtaw_fast.online.log.segment_folder import parsed_position
 from tests.support.forks import child
 from tests.support.online.file_logs import cannot_start, open_segments, raises, system_error
 from tests.support.service.running import eventually
@@ -53,13 +52,6 @@ def appended(log: FileLog, count: int) -> bool:
     return not thread.is_alive()
 
 
-def test_an_append_does_not_wait_for_a_flush_under_way(tmp_path: Path, disk: SlowDisk) -> None:
-    log = FileLog(tmp_path)
-    assert appended(log, 1)
-    assert disk.asked.wait(SECONDS), "nothing was flushed"
-    assert appended(log, 1), "an append waited for the disk"
-
-
 def test_a_change_of_segments_does_not_wait_and_flushes_each(tmp_path: Path, disk: SlowDisk) -> None:
     log = FileLog(tmp_path, segment_bytes=200)
     assert appended(log, 20), "a change of segments waited for the disk"
@@ -71,10 +63,11 @@ def test_a_change_of_segments_does_not_wait_and_flushes_each(tmp_path: Path, dis
     assert open_segments(tmp_path) == []
 
 
-def test_closing_waits_for_the_flush_under_way(tmp_path: Path, disk: SlowDisk) -> None:
+def test_closing_waits_for_the_flush_under_way_and_an_append_does_not(tmp_path: Path, disk: SlowDisk) -> None:
     log = FileLog(tmp_path)
     assert appended(log, 1)
-    assert disk.asked.wait(SECONDS)
+    assert disk.asked.wait(SECONDS), "nothing was flushed"
+    assert appended(log, 1), "an append waited for the disk"
     closing = threading.Thread(target=log.close, daemon=True)
     closing.start()
     closing.join(0.2)
@@ -150,46 +143,13 @@ def test_a_last_flush_that_fails_is_logged_and_leaves_nothing_open(
     assert open_segments(tmp_path) == []
 
 
-def test_a_synced_append_is_acknowledged_after_its_own_flush(tmp_path: Path, disk: SlowDisk) -> None:
-    disk.through.set()
-    log = FileLog(tmp_path, fsync=True, segment_bytes=300)
-    for number in range(20):
-        segment, end = parsed_position(log.append([Click("s", number, 1)]))
-        path, size = disk.flushed[-1]
-        assert path == str(tmp_path / f"events-{segment:010d}.log")
-        assert size >= end
-    log.close()
-    assert open_segments(tmp_path) == []
-
-
 OWN, THEIRS = Click("parent", 1, 1), Click("child", 2, 2)
 
 
-def append_flushed_and_close(log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    flushed = threading.Event()
-    monkeypatch.setattr(os, "fdatasync", lambda file: flushed.set())
-    log.append([THEIRS])
-    assert flushed.wait(SECONDS)
-    log.close()
-    assert open_segments(log.folder) == []
-
-
-def test_what_a_child_appends_is_flushed_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = FileLog(tmp_path)
-    log.append([OWN])
-
-    def work() -> None:
-        append_flushed_and_close(log, monkeypatch)
-
-    assert child(work) == 0
-    log.append([OWN])
-    assert [entry.event for entry in log.read(START)] == [OWN, THEIRS, OWN]
-
-
-def test_a_child_that_can_start_no_thread_keeps_nothing_until_it_can(
+def test_a_child_that_can_start_no_thread_keeps_nothing_until_it_can_and_then_flushes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = FileLog(tmp_path)
+    log, flushed = FileLog(tmp_path), threading.Event()
     log.append([OWN])
 
     def work() -> None:
@@ -198,10 +158,15 @@ def test_a_child_that_can_start_no_thread_keeps_nothing_until_it_can(
             for _ in range(2):
                 with pytest.raises(RuntimeError, match="can't start new thread"):
                     log.append([THEIRS])
-        append_flushed_and_close(log, monkeypatch)
+        monkeypatch.setattr(os, "fdatasync", lambda file: flushed.set())
+        log.append([THEIRS])
+        assert flushed.wait(SECONDS)
+        log.close()
+        assert open_segments(log.folder) == []
 
     assert child(work) == 0
-    assert [entry.event for entry in log.read(START)] == [OWN, THEIRS]
+    log.append([OWN])
+    assert [entry.event for entry in log.read(START)] == [OWN, THEIRS, OWN]
 
 
 @pytest.mark.parametrize("sync", [False, True])

@@ -111,19 +111,6 @@ def test_another_log_of_the_process_changes_no_lag(log: RedisLog, url: str) -> N
         reader.close()
 
 
-def test_events_come_back_in_one_order_for_all(log: RedisLog, url: str) -> None:
-    events = clicks(40)
-    middle = log.append(events[:15])
-    end = log.append(events[15:])
-    other = RedisLog(url)
-    assert [entry.event for entry in other.read(START)] == events
-    assert [entry.event for entry in other.read(middle)] == events[15:]
-    assert other.read(end) == []
-    assert [entry.event for entry in log.read(START, 7)] == events[:7]
-    assert other.identity == log.identity
-    other.close()
-
-
 def test_positions_sort_as_they_come(log: RedisLog) -> None:
     # More than ten entries in a millisecond: as plain text, entry 10 would come before entry 9.
     end = log.append(clicks(2_000))
@@ -134,45 +121,22 @@ def test_positions_sort_as_they_come(log: RedisLog) -> None:
     assert [entry.position for entry in log.read(positions[10], 5)] == positions[11:16]
 
 
-def test_a_damaged_entry_is_logged_and_skipped(
-    log: RedisLog, server: Redis, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
-) -> None:
-    before, after = clicks(2)
-    log.append([before])
-    name = request.node.name
-    for value in (b"\xff", b"{", b"[]", b'{"session": "s", "time": 5}', b'{"session": 5, "item": 5, "time": 5}'):
-        log._redis.xadd(name, {"e": value})
-    log._redis.xadd(name, {"other": "field"})
-    log.append([after])
-    assert [entry.event for entry in log.read(START)] == [before, after]
-    assert log.damaged == 6
-    assert caplog.messages[0].startswith(f"stream {name}, entry ")
-
-
-def test_damage_at_the_end_is_logged_once_whatever_the_number_of_reads(
+def test_damage_is_skipped_and_logged_once_whatever_the_number_of_reads(
     log: RedisLog, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     before, after = clicks(2)
-    position = log.append([before])
-    log._redis.xadd(request.node.name, {"e": b"{"})
+    position, name = log.append([before]), request.node.name
+    for value in (b"\xff", b"{", b"[]", b'{"session": "s", "time": 5}', b'{"session": 5, "item": 5, "time": 5}'):
+        log._redis.xadd(name, {"e": value})
     for _ in range(3):
         assert log.read(position) == []
     assert [entry.event for entry in log.read(START)] == [before]
-    assert (log.damaged, len(caplog.messages)) == (1, 1)
-    log._redis.xadd(request.node.name, {"e": b"["})
+    assert (log.damaged, len(caplog.messages)) == (5, 5)
+    assert caplog.messages[0].startswith(f"stream {name}, entry ")
+    log._redis.xadd(name, {"other": "field"})
     log.append([after])
     assert [entry.event for entry in log.read(position)] == [after]
-    assert (log.damaged, len(caplog.messages)) == (2, 2)
-
-
-def test_single_events_are_removed(log: RedisLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_log, "_REMOVED", 3)
-    for event in clicks(20):
-        log.append([event])
-    entries = log.read(START)
-    log.remove([entry.position for entry in entries[::2]])
-    log.remove([])
-    assert log.read(START) == entries[1::2]
+    assert (log.damaged, len(caplog.messages)) == (6, 6)
 
 
 def test_compacted_events_expire_if_the_stream_is_too_large(log: RedisLog) -> None:

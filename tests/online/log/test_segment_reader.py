@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import zlib
 from pathlib import Path
@@ -18,33 +17,6 @@ from mtaw_fast.online.log.events import AddItems, Click, Event
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.log.segment_folder import SegmentFolder, parsed_position, position_of
 from tests.support.online.file_logs import click, events_of
-
-
-@pytest.mark.parametrize("cut", range(2, 40, 3))
-def test_a_torn_tail_damages_no_other_record(tmp_path: Path, cut: int) -> None:
-    log = FileLog(tmp_path)
-    log.append([click(0)])
-    log.append([click(1)])
-    path = tmp_path / "events-0000000000.log"
-    os.truncate(path, path.stat().st_size - cut)
-    log.append([click(2)])
-    assert events_of(log) == [click(0), click(2)]
-    assert log.damaged == 1
-
-
-def test_a_damaged_record_is_logged_and_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log = FileLog(tmp_path)
-    for number in range(3):
-        log.append([click(number)])
-    path = tmp_path / "events-0000000000.log"
-    data = bytearray(path.read_bytes())
-    place = data.index(b"item 1")
-    data[place] ^= 1
-    path.write_bytes(data)
-    with caplog.at_level(logging.WARNING, "mtaw_fast.online"):
-        assert events_of(FileLog(tmp_path)) == [click(0), click(2)]
-    begin = data.rindex(b"\n", 0, place) + 1
-    assert f"{path}, byte {begin}" in caplog.text
 
 
 @pytest.mark.parametrize("segment_bytes", [1, 64 << 20], ids=["sealed", "open"])
@@ -67,6 +39,7 @@ def test_damage_at_the_end_is_logged_once_whatever_the_number_of_reads(
     assert [entry.event for entry in log.read(position)] == [click(1)]
     assert [entry.event for entry in log.read(START)] == [click(0), click(1)]
     assert (log.damaged, len(caplog.messages)) == (2, 2)
+    assert caplog.messages[0].startswith(f"{path}, byte {parsed_position(position)[1]}: skipped")
 
 
 def test_the_lag_is_about_the_number_of_events_after_a_position(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
-from mtaw_fast.online.state.session_tracker import event_key, key_of
+from mtaw_fast.online.state.session_tracker import event_key
 from tests.support.online.recommenders import model_fields
 from tests.support.random_bundle import memory_parts
 
@@ -77,16 +77,6 @@ def click(session: str, item: int | str, after: int = 0) -> Click:
     return Click(session, item, NOON + after)
 
 
-def test_unknown_items_enter_in_the_order_in_which_they_appear() -> None:
-    event_processor, sink = run([click("a", "x"), click("a", "sku-3"), click("b", "y"), click("b", "x")])
-    assert [call[1] for call in sink.clicks] == [N, 3, N + 1, N]
-    assert event_processor.items.new_items.ids == ("x", "y")
-    assert event_processor.items.new_items[0].clicks == 2
-    assert event_processor.position == "0003"
-    assert event_processor.items.clicks[N] == 2
-    assert event_processor.items.clicks[3] == model_of().popularity[3] + 1
-
-
 def test_what_the_training_knew_is_not_learned_twice() -> None:
     event_processor, sink = run([click("a", f"sku-{after}", after) for after in range(4)], since=NOON + 1)
     assert [call[1] for call in sink.clicks] == [2, 3]
@@ -105,51 +95,6 @@ def test_a_full_catalog_and_ids_of_the_other_type_are_refused_and_counted() -> N
     assert [call[1] for call in sink.clicks] == [N, 1]
     assert event_processor.items.new_items.ids == (5,)
     assert event_processor.refused == {"wrong_type": 1}
-
-
-def test_items_are_recommended_once_they_have_their_clicks() -> None:
-    events: list[Event] = [click("a", "x"), click("b", "x"), click("c", "y")]
-    event_processor, _ = run(events, min_clicks=2)
-    assert event_processor.items.unavailable[[N, N + 1]].tolist() == [False, True]
-    assert not run(events)[0].items.unavailable.any()
-
-
-def test_added_and_removed_items() -> None:
-    events: list[Event] = [
-        AddItems(("x", "y"), (("sku-1", "sku-2"), ("x",)), None, NOON),
-        RemoveItems(("sku-4", "y", "nobody"), NOON),
-        AddItems(("sku-5",), (("sku-6",),), None, NOON),
-        RemoveItems(("sku-5",), NOON),
-        AddItems(("sku-5",), (("sku-6",),), None, NOON),
-    ]
-    event_processor, sink = run(events, min_clicks=9)
-    priors = [(N, 1), (N, 2), (N + 1, N)]  # an item of the model comes back with what was learned
-    assert [pair for kind, pair in sink.calls if kind == "prior"] == priors
-    assert event_processor.priors == priors
-    assert np.flatnonzero(event_processor.items.unavailable).tolist() == [4, N + 1]
-    assert event_processor.items.new_items[0].neighbors == (1, 2)
-
-
-def test_forgetting_reaches_the_delta_and_the_tables() -> None:
-    learned = LogProgress(
-        "log", "", NOON, keys=np.array(sorted([key_of("old")] * 2 + [key_of("other")]), dtype=np.uint64),
-        sessions=np.array([3, 4, 5], dtype=np.int32), last=np.zeros(3, dtype=np.int64),
-    )  # fmt: skip
-    places = learned.sessions_of(key_of("old")).tolist()
-    _, sink = run(
-        [
-            click("s", "sku-1"),
-            click("t", "sku-1"),
-            Forget("s", NOON),
-            Forget("old", NOON),
-            Forget("old", NOON),
-            click("s", "sku-2"),
-        ],
-        model_of(learned=learned),
-    )
-    assert sink.calls == [("forget", 0), *(("forget in tables", place) for place in places)]
-    assert len(places) == 2
-    assert sink.clicks[-1][0] == 2
 
 
 def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:

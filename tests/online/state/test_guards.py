@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from mtaw_fast.bundle import Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.online.log.events import Click, Event, now_ms
-from mtaw_fast.online.settings import DAY_MS, LearningLimits, LearningSettings
+from mtaw_fast.online.settings import DAY_MS, LearningLimits
 from mtaw_fast.online.state.guards import CrowdGuard, FloodGuard, Guards
 from mtaw_fast.online.state.session_tracker import SessionTracker
 from tests.support.online.recommenders import HOUR, MODEL, NOON, N, answers, drawn, until_learned
@@ -160,61 +159,9 @@ def learn(rec: Recommender, events: list[Event]) -> None:
     until_learned(rec, rec.learner.log.append(arrived))
 
 
-def flood(sessions: int, *items: str) -> list[Event]:
-    """Return fresh sessions within a window, each with one click on every item."""
-    return [Click(f"f{n}", item, WINDOW + 10 * n) for n in range(sessions) for item in items]
-
-
 def honest(sessions: int) -> list[Event]:
     rng = np.random.default_rng(32)
     return [Click(f"h{n}", f"sku-{i}", WINDOW + n) for n in range(sessions) for i in rng.integers(2, N - 2, 3)]
-
-
-def twin(make: Make, folder: Path, name: str) -> Recommender:
-    """Return a recommender that learns in a folder of its own."""
-    return Recommender.load(folder, learn=LearningSettings(folder.with_name(name), compact=False))
-
-
-def test_a_flood_ranks_as_so_few_sessions_as_its_share_lets_in(learning: Make, folder: Path) -> None:
-    share = 45  # of sessions with two clicks, next to 60 other fresh clicks: 45 = 0.3 * (60 + 2 * 45)
-    attacked, bound = learning(), twin(learning, folder, "bound")
-    for rec in (attacked, bound):
-        learn(rec, honest(20))
-    before = answers(attacked, QUESTIONS)
-    learn(attacked, flood(3000, "sku-0", "sku-39"))
-    learn(bound, flood(share, "sku-0", "sku-39"))
-    assert answers(attacked, QUESTIONS) == answers(bound, QUESTIONS)
-    assert answers(attacked, QUESTIONS) != before
-    refused = attacked.learner.state.event_processor.tracker.refused["flood"]
-    assert refused == 2 * (3000 - share) + 1
-    learn(attacked, [Click(f"later{n}", "sku-39", WINDOW + MINUTE + n) for n in range(5)])
-    assert attacked.learner.state.event_processor.tracker.refused["flood"] == refused, (
-        "a flood counts beyond its window"
-    )
-
-
-def test_a_bot_changes_nothing(learning: Make) -> None:
-    rec = learning()
-    learn(rec, honest(40))
-    before = answers(rec, QUESTIONS)
-    learn(rec, [Click("bot", f"sku-{n % N}", WINDOW + 30 * n) for n in range(500)])
-    after = answers(rec, QUESTIONS)
-    # What was learned before it was known as a bot was removed: up to the last bits of sums, before a compaction.
-    for (items, scores), (items_before, scores_before) in zip(after, before, strict=True):
-        assert items == items_before
-        assert np.allclose(np.frombuffer(scores, np.float32), np.frombuffer(scores_before, np.float32), atol=1e-5)
-    assert rec.learner.state.event_processor.tracker.refused["bot"] == 500 - LearningLimits().burst_clicks
-
-
-def test_clicks_from_the_future_are_learned_as_of_now(learning: Make) -> None:
-    rec = learning()
-    begin = now_ms()
-    until_learned(rec, rec.learner.append([Click(f"ahead{n}", "sku-1", begin + 10_000 * HOUR) for n in range(100)]))
-    until_learned(rec, rec.learner.append(honest(40)))
-    tracker = rec.learner.state.event_processor.tracker
-    assert tracker.refused["late"] == 0, "clicks of now are no longer learned"
-    assert begin <= tracker.clock <= now_ms()
-    assert {entry.event.time >= begin for entry in rec.learner.log.read("", 100)} == {True}
 
 
 def test_old_times_switch_off_no_limit_and_a_rebuild_decides_the_same(learning: Make) -> None:

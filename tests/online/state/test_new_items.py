@@ -40,9 +40,11 @@ from tests.support.online.recommenders import (
 LIMITS = LearningLimits()
 
 
-def state_of(events: Sequence[Event], cuts: Sequence[int] = (), limits: LearningLimits = LIMITS) -> OnlineState:
+def state_of(
+    events: Sequence[Event], cuts: Sequence[int] = (), limits: LearningLimits = LIMITS, model: Model = MODEL
+) -> OnlineState:
     """Return what a reader has learned whose reads end at `cuts`."""
-    state, all_entries = OnlineState(MODEL, limits), entries(events)
+    state, all_entries = OnlineState(model, limits), entries(events)
     for begin, end in itertools.pairwise(sorted({0, len(events), *(cut for cut in cuts if cut < len(events))})):
         state.apply(all_entries[begin:end])
     return state
@@ -179,24 +181,18 @@ def model() -> Model:
     return make_model(waiting=20)
 
 
-def state_on(model: Model, events: list[Event], limits: LearningLimits, cuts: Sequence[int] = ()) -> OnlineState:
-    state, all_entries = OnlineState(model, limits), entries(events)
-    for begin, end in itertools.pairwise(sorted({0, len(events), *(cut for cut in cuts if cut < len(events))})):
-        state.apply(all_entries[begin:end])
-    return state
+def groups_near(model: Model, vector: np.ndarray) -> set[int]:
+    return {int(item) % GROUPS for item in np.argsort(-(model.item_vectors @ vector))[:5]}
 
 
-def test_an_item_that_is_clicked_alone_has_the_vector_of_its_attributes(model: Model) -> None:
-    state = state_on(model, [Click("a", "sku-203", NOON)], LearningLimits())
-    catalog = state.catalog()
-    similar = model.item_vectors @ catalog.vectors[0]
-    assert {int(item) % GROUPS for item in np.argsort(-similar)[:5]} == {3}
-    assert not state.event_processor.content_priors  # a click is evidence of its own
-
-
-def test_an_item_has_the_vector_of_its_attributes_again_once_its_session_is_forgotten(model: Model) -> None:
+def test_an_item_that_is_clicked_alone_or_whose_session_is_forgotten_has_the_vector_of_its_attributes(
+    model: Model,
+) -> None:
     limits = LearningLimits()
-    alone = state_on(model, [Click("a", "sku-203", NOON)], limits).catalog().vectors
+    state = state_of([Click("a", "sku-203", NOON)], model=model)
+    alone = state.catalog().vectors
+    assert groups_near(model, alone[0]) == {3}
+    assert not state.event_processor.content_priors  # a click is evidence of its own
     clicks: list[Event] = [Click("a", item, NOON + place) for place, item in enumerate(("sku-5", "sku-203"))]
     clicked = compact_model(model, "log", [entries(clicks)], limits, all_over=True)
     assert not np.allclose(clicked.item_vectors[ITEMS:], alone, atol=1e-2)
@@ -208,9 +204,7 @@ def test_clicks_outweigh_attributes(model: Model) -> None:
     items = [(f"sku-{4 + GROUPS * (n % 10)}", "sku-203") for n in range(64)]
     events: list[Event] = [Click(f"s{n}", item, NOON + 2 * n) for n, pair in enumerate(items) for item in pair]
     limits = LearningLimits(item_floor=1000, pair_floor=1000)
-    vectors = state_on(model, events, limits).catalog().vectors
-    similar = model.item_vectors @ vectors[0]
-    assert {int(item) % GROUPS for item in np.argsort(-similar)[:5]} == {4}
+    assert groups_near(model, state_of(events, limits=limits, model=model).catalog().vectors[0]) == {4}
 
 
 def test_items_of_the_table_rank_at_once_if_cold_start_is_on(tmp_path: Path) -> None:
@@ -231,8 +225,8 @@ def test_items_of_the_table_rank_at_once_if_cold_start_is_on(tmp_path: Path) -> 
 
 
 def test_waiting_items_of_a_bundle_enter_when_it_is_served(model: Model) -> None:
-    assert len(state_on(model, [], LearningLimits()).catalog().added) == 0
-    state = state_on(model, [], COLD)
+    assert len(state_of([], model=model).catalog().added) == 0
+    state = state_of([], limits=COLD, model=model)
     catalog = state.catalog()
     assert catalog.added == tuple(f"sku-{ITEMS + i}" for i in range(20))
     assert catalog.vectors.any(axis=1).all()
@@ -277,7 +271,7 @@ def test_readers_and_compactions_agree(
 ) -> None:
     events = [event for part in parts for event in part]
     limits = LearningLimits(cold_start=cold, item_floor=1000, pair_floor=1000)
-    whole, parted = state_on(model, events, limits), state_on(model, events, limits, cuts)
+    whole, parted = (state_of(events, ends, limits, model) for ends in ((), cuts))
     first, second = whole.catalog(), parted.catalog()
     assert first.added == second.added
     np.testing.assert_array_equal(first.vectors, second.vectors)
