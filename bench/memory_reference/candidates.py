@@ -1,9 +1,9 @@
 """The candidates of the session memory in plain Python, as a reference for tests of the native queries.
 
-A session leads to an item in four ways: the session contains it; past sessions contain it together with an item of the
-session (rows of the tables, and rows of a row's neighbors); a similar past session contains it; the dense index finds
-it. The evidence is summed per item (`Evidence`); a pre-score then selects the candidates. "Back" counts clicks from the
-session's end: 0 is the last one. All sums are float64 here and float32 in the native code.
+A session leads to an item in three ways: the session contains it; past sessions contain it together with an item of the
+session (rows of the tables, and rows of a row's neighbors); the dense index finds it. The evidence is summed per item
+(`Evidence`); a pre-score then selects the candidates. "Back" counts clicks from the session's end: 0 is the last one.
+All sums are float64 here and float32 in the native code.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.memory_reference.tables import near_once
 from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS
-from mtaw_fast.memory.constants import DECAY, FRESH_SHARE, MAX_CLICKS, NEAR, SESSION_DECAY, SIMILAR, STRONG, SUMS
+from mtaw_fast.memory.constants import DECAY, MAX_CLICKS, NEAR, STRONG, SUMS
 from mtaw_fast.memory.tables import MemoryTables
 
 
@@ -49,7 +48,7 @@ class Evidence:
     """
 
     own: OwnItem | None = None
-    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMS + SIMILAR, 0.0))
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMS, 0.0))
     latest: int = -1
     near: float = 0.0
     position: int | None = None
@@ -60,8 +59,8 @@ class Evidence:
 class Query:
     """One session against the tables.
 
-    clicks: int32[m], the last 512. items: everything found, own items first. largest: the largest of each SIMILAR sum
-    over `items`. best_logit: the first logit of the dense list.
+    clicks: int32[m], the last 512. items: everything found, own items first. best_logit: the first logit of the dense
+    list.
     """
 
     tables: MemoryTables
@@ -69,7 +68,6 @@ class Query:
     clicks: np.ndarray
     own: list[OwnItem]
     items: dict[int, Evidence]
-    largest: dict[str, float]
     has_dense: bool
     best_logit: float = 0.0
 
@@ -87,11 +85,10 @@ class Query:
     def pre_score(self, item: int) -> float:
         """Return the score that decides which other items become candidates."""
         sums = self.items[item].sums
-        cosine, largest = sums["cos_dec"] * self.root(item), self.largest["knn"]
+        cosine = sums["cos_dec"] * self.root(item)
         return (
-            sums["fwd_dec"] + sums["bwd_dec"] + sums["ses_all"] + sums["rec_all"]
-            + 0.5 * (cosine + sums["next_last"]) + 0.02 * (sums["knn"] / largest if largest else 0.0)
-        )  # fmt: skip
+            sums["fwd_dec"] + sums["bwd_dec"] + sums["ses_all"] + sums["rec_all"] + 0.5 * (cosine + sums["next_last"])
+        )
 
     def candidates(self, allowed: Callable[[int], bool] = lambda _: True) -> list[int]:
         """Return the allowed own items, the best others by pre-score (ties to the lower id), and the dense list."""
@@ -128,10 +125,9 @@ def query(
     clicks = clicks[-MAX_CLICKS:]
     own = own_items(clicks.tolist(), settings.own)
     items = {own_item.item: Evidence(own_item) for own_item in own}
-    result = Query(tables, settings, clicks, own, items, dict.fromkeys(SIMILAR, 0.0), dense is not None)
+    result = Query(tables, settings, clicks, own, items, dense is not None)
     _add_neighbors(result)
     _add_second(result)
-    _add_similar_sessions(result)
     if dense is not None:
         result.best_logit = float(dense[1][0]) if len(dense[0]) and dense[0][0] >= 0 else 0.0
         for position, (item, logit) in enumerate(zip(dense[0].tolist(), dense[1].tolist(), strict=True)):
@@ -212,39 +208,3 @@ def _fwd_shares(tables: MemoryTables, item: int) -> list[tuple[int, float]]:
     total = float(tables.totals[item, _FWD]) + 1 if neighbors else 1.0
     shares = (values[:STRONG, _FWD] / total).tolist()
     return list(zip(neighbors[:STRONG], shares, strict=True))
-
-
-def _add_similar_sessions(query: Query) -> None:
-    """Add the weights of the most similar past sessions to their items.
-
-    A session gets 0.85^back * log((S + 1) / (sessions of u + 1)) from each own item u whose postings contain it. Its
-    anchor is its last click on the latest own item in it. Consecutive clicks on one item count as one; of a session
-    that counts a pair once, only the first click on each item counts.
-    """
-    tables = query.tables
-    weights: dict[int, float] = {}
-    for own in query.own:
-        rarity = math.log((tables.n_sessions + 1) / (query.count(own.item, "sessions") + 1))
-        weight = SESSION_DECAY**own.back * rarity
-        if own.item < tables.n_items and weight > 0:
-            for session in tables.postings[tables.post_offsets[own.item] : tables.post_offsets[own.item + 1]].tolist():
-                weights[session] = weights.get(session, 0.0) + weight
-    # Weights of the same items are equal up to rounding; of equal ones the later session is better.
-    heaviest = sorted(weights, key=lambda session: (-round(weights[session], 9), -session))
-    for session in heaviest[: query.settings.sessions]:
-        past = tables.sessions[session].tolist()
-        clicks = [item for t, item in enumerate(past) if t == 0 or item != past[t - 1]]
-        if tables.settings.once_from is not None and session >= tables.settings.once_from:
-            clicks = list(near_once(past).values())
-        anchor = next(own.item for own in query.own if own.item in clicks)
-        anchor_position = len(clicks) - 1 - clicks[::-1].index(anchor)
-        weight = weights[session]
-        fresh = weight * math.exp(-(tables.n_sessions - 1 - session) / (FRESH_SHARE * tables.n_sessions))
-        for t, item in enumerate(clicks):
-            sums = query.items.setdefault(item, Evidence()).sums
-            sums["knn"] += weight
-            sums["knn_fresh"] += fresh
-            sums["knn_near"] += weight / abs(t - anchor_position) if t != anchor_position else 0.0
-            sums["knn_after"] += weight if t > anchor_position else 0.0
-            sums["knn_next"] += weight if t == anchor_position + 1 else 0.0
-    query.largest = {name: max(evidence.sums[name] for evidence in query.items.values()) for name in SIMILAR}

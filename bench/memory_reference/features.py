@@ -15,9 +15,6 @@ from math import log1p
 import numpy as np
 
 from bench.memory_reference.candidates import Evidence, OwnItem, Query
-from mtaw_fast.memory.constants import SIMILAR
-
-_SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)  # the smallest normal number
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +46,9 @@ def log4(value: float) -> float:
     return math.log(value + 1e-4)
 
 
-def log3(value: float) -> float:
-    """Return log(value + 1e-3)."""
-    return math.log(value + 1e-3)
-
-
 def since(query: Query, session: int) -> float:
     """Return the age of a session as a share of all sessions; 1 for -1, no session."""
     return (query.tables.n_sessions - session) / (query.tables.n_sessions + 1)
-
-
-def similar(query: Query, evidence: Evidence, name: str) -> float:
-    """Return the candidate's sum as a share of the largest one; 0 if that is too small for float32."""
-    return evidence.sums[name] / query.largest[name] if query.largest[name] >= _SMALLEST_NORMAL else 0.0
 
 
 def repeat_odds(x: Candidate, column: str) -> float:
@@ -89,7 +76,6 @@ QUERY = (
     Feature("last_sessions", lambda x: log1p(x.query.count(x.query.own[0].item, "sessions"))),
     Feature("distinct", lambda x: log1p(len(x.query.own))),
     Feature("repeat_rate", lambda x: 1 - len(x.query.own) / len(x.query.clicks)),
-    Feature("knn_max", lambda x: log1p(x.query.largest["knn"])),
 )
 
 
@@ -109,7 +95,6 @@ CANDIDATE = (
     Feature("reach_near", lambda x: x.evidence.near),  # 1 / (1 + back) of the latest of them
     Feature("latest", lambda x: log4(since(x.query, x.evidence.latest))),  # the last session with it and one of them
     log_sum("second"),  # fwd times fwd, from the last item
-    *(Feature(name, lambda x, name=name: log3(similar(x.query, x.evidence, name))) for name in SIMILAR),
     Feature("pre", lambda x: log4(x.query.pre_score(x.id))),
     Feature("clicks", lambda x: log1p(x.query.count(x.id, "clicks"))),
     Feature("sessions", lambda x: log1p(x.query.count(x.id, "sessions"))),
@@ -147,8 +132,7 @@ def quick_score(query: Query, item: int, trending: float) -> float:
     """
     evidence = query.items[item]
     lead = 0.0 if evidence.position is None else (query.settings.dense - evidence.position) / query.settings.dense
-    pairs = query.pre_score(item) + trending + 12 * evidence.sums["second"]
-    return pairs + 0.1 * (similar(query, evidence, "knn_near") + lead)
+    return query.pre_score(item) + trending + 12 * evidence.sums["second"] + 0.1 * lead
 
 
 def features(query: Query, candidates: list[int]) -> np.ndarray:

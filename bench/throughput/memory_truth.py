@@ -14,7 +14,6 @@ from mtaw_fast.memory.settings import query_settings
 
 RANKER_TOLERANCE = 1e-3  # float32 features and layers against float64, on the scores of candidates
 _PAIR_BYTES = 20  # of a neighbor: its id, the latest session of both, six values of 16 bits
-_POSTING_BYTES = 4
 
 
 def memory_floor(bundle: Bundle, batch: Sessions) -> Floor:
@@ -25,12 +24,11 @@ def memory_floor(bundle: Bundle, batch: Sessions) -> Floor:
     n_bytes, candidates = 0, 0
     for clicks in batch:
         items = np.unique(clicks)
-        rows, lists = np.diff(tables.row_offsets)[items].sum(), np.diff(tables.post_offsets)[items].sum()
-        n_bytes += int(rows) * _PAIR_BYTES + int(lists) * _POSTING_BYTES
+        n_bytes += int(np.diff(tables.row_offsets)[items].sum()) * _PAIR_BYTES
         candidates += len(query(tables, clicks, _settings(bundle)).candidates())
     n, (n1, n2) = len(ranker.features), ranker.w2.shape
     flop = 2.0 * candidates * (n * n1 + n1 * n2 + n2 + n)
-    description = f"rows and postings of the items of {len(batch)} session{'s' * (len(batch) > 1)}"
+    description = f"rows of the items of {len(batch)} session{'s' * (len(batch) > 1)}"
     return sum_of(
         flop_floor(flop, f"the ranker over {candidates} candidates"), read_floor(max(n_bytes, 64), description)
     )

@@ -12,11 +12,9 @@ import numpy as np
 from mtaw_fast.export.whole.nodes import BOOL, FLOAT32, FLOAT64, INT32, INT64, Graph, Value
 from mtaw_fast.export.whole.own import OWN_NAMES, Own
 from mtaw_fast.export.whole.pairs import LANES, neighbors, second_neighbors
-from mtaw_fast.export.whole.similar import Similar
 from mtaw_fast.export.whole.tables import Memory, first_of_each, segment_reduce
 from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.memory import RankerNet
-from mtaw_fast.memory.constants import SIMILAR
 
 _PRE_BITS, _QUICK_BITS = 3, 6  # a pre-score is less than 2^3, a quick score than 2^6: trending < 10, 12 second < 12.1
 
@@ -43,9 +41,9 @@ class Pool:
         trending: tuple[Value, Value] | None,
     ) -> None:
         self._g, self._own, self._memory, self._settings, self._dense = g, own, memory, settings, dense
-        near, similar = neighbors(g, own, memory), Similar(g, own, memory, settings.sessions)
+        near = neighbors(g, own, memory)
         second_items, second_terms = second_neighbors(g, own, memory)
-        groups = [own.items, near.items, similar.items, second_items, dense.items]
+        groups = [own.items, near.items, second_items, dense.items]
         groups += [] if trending is None else [trending[0]]
         items = g.concat(*groups)
         firsts, slots = first_of_each(g, items, memory.n_items)
@@ -61,17 +59,13 @@ class Pool:
         self._near = segment_reduce(g, rows, parts[1], near.near.unsqueeze(1), 1, "max")
         unset = g.full(rows, -1, INT32)
         self._latest = unset.scatter(parts[1], near.latest, "max")
-        self.similar = segment_reduce(g, rows, parts[2], similar.terms(parts[2], own.n), len(SIMILAR))  # [U, 5]
-        self._second = segment_reduce(g, rows, parts[3], second_terms.unsqueeze(1), 1)
-        self.largest = self.similar.reduce("Max", 0)  # [5]
-        normal = self.largest >= float(np.finfo(np.float32).tiny)
-        self._shares = self.similar * g.where(normal, g.op("Reciprocal", self.largest), 0.0)
+        self._second = segment_reduce(g, rows, parts[2], second_terms.unsqueeze(1), 1)
         self._root = memory.read(g, "item_roots").gather(self.items).unsqueeze(1)
         positions = g.arange(dense.items.length(), INT32)
-        self._dense_position = g.full(rows, settings.dense, INT32).scatter(parts[4], positions)
+        self._dense_position = g.full(rows, settings.dense, INT32).scatter(parts[3], positions)
         self._trending = None
         if trending is not None:
-            self._trending = g.full(rows, 0.0, FLOAT32).scatter(parts[5], trending[1])
+            self._trending = g.full(rows, 0.0, FLOAT32).scatter(parts[4], trending[1])
         self._pre = self._pre_scores()
 
     def _pre_scores(self) -> Value:
@@ -79,7 +73,7 @@ class Pool:
         lane = {name: self.sums.slice(column, column + 1, 1) for column, name in enumerate(LANES)}
         return (
             lane["fwd_dec"] + lane["bwd_dec"] + lane["ses_all"] + lane["rec_all"]
-            + (lane["cos_dec"] * self._root + lane["next_last"]) * 0.5 + self._shares.slice(0, 1, 1) * 0.02
+            + (lane["cos_dec"] * self._root + lane["next_last"]) * 0.5
         )  # fmt: skip
 
     def candidates(self, allowed: Value) -> Value:
@@ -106,14 +100,12 @@ class Pool:
         """
         g, settings, items = self._g, self._settings, self.items.gather(slots)
         assert self._trending is not None
-        near = SIMILAR.index("knn_near")
         lead = (g.constant(np.int32(settings.dense)) - self._dense_position.gather(slots)).cast(FLOAT32) * (
             1 / max(settings.dense, 1)
         )
         quick = (
             self._pre.gather(slots).flatten() + self._trending.gather(slots)
-            + self._second.gather(slots).flatten() * 12.0
-            + self._shares.gather(slots).slice(near, near + 1, 1).flatten() * 0.1 + lead * 0.1 + 1e-4
+            + self._second.gather(slots).flatten() * 12.0 + lead * 0.1 + 1e-4
         )  # fmt: skip
         is_own = slots < self._own.n
         best, order = g.topk(g.where(is_own, -(1 << 62), self._keys(quick, items, _QUICK_BITS)), slots.length())
@@ -143,11 +135,10 @@ class Pool:
         ) * per_session
         logged = {
             **{name: 1e-4 for name in LANES if name != "reached"}, "reached": 1.0, "second": 1e-4,
-            **dict.fromkeys(SIMILAR, 1e-3), "pre": 1e-4, "clicks": 1.0, "sessions": 1.0, "newest": 1e-4,
-            "latest": 1e-4, "dense_rank": 1.0,
+            "pre": 1e-4, "clicks": 1.0, "sessions": 1.0, "newest": 1e-4, "latest": 1e-4, "dense_rank": 1.0,
         }  # fmt: skip
         raw = g.concat(
-            sums, self._second.gather(slots), self._shares.gather(slots), self._pre.gather(slots),
+            sums, self._second.gather(slots), self._pre.gather(slots),
             counts.slice(0, 2, 1).cast(FLOAT32), since, latest,
             self._dense_position.gather(slots).cast(FLOAT32).unsqueeze(1), axis=1,
         )  # fmt: skip
@@ -171,7 +162,6 @@ class Pool:
             "last_sessions": (sessions + 1.0).log(),
             "distinct": (own.distinct + 1.0).log(),
             "repeat_rate": 1.0 - own.distinct / own.clicks,
-            "knn_max": (self.largest.slice(0, 1) + 1.0).log(),
         }
 
     def _best_logit(self) -> Value:

@@ -18,11 +18,10 @@ _SES = 3
 class Entries:
     """The entries of some rows, row after row: int64[M] each.
 
-    row: which of the rows. offset: the position in the row. index: the position in the table.
+    row: which of the rows. index: the position in the table.
     """
 
     row: Value
-    offset: Value
     index: Value
 
 
@@ -45,8 +44,7 @@ class Memory:
     """The tables of a catalog of N items, of P pairs.
 
     `read` returns an array of the graph: `pair_values` bfloat16[P, 6], `pair_neighbors` and `pair_latest` int32[P],
-    `postings` int32[..], `session_items` int32[..] (of consecutive clicks on one item only the first), `pair_totals`
-    float32[N, 6], `item_counts` int32[N, 5], `item_roots` float32[N] (1 / sqrt(total of `ses` + 1)).
+    `pair_totals` float32[N, 6], `item_counts` int32[N, 5], `item_roots` float32[N] (1 / sqrt(total of `ses` + 1)).
     """
 
     def __init__(self, tables: MemoryTables) -> None:
@@ -54,15 +52,10 @@ class Memory:
         assert tables.settings.recency is not None
         self.recency = tables.settings.recency
         self.rows = Rows("pair_offsets", tables.row_offsets)
-        self.posts = Rows("posting_offsets", tables.post_offsets)
-        items, offsets = without_repeats(tables.session_items, tables.session_offsets)
-        self.sessions = Rows("session_offsets", offsets)
         self._arrays = {
             "pair_values": tables.values.view(BFLOAT16),
             "pair_neighbors": tables.neighbors,
             "pair_latest": tables.latest,
-            "postings": tables.postings,
-            "session_items": items,
             "pair_totals": tables.totals,
             "item_counts": tables.counts,
             "item_roots": (1 / np.sqrt(tables.totals[:, _SES].astype(np.float64) + 1)).astype(np.float32),
@@ -73,22 +66,13 @@ class Memory:
         return g.table(name, self._arrays[name])
 
 
-def without_repeats(items: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return sessions in which consecutive clicks on one item are one click."""
-    is_kept = np.ones(len(items), bool)
-    is_kept[1:] = items[1:] != items[:-1]
-    begins = offsets[:-1]
-    is_kept[begins[begins < offsets[1:]]] = True
-    return items[is_kept], np.concatenate([[0], np.cumsum(is_kept)])[offsets]
-
-
 def entries(g: Graph, begins: Value, lengths: Value) -> Entries:
     """Return the entries of rows with begins int64[n] and lengths int64[n], n >= 1."""
     longest = g.concat(lengths, g.constant(np.array([0]))).reduce("Max", 0, keep=True)
     inside = g.arange(longest) < lengths.unsqueeze(1)
     pairs = g.op("NonZero", inside)
     row, offset = (pairs.gather(g.constant(np.array(axis))) for axis in (0, 1))
-    return Entries(row, offset, begins.gather(row) + offset)
+    return Entries(row, begins.gather(row) + offset)
 
 
 def first_of_each(g: Graph, ids: Value, n_ids: int) -> tuple[Value, Value]:

@@ -39,10 +39,10 @@ NO_TYPE = 255  # code of any other type
 
 @dataclass(frozen=True, slots=True)
 class QuerySettings:
-    """How many candidates a query takes, and of how many similar sessions.
+    """How many candidates a query takes.
 
     own: of the session's latest distinct items, at most 64. others: of the items that occur in past sessions together
-    with them. sessions: similar sessions to read. dense: of the dense list. trends: by decayed sums, plus 50 popular
+    with them. dense: of the dense list. trends: by decayed sums, plus 50 popular
     ones, if a call gives a moment; 0 for none. ranked: candidates apart from own items that get features and a score in
     a ranking at a moment: the best by a sum of what is known of all (`quick_score` in `memory/features.hpp`), and those
     of a call's `always_ranked`; 0 for all. `features` returns all.
@@ -50,7 +50,6 @@ class QuerySettings:
 
     own: int = 60
     others: int = 80
-    sessions: int = 200
     dense: int = 50
     trends: int = 0
     ranked: int = 0
@@ -132,7 +131,7 @@ class SessionMemory:
     ) -> None:
         limits, native = settings or QuerySettings(), None if delta is None else delta.native
         self.native = _native.SessionMemory(
-            dict(tables), recency, n_catalog, limits.own, limits.others, limits.sessions, limits.dense, isa, native,
+            dict(tables), recency, n_catalog, limits.own, limits.others, limits.dense, isa, native,
             limits.trends, NO_SESSION if once_from is None else once_from, limits.ranked,
         )  # fmt: skip
         self.dense = limits.dense

@@ -14,9 +14,9 @@
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kOwnCandidates = 60, kSimilarSessions = 200;  // as kernels/native/memory_query.py
-constexpr double kTablesLayout = 1, kSessionsLayout = 2;             // as mtaw_fast/memory/files.py
-constexpr std::int64_t kAhead = 300'000, kRowNeighbors = 2048;       // as kernels/native/trends.py
+constexpr std::int64_t kOwnCandidates = 60;                     // as kernels/native/memory_query.py
+constexpr double kTablesLayout = 1, kSessionsLayout = 2;        // as mtaw_fast/memory/files.py
+constexpr std::int64_t kAhead = 300'000, kRowNeighbors = 2048;  // as kernels/native/trends.py
 
 // A whole number of a `settings` array.
 std::int64_t checked_count(const TensorFile& file, double value, std::int64_t minimum) {
@@ -83,7 +83,6 @@ void Bundle::make_memory() {
     view.once_from = settings.once_from;
     const MemoryQuerySettings queries{kOwnCandidates,
                                       query_settings.cooccurrence_candidates,
-                                      kSimilarSessions,
                                       query_settings.dense_candidates,
                                       trends_ == nullptr ? 0 : query_settings.trend_candidates,
                                       query_settings.ranked_candidates};

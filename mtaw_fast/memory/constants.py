@@ -8,8 +8,7 @@ from __future__ import annotations
 from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
 
 MAX_CLICKS = 512  # the latest clicks of a session that count
-DECAY, SESSION_DECAY = 0.8, 0.85  # to the power of back: weights of own items, in pairs and in similar sessions
-FRESH_SHARE = 0.02  # of all sessions: the age at which a similar session's `fresh` weight has fallen to 1/e
+DECAY = 0.8  # to the power of back: weights of own items
 STRONG = 20  # strongest neighbors of an item that lead to second neighbors
 NEAR = 3  # clicks after an earlier click on the last item that count as near
 # Sums over the rows of own items: a pair statistic, and the weight of the own items.
@@ -17,7 +16,6 @@ SUMS = (
     "next_last", "next_dec", "fwd_dec", "fwd_last", "fwd_prev", "bwd_dec", "ses_dec", "ses_all", "ses_last", "cos_dec",
     "cos_all", "rec_dec", "rec_all", "aa_dec", "reached", "second",
 )  # fmt: skip
-SIMILAR = ("knn", "knn_fresh", "knn_near", "knn_after", "knn_next")  # sums over similar past sessions
 
 # Trends: half-lives are lanes, those of items first; pairs have the last of them.
 FIRST_PAIR_LANE = ITEM_LANES - PAIR_LANES

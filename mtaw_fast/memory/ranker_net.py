@@ -55,12 +55,13 @@ class RankerNet:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", types_in(self.features))
-        expected = memory_query.feature_names(trends=self.has_trends)
-        if self.has_trends:
+        expected = fixed = memory_query.feature_names(trends=self.has_trends)
+        begin = self.features[: len(fixed)]
+        if self.has_trends and begin == fixed:
             expected += self.side.names
         expected += type_feature_names(self.types)
         if self.features != expected:
-            odd = sorted(set(self.features) ^ set(expected))
+            odd = sorted(set(begin) ^ set(fixed))
             difference = f"'{odd[0]}' is in only one of the lists" if odd else "the order differs"
             raise DataError(f"ranker: its features are not this release's ({difference}); {_REMEDY}")
         f, n1, n2 = len(expected), self.b1.size, self.b2.size

@@ -14,7 +14,6 @@ _WORDS = {
     "last_sessions": "past sessions with the last clicked item",
     "distinct": "distinct items in the session",
     "repeat_rate": "share of the session's clicks that repeat an item",
-    "knn_max": "how similar the most similar past sessions are",
     # Followed, or came before, what is in the session
     "next_last": "how often it came right after the last clicked item",
     "next_dec": "how often it came right after the session's items, recent ones weighing more",
@@ -35,12 +34,6 @@ _WORDS = {
     "latest": "how long ago it was last clicked together with one of the session's items",
     "second": "how often it came two steps after the last clicked item",
     "pre": "the score that chose it as a candidate",
-    # Similar sessions
-    "knn": "how much similar past sessions contain it",
-    "knn_fresh": "how much recent similar past sessions contain it",
-    "knn_near": "how much similar past sessions contain it close to the shared items",
-    "knn_after": "how much similar past sessions contain it after the shared items",
-    "knn_next": "how much similar past sessions contain it right after a shared item",
     # The candidate alone
     "clicks": "its clicks in training",
     "sessions": "the past sessions that contain it",

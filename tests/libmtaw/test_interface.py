@@ -15,6 +15,7 @@ from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_size_t, c_u
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mtaw_fast import __version__
@@ -22,10 +23,11 @@ from mtaw_fast.cli import main
 from mtaw_fast.cli.config import header_file, library_file
 from mtaw_fast.config import Config
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.storage.tensor_file import map_tensors
 from tests.libmtaw.test_answers import saved
 from tests.support.cache import ROOT
 from tests.support.libmtaw import BUNDLE, USAGE, CallError, Client, library
-from tests.support.random_bundle import edit_manifest
+from tests.support.random_bundle import edit_manifest, replace_part
 
 FOLDER = ROOT / "libmtaw"
 
@@ -217,6 +219,18 @@ def test_a_damaged_file_is_named(bundle: Path, tmp_path: Path) -> None:
         Client(folder)
     path.unlink()
     with pytest.raises(CallError, match=rf"cannot read .*{path.name} \(No such file"):
+        Client(folder)
+
+
+@pytest.mark.parametrize("kind", ["memory", "times"])
+def test_a_ranker_of_other_features_is_refused(tmp_path: Path, kind: str) -> None:
+    folder = saved(tmp_path / "bundle", kind)
+    arrays = {name: array.copy() for name, array in map_tensors(next(folder.glob("ranker-*"))).items()}
+    names = arrays["features"].tobytes().replace(b"\nsecond\n", b"\nsecond\nknn\nknn_fresh\n")
+    replace_part(folder, "ranker", {**arrays, "features": np.frombuffer(names, np.uint8)})
+    with pytest.raises(
+        CallError, match=r"ranker-\w+\.safetensors: its features are not this release's; retrain the bundle$"
+    ):
         Client(folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -280,32 +281,6 @@ def test_every_instruction_set_and_every_portioning_give_the_same_bits(isa: str)
     np.testing.assert_array_equal(values, others)
 
 
-def test_forgetting_leaves_no_trace() -> None:
-    """A delta that forgot a session equals one that never had it, except for the order of other clicks."""
-    base = MemoryTables.build(random_log(100, 40, seed=7), 40, MemorySettings())
-    handles, items = random_clicks(np.random.default_rng(8), 800, 40)
-    delta, tracker = fed(base, handles, items)
-    for handle in list(tracker.updated)[::3]:
-        assert delta.forget(handle)
-        tracker.forget(handle)
-        assert not delta.forget(handle)
-    assert_rows(delta, tracker, base.settings, 40)
-
-
-@pytest.mark.parametrize("once_from", [None, 60])
-def test_a_session_of_the_base_that_is_gone_leaves_the_tables_of_the_others(once_from: int | None) -> None:
-    log = random_log(120, 40, seed=9, longest=9)
-    base = MemoryTables.build(log, 40, MemorySettings(recency=1e9, once_from=once_from))
-    delta, tracker = delta_of(base), SessionModel.of(log)
-    for session in (3, 50, 119, 118, 0):
-        assert delta.forget_base(session)
-        tracker.forget_base(session)
-        assert not delta.forget_base(session)
-    rebuilt = as_rebuilt(tracker, base, 40)
-    wanted = queries(40, 10)
-    assert agreement(ranked(memory_of(base, delta, 40), wanted), ranked(memory_of(rebuilt, None, 40), wanted)) == 1
-
-
 def assert_base_rows(delta: MemoryDelta, rebuilt: MemoryTables, items: Iterable[int]) -> None:
     for item in items:
         neighbors, values = delta.native.base_row(item)
@@ -314,15 +289,19 @@ def assert_base_rows(delta: MemoryDelta, rebuilt: MemoryTables, items: Iterable[
         np.testing.assert_array_equal(values, rebuilt.values[row])
 
 
-def test_a_session_of_the_base_is_gone_from_rows_with_more_sessions_than_postings() -> None:
+@pytest.mark.parametrize("once_from", [None, 60])
+def test_a_session_of_the_base_is_gone_from_rows_with_more_sessions_than_postings(once_from: int | None) -> None:
     """Their rows, totals and counts are those of tables without it, to the bit, also after a few were forgotten."""
     log = random_log(150, 12, seed=21, longest=9)
-    base = MemoryTables.build(log, 12, MemorySettings(recency=1e9, max_postings=5, max_neighbors=6))
+    chosen = MemorySettings(recency=1e9, max_postings=5, max_neighbors=6, once_from=once_from)
+    base = MemoryTables.build(log, 12, chosen)
     delta, forgotten = delta_of(base), [140, 3, 77]
     for session in forgotten:
         assert delta.forget_base(session)
+        assert not delta.forget_base(session)
     remaining = log.select(np.setdiff1d(np.arange(len(log)), forgotten))
-    rebuilt = MemoryTables.build(remaining, 12, base.settings)
+    first = None if once_from is None else once_from - 1  # one of the forgotten was before it
+    rebuilt = MemoryTables.build(remaining, 12, replace(base.settings, once_from=first))
     assert_base_rows(delta, rebuilt, range(12))
     with pytest.raises(IndexError, match=r"item 12 is outside 0\.\.11"):
         delta.native.base_row(12)

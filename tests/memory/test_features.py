@@ -42,22 +42,15 @@ REC_A_SHARE, REC_B_SHARE = REC_AC / (REC_A + 1), REC_BC * AGED / ((REC_BA + REC_
 
 # The session [B, A]: A is 0 back, B 1, so they weigh 1 and 0.8 of 1.8.
 LAST, PREVIOUS = 5 / 9, 4 / 9
-# Similar sessions: A is in all four, log(5 / 5) = 0, and says nothing; B is in three. All have the anchor A.
-W = 0.85 * log(5 / 4)
-FRESH = [exp(-3 / 0.08), exp(-2 / 0.08), exp(-1 / 0.08)]  # 0.02 of four sessions
 COS_DEC = (LAST * 3 / sqrt(8) + PREVIOUS * 2 / sqrt(6)) / sqrt(7)
 COS_ALL = (3 / sqrt(8) + 2 / sqrt(6)) / 2 / sqrt(7)
 FWD_DEC, BWD_DEC = LAST * 3 / 5.5 + PREVIOUS * 1 / 3, PREVIOUS * 1 / 3.5
 SES_ALL, REC_ALL = (3 / 8 + 2 / 6) / 2, (REC_A_SHARE + REC_B_SHARE) / 2
-PRE = FWD_DEC + BWD_DEC + SES_ALL + REC_ALL + 0.5 * (COS_DEC + 2 / 4) + 0.02 * 2 / 3
+PRE = FWD_DEC + BWD_DEC + SES_ALL + REC_ALL + 0.5 * (COS_DEC + 2 / 4)
 
 
 def log4(value: float) -> float:
     return log(value + 1e-4)
-
-
-def log3(value: float) -> float:
-    return log(value + 1e-3)
 
 
 # Candidates of [B, A] with the dense list C (logit 5), E (logit 4), of fifty places; A has logit 1, B -3.
@@ -66,7 +59,6 @@ SHORT = {
     "last_sessions": {C: log1p(4)},
     "distinct": {C: log1p(2)},
     "repeat_rate": {C: 0.0},
-    "knn_max": {C: log1p(3 * W)},
     "next_last": {C: log4(2 / 4), B: log4(1 / 4), A: log4(0), E: log4(0)},
     "next_dec": {C: log4(LAST * 2 / 4 + PREVIOUS * 1 / 3)},
     "fwd_dec": {C: log4(FWD_DEC)},
@@ -85,11 +77,6 @@ SHORT = {
     "reach_near": {C: 1.0, A: 1 / 2, E: 0.0},
     "latest": {C: log4((4 - 3) / 5), A: log4((4 - 2) / 5), E: log4((4 + 1) / 5)},
     "second": {C: log4(1.5 / 5.5 * 1 / 3), D: log4(0)},  # by way of B; C and D lead forward to nothing
-    "knn": {C: log3(2 / 3), A: log3(1.0), E: log3(0)},
-    "knn_fresh": {C: log3((FRESH[0] + FRESH[2]) / sum(FRESH))},
-    "knn_near": {C: log3((1 / 2 + 1) / (1 + 1 + 1 / 2)), A: log3(0)},
-    "knn_after": {C: log3(2 / 2), A: log3(0)},
-    "knn_next": {C: log3(1 / 1), B: log3(1.0)},
     "pre": {C: log4(PRE), E: log4(0)},
     "clicks": {C: log1p(4), E: 0.0},
     "sessions": {C: log1p(3), E: 0.0},

@@ -1,4 +1,4 @@
-"""The progress in a log: its file, its former array name, and damage that is refused."""
+"""The progress in a log: its file, and damage that is refused."""
 
 from __future__ import annotations
 

@@ -22,13 +22,11 @@ from tests.support.memory.logs import N_ITEMS, SESSIONS, SETTINGS, random_log
 from tests.support.memory.queries import Problem, ambiguous, random_dense
 
 RTOL, ATOL = 3e-6, 8e-6  # of float32 sums and logarithms against float64 ones
-FEW = QuerySettings(own=4, others=12, sessions=9, dense=6)
+FEW = QuerySettings(own=4, others=12, dense=6)
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 
 clicks = st.lists(st.lists(st.integers(0, N_ITEMS - 1), min_size=1, max_size=9), min_size=1, max_size=4)
-few = st.builds(
-    QuerySettings, own=st.integers(1, 5), others=st.integers(1, 6), sessions=st.integers(1, 6), dense=st.integers(1, 4)
-)
+few = st.builds(QuerySettings, own=st.integers(1, 5), others=st.integers(1, 6), dense=st.integers(1, 4))
 
 
 def assert_as_reference(problem: Problem, isa: str | None = None) -> None:
@@ -190,7 +188,6 @@ def test_dense_misuse(changes: dict[str, Any], reason: str) -> None:
         ({"settings": QuerySettings(own=0)}, r"setting own must be in 1\.\.64, not 0"),
         ({"settings": QuerySettings(own=65)}, r"setting own must be in 1\.\.64, not 65"),
         ({"settings": QuerySettings(others=0)}, "setting others must be in"),
-        ({"settings": QuerySettings(sessions=0)}, "setting sessions must be in"),
         ({"settings": QuerySettings(dense=-1)}, "setting dense must be in"),
         ({"n_catalog": 8}, "the memory is for 9 items, the catalog has 8"),
         ({"isa": "abacus"}, "there is no instruction set 'abacus'"),

@@ -23,7 +23,7 @@ from mtaw_fast.memory.bounded import (
     pass_bytes,
     trend_bytes,
 )
-from mtaw_fast.memory.ranges import item_ranges, join_ranges, touching, write_range
+from mtaw_fast.memory.ranges import item_ranges, join_ranges, write_range
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 from tests.support.memory.logs import assert_same_arrays
@@ -122,18 +122,6 @@ def test_the_bound_of_sessions_of_which_some_are_empty(lists: list[list[int]]) -
         assert trend_bytes(mixed, N_ITEMS, TRENDS).fixed > trend_bytes(by_time, N_ITEMS, TRENDS).fixed
 
 
-@pytest.mark.parametrize(("n_items", "limits"), [(400, (512, 500)), (5000, (512, 500)), (2000, (0, 0)), (300, (5, 3))])
-def test_a_pass_takes_no_more_than_the_bound(n_items: int, limits: tuple[int, int]) -> None:
-    """Return the bytes of the result and those that the native part reports (`kernels.native.memory_tables`)."""
-    sessions = workload(n_items, 6000, seed=n_items)
-    chosen = MemorySettings(max_neighbors=limits[0], max_postings=limits[1])
-    bound, tables = pass_bytes(sessions, n_items, chosen), MemoryTables.build(sessions, n_items, chosen)
-    rows = sum(array.nbytes for array in (tables.neighbors, tables.latest, tables.values, tables.postings))
-    assert rows <= bound.rows
-    copied = tables.session_items.nbytes + tables.session_offsets.nbytes + tables.totals.nbytes + tables.counts.nbytes
-    assert copied + 9 * sessions.n_clicks + 4 * len(sessions) + 41 * n_items <= bound.fixed + 100
-
-
 def test_ranges_that_keep_a_limit() -> None:
     need = PassBytes(fixed=100, rows=1000)
     assert need.total == 1100
@@ -152,13 +140,6 @@ def test_ranges_cover_all_items_and_balance_their_clicks() -> None:
     assert item_ranges(np.array([5, 5]), 9) == [(0, 1), (1, 2)]
     with pytest.raises(UsageError, match="at least 1"):
         item_ranges(clicks, 0)
-
-
-def test_only_sessions_with_the_items_are_kept() -> None:
-    shards = [Sessions.from_lists([[0, 1], [2, 3], [1]]), Sessions.from_lists([[3], [2, 1, 2]])]
-    kept = touching(shards, 1, 2)
-    assert kept.items.tolist() == [0, 1, 1, 2, 1, 2]
-    assert kept.lengths.tolist() == [2, 0, 1, 0, 3]
 
 
 def test_a_range_outside_the_items_is_refused(sessions: Sessions) -> None:

@@ -25,12 +25,16 @@ from tests.support.memory.queries import Problem, ambiguous, logits_of, random_d
 
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 N, ADDED = 120, 4
-FEW = QuerySettings(own=5, others=15, sessions=12, dense=8)
+FEW = QuerySettings(own=5, others=15, dense=8)
 RANKER = random_ranker(0)
 TABLES = MemoryTables.build(random_log(300, N, 1), N, MemorySettings(max_neighbors=30))
 PREFIXES = Sessions.from_lists([clicks for clicks in random_log(40, N + ADDED, 2, longest=20) if len(clicks)])
 DENSE = random_dense(len(PREFIXES), N, N + ADDED, 3, n_added=ADDED)  # the whole catalog, as no index has to give it
 PROBLEM = Problem(TABLES, FEW, N + ADDED, PREFIXES, DENSE)
+
+# Features that an earlier ranker had after `second`.
+OTHERS = ("knn", "knn_fresh", "knn_near", "knn_after", "knn_next")
+REFUSED = r"its features are not this release's \('knn' is in only one of the lists\); retrain the bundle$"
 
 Ranking = tuple[np.ndarray, np.ndarray]
 
@@ -201,6 +205,12 @@ def test_file(tmp_path: Path) -> None:
     assert same(ranked(20, ranker=loaded), ranked(20))
 
 
+def others_among(names: tuple[str, ...]) -> np.ndarray:
+    """Return the array of the feature names in a file, with OTHERS among them."""
+    begin = names.index("second") + 1
+    return np.frombuffer("\n".join([*names[:begin], *OTHERS, *names[begin:]]).encode(), np.uint8)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -213,6 +223,8 @@ def test_file(tmp_path: Path) -> None:
         ({"features": np.frombuffer(b"length\nmagic", np.uint8)}, "features are not this release's"),
         ({"features": np.frombuffer(b"\xff\xfe", np.uint8)}, "the feature names are damaged"),
         ({"features": np.frombuffer("\n".join(NAMES[::-1]).encode(), np.uint8)}, "the order differs"),
+        ({"features": others_among(NAMES)}, REFUSED),
+        ({"features": others_among(memory_query.feature_names(trends=True))}, REFUSED),
     ],
 )
 def test_damaged_file(tmp_path: Path, change: dict[str, np.ndarray | None], reason: str) -> None:
@@ -235,7 +247,7 @@ def test_units_that_do_not_fit(units: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"mean": np.zeros(3, np.float32)}, "scale must have 3 entries on axis 0, not 48"),
+        ({"mean": np.zeros(3, np.float32)}, "scale must have 3 entries on axis 0, not 42"),
         ({"b1": np.zeros(12, np.float32)}, "w1 must have 12 entries on axis 1, not 24"),
         ({"w2": np.zeros((24, 16))}, "w2 must be a C-contiguous float32 matrix, not float64"),
         ({"w2": [1.0]}, "'w2' must be an array"),

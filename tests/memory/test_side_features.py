@@ -257,7 +257,7 @@ def test_the_ranker_reads_them(side: SideFeatures) -> None:
     rng, visits = np.random.default_rng(0), visits_of(200, 11)
     items, times = packed([[click for click, _ in visit] for visit in visits])
     tables = MemoryTables.build(items, N_ITEMS, MemorySettings(max_neighbors=20, max_postings=20))
-    memory = tables.queries(CAPACITY, QuerySettings(own=10, others=10, sessions=9, dense=6, trends=9))
+    memory = tables.queries(CAPACITY, QuerySettings(own=10, others=10, dense=6, trends=9))
     trends = (tables_of(visits) if side.context else TrendTables.build(items, times, N_ITEMS, SETTINGS)).live(CAPACITY)
     plain = ranker_with_trends(1)
     net = widened(plain, side.names, 0, mean=0.3, linear=0.3, w1=0.3)

@@ -15,8 +15,6 @@ from bench.memory_reference.tables import build_reference, from_bfloat16, to_bfl
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.kernels.native.memory_tables import (
-    COUNTS,
-    PAIR_KINDS,
     TableSettings,
     build_tables,
     check_tables,
@@ -88,30 +86,6 @@ def test_every_statistic_of_a_log_worked_by_hand() -> None:
     assert tables.session_items.tolist() == [0, 1, 0, 2, 2, 0, 1, 1, 3]
 
 
-def test_a_session_counts_a_pair_once_whatever_it_repeats() -> None:
-    once = MemorySettings(window=2, recency=2.0, once_from=1)
-    plain = MemoryTables.build(Sessions.from_lists([[0, 1, 2], [0, 1, 2]]), 3, once)
-    for repeated in ([0, 1, 0, 1, 0, 1, 2], [0, 0, 0, 1, 1, 2, 2, 0], [0, 1, 1, 2, *[1, 2] * 50]):
-        tables = MemoryTables.build(Sessions.from_lists([[0, 1, 2], repeated]), 3, once)
-        for name in ("neighbors", "latest", "values", "totals"):
-            np.testing.assert_array_equal(getattr(tables, name), getattr(plain, name), err_msg=name)
-        assert tables.counts[:, COUNTS.index("clicks")].sum() == 3 + len(repeated), "clicks count as they are"
-    whole = MemoryTables.build(Sessions.from_lists([[0, 1, 0, 1]]), 3, once)
-    assert from_bfloat16(whole.values)[0, PAIR_KINDS.index("next")] == 2, "a session before it counts all"
-
-
-def test_rows_are_ordered_by_strength_and_cut() -> None:
-    # Of the row of item 0: 1 follows twice, 5 precedes twice, 2 once, 3 and 4 once each and from one click further.
-    sessions = Sessions.from_lists([[0, 1], [0, 1], [2, 0], [4, 5, 0], [3, 5, 0]])
-    ageless = replace(ALL, recency=1e300)
-    whole = MemoryTables.build(sessions, 6, ageless)
-    assert whole.neighbors[: whole.row_offsets[1]].tolist() == [1, 5, 2, 3, 4]  # a tie: by id
-    cut = MemoryTables.build(sessions, 6, replace(ageless, max_neighbors=2))
-    assert cut.neighbors[: cut.row_offsets[1]].tolist() == [1, 5]
-    np.testing.assert_array_equal(cut.values[:2], whole.values[:2])
-    np.testing.assert_array_equal(cut.totals, whole.totals)  # of the whole row
-
-
 def test_recency_is_a_share_of_the_sessions_and_stays_what_it_is() -> None:
     sessions = random_log(50, 20, seed=0)
     tables = MemoryTables.build(sessions, 20, MemorySettings(recency_share=0.1))
@@ -144,17 +118,9 @@ def test_sessions_to_drop_that_are_none_are_refused(drop: list[int]) -> None:
     tables = MemoryTables.build(Sessions.from_lists([[0], [1], [0, 1]]), 2)
     with pytest.raises(UsageError, match=r"must ascend within 0\.\.2"):
         tables.update(Sessions.from_lists([]), drop=drop)
-
-
-def test_many_updates_equal_a_rebuild_and_leave_most_rows_alone() -> None:
-    sessions = random_log(400, 3000, seed=3, longest=12)
-    chosen = MemorySettings(recency=30.0, max_neighbors=10, max_postings=3)
-    tables = MemoryTables.build(sessions.slice(0, 300), 3000, chosen)
-    for day in range(5):
-        tables = tables.update(sessions.slice(300 + 20 * day, 320 + 20 * day), expire=10)
-    assert_same_tables(tables, MemoryTables.build(sessions.slice(50, 400), 3000, chosen))
-    touched = np.unique(sessions.slice(380, 400).items)
-    assert len(touched) < 200  # rows that the last update rebuilt
+    for expire in (-1, 4):
+        with pytest.raises(UsageError, match=f"cannot expire {expire} of 3 sessions"):
+            tables.update(Sessions.from_lists([]), expire)
 
 
 def test_an_update_takes_rows_over_that_no_session_touched() -> None:
@@ -199,13 +165,6 @@ def test_items_out_of_range_are_refused(item: int) -> None:
     tables = MemoryTables.build(Sessions.from_lists([[0]]), 5)
     with pytest.raises(DataError, match=rf"session 2 holds item {item}, outside 0\.\.4"):
         tables.update(sessions)
-
-
-def test_expiring_more_than_there_is_is_refused() -> None:
-    tables = MemoryTables.build(Sessions.from_lists([[0], [1]]), 2)
-    for expire in (-1, 3):
-        with pytest.raises(UsageError, match=f"cannot expire {expire} of 2 sessions"):
-            tables.update(Sessions.from_lists([]), expire)
 
 
 PLAIN = TableSettings(window=1, span=1, recency=1.0, max_neighbors=0, max_postings=0)

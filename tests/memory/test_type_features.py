@@ -32,7 +32,7 @@ def problem() -> Problem:
     # More items than `own`, more clicks than are looked at, a single click.
     lengths = (1, 2, 3, 7, 15, 30, 60, 700)
     sessions = Sessions.from_lists([rng.integers(0, N_ITEMS + 3, length) for length in lengths])
-    settings = QuerySettings(own=9, others=12, sessions=10, dense=5)
+    settings = QuerySettings(own=9, others=12, dense=5)
     return Problem(tables, settings, N_ITEMS + 3, sessions, random_dense(len(sessions), N_ITEMS + 3, 5, 1))
 
 

@@ -215,11 +215,11 @@ void add_types(Batch& batch, const py::array& items, const MaybeArray& types, st
 class MemoryObject {
    public:
     MemoryObject(const py::dict& tables, double recency, std::int64_t n_catalog, std::int64_t own, std::int64_t others,
-                 std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa,
-                 const py::object& delta, std::int64_t trends, std::int64_t once_from, std::int64_t ranked)
+                 std::int64_t dense, const std::optional<std::string>& isa, const py::object& delta,
+                 std::int64_t trends, std::int64_t once_from, std::int64_t ranked)
         : owners_(tables.attr("copy")()),
           delta_(delta),
-          memory_(view_of(owners_, recency, once_from), {own, others, sessions, dense, trends, ranked}, n_catalog,
+          memory_(view_of(owners_, recency, once_from), {own, others, dense, trends, ranked}, n_catalog,
                   isa ? isa_named(isa->c_str()) : active_isa(), delta.is_none() ? nullptr : &memory_delta_of(delta)) {}
 
     const SessionMemory& memory() const { return memory_; }
@@ -343,11 +343,11 @@ void bind_memory_query(py::module_& module) {
     py::class_<RankerObject>(module, "MemoryRanker")
         .def(py::init<const py::dict&, std::int64_t>(), py::arg("arrays"), py::arg("n_types") = 0);
     py::class_<MemoryObject>(module, "SessionMemory", "See mtaw_fast.kernels.native.memory_query.")
-        .def(py::init<const py::dict&, double, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+        .def(py::init<const py::dict&, double, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
                       const std::optional<std::string>&, const py::object&, std::int64_t, std::int64_t, std::int64_t>(),
              py::arg("tables"), py::arg("recency"), py::arg("n_catalog"), py::arg("own"), py::arg("others"),
-             py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none(), py::arg("delta") = py::none(),
-             py::arg("trends") = 0, py::arg("once_from") = kNoSession, py::arg("ranked") = 0)
+             py::arg("dense"), py::arg("isa") = py::none(), py::arg("delta") = py::none(), py::arg("trends") = 0,
+             py::arg("once_from") = kNoSession, py::arg("ranked") = 0)
         .def_property_readonly("max_candidates",
                                [](const MemoryObject& self) { return self.memory().max_candidates(); })
         .def("features", &MemoryObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"),

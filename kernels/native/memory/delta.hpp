@@ -188,7 +188,6 @@ class MemoryDelta {
     void find_strong(const DeltaRow& row, std::vector<StrongPair>& out, MaterializedRow& row_sums) const;
     // Upper bounds of what a query can meet.
     [[nodiscard]] std::int64_t longest_row() const { return longest_row_; }
-    [[nodiscard]] std::int64_t longest_postings() const { return longest_postings_; }
 
    private:
     DeltaRow& row_at(std::int32_t item);
@@ -222,7 +221,7 @@ class MemoryDelta {
     Blocks<DeltaCounts> counts_;  // likewise
     std::vector<ItemEntry> by_item_;
     std::vector<std::uint64_t> touched_;  // a bit an item with a row: few cache lines, which rule out most items
-    std::int64_t longest_row_ = 0, longest_postings_ = 0, ignored_ = 0;
+    std::int64_t longest_row_ = 0, ignored_ = 0;
     MaterializedRow row_sums_;         // the writers' working memory
     std::vector<std::int32_t> stale_;  // items whose strongest neighbors are not found yet
     std::int64_t n_events_ = 0;

@@ -37,7 +37,6 @@ void MemoryDelta::maintain(DeltaRow& row) {
         stale_.push_back(row.item);
     }
     longest_row_ = std::max(longest_row_, row.read_count());
-    longest_postings_ = std::max(longest_postings_, static_cast<std::int64_t>(row.postings.size()));
 }
 
 void MemoryDelta::mark_strong(DeltaRow& row) {

@@ -103,7 +103,6 @@ bool DeltaSessions::append(std::int32_t slot, std::int32_t item) {
     hashes_[index] = hash_with(hashes_[index], item);
     link(slot);
     ++n_clicks_;
-    longest_ = std::max(longest_, static_cast<std::int64_t>(session.clicks.size()));
     release_stamp(facts_[index].stamp);
     assign_stamp(slot);
     return is_first;

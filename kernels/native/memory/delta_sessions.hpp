@@ -49,18 +49,12 @@ class DeltaSessions {
         MTAW_PREFETCH(stamp_bits_.data() + (stamp >> 6));
         MTAW_PREFETCH(ones_before_word_.data() + (stamp >> 6));
     }
-    void prefetch(std::int32_t slot) const {
-        MTAW_PREFETCH(sessions_.data() + slot);
-        MTAW_PREFETCH(facts_.data() + slot);
-    }
     // How many of the sessions that existed at `mark` have not been clicked since; and a mark of now.
     [[nodiscard]] std::int64_t before(std::int32_t mark) const;
     [[nodiscard]] std::int32_t mark() const { return static_cast<std::int32_t>(slot_by_stamp_.size()); }
 
     [[nodiscard]] std::int64_t count() const { return count_; }
-    [[nodiscard]] std::int64_t slots() const { return static_cast<std::int64_t>(sessions_.size()); }
     [[nodiscard]] std::int64_t n_clicks() const { return n_clicks_; }
-    [[nodiscard]] std::int64_t longest() const { return longest_; }
     // All slots in order.
     [[nodiscard]] std::vector<std::int32_t> ordered() const;
     [[nodiscard]] std::int64_t n_bytes() const;
@@ -98,7 +92,7 @@ class DeltaSessions {
     std::vector<std::int32_t> slot_by_stamp_;     // -1 = clicked again since, or gone
     std::vector<std::uint64_t> stamp_bits_;       // a bit a stamp: whether a session still has it
     std::vector<std::int32_t> ones_before_word_;  // bits set before each word
-    std::int64_t count_ = 0, n_clicks_ = 0, longest_ = 0;
+    std::int64_t count_ = 0, n_clicks_ = 0;
 };
 
 template <typename Marks>

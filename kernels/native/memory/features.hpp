@@ -16,12 +16,11 @@
 #include "memory/own_items.hpp"
 #include "memory/pool.hpp"
 
-#define MTAW_QUERY_FEATURES(F)                                        \
-    F(length, Log, 1.0F, query.clicks)                                \
-    F(last_sessions, Log, 1.0F, query.last_sessions)                  \
-    F(distinct, Log, 1.0F, query.distinct)                            \
-    F(repeat_rate, Plain, 0.0F, 1.0F - query.distinct / query.clicks) \
-    F(knn_max, Log, 1.0F, query.largest[kKnn])
+#define MTAW_QUERY_FEATURES(F)                       \
+    F(length, Log, 1.0F, query.clicks)               \
+    F(last_sessions, Log, 1.0F, query.last_sessions) \
+    F(distinct, Log, 1.0F, query.distinct)           \
+    F(repeat_rate, Plain, 0.0F, 1.0F - query.distinct / query.clicks)
 
 #define MTAW_CANDIDATE_FEATURES(F)                                                \
     F(next_last, Log, 1e-4F, sum[kNextLast])                                      \
@@ -42,11 +41,6 @@
     F(reach_near, Plain, 0.0F, signals[kNear])                                    \
     F(latest, Log, 1e-4F, (query.after - signals[kLatest]) * query.per_session)   \
     F(second, Log, 1e-4F, signals[kSecond])                                       \
-    F(knn, Log, 1e-3F, signals[kKnn] * query.inverse[kKnn])                       \
-    F(knn_fresh, Log, 1e-3F, signals[kKnnFresh] * query.inverse[kKnnFresh])       \
-    F(knn_near, Log, 1e-3F, signals[kKnnNear] * query.inverse[kKnnNear])          \
-    F(knn_after, Log, 1e-3F, signals[kKnnAfter] * query.inverse[kKnnAfter])       \
-    F(knn_next, Log, 1e-3F, signals[kKnnNext] * query.inverse[kKnnNext])          \
     F(pre, Log, 1e-4F, signals[kPreScore])                                        \
     F(clicks, Log, 1.0F, counts[kClicks])                                         \
     F(sessions, Log, 1.0F, counts[kSessions])                                     \
@@ -88,31 +82,29 @@ constexpr std::int64_t kFeatures = kQueryFeatures + kColumns;
 extern const char* const kFeatureNames[];
 
 struct QueryFacts {
-    float clicks;                 // m, of those that are looked at
-    float distinct;               // own items
-    float streak;                 // clicks at the end on one item
-    float last_sessions;          // sessions that hold the last item
-    float sessions;               // S
-    float after;                  // S + 1
-    float per_session;            // 1 / (S + 1)
-    float largest[kSignalLanes];  // of the kKnn lanes, over all that was met
-    float inverse[kSignalLanes];  // 1 / largest, 0 if that is no normal number
-    float best_logit;             // of the dense list
-    float outside;                // the length of the dense list; 0 if there is none
+    float clicks;         // m, of those that are looked at
+    float distinct;       // own items
+    float streak;         // clicks at the end on one item
+    float last_sessions;  // sessions that hold the last item
+    float sessions;       // S
+    float after;          // S + 1
+    float per_session;    // 1 / (S + 1)
+    float best_logit;     // of the dense list
+    float outside;        // the length of the dense list; 0 if there is none
 };
 
 // What decides which other items become candidates.
-static inline float pre_score(const float* sum, const float* signals, const QueryFacts& query) {
+static inline float pre_score(const float* sum, const float* signals) {
     return sum[kFwdDec] + sum[kBwdDec] + sum[kSesAll] + 0.5F * (sum[kCosDec] * signals[kInverseRoot] + sum[kNextLast]) +
-           sum[kRecAll] + 0.02F * (signals[kKnn] * query.inverse[kKnn]);
+           sum[kRecAll];
 }
 
 // What decides which candidates of a request with trends are ranked, from what is known before their features. The
 // weights are those with which the fewest of the ranker's best 20 were lost, on logs with and without drift.
 // per_dense: 1 / the most dense candidates.
-static inline float quick_score(const float* signals, const QueryFacts& query, float per_dense) {
+static inline float quick_score(const float* signals, float per_dense) {
     return signals[kPreScore] + signals[kTrending] + 12.0F * signals[kSecond] +
-           0.1F * (signals[kKnnNear] * query.inverse[kKnnNear]) + 0.1F * (signals[kDenseLead] * per_dense);
+           0.1F * (signals[kDenseLead] * per_dense);
 }
 
 // What the features of a query's candidates are made from.

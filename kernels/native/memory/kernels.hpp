@@ -54,10 +54,6 @@ struct MemoryKernels : ColumnKernels {
     void (*add_row)(const RowView& row, const float* coefficients, float near, Pool& pool);
     // Adds the delta's part of a row whose base part was added.
     void (*add_delta_row)(const DeltaRowView& row, const float* coefficients, float near, Pool& pool);
-    // The lanes kKnn .. kKnnNext of a past session's items, as query.hpp has it; n_own: the slots up to here
-    // are the own items'. slots: working memory for its clicks; largest float32[kSignalLanes] goes along.
-    void (*add_session)(const SessionClicks& session, std::int64_t n_own, float weight, float recent_weight, Pool& pool,
-                        std::int32_t* slots, float* largest);
     // The candidate features before their rules: see TileInput.
     void (*fill)(const TileInput& input);
     void (*forward)(const ForwardPass& pass, std::int64_t count);

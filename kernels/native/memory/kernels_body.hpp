@@ -82,80 +82,6 @@ void add_delta_row(const DeltaRowView& row, const float* coefficients, float nea
     shared.count = pool.count;
 }
 
-struct Shares {
-    alignas(64) float lanes[kSignalLanes];
-};
-
-constexpr std::int64_t kReach = 32;
-
-struct ShareTable {
-    Shares by_distance[2 * kReach + 1];
-};
-
-// What a click at `distance` after the anchor takes of its session's weight, lane by lane.
-static constexpr Shares shares_at(std::int64_t distance) {
-    Shares shares{};
-    shares.lanes[kKnn] = shares.lanes[kKnnFresh] = 1.0F;
-    if (distance != 0) shares.lanes[kKnnNear] = 1.0F / static_cast<float>(distance > 0 ? distance : -distance);
-    if (distance > 0) shares.lanes[kKnnAfter] = 1.0F;
-    if (distance == 1) shares.lanes[kKnnNext] = 1.0F;
-    return shares;
-}
-
-static constexpr ShareTable share_table() {
-    ShareTable table{};
-    for (std::int64_t distance = -kReach; distance <= kReach; ++distance) {
-        table.by_distance[distance + kReach] = shares_at(distance);
-    }
-    return table;
-}
-
-template <typename V>
-void add_session(const SessionClicks& session, std::int64_t n_own, float weight, float recent_weight, Pool& shared,
-                 std::int32_t* slots, float* largest) {
-    using Reg = typename V::Reg;
-    Pool pool = shared;
-    constexpr int kVectors = kSignalLanes / V::kLanes;
-    static constexpr ShareTable kTable = share_table();
-    std::int32_t anchor_slot = static_cast<std::int32_t>(n_own) - 1, previous_item = -1;
-    std::int64_t length = 0, anchor = 0;
-    for (std::int64_t p = 0; p < session.count; ++p) {
-        const std::int32_t item = session.clicks[p], slot = slot_of_known(pool, item);
-        length += item != previous_item ? 1 : 0;
-        slots[length - 1] = slot;
-        anchor = slot <= anchor_slot ? length - 1 : anchor;
-        anchor_slot = slot <= anchor_slot ? slot : anchor_slot;
-        previous_item = item;
-    }
-    shared.count = pool.count;
-    Shares factors{};
-    factors.lanes[kKnn] = factors.lanes[kKnnNear] = factors.lanes[kKnnAfter] = factors.lanes[kKnnNext] = weight;
-    factors.lanes[kKnnFresh] = recent_weight;
-    Reg factor[kVectors], maximum[kVectors];
-    MTAW_MEMORY_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-        factor[v] = V::load(factors.lanes + v * V::kLanes);
-        maximum[v] = V::load(largest + v * V::kLanes);
-    }
-    Shares far_shares;
-    for (std::int64_t p = 0; p < length; ++p) {
-        const std::int64_t distance = p - anchor;
-        const bool near = distance >= -kReach && distance <= kReach;
-        if (!near) far_shares = shares_at(distance);
-        const float* const shares = near ? kTable.by_distance[distance + kReach].lanes : far_shares.lanes;
-        float* const signals = signals_of(pool, slots[p]);
-        MTAW_MEMORY_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-            const Reg sum =
-                V::add(V::load(signals + v * V::kLanes), V::mul(V::load(shares + v * V::kLanes), factor[v]));
-            V::store(signals + v * V::kLanes, sum);
-            maximum[v] = V::max(maximum[v], sum);
-        }
-    }
-    MTAW_MEMORY_UNROLL
-    for (int v = 0; v < kVectors; ++v) V::store(largest + v * V::kLanes, maximum[v]);
-}
-
 template <typename V>
 void exp_all(float* x, std::int64_t count) {
     for (std::int64_t i = 0; i < count; i += V::kLanes) V::store(x + i, exp_of<V>(V::load(x + i)));
@@ -364,7 +290,6 @@ constexpr MemoryKernels memory_kernels_of() {
         {V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, transform<V>, fill_trends<V>},
         add_row<V>,
         add_delta_row<V>,
-        add_session<V>,
         fill<V>,
         forward<V>};
 }

@@ -8,17 +8,8 @@
 #include "compiler.hpp"
 #include "memory/tables.hpp"
 #include "memory/delta.hpp"
-#include "memory/pair_terms.hpp"
 
 namespace mtaw {
-
-// The latest sessions with an item: those of the tables, ascending, of which some may be gone, and slots of the delta.
-struct Postings {
-    const std::int32_t* base;
-    std::int64_t n_base;
-    const std::int32_t* delta;
-    std::int64_t n_delta;
-};
 
 struct StrongNeighbors {
     std::int32_t neighbors[kStrong];
@@ -27,16 +18,12 @@ struct StrongNeighbors {
     float total;  // of fwd, of the whole row
 };
 
-// A session's id in a query is its index in the tables or, behind these, its slot in the delta.
-//
 // With a delta, its lock must be taken. Without one, the results are those of the tables.
 class MergedTables {
    public:
     explicit MergedTables(const MemoryView& tables, const MemoryDelta* delta = nullptr)
         : tables_(tables), delta_(delta) {}
 
-    [[nodiscard]] const MemoryView& tables() const { return tables_; }
-    [[nodiscard]] const MemoryDelta* delta() const { return delta_; }
     [[nodiscard]] const DeltaRow* delta_row(std::int64_t item) const {
         return delta_ == nullptr ? nullptr : delta_->find(item);
     }
@@ -57,34 +44,6 @@ class MergedTables {
         return raw < tables_.n_sessions ? base.number(raw) : raw - base.n_dropped();
     }
     [[nodiscard]] bool has_gaps() const { return delta_ != nullptr && delta_->base().n_dropped() > 0; }
-    [[nodiscard]] bool is_dropped(std::int64_t session) const { return delta_->base().is_dropped(session); }
-    [[nodiscard]] std::int64_t number(std::int32_t session) const {
-        if (session < tables_.n_sessions) return number_of_raw(session);
-        return delta_->base().n_sessions() + delta_->sessions().position(slot_of_session(session));
-    }
-    [[nodiscard]] SessionClicks clicks(std::int32_t session) const {
-        if (session < tables_.n_sessions) {
-            const std::int64_t begin = tables_.session_offsets[session];
-            return {tables_.session_items + begin, tables_.session_offsets[session + 1] - begin};
-        }
-        const auto& clicks = delta_->sessions().at(slot_of_session(session)).clicks;
-        return {clicks.data(), static_cast<std::int64_t>(clicks.size())};
-    }
-
-    // The clicks that count when items are found by a similar session: of one that counts a pair once, the first click
-    // on each item. firsts: working memory, which the result may point to.
-    SessionClicks counting_clicks(std::int32_t session, std::vector<std::int32_t>& firsts) const {
-        const SessionClicks all = clicks(session);
-        if (session < tables_.once_from) return all;
-        if (session < tables_.n_sessions) {
-            list_firsts(all.clicks, all.count, firsts);
-        } else {
-            firsts = delta_->sessions().at(slot_of_session(session)).firsts;
-        }
-        if (static_cast<std::int64_t>(firsts.size()) == all.count) return all;
-        for (std::int32_t& first : firsts) first = all.clicks[first];
-        return {firsts.data(), static_cast<std::int64_t>(firsts.size())};
-    }
 
     // Into out[kCountKinds].
     void counts(std::int64_t item, std::int32_t* out) const {
@@ -123,13 +82,6 @@ class MergedTables {
             delta_->sessions().prefetch_stamp(delta_counts->newest);
         }
     }
-    void prefetch_session(std::int32_t session) const {
-        if (session < tables_.n_sessions) {
-            MTAW_PREFETCH(tables_.session_offsets + session);
-        } else {
-            delta_->sessions().prefetch(slot_of_session(session));
-        }
-    }
     // Where `ses` reads: for item i < count at first[i * stride].
     struct SesTotals {
         const float* first;
@@ -149,41 +101,10 @@ class MergedTables {
         return delta_row == nullptr ? base_total
                                     : static_cast<float>(static_cast<double>(base_total) + delta_row->totals[kind]);
     }
-    // The latest ones, at most max_postings.
-    [[nodiscard]] Postings postings(std::int64_t item) const {
-        Postings postings{nullptr, 0, nullptr, 0};
-        if (item < tables_.n_items) {
-            const std::int64_t begin = tables_.post_offsets[item];
-            postings.base = tables_.postings + begin;
-            postings.n_base = tables_.post_offsets[item + 1] - begin;
-        }
-        const DeltaRow* const delta_row = this->delta_row(item);
-        if (delta_row == nullptr) return postings;
-        const std::int64_t max_postings = delta_->base().settings().max_postings;
-        postings.n_delta = static_cast<std::int64_t>(delta_row->postings.size());
-        if (max_postings > 0) postings.n_delta = std::min(postings.n_delta, max_postings);
-        postings.delta =
-            delta_row->postings.data() + delta_row->postings.size() - static_cast<std::size_t>(postings.n_delta);
-        if (max_postings == 0) return postings;
-        // Fills up with sessions of the tables.
-        std::int64_t begin = postings.n_base, missing = max_postings - postings.n_delta;
-        if (!has_gaps()) {
-            begin = std::max<std::int64_t>(begin - missing, 0);
-        } else {
-            while (begin > 0 && missing > 0) missing -= is_dropped(postings.base[--begin]) ? 0 : 1;
-        }
-        postings.base += begin;
-        postings.n_base -= begin;
-        return postings;
-    }
 
     [[nodiscard]] StrongNeighbors strong(std::int64_t item) const;
 
    private:
-    [[nodiscard]] std::int32_t slot_of_session(std::int32_t session) const {
-        return session - static_cast<std::int32_t>(tables_.n_sessions);
-    }
-
     const MemoryView& tables_;
     const MemoryDelta* delta_;
 };

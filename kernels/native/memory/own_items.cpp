@@ -20,7 +20,6 @@ constexpr Powers powers_of(double base) {
 }
 
 constexpr Powers kDecay = powers_of(0.8);
-constexpr Powers kSessionDecay = powers_of(0.85);
 constexpr std::int64_t kNextClicks = 3;
 
 // The own item of a click, or null if it is too long ago to be one.
@@ -42,8 +41,6 @@ void count_followers(const std::int32_t* clicks, std::int64_t n_clicks, OwnItems
 }
 
 }  // namespace
-
-float session_decay(std::int32_t back) { return kSessionDecay[static_cast<std::size_t>(back)]; }
 
 void list_own_items(const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t limit, OwnItems& own, Pool& pool) {
     own.count = 0;

@@ -31,9 +31,6 @@ struct OwnItems {
     std::int32_t counts[kMaxOwn][kCountKinds];  // of item u, by other sessions
 };
 
-// 0.85^back: the weight of a click in the search for similar sessions.
-float session_decay(std::int32_t back);
-
 // Lists the latest `limit` (at most kMaxOwn) distinct items of clicks int32[n_clicks], into an empty pool. n_clicks is
 // in 1..kMaxClicks.
 void list_own_items(const std::int32_t* clicks, std::int64_t n_clicks, std::int64_t limit, OwnItems& own, Pool& pool);

@@ -36,23 +36,6 @@ void visit_firsts(std::int64_t begin, std::int64_t t, std::int64_t end, std::int
     }
 }
 
-// The positions of the first clicks on each item of clicks[n_clicks], ascending.
-inline void list_firsts(const std::int32_t* clicks, std::int64_t n_clicks, std::vector<std::int32_t>& positions) {
-    constexpr std::int64_t kFew = 32;  // clicks that are compared with each other
-    positions.clear();
-    if (n_clicks <= kFew) {
-        for (std::int64_t t = 0; t < n_clicks; ++t) {
-            if (std::find(clicks, clicks + t, clicks[t]) == clicks + t)
-                positions.push_back(static_cast<std::int32_t>(t));
-        }
-        return;
-    }
-    const std::vector<std::uint8_t> first = first_clicks(clicks, n_clicks);
-    for (std::int64_t t = 0; t < n_clicks; ++t) {
-        if (first[static_cast<std::size_t>(t)] != 0) positions.push_back(static_cast<std::int32_t>(t));
-    }
-}
-
 // Calls near(other, distance) and same(other) for every click on `item`, as RowBuilder does, in order of time. once:
 // whether the session counts a pair once.
 template <typename Near, typename Same>

@@ -39,19 +39,14 @@ alignas(64) constexpr std::int32_t kLaneValues[kSumLanes] = {kNext, kNext, kFwd,
 
 // The signals of an item: all else that is known of it.
 enum SignalLane : int {
-    kSecond,  // by two steps from the latest item
-    kKnn,
-    kKnnFresh,
-    kKnnNear,
-    kKnnAfter,
-    kKnnNext,    // from similar sessions
+    kSecond,     // by two steps from the latest item
     kDenseLead,  // positions from its own in the dense list to the end of the list, 0 = not in the list
     kLogit,
     kInverseRoot,  // 1 / sqrt(its total of ses + 1)
     kPreScore,
-    kTrending,   // the pre-score of a candidate of the trends, at least kMinTrending; 0 = it is none of theirs
-    kNear = 12,  // 1 / (1 + clicks back) of the latest own item whose row holds it, 0 = none
-    kLatest,     // 1 + the latest session that holds it together with an own item, 0 = none
+    kTrending,  // the pre-score of a candidate of the trends, at least kMinTrending; 0 = it is none of theirs
+    kNear,      // 1 / (1 + clicks back) of the latest own item whose row holds it, 0 = none
+    kLatest,    // 1 + the latest session that holds it together with an own item, 0 = none
     kSignalLanes = 16
 };
 

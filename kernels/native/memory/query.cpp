@@ -52,7 +52,6 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
       kernels_(&memory_kernels(isa)) {
     check_setting("own", settings.own, 1, kMaxOwn);
     check_setting("others", settings.others, 1, 1 << 16);
-    check_setting("sessions", settings.sessions, 1, 1 << 16);
     check_setting("dense", settings.dense, 0, 1 << 16);
     check_setting("trends", settings.trends, 0, 1 << 16);
     check_setting("ranked", settings.ranked, 0, 1 << 16);
@@ -71,10 +70,6 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
     longest_row_ = longest_run(memory.row_offsets, memory.n_items);
     bounds_ = {
         .catalog = n_catalog,
-        .sessions = memory.n_sessions,
-        .touched = longest_run(memory.post_offsets, memory.n_items),
-        .longest = longest_run(memory.session_offsets, memory.n_sessions),
-        .similar = settings.sessions,
         .candidates = settings.own + settings.others + settings.dense + max_trending(settings),
     };
 }
@@ -84,15 +79,10 @@ MemoryBounds SessionMemory::bounds() const {
     std::int64_t longest_row = longest_row_;
     if (delta_ != nullptr) {
         // Rounded up, so that working memory does not grow with every session.
-        constexpr std::int64_t kStep = 1 << 14;
-        bounds.sessions += (delta_->sessions().slots() + kStep) / kStep * kStep;
-        bounds.longest = std::max(bounds.longest, rounded_capacity(delta_->sessions().longest()));
-        bounds.touched += rounded_capacity(delta_->longest_postings());
         longest_row += rounded_capacity(delta_->longest_row());
     }
-    bounds.touched = std::min(bounds.sessions, settings_.own * bounds.touched);
-    const std::int64_t max_slots = settings_.own * (1 + longest_row) + kStrong * kStrong +
-                                   settings_.sessions * bounds.longest + settings_.dense + max_trending(settings_);
+    const std::int64_t max_slots =
+        settings_.own * (1 + longest_row) + kStrong * kStrong + settings_.dense + max_trending(settings_);
     bounds.slots = std::min(bounds.catalog, max_slots);
     return bounds;
 }
@@ -218,19 +208,6 @@ void SessionMemory::gather_candidates(const MemoryRequest& request, const ItemVe
     for (std::int64_t u = 0; request.trends != nullptr && u < std::min(scratch.own_.count, kTrendOwn); ++u) {
         request.trends->prefetch_row(scratch.own_.list[u].item);
     }
-    std::int32_t* const touched = scratch.touched_.get();
-    const std::int64_t capacity = scratch.bounds_.touched + kPadding;
-    SimilarScratch similar{scratch.weights_.data(),
-                           touched,
-                           touched + capacity,
-                           touched + 2 * capacity,
-                           scratch.similar_.get(),
-                           scratch.similar_recency_.data(),
-                           scratch.similar_weights_.data(),
-                           scratch.slots_.get(),
-                           scratch.firsts_};
-    add_similar_sessions(merged_, scratch.own_, scratch.current_, settings_.sessions, *kernels_, similar, scratch.pool_,
-                         scratch.facts_.largest);
     add_two_step(scratch);
     add_dense(request, scratch);
     scratch.trending_items_.clear();
@@ -327,7 +304,6 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
     // The bounds are raised last: where memory runs out on the way, the next call tries again.
     MemoryBounds bounds = bounds_;
     if (wanted.catalog > bounds.catalog) slot_plus_one_.resize(size(bounds.catalog = wanted.catalog), 0);
-    if (wanted.sessions > bounds.sessions) weights_.resize(size(bounds.sessions = wanted.sessions), 0.0F);
     if (wanted.slots > bounds.slots) {
         bounds.slots = wanted.slots;
         items_ = integers(bounds.slots);
@@ -336,17 +312,6 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
         inverse_roots_ = AlignedFloats(bounds.slots + kPadding);
         keys_ = integers(bounds.slots);
         candidates_.reserve(size(bounds.slots));
-    }
-    if (touched_ == nullptr || wanted.touched > bounds.touched) {
-        bounds.touched = wanted.touched;
-        touched_ = integers(3 * (bounds.touched + kPadding));
-    }
-    if (wanted.longest > bounds.longest) slots_ = integers(bounds.longest = wanted.longest);
-    if (wanted.similar > bounds.similar) {
-        bounds.similar = wanted.similar;
-        similar_ = integers(bounds.similar);
-        similar_recency_ = AlignedFloats(bounds.similar + kPadding);
-        similar_weights_ = AlignedFloats(bounds.similar + kPadding);
     }
     if (wanted.candidates > bounds.candidates) {
         bounds.candidates = wanted.candidates;

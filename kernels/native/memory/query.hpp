@@ -29,41 +29,15 @@
 namespace mtaw {
 
 struct MemoryQuerySettings {
-    std::int64_t own;       // latest distinct items of the session itself, 1 .. kMaxOwn
-    std::int64_t others;    // best of the items that past sessions hold together with its clicks
-    std::int64_t sessions;  // past sessions most like it
-    std::int64_t dense;     // best items by the query vector
+    std::int64_t own;     // latest distinct items of the session itself, 1 .. kMaxOwn
+    std::int64_t others;  // best of the items that past sessions hold together with its clicks
+    std::int64_t dense;   // best items by the query vector
     std::int64_t trends =
         0;  // best items by decayed sums, where a request comes with trends; and those that are popular
     // With trends: of all candidates but own items, the best by quick score get features and the ranker's score, and
     // those that a request always ranks; 0 = all.
     std::int64_t ranked = 0;
 };
-
-// Past sessions that share items with the current one, and what they add to their items.
-//
-// A past session gains 0.85^back * log((S + 1) / (sessions of u + 1)) from each own item u that it holds (of an item
-// only the latest sessions, those of the tables' postings). The heaviest give their weight to their items: to each of
-// their clicks, consecutive ones on one item counted as one; of a session that counts a pair once, to each item once.
-struct SimilarScratch {
-    float* weights;                     // [S and the delta's slots], all 0 between queries
-    std::int32_t* touched;              // sessions with a weight; as many as all own items' postings, plus kPadding
-    std::int32_t* keys;                 // as many as touched
-    std::int32_t* ties;                 // as many as touched
-    std::int32_t* chosen;               // [sessions + kPadding]
-    float* recency;                     // [sessions + kPadding]
-    float* chosen_weights;              // [sessions + kPadding]
-    std::int32_t* slots;                // [longest past session]
-    std::vector<std::int32_t>& firsts;  // of a past session
-};
-
-// Adds the lanes kKnn .. kKnnNext of the pool, from the `most` heaviest past sessions (ties to the later one).
-// `largest` float32[kSignalLanes] takes each lane's largest value over the pool. The anchor of a past session is its
-// last click on the latest own item that it holds. Lanes: weight; weight * exp(-age / (0.02 S)); weight / distance from
-// the anchor (0 at it); weight if after it; weight if directly after it. The current session is never one of them.
-void add_similar_sessions(const MergedTables& memory, const OwnItems& own, const CurrentSession& current,
-                          std::int64_t max_sessions, const MemoryKernels& kernels, SimilarScratch& scratch, Pool& pool,
-                          float* largest);
 
 // The vectors of the items. A logit is scale * dot(query, row of the item), as in score.hpp.
 struct ItemVectors {
@@ -105,11 +79,7 @@ struct MemoryRequest {
 // Upper bounds of what a query needs.
 struct MemoryBounds {
     std::int64_t catalog = 0;
-    std::int64_t sessions = 0;
     std::int64_t slots = 0;
-    std::int64_t touched = 0;  // past sessions that share an item
-    std::int64_t longest = 0;  // past session
-    std::int64_t similar = 0;
     std::int64_t candidates = 0;
 };
 
@@ -126,18 +96,11 @@ class MemoryScratch {
 
     MemoryBounds bounds_;
     std::vector<std::int32_t> slot_plus_one_;
-    std::vector<float> weights_;
     std::unique_ptr<std::int32_t[]> items_;
     ZeroFloats sums_;
     ZeroFloats signals_;
     AlignedFloats inverse_roots_;
-    std::unique_ptr<std::int32_t[]> keys_;     // by slot: the bits of its pre-score, kBanned = may not be found
-    std::unique_ptr<std::int32_t[]> touched_;  // three arrays of `touched`
-    std::unique_ptr<std::int32_t[]> slots_;
-    std::vector<std::int32_t> firsts_;
-    std::unique_ptr<std::int32_t[]> similar_;
-    AlignedFloats similar_recency_;
-    AlignedFloats similar_weights_;
+    std::unique_ptr<std::int32_t[]> keys_;  // by slot: the bits of its pre-score, kBanned = may not be found
     std::vector<std::int32_t> candidates_;  // slots; never more than the pool has
     std::vector<Scored> scored_;
     std::vector<Scored> missing_;

@@ -32,7 +32,7 @@ void SessionMemory::compute_pre_scores(const MemoryRequest& request, MemoryScrat
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {
         float* const signals = signals_of(pool, slot);
         signals[kInverseRoot] = roots[slot];
-        const float score = signals[kPreScore] = pre_score(sums_of(pool, slot), signals, scratch.facts_);
+        const float score = signals[kPreScore] = pre_score(sums_of(pool, slot), signals);
         scratch.keys_[static_cast<std::size_t>(slot)] = std::bit_cast<std::int32_t>(score);
     }
     constexpr std::int32_t kBanned = std::numeric_limits<std::int32_t>::min();
@@ -98,8 +98,7 @@ void SessionMemory::prune_candidates(const MemoryRequest& request, std::int64_t 
     const float per_dense = 1.0F / static_cast<float>(std::max<std::int64_t>(settings_.dense, 1));
     std::int32_t* const keys = scratch.score_keys_.get();
     for (std::int64_t i = 0; i < n_others; ++i) {
-        const float score =
-            quick_score(signals_of(pool, slots[static_cast<std::size_t>(n_own + i)]), scratch.facts_, per_dense);
+        const float score = quick_score(signals_of(pool, slots[static_cast<std::size_t>(n_own + i)]), per_dense);
         keys[i] = score >= 0 ? std::bit_cast<std::int32_t>(score + kQuickOffset) : 0;
     }
     const auto item_of = [&](std::int32_t i) { return pool.items[slots[static_cast<std::size_t>(n_own + i)]]; };

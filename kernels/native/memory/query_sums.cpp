@@ -1,7 +1,6 @@
 // Sums what the tables have on a query's items into the pool.
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 
 #include "compiler.hpp"
 #include "memory/query.hpp"
@@ -58,8 +57,6 @@ void SessionMemory::prefetch_own(const OwnItems& own) const {
         prefetch(row.neighbors, row.count);
         prefetch(row.latest, row.count);
         prefetch(row.values, row.count * kPairKinds);
-        const std::int64_t first_step = memory_.post_offsets[item];
-        prefetch(memory_.postings + first_step, memory_.post_offsets[item + 1] - first_step);
     }
 }
 
@@ -213,11 +210,6 @@ void SessionMemory::set_query_facts(const MemoryRequest& request, MemoryScratch&
     facts.sessions = static_cast<float>(n_sessions(scratch));
     facts.after = static_cast<float>(n_sessions(scratch) + 1);
     facts.per_session = 1.0F / facts.after;
-    for (int lane = kKnn; lane <= kKnnNext; ++lane) {
-        // Under the normal numbers the inverse may be infinite, and the share of what has none would be NaN.
-        const bool normal = facts.largest[lane] >= std::numeric_limits<float>::min();
-        facts.inverse[lane] = normal ? 1.0F / facts.largest[lane] : 0.0F;
-    }
     facts.best_logit = is_neural(request) && request.n_dense > 0 && request.dense[0] >= 0 ? request.logits[0] : 0.0F;
     facts.outside = is_neural(request) ? static_cast<float>(settings_.dense) : 0.0F;
 }

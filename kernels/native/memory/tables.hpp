@@ -106,11 +106,6 @@ struct DeltaRowView {
     std::int64_t count;
 };
 
-struct SessionClicks {
-    const std::int32_t* clicks;
-    std::int64_t count;
-};
-
 // Throws std::invalid_argument naming the array and the index unless all offsets run from 0 up to the ends of their
 // arrays; neighbors and clicks are items, `latest` and postings sessions, postings ascending; rows and postings are
 // no longer than the settings allow; counts fit each other; values and totals are finite and not negative.
