@@ -81,11 +81,9 @@ void Bundle::make_memory() {
     static_cast<TablesView&>(view) = tables_;
     view.recency = settings.recency;
     view.once_from = settings.once_from;
-    const MemoryQuerySettings queries{kOwnCandidates,
-                                      query_settings.cooccurrence_candidates,
-                                      query_settings.dense_candidates,
-                                      trends_ == nullptr ? 0 : query_settings.trend_candidates,
-                                      query_settings.ranked_candidates};
+    const MemoryQuerySettings queries{
+        kOwnCandidates, query_settings.cooccurrence_candidates, query_settings.dense_candidates,
+        trends_ == nullptr ? 0 : query_settings.trend_candidates, query_settings.ranked_candidates};
     memory_ = std::make_unique<SessionMemory>(view, queries, n);
 }
 
