@@ -34,20 +34,6 @@ def test_more_clicks_in_a_burst_than_people_make() -> None:
     assert bots(fast, rule=BotRule(burst_clicks=40)) == [False]
 
 
-def test_more_clicks_than_people_make() -> None:
-    start = BEGIN * 1000 + 1
-    times = [start + 60_000 * n for n in range(501)]
-    assert bots(times, times[:500]) == [True, False]
-    assert bots(times, rule=BotRule(longest=None)) == [False]
-    untimed = RULE.bots(np.repeat([0, 1], [501, 500]), None, 2)
-    assert untimed.tolist() == [True, False]
-
-
-def test_coarse_times_show_no_burst() -> None:
-    day = BEGIN // 86_400 * 86_400_000
-    assert bots([day] * 40, [day + 1] * 40) == [False, True]
-
-
 def test_the_formats_of_published_scripts_know_no_bots() -> None:
     assert bot_rule({"format": "clicks", "max_session": None}) == BotRule(longest=None)
     assert bot_rule({"format": "clicks"}) == RULE, "of a bundle that does not say"

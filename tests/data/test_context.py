@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast.data.context import UNNAMED, ClickContext, ContextColumns, checked_context
+from mtaw_fast.data.context import ClickContext, ContextColumns, checked_context
 from mtaw_fast.errors import DataError, UsageError
 
 COLUMNS = ContextColumns(("referrer", "region"), (("search", "direct"), ("7",)))
@@ -25,24 +25,6 @@ def test_codes_of_known_other_and_missing_values() -> None:
     ):
         coded = COLUMNS.codes(values)
         assert (coded.dtype, coded.tolist()) == (np.uint16, codes)
-
-
-def test_values_have_their_codes_again() -> None:
-    for codes in ([0, 0], [1, 2], [3, 1]):
-        values = COLUMNS.values_of(np.array(codes, np.uint16))
-        assert COLUMNS.codes(values).tolist() == codes
-    assert COLUMNS.values_of(np.array([1, 0], np.uint16)) == {"referrer": UNNAMED}
-
-
-def test_storage() -> None:
-    assert ContextColumns.from_dict([]) is None
-    restored = ContextColumns.from_dict(COLUMNS.as_dict())
-    assert restored is not None
-    assert (restored.names, restored.values) == (COLUMNS.names, COLUMNS.values)
-    clicks = ClickContext(COLUMNS, np.array([[0, 1], [3, 2]], np.uint16))
-    loaded = ClickContext.of_arrays(clicks.arrays())
-    assert loaded.columns.values == COLUMNS.values
-    np.testing.assert_array_equal(loaded.codes, clicks.codes)
 
 
 @pytest.mark.parametrize("given", [None, 5, [{"name": "a"}], [{"name": "a", "values": 3}], [3]])

@@ -1,4 +1,4 @@
-"""Packed sessions and their samples against lists of lists."""
+"""Packed sessions, their samples and the top k of rows, against lists of lists."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtaw_fast.data.ranked_lists import top_k
 from mtaw_fast.data.sessions import Samples, Sessions, check_prefixes, offsets_of, ranges
 from mtaw_fast.errors import DataError
+from tests.support.evaluation.lists import best_first
 
 Lists = list[list[int]]
 lists = st.lists(st.lists(st.integers(0, 9), max_size=7), max_size=8)
@@ -101,10 +103,6 @@ def test_concatenate(parts: list[Lists], timed: bool) -> None:
         assert joined.times is None
 
 
-def test_concatenate_drops_stamps_that_only_some_parts_have() -> None:
-    assert Sessions.concatenate([stamped([[1]]), Sessions.from_lists([[2]])]).times is None
-
-
 @settings(max_examples=150, deadline=None)
 @given(rows=lists, min_prefix=st.integers(1, 4), timed=st.booleans())
 def test_samples(rows: Lists, min_prefix: int, timed: bool) -> None:
@@ -154,27 +152,12 @@ def test_arrays_that_do_not_fit_are_refused(arguments: tuple[Any, ...], reason: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["targets", "session"])
-@pytest.mark.parametrize("value", [np.zeros(1, np.int32), np.zeros(2, np.int64), np.zeros((2, 1), np.int32)])
-def test_samples_that_do_not_fit_are_refused(name: str, value: np.ndarray) -> None:
-    parts = {"targets": np.zeros(2, np.int32), "session": np.zeros(2, np.int32), name: value}
-    with pytest.raises(DataError, match=name):
-        Samples(Sessions(ITEMS, OFFSETS), **parts)
-
-
 @pytest.mark.parametrize("bad", [-1, 4])
 def test_check_ids(bad: int) -> None:
     Sessions.from_lists([[0, 3], []]).check_ids(4, "here")
     Sessions.from_lists([]).check_ids(0, "here")
     with pytest.raises(DataError, match=f"here: click 2 has internal item id {bad}, outside 0..3"):
         Sessions.from_lists([[0, 3], [bad]]).check_ids(4, "here")
-
-
-def test_first_clicks_are_those_whose_item_the_session_has_not_held_yet() -> None:
-    sessions = Sessions.from_lists([[3, 3, 1, 3], [], [1], [2, 1, 2]])
-    assert sessions.first_clicks().tolist() == [True, False, True, False, True, True, True, False]
-    assert sessions.slice(1, 3).first_clicks().tolist() == [True]
-    assert Sessions.from_lists([]).first_clicks().tolist() == []
 
 
 def test_prefixes_that_would_fill_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,3 +172,19 @@ def test_prefixes_that_would_fill_the_memory_are_refused(monkeypatch: pytest.Mon
     check_prefixes(np.empty(0, np.int64), "the prefixes")
     with pytest.raises(DataError, match=r"--max-session 500, or go$"):  # bots are far longer than anybody else
         check_prefixes(np.array([100_000]), "the prefixes", ", or go")
+
+
+finite = st.floats(-(2.0**100), 2.0**100, width=32) | st.sampled_from([0.0, -0.0, 1.0, -np.inf, np.inf])
+
+
+@given(st.dictionaries(st.tuples(st.integers(0, 4), st.integers(0, 9)), finite, max_size=40), st.integers(1, 12))
+@settings(max_examples=150, deadline=None)
+def test_top_k_sorts_each_row(candidates: dict[tuple[int, int], float], k: int) -> None:
+    entries = sorted((row, item, score) for (row, item), score in candidates.items())
+    columns = [np.array(column) for column in zip(*entries, strict=True)] or [np.empty(0, np.int64)] * 3
+    ids, scores = top_k(columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2].astype(np.float64), 5, k)
+    for row in range(5):
+        row_scores = {item: score for r, item, score in entries if r == row}
+        expected = best_first(row_scores, k)
+        assert ids[row].tolist() == expected + [-1] * (k - len(expected))
+        assert scores[row].tolist() == [row_scores[item] for item in expected] + [-np.inf] * (k - len(expected))

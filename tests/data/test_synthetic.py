@@ -13,13 +13,11 @@ from mtaw_fast.data import readers, synthetic_log
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import ClickOptions
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.data.synthetic import ClickLaw, World, generate, make_world, workload
+from mtaw_fast.data.synthetic import ClickLaw, World, generate, workload
 from mtaw_fast.data.synthetic_log import write_click_log
 from mtaw_fast.data.synthetic_types import CART, PURCHASE, TYPES, VIEW, draw_typed_sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.evaluation import evaluate, ranks_of
-from mtaw_fast.evaluation.baselines import OwnFrequent, OwnRecent, Popularity
-from mtaw_fast.evaluation.cooccurrence import CoOccurrence
+from mtaw_fast.evaluation import ranks_of
 from tests.support.data.oracle import oracle
 
 
@@ -74,18 +72,6 @@ def test_the_oracle_ranks_by_the_true_law(law: ClickLaw) -> None:
             assert best_chances[shown:] == pytest.approx(np.zeros(kept - shown), abs=1e-9)
 
 
-@pytest.mark.parametrize("k", [1, 5, 20])
-def test_the_oracle_reaches_the_promised_precision(dataset: Dataset, k: int) -> None:
-    best = oracle(dataset)
-    chances = best.hit_chances(dataset.test, k)
-    promised = best.best_precision(dataset.test, k)
-    assert promised == pytest.approx(100 * chances.mean())
-    measured = 100 * np.mean(ranks_of(best, dataset.test, max_k=k) > 0)
-    error = 100 * np.sqrt(np.sum(chances * (1 - chances))) / len(chances)
-    assert error < 1
-    assert abs(measured - promised) < 3 * error
-
-
 def test_every_part_of_the_law_is_drawn_as_often_as_it_says(dataset: Dataset) -> None:
     """The clicks' chances under the law against their frequencies, by rank of the oracle and repeat or not."""
     best = oracle(dataset)
@@ -105,35 +91,10 @@ def test_every_part_of_the_law_is_drawn_as_often_as_it_says(dataset: Dataset) ->
         assert np.abs(deviations[(errors * part).sum(axis=0) > 5]).max() < 4
 
 
-def test_the_oracle_beats_every_baseline(dataset: Dataset) -> None:
-    top, reached = evaluate(oracle(dataset), dataset.test), {}
-    for kind in (Popularity, OwnRecent, OwnFrequent, CoOccurrence):
-        report = evaluate(kind.fit(dataset.train, dataset.n_items), dataset.test)
-        reached[kind] = report.metrics["P@20"]
-        for name in ("P@10", "MRR@10", "P@20", "MRR@20"):
-            assert report.intervals[name][1] < top.intervals[name][0]
-    assert reached[CoOccurrence] > reached[Popularity] + 20, "there is something to learn"
-
-
-def test_equal_arguments_give_equal_clicks(dataset: Dataset) -> None:
-    again = generate(n_items=600, n_sessions=6000, seed=3)
-    assert np.array_equal(again.train.items, dataset.train.items)
-    assert np.array_equal(again.train.offsets, dataset.train.offsets)
-    assert np.array_equal(again.test.targets, dataset.test.targets)
-    other = generate(n_items=600, n_sessions=6000, seed=4)
-    assert not np.array_equal(other.train.items[:1000], dataset.train.items[:1000])
-
-
 def length_slope(lengths: np.ndarray) -> float:
     support = np.arange(2, 13)
     counts = np.array([np.count_nonzero(lengths == length) for length in support])
     return float(np.polyfit(np.log(support), np.log(counts), 1, w=np.sqrt(counts))[0])
-
-
-def popularity_slope(items: np.ndarray) -> float:
-    counts = np.sort(np.bincount(items))[::-1]
-    ranks = np.unique(np.geomspace(10, 500, 30).astype(int))
-    return float(np.polyfit(np.log(ranks), np.log(counts[ranks - 1]), 1)[0])
 
 
 @pytest.mark.parametrize("exponent", [1.5, 2.0, 3.0])
@@ -144,50 +105,6 @@ def test_session_lengths_follow_the_power_law(exponent: float) -> None:
     lengths = workload(500, 20_000, seed=0, length_exponent=exponent).lengths
     assert length_slope(lengths) == pytest.approx(-exponent, abs=0.12)
     assert lengths.min() == 1
-
-
-@pytest.mark.parametrize("exponent", [2.2, 2.5, 4.0])
-def test_item_popularity_follows_the_power_law(exponent: float) -> None:
-    log = generate(4000, 60_000, seed=0, law=ClickLaw(popularity_exponent=exponent)).train
-    assert popularity_slope(log.items) == pytest.approx(-1 / (exponent - 1), abs=0.1)
-    load = workload(4000, 60_000, seed=0, popularity_exponent=exponent)
-    assert popularity_slope(load.items) == pytest.approx(-1 / (exponent - 1), abs=0.04)
-
-
-def test_world_is_planted_as_described() -> None:
-    world = make_world(1000, 5, ClickLaw(between=0.1, clusters=10))
-    assert world.popularity.sum() == pytest.approx(1)
-    assert np.bincount(world.cluster).tolist() == [100] * 10
-    inside = world.cluster[world.successors] == world.cluster[:, None]
-    # A successor from outside falls into the own cluster by chance, too: 0.9 + 0.1 * (about 1/10).
-    assert inside.mean() == pytest.approx(0.91, abs=0.02)
-    draws = np.bincount(world.draw(np.linspace(0, 1, 200_000, endpoint=False)), minlength=1000) / 200_000
-    assert draws == pytest.approx(world.popularity, abs=2e-5)
-    within = world.draw_within(np.full(100_000, 3), np.linspace(0, 1, 100_000, endpoint=False))
-    share = np.bincount(within, minlength=1000) / 100_000
-    assert share == pytest.approx(np.where(world.cluster == 3, world.popularity / world.mass[3], 0), abs=2e-5)
-
-
-def test_workload_is_seeded_and_has_no_memory() -> None:
-    load = workload(300, 30_000, seed=8)
-    again = workload(300, 30_000, seed=8)
-    assert np.array_equal(load.items, again.items)
-    assert np.array_equal(load.offsets, again.offsets)
-    assert not np.array_equal(load.items[:100], workload(300, 30_000, seed=9).items[:100])
-    share = np.bincount(load.items, minlength=300) / load.n_clicks
-    samples = Samples.from_sessions(load, 1)
-    repeated = samples.prefixes.items[samples.prefixes.offsets[1:] - 1] == samples.targets
-    chance = np.sum(share**2)
-    assert repeated.mean() == pytest.approx(chance, abs=4 * np.sqrt(chance / len(samples)))
-
-
-@pytest.mark.parametrize(("n_items", "n_sessions"), [(1, 2), (2, 2), (5, 50), (21, 100)])
-def test_tiny_catalogs(n_items: int, n_sessions: int) -> None:
-    dataset = generate(n_items, n_sessions, seed=0, test_fraction=0.5)
-    assert dataset.n_items == n_items
-    best = oracle(dataset).best_precision(dataset.test, k=20)
-    assert best == pytest.approx(100, abs=1e-3) if n_items <= 20 else best < 100
-    assert workload(n_items, 10, seed=0).items.max() < n_items
 
 
 @pytest.mark.parametrize(
@@ -246,13 +163,6 @@ def test_types_are_a_fourth_column(tmp_path: Path) -> None:
     assert data.type_names == ("cart", "purchase", "view")
     names = np.array(data.type_names)[data.train.types]
     assert names.tolist() == [TYPES[code] for code in drawn.types.tolist()]
-
-
-def test_blocks_change_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_click_log(tmp_path / "one.csv", n_items=50, n_sessions=120, seed=2)
-    monkeypatch.setattr(synthetic_log, "_BLOCK", 7)
-    write_click_log(tmp_path / "many.csv", n_items=50, n_sessions=120, seed=2)
-    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "many.csv").read_bytes()
 
 
 def test_items_are_renewed_every_day(tmp_path: Path) -> None:

@@ -50,13 +50,6 @@ def test_vectors_of_items_held_out_whole_are_close_to_the_trained_ones() -> None
     np.testing.assert_allclose(np.linalg.norm(predicted, axis=1), 1, rtol=1e-5)
 
 
-def test_attributes_that_say_nothing_get_the_strongest_ridge() -> None:
-    table, vectors = shop()
-    content: Any = fit_content_vectors(table, vectors[np.random.default_rng(1).permutation(N)], np.full(N, 9))
-    assert content.held_out["ridge"] >= 100
-    assert content.held_out["cosine"] == pytest.approx(content.held_out["mean_vector"], abs=0.05)
-
-
 def test_the_weight_against_clicks_is_chosen_on_held_out_items() -> None:
     table, vectors = shop()
 

@@ -108,13 +108,6 @@ def test_what_is_no_table(data: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["category", "text"])
-@pytest.mark.parametrize("value", [float("inf"), np.float32("-inf"), 0.5, np.array(["x", "y"])])
-def test_a_declared_kind_is_refused_in_one_line(kind: str, value: Any) -> None:
-    with pytest.raises(DataError, match=r"^items: column 'x', row 2 \(id 'b'\): .* is not a text$"):
-        ItemFrame.of({"id": ["a", "b"], "x": ["a", value]}, kinds={"x": kind})
-
-
-@pytest.mark.parametrize("kind", ["category", "text"])
 def test_long_numbers_next_to_missing_ones_keep_their_digits(kind: str) -> None:
     pl, pd = (pytest.importorskip(name) for name in ("polars", "pandas"))
     brands = [2**53 + 1, None, 2**53, 2**63 - 1]
@@ -143,14 +136,6 @@ def test_two_columns_of_one_name_are_refused() -> None:
     for table in (frame, pa.table([pa.array(column) for column in columns], names=names)):
         with pytest.raises(DataError, match=r"^items: there are two columns 'price'; rename one of them"):
             ItemFrame.of(table)
-
-
-@pytest.mark.parametrize("dtype", ["Int64", "string"])
-def test_missing_ids_of_pandas_types(dtype: str) -> None:
-    pd = pytest.importorskip("pandas")
-    frame = pd.DataFrame({"id": pd.array([7 if dtype == "Int64" else "a", None], dtype=dtype)})
-    with pytest.raises(DataError, match=r"^items: column 'id', row 2: the id is missing"):
-        ItemFrame.of(frame)
 
 
 def test_times_in_seconds_are_refused() -> None:

@@ -58,21 +58,6 @@ def test_a_name_with_the_signs_of_a_pattern_is_one_file(tmp_path: Path) -> None:
         assert read_change(named, "str", id="sku").frame.ids == ["006", "8", "9"], named
 
 
-def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path: Path) -> None:
-    for path in written(tmp_path):
-        if path.suffix not in (".parquet", ".gz"):
-            path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-            assert read_change(path, "str", id="sku").frame.ids == ["007", "8", "9"], path
-
-
-def test_quoted_cells_of_a_csv_may_be_empty(tmp_path: Path) -> None:
-    pl.DataFrame(ROWS).write_csv(tmp_path / "t.csv", quote_style="always")
-    assert '"8","",' in (tmp_path / "t.csv").read_text()
-    columns = read_change(tmp_path / "t.csv", "str", id="sku").frame.columns
-    assert {name: column.kind for name, column in columns.items()} == KINDS
-    assert columns["price"].values_at(np.arange(3)) == [1.5, None, 3.0]
-
-
 def test_a_patch_of_json_lines_leaves_alone_what_a_line_does_not_have(tmp_path: Path) -> None:
     rows = [{"id": 7, "price": 9.5}, {"id": 8, "on": False}, {"id": 9, "price": None}]
     (tmp_path / "t.jsonl").write_text("\ufeff" + "\n\n".join(map(json.dumps, rows)))
@@ -153,24 +138,6 @@ def test_wrong_options(tmp_path: Path) -> None:
         read_change(tmp_path / "none.csv", "str")
     with pytest.raises(DataError, match="is a column of category, not boolean"):
         read_change(ROWS, "str", id="sku", availability="brand")
-
-
-def test_ids_of_another_kind_leave_the_data_set_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    clicks = {"session_id": np.repeat(np.arange(40), 3), "item_id": np.tile([7, 8, 12], 40)}
-    clicks["timestamp"] = np.arange(120) * 1000 + 1_700_000_000
-    pl.DataFrame(clicks).write_parquet(tmp_path / "log.parquet")
-    pl.DataFrame({"id": [7, 8], "brand": ["x", "y"]}).write_csv(tmp_path / "right.csv")
-    pl.DataFrame({"id": ["7", "n/a"], "brand": ["x", "y"]}).write_csv(tmp_path / "wrong.csv")
-    folder = tmp_path / "set"
-    command = ["prepare", "clicks", str(tmp_path / "log.parquet"), str(folder), "--test-days", "0", "--partitions", "2"]
-    assert main([*command, "--items", str(tmp_path / "right.csv")]) == 0
-    before = sorted(path.name for path in folder.iterdir())
-    assert main([*command, "--items", str(tmp_path / "wrong.csv"), "--overwrite"]) == 1
-    assert (
-        "wrong.csv: column 'id', row 2: 'n/a' is not an id; this catalog's item ids are int" in capsys.readouterr().err
-    )
-    assert sorted(path.name for path in folder.iterdir()) == before
-    assert Dataset.load(folder).items is not None
 
 
 def test_prepare_with_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,12 @@
-"""The item table against a dict of rows: random tables, patches, sizes and the way through a file."""
+"""The item table against a dict of rows: random tables, patches, sizes, a file, and events that change it."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.items import ItemFrame, ItemTable
+from mtaw_fast.items import ItemFrame, ItemTable, TableChange
+from mtaw_fast.items.live import LiveItems
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 KINDS = {
@@ -88,17 +93,6 @@ def test_equals_a_dict_of_rows(steps: Any, tmp_path_factory: pytest.TempPathFact
     assert table.values_at(table.columns, np.array([count, -1])) == [{}, {}]
 
 
-def test_a_change_shares_the_other_columns_and_counts_their_versions() -> None:
-    table = ItemTable(2).replaced(
-        ItemFrame.of({"id": ["a", "b"], "price": [1.0, 2.0], "brand": ["x", "y"]}), np.arange(2), 2, ["brand"]
-    )
-    patched = table.patched(ItemFrame.of([{"id": "b", "price": 9}]), np.array([1]))
-    assert patched["brand"] is table["brand"]
-    assert (table["price"].version, patched["price"].version, patched["brand"].version) == (1, 2, 1)
-    assert patched.public == ("brand",)
-    assert table.values_at(["price"], np.array([1])) == [{"price": 2.0}]
-
-
 def test_a_replacement_keeps_what_was_declared() -> None:
     first = ItemFrame.of({"id": ["a"], "stock": [True], "price": [1.0], "cost": [0.5]})
     table = ItemTable(1).replaced(first, np.arange(1), 1, ["price"], "stock")
@@ -154,3 +148,77 @@ SOME = {
     "price": [1.0, 2.0, None], "brand": ["x", "y", "x"], "tags": [["a"], None, ["b", "c"]], "sold": [True, None, False],
     "title": ["one", "two", None], "since": [10**12, None, 10**12], "face": [[1.0, 2.0], None, [3.0, 4.0]],
 }  # fmt: skip
+
+
+def frame(items: Sequence[str]) -> ItemFrame:
+    return ItemFrame.of({"id": list(items), "price": [float(len(item)) for item in items]})
+
+
+def some_change(chance: Random) -> TableChange:
+    kind, rows = chance.choice(("number", "category")), []
+    for item in chance.sample("abcd", 2):
+        row = {"size": chance.randrange(9) if kind == "number" else chance.choice("SML"), "on": chance.random() < 0.5}
+        rows.append({"id": item, **{name: value for name, value in row.items() if chance.random() < 0.6}})
+    columns = {name: kind if name == "size" else "boolean" for row in rows for name in row if name != "id"}
+    public = None if chance.random() < 0.5 else [name for name in columns if chance.random() < 0.5]
+    frame = ItemFrame.of(rows, kinds=columns)
+    availability = "on" if "on" in columns and chance.random() < 0.5 else None
+    return TableChange(
+        chance.choice(("replace", "patch")), frame, None if public is None else tuple(public), availability
+    )
+
+
+def waiting(table: ItemTable) -> list[tuple[str, dict[str, object]]]:
+    rows = ItemTable(len(table.waiting), table.waiting.columns)
+    return [*zip(table.waiting.ids, rows.values_at(rows.kinds, np.arange(rows.n_rows)), strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_table_does_not_depend_on_how_often_it_is_made(seed: int) -> None:
+    """Readers read events in pieces of different sizes; also if a replacement changes the kind of a column."""
+    chance = Random(seed)
+    first = some_change(chance)
+
+    def lookup(items: Sequence[str]) -> np.ndarray:
+        return np.array(["abc".find(item) for item in items], dtype=np.int32)
+
+    base = ItemTable(3).replaced(
+        first.frame, lookup(first.frame.ids).astype(np.int64), 3, first.public, first.availability
+    )
+    often, once = LiveItems(base), LiveItems(base)
+    for time in range(12):
+        change, refused = some_change(chance), []
+        for live in (often, once):
+            try:
+                live.apply(change, time)
+            except DataError as error:
+                refused.append(str(error))
+        assert len(set(refused)) in (0, 1)
+        assert len(refused) in (0, 2)
+        often.table(lookup, 3)
+    ours, theirs = often.table(lookup, 3), once.table(lookup, 3)
+    assert ours is not None
+    assert theirs is not None
+    assert (ours.kinds, ours.public, ours.availability) == (theirs.kinds, theirs.public, theirs.availability)
+    assert ours.values_at(ours.kinds, np.arange(3)) == theirs.values_at(ours.kinds, np.arange(3))
+    assert waiting(ours) == waiting(theirs)
+
+
+def test_changes_are_unpacked_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In CPython 3.11, numpy may fail if two threads read headers at once."""
+    packed = TableChange.of(frame(["a"])).packed()
+    real, together, met = np.load, threading.Barrier(2), list[bool]()
+
+    def load(*arguments: Any, **named: Any) -> Any:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.5)
+            met.append(True)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(np, "load", load)
+    threads = [threading.Thread(target=TableChange.unpacked, args=(packed,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not met

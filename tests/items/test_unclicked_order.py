@@ -17,22 +17,9 @@ from mtaw_fast.items.columns import NO_TIME
 from mtaw_fast.items.content_features import ContentFeatures
 from mtaw_fast.items.content_vectors import ContentVectors
 from mtaw_fast.items.frame import ItemFrame
-from mtaw_fast.items.unclicked_order import UnclickedOrder, fit_unclicked_order, order_features
+from mtaw_fast.items.unclicked_order import UnclickedOrder, fit_unclicked_order
 from mtaw_fast.recommender import Recommender
 from tests.support.ranking.timed_model import END, HOUR, N, timed_model
-
-MINUTE = 60_000
-
-
-def test_features_of_an_order() -> None:
-    codes = [np.array([3, 4, -1, 3])]
-    created = np.array([END, END - 9 * MINUTE, END, END + MINUTE])
-    features = order_features(codes, created, [[3, -1, 5, 3]], END)
-    np.testing.assert_allclose(features[:, 0], [1, -1, 0, 1])
-    np.testing.assert_allclose(features[:, 1], [2 / 3, 0, 0, 2 / 3])
-    np.testing.assert_allclose(features[:, 2], [0, np.log(10), 0, 0])
-    unknown = order_features(codes, created, [[]], END)
-    np.testing.assert_array_equal(unknown[:, :2], 0)
 
 
 def test_the_fit_finds_what_sessions_go_by() -> None:

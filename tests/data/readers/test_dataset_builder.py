@@ -45,15 +45,6 @@ def test_inactivity_gap_equals_the_plain_reference(
         assert reference.contents(read("clicks", path, options=options)) == expected
 
 
-def test_periods_that_leave_nothing_are_refused(tmp_path: Path) -> None:
-    rows = [("1", "a", 0), ("1", "b", 1), ("2", "c", 2 * DAY), ("2", "d", 2 * DAY)]
-    path = click_log(tmp_path / "log.csv", rows)
-    assert "none is left to train on" in refused(path, dataclasses.replace(LOOSE, test_days=30))
-    assert "lengthen the test period" in refused(path, dataclasses.replace(LOOSE, test_days=1))
-    typed = click_log(tmp_path / "typed.csv", [("1", "a", 0, "cart")], "session_id,item_id,timestamp,kind\n")
-    assert "is never 'view'" in refused(typed, dataclasses.replace(LOOSE, type="kind", types=("view",)))
-
-
 TYPED = ClickOptions(type="kind", min_support=1, min_session=2, test_days=0, time_unit="ms")
 NAMES = ("session_id", "item_id", "timestamp", "kind")
 
@@ -197,22 +188,6 @@ ROWS: list[tuple[str, str, int, str | None, int | None]] = [
     ("a", "x", 10, "search", 7), ("b", "y", 20, "direct", 7), ("a", "y", 30, "search", None),
     ("b", "x", 40, None, 9), ("a", "z", 5, "", 9), ("c", "x", 50, "search", 9), ("c", "z", 60, "search", 9),
 ]  # fmt: skip
-
-
-def test_codes_by_count_then_text() -> None:
-    data: Any = read("clicks", log(ROWS), options=ClickOptions(**OPTIONS))
-    assert data.context.names == ("referrer", "region")
-    assert data.context.values == (("search", "direct"), ("9", "7"))
-    names = data.ids.external(data.train.items)
-    clicks = [
-        (name, *(data.context.values_of(codes).get(column) for column in data.context.names))
-        for name, codes in zip(names, data.train.context, strict=True)
-    ]
-    assert clicks == [
-        ("z", None, "9"), ("x", "search", "7"), ("y", "search", None),
-        ("y", "direct", "7"), ("x", None, "9"),
-        ("x", "search", "9"), ("z", "search", "9"),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "ndjson"])

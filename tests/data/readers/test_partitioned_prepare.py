@@ -156,16 +156,6 @@ def test_a_killed_run_leaves_no_set_and_runs_again(tmp_path: Path) -> None:
     assert Dataset.load(folder).fingerprint == Dataset.load(tmp_path / "one").fingerprint
 
 
-def test_what_a_killed_save_left_goes_with_the_next_run(tmp_path: Path) -> None:
-    log_frame(6).write_parquet(tmp_path / "log.parquet")
-    folder = tmp_path / "set"
-    folder.mkdir()
-    for name in ("train.safetensors", ".train.safetensors.x1.tmp", ".manifest.json.x2.tmp", ".mine.safetensors.x.tmp"):
-        (folder / name).touch()
-    prepare_in_partitions(tmp_path / "log.parquet", folder, PLAIN, partitions=2)
-    assert [path.name for path in folder.iterdir() if path.stat().st_size == 0] == [".mine.safetensors.x.tmp"]
-
-
 def test_what_makes_no_sense(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="write it as Parquet"):
         prepare_in_partitions(log_frame(0), tmp_path / "set", PLAIN)

@@ -12,56 +12,7 @@ from mtaw_fast.data.readers import read
 from mtaw_fast.data.readers.options import ScriptOptions
 from mtaw_fast.errors import DataError
 from tests.support.data import reference_reader as reference
-from tests.support.data.raw_logs import DAY, MINUTE, T0, dataset15, events, session, views
-
-# Items 10, 20, 30 are clicked often by visitors 1 and 2 (days 0 and 1): the support is never at stake for them.
-BULK = views(T0, 1, [10, 20, 30] * 4) + views(T0 + DAY, 2, [30, 20, 10] * 2)
-
-
-def test_retailrocket_by_hand(tmp_path: Path) -> None:
-    day = T0 + 10 * DAY
-    rows = [
-        *views(day, 5, [10, 99, 20, 10]),  # 99 has a support of 1: three clicks are left, kept
-        *views(day + DAY, 6, [10, 99]),  # two views: dropped, so they lend 99 no support
-        *views(day + DAY + 60 * MINUTE, 7, [10, 98, 20]),  # 98 has a support of 1: two clicks are left, dropped
-        # 29 minutes to the cart event and 29 on: the cart holds the session together, and is no click
-        *views(day + 2 * DAY, 8, [20, 30]),
-        (day + 2 * DAY + 30 * MINUTE, 8, "addtocart", 30),
-        (day + 2 * DAY + 59 * MINUTE, 8, "view", 10),
-        # exactly 30 minutes go on, 30 minutes and a second cut; 999 ms are cut off before that
-        *views(day + 3 * DAY, 9, [10, 20, 30], step=30 * MINUTE),
-        (day + 3 * DAY + 90 * MINUTE + 999, 9, "view", 20),
-        *views(day + 3 * DAY + 120 * MINUTE + 1000, 9, [30, 10, 20]),
-        # the test: the last session ends at day + 20 days; the one before ends exactly 7 days earlier
-        *views(day + 13 * DAY - 2 * MINUTE, 11, [10, 20, 30]),
-        *views(day + 14 * DAY, 12, [30, 77, 20, 30, 10]),  # 77 has a support of 1
-        *views(day + 20 * DAY - 2 * MINUTE, 13, [20, 20, 10]),
-    ]
-    dataset: Any = read("retailrocket", events(tmp_path / "events.csv", BULK[::-1] + rows))
-    contents = reference.contents(dataset)
-    assert contents["train"] == [
-        [10, 20, 30] * 4,
-        [30, 20, 10] * 2,
-        [10, 20, 10],
-        [20, 30, 10],
-        [10, 20, 30, 20],
-        [30, 10, 20],
-    ]
-    assert contents["ids"] == [10, 20, 30]
-    assert contents["test"] == [(0, [30, 20], 30), (0, [30, 20, 30], 10), (1, [20, 20], 10)]
-    assert contents["test times"][2] == ([day + 20 * DAY - 2 * MINUTE, day + 20 * DAY - MINUTE], day + 20 * DAY)
-    assert (dataset.type_names, np.unique(dataset.test.prefixes.types).tolist()) == (("view",), [0])
-    assert (dataset.min_prefix, dataset.name, dataset.n_train_samples) == (2, "retailrocket", 10 + 4 + 1 + 1 + 2 + 1)
-    assert read("retailrocket", tmp_path).n_train_samples == dataset.n_train_samples
-
-
-def test_retailrocket_neighboring_visitors_share_a_session_as_in_the_script(tmp_path: Path) -> None:
-    """Visitor 5's last event and visitor 6's first lie 20 minutes apart, visitor 7's first 31 minutes before that."""
-    start = T0 + 2 * DAY
-    rows = [*views(start, 5, [10, 20]), *views(start + 21 * MINUTE, 6, [30]), *views(start - 10 * MINUTE, 7, [20] * 3)]
-    last = views(T0 + 30 * DAY, 99, [10, 20, 30])
-    dataset = read("retailrocket", events(tmp_path / "events.csv", BULK + rows + last))
-    assert reference.contents(dataset)["train"][2:] == [[20, 20, 20], [10, 20, 30]]
+from tests.support.data.raw_logs import DAY, MINUTE, T0, dataset15, events, session
 
 
 def test_retailrocket_equals_the_script(tmp_path: Path) -> None:

@@ -70,14 +70,6 @@ def otto_lines() -> list[str]:
     ]  # fmt: skip
 
 
-def test_ottos_events_keep_their_types_and_milliseconds(tmp_path: Path) -> None:
-    (tmp_path / "train.jsonl").write_text("\n".join(otto_lines()))
-    dataset: Any = read("clicks", tmp_path / "train.jsonl", options=OTTO)
-    assert dataset.type_names == ("carts", "clicks", "orders")
-    assert dataset.train.types[:4].tolist() == [1, 0, 1, 2]
-    assert dataset.train.times[:4].tolist() == [1_659_304_800_000 + 1000 * t for t in range(4)]
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -179,15 +171,6 @@ def test_text_in_another_encoding_is_named_by_its_line(tmp_path: Path, bad_rows:
         read("clicks", path, options=options)
 
 
-def test_a_damaged_line_is_found_behind_many_and_in_a_compressed_file(tmp_path: Path) -> None:
-    lines = otto_lines() * 2000
-    lines[9000] = lines[9000][:-30]
-    path = tmp_path / "train.jsonl.gz"
-    path.write_bytes(gzip.compress("\n".join(lines).encode()))
-    with pytest.raises(DataError, match=r"train\.jsonl\.gz: line 9001 "):
-        read("clicks", path, options=OTTO)
-
-
 def test_frames_in_memory(tmp_path: Path) -> None:
     pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
     frame().write_parquet(tmp_path / "log.parquet")
@@ -231,19 +214,6 @@ def test_frames_whose_columns_are_not_one_of_each(tmp_path: Path) -> None:
     plain = pandas.DataFrame(dict(zip(NAMES, columns, strict=True)))
     options = dataclasses.replace(LOOSE, session="session_id", item="session_id")  # a column may be named for two
     assert contents(read("clicks", plain, options=options)) == contents(read("clicks", frame(), options=options))
-
-
-def test_of_an_arrow_table_the_columns_that_are_read_alone_are_converted() -> None:
-    """Polars has no unions, and refuses the whole table for one."""
-    pyarrow = pytest.importorskip("pyarrow")
-    columns = {name: [row[place] for row in ROWS] for place, name in enumerate(NAMES)}
-    union = pyarrow.UnionArray.from_sparse(
-        pyarrow.array([0] * len(ROWS), pyarrow.int8()),
-        [pyarrow.array([1] * len(ROWS)), pyarrow.array(["x"] * len(ROWS))],
-    )
-    assert contents(read("clicks", pyarrow.table({**columns, "odd": union}), options=LOOSE)) == contents(
-        read("clicks", frame(), options=LOOSE)
-    )
 
 
 def test_a_file_whose_name_is_no_text_is_one_line(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import ClickOptions, ClickStream, read, read_stream
 from mtaw_fast.errors import DataError, UsageError
 from tests.support.data import reference_reader as reference
 from tests.support.data.raw_logs import (
     LOOSE,
-    MINUTE,
-    T0,
     click_log,
     dataset15,
-    events,
     npz_arrays,
     session,
-    views,
     write_npz,
     write_pickles,
 )
 
-DATA = os.environ.get("MTAW_DATA")
 TYPED = "who,item_id,timestamp,kind\n"
 CLICKS = {"format": "clicks", "user": "who", "gap": 60.0}
 
@@ -92,44 +84,6 @@ def test_a_session_keeps_its_name_in_every_log_that_holds_its_start(tmp_path: Pa
     assert rows_of(both)[2] == ("ann@1000000", "c", 1_100_000, "view")
 
 
-def test_sessions_of_a_column_keep_their_ids_and_nothing_is_filtered(tmp_path: Path) -> None:
-    """A session of one click, an item clicked once, equal times in file order."""
-    rows = [("s2", "x", 5), ("s1", "a", 7), ("s3", "b", 3), ("s1", "c", 7), ("s2", "a", 7)]
-    path = click_log(tmp_path / "log.csv", rows)
-    dataset = read("clicks", path, options=dataclasses.replace(LOOSE, max_session=2))
-    stream = read_stream(path, dataset.reader)
-    assert rows_of(stream) == [
-        ("s3", "b", 3000, None), ("s2", "x", 5000, None), ("s1", "a", 7000, None), ("s1", "c", 7000, None),
-        ("s2", "a", 7000, None),
-    ]  # fmt: skip
-    assert stream.session_ids == ["s3", "s2", "s1"]
-    numbers = click_log(tmp_path / "numbers.csv", [(9, 2, 5), (8, 2, 4)])
-    assert read_stream(numbers, {"format": "clicks"}).session_ids == [8, 9]
-
-
-def test_the_reader_travels_with_the_data_set(tmp_path: Path) -> None:
-    """Options, the kind of the ids and the types' names are those of the first log, whatever the next one holds."""
-    options = ClickOptions(
-        user="who",
-        gap=60.0,
-        type="kind",
-        types=("view", "buy"),
-        time_unit="s",
-        separator=";",
-        min_support=1,
-        test_days=0,
-    )
-    first = click_log(tmp_path / "1.csv", [("u;x1;100;view",), ("u;x2;110;buy",)], TYPED.replace(",", ";"))
-    read("clicks", first, options=options).save(tmp_path / "set")
-    reader = Dataset.load(tmp_path / "set").reader
-    assert reader == json.loads(json.dumps(read("clicks", first, options=options).reader))
-    assert (reader["item_ids"], reader["type_names"]) == ("str", ["view", "buy"])
-    second = click_log(tmp_path / "2.csv", [("7;5;100;buy",), ("7;6;161;view",)], TYPED.replace(",", ";"))
-    stream = read_stream(second, reader)
-    assert rows_of(stream) == [("7@100000", "5", 100_000, "buy"), ("7@161000", "6", 161_000, "view")]
-    assert stream.type_names == ("view", "buy")
-
-
 @pytest.mark.parametrize("user", [None, "who"])
 def test_repeats_are_left_out_as_they_were_of_the_data_set(tmp_path: Path, user: str | None) -> None:
     """A shop that logs every event twice does so tomorrow, too."""
@@ -177,19 +131,6 @@ def test_types_that_all_count_are_kept_by_name(tmp_path: Path) -> None:
     click_log(later, [("w", "a", 5, f"kind {k}") for k in range(256)], "session_id,item_id,timestamp,kind\n")
     with pytest.raises(DataError, match="more than 255 types"):
         read_stream(later, {"format": "clicks", "type": "kind"})
-
-
-def test_retailrocket_in_time_order(tmp_path: Path) -> None:
-    """Views alone, cut to seconds; a cart event holds a session together; neighboring visitors as in `read`."""
-    rows = [*views(T0 + 5, 8, [20, 30]), (T0 + 30 * MINUTE, 8, "addtocart", 30), (T0 + 59 * MINUTE, 8, "view", 10)]
-    rows += views(T0 + 30 * MINUTE, 50, [30]) + views(T0 + 200 * MINUTE, 8, [20])
-    stream = read_stream(events(tmp_path / "events.csv", rows), {"format": "retailrocket"})
-    first, last = f"8@{T0}", f"8@{T0 + 200 * MINUTE}"
-    assert [row[:3] for row in rows_of(stream)] == [
-        (first, 20, T0), (first, 30, T0 + MINUTE), (f"50@{T0 + 30 * MINUTE}", 30, T0 + 30 * MINUTE),
-        (first, 10, T0 + 59 * MINUTE), (last, 20, T0 + 200 * MINUTE),
-    ]  # fmt: skip
-    assert stream.type_names == ("view",)
 
 
 def test_formats_without_times_give_whole_sessions(tmp_path: Path) -> None:

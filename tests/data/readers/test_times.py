@@ -1,4 +1,4 @@
-"""Times of a log: their forms, zones and units."""
+"""Times of a log, and those that people write as options: their forms, zones and units."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from mtaw_fast.data.moments import moment_of
 from mtaw_fast.data.readers import ClickOptions, read
-from mtaw_fast.errors import DataError
+from mtaw_fast.errors import DataError, UsageError
 from tests.support.data.raw_logs import LOOSE, SKIP, csv
 
 
@@ -62,27 +63,6 @@ def test_a_time_of_no_zone_is_named(tmp_path: Path, text: str) -> None:
         read("clicks", csv(tmp_path / "log.csv", ["2024-05-01 12:30:00 UTC", text]), options=LOOSE)
 
 
-def test_each_unit_equals_the_datetimes(tmp_path: Path) -> None:
-    moments = [datetime.datetime(2024, 5, 1, 12, 30, k, 1000 * k, tzinfo=datetime.UTC) for k in range(5)]
-    expected = [round(moment.timestamp() * 1000) for moment in moments]
-    for per_second in (10**3, 10**6, 10**9):
-        numbers = [round(moment.timestamp() * 1000) * per_second // 1000 for moment in moments]
-        assert times_of(csv(tmp_path / "log.csv", numbers)) == expected
-    for unit in ("ms", "us", "ns"):
-        typed = pl.DataFrame({"session_id": ["s"] * 5, "item_id": list("abcde"), "timestamp": moments})
-        assert times_of(typed.with_columns(pl.col("timestamp").dt.cast_time_unit(unit))) == expected
-
-
-def test_a_wrong_unit_is_refused(tmp_path: Path) -> None:
-    path = csv(tmp_path / "log.csv", [1_700_000_000_000_000, 1_700_000_000_000_001])
-    with pytest.raises(DataError, match="too large for milliseconds"):
-        read("clicks", path, options=dataclasses.replace(LOOSE, time_unit="ms"))
-    with pytest.raises(
-        DataError, match=r"1700000000000 in data row 2 is milliseconds.* 1700000000000000 in data row 1 micro"
-    ):
-        read("clicks", csv(path, [1_700_000_000_000_000, 1_700_000_000_000]), options=LOOSE)
-
-
 @pytest.mark.parametrize("huge", [2**63, 2**64 - 1, "1e25"])
 @pytest.mark.parametrize("others", [1_700_000_000, 1_700_000_000_000, 1_700_000_000_000_000_000])
 def test_a_time_too_large_for_any_unit(tmp_path: Path, huge: Any, others: int) -> None:
@@ -108,18 +88,14 @@ def test_a_time_too_large_for_any_unit(tmp_path: Path, huge: Any, others: int) -
         assert len(times_of(typed, SKIP)) == 2
 
 
-def test_the_unit_of_most_rows_counts_where_others_are_skipped(tmp_path: Path) -> None:
-    """The first thousand rows are of the other unit."""
-    path = csv(tmp_path / "log.csv", [*[1_700_000_000] * 1200, *range(1_700_000_000_000, 1_700_002_000_000, 1000)])
-    dataset = read("clicks", path, options=SKIP)
-    assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (2000, 1200)
-
-
-def test_a_unit_that_is_named_counts_whatever_most_rows_are_of(tmp_path: Path) -> None:
-    seconds, milliseconds = [1_700_000_000] * 1200, range(1_700_000_000_000, 1_700_000_001_000)
+def test_most_rows_say_the_unit_where_it_is_not_named(tmp_path: Path) -> None:
+    seconds, milliseconds = [1_700_000_000] * 1200, range(1_700_000_000_000, 1_700_002_000_000, 1000)
     path = csv(tmp_path / "mixed.csv", [*seconds, *milliseconds])
-    dataset = read("clicks", path, options=dataclasses.replace(SKIP, time_unit="s"))
-    assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (1200, 1000)
+    for named, good, bad in (("auto", 2000, 1200), ("s", 1200, 2000)):
+        dataset = read("clicks", path, options=dataclasses.replace(SKIP, time_unit=named))
+        assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (good, bad)
+    with pytest.raises(DataError, match="too large for milliseconds"):
+        read("clicks", csv(path, [1_700_000_000_000_000]), options=dataclasses.replace(LOOSE, time_unit="ms"))
 
     since_the_start = [1 + 900_000 * day for day in range(100)]
     path = csv(tmp_path / "relative.csv", [*since_the_start, 99_999_999_999_999_999_999])
@@ -129,3 +105,26 @@ def test_a_unit_that_is_named_counts_whatever_most_rows_are_of(tmp_path: Path) -
         assert dataset.train.times is not None
         assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (100, 1)
         assert dataset.train.times.max() == last
+
+
+@pytest.mark.parametrize("time", ["2017-10-15", "20171015", "2017-10-15T02:00+02:00", "1508025600000", 1508025600000])
+def test_forms_of_one_time(time: str | int) -> None:
+    assert moment_of("since", time) == 1_508_025_600_000
+
+
+def test_a_day_of_january_1970_has_a_text() -> None:
+    assert moment_of("since", "1970-01-18T10:53:45.600") == 1_508_025_600
+
+
+@pytest.mark.parametrize("time", ["1508025600", 1508025600])
+def test_seconds_are_refused(time: str | int) -> None:
+    """As milliseconds they are in 1970, so that `since` would keep every click."""
+    with pytest.raises(UsageError, match=r"^since 1508025600 is in seconds; write it in milliseconds, 1508025600000$"):
+        moment_of("since", time)
+
+
+@pytest.mark.parametrize("time", [datetime.datetime(2017, 10, 15), datetime.date(2017, 10, 15), 1.5e12, "soon"])
+def test_what_is_no_text_and_no_number_is_refused(time: Any) -> None:
+    """A data set's record, which is JSON, could not hold it: that was an error after the log was read."""
+    with pytest.raises(UsageError, match=r"^since .* is not a time"):
+        moment_of("since", time)
