@@ -13,7 +13,6 @@ __all__ = [
     "Scanner",
     "check_quantized",
     "is_nested",
-    "multiply_codes",
     "nested",
     "pays_nested",
     "quantize",
@@ -50,8 +49,8 @@ def pays_nested(n_items: int, d: int) -> bool:
 
 
 def is_nested(quantized: Mapping[str, np.ndarray]) -> bool:
-    """Whether the codes are nested. Bundles of earlier releases may have whole ones and 'half_blocks' as well."""
-    return "blocks" not in quantized and "low_blocks" in quantized
+    """Whether the codes are nested."""
+    return "low_blocks" in quantized
 
 
 def quantize(catalog: np.ndarray, nested: bool | None = None) -> dict[str, np.ndarray]:
@@ -90,7 +89,7 @@ def nested(quantized: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
 def whole(quantized: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """Return the codes whole, of whatever form they have; as `nested`."""
     if not is_nested(quantized):
-        return {name: array for name, array in quantized.items() if name != "half_blocks"}
+        return quantized
     summary = quantized["summary"]
     blocks = _native.scan_join(quantized["half_blocks"], quantized["low_blocks"], int(summary[2]))
     return {"blocks": blocks, "summary": summary}
@@ -194,12 +193,3 @@ def read_bytes(array: np.ndarray, isa: str | None = None) -> int:
     Returns the sum, modulo 2^64, of its whole 8-byte words. Releases the GIL.
     """
     return _native.read_bytes(array, isa)
-
-
-def multiply_codes(codes: np.ndarray, blocks: np.ndarray, isa: str | None = None) -> int:
-    """Multiply the codes of queries with those of all items, and do nothing with the sums: a batch's lower bound.
-
-    codes: int8[B, 4 L], B a multiple of 32; blocks: uint8[n, L + 1, 64], as `quantize` gives them. Returns a checksum.
-    Releases the GIL. Raises ValueError on other shapes, or where the instruction set is below VNNI.
-    """
-    return _native.multiply_codes(codes, blocks, isa)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from mtaw_fast.kernels.native.scan import (
     Scanner,
-    multiply_codes,
     nested,
     quantize,
     read_bytes,
@@ -151,19 +150,6 @@ def test_few_items_under_nested_codes(isa: str, d: int) -> None:
         queries = normal(17, d, seed=d)
         for count in (1, 2, 5, 17):
             check(scanner, catalog, queries[:count], 20)
-
-
-def test_products_of_codes_need_whole_groups(isa: str) -> None:
-    blocks = quantize(normal(50, 9))["blocks"]
-    if isa in ("vnni", "amx"):
-        assert isinstance(multiply_codes(np.ones((64, 12), np.int8), blocks, isa), int)
-    else:
-        with pytest.raises(ValueError, match="for vnni and amx"):
-            multiply_codes(np.ones((64, 12), np.int8), blocks, isa)
-    with pytest.raises(ValueError, match="a multiple of 32 queries, not 20"):
-        multiply_codes(np.ones((20, 12), np.int8), blocks, isa)
-    with pytest.raises(ValueError, match=r"codes must be int8\[B, 4 L\]"):
-        multiply_codes(np.ones((32, 9), np.int8), blocks, isa)
 
 
 def test_a_small_search_after_a_large_one(isa: str) -> None:

@@ -91,18 +91,6 @@ def test_an_item_of_100_dimensions_takes_112_bytes_of_nested_codes() -> None:
     assert quantize(normal(160, 100), nested=False)["blocks"].nbytes == 104 * 160
 
 
-def test_codes_of_earlier_releases_were_whole_with_a_copy_of_the_high_halves() -> None:
-    catalog = normal(50, 9)
-    codes = nested(quantize(catalog))
-    old = {**whole(codes), "half_blocks": codes["half_blocks"]}
-    check_quantized(old, 50, 9)
-    check(Scanner(catalog, old), catalog, normal(2, 9, seed=1), 5)
-    assert list(whole(old)) == ["blocks", "summary"]
-    assert {name: array.tobytes() for name, array in nested(old).items()} == {
-        name: array.tobytes() for name, array in codes.items()
-    }
-
-
 def changed(catalog: np.ndarray) -> dict[str, np.ndarray]:
     """Catalogs that another one becomes."""
     edited = catalog.copy()

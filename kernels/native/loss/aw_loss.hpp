@@ -37,7 +37,4 @@ constexpr double kMaxGamma = 64.0;  // (2p)^gamma of a p above 1/2 stays a float
 // std::invalid_argument if `isa` has no products in `format`.
 void aw_loss(const LossArguments& arguments, LossFormat format, Isa isa, int threads);
 
-// 2^x as the loss computes it, |x| <= 64: relative error at most 2e-7 in float32's path, 3e-6 in bfloat16's. For tests.
-void aw_loss_exp2(const float* x, float* out, std::int64_t count, LossFormat format, Isa isa);
-
 }  // namespace mtaw

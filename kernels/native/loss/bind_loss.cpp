@@ -99,13 +99,6 @@ py::array_t<float> kept_matrix(std::int64_t rows, std::int64_t d) {
     return py::array_t<float>({rows, d}, data, owner);
 }
 
-py::array_t<float> loss_exp2(const py::array& x, const std::string& compute, const std::optional<std::string>& isa) {
-    const float* data = checked_data<float>(x, 1, "x", "float32");
-    py::array_t<float> out(x.shape(0));
-    aw_loss_exp2(data, out.mutable_data(), x.shape(0), format_named(compute), isa_or_active(isa));
-    return out;
-}
-
 }  // namespace
 
 void bind_loss(py::module_& module) {
@@ -118,8 +111,6 @@ void bind_loss(py::module_& module) {
                "An uninitialized float32 matrix in memory that the process keeps for the next one.");
     module.def("release_kept_blocks", &release_kept_blocks,
                "Give the memory that the loss and kept_matrix keep for the next call back to the system.");
-    module.def("aw_loss_exp2", &loss_exp2, py::arg("x"), py::arg("compute"), py::arg("isa") = py::none(),
-               "2^x as the loss computes it.");
 }
 
 }  // namespace mtaw

@@ -26,8 +26,4 @@ const LossKernels& loss_kernels(LossFormat format, Isa isa) {
     }
 }
 
-void aw_loss_exp2(const float* x, float* out, std::int64_t count, LossFormat format, Isa isa) {
-    loss_kernels(format, isa).exp2(x, out, count);
-}
-
 }  // namespace mtaw

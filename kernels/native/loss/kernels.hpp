@@ -119,7 +119,6 @@ struct LossKernels {
     void (*accumulate_queries)(const AccumulateQueries&);
     void (*accumulate_items)(const AccumulateItems&);
     void (*finish_items)(const FinishItems&);
-    void (*exp2)(const float* x, float* out, std::int64_t count);
     void (*negative_sums)(const NegativeTile&);
     void (*negative_slopes)(const NegativeTile&);
 };

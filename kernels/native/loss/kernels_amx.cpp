@@ -239,7 +239,6 @@ const LossKernels kLossAmx = {2,
                               amx_accumulate_queries,
                               amx_accumulate_items,
                               finish_items<Amx>,
-                              exp2_all<Amx>,
                               negative_sums<Amx>,
                               negative_slopes<Amx>};
 

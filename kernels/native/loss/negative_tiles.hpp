@@ -182,7 +182,6 @@ constexpr LossKernels kernels_of(void (*pack_items)(const PackItems&)) {
             accumulate_queries<F>,
             accumulate_items<F>,
             finish_items<F>,
-            exp2_all<F>,
             negative_sums<F>,
             negative_slopes<F>};
 }

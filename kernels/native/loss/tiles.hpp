@@ -265,16 +265,5 @@ void finish_items(const FinishItems& work) {
     }
 }
 
-template <typename F>
-void exp2_all(const float* x, float* out, std::int64_t count) {
-    for (std::int64_t begin = 0; begin < count; begin += F::kLanes) {
-        float buffer[F::kLanes] = {};
-        const std::int64_t filled = count - begin < F::kLanes ? count - begin : F::kLanes;
-        for (std::int64_t k = 0; k < filled; ++k) buffer[k] = x[begin + k];
-        F::store(buffer, F::exp2(F::load(buffer), F::set(1.0F)));
-        for (std::int64_t k = 0; k < filled; ++k) out[begin + k] = buffer[k];
-    }
-}
-
 }  // namespace
 }  // namespace mtaw

@@ -14,7 +14,6 @@
 #include "isa.hpp"
 #include "python_objects.hpp"
 #include "scan/kernel.hpp"
-#include "scan/product.hpp"
 #include "scan/read.hpp"
 #include "scan/scanner.hpp"
 #include "unlocked.hpp"
@@ -225,23 +224,6 @@ std::uint64_t read_all(const py::array& array, const std::optional<std::string>&
     return read_bytes(data, array.nbytes(), level);
 }
 
-std::uint64_t multiply_all(const py::array& codes, const py::array& blocks, const std::optional<std::string>& isa) {
-    const std::int8_t* rows = matrix<std::int8_t>(codes, "codes", "int8");
-    const std::uint8_t* data = checked_data<std::uint8_t>(blocks, 3, "blocks", "uint8");
-    const std::int64_t lines = blocks.shape(1) - 1;
-    if (lines < 1 || blocks.shape(2) != kLineBytes || codes.shape(1) != lines * kLineDims) {
-        throw py::value_error("codes must be int8[B, 4 L] for blocks uint8[n, L + 1, 64]");
-    }
-    if (codes.shape(0) % kProductQueries != 0) {
-        throw py::value_error("the product takes a multiple of " + std::to_string(kProductQueries) + " queries, not " +
-                              std::to_string(codes.shape(0)));
-    }
-    const ProductRequest request{data, lines, blocks.shape(0), rows, codes.shape(1), codes.shape(0)};
-    const Isa level = isa_of(isa);
-    const Unlocked unlocked;
-    return multiply_codes(request, level);
-}
-
 }  // namespace
 
 const Scanner& scanner_of(py::handle object) { return py::cast<const ScannerObject&>(object).scanner(); }
@@ -263,8 +245,6 @@ void bind_scan(py::module_& module) {
         py::arg("largest_residual"), "See mtaw_fast.kernels.native.scan.requantize.");
     module.def("read_bytes", &read_all, py::arg("array"), py::arg("isa") = py::none(),
                "See mtaw_fast.kernels.native.scan.read_bytes.");
-    module.def("multiply_codes", &multiply_all, py::arg("codes"), py::arg("blocks"), py::arg("isa") = py::none(),
-               "See mtaw_fast.kernels.native.scan.multiply_codes.");
     py::class_<ScannerObject>(module, "Scanner", "See mtaw_fast.kernels.native.scan.Scanner.")
         .def(py::init([](const py::array& catalog, const std::optional<py::array>& blocks,
                          const std::optional<py::array>& half_blocks, const std::optional<py::array>& low_blocks,
