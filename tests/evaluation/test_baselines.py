@@ -1,8 +1,9 @@
-"""The baselines against brute force and published figures, and the search for their settings."""
+"""The baselines against brute force and published figures, the search for their settings, and how fast they forget."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -13,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import Evaluated, evaluate, ranks_of
-from mtaw_fast.evaluation.baselines import OwnFrequent, OwnRecent, Popularity, fit_baselines, tune_co_occurrence
+from mtaw_fast.evaluation.baselines import OwnFrequent, OwnRecent, Popularity, tune_co_occurrence
 from mtaw_fast.evaluation.cooccurrence import CoOccurrence, CoOccurrenceSettings
+from mtaw_fast.evaluation.decayed import DecayedCounts
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from tests.support.cache import ROOT
 from tests.support.evaluation.lists import N, best_first, session_lists
@@ -81,17 +84,6 @@ def test_scores_do_not_depend_on_the_batch_or_its_order(
         assert np.array_equal(one_scores[0], scores[row])
 
 
-@pytest.mark.parametrize("kind", [Popularity, OwnRecent, OwnFrequent, CoOccurrence])
-def test_no_session_and_an_empty_session(
-    kind: type[Popularity] | type[OwnRecent] | type[OwnFrequent] | type[CoOccurrence], log: Sessions
-) -> None:
-    ranker = kind.fit(log, 60)
-    ids, scores = ranker.rank(Sessions.from_lists([]), 5)
-    assert ids.shape == scores.shape == (0, 5)
-    expected = [] if kind in (OwnRecent, OwnFrequent) else listed(Popularity.fit(log, 60), [], 5)
-    assert listed(ranker, [], 5) == expected
-
-
 def test_tuning_finds_what_the_sessions_hold(log: Sessions) -> None:
     train, validation = log.split_last(0.2)
     samples = Samples.from_sessions(validation, 1)
@@ -107,18 +99,6 @@ def test_tuning_finds_what_the_sessions_hold(log: Sessions) -> None:
     refitted = CoOccurrence.fit(train, 60, tuned.settings)
     assert np.array_equal(refitted.weights, tuned.weights)
     assert np.array_equal(ranks_of(refitted, samples), ranks_of(tuned, samples))
-
-
-def test_baselines_are_fitted_on_the_sessions_asked_for(log: Sessions) -> None:
-    train, validation = log.split_last(0.2)
-    rankers = fit_baselines(log, train, validation, 1, 60)
-    assert len(rankers) == 4
-    popularity = next(ranker for ranker in rankers.values() if isinstance(ranker, Popularity))
-    assert popularity.counts.sum() == log.n_clicks
-    pairs = next(ranker for ranker in rankers.values() if isinstance(ranker, CoOccurrence))
-    tuned = tune_co_occurrence(train, Samples.from_sessions(validation, 1), 60).settings
-    assert pairs.settings == tuned
-    assert np.array_equal(pairs.weights, CoOccurrence.fit(log, 60, tuned).weights)
 
 
 def _real(name: str) -> tuple[Sessions, Samples, int, int]:
@@ -156,3 +136,100 @@ def test_published_yardsticks(name: str, recent: tuple[float, float], frequent: 
 def means_of_ranker(ranker: Evaluated, samples: Samples) -> tuple[float, float]:
     metrics = means_of(gains_of(ranks_of(ranker, samples)))
     return metrics["P@20"], metrics["MRR@20"]
+
+
+def brute_force_near(sessions: list[list[int]], s: CoOccurrenceSettings) -> np.ndarray:
+    counts = np.zeros((N, N))
+    for session in sessions:
+        for i, a in enumerate(session):
+            for j in range(i + 1, min(i + s.window, len(session) - 1) + 1):
+                if session[j] != a:
+                    counts[a, session[j]] += 1 / (j - i)
+                    counts[session[j], a] += s.backward / (j - i)
+    clicks = np.bincount([item for session in sessions for item in session], minlength=N)
+    return counts / (counts.sum(axis=1, keepdims=True) + 1) / (clicks + 1.0) ** s.popularity
+
+
+@given(
+    session_lists,
+    st.lists(st.integers(0, N - 1), max_size=12),
+    st.integers(1, 15),
+    st.builds(
+        CoOccurrenceSettings,
+        window=st.integers(1, 12),
+        backward=st.sampled_from([0.0, 0.5, 1.0]),
+        popularity=st.sampled_from([0.0, 0.5]),
+        decay=st.sampled_from([0.5, 0.9]),
+        bonus=st.sampled_from([0.0, 0.01, 1.0]),
+        own_decay=st.sampled_from([0.7, 1.0]),
+    ),
+)
+@settings(max_examples=150, deadline=None)
+def test_co_occurrence_equals_brute_force(
+    sessions: list[list[int]], prefix: list[int], k: int, chosen: CoOccurrenceSettings
+) -> None:
+    near = brute_force_near(sessions, chosen)
+    scores = np.zeros(N)
+    reached = set(prefix)
+    for age, click in enumerate(reversed(prefix)):
+        scores += chosen.decay**age * near[click]
+        scores[click] += chosen.bonus * chosen.own_decay**age
+        reached |= {item for s in sessions for i, a in enumerate(s) if a == click
+                    for j, item in enumerate(s) if 0 < abs(i - j) <= chosen.window and item != click}  # fmt: skip
+    for click in set(prefix):
+        scores[click] += chosen.bonus
+    ids, got = CoOccurrence.fit(Sessions.from_lists(sessions), N, chosen).rank(Sessions.from_lists([prefix]), k)
+    n_listed = min(k, len(reached))
+    assert set(ids[0, :n_listed].tolist()) <= reached
+    # Sums in another order differ in their last bits, so items are compared through their scores.
+    assert got[0, :n_listed] == pytest.approx(scores[ids[0, :n_listed]], rel=1e-6, abs=1e-9)
+    assert got[0, :n_listed] == pytest.approx(np.sort(scores[list(reached)])[::-1][:k], rel=1e-6, abs=1e-9)
+    clicks = Counter(item for session in sessions for item in session)
+    rest = best_first({item: clicks[item] for item in range(N) if item not in reached}, N)
+    assert ids[0, n_listed : min(k, N)].tolist() == rest[: min(k, N) - n_listed]
+    assert np.all(got[0, n_listed : min(k, N)] < 0)
+    assert np.all(ids[0, N:] == -1)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"window": 0}, {"backward": -1.0}, {"popularity": -0.1}, {"decay": 0.0}, {"bonus": -1.0}, {"own_decay": 2.0}],
+)
+def test_settings_out_of_range_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=next(iter(bad))):
+        CoOccurrenceSettings(**bad)  # type: ignore[arg-type]
+
+
+HALF_LIFE = 1000.0
+
+
+@pytest.mark.parametrize("pause", [3, 150, 201, 5000])
+def test_what_is_old_weighs_less_however_long_the_pause(pause: int) -> None:
+    """Also when the origin of the weights moves, and when counts have underflowed."""
+    counts = DecayedCounts(HALF_LIFE)
+    for _ in range(5):
+        counts.click(1, [0], 0)
+    counts.click(2, [0], round(pause * HALF_LIFE))
+    counts.click(3, [], round((pause + 1) * HALF_LIFE))
+    ids, scores = counts.co_occurring([0], 4, set())
+    assert ids.tolist()[:1] == [2], "a pair of 2^3 half-lives ago weighs less than one, five times or not"
+    popular, weights = counts.popular(2, set())
+    assert popular.tolist() == [3, 2]
+    assert weights[0] == pytest.approx(2 * weights[1])
+    if pause == 3:
+        assert ids.tolist() == [2, 1, 3]
+        assert scores[0] == pytest.approx(scores[1] * 8 / 5)
+
+
+def test_co_occurring_items_come_before_popular_ones_without_excluded_items() -> None:
+    counts = DecayedCounts(math.inf)
+    for _ in range(9):
+        counts.click(2000, [], 0)  # beyond the initial capacity
+    counts.click(5, [4], 0)
+    ids, scores = counts.co_occurring([4], 3, set())
+    assert ids.tolist() == [5, 2000]
+    assert scores[0] > 0 > scores[1]
+    assert counts.co_occurring([4], 3, {5})[0].tolist() == [2000]
+    assert counts.popular(3, {2000})[0].tolist() == [5]
+    assert counts.co_occurring([5], 3, set())[0].tolist() == [4, 2000, 5], "backwards counts half, but counts"
+    assert np.isfinite(scores).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -58,23 +57,3 @@ def test_no_panel_is_empty(history: Any, best: Any, titles: list[str]) -> None:
     assert [axes.get_title() for axes in figure.axes] == titles
     assert all(drawn(axes) for axes in figure.axes)
     assert [chart.axes[0].get_title() for chart in figures_of(history, best, "dark")] == titles
-
-
-def test_no_curve_hides_another() -> None:
-    for axes, phases in zip(figure_of(FULL, BEST).axes[:2], (4, 2), strict=True):
-        curves = [
-            line.get_xdata() for line in axes.lines if line.get_marker() == "None" and line.get_linestyle() == "-"
-        ]
-        assert len(curves) == phases
-        for earlier, later in itertools.pairwise(curves):
-            assert max(earlier) <= min(later)
-        low, high = axes.get_xlim()
-        assert all(low <= x <= high for curve in curves for x in curve)
-
-
-def test_every_metric_shows_its_last_value() -> None:
-    axes = figure_of(PAPER, BEST).axes[1]
-    assert [text.get_text() for text in axes.texts] == ["P@20 53.00", "MRR@20 24.00"]
-    assert [list(line.get_ydata()) for line in axes.lines] == [[51.0, 52.0, 53.0], [22.0, 23.0, 24.0]]
-    bars = figure_of(FULL, BEST).axes[2]
-    assert [bar.get_width() for bar in bars.patches] == list(BEST.values())

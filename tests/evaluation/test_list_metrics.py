@@ -75,21 +75,6 @@ def test_recall_equals_brute_force() -> None:
                 assert recall[row, column] == pytest.approx(100 * hits / len(rest))
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
-def test_recall_where_a_bundle_does_not_know_a_click(order: list[int]) -> None:
-    """Clicks 0, 9, 1, 2, of which 9 is unknown: its prefixes are as long as those before it, in either order."""
-    lists, targets = [[0], [0], [0, 1]], [9, 1, 2]
-    samples = Samples(
-        Sessions.from_lists([lists[place] for place in order]),
-        np.array([targets[place] for place in order], np.int32),
-        np.zeros(3, np.int32),
-    )
-    rest = RestOfSessions(samples)
-    assert rest.counts[np.argsort(order)].tolist() == [3, 2, 1]
-    shown = np.tile(np.array([[1, 2]], np.int32), (3, 1))
-    assert rest.recall(shown, 0, (2,))[np.argsort(order), 0] == pytest.approx([200 / 3, 100, 100])
-
-
 def test_gini_is_half_the_relative_mean_difference() -> None:
     rng = np.random.default_rng(1)
     for shown in (rng.integers(0, 9, 30), np.array([5]), np.array([0, 0, 7]), np.full(8, 3)):

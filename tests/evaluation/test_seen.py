@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -87,14 +86,6 @@ def test_what_is_known_without_times_equals_brute_force(made: Made) -> None:
     expected = sum(int(session) in known for session in test.session)
     assert 0 < expected < len(test)
     assert seen_targets(made.bundle, dataclasses.replace(data, test=test), test) == expected
-
-
-def test_a_test_of_the_same_training_part_may_differ(made: Made) -> None:
-    other = dataclasses.replace(made.dataset, fingerprint=made.dataset.fingerprint.replace("-", "-0", 1))
-    assert other.fingerprint != made.dataset.fingerprint
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert evaluate(made.bundle, other).same_training_part
 
 
 def test_logs_that_update_learned_are_reported(made: Made, tmp_path: Path) -> None:

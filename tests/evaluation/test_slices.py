@@ -9,9 +9,7 @@ from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation.item_facts import Attribute, ItemFacts, attributes_of
-from mtaw_fast.evaluation.measuring import COLUMNS
-from mtaw_fast.evaluation.resampling import SessionBootstrap
-from mtaw_fast.evaluation.slices import Slicing, sliced, slicings_of
+from mtaw_fast.evaluation.slices import slicings_of
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.columns import BooleanColumn, CategoriesColumn, CategoryColumn, NumberColumn
 from mtaw_fast.items.labels import Labels
@@ -122,15 +120,6 @@ def test_slices_of_one_name_are_told_apart() -> None:
     assert slices["all (item)"] == ["shoe", "hat", "shoe", "hat"]  # `to_frame` calls all samples together "all"
 
 
-def test_quarters_of_close_numbers_have_labels_of_their_own() -> None:
-    days = np.array([20230115, 20230515, 20230915, 20231115], np.float64)
-    (attribute,) = attributes_of(ItemTable(4, {"day": NumberColumn(name="day", values=days)}), np.arange(4))
-    assert attribute.labels == (
-        "up to 2.02304e+07", "2.02304e+07 to 2.02307e+07", "2.02307e+07 to 2.0231e+07", "over 2.0231e+07",
-    )  # fmt: skip
-    assert attribute.codes.tolist() == [0, 1, 2, 3]
-
-
 def test_rare_values_are_one() -> None:
     rng = np.random.default_rng(0)
     count = 400
@@ -148,30 +137,3 @@ def test_rare_values_are_one() -> None:
     assert brand.labels[-1] == "all others"
     assert counts[:12].tolist() == np.sort(np.bincount(codes))[::-1][:12].tolist()
     assert counts.sum() == count
-
-
-def test_sliced_metrics_are_means_of_the_samples() -> None:
-    rng = np.random.default_rng(1)
-    columns = rng.random((60, len(COLUMNS)))
-    codes = rng.integers(0, 2, 60)
-    values = sliced(columns, [Slicing("half", ("a", "b"), codes)], SessionBootstrap(np.arange(60) // 2, 100))
-    for code, label in enumerate(("a", "b")):
-        metrics = values["half"][label]
-        assert metrics["samples"] == (codes == code).sum()
-        for column, name in enumerate(COLUMNS):
-            assert metrics[name] == pytest.approx(columns[codes == code, column].mean())
-            low, high = metrics["intervals"][name]
-            assert low < metrics[name] < high
-
-
-def test_facts_in_another_order() -> None:
-    facts = ItemFacts.of(TRAIN, 4)
-    assert facts.clicks.tolist() == [3, 2, 1, 0]
-    assert facts.information.tolist() == [1, 1, 1, 1]  # each is in one of two sessions; one of none counts as one
-    moved = facts.renumbered(np.array([2, -1, 0, 4]), 5)
-    assert moved.clicks.tolist() == [1, 0, 3, 0, 0]
-    assert moved.first_click is not None
-    assert moved.first_click.tolist()[:3] == [9 * HOUR, np.iinfo(np.int64).max, 0]
-    assert facts.renumbered(np.arange(4), 4) is facts
-    frequent = ItemFacts.of(Sessions.from_lists([[0, 1]] * 8), 2).renumbered(np.arange(2), 3)
-    assert frequent.information.tolist() == [0, 0, 3]  # an item of the other catalog alone counts as one of one session

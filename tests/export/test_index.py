@@ -17,7 +17,6 @@ from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.model.item_vectors import normalized
-from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import NumpyIndex
 from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan, read_entry
 from mtaw_fast.recommender import Recommender
@@ -78,20 +77,6 @@ def test_an_exported_index_keeps_its_promise(folder: Path, kind: str) -> None:
         got, want = (rec.similar_items(10 * item + 7, k=20) for rec in (approximate, exact))
         assert len(got) == 20
         assert (got.scores >= want.scores[-1]).mean() >= 0.8
-
-
-def test_a_recommender_takes_it_by_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export(folder)
-    assert Recommender.load(folder).index.name == "native"
-    monkeypatch.setattr(retrieval, "EXACT_ITEMS", N - 1)
-    rec = Recommender.load(folder)
-    assert rec.index.name == "ann"
-    out = rec.recommend([7, 17], k=20, exclude=[27, 37], exclude_seen=True)
-    assert len(out) == 20
-    assert not {7, 17, 27, 37} & set(out.items)
-    few = rec.recommend([7, 17], k=20, allow=[57, 67, 77])
-    assert sorted(few.items) == [57, 67, 77]
-    assert len(rec.recommend([7], k=N + 10)) == N
 
 
 def test_auto(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,80 +157,6 @@ def test_a_recall_that_cannot_be_met_leaves_nothing(folder: Path, monkeypatch: p
     assert exported["recall"]["target"] == 0.3
 
 
-def test_plans_are_tried_up_to_twice_the_effort_that_surely_reaches_all() -> None:
-    rng = np.random.default_rng(0)
-    catalog = normalized(rng.standard_normal((N, D), np.float32))
-    exact = NumpyIndex(catalog)
-    held_out = [HeldOut.of(normalized(rng.standard_normal((100, D), np.float32)), exact) for _ in range(2)]
-    approximate = index_build.build("ivfpq", catalog, 0, lambda _: None)[0]
-
-    def efforts(target: float) -> list[int]:
-        tried = index_build.options("ivfpq", approximate, catalog, held_out, target)
-        assert [option.plan for option in tried[0]] == [option.plan for option in tried[1]]
-        sure = max(min(o.plan.effort for o in options if o.recall - 3 * o.error >= target) for options in tried)
-        kept = sorted({option.plan.effort for option in tried[0]})
-        assert kept == [effort for effort in index_build._EFFORTS if effort <= min(2 * sure, kept[-1])]
-        assert kept[-1] * 1.5 > 2 * sure or kept[-1] == approximate.nlist
-        return kept
-
-    assert efforts(0.5)[-1] < efforts(0.8)[-1] < approximate.nlist
-
-
-def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the check queries disagree, the choice is more cautious; if that never helps, nothing is chosen."""
-    plans = [index_build.SearchPlan("hnsw", effort, 2) for effort in (40, 80, 160)]
-    tried = [
-        index_build.Option(plan, recall, 0.001) for plan, recall in zip(plans, (0.9905, 0.9915, 0.9925), strict=True)
-    ]
-    monkeypatch.setattr(index_build, "_fastest", lambda plans, *_: (plans[0], 1.0))
-
-    class Queries:
-        vectors = np.zeros((1, 4), np.float32)
-
-        def __init__(self, truly: dict[int, float]) -> None:
-            self.truly = truly
-
-        def recalls(self, effort: np.ndarray, k: int = 20) -> np.ndarray:
-            return np.array([self.truly[int(effort)]])
-
-    class FakeIndex:
-        def __init__(self, plan: index_build.SearchPlan) -> None:
-            self.plan = plan
-
-        def search(self, *_: Any) -> tuple[None, int]:
-            return None, self.plan.effort
-
-    def chosen(truly: dict[int, float]) -> Any:
-        option = index_build.choose(tried, 0.99, FakeIndex, Queries(truly))  # type: ignore[arg-type]
-        return option and option[0].effort
-
-    assert chosen({40: 1.0, 80: 0.991, 160: 0.995}) == 80  # 40 is only half a standard error over the target
-    assert chosen({80: 0.9899, 160: 0.9901}) == 160
-    assert chosen({80: 0.9899, 160: 0.9899}) is None
-
-
-@pytest.mark.parametrize(("missing", "words"), [(0, "session vectors"), (1, "item vectors")], ids=["sessions", "items"])
-def test_the_kind_of_query_that_misses_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, missing: int, words: str
-) -> None:
-    """The true scores of one kind are made larger than any, so the recall is 0."""
-    before, halves = contents(folder), HeldOut.halves
-
-    def beyond(*arguments: Any) -> Any:
-        for half in halves(*arguments):
-            for scores in half[missing].kth.values():
-                scores += 2
-            yield half
-
-    monkeypatch.setattr(HeldOut, "halves", beyond)
-    lines: list[str] = []
-    with pytest.raises(BundleError, match=rf"0.99: ivfpq misses it on {words} \(the best: 0.0000\); lower") as caught:
-        export(folder, say=lines.append)
-    assert "\n" not in str(caught.value)
-    assert lines[-1].endswith(f" does not reach it on {words}")
-    assert contents(folder) == before
-
-
 @pytest.mark.parametrize("kind", ["ivfpq", "hnsw"])
 @pytest.mark.parametrize("hard_is", ["items", "sessions"])
 def test_each_kind_of_query_gets_a_plan_of_its_own(kind: str, hard_is: str) -> None:
@@ -305,9 +216,3 @@ class TestCommand:
         assert capsys.readouterr().out == "index: the bundle has no index now\n"
         assert main(["info", str(folder), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["index"] is None
-
-    def test_misuse(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["export", str(folder)]) == 2
-        assert "nothing to export; give --onnx, --index auto or --page FOLDER" in capsys.readouterr().err
-        assert main(["export", str(folder), "--index", "flat"]) == 2
-        assert main(["export", str(folder / "no"), "--index", "auto"]) == 1

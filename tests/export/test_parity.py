@@ -192,24 +192,6 @@ def test_the_whole_ranks_the_test_split_as_the_recommender_does(
     assert printed["onnx"]["P@20"] > 50
 
 
-def test_the_report_of_a_part(case: tuple[Bundle, Samples, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    bundle, _, dataset = case
-    command = ["export", str(bundle.folder), "--onnx", "--variants", "float32", "--part", "encoder"]
-    assert main(command) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "encoder.onnx is only a part: no external ids, search" in lines[1]
-    assert "--dataset DATASET compares P@20 and MRR@20" in lines[2]
-    assert set(Bundle.load(bundle.folder).manifest["files"]) >= {"encoder"}
-    assert "recommender" not in Bundle.load(bundle.folder).manifest["files"]
-    assert main([*command, "--dataset", str(dataset), "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert printed["onnx"]["P@20"] < printed["recommender"]["P@20"] - 10
-    assert main([*command, "--dataset", str(dataset)]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert f"P@20 {printed['onnx']['P@20']:.2f}" in last
-    assert f"the Recommender: {printed['recommender']['P@20']:.2f}" in last
-
-
 def test_a_graph_that_ranks_worse_is_not_exported(
     case: tuple[Bundle, Samples, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,31 +95,14 @@ def test_random_sessions_under_random_conditions(graph: Graph) -> None:
         if graph.timed:
             options["now"] = END + int(rng.choice([0, -HOUR, 1000, HOUR, 70 * HOUR, 7000 * HOUR]))
         sessions = [drawn(graph, rng) for _ in range(int(rng.integers(1, 4)))]
+        sessions += [[], [graph.unknown] * 3][: int(rng.integers(0, 3))]
         graph.check(sessions, int(rng.choice([1, 5, 20, 70, N])), **options)
-
-
-def test_sessions_without_a_known_click_get_what_is_popular(graph: Graph) -> None:
-    now: dict[str, Any] = {"now": END + HOUR} if graph.timed else {}
-    graph.check([[], [graph.unknown], [graph.ids[4]], [graph.unknown] * 3], 20, **now)
-    graph.check([[]], N + 7, exclude=graph.ids[:5], **now)
-    graph.check([[]], 5, allow=graph.ids[9:12], exclude_seen=True, **now)
-    if graph.timed:
-        graph.check([[]], 20, now=END + 2400 * HOUR)  # when the trends have faded
 
 
 def test_no_session_and_no_place(graph: Graph) -> None:
     for sessions, k, shape in (([], 5, (0, 5)), ([[graph.ids[0]]], 0, (1, 0)), ([[graph.ids[0]]], -3, (1, 0))):
         items, scores = graph.run(graph.feeds.of(sessions, k))
         assert items.shape == scores.shape == shape
-
-
-def test_lengths_outside_the_session_are_cut(graph: Graph) -> None:
-    feed = graph.feeds.of([graph.ids[:3]] * 3, 6)
-    feed["lengths"] = np.array([-7, 99, 3], np.int32)
-    items, _ = graph.run(feed)
-    assert items[1].tolist() == items[2].tolist()
-    popular = graph.rec.recommend([], 6, at=0 if graph.timed else None)
-    assert items[0].tolist() == popular.items
 
 
 def test_more_places_than_anybody_needs_are_cut(graph: Graph) -> None:
@@ -173,14 +156,3 @@ def test_an_empty_batch_of_the_form_for_triton(graph: Graph) -> None:
     empty = {name: value[:0] for name, value in {**alone, **shared}.items()}
     items, scores = graph.alone(empty)
     assert items.shape == scores.shape == (0, 0)
-
-
-def test_threads_change_nothing(graph: Graph, tmp_path: Path) -> None:
-    run = open_graph(Builder(graph.bundle, tmp_path, 2_000_000_000).build("recommender", "float32").model, threads=4)
-    rng = np.random.default_rng(9)
-    for _ in range(15):
-        feed = graph.feeds.of([drawn(graph, rng)], 20, now=END)
-        items, scores = run(feed)
-        expected = graph.run(feed)
-        np.testing.assert_allclose(scores, expected[1], rtol=1e-5, atol=1e-5)
-        assert (items == expected[0]).mean() > 0.9
