@@ -7,7 +7,6 @@ import gc
 import mmap
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +48,7 @@ def isa(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.mark.parametrize("d", [1, 2, 7, 15, 16, 17, 31, 64, 100, 128, 130, 200])
+@pytest.mark.parametrize("d", [1, 7, 16, 31, 100, 130])
 def test_follows_the_formulas_whatever_the_width(isa: str, d: int) -> None:
     weights = weights_of(d, 20)
     encoder = SessionEncoder(weights, 70, isa)
@@ -96,20 +95,6 @@ def test_recent_clicks_of_any_size_have_a_direction(isa: str) -> None:
     assert encode(silent, clicks).tobytes() == encode(plain, clicks).tobytes()
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("recent", -0.1), ("recent", 1000.5), ("recent", np.nan), ("recent_decay", 1.0)]
-)
-def test_a_weight_of_recent_clicks_out_of_range_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"the encoder's {name} must be in"):
-        SessionEncoder(weights_of(4, 2), 9, **{"recent": 1.0, "recent_decay": 0.5, name: value})
-
-
-def test_one_item_again_and_again(isa: str) -> None:
-    weights = weights_of(100, 1)
-    encoder = SessionEncoder(weights, 90, isa)
-    check(encoder, [np.full(m, 5, dtype=np.int32) for m in (1, 2, 15, 16, 90)], weights, 90)
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -146,18 +131,7 @@ def _pieces(rng: np.random.Generator, m: int) -> list[tuple[int, int]]:
     return list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
 
 
-def test_the_vector_ignores_what_the_thread_encoded_before(isa: str) -> None:
-    """Scratch memory is used again; nothing of a longer session may shine through."""
-    encoder = SessionEncoder(weights_of(100, 50), 512, isa)
-    rng = np.random.default_rng(2)
-    short = draw(rng, 5)
-    fresh = encode(encoder, short).tobytes()
-    for m in (400, 47, 6, 17):
-        encode(encoder, draw(rng, m))
-        assert encode(encoder, short).tobytes() == fresh
-
-
-@pytest.mark.parametrize(("d", "max_len"), [(100, 512), (7, 512), (130, 64)])
+@pytest.mark.parametrize(("d", "max_len"), [(100, 512), (7, 64)])
 def test_appending_click_by_click_to_the_end_of_the_window(isa: str, d: int, max_len: int) -> None:
     encoder = SessionEncoder(weights_of(d, 50), max_len, isa)
     clicks = draw(np.random.default_rng(3), max_len + 5)
@@ -166,18 +140,6 @@ def test_appending_click_by_click_to_the_end_of_the_window(isa: str, d: int, max
         query = session.append(click)
         if m < 60 or m % 16 < 2 or m > max_len - 2:
             assert query.tobytes() == encode(encoder, clicks[:m]).tobytes(), m
-
-
-def test_extending_past_the_window_at_once(isa: str) -> None:
-    encoder = SessionEncoder(weights_of(16, 4), 9, isa)
-    clicks = draw(np.random.default_rng(4), 40)
-    for first, second in ((3, 6), (3, 7), (9, 1), (9, 9), (5, 30), (0, 40)):
-        session = encoder.session()
-        if first:
-            session.extend(clicks[:first])
-        query = session.extend(clicks[first : first + second])
-        assert query.tobytes() == encode(encoder, clicks[: first + second]).tobytes()
-        assert session.clicks.tolist() == clicks[: first + second][-9:].tolist()
 
 
 def test_a_click_takes_at_most_512_bytes() -> None:
@@ -298,20 +260,6 @@ def test_nothing_past_the_last_item_is_read(isa: str, d: int) -> None:
         assert libc.mprotect(guard, ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ | mmap.PROT_WRITE) == 0
 
 
-def test_the_exponential(isa: str) -> None:
-    """Within 1.5 units in the last place of 2^v down to 2^-126, 0 below 2^-126.5, exactly 1 at 0."""
-    rng = np.random.default_rng(7)
-    values = -np.concatenate([np.linspace(0, 126, 1 << 18), rng.exponential(1, 1 << 16)]).astype(np.float32)
-    values = values[values >= -126]
-    values = np.append(values, np.zeros(-len(values) % 16, dtype=np.float32))
-    powers = _native.encoder_exp2(values, isa).astype(np.float64)
-    truth = np.exp2(values.astype(np.float64))
-    unit = np.exp2(np.floor(np.log2(truth)) - 23)
-    assert (np.abs(powers - truth) / unit).max() <= 1.5
-    edges = np.array([0, -0.0, -1, -126, -126.51, -127, -1000, -3e38, *[-np.inf] * 8], dtype=np.float32)
-    assert _native.encoder_exp2(edges, isa).tolist() == [1, 1, 0.5, 2.0**-126, *[0] * 12]
-
-
 def test_scores_far_apart(isa: str) -> None:
     """A softmax whose other terms vanish, with scores up to 10^5."""
     weights = weights_of(24, 5)
@@ -324,12 +272,7 @@ def test_a_zero_interest_stays_zero(isa: str) -> None:
     assert not SessionEncoder(silent, 9, isa).encode(np.array([1, 2], dtype=np.int32), np.array([0, 1, 2])).any()
 
 
-def test_no_sessions(isa: str) -> None:
-    empty = SessionEncoder(weights_of(20, 4), 9, isa).encode(np.empty(0, np.int32), np.array([0]))
-    assert (empty.shape, empty.dtype) == ((0, 20), np.float32)
-
-
-@pytest.mark.parametrize("bad", [-1, N, 2**31 - 1, -(2**31)])
+@pytest.mark.parametrize("bad", [-1, N])
 def test_an_item_outside_the_catalog_is_refused(bad: int) -> None:
     encoder = SessionEncoder(weights_of(12, 4), 2)
     with pytest.raises(IndexError, match=rf"click 1 has internal item id {bad}, outside 0\.\.{N - 1}"):
@@ -378,6 +321,9 @@ def test_wrong_weights_are_refused() -> None:
                 SessionEncoder({**weights, name: np.ones((5,) * array.ndim, dtype=np.float32)}, 9)
     with pytest.raises(ValueError, match="max_len must be at least 1, not 0"):
         SessionEncoder(weights, 0)
+    for name, value in (("recent", -0.1), ("recent", 1000.5), ("recent", np.nan), ("recent_decay", 1.0)):
+        with pytest.raises(ValueError, match=f"the encoder's {name} must be in"):
+            SessionEncoder(weights, 9, **{"recent": 1.0, "recent_decay": 0.5, name: value})
     with pytest.raises(ValueError, match="n_items must be at least 1, not 0"):
         SessionEncoder({**weights, "item_embedding": weights["item_embedding"][:0]}, 9)
     with pytest.raises(ValueError, match="n_positions must be at least 1, not 0"):

@@ -175,16 +175,6 @@ py::array_t<std::int32_t> clicks(const SessionObject& self) {
     return py::array_t<std::int32_t>(static_cast<py::ssize_t>(window.size()), window.data());
 }
 
-// For the tests: the exponential of the softmax.
-py::array_t<float> encoder_exp2(const py::array& values, const std::string& isa) {
-    const float* data = checked_data<float>(values, 1, "values", "float32");
-    const auto n = static_cast<std::int64_t>(values.shape(0));
-    if (n % kEncodeLanes != 0) throw py::value_error("the values must come in multiples of 16");
-    py::array_t<float> powers(n, data);
-    encode_kernel_for(isa_named(isa.c_str())).exp2(powers.mutable_data(), n);
-    return powers;
-}
-
 }  // namespace
 
 const Encoder& encoder_of(py::handle object) { return py::cast<const EncoderObject&>(object).encoder; }
@@ -206,7 +196,6 @@ void bind_encode(py::module_& module) {
         .def("extended", &extended, py::arg("added"))
         .def("session",
              [](const std::shared_ptr<EncoderObject>& self) { return std::make_unique<SessionObject>(self); });
-    module.def("encoder_exp2", &encoder_exp2, py::arg("values"), py::arg("isa"));
 }
 
 }  // namespace mtaw

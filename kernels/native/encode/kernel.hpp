@@ -76,9 +76,6 @@ struct EncodeKernel {
     // The unit query float32[d] after the last of n_clicks clicks, from their interests [n_clicks, width].
     void (*enhance)(const EncodeModel& model, const std::int32_t* clicks, const float* interests, std::int64_t n_clicks,
                     float* out, float* work);
-
-    // 2^v of n values -inf < v <= 0, in place, as the softmax takes it; n a multiple of kEncodeLanes.
-    void (*exp2)(float* values, std::int64_t n);
 };
 
 // The build for the best instruction set up to `isa`.

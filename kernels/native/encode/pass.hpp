@@ -143,7 +143,7 @@ void enhance(const EncodeModel& model, const std::int32_t* clicks, const float* 
 
 template <typename V>
 constexpr EncodeKernel encode_kernel() {
-    return {V::kColumns * V::kLanes, V::kHalves, &track<V>, &enhance<V>, &exp2_all<V>};
+    return {V::kColumns * V::kLanes, V::kHalves, &track<V>, &enhance<V>};
 }
 
 }  // namespace mtaw

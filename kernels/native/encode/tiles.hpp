@@ -264,11 +264,6 @@ MTAW_INLINE typename V::Reg exp2_of(typename V::Reg v) {
     return V::mul(power, V::power_of_two(shifted));
 }
 
-template <typename V>
-void exp2_all(float* values, std::int64_t n) {
-    for (std::int64_t i = 0; i < n; i += V::kLanes) V::store(values + i, exp2_of<V>(V::load(values + i)));
-}
-
 // Softmax to the base 2 of n scores, in place; zeros from n to `filled`, a multiple of kEncodeLanes.
 template <typename V>
 MTAW_INLINE void softmax(float* row, std::int64_t n, std::int64_t filled) {
