@@ -244,7 +244,6 @@ class SessionMemory:
         n_catalog: int,
         own: int,
         others: int,
-        sessions: int,
         dense: int,
         isa: str | None = None,
         delta: MemoryDelta | None = None,

@@ -24,7 +24,7 @@ from tests.support.random_bundle import bundle_parts, memory_parts
 N, D = 40, 8
 NOON = 1_764_150_000_000
 HOUR = 3_600_000
-_WEIGHTS = {"pre": 1.0, "own": 2.0, "rec_dec": 0.5, "clicks": 0.1, "logit": 0.05}
+_WEIGHTS = {"pre": 1.0, "own": 2.0, "ses_dec": 0.5, "rec_dec": 0.5, "clicks": 0.1, "logit": 0.05}
 _TREND_WEIGHTS = {"t_pre": 0.5, "t_last": -0.05, "t_first": -0.02, "t_fwd_last_1": 0.1, "t_later_3": 0.1}
 
 
