@@ -15,13 +15,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.live.inputs import ALL, MORNING, Shop, external, make_shop, queries, strangers, stream, with_memory
+import numpy as np
+
+from bench.live.inputs import ALL, MORNING, Shop, make_shop, queries, stream
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.model.model import Model
 from mtaw_fast.online.compaction.compactor import BUSY, compact_folder
 from mtaw_fast.online.compaction.current import current_bundle
+from mtaw_fast.online.compaction.merge import counted_clicks
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
@@ -86,7 +91,7 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> LearningOutcome:
     rec = Recommender.load(bundle, learn=settings, verify=False)
     learner = rec.learner
     assert learner is not None
-    sessions = external(queries(shop.later, _ASKED))
+    sessions = _external(queries(shop.later, _ASKED))
     clicks = _endless(shop, max(1, round(_SPAN_MS / max(seconds * rate, 1))))
     interval = min(max(seconds / _COMPACTIONS, _MIN_COMPACTION_SECONDS), _MAX_COMPACTION_SECONDS)
     events = held_back = rankings = compactions = 0
@@ -172,7 +177,7 @@ def _compared(
     assert rec.learner is not None
     _, items, offsets = rec.learner.state.delta.ordered()
     compacted = Sessions(items, offsets)
-    known = strangers(Sessions.from_lists([[item - 1 for item in session] for session in asked]), compacted)
+    known = _strangers(Sessions.from_lists([[item - 1 for item in session] for session in asked]), compacted)
     mine, scores = rec.rank(known, 20)
     fresh = Recommender.load(bundle, learn=settings, verify=False)
     theirs, others = fresh.rank(known, 20)
@@ -180,6 +185,32 @@ def _compared(
     differing = (mine != theirs).any(axis=1) | (scores != others).any(axis=1)
     model = rec.bundle.model
     assert model.memory is not None
-    whole = with_memory(model, Sessions.concatenate([model.memory.sessions, compacted]))
+    whole = _with_memory(model, Sessions.concatenate([model.memory.sessions, compacted]))
     rebuilt = Recommender.load(Shop(whole, whole.memory.sessions).saved(folder / "rebuilt"), verify=False)
     return float((mine == rebuilt.rank(known, 20)[0]).mean()), int(differing.sum())
+
+
+def _strangers(query_sessions: Sessions, learned: Sessions) -> Sessions:
+    """Return the query sessions that equal no learned session, which would count as evidence for itself."""
+    known = {clicks.tobytes() for clicks in learned}
+    return Sessions.from_lists([clicks for clicks in query_sessions if clicks.tobytes() not in known])
+
+
+def _external(sessions: Sessions) -> list[list[int]]:
+    """Return sessions of external ids."""
+    return [(clicks + 1).tolist() for clicks in sessions]
+
+
+def _with_memory(model: Model, sessions: Sessions) -> Model:
+    """Return the model with its memory built from its sessions and learned ones after them, which count once."""
+    assert model.memory is not None
+    settings = model.memory.settings
+    first = model.memory.n_sessions if settings.once_from is None else settings.once_from
+    return Model.of(
+        config=model.config,
+        weights=model.weights,
+        ids=model.ids,
+        popularity=counted_clicks(sessions, np.arange(len(sessions)) >= first, model.n_items),
+        memory=MemoryTables.build(sessions, model.n_items, replace(settings, once_from=first)),
+        ranker_net=model.ranker_net,
+    )

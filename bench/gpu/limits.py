@@ -1,16 +1,21 @@
-"""The limits of the device: how fast it multiplies, copies and computes exponentials, to compare the loss with."""
+"""The tests of the kernels on the device, and its limits: how fast it multiplies, copies and computes exponentials."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
-from bench.gpu.setting import Setting
+from bench.gpu.setting import Setting, WrongResultError
 
+_ROOT = Path(__file__).resolve().parents[2]
+_TESTS = ("tests/kernels/on_triton", "tests/kernels/test_scatter.py", "tests/training/steps/test_static_step.py")
 _SIZES = {"side": 8192, "programs": 8192, "block": 4096, "rounds": 512}
 _DRY_SIZES = {"side": 64, "programs": 2, "block": 16, "rounds": 8}
 
@@ -44,3 +49,17 @@ def limits(setting: Setting) -> Iterator[dict[str, Any]]:
         }
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     yield {"part": "the device's limits", "device": device, **rates}
+
+
+def kernels(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Run the tests of the kernels and of the captured step on the device."""
+    tests = " ".join(_TESTS)
+    if setting.dry:
+        yield {"tests": tests, "skipped": "the test suite runs them in the interpreter"}
+        return
+    line = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *_TESTS]
+    run = subprocess.run(line, cwd=_ROOT, capture_output=True, text=True)
+    last = (run.stdout.strip().splitlines() or ["no output"])[-1]
+    if run.returncode != 0:
+        raise WrongResultError(f"tests failed ({last})")
+    yield {"tests": tests, "result": last}

@@ -60,37 +60,6 @@ class EagerFaiss:
         return list(zip(self._external[ids].tolist(), logits, strict=True))
 
 
-class EagerStep:
-    """Trains a model: dense float32 logits of every sample over the whole catalog, cross-entropy, Adam.
-
-    The loss is the adaptive weight on top of PyTorch's own cross-entropy: (2 - 2 exp(-ce))^gamma * ce.
-    """
-
-    def __init__(self, model: MTAW, config: Config) -> None:
-        self.model, self._config = model, config
-        self._optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay, fused=True
-        )
-
-    def step(self, batch: Batch) -> float:
-        """Train one step on a batch; return the mean loss before it."""
-        loss = self._loss(batch)
-        value = loss.item()
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self._config.optimizer.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optimizer.clip_norm)
-        self._optimizer.step()
-        return value
-
-    def _loss(self, batch: Batch) -> Tensor:
-        queries = self.model(batch.clicks, batch.offsets)[batch.rows]
-        items = functional.normalize(self.model.item_embedding, dim=1)
-        logits = self._config.model.scale * (functional.normalize(queries, dim=1) @ items.T)  # [S, N]
-        ce = functional.cross_entropy(logits, batch.targets, reduction="none")
-        return ((-2 * torch.expm1(-ce)) ** self._config.loss.gamma * ce).mean()
-
-
 def load_model(config: Config, weights: Mapping[str, np.ndarray]) -> MTAW:
     """Return a new MTAW with a copy of these weights."""
     model = MTAW(config, len(weights["item_embedding"]))

@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.harness.comparison import Floor
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.kernels.native.scan import multiply_codes, read_bytes
+from mtaw_fast.kernels.native.scan import read_bytes
 
 _MAX_HELD = 1 << 28  # bytes read in one go: past every cache, so that more take proportionally longer
 _BEST: dict[Hashable, float] = {}  # seconds of the fastest call so far in this process
@@ -50,23 +50,6 @@ def scan_floor(blocks: np.ndarray, *, repeats: int = 200) -> Floor:
     seconds = _fastest(("codes", blocks.nbytes), lambda: read_bytes(blocks), repeats, seconds=1.0)
     rate = blocks.nbytes / seconds / 1e9
     return Floor(seconds, f"pure read of the int8 bytes ({blocks.nbytes / 1e6:.1f} MB), {rate:.1f} GB/s (one thread)")
-
-
-def batch_scan_floor(batch: int, blocks: np.ndarray, *, repeats: int = 50) -> Floor:
-    """Measure the integer products of `batch` queries' codes with those of all items, in place, without their use.
-
-    On a CPU without VNNI, where no such product is written, the floor is that of reading the codes.
-    """
-    codes = np.random.default_rng(0).integers(-127, 128, (batch, 4 * (blocks.shape[1] - 1))).astype(np.int8)
-    try:
-        seconds = _fastest(
-            ("products", batch, blocks.nbytes), lambda: multiply_codes(codes, blocks), repeats, seconds=2.0
-        )
-    except ValueError:
-        return scan_floor(blocks)
-    products = batch * blocks.shape[0] * 16 * codes.shape[1]
-    rate = products / seconds / 1e9
-    return Floor(seconds, f"{products / 1e9:.3g} G integer multiply-adds, {rate:.0f} G/s (sums stored, one thread)")
 
 
 def flop_floor(flop: float, what: str, dtype: str = "float32", *, size: int = 512) -> Floor:
@@ -120,11 +103,6 @@ def exp_floor(count: float, what: str, *, size: int = 1 << 16, repeats: int = 20
 def sum_of(*floors: Floor) -> Floor:
     """Return the floor of stages that run one after the other."""
     return Floor(sum(floor.seconds for floor in floors), " + ".join(floor.what for floor in floors))
-
-
-def largest_of(*floors: Floor) -> Floor:
-    """Return the floor of limits that can overlap: the largest."""
-    return max(floors, key=lambda floor: floor.seconds)
 
 
 def _fastest(key: Hashable, run: Callable[[], Any], repeats: int, seconds: float) -> float:

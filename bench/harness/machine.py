@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,29 +34,15 @@ _FEATURES = {  # instruction sets that decide how fast kernels can be, the best 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True, slots=True)
-class Checkout:
-    """The git state of the measured code: commit (40 hex digits, None outside git) and whether files differ from it."""
+def commit_of(folder: Path = _ROOT, ignoring: str | None = None) -> str | None:
+    """Return the commit of a checkout, with '-dirty' if files differ from it, but for those below `ignoring`.
 
-    commit: str | None
-    dirty: bool
-
-    def __str__(self) -> str:
-        return f"{self.commit or 'no commit'}{', with changes' if self.dirty else ''}"
-
-    def as_json(self) -> str | None:
-        """Return the commit, with '-dirty' if the measured files differ from it; None outside git."""
-        return self.commit and f"{self.commit}{'-dirty' if self.dirty else ''}"
-
-
-def checkout(folder: Path = _ROOT, ignoring: str | None = None) -> Checkout:
-    """Return the git state of `folder`, without changes below its subfolder `ignoring`.
-
-    The commit is None without git, or before the first commit.
+    None without git, or before the first commit.
     """
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
     pathspec = () if ignoring is None else ("--", ".", f":(exclude){ignoring}")
-    return Checkout(commit or None, bool(_git(folder, "status", "--porcelain", *pathspec)))
+    dirty = bool(commit and _git(folder, "status", "--porcelain", *pathspec))
+    return f"{commit}{'-dirty' * dirty}" if commit else None
 
 
 def _git(folder: Path, *arguments: str) -> str:

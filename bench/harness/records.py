@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import register
-from bench.harness.machine import checkout, machine_record
+from bench.harness.machine import commit_of, machine_record
 from mtaw_fast.errors import DataError
 from mtaw_fast.storage.files import write_bytes
 
@@ -123,7 +123,7 @@ def finish(entry: Entry, record: Mapping[str, Any]) -> None:
 @functools.cache
 def commit() -> str | None:
     """Return the commit that this process started with; changed records do not count as changed code."""
-    return checkout(ignoring="docs").as_json()
+    return commit_of(ignoring="docs")
 
 
 def _now() -> str:

@@ -7,13 +7,16 @@ import dataclasses
 import datetime
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.harness.comparison import Case, Comparison, Ratio, WrongAnswerError, compare, ratio
-from bench.harness.machine import checkout, describe, machine_record
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bench.harness.comparison import Case, Comparison, WrongAnswerError, compare, ratio
+from bench.harness.machine import commit_of, describe, machine_record
 from mtaw_fast.errors import MtawError, UsageError, require
 from mtaw_fast.storage.files import write_json
 
@@ -22,10 +25,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One result against one baseline, with the fields of the JSON.
+    """One result against one baseline; the fields up to `floor_what` are those of the JSON.
 
     p50, p95, p99, floor: ours, in the metric's unit. n: timed calls. baseline: its name, or None. ratio: median of the
     baseline over the median of ours; > 1 is better. floor: the physical limit. more: fields that follow the others.
+    interval, ratio_interval: 95% intervals of p50 and of the ratio. baseline_p50: its median.
     """
 
     bench: str
@@ -36,69 +40,55 @@ class Row:
     p95: float
     p99: float
     n: int
-    baseline: str | None
-    ratio: float | None
-    floor: float | None
-    floor_what: str | None
+    baseline: str | None = None
+    ratio: float | None = None
+    floor: float | None = None
+    floor_what: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+    ratio_interval: tuple[float, float] | None = None
+    baseline_p50: float | None = None
+
+    @classmethod
+    def of(
+        cls, bench: str, case: str, params: Mapping[str, Any], metric: str, values: ArrayLike,
+        more: Mapping[str, Any] | None = None, baseline: tuple[str, float] | None = None,
+        floor: tuple[float, str] | None = None,
+    ) -> Row:  # fmt: skip
+        """Return the row of values in the metric's unit; baseline: name and value, floor: limit and its meaning."""
+        figures = np.asarray(values, float)
+        p50, p95, p99 = np.percentile(figures, (50, 95, 99), method="inverted_cdf").tolist()
+        name, theirs = baseline or (None, None)
+        return cls(
+            bench, case, params, metric, p50, p95, p99, figures.size, name, None if theirs is None else theirs / p50,
+            *(floor or (None, None)), more=more or {}, baseline_p50=theirs,
+        )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as plain JSON values, figures to five digits."""
-        values = {row_field.name: getattr(self, row_field.name) for row_field in dataclasses.fields(self)}
+        values = {row_field.name: getattr(self, row_field.name) for row_field in dataclasses.fields(self)[:12]}
         values["params"] = dict(self.params)
-        values |= values.pop("more")
+        if self.ratio_interval is not None:
+            values |= zip(("ratio_low", "ratio_high"), self.ratio_interval, strict=True)
+        values |= self.more
         return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in values.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A row with what else the table shows: 95% intervals and the baseline's median (metric's unit)."""
-
-    row: Row
-    interval: tuple[float, float]
-    baseline_p50: float | None
-    ratio: Ratio | None
-
-    @classmethod
-    def of_value(
-        cls,
-        bench: str,
-        case: str,
-        params: Mapping[str, Any],
-        metric: str,
-        value: float,
-        baseline: tuple[str, float] | None = None,
-        floor: tuple[float, str] | None = None,
-    ) -> Line:
-        """Return the line of a value that was measured once; baseline: name and value, floor: limit and its meaning."""
-        name, theirs = baseline or (None, None)
-        times = None if theirs is None else theirs / value
-        row = Row(bench, case, params, metric, value, value, value, 1, name, times, *(floor or (None, None)))
-        return cls(row, (value, value), theirs, None if times is None else Ratio(times, times, times))
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the row, with the ends of its ratio's interval if it has one."""
-        has_interval = self.ratio is not None and self.ratio.low < self.ratio.high  # else it was measured once
-        ends = {"ratio_low": self.ratio.low, "ratio_high": self.ratio.high} if self.ratio and has_interval else {}
-        return replace(self.row, more={**self.row.more, **ends}).as_json()
 
 
 class Report:
     """Collects the results of one run of a bench; `finish` prints and writes them and returns the exit code.
 
-    quick: whether the smallest cases are run. lines: rows of the table and of the JSON. notes: lines for people under
-    the table. rows: further rows of the JSON. records: results of another form, written to the JSON as they are.
+    quick: whether the smallest cases are run. rows: of the table and of the JSON. notes: lines for people under the
+    table. records: results of another form, written to the JSON as they are.
     """
 
     def __init__(self, bench: str, quick: bool) -> None:
         self.bench, self.quick = bench, quick
         self.at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.machine = machine_record()
-        self.checkout = checkout(ignoring="bench/results")
-        self.lines: list[Line] = []
+        self.commit = commit_of(ignoring="bench/results")
+        self.rows: list[Row] = []
         self.refusals: list[str] = []
         self.notes: list[str] = []
-        self.rows: list[Row] = []
         self.records: list[Mapping[str, Any]] = []
 
     def run(self, case: Case) -> Comparison | None:
@@ -110,7 +100,7 @@ class Report:
             return None
         for name, reason in comparison.refused.items():
             self.refuse(f"{case.name}: {name}: {reason}; no speed is reported")
-        self.lines += lines_of(self.bench, comparison)
+        self.rows += rows_of(self.bench, comparison)
         return comparison
 
     def refuse(self, reason: str) -> None:
@@ -120,23 +110,23 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return the whole report in the bench JSON schema."""
-        rows = [*(line.as_json() for line in self.lines), *(row.as_json() for row in self.rows)]
+        records = ({"bench": self.bench, **record} for record in self.records)
         return {
             "schema": SCHEMA,
             "machine": self.machine,
-            "commit": self.checkout.as_json(),
+            "commit": self.commit,
             "at": self.at,
             "quick": self.quick,
-            "results": [*rows, *({"bench": self.bench, **record} for record in self.records)],
+            "results": [*(row.as_json() for row in self.rows), *records],
         }
 
     def finish(self, json_path: Path | None) -> int:
         """Print the table, write the JSON if a path is given, and return 0, or 1 if anything was refused."""
-        if self.lines:
-            print_table(self.lines)
+        if self.rows:
+            print_table(self.rows)
         for note in self.notes:
             print(note)
-        print(f"{describe(self.machine)}; {self.checkout}")
+        print(self.origin())
         if json_path is not None:
             write_json(json_path, self.as_json())
             print(f"wrote {json_path}")
@@ -144,52 +134,61 @@ class Report:
             print(f"{len(self.refusals)} refused, see above", file=sys.stderr)
         return 1 if self.refusals else 0
 
+    def origin(self) -> str:
+        """Return one line on machine and commit."""
+        return f"{describe(self.machine)}; {self.commit or 'no commit'}"
 
-def lines_of(bench: str, comparison: Comparison) -> list[Line]:
-    """Return one line for each baseline; without baselines, one line without a ratio."""
+
+def rows_of(bench: str, comparison: Comparison) -> list[Row]:
+    """Return one row for each baseline; without baselines, one row without a ratio."""
     case, ours, scale = comparison.case, comparison.ours, comparison.case.scale
-    limit = (None, None) if case.floor is None else (case.floor.seconds * scale, case.floor.what)
-    p50, p95, p99 = scale * ours.median, scale * ours.percentile(95), scale * ours.percentile(99)
     low, high = (scale * end for end in ours.median_interval())
-    lines = []
-    for baseline in comparison.baselines or (None,):
-        relative = None if baseline is None else ratio(ours, baseline)
-        row = Row(
-            bench, case.name, case.params, case.metric, p50, p95, p99, ours.n,
-            None if baseline is None else baseline.name, None if relative is None else relative.value, *limit,
-        )  # fmt: skip
-        lines.append(Line(row, (low, high), None if baseline is None else scale * baseline.median, relative))
-    return lines
+    plain = Row.of(
+        bench, case.name, case.params, case.metric, scale * ours.seconds,
+        floor=None if case.floor is None else (case.floor.seconds * scale, case.floor.what),
+    )  # fmt: skip
+    plain = replace(plain, p50=scale * ours.median, interval=(low, high))
+    rows = []
+    for baseline in comparison.baselines:
+        relative = ratio(ours, baseline)
+        rows.append(replace(
+            plain, baseline=baseline.name, ratio=relative.value, ratio_interval=(relative.low, relative.high),
+            baseline_p50=scale * baseline.median,
+        ))  # fmt: skip
+    return rows or [plain]
 
 
-def print_table(lines: Sequence[Line]) -> None:
+def print_table(rows: Sequence[Row]) -> None:
     """Print the rows as a table on stdout, then the meaning of each floor."""
     rich_table, rich_console = require("rich.table", "train"), require("rich.console", "train")
-    table = rich_table.Table(title=f"{lines[0].row.bench}: medians with 95% intervals; ratio > 1: ours is faster")
+    table = rich_table.Table(title=f"{rows[0].bench}: medians with 95% intervals; ratio > 1: ours is faster")
     for heading in ("case", "params", "metric"):
         table.add_column(heading)
     for heading in ("p50 [interval]", "p95", "p99", "n", "baseline p50", "ratio [interval]", "floor", "p50/floor"):
         table.add_column(heading, justify="right")
-    for line in lines:
-        row, times = line.row, line.ratio
+
+    def ends(interval: tuple[float, float] | None) -> str:
+        return "" if interval is None else f" [{number(interval[0])}, {number(interval[1])}]"
+
+    for row in rows:
         table.add_row(
             row.case,
             " ".join(f"{name}={value}" for name, value in row.params.items()),
             row.metric,
-            f"{number(row.p50)} [{number(line.interval[0])}, {number(line.interval[1])}]",
+            number(row.p50) + ends(row.interval),
             number(row.p95),
             number(row.p99),
             str(row.n),
-            "" if line.baseline_p50 is None else f"{row.baseline} {number(line.baseline_p50)}",
-            "" if times is None else f"{times.value:.2f} [{times.low:.2f}, {times.high:.2f}]",
+            "" if row.baseline_p50 is None else f"{row.baseline} {number(row.baseline_p50)}",
+            "" if row.ratio is None else f"{row.ratio:.2f}{ends(row.ratio_interval)}",
             *(["", ""] if row.floor is None else [number(row.floor), f"{row.p50 / row.floor:.2f}"]),
         )
     console = rich_console.Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
     console.print(table)
     floors = (
-        f"floor of {line.row.case}, {number(line.row.floor)} {line.row.metric}: {line.row.floor_what}"
-        for line in lines
-        if line.row.floor is not None
+        f"floor of {row.case}, {number(row.floor)} {row.metric}: {row.floor_what}"
+        for row in rows
+        if row.floor is not None
     )
     for floor in dict.fromkeys(floors):  # once for all baselines of a case
         console.print(floor, markup=False, highlight=False)
@@ -203,12 +202,12 @@ def number(value: float) -> str:
 
 
 def bench_parser(
-    bench: str, description: str, quick: str = "under a minute: the 40k catalog, batch 1"
+    bench: str, doc: str | None, quick: str = "under a minute: the 40k catalog, batch 1"
 ) -> argparse.ArgumentParser:
-    """Return a parser with the options of every bench: --quick (`quick`: its help) and --json."""
+    """Return a parser with the options of every bench: --quick (`quick`: its help) and --json. doc: of the module."""
     parser = argparse.ArgumentParser(
         prog=f"python -m bench.{bench}",
-        description=description,
+        description=(doc or "").splitlines()[0],
         epilog=f"example: python -m bench.{bench} --quick --json {bench.rpartition('.')[2]}.json",
     )
     parser.add_argument("--quick", action="store_true", help=quick)
@@ -216,12 +215,29 @@ def bench_parser(
     return parser
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the options. A --json file in a folder that does not exist is refused before anything is measured."""
+def parse(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, needs: Sequence[str] = ()
+) -> argparse.Namespace:
+    """Parse the options. A --json file in a folder that does not exist is refused before anything is measured.
+
+    needs: packages that the extra 'bench' has.
+    """
     options = parser.parse_args(argv)
     if options.json is not None and not options.json.resolve().parent.is_dir():
         raise UsageError(f"--json {options.json}: its folder does not exist; make it first")
+    for package in needs:
+        require(package, "bench")
     return options
+
+
+def chosen(option: str, text: str | None, known: Iterable[str], what: str = "case") -> list[str]:
+    """Return the names of an option, separated by commas; all if it is not given, UsageError for an unknown one."""
+    known = list(known)
+    names = known if text is None else [name for name in text.split(",") if name]
+    for name in names or [""]:
+        if name not in known:
+            raise UsageError(f"{option} {text}: there is no {what} {name!r}; choose from {', '.join(known)}")
+    return names
 
 
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:

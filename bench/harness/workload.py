@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,9 @@ def generated_with_times(n_items: int, folder: Path, seed: int = 0) -> Workload:
     starts = np.arange(_PAST, dtype=np.int64) * (30 * _DAY // _PAST)
     times = (1_700_000_000_000 + starts[:, None] + 10_000 * np.arange(GENERATED_CLICKS)).ravel()
     trends = TrendTables.build(past, times, n_items)
-    names = feature_names(trends=True)
-    shapes = {"linear": (len(names),), "w1": (len(names), 64), "b1": (64,), "w2": (64, 32), "b2": (32,), "w3": (32,)}
-    arrays = {name: rng.normal(0, _SPREAD, shape).astype(np.float32) for name, shape in shapes.items()}
-    plain = np.zeros(len(names), np.float32)
-    ranker_net = RankerNet(names, mean=plain, scale=plain + 1, bias=np.zeros(1, np.float32), **arrays)
     parts = {
         "memory": MemoryTables.build(past, n_items),
-        "ranker_net": ranker_net,
+        "ranker_net": random_ranker(feature_names(trends=True), rng),
         "clicked_at": times,
         "trends": trends,
     }
@@ -146,6 +142,19 @@ def random_weights(config: Config, cluster: np.ndarray, rng: np.random.Generator
     weights["norm_weight"], weights["norm_bias"] = np.ones(d, np.float32), np.zeros(d, np.float32)
     weights["item_embedding"] += rng.uniform(-bound, bound, (cluster.max() + 1, d)).astype(np.float32)[cluster]
     return weights
+
+
+def random_ranker(
+    names: Sequence[str], rng: np.random.Generator, spread: float = _SPREAD, **given: np.ndarray
+) -> RankerNet:
+    """Return a ranker of the size of a trained one, with random weights; given: arrays in their place."""
+    n = len(names)
+    shapes = {"linear": (n,), "w1": (n, 64), "b1": (64,), "w2": (64, 32), "b2": (32,), "w3": (32,)}
+    drawn = {
+        name: rng.normal(0, spread, shape).astype(np.float32) for name, shape in shapes.items() if name not in given
+    }
+    plain = {"mean": np.zeros(n, np.float32), "scale": np.ones(n, np.float32), "bias": np.zeros(1, np.float32)}
+    return RankerNet(tuple(names), **{**plain, **drawn, **given})
 
 
 def _random_bundle(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.harness.workload import random_weights
+from bench.harness.workload import random_ranker, random_weights
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
@@ -22,7 +22,6 @@ from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
-from mtaw_fast.online.compaction.merge import counted_clicks
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
 
@@ -110,35 +109,9 @@ def queries(sessions: Sessions, count: int) -> Sessions:
     return Sessions.from_lists([clicks[:-1] for clicks in sessions.slice(0, count)])
 
 
-def strangers(query_sessions: Sessions, learned: Sessions) -> Sessions:
-    """Return the query sessions that equal no learned session, which would count as evidence for itself."""
-    known = {clicks.tobytes() for clicks in learned}
-    return Sessions.from_lists([clicks for clicks in query_sessions if clicks.tobytes() not in known])
-
-
-def external(sessions: Sessions) -> list[list[int]]:
-    """Return sessions of external ids."""
-    return [(clicks + 1).tolist() for clicks in sessions]
-
-
 def portions(events: Sequence[Click], size: int) -> Iterator[Sequence[Click]]:
     """Return `events` in lists of `size`."""
     return (events[begin : begin + size] for begin in range(0, len(events), size))
-
-
-def with_memory(model: Model, sessions: Sessions) -> Model:
-    """Return the model with its memory built from its sessions and learned ones after them, which count once."""
-    assert model.memory is not None
-    settings = model.memory.settings
-    first = model.memory.n_sessions if settings.once_from is None else settings.once_from
-    return Model.of(
-        config=model.config,
-        weights=model.weights,
-        ids=model.ids,
-        popularity=counted_clicks(sessions, np.arange(len(sessions)) >= first, model.n_items),
-        memory=MemoryTables.build(sessions, model.n_items, replace(settings, once_from=first)),
-        ranker_net=model.ranker_net,
-    )
 
 
 def _model(n_items: int, past: Sessions, seed: int) -> Model:
@@ -166,13 +139,10 @@ def _ranker(memory: MemoryTables, query_sessions: Sessions, rng: np.random.Gener
         query_sessions.items.copy(), query_sessions.offsets[:-1].copy(), query_sessions.offsets[1:].copy()
     )
     valid = values[ids >= 0]
-    shapes = {"w1": (len(names), 64), "b1": (64,), "w2": (64, 32), "b2": (32,), "w3": (32,)}
     deviation = valid.std(axis=0)
-    return RankerNet(
-        features=names,
+    return random_ranker(
+        names, rng, _HIDDEN,
         mean=valid.mean(axis=0).astype(np.float32),
         scale=np.where(deviation > 0, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32),
         linear=np.array([_WEIGHTS.get(name, 0.0) for name in names], dtype=np.float32),
-        bias=np.zeros(1, np.float32),
-        **{name: rng.normal(0, _HIDDEN, shape).astype(np.float32) for name, shape in shapes.items()},
-    )
+    )  # fmt: skip

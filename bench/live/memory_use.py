@@ -6,7 +6,6 @@ worker, the loaded bundle.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.harness.peak_memory import Ready, in_new_process, peak_of_prepared, restart_peak, tree_resident
+from bench.harness.peak_memory import in_new_process, peak_of_prepared, restarted_peak
 from bench.live.inputs import ALL, Shop, portions, stream
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.online.compaction.compactor import compact_folder
@@ -24,6 +23,7 @@ from mtaw_fast.online.log.events import Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
+from mtaw_fast.system.memory_use import peak_memory
 
 _PORTION = 1000
 _READ = 2000  # events at a time, as a worker reads them
@@ -53,26 +53,24 @@ def log_events(shop: Shop, n_events: int, folder: Path, step: int) -> None:
 
 def worker(bundle: Path, folder: Path) -> WorkerMemory:
     """Return the memory use of a new process that has learned the whole log."""
-    return WorkerMemory(*in_new_process("a worker", _worker, bundle, folder)[0])
+    return in_new_process("a worker", _worker, bundle, folder)
 
 
-def _worker(_: Ready, bundle: Path, folder: Path) -> WorkerMemory:
+def _worker(bundle: Path, folder: Path) -> WorkerMemory:
     log, state = FileLog(folder), OnlineState(Bundle.load(bundle).model, ALL)
     position, count = START, 0
-    restart_peak()
-    before = tree_resident(os.getpid())
+    before = restarted_peak()
     while entries := log.read(position, _READ):
         state.apply(entries)
         position = entries[-1].position
         count += len(entries)
     del entries
-    restart_peak()
-    return WorkerMemory(count, tree_resident(os.getpid()) - before, state.delta.n_bytes)
+    return WorkerMemory(count, restarted_peak() - before, state.delta.n_bytes)
 
 
 def compaction(bundle: Path, folder: Path) -> int:
     """Compact a log; return by how many bytes the peak exceeded the idle process. The bundles' tables count."""
-    return peak_of_prepared(_prepared_compaction, bundle, folder).added
+    return peak_of_prepared(_prepared_compaction, bundle, folder)
 
 
 def _prepared_compaction(bundle: Path, folder: Path) -> Callable[[], Any]:
@@ -85,15 +83,11 @@ def redaction(folder: Path, session: str, work: Path) -> tuple[int, float]:
     log = FileLog(work)
     position = log.append([Forget(session, 0)])
     log.close()
-    (added, seconds), _ = in_new_process("a redaction", _redaction, work, {session: position})
-    return added, seconds
+    return in_new_process("a redaction", _redaction, work, {session: position})
 
 
-def _redaction(_: Ready, folder: Path, forgotten: dict[str, str]) -> tuple[int, float]:
-    from mtaw_fast.system.memory_use import peak_memory
-
+def _redaction(folder: Path, forgotten: dict[str, str]) -> tuple[int, float]:
     log = FileLog(folder)
-    restart_peak()
-    before, begin = peak_memory(), time.perf_counter()
+    before, begin = restarted_peak(), time.perf_counter()
     log.redact(forgotten)
     return peak_memory() - before, time.perf_counter() - begin

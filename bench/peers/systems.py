@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtaw_fast.errors import UsageError
-
 MAX_LEN = 50  # clicks that a system sees of a session: RecBole's MAX_ITEM_LIST_LENGTH; 99% of the sessions are shorter
 
 _RECBOLE = "RecBole 1.2.1's class; "
@@ -133,8 +131,5 @@ SYSTEMS = (
 
 
 def system_of(name: str) -> System:
-    """Return the system of that name; UsageError if it is unknown."""
-    for system in SYSTEMS:
-        if system.name == name.lower():
-            return system
-    raise UsageError(f"--system {name}: the systems are {', '.join(system.name for system in SYSTEMS)}")
+    """Return the system of that name."""
+    return next(system for system in SYSTEMS if system.name == name)

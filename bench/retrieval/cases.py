@@ -15,11 +15,11 @@ import numpy as np
 from bench.harness import machine
 from bench.harness.agreement import TIE, ranking_error
 from bench.harness.comparison import Case, Contender, Floor, Plan, limit_threads
-from bench.retrieval.vectors import VectorSet
+from bench.retrieval.vectors import SOURCE, VectorSet
 from mtaw_fast.errors import UsageError
 from mtaw_fast.export.index_build import HeldOut, MissedError, fitted, write_index
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.ranking.retrieval import AnnFile, Index
+from mtaw_fast.ranking.retrieval import Index
 from mtaw_fast.ranking.retrieval.ann_index import AnnIndex, load_ann
 from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 from mtaw_fast.storage.files import write_json
@@ -28,6 +28,7 @@ K = 20
 _CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: queries x catalog
 _RECALL_QUERIES = 2048
 _ITEMS = 2000
+_KIND = "ivfpq"
 _LEVELS = 8  # of Panorama's bounds
 Ranking = tuple[np.ndarray, np.ndarray]
 
@@ -36,13 +37,12 @@ Ranking = tuple[np.ndarray, np.ndarray]
 class RetrievalCases:
     """Cases over one set of vectors, on one thread. exact: our exact index.
 
-    floor, batch_floor: of one query, the read of the int8 codes, and of a batch, its integer products.
+    floor: of one query, the read of the int8 codes.
     """
 
     vectors: VectorSet
     exact: Index
     floor: Floor
-    batch_floor: Floor
     plan: Plan
 
     @cached_property
@@ -90,7 +90,7 @@ class RetrievalCases:
             [self._contender(name, batch, search) for name, search in searches.items()],
             lambda contender: self._wrong(contender, batch),
             plan,
-            self.floor if batch == 1 else self.batch_floor,
+            self.floor if batch == 1 else None,
         )
 
     @cached_property
@@ -152,35 +152,24 @@ def recalls(true_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return (scores >= true_scores[:, -1:]).mean(axis=1)
 
 
-def ann_index_for(
-    vectors: VectorSet, exact: Index, kind: str, target: float, cache: Path, say: Callable[[str], None]
-) -> AnnIndex:
-    """Return the approximate index over a set of vectors; its plan for sessions comes from `vectors.choosing`.
+def ann_index_for(vectors: VectorSet, exact: Index, target: float, cache: Path, say: Callable[[str], None]) -> AnnIndex:
+    """Return the approximate index over a set of vectors, built once; its plan comes from `vectors.choosing`.
 
-    Raises UsageError if the kind does not reach the target.
+    Raises UsageError if it does not reach the target.
     """
-    file = vectors.ann or _built(vectors, exact, kind, target, cache / vectors.key, say)
-    return load_ann(file.path, vectors.catalog, read_entry(str(file.path), file.entry)[0], exact)
-
-
-def _built(
-    vectors: VectorSet, exact: Index, kind: str, target: float, folder: Path, say: Callable[[str], None]
-) -> AnnFile:
-    path = folder / f"ladder-{kind}-{target:g}.faiss"
+    path = cache / vectors.key / f"ladder-{_KIND}-{target:g}.faiss"
     entry_path = path.with_suffix(".json")
-    if entry_path.exists():
-        return AnnFile(path, json.loads(entry_path.read_text()))
-    folder.mkdir(parents=True, exist_ok=True)
-    items = vectors.catalog[np.random.default_rng(0).permutation(len(vectors.catalog))[:_ITEMS]]
-    source = f"queries of {vectors.source}"
-    with limit_threads(machine.usable_cores()):
-        tune, check = HeldOut.halves(vectors.choosing, items, exact)
-        try:
-            index, entry = fitted(kind, vectors.catalog, exact, tune, check, source, target, 0, say)
-        except MissedError as missed:
-            raise UsageError(
-                f"no approximate index reaches recall@{K} {target:g}: {missed}; try the other --kind, or --recall"
-            ) from None
-    write_index(path, index)
-    write_json(entry_path, entry)
-    return AnnFile(path, entry)
+    if not entry_path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        items = vectors.catalog[np.random.default_rng(0).permutation(len(vectors.catalog))[:_ITEMS]]
+        with limit_threads(machine.usable_cores()):
+            tune, check = HeldOut.halves(vectors.choosing, items, exact)
+            try:
+                index, entry = fitted(
+                    _KIND, vectors.catalog, exact, tune, check, f"queries of {SOURCE}", target, 0, say
+                )
+            except MissedError as missed:
+                raise UsageError(f"no approximate index reaches recall@{K} {target:g}: {missed}") from None
+        write_index(path, index)
+        write_json(entry_path, entry)
+    return load_ann(path, vectors.catalog, read_entry(str(path), json.loads(entry_path.read_text()))[0], exact)

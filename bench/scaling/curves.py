@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from bench.scaling.inputs import (
     memory_model,
     pipeline_of,
     plain_model,
-    random_ranker,
     sessions_of,
     shop_model,
     step_work,
@@ -53,8 +53,9 @@ _ITEM = 100  # clicks for each item of a log
 _SAMPLES = 2048
 
 
-def _catalog_train_step(setting: Setting) -> Work:
-    return step_work(setting.size, STEP_SAMPLES, D, setting.threads)
+def _train_step(axis: str, setting: Setting) -> Work:
+    sizes = {"catalog": STEP_ITEMS, "batch": STEP_SAMPLES, axis: setting.size}
+    return step_work(sizes["catalog"], sizes["batch"], D, setting.threads)
 
 
 def _catalog_scan(setting: Setting) -> Work:
@@ -97,7 +98,7 @@ def _catalog_ann(setting: Setting) -> Work:
     return Work(lambda _: build("ivfpq", catalog, 0, lambda _: None))
 
 
-def _log_prepare(setting: Setting, ending: str = "parquet") -> Work:
+def _log_prepare(ending: str, setting: Setting) -> Work:
     log, folder = setting.folder / f"log-{setting.size}.{ending}", _dataset(setting)
     if not log.exists():
         write_click_log(log, max(setting.size // _ITEM, 1000), int(setting.size / _MEAN_LENGTH), seed=0)
@@ -107,10 +108,6 @@ def _log_prepare(setting: Setting, ending: str = "parquet") -> Work:
         prepare_in_partitions(log, folder, ClickOptions(test_days=1.0))
 
     return Work(call, facts={"log_mb": round(log.stat().st_size / 1e6)})
-
-
-def _log_prepare_csv(setting: Setting) -> Work:
-    return _log_prepare(setting, "csv")
 
 
 def _log_tables(setting: Setting) -> Work:
@@ -143,7 +140,7 @@ def _log_evaluate(setting: Setting) -> Work:
     test = dataset.test
     rows = np.sort(np.random.default_rng(0).permutation(len(test))[:_SAMPLES])
     samples = Samples(test.prefixes.select(rows).without_times(), test.targets[rows], test.session[rows])
-    model = memory_model(memory, dataset.n_items, 32, random_ranker())  # the encoder depends on the catalog alone
+    model = memory_model(memory, dataset.n_items, 32)  # the encoder depends on the catalog alone
     return Work(lambda _: served_ranks(model, samples), per=len(samples))
 
 
@@ -157,7 +154,7 @@ def _tables(setting: Setting) -> Path:
 
 def _prepared(setting: Setting) -> Path:
     if not (_dataset(setting) / "manifest.json").exists():
-        _log_prepare(setting).call(0)
+        _log_prepare("parquet", setting).call(0)
     return _dataset(setting)
 
 
@@ -183,14 +180,6 @@ def _batch_recommend(setting: Setting) -> Work:
     return Work(lambda _: pipeline.recommend_batch(sessions, unknown, options))
 
 
-def _batch_train_step(setting: Setting) -> Work:
-    return step_work(STEP_ITEMS, setting.size, D, setting.threads)
-
-
-def _threads_train_step(setting: Setting) -> Work:
-    return step_work(STEP_ITEMS, STEP_SAMPLES, D, setting.threads)
-
-
 def _threads_score(setting: Setting) -> Work:
     import pyarrow as pa
     from pyarrow import parquet
@@ -210,14 +199,11 @@ def _threads_score(setting: Setting) -> Work:
     return Work(lambda _: scorer.write(block, setting.folder), BLOCK_ROWS)
 
 
-def _threads_prepare(setting: Setting) -> Work:
-    return _log_prepare(replace(setting, size=LOG_CLICKS))
+def _of_clicks(make: Make, setting: Setting) -> Work:
+    return make(replace(setting, size=LOG_CLICKS))
 
 
-def _threads_tables(setting: Setting) -> Work:
-    return _log_tables(replace(setting, size=LOG_CLICKS))
-
-
+_parquet = partial(_log_prepare, "parquet")
 _CATALOGS = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 _LOGS = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 100_000_000)
 _LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -248,7 +234,7 @@ class Curve:
 _ONE = {"threads": 1, "d": D}
 _SHOP = {**_ONE, "items": 20_000}
 CURVES = (
-    Curve("catalog-train-step", "catalog", _catalog_train_step, _CATALOGS, "ms",
+    Curve("catalog-train-step", "catalog", partial(_train_step, "catalog"), _CATALOGS, "ms",
           "a training step on 256 samples, whole softmax, Adam", _FEW, {**_ONE, "batch": 256}, 2120),
     Curve("catalog-scan", "catalog", _catalog_scan, _CATALOGS, "us", "the exact 20 nearest of one query",
           fixed={**_ONE, "batch": 1}, bytes_each=580),
@@ -258,9 +244,10 @@ CURVES = (
           Effort(3, 0.0, 0), _ONE, 880),
     Curve("catalog-index-ladder", "catalog", _catalog_ann, _CATALOGS[:5], "s",
           "building the approximate index (IVF-PQ), its plan not included", _ONCE, _ONE),
-    Curve("log-prepare", "log", _log_prepare, _LOGS, "s", "preparing a log (Parquet) in partitions",
+    Curve("log-prepare", "log", _parquet, _LOGS, "s", "preparing a log (Parquet) in partitions",
           _ONCE, {"threads": 2}, 40),
-    Curve("log-prepare-csv", "log", _log_prepare_csv, _LOGS, "s", "the same from CSV", _ONCE, {"threads": 2}, 40),
+    Curve("log-prepare-csv", "log", partial(_log_prepare, "csv"), _LOGS, "s", "the same from CSV",
+          _ONCE, {"threads": 2}, 40),
     Curve("log-tables", "log", _log_tables, _LOGS, "s", "the data set loaded and the memory's tables built",
           _ONCE, {"threads": 2}, 40),
     Curve("log-evaluate", "log", _log_evaluate, _LOGS, "us", "a test sample ranked with the memory",
@@ -269,14 +256,14 @@ CURVES = (
     Curve("session-recommend", "clicks", _session_recommend, _LENGTHS, "us", "a ranking with the memory", fixed=_SHOP),
     Curve("batch-recommend", "batch", _batch_recommend, _BATCHES, "us",
           "a batch of sessions of 10 clicks ranked with the memory", fixed=_SHOP),
-    Curve("batch-train-step", "batch", _batch_train_step, _BATCHES, "ms", "a training step, 40,000 items",
+    Curve("batch-train-step", "batch", partial(_train_step, "batch"), _BATCHES, "ms", "a training step, 40,000 items",
           _FEW, {**_ONE, "items": 40_000}),
-    Curve("threads-train-step", "threads", _threads_train_step, (1, 2), "ms",
+    Curve("threads-train-step", "threads", partial(_train_step, "threads"), (1, 2), "ms",
           "a training step on 256 samples, 40,000 items", _FEW, {"batch": 256, "d": D, "items": 40_000}),
     Curve("threads-score", "threads", _threads_score, (1, 2), "us",
           "a session of a block that `score` ranks and writes", _FEW, {"d": D, "items": 20_000}),
-    Curve("threads-prepare", "threads", _threads_prepare, (1, 2), "s", "preparing 1,000,000 clicks (Parquet)",
-          _FEW, {"clicks": 1_000_000}),
-    Curve("threads-tables", "threads", _threads_tables, (1, 2), "s", "the tables of 1,000,000 clicks",
+    Curve("threads-prepare", "threads", partial(_of_clicks, _parquet), (1, 2), "s",
+          "preparing 1,000,000 clicks (Parquet)", _FEW, {"clicks": 1_000_000}),
+    Curve("threads-tables", "threads", partial(_of_clicks, _log_tables), (1, 2), "s", "the tables of 1,000,000 clicks",
           _FEW, {"clicks": 1_000_000}),
 )  # fmt: skip

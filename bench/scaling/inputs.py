@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from bench.harness.workload import random_ranker
 from bench.retrieval.vectors import clustered_vectors
 from bench.scaling.point import Work
 from mtaw_fast.config import preset
@@ -11,7 +14,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import draw_sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
-from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory import MemoryTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.model.parameters import parameter_shapes, starting_weights
 from mtaw_fast.ranking.catalog import Catalog
@@ -19,14 +22,16 @@ from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import NativeIndex
 
-_HIDDEN = (64, 32)
 _BATCHES = 4
 _LENGTH = 9  # clicks: 8 samples a session
 _FULL_RATE = 1.0  # epochs done: after the warm-up
 
 
-def plain_model(n_items: int, d: int, name: str = "paper") -> Model:
-    """Return a model of the preset with clustered item vectors and random other weights; ids are 1..N."""
+def plain_model(n_items: int, d: int, name: str = "paper", **more: Any) -> Model:
+    """Return a model of the preset with clustered item vectors and random other weights; ids are 1..N.
+
+    more: further parts of the model.
+    """
     config = preset(name).replace(embedding_dim=d)
     rng = np.random.default_rng(0)
     bound = d**-0.5
@@ -38,31 +43,18 @@ def plain_model(n_items: int, d: int, name: str = "paper") -> Model:
     if config.model.recent_weight > 0:
         weights["recent"] = np.array(starting_weights(config), dtype=np.float32)
     ids, popularity = ItemIds.from_list(list(range(1, n_items + 1))), np.ones(n_items, np.int64)
-    return Model.of(config=config, weights=weights, ids=ids, popularity=popularity)
+    return Model.of(config=config, weights=weights, ids=ids, popularity=popularity, **more)
 
 
-def memory_model(tables: MemoryTables, n_items: int, d: int, ranker: RankerNet) -> Model:
-    """Return a model of the preset `full` around tables."""
-    bare = plain_model(n_items, d, "full")
-    return Model.of(
-        config=bare.config, weights=bare.weights, ids=bare.ids, popularity=bare.popularity, memory=tables,
-        ranker_net=ranker,
-    )  # fmt: skip
+def memory_model(tables: MemoryTables, n_items: int, d: int) -> Model:
+    """Return a model of the preset `full` around tables, with a random ranker."""
+    ranker = random_ranker(feature_names(), np.random.default_rng(0))
+    return plain_model(n_items, d, "full", memory=tables, ranker_net=ranker)
 
 
-def random_ranker() -> RankerNet:
-    """Return random weights of the shape that a fit gives."""
-    rng, features = np.random.default_rng(0), feature_names()
-    n, (first, second) = len(features), _HIDDEN
-    shapes = {"mean": (n,), "scale": (n,), "linear": (n,), "w1": (n, first), "b1": (first,), "w2": (first, second)}
-    shapes |= {"b2": (second,), "w3": (second,), "bias": (1,)}
-    return RankerNet(features, **{name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()})
-
-
-def shop_model(n_items: int, n_sessions: int, d: int = 100) -> Model:
+def shop_model(n_items: int, n_sessions: int, d: int) -> Model:
     """Return a model of the preset `full` over tables of a generated log."""
-    tables = MemoryTables.build(draw_sessions(n_items, n_sessions), n_items)
-    return memory_model(tables, n_items, d, random_ranker())
+    return memory_model(MemoryTables.build(draw_sessions(n_items, n_sessions), n_items), n_items, d)
 
 
 def pipeline_of(model: Model) -> Pipeline:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness.comparison import limit_threads
-from bench.harness.peak_memory import in_new_process, restart_peak
+from bench.harness.peak_memory import in_new_process, restarted_peak
 from mtaw_fast.system.memory_use import peak_memory
 
 _LIBRARIES = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read as they load
@@ -63,9 +63,8 @@ class Measured:
     """The measurements of a point.
 
     seconds: elapsed seconds per unit of work, a value for each call. processor: processor seconds per unit, all threads
-    together. peak: largest resident bytes of the process and its children during the work. The input is part of it; the
-    memory that making the input took is not. load: the machine's load average at the end. facts: what the row says
-    about the input.
+    together. peak: largest resident bytes during the work. The input is part of it; the memory that making the input
+    took is not. load: the machine's load average at the end. facts: what the row says about the input.
     """
 
     seconds: list[float]
@@ -75,27 +74,21 @@ class Measured:
     facts: dict[str, Any]
 
 
-def measure(make: Make, setting: Setting, effort: Effort) -> Measured:
+def measure(name: str, make: Make, setting: Setting, effort: Effort) -> Measured:
     """Measure a point in a new process. Raises MtawError with the reason if it fails or is killed."""
-    outcome, tree = in_new_process(f"{make.__name__} at {setting.size:,}", _measured, make, setting, effort)
-    seconds, processor, peak, facts = outcome
-    return Measured(seconds, processor, max(tree, peak), round(os.getloadavg()[0], 2), facts)
+    return in_new_process(f"{name} at {setting.size:,}", _measured, make, setting, effort)
 
 
-def _measured(
-    ready: Callable[[], None], make: Make, setting: Setting, effort: Effort
-) -> tuple[list[float], float, int, dict[str, Any]]:
+def _measured(make: Make, setting: Setting, effort: Effort) -> Measured:
     for name in _LIBRARIES:
         os.environ[name] = str(setting.threads)
     with limit_threads(setting.threads):
-        work = make(setting)
-        restart_peak()
-        ready()
-        return timed(work, effort)
+        return timed(make(setting), effort)
 
 
-def timed(work: Work, effort: Effort) -> tuple[list[float], float, int, dict[str, Any]]:
-    """Call the work; return seconds and processor seconds per unit, peak resident bytes, and the facts."""
+def timed(work: Work, effort: Effort) -> Measured:
+    """Call and measure the work."""
+    restarted_peak()
     for number in range(effort.warm):
         work.call(number)
     seconds: list[float] = []
@@ -108,7 +101,7 @@ def timed(work: Work, effort: Effort) -> tuple[list[float], float, int, dict[str
     peak = peak_memory()
     if work.after is not None:
         work.after()
-    return seconds, processor, peak, work.facts or {}
+    return Measured(seconds, processor, peak, round(os.getloadavg()[0], 2), work.facts or {})
 
 
 def spread(seconds: list[float]) -> float:

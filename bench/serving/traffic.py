@@ -95,17 +95,13 @@ class Measured:
     def row(self, params: dict[str, Any], **more: Any) -> Row:
         """Return the result in the bench's JSON schema."""
         load = {"rate": self.traffic.rate, "seconds": self.traffic.steady, "connections": self.traffic.connections}
-        p50, p95, p99 = map(self.percentile, (50, 95, 99))
         figures = {
             "p90": self.percentile(90), "p999": self.percentile(99.9), "errors": self.errors,
             "answered": self.answered, "server_cpu_us": self.server_cpu * 1e6, "client_cpu_us": self.client_cpu * 1e6,
             "client_late_p50_ms": self.lateness(50), "client_late_p99_ms": self.lateness(99),
             "others_cpu": self.others, **more,
         }  # fmt: skip
-        return Row(
-            "serving", "poisson", {**params, **load, "threads": 1}, "latency_ms", p50, p95, p99, len(self.latencies),
-            None, None, None, None, figures,
-        )  # fmt: skip
+        return Row.of("serving", "poisson", {**params, **load, "threads": 1}, "latency_ms", self.latencies, figures)
 
 
 def in_flight(outcome: Outcome, kills: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from bench.harness.machine import machine_class
 from bench.suite.results import Row, Run, keyed, other_way
@@ -61,8 +60,8 @@ class Change:
         return f"{_name(self.new)}: ratio {_ratio(self.old)} -> {_ratio(self.new)}, {self.value:.2f} times{interval}"
 
 
-def compare_runs(old: Run, new: Run, threshold: float, any_machine: bool = False) -> tuple[dict[str, Any], list[str]]:
-    """Return the comparison of two runs for scripts, and in lines: what changed, what is not judged, and a summary.
+def compare_runs(old: Run, new: Run, threshold: float, any_machine: bool = False) -> tuple[bool, list[str]]:
+    """Return whether a ratio fell by more than `threshold`, and lines: what changed, what is not judged, a summary.
 
     Raises UsageError if the machines are of two classes, without `any_machine`, or if no common row has a peer.
     """
@@ -77,9 +76,6 @@ def compare_runs(old: Run, new: Run, threshold: float, any_machine: bool = False
     changes = [Change.of(*pair) for pair in pairs if pair[0]["ratio"] is not None]
     if not changes:
         raise UsageError(f"{old.path} and {new.path} have no common row with a peer: there is nothing to judge")
-    alone = [pair for pair in pairs if pair[0]["ratio"] is None]
-    gone = [row for key, row in before.items() if key not in after]
-    added = [row for key, row in after.items() if key not in before]
     packages = _packages(old, new)
     groups = {
         verdict: [change for change in changes if change.verdict(threshold) == verdict]
@@ -93,9 +89,9 @@ def compare_runs(old: Run, new: Run, threshold: float, any_machine: bool = False
         ("changed, within the threshold", groups["little"]),
         ("not judged: no interval", groups["unjudged"]),
         ("not judged, without a peer in their process",
-         [f"{_name(one)}: {one['p50']:.4g} -> {other['p50']:.4g}" for one, other in alone]),
-        ("only in OLD", map(_name, gone)),
-        ("only in NEW", map(_name, added)),
+         [f"{_name(one)}: {one['p50']:.4g} -> {other['p50']:.4g}" for one, other in pairs if one["ratio"] is None]),
+        ("only in OLD", [_name(row) for key, row in before.items() if key not in after]),
+        ("only in NEW", [_name(row) for key, row in after.items() if key not in before]),
         ("compared, although our code took another way", ways),
     ):  # fmt: skip
         texts = [f"  {entry}" for entry in entries]
@@ -106,28 +102,7 @@ def compare_runs(old: Run, new: Run, threshold: float, any_machine: bool = False
         f"{len(groups['faster'])} faster, {len(groups['little'])} changed within {threshold:.0%}, "
         f"{len(groups['same'])} the same within their intervals"
     )
-    value = {
-        "threshold": threshold,
-        "changes": [
-            {
-                **{name: change.new[name] for name in ("bench", "case", "params", "metric", "baseline")},
-                "old": change.old["ratio"],
-                "new": change.new["ratio"],
-                "change": change.value,
-                "low": change.low,
-                "high": change.high,
-                "judged": change.low is not None,
-                "slower": change in groups["slower"],
-                "faster": change in groups["faster"],
-            }
-            for change in changes
-        ],
-        "without_peer": len(alone),
-        "gone": len(gone),
-        "new": len(added),
-        "packages": packages,
-    }
-    return value, lines
+    return bool(groups["slower"]), lines
 
 
 def _packages(old: Run, new: Run) -> list[str]:

@@ -14,8 +14,6 @@ from mtaw_fast.storage.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench/results"
-_TEXTS, _NUMBERS = ("case", "metric"), ("p50", "p95", "p99", "n")
-_OPTIONAL = ("baseline", "ratio", "ratio_low", "ratio_high", "floor")
 # Params that a run finds: the way that our code chose (or an option of some benches), and counts.
 _WAYS = ("backend", "compute_dtype", "k_factor", "nprobe", "pairs")
 Key = tuple[str, ...]
@@ -26,8 +24,7 @@ Row = Mapping[str, Any]
 class Run:
     """A result file.
 
-    at: when it started. quick: whether the smallest cases were run. rows: results in the bench JSON schema. records:
-    results of another form.
+    at: when it started. quick: whether the smallest cases were run. rows: results in the bench JSON schema.
     """
 
     path: Path
@@ -36,51 +33,22 @@ class Run:
     at: str
     quick: bool
     rows: Sequence[Row]
-    records: Sequence[Row]
 
 
 def read_run(path: Path) -> Run:
-    """Read a result file. Raises DataError if it is none, or a row is damaged."""
+    """Read a result file. Raises DataError if it is none."""
     if not path.is_file():
         raise DataError(f"{path}: there is no such result file; 'python -m bench all' makes one")
     value = read_json(path, DataError)
-    if not isinstance(value, dict) or value.get("schema") != SCHEMA or not isinstance(value.get("results"), list):
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA or "machine" not in value:
         raise DataError(f"{path}: no result file of schema {SCHEMA}; measure again, with --json or 'bench all'")
-    machine = value.get("machine")
-    if not isinstance(machine, dict) or not {"cpu", "cpu_family", "cpu_model", "flags", "cores"} <= machine.keys():
-        raise DataError(f"{path}: it does not say which machine it is of; the file is damaged, measure again")
-    rows, records = [], []
-    for number, result in enumerate(value["results"]):
-        if not isinstance(result, dict) or not isinstance(result.get("bench"), str):
-            raise DataError(f"{path}: result {number} names no bench; the file is damaged, measure again")
-        if "metric" not in result or "p50" not in result:
-            records.append(result)
-            continue
-        if wrong := _wrong(result):
-            raise DataError(f"{path}: result {number} ({result['bench']}): {wrong}; the file is damaged, measure again")
-        rows.append(result)
-    return Run(path, machine, value.get("commit"), str(value.get("at")), bool(value.get("quick")), rows, records)
+    rows = [result for result in value["results"] if "metric" in result and "p50" in result]
+    return Run(path, value["machine"], value["commit"], str(value.get("at")), bool(value.get("quick")), rows)
 
 
 def read_runs(paths: Iterable[Path]) -> list[Run]:
     """Read result files, the preferred ones last: full runs after quick ones, later after earlier."""
     return sorted(map(read_run, paths), key=lambda run: (not run.quick, run.at, run.path.as_posix()))
-
-
-def _wrong(row: Row) -> str | None:
-    """Return what is wrong with a field of a row, or None."""
-    for name in (*_TEXTS, "params"):
-        if not isinstance(row.get(name), dict if name == "params" else str):
-            return f"'{name}' is {'no object' if name == 'params' else 'no text'}"
-    for name in (*_NUMBERS, *_OPTIONAL[1:]):
-        value = row.get(name)
-        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-        if not number and (value is not None or name in _NUMBERS):
-            return f"'{name}' is no number over 0"
-    for one, other in (("baseline", "ratio"), ("ratio_low", "ratio_high")):
-        if (row.get(one) is None) != (row.get(other) is None):
-            return f"'{one}' and '{other}' must both be there, or neither"
-    return None
 
 
 def keyed(rows: Sequence[Row]) -> Iterator[tuple[Key, Row]]:

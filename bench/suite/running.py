@@ -12,14 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.harness.machine import checkout, describe, machine_class, machine_record
+from bench.harness.machine import machine_class
 from bench.harness.powers import student_quantile
-from bench.harness.report import SCHEMA, say
+from bench.harness.report import Report, say
 from bench.suite.catalog import Bench
 from bench.suite.results import ROOT, Row, keyed
 from mtaw_fast.errors import DataError
@@ -40,11 +39,10 @@ class Suite:
         if find_spec("torch") is not None:
             import torch  # noqa: F401  # the machine's record names GPUs if it is loaded
         self.quick, self.repeat = quick, repeat
-        self.machine, self.checkout = machine_record(), checkout(ignoring="bench/results")
-        self.at = datetime.now(UTC).isoformat(timespec="seconds")
-        commit = self.checkout.commit[:12] if self.checkout.commit else "no-commit"
-        stem = f"{self.at[:10]}-{commit}{'-dirty' * self.checkout.dirty}{'-quick' * quick}"
-        folder, number = results / machine_class(self.machine), 1
+        self.report = Report("", quick)
+        commit, dirty, _ = (self.report.commit or "no-commit").partition("-dirty")
+        stem = f"{self.report.at[:10]}-{commit[:12]}{dirty}{'-quick' * quick}"
+        folder, number = results / machine_class(self.report.machine), 1
         self.path = folder / f"{stem}.json"
         while self.path.exists():
             number += 1
@@ -95,11 +93,7 @@ class Suite:
     def as_json(self) -> dict[str, Any]:
         """Return the bench JSON schema, followed by what the suite ran."""
         return {
-            "schema": SCHEMA,
-            "machine": self.machine,
-            "commit": self.checkout.as_json(),
-            "at": self.at,
-            "quick": self.quick,
+            **self.report.as_json(),
             "results": [row for runs in self.found.values() for row in merged(runs)],
             "suite": {"repeat": self.repeat, "benches": [*self.outcomes.values()]},
         }
@@ -109,7 +103,7 @@ class Suite:
         print(f"\n{'bench':{width}} {'seconds':>8}  outcome")
         for entry in self.outcomes.values():
             print(f"{entry['name']:{width}} {entry['seconds']:8.1f}  {entry['outcome']}")
-        print(f"{describe(self.machine)}; {self.checkout}\nwrote {self.path}")
+        print(f"{self.report.origin()}\nwrote {self.path}")
 
 
 def _wait(command: Sequence[str]) -> int:

@@ -15,11 +15,11 @@ from bench.harness import eager_faiss
 from bench.harness.agreement import TIE, ranking_error, vectors_error
 from bench.harness.comparison import Case, Contender, Floor, Plan
 from bench.harness.eager_faiss import EagerFaiss, true_logits, true_queries
-from bench.harness.floors import flop_floor, largest_of, read_floor, scan_floor, sum_of
+from bench.harness.floors import flop_floor, scan_floor, sum_of
 from bench.harness.workload import Workload
 from bench.throughput import rates
 from bench.throughput.memory_truth import RANKER_TOLERANCE, memory_floor, true_memory
-from bench.throughput.rates import Load, rate_case
+from bench.throughput.rates import Load
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.export.graph_ranker import Feeds, open_graph
@@ -43,14 +43,13 @@ Ranking = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class ServingCases:
-    """encode, retrieve and recommend at one batch size, over one workload."""
+    """encode, retrieve and recommend at one batch size, over one workload, on one thread."""
 
     workload: Workload
     ours: Recommender
     theirs: EagerFaiss
     batch: int
     k: int
-    threads: int
     plan: Plan
 
     @cached_property
@@ -68,7 +67,7 @@ class ServingCases:
 
     @property
     def _params(self) -> dict[str, Any]:
-        return {**self.workload.params, "k": self.k, "batch": len(self.batches[0]), "threads": self.threads}
+        return {**self.workload.params, "k": self.k, "batch": len(self.batches[0]), "threads": 1}
 
     def encode(self) -> Case:
         """Compare encoding sessions of internal ids to unit queries."""
@@ -176,7 +175,7 @@ class ServingCases:
             Contender("ours", run_ours),
             [
                 Contender(eager_faiss.NAME, lambda call: theirs.recommend(requests[call % len(requests)], k)),
-                graph_contender(bundle, requests, k, self.threads),
+                graph_contender(bundle, requests, k),
             ],
             check,
             self.plan,
@@ -212,8 +211,15 @@ class ServingCases:
         """Yield bursts of `calls` on one thread, on several, and on as many processes; run each before the next."""
         load = Load(self.requests(_RATE_SESSIONS), self.k, calls)
         for by, count in (("threads", 1), ("threads", workers), ("processes", workers)):
-            with (rates.threads if by == "threads" else rates.processes)(self.ours, load, count) as burst:
-                yield rate_case(burst, by, count, self.ours, load, self._path_params, plan)
+            expected = [load.run(self.ours, number) for number in range(count)]
+
+            def check(contender: Contender, expected: Any = expected, name: str = f"{count} {by}") -> str | None:
+                return None if contender.run(0) == expected else f"{name} give other answers than one"
+
+            with rates.bursts(by, self.ours, load, count) as burst:
+                params = {**self._path_params, "workers": count, "by": by, "calls": count * calls}
+                ours = Contender("ours", lambda _, burst=burst: burst())
+                yield Case("recommend-rate", params, "burst_ms", ours, [], check, plan)
 
     @property
     def _path_params(self) -> dict[str, Any]:
@@ -247,12 +253,8 @@ class ServingCases:
 
     @cached_property
     def _retrieve_floor(self) -> Floor:
-        n_items, d = self.workload.bundle.item_vectors.shape
-        codes = self.workload.bundle.scan
-        if self.ours.index.name == "native" and codes is not None:
-            return scan_floor(whole(codes)["blocks"])
-        reading = read_floor(n_items * d * 4, f"the float32 catalog [{n_items}, {d}]")
-        return largest_of(reading, flop_floor(2.0 * len(self.batches[0]) * n_items * d, "scoring the catalog"))
+        assert self.workload.bundle.scan is not None
+        return scan_floor(whole(self.workload.bundle.scan)["blocks"])
 
 
 def _medians(timed: list[Mapping[str, float]]) -> dict[str, float]:
@@ -265,11 +267,11 @@ def _listed(stages: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.1f}" for name, value in stages.items())
 
 
-def graph_contender(bundle: Bundle, requests: Sequence[Sequence[Sequence[Any]]], k: int, threads: int) -> Contender:
+def graph_contender(bundle: Bundle, requests: Sequence[Sequence[Sequence[Any]]], k: int) -> Contender:
     """Return the float32 ONNX graph of the whole path in ONNX Runtime, exported here; a call ranks external ids."""
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-graph-") as folder:
         graph = Builder(bundle, Path(folder), _EXTERNAL_OVER).build("recommender", "float32")
-        run = open_graph(graph.model, threads)
+        run = open_graph(graph.model, 1)
     feeds = [Feeds(bundle).of(request, k) for request in requests]
 
     def rank(call: int) -> list[Any]:

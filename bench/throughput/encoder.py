@@ -16,7 +16,6 @@ from bench.harness.comparison import Case, Contender, Plan, limit_threads
 from bench.harness.report import Report, bench_parser, command, parse, say
 from bench.harness.workload import Workload, generated
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.errors import require
 from mtaw_fast.ranking.encoders import NativeEncoder, NumpyEncoder
 
 CATALOG = 40_727
@@ -33,10 +32,8 @@ _SESSIONS = 1024  # enough that a run appends to a state only once or twice
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench; return the exit status (1 if an answer was wrong)."""
-    parser = bench_parser("throughput.encoder", (__doc__ or "").splitlines()[0])
-    options = parse(parser, argv)
-    for package in ("torch", "faiss", "rich"):
-        require(package, "bench")
+    parser = bench_parser("throughput.encoder", __doc__)
+    options = parse(parser, argv, ("torch", "faiss", "rich"))
     report = Report("encoder", options.quick)
     with limit_threads(1), tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
         workload = generated(CATALOG, Path(folder) / "bundle")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from bench.harness.agreement import step_error
 from bench.harness.comparison import Case, Contender, Floor, Plan, limit_threads
 from bench.harness.floors import exp_floor, flop_floor, sum_of
 from bench.harness.peak_memory import peak_of_prepared
-from bench.harness.report import Line
+from bench.harness.report import Row
 from bench.training.loss_inputs import LossInputs, LossShape
 from bench.training.loss_peers import COMPILE, Peer
 from mtaw_fast.config import Config
@@ -33,12 +33,11 @@ def our_dtype() -> torch.dtype:
     return compute_dtype(Config(), _CPU) or torch.float32
 
 
-def our_loss(backend: str, inputs: LossInputs) -> Tensor:
+def our_loss(inputs: LossInputs) -> Tensor:
     """Call the public op as the trainer does."""
     shape = inputs.shape
     return aw_loss(
-        inputs.queries, inputs.items, inputs.targets, scale=shape.scale, gamma=shape.gamma, compute_dtype=our_dtype(),
-        backend=backend,
+        inputs.queries, inputs.items, inputs.targets, scale=shape.scale, gamma=shape.gamma, compute_dtype=our_dtype()
     )  # fmt: skip
 
 
@@ -51,7 +50,7 @@ def loss_floor(rows: int, items: int, d: int, what: str) -> Floor:
     )
 
 
-def loss_case(inputs: LossInputs, peers: list[Peer], backend: str, threads: int, plan: Plan) -> Case:
+def loss_case(inputs: LossInputs, peers: list[Peer], threads: int, plan: Plan) -> Case:
     """Compare ours with the peers on the same inputs; every contender is checked against float64 before."""
 
     shape = inputs.shape
@@ -72,9 +71,9 @@ def loss_case(inputs: LossInputs, peers: list[Peer], backend: str, threads: int,
 
     return Case(
         "aw_loss",
-        loss_params(inputs, backend, threads),
+        loss_params(inputs, threads),
         "latency_ms",
-        contender(OURS, partial(our_loss, backend)),
+        contender(OURS, our_loss),
         [contender(peer.name, peer.loss()) for peer in peers],
         check,
         plan,
@@ -82,7 +81,7 @@ def loss_case(inputs: LossInputs, peers: list[Peer], backend: str, threads: int,
     )
 
 
-def loss_params(inputs: LossInputs, backend: str, threads: int) -> dict[str, Any]:
+def loss_params(inputs: LossInputs, threads: int) -> dict[str, Any]:
     """Return what every row says about a loss; its backend is the one that takes these inputs."""
     shape = inputs.shape
     request = LossRequest(
@@ -91,11 +90,11 @@ def loss_params(inputs: LossInputs, backend: str, threads: int) -> dict[str, Any
     )  # fmt: skip
     return {
         "catalog": shape.items, "d": shape.d, "batch": shape.rows, "gamma": shape.gamma, "threads": threads,
-        "backend": choose_backend(request, backend), "compute_dtype": str(our_dtype()).removeprefix("torch."),
+        "backend": choose_backend(request, "auto"), "compute_dtype": str(our_dtype()).removeprefix("torch."),
     }  # fmt: skip
 
 
-def memory_lines(shape: LossShape, peers: list[Peer], params: Mapping[str, Any], threads: int) -> list[Line]:
+def memory_rows(shape: LossShape, peers: list[Peer], params: Mapping[str, Any], threads: int) -> list[Row]:
     """Return the peak memory beyond the inputs, with gradients, of ours and of every peer: a row a peer, in MB.
 
     Each runs once in a new process, after its libraries are loaded and its code is compiled. The floor is the two
@@ -103,22 +102,22 @@ def memory_lines(shape: LossShape, peers: list[Peer], params: Mapping[str, Any],
     """
 
     def peak(peer: Peer | None) -> float:
-        return peak_of_prepared(prepare_loss, shape, peer, params["backend"], threads).added / 1e6
+        return peak_of_prepared(prepare_loss, shape, peer, threads) / 1e6
 
     ours = peak(None)
     floor = 4 * shape.d * (shape.rows + shape.items) / 1e6, "the gradients of queries and items in float32"
     return [
-        Line.of_value(
+        Row.of(
             "training", "aw_loss-memory", params, "peak_extra_mb", ours, baseline=(peer.name, peak(peer)), floor=floor
         )
         for peer in peers
     ]
 
 
-def prepare_loss(shape: LossShape, peer: Peer | None, backend: str, threads: int) -> Callable[[], Any]:
+def prepare_loss(shape: LossShape, peer: Peer | None, threads: int) -> Callable[[], Any]:
     """Make inputs and warm the code; return one forward and backward. A compiled loss is warmed at full size."""
     with limit_threads(threads):
-        loss = partial(our_loss, backend) if peer is None else peer.loss()
+        loss = our_loss if peer is None else peer.loss()
         inputs = LossInputs.of(shape)
         if peer is not None and peer.name == COMPILE:
             inputs.run(loss)

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bench.experiment.drift import hourly_drift
+from bench.experiment import hourly_drift
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import draw_sessions
 from mtaw_fast.errors import UsageError

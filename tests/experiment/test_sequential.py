@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.experiment.simulation import simulate
+from bench.experiment import simulate
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.sequential import (
     mixture_precision,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.clients.command import first_wrong
+from bench.clients.__main__ import first_wrong
 
 
 def test_every_client_must_give_the_items_of_the_package() -> None:

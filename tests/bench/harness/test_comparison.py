@@ -24,8 +24,8 @@ from bench.harness.comparison import (
     ratio,
     time_interleaved,
 )
-from bench.harness.floors import Floor, exp_floor, flop_floor, largest_of, read_floor, sum_of
-from bench.harness.report import Report, bench_parser, lines_of, parse
+from bench.harness.floors import Floor, exp_floor, flop_floor, read_floor, sum_of
+from bench.harness.report import Report, bench_parser, parse, rows_of
 from mtaw_fast.errors import UsageError
 from tests.support.bench.schema import check_report
 
@@ -66,30 +66,8 @@ def test_timing_stops_after_its_seconds_but_keeps_the_least_rounds(monkeypatch: 
     monkeypatch.setattr("bench.harness.comparison.time.perf_counter", lambda: next(clock))
     for seconds, rounds in ((10, range(3, 14)), (0, (3,))):
         plan = Plan(rounds=50, burst=1, seconds=seconds, min_rounds=3)
-        (timed,) = time_interleaved([Contender("a", lambda call: call)], plan)
+        (timed,) = time_interleaved([Contender("a", spin)], plan)
         assert len(timed.seconds) in rounds
-
-
-def test_misuse_is_refused() -> None:
-    for bad in ({"rounds": 0}, {"burst": 0}, {"min_rounds": 0}, {"settle": -1}, {"warmup": -1}):
-        with pytest.raises(UsageError, match="bench plan"):
-            Plan(**bad)
-    with pytest.raises(UsageError, match="distinct names"):
-        time_interleaved([Contender("a", int), Contender("a", int)], PLAN)
-    with pytest.raises(UsageError, match="not of the same rounds"):
-        ratio(Timing("a", np.ones((3, 2))), Timing("b", np.ones((4, 2))))
-    for metric, scale in (("latency_us", 1e6), ("latency_ms", 1e3), ("epoch_s", 1.0)):
-        assert Case("c", {}, metric, Contender("a", int), [], agree).scale == scale
-    with pytest.raises(UsageError, match="must end in"):
-        _ = Case("c", {}, "latency", Contender("a", int), [], agree).scale
-    with pytest.raises(ZeroDivisionError):  # a failing contender is not swallowed
-        time_interleaved([Contender("a", lambda call: call / 0)], PLAN)
-
-
-def test_percentiles_are_timed_calls_and_never_interpolated() -> None:
-    measured = Timing("a", np.arange(1.0, 101.0).reshape(20, 5))
-    assert [measured.percentile(p) for p in (50, 95, 99, 100)] == [50, 95, 99, 100]
-    assert measured.median == 50.5
 
 
 def test_interval_of_the_median_covers_the_true_median_about_as_often_as_it_says() -> None:
@@ -158,22 +136,13 @@ def test_floors_name_what_they_measure_and_grow_with_the_work() -> None:
     assert 0 < small.seconds < large.seconds
     with pytest.raises(UsageError, match="at least 64 bytes"):
         read_floor(8)
-    for dtype in ("float32", "bfloat16"):
-        small, large = (flop_floor(flop, "toy", dtype, size=64) for flop in (1e6, 1e9))
-        assert "toy: 1 MFLOP at " in small.what
-        assert dtype in small.what
-        assert large.seconds > small.seconds
-    with limit_threads(1):
-        small, large = (exp_floor(count, "toy", size=1024) for count in (1e6, 1e9))
-        assert small.what.startswith("toy: 1 M exponentials at ")
-        assert "1 thread)" in small.what
-        assert 0 < small.seconds < large.seconds
+    small, large = (flop_floor(flop, "toy", "bfloat16", size=64) for flop in (1e6, 1e9))
+    assert "toy: 1 MFLOP at " in small.what
+    assert large.seconds > small.seconds
     with limit_threads(2):
-        assert exp_floor(1e9, "toy", size=1024).seconds <= large.seconds / 2
+        assert "toy: 1 M exponentials at " in exp_floor(1e6, "toy", size=1024).what
         assert torch.get_num_threads() == 2
-    first, second = Floor(1.0, "reading"), Floor(2.0, "thinking")
-    assert sum_of(first, second) == Floor(3.0, "reading + thinking")
-    assert largest_of(first, second) is second
+    assert sum_of(Floor(1.0, "reading"), Floor(2.0, "thinking")) == Floor(3.0, "reading + thinking")
 
 
 def test_a_floor_never_rises_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,10 +169,10 @@ def test_one_row_a_baseline_in_the_schema(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_figures_are_in_the_metrics_unit_and_the_ratio_is_baseline_over_ours() -> None:
-    ours, baseline = Timing("ours", np.full((5, 4), 2e-6)), Timing("slow", np.full((5, 4), 5e-6))
-    (line,) = lines_of("b", Comparison(case(), ours, [baseline], {}))
-    assert (line.row.p50, line.row.p95, line.row.p99) == pytest.approx((2.0, 2.0, 2.0))
-    assert (line.row.ratio, line.baseline_p50, *line.interval) == pytest.approx((2.5, 5.0, 2.0, 2.0))
+    ours, baseline = Timing("ours", np.arange(1.0, 101.0).reshape(20, 5) * 1e-6), Timing("slow", np.full((20, 5), 1e-4))
+    (row,) = rows_of("b", Comparison(case(), ours, [baseline], {}))
+    assert (row.p50, row.p95, row.p99, row.baseline_p50) == pytest.approx((50.5, 95, 99, 100))
+    assert row.ratio == pytest.approx(100 / 50.5)
 
 
 def test_a_wrong_answer_has_no_row_and_fails_the_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,15 +183,10 @@ def test_a_wrong_answer_has_no_row_and_fails_the_bench(tmp_path: Path, capsys: p
     captured = capsys.readouterr()
     assert "refused: toy: ours: 3 of 20 ids differ; no speed is reported" in captured.err
     assert "p50" not in captured.out
-    report.run(case("slow", "slower", check=lambda one: "differs" if one.name == "slow" else None))
-    assert [line.row.baseline for line in report.lines] == ["slower"]
-    assert report.finish(None) == 1
-    assert "refused: toy: slow: differs" in capsys.readouterr().err
 
 
 def test_a_json_file_that_cannot_be_written_is_refused_before_measuring(tmp_path: Path) -> None:
     parser = bench_parser("throughput", "d")
     with pytest.raises(UsageError, match="its folder does not exist"):
         parse(parser, ["--json", str(tmp_path / "none" / "out.json")])
-    assert parse(parser, ["--quick", "--json", str(tmp_path / "out.json")]).quick
     assert "example: python -m bench.throughput" in parser.format_help()

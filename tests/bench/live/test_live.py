@@ -9,22 +9,21 @@ import pytest
 
 pytest.importorskip("rich", reason="bench.live needs the extra 'train'")
 
-from bench.live import command, event
+from bench.live import __main__ as live
 from bench.live.inputs import make_shop, stream
-from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from tests.support.bench.schema import rows_of
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_EVENT_PAST", 4000)
-    monkeypatch.setattr(event, "_CHUNK", 200)
+    for name, value in (("_EVENT_PAST", 4000), ("_CHUNK", 200), ("_QUICK_ITEMS", 400)):
+        monkeypatch.setattr(live, name, value)
 
 
 def run(tmp_path: Path, cases: str) -> tuple[int, list[dict]]:
-    toy = ["--quick", "--items", "400", "--events", "600", "--cases", cases]
-    status = command.main([*toy, "--json", str(tmp_path / "out.json")])
+    toy = ["--quick", "--events", "600", "--cases", cases]
+    status = live.main([*toy, "--json", str(tmp_path / "out.json")])
     return status, rows_of(tmp_path / "out.json")
 
 
@@ -60,11 +59,3 @@ def test_streams_are_their_sessions() -> None:
     with pytest.raises(ValueError, match="draw more"):
         stream(shop.later.slice(0, 60), 10_000)
     assert np.array_equal(shop.later.items, make_shop(300, 3000, 500, seed=1).later.items)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"), [(["--cases", "speed"], "there is no such case"), (["--batch", "0"], "must be over 0")]
-)
-def test_misuse_is_reported_before_anything_runs(arguments: list[str], said: str, capsys) -> None:
-    assert command.main(arguments) == UsageError.exit_code
-    assert said in capsys.readouterr().err

@@ -49,19 +49,6 @@ def test_a_driver_trains_on_the_samples_that_we_train_on(tmp_path: Path) -> None
     assert targets.tolist() == (ours.targets[:7] + 1).tolist()
 
 
-def test_every_sample_comes_once_an_epoch_in_batches_of_like_length(tmp_path: Path) -> None:
-    job = job_of(tmp_path)
-    peer, samples = tiny_driver.build(job), job.train_samples()
-    batches = peer.batches(samples, 0, 0)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(len(samples)))
-    assert {len(rows) for rows in batches[:-1]} <= {64, len(samples) % 64}
-    spread = np.mean([np.ptp(samples.lengths[rows]) for rows in batches])
-    assert spread < 0.5 * np.ptp(samples.lengths)
-    repeated, later = peer.batches(samples, 0, 0), peer.batches(samples, 0, 1)
-    assert all((batch == other).all() for batch, other in zip(batches, repeated, strict=True))
-    assert any(batch.tolist() != other.tolist() for batch, other in zip(batches, later, strict=True))
-
-
 def test_test_targets_stay_with_us(tmp_path: Path) -> None:
     job = job_of(tmp_path)
     assert set(job.data) == {
@@ -109,22 +96,6 @@ def test_the_best_weights_are_of_the_best_validation_and_patience_ends_it(tmp_pa
     metrics = means_of(gains_of(np.where(ranks <= 20, ranks, 0)))
     assert metrics["MRR@20"] == pytest.approx(state["best"]["MRR@20"])
     assert metrics["P@20"] == pytest.approx(state["best"]["P@20"])
-
-
-def test_a_model_of_one_batch_size_scores_any_number_of_samples() -> None:
-    import dhcn  # in the drivers' folder, which `tiny_driver` put in the path
-
-    sizes: list[int] = []
-
-    def scores(rows: np.ndarray) -> driver.torch.Tensor:
-        sizes.append(len(rows))
-        return driver.torch.from_numpy(rows[:, None] * [1, 2])
-
-    for count, calls in ((1, [1]), (100, [100]), (512, [100] * 5 + [12])):
-        sizes.clear()
-        rows = np.arange(count)
-        assert dhcn.in_batches(scores, rows, 100)[:, 1].tolist() == (2 * rows).tolist()
-        assert sizes == calls
 
 
 def test_drivers_rank_as_we_do() -> None:

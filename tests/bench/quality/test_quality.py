@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from bench.harness import register
-from bench.quality import command as quality
+from bench.quality import __main__ as quality
 from bench.quality import runs as quality_runs
-from bench.quality.records import Finalist, load, protocol_of, records_in, settings_hash
+from bench.quality.records import Finalist, protocol_of, records_in, settings_hash
 from bench.quality.table import LEAK_MARK, NOT_REFIT_MARK, render
 from mtaw_fast.cli import main as command
 from mtaw_fast.config import Config, preset
-from mtaw_fast.errors import UsageError
 from tests.support.bench.quality import TINY, bench, records, write_ring
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -112,22 +111,16 @@ def test_another_read_needs_a_reason_and_is_logged(made: Path, tmp_path: Path, c
     assert first["metrics"] == records(made, "paper-*-test-seed0")[0]["metrics"]
 
 
-@pytest.mark.parametrize(
-    ("stage", "arguments", "name"),
-    [
-        ("measure", ["--preset", "paper", "--seeds", "1"], "paper-*-test-seed0"),
-        ("evaluate", ["--preset", "baselines"], "baseline-popularity-test"),
-    ],
-)
 def test_a_run_cut_off_while_it_read_the_test_logs_a_second_read(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, arguments: list[str], name: str
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    arguments, name = ["--preset", "baselines"], "baseline-popularity-test"
     shutil.copytree(made / "data", tmp_path / "data")
 
     def cut(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(quality_runs, stage, cut)
+    monkeypatch.setattr(quality_runs, "evaluate", cut)
     with pytest.raises(KeyboardInterrupt):
         bench(tmp_path, *arguments)
     monkeypatch.undo()
@@ -153,12 +146,6 @@ def test_a_record_of_other_data_or_defaults_is_refused(
     entry.write(record | {"config": record["config"] | {"patience": 9}})
     assert bench(tmp_path, "--preset", "paper", "--seeds", "1") == 2
     assert "made with other defaults" in capsys.readouterr().err
-    # A setting that there was not yet, and that shapes a memory: today's default is another model.
-    finalist = Finalist("ring", "full", preset("full"), "validation")
-    older = {name: value for name, value in preset("full").settings().items() if name != "prequential"}
-    entry.write(record | {"preset": "full", "config": older})
-    with pytest.raises(UsageError, match="made with other defaults"):
-        load(entry, finalist, record["dataset"]["fingerprint"])
     entry.write(record)
     entry = file.entry(next(name for name in file.every() if name.endswith("-baseline-popularity-test")))
     entry.write(entry.read() | {"dataset": {"name": "ring", "fingerprint": "another"}})
@@ -203,27 +190,19 @@ def test_the_tables_hold_means_changes_and_published_rows(made: Path, capsys: py
     assert "GraphFine, as published" in render(tmall)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = ["--data", f"{tmp_path}"]
+    for arguments, message in (
         ([], "give --data and --preset"),
-        (["--data", "{tmp}", "--preset", "none"], "no preset 'none'"),
-        (["--data", "{tmp}", "--preset", "paper", "--set", "gama=6"], "gama"),
-        (["--quick", "--data", "{tmp}"], "leave --data out"),
-        (["--table", "--json", "{tmp}/out.json"], "leave --json and --quick out"),
-        (["--data", "{tmp}", "--preset", "paper", "--json", "{tmp}/none/out.json"], "its folder does not exist"),
-        (["--data", "{tmp}", "--preset", "paper", "--seeds", "0"], "at least one seed"),
-        (["--data", "{tmp}/none", "--preset", "paper"], "is not a folder"),
-        (["--data", "{tmp}", "--preset", "paper", "--protocol", "not-refit", "--split", "validation"], "leave --split"),
-        (["--data", "{tmp}", "--preset", "baselines", "--protocol", "not-refit"], "a preset on the test set: give one"),
-    ],
-)
-def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str) -> None:
-    folders = ["--results", f"{tmp_path}/results", "--work", f"{tmp_path}/work"]
-    assert quality.main([*folders, *(argument.format(tmp=tmp_path) for argument in arguments)]) in (1, 2)
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+        ([*data, "--preset", "paper", "--set", "gama=6"], "gama"),
+        (["--quick", *data], "leave --data out"),
+        (["--table", "--json", f"{tmp_path}/out.json"], "leave --json and --quick out"),
+        ([*data, "--preset", "paper", "--protocol", "not-refit", "--split", "validation"], "leave --split"),
+    ):
+        assert quality.main(["--results", f"{tmp_path}/results", *arguments][2 * ("--quick" in arguments) :]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
 
 
 def test_what_is_not_refit_has_its_own_record_and_mark(made: Path, tmp_path: Path) -> None:
@@ -242,30 +221,11 @@ def test_what_is_not_refit_has_its_own_record_and_mark(made: Path, tmp_path: Pat
     assert LEAK_MARK not in text
 
 
-def test_epochs_that_the_test_set_chose_are_marked(made: Path) -> None:
-    honest = records(made, "paper-*-test-seed0")[0]
-    leaking = {**honest, "protocol": "published"}
-    text = render([leaking, honest])
-    rows = [line for line in text.splitlines() if line.startswith("| paper")]
-    assert [LEAK_MARK in row for row in rows] == [False, True]
-    assert f"\n{LEAK_MARK}: the test set was read after every epoch" in text
-    assert LEAK_MARK not in render([honest])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "presets"),
-    [
-        (["--preset", "paper", "--split", "validation", "--set", "embedding_dim=8"], ["paper"]),
-        pytest.param([], [*quality_runs.BASELINES, "paper", "full"], marks=pytest.mark.long(caught="the case before")),
-    ],
-)
-def test_quick_makes_its_data_and_keeps_no_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], presets: list[str]
-) -> None:
+def test_quick_makes_its_data_and_keeps_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert quality.main(["--quick", "--threads", "1", "--json", "out.json", *arguments]) == 0
+    options = ["--threads", "1", "--preset", "paper", "--split", "validation", "--set", "embedding_dim=8"]
+    assert quality.main(["--quick", *options, "--json", "out.json"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
-    found = written(tmp_path / "out.json")
-    assert [record["preset"] for record in found] == presets
-    assert all(record["dataset"]["name"].startswith("synthetic-") for record in found)
-    assert 0 < found[0]["metrics"]["MRR@20"] < found[0]["metrics"]["P@20"] < 100
+    (found,) = written(tmp_path / "out.json")
+    assert found["dataset"]["name"].startswith("synthetic-")
+    assert 0 < found["metrics"]["MRR@20"] < found["metrics"]["P@20"] < 100

@@ -14,19 +14,16 @@ pytest.importorskip("rich", reason="the retrieval bench needs the extra 'bench'"
 
 from bench.harness import machine
 from bench.harness.comparison import Plan, WrongAnswerError, compare, limit_threads
-from bench.harness.floors import batch_scan_floor, scan_floor
-from bench.retrieval import command as retrieval
+from bench.harness.floors import scan_floor
+from bench.retrieval import __main__ as retrieval
 from bench.retrieval import vectors as retrieval_data
 from bench.retrieval.cases import K, RetrievalCases, ann_index_for, recalls
 from bench.retrieval.vectors import VectorSet, clustered_vectors, generated_set
-from mtaw_fast.errors import UsageError
-from mtaw_fast.export import index_build
 from mtaw_fast.export.index_build import build
 from mtaw_fast.ranking.retrieval import make_index
 from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
 from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 from tests.support.bench.schema import rows_of
-from tests.support.random_bundle import save_random
 
 N = 2500
 TINY = Plan(rounds=3, burst=2, settle=1, warmup=1)
@@ -58,8 +55,9 @@ def test_quick_is_the_batch_1_case_alone(tmp_path: Path, capsys: pytest.CaptureF
     assert "no approximate index over 2,500 items" in capsys.readouterr().out
 
 
-def test_all_rows(tmp_path: Path) -> None:
-    command = ["--items", str(N), "--cache", str(tmp_path / "cache"), "--json", str(tmp_path / "out.json")]
+def test_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "_CACHE", tmp_path / "cache")
+    command = ["--items", str(N), "--json", str(tmp_path / "out.json")]
     assert retrieval.main(command) == 0
     rows = rows_of(tmp_path / "out.json")
     assert [(row["case"], row["baseline"]) for row in rows] == [
@@ -75,28 +73,10 @@ def test_all_rows(tmp_path: Path) -> None:
     assert rows[-1]["params"]["kind"] == "ivfpq"
 
 
-def test_a_trained_bundle(tmp_path: Path) -> None:
-    save_random(tmp_path / "bundle", n_items=N, embedding_dim=16)
-    command = ["--quick", "--bundle", str(tmp_path / "bundle"), "--json", str(tmp_path / "out.json")]
-    assert retrieval.main(command) == 0
-    row, _ = rows_of(tmp_path / "out.json")
-    assert (row["params"]["data"], row["params"]["catalog"], row["params"]["d"]) == ("trained generated", N, 16)
-
-
-def test_misuse(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, message in (
-        (["--data", "x"], "name its --bundle"),
-        (["--items", "ten"], "give whole numbers"),
-        (["--items", "10"], "from 1000 on"),
-    ):
-        assert retrieval.main(arguments) == 2
-        assert message in capsys.readouterr().err
-
-
 def toy_cases(vectors: VectorSet) -> RetrievalCases:
     exact = make_index("native", vectors.catalog, vectors.codes)
     blocks = vectors.codes["blocks"]
-    return RetrievalCases(vectors, exact, scan_floor(blocks, repeats=2), batch_scan_floor(64, blocks, repeats=2), TINY)
+    return RetrievalCases(vectors, exact, scan_floor(blocks, repeats=2), TINY)
 
 
 def test_a_wrong_exact_index_gets_no_row() -> None:
@@ -132,7 +112,7 @@ def test_the_approximate_index_is_timed_by_its_plan_for_sessions(tmp_path: Path)
     lines: list[str] = []
 
     def loaded() -> AnnIndex:
-        return ann_index_for(vectors, cases.exact, "ivfpq", 0.99, tmp_path, lines.append)
+        return ann_index_for(vectors, cases.exact, 0.99, tmp_path, lines.append)
 
     built = loaded()
     case = cases.ann_case(built, 0.5)
@@ -143,18 +123,6 @@ def test_the_approximate_index_is_timed_by_its_plan_for_sessions(tmp_path: Path)
     lines.clear()
     assert loaded().plan == built.plan
     assert lines == []  # kept for the next run
-
-
-def test_an_index_that_misses_its_target_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(index_build._K_FACTORS, "ivfpq", (1,))
-    vectors = generated_set(N, d=20)
-    exact = make_index("native", vectors.catalog, vectors.codes)
-    with pytest.raises(
-        UsageError, match=r"recall@20 1: ivfpq misses it on session vectors \(.*; try the other"
-    ) as caught:
-        ann_index_for(vectors, exact, "ivfpq", 1.0, tmp_path, lambda _: None)
-    assert "\n" not in str(caught.value)
-    assert list(tmp_path.rglob("*.json")) == []
 
 
 def test_clustered_vectors_are_seeded_and_more_queries_leave_the_items_and_the_first_queries() -> None:

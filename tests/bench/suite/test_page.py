@@ -13,10 +13,10 @@ pytest.importorskip("jinja2", reason="the page needs the extra 'report'")
 pytest.importorskip("matplotlib", reason="the page needs the extra 'report'")
 from PIL import Image
 
+from bench.__main__ import main
 from bench.harness.machine import machine_class
 from bench.suite import picture
 from bench.suite.charts import charts_of
-from bench.suite.command import main
 from bench.suite.page import latest_rows
 from bench.suite.results import ROOT, read_runs
 from tests.support.bench.rows import MACHINE, row

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.quality import command as quality
+from bench.quality import __main__ as quality
 from bench.quality.records import records_in
 from mtaw_fast.data.sessions import Samples
 from tests.support.training.ring import N_ITEMS, ring_sessions

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench.gpu import serving_cases
-from bench.gpu.command import CASES as MODULES
+from bench.gpu.__main__ import CASES as MODULES
 from bench.gpu.setting import Setting
 from mtaw_fast.recommender import Recommender
 

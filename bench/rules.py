@@ -1,15 +1,21 @@
-"""The cases: what is timed, and the definition of the rules in numpy that checks the answers first."""
+"""Rankings under rules against plain ones: filters of every selectivity, five rules, rules after the last click.
+
+python -m bench.rules [--quick] [--items N,..] [--json FILE]
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.harness.comparison import Case, Contender, Plan
-from bench.harness.workload import Workload
+from bench.harness.comparison import Case, Contender, Plan, limit_threads
+from bench.harness.report import Report, bench_parser, command, parse, say, whole_numbers
+from bench.harness.workload import Workload, generated
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.columns import BooleanColumn, CategoryColumn, NumberColumn
@@ -18,10 +24,32 @@ from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.options import Conditions
 from mtaw_fast.recommender import Recommender
 
+SIZES = "40727,1000000"
+QUICK_SIZES = "5000"
+
+_PLAN = Plan(rounds=150, burst=4, settle=2, seconds=12.0)
+_QUICK = Plan(rounds=20, burst=2, settle=1, seconds=2.0, min_rounds=3)
 K = 20
 SHARES = (0.1, 1, 10, 50)  # percent of the items that a filter leaves
 _BRANDS = 200
 _CHECKED = 3
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; return the exit status (1 if an answer was wrong)."""
+    parser = bench_parser("rules", __doc__)
+    parser.add_argument("--items", metavar="N,..", help=f"sizes of generated catalogs (default: {SIZES})")
+    options = parse(parser, argv)
+    sizes = options.items or (QUICK_SIZES if options.quick else SIZES)
+    report = Report("rules", options.quick)
+    with limit_threads(1), tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
+        for n_items in whole_numbers("--items", sizes):
+            cases = RuleCases(generated(n_items, Path(folder) / str(n_items)), _QUICK if options.quick else _PLAN)
+            for case in cases.all():
+                say(f"measuring {case.name}, {n_items} items")
+                report.run(case)
+    return report.finish(options.json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +63,7 @@ class Meaning:
 
 
 class RuleCases:
-    """The cases over one workload, whose items get random columns: price, brand, sale, new."""
+    """The cases over one workload, whose items get random columns; the rules' definition in numpy checks them."""
 
     def __init__(self, workload: Workload, plan: Plan) -> None:
         self._plan, self._params = plan, workload.params
@@ -141,3 +169,7 @@ class RuleCases:
             answer = [other for other in answer if other != item]
             answer.insert(position - 1, item)
         return answer[:K]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
