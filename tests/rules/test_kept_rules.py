@@ -11,7 +11,6 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
-from mtaw_fast.items.live import LiveItems
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
@@ -29,7 +28,7 @@ def kept(rec: Recommender) -> Any:
     return rec.recommend(["sku-1", "sku-2"], 9, rules="summer")
 
 
-def test_in_one_process(folder: Path) -> None:
+def test_in_one_process(folder: Path, tmp_path: Path) -> None:
     rec = Recommender.load(folder)
     rec.set_items(TABLE)
     with pytest.raises(UsageError, match="no rules are kept under the name 'summer'; there are: none"):
@@ -38,6 +37,18 @@ def test_in_one_process(folder: Path) -> None:
     assert kept(rec) == rec.recommend(["sku-1", "sku-2"], 9, rules=RULES)
     assert kept(rec).short == "rules"
     assert rec.kept_rules == {"summer": RULES}
+    # A bundle can hold them.
+    save_parts(tmp_path / "other", **(bundle_parts() | memory_parts()), items=rec.items)
+    assert Bundle.load(tmp_path / "other").items.rules == {"summer": RULES}
+    assert kept(Recommender.load(tmp_path / "other")).items == kept(rec).items
+    # A column of theirs goes, and comes back.
+    report = rec.set_items([{"id": "sku-1", "price": 3.0}])
+    assert any(note.startswith("rules 'summer': filter: the items have no column 'brand'") for note in report.notes)
+    with pytest.raises(UsageError, match="rules 'summer': filter: the items have no column 'brand'"):
+        kept(rec)
+    rec.set_items(TABLE)
+    assert kept(rec).items
+    assert rec.broken_rules == {}
     rec.set_rules("summer", None)
     with pytest.raises(UsageError):
         kept(rec)
@@ -65,45 +76,10 @@ def test_over_a_restart(folder: Path, tmp_path: Path, keeper: str) -> None:
     restarted.close()
 
 
-def test_in_a_bundle(folder: Path, tmp_path: Path) -> None:
-    rec = Recommender.load(folder)
-    rec.set_items(TABLE)
-    rec.set_rules("summer", RULES)
-    assert rec.items is not None
-    parts = {"metrics": {}, "dataset": {"name": "x", "fingerprint": ""}}
-    save_parts(tmp_path / "other", **(bundle_parts() | memory_parts() | parts), items=rec.items)
-    assert Bundle.load(tmp_path / "other").items.rules == {"summer": RULES}
-    assert kept(Recommender.load(tmp_path / "other")).items == kept(rec).items
-
-
-def test_a_column_that_goes(folder: Path) -> None:
-    rec = Recommender.load(folder)
-    rec.set_items(TABLE)
-    rec.set_rules("summer", RULES)
-    report = rec.set_items([{"id": "sku-1", "price": 3.0}])
-    assert any(note.startswith("rules 'summer': filter: the items have no column 'brand'") for note in report.notes)
-    with pytest.raises(UsageError, match="rules 'summer': filter: the items have no column 'brand'"):
-        kept(rec)
-    rec.set_items(TABLE)
-    assert kept(rec).items
-    assert rec.broken_rules == {}
-
-
-def test_live_items_share_rules_until_they_change() -> None:
-    live = LiveItems(None)
-    assert live.table(lambda ids: None, 3) is None  # type: ignore[arg-type,return-value]
-    live.keep_rules("a", {"pin": {}})
-    first = live.table(lambda ids: None, 3)  # type: ignore[arg-type,return-value]
-    assert first is not None
-    assert first.rules == {"a": {"pin": {}}}
-    assert live.table(lambda ids: None, 3) is first  # type: ignore[arg-type,return-value]
-
-
 def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parts = {"metrics": {}, "dataset": {"name": "x", "fingerprint": ""}}
     rec = Recommender.load(folder)
     rec.set_items(TABLE)
-    save_parts(tmp_path / "b", **(bundle_parts() | memory_parts() | parts), items=rec.items)
+    save_parts(tmp_path / "b", **(bundle_parts() | memory_parts()), items=rec.items)
     (tmp_path / "rules.json").write_text(json.dumps(RULES))
     arguments = ["recommend", str(tmp_path / "b"), "sku-1", "sku-2", "--rules", str(tmp_path / "rules.json"), "-k", "9"]
     assert main([*arguments, "--json"]) in (0, None)

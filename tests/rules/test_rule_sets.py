@@ -15,7 +15,7 @@ import pytest
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemTable, TableChange
-from mtaw_fast.rules import BitmapCache, RuleSet
+from mtaw_fast.rules import RuleSet
 from mtaw_fast.rules.applied import _internal_pins
 from mtaw_fast.rules.expression import parsed
 from tests.support.rules.random_rules import table_of
@@ -78,13 +78,6 @@ def test_a_condition_becomes_the_documented_tree() -> None:
     price = {"compare": "<=", "left": {"value": 3, "at": 32}, "right": {"column": "price", "at": 37}, "at": 32}
     other = {"compare": "!=", "left": {"current": "brand", "at": 46}, "right": {"value": "x", "at": 63}, "at": 46}
     assert parsed(text, "filter") == {"any": [{"all": [member, {"not": price}]}, other]}
-
-
-def test_several_conditions_all_hold(table: ItemTable) -> None:
-    both = RuleSet.of({"filter": ["new", "missing(price)"]})
-    assert both.columns == {"new", "price"}
-    assert both.filter is not None
-    assert BitmapCache().filter(both.filter, table, 3).mask.tolist() == [False, False, False]
 
 
 def test_the_deepest_condition_of_a_text(table: ItemTable) -> None:
@@ -187,11 +180,6 @@ def test_private_columns_are_unknown_to_public_requests(table: ItemTable) -> Non
 def test_rules_without_an_item_table() -> None:
     assert "the items have no columns, so there is no 'price'" in refusal({"filter": "price < 80"})
     RuleSet.of({"pin": {"a": 1}}).check(None)
-
-
-def test_the_number_of_rows_is_that_of_the_table(table: ItemTable) -> None:
-    assert table.n_rows == len(IDS)
-    assert np.isnan(table.columns["price"].values[2])  # type: ignore[attr-defined]
 
 
 def test_pins_of_whole_numbers_of_every_length() -> None:
