@@ -39,21 +39,6 @@ def statuses(connection: socket.socket) -> list[bytes]:
     return re.findall(rb"HTTP/1\.1 (\d{3}) ", rest(connection))
 
 
-def test_a_trailer_is_not_a_header(text_service: Running) -> None:
-    with text_service.raw() as connection:
-        trailer = b"0\r\nAuthorization: Bearer s3cret\r\n\r\n"
-        connection.sendall(CHUNKED % (b"/admin/reload", b"") + trailer + LAST)
-        assert statuses(connection) == [b"401", b"200"]
-    assert text_service.ask("POST", "/admin/reload", headers={"Authorization": "Bearer s3cret"}).status == 200
-
-
-def test_a_few_trailers_are_no_error(text_service: Running) -> None:
-    with text_service.raw() as connection:
-        message = chunks(ASKED[:7], ASKED[7:]) + b"0\r\nX-Checksum: 1\r\nX-Other: 2\r\n\r\n"
-        connection.sendall(CHUNKED % (b"/v1/recommend", b"") + message + LAST)
-        assert statuses(connection) == [b"200", b"200"]
-
-
 @pytest.mark.parametrize("end", [b"0\r\n" + b"T: v\r\n" * 5000, b"0\r\nT: " + b"v" * 30_000, b"3;" + b"x" * 30_000])
 def test_trailers_and_chunk_sizes_have_an_end(text_service: Running, end: bytes) -> None:
     with text_service.raw() as connection:
@@ -94,21 +79,27 @@ def test_a_request_with_an_upgrade_is_answered_normally(text_service: Running, u
         assert statuses(connection) == [b"200"] * 3
 
 
-def test_the_body_of_an_upgrade_is_not_a_request(text_service: Running) -> None:
-    hidden = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
-    data = post(UPGRADES["h2c"], hidden)
-    with text_service.raw() as connection:
-        connection.sendall(data[: -len(hidden)])
-        connection.sendall(hidden)
-        connection.sendall(LAST)
-        assert statuses(connection) == [b"400", b"200"]
+ALIVE = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
+TRAILERS = b"0\r\nX-Checksum: 1\r\nAuthorization: Bearer s3cret\r\n\r\n"
 
 
-def test_an_upgrade_may_come_in_chunks(text_service: Running) -> None:
-    data = CHUNKED % (b"/v1/recommend", UPGRADES["websocket"]) + chunks(ASKED[:5], ASKED[5:]) + b"0\r\nT: v\r\n\r\n"
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (CHUNKED % (b"/admin/reload", b"") + TRAILERS, [b"401"]),  # a trailer is not a header
+        (CHUNKED % (b"/v1/recommend", b"") + chunks(ASKED[:7], ASKED[7:]) + TRAILERS, [b"200"]),
+        ((CHUNKED % (b"/v1/recommend", UPGRADES["websocket"]) + chunks(ASKED) + TRAILERS) * 3, [b"200"] * 3),
+        (post(UPGRADES["h2c"], ALIVE % b"/metrics"), [b"400"]),  # the body of an upgrade is not a request
+        (ALIVE % b"/healthz" + ALIVE % b"/nope" + ALIVE % b"/readyz", [b"200", b"404", b"200"]),
+    ],
+    ids=["trailer", "trailers", "upgrades in chunks", "body of an upgrade", "pipelined"],
+)
+def test_requests_on_one_connection_are_answered_in_order(
+    text_service: Running, sent: bytes, expected: list[bytes]
+) -> None:
     with text_service.raw() as connection:
-        connection.sendall(data * 3 + LAST)
-        assert statuses(connection) == [b"200"] * 4
+        connection.sendall(sent + LAST)
+        assert statuses(connection) == [*expected, b"200"]
 
 
 GZIP = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\n%b\r\n0\r\n\r\n"
@@ -164,7 +155,7 @@ def test_headers_that_do_not_come(service: Running, sent: bytes) -> None:
         assert rest(connection) == b""
 
 
-def test_headers_that_trickle_in(service: Running) -> None:
+def test_a_head_that_trickles_in_ends(service: Running) -> None:
     start = time.monotonic()
     with service.raw() as connection, contextlib.suppress(ConnectionResetError, BrokenPipeError):
         for byte in HEAD * 9:
@@ -173,16 +164,13 @@ def test_headers_that_trickle_in(service: Running) -> None:
     assert time.monotonic() - start < 10
 
 
-def test_a_missing_body_gets_408(service: Running) -> None:
+def test_a_missing_body_gets_408_where_it_is_read(service: Running) -> None:
     with service.raw() as connection:
         connection.sendall(HEAD + BODY[:10])
         answer = rest(connection)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"code":"body_timeout"' in answer
     assert b"connection: close" in answer
-
-
-def test_a_body_for_a_route_that_does_not_read_it(service: Running) -> None:
     with service.raw() as connection:
         connection.sendall(HEAD.replace(b"/v1/recommend", b"/nope") + BODY[:10])
         assert rest(connection).startswith(b"HTTP/1.1 404 ")
@@ -209,16 +197,6 @@ def test_a_client_that_does_not_read_its_answers(service: Running) -> None:
         connection.settimeout(20)
         time.sleep(1.5)
         rest(connection)  # ends, and does not time out
-
-
-def test_pipelined_requests_are_answered_in_order(service: Running) -> None:
-    with service.raw() as connection:
-        paths = [b"/healthz", b"/nope", b"/readyz"]
-        head = b"GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n"
-        ends = [b"", b"", b"Connection: close\r\n"]
-        connection.sendall(b"".join(head % pair for pair in zip(paths, ends, strict=True)))
-        statuses = re.findall(rb"HTTP/1\.1 (\d+)", rest(connection))
-    assert statuses == [b"200", b"404", b"200"]
 
 
 @pytest.mark.parametrize("cut", [-1, -20, -len(BODY) - 2, -len(HEAD + BODY) + 9])

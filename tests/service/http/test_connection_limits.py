@@ -114,68 +114,63 @@ def test_connections_with_endless_work_are_closed_for_new_ones(text_bundle: Path
                 assert service.ask("GET", "/healthz", timeout=5).status == 200
 
 
+class Stub:
+    """A connection that does nothing until it is closed."""
+
+    is_idle = False
+
+    def __init__(self, among: OpenConnections, since: float = 0.0) -> None:
+        self.among, self.since, self.dropped = among, since, False
+
+    def drop(self) -> None:
+        self.dropped = True
+        self.among.forget(self)  # type: ignore[arg-type]
+
+
 def test_work_that_has_just_begun_is_not_closed() -> None:
-    closed = []
-
-    class Connection:
-        is_idle = False
-
-        def __init__(self, since: float) -> None:
-            self.since = since
-
-        def drop(self) -> None:
-            closed.append(self)
-            connections.forget(self)  # type: ignore[arg-type]
-
     connections = OpenConnections(deadline=0.1)
-    works, later, waits, sends = (Connection(since) for since in (5.0, 7.0, 6.0, 7.0))
-    for connection in (works, later):
-        connections.place(connection, True)  # type: ignore[arg-type]
-    for connection in (waits, sends):
-        connections.place(connection, False)  # type: ignore[arg-type]
-    assert [connections.make_room(7.5) for _ in range(4)] == [True, True, True, False]
-    assert closed == [waits, sends, works]
+    stubs: list[Any] = [Stub(connections, since) for since in (5.0, 7.0, 6.0, 7.0)]
+    for place, stub in enumerate(stubs):
+        connections.place(stub, place < 2)  # two that work, two that wait or send
+    closed = []
+    for expected in (True, True, True, False):
+        assert connections.make_room(7.5) == expected
+        closed.append([stub.dropped for stub in stubs])
+    first_waiting, waiting, worked = closed[:3]
+    assert (first_waiting, waiting) == ([False, False, True, False], [False, False, True, True])
+    assert worked == closed[3] == [True, False, True, True]
     assert connections.make_room(8.0)
 
 
+class Transport:
+    """A transport that holds some bytes which nobody reads."""
+
+    aborted, unread = False, 0
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
 def test_an_answer_that_nobody_reads_closes_its_connection_in_time() -> None:
-    class Transport:
-        aborted = False
-        unread = 0
-
-        def abort(self) -> None:
-            self.aborted = True
-
-        def get_write_buffer_size(self) -> int:
-            return self.unread
-
     connection, transport = TimedProtocol.__new__(TimedProtocol), Transport()
     connection.transport, connection.pipeline = transport, deque()  # type: ignore[assignment]
     connection._reading_until = connection._writing_until = None
     connection._in_message, connection._unanswered, connection.since = False, deque(), 100.0
-    connection.expire(100.0 + TimedProtocol.read_timeout + 1)
-    assert not transport.aborted
-    transport.unread = 1  # less than makes the transport pause
-    connection.expire(100.0 + TimedProtocol.read_timeout - 1)
-    assert not transport.aborted
-    connection.expire(100.0 + TimedProtocol.read_timeout + 1)
-    assert transport.aborted
+    # One byte is less than makes the transport pause.
+    for unread, late, aborted in ((0, 1, False), (1, -1, False), (1, 1, True)):
+        transport.unread = unread
+        connection.expire(100.0 + TimedProtocol.read_timeout + late)
+        assert transport.aborted == aborted
 
 
 def test_a_client_is_not_late_while_nothing_is_read() -> None:
-    class Transport:
-        aborted = False
-
-        def pause_reading(self) -> None: ...
-
-        def resume_reading(self) -> None: ...
-
-        def get_write_buffer_size(self) -> int:
-            return 0
-
-        def abort(self) -> None:
-            self.aborted = True
-
     connection, transport = TimedProtocol.__new__(TimedProtocol), Transport()
     now, late = 100.0, TimedProtocol.read_timeout + 1
     connection.loop = SimpleNamespace(time=lambda: now)  # type: ignore[assignment]
@@ -228,15 +223,6 @@ def test_a_low_file_limit_is_raised_and_respected(text_bundle: Path, hard: int, 
 
 
 ANSWER = b"x" * (1 << 20)
-
-
-class Stub:
-    def __init__(self, some: OpenConnections) -> None:
-        self.some, self.dropped = some, False
-
-    def drop(self) -> None:
-        self.dropped = True
-        self.some.forget(self)  # type: ignore[arg-type]
 
 
 def test_unread_answers_have_a_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
