@@ -43,20 +43,16 @@ class SessionTable:
 
     Attributes
     ----------
+    arm, began : int64[S]
+        The session's arm, and Unix milliseconds of its first ranking.
+    rankings, shown, clicked : float64[S]
+        Its rankings; those reported as shown, or clicked; those with a click.
+    carted, bought, value : float64[S]
+        Items put into the cart, and bought, and the value of what was bought.
     arms : list of str
         The bundles, in the order in which they first answered.
     shares : list of float
         The share of the sessions that each was last given.
-    arm : int64[S]
-        The session's arm.
-    began : int64[S]
-        Unix milliseconds of its first ranking.
-    rankings, shown, clicked : float64[S]
-        Its rankings; those reported as shown, or clicked; those with a click.
-    carted, bought : float64[S]
-        Items put into the cart, and bought.
-    value : float64[S]
-        Value of what was bought.
     reports_shown : bool
         Whether the log says which rankings were shown at all.
     without_session, moved, unmatched, duplicates, late : int

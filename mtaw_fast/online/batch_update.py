@@ -38,15 +38,10 @@ def log_limits(limits: LearningLimits | None = None, **changes: Any) -> Learning
 class LogFile:
     """The clicks of a log file, and which of them a model does not know yet.
 
-    Attributes
-    ----------
-    times : int64[T]
-        Their times in milliseconds. If the log has none, they are made up, one second apart.
-    fresh : bool[T]
-        Whether the click is to be learned: its session is no bot, and ends after the last click that the model learned.
-        The model was trained on earlier sessions, or its training left them out.
-    bots : bool[B]
-        Whether each session is a bot's. Bots teach nothing, and `replay` scores none of their clicks.
+    times: int64[T], in milliseconds; if the log has none, they are made up, one second apart. fresh: bool[T], whether
+    the click is to be learned: its session is no bot, and ends after the last click that the model learned, which was
+    trained on earlier sessions, or left them out. bots: bool[B], whether each session is a bot's: bots teach nothing,
+    and `replay` scores none of their clicks.
     """
 
     stream: ClickStream
@@ -85,10 +80,7 @@ class LogFile:
         return int(np.count_nonzero(self.bots[self.stream.sessions]))
 
     def names(self) -> list[str]:
-        """Return the id of each session.
-
-        Without times it starts with a hash of the log, since such logs count from 0.
-        """
+        """Return the id of each session; without times it starts with a hash of the log, as such logs count from 0."""
         stream = self.stream
         if stream.times is not None:
             return [str(session_id) for session_id in stream.session_ids]

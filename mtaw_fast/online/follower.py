@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mtaw_fast.errors import LearnError
-from mtaw_fast.online.log.event_log import EventLog, LogEntry
+from mtaw_fast.online.log.event_log import EventLog
 from mtaw_fast.online.log.events import now_ms
+from mtaw_fast.online.state.item_changes import ItemChanges
+from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
@@ -27,59 +29,18 @@ class OvertakenError(LearnError):
     """A compacted bundle has learned more than a reader, and the log up to there may be redacted."""
 
 
-class FollowedState(Protocol):
-    """What a follower applies events to.
-
-    position: the log's, after the last event. arrival: Unix milliseconds at which the newest event arrived; 0 if
-    unknown. changed: whether `catalog` would differ from what it returned last. can_wait: whether the only news changes
-    few rankings.
-    """
-
-    @property
-    def position(self) -> str: ...
-    @property
-    def arrival(self) -> int: ...
-    @property
-    def changed(self) -> bool: ...
-    @property
-    def can_wait(self) -> bool: ...
-    def apply(self, entries: Sequence[LogEntry]) -> None:
-        """Apply events in the log's order."""
-        ...
-
-    def catalog(self) -> Any:
-        """Return the catalog, or the item table, to publish, and set `changed` to False."""
-        ...
-
-    def republish(self) -> None:
-        """Set `changed` again: the last result of `catalog` was not published."""
-        ...
-
-    def restarted(self) -> Self:
-        """Return the state before all events that it has followed."""
-        ...
-
-
-State = TypeVar("State", bound=FollowedState)
+State = TypeVar("State", OnlineState, ItemChanges)
 
 
 class LogFollower(Generic[State]):
     """Follows a log: clicks reach the rankings at once, new items within `PUBLISH_SECONDS`.
 
-    Parameters
-    ----------
-    state : FollowedState
-        What learns; nobody else may apply to it. Another takes its place after an error within a batch.
-    publish : callable
-        Called with each new catalog (what `state.catalog` returns), from the follower's thread.
-    is_behind : callable, optional
-        Called with the state's position after a read. If it returns true, nothing is learned from it: the thread waits,
-        and the methods raise OvertakenError.
+    state: what learns; nobody else may apply to it, and another takes its place after an error within a batch. publish:
+    receives what `state.catalog` returns, from the follower's thread. is_behind: called with the state's position after
+    a read; if it returns true, nothing is learned from it: the thread waits, and the methods raise OvertakenError.
 
-    Attributes
-    ----------
-    failure : str | None
-        Why nothing is learned at present. The thread retries, whatever the error is.
+    position: the log's, up to which rankings know every event, new items included. failure: why nothing is learned at
+    present; the thread retries, whatever the error is.
     """
 
     def __init__(
@@ -89,11 +50,12 @@ class LogFollower(Generic[State]):
         publish: Callable[[Any], None],
         is_behind: Callable[[str], bool] | None = None,
     ) -> None:
-        self._log, self.state, self._publish, self._is_behind = log, state, publish, is_behind
+        self._log, self._publish, self._is_behind = log, publish, is_behind
+        self.state: State = state
         self._stopped, self._wake = ForkEvent(), ForkEvent()
         self._lock = ForkLock()  # a forked child that finds a batch half applied rebuilds the state, as after an error
         self._published, self._cost = 0.0, 0.0
-        self._position = state.position  # of what was published
+        self.position = state.position
         self._half_applied = False
         self._waiting = 0  # calls of `catch_up`
         self._at_end = host.monotonic()  # when everything in the log was learned
@@ -160,11 +122,6 @@ class LogFollower(Generic[State]):
         self._wake.set()
 
     @property
-    def position(self) -> str:
-        """The log's position up to which rankings know every event, new items included."""
-        return self._position
-
-    @property
     def lag(self) -> int:
         """About how many events of the log are not learned yet."""
         return self._log.lag(self.state.position)
@@ -210,7 +167,7 @@ class LogFollower(Generic[State]):
                 if host.monotonic() - self._published >= self._pause():
                     self._publish_all()
                 elif not self.state.changed:
-                    self._position = self.state.position
+                    self.position = self.state.position
                 if count < _READ_EVENTS or self._waiting:
                     return
 
@@ -249,7 +206,7 @@ class LogFollower(Generic[State]):
         """Publish everything that was learned."""
         if self.state.changed:
             self._publish_now(self.state)
-        self._position = self.state.position
+        self.position = self.state.position
 
     def _publish_now(self, state: State) -> None:
         begin = host.monotonic()
@@ -258,5 +215,5 @@ class LogFollower(Generic[State]):
         except BaseException:  # an interrupt too: any thread may call `catch_up`
             state.republish()
             raise
-        self._published, self._position = host.monotonic(), state.position
+        self._published, self.position = host.monotonic(), state.position
         self._cost = self._published - begin

@@ -91,8 +91,7 @@ class ItemState:
     def _shorten(self) -> None:
         """Write the result of all changes after them, and delete the segments before it.
 
-        Changes count as for a reader: not those that the bundle's table is newer than, nor those that do not fit. The
-        latter leave the log too, since they may fit once the changes before them are gone.
+        Changes that do not fit leave the log too, since they may fit once the changes before them are gone.
         """
         with self._lock(fcntl.LOCK_EX):
             end = self._log.end()
@@ -132,10 +131,7 @@ class ItemState:
 
 
 def _folded(changes: list[TableChange], later: TableChange) -> list[TableChange]:
-    """Return few changes that do what `changes` and then `later` do.
-
-    Before a replacement, only what changes do to the columns counts: their kinds, and which are public.
-    """
+    """Return few changes that do what `changes` and then `later` do; before a replacement, only columns count."""
     if later.mode == "replace":
         kept = changes[:-1] if changes and changes[-1].changes_columns_as(later) else changes
         return [*(change.without_rows() for change in kept), later]

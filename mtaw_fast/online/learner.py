@@ -55,30 +55,15 @@ _LOG = logging.getLogger("mtaw_fast.online")
 class OnlineLearner:
     """Follows a log for one recommender.
 
-    Parameters
-    ----------
-    folder : path
-        The trained bundle.
-    bundle : Bundle
-        The result of `current_bundle`; it has a session memory.
-    signature : Signature
-        `signature_of` the learning folder before `bundle` was loaded, so that a bundle written meanwhile is noticed.
-    prepare : callable
-        Called with a bundle before it is served. It returns a callable that receives each new catalog of the bundle, in
-        a thread of this object.
-    verify : bool
-        Whether to check bundles when they are loaded.
+    folder: of the trained bundle. bundle: the result of `current_bundle`; it has a session memory. signature:
+    `signature_of` the learning folder before `bundle` was loaded, so that a bundle written meanwhile is noticed.
+    prepare: called with a bundle before it is served; it returns a callable that receives each new catalog of the
+    bundle, in a thread of this object. verify: whether to check bundles when they are loaded.
 
-    Raises
-    ------
-    LearnError
-        If the log cannot be read, or the bundle has learned from another one. No thread runs then, and the log is still
-        open. OvertakenError if another compacted bundle was written meanwhile: load again.
+    must_reload: whether items have other internal ids in a compacted bundle: only loading again serves it.
 
-    Attributes
-    ----------
-    must_reload : bool
-        Whether items have other internal ids in a compacted bundle: only loading again serves it.
+    Raises LearnError if the log cannot be read, or the bundle has learned from another one: no thread runs then, and
+    the log is still open. OvertakenError if another compacted bundle was written meanwhile: load again.
     """
 
     def __init__(
@@ -312,17 +297,12 @@ class OnlineLearner:
         log cannot be read.
         """
         with self._following:
-            if self.compaction_requested:
+            if self.compactions.is_requested:
                 return None
             self.check_training()
             position = self.log.end()
             self.compactions.request()
             return position
-
-    @property
-    def compaction_requested(self) -> bool:
-        """Whether a compaction that `request_compaction` started is waiting or running."""
-        return self.compactions.is_requested
 
     def _until_served(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until a compactor ends and its bundle is served; see `compact`."""

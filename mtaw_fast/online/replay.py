@@ -41,28 +41,13 @@ _FORGOTTEN = 60  # half-lives after which the weight of a training click is negl
 
 @dataclass(frozen=True, slots=True)
 class ReplaySettings:
-    """Which clicks are scored, and how often the model learns.
+    """Which clicks are scored, and how often the model learns. Raises UsageError if a value is out of range.
 
-    Attributes
-    ----------
-    begin : int, optional
-        Unix milliseconds from which on clicks are scored; by default after the last click that the model learned. A
-        log without times is scored as a whole.
-    until : int, optional
-        Unix milliseconds from which on clicks are no longer scored.
-    exclude_seen : bool, default False
-        Whether to exclude a session's own items from its rankings.
-    every : int, default 1000
-        Milliseconds of a step: the clicks of one step are all ranked before any of them is learned.
-    min_prefix : int, default 1
-        A scored click has at least so many clicks of its session before it.
-    half_life : float, default 1_800_000
-        Milliseconds, for the baselines. Infinite if the log has no times.
-
-    Raises
-    ------
-    UsageError
-        If a value is out of range.
+    begin, until: Unix milliseconds of the scored clicks; by default after the last click that the model learned. A log
+    without times is scored as a whole. exclude_seen: whether to exclude a session's own items from its rankings. every:
+    milliseconds of a step, whose clicks are all ranked before any of them is learned. min_prefix: a scored click has at
+    least so many clicks of its session before it. half_life: milliseconds, for the baselines; infinite if the log has
+    no times.
     """
 
     begin: int | None = None
@@ -82,18 +67,10 @@ class ReplaySettings:
 class ReplayResult:
     """The result of a replay.
 
-    Attributes
-    ----------
-    clicks, times : int64[S]
-        The indices of the scored clicks in the log, and their times in milliseconds, which are made up unless `timed`.
-    unknown : bool[S]
-        Whether the target had never been clicked before.
-    ranks : mapping of str to int32[S]
-        'learning', 'frozen' and the baselines: the target's pessimistic rank, 0 below the 20th.
-    refused : mapping of str to int
-        Clicks that were not learned, by reason; those of whole sessions of bots included.
-    bots : int
-        Sessions of bots: their clicks are neither scored nor learned.
+    clicks, times: int64[S], the indices of the scored clicks in the log, and their times in milliseconds, which are
+    made up unless `timed`. unknown: bool[S], whether the target had never been clicked before. ranks: int32[S] for
+    'learning', 'frozen' and each baseline, the target's pessimistic rank, 0 below the 20th. refused: clicks that were
+    not learned, by reason; those of whole sessions of bots included. bots: their sessions, neither scored nor learned.
     """
 
     clicks: np.ndarray

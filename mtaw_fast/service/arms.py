@@ -142,7 +142,7 @@ def request_compactions(learners: Sequence[OnlineLearner]) -> str | None:
     None, and nothing starts, if one that was asked for is waiting or running. Raises LearnError as
     `OnlineLearner.request_compaction`.
     """
-    if any(learner.compaction_requested for learner in learners):
+    if any(learner.compactions.is_requested for learner in learners):
         return None
     for learner in learners:  # before the first starts
         learner.check_training()

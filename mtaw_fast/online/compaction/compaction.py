@@ -22,6 +22,9 @@ from mtaw_fast.online.log.events import Click, now_ms
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
 
+_Columns = tuple[  # handle, item, time, context and type of clicks
+    np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None
+]
 REMEMBERED_IDS = 100_000  # event ids that a model stores to recognize duplicates
 _LINES = 10_000  # clicks that are written as lines at a time
 
@@ -43,25 +46,11 @@ def compact_model(
 
     Its tables are, to the bit, those of a rebuild from the remaining sessions, ordered by last click.
 
-    Parameters
-    ----------
-    log : str
-        The identity of the events' log.
-    limits : LearningLimits
-        The same as in the processes that serve.
-    keep : int, optional
-        Milliseconds: drop sessions from the log whose last click is so much older than the newest event, or than now if
-        that event is in the future.
-    all_over : bool, default False
-        Whether every session counts as finished, so that none is carried along.
-    since : int, optional
-        See `EventProcessor`.
-    threads : int, default 1
-        For the tables.
-    refused : Counter, optional
-        Receives the clicks that were not learned, by reason.
-    duplicates : list, optional
-        Receives the positions of clicks whose ids had been seen.
+    log: the identity of the events' log. limits: the same as in the processes that serve. keep: milliseconds; sessions
+    from the log are dropped whose last click is so much older than the newest event, or than now if that event is in
+    the future. all_over: whether every session counts as finished, so that none is carried along. since: see
+    `EventProcessor`. threads: for the tables. refused: receives the clicks that were not learned, by reason.
+    duplicates: receives the positions of clicks whose ids had been seen.
     """
     columns = 0 if model.context is None else len(model.context.columns.names)
     event_processor = EventProcessor(model, limits, since)
@@ -97,13 +86,9 @@ class CollectedClicks:
         self._typed, self._types = typed, array("B")
 
     def click(
-        self,
-        handles: np.ndarray,
-        items: np.ndarray,
-        times: np.ndarray,
-        context: np.ndarray | None = None,
+        self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray | None = None,
         types: np.ndarray | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._handles.frombytes(handles.astype(np.int32).tobytes())
         self._items.frombytes(items.tobytes())
         self._times.frombytes(times.tobytes())
@@ -119,13 +104,13 @@ class CollectedClicks:
         self.dropped.add(base_session)
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
-        """Do nothing: the event processor stores priors."""
+        pass  # the event processor stores priors
 
     def recompute_vectors(self, internal_ids: Sequence[int]) -> None:
-        """Do nothing, as `refresh_vectors`."""
+        pass  # as below
 
     def refresh_vectors(self) -> None:
-        """Do nothing: `merge` computes the vectors from the new tables."""
+        pass  # `merge` computes the vectors from the new tables
 
     def sessions(self) -> tuple[np.ndarray, Sessions]:
         """Return the handles int32[S] of sessions that were not forgotten, ascending, and their clicks with times,
@@ -139,19 +124,14 @@ class CollectedClicks:
         kinds = None if types is None else types[order]
         return session_handles, Sessions(items[order], offsets_of(lengths), times[order], kinds, codes)
 
-    def of(
-        self, handles: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Return handle, item, time, context and type of each click of some sessions, in the log's order.
-
-        A forgotten session has no clicks.
-        """
+    def of(self, handles: np.ndarray) -> _Columns:
+        """Return the clicks of some sessions that were not forgotten, in the log's order."""
         all_handles, items, times, context, types = self._arrays()
         chosen = np.isin(all_handles, np.setdiff1d(handles, self._forgotten_handles()))
         codes = None if context is None else context[chosen]
         return all_handles[chosen], items[chosen], times[chosen], codes, None if types is None else types[chosen]
 
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    def _arrays(self) -> _Columns:
         context = None
         if self._n_columns:
             context = np.frombuffer(self._context, dtype=np.uint16).reshape(-1, self._n_columns)
@@ -200,8 +180,7 @@ class _Compaction:
         new_items = self._event_processor.items.new_items
         vectors = np.zeros((len(new_items), self._before.config.model.embedding_dim), dtype=np.float32)
         for index in range(len(new_items)):
-            content = new_items[index].content
-            if content is not None:
+            if (content := new_items[index].content) is not None:
                 vectors[index] = content
         over, table = self._sessions.select(self._over), self._event_processor.items.table()
         return ModelChanges(over, self._dropped, new_items.ids, vectors, self._log_progress(log), table)
@@ -265,7 +244,9 @@ class _Compaction:
         for begin in range(0, len(handles), _LINES):
             part = slice(begin, begin + _LINES)
             internal_ids = items[part]
-            values = [None] * len(internal_ids) if context is None else self._values(context[part])
+            values: list[dict[str, str] | None] = [None] * len(internal_ids)
+            if context is not None and self._before.context is not None:
+                values = [self._before.context.columns.values_of(codes) for codes in context[part]]
             kinds = [None] * len(internal_ids) if types is None else self._before.click_types.names_of(types[part])
             columns = handles[part].tolist(), self._external(internal_ids), times[part].tolist(), values, kinds
             lines += b"".join(
@@ -274,15 +255,7 @@ class _Compaction:
             )
         return bytes(lines[:-1])
 
-    def _values(self, context: np.ndarray) -> list[dict[str, str]]:
-        """Return the values of codes uint16[E, C] by column."""
-        assert self._before.context is not None
-        return [self._before.context.columns.values_of(codes) for codes in context]
-
     def _external(self, internal_ids: np.ndarray) -> list[int | str]:
         n_items, ids = self._before.n_items, self._event_processor.items.new_items.ids
         known_ids = iter(self._before.ids.external(internal_ids[internal_ids < n_items]))
-        return [
-            next(known_ids) if internal_id < n_items else ids[internal_id - n_items]
-            for internal_id in internal_ids.tolist()
-        ]
+        return [next(known_ids) if place < n_items else ids[place - n_items] for place in internal_ids.tolist()]

@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
@@ -54,10 +53,9 @@ class LogCleanupError(LearnError):
 def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool = False) -> Path | None:
     """Write the compacted bundle with all events of the log; return its folder, None if another process is doing it.
 
-    wait: wait until no other process does, instead of returning None. Raises LogCleanupError if the bundle was written,
-    but forgotten clicks, or events past the log's size, are still in the log: the next call removes them. Raises
-    MtawError if the bundle or the log cannot be read, or the compacted bundle cannot be written: the old one is
-    unchanged.
+    wait: wait for that process instead. Raises LogCleanupError if the bundle was written, but the log still holds
+    forgotten clicks or is too large: the next call cleans it up. Raises MtawError if the bundle or the log cannot be
+    read, or the compacted bundle cannot be written: the old one is unchanged.
     """
     try:
         make_private(settings.log_folder)
@@ -111,10 +109,8 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
 
 
 def _clean_up(log: EventLog, settings: LearningSettings, position: str, repeats: Sequence[str]) -> None:
-    """Remove from the log what the compacted bundles make unnecessary; one failure does not stop the other work.
-
-    repeats: clicks that came again, by their positions.
-    """
+    """Remove from the log what the compacted bundles make unnecessary, and `repeats`, the positions of clicks that came
+    again; one failure does not stop the other work."""
     arms = other_arms(settings)
     until = compacted_by_all(arms, position)
     if until == START:  # another arm still needs all of it, and cleans up when it has compacted it
@@ -135,15 +131,11 @@ def _clean_up(log: EventLog, settings: LearningSettings, position: str, repeats:
 
 
 def _redact(log: EventLog, log_folder: Path, until: str, served: Container[Path], repeats: Sequence[str]) -> None:
-    """Redact the log. If a session asked to be forgotten, also remove the bundles that nobody keeps up to date.
-
-    served: the folders whose bundles are kept up to date. repeats: as for `_clean_up`. They are removed first, before
-    the clicks that they repeat.
-    """
+    """Redact the log. If a session asked to be forgotten, also remove the bundles outside `served`, which nobody keeps
+    up to date. `repeats` go first, before the clicks that they repeat."""
     log.remove(repeats)
-    unserved = [
-        folder for folder in arm_folders(log_folder) if folder not in served and host.exists(folder / COMPACTED)
-    ]
+    folders = [folder for folder in arm_folders(log_folder) if folder not in served]
+    unserved = [folder for folder in folders if host.exists(folder / COMPACTED)]
     if unserved and forgotten_until(log, log_folder, until):
         for folder in unserved:
             with not_served(folder) as free:
@@ -168,14 +160,6 @@ def _events_after(log: EventLog, bundle: Bundle) -> Iterator[list[LogEntry]]:
     while entries := log.read(position, _READ_EVENTS):
         yield entries
         position = entries[-1].position
-
-
-def start_compactor(
-    folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool
-) -> subprocess.Popen[bytes]:
-    """Start a compactor of `folder`'s bundle in a process of its own. wait: as `compact_folder`."""
-    command = [sys.executable, "-m", "mtaw_fast.online.compaction.compactor", str(folder), *settings.arguments()]
-    return host.start_process([*command, "--wait"] if wait else command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -118,7 +118,7 @@ def _is_of_the_system(error: BaseException) -> bool:
 def trained_until(bundle: Bundle) -> int | None:
     """Return Unix milliseconds of the last click that a training, or an update by a log file, knew; None without times.
 
-    A compacted bundle keeps the value of the bundle it was made from: its position in the log covers the rest.
+    A compacted bundle keeps the value of its base: its position in the log covers the rest.
     """
     learned = bundle.model.log_progress
     return bundle.model.learned_until if learned is None or not learned.log else learned.since

@@ -32,19 +32,11 @@ _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
 class ModelChanges:
     """What to merge into a model.
 
-    Attributes
-    ----------
-    sessions : Sessions
-        New sessions of internal ids 0..N+M-1, ordered by last click, with their times, and their types and context if
-        the model keeps these.
-    dropped : int32[..]
-        Ascending indices, in the tables, of the sessions to remove.
-    items : sequence
-        External ids of the M new items, in order.
-    vectors : float32[M, d]
-        The directions of their attributes; zero if none. What was given by hand and the sessions may change them.
-    log_progress : LogProgress
-        What the new model knows about its log; the indices of sessions in it are those of the new tables.
+    sessions: new ones of internal ids 0..N+M-1, ordered by last click, with their times, and their types and context if
+    the model keeps these. dropped: int32[..], ascending indices, in the tables, of the sessions to remove. items:
+    external ids of the M new items, in order. vectors: float32[M, d], the directions of their attributes, zero if none;
+    what was given by hand and the sessions may change them. log_progress: what the new model knows about its log; the
+    indices of sessions in it are those of the new tables. table: of the items, N + M.
     """
 
     sessions: Sessions
@@ -77,12 +69,13 @@ def merge(model: Model, changes: ModelChanges, *, threads: int = 1) -> Model:
     if model.trends is not None:
         assert clicked_at is not None
         clicks, sizes = replace(tables.sessions, context=codes), model.trends.context_sizes
+        once_from = tables.settings.once_from
         trends = TrendTables.build(
             clicks,
             clicked_at,
             n_items,
             model.trends.settings,
-            once_from=tables.settings.once_from,
+            once_from=once_from,
             threads=threads,
             context_sizes=sizes,
         )

@@ -12,8 +12,8 @@ from pathlib import Path
 from mtaw_fast.errors import LearnError
 from mtaw_fast.online.log.event_log import START, EventLog
 from mtaw_fast.online.log.events import Forget
-from mtaw_fast.online.log.private_files import write_private
-from mtaw_fast.storage.files import read_json
+from mtaw_fast.online.log.private_files import FILE_MODE
+from mtaw_fast.storage.files import read_json, write_json
 from mtaw_fast.system import host
 
 MARK = "redacted.json"
@@ -31,7 +31,7 @@ def redact_forgotten(log: EventLog, folder: Path, until: str) -> int:
     before it. Raises MtawError if the log or the folder cannot be read or written: the next call tries again.
     """
     count = log.redact(forgotten_until(log, folder, until))
-    write_private(folder / MARK, {"log": log.identity, "position": until})
+    write_json(folder / MARK, {"log": log.identity, "position": until}, FILE_MODE)
     return count
 
 

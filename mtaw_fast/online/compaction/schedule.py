@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.online.compaction.compactor import start_compactor
 from mtaw_fast.online.compaction.current import compacted_by_all, position_in
 from mtaw_fast.online.compaction.redaction import is_redacted
 from mtaw_fast.online.log.event_log import EventLog
@@ -18,25 +18,27 @@ _MIN_SECONDS = 60.0  # between two
 
 
 class CompactionSchedule:
-    """Starts compactions of what was learned on top of a bundle, each in a process of its own.
+    """Starts compactions of what was learned on top of the bundle in `folder`, each in a process of its own.
 
     latest: the compactor that was started last, without those that were requested.
     """
 
     def __init__(self, folder: str | os.PathLike[str], settings: LearningSettings) -> None:
-        self._folder, self._settings = folder, settings
+        module = "mtaw_fast.online.compaction.compactor"
+        self._command = [sys.executable, "-m", module, str(folder), *settings.arguments()]
+        self._settings = settings
         self.latest: subprocess.Popen[bytes] | None = None
         self._requested: subprocess.Popen[bytes] | None = None
         self._tried = host.monotonic()
 
     def start(self, wait: bool) -> subprocess.Popen[bytes]:
         """Start a compaction. wait: whether it waits for another one that is running; if not, it ends at once."""
-        self.latest = start_compactor(self._folder, self._settings, wait=wait)
+        self.latest = host.start_process([*self._command, "--wait"] if wait else self._command)
         return self.latest
 
     def request(self) -> None:
         """Start a compaction that waits for another one that is running."""
-        self._requested = start_compactor(self._folder, self._settings, wait=True)
+        self._requested = host.start_process([*self._command, "--wait"])
 
     @property
     def is_requested(self) -> bool:

@@ -52,10 +52,9 @@ class ServingLock:
 
 
 def other_arms(settings: LearningSettings) -> list[tuple[Path, Path]]:
-    """Return trained bundle and folder of the arms that need the log too.
+    """Return bundle and folder of the arms that need the log too: those in the settings, and all that are served.
 
-    Those are the ones in the settings, and all in whose folders a learner serves now. For compactors alone, which take
-    turns in a log's folder: two that look at once take each other for a learner.
+    For compactors alone, which take turns: two that look at once take each other for a learner.
     """
     known = {settings.folder, *(folder for _, folder in settings.other_arms)}
     others = ((served_in(folder), folder) for folder in arm_folders(settings.log_folder) if folder not in known)

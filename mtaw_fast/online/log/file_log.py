@@ -22,11 +22,11 @@ from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.log.flusher import Flusher
-from mtaw_fast.online.log.private_files import FILE_MODE, make_private, write_private
+from mtaw_fast.online.log.private_files import FILE_MODE, make_private
 from mtaw_fast.online.log.segment import checked_line, record_of, redact_clicks, remove_records
 from mtaw_fast.online.log.segment_folder import SegmentFolder, parsed_position, position_of
 from mtaw_fast.online.log.segment_reader import SegmentReader
-from mtaw_fast.storage.files import flush_name, read_json, write_bytes
+from mtaw_fast.storage.files import flush_name, read_json, write_bytes, write_json
 from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkLock
 
@@ -150,11 +150,8 @@ class FileLog(SegmentReader):
             self._switch_segment(newest)
 
     def _is_succeeded(self, status: os.stat_result) -> bool:
-        """Return whether there is a newer segment than the one that is open for appending.
-
-        Raise LearnError if that one is not the one in the folder: nobody reads it. `expire` of another process may have
-        deleted it, if there is a newer one.
-        """
+        """Return whether there is a newer segment than the one that is open for appending. Raise LearnError if that one
+        is not in the folder: nobody reads it. `expire` may have deleted it, if there is a newer one."""
         try:
             if os.path.samestat(status, host.status(self._path)):
                 return host.exists(self._segments.path(self._number + 1))
@@ -194,10 +191,7 @@ class FileLog(SegmentReader):
         return host.open_file(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
     def _reopen_in_child(self) -> None:
-        """In a child of a fork, open every file again and start a flusher.
-
-        The child would otherwise share its parent's file locks and file offset, and it has no thread that flushes.
-        """
+        """In a child of a fork, start a flusher, and open every file again: locks and offsets would be its parent's."""
         if self._process == os.getpid():
             return
         number = self._segments.numbers()[-1]
@@ -307,7 +301,7 @@ class FileLog(SegmentReader):
         path = self.folder / _ABOUT
         if not host.exists(path):
             try:
-                write_private(path, {"format": "mtaw_fast event log", "version": 1, "log": host.new_id()})
+                write_json(path, {"format": "mtaw_fast event log", "version": 1, "log": host.new_id()}, FILE_MODE)
             except MtawError as error:  # a full disk
                 raise LearnError(str(error)) from None
         about = read_json(path, LearnError)

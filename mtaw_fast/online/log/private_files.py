@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Any
 
-from mtaw_fast.storage.files import flush_name, write_json
+from mtaw_fast.storage.files import flush_name
 from mtaw_fast.system import host
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
@@ -35,11 +34,6 @@ def make_private(folder: Path) -> None:
             _take_from_others(path)
     except PermissionError:
         _LOG.warning("%s belongs to another user, so others may read the clicks in it; set its mode to 700", folder)
-
-
-def write_private(path: Path, value: Any) -> None:
-    """Write `value` as JSON to a file that only its owner reads."""
-    write_json(path, value, FILE_MODE)
 
 
 def _take_from_others(path: Path) -> None:

@@ -26,24 +26,12 @@ class CatalogItems:
 
     progress: what the model has learned from the log before. refused: counts ids that did not enter, by reason.
 
-    Attributes
-    ----------
-    clicks : int64[N + limits.new_items]
-        Clicks of each item, those of the model included.
-    unavailable : bool[N + limits.new_items]
-        Items that are not recommended.
-    hidden : set of int
-        Those of them that have too few clicks so far.
-    added : set of int
-        Items that were added by hand since the training.
-    removed_ids : set of id
-        Items that were removed by hand and are not in the catalog: clicks that brought them are no longer in the log.
-    entered : list of int
-        New items whose attributes have not been looked at.
-    live : LiveItems
-        The item table with what changed, and the items that were hidden by hand.
-    changed : bool
-        Whether items were added, removed or changed. The reader resets it.
+    clicks: int64[N + limits.new_items], those of the model included. unavailable: bool[N + limits.new_items], items
+    that are not recommended. hidden: those of them that have too few clicks so far. added: items that were added by
+    hand since the training. removed_ids: items that were removed by hand and are not in the catalog: clicks that
+    brought them are no longer in the log. entered: new items whose attributes have not been looked at. live: the item
+    table with what changed, and the items that were hidden by hand. changed: whether items were added, removed or
+    changed; the reader resets it.
     """
 
     def __init__(self, model: Model, limits: LearningLimits, progress: LogProgress, refused: Counter[str]) -> None:
@@ -75,11 +63,8 @@ class CatalogItems:
         return self.live.table(self.internal_ids_of, self.size)
 
     def reserve(self, other: CatalogItems) -> None:
-        """Give new items the internal ids that they have in another catalog of the same model.
-
-        Items that are not recommended there are not recommended here. An item is unknown until it enters, or until
-        `end_reservation`.
-        """
+        """Give new items the internal ids, and the availability, that they have in another catalog of the same model.
+        An item is unknown until it enters, or until `end_reservation`."""
         for item in other.new_items.ids:
             if self.new_items.internal_id_of(item) is None:
                 internal_id = self.new_items.add(item)
@@ -108,11 +93,7 @@ class CatalogItems:
     def known(self, items: Iterable[int | str]) -> list[int]:
         """Return the internal ids of the items that are known, in order."""
         internal_ids = self.internal_ids_of(list(items))
-        return [
-            internal_id
-            for internal_id in internal_ids.tolist()
-            if internal_id >= 0 and internal_id not in self._awaited
-        ]
+        return [known for known in internal_ids.tolist() if known >= 0 and known not in self._awaited]
 
     def fits(self, item: int | str) -> bool:
         """Return whether the catalog can hold an id."""
@@ -130,10 +111,8 @@ class CatalogItems:
         return internal_ids
 
     def enter(self, item: int | str, session: str | None = None) -> int:
-        """Return the internal id of an item that the model does not know; -1 if it cannot enter.
-
-        session: whose click brings it; None if it is added by hand.
-        """
+        """Return the internal id of an item that the model does not know; -1 if it cannot enter. session: whose click
+        brings it; None if it is added by hand."""
         internal_id = self.new_items.internal_id_of(item)
         if internal_id is not None and internal_id not in self._awaited:
             return internal_id

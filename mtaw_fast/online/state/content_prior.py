@@ -18,10 +18,7 @@ _MAX_WEIGHT = 1e200
 
 
 class ContentPrior:
-    """Vectors and neighbors of new items by their attributes. Not thread-safe: one reader owns it.
-
-    Without content vectors in the model, nothing is known about new items.
-    """
+    """Vectors and neighbors of new items by their attributes, if the model has content vectors. Not thread-safe."""
 
     def __init__(self, model: Model) -> None:
         self._content, self._vectors = model.content, model.item_vectors

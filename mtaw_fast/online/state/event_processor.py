@@ -43,13 +43,9 @@ class EventSink(Protocol):
     """Receives what is learned. Items are internal ids, sessions the tracker's handles, times Unix milliseconds."""
 
     def click(
-        self,
-        handles: np.ndarray,
-        items: np.ndarray,
-        times: np.ndarray,
-        context: np.ndarray | None,
+        self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray | None,
         types: np.ndarray | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Add clicks, in order: int64[E], int32[E], int64[E], and if the model knows them their context uint16[E, C]
         and their types uint8[E]."""
         ...
@@ -63,10 +59,8 @@ class EventSink(Protocol):
         ...
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
-        """Add the cold-start prior of a new item and one of its neighbors: so many made-up sessions.
-
-        time: Unix milliseconds of their clicks in the trends; None: they are not in the trends.
-        """
+        """Add the cold-start prior of a new item and one of its neighbors: so many made-up sessions. time: Unix
+        milliseconds of their clicks in the trends; None: they are not in the trends."""
         ...
 
     def refresh_vectors(self) -> None:
@@ -83,22 +77,12 @@ class EventProcessor:
 
     since: Unix milliseconds up to which the model was trained: earlier clicks are in it already.
 
-    Attributes
-    ----------
-    position : str
-        The log's position after the last event.
-    priors : list of (int, int)
-        Pairs of an item that was added by hand and a neighbor that was named with it.
-    content_priors : list of (int, int, int)
-        A new item, a neighbor that its attributes suggest, and the time (0: unknown) of the newest click then.
-    refused : Counter
-        Clicks, items and vectors that were not learned, by reason; the tracker counts its own reasons.
-    learned_clicks : int
-        Clicks that were learned, those that the model carries along included.
-    keeps_vectors : bool
-        Whether vectors of the model still follow sessions that were forgotten, until a compaction computes them again.
-    counted : bool
-        Whether known items were clicked. The reader resets it.
+    position: the log's, after the last event. priors: pairs of an item that was added by hand and a neighbor that was
+    named with it. content_priors: a new item, a neighbor that its attributes suggest, and the time (0: unknown) of the
+    newest click then. refused: counts clicks, items and vectors that were not learned, by reason; the tracker counts
+    its own. learned_clicks: those that the model carries along included. keeps_vectors: whether vectors of the model
+    still follow sessions that were forgotten, until a compaction computes them again. counted: whether known items were
+    clicked; the reader resets it.
     """
 
     def __init__(self, model: Model, limits: LearningLimits, since: int | None = None) -> None:
@@ -147,8 +131,8 @@ class EventProcessor:
     def keep_items(self, other: EventProcessor) -> None:
         """Give items the internal ids they have in another processor of the same model, before any event is processed.
 
-        Items that are not recommended there are not recommended here. Up to `other.position`, an item is known only
-        from where the log adds it; after that position it is known even if the log has lost that part.
+        Up to `other.position`, an item is known only from where the log adds it; after that position it is known even
+        if the log has lost that part.
         """
         self.items.reserve(other.items)
         self._awaited_until = other.position
@@ -171,10 +155,7 @@ class EventProcessor:
         self._process(entries, sink)
 
     def remember_former(self) -> None:
-        """Count the events that a former training had learned as seen: some may have been redacted since.
-
-        Only from the end of those on, as the others are in the log.
-        """
+        """Count what a former training had learned as seen, from its end on: some may have been redacted since."""
         if self._former is not None:
             former, self._former = self._former, None
             self.tracker.remember(former.seen.tolist())
@@ -321,10 +302,8 @@ class EventProcessor:
         sink.refresh_vectors()
 
     def _look_at_attributes(self, sink: EventSink | None = None) -> None:
-        """Give items that just entered the vector of their attributes; with a sink, the cold-start prior too.
-
-        An item that enters by a click has evidence of its own, which the prior would outweigh.
-        """
+        """Give items that just entered the vector of their attributes; with a sink, the cold-start prior too: it would
+        outweigh the evidence of a click."""
         items = self.items
         if items.entered and items.content.is_known:
             table, ids = items.live.latest(items.internal_ids_of, items.size), items.new_items.ids

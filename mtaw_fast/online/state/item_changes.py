@@ -22,7 +22,7 @@ def live_after(events: Sequence[Event], table: ItemTable | None) -> LiveItems:
 
 
 class ItemChanges:
-    """Applies the events of a log that change a bundle's item table, and ignores the others. See `FollowedState`."""
+    """Applies the events of a log that change a bundle's item table, and ignores the others; used as `OnlineState`."""
 
     can_wait = False
     arrival = 0

@@ -44,7 +44,8 @@ class NewItems:
     capacity is for items that are added by hand.
 
     n_base: N, the number of the bundle's items. capacity: how many may be added. entered: how many have entered by
-    clicks since the training. candidates: as the property, of the log before this bundle.
+    clicks since the training. candidates: the keys of the sessions that clicked unknown items which have not entered,
+    the latest item last.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class NewItems:
         self._internal_ids: dict[int | str, int] = {}
         self._items: list[NewItem] = []
         self._touched: set[int] = set()  # indices from 0 on, since the last update of vectors
-        self._candidates = OrderedDict((item, set(sessions)) for item, sessions in (candidates or {}).items())
+        self.candidates = OrderedDict((item, set(sessions)) for item, sessions in (candidates or {}).items())
 
     def __len__(self) -> int:
         return len(self._items)
@@ -89,28 +90,23 @@ class NewItems:
             needed *= 2
         return needed
 
-    @property
-    def candidates(self) -> Mapping[int | str, set[int]]:
-        """The keys of the sessions that clicked unknown items which have not entered, the latest item last."""
-        return self._candidates
-
     def admits(self, item: int | str, session: int) -> bool:
         """Return whether an unknown item enters with this click; session: the key of the click's session."""
         needed = self.sessions_needed
         if needed > 1:
-            sessions = self._candidates.pop(item, set()) | {session}
+            sessions = self.candidates.pop(item, set()) | {session}
             if len(sessions) < needed:
-                self._candidates[item] = sessions
-                if len(self._candidates) > self._capacity:
-                    self._candidates.popitem(last=False)
+                self.candidates[item] = sessions
+                if len(self.candidates) > self._capacity:
+                    self.candidates.popitem(last=False)
                 return False
-        self._candidates.pop(item, None)
+        self.candidates.pop(item, None)
         self.entered += 1
         return True
 
     def forget(self, session: int) -> None:
         """Remove the session with this key from what is known of unknown items."""
-        for sessions in self._candidates.values():
+        for sessions in self.candidates.values():
             sessions.discard(session)
 
     def add(self, item: int | str) -> int | None:

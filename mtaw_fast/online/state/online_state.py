@@ -51,10 +51,8 @@ class OnlineState:
         self.position = self.event_processor.position  # the log's, after the last event
 
     def restarted(self) -> OnlineState:
-        """Return a state of the same model and limits that has learned nothing and keeps the internal ids of new items.
-
-        Sessions and filters hold these ids, and the log may have lost the event that added an item.
-        """
+        """Return a state of the same model that has learned nothing and keeps the internal ids of new items: sessions
+        and filters hold these, and the log may have lost the event that added an item."""
         state = OnlineState(self.model, self._limits, self._since)
         state.event_processor.keep_items(self.event_processor)
         return state
@@ -200,10 +198,7 @@ class OnlineState:
 
     @property
     def _counts_alone(self) -> bool:
-        """Whether the only news is clicks on known items, and popularity needs a new catalog for them.
-
-        Trends know such clicks at once; popularity is a part of the catalog.
-        """
+        """Whether the only news is clicks on known items, for which popularity, unlike trends, needs a new catalog."""
         return self.trends is None and self.event_processor.counted and not self._items.changed
 
     @property
@@ -224,28 +219,18 @@ class OnlineState:
         """Return the catalog to serve: immutable, except that the memory it refers to keeps learning."""
         items, size, counts_alone = self._items, self._items.size, self._counts_alone
         items.changed = self.event_processor.counted = False
+        unavailable, clicks, added = items.unavailable[:size].copy(), items.clicks[:size].copy(), items.new_items
         catalog = Catalog.learned(
-            self.model,
-            items.new_items.internal_ids,
-            self._current_vectors(),
-            self._norm,
-            items.unavailable[:size].copy(),
-            items.clicks[:size].copy(),
-            self.memory,
-            self.delta,
-            self.trends,
-            items.table(),
-            items.new_items.left,
-        )
+            self.model, added.internal_ids, self._current_vectors(), self._norm, unavailable, clicks, self.memory,
+            self.delta, self.trends, items.table(), added.left,
+        )  # fmt: skip
         if counts_alone:
             _ = catalog.most_clicked  # sort here: such catalogs are frequent, and no ranking may wait for it
         return catalog
 
     def _current_vectors(self) -> np.ndarray:
         """Return a copy float32[M, d] of the vectors, including those that the next update would be the first to give.
-
-        Which items get a vector so depends on the log alone, not on when a reader publishes.
-        """
+        So which items have one depends on the log alone, not on when a reader publishes."""
         new_items = self._items.new_items
         self._grow(len(new_items))
         vectors = self._vectors[: len(new_items)].copy()

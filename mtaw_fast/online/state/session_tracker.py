@@ -71,10 +71,7 @@ class SessionTracker:
     def __init__(
         self, limits: LearningLimits, clock: int = 0, seen: Iterable[int] = (), flood: FloodGuard | None = None
     ) -> None:
-        """Start without open sessions.
-
-        clock: Unix milliseconds of the newest event so far. seen: as `seen` returned them.
-        """
+        """Start without open sessions. seen: as `seen` returned them."""
         self._limits = limits
         self._open: OrderedDict[str, _OpenSession] = OrderedDict()
         self._handles = SessionHandles()
@@ -110,10 +107,7 @@ class SessionTracker:
         yield batch
 
     def resume(self, clicks: Iterable[Click]) -> UpdateBatch:
-        """Open the sessions again that a bundle carries as open; return their clicks as a batch.
-
-        The clicks are not checked, since they passed the limits before.
-        """
+        """Open the sessions that a bundle carries as open; return their clicks, which passed the limits before."""
         batch = UpdateBatch()
         for click in clicks:
             self.clock = max(self.clock, click.time) if not self.clock else self.clock
@@ -148,10 +142,8 @@ class SessionTracker:
 
     @property
     def ongoing(self) -> dict[str, tuple[int, bool]]:
-        """The state of open sessions that their learned clicks do not give, by session id.
-
-        It is the Unix milliseconds of the last click, learned or not, and whether the session is a bot.
-        """
+        """By id of the open sessions whose learned clicks do not give it: Unix milliseconds of the last click, learned
+        or not, and whether the session is a bot."""
         earliest = self.clock - self._limits.session_gap
         return {
             name: (session.last, session.bot)
@@ -161,10 +153,8 @@ class SessionTracker:
 
     @property
     def recent(self) -> dict[str, list[int]]:
-        """The arrival times of clicks of open sessions that the rule for bots still needs, by session id.
-
-        It is empty if no click had an arrival time. The rule uses the clicks' own times then.
-        """
+        """The arrivals of clicks that the rule for bots still needs, by id of open sessions; if no click had one, the
+        rule uses the clicks' own times."""
         earliest = self.arrival - self._limits.burst_ms
         recent = {name: [time for time in self._open[name].recent if time > earliest] for name in self.open_sessions()}
         return {name: times for name, times in recent.items() if times} if self.arrival else {}
@@ -214,11 +204,8 @@ class SessionTracker:
             self.arrival, self._behind = time, 0
 
     def _set_back(self, click: Click) -> None:
-        """Count a late click; set the clock back after many, since it must have been ahead.
-
-        To the arrival of the click, which no client chooses. Without arrivals by `session_gap` at most, which has no
-        end in a log file.
-        """
+        """Count a late click; after many, the clock must have been ahead: set it back to the click's arrival, which no
+        client chooses. Without arrivals by `session_gap` at most, which has no end in a log file."""
         self._late += 1
         if self._late < _LATE_IN_A_ROW:
             return
