@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -59,24 +58,14 @@ class Shop:
         return pipeline.rank(queries, self.model.n_items, Conditions(at=at))[0][0]
 
 
-@cache
-def small_shop() -> Shop:
-    return Shop()
-
-
-def test_a_hundred_clicks_of_one_session_are_worth_two() -> None:
-    once, often = small_shop().attack(1), small_shop().attack(1, repeats=100)
+def test_neither_many_clicks_of_one_session_nor_many_sessions_bring_an_item_to_a_top_list() -> None:
+    shop = Shop()
+    once, often, few, many = shop.attack(1), shop.attack(1, repeats=100), shop.attack(5), shop.attack(300)
     assert often.learned > 10 * once.learned
     # The number of clicks on an item, of which the logarithm is a feature, is what repeats still raise.
     assert abs(often.visitors - once.visitors) <= 5
-    assert min(often.visitors, once.visitors) > TOP
-
-
-def test_five_sessions_bring_an_item_to_no_top_list_and_no_number_brings_it_further() -> None:
-    few, many = small_shop().attack(5), small_shop().attack(300)
-    assert few.visitors > TOP
-    assert many.visitors > TOP
     assert many.learned <= 300 + few.learned, "clicks on B beyond the share were learned"
+    assert min(attack.visitors for attack in (once, often, few, many)) > TOP
 
 
 def test_eight_sessions_after_a_silent_day_are_not_what_unknown_visitors_see() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.evaluation.decayed import DecayedCounts
 from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
 from mtaw_fast.items import ItemTable
 from mtaw_fast.memory.log_progress import LogProgress
@@ -102,51 +103,25 @@ def test_what_is_hidden_now_was_there_and_what_the_log_removed_is_in_no_ranking(
         assert not with_removed.ranks[name][is_removed].any()
 
 
-def decayed(rows: list[Row], place: int, step: int, half_life: float) -> tuple[dict[str, float], dict[str, float]]:
-    """Return (co-occurrence, popularity) of items for the click at `place`, from all rows of earlier steps."""
-    session, _, now = rows[place]
-    past = [row for row in rows[:place] if row[2] // EVERY < step]
-    popularity: dict[str, float] = {}
-    pairs: dict[tuple[str, str], float] = {}
-    for index, (name, item, time) in enumerate(past):
-        weight = 2.0 ** ((time - now) / half_life)
-        popularity[item] = popularity.get(item, 0.0) + weight
-        for other in [row[1] for row in past[:index] if row[0] == name][-5:]:
-            if other != item:
-                pairs[other, item] = pairs.get((other, item), 0.0) + weight
-                pairs[item, other] = pairs.get((item, other), 0.0) + weight / 2
-    own_items = [row[1] for row in rows[:place] if row[0] == session][-5:]
-    scores: dict[str, float] = {}
-    for age, own_item in enumerate(reversed(own_items)):
-        for (source, other), weight in pairs.items():
-            if source == own_item:
-                scores[other] = scores.get(other, 0.0) + 0.6**age * weight
-    return scores, popularity
-
-
-def test_the_baselines_equal_their_formulas(tmp_path: Path) -> None:
+def test_the_baselines_know_all_clicks_of_earlier_steps(tmp_path: Path) -> None:
     half_life = 600_000.0
-    result = replay(
-        log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY, half_life=half_life), LIMITS
-    )
+    log = log_file(tmp_path / "log.csv", ROWS, MODEL)
+    result = replay(log, ReplaySettings(every=EVERY, half_life=half_life), LIMITS)
+    numbers = {item: N + code for code, item in enumerate(log.stream.item_ids)} | {f"sku-{i}": i for i in range(N)}
+    before = [[numbers[row[1]] for row in ROWS[:place] if row[0] == name] for place, (name, *_) in enumerate(ROWS)]
     for place, by_pairs, by_clicks in zip(
         result.clicks.tolist(), result.ranks["co-occurrence"], result.ranks["popularity"], strict=True
     ):
-        scores, popularity = decayed(ROWS, place, ROWS[place][2] // EVERY, half_life)
-        target = ROWS[place][1]
-        top = max(popularity.values())
-        filled = {item: scores.get(item, 1e-9 * (value - 2 * top) / top) for item, value in popularity.items()}
-        for rank, values in ((by_pairs, filled), (by_clicks, popularity)):
-            score = values.get(target)
-            better = 0 if score is None else sum(value > score + 1e-9 * abs(score) for value in values.values())
-            # Rounding may part what ties in exact arithmetic, never more than that.
-            ties = 0 if score is None else sum(abs(value - score) <= 1e-9 * abs(score) for value in values.values())
-            if score is None or better >= 20:
-                assert rank == 0
-            elif rank:
-                assert better < rank <= better + ties
-            else:
-                assert better + ties > 20
+        counts = DecayedCounts(half_life)
+        for index, (_, item, time) in enumerate(ROWS[:place]):
+            if time // EVERY < ROWS[place][2] // EVERY:
+                counts.click(numbers[item], before[index], time)
+        target = np.array([numbers[ROWS[place][1]]])
+        for rank, (ids, scores) in (
+            (by_pairs, counts.co_occurring(before[place], 21, set())), (by_clicks, counts.popular(21, set())),
+        ):  # fmt: skip
+            expected = int(listed_rank(ids[None], scores[None], target)[0])
+            assert rank == (expected if expected <= 20 else 0)
 
 
 def test_what_is_scored(tmp_path: Path) -> None:

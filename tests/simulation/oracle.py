@@ -125,25 +125,14 @@ def key_of(event: Mapping[str, Any]) -> tuple[Any, ...]:
 class Oracle:
     """All requests, and all events that the log has ever held.
 
-    Parameters
-    ----------
-    read : callable
-        Returns the log's records by position.
-    catalog : sequence of str
-        The items of the trained bundle.
-    gap : int
-        Milliseconds without a click after which a session ends.
-    change : callable
-        Returns what was asked for by a change of the item table, by the id that the log names it by.
+    read: returns the log's records by position. catalog: the items of the trained bundle. gap: milliseconds without a
+    click after which a session ends. change: returns what was asked for by a change of the item table, by its id.
     """
 
     def __init__(
-        self,
-        read: Callable[[], dict[str, dict[str, Any]]],
-        catalog: Sequence[str],
-        gap: int,
+        self, read: Callable[[], dict[str, dict[str, Any]]], catalog: Sequence[str], gap: int,
         change: Callable[[str], Change],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._read, self._catalog, self._gap, self._change = read, catalog, gap, change
         self.sent: list[Sent] = []
         self.records: dict[str, Record] = {}

@@ -27,22 +27,11 @@ _FARTHEST_MS = 6 * 3_600_000  # of the clock from where it would be
 
 
 class Run(Clients):
-    """One run of a history.
-
-    Parameters
-    ----------
-    history : History
-        What happens.
-    """
+    """One run of a history."""
 
     def __init__(self, history: History) -> None:
         super().__init__(history)
         self._offset = self._losses = 0
-
-    @property
-    def story(self) -> list[str]:
-        """What happened, line by line."""
-        return self.world.story
 
     def go(self) -> None:
         """Run the history. Raises BrokenPromiseError if a promise was not kept."""

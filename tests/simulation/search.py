@@ -24,8 +24,8 @@ def failure_of(history: History) -> tuple[str, list[str]]:
     try:
         run.go()
     except Exception as error:
-        return f"{type(error).__name__}: {error}", run.story
-    return "", run.story
+        return f"{type(error).__name__}: {error}", run.world.story
+    return "", run.world.story
 
 
 def kind_of(failure: str) -> str:

@@ -42,13 +42,7 @@ GUARDED = LearningLimits(new_items=64, session_clicks=6, burst_clicks=8, item_fl
 
 
 class Stage:
-    """The state of one run. Subclasses have a method for each kind of step, `_` and its name.
-
-    Parameters
-    ----------
-    history : History
-        What happens.
-    """
+    """The state of one run of a history. Subclasses have a method for each kind of step, `_` and its name."""
 
     def __init__(self, history: History) -> None:
         self.history, settings = history, history.settings

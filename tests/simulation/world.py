@@ -115,14 +115,8 @@ class Frame:
 class World:
     """The host and everything that runs on it.
 
-    Parameters
-    ----------
-    root : Path
-        A folder whose files are on the simulated disk.
-    seed : int
-        Of whatever the faults leave open.
-    run_steps : callable
-        Runs the steps of a fault, each in its process.
+    root: a folder whose files are on the simulated disk. seed: of whatever the faults leave open. run_steps: runs the
+    steps of a fault, each in its process. story: what happened, line by line.
     """
 
     def __init__(self, root: Path, seed: int, run_steps: Callable[[Sequence[Step]], None]) -> None:

@@ -145,25 +145,18 @@ def test_a_damaged_bundle_is_skipped_with_a_log_line(
     assert all(str(settings.folder / "bundle") in line for line in lines)
 
 
-@pytest.mark.parametrize("code", [errno.ENFILE, None])
-def test_a_running_process_never_goes_back(
-    folder: Path,
+def test_a_running_process_never_goes_back_to_the_trained_bundle(
     settings: LearningSettings,
     learning: Callable[..., Recommender],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    code: int | None,
 ) -> None:
-    """Neither if the new compacted bundle cannot be read, nor if it is damaged (code None)."""
     monkeypatch.setattr(learner, "_WATCH_SECONDS", 0.05)
     rec = learning()
     assert "fresh" in rec.bundle.ids
     until_learned(rec, rec.observe("t", ["sku-5"]))
-    if code is None:
-        (file,) = (settings.folder / "bundle").glob("memory-*")
-        spoil(file)
-    else:
-        broken(monkeypatch, settings, "memory-", code)
+    (file,) = (settings.folder / "bundle").glob("memory-*")
+    spoil(file)
     os.utime(settings.folder / "bundle" / MANIFEST)
     eventually(lambda: any("cannot switch to the compacted bundle" in message for message in caplog.messages), 10)
     assert "fresh" in rec.bundle.ids

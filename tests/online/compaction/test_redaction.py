@@ -57,7 +57,7 @@ def test_an_interrupted_redaction_is_finished_by_the_next_compaction(
 ) -> None:
     owner, name = {
         "before": (compactor, "redact_forgotten"), "within": (type(log), "redact"),
-        "after": (redaction, "write_private"),
+        "after": (redaction, "write_json"),
     }[place]  # fmt: skip
     log.append([OTHER, *FIRST])
     log.append([ASKED])

@@ -95,17 +95,6 @@ def test_an_item_that_was_clicked_once_ranks_next_to_what_was_clicked_with_it(
     assert sum(hits) >= 57
 
 
-def test_few_added_items_leave_other_rankings_as_they_were(folder: Path) -> None:
-    rec = Recommender.load(folder)
-    neighbors = groups(rec)
-    queries = [session for session in neighbors[3:] if not {group[0] for group in neighbors[:3]} & set(session)]
-    before = [rec.recommend(session, k=20).items for session in queries]
-    rec.add_items(["new-0", "new-1", "new-2"], neighbors=neighbors[:3])
-    rec.remove_items(["new-0", "new-1", "new-2"])
-    after = [rec.recommend(session, k=20).items for session in queries]
-    assert np.mean([len(set(old) & set(new)) / 20 for old, new in zip(before, after, strict=True)]) > 0.9
-
-
 def test_a_change_knows_what_another_process_changed_before(folder: Path, tmp_path: Path) -> None:
     settings = LearningSettings(tmp_path / "learned", compact=False)
     first, second = (Recommender.load(folder, learn=settings) for _ in range(2))
