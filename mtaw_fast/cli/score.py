@@ -89,10 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
                 scorer.write(block, arguments.out, advance)
         else:
             del scorer  # the actors have their own
-            score_on_ray(
-                arguments.bundle, plan, blocks, arguments.out, arguments.ray, arguments.actors,
-                lambda done: advance(done.rows),
-            )  # fmt: skip
+            score_on_ray(arguments.bundle, plan, blocks, arguments.out, arguments.ray, arguments.actors, advance)
         seconds = time.perf_counter() - began
     if arguments.json:
         print_json({"out": str(arguments.out), "sessions": plan.rows, "scored": todo, "parts": len(plan.blocks()),

@@ -22,7 +22,7 @@ from mtaw_fast.scoring.sessions import TYPES, open_sessions
 from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_bytes, write_json
 
 FORMAT = "mtaw_fast scores"
-FORMAT_VERSION = 3  # 1 had no columns fallback and unknown; 2 knew a source by its footer alone
+FORMAT_VERSION = 3
 PLAN, DONE = "_plan.json", "_SUCCESS"
 BLOCK_ROWS = 65_536
 
@@ -53,12 +53,8 @@ class ScoringOptions:
         return (*self.context, TYPES) if self.types else self.context
 
     def as_json(self) -> dict[str, Any]:
-        """Return the options as plain JSON values; without rules, context and types as releases before them wrote."""
-        values = {**dataclasses.asdict(self), "exclude": list(self.exclude), "context": list(self.context)}
-        for name in ("rules", "context", "types"):
-            if not values[name]:
-                del values[name]
-        return values
+        """Return the options as plain JSON values."""
+        return {**dataclasses.asdict(self), "exclude": list(self.exclude), "context": list(self.context)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,29 +42,10 @@ Progress = Callable[[int], object]
 
 
 class Scorer:
-    """A loaded bundle that scores blocks of sessions.
+    """A loaded bundle that scores blocks of sessions. Raises as `Recommender.load`.
 
-    Parameters
-    ----------
-    folder : Path
-        The bundle.
-    options : ScoringOptions
-        The options of every recommendation.
-    threads : int, default 1
-        Ranking threads; the results do not depend on them.
-
-    Attributes
-    ----------
-    version : str
-        The bundle's version, 16 hex digits.
-    isa : str
-        The instruction set of the native encoder, on which the last bits of its vectors depend; '' for other encoders.
-    recommender : Recommender
-
-    Raises
-    ------
-    BundleError, UsageError, MissingPackageError
-        As `Recommender.load`.
+    threads: for ranking; the results do not depend on them. version: of the bundle, 16 hex digits. isa: the instruction
+    set of the native encoder, on which the last bits of its vectors depend; '' for other encoders.
     """
 
     def __init__(self, folder: Path, options: ScoringOptions, threads: int = 1) -> None:
@@ -83,9 +64,8 @@ class Scorer:
             )
         if self.isa != isa:
             raise MtawError(
-                f"this host encodes with {self.isa}, but the run began with {isa}; set MTAW_ISA={isa} "
-                f"everywhere, or an "
-                "instruction set that all hosts have"
+                f"this host encodes with {self.isa}, but the run began with {isa}; set MTAW_ISA={isa} everywhere, or "
+                "an instruction set that all hosts have"
             )
 
     def check_kind(self, path: Path) -> None:
@@ -132,19 +112,10 @@ class Scorer:
         return None if context is None else context.columns
 
     def write(self, block: Block, folder: Path, progress: Progress = lambda _: None) -> None:
-        """Score a block of its file into its part in `folder`. progress: called with the rows that are done."""
-        rows = read_rows(block.path, block.first, block.rows, BATCH_ROWS, self.options.columns)
-        self.write_batches(block, rows, folder, progress)
+        """Score a block of its file into its part in `folder`. progress: called with the rows that are done.
 
-    def write_batches(
-        self, block: Block, batches: Iterable[Any], folder: Path, progress: Progress = lambda _: None
-    ) -> None:
-        """Score sessions that are already read: record batches of BATCH_ROWS rows, the last one shorter.
-
-        Raises
-        ------
-        MtawError
-            If the part cannot be written, such as on a full disk, or cannot hold an item id; no file is left behind.
+        Raises DataError if the rows cannot be read, MtawError if the part cannot be written, such as on a full disk, or
+        cannot hold an item id; no file is left behind.
         """
         pa, parquet = require("pyarrow", "score"), require("pyarrow.parquet", "score")
         with open_sessions(block.path) as file:
@@ -156,7 +127,7 @@ class Scorer:
             draft.open("wb") as stream,
             parquet.ParquetWriter(stream, schema, compression="zstd") as writer,
         ):
-            for batch in batches:
+            for batch in read_rows(block.path, block.first, block.rows, BATCH_ROWS, self.options.columns):
                 columns = [batch.column(SESSION), *self.answers(batch, pool)]
                 writer.write_batch(pa.record_batch(columns, schema=schema), row_group_size=len(batch))
                 progress(len(batch))

@@ -91,10 +91,8 @@ def context_in(schema: Any, columns: ContextColumns | None, path: Path) -> tuple
     names = () if columns is None else tuple(name for name in columns.names if name in schema.names)
     types = require("pyarrow", "score").types
     for name in names:
-        kind = schema.field(name).type
-        kind = kind.value_type if types.is_dictionary(kind) else kind
-        usable = types.is_integer(kind) or types.is_boolean(kind) or types.is_null(kind)
-        if not (usable or types.is_string(kind) or types.is_large_string(kind)):
+        kind = _plain(schema.field(name).type)
+        if not (_is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)):
             raise DataError(f"{path}: context column {name!r} is {kind}; write texts or whole numbers")
     return names
 
@@ -103,12 +101,10 @@ def has_types(schema: Any, path: Path) -> bool:
     """Return whether a file has the types of clicks. Raises DataError if they are no lists of texts."""
     if TYPES not in schema.names:
         return False
-    kind, types = schema.field(TYPES).type, require("pyarrow", "score").types
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        inner = kind.value_type
-        inner = inner.value_type if types.is_dictionary(inner) else inner
-        if types.is_string(inner) or types.is_large_string(inner) or types.is_null(inner):
-            return True
+    kind = schema.field(TYPES).type
+    inner = _element(kind)
+    if inner is not None and _is_text(inner):
+        return True
     raise DataError(f"{path}: column {TYPES!r} is {kind}, not lists of texts; write one type for each click")
 
 
@@ -149,25 +145,38 @@ def context_codes(batch: Any, names: Sequence[str], columns: ContextColumns) -> 
 
 def kind_of(schema: Any) -> str | None:
     """Return the kind of the ids in a schema's lists, 'int' or 'str'; None if all lists are empty."""
-    pa = require("pyarrow", "score")
-    kind = schema.field(ITEMS).type.value_type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return None if pa.types.is_null(kind) else "int" if pa.types.is_integer(kind) else "str"
+    types, kind = require("pyarrow", "score").types, _element(schema.field(ITEMS).type)
+    return None if types.is_null(kind) else "int" if types.is_integer(kind) else "str"
+
+
+def _plain(kind: Any) -> Any:
+    """Return the type of the values, for a column of codes that stand for them."""
+    return kind.value_type if require("pyarrow", "score").types.is_dictionary(kind) else kind
+
+
+def _element(kind: Any) -> Any:
+    """Return the type of the elements of a column of lists; None for another column."""
+    types = require("pyarrow", "score").types
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return _plain(kind.value_type) if is_list else None
+
+
+def _is_text(kind: Any) -> bool:
+    """Return whether values are texts, or all missing."""
+    types = require("pyarrow", "score").types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind))
 
 
 def _check(path: Path, schema: Any) -> None:
-    pa = require("pyarrow", "score")
     for name in (SESSION, ITEMS):
         if schema.names.count(name) != 1:
             raise DataError(f"{path} has no column {name!r}, or two of it; its columns are {', '.join(schema.names)}")
     kind = schema.field(ITEMS).type
-    types = pa.types
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        inner = kind.value_type
-        inner = inner.value_type if types.is_dictionary(inner) else inner
-        if types.is_integer(inner) or types.is_string(inner) or types.is_large_string(inner) or types.is_null(inner):
-            return
-    raise DataError(f"{path}: column {ITEMS!r} is {kind}, not lists of texts or integers; write one list per session")
+    inner = _element(kind)
+    if inner is None or not (_is_text(inner) or require("pyarrow", "score").types.is_integer(inner)):
+        raise DataError(
+            f"{path}: column {ITEMS!r} is {kind}, not lists of texts or integers; write one list per session"
+        )
 
 
 def _refuse_missing(path: Path, lists: Any, first: int) -> None:
