@@ -21,23 +21,24 @@ from tests.support.random_bundle import bundle_parts, save_parts
 SESSIONS = 1600  # four batches: every way of asking
 
 
+def command_or_skip(name: str, folder: Path) -> list[str]:
+    try:
+        return COMMANDS[name](folder)
+    except CannotRunError as reason:
+        pytest.skip(str(reason))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_lists_equal_those_of_the_package(name: str, tmp_path: Path) -> None:
-    try:
-        command = COMMANDS[name](tmp_path)
-    except CannotRunError as reason:
-        pytest.skip(str(reason))
+    command = command_or_skip(name, tmp_path)
     for kind in BUNDLES:
         assert "all lists equal" in compare(name, command, saved(tmp_path / kind, kind), SESSIONS)
 
 
 @pytest.mark.slow
 def test_the_node_client_has_its_calls(tmp_path: Path) -> None:
-    try:
-        COMMANDS["node"](tmp_path)
-    except CannotRunError as reason:
-        pytest.skip(str(reason))
+    command_or_skip("node", tmp_path)
     bundle = saved(tmp_path / "bundle", "withheld")
     rec = Recommender.load(bundle)
     script = Path(__file__).with_name("calls.js")
@@ -58,10 +59,7 @@ def test_the_node_client_has_its_calls(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_go_client_has_its_calls(tmp_path: Path) -> None:
-    try:
-        COMMANDS["go"](tmp_path)
-    except CannotRunError as reason:
-        pytest.skip(str(reason))
+    command_or_skip("go", tmp_path)
     environment = go_environment() | {"MTAW_BUNDLE": str(saved(tmp_path / "bundle", "withheld"))}
     printed("go", "test", "-count=1", ".", env=environment, cwd=CLIENTS / "go")
 
@@ -69,10 +67,7 @@ def test_the_go_client_has_its_calls(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_example_of_a_readme_runs(name: str, tmp_path: Path) -> None:
-    try:
-        COMMANDS[name](tmp_path)
-    except CannotRunError as reason:
-        pytest.skip(str(reason))
+    command_or_skip(name, tmp_path)
     text = (CLIENTS / name / "README.md").read_text()
     (command,) = [shlex.split(line) for line in re.findall(r"^(?:go run|node) .*$", text, re.MULTILINE)]
     bundle = saved(tmp_path / "bundle", "withheld")

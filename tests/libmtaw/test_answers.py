@@ -120,29 +120,12 @@ def test_conditions(pair: Pair) -> None:
         items = [pair.items[place] for place in rng.integers(0, len(pair.items), rng.integers(1, 40))]
         options: dict[str, Any] = {"at": END, "exclude_seen": bool(number % 2)}
         options["exclude"] = [*items[:9], items[0]] if number % 3 else ()
-        options["allow"] = None if number % 4 else items
+        options["allow"] = [] if number == 20 else None if number % 4 else items
         prepared: dict[str, Any] = {"exclude": items[:5], "allow": None if number % 5 else [*items, *pair.items[:30]]}
         filters = (pair.python.filter(**prepared), pair.c.filter(**prepared)) if number % 2 else (None, None)
         expected = pair.python.recommend(session, 20, filter=filters[0], **options)
         assert pair.c.recommend(session, 20, filter=filters[1], **options).equals(expected, session)
         library().mtaw_filter_close(filters[1])
-
-
-def test_nothing_is_allowed(pair: Pair) -> None:
-    for session in ([], pair.items[:3]):
-        answer = pair.c.recommend(session, 9, allow=[], at=END)
-        assert answer.items == []
-        assert answer.equals(pair.python.recommend(session, 9, allow=[], at=END), session)
-
-
-def test_batches(pair: Pair) -> None:
-    sessions = sessions_of(pair, 50, 5)
-    expected = pair.python.recommend_batch(sessions, 15, at=END, exclude_seen=True)
-    answers = pair.c.recommend_batch(sessions, 15, at=END, exclude_seen=True)
-    assert all(
-        answer.equals(*arguments)
-        for answer, arguments in zip(answers, zip(expected, sessions, strict=True), strict=True)
-    )
 
 
 def test_growing_sessions(pair: Pair) -> None:
@@ -206,15 +189,16 @@ def test_types_of_clicks(pair: Pair) -> None:
         pair.c.recommend_batch(sessions, types=all_types[1:])
 
 
-def test_reasons(pair: Pair) -> None:
+def test_reasons_in_a_batch_alone_and_of_a_session(pair: Pair) -> None:
     sessions = sessions_of(pair, 40, 13)
-    expected = pair.python.recommend_batch(sessions, 12, at=END, reasons=True)
-    answers = pair.c.recommend_batch(sessions, 12, at=END, reasons=True)
+    options: dict[str, Any] = {"at": END, "reasons": True, "exclude_seen": True}
+    expected = pair.python.recommend_batch(sessions, 12, **options)
+    answers = pair.c.recommend_batch(sessions, 12, **options)
     for ours, answer, session in zip(answers, expected, sessions, strict=True):
         assert ours.equals(answer, session)
-        assert pair.c.recommend(session, 12, at=END, reasons=True).equals(answer, session)
+        assert pair.c.recommend(session, 12, **options).equals(answer, session)
         visit = pair.c.session().click(*session)
-        assert visit.recommend(12, at=END, reasons=True).equals(answer, session)
+        assert visit.recommend(12, **options).equals(answer, session)
         visit.close()
 
 

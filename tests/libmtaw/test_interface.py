@@ -264,22 +264,16 @@ def test_of_members_with_one_name_the_last_counts(bundle: Path, tmp_path: Path) 
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
-def test_without_memory_nothing_stays_open_or_marked(bundle: Path, tmp_path: Path) -> None:
-    library_folder, header = library_file().parent, header_file().parent
-    flags = [f"-I{header}", f"-L{library_folder}", f"-Wl,-rpath,{library_folder}", "-lmtaw"]
-    printed("gcc", Path(__file__).parent / "no_memory.c", *flags, "-o", tmp_path / "program")
-    timed = saved(tmp_path / "timed", "context")
-    assert printed(tmp_path / "program", bundle, tmp_path / "log", timed) == "ok\n"
-    stored = (tmp_path / "log" / "events-0000000000.log").read_text()
-    assert stored.count('"item"') == 1, "an append that ended with MTAW_NO_MEMORY stored its event"
-
-
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
-def test_a_thread_is_canceled_after_its_call(bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["no_memory", "cancel"])
+def test_calls_that_end_early_leave_nothing_open_or_marked(name: str, bundle: Path, tmp_path: Path) -> None:
+    """Without memory, or in a thread that is to be canceled after its call."""
     library_folder, header = library_file().parent, header_file().parent
     flags = ["-pthread", f"-I{header}", f"-L{library_folder}", f"-Wl,-rpath,{library_folder}", "-lmtaw"]
-    printed("gcc", Path(__file__).parent / "cancel.c", *flags, "-o", tmp_path / "program")
-    assert printed(tmp_path / "program", bundle, tmp_path / "log") == "ok\n"
+    printed("gcc", Path(__file__).parent / f"{name}.c", *flags, "-o", tmp_path / "program")
+    timed = [saved(tmp_path / "timed", "context")] if name == "no_memory" else []
+    assert printed(tmp_path / "program", bundle, tmp_path / "log", *timed) == "ok\n"
+    stored = (tmp_path / "log" / "events-0000000000.log").read_text()
+    assert stored.count('"item"') == 1, "an append that ended with MTAW_NO_MEMORY stored its event"
 
 
 @pytest.mark.parametrize("version", [2, 5])

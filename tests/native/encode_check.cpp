@@ -2,7 +2,8 @@
 //
 //     encode_check ISA     prints "ok", or what differs, and exits with 0 or 1
 //
-// Every width is compared with the formulas in float64; appends from several threads must have the bits of encode.
+// Every width is compared with the portable kernels, which Python compares with the formulas; appends from several
+// threads must have the bits of encode.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -20,14 +21,13 @@
 namespace {
 
 using Floats = std::vector<float>;
-using Doubles = std::vector<double>;
 
 constexpr std::size_t kItems = 37, kPositions = 9, kMaxLen = 50;
 // The edges of tiles, of the chunks of 48 rows, and of the window.
 constexpr std::size_t kLengths[] = {1, 2, 5, 7, 16, 17, 48, 49, 50, 52};
 constexpr std::size_t kThreads = 3, kShared = kMaxLen / kThreads + 1;  // appended to one session by each thread
 constexpr std::size_t kWidths[] = {16, 31, 100, 130};
-constexpr double kTolerance = 2e-6;
+constexpr float kTolerance = 2e-6F;
 constexpr double kRecent = 1.5, kDecay = 0.8;
 
 struct Layer {
@@ -84,70 +84,6 @@ struct Model {
     std::mt19937 random{7};
 };
 
-Doubles linear(const Layer& layer, const Doubles& x, bool relu) {
-    Doubles out(x.size());
-    for (std::size_t o = 0; o < x.size(); ++o) {
-        double sum = layer.bias[o];
-        for (std::size_t i = 0; i < x.size(); ++i) sum += layer.weight[o * x.size() + i] * x[i];
-        out[o] = relu && sum < 0 ? 0 : sum;
-    }
-    return out;
-}
-
-// softmax(query keys^T / sqrt(d)) keys, over the first n keys.
-Doubles attend(const Doubles& query, const std::vector<Doubles>& keys, std::size_t n) {
-    Doubles scores(n), out(query.size());
-    double top = -1e300, total = 0;
-    for (std::size_t j = 0; j < n; ++j) {
-        for (std::size_t i = 0; i < query.size(); ++i) scores[j] += query[i] * keys[j][i];
-        scores[j] /= std::sqrt(static_cast<double>(query.size()));
-        top = std::fmax(top, scores[j]);
-    }
-    for (double& score : scores) total += score = std::exp(score - top);
-    for (std::size_t j = 0; j < n; ++j) {
-        for (std::size_t i = 0; i < query.size(); ++i) out[i] += scores[j] / total * keys[j][i];
-    }
-    return out;
-}
-
-Doubles formulas(const Model& model, const std::vector<std::int32_t>& session) {
-    const std::size_t d = model.d, dropped = session.size() > kMaxLen ? session.size() - kMaxLen : 0;
-    std::vector<Doubles> x, interests;
-    for (std::size_t t = 0; t + dropped < session.size(); ++t) {
-        Doubles row(d);
-        const std::size_t position = t < kPositions ? t : kPositions - 1;
-        for (std::size_t i = 0; i < d; ++i) {
-            const auto item = static_cast<std::size_t>(session[t + dropped]);
-            row[i] = static_cast<double>(model.items[item * d + i]) + model.positions[position * d + i];
-        }
-        x.push_back(row);
-        Doubles v = attend(linear(model.itl_query, x.back(), true), x, x.size());
-        const Doubles ffn = linear(model.ffn_out, linear(model.ffn_in, v, true), false);
-        double mean = 0, variance = 0;
-        for (std::size_t i = 0; i < d; ++i) mean += (v[i] += ffn[i]) / static_cast<double>(d);
-        for (const double value : v) variance += (value - mean) * (value - mean) / static_cast<double>(d);
-        for (std::size_t i = 0; i < d; ++i) {
-            v[i] = (v[i] - mean) / std::sqrt(variance + 1e-5) * model.norm_weight[i] + model.norm_bias[i];
-        }
-        interests.push_back(v);
-    }
-    Doubles o = attend(linear(model.iel_query, interests.back(), true), interests, interests.size());
-    const std::size_t late = std::min<std::size_t>(interests.size(), mtaw::kRecentClicks);
-    const double total = (1 - std::pow(kDecay, static_cast<double>(late))) / (1 - kDecay);
-    for (std::size_t k = 0; k < late; ++k) {
-        const float* item = &model.items[static_cast<std::size_t>(session[session.size() - 1 - k]) * d];
-        double length = 0;
-        for (std::size_t i = 0; i < d; ++i) length += static_cast<double>(item[i]) * item[i];
-        const double share =
-            kRecent * std::sqrt(static_cast<double>(d) / length) * std::pow(kDecay, static_cast<double>(k)) / total;
-        for (std::size_t i = 0; i < d; ++i) o[i] += share * item[i];
-    }
-    double square = 0;
-    for (const double value : o) square += value * value;
-    for (double& value : o) value /= std::sqrt(square);
-    return o;
-}
-
 bool same_bits(const Floats& one, const Floats& other) {
     return std::memcmp(one.data(), other.data(), one.size() * sizeof(float)) == 0;
 }
@@ -169,18 +105,18 @@ std::size_t append_all(const mtaw::Encoder& encoder, const std::vector<std::int3
 
 bool check(std::size_t d, mtaw::Isa isa) {
     const Model model(d);
-    const mtaw::Encoder encoder(model.weights(), isa);
+    const mtaw::Encoder encoder(model.weights(), isa), portable(model.weights(), mtaw::Isa::portable);
     mtaw::EncodeScratch scratch;
     std::mt19937 random(11);
     std::vector<std::int32_t> session(kMaxLen + 2);
     for (std::int32_t& click : session) click = static_cast<std::int32_t>(random() % kItems);
     for (const std::size_t m : kLengths) {
-        Floats query(d);
+        Floats query(d), expected(d);
         encoder.encode(session.data(), static_cast<std::int64_t>(m), query.data(), scratch);
-        const Doubles truth = formulas(model, {session.begin(), session.begin() + static_cast<std::ptrdiff_t>(m)});
+        portable.encode(session.data(), static_cast<std::int64_t>(m), expected.data(), scratch);
         for (std::size_t i = 0; i < d; ++i) {
-            if (!(std::fabs(query[i] - truth[i]) <= kTolerance)) {
-                std::printf("d %zu, %zu clicks, coordinate %zu: %.9g, not %.9g\n", d, m, i, query[i], truth[i]);
+            if (!(std::fabs(query[i] - expected[i]) <= kTolerance)) {
+                std::printf("d %zu, %zu clicks, coordinate %zu: %.9g, not %.9g\n", d, m, i, query[i], expected[i]);
                 return false;
             }
         }
