@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,19 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.model.model import Model
+
+Part = TypeVar("Part")
+
+
+class _ModelPart(Generic[Part]):
+    """The attribute of a bundle's model that has the same name."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, bundle: Bundle, owner: type | None = None) -> Part:
+        part: Part = getattr(bundle.model, self._name)
+        return part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +73,18 @@ class Bundle:
     folder: Path
     manifest: Mapping[str, Any]
     model: Model
+
+    config = _ModelPart[Config]()
+    weights = _ModelPart[Mapping[str, np.ndarray]]()
+    ids = _ModelPart[ItemIds]()
+    n_items = _ModelPart[int]()
+    popularity = _ModelPart[np.ndarray]()
+    item_vectors = _ModelPart[np.ndarray]()
+    most_clicked = _ModelPart[np.ndarray]()
+    scan = _ModelPart[Mapping[str, np.ndarray] | None]()
+    items = _ModelPart[ItemTable | None]()
+    memory = _ModelPart[MemoryTables | None]()
+    ranker_net = _ModelPart[RankerNet | None]()
 
     @staticmethod
     def save(
@@ -165,58 +190,3 @@ class Bundle:
     def dataset(self) -> Mapping[str, Any]:
         """Name and fingerprint of the data set that the model was trained on."""
         return self.manifest["dataset"]
-
-    @property
-    def n_items(self) -> int:
-        """N, the size of the catalog."""
-        return self.model.n_items
-
-    @property
-    def config(self) -> Config:
-        """See `Model`."""
-        return self.model.config
-
-    @property
-    def weights(self) -> Mapping[str, np.ndarray]:
-        """See `Model`."""
-        return self.model.weights
-
-    @property
-    def ids(self) -> ItemIds:
-        """See `Model`."""
-        return self.model.ids
-
-    @property
-    def popularity(self) -> np.ndarray:
-        """See `Model`."""
-        return self.model.popularity
-
-    @property
-    def item_vectors(self) -> np.ndarray:
-        """See `Model`."""
-        return self.model.item_vectors
-
-    @property
-    def most_clicked(self) -> np.ndarray:
-        """See `Model`."""
-        return self.model.most_clicked
-
-    @property
-    def scan(self) -> Mapping[str, np.ndarray] | None:
-        """See `Model`."""
-        return self.model.scan
-
-    @property
-    def items(self) -> ItemTable | None:
-        """See `Model`."""
-        return self.model.items
-
-    @property
-    def memory(self) -> MemoryTables | None:
-        """See `Model`."""
-        return self.model.memory
-
-    @property
-    def ranker_net(self) -> RankerNet | None:
-        """See `Model`."""
-        return self.model.ranker_net

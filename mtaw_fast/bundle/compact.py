@@ -14,13 +14,10 @@ Everything derived is the same, bit for bit, in every process and in libmtaw.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from mtaw_fast.errors import BundleError
-from mtaw_fast.memory.files import write_sessions
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.model.model import Model
 
@@ -28,16 +25,15 @@ _EMBEDDING = "item_embedding"
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-def halved(embeddings: np.ndarray) -> np.ndarray:
-    """Return float32[N, d] as float16, to the nearest. Raises BundleError if a value is too large for it."""
+def compact_weights(model: Model) -> dict[str, np.ndarray]:
+    """Return the model's weights as a compact bundle has them.
+
+    Raises BundleError if a value of an item's embedding is too large for a half float.
+    """
+    embeddings = model.weights[_EMBEDDING]
     if embeddings.size and np.abs(embeddings).max() > _LARGEST:
         raise BundleError(f"an item's embedding has a value beyond {_LARGEST:.0f}, the largest half float")
-    return embeddings.astype(np.float16)
-
-
-def compact_weights(model: Model) -> dict[str, np.ndarray]:
-    """Return the model's weights as a compact bundle has them."""
-    return {**model.weights, _EMBEDDING: halved(model.weights[_EMBEDDING])}
+    return {**model.weights, _EMBEDDING: embeddings.astype(np.float16)}
 
 
 def with_derived(
@@ -54,14 +50,3 @@ def with_derived(
     rows = normalized(embedding)
     rows.setflags(write=False)
     return weights, rows
-
-
-def sessions_writer(model: Model) -> partial[None]:
-    """Return a function that writes the sessions of the model's memory to a path. The model must have a memory."""
-    assert model.memory is not None
-    return partial(_write, model)
-
-
-def _write(model: Model, path: Path) -> None:
-    assert model.memory is not None
-    write_sessions(path, model.memory.arrays(), model.memory.settings)

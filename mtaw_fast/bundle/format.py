@@ -29,6 +29,9 @@ GRAPH_PARTS = {
     for graph in GRAPHS
     for variant in VARIANTS
 }
+SERVED_PARTS = (
+    *PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *TIMES_PARTS, *LEARNED_PARTS, *ITEM_PARTS, *CONTENT_PARTS,
+)  # fmt: skip
 ADDED_PARTS = ("index", *GRAPH_PARTS.values(), *(f"{part}_data" for part in GRAPH_PARTS.values()))
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -17,13 +17,11 @@ from mtaw_fast.bundle.format import (
     CONTENT_PARTS,
     FORMAT,
     ITEM_PARTS,
-    LEARNED_PARTS,
     MANIFEST,
-    MEMORY_PARTS,
     OPTIONAL_PARTS,
     PARTS,
     READABLE_VERSIONS,
-    TIMES_PARTS,
+    SERVED_PARTS,
     is_plain_name,
     required_parts,
 )
@@ -236,14 +234,13 @@ def _open_files(folder: Path, files: Mapping[str, _File], verify: bool, mapping:
     The hash is that of the opened bytes, not of a file that may have changed since. Raises DataError naming the first
     file that is wrong.
     """
-    served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *TIMES_PARTS, *LEARNED_PARTS, *ITEM_PARTS, *CONTENT_PARTS)
 
     def open_one(part: str) -> SealedFile | None:
         file = files[part]
         path = folder / file.name
-        if part not in served:
+        if part not in SERVED_PARTS:
             os.close(open_regular(path, DataError, file.size))
-        sealed = open_sealed_tensors(path, size=file.size, mapping=mapping) if part in served else None
+        sealed = open_sealed_tensors(path, size=file.size, mapping=mapping) if part in SERVED_PARTS else None
         if verify:
             digest = sha256_of(path) if sealed is None else hashlib.sha256(sealed.data.data).hexdigest()
             if file.digest != digest:

@@ -34,24 +34,9 @@ _ENTRY = {"time": str, "bundle": str, "version": str, "back": bool}  # of a line
 class BundleVersion:
     """One bundle of a folder.
 
-    Attributes
-    ----------
-    name : str
-        Its folder's name.
-    version : str
-        16 hex digits, as the service's answers name it.
-    created : str
-        When it was written, ISO 8601.
-    items : int
-        Of its catalog.
-    metrics : mapping of str to float
-        P@20 and MRR@20 on its validation sessions, in percent, where the training measured them.
-    dataset : str
-        Name of its data set.
-    current : bool
-        Whether the name `current` points to it.
-    promoted : str or None
-        When it was last promoted.
+    name: of its folder. version: 16 hex digits, as the service's answers name it. created, promoted: when it was
+    written and last promoted, ISO 8601. metrics: P@20 and MRR@20 on its validation sessions, in percent, where the
+    training measured them. current: whether the name `current` points to it.
     """
 
     name: str
@@ -62,10 +47,6 @@ class BundleVersion:
     dataset: str
     current: bool
     promoted: str | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def version_of(manifest: Mapping[str, Any]) -> str:

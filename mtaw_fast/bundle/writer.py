@@ -16,24 +16,19 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast import __version__
-from mtaw_fast.bundle.compact import compact_weights, sessions_writer
+from mtaw_fast.bundle.compact import compact_weights
 from mtaw_fast.bundle.format import (
     ADDED_PARTS,
     COMPACT_VERSION,
-    CONTENT_PARTS,
     FORMAT,
     FORMAT_VERSION,
-    ITEM_PARTS,
-    LEARNED_PARTS,
     MANIFEST,
-    MEMORY_PARTS,
-    OPTIONAL_PARTS,
-    PARTS,
-    TIMES_PARTS,
+    SERVED_PARTS,
     is_plain_name,
 )
 from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.kernels.native.scan import quantize
+from mtaw_fast.memory.files import write_sessions
 from mtaw_fast.model.checks import check_finite
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import check_writable, flush_name, folder_lock, read_json, sha256_of, write_json
@@ -41,9 +36,7 @@ from mtaw_fast.storage.tensor_file import write_tensors
 from mtaw_fast.system import host
 
 # The files that an interrupted save can leave: hashed files that no manifest names, drafts, temporary files.
-_OURS = "|".join(
-    (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS, *TIMES_PARTS, *ITEM_PARTS, *CONTENT_PARTS, *ADDED_PARTS)
-)
+_OURS = "|".join((*SERVED_PARTS, *ADDED_PARTS))
 _KINDS = "safetensors|faiss|onnx|bin"
 _LEFTOVER = re.compile(
     rf"({_OURS})-[0-9a-f]{{16}}\.({_KINDS})|\.+({_OURS})\.({_KINDS})\.draft.*|\.manifest\.json\..*\.tmp"
@@ -145,7 +138,10 @@ def _write_optional(folder: Path, model: Model, compact: bool, created: list[Pat
     arrays: dict[str, Mapping[str, np.ndarray]] = {}
     writers: dict[str, Callable[[Path], object]] = {}
     if model.memory is not None and model.ranker_net is not None:
-        writers["memory"] = sessions_writer(model) if compact else model.memory.save
+        memory = model.memory
+        writers["memory"] = (
+            (lambda path: write_sessions(path, memory.arrays(), memory.settings)) if compact else memory.save
+        )
         writers["ranker"] = model.ranker_net.save
     if model.trends is not None:
         writers["trends"] = model.trends.save
@@ -228,9 +224,8 @@ def flush_folder(folder: Path) -> None:
 def _manifest_identity(folder: Path) -> object:
     """Return a value that changes when the manifest of `folder` is replaced.
 
-    It is None without a manifest, and a unique object if the file cannot be examined.
-
-    It opens no file: the failure may be that no file can be opened.
+    It is None without a manifest, and a unique object if the file cannot be examined. It opens no file: the failure may
+    be that no file can be opened.
     """
     try:
         status = host.status(folder / MANIFEST)

@@ -39,29 +39,14 @@ class ClusterError(MtawError):
 
 @contextlib.contextmanager
 def cluster(address: str = HERE, cpus: int | None = None) -> Iterator[Any]:
-    """Connect to Ray, or start it on this host, and disconnect or stop it at the end.
+    """Connect to Ray, or start it on this host, yield the module `ray`, and disconnect or stop it at the end.
 
-    Parameters
-    ----------
-    address : str
-        'local' starts Ray on this host for the time of the `with`; else HOST:PORT, 'auto' or ray://HOST:PORT. If this
-        process is already connected to a Ray, that connection is used and stays.
-    cpus : int, optional
-        Processors of a Ray that is started here; by default those of the host.
+    address: 'local' starts Ray on this host for the time of the `with`; else HOST:PORT, 'auto' or ray://HOST:PORT. If
+    this process is already connected to a Ray, that connection is used and stays. cpus: processors of a Ray that is
+    started here; by default those of the host.
 
-    Yields
-    ------
-    module
-        `ray`, connected.
-
-    Raises
-    ------
-    MissingPackageError
-        Without the extra `ray`.
-    UsageError
-        On a malformed address.
-    ClusterError
-        If no cluster answers there, or it is lost meanwhile; in one line, however long Ray's own message is.
+    Raises MissingPackageError without the extra `ray`, UsageError on a malformed address, and ClusterError if no
+    cluster answers there, or it is lost meanwhile; in one line, however long Ray's own message is.
     """
     ray = find_ray(address)
     settings: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}

@@ -30,24 +30,11 @@ class BundleModel:
         self.recommender = recommender
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
-        """Recommendations for sessions.
+        """Return a pandas.DataFrame with `items` and `scores`, one list per session, with the index of the input.
 
-        Parameters
-        ----------
-        model_input : pandas.DataFrame or list of lists
-            Sessions of external ids, oldest click first; in a frame the column 'session', or the only column.
-        params : mapping, optional
-            `k`: number of items, 20 by default.
-
-        Returns
-        -------
-        pandas.DataFrame
-            `items` and `scores`, one list per session, with the index of the input.
-
-        Raises
-        ------
-        UsageError
-            If the frame has no such column, or as `Recommender.recommend_batch`.
+        model_input: sessions of external ids, oldest click first: lists, or a frame's column 'session', or its only
+        one. params: `k`, the number of items, 20 by default. Raises UsageError if the frame has no such column, or as
+        `Recommender.recommend_batch`.
         """
         pandas = require("pandas", "mlflow")
         index = None
@@ -75,19 +62,9 @@ def _load_pyfunc(data_path: str) -> BundleModel:
 
 
 def save_model(bundle: Bundle | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Write a bundle as an MLflow model folder, with a copy of the bundle under `data`.
+    """Write a bundle as an MLflow model folder `path`, which must not exist, with a copy of the bundle under `data`.
 
-    Parameters
-    ----------
-    bundle : Bundle or path
-        The bundle.
-    path : path
-        The folder to write; it must not exist.
-
-    Raises
-    ------
-    MissingPackageError
-        Without the extra `mlflow`.
+    Raises MissingPackageError without the extra `mlflow`.
     """
     require("mlflow", "mlflow")
     import mlflow.pyfunc

@@ -41,29 +41,12 @@ class TrackingError(MtawError):
 class MlflowRun:
     """A training Reporter that logs to an MLflow run. Use it as a context manager, and `finish` it with the bundle.
 
-    Parameters
-    ----------
-    uri : str
-        The tracking server or store: http://host:5000, sqlite:///mlflow.db, ..
-    dataset : Dataset
-        The training data.
-    config : Config
-        The settings.
-    folder : path
-        The run folder (`workflow.run_folder_of`), which keeps the id of the MLflow run.
-    resume : bool, default False
-        Continue the run that the folder names, if the server still has it.
-    experiment : str, default 'mtaw-fast'
-        The experiment; created if it is missing.
-    name : str, optional
-        The name of the run.
+    uri: the tracking server or store: http://host:5000, sqlite:///mlflow.db, .. folder: the run folder
+    (`workflow.run_folder_of`), which keeps the id of the MLflow run. resume: continue the run that the folder names, if
+    the server still has it. experiment: created if it is missing. name: of the run.
 
-    Raises
-    ------
-    MissingPackageError
-        Without the extra `mlflow`.
-    TrackingError
-        On entering, if the server or store cannot be used.
+    Raises MissingPackageError without the extra `mlflow`, and on entering TrackingError if the server or store cannot
+    be used.
     """
 
     def __init__(

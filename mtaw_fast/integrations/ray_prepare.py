@@ -28,24 +28,8 @@ def prepare_on_ray(
     """Make a sharded data set from a log of any size; each task of `partition_steps` takes one processor.
 
     A task whose worker dies is run again. If this process dies, its tasks end, and the next run starts from the
-    beginning.
-
-    Parameters
-    ----------
-    source, folder, options, name, overwrite, partitions, progress, check_ids
-        As in `prepare_in_partitions`. Every host of the cluster must see source and folder at these paths.
-    address : str, default 'local'
-        As in `cluster`.
-
-    Returns
-    -------
-    LogReport
-        The counts of the log and the warnings.
-
-    Raises
-    ------
-    MtawError
-        As `prepare_in_partitions` and `cluster` do; no file is left behind.
+    beginning. address: as in `cluster`; every host of the cluster must see source and folder at these paths. The other
+    parameters are those of `prepare_in_partitions`, as are result and errors; those of `cluster` come to these.
     """
     refuse_existing(folder, overwrite)
     find_ray(address)

@@ -42,43 +42,15 @@ def write_report(
     index: IndexName | str = "auto",
     progress: Progress | None = None,
 ) -> Path:
-    """Write a page about a bundle: data, curves, metrics, features, example sessions.
+    """Write a page about a bundle: data, curves, metrics, features, example sessions; return its path.
 
-    Parameters
-    ----------
-    bundle : path
-        The bundle to describe.
-    out : path, optional
-        The HTML file to write; BUNDLE.html next to the bundle by default. Replaces an earlier report.
-    dataset : Dataset or path, optional
-        For metrics with intervals next to the baselines, and for example sessions that training never saw. Without it
-        the page has the validation metrics of the training.
-    split : {'test', 'validation'}, default 'test'
-        Which samples of the data set.
-    weights : mapping of str to float, or str, optional
-        As in `evaluate`, for the data set.
-    slices : sequence of str, optional
-        As in `evaluate`, for the data set.
-    sessions : int, default 5
-        Number of examples.
-    encoder, index : str, default 'auto'
-        As in `Recommender.load`.
-    progress : callable, optional
-        Called as progress(what, done, total).
+    out: the HTML file, BUNDLE.html next to the bundle by default; replaces an earlier report. dataset: for metrics with
+    intervals next to the baselines, and for example sessions that training never saw; without it the page has the
+    validation metrics of the training. split, weights, slices: as in `evaluate`, for the data set. sessions: number of
+    examples. encoder, index: as in `Recommender.load`. progress: called as progress(what, done, total).
 
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    UsageError
-        If `out` is a folder or a file that is not a report, or as in `evaluate`.
-    BundleError
-        If the bundle is missing or damaged, or the page cannot be written.
-    MissingPackageError
-        Without the extra `report`.
+    Raises UsageError if `out` is a folder or a file that is not a report, or as in `evaluate`; BundleError if the
+    bundle is missing or damaged, or the page cannot be written; MissingPackageError without the extra `report`.
     """
     jinja2 = require("jinja2", "report")
     require("matplotlib", "report")

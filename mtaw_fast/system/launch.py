@@ -17,23 +17,9 @@ _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 class Launch:
     """This process's place in its group.
 
-    Attributes
-    ----------
-    rank : int
-        In 0 .. world - 1, over all hosts.
-    world : int
-        Processes in the group.
-    local_rank : int
-        The rank on this host.
-    address : str
-    port : int
-        The address of the group's store.
-    hosted : bool
-        Whether torchrun already runs the store; else rank 0 opens it.
-    restarts : int
-        How often torchrun has started the group again.
-    identity : str
-        Of the launch: the same after a restart, different for another call of torchrun.
+    rank: in 0 .. world - 1, over all hosts; local_rank on this host. address, port: of the group's store. hosted:
+    whether torchrun already runs the store; else rank 0 opens it. restarts: how often torchrun has started the group
+    again. identity: of the launch, the same after a restart, different for another call of torchrun.
     """
 
     rank: int
