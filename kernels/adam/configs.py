@@ -37,41 +37,15 @@ def compile_cases(backend: str) -> list[CompileCase]:
     del backend  # the same on every architecture
     launch = DEFAULT
 
-    def case(kernel: Any, signature: dict[str, str], constants: dict[str, Any]) -> CompileCase:
-        return CompileCase("adam", kernel, "fp32", signature, constants, launch.num_warps, launch.num_stages)
+    def case(kernel: Any, signature: str, constants: dict[str, Any]) -> CompileCase:
+        names = [name for name in kernel.arg_names if name not in constants]
+        types = dict(zip(names, signature.split(), strict=True))
+        return CompileCase("adam", kernel, "fp32", types, constants, launch.num_warps, launch.num_stages)
 
+    scalars = {"LOG_BETA1": -0.1, "LOG_BETA2": -0.001, "CLIP": True, "BLOCK": launch.partials_block}
+    weights = {"BETA1": 0.9, "BETA2": 0.999, "BLOCK": launch.block}
     return [
-        case(
-            gradient_norm.square_sums_kernel,
-            {"gradients": "*fp32", "partials": "*fp32", "n": "i64"},
-            {"BLOCK": launch.sum_block},
-        ),
-        case(
-            gradient_norm.scalars_kernel,
-            {
-                "partials": "*fp32",
-                "n_partials": "i32",
-                "step": "*fp32",
-                "learning_rate": "*fp32",
-                "apply": "*i1",
-                "scalars": "*fp32",
-                "weight_decay": "fp32",
-                "clip_norm": "fp32",
-            },
-            {"LOG_BETA1": -0.1, "LOG_BETA2": -0.001, "CLIP": True, "BLOCK": launch.partials_block},
-        ),
-        case(
-            update.adam_kernel,
-            {
-                "weights": "*fp32",
-                "gradients": "*fp32",
-                "first_moments": "*fp32",
-                "second_moments": "*fp32",
-                "scalars": "*fp32",
-                "apply": "*i1",
-                "n": "i64",
-                "eps": "fp32",
-            },
-            {"BETA1": 0.9, "BETA2": 0.999, "BLOCK": launch.block},
-        ),
+        case(gradient_norm.square_sums_kernel, "*fp32 *fp32 i64", {"BLOCK": launch.sum_block}),
+        case(gradient_norm.scalars_kernel, "*fp32 i32 *fp32 *fp32 *i1 *fp32 fp32 fp32", scalars),
+        case(update.adam_kernel, "*fp32 *fp32 *fp32 *fp32 *fp32 *i1 i64 fp32", weights),
     ]

@@ -10,7 +10,7 @@
 
 #include "encode/encoder.hpp"
 #include "encode/session.hpp"
-#include "ids/bound_ids.hpp"
+#include "ids/python_ids.hpp"
 #include "memory/delta.hpp"
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"

@@ -11,7 +11,6 @@
 
 #include "bindings.hpp"
 #include "buffers.hpp"
-#include "ids/bound_ids.hpp"
 #include "ids/python_ids.hpp"
 #include "python_objects.hpp"
 

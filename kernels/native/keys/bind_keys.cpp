@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "bindings.hpp"
-#include "keys/recent_keys.hpp"
-#include "keys/session_handles.hpp"
+#include "keys/key_sets.hpp"
 
 namespace py = pybind11;
 

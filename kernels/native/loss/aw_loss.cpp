@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "loss/choose.hpp"
+#include "loss/kernels.hpp"
 #include "loss/pass.hpp"
 
 namespace mtaw {

@@ -1,4 +1,4 @@
-#include "loss/choose.hpp"
+#include "loss/kernels.hpp"
 
 #include <stdexcept>
 #include <string>

@@ -129,4 +129,7 @@ extern const LossKernels kLossAvx512;
 extern const LossKernels kLossBf16;
 extern const LossKernels kLossAmx;
 
+// The inner loops for products in `format`. Throws std::invalid_argument if `isa` has none.
+const LossKernels& loss_kernels(LossFormat format, Isa isa);
+
 }  // namespace mtaw
