@@ -56,40 +56,29 @@ def settings(expired: Path, folder: Path, tmp_path: Path) -> LearningSettings:
     return LearningSettings(tmp_path / "learned", compact=False, max_log_bytes=1, retention_days=3650)
 
 
-def broken(monkeypatch: pytest.MonkeyPatch, settings: LearningSettings, part: str, code: int) -> Callable[[], None]:
-    """Make files of the compacted bundle whose names start with `part` fail to open; return a function that ends it."""
-    real = os.open
-    place = str(settings.folder / learner.COMPACTED / part)
+@pytest.mark.parametrize(
+    ("part", "code"),
+    [("memory-", errno.EMFILE), ("memory-", errno.EIO), ("learned-", errno.ENFILE), (MANIFEST, errno.EACCES)],
+)
+def test_a_bundle_that_cannot_be_read_now_is_neither_skipped_nor_overwritten(
+    folder: Path, settings: LearningSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    part: str, code: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(compactor.os, "nice", lambda _: 0)
+    before = current_bundle(folder, settings.folder, verify=True)
+    real, place = os.open, str(settings.folder / learner.COMPACTED / part)
 
     def opened(path: Any, *arguments: Any, **named: Any) -> int:
         if str(path).startswith(place):
             raise OSError(code, os.strerror(code), str(path))
         return real(path, *arguments, **named)
 
-    monkeypatch.setattr(os, "open", opened)
-    return lambda: monkeypatch.setattr(os, "open", real)
-
-
-@pytest.mark.parametrize(
-    ("part", "code"),
-    [("memory-", errno.EMFILE), ("memory-", errno.EIO), ("learned-", errno.ENFILE), (MANIFEST, errno.EACCES)],
-)
-def test_a_bundle_that_cannot_be_read_now_is_neither_skipped_nor_overwritten(
-    folder: Path,
-    settings: LearningSettings,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    part: str,
-    code: int,
-) -> None:
-    monkeypatch.setattr(compactor.os, "nice", lambda _: 0)
-    before = current_bundle(folder, settings.folder, verify=True)
-    repair = broken(monkeypatch, settings, part, code)
-    with pytest.raises(BundleError, match=os.strerror(code)):
-        current_bundle(folder, settings.folder, verify=True)
-    assert compactor.main([str(folder), *settings.arguments()]) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", opened)
+        with pytest.raises(BundleError, match=os.strerror(code)):
+            current_bundle(folder, settings.folder, verify=True)
+        assert compactor.main([str(folder), *settings.arguments()]) == 1
     assert os.strerror(code) in capsys.readouterr().err
-    repair()
     assert current_bundle(folder, settings.folder, verify=True).manifest == before.manifest
     written = compact_folder(folder, settings)
     assert written is not None

@@ -75,26 +75,21 @@ def test_readers_agree_on_vectors_at_every_position(seed: int, cuts: list[int], 
     np.testing.assert_array_equal(state.catalog().vectors, stepwise.catalog().vectors)
 
 
-def junk(count: int, session: str = "junk") -> list[Event]:
-    return [click(f"{session}-{n}", f"{session}-item-{n}", n) for n in range(count)]
+def junk(count: int) -> list[Event]:
+    return [click(f"junk-{n}", f"junk-item-{n}", n) for n in range(count)]
 
 
-def test_ids_that_do_not_exist_do_not_lock_others_out() -> None:
+def test_ids_that_do_not_exist_lock_neither_others_out_nor_items_added_by_hand() -> None:
     limits = LearningLimits(new_items=64)
     flooded = state_of(junk(5000), limits=limits).event_processor
     assert len(flooded.items.new_items) == 33
     assert flooded.refused == {"unproven": 5000 - 33}
     real = [click(f"s{n}", item, 6000 + n) for n in range(MAX_SESSIONS) for item in ("sku-1", "real")]
-    by_hand: list[Event] = [AddItems((f"hand-{n}",), (("sku-1",),), None, NOON) for n in range(4)]
-    state = state_of([*junk(5000), *real, *by_hand], limits=limits)
-    assert (state.event_processor.items.internal_ids_of(["real", *(f"hand-{n}" for n in range(4))]) >= 0).all()
-
-
-def test_items_added_by_hand_have_places_of_their_own() -> None:
-    """However many sessions the makers of ids start."""
-    limits = LearningLimits(new_items=64, item_floor=10**6)
+    state = state_of([*junk(5000), *real], limits=limits)
+    assert state.event_processor.items.internal_ids_of(["real"]) >= 0
+    # However many sessions the makers of ids start, some places are for items that are added by hand.
     events = [click(f"s{n}-{k}", f"junk-{n}", k) for n in range(400) for k in range(MAX_SESSIONS)]
-    state = state_of(events, limits=limits)
+    state = state_of(events, limits=LearningLimits(new_items=64, item_floor=10**6))
     assert len(state.event_processor.items.new_items) == 60
     assert state.event_processor.refused["catalog_full"] > 0
     state.apply([LogEntry(AddItems(("w", "x", "y", "z"), (("sku-1",),) * 4, None, NOON), "1")])
