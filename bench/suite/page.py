@@ -10,8 +10,8 @@ from bench.harness.report import number
 from bench.suite.charts import charts_of, figure_of
 from bench.suite.results import Row, Run, keyed
 from mtaw_fast import __version__
+from mtaw_fast.bundle_page import page as bundle_page
 from mtaw_fast.errors import DataError, require
-from mtaw_fast.report import page as bundle_page
 from mtaw_fast.storage.files import atomic_path, check_writable, write_bytes
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS
+from mtaw_fast.bundle_page.log_facts import day_rows, log_rows
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset_files import StoredDataset, read_stored
@@ -20,7 +21,6 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.retrieval import ann_file_of
 from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 from mtaw_fast.ranking.retrieval.first_pass import kept_first_pass
-from mtaw_fast.report.log_facts import day_rows, log_rows
 from mtaw_fast.storage.files import read_json
 
 _LONG_METRICS = ("history", "feature_importance", "processor_seconds", "validation_intervals")

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mtaw_fast.bundle_page import write_report
 from mtaw_fast.cli.common import (
     WEIGHTS_HELP,
     add_command,
@@ -20,7 +21,6 @@ from mtaw_fast.cli.common import (
     progress_bar,
 )
 from mtaw_fast.errors import DataWarning
-from mtaw_fast.report import write_report
 from mtaw_fast.workflow import compare, evaluate
 
 

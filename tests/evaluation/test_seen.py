@@ -12,13 +12,13 @@ import pytest
 
 from mtaw_fast import Recommender, evaluate, prepare, train
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_page.examples import examples_of
 from mtaw_fast.cli import main
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataWarning
 from mtaw_fast.evaluation.seen import may_know, seen_targets
-from mtaw_fast.report.examples import examples_of
 from tests.support.cli import write_log
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.training.curves import undrawn

@@ -12,15 +12,15 @@ import pytest
 
 from mtaw_fast import evaluate, train
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_page import write_report
+from mtaw_fast.bundle_page.facts import day_bars
+from mtaw_fast.bundle_page.feature_words import _WORDS, words_of
 from mtaw_fast.cli import main
 from mtaw_fast.config import preset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import MissingPackageError, UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory.side_features import SideFeatures
-from mtaw_fast.report import write_report
-from mtaw_fast.report.facts import day_bars
-from mtaw_fast.report.feature_words import _WORDS, words_of
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.report import EVIL, read, typed_dataset
 from tests.support.training.curves import undrawn

@@ -1,5 +1,5 @@
 """An HTML page about a bundle: its data, training, metrics and example recommendations."""
 
-from mtaw_fast.report.page import write_report
+from mtaw_fast.bundle_page.page import write_report
 
 __all__ = ["write_report"]

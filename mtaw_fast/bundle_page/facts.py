@@ -9,10 +9,10 @@ import numpy as np
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
+from mtaw_fast.bundle_page.feature_words import words_of
+from mtaw_fast.bundle_page.log_facts import day_rows, log_rows
 from mtaw_fast.config import PRESETS
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.report.feature_words import words_of
-from mtaw_fast.report.log_facts import day_rows, log_rows
 
 _DAYS = 40  # bars, at most
 _TOP = (0.01, 0.1)  # of the items

@@ -8,11 +8,11 @@ import numpy as np
 
 from mtaw_fast.assessment.inputs import rankable_by
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_page.examples import examples_of
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.evaluation import ranks_of
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.report.examples import examples_of
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.ranking.timed_model import END, N
 from tests.support.ranking.typed_model import typed_model

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from mtaw_fast import __version__
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_page.examples import examples_of
+from mtaw_fast.bundle_page.facts import data_facts, feature_rows, model_facts, phase_rows
+from mtaw_fast.bundle_page.scores import evaluated, validated
 from mtaw_fast.config.type_weights import TypeWeights
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import BundleError, UsageError, require
@@ -18,9 +21,6 @@ from mtaw_fast.evaluation.curves import figures_of
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.report.examples import examples_of
-from mtaw_fast.report.facts import data_facts, feature_rows, model_facts, phase_rows
-from mtaw_fast.report.scores import evaluated, validated
 from mtaw_fast.storage.files import check_writable, write_bytes
 from mtaw_fast.workflow import Progress
 
