@@ -267,7 +267,7 @@ def _planned(data: Dataset, config: Config, device: str, threads: int | None) ->
     with training_threads(Threads.of(threads)):
         plan = plan_training(data, config, device=device_of(device))
     log_plan(plan)
-    log_weights(data, by_code(config.loss.type_weights, data.type_names, _WEIGHTS))
+    log_weights(data.train, data.type_names, by_code(config.loss.type_weights, data.type_names, _WEIGHTS))
     return plan
 
 

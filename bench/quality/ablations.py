@@ -39,12 +39,15 @@ from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
-from mtaw_fast.storage.files import atomic_path
-from mtaw_fast.training.encoder.fit_encoder import fit_encoder
+from mtaw_fast.storage.files import atomic_path, folder_lock
+from mtaw_fast.training.checkpoints import RunFolder
+from mtaw_fast.training.encoder.fit_encoder import Fitting, weights_of
 from mtaw_fast.training.encoder.runner import FitRequest, Runner
 from mtaw_fast.training.memory_tables import build_tables
+from mtaw_fast.training.progress import Reporter
 from mtaw_fast.training.ranker.fit_ranker import Candidates
 from mtaw_fast.training.ranker.train_ranker import fit_samples, ranker_samples
+from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.steps.full_step import AnyStepper
 from mtaw_fast.training.trained_model import served_ranks
 
@@ -288,6 +291,32 @@ def _put(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     by_variant = {(line["dataset"], line["variant"]): line for line in [*old_lines, *lines]}
     with atomic_path(path) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in by_variant.values()))
+
+
+def fit_encoder(
+    config: Config,
+    sessions: Sessions,
+    n_items: int,
+    min_prefix: int,
+    folder: Path,
+    identity: Mapping[str, Any],
+    reporter: Reporter,
+    runner: Runner,
+) -> Mapping[str, np.ndarray]:
+    """Train an encoder alone on `sessions` for config.optimizer.epochs epochs; return its weights as `weights_of`.
+
+    folder: keeps the run; a finished one is read, not repeated. identity: tells this run from others, as JSON values;
+    raises UsageError if the folder has another run.
+    """
+    with folder_lock(folder, UsageError):
+        state = RunState(RunFolder(folder), identity, "search")
+        state.open(resume=True, overwrite=False)
+        if state["phase"] == "search":
+            Fitting(config, n_items, min_prefix, runner, state, reporter).fit(
+                "search", sessions, config.optimizer.epochs
+            )
+            state.next_phase("done", {"weights": state["checkpoint"]})
+        return weights_of(config, n_items, state, "weights")
 
 
 if __name__ == "__main__":

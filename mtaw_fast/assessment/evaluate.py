@@ -22,7 +22,6 @@ from mtaw_fast.assessment.inputs import (
     sample_weights,
     seen_in_training,
     split_of,
-    unseen_share,
     warn,
     warnings_for,
 )
@@ -149,7 +148,7 @@ def evaluate(
         index=recommender.index.name,
         seen_in_training=seen_in_training(model, split),
         same_training_part=same_training_part(model, data),
-        unseen_share=unseen_share(log),
+        unseen_share=log["unseen_clicks"] / log["test_clicks"] if log and log["test_clicks"] else None,
         unseen_targets=len(unseen_sessions) if log is not None else 0,
         warnings=lines,
         weights={} if weights is None else parsed(weights, WEIGHTS),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -150,13 +150,6 @@ def sample_weights(weights: TypeWeights, data: Dataset, samples: Samples) -> np.
     if not counts.any():
         raise UsageError(f"{WEIGHTS}: all samples have the weight 0; give a type of the targets a weight above 0")
     return counts
-
-
-def unseen_share(log: Mapping[str, Any] | None) -> float | None:
-    """Return the share of the test clicks on items that training never saw, by a log report; None if unknown."""
-    if log is None or not log["test_clicks"]:
-        return None
-    return log["unseen_clicks"] / log["test_clicks"]
 
 
 def named_progress(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:

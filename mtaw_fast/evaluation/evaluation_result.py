@@ -85,10 +85,11 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        head = f"{self.name}, {self.split}: encoder {self.encoder}, index {self.index}"
-        lines = [head, table({"model": self.report, **self.baselines})]
+        reports = {"model": self.report, **self.baselines}
+        lines = [f"{self.name}, {self.split}: encoder {self.encoder}, index {self.index}", table(reports)]
         if self.report.more:
-            lines.append(_more_table({"model": self.report, **self.baselines}))
+            rows = [[name, *(f"{report.more[metric]:.2f}" for metric in MORE)] for name, report in reports.items()]
+            lines.append(_drawn([["", *MORE], *rows]))
         if len(self.report.by_type) > 1:
             for kind, metrics in self.report.by_type.items():
                 lines.append(_metrics_text(f"targets of type {kind}", metrics))
@@ -97,17 +98,15 @@ class Evaluation:
                     lines.append(_metrics_text("of these are new to the session", first_metrics))
         if self.report.weighted:
             weights = ", ".join(f"{name}={weight:g}" for name, weight in self.weights.items())
-            lines += [
-                f"targets weighted by type ({weights})",
-                _weighted_table({"model": self.report, **self.baselines}),
+            rows = [
+                [name, *_with_intervals(report.weighted, report.weighted_intervals)] for name, report in reports.items()
             ]
+            lines += [f"targets weighted by type ({weights})", _drawn([["", *METRICS], *rows])]
         if self.unseen_share is not None:
-            counted = (
-                "counted as misses" if self.report.unseen else "not counted; --unseen misses counts them as misses"
-            )
+            counted = ", not counted; --unseen misses counts them as misses" if self.unseen_targets else ""
             lines.append(
                 f"{self.unseen_share:.1%} of the test clicks are on items that training never saw: "
-                f"{self.unseen_targets:,} targets{f', {counted}' if self.unseen_targets else ''}"
+                f"{self.unseen_targets:,} targets{', counted as misses' if self.report.unseen else counted}"
             )
         return "\n".join(lines)
 
@@ -121,20 +120,6 @@ def table(reports: Mapping[str, Report]) -> str:
     for name, report in reports.items():
         cells = _with_intervals(report.metrics, report.intervals)
         rows.append([name, *cells, f"{report.repeat['P@20']:.2f}", f"{report.non_repeat['P@20']:.2f}"])
-    return _drawn(rows)
-
-
-def _weighted_table(reports: Mapping[str, Report]) -> str:
-    """Return a Markdown table of the weighted metrics, with 95% intervals."""
-    rows = [["", *METRICS]]
-    rows += [[name, *_with_intervals(report.weighted, report.weighted_intervals)] for name, report in reports.items()]
-    return _drawn(rows)
-
-
-def _more_table(reports: Mapping[str, Report]) -> str:
-    """Return a Markdown table of the metrics in MORE, without intervals."""
-    rows = [["", *MORE]]
-    rows += [[name, *(f"{report.more[metric]:.2f}" for metric in MORE)] for name, report in reports.items()]
     return _drawn(rows)
 
 

@@ -104,10 +104,15 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values: the metrics at the top level, null for a metric without samples."""
-        weighted = {}
+        weighted, repeats = {}, {}
         if self.weighted:
             intervals = {name: list(interval) for name, interval in self.weighted_intervals.items()}
             weighted = {"weighted": {**self.weighted, "intervals": intervals}}
+        if self.by_type:
+            repeats = {
+                "first_by_type": {name: _without_nan(metrics) for name, metrics in self.first_by_type.items()},
+                "on_last_click": _without_nan(self.on_last_click),
+            }
         bounds = {**self.intervals, **self.more_intervals}
         return {
             **self.metrics,
@@ -119,17 +124,9 @@ class Report:
             "sessions": self.sessions,
             "unseen": self.unseen,
             "by_type": {name: dict(metrics) for name, metrics in self.by_type.items()},
-            **self._repeats_by_type(),
+            **repeats,
             **({"slices": self.slices} if self.slices else {}),
             **weighted,
-        }
-
-    def _repeats_by_type(self) -> dict[str, Any]:
-        if not self.by_type:
-            return {}
-        return {
-            "first_by_type": {name: _without_nan(metrics) for name, metrics in self.first_by_type.items()},
-            "on_last_click": _without_nan(self.on_last_click),
         }
 
 
@@ -140,8 +137,6 @@ def _without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
 def report_of(
     ranks: np.ndarray,
     samples: Samples,
-    seed: int = 0,
-    resamples: int = 1000,
     unseen: np.ndarray | None = None,
     type_names: Sequence[str] = (),
     weights: np.ndarray | None = None,
@@ -166,7 +161,7 @@ def report_of(
     if len(samples) == 0:
         raise DataError("nothing to evaluate: the split has no sample; lower min_prefix or hold more sessions out")
     gains = gains_of(ranks)
-    weighted = _weighted(gains, samples, weights, unseen, resamples, seed)
+    weighted = _weighted(gains, samples, weights, unseen)
     whole = samples if whole is None else whole
     repeats, session = whole.repeats(), samples.session
     by_type = _by_type(gains, samples, type_names)
@@ -177,9 +172,9 @@ def report_of(
         repeats = np.concatenate([repeats, np.zeros(n_unseen, dtype=bool)])
         session = np.concatenate([session, unseen])
     if measured is None:
-        observed: dict[str, Any] = {"intervals": session_bootstrap(gains, session, resamples, seed)}
+        observed: dict[str, Any] = {"intervals": session_bootstrap(gains, session)}
     else:
-        observed = _observed(measured, samples, unseen, slicings, resamples, seed)
+        observed = _observed(measured, samples, unseen, slicings)
     return Report(
         metrics=means_of(gains),
         repeat=means_of(gains[repeats]),
@@ -198,20 +193,15 @@ def report_of(
 
 
 def _observed(
-    measured: Measured,
-    samples: Samples,
-    unseen: np.ndarray | None,
-    slicings: Sequence[Slicing],
-    resamples: int,
-    seed: int,
+    measured: Measured, samples: Samples, unseen: np.ndarray | None, slicings: Sequence[Slicing]
 ) -> dict[str, Any]:
     """Return the fields of a report that need the lists, and the intervals of all means, from one bootstrap."""
-    columns, bootstrap = measured.columns(), SessionBootstrap(samples.session, resamples, seed)
+    columns, bootstrap = measured.columns(), SessionBootstrap(samples.session)
     means, intervals = _estimated(bootstrap, columns)
     if unseen is not None and len(unseen):
         extended = np.concatenate([columns, np.zeros((len(unseen), columns.shape[1]))])
         session = np.concatenate([samples.session, unseen])
-        diluted = _estimated(SessionBootstrap(session, resamples, seed), extended)
+        diluted = _estimated(SessionBootstrap(session), extended)
         for name in (*METRICS, *NDCG):
             means[name], intervals[name] = diluted[0][name], diluted[1][name]
     means |= measured.of_catalog()
@@ -256,12 +246,7 @@ def _type_repeats(
 
 
 def _weighted(
-    gains: np.ndarray,
-    samples: Samples,
-    weights: np.ndarray | None,
-    unseen: np.ndarray | None,
-    resamples: int,
-    seed: int,
+    gains: np.ndarray, samples: Samples, weights: np.ndarray | None, unseen: np.ndarray | None
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Return (metrics, intervals) by weights float32[S]; both empty without."""
     if weights is None:
@@ -272,9 +257,8 @@ def _weighted(
         )
     if not weights.any():
         raise DataError("nothing to evaluate: all samples have the weight 0; give a type of targets a weight above 0")
-    if (weights == 1).all():
-        return means_of(gains), session_bootstrap(gains, samples.session, resamples, seed)
-    return means_of(gains, weights), session_bootstrap(gains, samples.session, resamples, seed, weights=weights)
+    counts = None if (weights == 1).all() else weights
+    return means_of(gains, counts), session_bootstrap(gains, samples.session, weights=counts)
 
 
 def _by_type(gains: np.ndarray, samples: Samples, type_names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -6,7 +6,7 @@ Axes: S samples, K listed items, C metrics (`measuring.COLUMNS`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import NormalDist
 from typing import Any
 
@@ -41,8 +41,7 @@ class Difference:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        interval = None if self.interval is None else list(self.interval)
-        return {"first": self.first, "second": self.second, "difference": self.difference, "interval": interval}
+        return {**asdict(self), "interval": None if self.interval is None else list(self.interval)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ class ListDifferences:
 
     def as_dict(self) -> dict[str, float]:
         """Return plain JSON values."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,20 +178,11 @@ class Comparison:
         for name, values in self.slices.items():
             parts += [(name, value, part.samples, part.sessions, part.metrics) for value, part in values.items()]
         rows = [
-            (
-                *cells,
-                metric,
-                difference.first,
-                difference.second,
-                difference.difference,
-                *(difference.interval or (None, None)),
-            )
+            (*cells, metric, it.first, it.second, it.difference, *(it.interval or (None, None)))
             for *cells, metrics in parts
-            for metric, difference in metrics.items()
+            for metric, it in metrics.items()
         ]
-        names = (
-            "slice", "value", "samples", "sessions", "metric", "first", "second", "difference", "low", "high",
-        )  # fmt: skip
+        names = ["slice", "value", "samples", "sessions", "metric", "first", "second", "difference", "low", "high"]
         return frame_of(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)), library)
 
 
@@ -239,14 +229,14 @@ def _text(difference: Difference) -> str:
 
 
 def compared(
-    first: Measured, second: Measured, samples: Samples, slicings: Sequence[Slicing], seed: int = 0
+    first: Measured, second: Measured, samples: Samples, slicings: Sequence[Slicing]
 ) -> tuple[dict[str, Difference], dict[str, dict[str, SliceDifference]]]:
     """Return the differences over all samples, and by slice and value.
 
     Each resample draws the same sessions for both rankers, so what is hard for both does not widen the interval.
     """
     first_values, second_values = first.columns(), second.columns()
-    bootstrap = SessionBootstrap(samples.session, seed=seed)
+    bootstrap = SessionBootstrap(samples.session)
     overall = _differences(bootstrap, first_values, second_values, None, 1)[0][0]
     first_catalog, second_catalog = first.of_catalog(), second.of_catalog()
     for name in (COVERAGE, GINI):

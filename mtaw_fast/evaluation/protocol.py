@@ -88,7 +88,6 @@ def _check_lists(ranker: Evaluated, ids: np.ndarray, scores: np.ndarray, shape: 
 def evaluate(
     ranker: Evaluated,
     samples: Samples,
-    seed: int = 0,
     chunk: int = 512,
     progress: Progress | None = None,
     unseen: np.ndarray | None = None,
@@ -119,7 +118,7 @@ def evaluate(
         measured = measure(ranker, samples, facts, chunk, progress)
         ranks = measured.ranks
     return report_of(
-        ranks, samples, seed, unseen=unseen, type_names=type_names, weights=weights, measured=measured,
+        ranks, samples, unseen=unseen, type_names=type_names, weights=weights, measured=measured,
         slicings=slicings, whole=whole,
     )  # fmt: skip
 

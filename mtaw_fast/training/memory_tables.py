@@ -84,11 +84,8 @@ def build_trends(
     """
     if sessions.times is None or not config.memory.trends or not config.ranker.prequential:
         return None
-    settings, threads, sizes = (
-        trend_settings(config),
-        current_threads().pieces,
-        () if context is None else context.sizes,
-    )
+    settings, threads = trend_settings(config), current_threads().pieces
+    sizes = () if context is None else context.sizes
     ranges = _ranges("trends", trend_bytes(sessions, n_items, settings))
     if ranges is None:
         return TrendTables.build(sessions, sessions.times, n_items, settings, threads=threads, context_sizes=sizes)

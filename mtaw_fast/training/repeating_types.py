@@ -6,27 +6,18 @@ import logging
 
 import numpy as np
 
-from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions
 
 _MAX_REPEAT_SHARE = 0.5  # share of a type's targets; from more on, a warning
 
 
-def log_weights(dataset: Dataset, weights: np.ndarray | None) -> None:
-    """Log the warnings on the weights float32[K] of a data set's types, if there are weights."""
-    if weights is not None and dataset.train.types is not None:
-        for line in warnings_on_weights(dataset.train, dataset.type_names, weights):
-            logging.getLogger("mtaw_fast").warning(line)
+def log_weights(sessions: Sessions, type_names: tuple[str, ...], weights: np.ndarray | None) -> None:
+    """Warn of each type that weighs more than another and whose targets mostly repeat the last click.
 
-
-def warnings_on_weights(sessions: Sessions, type_names: tuple[str, ...], weights: np.ndarray) -> list[str]:
-    """Return a line for each type that weighs more than another and whose targets mostly repeat the last click.
-
-    Weights on it raise the weighted metrics by these repeats alone. A target is every click but a session's first.
-
-    sessions: their clicks have types. weights: float32[K], by type.
+    A target is every click but a session's first. weights: float32[K], by type, or None.
     """
-    assert sessions.types is not None
+    if weights is None or sessions.types is None:
+        return
     is_target = np.ones(sessions.n_clicks, dtype=bool)
     is_target[sessions.offsets[:-1][sessions.lengths > 0]] = False
     targets = np.flatnonzero(is_target)
@@ -34,9 +25,9 @@ def warnings_on_weights(sessions: Sessions, type_names: tuple[str, ...], weights
     counts = np.bincount(types, minlength=len(type_names))
     repeats = np.bincount(types[sessions.items[targets] == sessions.items[targets - 1]], minlength=len(type_names))
     lowest = weights[counts > 0].min(initial=np.inf)
-    return [
-        f"{repeats[code] / counts[code]:.0%} of the targets of type {name} repeat the click before them, so weights on "
-        "it raise the weighted metrics by that alone: prepare the data set with --merge-types"
-        for code, name in enumerate(type_names)
-        if weights[code] > lowest and repeats[code] > _MAX_REPEAT_SHARE * counts[code]
-    ]
+    for code, name in enumerate(type_names):
+        if weights[code] > lowest and repeats[code] > _MAX_REPEAT_SHARE * counts[code]:
+            logging.getLogger("mtaw_fast").warning(
+                f"{repeats[code] / counts[code]:.0%} of the targets of type {name} repeat the click before them, so "
+                "weights on it raise the weighted metrics by that alone: prepare the data set with --merge-types"
+            )

@@ -113,7 +113,7 @@ def train(
         check_held_out(dataset, config)
         type_weights = _weights_of_types(dataset, config)
         if plan is None:  # a search with one plan has warned
-            log_weights(dataset, type_weights)
+            log_weights(dataset.train, dataset.type_names, type_weights)
         identity = {
             "config": config.as_dict(),
             "dataset": dataset.fingerprint,
@@ -278,13 +278,11 @@ class _Run:
     def _phases(self, fitted: Sessions, held_out: Sessions) -> dict[str, Phase]:
         """Return the phases in order, by name."""
         all_sessions = self.dataset.train
-        search = (
-            partial(self._fit_all, fitted) if self.config.memory.enabled else partial(self._search, fitted, held_out)
-        )
+        fit_all, search = partial(self._fit_all, fitted), partial(self._search, fitted, held_out)
         phases: dict[str, Phase] = {
             "slice": partial(self._fit_before_last, fitted),
             "ranker": partial(self._train_ranker, fitted),
-            "search": search,
+            "search": fit_all if self.config.memory.enabled else search,
             "validate": partial(self._validate, fitted, held_out),
             "slice-refit": partial(self._fit_before_last, all_sessions),
             "ranker-refit": partial(self._train_ranker, all_sessions),
@@ -312,7 +310,9 @@ class _Run:
         return {"past": self.state["checkpoint"]}
 
     def _train_ranker(self, sessions: Sessions, phase: str) -> Kept:
-        past = self._weights("past") if "past" in self.state["kept"] else None
+        past = None
+        if "past" in self.state["kept"]:
+            past = weights_of(self.config, self.dataset.n_items, self.state, "past")
         samples = ranker_samples(
             self.config, sessions, self.dataset.n_items, self.dataset.min_prefix, past, self._files, phase,
             self.reporter, self.type_weights, _side_of(self.dataset, self.config),
@@ -337,9 +337,8 @@ class _Run:
         ranks = served_ranks(model, typed, progress)
         weights = None if self.type_weights is None else _sample_weights(samples, self.type_weights)
         report = report_of(ranks, samples, weights=weights)
-        metrics, intervals = report.metrics, report.intervals
-        if weights is not None:
-            metrics, intervals = report.weighted, report.weighted_intervals
+        metrics = report.metrics if weights is None else report.weighted
+        intervals = report.intervals if weights is None else report.weighted_intervals
         self.state.save(
             best=dict(metrics),
             best_epoch=self.config.optimizer.epochs,
@@ -351,8 +350,8 @@ class _Run:
 
     def _model(self, sessions: Sessions) -> Model:
         """Return the model that the phases so far have trained on `sessions`, with its memory if enabled."""
-        config, dataset, memory, ranker_net, trends = self.config, self.dataset, None, None, None
-        context, types = None, None
+        config, dataset = self.config, self.dataset
+        memory = ranker_net = trends = context = types = None
         if config.memory.enabled:
             memory = build_tables(config, sessions, dataset.n_items)
             ranker_net = RankerNet.load(self._files / self.state["kept"]["ranker"])
@@ -362,7 +361,7 @@ class _Run:
             types = ranker_net.types.translated(sessions.types, dataset.type_names)
         model = Model.of(
             config=config,
-            weights=self._weights("weights"),
+            weights=weights_of(config, dataset.n_items, self.state, "weights"),
             ids=dataset.ids,
             popularity=np.bincount(sessions.items, minlength=dataset.n_items).astype(np.int64),
             memory=memory,
@@ -374,9 +373,6 @@ class _Run:
             items=dataset.items,
         )
         return with_content(model, self.config.optimizer.seed)
-
-    def _weights(self, key: str) -> dict[str, np.ndarray]:
-        return weights_of(self.config, self.dataset.n_items, self.state, key)
 
 
 def _sample_weights(samples: Samples, type_weights: np.ndarray) -> np.ndarray:

@@ -119,7 +119,7 @@ def test_scores_do_not_depend_on_the_batch_or_its_order() -> None:
 def test_report_as_json() -> None:
     prefixes = Sessions.from_lists([[1, 2], [1, 2, 3], [5], [5, 6]])
     samples = Samples(prefixes, np.array([2, 4, 6, 5], np.int32), np.array([8, 8, 3, 3], np.int32))
-    report = report_of(np.array([1, 0, 4, 20], np.int32), samples, seed=5)
+    report = report_of(np.array([1, 0, 4, 20], np.int32), samples)
     value = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert set(value) == {*METRICS, "intervals", "repeat", "non_repeat", "samples", "sessions", "unseen", "by_type"}
     assert METRICS == ("P@10", "MRR@10", "P@20", "MRR@20")

@@ -21,16 +21,15 @@ from mtaw_fast.training.encoder.validation import validation_metrics
 from mtaw_fast.training.plan.first_steps import Stopwatch, encoder_times
 from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.ranker.candidates import Prefixes
-from mtaw_fast.training.ranker.fit_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.refit import refit_encoder, refit_ranker
-from mtaw_fast.training.repeating_types import warnings_on_weights
+from mtaw_fast.training.repeating_types import log_weights
 from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
 from mtaw_fast.training.steps.static_step import StaticStep
-from tests.support.training.made_up_candidates import MadeUp
 from tests.support.training.ring import TYPE_NAMES, ring_sessions, typed
+from tests.support.training.runs import same
+from tests.support.training.steps import CPU
 
-CPU = torch.device("cpu")
 COUNTS = np.array([1, 3, 0], dtype=np.float32)  # of the types, whole so that samples can be repeated
 
 
@@ -63,14 +62,7 @@ def test_a_step_equals_that_of_repeated_samples(small: Config) -> None:
     steppers: tuple[Any, ...] = (
         Stepper(models[0], config), Stepper(models[1], config), StaticStep(models[2], config),
     )  # fmt: skip
-    values = [
-        stepper.step(batch, 1.0)
-        for stepper, batch in zip(
-            steppers,
-            (oracle, weighted, weighted),
-            strict=True,
-        )
-    ]
+    values = [stepper.step(batch, 1.0) for stepper, batch in zip(steppers, (oracle, weighted, weighted), strict=True)]
     for value, model in zip(values[1:], models[1:], strict=True):
         assert value == pytest.approx(values[0], rel=1e-5)
         for (name, ours), theirs in zip(model.named_parameters(), models[0].parameters(), strict=True):
@@ -104,24 +96,6 @@ def test_validation_equals_that_of_repeated_samples(small: Config) -> None:
         assert value == pytest.approx(np.average([part[name] for _, part in parts], weights=masses), rel=1e-6)
 
 
-def test_the_rankers_fit_equals_that_of_repeated_queries() -> None:
-    plain, weighted, ones, repeated = (MadeUp() for _ in range(4))
-    times = np.random.default_rng(1).integers(1, 4, len(plain.targets))
-    weighted.weights, ones.weights = times.astype(np.float32), np.ones(len(times), np.float32)
-    rows = np.repeat(np.arange(len(times)), times)
-    for name in ("ids", "values", "targets", "lengths"):
-        setattr(repeated, name, getattr(repeated, name)[rows])
-    settings = RankerFit(epochs=2, lr=1e-2, batch=100_000)  # all at once: the same steps
-    start, _ = fit_ranker(plain, settings, 0, "r", Silent())
-    fits = [fit_ranker(made, settings, 0, "r", Silent(), start) for made in (weighted, repeated, plain, ones)]
-    for ours, theirs, unweighted, _ in zip(*(history for _, history in fits), strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
-        assert ours["loss"] != pytest.approx(unweighted["loss"], rel=1e-4)
-        assert ours["losses"] == [pytest.approx(ours["loss"], abs=1e-5)]  # a step an epoch
-    for name, array in fits[3][0].arrays().items():
-        assert np.array_equal(array, fits[2][0].arrays()[name])
-
-
 def test_prefixes_whose_target_counts_nothing_are_left_out() -> None:
     sessions = typed(ring_sessions(30, seed=8))
     prefixes, whole = Prefixes.of(sessions, 1, COUNTS), Prefixes.of(sessions, 1)
@@ -142,23 +116,19 @@ def test_weight_one_everywhere_is_no_weights_to_the_bit(
     for name, weights in (("none", ""), ("ones", "view=1,cart=1.0"), ("some", "view=1,cart=3,purchase=0")):
         runs[name] = train(data, config.replace(type_weights=weights), tmp_path / name, refit=False)
     none, ones, some = runs["none"], runs["ones"], runs["some"]
-    for name, array in none.model.weights.items():
-        assert np.array_equal(array, ones.model.weights[name])
-    assert not np.array_equal(none.model.weights["item_embedding"], some.model.weights["item_embedding"])
+    assert same(none.model, ones.model)
     assert none.metrics == ones.metrics
+    assert not np.array_equal(none.model.weights["item_embedding"], some.model.weights["item_embedding"])
+    assert "targets count by type: view=1,cart=3,purchase=0" in some.record()["protocol"]
     if kind == "small":  # with a memory the ring is too easy
         assert none.metrics != some.metrics
-    assert "targets count by type: view=1,cart=3,purchase=0" in some.record()["protocol"]
-    if none.model.ranker_net is not None:
-        assert ones.model.ranker_net is not None
-        assert some.model.ranker_net is not None
-        for name, array in none.model.ranker_net.arrays().items():
-            assert np.array_equal(array, ones.model.ranker_net.arrays()[name])
-        assert not np.array_equal(none.model.ranker_net.w1, some.model.ranker_net.w1)
-        with pytest.raises(UsageError, match="which a refit does not apply: update it without --refit"):
-            refit_ranker(some.model, some.model, 1, 1, tmp_path, Silent())
-        with pytest.raises(UsageError, match="which a refit does not apply"):
-            refit_encoder(some.model, 1, tmp_path, CPU, Silent())
+        return
+    nets: list[Any] = [run.model.ranker_net for run in (none, some)]
+    assert not np.array_equal(nets[0].w1, nets[1].w1)
+    with pytest.raises(UsageError, match="which a refit does not apply: update it without --refit"):
+        refit_ranker(some.model, some.model, 1, 1, tmp_path, Silent())
+    with pytest.raises(UsageError, match="which a refit does not apply"):
+        refit_encoder(some.model, 1, tmp_path, CPU, Silent())
 
 
 def test_what_the_data_set_cannot_give_is_refused_before_anything_is_done(
@@ -175,6 +145,8 @@ def test_what_the_data_set_cannot_give_is_refused_before_anything_is_done(
     lone = replace(data.train, types=np.zeros(data.train.n_clicks, np.uint8))
     with pytest.raises(UsageError, match="every target of the validation sessions has the weight 0"):
         train(replace(data, train=lone), small.replace(type_weights="view=0"), tmp_path / "run")
+    with pytest.raises(UsageError, match="the sessions' clicks have no types"):
+        Batch.of(ring.train, 1, CPU, type_weights=COUNTS)
     assert not list(tmp_path.glob("run/*.json"))
 
 
@@ -192,24 +164,19 @@ def test_types_that_only_validation_has_leave_nothing_to_learn_from(
         train(data, config, tmp_path / "run")
     weights = by_code(config.loss.type_weights, data.type_names, "here")
     known = data.train.split_last(config.optimizer.validation_fraction)[0]
-    watch = Stopwatch(torch.device("cpu"), 1)
+    watch = Stopwatch(CPU, 1)
     with pytest.raises(TrainingError, match="nothing to learn from: setting type_weights"):  # raised by the plan
-        encoder_times(config, known, data.n_items, 1, torch.device("cpu"), weights, ("full",), watch)
+        encoder_times(config, known, data.n_items, 1, CPU, weights, ("full",), watch)
 
 
-def test_sessions_without_types_are_named() -> None:
-    with pytest.raises((UsageError, TrainingError), match="the sessions' clicks have no types"):
-        Batch.of(ring_sessions(3, seed=1), 1, CPU, type_weights=COUNTS)
-
-
-def test_a_weight_on_repeats_is_named() -> None:
+def test_a_weight_on_repeats_is_named(caplog: pytest.LogCaptureFixture) -> None:
     items = np.array([1, 1, 2, 2, 2, 3, 1, 4], np.int32)
     view, cart, buy = range(3)
     types = np.array([view, cart, view, cart, buy, view, buy, view], np.uint8)
     sessions = Sessions(items, np.array([0, 5, 5, 8]), types=types)
     weights = np.array([1, 3, 8, 1], np.float32)
     # Both carts repeat the click before them; of two purchases one does, which is not most; nobody gives a gift.
-    (line,) = warnings_on_weights(sessions, (*TYPE_NAMES, "gift"), weights)
+    for counts in (weights, np.ones(4, np.float32), np.array([1, 0, 8, 1], np.float32), None):
+        log_weights(sessions, (*TYPE_NAMES, "gift"), counts)
+    (line,) = caplog.messages
     assert line.startswith("100% of the targets of type cart repeat the click before them")
-    assert not warnings_on_weights(sessions, (*TYPE_NAMES, "gift"), np.ones(4, np.float32))
-    assert not warnings_on_weights(sessions, (*TYPE_NAMES, "gift"), np.array([1, 0, 8, 1], np.float32))

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,8 @@ import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.errors import TrainingError
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.storage.files import folder_lock
-from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder.prefetch import made_ahead
 from mtaw_fast.training.encoder.runner import FitRequest, Runner, Validate
 from mtaw_fast.training.progress import LossCurve, Reporter
@@ -28,7 +25,6 @@ from mtaw_fast.training.threads import current_threads, training_threads
 
 BEST_BY = "MRR@20"
 _SESSIONS_NAMED = 5
-_PHASE = "search"  # of fit_encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,30 +141,6 @@ class Fitting:
         if len(usable) == 0:
             raise nothing_to_learn(min_prefix, self.config.loss.targets, self.type_weights)
         return usable
-
-
-def fit_encoder(
-    config: Config,
-    sessions: Sessions,
-    n_items: int,
-    min_prefix: int,
-    folder: Path,
-    identity: Mapping[str, Any],
-    reporter: Reporter,
-    runner: Runner,
-) -> Mapping[str, np.ndarray]:
-    """Train an encoder alone on `sessions` for config.optimizer.epochs epochs; return its weights as `weights_of`.
-
-    folder: keeps the run; a finished one is read, not repeated. identity: tells this run from others, as JSON values;
-    raises UsageError if the folder has another run.
-    """
-    with folder_lock(folder, UsageError):
-        state = RunState(RunFolder(folder), identity, _PHASE)
-        state.open(resume=True, overwrite=False)
-        if state["phase"] == _PHASE:
-            Fitting(config, n_items, min_prefix, runner, state, reporter).fit(_PHASE, sessions, config.optimizer.epochs)
-            state.next_phase("done", {"weights": state["checkpoint"]})
-        return weights_of(config, n_items, state, "weights")
 
 
 def weights_of(config: Config, n_items: int, state: RunState, key: str) -> dict[str, np.ndarray]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-_POLL_SECONDS = 0.1  # how soon a waiting thread notices that the consumer has stopped
 
 
 def made_ahead(make: Callable[[Given], Made], givens: Sequence[Given], ahead: int) -> Iterator[tuple[Given, Made]]:
@@ -17,41 +17,18 @@ def made_ahead(make: Callable[[Given], Made], givens: Sequence[Given], ahead: in
 
     make: called in order from one thread. ahead: how many may be ready in addition to the one that is being made. 0
     makes each on request, in the caller's thread.
-    Raises what `make` raised, when its result is requested; nothing is made after it.
+    Raises what `make` raised, when its result is requested.
     """
     if ahead == 0:
         yield from ((given, make(given)) for given in givens)
         return
-    ready: queue.Queue[tuple[Made | None, BaseException | None]] = queue.Queue(ahead)
-    stopped = threading.Event()
-
-    def put(result: tuple[Made | None, BaseException | None]) -> None:
-        while not stopped.is_set():
-            try:
-                ready.put(result, timeout=_POLL_SECONDS)
-                return
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        for given in givens:
-            if stopped.is_set():
-                return
-            try:
-                result = make(given), None
-            except BaseException as error:
-                put((None, error))
-                return
-            put(result)
-
-    thread = threading.Thread(target=work, name="batches", daemon=True)
-    thread.start()
-    try:
-        for given in givens:
-            made, error = ready.get()
-            if error is not None:
-                raise error
-            yield given, made  # type: ignore[misc]  # without an error it was made
-    finally:
-        stopped.set()
-        thread.join()
+    with ThreadPoolExecutor(1, "batches") as pool:
+        ready = deque(pool.submit(make, given) for given in givens[: ahead + 1])
+        try:
+            for given, later in itertools.zip_longest(givens, givens[ahead + 1 :]):
+                made = ready.popleft().result()
+                if later is not None:
+                    ready.append(pool.submit(make, later))
+                yield given, made
+        finally:
+            pool.shutdown(cancel_futures=True)

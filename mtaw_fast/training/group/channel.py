@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from torch.distributed import Store
@@ -102,22 +103,23 @@ class Channel:
             time.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_PAUSE)
 
-    # A RuntimeError of the store means that it is gone, and with it the process that hosts it.
-
     def _exists(self, names: list[str]) -> bool:
-        try:
+        with _store_errors():
             return self._store.check(names)
-        except RuntimeError:
-            raise GroupError from None
 
     def _get(self, name: str) -> str:
-        try:
+        with _store_errors():
             return self._store.get(name).decode()
-        except RuntimeError:
-            raise GroupError from None
 
     def _set(self, name: str, value: str) -> None:
-        try:
+        with _store_errors():
             self._store.set(name, value)
-        except RuntimeError:
-            raise GroupError from None
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    """A RuntimeError of the store means that it is gone, and with it the process that hosts it."""
+    try:
+        yield
+    except RuntimeError:
+        raise GroupError from None

@@ -110,12 +110,8 @@ class Group:
 
     def _peak(self) -> Peak:
         on_gpu = self.device.type == "cuda"
-        return Peak(
-            rank=self.rank,
-            device=str(self.device),
-            memory=peak_memory(),
-            device_memory=torch.cuda.max_memory_allocated(self.device) if on_gpu else None,
-        )
+        device_memory = torch.cuda.max_memory_allocated(self.device) if on_gpu else None
+        return Peak(self.rank, str(self.device), peak_memory(), device_memory)
 
 
 @contextlib.contextmanager
@@ -146,7 +142,11 @@ def joined(device: str = "auto") -> Iterator[Group]:
         yield group
         if group.leads:
             group.finish()
-        _leave(channel, launch)
+        if not launch.hosted:  # rank 0 hosts the store, and waits until the others have read the last message
+            if launch.rank > 0:
+                channel.leave()
+            else:
+                channel.wait_for_leavers()
     except GroupError as error:
         error.reported = error.reported or channel.failure(_FAILURE_WAIT) is not None or not channel.first_to_report()
         raise
@@ -204,13 +204,3 @@ def _init_process_group(launch: Launch, store: dist.Store, device: torch.device)
         )  # fmt: skip
     except RuntimeError as error:
         raise GroupError((str(error).splitlines() or [""])[0][:200]) from None
-
-
-def _leave(channel: Channel, launch: Launch) -> None:
-    """Leave the group. If rank 0 hosts the store, it waits until the others have read the last message."""
-    if launch.hosted:
-        return
-    if launch.rank > 0:
-        channel.leave()
-    else:
-        channel.wait_for_leavers()

@@ -61,7 +61,7 @@ def plan_training(
     check_held_out(dataset, config)
     device = device or torch.device("cpu")
     work = _Work.of(dataset, config)
-    logits = work.samples_of(len(dataset.train)) * dataset.n_items
+    logits = int(work.samples[-1]) * dataset.n_items
     phases = phases_of(config, refit)
     encoders = [name for name in phases if name != "validate" and not name.startswith("ranker")]
     full_bytes = max((work.phase(name, "full", None, None).peak_bytes for name in encoders), default=0)
@@ -110,10 +110,6 @@ class _Work:
         all_counts = sample_counts(dataset.train, dataset.min_prefix, "all", weights)
         return cls(config, dataset, offsets_of(counts), offsets_of(all_counts))
 
-    def samples_of(self, sessions: int) -> int:
-        """Return the samples of an epoch of the encoder over the first `sessions` sessions."""
-        return int(self.samples[sessions])
-
     def phase(self, name: str, softmax: Softmax, encoder: EncoderTimes | None, ranker: RankerTimes | None) -> PhasePlan:
         """Return the plan of one phase."""
         sessions = self.dataset.train
@@ -129,11 +125,10 @@ class _Work:
         return self._encoder(name, phase_sessions, softmax, encoder)
 
     def _encoder(self, name: str, sessions: Sessions, softmax: Softmax, times: EncoderTimes | None) -> PhasePlan:
-        config, samples = self.config, self.samples_of(len(sessions))
+        config, samples = self.config, int(self.samples[len(sessions)])
         epochs = f"{config.optimizer.epochs} epoch{'s' if config.optimizer.epochs > 1 else ''}"
-        limit = (
-            "up to " if name in ("search", "refit") and not config.memory.enabled and config.optimizer.patience else ""
-        )
+        stops = name in ("search", "refit") and not config.memory.enabled and config.optimizer.patience
+        limit = "up to " if stops else ""
         cost = None
         if times is not None:
             steps = config.optimizer.epochs * samples / times.samples_a_step

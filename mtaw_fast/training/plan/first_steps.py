@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,12 @@ def encoder_times(
             steps[softmax] = np.median(costs[_WARM_UP:], axis=0)
     start = by_sessions = np.zeros(2)
     if config.model.init == "structured":
-        few_cost, more_cost = (_spectral_cost(_last(sessions, share), n_items, config, watch) for share in _SPECTRAL)
+        costs = []
+        for share in _SPECTRAL:
+            part = sessions.slice(len(sessions) - max(round(share * len(sessions)), 1), len(sessions))
+            work = partial(spectral_embedding, part, n_items, config.model.embedding_dim, 1.0, config.optimizer.seed)
+            costs.append(watch.cost(work))
+        few_cost, more_cost = costs
         by_sessions = np.maximum(more_cost - few_cost, 0) / (_SPECTRAL[1] - _SPECTRAL[0])
         start = np.maximum(few_cost - by_sessions * _SPECTRAL[0], 0)
     return EncoderTimes(steps, samples, start, by_sessions)
@@ -168,11 +174,11 @@ def ranker_times(
         model = MTAW(config, n_items).draw_weights(config.optimizer.seed)
         weights = {name: value.detach().numpy() for name, value in model.named_parameters()}
     built: list[Any] = []
-    table_click = watch.cost(
-        lambda: built.extend(
-            (build_tables(config, before, n_items), build_trends(config, before, n_items, side.context))
-        )
-    ) / max(before.n_clicks, 1)
+
+    def build_both() -> None:
+        built.extend((build_tables(config, before, n_items), build_trends(config, before, n_items, side.context)))
+
+    table_click = watch.cost(build_both) / max(before.n_clicks, 1)
     tables, trends = built
     since = None if before.times is None else int(before.times.max())
     scratch = folder or Path(tempfile.gettempdir())  # the file has no name, so a kill leaves nothing
@@ -220,13 +226,3 @@ def _cut(sessions: Sessions, clicks: int) -> tuple[Sessions, Sessions]:
     split = int(np.searchsorted(sessions.offsets, sessions.n_clicks - clicks))
     split = min(max(split, 1), len(sessions) - 1)
     return sessions.slice(0, split), sessions.slice(split, len(sessions))
-
-
-def _last(sessions: Sessions, share: float) -> Sessions:
-    return sessions.slice(len(sessions) - max(round(share * len(sessions)), 1), len(sessions))
-
-
-def _spectral_cost(sessions: Sessions, n_items: int, config: Config, watch: Stopwatch) -> Cost:
-    return watch.cost(
-        lambda: spectral_embedding(sessions, n_items, config.model.embedding_dim, 1.0, config.optimizer.seed)
-    )

@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, cast
@@ -22,6 +21,7 @@ from torch.nn import functional
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.memory.ranker_net import TYPE_PREFIX, feature_bounds
+from mtaw_fast.training.encoder.prefetch import made_ahead
 from mtaw_fast.training.progress import LossCurve, Reporter
 
 HIDDEN = (64, 32)
@@ -126,12 +126,6 @@ class _Net(nn.Module):
             "bias": self.linear.bias,
         }
 
-    @torch.no_grad()
-    def load(self, ranker: RankerNet) -> None:
-        """Set the weights to those of a ranker."""
-        for name, weights in self.arrays().items():
-            weights.copy_(torch.from_numpy(np.array(getattr(ranker, name))))
-
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
@@ -187,7 +181,9 @@ class _Fit:
             torch.manual_seed(seed)
             self.net = _Net(len(self.mean))
         if start is not None:
-            self.net.load(start)
+            with torch.no_grad():
+                for name, weights in self.net.arrays().items():
+                    weights.copy_(torch.from_numpy(np.array(getattr(start, name))))
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
         self.steps_an_epoch = -(-len(candidates.targets) // settings.batch)
         self.step = 0
@@ -203,11 +199,11 @@ class _Fit:
         reporter.epoch_starts(phase, epoch, self.settings.epochs, n_queries)
         began, losses, used, mass = time.perf_counter(), 0.0, 0, 0.0
         curve = LossCurve(n_queries)
-        make = partial(self._candidates, epoch, self.step)
-        for queries, (ids, values) in zip(batches, _ahead(make, batches), strict=True):
+        steps = list(enumerate(batches, start=self.step + 1))
+        for (step, queries), (ids, values) in made_ahead(partial(self._candidates, epoch), steps, 1):
+            self.step = step
             hits = ids == self.candidates.targets[queries, None]
             usable = np.flatnonzero(hits.any(axis=1))
-            self.step += 1
             mean_loss = 0.0
             if len(usable):
                 step_loss, step_mass = self._learn(queries[usable], ids[usable], values[usable], hits[usable])
@@ -236,18 +232,27 @@ class _Fit:
         arrays = {name: np.ascontiguousarray(weights.detach().numpy()) for name, weights in self.net.arrays().items()}
         return RankerNet(features=self.candidates.features, mean=self.mean, scale=self.scale, **arrays)
 
-    def _candidates(self, epoch: int, before: int, k: int, queries: np.ndarray) -> _Made:
-        """Make the candidates of an epoch's k-th batch; `before` steps came before the epoch."""
+    def _candidates(self, epoch: int, step: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Make the candidates of a step: its number and queries."""
+        number, queries = step
         if not self.settings.negatives:
             return self.candidates.batch(queries)
-        rng = np.random.default_rng([self.seed, epoch, before + k + 1])
+        rng = np.random.default_rng([self.seed, epoch, number])
         return cast(DrawnCandidates, self.candidates).drawn(queries, self.settings.negatives, rng)
 
     def _learn(self, queries: np.ndarray, ids: np.ndarray, values: np.ndarray, hits: np.ndarray) -> tuple[float, float]:
         """Take a step; return the sums over the queries of loss times weight of the target, and of these weights."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(self.step - 1)
-        scores = _scores(self.net, ids, values, self.mean, self.scale, self.bounds)
+        valid = ids >= 0
+        rows = values[valid]
+        low, high = self.bounds
+        for k in np.flatnonzero(np.isfinite(low)).tolist():
+            np.clip(rows[:, k], low[k], high[k], out=rows[:, k])
+        rows -= self.mean
+        rows *= self.scale
+        scores = torch.full(ids.shape, -math.inf)
+        scores = scores.masked_scatter(torch.from_numpy(valid), self.net(torch.from_numpy(rows)))
         loss = functional.cross_entropy(scores, torch.from_numpy(hits.argmax(axis=1)), reduction="none")
         weight = torch.from_numpy(self.weights[queries])
         self.optimizer.zero_grad()
@@ -259,7 +264,12 @@ class _Fit:
         return float((loss.detach() * counts).sum()), float(counts.sum())
 
     def _learning_rate(self, step: int) -> float:
-        return _rate(self.settings.lr, step, self.settings.epochs * self.steps_an_epoch)
+        """Linear warm-up, then a cosine to 0."""
+        highest, steps = self.settings.lr, self.settings.epochs * self.steps_an_epoch
+        warmup = max(WARMUP_SHARE * steps, 1.0)
+        if step < warmup:
+            return highest * (step + 1) / (warmup + 1)
+        return highest * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1.0)))
 
 
 def nothing_to_learn(n_queries: int) -> TrainingError:
@@ -290,44 +300,3 @@ def _standard(candidates: Candidates, seed: int) -> tuple[np.ndarray, np.ndarray
     scale = 1 / np.where(of_types, np.maximum(deviation, _RARE), deviation + _MIN_DEVIATION)
     scale[of_types & (deviation == 0)] = 0
     return rows.mean(axis=0).astype(np.float32), scale.astype(np.float32)
-
-
-_Made = tuple[np.ndarray, np.ndarray]  # ids, features
-
-
-def _ahead(make: Callable[[int, np.ndarray], _Made], batches: Sequence[np.ndarray]) -> Iterator[_Made]:
-    """Yield make(k, batch) for each batch; the next one is made in a thread meanwhile."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        pending = pool.submit(make, 0, batches[0])
-        for k, batch in enumerate([*batches[1:], None], start=1):
-            result = pending.result()
-            if batch is not None:
-                pending = pool.submit(make, k, batch)
-            yield result
-
-
-def _scores(
-    net: _Net,
-    ids: np.ndarray,
-    values: np.ndarray,
-    mean: np.ndarray,
-    scale: np.ndarray,
-    bounds: tuple[np.ndarray, np.ndarray],
-) -> Tensor:
-    """float32[q, C]: the net's scores, -inf for padding."""
-    valid = ids >= 0
-    rows = values[valid]
-    for k in np.flatnonzero(np.isfinite(bounds[0])).tolist():
-        np.clip(rows[:, k], bounds[0][k], bounds[1][k], out=rows[:, k])
-    rows -= mean
-    rows *= scale
-    scores = torch.full(ids.shape, -math.inf)
-    return scores.masked_scatter(torch.from_numpy(valid), net(torch.from_numpy(rows)))
-
-
-def _rate(highest: float, step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine to 0."""
-    warmup = max(WARMUP_SHARE * steps, 1.0)
-    if step < warmup:
-        return highest * (step + 1) / (warmup + 1)
-    return highest * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1.0)))

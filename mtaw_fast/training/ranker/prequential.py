@@ -22,7 +22,7 @@ import numpy as np
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
-from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory
+from mtaw_fast.kernels.native.memory_query import SessionMemory
 from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
@@ -152,7 +152,7 @@ class _PrequentialRun:
         self._trends, self._sessions, self._content = trends, sessions, side.content
         self._types, self._n_types = side.type_codes(sessions), len(side.types)
         self._threads = current_threads().pieces
-        self._dense = None
+        self._dense: NewItemVectors | None = None
         if weights is not None:
             known = np.bincount(tables.session_items, minlength=tables.n_items) > 0
             self._dense = NewItemVectors(
@@ -168,7 +168,7 @@ class _PrequentialRun:
         if len(clicks) == 0:
             return
         begins = self._begin_of[clicks]
-        dense: Dense | None = None if self._dense is None else self._dense.of(self._query_of[clicks])
+        dense = None if self._dense is None else self._dense.of(self._query_of[clicks])
         threads = self._threads if len(clicks) >= _FEW else 1
         moment = None
         if self._trends is not None:

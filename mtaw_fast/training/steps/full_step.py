@@ -81,6 +81,10 @@ class EpochLoss:
         self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
         self.failed_step: int | None = None
 
+    def stage(self, batch: Batch) -> Any:
+        """Return the batch, which is on the device already. May be called from another thread."""
+        return batch
+
     def is_finite(self, value: float) -> bool:
         """Whether a step's loss is finite; else the step has failed."""
         if not math.isfinite(value):
@@ -112,10 +116,7 @@ class Stepper(EpochLoss):
         self._encoder_dtype = encoder_dtype(config, model.item_embedding)
         self._threads = current_threads().pieces
         self._adam = AdamState(model, config, threads=self._threads)
-
-    def stage(self, batch: Batch) -> Batch:
-        """Return the batch, which is on the device already. May be called from another thread."""
-        return batch
+        self.moments, self.load_moments = self._adam.moments, self._adam.load_moments
 
     def step(self, batch: Batch, progress: float) -> float:
         """Take one step; returns the mean loss over the batch's samples before the step.
@@ -140,14 +141,6 @@ class Stepper(EpochLoss):
         self._adam.update(gradient, [weights.grad for weights in self._adam.small if weights.grad is not None])
         self.add(value, batch.mass)
         return value
-
-    def moments(self) -> dict[str, Tensor]:
-        """Return Adam's state under '<moment>.<weight>'."""
-        return self._adam.moments()
-
-    def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
-        """Load what `moments` returns; KeyError if the state is of another model."""
-        self._adam.load_moments(state)
 
     def _loss(self, clicked: torch.Tensor, batch: Batch) -> torch.Tensor:
         config = self._config

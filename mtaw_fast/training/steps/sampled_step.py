@@ -60,10 +60,6 @@ class SampledStepper(EpochLoss):
             fused=True,
         )
 
-    def stage(self, batch: Batch) -> Batch:
-        """Return the batch unchanged."""
-        return batch
-
     def step(self, batch: Batch, progress: float) -> float:
         """See `full_step.Stepper.step`; the loss is that of the sample."""
         config = self._config
@@ -110,7 +106,7 @@ class SampledStepper(EpochLoss):
         return super().end_epoch()
 
     def moments(self) -> dict[str, Tensor]:
-        """See `full_step.Stepper.moments`; current after `end_epoch`."""
+        """See `AdamState.moments`; current after `end_epoch`."""
         moments = {
             f"{moment}.{name}": self.optimizer.state[parameter][moment]
             for name, parameter in self._others.items()

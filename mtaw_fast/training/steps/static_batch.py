@@ -131,10 +131,6 @@ class StaticBatch:
         self.buffer = torch.zeros(budget.numbers, dtype=torch.int32, device=device)
         self.inputs = StaticInputs.of(self.buffer, budget)
 
-    def load(self, batch: Batch, seed: int) -> None:
-        """Copy a batch from host memory."""
-        self.stage(batch).load(seed)
-
     def stage(self, batch: Batch) -> StagedBatch:
         """Pad a batch in host memory; may be called from another thread than `StagedBatch.load`."""
         buffer = torch.empty(self.budget.numbers, dtype=torch.int32, pin_memory=self.buffer.is_cuda)

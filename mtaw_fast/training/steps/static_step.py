@@ -22,10 +22,8 @@ What a replay relies on:
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +60,7 @@ class StaticStep:
         self._dtype = compute_dtype(config, self._device)
         self._encoder_dtype = encoder_dtype(config, model.item_embedding)
         self._adam = AdamState(model, config, backend=adam_backend)
+        self.moments, self.load_moments = self._adam.moments, self._adam.load_moments
         self._losses = LossAccumulator(self._device)
         self._batches: dict[Budget, StaticBatch] = {}
         self._steps, self._mass = 0, 0.0
@@ -92,26 +91,16 @@ class StaticStep:
         self._steps += 1
         self._mass += staged.mass
         if self._steps == 1 or self._steps % _READ_EVERY == 0:
-            stats = self._losses.read()
-            self._latest, self.failed_step = stats.loss, stats.failed
+            _, self._latest, self.failed_step = self._losses.read()
         return self._latest
 
     def end_epoch(self) -> float:
         """Wait for all steps since the last call; returns their mean loss over samples (non-finite: see step)."""
-        stats = self._losses.read()
-        self.failed_step = stats.failed
-        mean = stats.total / (self._mass or 1.0) if stats.failed is None else stats.loss
+        total, loss, self.failed_step = self._losses.read()
+        mean = total / (self._mass or 1.0) if self.failed_step is None else loss
         self._losses.reset()
         self._steps, self._mass = 0, 0.0
         return mean
-
-    def moments(self) -> dict[str, Tensor]:
-        """See `Stepper.moments`."""
-        return self._adam.moments()
-
-    def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
-        """See `Stepper.load_moments`."""
-        self._adam.load_moments(state)
 
     def _run(self, static: StaticBatch) -> None:
         """Take the step on what the buffers hold."""
@@ -177,25 +166,12 @@ class StaticStep:
         self._adam.update(d_items, d_small, self._losses.healthy)
 
 
-class LossStats(NamedTuple):
-    """The losses of some steps.
-
-    total: the sum of the finite losses, each times its batch's mass. loss: the loss of the latest step, or the first
-    one that was not finite. failed: number of the step with that one, or None. steps: number of steps.
-    """
-
-    total: float
-    loss: float
-    failed: int | None
-    steps: int
-
-
 class LossAccumulator:
     """Counts steps on the device; once a loss is not finite, `healthy` stays false until `reset`."""
 
     def __init__(self, device: torch.device) -> None:
         self.healthy = torch.ones((), dtype=torch.bool, device=device)
-        self._values = torch.zeros(4, dtype=torch.float64, device=device)  # as in LossStats; failed: -1 for None
+        self._values = torch.zeros(4, dtype=torch.float64, device=device)  # as `read` returns, -1 for None; steps
         self.reset()
 
     def reset(self) -> None:
@@ -226,7 +202,8 @@ class LossAccumulator:
         self.healthy.copy_(before[0])
         self._values.copy_(before[1])
 
-    def read(self) -> LossStats:
-        """Wait for all steps so far and return their losses."""
-        total, loss, failed, steps = self._values.tolist()
-        return LossStats(total, loss, None if failed < 0 else int(failed), int(steps))
+    def read(self) -> tuple[float, float, int | None]:
+        """Wait for all steps so far; return the sum of the finite losses, each times its batch's mass, the latest loss
+        or the first one that is not finite, and the number of the step with that one."""
+        total, loss, failed, _ = self._values.tolist()
+        return total, loss, None if failed < 0 else int(failed)
