@@ -67,6 +67,7 @@ def test_a_bad_override_is_named(assignment: str, message: str) -> None:
         ({"schedule": ["cosine"]}, "schedule must be str"),
         ({"negative_term": True, "loss_backend": "chunked"}, "negative_term=true: loss_backend=chunked does not have"),
         ({"negative_term": True, "softmax": "sampled"}, "softmax=sampled does not support negative_term=true"),
+        ({"softmax": "sampled", "loss_backend": "native"}, "loss_backend=native computes the whole catalog"),
         ({"excluded_features": "repeat_rate, no_such"}, "excluded_features: there is no feature 'no_such'"),
     ],
 )

@@ -30,17 +30,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def drawn_curves() -> None:
-    """A test that asks for it has its curves drawn."""
-
-
 @pytest.fixture(autouse=True)
-def undrawn_curves(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Leave the curves of other tests undrawn; trainings of fixtures that tests share draw theirs."""
+def undrawn_curves() -> Iterator[None]:
+    """Draw no curves; trainings of fixtures that tests share draw theirs."""
     with pytest.MonkeyPatch.context() as patch:  # of its own: tests may undo theirs before they end
-        if "drawn_curves" not in request.fixturenames:
-            patch.setattr("mtaw_fast.training.run_state.plot_curves", undrawn)
+        patch.setattr("mtaw_fast.training.run_state.plot_curves", undrawn)
         yield
 
 

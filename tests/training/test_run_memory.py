@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.model.parameters import recent_of
 from mtaw_fast.training import TrainedModel, train
+from tests.support.training.ring import memory_config, ring_dataset
 from tests.support.training.runs import StopsAt, assert_resumed, in_child, same
 
 PHASES = ["slice", "ranker", "search", "slice-refit", "ranker-refit", "refit"]
@@ -21,8 +23,6 @@ PHASES = ["slice", "ranker", "search", "slice-refit", "ranker-refit", "refit"]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Path]:
     """A training without an interruption, and its folder."""
-    from tests.support.training.ring import memory_config, ring_dataset
-
     folder = tmp_path_factory.mktemp("whole")
     return train(ring_dataset(), memory_config(), folder), folder
 
@@ -37,16 +37,15 @@ def test_every_phase_is_in_the_record_and_the_memory_is_of_all_sessions(
     assert np.array_equal(trained.model.memory.session_items, ring.train.items)
     assert trained.metrics["MRR@20"] > 80
     assert trained.record()["protocol"].endswith("epochs as set")
+    assert [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] == trained.history
+    assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    # On a ring the next item follows from the last click alone, so the clicks before it should fade.
+    learned = recent_of(trained.model.weights)
+    assert learned.decay < 0.8 * memory_config().model.recent_decay
+    assert learned.gain > 0
     assert {path.name for path in folder.iterdir()} == {
         "state.json", "metrics.jsonl", "curves.png", "ranker-refit.safetensors", "checkpoint-refit-2.safetensors",
     }  # fmt: skip
-
-
-def test_the_decay_of_recent_clicks_is_learned(remembering: Config, whole: tuple[TrainedModel, Path]) -> None:
-    """On a ring the next item follows from the last click alone, so the clicks before it should fade."""
-    learned = recent_of(whole[0].model.weights)
-    assert learned.decay < 0.8 * remembering.model.recent_decay
-    assert learned.gain > 0
 
 
 def test_without_a_refit_it_never_sees_the_held_out_sessions(
@@ -77,15 +76,6 @@ def test_resuming_after_kill_9_gives_the_same_bits(
 ) -> None:
     assert in_child(tmp_path, ("ranker-refit", 1)).returncode == -signal.SIGKILL
     assert_resumed(ring, remembering, tmp_path, whole[0])
-
-
-def test_resuming_a_finished_run_returns_it(
-    ring: Dataset, remembering: Config, whole: tuple[TrainedModel, Path]
-) -> None:
-    trained, folder = whole
-    resumed = train(ring, remembering, folder, resume=True)
-    assert same(resumed.model, trained.model)
-    assert resumed.metrics == trained.metrics
 
 
 def test_without_the_encoder_it_ranks_by_the_memory_alone(ring: Dataset, remembering: Config, tmp_path: Path) -> None:

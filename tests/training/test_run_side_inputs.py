@@ -1,4 +1,4 @@
-"""A training with context, types of clicks and an item table: its ranker, its bundle, and what learns from a log."""
+"""A training with times, context, types of clicks and an item table: its ranker, its bundle, what learns from a log."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mtaw_fast import Recommender
 from mtaw_fast.assessment.inputs import rankable_by
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.config import Config
 from mtaw_fast.data.context import ContextColumns
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
@@ -22,9 +24,10 @@ from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.export.onnx_model import export_onnx
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.frame import ItemFrame
-from mtaw_fast.kernels.native.memory_query import NO_TYPE
+from mtaw_fast.kernels.native.memory_query import NO_TYPE, feature_names
 from mtaw_fast.memory.trends import TrendTables
-from mtaw_fast.online.batch_update import LogEvents, LogFile, apply_log
+from mtaw_fast.model.model import Model
+from mtaw_fast.online.batch_update import LogEvents, LogFile, UpdateSummary, apply_log, log_limits
 from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import Click, Event, Forget
@@ -33,16 +36,18 @@ from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.training import TrainedModel, train
-from mtaw_fast.training.plan import estimate, first_steps
 from mtaw_fast.training.progress import Silent
-from mtaw_fast.training.ranker.prequential import build_dataset
-from mtaw_fast.training.ranker.side_inputs import SideInputs
-from mtaw_fast.training.refit import refit_ranker
+from mtaw_fast.training.refit import refit_encoder, refit_ranker
 from mtaw_fast.training.trained_model import served_metrics, with_types_for
 from tests.support.scoring import read_scores, score, write_sessions
 from tests.support.training.timed import A_SHIFT, HOUR, START, shifting_dataset, shifting_sessions
-from tests.training.test_run_timed import CONFIG, LIMITS, stream_of
 
+CONFIG = Config.of(
+    embedding_dim=8, epochs=1, batch_prefixes=64, lr=3e-2, validation_fraction=0.1,
+    enabled=True, targets="new", ranker_fraction=0.4, recent_weight=2.0,
+    ranker_epochs=3, dense_candidates=10, cooccurrence_candidates=20, trend_candidates=20, prequential_chunk=32,
+)  # fmt: skip
+LIMITS = log_limits()
 HOURS = 5
 COLUMNS = ContextColumns(("referrer", "region"), (("search", "direct", "mail"), ("n", "s")))
 NAMES = ("cart", "purchase", "search", "view")
@@ -88,17 +93,21 @@ def dataset() -> Dataset:
     )
 
 
+def next_sessions() -> Sessions:
+    """Two hours after the training's; their items are new."""
+    return with_side(shifting_sessions(80, 7, HOURS + 2, float(HOURS)), 5)
+
+
 def next_stream(names: Sequence[str] = NAMES) -> ClickStream:
-    """The clicks of the next two hours; the log has types of its own order."""
-    sessions = with_side(shifting_sessions(80, 7, HOURS + 2, float(HOURS)), 5)
-    assert sessions.times is not None
-    assert sessions.types is not None
-    assert sessions.context is not None
+    """Their clicks in a log, which has types of its own order."""
+    sessions: Any = next_sessions()
+    owner = np.repeat(np.arange(len(sessions), dtype=np.int32), sessions.lengths)
     order = np.argsort(sessions.times, kind="stable")
     codes = np.array([names.index(name) for name in NAMES], np.uint8)[sessions.types]
-    return replace(
-        stream_of(sessions), context=sessions.context[order], context_columns=COLUMNS, types=codes[order],
-        type_names=tuple(names),
+    return ClickStream(
+        owner[order], sessions.items[order], sessions.times[order], codes[order],
+        [f"s{number}" for number in range(len(sessions))], list(range((HOURS + 2) * A_SHIFT)),
+        context=sessions.context[order], context_columns=COLUMNS, type_names=tuple(names),
     )  # fmt: skip
 
 
@@ -114,17 +123,25 @@ def folder(trained: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+Updated = tuple[Model, UpdateSummary]
+
+
+@pytest.fixture(scope="module")
+def updated(trained: TrainedModel) -> Updated:
+    return apply_log(LogFile.of(next_stream(OTHER_NAMES), trained.model), LIMITS)
+
+
 def test_the_ranker_reads_context_content_and_the_types_that_occur(trained: TrainedModel) -> None:
-    model, net = trained.model, trained.model.ranker_net
-    assert net is not None
+    model: Any = trained.model
+    net = model.ranker_net
     assert (net.side.context, net.side.categories, net.side.created) == (("referrer", "region"), ("category",), "made")
     assert net.types.names == READ
-    assert model.context is not None
-    known = dataset().train.split_last(CONFIG.optimizer.validation_fraction)[0]
-    assert known.types is not None
+    known: Any = dataset().train.split_last(CONFIG.optimizer.validation_fraction)[0]
+    np.testing.assert_array_equal(model.clicked_at, known.times)
     np.testing.assert_array_equal(model.context.codes, known.context)
     np.testing.assert_array_equal(model.types, CODES[known.types])
     assert set(trained.feature_importance["features"]) == set(net.features)
+    assert trained.metrics["P@20"] > 60
     types = [net.features.index(f"{part}_{name}") for part in ("e_last", "e_near", "e_own") for name in READ]
     assert types == list(range(len(net.features) - 9, len(net.features)))
     columns = [net.features.index(name) for name in net.side.names] + types
@@ -137,6 +154,8 @@ def test_settings(change: dict[str, bool], tmp_path: Path) -> None:
     assert short.model.click_types.names == (() if "event_types" in change else READ)
     assert (short.model.types is None) == ("event_types" in change)
     if "trends" in change:
+        assert short.model.trends is None
+        assert short.model.clicked_at is not None
         short.save(tmp_path / "bundle", dataset())
         with pytest.raises(UsageError, match="does not read the types of clicks"):
             export_onnx(tmp_path / "bundle", part="whole")
@@ -146,27 +165,23 @@ def test_a_log_of_one_type_adds_nothing(tmp_path: Path) -> None:
     """The same ranker, to the bit, as without types."""
     plain = shifting_dataset(count=100, hours=3)
     same = replace(plain, train=replace(plain.train, types=np.zeros(plain.train.n_clicks, np.uint8)), type_names=NAMES)
-    nets = [
+    nets: list[Any] = [
         train(data, SHORT, tmp_path / str(place), refit=False).model.ranker_net
         for place, data in enumerate((plain, same))
     ]
-    assert nets[0] is not None
-    assert nets[1] is not None
-    assert nets[0].features == nets[1].features
+    assert nets[0].features == nets[1].features == feature_names(trends=True)
     for name, array in nets[0].arrays().items():
         assert array.tobytes() == nets[1].arrays()[name].tobytes(), name
 
 
 def test_excluded_features_and_a_type_that_the_fit_never_meets_count_for_nothing(tmp_path: Path) -> None:
     """The type occurs in the log, but not in the last sessions, which the ranker is fitted on."""
-    data = dataset()
-    assert data.train.types is not None
+    data: Any = dataset()
     early = np.where((np.arange(data.train.n_clicks) > 300) & (data.train.types == 1), 0, data.train.types)
     rare = replace(data, train=replace(data.train, types=early.astype(np.uint8)))
     excluded = {"c_share_referrer", "i_age_made"}
     config = SHORT.replace(excluded_features=", ".join(sorted(excluded)))
-    net = train(rare, config, tmp_path / "run", refit=False).model.ranker_net
-    assert net is not None
+    net: Any = train(rare, config, tmp_path / "run", refit=False).model.ranker_net
     assert net.types.names == READ
     zero = {name for name, scale in zip(net.features, net.scale, strict=True) if scale == 0}
     assert zero == excluded | {"e_last_purchase", "e_near_purchase", "e_own_purchase"}
@@ -177,19 +192,21 @@ def test_excluded_features_and_a_type_that_the_fit_never_meets_count_for_nothing
 
 
 def test_a_bundle_keeps_them_and_ranks_alike(trained: TrainedModel, folder: Path, tmp_path: Path) -> None:
-    model, loaded = trained.model, Bundle.load(folder).model
-    assert loaded.context is not None
-    assert model.context is not None
+    bundle, model = Bundle.load(folder), trained.model
+    loaded: Any = bundle.model
+    assert bundle.dataset["reader"] == dict(dataset().reader)
+    assert bundle.dataset["min_prefix"] == 1
+    assert loaded.learned_until == model.learned_until
     assert loaded.context.columns.values == COLUMNS.values
-    np.testing.assert_array_equal(loaded.context.codes, model.context.codes)
     np.testing.assert_array_equal(loaded.types, model.types)
-    assert loaded.trends is not None
     assert loaded.trends.context_sizes == COLUMNS.sizes
     samples = with_types_for(model, dataset().test, NAMES)
     assert served_metrics(loaded, samples) == served_metrics(model, samples)
+    without_times = Samples(samples.prefixes.without_times(), samples.targets, samples.session)
+    assert served_metrics(model, without_times)["P@20"] > 0
     with pytest.raises(BundleError, match="types"):
         Bundle.save(tmp_path / "wrong", replace(model, types=np.zeros(3, np.uint8)), metrics={}, dataset={})
-    for wrong in (None, replace(model.context, codes=model.context.codes[1:])):
+    for wrong in (None, replace(loaded.context, codes=loaded.context.codes[1:])):
         with pytest.raises(BundleError, match="context"):
             replace(model, context=wrong).check("bundle")
 
@@ -197,8 +214,7 @@ def test_a_bundle_keeps_them_and_ranks_alike(trained: TrainedModel, folder: Path
 def test_evaluation_reads_the_types_of_the_data_set(folder: Path) -> None:
     """Also of a data set that numbers them in another way, or whose catalog is another one."""
     data, rec = dataset(), Recommender.load(folder)
-    codes = data.test.prefixes.types
-    assert codes is not None
+    codes: Any = data.test.prefixes.types
     rankable = rankable_by(rec, data.test, data)
     np.testing.assert_array_equal(rankable.prefixes.types, CODES[codes])
     np.testing.assert_array_equal(rankable.target_types, data.test.target_types)
@@ -253,58 +269,53 @@ def test_scores_read_the_context_and_types_of_each_session(folder: Path, tmp_pat
         assert score(folder, tmp_path / "wrong.parquet", tmp_path / "other", *at) == 1
 
 
-def test_the_plan_times_the_side_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen = []
-    monkeypatch.setattr(estimate, "TIMED_FROM", 1)
-
-    def build(*given: Any, side: SideInputs, **more: Any) -> Any:
-        seen.append(len(side.features.names))
-        return build_dataset(*given, side=side, **more)
-
-    monkeypatch.setattr(first_steps, "build_dataset", build)
-    plan = estimate.plan_training(dataset(), CONFIG, folder=tmp_path)
-    assert seen == [7] * 3
-    assert all(phase.seconds is not None for phase in plan.phases)
-
-
-def test_an_update_knows_the_context_and_types_of_all_clicks_and_so_does_a_refit(
-    trained: TrainedModel, tmp_path: Path
-) -> None:
+def test_an_update_knows_the_context_and_types_of_all_clicks(trained: TrainedModel, updated: Updated) -> None:
     """In the codes of the bundle, whatever those of the log are."""
-    model, summary = apply_log(LogFile.of(next_stream(OTHER_NAMES), trained.model), LIMITS)
-    assert model.trends is not None
-    assert model.clicked_at is not None
-    assert model.context is not None
+    model: Any = updated[0]
+    assert updated[1].new_items == 2 * A_SHIFT
+    assert updated[1].learned_sessions == len(next_sessions())
     assert model.context.codes[-200:].any(axis=1).all()
     built = TrendTables.build(
         model.sessions, model.clicked_at, model.n_items, model.trends.settings, context_sizes=COLUMNS.sizes
     )
     assert all(np.array_equal(array, model.trends.arrays()[name]) for name, array in built.arrays().items())
-    state, now = OnlineState(trained.model, LIMITS), START + (HOURS + 2) * HOUR
+    state: Any = OnlineState(trained.model, LIMITS)
     for entries in LogEvents(LogFile.of(next_stream(), trained.model)).chunks():
         state.apply(entries)
-    assert state.trends is not None
-    live = model.trends.live(model.n_items)
-    for item in range(model.n_items):
+    live, now = model.trends.live(model.n_items), START + (HOURS + 2) * HOUR
+    everything = np.arange(model.n_items, dtype=np.int32)
+    # The delta's sums are float64, the tables' float32.
+    assert np.allclose(state.trends.counts(everything, now), live.counts(everything, now), rtol=1e-4, atol=1e-6)
+    for item in everything.tolist():
         np.testing.assert_allclose(state.trends.context(item, now), live.context(item, now), rtol=1e-3, atol=0.02)
-
-    assert model.types is not None
-    assert trained.model.types is not None
-    stream, learned = next_stream(), len(model.types) - len(trained.model.types)
-    assert stream.types is not None
-    assert stream.times is not None
+    stream: Any = next_stream()
     by_time = dict(zip(stream.times.tolist(), CODES[stream.types].tolist(), strict=True))
+    first: Any = trained.model.types
+    learned = len(model.types) - len(first)
     assert learned > 100
     assert len(by_time) == len(stream.types)
     assert model.types[-learned:].tolist() == [by_time[time] for time in model.clicked_at[-learned:].tolist()]
 
-    refitted, _ = refit_ranker(model, trained.model, summary.learned_sessions, 1, tmp_path, Silent())
-    net, before = refitted.ranker_net, model.ranker_net
-    assert net is not None
-    assert before is not None
+
+def test_refits_go_on_with_what_came(trained: TrainedModel, updated: Updated, tmp_path: Path) -> None:
+    model: Any = updated[0]
+    refitted, history = refit_ranker(model, trained.model, updated[1].learned_sessions, 1, tmp_path, Silent())
+    net: Any = refitted.ranker_net
+    before = model.ranker_net
     assert (net.side, net.types) == (before.side, before.types)
+    assert np.array_equal(net.mean, before.mean)
     first = before.features.index("e_last_cart")
+    assert not np.array_equal(net.w1[:first], before.w1[:first])
     assert not np.array_equal(net.w1[first:], before.w1[first:])
+    assert history[-1]["loss"] < history[0]["loss"]
+    fitted, records = refit_encoder(refitted, 1, tmp_path, torch.device("cpu"), Silent())
+    whole: Any = fitted
+    assert [record["epoch"] for record in records] == [1]
+    assert [len(part.log_progress.untrained) for part in (model, whole)] == [2 * A_SHIFT, 0]
+    assert not np.array_equal(whole.weights["item_embedding"], model.weights["item_embedding"])
+    assert whole.ranker_net is refitted.ranker_net
+    assert list(tmp_path.iterdir()) == []
+    Bundle.save(tmp_path / "bundle", whole, metrics={}, dataset={"name": "x", "fingerprint": "y"})
 
 
 def test_forgetting_removes_the_context_of_clicks(trained: TrainedModel) -> None:
@@ -316,23 +327,18 @@ def test_forgetting_removes_the_context_of_clicks(trained: TrainedModel) -> None
         for n in range(30)
     ]  # fmt: skip
     now = START + (HOURS + 1) * HOUR
-    seen, clean = OnlineState(model, VISITS), OnlineState(model, VISITS)
+    states: list[Any] = [OnlineState(model, VISITS) for _ in range(2)]
+    seen, clean = states
     seen.apply([LogEntry(click, f"{place:04}") for place, click in enumerate(clicks)])
     seen.apply([LogEntry(Forget("v3", now), "0100")])
     without = [LogEntry(click, f"{place:04}") for place, click in enumerate(clicks) if click.session != "v3"]
     clean.apply(without)
-    assert seen.trends is not None
-    assert clean.trends is not None
     for item in range(model.n_items):
         np.testing.assert_allclose(seen.trends.context(item, now), clean.trends.context(item, now), atol=1e-6)
     events: list[Event] = [*clicks, Forget("v3", now)]
     whole = [LogEntry(event, f"{place:04}") for place, event in enumerate(events)]
-    forgotten = compact_model(model, "log", [whole], VISITS, all_over=True)
-    other = compact_model(model, "log", [without], VISITS, all_over=True)
-    assert forgotten.context is not None
-    assert other.context is not None
-    assert forgotten.trends is not None
-    assert other.trends is not None
+    models: list[Any] = [compact_model(model, "log", [log], VISITS, all_over=True) for log in (whole, without)]
+    forgotten, other = models
     np.testing.assert_array_equal(forgotten.context.codes, other.context.codes)
     for name, array in other.trends.arrays().items():
         np.testing.assert_array_equal(forgotten.trends.arrays()[name], array, err_msg=name)
@@ -347,15 +353,11 @@ def test_open_sessions_are_carried_with_their_context_and_types(trained: Trained
         for n in range(40)
     ]  # fmt: skip
     entries = [LogEntry(click, f"{place:04}") for place, click in enumerate(clicks)]
-    at_once = compact_model(model, "log", [entries], VISITS, all_over=True)
-    half = compact_model(model, "log", [entries[:20]], VISITS)
-    assert half.log_progress is not None
+    at_once: Any = compact_model(model, "log", [entries], VISITS, all_over=True)
+    half: Any = compact_model(model, "log", [entries[:20]], VISITS)
     assert len(half.log_progress.carried)
-    later = compact_model(half, "log", [entries[20:]], VISITS, all_over=True)
-    assert at_once.context is not None
-    assert later.context is not None
+    later: Any = compact_model(half, "log", [entries[20:]], VISITS, all_over=True)
     np.testing.assert_array_equal(later.context.codes, at_once.context.codes)
-    assert at_once.types is not None
     assert set(at_once.types[-40:].tolist()) == {0, 1, 2, NO_TYPE}
     np.testing.assert_array_equal(later.types, at_once.types)
 
@@ -367,7 +369,10 @@ def test_a_replay_ranks_with_the_context_and_types_of_the_visit(
     with_it = replay(LogFile.of(stream, trained.model), settings, LIMITS)
     without = replay(LogFile.of(replace(stream, context=None, context_columns=None), trained.model), settings, LIMITS)
     assert not np.array_equal(with_it.ranks["learning"], without.ranks["learning"])
-    assert with_it.as_dict()["learning"]["P@20"] > 70
+    report = with_it.as_dict()
+    assert report["samples"] == next_sessions().n_clicks - len(next_sessions())
+    assert report["frozen"]["P@20"] < 15
+    assert report["learning"]["P@20"] > 70
 
     seen: list[list[int] | None] = []
     rank = Pipeline.rank

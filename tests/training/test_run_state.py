@@ -23,7 +23,9 @@ from tests.support.training.runs import StopsAt, in_child, leftovers
 def test_a_finished_run_is_returned_and_other_settings_are_refused(
     ring: Dataset, small: Config, tmp_path: Path, whole: TrainedModel
 ) -> None:
-    train(ring, small, tmp_path)
+    first = train(ring, small, tmp_path)
+    assert first.metrics["MRR@20"] > 80  # chance is 6
+    assert [line["phase"] for line in first.history] == ["search"] * 4 + ["refit"] * first.best_epoch
     resumed = train(ring, small, tmp_path, resume=True)
     assert np.array_equal(resumed.model.weights["item_embedding"], whole.model.weights["item_embedding"])
     with pytest.raises(UsageError, match="other settings"):

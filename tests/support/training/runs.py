@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,6 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.model.model import Model
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.progress import Silent
-from mtaw_fast.training.steps.full_step import Stepper
 
 
 def leftovers(folder: Path) -> set[str]:
@@ -102,15 +103,11 @@ class StopsAt(Silent):
             raise KeyboardInterrupt
 
 
-class FailsAt:
-    """Turns the loss into `value` from one step on."""
+def fail_at(patch: pytest.MonkeyPatch, steps: ModuleType, number: int, value: float) -> None:
+    """Turn the loss of one step, counted from 1, into `value`. steps: the module of the stepper."""
+    calls, right = itertools.count(1), steps.aw_loss
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
-        self.calls = 0
-        original = Stepper._loss
+    def faulty(*arguments: Any, **settings: Any) -> torch.Tensor:
+        return right(*arguments, **settings) * (value if next(calls) == number else 1.0)
 
-        def faulty(stepper: Stepper, clicked: torch.Tensor, batch: Any) -> torch.Tensor:
-            self.calls += 1
-            return original(stepper, clicked, batch) * (value if self.calls >= step else 1.0)
-
-        monkeypatch.setattr(Stepper, "_loss", faulty)
+    patch.setattr(steps, "aw_loss", faulty)

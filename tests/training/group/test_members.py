@@ -1,4 +1,4 @@
-"""A group of one, in this process: what its commands print, and all errors; what a group cannot train."""
+"""A group of one in this process, a group of two by torchrun of which one is killed, and all errors."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from mtaw_fast import train
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
 from mtaw_fast.config import Config
 from mtaw_fast.errors import UsageError
@@ -22,7 +23,7 @@ from mtaw_fast.training.group import Group, Peak, joined, members
 from mtaw_fast.training.group.members import device_of_rank
 from mtaw_fast.training.group.runner import check_settings
 from tests.support.training.ring import memory_config, ring_dataset
-from tests.support.training.torchrun import arguments, losses_of, weights_of
+from tests.support.training.torchrun import OPTIONS, Started, arguments, losses_of, weights_of
 
 
 @pytest.fixture
@@ -74,53 +75,14 @@ def test_from_python(dataset: Path, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="has nobody to follow"):
             group.follow(dataset)
     assert bundle.metrics["best_epoch"] == 1
+    refused = config.replace(train_step="cuda-graph")
+    with pytest.raises(UsageError, match="train_step=cuda-graph"), joined("cpu") as group:
+        train(dataset, tmp_path / "never", refused, group=group)
+    assert not (tmp_path / "never").exists()
     with joined("cpu") as group:  # again, in the same process
         train(dataset, tmp_path / "again", config, refit=False, group=group)
     assert losses_of(tmp_path / "again") == losses_of(tmp_path / "bundle")
     assert [peak.rank for peak in group.finish()] == [0]
-
-
-def test_a_restart_resumes_what_its_own_launch_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def group(restarts: int, name: str) -> Group:
-        launch = members.Launch(0, 1, 0, "node0", 1, True, restarts, name)
-        process_group = members.ProcessGroup(0, 1, torch.device("cpu"), None, None)  # type: ignore[arg-type]
-        return Group(launch, process_group)
-
-    assert not group(1, "a").resumes(tmp_path)  # killed before it had opened the run
-    group(0, "a").mark(tmp_path)
-    assert group(1, "a").resumes(tmp_path)
-    assert not group(0, "a").resumes(tmp_path)
-    assert not group(1, "b").resumes(tmp_path)
-
-
-def test_rank_0_alone_trains() -> None:
-    launch = members.Launch(1, 2, 1, "node0", 1, True, 0, "a")
-    group = Group(launch, members.ProcessGroup(1, 2, torch.device("cpu"), None, None))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"call group\.follow"):
-        train("data", "bundle", group=group)
-
-
-@pytest.mark.usefixtures("alone")
-def test_refusals_are_one_line_and_leave_nothing(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*arguments(dataset, tmp_path / "bundle", "paper"), "--set", "train_step=cuda-graph"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_without_torchrun_nothing_is_joined() -> None:
-    with pytest.raises(UsageError, match="this process is alone; start a group with 'torchrun"), joined():
-        pass
-
-
-def test_half_of_torchruns_variables_is_one_line(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(arguments(dataset, tmp_path / "bundle", "paper")) == 2
-    assert "not $RANK" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_devices_by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,21 +116,82 @@ def test_one_process_imports_nothing_of_a_group() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "n_items", "said"),
     [
-        ({"train_step": "cuda-graph"}, "train_step=cuda-graph"),
-        ({"negative_term": True}, "negative_term=true"),
-        ({"softmax": "sampled"}, "softmax=sampled"),
-        ({"loss_backend": "native"}, "loss_backend=native"),
-        ({"batch_prefixes": 3}, "batch_prefixes=3 is below the 4 processes"),
+        ({"train_step": "cuda-graph"}, 100, "train_step=cuda-graph"),
+        ({"negative_term": True}, 100, "negative_term=true"),
+        ({"softmax": "sampled"}, 100, "softmax=sampled"),
+        ({"loss_backend": "native"}, 100, "loss_backend=native"),
+        ({"batch_prefixes": 3}, 100, "batch_prefixes=3 is below the 4 processes"),
+        ({}, 3, "a catalog of 3 items is too small for 4 processes"),
     ],
     ids=str,
 )
-def test_settings_that_a_group_does_not_support(changes: dict, said: str) -> None:
+def test_what_a_group_does_not_support(changes: dict, n_items: int, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        check_settings(Config.of(**changes), 100, 4)
+        check_settings(Config.of(**changes), n_items, 4)
 
 
-def test_a_catalog_smaller_than_the_group() -> None:
-    with pytest.raises(UsageError, match="a catalog of 3 items is too small for 4 processes"):
-        check_settings(Config(), 3, 4)
+def group_of(rank: int, world: int, restarts: int = 0, name: str = "a") -> Group:
+    launch = members.Launch(rank, world, rank, "node0", 1, True, restarts, name)
+    return Group(launch, members.ProcessGroup(rank, world, torch.device("cpu"), None, None))  # type: ignore[arg-type]
+
+
+def test_a_restart_resumes_what_its_own_launch_began(tmp_path: Path) -> None:
+    assert not group_of(0, 1, restarts=1).resumes(tmp_path)  # killed before it had opened the run
+    group_of(0, 1).mark(tmp_path)
+    assert group_of(0, 1, restarts=1).resumes(tmp_path)
+    assert not group_of(0, 1).resumes(tmp_path)
+    assert not group_of(0, 1, restarts=1, name="b").resumes(tmp_path)
+
+
+def test_who_cannot_join_or_lead(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="this process is alone; start a group with 'torchrun"), joined():
+        pass
+    with pytest.raises(UsageError, match=r"call group\.follow"):
+        train("data", "bundle", group=group_of(1, 2))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(arguments(dataset, tmp_path / "bundle", "paper")) == 2
+    error = capsys.readouterr().err
+    assert "not $RANK" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# Two epochs of 50 steps each, dropout included. Losses: relative. Weights: of the largest, or a thousandth of a step.
+LOSS_TOLERANCE = 1e-5
+WEIGHT_TOLERANCE = 1e-3 * OPTIONS["lr"]
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_is_killed_train_as_one(tmp_path: Path) -> None:
+    """Rank 1 is killed in the second epoch, and torchrun starts both again."""
+    dataset, one, killed = tmp_path / "ring.dataset", tmp_path / "one", tmp_path / "killed"
+    ring_dataset().save(dataset)
+    run = Started(2, dataset, killed, "paper", restarts=1)
+    run.wait_until_printed("search epoch 1:")
+    run.kill(rank=1)
+    state = run.state()
+    assert state is not None
+    assert (state["phase"], state["epoch"]) == ("search", 1)
+    printed = run.end()
+    assert main(arguments(dataset, one, "paper")) == 0
+
+    assert [printed.count(f"search epoch {epoch}:") for epoch in (1, 2)] == [1, 1]
+    assert printed.count("1 of 1: search") == 2
+    # Rank 0 prints for all.
+    lines = [line for line in printed.splitlines() if line]
+    assert sum("of 2 (cpu): peak memory" in line for line in lines) == 2
+    assert sum(line.startswith("wrote ") for line in lines) == 1
+
+    np.testing.assert_allclose(losses_of(killed), losses_of(one), rtol=LOSS_TOLERANCE)
+    expected, got = weights_of(one), weights_of(killed)
+    assert list(got) == list(expected)
+    for weights, array in expected.items():
+        assert np.abs(got[weights] - array).max() <= WEIGHT_TOLERANCE, weights
+    metrics, others = Bundle.load(one).metrics, Bundle.load(killed).metrics
+    assert others["validation"] == pytest.approx(metrics["validation"], abs=1.0)  # near ties may turn
+    assert set(others) == set(metrics)
+    assert {path.name.split("-")[0] for path in killed.iterdir()} == {p.name.split("-")[0] for p in one.iterdir()}

@@ -9,11 +9,41 @@ import numpy as np
 import pytest
 
 from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.ranker.fit_ranker import RankerFit, fit_ranker
-from tests.support.training.made_up_candidates import FEATURES, NOISE, TELLING, MadeUp
 from tests.support.training.queries import N, dataset_of, drawn
+
+FEATURES = feature_names()
+TELLING, NOISE = 3, 5  # columns
+
+
+class MadeUp:
+    """Q queries of 2..C candidates 100..100+C-1; feature 3 is highest at the next click, others are noise."""
+
+    features = FEATURES
+    left_out = 0
+    weights: np.ndarray | None = None
+
+    def __init__(self, n_queries: int = 900, width: int = 12, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        counts = rng.integers(2, width + 1, n_queries)
+        self.ids = np.where(np.arange(width) < counts[:, None], 100 + np.arange(width), -1).astype(np.int32)
+        self.positions = rng.integers(0, counts)
+        self.values = rng.normal(5, 2, (n_queries, width, len(FEATURES))).astype(np.float32)
+        self.values[np.arange(n_queries), self.positions, TELLING] += 9
+        self.values[self.ids < 0] = 0
+        self.targets = (100 + self.positions).astype(np.int32)
+        self.lengths = rng.integers(1, 30, n_queries)
+
+    def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.ids[queries], self.values[queries]
+
+    def hits(self, ranker: RankerNet) -> float:
+        scores = np.where(self.ids >= 0, ranker.scores(self.values), -np.inf)
+        return float((scores.argmax(axis=1) == self.positions).mean())
+
 
 SETTINGS = RankerFit(epochs=2, lr=1e-2)
 
@@ -89,3 +119,21 @@ def test_drawn_candidates_are_the_target_and_some_others_and_fit_a_ranker(
     settings = RankerFit(epochs=2, lr=1e-2, batch=32, negatives=7)
     _, history = fit_ranker(dataset, settings, 3, "ranker", Silent())
     assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_the_rankers_fit_equals_that_of_repeated_queries() -> None:
+    plain, weighted, ones, repeated = (MadeUp() for _ in range(4))
+    times = np.random.default_rng(1).integers(1, 4, len(plain.targets))
+    weighted.weights, ones.weights = times.astype(np.float32), np.ones(len(times), np.float32)
+    rows = np.repeat(np.arange(len(times)), times)
+    for name in ("ids", "values", "targets", "lengths"):
+        setattr(repeated, name, getattr(repeated, name)[rows])
+    settings = RankerFit(epochs=2, lr=1e-2, batch=100_000)  # all at once: the same steps
+    start, _ = fit_ranker(plain, settings, 0, "r", Silent())
+    fits = [fit_ranker(made, settings, 0, "r", Silent(), start) for made in (weighted, repeated, plain, ones)]
+    for ours, theirs, unweighted, _ in zip(*(history for _, history in fits), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+        assert ours["loss"] != pytest.approx(unweighted["loss"], rel=1e-4)
+        assert ours["losses"] == [pytest.approx(ours["loss"], abs=1e-5)]  # a step an epoch
+    for name, array in fits[3][0].arrays().items():
+        assert np.array_equal(array, fits[2][0].arrays()[name])

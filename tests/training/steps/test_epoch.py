@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,8 +11,8 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.training.steps.batch import Batch, EpochBatches, epoch_batches
 from tests.support.training.ring import ring_sessions
+from tests.support.training.steps import CPU
 
-CPU = torch.device("cpu")
 session_lists = st.lists(st.lists(st.integers(0, 5), min_size=3, max_size=9), min_size=1, max_size=12)
 
 

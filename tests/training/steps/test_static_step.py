@@ -1,4 +1,4 @@
-"""The step over static buffers is the eager step: losses, weights, moments, and NaN; on a GPU, so are its graphs."""
+"""The step over static buffers: padding changes nothing; it is the eager step; on a GPU, so are its graphs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,79 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.errors import TrainingError, UnsupportedError
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import TrainingError, UnsupportedError, UsageError
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.training import train
 from mtaw_fast.training.encoder import runner
 from mtaw_fast.training.encoder.prefetch import made_ahead
-from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.steps import static_step as static_module
+from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.full_step import Stepper
-from mtaw_fast.training.steps.static_batch import StaticBatch
+from mtaw_fast.training.steps.static_batch import Budget, StaticBatch
 from mtaw_fast.training.steps.static_step import StaticStep
-from tests.support.training.runs import StopsAt, same
+from tests.support.training.runs import fail_at, same
 from tests.support.training.steps import CPU, batches, new_model, still_config
 
+
+def test_a_batch_over_the_budget_is_refused() -> None:
+    batch = Batch.of(Sessions.from_lists([[1, 2, 3, 4]]), 1, CPU)
+    for budget in (Budget(clicks=2, rows=8), Budget(clicks=8, rows=2)):
+        with pytest.raises(UsageError, match="a batch of 3 clicks and 3 samples does not fit"):
+            StaticBatch(budget, CPU).stage(batch)
+
+
+@pytest.mark.parametrize(
+    ("clicks", "min_prefix", "budget"),
+    [(1, 1, (16, 16)), (1, 2, (16, 16)), (16, 1, (16, 16)), (17, 2, (32, 16)), (130, 1, (144, 144))],
+)
+def test_budgets_are_quarters_of_a_full_batch(clicks: int, min_prefix: int, budget: tuple[int, int]) -> None:
+    batch = Batch.of(Sessions.from_lists([np.arange(clicks + 1)]), min_prefix, CPU)
+    assert Budget.for_batch(batch, 61) == budget
+
+
+@given(
+    lengths=st.lists(st.integers(2, 140), min_size=1, max_size=40),
+    inert=st.integers(0, 70),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_tiles_of_a_budget_are_always_enough(lengths: list[int], inert: int) -> None:
+    batch = Batch.of(Sessions.from_lists([np.zeros(length) for length in lengths]), 1, CPU)
+    budget = Budget(len(batch.clicks) + inert, len(batch.rows))
+    static = StaticBatch(budget, CPU)
+    static.stage(batch).load(0)
+    clicks = static.inputs.tiles.slot_click
+    assert sorted(clicks[clicks >= 0].tolist()) == list(range(budget.clicks))
+
+
+def test_padding_changes_neither_the_loss_nor_any_gradient() -> None:
+    config = still_config().replace(dropout=0.3, recent_weight=2.0)
+    model = new_model(config).double()
+    batch = batches(config)[0]
+    static = StaticBatch(Budget(len(batch.clicks) + 9, len(batch.rows) + 5), CPU)
+    static.stage(batch).load(5)
+    seed = torch.tensor([5])
+
+    def of(clicks: Any, offsets: Any, rows: Any, targets: Any, weights: Any) -> tuple[torch.Tensor, ...]:
+        queries = model(clicks, offsets, seed=seed)[rows]
+        loss = aw_loss(queries, model.item_embedding, targets, scale=16, gamma=2, weights=weights, backend="reference")
+        return loss, *torch.autograd.grad(loss, list(model.parameters()))
+
+    inputs = static.inputs
+    padded = of(inputs.clicks, inputs.offsets, inputs.rows, inputs.targets, inputs.weights)
+    for a, b in zip(padded, of(batch.clicks, batch.offsets, batch.rows, batch.targets, None), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
-
-
-def use_static_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "make_stepper", lambda model, config, _: StaticStep(model, config, "reference"))
 
 
 @pytest.mark.parametrize(("min_prefix", "recent"), [(1, 0.0), (2, 0.0), (1, 2.0)])
@@ -117,30 +166,6 @@ def test_batches_staged_in_another_thread_take_the_same_steps() -> None:
         assert torch.equal(a, b)
 
 
-class WholeCatalogs(TorchDispatchMode):
-    """Names of the operations that make an array of the catalog's size."""
-
-    def __init__(self, shape: torch.Size) -> None:
-        super().__init__()
-        self.shape, self.made = shape, list[str]()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and result.shape == self.shape:
-            self.made.append(str(func))
-        return result
-
-
-def test_the_clicks_gradient_makes_no_array_of_the_catalogs_size() -> None:
-    config = still_config(loss_backend="chunked")
-    stepper, batch = StaticStep(new_model(config), config, "reference"), batches(config)[0]
-    with WholeCatalogs(stepper.model.item_embedding.shape) as catalogs:
-        stepper.step(batch, 0.5)
-    assert not any("embedding" in name or "new_zeros" in name for name in catalogs.made)
-    # The chunked loss's own accumulator alone.
-    assert sum("zeros" in name for name in catalogs.made) == 1
-
-
 class NoCapture(StaticStep):
     """Captures its work, which fails."""
 
@@ -172,25 +197,12 @@ def test_a_capture_that_fails_leaves_the_eager_step_and_one_warning(caplog: pyte
     assert all(torch.equal(a, b) for a, b in zip(before, asked.model.parameters(), strict=True))
 
 
-class FailsAt:
-    """Turns the static step's loss into `value` at one step, counted from 0."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
-        self.calls = 0
-
-        def faulty(*arguments: Any, **settings: Any) -> torch.Tensor:
-            self.calls += 1
-            return aw_loss(*arguments, **settings) * (value if self.calls == step + 1 else 1.0)
-
-        monkeypatch.setattr(static_module, "aw_loss", faulty)
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_after_a_loss_that_is_not_finite_no_step_changes_anything(
     value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = still_config()
-    FailsAt(monkeypatch, 2, value)
+    fail_at(monkeypatch, static_module, 3, value)
     stepper = StaticStep(new_model(config), config, "reference")
     first, second, third, fourth, *_ = batches(config)
     stepper.step(first, 0.5)
@@ -215,36 +227,18 @@ def test_losses_are_read_at_the_first_step_and_at_intervals(monkeypatch: pytest.
     assert losses_read == pytest.approx([true[0], true[0], true[2], true[2], true[2], true[5]], rel=1e-4)
 
 
-def test_a_whole_training_learns_and_resumes_with_the_same_bits(
+def test_a_training_learns_names_a_step_that_fails_and_resumes_to_the_same_bits(
     ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_static_steps(monkeypatch)
+    monkeypatch.setattr(runner, "make_stepper", lambda model, config, _: StaticStep(model, config, "reference"))
     whole = train(ring, small, tmp_path / "whole")
     assert whole.metrics["MRR@20"] > 80
     assert whole.history[3]["loss"] < whole.history[0]["loss"]
-    with pytest.raises(KeyboardInterrupt):
-        train(ring, small, tmp_path / "cut", reporter=StopsAt(step=60))
-    resumed = train(ring, small, tmp_path / "cut", resume=True)
-    assert same(resumed.model, whole.model)
-
-
-def test_a_training_whose_loss_fails_names_the_step_and_keeps_the_last_epoch(
-    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_static_steps(monkeypatch)
-    steps_an_epoch: list[int] = []
-
-    class Counter(Silent):
-        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
-            steps_an_epoch.append(0)
-
-        def step_done(self, sessions: int, loss: float) -> None:
-            steps_an_epoch[-1] += 1
-
-    train(ring, small.replace(epochs=1), tmp_path / "count", refit=False, reporter=Counter())
-    FailsAt(monkeypatch, steps_an_epoch[0] + 4, math.nan)
-    with pytest.raises(TrainingError, match=r"the loss is nan in search epoch 2, step 5 of \d+ \(sessions \d+"):
-        train(ring, small, tmp_path / "run")
-    state = {path.name for path in (tmp_path / "run").iterdir()}
+    with monkeypatch.context() as patch:
+        fail_at(patch, static_module, 18 + 5, math.nan)
+        with pytest.raises(TrainingError, match=r"the loss is nan in search epoch 2, step 5 of 18 \(sessions \d+"):
+            train(ring, small, tmp_path / "cut")
+    state = {path.name for path in (tmp_path / "cut").iterdir()}
     assert {"checkpoint-search-1.safetensors", "best-1.safetensors"} <= state
     assert "checkpoint-search-2.safetensors" not in state
+    assert same(train(ring, small, tmp_path / "cut", resume=True).model, whole.model)

@@ -1,20 +1,60 @@
-"""The loss over a sample of the catalog: an unbiased partition sum, and the full softmax if all items are drawn."""
+"""The sampled softmax: which items are drawn, the loss over them against formulas, and its steps."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.native.loss import multiplies_bfloat16
-from mtaw_fast.training.steps.negative_sampling import CatalogSample
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training import train
+from mtaw_fast.training.steps.batch import Batch
+from mtaw_fast.training.steps.full_step import Stepper
+from mtaw_fast.training.steps.negative_sampling import CatalogSample, Occurrences
 from mtaw_fast.training.steps.sampled_loss import sampled_aw_loss
+from mtaw_fast.training.steps.sampled_step import SampledStepper
+from tests.support.training.ring import N_ITEMS, ring_sessions
+from tests.support.training.runs import StopsAt, same
+
+FEW = 8
+LISTS = st.lists(st.lists(st.integers(0, FEW - 2), min_size=1, max_size=6), min_size=1, max_size=8)
+
+
+def neighbors(lists: list[list[int]], item: int) -> set[int]:
+    """Items right before or right after the item in some session."""
+    pairs = [pair for session in lists for pair in itertools.pairwise(session)]
+    return {b for a, b in pairs if a == item} | {a for a, b in pairs if b == item}
+
+
+@given(LISTS, st.sets(st.integers(0, FEW - 1), max_size=FEW))
+def test_many_draws_find_every_neighbor_and_nothing_else(lists: list[list[int]], asked: set[int]) -> None:
+    drawn = Occurrences(Sessions.from_lists(lists), FEW).neighbors(
+        np.array(sorted(asked), dtype=np.int64), 400, np.random.default_rng(0)
+    )
+    assert drawn.tolist() == sorted(set().union(*(neighbors(lists, item) for item in asked)))
+
+
+def test_a_neighbor_is_drawn_as_often_as_it_occurs() -> None:
+    occurrences = Occurrences(Sessions.from_lists([[0, 1]] * 3 + [[0, 2]]), FEW)
+    rng, times = np.random.default_rng(1), 4000
+    hits = sum(occurrences.neighbors(np.array([0]), 1, rng).tolist() == [1] for _ in range(times))
+    assert abs(hits / times - 3 / 4) < 5 * math.sqrt(3 / 16 / times)
+
 
 N, S, D, SCALE = 30, 7, 5, 6.0
 
@@ -31,37 +71,6 @@ def own_of(targets: Tensor) -> tuple[np.ndarray, Tensor]:
     """The distinct targets and 3 of the others, and where the targets are among them."""
     own = np.union1d(targets.numpy(), [0, 1, N - 1])
     return own, torch.from_numpy(np.searchsorted(own, targets.numpy()))
-
-
-def partition_sum(sample: CatalogSample, queries: Tensor, items: Tensor, places: Tensor) -> Tensor:
-    """float64[S]: what the loss takes for it, read back from the losses of single rows at gamma 0."""
-    rows = items[torch.from_numpy(sample.rows)]
-    sums = []
-    for row in range(S):
-        loss = sampled_aw_loss(
-            queries[row : row + 1], rows, places[row : row + 1], sample, scale=SCALE, gamma=0.0
-        )  # log S - z
-        target = functional.cosine_similarity(queries[row], rows[places[row]], dim=0)
-        sums.append((loss + SCALE * target).exp())
-    return torch.stack(sums)
-
-
-def whole_sum(queries: Tensor, items: Tensor) -> Tensor:
-    logits = SCALE * functional.normalize(queries, dim=1) @ functional.normalize(items, dim=1).T
-    return logits.exp().sum(dim=1)
-
-
-def test_the_partition_sum_is_unbiased_over_every_sample_there_is() -> None:
-    queries, items, targets = inputs()
-    own, places = own_of(targets)
-    others = np.setdiff1d(np.arange(N), own)
-    sums = [
-        partition_sum(
-            CatalogSample(np.concatenate([own, pair]), len(own), math.log(len(others) / 2)), queries, items, places
-        )
-        for pair in itertools.combinations(others, 2)
-    ]
-    torch.testing.assert_close(torch.stack(sums).mean(dim=0), whole_sum(queries, items), rtol=1e-12, atol=0)
 
 
 def test_draws_are_of_the_others_alone_and_equally_likely() -> None:
@@ -141,3 +150,50 @@ def test_gradients_are_those_of_the_corrected_logits(gamma: float) -> None:
         torch.autograd.grad(loss, (queries, rows)), torch.autograd.grad(plain, (queries, rows)), strict=True
     ):
         torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize(("clip_norm", "neighbors"), [(0.0, 0), (0.5, 0), (0.5, 2)])
+def test_where_all_items_are_drawn_steps_are_those_of_the_full_softmax(clip_norm: float, neighbors: int) -> None:
+    config = Config.of(
+        embedding_dim=12, dropout=0.0, clip_norm=clip_norm, compute_dtype="float32", warmup_epochs=0, lr=1e-2,
+        softmax="sampled", negative_samples=N_ITEMS, cooccurrence_negatives=neighbors,
+    )  # fmt: skip
+    model = MTAW(config, N_ITEMS).draw_weights(seed=3)
+    plain = copy.deepcopy(model)
+    sampled, full = SampledStepper(model, config, ring_sessions(50, 1)), Stepper(plain, config)
+    for seed in range(6):
+        batch = Batch.of(ring_sessions(20, seed=seed), 1, torch.device("cpu"))
+        assert sampled.step(batch, 0.5) == pytest.approx(full.step(batch, 0.5), rel=1e-4)
+    assert sampled.end_epoch() == pytest.approx(full.end_epoch(), rel=1e-4)
+    for (name, got), (_, expected) in zip(model.named_parameters(), plain.named_parameters(), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=2e-4, msg=name)  # of steps of 1e-2
+    assert sampled.moments().keys() == full.moments().keys()
+
+
+def test_neighbors_of_the_batch_s_items_are_always_in_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config.of(embedding_dim=8, softmax="sampled", negative_samples=1, cooccurrence_negatives=40)
+    stepper = SampledStepper(MTAW(config, N_ITEMS).draw_weights(seed=0), config, ring_sessions(4000, 2))
+    sure_items: list[np.ndarray] = []
+    drawn = CatalogSample.drawn
+
+    def spy(sure: np.ndarray, *more: Any) -> CatalogSample:
+        sure_items.append(sure)
+        return drawn(sure, *more)
+
+    monkeypatch.setattr(CatalogSample, "drawn", spy)
+    batch = Batch.of(ring_sessions(2, 1), 1, torch.device("cpu"))
+    stepper.step(batch, 0.5)
+    batch_items = np.union1d(batch.clicks.numpy(), batch.targets.numpy())
+    near = np.concatenate([batch_items, (batch_items + 1) % N_ITEMS, (batch_items - 1) % N_ITEMS])
+    assert sure_items[0].tolist() == np.unique(near).tolist()
+
+
+def test_it_learns_the_ring_and_resumes_to_the_same_bits(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    config = small.replace(softmax="sampled", negative_samples=8, cooccurrence_negatives=1)
+    whole = train(ring, config, tmp_path / "whole")
+    assert whole.metrics["P@20"] == 100
+    assert whole.metrics["MRR@20"] > 80
+    assert whole.model.config.loss.softmax == "sampled"
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, config, tmp_path / "cut", reporter=StopsAt(1, "refit", 2))
+    assert same(train(ring, config, tmp_path / "cut", resume=True).model, whole.model)
