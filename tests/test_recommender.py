@@ -1,8 +1,7 @@
-"""The Recommender: one contract for every pair of encoder and index."""
+"""The Recommender: one contract for every pair of encoder and index, and loads during an export."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, DataError, UsageError
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.ranking import options as options_module
 from mtaw_fast.ranking import pipeline as pipeline_module
+from mtaw_fast.ranking import served_pipeline
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import ENCODERS
-from mtaw_fast.ranking.retrieval import EXACT_INDEXES
+from mtaw_fast.ranking.retrieval import EXACT_INDEXES, AnnFile, Index, make_index
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
 from tests.support.ranking.native_bundles import same
@@ -115,13 +116,6 @@ class TestEveryPair:
             self.expected(rec, clicks, k, [i for i in both if i not in clicks]),
         )
 
-    def test_long_and_short_exclude_lists_agree(self, rec: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
-        session = self.external(rec, [3, 9])
-        exclude = rec.recommend(session, k=100).items[::3]
-        short = rec.recommend(session, 50, exclude=exclude, exclude_seen=True)
-        monkeypatch.setattr(options_module, "_LONG_LIST", 0)
-        assert same(rec.recommend(session, 50, exclude=exclude, exclude_seen=True), short)
-
     def test_filters_that_leave_little_or_nothing(self, rec: Recommender) -> None:
         session, everything = self.external(rec, [3, 9]), self.external(rec, list(range(N)))
         self.check(rec.recommend(session, 20, allow=everything[:4]), self.expected(rec, [3, 9], 20, [0, 1, 2, 3]))
@@ -132,11 +126,6 @@ class TestEveryPair:
                 out = rec.recommend(clicks, 20, **options)
                 assert out.items == []
                 assert out.scores.shape == (0,)
-
-    def test_k_beyond_the_catalog(self, rec: Recommender) -> None:
-        out = rec.recommend(self.external(rec, [1]), k=10**12)
-        self.check(out, self.expected(rec, [1], N))
-        assert len(rec.recommend(self.external(rec, [1]), k=np.int64(3))) == 3  # type: ignore[arg-type]
 
     def test_unknown_ids(self, rec: Recommender) -> None:
         session = self.external(rec, [4, 8])
@@ -237,29 +226,6 @@ class TestEveryPair:
                 rec.similar_items(unknown)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_another_process_gives_identical_output(folder: Path, encoder: str, sessions: list[list[int]]) -> None:
-    if encoder == "torch":
-        pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
-    script = (
-        "import json, sys\n"
-        "from mtaw_fast import Recommender\n"
-        "rec = Recommender.load(sys.argv[1], encoder=sys.argv[2])\n"
-        "out = rec.recommend_batch(json.loads(sys.argv[3]), k=25)\n"
-        "print(json.dumps([[one.items, one.scores.tobytes().hex()] for one in out]))\n"
-    )
-    rec = Recommender.load(folder, encoder=encoder)
-    named = [rec.ids.external(np.array(clicks, dtype=np.int64)) for clicks in sessions]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.run(
-        [sys.executable, "-c", script, str(folder), encoder, json.dumps(named)],
-        capture_output=True, text=True, env=environment, check=False,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    expected = [[answer.items, answer.scores.tobytes().hex()] for answer in rec.recommend_batch(named, k=25)]
-    assert json.loads(process.stdout) == expected
-
-
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> Recommender:
     return Recommender.load(folder, encoder="numpy", index="numpy")
@@ -292,17 +258,6 @@ def test_a_single_id_instead_of_a_list(plain: Recommender, value: Any) -> None:
     if value is not None:
         with pytest.raises(UsageError, match="allow must be a list"):
             plain.recommend([], allow=value)
-
-
-def test_an_unknown_option_is_refused(tmp_path: Path) -> None:
-    save_random(tmp_path / "bundle")
-    rec = Recommender.load(tmp_path / "bundle")
-    for call in (lambda **options: rec.recommend([], **options), lambda **options: rec.recommend_batch([[]], **options),
-                 rec.session().recommend):  # fmt: skip
-        with pytest.raises(TypeError, match="unexpected keyword argument 'exclud'"):
-            call(exclud=[])  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="unexpected keyword argument 'timings'"):
-        rec.recommend_batch([[]], timings=True)  # type: ignore[call-arg]
 
 
 def test_sessions_of_any_iterable(plain: Recommender) -> None:
@@ -339,23 +294,6 @@ def test_filters_of_the_wrong_kind(plain: Recommender, tmp_path: Path) -> None:
         plain.recommend([], filter=["sku-1"])  # type: ignore[arg-type]
 
 
-def test_encoders_agree_on_the_ranking(folder: Path, plain: Recommender) -> None:
-    """Up to float32 rounding of the query."""
-    pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
-    packed = Sessions.from_lists([np.random.default_rng(s).integers(0, N, 5) for s in range(20)])
-    scores = Recommender.load(folder, encoder="torch", index="numpy").rank(packed, 50)[1]
-    np.testing.assert_allclose(scores, plain.rank(packed, 50)[1], rtol=0, atol=5e-5)
-
-
-def test_load_refuses_missing_names_and_parts(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="made by 'mtaw-fast train'"):
-        Recommender.load(tmp_path)
-    with pytest.raises(UsageError, match="there is no encoder 'x'"):
-        Recommender.load(folder, encoder="x")
-    with pytest.raises(UsageError, match="there is no index 'x'"):
-        Recommender.load(folder, index="x")
-
-
 def test_serving_imports_no_heavy_package(folder: Path) -> None:
     script = (
         "import sys\n"
@@ -371,3 +309,31 @@ def test_serving_imports_no_heavy_package(folder: Path) -> None:
         capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
     )  # fmt: skip
     assert process.stdout.split("\n") == ["[]", "[]", ""], process.stderr
+
+
+@pytest.mark.parametrize("exports", [1, 5])
+def test_a_bundle_whose_index_is_replaced_meanwhile_is_loaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exports: int
+) -> None:
+    save_random(tmp_path)
+    waiting = [bytes([number]) for number in range(exports)]
+
+    def export(data: bytes) -> None:
+        addition = Addition("faiss", lambda path: path.write_bytes(data))
+        replace_parts(tmp_path, Bundle.load(tmp_path).manifest, {"index": addition}, {"index": {}})
+
+    def reading(name: str, catalog: Any, quantized: Any, ann: AnnFile) -> Index:
+        if waiting:
+            export(waiting.pop())
+        if not ann.path.exists():
+            raise BundleError(f"{ann.path} is missing")
+        return make_index("native", catalog, quantized)
+
+    export(b"first")
+    monkeypatch.setattr(served_pipeline, "make_index", reading)
+    if exports < 5:
+        assert len(Recommender.load(tmp_path, index="ann").recommend([], 3)) == 3
+        return
+    with pytest.raises(BundleError, match="is missing"):
+        Recommender.load(tmp_path, index="ann")
+    assert not waiting

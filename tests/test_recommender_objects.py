@@ -60,18 +60,6 @@ def test_recommenders_are_copied_by_their_folder(
         copied(rec)
 
 
-def test_a_copy_with_a_state_folder_has_its_items_and_not_fewer(folders: dict[str, Path], tmp_path: Path) -> None:
-    rec = Recommender.load(folders["int"], state=tmp_path)
-    rec.hide([7])
-    twin = copy.deepcopy(rec)
-    assert twin.recommend([17], k=99) == rec.recommend([17], k=99)
-    twin.close()
-    rec.add_items([1], neighbors=[[17, 27]])  # the state does not keep it
-    with pytest.raises(UsageError, match="items were changed by hand is not pickled"):
-        copy.deepcopy(rec)
-    rec.close()
-
-
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda original: pickle.loads(pickle.dumps(original))], ids=["copy", "pickle"]
 )
@@ -121,13 +109,6 @@ def test_ids_have_in_and_iteration(rec: Recommender) -> None:
     for value in ("nobody", -1, None, 2.5, True, [1], object()):
         assert value not in rec.ids
     assert (str(names[3]) if rec.ids.kind == "int" else 3) not in rec.ids
-
-
-def test_ids_of_a_changed_catalog(folders: dict[str, Path]) -> None:
-    rec = Recommender.load(folders["int"])
-    rec.add_items([5], neighbors=[[7]])
-    assert 5 in rec.ids
-    assert list(rec.ids) == [*(10 * i + 7 for i in range(50)), 5]
 
 
 WRONG: dict[str, list[list[Any]]] = {

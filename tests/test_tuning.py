@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 from pathlib import Path
@@ -196,17 +195,6 @@ def test_which_settings_are_searched_and_in_which_range(dataset: Dataset, asked:
     assert any(trial.settings["dropout"] % 1 for trial in tuned.trials)
 
 
-def test_what_the_rule_sampled_stays_sampled(
-    dataset: Dataset, asked: list[Asked], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    by_rule = Plan("sampled", "it would take too long", ())
-    monkeypatch.setattr(planning, "plan_training", lambda *_, **__: by_rule)
-    monkeypatch.setattr("mtaw_fast.training.run.log_plan", lambda _: None)
-    tuned = tune(dataset, SMALL, trials=1)
-    assert tuned.config == SMALL.replace(softmax="sampled")
-    assert tuned.assignments()[-1] == "softmax=sampled"
-
-
 def test_misuse_is_refused(dataset: Dataset, asked: list[Asked]) -> None:
     with pytest.raises(UsageError, match="trials must be at least 1"):
         tune(dataset, SMALL, trials=0)
@@ -225,21 +213,6 @@ def test_the_reason_of_trials_that_all_failed_is_given_without_tracebacks(
         tune(dataset, SMALL.replace(gamma=5.9), trials=1)
     assert len(asked) == 1
     assert capfd.readouterr().err == ""
-
-
-def test_the_command_prints_all_as_json(
-    dataset: Dataset, asked: list[Asked], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    dataset.save(tmp_path / "set")
-    assert main(["tune", f"{tmp_path}/set", "--set", "embedding_dim=8", "--trials", "3", "--json"]) == 0
-    captured = capsys.readouterr()
-    result = json.loads(captured.out)
-    assert [trial["number"] for trial in result["trials"]] == [0, 1, 2]
-    assert result["best"] in result["trials"]
-    assert result["chosen"] == (result["best"] if result["better"] else result["trials"][0])
-    assert result["objective"].startswith("MRR@20 on ")
-    assert "--preset full --set embedding_dim=8 --set lr=" in result["command"]
-    assert captured.err == ""
 
 
 def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, dataset: Dataset) -> None:

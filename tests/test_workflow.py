@@ -73,13 +73,6 @@ def test_a_frame_makes_what_its_file_makes(made: Made, tmp_path: Path) -> None:
     assert len(repeated.train) < len(dataset.train)
 
 
-@pytest.mark.parametrize("name", ["types", "context"])
-def test_a_text_for_a_list_of_prepare_is_refused(made: Made, tmp_path: Path, name: str) -> None:
-    options: dict[str, Any] = {"type": "kind", name: "view"}
-    with pytest.raises(UsageError, match=f"option {name} must be a list, not 'view'"):
-        prepare(made.folder / "clicks.csv", tmp_path / "set", **options)
-
-
 def test_progress_is_reported(made: Made) -> None:
     assert made.reported[:3] == [("reading", 0, 2), ("writing", 1, 2), ("written", 2, 2)]
     phases = list(dict.fromkeys(name for name, _, _ in made.reported[3:]))

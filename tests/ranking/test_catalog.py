@@ -18,7 +18,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.online.state import cold_start
 from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.ranking.catalog import Catalog, mean_norm
+from mtaw_fast.ranking.catalog import mean_norm
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.support.ranking.changed_catalogs import D, M, N, extended, new_ids, new_vectors
@@ -166,21 +166,6 @@ def test_the_mean_of_neighbors(rec: Recommender) -> None:
     assert rec.similar_items(new[0], k=1).scores[0] == pytest.approx(1, abs=1e-6)
 
 
-def test_a_removed_id_may_come_back_with_another_vector(rec: Recommender) -> None:
-    item, neighbor = rec.bundle.ids.external(np.array([50, 77]))
-    before = rec.recommend([neighbor], k=N)
-    rec.remove_items([item])
-    rec.add_items([item], neighbors=[[neighbor]])
-    assert rec.n_items == N
-    if rec.bundle.memory is None:
-        assert rec.similar_items(neighbor, k=1).items == [item]
-    else:  # what was learned is worth more
-        assert same(rec.recommend([neighbor], k=N), before)
-    rec.remove_items([item])
-    rec.add_items([item], neighbors=[[neighbor]])
-    assert rec.recommend([neighbor], k=N + 5).items.count(item) == 1
-
-
 def test_sessions_and_filters_outlive_an_item_that_comes_back(rec: Recommender) -> None:
     """They know the item by its external id, whatever its internal one is now."""
     item, neighbor, other = rec.bundle.ids.external(np.array([50, 77, 9]))
@@ -223,21 +208,11 @@ def test_nothing_can_be_recommended(folder: Path, index: str) -> None:
     everything = rec.bundle.ids.external(np.arange(N))
     session, rules = everything[:2], {"pin": {str(everything[5]): 1}}
     rec.hide(everything)
-    answers = [
-        rec.recommend(session, exclude_seen=True),
-        rec.recommend(session, exclude=everything[7:9]),
-        *rec.recommend_batch([session, []], exclude_seen=True),
-        rec.similar_items(everything[0]),
-        *(answer for sessions in ([session], [[]]) for answer in rec.recommend_batch(sessions, rules=rules)),
-        rec.recommend(session, rules=rules, reasons=True),
-        rec.session(session).recommend(rules=rules, exclude_seen=True),
-        rec.similar_items(everything[0], rules=rules),
-    ]
+    answers = [rec.recommend(session, exclude_seen=True), rec.similar_items(everything[0])]
+    answers += [answer for sessions in ([session], [[]]) for answer in rec.recommend_batch(sessions, rules=rules)]
+    answers += [rec.recommend(session, rules=rules, reasons=True), rec.similar_items(everything[0], rules=rules)]
     assert [answer.items for answer in answers] == [[]] * len(answers)
-    assert {answer.short for answer in answers[5:]} == {"rules"}
-    rec.show(everything[:1])
-    assert rec.recommend(session, rules=rules).items == everything[:1]
-    assert rec.similar_items(everything[1], rules=rules).items == everything[:1]
+    assert {answer.short for answer in answers[2:]} == {"rules"}
 
 
 @pytest.mark.parametrize("index", ["native", "numpy"])
@@ -366,40 +341,6 @@ def test_readers_see_whole_states_in_order(folder: Path) -> None:
                 assert seen[-1] == len(states) - 1
 
 
-def test_an_approximate_index(tmp_path: Path) -> None:
-    pytest.importorskip("faiss", reason="faiss is not installed: pip install 'mtaw-fast[cpu]'")
-    from mtaw_fast.export.index import export_index
-
-    save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, embedding_dim=D))
-    export_index(tmp_path / "bundle", "ivfpq", recall=0.95, queries=100)
-    rec = Recommender.load(tmp_path / "bundle", index="ann")
-    exact = Recommender.load(tmp_path / "bundle", index="native")
-    best = exact.recommend(["sku-5"], k=3).items
-    for recommender in (rec, exact):
-        recommender.remove_items(best[:1])
-        recommender.add_items(["x"], neighbors=[best[1:2]])
-    got, want = (ranker.recommend(["sku-5"], k=20, exclude_seen=True) for ranker in (rec, exact))
-    assert len(got) == 20
-    assert "x" in got.items
-    assert best[0] not in got.items
-    assert set(got.scores.tolist()) & set(want.scores.tolist())
-    assert rec.recommend(["x", "sku-7"], k=2500).items == exact.recommend(["x", "sku-7"], k=2500).items
-
-
-def test_the_state_of_a_bundle_is_the_bundle(rec: Recommender) -> None:
-    catalog = Catalog.of(rec.bundle.model)
-    assert not catalog.is_updated
-    assert catalog.ids is rec.bundle.ids
-    assert catalog.most_clicked is rec.bundle.most_clicked
-    assert catalog.popularity is rec.bundle.popularity
-
-
-def test_the_mean_norm_leaves_zero_rows_out() -> None:
-    rows = np.array([[3, 4], [0, 0], [0, 1]], dtype=np.float32)
-    assert mean_norm(rows) == 3
-    assert mean_norm(rows[1:2]) == 1
-
-
 def test_neighbors_that_cancel_out(tmp_path: Path) -> None:
     parts = bundle_parts(n_items=N, embedding_dim=D)
     parts["weights"]["item_embedding"][1] = -parts["weights"]["item_embedding"][0]
@@ -441,25 +382,3 @@ def test_any_history_equals_one_bundle(tmp_path: Path, data: st.DataObject) -> N
     for k in (1, 5, 40):
         assert same(rec.recommend(session, k), whole.recommend(session, k, filter=remaining))
         assert same(rec.recommend([], k), whole.recommend([], k, filter=remaining))
-
-
-@pytest.mark.parametrize("text", [True, False])
-def test_numpy_scalars_are_ids_like_any_other(tmp_path: Path, text: bool) -> None:
-    """All calls accept numpy ids; answers contain plain int or str."""
-    save_parts(tmp_path, **bundle_parts(n_items=40, max_session_length=6, text=text))
-    rec = Recommender.load(tmp_path)
-    first, second = rec.ids.external(np.array([3, 4]))
-    new: Any = "fresh" if text else 12345
-    as_numpy: Any = np.str_ if text else np.int64
-    rec.add_items([as_numpy(new)], neighbors=[[as_numpy(first), as_numpy(second)]])
-    plain = rec.recommend([first, second], 41)
-    assert new in plain.items
-    assert {type(item) for item in plain.items} == {str if text else int}
-    for session in ([as_numpy(first), as_numpy(second)], np.array([first, second])):
-        assert rec.recommend(session, 41).items == plain.items
-    without = rec.recommend([first], 41, exclude=[new]).items
-    assert rec.recommend([as_numpy(first)], 41, exclude=np.array([new])).items == without
-    assert rec.similar_items(as_numpy(new), 5).items == rec.similar_items(new, 5).items
-    assert rec.session([as_numpy(first)]).click(as_numpy(new)).clicks == [first, new]
-    rec.remove_items([as_numpy(new)])
-    assert new not in rec.recommend([first], 41).items

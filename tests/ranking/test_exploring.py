@@ -58,17 +58,6 @@ def test_a_share_of_the_list_goes_to_seldom_shown_items(rec: Recommender) -> Non
     assert not everything.scores.any()  # no neighbor to take one from
 
 
-def test_the_same_list_without_a_share_or_without_seldom_items(rec: Recommender) -> None:
-    plain = rec.recommend(SESSION, 20)
-    assert plain.explored is None
-    assert rec.recommend(SESSION, 20, explore=0) == plain
-    shown_often = [item for item in rec.ids if item not in SELDOM]
-    out = rec.recommend(SESSION, 20, explore=0.3, allow=shown_often)
-    assert out.explored is not None
-    assert not out.explored.any()
-    assert out.items == rec.recommend(SESSION, 20, allow=shown_often).items
-
-
 def test_items_stop_being_explored_after_their_impressions(rec: Recommender) -> None:
     shown: Counter[str] = Counter()
     for place in range(50):
@@ -111,12 +100,6 @@ def test_the_share_is_kept_on_average() -> None:
         counts = [impressions.positions(0.13, 10, rng.integers(0, 99, n_clicks).astype(np.int32)) for _ in range(2000)]
         assert set(counts) == {1, 2}
         assert abs(np.mean(counts) - 1.3) < 0.05
-
-
-def test_an_item_that_is_pinned_behind_the_list_is_not_explored(rec: Recommender) -> None:
-    pins = {item: place for place, item in enumerate(SELDOM[:9], start=11)}
-    out = rec.recommend(SESSION, 10, explore=0.5, rules={"pin": pins})
-    assert {item for item in out.items if item in SELDOM} == {SELDOM[9]}
 
 
 @pytest.mark.parametrize("kind", ["text-ids", "memory"])

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.ranking.encoders import make_encoder
 from mtaw_fast.ranking.native_ranker import NativeRanker
-from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.ranking.native_bundles import N, named, same
@@ -40,16 +38,6 @@ class TestGrowingSession:
         assert visit.clicks == known
         assert len(visit) == len(known)
 
-    def test_clicks_come_in_any_portions(self, rec: Recommender) -> None:
-        clicks = named(rec, np.random.default_rng(6).integers(0, N, 33))
-        for portions in ((33,), (1, 32), (11, 2, 20), (13, 0, 20), (12, 1, 1, 19)):
-            visit, begin = rec.session(), 0
-            for portion in portions:
-                visit.click(*clicks[begin : begin + portion])
-                begin += portion
-                if begin:
-                    assert same(visit.recommend(9), rec.recommend(clicks[:begin], 9))
-
     def test_first_clicks_timings_and_misuse(self, rec: Recommender) -> None:
         clicks = named(rec, [4, 8, 15])
         visit = rec.session(iter(clicks))
@@ -59,15 +47,9 @@ class TestGrowingSession:
         assert list(out.timings) == ["lookup", "encode", "retrieve", *memory, "assemble", "total"]
         assert min(out.timings.values()) >= 0
         assert same(out, rec.recommend(clicks, 5))
-        with pytest.raises(UsageError, match="session must be a list of item ids"):
-            rec.session("sku-1")
         for value in (clicks, tuple(clicks), np.array([1])):
             with pytest.raises(UsageError, match=r"click takes ids, not a .*; write click\(\*ids\)"):
                 visit.click(value)
-        with pytest.raises(UsageError, match="k must be a whole number"):
-            visit.recommend(0)
-        with pytest.raises(UsageError, match="exclude must be a list"):
-            visit.recommend(exclude="sku-1")
         assert same(visit.recommend(5), rec.recommend(clicks, 5))
 
     def test_many_threads_on_one_session(self, rec: Recommender) -> None:
@@ -109,21 +91,6 @@ def test_a_growing_session_recovers_from_a_failed_call(native: Recommender) -> N
         visit.recommend()
     visit._pipeline = good
     assert same(visit.recommend(), native.recommend(clicks))
-
-
-def test_a_new_pipeline_continues_a_growing_session_unless_its_encoder_is_another(native: Recommender) -> None:
-    clicks = named(native, [3, 1, 4, 1, 5])
-    visit = native.session(clicks[:3])
-    visit.recommend()
-    encoded, first = visit._state, visit._pipeline()
-    pipeline = Pipeline.of(first.catalog, native.encoder, first.index)
-    visit._pipeline = lambda: pipeline
-    assert same(visit.click(clicks[3]).recommend(), native.recommend(clicks[:4]))
-    assert visit._state is encoded
-    other = Pipeline.of(first.catalog, make_encoder("native", native.bundle), first.index)
-    visit._pipeline = lambda: other
-    assert same(visit.click(clicks[4]).recommend(), native.recommend(clicks))
-    assert visit._state is not encoded
 
 
 def test_memory_of_a_growing_session(tmp_path: Path) -> None:

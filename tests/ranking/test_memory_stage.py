@@ -117,7 +117,7 @@ class TestTogether:
         batch = small.recommend_batch([[c, b, b], ["nobody"]], 4, reasons=True)
         live = small.session([c, b, b]).recommend(4, reasons=True)
         small.add_items(["new"], neighbors=[[a]])
-        later = small.recommend([c, b, b, "new"], 4, reasons=True)
+        later = small.recommend([c, b, b, "new"], 5, reasons=True)
         assert batch[0].reasons == live.reasons == out.reasons
         assert batch[1].reasons is None
         assert later.reasons is not None

@@ -15,9 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.engine import Engine
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.composed_ranker import ComposedRanker
@@ -127,27 +125,6 @@ def test_a_growing_session_over_states_of_the_catalog(folder: Path) -> None:
         assert rec.ids.lookup(answer.items).tolist() == ids[0].tolist()
         assert answer.scores.tobytes() == scores[0].tobytes()
     assert same(idle.recommend(), rec.recommend(named(rec, [1, 2])))
-
-
-def test_a_state_of_the_catalog_costs_no_encoder(folder: Path) -> None:
-    """Parts that do not depend on the added items are shared."""
-    rec = Recommender.load(folder, "native", "native")
-    new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(40)]
-    vectors = np.random.default_rng(2).standard_normal((40, 20)).astype(np.float32)
-    rec.add_items(new[:20], vectors=vectors[:20])
-    before = rec._pipeline.ranker
-    rec.add_items(new[20:], vectors=vectors[20:])
-    rec.remove_items(new[:1])
-    after = rec._pipeline.ranker
-    assert after.engine is not before.engine
-    assert after.memory is before.memory
-    assert after.ranker_net is before.ranker_net
-    new_items = [f"more-{i}" if rec.ids.kind == "str" else 10**13 + i for i in range(1100)]
-    rec.add_items(new_items, vectors=np.random.default_rng(3).standard_normal((1100, 20)).astype(np.float32))
-    if rec.bundle.memory is not None:
-        assert before.capacity > N + 40
-        assert rec._pipeline.ranker.capacity >= rec._pipeline.catalog.size
-    assert len(rec.recommend(new_items[:2], 5).items) == 5
 
 
 def test_elements_that_change_the_list(native: Recommender) -> None:
@@ -320,13 +297,3 @@ def test_workers_share_the_mapped_bundle(tmp_path: Path) -> None:
     assert mapped > 18_000_000
     assert added < 1_000_000
     assert dirty == 0
-
-
-def test_id_tables_refuse_arrays_that_do_not_fit() -> None:
-    arrays = ItemIds.from_list(["a", "b"]).arrays
-    with pytest.raises(ValueError, match="slots must be a power of two"):
-        _native.IdTable.of_texts(**{**arrays, "slots": arrays["slots"][:3]})
-    with pytest.raises(ValueError, match="offsets must rise from 0"):
-        _native.IdTable.slots_of(arrays["blob"], np.empty(0, np.int64))
-    with pytest.raises(ValueError, match="values must have 2 entries, not 3"):
-        _native.IdTable.of_ints(np.arange(3), np.arange(2), np.arange(2, dtype=np.int32))

@@ -136,23 +136,8 @@ def test_packed_sessions_are_ranked_after_their_last_clicks(both: Pair) -> None:
         assert first[1].tobytes() != both[0].rank(plain, k)[1].tobytes()
 
 
-def test_added_items_share_memory_and_trends(folder: Path) -> None:
-    rec = Recommender.load(folder, "native", "native")
-    rec.add_items(["a"], neighbors=[["sku-12"]])
-    before, trends = rec._pipeline.ranker, rec._pipeline.catalog.trends
-    rec.add_items(["b"], neighbors=[["sku-12"]])
-    assert rec._pipeline.ranker.memory is before.memory
-    assert rec._pipeline.catalog.trends is trends
-
-
 class TestTypes:
     """Requests with the types of clicks, for a bundle whose ranker reads them and for one that does not."""
-
-    def test_a_ranker_without_types_ignores_them(self, folder: Path) -> None:
-        rec = Recommender.load(folder, "native", "native")
-        typed = rec.recommend(["sku-12", "sku-13"], 9, at=END, types=["view", "cart"])
-        plain = rec.recommend(["sku-12", "sku-13"], 9, at=END)
-        assert (typed.scores.tobytes() == plain.scores.tobytes()) == (not rec.click_types)
 
     def test_unknown_and_missing_types_are_neutral(self, folder: Path) -> None:
         rec = Recommender.load(folder, "native", "native")

@@ -17,7 +17,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MissingPackageError, UsageError
 from mtaw_fast.errors.install import install_command
-from mtaw_fast.model.parameters import RECENT_CLICKS, parameter_shapes
+from mtaw_fast.model.parameters import RECENT_CLICKS
 from mtaw_fast.ranking.encoders import ENCODERS, Encoder, make_encoder
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
 
@@ -156,18 +156,6 @@ def test_the_paper_size_and_a_zero_interest(
     parts = {**parts, "weights": {part: array * 0 for part, array in bundle.weights.items()}}
     zero = ready(name, save_parts(tmp_path / "zero", **parts))
     assert not make_encoder(name, zero).encode(sessions).any()
-
-
-def test_the_model_has_the_arrays_of_the_bundle() -> None:
-    pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
-    from mtaw_fast.model.mtaw import MTAW
-
-    for config in (
-        Config.of(embedding_dim=6, max_positions=4),
-        Config.of(embedding_dim=6, max_positions=4, recent_weight=1.0),
-    ):
-        state = {name: tuple(tensor.shape) for name, tensor in MTAW(config, 11).state_dict().items()}
-        assert state == parameter_shapes(config, 11)
 
 
 def test_choice_of_encoder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

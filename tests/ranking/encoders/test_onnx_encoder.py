@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, DataError, MissingPackageError, MtawError, UsageError
 from mtaw_fast.errors.install import install_command
-from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
+from mtaw_fast.ranking.encoders import make_encoder
 from mtaw_fast.storage.files import sha256_of
 from tests.support.random_bundle import bundle_parts, edit_manifest, save_parts, save_random
 from tests.support.ranking.gpu_refusals import NO_CUDA_LIBRARIES, NO_DRIVER, PROVIDERS_THEN
@@ -29,7 +28,6 @@ from mtaw_fast.export.onnx_model import export_onnx  # noqa: E402
 from mtaw_fast.ranking.encoders import onnx_encoder  # noqa: E402
 from mtaw_fast.ranking.encoders.onnx_encoder import OnnxEncoder  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
 N, D = 200, 12
 
 
@@ -44,25 +42,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def drawn(count: int, n_items: int = N) -> Sessions:
     rng = np.random.default_rng(4)
     return Sessions.from_lists([rng.integers(0, n_items, length) for length in rng.integers(1, 40, count)])
-
-
-def test_many_threads(bundle: Bundle) -> None:
-    encoder, sessions = make_encoder("onnx", bundle), drawn(60)
-    alone = encoder.encode(sessions).tobytes()
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        assert all(encoded == alone for encoded in pool.map(lambda _: encoder.encode(sessions).tobytes(), range(40)))
-
-
-def test_enlarged(bundle: Bundle) -> None:
-    added = np.random.default_rng(1).standard_normal((3, D)).astype(np.float32)
-    encoder, sessions = make_encoder("onnx", bundle), drawn(40, N + 3)
-    larger = encoder.extended(added)
-    expected = NumpyEncoder(bundle.config, bundle.weights).extended(added).encode(sessions)
-    np.testing.assert_allclose(larger.encode(sessions), expected, rtol=0, atol=2e-6)
-    # Sessions without added items keep their bits, and so does the extended encoder.
-    old = drawn(40)
-    assert larger.encode(old).tobytes() == encoder.encode(old).tobytes()
-    assert larger.extended(added[:1]).encode(old).tobytes() == encoder.encode(old).tobytes()
 
 
 def test_a_bundle_without_graphs(tmp_path: Path) -> None:
@@ -150,17 +129,6 @@ def test_on_a_gpu_a_batch_is_one_padded_run(wide: Bundle, added: int) -> None:
         padded.encode(Sessions.from_lists([[1, 2], [N + added]]))
     with pytest.raises(UsageError, match="session 1 to encode has no clicks"):
         padded.encode(Sessions.from_lists([[1, 2], []]))
-
-
-def test_groups_hold_every_row_once_and_within_their_bounds() -> None:
-    rng = np.random.default_rng(7)
-    for lengths in (rng.integers(1, 513, 2000), np.full(1024, 64), np.full(3, 512), np.array([1])):
-        padded = list(onnx_encoder.padded_runs(lengths, 100))
-        assert sorted(np.concatenate(padded).tolist()) == list(range(len(lengths)))
-        sizes = [len(group) * (longest := lengths[group].max()) * max(longest, 100) for group in padded]
-        assert max(sizes) <= 1 << 23
-    assert len(list(onnx_encoder.padded_runs(np.full(1024, 64), 100))) == 1
-    assert len(list(onnx_encoder.padded_runs(np.full(64, 512), 100))) == 2
 
 
 def test_a_gpu_that_fails_while_it_encodes(wide: Bundle) -> None:

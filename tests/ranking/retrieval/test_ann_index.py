@@ -21,9 +21,6 @@ from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import AnnFile, NumpyIndex, for_items, make_index
 from mtaw_fast.ranking.retrieval.ann_plan import KINDS, Recall, SearchPlan, SearchPlans, index_entry, read_entry
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
-from mtaw_fast.recommender import Recommender
-from tests.support.random_bundle import bundle_parts, save_parts
-from tests.support.ranking import native_bundles
 from tests.support.ranking.catalogs import same
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
@@ -75,6 +72,17 @@ def check_scores(found: tuple[np.ndarray, np.ndarray], k: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestAnnIndex:
+    def test_edges(self, kind: str) -> None:
+        index, exact = ann_index(kind), NumpyIndex(catalog())
+        for k in (LARGEST_K + 1, N + 5):  # the exact index answers for long lists
+            assert same(index.search(queries()[:3], k, scale=16.0), exact.search(queries()[:3], k, scale=16.0))
+        wide = np.zeros((5, 2 * D), dtype=np.float32)
+        wide[:, ::2] = queries()[:5]
+        assert same(index.search(wide[:, ::2], 7), index.search(queries()[:5], 7))
+        assert index.search(queries()[:0], 7)[0].shape == (0, 7)
+        with pytest.raises(UsageError, match=r"queries must be float32\[B, 21\]"):
+            index.search(queries()[:, :3], 5)
+
     @pytest.mark.parametrize("k", [1, 20, LARGEST_K])
     def test_finds_nearly_all_and_scores_exactly(self, kind: str, k: int) -> None:
         result = ann_index(kind).search(queries(), k, scale=16.0)
@@ -112,22 +120,6 @@ class TestAnnIndex:
         elif count:
             assert (result[1] >= truth[1][:, count - 1 : count]).mean() > 0.95
 
-    def test_a_filter_of_far_items_still_leaves_k(self, kind: str) -> None:
-        """The allowed items are just those that a search from the query meets last."""
-        query = queries()[:1]
-        dots = catalog() @ query[0]
-        mask = dots < np.quantile(dots, 0.2)
-        ids, _ = ann_index(kind, SearchPlan(kind, 20, 1)).search(query, 20, Filter(mask))
-        assert mask[ids].all()
-        assert len(np.unique(ids)) == 20
-
-    def test_the_exact_index_answers_for_long_lists(self, kind: str) -> None:
-        for k in (LARGEST_K + 1, N + 5):
-            assert same(
-                ann_index(kind).search(queries()[:3], k, scale=16.0),
-                NumpyIndex(catalog()).search(queries()[:3], k, scale=16.0),
-            )
-
     def test_an_answer_does_not_depend_on_its_batch_or_its_thread(self, kind: str) -> None:
         index = ann_index(kind)
         mask = Filter(np.random.default_rng(3).random(N) < 0.5)
@@ -141,17 +133,6 @@ class TestAnnIndex:
                 for b, answer in enumerate(pool.map(alone, list(range(len(queries()))) * 3)):
                     row = b % len(queries())
                     assert same(answer, tuple(part[row : row + 1] for part in together))
-
-    def test_strided_and_no_queries(self, kind: str) -> None:
-        index = ann_index(kind)
-        wide = np.zeros((5, 2 * D), dtype=np.float32)
-        wide[:, ::2] = queries()[:5]
-        assert same(index.search(wide[:, ::2], 7), index.search(queries()[:5], 7))
-        assert index.search(queries()[:0], 7)[0].shape == (0, 7)
-
-    def test_wrong_arguments_are_refused(self, kind: str) -> None:
-        with pytest.raises(UsageError, match=r"queries must be float32\[B, 21\]"):
-            ann_index(kind).search(queries()[:, :3], 5)
 
     def test_the_mapped_file_gives_the_same_answers(self, kind: str, tmp_path: Path) -> None:
         index = make_index("ann", catalog(), None, ann_file(tmp_path, kind))
@@ -211,25 +192,6 @@ class TestForItems:
         added, unavailable = queries()[:1], np.zeros(N + 1, dtype=bool)
         for index in (exact, ann_index("ivfpq"), SegmentedIndex(exact, N, added, unavailable)):
             assert for_items(index) is index
-
-    def test_similar_items_use_it(self, tmp_path: Path) -> None:
-        bundle = save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, embedding_dim=16, text=False))
-        exact = Recommender.load(tmp_path / "bundle", encoder="numpy", index="numpy")
-        lists = build("ivfpq", bundle.item_vectors, 0, lambda _: None)[0]
-        plans = SearchPlan("ivfpq", 1, 1), SearchPlan("ivfpq", lists.nlist, 100)
-        index = AnnIndex(bundle.item_vectors, lists, plans[0], exact.index, plans[1])
-        rec = Recommender(bundle, exact.encoder, index)
-        items = bundle.ids.external(np.arange(0, 2000, 100))
-        for updated in (False, True):
-            if updated:
-                for recommender in (rec, exact):
-                    recommender.remove_items(items[1:3])
-                    recommender.add_items([-1], neighbors=[items[5:7]])
-            known = [items[0], *items[3:], *([-1] if updated else [])]
-            for exclude in ([], known[2:4]):
-                answers = [[ranker.similar_items(item, exclude=exclude) for item in known] for ranker in (rec, exact)]
-                assert all(map(native_bundles.same, *answers))
-            assert [rec.recommend([item]) for item in known] != [exact.recommend([item]) for item in known]
 
 
 def test_auto_takes_ann_above_the_threshold(

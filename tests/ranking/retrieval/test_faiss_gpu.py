@@ -10,7 +10,6 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,6 @@ from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import NumpyIndex, make_index
-from mtaw_fast.recommender import Recommender
-from tests.support.random_bundle import save_random
 from tests.support.ranking.catalogs import same
 from tests.support.ranking.gpu_refusals import NO_GPUS, invalid_device, out_of_memory
 
@@ -224,16 +221,6 @@ def test_a_forked_process_is_refused(card: Card, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "getpid", lambda: process + 1)
     with pytest.raises(UsageError, match="index 'faiss-gpu' was loaded before this process was forked; load it"):
         index.search(queries(), 20)
-
-
-def test_a_recommender_names_its_device(card: Card, tmp_path: Path) -> None:
-    save_random(tmp_path / "bundle", n_items=60, embedding_dim=8)
-    recommender = Recommender.load(tmp_path / "bundle", index="faiss-gpu:1")
-    assert (recommender.index.name, card.asked["device"]) == ("faiss-gpu:1", 1)
-    assert recommender.__reduce__()[1][2] == "faiss-gpu:1"  # a copy is loaded onto the same device
-    plain = Recommender.load(tmp_path / "bundle", index="native")
-    session = plain.recommend([], k=3).items
-    assert recommender.recommend(session, k=9).items == plain.recommend(session, k=9).items
 
 
 def test_too_little_memory(card: Card) -> None:

@@ -12,7 +12,6 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.scan import is_nested, nested, quantize
 from mtaw_fast.ranking.retrieval import first_pass, make_index
 from mtaw_fast.ranking.retrieval.first_pass import VARIABLE, kept_file, with_first_pass
-from mtaw_fast.ranking.retrieval.native_index import NativeIndex
 
 N = first_pass.MIN_ITEMS
 
@@ -56,11 +55,14 @@ def test_the_faster_codes_are_read(catalog, quantized, monkeypatch, ratio, codes
     assert is_nested(arrays) == (codes == "4-bit")
 
 
-def test_what_is_kept_can_be_asked_without_a_measurement(catalog, quantized, monkeypatch) -> None:
+def test_what_is_kept_can_be_asked_without_a_measurement(catalog, quantized, cache, monkeypatch) -> None:
     with monkeypatch.context() as unmeasured:
         unmeasured.setattr(first_pass, "measure", None)
         assert first_pass.kept_first_pass(catalog) is None
         assert str(first_pass.kept_first_pass(catalog[:9])).startswith("int8 codes (fewer")
+        few = catalog[:-1]
+        assert str(with_first_pass(few, quantize(few))[1]) == "int8 codes (fewer than 16,384 items)"
+        assert not cache.exists()
     monkeypatch.setattr(first_pass, "measure", lambda *_: 0.5)
     with_first_pass(catalog, quantized)
     assert first_pass.kept_first_pass(catalog).codes == "4-bit"
@@ -105,13 +107,6 @@ def test_a_wrong_variable_is_named(catalog, quantized, monkeypatch) -> None:
         make_index("native", catalog, quantized)
 
 
-def test_small_catalogs_are_not_measured(catalog, cache, monkeypatch) -> None:
-    monkeypatch.setattr(first_pass, "measure", None)
-    few = catalog[:-1]
-    assert str(with_first_pass(few, quantize(few))[1]) == "int8 codes (fewer than 16,384 items)"
-    assert not cache.exists()
-
-
 @pytest.mark.parametrize("text", ["{", "[1]", '{"a": "b"}', '{"a": -1.0}'])
 def test_a_damaged_cache_is_measured_over(catalog, quantized, cache, monkeypatch, text) -> None:
     monkeypatch.setattr(first_pass, "measure", lambda *_: 0.5)
@@ -125,26 +120,3 @@ def test_a_cache_that_cannot_be_written_costs_nothing(catalog, quantized, tmp_pa
     monkeypatch.setattr(first_pass, "measure", lambda *_: 0.5)
     (tmp_path / "mtaw-fast").write_text("a file")
     assert with_first_pass(catalog, quantized)[1].reason == "measured now"
-
-
-def test_both_give_the_same_bits(catalog, quantized, monkeypatch) -> None:
-    queries = np.random.default_rng(1).standard_normal((5, 12)).astype(np.float32)
-    results = []
-    for codes in ("int8", "4-bit"):
-        monkeypatch.setenv(VARIABLE, codes)
-        index = make_index("native", catalog, quantized)
-        results.append([part.tobytes() for query in queries for part in index.search(query[None], 20)])
-    assert results[0] == results[1]
-
-
-@pytest.mark.parametrize("codes", ["int8", "4-bit"])
-def test_an_index_keeps_its_form_when_it_is_rebuilt(catalog, quantized, monkeypatch, codes) -> None:
-    monkeypatch.setenv(VARIABLE, codes)
-    index = make_index("native", catalog, nested(quantized) if codes == "int8" else quantized)
-    assert isinstance(index, NativeIndex)
-    changed = catalog.copy()
-    changed[[5, 900]] *= np.float32(-2)
-    rebuilt = index.rebuilt(changed)
-    assert is_nested(rebuilt.quantized) == is_nested(index.quantized) == (codes == "4-bit")
-    result, expected = rebuilt.search(changed[5:6], 20), NativeIndex(changed).search(changed[5:6], 20)
-    assert all(got.tobytes() == want.tobytes() for got, want in zip(result, expected, strict=True))
