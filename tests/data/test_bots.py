@@ -34,6 +34,11 @@ def test_more_clicks_in_a_burst_than_people_make() -> None:
     assert bots(fast, rule=BotRule(burst_clicks=40)) == [False]
 
 
+def test_more_clicks_than_people_make() -> None:
+    untimed = RULE.bots(np.repeat([0, 1], [501, 500]), None, 2)
+    assert untimed.tolist() == [True, False]
+
+
 def test_the_formats_of_published_scripts_know_no_bots() -> None:
     assert bot_rule({"format": "clicks", "max_session": None}) == BotRule(longest=None)
     assert bot_rule({"format": "clicks"}) == RULE, "of a bundle that does not say"

@@ -154,6 +154,16 @@ def frame(items: Sequence[str]) -> ItemFrame:
     return ItemFrame.of({"id": list(items), "price": [float(len(item)) for item in items]})
 
 
+def test_rows_that_wait_are_kept_if_the_catalog_grows_after_a_change() -> None:
+    def lookup(items: Sequence[str]) -> np.ndarray:
+        return np.array([["a", "waits", "aa"].index(item) for item in items], dtype=np.int32)
+
+    live = LiveItems(ItemTable(1).replaced(frame(["a", "waits"]), np.array([0, -1]), 1))
+    live.apply(TableChange.of(frame(["aa"]), "patch"), 1)
+    table: Any = live.table(lookup, 3)
+    assert table.columns["price"].values_at(np.arange(3)) == [1.0, 5.0, 2.0]
+
+
 def some_change(chance: Random) -> TableChange:
     kind, rows = chance.choice(("number", "category")), []
     for item in chance.sample("abcd", 2):

@@ -171,6 +171,15 @@ def test_text_in_another_encoding_is_named_by_its_line(tmp_path: Path, bad_rows:
         read("clicks", path, options=options)
 
 
+def test_a_damaged_line_is_found_behind_many_and_in_a_compressed_file(tmp_path: Path) -> None:
+    lines = otto_lines() * 2000
+    lines[9000] = lines[9000][:-30]
+    path = tmp_path / "train.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    with pytest.raises(DataError, match=r"train\.jsonl\.gz: line 9001 "):
+        read("clicks", path, options=OTTO)
+
+
 def test_frames_in_memory(tmp_path: Path) -> None:
     pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
     frame().write_parquet(tmp_path / "log.parquet")
