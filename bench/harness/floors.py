@@ -8,41 +8,35 @@ does not make the limit look easier than it is.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 
 from bench.harness.comparison import Floor
-from mtaw_fast.errors import UsageError, require
+from mtaw_fast.errors import require
 from mtaw_fast.kernels.native.scan import read_bytes
 
 _MAX_HELD = 1 << 28  # bytes read in one go: past every cache, so that more take proportionally longer
+_EXPONENTS = 1 << 16  # fit in a core's cache
 _BEST: dict[Hashable, float] = {}  # seconds of the fastest call so far in this process
 
 
-def read_floor(nbytes: int, what: str = "", *, repeats: int = 100) -> Floor:
+def read_floor(nbytes: int, what: str) -> Floor:
     """Measure the seconds to read `nbytes` once on one thread and do nothing with them.
 
     The buffer is written first (untouched pages all map to one zero page) and read repeatedly, so that it is in the
-    cache it fits in, as a served catalog is. NumPy's float32 sum is bound by arithmetic; the maximum and the exclusive
-    or over 64-bit integers and the BLAS dot product are not. The fastest depends on the size: all three are tried.
+    cache it fits in, as a served catalog is. Which of two reads is the fastest depends on the size.
     """
-    if nbytes < 64:
-        raise UsageError(f"a read floor needs at least 64 bytes, not {nbytes}")
-    buffer_bytes = min(nbytes, _MAX_HELD)
-    floats = np.ones(-(-buffer_bytes // 8) * 2, np.float32)
-    words = floats.view(np.int64)
+    words = np.ones(-(-min(nbytes, _MAX_HELD) // 8), np.int64)
+    floats = words.view(np.float32)
     reads: dict[str, Callable[[], Any]] = {
         "numpy int64 max": words.max,
-        "numpy int64 xor": lambda: np.bitwise_xor.reduce(words),
         "BLAS float32 dot": lambda: np.dot(floats, floats),
     }
-    fastest = {name: _fastest((name, buffer_bytes), read, repeats, seconds=1.0) for name, read in reads.items()}
-    best = min(fastest, key=fastest.__getitem__)
-    seconds = fastest[best] * (nbytes / buffer_bytes)
-    subject = what or f"{nbytes} bytes"
-    return Floor(seconds, f"pure read of {subject}, {nbytes / seconds / 1e9:.1f} GB/s ({best}, one thread)")
+    name, seconds = _fastest_of(reads, words.nbytes)
+    seconds *= nbytes / words.nbytes
+    return Floor(seconds, f"pure read of {what}, {nbytes / seconds / 1e9:.1f} GB/s ({name}, one thread)")
 
 
 def scan_floor(blocks: np.ndarray, *, repeats: int = 200) -> Floor:
@@ -71,33 +65,36 @@ def flop_floor(flop: float, what: str, dtype: str = "float32", *, size: int = 51
     return Floor(flop / rate, f"{what}: {flop / 1e6:.4g} MFLOP at {rate / 1e9:.0f} GFLOP/s (torch {dtype}, {size}^3)")
 
 
-def exp_floor(count: float, what: str, *, size: int = 1 << 16, repeats: int = 200) -> Floor:
+def exp_floor(count: float, what: str) -> Floor:
     """Return the seconds of `count` exponentials at the best rate of NumPy and PyTorch in cache, on PyTorch's threads.
 
-    A buffer of `size` values fits in a core's cache. One thread is measured; more are assumed to scale perfectly.
+    One thread is measured; more are assumed to scale perfectly.
     """
     torch = require("torch", "train")
     threads = torch.get_num_threads()
-    values = np.linspace(-20, 20, size, dtype=np.float32)
-    result = np.empty_like(values)
-    halves = torch.from_numpy(values).to(torch.bfloat16)
+    values = np.linspace(-20, 20, _EXPONENTS, dtype=np.float32)
+    result, halves = np.empty_like(values), torch.from_numpy(values).to(torch.bfloat16)
     half_result = torch.empty_like(halves)
-    variants: dict[str, Callable[[], Any]] = {
+    ways = {
         "numpy float32": lambda: np.exp(values, out=result),
         "torch float32": lambda: torch.exp(torch.from_numpy(values), out=torch.from_numpy(result)),
         "torch bfloat16": lambda: torch.exp(halves, out=half_result),
     }
     torch.set_num_threads(1)
     try:
-        fastest = {name: _fastest((name, "exp", size), run, repeats, seconds=1.0) for name, run in variants.items()}
+        name, seconds = _fastest_of(ways, _EXPONENTS)
     finally:
         torch.set_num_threads(threads)
-    best = min(fastest, key=fastest.__getitem__)
-    rate = size / fastest[best] * threads
-    thread_count = f"{threads} thread{'s' * (threads > 1)}"
-    return Floor(
-        count / rate, f"{what}: {count / 1e6:.4g} M exponentials at {rate / 1e9:.2f} G/s ({best}, {thread_count})"
-    )
+    rate = _EXPONENTS / seconds * threads
+    description = f"{what}: {count / 1e6:.4g} M exponentials at {rate / 1e9:.2f} G/s ({name}, {threads} threads)"
+    return Floor(count / rate, description)
+
+
+def _fastest_of(ways: Mapping[str, Callable[[], Any]], size: int) -> tuple[str, float]:
+    """Return the fastest of some ways to do the same, and its seconds."""
+    seconds = {name: _fastest((name, size), run, 200, seconds=1.0) for name, run in ways.items()}
+    name = min(seconds, key=seconds.__getitem__)
+    return name, seconds[name]
 
 
 def sum_of(*floors: Floor) -> Floor:

@@ -161,19 +161,3 @@ def _ablation(line: Record) -> str:
         else:
             cells.append(f"{line[name]:.2f}" + (f" ± {line['deviation'][name]:.2f}" if several else ""))
     return " / ".join(cells)
-
-
-def frozen(lines: Sequence[Record]) -> str:
-    """Return the lines of `bench.quality.frozen` of commit 0c090e6d: rankers with times and without, by their age."""
-    kinds = ("without times", "no frozen samples", "with times")
-    rows = [" | ".join(("log", "moment", *kinds, "difference")), " | ".join(["---"] * 6)]
-    by_key = {(line["log"], line["moment"], line["ranker"]): line for line in lines}
-    for log in dict.fromkeys(line["log"] for line in lines):
-        for moment in (
-            "first hour", "first day", "a day later", "a week later", "learning", "a week later, learning"
-        ):  # fmt: skip
-            cells = [by_key[log, moment, kind] for kind in kinds]
-            texts = [f"{cell['P@20']:.2f} / {cell['MRR@20']:.2f}" for cell in cells]
-            ends = ("{:+.2f} [{:+.2f}, {:+.2f}]".format(*cells[-1]["difference"][name]) for name in ("P@20", "MRR@20"))
-            rows.append(" | ".join([log, moment, *texts, ", ".join(ends)]))
-    return "\n".join(f"| {row} |" for row in rows)

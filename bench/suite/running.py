@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -72,7 +69,7 @@ class Suite:
         path = folder / f"{bench.name}.json"
         path.unlink(missing_ok=True)
         options = bench.quick if self.quick else bench.full
-        code = _wait([sys.executable, "-m", f"bench.{bench.name}", *options, "--json", str(path)])
+        code = subprocess.call([sys.executable, "-m", f"bench.{bench.name}", *options, "--json", str(path)], cwd=ROOT)
         results: list[dict[str, Any]] = read_json(path, DataError)["results"] if path.is_file() else []
         if results:
             self.found.setdefault(bench.name, []).append([{"bench": bench.name, **result} for result in results])
@@ -104,27 +101,6 @@ class Suite:
         for entry in self.outcomes.values():
             print(f"{entry['name']:{width}} {entry['seconds']:8.1f}  {entry['outcome']}")
         print(f"{self.report.origin()}\nwrote {self.path}")
-
-
-def _wait(command: Sequence[str]) -> int:
-    """Run a command and return its exit status. If this process is terminated, so are the command and its children."""
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    former = signal.signal(signal.SIGTERM, end)
-    try:
-        with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
-            try:
-                return process.wait()
-            except BaseException:
-                for number in (signal.SIGINT, signal.SIGKILL):  # so that they clean up; after 10 s they are killed
-                    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                        os.killpg(process.pid, number)
-                        process.wait(10)
-                raise
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def merged(runs: Sequence[Sequence[Row]]) -> list[Row]:

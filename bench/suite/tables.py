@@ -3,8 +3,8 @@
 python -m bench.suite.tables [NAME ..]       print them
 python -m bench.suite.tables --write DIR     write each into the Markdown files of DIR and of DIR/results
 
-A table is declared in SPEED, from the result files of benches, or in RESULTS, from a file of docs/results. A finding
-that no bench prints is a line of by-hand.jsonl, whose table is `by hand: NAME`.
+A table is declared in SPEED, from the result files of benches, or made by a function here. A finding that no bench
+prints is a line of by-hand.jsonl, whose table is `by hand: NAME`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bench.harness.report import command, number
 from bench.peers.records import trained
 from bench.peers.table import quality as peers_quality
 from bench.quality.records import HELD_OUT, NOT_REFIT, protocol_of, records_in
-from bench.quality.table import TITLES, ablations, frozen, markdown
+from bench.quality.table import TITLES, ablations, markdown
 from bench.suite.results import ROOT, Row, Run, read_runs
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import write_bytes
@@ -310,65 +310,19 @@ SPEED: Mapping[str, Table] = {
     ),
 }  # fmt: skip
 
-_PAIR = "{P@20:.2f} / {MRR@20:.2f}"
-_DIFFERENCE = ", ".join(
-    f"{{difference[{name}][0]:+.2f}} [{{difference[{name}][1]:+.2f}}, {{difference[{name}][2]:+.2f}}]"
-    for name in _METRICS
-)
-# The file of docs/results, the cells by their heads, and which lines count.
-RESULTS: Mapping[str, tuple[str, Mapping[str, Cell], Callable[[Line], bool]]] = {
-    "types": ("types", {
-        "log": "{log}", "targets": "{targets}", "samples": "{samples:,}",
-        **{kind: f"{{{kind}[P@20]:.2f}} / {{{kind}[MRR@20]:.2f}}" for kind in ("without types", "with types")},
-        "difference": _DIFFERENCE,
-    }, lambda _: True),
-    "ranker samples": ("ranker-lessons", {
-        "samples": "{asked:,} of {of:,}", "P@20": "{P@20:.2f}", "MRR@20": "{MRR@20:.2f}", "fit": "{fit_cpu_seconds:s}",
-    }, lambda _: True),
-    "sampled loss": ("sampled-softmax", {
-        "": lambda line: TITLES[line["dataset"]], "`negative_samples`": "{drawn:,}", "neighbors": "{neighbors}",
-        "error of the loss": "{loss_error_percent:.2f}%", "cosine": "{gradient_cosine:.3f}",
-    }, lambda line: line["drawn"] in (1024, 4096) and line["neighbors"] in (0, 4)),
-    "learning limits": ("learning-limits", {
-        "P@20 / MRR@20": "{log}", "limits": "{limits}", "learning": "{learning[P@20]:.2f} / {learning[MRR@20]:.2f}",
-    }, lambda _: True),
-    "page bundles": ("page-bundle", {
-        "log": "{dataset}", "bundle": "{form}", "MB": lambda line: f"{line['bytes'] / 1e6:.1f}",
-        "sessions": "{sessions:,}", "pairs of an item": "{neighbors}", "in trends": "{trend_neighbors}",
-        "P@20 / MRR@20": _PAIR,
-    }, lambda _: True),
-    "sampled quality": ("quality", {
-        "": lambda line: TITLES[line["dataset"]["name"]], "softmax": "{config[softmax]}",
-        "P@20 / MRR@20": "{metrics[P@20]:.2f} / {metrics[MRR@20]:.2f}",
-    }, lambda line: line["name"] in (
-        "tmall-paper-44136fa3-validation-seed0", "tmall-paper-f973e7cf-validation-seed0",
-        "retailrocket-paper-430a2d11-validation-seed0", "retailrocket-paper-434b60d1-validation-seed0",
-    )),
-    "initial weights": ("quality", {
-        "initial weights": "`{config[init]}`", "`lr`": "{config[lr]}",
-        "best epoch": "{training[best_epoch]} of {config[epochs]}",
-        "P@20 / MRR@20": "{metrics[P@20]:.2f} / {metrics[MRR@20]:.2f}",
-    }, lambda line: line["name"] in (
-        "retailrocket-paper-67fbd884-validation-seed0", "retailrocket-paper-430a2d11-validation-seed0",
-    )),
-}  # fmt: skip
-
-
-def result(name: str, folder: Path) -> str:
-    """Return a table of RESULTS."""
-    file, cells, wanted = RESULTS[name]
-    lines = [line for line in read_json_lines(folder / f"{file}.jsonl") if wanted(line)]
-    return markdown([*cells], [[_text(cell, line) for cell in cells.values()] for line in lines])
-
 
 def by_hand(record: Line) -> str:
-    """Return the table of a finding that was measured by hand, below its machine and date."""
-    rows = [
-        [label, *(f"{cell:,}" if isinstance(cell, int) else cell for cell in cells)]
-        for label, cells in record["rows"].items()
-    ]
-    origin = [f"`{record['machine']}`", record["date"], *([record["state"]] if "state" in record else [])]
-    return f"{', '.join(origin)}:\n\n{markdown(['', *record['columns']], rows)}"
+    """Return the table of a finding that was measured by hand, below its machine, date and source.
+
+    Its rows are lists of cells, or cells by a label in front of its columns.
+    """
+    head, rows = record["columns"], record["rows"]
+    if isinstance(rows, dict):
+        head, rows = ["", *head], [[label, *cells] for label, cells in rows.items()]
+    rows = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in cells] for cells in rows]
+    origin = [f"`{record['machine']}`"] if "machine" in record else []
+    origin += [record[name] for name in ("date", "state") if name in record]
+    return f"{', '.join(origin)}:\n\n{markdown(head, rows)}"
 
 
 def pair(values: Sequence[float]) -> str:
@@ -464,9 +418,7 @@ def blocks(root: Path = ROOT) -> Blocks:
     return {
         "bench machines": partial(machines, runs),
         **{f"bench {name}": partial(speed, table, runs) for name, table in SPEED.items()},
-        **{name: partial(result, name, results) for name in RESULTS},
-        **{name: partial(lambda make, file: make(read_json_lines(results / f"{file}.jsonl")), make, name)
-           for name, make in (("ablations", ablations), ("frozen", frozen))},
+        "ablations": lambda: ablations(read_json_lines(results / "ablations.jsonl")),
         **{f"by hand: {line['name']}": partial(by_hand, line) for line in read_json_lines(results / BY_HAND)},
         **{name: partial(make, results) for name, make in (
             ("encoder gain", encoder_gain), ("refit gain", refit_gain), ("final sets", final_sets),

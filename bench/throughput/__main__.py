@@ -33,7 +33,6 @@ _SERVING = Plan(rounds=200, burst=5, settle=2, seconds=10.0)
 _QUICK_SERVING = Plan(rounds=120, burst=5, settle=2, seconds=3.0)
 _RATE = Plan(rounds=40, burst=1, settle=0, warmup=1, seconds=10.0)
 _QUICK_RATE = Plan(rounds=12, burst=1, settle=0, warmup=1, seconds=2.0, min_rounds=3)
-_STAGE_CALLS = 300
 _WORKERS = 2
 _RATE_CALLS = 100  # of each worker in a burst: far above what it takes to wake the workers
 
@@ -108,7 +107,6 @@ def _measure(report: Report, workload: Workload, options: argparse.Namespace) ->
             say(f"measuring {make_case.__name__}, {bundle.n_items} items, batch {batch}")
             report.run(make_case())
         if batch == 1:
-            report.notes += cases.stages(_STAGE_CALLS)
             report.notes.append(_rates(report, cases, options.quick))
 
 

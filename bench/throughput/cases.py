@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -186,30 +186,10 @@ class ServingCases:
             ),
         )
 
-    def stages(self, calls: int) -> list[str]:
-        """Describe the median microseconds of each stage of `recommend`, alone and click by click."""
-        description, k = f"{self.workload.bundle.n_items} items, batch 1, median us", self.k
-        requests = self.requests(calls)
-        timed = [self.ours.recommend(request, k, timings=True).timings or {} for request in requests]
-        medians = _medians(timed)
-        live = []
-        for request in requests:
-            session = self.ours.session()
-            live += [session.click(click).recommend(k, timings=True).timings or {} for click in request]
-        floor = self._retrieve_floor.seconds * 1e6
-        excess = f"recommend is {medians['total'] - floor:.1f} over the scan's floor of {floor:.1f}"
-        return [
-            f"stages of recommend, {description}: {_listed(medians)}; {excess}",
-            f"stages of a click in a session of {len(requests[0])}, {description}: {_listed(_medians(live))}",
-        ]
-
-    def requests(self, calls: int) -> list[list[Any]]:
-        """Return the first `calls` sessions as external ids."""
-        return [self.workload.bundle.ids.external(clicks) for clicks in self.workload.serve.slice(0, calls)]
-
     def rates(self, workers: int, calls: int, plan: Plan) -> Iterator[Case]:
         """Yield bursts of `calls` on one thread, on several, and on as many processes; run each before the next."""
-        load = Load(self.requests(_RATE_SESSIONS), self.k, calls)
+        sessions = self.workload.serve.slice(0, _RATE_SESSIONS)
+        load = Load([self.workload.bundle.ids.external(clicks) for clicks in sessions], self.k, calls)
         for by, count in (("threads", 1), ("threads", workers), ("processes", workers)):
             expected = [load.run(self.ours, number) for number in range(count)]
 
@@ -255,16 +235,6 @@ class ServingCases:
     def _retrieve_floor(self) -> Floor:
         assert self.workload.bundle.scan is not None
         return scan_floor(whole(self.workload.bundle.scan)["blocks"])
-
-
-def _medians(timed: list[Mapping[str, float]]) -> dict[str, float]:
-    """Return the median of each stage; the first tenth of the calls warms up."""
-    timed = timed[len(timed) // 10 :]
-    return {name: float(np.median([stages[name] for stages in timed])) for name in timed[0]}
-
-
-def _listed(stages: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.1f}" for name, value in stages.items())
 
 
 def graph_contender(bundle: Bundle, requests: Sequence[Sequence[Sequence[Any]]], k: int) -> Contender:

@@ -87,8 +87,7 @@ def _run(options: argparse.Namespace) -> int:
 def _measure_loss(report: Report, sizes: Mapping[str, Any], options: argparse.Namespace) -> None:
     # PyTorch loads here, so that --help and a misuse answer at once.
     from bench.training.loss_case import loss_case, memory_rows
-    from bench.training.loss_inputs import LossInputs, LossShape
-    from bench.training.loss_peers import peers_for
+    from bench.training.loss_peers import LossInputs, LossShape, peers_for
 
     shape = LossShape(**sizes)
     say(f"measuring aw_loss, {shape.describe()}: choosing the peers' settings")

@@ -15,8 +15,7 @@ from bench.harness.comparison import Case, Contender, Floor, Plan, limit_threads
 from bench.harness.floors import exp_floor, flop_floor, sum_of
 from bench.harness.peak_memory import peak_of_prepared
 from bench.harness.report import Row
-from bench.training.loss_inputs import LossInputs, LossShape
-from bench.training.loss_peers import COMPILE, Peer
+from bench.training.loss_peers import COMPILE, LossInputs, LossShape, Peer
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss, choose_backend
 from mtaw_fast.kernels.aw_loss.request import LossRequest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.harness import floors
 from bench.harness.comparison import (
     Case,
     Comparison,
@@ -20,11 +18,9 @@ from bench.harness.comparison import (
     Timing,
     WrongAnswerError,
     compare,
-    limit_threads,
-    ratio,
     time_interleaved,
 )
-from bench.harness.floors import Floor, exp_floor, flop_floor, read_floor, sum_of
+from bench.harness.floors import Floor
 from bench.harness.report import Report, bench_parser, parse, rows_of
 from mtaw_fast.errors import UsageError
 from tests.support.bench.schema import check_report
@@ -70,31 +66,6 @@ def test_timing_stops_after_its_seconds_but_keeps_the_least_rounds(monkeypatch: 
         assert len(timed.seconds) in rounds
 
 
-def test_interval_of_the_median_covers_the_true_median_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(3)
-    hits = 0
-    for _ in range(200):
-        low, high = Timing("a", rng.lognormal(0.0, 0.4, (40, 1))).median_interval(0.95)
-        hits += low <= 1.0 <= high
-    assert 180 <= hits <= 199
-    per_round = np.random.default_rng(0).lognormal(0, 0.5, (20, 1))  # calls of one round are alike
-    alike = Timing("a", np.repeat(per_round, 50, axis=1)).median_interval()
-    apart = Timing("a", np.random.default_rng(0).lognormal(0, 0.5, (20, 50))).median_interval()
-    assert alike[1] - alike[0] > 3 * (apart[1] - apart[0])
-
-
-def test_ratio_above_one_means_ours_is_faster_and_shared_noise_cancels() -> None:
-    rng = np.random.default_rng(1)
-    disturbance = rng.lognormal(0, 1.0, (60, 1))  # slow phases of the machine, common to a round
-    ours = Timing("ours", disturbance * rng.normal(1.0, 0.01, (60, 5)))
-    baseline = Timing("base", 2 * disturbance * rng.normal(1.0, 0.01, (60, 5)))
-    result = ratio(ours, baseline)
-    assert 1.95 < result.low <= result.value <= result.high < 2.05
-    low, high = ours.median_interval()
-    assert high / low > 1.2  # while the figure alone is this uncertain
-    assert ratio(baseline, ours).value == pytest.approx(1 / result.value)
-
-
 def test_wrong_answers_are_named_and_never_timed() -> None:
     """The check runs on ours first, then on each baseline; a wrong baseline is left out."""
     timed: list[int] = []
@@ -109,46 +80,6 @@ def test_wrong_answers_are_named_and_never_timed() -> None:
     assert ([t.name for t in result.baselines], result.refused) == (["c"], {"b": "no"})
     with pytest.raises(WrongAnswerError, match="toy: b: no"):
         compare(case("b", check=lambda one: "no" if one.name == "b" else None))
-
-
-def test_threads_are_limited_inside_and_restored_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch, faiss = pytest.importorskip("torch"), pytest.importorskip("faiss")
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    before = (torch.get_num_threads(), faiss.omp_get_max_threads())
-    with limit_threads(2):
-        assert os.environ["OMP_NUM_THREADS"] == "2"
-        with limit_threads(1):
-            assert torch.get_num_threads() == faiss.omp_get_max_threads() == 1
-            assert all(pool["num_threads"] == 1 for pool in threadpoolctl.threadpool_info())
-        assert torch.get_num_threads() == faiss.omp_get_max_threads() == 2
-    assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == before
-    assert os.environ["OMP_NUM_THREADS"] == "3"
-    with pytest.raises(UsageError, match="at least one thread"), limit_threads(0):
-        pass
-
-
-def test_floors_name_what_they_measure_and_grow_with_the_work() -> None:
-    torch = pytest.importorskip("torch")
-    small, large = read_floor(1 << 20, "a toy", repeats=5), read_floor(1 << 24, repeats=5)
-    assert small.what.startswith("pure read of a toy, ")
-    assert f"{1 << 24} bytes" in large.what
-    assert 0 < small.seconds < large.seconds
-    with pytest.raises(UsageError, match="at least 64 bytes"):
-        read_floor(8)
-    small, large = (flop_floor(flop, "toy", "bfloat16", size=64) for flop in (1e6, 1e9))
-    assert "toy: 1 MFLOP at " in small.what
-    assert large.seconds > small.seconds
-    with limit_threads(2):
-        assert "toy: 1 M exponentials at " in exp_floor(1e6, "toy", size=1024).what
-        assert torch.get_num_threads() == 2
-    assert sum_of(Floor(1.0, "reading"), Floor(2.0, "thinking")) == Floor(3.0, "reading + thinking")
-
-
-def test_a_floor_never_rises_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter([0, 10, 20, 25, 30, 37])  # calls of 10, then 5 and 7 ns
-    monkeypatch.setattr("bench.harness.floors.time.perf_counter_ns", lambda: next(ticks))
-    assert [floors._fastest("key", int, 1, 1.0) for _ in range(3)] == pytest.approx([10e-9, 5e-9, 5e-9])
 
 
 def test_one_row_a_baseline_in_the_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

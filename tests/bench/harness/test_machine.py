@@ -59,21 +59,6 @@ def test_checkout_tells_commit_and_dirt(tmp_path: Path, monkeypatch: pytest.Monk
     assert commit_of(tmp_path) is None
 
 
-@pytest.mark.parametrize("cpuinfo", ["", "Features\t: fp asimd i8mm\n\nFeatures\t: fp\n"])
-def test_other_processors_and_systems_have_a_record_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str
-) -> None:
-    path = tmp_path / "cpuinfo"
-    if cpuinfo:
-        path.write_text(cpuinfo)
-    monkeypatch.setattr("bench.harness.machine.Path", lambda name: path if "cpuinfo" in name else tmp_path / "none")
-    record = machine_record()
-    assert record["flags"] == (["asimd", "i8mm"] if cpuinfo else [])
-    assert record["cpu"]
-    assert record["cache_kib"] == {}
-    assert describe(record)
-
-
 def prepare_much_and_then(mebibytes: int) -> Callable[[], None]:
     np.ones(300 * MIB, np.uint8)
     held = np.ones(100 * MIB, np.uint8)

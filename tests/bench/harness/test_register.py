@@ -54,14 +54,6 @@ def test_a_read_by_hand_says_what_it_shaped(tmp_path: Path, capsys: pytest.Captu
     assert row.endswith("| ring | full, replay | 1 / 2 | nothing |")
 
 
-def test_a_reason_may_have_any_characters(tmp_path: Path) -> None:
-    record, entry = dict(RECORD), records_in(tmp_path).entry("ring")
-    why = "one\u2028two\x85three"
-    log_read(entry, record, why)
-    log_read(entry, record, why)
-    assert [line["why"] for line in lines(tmp_path)] == [why, why]
-
-
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text("{}\n{")
     with pytest.raises(DataError, match=rf"{NAME}, line 2, is no JSON object"):

@@ -15,9 +15,8 @@ from bench.quality import __main__ as quality
 from bench.quality import runs as quality_runs
 from bench.quality.records import Finalist, protocol_of, records_in, settings_hash
 from bench.quality.table import LEAK_MARK, NOT_REFIT_MARK, render
-from mtaw_fast.cli import main as command
-from mtaw_fast.config import Config, preset
-from tests.support.bench.quality import TINY, bench, records, write_ring
+from mtaw_fast.config import preset
+from tests.support.bench.quality import bench, records, write_ring
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -61,28 +60,6 @@ def test_a_final_is_one_record_a_seed_with_all_that_the_notes_need(made: Path) -
     assert finals[0]["metrics"] != finals[1]["metrics"]
 
 
-def test_the_metrics_are_those_of_the_command_line(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    dataset = made / "work" / "ring.dataset"
-    train = ["train", f"{dataset}", f"{tmp_path}/b", "--preset", "paper", "--json"]
-    assert command([*train, *TINY[: TINY.index("--threads")]]) == 0
-    capsys.readouterr()
-    assert command(["evaluate", f"{tmp_path}/b", f"{dataset}", "--no-baselines", "--json"]) == 0
-    expected = json.loads(capsys.readouterr().out)
-    record = records(made, "paper-*-test-seed0")[0]
-    assert record["metrics"] == {name: expected[name] for name in record["metrics"]}
-    assert record["repeat"] == expected["repeat"]
-
-
-def test_a_screen_reads_no_test_and_keeps_the_validation_sessions_out(made: Path) -> None:
-    screens = records(made, "validation")
-    assert [record["changed"].get("gamma") for record in screens].count(6.0) == 1
-    for record in screens:
-        assert record["reads"] == []
-        assert record["training"]["refit"] is False
-        # The same model on the same sessions, by the trainer's own count.
-        assert record["metrics"]["P@20"] == pytest.approx(record["training"]["validation"]["P@20"], abs=0.5)
-
-
 def test_what_is_recorded_is_not_done_again(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("trained again")
@@ -96,19 +73,6 @@ def test_what_is_recorded_is_not_done_again(made: Path, tmp_path: Path, monkeypa
     assert bench(made, "--preset", "baselines") == 0
     assert {path: path.read_bytes() for path in (made / "results").iterdir()} == before
     assert [path.name for path in (made / "work").iterdir()] == ["ring.dataset"]
-
-
-def test_another_read_needs_a_reason_and_is_logged(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    shutil.copytree(made / "data", tmp_path / "data")
-    assert bench(tmp_path, "--preset", "paper", "--seeds", "1", "--again", "curious") == 2
-    assert "has no such read" in capsys.readouterr().err
-    shutil.copytree(made / "results", tmp_path / "results", dirs_exist_ok=True)
-    assert bench(tmp_path, "--preset", "paper", "--split", "validation", "--again", "curious") == 2
-    assert bench(tmp_path, "--preset", "paper", "--seeds", "1", "--again", "the metric was corrected") == 0
-    first, second = records(tmp_path, "paper-*-test-seed")
-    assert [read["why"] for read in first["reads"]] == ["the finalist's one read", "the metric was corrected"]
-    assert len(second["reads"]) == 1
-    assert first["metrics"] == records(made, "paper-*-test-seed0")[0]["metrics"]
 
 
 def test_a_run_cut_off_while_it_read_the_test_logs_a_second_read(
@@ -154,12 +118,6 @@ def test_a_record_of_other_data_or_defaults_is_refused(
     entry.write({"kind": "something else"})
     assert bench(tmp_path, "--preset", "baselines") == 1
     assert "is no record of bench.quality" in capsys.readouterr().err
-
-
-def test_the_name_forgets_the_seed_and_new_settings_with_their_defaults() -> None:
-    assert settings_hash(Config.of(seed=3, gamma=6.0)) == settings_hash(Config.of(gamma=6.0)) != settings_hash(Config())
-    name = Finalist("tmall", "paper", Config.of(seed=3), "test").name
-    assert name == f"tmall-paper-{settings_hash(Config())}-test-seed3"
 
 
 def test_the_committed_records_keep_the_hashes_in_their_names() -> None:

@@ -17,12 +17,9 @@ from bench.harness.comparison import Plan, WrongAnswerError, compare, limit_thre
 from bench.harness.floors import scan_floor
 from bench.retrieval import __main__ as retrieval
 from bench.retrieval import vectors as retrieval_data
-from bench.retrieval.cases import K, RetrievalCases, ann_index_for, recalls
-from bench.retrieval.vectors import VectorSet, clustered_vectors, generated_set
-from mtaw_fast.export.index_build import build
+from bench.retrieval.cases import K, RetrievalCases
+from bench.retrieval.vectors import VectorSet, generated_set
 from mtaw_fast.ranking.retrieval import make_index
-from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
-from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 from tests.support.bench.schema import rows_of
 
 N = 2500
@@ -94,43 +91,3 @@ def test_a_wrong_exact_index_gets_no_row() -> None:
     for batch in (1, 64):
         with pytest.raises(WrongAnswerError, match="not those of float64 brute force"):
             compare(dataclasses.replace(cases, exact=Off()).exact_case(batch, TINY))
-
-
-def test_an_index_under_its_target_gets_no_row() -> None:
-    vectors = generated_set(N, d=20)
-    cases = toy_cases(vectors)
-    index = build("ivfpq", vectors.catalog, 0, lambda _: None)[0]
-    good = AnnIndex(vectors.catalog, index, SearchPlan("ivfpq", index.nlist, 32), cases.exact)
-    assert compare(cases.ann_case(good, 0.99)).case.params["recall"] >= 0.99
-    with pytest.raises(WrongAnswerError, match=r"its recall@20 is 0\.\d+, under the target 0.99"):
-        compare(cases.ann_case(AnnIndex(vectors.catalog, index, SearchPlan("ivfpq", 1, 1), cases.exact), 0.99))
-
-
-def test_the_approximate_index_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
-    vectors = generated_set(N, d=20)
-    cases = toy_cases(vectors)
-    lines: list[str] = []
-
-    def loaded() -> AnnIndex:
-        return ann_index_for(vectors, cases.exact, 0.99, tmp_path, lines.append)
-
-    built = loaded()
-    case = cases.ann_case(built, 0.5)
-    assert {"kind": "ivfpq", **built.plan.as_dict()}.items() <= case.params.items()
-    checked = vectors.queries[:300]  # the other half chose the plan
-    scores = built.search(checked, K)[1]
-    assert case.params["recall"] == round(float(recalls(cases.exact.search(checked, K)[1], scores).mean()), 4)
-    lines.clear()
-    assert loaded().plan == built.plan
-    assert lines == []  # kept for the next run
-
-
-def test_clustered_vectors_are_seeded_and_more_queries_leave_the_items_and_the_first_queries() -> None:
-    items, queries = clustered_vectors(3000, 10, 2048, seed=3)
-    assert (items.shape, queries.shape, items.dtype) == ((3000, 10), (2048, 10), np.float32)
-    np.testing.assert_allclose(np.linalg.norm(items, axis=1), 1, atol=1e-6)
-    more_items, more_queries = clustered_vectors(3000, 10, 2500, seed=3)
-    assert items.tobytes() == more_items.tobytes()
-    assert queries.tobytes() == more_queries[:2048].tobytes()
-    assert len(np.unique(more_queries, axis=0)) == 2500
-    assert not np.array_equal(items, clustered_vectors(3000, 10, 2048, seed=4)[0])

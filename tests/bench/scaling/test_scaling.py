@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from bench.harness.report import Report
 from bench.scaling import __main__ as command
 from bench.scaling import curves
 from bench.scaling.curves import CURVES, Curve
@@ -75,22 +74,6 @@ def test_what_cannot_be_measured_is_told_and_the_rest_goes_on(
     monkeypatch.setattr(command, "usable_cores", lambda: 1)
     assert command.main(["--only", "threads-score", "--json", str(path)]) == 0
     assert "this machine has 1 cores" in [row.get("left_out") for row in results(path)]
-
-
-def test_a_file_of_something_else_is_refused(
-    tmp_path: Path, asked: list[int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    path, report = tmp_path / "out.json", Report("scaling", quick=False)
-    made = {"schema": 1, "machine": report.machine, "commit": report.commit, "results": []}
-    for other, what in (
-        ({"results": [{"bench": "retrieval"}]}, "no result of this bench"),
-        ({"machine": {**report.machine, "cpu": "another"}}, "its points are of another machine"),
-        ({"commit": "0"}, "its points are of commit 0,"),
-    ):
-        path.write_text(json.dumps({**made, **other}))
-        assert command.main(["--only", SCAN, "--json", str(path)]) == 1
-        assert what in capsys.readouterr().err
-    assert asked == []
 
 
 @pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)

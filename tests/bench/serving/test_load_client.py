@@ -112,16 +112,6 @@ def test_lost_connections_fail_their_request_alone():
     assert sorted(outcome.status.tolist()) == [RESET, *[200] * 7]
 
 
-def test_a_connection_closed_between_requests_fails_nothing():
-    def closes(connection: socket.socket, number: int) -> bool:
-        connection.sendall(ANSWER)
-        return number % 2 == 0
-
-    with toy_server(closes) as address:
-        outcome = run(load(address, [0.2 * number for number in range(6)], connections=2))
-    assert outcome.status.tolist() == [200] * 6
-
-
 def test_answers_that_never_come_time_out():
     def silent_once(connection: socket.socket, number: int) -> bool:
         return number == 1 or answering(connection, number)

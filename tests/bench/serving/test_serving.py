@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn", reason="the serving bench needs the extra 'serve'")
@@ -13,11 +12,9 @@ pytest.importorskip("psutil", reason="the serving bench needs the extra 'bench'"
 from bench.harness.comparison import limit_threads
 from bench.serving import __main__ as serving
 from bench.serving import inputs as serving_inputs
-from bench.serving.inputs import catalog_bundle, distinct_sessions, publish
+from bench.serving.inputs import catalog_bundle
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.errors import UsageError
 from tests.support.bench.schema import rows_of
-from tests.support.random_bundle import save_random
 
 N_ITEMS = 2003
 
@@ -80,30 +77,6 @@ def test_a_curve_goes_up_in_rate_and_ends(toy, tmp_path, monkeypatch):
     status, rows = run(tmp_path, "--curve", "--items", str(N_ITEMS))
     assert status == 0
     assert [row["params"]["rate"] for row in rows] == [30, 45]
-
-
-def test_sessions_are_distinct_seeded_and_follow_the_distribution():
-    sessions = distinct_sessions(10_000, 5000, seed=4)
-    assert len({clicks.tobytes() for clicks in sessions}) == len(sessions) == 5000
-    assert np.array_equal(sessions.items, distinct_sessions(10_000, 5000, seed=4).items)
-    assert not np.array_equal(sessions.items[:50], distinct_sessions(10_000, 5000, seed=5).items[:50])
-    lengths = np.bincount(sessions.lengths)
-    assert lengths[1] > lengths[2] > lengths[3] > lengths[5]
-    assert sessions.lengths.max() > 20
-    with pytest.raises(UsageError, match="distinct sessions"):
-        distinct_sessions(1, 1000, seed=0)
-
-
-def test_publish_replaces_a_bundle_whole(tmp_path):
-    for seed in (0, 1):
-        save_random(tmp_path / f"b{seed}", n_items=30, seed=seed)
-    for seed in (0, 1, 0):
-        publish(tmp_path / f"b{seed}", tmp_path / "served")
-        want, got = Bundle.load(tmp_path / f"b{seed}"), Bundle.load(tmp_path / "served")
-        assert want.manifest == got.manifest
-        assert {path.name for path in (tmp_path / "served").iterdir()} == {
-            path.name for path in (tmp_path / f"b{seed}").iterdir()
-        }
 
 
 def test_an_approximate_index_is_built_once_and_states_its_recall(tmp_path, monkeypatch):

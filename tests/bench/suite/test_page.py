@@ -94,18 +94,6 @@ def test_full_runs_count_before_quick_ones_and_later_before_earlier(tmp_path: Pa
     }  # fmt: skip
 
 
-def test_classes_of_machines_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["report", str(tmp_path / "bench.html"), "--results", str(tmp_path / "results")]
-    assert main(command) == 2
-    assert "holds no results; 'python -m bench all' makes some" in capsys.readouterr().err
-    kept(tmp_path / "results", "a.json", [row()], "2026-11-25")
-    kept(tmp_path / "results", "a.json", [row()], "2026-11-25", machine=HERE | {"cores": 16})
-    assert main(command) == 2
-    assert "choose one with --machine" in capsys.readouterr().err
-    assert main([*command, "--machine", "other"]) == 2
-    assert not (tmp_path / "bench.html").exists()
-
-
 def test_the_picture_of_the_trainings_is_of_today_s_records() -> None:
     trainings = picture.trainings_of(ROOT / "docs/results", picture.MACHINE)
     with Image.open(ROOT / "docs/images/quality.png") as drawn:

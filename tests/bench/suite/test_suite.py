@@ -17,7 +17,7 @@ from bench.harness.machine import machine_class
 from bench.suite import running
 from bench.suite.catalog import BENCHES, Bench
 from bench.suite.results import ROOT, read_run
-from bench.suite.running import Suite, merged
+from bench.suite.running import merged
 from tests.support.bench.rows import MACHINE, row
 from tests.support.bench.schema import check_report
 
@@ -53,14 +53,14 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     def replace(*fails: int) -> list[str]:
         turns: list[str] = []
 
-        def wait(words: list[str]) -> int:
+        def call(words: list[str], cwd: Path) -> int:
             turns.append(words[2].removeprefix("bench."))
             if len(turns) in fails:
                 return 3
             Path(words[-1]).write_text(json.dumps({"results": [row(2.0 + 0.1 * len(turns), 0.01)]}))
             return 0
 
-        monkeypatch.setattr(running, "_wait", wait)
+        monkeypatch.setattr(running.subprocess, "call", call)
         absent = Bench("three", "needs what is nowhere", needs=("a_package_that_is_nowhere",))
         monkeypatch.setattr(command, "BENCHES", (Bench("one", "1"), absent, Bench("two", "2")))
         return turns
@@ -83,27 +83,6 @@ def test_every_bench_has_its_turn_before_any_has_a_second(
     assert outcomes["three"].startswith("skipped: needs the package 'a_package_that_is_nowhere'")
     assert [line["runs"] for line in written["results"]] == [3, 2]
     assert f"wrote {path}" in capsys.readouterr().out
-
-
-def test_no_run_takes_the_place_of_another(tmp_path: Path, waits: Callable[..., list[str]]) -> None:
-    waits()
-    for _ in range(2):
-        assert main(["all", "--only", "two", "--results", str(tmp_path)]) == 0
-    first, second = sorted(tmp_path.glob("*/*.json"), key=lambda path: len(path.name))
-    assert second.name == f"{first.stem}-2.json"
-    made = Suite(quick=False, results=tmp_path)
-    assert (first.parent.name, first.stem) == (machine_class(made.report.machine), made.path.stem.removesuffix("-3"))
-
-
-def test_misuse_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for options, message in (
-        (["--only", "throughput,encodr"], "there is no bench 'encodr'; choose from retrieval, throughput.encoder, "),
-        (["--only", ","], "--only ,: there is no bench ''"),
-        (["--repeat", "0"], "--repeat 0: give the number of processes"),
-    ):
-        assert main(["all", *options, "--results", str(tmp_path)]) == 2
-        assert message in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
 
 
 def test_two_quick_benches_for_real(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from bench.harness.machine import machine_class
-from bench.harness.report import number
 from bench.quality.records import records_in
 from bench.suite.figures import figures, recorded, without_record
 from bench.suite.results import ROOT
@@ -18,17 +17,12 @@ from bench.suite.tables import (
     NOTHING,
     SPEED,
     Blocks,
-    Part,
-    Table,
     blocks,
-    duration,
     filled,
     final_sets,
     main,
     pages,
-    refit_gain,
     runs_below,
-    size,
     speed,
 )
 from mtaw_fast.errors import DataError
@@ -80,13 +74,6 @@ def test_a_figure_has_a_record_only_in_the_sources_of_its_section() -> None:
     assert recorded("run tmall-paper-literal-6ce92adf-validation-seed0") == {"39.21 / 22.33"}
 
 
-def test_the_ranking_is_the_median_of_its_table(tmp_path: Path) -> None:
-    kept(tmp_path, "2026-11-29-a.json", [
-        row(9.0, bench="throughput", case="recommend", params={"data": "tmall"}, p50=370.4)
-    ])  # fmt: skip
-    assert recorded("ranking", tmp_path) == {"0.37"}
-
-
 def test_the_sets_on_which_nothing_was_chosen_have_held_out_runs_alone(tmp_path: Path) -> None:
     runs = records_in(ROOT / "docs/results").every()
     name, run = next((name, run) for name, run in runs.items() if name.startswith("diginetica-paper-"))
@@ -95,18 +82,6 @@ def test_the_sets_on_which_nothing_was_chosen_have_held_out_runs_alone(tmp_path:
         records_in(tmp_path).entry(f"{name}-{protocol}").write({**run, "protocol": protocol, "metrics": metrics})
     assert "1.00 [" in final_sets(tmp_path)
     assert "±" not in final_sets(tmp_path)
-
-
-def test_gains_of_the_refit_are_not_averaged_over_settings(tmp_path: Path) -> None:
-    run = next(run for run in records_in(ROOT / "docs/results").finished() if run["preset"] == "full")
-    for changed, gain in (({}, 1.0), ({"gamma": 6.0}, 3.0)):
-        for protocol, p20 in (("not-refit", 50.0), ("held-out", 50.0 + gain)):
-            line = {**run, "changed": changed, "protocol": protocol, "dataset": {"name": "tmall"}, "seed": 0}
-            metrics = {**run["metrics"], "P@20": p20}
-            records_in(tmp_path).entry(f"{gain}-{protocol}").write({**line, "split": "test", "metrics": metrics})
-    assert [(line[0], line[2], line[5].split(" / ")[0]) for line in cells(refit_gain(tmp_path))] == [
-        ("`full` gamma=6", "1", "+3.00"), ("`full`", "1", "+1.00")
-    ]  # fmt: skip
 
 
 def test_marks_of_tables(made: Blocks) -> None:
@@ -160,33 +135,3 @@ def test_a_table_is_of_the_newest_file_that_is_not_quick(tmp_path: Path) -> None
     name = machine_class(MACHINE | {"cores": 4})
     assert table.startswith(f"`{name}`, 2026-11-28, commit aaaaaaaa, load average 0.2:\n\n")
     assert cells(table) == [["encode", "1", "1.50", "0.80", "20.0 x", "200 x"]]
-
-
-def test_parts_of_a_table_have_their_own_files_by_the_values_of_a_param(tmp_path: Path) -> None:
-    def served(case: str, rate: int, cpu: float) -> dict[str, Any]:
-        params = {"catalog": 10, "rate": rate}
-        return row(None, bench="serving", case=case, params=params, server_cpu_us=cpu, recall=None)
-
-    kept(tmp_path, "2026-11-27-a.json", [served("poisson", 400, 200.0), served("poisson", 500, 100.0)])
-    kept(tmp_path, "2026-11-28-b.json", [served("poisson", 400, 149.0), served("bare", 400, 20.0)])
-    table = Table(("case", "rate", "us", "recall"), [
-        Part("serving", case, ("{case}", "{rate:g}", "{server_cpu_us:n}", "{recall:.3f}"), each=("rate",))
-        for case in ("poisson", "bare", "never")
-    ])  # fmt: skip
-    assert cells(speed(table, runs_below(tmp_path))) == [
-        ["poisson", "400", "149", ""], ["poisson", "500", "100", ""], ["bare", "400", "20.0", ""]
-    ]  # fmt: skip
-    assert speed(table, runs_below(tmp_path)).startswith("`amd-f26-m2-avx512bf16-2c`, 2026-11-28, ")
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        (number(0.8), "0.80"), (number(12.345), "12.3"), (number(12345.6), "12,346"),
-        (duration(999.4, "us"), "999 us"), (duration(2260, "us"), "2.26 ms"), (duration(0.0001, "us"), "0.00 us"),
-        (duration(60.5, "s"), "60.5 s"), (duration(0.02, "s"), "20.0 ms"),
-        (size(512), "512"), (size(10_000), "10^4"), (size(3e6), "3x10^6"), (size(40_727), "40,727"),
-    ],
-)  # fmt: skip
-def test_cells(text: str, wanted: str) -> None:
-    assert text == wanted

@@ -18,7 +18,6 @@ from bench.throughput import encoder, rates
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.kernels.native.encoder import SessionEncoder, SessionState
 from mtaw_fast.memory import MemoryTables
 from tests.support.bench.schema import rows_of
 from tests.support.random_bundle import memory_parts, save_parts
@@ -64,11 +63,8 @@ def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
     assert (recommend["metric"], recommend["n"]) == ("latency_us", 6)
     assert all(row["floor"] > 0 for row in rows[2:] if row["case"] != "recommend-rate")
     printed = capsys.readouterr().out
-    for part in (
-        "stages of recommend", "stages of a click in a session of 10", "over the scan's floor",
-        "calls a second: 1 threads ", "pure read of the int8 bytes",
-    ):  # fmt: skip
-        assert part in printed
+    assert "calls a second: 1 threads " in printed
+    assert "pure read of the int8 bytes" in printed
 
 
 @pytest.mark.usefixtures("toy")
@@ -94,20 +90,6 @@ def test_what_answers_wrong_gets_no_speed_and_fails_the_bench(tmp_path, monkeypa
     refusals = capsys.readouterr().err
     assert "refused: recommend: eager-faiss: session 0, rank 1" in refusals
     assert "refused: recommend-rate: ours: 2 threads give other answers than one" in refusals
-
-
-@pytest.mark.usefixtures("toy")
-def test_misuse_is_one_line_and_exit_code_2(tmp_path, capsys):
-    dataset().save(tmp_path / "data")
-    bundle = workload.generated(301, tmp_path / "bundle").bundle
-    for arguments, reason in (
-        (["--data", str(tmp_path / "data"), "--bundle", str(bundle.folder)], "301 items, the data set"),
-        (["--json", str(tmp_path / "none" / "out.json")], "its folder does not exist"),
-    ):
-        assert throughput.main(["--quick", *arguments]) == 2
-        (error,) = capsys.readouterr().err.strip().splitlines()
-        assert error.startswith("error: ")
-        assert reason in error
 
 
 @pytest.mark.usefixtures("toy")
@@ -147,15 +129,3 @@ def test_the_encoder_has_every_length_and_baseline(tmp_path):
     found = [(row["case"], row["params"]["clicks"], row["baseline"]) for row in rows_of(tmp_path / "out.json")]
     cases = [("encode", 1), ("append", 1), ("encode", 4), ("append", 4), ("encode", 512)]
     assert found == [(*case, name) for case in cases for name in ("torch-eager", "numpy")]
-
-
-@pytest.mark.parametrize(
-    ("kind", "method", "left"), [(SessionEncoder, "encode", "append"), (SessionState, "append", "encode")]
-)
-@pytest.mark.usefixtures("toy_encoder")
-def test_a_wrong_vector_gets_no_speed(tmp_path, monkeypatch, kind, method, left):
-    monkeypatch.setattr(encoder, "QUICK_LENGTHS", (4,))
-    right = getattr(kind, method)
-    monkeypatch.setattr(kind, method, lambda *arguments: right(*arguments) * 1.001)
-    assert encoder.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
-    assert {row["case"] for row in rows_of(tmp_path / "out.json")} == {left}

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from subprocess import CompletedProcess
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
@@ -52,39 +44,6 @@ def build(job: Job) -> driver.Peer:
 
     optimizer = torch.optim.Adam(model.parameters(), lr=job.settings["lr"])
     return driver.Peer(model, optimizer, job.settings["batch"], step, scores)
-
-
-class InThisProcess:
-    """Stands for the module `subprocess`, for command lines of this driver: what they do, without a new process."""
-
-    PIPE = subprocess.PIPE
-
-    @staticmethod
-    def run(line: Sequence[str], **_: Any) -> CompletedProcess[bytes]:
-        """Run the driver's command line; its output is kept whether or not it was asked for."""
-        threads, arguments, standard_output = torch.get_num_threads(), sys.argv, os.dup(1)
-        with tempfile.TemporaryFile() as output:
-            os.dup2(output.fileno(), 1)
-            sys.argv = list(line[1:])
-            try:
-                driver.main(build)
-            finally:
-                sys.argv = arguments
-                os.dup2(standard_output, 1)
-                os.close(standard_output)
-                torch.set_num_threads(threads)
-            output.seek(0)
-            return CompletedProcess(line, 0, output.read())
-
-    @staticmethod
-    @contextmanager
-    def Popen(line: Sequence[str], **_: Any) -> Iterator[SimpleNamespace]:  # noqa: N802  # the name that is replaced
-        """Run the command line to its end, and then let its output be read."""
-        result = InThisProcess.run(line)
-        with tempfile.TemporaryFile() as output:
-            output.write(result.stdout)
-            output.seek(0)
-            yield SimpleNamespace(stdout=output, returncode=result.returncode)
 
 
 if __name__ == "__main__":
