@@ -100,17 +100,9 @@ def evaluate(
     """Rank every sample over the whole catalog and report.
 
     ranker: a `Recommender`, a baseline, anything with `rank`.
-    samples: S prefixes and their next clicks.
-    chunk: samples ranked at a time.
-    progress: called as progress(done, S) after every chunk.
-    unseen: int32[M], the sessions of M more samples, which are all misses: `Dataset.unseen`.
-    type_names: names of the types; without them there are no metrics by type.
-    weights: float32[S], as in `report_of`.
     facts: of the items that the ranker lists, for `Report.more` and `Report.slices`.
-    slicings: how to slice the samples, if `facts` are given.
 
-    Raises UsageError if the ranker breaks its contract (`ranks_of`), or on `weights` with `unseen`; DataError if there
-    is no sample, or all weights are 0.
+    The other parameters, and the errors, are those of `ranks_of` and `report_of`.
     """
     if facts is None:
         ranks, measured = ranks_of(ranker, samples, max(KS), chunk, progress), None

@@ -116,10 +116,7 @@ def _popularity(samples: Samples, facts: ItemFacts) -> Slicing:
 
 
 def _ages(now: np.ndarray, first: np.ndarray) -> Slicing:
-    """Return the slicing by the target's age: the time since its first click in training.
-
-    now, first: int64[S], Unix ms; the largest int64 for a target without a click in training.
-    """
+    """Slice by the time since the target's first click in training: Unix ms, the largest int64 without one."""
     unclicked = first == np.iinfo(np.int64).max
     bounds = np.array([hours * _HOUR_MS for hours, _ in _AGES])
     codes = np.searchsorted(bounds, now - np.where(unclicked, now, first), side="right")

@@ -37,10 +37,8 @@ def refit_ranker(
 ) -> tuple[Model, list[dict[str, Any]]]:
     """Continue the ranker's training on the sessions of an update, which neither it nor the encoder has seen.
 
-    model: after the update. before: before the update. Clicks up to its last one are learned but not ranked. n_new:
-    number of new sessions; they are the last ones of `model`. min_prefix: clicks of the shortest prefix that is a
-    sample. folder: for the file of the ranker's dataset.
-    Returns the model with the refitted ranker, and a record an epoch.
+    model, before: after and before the update. n_new: number of new sessions, the last ones of `model`. min_prefix,
+    folder: as in `build_dataset`. Returns the model with the refitted ranker, and a record an epoch.
     Raises TrainingError if no new session gives a sample.
     """
     assert model.memory is not None

@@ -42,12 +42,8 @@ class Share:
     item_rows: int64[T_own], of the own clicks' items among the U rows.
     needed: how many of the U rows each rank sends, with ascending items.
     requested: int64[A], rows of the own shard that the ranks need, by rank; `requested_by`: how many each needs.
-    offsets: int64[B_own + 1].
-    rows: int64[S_own], as in `Batch`, of the own sessions. tiles likewise.
+    offsets, rows, tiles: as in `Batch`, of the own sessions. targets, weights, mass: of the whole batch.
     samples: how many each rank has; together they are those of the batch, in its order.
-    targets: int64[S].
-    weights: float32[S] or None.
-    mass: as in `Batch`, of the whole batch.
     """
 
     clicks: int

@@ -162,8 +162,7 @@ def ranker_times(
 ) -> RankerTimes:
     """Build a ranker's dataset of the last clicks, and fit a ranker to it.
 
-    folder: where the file of the dataset goes, by default the folder for temporary files. side: the inputs of features
-    of context and content.
+    folder: where the file of the dataset goes, by default the folder for temporary files.
     """
     first = int(np.searchsorted(sessions.offsets, sessions.n_clicks - _PAST_CLICKS))
     past = sessions.slice(min(first, len(sessions) - 2), len(sessions))

@@ -71,12 +71,8 @@ class DrawnCandidates(Candidates, Protocol):
 class RankerFit:
     """Settings of a fit.
 
-    epochs: passes over the queries.
-    lr: the highest learning rate.
-    excluded: features that get no weight.
-    batch: queries a step.
-    negatives: other candidates of a query in a step, drawn in each step (`DrawnCandidates`); 0 takes all.
-    weight_decay: AdamW's.
+    lr: the highest learning rate. excluded: features that get no weight. batch: queries a step. negatives: other
+    candidates of a query in a step, drawn in each step (`DrawnCandidates`); 0 takes all. weight_decay: AdamW's.
     """
 
     epochs: int
@@ -189,10 +185,7 @@ class _Fit:
         self.step = 0
 
     def epoch(self, epoch: int, phase: str, reporter: Reporter) -> dict[str, Any]:
-        """Pass over all queries; return the record of the epoch.
-
-        TrainingError if none could be used, or on a loss that is not finite.
-        """
+        """Pass over all queries; return the record of the epoch."""
         n_queries = len(self.candidates.targets)
         order = np.random.default_rng([self.seed, epoch]).permutation(n_queries)
         batches = np.array_split(order, self.steps_an_epoch)

@@ -160,10 +160,8 @@ class _PrequentialRun:
             )
 
     def rank(self, clicks: np.ndarray, writer: DatasetWriter, indices: np.ndarray | None = None) -> None:
-        """Write the candidates for the targets among the clicks int64[n].
-
-        indices: int64[T], of the clicks among those whose weights the writer gets; None: as they are.
-        """
+        """Write the candidates for the targets among the clicks int64[n]. indices: int64[T], of the clicks among those
+        whose weights the writer gets; None: as they are."""
         clicks = clicks[self._query_of[clicks] >= 0]
         if len(clicks) == 0:
             return

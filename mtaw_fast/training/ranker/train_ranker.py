@@ -50,12 +50,7 @@ def ranker_samples(
 
     config: with `prequential` the memory learns the last sessions chunk by chunk (`ranker.prequential`); else it stays
         as the sessions before them left it.
-    sessions: in order of their ends.
-    n_items, min_prefix: of the data set.
-    weights: of an MTAW that was trained on the sessions before; None for a ranker without dense candidates.
-    folder: for the file of the ranker's dataset.
-    type_weights: float32[K], weight of a sample by the type of its target.
-    side: for features of context and content, if the ranker reads trends, and of the types of clicks.
+    sessions: in order of their ends. n_items: of the data set. The other parameters are those of `build_dataset`.
     """
     before, last = split_for_ranker(config, sessions)
     n_clicks = sessions.split_last(config.ranker.ranker_fraction)[1].n_clicks

@@ -41,15 +41,11 @@ def sampled_aw_loss(
 
     Runs in C++ if the kernel takes the dtypes, else in eager PyTorch.
 
-    queries: float[S, d], L2-normalized inside.
-    items: float[R, d], the sample's rows of the item embedding; L2-normalized inside.
-    targets: int64[S], rows of the next clicks among the R.
-    scale: factor on the cosine.
-    gamma: exponent of the adaptive weight.
-    weights: float[S], multiplies each row's loss.
+    items: float[R, d], the sample's rows of the item embedding. targets: int64[S], rows of the next clicks among them.
     compute_dtype: of the matrix products, accumulated in float32. Eager PyTorch uses it only for the two products of
         the gradients: for the logits it would round the sums too.
     threads: of the kernel, which gives the same bits for every number; PyTorch's number by default.
+    The other parameters are those of `aw_loss`.
     """
     rows = torch.full((len(queries),), 1 / max(len(queries), 1), dtype=queries.dtype)
     if weights is not None:
