@@ -21,13 +21,13 @@ from mtaw_fast.online import learner
 from mtaw_fast.online.batch_update import apply_log, log_limits
 from mtaw_fast.online.compaction import compactor
 from mtaw_fast.online.compaction.compactor import compact_folder
-from mtaw_fast.online.compaction.current import current_bundle
+from mtaw_fast.online.compaction.current import current_bundle, former_position, model_for
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from tests.support.online.file_logs import raises, system_error
 from tests.support.online.logs import drawn_rows, log_file, saved, trained_before
-from tests.support.online.recommenders import HOUR, NOON, save, until_learned
+from tests.support.online.recommenders import HOUR, NOON, parts, save, until_learned
 from tests.support.service.running import eventually
 
 pytestmark = pytest.mark.slow
@@ -151,6 +151,16 @@ def test_a_running_process_never_goes_back_to_the_trained_bundle(
     assert "fresh" in rec.bundle.ids
     until_learned(rec, rec.observe("t", ["newest"]))
     assert {"fresh", "newest"} <= set(rec.ids)
+
+
+def test_what_a_former_training_knew_counts_for_its_own_log_alone(
+    folder: Path, settings: LearningSettings, tmp_path: Path
+) -> None:
+    save(folder, parts(seed=4))
+    bundle = current_bundle(folder, settings.folder, verify=False)
+    for log, position in ((FileLog(settings.folder), former_position(bundle)), (FileLog(tmp_path / "other"), None)):
+        former = model_for(bundle, log).log_progress.former
+        assert (former and former.position) == position
 
 
 @pytest.mark.parametrize("updated", [False, True])
