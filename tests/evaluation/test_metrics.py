@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.evaluation import resampling
-from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of, pessimistic_rank, session_bootstrap
+from mtaw_fast.evaluation.metrics import gains_of, listed_rank, pessimistic_rank, session_bootstrap
 from mtaw_fast.evaluation.resampling import SessionBootstrap
 from tests.support.evaluation.rankers import INF, NAN, brute_force_rank, tables
 
@@ -38,17 +38,6 @@ def test_dense_ranks_equal_brute_force(table: list[list[float]], data: st.DataOb
 def test_listed_rank_by_hand(ids: list[int], scores: list[float], target: int, rank: int) -> None:
     padded = np.array([[*ids, -1, -1]]), np.array([[*scores, -INF, NAN]])
     assert listed_rank(*padded, np.array([target])).tolist() == [rank]
-
-
-def test_metrics_by_hand() -> None:
-    ranks = np.array([1, 2, 10, 11, 20, 0], np.int32)
-    expected = {
-        "P@10": 100 * 3 / 6,
-        "MRR@10": 100 * (1 + 1 / 2 + 1 / 10) / 6,
-        "P@20": 100 * 5 / 6,
-        "MRR@20": 100 * (1 + 1 / 2 + 1 / 10 + 1 / 11 + 1 / 20) / 6,
-    }
-    assert means_of(gains_of(ranks)) == pytest.approx(expected)
 
 
 def test_intervals_have_their_nominal_coverage() -> None:

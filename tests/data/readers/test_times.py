@@ -91,7 +91,8 @@ def test_a_time_too_large_for_any_unit(tmp_path: Path, huge: Any, others: int) -
 def test_most_rows_say_the_unit_where_it_is_not_named(tmp_path: Path) -> None:
     seconds, milliseconds = [1_700_000_000] * 1200, range(1_700_000_000_000, 1_700_002_000_000, 1000)
     path = csv(tmp_path / "mixed.csv", [*seconds, *milliseconds])
-    for named, good, bad in (("auto", 2000, 1200), ("s", 1200, 2000)):
+    counts: list[tuple[Any, int, int]] = [("auto", 2000, 1200), ("s", 1200, 2000)]
+    for named, good, bad in counts:
         dataset = read("clicks", path, options=dataclasses.replace(SKIP, time_unit=named))
         assert (dataset.train.n_clicks, dataset.preparation["log"]["bad_rows"]) == (good, bad)
     with pytest.raises(DataError, match="too large for milliseconds"):
