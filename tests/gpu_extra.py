@@ -97,16 +97,16 @@ def check(bundle: Path, native: str) -> int:
         print("there is a GPU here: run python -m bench.gpu")
         return 0
     # The first is about what is loaded so far, so the order matters.
-    checks: tuple[Callable[[Path, str], None], ...] = (
-        onnxruntime_says, faiss_says, indexes_refuse, encoders_refuse, commands_refuse, the_cpu_paths_serve,
+    checks: tuple[Callable[[Path], None], ...] = (
+        onnxruntime_says, faiss_says, indexes_refuse, encoders_refuse, the_cpu_paths_serve,
     )  # fmt: skip
     for work in checks:
-        work(bundle, native)
+        work(bundle)
         print(f"ok  {(work.__doc__ or work.__name__).splitlines()[0]}", flush=True)
     return 0
 
 
-def onnxruntime_says(bundle: Path, _: str) -> None:
+def onnxruntime_says(bundle: Path) -> None:
     """onnxruntime-gpu without a driver: the recorded messages, with and without CUDA's libraries, and it continues."""
     import onnxruntime
 
@@ -125,7 +125,7 @@ def onnxruntime_says(bundle: Path, _: str) -> None:
     equal(PROVIDERS_THEN, session.get_providers())
 
 
-def faiss_says(_: Path, __: str) -> None:
+def faiss_says(bundle: Path) -> None:
     """faiss-gpu without a card: the recorded words, the calls that the index makes, no word on memory."""
     import faiss
 
@@ -146,7 +146,7 @@ def faiss_says(_: Path, __: str) -> None:
     equal(None, free_bytes(0))
 
 
-def indexes_refuse(bundle: Path, _: str) -> None:
+def indexes_refuse(bundle: Path) -> None:
     """index="faiss-gpu" and "faiss-gpu:1" are one line each; auto uses the CPU without a message."""
     import numpy as np
 
@@ -174,7 +174,7 @@ def indexes_refuse(bundle: Path, _: str) -> None:
     equal("", log.getvalue())
 
 
-def encoders_refuse(bundle: Path, _: str) -> None:
+def encoders_refuse(bundle: Path) -> None:
     """encoder="onnx-cuda" and "onnx-cuda:1" are one line each, with the loader's own words."""
     from mtaw_fast import Recommender
     from mtaw_fast.errors import UsageError
@@ -185,17 +185,7 @@ def encoders_refuse(bundle: Path, _: str) -> None:
         )
 
 
-def commands_refuse(bundle: Path, native: str) -> None:
-    """The command prints that one line and nothing else, ONNX Runtime's own output included."""
-    start = "import runpy, sys; from tests.gpu_extra import load_native; load_native(sys.argv.pop(1)); "
-    start += "runpy.run_module('mtaw_fast', run_name='__main__', alter_sys=True)"
-    for option, name, line in (("--index", "faiss-gpu:1", NO_GPU_LINE), ("--encoder", "onnx-cuda", NO_CUDA_LINE)):
-        command = [sys.executable, "-c", start, native, "recommend", str(bundle), "sku-1", "--json", option, name]
-        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        equal((2, "", f"mtaw-fast: {line.format(name)}\n"), (process.returncode, process.stdout, process.stderr))
-
-
-def the_cpu_paths_serve(bundle: Path, _: str) -> None:
+def the_cpu_paths_serve(bundle: Path) -> None:
     """faiss-gpu's and onnxruntime-gpu's CPU paths rank as the engine does."""
     from mtaw_fast import Recommender
 

@@ -114,12 +114,19 @@ def _train(arguments: argparse.Namespace) -> None:
         refuse_existing(arguments.bundle, arguments.overwrite)
 
         from mtaw_fast.cli.progress import TrainingProgress
+        from mtaw_fast.training.progress import Several
 
         dataset = Dataset.load(arguments.dataset)
         reporters: list[Any] = []
         run = None
         if arguments.mlflow is not None:
-            run = stack.enter_context(_mlflow_run(arguments, dataset, config))
+            from mtaw_fast.integrations.mlflow_tracking import MlflowRun
+
+            run = MlflowRun(
+                arguments.mlflow, dataset, config, run_folder_of(arguments.bundle), resume=arguments.resume,
+                experiment=arguments.mlflow_experiment, name=arguments.bundle.resolve().name,
+            )  # fmt: skip
+            stack.enter_context(run)
             reporters.append(run)
         if not arguments.json:
             reporters.append(stack.enter_context(TrainingProgress()))
@@ -137,7 +144,7 @@ def _train(arguments: argparse.Namespace) -> None:
             overwrite=arguments.overwrite,
             refit=not arguments.no_refit,
             device=arguments.device,
-            reporter=_several(reporters),
+            reporter=Several(reporters),
             threads=arguments.threads,
             encoder_threads=arguments.encoder_threads or usable_cpus(),
             table_memory=arguments.table_memory,
@@ -210,22 +217,6 @@ def _print_plan(arguments: argparse.Namespace, config: Config) -> None:
         print_json({**plan.as_dict(), "seconds": plan.seconds, "peak_bytes": plan.peak_bytes})
     else:
         print("\n".join(plan.lines()))
-
-
-def _several(reporters: list[Any]) -> Any:
-    from mtaw_fast.training.progress import Several
-
-    return Several(reporters)
-
-
-def _mlflow_run(arguments: argparse.Namespace, dataset: Dataset, config: Config) -> Any:
-    from mtaw_fast.integrations.mlflow_tracking import MlflowRun
-
-    folder = run_folder_of(arguments.bundle)
-    return MlflowRun(
-        arguments.mlflow, dataset, config, folder, resume=arguments.resume, experiment=arguments.mlflow_experiment,
-        name=arguments.bundle.resolve().name,
-    )  # fmt: skip
 
 
 def _phases_text() -> str:

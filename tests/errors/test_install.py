@@ -43,34 +43,32 @@ def installed_from(monkeypatch: pytest.MonkeyPatch, origin: dict | None) -> None
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Installed(origin))
 
 
-def test_a_checkout_is_named_as_it_was_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = tmp_path / "a shop's engine"
-    folder.mkdir()
-    installed_from(monkeypatch, {"url": folder.as_uri(), "dir_info": {"editable": True}})
-    assert shlex.split(install_command("train")) == [*PIP, "-e", f"{folder}[train]"]
-    assert shlex.split(install_command()) == [*PIP, "-e", str(folder)]
-    installed_from(monkeypatch, {"url": folder.as_uri(), "dir_info": {}})
-    assert shlex.split(install_command("train")) == [*PIP, f"{folder}[train]"]
+URL = "https://example.com/shop/mtaw_fast"
 
 
-def test_a_wheel_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    wheel = tmp_path / "mtaw_fast-0.2.0-cp311-cp311-linux_x86_64.whl"
-    wheel.touch()
-    installed_from(monkeypatch, {"url": wheel.as_uri(), "archive_info": {}})
-    assert shlex.split(install_command("serve")) == [*PIP, f"{wheel}[serve]"]
-
-
-def test_a_repository_and_an_address_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "https://example.com/shop/mtaw_fast"
-    installed_from(monkeypatch, {"url": url, "vcs_info": {"vcs": "git", "commit_id": "0" * 40}})
-    assert shlex.split(install_command("cpu")) == [*PIP, f"mtaw-fast[cpu] @ git+{url}"]
-    installed_from(monkeypatch, {"url": f"{url}.whl", "archive_info": {}})
-    assert shlex.split(install_command("cpu")) == [*PIP, f"mtaw-fast[cpu] @ {url}.whl"]
-
-
-def test_an_index_has_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed_from(monkeypatch, None)
-    assert shlex.split(install_command("tune")) == [*PIP, "mtaw-fast[tune]"]
+@pytest.mark.parametrize(
+    ("origin", "words"),
+    [
+        ({"url": "{source}", "dir_info": {"editable": True}}, ["-e", "{path}[train]"]),
+        ({"url": "{source}", "dir_info": {}}, ["{path}[train]"]),
+        ({"url": "{source}", "archive_info": {}}, ["{path}[train]"]),  # a wheel
+        ({"url": URL, "vcs_info": {"vcs": "git", "commit_id": "0" * 40}}, [f"mtaw-fast[train] @ git+{URL}"]),
+        ({"url": f"{URL}.whl", "archive_info": {}}, [f"mtaw-fast[train] @ {URL}.whl"]),
+        (None, ["mtaw-fast[train]"]),  # an index
+    ],
+    ids=["editable", "folder", "wheel", "repository", "address", "index"],
+)
+def test_the_source_is_named_as_it_was_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, origin: dict | None, words: list[str]
+) -> None:
+    path = tmp_path / "a shop's engine"
+    path.touch()
+    if origin is not None:
+        origin = {**origin, "url": origin["url"].replace("{source}", path.as_uri())}
+    installed_from(monkeypatch, origin)
+    expected = [*PIP, *(word.replace("{path}", str(path)) for word in words)]
+    assert shlex.split(install_command("train")) == expected
+    assert shlex.split(install_command()) == [word.replace("[train]", "") for word in expected]
 
 
 def test_where_the_source_is_gone_the_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
