@@ -33,7 +33,7 @@ ALL = LearningLimits(item_floor=1_000_000, pair_floor=1_000)  # every click: eve
 _OPEN = 50  # sessions that run at the same time
 _STEP_MS = 100  # between two events: a session's clicks are about 5 s apart
 _WEIGHTS = {
-    "next_dec": 1.0, "fwd_dec": 0.5, "ses_dec": 0.5, "rec_dec": 0.3, "knn": 0.7, "clicks": 0.1, "own_back": -0.2,
+    "next_dec": 1.0, "fwd_dec": 0.5, "ses_dec": 0.5, "rec_dec": 0.3, "clicks": 0.1, "own_back": -0.2,
 }  # fmt: skip
 _HIDDEN = 0.02  # weights of the ranker's small network, so that the linear part decides
 _SAMPLE = 500  # sessions used to scale the ranker's features
