@@ -2,6 +2,9 @@
 // through the checks that the bindings make. Nothing may crash or hang, and what is answered must be brute force's.
 //
 // Arrays have their exact sizes on the heap, so that AddressSanitizer sees a step past any end.
+//
+// With MTAW_SEEDED it is a program of its own, for processors that only an emulator offers: engine_fuzz INPUTS. With
+// MTAW_EMULATED_TILES the kernels for AMX run on tiles in plain C++.
 #include <algorithm>
 #include <bit>
 #include <cstdint>
@@ -34,6 +37,16 @@ struct Catalog {
         rows = floats(bytes, static_cast<std::size_t>(n_items * d), true);
         for (std::int64_t copies = bytes.chance(3) ? bytes.below(n_items) : 0; copies > 0; --copies) {
             std::copy_n(rows.begin(), d, rows.end() - copies * d);  // equal items, over each other where they meet
+        }
+        if (bytes.chance(4)) {  // near ties, within the codes or after them
+            const float jitter = bytes.chance(2) ? 1e-3F : 1e-7F;
+            std::minstd_rand random(bytes.take<std::uint16_t>() + 1U);
+            std::normal_distribution<float> normal;
+            constexpr float kLimit = std::numeric_limits<float>::max();
+            for (auto i = static_cast<std::size_t>(d); i < rows.size(); ++i) {
+                const float base = rows[i % static_cast<std::size_t>(d)];
+                rows[i] = std::clamp(base * (1 + jitter * normal(random)), -kLimit, kLimit);
+            }
         }
         if (bytes.chance(2)) {
             const auto n_bytes = static_cast<std::size_t>(mtaw::block_count(n_items) * mtaw::half_block_bytes(d));
@@ -120,9 +133,10 @@ struct Request {
 
     Request(Bytes& bytes, std::int64_t n_items) {
         k = bytes.chance(12) ? bytes.take<std::int64_t>() : 1 + bytes.below(bytes.chance(3) ? n_items + 3 : 12);
-        for (std::int64_t sessions = bytes.below(9); sessions > 0; --sessions) {
-            for (std::int64_t m = bytes.below(bytes.chance(4) ? 30 : 5); m >= 0; --m) {
-                clicks.push_back(id(bytes, n_items));
+        const bool large = bytes.chance(4);  // a batch of sessions that are all sensible
+        for (std::int64_t sessions = bytes.below(large ? 75 : 9); sessions > 0; --sessions) {
+            for (std::int64_t m = bytes.below(!large && bytes.chance(4) ? 30 : 5); m >= 0; --m) {
+                clicks.push_back(large ? static_cast<std::int32_t>(bytes.below(n_items)) : id(bytes, n_items));
             }
             offsets.push_back(static_cast<std::int64_t>(clicks.size()));
         }
@@ -268,7 +282,11 @@ void look_up(Bytes& bytes) {
 void run(Bytes& bytes) {
     constexpr mtaw::Isa kSets[] = {mtaw::Isa::portable, mtaw::Isa::avx2, mtaw::Isa::avx512,
                                    mtaw::Isa::vnni,     mtaw::Isa::bf16, mtaw::Isa::amx};
+#ifdef MTAW_EMULATED_TILES
+    const mtaw::Isa isa = kSets[bytes.below(std::size(kSets))];
+#else
     const mtaw::Isa isa = std::min(kSets[bytes.below(std::size(kSets))], mtaw::cpu_isa());
+#endif
     if (bytes.chance(4)) return look_up(bytes);
     Catalog catalog(bytes);
     const Model model(bytes, catalog.n_items, catalog.d);
@@ -300,3 +318,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     } catch (const std::invalid_argument&) {}
     return 0;
 }
+
+#ifdef MTAW_SEEDED
+int main(int, char** arguments) {
+    for (int seed = 0; seed < std::atoi(arguments[1]); ++seed) {
+        std::mt19937 random(static_cast<unsigned>(seed));
+        std::vector<std::uint8_t> data(20 + random() % 4000);
+        for (std::uint8_t& byte : data) byte = static_cast<std::uint8_t>(random());
+        LLVMFuzzerTestOneInput(data.data(), data.size());
+    }
+    std::puts("ok");
+}
+#endif

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.native.builds import (
     CLANG,
     ROOT,
     SANITIZERS,
+    SERVING,
     CannotBuildError,
     build,
     build_or_skip,
@@ -26,6 +26,7 @@ from tests.native.builds import (
 FOLDER = ROOT / "tests" / "native"
 PARTS = {"work_queue": (), "change_lock": (), "memory_tables": ("memory", "trends"),
          "learning": ("memory", "trends"), "encode": ("encode",)}  # fmt: skip
+SEARCHES = ROOT / "tests" / "fuzz" / "engine_fuzz.cpp"
 THREAD, ADDRESS = SANITIZERS
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 
@@ -83,30 +84,33 @@ def test_no_sanitizer_reports(name: str, sanitizers: str, isas: list[str] | None
 
 
 @pytest.mark.long(caught="tests/kernels/test_scan.py, for the kernels of this CPU")
-def test_scan_has_no_undefined_behavior_and_amx_on_emulated_tiles() -> None:
+def test_searches_equal_brute_force_with_amx_on_emulated_tiles() -> None:
     try:
         read_bytes(np.zeros(1, dtype=np.uint8), "vnni")
     except ValueError as error:
         pytest.skip(f"{error}: the kernel for AMX needs it, though its tiles are emulated")
-    emulated = {"amx": ["-include", str(FOLDER / "emulated_tiles.hpp")], "check": ["-DMTAW_EMULATED_TILES"]}
-    program = build_or_skip(CLANG, FOLDER / "scan_check.cpp", sanitized(ADDRESS), ["scan"], level_flags=emulated)
-    output = run([str(program)])  # a CPU with AMX lists it twice: its own tiles and the emulated ones
-    assert re.search(r"portable avx2 avx512 vnni( amx){1,2}; 0 failures", output), output
+    emulated = {
+        "amx": ["-include", str(FOLDER / "emulated_tiles.hpp")], "fuzz": ["-DMTAW_SEEDED", "-DMTAW_EMULATED_TILES"],
+    }  # fmt: skip
+    program = build_or_skip(CLANG, SEARCHES, sanitized(ADDRESS), SERVING, level_flags=emulated)
+    assert run([str(program), "1500"]) == "ok\n"
 
 
 @pytest.mark.long(caught="tests/kernels/test_scan.py and test_native_encoder.py, for the portable kernels")
 @pytest.mark.parametrize(
-    ("name", "arguments", "printed"),
+    ("program", "parts", "arguments"),
     [
-        ("scan", [], "instruction sets: portable neon; 0 failures"),
-        ("encode", ["portable"], "ok\n"),
-        ("encode", ["neon"], "ok\n"),
+        (SEARCHES, SERVING, ["300"]),
+        (FOLDER / "encode_check.cpp", ("encode",), ["portable"]),
+        (FOLDER / "encode_check.cpp", ("encode",), ["neon"]),
     ],
+    ids=["engine", "encode-portable", "encode-neon"],
 )
-def test_aarch64(name: str, arguments: list[str], printed: str) -> None:
+def test_aarch64(program: Path, parts: tuple[str, ...], arguments: list[str]) -> None:
     if shutil.which("qemu-aarch64-static") is None:
         pytest.skip("there is no qemu-aarch64-static: apt-get install qemu-user-static")
-    program = build_or_skip(
-        "aarch64-linux-gnu-g++", FOLDER / f"{name}_check.cpp", ["-O2", "-static"], [name], target="aarch64"
-    )
-    assert printed in run(["qemu-aarch64-static", str(program), *arguments])
+    built = build_or_skip(
+        "aarch64-linux-gnu-g++", program, ["-O2", "-static"], parts, target="aarch64",
+        level_flags={"fuzz": ["-DMTAW_SEEDED"]},
+    )  # fmt: skip
+    assert run(["qemu-aarch64-static", str(built), *arguments]) == "ok\n"
