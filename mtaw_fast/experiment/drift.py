@@ -38,14 +38,9 @@ _MAX_CLICKS = 500_000  # of the training that are read, the last ones
 class DriftReference:
     """The clicks of a training by group.
 
-    Attributes
-    ----------
-    popularity_group : uint8[N]
-        The group of each item's popularity; `UNSEEN` for items without a click.
-    shares : mapping of str to float64[groups]
-        Of the training's clicks, by feature; without 'gap' if it had no times.
-    usual : mapping of str to float
-        The largest drift of the training's own hours; of equal parts if it had no times.
+    popularity_group: uint8[N], of each item; `UNSEEN` for items without a click. shares: float64[groups] by feature, of
+    the training's clicks; without 'gap' if it had no times. usual: by feature, the largest drift of the training's own
+    hours; of equal parts if it had no times.
     """
 
     popularity_group: np.ndarray

@@ -18,7 +18,7 @@ ARMS = "arms"  # in a learning folder that several bundles share: the folder of 
 
 @dataclass(frozen=True, slots=True)
 class LearningLimits:
-    """Limits on how much is learned from whom.
+    """Limits on how much is learned from whom. Raises UsageError if one is out of range.
 
     Every rule depends on the log alone, never on the host's clock, so that all readers of a log agree. The windows for
     bots and floods use the times at which clicks arrived, which a client cannot choose. Records without them, as in a
@@ -52,11 +52,6 @@ class LearningLimits:
     cold_start : int, default 0
         1: items that have a row in the item table, but are not in the catalog, enter it if the bundle was trained with
         an item table. 0: they wait for their first click.
-
-    Raises
-    ------
-    UsageError
-        If a limit is out of range.
     """
 
     session_gap: int = 1_800_000
@@ -88,7 +83,7 @@ class LearningLimits:
 
 @dataclass(frozen=True, slots=True)
 class LearningSettings:
-    """How a recommender learns.
+    """How a recommender learns. Raises UsageError if a setting is out of range.
 
     Attributes
     ----------
@@ -120,11 +115,6 @@ class LearningSettings:
         Seconds after which one starts, however few clicks there are.
     limits : LearningLimits
         Limits on what is learned from whom. All processes that share a folder must use the same ones.
-
-    Raises
-    ------
-    UsageError
-        If a setting is out of range.
     """
 
     folder: Path
@@ -173,14 +163,10 @@ class LearningSettings:
                 "folders whose names differ"
             )
         pairs = [(bundle, self.folder / ARMS / bundle.name) for bundle in bundles]
+        others = [tuple(pair for pair in pairs if pair[1] != folder) for _, folder in pairs]
         return [
-            replace(
-                self,
-                folder=folder,
-                shared_folder=self.folder,
-                other_arms=tuple(pair for pair in pairs if pair[1] != folder),
-            )
-            for _, folder in pairs
+            replace(self, folder=folder, shared_folder=self.folder, other_arms=arms)
+            for (_, folder), arms in zip(pairs, others, strict=True)
         ]
 
     def of_one(self, bundle: Path) -> Self:
