@@ -102,8 +102,9 @@ def test_the_command_updates_a_bundle_and_says_what_it_did(tmp_path: Path, capsy
     assert printed["new_items"] == 2
     assert 0 < printed["refused"]["catalog_full"] < sum(item.startswith("new-") for _, item, _ in ROWS)
     assert printed["learned_clicks"] + printed["known_clicks"] + printed["refused"]["catalog_full"] == printed["clicks"]
-    bundle = Bundle.load(tmp_path / "bundle")
-    assert (bundle.n_items, len(bundle.model.clicked_at)) == (N + 2, bundle.model.sessions.n_clicks)
+    model = Bundle.load(tmp_path / "bundle").model
+    assert model.clicked_at is not None
+    assert (model.n_items, len(model.clicked_at)) == (N + 2, model.sessions.n_clicks)
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["learned_clicks"] == 0, "a log counts once"
 

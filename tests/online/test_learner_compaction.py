@@ -171,7 +171,8 @@ def test_a_repeat_that_could_not_be_removed_goes_with_the_next_compaction(
     assert [type(entry.event) for entry in log.read("")] == [Forget, Click], "no click of the forgotten session is left"
 
 
-def should_start(one: learner.OnlineLearner, **settings: Any) -> bool:
+def should_start(one: learner.OnlineLearner | None, **settings: Any) -> bool:
+    assert one is not None
     compactions = copy.copy(one.compactions)  # a copy, so that no compaction starts by itself
     compactions._settings = replace(one.settings, compact=True, **settings)
     return compactions.should_start(one.state.event_processor, one.bundle, one.log)
