@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -120,97 +121,81 @@ def test_a_library_that_opens_files_itself_reads_the_copy(tmp_path: Path) -> Non
         assert name == path
 
 
-@pytest.mark.parametrize("left", [0, 5, 4096, 1_000_000])
-def test_a_file_cut_short_while_it_is_copied_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
-) -> None:
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 3_000_000)
-    real = os.sendfile
-
-    def sendfile(out: int, source: int, offset: int, count: int) -> int:
-        os.truncate(path, left)
-        return real(out, source, offset, count)
-
-    monkeypatch.setattr(sealed_file.os, "sendfile", sendfile)
-    with pytest.raises(DataError, match=rf"{path} changed while it was read"):
-        open_sealed(path)
+    return path
 
 
-def test_a_file_written_while_it_is_copied_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * 3000)
-    real = os.sendfile
+def while_copied(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Change something before the first bytes of a file are copied."""
+    real, changes = os.sendfile, [change]
 
-    def sendfile(out: int, source: int, offset: int, count: int) -> int:
-        n_bytes = real(out, source, offset, count)
-        path.write_bytes(b"y" * 3000)
-        os.utime(path, ns=(1, 1))
-        return n_bytes
+    def sendfile(*arguments: int) -> int:
+        if changes:
+            changes.pop()()
+        return real(*arguments)
 
     monkeypatch.setattr(sealed_file.os, "sendfile", sendfile)
-    with pytest.raises(DataError, match="changed while it was read"):
-        open_sealed(path)
+
+
+@pytest.mark.parametrize("left", [0, 5, 4096, 1_000_000, None])
+def test_a_file_changed_while_it_is_copied_is_refused_by_name(
+    file: Path, monkeypatch: pytest.MonkeyPatch, left: int | None
+) -> None:
+    def change() -> None:
+        if left is not None:
+            os.truncate(file, left)
+        else:  # as long as before
+            file.write_bytes(b"y" * 3_000_000)
+            os.utime(file, ns=(1, 1))
+
+    while_copied(monkeypatch, change)
+    with pytest.raises(DataError, match=rf"{file} changed while it was read"):
+        open_sealed(file)
 
 
 @pytest.mark.parametrize("taken", ["unlinked", "replaced"])
 def test_a_file_that_loses_its_name_while_it_is_copied_is_copied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+    file: Path, monkeypatch: pytest.MonkeyPatch, taken: str
 ) -> None:
     """As if a bundle is saved over one that is being loaded: the bytes are those of the opened file."""
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * 3000)
-    real = os.sendfile
-
-    def sendfile(out: int, source: int, offset: int, count: int) -> int:
-        if path.exists() and path.read_bytes()[:1] == b"x":
-            if taken == "replaced":
-                (tmp_path / "newer").write_bytes(b"y" * 3000)
-                (tmp_path / "newer").rename(path)
-            else:
-                path.unlink()
-        return real(out, source, offset, count)
-
-    monkeypatch.setattr(sealed_file.os, "sendfile", sendfile)
-    assert open_sealed(path).data.tobytes() == b"x" * 3000
+    newer = file.with_name("newer")
+    newer.write_bytes(b"y" * 3000)
+    while_copied(monkeypatch, file.unlink if taken == "unlinked" else lambda: newer.rename(file))
+    assert open_sealed(file).data.tobytes() == b"x" * 3_000_000
 
 
 def open_files() -> Counter[str]:
     return Counter(os.path.realpath(path) for path in Path("/proc/self/fd").iterdir())
 
 
-def test_no_memory_for_a_copy_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * 3000)
-
+def test_no_memory_for_a_copy_is_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sealed_file.os, "posix_fallocate", full)
     before = open_files()
     with pytest.raises(
-        DataError, match=r"cannot copy .*file \(3,000 bytes\) into memory: No space left.*MTAW_MAPPING=map"
+        DataError, match=r"cannot copy .*file \(3,000,000 bytes\) into memory: No space left.*MTAW_MAPPING=map"
     ):
-        open_sealed(path)
+        open_sealed(file)
     assert not open_files() - before
-    assert len(open_sealed(path, mapping="map").data) == 3000
+    assert len(open_sealed(file, mapping="map").data) == 3_000_000
 
 
-def test_where_proc_shows_nothing_every_process_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * 3000)
+def test_where_proc_shows_nothing_every_process_has_its_own(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sealed_file, "_open_siblings_copy", lambda name: None)
-    assert open_sealed(path).data.tobytes() == path.read_bytes()
+    assert open_sealed(file).data.tobytes() == file.read_bytes()
 
 
-def test_other_mappings_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"x")
+def test_other_mappings_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="mapping='mmap' is not a mapping; choose one of copy, map"):
-        open_sealed(path, mapping="mmap")
+        open_sealed(file, mapping="mmap")
     monkeypatch.setenv("MTAW_MAPPING", "no")
     with pytest.raises(UsageError, match="MTAW_MAPPING='no' is not a mapping"):
-        open_sealed(path)
+        open_sealed(file)
 
 
 def test_what_is_no_regular_file_of_the_stated_size_is_refused_at_once(tmp_path: Path) -> None:
