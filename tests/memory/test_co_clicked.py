@@ -9,7 +9,7 @@ import pytest
 
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.co_clicked import cosine, neighbors
-from tests.support.memory.deltas import delta_of
+from tests.support.memory.queries import delta_of
 from tests.support.memory.together import TABLES, TOGETHER, A, B, C, E
 
 

@@ -19,8 +19,7 @@ from mtaw_fast.kernels.native.trends import feature_names as trend_names
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
 from mtaw_fast.memory.trends import TrendTables
 from tests.native.builds import instruction_sets
-from tests.support.memory.deltas import delta_of
-from tests.support.memory.queries import assert_ranked_by, random_dense, random_ranker, widened
+from tests.support.memory.queries import assert_ranked_by, delta_of, random_dense, random_ranker, widened
 from tests.support.memory.trend_logs import DAY, HOUR, START
 
 N_ITEMS, CATALOG, CAPACITY, N_TRENDS = 120, 130, 140, 12

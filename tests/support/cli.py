@@ -10,16 +10,8 @@ import pytest
 
 from mtaw_fast.cli import _parser, main
 
-TINY = [
-    "--set",
-    "embedding_dim=16",
-    "--set",
-    "lr=0.03",
-    "--set",
-    "batch_prefixes=64",
-    "--set",
-    "validation_fraction=0.1",
-]
+_SETTINGS = ("embedding_dim=16", "lr=0.03", "batch_prefixes=64", "validation_fraction=0.1")
+TINY = [part for setting in _SETTINGS for part in ("--set", setting)]
 
 
 def write_log(path: Path, sessions: int = 250, seed: int = 0) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.kernels.native.scan import (
-    Scanner,
-)
+from mtaw_fast.kernels.native.scan import Scanner
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

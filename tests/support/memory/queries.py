@@ -10,6 +10,7 @@ from bench.memory_reference.candidates import Query, QuerySettings, query
 from bench.memory_reference.features import NAMES
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native import rerank_topk
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory
 from mtaw_fast.memory import MemoryTables, RankerNet
 
@@ -52,6 +53,11 @@ class Problem:
             for item, entry in found_query.items.items():
                 entry.logit = float(logits[item])
         return found_query
+
+
+def delta_of(tables: MemoryTables, capacity: int = 0, max_clicks: int = 512) -> MemoryDelta:
+    """Return an empty delta over the tables."""
+    return MemoryDelta(tables.arrays(), tables.settings.native, capacity=capacity, max_clicks=max_clicks)
 
 
 def logits_of(dense: Dense, row: int) -> np.ndarray:
