@@ -114,7 +114,8 @@ class MTAW(nn.Module):
         """Return o_t float[T, d]. click_index: int64[T], the clicks' indices in their sessions."""
         position = click_index.clamp_max(self.config.model.max_positions - 1)
         clicks = item_vectors + functional.embedding(position, self.position_embedding)
-        weights, dropout = self._interest_weights(), self.config.model.dropout if self.training else 0.0
+        weights = PrefixInterestWeights(*(getattr(self, name) for name in PrefixInterestWeights._fields))
+        dropout = self.config.model.dropout if self.training else 0.0
         if masks is not None:
             return prefix_interest(
                 clicks * masks[0], offsets, weights, tiles=tiles, ffn_dropout_mask=masks[1],
@@ -133,9 +134,6 @@ class MTAW(nn.Module):
         return prefix_interest(
             clicks, offsets, weights, tiles=tiles, ffn_dropout_mask=mask, compute_dtype=compute_dtype
         )
-
-    def _interest_weights(self) -> PrefixInterestWeights:
-        return PrefixInterestWeights(*(getattr(self, name) for name in PrefixInterestWeights._fields))
 
 
 def recent_clicks(item_vectors: Tensor, click_index: Tensor, decay: Tensor) -> Tensor:

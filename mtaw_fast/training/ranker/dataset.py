@@ -80,11 +80,7 @@ class DatasetWriter:
 
     def __init__(self, file: IO[bytes], features: tuple[str, ...]) -> None:
         self._file, self._features = file, features
-        self._clicks: list[np.ndarray] = []
-        self._targets: list[np.ndarray] = []
-        self._lengths: list[np.ndarray] = []
-        self._counts: list[np.ndarray] = []
-        self._ids: list[np.ndarray] = []
+        self._parts: list[tuple[np.ndarray, ...]] = []  # of next clicks, targets, lengths, counts and ids
         self._left_out = 0
 
     @classmethod
@@ -110,29 +106,19 @@ class DatasetWriter:
         self._left_out += int(np.count_nonzero(~has_target))
         valid = (ids >= 0) & has_target[:, None]
         self._file.write(np.clip(values[valid], -_LARGEST, _LARGEST).astype(np.float16).data)
-        self._clicks.append(clicks[has_target])
-        self._targets.append(targets[has_target])
-        self._lengths.append(lengths[has_target])
-        self._counts.append(valid.sum(axis=1)[has_target])
-        self._ids.append(ids[valid])
+        of_queries = (clicks, targets, lengths, valid.sum(axis=1))
+        self._parts.append((*(column[has_target] for column in of_queries), ids[valid]))
 
     def finish(self, weights: np.ndarray | None) -> RankerDataset:
         """Return the dataset. weights: float32[T], of a query by the index of its next click, or None."""
-        if not any(map(len, self._targets)):
+        if not any(len(targets) for _, targets, *_ in self._parts):
             raise nothing_to_learn(self._left_out)
         self._file.flush()
-        counts = np.concatenate(self._counts)
+        clicks, targets, lengths, counts, ids = map(np.concatenate, zip(*self._parts, strict=True))
         return RankerDataset(
-            self._features,
-            np.concatenate(self._targets),
-            np.concatenate(self._lengths),
-            self._left_out,
-            None if weights is None else weights[np.concatenate(self._clicks)],
-            offsets_of(counts)[:-1],
-            counts,
-            np.concatenate(self._ids),
-            FeatureFile(self._file, len(self._features)),
-        )
+            self._features, targets, lengths, self._left_out, None if weights is None else weights[clicks],
+            offsets_of(counts)[:-1], counts, ids, FeatureFile(self._file, len(self._features)),
+        )  # fmt: skip
 
 
 class FeatureFile:
