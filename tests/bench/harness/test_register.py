@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.harness.records import log_read, read_lines
-from bench.harness.register import NAME, lines, main, tables
+from bench.harness.register import lines, main, tables
 from bench.quality.records import KIND, SCHEMA, records_in
-from mtaw_fast.errors import DataError
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "docs/results"
@@ -52,9 +51,3 @@ def test_a_read_by_hand_says_what_it_shaped(tmp_path: Path, capsys: pytest.Captu
     assert main([*flags, "--shaped", "nothing"]) == 0
     (row,) = tables(lines(tmp_path))["hand"].splitlines()[2:]
     assert row.endswith("| ring | full, replay | 1 / 2 | nothing |")
-
-
-def test_a_damaged_line_is_named(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_text("{}\n{")
-    with pytest.raises(DataError, match=rf"{NAME}, line 2, is no JSON object"):
-        lines(tmp_path)

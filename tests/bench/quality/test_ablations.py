@@ -12,12 +12,10 @@ import pytest
 pytest.importorskip("torch", reason="bench.quality needs the extra 'train'")
 
 from bench.quality import ablations
-from bench.quality.ablations import ENCODER, ENCODERS, RANKERS, FixedAtZero, difference_of
+from bench.quality.ablations import ENCODER, ENCODERS, RANKERS
 from bench.quality.table import ablations as table
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
-from mtaw_fast.training.encoder.fit_encoder import fit_encoder
-from mtaw_fast.training.progress import Silent
 from tests.support.bench.quality import TINY, write_ring
 
 SETTINGS = [one for one in TINY[: TINY.index("--threads")] if one != "--set"]
@@ -30,13 +28,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> ablations.Study:
     return ablations.Study(ablations.prepared(folder / "data", "ring", folder / "work"), folder / "work")
 
 
-def test_parameters_fixed_at_zero_stay_there_and_others_learn(study: ablations.Study, tmp_path: Path) -> None:
-    config, dataset = ablations.preset(ENCODER).override(SETTINGS), study.dataset
+def test_parameters_fixed_at_zero_stay_there_and_others_learn(study: ablations.Study) -> None:
+    config = ablations.preset(ENCODER).override(SETTINGS)
     for variant in ENCODERS.values():
-        runner = FixedAtZero(variant.fixed)
-        folder = tmp_path / "-".join(("fit", *variant.fixed, *variant.settings))
-        found = fit_encoder(config, study.train_sessions, dataset.n_items, dataset.min_prefix, folder, {}, Silent(), runner)
-        for name, weights in found.items():
+        for name, weights in study._encoder(config, study.train_sessions, variant.fixed).items():
             assert (not weights.any()) == (name in variant.fixed), name
 
 
@@ -92,9 +87,3 @@ def test_the_spread_over_seeds(study: ablations.Study, monkeypatch: pytest.Monke
     rows = table(lines).splitlines()
     assert "| 51.00 ± 1.41 / 10.50 ± 0.71 " in rows[2]
     assert "| +2.50 ± 2.12 [+2.50, +2.50] / +0.00 ± 0.00 [+0.00, +0.00] " in rows[3]
-
-
-def test_an_interval_is_over_sessions() -> None:
-    values = np.repeat(np.array([[10.0, 1.0], [0.0, 1.0]]), 50, axis=0)
-    ends = difference_of(values, np.repeat([0, 1], 50))
-    assert ends == {"P@20": [5.0, 0.0, 10.0], "MRR@20": [1.0, 1.0, 1.0]}

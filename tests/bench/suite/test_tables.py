@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from bench.harness.machine import machine_class
-from bench.quality.records import records_in
 from bench.suite.figures import figures, recorded, without_record
 from bench.suite.results import ROOT
 from bench.suite.tables import (
@@ -19,7 +18,6 @@ from bench.suite.tables import (
     Blocks,
     blocks,
     filled,
-    final_sets,
     main,
     pages,
     runs_below,
@@ -74,21 +72,9 @@ def test_a_figure_has_a_record_only_in_the_sources_of_its_section() -> None:
     assert recorded("run tmall-paper-literal-6ce92adf-validation-seed0") == {"39.21 / 22.33"}
 
 
-def test_the_sets_on_which_nothing_was_chosen_have_held_out_runs_alone(tmp_path: Path) -> None:
-    runs = records_in(ROOT / "docs/results").every()
-    name, run = next((name, run) for name, run in runs.items() if name.startswith("diginetica-paper-"))
-    for protocol in ("held-out", "not-refit", "published"):
-        metrics = {**run["metrics"], "P@20": 1.0 if protocol == "held-out" else 99.0}
-        records_in(tmp_path).entry(f"{name}-{protocol}").write({**run, "protocol": protocol, "metrics": metrics})
-    assert "1.00 [" in final_sets(tmp_path)
-    assert "±" not in final_sets(tmp_path)
-
-
-def test_marks_of_tables(made: Blocks) -> None:
+def test_a_mark_that_nothing_makes_is_refused(made: Blocks) -> None:
     with pytest.raises(DataError, match="no command makes the table <!-- bench speed -->"):
         filled("<!-- bench speed -->\nold\n<!-- end -->\n", made)
-    page = "<!-- prose: ignore -->\ntext\n\n<!-- one -->\nold\n<!-- end -->\n"
-    assert filled(page, {"one": lambda: "new"}) == page.replace("old", "\nnew\n")
 
 
 def test_the_command_prints_tables_or_writes_them_into_pages(
