@@ -230,7 +230,7 @@ def test_compactions_of_all_arms_start_or_none(tmp_path: Path) -> None:
     save(bundles[1], 7)
     with pytest.raises(LearnError, match="new holds another training now"):
         request_compactions(learners)
-    assert not any(learner.compaction_requested for learner in learners)
+    assert not any(learner.compactions.is_requested for learner in learners)
     save(bundles[1], 1)
     position = recs[0].observe("s", ["sku-1"])
     assert request_compactions(learners) == position
