@@ -390,7 +390,7 @@ def test_wrong_weights_are_refused() -> None:
         SessionEncoder(weights, 0)
     for name, value in (("recent", -0.1), ("recent", 1000.5), ("recent", np.nan), ("recent_decay", 1.0)):
         with pytest.raises(ValueError, match=f"the encoder's {name} must be in"):
-            SessionEncoder(weights, 9, **{"recent": 1.0, "recent_decay": 0.5, name: value})
+            SessionEncoder(weights, 9, None, **{"recent": 1.0, "recent_decay": 0.5, name: value})
     with pytest.raises(ValueError, match="n_items must be at least 1, not 0"):
         SessionEncoder({**weights, "item_embedding": weights["item_embedding"][:0]}, 9)
     with pytest.raises(ValueError, match="n_positions must be at least 1, not 0"):

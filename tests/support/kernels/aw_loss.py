@@ -8,7 +8,7 @@ from torch import Tensor
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.triton_device import interpreting
 
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
+Inputs = tuple[Tensor, ...]  # queries, items, targets, weights
 CPU = torch.device("cpu")
 # Of the tests of the Triton backend.
 TRITON_DEVICE = torch.device("cpu" if interpreting() else "cuda")
