@@ -31,11 +31,6 @@ def test_a_full_disk_is_one_line_and_leaves_the_data_set_unmade(work: Path, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_prepare_refuses_an_existing_data_set(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    error = failure(["prepare", "clicks", f"{work}/clicks.csv", f"{work}/dataset"], 2, capsys)
-    assert "already holds a data set" in error
-
-
 @pytest.mark.parametrize("parted", [False, True])
 @pytest.mark.parametrize("option", ["--name", "--item", "--types", "SOURCE", "DATASET"])
 def test_a_text_that_is_no_utf8_is_one_line(

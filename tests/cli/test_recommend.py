@@ -80,15 +80,6 @@ def test_the_bundle_serves_alike_in_another_process(work: Path, capsys: pytest.C
     assert completed.stdout == printed
 
 
-def test_a_flipped_byte_in_a_bundle_is_refused(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    subprocess.run(["cp", "-r", f"{work}/bundle", f"{tmp_path}/bundle"], check=True)
-    weights = next((tmp_path / "bundle").glob("weights-*"))
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
-    assert weights.name in failure(["recommend", f"{tmp_path}/bundle", "sku-1é"], 1, capsys)
-
-
 @pytest.mark.parametrize("text", ["²", "--5", "5.0", "", "9" * 5000])
 def test_a_typed_id_that_is_no_integer_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str

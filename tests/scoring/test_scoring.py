@@ -62,18 +62,11 @@ def test_every_row_is_what_recommend_says(bundle: Path, sessions: Path, tmp_path
         answer = rec.recommend(session, **arguments)
         assert items == answer.items
         assert np.array_equal(np.array(scores, np.float32), answer.scores)
-    table = pq.read_table(tmp_path / "out")
+    table = pq.read_table(tmp_path / "out")  # as other tools read the folder
+    assert table.schema.field("scores").type == pa.list_(pa.float32())
     answers = [rec.recommend(session, **arguments) for _, session in ROWS]
     assert table["fallback"].to_pylist() == [answer.fallback for answer in answers]
     assert table["unknown"].to_pylist() == [len(answer.unknown) for answer in answers]
-
-
-def test_other_tools_read_the_folder_as_one_table(bundle: Path, sessions: Path, tmp_path: Path) -> None:
-    assert score(bundle, sessions, tmp_path / "out", "--block-rows", 64) == 0
-    table = pq.read_table(tmp_path / "out")
-    assert table.num_rows == len(ROWS)
-    assert table.schema.field("scores").type == pa.list_(pa.float32())
-    assert (tmp_path / "out" / "_SUCCESS").exists()
 
 
 def test_threads_and_row_groups_change_no_byte(bundle: Path, sessions: Path, tmp_path: Path) -> None:
