@@ -24,6 +24,7 @@ from mtaw_fast.service.resources import in_background
 from mtaw_fast.service.routes import changes, events, pages, requests
 from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.snapshot import Snapshot, load_snapshot
+from mtaw_fast.service.state import Service
 from tests.support.service.running import ADMIN_TOKEN, eventually
 
 WRONG = [
@@ -42,17 +43,25 @@ def asked(questions: list[Question], settings: Settings) -> list[Answer]:
 
 
 async def _asked(questions: list[Question], settings: Settings) -> list[Answer]:
+    service = service_of(settings)
+    app = make_app(service)
+    answers = [await _ask(app, *question) for question in questions]
+    closed(service)
+    return answers
+
+
+def service_of(settings: Settings) -> Service:
     metrics = Metrics.open(Metrics.make(1), 1, 0, settings.arms)
     first, *others = [
         Reloader(settings, _loaded(settings, place), None, metrics, place) for place in range(len(settings.served))
     ]
-    service = make_service(settings, first, metrics, others)
-    app = make_app(service)
-    answers = [await _ask(app, *question) for question in questions]
+    return make_service(settings, first, metrics, others)
+
+
+def closed(service: Service) -> None:
     service.queue.close()
     for reloader in service.bundles:
         reloader.snapshot.recommender.close()
-    return answers
 
 
 def _loaded(settings: Settings, place: int) -> Snapshot:
@@ -90,18 +99,6 @@ def test_a_click_with_a_wrong_option_is_not_stored(text_bundle: Path, wrong: dic
     assert (refused[0], refused[1]["error"]["code"]) == (400, "invalid_request")
     assert (unknown[0], unknown[1]["error"]["code"]) == (404, "unknown_session")
     assert (stored[0], stored[1]["clicks"]) == (200, 1)
-
-
-def test_a_full_session_gets_reasons_for_the_clicks_that_are_kept(text_bundle: Path) -> None:
-    body = {"k": 500, "reasons": True}  # of 20 clicks: as many pairs as a request may have
-    answers = asked(
-        [
-            ("POST", "/v1/sessions/visit/click", body | {"items": items})
-            for items in ([f"sku-{number}" for number in range(11, 31)], ["sku-31"])
-        ],
-        Settings(text_bundle, sessions="memory", limits=Limits(clicks=20)),
-    )
-    assert [(status, answer.get("clicks")) for status, answer in answers] == [(200, 20), (200, 20)]
 
 
 def test_an_empty_session_id_is_none(text_bundle: Path, tmp_path: Path) -> None:
@@ -150,9 +147,11 @@ def test_a_folder_whose_name_is_not_utf_8_has_metrics(text_bundle: Path, tmp_pat
         Settings(folder, side_by_side=((folder, 1.0),))
 
 
-def test_every_route_is_counted_by_its_own_name() -> None:
-    paths = {path.replace("{session_id}", "{id}") for path in msgspec.json.decode(whole_document())["paths"]}
-    assert paths <= set(ROUTES)
+def test_every_route_is_counted_by_its_own_name_and_every_list_is_limited() -> None:
+    document = msgspec.json.decode(whole_document())
+    assert {path.replace("{session_id}", "{id}") for path in document["paths"]} <= set(ROUTES)
+    lists = document["components"]["schemas"]["FeedbackRequest"]["properties"]
+    assert {lists[kind].get("maxItems") for kind in KINDS} == {Limits().k}
 
 
 @pytest.mark.parametrize(
@@ -167,10 +166,9 @@ def test_what_is_stored_during_a_reload_goes_to_the_new_log(
     method: str, path: str, body: Any, memory_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reload closes the old bundle's log just before a thread writes to it."""
-    learn, metrics = LearningSettings(tmp_path / "learned", fsync=True), Metrics.open(Metrics.make(1), 1, 0)
-    settings = Settings(memory_bundle, token=ADMIN_TOKEN, learn=learn)
-    reloader = Reloader(settings, load_snapshot(memory_bundle, "auto", "auto", learn), None, metrics)
-    service = make_service(settings, reloader, metrics)
+    learn = LearningSettings(tmp_path / "learned", fsync=True)
+    service = service_of(Settings(memory_bundle, token=ADMIN_TOKEN, learn=learn))
+    (reloader,) = service.bundles
 
     async def after_reload(work: Callable[[], Any]) -> Any:
         for module in (events, changes):
@@ -183,20 +181,16 @@ def test_what_is_stored_during_a_reload_goes_to_the_new_log(
     for module in (events, changes):
         monkeypatch.setattr(module, "in_background", after_reload)
     status, answer = asyncio.run(_ask(make_app(service), method, path, body))
-    service.queue.close()
-    reloader.snapshot.recommender.close()
+    closed(service)
     assert (status, answer.get("error")) == (200, None)
     assert answer["log_position"]
 
 
 @pytest.mark.parametrize("path", ["/admin/reload", "/admin/compact"])
-def test_a_stop_of_the_service_is_a_documented_answer(path: str, text_bundle: Path) -> None:
+def test_a_stop_of_the_service_is_a_documented_answer(path: str, memory_bundle: Path, tmp_path: Path) -> None:
     """Routes that wait are ended by a stop."""
-    settings = Settings(text_bundle, token=ADMIN_TOKEN, learn=LearningSettings(text_bundle / "learned"))
-    metrics = Metrics.open(Metrics.make(1), 1, 0)
-    service = make_service(
-        settings, Reloader(settings, load_snapshot(text_bundle, "auto", "auto"), None, metrics), metrics
-    )
+    learn = LearningSettings(tmp_path / "learned")
+    service = service_of(Settings(memory_bundle, token=ADMIN_TOKEN, learn=learn))
     app = make_app(service)
 
     async def stopped() -> Answer:
@@ -207,14 +201,9 @@ def test_a_stop_of_the_service_is_a_documented_answer(path: str, text_bundle: Pa
         return await asking
 
     status, answer = asyncio.run(stopped())
-    service.queue.close()
+    closed(service)
     assert (status, answer["error"]["code"]) == (503, "not_ready")
     assert str(status) in msgspec.json.decode(whole_document())["paths"][path]["post"]["responses"]
-
-
-def test_the_document_limits_every_list_of_feedback() -> None:
-    lists = msgspec.json.decode(whole_document())["components"]["schemas"]["FeedbackRequest"]["properties"]
-    assert {lists[kind].get("maxItems") for kind in KINDS} == {Limits().k}
 
 
 @pytest.mark.parametrize(
@@ -238,12 +227,10 @@ def test_the_document_limits_what_the_service_refuses(name: str, field: str, val
 
 @pytest.mark.filterwarnings("error::litestar.exceptions.LitestarDeprecationWarning")
 def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path) -> None:
-    settings, metrics = Settings(text_bundle), Metrics.open(Metrics.make(1), 1, 0)
-    reloader = Reloader(settings, load_snapshot(text_bundle, "auto", "auto"), None, metrics)
-    service = make_service(settings, reloader, metrics)
+    service = service_of(Settings(text_bundle))
     app, service.stopping = make_app(service), True
     (status, answer), (healthy, _) = (asyncio.run(_ask(app, "GET", path, None)) for path in ("/readyz", "/healthz"))
-    service.queue.close()
+    closed(service)
     assert (status, answer["error"]["code"], healthy) == (503, "not_ready", 200)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,20 +152,6 @@ def test_restarts_and_reloads_keep_each_sessions_bundle(tmp_path: Path) -> None:
         os.kill(min(service.worker_pids()), 9)
         eventually(lambda: service.metric("mtaw_worker_starts_total") == 2 if service.worker_pids() else False)
         assert {name: arm(service, name) for name in NAMES} == arms
-
-
-def test_a_requested_reload_checks_each_bundle_once(tmp_path: Path) -> None:
-    save(tmp_path / "old", 0)
-    save(tmp_path / "new", 1)
-    with both(tmp_path, "--reload-interval", "60", workers=1) as service:
-        damage(tmp_path / "old")
-        refused(service.ask("POST", "/admin/reload", headers=WITH_TOKEN), 409, "bundle_refused")
-        newer = save(tmp_path / "new", 2)
-        refused(service.ask("POST", "/admin/reload", headers=WITH_TOKEN), 409, "bundle_refused")
-        eventually(lambda: service.metric(f'mtaw_workers{{version="{newer}"}}') == 1)
-        time.sleep(0.6)  # twice the interval in which a worker sees reload requests
-        assert service.metric('mtaw_reloads_total{result="refused"}') == 2
-        assert service.metric('mtaw_reloads_total{result="loaded"}') == 1
 
 
 def test_invalid_settings_of_several_bundles_are_refused(tmp_path: Path) -> None:

@@ -163,16 +163,7 @@ def test_workers_may_be_as_many_as_there_are_processors(monkeypatch: pytest.Monk
     assert (serve._workers("auto"), serve._workers("2")) == (3, 2)
 
 
-def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["serve", "--help"])
-    assert "mtaw-fast serve shop.bundle --workers 2" in capsys.readouterr().out
-
-
-def test_it_listens_on_the_loopback_address_by_default(text_service: Running) -> None:
+def test_it_listens_on_the_loopback_address_by_default_and_needs_no_torch(text_service: Running) -> None:
     assert text_service.events("ready")[0]["url"].startswith("http://127.0.0.1:")
-
-
-def test_torch_is_not_in_the_service(text_service: Running) -> None:
     (pid,) = text_service.worker_pids()
     assert "torch" not in Path(f"/proc/{pid}/maps").read_text()

@@ -41,6 +41,11 @@ def value(text: str, series: str) -> float:
 
 
 def test_every_worker_reports_the_sum(workers: list[Metrics]) -> None:
+    """Counters begin at zero: else Prometheus sees no increase at the first event, and an alert does not ring."""
+    text = workers[0].text()
+    for series in ('mtaw_reloads_total{result="refused"}', 'mtaw_rejected_total{reason="overloaded"}'):
+        assert value(text, series) == 0
+    assert "mtaw_requests_total{" not in text
     for number, worker in enumerate(workers, 1):
         worker.add("mtaw_clicks_total", by=number)
         worker.request("/v1/recommend", 200, 0.004)
@@ -48,14 +53,6 @@ def test_every_worker_reports_the_sum(workers: list[Metrics]) -> None:
         text = worker.text()
         assert value(text, "mtaw_clicks_total") == 6
         assert value(text, 'mtaw_requests_total{route="/v1/recommend",status="200"}') == 3
-
-
-def test_counters_begin_at_zero(workers: list[Metrics]) -> None:
-    """Else Prometheus sees no increase at the first event, and the alert on refused bundles does not ring."""
-    text = workers[0].text()
-    for series in ('mtaw_reloads_total{result="refused"}', 'mtaw_rejected_total{reason="overloaded"}'):
-        assert value(text, series) == 0
-    assert "mtaw_requests_total{" not in text
 
 
 def test_histograms_are_cumulative(workers: list[Metrics]) -> None:
@@ -82,13 +79,10 @@ def test_the_text_is_well_formed(workers: list[Metrics]) -> None:
     assert all(_SERIES.fullmatch(line) for line in series)
     names = [line.rpartition(" ")[0] for line in series]
     assert len(set(names)) == len(names)
-
-
-@pytest.mark.parametrize("version", ["0000000000000001", "ffffffffffffffff", "8000000000000000", "0123456789abcdef"])
-def test_a_version_fits_a_cell(version: str) -> None:
-    cell = version_cell(version)
-    assert -(2**63) <= cell < 2**63
-    assert version_text(cell) == version
+    assert 'mtaw_workers{version="fedcba9876543210"}' in names
+    for version in ("0000000000000001", "ffffffffffffffff", "8000000000000000"):
+        assert -(2**63) <= version_cell(version) < 2**63
+        assert version_text(version_cell(version)) == version
 
 
 def test_a_dead_workers_counts_stay_and_its_gauges_go(workers: list[Metrics]) -> None:

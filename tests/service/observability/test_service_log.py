@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from mtaw_fast.service.observability.service_log import JsonLines, LogWriter
 from tests.support.service.running import Running, ask_on, eventually, running
 
@@ -103,30 +105,18 @@ def test_lines_wait_for_space_on_a_full_disk(tmp_path: Path) -> None:
     assert kept == [f"line {number}" for number in range(10_000)]
 
 
-def test_a_full_nonblocking_pipe_gets_whole_lines() -> None:
+@pytest.mark.parametrize(("blocking", "count"), [(True, 600), (False, 60)])
+def test_processes_that_share_a_slow_pipe_write_whole_lines(blocking: bool, count: int) -> None:
     ours, theirs = os.pipe()
     fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
-    os.set_blocking(theirs, False)
-    logger = logging.Logger("test")
-    logger.addHandler(LogWriter(theirs, lambda count: f"{count} lost"))
-    lines = [f"line {number} {'x' * 300}" for number in range(60)]
-    for line in lines:
-        logger.warning(line)
-    with os.fdopen(ours, "rb") as log:
-        assert [log.readline().decode().rstrip("\n") for _ in lines] == lines
-    os.close(theirs)
-
-
-def test_processes_that_share_a_slow_pipe_write_whole_lines() -> None:
-    ours, theirs = os.pipe()
-    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
-    batches = [[f"{name} {number} {'x' * 300}" for number in range(600)] for name in "ab"]
+    os.set_blocking(theirs, blocking)
+    batches = [[f"{name} {number} {'x' * 300}" for number in range(count)] for name in "ab"]
     for lines in batches:
         logger = logging.Logger("test")
         logger.addHandler(LogWriter(theirs, lambda count: f"{count} lost"))
         for line in lines:
             logger.warning(line)
     with os.fdopen(ours, "rb") as log:
-        read = [log.readline().decode().rstrip("\n") for _ in range(1200)]
+        read = [log.readline().decode().rstrip("\n") for _ in range(2 * count)]
     os.close(theirs)
     assert [[line for line in read if line.startswith(name)] for name in "ab"] == batches

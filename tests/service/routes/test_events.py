@@ -23,13 +23,11 @@ from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.routes.events import _check_backlog
 from tests.service.conftest import N_ITEMS
 from tests.support.service.running import (
-    WITH_TOKEN,
     Running,
     TwoWorkers,
     ask_on,
     eventually,
     good,
-    refused,
     running,
     traffic,
 )
@@ -108,22 +106,6 @@ def test_events_sent_to_one_worker_change_the_rankings_of_the_other(service: Run
     assert after[0][1] != before[0][1], "forty visitors went from sku-1 to sku-2, but no score changed"
     learned(service, answer["log_position"], [first])
     assert rankings(first) == after, "two workers rank differently by the same events"
-
-
-def test_a_session_that_is_deleted_leaves_no_trace(service: Running, two: TwoWorkers) -> None:
-    first, second = two.connections.values()
-    before, of_all = rankings(first), good(ask_on(first, "POST", "/v1/recommend", {"session": []}))
-    position = teach(service, *({"session": "regrets", "item": f"sku-{i}"} for i in (1, 40, 20, 21, 1, 41)))
-    learned(service, position, [first, second])
-    assert not same(rankings(first), before)
-    deletion = good(service.ask("DELETE", "/v1/sessions/regrets"))
-    learned(service, deletion["log_position"], [first, second])
-    for connection in (first, second):
-        assert same(rankings(connection), before)
-        answer = good(ask_on(connection, "POST", "/v1/recommend", {"session": []}))
-        assert (answer["items"], answer["scores"]) == (of_all["items"], of_all["scores"]), (
-            "deleted clicks are still counted"
-        )
 
 
 ODD_IDS = [
@@ -275,26 +257,6 @@ def test_acknowledged_events_survive_a_killed_worker_and_a_restart(memory_bundle
     with running(memory_bundle, *options) as service, contextlib.closing(service.connect()) as connection:
         assert rankings(connection) == before[0]
         assert service.metric("mtaw_learned_clicks") == len(kept)
-
-
-def test_a_compaction_redacts_the_log(memory_bundle: Path, tmp_path: Path) -> None:
-    flags = ("--learn", str(tmp_path / "learned"), *PLENTY)
-    with running(memory_bundle, *flags, workers=2) as service:
-        refused(service.ask("POST", "/admin/compact"), 401, "unauthorized")
-        teach(service, *visitors("gone-", 1), *visitors("kept-", 3))
-        segment = next(Path(service.option("--learn")).glob("events-*.log"))
-        position = good(service.ask("DELETE", "/v1/sessions/gone-0"))["log_position"]
-        assert b'"session":"gone-0"' in segment.read_bytes()
-        reply = service.ask("POST", "/admin/compact", headers=WITH_TOKEN)
-        assert reply.status == 202
-        assert reply.json["log_position"] >= position
-        eventually(lambda: b'"session":"gone-0"' not in segment.read_bytes(), 120)
-        assert b'"session":"kept-0"' in segment.read_bytes()
-        service.assert_no_error()
-
-
-def test_without_learning_there_is_no_such_route(text_service: Running) -> None:
-    refused(text_service.ask("POST", "/admin/compact", headers=WITH_TOKEN), 404, "not_found")
 
 
 LAG = "mtaw_learning_lag_events"

@@ -94,11 +94,6 @@ def test_ids_that_collide_stop_no_worker(service: Running, path: str, body: Any)
     assert seconds < 1.5  # with a set of 42,000 colliding numbers: 7 s and more
 
 
-def test_feedback_is_measured_before_its_items_are_counted_once(service: Running) -> None:
-    twice = {"recommendation": service.ranking_id("0" * 16), "shown": ["sku-11"] * 501}
-    refused(service.ask("POST", "/v1/feedback", twice), 400, "k_too_large")
-
-
 def test_too_many_reasons_are_refused_at_the_first_click_too_many() -> None:
     looked_at = []
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.service.sessions.in_memory import MemorySessions, max_session_bytes, session_bytes
+from mtaw_fast.service.sessions.in_memory import MemorySessions, session_bytes
 
 PLENTY = 1 << 20  # bytes
 
@@ -114,38 +113,3 @@ def test_many_sessions_count_for_at_least_what_python_allocates() -> None:
     allocated = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert allocated <= store.sweep().bytes <= 4 * allocated, allocated
-
-
-def test_types_count_and_are_given_back() -> None:
-    store = MemorySessions(ttl=10, max_sessions=3, max_bytes=PLENTY, clicks=3)
-
-    async def main() -> None:
-        await store.click("a", ["x"])
-        plain = store.sweep().bytes
-        await store.click("a", ["y", 5], ["cart", None])
-        assert store.sweep().bytes > plain + 2 * 80
-        await store.forget("a")
-        assert store.sweep() == (0, 0)
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("character", ["x", "\x01", "日", "🙂"])
-def test_a_session_of_long_ids_keeps_fewer_clicks(character: str) -> None:
-    store = MemorySessions(ttl=10, max_sessions=9, max_bytes=1 << 30, clicks=1000)
-    items = [f"{number:04}" + character * 508 for number in range(1000)]
-
-    async def main() -> None:
-        kept = (await store.click("a", items)).items
-        for number in range(40):
-            items.append(f"{number:04}" + character * 508)
-            kept = (await store.click("a", items[-1:])).items
-        assert kept == items[-len(kept) :]
-        assert kept == await store.clicks("a")
-        (limit, size) = max_session_bytes(1000), session_bytes("a", kept)
-        assert limit - 5000 < size <= limit
-        assert store.sweep() == (1, size)
-        other = await store.click("b", [f"item-{number:020}" for number in range(1000)])
-        assert len(other.items) == 1000
-
-    asyncio.run(main())

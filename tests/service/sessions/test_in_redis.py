@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mtaw_fast.cli.serve import _secret
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.sessions import open_sessions
-from mtaw_fast.service.sessions.in_memory import max_session_bytes
 from mtaw_fast.service.sessions.in_redis import RedisSessions
 from mtaw_fast.service.settings import Settings
 from tests.support.redis_server import Redis
@@ -40,25 +40,17 @@ REPLIES = {
 }
 
 
-async def asked(reply: bytes) -> tuple[int, str]:
-    """Return status and code of a click if Redis always sends this reply."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while b"LRANGE" not in (data := await reader.read(1 << 16)) and data:
-            writer.write(b"+OK\r\n" * data.count(b"CLIENT"))
-        writer.write(reply)
-        writer.close()
-
+@asynccontextmanager
+async def store_at(serve: Callable[..., Any], timeout: float = 0.3) -> AsyncIterator[RedisSessions]:
+    """Open a store over a server that is no Redis."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    store = RedisSessions(f"redis://{host}:{port}/0", ttl=9, clicks=3, timeout=0.3)
+    store = RedisSessions(f"redis://{host}:{port}/0", ttl=9, clicks=3, timeout=timeout)
     try:
-        with pytest.raises(ServiceError) as caught:
-            await store.click("a", ["x"])
+        yield store
     finally:
         await store.close()
         server.close()
-    return caught.value.status, caught.value.code
 
 
 def test_a_burst_waits_for_connections_and_reads_only_the_kept_clicks() -> None:
@@ -74,21 +66,15 @@ def test_a_burst_waits_for_connections_and_reads_only_the_kept_clicks() -> None:
             writer.write(b"*1\r\n$1\r\n7\r\n")
 
     async def main() -> list[list[int | str]]:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        host, port = server.sockets[0].getsockname()
-        store = RedisSessions(f"redis://{host}:{port}/0", ttl=9, clicks=3, timeout=5)
-        try:
+        async with store_at(serve, timeout=5) as store:
             return list(await asyncio.gather(*(store.clicks("a") for _ in range(400))))
-        finally:
-            await store.close()
-            server.close()
 
     assert asyncio.run(main()) == [[7]] * 400
     assert len(asked_for) == 1
     assert b"\r\n-3\r\n" in asked_for.pop()
 
 
-def test_a_request_without_a_free_connection_fails_and_disconnects_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_request_without_a_free_connection_fails_and_disconnects_no_other() -> None:
     """Redis accepts connections and never replies; there are more clicks than a worker has connections."""
     connected: list[asyncio.StreamWriter] = []
 
@@ -96,41 +82,41 @@ def test_a_request_without_a_free_connection_fails_and_disconnects_no_other(capl
         connected.append(writer)
         await reader.read()
 
-    async def main() -> list[BaseException]:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        host, port = server.sockets[0].getsockname()
-        store = RedisSessions(f"redis://{host}:{port}/0", ttl=9, clicks=3, timeout=0.3)
-        try:
-            outcomes = await asyncio.gather(*(store.clicks("a") for _ in range(200)), return_exceptions=True)
-        finally:
-            await store.close()
-            server.close()
-        return [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    async def main() -> list[Any]:
+        async with store_at(serve) as store:
+            return await asyncio.gather(*(store.clicks("a") for _ in range(200)), return_exceptions=True)
 
     failed = asyncio.run(main())
-    assert len(failed) == 200
+    assert all(isinstance(outcome, BaseException) for outcome in failed)
     assert len(connected) == 64, "a request without a free connection opened another one"
     assert sum("ConnectionsBusyError" in str(error) for error in failed) == 200 - 64
 
 
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
 def test_any_wrong_reply_is_a_503_and_logged(reply: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.ERROR, "mtaw_fast.service"):
-        assert asyncio.run(asked(reply)) == (503, "sessions_unavailable")
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while b"LRANGE" not in (data := await reader.read(1 << 16)) and data:
+            writer.write(b"+OK\r\n" * data.count(b"CLIENT"))
+        writer.write(reply)
+        writer.close()
+
+    async def main() -> None:
+        async with store_at(serve) as store:
+            await store.click("a", ["x"])
+
+    with caplog.at_level(logging.ERROR, "mtaw_fast.service"), pytest.raises(ServiceError) as caught:
+        asyncio.run(main())
+    assert (caught.value.status, caught.value.code) == (503, "sessions_unavailable")
     assert [record.getMessage() for record in caplog.records] == ["sessions_unavailable"]
 
 
-class RedisWithPassword(Redis):
-    options = ("--requirepass", "s3 cret!")
-
-
 @pytest.fixture
-def guarded_redis(tmp_path: Path) -> Iterator[Redis]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
-    server = RedisWithPassword(tmp_path)
-    yield server
-    server.stop()
+def guarded_redis(redis: Redis) -> Redis:
+    """A Redis with a password."""
+    redis.options = ("--requirepass", "s3 cret!")
+    redis.stop()
+    redis.start()
+    return redis
 
 
 def test_a_store_that_refuses_is_a_503_and_logged(guarded_redis: Redis, text_bundle: Path) -> None:
@@ -165,29 +151,6 @@ def test_a_password_comes_from_a_file_or_the_environment(
             await store.close()
 
     assert asyncio.run(main()) == ["x"]
-
-
-def test_a_session_of_long_ids_keeps_fewer_clicks(redis: Redis) -> None:
-    import redis as redis_py
-
-    items: list[int | str] = [f"{number:04}" + "x" * 508 for number in range(1003)]
-
-    async def main() -> list[int | str]:
-        store = RedisSessions(redis.url, ttl=9, clicks=1000, timeout=5)
-        try:
-            await store.click("long", items[:1000])
-            for item in items[1000:]:
-                kept = (await store.click("long", [item])).items
-            assert await store.clicks("long") == kept
-            return kept
-        finally:
-            await store.close()
-
-    kept = asyncio.run(main())
-    assert kept == items[-len(kept) :]
-    lines = redis_py.Redis(port=redis.port).lrange("mtaw:session:long", 0, -1)
-    assert len(lines) == len(kept)
-    assert max_session_bytes(1000) - 600 < sum(map(len, lines)) <= max_session_bytes(1000)
 
 
 def test_a_redis_that_was_restarted_fails_no_request(redis: Redis) -> None:

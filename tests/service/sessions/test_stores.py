@@ -7,20 +7,20 @@ from collections.abc import Callable
 
 import pytest
 
-from mtaw_fast.service.sessions.in_memory import MemorySessions, SessionStore
+from mtaw_fast.service.sessions.in_memory import MemorySessions, SessionStore, max_session_bytes, session_bytes
 from mtaw_fast.service.sessions.in_redis import RedisSessions
 from tests.service.conftest import BIG
 
-Open = Callable[[float], SessionStore]
+Open = Callable[..., SessionStore]
 
 
 @pytest.fixture(params=["memory", "redis"])
 def store_with(request: pytest.FixtureRequest) -> Open:
-    """Open a store with a time to live; it keeps the last 3 clicks."""
+    """Open a store with a time to live; it keeps the last 3 clicks, or `clicks`."""
     if request.param == "memory":
-        return lambda ttl: MemorySessions(ttl, 9, 1 << 20, 3)
+        return lambda ttl, clicks=3: MemorySessions(ttl, 9, 1 << 30, clicks)
     url = request.getfixturevalue("redis").url
-    return lambda ttl: RedisSessions(url, ttl, 3, timeout=2)
+    return lambda ttl, clicks=3: RedisSessions(url, ttl, clicks, timeout=5)
 
 
 def test_clicks_add_up_until_the_session_expires(store_with: Open) -> None:
@@ -67,6 +67,37 @@ def test_clicks_keep_their_types(store_with: Open) -> None:
         assert await store.click("a", [1, 2, 3]) == ([1, 2, 3], None)
         await store.forget("a")
         assert await store.clicks("a") == []
+        if isinstance(store, MemorySessions):
+            assert store.sweep() == (0, 0)
+        await store.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("character", ["x", "\x01", "日", "🙂"])
+def test_a_session_of_long_ids_keeps_fewer_clicks(
+    store_with: Open, character: str, request: pytest.FixtureRequest
+) -> None:
+    from redis import Redis
+
+    items = [f"{number:04}" + character * 508 for number in range(1040)]
+
+    async def main() -> None:
+        store = store_with(9, 1000)
+        await store.click("a", items[:1000])
+        for item in items[1000:]:
+            kept = (await store.click("a", [item])).items
+        assert kept == items[-len(kept) :] == await store.clicks("a")
+        if isinstance(store, MemorySessions):
+            size = session_bytes("a", kept)
+            assert store.sweep() == (1, size)
+        else:
+            lines = Redis(port=request.getfixturevalue("redis").port).lrange("mtaw:session:a", 0, -1)
+            assert len(lines) == len(kept)
+            size = sum(map(len, lines))
+        assert max_session_bytes(1000) - 5000 < size <= max_session_bytes(1000)
+        other = await store.click("b", [f"item-{number:020}" for number in range(1000)])
+        assert len(other.items) == 1000
         await store.close()
 
     asyncio.run(main())
