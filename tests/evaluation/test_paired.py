@@ -55,6 +55,17 @@ def test_a_shown_difference_is_one_sentence() -> None:
     assert result.metrics[GINI].interval is None
 
 
+def test_a_comparison_as_text_is_the_report() -> None:
+    slicing = Slicing("first click", ("one", "more"), np.arange(60) % 2)
+    result = comparison(BASE[:60], BASE[:60], SESSION[:60], [slicing])
+    lines = str(result).splitlines()
+    assert lines[0] == result.verdict
+    assert lines[1] == f"60 test samples of {result.sessions} sessions of shop"
+    assert any(line.startswith("coverage@20") and line.endswith("+0.00") for line in lines)
+    assert "  first click" in lines
+    assert lines[-1] == "items: 1 are shown by A alone, 2 by B alone, on 3.0% of its positions"
+
+
 def test_noise_is_not_called_a_difference() -> None:
     other = BASE.copy()
     places = RNG.permutation(900)[:100]

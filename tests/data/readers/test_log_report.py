@@ -169,6 +169,9 @@ def test_a_log_of_ten_sessions_says_what_is_too_few(options: dict[str, Any], mes
     with pytest.raises(DataError, match=message):
         prepared(rows, **options)
     assert report(rows)["warnings"][0].startswith("10 training sessions are too few")
+    new_items = [(1, "a", 0), (1, "b", 1), (2, "c", 2 * DAY), (2, "d", 2 * DAY)]
+    with pytest.raises(DataError, match="lengthen the test period"):
+        prepared(new_items, test_days=1)
 
 
 def test_overwrite(tmp_path: Path) -> None:
