@@ -151,7 +151,7 @@ def test_one_arm_is_reloaded_and_learns_the_log(service: Running, workers: list[
     position = teach(service, {"session": "after", "item": "sku-9"})
     everywhere(workers, position)
     for connection in workers:
-        answers = [ranked(connection, which, "brand new", "sku-9") for which in ARMS]
+        answers = [ranked(connection, which, "brand new", "sku-9", k=80) for which in ARMS]
         assert [reply["version"] for reply in answers] == [old, newer]
         for answer in answers:
             assert not answer["unknown"]
