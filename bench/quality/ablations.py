@@ -31,6 +31,7 @@ from bench.harness.machine import machine_class, machine_record, usable_cores
 from bench.harness.records import commit
 from bench.harness.register import read_json_lines
 from bench.harness.report import command
+from bench.memory_reference.features import OWN
 from bench.quality.runs import ProgressLines, prepared
 from bench.quality.table import ablations as table
 from mtaw_fast.config import Config, preset
@@ -71,8 +72,7 @@ class Variant:
     learns: bool = False
 
 
-_OWN = ("own", "own_back", "own_last", "own_count", "own_share", "own_later", "own_once", "own_next", "own_near",
-        "own_first", "own_gap", "own_streak", "own_rank")  # fmt: skip
+_OWN = tuple(feature.name for feature in OWN)
 _PAIRS = ("next_last", "next_dec", "fwd_dec", "fwd_last", "fwd_prev", "bwd_dec", "ses_dec", "ses_all", "ses_last",
           "cos_dec", "cos_all", "rec_dec", "rec_all", "aa_dec", "reached", "reach_near", "latest", "second",
           "pre")  # fmt: skip

@@ -179,6 +179,9 @@ def scores(g: Graph, net: RankerNet, query: dict[str, Value], parts: list[tuple[
     first = arrays["scale"][:, None] * np.concatenate([arrays["w1"], arrays["linear"][:, None]], 1)  # [F, n1 + 1]
     bias = np.concatenate([arrays["b1"], arrays["bias"]]) - arrays["mean"] @ first
     row_of = {name: row for row, name in enumerate(net.features)}
+    missing = set(net.features) - set(query) - {name for names, _ in parts for name in names}
+    if missing:
+        raise ValueError(f"export/whole has no formula for the ranker's features {', '.join(sorted(missing))}: add it")
     lowest, highest = net.bounds()
 
     def rows(names: list[str]) -> Value:

@@ -1,5 +1,5 @@
-// The features of a candidate: names and formulas. This is the only list of them; the ranker's weights follow its order
-// (query, candidate, own). bench/memory_reference/features.py has the same formulas in numpy.
+// The features of a candidate: names and formulas. The ranker's weights follow this order (query,
+// candidate, own). CONTRIBUTING.md says where else a feature has to be written.
 //
 // F(name, transform, shift, x): the feature is log(x + shift) for Log, x for Plain. x may use
 //   query     what the query knows: QueryFacts
