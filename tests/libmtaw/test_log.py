@@ -192,16 +192,15 @@ def test_a_process_of_the_package_learns_them(tmp_path: Path) -> None:
     bundle = saved(tmp_path / "bundle", "memory")
     rec = Recommender.load(bundle, learn=tmp_path / "log")
     log = Log(tmp_path / "log")
-    before = rec.recommend(["sku-1"], 5).items
     new = Click("s", "brand-new", 1_764_150_000_000)
     for visit in range(6):
         position = log.append(*(Click(f"v-{visit}", item, new.time + visit) for item in ("sku-1", new.item, "sku-1")))
     assert rec.learner is not None
     rec.learner.catch_up()
-    answer = rec.recommend(["sku-1"], 5)
+    answer = rec.recommend(["sku-1"], len(rec.ids))
     assert answer.log_position == position
     assert rec.learner.state.event_processor is not None
     assert "brand-new" in rec.ids
-    assert answer.items != before or "brand-new" in answer.items
+    assert "brand-new" in answer.items
     log.close()
     rec.close()
