@@ -7,6 +7,7 @@ whatever the slice. Every sum has one order, so the same bits come out on every 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,10 +73,12 @@ class _CatalogSums(torch.autograd.Function):
         for block in _blocks(len(items), ITEMS):
             units = _unit_rows(items[block]).to(dtype)
             for rows in _blocks(len(queries), ROWS):
-                exps = _exps(scaled[rows], units, in_slice[rows], target_indices[rows] - block.start, scale)
+                exps = _exps(scaled[rows], units, in_slice[rows], target_indices[rows] - block.start)
                 others[rows] += exps.sum(dim=1, dtype=_sum_dtype(dtype))
                 if with_vectors:
                     vectors[rows] += exps @ units
+        others *= math.exp(-scale / 2)
+        vectors *= math.exp(-scale / 2)
         target_units = _target_units(items, in_slice, target_indices)
         cosines = (unit_queries * target_units).sum(dim=1)
         cosines = torch.where((targets >= 0) & (targets < catalog_size), cosines, torch.nan)
@@ -99,7 +102,7 @@ class _CatalogSums(torch.autograd.Function):
             scaled = (scale * unit_queries).to(dtype)
             # The rows' scalars go into the small operand. They may be far below the range of bfloat16's neighbors, but
             # not below its exponent, which is float32's.
-            weighted = ((scale * d_others)[:, None] * unit_queries).to(dtype)
+            weighted = ((scale * math.exp(-scale / 2) * d_others)[:, None] * unit_queries).to(dtype)
             at_targets = unit_queries * d_cosines[:, None]
             by_items = torch.empty_like(items)
             for block in _blocks(len(items), ITEMS):
@@ -107,7 +110,7 @@ class _CatalogSums(torch.autograd.Function):
                 units = items[block] * norms
                 low, d_units = units.to(dtype), torch.zeros_like(units)
                 for rows in _blocks(len(queries), ROWS):
-                    exps = _exps(scaled[rows], low, in_slice[rows], target_indices[rows] - block.start, scale)
+                    exps = _exps(scaled[rows], low, in_slice[rows], target_indices[rows] - block.start)
                     d_units += exps.T @ weighted[rows]
                 inside = (in_slice & (target_indices >= block.start) & (target_indices < block.stop)).nonzero()[:, 0]
                 add_rows(d_units, target_indices[inside] - block.start, at_targets[inside])
@@ -118,10 +121,10 @@ class _CatalogSums(torch.autograd.Function):
 class _RowLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, others: Tensor, target_cosines: Tensor, scale: float, gamma: float) -> Tensor:
+        dtype, others, target_cosines = others.dtype, others.double(), target_cosines.double()  # a scalar a row
         target = ((target_cosines - 0.5) * scale).exp()
         total, ratio = others + target, others / target
-        # Where p is near 1, its logarithm comes from 1 - p, which is no difference.
-        log_p = torch.where(ratio < 1, -torch.log1p(ratio), scale * (target_cosines - 0.5) - total.log())
+        log_p = -torch.log1p(ratio)
         miss = others / total
         base = 2 * miss
         if gamma == 0:
@@ -130,8 +133,8 @@ class _RowLosses(torch.autograd.Function):
             weight = base**gamma
             bend = 2 * gamma * (target / total) * base ** (gamma - 1) * log_p
             slope = weight - torch.where(base > 0, bend, 0.0)
-        ctx.save_for_backward(slope / total, -slope * scale * miss)
-        return -weight * log_p
+        ctx.save_for_backward((slope / total).to(dtype), (-slope * scale * miss).to(dtype))
+        return (-weight * log_p).to(dtype)
 
     @staticmethod
     @once_differentiable
@@ -144,9 +147,9 @@ def _blocks(count: int, size: int) -> Iterator[slice]:
     return (slice(begin, min(begin + size, count)) for begin in range(0, count, size))
 
 
-def _exps(scaled: Tensor, units: Tensor, in_slice: Tensor, target_indices: Tensor, scale: float) -> Tensor:
-    """exp(z - scale / 2) of a tile, 0 at each row's target: [rows, items] in the dtype of the products."""
-    exps = (scaled @ units.T).sub_(scale / 2).exp_()
+def _exps(scaled: Tensor, units: Tensor, in_slice: Tensor, target_indices: Tensor) -> Tensor:
+    """exp(z) of a tile, 0 at each row's target: [rows, items] in the dtype of the products."""
+    exps = (scaled @ units.T).exp_()
     rows = (in_slice & (target_indices >= 0) & (target_indices < len(units))).nonzero()[:, 0]
     exps[rows, target_indices[rows]] = 0
     return exps

@@ -29,7 +29,7 @@ from tests.support.kernels.aw_loss import (
     worst,
 )  # fmt: skip
 
-SHAPES = [(1, 1, 1), (1, 7, 3), (37, 501, 20), (300, 129, 64), (3, 40727, 100)]
+SHAPES = [(1, 1, 1), (1, 7, 3), (5, 2, 100), (37, 501, 20), (300, 129, 64), (3, 40727, 100)]
 FUSED = ["native", "chunked"]
 ON_CPU = sorted(set(BACKENDS) - {"triton"})
 
