@@ -10,7 +10,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Two processes, each with whole files, so that fixtures of a module are made once, in the order of tests/conftest.py.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # Packages whose tests start no service, training or compiler.
-UNIT := bundle config data errors evaluation experiment memory model online/log online/state ranking report scoring storage system
+UNIT := bundle bundle_page config data errors evaluation experiment memory model online/log online/state ranking scoring storage system
 # Folders of C and C++.
 NATIVE := bench clients examples kernels libmtaw tests
 
