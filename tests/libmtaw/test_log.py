@@ -193,14 +193,14 @@ def test_a_process_of_the_package_learns_them(tmp_path: Path) -> None:
     rec = Recommender.load(bundle, learn=tmp_path / "log")
     log = Log(tmp_path / "log")
     new = Click("s", "brand-new", 1_764_150_000_000)
+    before = rec.recommend(["sku-1"], 5)
     for visit in range(6):
         position = log.append(*(Click(f"v-{visit}", item, new.time + visit) for item in ("sku-1", new.item, "sku-1")))
     assert rec.learner is not None
     rec.learner.catch_up()
-    answer = rec.recommend(["sku-1"], len(rec.ids))
+    answer = rec.recommend(["sku-1"], 5)
     assert answer.log_position == position
-    assert rec.learner.state.event_processor is not None
     assert "brand-new" in rec.ids
-    assert "brand-new" in answer.items
+    assert list(answer) != list(before), "what was learned is in no score"
     log.close()
     rec.close()
