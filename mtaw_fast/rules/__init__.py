@@ -2,9 +2,17 @@
 
 from mtaw_fast.rules.applied import AppliedRules, Arranged, BoundRules
 from mtaw_fast.rules.bitmaps import BitmapCache
-from mtaw_fast.rules.rule_set import MAX_KEPT, MisfitRulesError, RuleSet, broken_rules, check_name, rule_set_of
+from mtaw_fast.rules.rule_set import (
+    MAX_KEPT,
+    MisfitRulesError,
+    RuleSet,
+    broken_rules,
+    check_name,
+    rule_set_of,
+    rule_set_of_text,
+)
 
 __all__ = [
     "MAX_KEPT", "AppliedRules", "Arranged", "BitmapCache", "BoundRules", "MisfitRulesError", "RuleSet", "broken_rules",
-    "check_name", "rule_set_of",
+    "check_name", "rule_set_of", "rule_set_of_text",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from mtaw_fast.system.fork_lock import PARSING
 
 MAX_BYTES = 4096  # of a text, and of all rules together
 MAX_DEPTH = 32
+MAX_CLAUSES = 32  # comparisons of all rules together; `kernels.native.rules` counts limits and pins with them
 
 Tree = dict[str, Any]
 
@@ -34,10 +35,11 @@ _BLANKS = str.maketrans("\n\r\t\f\v", "     ")
 _EXAMPLE = 'such as: brand == "x" and price < 80'
 
 
-def parsed(text: str, where: str) -> Tree:
-    """Return the tree of a condition. where: its name in errors, such as 'rules: filter'.
+def parsed(text: str, where: str, most: int = MAX_CLAUSES) -> tuple[Tree, int]:
+    """Return the tree of a condition and the number of its clauses. where: its name in errors, such as 'rules: filter'.
 
-    Raises UsageError, one line with the position, on anything but a condition.
+    Raises UsageError, one line with the position, on anything but a condition of at most `most` clauses. Nothing after
+    these is read: the clauses of a long text would take milliseconds.
     """
     if not isinstance(text, str):
         raise UsageError(f"{where}: a condition is a text, {_EXAMPLE}; not {_short(text)}")
@@ -56,7 +58,8 @@ def parsed(text: str, where: str) -> Tree:
         raise UsageError(f"{where}: the condition is nested too deeply, the most is {MAX_DEPTH}") from None
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{where}: {error}; write a condition {_EXAMPLE}") from None
-    return _Reader(body, lead, where).tree(node, 0)
+    reader = _Reader(body, lead, where, most)
+    return reader.tree(node, 0), most - reader.left
 
 
 def _cause(error: SyntaxError) -> str:
@@ -73,9 +76,10 @@ def _short(value: Any) -> str:
 class _Reader:
     """Turns Python's tree of one text into ours."""
 
-    def __init__(self, body: str, lead: int, where: str) -> None:
+    def __init__(self, body: str, lead: int, where: str, most: int) -> None:
         self._body, self._lead, self._where = body, lead, where
-        self._bytes = body.encode()
+        self._bytes = None if body.isascii() else body.encode()  # in which `ast` counts positions
+        self.left = most  # clauses that may follow
 
     def tree(self, node: ast.expr, depth: int) -> Tree:
         if depth > MAX_DEPTH:
@@ -87,6 +91,7 @@ class _Reader:
             return {"not": self.tree(node.operand, depth + 1)}
         if isinstance(node, ast.Compare):
             return self._compared(node)
+        self._count_clause()
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "missing":
             return self._missing(node)
         if isinstance(node, ast.Constant) and isinstance(node.value, bool):
@@ -105,7 +110,13 @@ class _Reader:
             left = right
         return parts[0] if len(parts) == 1 else {"all": parts}
 
+    def _count_clause(self) -> None:
+        if self.left == 0:
+            raise UsageError(f"{self._where}: there are more than {MAX_CLAUSES} clauses; write fewer comparisons")
+        self.left -= 1
+
     def _pair(self, node: ast.Compare, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Tree:
+        self._count_clause()
         if isinstance(op, (ast.In, ast.NotIn)):
             tree = self._member(left, right)
             # Not {"not": ..}: that would be true for a missing value.
@@ -188,6 +199,8 @@ class _Reader:
         return " ".join(source.split()) if len(source) <= 40 else f"{' '.join(source[:37].split())}.."
 
     def _at(self, node: ast.expr) -> int:
+        if self._bytes is None:
+            return self._lead + node.col_offset + 1
         return self._lead + len(self._bytes[: node.col_offset].decode("utf-8", "replace")) + 1
 
     def _error(self, node: ast.expr, message: str) -> UsageError:

@@ -16,7 +16,7 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native import rules as native
 from mtaw_fast.kernels.native.rules import Condition
 from mtaw_fast.rules.bitmaps import native_columns
-from mtaw_fast.rules.expression import MAX_BYTES, parsed
+from mtaw_fast.rules.expression import MAX_BYTES, MAX_CLAUSES, Tree, parsed
 from mtaw_fast.system.fork_lock import ForkLock
 
 MAX_KEPT = 1000  # rules by name
@@ -114,12 +114,26 @@ def _rule_set_of(rules: Mapping[str, Any], public_only: bool, name: str | None) 
         text = json.dumps(rules, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         return RuleSet.of(rules, name, public_only)  # says what is wrong
-    return _parsed(text, public_only, name) if len(text) <= MAX_BYTES else RuleSet.of(rules, name, public_only)
+    return rule_set_of_text(text, public_only, name)
+
+
+def rule_set_of_text(text: str, public_only: bool = False, name: str | None = None) -> RuleSet:
+    """Return what `RuleSet.of` does for rules as JSON; neither equal rules nor equal errors are found out again."""
+    if len(text) > MAX_BYTES:
+        return RuleSet.of(json.loads(text), name, public_only)
+    result = _parsed(text, public_only, name)
+    if isinstance(result, str):
+        raise UsageError(result)
+    return result
 
 
 @lru_cache(maxsize=256)
-def _parsed(text: str, public_only: bool, name: str | None) -> RuleSet:
-    return RuleSet.of(json.loads(text), name, public_only)
+def _parsed(text: str, public_only: bool, name: str | None) -> RuleSet | str:
+    """Return the rules, or the error that they are."""
+    try:
+        return RuleSet.of(json.loads(text), name, public_only)
+    except UsageError as error:
+        return str(error)
 
 
 def _as_json(rules: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -139,12 +153,19 @@ def _as_json(rules: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _with_trees(rules: dict[str, Any], where: str) -> dict[str, Any]:
     """Return rules with the trees of their conditions in place of the texts."""
-    result = dict(rules)
+    result, left = dict(rules), MAX_CLAUSES
+
+    def tree(text: str, entry: str) -> Tree:
+        nonlocal left
+        condition, clauses = parsed(text, entry, left)
+        left -= clauses
+        return condition
+
     if rules.get("filter") is not None:
-        result["filter"] = [parsed(text, entry) for text, entry in _numbered(rules["filter"], f"{where}: filter")]
+        result["filter"] = [tree(text, entry) for text, entry in _numbered(rules["filter"], f"{where}: filter")]
     if rules.get("boost") is not None:
         result["boost"] = [
-            {**boost, "when": parsed(boost["when"], f"{entry}: when")}
+            {**boost, "when": tree(boost["when"], f"{entry}: when")}
             if isinstance(boost, dict) and boost.keys() == {"when", "by"}
             else boost  # the native rules refuse it, as it was written
             for boost, entry in _numbered(rules["boost"], f"{where}: boost")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -15,9 +16,9 @@ import pytest
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemTable, TableChange
-from mtaw_fast.rules import RuleSet
+from mtaw_fast.rules import RuleSet, rule_set, rule_set_of, rule_set_of_text
 from mtaw_fast.rules.applied import _internal_pins
-from mtaw_fast.rules.expression import parsed
+from mtaw_fast.rules.expression import _Reader, parsed
 from tests.support.rules.random_rules import table_of
 
 IDS = ["a", "b", "c"]
@@ -77,7 +78,7 @@ def test_a_condition_becomes_the_documented_tree() -> None:
     member = {"in": {"column": "brand", "at": 2}, "values": values, "at": 2}
     price = {"compare": "<=", "left": {"value": 3, "at": 32}, "right": {"column": "price", "at": 37}, "at": 32}
     other = {"compare": "!=", "left": {"current": "brand", "at": 46}, "right": {"value": "x", "at": 63}, "at": 46}
-    assert parsed(text, "filter") == {"any": [{"all": [member, {"not": price}]}, other]}
+    assert parsed(text, "filter") == ({"any": [{"all": [member, {"not": price}]}, other]}, 3)
 
 
 def test_the_deepest_condition_of_a_text(table: ItemTable) -> None:
@@ -130,8 +131,10 @@ def test_names_that_are_no_python_names() -> None:
         ({"filter": "(" * 2000 + "new" + ")" * 2000}, "nested too deeply"),
         ({"filter": "not " * 500 + "new"}, "nested too deeply"),
         ({"filter": "-" * 4000 + "1"}, "nested too deeply"),
-        ({"filter": "new and " * 40 + "new"}, "there are 41 clauses, the most is 32"),
-        ({"filter": ["new"] * 20, "boost": [{"when": "new", "by": 1}] * 20}, "40 clauses"),
+        ({"filter": "new and " * 40 + "new"}, "filter: there are more than 32 clauses; write fewer"),
+        ({"filter": "<".join(["price"] * 34)}, "filter: there are more than 32 clauses"),
+        ({"filter": ["new"] * 20, "boost": [{"when": "new", "by": 1}] * 20}, "boost 13: when: there are more than 32"),
+        ({"filter": ["new"] * 20, "limit": [{"per": "brand", "most": 1}] * 20}, "there are 40 clauses, the most is 32"),
         ({"filter": 3}, "a condition is a text"),
         ({"boost": {"when": "new", "by": float("nan")}}, "by must be a number from"),
         ({"boost": {"when": "new", "by": True}}, "by must be a number"),
@@ -154,6 +157,31 @@ def test_names_that_are_no_python_names() -> None:
 )
 def test_a_wrong_rule_is_one_line_with_its_place(rules: Any, part: str, table: ItemTable) -> None:
     assert part in refusal(rules, table)
+
+
+def test_the_most_clauses() -> None:
+    RuleSet.of({"filter": "new and " * 20 + "new", "boost": [{"when": "missing(price)", "by": 1}] * 11})
+    RuleSet.of({"filter": "<".join(["price"] * 33)})
+
+
+def test_nothing_is_read_after_the_last_clause(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[str]()
+    side = _Reader._side
+    monkeypatch.setattr(_Reader, "_side", lambda reader, node: read.append(reader._where) or side(reader, node))
+    refusal({"filter": "<".join(["price"] * 680)})
+    assert len(read) == 2 * 32
+
+
+def test_equal_rules_and_equal_errors_are_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = list[str]()
+    monkeypatch.setattr(rule_set, "parsed", lambda text, *rest: reads.append(text) or parsed(text, *rest))
+    for text, error in (("price < 80.25", None), ("price < < 80.25", "invalid syntax"), ("9.25", "a value alone")):
+        for rules in ({"filter": text} for _ in range(3)):
+            with nullcontext() if error is None else pytest.raises(UsageError, match=error):
+                rule_set_of(rules)
+            with nullcontext() if error is None else pytest.raises(UsageError, match=error):
+                rule_set_of_text(json.dumps(rules))
+        assert reads.count(text) == 1
 
 
 def test_nested_json_is_one_line() -> None:
