@@ -78,6 +78,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     add_number(limits, "--max-clicks", "N", 1000, "most clicks in a session")
     add_number(limits, "--max-k", "N", 500, "most items in an answer")
     add_number(limits, "--max-batch", "N", 256, "most sessions in a request")
+    add_number(limits, "--max-results", "N", 50_000, "most results of all sessions of a request")
     add_number(
         limits, "--max-connections", "N", 4096,
         "most open connections per worker; beyond it, the longest idle one is closed",
@@ -162,6 +163,7 @@ def run(arguments: argparse.Namespace) -> None:
             clicks=arguments.max_clicks,
             k=arguments.max_k,
             batch=arguments.max_batch,
+            results=arguments.max_results,
             queue=arguments.queue,
             deadline=arguments.deadline / 1000,
             read_timeout=arguments.read_timeout,

@@ -120,7 +120,7 @@ def _rule_set_of(rules: Mapping[str, Any], public_only: bool, name: str | None) 
 def rule_set_of_text(text: str, public_only: bool = False, name: str | None = None) -> RuleSet:
     """Return what `RuleSet.of` does for rules as JSON; neither equal rules nor equal errors are found out again."""
     if len(text) > MAX_BYTES:
-        return RuleSet.of(json.loads(text), name, public_only)
+        raise _too_long("rules" if name is None else f"rules {name!r}", len(text.encode("utf-8", "replace")))
     result = _parsed(text, public_only, name)
     if isinstance(result, str):
         raise UsageError(result)
@@ -146,9 +146,13 @@ def _as_json(rules: Mapping[str, Any], where: str) -> dict[str, Any]:
             f"{where}: not JSON ({str(error).splitlines()[0]}); write texts, numbers, lists and objects"
         ) from None
     if size > MAX_BYTES:
-        raise UsageError(f"{where}: the rules have {size} bytes, the most is {MAX_BYTES}; write fewer or shorter ones")
+        raise _too_long(where, size)
     copied: dict[str, Any] = json.loads(text)
     return copied
+
+
+def _too_long(where: str, size: int) -> UsageError:
+    return UsageError(f"{where}: the rules have {size} bytes, the most is {MAX_BYTES}; write fewer or shorter ones")
 
 
 def _with_trees(rules: dict[str, Any], where: str) -> dict[str, Any]:

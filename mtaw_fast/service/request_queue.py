@@ -16,6 +16,8 @@ from mtaw_fast.service.settings import Limits
 
 T = TypeVar("T")
 
+_AGED = 0.95  # what earlier long work counts for, after each further one
+_FIRST_PACE = 0.01, 100.0  # seconds, and the cost that takes so long
 _FEWEST = 2  # requests of a batch: a scan reads the catalog once for two or three
 
 
@@ -47,6 +49,9 @@ class RequestQueue:
     full queue refuses the newest request at once. A request past its deadline is dropped. Requests at the head of the
     queue that can be batched are answered in one batch, so that a longer queue moves faster.
 
+    Long work is admitted by its estimated cost: only if what is before it will have begun within the deadline. Half of
+    the queue's places are for short work alone.
+
     is_alone: returns whether the request that is being handled is the only one that has arrived.
     """
 
@@ -56,6 +61,8 @@ class RequestQueue:
         self._waiting: deque[_Waiting] = deque()
         self._working = False
         self._in_thread = 0
+        self._in_thread_cost = 0.0
+        self._seconds, self._cost = _FIRST_PACE  # of long work so far, the older the less
         self._thread = ThreadPoolExecutor(1, "long-requests")
         self._is_alone = is_alone
 
@@ -83,24 +90,30 @@ class RequestQueue:
             loop.call_soon(self._turn, loop)
         return await outcome
 
-    async def run_in_thread(self, work: Callable[[float, Callable[[], None]], T]) -> T:
+    async def run_in_thread(self, work: Callable[[float, Callable[[], None]], T], cost: float = 1.0) -> T:
         """Run long `work` in the thread; return its result. Raises as `run`.
 
         `work` gets the seconds that it has waited, and a function to call now and then: it raises ServiceError (503)
-        once the deadline has passed.
+        once the deadline has passed. cost: estimated, in any unit that all callers use.
         """
-        self._admit()
-        began = perf_counter()
+        self._admit_long()
+        began, spent = perf_counter(), 0.0
 
         def check() -> None:
             if perf_counter() - began > self._deadline:
                 raise _too_late(self._deadline)
 
         def start() -> T:
+            nonlocal spent
             check()
-            return work(perf_counter() - began, check)
+            start = perf_counter()
+            try:
+                return work(start - began, check)
+            finally:
+                spent = perf_counter() - start
 
         self._in_thread += 1
+        self._in_thread_cost += cost
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, start)
         except ServiceError as problem:
@@ -109,6 +122,16 @@ class RequestQueue:
             raise
         finally:
             self._in_thread -= 1
+            self._in_thread_cost = self._in_thread_cost - cost if self._in_thread else 0.0
+            if spent:
+                self._seconds, self._cost = _AGED * self._seconds + spent, _AGED * self._cost + cost
+
+    def _admit_long(self) -> None:
+        self._admit()
+        before = self._in_thread_cost * self._seconds / self._cost
+        if before > self._deadline or self._in_thread >= max(1, self._max_waiting // 2):
+            self._metrics.add("mtaw_rejected_total", "overloaded")
+            raise unavailable("overloaded", f"{self._in_thread} long requests are waiting already; try again")
 
     def _admit(self) -> None:
         if self.length >= self._max_waiting:

@@ -17,7 +17,8 @@ from mtaw_fast.ranking.options import EXPLORE_BELOW
 from mtaw_fast.ranking.retrieval import IndexName
 
 _LIMIT_FLAGS = {
-    "body": "--max-body", "clicks": "--max-clicks", "k": "--max-k", "batch": "--max-batch", "queue": "--queue",
+    "body": "--max-body", "clicks": "--max-clicks", "k": "--max-k", "batch": "--max-batch", "results": "--max-results",
+    "queue": "--queue",
     "deadline": "--deadline", "read_timeout": "--read-timeout", "micro_batch": "--micro-batch",
     "connections": "--max-connections",
 }  # fmt: skip
@@ -41,6 +42,8 @@ class Limits:
         Bytes of a request's body.
     clicks, k, batch : int
         Clicks of a session, results, and sessions in a request.
+    results : int
+        Results of all sessions of a request; each counts once more for every column that it reports.
     queue, connections : int
         Waiting requests and open connections of each worker.
     deadline : float
@@ -55,6 +58,7 @@ class Limits:
     clicks: int = 1000
     k: int = 500
     batch: int = 256
+    results: int = 50_000
     queue: int = 256
     deadline: float = 1.0
     read_timeout: float = 10.0
@@ -64,6 +68,8 @@ class Limits:
     def __post_init__(self) -> None:
         for name, flag in _LIMIT_FLAGS.items():
             _check_positive(flag, getattr(self, name))
+        if self.k > self.results:
+            raise UsageError(f"--max-k {self.k} is more than --max-results {self.results}; raise --max-results too")
 
 
 class Served(NamedTuple):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
 import socket
+import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -33,6 +35,7 @@ _TICK = 0.25  # seconds between heartbeats
 _NEXT_REQUEST = 1.0  # seconds at shutdown in which a kept connection may bring one more request
 _TO_CLOSE = 0.5  # seconds that its client then has to close it
 _LAST_ANSWERS = 1.0  # seconds of the shutdown timeout that are left for the answers to unfinished requests
+_SWITCH_SECONDS = 0.0002  # for which long work in a thread may keep the event loop waiting: Python's own is 5 ms
 _STOP_INTERVAL = 0.02  # seconds between checks of what is left
 
 
@@ -54,6 +57,8 @@ def run_worker(
     for signum in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to every process; only the supervisor acts
         signal.signal(signum, signal.SIG_IGN)
     configure_logging()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.freeze()  # what is imported stays: to look at all of it would stop the event loop for 50 ms now and then
     try:
         metrics = Metrics.open(counters, settings.workers, row, settings.arms)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

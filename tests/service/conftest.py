@@ -16,7 +16,10 @@ N_ITEMS = 60
 ODD_IDS = ["", " ", "a b", "a+b", "50%", "ä/ö?x=1&y=2#z", "日本\u0000", 'quote"\\', "7", "🙂"]
 BIG = 2**63 - 1
 INT_IDS = [0, -5, 7, 2**53 + 1, BIG, -(2**63)]
-LIMITS = ["--max-k", "50", "--max-clicks", "40", "--max-batch", "5", "--max-body", "4096", "--read-timeout", "1"]
+LIMITS = [
+    "--max-k", "50", "--max-clicks", "40", "--max-batch", "5", "--max-results", "200", "--max-body", "4096",
+    "--read-timeout", "1",
+]  # fmt: skip
 SESSIONS = ["--sessions", "memory", "--trusted-host", "Shop.Example"]
 
 

@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -21,7 +23,7 @@ from mtaw_fast.service.app import make_app, make_service, whole_document
 from mtaw_fast.service.bundles import Reloader, point_of
 from mtaw_fast.service.observability.metrics import ROUTES, Metrics
 from mtaw_fast.service.resources import in_background
-from mtaw_fast.service.routes import changes, events, pages, requests
+from mtaw_fast.service.routes import changes, checks, events, pages, requests
 from mtaw_fast.service.settings import Limits, Settings
 from mtaw_fast.service.snapshot import Snapshot, load_snapshot
 from mtaw_fast.service.state import Service
@@ -223,6 +225,49 @@ def test_the_document_limits_what_the_service_refuses(name: str, field: str, val
     assert field in {path for error in errors for path in error.path}
     with pytest.raises(msgspec.ValidationError, match=f"`[$].{field}"):
         msgspec.convert({field: value}, getattr(requests, name))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/recommend", {"session": []}), ("POST", "/v1/recommend/batch", {"sessions": [[]]}),
+        ("POST", "/v1/sessions/one/click", {"items": ["sku-1"]}), ("GET", "/v1/similar?item=sku-11", None),
+    ],
+)  # fmt: skip
+def test_rules_are_parsed_behind_the_queue(
+    method: str, path: str, body: Any, text_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on the event loop, and not for a request that is refused; a session that is refused is not stored."""
+    threads: list[threading.Thread] = []
+    parsed = checks.rule_set_of_text
+    monkeypatch.setattr(
+        checks, "rule_set_of_text", lambda *rest: threads.append(threading.current_thread()) or parsed(*rest)
+    )
+    service = service_of(Settings(text_bundle, sessions="memory", limits=Limits(queue=2)))
+    app, release = make_app(service), threading.Event()
+    rules = {"filter": "no_such_column < 1"}
+    body = body and body | {"rules": rules}
+    path = path if body else f"{path}&rules={quote(json.dumps(rules))}"
+
+    async def main() -> tuple[Answer, Answer, Answer]:
+        held = asyncio.create_task(service.queue.run_in_thread(lambda *_: release.wait(5)))
+        await asyncio.sleep(0)
+        refused = await _ask(app, method, path, body)
+        assert not threads
+        release.set()
+        await held
+        return refused, await _ask(app, method, path, body), await _ask(app, "GET", "/v1/sessions/one", None)
+
+    refused, wrong, session = asyncio.run(main())
+    counted = service.metrics.text()
+    closed(service)
+    assert (refused[0], refused[1]["error"]["code"]) == (503, "overloaded")
+    assert (wrong[0], wrong[1]["error"]["code"]) == (400, "invalid_request")
+    assert "no_such_column" in wrong[1]["error"]["message"]
+    assert 'mtaw_rejected_total{reason="overloaded"} 1\n' in counted
+    assert threads
+    assert threading.main_thread() not in threads
+    assert session[0] == 404
 
 
 @pytest.mark.filterwarnings("error::litestar.exceptions.LitestarDeprecationWarning")

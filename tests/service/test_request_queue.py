@@ -169,6 +169,53 @@ def test_long_work_ends_at_the_deadline(queue: RequestQueue, metrics: Metrics) -
     assert rejected(metrics, "deadline_passed")
 
 
+def test_short_work_keeps_half_of_the_places(metrics: Metrics) -> None:
+    queue = RequestQueue(Limits(queue=6, deadline=60), metrics)
+    release = threading.Event()
+
+    async def main() -> list[Any]:
+        long = [asyncio.create_task(queue.run_in_thread(lambda *_: release.wait(5))) for _ in range(4)]
+        await asyncio.sleep(0)
+        short = await asyncio.gather(*(queue.run(lambda _: "short") for _ in range(4)), return_exceptions=True)
+        release.set()
+        return [*short, *await asyncio.gather(*long, return_exceptions=True)]
+
+    results = asyncio.run(main())
+    assert [str(result) for result in results if isinstance(result, ServiceError)] == [
+        "6 requests are waiting already; try again", "3 long requests are waiting already; try again",
+    ]  # fmt: skip
+    assert results[:3] == ["short"] * 3
+    assert results[4:7] == [True] * 3
+    queue.close()
+
+
+def test_long_work_is_admitted_by_what_is_before_it(metrics: Metrics) -> None:
+    queue = RequestQueue(Limits(queue=100, deadline=1), metrics)
+
+    async def admitted(cost: float) -> int:
+        """Return how many requests of a cost are admitted at once."""
+        release = threading.Event()
+        tasks = [asyncio.create_task(queue.run_in_thread(lambda *_: release.wait(5), cost)) for _ in range(40)]
+        await asyncio.sleep(0)
+        length = queue.length
+        release.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return length
+
+    # At first, a cost of 100 counts for 0.01 s; the first request is always admitted.
+    assert asyncio.run(admitted(1e9)) == 1
+    queue = RequestQueue(Limits(queue=100, deadline=1), metrics)
+    assert asyncio.run(admitted(4000)) == 3
+    queue = RequestQueue(Limits(queue=100, deadline=1), metrics)
+
+    async def slow() -> int:
+        await queue.run_in_thread(lambda *_: time.sleep(0.2), 1)
+        return await admitted(4000)
+
+    assert asyncio.run(slow()) == 1  # the work so far has taken longer than estimated
+    queue.close()
+
+
 def batchedly(queue: RequestQueue, keys: list[object]) -> tuple[list[object], list[list[int]]]:
     """Return the results of requests 0, 1, .. with these keys (None: not batched), and the batches."""
     groups: list[list[int]] = []

@@ -203,6 +203,7 @@ class AskLimits(Struct, kw_only=True):
     k: int
     clicks: int
     batch: int
+    results: int
     body: int
 
 

@@ -22,7 +22,7 @@ from mtaw_fast.service.http.responses import JSON, json_response
 from mtaw_fast.service.json_codec import decoded, encoded
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.answers import FoundItems, SimilarAnswer
-from mtaw_fast.service.routes.checks import check_fields, check_k, request_rules
+from mtaw_fast.service.routes.checks import SentRules, check_fields, check_k, cost_of, request_rules
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.ranking import LONG_LIST
 from mtaw_fast.service.routes.requests import RulesRequest
@@ -32,6 +32,7 @@ from mtaw_fast.service.state import service_of
 _DIGITS = "0123456789"
 _MAX_DIGITS = 19  # of an int64
 _STEP = 1 << 20  # bytes of ids between two checks of the deadline of a search
+_SEARCHED = 10_000  # ids that take as long to search as a ranking of a short session takes
 _INT64 = 2**63
 _MAX_RULES = 4096  # characters in a query
 By = Literal["vectors", "sessions"]
@@ -169,10 +170,16 @@ async def similar_items(
     def work(*_: Any) -> tuple[Snapshot, SimilarAnswer]:
         snapshot = service.take(request, query.session)
         check_fields(query.fields, snapshot, request.scope, service.settings)
-        return snapshot, similar(snapshot, query, k, by, rule_set)
+        parsed = rule_set.parsed() if isinstance(rule_set, SentRules) else rule_set
+        return snapshot, similar(snapshot, query, k, by, parsed)
 
-    is_long = rule_set is not None or len(query.exclude) + len(query.allow or ()) > LONG_LIST
-    snapshot, answer = await (service.queue.run_in_thread(work) if is_long else service.queue.run(work))
+    n_ids, n_items = len(query.exclude) + len(query.allow or ()), service.reloader.snapshot.recommender.n_items
+    if rule_set is not None or n_ids > LONG_LIST:
+        keywords = {"k": k, "fields": query.fields, "exclude": query.exclude, "allow": query.allow, "reasons": False}
+        cost = cost_of({**keywords, "rules": rule_set}, n_items, 0)
+        snapshot, answer = await service.queue.run_in_thread(work, cost)
+    else:
+        snapshot, answer = await service.queue.run(work)
     service.recorder.record(snapshot, "similar", query.session, answer.recommendation, answer.items, rules=sent_rules)
     return json_response(answer)
 
@@ -195,7 +202,8 @@ async def find_items(
         ids = find_ids(snapshot.recommender, text, k, check_deadline)
         return encoded(FoundItems(version=snapshot.version, items=ids))
 
-    return Response(await service.queue.run_in_thread(work), media_type=JSON)  # type: ignore[arg-type]
+    cost = 1 + len(snapshot.recommender.ids) / _SEARCHED
+    return Response(await service.queue.run_in_thread(work, cost), media_type=JSON)  # type: ignore[arg-type]
 
 
 def find_ids(recommender: Recommender, text: str, limit: int, check_deadline: Callable[[], None]) -> list[Any]:

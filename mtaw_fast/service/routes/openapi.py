@@ -138,7 +138,7 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
         "operation", None,
         {
             "version": _VERSION, "items": 40727, "ids": "str", "encoder": "native", "index": "native",
-            "limits": {"k": 500, "clicks": 1000, "batch": 256, "body": 1048576},
+            "limits": {"k": 500, "clicks": 1000, "batch": 256, "results": 50000, "body": 1048576},
         },
     ),
     "health": ("operation", None, {"version": _VERSION, "status": "ok"}),

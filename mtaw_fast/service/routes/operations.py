@@ -38,7 +38,9 @@ async def bundle(request: StrictRequest) -> Response[BundleAnswer]:
             ids=recommender.ids.kind,
             encoder=recommender.encoder.name,
             index=recommender.index.name,
-            limits=AskLimits(k=limits.k, clicks=limits.clicks, batch=limits.batch, body=limits.body),
+            limits=AskLimits(
+                k=limits.k, clicks=limits.clicks, batch=limits.batch, results=limits.results, body=limits.body
+            ),
             bundles=_side_by_side(service),
             fields=None if recommender.items is None else list(recommender.items.public),
         )

@@ -13,20 +13,24 @@ from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.request_queue import BatchedWork
 from mtaw_fast.service.routes.answers import ReasonAnswer, Timings
-from mtaw_fast.service.routes.checks import check_clicks
+from mtaw_fast.service.routes.checks import check_clicks, cost_of, with_rules
 from mtaw_fast.service.routes.requests import BatchRequest
 from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import Service
 
-LONG_LIST = 1000  # ids in `exclude` and `allow` from which a request runs in a thread, not on the event loop
+# A request with more of one of these runs in a thread, not on the event loop.
+LONG_LIST = 1000  # ids in `exclude` and `allow`
+_LONG_SESSION = 300  # clicks
+_MANY_VALUES = 1000  # values of columns
 _CHUNK = 32  # sessions of a batch between two checks of the deadline
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A session to rank. keywords: see `ranking_keywords`. timings: whether the answer reports them."""
+    """A session to rank. session: its id, if known. keywords: see `ranking_keywords`. timings: to be reported."""
 
     reloader: Reloader
+    session: str | None
     clicks: Sequence[Any]
     types: Sequence[str | None] | None
     keywords: dict[str, Any]
@@ -35,23 +39,22 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The ranking of one session. waited: seconds in the queue; None if it was made in a batch, and has no timings."""
+    """The ranking of one session.
+
+    waited: seconds in the queue; None if it was made in a batch, and has no timings. fields: see `answer_fields`.
+    """
 
     snapshot: Snapshot
     out: Recommendations
     waited: float | None
+    fields: dict[str, Any]
 
-    def answer(self, timings: bool, session: str | None) -> dict[str, Any]:
-        """Return the fields of a `RecommendAnswer`. timings: whether to include them. session: its id, if known."""
+    def answer(self, timings: bool) -> dict[str, Any]:
+        """Return the fields of a `RecommendAnswer`. timings: whether to include them."""
         times = None
         if timings and self.waited is not None and self.out.timings is not None:
             times = Timings(queue=self.waited * 1e6, **self.out.timings)
-        return {
-            "version": self.snapshot.version,
-            "bundle": self.snapshot.name,
-            "timings": times,
-            **answer_fields(self.snapshot, self.out, session),
-        }
+        return {"version": self.snapshot.version, "bundle": self.snapshot.name, "timings": times, **self.fields}
 
 
 async def rank(service: Service, scope: Any, question: Question) -> Ranked:
@@ -60,12 +63,14 @@ async def rank(service: Service, scope: Any, question: Question) -> Ranked:
 
     def work(waited: float = 0.0) -> Ranked:
         snapshot = question.reloader.snapshot
-        out = snapshot.recommender.recommend(question.clicks, types=question.types, timings=True, **keywords)
-        return Ranked(snapshot, out, waited)
+        out = snapshot.recommender.recommend(
+            question.clicks, types=question.types, timings=True, **with_rules(keywords)
+        )
+        return Ranked(snapshot, out, waited, answer_fields(snapshot, out, question.session))
 
-    is_long = keywords["reasons"] or len(keywords["exclude"]) > LONG_LIST
-    if is_long or keywords["rules"] is not None or keywords["allow"] is not None:
-        ranked = await service.queue.run_in_thread(lambda waited, _: work(waited))
+    if _is_long(question):
+        cost = cost_of(keywords, question.reloader.snapshot.recommender.n_items, len(question.clicks))
+        ranked = await service.queue.run_in_thread(lambda waited, _: work(waited), cost)
     elif service.queue.is_free():
         ranked = work()
     else:
@@ -75,6 +80,18 @@ async def rank(service: Service, scope: Any, question: Question) -> Ranked:
         service.metrics.stages(ranked.waited, ranked.out.timings)
     count_ranking(service.metrics, ranked.snapshot.version, question.clicks, ranked.out)
     return ranked
+
+
+def _is_long(question: Question) -> bool:
+    keywords = question.keywords
+    return (
+        keywords["reasons"]
+        or keywords["rules"] is not None
+        or keywords["allow"] is not None
+        or len(keywords["exclude"]) > LONG_LIST
+        or len(question.clicks) > _LONG_SESSION
+        or keywords["k"] * len(keywords["fields"]) > _MANY_VALUES
+    )
 
 
 def _batched(metrics: Metrics, question: Question) -> BatchedWork | None:
@@ -93,17 +110,22 @@ def _batched(metrics: Metrics, question: Question) -> BatchedWork | None:
 
     def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:
         snapshot, start = reloader.snapshot, perf_counter()
-        typed = any(types is not None for _, types in sessions)
+        typed = any(types is not None for _, types, _ in sessions)
         rankings = snapshot.recommender.recommend_batch(
-            [clicks for clicks, _ in sessions], types=[types for _, types in sessions] if typed else None, **keywords
+            [clicks for clicks, _, _ in sessions],
+            types=[types for _, types, _ in sessions] if typed else None,
+            **keywords,
         )
         metrics.stage("batched", (perf_counter() - start) * 1e6)
         metrics.add("mtaw_batched_answers_total", by=len(rankings))
         for seconds in waited:
             metrics.stage("queue", seconds * 1e6)
-        return [Ranked(snapshot, ranking, None) for ranking in rankings]
+        return [
+            Ranked(snapshot, ranking, None, answer_fields(snapshot, ranking, session))
+            for ranking, (_, _, session) in zip(rankings, sessions, strict=True)
+        ]
 
-    return BatchedWork((id(reloader), *same), (question.clicks, question.types), work)
+    return BatchedWork((id(reloader), *same), (question.clicks, question.types, question.session), work)
 
 
 def rank_batch(
@@ -111,6 +133,7 @@ def rank_batch(
 ) -> list[Recommendations]:
     """Rank the sessions of a batch; `check_deadline` is called now and then. keywords: see `ranking_keywords`."""
     rankings: list[Recommendations] = []
+    keywords = with_rules(keywords)
     for begin in range(0, len(request.sessions), _CHUNK):
         check_deadline()
         part = slice(begin, begin + _CHUNK)

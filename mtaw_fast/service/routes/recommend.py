@@ -22,6 +22,8 @@ from mtaw_fast.service.routes.checks import (
     check_keywords,
     check_limits,
     check_reasons,
+    checked_rules,
+    cost_of,
     ranking_keywords,
 )
 from mtaw_fast.service.routes.events import SESSION_ID, learn_clicks
@@ -42,7 +44,9 @@ async def _recommend(service: Service, scope: Any, body: bytes) -> bytes:
     check_limits(data, (data.session,), service.settings.limits)
     reloader = service.bundles.of(data.session_id)
     keywords = ranking_keywords(data, reloader.snapshot, scope, service.settings)
-    ranked = await rank(service, scope, Question(reloader, data.session, data.types, keywords, data.timings))
+    ranked = await rank(
+        service, scope, Question(reloader, data.session_id, data.session, data.types, keywords, data.timings)
+    )
     return encoded(RecommendAnswer(**_noted(service, ranked, "recommend", data, data.session_id, data.session)))
 
 
@@ -60,7 +64,7 @@ def _noted(
     """Return the fields of the answer, after the ranking is watched and recorded. session: its id, if known."""
     snapshot, out = ranked.snapshot, ranked.out
     service.watch.ranked(snapshot, session, clicks, out.items)
-    answer = ranked.answer(data.timings, session)
+    answer = ranked.answer(data.timings)
     service.recorder.record(snapshot, route, session, answer["recommendation"], out.items, out.fallback, data.rules)
     return answer
 
@@ -79,9 +83,11 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
         answers = [Answer(**answer_fields(snapshot, ranking, data.session_id)) for ranking in rankings]
         return rankings, answers, encoded(BatchAnswer(version=snapshot.version, answers=answers, bundle=snapshot.name))
 
-    rankings, answers, body = await service.queue.run_in_thread(work)
-    for clicks, ranking, answer in zip(data.sessions, rankings, answers, strict=True):
-        count_ranking(service.metrics, snapshot.version, clicks, ranking)
+    clicks, sessions = sum(map(len, data.sessions)), len(data.sessions)
+    cost = cost_of(keywords, snapshot.recommender.n_items, clicks, sessions)
+    rankings, answers, body = await service.queue.run_in_thread(work, cost)
+    for session, ranking, answer in zip(data.sessions, rankings, answers, strict=True):
+        count_ranking(service.metrics, snapshot.version, session, ranking)
         service.recorder.record(
             snapshot, "batch", data.session_id, answer.recommendation, answer.items, answer.fallback, data.rules
         )
@@ -107,7 +113,12 @@ async def click(
     reloader = service.bundles.of(session_id)
     snapshot = reloader.snapshot
     keywords = ranking_keywords(data, snapshot, request.scope, service.settings)
-    check_keywords(snapshot, keywords)
+    if keywords["rules"] is None:
+        check_keywords(snapshot, keywords)
+    else:
+        keywords = await service.queue.run_in_thread(
+            lambda *_: checked_rules(snapshot, keywords), cost_of(keywords, 0, 0)
+        )
     check_clicks(snapshot, data.items, data.types, "the click")
     if data.reasons:
         clicks = [*await service.sessions.clicks(session_id), *data.items]
@@ -121,7 +132,7 @@ async def click(
     clicks, types = await service.sessions.click(session_id, data.items, data.types)
     if data.context is not None:
         await service.sessions.context(session_id, data.context)
-    ranked = await rank(service, request.scope, Question(reloader, clicks, types, keywords, data.timings))
+    ranked = await rank(service, request.scope, Question(reloader, session_id, clicks, types, keywords, data.timings))
     answer = _noted(service, ranked, "click", data, session_id, clicks)
     if ranked.out.unknown:  # only of this request: each one before it named its own
         unknown = set(ranked.out.unknown)

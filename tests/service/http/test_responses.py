@@ -50,6 +50,8 @@ def test_wrong_types_are_refused(text_service: Running, body: bytes, named: str)
         ("/v1/recommend/batch", {"sessions": [[]] * 6}, "batch_too_large"),
         ("/v1/recommend/batch", {"sessions": [["a"] * 41]}, "session_too_long"),
         ("/v1/recommend/batch", {"sessions": [[]], "k": 51}, "k_too_large"),
+        ("/v1/recommend/batch", {"sessions": [[]] * 5, "k": 41}, "answer_too_large"),
+        (RECOMMEND, {**FINE, "k": 50, "fields": ["a", "b", "c", "d"]}, "answer_too_large"),
         ("/v1/sessions/one/click", {"items": ["a"] * 41}, "session_too_long"),
         ("/v1/sessions/one/click", {"items": []}, "invalid_request"),
     ],

@@ -97,7 +97,7 @@ def test_batch_answers_are_those_of_single_requests(text_service: Running, rec: 
 def test_bundle_and_health(text_service: Running, int_service: Running) -> None:
     answer = good(text_service.ask("GET", "/v1/bundle"))
     assert (answer["items"], answer["ids"]) == (N_ITEMS, "str")
-    assert answer["limits"] == {"k": 50, "clicks": 40, "batch": 5, "body": 4096}
+    assert answer["limits"] == {"k": 50, "clicks": 40, "batch": 5, "results": 200, "body": 4096}
     assert good(int_service.ask("GET", "/v1/bundle"))["ids"] == "int"
     assert good(text_service.ask("GET", "/healthz"))["status"] == "ok"
     assert good(text_service.ask("GET", "/readyz"))["status"] == "ready"

@@ -12,7 +12,7 @@ import pytest
 
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.ranking_ids import EXAMPLE
-from mtaw_fast.service.routes.checks import check_reasons
+from mtaw_fast.service.routes.checks import SentRules, check_reasons, cost_of
 from mtaw_fast.service.routes.requests import RankingOptions
 from tests.support.service.running import WITH_TOKEN, Running, refused, running
 
@@ -106,3 +106,19 @@ def test_too_many_reasons_are_refused_at_the_first_click_too_many() -> None:
     with pytest.raises(ServiceError, match="more than 10000 pairs"):
         check_reasons(RankingOptions(k=50, reasons=True), sessions)
     assert len(looked_at) == 3
+
+
+def test_cost_grows_with_what_is_asked_for() -> None:
+    fine = {"k": 20, "fields": (), "exclude": (), "allow": None, "reasons": False, "rules": None}
+    usual = cost_of(fine, 3000, 3)
+    assert 1 < usual < 2
+    for more in (
+        {"k": 500}, {"fields": ["brand"]}, {"exclude": ["a"] * 5}, {"allow": ["a"] * 5}, {"reasons": True},
+        {"rules": SentRules('{"filter":"new"}', True)},
+    ):  # fmt: skip
+        assert cost_of(fine | more, 3000, 3) > usual
+    assert cost_of(fine, 3000, 30) > usual
+    assert cost_of(fine, 1_000_000, 3) > 10 * usual
+    assert cost_of(fine, 3000, 3 * 256, 256) == pytest.approx(256 * usual)
+    assert cost_of(fine | {"k": 500, "reasons": True}, 3000, 20) > 30 * usual
+    assert cost_of(fine | {"rules": "kept"}, 3000, 3) == usual
