@@ -17,7 +17,8 @@ _TOKEN_VARIABLE = "MTAW_ADMIN_TOKEN"
 _PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"
 _SAME_NAMES = (  # options that are fields of `Settings`
     "host", "port", "workers", "encoder", "index", "sessions", "session_ttl", "max_sessions", "max_sessions_bytes",
-    "shutdown_timeout", "reload_interval", "access_log", "state", "drift_threshold", "explore_share", "explore_below",
+    "shutdown_timeout", "reload_interval", "metrics_interval", "access_log", "state", "drift_threshold",
+    "explore_share", "explore_below",
 )  # fmt: skip
 
 
@@ -98,6 +99,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 def _add_operation_options(parser: argparse.ArgumentParser) -> None:
     operation = parser.add_argument_group("operation")
     add_number(operation, "--reload-interval", "SECONDS", 1, "how often to look for a new bundle", float)
+    add_number(operation, "--metrics-interval", "SECONDS", 1, "how long a worker keeps its answer of /metrics", float)
     operation.add_argument(
         "--admin-token-file", type=Path, metavar="FILE",
         help="file with the bearer token of the routes below /admin; without a token they refuse everybody (default: "

@@ -91,6 +91,8 @@ class Settings:
         Where the service keeps sessions: 'memory' or a redis:// URL.
     session_ttl, reload_interval, shutdown_timeout : float
         Seconds.
+    metrics_interval : float
+        Seconds that a worker keeps its answer of /metrics.
     max_sessions, max_sessions_bytes : int
         Limits of `sessions='memory'`.
     sessions_password : str, optional
@@ -133,6 +135,7 @@ class Settings:
     max_sessions_bytes: int = 256 << 20
     shutdown_timeout: float = 30.0
     reload_interval: float = 1.0
+    metrics_interval: float = 1.0
     token: str | None = field(default=None, repr=False)
     access_log: bool = False
     sessions_password: str | None = field(default=None, repr=False)
@@ -159,6 +162,7 @@ class Settings:
             "max_sessions_bytes",
             "shutdown_timeout",
             "reload_interval",
+            "metrics_interval",
             "drift_threshold",
         ):
             _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))

@@ -12,6 +12,7 @@ from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.service.bundles import Bundles, Reloader
 from mtaw_fast.service.feedback_store import FeedbackStore
 from mtaw_fast.service.observability.metrics import REFUSALS, Metrics
+from mtaw_fast.service.observability.metrics_page import MetricsPage
 from mtaw_fast.service.recording import CountedReports, Recorder
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.sessions.in_memory import SessionStore
@@ -28,7 +29,7 @@ class Service:
 
     stopping: whether it shuts down. partial_bodies: bytes of the request bodies that have not arrived completely.
     appending: events that threads are writing to the log. recorder, reports: what feedback needs. watch:
-    counts what a shop watches.
+    counts what a shop watches. metrics_page: the answer of /metrics.
     """
 
     settings: Settings
@@ -43,11 +44,13 @@ class Service:
     recorder: Recorder = field(init=False)
     reports: CountedReports = field(init=False)
     watch: Watch = field(init=False)
+    metrics_page: MetricsPage = field(init=False)
 
     def __post_init__(self) -> None:
         self.recorder = Recorder(self.feedback, dict(zip(self.settings.arms, self.bundles.shares, strict=False)))
         self.reports = CountedReports(self.metrics.counters.reports)
         self.watch = Watch(self.metrics, self.bundles, self.settings.drift_threshold)
+        self.metrics_page = MetricsPage(self.gauge, self._metrics_text, self.settings.metrics_interval)
 
     @property
     def learns(self) -> bool:
@@ -88,6 +91,9 @@ class Service:
             self.metrics.set("mtaw_sessions", usage.sessions)
             self.metrics.set("mtaw_sessions_bytes", usage.bytes)
 
+    def _metrics_text(self) -> str:
+        return self.metrics.text() + "".join(f"{line}\n" for line in self.watch.lines())
+
     def _gauge_learning(self) -> None:
         """Set the gauges of learning. They are the same in every worker, so only the first one sets them."""
         if not self.metrics.first_worker:
@@ -101,6 +107,7 @@ class Service:
             self.metrics.set("mtaw_damaged_records", learner.log.damaged, label)
             self.metrics.set("mtaw_learning_lag_events", learner.follower.lag, label)
             self.metrics.set("mtaw_learning_lag_seconds", round(1000 * learner.follower.lag_seconds), label)
+            self.metrics.set("mtaw_clock_jump_seconds", learner.clock_jump // 1000, label)
             self.metrics.set("mtaw_learning_stopped", int(learner.follower.failure is not None), label)
             for reason in REFUSALS:
                 count = event_processor.refused[reason] + event_processor.tracker.refused[reason]

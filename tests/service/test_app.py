@@ -149,6 +149,28 @@ def test_a_folder_whose_name_is_not_utf_8_has_metrics(text_bundle: Path, tmp_pat
         Settings(folder, side_by_side=((folder, 1.0),))
 
 
+def test_metrics_are_built_once_in_an_interval_and_not_on_the_event_loop(
+    text_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = service_of(Settings(text_bundle, metrics_interval=60))
+    threads: list[threading.Thread] = []
+    text = service.metrics.text
+    monkeypatch.setattr(service.metrics, "text", lambda: threads.append(threading.current_thread()) or text())
+    app = make_app(service)
+
+    async def many() -> list[Answer]:
+        return await asyncio.gather(*(_ask(app, "GET", "/metrics", None) for _ in range(20)))
+
+    answers = asyncio.run(many())
+    assert [status for status, _ in answers] == [200] * 20
+    assert len({body for _, body in answers}) == len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+    service.metrics_page._built_at -= 60
+    asyncio.run(many())
+    assert len(threads) == 2
+    closed(service)
+
+
 def test_every_route_is_counted_by_its_own_name_and_every_list_is_limited() -> None:
     document = msgspec.json.decode(whole_document())
     assert {path.replace("{session_id}", "{id}") for path in document["paths"]} <= set(ROUTES)

@@ -80,10 +80,7 @@ async def readyz(request: StrictRequest) -> Response[HealthAnswer]:
 @get("/metrics", operation_class=operation("metrics"), media_type="text/plain")
 async def metrics(request: StrictRequest) -> Response[bytes]:
     """Return the metrics of all workers, summed, in Prometheus' text format."""
-    service = service_of(request)
-    service.gauge()
-    text = service.metrics.text() + "".join(f"{line}\n" for line in service.watch.lines())
-    return Response(text.encode(errors="replace"), media_type=CONTENT_TYPE)  # a folder's name may not be UTF-8
+    return Response(await service_of(request).metrics_page.body(), media_type=CONTENT_TYPE)
 
 
 @post(

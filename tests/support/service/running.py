@@ -23,6 +23,7 @@ from mtaw_fast.service.settings import Settings
 
 ADMIN_TOKEN = "s3cret"
 WITH_TOKEN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+FRESH = ("--metrics-interval", "0.001")
 HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 23\r\n\r\n"
 BODY = b'{"session": ["sku-11"]}'
 
@@ -132,7 +133,7 @@ def running(
     environment = {"MTAW_ADMIN_TOKEN": ADMIN_TOKEN} | (environment or {})
     with (
         tempfile.TemporaryDirectory(prefix="mtaw-fast-test-") as folder,
-        Running(bundle, Path(folder) / "log", workers, flags, environment=environment, **more) as service,
+        Running(bundle, Path(folder) / "log", workers, (*FRESH, *flags), environment=environment, **more) as service,
     ):
         yield service
         if service.running:
