@@ -79,7 +79,7 @@ def recommend_requests(sessions: Sessions, external: Callable[[np.ndarray], Sequ
     for clicks in sessions:
         body = json.dumps({"session": list(external(clicks)), "k": k}, separators=(",", ":")).encode()
         head = (
-            f"POST /v1/recommend HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+            f"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         requests.append(head.encode() + body)

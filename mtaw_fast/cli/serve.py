@@ -121,8 +121,8 @@ def _add_operation_options(parser: argparse.ArgumentParser) -> None:
     operation.add_argument("--access-log", action="store_true", help="log every request")
     operation.add_argument(
         "--trusted-host", action="append", default=[], metavar="NAME",
-        help="another host name of this service: requests to it may send clicks without a JSON content type; repeat "
-        "for more",
+        help="a host name of this service: requests to names other than localhost, --host and these are refused; "
+        "repeat for more",
     )  # fmt: skip
 
 

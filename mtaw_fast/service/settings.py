@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ _LIMIT_FLAGS = {
     "connections": "--max-connections",
 }  # fmt: skip
 MAX_BUNDLES = 4  # served side by side
+_HOST_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 REDIS = ("redis://", "rediss://", "unix://")
 
@@ -102,7 +104,7 @@ class Settings:
     access_log : bool
         Whether to log every request.
     trusted_hosts : tuple of str
-        Names of the service in addition to `host`, see `http.access.check_origin`.
+        Names of the service in addition to `host`, see `http.access.Gate`.
     cors_origins : tuple of str
         Origins whose pages may read answers and click.
     feedback : str, optional
@@ -175,6 +177,11 @@ class Settings:
         self._check_side_by_side()
         for origin in self.cors_origins:
             _check_cors_origin(origin)
+        for name in self.trusted_hosts:
+            if not _HOST_NAME.fullmatch(name):
+                raise UsageError(
+                    f"--trusted-host {name!r} is not a host name; write it without scheme and port, as in shop.example"
+                )
         if self.sessions == "memory" and self.workers > 1:
             raise UsageError(
                 f"--sessions memory works with one worker, not {self.workers}; use --workers 1 or "
@@ -232,7 +239,7 @@ class Settings:
     @property
     def own_names(self) -> frozenset[str]:
         """The host names of this service, in lower case."""
-        return frozenset(name.lower() for name in (self.host, *self.trusted_hosts))
+        return frozenset(name.lower().removesuffix(".") for name in (self.host, *self.trusted_hosts))
 
 
 def absolute_location(feedback: str | None) -> str | None:

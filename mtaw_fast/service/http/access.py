@@ -1,26 +1,30 @@
-"""Who may send a request: web pages by their origin, operators by the service's token.
+"""Who may send a request: web pages by their host and origin, operators by the service's token.
 
-A page of another site must not click in its reader's name. Without asking the service, a browser sends a page's POST
-only with the content types that HTML forms have. For any other type it asks first (a CORS preflight), and this service
-allows that to the origins of `--cors-origin` alone.
+A page of another site must neither click in its reader's name nor read answers. A browser sends such a page's origin
+along, and the routes refuse others than their own and those of `--cors-origin`. A page whose host name is made to point
+here has the service's own origin. It betrays itself by that name, so the service answers to names that it knows, and to
+addresses, which no page can take.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from litestar import Request
 from litestar.connection import ASGIConnection
 
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.state import service_of
 
-_PREFLIGHTED = "application/json"
+_CHECKED_PATHS = b"/v1/", b"/admin/"  # of the routes that rank, store or change
+_FOREIGN_SITES = b"cross-site", b"same-site"  # values of Sec-Fetch-Site, also where a browser sends no Origin
+_KNOWN_HOSTS = 256  # Host headers of which the judgment is kept
 _CORS_PATHS = "/v1/"  # no page may operate the service
 _METHODS = b"GET, POST, DELETE"
 _HEADERS = b"content-type"
@@ -72,59 +76,78 @@ def _header(scope: Any, header_name: bytes) -> bytes | None:
     return next((value for name, value in scope["headers"] if name == header_name), None)
 
 
-def check_origin(origin: str | None, host: str, content_type: str, own_names: Collection[str]) -> None:
-    """Refuse a request that a page of another site may have sent.
+class Gate:
+    """Refuses requests by their Host and Origin."""
 
-    Parameters
-    ----------
-    origin, host, content_type : str
-        The request's headers. A missing origin is None, the others are then empty.
-    own_names : Collection[str]
-        Host names of the service in lower case, in addition to `localhost` and every numeric address.
+    def __init__(self, settings: Settings) -> None:
+        self._names = settings.own_names
+        self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
+        self._problem_of_host = lru_cache(_KNOWN_HOSTS)(self._judged)
 
-    Raises
-    ------
-    ServiceError
-        403 `foreign_origin` if the origin is not the host that the request was sent to. 403 `foreign_host` if the
-        body is not declared as JSON and the host name is not the service's: a page can point a name of its own here.
-    """
-    if origin is not None and _authority(origin) != host.lower():
-        raise ServiceError(403, "foreign_origin", "a page of another origin may not click; send it from your own host")
-    if content_type.partition(";")[0].strip().lower() != _PREFLIGHTED and not _is_own(host, own_names):
-        raise ServiceError(
-            403, "foreign_host",
-            "the Host is not known; send Content-Type: application/json, or start with --trusted-host and its name",
-        )  # fmt: skip
+    def problem(self, scope: Any) -> ServiceError | None:
+        """Return why the request of an ASGI scope is refused; None if it is not.
+
+        400 if its Host is not valid. 403 `foreign_host` if that is neither `localhost`, an address, nor a name of the
+        service: no browser leaves it out. 403 `foreign_origin` if the request may be that of a page of another
+        origin, and its route may rank, store or change.
+        """
+        host = origin = site = None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"sec-fetch-site":
+                site = value
+        problem = self._problem_of_host(host) if host else None
+        if problem is not None or (origin is None and site not in _FOREIGN_SITES):
+            return problem
+        path: bytes = scope["raw_path"]
+        if not path.startswith(_CHECKED_PATHS) or scope["method"] == "OPTIONS":
+            return None
+        if origin is not None and origin.lower() in self._origins and path.startswith(_CHECKED_PATHS[0]):
+            return None
+        if origin is not None and host is not None and _authority(origin) == host.lower():
+            return None
+        return _FOREIGN_ORIGIN
+
+    def _judged(self, host: bytes) -> ServiceError | None:
+        name = name_of_host(host)
+        if name is None:
+            return _INVALID_HOST
+        return None if name == "localhost" or name in self._names or _is_address(name) else _FOREIGN_HOST
 
 
-def check_request_origin(request: Request[Any, Any, Any], settings: Settings) -> None:
-    """Apply `check_origin` to a request; pages of `settings.cors_origins` may click.
-
-    A request without a body counts as one that is declared as JSON.
-    """
-    header = request.headers.get
-    if (header("origin") or "").lower() in settings.cors_origins:
-        return
-    kind = header("content-type", "") if request.method == "POST" else _PREFLIGHTED
-    check_origin(header("origin"), header("host", ""), kind, settings.own_names)
+_INVALID_HOST = ServiceError(400, "invalid_request", "the Host is not a name or an address, with or without a port")
+_FOREIGN_HOST = ServiceError(
+    403, "foreign_host", "the service does not know the Host as its name; start it with --trusted-host and that name"
+)
+_FOREIGN_ORIGIN = ServiceError(
+    403, "foreign_origin", "a page of another origin may not do this; send it from your own host, or see --cors-origin"
+)
 
 
-def _authority(origin: str) -> str | None:
-    """Return host and port of an origin in lower case; None for one without a host ('null')."""
+def name_of_host(host: bytes) -> str | None:
+    """Return the name or address in a Host header, in lower case and without port; None if it is not valid."""
     try:
-        parts = urlsplit(origin)
+        parts = urlsplit(f"//{host.decode('ascii')}")
+        name = parts.hostname if parts.port is None or parts.port else None  # the port raises ValueError, too
     except ValueError:
         return None
-    return parts.netloc.lower() or None
+    if not name or parts.netloc.encode() != host or not _HOST.fullmatch(host):
+        return None
+    return name.removesuffix(".")
 
 
-def _is_own(host: str, own_names: Collection[str]) -> bool:
-    try:
-        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return False
-    if name == "localhost" or name in own_names:
-        return True
+_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]+")  # RFC 3986, 3.2.2 and 3.2.3
+
+
+def _authority(origin: bytes) -> bytes | None:
+    """Return host and port of an origin in lower case; None for one without a host ('null')."""
+    return origin.lower().partition(b"://")[2] or None
+
+
+def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from mtaw_fast.service.errors import invalid, unavailable
-from mtaw_fast.service.http.access import Cors
+from mtaw_fast.service.http.access import Cors, Gate
 from mtaw_fast.service.http.bodies import read_body
 from mtaw_fast.service.http.request_cycle import RequestCycle
 from mtaw_fast.service.http.responses import JSON, error_answer
@@ -39,6 +39,7 @@ class Middleware:
     def __init__(self, app: Any, service: Service, direct: Mapping[bytes, Direct]) -> None:
         self._app, self._service, self._direct = app, service, direct
         self._log = service.settings.access_log
+        self._gate = Gate(service.settings)
         self._cors = Cors(service.settings.cors_origins) if service.settings.cors_origins else None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -62,9 +63,12 @@ class Middleware:
                 message = {**message, "headers": headers}
             await send(message)
 
-        direct = self._direct.get(scope["raw_path"]) if scope["method"] == "POST" else None
+        method = scope["method"]
+        direct = self._direct.get(scope["raw_path"]) if method == "POST" else None
         try:
-            if direct is not None:
+            if (problem := self._gate.problem(scope)) is not None:
+                await _respond(send_marked, *error_answer(scope, problem, service))
+            elif direct is not None:
                 scope["path_template"] = scope["path"]
                 await self._answer(direct, scope, receive, send_marked)
                 status = status or 200  # written at once
@@ -74,12 +78,14 @@ class Middleware:
                 await send_marked({"type": "http.response.start", "status": 204, "headers": allowed})
                 await send_marked({"type": "http.response.body", "body": b""})
             else:
+                if method == "HEAD":
+                    scope = {**scope, "method": "GET"}  # the server, which has the other one, drops the body
                 await self._app(scope, receive, send_marked)
         except asyncio.CancelledError:
             if not service.stopping or status:
                 raise
-            problem = unavailable("not_ready", "the service shut down before it answered; try again")
-            await _respond(send_marked, *error_answer(scope, problem, service))
+            late = unavailable("not_ready", "the service shut down before it answered; try again")
+            await _respond(send_marked, *error_answer(scope, late, service))
         finally:
             seconds = perf_counter() - start
             cycle = _cycle_of(receive)
@@ -89,7 +95,7 @@ class Middleware:
             service.metrics.request(route, status, seconds)
             if self._log:
                 log_event(
-                    "request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 3),
+                    "request", method=method, route=route, status=status, ms=round(seconds * 1000, 3),
                     version=service.version_for(scope),
                 )  # fmt: skip
 

@@ -31,7 +31,7 @@ def error_answer(scope: Any, error: Exception, service: Service) -> tuple[int, b
     problem = _problem_of(scope, error, service)
     headers = dict(problem.headers)
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
-        headers["Allow"] = error.headers["allow"]
+        headers["Allow"] = error.headers["allow"].replace("GET", "GET, HEAD")  # see `Middleware`
     detail = ErrorDetail(code=problem.code, message=one_line(str(problem)))
     return problem.status, encoded(ErrorAnswer(error=detail, version=service.version_for(scope))), headers
 

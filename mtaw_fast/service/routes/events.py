@@ -15,7 +15,6 @@ from mtaw_fast.errors import DataError, LearnError
 from mtaw_fast.online.log.checked_events import checked_click, forget_of
 from mtaw_fast.online.log.events import MAX_TEXT_LENGTH, Event, Forget, now_ms
 from mtaw_fast.service.errors import invalid, unavailable
-from mtaw_fast.service.http.access import check_request_origin
 from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.responses import json_response
 from mtaw_fast.service.resources import in_background
@@ -43,7 +42,6 @@ def _within_backlog(request: ASGIConnection[Any, Any, Any, Any], _: Any) -> None
 async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()]) -> Response[EventsAnswer]:
     """Learn from clicks. Once this answers they are in the log; within a second every ranking knows them."""
     service = service_of(request)
-    check_request_origin(request, service.settings)
     _check_backlog(service)  # again: other requests came while the body did
     count = len(data.events)
     position = await _append(service, lambda: _clicks(data.events), count)
@@ -107,7 +105,6 @@ async def forget(
 ) -> Response[ForgetAnswer]:
     """Delete a session: what every worker learned from it, its feedback, and the copy that the service keeps."""
     service = service_of(request)
-    check_request_origin(request, service.settings)
     event = _session_in(request.scope["raw_path"])
     if service.sessions is not None:
         await service.sessions.forget(event.session)

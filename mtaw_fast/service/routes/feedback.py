@@ -13,7 +13,6 @@ from litestar.params import Body
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.experiment.lines import BOUGHT, EXPLORED, KINDS, ReportLine
 from mtaw_fast.service.errors import invalid, unavailable
-from mtaw_fast.service.http.access import check_request_origin
 from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.responses import json_response
 from mtaw_fast.service.json_codec import encoded
@@ -54,7 +53,6 @@ async def feedback(request: StrictRequest, data: Annotated[FeedbackRequest, Body
     service = service_of(request)
     store = service.feedback
     assert store is not None
-    check_request_origin(request, service.settings)
     if not is_id(data.recommendation):
         raise invalid(
             "invalid_request", "`recommendation` is not the id of a ranking of this service; send the one in its answer"

@@ -132,7 +132,7 @@ def typed_id(snapshot: Snapshot, text: str) -> int | str:
     return number
 
 
-@get("/v1/similar", responses=errors(400, 404, 503), operation_class=operation("similar"))
+@get("/v1/similar", responses=errors(400, 403, 404, 503), operation_class=operation("similar"))
 async def similar_items(
     request: StrictRequest,
     item: Annotated[  # noqa: ARG001 (only for the OpenAPI document, as below: `SimilarQuery` reads the query)

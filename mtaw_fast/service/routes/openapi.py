@@ -52,7 +52,10 @@ _TABLE_ANSWER = {
 _ERRORS = {
     400: ("invalid_request", "Object missing required field `session`; see /openapi.json"),
     401: ("unauthorized", "send 'Authorization: Bearer' with the token of the service"),
-    403: ("foreign_origin", "a page of another origin may not click; send it from your own host"),
+    403: (
+        "foreign_origin",
+        "a page of another origin may not do this; send it from your own host, or see --cors-origin",
+    ),
     404: ("unknown_item", "the item is not in the catalog; give one of its ids"),
     408: ("body_timeout", "the body did not arrive within 10 s; send it faster"),
     409: ("bundle_refused", "shop.bundle/weights.safetensors is damaged; the old bundle stays in service"),

@@ -10,7 +10,6 @@ from litestar.params import Body, Parameter
 
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.errors import ServiceError, invalid
-from mtaw_fast.service.http.access import check_request_origin
 from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.middleware import Direct
 from mtaw_fast.service.http.responses import JSON, json_response
@@ -33,7 +32,9 @@ from mtaw_fast.service.routes.requests import BatchRequest, ClickRequest, Recomm
 from mtaw_fast.service.state import Service, service_of
 
 
-@post("/v1/recommend", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("recommend"))
+@post(
+    "/v1/recommend", status_code=200, responses=errors(400, 403, 408, 413, 503), operation_class=operation("recommend")
+)
 async def recommend(data: Annotated[RecommendRequest, Body()]) -> Response[RecommendAnswer]:
     """Return the k best next items of one session."""
     raise NotImplementedError("this is the OpenAPI document's: `DIRECT` has the route")
@@ -69,7 +70,12 @@ def _noted(
     return answer
 
 
-@post("/v1/recommend/batch", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("batch"))
+@post(
+    "/v1/recommend/batch",
+    status_code=200,
+    responses=errors(400, 403, 408, 413, 503),
+    operation_class=operation("batch"),
+)
 async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, Body()]) -> Response[BatchAnswer]:
     """Return the k best next items of many sessions, all from one bundle."""
     service = service_of(request)
@@ -106,7 +112,6 @@ async def click(
     """Append clicks to a session that the service keeps, and rank for the whole session."""
     service = service_of(request)
     assert service.sessions is not None
-    check_request_origin(request, service.settings)
     _check_line_end(session_id)
     # All of this before anything is stored: a client sends a refused request again.
     check_limits(data, (data.items,), service.settings.limits)
@@ -154,7 +159,6 @@ async def session(
     """Return the clicks of a session that the service keeps. This does not extend its time to live."""
     service = service_of(request)
     assert service.sessions is not None
-    check_request_origin(request, service.settings)
     _check_line_end(session_id)
     clicks = await service.sessions.clicks(session_id)
     if not clicks:

@@ -13,7 +13,7 @@ import pytest
 from bench.serving.service_process import Service
 from tests.support.random_bundle import save_random
 
-PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+PING = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.service.errors import ServiceError
-from mtaw_fast.service.http.access import check_origin
+from mtaw_fast.service.http.access import Gate
 from mtaw_fast.service.settings import Settings
 from tests.support.service.running import Reply, Running, refused, running
 
@@ -18,35 +17,84 @@ ASKED = {"session": ["sku-11"], "k": 3}
 CLICK = {"items": ["sku-11"], "k": 3}
 
 
-def refusal(origin: str | None, host: str, content_type: str, *own: str) -> str | None:
-    try:
-        check_origin(origin, host, content_type, own)
-    except ServiceError as problem:
-        return problem.code if problem.status == 403 else f"status {problem.status}"
-    return None
+SAME_SITE, OTHER_SITE = "same-site", "cross-site"
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/json", "", "application/x-www-form-urlencoded"])
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://shop:9999", "https://[", "http://shop.evil"])
-def test_another_origin_is_refused(origin: str, content_type: str) -> None:
-    assert refusal(origin, "shop", content_type, "shop") == "foreign_origin"
+def refusal(
+    path: str = "/v1/recommend", method: str = "POST", settings: Settings | None = None, **headers: str | None
+) -> str | None:
+    """Return the code with which a request with these headers is refused; None if it is not."""
+    fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items() if value is not None]
+    problem = Gate(settings or Settings(Path(), host="shop")).problem(
+        {"headers": fields, "raw_path": path.encode(), "method": method}
+    )
+    return None if problem is None else f"{problem.status} {problem.code}"
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "", "multipart/form-data; boundary=x", "text/plain; a=json"])
+PATHS = ["/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/sessions/a", "/v1/feedback", "/admin/items/hide"]
+
+
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8000", "", "[", "127.0.0.1.evil.example", "localhost.x"]
+    "origin", ["http://evil.example", "null", "http://shop:9999", "https://[", "http://shop.evil", "shop", ""]
 )
-def test_an_unknown_host_is_refused_unless_it_is_json(host: str, content_type: str) -> None:
-    assert refusal(None, host, content_type, "shop") == "foreign_host"
-    assert refusal(f"http://{host}", host, content_type, "shop") in ("foreign_host", "foreign_origin")
-    assert refusal(None, host, "Application/JSON; charset=utf-8", "shop") is None
+def test_another_origin_is_refused_where_a_request_may_store(origin: str, path: str) -> None:
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        assert refusal(path, method, host="shop", origin=origin) == "403 foreign_origin"
+    assert refusal("/metrics", "GET", host="shop", origin=origin) is None
+    assert refusal(path, "OPTIONS", host="shop", origin=origin) is None
 
 
-@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "10.1.2.3:80", "SHOP:8000", "shop."])
+def test_a_page_of_another_site_is_known_where_browsers_send_no_origin() -> None:
+    """As of a picture whose address is a route."""
+    for site in (SAME_SITE, OTHER_SITE):
+        assert refusal("/v1/similar", "GET", host="shop", sec_fetch_site=site) == "403 foreign_origin"
+        assert refusal("/docs", "GET", host="shop", sec_fetch_site=site) is None  # a link
+    for site in ("same-origin", "none"):
+        assert refusal("/v1/similar", "GET", host="shop", sec_fetch_site=site) is None
+
+
+def test_named_origins_are_allowed_below_v1_alone() -> None:
+    settings = Settings(Path(), host="shop", cors_origins=(SHOP,))
+    for origin in (SHOP, SHOP.upper()):
+        assert refusal(settings=settings, host="shop", origin=origin, sec_fetch_site=OTHER_SITE) is None
+        assert refusal("/admin/reload", settings=settings, host="shop", origin=origin) == "403 foreign_origin"
+    assert refusal(settings=settings, host="shop", origin=EVIL) == "403 foreign_origin"
+
+
+@pytest.mark.parametrize("path", ["/v1/recommend", "/metrics", "/", "/admin/reload", "/nope", "//"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.x", "0x7f.1", "2130706433"]
+)
+def test_an_unknown_host_is_refused_everywhere(host: str, path: str) -> None:
+    assert refusal(path, host=host) == "403 foreign_host"
+    assert refusal(path, "GET", host=host, origin=f"http://{host}") == "403 foreign_host"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["[", "a:b", "a:99999", "localhost:-1", "localhost:0", "a:1:2", "[::1", "a@localhost", "localhost/", "a b",
+     "localhost?", "localhost#", "ä", "localhost\\x", ":80"],
+)  # fmt: skip
+def test_an_invalid_host_is_a_bad_request(host: str) -> None:
+    assert refusal(host=host) == "400 invalid_request"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost:8000", "LocalHost", "localhost.", "127.0.0.1", "[::1]:8000", "10.1.2.3:80", "SHOP:8000", "shop.",
+     "localhost:", "named.example", "[fe80::1]"],
+)  # fmt: skip
 def test_own_hosts_and_origins_are_allowed(host: str) -> None:
-    assert refusal(None, host, "text/plain", "shop") is None
-    assert refusal(f"http://{host}", host, "text/plain", "shop") is None
-    assert refusal(f"https://{host.upper()}", host, "", "shop") is None
+    settings = Settings(Path(), host="shop", trusted_hosts=("Named.example",))
+    assert refusal(settings=settings, host=host) is None
+    assert refusal(settings=settings, host=host, origin=f"http://{host}") is None
+    assert refusal(settings=settings, host=host, origin=f"https://{host.upper()}", sec_fetch_site="same-origin") is None
+
+
+def test_a_request_without_host_is_no_browsers() -> None:
+    assert refusal() is refusal(host="") is None
+    assert refusal(origin="http://evil.example") == "403 foreign_origin"
 
 
 def click(service: Running, **headers: str) -> tuple[int, str]:
@@ -57,16 +105,44 @@ def click(service: Running, **headers: str) -> tuple[int, str]:
 
 
 def test_a_service_refuses_foreign_clicks_and_stores_none(text_service: Running) -> None:
-    counted = 'mtaw_requests_total{route="/v1/sessions/{id}/click",status="403"}'
+    counted = 'mtaw_requests_total{route="other",status="403"}'
     before = text_service.metric(counted)
-    foreign = {"Content_Type": "text/plain", "Origin": "http://evil.example"}
-    assert click(text_service, **foreign) == (403, "foreign_origin")
-    assert click(text_service, Content_Type="text/plain", Host="evil.example") == (403, "foreign_host")
-    assert click(text_service, Content_Type="text/plain", Host="shop.example:8000") == (200, "")
+    assert click(text_service, Content_Type="text/plain", Origin="http://evil.example") == (403, "foreign_origin")
+    assert click(text_service, Content_Type="application/json", Host="evil.example") == (403, "foreign_host")
+    assert click(text_service, Host="shop.example:8000") == (200, "")
     host = f"127.0.0.1:{text_service.port}"
     assert click(text_service, Content_Type="text/plain", Origin=f"http://{host}") == (200, "")
     assert text_service.ask("POST", "/v1/sessions/reader/click", CLICK).json["clicks"] == 3
     assert text_service.metric(counted) == before + 2
+
+
+@pytest.mark.parametrize("path", ["/v1/similar?k=x", "/v1/recommend", "/healthz", "/nope"])
+@pytest.mark.parametrize("host", ["a:b", "a:99999"])
+def test_a_host_with_a_wrong_port_is_a_bad_request_on_every_route(text_service: Running, path: str, host: str) -> None:
+    refused(text_service.ask("POST" if path == "/v1/recommend" else "GET", path, None, {"Host": host}), 400,
+            "invalid_request")  # fmt: skip
+    text_service.assert_no_error()
+
+
+def test_a_foreign_page_writes_no_ranking_into_the_log(text_bundle: Path, tmp_path: Path) -> None:
+    with running(text_bundle, "--feedback", f"{tmp_path}/kept/") as service:
+        for headers in ({"Origin": EVIL}, {"Host": "evil.example"}):
+            for method, path, body in (
+                ("POST", "/v1/recommend", ASKED | {"session_id": "s"}), ("GET", "/v1/similar?item=sku-11", None),
+                ("POST", "/v1/recommend/batch", {"sessions": [[]], "session_id": "s"}),
+            ):  # fmt: skip
+                assert service.ask(method, path, body, headers).status == 403
+        service.ask("POST", "/v1/recommend", ASKED | {"session_id": "own"})
+        assert service.stop() == 0
+    records = b"".join(path.read_bytes() for path in (tmp_path / "kept").iterdir() if "ranking" in path.name)
+    assert b"own" in records
+    assert b'"s"' not in records
+
+
+@pytest.mark.parametrize("name", ["", "shop.example:80", "https://shop.example", "shop example", "*.example", "ä"])
+def test_invalid_names_of_the_service_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="--trusted-host"):
+        Settings(tmp_path, trusted_hosts=(name,))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from tests.support.service.running import BODY, HEAD, Running, eventually, rest, running
 
 ASKED = b'{"session": ["sku-11"], "k": 3}'
-CHUNKED = b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n%b\r\n"
+CHUNKED = b"POST %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n%b\r\n"
 UPGRADES = {
     "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
     "websocket": b"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n",
@@ -29,10 +29,14 @@ def chunks(*pieces: bytes) -> bytes:
 
 
 def post(headers: bytes, body: bytes = ASKED) -> bytes:
-    return b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n%b" % (headers, len(body), body)
+    return b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n%b" % (
+        headers,
+        len(body),
+        body,
+    )
 
 
-LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+LAST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def statuses(connection: socket.socket) -> list[bytes]:
@@ -79,7 +83,7 @@ def test_a_request_with_an_upgrade_is_answered_normally(text_service: Running, u
         assert statuses(connection) == [b"200"] * 3
 
 
-ALIVE = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
+ALIVE = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
 TRAILERS = b"0\r\nX-Checksum: 1\r\nAuthorization: Bearer s3cret\r\n\r\n"
 
 
@@ -102,31 +106,33 @@ def test_requests_on_one_connection_are_answered_in_order(
         assert statuses(connection) == [*expected, b"200"]
 
 
-GZIP = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\n%b\r\n0\r\n\r\n"
+GZIP = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\n%b\r\n0\r\n\r\n"
 
 
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        (b"GET /healthz HTTP/1.1\r\n\r\n", b"400"), (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n" + LAST, b"400"),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n" + LAST, b"400"),  # it ends the connection
+        (b"GET /healthz HTTP/1.1\r\n\r\n", b"400"),
+        (b"CONNECT x:80 HTTP/1.1\r\nHost: localhost\r\n\r\n" + LAST, b"400"),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: y\r\n\r\n" + LAST, b"400"),  # it ends the connection
         (b"nonsense\r\n\r\n", b"400"), (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"400"),
-        (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", b"400"), (b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"400"),
+        (b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 200_000, b"400"),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", b"400"),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: y\r\nhost: z\r\n\r\n", b"400"),
-        (b"GET /healthz HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: y\r\nhost: z\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/1.0\r\nHost: localhost\r\nHost: localhost\r\n\r\n", b"400"),
         (b"GET /healthz\r\n\r\n", b"400"),
-        (b"GET /healthz HTTP/0.9\r\nHost: x\r\n\r\n", b"400"),
-        (b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/0.9\r\nHost: localhost\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/2.0\r\nHost: localhost\r\n\r\n", b"400"),
         (GZIP % b"Transfer-Encoding: gzip, chunked\r\n", b"501"),
         (GZIP % b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", b"501"),
         (GZIP % b"Transfer-Encoding: chunked, gzip\r\n", b"400"),
         (GZIP % b"Transfer-Encoding: chunked, chunked\r\n", b"400"),
         (GZIP.replace(b"1.1", b"1.0") % b"Transfer-Encoding: chunked\r\n", b"400"),
         (b"GET /healthz HTTP/1.0\r\n\r\n", b"200"),
-        (b"GET /healthz HTTP/1.0\r\nHost: x\r\n\r\n", b"200"),
+        (b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n", b"200"),
         (b"GET /healthz HTTP/1.1\r\nHost: \r\nConnection: close\r\n\r\n", b"200"),
     ],
 )  # fmt: skip
@@ -192,7 +198,7 @@ def test_a_client_that_does_not_read_its_answers(service: Running) -> None:
         connection.settimeout(0.2)
         with contextlib.suppress(OSError):  # it reads no more, or has closed
             for _ in range(20_000):
-                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"HTTP/1.1 200" in connection.recv(1000)
         connection.settimeout(20)
         time.sleep(1.5)
@@ -206,7 +212,7 @@ def test_pipelined_requests_may_be_cut_anywhere(service: Running, cut: int) -> N
         connection.sendall(data[:cut])
         received = connection.recv(1)
         time.sleep(0.1)
-        connection.sendall(data[cut:] + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection.sendall(data[cut:] + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         received += rest(connection)
     assert received.count(b"HTTP/1.1 200 OK") == 601
     assert received.count(b"HTTP/1.1 ") == 601
@@ -221,7 +227,7 @@ def test_pipelined_requests_are_not_all_read_at_once(service: Running) -> None:
     def send(connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
 
     before = own_mib()
     with service.raw() as connection:
@@ -259,7 +265,7 @@ def test_connections_that_were_dropped_are_gone(service: Running) -> None:
 
 
 def test_incomplete_bodies_have_a_memory_limit(text_bundle: Path) -> None:
-    part = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n" + b" " * 1_000_000
+    part = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n" + b" " * 1_000_000
     with running(text_bundle, "--read-timeout", "20") as service, contextlib.ExitStack() as open_connections:
         for _ in range(80):
             open_connections.enter_context(service.raw()).sendall(part)

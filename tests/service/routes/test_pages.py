@@ -22,6 +22,17 @@ from tests.support.service.running import WITH_TOKEN, Running, eventually, refus
 PAGES = Path(pages.__file__).with_name("static")
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/watch", "/docs.js", "/healthz", "/metrics", "/openapi.json"])
+def test_head_is_get_without_the_body(text_service: Running, path: str) -> None:
+    got, head = (text_service.ask(method, path) for method in ("GET", "HEAD"))
+    assert (got.status, head.status, head.body) == (200, 200, b"")
+    same = got.headers.keys() - {"date"} if path != "/metrics" else {"content-type", "content-security-policy"}
+    assert {name: head.headers.get(name) for name in same} == {name: got.headers.get(name) for name in same}
+    assert {"GET", "HEAD"} <= set(text_service.ask("POST", path).headers["allow"].split(", "))
+    assert refused(text_service.ask("GET", "/nope"), 404, "not_found")
+    assert text_service.ask("HEAD", "/nope").status == 404
+
+
 @pytest.fixture
 def browser() -> str:
     command = find_browser()

@@ -116,7 +116,7 @@ def test_openapi_describes_every_route_with_examples(text_service: Running, int_
         for operation in path.values():
             assert "X-Bundle-Version" in operation["responses"]["200"]["headers"]
     recommend = document["paths"]["/v1/recommend"]["post"]
-    assert set(recommend["responses"]) == {"200", "400", "408", "413", "503"}
+    assert set(recommend["responses"]) == {"200", "400", "403", "408", "413", "503"}
     for response in recommend["responses"].values():
         assert response["content"]["application/json"]["examples"]
     # The example is a valid request.

@@ -13,7 +13,7 @@ from typing import Any
 from tests.support.service.hostile import case, cycle, judged, request
 
 Address = tuple[str, int]
-PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+PING = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 _GOOD = request(b'{"session": ["sku-7", "sku-17"], "k": 5}')
 _SLOW = 40  # connections of a slow client

@@ -55,7 +55,7 @@ def case(number: int) -> Case:
 
 def request(body: bytes, path: str = "/v1/recommend", headers: str = _JSON, method: str = "POST") -> bytes:
     """Return a whole HTTP/1.1 request."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: shop\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
     return head.encode("latin-1") + body
 
 
@@ -226,7 +226,7 @@ def _odd_headers(rng: Random, number: int, kind: str) -> Case:
 def _big(rng: Random, number: int, kind: str) -> Case:
     """A body of 100 MB, with a Content-Length or in chunks."""
     block = rng.choice((b"x", b"[", b" ", b'"sku-1",')) * (1 << 13)
-    start = b"POST /v1/recommend HTTP/1.1\r\nHost: shop\r\n" + _JSON.encode()
+    start = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\n" + _JSON.encode()
     count = BIG // len(block)
 
     def announced() -> Iterator[bytes]:
@@ -253,7 +253,9 @@ _CHUNKS = (
 
 
 def _chunked(rng: Random, number: int, kind: str) -> Case:
-    start = f"POST {rng.choice(_ROUTES)} HTTP/1.1\r\nHost: shop\r\n{_JSON}Transfer-Encoding: chunked\r\n\r\n".encode()
+    start = (
+        f"POST {rng.choice(_ROUTES)} HTTP/1.1\r\nHost: localhost\r\n{_JSON}Transfer-Encoding: chunked\r\n\r\n".encode()
+    )
     return Case(number, kind, [start + rng.choice(_CHUNKS)], whole=False)
 
 
@@ -268,7 +270,7 @@ _LENGTHS = (
 
 def _lying_lengths(rng: Random, number: int, kind: str) -> Case:
     path = rng.choice(_ROUTES)
-    head = f"POST {path} HTTP/1.1\r\nHost: shop\r\n{_JSON}{rng.choice(_LENGTHS)}\r\n\r\n".encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{_JSON}{rng.choice(_LENGTHS)}\r\n\r\n".encode()
     return Case(number, kind, [head + json.dumps(valid(rng, path)).encode()], whole=False)
 
 
@@ -286,7 +288,7 @@ def _header_flood(rng: Random, number: int, kind: str) -> Case:
     flood = rng.choice(floods)
 
     def pieces() -> Iterator[bytes]:
-        yield b"GET /healthz HTTP/1.1\r\nHost: shop\r\n"
+        yield b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
         yield from flood()
         yield b"\r\n"
 

@@ -24,7 +24,7 @@ from mtaw_fast.service.settings import Settings
 ADMIN_TOKEN = "s3cret"
 WITH_TOKEN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 FRESH = ("--metrics-interval", "0.001")
-HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 23\r\n\r\n"
+HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 23\r\n\r\n"
 BODY = b'{"session": ["sku-11"]}'
 
 
