@@ -56,13 +56,16 @@ class Reloader:
         self._metrics.counters.own[VERSION + self._number] = version_cell(snapshot.version)
         self._metrics.serve(snapshot.version)
 
-    async def reload(self) -> ReloadResult:
-        """Load the bundle in the folder if it is not the one in service. Raises MtawError if it cannot be used."""
+    async def reload(self, verify: bool = False) -> ReloadResult:
+        """Load the bundle in the folder if it is not the one in service. Raises MtawError if it cannot be used.
+
+        verify: whether to read the files of a bundle in service too: the next worker to start needs them.
+        """
         async with self._reloading:
             settings, (folder, name) = self._settings, self._served
             self._seen = signature(folder)
             try:
-                version = await in_background(lambda: current_version(folder))
+                version = await in_background(lambda: current_version(folder, verify))
                 if version == self.snapshot.version and not self._must_reload:
                     return "unchanged"
                 start = time.perf_counter()
@@ -113,7 +116,7 @@ class Reloader:
             needed = self._must_reload and time.monotonic() >= next_try
             if requested or needed or signature(self._served.folder) != self._seen:
                 try:
-                    await self.reload()
+                    await self.reload(verify=requested and self._metrics.first_worker)
                 except MtawError:  # `reload` has logged and counted it
                     next_try = time.monotonic() + _RETRY_SECONDS
 

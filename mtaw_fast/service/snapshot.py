@@ -97,9 +97,9 @@ def _reference(bundle: Bundle) -> DriftReference | None:
     return DriftReference.of(sessions, model.n_items)
 
 
-def current_version(folder: Path) -> str:
-    """Return the version of the bundle in the folder, without verifying its files. Raises BundleError."""
-    return version_of(Bundle.load(folder, verify=False).manifest)
+def current_version(folder: Path, verify: bool = False) -> str:
+    """Return the version of the bundle in the folder. verify: whether to read all of its files. Raises BundleError."""
+    return version_of(Bundle.load(folder, verify=verify).manifest)
 
 
 def check_version(folder: Path, version: str, expected: str | None) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.service.http.graceful_drain import (
     HANDSHAKE,
+    NO_WORKER,
     GracefulDrain,
     allow_new_connections,
     block_new_connections,
@@ -104,6 +105,9 @@ class _Supervisor:
         self._workers: dict[int, _Worker] = {}
         self._restarts: dict[int, tuple[float, int]] = {}  # by row: when to start a worker, and its failures so far
         self._announced = False
+        self._version = _NO_VERSION  # of the worker that was ready last
+        self._unable: set[int] = set()  # rows whose last worker took no request
+        self._drain: GracefulDrain | None = None  # while no worker can take requests
 
     def run(self) -> None:
         """Start the workers, watch them until a signal comes, and stop them."""
@@ -128,6 +132,7 @@ class _Supervisor:
                 self._read_messages()
                 self._reap()
                 self._restart()
+                self._stand_in()
                 if time.monotonic() - last_check >= _CHECK_INTERVAL:
                     last_check = time.monotonic()
                     self._kill_silent()
@@ -147,6 +152,8 @@ class _Supervisor:
         return ours, received
 
     def _until_next(self, last_check: float) -> float:
+        if self._drain is not None:
+            return _STOP_INTERVAL
         times = [last_check + _CHECK_INTERVAL, *(due for due, _ in self._restarts.values())]
         return max(0.0, min(times) - time.monotonic())
 
@@ -169,7 +176,22 @@ class _Supervisor:
                 self._start(row, failures)
             except OSError as error:  # no memory or no process for one more: the other workers go on
                 log_event("worker_failed", level="error", worker=row, reason=error.strerror)
+                self._unable.add(row)
                 self._schedule(row, failures + 1)
+
+    def _stand_in(self) -> None:
+        """Answer 503 while no worker takes requests and one could not start: clients would wait until one can."""
+        if self._unable and all(worker.up_since is None for worker in self._workers.values()):
+            if self._drain is None:
+                self._drain = GracefulDrain(self._listener, refusal(self._version, NO_WORKER))
+            self._drain.turn(0.0)
+        else:
+            self._end_stand_in()
+
+    def _end_stand_in(self) -> None:
+        if self._drain is not None:
+            self._drain.finish()
+            self._drain = None
 
     def _schedule(self, row: int, failures: int) -> None:
         """Note when to start a worker. failures: of its predecessors in a row."""
@@ -191,7 +213,8 @@ class _Supervisor:
                         self._is_up(worker, text)
 
     def _is_up(self, worker: _Worker, version: str) -> None:
-        worker.up_since = time.monotonic()
+        worker.up_since, self._version = time.monotonic(), version
+        self._unable.discard(worker.row)
         log_event("worker_started", worker=worker.row, worker_pid=worker.process.pid, version=version)
         if not self._announced and all(peer.up_since is not None for peer in self._workers.values()):
             self._announced = True
@@ -212,6 +235,8 @@ class _Supervisor:
             log_event("worker_died", level="error", worker=row, worker_pid=worker.process.pid, status=status)
             if not self._announced:
                 raise MtawError(f"a worker died while it started (status {status}); see the log above")
+            if worker.up_since is None:
+                self._unable.add(row)
             settled = worker.up_since is not None and time.monotonic() - worker.up_since >= _SETTLED
             self._schedule(row, 0 if settled else worker.failures + 1)
 
@@ -233,8 +258,9 @@ class _Supervisor:
     def _stop(self) -> None:
         """Let the workers finish their requests, and answer new connections with a 503 until they have ended."""
         log_event("stopping")
+        self._end_stand_in()
         versions = self._metrics.counters.live_versions()
-        drain = GracefulDrain(self._listener, refusal(versions[0] if versions else _NO_VERSION))
+        drain = GracefulDrain(self._listener, refusal(versions[0] if versions else self._version))
         block_new_connections(self._listener)
         blocked_since: float | None = time.monotonic()
         for worker in self._workers.values():

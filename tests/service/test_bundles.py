@@ -17,7 +17,7 @@ from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
-from tests.support.service.running import WITH_TOKEN, Reply, Running, eventually, running, traffic
+from tests.support.service.running import WITH_TOKEN, Reply, Running, eventually, refused, running, traffic
 
 SESSIONS = [[f"sku-{i}", f"sku-{(7 * i) % 60}"] for i in range(20)]
 
@@ -126,6 +126,32 @@ def test_a_damaged_bundle_is_refused_once_and_the_old_one_stays(service: Running
     (folder / "manifest.json").unlink()
     new = put(folder, 4)
     eventually(lambda: all_on(service, new))
+
+
+@pytest.mark.parametrize("part", ["weights", "catalog", "items", "popularity", "scan"])
+def test_a_changed_byte_of_the_served_bundle_is_refused(service: Running, folder: Path, part: str) -> None:
+    """With the same manifest: the workers have copies, but the next one to start would not."""
+    assert reload(service).json["result"] == "unchanged"
+    version = service.ask("GET", "/healthz").version
+    path = Bundle.load(folder).file(part)
+    assert path is not None
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    reply = reload(service)
+    assert "SHA-256" in refused(reply, 409, "bundle_refused")
+    assert (path.name in reply.json["error"]["message"], reply.version) == (True, version)
+    path.write_bytes(content)
+    assert reload(service).json["result"] == "unchanged"
+
+
+def test_a_signal_has_a_changed_byte_logged(service: Running, folder: Path) -> None:
+    path = Bundle.load(folder).file("weights")
+    assert path is not None
+    content, before = path.read_bytes(), len(service.events("reload_refused"))
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.kill(service.process.pid, signal.SIGHUP)
+    eventually(lambda: len(service.events("reload_refused")) > before)
+    path.write_bytes(content)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from mtaw_fast.service import supervisor
 from mtaw_fast.service.observability.counters import HEARTBEAT
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
-from tests.support.service.running import eventually, running
+from tests.support.service.running import eventually, refused, running
 
 SOON = (
     "import sys, mtaw_fast.service.supervisor as one; from mtaw_fast.cli import main; "
@@ -163,3 +163,29 @@ def test_a_worker_that_cannot_start_again_leaves_the_others_at_work(tmp_path: Pa
         assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
         folder.symlink_to(text_bundle)
         eventually(lambda: len(service.worker_pids()) == 2)
+
+
+def test_without_a_worker_that_can_start_clients_get_a_503(tmp_path: Path, text_bundle: Path) -> None:
+    folder = tmp_path / "bundle"
+    folder.symlink_to(text_bundle)
+    with running(folder, "--reload-interval", "3600") as service:
+        version = service.ask("GET", "/healthz").version
+        folder.unlink()
+        (victim,) = service.worker_pids()
+        os.kill(victim, signal.SIGKILL)
+        for method, path in (("GET", "/readyz"), ("POST", "/v1/recommend"), ("GET", "/")):
+            reply = service.ask(method, path)
+            assert "no worker" in refused(reply, 503, "not_ready")
+            assert reply.version == version
+        folder.symlink_to(text_bundle)
+        eventually(lambda: service.ask("GET", "/readyz").status == 200)
+        folder.unlink()
+        os.kill(service.worker_pids().pop(), signal.SIGKILL)
+        assert service.ask("GET", "/readyz").status == 503
+        assert service.stop() == 0
+
+
+def test_clients_wait_for_the_replacement_of_a_worker(text_bundle: Path) -> None:
+    with running(text_bundle) as service:
+        os.kill(service.worker_pids().pop(), signal.SIGKILL)
+        assert service.ask("GET", "/readyz").status == 200

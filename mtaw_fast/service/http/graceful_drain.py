@@ -1,4 +1,4 @@
-"""Shutdown: while the service stops, new connections get a 503, and none is reset without an answer."""
+"""Without workers, as while the service stops, new connections get a 503, and none is reset without an answer."""
 
 from __future__ import annotations
 
@@ -49,9 +49,13 @@ def allow_new_connections(listener: socket.socket) -> None:
         listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
-def refusal(version: str) -> bytes:
-    """Return the whole 503 response of a service that stops. version: of the bundle that it served."""
-    problem = unavailable("not_ready", "the service is shutting down; try again, or use another one")
+STOPPING = "the service is shutting down; try again, or use another one"
+NO_WORKER = "no worker of the service can start; its log says why"
+
+
+def refusal(version: str, reason: str = STOPPING) -> bytes:
+    """Return the whole 503 response of a service without workers. version: of the bundle that it served."""
+    problem = unavailable("not_ready", reason)
     detail = ErrorDetail(code=problem.code, message=str(problem))
     body = msgspec.json.encode(ErrorAnswer(error=detail, version=version))
     head = [
@@ -76,7 +80,7 @@ class _Client:
 
 
 class GracefulDrain:
-    """Accepts connections in place of the stopped workers, and sends each client the same response."""
+    """Accepts connections in place of the workers, and sends each client the same response."""
 
     def __init__(self, listener: socket.socket, answer: bytes) -> None:
         self._listener, self._answer = listener, answer

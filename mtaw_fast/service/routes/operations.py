@@ -97,7 +97,7 @@ async def reload(request: StrictRequest) -> Response[ReloadAnswer]:
         reloader.acknowledge()
     for reloader in service.bundles:
         try:
-            results.add(await reloader.reload())
+            results.add(await reloader.reload(verify=True))
         except MtawError as error:
             refused.append(error)
     if refused:
