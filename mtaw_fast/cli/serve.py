@@ -14,6 +14,7 @@ from mtaw_fast.errors import UsageError, require
 from mtaw_fast.system.cpus import usable_cpus
 
 _TOKEN_VARIABLE = "MTAW_ADMIN_TOKEN"
+_SHORTEST_TOKEN = 16  # characters
 _PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"
 _SAME_NAMES = (  # options that are fields of `Settings`
     "host", "port", "workers", "encoder", "index", "sessions", "session_ttl", "max_sessions", "max_sessions_bytes",
@@ -215,9 +216,16 @@ def _secret(path: Path | None, variable: str, flag: str, name: str) -> str | Non
 
 
 def _token(path: Path | None) -> str | None:
-    """Read the admin token and check that an HTTP header can carry it."""
+    """Read the admin token and check that an HTTP header can carry it, and that nobody guesses it."""
     token = _secret(path, _TOKEN_VARIABLE, "--admin-token-file", "token")
-    if token is not None and (not (token.isascii() and token.isprintable()) or " " in token):
-        source = f"${_TOKEN_VARIABLE}" if path is None else str(path)
+    if token is None:
+        return None
+    source = f"${_TOKEN_VARIABLE}" if path is None else str(path)
+    if not (token.isascii() and token.isprintable()) or " " in token:
         raise UsageError(f"the token in {source} must be printable ASCII without spaces; write another one")
+    if len(token) < _SHORTEST_TOKEN:
+        raise UsageError(
+            f"the token in {source} has {len(token)} characters, the fewest are {_SHORTEST_TOKEN}; write a random one, "
+            "as of 'openssl rand -hex 32'"
+        )
     return token

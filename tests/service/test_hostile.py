@@ -16,7 +16,7 @@ from tests.service.siege import lay_siege
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts, save_random
 from tests.support.service.besieging import half, holding, idle, slow
 from tests.support.service.hostile import BIG, Case, Reply, case, cycle, judged
-from tests.support.service.running import Running
+from tests.support.service.running import ADMIN_TOKEN, Running
 
 pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
 pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
@@ -104,7 +104,7 @@ def test_honest_clients_get_right_answers_in_a_siege(tmp_path):
 def test_the_service_matches_its_openapi_document(tmp_path, columns, options, selected, phases, examples):
     pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
     save_parts(tmp_path / "bundle", **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
-    (tmp_path / "token").write_text("secret")
+    (tmp_path / "token").write_text(ADMIN_TOKEN)
     # A body limit large enough that one event too many is refused for the number of events.
     of_service = (
         *OPTIONS, "--sessions", "memory", "--admin-token-file", str(tmp_path / "token"), "--max-body", "4194304",
@@ -118,8 +118,9 @@ def test_the_service_matches_its_openapi_document(tmp_path, columns, options, se
             "MTAW_TEST_COLUMNS": columns,
         }  # fmt: skip
         command = [
-            sys.executable, "-m", "schemathesis.cli", "run", document, "--header", "Authorization: Bearer secret",
-            *options, "--phases", phases, "--max-examples", f"{examples}", "--seed", "1", "--no-color",
+            sys.executable, "-m", "schemathesis.cli", "run", document, "--header",
+            f"Authorization: Bearer {ADMIN_TOKEN}", *options, "--phases", phases, "--max-examples", f"{examples}",
+            "--seed", "1", "--no-color",
         ]  # fmt: skip
         completed = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | environment)
     assert completed.returncode == 0, completed.stdout[-6000:] + completed.stderr[-2000:]

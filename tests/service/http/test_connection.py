@@ -84,7 +84,7 @@ def test_a_request_with_an_upgrade_is_answered_normally(text_service: Running, u
 
 
 ALIVE = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
-TRAILERS = b"0\r\nX-Checksum: 1\r\nAuthorization: Bearer s3cret\r\n\r\n"
+TRAILERS = b"0\r\nX-Checksum: 1\r\nAuthorization: Bearer s3cret-of-the-tests\r\n\r\n"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.service.running import WITH_TOKEN, Running, refused
+from tests.support.service.running import ADMIN_TOKEN, WITH_TOKEN, Running, refused
 
 RECOMMEND = "/v1/recommend"
 FINE = {"session": ["sku-11"]}
@@ -131,13 +131,23 @@ def test_the_wrong_method(text_service: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", [None, "Bearer wrong", "s3cret", "Basic s3cret", "Bearer s3cret2", "Bearer \xff", "Bearer", "Bearer  "]
+    "header",
+    [
+        None,
+        "Bearer wrong",
+        ADMIN_TOKEN,
+        f"Basic {ADMIN_TOKEN}",
+        f"Bearer {ADMIN_TOKEN}2",
+        "Bearer \xff",
+        "Bearer",
+        "Bearer  ",
+    ],
 )
 def test_reload_needs_the_token(text_service: Running, header: str | None) -> None:
     reply = text_service.ask("POST", "/admin/reload", headers={} if header is None else {"Authorization": header})
     refused(reply, 401, "unauthorized")
     assert reply.headers["www-authenticate"] == "Bearer"
-    assert text_service.ask("POST", "/admin/reload", headers={"Authorization": "bearer s3cret"}).status == 200
+    assert text_service.ask("POST", "/admin/reload", headers={"Authorization": f"bearer {ADMIN_TOKEN}"}).status == 200
 
 
 def test_the_service_logged_no_error(text_service: Running) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mtaw_fast.service.observability.metrics import FAMILIES
-from tests.support.service.running import Running
+from tests.support.service.running import WITH_TOKEN, Running
 
 promql = pytest.importorskip("promql_parser", reason="promql-parser is not installed: pip install promql-parser")
 
@@ -29,7 +29,7 @@ def series(text_service: Running) -> dict[str, list[dict[str, str]]]:
     for body in ({"session": ["sku-20"]}, {"session": ["nobody-knows"]}, {"session": ["sku-20"], "k": 0}):
         text_service.ask("POST", "/v1/recommend", body)
     text_service.ask("POST", "/v1/sessions/dashboard/click", {"items": ["sku-21"]})
-    text_service.ask("POST", "/admin/reload", headers={"Authorization": "Bearer s3cret"})
+    text_service.ask("POST", "/admin/reload", headers=WITH_TOKEN)
     text = text_service.ask("GET", "/metrics").body.decode()
     by_name: dict[str, list[dict[str, str]]] = {}
     for name, labels in _SERIES.findall(text):

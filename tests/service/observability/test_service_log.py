@@ -19,7 +19,7 @@ from mtaw_fast.service.observability.service_log import JsonLines, LogWriter
 from tests.support.service.running import Running, ask_on, eventually, running
 
 SECRET = "very-private-item"
-TOKEN = "the-admin-token"
+TOKEN = "the-token-of-admins"
 
 
 def test_requests_are_logged_without_their_content(text_bundle: Path) -> None:

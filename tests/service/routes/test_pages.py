@@ -17,7 +17,7 @@ from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.routes import pages
 from tests.service.conftest import INT_IDS
 from tests.support.service.browser import Browser, find_browser
-from tests.support.service.running import WITH_TOKEN, Running, eventually, refused, running
+from tests.support.service.running import ADMIN_TOKEN, WITH_TOKEN, Running, eventually, refused, running
 
 PAGES = Path(pages.__file__).with_name("static")
 
@@ -227,7 +227,7 @@ def test_the_experiment_page_needs_the_token_and_shows_the_verdict(tab: Browser,
     eventually(lambda: own.ask("GET", "/admin/experiment?planned=9", headers=WITH_TOKEN).status == 200)
     tab.go(f"http://127.0.0.1:{own.port}/experiment")
     tab.wait("document.body?.dataset.ready")
-    tab.ask("document.getElementById('token').value = 's3cret'; document.getElementById('ask').requestSubmit()")
+    tab.ask(f"document.getElementById('token').value = '{ADMIN_TOKEN}'; document.getElementById('ask').requestSubmit()")
     tab.wait("document.body?.dataset.shown == 1")
     assert "nothing to compare" in tab.ask("document.getElementById('verdict').textContent")
     assert tab.ask("document.querySelectorAll('#arms tbody tr').length") == 1

@@ -21,7 +21,7 @@ from bench.serving.service_process import Service
 from mtaw_fast.service.ranking_ids import load_key, new_id, use_key
 from mtaw_fast.service.settings import Settings
 
-ADMIN_TOKEN = "s3cret"
+ADMIN_TOKEN = "s3cret-of-the-tests"
 WITH_TOKEN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 FRESH = ("--metrics-interval", "0.001")
 HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 23\r\n\r\n"
