@@ -49,6 +49,7 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.soak --calls 2000000 --seconds 1200
 	$(BIN)/python -m tests.soak --memory --calls 400000 --seconds 1200
 	$(BIN)/python -m tests.soak --learn --seconds 3600 --rate 2000
+	$(BIN)/python -m tests.online.readers --logs 100000
 	$(BIN)/python -m tests.simulation --histories 20000
 	$(BIN)/python -m tests.simulation --every-call
 	$(BIN)/python -m tests.service.hostile --bodies 10000

@@ -22,6 +22,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", nargs="?", help="folder made by 'train'")
     add_side_by_side(parser, "instead of BUNDLE, each bundle of the service; WEIGHT is not used here")
     add_learning_options(parser)
+    parser.add_argument("--confirm-clock", action="store_true", help="the hosts' clocks are right, though times jumped")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -40,5 +41,5 @@ def run(arguments: argparse.Namespace) -> None:
         if served is not None and model_hash(read_manifest(served)) != model_hash(read_manifest(bundle)):
             raise UsageError(f"{arm.folder} is served with {served}, whose learning this overwrites; give that one")
     for bundle, arm in pairs:
-        compact_folder(bundle, arm, wait=True)
+        compact_folder(bundle, arm, wait=True, confirm_clock=arguments.confirm_clock)
         print(f"wrote {arm.folder / COMPACTED}")

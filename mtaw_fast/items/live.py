@@ -109,8 +109,11 @@ class LiveItems:
             table = replace(table, hidden=self._hidden, version=table.version + 1)
         if table.rules is not self._rules:
             table = replace(table, rules=self._rules, version=table.version + 1)
-        self._table, self._replaced, self._patch = table, None, None
-        return table
+        says_nothing = not (
+            table.columns or table.waiting.ids or table.hidden or table.rules or table.changed or table.made
+        )
+        self._table, self._replaced, self._patch = None if says_nothing else table, None, None
+        return self._table
 
 
 def _grown(table: ItemTable, n_rows: int, renewed: Mapping[int, int]) -> ItemTable:

@@ -16,7 +16,7 @@ from mtaw_fast.errors import DataError
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
-LAYOUT = 1
+LAYOUT = 2
 AGELESS = np.iinfo(np.int64).max  # instead of the time of a session's last click, if that is unknown
 _ABOUT = "about"  # in a file: UTF-8 JSON of the layout and of the fields that are not arrays
 _TYPES = {
@@ -57,7 +57,7 @@ class LogProgress:
 
         log               the log's identity
         position          every event up to here is in the tables or in `carried`
-        clock             time of the newest event
+        clock_state       of `online.state.log_clock.LogClock`
         keys              uint64[L], of the session ids in the tables (`online.state.session_tracker.key_of`), ascending
         sessions          int32[L], their indices in the tables
         last              int64[L], times of their last clicks; `AGELESS` of those in a log file without times, which
@@ -71,11 +71,7 @@ class LogProgress:
         given_items, given_vectors  int32[G], float32[G * d], items added by hand with a vector
         carried           uint8[..], clicks of open sessions, and parts of changes of the item table that are not
                           complete: UTF-8 lines of JSON in the log's order
-        open              by session id, of open sessions: time of the last click, learned or not, and whether it is a
-                          bot, from which nothing is learned
-        arrival           time of the newest arrival; 0 if no click had one
-        recent            by session id, of open sessions: when their latest clicks arrived, as far as the rule for bots
-                          still needs it
+        open              the open sessions by id, as `online.state.session_tracker.OpenSession`
         content_priors    a new item, a neighbor that its attributes suggest, the time (0: unknown) of the newest click
                           then
         entered, added    items that entered by clicks, or were added by hand, since the training
@@ -92,7 +88,7 @@ class LogProgress:
 
     log: str
     position: str
-    clock: int
+    clock_state: Mapping[str, int] = field(default_factory=dict)
     keys: np.ndarray = field(default_factory=_empty(np.uint64))
     sessions: np.ndarray = field(default_factory=_empty(np.int32))
     last: np.ndarray = field(default_factory=_empty(np.int64))
@@ -105,9 +101,7 @@ class LogProgress:
     carried: np.ndarray = field(default_factory=_empty(np.uint8))
     given_items: np.ndarray = field(default_factory=_empty(np.int32))
     given_vectors: np.ndarray = field(default_factory=_empty(np.float32))
-    open: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
-    arrival: int = 0
-    recent: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    open: Mapping[str, tuple[int, int, int, bool, Sequence[int]]] = field(default_factory=dict)
     since: int | None = None
     content_priors: Sequence[tuple[int, int, int]] = ()
     entered: int = 0
@@ -160,15 +154,19 @@ class LogProgress:
             yield [rest]
 
     @property
+    def clock(self) -> int:
+        """Time of the newest event."""
+        return self.clock_state.get("now", 0)
+
+    @property
     def unavailable(self) -> np.ndarray:
         """int32[..]: items that are not recommended, ascending: `removed` and `hidden`."""
         return np.union1d(self.removed, self.hidden)
 
     def save(self, path: Path) -> None:
         """Write the progress to `path` as one safetensors file, atomically."""
-        about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock": self.clock,
-                 "open": dict(self.open), "arrival": self.arrival, "recent": dict(self.recent),
-                 "since": self.since, "entered": self.entered, "added": [*self.added],
+        about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock_state": dict(self.clock_state),
+                 "open": dict(self.open), "since": self.since, "entered": self.entered, "added": [*self.added],
                  "content_priors": [*self.content_priors], "refused_tables": [*self.refused_tables],
                  "removed_ids": [*self.removed_ids],
                  "candidates": [[item, list(keys)] for item, keys in self.candidates.items()]}  # fmt: skip
@@ -190,10 +188,13 @@ class LogProgress:
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
             return cls(
-                str(about["log"]), str(about["position"]), int(about["clock"]), guards=guards,
-                open={str(name): (int(last), bool(bot)) for name, (last, bot) in about["open"].items()},
-                since=None if about["since"] is None else int(about["since"]), arrival=int(about["arrival"]),
-                recent={str(name): [int(time) for time in times] for name, times in about["recent"].items()},
+                str(about["log"]), str(about["position"]), guards=guards,
+                clock_state={str(name): int(time) for name, time in about["clock_state"].items()},
+                open={
+                    str(name): (int(last), int(at), int(clicks), bool(bot), [*map(int, recent)])
+                    for name, (last, at, clicks, bot, recent) in about["open"].items()
+                },
+                since=None if about["since"] is None else int(about["since"]),
                 content_priors=[(int(item), int(other), int(time)) for item, other, time in about["content_priors"]],
                 entered=int(about["entered"]), added=[int(item) for item in about["added"]],
                 candidates={item: [int(key) for key in keys] for item, keys in about["candidates"]},

@@ -24,6 +24,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.errors import DataError, LearnError, MtawError, shown
+from mtaw_fast.online.compaction.compaction import UnconfirmedTimeError
 from mtaw_fast.online.compaction.compactor import CLEANUP_FAILED
 from mtaw_fast.online.compaction.current import (
     Signature,
@@ -31,6 +32,8 @@ from mtaw_fast.online.compaction.current import (
     former_position,
     learned_position,
     model_for,
+    position_in,
+    reader_id,
     signature_of,
     trained_until,
 )
@@ -49,6 +52,7 @@ from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
 _WATCH_SECONDS = 0.5
+_NOTE_SECONDS = 60.0
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
@@ -87,8 +91,11 @@ class OnlineLearner:
         self.must_reload = False
         self.bundle = bundle
         self._trained = _training_of(bundle.manifest)
+        self._cut = START  # where the log was cut, if that was logged
+        self._jumped = False  # whether the log's times have, at the last look
         self._serving_lock = ServingLock(settings.folder, Path(folder))
         try:
+            self._note_reader()
             if signature_of(settings.folder) != signature:
                 raise OvertakenError(f"the compacted bundle in {settings.folder} changed while it was loaded")
             self.follower = self._new_follower(bundle, signature)
@@ -216,11 +223,38 @@ class OnlineLearner:
                 self._try_to_switch(signature)
                 continue
             try:
+                self._watch_clock()
+                if host.monotonic() - self._noted >= _NOTE_SECONDS:
+                    self._note_reader()
                 if self.compactions.should_start(self.state.event_processor, self.bundle, self.log):
                     self.compact()
             except Exception as error:  # serving continues, and so must this thread
                 self.compactions.restart_pause()  # otherwise a disk error would be logged at every poll
                 _LOG.error("cannot compact what was learned: %s", error, exc_info=not isinstance(error, MtawError))
+
+    def _watch_clock(self) -> None:
+        """Say it once if the log's times have jumped, and once if they are confirmed."""
+        jump = self.clock_jump
+        if bool(jump) != self._jumped:
+            self._jumped = bool(jump)
+            _LOG.warning("%s", UnconfirmedTimeError(jump) if jump else "the log's times are confirmed")
+
+    def _note_reader(self) -> None:
+        """Tell the log from where this learner would read again."""
+        self._noted, position = host.monotonic(), position_in(self.bundle, self.log)
+        cut = self.log.cut()
+        if position < cut and self._cut != cut:
+            self._cut = cut
+            _LOG.warning(
+                "%s was away while other machines removed events up to %s, so what it learns may differ from theirs; "
+                "copy the folder %s of one of them", self.settings.folder, cut, COMPACTED,
+            )  # fmt: skip
+        self.log.note_reader(reader_id(self.settings), position)
+
+    @property
+    def clock_jump(self) -> int:
+        """See `LogClock.jump`."""
+        return self.state.event_processor.tracker.clock.jump(now_ms())
 
     def _try_to_switch(self, signature: Signature) -> None:
         """Call `_switch`. If it fails, the old bundle is served on, and the switch is retried with growing pauses."""
@@ -273,6 +307,11 @@ class OnlineLearner:
         if _training_of(read_manifest(Path(self._folder))) != self._trained:
             raise self._another_training()
 
+    def _check_may_compact(self) -> None:
+        self.check_training()
+        if jump := self.clock_jump:
+            raise UnconfirmedTimeError(jump)
+
     def _another_training(self) -> LearnError:
         return LearnError(f"{self._folder} holds another training now; load it again to serve it and learn from it")
 
@@ -280,12 +319,12 @@ class OnlineLearner:
         """Write what was learned into the compacted bundle, in a process of its own.
 
         wait: return only when this recommender serves the result. Raises LearnError if the bundle's folder holds
-        another training now. With `wait` also if the compaction failed (the log still has every event), if the result
-        is served but the log could not be cleaned up, or if `stop` was called.
+        another training now, or the log's times are not confirmed. With `wait` also if the compaction failed (the log
+        still has every event), if the result is served but the log could not be cleaned up, or if `stop` was called.
         """
         self.compactions.restart_pause()
         self._failure = None
-        self.check_training()
+        self._check_may_compact()
         process = self.compactions.start(wait)
         if wait:
             self._until_served(process)
@@ -299,7 +338,7 @@ class OnlineLearner:
         with self._following:
             if self.compactions.is_requested:
                 return None
-            self.check_training()
+            self._check_may_compact()
             position = self.log.end()
             self.compactions.request()
             return position

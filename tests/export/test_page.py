@@ -50,7 +50,7 @@ def test_all_sessions_fit(whole: Bundle, tmp_path: Path) -> None:
 
 def test_items_that_a_log_removed_stay_out(tmp_path: Path) -> None:
     removed, hidden = np.array([7, 22], np.int32), np.array([33], np.int32)
-    progress = LogProgress("log", "0", 0, removed=removed, hidden=hidden, untrained=np.array([40], np.int32))
+    progress = LogProgress("log", "0", removed=removed, hidden=hidden, untrained=np.array([40], np.int32))
     learned = Bundle.save(
         tmp_path / "learned", replace(typed_model(), log_progress=progress), metrics={}, dataset={"name": "x"}
     )

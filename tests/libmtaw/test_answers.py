@@ -25,7 +25,7 @@ from tests.support.ranking.typed_model import typed_model
 from tests.support.rules.random_rules import random_rows, table_of
 
 KINDS = ("text", "int", "memory", "withheld", "times", "context", "once", "page", "nested")
-_WITHDRAWN = LogProgress("log", "0", 0, removed=np.array([7, 22], np.int32), hidden=np.array([33], np.int32))
+_WITHDRAWN = LogProgress("log", "0", removed=np.array([7, 22], np.int32), hidden=np.array([33], np.int32))
 
 
 class Pair(NamedTuple):

@@ -17,10 +17,10 @@ from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 @pytest.fixture
 def progress() -> LogProgress:
     return LogProgress(
-        "log-1", "00000012", 1_700_000_000_000,
+        "log-1", "00000012", {"now": 1_700_000_000_000},
         keys=np.array([3, 3, 9], np.uint64), sessions=np.array([0, 2, 1], np.int32), last=np.array([5, 7, 6], np.int64),
         untrained=np.array([4], np.int32), seed_items=np.array([4, 4], np.int32),
-        seed_neighbors=np.array([0, 1], np.int32), open={"s": (8, False)}, since=17,
+        seed_neighbors=np.array([0, 1], np.int32), open={"s": (8, 7, 2, False, [8])}, since=17,
     )  # fmt: skip
 
 

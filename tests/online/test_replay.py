@@ -89,7 +89,7 @@ def test_it_equals_the_reference(tmp_path: Path, exclude_seen: bool) -> None:
 
 def test_what_is_hidden_now_was_there_and_what_the_log_removed_is_in_no_ranking(tmp_path: Path) -> None:
     hidden = replace(MODEL, items=ItemTable(N, hidden=frozenset({"sku-26", "sku-28", "new-1"})))
-    removed = replace(MODEL, log_progress=LogProgress("", "", 0, removed=np.arange(N // 2, dtype=np.int32)))
+    removed = replace(MODEL, log_progress=LogProgress("", "", removed=np.arange(N // 2, dtype=np.int32)))
     plain, with_hidden, with_removed = (
         replay(log_file(tmp_path / "log.csv", ROWS, model), ReplaySettings(every=EVERY), LIMITS)
         for model in (MODEL, hidden, removed)

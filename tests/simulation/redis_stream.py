@@ -16,6 +16,7 @@ class RedisStream:
 
         self._world, self._error = world, redis.ConnectionError
         self._last = (0, 0)
+        self.readers: dict[bytes, bytes] = {}
         self.entries: dict[tuple[int, int], dict[bytes, bytes]] = {}
 
     def _call(self, name: str, work: Any) -> Any:
@@ -67,6 +68,22 @@ class RedisStream:
 
     def xdel(self, name: str, *ids: str) -> int:
         return self._call("xdel", lambda: self._drop([place for place in map(_parsed, ids) if place in self.entries]))
+
+    def hset(self, name: str, field: str | bytes, value: str) -> None:
+        field = field.encode() if isinstance(field, str) else field
+        self._call("hset", lambda: self.readers.update({field: value.encode()}))
+
+    def hget(self, name: str, field: bytes) -> bytes | None:
+        return self._call("hget", lambda: self.readers.get(field))
+
+    def hgetall(self, name: str) -> dict[bytes, bytes]:
+        return self._call("hgetall", lambda: dict(self.readers))
+
+    def hdel(self, name: str, field: bytes) -> None:
+        self._call("hdel", lambda: self.readers.pop(field, None))
+
+    def time(self) -> tuple[int, int]:
+        return self._call("time", lambda: (self._world.ms // 1000, 0))
 
     def _drop(self, places: list[tuple[int, int]]) -> int:
         for place in places:

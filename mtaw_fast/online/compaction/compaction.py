@@ -14,18 +14,18 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.errors import LearnError
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.compaction.merge import ModelChanges, merge
 from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import Click, now_ms
-from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.online.settings import DAY_MS, LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
 
 _Columns = tuple[  # handle, item, time, context and type of clicks
     np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None
 ]
-REMEMBERED_IDS = 100_000  # event ids that a model stores to recognize duplicates
 _LINES = 10_000  # clicks that are written as lines at a time
 
 
@@ -51,6 +51,8 @@ def compact_model(
     the future. all_over: whether every session counts as finished, so that none is carried along. since: see
     `EventProcessor`. threads: for the tables. refused: receives the clicks that were not learned, by reason.
     duplicates: receives the positions of clicks whose ids had been seen.
+
+    Raises UnconfirmedTimeError if the log's times jumped forward and that is not confirmed.
     """
     columns = 0 if model.context is None else len(model.context.columns.names)
     event_processor = EventProcessor(model, limits, since)
@@ -66,9 +68,22 @@ def compact_model(
     event_processor.remember_former()  # also if no event came after them
     if refused is not None:
         refused.update(event_processor.refused + event_processor.tracker.refused)
+    if jump := event_processor.tracker.clock.jump(now_ms()):
+        raise UnconfirmedTimeError(jump)
     changes = _Compaction(model, event_processor, collector, keep, all_over, since).changes(log)
     del event_processor, collector  # `changes` has what is needed of them, and merging takes the most memory
     return merge(model, changes, threads=threads)
+
+
+class UnconfirmedTimeError(LearnError):
+    """The log's times jumped forward, and nothing says yet that the hosts' clocks are right."""
+
+    def __init__(self, jump: int) -> None:
+        super().__init__(
+            f"the newest clicks arrived {jump / DAY_MS:.1f} days after those before them, so nothing is compacted: set "
+            "the clock of the host right, or run `mtaw-fast compact` with --confirm-clock if it is; 64 clicks over 6 "
+            "hours confirm it too"
+        )
 
 
 class CollectedClicks:
@@ -158,12 +173,10 @@ class _Compaction:
         since: int | None,
     ) -> None:
         self._before, self._event_processor, self._collector = model, event_processor, collector
-        self._old = model.log_progress or LogProgress("", "", 0)
+        self._old = model.log_progress or LogProgress("", "")
         self._since = self._old.since if since is None else since
-        open_sessions = {} if all_over else event_processor.tracker.open_sessions()
-        self._ongoing = {} if all_over else event_processor.tracker.ongoing
-        self._recent = {} if all_over else event_processor.tracker.recent
-        self._open = {handle: name for name, handle in open_sessions.items()}
+        self._open = {} if all_over else event_processor.tracker.open_handles
+        self._open_sessions = {} if all_over else event_processor.tracker.open_sessions()
         self._handles, self._sessions = collector.sessions()
         assert self._sessions.times is not None
         self._last = self._sessions.times[self._sessions.offsets[1:] - 1]
@@ -172,7 +185,7 @@ class _Compaction:
         self._over = over[np.lexsort((self._handles[over], self._last[over]))]
         dropped = set(collector.dropped)
         if keep is not None:
-            newest = min(event_processor.tracker.clock, now_ms())  # a clock that was ahead makes no session old
+            newest = min(event_processor.tracker.clock.now, now_ms())  # a clock that was ahead makes no session old
             dropped.update(self._old.sessions[self._old.last < newest - keep].tolist())
         self._dropped = np.array(sorted(dropped), dtype=np.int32)
 
@@ -193,27 +206,24 @@ class _Compaction:
         hidden = np.array(sorted(event_processor.items.hidden), dtype=np.int32)
         unfinished = [part.line() for part in event_processor.table_parts.unfinished]
         priors = np.array(event_processor.priors, dtype=np.int32).reshape(-1, 2)
-        new_items = event_processor.items.new_items
-        given = {n_items + index: vector for index in range(n_new) if (vector := new_items[index].vector) is not None}
+        given = event_processor.items.given
         return LogProgress(
             log=log,
             position=event_processor.position,
-            clock=event_processor.tracker.clock,
+            clock_state=event_processor.tracker.clock.state(),
             keys=keys,
             sessions=sessions,
             last=last,
-            seen=event_processor.tracker.seen(REMEMBERED_IDS),
+            seen=event_processor.tracker.seen(),
             untrained=np.concatenate([old.untrained, np.arange(n_items, n_items + n_new, dtype=np.int32)]),
             removed=np.setdiff1d(unavailable, hidden).astype(np.int32),
             hidden=hidden,
             seed_items=np.ascontiguousarray(priors[:, 0]),
             seed_neighbors=np.ascontiguousarray(priors[:, 1]),
-            given_items=np.concatenate([old.given_items, np.array(list(given), dtype=np.int32)]),
-            given_vectors=np.concatenate([old.given_vectors, np.array(list(given.values()), dtype=np.float32).ravel()]),
+            given_items=np.array(list(given), dtype=np.int32),
+            given_vectors=np.array(list(given.values()), dtype=np.float32).ravel(),
             carried=np.frombuffer(b"\n".join(filter(None, [self._carried(), *unfinished])), dtype=np.uint8),
-            open=self._ongoing,
-            arrival=event_processor.tracker.arrival,
-            recent=self._recent,
+            open=self._open_sessions,
             since=self._since,
             content_priors=event_processor.content_priors,
             entered=event_processor.items.new_items.entered,

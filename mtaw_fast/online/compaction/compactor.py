@@ -27,12 +27,14 @@ from mtaw_fast.online.compaction.current import (
     current_bundle,
     model_for,
     position_in,
+    reader_id,
     trained_until,
 )
 from mtaw_fast.online.compaction.redaction import forgotten_until, redact_forgotten
 from mtaw_fast.online.compaction.serving_lock import arm_folders, not_served, other_arms
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import START, EventLog, LogEntry
+from mtaw_fast.online.log.events import ConfirmClock, now_ms
 from mtaw_fast.online.log.private_files import make_private
 from mtaw_fast.online.settings import COMPACTED, LearningSettings, limits_of
 from mtaw_fast.system import host
@@ -50,12 +52,16 @@ class LogCleanupError(LearnError):
     exit_code = CLEANUP_FAILED
 
 
-def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool = False) -> Path | None:
+def compact_folder(
+    folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool = False, confirm_clock: bool = False
+) -> Path | None:
     """Write the compacted bundle with all events of the log; return its folder, None if another process is doing it.
 
-    wait: wait for that process instead. Raises LogCleanupError if the bundle was written, but the log still holds
-    forgotten clicks or is too large: the next call cleans it up. Raises MtawError if the bundle or the log cannot be
-    read, or the compacted bundle cannot be written: the old one is unchanged.
+    wait: wait for that process instead. confirm_clock: say in the log that the clocks of its hosts are right.
+
+    Raises LogCleanupError if the bundle was written, but the log still holds forgotten clicks or is too large: the next
+    call cleans it up. Raises MtawError if the bundle or the log cannot be read, the log's times are not confirmed, or
+    the compacted bundle cannot be written: the old one is unchanged.
     """
     try:
         make_private(settings.log_folder)
@@ -71,6 +77,8 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *
                 host.lock(stack.enter_context(host.open_stream(settings.shared_folder / _LOCK, "w")), fcntl.LOCK_EX)
             log = open_log(settings)
             stack.callback(log.close)
+            if confirm_clock:
+                log.append([ConfirmClock(now_ms())])
             return _compact(folder, settings, log)
     except OSError as error:
         raise LearnError(f"cannot learn in {settings.folder}: {error.strerror or error}") from None
@@ -94,7 +102,8 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
     position = model.log_progress.position
     # Once the first of such clicks is redacted, a reader that begins at the start would learn the others. What another
     # arm has yet to read stays as it is: it removes them then.
-    until = compacted_by_all(other_arms(settings), position)
+    reader = reader_id(settings)
+    until = log.read_by_all(reader, compacted_by_all(other_arms(settings), position))
     repeats = [repeat for repeat in duplicates if repeat <= until]
     # The log's last event stays until the bundle is there: without both, no reader reaches its acknowledged position.
     last = [repeat for repeat in repeats if repeat == position]
@@ -104,19 +113,21 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
     # Not `Bundle.save`, which loads what it wrote: that would hold the model twice.
     save_bundle(compacted, model, manifest["metrics"], manifest["dataset"], overwrite=True, about=grown)
     make_private(settings.folder)  # the new bundle holds the clicks of open sessions
-    _clean_up(log, settings, position, last)
+    log.note_reader(reader, position)
+    _clean_up(log, settings, reader, position, last)
     return compacted
 
 
-def _clean_up(log: EventLog, settings: LearningSettings, position: str, repeats: Sequence[str]) -> None:
+def _clean_up(log: EventLog, settings: LearningSettings, reader: str, position: str, repeats: Sequence[str]) -> None:
     """Remove from the log what the compacted bundles make unnecessary, and `repeats`, the positions of clicks that came
     again; one failure does not stop the other work."""
     arms = other_arms(settings)
-    until = compacted_by_all(arms, position)
-    if until == START:  # another arm still needs all of it, and cleans up when it has compacted it
+    until = log.read_by_all(reader, compacted_by_all(arms, position))
+    if until == START:  # another reader still needs all of it, and cleans up when it has compacted it
         return
     served = {settings.folder, *(folder for _, folder in arms)}
     failures: list[Exception] = []
+    log.note_cut(until)
     for work in (
         lambda: _redact(log, settings.log_folder, until, served, repeats),
         lambda: log.expire(until, settings.max_log_bytes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -18,7 +19,8 @@ from mtaw_fast.items.live import LiveItems
 from mtaw_fast.memory.log_progress import FormerProgress, LogProgress
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import START, EventLog
-from mtaw_fast.online.settings import COMPACTED
+from mtaw_fast.online.log.private_files import FILE_MODE, make_private
+from mtaw_fast.online.settings import COMPACTED, LearningSettings
 from mtaw_fast.system import host
 
 # Errors that follow from the contents of a manifest or a folder. Any other OSError says nothing about the contents.
@@ -86,7 +88,7 @@ def _compacted(folder: Path, trained: Path, verify: bool) -> Bundle | None:
 
 def _after(former: Bundle, trained: Bundle) -> Bundle:
     """Return a trained bundle with what the compacted bundle of a former training knew about the log."""
-    learned, progress = former.model.log_progress, trained.model.log_progress or LogProgress("", START, 0)
+    learned, progress = former.model.log_progress, trained.model.log_progress or LogProgress("", START)
     if learned is None:
         return trained
     progress = replace(progress, former=FormerProgress(learned.log, learned.position, learned.seen.copy()))
@@ -113,6 +115,31 @@ def _is_of_the_system(error: BaseException) -> bool:
             return cause.errno not in _OF_CONTENTS
         cause = cause.__cause__ or cause.__context__  # the context too: `from None` only hides it from readers
     return False
+
+
+def reader_id(settings: LearningSettings) -> str:
+    """Return the id, 32 digits, by which a stream knows the compacted bundle of these settings; a log in a folder needs
+    none. Made at the first call. Raises LearnError if the folder cannot be read or written.
+    """
+    if settings.stream is None:
+        return ""
+    learned = settings.folder
+    path = learned / "reader.id"
+    try:
+        make_private(learned)
+        with contextlib.suppress(FileExistsError):
+            file = host.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+            try:
+                host.write(file, host.new_id().encode())
+            finally:
+                host.close(file)
+        with host.open_stream(path, "rb") as stream:
+            name = stream.read().decode("ascii", "replace")
+    except OSError as error:
+        raise LearnError(f"cannot learn in {learned}: {error.strerror or error}; give a writable folder") from None
+    if len(name) != 32:
+        raise LearnError(f"{path} is damaged; delete it")
+    return name
 
 
 def trained_until(bundle: Bundle) -> int | None:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.online.compaction.current import compacted_by_all, position_in
+from mtaw_fast.online.compaction.current import compacted_by_all, position_in, reader_id
 from mtaw_fast.online.compaction.redaction import is_redacted
 from mtaw_fast.online.log.event_log import EventLog
+from mtaw_fast.online.log.events import now_ms
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.online.state.event_processor import EventProcessor
 from mtaw_fast.system import host
@@ -51,6 +52,8 @@ class CompactionSchedule:
 
     def should_start(self, event_processor: EventProcessor, bundle: Bundle, log: EventLog) -> bool:
         """Return whether to start one now. event_processor: what was learned on top of the bundle that is served."""
+        if event_processor.tracker.clock.jump(now_ms()):
+            return False
         running = any(process is not None and process.poll() is None for process in (self.latest, self._requested))
         if running or not self._settings.compact:
             return False
@@ -62,5 +65,5 @@ class CompactionSchedule:
             return waited >= _MIN_SECONDS  # while most sessions are open, compactions gain little
         if waited < self._settings.compact_seconds:
             return False
-        until = compacted_by_all(self._settings.other_arms, position)
+        until = log.read_by_all(reader_id(self._settings), compacted_by_all(self._settings.other_arms, position))
         return news or not is_redacted(log, self._settings.log_folder, until)

@@ -69,6 +69,25 @@ class EventLog(Protocol):
         """Delete the oldest events before a position while the log takes more than `max_bytes`; return how many."""
         ...
 
+    def note_reader(self, reader: str, position: str) -> None:
+        """Note that the compacted bundle of a reader has learned up to a position, and that the reader is alive."""
+        ...
+
+    def read_by_all(self, reader: str, position: str) -> str:
+        """Return the position up to which the bundles of all readers have learned, if that of `reader` is `position`.
+
+        Whoever reads on from such a bundle must find everything after it.
+        """
+        ...
+
+    def note_cut(self, position: str) -> None:
+        """Note that events before a position may be gone."""
+        ...
+
+    def cut(self) -> str:
+        """Return the position before which another reader has removed events; START if none has."""
+        ...
+
     def close(self) -> None:
         """Release files, threads and connections."""
         ...

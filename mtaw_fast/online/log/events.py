@@ -7,6 +7,7 @@
 {"remove": ["sku-7"], "time": ..}
 {"hide": ["sku-7"], "time": ..}      and "show"
 {"rules": "shoes", "are": {"filter": ..}, "time": ..}      rules that are kept by name; null removes them
+{"clock": "confirmed", "time": ..}      an operator says that the newest clicks arrived when they say
 {"table": "2f1c..", "part": 0, "of": 2, "data": "<base64>", "time": ..}     a change of the item table, in parts
 """
 
@@ -119,6 +120,16 @@ class ShowItems(_Items):
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmClock:
+    """An operator's word that the hosts' clocks are right, after a jump of the arrivals (`state.log_clock`)."""
+
+    time: int
+
+    def line(self) -> bytes:
+        return _encoded({"clock": "confirmed", "time": self.time})
+
+
+@dataclass(frozen=True, slots=True)
 class TablePart:
     """A part of a change of the item table, which takes effect with its last part.
 
@@ -148,7 +159,7 @@ class KeepRules:
         return _encoded({"rules": self.name, "are": self.rules, "time": self.time})
 
 
-Event = Click | Forget | AddItems | RemoveItems | HideItems | ShowItems | TablePart | KeepRules
+Event = Click | Forget | AddItems | RemoveItems | HideItems | ShowItems | TablePart | KeepRules | ConfirmClock
 
 
 def now_ms() -> int:
@@ -205,6 +216,8 @@ def parse(line: bytes) -> Event | None:
         if rules is not None and type(rules) is not dict:
             raise ValueError("its rules are not an object")
         return KeepRules(_is_text(value["rules"], "rules"), rules, time)
+    if "clock" in value:
+        return ConfirmClock(time)
     if "table" in value:
         part, count = value["part"], value["of"]
         if type(part) is not int or type(count) is not int or not 0 <= part < count:

@@ -285,6 +285,18 @@ class FileLog(SegmentReader):
         """The size of all segments in bytes."""
         return sum(map(self._segments.size, self._segments.numbers()))
 
+    # Everyone who reads the folder begins with the bundle in it
+
+    def note_reader(self, reader: str, position: str) -> None: ...
+
+    def read_by_all(self, reader: str, position: str) -> str:  # noqa: ARG002
+        return position
+
+    def note_cut(self, position: str) -> None: ...
+
+    def cut(self) -> str:
+        return START
+
     def close(self) -> None:
         """Flush and close: appends fail from now on, reads still work."""
         with self._lock:

@@ -12,7 +12,7 @@ from mtaw_fast.system import host
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 _OURS = re.compile(
     r"log\.json|events-[0-9]+\.log|bundle|arms|redacted\.json|\.(append|compact|serving|items)\.lock|\..*\.tmp"
-    r"|ranking-ids\.key"
+    r"|ranking-ids\.key|reader\.id"
 )
 _LOG = logging.getLogger("mtaw_fast.online")
 

@@ -17,6 +17,8 @@ from mtaw_fast.system import host
 _STREAM = "mtaw:events"
 _FIELD = b"e"
 _TIMEOUT = 2.0  # seconds
+ABSENT_SECONDS = 7 * 86_400
+_CUT = b"cut"  # a field next to the readers' own, which have 32 digits
 _REMOVED = 1_000  # entries in one command
 _PASSWORD = "MTAW_REDIS_PASSWORD"  # an environment variable: every user can read command lines
 _LOG = logging.getLogger("mtaw_fast.online")
@@ -50,6 +52,7 @@ class RedisLog:
             options["password"] = password.strip()
         self._redis = host.connect(redis.Redis, address, **options)
         self.identity = f"redis:{self._name}"
+        self._readers = f"{self._name}:readers"
         self.damaged = 0
         self._last_damage = ""  # position of the last damaged entry that was logged
         self._empty = ("", "")  # two positions with no event between them
@@ -140,6 +143,39 @@ class RedisLog:
     def remove(self, positions: Sequence[str]) -> None:
         for begin in range(0, len(positions), _REMOVED):
             self._call("xdel", self._name, *map(_identity, positions[begin : begin + _REMOVED]))
+
+    # Each machine begins with a bundle of its own: the hash <stream>:readers has its position, and when it was heard of
+
+    def note_reader(self, reader: str, position: str) -> None:
+        self._call("hset", self._readers, reader, f"{position} {self._seconds()}")
+
+    def read_by_all(self, reader: str, position: str) -> str:
+        """See `EventLog.read_by_all`. A reader that was not heard of for `ABSENT_SECONDS` is not waited for."""
+        positions, now = [position], self._seconds()
+        for name, value in self._call("hgetall", self._readers).items():
+            place, _, heard = value.decode().rpartition(" ")
+            if name == _CUT or name.decode() == reader:
+                continue
+            if now - int(heard) > ABSENT_SECONDS:
+                _LOG.warning(
+                    "stream %s: the machine %s was not heard of for %d days; the stream is cut without it", self._name,
+                    name.decode(), ABSENT_SECONDS // 86_400,
+                )  # fmt: skip
+                self._call("hdel", self._readers, name)
+            else:
+                positions.append(place)
+        return min(positions)
+
+    def note_cut(self, position: str) -> None:
+        if position > self.cut():
+            self._call("hset", self._readers, _CUT, f"{position} {self._seconds()}")
+
+    def cut(self) -> str:
+        value = self._call("hget", self._readers, _CUT)
+        return START if value is None else value.decode().rpartition(" ")[0]
+
+    def _seconds(self) -> int:
+        return int(self._call("time")[0])
 
     def close(self) -> None:
         self._redis.close()

@@ -28,10 +28,10 @@ class CatalogItems:
 
     clicks: int64[N + limits.new_items], those of the model included. unavailable: bool[N + limits.new_items], items
     that are not recommended. hidden: those of them that have too few clicks so far. added: items that were added by
-    hand since the training. removed_ids: items that were removed by hand and are not in the catalog: clicks that
-    brought them are no longer in the log. entered: new items whose attributes have not been looked at. live: the item
-    table with what changed, and the items that were hidden by hand. changed: whether items were added, removed or
-    changed; the reader resets it.
+    hand since the training. given: the vectors that came with them. removed_ids: items that were removed by hand and
+    are not in the catalog: clicks that brought them are no longer in the log. entered: new items whose attributes have
+    not been looked at. live: the item table with what changed, and the items that were hidden by hand. changed:
+    whether items were added, removed or changed; the reader resets it.
     """
 
     def __init__(self, model: Model, limits: LearningLimits, progress: LogProgress, refused: Counter[str]) -> None:
@@ -48,15 +48,20 @@ class CatalogItems:
         self.hidden = set(progress.hidden.tolist())
         self.added, self._untrained = set(progress.added), set(progress.untrained.tolist())
         self.removed_ids = set(progress.removed_ids)
+        vectors = progress.given_vectors.reshape(-1, model.config.model.embedding_dim)
+        self.given: dict[int, Sequence[float] | np.ndarray] = dict(
+            zip(progress.given_items.tolist(), vectors, strict=True)
+        )
         self._awaited = set[int]()  # ids reserved for items that the log has yet to add
+        self._entered_count = limits.new_items
         self.entered: list[int] = []
         self.live, self.content = LiveItems(model.items), ContentPrior(model)
         self.changed = True
 
     @property
     def size(self) -> int:
-        """N + M."""
-        return self._n_items + len(self.new_items)
+        """N + M; M counts reserved ids up to the last one whose item has entered."""
+        return self._n_items + (self._entered_count if self._awaited else len(self.new_items))
 
     def table(self) -> ItemTable | None:
         """Return the item table of all items so far."""
@@ -70,6 +75,7 @@ class CatalogItems:
                 internal_id = self.new_items.add(item)
                 if internal_id is not None:
                     self._awaited.add(internal_id)
+                    self._entered_count = min(self._entered_count, internal_id - self._n_items)
         self.unavailable[:] = other.unavailable
         self.hidden = set(other.hidden)
 
@@ -87,13 +93,16 @@ class CatalogItems:
         internal_ids = self._ids.lookup(items)
         for index in np.flatnonzero(internal_ids < 0).tolist():
             internal_id = self.new_items.internal_id_of(items[index])
-            internal_ids[index] = -1 if internal_id is None else internal_id
+            internal_ids[index] = -1 if internal_id is None or internal_id in self._awaited else internal_id
         return internal_ids
 
     def known(self, items: Iterable[int | str]) -> list[int]:
         """Return the internal ids of the items that are known, in order."""
-        internal_ids = self.internal_ids_of(list(items))
-        return [known for known in internal_ids.tolist() if known >= 0 and known not in self._awaited]
+        return [internal_id for internal_id in self.internal_ids_of(list(items)).tolist() if internal_id >= 0]
+
+    def is_trained(self, internal_id: int) -> bool:
+        """Return whether a training of the encoder has seen an item."""
+        return internal_id < self._n_items and internal_id not in self._untrained
 
     def fits(self, item: int | str) -> bool:
         """Return whether the catalog can hold an id."""
@@ -125,9 +134,8 @@ class CatalogItems:
                 return -1
         if internal_id is not None:
             self._awaited.discard(internal_id)
-            return internal_id
-        internal_id = self.new_items.add(item)
-        if internal_id is None:
+            self._entered_count = max(self._entered_count, internal_id + 1 - self._n_items)
+        elif (internal_id := self.new_items.add(item)) is None:
             self._refused["catalog_full"] += 1
             return -1
         self.changed = True

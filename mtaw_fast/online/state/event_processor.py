@@ -18,6 +18,7 @@ from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import (
     AddItems,
     Click,
+    ConfirmClock,
     Event,
     Forget,
     HideItems,
@@ -33,8 +34,9 @@ from mtaw_fast.online.state.catalog_items import CatalogItems
 from mtaw_fast.online.state.cold_start import CONTENT_SESSIONS, SESSIONS
 from mtaw_fast.online.state.guards import Guards
 from mtaw_fast.online.state.item_changes import WRONG_TABLE, apply_item_event
+from mtaw_fast.online.state.log_clock import LogClock
 from mtaw_fast.online.state.session_items import SessionItems
-from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, event_key, key_of
+from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, key_of
 
 _STEP = 16  # clicks between two updates of the vectors of new items
 
@@ -86,17 +88,17 @@ class EventProcessor:
     """
 
     def __init__(self, model: Model, limits: LearningLimits, since: int | None = None) -> None:
-        self._since = since
         self._ids, self._limits = model.ids, limits
         self._context = None if model.context is None else model.context.columns
         self._types = model.click_types
         self._n_items, self._d = model.n_items, model.config.model.embedding_dim
-        self._progress = model.log_progress or LogProgress("", START, 0)
+        self._progress = model.log_progress or LogProgress("", START)
         self._former = self._progress.former
         self._steps = 0
         self.position = self._progress.position
         self.guards = Guards(model, limits)
-        self.tracker = SessionTracker(limits, self._progress.clock, self._progress.seen.tolist(), self.guards.flood)
+        clock = LogClock(limits, self._progress.clock_state)
+        self.tracker = SessionTracker(limits, clock, self._progress.seen.tolist(), self.guards.flood, since)
         self.refused: Counter[str] = Counter()
         self.items = CatalogItems(model, limits, self._progress, self.refused)
         self.learned_clicks = 0
@@ -118,14 +120,14 @@ class EventProcessor:
         for item, neighbor, time in self.content_priors:
             sink.add_prior(item, neighbor, CONTENT_SESSIONS, time or None)
         self._enter_from_table(sink)
+        self.tracker.resume(self._progress.open)
         for lines in self._progress.carried_lines():
             carried = [parse(line) for line in lines]
             for event in carried:
                 if isinstance(event, TablePart):
                     self._change_items(event, sink)
-            batch = self.tracker.resume(event for event in carried if isinstance(event, Click))
+            batch = self.tracker.resumed(event for event in carried if isinstance(event, Click))
             self._apply_batch(batch, sink, admitted=True)
-        self.tracker.resume_ongoing(self._progress.open, self._progress.arrival, self._progress.recent)
         sink.refresh_vectors()
 
     def keep_items(self, other: EventProcessor) -> None:
@@ -174,6 +176,8 @@ class EventProcessor:
                 self._add(event, sink)
             elif isinstance(event, RemoveItems):
                 self.items.remove(event.items)
+            elif isinstance(event, ConfirmClock):
+                self.tracker.clock.confirm(event.time)
             elif isinstance(event, (HideItems, ShowItems, KeepRules, TablePart)):
                 self._change_items(event, sink)
         self._learn(clicks, sink)
@@ -185,23 +189,12 @@ class EventProcessor:
         begin = 0
         while begin < len(clicks):
             end = min(begin + _STEP - self._steps % _STEP, len(clicks))
-            step = clicks[begin:end]
-            if self._since is not None:
-                step = self._after_training(step, self._since)
-            for batch in self.tracker.batches(step):
+            for batch in self.tracker.batches(clicks[begin:end]):
                 self._apply_batch(batch, sink)
             self._steps += end - begin
             begin = end
             if self._steps % _STEP == 0:
                 sink.refresh_vectors()
-
-    def _after_training(self, clicks: list[Click], since: int) -> list[Click]:
-        """Return the clicks that the training did not know; the others count as seen."""
-        later = [click for click in clicks if click.time > since]
-        self.refused["trained"] += len(clicks) - len(later)
-        known = (click for click in clicks if click.id is not None and click.time <= since)
-        self.tracker.remember(event_key(click.session, click.id) for click in known if click.id is not None)
-        return later
 
     def _apply_batch(self, batch: UpdateBatch, sink: EventSink, admitted: bool = False) -> None:
         """Pass a batch on to the sink. admitted: whether all clicks have passed the guards before."""
@@ -284,17 +277,20 @@ class EventProcessor:
                 self.refused["wrong_type"] += 1
                 continue
             known = int(self._ids.lookup([item])[0])
-            if known >= 0:  # it was removed, and comes back with what was learned
-                items.added.add(known)
-                items.show(known)
-                continue
-            internal_id = items.enter(item)
+            internal_id = known if known >= 0 else items.enter(item)
             if internal_id < 0:
                 continue
             items.added.add(internal_id)
-            neighbors = [] if event.neighbors is None else items.known(event.neighbors[row])
-            items.new_items.describe(event, row, internal_id, neighbors)
             items.show(internal_id)
+            if items.is_trained(internal_id):  # it was removed, and comes back with what was learned
+                continue
+            neighbors = [] if event.neighbors is None else items.known(event.neighbors[row])
+            if event.vectors is None:
+                items.given.pop(internal_id, None)
+            else:
+                items.given[internal_id] = event.vectors[row]
+            if internal_id >= self._n_items:
+                items.new_items.describe(event, row, internal_id, neighbors)
             for neighbor in neighbors:
                 self.priors.append((internal_id, neighbor))
                 sink.add_prior(internal_id, neighbor, SESSIONS)
@@ -307,7 +303,7 @@ class EventProcessor:
         items = self.items
         if items.entered and items.content.is_known:
             table, ids = items.live.latest(items.internal_ids_of, items.size), items.new_items.ids
-            now = self.tracker.clock or self._learned_until
+            now = self.tracker.clock.now or self._learned_until
             for internal_id in items.entered:
                 vector = items.content.vector(ids[internal_id - self._n_items], internal_id, table)
                 if vector is not None:

@@ -204,7 +204,7 @@ class OnlineState:
     @property
     def arrival(self) -> int:
         """Unix milliseconds at which the newest event arrived; 0 if unknown."""
-        return self.event_processor.tracker.arrival or 0
+        return self.event_processor.tracker.clock.arrival
 
     def republish(self) -> None:
         """Note that the last catalog was not published."""
@@ -217,7 +217,9 @@ class OnlineState:
 
     def catalog(self) -> Catalog:
         """Return the catalog to serve: immutable, except that the memory it refers to keeps learning."""
-        items, size, counts_alone = self._items, self._items.size, self._counts_alone
+        items, counts_alone = self._items, self._counts_alone
+        items.end_reservation()  # sessions and filters hold these ids, whatever the log has lost
+        size = items.size
         items.changed = self.event_processor.counted = False
         unavailable, clicks, added = items.unavailable[:size].copy(), items.clicks[:size].copy(), items.new_items
         catalog = Catalog.learned(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -14,10 +14,13 @@ from mtaw_fast.kernels.native.keys import RecentKeys, SessionHandles
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.guards import FloodGuard
+from mtaw_fast.online.state.log_clock import LogClock
 
 REMEMBERED_IDS = 1_000_000  # event ids kept to recognize duplicates
-_MAX_STEP = 3_600_000  # ms that one event can advance the clock: one from the year 2099 must not make others late
-_LATE_IN_A_ROW = 64  # late events in excess of timely ones after which a clock itself must be wrong
+
+# Time of the last click, learned or not; the log's time then; clicks that the limits let pass; whether it is a bot,
+# from which nothing is learned; when its latest clicks came.
+OpenSession = tuple[int, int, int, bool, Sequence[int]]
 
 
 def key_of(text: str) -> int:
@@ -32,12 +35,15 @@ def event_key(session: str, identity: str) -> int:
 
 @dataclass(slots=True)
 class _OpenSession:
+    """last: time of the last click, learned or not. at: the log's time then. clicks: that the limits let pass.
+    recent: when its last clicks came, `burst_clicks` at most."""
+
     handle: int
     last: int
-    learned: int = 0  # time of the last learned click
+    at: int
     clicks: int = 0
-    recent: array[int] = field(default_factory=lambda: array("q"))  # `burst_clicks` at most: when its last clicks came
     bot: bool = False
+    recent: array[int] = field(default_factory=lambda: array("q"))
 
 
 @dataclass(slots=True)
@@ -61,26 +67,29 @@ class UpdateBatch:
 class SessionTracker:
     """Numbers sessions as they appear and applies the limits. Not thread-safe: one reader owns it.
 
-    Two trackers that are given the same events decide the same about every click.
+    Two trackers that are given the same events decide the same about every click, also if one of them starts from
+    what `seen`, `open_sessions` and `clock.state` returned on the way.
 
-    clock: Unix milliseconds of the newest click, by the clicks' own times. arrival: of the newest arrival; 0 if no
-    click had one; the guards against bots and floods go by it. duplicates: receives the clicks whose ids were seen
-    before, if the reader puts a list here.
+    since: clicks up to this time were in the training; they only count as seen. clock: the log's. duplicates: receives
+    the clicks whose ids were seen before, if the reader puts a list here.
     """
 
     def __init__(
-        self, limits: LearningLimits, clock: int = 0, seen: Iterable[int] = (), flood: FloodGuard | None = None
+        self,
+        limits: LearningLimits,
+        clock: LogClock | None = None,
+        seen: Iterable[int] = (),
+        flood: FloodGuard | None = None,
+        since: int | None = None,
     ) -> None:
         """Start without open sessions. seen: as `seen` returned them."""
-        self._limits = limits
-        self._open: OrderedDict[str, _OpenSession] = OrderedDict()
+        self._limits, self._since = limits, since
+        self._open: OrderedDict[str, _OpenSession] = OrderedDict()  # by `at`
         self._handles = SessionHandles()
         self._seen = RecentKeys(REMEMBERED_IDS)
         self.remember(seen)
         self._flood = FloodGuard(limits) if flood is None else flood
-        self._late = self._behind = 0
-        self.clock = self._newest = clock
-        self.arrival = 0
+        self.clock = clock or LogClock(limits)
         self.duplicates: list[Click] | None = None
         self.refused: Counter[str] = Counter()
 
@@ -106,73 +115,46 @@ class SessionTracker:
                 batch = UpdateBatch()
         yield batch
 
-    def resume(self, clicks: Iterable[Click]) -> UpdateBatch:
-        """Open the sessions that a bundle carries as open; return their clicks, which passed the limits before."""
+    def resume(self, sessions: Mapping[str, OpenSession]) -> None:
+        """Open the sessions that a bundle carries as open. sessions: as `open_sessions` returned them."""
+        for name, (last, at, clicks, bot, recent) in sessions.items():
+            handle = self._handles.add(key_of(name))
+            self._open[name] = _OpenSession(handle, last, at, clicks, bot, array("q", recent))
+
+    def resumed(self, clicks: Iterable[Click]) -> UpdateBatch:
+        """Return learned clicks of the open sessions, which passed the limits before."""
         batch = UpdateBatch()
         for click in clicks:
-            self.clock = max(self.clock, click.time) if not self.clock else self.clock
-            session = self._open.get(click.session) or self._open_session(click.session, click.time)
-            session.last = session.learned = max(session.last, click.time)
-            session.clicks += 1
-            session.recent.append(click.time)
-            del session.recent[: -self._limits.burst_clicks]
-            self._open.move_to_end(click.session)
-            batch.add(session.handle, click)
+            batch.add(self._open[click.session].handle, click)
         return batch
 
-    def resume_ongoing(
-        self,
-        ongoing: Mapping[str, tuple[int, bool]],
-        arrival: int = 0,
-        recent: Mapping[str, Sequence[int]] | None = None,
-    ) -> None:
-        """Continue the open sessions of a bundle, after `resume`. The parameters are as the properties."""
-        for name, (last, bot) in ongoing.items():
-            session = self._open.get(name) or self._open_session(name, last)
-            session.last, session.bot = max(session.last, last), bot
-        self.arrival = arrival
-        if arrival:
-            for name, session in self._open.items():
-                session.recent = array("q", (recent or {}).get(name, ()))
-
-    def open_sessions(self) -> dict[str, int]:
-        """Return the handles of open sessions, by id."""
-        earliest = self.clock - self._limits.session_gap
-        return {name: session.handle for name, session in self._open.items() if session.last >= earliest}
-
     @property
-    def ongoing(self) -> dict[str, tuple[int, bool]]:
-        """By id of the open sessions whose learned clicks do not give it: Unix milliseconds of the last click, learned
-        or not, and whether the session is a bot."""
-        earliest = self.clock - self._limits.session_gap
+    def open_handles(self) -> dict[int, str]:
+        """The ids of the open sessions by their handles."""
+        return {session.handle: name for name, session in self._open.items() if not self._is_over(session)}
+
+    def open_sessions(self) -> dict[str, OpenSession]:
+        """Return the open sessions by id, those that clicked last at the end."""
         return {
-            name: (session.last, session.bot)
+            name: (session.last, session.at, session.clicks, session.bot, session.recent.tolist())
             for name, session in self._open.items()
-            if session.bot or (session.clicks and session.last >= max(earliest, session.learned + 1))
+            if not self._is_over(session)
         }
-
-    @property
-    def recent(self) -> dict[str, list[int]]:
-        """The arrivals of clicks that the rule for bots still needs, by id of open sessions; if no click had one, the
-        rule uses the clicks' own times."""
-        earliest = self.arrival - self._limits.burst_ms
-        recent = {name: [time for time in self._open[name].recent if time > earliest] for name in self.open_sessions()}
-        return {name: times for name, times in recent.items() if times} if self.arrival else {}
 
     def _admit(self, click: Click, batch: UpdateBatch) -> str | None:
         """Add a click to a batch, or return why it is refused."""
-        limits = self._limits
-        if click.id is not None and not self._seen.add(event_key(click.session, click.id)):
+        limits, clock = self._limits, self.clock
+        is_repeated = click.id is not None and not self._seen.add(event_key(click.session, click.id))
+        if self._since is not None and click.time <= self._since:
+            return "trained"
+        if is_repeated:
             return "duplicate"
-        known_arrival = self.arrival
-        if click.arrived is not None:
-            self._arrive(click.arrived)
-        if click.time < self.clock - limits.late:
-            self._set_back(click)
-            if click.time < self.clock - limits.late:
-                return "late"
-        self._late = max(self._late - 1, 0)
-        self._advance(click.time, known_arrival)
+        before = clock.now
+        is_late = not clock.take(click)
+        if clock.now != before:
+            self._close_sessions(before)
+        if is_late:
+            return "late"
         session = self._session(click)
         if session.bot:
             return "bot"
@@ -183,59 +165,38 @@ class SessionTracker:
         if session.clicks >= limits.session_clicks:
             return "session_full"
         if session.clicks < limits.fresh_clicks and not self._flood.admits(
-            click.item, self.clock if click.arrived is None else self.arrival
+            click.item, clock.now if click.arrived is None else clock.arrival
         ):
             return "flood"
         session.clicks += 1
         if session.clicks > limits.fresh_clicks:
             self._flood.prove(session.clicks if session.clicks == limits.fresh_clicks + 1 else 1)
-        session.learned = max(session.learned, click.time)
-        batch.add(session.handle, click)
+        time = clock.learned_time(click)
+        batch.add(session.handle, click if time == click.time else replace(click, time=time))
         return None
 
-    def _arrive(self, time: int) -> None:
-        """Move `arrival`: forward, or back if some host's clock was ahead and is right again."""
-        if time >= self.arrival - self._limits.session_gap:
-            self.arrival = max(self.arrival, time)
-            self._behind = max(self._behind - 1, 0)
-            return
-        self._behind += 1
-        if self._behind >= _LATE_IN_A_ROW:
-            self.arrival, self._behind = time, 0
+    def _close_sessions(self, before: int) -> None:
+        """Drop sessions that are over, after the clock has moved."""
+        now = self.clock.now
+        if now < before:  # it was set back
+            for session in self._open.values():
+                session.at = min(session.at, now)
+        while self._open and self._is_over(next(iter(self._open.values()))):
+            self._open.popitem(last=False)
 
-    def _set_back(self, click: Click) -> None:
-        """Count a late click; after many, the clock must have been ahead: set it back to the click's arrival, which no
-        client chooses. Without arrivals by `session_gap` at most, which has no end in a log file."""
-        self._late += 1
-        if self._late < _LATE_IN_A_ROW:
-            return
-        self._late = 0
-        if click.arrived is None:
-            self.clock = min(self.clock, max(click.time, self._newest - self._limits.session_gap))
-        elif click.arrived < self.clock:
-            self.clock = self._newest = click.arrived
-
-    def _advance(self, time: int, known_arrival: int) -> None:
-        """Move the clock forward to a click's time, by more than `_MAX_STEP` only if another click has arrived then."""
-        latest = max(self.clock + _MAX_STEP, known_arrival)
-        self.clock = max(self.clock, min(time, latest) if self.clock else time)
-        self._newest = max(self._newest, self.clock)
+    def _is_over(self, session: _OpenSession) -> bool:
+        """Return whether a session had no click for `session_gap`. It stays over, whatever times come later, so that a
+        compaction can merge it."""
+        return session.at < self.clock.now - self._limits.session_gap
 
     def _session(self, click: Click) -> _OpenSession:
         session = self._open.get(click.session)
-        if session is None or abs(click.time - session.last) > self._limits.session_gap:
-            session = self._open_session(click.session, click.time)
+        if session is None or self._is_over(session) or abs(click.time - session.last) > self._limits.session_gap:
+            session = _OpenSession(self._handles.add(key_of(click.session)), click.time, 0)
+            self._open[click.session] = session
         session.last = max(session.last, click.time)
+        session.at = max(self.clock.now, self.clock.learned_time(click))  # the clock may lag behind the first click
         self._open.move_to_end(click.session)
-        while self._open:
-            oldest = next(iter(self._open.values()))
-            if oldest.last >= self.clock - 2 * self._limits.session_gap:
-                break
-            self._open.popitem(last=False)
-        return session
-
-    def _open_session(self, name: str, time: int) -> _OpenSession:
-        session = self._open[name] = _OpenSession(self._handles.add(key_of(name)), time)
         return session
 
     def _bursts(self, recent: array[int], time: int) -> bool:
@@ -247,9 +208,9 @@ class SessionTracker:
         self._open.pop(session, None)
         return self._handles.take(key_of(session))
 
-    def seen(self, count: int) -> np.ndarray:
-        """Return uint64[..]: `event_key` of the last `count` events that count as seen, oldest first."""
-        return self._seen.latest(count)
+    def seen(self) -> np.ndarray:
+        """Return uint64[..]: `event_key` of the last events that count as seen, oldest first."""
+        return self._seen.latest(REMEMBERED_IDS)
 
     @property
     def keys(self) -> np.ndarray:

@@ -116,6 +116,7 @@ FAMILIES = (
         "mtaw_learning_lag_seconds", "gauge", "Seconds for which the oldest of them has waited, about.", (_ARM,),
         per_unit=1000,
     ),
+    Family("mtaw_clock_jump_seconds", "gauge", "Jump of the log's times that is not confirmed.", (_ARM,)),
     Family("mtaw_learning_stopped", "gauge", "1 while the log cannot be read.", (_ARM,)),
     *(
         Family(

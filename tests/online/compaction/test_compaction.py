@@ -9,8 +9,9 @@ from mtaw_fast.bundle import Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.online.compaction.compaction import compact_model
-from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, now_ms
+from mtaw_fast.online.compaction import compaction
+from mtaw_fast.online.compaction.compaction import UnconfirmedTimeError, compact_model
+from mtaw_fast.online.log.events import AddItems, Click, ConfirmClock, Event, Forget, now_ms
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.encoders import NativeEncoder
@@ -69,14 +70,25 @@ def test_old_sessions_are_dropped() -> None:
     assert after.memory.n_sessions >= MODEL.memory.n_sessions, "sessions of the training are not from the log"
 
 
-def test_a_machine_clock_that_was_ahead_makes_no_session_old() -> None:
-    past, future = now_ms() - HOUR, now_ms() + 10_000 * HOUR
-    learned = [Click(f"s{place}", f"sku-{place}", past, arrived=past) for place in range(5)]
+def test_a_machine_clock_that_is_ahead_ages_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 sessions, then two clicks by a clock that is 40 days ahead, and compactions while it is and afterwards."""
+    past, future = now_ms() - HOUR, now_ms() + 960 * HOUR
+    learned = [Click(f"s{place}", f"sku-{place % N}", past, arrived=past) for place in range(200)]
     first = compact_model(MODEL, "log", [entries(learned)], ALL, all_over=True)
-    ahead = [Click("z", f"sku-{place}", future, arrived=future) for place in range(3)]
-    after = compact_model(first, "log", [entries(ahead)], ALL, keep=100 * HOUR, all_over=True)
-    assert after.log_progress.clock == future
+    ahead: list[Event] = [Click("z", f"sku-{place}", future, arrived=future) for place in range(2)]
+
+    def compacted(events: list[Event]) -> Model:
+        return compact_model(first, "log", [entries(events)], ALL, keep=720 * HOUR, all_over=True)
+
+    after = compacted(ahead)
     assert len(after.log_progress.sessions) == len(learned) + 1
+    assert after.log_progress.last.max() <= past + HOUR
+    monkeypatch.setattr(compaction, "now_ms", lambda: future)
+    with pytest.raises(UnconfirmedTimeError, match=r"arrived 40\.0 days after those before them"):
+        compacted(ahead)
+    again = [Click("y", "sku-1", future, arrived=future)] * 2
+    confirmed = compacted([*ahead, ConfirmClock(future), *again])
+    assert len(confirmed.log_progress.sessions) == 2, "the shop was closed for 40 days: what it learned before is old"
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -193,7 +193,7 @@ def learned_clicks(place: Path, settings: LearningSettings) -> tuple[int, int]:
     event_processor = rec.learner.state.event_processor
     assert "unheard-of" not in rec.ids
     rec.close()
-    return event_processor.learned_clicks, event_processor.refused["trained"]
+    return event_processor.learned_clicks, event_processor.tracker.refused["trained"]
 
 
 @pytest.mark.parametrize("position", ["0000000000-000000000000", "0000000007-000000000000"])
@@ -202,7 +202,7 @@ def test_a_bundle_that_learned_from_another_log_is_refused(folder: Path, tmp_pat
     settings = LearningSettings(tmp_path / "learned", compact=False)
     log = FileLog(settings.folder)
     log.append([Click("s", "sku-1", NOON)])
-    save(folder, replace(Bundle.load(folder).model, log_progress=LogProgress("another", position, NOON)))
+    save(folder, replace(Bundle.load(folder).model, log_progress=LogProgress("another", position)))
     for work in (lambda: Recommender.load(folder, learn=settings), lambda: compact_folder(folder, settings)):
         with pytest.raises(LearnError, match="has learned from another log; give it the folder it learned in"):
             work()

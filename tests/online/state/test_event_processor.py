@@ -17,6 +17,7 @@ from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
+from mtaw_fast.online.state.log_clock import LogClock
 from mtaw_fast.online.state.session_tracker import event_key
 from tests.support.online.recommenders import model_fields
 from tests.support.random_bundle import memory_parts
@@ -80,11 +81,11 @@ def click(session: str, item: int | str, after: int = 0) -> Click:
 def test_what_the_training_knew_is_not_learned_twice() -> None:
     event_processor, sink = run([click("a", f"sku-{after}", after) for after in range(4)], since=NOON + 1)
     assert [call[1] for call in sink.clicks] == [2, 3]
-    assert event_processor.refused == {"trained": 2}
+    assert event_processor.tracker.refused == {"trained": 2}
     repeats = [Click("a", "sku-0", NOON + 1, id="e-0"), Click("a", "sku-0", NOON + 9, id="e-0")]
     event_processor.process(entries(repeats, 4), sink)
     assert len(sink.clicks) == 2
-    assert event_processor.tracker.refused == {"duplicate": 1}
+    assert event_processor.tracker.refused == {"trained": 3, "duplicate": 1}
 
 
 def test_a_full_catalog_and_ids_of_the_other_type_are_refused_and_counted() -> None:
@@ -100,7 +101,8 @@ def test_a_full_catalog_and_ids_of_the_other_type_are_refused_and_counted() -> N
 def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
     lines = b"\n".join(click("s", item, after).line() for after, item in enumerate(["sku-1", "x", "sku-2"]))
     learned = LogProgress(
-        "log", "0007", NOON, carried=np.frombuffer(lines, np.uint8), seen=np.array([event_key("s", "e")], np.uint64),
+        "log", "0007", LogClock(LearningLimits()).state() | {"now": NOON}, carried=np.frombuffer(lines, np.uint8),
+        open={"s": (NOON + 2, NOON, 3, False, ())}, seen=np.array([event_key("s", "e")], np.uint64),
         removed=np.array([7], np.int32), hidden=np.array([8], np.int32), seed_items=np.array([1], np.int32),
         seed_neighbors=np.array([2], np.int32),
     )  # fmt: skip

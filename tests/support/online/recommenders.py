@@ -35,12 +35,13 @@ def model_fields(n_items: int = N, embedding_dim: int = D, **settings: Any) -> d
     return fields
 
 
-def plain_ranker(trends: bool = False, weigh_trends: bool = False) -> RankerNet:
+def plain_ranker(trends: bool = False, weigh_trends: bool = False, others: Sequence[str] = ()) -> RankerNet:
     """Return a ranker with the main features of a trained one; a random one would amplify rounding.
 
-    trends: with those of trends, which count for nothing unless `weigh_trends`.
+    trends: with those of trends, which count for nothing unless `weigh_trends`. others: names of the features after
+    them, which count for nothing.
     """
-    names = feature_names(trends=trends)
+    names = (*feature_names(trends=trends), *others)
     arrays = {name: np.zeros_like(array) for name, array in memory_parts()["ranker_net"].arrays().items()}
     for name in ("mean", "scale", "linear", "w1"):
         arrays[name] = np.zeros((len(names), *arrays[name].shape[1:]), np.float32)

@@ -63,7 +63,7 @@ const TILES = [
   { title: "Unknown clicks", value: share(added("mtaw_unknown_clicks_total"), added("mtaw_clicks_total")), text: percent,
     note: () => "not in the catalog", alarm: (value) => value > 0.2 },
   { title: "Freshness lag", value: (now) => (learns(now) ? most(now, "mtaw_learning_lag_seconds") : null),
-    text: duration, note: (now) => (learns(now) ? `${number(most(now, "mtaw_learning_lag_events"))} events wait` : "no event to learn yet"), alarm: (value, now) => value > 60 || most(now, "mtaw_learning_stopped") > 0 },
+    text: duration, note: (now) => (learns(now) ? `${number(most(now, "mtaw_learning_lag_events"))} events wait` : "no event to learn yet"), alarm: (value, now) => value > 60 || most(now, "mtaw_learning_stopped") > 0 || most(now, "mtaw_clock_jump_seconds") > 0 },
   { title: "Click-through", value: share(added("mtaw_feedback_items_total", { what: "clicked" }), added("mtaw_feedback_items_total", { what: "shown" })),
     text: percent, note: () => "clicked of shown items" },
   { title: "P@20 of live clicks", value: share(added("mtaw_hit_clicks_total"), added("mtaw_scored_clicks_total")), text: percent,
