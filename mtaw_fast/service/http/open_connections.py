@@ -31,10 +31,11 @@ class Connection(Protocol):
 
 
 class OpenConnections:
-    """A worker's connections, each in one of two lists that begin with the longest without progress.
+    """A worker's connections, in lists that begin with the longest without progress.
 
     waiting: those that wait for their client. It is idle, sends a request, or does not read its answer. working: those
-    whose request the service works on. unread: the bytes that each client has not read, longest unread first.
+    whose request the service works on. half: of the waiting ones, those that have begun nothing whole, or a further
+    request and not all of it. unread: the bytes that each client has not read, longest unread first.
     stopping: whether each response from now on is the last one of its connection.
 
     Parameters
@@ -46,6 +47,7 @@ class OpenConnections:
     def __init__(self, deadline: float = _WORK_SECONDS) -> None:
         self.waiting: OrderedDict[Connection, None] = OrderedDict()
         self.working: OrderedDict[Connection, None] = OrderedDict()
+        self.half: OrderedDict[Connection, None] = OrderedDict()
         self.unread: OrderedDict[Connection, int] = OrderedDict()
         self._unread_bytes = 0
         self.stopping = False
@@ -56,18 +58,23 @@ class OpenConnections:
         """The connections without a request and without an answer in work."""
         return [connection for connection in self.waiting if connection.is_idle]
 
-    def place(self, connection: Connection, working: bool) -> None:
-        """Put a connection that has made progress at the end of its list."""
+    def place(self, connection: Connection, working: bool, half: bool) -> None:
+        """Put a connection that has made progress at the end of its lists."""
         self.waiting.pop(connection, None)
         self.working.pop(connection, None)
+        self.half.pop(connection, None)
         (self.working if working else self.waiting)[connection] = None
+        if half:
+            self.half[connection] = None
 
     def make_room(self, now: float) -> bool:
         """Close the connection that has waited for its client for longest; return whether one was closed.
 
-        If none has waited for long enough, close the one with the longest work, unless that began within the deadline.
+        If none has waited for long enough, close the first with a part of a request, or else the one with the longest
+        work, unless that began within the deadline.
         """
-        for connections, seconds in ((self.waiting, _WAIT_SECONDS), (self.working, self._work_seconds)):
+        places = (self.waiting, _WAIT_SECONDS), (self.half, 0.0), (self.working, self._work_seconds)
+        for connections, seconds in places:
             connection = next(iter(connections), None)
             if connection is not None and now - connection.since >= seconds:
                 connection.drop()
@@ -89,4 +96,5 @@ class OpenConnections:
         """Remove a closed connection."""
         self.waiting.pop(connection, None)
         self.working.pop(connection, None)
+        self.half.pop(connection, None)
         self.release_unread(connection)

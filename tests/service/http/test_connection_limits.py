@@ -7,7 +7,7 @@ import contextlib
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ from mtaw_fast.service.http import open_connections
 from mtaw_fast.service.http.connection import TimedProtocol, _Flow
 from mtaw_fast.service.http.open_connections import OpenConnections
 from tests.support.service.besieging import PING, besieged, half, holding, idle
-from tests.support.service.running import Running, running
+from tests.support.service.running import BODY, HEAD, Running, running
 
 MAX_CONNECTIONS = 20
 
@@ -131,7 +131,7 @@ def test_work_that_has_just_begun_is_not_closed() -> None:
     connections = OpenConnections(deadline=0.1)
     stubs: list[Any] = [Stub(connections, since) for since in (5.0, 7.0, 6.0, 7.0)]
     for place, stub in enumerate(stubs):
-        connections.place(stub, place < 2)  # two that work, two that wait or send
+        connections.place(stub, place < 2, half=False)  # two that work, two that wait
     closed = []
     for expected in (True, True, True, False):
         assert connections.make_room(7.5) == expected
@@ -140,6 +140,66 @@ def test_work_that_has_just_begun_is_not_closed() -> None:
     assert (first_waiting, waiting) == ([False, False, True, False], [False, False, True, True])
     assert worked == closed[3] == [True, False, True, True]
     assert connections.make_room(8.0)
+
+
+def test_what_has_begun_nothing_whole_gives_way_at_once() -> None:
+    connections = OpenConnections(deadline=60)
+    idle, first, second, working = stubs = [Stub(connections, since) for since in (7.0, 7.01, 7.02, 1.0)]
+    for stub in stubs:
+        connections.place(stub, stub is working, half=stub in (first, second))  # type: ignore[arg-type]
+    closed = []
+    for now in (7.05, 7.06, 7.07, 7.2):
+        assert connections.make_room(now) == (now != 7.07)
+        closed.append([stub for stub in stubs if stub.dropped])
+    assert closed == [[first], [first, second], [first, second], [idle, first, second]]
+    connections.place(first, working=False, half=True)  # type: ignore[arg-type]
+    connections.place(first, working=True, half=False)  # type: ignore[arg-type]
+    assert not connections.make_room(7.3)  # it is whole now
+
+
+@pytest.mark.parametrize(
+    ("sent", "half"),
+    [(b"", True), (PING[:9], True), (PING, False), (PING + PING[:9], True), (HEAD + BODY[:5], True),
+     (PING + HEAD, True), (HEAD + BODY, False), (PING * 3, False)],
+)  # fmt: skip
+def test_which_connections_have_begun_nothing_whole(monkeypatch: pytest.MonkeyPatch, sent: bytes, half: bool) -> None:
+    connections = OpenConnections()
+    monkeypatch.setattr(TimedProtocol, "open_connections", connections)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def main() -> None:
+        async with _served(app) as address:
+            with socket.create_connection(address) as link:
+                for begin in range(0, len(sent), 7):
+                    await asyncio.sleep(0.001)
+                    link.send(sent[begin : begin + 7])
+                await asyncio.sleep(0.05)
+                assert (len(connections.waiting), len(connections.half)) == (1, half)
+            await asyncio.sleep(0.05)
+            assert not connections.waiting
+            assert not connections.half
+
+    asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def _served(app: Any) -> AsyncIterator[Any]:
+    """Serve an app in this process, on connections of `TimedProtocol`; yield the address."""
+    config, state = uvicorn.Config(app, lifespan="off", log_config=None), ServerState()
+    config.load()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: TimedProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    yield server.sockets[0].getsockname()
+    server.close()
+    for connection in list(state.connections):
+        connection.transport.abort()
+    await asyncio.sleep(0.05)
 
 
 class Transport:
@@ -258,35 +318,27 @@ def test_no_request_is_begun_while_an_answer_is_unread(monkeypatch: pytest.Monke
         done += 1
 
     async def main() -> None:
-        config = uvicorn.Config(app, lifespan="off", log_config=None)
-        config.load()
-        loop, state = asyncio.get_running_loop(), ServerState()
-        server = await loop.create_server(
-            lambda: TimedProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
-        )
-        with socket.create_connection(server.sockets[0].getsockname()) as link:
-            link.setblocking(False)
-            await loop.sock_sendall(link, PING * 100)
-            before = -1
-            while before != begun or begun == 0:
-                before = begun
-                await asyncio.sleep(0.3)
-            assert begun == done < 50
-            assert 0 < sum(connections.unread.values()) <= len(ANSWER)
-            protocol: Any = next(iter(connections.waiting))
-            assert protocol.flow.read_paused
-            received = 0
-            while received < 100 * len(ANSWER):
-                received += len(await asyncio.wait_for(loop.sock_recv(link, 1 << 20), 10))
-            assert begun == 100
-            await loop.sock_sendall(link, PING)
-            while received < 101 * len(ANSWER):
-                received += len(await asyncio.wait_for(loop.sock_recv(link, 1 << 20), 10))
-            assert not connections.unread
-        server.close()
-        for connection in list(state.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0.05)
+        loop = asyncio.get_running_loop()
+        async with _served(app) as address:
+            with socket.create_connection(address) as link:
+                link.setblocking(False)
+                await loop.sock_sendall(link, PING * 100)
+                before = -1
+                while before != begun or begun == 0:
+                    before = begun
+                    await asyncio.sleep(0.3)
+                assert begun == done < 50
+                assert 0 < sum(connections.unread.values()) <= len(ANSWER)
+                protocol: Any = next(iter(connections.waiting))
+                assert protocol.flow.read_paused
+                received = 0
+                while received < 100 * len(ANSWER):
+                    received += len(await asyncio.wait_for(loop.sock_recv(link, 1 << 20), 10))
+                assert begun == 100
+                await loop.sock_sendall(link, PING)
+                while received < 101 * len(ANSWER):
+                    received += len(await asyncio.wait_for(loop.sock_recv(link, 1 << 20), 10))
+                assert not connections.unread
         assert not connections.waiting
         assert not connections.working
 
