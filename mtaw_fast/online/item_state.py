@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from mtaw_fast.online.follower import LogFollower
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, now_ms
 from mtaw_fast.online.log.file_log import SEGMENT_BYTES, FileLog
+from mtaw_fast.online.log.private_files import FILE_MODE
 from mtaw_fast.online.log.table_parts import TableParts, table_parts
 from mtaw_fast.online.state.item_changes import ItemChanges
 from mtaw_fast.system import host
@@ -82,9 +84,13 @@ class ItemState:
     def _lock(self, kind: int) -> Iterator[None]:
         """Lock the folder against changes of other processes (LOCK_EX), or only against a shortening (LOCK_SH)."""
         try:
-            with self._writing, host.open_stream(self.folder / _LOCK, "a") as file:
-                host.lock(file, kind)
-                yield
+            with self._writing:
+                file = host.open_file(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+                try:
+                    host.lock(file, kind)
+                    yield
+                finally:
+                    host.close(file)
         except OSError as error:
             raise LearnError(f"cannot keep items in {self.folder}: {error.strerror or error}") from None
 

@@ -13,9 +13,10 @@ import numpy as np
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.online.compaction import compaction, compactor, current, redaction
-from mtaw_fast.online.log import file_log
+from mtaw_fast.online.log import file_log, redis_log
 from mtaw_fast.online.state.event_processor import EventProcessor
 from mtaw_fast.online.state.guards import Guards
+from mtaw_fast.online.state.session_tracker import SessionTracker, event_key
 from mtaw_fast.storage.files import write_json
 from mtaw_fast.system import host
 
@@ -56,7 +57,7 @@ def _no_leading_newline() -> list[Patch]:
 
 def _ids_forgotten() -> list[Patch]:
     """A compacted bundle does not remember event ids."""
-    return [(compaction, "REMEMBERED_IDS", 0)]
+    return [(SessionTracker, "seen", lambda tracker: np.empty(0, dtype=np.uint64))]
 
 
 def _forgotten_in_tables_stay() -> list[Patch]:
@@ -132,12 +133,29 @@ def _tables_follow_reads() -> list[Patch]:
     return [(LiveItems, "apply", apply)]
 
 
+def _trained_ids_first() -> list[Patch]:
+    """The ids of clicks that the training knew count as seen before the clicks that were read with them."""
+    real = SessionTracker.batches
+
+    def batches(self: SessionTracker, clicks: Any) -> Any:
+        self.remember(event_key(click.session, click.id) for click in clicks if click.time <= (self._since or 0))
+        return real(self, clicks)
+
+    return [(SessionTracker, "batches", batches)]
+
+
+def _machines_forget_each_other() -> list[Patch]:
+    """A machine removes what another one has yet to compact from the stream."""
+    return [(redis_log.RedisLog, "read_by_all", lambda log, reader, position: position)]
+
+
 BUGS: Mapping[str, Callable[[], list[Patch]]] = {
     function.__name__.removeprefix("_").replace("_", "-"): function
     for function in (
         _short_writes_count, _no_fsync, _segment_without_flushed_name, _no_leading_newline, _ids_forgotten,
         _forgotten_in_tables_stay, _redaction_marked_first, _open_sessions_dropped, _guards_start_over,
-        _vectors_follow_reads, _old_training_served, _tables_follow_reads,
+        _vectors_follow_reads, _old_training_served, _tables_follow_reads, _trained_ids_first,
+        _machines_forget_each_other,
     )
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,10 @@ def base_of(bundle: Bundle) -> Base:
     progress, sessions = bundle.model.log_progress, bundle.model.sessions
     places = [] if progress is None else progress.sessions.tolist()
     training = training_of(bundle.manifest)
-    return Base(training, counts_of(bundle), tuple(tuple(bundle.ids.external(sessions[place])) for place in places))
+    until = bundle.model.learned_until or 0
+    return Base(
+        training, counts_of(bundle), until, tuple(tuple(bundle.ids.external(sessions[place])) for place in places)
+    )
 
 
 def popular(rec: Recommender) -> dict[str, int]:
@@ -79,7 +82,7 @@ def served(process: Process, oracle: Oracle, base: Base, exact: bool) -> None:
     if is_behind(process):
         return  # it does not find what was redacted, and has not read the requests to forget it
     if not exact:
-        most = due.counts + due.more
+        most = due.counts
         excess = {item: (count, most[item]) for item, count in answer.items() if count > most[item]}
         if excess:
             raise BrokenPromiseError(f"{process.name} at {position} counts more than was clicked: {excess}")
@@ -92,11 +95,7 @@ def served(process: Process, oracle: Oracle, base: Base, exact: bool) -> None:
     _check_table(process, due)
     if process.rec.bundle.model.trends is not None:
         return
-    wrong = {
-        item: (count, due.counts[item])
-        for item, count in answer.items()
-        if not 0 <= count - due.counts[item] <= due.more[item]
-    }
+    wrong = {item: (count, due.counts[item]) for item, count in answer.items() if count != due.counts[item]}
     if wrong:
         raise BrokenPromiseError(f"{process.name} at {position} counts wrong (has, should have): {wrong}")
 
@@ -161,10 +160,8 @@ def compacted(settings: LearningSettings, oracle: Oracle, base_of: Callable[[str
     learned = learned_visits(bundle)
     exact = settings.limits.session_clicks > 1000
     if exact:
-        due = Counter([*base.updates, *(tuple(visit.items) for visit in expected.visits if not visit.behind)])
-        held = Counter(learned)
-        cut = Counter(item for visit in expected.visits if visit.behind for item in visit.items)
-        if due - held or Counter(item for session in (held - due).elements() for item in session) != cut:
+        due, held = Counter([*base.updates, *(tuple(visit.items) for visit in expected.visits)]), Counter(learned)
+        if due != held:
             raise BrokenPromiseError(
                 f"the compacted bundle at {progress.position} lacks the sessions {_sorted((due - held).elements())} "
                 f"and holds {_sorted((held - due).elements())} instead"
@@ -224,6 +221,16 @@ def _check_redacted(settings: LearningSettings, oracle: Oracle, until: str) -> N
             for token in tokens:
                 if token in data:
                     raise BrokenPromiseError(f"{path.name} still holds the click {token.decode()}, which was forgotten")
+
+
+def redacted(
+    records: Iterable[Mapping[str, Any]], oracle: Oracle, places: Sequence[tuple[Path, LearningSettings]]
+) -> None:
+    """Check that the log holds no click that was forgotten before every bundle of it was compacted."""
+    until = min(redacted_until(settings.folder) for _, settings in places)
+    tokens = {token.decode().strip('"') for token in oracle.forgotten_tokens(until)}
+    if left := tokens.intersection(record.get("id") for record in records):
+        raise BrokenPromiseError(f"the log still holds the clicks {_sorted(left)}, which were forgotten")
 
 
 def guarded(settings: LearningSettings, oracle: Oracle) -> None:

@@ -11,6 +11,9 @@ from tests.simulation.expected_table import ExpectedTable, kinds_of
 from tests.simulation.history import History, Step
 from tests.simulation.oracle import BrokenPromiseError
 from tests.simulation.stage import Stage
+from tests.simulation.templates import TRAINED_MS
+
+KNOWN_MS = TRAINED_MS - 1000  # a time of the training
 
 
 class Clients(Stage):
@@ -45,12 +48,13 @@ class Clients(Stage):
 
     def _observe(self, step: Step) -> None:
         session = f"s{step.values['session']}.{self._epoch}"
-        self._click(step, session, step.values["items"])
+        at = KNOWN_MS if step.values.get("at") == "trained" else self.world.ms
+        self._click(step, session, step.values["items"], at)
 
-    def _click(self, step: Step, session: str, items: list[str]) -> None:
+    def _click(self, step: Step, session: str, items: list[str], at: int) -> None:
         ids = [f"e{self.count + number}" for number in range(len(items))]
         self.count += len(items)
-        self._request(step, session, items, ids, self.world.ms)
+        self._request(step, session, items, ids, at)
 
     def _request(self, step: Step, session: str, items: list[str], ids: list[str], at: int) -> None:
         if self.serving(step) is None:
@@ -62,7 +66,9 @@ class Clients(Stage):
     def _resend(self, step: Step) -> None:
         current = [request for request in self._requests[-12:] if request[0].endswith(f".{self._epoch}")]
         if len(current) > step.values["back"]:
-            self._request(step, *current[-1 - step.values["back"]])
+            session, items, ids, at = current[-1 - step.values["back"]]
+            times = {"now": self.world.ms, "trained": KNOWN_MS}
+            self._request(step, session, items, ids, times.get(step.values.get("at", ""), at))
 
     def _flood(self, step: Step) -> None:
         """Send many sessions with the same two items, or one with too many clicks."""
@@ -72,7 +78,7 @@ class Clients(Stage):
             names, items = [f"f{self.count + number}" for number in range(step.values["sessions"])], ["new-0", "new-1"]
         plain = Step("observe", step.who, {}, step.faults)
         for name in names:
-            self._click(plain, name, items)
+            self._click(plain, name, items, self.world.ms)
 
     def _forget(self, step: Step) -> None:
         session = f"s{step.values['session']}.{self._epoch}"

@@ -71,6 +71,9 @@ def drawn(seed: int) -> History:
     changes_table = wider.random() < 0.2
     settings["timed"] = wider.random() < 0.2
     settings["part_bytes"] = wider.choice((16 << 20, 300))
+    # Who shares the log: one bundle; two bundles, A and C with one of them, B with the other; or two machines.
+    groups = Random(f"groups {seed}").choices((1, 2), (8, 1))[0]
+    settings["groups"] = 1 if settings["guarded"] else groups
     # Few histories have many faults: most losses need one or two, and each one hides others.
     rate = chance.choice((0.0, 0.05, 0.15, 0.3))
     mix = dict(MIX)
@@ -80,14 +83,16 @@ def drawn(seed: int) -> History:
         mix["forget"], mix["flood"] = 0, 12
     if changes_table:
         mix |= TABLE_MIX
-    drawer = _Drawer(chance, mix, rate)
+    if settings["groups"] > 1:
+        mix["power"] = mix["update"] = mix["publish"] = 0
+    drawer = _Drawer(chance, mix, rate, Random(f"times {seed}"))
     steps = [Step("start", SERVERS[0]), *drawer.steps(chance.randint(10, 34), depth=0)]
     return History(seed, settings, steps)
 
 
 class _Drawer:
-    def __init__(self, chance: Random, mix: Mapping[str, int], rate: float) -> None:
-        self._chance, self._mix, self._rate = chance, mix, rate
+    def __init__(self, chance: Random, mix: Mapping[str, int], rate: float, times: Random) -> None:
+        self._chance, self._mix, self._rate, self._times = chance, mix, rate, times
         self._sessions: list[int] = []  # that were clicked in
 
     def steps(self, count: int, depth: int) -> list[Step]:
@@ -111,6 +116,8 @@ class _Drawer:
         begin, end = chance.choice(((1, most), (1, most), (1, 12), last, last))
         call = chance.randint(begin, end)
         kind = chance.choices(FAULTS, (3, 2, 2, 1, 0 if depth else 4))[0]
+        if kind == "power" and not self._mix["power"]:
+            kind = "kill"
         fault = Fault(kind, call, chance.random() < 0.5, chance.randrange(1 << 30))
         if kind == "steps":
             fault.steps = self.steps(chance.randint(1, 6), depth + 1)
@@ -121,7 +128,7 @@ class _Drawer:
         items = [f"sku-{chance.randrange(12)}" if chance.random() < 0.75 else f"new-{chance.randrange(8)}"
                  for _ in range(chance.randint(1, 4))]  # fmt: skip
         self._sessions.append(chance.randrange(8))
-        return {"session": self._sessions[-1], "items": items}
+        return {"session": self._sessions[-1], "items": items, "at": self._times.choice(("now",) * 12 + ("trained",))}
 
     def _flood(self) -> dict[str, Any]:
         return {"sessions": self._chance.randint(2, 8), "bot": self._chance.random() < 0.4}
@@ -130,7 +137,7 @@ class _Drawer:
         return {"session": self._chance.choice(self._sessions[-6:] or range(8))}
 
     def _resend(self) -> dict[str, Any]:
-        return {"back": self._chance.randrange(12)}
+        return {"back": self._chance.randrange(12), "at": self._times.choice(("then", "then", "now", "trained"))}
 
     def _add(self) -> dict[str, Any]:
         chance = self._chance

@@ -17,6 +17,8 @@ from typing import Any
 
 from tests.simulation.expected_table import Change, ExpectedTable
 
+_HOUR = 3_600_000
+
 
 class BrokenPromiseError(AssertionError):
     """A promise that was not kept."""
@@ -53,13 +55,12 @@ class Record:
 class Visit:
     """What one session clicked.
 
-    last: the time of its last click. behind: whether a click came so long before the newest one, by a clock that was
-    set back, that the session may count as over at any compaction.
+    last: the time of its last click. at: the time of the log then.
     """
 
     session: str
     last: int
-    behind: bool = False
+    at: int = 0
     items: list[str] = field(default_factory=list)
 
 
@@ -67,22 +68,23 @@ class Visit:
 class Base:
     """A trained bundle.
 
-    training: its hash. counts: its clicks by item. updates: the items of each session that updates added to it.
+    training: its hash. counts: its clicks by item. until: the time of the last one. updates: the items of each session
+    that updates added to it.
     """
 
     training: str
     counts: Counter[str]
+    until: int = 0
     updates: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(slots=True)
 class Expected:
-    """What a reader must know. visits: in the order of their first clicks. more: clicks that may count once more."""
+    """What a reader must know. visits: in the order of their first clicks."""
 
     counts: Counter[str]
     visible: set[str]
     visits: list[Visit]
-    more: Counter[str]
     table: ExpectedTable
 
 
@@ -290,32 +292,35 @@ class Oracle:
             for position, record in self.records.items()
             if position <= until and record.only_in in (None, base.training)
         )
-        return _learned(events, base.counts, self._catalog, self._gap, self._change)
+        return _learned(events, base, self._catalog, self._gap, self._change)
 
 
 def _learned(
     events: Iterable[Mapping[str, Any]],
-    base: Counter[str],
+    base: Base,
     catalog: Iterable[str],
     gap: int,
     change: Callable[[str], Change],
 ) -> Expected:
     table = ExpectedTable()
     seen, visits, current = set[tuple[str, str]](), list[Visit](), dict[str, Visit]()
-    known, removed, hidden, clock = {*catalog}, set[str](), set[str](), 0
+    known, removed, hidden = {*catalog}, set[str](), set[str]()
+    clock = arrival = 0
     for event in events:
         if "session" in event:
             session, time = event["session"], event["time"]
-            if (session, event["id"]) in seen:
-                continue
+            repeats = (session, event["id"]) in seen
             seen.add((session, event["id"]))
-            clock = max(clock, time)
+            if repeats or time <= base.until:
+                continue
+            # One click moves the time of the log by an hour at most, unless another one has arrived then.
+            clock = max(clock, min(time, max(arrival, clock + _HOUR)) if clock else time)
+            arrival = max(arrival, event["arrived"])
             visit = current.get(session)
-            if visit is None or abs(time - visit.last) > gap:
+            if visit is None or abs(time - visit.last) > gap or visit.at < clock - gap:
                 visit = current[session] = Visit(session, time)
                 visits.append(visit)
-            visit.last = max(visit.last, time)
-            visit.behind = visit.behind or time < clock - gap
+            visit.last, visit.at = max(visit.last, time), max(clock, time)
             visit.items.append(event["item"])
         elif "forget" in event:
             current.pop(event["forget"], None)
@@ -335,13 +340,11 @@ def _learned(
             table.rules.pop(event["rules"], None)
         else:
             table.rules[event["rules"]] = event["are"]
-    counts, extra = Counter(base), Counter[str]()
+    counts = Counter(base.counts)
     for counted in visits:
         counts.update(set(counted.items))
-        if counted.behind:
-            extra.update(Counter(counted.items) - Counter(set(counted.items)))
     visible = (known | {item for item, count in counts.items() if count > 0}) - removed - hidden
-    return Expected(counts, visible - table.unavailable, visits, extra, table)
+    return Expected(counts, visible - table.unavailable, visits, table)
 
 
 def _short(events: Sequence[Mapping[str, Any]]) -> str:

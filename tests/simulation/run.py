@@ -19,7 +19,7 @@ from tests.simulation.clients import Clients
 from tests.simulation.history import SERVERS, History, Step
 from tests.simulation.oracle import Base, BrokenPromiseError
 from tests.simulation.stage import OPEN, in_place
-from tests.simulation.templates import late_clicks, trained
+from tests.simulation.templates import TRAINED_MS, late_clicks, trained
 from tests.simulation.world import Child, Process
 
 _WRITERS = ("updater", "trainer")  # of the trained bundle
@@ -101,7 +101,8 @@ class Run(Clients):
         """Let a server ask for a compaction, and run it in a process of its own."""
         process = self.servers.get(step.who)
         if process is None:
-            command = [sys.executable, "-m", "..", str(self.world.root / "bundle"), *self.settings.arguments()]
+            bundle, settings = self.place_of(step.who)
+            command = [sys.executable, "-m", "..", str(bundle), *settings.arguments()]
             self.world.children.append(Child(command))
         else:
             with self.world.step(process, Step("ask", step.who)):
@@ -131,7 +132,7 @@ class Run(Clients):
         if code == 0:
             self.oracle.update()
             with self.world.looking():
-                checks.compacted(self.settings, self.oracle, self.base_of, whole=not frame.failed)
+                checks.compacted(self.place_of(step.who)[1], self.oracle, self.base_of, whole=not frame.failed)
 
     def _update(self, step: Step) -> None:
         """Update the trained bundle with a log file."""
@@ -152,7 +153,8 @@ class Run(Clients):
             items = [clicks.item_ids[item] for item in clicks.items.tolist()]
             added = tuple(tuple(items[begin : begin + 2]) for begin in range(0, len(items), 2))
             counts = sum((Counter(set(session)) for session in added), before.counts)
-            return Base("", counts, before.updates + added)
+            until = max(before.until, int(clicks.times.max()))
+            return Base("", counts, until, before.updates + added)
 
         self._publish_with("updater", step, work)
 
@@ -165,7 +167,7 @@ class Run(Clients):
                 self.world.root / "bundle", other.model, metrics={}, dataset={"name": "x", "fingerprint": "y"},
                 overwrite=True,
             )  # fmt: skip
-            return Base(other.training, other.counts)
+            return Base(other.training, other.counts, TRAINED_MS)
 
         self._publish_with("trainer", step, work)
 
@@ -208,8 +210,11 @@ class Run(Clients):
                 self.play([Step("stop", name)])
         self.play([Step("start", name) for name in SERVERS[:2]])
         self._rest()
-        self.play([Step("compact", "A", {"wait": False})])
-        self._rest()
+        for who in SERVERS[: len(self.places)]:
+            self.play([Step("compact", who, {"wait": False})])
+            self._rest()
+        with self.world.looking():
+            checks.redacted(self.records().values(), self.oracle, self.places)
         self.play([Step("start", "C")])
         self._rest()
         for name in SERVERS:
@@ -230,13 +235,13 @@ class Run(Clients):
         """Return what a service has yet to do, "" if nothing."""
         if process.rec.log_position < self.oracle.end:
             return f"has learned up to {process.rec.log_position} of {self.oracle.end} only"
-        manifest = checks.manifest_in(self.settings.folder / "bundle")
+        manifest = checks.manifest_in(self.place_of(process.name)[1].folder / "bundle")
         if manifest is not None and process.rec.bundle.manifest != manifest:
             return "does not serve the compacted bundle"
         return ""
 
     def _is_current(self, process: Process) -> bool:
-        manifest = checks.manifest_in(self.world.root / "bundle")
+        manifest = checks.manifest_in(self.place_of(process.name)[0])
         assert manifest is not None
         return checks.training_of(process.rec.bundle.manifest) == checks.training_of(manifest)
 

@@ -13,7 +13,7 @@ from tests.simulation.world import WRITING
 
 PLAIN = {
     "fsync": True, "segment_bytes": 64 << 20, "max_log_bytes": 2 << 30, "redis": False, "guarded": False,
-    "read_events": 2000, "gap": 1_800_000, "timed": False, "part_bytes": 16 << 20,
+    "read_events": 2000, "gap": 1_800_000, "timed": False, "part_bytes": 16 << 20, "groups": 1,
 }  # fmt: skip
 _MAX_RUNS = 600  # of one shrinking
 

@@ -31,7 +31,7 @@ from tests.simulation.history import History, Step, line_of
 from tests.simulation.oracle import Base, BrokenPromiseError, Oracle, records_of
 from tests.simulation.redis_stream import RedisStream
 from tests.simulation.simulated_host import SimulatedHost
-from tests.simulation.templates import BASE_ITEMS, trained
+from tests.simulation.templates import BASE_ITEMS, TRAINED_MS, Trained, trained
 from tests.simulation.world import Frame, Process
 
 HUGE = 1 << 20
@@ -53,12 +53,22 @@ class Stage:
         self.world.redis = RedisStream(self.world)
         self.world.on_power = self._power_was_lost
         limits = replace(GUARDED if settings["guarded"] else OPEN, session_gap=settings["gap"])
-        self.settings = LearningSettings(
+        self.settings = learning = LearningSettings(
             self.folder / "learned", "redis://simulated:6379/0?stream=s" if settings["redis"] else None,
             fsync=settings["fsync"], compact=False, limits=limits, max_log_bytes=settings["max_log_bytes"],
         )  # fmt: skip
+        self.places = [
+            (self.folder / "bundle", learning)
+        ]  # the trained bundle of each group of servers, and its settings
+        if settings["groups"] > 1 and settings["redis"]:
+            self.places.append((self.folder / "bundle", replace(learning, folder=self.folder / "learned of B")))
+        elif settings["groups"] > 1:
+            other = trained(1, settings["timed"])
+            shutil.copytree(other.folder, self.folder / "other", copy_function=os.link)
+            bundles = [self.folder / "bundle", self.folder / "other"]
+            self.places = list(zip(bundles, learning.of_arms(bundles), strict=True))
         self.oracle = Oracle(self.records, BASE_ITEMS, settings["gap"], lambda name: self.world.ids[name].step.values)
-        self.bases = {base.training: Base(base.training, base.counts)}
+        self.bases = {one.training: one for one in (_base_of(trained(seed, settings["timed"])) for seed in range(2))}
         self.servers: dict[str, Process] = {}
         self._flush_failures = 0
         self._served: dict[Process, tuple[Any, ...]] = {}  # what was checked last
@@ -77,6 +87,10 @@ class Stage:
             f"{ms:015d}-{number:010d}": json.loads(fields[b"e"])
             for (ms, number), fields in self.world.redis.entries.items()
         }  # fmt: skip
+
+    def place_of(self, who: str) -> tuple[Path, LearningSettings]:
+        """Return the trained bundle of a server, and where it learns."""
+        return self.places[-1 if who == "B" else 0]
 
     def play(self, steps: Sequence[Step]) -> None:
         """Run steps."""
@@ -110,7 +124,8 @@ class Stage:
         failure = ""
         with self.world.step(process, step) as frame:
             try:
-                process.rec = Recommender.load(self.world.root / "bundle", learn=self.settings)
+                bundle, settings = self.place_of(step.who)
+                process.rec = Recommender.load(bundle, learn=settings)
             except MtawError as error:
                 failure = str(error)
         if failure:
@@ -165,6 +180,10 @@ class Stage:
         manifest = checks.manifest_in(self.settings.folder / "bundle")
         training = "" if manifest is None else checks.training_of(manifest)
         self.oracle.update(True, (checks.redacted_until(self.settings.folder), training))
+
+
+def _base_of(bundle: Trained) -> Base:
+    return Base(bundle.training, bundle.counts, TRAINED_MS)
 
 
 def _memory_disk() -> str | None:

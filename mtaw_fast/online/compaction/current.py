@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import fcntl
 import logging
 import os
 from collections.abc import Iterable
@@ -21,10 +21,12 @@ from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import START, EventLog
 from mtaw_fast.online.log.private_files import FILE_MODE, make_private
 from mtaw_fast.online.settings import COMPACTED, LearningSettings
+from mtaw_fast.storage.files import flush_name
 from mtaw_fast.system import host
 
 # Errors that follow from the contents of a manifest or a folder. Any other OSError says nothing about the contents.
 _OF_CONTENTS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
+_ID_DIGITS = 32  # of `host.new_id`
 _LOG = logging.getLogger("mtaw_fast.online")
 
 Signature = tuple[int, int] | None  # inode and mtime of a manifest, which change when it is replaced; None: no manifest
@@ -118,28 +120,28 @@ def _is_of_the_system(error: BaseException) -> bool:
 
 
 def reader_id(settings: LearningSettings) -> str:
-    """Return the id, 32 digits, by which a stream knows the compacted bundle of these settings; a log in a folder needs
+    """Return the id by which a stream knows the compacted bundle of these settings; a log in a folder needs
     none. Made at the first call. Raises LearnError if the folder cannot be read or written.
     """
     if settings.stream is None:
         return ""
-    learned = settings.folder
-    path = learned / "reader.id"
+    path = settings.folder / "reader.id"
     try:
-        make_private(learned)
-        with contextlib.suppress(FileExistsError):
-            file = host.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-            try:
-                host.write(file, host.new_id().encode())
-            finally:
-                host.close(file)
-        with host.open_stream(path, "rb") as stream:
-            name = stream.read().decode("ascii", "replace")
+        make_private(settings.folder)
+        file = host.open_file(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            host.lock(file, fcntl.LOCK_EX)  # several processes may start at once
+            name = os.pread(file, _ID_DIGITS, 0)
+            if len(name) < _ID_DIGITS:
+                name = host.new_id().encode()
+                host.pwrite(file, name, 0)
+                host.fsync(file)
+                flush_name(path)
+        finally:
+            host.close(file)
     except OSError as error:
-        raise LearnError(f"cannot learn in {learned}: {error.strerror or error}; give a writable folder") from None
-    if len(name) != 32:
-        raise LearnError(f"{path} is damaged; delete it")
-    return name
+        raise LearnError(f"cannot learn in {path.parent}: {error.strerror or error}; give a writable folder") from None
+    return name.decode("ascii", "replace")
 
 
 def trained_until(bundle: Bundle) -> int | None:

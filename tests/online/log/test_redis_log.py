@@ -17,7 +17,7 @@ from mtaw_fast.errors import LearnError, UsageError
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log import redis_log, segment
 from mtaw_fast.online.log.event_log import START
-from mtaw_fast.online.log.events import Click, Event
+from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.log.redis_log import RedisLog
 from mtaw_fast.online.settings import COMPACTED, LearningLimits, LearningSettings
 from tests.simulation.redis_stream import RedisStream
@@ -170,6 +170,45 @@ def test_two_hosts_share_a_stream(folder: Path, tmp_path: Path, url: str) -> Non
     assert counted == sum(len(set(session)) + 1 for place, session in enumerate(drawn(21)) if place != 3)
     position = restarted.observe("later", ["sku-1"], ids=["once"])
     until_learned(restarted, position)
+
+
+def test_a_click_that_was_forgotten_stays_until_the_bundles_of_all_machines_have_learned_it(
+    folder: Path,
+    tmp_path: Path,
+    url: str,
+    log: RedisLog,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So a machine that restarts from an older bundle gives new items the ids that it gave them before."""
+    one, two = (
+        LearningSettings(tmp_path / name, stream=url, compact=False, max_log_bytes=1) for name in ("one", "two")
+    )
+    for settings in (one, two):
+        Recommender.load(folder, learn=settings).close()
+    log.append([Click("s", "new-1", NOON, id="e"), Click("t", "new-2", NOON, id="f")])
+    rec = Recommender.load(folder, learn=one)
+    rec.forget("s")
+    rec.close()
+    compact_folder(folder, one)
+    assert [entry.event.id for entry in log.read(START) if isinstance(entry.event, Click)] == ["e", "f"]
+    later = Recommender.load(folder, learn=two)
+    assert later.ids.lookup(["new-2"]) == Bundle.load(one.folder / COMPACTED).ids.lookup(["new-2"])
+    later.close()
+    compact_folder(folder, two)
+    assert not [entry for entry in log.read(START) if isinstance(entry.event, Click)]
+    # A machine that is gone holds the stream back for a week, and is told when it returns.
+    compact_folder(folder, one)
+    log.append([Click("u", "sku-1", NOON, id="g")])
+    log.append([Forget("u", NOON)])
+    compact_folder(folder, one)
+    assert [entry.event.id for entry in log.read(START) if isinstance(entry.event, Click)] == ["g"]
+    monkeypatch.setattr(redis_log, "ABSENT_SECONDS", -1)
+    compact_folder(folder, one)
+    assert not [entry for entry in log.read(START) if isinstance(entry.event, Click)]
+    assert "was not heard of for" in caplog.text
+    Recommender.load(folder, learn=two).close()
+    assert "was away while other machines removed events" in caplog.text
 
 
 def test_an_outage_of_redis_is_logged_in_one_line_and_learning_resumes(
