@@ -4,8 +4,8 @@
 
 pip resolves as it would install into an empty environment, and reports what it found; nothing is installed. torch and
 triton come from another index on some machines, so they keep the bounds of pyproject.toml, and what torch alone needs
-on a GPU is left to it. Lines that end in `# demo` are the packages of `make demo`: those of `.[train,cpu]`. The file
-holds for CPython 3.11 on Linux, x86-64.
+on a GPU is left to it. A line ends in what else needs the package: `demo` (`make demo`), the extras `serve` and `cpu`,
+and `build`. The file holds for CPython 3.11 on Linux, x86-64.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = re.compile(r"(torch|triton|mtaw-fast|nvidia-.*|cuda-.*)")
-DEMO = "mtaw-fast[train,cpu]"
+MARKS = {"serve": "mtaw-fast[serve]", "cpu": "mtaw-fast[cpu]", "demo": "mtaw-fast[train,cpu]"}
 HEAD = """\
 # Every package of `.[dev]` and of the build, but torch and triton, with its hash: for CPython 3.11 on Linux, x86-64.
-# Written by `make constraints`; installed by `make setup`, and the lines that end in `# demo` by `make demo`.
+# Written by `make constraints`; installed by `make setup`. The marks are for `make demo` and deploy/Dockerfile.
 # Another platform: `make setup CONSTRAINTS=`.
 """
 
@@ -38,13 +38,17 @@ def main() -> None:
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
     report = subprocess.run([*command, ".[dev]", *build], cwd=ROOT, stdout=subprocess.PIPE, check=True)
     entries = {normal(entry["metadata"]["name"]): entry for entry in json.loads(report.stdout)["install"]}
-    demo = needed([DEMO, *build], {name: entry["metadata"].get("requires_dist", []) for name, entry in entries.items()})
+    requires = {name: entry["metadata"].get("requires_dist", []) for name, entry in entries.items()}
+    marked = {mark: needed([root], requires) for mark, root in MARKS.items()}
+    marked["build"] = needed(build, requires)
+    marked["demo"] |= marked["build"]
     lines = []
     for name, entry in entries.items():
         if not LEFT_OUT.fullmatch(name):
             digest = entry["download_info"]["archive_info"]["hashes"]["sha256"]
-            mark = "  # demo" if name in demo else ""
-            lines.append(f"{name}=={entry['metadata']['version']} --hash=sha256:{digest}{mark}\n")
+            marks = [mark for mark, names in marked.items() if name in names]
+            comment = f"  # {' '.join(marks)}" if marks else ""
+            lines.append(f"{name}=={entry['metadata']['version']} --hash=sha256:{digest}{comment}\n")
     (ROOT / "constraints.txt").write_text(HEAD + "".join(sorted(lines)))
 
 

@@ -74,7 +74,8 @@ def setup(folder: Path, constraints: str, torch_index: str) -> None:
     heading("Setup 2 of 4: packages for `.[train,cpu]`", "")
     if constraints:
         requirements = folder / "requirements.txt"
-        lines = [line for line in Path(constraints).read_text().splitlines() if line.endswith("# demo")]
+        lines = Path(constraints).read_text().splitlines()
+        lines = [line for line in lines if "demo" in line.partition("#")[2].split()]
         requirements.write_text("\n".join(lines) + "\n")
         progress.run([*pip, "--require-hashes", "--no-deps", "--requirement", str(requirements)])
     else:

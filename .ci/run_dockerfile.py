@@ -67,7 +67,7 @@ def tools(root: Path) -> Path:
     """A folder with what a slim image has of programs, as far as the steps use them."""
     folder = root / "tools"
     folder.mkdir(exist_ok=True)
-    for name in ("sh", "ls", "mkdir", "cat", "uname"):
+    for name in ("sh", "ls", "mkdir", "cat", "uname", "grep"):
         if not (folder / name).exists():
             (folder / name).symlink_to(str(shutil.which(name)))
     return folder
