@@ -538,3 +538,43 @@ def test_memory_is_counted_and_given_back() -> None:
         delta.forget(handle)
     assert (delta.n_sessions, delta.n_clicks, delta.native.n_pairs) == (0, 0, 0)
     assert delta.n_bytes <= before
+
+
+def test_the_strongest_neighbors_follow_what_only_ages() -> None:
+    """The step to second neighbors stays that of a rebuild while totals and ages reorder rows that are long known."""
+    n_items = 300
+    base = MemoryTables.build(random_log(3000, n_items, seed=41, longest=8), n_items, MemorySettings(recency=300.0))
+    handles, items = random_clicks(np.random.default_rng(42), 128 * 300, n_items, power=3)
+    delta, tracker = fed(base, handles, items)
+    rebuilt = as_rebuilt(tracker, base, n_items)
+    long = [item for item in range(n_items) if len(delta.row(item)[0]) > 128]  # of shorter ones queries find them
+    wanted = strangers(Sessions.from_lists([[item, item] for item in long]), tracker)
+    ours = memory_of(base, delta, n_items).features(*ranges_of(wanted))
+    theirs = memory_of(rebuilt, None, n_items).features(*ranges_of(wanted))
+    second = feature_names().index("second")
+    differing = []
+    for q in range(len(wanted)):
+        mine, others = by_item(ours[0][q], ours[1][q]), by_item(theirs[0][q], theirs[1][q])
+        differing += [abs(mine[item][second] - others[item][second]) > 1e-2 for item in mine.keys() & others.keys()]
+    assert np.mean(differing) < 0.005
+
+
+def test_a_pair_of_many_sessions_is_rounded_once() -> None:
+    """Up to 512 sessions of the rarer item, also if the postings of the other lack its oldest ones."""
+    old = [[0, 1, 2 + s % 7] if s % 3 else [0, 9] for s in range(602)]
+    chosen = MemorySettings(recency=100.0, max_postings=450)
+    base = MemoryTables.build(Sessions.from_lists(old), 10, chosen)
+    assert base.counts[0, 1] > 450 >= base.counts[1, 1] > 300
+    delta, tracker = delta_of(base), SessionModel.of(base.sessions)
+    for handle in range(2):  # 401 sessions, which bfloat16 lacks, become 403
+        for item in (1, 0, 5):
+            delta.click(np.array([handle]), np.array([item], np.int32))
+            tracker.click(handle, item)
+    rebuilt = as_rebuilt(tracker, base, 10)
+    wanted = Sessions.from_lists([[1, 1], [0, 0]])
+    names = [feature_names().index(name) for name in ("fwd_last", "bwd_dec", "ses_last", "rec_all", "aa_dec")]
+    ours = memory_of(base, delta, 10).features(*ranges_of(wanted))
+    theirs = memory_of(rebuilt, None, 10).features(*ranges_of(wanted))
+    for q, other in ((0, 0), (1, 1)):
+        mine, others = by_item(ours[0][q], ours[1][q]), by_item(theirs[0][q], theirs[1][q])
+        np.testing.assert_allclose(mine[other][names], others[other][names], rtol=3e-6, atol=3e-6)

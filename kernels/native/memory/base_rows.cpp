@@ -128,13 +128,20 @@ bool BaseRows::sum_pair(std::int32_t item, std::int32_t other, std::int64_t max_
     }
     PairSums pair{};
     const std::int64_t newest = number(counts(item)[kNewest]);
+    const std::int32_t partner = rarer_item == item ? other : item;
+    // The partner's postings may lack its oldest sessions: these are read.
+    const std::int32_t *with_partner = view_.postings + view_.post_offsets[partner],
+                       *const end = view_.postings + view_.post_offsets[partner + 1];
+    const std::int32_t first_listed = with_partner == end ? 0 : *with_partner;
+    const bool lacks_sessions = end - with_partner < view_.counts[partner * kCountKinds + kSessions];
     for (std::int64_t p = view_.post_offsets[rarer_item]; p < view_.post_offsets[rarer_item + 1]; ++p) {
-        const std::int64_t session = view_.postings[p];
-        if (is_dropped(session)) continue;
+        const std::int32_t session = view_.postings[p];
+        while (with_partner != end && *with_partner < session) ++with_partner;
+        const bool is_listed = with_partner != end && *with_partner == session;
+        if ((!is_listed && !(lacks_sessions && session < first_listed)) || is_dropped(session)) continue;
         const std::int32_t* const clicks = view_.session_items + view_.session_offsets[session];
         const std::int64_t n_clicks = view_.session_offsets[session + 1] - view_.session_offsets[session];
-        const std::int32_t partner = rarer_item == item ? other : item;
-        if (std::find(clicks, clicks + n_clicks, partner) == clicks + n_clicks) continue;
+        if (!is_listed && std::find(clicks, clicks + n_clicks, partner) == clicks + n_clicks) continue;
         const std::vector<std::uint8_t> first = first_clicks(clicks, n_clicks);
         const auto distinct = std::count(first.begin(), first.end(), 1);
         const double recency_weight = std::exp(-static_cast<double>(newest - number(session)) / settings_.recency);

@@ -144,7 +144,7 @@ void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
         session_row.move_to_end(slot);
     }
     add_terms(slot, item, is_new, t);
-    if (++n_events_ % kEventsPerLock == 0) rank_stale();
+    if (++n_events_ % kEventsPerLock == 0) rank_rows();
     if (sessions_.is_sparse()) {
         sessions_.compress([&](const auto& renew) {
             for (DeltaRow& each_row : rows_) each_row.fold_mark = renew(each_row.fold_mark);

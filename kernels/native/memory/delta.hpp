@@ -198,11 +198,10 @@ class MemoryDelta {
     void remove_session(DeltaRow& row, std::int32_t slot);
     void fold_terms(DeltaRow& row);
     void cut_row(DeltaRow& row);
-    void rank_stale();
+    void rank_rows();
     static void mark_strong(DeltaRow& row);
     [[nodiscard]] double weakest_strength(const DeltaRow& row, const MaterializedRow& row_sums) const;
     void init_row(DeltaRow& row) const;
-    [[nodiscard]] static bool has_outgrown_ranking(const DeltaRow& row);
     void drop_base(const BaseRows::SessionRemoval& dropped);
     void sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest, MaterializedRow& out,
                    const CurrentSession& current = {}) const;
@@ -222,8 +221,8 @@ class MemoryDelta {
     std::vector<ItemEntry> by_item_;
     std::vector<std::uint64_t> touched_;  // a bit an item with a row: few cache lines, which rule out most items
     std::int64_t longest_row_ = 0, ignored_ = 0;
-    MaterializedRow row_sums_;         // the writers' working memory
-    std::vector<std::int32_t> stale_;  // items whose strongest neighbors are not found yet
+    MaterializedRow row_sums_;            // the writers' working memory
+    std::vector<std::int32_t> unranked_;  // items with new terms since their strongest neighbors were found
     std::int64_t n_events_ = 0;
     std::vector<std::int32_t> paired_items_;  // the other items of an event
     ChangeLock change_lock_;

@@ -15,8 +15,8 @@ namespace {
 // again. So the sessions clicked last, the likeliest to continue, are left out: kUnsettled, or a share of `recency`.
 constexpr std::int64_t kFewTerms = 512, kTermShare = 32, kUnsettled = 256;
 constexpr double kUnsettledShare = 1.0 / 32;
-constexpr double kRankGrowth = 1 + 1.0 / 256;  // of the totals, after which the strongest are found again in any case
-constexpr std::size_t kSmallRow = 128;         // pairs up to which they are found again for every event
+constexpr std::int64_t kDriftEvents = 128;  // after so many, the strongest are found again in any case
+constexpr std::size_t kSmallRow = 128;      // pairs up to which a query finds the strongest itself
 constexpr double kRounded = 1 + 0x1p-8, kBelow = 1 - 0x1p-40;
 // Which pairs are read is found again after so many terms, or one in kCutShare of all.
 constexpr std::int64_t kCutTerms = 16, kCutShare = 64;
@@ -32,9 +32,12 @@ void MemoryDelta::maintain(DeltaRow& row) {
         row.may_enter_strong = false;  // all of them are
         row.strong.clear();
         mark_strong(row);
-    } else if (!row.is_stale && (row.may_enter_strong || row.pairs.size() <= kSmallRow || has_outgrown_ranking(row))) {
-        row.is_stale = true;
-        stale_.push_back(row.item);
+    } else {
+        row.is_stale = row.is_stale || row.may_enter_strong || row.pairs.size() <= kSmallRow;
+        if (!row.is_queued) {
+            row.is_queued = true;
+            unranked_.push_back(row.item);
+        }
     }
     longest_row_ = std::max(longest_row_, row.read_count());
 }
@@ -48,19 +51,25 @@ void MemoryDelta::mark_strong(DeltaRow& row) {
     }
 }
 
-// A query finds the strongest of what is stale itself: once for many events is enough for all the others. It is done by
-// the count of events, so that their portioning changes nothing.
-void MemoryDelta::rank_stale() {
-    for (const std::int32_t item : stale_) {
+// A query finds the strongest of what is stale itself: once for many events is enough for all the others. The rest,
+// where only totals and ages have changed the order, waits longer. It is done by the count of events, so that their
+// portioning changes nothing.
+void MemoryDelta::rank_rows() {
+    std::size_t n_waiting = 0;
+    for (const std::int32_t item : unranked_) {
         DeltaRow& row = row_at(item);
+        if (!row.is_stale && n_events_ % kDriftEvents != 0) {
+            unranked_[n_waiting++] = item;
+            continue;
+        }
         find_strong(row, row.strong, row_sums_);
         row.strong_least =
             row.strong.size() < static_cast<std::size_t>(kStrong) ? -1 : weakest_strength(row, row_sums_);
         mark_strong(row);
-        std::copy_n(row_sums_.totals, kPairKinds, row.ranked_totals);
-        row.may_enter_strong = row.is_stale = false;
+        row.ranked_rec = static_cast<double>(row_sums_.totals[kRec]);
+        row.may_enter_strong = row.is_stale = row.is_queued = false;
     }
-    stale_.clear();
+    unranked_.resize(n_waiting);
 }
 
 void MemoryDelta::fold_terms(DeltaRow& row) {
@@ -147,12 +156,6 @@ void MemoryDelta::cut_row(DeltaRow& row) {
     }
 }
 
-bool MemoryDelta::has_outgrown_ranking(const DeltaRow& row) {
-    const auto current_total = [&](int kind) { return row.base_totals[kind] + row.totals[kind] + 1.0; };
-    return current_total(kFwd) + current_total(kBwd) + current_total(kSes) >
-           kRankGrowth * (row.ranked_totals[kFwd] + row.ranked_totals[kBwd] + row.ranked_totals[kSes] + 3.0);
-}
-
 // Sets what a row takes from the tables, before anything is added to it.
 void MemoryDelta::init_row(DeltaRow& row) const {
     const RowView base = base_.row(row.item);
@@ -165,7 +168,7 @@ void MemoryDelta::init_row(DeltaRow& row) const {
     aged.base_aging = static_cast<float>(aging_(n_sessions() - 1 - newest));
     std::copy_n(base.totals, kPairKinds, aged.totals);
     aged.totals[kRec] *= aged.base_aging;
-    std::copy_n(aged.totals, kPairKinds, row.ranked_totals);
+    row.ranked_rec = static_cast<double>(aged.totals[kRec]);
     std::copy_n(base.totals, kFixedKinds, row.base_totals);
     *row.ses = static_cast<float>(row.base_totals[kSes] + row.totals[kSes]);
     if (base.count >= kStrong) row.strong_least = strength_of_base(base, kStrong - 1, aged);

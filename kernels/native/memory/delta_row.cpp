@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kMaxScanned = 12;  // pairs up to which a row is searched without a hash table
 // Sessions of the tables that are read for one pair, at most: to undo a rounding, or to find what a cut took away.
-constexpr std::int64_t kFewSessions = 64, kManySessions = 512;
+constexpr std::int64_t kMaxSessions = 512;
 constexpr double kMargin = 0.75;  // by which the strongest may have become weaker since they were found
 
 std::size_t bucket_of(std::int32_t neighbor, std::size_t mask) {
@@ -94,7 +94,7 @@ double DeltaRow::max_strength(const DeltaPair& pair) const {
         bound += (base.whole(kind) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
     }
     const double rec = pair.sums[kFwd] + pair.sums[kBwd] + past_of(pair).prior_rec + base.whole(kRec);
-    return bound + std::min(rec / (ranked_totals[kRec] + 1.0), 1.0);
+    return bound + std::min(rec / (ranked_rec + 1.0), 1.0);
 }
 
 void DeltaRow::add_prior(std::int32_t pair_index, const double* values) {
@@ -144,10 +144,10 @@ void DeltaRow::link(DeltaPair& pair, const BaseRows& base) {
         std::copy_n(row.values + base_pair.index * kPairKinds, kPairKinds, base_pair.values);
     }
     double sums[kPairKinds];
-    const std::int64_t max_sessions = base_pair.index >= 0 ? kFewSessions : base.is_cut(row) ? kManySessions : 0;
+    const bool may_have_past = base_pair.index >= 0 || base.is_cut(row);
     const bool both_in_base = item < base.tables().n_items && pair.neighbor < base.tables().n_items;
     bool is_in_base = base_pair.index >= 0;
-    if (max_sessions > 0 && both_in_base && base.sum_pair(item, pair.neighbor, max_sessions, sums)) {
+    if (may_have_past && both_in_base && base.sum_pair(item, pair.neighbor, kMaxSessions, sums)) {
         for (int kind = 0; kind < kPairKinds; ++kind) {
             base_pair.rest[kind] =
                 static_cast<float>(sums[kind] - static_cast<double>(from_bfloat16(base_pair.values[kind])));

@@ -105,10 +105,11 @@ struct DeltaRow {
     std::int64_t folded = 0;        // terms, the first ones
     std::int64_t unfolded = 0;      // terms that the last fold left over
     bool may_enter_strong = false;  // whether a pair that is not among the strongest may have become one
-    bool is_stale = false;          // `strong` must be found again
+    bool is_stale = false;          // a query finds them itself instead of reading `strong`
+    bool is_queued = false;         // in MemoryDelta::unranked_
     double strong_least = -1;       // the strength of the last of the strongest, -1 = there are no others
     double totals[kFixedKinds] = {};
-    double ranked_totals[kPairKinds] = {};  // of base and delta when the strongest were found
+    double ranked_rec = 0;  // total of base and delta when the strongest were found
     double base_totals[kFixedKinds] = {};
     std::vector<DeltaPair> pairs;
     std::vector<PairBase> bases;

@@ -1,6 +1,7 @@
 // What a query starts with: the rows of its own items, and what is the same for all candidates. Then the sums of its
 // candidates, their features, and whole rows.
 #include <algorithm>
+#include <cmath>
 
 #include "prefetch.hpp"
 #include "trends/delta.hpp"
@@ -170,6 +171,7 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
     scratch.measured_.assign(ids, ids + count);
     std::fill_n(scratch.sums_.begin(), count, TrendSums{});
     scratch.deltas_.resize(static_cast<std::size_t>(count));
+    scratch.base_pairs_.resize(static_cast<std::size_t>(count));
     std::vector<std::int32_t>& matches = scratch.matches_;
     std::int64_t longest = 0;
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
@@ -187,9 +189,13 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         prefetch(base_.counts + std::int64_t{ids[i]} * kItemSums, kItemSums + 1);
         MTAW_PREFETCH(base_.times + std::int64_t{ids[i]} * 2);
     }
+    constexpr std::uint16_t kNoValues[kPairSums] = {};
     float base_decay[kPairSums];
-    double delta_decay[kPairSums];
+    double delta_decay[kPairSums], to_delta[kPairSums];  // to_delta: from the tables' t0 to that of the delta, exact
     for (int k = 0; k < kPairSums; ++k) {
+        const int lane = kFirstPairLane + k % kPairLanes;
+        const std::int64_t moved = delta_.epochs()[lane] - base_.clock[lane];
+        to_delta[k] = std::ldexp(1.0, -static_cast<int>(std::min<std::int64_t>(moved, 4000)));
         base_decay[k] = scratch.factors_.base[kFirstPairLane + k % kPairLanes];
         delta_decay[k] = scratch.factors_.delta[kFirstPairLane + k % kPairLanes];
     }
@@ -205,6 +211,7 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         };
         float values[kPairSums];
         std::int32_t* next = matches.data();
+        if (row.delta != nullptr) std::fill_n(scratch.base_pairs_.begin(), count, 0);
         for_each_run(row.base, row.delta, [&](std::int64_t begin, std::int64_t end) {
             next = list_matches(row.base.neighbors, begin, end, slot_plus_one, next);
         });
@@ -212,14 +219,25 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             float raw[kPairSums];
             widen(row.base.values + std::int64_t{*p} * kPairSums, raw);
             for (int k = 0; k < kPairSums; ++k) values[k] = raw[k] * base_decay[k];
-            add(slot_plus_one[row.base.neighbors[*p]], values, pair_pre_score(raw, row.base_factors));
+            const std::int32_t slot = slot_plus_one[row.base.neighbors[*p]];
+            scratch.base_pairs_[static_cast<std::size_t>(slot) - 1] = *p + 1;
+            add(slot, values, pair_pre_score(raw, row.base_factors));
         }
         if (row.delta == nullptr) continue;
         next = list_matches(row.delta->neighbors.data(), 0, row.delta->n_read, slot_plus_one, matches.data());
         for (const std::int32_t* match = matches.data(); match < next; ++match) {
             const std::int64_t p = *match;
             const std::int32_t slot = slot_plus_one[row.delta->neighbors[static_cast<std::size_t>(p)]];
-            const double* const raw = row.delta->values.data() + p * kPairSums;
+            // What comes to the tables' value so that the sum is rounded once, as in tables.
+            const std::int64_t base_pair = scratch.base_pairs_[static_cast<std::size_t>(slot) - 1] - std::int64_t{1};
+            float base[kPairSums];
+            widen(base_pair < 0 ? kNoValues : row.base.values + base_pair * kPairSums, base);
+            const double* const sums = row.delta->values.data() + p * kPairSums;
+            double raw[kPairSums];
+            for (int k = 0; k < kPairSums; ++k) {
+                const double before = static_cast<double>(base[k]) * to_delta[k];
+                raw[k] = rounded_as_tables(before + sums[k]) - before;
+            }
             for (int k = 0; k < kPairSums; ++k) values[k] = to_float(raw[k] * delta_decay[k]);
             add(slot, values, to_float(pair_pre_score(raw, row.delta_factors)));
         }

@@ -100,6 +100,7 @@ class TrendsScratch {
     std::vector<std::int32_t> items_, keys_, ties_;
     std::vector<float> scores_;  // of slots; 0 between calls
     std::vector<std::int32_t> measured_, matches_;
+    std::vector<std::int32_t> base_pairs_;  // of the measured items: 1 + the pair in a row of the tables, 0 = none
     std::vector<const ItemDelta*> deltas_;  // of the measured items
     std::vector<TrendSums> sums_;
 };
