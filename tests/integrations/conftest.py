@@ -58,7 +58,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 @pytest.fixture(scope="session")
 def text_service(ray_here: Any, serve_port: int, redis_server: Redis, text_bundle: Path) -> Replicas:
     """Two replicas over text ids, with the limits of the service tests and sessions in Redis."""
-    limits = Limits(k=50, clicks=40, batch=5, body=4096, read_timeout=1)
+    limits = Limits(k=50, clicks=40, batch=5, results=200, body=4096, read_timeout=1)
     return Replicas(
         text_bundle, serve_port, "text", limits=limits, sessions=redis_server.url, trusted_hosts=("Shop.Example",)
     )
