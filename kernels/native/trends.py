@@ -177,8 +177,8 @@ class Trends:
     def rising(self, now: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """List the k <= 256 items that are clicked most now, compared with the last day: (int32[k], float32[k]).
 
-        Items and scores, best first; fewer if there are not so many. Of the 256 items that were most popular when the
-        list was last made: at the first click after a multiple of 10 s, and after a session was forgotten.
+        Items and scores, best first; fewer if there are not so many. Of the items that were clicked since the last
+        multiple of 10 s, and the 256 that were most popular then, or when a session was forgotten later.
         """
         return self.native.rising(now, k)
 

@@ -384,3 +384,15 @@ def test_a_pair_is_rounded_as_a_rebuild_rounds_it() -> None:
             ours, theirs = live.features(*arguments)[0][:, names], rebuilt.features(*arguments)[0][:, names]
             differing.append(~np.isclose(ours, theirs, rtol=RTOL, atol=ATOL))
         assert np.mean(differing) <= most_differing
+
+
+def test_an_item_that_begins_to_rise_is_listed_at_its_own_clicks() -> None:
+    """The others are the 256 most popular ones as of the last multiple of 10 s; nothing is clicked after it."""
+    fed = tables_of([], 0, SETTINGS).live(400)
+    items = np.tile(np.arange(300, dtype=np.int32), 2)
+    begin = START + np.arange(600)
+    fed.click(np.arange(600), items, begin)
+    assert 399 not in fed.rising(START + 700, 256)[0]
+    fed.click(1000 + np.arange(50), np.full(50, 399, np.int32), START + 700 + np.arange(50))
+    assert fed.rising(START + 750, 256)[0][0] == 399
+    assert fed.rising(START + 12_000, 256)[0][0] == 399

@@ -52,7 +52,7 @@ from mtaw_fast.online.log.events import (
     TablePart,
 )  # fmt: skip
 from mtaw_fast.online.settings import LearningLimits
-from mtaw_fast.online.state import event_processor, log_clock, online_state, session_tracker
+from mtaw_fast.online.state import event_processor, guards, log_clock, online_state, session_tracker
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.options import Conditions
@@ -200,6 +200,7 @@ def _small_numbers() -> Iterator[None]:
         mock.patch.multiple(log_clock, _CONFIRMING_CLICKS=2, _CONFIRMING_MS=MINUTE, _LATE_IN_A_ROW=3),
         mock.patch.object(session_tracker, "REMEMBERED_IDS", 6),
         mock.patch.object(compaction, "now_ms", return_value=TRAINED),  # of a host whose clock is not ahead
+        mock.patch.multiple(guards, _CELLS=1 << 10, _LAST_CELL=(1 << 10) - 1),
         mock.patch.object(event_processor, "_STEP", 4),
         mock.patch.object(online_state, "_WAITING", 2),
     ):

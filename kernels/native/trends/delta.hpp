@@ -256,12 +256,10 @@ static MTAW_INLINE T pair_pre_score(const T* value, const T* factors) {
             value[kPairLanes + 3] * factors[kPairLanes + 3]);
 }
 
-// To the bits of a bfloat16, ties to even, whatever the exponent.
-static MTAW_INLINE double rounded_as_tables(double sum) {
-    constexpr int kDropped = 52 - 7;  // bits of the fraction
-    constexpr std::uint64_t kMask = (std::uint64_t{1} << kDropped) - 1;
-    const auto bits = std::bit_cast<std::uint64_t>(sum);
-    return std::bit_cast<double>((bits + (kMask >> 1) + ((bits >> kDropped) & 1)) & ~kMask);
+// To a bfloat16, ties to even, also below 0.
+static MTAW_INLINE float rounded_as_tables(float sum) {
+    const auto bits = std::bit_cast<std::uint32_t>(sum);
+    return std::bit_cast<float>((bits + 0x7FFFU + ((bits >> 16) & 1U)) & 0xFFFF0000U);
 }
 
 static MTAW_INLINE void widen(const std::uint16_t* value, float* out) {

@@ -122,6 +122,8 @@ void Trends::load_own_rows(const TrendsRequest& request, TrendsScratch& scratch)
             row.base_factors[kPairLanes + lane] = 0.5F * row.base_factors[lane];
             row.delta_factors[lane] = static_cast<double>(factor) * scratch.factors_.delta[item_lane];
             row.delta_factors[kPairLanes + lane] = 0.5 * row.delta_factors[lane];
+            row.now_factors[lane] = factor;
+            row.now_factors[kPairLanes + lane] = 0.5F * factor;
         }
     }
     facts.pairs = weighted_totals[3];
@@ -191,13 +193,17 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
     }
     constexpr std::uint16_t kNoValues[kPairSums] = {};
     float base_decay[kPairSums];
-    double delta_decay[kPairSums], to_delta[kPairSums];  // to_delta: from the tables' t0 to that of the delta, exact
+    // A decay is a power of two, which keeps a value's bits, times what is left of it.
+    double delta_power[kPairSums];
+    float base_power[kPairSums], rest[kPairSums];
     for (int k = 0; k < kPairSums; ++k) {
         const int lane = kFirstPairLane + k % kPairLanes;
-        const std::int64_t moved = delta_.epochs()[lane] - base_.clock[lane];
-        to_delta[k] = std::ldexp(1.0, -static_cast<int>(std::min<std::int64_t>(moved, 4000)));
-        base_decay[k] = scratch.factors_.base[kFirstPairLane + k % kPairLanes];
-        delta_decay[k] = scratch.factors_.delta[kFirstPairLane + k % kPairLanes];
+        base_decay[k] = scratch.factors_.base[lane];
+        const double decay = scratch.factors_.delta[lane];
+        delta_power[k] = decay == 0 ? 0.0 : std::ldexp(1.0, std::ilogb(decay));
+        rest[k] = decay == 0 ? 0.0F : static_cast<float>(decay / delta_power[k]);
+        const std::int64_t moved = std::min<std::int64_t>(delta_.epochs()[lane] - base_.clock[lane], 4000);
+        base_power[k] = to_float(std::ldexp(delta_power[k], -static_cast<int>(moved)));
     }
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
@@ -233,13 +239,11 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             float base[kPairSums];
             widen(base_pair < 0 ? kNoValues : row.base.values + base_pair * kPairSums, base);
             const double* const sums = row.delta->values.data() + p * kPairSums;
-            double raw[kPairSums];
             for (int k = 0; k < kPairSums; ++k) {
-                const double before = static_cast<double>(base[k]) * to_delta[k];
-                raw[k] = rounded_as_tables(before + sums[k]) - before;
+                const float before = base[k] * base_power[k];
+                values[k] = (rounded_as_tables(before + to_float(sums[k] * delta_power[k])) - before) * rest[k];
             }
-            for (int k = 0; k < kPairSums; ++k) values[k] = to_float(raw[k] * delta_decay[k]);
-            add(slot, values, to_float(pair_pre_score(raw, row.delta_factors)));
+            add(slot, values, pair_pre_score(values, row.now_factors));
         }
     }
     for (std::int64_t i = 0; i < count; ++i) {

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <unordered_set>
 #include <vector>
 
 #include "change_lock.hpp"
@@ -79,6 +80,7 @@ class TrendsScratch {
         float weight;                   // 0.75^u of row u
         float base_factors[kPairSums];  // what a pair's value is worth in the pre-score
         double delta_factors[kPairSums];
+        float now_factors[kPairSums];  // the same of a value that has decayed
     };
     struct Side {
         std::int64_t n_features = 0;
@@ -137,7 +139,8 @@ class Trends {
     // Decayed clicks of an item in visits with a value; delta: delta().find(item).
     float context_sum(std::int64_t item, const ItemDelta* delta, std::int64_t value, const TrendFactors& factors) const;
     const ContextShape& context_shape() const { return delta_.shape(); }
-    // The k <= kTrendMaxRising items that rise most at `now`, best first; returns how many there are.
+    // The k <= kTrendMaxRising items that rise most at `now`, best first, of those in the list and those that were
+    // clicked since; returns how many there are.
     std::int64_t rising(std::int64_t now, std::int64_t k, std::int32_t* ids, float* scores) const;
     // The whole row of an item at `now`: pairs with their values, tables and what came since added up.
     void row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbors,
@@ -174,6 +177,8 @@ class Trends {
     std::vector<std::int32_t> base_popular_;  // that may become popular again, by the tables
     std::vector<Rising> rising_;              // best first
     std::int64_t ranked_at_ = kNever;         // the clicks' time of the list
+    std::unordered_set<std::int32_t> found_;  // the items of the list, and those that were clicked since
+    std::vector<std::int32_t> clicked_;       // those that were clicked since, in order
     ChangeLock change_lock_;
 };
 
