@@ -7,7 +7,6 @@ side must agree with it also for late clicks, forgotten sessions, and clicks bef
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -125,14 +124,6 @@ def rounded(sums: np.ndarray) -> np.ndarray:
     return np.where(sums < 2.0**-50, 0, sums).astype(np.float32)
 
 
-def with_bits_of_bfloat16(sums: np.ndarray) -> np.ndarray:
-    """Return float64[..] with the bits of a bfloat16, ties to even, and its own exponent."""
-    bits = np.ascontiguousarray(sums, np.float64).view(np.uint64)
-    dropped, one = np.uint64(45), np.uint64(1)
-    mask = (one << dropped) - one
-    return ((bits + (mask >> one) + ((bits >> dropped) & one)) & ~mask).view(np.float64)
-
-
 def build(
     sessions: list[list[Click]], n_items: int, settings: TrendSettings, once_from: int | None = None
 ) -> TrendTables:
@@ -236,7 +227,6 @@ class Moment:
         self.pair_scale, self.base_pair_scale = (
             np.tile(s[FIRST_PAIR_LANE:], 2) for s in (self.item_scale, self.base_scale)
         )
-        self.to_epochs = np.tile(np.exp2(tables.clock[:-1] - np.array(epochs, float))[FIRST_PAIR_LANE:], 2)
 
     def counts(self, item: int) -> np.ndarray:
         """Return the decayed counts of an item: float64[14], all clicks and then later ones, by lane."""
@@ -264,22 +254,14 @@ class Moment:
 
         These are all pairs, where native queries read the strongest `max_neighbors` of them.
         """
-        return self._pairs(item, lambda sums: sums)
-
-    def row_as_rebuilt(self, item: int) -> dict[int, np.ndarray]:
-        """Return `row`, where every pair with a new click is rounded as tables built from all clicks round it."""
-        return self._pairs(item, with_bits_of_bfloat16)
-
-    def _pairs(self, item: int, rounding: Callable[[np.ndarray], np.ndarray]) -> dict[int, np.ndarray]:
-        base: dict[int, np.ndarray] = {}
+        row: dict[int, np.ndarray] = {}
         if item < self.tables.n_items:
             tables = self.tables_of(item)
             for p in range(tables.row_offsets[item], tables.row_offsets[item + 1]):
                 values = (tables.values[p].astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-                base[int(tables.neighbors[p])] = values
-        row = {neighbor: values * self.base_pair_scale for neighbor, values in base.items()}
+                row[int(tables.neighbors[p])] = values * self.base_pair_scale
         for neighbor, values in self.plus.pairs.get(item, {}).items():
-            row[neighbor] = rounding(base.get(neighbor, 0.0) * self.to_epochs + values) * self.pair_scale
+            row[neighbor] = row.get(neighbor, 0.0) + values * self.pair_scale
         return row
 
     def totals(self, item: int) -> np.ndarray:
@@ -289,14 +271,14 @@ class Moment:
             totals = totals + self.tables_of(item).totals[item] * self.base_pair_scale
         return totals
 
-    def pre_scores(self, own: list[int], rows: list[dict[int, np.ndarray]] | None = None) -> dict[int, float]:
-        """Return the part of the pre-score from pairs, by item; rows: of `own`, by default each one's `row`."""
+    def pre_scores(self, own: list[int]) -> dict[int, float]:
+        """Return the part of the pre-score from pairs, by item."""
         scores: dict[int, float] = {}
         for position, item in enumerate(own):
             totals = self.totals(item)
             fwd, bwd = totals[:PAIR_LANES], totals[PAIR_LANES:]
             weights = 0.75**position * np.array(PRE_LANES) / (fwd + 0.5 * bwd + 2)
-            for neighbor, values in (self.row(item) if rows is None else rows[position]).items():
+            for neighbor, values in self.row(item).items():
                 part = float((weights * (values[:PAIR_LANES] + 0.5 * values[PAIR_LANES:])).sum())
                 scores[neighbor] = scores.get(neighbor, 0.0) + part
         return scores
@@ -324,9 +306,8 @@ class Moment:
 
     def features(self, own: list[int], times: list[int] | None, candidates: list[int]) -> np.ndarray:
         """Return float64[C, F]; own: distinct, the latest first, at most 10; times: of all clicks."""
-        rows = [self.row_as_rebuilt(item) for item in own]
-        query, pre, everything = self.query_features(own, times), self.pre_scores(own, rows), self.all()
-        last, last_totals = rows[0], self.totals(own[0])
+        query, pre, everything = self.query_features(own, times), self.pre_scores(own), self.all()
+        last, last_totals, rows = self.row(own[0]), self.totals(own[0]), [self.row(item) for item in own]
         own_totals = sum(0.75**u * self.totals(item) for u, item in enumerate(own))
         zeros = np.zeros(2 * PAIR_LANES)
         values = []

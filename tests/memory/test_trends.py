@@ -363,29 +363,6 @@ def test_readers_and_a_writer_at_once() -> None:
     assert fed.counters.clicks == 4000
 
 
-def test_a_pair_is_rounded_as_a_rebuild_rounds_it() -> None:
-    """Without a past its values are the rebuilt ones, with one nearly always: the sum is rounded, not its parts."""
-    handles, items, times = stream(800, 8)
-    times = np.sort(times) + 4 * DAY  # t0 of the shortest pair lane moves
-    clicks: dict[int, list] = {}
-    for handle, item, time in zip(handles.tolist(), items.tolist(), times.tolist(), strict=True):
-        clicks.setdefault(handle, []).append((time, item))
-    now = np.array([int(times.max()) + 1000])
-    names = [feature_names().index(f"t_{way}_last_{lane}") for way in ("fwd", "bwd") for lane in range(4)]
-    for past, most_differing in ((0, 0.0), (200, 0.02)):
-        sessions = random_sessions(past, N_ITEMS, 32)
-        live = tables_of(sessions, N_ITEMS, SETTINGS).live(CAPACITY)
-        live.click(handles, items, times)
-        rebuilt = tables_of([*sessions, *clicks.values()], CAPACITY, SETTINGS).live(CAPACITY)
-        differing = []
-        for item in range(CAPACITY):
-            others = np.delete(np.arange(CAPACITY, dtype=np.int32), item)[None]
-            arguments = np.array([item], np.int32), np.array([0]), np.array([1]), now, others
-            ours, theirs = live.features(*arguments)[0][:, names], rebuilt.features(*arguments)[0][:, names]
-            differing.append(~np.isclose(ours, theirs, rtol=RTOL, atol=ATOL))
-        assert np.mean(differing) <= most_differing
-
-
 def test_an_item_that_begins_to_rise_is_listed_at_its_own_clicks() -> None:
     """The others are the 256 most popular ones as of the last multiple of 10 s; nothing is clicked after it."""
     fed = tables_of([], 0, SETTINGS).live(400)

@@ -256,12 +256,6 @@ static MTAW_INLINE T pair_pre_score(const T* value, const T* factors) {
             value[kPairLanes + 3] * factors[kPairLanes + 3]);
 }
 
-// To a bfloat16, ties to even, also below 0.
-static MTAW_INLINE float rounded_as_tables(float sum) {
-    const auto bits = std::bit_cast<std::uint32_t>(sum);
-    return std::bit_cast<float>((bits + 0x7FFFU + ((bits >> 16) & 1U)) & 0xFFFF0000U);
-}
-
 static MTAW_INLINE void widen(const std::uint16_t* value, float* out) {
     for (int k = 0; k < kPairSums; ++k) out[k] = widened(value[k]);
 }

@@ -1,7 +1,6 @@
 // What a query starts with: the rows of its own items, and what is the same for all candidates. Then the sums of its
 // candidates, their features, and whole rows.
 #include <algorithm>
-#include <cmath>
 
 #include "prefetch.hpp"
 #include "trends/delta.hpp"
@@ -122,8 +121,6 @@ void Trends::load_own_rows(const TrendsRequest& request, TrendsScratch& scratch)
             row.base_factors[kPairLanes + lane] = 0.5F * row.base_factors[lane];
             row.delta_factors[lane] = static_cast<double>(factor) * scratch.factors_.delta[item_lane];
             row.delta_factors[kPairLanes + lane] = 0.5 * row.delta_factors[lane];
-            row.now_factors[lane] = factor;
-            row.now_factors[kPairLanes + lane] = 0.5F * factor;
         }
     }
     facts.pairs = weighted_totals[3];
@@ -173,7 +170,6 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
     scratch.measured_.assign(ids, ids + count);
     std::fill_n(scratch.sums_.begin(), count, TrendSums{});
     scratch.deltas_.resize(static_cast<std::size_t>(count));
-    scratch.base_pairs_.resize(static_cast<std::size_t>(count));
     std::vector<std::int32_t>& matches = scratch.matches_;
     std::int64_t longest = 0;
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
@@ -191,19 +187,11 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         prefetch(base_.counts + std::int64_t{ids[i]} * kItemSums, kItemSums + 1);
         MTAW_PREFETCH(base_.times + std::int64_t{ids[i]} * 2);
     }
-    constexpr std::uint16_t kNoValues[kPairSums] = {};
     float base_decay[kPairSums];
-    // A decay is a power of two, which keeps a value's bits, times what is left of it.
-    double delta_power[kPairSums];
-    float base_power[kPairSums], rest[kPairSums];
+    double delta_decay[kPairSums];
     for (int k = 0; k < kPairSums; ++k) {
-        const int lane = kFirstPairLane + k % kPairLanes;
-        base_decay[k] = scratch.factors_.base[lane];
-        const double decay = scratch.factors_.delta[lane];
-        delta_power[k] = decay == 0 ? 0.0 : std::ldexp(1.0, std::ilogb(decay));
-        rest[k] = decay == 0 ? 0.0F : static_cast<float>(decay / delta_power[k]);
-        const std::int64_t moved = std::min<std::int64_t>(delta_.epochs()[lane] - base_.clock[lane], 4000);
-        base_power[k] = to_float(std::ldexp(delta_power[k], -static_cast<int>(moved)));
+        base_decay[k] = scratch.factors_.base[kFirstPairLane + k % kPairLanes];
+        delta_decay[k] = scratch.factors_.delta[kFirstPairLane + k % kPairLanes];
     }
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
@@ -217,7 +205,6 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         };
         float values[kPairSums];
         std::int32_t* next = matches.data();
-        if (row.delta != nullptr) std::fill_n(scratch.base_pairs_.begin(), count, 0);
         for_each_run(row.base, row.delta, [&](std::int64_t begin, std::int64_t end) {
             next = list_matches(row.base.neighbors, begin, end, slot_plus_one, next);
         });
@@ -225,25 +212,16 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             float raw[kPairSums];
             widen(row.base.values + std::int64_t{*p} * kPairSums, raw);
             for (int k = 0; k < kPairSums; ++k) values[k] = raw[k] * base_decay[k];
-            const std::int32_t slot = slot_plus_one[row.base.neighbors[*p]];
-            scratch.base_pairs_[static_cast<std::size_t>(slot) - 1] = *p + 1;
-            add(slot, values, pair_pre_score(raw, row.base_factors));
+            add(slot_plus_one[row.base.neighbors[*p]], values, pair_pre_score(raw, row.base_factors));
         }
         if (row.delta == nullptr) continue;
         next = list_matches(row.delta->neighbors.data(), 0, row.delta->n_read, slot_plus_one, matches.data());
         for (const std::int32_t* match = matches.data(); match < next; ++match) {
             const std::int64_t p = *match;
             const std::int32_t slot = slot_plus_one[row.delta->neighbors[static_cast<std::size_t>(p)]];
-            // What comes to the tables' value so that the sum is rounded once, as in tables.
-            const std::int64_t base_pair = scratch.base_pairs_[static_cast<std::size_t>(slot) - 1] - std::int64_t{1};
-            float base[kPairSums];
-            widen(base_pair < 0 ? kNoValues : row.base.values + base_pair * kPairSums, base);
-            const double* const sums = row.delta->values.data() + p * kPairSums;
-            for (int k = 0; k < kPairSums; ++k) {
-                const float before = base[k] * base_power[k];
-                values[k] = (rounded_as_tables(before + to_float(sums[k] * delta_power[k])) - before) * rest[k];
-            }
-            add(slot, values, pair_pre_score(values, row.now_factors));
+            const double* const raw = row.delta->values.data() + p * kPairSums;
+            for (int k = 0; k < kPairSums; ++k) values[k] = to_float(raw[k] * delta_decay[k]);
+            add(slot, values, to_float(pair_pre_score(raw, row.delta_factors)));
         }
     }
     for (std::int64_t i = 0; i < count; ++i) {

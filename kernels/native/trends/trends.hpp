@@ -80,7 +80,6 @@ class TrendsScratch {
         float weight;                   // 0.75^u of row u
         float base_factors[kPairSums];  // what a pair's value is worth in the pre-score
         double delta_factors[kPairSums];
-        float now_factors[kPairSums];  // the same of a value that has decayed
     };
     struct Side {
         std::int64_t n_features = 0;
@@ -102,7 +101,6 @@ class TrendsScratch {
     std::vector<std::int32_t> items_, keys_, ties_;
     std::vector<float> scores_;  // of slots; 0 between calls
     std::vector<std::int32_t> measured_, matches_;
-    std::vector<std::int32_t> base_pairs_;  // of the measured items: 1 + the pair in a row of the tables, 0 = none
     std::vector<const ItemDelta*> deltas_;  // of the measured items
     std::vector<TrendSums> sums_;
 };
