@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.data.moments import moment_of
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import UsageError, require
 from mtaw_fast.experiment import Question, analyze, read_feedback
 from mtaw_fast.experiment.analysis import METRICS, UNITS
 
@@ -18,7 +19,14 @@ _HOUR_MS = 3_600_000
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
     parser = add_command(commands, "experiment", run, "mtaw-fast experiment shop.feedback/ --effect 5%")
-    parser.add_argument("log", metavar="LOG", help="what 'serve --feedback' was given: a file, a folder or redis://..")
+    parser.add_argument("log", metavar="LOG", help="what 'serve --feedback' was given, or a folder of JSON lines")
+    copies = parser.add_mutually_exclusive_group()
+    copies.add_argument(
+        "--export", type=Path, metavar="FOLDER", help="only write the log as JSON lines, two files a day"
+    )
+    copies.add_argument(
+        "--import", dest="lines", metavar="LINES", help="only add such lines, or those of redis://.., to the file LOG"
+    )
     parser.add_argument("--metric", choices=METRICS, default="click-through", help="what decides the verdict")
     parser.add_argument(
         "--control", metavar="ARM",
@@ -48,6 +56,9 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare the arms of an A/B test by their feedback; look as often as you like."""
+    if arguments.export is not None or arguments.lines is not None:
+        _copy(arguments)
+        return
     question = Question(
         metric=arguments.metric, alpha=arguments.alpha, planned=arguments.planned, power=arguments.power,
         effect=arguments.effect, shares=arguments.shares, control=arguments.control,
@@ -63,6 +74,17 @@ def run(arguments: argparse.Namespace) -> None:
     print(result["verdict"])
     for line in _text(result):
         print(line)
+
+
+def _copy(arguments: argparse.Namespace) -> None:
+    require("msgspec", "serve")
+    from mtaw_fast.experiment.sources import export, import_lines
+
+    if arguments.export is not None:
+        counts, where = export(arguments.log, arguments.export), arguments.export
+    else:
+        counts, where = import_lines(arguments.lines, arguments.log), arguments.log
+    print(f"{counts[0]:,} rankings and {counts[1]:,} reports are in {where}")
 
 
 def _text(result: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ _PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"
 _SAME_NAMES = (  # options that are fields of `Settings`
     "host", "port", "workers", "encoder", "index", "sessions", "session_ttl", "max_sessions", "max_sessions_bytes",
     "shutdown_timeout", "reload_interval", "metrics_interval", "access_log", "state", "drift_threshold",
-    "explore_share", "explore_below",
+    "explore_share", "explore_below", "feedback_retention",
 )  # fmt: skip
 
 
@@ -108,8 +108,12 @@ def _add_operation_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     operation.add_argument(
         "--feedback", metavar="WHERE",
-        help="add the route POST /v1/feedback; store rankings and the feedback on them as JSON lines in FILE.rankings "
-        "and FILE, in FOLDER/ with files per day, or in redis://host:6379/0 (default: no such route)",
+        help="add the route POST /v1/feedback; store rankings and the feedback on them in a SQLite FILE, in "
+        "FOLDER/feedback.sqlite, or in redis://host:6379/0 or unix:///path (default: no such route)",
+    )  # fmt: skip
+    operation.add_argument(
+        "--feedback-retention", type=int, metavar="DAYS",
+        help="delete feedback and rankings from before so many days and today, in UTC (default: keep all)",
     )  # fmt: skip
     add_number(
         operation, "--drift-threshold", "PSI", 0.25, "drift of clicks against the training that is an alarm", float

@@ -1,7 +1,10 @@
 """What live traffic says: the feedback on the bundles that share the sessions, and how far clicks have drifted.
 
 lines             the lines of a feedback log
-feedback_log      a log of them, as one row per session
+feedback_file     a SQLite file of them
+sources           a log of them in a file, as JSON lines or in Redis, and copies of it
+redis_streams     the streams of Redis
+feedback_log      a log, as one row per session
 sequential        intervals and tests that stay valid however often somebody looks
 analysis          the comparison of the arms, and its verdict
 drift             the clicks of a training, and how far live ones differ from them

@@ -45,24 +45,3 @@ class ReportLine(Struct, kw_only=True):
     items: list[int | str]
     positions: list[int]
     values: list[float]
-
-
-class ReadRanking(Struct):
-    """The fields of a `RankingLine` that an experiment reads."""
-
-    time: int
-    recommendation: str
-    session: str
-    version: str
-    bundle: str
-    share: float
-
-
-class ReadReport(Struct):
-    """The fields of a `ReportLine` that an experiment reads."""
-
-    time: int
-    recommendation: str
-    what: str
-    items: list[int | str]
-    values: list[float]

@@ -1,55 +1,62 @@
-"""Stores of rankings and of the feedback on them: JSON lines in files, or entries of Redis streams."""
+"""Stores of rankings and of the feedback on them: a SQLite file, or two streams of Redis."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import json
-import mmap
 import os
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Protocol
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from typing import Any, Generic, Protocol, TypeVar
 
-import msgspec
-
-from mtaw_fast.errors import UsageError
-from mtaw_fast.experiment.feedback_log import FEEDBACK, RANKINGS
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.experiment.feedback_file import NAME, FeedbackFile, Report, line_of
+from mtaw_fast.experiment.lines import RankingLine, ReportLine
+from mtaw_fast.experiment.redis_streams import REDIS, redis_address
+from mtaw_fast.experiment.sources import RANKINGS, days_of
+from mtaw_fast.service.errors import unavailable
 from mtaw_fast.service.observability.service_log import log_event
-from mtaw_fast.service.ranking_ids import FEEDBACK_STREAM
+from mtaw_fast.service.ranking_ids import session_code, session_code_in
 from mtaw_fast.service.redis_client import connected, redis_client
-from mtaw_fast.service.settings import REDIS, Settings
+from mtaw_fast.service.settings import Settings
 
-_FIELD = b"f"
-_READ_ENTRIES = 1000  # of a stream, at once
+T = TypeVar("T")
 
+DAY_MS = 86_400_000
 _FLUSH_SECONDS = 0.1  # that a ranking waits to be written together with others
 _MAX_WAITING = 50_000  # rankings that wait for a disk; beyond it they are lost
-
-Belongs = Callable[[bytes], bool]  # whether a line belongs to a session
+_MAX_FORGETS = 256  # sessions that wait for their deletion
+_FORGET_AT_ONCE = 16
+_DROP_SECONDS = 60.0  # between two looks for old days
+_PAUSE_SECONDS = 0.05  # between two steps that drop rows
+_ENTRIES_AT_ONCE = 500  # of an index in Redis
+_TRIM_ENTRIES = 10_000  # of a stream, at once
 
 
 class FeedbackStore(Protocol):
-    """Stores lines of JSON."""
+    """Stores rankings and reports."""
 
-    async def keep(self, lines: Sequence[bytes]) -> None:
-        """Store lines of feedback, given without their ends. On an error, none of them is stored."""
+    async def keep(self, reports: Sequence[ReportLine]) -> None:
+        """Store reports. On an error, none of them is stored."""
         ...
 
-    def record(self, line: bytes) -> None:
-        """Store the line of a ranking soon, without waiting for it.
+    def record(self, ranking: RankingLine) -> None:
+        """Store a ranking soon, without waiting for it. One that cannot be written is logged and lost."""
+        ...
 
-        A line that cannot be written is logged and lost.
+    async def forget(self, session: str, has_left: Callable[[], bool]) -> None:
+        """Remove the rankings of a session and the reports on them, and those that name it.
+
+        has_left: whether the client has gone; the session is then left as it is. Raises ServiceError (503) if too many
+        sessions wait.
         """
         ...
 
-    async def forget(self, session: str, belongs: Belongs) -> None:
-        """Remove the rankings of a session, and the lines of feedback that belong to it."""
+    async def drop_before(self, time_ms: int) -> bool:
+        """Remove some rankings and reports from before a time; return whether there may be more."""
         ...
 
     async def close(self) -> None:
@@ -57,17 +64,29 @@ class FeedbackStore(Protocol):
         ...
 
 
-class _Buffer:
-    """Rankings that wait to be written; every `_FLUSH_SECONDS` all of them are. write: stores lines."""
+async def keep_days(store: FeedbackStore, days: int) -> None:
+    """Remove what is from before the last `days` days (UTC) and today, in small steps, until it is cancelled."""
+    while True:
+        oldest = (time.time_ns() // 1_000_000 // DAY_MS - days) * DAY_MS
+        try:
+            while await store.drop_before(oldest):
+                await asyncio.sleep(_PAUSE_SECONDS)
+        except Exception as error:  # disks and Redis raise errors of many types
+            log_event("feedback_not_dropped", level="error", reason=type(error).__name__)
+        await asyncio.sleep(_DROP_SECONDS)
 
-    def __init__(self, write: Callable[[list[bytes]], Awaitable[None]]) -> None:
+
+class _Buffer(Generic[T]):
+    """Rankings that wait to be written; every `_FLUSH_SECONDS` all of them are. write: stores rankings."""
+
+    def __init__(self, write: Callable[[list[T]], Awaitable[None]]) -> None:
         self._write = write
         self._writing = asyncio.Lock()  # one write at a time: what comes while the disk is stuck waits here
-        self._lines: list[bytes] = []
+        self._lines: list[T] = []
         self._flushing: asyncio.Task[None] | None = None
         self._lost = 0
 
-    def add(self, line: bytes) -> None:
+    def add(self, line: T) -> None:
         if len(self._lines) >= _MAX_WAITING:
             self._lost += 1
             return
@@ -105,195 +124,210 @@ class _Buffer:
             self._flushing = None
 
 
-class FeedbackFile:
-    """`FeedbackStore` that appends to FILE and FILE.rankings, or in a folder to two files a day (UTC):
-    feedback-2026-11-26.jsonl and rankings-2026-11-26.jsonl.
+@dataclass(slots=True)
+class _Deletion:
+    """A session to forget. time: Unix milliseconds of the newest request. clients: that wait for it."""
 
-    Any number of processes can share it: each write is one, under a lock. If a file is moved away (logrotate), the
-    next line begins a new one. A line is whole or absent: what a full disk took of it is cut off again.
+    time: int
+    clients: list[tuple[asyncio.Future[None], Callable[[], bool]]] = field(default_factory=list)
+
+
+class _Forgets:
+    """Sessions that wait to be forgotten, several in one step. Requests for one session are one deletion.
+
+    step: takes the time of each deletion by session, does a bounded part of the work, and returns the sessions of which
+    nothing is left. Between two steps, feedback is stored.
+    """
+
+    def __init__(self, step: Callable[[Mapping[str, int]], Awaitable[set[str]]]) -> None:
+        self._step = step
+        self._waiting: dict[str, _Deletion] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def forget(self, session: str, has_left: Callable[[], bool]) -> None:
+        """Return when the session is forgotten. Raises as `FeedbackStore.forget`."""
+        if session not in self._waiting and len(self._waiting) >= _MAX_FORGETS:
+            raise unavailable("overloaded", f"{_MAX_FORGETS} sessions wait to be deleted already; try again")
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[None] = loop.create_future()
+        self._add(session, _Deletion(time.time_ns() // 1_000_000, [(outcome, has_left)]))
+        if self._task is None:
+            self._task = loop.create_task(self._work())
+        await outcome
+
+    def _add(self, session: str, deletion: _Deletion) -> None:
+        known = self._waiting.setdefault(session, deletion)
+        if known is not deletion:
+            known.time = max(known.time, deletion.time)
+            known.clients += deletion.clients
+
+    async def _work(self) -> None:
+        while self._waiting:
+            taken: dict[str, _Deletion] = {}
+            while self._waiting and len(taken) < _FORGET_AT_ONCE:
+                session = next(iter(self._waiting))
+                deletion = self._waiting.pop(session)
+                if any(not has_left() for _, has_left in deletion.clients):
+                    taken[session] = deletion
+                else:
+                    _settle(deletion, ConnectionResetError())
+            if not taken:
+                continue
+            try:
+                done = await self._step({session: deletion.time for session, deletion in taken.items()})
+            except Exception as error:  # disks and Redis raise errors of many types
+                for deletion in taken.values():
+                    _settle(deletion, error)
+                continue
+            for session, deletion in taken.items():
+                if session in done:
+                    _settle(deletion)
+                else:
+                    self._add(session, deletion)
+        self._task = None
+
+    async def close(self) -> None:
+        """Wait for the step that is running; what waits is not forgotten."""
+        waiting, self._waiting = self._waiting, {}
+        for deletion in waiting.values():
+            _settle(deletion, ConnectionResetError())
+        if self._task is not None:
+            await self._task
+
+
+def _settle(deletion: _Deletion, error: Exception | None = None) -> None:
+    for outcome, _ in deletion.clients:
+        if not outcome.done():  # its request may have been cancelled
+            outcome.set_result(None) if error is None else outcome.set_exception(error)
+
+
+def _report(line: ReportLine) -> Report:
+    return Report(line, session_code_in(line.recommendation))
+
+
+class SqliteFeedback:
+    """`FeedbackStore` in a SQLite file, see `FeedbackFile`, which any number of processes can share.
+
+    One thread writes, so that a slow disk stops nothing else. What comes while it writes is written together.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or a folder for `feedback.sqlite`.
+    folder : bool
+        Whether `path` is a folder; it is made if it is missing.
+
+    Raises
+    ------
+    UsageError
+        If the path cannot be written, or holds something else.
     """
 
     def __init__(self, path: Path, folder: bool) -> None:
-        """Raises UsageError if the path cannot be written."""
-        self._path, self._folder = path, folder
         self._thread = ThreadPoolExecutor(1, "feedback")
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Sequence[ReportLine], asyncio.Future[None]]] = []
         self._writing = False
         self._rankings = _Buffer(self._write_rankings)
+        self._forgets = _Forgets(self._forget)
         try:
             if folder:
-                path.mkdir(parents=True, exist_ok=True)
-            os.close(self._open(self._file()))
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if days_of(path) if folder else path.with_name(f"{path.name}.{RANKINGS}").exists():
+                raise UsageError(
+                    f"--feedback {path}: it has JSON lines, which deletions of sessions would not reach; import them "
+                    f"with 'mtaw-fast experiment NEW/ --import {path}', and serve with --feedback NEW/"
+                )
+            self._file = FeedbackFile(path / NAME if folder else path, session_code)
         except OSError as error:
             raise UsageError(
                 f"--feedback {path}: it cannot be written ({error.strerror}); name a file or a folder that can"
             ) from None
+        except DataError as error:
+            raise UsageError(f"--feedback: {error}") from None
 
-    def _file(self, kind: str = FEEDBACK) -> Path:
-        if self._folder:
-            return self._path / f"{kind}-{datetime.now(UTC):%Y-%m-%d}.jsonl"
-        return self._path if kind == FEEDBACK else self._path.with_name(f"{self._path.name}.{kind}")
-
-    def _files(self, kind: str) -> list[Path]:
-        return sorted(self._path.glob(f"{kind}-*.jsonl")) if self._folder else [self._file(kind)]
-
-    @staticmethod
-    def _open(path: Path) -> int:
-        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-
-    async def keep(self, lines: Sequence[bytes]) -> None:
-        """See `FeedbackStore.keep`. One thread writes, so that a slow disk stops nothing else; lines that came while
-        it wrote are written together."""
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((b"\n".join(lines), outcome))
+    async def keep(self, reports: Sequence[ReportLine]) -> None:
+        """See `FeedbackStore.keep`."""
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((reports, outcome))
         if not self._writing:
-            self._write_waiting(loop)
+            self._write_waiting()
         await outcome
 
-    def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        lines, self._waiting = self._waiting, []
-        self._writing = bool(lines)
-        if not lines:
+    def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._writing = bool(waiting)
+        if not waiting:
             return
 
         def done(written: asyncio.Future[None]) -> None:
             error = written.exception()
-            for _, outcome in lines:
+            for _, outcome in waiting:
                 if not outcome.done():  # its client may have gone
                     outcome.set_result(None) if error is None else outcome.set_exception(error)
-            self._write_waiting(loop)
+            self._write_waiting()
 
-        data = b"\n".join(line for line, _ in lines)
-        loop.run_in_executor(self._thread, self._append, data).add_done_callback(done)
+        reports = [_report(line) for lines, _ in waiting for line in lines]
+        asyncio.ensure_future(self._in_thread(self._file.append, [], reports)).add_done_callback(done)
 
-    def record(self, line: bytes) -> None:
+    def record(self, ranking: RankingLine) -> None:
         """See `FeedbackStore.record`."""
-        self._rankings.add(line)
+        self._rankings.add(ranking)
 
-    async def _write_rankings(self, lines: list[bytes]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._append, b"\n".join(lines), RANKINGS)
+    async def _write_rankings(self, rankings: list[RankingLine]) -> None:
+        await self._in_thread(self._file.append, rankings, [])
 
-    async def forget(self, session: str, belongs: Belongs) -> None:
-        """See `FeedbackStore.forget`. A file with such lines is replaced by one without them, which no kill leaves half
-        done. Files that were moved away are not found."""
-        await self._rankings.flush()
-        await asyncio.sleep(2 * _FLUSH_SECONDS)  # the other workers write theirs
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._forget, session, belongs)
+    async def forget(self, session: str, has_left: Callable[[], bool]) -> None:
+        """See `FeedbackStore.forget`. Rankings that are still on their way to the disk are dropped there."""
+        await self._forgets.forget(session, has_left)
 
-    def _forget(self, session: str, belongs: Belongs) -> None:
-        for path in self._files(RANKINGS):
-            self._remove(path, _is_of(session), session_fields(session))
-        for path in self._files(FEEDBACK):
-            self._remove(path, belongs)
+    async def _forget(self, sessions: Mapping[str, int]) -> set[str]:
+        return await self._in_thread(self._file.forget, sessions)
 
-    def _remove(self, path: Path, belongs: Belongs, texts: Sequence[bytes] = ()) -> None:
-        """Remove the lines that `belongs` selects from a file.
+    async def drop_before(self, time_ms: int) -> bool:
+        """See `FeedbackStore.drop_before`."""
+        return await self._in_thread(self._file.drop_before, time_ms)
 
-        texts: each such line contains one of them. Files without any of the texts are searched, but not parsed.
-        """
-        if not path.exists():
-            return
-        descriptor = self._locked(path)
-        try:
-            with open(descriptor, "rb", closefd=False) as lines:
-                if _contains(descriptor, texts) if texts else any(map(belongs, lines)):
-                    _rewrite(path, lines, belongs)
-        finally:
-            os.close(descriptor)
-
-    def _locked(self, path: Path) -> int:
-        """Open a file and lock it. If it was moved or replaced while waiting, open it again."""
-        while True:
-            descriptor = self._open(path)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(path.stat(), os.fstat(descriptor)):
-                        return descriptor
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
-
-    def _append(self, line: bytes, kind: str = FEEDBACK) -> None:
-        descriptor = self._locked(self._file(kind))
-        try:
-            end = os.fstat(descriptor).st_size
-            if end and os.pread(descriptor, 1, end - 1) != b"\n":  # a crash left a partial line
-                line = b"\n" + line
-            data = line + b"\n"
-            written = 0
-            try:
-                while written < len(data):
-                    written += os.write(descriptor, data[written:])
-            except OSError:
-                os.ftruncate(descriptor, end)
-                raise
-        finally:
-            os.close(descriptor)
+    def _in_thread(self, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def close(self) -> None:
-        """See `FeedbackStore.close`. Waiting lines are written first; no file stays open between two lines."""
+        """See `FeedbackStore.close`. Waiting rankings are written first."""
+        await self._forgets.close()
         await self._rankings.close()
         await asyncio.to_thread(self._thread.shutdown)
+        self._file.close()
 
 
-def session_fields(session: str) -> list[bytes]:
-    """Return the texts of which a ranking's line contains one exactly if the ranking is of the session.
-
-    No other text of a line contains them, because JSON escapes quotes. There are two spellings, because a line with
-    half a surrogate pair is written in ASCII.
-    """
-    texts = [json.dumps(session).encode()]
-    with contextlib.suppress(UnicodeEncodeError):
-        texts.append(msgspec.json.encode(session))
-    return [b'"session":' + text + b"," for text in texts]
-
-
-def _is_of(session: str) -> Belongs:
-    fields = session_fields(session)
-    return lambda line: any(field in line for field in fields)
-
-
-def _contains(descriptor: int, texts: Sequence[bytes]) -> bool:
-    if not os.fstat(descriptor).st_size:
-        return False
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(text) >= 0 for text in texts)
-
-
-def _rewrite(path: Path, lines: BinaryIO, belongs: Belongs) -> None:
-    """Replace a file, which is locked, by one without some of its lines."""
-    mode = os.fstat(lines.fileno()).st_mode & 0o777
-    lines.seek(0)
-    # Always the same name: what a kill left there, with lines of other sessions, is replaced and not kept for ever.
-    draft = path.with_name(f".{path.name}.draft")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
-            file.writelines(line for line in lines if not belongs(line))
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+# A script, so that no entry is without its place in the index of its session. The first line is for Redis 5 and 6.
+_ADD = """
+if redis.replicate_commands then redis.replicate_commands() end
+for place = 3, #ARGV, 3 do
+  local entry = redis.call('XADD', KEYS[1], '*', 'f', ARGV[place])
+  for owner = place + 1, place + 2 do
+    if ARGV[owner] ~= '' then
+      redis.call('SADD', ARGV[owner], ARGV[1] .. entry)
+      if ARGV[2] ~= '0' then redis.call('EXPIRE', ARGV[owner], ARGV[2]) end
+    end
+  end
+end
+"""
 
 
 class RedisFeedback:
-    """`FeedbackStore` in two Redis streams, NAME and NAME:rankings: one entry a line, in the field `f`. The reader of
-    the streams trims them.
+    """`FeedbackStore` in two Redis streams, NAME and NAME:rankings: one entry a line, in the field `f`.
+
+    The set NAME:session:CODE has the entries of a session, as r or f and their ids.
 
     Parameters
     ----------
     url : str
-        redis://host:port/db, with ?stream=NAME for another stream than "mtaw:feedback".
+        redis://host:port/db or unix://path, with ?stream=NAME for another stream than "mtaw:feedback".
     timeout : float
         Seconds to connect, and for a reply.
     password : str, optional
         The password of Redis.
+    days : int, optional
+        After so many days without a new entry and one more, a session's set expires.
 
     Raises
     ------
@@ -303,58 +337,80 @@ class RedisFeedback:
         If the package redis is not installed.
     """
 
-    def __init__(self, url: str, timeout: float, password: str | None = None) -> None:
+    def __init__(self, url: str, timeout: float, password: str | None = None, days: int | None = None) -> None:
         try:
-            parts = urlsplit(url)
-            unknown = set(parse_qs(parts.query)) - {"stream"}
-            if unknown:
-                raise ValueError(f"it may name a stream, and names {', '.join(sorted(unknown))}")
-            self._stream = parse_qs(parts.query).get("stream", [FEEDBACK_STREAM])[0]
-            self._client = redis_client(urlunsplit(parts._replace(query="")), timeout, password)
+            address, self._stream = redis_address(url)
+            self._client = redis_client(address, timeout, password)
         except (ValueError, TypeError) as error:
             raise UsageError(
-                f"--feedback: not an address of Redis ({error}); give redis://host:6379/0, optionally with ?stream=NAME"
+                f"--feedback: not an address of Redis ({error}); give redis://host:6379/0 or unix:///path, optionally "
+                "with ?stream=NAME"
             ) from None
         self._ranked = f"{self._stream}:{RANKINGS}"
+        self._seconds = 0 if days is None else (days + 1) * DAY_MS // 1000
         self._rankings = _Buffer(self._write_rankings)
+        self._forgets = _Forgets(self._forget)
 
-    def record(self, line: bytes) -> None:
+    def record(self, ranking: RankingLine) -> None:
         """See `FeedbackStore.record`."""
-        self._rankings.add(line)
+        self._rankings.add(ranking)
 
-    async def _write_rankings(self, lines: list[bytes]) -> None:
-        await self._add(self._ranked, lines)
+    async def _write_rankings(self, rankings: list[RankingLine]) -> None:
+        entries = []
+        for line in rankings:
+            entries += [line_of(line), self._index(session_code(line.session)) if line.session else "", ""]
+        await self._add(self._ranked, "r", entries)
 
-    async def keep(self, lines: Sequence[bytes]) -> None:
+    async def keep(self, reports: Sequence[ReportLine]) -> None:
         """See `FeedbackStore.keep`."""
-        await self._add(self._stream, lines)
+        entries = []
+        for line in reports:
+            named = self._index(session_code(line.session)) if line.session else ""
+            entries += [line_of(line), self._index(session_code_in(line.recommendation)), named]
+        await self._add(self._stream, "f", entries)
 
-    async def _add(self, stream: str, lines: Sequence[bytes]) -> None:
-        await connected(self._client, lambda: self._add_once(stream, lines))
+    def _index(self, code: int) -> str:
+        return f"{self._stream}:session:{code:010x}"
 
-    async def _add_once(self, stream: str, lines: Sequence[bytes]) -> None:
-        async with self._client.pipeline(transaction=True) as steps:
-            for line in lines:
-                steps.xadd(stream, {_FIELD: line})
-            await steps.execute()
+    async def _add(self, stream: str, kind: str, entries: list[Any]) -> None:
+        await connected(self._client, lambda: self._client.eval(_ADD, 1, stream, kind, self._seconds, *entries))
 
-    async def forget(self, session: str, belongs: Belongs) -> None:
+    async def forget(self, session: str, has_left: Callable[[], bool]) -> None:
         """See `FeedbackStore.forget`."""
+        await self._forgets.forget(session, has_left)
+
+    async def _forget(self, sessions: Mapping[str, int]) -> set[str]:
         await self._rankings.flush()
         await asyncio.sleep(2 * _FLUSH_SECONDS)  # the other workers write theirs
-        for stream, selects in ((self._ranked, _is_of(session)), (self._stream, belongs)):
-            await connected(self._client, partial(self._remove, stream, selects))
+        return {session for session in sessions if await connected(self._client, partial(self._remove, session))}
 
-    async def _remove(self, stream: str, belongs: Belongs) -> None:
-        start = "-"
-        while entries := await self._client.xrange(stream, min=start, count=_READ_ENTRIES):
-            identities = [identity for identity, values in entries if belongs(values.get(_FIELD, b""))]
-            if identities:
-                await self._client.xdel(stream, *identities)
-            start = b"(" + entries[-1][0]
+    async def _remove(self, session: str) -> bool:
+        """Remove some entries of a session; return whether nothing is left."""
+        index = self._index(session_code(session))
+        entries = await self._client.srandmember(index, _ENTRIES_AT_ONCE)
+        if not entries:
+            return True
+        async with self._client.pipeline(transaction=True) as steps:
+            for kind, stream in ((b"r", self._ranked), (b"f", self._stream)):
+                of_kind = [entry[1:] for entry in entries if entry[:1] == kind]
+                if of_kind:
+                    steps.xdel(stream, *of_kind)
+            steps.srem(index, *entries)
+            await steps.execute()
+        return len(entries) < _ENTRIES_AT_ONCE
+
+    async def drop_before(self, time_ms: int) -> bool:
+        """See `FeedbackStore.drop_before`."""
+        for stream in (self._ranked, self._stream):
+            trim = partial(self._client.xtrim, stream, minid=time_ms)
+            if await connected(self._client, partial(trim, approximate=True, limit=_TRIM_ENTRIES)):
+                return True
+            await connected(self._client, partial(trim, approximate=False))  # the rest of a block of entries
+        return False
 
     async def close(self) -> None:
         """See `FeedbackStore.close`."""
+        await self._forgets.close()
         await self._rankings.close()
         await self._client.aclose()
         await self._client.connection_pool.disconnect()
@@ -369,6 +425,6 @@ def open_feedback(settings: Settings, timeout: float) -> FeedbackStore | None:
     if location is None:
         return None
     if location.startswith(REDIS):
-        return RedisFeedback(location, timeout, settings.sessions_password)
+        return RedisFeedback(location, timeout, settings.sessions_password, settings.feedback_retention)
     path = Path(location)
-    return FeedbackFile(path, folder=location.endswith(os.sep) or path.is_dir())
+    return SqliteFeedback(path, folder=location.endswith(os.sep) or path.is_dir())

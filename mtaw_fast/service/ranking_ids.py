@@ -4,8 +4,8 @@
 
     bundle version - 10 random digits, 10 of the session, 16 of a code (MAC)
 
-The digits of the session are a code of its id and the random digits: only who has the key and the id can tell that a
-ranking belongs to a session. So feedback can be removed with its session. Without a session, they are random too.
+The digits of the session are a code of its id, hidden by the random digits: only who has the key can tell that rankings
+belong to one session. So feedback can be removed with its session. Without a session, they are random too.
 
 An id names its bundle, so that no worker has to remember its answers. All workers of a service have the same key, and
 it outlives a restart. `load_key` says where it is.
@@ -21,17 +21,16 @@ import re
 import secrets
 import tempfile
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import UsageError, require
+from mtaw_fast.experiment.redis_streams import REDIS, redis_address
 from mtaw_fast.service.observability.service_log import log_event
-from mtaw_fast.service.settings import REDIS, Settings
+from mtaw_fast.service.settings import Settings
 
 PATTERN = "^[0-9a-f]{16}-[0-9a-f]{36}$"
 EXAMPLE = "0f3a6c1d2b4e5f60-75bca19cf21610cd7fe8126a800b45fa97b1"
 KEY_VARIABLE = "MTAW_FEEDBACK_KEY"  # the same on several hosts: each then takes feedback on the others' rankings
 KEY_NAME = "ranking-ids.key"
-FEEDBACK_STREAM = "mtaw:feedback"
 _VERSION_DIGITS, _DRAWN_DIGITS, _CODE_DIGITS = 16, 10, 16
 _WHOLE = re.compile(PATTERN.removesuffix("$"))  # Python's `$` would allow a line end, which JSON Schema's does not
 _KEY = re.compile("[0-9a-f]{64}")
@@ -57,17 +56,23 @@ def new_id(version: str, session: str | None = None) -> str:
     session: the id of the session that it was made for, if that is known.
     """
     digits = os.urandom(_DRAWN_DIGITS).hex()
-    drawn = digits[:_DRAWN_DIGITS]
-    session_code = digits[_DRAWN_DIGITS:] if session is None else _session_code(drawn, session)
-    prefix = f"{version}-{drawn}{session_code}"
+    if session is not None:
+        drawn = digits[:_DRAWN_DIGITS]
+        digits = f"{drawn}{session_code(session) ^ _mask(drawn):0{_DRAWN_DIGITS}x}"
+    prefix = f"{version}-{digits}"
     return prefix + _code(prefix)
 
 
-def is_of_session(recommendation: str, session: str) -> bool:
-    """Return whether an id was made, with the key of this process, for a ranking of a session."""
+def session_code(session: str) -> int:
+    """Return the code of a session, of 40 bits."""
+    return int(_code(f" {session}")[:_DRAWN_DIGITS], 16)
+
+
+def session_code_in(recommendation: str) -> int:
+    """Return the code of the session that a ranking's id was made for, with the key of this process."""
     begin = _VERSION_DIGITS + 1
     drawn = recommendation[begin : begin + _DRAWN_DIGITS]
-    return recommendation[begin + _DRAWN_DIGITS : -_CODE_DIGITS] == _session_code(drawn, session)
+    return int(recommendation[begin + _DRAWN_DIGITS : -_CODE_DIGITS], 16) ^ _mask(drawn)
 
 
 def is_id(text: str) -> bool:
@@ -80,8 +85,8 @@ def version_in(recommendation: str) -> str:
     return recommendation[:_VERSION_DIGITS]
 
 
-def _session_code(drawn: str, session: str) -> str:
-    return _code(f"{drawn} {session}")[:_DRAWN_DIGITS]
+def _mask(drawn: str) -> int:
+    return int(_code(f"mask {drawn}")[:_DRAWN_DIGITS], 16)
 
 
 def _code(named: str) -> str:
@@ -145,10 +150,8 @@ def _key_in_file(path: Path) -> bytes:
 def _key_in_redis(url: str, password: str | None) -> bytes:
     """Return the key that is kept next to the stream of feedback."""
     redis = require("redis", "serve")
-    parts = urlsplit(url)
-    stream = parse_qs(parts.query).get("stream", [FEEDBACK_STREAM])[0]
+    address, stream = redis_address(url)
     options = {} if password is None else {"password": password}
-    address = urlunsplit(parts._replace(query=""))
     with redis.Redis.from_url(
         address, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, decode_responses=True, **options
     ) as client:

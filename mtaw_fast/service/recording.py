@@ -12,7 +12,6 @@ import msgspec
 
 from mtaw_fast.experiment.lines import KINDS, RankingLine
 from mtaw_fast.service.feedback_store import FeedbackStore
-from mtaw_fast.service.json_codec import encoded
 from mtaw_fast.service.observability.counters import REPORT_CELLS
 from mtaw_fast.service.snapshot import Snapshot
 
@@ -56,7 +55,7 @@ class Recorder:
             fallback=fallback,
             items=list(items),
         )
-        self._store.record(encoded(line))
+        self._store.record(line)
 
 
 def _name_of(rules: Any) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.drift import THRESHOLD
+from mtaw_fast.experiment.redis_streams import REDIS
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.options import EXPLORE_BELOW
@@ -23,10 +24,10 @@ _LIMIT_FLAGS = {
     "deadline": "--deadline", "read_timeout": "--read-timeout", "micro_batch": "--micro-batch",
     "connections": "--max-connections",
 }  # fmt: skip
+MAX_DAYS = 36_500
 MAX_BUNDLES = 4  # served side by side
 _HOST_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-REDIS = ("redis://", "rediss://", "unix://")
 
 
 def _check_positive(flag: str, value: float) -> None:
@@ -109,6 +110,8 @@ class Settings:
         Origins whose pages may read answers and click.
     feedback : str, optional
         Where to store feedback: a file, a folder or a redis:// URL.
+    feedback_retention : int, optional
+        Days before today of which feedback is kept; all of it without.
     side_by_side : tuple of (Path, float)
         Folder and weight of each bundle, if several are served.
     learn : LearningSettings, optional
@@ -144,6 +147,7 @@ class Settings:
     trusted_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     feedback: str | None = None
+    feedback_retention: int | None = None
     side_by_side: tuple[tuple[Path, float], ...] = ()
     learn: LearningSettings | None = None
     state: Path | None = None
@@ -172,6 +176,10 @@ class Settings:
             raise UsageError(f"--explore-share must be from 0 to 1, not {self.explore_share}")
         if self.explore_below < 1:
             raise UsageError(f"--explore-below must be at least 1, not {self.explore_below}")
+        if self.feedback_retention is not None and self.feedback is None:
+            raise UsageError("--feedback-retention needs --feedback; name a file, a folder or a redis:// address there")
+        if self.feedback_retention is not None and not 1 <= self.feedback_retention <= MAX_DAYS:
+            raise UsageError(f"--feedback-retention must be 1 to {MAX_DAYS} days, not {self.feedback_retention}")
         if self.learn is not None and self.state is not None:
             raise UsageError("--state: with --learn, the log of learning keeps the item table too; leave --state out")
         self._check_side_by_side()

@@ -19,6 +19,7 @@ import uvloop
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.service.app import make_app, make_service
 from mtaw_fast.service.bundles import Reloader
+from mtaw_fast.service.feedback_store import keep_days
 from mtaw_fast.service.http.acceptor import Acceptor
 from mtaw_fast.service.http.connection import TimedProtocol
 from mtaw_fast.service.http.open_connections import OpenConnections
@@ -84,6 +85,8 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
     server = _Server(service, supervisor)
     tasks = [asyncio.create_task(_tick(service, server))]
     tasks += [asyncio.create_task(reloader.watch()) for reloader in service.bundles]
+    if settings.feedback_retention is not None and service.feedback is not None and metrics.first_worker:
+        tasks.append(asyncio.create_task(keep_days(service.feedback, settings.feedback_retention)))
     try:
         await server.serve(sockets=[listener])
     finally:

@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import convert
 
 from mtaw_fast.cli import main
 from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.experiment import Question, analyze, read_feedback
-from mtaw_fast.experiment.feedback_log import _Reader
+from mtaw_fast.experiment.feedback_file import FeedbackFile, Report
+from mtaw_fast.experiment.feedback_log import _Counting
+from mtaw_fast.experiment.lines import RankingLine, ReportLine
+from tests.support.redis_server import Redis
 from tests.support.redis_server import redis as redis
 
 HOUR, DAY = 3_600_000, 86_400_000
@@ -122,7 +126,7 @@ def test_what_does_not_count_is_named(tmp_path: Path) -> None:
     single.write_text(json.dumps(reports[0]) + "\n")
     assert read_feedback(str(single)).clicked.tolist() == [1.0]
     single.write_text('{"time": 5, "recommendation": "0", "clicked": ["x"]}\n')
-    with pytest.raises(DataError, match=r"feedback has a line that is no report .*`what`.*; remove the line"):
+    with pytest.raises(DataError, match=r"feedback has a line that is no report .*`version`.*; remove the line"):
         read_feedback(str(single))
 
 
@@ -197,34 +201,80 @@ def test_polars_reads_a_folder_at_once(tmp_path: Path) -> None:
     assert rates == [table.clicked[table.arm == table.arms.index(arm)].sum() for arm in ("A", "B")]
 
 
-@pytest.mark.parametrize("kind", ["folder", "redis"])
 def test_reports_that_come_while_the_log_is_read_wait_for_the_next_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their rankings may have come after the rankings were read."""
-    where = str(tmp_path / "kept")
-    if kind == "redis":
-        where = request.getfixturevalue("redis").url
-        client = pytest.importorskip("redis").Redis.from_url(where)
+    """Their rankings may have come after the rankings were read. And nobody waits who stores meanwhile."""
+    path = tmp_path / "kept"
+    file = FeedbackFile(path)
 
-    def add(rankings: list[dict[str, Any]], reports: list[dict[str, Any]]) -> None:
-        if kind == "folder":
-            written(Path(where), rankings, reports)
-            return
-        for stream, lines in (("mtaw:feedback:rankings", rankings), ("mtaw:feedback", reports)):
-            for line in lines:
-                client.xadd(stream, {"f": json.dumps(line)})
+    def add(number: int) -> None:
+        file.append([convert(ranking(number, "a", BEGIN), RankingLine)], [])
+        file.append([], [Report(convert(report(number, "clicked", BEGIN + 5, "x"), ReportLine), None)])
 
-    add([ranking(1, "a", BEGIN)], [report(1, "clicked", BEGIN + 5, "x")])
-    plain = _Reader._add_ranking
+    add(1)
+    plain = _Counting.add
 
-    def later(self: _Reader, one: Any) -> None:
-        add([], [report(2, "clicked", BEGIN + 9, "x")])
-        plain(self, one)
+    def later(self: _Counting, *arguments: Any) -> None:
+        monkeypatch.undo()
+        add(2)
+        file.append([], [Report(convert(report(9, "clicked", BEGIN + 9, "x"), ReportLine), None)])
+        plain(self, *arguments)
 
-    monkeypatch.setattr(_Reader, "_add_ranking", later)
-    table = read_feedback(where)
+    monkeypatch.setattr(_Counting, "add", later)
+    table = read_feedback(str(path))
     assert (table.clicked.tolist(), table.unmatched) == ([1.0], 0)
+    assert read_feedback(str(path)).unmatched == 1
+
+
+def test_reports_that_come_to_redis_while_it_is_read_wait_for_the_next_look(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = pytest.importorskip("redis").Redis.from_url(redis.url)
+
+    def add(number: int) -> None:
+        client.xadd("mtaw:feedback:rankings", {"f": json.dumps(ranking(number, "a", BEGIN))})
+        client.xadd("mtaw:feedback", {"f": json.dumps(report(number, "clicked", BEGIN + 5, "x"))})
+
+    add(1)
+    plain = FeedbackFile.add_lines
+
+    def later(self: FeedbackFile, *lines: Any) -> None:
+        add(2)
+        plain(self, *lines)
+
+    monkeypatch.setattr(FeedbackFile, "add_lines", later)
+    table = read_feedback(redis.url)
+    assert (table.clicked.tolist(), table.unmatched) == ([1.0], 0)
+
+
+def test_lines_are_exported_and_imported_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twice too; with ids that are no UTF-8, and a file and Redis as sources."""
+    odd = "\udcff"
+    rankings = [ranking(number, f"s-{number % 7}", BEGIN + number * HOUR, items=["a", 5, odd]) for number in range(60)]
+    rankings.append(ranking(60, "t\0ü", BEGIN + 3 * DAY, fallback=True, rules="sale"))
+    reports = [report(number, "clicked", BEGIN + number * HOUR + 5, "x", odd) for number in range(61)]
+    lines, kept = written(tmp_path / "lines", rankings, reports), tmp_path / "kept"
+    kept.mkdir()
+    for _ in range(2):
+        assert main(["experiment", str(kept), "--import", str(lines)]) == 0
+        assert "61 rankings and 61 reports" in capsys.readouterr().out
+    assert main(["experiment", str(kept), "--export", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in lines.iterdir())
+    for path in lines.iterdir():
+        copy = tmp_path / "out" / path.name
+        assert list(map(json.loads, copy.open())) == list(map(json.loads, path.open()))
+        assert copy.stat().st_mode & 0o777 == 0o600
+    results = [read_feedback(str(where)) for where in (lines, kept, tmp_path / "out")]
+    assert len({repr(result) for result in results}) == 1
+    assert main(["experiment", str(kept), "--export", str(tmp_path / "out")]) == 2
+    assert "it holds JSON lines already; name another folder" in capsys.readouterr().err
+    assert main(["experiment", str(tmp_path / "new"), "--import", str(kept)]) == 2
+    assert "it holds no JSON lines; export it first" in capsys.readouterr().err
+    (lines / "feedback-2025-11-28.jsonl").open("a").write("{}\n")
+    assert main(["experiment", str(tmp_path / "new"), "--import", str(lines)]) == 1
+    assert "a line that is no report" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists(), "an import that fails adds nothing"
 
 
 def test_which_arms_change_the_weights(tmp_path: Path) -> None:

@@ -185,6 +185,7 @@ def test_a_change_is_no_error_if_another_process_wants_to_shorten_the_folder_the
     small_segments(monkeypatch)
     state, other = opened(tmp_path), opened(tmp_path)
     patch(state, "sku-1", price=1.5)
+    assert (tmp_path / ".items.lock").stat().st_mode & 0o777 == 0o600
     real = SegmentFolder.size
 
     def shortened_before(segments: SegmentFolder, number: int) -> int:

@@ -16,7 +16,18 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.service.observability.counters import REPORT_CELLS
 from mtaw_fast.service.observability.metrics import Metrics
-from mtaw_fast.service.ranking_ids import EXAMPLE, KEY_VARIABLE, PATTERN, is_id, load_key, new_id, use_key, version_in
+from mtaw_fast.service.ranking_ids import (
+    EXAMPLE,
+    KEY_VARIABLE,
+    PATTERN,
+    is_id,
+    load_key,
+    new_id,
+    session_code,
+    session_code_in,
+    use_key,
+    version_in,
+)  # fmt: skip
 from mtaw_fast.service.recording import CountedReports
 from mtaw_fast.service.settings import Settings
 from tests.support.redis_server import Redis
@@ -51,6 +62,17 @@ def test_only_the_key_makes_an_id() -> None:
     assert not is_id(name)
     use_key(KEY)
     assert is_id(name)
+
+
+def test_only_the_key_tells_the_session_of_an_id() -> None:
+    use_key(KEY)
+    names = [new_id(VERSION, session) for session in ("a", "\ud800", "a")] + [new_id(VERSION)]
+    codes = [session_code(session) for session in ("a", "\ud800", "a")]
+    assert [session_code_in(name) for name in names[:3]] == codes
+    assert all(map(is_id, names))
+    assert len({name[27:37] for name in names}) == len(names)
+    use_key(KEY[::-1])
+    assert not {session_code_in(name) for name in names} & {*codes, session_code("a")}
 
 
 @pytest.mark.parametrize("kept", ["feedback/", "new/feedback/", "feedback.jsonl", "learned"])

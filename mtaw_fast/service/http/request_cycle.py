@@ -116,3 +116,9 @@ class RequestCycle(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
+
+
+def has_left(receive: Any) -> bool:
+    """Return whether the client of a request, given by its ASGI `receive`, has closed the connection."""
+    cycle = getattr(receive, "__self__", None)
+    return isinstance(cycle, RequestCycle) and cycle.disconnected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -14,12 +15,12 @@ from litestar.types import ASGIApp
 from mtaw_fast.errors import DataError, LearnError
 from mtaw_fast.online.log.checked_events import checked_click, forget_of
 from mtaw_fast.online.log.events import MAX_TEXT_LENGTH, Event, Forget, now_ms
-from mtaw_fast.service.errors import invalid, unavailable
+from mtaw_fast.service.errors import ServiceError, invalid, unavailable
 from mtaw_fast.service.http.bodies import StrictRequest
+from mtaw_fast.service.http.request_cycle import has_left
 from mtaw_fast.service.http.responses import json_response
 from mtaw_fast.service.resources import in_background
 from mtaw_fast.service.routes.answers import EventsAnswer, ForgetAnswer
-from mtaw_fast.service.routes.feedback import of_session
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.requests import EventRequest, EventsRequest
 from mtaw_fast.service.state import Service, service_of
@@ -111,7 +112,10 @@ async def forget(
     position = await keep(service, [event]) if service.learns else None
     if service.feedback is not None:
         try:
-            await service.feedback.forget(event.session, of_session(event.session))
+            await service.feedback.forget(event.session, partial(has_left, request.receive))
+        except ServiceError:
+            service.metrics.add("mtaw_rejected_total", "overloaded")
+            raise
         except Exception as error:  # disks and Redis raise errors of many types
             reason = f"the session's feedback could not be removed ({type(error).__name__}); send the request again"
             raise unavailable("not_kept", reason) from None

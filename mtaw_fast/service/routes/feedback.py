@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Annotated, Any
 
-import msgspec
 from litestar import Response, post
 from litestar.params import Body
 
@@ -15,36 +13,15 @@ from mtaw_fast.experiment.lines import BOUGHT, EXPLORED, KINDS, ReportLine
 from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.responses import json_response
-from mtaw_fast.service.json_codec import encoded
 from mtaw_fast.service.observability.metrics import VALUE_CELLS
 from mtaw_fast.service.observability.service_log import log_event
-from mtaw_fast.service.ranking_ids import is_id, is_of_session, version_in
+from mtaw_fast.service.ranking_ids import is_id, version_in
 from mtaw_fast.service.routes.answers import FeedbackAnswer
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.requests import FeedbackRequest, ReportedItem
 from mtaw_fast.service.state import Service, service_of
 
 _LOG_INTERVAL = 1.0  # seconds between two log lines about a failing store
-
-
-class _SessionOfLine(msgspec.Struct):
-    """The fields of a stored line that name its session."""
-
-    recommendation: str
-    session: str | None = None
-
-
-def of_session(session: str) -> Callable[[bytes], bool]:
-    """Return a function that tells whether a stored line belongs to a session."""
-
-    def belongs(line: bytes) -> bool:
-        try:
-            record = msgspec.json.decode(line, type=_SessionOfLine)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return False  # the empty line of a crash
-        return record.session == session or is_of_session(record.recommendation, session)
-
-    return belongs
 
 
 @post("/v1/feedback", status_code=200, responses=errors(400, 403, 408, 413, 503), operation_class=operation("feedback"))
@@ -61,7 +38,7 @@ async def feedback(request: StrictRequest, data: Annotated[FeedbackRequest, Body
     lines, counts, marks = _fresh(service, data, version)
     if lines:
         try:
-            await store.keep([encoded(line) for line in lines])
+            await store.keep(lines)
         except Exception as error:  # disks and Redis raise errors of many types
             service.metrics.add("mtaw_feedback_refused_total")
             _log(error)
