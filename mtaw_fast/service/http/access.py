@@ -91,16 +91,10 @@ class Gate:
         service: no browser leaves it out. 403 `foreign_origin` if the request may be that of a page of another
         origin, and its route may rank, store or change.
         """
-        host = origin = site = None
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-            elif name == b"origin":
-                origin = value
-            elif name == b"sec-fetch-site":
-                site = value
+        header = dict(scope["headers"]).get  # of fields that are repeated, the last
+        host, origin = header(b"host"), header(b"origin")
         problem = self._problem_of_host(host) if host else None
-        if problem is not None or (origin is None and site not in _FOREIGN_SITES):
+        if problem is not None or (origin is None and header(b"sec-fetch-site") not in _FOREIGN_SITES):
             return problem
         path: bytes = scope["raw_path"]
         if not path.startswith(_CHECKED_PATHS) or scope["method"] == "OPTIONS":

@@ -39,7 +39,7 @@ class Middleware:
     def __init__(self, app: Any, service: Service, direct: Mapping[bytes, Direct]) -> None:
         self._app, self._service, self._direct = app, service, direct
         self._log = service.settings.access_log
-        self._gate = Gate(service.settings)
+        self._problem = Gate(service.settings).problem
         self._cors = Cors(service.settings.cors_origins) if service.settings.cors_origins else None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -63,14 +63,14 @@ class Middleware:
                 message = {**message, "headers": headers}
             await send(message)
 
-        method = scope["method"]
+        method, cycle = scope["method"], _cycle_of(receive)
         direct = self._direct.get(scope["raw_path"]) if method == "POST" else None
         try:
-            if (problem := self._gate.problem(scope)) is not None:
+            if (problem := self._problem(scope)) is not None:
                 await _respond(send_marked, *error_answer(scope, problem, service))
             elif direct is not None:
                 scope["path_template"] = scope["path"]
-                await self._answer(direct, scope, receive, send_marked)
+                await self._answer(direct, scope, cycle, receive, send_marked)
                 status = status or 200  # written at once
             elif not _is_canonical(scope["raw_path"]):
                 await _respond(send_marked, *error_answer(scope, _ODD_PATH, service))
@@ -88,7 +88,6 @@ class Middleware:
             await _respond(send_marked, *error_answer(scope, late, service))
         finally:
             seconds = perf_counter() - start
-            cycle = _cycle_of(receive)
             if cycle is not None and cycle.disconnected and not cycle.response_complete:
                 status = 0  # the client left or was closed, whatever it was answered
             route = _TEMPLATES.get(scope.get("path_template", ""), "other")
@@ -99,10 +98,9 @@ class Middleware:
                     version=service.version_for(scope),
                 )  # fmt: skip
 
-    async def _answer(self, direct: Direct, scope: Any, receive: Any, send: Any) -> None:
+    async def _answer(self, direct: Direct, scope: Any, cycle: RequestCycle | None, receive: Any, send: Any) -> None:
         """Answer without the framework, and if the server's `RequestCycle` allows, without ASGI messages."""
         service = self._service
-        cycle = _cycle_of(receive)
         response: tuple[int, bytes, Mapping[str, str]]
         try:
             body = None if cycle is None else cycle.whole_body(service.settings.limits.body)

@@ -44,20 +44,20 @@ def check_limits(options: RankingOptions, sessions: Sequence[Sequence[Any]], lim
                 f"a session has {len(clicks)} clicks, the most is {limits.clicks}; send the last ones, or raise "
                 "--max-clicks",
             )
-    results = options.k * len(sessions) * (1 + len(options.fields))
-    if results > limits.results:
-        raise invalid(
-            "answer_too_large",
-            f"k={options.k} for {len(sessions)} sessions, with {len(options.fields)} fields each, is an answer of "
-            f"{results} values, the most is {limits.results}; ask for less, or raise --max-results",
-        )
-    check_reasons(options, sessions)
+    if len(sessions) > 1 or options.fields:  # else k is within its own limit
+        results = options.k * len(sessions) * (1 + len(options.fields))
+        if results > limits.results:
+            raise invalid(
+                "answer_too_large",
+                f"k={options.k} for {len(sessions)} sessions, with {len(options.fields)} fields each, is an answer of "
+                f"{results} values, the most is {limits.results}; ask for less, or raise --max-results",
+            )
+    if options.reasons:
+        check_reasons(options, sessions)
 
 
 def check_reasons(options: RankingOptions, sessions: Sequence[Sequence[Any]]) -> None:
     """Raise ServiceError if a request asks for reasons that would take too long."""
-    if not options.reasons:
-        return
     pairs = 0
     for clicks in sessions:
         pairs += options.k * len(set(clicks))
@@ -75,7 +75,8 @@ def ranking_keywords(request: RankingOptions, snapshot: Snapshot, scope: Any, se
     scope: ASGI's, of the request. Pass them through `with_rules` before use. Raises ServiceError on a column that its
     sender may not read.
     """
-    check_fields(request.fields, snapshot, scope, settings)
+    if request.fields:
+        check_fields(request.fields, snapshot, scope, settings)
     return {
         "k": request.k,
         "exclude": request.exclude or (),

@@ -25,7 +25,7 @@ _MANY_VALUES = 1000  # values of columns
 _CHUNK = 32  # sessions of a batch between two checks of the deadline
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as below: one of that kind takes three times as long to make
 class Question:
     """A session to rank. session: its id, if known. keywords: see `ranking_keywords`. timings: to be reported."""
 
@@ -37,7 +37,7 @@ class Question:
     timings: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ranked:
     """The ranking of one session.
 
@@ -61,16 +61,21 @@ async def rank(service: Service, scope: Any, question: Question) -> Ranked:
     """Rank a session, in a thread if that takes long, and count it. The response names the bundle's version."""
     keywords = question.keywords
 
-    def work(waited: float = 0.0) -> Ranked:
+    def work(waited: float = 0.0, keywords: dict[str, Any] = keywords) -> Ranked:
         snapshot = question.reloader.snapshot
-        out = snapshot.recommender.recommend(
-            question.clicks, types=question.types, timings=True, **with_rules(keywords)
-        )
+        out = snapshot.recommender.recommend(question.clicks, types=question.types, timings=True, **keywords)
         return Ranked(snapshot, out, waited, answer_fields(snapshot, out, question.session))
 
-    if _is_long(question):
+    if (
+        keywords["reasons"]
+        or keywords["rules"] is not None
+        or keywords["allow"] is not None
+        or len(keywords["exclude"]) > LONG_LIST
+        or len(question.clicks) > _LONG_SESSION
+        or (keywords["fields"] and keywords["k"] * len(keywords["fields"]) > _MANY_VALUES)
+    ):
         cost = cost_of(keywords, question.reloader.snapshot.recommender.n_items, len(question.clicks))
-        ranked = await service.queue.run_in_thread(lambda waited, _: work(waited), cost)
+        ranked = await service.queue.run_in_thread(lambda waited, _: work(waited, with_rules(keywords)), cost)
     elif service.queue.is_free():
         ranked = work()
     else:
@@ -80,18 +85,6 @@ async def rank(service: Service, scope: Any, question: Question) -> Ranked:
         service.metrics.stages(ranked.waited, ranked.out.timings)
     count_ranking(service.metrics, ranked.snapshot.version, question.clicks, ranked.out)
     return ranked
-
-
-def _is_long(question: Question) -> bool:
-    keywords = question.keywords
-    return (
-        keywords["reasons"]
-        or keywords["rules"] is not None
-        or keywords["allow"] is not None
-        or len(keywords["exclude"]) > LONG_LIST
-        or len(question.clicks) > _LONG_SESSION
-        or keywords["k"] * len(keywords["fields"]) > _MANY_VALUES
-    )
 
 
 def _batched(metrics: Metrics, question: Question) -> BatchedWork | None:

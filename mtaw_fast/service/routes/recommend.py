@@ -66,7 +66,8 @@ def _noted(
     snapshot, out = ranked.snapshot, ranked.out
     service.watch.ranked(snapshot, session, clicks, out.items)
     answer = ranked.answer(data.timings)
-    service.recorder.record(snapshot, route, session, answer["recommendation"], out.items, out.fallback, data.rules)
+    if service.feedback is not None:
+        service.recorder.record(snapshot, route, session, answer["recommendation"], out.items, out.fallback, data.rules)
     return answer
 
 
