@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mtaw_fast.bundle import Model
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.online.log.event_log import LogEntry
-from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems
+from mtaw_fast.online.log.events import AddItems, Click, Event, RemoveItems
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
 from mtaw_fast.online.state.log_clock import LogClock
@@ -113,36 +110,6 @@ def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
     assert np.flatnonzero(event_processor.items.unavailable).tolist() == [7, 8]
     event_processor.process(entries([Click("s", "sku-3", NOON + 3, id="e"), click("s", "sku-3", 4)], 8), sink)
     assert event_processor.tracker.refused == {"duplicate": 1, "session_full": 1}
-
-
-EVENTS = st.lists(
-    st.one_of(
-        st.builds(
-            Click, st.sampled_from("abcd"), st.sampled_from([f"sku-{i}" for i in range(8)] + ["x", "y", "z"]),
-            st.integers(NOON, NOON + 10**7), st.none(), st.sampled_from([None, "1", "2"]),
-        ),
-        st.builds(Forget, st.sampled_from("abcd"), st.just(NOON)),
-        st.builds(AddItems, st.sampled_from([("x",), ("w",)]), st.just((("sku-1",),)), st.none(), st.just(NOON)),
-        st.builds(RemoveItems, st.sampled_from([("x",), ("sku-2", "y")]), st.just(NOON)),
-    ),
-    max_size=60,
-)  # fmt: skip
-MODEL = model_of()
-
-
-@given(EVENTS, st.lists(st.integers(0, 60), max_size=4))
-def test_every_reader_decides_the_same_whatever_the_sizes_of_its_reads(events: list[Event], cuts: list[int]) -> None:
-    whole, expected = run(events, MODEL, new_items=2, min_clicks=2)
-    parts, sink = EventProcessor(MODEL, LearningLimits(new_items=2, min_clicks=2)), Recorder()
-    parts.start(sink)
-    edges = sorted({0, len(events), *(min(cut, len(events)) for cut in cuts)})
-    for begin, end in itertools.pairwise(edges):
-        parts.process(entries(events)[begin:end], sink)
-    assert vars(sink) == vars(expected)
-    assert parts.items.new_items.ids == whole.items.new_items.ids
-    assert np.array_equal(parts.items.unavailable, whole.items.unavailable)
-    assert np.array_equal(parts.items.clicks, whole.items.clicks)
-    assert (parts.position, parts.refused) == (whole.position, whole.refused)
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -103,37 +103,6 @@ def test_a_forgotten_session_counts_for_no_candidate() -> None:
         assert state_of(history, limits=limits).event_processor.items.internal_ids_of(["x"]).tolist() == [place]
 
 
-SESSIONS, NAMES = st.sampled_from("abcdefgh"), st.sampled_from([f"new-{n}" for n in range(12)] + ["sku-1", "sku-2"])
-EVENTS = st.lists(
-    st.one_of(
-        st.builds(Click, SESSIONS, NAMES, st.integers(NOON, NOON + 10**6)),
-        st.builds(Click, SESSIONS, NAMES, st.integers(NOON, NOON + 10**6)),
-        st.builds(Forget, SESSIONS, st.just(NOON)),
-        st.builds(AddItems, st.sampled_from([("new-1",), ("hand",)]), st.just((("sku-1",),)), st.none(), st.just(NOON)),
-    ),
-    max_size=80,
-)
-
-
-@settings(deadline=None, max_examples=60)
-@given(EVENTS, st.integers(0, 80), st.integers(0, 80))
-def test_a_compacted_bundle_admits_the_items_that_the_running_process_admits(
-    events: list[Event], cut: int, compacted: int
-) -> None:
-    limits = LearningLimits(new_items=8)
-    whole = state_of(events, [cut], limits).event_processor
-    begin, rest = entries(events)[:compacted], entries(events)[compacted:]
-    if whole.refused["catalog_full"] or not begin:
-        return  # a compaction makes room
-    model = compact_model(MODEL, "log", [begin], limits)
-    state = OnlineState(model, limits)
-    state.apply(rest)
-    ids = whole.items.new_items.ids
-    assert state.event_processor.items.internal_ids_of(ids).tolist() == [N + place for place in range(len(ids))]
-    assert state.event_processor.items.new_items.entered == whole.items.new_items.entered
-    assert state.event_processor.items.new_items.candidates == whole.items.new_items.candidates
-
-
 @pytest.mark.parametrize(("entered", "needed"), [(0, 1), (500, 1), (501, 2), (750, 2), (751, 4), (940, 16), (5000, 16)])
 def test_the_more_items_came_by_clicks_the_more_sessions_the_next_one_needs(entered: int, needed: int) -> None:
     assert NewItems(10, 1000, entered).sessions_needed == needed

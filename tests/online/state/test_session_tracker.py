@@ -7,8 +7,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.log.events import Click
@@ -230,28 +228,6 @@ def test_a_flood_of_new_sessions_lifts_an_item_no_further_than_its_share() -> No
         *(Click(f"s{n}", item, NOON + 10 * n) for n in range(200) for item in ("a", "b", "hit")), item_floor=1000
     )
     assert batch.items.count("hit") == 200
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from("abcd"), st.integers(0, 5), st.integers(0, 3 * HOUR), st.sampled_from(["x", "y", None])
-        ),
-        max_size=60,
-    ),
-    st.integers(0, 60),
-)
-def test_decisions_do_not_depend_on_how_events_are_cut_into_batches(events: list, cut: int) -> None:
-    clicks = [Click(session, item, NOON + time, id=identity) for session, item, time, identity in events]
-    limits = LearningLimits(session_clicks=4, burst_clicks=3, item_floor=2, item_share=0.3, late=HOUR)
-    whole, parts = SessionTracker(limits), SessionTracker(limits)
-    batch = admitted(whole, clicks)
-    first, second = admitted(parts, clicks[:cut]), admitted(parts, clicks[cut:])
-    assert first.handles + second.handles == batch.handles
-    assert first.items + second.items == batch.items
-    assert first.forgotten + second.forgotten == batch.forgotten
-    assert whole.refused == parts.refused
-    assert sum(whole.refused.values()) + len(batch.items) == len(clicks), "an event was neither learned nor counted"
 
 
 @pytest.mark.parametrize("wrong", [{"session_gap": 0}, {"item_share": 0.0}, {"item_share": 1.5}, {"new_items": -1}])
