@@ -25,6 +25,7 @@ from mtaw_fast.online.compaction.current import learned_position
 from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.system import host
 from tests.support.forks import child
 from tests.support.online.file_logs import raises, system_error
 from tests.support.online.recommenders import HOUR, NOON, until_learned
@@ -238,3 +239,21 @@ def test_a_failure_before_a_compaction_is_not_logged_at_every_poll(
     online_learner.compactions._settings = replace(online_learner.settings, compact=True, compact_seconds=60.0)
     eventually(lambda: len(polls) > 10, 10)
     assert len([line for line in caplog.messages if "cannot compact what was learned" in line]) == 1
+
+
+def test_a_clock_that_jumped_stops_compactions_until_an_operator_confirms_it(
+    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec = learning()
+    until_learned(rec, rec.observe("s", ["sku-1", "sku-2"]))
+    real = host.time_ns
+    monkeypatch.setattr(host, "time_ns", lambda: real() + 40 * 86_400 * 10**9)
+    until_learned(rec, rec.observe("t", ["sku-3"]))
+    settings = rec.learner.settings
+    for compact in (rec.compact, rec.learner.request_compaction, lambda: compact_folder(folder, settings)):
+        with pytest.raises(LearnError, match=r"arrived 40\.0 days after those before them.*--confirm-clock"):
+            compact()
+    assert not rec.learner.compactions.should_start(rec.learner.state.event_processor, rec.bundle, rec.learner.log)
+    eventually(lambda: "arrived 40.0 days" in caplog.text, 5)
+    assert compact_folder(folder, settings, confirm_clock=True) is not None
+    eventually(lambda: rec.learner.clock_jump == 0 and "times are confirmed" in caplog.text, 5)
