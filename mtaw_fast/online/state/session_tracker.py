@@ -155,7 +155,8 @@ class SessionTracker:
             self._close_sessions(before)
         if is_late:
             return "late"
-        session = self._session(click)
+        time = click.time if not clock.ahead else clock.learned_time(click)
+        session = self._session(click, time)
         if session.bot:
             return "bot"
         if self._bursts(session.recent, click.time if click.arrived is None else click.arrived):
@@ -171,7 +172,6 @@ class SessionTracker:
         session.clicks += 1
         if session.clicks > limits.fresh_clicks:
             self._flood.prove(session.clicks if session.clicks == limits.fresh_clicks + 1 else 1)
-        time = clock.learned_time(click)
         batch.add(session.handle, click if time == click.time else replace(click, time=time))
         return None
 
@@ -181,7 +181,8 @@ class SessionTracker:
         if now < before:  # it was set back
             for session in self._open.values():
                 session.at = min(session.at, now)
-        while self._open and self._is_over(next(iter(self._open.values()))):
+        earliest = now - self._limits.session_gap
+        while self._open and next(iter(self._open.values())).at < earliest:
             self._open.popitem(last=False)
 
     def _is_over(self, session: _OpenSession) -> bool:
@@ -189,13 +190,14 @@ class SessionTracker:
         compaction can merge it."""
         return session.at < self.clock.now - self._limits.session_gap
 
-    def _session(self, click: Click) -> _OpenSession:
-        session = self._open.get(click.session)
-        if session is None or self._is_over(session) or abs(click.time - session.last) > self._limits.session_gap:
+    def _session(self, click: Click, time: int) -> _OpenSession:
+        """Return the session of a click, which is learned as of `time`."""
+        session, gap, now = self._open.get(click.session), self._limits.session_gap, self.clock.now
+        if session is None or session.at < now - gap or abs(click.time - session.last) > gap:
             session = _OpenSession(self._handles.add(key_of(click.session)), click.time, 0)
             self._open[click.session] = session
         session.last = max(session.last, click.time)
-        session.at = max(self.clock.now, self.clock.learned_time(click))  # the clock may lag behind the first click
+        session.at = max(now, time)  # the clock may lag behind the first click after a pause
         self._open.move_to_end(click.session)
         return session
 
