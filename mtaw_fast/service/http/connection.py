@@ -50,7 +50,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._writing_until: float | None = None  # the client must have read something by then
         self.since = 0.0  # when the connection made its last progress, see `_settle`
         self._working = False  # whether the service works on a request
-        self._half = False  # whether no request is whole, or a part of one is here
+        self._half = False  # whether a part of a request is here, and no whole one is in work
         self._gone = False  # whether the connection is closed, or is being closed for a new one
         self._in_message = self._in_head = False
         self._upgrading = False  # the parser takes the head for the end of HTTP on this connection
@@ -270,7 +270,7 @@ class TimedProtocol(HttpToolsProtocol):
             return
         cycle = self._current()
         working = cycle is not None and not cycle.more_body and not self.flow.write_paused
-        half = not working and (self._in_message or self.cycle is None)
+        half = not working and self._in_message
         if working != self._working or half != self._half or (progress and not working):
             self._working, self._half = working, half
             self.since = self.loop.time()

@@ -34,9 +34,9 @@ class OpenConnections:
     """A worker's connections, in lists that begin with the longest without progress.
 
     waiting: those that wait for their client. It is idle, sends a request, or does not read its answer. working: those
-    whose request the service works on. half: of the waiting ones, those that have begun nothing whole, or a further
-    request and not all of it. unread: the bytes that each client has not read, longest unread first.
-    stopping: whether each response from now on is the last one of its connection.
+    whose request the service works on. half: of the waiting ones, those with a part of a request. A client that has
+    just connected is not among them: what it sends may be on its way. unread: the bytes that each client has not read,
+    longest unread first. stopping: whether each response from now on is the last one of its connection.
 
     Parameters
     ----------

@@ -142,7 +142,7 @@ def test_work_that_has_just_begun_is_not_closed() -> None:
     assert connections.make_room(8.0)
 
 
-def test_what_has_begun_nothing_whole_gives_way_at_once() -> None:
+def test_half_a_request_gives_way_at_once() -> None:
     connections = OpenConnections(deadline=60)
     idle, first, second, working = stubs = [Stub(connections, since) for since in (7.0, 7.01, 7.02, 1.0)]
     for stub in stubs:
@@ -159,12 +159,20 @@ def test_what_has_begun_nothing_whole_gives_way_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("sent", "half"),
-    [(b"", True), (PING[:9], True), (PING, False), (PING + PING[:9], True), (HEAD + BODY[:5], True),
+    [(b"", False), (PING[:9], True), (PING, False), (PING + PING[:9], True), (HEAD + BODY[:5], True),
      (PING + HEAD, True), (HEAD + BODY, False), (PING * 3, False)],
 )  # fmt: skip
-def test_which_connections_have_begun_nothing_whole(monkeypatch: pytest.MonkeyPatch, sent: bytes, half: bool) -> None:
-    connections = OpenConnections()
+def test_which_connections_have_half_a_request(monkeypatch: pytest.MonkeyPatch, sent: bytes, half: bool) -> None:
+    connections, received = OpenConnections(), 0
+    parse = TimedProtocol.data_received
+
+    def counted(protocol: TimedProtocol, data: bytes) -> None:
+        nonlocal received
+        received += len(data)
+        parse(protocol, data)
+
     monkeypatch.setattr(TimedProtocol, "open_connections", connections)
+    monkeypatch.setattr(TimedProtocol, "data_received", counted)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         while (await receive())["more_body"]:
@@ -178,13 +186,18 @@ def test_which_connections_have_begun_nothing_whole(monkeypatch: pytest.MonkeyPa
                 for begin in range(0, len(sent), 7):
                     await asyncio.sleep(0.001)
                     link.send(sent[begin : begin + 7])
-                await asyncio.sleep(0.05)
-                assert (len(connections.waiting), len(connections.half)) == (1, half)
-            await asyncio.sleep(0.05)
-            assert not connections.waiting
+                await _until(lambda: received == len(sent) and len(connections.waiting) == 1)
+                await _until(lambda: len(connections.half) == half)
+            await _until(lambda: not connections.waiting)
             assert not connections.half
 
     asyncio.run(main())
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
