@@ -1,9 +1,9 @@
-"""Experiments that are read every day, and the drift of live clicks: false alarms, power, and what a change shows.
+"""Experiments that are read at any time, and the drift of live clicks: false alarms, missed truths, power.
 
 python -m bench.experiment [--quick] [--cases NAME,..] [--runs N]
 
-A simulated session has 1 to 8 rankings and a taste of its own (beta-distributed), so that its clicks hang together, and
-buys now and then for a value with a long tail.
+A simulated session has 1 to 8 rankings and a taste of its own (beta-distributed), so that its clicks hang together.
+Values have a long tail (lognormal).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,52 +18,88 @@ from bench.harness.report import Report, bench_parser, chosen, command, parse
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import draw_sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.experiment import SessionTable
-from mtaw_fast.experiment.analysis import daily_differences
 from mtaw_fast.experiment.drift import FEWEST_CLICKS, GAPS_MS, GROUPS, LENGTHS, THRESHOLD, DriftReference, drift_of
-from mtaw_fast.experiment.sequential import multiplier, power_at, ratio_moments, units_needed
+from mtaw_fast.experiment.sequential import (
+    FEWEST_EVENTS,
+    event_count,
+    log_evidence,
+    multiplier,
+    ratio_of_sums,
+    unit_sums,
+    units_needed,
+)
 
-_DAYS, _SESSIONS = 28, 600  # sessions a day in the case aa
+_DAYS = 28
 _DAY_MS = 86_400_000
-_EFFECT, _POWER, _MAX_ALARMS = 0.05, 0.8, 0.05
-_TASTE = (2.0, 8.0)  # of a beta distribution: a fifth of the rankings is clicked
-_ALPHA = 0.05
+_ALPHA, _POWER = 0.05, 0.8
 _FIXED = 1.959964  # standard errors of a fixed test at 5%
+_SESSIONS = 20_000  # of an experiment of the grid
+_SHARES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.01)  # of the second arm
+_RATES = (0.001, 0.01, 0.05, 0.3)
+_TAILS = {"value": 0.8, "value, long tail": 2.0}  # standard deviation of the log of a value
+_METRICS = ("click-through", "buyers", *_TAILS)
+_LOOKS = {"every session": 1, "every 25": 25, "daily": _SESSIONS // _DAYS, "weekly": _SESSIONS // 4}
+_CHUNK = 400_000  # sessions drawn at a time
 _HOUR_MS = 3_600_000
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench; return the exit status (1 if a promise is not kept)."""
-    parser = bench_parser("experiment", __doc__, "some seconds: 100 runs")
+    parser = bench_parser("experiment", __doc__, "some seconds: 100 runs of one rate")
     parser.add_argument("--cases", metavar="NAME[,NAME]", help="(default: all)")
-    parser.add_argument("--runs", type=int, help="simulated experiments of a case (default: 1,000; --quick 100)")
+    parser.add_argument("--runs", type=int, help="simulated experiments of a case (default: 400; --quick 100)")
     options = parse(parser, argv)
     report = Report("experiment", options.quick)
-    options.runs = options.runs or (100 if options.quick else 1_000)
+    options.runs = options.runs or (100 if options.quick else 400)
     for name in chosen("--cases", options.cases, _CASES):
         _CASES[name](report, options)
     return report.finish(options.json)
 
 
-def _aa(report: Report, options: argparse.Namespace) -> None:
-    result = simulate(options.runs, _DAYS, _SESSIONS, 0.0, seed=1)
-    report.records.append({"case": "aa", **result})
-    report.notes.append(f"aa: {_text(result)}; target: at most {_MAX_ALARMS:.0%} alarms")
-    for metric in ("click-through", "value"):
-        if result[metric]["alarms"] > _MAX_ALARMS + 2 * (_MAX_ALARMS / options.runs) ** 0.5:
-            report.refuse(f"aa: {result[metric]['alarms']:.1%} false alarms by {metric}")
+def _grid(report: Report, options: argparse.Namespace) -> None:
+    """False alarms without a difference, and truths missed with one of a fifth, at any of the looks."""
+    rng = np.random.default_rng(1)
+    allowed = _ALPHA + 2.5 * (_ALPHA * (1 - _ALPHA) / options.runs) ** 0.5
+    for metric in _METRICS:
+        for share in _SHARES:
+            for rate in _RATES[1:2] if options.quick else _RATES:
+                for effect in (0.0, 0.2):
+                    found = wrong_at_looks(rng, options.runs, _SESSIONS, metric, share, rate, effect)
+                    cell = {"metric": metric, "share": share, "rate": rate, "effect": effect}
+                    report.records.append({"case": "grid", **cell, **found})
+                    if max(found[looks] for looks in _LOOKS) > allowed:
+                        report.refuse(f"grid: {cell}: {found}")
+            cells = [one for one in report.records if (one["metric"], one["share"]) == (metric, share)]
+            alarms, missed = (
+                max(one[looks] for looks in _LOOKS for one in cells if bool(one["effect"]) == effect)
+                for effect in (False, True)
+            )
+            each = max(one["variance of each arm"] for one in cells if not one["effect"])
+            report.notes.append(
+                f"{metric}, {1 - share:.0%} / {share:.0%}: at most {alarms:.1%} false alarms and {missed:.1%} missed "
+                f"truths; with the variance of each arm, {each:.1%} false alarms"
+            )
 
 
-def _ab(report: Report, options: argparse.Namespace) -> None:
-    result = simulate(max(1, options.runs // 2), _DAYS, None, _EFFECT, seed=2, power=_POWER)
-    report.records.append({"case": "ab", **result})
-    report.notes.append(
-        f"ab: {_text(result)}; promised power {result['promised']:.1%}, first alarm on day "
-        f"{result['median day of the first alarm']:g} (median)"
-    )
-    if result["click-through"]["alarms"] < result["promised"] - 2 * (0.16 / options.runs * 2) ** 0.5:
-        report.refuse(f"ab: a power of {result['click-through']['alarms']:.1%}, promised {result['promised']:.1%}")
+def _power(report: Report, options: argparse.Namespace) -> None:
+    """Finding 5% more clicks, of a fifth of the rankings, with as many sessions as are said to be needed."""
+    rng = np.random.default_rng(2)
+    pilot = _sums(*draw(rng, 1, 400_000, "click-through", 0.5, 0.2, 0.0), 400_000).sum(axis=0)[:, 0, 0]
+    base, spread = ratio_of_sums(pilot)
+    for share in (0.5, 0.2, 0.1):
+        total = units_needed(0.05 * base, (spread / share / (1 - share)) ** 0.5, _ALPHA, _POWER)
+        looks, days = total // _DAYS, []
+        for _ in range(max(1, options.runs // 4)):
+            first, other = _sums(*draw(rng, 1, total, "click-through", share, 0.2, 0.05), looks)
+            alarms = np.flatnonzero(log_evidence(first, other, 0.0, total, _ALPHA)[0] >= -np.log(_ALPHA))
+            days.append(alarms[0] + 1 if len(alarms) else np.inf)
+        found = float(np.isfinite(days).mean())
+        record = {"share": share, "sessions": total, "found": found, "median day": float(np.median(days))}
+        report.records.append({"case": "power", **record})
+        report.notes.append(f"power: {record}")
+        if found < _POWER - 2.5 * (_POWER * (1 - _POWER) / len(days)) ** 0.5:
+            report.refuse(f"power: {record}")
 
 
 def _drift(report: Report, options: argparse.Namespace) -> None:
@@ -84,84 +119,68 @@ def _drift(report: Report, options: argparse.Namespace) -> None:
         report.refuse("drift: an alarm on a log that does not change")
 
 
-def _text(found: dict[str, Any]) -> str:
-    click, value = found["click-through"], found["value"]
-    return (
-        f"{found['runs']} experiments of {found['sessions']:,} sessions in {found['days']} days, effect "
-        f"{found['effect']:.0%}: {click['alarms']:.1%} alarms by click-through, {value['alarms']:.1%} by value; a "
-        f"fixed test read daily: {click['fixed test']:.1%} and {value['fixed test']:.1%}"
-    )
+_CASES: dict[str, Callable[[Report, argparse.Namespace], None]] = {"grid": _grid, "power": _power, "drift": _drift}
 
 
-_CASES: dict[str, Callable[[Report, argparse.Namespace], None]] = {"aa": _aa, "ab": _ab, "drift": _drift}
+def draw(
+    rng: np.random.Generator, runs: int, n: int, metric: str, share: float, rate: float, effect: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (is_other, over, under), [runs, n]: arm, numerator and denominator of n sessions of each experiment.
 
-
-def sessions_of(rng: np.random.Generator, n: int, days: int, effect: float) -> SessionTable:
-    """Return n sessions over `days` days in two arms of equal share; B has `effect` more clicks, relatively."""
-    arm = rng.integers(0, 2, n)
-    rankings = np.minimum(rng.geometric(0.35, n), 8).astype(np.float64)
-    taste = rng.beta(*_TASTE, n) * np.where(arm == 1, 1 + effect, 1.0)
-    clicked = rng.binomial(rankings.astype(np.int64), np.minimum(taste, 1)).astype(np.float64)
-    bought = (rng.random(n) < 0.04 * (1 + effect * arm)).astype(np.float64)
-    return SessionTable(
-        arms=["A", "B"], shares=[0.5, 0.5], arm=arm, began=np.sort(rng.integers(0, days * _DAY_MS, n)),
-        rankings=rankings, shown=rankings, clicked=clicked, carted=bought, bought=bought,
-        value=bought * np.exp(rng.normal(3, 0.8, n)),
-    )  # fmt: skip
-
-
-def simulate(
-    runs: int, days: int, sessions: int | None, effect: float, seed: int, power: float = 0.8
-) -> dict[str, Any]:
-    """Return how many experiments alarmed on any day, by metric.
-
-    sessions: a day, of both arms; None for as many as the effect needs with this power by the last day.
+    share: of the other arm, in which events come 1 + effect times as often.
     """
-    rng = np.random.default_rng(seed)
-    pilot = sessions_of(rng, 200_000, 1, 0.0)
-    base, spread = ratio_moments(pilot.clicked, pilot.rankings)
-    deviation = 2 * spread**0.5  # of the difference of two halves
-    total = units_needed(effect * base, deviation, _ALPHA, power) if sessions is None else sessions * days
-    metrics = {
-        metric: {"alarms": 0, "wrong sign": 0, "covered at all looks": 0, "fixed test": 0}
-        for metric in ("click-through", "value")
-    }
-    first_days = []
-    for _ in range(runs):
-        table = sessions_of(rng, total, days, effect)
-        for metric, counts in metrics.items():
-            looks = [day["differences"][0] for day in daily_differences(table, metric, [0, 1], _ALPHA, total)]
-            decided = [number for number, look in enumerate(looks) if look["decided"]]
-            truth = 100.0 * effect * base if metric == "click-through" else 0.0
-            ends = [look["interval"] for look in looks if look["interval"] is not None]
-            counts["alarms"] += bool(decided)
-            counts["wrong sign"] += any(looks[number]["difference"] * effect < 0 for number in decided)
-            counts["covered at all looks"] += all(low <= truth <= high for low, high in ends)
-            counts["fixed test"] += any(map(_fixed_alarm, looks, _numbers(table, days), [total] * days))
-            if metric == "click-through" and decided:
-                first_days.append(decided[0] + 1)
-    shares = {metric: {name: count / runs for name, count in totals.items()} for metric, totals in metrics.items()}
-    if effect:
-        del shares["value"]["covered at all looks"]  # the effect on it is not known
-    return {
-        **shares, "runs": runs, "days": days, "sessions": total, "effect": effect,
-        "promised": power_at(total, effect * base, deviation, total, _ALPHA),
-        "median day of the first alarm": float(np.median(first_days)) if first_days else None,
-    }  # fmt: skip
+    is_other = rng.random((runs, n)) < share
+    factor = np.where(is_other, 1 + effect, 1.0)
+    under = np.ones((runs, n))
+    if metric == "click-through":
+        under = np.minimum(rng.geometric(0.35, (runs, n)), 8).astype(np.float64)
+        taste = np.minimum(rng.beta(10 * rate, 10 * (1 - rate), (runs, n)) * factor, 1)
+        return is_other, rng.binomial(under.astype(np.int64), taste).astype(np.float64), under
+    over = (rng.random((runs, n)) < rate * factor).astype(np.float64)
+    if metric in _TAILS:
+        over *= np.exp(rng.normal(0, _TAILS[metric], (runs, n)))
+    return is_other, over, under
 
 
-def _numbers(table: SessionTable, days: int) -> list[int]:
-    """Return how many sessions had begun by the end of each day."""
-    return np.cumsum(np.bincount(table.began // _DAY_MS, minlength=days)).tolist()
+def _sums(is_other: np.ndarray, over: np.ndarray, under: np.ndarray, step: int) -> np.ndarray:
+    """Return float64[2, 6, runs, looks]: the sums of both arms after each `step` sessions."""
+    runs, looks = len(over), over.shape[1] // step
+    terms = unit_sums(over, under)[..., : looks * step]
+    arms = [np.where(mask[:, : looks * step], terms, 0.0) for mask in (~is_other, is_other)]
+    return np.array([arm.reshape(6, runs, looks, step).sum(axis=3).cumsum(axis=2) for arm in arms])
 
 
-def _fixed_alarm(look: dict[str, Any], sessions: int, planned: int) -> bool:
-    """Return whether a fixed test would alarm at this look; the interval is a multiple of the same standard error."""
-    if look["interval"] is None:
-        return False
-    low, high = look["interval"]
-    error = (high - low) / 2 / float(multiplier(sessions, planned, _ALPHA))
-    return abs(look["difference"]) > _FIXED * error
+def wrong_at_looks(
+    rng: np.random.Generator, runs: int, n: int, metric: str, share: float, rate: float, effect: float
+) -> dict[str, float]:
+    """Return the share of experiments whose interval leaves out the true difference at a look, by how often one looks.
+
+    `variance of each arm` and `fixed test` are of daily looks at intervals with the sum of both arms' own variances, as
+    wide as `multiplier` and as a fixed test say. Of a difference, the truth is exact, for tastes are not cut at 1.
+    """
+    truth = rate * effect * (np.exp(_TAILS[metric] ** 2 / 2) if metric in _TAILS else 1.0)
+    totals = dict.fromkeys((*_LOOKS, "variance of each arm", "fixed test"), 0)
+    chunk = max(1, _CHUNK // n)
+    for begin in range(0, runs, chunk):
+        first, other = _sums(*draw(rng, min(chunk, runs - begin), n, metric, share, rate, effect), 1)
+        evidence = log_evidence(first, other, truth, n, _ALPHA)
+        is_wrong = (evidence >= -np.log(_ALPHA)) & (event_count(first + other) >= FEWEST_EVENTS)
+        for name, step in _LOOKS.items():
+            totals[name] += int(is_wrong[:, step - 1 :: step].any(axis=1).sum())
+        daily = slice(_LOOKS["daily"] - 1, None, _LOOKS["daily"])
+        first, other = first[..., daily], other[..., daily]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            distance = np.abs(other[1] / other[2] - first[1] / first[2] - truth)
+            errors = distance / np.sqrt(sum(
+                np.maximum(0, arm[3] - 2 * (ratio := arm[1] / arm[2]) * arm[4] + ratio**2 * arm[5]) / arm[2] ** 2
+                for arm in (first, other)
+            ))  # fmt: skip
+        enough = (np.minimum(first[0], other[0]) >= 50) & np.isfinite(errors)
+        for name, limit in (
+            ("variance of each arm", multiplier(first[0] + other[0], n, _ALPHA)), ("fixed test", _FIXED)
+        ):  # fmt: skip
+            totals[name] += int((enough & (errors > limit)).any(axis=1).sum())
+    return {name: total / runs for name, total in totals.items()}
 
 
 @dataclass(frozen=True, slots=True)

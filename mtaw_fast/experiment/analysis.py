@@ -13,12 +13,21 @@ import numpy as np
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.feedback_log import SessionTable
-from mtaw_fast.experiment.sequential import multiplier, power_at, ratio_of_sums, share_evidence, unit_sums, units_needed
+from mtaw_fast.experiment.sequential import (
+    FEWEST_EVENTS,
+    difference_interval,
+    power_at,
+    ratio_of_sums,
+    share_evidence,
+    share_interval,
+    unit_sums,
+    units_needed,
+)
 
 METRICS = ("click-through", "buyers", "value")
 UNITS = {"click-through": "clicked rankings of 100", "buyers": "buying sessions of 100", "value": "value a session"}
+_EVENTS = {"click-through": "clicked rankings", "buyers": "buying sessions", "value": "purchases of similar value"}
 _SCALES = {"click-through": 100.0, "buyers": 100.0, "value": 1.0}
-FEWEST = 50  # sessions of each arm before there are intervals: they are asymptotic
 _SHARE_ALPHA = 0.01
 _DAY_MS = 86_400_000
 
@@ -105,15 +114,18 @@ def analyze(table: SessionTable, question: Question | None = None) -> Experiment
     masks = [table.arm == arm for arm in order]
     names = [table.arms[arm] for arm in order]
     alpha = question.alpha / max(1, len(order) - 1)  # Bonferroni: each further arm is compared with the first
-    sums = {metric: [unit_sums(*_columns(table, metric, mask)).sum(axis=1) for mask in masks] for metric in METRICS}
+    sums = {
+        metric: np.array([unit_sums(*_columns(table, metric, mask)).sum(axis=1) for mask in masks])
+        for metric in METRICS
+    }
     differences = [
-        difference_of(metric, arm_sums[0], other, names[0], name, alpha, question.planned)
+        difference
         for metric, arm_sums in sums.items()
-        for other, name in zip(arm_sums[1:], names[1:], strict=True)
+        for difference in _differences(metric, arm_sums[:, :, None], names, alpha, question.planned)[0]
     ]
     shares = _share_check(table, question, order, masks, names)
     arms = [
-        _arm(table, mask, name, {metric: arm_sums[index] for metric, arm_sums in sums.items()}, question)
+        _arm(table, mask, name, index, sums, question)
         for index, (mask, name) in enumerate(zip(masks, names, strict=True))
     ]
     return ExperimentResult(
@@ -122,7 +134,7 @@ def analyze(table: SessionTable, question: Question | None = None) -> Experiment
         differences=differences,
         shares=shares,
         plan=_plan(table, question, sums[question.metric], alpha),
-        days=daily_differences(table, question.metric, order, alpha, question.planned),
+        days=_daily_differences(table, question.metric, order, alpha, question.planned),
         notes=_notes(table, names),
         question={name: getattr(question, name) for name in question.__dataclass_fields__},
     )
@@ -148,51 +160,56 @@ def _columns(table: SessionTable, metric: str, mask: np.ndarray) -> tuple[np.nda
     return ((table.bought[mask] > 0).astype(np.float64) if metric == "buyers" else table.value[mask]), ones
 
 
-def _interval(center: float, variance: float, n: int, planned: float, alpha: float) -> list[float] | None:
-    """Return the interval around an estimate whose variance is `variance`, after n sessions."""
-    if n < FEWEST or not variance > 0:
-        return None
-    radius = math.sqrt(variance) * float(multiplier(n, planned, alpha))
-    return [center - radius, center + radius]
-
-
 def _arm(
-    table: SessionTable, mask: np.ndarray, name: str, sums: dict[str, np.ndarray], question: Question
+    table: SessionTable, mask: np.ndarray, name: str, index: int, sums: dict[str, np.ndarray], question: Question
 ) -> dict[str, Any]:
-    n = int(np.count_nonzero(mask))
+    """Return the facts on one arm. sums: by metric, float64[arms, 6].
+
+    Values have no interval: with a long tail, no session so far need show how large the largest is. Their difference
+    has one, because both arms have such a tail.
+    """
     facts: dict[str, Any] = {
-        "name": name, "sessions": n, "rankings": int(table.rankings[mask].sum()),
+        "name": name, "sessions": int(np.count_nonzero(mask)), "rankings": int(table.rankings[mask].sum()),
         "counted": int(table.opportunities[mask].sum()), "clicked": int(table.clicked[mask].sum()),
         "carted": int(table.carted[mask].sum()), "bought": int(table.bought[mask].sum()),
         "value": float(table.value[mask].sum()), "metrics": {},
     }  # fmt: skip
-    for metric in METRICS:
-        ratio, variance = ratio_of_sums(sums[metric])
-        scale = _SCALES[metric]
-        interval = _interval(ratio, variance / max(1, n), n, question.planned / 2, question.alpha)
-        facts["metrics"][metric] = {
-            "estimate": None if math.isnan(ratio) else scale * ratio,
-            "interval": None if interval is None else [scale * max(0.0, interval[0]), scale * interval[1]],
-        }
+    for metric, arm_sums in sums.items():
+        _, over, under = arm_sums[index, :3].tolist()
+        interval = None
+        if metric != "value" and under > 0:
+            ends = share_interval(arm_sums[index], arm_sums.sum(axis=0), question.planned, question.alpha)
+            interval = [_SCALES[metric] * float(end) for end in ends]
+        estimate = _SCALES[metric] * over / under if under > 0 else None
+        facts["metrics"][metric] = {"estimate": estimate, "interval": interval}
     return facts
 
 
-def difference_of(
-    metric: str, first: np.ndarray, other: np.ndarray, control: str, name: str, alpha: float, planned: int
-) -> dict[str, Any]:
-    """Return the difference of a metric between two arms, with its interval; first, other: float64[6] `unit_sums`."""
-    n = int(first[0]), int(other[0])
-    (base, spread), (ratio, other_spread) = ratio_of_sums(first), ratio_of_sums(other)
-    difference, variance = ratio - base, spread / max(1, n[0]) + other_spread / max(1, n[1])
-    interval = None if min(n) < FEWEST else _interval(difference, variance, sum(n), planned, alpha)
-    scale = _SCALES[metric]
-    return {
-        "metric": metric, "of": name, "against": control,
-        "difference": None if math.isnan(difference) else scale * difference,
-        "interval": None if interval is None else [scale * end for end in interval],
-        "relative": difference / base if base > 0 and not math.isnan(difference) else None,
-        "decided": interval is not None and not interval[0] <= 0 <= interval[1],
-    }  # fmt: skip
+def _differences(
+    metric: str, sums: np.ndarray, names: list[str], alpha: float, planned: int
+) -> list[list[dict[str, Any]]]:
+    """Return the differences of a metric to the first arm at each of L looks, with their intervals.
+
+    sums: float64[arms, 6, L] of `unit_sums`. planned: sessions of all arms.
+    """
+    sessions = sums[:, 0, -1]
+    scale, first = _SCALES[metric], sums[0]
+    looks: list[list[dict[str, Any]]] = [[] for _ in range(sums.shape[2])]
+    for name, count, other in zip(names[1:], sessions[1:], sums[1:], strict=True):
+        of_pair = planned * max(sessions[0] + count, 1.0) / max(sessions.sum(), 1.0)
+        low, high = difference_interval(first, other, of_pair, alpha)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            base, difference = first[1] / first[2], other[1] / other[2] - first[1] / first[2]
+        for look, ends in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+            interval, here = None if math.isnan(ends[0]) else ends, float(difference[look])
+            looks[look].append({
+                "metric": metric, "of": name, "against": names[0],
+                "difference": None if math.isnan(here) else scale * here,
+                "interval": None if interval is None else [scale * end for end in interval],
+                "relative": here / float(base[look]) if base[look] > 0 and not math.isnan(here) else None,
+                "decided": interval is not None and not interval[0] <= 0 <= interval[1],
+            })  # fmt: skip
+    return looks
 
 
 def _share_check(
@@ -212,7 +229,7 @@ def _share_check(
     }  # fmt: skip
 
 
-def _plan(table: SessionTable, question: Question, sums: list[np.ndarray], alpha: float) -> dict[str, Any]:
+def _plan(table: SessionTable, question: Question, sums: np.ndarray, alpha: float) -> dict[str, Any]:
     """Return how many sessions and days the wanted effect takes, and the power at the planned number of sessions."""
     counts = [int(arm_sums[0]) for arm_sums in sums]
     daily = sum(counts) / max((int(table.began[-1]) - int(table.began[0])) / _DAY_MS, 1 / 24)
@@ -232,11 +249,11 @@ def _plan(table: SessionTable, question: Question, sums: list[np.ndarray], alpha
     by_then = question.planned * share
     return plan | {
         "baseline": _SCALES[question.metric] * base, "sessions": sessions, "days": sessions / daily,
-        "power_as_planned": power_at(by_then, effect, deviation, question.planned, alpha),
+        "power_as_planned": power_at(by_then, effect, deviation, by_then, alpha),
     }  # fmt: skip
 
 
-def daily_differences(
+def _daily_differences(
     table: SessionTable, metric: str, order: list[int], alpha: float, planned: int
 ) -> list[dict[str, Any]]:
     """Return the differences as of the end of each day (UTC), over the sessions that had begun by then."""
@@ -247,17 +264,10 @@ def daily_differences(
         for column, values in enumerate(unit_sums(*_columns(table, metric, mask))):
             totals[row, column] = np.bincount(day_of[mask], values, len(days))
     totals = np.cumsum(totals, axis=2)
-    names = [table.arms[arm] for arm in order]
+    looks = _differences(metric, totals, [table.arms[arm] for arm in order], alpha, planned)
     return [
-        {
-            "day": str(np.datetime64(day, "D")),
-            "sessions": int(totals[:, 0, index].sum()),
-            "differences": [
-                difference_of(metric, totals[0, :, index], arm_totals[:, index], names[0], name, alpha, planned)
-                for arm_totals, name in zip(totals[1:], names[1:], strict=True)
-            ],
-        }
-        for index, day in enumerate(days.tolist())
+        {"day": str(np.datetime64(day, "D")), "sessions": int(totals[:, 0, index].sum()), "differences": differences}
+        for index, (day, differences) in enumerate(zip(days.tolist(), looks, strict=True))
     ]
 
 
@@ -289,7 +299,10 @@ def _verdict(
         default=None,
     )
     if widest is None:
-        return f"It is too early: an arm has fewer than {FEWEST} sessions, or there are no clicks yet."
+        return (
+            f"It is too early: an interval needs {FEWEST_EVENTS} {_EVENTS[question.metric]} in both arms together, and "
+            "sessions in each."
+        )
     return (
         f"No arm is better so far: the difference in {words} lies between {widest[0]:.3g} and {widest[1]:.3g} "
         f"({100 * (1 - question.alpha):g}%, valid at every look)."

@@ -7,14 +7,18 @@ import math
 import numpy as np
 import pytest
 
-from bench.experiment import simulate
+from bench.experiment import wrong_at_looks
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.sequential import (
+    difference_interval,
+    log_evidence,
     mixture_precision,
     multiplier,
     power_at,
-    ratio_moments,
+    ratio_of_sums,
     share_evidence,
+    share_interval,
+    unit_sums,
     units_needed,
 )
 
@@ -63,10 +67,12 @@ def test_a_ratio_has_the_variance_of_its_repetitions() -> None:
     rng = np.random.default_rng(0)
     trials = rng.integers(1, 6, (4_000, 300)).astype(float)
     hits = rng.binomial(trials.astype(int), rng.beta(2, 8, trials.shape)).astype(float)
-    ratios, variances = zip(*(ratio_moments(*rows) for rows in zip(hits, trials, strict=True)), strict=True)
+    ratios, variances = zip(
+        *(ratio_of_sums(unit_sums(*rows).sum(axis=1)) for rows in zip(hits, trials, strict=True)), strict=True
+    )
     assert np.mean(variances) / 300 == pytest.approx(np.var(ratios), rel=0.06)
-    assert math.isnan(ratio_moments(np.zeros(5), np.zeros(5))[0])
-    assert math.isnan(ratio_moments(np.ones(1), np.ones(1))[1])
+    assert math.isnan(ratio_of_sums(unit_sums(np.zeros(5), np.zeros(5)).sum(axis=1))[0])
+    assert math.isnan(ratio_of_sums(unit_sums(np.ones(1), np.ones(1)).sum(axis=1))[1])
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (1, 0), (40, 60), (5_000, 5_200), (9_000, 1_100)])
@@ -93,18 +99,53 @@ def test_wrong_shares_are_seldom_suspected_and_broken_ones_found() -> None:
     assert share_evidence((52_000, 48_000), (0.5, 0.5)) > 100
 
 
-def test_daily_looks_without_a_difference_raise_few_alarms() -> None:
-    """A short form of `python -m bench.experiment`: a fixed test that is read daily alarms in a quarter of the runs."""
-    outcome = simulate(runs=150, days=28, sessions=400, effect=0.0, seed=1)
-    for metric in ("click-through", "value"):
-        assert outcome[metric]["alarms"] <= 0.05 + 0.02
-        assert outcome[metric]["covered at all looks"] >= 0.95 - 0.02
-        assert outcome[metric]["fixed test"] > 0.15
+def test_the_bound_of_an_exponential_holds() -> None:
+    """exp(x - x**2 / 6) <= 1 + x + x**2 / 3, from which the evidence follows for any tail."""
+    x = np.linspace(-20, 20, 400_001)
+    assert (np.exp(x - x**2 / 6) <= 1 + x + x**2 / 3 + 1e-12).all()
 
 
-def test_a_known_effect_is_found_with_the_promised_power() -> None:
-    outcome = simulate(runs=60, days=14, sessions=None, effect=0.1, seed=2, power=0.8)
-    assert outcome["promised"] == pytest.approx(0.8, abs=0.001)
-    assert outcome["click-through"]["alarms"] >= 0.8 - 0.1
-    assert outcome["click-through"]["wrong sign"] == 0
-    assert outcome["median day of the first alarm"] < 14
+@pytest.mark.parametrize("metric", ["click-through", "buyers", "value", "value, long tail"])
+@pytest.mark.parametrize("effect", [0.0, 0.2])
+def test_looks_at_every_session_of_unequal_arms_are_seldom_wrong(metric: str, effect: float) -> None:
+    """A small form of `python -m bench.experiment --cases grid`; each arm's own variance is wrong in a third."""
+    found = wrong_at_looks(np.random.default_rng(1), 100, 5_000, metric, 0.05, 0.02, effect)
+    assert found["every session"] <= 0.05 + 0.05
+    assert found["every session"] >= max(found["every 25"], found["weekly"])
+    if metric == "value":
+        assert found["variance of each arm"] > 0.15
+
+
+@pytest.mark.long(caught="test_looks_at_every_session_of_unequal_arms_are_seldom_wrong")
+@pytest.mark.parametrize("share", [0.5, 0.3, 0.2, 0.1, 0.05, 0.01])
+def test_looks_at_every_session_are_seldom_wrong(share: float) -> None:
+    for metric in ("click-through", "buyers", "value", "value, long tail"):
+        for rate in (0.001, 0.01, 0.05, 0.3):
+            for effect in (0.0, 0.2):
+                found = wrong_at_looks(np.random.default_rng(2), 60, 20_000, metric, share, rate, effect)
+                assert found["every session"] <= 0.05 + 0.07, (metric, rate, effect)
+
+
+def test_an_interval_is_what_the_evidence_does_not_refute() -> None:
+    rng = np.random.default_rng(3)
+    over, under = rng.binomial(1, 0.05, 9_000).astype(float), np.ones(9_000)
+    first, other = unit_sums(over[:8_000], under[:8_000]), unit_sums(over[8_000:], under[8_000:])
+    sums = [part.sum(axis=1)[:, None] for part in (first, other)]
+    low, high = difference_interval(sums[0], sums[1], 9_000, 0.05)
+    for end, outside in ((low, -1e-6), (high, 1e-6)):
+        assert log_evidence(*sums, end, 9_000, 0.05) == pytest.approx(math.log(20), abs=1e-6)
+        assert log_evidence(*sums, end + outside, 9_000, 0.05) > math.log(20)
+        assert log_evidence(*sums, end - outside, 9_000, 0.05) < math.log(20)
+
+
+def test_an_arm_without_events_is_uncertain() -> None:
+    """Of 3,800 sessions of one arm 2% bought, of 200 of the other none: that is no difference yet."""
+    first = unit_sums(np.repeat((0.0, 1.0), (3_720, 80)), np.ones(3_800)).sum(axis=1)
+    other = unit_sums(np.zeros(200), np.ones(200)).sum(axis=1)
+    low, high = difference_interval(first[:, None], other[:, None], 20_000, 0.05)
+    assert low[0] < 0 < high[0]
+    low, high = share_interval(other, first + other, 20_000, 0.05)
+    assert low == pytest.approx(0, abs=1e-12)
+    assert high > 3 / 200  # a fixed 95% interval goes that far
+    nothing = unit_sums(np.zeros(200), np.ones(200)).sum(axis=1)
+    assert np.isnan(difference_interval(nothing[:, None], other[:, None], 20_000, 0.05)).all()
