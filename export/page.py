@@ -156,7 +156,7 @@ def _latest(model: Model, first: int) -> Model:
     """Return the model for a page: with the sessions from `first` on, and nothing that only learning reads."""
     progress = model.log_progress
     if progress is not None:
-        withheld = LogProgress("", "", 0, removed=progress.removed, hidden=progress.hidden)
+        withheld = LogProgress("", "", removed=progress.removed, hidden=progress.hidden)
         progress = withheld if len(withheld.unavailable) else None
     model = replace(model, clicked_at=None, types=None, log_progress=progress)
     if model.memory is None:
