@@ -86,7 +86,8 @@ def drawn(seed: int) -> History:
     if settings["groups"] > 1:
         mix["power"] = mix["update"] = mix["publish"] = 0
     drawer = _Drawer(chance, mix, rate, Random(f"times {seed}"))
-    steps = [Step("start", SERVERS[0]), *drawer.steps(chance.randint(10, 34), depth=0)]
+    first = SERVERS[: settings["groups"] if settings["redis"] else 1]  # a machine that joins later misses what is gone
+    steps = [*(Step("start", who) for who in first), *drawer.steps(chance.randint(10, 34), depth=0)]
     return History(seed, settings, steps)
 
 

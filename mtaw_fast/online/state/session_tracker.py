@@ -177,11 +177,12 @@ class SessionTracker:
 
     def _close_sessions(self, before: int) -> None:
         """Drop sessions that are over, after the clock has moved."""
-        now = self.clock.now
-        if now < before:  # it was set back
+        now, gap = self.clock.now, self._limits.session_gap
+        if now < before:  # it was set back: what is over stays so
+            self._open = OrderedDict(item for item in self._open.items() if item[1].at >= before - gap)
             for session in self._open.values():
                 session.at = min(session.at, now)
-        earliest = now - self._limits.session_gap
+        earliest = now - gap
         while self._open and next(iter(self._open.values())).at < earliest:
             self._open.popitem(last=False)
 
