@@ -36,6 +36,7 @@ PAGE_ROWS = 2000  # that a reader keeps locked at once
 STEP_ROWS = 200  # that one transaction deletes, some tens of milliseconds of writing
 _MAGIC, _FORMAT = 0x6D746177, 1
 _WAIT = 10.0  # seconds for a lock of another program
+_CACHE_KIB = 32 << 10
 _KEPT_MS = 600_000  # for which a deleted session's code is known: far longer than a ranking is on its way
 _SCHEMA = """
 CREATE TABLE rankings (
@@ -68,18 +69,21 @@ _EMPTY_RANKING = (
     "UPDATE rankings SET recommendation = NULL, session = NULL, version = NULL, bundle = NULL, share = NULL, "
     "rules = NULL, route = NULL, fallback = NULL, items = NULL, id_key = NULL, session_key = NULL WHERE id IN"
 )
+# As many as a step may empty, so that it does not search all rankings of a long session for reports.
+_RANKINGS_OF = "SELECT id, id_key FROM rankings WHERE session_key = ?1 AND session = ?2 ORDER BY id LIMIT ?4"
+_OLD_RANKINGS = "SELECT id, id_key FROM rankings WHERE time < ?1 ORDER BY time LIMIT ?2"
 _FORGET = (  # the reports first, because the rankings lead to them
     f"{_EMPTY_REPORT} (SELECT id FROM reports WHERE session_key = ?1 AND session = ?2 LIMIT ?4)",
     f"{_EMPTY_REPORT} (SELECT id FROM reports WHERE owner = ?3 LIMIT ?4)",
-    f"{_EMPTY_REPORT} (SELECT reports.id FROM rankings JOIN reports ON reports.id_key = rankings.id_key "
-    "WHERE rankings.session_key = ?1 AND rankings.session = ?2 LIMIT ?4)",
-    f"{_EMPTY_RANKING} (SELECT id FROM rankings WHERE session_key = ?1 AND session = ?2 LIMIT ?4)",
+    f"{_EMPTY_REPORT} (SELECT reports.id FROM ({_RANKINGS_OF}) AS first JOIN reports ON reports.id_key = first.id_key "
+    "LIMIT ?4)",
+    f"{_EMPTY_RANKING} (SELECT id FROM ({_RANKINGS_OF}))",
 )
 _DROP = (
-    "DELETE FROM reports WHERE id IN (SELECT reports.id FROM rankings JOIN reports ON reports.id_key = rankings.id_key "
-    "WHERE rankings.time < ?1 LIMIT ?2)",
+    f"DELETE FROM reports WHERE id IN (SELECT reports.id FROM ({_OLD_RANKINGS}) AS first "
+    "JOIN reports ON reports.id_key = first.id_key LIMIT ?2)",
     "DELETE FROM reports WHERE id IN (SELECT id FROM reports WHERE time < ?1 LIMIT ?2)",
-    "DELETE FROM rankings WHERE id IN (SELECT id FROM rankings WHERE time < ?1 LIMIT ?2)",
+    f"DELETE FROM rankings WHERE id IN (SELECT id FROM ({_OLD_RANKINGS}))",
 )
 
 
@@ -333,6 +337,7 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA mmap_size=0")
         db.execute("PRAGMA temp_store=MEMORY")
+        db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         if mode == "rwc":
             db.execute("PRAGMA secure_delete=ON")
             db.execute("PRAGMA journal_mode=TRUNCATE")
