@@ -28,6 +28,7 @@ RECALL = tuple(f"recall@{k}" for k in KS)
 NOVELTY, DIVERSITY = f"novelty@{TOP}", f"diversity@{TOP}"
 COVERAGE, GINI = f"coverage@{TOP}", f"gini@{TOP}"
 COLUMNS = (*METRICS, *NDCG, *RECALL, NOVELTY, DIVERSITY)  # a number a sample, whose mean is the metric
+BOUNDS = np.array([(0.0, 100.0) if name not in (NOVELTY, DIVERSITY) else (np.nan, np.nan) for name in COLUMNS]).T
 OF_LISTS = (NOVELTY, DIVERSITY, COVERAGE, GINI)
 MORE = (*NDCG, *RECALL, *OF_LISTS)
 

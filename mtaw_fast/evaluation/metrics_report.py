@@ -14,7 +14,7 @@ import numpy as np
 
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.evaluation.measuring import COLUMNS, MORE, NDCG, Measured
+from mtaw_fast.evaluation.measuring import BOUNDS, COLUMNS, MORE, NDCG, Measured
 from mtaw_fast.evaluation.metrics import KS, METRICS, gains_of, means_of, session_bootstrap
 from mtaw_fast.evaluation.resampling import Interval, SessionBootstrap
 from mtaw_fast.evaluation.slices import ALL, Slicing, sliced
@@ -215,7 +215,7 @@ def _observed(
 
 def _estimated(bootstrap: SessionBootstrap, columns: np.ndarray) -> tuple[dict[str, float], dict[str, Interval]]:
     """Return the means of `COLUMNS` and their intervals."""
-    estimates = bootstrap.estimates(columns, fewest=1)
+    estimates = bootstrap.estimates(columns, fewest=1, bounds=BOUNDS)
     bounds = {name: estimates.interval(0, column) for column, name in enumerate(COLUMNS)}
     return dict(zip(COLUMNS, estimates.means[0].tolist(), strict=True)), {
         name: bound for name, bound in bounds.items() if bound is not None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.sessions import Samples
-from mtaw_fast.evaluation.measuring import COLUMNS, COVERAGE, GINI, TOP, Measured
+from mtaw_fast.evaluation.measuring import BOUNDS, COLUMNS, COVERAGE, GINI, TOP, Measured
 from mtaw_fast.evaluation.metrics import METRICS, gains_of, means_of
 from mtaw_fast.evaluation.resampling import Estimates, SessionBootstrap
 from mtaw_fast.evaluation.slices import ALL, Slicing
@@ -266,7 +266,9 @@ def _differences(
     n_values: int,
 ) -> tuple[list[dict[str, Difference]], Estimates]:
     """Return the differences by value and metric, and their estimates."""
-    estimates = bootstrap.estimates(second_values - first_values, codes, n_values)
+    estimates = bootstrap.estimates(
+        second_values - first_values, codes, n_values, bounds=np.stack([-BOUNDS[1], BOUNDS[1]])
+    )
     sample_codes = np.zeros(len(first_values), dtype=np.int64) if codes is None else codes
     differences = []
     for value in range(n_values):
@@ -295,7 +297,9 @@ def gains_over(
     weights: float[S], weights of the samples.
     """
     first_values, second_values = gains_of(first), gains_of(second)
-    estimates = SessionBootstrap(session).estimates(second_values - first_values, weights=weights)
+    estimates = SessionBootstrap(session).estimates(
+        second_values - first_values, weights=weights, bounds=np.array([[-100.0], [100.0]]).repeat(len(METRICS), axis=1)
+    )
     factor = NormalDist().inv_cdf(1 - 0.025 / max(trials, 1)) / _Z
     first_means, second_means = means_of(first_values, weights), means_of(second_values, weights)
     gains = {}

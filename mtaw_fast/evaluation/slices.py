@@ -14,7 +14,7 @@ from mtaw_fast.data.context import NO_VALUE, OTHER, ContextColumns
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.evaluation.item_facts import Attribute, ItemFacts, is_short
-from mtaw_fast.evaluation.measuring import COLUMNS
+from mtaw_fast.evaluation.measuring import BOUNDS, COLUMNS
 from mtaw_fast.evaluation.resampling import SessionBootstrap
 
 LENGTH, POPULARITY, AGE = "session length", "target popularity", "target age"
@@ -85,7 +85,7 @@ def sliced(
     metrics: dict[str, dict[str, dict[str, object]]] = {}
     if not slicings:
         return metrics
-    by_slicing = bootstrap.estimates_by(columns, [(way.codes, len(way.labels)) for way in slicings])
+    by_slicing = bootstrap.estimates_by(columns, [(way.codes, len(way.labels)) for way in slicings], bounds=BOUNDS)
     for slicing, estimates in zip(slicings, by_slicing, strict=True):
         metrics[slicing.name] = {}
         for value, label in enumerate(slicing.labels):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mtaw_fast.evaluation import resampling
 from mtaw_fast.evaluation.metrics import gains_of, listed_rank, pessimistic_rank, session_bootstrap
-from mtaw_fast.evaluation.resampling import SessionBootstrap
+from mtaw_fast.evaluation.resampling import SessionBootstrap, _student, few_sessions
 from tests.support.evaluation.rankers import INF, NAN, brute_force_rank, tables
 
 
@@ -108,3 +108,36 @@ def test_a_paired_difference_of_equal_columns_is_nothing_and_noise_is_covered() 
     assert wrong <= 26  # 15 expected, sd 3.8; the percentile bootstrap of 80 sessions runs a little short
     nothing = SessionBootstrap(session).estimates((pair[0] - pair[0])[:, None])
     assert nothing.interval(0, 0) == (0, 0)
+
+
+@pytest.mark.parametrize("count", [12, 30])
+@pytest.mark.parametrize("rate", [0.02, 0.1, 0.4, 0.9])
+@pytest.mark.parametrize("metric", ["hits", "ranks", "difference"])
+def test_one_of_twenty_intervals_misses_with_few_sessions_too(count: int, rate: float, metric: str) -> None:
+    """2,000 slices whose samples of a session hang together, of hits, reciprocal ranks or differences."""
+    rng = np.random.default_rng(count)
+
+    def drawn(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        sizes = np.minimum(rng.geometric(0.4, shape), 10)
+        hits = rng.random((*shape, 10)) < rng.beta(3 * rate, 3 * (1 - rate), shape)[..., None]
+        of_hit = {
+            "hits": np.ones(hits.shape), "ranks": 1 / np.minimum(20, np.exp(rng.exponential(1.0, hits.shape)) // 1),
+            "difference": np.where(rng.random(hits.shape) < 0.7, 1.0, -1.0),
+        }[metric]  # fmt: skip
+        return 100 * (hits * of_hit * (np.arange(10) < sizes[..., None])).sum(axis=2), sizes.astype(np.float64)
+
+    many = drawn((1, 400_000))
+    truth = many[0].sum() / many[1].sum()
+    bounds = np.array([[-100.0 if metric == "difference" else 0.0], [100.0]])
+    missed = 0
+    for over, under in zip(*drawn((2_000, count)), strict=True):
+        low, high = few_sessions(over[:, None], under, bounds)
+        missed += not low[0] <= truth <= high[0]
+    assert missed / 2_000 <= 0.05 + 0.01
+    assert (high - low)[0] > 0
+
+
+def test_students_quantile_is_scipys() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for degrees in (3, 4.5, 10, 29, 1_000):
+        assert _student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.01)

@@ -133,9 +133,9 @@ def test_an_interval_is_what_the_evidence_does_not_refute() -> None:
     sums = [part.sum(axis=1)[:, None] for part in (first, other)]
     low, high = difference_interval(sums[0], sums[1], 9_000, 0.05)
     for end, outside in ((low, -1e-6), (high, 1e-6)):
-        assert log_evidence(*sums, end, 9_000, 0.05) == pytest.approx(math.log(20), abs=1e-6)
-        assert log_evidence(*sums, end + outside, 9_000, 0.05) > math.log(20)
-        assert log_evidence(*sums, end - outside, 9_000, 0.05) < math.log(20)
+        assert log_evidence(sums[0], sums[1], end, 9_000, 0.05) == pytest.approx(math.log(20), abs=1e-6)
+        assert log_evidence(sums[0], sums[1], end + outside, 9_000, 0.05) > math.log(20)
+        assert log_evidence(sums[0], sums[1], end - outside, 9_000, 0.05) < math.log(20)
 
 
 def test_an_arm_without_events_is_uncertain() -> None:
