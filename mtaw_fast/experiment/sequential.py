@@ -177,7 +177,7 @@ def share_interval(sums: np.ndarray, everything: np.ndarray, planned: float, alp
     sums: float64[6, ...], of an arm. everything: of all arms. It is Wilson's score interval (Journal of the American
     Statistical Association 22, 1927) with `multiplier` standard errors, whose variance is the hypothesis', times how
     much more the sessions of all arms vary than independent rankings (Kish's design effect). So it has a width without
-    any event too.
+    any event too. It begins at 0 until the arm has FEWEST_EVENTS: an early first event says little.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio, mean = sums[1] / sums[2], everything[1] / everything[2]
@@ -186,7 +186,8 @@ def share_interval(sums: np.ndarray, everything: np.ndarray, planned: float, alp
         width = multiplier(everything[0], planned, alpha) ** 2 * design / sums[2]
         center = (ratio + width / 2) / (1 + width)
         radius = np.sqrt(width * ratio * (1 - ratio) + width**2 / 4) / (1 + width)
-    return center - radius, center + radius
+    low = np.where(event_count(sums) < FEWEST_EVENTS, 0.0, center - radius)
+    return np.where(np.isnan(center), np.nan, low), center + radius
 
 
 def share_evidence(counts: Sequence[int], shares: Sequence[float]) -> float:

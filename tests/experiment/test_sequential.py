@@ -147,5 +147,7 @@ def test_an_arm_without_events_is_uncertain() -> None:
     low, high = share_interval(other, first + other, 20_000, 0.05)
     assert low == pytest.approx(0, abs=1e-12)
     assert high > 3 / 200  # a fixed 95% interval goes that far
+    one_event = unit_sums(np.repeat((0.0, 1.0), (19, 1)), np.ones(20)).sum(axis=1)
+    assert share_interval(one_event, first + one_event, 20_000, 0.05)[0] == 0
     nothing = unit_sums(np.zeros(200), np.ones(200)).sum(axis=1)
     assert np.isnan(difference_interval(nothing[:, None], other[:, None], 20_000, 0.05)).all()
