@@ -122,7 +122,7 @@ def test_nesting_has_an_end(both: tuple[Recommender, Client]) -> None:
 def test_dates(both: tuple[Recommender, Client], date: str) -> None:
     rec, client = both
     text = f'since >= "{date}"'
-    handle = client.rules({"filter": parsed(text, "filter")})
+    handle = client.rules({"filter": parsed(text, "filter")[0]})
     assert client.recommend([], N, rules=handle).equals(rec.recommend([], N, rules={"filter": text}))
     library().mtaw_rules_close(handle)
 
@@ -156,7 +156,7 @@ def test_a_value_in_a_column(text: str, wanted: Any, tmp_path: Path) -> None:
     allowed = brands if wanted is True else wanted or ()
     assert set(expected.items) == {brands[brand] for brand in allowed}
     with Client(tmp_path / "bundle") as client:
-        handle = client.rules({"filter": parsed(text, "filter")})
+        handle = client.rules({"filter": parsed(text, "filter")[0]})
         assert client.recommend(ids[:1], 4, rules=handle, exclude_seen=True).equals(expected)
         library().mtaw_rules_close(handle)
 

@@ -153,9 +153,9 @@ def with_trees(rules: Mapping[str, Any]) -> dict[str, Any]:
 
     changed = dict(rules)
     if "filter" in rules:
-        changed["filter"] = each(rules["filter"], lambda text: parsed(text, "filter"))
+        changed["filter"] = each(rules["filter"], lambda text: parsed(text, "filter")[0])
     if "boost" in rules:
-        changed["boost"] = each(rules["boost"], lambda boost: {**boost, "when": parsed(boost["when"], "boost")})
+        changed["boost"] = each(rules["boost"], lambda boost: {**boost, "when": parsed(boost["when"], "boost")[0]})
     return changed
 
 
