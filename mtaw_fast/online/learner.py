@@ -11,6 +11,7 @@ Any number of processes share it. Each follows the log by itself; one at a time 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -225,7 +226,8 @@ class OnlineLearner:
             try:
                 self._watch_clock()
                 if host.monotonic() - self._noted >= _NOTE_SECONDS:
-                    self._note_reader()
+                    with contextlib.suppress(LearnError):  # the follower says that the log does not answer
+                        self._note_reader()
                 if self.compactions.should_start(self.state.event_processor, self.bundle, self.log):
                     self.compact()
             except Exception as error:  # serving continues, and so must this thread
