@@ -216,6 +216,7 @@ class Recommender:
         types: Sequence[str | None] | None = None,
         ids: Sequence[str | None] | None = None,
         context: Mapping[str, Any] | None = None,
+        origin: str | None = None,
     ) -> str:
         """Learn from clicks. Rankings of all processes that share the log include them within a second.
 
@@ -235,6 +236,10 @@ class Recommender:
             Ids of the events. An event that comes twice counts once, so a call may be repeated.
         context : mapping, optional
             What is known of the visit, a text or a whole number by column. It is stored in the log with every click.
+        origin : str, optional
+            The address that the clicks came from, if they are those of anybody: what one origin teaches in a day is
+            limited, and their times are not believed (docs/learning-limits.md). It is not stored. None: your own
+            program vouches for their times and their number.
 
         Returns the log position after the clicks. An answer includes them if its `log_position` is not less. To wait
         for that in this process, call `catch_up`.
@@ -242,7 +247,7 @@ class Recommender:
         Raises UsageError if this recommender was not loaded with `learn`; DataError on a value that is not an id or a
         time (nothing is learned then); LearnError if the clicks cannot be stored (a full disk): send them again.
         """
-        return self._learning("observe").observe(session, listed("items", items), at, types, ids, context)
+        return self._learning("observe").observe(session, listed("items", items), at, types, ids, context, origin)
 
     def forget(self, session: str) -> str:
         """Remove what was learned from a session, in all processes: rankings are as if it never was.

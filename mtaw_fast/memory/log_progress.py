@@ -16,7 +16,7 @@ from mtaw_fast.errors import DataError
 from mtaw_fast.storage.sealed_file import SealedFile
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
-LAYOUT = 2
+LAYOUT = 3
 AGELESS = np.iinfo(np.int64).max  # instead of the time of a session's last click, if that is unknown
 _ABOUT = "about"  # in a file: UTF-8 JSON of the layout and of the fields that are not arrays
 _TYPES = {
@@ -28,7 +28,7 @@ _TYPES = {
 _ADDED = ("given_items", "given_vectors")  # not in a file where they are empty
 _CARRIED_BYTES = 1 << 16  # of clicks of open sessions that are read at a time
 _GUARDS = {
-    "traffic": np.int64, "flood_items": np.uint32, "flood_counts": np.int64,
+    "traffic": np.int64, "flood_sessions": np.uint64, "flood_items": np.uint32,
     "crowd": np.int64, "visits": np.uint32, "pair_cells": np.uint32, "pair_counts": np.uint8,
 }  # fmt: skip
 _GUARD = "guard_"  # before their names in a file
@@ -139,10 +139,11 @@ class LogProgress:
         if any(not 0 <= item < n_items for prior in self.content_priors for item in prior[:2]):
             raise DataError(f"learned state: content_priors points outside 0..{n_items - 1}; {_REMEDY}")
 
-    def sessions_of(self, key: int) -> np.ndarray:
-        """Return int32[..]: the indices, in the tables, of the sessions with this key."""
+    def sessions_of(self, key: int) -> list[tuple[int, int]]:
+        """Return the indices, in the tables, of the sessions with this key, and the times of their last clicks."""
         wanted = np.uint64(key)
-        return self.sessions[np.searchsorted(self.keys, wanted, "left") : np.searchsorted(self.keys, wanted, "right")]
+        found = slice(np.searchsorted(self.keys, wanted, "left"), np.searchsorted(self.keys, wanted, "right"))
+        return list(zip(self.sessions[found].tolist(), self.last[found].tolist(), strict=True))
 
     def carried_lines(self) -> Iterator[list[bytes]]:
         """Yield the lines of `carried`, some at a time."""

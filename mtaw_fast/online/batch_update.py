@@ -121,7 +121,8 @@ class LogEvents:
                     self.forgotten.append(name)
                     events.append(Forget(name, time))
             kind, context = log.stream.type_of(click), log.stream.context_of(click)
-            events.append(Click(name, log.stream.item_ids[item], time, kind, context=context))
+            item_id = log.stream.item_ids[item]
+            events.append(Click(name, item_id, time, kind, context=context, trusted=True))
         self.clicks += len(clicks)
         return [LogEntry(event, self._position) for event in events]
 
@@ -172,8 +173,10 @@ def apply_log(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tupl
         model = replace(model, log_progress=replace(progress, last=last))
     dropped = np.empty(0, dtype=np.int32)
     if before.log_progress is not None:
-        relearned = [before.log_progress.sessions_of(key_of(name)) for name in events.forgotten]
-        dropped = np.unique(np.concatenate([dropped, *relearned]))
+        relearned = [
+            session for name in events.forgotten for session, _ in before.log_progress.sessions_of(key_of(name))
+        ]
+        dropped = np.unique(np.array(relearned, dtype=np.int32))
     return model, UpdateSummary(
         clicks=len(log.stream),
         sessions=len(log.stream.session_ids),

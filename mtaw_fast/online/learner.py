@@ -45,11 +45,13 @@ from mtaw_fast.online.log.checked_events import checked_click, forget_of
 from mtaw_fast.online.log.event_log import START, EventLog
 from mtaw_fast.online.log.events import Click, Event, TablePart, now_ms
 from mtaw_fast.online.log.table_parts import TableParts
+from mtaw_fast.online.origin_guard import OriginGuard
 from mtaw_fast.online.settings import COMPACTED, LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.online.switching import MovedItemsError, SwitchFailure, check_internal_ids
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.system import host
+from mtaw_fast.system.cached_property import cached_property
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
 _WATCH_SECONDS = 0.5
@@ -152,6 +154,7 @@ class OnlineLearner:
         types: Sequence[str | None] | None = None,
         ids: Sequence[str | None] | None = None,
         context: Mapping[str, Any] | None = None,
+        origin: str | None = None,
     ) -> str:
         """Append clicks to the log; see `Recommender.observe`."""
         for name, values in (("types", types), ("ids", ids)):
@@ -166,13 +169,24 @@ class OnlineLearner:
                 f"observe: {count} items, {len(times)} times, {len(kinds)} types and {len(names)} ids; "
                 "give equally many"
             )
-        return self.append(
-            [
-                checked_click(session, *values, context, where=f"observe, click {index}")
-                for index, values in enumerate(zip(items, times, kinds, names, strict=True))
-            ],
-            now=now,
-        )
+        clicks = [
+            checked_click(session, *values, context, where=f"observe, click {index}", trusted=origin is None)
+            for index, values in enumerate(zip(items, times, kinds, names, strict=True))
+        ]
+        if origin is not None:
+            guard = self._origins
+            clicks = guard.judged(guard.origin_of(origin), clicks, self.usual_visits, now)
+        return self.append(clicks, now=now)
+
+    @cached_property
+    def _origins(self) -> OriginGuard:
+        """The counts of `observe` in this process."""
+        return OriginGuard(self.settings.limits)
+
+    def usual_visits(self, items: Sequence[int | str]) -> tuple[list[float], float]:
+        """Return the share of each item in all visits, -1 for an unknown item, and the visits of a day."""
+        processor = self.state.event_processor
+        return processor.guards.crowd.usual(processor.items.internal_ids_of(items).tolist())
 
     def forget(self, session: str) -> str:
         """Append a request to forget a session; see `Recommender.forget`."""

@@ -12,6 +12,9 @@ from mtaw_fast.errors import UsageError
 
 DAY_MS = 86_400_000
 _FOREVER_MS = 1 << 62
+_FROM_ZERO = frozenset(
+    ("fresh_visits", "new_items", "new_floor", "item_floor", "pair_floor", "origin_new", "late", "cold_start")
+)  # limits that may be 0
 COMPACTED = "bundle"  # the folder of the compacted bundle, inside the learning folder
 ARMS = "arms"  # in a learning folder that several bundles share: the folder of each, by its bundle's name
 
@@ -20,9 +23,10 @@ ARMS = "arms"  # in a learning folder that several bundles share: the folder of 
 class LearningLimits:
     """Limits on how much is learned from whom. Raises UsageError if one is out of range.
 
-    Every rule depends on the log alone, never on the host's clock, so that all readers of a log agree. The windows for
-    bots and floods use the times at which clicks arrived, which a client cannot choose. Records without them, as in a
-    log file, are judged by the clicks' own times. docs/learning-limits.md shows what the rules achieve.
+    Every rule depends on the log alone, never on the host's clock, so that all readers of a log agree; those by origin
+    are decided on arrival, and the log has the verdicts. Open clicks are judged by the times at which they arrived,
+    which a client cannot choose; trusted clicks and records without arrivals by their own. Trusted clicks are limited
+    by `burst_clicks` and `new_items` alone. docs/learning-limits.md shows what the rules achieve.
 
     Attributes
     ----------
@@ -33,13 +37,16 @@ class LearningLimits:
     burst_clicks, burst_ms : int, default 30 and 10_000
         A session with more clicks than this within so many milliseconds is a bot: nothing more is learned from it, and
         what was learned from it is removed.
-    fresh_clicks : int, default 3
-        First clicks of a session that are called fresh. A flood of new sessions consists of such clicks.
+    fresh_visits : int, default 3
+        Items that a session must click more of to count as long-run traffic.
     item_share, item_window, item_floor : float, int, int, default 0.3, 60_000 and 5
-        Within a window, fresh clicks on one item are learned up to this share of all fresh clicks so far, or of the
-        clicks that the long-run traffic brings in a window, if that is more. A window lasts `item_window` milliseconds;
-        with little traffic it is longer, until the traffic allows `item_floor` clicks (`online.state.guards`). A share
-        below 1 / `fresh_clicks` also limits a flood whose sessions click other items too.
+        Within a window of arrival, sessions that click an item are learned up to this share of all visits to items so
+        far, or of those that the long-run traffic brings in a window, if that is more. A window lasts `item_window`
+        milliseconds; with little traffic it is longer, until the traffic allows `item_floor` visits
+        (`online.state.guards`).
+    origin_items, origin_new : int, default 2 and 16
+        Visits to an item, and items that nobody knows, that one origin of clicks may always bring in a day
+        (`online.origin_guard`).
     pair_floor, pair_share : int, float, default 2 and 0.5
         Sessions with the same two items are learned up to the larger of the floor and this share of the sessions with
         the rarer one, in about a day of traffic. The floor is more in a large shop (`online.state.guards`).
@@ -47,6 +54,8 @@ class LearningLimits:
         Milliseconds before the newest event; older events are not learned.
     new_items : int, default 65_536
         Items that may enter the catalog before a compaction.
+    new_share, new_floor : float, int, default 0.05 and 16
+        Items that enter by one session in a window, as a share of the visits like `item_share`, and that always may.
     min_clicks : int, default 1
         Clicks that such an item needs before it is recommended.
     cold_start : int, default 0
@@ -58,25 +67,28 @@ class LearningLimits:
     session_clicks: int = 200
     burst_clicks: int = BURST_CLICKS
     burst_ms: int = BURST_MS
-    fresh_clicks: int = 3
+    fresh_visits: int = 3
     item_floor: int = 5
     item_share: float = 0.3
     item_window: int = 60_000
     pair_floor: int = 2
     pair_share: float = 0.5
+    origin_items: int = 2
+    origin_new: int = 16
     late: int = 86_400_000
     new_items: int = 65_536
+    new_share: float = 0.05
+    new_floor: int = 16
     min_clicks: int = 1
     cold_start: int = 0
 
     def __post_init__(self) -> None:
-        minimums = {"fresh_clicks": 0, "new_items": 0, "item_floor": 0, "pair_floor": 0, "late": 0, "cold_start": 0}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if name in ("item_share", "pair_share"):
+            if name in ("item_share", "pair_share", "new_share"):
                 is_valid = 0 < value <= 1
             else:
-                is_valid = isinstance(value, int) and minimums.get(name, 1) <= value < 2**53
+                is_valid = isinstance(value, int) and int(name not in _FROM_ZERO) <= value < 2**53
             if not is_valid:
                 raise UsageError(f"learning limit {name}={value} is out of range; see LearningLimits")
 

@@ -79,11 +79,11 @@ LIMITS = (
     LearningLimits(new_items=64),
     LearningLimits(session_gap=MINUTE, new_items=64, min_clicks=2),
     LearningLimits(
-        session_gap=MINUTE, session_clicks=4, burst_clicks=4, fresh_clicks=1, item_floor=1, item_share=0.4,
+        session_gap=MINUTE, session_clicks=4, burst_clicks=4, fresh_visits=1, item_floor=1, item_share=0.4,
         item_window=20_000, pair_floor=0, pair_share=0.3, late=3_600_000, new_items=64,
     ),
     LearningLimits(
-        session_gap=MINUTE, burst_clicks=3, burst_ms=30_000, fresh_clicks=2, item_floor=0, pair_floor=1, pair_share=0.5,
+        session_gap=MINUTE, burst_clicks=3, burst_ms=30_000, fresh_visits=2, item_floor=0, pair_floor=1, pair_share=0.5,
         new_items=8, cold_start=1,
     ),
 )  # fmt: skip
@@ -129,7 +129,8 @@ def events_of(specs: Sequence[tuple[int, ...]]) -> list[Event]:
             arrived = None if kind == "unarrived" else clock
             event_type, event_id = ("view", "cart", None)[identity % 3], f"e{identity}" if identity else None
             context = {"from": ("search", "mail", "odd")[session % 3]}
-            events.append(Click(f"s{session}", name, moment, event_type, event_id, arrived, context))
+            trusted, refused = identity == 5, "origin" if identity == 6 and behind > 4 else None
+            events.append(Click(f"s{session}", name, moment, event_type, event_id, arrived, context, trusted, refused))
         elif kind == "forget":
             events.append(Forget(f"s{session}", clock))
         elif kind == "add":

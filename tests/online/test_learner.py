@@ -191,7 +191,8 @@ def test_bad_clicks_are_refused_as_a_whole(learning: Learning) -> None:
     rec.observe("s", ["sku-1"], NOON, ["view"], ["e-1"], {"referrer": "search"})
     (entry,) = rec.learner.log.read("")
     assert isinstance(entry.event, Click)
-    assert replace(entry.event, arrived=None) == Click("s", "sku-1", NOON, "view", "e-1", None, {"referrer": "search"})
+    click = Click("s", "sku-1", NOON, "view", "e-1", None, {"referrer": "search"}, trusted=True)
+    assert replace(entry.event, arrived=None) == click
     # Times of numpy are times.
     rec.observe("s", ["sku-1", "sku-2"], np.int64(NOON))  # type: ignore[arg-type]
     rec.observe("s", ["sku-3"], np.array([NOON + 1]))  # type: ignore[arg-type]

@@ -187,7 +187,8 @@ def test_what_starts_a_compaction(learning: Make) -> None:
         return should_start(online_learner, compact_seconds=1e-9)
 
     assert not is_needed(), "nothing was clicked"
-    until_learned(rec, online_learner.append([Click("first", "sku-1", NOON), Click("last", "sku-2", NOON + HOUR)]))
+    rec.observe("first", ["sku-1"], NOON)
+    until_learned(rec, rec.observe("last", ["sku-2"], NOON + HOUR))
     assert is_needed()
     online_learner.compact(wait=True)
     assert online_learner.state.event_processor.learned_clicks == 1, "the last session is still open"

@@ -64,7 +64,7 @@ def brute_force(rows: list[Row], model: Model, exclude_seen: bool) -> dict[str, 
         step = time // EVERY
         if step != before_step:
             state = OnlineState(model, LIMITS)
-            state.apply([LogEntry(Click(*row), "") for row in unlearned if row[2] // EVERY < step])
+            state.apply([LogEntry(Click(*row, trusted=True), "") for row in unlearned if row[2] // EVERY < step])
             learning, before_step = pipeline_of(state.catalog(), model), step
         assert learning is not None
         columns["learning"].append(rank_in(learning, before, item, exclude_seen))

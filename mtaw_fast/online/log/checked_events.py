@@ -21,6 +21,7 @@ def checked_click(
     context: Any = None,
     *,
     where: str = "event",
+    trusted: bool = False,
 ) -> Click:
     """Check untrusted values and return them as a click. None as `at` means now; `where` names the event in an error.
 
@@ -44,6 +45,7 @@ def checked_click(
         None if kind is None else _text("type", kind, where),
         None if identity is None else _text("id", identity, where),
         context=None if context is None else _context_of(context, where),
+        trusted=trusted,
     )
 
 

@@ -1,7 +1,7 @@
 """The events of a log: clicks, sessions to forget, items added and removed. Each is one line of JSON.
 
 {"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view", "arrived": 1764150000007,
- "context": {"referrer": "search"}}
+ "context": {"referrer": "search"}}      with "trusted": true, or "refused": "origin" and nothing is learned from it
 {"forget": "s-1", "time": ..}
 {"add": ["sku-new"], "neighbors": [["sku-9", "sku-4"]], "time": ..}      or "vectors": [[..], ..]
 {"remove": ["sku-7"], "time": ..}
@@ -34,7 +34,8 @@ class Click:
     session: its id, chosen by the client. item: an external id; an unknown item enters the catalog. time: in Unix
     milliseconds. type: the kind of event ("view", "cart", ..). id: the event's own; two events of a session with one id
     count once. arrived: when a service received it, by that host's clock; None in a log file. context: what is known of
-    the visit, by column (`data.context`).
+    the visit, by column (`data.context`). trusted: whether its time and number are believed: its sender had a token, or
+    is the program itself. refused: the rule that refused it when it arrived (`online.origin_guard`).
     """
 
     session: str
@@ -44,6 +45,8 @@ class Click:
     id: str | None = None
     arrived: int | None = None
     context: Mapping[str, str] | None = None
+    trusted: bool = False
+    refused: str | None = None
 
     def line(self) -> bytes:
         """Return the event as one line of JSON, without a newline."""
@@ -56,6 +59,10 @@ class Click:
             value["arrived"] = self.arrived
         if self.context:
             value["context"] = dict(self.context)
+        if self.trusted:
+            value["trusted"] = True
+        if self.refused is not None:
+            value["refused"] = self.refused
         return _encoded(value)
 
 
@@ -196,7 +203,12 @@ def parse(line: bytes) -> Event | None:
         arrived = value.get("arrived")
         if arrived is not None and (type(arrived) is not int or not EARLIEST <= arrived <= LATEST):
             raise ValueError("its arrival is not a time")
-        return Click(session, item, time, kind, identity, arrived, _is_context(value.get("context")))
+        trusted, refused = value.get("trusted", False), value.get("refused")
+        if type(trusted) is not bool:
+            raise ValueError("its trusted is neither true nor false")
+        if refused is not None:
+            _is_text(refused, "refused")
+        return Click(session, item, time, kind, identity, arrived, _is_context(value.get("context")), trusted, refused)
     if "forget" in value:
         return Forget(_is_text(value["forget"], "forget"), time)
     if "add" in value:

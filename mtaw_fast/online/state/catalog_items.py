@@ -5,7 +5,6 @@ Axes: N items of the model, M new items after them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
-from mtaw_fast.online.log.events import Click, is_id
+from mtaw_fast.online.log.events import is_id
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.content_prior import ContentPrior
 from mtaw_fast.online.state.new_items import NewItems
@@ -24,7 +23,7 @@ from mtaw_fast.online.state.session_tracker import key_of
 class CatalogItems:
     """The items of a model, and those that enter after them. Not thread-safe: one reader owns it.
 
-    progress: what the model has learned from the log before. refused: counts ids that did not enter, by reason.
+    progress: what the model has learned from the log before.
 
     clicks: int64[N + limits.new_items], those of the model included. unavailable: bool[N + limits.new_items], items
     that are not recommended. hidden: those of them that have too few clicks so far. added: items that were added by
@@ -34,10 +33,9 @@ class CatalogItems:
     whether items were added, removed or changed; the reader resets it.
     """
 
-    def __init__(self, model: Model, limits: LearningLimits, progress: LogProgress, refused: Counter[str]) -> None:
+    def __init__(self, model: Model, limits: LearningLimits, progress: LogProgress) -> None:
         self._ids, self._limits, self._n_items = model.ids, limits, model.n_items
         self._id_type = int if model.ids.kind == "int" else str
-        self._refused = refused
         self.new_items = NewItems(model.n_items, limits.new_items, progress.entered, progress.candidates)
         capacity = model.n_items + limits.new_items
         self.clicks = np.zeros(capacity, dtype=np.int64)
@@ -108,36 +106,28 @@ class CatalogItems:
         """Return whether the catalog can hold an id."""
         return type(item) is self._id_type and is_id(item)
 
-    def clicked(self, clicks: Sequence[Click]) -> np.ndarray:
-        """Return int32 internal ids of clicked items. An unknown item enters the catalog; -1 if it cannot."""
-        internal_ids = self._ids.lookup([click.item for click in clicks])
-        for index in np.flatnonzero(internal_ids < 0).tolist():
-            click = clicks[index]
-            if self.fits(click.item):
-                internal_ids[index] = self.enter(click.item, click.session)
-            else:
-                self._refused["wrong_type"] += 1
-        return internal_ids
+    def entered_id(self, item: int | str) -> int:
+        """Return the internal id of an item that the model does not know; -1 if it has not entered."""
+        internal_id = self.new_items.internal_id_of(item)
+        return -1 if internal_id is None or internal_id in self._awaited else internal_id
 
-    def enter(self, item: int | str, session: str | None = None) -> int:
-        """Return the internal id of an item that the model does not know; -1 if it cannot enter. session: whose click
-        brings it; None if it is added by hand."""
+    def enter(self, item: int | str, session: str | None = None, sessions_needed: int = 0) -> int | str:
+        """Return the internal id of an item that the model does not know, or why it cannot enter: "catalog_full" or
+        "unproven". session: whose click brings it; None if it is added by hand. sessions_needed: in how many sessions
+        it must be clicked at least; 0: the sender is trusted."""
         internal_id = self.new_items.internal_id_of(item)
         if internal_id is not None and internal_id not in self._awaited:
             return internal_id
         if session is not None:
             if internal_id is None and not self.new_items.has_room_for_clicks:
-                self._refused["catalog_full"] += 1
-                return -1
-            if not self.new_items.admits(item, key_of(session)):
-                self._refused["unproven"] += 1
-                return -1
+                return "catalog_full"
+            if not self.new_items.admits(item, key_of(session), sessions_needed):
+                return "unproven"
         if internal_id is not None:
             self._awaited.discard(internal_id)
             self._entered_count = max(self._entered_count, internal_id + 1 - self._n_items)
         elif (internal_id := self.new_items.add(item)) is None:
-            self._refused["catalog_full"] += 1
-            return -1
+            return "catalog_full"
         self.changed = True
         self.entered.append(internal_id)
         if item in self.removed_ids:

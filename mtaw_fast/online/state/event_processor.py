@@ -5,6 +5,7 @@ Axes: N items of the model, M new items after them, E clicks.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import itemgetter
@@ -98,13 +99,14 @@ class EventProcessor:
         self.position = self._progress.position
         self.guards = Guards(model, limits)
         clock = LogClock(limits, self._progress.clock_state)
-        self.tracker = SessionTracker(limits, clock, self._progress.seen.tolist(), self.guards.flood, since)
+        self.tracker = SessionTracker(limits, clock, self._progress.seen.tolist(), since)
         self.refused: Counter[str] = Counter()
-        self.items = CatalogItems(model, limits, self._progress, self.refused)
+        self.items = CatalogItems(model, limits, self._progress)
         self.learned_clicks = 0
         self.priors = list(zip(self._progress.seed_items.tolist(), self._progress.seed_neighbors.tolist(), strict=True))
         self.content_priors = [*self._progress.content_priors]
         self._items_of_session = SessionItems()
+        self._last_clicks = array("q")  # by handle: time of the last learned click
         self._sessions, self._forgotten_sessions = model.sessions, set[int]()
         self._once_from = None if model.memory is None else model.memory.settings.once_from
         self._awaited_until = START  # where the log has added the items whose ids are reserved
@@ -198,33 +200,73 @@ class EventProcessor:
 
     def _apply_batch(self, batch: UpdateBatch, sink: EventSink, admitted: bool = False) -> None:
         """Pass a batch on to the sink. admitted: whether all clicks have passed the guards before."""
-        internal_ids = self.items.clicked(batch.clicks)
+        internal_ids = self.items.internal_ids_of([click.item for click in batch.clicks])
+        for row, internal_id in enumerate(internal_ids.tolist()):
+            learned = self._learned_item(batch, row, internal_id, admitted)
+            if isinstance(learned, str):
+                self.tracker.refuse(learned, batch.clicks[row])
+                internal_ids[row] = -1
+            else:
+                internal_ids[row] = learned
         if self.items.entered:
             self._look_at_attributes()
-        learned = internal_ids >= 0
-        for row in np.flatnonzero(learned).tolist():
-            internal_id, handle = int(internal_ids[row]), batch.handles[row]
-            items = self._items_of_session.of(handle)
-            if internal_id in items:  # a session counts an item once
-                continue
-            if admitted or self.guards.crowd.admits(internal_id, items):
-                self._items_of_session.add(handle, internal_id)
-                self.items.clicks[internal_id] += 1
-            else:
-                self.refused["crowd"] += 1
-                learned[row] = False
-        internal_ids = internal_ids[learned]
-        handles = np.array(batch.handles, dtype=np.int64)[learned]
-        times = np.array([click.time for click in batch.clicks], dtype=np.int64)[learned]
-        types = self._types.codes([click.type for click in batch.clicks])[learned] if self._types else None
-        sink.click(handles, internal_ids, times, self._codes_of(batch.clicks, learned), types)
+        learned_rows = internal_ids >= 0
+        internal_ids = internal_ids[learned_rows]
+        handles = np.array(batch.handles, dtype=np.int64)[learned_rows]
+        times = np.array([click.time for click in batch.clicks], dtype=np.int64)[learned_rows]
+        types = self._types.codes([click.type for click in batch.clicks])[learned_rows] if self._types else None
+        sink.click(handles, internal_ids, times, self._codes_of(batch.clicks, learned_rows), types)
         self.items.content.count(internal_ids)
         self.items.new_items.count(internal_ids.tolist())
+        for handle, time in zip(handles.tolist(), times.tolist(), strict=True):
+            if handle >= len(self._last_clicks):
+                self._last_clicks.extend([0] * (handle + 1 - len(self._last_clicks)))
+            self._last_clicks[handle] = time
         for handle in batch.forgotten:
-            self._forget_session(handle, sink)
+            self._forget_session(handle, int(self.tracker.keys[handle]), sink)
         self.learned_clicks += len(internal_ids)
         self.counted = self.counted or len(internal_ids) > 0
         self.items.show_proven(internal_ids.tolist())
+
+    def _learned_item(self, batch: UpdateBatch, row: int, internal_id: int, admitted: bool) -> int | str:
+        """Return the internal id of an item as which a click is learned, or why it is refused. internal_id: -1 if the
+        item was unknown before the batch."""
+        click, handle = batch.clicks[row], batch.handles[row]
+        if internal_id < 0:
+            internal_id = self.items.entered_id(click.item)
+        visited = self._items_of_session.of(handle)
+        if internal_id in visited:  # a session counts an item once
+            return internal_id
+        flood, crowd, clock = self.guards.flood, self.guards.crowd, batch.clocks[row]
+        is_judged = not (admitted or click.trusted)
+        if is_judged and not flood.admits(click.item, clock):
+            return "flood"
+        if internal_id < 0:
+            entered = self._enter_by_click(click, clock, is_judged)
+            if isinstance(entered, str):
+                return entered
+            internal_id = entered
+        if not admitted:
+            if not crowd.admits(internal_id, visited, clock, click.trusted):
+                return "crowd"
+            if click.trusted:
+                flood.count_trusted(len(visited) + 1, clock)
+            else:
+                flood.count(key_of(click.session), click.item, len(visited) + 1, clock)
+        self._items_of_session.add(handle, internal_id)
+        self.items.clicks[internal_id] += 1
+        return internal_id
+
+    def _enter_by_click(self, click: Click, clock: int, is_judged: bool) -> int | str:
+        """Let an unknown item enter; return its internal id, or why it does not."""
+        if not self.items.fits(click.item):
+            return "wrong_type"
+        flood = self.guards.flood
+        needed = 1 if not is_judged or flood.admits_new(clock) else 2
+        entered = self.items.enter(click.item, click.session, needed if is_judged else 0)
+        if isinstance(entered, int) and is_judged:
+            flood.enter()
+        return entered
 
     def _codes_of(self, clicks: Sequence[Click], known: np.ndarray) -> np.ndarray | None:
         """Return uint16[E, C], the context of the known clicks; None if the model knows none."""
@@ -241,8 +283,8 @@ class EventProcessor:
         key = key_of(session)
         self.items.new_items.forget(key)
         for handle in self.tracker.forget(session):
-            self._forget_session(handle, sink)
-        for base_session in self._progress.sessions_of(key).tolist():
+            self._forget_session(handle, key, sink)
+        for base_session, last in self._progress.sessions_of(key):
             if base_session not in self._forgotten_sessions:
                 self._forgotten_sessions.add(base_session)
                 begin, end = self._sessions.offsets[base_session : base_session + 2]
@@ -252,13 +294,14 @@ class EventProcessor:
                 distinct = list(dict.fromkeys(items.tolist()))
                 all_count = self._once_from is None or base_session < self._once_from
                 self._uncount(items if all_count else np.array(distinct), sink)
-                self.guards.crowd.release(distinct)
+                self.guards.release(key, distinct, last)
 
-    def _forget_session(self, handle: int, sink: EventSink) -> None:
+    def _forget_session(self, handle: int, key: int, sink: EventSink) -> None:
         sink.forget(handle)
         items = self._items_of_session.take(handle)
         self._uncount(items, sink)
-        self.guards.crowd.release(items[::-1].tolist())
+        if len(items):
+            self.guards.release(key, items[::-1].tolist(), self._last_clicks[handle])
 
     def _uncount(self, internal_ids: np.ndarray, sink: EventSink) -> None:
         """Take the clicks of a forgotten session back."""
@@ -278,7 +321,8 @@ class EventProcessor:
                 continue
             known = int(self._ids.lookup([item])[0])
             internal_id = known if known >= 0 else items.enter(item)
-            if internal_id < 0:
+            if isinstance(internal_id, str):
+                self.refused[internal_id] += 1
                 continue
             items.added.add(internal_id)
             items.show(internal_id)
@@ -324,7 +368,9 @@ class EventProcessor:
         for item, described in zip(list(table.waiting.ids), is_described.tolist(), strict=True):
             if described and items.fits(item) and item not in items.removed_ids:
                 internal_id = items.enter(item)
-                if internal_id >= 0:
+                if isinstance(internal_id, str):
+                    self.refused[internal_id] += 1
+                else:
                     items.show(internal_id)
         self._look_at_attributes(sink)
         sink.refresh_vectors()

@@ -40,25 +40,39 @@ class LogClock:
             "behind": self._behind, "clicks_ahead": self._clicks_ahead,
         }  # fmt: skip
 
+    def believed_time(self, click: Click) -> int:
+        """Return the time of a click as far as its sender is believed: an open click was made at most `session_gap`
+        before it arrived."""
+        if click.trusted or click.arrived is None:
+            return click.time
+        return max(click.time, click.arrived - self._limits.session_gap)
+
     def take(self, click: Click) -> bool:
-        """Move to a click; return False if it is late."""
-        arrival = self.arrival
+        """Move to a click; return False if it is late. A trusted click is never late."""
+        arrival, time = self.arrival, self.believed_time(click)
         if click.arrived is not None:
             self._arrive(click.arrived)
-        if click.time < self.now - self._limits.late:
-            self._set_back(click)
-            if click.time < self.now - self._limits.late:
+        if time < self.now - self._limits.late:
+            if click.trusted:
+                return True
+            self._set_back(click, time)
+            if time < self.now - self._limits.late:
                 return False
         self._late = max(self._late - 1, 0)
         # By more than `_MAX_STEP` only if another click has arrived then.
         latest = max(arrival, (self.arrival if self.ahead else self.now) + _MAX_STEP)
-        self.now = max(self.now, min(click.time, latest) if self.now else click.time)
+        self.now = max(self.now, min(time, latest) if self.now else time)
         self._newest = max(self._newest, self.now)
         return True
 
     def learned_time(self, click: Click) -> int:
         """Return the time as of which a click is learned, after `take`."""
-        return min(click.time, max(self.now, self.arrival)) if self.ahead else click.time
+        return self.settled(self.believed_time(click))
+
+    def settled(self, time: int) -> int:
+        """Return the time as of which something at `time` counts, after `take`: not that of a jump that is not
+        confirmed."""
+        return min(time, max(self.now, self.arrival)) if self.ahead else time
 
     def jump(self, host_now: int) -> int:
         """Return by how many milliseconds arrivals jumped forward, if that is not confirmed; otherwise 0.
@@ -89,7 +103,7 @@ class LogClock:
         if self._clicks_ahead > _CONFIRMING_CLICKS and time >= self.ahead + _CONFIRMING_MS:
             self.arrival, self.ahead = time, 0
 
-    def _set_back(self, click: Click) -> None:
+    def _set_back(self, click: Click, time: int) -> None:
         """Count a late click; after many, the clock must have been ahead: set it back to the click's arrival, which no
         client chooses. Without arrivals by `session_gap` at most, which has no end in a log file."""
         self._late += 1
@@ -97,6 +111,6 @@ class LogClock:
             return
         self._late = 0
         if click.arrived is None:
-            self.now = min(self.now, max(click.time, self._newest - self._limits.session_gap))
+            self.now = min(self.now, max(time, self._newest - self._limits.session_gap))
         elif click.arrived < self.now:
             self.now = self._newest = click.arrived

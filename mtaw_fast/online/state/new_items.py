@@ -90,9 +90,13 @@ class NewItems:
             needed *= 2
         return needed
 
-    def admits(self, item: int | str, session: int) -> bool:
-        """Return whether an unknown item enters with this click; session: the key of the click's session."""
-        needed = self.sessions_needed
+    def admits(self, item: int | str, session: int, least: int = 1) -> bool:
+        """Return whether an unknown item enters with this click. session: the key of the click's session. least: how
+        many sessions must click it at least; 0: this one is enough, and takes nothing of what others may bring."""
+        if not least:
+            self.candidates.pop(item, None)
+            return True
+        needed = max(least, self.sessions_needed)
         if needed > 1:
             sessions = self.candidates.pop(item, set()) | {session}
             if len(sessions) < needed:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 
 from mtaw_fast.kernels.native.keys import RecentKeys, SessionHandles
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
-from mtaw_fast.online.state.guards import FloodGuard
 from mtaw_fast.online.state.log_clock import LogClock
 
 REMEMBERED_IDS = 1_000_000  # event ids kept to recognize duplicates
+_LAST_REFUSED = 256
 
-# Time of the last click, learned or not; the log's time then; clicks that the limits let pass; whether it is a bot,
-# from which nothing is learned; when its latest clicks came.
+# Time of the last click, learned or not, by which visits are cut; the log's time then; clicks that the limits let pass;
+# whether it is a bot, from which nothing is learned; when its latest clicks came.
 OpenSession = tuple[int, int, int, bool, Sequence[int]]
 
 
@@ -33,10 +34,18 @@ def event_key(session: str, identity: str) -> int:
     return key_of(f"{len(session)}:{session}{identity}")
 
 
+class Refusal(NamedTuple):
+    """A click that was not learned. at: Unix milliseconds of its arrival, or without that of the click."""
+
+    reason: str
+    item: int | str
+    at: int
+
+
 @dataclass(slots=True)
 class _OpenSession:
-    """last: time of the last click, learned or not. at: the log's time then. clicks: that the limits let pass.
-    recent: when its last clicks came, `burst_clicks` at most."""
+    """last: time of the last click, learned or not: if it was open, of its arrival. at: the log's time then. clicks:
+    that the limits let pass. recent: when its last clicks came, `burst_clicks` at most."""
 
     handle: int
     last: int
@@ -50,18 +59,20 @@ class _OpenSession:
 class UpdateBatch:
     """Clicks to learn, in order, and sessions to forget after them.
 
-    handles: the session of each click. forgotten: the handles of sessions whose clicks so far must be removed again,
-    those in this batch included.
+    handles: the session of each click. clocks: the time of each by the log. forgotten: the handles of sessions whose
+    clicks so far must be removed again, those in this batch included.
     """
 
     handles: list[int] = field(default_factory=list)
     clicks: list[Click] = field(default_factory=list)
+    clocks: list[int] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
 
-    def add(self, handle: int, click: Click) -> None:
+    def add(self, handle: int, click: Click, clock: int = 0) -> None:
         """Append a click to learn."""
         self.handles.append(handle)
         self.clicks.append(click)
+        self.clocks.append(clock)
 
 
 class SessionTracker:
@@ -79,7 +90,6 @@ class SessionTracker:
         limits: LearningLimits,
         clock: LogClock | None = None,
         seen: Iterable[int] = (),
-        flood: FloodGuard | None = None,
         since: int | None = None,
     ) -> None:
         """Start without open sessions. seen: as `seen` returned them."""
@@ -88,10 +98,10 @@ class SessionTracker:
         self._handles = SessionHandles()
         self._seen = RecentKeys(REMEMBERED_IDS)
         self.remember(seen)
-        self._flood = FloodGuard(limits) if flood is None else flood
         self.clock = clock or LogClock(limits)
         self.duplicates: list[Click] | None = None
         self.refused: Counter[str] = Counter()
+        self.last_refused: deque[Refusal] = deque(maxlen=_LAST_REFUSED)
 
     def remember(self, keys: Iterable[int]) -> None:
         """Treat events as seen. keys: as `seen` returns them, oldest first."""
@@ -107,13 +117,18 @@ class SessionTracker:
         for click in clicks:
             reason = self._admit(click, batch)
             if reason is not None:
-                self.refused[reason] += 1
+                self.refuse(reason, click)
                 if reason == "duplicate" and self.duplicates is not None:
                     self.duplicates.append(click)
             if batch.forgotten:
                 yield batch
                 batch = UpdateBatch()
         yield batch
+
+    def refuse(self, reason: str, click: Click) -> None:
+        """Count a click that is not learned."""
+        self.refused[reason] += 1
+        self.last_refused.append(Refusal(reason, click.item, click.arrived or click.time))
 
     def resume(self, sessions: Mapping[str, OpenSession]) -> None:
         """Open the sessions that a bundle carries as open. sessions: as `open_sessions` returned them."""
@@ -143,9 +158,11 @@ class SessionTracker:
 
     def _admit(self, click: Click, batch: UpdateBatch) -> str | None:
         """Add a click to a batch, or return why it is refused."""
+        if click.refused is not None:
+            return click.refused
         limits, clock = self._limits, self.clock
         is_repeated = click.id is not None and not self._seen.add(event_key(click.session, click.id))
-        if self._since is not None and click.time <= self._since:
+        if self._since is not None and clock.believed_time(click) <= self._since:
             return "trained"
         if is_repeated:
             return "duplicate"
@@ -155,24 +172,20 @@ class SessionTracker:
             self._close_sessions(before)
         if is_late:
             return "late"
-        time = click.time if not clock.ahead else clock.learned_time(click)
-        session = self._session(click, time)
+        time = clock.learned_time(click)
+        moment = click.time if click.trusted or click.arrived is None else click.arrived
+        session = self._session(click.session, clock.settled(moment), time)
         if session.bot:
             return "bot"
-        if self._bursts(session.recent, click.time if click.arrived is None else click.arrived):
+        if self._bursts(session.recent, moment):
             session.bot = True
             batch.forgotten.append(session.handle)
             return "bot"
-        if session.clicks >= limits.session_clicks:
+        if session.clicks >= limits.session_clicks and not click.trusted:
             return "session_full"
-        if session.clicks < limits.fresh_clicks and not self._flood.admits(
-            click.item, clock.now if click.arrived is None else clock.arrival
-        ):
-            return "flood"
         session.clicks += 1
-        if session.clicks > limits.fresh_clicks:
-            self._flood.prove(session.clicks if session.clicks == limits.fresh_clicks + 1 else 1)
-        batch.add(session.handle, click if time == click.time else replace(click, time=time))
+        learned = click if time == click.time else replace(click, time=time)
+        batch.add(session.handle, learned, clock.now if click.arrived is None else clock.arrival)
         return None
 
     def _close_sessions(self, before: int) -> None:
@@ -191,15 +204,15 @@ class SessionTracker:
         compaction can merge it."""
         return session.at < self.clock.now - self._limits.session_gap
 
-    def _session(self, click: Click, time: int) -> _OpenSession:
-        """Return the session of a click, which is learned as of `time`."""
-        session, gap, now = self._open.get(click.session), self._limits.session_gap, self.clock.now
-        if session is None or session.at < now - gap or abs(click.time - session.last) > gap:
-            session = _OpenSession(self._handles.add(key_of(click.session)), click.time, 0)
-            self._open[click.session] = session
-        session.last = max(session.last, click.time)
+    def _session(self, name: str, moment: int, time: int) -> _OpenSession:
+        """Return the session of a click. moment: by which visits are cut. time: as of which the click is learned."""
+        session, gap, now = self._open.get(name), self._limits.session_gap, self.clock.now
+        if session is None or session.at < now - gap or abs(moment - session.last) > gap:
+            session = _OpenSession(self._handles.add(key_of(name)), moment, 0)
+            self._open[name] = session
+        session.last = max(session.last, moment)
         session.at = max(now, time)  # the clock may lag behind the first click after a pause
-        self._open.move_to_end(click.session)
+        self._open.move_to_end(name)
         return session
 
     def _bursts(self, recent: array[int], time: int) -> bool:

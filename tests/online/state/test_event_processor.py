@@ -88,11 +88,11 @@ def test_what_the_training_knew_is_not_learned_twice() -> None:
 def test_a_full_catalog_and_ids_of_the_other_type_are_refused_and_counted() -> None:
     event_processor, sink = run([click("a", name) for name in ("x", "y", "z", "x", "sku-1")], new_items=2)
     assert [call[1] for call in sink.clicks] == [N, N + 1, N, 1]
-    assert event_processor.refused == {"catalog_full": 1}
+    assert event_processor.tracker.refused == {"catalog_full": 1}
     event_processor, sink = run([click("a", "5"), click("a", 5), click("a", 17)], model_of(text=False))
     assert [call[1] for call in sink.clicks] == [N, 1]
     assert event_processor.items.new_items.ids == (5,)
-    assert event_processor.refused == {"wrong_type": 1}
+    assert event_processor.tracker.refused == {"wrong_type": 1}
 
 
 def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:

@@ -80,10 +80,10 @@ def junk(count: int) -> list[Event]:
 
 
 def test_ids_that_do_not_exist_lock_neither_others_out_nor_items_added_by_hand() -> None:
-    limits = LearningLimits(new_items=64)
+    limits = LearningLimits(new_items=64, new_floor=10**6)
     flooded = state_of(junk(5000), limits=limits).event_processor
     assert len(flooded.items.new_items) == 33
-    assert flooded.refused == {"unproven": 5000 - 33}
+    assert flooded.tracker.refused == {"unproven": 5000 - 33}
     real = [click(f"s{n}", item, 6000 + n) for n in range(MAX_SESSIONS) for item in ("sku-1", "real")]
     state = state_of([*junk(5000), *real], limits=limits)
     assert state.event_processor.items.internal_ids_of(["real"]) >= 0
@@ -91,7 +91,7 @@ def test_ids_that_do_not_exist_lock_neither_others_out_nor_items_added_by_hand()
     events = [click(f"s{n}-{k}", f"junk-{n}", k) for n in range(400) for k in range(MAX_SESSIONS)]
     state = state_of(events, limits=LearningLimits(new_items=64, item_floor=10**6))
     assert len(state.event_processor.items.new_items) == 60
-    assert state.event_processor.refused["catalog_full"] > 0
+    assert state.event_processor.tracker.refused["catalog_full"] > 0
     state.apply([LogEntry(AddItems(("w", "x", "y", "z"), (("sku-1",),) * 4, None, NOON), "1")])
     assert (state.event_processor.items.internal_ids_of(["w", "x", "y", "z"]) >= 0).all()
 

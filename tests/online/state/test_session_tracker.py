@@ -86,11 +86,6 @@ def test_late_events_are_learned_up_to_the_bound_and_one_from_the_future_makes_n
     batch, tracker = taken(Click("a", 1, NOON), future, Click("c", 3, NOON + 1), late=2 * HOUR)
     assert batch.items == [1, 2, 3]
     assert tracker.clock.now == NOON + HOUR
-    # Nor does it open a window that stays open: it moves the clock by an hour, in which 3000 clicks come; then 50 a
-    # minute on the one item are learned again.
-    later = [Click(f"s{n}", 3, NOON + n * 1200) for n in range(4000)]
-    _, tracker = taken(Click("x", 1, NOON), future, *later, item_floor=50)
-    assert tracker.refused["flood"] <= 3000
 
 
 def test_a_long_silence_does_not_hold_the_clock_back() -> None:
@@ -114,12 +109,15 @@ def test_a_clock_that_was_ahead_and_is_right_again_does_not_end_the_learning() -
 
 @pytest.mark.parametrize("old", [NOON - 9000 * HOUR, NOON // 1000], ids=["a year ago", "seconds"])
 def test_old_times_set_no_clock_back(old: int) -> None:
+    """An open click is learned as of its arrival and the session gap before it, a trusted one as of its time."""
     events = [Click(f"a{n}", n, old + n, arrived=NOON + n) for n in range(500)]
-    spam = [Click(f"f{n}", "spam", NOON + 500, arrived=NOON + 500 + n) for n in range(2000)]
-    batch, tracker = taken(arriving(Click("x", 1, NOON)), *events, *spam)
-    assert tracker.refused["late"] == 500
-    assert NOON <= tracker.clock.now <= NOON + 3000
-    assert batch.items.count("spam") == LearningLimits().item_floor
+    batch, tracker = taken(arriving(Click("x", 1, NOON)), *events)
+    assert tracker.refused == {}
+    assert tracker.clock.now == NOON
+    assert set(batch.times) == {NOON, *(NOON - HOUR // 2 + n for n in range(500))}
+    batch, tracker = taken(arriving(Click("x", 1, NOON)), *(replace(event, trusted=True) for event in events))
+    assert (tracker.refused, tracker.clock.now) == ({}, NOON)
+    assert batch.times[1:] == [old + n for n in range(500)]
     # Without arrivals, by the session gap at most.
     _, tracker = taken(Click("x", 1, NOON), *(Click(f"a{n}", n, old + n) for n in range(5000)), late=1000)
     assert tracker.clock.now == NOON - LearningLimits().session_gap
@@ -128,12 +126,35 @@ def test_old_times_set_no_clock_back(old: int) -> None:
     assert len(batch.items) == 1 + 500 - 63
 
 
-def test_times_of_many_windows_open_none() -> None:
-    batch, _ = taken(*(Click(f"f{n}", "spam", NOON - n * 60_000, arrived=NOON + n) for n in range(1000)))
-    assert len(batch.items) == LearningLimits().item_floor
+def test_visits_of_one_id_are_cut_by_arrival_unless_its_times_are_trusted() -> None:
+    times = [NOON - (n % 2) * 31 * 60_000 for n in range(20)]
+    clicks = [Click("s", n, time, arrived=NOON + n) for n, time in enumerate(times)]
+    batch, _ = taken(*clicks)
+    assert set(batch.handles) == {0}, "one visit, whatever it says of time"
+    batch, _ = taken(*(replace(click, trusted=True) for click in clicks))
+    assert len(set(batch.handles)) == 20
+    batch, _ = taken(*(replace(click, time=NOON, arrived=NOON + n * 31 * 60_000) for n, click in enumerate(clicks)))
+    assert len(set(batch.handles)) == 20
+
+
+def test_a_burst_is_one_by_arrival_or_by_trusted_times() -> None:
     spread = [Click("bot", n, NOON - n * 60_000, arrived=NOON + n) for n in range(25)]
     batch, _ = taken(*spread, burst_clicks=20)
     assert len(batch.forgotten) == 1, "times a minute apart hide a burst"
+    batch, tracker = taken(*(replace(click, trusted=True) for click in spread), burst_clicks=20, session_clicks=5)
+    assert (len(batch.items), tracker.refused) == (25, {}), "a trusted session is never full"
+    batch, _ = taken(*(replace(click, time=NOON + n, trusted=True) for n, click in enumerate(spread)), burst_clicks=20)
+    assert len(batch.forgotten) == 1
+
+
+def test_a_click_that_was_refused_on_arrival_is_counted_and_nothing_else() -> None:
+    refused = [Click("s", n, NOON + n, id="e", arrived=NOON + n, refused="origin") for n in range(40)]
+    batch, tracker = taken(*refused, Click("s", 1, NOON + 100, id="e", arrived=NOON + 100))
+    assert (batch.items, tracker.refused) == ([1], {"origin": 40})
+    assert (tracker.n_sessions, tracker.last_refused[-1]) == (1, ("origin", 39, NOON + 39))
+    _, untouched = taken(*refused)
+    assert untouched.clock.state() == LogClock(LearningLimits()).state()
+    assert len(untouched.seen()) == 0
 
 
 def test_the_clock_leaves_old_times_with_the_second_click_of_now() -> None:
@@ -210,24 +231,6 @@ def test_a_session_without_a_click_for_the_gap_stays_closed_whatever_times_come(
     assert batch.handles == [0, 1, 2]
     late = [Click("t", 1, NOON), *(Click("s", n, NOON - HOUR + n) for n in range(3))]
     assert taken(*late, session_gap=1000)[0].handles == [0, 1, 1, 1], "a session of old times is one too"
-
-
-def test_a_flood_of_new_sessions_lifts_an_item_no_further_than_its_share() -> None:
-    honest = [Click(f"h{n}", n % 50, NOON + n) for n in range(100)]
-    flood = [Click(f"f{n}", "spam", NOON + 100 + n) for n in range(1000)]
-    batch, tracker = taken(*honest, *flood, item_floor=20, item_share=0.2)
-    assert len([item for item in batch.items if item != "spam"]) == 100
-    learned = batch.items.count("spam")
-    assert learned == 25, "up to a fifth of all fresh clicks, its own included: 25 of 125"
-    assert tracker.refused["flood"] == 1000 - learned
-    # A flood that clicks other items too is limited to the floor.
-    batch, _ = taken(*(Click(f"f{n}", item, NOON + n) for n in range(2000) for item in ("a", "b", "spam")))
-    assert batch.items.count("spam") == LearningLimits().item_floor
-    # Clicks past the fresh ones are no flood.
-    batch, _ = taken(
-        *(Click(f"s{n}", item, NOON + 10 * n) for n in range(200) for item in ("a", "b", "hit")), item_floor=1000
-    )
-    assert batch.items.count("hit") == 200
 
 
 @pytest.mark.parametrize("wrong", [{"session_gap": 0}, {"item_share": 0.0}, {"item_share": 1.5}, {"new_items": -1}])
