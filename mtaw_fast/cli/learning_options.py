@@ -14,10 +14,12 @@ _STREAMS = ("redis://", "rediss://", "unix://")
 _LIMIT_HELP = "set a limit of learning; repeat for more. The limits, in docs/learning-limits.md: " + ", ".join(
     LearningLimits.__match_args__
 )
+EVENTS_TOKEN_VARIABLE = "MTAW_EVENTS_TOKEN"
 # The options that have no meaning without --learn.
 _DEFAULTS: dict[str, Any] = {
     "--learn-folder": None, "--fsync": False, "--retention": "30d", "--max-log-bytes": 2 << 30, "--max-backlog": 5_000,
-    "--min-clicks": 1, "--learn-limit": [],
+    "--min-clicks": 1, "--learn-limit": [], "--events-token-file": None, "--open-events": False, "--proxy": [],
+    "--proxy-header": "x-forwarded-for",
 }  # fmt: skip
 
 
@@ -49,6 +51,28 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_number(group, "--min-clicks", "N", _DEFAULTS["--min-clicks"], "clicks after which a new item is recommended")
     add_learn_limit(group)
+    _add_events(group)
+
+
+def _add_events(group: Any) -> None:
+    """Add the options that say whose events are believed, and where others come from."""
+    group.add_argument(
+        "--events-token-file", type=Path, metavar="FILE",
+        help="file with the bearer token of trusted events, whose times and number are believed; events without it are "
+        f"refused (default: ${EVENTS_TOKEN_VARIABLE}, else all events are open)",
+    )  # fmt: skip
+    group.add_argument(
+        "--open-events", action="store_true", help="with a token of events: take events without it, too, as open ones"
+    )
+    group.add_argument(
+        "--proxy", action="append", default=[], metavar="ADDRESS",
+        help="address or network of a proxy, such as 10.0.0.7 or 10.0.0.0/24, that says in a header where open events "
+        "come from; repeat for more",
+    )  # fmt: skip
+    group.add_argument(
+        "--proxy-header", type=str.lower, default=_DEFAULTS["--proxy-header"], metavar="NAME",
+        help=f"the name of that header (default: {_DEFAULTS['--proxy-header']})",
+    )  # fmt: skip
 
 
 def add_side_by_side(parser: Any, meaning: str) -> None:

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, add_number, add_serving_options, kept_folder
-from mtaw_fast.cli.learning_options import add_learning_options, add_side_by_side, learning_settings
+from mtaw_fast.cli.learning_options import (
+    EVENTS_TOKEN_VARIABLE,
+    add_learning_options,
+    add_side_by_side,
+    learning_settings,
+)
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.system.cpus import usable_cpus
 
@@ -19,7 +24,7 @@ _PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"
 _SAME_NAMES = (  # options that are fields of `Settings`
     "host", "port", "workers", "encoder", "index", "sessions", "session_ttl", "max_sessions", "max_sessions_bytes",
     "shutdown_timeout", "reload_interval", "metrics_interval", "access_log", "state", "drift_threshold",
-    "explore_share", "explore_below", "feedback_retention",
+    "explore_share", "explore_below", "feedback_retention", "open_events", "proxy_header",
 )  # fmt: skip
 
 
@@ -159,7 +164,11 @@ def run(arguments: argparse.Namespace) -> None:
         feedback=absolute_location(arguments.feedback),
         cors_origins=tuple(arguments.cors_origin),
         trusted_hosts=tuple(arguments.trusted_host),
-        token=_token(arguments.admin_token_file),
+        token=_token(arguments.admin_token_file, _TOKEN_VARIABLE, "--admin-token-file"),
+        events_token=None
+        if learn is None
+        else _token(arguments.events_token_file, EVENTS_TOKEN_VARIABLE, "--events-token-file"),
+        proxies=tuple(arguments.proxy),
         sessions_password=_secret(
             arguments.sessions_password_file, _PASSWORD_VARIABLE, "--sessions-password-file", "password"
         ),
@@ -219,12 +228,12 @@ def _secret(path: Path | None, variable: str, flag: str, name: str) -> str | Non
     return secret
 
 
-def _token(path: Path | None) -> str | None:
-    """Read the admin token and check that an HTTP header can carry it, and that nobody guesses it."""
-    token = _secret(path, _TOKEN_VARIABLE, "--admin-token-file", "token")
+def _token(path: Path | None, variable: str, flag: str) -> str | None:
+    """Read a bearer token and check that an HTTP header can carry it, and that nobody guesses it."""
+    token = _secret(path, variable, flag, "token")
     if token is None:
         return None
-    source = f"${_TOKEN_VARIABLE}" if path is None else str(path)
+    source = f"${variable}" if path is None else str(path)
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise UsageError(f"the token in {source} must be printable ASCII without spaces; write another one")
     if len(token) < _SHORTEST_TOKEN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.middleware import Middleware
 from mtaw_fast.service.http.responses import JSON, error_answer
 from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.origins import Origins
 from mtaw_fast.service.ranking_ids import load_key, use_key
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.routes import changes, events, feedback, items, operations, pages, recommend
@@ -33,11 +35,13 @@ def make_service(
     metrics: Metrics,
     others: Sequence[Reloader] = (),
     is_alone: Callable[[], bool] = lambda: False,
+    origins: Origins | None = None,
 ) -> Service:
     """Return the `Service` that the routes of a worker share.
 
-    others: the reloaders of further bundles. is_alone: see `RequestQueue`. Raises UsageError if a store for sessions or
-    feedback cannot be used, or if the item ids of the bundles have different types.
+    others: the reloaders of further bundles. is_alone: see `RequestQueue`. origins: those of all workers; a service
+    that takes open events and is given none has its own. Raises UsageError if a store for sessions or feedback cannot
+    be used, or if the item ids of the bundles have different types.
     """
     reloaders = [reloader, *others]
     if len({loader.snapshot.recommender.ids.kind for loader in reloaders}) > 1:
@@ -49,7 +53,10 @@ def make_service(
     use_key(load_key(settings))
     queue = RequestQueue(settings.limits, metrics, is_alone)
     sessions = open_sessions(settings, _STORE_TIMEOUT)
-    return Service(settings, metrics, bundles, queue, sessions, open_feedback(settings, _STORE_TIMEOUT))
+    if origins is None and settings.takes_open_events:
+        with contextlib.closing(Origins.make(settings.workers)) as memory:
+            origins = Origins(memory, settings)
+    return Service(settings, metrics, bundles, queue, sessions, open_feedback(settings, _STORE_TIMEOUT), origins)
 
 
 def make_app(service: Service) -> Middleware:
@@ -100,7 +107,7 @@ def _routes(with_sessions: bool, learns: bool, with_feedback: bool) -> list[Any]
     if with_sessions or learns or with_feedback:
         handlers.append(events.forget)
     if learns:
-        handlers += [events.events, operations.compact]
+        handlers += [events.events, operations.compact, operations.refusals]
     if with_feedback:
         handlers += [feedback.feedback, pages.experiment]
     return handlers

@@ -46,7 +46,9 @@ class SharedMemory:
                 os.close(descriptor)
                 raise
         except OSError as error:
-            raise MtawError(f"no memory for {size} bytes of counters ({error.strerror}); free some memory") from None
+            raise MtawError(
+                f"no memory for {size} bytes of shared memory ({error.strerror}); free some memory"
+            ) from None
         return cls(descriptor)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
@@ -25,8 +26,11 @@ _LIMIT_FLAGS = {
     "connections": "--max-connections",
 }  # fmt: skip
 MAX_DAYS = 36_500
+PROXY_HEADER = "x-forwarded-for"
 MAX_BUNDLES = 4  # served side by side
 _HOST_NAME = re.compile(r"[\w.-]+", re.ASCII)
+_HEADER_NAME = re.compile(r"[a-z0-9-]+")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -108,6 +112,14 @@ class Settings:
         Names of the service in addition to `host`, see `http.access.Gate`.
     cors_origins : tuple of str
         Origins whose pages may read answers and click.
+    events_token : str, optional
+        The bearer token of trusted events. With it, events without a token are refused.
+    open_events : bool
+        Take events without a token, too, as a service does that has none.
+    proxies : tuple of str
+        Addresses and networks of proxies, whose `proxy_header` names the origin of an open event.
+    proxy_header : str
+        The name of that header, in lower case.
     feedback : str, optional
         Where to store feedback: a file, a folder or a redis:// URL.
     feedback_retention : int, optional
@@ -146,6 +158,10 @@ class Settings:
     sessions_password: str | None = field(default=None, repr=False)
     trusted_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    events_token: str | None = field(default=None, repr=False)
+    open_events: bool = False
+    proxies: tuple[str, ...] = ()
+    proxy_header: str = PROXY_HEADER
     feedback: str | None = None
     feedback_retention: int | None = None
     side_by_side: tuple[tuple[Path, float], ...] = ()
@@ -183,6 +199,7 @@ class Settings:
         if self.learn is not None and self.state is not None:
             raise UsageError("--state: with --learn, the log of learning keeps the item table too; leave --state out")
         self._check_side_by_side()
+        self._check_events()
         for origin in self.cors_origins:
             _check_cors_origin(origin)
         for name in self.trusted_hosts:
@@ -203,6 +220,24 @@ class Settings:
                     f"{flag} contains a password, and every user of this machine can read it in the process list; "
                     "give it in --sessions-password-file or $MTAW_REDIS_PASSWORD"
                 )
+
+    def _check_events(self) -> None:
+        if self.events_token is not None and self.events_token == self.token:
+            raise UsageError(
+                "the token of events is that of /admin, too, and who sends events could change the service; write "
+                "another one"
+            )
+        if self.open_events and self.events_token is None:
+            raise UsageError("--open-events goes with --events-token-file; without a token, events are open anyway")
+        if not _HEADER_NAME.fullmatch(self.proxy_header) or self.proxy_header == "forwarded":
+            raise UsageError(
+                f"--proxy-header {self.proxy_header!r} must be a header that lists addresses; write its name, as in "
+                f"{PROXY_HEADER}"
+            )
+        if self.proxy_header != PROXY_HEADER and not self.proxies:
+            raise UsageError("--proxy-header goes with --proxy; name the proxy that sets the header there")
+        for proxy in self.proxies:
+            network_of(proxy)
 
     def _check_side_by_side(self) -> None:
         if not self.side_by_side:
@@ -245,6 +280,11 @@ class Settings:
         return self.learn.of_arms([folder for folder, _ in self.side_by_side])[number]
 
     @property
+    def takes_open_events(self) -> bool:
+        """Whether the service learns from events without a token."""
+        return self.learn is not None and (self.open_events or self.events_token is None)
+
+    @property
     def own_names(self) -> frozenset[str]:
         """The host names of this service, in lower case."""
         return frozenset(name.lower().removesuffix(".") for name in (self.host, *self.trusted_hosts))
@@ -276,6 +316,16 @@ def _check_cors_origin(origin: str) -> None:
             f"--cors-origin {origin!r} is not an origin as browsers send it; write scheme and host in lower case, and "
             "the port unless it is the default, as in https://shop.example"
         )
+
+
+def network_of(proxy: str) -> Network:
+    """Return one of `Settings.proxies` as a network. Raises UsageError if it is neither an address nor a network."""
+    try:
+        return ipaddress.ip_network(proxy)
+    except ValueError:
+        raise UsageError(
+            f"--proxy {proxy!r} is neither an address nor a network; write it as in 10.0.0.7 or 10.0.0.0/24"
+        ) from None
 
 
 def _names_password(address: str) -> bool:

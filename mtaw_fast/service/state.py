@@ -11,8 +11,9 @@ from litestar.connection import ASGIConnection
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.service.bundles import Bundles, Reloader
 from mtaw_fast.service.feedback_store import FeedbackStore
-from mtaw_fast.service.observability.metrics import REFUSALS, Metrics
+from mtaw_fast.service.observability.metrics import REFUSALS, SHARE_CELLS, Metrics
 from mtaw_fast.service.observability.metrics_page import MetricsPage
+from mtaw_fast.service.origins import Origins
 from mtaw_fast.service.recording import CountedReports, Recorder
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.sessions.in_memory import SessionStore
@@ -28,8 +29,8 @@ class Service:
     """The parts of one worker.
 
     stopping: whether it shuts down. partial_bodies: bytes of the request bodies that have not arrived completely.
-    appending: events that threads are writing to the log. recorder, reports: what feedback needs. watch:
-    counts what a shop watches. metrics_page: the answer of /metrics.
+    appending: events that threads are writing to the log. origins: judges open clicks, if the service takes any.
+    recorder, reports: what feedback needs. watch: counts what a shop watches. metrics_page: the answer of /metrics.
     """
 
     settings: Settings
@@ -38,6 +39,7 @@ class Service:
     queue: RequestQueue
     sessions: SessionStore | None
     feedback: FeedbackStore | None = None
+    origins: Origins | None = None
     stopping: bool = False
     partial_bodies: int = 0
     appending: int = 0
@@ -98,6 +100,9 @@ class Service:
         """Set the gauges of learning. They are the same in every worker, so only the first one sets them."""
         if not self.metrics.first_worker:
             return
+        if self.origins is not None:
+            share = self.origins.busiest_share() or 0.0
+            self.metrics.set("mtaw_busiest_origin_share", round(SHARE_CELLS * share))
         for arm, learner in enumerate(self.learners):
             event_processor, delta, label = learner.state.event_processor, learner.state.delta, str(arm)
             self.metrics.set("mtaw_learned_clicks", event_processor.learned_clicks, label)

@@ -27,6 +27,7 @@ from mtaw_fast.service.http.graceful_drain import (
 from mtaw_fast.service.observability.counters import HEARTBEAT
 from mtaw_fast.service.observability.metrics import GAUGES, Metrics
 from mtaw_fast.service.observability.service_log import configure_logging, flush_log, log_event
+from mtaw_fast.service.origins import Origins
 from mtaw_fast.service.ranking_ids import load_key
 from mtaw_fast.service.resources import SharedMemory, raise_file_limit
 from mtaw_fast.service.settings import Settings
@@ -70,8 +71,13 @@ def serve(settings: Settings) -> None:
     raise_file_limit()
     settings = dataclasses.replace(settings, ranking_key=load_key(settings))
     try:
-        with _listening(settings) as listener, contextlib.closing(Metrics.make(settings.workers)) as counters:
-            _Supervisor(settings, listener, counters).run()
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(_listening(settings))
+            counters = stack.enter_context(contextlib.closing(Metrics.make(settings.workers)))
+            origins = None
+            if settings.takes_open_events:
+                origins = stack.enter_context(contextlib.closing(Origins.make(settings.workers)))
+            _Supervisor(settings, listener, counters, origins).run()
     finally:
         flush_log()  # before the caller prints an error
 
@@ -99,8 +105,10 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, listener: socket.socket, counters: SharedMemory) -> None:
-        self._settings, self._listener, self._shared = settings, listener, counters
+    def __init__(
+        self, settings: Settings, listener: socket.socket, counters: SharedMemory, origins: SharedMemory | None
+    ) -> None:
+        self._settings, self._listener, self._shared = settings, listener, (counters, origins)
         self._metrics = Metrics.open(counters, settings.workers)
         self._workers: dict[int, _Worker] = {}
         self._restarts: dict[int, tuple[float, int]] = {}  # by row: when to start a worker, and its failures so far
@@ -160,7 +168,7 @@ class _Supervisor:
     def _start(self, row: int, failures: int) -> None:
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(
-            target=_run, args=(self._settings, self._listener, self._shared, row, theirs), name=f"worker-{row}"
+            target=_run, args=(self._settings, self._listener, *self._shared, row, theirs), name=f"worker-{row}"
         )
         process.start()
         theirs.close()

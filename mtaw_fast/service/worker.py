@@ -26,6 +26,7 @@ from mtaw_fast.service.http.open_connections import OpenConnections
 from mtaw_fast.service.observability.counters import HEARTBEAT, PID
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.observability.service_log import configure_logging, flush_log, log_event
+from mtaw_fast.service.origins import Origins
 from mtaw_fast.service.resources import SharedMemory, connection_limit
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot, signature
@@ -41,7 +42,12 @@ _STOP_INTERVAL = 0.02  # seconds between checks of what is left
 
 
 def run_worker(
-    settings: Settings, listener: socket.socket, counters: SharedMemory, row: int, supervisor: Connection
+    settings: Settings,
+    listener: socket.socket,
+    counters: SharedMemory,
+    origins: SharedMemory | None,
+    row: int,
+    supervisor: Connection,
 ) -> None:
     """Run the worker process.
 
@@ -49,8 +55,10 @@ def run_worker(
     ----------
     counters : SharedMemory
         The counters of all workers.
+    origins : SharedMemory, optional
+        The origins of open clicks, if the service takes any.
     row : int
-        This worker's row of them.
+        This worker's row of both.
     supervisor : Connection
         Receives ("ready", version), ("failed", reason) or, after wrong use, ("misused", reason). When its other end
         closes, the worker stops.
@@ -63,7 +71,8 @@ def run_worker(
     try:
         metrics = Metrics.open(counters, settings.workers, row, settings.arms)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, listener, metrics, supervisor))
+            guarded = None if origins is None else Origins(origins, settings, row)
+            runner.run(_serve(settings, listener, metrics, guarded, supervisor))
     except MtawError as error:
         supervisor.send(("misused" if isinstance(error, UsageError) else "failed", str(error)))
     except OSError as error:
@@ -75,13 +84,15 @@ def run_worker(
         flush_log()
 
 
-async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, supervisor: Connection) -> None:
+async def _serve(
+    settings: Settings, listener: socket.socket, metrics: Metrics, origins: Origins | None, supervisor: Connection
+) -> None:
     limits = settings.limits
     # No variable for a snapshot: this frame lives as long as the worker, and would keep the first bundle in memory.
     first, *others = [_reloader(settings, metrics, number) for number in range(len(settings.served))]
     TimedProtocol.read_timeout = limits.read_timeout
     connections = TimedProtocol.open_connections = OpenConnections(limits.deadline)
-    service = make_service(settings, first, metrics, others, is_alone=lambda: len(connections.working) == 1)
+    service = make_service(settings, first, metrics, others, lambda: len(connections.working) == 1, origins)
     server = _Server(service, supervisor)
     tasks = [asyncio.create_task(_tick(service, server))]
     tasks += [asyncio.create_task(reloader.watch()) for reloader in service.bundles]

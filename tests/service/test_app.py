@@ -374,6 +374,7 @@ def test_a_service_that_keeps_no_changes_says_so(
 def test_every_route_of_operators_needs_the_token(memory_bundle: Path, tmp_path: Path) -> None:
     paths = msgspec.json.decode(whole_document())["paths"]
     routes = [(path, method) for path, methods in paths.items() for method in methods if "security" in methods[method]]
+    routes = [(path, method) for path, method in routes if {} not in paths[path][method]["security"]]
     assert {path for path, _ in routes} == {path for path in ROUTES if path.startswith("/admin/")} - {
         "/admin/experiment"
     }

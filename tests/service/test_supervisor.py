@@ -57,7 +57,7 @@ class Supervised:
     def __init__(self, bundle: Path, clock: Clock) -> None:
         counters = Metrics.make(1)
         self.clock, self.own = clock, Metrics.open(counters, 1, 0).counters.own
-        self.supervisor: Any = supervisor._Supervisor(Settings(bundle), socket.socket(), counters)
+        self.supervisor: Any = supervisor._Supervisor(Settings(bundle), socket.socket(), counters, None)
         self.supervisor._announced = True
 
     def start(self, failures: int, up: bool) -> supervisor._Worker:

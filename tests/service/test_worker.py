@@ -126,6 +126,12 @@ def test_a_failed_start_says_why(tmp_path: Path, text_bundle: Path, text_service
         (["--sessions-password-file", "/dev/null"], "has no password"),
         (["--max-connections", "0"], "--max-connections must be above 0"),
         (["--admin-token-file", "/dev/null"], "has no token"),
+        (["--learn", "log", "--events-token-file", "/dev/null"], "leave --events-token-file out"),
+        (["--learn", "log", "--open-events"], "--open-events goes with --events-token-file"),
+        (["--learn", "log", "--proxy", "proxy.example"], "write it as in 10.0.0.7 or 10.0.0.0/24"),
+        (["--learn", "log", "--proxy", "10.0.0.7", "--proxy-header", "Forwarded"], "must be a header that lists"),
+        (["--proxy", "10.0.0.7"], "--proxy goes with --learn"),
+        (["--open-events"], "--open-events goes with --learn"),
     ],
 )
 def test_bad_options_are_explained(
@@ -162,12 +168,26 @@ def test_a_token_that_no_header_carries_or_anyone_guesses(
     reason: str,
 ) -> None:
     (tmp_path / "token").write_text(token)
-    assert main(["serve", str(text_bundle), "--admin-token-file", str(tmp_path / "token")]) == 2
-    monkeypatch.setenv("MTAW_ADMIN_TOKEN", token)
-    assert main(["serve", str(text_bundle)]) == 2
+    command = ["serve", str(text_bundle), "--learn", str(tmp_path / "learned")]
+    for kind in ("admin", "events"):
+        assert main([*command, f"--{kind}-token-file", str(tmp_path / "token")]) == 2
+        with monkeypatch.context() as patched:
+            patched.setenv(f"MTAW_{kind.upper()}_TOKEN", token)
+            assert main(command) == 2
     error = capsys.readouterr().err
-    assert error.count(reason) == error.count("\n") == 2
+    assert error.count(reason) == error.count("\n") == 4
     assert len(token) < 3 or token not in error
+
+
+def test_the_token_of_events_is_another_than_that_of_operators(
+    text_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MTAW_ADMIN_TOKEN", "MTAW_EVENTS_TOKEN"):
+        monkeypatch.setenv(name, "one-token-for-both")
+    assert main(["serve", str(text_bundle), "--learn", str(tmp_path / "learned")]) == 2
+    error = capsys.readouterr().err
+    assert "write another one" in error
+    assert "one-token-for-both" not in error
 
 
 def test_workers_may_be_as_many_as_there_are_processors(monkeypatch: pytest.MonkeyPatch) -> None:

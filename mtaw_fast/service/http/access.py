@@ -1,4 +1,4 @@
-"""Who may send a request: web pages by their host and origin, operators by the service's token.
+"""Who may send a request: web pages by their host and origin, operators and the shop's own servers by a token.
 
 A page of another site must neither click in its reader's name nor read answers. A browser sends such a page's origin
 along, and the routes refuse others than their own and those of `--cors-origin`. A page whose host name is made to point
@@ -149,11 +149,20 @@ def _is_address(name: str) -> bool:
     return True
 
 
+def _has(scope: Any, token: str | None) -> bool:
+    """Return whether the request of an ASGI scope carries a token; False if there is none."""
+    sent_token = _bearer_token(scope)
+    return token is not None and sent_token is not None and hmac.compare_digest(sent_token, token.encode())
+
+
+def _bearer_token(scope: Any) -> bytes | None:
+    scheme, _, token = (_header(scope, b"authorization") or b"").partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else None
+
+
 def has_token(scope: Any, settings: Settings) -> bool:
     """Return whether the request of an ASGI scope carries the service's token."""
-    scheme, _, sent_token = (_header(scope, b"authorization") or b"").partition(b" ")
-    token = settings.token
-    return token is not None and scheme.lower() == b"bearer" and hmac.compare_digest(sent_token.strip(), token.encode())
+    return _has(scope, settings.token)
 
 
 def admin_only(request: ASGIConnection[Any, Any, Any, Any], _: Any) -> None:
@@ -168,3 +177,30 @@ def admin_only(request: ASGIConnection[Any, Any, Any, Any], _: Any) -> None:
         )
     if not has_token(request.scope, settings):
         raise ServiceError(401, "unauthorized", "send 'Authorization: Bearer' with the token of the service")
+
+
+def is_trusted(scope: Any, settings: Settings) -> bool:
+    """Return whether the clicks of a request are believed: it has the token of events, or the service's own.
+
+    Raises ServiceError (401) on any other bearer token: its sender would take what happens to open events for a loss.
+    """
+    if _has(scope, settings.events_token) or has_token(scope, settings):
+        return True
+    if _bearer_token(scope) is not None:
+        raise _NOT_TRUSTED if settings.events_token is not None else _NO_EVENTS_TOKEN
+    return False
+
+
+def may_send_events(request: ASGIConnection[Any, Any, Any, Any], _: Any) -> None:
+    """Refuse events that are neither trusted nor open (401). A Litestar guard: it runs before the body is read."""
+    settings = service_of(request).settings
+    if not is_trusted(request.scope, settings) and not settings.takes_open_events:
+        raise _NOT_TRUSTED
+
+
+_NOT_TRUSTED = ServiceError(401, "unauthorized", "send 'Authorization: Bearer' with the token of events")
+_NO_EVENTS_TOKEN = ServiceError(
+    401,
+    "unauthorized",
+    "this service has no token of events; start it with --events-token-file, or send events without Authorization",
+)

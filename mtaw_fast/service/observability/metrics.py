@@ -28,8 +28,8 @@ from mtaw_fast.service.settings import MAX_BUNDLES
 CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
     "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/items", "/v1/sessions/{id}/click", "/v1/sessions/{id}",
-    "/v1/events", "/v1/feedback", "/v1/bundle", "/admin/reload", "/admin/compact", "/admin/items", "/admin/items/add",
-    "/admin/items/remove", "/admin/items/hide", "/admin/items/show", "/admin/rules/{name}",
+    "/v1/events", "/v1/feedback", "/v1/bundle", "/admin/reload", "/admin/compact", "/admin/refusals", "/admin/items",
+    "/admin/items/add", "/admin/items/remove", "/admin/items/hide", "/admin/items/show", "/admin/rules/{name}",
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/watch", "/experiment", "/admin/experiment", "/",
     "other",
 )  # fmt: skip
@@ -70,9 +70,10 @@ class Family:
 
 VALUE_CELLS = 100  # that a value of 1 counts for
 DRIFT_CELLS = 1_000_000  # likewise, a drift of 1
+SHARE_CELLS = 1000  # likewise, a share of 1
 REFUSALS = (
     "duplicate", "late", "session_full", "bot", "flood", "crowd", "catalog_full", "unproven", "wrong_type", "trained",
-    "wrong_vector",
+    "wrong_vector", "origin", "origin_new",
 )  # fmt: skip
 _ROUTE = ("route", ROUTES)
 # Each of several bundles that learn has its own series. The label is the bundle's number, and its name in the text.
@@ -103,6 +104,10 @@ FAMILIES = (
     Family("mtaw_sessions_bytes", "gauge", "Memory of the stored sessions."),
     Family("mtaw_events_total", "counter", "Events written to the log."),
     Family("mtaw_events_refused_total", "counter", "Events that could not be written."),
+    Family(
+        "mtaw_busiest_origin_share", "gauge", "Share of today's open clicks that came from one origin; 0: few clicks.",
+        per_unit=SHARE_CELLS,
+    ),
     Family("mtaw_feedback_total", "counter", "Feedback requests that were stored."),
     Family("mtaw_feedback_refused_total", "counter", "Feedback requests that could not be stored."),
     Family("mtaw_learned_clicks", "gauge", "Clicks learned since the served bundle was written.", (_ARM,)),

@@ -109,6 +109,10 @@ class EventsAnswer(Struct, kw_only=True):
     log_position: Annotated[
         str, Meta(description="Position of the log after them: rankings with this or a later `log_position` know them.")
     ]
+    refused: Annotated[
+        dict[str, int],
+        Meta(description="How many of them are not learned, by the rule that refused them as they arrived."),
+    ]
 
 
 class ForgetAnswer(Struct, kw_only=True):
@@ -246,6 +250,29 @@ class CompactAnswer(Struct, kw_only=True):
     log_position: Annotated[
         str,
         Meta(description="The log's end now: the compaction covers all up to here."),
+    ]
+
+
+class RefusedClick(Struct, omit_defaults=True, kw_only=True):
+    """A click that was not learned."""
+
+    rule: str
+    item: int | str
+    time: Annotated[int, Meta(description="When it arrived, in Unix milliseconds.")]
+    origin: Annotated[
+        str | None, Meta(description="A keyed hash of where it came from; null where a rule of the log refused it.")
+    ]
+    cut: Annotated[bool, Meta(description="Whether `item` is only the beginning of its id.")] = False
+
+
+class RefusalsAnswer(Struct, kw_only=True):
+    """The clicks that were not learned, the last ones."""
+
+    version: Version
+    refusals: Annotated[list[RefusedClick], Meta(description="The newest first.")]
+    busiest_origin_share: Annotated[
+        float | None,
+        Meta(description="Share of today's open clicks that came from one origin; null if there were few."),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -13,9 +14,11 @@ from litestar.params import Body, Parameter
 from litestar.types import ASGIApp
 
 from mtaw_fast.errors import DataError, LearnError
+from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log.checked_events import checked_click, forget_of
-from mtaw_fast.online.log.events import MAX_TEXT_LENGTH, Event, Forget, now_ms
+from mtaw_fast.online.log.events import MAX_TEXT_LENGTH, Click, Event, Forget, now_ms
 from mtaw_fast.service.errors import ServiceError, invalid, unavailable
+from mtaw_fast.service.http.access import is_trusted, may_send_events
 from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.request_cycle import has_left
 from mtaw_fast.service.http.responses import json_response
@@ -37,19 +40,32 @@ def _within_backlog(request: ASGIConnection[Any, Any, Any, Any], _: Any) -> None
 
 
 @post(
-    "/v1/events", status_code=200, responses=errors(400, 403, 408, 413, 503), operation_class=operation("events"),
-    guards=[_within_backlog],
+    "/v1/events", status_code=200, responses=errors(400, 401, 403, 408, 413, 503), operation_class=operation("events"),
+    guards=[may_send_events, _within_backlog],
 )  # fmt: skip
 async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()]) -> Response[EventsAnswer]:
-    """Learn from clicks. Once this answers they are in the log; within a second every ranking knows them."""
+    """Learn from clicks. Once this answers they are in the log; within a second every ranking knows them.
+
+    With the bearer token of events, their times and their number are believed; without, some may be refused.
+    """
     service = service_of(request)
     _check_backlog(service)  # again: other requests came while the body did
-    count = len(data.events)
-    position = await _append(service, lambda: _clicks(data.events), count)
+    count, trusted = len(data.events), is_trusted(request.scope, service.settings)
+    verdicts: Counter[str | None] = Counter()
+
+    def make(learner: OnlineLearner, now: int) -> list[Click]:
+        clicks = _clicks(data.events, now, trusted)
+        if not trusted:
+            clicks = _judged(service, request.scope, clicks, learner, now)
+            verdicts.update(click.refused for click in clicks)
+        return clicks
+
+    position = await _append(service, make, count)
     for event in data.events:
         service.watch.clicked(event.session, event.item)
     version = service.take(request).version
-    return json_response(EventsAnswer(version=version, accepted=count, log_position=position))
+    refused = {rule: number for rule, number in verdicts.items() if rule is not None}
+    return json_response(EventsAnswer(version=version, accepted=count, log_position=position, refused=refused))
 
 
 def _check_backlog(service: Service) -> None:
@@ -68,9 +84,14 @@ def _check_backlog(service: Service) -> None:
             )
 
 
-def _clicks(events: Sequence[EventRequest]) -> list[Event]:
+def _judged(service: Service, scope: Any, clicks: list[Click], learner: OnlineLearner, now: int) -> list[Click]:
+    """Return open clicks, judged; see `Origins.judged`."""
+    assert service.origins is not None  # requests without a token were refused
+    return service.origins.judged(scope, clicks, learner.usual_visits, now)
+
+
+def _clicks(events: Sequence[EventRequest], now: int, trusted: bool) -> list[Click]:
     """Return events as clicks. Raises ServiceError (400) if one is invalid."""
-    now = now_ms()
     try:
         return [
             checked_click(
@@ -81,6 +102,7 @@ def _clicks(events: Sequence[EventRequest]) -> list[Event]:
                 event.id,
                 event.context,
                 where=f"event {number}",
+                trusted=trusted,
             )
             for number, event in enumerate(events)
         ]
@@ -144,50 +166,73 @@ def keep_encoded_slashes(app: ASGIApp) -> ASGIApp:
 
 async def learn_clicks(
     service: Service,
+    scope: Any,
     session: str,
     items: list[int | str],
     context: Mapping[str, Any] | None = None,
     types: Sequence[str | None] | None = None,
 ) -> None:
-    """Write clicks of a kept session to the log, if the service learns. Raises ServiceError (400) on a bad id."""
-    if service.learns and items:
-        now = now_ms()
+    """Write clicks of a kept session to the log, if the service learns from the request of an ASGI scope.
+
+    Raises ServiceError: 400 on a bad id, 401 on a wrong token.
+    """
+    if not service.learns or not items:
+        return
+    trusted = is_trusted(scope, service.settings)
+    if not trusted and not service.settings.takes_open_events:
+        return
+
+    def make(learner: OnlineLearner, now: int) -> list[Click]:
         try:
-            clicks: list[Event] = [
-                checked_click(session, item, now, kind, context=context, where=f"click {number}")
+            clicks = [
+                checked_click(session, item, now, kind, context=context, where=f"click {number}", trusted=trusted)
                 for number, (item, kind) in enumerate(zip(items, types or [None] * len(items), strict=True))
                 if item != ""
             ]
         except DataError as error:
             raise invalid("invalid_item", str(error)) from None
-        await keep(service, clicks)
+        return clicks if trusted else _judged(service, scope, clicks, learner, now)
+
+    await _append(service, make, len(items))
 
 
 async def keep(service: Service, new_events: list[Event]) -> str:
     """Append events to the log; return the position after them. Raises ServiceError (503) if that fails."""
-    return await _append(service, lambda: new_events, len(new_events))
+    return await _append(service, lambda *_: new_events, len(new_events))
 
 
-async def _append(service: Service, make: Callable[[], list[Event]], count: int) -> str:
-    """Append the `count` events that `make` returns, which may be called again; see `keep`. Raises what `make` raises.
+async def _append(service: Service, make: Callable[[OnlineLearner, int], Sequence[Event]], count: int) -> str:
+    """Append the `count` events that `make` returns; see `keep`. Raises what `make` raises.
 
-    A few events are made and written on the event loop, in microseconds. Many get a thread, as do fsync and Redis.
+    make: called once, with the learner and the events' arrival. A few events are made and written on the event loop, in
+    microseconds. Many get a thread, as do fsync and Redis.
     """
-    learner, *others = service.learners
-    try:
-        if count <= _ON_LOOP and not learner.settings.fsync and learner.settings.stream is None:
-            position = learner.append(make())
-        else:
-            service.appending += count
-            try:
-                position = await in_background(lambda: learner.append(make()))
-            finally:
-                service.appending -= count
-    except LearnError as error:
-        if service.learners[0] is not learner:  # a reload has closed its log meanwhile
-            return await _append(service, make, count)
-        service.metrics.add("mtaw_events_refused_total", by=count)
-        raise unavailable("not_kept", str(error)) from None
+    made: Sequence[Event] | None = None
+    now = now_ms()
+
+    def append() -> str:
+        nonlocal made
+        if made is None:
+            made = make(learner, now)
+        return learner.append(made, now=now)
+
+    while True:
+        learner, *others = service.learners
+        try:
+            if count <= _ON_LOOP and not learner.settings.fsync and learner.settings.stream is None:
+                position = append()
+            else:
+                service.appending += count
+                try:
+                    position = await in_background(append)
+                finally:
+                    service.appending -= count
+            break
+        except LearnError as error:
+            if service.learners[0] is not learner:  # a reload has closed its log meanwhile
+                continue
+            service.metrics.add("mtaw_events_refused_total", by=count)
+            raise unavailable("not_kept", str(error)) from None
     for other in others:  # the log is the same
         other.follower.wake()
     service.metrics.add("mtaw_events_total", by=count)

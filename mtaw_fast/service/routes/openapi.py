@@ -23,8 +23,9 @@ from mtaw_fast.service.settings import Limits
 
 _NEED_TOKEN = (
     "reload", "compact", "add_items", "remove_items", "hide_items", "show_items", "put_items", "patch_items",
-    "put_rules", "get_rules", "delete_rules",
+    "put_rules", "get_rules", "delete_rules", "refusals",
 )  # fmt: skip
+_MAY_HAVE_TOKEN = ("events", "click")
 VERSION_HEADER = "X-Bundle-Version"
 
 _VERSION = "0f3a6c1d2b4e5f60"
@@ -134,7 +135,7 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
     "events": (
         "learning",
         {"events": [{"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view"}]},
-        {"version": _VERSION, "accepted": 1, "log_position": "0000000000-000000000113"},
+        {"version": _VERSION, "accepted": 1, "log_position": "0000000000-000000000113", "refused": {}},
     ),
     "forget": ("learning", None, {"version": _VERSION, "log_position": "0000000000-000000000162"}),
     "bundle": (
@@ -149,6 +150,16 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
     "metrics": ("operation", None, None),
     "reload": ("operation", None, {"version": _VERSION, "result": "loaded", "workers": {_VERSION: 2}}),
     "compact": ("operation", None, {"version": _VERSION, "log_position": "0000000000-000000000162"}),
+    "refusals": (
+        "operation", None,
+        {
+            "version": _VERSION, "busiest_origin_share": 0.25,
+            "refusals": [
+                {"rule": "origin", "item": "sku-9", "time": 1764150000007, "origin": "5f0c1a2b3d4e6f70"},
+                {"rule": "flood", "item": "sku-4", "time": 1764150000000, "origin": None},
+            ],
+        },
+    ),
 }  # fmt: skip
 
 
@@ -169,6 +180,8 @@ def operation(name: str) -> type[Operation]:
                     response.content[JSON].examples = {name: Example(value=answer)}
             if name in _NEED_TOKEN:
                 self.security = [{"bearer": []}]
+            elif name in _MAY_HAVE_TOKEN:
+                self.security = [{"bearer": []}, {}]
 
     return Described
 

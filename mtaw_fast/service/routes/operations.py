@@ -12,12 +12,15 @@ from mtaw_fast.service.http.access import admin_only
 from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.responses import json_response
 from mtaw_fast.service.observability.metrics import CONTENT_TYPE
+from mtaw_fast.service.origins import LAST_REFUSALS, Refusal
 from mtaw_fast.service.resources import in_background
 from mtaw_fast.service.routes.answers import (
     AskLimits,
     BundleAnswer,
     CompactAnswer,
     HealthAnswer,
+    RefusalsAnswer,
+    RefusedClick,
     ReloadAnswer,
     ServedBundle,
 )
@@ -124,3 +127,23 @@ async def compact(request: StrictRequest) -> Response[CompactAnswer]:
     if position is None:
         raise ServiceError(409, "compaction_running", "a compaction that was asked for is running; try again after it")
     return json_response(CompactAnswer(version=service.take(request).version, log_position=position), 202)
+
+
+@get("/admin/refusals", responses=errors(401, 403, 503), operation_class=operation("refusals"), guards=[admin_only])
+async def refusals(request: StrictRequest) -> Response[RefusalsAnswer]:
+    """Return the last clicks that were not learned, and why. Needs the bearer token."""
+    service = service_of(request)
+    origins, learner = service.origins, service.learners[0]
+    arrived = [] if origins is None else origins.refusals()
+    # What this host refused on arrival is in its log, too, without the origin.
+    known = {(refusal.rule, refusal.time) for refusal in arrived}
+    recent = [Refusal(*refusal) for refusal in learner.state.event_processor.tracker.last_refused.copy()]
+    by_log = [refusal for refusal in recent if (refusal.rule, refusal.time) not in known]
+    last = sorted(arrived + by_log, key=lambda refusal: -refusal.time)[:LAST_REFUSALS]
+    return json_response(
+        RefusalsAnswer(
+            version=service.take(request).version,
+            refusals=[RefusedClick(**refusal._asdict()) for refusal in last],
+            busiest_origin_share=None if origins is None else origins.busiest_share(),
+        )
+    )

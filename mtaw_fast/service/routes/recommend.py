@@ -102,7 +102,7 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
 
 
 @post(
-    "/v1/sessions/{session_id:str}/click", status_code=200, responses=errors(400, 403, 408, 413, 503),
+    "/v1/sessions/{session_id:str}/click", status_code=200, responses=errors(400, 401, 403, 408, 413, 503),
     operation_class=operation("click"),
 )  # fmt: skip
 async def click(
@@ -110,7 +110,10 @@ async def click(
     session_id: Annotated[str, Parameter(pattern=f"^{SESSION_ID}$", description="Chosen by the client.")],
     data: Annotated[ClickRequest, Body()],
 ) -> Response[ClickAnswer]:
-    """Append clicks to a session that the service keeps, and rank for the whole session."""
+    """Append clicks to a session that the service keeps, and rank for the whole session.
+
+    A service that learns does so from these clicks as from those of /v1/events.
+    """
     service = service_of(request)
     assert service.sessions is not None
     _check_line_end(session_id)
@@ -134,7 +137,7 @@ async def click(
         kept = await service.sessions.context(session_id, None)
         names = context.columns.names
         keywords["context"] = None if kept is None else {name: kept[name] for name in names if name in kept}
-    await learn_clicks(service, session_id, data.items, keywords["context"], data.types)
+    await learn_clicks(service, request.scope, session_id, data.items, keywords["context"], data.types)
     clicks, types = await service.sessions.click(session_id, data.items, data.types)
     if data.context is not None:
         await service.sessions.context(session_id, data.context)

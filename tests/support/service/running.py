@@ -23,6 +23,9 @@ from mtaw_fast.service.settings import Settings
 
 ADMIN_TOKEN = "s3cret-of-the-tests"
 WITH_TOKEN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+EVENTS_TOKEN = "events-of-the-tests"
+TRUSTED = {"Authorization": f"Bearer {EVENTS_TOKEN}"}
+OPEN = {"MTAW_EVENTS_TOKEN": ""}  # environment of a service that takes open events
 FRESH = ("--metrics-interval", "0.001")
 HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 23\r\n\r\n"
 BODY = b'{"session": ["sku-11"]}'
@@ -118,9 +121,11 @@ class Running(Client, Service):
 def ask_on(
     connection: http.client.HTTPConnection, method: str, path: str, body: Any = None, headers: Any = None
 ) -> Reply:
-    """Send a request on an open connection."""
+    """Send a request on an open connection. Without `headers`, clicks are trusted: tests send many from one address."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    connection.request(method, path, data, headers or {})
+    if headers is None:
+        headers = TRUSTED if path.endswith(("/v1/events", "/click")) else {}
+    connection.request(method, path, data, headers)
     response = connection.getresponse()
     return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
@@ -129,8 +134,8 @@ def ask_on(
 def running(
     bundle: Path, *flags: str, workers: int = 1, environment: dict[str, str] | None = None, **more: Any
 ) -> Iterator[Running]:
-    """Serve a bundle, with the token ADMIN_TOKEN; at the end it must stop on SIGTERM. more: see `Service`."""
-    environment = {"MTAW_ADMIN_TOKEN": ADMIN_TOKEN} | (environment or {})
+    """Serve a bundle, with the tokens of the tests; at the end it must stop on SIGTERM. more: see `Service`."""
+    environment = {"MTAW_ADMIN_TOKEN": ADMIN_TOKEN, "MTAW_EVENTS_TOKEN": EVENTS_TOKEN} | (environment or {})
     with (
         tempfile.TemporaryDirectory(prefix="mtaw-fast-test-") as folder,
         Running(bundle, Path(folder) / "log", workers, (*FRESH, *flags), environment=environment, **more) as service,
