@@ -120,13 +120,13 @@ class OriginGuard:
         if all(0 <= (turn - self._sessions[cell] + 1) % _MAX_BYTE < _PASSES - 1 for cell in visit):
             return None
         visits = self._counted(1, cells)
-        if share < 0 and self._counted(2, cells) >= max(self._limits.origin_new, min(visits, day) / _NEW_SHARE):
+        if share < 0 and self._counted(2, cells) + 1 > max(self._limits.origin_new, min(visits, day) / _NEW_SHARE):
             return BY_NEW_ITEMS
         pair = self._hashed(origin + item, _ITEM_CELLS)
         pair[1] += _ITEM_CELLS
         count = min(self._items[cell] for cell in pair)
         most = max(self._limits.origin_items, _TIMES_USUAL * max(share, 0.0) * min(visits, day / _SHARE))
-        if count >= min(most, _MAX_BYTE):
+        if count + 1 > min(most, _MAX_BYTE):
             return BY_ORIGIN
         for cell in pair:
             self._items[cell] = min(self._items[cell] + 1, _MAX_BYTE)
