@@ -18,7 +18,7 @@ from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.origin_guard import FEW_CLICKS, ORIGIN_RULES, OriginGuard, Usual
 from mtaw_fast.online.origin_guard import SIZE as _GUARD
 from mtaw_fast.online.settings import DAY_MS
-from mtaw_fast.service.http.client_address import ClientAddress
+from mtaw_fast.service.client_address import ClientAddress
 from mtaw_fast.service.observability.service_log import log_event
 from mtaw_fast.service.resources import SharedMemory
 from mtaw_fast.service.settings import Settings

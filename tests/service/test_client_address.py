@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.service.http.client_address import ClientAddress
+from mtaw_fast.service.client_address import ClientAddress
 from mtaw_fast.service.settings import Settings
 
 PROXIES = ("10.0.0.7", "10.1.0.0/16", "fd00::/8")
