@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import os
@@ -17,10 +18,11 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
+from mtaw_fast.errors import LearnError
 from mtaw_fast.online.log.events import Click, Forget, now_ms
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.service.errors import ServiceError
-from mtaw_fast.service.routes.events import _check_backlog
+from mtaw_fast.service.routes.events import _append, _check_backlog
 from tests.service.conftest import N_ITEMS
 from tests.support.service.running import (
     Running,
@@ -349,3 +351,27 @@ def test_events_are_refused_while_many_wait_or_some_wait_long(
     else:
         _check_backlog(service)
     assert counted == [("mtaw_rejected_total", "overloaded")] * refused
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_clicks_are_judged_once_although_a_reload_closes_the_log(count: int) -> None:
+    made: list[Any] = []
+    settings = SimpleNamespace(fsync=False, stream=None)
+
+    def closed(*_: Any, now: int) -> str:
+        service.learners = [SimpleNamespace(settings=settings, append=lambda clicks, now: f"{clicks} at {now}")]
+        raise LearnError(f"closed at {now}")
+
+    service: Any = SimpleNamespace(
+        learners=[SimpleNamespace(settings=settings, append=closed)],
+        appending=0,
+        metrics=SimpleNamespace(add=lambda *_, **__: None),
+    )
+
+    def make(learner: Any, now: int) -> Any:
+        made.append((learner, now))
+        return ["a click"]
+
+    position = asyncio.run(_append(service, make, count))
+    ((_, now),) = made
+    assert position == f"['a click'] at {now}"
