@@ -359,10 +359,10 @@ def test_clicks_are_judged_once_although_a_reload_closes_the_log(count: int) -> 
     settings = SimpleNamespace(fsync=False, stream=None)
 
     def closed(*_: Any, now: int) -> str:
-        service.learners = [SimpleNamespace(settings=settings, append=lambda clicks, now: f"{clicks} at {now}")]
+        serving.learners = [SimpleNamespace(settings=settings, append=lambda clicks, now: f"{clicks} at {now}")]
         raise LearnError(f"closed at {now}")
 
-    service: Any = SimpleNamespace(
+    serving: Any = SimpleNamespace(
         learners=[SimpleNamespace(settings=settings, append=closed)],
         appending=0,
         metrics=SimpleNamespace(add=lambda *_, **__: None),
@@ -372,6 +372,6 @@ def test_clicks_are_judged_once_although_a_reload_closes_the_log(count: int) -> 
         made.append((learner, now))
         return ["a click"]
 
-    position = asyncio.run(_append(service, make, count))
+    position = asyncio.run(_append(serving, make, count))
     ((_, now),) = made
     assert position == f"['a click'] at {now}"
