@@ -75,6 +75,7 @@ class LogProgress:
         content_priors    a new item, a neighbor that its attributes suggest, the time (0: unknown) of the newest click
                           then
         entered, added    items that entered by clicks, or were added by hand, since the training
+        left              items that entered by clicks, and that no session holds any more
         candidates        by id, keys of the sessions that clicked unknown items which have not entered, the latest item
                           last
         since             earlier clicks of the log were in the training and are not learned; None if unknown
@@ -106,6 +107,7 @@ class LogProgress:
     content_priors: Sequence[tuple[int, int, int]] = ()
     entered: int = 0
     added: Sequence[int] = ()
+    left: Sequence[int] = ()
     candidates: Mapping[int | str, Sequence[int]] = field(default_factory=dict)
     guards: Mapping[str, np.ndarray] = field(default_factory=dict)
     removed_ids: Sequence[int | str] = ()
@@ -134,8 +136,9 @@ class LogProgress:
             array, limit = getattr(self, name), n_sessions if name == "sessions" else n_items
             if len(array) and (array.min() < 0 or array.max() >= limit):
                 raise DataError(f"learned state: {name} points outside 0..{limit - 1}; {_REMEDY}")
-        if any(not 0 <= item < n_items for item in self.added):
-            raise DataError(f"learned state: added points outside 0..{n_items - 1}; {_REMEDY}")
+        for name in ("added", "left"):
+            if any(not 0 <= item < n_items for item in getattr(self, name)):
+                raise DataError(f"learned state: {name} points outside 0..{n_items - 1}; {_REMEDY}")
         if any(not 0 <= item < n_items for prior in self.content_priors for item in prior[:2]):
             raise DataError(f"learned state: content_priors points outside 0..{n_items - 1}; {_REMEDY}")
 
@@ -168,6 +171,7 @@ class LogProgress:
         """Write the progress to `path` as one safetensors file, atomically."""
         about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock_state": dict(self.clock_state),
                  "open": dict(self.open), "since": self.since, "entered": self.entered, "added": [*self.added],
+                 "left": [*self.left],
                  "content_priors": [*self.content_priors], "refused_tables": [*self.refused_tables],
                  "removed_ids": [*self.removed_ids],
                  "candidates": [[item, list(keys)] for item, keys in self.candidates.items()]}  # fmt: skip
@@ -198,6 +202,7 @@ class LogProgress:
                 since=None if about["since"] is None else int(about["since"]),
                 content_priors=[(int(item), int(other), int(time)) for item, other, time in about["content_priors"]],
                 entered=int(about["entered"]), added=[int(item) for item in about["added"]],
+                left=[int(item) for item in about["left"]],
                 candidates={item: [int(key) for key in keys] for item, keys in about["candidates"]},
                 refused_tables=[*map(str, about["refused_tables"])], removed_ids=[*about["removed_ids"]], former=None,
                 **arrays,

@@ -228,6 +228,7 @@ class _Compaction:
             content_priors=event_processor.content_priors,
             entered=event_processor.items.new_items.entered,
             added=sorted(event_processor.items.added),
+            left=sorted(event_processor.items.left),
             candidates={item: sorted(keys) for item, keys in event_processor.items.new_items.candidates.items()},
             guards=event_processor.guards.state(),
             removed_ids=sorted(event_processor.items.removed_ids, key=str),

@@ -29,8 +29,9 @@ class CatalogItems:
     that are not recommended. hidden: those of them that have too few clicks so far. added: items that were added by
     hand since the training. given: the vectors that came with them. removed_ids: items that were removed by hand and
     are not in the catalog: clicks that brought them are no longer in the log. entered: new items whose attributes have
-    not been looked at. live: the item table with what changed, and the items that were hidden by hand. changed:
-    whether items were added, removed or changed; the reader resets it.
+    not been looked at. left: items that entered by clicks and that no session holds any more. live: the item table with
+    what changed, and the items that were hidden by hand. changed: whether items were added, removed or changed; the
+    reader resets it.
     """
 
     def __init__(self, model: Model, limits: LearningLimits, progress: LogProgress) -> None:
@@ -50,6 +51,7 @@ class CatalogItems:
         self.given: dict[int, Sequence[float] | np.ndarray] = dict(
             zip(progress.given_items.tolist(), vectors, strict=True)
         )
+        self.left = set(progress.left)
         self._awaited = set[int]()  # ids reserved for items that the log has yet to add
         self._entered_count = limits.new_items
         self.entered: list[int] = []
@@ -138,6 +140,13 @@ class CatalogItems:
             self.unavailable[internal_id] = True
         return internal_id
 
+    def enter_again(self, internal_id: int, item: int | str, session: str, sessions_needed: int) -> int | str:
+        """Let an item of `left` enter once more, as an unknown one; arguments and result as of `enter`."""
+        if not self.new_items.admits(item, key_of(session), sessions_needed):
+            return "unproven"
+        self.left.discard(internal_id)
+        return internal_id
+
     def show(self, internal_id: int) -> None:
         """Recommend an item from now on."""
         self.hidden.discard(internal_id)
@@ -163,7 +172,7 @@ class CatalogItems:
     def uncount(self, internal_ids: np.ndarray) -> list[int]:
         """Take the clicks of a forgotten session back; return its new items.
 
-        An untrained item that no session holds now is hidden. If it is newer than the bundle, it is unknown again.
+        An untrained item that no session holds now is hidden and has left: the next click must bring it again.
         """
         np.subtract.at(self.clicks, internal_ids, 1)
         distinct = np.unique(internal_ids)
@@ -175,6 +184,9 @@ class CatalogItems:
             if not self.unavailable[internal_id]:  # an item that was removed by hand must not come back with a click
                 self.hidden.add(internal_id)
                 self.unavailable[internal_id] = True
+            if self.clicks[internal_id] <= 0 and internal_id not in self.left:
+                self.left.add(internal_id)
+                self.new_items.entered -= 1
             if internal_id >= self._n_items:
                 self.new_items[internal_id - self._n_items].is_left = self.clicks[internal_id] <= 0
         self.changed = True

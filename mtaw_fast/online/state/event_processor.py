@@ -241,8 +241,8 @@ class EventProcessor:
         is_judged = not (admitted or click.trusted)
         if is_judged and not flood.admits(click.item, clock):
             return "flood"
-        if internal_id < 0:
-            entered = self._enter_by_click(click, clock, is_judged)
+        if internal_id < 0 or internal_id in self.items.left:
+            entered = self._enter_by_click(internal_id, click, clock, is_judged)
             if isinstance(entered, str):
                 return entered
             internal_id = entered
@@ -257,13 +257,16 @@ class EventProcessor:
         self.items.clicks[internal_id] += 1
         return internal_id
 
-    def _enter_by_click(self, click: Click, clock: int, is_judged: bool) -> int | str:
-        """Let an unknown item enter; return its internal id, or why it does not."""
+    def _enter_by_click(self, internal_id: int, click: Click, clock: int, is_judged: bool) -> int | str:
+        """Let an item enter that is unknown (-1) or has left; return its internal id, or why it does not."""
         if not self.items.fits(click.item):
             return "wrong_type"
-        flood = self.guards.flood
-        needed = 1 if not is_judged or flood.admits_new(clock) else 2
-        entered = self.items.enter(click.item, click.session, needed if is_judged else 0)
+        flood, items = self.guards.flood, self.items
+        needed = (1 if flood.admits_new(clock) else 2) if is_judged else 0
+        if internal_id < 0:
+            entered = items.enter(click.item, click.session, needed)
+        else:
+            entered = items.enter_again(internal_id, click.item, click.session, needed)
         if isinstance(entered, int) and is_judged:
             flood.enter()
         return entered
@@ -325,6 +328,7 @@ class EventProcessor:
                 self.refused[internal_id] += 1
                 continue
             items.added.add(internal_id)
+            items.left.discard(internal_id)
             items.show(internal_id)
             if items.is_trained(internal_id):  # it was removed, and comes back with what was learned
                 continue

@@ -44,8 +44,8 @@ class NewItems:
     capacity is for items that are added by hand.
 
     n_base: N, the number of the bundle's items. capacity: how many may be added. entered: how many have entered by
-    clicks since the training. candidates: the keys of the sessions that clicked unknown items which have not entered,
-    the latest item last.
+    clicks since the training, and are still held by a session. candidates: the keys of the sessions that clicked
+    unknown items which have not entered, the latest item last.
     """
 
     def __init__(
@@ -92,11 +92,8 @@ class NewItems:
 
     def admits(self, item: int | str, session: int, least: int = 1) -> bool:
         """Return whether an unknown item enters with this click. session: the key of the click's session. least: how
-        many sessions must click it at least; 0: this one is enough, and takes nothing of what others may bring."""
-        if not least:
-            self.candidates.pop(item, None)
-            return True
-        needed = max(least, self.sessions_needed)
+        many sessions must click it at least; 0: this one is enough."""
+        needed = max(least, self.sessions_needed) if least else 0
         if needed > 1:
             sessions = self.candidates.pop(item, set()) | {session}
             if len(sessions) < needed:

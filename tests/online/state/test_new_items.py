@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,31 @@ def test_ids_that_do_not_exist_lock_neither_others_out_nor_items_added_by_hand()
     assert state.event_processor.tracker.refused["catalog_full"] > 0
     state.apply([LogEntry(AddItems(("w", "x", "y", "z"), (("sku-1",),) * 4, None, NOON), "1")])
     assert (state.event_processor.items.internal_ids_of(["w", "x", "y", "z"]) >= 0).all()
+
+
+def test_items_whose_sessions_are_forgotten_leave_room_for_others_also_after_a_compaction() -> None:
+    limits = LearningLimits(new_items=64, new_floor=10**6)
+    events = [*junk(5000), *(Forget(f"junk-{n}", NOON) for n in range(5000))]
+    state = state_of(events, limits=limits)
+    compacted = compact_model(MODEL, "log", [entries(junk(5000))], limits)
+    again = OnlineState(compacted, limits)
+    again.apply(entries(events[5000:]))
+    for reader in (state, again):
+        items = reader.event_processor.items
+        assert (items.new_items.entered, len(items.left)) == (0, 33)
+        ids = [*items.new_items.ids, *compacted.ids.external(np.arange(N, compacted.n_items, dtype=np.int32))]
+        assert items.unavailable[items.internal_ids_of(ids)[:33]].all()
+        reader.apply(entries([click("honest", "real", 9000), click("honest", ids[0], 9001)]))
+        assert reader.event_processor.items.internal_ids_of(["real"]) >= 0, "it enters with its first session"
+        assert (items.new_items.entered, len(items.left)) == (2, 32), "one that left enters like an unknown one"
+        assert not items.unavailable[items.internal_ids_of(["real", ids[0]])][0]
+
+
+def test_clicks_of_a_trusted_sender_bring_items_at_once_up_to_the_capacity() -> None:
+    limits = LearningLimits(new_items=64)
+    trusted = [replace(event, trusted=True) for event in junk(100) if isinstance(event, Click)]
+    assert len(state_of(trusted, limits=limits).event_processor.items.new_items) == 60
+    assert len(state_of(junk(100), limits=limits).event_processor.items.new_items) == limits.new_floor
 
 
 def test_a_forgotten_session_counts_for_no_candidate() -> None:
