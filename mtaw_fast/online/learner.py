@@ -185,8 +185,7 @@ class OnlineLearner:
 
     def usual_visits(self, items: Sequence[int | str]) -> tuple[list[float], float]:
         """Return the share of each item in all visits, -1 for an unknown item, and the visits of a day."""
-        processor = self.state.event_processor
-        return processor.guards.crowd.usual(processor.items.internal_ids_of(items).tolist())
+        return self.state.event_processor.usual_visits(items)
 
     def forget(self, session: str) -> str:
         """Append a request to forget a session; see `Recommender.forget`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,8 @@ from bench.live.inputs import MORNING, make_shop
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.online.log.event_log import LogEntry
-from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.events import Click, Event, Forget
+from mtaw_fast.online.origin_guard import OriginGuard
 from mtaw_fast.online.settings import DAY_MS, LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.encoders import NativeEncoder
@@ -42,12 +44,18 @@ class Shop:
 
     def attack(self, colluders: int, repeats: int = 1) -> Attack:
         """Attack the shop as it was before any attack; repeats: of both clicks, by each session."""
-        state, moment, clicks = OnlineState(self.model, LearningLimits()), MORNING, []
-        for colluder in range(colluders):
-            for item in (self.target, self.promoted) * repeats:
-                moment += 10_000
-                clicks.append(Click(f"colluder-{colluder}", item + 1, moment, arrived=moment))
-        state.apply([LogEntry(click, f"{event:010d}-000000000000") for event, click in enumerate(clicks)])
+        pair = (self.target, self.promoted) * repeats
+        return self.sent([(f"colluder-{colluder}", item) for colluder in range(colluders) for item in pair])
+
+    def sent(self, visits: Sequence[tuple[str, int]], origin: str | None = None, ago: int = 0) -> Attack:
+        """Send clicks, one every 10 s, each second one with a time so long ago; origin: of all of them."""
+        state, guard, moment = OnlineState(self.model, LearningLimits()), OriginGuard(LearningLimits()), MORNING
+        for event, (session, item) in enumerate(visits):
+            moment += 10_000
+            clicks = [Click(session, item + 1, moment - ago * (event % 2), arrived=moment)]
+            if origin is not None:
+                clicks = guard.judged(guard.origin_of(origin), clicks, state.event_processor.usual_visits, moment)
+            state.apply([LogEntry(click, f"{event:010d}-000000000000") for click in clicks])
         place = int(np.flatnonzero(self.ranked(state, moment) == self.promoted)[0])
         return Attack(1 + place, state.event_processor.learned_clicks)
 
@@ -67,6 +75,47 @@ def test_neither_many_clicks_of_one_session_nor_many_sessions_bring_an_item_to_a
     assert abs(often.visitors - once.visitors) <= (548 - once.visitors) / 50
     assert many.learned <= 300 + few.learned, "clicks on B beyond the share were learned"
     assert min(attack.visitors for attack in (once, often, few, many)) > TOP
+
+
+def test_one_id_is_worth_one_visit_whatever_it_says_of_time() -> None:
+    shop = Shop()
+    rng = np.random.default_rng(3)
+    once = shop.sent([("id", shop.target), ("id", shop.promoted)])
+    fillers = rng.choice(2_000, 60, replace=False).tolist()
+    for visits in (
+        [("id", item) for _ in range(20) for item in (shop.target, shop.promoted)],
+        [("id", item) for n in range(20) for item in (*fillers[3 * n : 3 * n + 3], shop.promoted)],
+    ):
+        assert shop.sent(visits, ago=31 * 60_000).visitors >= once.visitors - 10
+
+
+def test_sessions_of_one_origin_are_worth_two() -> None:
+    shop = Shop()
+
+    def sessions(count: int) -> list[tuple[str, int]]:
+        return [(f"s{n}", item) for n in range(count) for item in (shop.target, shop.promoted)]
+
+    two, many = shop.sent(sessions(2), "10.0.0.1"), shop.sent(sessions(500), "10.0.0.1")
+    assert TOP < two.visitors <= many.visitors + 10
+    assert (two.learned, many.learned) == (4, 4 + 0)
+    assert shop.sent(sessions(500)).learned > 100, "from as many origins as sessions"
+
+
+def test_sessions_that_are_deleted_at_once_keep_no_click_of_others_from_being_learned() -> None:
+    shop = Shop()
+    state, learned = OnlineState(shop.model, LearningLimits()), 0
+    for minute in range(60):
+        events: list[Event] = []
+        for number in range(6):
+            moment = MORNING + 60_000 * minute + 9_000 * number
+            name = f"attacker-{minute}-{number}"
+            events += [Click(name, shop.promoted + 1, moment, arrived=moment), Forget(name, moment)]
+        moment = MORNING + 60_000 * minute + 59_000
+        events.append(Click(f"honest-{minute}", shop.promoted + 1, moment, arrived=moment))
+        before = state.event_processor.learned_clicks
+        state.apply([LogEntry(event, f"{minute:010d}-{n:012d}") for n, event in enumerate(events)])
+        learned += state.event_processor.learned_clicks - before - 6
+    assert learned >= 54
 
 
 def test_eight_sessions_after_a_silent_day_are_not_what_unknown_visitors_see() -> None:

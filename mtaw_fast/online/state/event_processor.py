@@ -115,6 +115,11 @@ class EventProcessor:
         self.keeps_vectors = False
         self.counted = False
 
+    def usual_visits(self, items: Sequence[int | str]) -> tuple[list[float], float]:
+        """Return the share of each item in all visits, -1 for an unknown item, and the visits of a day. Another thread
+        may call it."""
+        return self.guards.crowd.usual(self.items.internal_ids_of(items).tolist())
+
     def start(self, sink: EventSink) -> None:
         """Pass on what the model holds outside its tables: priors, and the sessions that were still open."""
         for item, neighbor in self.priors:
