@@ -61,7 +61,10 @@ class Clients(Stage):
             return
         self._requests.append((session, items, ids, at))
         events = [{"session": session, "item": item, "id": event_id} for item, event_id in zip(items, ids, strict=True)]
-        self._append(step, events, lambda rec: rec.observe(session, items, at=at, ids=ids))
+        # Every other session is open, each from an origin of its own; of a guarded history, all are.
+        is_open = self.history.settings["guarded"] or session[1:2] in "13579"
+        origin = session if is_open else None
+        self._append(step, events, lambda rec: rec.observe(session, items, at=at, ids=ids, origin=origin))
 
     def _resend(self, step: Step) -> None:
         current = [request for request in self._requests[-12:] if request[0].endswith(f".{self._epoch}")]

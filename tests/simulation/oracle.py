@@ -55,7 +55,7 @@ class Record:
 class Visit:
     """What one session clicked.
 
-    last: the time of its last click. at: the time of the log then.
+    last: the time of its last click, if that was open the time of its arrival. at: the time of the log then.
     """
 
     session: str
@@ -305,10 +305,15 @@ def _learned(
     table = ExpectedTable()
     seen, visits, current = set[tuple[str, str]](), list[Visit](), dict[str, Visit]()
     known, removed, hidden = {*catalog}, set[str](), set[str]()
-    clock = arrival = 0
+    clock, arrival = base.until if base.updates else 0, 0  # an update goes by the clock of its log
     for event in events:
         if "session" in event:
             session, time = event["session"], event["time"]
+            if "refused" in event:
+                continue
+            moment = time if event.get("trusted") else event["arrived"]  # visits of open clicks are cut by arrival
+            if not event.get("trusted"):
+                time = max(time, event["arrived"] - gap)
             repeats = (session, event["id"]) in seen
             seen.add((session, event["id"]))
             if repeats or time <= base.until:
@@ -317,10 +322,10 @@ def _learned(
             clock = max(clock, min(time, max(arrival, clock + _HOUR)) if clock else time)
             arrival = max(arrival, event["arrived"])
             visit = current.get(session)
-            if visit is None or abs(time - visit.last) > gap or visit.at < clock - gap:
-                visit = current[session] = Visit(session, time)
+            if visit is None or abs(moment - visit.last) > gap or visit.at < clock - gap:
+                visit = current[session] = Visit(session, moment)
                 visits.append(visit)
-            visit.last, visit.at = max(visit.last, time), max(clock, time)
+            visit.last, visit.at = max(visit.last, moment), max(clock, time)
             visit.items.append(event["item"])
         elif "forget" in event:
             current.pop(event["forget"], None)

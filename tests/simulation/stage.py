@@ -36,8 +36,9 @@ from tests.simulation.world import Frame, Process
 
 HUGE = 1 << 20
 OPEN = LearningLimits(
-    new_items=64, session_clicks=HUGE, burst_clicks=HUGE, item_floor=HUGE, pair_floor=HUGE, late=10 * 86_400_000
-)
+    new_items=64, session_clicks=HUGE, burst_clicks=HUGE, item_floor=HUGE, pair_floor=HUGE, late=10 * 86_400_000,
+    new_floor=HUGE, origin_items=HUGE, origin_new=HUGE,
+)  # fmt: skip
 GUARDED = LearningLimits(new_items=64, session_clicks=6, burst_clicks=8, item_floor=1000, pair_floor=2, pair_share=0.01)
 
 
