@@ -44,7 +44,7 @@ class LearningLimits:
         far, or of those that the long-run traffic brings in a window, if that is more. A window lasts `item_window`
         milliseconds; with little traffic it is longer, until the traffic allows `item_floor` visits
         (`online.state.guards`).
-    origin_items, origin_new : int, default 2 and 16
+    origin_items, origin_new : int, default 2 and 8
         Visits to an item, and items that nobody knows, that one origin of clicks may always bring in a day
         (`online.origin_guard`).
     pair_floor, pair_share : int, float, default 2 and 0.5
@@ -54,7 +54,7 @@ class LearningLimits:
         Milliseconds before the newest event; older events are not learned.
     new_items : int, default 65_536
         Items that may enter the catalog before a compaction.
-    new_share, new_floor : float, int, default 0.05 and 16
+    new_share, new_floor : float, int, default 0.05 and 32
         Items that enter by one session in a window, as a share of the visits like `item_share`, and that always may.
     min_clicks : int, default 1
         Clicks that such an item needs before it is recommended.
@@ -74,11 +74,11 @@ class LearningLimits:
     pair_floor: int = 2
     pair_share: float = 0.5
     origin_items: int = 2
-    origin_new: int = 16
+    origin_new: int = 8
     late: int = 86_400_000
     new_items: int = 65_536
     new_share: float = 0.05
-    new_floor: int = 16
+    new_floor: int = 32
     min_clicks: int = 1
     cold_start: int = 0
 

@@ -82,12 +82,12 @@ def test_a_session_that_is_forgotten_gives_its_share_back() -> None:
 def test_new_items_are_a_share_of_the_visits() -> None:
     guard = FloodGuard(LIMITS)
     entered = 0
-    for number in range(400):
+    for number in range(2000):
         if guard.admits_new(NOON):
             guard.enter()
             entered += 1
         guard.count(number, number, 1, NOON)
-    assert entered == 0.05 * 400
+    assert entered == 0.05 * 2000
     fresh = FloodGuard(LIMITS)
     assert sum(fresh.admits_new(NOON) and fresh.enter() is None for _ in range(100)) == LIMITS.new_floor
 
