@@ -115,9 +115,9 @@ class OriginGuard:
         """Return the rule that refuses a click; if none does, count it."""
         item = str(click.item).encode("utf-8", "surrogatepass")
         session = click.session.encode("utf-8", "surrogatepass")
-        turn = now // self._pass_ms % _MAX_BYTE
+        turn = now // self._pass_ms % _MAX_BYTE + 1  # 0: no session was here
         visit = self._hashed(b"%d:%b%b" % (len(session), session, item), _SESSION_CELLS)
-        if all(0 <= (turn - self._sessions[cell] + 1) % _MAX_BYTE < _PASSES - 1 for cell in visit):
+        if all(self._sessions[cell] and (turn - self._sessions[cell]) % _MAX_BYTE < _PASSES - 1 for cell in visit):
             return None
         visits = self._counted(1, cells)
         if share < 0 and self._counted(2, cells) + 1 > max(self._limits.origin_new, min(visits, day) / _NEW_SHARE):
@@ -131,7 +131,7 @@ class OriginGuard:
         for cell in pair:
             self._items[cell] = min(self._items[cell] + 1, _MAX_BYTE)
         for cell in visit:
-            self._sessions[cell] = turn + 1
+            self._sessions[cell] = turn
         self._count(1, cells, 1)
         if share < 0:
             self._count(2, cells, 1)

@@ -60,6 +60,12 @@ def test_a_session_may_click_an_item_again_but_a_later_visit_counts() -> None:
     assert visits.count([None]) == LIMITS.origin_items, "one id, every 31 minutes"
 
 
+@pytest.mark.parametrize("turn", range(256))
+def test_no_time_of_the_day_lets_sessions_pass_that_were_not_there(turn: int) -> None:
+    now = NOON + turn * LIMITS.session_gap // 3
+    assert learned(OriginGuard(LIMITS), "10.0.0.1", "tail", range(5), now) == LIMITS.origin_items
+
+
 def test_new_items_of_an_origin_are_bounded_and_those_of_others_are_not() -> None:
     guard = OriginGuard(LIMITS)
     invented = [Click(f"s{n}", f"new-{n}", NOON) for n in range(1000)]
