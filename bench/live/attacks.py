@@ -34,6 +34,13 @@ CHOICES: Mapping[str, Sequence[Any]] = {
     "forgets": ("none", "none", "each", "half", "end"), "even": (False, True), "begin": (0.05, 0.9),
 }  # fmt: skip
 
+_STARTS = (
+    Shape(),
+    Shape(before=20, with_a=True, clicks=5, pace=1_000, visits=20, even=True),
+    Shape(before=3, visits=20, apart=True, times="alternating"),
+    Shape("A", before=0, clicks=5, visits=20, pace=10_000, even=True, forgets="each"),
+)  # found by earlier searches
+
 
 def search(
     shop: Shop, sessions: int, many: bool, trials: int, seed: int, starts: Sequence[Shape] = (), **fixed: Any
@@ -50,13 +57,13 @@ def search(
         return sorted(done, key=lambda shape: getattr(done[shape], objective))[:count]
 
     names = [name for name in CHOICES if name not in fixed]
-    for start in (replace(shape, **fixed) for shape in (Shape(), *starts)):
+    for start in (replace(shape, **fixed) for shape in (*_STARTS, *starts)):
         done[start] = shop.attack(start, sessions, many)
-    trials += len(done)
+    drawn_until, trials = len(done) + trials / 2, len(done) + trials
     for trial in range(4 * trials):
         if len(done) >= trials:
             break
-        if len(done) < trials / 2:
+        if len(done) < drawn_until:
             shape = Shape(**{**{name: drawn(name) for name in CHOICES}, **fixed})
         else:
             best = worst(OBJECTIVES[trial % len(OBJECTIVES)], 2)
