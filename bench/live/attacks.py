@@ -37,6 +37,7 @@ CHOICES: Mapping[str, Sequence[Any]] = {
 _STARTS = (
     Shape(),
     Shape(before=20, with_a=True, clicks=5, pace=1_000, visits=20, even=True),
+    Shape(before=150, with_a=True, clicks=5, after=1, pace=1_000, even=True),
     Shape(before=3, visits=20, apart=True, times="alternating"),
     Shape("A", before=0, clicks=5, visits=20, pace=10_000, even=True, forgets="each"),
 )  # found by earlier searches
@@ -118,11 +119,13 @@ def attacked(
         for many in (False, True) if n > 1 else (False,):
             tried(n, many)
     aims = {}
-    once, again = (worst[1, False, label] for label in (", one visit", ", again and again"))
+    once = worst[1, False, ", one visit"]
     for objective in OBJECTIVES[:2]:
-        ranks = [getattr(found[objective][1], objective) for found in (once, again)]
-        aims[f"one id brings B to {ranks[1]} for {objective} by 100 visits in a gap, by one to {ranks[0]}"] = (
-            ranks[1] >= 0.9 * ranks[0] - 1
+        best = getattr(once[objective][1], objective)
+        found = [each[objective] for (n, _, _), each in worst.items() if n == 1]
+        again = min((getattr(outcome, objective) for shape, outcome in found if not shape.apart), default=best)
+        aims[f"one id brings B to {again} for {objective} by all that it sends in a gap, by one visit to {best}"] = (
+            again >= 0.9 * best - 1
         )
     if 10 in sessions:
         rank = worst[10, False, ""]["unknown"][1].unknown
