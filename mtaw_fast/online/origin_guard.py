@@ -30,6 +30,7 @@ _MAX_BYTE = 255
 _PASSES = 3  # parts of `session_gap`; after two of them a session's click on an item counts again
 _IPV6_BITS = 56  # of an address that a provider gives to one home
 _TIMES_USUAL = 4  # a visitor's items may be so much more popular at one origin
+_HOUR_MS = 3_600_000
 _SHARE = 10  # 1 / the share of a shop's visits that one origin may have
 _NEW_SHARE = 100  # 1 / the share of an origin's visits that may be to new items
 
@@ -45,9 +46,10 @@ class OriginGuard:
 
         max(origin_items, 4 * share of the item * min(V, D / 10))
 
-    visits (`origin`), where the share is of all visits, and D the visits of a day (`CrowdGuard`); and new items up to
-    max(origin_new, min(V, D) / 100) (`origin_new`). What is refused counts nowhere. A session's clicks on an item are
-    one visit. Counts are hashed: two visits in the same cells, 1 in 70 at most, refuse an origin too early.
+    visits (`origin`), where the share is of all visits, and D those of a usual day (`CrowdGuard`) in the time since the
+    window began and an hour; and new items up to max(origin_new, min(V, D) / 100) (`origin_new`). What is refused
+    counts nowhere. A session's clicks on an item are one visit. Counts are hashed: two visits in the same cells, 1 in
+    70 at most, refuse an origin too early.
 
     Origins are only in this memory, as keyed hashes. Processes that count at once may lose a count.
 
@@ -97,6 +99,7 @@ class OriginGuard:
         cells = [cell % _ORIGIN_CELLS for cell in struct.unpack("<II", origin)]
         header[_BUSIEST] = max(header[_BUSIEST], self._count(0, cells, len(clicks)))
         shares, day = usual([click.item for click in clicks])
+        day *= min((now - header[_BEGIN] + _HOUR_MS) / DAY_MS, 1.0)  # a burst has not the whole day's allowance
         return [
             click if rule is None else replace(click, refused=rule)
             for click, rule in (
