@@ -51,7 +51,7 @@ class LearningLimits:
         Sessions with the same two items are learned up to the larger of the floor and this share of the sessions with
         the rarer one, in about a day of traffic. The floor is more in a large shop (`online.state.guards`).
     late : int, default 86_400_000
-        Milliseconds before the newest event; older events are not learned.
+        Milliseconds before the newest event; older clicks whose arrival is not known are not learned, unless trusted.
     new_items : int, default 65_536
         Items that may enter the catalog before a compaction.
     new_share, new_floor : float, int, default 0.05 and 32

@@ -86,7 +86,8 @@ def test_one_id_is_worth_one_visit_whatever_it_says_of_time() -> None:
         [("id", item) for _ in range(20) for item in (shop.target, shop.promoted)],
         [("id", item) for n in range(20) for item in (*fillers[3 * n : 3 * n + 3], shop.promoted)],
     ):
-        assert shop.sent(visits, ago=31 * 60_000).visitors >= once.visitors - 10
+        # Clicks that are repeated in the visit raise the item's number of clicks, as in the first test.
+        assert shop.sent(visits, ago=31 * 60_000).visitors >= once.visitors - (548 - once.visitors) / 50
 
 
 def test_sessions_of_one_origin_are_worth_two() -> None:
@@ -96,8 +97,8 @@ def test_sessions_of_one_origin_are_worth_two() -> None:
         return [(f"s{n}", item) for n in range(count) for item in (shop.target, shop.promoted)]
 
     two, many = shop.sent(sessions(2), "10.0.0.1"), shop.sent(sessions(500), "10.0.0.1")
-    assert TOP < two.visitors <= many.visitors + 10
-    assert (two.learned, many.learned) == (4, 4 + 0)
+    assert two == many == Attack(two.visitors, 4)
+    assert two.visitors > TOP
     assert shop.sent(sessions(500)).learned > 100, "from as many origins as sessions"
 
 
@@ -115,7 +116,7 @@ def test_sessions_that_are_deleted_at_once_keep_no_click_of_others_from_being_le
         before = state.event_processor.learned_clicks
         state.apply([LogEntry(event, f"{minute:010d}-{n:012d}") for n, event in enumerate(events)])
         learned += state.event_processor.learned_clicks - before - 6
-    assert learned >= 54
+    assert learned == 60
 
 
 def test_eight_sessions_after_a_silent_day_are_not_what_unknown_visitors_see() -> None:
