@@ -3,14 +3,14 @@
 ItemColumns([(name, kind, is_public, arrays)])
     The columns of an item table; arrays by their names in `Column.arrays`, kept without a copy.
 RuleSet(json, where)
-    Rules as JSON whose conditions are trees (docs/rules.md). where: how errors name them. Attributes: filter (Condition
+    Rules as JSON (docs/rules.md). where: how errors name them. Attributes: filter (Condition
     or None), boosts [(Condition, by)], limits [(column, most)], pins [(position, id as a text)], columns and current
     (names, sorted: all of them, and those whose values of the last click's item are used).
 rules.check(columns or None, public_only)
     Raises ValueError unless they fit the columns; None: the items have none.
 condition.bits(columns, item or None, n_items)
     The items that meet it after a click on `item`: uint8[ceil(n_items / 8)], bit i % 8 of byte i // 8. Attributes:
-    source (its tree as JSON), columns, current.
+    source (its text as JSON, or the list of texts), columns, current.
 Arrangement(n_items, boosts, rules, columns)
     boosts: [(bits uint8[ceil(n_items / 8)], by, count)]: adds `by` to the items whose bit is set; count: how many a
     ranking can contain, or more. rules, columns: None, or where its limits come from.

@@ -119,6 +119,7 @@ ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
         if (availability_ == nullptr || availability_->kind != ColumnKind::boolean) damaged_table(file, "availability");
     }
     if (hidden != nullptr) hidden_ = hidden->list();
+    if (const Json* const rules = about.find("rules")) rules_ = *rules;
 }
 
 }  // namespace mtaw

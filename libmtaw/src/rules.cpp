@@ -9,29 +9,34 @@
 #include "bits.hpp"
 #include "failure.hpp"
 #include "text/json.hpp"
+#include "text/utf8.hpp"
 
 namespace mtaw {
 namespace {
 
-constexpr std::size_t kMaxBytes = 1 << 16;
-
-RuleSet rule_set_of(std::string_view json) {
-    if (json.size() > kMaxBytes)
-        throw usage("rules: they have " + std::to_string(json.size()) + " bytes, the most is " +
-                    std::to_string(kMaxBytes));
-    Json tree;
-    try {
-        tree = Json::parse(json);
-    } catch (const std::invalid_argument& error) {
-        throw usage(std::string("rules: not JSON: ") + error.what());
+// json: of the rules, or of the name of kept ones.
+RuleSet rule_set_of(const Bundle& bundle, std::string_view json) {
+    const Json given = rules_json(json, "rules");
+    if (!given.is(Json::Kind::text)) return RuleSet::parse(given);
+    static const Json kNone;
+    const Json& kept = bundle.items() == nullptr ? kNone : bundle.items()->rules();
+    if (const Json* const found = kept.find(given.text()))
+        return RuleSet::parse(*found, "rules " + shown(given.text()));
+    std::set<std::string> names;
+    for (const auto& [name, rules] : kept.members()) names.insert(name);
+    std::string listing;
+    std::size_t count = 0;
+    for (const std::string& name : names) {
+        if (++count <= 10) listing += (count > 1 ? ", " : "") + name;
     }
-    return RuleSet::parse(tree);
+    throw usage("rules: no rules are kept under the name " + shown(given.text()) +
+                "; there are: " + (count == 0 ? "none" : listing + (count > 10 ? ", .." : "")));
 }
 
 }  // namespace
 
 Rules::Rules(std::shared_ptr<const Bundle> bundle, std::string_view json)
-    : bundle_(std::move(bundle)), rules_(rule_set_of(json)), filter_(rules_.filter()) {
+    : bundle_(std::move(bundle)), rules_(rule_set_of(*bundle_, json)), filter_(rules_.filter()) {
     rules_.check(bundle_->items() == nullptr ? nullptr : &bundle_->items()->columns());
     pins_ = known_pins();
     if (rules_.columns(true).empty()) always_ = std::make_shared<const AppliedRules>(bound(std::nullopt));

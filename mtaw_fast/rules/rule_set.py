@@ -1,4 +1,4 @@
-"""A set of rules as the user writes it: checked, and its conditions parsed."""
+"""A set of rules as the user writes it, checked."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native import rules as native
 from mtaw_fast.kernels.native.rules import Condition
 from mtaw_fast.rules.bitmaps import native_columns
-from mtaw_fast.rules.expression import MAX_BYTES, MAX_CLAUSES, Tree, parsed
 from mtaw_fast.system.fork_lock import ForkLock
 
+MAX_BYTES = 4096  # of all rules together; longer ones are not even read as JSON
 MAX_KEPT = 1000  # rules by name
 NAME = "[A-Za-z0-9_.-]{1,64}"
 _MAX_LATEST = 64
@@ -68,7 +68,7 @@ class RuleSet:
             raise UsageError(f'{where}: rules are an object such as {{"filter": "price < 80"}}, not {shown(rules, 60)}')
         source = _as_json(rules, where)
         with _refused(f"{where}: "):
-            inner = native.RuleSet(json.dumps(_with_trees(source, where)), where)
+            inner = native.RuleSet(json.dumps(source, ensure_ascii=False), where)
         limits = [LimitRule(*limit) for limit in inner.limits]
         return cls(source, name, inner, inner.filter, inner.boosts, limits, inner.pins, inner.current, public_only)
 
@@ -153,35 +153,6 @@ def _as_json(rules: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _too_long(where: str, size: int) -> UsageError:
     return UsageError(f"{where}: the rules have {size} bytes, the most is {MAX_BYTES}; write fewer or shorter ones")
-
-
-def _with_trees(rules: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return rules with the trees of their conditions in place of the texts."""
-    result, left = dict(rules), MAX_CLAUSES
-
-    def tree(text: str, entry: str) -> Tree:
-        nonlocal left
-        condition, clauses = parsed(text, entry, left)
-        left -= clauses
-        return condition
-
-    if rules.get("filter") is not None:
-        result["filter"] = [tree(text, entry) for text, entry in _numbered(rules["filter"], f"{where}: filter")]
-    if rules.get("boost") is not None:
-        result["boost"] = [
-            {**boost, "when": tree(boost["when"], f"{entry}: when")}
-            if isinstance(boost, dict) and boost.keys() == {"when", "by"}
-            else boost  # the native rules refuse it, as it was written
-            for boost, entry in _numbered(rules["boost"], f"{where}: boost")
-        ]
-    return result
-
-
-def _numbered(value: Any, where: str) -> list[tuple[Any, str]]:
-    """Return a value, or the values of a list, with their names in errors."""
-    if not isinstance(value, list):
-        return [(value, where)]
-    return [(entry, f"{where} {number}" if len(value) > 1 else where) for number, entry in enumerate(value, 1)]
 
 
 @contextmanager

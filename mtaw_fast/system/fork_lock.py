@@ -81,5 +81,5 @@ class ForkEvent:
         return self._own().wait(timeout)
 
 
-# Held around Python's own parser, which numpy runs too: CPython 3.11 fails if two threads are in it (gh-106905).
+# Held where numpy runs Python's own parser: CPython 3.11 fails if two threads are in it (gh-106905).
 PARSING = ForkLock()

@@ -15,8 +15,7 @@ namespace {
 constexpr int kSessions = 24, kOptions = 4, kLongest = 9;
 constexpr std::int64_t kAt = 1'764'150'000'000;
 constexpr char kRules[] =
-    R"({"filter": {"compare": "<", "left": {"column": "price"}, "right": {"value": 9}},
-        "boost": {"when": {"compare": "==", "left": {"column": "brand"}, "right": {"current": "brand"}}, "by": 0.5},
+    R"({"filter": "price < 9", "boost": {"when": "brand == current.brand", "by": 0.5},
         "limit": {"per": "brand", "most": 3}, "pin": {"sku-5": 2}})";
 
 [[noreturn]] void fail(const char* what, const mtaw_error& error) {

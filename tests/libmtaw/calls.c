@@ -20,8 +20,8 @@ static size_t in_use, most_in_use;
 static int boost_by(const mtaw_recommender *shop, const char *before, int zeros, const char *behind) {
     char text[1000];
     mtaw_rules *rules = NULL;
-    const int n = snprintf(text, sizeof text, "{\"boost\": [{\"when\": {\"constant\": true}, \"by\": %s%0*d%s}]}",
-                           before, zeros, 0, behind);
+    const int n =
+        snprintf(text, sizeof text, "{\"boost\": [{\"when\": \"True\", \"by\": %s%0*d%s}]}", before, zeros, 0, behind);
     const int status = mtaw_rules_open(shop, text, (size_t)n, &rules, &error);
     mtaw_rules_close(rules);
     return status;
@@ -98,8 +98,7 @@ static void wrong_arguments(const mtaw_recommender *shop) {
 }
 
 static void right_calls(mtaw_recommender *shop, const char *folder) {
-    static const char kRules[] =
-        "{\"filter\": {\"compare\": \"<\", \"left\": {\"column\": \"price\"}, \"right\": {\"value\": 8}}}";
+    static const char kRules[] = "{\"filter\": \"price < 8\"}";
     mtaw_id clicks[] = {MTAW_TEXT("sku-1"), MTAW_TEXT("sku-2")}, some[] = {MTAW_TEXT("sku-5"), MTAW_NUMBER(5)};
     mtaw_answer *answer = NULL, *two[2] = {NULL, NULL};
     mtaw_clicks sessions[2];

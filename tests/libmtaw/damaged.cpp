@@ -11,9 +11,10 @@
 namespace {
 
 constexpr char kRules[] =
-    R"({"filter": [{"compare": "<", "left": {"column": "price"}, "right": {"value": 9, "at": 3}}, {"missing": "brand", "of": "current"}],
-        "boost": {"when": {"in": {"column": "tags"}, "values": [{"current": "brand"}, {"value": "a"}], "negated": true}, "by": -0.5},
-        "limit": {"per": "brand", "most": 3}, "pin": {"sku-5": 2, "17": 3}})";
+    R"({"filter": ["3 <= price < 9e0 or not (since > '1970-01-02' and item['sale'])", "missing(current.brand)"],
+        "boost": {"when": "tags not in ('a\\x62', \"\\u00e9\",) and -5_0 in current['price']", "by": -0.5},
+        "limit": {"per": "brand", "most": 3}, "pin": {"sku-5": 2, "17": 3}
+})";
 
 void call(const mtaw_recommender* shop, std::mt19937& random) {
     mtaw_error error;

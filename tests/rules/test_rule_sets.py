@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import threading
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from functools import partial
+from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
-from mtaw_fast.items import ItemTable, TableChange
-from mtaw_fast.rules import RuleSet, rule_set, rule_set_of, rule_set_of_text
+from mtaw_fast.items import ItemTable
+from mtaw_fast.kernels.native import rules as native
+from mtaw_fast.rules import RuleSet, rule_set_of, rule_set_of_text
 from mtaw_fast.rules.applied import _internal_pins
-from mtaw_fast.rules.expression import _Reader, parsed
+from mtaw_fast.rules.bitmaps import native_columns
 from tests.support.rules.random_rules import table_of
 
 IDS = ["a", "b", "c"]
@@ -43,42 +39,32 @@ def refusal(rules: Any, table: ItemTable | None = None, public_only: bool = Fals
     return message
 
 
-@pytest.mark.parametrize("other", ["a condition", "a change"])
-def test_conditions_and_changes_are_read_one_at_a_time(monkeypatch: pytest.MonkeyPatch, other: str) -> None:
-    """In CPython 3.11, Python's parser may fail if two threads are in it; numpy reads headers with it."""
-    packed = TableChange.of({"id": ["a"], "price": [1.5]}).packed()
-    together, met = threading.Barrier(2), list[bool]()
-
-    def meeting(read: Callable[..., Any]) -> Callable[..., Any]:
-        def met_first(*arguments: Any, **named: Any) -> Any:
-            with suppress(threading.BrokenBarrierError):
-                together.wait(0.5)
-                met.append(True)
-            return read(*arguments, **named)
-
-        return met_first
-
-    monkeypatch.setattr(ast, "parse", meeting(ast.parse))
-    monkeypatch.setattr(np, "load", meeting(np.load))
-    read_condition = partial(parsed, "price < 80", "filter")
-    threads = [
-        threading.Thread(target=read_condition),
-        threading.Thread(target=read_condition if other == "a condition" else partial(TableChange.unpacked, packed)),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not met
-
-
-def test_a_condition_becomes_the_documented_tree() -> None:
-    text = ' brand in ("own", "x") and not 3 <= price or current.brand != "x"'
-    values = [{"value": "own", "at": 12}, {"value": "x", "at": 19}]
-    member = {"in": {"column": "brand", "at": 2}, "values": values, "at": 2}
-    price = {"compare": "<=", "left": {"value": 3, "at": 32}, "right": {"column": "price", "at": 37}, "at": 32}
-    other = {"compare": "!=", "left": {"current": "brand", "at": 46}, "right": {"value": "x", "at": 63}, "at": 46}
-    assert parsed(text, "filter") == ({"any": [{"all": [member, {"not": price}]}, other]}, 3)
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('not 3 <= price or current.brand != "x" and new', 'not (3 <= price) or (current.brand != "x" and new)'),
+        ("1 < price < 5", "1 < price and price < 5"),
+        ("(price) < (5)", "price < 5"),
+        ("((new)) and (not (new))", "new and not new"),
+        ("5. < price", "+5e0 < price"),
+        (".25e2 <= price", "2_5 <= price"),
+        ("price in [3, 80.0,]", "price in (3, 80)"),
+        ("price in {3}", "price in (3)"),
+        (r"brand == 'o\x77\u006e' ", 'brand == "o" "w" """n"""'),
+        (r"brand == '\157wn'", 'item["brand"] == "own"'),
+        ("new == True", "True in (new)"),
+        ("-3 < price", "-3 < item['price']"),
+        ("current.new", "current['new'] == True"),
+        ("missing(price)or new", "missing( item['price'] ) or new"),
+        ("'é' in current.tags or new", "new\n or\t('é' in current [ 'tags' ])"),
+    ],
+)
+def test_two_ways_to_write_a_condition(text: str, same: str, table: ItemTable) -> None:
+    bits = [RuleSet.of({"filter": one}).filter for one in (text, same)]
+    columns = native_columns(table)
+    for item in (None, 0, 1, 2):
+        first, second = (condition.bits(columns, item, 3).tolist() for condition in bits if condition is not None)
+        assert first == second
 
 
 def test_the_deepest_condition_of_a_text(table: ItemTable) -> None:
@@ -118,10 +104,22 @@ def test_names_that_are_no_python_names() -> None:
         ({"filter": "brand in (brand, maker)"}, "takes values only"),
         ({"filter": "price in (" + "1," * 40 + ")"}, "at most 16 values"),
         ({"filter": '__import__("os").system("true")'}, "is neither a column nor a value (character 1)"),
-        ({"filter": "(lambda: 1)()"}, "neither a column nor a value"),
+        ({"filter": "(lambda: 1)()"}, "invalid syntax at character 8"),
+        ({"filter": "price = 3"}, "invalid syntax at character 7; write a condition such as"),
+        ({"filter": "price < 0x10"}, "invalid syntax at character 10"),
+        ({"filter": "price not 3"}, "invalid syntax at character 11"),
+        ({"filter": "new # and more"}, "invalid syntax at character 5"),
+        ({"filter": "(price < 3"}, "invalid syntax at character 11"),
+        ({"filter": 'brand == "own'}, "a text has no end (character 10)"),
+        ({"filter": r"brand == '\d'"}, "no such escape in a text; write"),
+        ({"filter": "missing(price, new)"}, "missing takes one column"),
+        ({"filter": "missing(3)"}, "missing takes a column, not a value"),
+        ({"filter": "item[3] == 1"}, "write the column's name as a text"),
+        ({"filter": "None == brand"}, "None is neither a column nor a value"),
+        ({"filter": "(price < 3) < 4"}, "invalid syntax at character 13"),
         ({"filter": "price + 1 < 3"}, "price + 1 is neither"),
         ({"filter": "brand.x == 3"}, "neither"),
-        ({"filter": "a\0b"}, "null bytes"),
+        ({"filter": "a\0b"}, "invalid syntax at character 2"),
         ({"filter": "price < 3 \ud800"}, "not JSON"),
         ({"filter": r"brand == '\ud800'"}, "half a character"),
         ({"filter": r"current['\ud800'] == 1"}, "half a character"),
@@ -130,7 +128,7 @@ def test_names_that_are_no_python_names() -> None:
         ({"filter": "(" * 10_000 + "new" + ")" * 10_000}, "the most is 4096"),
         ({"filter": "(" * 2000 + "new" + ")" * 2000}, "nested too deeply"),
         ({"filter": "not " * 500 + "new"}, "nested too deeply"),
-        ({"filter": "-" * 4000 + "1"}, "nested too deeply"),
+        ({"filter": "-" * 4000 + "1"}, "is neither a column nor a value"),
         ({"filter": "new and " * 40 + "new"}, "filter: there are more than 32 clauses; write fewer"),
         ({"filter": "<".join(["price"] * 34)}, "filter: there are more than 32 clauses"),
         ({"filter": ["new"] * 20, "boost": [{"when": "new", "by": 1}] * 20}, "boost 13: when: there are more than 32"),
@@ -164,24 +162,17 @@ def test_the_most_clauses() -> None:
     RuleSet.of({"filter": "<".join(["price"] * 33)})
 
 
-def test_nothing_is_read_after_the_last_clause(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = list[str]()
-    side = _Reader._side
-    monkeypatch.setattr(_Reader, "_side", lambda reader, node: read.append(reader._where) or side(reader, node))
-    refusal({"filter": "<".join(["price"] * 680)})
-    assert len(read) == 2 * 32
-
-
 def test_equal_rules_and_equal_errors_are_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = list[str]()
-    monkeypatch.setattr(rule_set, "parsed", lambda text, *rest: reads.append(text) or parsed(text, *rest))
+    read = native.RuleSet
+    monkeypatch.setattr(native, "RuleSet", lambda text, where: reads.append(text) or read(text, where))
     for text, error in (("price < 80.25", None), ("price < < 80.25", "invalid syntax"), ("9.25", "a value alone")):
         for rules in ({"filter": text} for _ in range(3)):
             with nullcontext() if error is None else pytest.raises(UsageError, match=error):
                 rule_set_of(rules)
             with nullcontext() if error is None else pytest.raises(UsageError, match=error):
                 rule_set_of_text(json.dumps(rules))
-        assert reads.count(text) == 1
+        assert reads.count(json.dumps({"filter": text})) == 1
 
 
 def test_nested_json_is_one_line() -> None:
@@ -192,7 +183,7 @@ def test_nested_json_is_one_line() -> None:
     deep: Any = 1
     for _ in range(200):
         deep = [deep]
-    assert refusal({"limit": {"per": "brand", "most": deep}}).startswith("rules: its nesting is too deep")
+    assert refusal({"limit": {"per": "brand", "most": deep}}).startswith("rules: not JSON: its nesting is too deep")
 
 
 def test_private_columns_are_unknown_to_public_requests(table: ItemTable) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +15,6 @@ import numpy as np
 
 from mtaw_fast.cli.config import library_file
 from mtaw_fast.ranking.answer import Reason, Recommendations
-from mtaw_fast.rules.expression import parsed
 
 OK, USAGE, BUNDLE, LOG, NO_MEMORY, INTERNAL = range(6)
 NO_VERIFY, MAP = 1, 2
@@ -143,20 +142,6 @@ def one_id(value: Any) -> Id:
 def ids(values: Sequence[Any]) -> Any:
     """Return an array of ids."""
     return (Id * len(values))(*map(one_id, values))
-
-
-def with_trees(rules: Mapping[str, Any]) -> dict[str, Any]:
-    """Return rules whose conditions are trees in place of texts."""
-
-    def each(value: Any, change: Callable[[Any], Any]) -> Any:
-        return [change(part) for part in value] if isinstance(value, list) else change(value)
-
-    changed = dict(rules)
-    if "filter" in rules:
-        changed["filter"] = each(rules["filter"], lambda text: parsed(text, "filter")[0])
-    if "boost" in rules:
-        changed["boost"] = each(rules["boost"], lambda boost: {**boost, "when": parsed(boost["when"], "boost")[0]})
-    return changed
 
 
 class Client:

@@ -115,7 +115,7 @@ struct ConditionObject {
 class RuleSetObject {
    public:
     RuleSetObject(const std::string& json, const std::string& where)
-        : source_json_(Json::parse(json)), rules_(RuleSet::parse(source_json_, where)) {}
+        : source_json_(rules_json(json, where)), rules_(RuleSet::parse(source_json_, where)) {}
 
     const RuleSet& rules() const { return rules_; }
 
@@ -147,9 +147,9 @@ class RuleSetObject {
     }
 
    private:
-    static std::string source_of(const Json& tree) {
+    static std::string source_of(const Json& conditions) {
         std::string out;
-        tree.write_sorted(out);
+        conditions.write_sorted(out);
         return out;
     }
 

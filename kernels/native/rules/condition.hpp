@@ -1,4 +1,4 @@
-// A condition on items as a tree (docs/rules.md), checked against columns and made into a program over them.
+// A condition on items (docs/rules.md) as a tree, checked against columns and made into a program over them.
 #pragma once
 
 #include <cmath>
@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -15,6 +16,8 @@
 #include "text/json.hpp"
 
 namespace mtaw {
+
+inline constexpr std::int64_t kMaxClauses = 32;  // of all rules together
 
 // What an item has in a column, or a condition names. The last: the labels of a list of categories.
 using Value = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
@@ -38,12 +41,12 @@ struct Condition {
     Operand left, right;          // compare; `left` of `in` too
     std::vector<Operand> values;  // in
     bool negated = false;         // in
-    std::int64_t position = 0;    // character of the text that it was made from, from 1; 0: unknown
+    std::int64_t position = 0;    // character of its text, from 1
 
-    // Throws std::invalid_argument, naming `where`, on anything but a tree.
-    static Condition parse(const Json& tree, const std::string& where, int depth = 0);
+    // Reads a text. clauses_left: how many it may have, less those that it has afterwards. Throws
+    // std::invalid_argument, one line that names `where` and the position.
+    static Condition parse(std::string_view text, const std::string& where, std::int64_t& clauses_left);
 
-    std::int64_t clauses() const;
     // Columns in the order of the tree; of_current: whose values of the last click's item it uses, else all.
     std::vector<ColumnName> names(bool of_current = false) const;
     // Throws std::invalid_argument, naming `where`, unless it fits the columns.

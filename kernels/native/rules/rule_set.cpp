@@ -11,7 +11,8 @@
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kMaxClauses = 32, kMaxPosition = 10'000;
+constexpr std::int64_t kMaxPosition = 10'000;
+constexpr std::size_t kMaxBytes = 4096;
 constexpr double kMaxBoost = 1e6;
 
 // A value, or a list of values.
@@ -40,14 +41,21 @@ bool has_members(const Json& value, std::initializer_list<const char*> names) {
            std::all_of(names.begin(), names.end(), [&](const char* name) { return value.find(name) != nullptr; });
 }
 
-RuleSet::Boosted boost_of(const Json& given, const std::string& where) {
+Condition condition_of(const Json& given, const std::string& where, std::int64_t& clauses_left) {
+    if (!given.is(Json::Kind::text))
+        throw std::invalid_argument(where + R"(: a condition is a text, such as: brand == "x" and price < 80; not )" +
+                                    shown_json(given));
+    return Condition::parse(given.text(), where, clauses_left);
+}
+
+RuleSet::Boosted boost_of(const Json& given, const std::string& where, std::int64_t& clauses_left) {
     if (!has_members(given, {"when", "by"}))
         throw std::invalid_argument(where + R"(: a boost is {"when": CONDITION, "by": NUMBER}, not )" +
                                     shown_json(given));
     const Json& by = *given.find("by");
     if (!(std::abs(by.number()) <= kMaxBoost))
         throw std::invalid_argument(where + ": by must be a number from -1e+06 to 1e+06, not " + shown_json(by));
-    return {Condition::parse(*given.find("when"), where + ": when"), by.number(), where + ": when"};
+    return {condition_of(*given.find("when"), where + ": when", clauses_left), by.number(), where + ": when"};
 }
 
 RuleSet::Limited limit_of(const Json& given, const std::string& where) {
@@ -87,9 +95,20 @@ std::vector<std::pair<std::int64_t, std::string>> pins_of(const Json* given, con
 
 }  // namespace
 
+Json rules_json(std::string_view text, const std::string& where) {
+    if (text.size() > kMaxBytes)
+        throw std::invalid_argument(where + ": the rules have " + std::to_string(text.size()) + " bytes, the most is " +
+                                    std::to_string(kMaxBytes) + "; write fewer or shorter ones");
+    try {
+        return Json::parse(text);
+    } catch (const std::invalid_argument& error) {
+        throw std::invalid_argument(where + ": not JSON: " + error.what());
+    }
+}
+
 RuleSet RuleSet::parse(const Json& rules, const std::string& where) {
     if (!rules.is(Json::Kind::object))
-        throw std::invalid_argument(where + ": rules are an object with the keys filter, boost, limit and pin, not " +
+        throw std::invalid_argument(where + R"(: rules are an object such as {"filter": "price < 80"}, not )" +
                                     shown_json(rules));
     for (const auto& [key, value] : rules.members()) {
         if (key != "filter" && key != "boost" && key != "limit" && key != "pin") {
@@ -99,20 +118,20 @@ RuleSet RuleSet::parse(const Json& rules, const std::string& where) {
     }
     RuleSet rule_set;
     rule_set.where = where;
+    std::int64_t clauses_left = kMaxClauses;
     const std::vector<const Json*> filters = elements_of(rules.find("filter")),
                                    boosts = elements_of(rules.find("boost")), limits = elements_of(rules.find("limit"));
     for (std::size_t i = 0; i < filters.size(); ++i) {
         std::string named = numbered(where, "filter", filters.size(), i);
-        rule_set.filters.push_back({Condition::parse(*filters[i], named), std::move(named)});
+        rule_set.filters.push_back({condition_of(*filters[i], named, clauses_left), std::move(named)});
     }
     for (std::size_t i = 0; i < boosts.size(); ++i)
-        rule_set.boosts.push_back(boost_of(*boosts[i], numbered(where, "boost", boosts.size(), i)));
+        rule_set.boosts.push_back(boost_of(*boosts[i], numbered(where, "boost", boosts.size(), i), clauses_left));
     for (std::size_t i = 0; i < limits.size(); ++i)
         rule_set.limits.push_back(limit_of(*limits[i], numbered(where, "limit", limits.size(), i)));
     rule_set.pins = pins_of(rules.find("pin"), where + ": pin");
-    auto count = static_cast<std::int64_t>(rule_set.limits.size() + rule_set.pins.size());
-    for (const Filtered& filter : rule_set.filters) count += filter.when.clauses();
-    for (const Boosted& boost : rule_set.boosts) count += boost.when.clauses();
+    const auto count =
+        static_cast<std::int64_t>(rule_set.limits.size() + rule_set.pins.size()) + kMaxClauses - clauses_left;
     if (count > kMaxClauses) {
         throw std::invalid_argument(where + ": there are " + std::to_string(count) + " clauses, the most is " +
                                     std::to_string(kMaxClauses) + "; write fewer comparisons");

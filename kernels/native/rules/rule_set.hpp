@@ -1,9 +1,10 @@
-// A set of rules (docs/rules.md) as JSON whose conditions are trees: read, checked and counted.
+// A set of rules (docs/rules.md) as JSON: read, checked and counted.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,9 @@
 #include "text/json.hpp"
 
 namespace mtaw {
+
+// The JSON of rules, or of their name. Throws std::invalid_argument, naming `where`, if it is none or too long.
+Json rules_json(std::string_view text, const std::string& where);
 
 struct RuleSet {
     struct Filtered {
