@@ -11,10 +11,9 @@
 namespace {
 
 constexpr char kRules[] =
-    R"({"filter": ["3 <= price < 9e0 or not (since > '1970-01-02' and item['sale'])", "missing(current.brand)"],
+    R"json({"filter": ["3 <= price < 9e0 or not (since > '1970-01-02' and item['sale'])", "missing(current.brand)"],
         "boost": {"when": "tags not in ('a\\x62', \"\\u00e9\",) and -5_0 in current['price']", "by": -0.5},
-        "limit": {"per": "brand", "most": 3}, "pin": {"sku-5": 2, "17": 3}
-})";
+        "limit": {"per": "brand", "most": 3}, "pin": {"sku-5": 2, "17": 3}})json";
 
 void call(const mtaw_recommender* shop, std::mt19937& random) {
     mtaw_error error;
