@@ -12,15 +12,14 @@ void Ranking::trim() {
 
 void Answer::free(mtaw_answer* view) { delete reinterpret_cast<Answer*>(view); }
 
-std::unique_ptr<Answer> Answer::of(const Ids& ids, Ranking ranking, std::vector<std::size_t> unknown, bool fallback,
+std::unique_ptr<Answer> Answer::of(const IdTable& ids, Ranking ranking, std::vector<std::size_t> unknown, bool fallback,
                                    bool cut_short) {
     auto answer = std::make_unique<Answer>();
     answer->scores_ = std::move(ranking.scores);
     answer->unknown_ = std::move(unknown);
-    const IdTable& table = ids.table();
-    for (const std::int32_t id : ranking.ids) table.prefetch(id);
+    for (const std::int32_t id : ranking.ids) ids.prefetch(id);
     std::size_t room = 0;
-    const auto add_room = [&](std::int32_t id) { room += ids.text() ? table.text_of(id).size() + 1 : 0; };
+    const auto add_room = [&](std::int32_t id) { room += ids.text() ? ids.text_of(id).size() + 1 : 0; };
     std::size_t n_reason_items = 0;
     for (const std::int32_t id : ranking.ids) add_room(id);
     for (const Reason& reason : ranking.reasons) {
@@ -50,9 +49,9 @@ std::unique_ptr<Answer> Answer::of(const Ids& ids, Ranking ranking, std::vector<
 }
 
 // Its text is added to those of the answer, which have room for it.
-mtaw_id Answer::external(const Ids& ids, std::int32_t item) {
-    if (!ids.text()) return {nullptr, ids.table().number_of(item)};
-    const std::string_view text = ids.table().text_of(item);
+mtaw_id Answer::external(const IdTable& ids, std::int32_t item) {
+    if (!ids.text()) return {nullptr, ids.number_of(item)};
+    const std::string_view text = ids.text_of(item);
     const char* const begin = text_.data() + text_.size();
     text_.append(text).push_back('\0');
     return {begin, static_cast<std::int64_t>(text.size())};

@@ -33,15 +33,15 @@ class Answer {
     static void free(mtaw_answer* view);
 
     // unknown: positions of clicks.
-    static std::unique_ptr<Answer> of(const Ids& ids, Ranking ranking, std::vector<std::size_t> unknown, bool fallback,
-                                      bool cut_short);
+    static std::unique_ptr<Answer> of(const IdTable& ids, Ranking ranking, std::vector<std::size_t> unknown,
+                                      bool fallback, bool cut_short);
 
     // The view, which owns the answer from now on.
     static mtaw_answer* release(std::unique_ptr<Answer> answer) { return &answer.release()->view_; }
 
    private:
     mtaw_answer view_{};  // first: its address is the answer's
-    mtaw_id external(const Ids& ids, std::int32_t item);
+    mtaw_id external(const IdTable& ids, std::int32_t item);
 
     std::vector<mtaw_id> items_;
     std::vector<mtaw_id> reason_items_;

@@ -4,8 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "bundle/failure.hpp"
 #include "mtaw.h"
-#include "text/utf8.hpp"
 
 namespace mtaw {
 
@@ -19,11 +19,5 @@ class Failure : public std::runtime_error {
 };
 
 inline Failure usage(const std::string& message) { return {MTAW_USAGE, message}; }
-inline Failure bundle_error(const std::string& message) { return {MTAW_BUNDLE, message}; }
-
-constexpr const char* kRetrain = "; restore it or retrain the bundle";
-
-// What an errno value means.
-std::string reason_of_system(int error);
 
 }  // namespace mtaw

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "bits.hpp"
+#include "bundle/bits.hpp"
 #include "memory/co_clicked.hpp"
 #include "recommender.hpp"
 #include "trends/trends.hpp"

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "answer.hpp"
-#include "bundle.hpp"
+#include "bundle/bundle.hpp"
 #include "failure.hpp"
 #include "isa.hpp"
 #include "log.hpp"
@@ -78,6 +78,8 @@ mtaw_status guarded(mtaw_error* error, const Work& work) noexcept {
         return MTAW_OK;
     } catch (const Failure& failure) {
         return report_failure(failure.status(), failure.what(), error);
+    } catch (const BundleError& wrong) {
+        return report_failure(MTAW_BUNDLE, wrong.what(), error);
     } catch (const std::bad_alloc&) {
         return report_failure(MTAW_NO_MEMORY, "there is no memory left; give the process more", error);
     } catch (const std::length_error&) {  // of a container
@@ -99,6 +101,16 @@ T& needed(const char* name, T* argument) {
 
 const Recommender& recommender_of(const mtaw_recommender* recommender) {
     return *needed("recommender", recommender).object;
+}
+
+// The file system's, unless others are given.
+FileAccess access_of(const mtaw_file_methods* given, bool map) {
+    if (given == nullptr) return FileAccess::of_system(map);
+    if (given->struct_size < sizeof(mtaw_file_methods) || given->open == nullptr || given->read == nullptr ||
+        given->close == nullptr) {
+        throw usage("files: the methods need open, read and close, and struct_size = sizeof(mtaw_file_methods)");
+    }
+    return {{given->context, given->open, given->read, given->map, given->close}, true};
 }
 
 // Frees an object, and with the last one of a mapped bundle its files.
@@ -167,7 +179,7 @@ mtaw_status mtaw_open(const char* folder, const mtaw_open_options* options, mtaw
         }
         if ((known_options.flags & ~static_cast<std::uint32_t>(MTAW_NO_VERIFY | MTAW_MAP)) != 0)
             throw mtaw::usage("options: there is no such flag");
-        const auto access = mtaw::FileAccess::of(known_options.files, (known_options.flags & MTAW_MAP) != 0);
+        const auto access = mtaw::access_of(known_options.files, (known_options.flags & MTAW_MAP) != 0);
         auto bundle =
             mtaw::Bundle::open(&needed("folder", folder), access, (known_options.flags & MTAW_NO_VERIFY) == 0);
         auto opened = std::make_unique<mtaw_recommender>();
@@ -268,7 +280,7 @@ mtaw_status mtaw_similar(const mtaw_recommender* recommender, mtaw_id item, int3
         needed("answer", answer);
         const mtaw::Recommender& self = mtaw::recommender_of(recommender);
         mtaw::Request request = self.request_of(options);
-        const std::int32_t internal_id = self.bundle().ids().lookup(mtaw::IdList{&item, 1}).front();
+        const std::int32_t internal_id = lookup(self.bundle().ids(), mtaw::IdList{&item, 1}).front();
         if (internal_id == mtaw::kUnknownId)
             throw mtaw::usage("similar: the catalog does not know the item; pass one of its external ids");
         if (by != MTAW_BY_VECTORS && by != MTAW_BY_SESSIONS)

@@ -4,7 +4,8 @@
 #include <cstddef>
 #include <cstring>
 
-#include "bits.hpp"
+#include "bundle/bits.hpp"
+#include "context.hpp"
 #include "engine/engine.hpp"
 #include "failure.hpp"
 #include "limits.hpp"
@@ -70,14 +71,20 @@ Recommender::Borrowed::~Borrowed() {
     }
 }
 
+Recommender::Recommender(std::shared_ptr<const Bundle> bundle)
+    : bundle_(std::move(bundle)),
+      engine_(bundle_->encoder(), bundle_->scanner(), bundle_->manifest().settings.scale,
+              MemoryParts{bundle_->memory(), bundle_->ranker(), bundle_->trends(), bundle_->content()},
+              CatalogUpdate{nullptr, bundle_->present()}) {}
+
 std::vector<std::uint8_t> Recommender::filter_bits(IdList exclude, IdList allow) const {
     const auto n = static_cast<std::size_t>(bundle_->size());
     std::vector<std::uint8_t> bits((n + 7) / 8, allow.ids == nullptr ? 0xFF : 0);
     if (allow.ids == nullptr && n % 8 != 0) bits.back() = static_cast<std::uint8_t>((1U << (n % 8)) - 1);
     if (allow.ids != nullptr) {
-        for (const std::int32_t item : bundle_->ids().known(allow)) set_bit(bits.data(), item);
+        for (const std::int32_t item : known(bundle_->ids(), allow)) set_bit(bits.data(), item);
     }
-    for (const std::int32_t item : bundle_->ids().known(exclude)) clear_bit(bits.data(), item);
+    for (const std::int32_t item : known(bundle_->ids(), exclude)) clear_bit(bits.data(), item);
     return bits;
 }
 
@@ -113,13 +120,13 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
     } else if (options.n_types > 0) {
         throw usage("types: the list is NULL, but not empty");
     }
-    request.context = bundle_->context().codes_of(options.context, options.n_context);
+    request.context = context_codes(bundle_->context(), options.context, options.n_context);
     const IdList exclude = id_list("exclude", options.exclude, options.n_exclude);
     if (options.allow != nullptr) {
         request.allowed = filter_bits(exclude, {options.allow, options.n_allow});
     } else {
         id_list("allow", options.allow, options.n_allow);
-        request.excluded = bundle_->ids().known(exclude);
+        request.excluded = known(bundle_->ids(), exclude);
     }
     if (options.filter != nullptr) {
         const auto& filter = *reinterpret_cast<const Filter*>(options.filter);
@@ -140,7 +147,7 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
 }
 
 Clicks Recommender::clicks_of(IdList session) const {
-    Clicks clicks{bundle_->ids().lookup(session), {}, {}};
+    Clicks clicks{lookup(bundle_->ids(), session), {}, {}};
     for (std::size_t position = 0; position < session.count; ++position) {
         if (clicks.known[position] == kUnknownId) clicks.unknown.push_back(position);
     }
@@ -245,7 +252,7 @@ std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& req
     const Borrowed scratch(*this);
     return answer_with(std::move(clicks), request,
                        [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
-                           bundle_->engine().rank(session, k, request.conditions(shown), ids, scores, *scratch);
+                           engine_.rank(session, k, request.conditions(shown), ids, scores, *scratch);
                        });
 }
 
@@ -255,9 +262,9 @@ std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, cons
     check_growing(static_cast<std::int64_t>(clicks.known.size()), n_new);
     const Borrowed scratch(*this);
     return answer_with(clicks, request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
-        bundle_->engine().rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()),
-                                       n_new, k, request.conditions(shown), ids, scores, *scratch,
-                                       clicks.types.empty() ? nullptr : clicks.types.data());
+        engine_.rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()), n_new, k,
+                             request.conditions(shown), ids, scores, *scratch,
+                             clicks.types.empty() ? nullptr : clicks.types.data());
     });
 }
 
@@ -293,8 +300,8 @@ std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Cl
         scores.resize(ids.size());
         PackedSessions packed{clicks.data(), offsets.data(), static_cast<std::int64_t>(count)};
         packed.types = types.empty() ? nullptr : types.data();
-        bundle_->engine().rank(packed, request.k, request.conditions({request.allowed ? &*request.allowed : nullptr}),
-                               ids.data(), scores.data(), *scratch);
+        engine_.rank(packed, request.k, request.conditions({request.allowed ? &*request.allowed : nullptr}), ids.data(),
+                     scores.data(), *scratch);
         for (std::size_t i = 0; i < count; ++i) {
             const auto from = static_cast<std::ptrdiff_t>(i * k), to = static_cast<std::ptrdiff_t>((i + 1) * k);
             Ranking ranking{{ids.begin() + from, ids.begin() + to}, {scores.begin() + from, scores.begin() + to}, {}};

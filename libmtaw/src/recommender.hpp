@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "answer.hpp"
-#include "bundle.hpp"
+#include "bundle/bundle.hpp"
+#include "engine/engine.hpp"
 #include "rules.hpp"
 
 namespace mtaw {
@@ -51,7 +52,7 @@ struct Clicks {
 // Immutable, except for its working memory: any number of threads may use it at once.
 class Recommender {
    public:
-    explicit Recommender(std::shared_ptr<const Bundle> bundle) : bundle_(std::move(bundle)) {}
+    explicit Recommender(std::shared_ptr<const Bundle> bundle);
 
     const Bundle& bundle() const { return *bundle_; }
     const std::shared_ptr<const Bundle>& shared_bundle() const { return bundle_; }
@@ -103,6 +104,7 @@ class Recommender {
                           const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
 
     std::shared_ptr<const Bundle> bundle_;
+    Engine engine_;
     mutable std::mutex mutex_;
     mutable std::vector<std::unique_ptr<EngineScratch>> scratches_;
 };

@@ -6,7 +6,7 @@
 #include <set>
 #include <stdexcept>
 
-#include "bits.hpp"
+#include "bundle/bits.hpp"
 #include "failure.hpp"
 #include "text/json.hpp"
 #include "text/utf8.hpp"
@@ -46,11 +46,11 @@ std::vector<Pin> Rules::known_pins() const {
     std::vector<Pin> pins;
     std::set<std::int32_t> known;  // "5" and "05" are one item: its first position counts
     for (const auto& [position, name] : rules_.pins) {
-        std::int32_t item = bundle_->ids().lookup(name);
+        std::int32_t item = find_id(bundle_->ids(), name);
         std::int64_t number = 0;
         const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
         if (!bundle_->ids().text() && error == std::errc() && end == name.data() + name.size())
-            item = bundle_->ids().lookup(number);
+            item = find_id(bundle_->ids(), number);
         if (item != kUnknownId && known.insert(item).second) pins.push_back({position, item});
     }
     return pins;

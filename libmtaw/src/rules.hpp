@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "bundle.hpp"
+#include "bundle/bundle.hpp"
 #include "rules/arrange.hpp"
 #include "rules/rule_set.hpp"
 

@@ -150,7 +150,7 @@ def test_config_says_what_to_ask_for(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_settings_have_the_package_s_defaults() -> None:
-    text = (FOLDER / "src" / "manifest.hpp").read_text()
+    text = (FOLDER.parent / "kernels" / "native" / "bundle" / "manifest.hpp").read_text()
     cpp_defaults = dict(
         re.findall(
             r"(?:int64_t|double) (\w+) = ([\d.]+);",

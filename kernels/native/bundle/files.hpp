@@ -9,35 +9,43 @@
 #include <string_view>
 
 #include "encode/aligned.hpp"
-#include "mtaw.h"
 
 namespace mtaw {
 
+// How files are read. Functions that can fail return 0 or an errno value; `map` may be null, or return null, where the
+// bytes are to be copied by `read`.
+struct FileMethods {
+    void* context;
+    int (*open)(void* context, const char* path, void** file, std::uint64_t* size);
+    int (*read)(void* context, void* file, std::uint64_t offset, void* buffer, std::size_t size);
+    const void* (*map)(void* context, void* file);
+    void (*close)(void* context, void* file);
+};
+
 struct FileAccess {
-    mtaw_file_methods methods;
+    FileMethods methods;
     bool map;  // where the methods can
 
-    // The file system's, unless others are given. Throws Failure on methods without open, read or close.
-    static FileAccess of(const mtaw_file_methods* given, bool map);
+    static FileAccess of_system(bool map);
 };
 
 // A file that is open as long as the object lives.
 class OpenFile {
    public:
-    // Throws Failure if it cannot be opened, or has another size.
+    // Throws BundleError if it cannot be opened, or has another size.
     OpenFile(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size);
     ~OpenFile() { methods_.close(methods_.context, file_); }
     OpenFile(const OpenFile&) = delete;
     OpenFile& operator=(const OpenFile&) = delete;
 
     std::uint64_t size() const { return size_; }
-    // Throws Failure.
+    // Throws BundleError.
     void read(std::uint64_t offset, void* buffer, std::size_t size) const;
     // Null where the methods cannot.
     const void* map() const { return methods_.map == nullptr ? nullptr : methods_.map(methods_.context, file_); }
 
    private:
-    mtaw_file_methods methods_;
+    FileMethods methods_;
     std::string path_;
     void* file_ = nullptr;
     std::uint64_t size_ = 0;
@@ -46,7 +54,7 @@ class OpenFile {
 // All bytes of one file, from a multiple of 64 on; as long as the object lives, and never changed.
 class FileBytes {
    public:
-    // Throws Failure if it cannot be read, or has another size.
+    // Throws BundleError if it cannot be read, or has another size.
     FileBytes(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size = std::nullopt);
 
     const std::uint8_t* data() const { return data_; }

@@ -1,12 +1,12 @@
-#include "manifest.hpp"
+#include "bundle/manifest.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
 
-#include "failure.hpp"
-#include "sha256.hpp"
+#include "bundle/failure.hpp"
+#include "bundle/sha256.hpp"
 
 namespace mtaw {
 namespace {

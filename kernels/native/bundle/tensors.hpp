@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "files.hpp"
+#include "bundle/files.hpp"
 
 namespace mtaw {
 
@@ -45,17 +45,17 @@ struct Tensor {
 
 class TensorFile {
    public:
-    // Throws Failure unless the file is exactly what its header describes.
+    // Throws BundleError unless the file is exactly what its header describes.
     explicit TensorFile(FileBytes bytes);
 
-    // Reads the header alone. Throws Failure unless the file is as long as that says: before a copy is made of it.
+    // Reads the header alone. Throws BundleError unless the file is as long as that says: before a copy is made of it.
     static void check_length(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size);
 
     const FileBytes& bytes() const { return bytes_; }
     const std::map<std::string, Tensor, std::less<>>& tensors() const { return tensors_; }
     bool has(std::string_view name) const { return tensors_.contains(name); }
 
-    // The array of that name; throws Failure unless it has this type and shape.
+    // The array of that name; throws BundleError unless it has this type and shape.
     template <typename T>
     const T* get(std::string_view name, std::initializer_list<std::int64_t> shape) const {
         return static_cast<const T*>(checked(name, kDtypeOf<T>, shape).data);

@@ -9,14 +9,18 @@
 #include <unordered_map>
 #include <vector>
 
-#include "bits.hpp"
-#include "engine/engine.hpp"
-#include "ids.hpp"
-#include "item_table.hpp"
-#include "manifest.hpp"
+#include "bundle/bits.hpp"
+#include "bundle/item_ids.hpp"
+#include "bundle/item_table.hpp"
+#include "bundle/manifest.hpp"
+#include "bundle/tensors.hpp"
+#include "encode/encoder.hpp"
 #include "memory/build.hpp"
+#include "memory/query.hpp"
+#include "memory/ranker_net.hpp"
 #include "memory/tables.hpp"
-#include "tensors.hpp"
+#include "scan/scanner.hpp"
+#include "trends/trends.hpp"
 
 namespace mtaw {
 
@@ -27,23 +31,23 @@ struct ContextColumns {
         std::unordered_map<std::string, std::uint16_t> codes;
     };
     std::vector<Column> columns;
-
-    // One code a column; throws Failure on a column that there is not, or a value that is too long.
-    std::vector<std::uint16_t> codes_of(const mtaw_context* fields, std::size_t count) const;
 };
 
 // Immutable: any number of threads may use it at once.
 class Bundle {
    public:
-    // Throws Failure, std::bad_alloc.
+    // Throws BundleError, std::bad_alloc.
     static std::shared_ptr<const Bundle> open(const std::string& folder, const FileAccess& access, bool verify);
 
     const Manifest& manifest() const { return manifest_; }
-    const Ids& ids() const { return *ids_; }
-    const Engine& engine() const { return *engine_; }
+    const IdTable& ids() const { return ids_; }
     const Scanner& scanner() const { return *scanner_; }
     const Encoder& encoder() const { return *encoder_; }
+    // The session memory with its ranker, or neither; null without.
+    const SessionMemory* memory() const { return memory_.get(); }
+    const RankerNet* ranker() const { return ranker_.get(); }
     const Trends* trends() const { return trends_.get(); }
+    const ItemContent* content() const { return content_ ? &*content_ : nullptr; }
     bool has_memory() const { return memory_ != nullptr; }
     const TablesView& tables() const { return tables_; }  // with a memory
     const ItemTable* items() const { return items_ ? &*items_ : nullptr; }
@@ -84,7 +88,7 @@ class Bundle {
 
     Manifest manifest_;
     std::map<std::string, std::unique_ptr<TensorFile>, std::less<>> files_;
-    std::optional<Ids> ids_;
+    IdTable ids_;
     const std::int64_t* popularity_ = nullptr;
     const std::int32_t* most_clicked_ = nullptr;
     AlignedFloats made_embedding_, made_rows_;
@@ -107,7 +111,6 @@ class Bundle {
     std::optional<ItemContent> content_;
     std::vector<std::uint8_t> present_;
     std::int64_t n_eligible_ = 0;
-    std::optional<Engine> engine_;
 };
 
 }  // namespace mtaw

@@ -1,11 +1,11 @@
-#include "bundle.hpp"
+#include "bundle/bundle.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
-#include "failure.hpp"
-#include "sha256.hpp"
+#include "bundle/failure.hpp"
+#include "bundle/sha256.hpp"
 
 namespace mtaw {
 namespace {
@@ -37,7 +37,7 @@ std::shared_ptr<const Bundle> Bundle::open(const std::string& folder, const File
         Manifest manifest = Manifest::read(bytes, folder);
         try {
             return std::shared_ptr<const Bundle>(new Bundle(std::move(manifest), folder, access, verify));
-        } catch (const Failure&) {
+        } catch (const BundleError&) {
             if (attempt == kAttempts || text == previous_manifest) throw;
         }
         previous_manifest = text;  // once more: another manifest may be there by now
@@ -48,7 +48,7 @@ Bundle::Bundle(Manifest manifest, const std::string& folder, const FileAccess& a
     : manifest_(std::move(manifest)) {
     open_files(folder, access, verify);
     try {
-        ids_.emplace(file("items"), size(), verify);
+        ids_ = read_ids(file("items"), size(), verify);
         read_popularity(verify);
         read_embedding();
         read_rows();
@@ -70,8 +70,6 @@ Bundle::Bundle(Manifest manifest, const std::string& folder, const FileAccess& a
         }
         read_context();
         mark_unavailable();
-        const MemoryParts parts{memory_.get(), ranker_.get(), trends_.get(), content_ ? &*content_ : nullptr};
-        engine_.emplace(*encoder_, *scanner_, manifest_.settings.scale, parts, CatalogUpdate{nullptr, present()});
     } catch (const std::logic_error& error) {  // of the core's own checks
         throw bundle_error(folder + ": " + error.what() + kRetrain);
     }
@@ -228,8 +226,8 @@ void Bundle::mark_by_table(std::vector<char>& unavailable) const {
     }
     for (const Json& id : items_->hidden()) {
         std::int32_t item = kUnknownId;
-        if (id.is(Json::Kind::text)) item = ids_->lookup(id.text());
-        if (const std::optional<std::int64_t> number = id.whole()) item = ids_->lookup(*number);
+        if (id.is(Json::Kind::text)) item = find_id(ids_, id.text());
+        if (const std::optional<std::int64_t> number = id.whole()) item = find_id(ids_, *number);
         if (item != kUnknownId) unavailable[static_cast<std::size_t>(item)] = 1;
     }
 }

@@ -1,11 +1,11 @@
-#include "tensors.hpp"
+#include "bundle/tensors.hpp"
 
 #include <algorithm>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
 
-#include "failure.hpp"
+#include "bundle/failure.hpp"
 #include "text/json.hpp"
 
 namespace mtaw {

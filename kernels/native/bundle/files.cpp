@@ -1,4 +1,4 @@
-#include "files.hpp"
+#include "bundle/files.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -13,8 +13,8 @@
 #include <new>
 #include <vector>
 
-#include "failure.hpp"
-#include "sha256.hpp"
+#include "bundle/failure.hpp"
+#include "bundle/sha256.hpp"
 
 namespace mtaw {
 namespace {
@@ -76,15 +76,7 @@ std::string reason_of(int error) { return error == EINVAL ? "it is not a regular
 
 }  // namespace
 
-FileAccess FileAccess::of(const mtaw_file_methods* given, bool map) {
-    if (given == nullptr)
-        return {{sizeof(mtaw_file_methods), nullptr, open_file, read_file, map_file, close_file}, map};
-    if (given->struct_size < sizeof(mtaw_file_methods) || given->open == nullptr || given->read == nullptr ||
-        given->close == nullptr) {
-        throw usage("files: the methods need open, read and close, and struct_size = sizeof(mtaw_file_methods)");
-    }
-    return {*given, true};
-}
+FileAccess FileAccess::of_system(bool map) { return {{nullptr, open_file, read_file, map_file, close_file}, map}; }
 
 OpenFile::OpenFile(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size)
     : methods_(access.methods), path_(path) {

@@ -1,4 +1,4 @@
-#include "sha256.hpp"
+#include "bundle/sha256.hpp"
 
 #include <bit>
 #include <cstring>

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "bundle.hpp"
-#include "failure.hpp"
+#include "bundle/bundle.hpp"
+#include "bundle/failure.hpp"
 
 namespace mtaw {
 namespace {

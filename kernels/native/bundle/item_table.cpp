@@ -1,9 +1,9 @@
-#include "item_table.hpp"
+#include "bundle/item_table.hpp"
 
 #include <algorithm>
 #include <stdexcept>
 
-#include "failure.hpp"
+#include "bundle/failure.hpp"
 
 namespace mtaw {
 namespace {

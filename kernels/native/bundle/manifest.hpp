@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "files.hpp"
+#include "bundle/files.hpp"
 #include "text/json.hpp"
 
 namespace mtaw {
@@ -39,7 +39,7 @@ struct Manifest {
     Settings settings;
     std::string version;  // 16 hex digits
 
-    // Throws Failure, naming `folder`, on a manifest that is missing, damaged or of another format.
+    // Throws BundleError, naming `folder`, on a manifest that is missing, damaged or of another format.
     static Manifest read(const FileBytes& bytes, const std::string& folder);
 };
 

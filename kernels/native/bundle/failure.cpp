@@ -1,4 +1,4 @@
-#include "failure.hpp"
+#include "bundle/failure.hpp"
 
 #include <cstring>
 

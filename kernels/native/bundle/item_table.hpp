@@ -5,14 +5,14 @@
 #include <vector>
 
 #include "rules/columns.hpp"
-#include "tensors.hpp"
+#include "bundle/tensors.hpp"
 #include "text/json.hpp"
 
 namespace mtaw {
 
 class ItemTable {
    public:
-    // Throws Failure on arrays that are damaged, or of another catalog than n_items.
+    // Throws BundleError on arrays that are damaged, or of another catalog than n_items.
     ItemTable(const TensorFile& file, std::int64_t n_items);
 
     const Columns& columns() const { return columns_; }
