@@ -86,6 +86,7 @@ class Service:
     def gauge(self) -> None:
         """Update this worker's gauges, and delete expired sessions."""
         self.metrics.set("mtaw_queue_length", self.queue.length)
+        self.metrics.tick()
         self.watch.tick()
         self._gauge_learning()
         if self.sessions is not None:

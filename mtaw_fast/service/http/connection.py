@@ -173,11 +173,12 @@ class TimedProtocol(HttpToolsProtocol):
                 raise ValueError("no tunnels")  # makes the parser fail
             self._upgrading = True
             return
-        self._check_head()
+        version = self.parser.get_http_version()
+        self._check_head(version)
         self._in_head = False
         self._unframed = 0
         self._reading_until = self.loop.time() + self.read_timeout
-        previous, self.cycle = self.cycle, self._cycle()
+        previous, self.cycle = self.cycle, self._cycle(version)
         self._unanswered.append(self.cycle)
         if (previous is None or previous.response_complete) and not self.flow.write_paused:
             self._start_asgi_task(self.cycle, self.app)
@@ -185,9 +186,17 @@ class TimedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
-    def _check_head(self) -> None:
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Begin a request in the loop's next turn, when everything that has arrived is read."""
+        self.loop.call_soon(self._begin, cycle, app)
+
+    def _begin(self, cycle: RequestCycle, app: Any) -> None:
+        at_once = getattr(app, "answer_at_once", None)
+        if at_once is None or not at_once(cycle):
+            super()._start_asgi_task(cycle, app)
+
+    def _check_head(self, version: str) -> None:
         """Make the parser fail on a head whose request a proxy may understand in another way (RFC 9112)."""
-        version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise ValueError("not HTTP/1.1")
         if self._hosts > 1 or (not self._hosts and version == "1.1"):
@@ -198,9 +207,9 @@ class TimedProtocol(HttpToolsProtocol):
             if self._coding.strip().lower() != b"chunked":
                 raise _NotImplementedHereError("The only transfer coding here is chunked.")
 
-    def _cycle(self) -> RequestCycle:
+    def _cycle(self, version: str) -> RequestCycle:
         """Return the cycle of the request whose head was parsed; the same as uvicorn's."""
-        version, scope = self.parser.get_http_version(), self.scope
+        scope = self.scope
         scope["method"], scope["http_version"] = self.parser.get_method().decode("ascii"), version
         scope["path"], scope["raw_path"], scope["query_string"] = _parts(self.url)
         return RequestCycle(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtaw_fast.service.errors import invalid, unavailable
 from mtaw_fast.service.http.access import Cors, Gate
@@ -27,13 +27,23 @@ _HEAD = (
     b"x-bundle-version: %b\r\n"
 )
 
-Direct = Callable[[Service, Any, bytes], Awaitable[bytes]]  # from the body of a POST to the JSON of its answer
+_SHORT = 4096  # bytes of a body that is answered without a task
+
+
+class Direct(NamedTuple):
+    """What answers a POST without the framework: service, ASGI scope and body give the JSON of the answer.
+
+    now: returns None, and has changed nothing, if the request has to wait; then `later` gets the same.
+    """
+
+    now: Callable[[Service, Any, bytes], bytes | None]
+    later: Callable[[Service, Any, bytes], Awaitable[bytes]]
 
 
 class Middleware:
     """The outermost ASGI app.
 
-    direct: handlers of POST by raw path that bypass the framework, which takes a third of a short request's time.
+    direct: answers to POST by raw path that bypass the framework, which takes a third of a short request's time.
     """
 
     def __init__(self, app: Any, service: Service, direct: Mapping[bytes, Direct]) -> None:
@@ -41,6 +51,32 @@ class Middleware:
         self._log = service.settings.access_log
         self._problem = Gate(service.settings).problem
         self._cors = Cors(service.settings.cors_origins) if service.settings.cors_origins else None
+
+    def answer_at_once(self, cycle: RequestCycle) -> bool:
+        """Answer a short request without a task; return False, and change nothing, if it has to wait.
+
+        A task and its coroutines would take a fifth of its time.
+        """
+        start, service = perf_counter(), self._service
+        scope: Any = cycle.scope
+        direct = self._direct.get(scope["raw_path"])
+        if direct is None or scope["method"] != "POST" or self._cors is not None or not service.queue.is_free():
+            return False
+        body = cycle.arrived(min(_SHORT, service.settings.limits.body))
+        if body is None or self._problem(scope) is not None:
+            return False
+        status, more = 200, b""
+        try:
+            answer = direct.now(service, scope, body)
+            if answer is None:
+                return False
+        except Exception as error:
+            status, answer, headers = error_answer(scope, error, service)
+            more = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+        cycle.respond(_HEAD % (len(answer), service.version_for(scope).encode()) + more, answer, status)
+        scope["path_template"] = scope["path"]
+        self._ended(scope, "POST", cycle, status, start)
+        return True
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle a request, and count and log how it ended."""
@@ -87,16 +123,20 @@ class Middleware:
             late = unavailable("not_ready", "the service shut down before it answered; try again")
             await _respond(send_marked, *error_answer(scope, late, service))
         finally:
-            seconds = perf_counter() - start
-            if cycle is not None and cycle.disconnected and not cycle.response_complete:
-                status = 0  # the client left or was closed, whatever it was answered
-            route = _TEMPLATES.get(scope.get("path_template", ""), "other")
-            service.metrics.request(route, status, seconds)
-            if self._log:
-                log_event(
-                    "request", method=method, route=route, status=status, ms=round(seconds * 1000, 3),
-                    version=service.version_for(scope),
-                )  # fmt: skip
+            self._ended(scope, method, cycle, status, start)
+
+    def _ended(self, scope: Any, method: str, cycle: RequestCycle | None, status: int, start: float) -> None:
+        """Count and log a request that began at `start`, a time of `perf_counter`."""
+        service, seconds = self._service, perf_counter() - start
+        if cycle is not None and cycle.disconnected and not cycle.response_complete:
+            status = 0  # the client left or was closed, whatever it was answered
+        route = _TEMPLATES.get(scope.get("path_template", ""), "other")
+        service.metrics.request(route, status, seconds)
+        if self._log:
+            log_event(
+                "request", method=method, route=route, status=status, ms=round(seconds * 1000, 3),
+                version=service.version_for(scope),
+            )  # fmt: skip
 
     async def _answer(self, direct: Direct, scope: Any, cycle: RequestCycle | None, receive: Any, send: Any) -> None:
         """Answer without the framework, and if the server's `RequestCycle` allows, without ASGI messages."""
@@ -107,7 +147,7 @@ class Middleware:
             if body is None:
                 length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
                 body = await read_body(receive, length.decode("latin-1"), service)
-            answer = await direct(service, scope, body)
+            answer = await direct.later(service, scope, body)
             if cycle is not None and self._cors is None:
                 head = _HEAD % (len(answer), service.version_for(scope).encode())
                 if cycle.respond(head, answer):

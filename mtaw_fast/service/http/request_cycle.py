@@ -34,8 +34,14 @@ class RequestCycle(RequestResponseCycle):
         self.body.clear()
         return body
 
-    def respond(self, head: bytes, body: bytes) -> bool:
-        """Write a whole response of status 200; return False, and write nothing, if it has to wait: then use `send`.
+    def arrived(self, max_bytes: int) -> bytes | None:
+        """Return the body if all of it is here, at most `max_bytes`, and an answer can be written; keep it."""
+        if self.more_body or self.disconnected or len(self.body) > max_bytes or self.flow.write_paused:
+            return None
+        return bytes(self.body)
+
+    def respond(self, head: bytes, body: bytes, status: int = 200) -> bool:
+        """Write a whole response; return False, and write nothing, if it has to wait: then use `send`.
 
         head: lines of headers, Content-Length among them. The request's method is not HEAD.
         """
@@ -46,7 +52,7 @@ class RequestCycle(RequestResponseCycle):
         if self.disconnected:
             return True
         close_header = b"" if self.keep_alive else b"connection: close\r\n"
-        self.transport.write(b"".join((STATUS_LINE[200], self._defaults(), head, close_header, b"\r\n", body)))
+        self.transport.write(b"".join((STATUS_LINE[status], self._defaults(), head, close_header, b"\r\n", body)))
         self._complete()
         return True
 

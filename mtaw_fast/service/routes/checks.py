@@ -21,6 +21,8 @@ from mtaw_fast.service.snapshot import Snapshot
 _REASON_PAIRS = 10_000  # of click and result in a request with reasons: half a second on a busy machine
 # How much of each takes as long as ranking a short session (medians on 3,000 items, 2026-12-02).
 _SCANNED, _CLICKS, _RESULTS, _PAIRS, _IDS, _RULES = 20_000, 50, 200, 180, 1000, 64
+_FLAGS_AND_LISTS = "exclude", "exclude_seen", "repeats", "reasons", "fields"  # empty or false by default
+_MAY_BE_NONE = "allow", "at", "context"
 
 
 def check_k(k: int, limits: Limits) -> None:
@@ -70,27 +72,26 @@ def check_reasons(options: RankingOptions, sessions: Sequence[Sequence[Any]]) ->
 
 
 def ranking_keywords(request: RankingOptions, snapshot: Snapshot, scope: Any, settings: Settings) -> dict[str, Any]:
-    """Return the keywords of `Recommender.recommend` and `recommend_batch` that a request asks for.
+    """Return the keywords of `Recommender.recommend` and `recommend_batch` that a request asks for, and `k`.
 
     scope: ASGI's, of the request. Pass them through `with_rules` before use. Raises ServiceError on a column that its
     sender may not read.
     """
+    keywords: dict[str, Any] = {"k": request.k}  # those with their defaults would cost every request microseconds
+    for name in _FLAGS_AND_LISTS:
+        if value := getattr(request, name):
+            keywords[name] = value
+    for name in _MAY_BE_NONE:
+        if (value := getattr(request, name)) is not None:
+            keywords[name] = value
     if request.fields:
         check_fields(request.fields, snapshot, scope, settings)
-    return {
-        "k": request.k,
-        "exclude": request.exclude or (),
-        "allow": request.allow,
-        "exclude_seen": request.exclude_seen,
-        "at": request.at,
-        "context": request.context,
-        "repeats": request.repeats,
-        "reasons": request.reasons,
-        "fields": request.fields,
-        "rules": None if request.rules is None else request_rules(request.rules, scope, settings),
-        "explore": settings.explore_share if request.explore is None else request.explore,
-        "explore_below": settings.explore_below,
-    }
+    if request.rules is not None:
+        keywords["rules"] = request_rules(request.rules, scope, settings)
+    share = settings.explore_share if request.explore is None else request.explore
+    if share:
+        keywords |= {"explore": share, "explore_below": settings.explore_below}
+    return keywords
 
 
 def check_fields(fields: Sequence[str], snapshot: Snapshot, scope: Any, settings: Settings) -> None:
@@ -133,7 +134,7 @@ def request_rules(rules: RulesRequest | str | None, scope: Any, settings: Settin
 
 def with_rules(keywords: dict[str, Any]) -> dict[str, Any]:
     """Return the keywords with their rules parsed: not on the event loop. Raises UsageError as `SentRules.parsed`."""
-    rules = keywords["rules"]
+    rules = keywords.get("rules")
     return {**keywords, "rules": rules.parsed()} if isinstance(rules, SentRules) else keywords
 
 
@@ -142,13 +143,13 @@ def cost_of(keywords: dict[str, Any], n_items: int, clicks: int, sessions: int =
 
     keywords: see `ranking_keywords`. clicks: of all sessions.
     """
-    k, allow = keywords["k"], keywords["allow"]
+    asked, k, rules = keywords.get, keywords["k"], keywords.get("rules")
     cost: float = sessions * (1 + n_items / _SCANNED) + clicks / _CLICKS
-    cost += sessions * k * (1 + len(keywords["fields"])) / _RESULTS
-    cost += (len(keywords["exclude"]) + len(() if allow is None else allow)) / _IDS
-    if keywords["reasons"]:
+    cost += sessions * k * (1 + len(asked("fields", ()))) / _RESULTS
+    cost += (len(asked("exclude", ())) + len(asked("allow", ()))) / _IDS
+    if asked("reasons"):
         cost += k * clicks / _PAIRS
-    return cost + keywords["rules"].cost if isinstance(keywords["rules"], SentRules) else cost
+    return cost + rules.cost if isinstance(rules, SentRules) else cost
 
 
 def check_keywords(snapshot: Snapshot, keywords: dict[str, Any]) -> None:

@@ -175,8 +175,8 @@ async def similar_items(
 
     n_ids, n_items = len(query.exclude) + len(query.allow or ()), service.reloader.snapshot.recommender.n_items
     if rule_set is not None or n_ids > LONG_LIST:
-        keywords = {"k": k, "fields": query.fields, "exclude": query.exclude, "allow": query.allow, "reasons": False}
-        cost = cost_of({**keywords, "rules": rule_set}, n_items, 0)
+        lists = {"fields": query.fields, "exclude": query.exclude, "allow": query.allow or ()}
+        cost = cost_of({"k": k, "rules": rule_set, **lists}, n_items, 0)
         snapshot, answer = await service.queue.run_in_thread(work, cost)
     else:
         snapshot, answer = await service.queue.run(work)

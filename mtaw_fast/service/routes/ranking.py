@@ -36,6 +36,27 @@ class Question:
     keywords: dict[str, Any]
     timings: bool
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it is ranked in a thread, not on the event loop."""
+        asked = self.keywords
+        return len(self.clicks) > _LONG_SESSION or (
+            len(asked) > 1  # than k
+            and (
+                "reasons" in asked
+                or "rules" in asked
+                or "allow" in asked
+                or len(asked.get("exclude", ())) > LONG_LIST
+                or asked["k"] * len(asked.get("fields", ())) > _MANY_VALUES
+            )
+        )
+
+    def ranked(self, waited: float = 0.0) -> Ranked:
+        """Rank. waited: seconds in the queue."""
+        snapshot = self.reloader.snapshot
+        out = snapshot.recommender.recommend(self.clicks, types=self.types, timings=True, **with_rules(self.keywords))
+        return Ranked(snapshot, out, waited, answer_fields(snapshot, out, self.session))
+
 
 @dataclass(slots=True)
 class Ranked:
@@ -50,36 +71,35 @@ class Ranked:
     fields: dict[str, Any]
 
     def answer(self, timings: bool) -> dict[str, Any]:
-        """Return the fields of a `RecommendAnswer`. timings: whether to include them."""
-        times = None
+        """Return the fields of a `RecommendAnswer`, once. timings: whether to include them."""
+        answer = self.fields
+        answer["version"], answer["bundle"] = self.snapshot.version, self.snapshot.name
         if timings and self.waited is not None and self.out.timings is not None:
-            times = Timings(queue=self.waited * 1e6, **self.out.timings)
-        return {"version": self.snapshot.version, "bundle": self.snapshot.name, "timings": times, **self.fields}
+            answer["timings"] = Timings(queue=self.waited * 1e6, **self.out.timings)
+        return answer
+
+
+def rank_now(service: Service, scope: Any, question: Question) -> Ranked | None:
+    """Rank a session at once, as `rank` does; return None if it has to wait."""
+    if not service.queue.is_free() or question.is_long:
+        return None
+    return _counted(service, scope, question, question.ranked())
 
 
 async def rank(service: Service, scope: Any, question: Question) -> Ranked:
     """Rank a session, in a thread if that takes long, and count it. The response names the bundle's version."""
-    keywords = question.keywords
-
-    def work(waited: float = 0.0, keywords: dict[str, Any] = keywords) -> Ranked:
-        snapshot = question.reloader.snapshot
-        out = snapshot.recommender.recommend(question.clicks, types=question.types, timings=True, **keywords)
-        return Ranked(snapshot, out, waited, answer_fields(snapshot, out, question.session))
-
-    if (
-        keywords["reasons"]
-        or keywords["rules"] is not None
-        or keywords["allow"] is not None
-        or len(keywords["exclude"]) > LONG_LIST
-        or len(question.clicks) > _LONG_SESSION
-        or (keywords["fields"] and keywords["k"] * len(keywords["fields"]) > _MANY_VALUES)
-    ):
-        cost = cost_of(keywords, question.reloader.snapshot.recommender.n_items, len(question.clicks))
-        ranked = await service.queue.run_in_thread(lambda waited, _: work(waited, with_rules(keywords)), cost)
+    if question.is_long:
+        n_items = question.reloader.snapshot.recommender.n_items
+        cost = cost_of(question.keywords, n_items, len(question.clicks))
+        ranked = await service.queue.run_in_thread(lambda waited, _: question.ranked(waited), cost)
     elif service.queue.is_free():
-        ranked = work()
+        ranked = question.ranked()
     else:
-        ranked = await service.queue.run(work, _batched(service.metrics, question))
+        ranked = await service.queue.run(question.ranked, _batched(service.metrics, question))
+    return _counted(service, scope, question, ranked)
+
+
+def _counted(service: Service, scope: Any, question: Question, ranked: Ranked) -> Ranked:
     service.name_version(scope, ranked.snapshot.version)
     if ranked.waited is not None and ranked.out.timings is not None:
         service.metrics.stages(ranked.waited, ranked.out.timings)
@@ -95,11 +115,12 @@ def _batched(metrics: Metrics, question: Question) -> BatchedWork | None:
     """
     reloader, keywords = question.reloader, question.keywords
     snapshot = reloader.snapshot
-    if keywords["exclude"] or question.timings or keywords["fields"] or snapshot.recommender.index.name != "native":
+    if "exclude" in keywords or "fields" in keywords or question.timings or snapshot.recommender.index.name != "native":
         return None
     check_clicks(snapshot, question.clicks, question.types, "the session")
-    context = None if keywords["context"] is None else tuple(sorted(keywords["context"].items()))
-    same = (keywords["k"], keywords["exclude_seen"], keywords["repeats"], keywords["at"], context, keywords["explore"])
+    same = tuple(
+        (name, tuple(sorted(value.items())) if name == "context" else value) for name, value in keywords.items()
+    )
 
     def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:
         snapshot, start = reloader.snapshot, perf_counter()
@@ -118,7 +139,7 @@ def _batched(metrics: Metrics, question: Question) -> BatchedWork | None:
             for ranking, (_, _, session) in zip(rankings, sessions, strict=True)
         ]
 
-    return BatchedWork((id(reloader), *same), (question.clicks, question.types, question.session), work)
+    return BatchedWork((id(reloader), same), (question.clicks, question.types, question.session), work)
 
 
 def rank_batch(
@@ -146,18 +167,22 @@ def count_ranking(metrics: Metrics, version: str, clicks: Sequence[Any], ranking
 
 def answer_fields(snapshot: Snapshot, out: Recommendations, session: str | None) -> dict[str, Any]:
     """Return the fields of an `Answer`. session: the session's id, if known."""
-    return {
+    fields: dict[str, Any] = {
         "recommendation": new_id(snapshot.version, session),
         "items": out.items,
         "scores": out.scores.tolist(),
         "unknown": out.unknown,
         "fallback": out.fallback,
-        "repeats": None if out.repeats is None else out.repeats.tolist(),
-        "reasons": None
-        if out.reasons is None
-        else [ReasonAnswer(kind=reason.kind, items=list(reason.items), rule=reason.rule) for reason in out.reasons],
         "log_position": out.log_position,
         "fields": out.fields,
         "short": out.short,
-        "explored": None if out.explored is None else out.explored.tolist(),
     }
+    if out.repeats is not None:
+        fields["repeats"] = out.repeats.tolist()
+    if out.reasons is not None:
+        fields["reasons"] = [
+            ReasonAnswer(kind=reason.kind, items=list(reason.items), rule=reason.rule) for reason in out.reasons
+        ]
+    if out.explored is not None:
+        fields["explored"] = out.explored.tolist()
+    return fields

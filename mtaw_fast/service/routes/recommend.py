@@ -27,7 +27,15 @@ from mtaw_fast.service.routes.checks import (
 )
 from mtaw_fast.service.routes.events import SESSION_ID, learn_clicks
 from mtaw_fast.service.routes.openapi import errors, operation
-from mtaw_fast.service.routes.ranking import Question, Ranked, answer_fields, count_ranking, rank, rank_batch
+from mtaw_fast.service.routes.ranking import (
+    Question,
+    Ranked,
+    answer_fields,
+    count_ranking,
+    rank,
+    rank_batch,
+    rank_now,
+)
 from mtaw_fast.service.routes.requests import BatchRequest, ClickRequest, RecommendRequest
 from mtaw_fast.service.state import Service, service_of
 
@@ -40,18 +48,31 @@ async def recommend(data: Annotated[RecommendRequest, Body()]) -> Response[Recom
     raise NotImplementedError("this is the OpenAPI document's: `DIRECT` has the route")
 
 
-async def _recommend(service: Service, scope: Any, body: bytes) -> bytes:
+def _asked(service: Service, scope: Any, body: bytes) -> tuple[RecommendRequest, Question]:
     data = decoded(body, RecommendRequest)
     check_limits(data, (data.session,), service.settings.limits)
     reloader = service.bundles.of(data.session_id)
     keywords = ranking_keywords(data, reloader.snapshot, scope, service.settings)
-    ranked = await rank(
-        service, scope, Question(reloader, data.session_id, data.session, data.types, keywords, data.timings)
-    )
+    return data, Question(reloader, data.session_id, data.session, data.types, keywords, data.timings)
+
+
+def _answer(service: Service, data: RecommendRequest, ranked: Ranked) -> bytes:
     return encoded(RecommendAnswer(**_noted(service, ranked, "recommend", data, data.session_id, data.session)))
 
 
-DIRECT: dict[bytes, Direct] = {b"/v1/recommend": _recommend}
+def _recommend_now(service: Service, scope: Any, body: bytes) -> bytes | None:
+    scope[_ASKED] = data, question = _asked(service, scope, body)
+    ranked = rank_now(service, scope, question)
+    return None if ranked is None else _answer(service, data, ranked)
+
+
+async def _recommend(service: Service, scope: Any, body: bytes) -> bytes:
+    data, question = scope.get(_ASKED) or _asked(service, scope, body)
+    return _answer(service, data, await rank(service, scope, question))
+
+
+DIRECT = {b"/v1/recommend": Direct(_recommend_now, _recommend)}
+_ASKED = "mtaw_asked"  # key in a request's scope: what `_recommend_now` read, if it left the answer to `_recommend`
 
 
 def _noted(
@@ -122,7 +143,7 @@ async def click(
     reloader = service.bundles.of(session_id)
     snapshot = reloader.snapshot
     keywords = ranking_keywords(data, snapshot, request.scope, service.settings)
-    if keywords["rules"] is None:
+    if "rules" not in keywords:
         check_keywords(snapshot, keywords)
     else:
         keywords = await service.queue.run_in_thread(
@@ -135,9 +156,9 @@ async def click(
     context = snapshot.recommender.bundle.model.context
     if data.context is None and context is not None:
         kept = await service.sessions.context(session_id, None)
-        names = context.columns.names
-        keywords["context"] = None if kept is None else {name: kept[name] for name in names if name in kept}
-    await learn_clicks(service, request.scope, session_id, data.items, keywords["context"], data.types)
+        if kept is not None:
+            keywords["context"] = {name: kept[name] for name in context.columns.names if name in kept}
+    await learn_clicks(service, request.scope, session_id, data.items, keywords.get("context"), data.types)
     clicks, types = await service.sessions.click(session_id, data.items, data.types)
     if data.context is not None:
         await service.sessions.context(session_id, data.context)

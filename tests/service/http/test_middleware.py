@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -108,3 +110,25 @@ def test_a_body_may_be_as_large_as_the_limit(monkeypatch: pytest.MonkeyPatch) ->
     assert read(service_of(20), b"[1, 2, 3, 4,5]", length="14") == b"[1, 2, 3, 4,5]"
     with pytest.raises(ServiceError, match="larger than 20 bytes"):
         read(service_of(20), b"[1", length="21")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"session": ["sku-11", "sku-3"]}, {"session": []}, {"session": ["sku-11"], "k": 3, "exclude": ["sku-3"]},
+     {"session": ["sku-11"], "reasons": True}, {"session": ["sku-11"], "rules": {"filter": "no_such > 1"}},
+     {"session": [5]}, {"session": ["sku-11"], "k": 100_000}, {"session": ["sku-11"], "explores": 1}, {}, []],
+)  # fmt: skip
+def test_a_request_is_answered_alike_at_once_and_in_a_task(text_service: Running, asked: Any) -> None:
+    body = json.dumps(asked).encode()
+    head = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    answers = []
+    for parts in ((head % len(body) + body,), (head % len(body), body)):  # a body that comes later is for a task
+        with text_service.raw() as connection, connection.makefile("rb") as reply:
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(0.05 if len(parts) > 1 else 0)
+            lines, _, answer = reply.read().partition(b"\r\n\r\n")
+        fields = json.loads(answer)
+        fields.pop("recommendation", None)
+        answers.append((sorted(line for line in lines.split(b"\r\n") if not line.startswith(b"date:")), fields))
+    assert answers[0] == answers[1]
