@@ -1,6 +1,7 @@
 """What a shop watches: how good the served lists are, how new and how varied, and how far clicks have drifted.
 
-Rankings and clicks are noted as they come, a microsecond each, and counted together at the worker's next tick.
+Rankings and clicks are noted as they come, a microsecond each, and most of them counted together at the worker's next
+tick.
 
 - **Scored clicks.** A click scores the list that its session was served before it: whether it is among the first 20.
   A session's lists are known to the worker that served them, so with several workers a part of the clicks is scored.
@@ -44,14 +45,13 @@ _WINDOW, _LONGEST = 60, 24 * 60  # minutes of drift
 
 
 @dataclass(slots=True)
-class _Ranked:
-    """A ranking that was served. clicks, items: external ids. at: milliseconds."""
+class _Click:
+    """A click after another one. clicks: of its session. gap: milliseconds since the list before it, if known."""
 
-    snapshot: Snapshot
-    session: str | None
-    clicks: Sequence[Any]
-    items: Sequence[Any]
-    at: int
+    item: Any
+    clicks: int
+    repeat: bool
+    gap: int | None
 
 
 @dataclass(slots=True)
@@ -83,7 +83,8 @@ class Watch:
 
     def __init__(self, metrics: Metrics, bundles: Bundles, threshold: float = THRESHOLD) -> None:
         self._metrics, self._bundles, self._threshold = metrics, bundles, threshold
-        self._pending: list[_Ranked | tuple[str, Any]] = []
+        self._lists: dict[str, tuple[Snapshot, list[Any]]] = {}  # the items of rankings by version
+        self._clicks: list[_Click] = []
         self._served: OrderedDict[int, _Served] = OrderedDict()  # by the session's hash
         self._coverage = [np.frombuffer(cells, np.uint16) for cells in metrics.counters.coverage]
         self._measured = ""  # the version whose drift is measured
@@ -91,69 +92,58 @@ class Watch:
 
     def ranked(self, snapshot: Snapshot, session: str | None, clicks: Sequence[Any], items: Sequence[Any]) -> None:
         """Note a ranking of one session. session: its id, if it came with one."""
-        self._pending.append(_Ranked(snapshot, session, clicks, items, time.time_ns() // 1_000_000))
+        lists = self._lists.get(snapshot.version)
+        if lists is None or lists[0] is not snapshot:
+            self._count_lists()
+            lists = self._lists[snapshot.version] = snapshot, []
+        lists[1].extend(items)
+        gap = None if session is None else self._score_ranked(snapshot.version, session, clicks, items)
+        if len(clicks) > 1:
+            self._clicks.append(_Click(clicks[-1], len(clicks), clicks[-1] in clicks[:-1], gap))
 
     def clicked(self, session: str, item: Any) -> None:
         """Note a click that came by itself, as an event."""
-        self._pending.append((session, item))
-
-    def tick(self) -> None:
-        """Count what was noted, and measure drift once a minute in the first worker."""
-        pending, self._pending = self._pending, []
-        lists: dict[str, tuple[Snapshot, list[Any]]] = {}
-        clicks: list[_Ranked] = []
-        gaps: list[int] = []
-        for note in pending:
-            if isinstance(note, tuple):
-                self._score_event(*note)
-                continue
-            lists.setdefault(note.snapshot.version, (note.snapshot, []))[1].extend(note.items)
-            previous = self._score_ranked(note)
-            if len(note.clicks) > 1:
-                clicks.append(note)
-                if previous is not None and previous.clicks == len(note.clicks) - 1:
-                    gaps.append(note.at - previous.at)
-        for snapshot, items in lists.values():
-            self._count_items(snapshot, items)
-        if clicks:
-            self._count_clicks(clicks, gaps)
-        if self._metrics.first_worker:
-            self._measure_drift()
-
-    def _score_ranked(self, ranked: _Ranked) -> _Served | None:
-        """Score the list before a ranking by the click that led to it; return that list, if it is known."""
-        if ranked.session is None:
-            return None
-        session = hash(ranked.session)
-        served = self._served.pop(session, None)
-        if served is not None and len(ranked.clicks) > served.clicks:
-            self._score(served, ranked.clicks[served.clicks])
-        self._served[session] = _Served(
-            len(ranked.clicks),
-            hash(ranked.clicks[-1]) if ranked.clicks else None,
-            array("q", map(hash, ranked.items[:FIRST_POSITIONS])),
-            ranked.snapshot.version,
-            ranked.at,
-        )
-        if len(self._served) > _MAX_SESSIONS:
-            self._served.popitem(last=False)
-        return served
-
-    def _score_event(self, session: str, item: Any) -> None:
         served = self._served.get(hash(session))
         if served is not None and hash(item) != served.last:  # the click that the list was asked for may come after it
             del self._served[hash(session)]
             self._score(served, item)
+
+    def tick(self) -> None:
+        """Count what was noted, and measure drift once a minute in the first worker."""
+        self._count_lists()
+        clicks, self._clicks = self._clicks, []
+        if clicks:
+            self._count_clicks(clicks)
+        if self._metrics.first_worker:
+            self._measure_drift()
+
+    def _score_ranked(self, version: str, session: str, clicks: Sequence[Any], items: Sequence[Any]) -> int | None:
+        """Score the list before a ranking by the click that led to it; return that click's gap, if it is known."""
+        name, at = hash(session), time.time_ns() // 1_000_000
+        served = self._served.pop(name, None)
+        if served is not None and len(clicks) > served.clicks:
+            self._score(served, clicks[served.clicks])
+        last = hash(clicks[-1]) if clicks else None
+        hashes = array("q", map(hash, items[:FIRST_POSITIONS]))
+        self._served[name] = _Served(len(clicks), last, hashes, version, at)
+        if len(self._served) > _MAX_SESSIONS:
+            self._served.popitem(last=False)
+        return at - served.at if served is not None and served.clicks == len(clicks) - 1 else None
 
     def _score(self, before: _Served, item: Any) -> None:
         self._metrics.count_by_version(before.version, "scored")
         if hash(item) in before.items:
             self._metrics.count_by_version(before.version, "hits")
 
+    def _count_lists(self) -> None:
+        noted, self._lists = self._lists, {}
+        for snapshot, items in noted.values():
+            self._count_items(snapshot, items)
+
     def _count_items(self, snapshot: Snapshot, items: list[Any]) -> None:
         recommender = snapshot.recommender
         internal_ids = recommender.ids.lookup(items)
-        self._metrics.count_by_version(snapshot.version, "ranked_items", len(items))
+        self._metrics.count_by_version(snapshot.version, "ranked_items", len(internal_ids))
         n_new = int(np.count_nonzero(_is_new(recommender.bundle.model, internal_ids)))
         if n_new:
             self._metrics.count_by_version(snapshot.version, "new_items", n_new)
@@ -177,15 +167,16 @@ class Watch:
                 return hours
         return None
 
-    def _count_clicks(self, clicks: list[_Ranked], gaps: list[int]) -> None:
+    def _count_clicks(self, clicks: list[_Click]) -> None:
         snapshot, reference = self._reference()
         if reference is None:
             return
-        internal_ids = snapshot.recommender.ids.lookup([ranked.clicks[-1] for ranked in clicks])
+        internal_ids = snapshot.recommender.ids.lookup([click.item for click in clicks])
+        gaps = [click.gap for click in clicks if click.gap is not None]
         groups = {
             "popularity": reference.groups_of_items(internal_ids),
-            "length": np.searchsorted(LENGTHS, [len(ranked.clicks) - 1 for ranked in clicks]),
-            "repeat": np.array([ranked.clicks[-1] in ranked.clicks[:-1] for ranked in clicks], np.int64),
+            "length": np.searchsorted(LENGTHS, [click.clicks - 1 for click in clicks]),
+            "repeat": np.array([click.repeat for click in clicks], np.int64),
             "gap": np.searchsorted(GAPS_MS, gaps) if "gap" in reference.shares else np.empty(0, np.int64),
         }
         for feature, values in groups.items():
