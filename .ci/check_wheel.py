@@ -25,8 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LEVELS = ("portable", "neon", "avx2", "avx512", "vnni", "bf16", "amx")
 TESTS = (
-    "tests/kernels", "tests/memory", "tests/ranking/test_native_ranker.py", "tests/ranking/test_growing_session.py",
-    "tests/ranking/test_memory_stage.py",
+    "tests/kernels", "tests/memory", "tests/ranking/test_ranker.py", "tests/ranking/test_growing_session.py",
+    "tests/ranking/test_memory.py",
 )  # fmt: skip
 COMPILERS = ("c++", "g++", "gcc", "cc", "clang++", "clang", "cmake", "ninja")
 NEEDED = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "safetensors>=0.4.3", "psutil", "scipy")

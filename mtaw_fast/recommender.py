@@ -58,8 +58,8 @@ _LOADS = 5  # at most, while compacted bundles are written faster than one is lo
 class Recommender:
     """Ranks the catalog for the next click of a session.
 
-    Thread-safe: each call uses one state of the catalog from start to end. If encoder and index are native,
-    `recommend` is one native call without the GIL. Ties go to the lower internal id.
+    Thread-safe: each call uses one state of the catalog from start to end. `recommend` is one native call, without the
+    GIL if encoder and index are native. Ties go to the lower internal id.
 
     It is pickled and deep-copied as its folder and its load options: the copy loads the folder again, with the same log
     or state. One whose items were otherwise changed by hand cannot be pickled.

@@ -26,8 +26,6 @@ from mtaw_fast.export.graph_ranker import Feeds, open_graph
 from mtaw_fast.export.onnx_build import Builder
 from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.kernels.native.scan import whole
-from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.memory_stage import MemoryStage
 from mtaw_fast.recommender import Recommender
 
 _CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: sessions x catalog
@@ -116,12 +114,14 @@ class ServingCases:
     def memory(self) -> Case:
         """Time candidates, features and ranker of a bundle with a session memory; no baseline does the same."""
         bundle, index, batches = self.workload.bundle, self.ours.index, self.batches
-        memory = MemoryStage.of(Catalog.of(bundle.model))
+        ranker = self.ours._pipeline.ranker
+        memory, ranker_net = ranker.memory, ranker.ranker_net
         assert memory is not None
+        assert ranker_net is not None
         queries = [self.ours.encoder.encode(batch) for batch in batches]
-        arguments = []
+        arguments, width = [], max(self.k, min(memory.dense, bundle.n_items))
         for batch, vectors in zip(batches, queries, strict=True):
-            ids, logits = index.search(vectors, memory.width(self.k), scale=bundle.config.model.scale)
+            ids, logits = index.search(vectors, width, scale=bundle.config.model.scale)
             dense = Dense(vectors, ids, logits, bundle.item_vectors, bundle.config.model.scale)
             begins, ends = batch.offsets[:-1].copy(), batch.offsets[1:].copy()
             arguments.append((np.ascontiguousarray(batch.items), begins, ends, self.k, dense))
@@ -134,7 +134,7 @@ class ServingCases:
             "memory",
             self._path_params,
             "latency_us",
-            Contender("ours", lambda call: memory.memory.rank(memory.ranker_net, *arguments[call % len(arguments)])),
+            Contender("ours", lambda call: memory.rank(ranker_net, *arguments[call % len(arguments)])),
             [],
             lambda contender: self._ranking_error(contender, lambda output: output, truth, RANKER_TOLERANCE),
             self.plan,

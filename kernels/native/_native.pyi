@@ -1,5 +1,5 @@
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -127,12 +127,14 @@ class SessionHandles:
     @property
     def n_bytes(self) -> int: ...
 
+_OtherStages: TypeAlias = tuple[Callable[..., np.ndarray] | None, Callable[..., tuple[np.ndarray, np.ndarray]] | None]
+
 class Engine:
     def __init__(
         self,
         ids: IdTable,
-        encoder: Encoder,
-        scanner: Scanner,
+        encoder: Encoder | None,
+        scanner: Scanner | None,
         scale: float,
         memory: SessionMemory | None = None,
         ranker: MemoryRanker | None = None,
@@ -140,49 +142,25 @@ class Engine:
         present: np.ndarray | None = None,
         trends: Trends | None = None,
         content: ItemContent | None = None,
+        rows: np.ndarray | None = None,
+        added_rows: np.ndarray | None = None,
     ) -> None: ...
     def recommend(
         self,
-        session: Sequence[Any],
-        k: int,
-        excluded: np.ndarray | None = None,
-        allowed: np.ndarray | None = None,
-        exclude_seen: bool = False,
-        repeats: bool = False,
-        now: int = 0,
-        context: np.ndarray | None = None,
-        types: np.ndarray | None = None,
-    ) -> tuple[Any, Any, list[Any], np.ndarray | None, Any]: ...
-    def recommend_growing(
-        self,
-        state: SessionState,
-        clicks: np.ndarray,
-        fresh: int,
-        k: int,
-        excluded: np.ndarray | None = None,
-        allowed: np.ndarray | None = None,
-        exclude_seen: bool = False,
-        repeats: bool = False,
-        now: int = 0,
-        context: np.ndarray | None = None,
-        types: np.ndarray | None = None,
-    ) -> tuple[list[Any], np.ndarray, None, np.ndarray | None, tuple[float, float, float, float | None]]: ...
-    def recommend_ruled(
-        self,
         session: Sequence[Any] | np.ndarray,
         k: int,
-        depth: int,
-        n_shown: int,
-        excluded: np.ndarray | None,
-        allowed: np.ndarray | None,
-        exclude_seen: bool,
-        repeats: bool,
-        arrangement: Arrangement,
-        pins: list[tuple[int, int]],
+        excluded: np.ndarray | None = None,
+        allowed: np.ndarray | None = None,
+        exclude_seen: bool = False,
+        repeats: bool = False,
         now: int = 0,
         context: np.ndarray | None = None,
         types: np.ndarray | None = None,
-    ) -> tuple[Any, Any, list[Any], Any, Any, np.ndarray | None, Any]: ...
+        other: _OtherStages | None = None,
+        rules: tuple[Arrangement, list[tuple[int, int]], int, int, int] | None = None,
+        state: SessionState | None = None,
+        n_new: int = 0,
+    ) -> tuple[Any, Any, list[Any], np.ndarray | None, Any, Any]: ...
     def rank(
         self,
         items: np.ndarray,
@@ -197,6 +175,7 @@ class Engine:
         contexts: np.ndarray | None = None,
         types: np.ndarray | None = None,
         always_ranked: np.ndarray | None = None,
+        other: _OtherStages | None = None,
     ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float | None]]: ...
 
 def memory_feature_names(trends: bool = False) -> tuple[str, ...]: ...

@@ -7,28 +7,33 @@ too. With trends also now, the moment of the request in ms since 1970, and conte
 None. types: uint8, a code for each click of the session, known or not, or None; a ranker that reads no types ignores
 them.
 
-    engine.recommend(session, k, excluded, allowed, exclude_seen, repeats, now, context, types)
-        session: a list or tuple of external ids. Returns (items: list of external ids, scores: float32[len(items)],
-        unknown: list of the clicks that are not in the table, repeats: bool[len(items)] or None if not requested,
-        times: (lookup, encode, retrieve, memory) in microseconds, memory None without one); without a known click
-        (None, None, unknown, None, None).
-    engine.recommend_growing(state, clicks, fresh, k, excluded, allowed, exclude_seen, repeats, now, context,
-                             types)
-        state: an encoder's session; clicks int32[m]: all its internal ids, m >= 1, of which the last `fresh` are new
-        and are appended. Another engine of the same weights may continue it, and encodes earlier clicks again if it has
-        other vectors for them. Returns as `recommend`, unknown = None.
-    engine.recommend_ruled(session, k, depth, n_shown, excluded, allowed, exclude_seen, repeats, arrangement, pins,
-                           now, context, types)
-        session: external ids, or int32[m] internal ones; arrangement, pins: see kernels.native.rules. The first k
-        items after the rules; at first `depth` items are ranked, then more as it takes, n_shown at most. Returns
-        (items, scores, unknown, boosts float64[..], pinned bool[..], repeats, times); all but unknown are None if no
-        click is known.
+    engine.recommend(session, k, excluded, allowed, exclude_seen, repeats, now, context, types, other, rules, state,
+                     n_new)
+        session: a list or tuple of external ids, or int32[m] internal ones. Returns (items: list of external ids,
+        scores: float32[len(items)], unknown: list of the external ids that are not in the table, repeats:
+        bool[len(items)] or None if not requested, times: (lookup, encode, retrieve, memory) in microseconds, memory
+        None without one, effects: None); without a known click all but unknown are None.
+        state: an encoder's session, to which the last n_new >= 0 of all m >= 1 clicks are new; they are appended.
+        Another engine of the same weights may continue it, and encodes earlier clicks again if it has other vectors
+        for them.
+        rules: (arrangement, pins, depth, n_shown, approximate), see kernels.native.rules: the first k items after the
+        rules; at first `depth` items are ranked, then more as it takes, n_shown at most. approximate: above 0, an index
+        is approximate up to so many items; these are read at once, and none behind them. `effects` is then (boosts
+        float64[..], pinned bool[..], whether more items than these could be needed). No state is used.
     engine.rank(items, offsets, k, excluded, allowed, exclude_seen, now, context, times, contexts, types,
-                always_ranked)
+                always_ranked, other)
         packed sessions of internal ids, none empty. times: int64[T] of their clicks; a session is ranked right after
         its last one instead of at `now`. contexts: uint16[T, C], codes of the clicks' visits. always_ranked: as
-        `SessionMemory.rank`; `recommend_ruled` takes the items that its arrangement raises. Returns (ids int32[B, k],
-        scores float32[B, k], times as above), padded with -1 / -inf.
+        `SessionMemory.rank`; `recommend` under rules takes the items that its arrangement raises. Returns (ids
+        int32[B, k], scores float32[B, k], times as above), padded with -1 / -inf.
+
+other: the stages of an encoder or an index that is not native, or None: (encode or None, search or None).
+    encode(items int32[T], offsets int64[B + 1])
+        Returns the query vectors float32[B, d].
+    search(queries float32[B, d], k, excluded int32[..] or None, offsets int64[B + 1] or None)
+        Returns (ids int32[B, k], logits float32[B, k]), best first, padded with -1 / -inf: of the allowed items,
+        without each query's excluded ones (ascending, bounded by offsets). It knows the allowed and the present items
+        itself.
 
 Rankings equal, to the bit, those of the encoder followed by the scanner and, with a memory, by `SessionMemory.rank`.
 Thread-safe; working memory is kept per thread. Raises ValueError on arguments that do not fit, IndexError on an
@@ -52,8 +57,8 @@ Engine = _native.Engine
 
 def engine_of(
     ids: _native.IdTable,
-    encoder: SessionEncoder,
-    scanner: Scanner,
+    encoder: SessionEncoder | None,
+    scanner: Scanner | None,
     scale: float,
     memory: SessionMemory | None = None,
     ranker_net: NativeRankerNet | None = None,
@@ -62,14 +67,16 @@ def engine_of(
     present: np.ndarray | None = None,
     trends: Trends | None = None,
     content: ItemContent | None = None,
+    rows: np.ndarray | None = None,
+    added_rows: np.ndarray | None = None,
 ) -> Engine:
     """Make an engine of parts over one catalog of N items; it keeps references to them.
 
     Parameters
     ----------
     ids : IdTable
-    encoder : SessionEncoder
-    scanner : Scanner
+    encoder, scanner : optional
+        None if every call has another in `other`.
     scale : float
         Factor on the cosine, above 0.
     memory, ranker_net : optional
@@ -82,10 +89,12 @@ def engine_of(
         If the ranker reads them: with capacity for all items that `memory` has capacity for.
     content : ItemContent, optional
         If the ranker reads it.
+    rows, added_rows : float32[N, d], float32[M, d]
+        The items' rows, read if there is no scanner.
     """
     return Engine(
-        ids, encoder.native, scanner.native, scale,
+        ids, None if encoder is None else encoder.native, None if scanner is None else scanner.native, scale,
         None if memory is None else memory.native, None if ranker_net is None else ranker_net.native,
         None if side is None else side.native, present, None if trends is None else trends.native,
-        None if content is None else content.native,
+        None if content is None else content.native, rows, added_rows,
     )  # fmt: skip

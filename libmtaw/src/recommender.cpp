@@ -205,7 +205,7 @@ Ranking Recommender::ruled(const std::vector<std::int32_t>& clicks, const Reques
     Arranged arranged;
     const std::int64_t n_eligible = bundle_->n_eligible();
     rank_ruled(
-        *applied->arrangement, pins, request.k, applied->depth(request.k, n_eligible), n_eligible,
+        *applied->arrangement, pins, request.k, applied->depth(request.k, n_eligible), n_eligible, 0,
         [&](std::int64_t depth, std::int32_t* ids, float* scores) { rank(depth, shown, ids, scores); }, arranged);
     Ranking ranking{std::move(arranged.ids), std::move(arranged.scores), {}};
     if (!request.reasons || clicks.empty()) return ranking;

@@ -13,9 +13,9 @@ from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Recommendations, timed
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.native_ranker import EncodedClicks
 from mtaw_fast.ranking.options import OptionKeywords, options_of, with_types
 from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.ranker import EncodedClicks
 from mtaw_fast.system.fork_lock import ForkLock
 
 _TYPE_BYTES = 8  # of a click's type: a reference, as equal texts are mostly one object

@@ -15,14 +15,14 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.answer import Recommendations, Times, assembled, reasons_of
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.composed_ranker import ComposedRanker, retrieve
-from mtaw_fast.ranking.encoders import Encoder, NativeEncoder
+from mtaw_fast.ranking.encoders import Encoder
 from mtaw_fast.ranking.exploring import Impressions, with_explored
 from mtaw_fast.ranking.item_lists import clicked_together, most_popular, rising
-from mtaw_fast.ranking.native_ranker import EncodedClicks, NativeRanker, StageTimes
 from mtaw_fast.ranking.options import EVERYTHING, Conditions, Options
-from mtaw_fast.ranking.retrieval import Index, NativeIndex, for_items
+from mtaw_fast.ranking.ranker import EncodedClicks, Ranker
+from mtaw_fast.ranking.retrieval import Index, for_items
 from mtaw_fast.ranking.retrieval.ann_plan import LARGEST_K
+from mtaw_fast.ranking.retrieval.excluding import search_excluding
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
 from mtaw_fast.ranking.ruled_ranking import ruled_answer, ruled_rows, shown_pins, with_effects, with_filter
 
@@ -36,7 +36,7 @@ class Pipeline:
 
     catalog: Catalog
     index: Index
-    ranker: NativeRanker | ComposedRanker
+    ranker: Ranker
     impressions: Impressions = field(default_factory=Impressions)
 
     @classmethod
@@ -50,8 +50,7 @@ class Pipeline:
     ) -> Pipeline:
         """Make the pipeline of a catalog from its model's own encoder and index.
 
-        The ranker is native if both are. before: the pipeline of an earlier state of the same model's catalog; parts
-        that did not change are reused.
+        before: the pipeline of an earlier state of the same model's catalog; parts that did not change are reused.
         """
         if catalog.model.trends is not None and (catalog.trends is None or catalog.trends.capacity < catalog.size):
             catalog = replace(catalog, trends=catalog.model.trends.live(catalog.roomy_size))
@@ -60,12 +59,8 @@ class Pipeline:
             searched = SegmentedIndex(index, catalog.model.n_items, catalog.vectors, catalog.unavailable)
         if impressions is None:
             impressions = Impressions() if before is None else before.impressions
-        if isinstance(encoder, NativeEncoder) and isinstance(index, NativeIndex):
-            earlier = None if before is None or not isinstance(before.ranker, NativeRanker) else before.ranker
-            return cls(catalog, searched, NativeRanker(catalog, encoder, index, earlier), impressions)
-        if catalog.added:
-            encoder = encoder.extended(catalog.embeddings)
-        return cls(catalog, searched, ComposedRanker(catalog, encoder, searched), impressions)
+        ranker = Ranker(catalog, encoder, index, searched, None if before is None else before.ranker)
+        return cls(catalog, searched, ranker, impressions)
 
     def recommend(
         self, session: Sequence[Any], options: Options, log_position: str | None = None
@@ -80,12 +75,12 @@ class Pipeline:
             return self._explored(answer, _single(clicks, options), options), times
         if options.rules is not None:
             hides_pins = options.conditions.exclude_seen and options.rules.pins
-            if isinstance(self.ranker, NativeRanker) and not options.rules.current and not hides_pins:
-                return self._ruled_natively(self.ranker, session, [], options, log_position)
+            if not options.rules.current and not hides_pins:
+                return self._ruled(session, [], options, log_position)
             start = perf_counter_ns()
             clicks, unknown, options = options.of_known(self.catalog, session)
             return self._ruled(clicks, unknown, options, log_position, (perf_counter_ns() - start) / 1000)
-        items, scores, unknown, repeats, times = self.ranker.recommend(session, options)
+        items, scores, unknown, repeats, times, _ = self.ranker.recommend(session, options)
         if items is None:
             return self._fallback(unknown, options, log_position), None
         answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
@@ -101,7 +96,7 @@ class Pipeline:
         options: Options,
         log_position: str | None = None,
     ) -> tuple[Recommendations, Times | None, EncodedClicks | None]:
-        """Return what `recommend` does for a growing session, and its next state; see `NativeRanker.recommend_growing`.
+        """Return what `recommend` does for a growing session, and its next state; see `Ranker.recommend_growing`.
 
         clicks: int32[m], the internal ids of all known clicks so far, of which the options have the types, if these are
         known. unknown: the other clicks.
@@ -114,7 +109,7 @@ class Pipeline:
             return *self._ruled(clicks, unknown, options, log_position), state
         if not len(clicks):
             return self._fallback(unknown, options, log_position), None, state
-        (items, scores, _, repeats, times), state = self.ranker.recommend_growing(clicks, state, options)
+        (items, scores, _, repeats, times, _), state = self.ranker.recommend_growing(clicks, state, options)
         answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
         if options.reasons:
             answer = self._explained(answer, clicks)
@@ -183,8 +178,9 @@ class Pipeline:
             if by == "sessions":
                 ids, scores = clicked_together(catalog, item, depth, allowed)
                 return ids[None], scores[None]
-            query = catalog.vector(item)
-            return retrieve(for_items(self.index), catalog.n_items, query, depth, allowed.allowed, [excluded], 1.0)
+            ends = np.array([0, len(excluded)])
+            query, index = catalog.vector(item), for_items(self.index)
+            return search_excluding(index, catalog, allowed.allowed, query, depth, excluded, ends, 1.0)
 
         if options.rules is None:
             ids, scores = rank(own_items, k, conditions)
@@ -195,59 +191,42 @@ class Pipeline:
 
     def _ruled(
         self,
-        clicks: np.ndarray,
+        session: Sequence[Any] | np.ndarray,
         unknown: list[Any],
         options: Options,
         log_position: str | None,
         lookup: float = 0.0,
     ) -> tuple[Recommendations, Times | None]:
-        """Return the answer under rules to a session of known clicks int32[m], found in `lookup` us, and its times."""
-        if not len(clicks):
-            refuse_other_type(self.catalog.ids.kind, unknown)
-        elif isinstance(self.ranker, NativeRanker):
-            answer, times = self._ruled_natively(self.ranker, clicks, unknown, options, log_position)
-            return answer, None if times is None else (lookup, *times[1:])
-        session = _single(clicks, options)
-        spent: list[StageTimes] = []
-        answer = self._ruled_answers(session, [clicks], [unknown], options, spent)[0]
-        times = None
-        if spent:
-            encodes, retrieves, memories = zip(*spent, strict=True)
-            times = lookup, sum(encodes), sum(retrieves), None if None in memories else sum(memories)
-        return answer if log_position is None else replace(answer, log_position=log_position), times
+        """Return the answer under rules to a session, and its times.
 
-    def _ruled_natively(
-        self,
-        ranker: NativeRanker,
-        session: Sequence[Any] | np.ndarray,
-        unknown: list[Any],
-        options: Options,
-        log_position: str | None,
-    ) -> tuple[Recommendations, Times | None]:
-        """Do what `_ruled` does in one native call.
-
-        session: the known clicks int32[m], m >= 1, whose other clicks are `unknown`; or a whole session of external
-        ids, if nothing but the ranking depends on the clicks.
+        session: the known clicks int32[m], found in `lookup` us, whose other clicks are `unknown`; or a whole session
+        of external ids, if nothing but the ranking depends on the clicks.
         """
         catalog, (k, conditions, *_) = self.catalog, options
         assert options.rules is not None
         clicks = session if isinstance(session, np.ndarray) else _NO_CLICKS
         applied = catalog.bound_rules.bound(options.rules, int(clicks[-1]) if len(clicks) else None)
-        allowed, pins = applied.filter, shown_pins(applied, conditions, clicks)
-        if conditions.allowed is not None:
-            allowed = with_filter(conditions, applied).allowed
-        items, scores, others, boosts, pinned, repeats, times = ranker.recommend_ruled(
-            session, options, allowed, applied, pins, catalog.n_items
+        allowed = applied.filter if conditions.allowed is None else with_filter(conditions, applied).allowed
+        pins, approximate = shown_pins(applied, conditions, clicks), LARGEST_K if self.index.name == "ann" else 0
+        items, scores, others, repeats, times, effects = self.ranker.recommend_ruled(
+            session, options, allowed, applied, pins, catalog.n_items, approximate
         )
+        unknown = unknown + others
         if items is None:
-            return self._ruled(_NO_CLICKS, others, options._replace(types=None), log_position)
-        short: Literal["rules"] | None = "rules" if len(items) < k else None
-        answer = Recommendations(items, scores, unknown + others, False, None, repeats, None, log_position, short=short)
+            refuse_other_type(catalog.ids.kind, unknown)
+            options = options._replace(types=None)
+            answer = self._ruled_answers(_single(_NO_CLICKS, options), [_NO_CLICKS], [unknown], options)[0]
+            return replace(answer, log_position=log_position), None
+        boosts, pinned, ran_out = effects
+        short: Literal["rules", "candidates"] | None = None
+        if len(items) < k:
+            short = "candidates" if ran_out else "rules"
+        answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position, short=short)
         if options.reasons:
             answer = self._explained(answer, clicks if len(clicks) else catalog.clicks_of(list(session))[0])
             assert answer.reasons is not None
             answer = replace(answer, reasons=with_effects(answer.reasons, boosts, pinned))
-        return self.described(answer, options.fields), times
+        return self.described(answer, options.fields), (times[0] + lookup, *times[1:])
 
     def _ruled_answers(
         self,
@@ -255,21 +234,13 @@ class Pipeline:
         clicks: list[np.ndarray],
         unknown: Sequence[list[Any]],
         options: Options,
-        spent: list[StageTimes] | None = None,
     ) -> list[Recommendations]:
-        """Return the answers under rules to sessions of internal ids, whose clicks are also given one by one.
-
-        spent: gets the times of the ranker's calls.
-        """
+        """Return the answers under rules to sessions of internal ids, whose clicks are also given one by one."""
         assert options.rules is not None
 
         def rank(rows: np.ndarray, depth: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
             part = sessions if len(rows) == len(sessions) else sessions.select(rows)
-            if spent is None or not len(clicks[0]):
-                return self.rank(part, depth, conditions)
-            ranked, times = self.ranker.rank_timed(part, depth, conditions)
-            spent.append(times)
-            return ranked
+            return self.rank(part, depth, conditions)
 
         approximate = LARGEST_K if self.index.name == "ann" else 0
         rows = ruled_rows(self.catalog, options.rules, clicks, options.k, options.conditions, rank, approximate)

@@ -296,14 +296,14 @@ def test_a_session_with_clicks_that_only_another_encoder_knows() -> None:
     engine = engine_of(ids, encoder.extended(added), scanner, 16.0, side=side)
     session = encoder.session()
     clicks = np.array([1, N + 1, 2], dtype=np.int32)
-    engine.recommend_growing(session.native, clicks[:1], 1, 3)
+    engine.recommend(clicks[:1], 3, state=session.native, n_new=1)
     session.query()
-    advanced = engine.recommend_growing(session.native, clicks, 2, 3)
+    advanced = engine.recommend(clicks, 3, state=session.native, n_new=2)
     assert advanced[1].tobytes() == engine.rank(clicks, np.array([0, 3]), 3)[1].tobytes()
     for call in (session.query, lambda: session.append(1), lambda: session.extend(clicks[:1])):
         with pytest.raises(ValueError, match="the session has clicks that its own encoder does not know"):
             call()
-    assert engine.recommend_growing(session.native, clicks, 0, 3)[1].tobytes() == advanced[1].tobytes()
+    assert engine.recommend(clicks, 3, state=session.native, n_new=0)[1].tobytes() == advanced[1].tobytes()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="guards a page with Linux's mprotect")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.ranking.native_ranker import NativeRanker
+from mtaw_fast.ranking.ranker import Ranker
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.ranking.native_bundles import N, named, same
@@ -79,12 +79,12 @@ def test_a_growing_session_recovers_from_a_failed_call(native: Recommender) -> N
     visit.click(*clicks[2:])
 
     class Failing:
-        def recommend_growing(self, *arguments: Any) -> Any:
-            native._pipeline.ranker.engine.recommend_growing(*arguments)
+        def recommend(self, *arguments: Any) -> Any:
+            native._pipeline.ranker.engine.recommend(*arguments)
             raise MemoryError
 
-    broken: Any = object.__new__(NativeRanker)
-    broken.engine, broken._encoder = Failing(), native.encoder
+    broken: Any = object.__new__(Ranker)
+    broken.engine, broken._encoder, broken._encode, broken._search = Failing(), native.encoder, None, None
     good = visit._pipeline
     visit._pipeline = lambda: replace(good(), ranker=broken)
     with pytest.raises(MemoryError):

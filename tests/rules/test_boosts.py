@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemFrame, ItemTable
-from mtaw_fast.kernels.native.memory_query import Dense
+from mtaw_fast.kernels.native.memory_query import Dense, Moment
 from mtaw_fast.kernels.native.rules import Arrangement
 from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.ranking.composed_ranker import ComposedRanker
-from mtaw_fast.ranking.memory_stage import moment_of
 from mtaw_fast.recommender import Recommender
 from tests.support.ranking.timed_model import END, HOUR, N, timed_model
 from tests.support.rules.random_rules import serve_table
@@ -75,16 +73,15 @@ def raised(score: float, by: float) -> float:
 def candidates(rec: Recommender, session: list[str]) -> set[str]:
     """Return what the ranker scores if nothing is left out. rec: with an index of numpy."""
     ranker, catalog = rec._pipeline.ranker, rec._pipeline.catalog
-    assert isinstance(ranker, ComposedRanker)
-    assert ranker._memory is not None
+    assert ranker.memory is not None
     assert catalog.trends is not None
     sessions = Sessions.from_lists([catalog.ids.lookup(session).tolist()])
-    queries = ranker._encoder.encode(sessions)
+    queries = rec.encoder.encode(sessions)
     dense_ids, logits = rec.index.search(queries, 6, None, scale=catalog.scale)
     dense = Dense(queries, dense_ids, logits, catalog.model.item_vectors, catalog.scale)
     begins, ends = sessions.offsets[:-1], sessions.offsets[1:]
-    moment = moment_of(catalog.trends, sessions, ends, END + HOUR)
-    ids, _ = ranker._memory.memory.features(sessions.items, begins, ends, dense, moment=moment)
+    moment = Moment(catalog.trends, np.array([END + HOUR]))
+    ids, _ = ranker.memory.features(sessions.items, begins, ends, dense, moment=moment)
     return set(catalog.ids.external(ids[ids >= 0]))
 
 

@@ -4,11 +4,14 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings.hpp"
@@ -33,11 +36,114 @@ struct Visit {
     const MaybeArray& context;
 };
 
-// Only ever used without the GIL, so that nothing that Python runs in between can come back to it.
-EngineScratch& thread_scratch() {
-    thread_local EngineScratch scratch;
-    return scratch;
+// A thread's working memory, for one call. Python code that runs in between (another encoder or index) may call again,
+// on this thread too: that call takes another one.
+class ThreadScratch {
+   public:
+    ThreadScratch() {
+        unused().reserve(4);  // so that the destructor allocates nothing
+        if (unused().empty()) {
+            scratch_ = std::make_unique<EngineScratch>();
+        } else {
+            scratch_ = std::move(unused().back());
+            unused().pop_back();
+        }
+    }
+    ~ThreadScratch() { unused().push_back(std::move(scratch_)); }
+    ThreadScratch(const ThreadScratch&) = delete;
+    ThreadScratch& operator=(const ThreadScratch&) = delete;
+    EngineScratch& operator*() const { return *scratch_; }
+
+   private:
+    static std::vector<std::unique_ptr<EngineScratch>>& unused() {
+        thread_local std::vector<std::unique_ptr<EngineScratch>> scratches;
+        return scratches;
+    }
+
+    std::unique_ptr<EngineScratch> scratch_;
+};
+
+template <typename T>
+py::array_t<T> array_of(const std::vector<T>& values) {
+    return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
 }
+
+// The stages that Python does. The calls hold the GIL only while it runs.
+class PythonStages {
+   public:
+    // calls: None, or (encode or None, search or None); see mtaw_fast.kernels.native.engine.
+    PythonStages(const py::object& calls, std::int64_t d) : calls_(calls) {
+        if (calls.is_none()) return;
+        const auto [encode, search] = py::cast<std::pair<py::object, py::object>>(calls);
+        if (!encode.is_none()) {
+            stages_.encode = [call = encode.ptr(), d](const PackedSessions& sessions, float* queries) {
+                encode_by(call, d, sessions, queries);
+            };
+        }
+        if (!search.is_none()) {
+            stages_.search = [call = search.ptr(), d](const ScanRequest& request, std::int32_t* ids, float* scores) {
+                search_by(call, d, request, ids, scores);
+            };
+        }
+    }
+
+    const OtherStages* stages() const { return calls_.is_none() ? nullptr : &stages_; }
+
+   private:
+    static void encode_by(PyObject* call, std::int64_t d, const PackedSessions& sessions, float* queries) {
+        const py::gil_scoped_acquire locked;
+        const std::int64_t n_clicks = sessions.offsets[sessions.count];
+        const py::object result = py::handle(call)(py::array_t<std::int32_t>(n_clicks, sessions.clicks),
+                                                   py::array_t<std::int64_t>(sessions.count + 1, sessions.offsets));
+        copy(result, "queries", "float32", {sessions.count, d}, queries);
+    }
+
+    static void search_by(PyObject* call, std::int64_t d, const ScanRequest& request, std::int32_t* ids,
+                          float* scores) {
+        const py::gil_scoped_acquire locked;
+        py::object excluded = py::none(), offsets = py::none();
+        if (request.excluded != nullptr) {
+            excluded = py::array_t<std::int32_t>(request.excluded_offsets[request.n_queries], request.excluded);
+            offsets = py::array_t<std::int64_t>(request.n_queries + 1, request.excluded_offsets);
+        }
+        const auto found = py::cast<std::pair<py::array, py::array>>(py::handle(call)(
+            py::array_t<float>({request.n_queries, d}, request.queries), request.k, excluded, offsets));
+        copy(found.first, "ids", "int32", {request.n_queries, request.k}, ids);
+        copy(found.second, "scores", "float32", {request.n_queries, request.k}, scores);
+    }
+
+    template <typename T>
+    static void copy(const py::array& array, const char* name, const char* type,
+                     const std::array<std::int64_t, 2>& shape, T* to) {
+        const T* const data = matrix<T>(array, name, type);
+        if (array.shape(0) != shape[0] || array.shape(1) != shape[1]) {
+            throw py::value_error(std::string(name) + " must be of the shape [" + std::to_string(shape[0]) + ", " +
+                                  std::to_string(shape[1]) + "]");
+        }
+        std::copy_n(data, array.size(), to);
+    }
+
+    py::object calls_;  // keeps both functions
+    OtherStages stages_;
+};
+
+// Rules of a call: (arrangement, pins, depth, n_shown, approximate), as for rank_ruled.
+struct CallRules {
+    const Arrangement* arrangement = nullptr;  // null: no rules
+    std::vector<Pin> pins;
+    std::int64_t depth = 0, n_shown = 0, approximate = 0;
+
+    CallRules(const py::object& rules, std::int64_t n_items) {
+        if (rules.is_none()) return;
+        const auto parts = py::cast<py::tuple>(rules);
+        arrangement = &arrangement_of(parts[0]);
+        if (arrangement->n_items() != n_items) throw py::value_error("the rules are of another catalog");
+        pins = pins_of(*arrangement, py::cast<PinPairs>(parts[1]));
+        depth = py::cast<std::int64_t>(parts[2]);
+        n_shown = py::cast<std::int64_t>(parts[3]);
+        approximate = py::cast<std::int64_t>(parts[4]);
+    }
+};
 
 double microseconds(Clock::duration time) { return std::chrono::duration<double, std::micro>(time).count(); }
 
@@ -102,14 +208,19 @@ class EngineObject {
    public:
     EngineObject(const py::object& ids, const py::object& encoder, const py::object& scanner, double scale,
                  const py::object& memory, const py::object& ranker, const py::object& side, const MaybeArray& present,
-                 const py::object& trends, const py::object& content)
-        : owners_(py::make_tuple(ids, encoder, scanner, memory, ranker, side, present, trends, content)),
+                 const py::object& trends, const py::object& content, const MaybeArray& rows,
+                 const MaybeArray& added_rows)
+        : owners_(
+              py::make_tuple(ids, encoder, scanner, memory, ranker, side, present, trends, content, rows, added_rows)),
           ids_(bound_ids_of(ids)),
           engine_(
-              encoder_of(encoder), scanner_of(scanner), scale,
+              encoder.is_none() ? nullptr : &encoder_of(encoder),
+              scanner.is_none()
+                  ? Segments(vectors_of(rows, added_rows), bits_of(present))
+                  : Segments(scanner_of(scanner), {side.is_none() ? nullptr : &scanner_of(side), bits_of(present)}),
+              scale,
               {memory.is_none() ? nullptr : &session_memory_of(memory), ranker.is_none() ? nullptr : &ranker_of(ranker),
-               trends.is_none() ? nullptr : &trends_of(trends), item_content_of(content)},
-              {side.is_none() ? nullptr : &scanner_of(side), bits_of(present)}) {
+               trends.is_none() ? nullptr : &trends_of(trends), item_content_of(content)}) {
         if (ids_.size() != engine_.n_items()) {
             throw py::value_error("there are " + std::to_string(ids_.size()) + " ids for " +
                                   std::to_string(engine_.n_items()) + " items");
@@ -120,99 +231,51 @@ class EngineObject {
         }
     }
 
+    // session: a list or tuple of external ids, or an array of internal ones. state: the encoder's, to which the last
+    // `n_new` clicks are new; None, or with rules: all are encoded.
     py::tuple recommend(const py::object& session, std::int64_t k, const MaybeArray& excluded,
                         const MaybeArray& allowed, bool exclude_seen, bool repeats, std::int64_t now,
-                        const MaybeArray& context, const MaybeArray& types) const {
-        const Clock::time_point start = Clock::now();
-        const Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
-        const Clicks clicks = find_clicks(ids_, session, types);
-        if (clicks.known.empty()) return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none());
-        const double lookup = microseconds(Clock::now() - start);
-        Answer answer(k);
-        {
-            const Unlocked unlocked;
-            std::int64_t offsets[2];
-            answer.stages = engine_.rank(pack_session(clicks, offsets), k, conditions, answer.ids.data(),
-                                         answer.score_data, thread_scratch());
-        }
-        return answer_tuple(answer, clicks.known, clicks.unknown, lookup, repeats);
-    }
-
-    py::tuple recommend_growing(const py::object& state, const py::array& clicks, std::int64_t n_new, std::int64_t k,
-                                const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen, bool repeats,
-                                std::int64_t now, const MaybeArray& context, const MaybeArray& types) const {
-        const Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
-        SessionState& session = session_state_of(state);
-        const Clicks session_clicks = known_clicks(clicks, types);
-        check_growing(clicks.size(), n_new);
-        Answer answer(k);
-        {
-            const Unlocked unlocked;
-            answer.stages = engine_.rank_growing(session, session_clicks.known.data(),
-                                                 static_cast<std::int64_t>(session_clicks.known.size()), n_new, k,
-                                                 conditions, answer.ids.data(), answer.score_data, thread_scratch(),
-                                                 session_clicks.types.empty() ? nullptr : session_clicks.types.data());
-        }
-        return answer_tuple(answer, session_clicks.known, py::none(), 0, repeats);
-    }
-
-    // The first k items after the rules of `arrangement`; at first `depth` items are ranked, then more as it needs
-    // them. session: a list or tuple of external ids, or an array of internal ones.
-    py::tuple recommend_ruled(const py::object& session, std::int64_t k, std::int64_t depth, std::int64_t n_shown,
-                              const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen, bool repeats,
-                              const py::object& arrangement, const PinPairs& pin_pairs, std::int64_t now,
-                              const MaybeArray& context, const MaybeArray& types) const {
+                        const MaybeArray& context, const MaybeArray& types, const py::object& other,
+                        const py::object& rules, const py::object& state, std::int64_t n_new) const {
         const Clock::time_point start = Clock::now();
         Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
-        const Arrangement& rules = arrangement_of(arrangement);
-        if (rules.n_items() != engine_.n_items()) throw py::value_error("the rules are of another catalog");
-        conditions.always_ranked = rules.raised();
-        const std::vector<Pin> pins = pins_of(rules, pin_pairs);
-        Clicks clicks;
-        if (py::isinstance<py::array>(session)) {
-            clicks = known_clicks(py::reinterpret_borrow<py::array>(session), types);
-        } else {
-            clicks = find_clicks(ids_, session, types);
+        const PythonStages stages(other, engine_.d());
+        conditions.other = stages.stages();
+        const CallRules call_rules(rules, engine_.n_items());
+        const bool is_internal = py::isinstance<py::array>(session);
+        const Clicks clicks = is_internal ? known_clicks(py::reinterpret_borrow<py::array>(session), types)
+                                          : find_clicks(ids_, session, types);
+        const auto count = static_cast<std::int64_t>(clicks.known.size());
+        if (!state.is_none()) check_growing(count, n_new);
+        if (clicks.known.empty()) {
+            return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none(), py::none());
         }
-        const std::vector<std::int32_t>& known = clicks.known;
-        if (known.empty()) {
-            return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none(), py::none(),
-                                  py::none());
-        }
+        SessionState* const session_state = state.is_none() ? nullptr : &session_state_of(state);
         std::int64_t offsets[2];
-        const PackedSessions whole_session = pack_session(clicks, offsets);
-        check_sessions(whole_session, offsets[1]);
+        const PackedSessions packed = pack_session(clicks, offsets);
         const double lookup = microseconds(Clock::now() - start);
-        Arranged result;
-        Stages stages;
+        if (call_rules.arrangement != nullptr) {
+            return ruled(clicks, packed, k, conditions, call_rules, repeats, lookup);
+        }
+        Answer answer(k);
         {
             const Unlocked unlocked;
-            const auto rank = [&](std::int64_t n_ranked, std::int32_t* ids, float* scores) {
-                const Stages call_stages =
-                    engine_.rank(whole_session, n_ranked, conditions, ids, scores, thread_scratch());
-                stages.encode_ns += call_stages.encode_ns;
-                stages.retrieve_ns += call_stages.retrieve_ns;
-                stages.memory_ns += call_stages.memory_ns;
-            };
-            rank_ruled(rules, pins, k, depth, n_shown, rank, result);
+            const ThreadScratch scratch;
+            answer.stages = session_state == nullptr
+                                ? engine_.rank(packed, k, conditions, answer.ids.data(), answer.score_data, *scratch)
+                                : engine_.rank_growing(*session_state, packed.clicks, count, n_new, k, conditions,
+                                                       answer.ids.data(), answer.score_data, *scratch, packed.types);
         }
-        const auto array_of = [](const auto& values) {
-            using T = typename std::decay_t<decltype(values)>::value_type;
-            return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
-        };
-        const auto count = static_cast<py::ssize_t>(result.ids.size());
-        py::object repeated = py::none();
-        if (repeats) repeated = repeated_of(result.ids.data(), count, known);
-        return py::make_tuple(external_list(ids_, result.ids.data(), count), array_of(result.scores), clicks.unknown,
-                              array_of(result.boosts), array_of(result.pinned).attr("view")("bool"), repeated,
-                              times_of(stages, lookup));
+        return answer_tuple(answer, clicks, lookup, repeats);
     }
 
     py::tuple rank(const py::array& items, const py::array& offsets, std::int64_t k, const MaybeArray& excluded,
                    const MaybeArray& allowed, bool exclude_seen, std::int64_t now, const MaybeArray& context,
                    const MaybeArray& times, const MaybeArray& contexts, const MaybeArray& types,
-                   const MaybeArray& always_ranked) const {
+                   const MaybeArray& always_ranked, const py::object& other) const {
         Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
+        const PythonStages other_stages(other, engine_.d());
+        conditions.other = other_stages.stages();
         if (always_ranked) {
             conditions.always_ranked = checked_data<std::uint8_t>(*always_ranked, 1, "always_ranked", "uint8");
             if (always_ranked->size() != (engine_.n_items() + 7) / 8) {
@@ -247,7 +310,8 @@ class EngineObject {
         Stages stages;
         {
             const Unlocked unlocked;
-            stages = engine_.rank(sessions, k, conditions, id_data, score_data, thread_scratch());
+            const ThreadScratch scratch;
+            stages = engine_.rank(sessions, k, conditions, id_data, score_data, *scratch);
         }
         return py::make_tuple(ids, scores, times_of(stages, 0));
     }
@@ -262,6 +326,45 @@ class EngineObject {
         float* score_data;
         Stages stages;
     };
+
+    static ItemVectors vectors_of(const MaybeArray& rows, const MaybeArray& added_rows) {
+        if (!rows) throw py::value_error("without a scanner, the engine needs the items' rows");
+        ItemVectors vectors{matrix<float>(*rows, "rows", "float32"), rows->shape(0), nullptr, rows->shape(1), 1.0, 0};
+        if (added_rows) {
+            vectors.added = matrix<float>(*added_rows, "added_rows", "float32");
+            vectors.n_added = added_rows->shape(0);
+            if (added_rows->shape(1) != vectors.d) throw py::value_error("the added items have other dimensions");
+        }
+        return vectors;
+    }
+
+    // As `recommend`, the first k items after the rules.
+    py::tuple ruled(const Clicks& clicks, const PackedSessions& session, std::int64_t k, Conditions conditions,
+                    const CallRules& rules, bool repeats, double lookup) const {
+        conditions.always_ranked = rules.arrangement->raised();
+        Arranged result;
+        Stages stages;
+        bool ran_out = false;
+        {
+            const Unlocked unlocked;
+            const ThreadScratch scratch;
+            const auto rank = [&](std::int64_t n_ranked, std::int32_t* ids, float* scores) {
+                const Stages call_stages = engine_.rank(session, n_ranked, conditions, ids, scores, *scratch);
+                stages.encode_ns += call_stages.encode_ns;
+                stages.retrieve_ns += call_stages.retrieve_ns;
+                stages.memory_ns += call_stages.memory_ns;
+            };
+            ran_out = rank_ruled(*rules.arrangement, rules.pins, k, rules.depth, rules.n_shown, rules.approximate, rank,
+                                 result);
+        }
+        const auto count = static_cast<py::ssize_t>(result.ids.size());
+        py::object repeated = py::none();
+        if (repeats) repeated = repeated_of(result.ids.data(), count, clicks.known);
+        const py::tuple effects =
+            py::make_tuple(array_of(result.boosts), array_of(result.pinned).attr("view")("bool"), ran_out);
+        return py::make_tuple(external_list(ids_, result.ids.data(), count), array_of(result.scores), clicks.unknown,
+                              repeated, times_of(stages, lookup), effects);
+    }
 
     static const std::uint8_t* bits_of(const MaybeArray& present) {
         return present ? checked_data<std::uint8_t>(*present, 1, "present", "uint8") : nullptr;
@@ -301,16 +404,15 @@ class EngineObject {
         return py::make_tuple(lookup, microseconds_of(stages.encode_ns), microseconds_of(stages.retrieve_ns), memory);
     }
 
-    py::tuple answer_tuple(const Answer& answer, const std::vector<std::int32_t>& clicks, const py::object& unknown,
-                           double lookup, bool repeats) const {
+    py::tuple answer_tuple(const Answer& answer, const Clicks& clicks, double lookup, bool repeats) const {
         const auto end = std::find(answer.ids.begin(), answer.ids.end(), -1);
         const py::ssize_t count = end - answer.ids.begin();
         py::object scores = answer.scores;
         if (count < answer.scores.size()) scores = py::array_t<float>(count, answer.score_data);
         py::object repeated = py::none();
-        if (repeats) repeated = repeated_of(answer.ids.data(), count, clicks);
-        return py::make_tuple(external_list(ids_, answer.ids.data(), count), scores, unknown, repeated,
-                              times_of(answer.stages, lookup));
+        if (repeats) repeated = repeated_of(answer.ids.data(), count, clicks.known);
+        return py::make_tuple(external_list(ids_, answer.ids.data(), count), scores, clicks.unknown, repeated,
+                              times_of(answer.stages, lookup), py::none());
     }
 
     static py::array_t<bool> repeated_of(const std::int32_t* ids, py::ssize_t count,
@@ -333,25 +435,22 @@ class EngineObject {
 void bind_engine(py::module_& module) {
     py::class_<EngineObject>(module, "Engine", "See mtaw_fast.kernels.native.engine.")
         .def(py::init<const py::object&, const py::object&, const py::object&, double, const py::object&,
-                      const py::object&, const py::object&, const MaybeArray&, const py::object&, const py::object&>(),
+                      const py::object&, const py::object&, const MaybeArray&, const py::object&, const py::object&,
+                      const MaybeArray&, const MaybeArray&>(),
              py::arg("ids"), py::arg("encoder"), py::arg("scanner"), py::arg("scale"), py::arg("memory") = py::none(),
              py::arg("ranker") = py::none(), py::arg("side") = py::none(), py::arg("present") = py::none(),
-             py::arg("trends") = py::none(), py::arg("content") = py::none())
+             py::arg("trends") = py::none(), py::arg("content") = py::none(), py::arg("rows") = py::none(),
+             py::arg("added_rows") = py::none())
         .def("recommend", &EngineObject::recommend, py::arg("session"), py::arg("k"), py::arg("excluded") = py::none(),
              py::arg("allowed") = py::none(), py::arg("exclude_seen") = false, py::arg("repeats") = false,
-             py::arg("now") = 0, py::arg("context") = py::none(), py::arg("types") = py::none())
-        .def("recommend_growing", &EngineObject::recommend_growing, py::arg("state"), py::arg("clicks"),
-             py::arg("fresh"), py::arg("k"), py::arg("excluded") = py::none(), py::arg("allowed") = py::none(),
-             py::arg("exclude_seen") = false, py::arg("repeats") = false, py::arg("now") = 0,
-             py::arg("context") = py::none(), py::arg("types") = py::none())
-        .def("recommend_ruled", &EngineObject::recommend_ruled, py::arg("session"), py::arg("k"), py::arg("depth"),
-             py::arg("n_shown"), py::arg("excluded"), py::arg("allowed"), py::arg("exclude_seen"), py::arg("repeats"),
-             py::arg("arrangement"), py::arg("pins"), py::arg("now") = 0, py::arg("context") = py::none(),
-             py::arg("types") = py::none())
+             py::arg("now") = 0, py::arg("context") = py::none(), py::arg("types") = py::none(),
+             py::arg("other") = py::none(), py::arg("rules") = py::none(), py::arg("state") = py::none(),
+             py::arg("n_new") = 0)
         .def("rank", &EngineObject::rank, py::arg("items"), py::arg("offsets"), py::arg("k"),
              py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("exclude_seen") = false,
              py::arg("now") = 0, py::arg("context") = py::none(), py::arg("times") = py::none(),
-             py::arg("contexts") = py::none(), py::arg("types") = py::none(), py::arg("always_ranked") = py::none());
+             py::arg("contexts") = py::none(), py::arg("types") = py::none(), py::arg("always_ranked") = py::none(),
+             py::arg("other") = py::none());
 }
 
 }  // namespace mtaw

@@ -53,12 +53,11 @@ void check_features(const MemoryParts& parts) {
 
 }  // namespace
 
-Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale, const MemoryParts& memory,
-               const CatalogUpdate& update)
-    : encoder_(&encoder), segments_(scanner, update), scale_(scale), memory_(memory) {
-    if (encoder.n_items() != segments_.n_items() || encoder.d() != segments_.d()) {
-        throw std::invalid_argument("the encoder is for [" + std::to_string(encoder.n_items()) + ", " +
-                                    std::to_string(encoder.d()) + "] items, the scanner for [" +
+Engine::Engine(const Encoder* encoder, const Segments& segments, double scale, const MemoryParts& memory)
+    : encoder_(encoder), segments_(segments), scale_(scale), memory_(memory) {
+    if (encoder != nullptr && (encoder->n_items() != segments_.n_items() || encoder->d() != segments_.d())) {
+        throw std::invalid_argument("the encoder is for [" + std::to_string(encoder->n_items()) + ", " +
+                                    std::to_string(encoder->d()) + "] items, the index for [" +
                                     std::to_string(segments_.n_items()) + ", " + std::to_string(segments_.d()) +
                                     "]; make both from one bundle");
     }
@@ -68,7 +67,7 @@ Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale, con
     }
     if (memory.memory != nullptr && memory.memory->n_catalog() < segments_.n_items()) {
         throw std::invalid_argument("the memory has capacity for " + std::to_string(memory.memory->n_catalog()) +
-                                    " items, the scanner has " + std::to_string(segments_.n_items()) +
+                                    " items, the index has " + std::to_string(segments_.n_items()) +
                                     "; make both from one bundle");
     }
     check_features(memory);
@@ -78,12 +77,17 @@ Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale, con
 Stages Engine::rank(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
                     float* scores, EngineScratch& scratch) const {
     const Clock::time_point start = Clock::now();
-    const std::int64_t d = encoder_->d();
+    const std::int64_t d = segments_.d();
     scratch.queries.resize(static_cast<std::size_t>(sessions.count * d));
-    for (std::int64_t b = 0; b < sessions.count; ++b) {
-        const std::int64_t begin = sessions.offsets[b];
-        encoder_->encode(sessions.clicks + begin, sessions.offsets[b + 1] - begin, scratch.queries.data() + b * d,
-                         scratch.encode);
+    if (conditions.other != nullptr && conditions.other->encode) {
+        conditions.other->encode(sessions, scratch.queries.data());
+    } else {
+        const Encoder& encoder = checked_encoder();
+        for (std::int64_t b = 0; b < sessions.count; ++b) {
+            const std::int64_t begin = sessions.offsets[b];
+            encoder.encode(sessions.clicks + begin, sessions.offsets[b + 1] - begin, scratch.queries.data() + b * d,
+                           scratch.encode);
+        }
     }
     Stages stages;
     stages.encode_ns = nanoseconds(Clock::now() - start);
@@ -95,8 +99,8 @@ Stages Engine::rank_growing(SessionState& state, const std::int32_t* clicks, std
                             std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
                             EngineScratch& scratch, const std::uint8_t* types) const {
     const Clock::time_point start = Clock::now();
-    scratch.queries.resize(static_cast<std::size_t>(encoder_->d()));
-    state.advance(*encoder_, clicks, n_clicks, n_new, scratch.queries.data(), scratch.encode);
+    scratch.queries.resize(static_cast<std::size_t>(segments_.d()));
+    state.advance(checked_encoder(), clicks, n_clicks, n_new, scratch.queries.data(), scratch.encode);
     Stages stages;
     stages.encode_ns = nanoseconds(Clock::now() - start);
     const std::int64_t offsets[] = {0, n_clicks};
@@ -104,6 +108,11 @@ Stages Engine::rank_growing(SessionState& state, const std::int32_t* clicks, std
     session.types = types;
     retrieve(session, k, conditions, ids, scores, scratch, stages);
     return stages;
+}
+
+const Encoder& Engine::checked_encoder() const {
+    if (encoder_ == nullptr) throw std::invalid_argument("this engine has no encoder; give the call one");
+    return *encoder_;
 }
 
 void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
@@ -116,8 +125,15 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
         request.excluded = scratch.excluded.data();
         request.excluded_offsets = scratch.excluded_offsets.data();
     }
+    const auto search = [&](std::int32_t* found_ids, float* found_scores) {
+        if (conditions.other != nullptr && conditions.other->search) {
+            conditions.other->search(request, found_ids, found_scores);
+        } else {
+            segments_.search(request, found_ids, found_scores, scratch.segments);
+        }
+    };
     if (!has_memory()) {
-        segments_.search(request, ids, scores, scratch.segments);
+        search(ids, scores);
         stages.retrieve_ns = nanoseconds(Clock::now() - start);
         return;
     }
@@ -126,7 +142,7 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
     request.k = width;
     scratch.dense.resize(static_cast<std::size_t>(sessions.count * width));
     scratch.logits.resize(scratch.dense.size());
-    segments_.search(request, scratch.dense.data(), scratch.logits.data(), scratch.segments);
+    search(scratch.dense.data(), scratch.logits.data());
     const Clock::time_point search_end = Clock::now();
     stages.retrieve_ns = nanoseconds(search_end - start);
     rank_with_memory(sessions, k, width, conditions, request, ids, scores, scratch);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -14,6 +15,16 @@
 
 namespace mtaw {
 
+struct PackedSessions;
+
+// What another encoder or another index does for a call; an empty function leaves the stage to the native one.
+struct OtherStages {
+    // Writes the query vectors float32[B, d], each of length 1 or 0.
+    std::function<void(const PackedSessions& sessions, float* queries)> encode;
+    // Writes ids and scores as Segments::search. It knows itself which items are allowed.
+    std::function<void(const ScanRequest& request, std::int32_t* ids, float* scores)> search;
+};
+
 // Which items may be found, all conditions together, and the moment of the request.
 struct Conditions {
     const std::uint8_t* allowed = nullptr;   // bit i % 8 of byte i / 8, ceil(N / 8) bytes; null = all
@@ -23,6 +34,7 @@ struct Conditions {
     std::int64_t now = 0;       // ms since 1970, of sessions without times; only an engine with trends reads it
     const std::uint16_t* context = nullptr;       // as MemoryRequest, of sessions without context
     const std::uint8_t* always_ranked = nullptr;  // as MemoryRequest
+    const OtherStages* other = nullptr;
 };
 
 // B sessions of internal ids, packed: session b is clicks[offsets[b] .. offsets[b + 1]), at least one click each.
@@ -69,11 +81,14 @@ struct MemoryParts {
 // Encoder::encode does, or with a memory as SessionMemory::rank of what these give. What they throw, these throw.
 class Engine {
    public:
-    // scale: the factor on the cosine that makes a logit. With an update the encoder knows the added items too, and the
-    // memory has room for them. Throws std::invalid_argument if encoder, scanner, update, memory and trends differ in
-    // catalog or dimensions, ranker and trends in features, or scale is not positive.
+    // encoder: null if every call brings another. segments: without a scanner, every call brings another index. With an
+    // update the encoder knows the added items too, and the memory has room for them. scale: the factor on the cosine
+    // that makes a logit. Throws std::invalid_argument if encoder, segments, memory and trends differ in catalog or
+    // dimensions, ranker and trends in features, or scale is not positive.
+    Engine(const Encoder* encoder, const Segments& segments, double scale, const MemoryParts& memory = {});
     Engine(const Encoder& encoder, const Scanner& scanner, double scale, const MemoryParts& memory = {},
-           const CatalogUpdate& update = {});
+           const CatalogUpdate& update = {})
+        : Engine(&encoder, Segments(scanner, update), scale, memory) {}
 
     Stages rank(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
                 float* scores, EngineScratch& scratch) const;
@@ -85,12 +100,14 @@ class Engine {
                         std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
                         EngineScratch& scratch, const std::uint8_t* types = nullptr) const;
 
-    std::int64_t n_items() const { return encoder_->n_items(); }
+    std::int64_t n_items() const { return segments_.n_items(); }
+    std::int64_t d() const { return segments_.d(); }
     bool has_memory() const { return memory_.memory != nullptr; }
     // Codes of a visit's context.
     std::int64_t n_context() const { return memory_.trends == nullptr ? 0 : memory_.trends->context_shape().n_columns; }
 
    private:
+    const Encoder& checked_encoder() const;
     // The stages after the encoder, whose times go into `stages`: scratch.queries [B, d] to ids and scores.
     void retrieve(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
                   float* scores, EngineScratch& scratch, Stages& stages) const;

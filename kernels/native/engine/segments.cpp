@@ -36,23 +36,30 @@ void merge_rows(std::int64_t k, std::int32_t* ids, float* scores, const std::int
 }  // namespace
 
 Segments::Segments(const Scanner& base, const CatalogUpdate& update)
-    : base_(&base), added_(update.added), present_(update.present), n_base_(base.catalog().n_items), n_items_(n_base_) {
-    if (added_ == nullptr) return;
-    const ScanCatalog& added = added_->catalog();
-    if (added.d != base.catalog().d) {
-        throw std::invalid_argument("the added items have " + std::to_string(added.d) + " dimensions, the catalog " +
-                                    std::to_string(base.catalog().d) + "; give them the catalog's");
+    : Segments({base.catalog().rows, base.catalog().n_items,
+                update.added == nullptr ? nullptr : update.added->catalog().rows, base.catalog().d, 1.0,
+                update.added == nullptr ? 0 : update.added->catalog().n_items},
+               update.present) {
+    base_ = &base;
+    added_ = update.added;
+    if (added_ != nullptr && added_->catalog().d != vectors_.d) {
+        throw std::invalid_argument("the added items have " + std::to_string(added_->catalog().d) +
+                                    " dimensions, the catalog " + std::to_string(vectors_.d) +
+                                    "; give them the catalog's");
     }
-    n_items_ += added.n_items;
+}
+
+Segments::Segments(const ItemVectors& vectors, const std::uint8_t* present)
+    : present_(present), vectors_(vectors), n_base_(vectors.n), n_items_(vectors.n + vectors.n_added) {
     if (n_items_ > std::numeric_limits<std::int32_t>::max()) {
         throw std::invalid_argument("a catalog has at most 2^31 items, not " + std::to_string(n_items_));
     }
 }
 
 ItemVectors Segments::vectors(double scale) const {
-    const ScanCatalog& base = base_->catalog();
-    const float* const added = added_ == nullptr ? nullptr : added_->catalog().rows;
-    return {base.rows, n_base_, added, base.d, scale, n_items_ - n_base_};
+    ItemVectors scaled = vectors_;
+    scaled.scale = scale;
+    return scaled;
 }
 
 const std::uint8_t* Segments::allowed_present(const std::uint8_t* allowed, SegmentScratch& scratch) const {
@@ -65,6 +72,7 @@ const std::uint8_t* Segments::allowed_present(const std::uint8_t* allowed, Segme
 }
 
 void Segments::search(const ScanRequest& request, std::int32_t* ids, float* scores, SegmentScratch& scratch) const {
+    if (base_ == nullptr) throw std::invalid_argument("this engine has no index; give the call one");
     // The base finds only its own items: bits and excluded ids past its last item are ignored.
     base_->search(request, ids, scores, scratch.scan);
     if (n_items_ == n_base_) return;

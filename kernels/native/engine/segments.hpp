@@ -33,10 +33,12 @@ class Segments {
    public:
     // Throws std::invalid_argument if the two scanners differ in dimensions.
     explicit Segments(const Scanner& base, const CatalogUpdate& update = {});
+    // Of the items that another index finds; `search` throws. present: as CatalogUpdate.
+    Segments(const ItemVectors& vectors, const std::uint8_t* present);
 
     // N + M.
     std::int64_t n_items() const { return n_items_; }
-    std::int64_t d() const { return base_->catalog().d; }
+    std::int64_t d() const { return vectors_.d; }
     ItemVectors vectors(double scale) const;
 
     // The allowed items that are still present, as a bitmap like `allowed`; null = all. Stored in `scratch` if it has
@@ -51,9 +53,10 @@ class Segments {
     // The added items' own bits, from the bit N of `allowed` on.
     void shift_bits(const std::uint8_t* allowed, std::vector<std::uint8_t>& bits) const;
 
-    const Scanner* base_;
-    const Scanner* added_;
+    const Scanner* base_ = nullptr;
+    const Scanner* added_ = nullptr;
     const std::uint8_t* present_;
+    ItemVectors vectors_;
     std::int64_t n_base_;
     std::int64_t n_items_;
 };

@@ -13,8 +13,9 @@ import numpy as np
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
-from mtaw_fast.kernels.native.memory_query import Dense
+from mtaw_fast.kernels.native.memory_query import Dense, Moment
 from mtaw_fast.kernels.native.scan import quantize
+from mtaw_fast.kernels.native.trends import ItemContent, Trends
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.item_vectors import normalized
@@ -25,6 +26,21 @@ from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import current_threads
 
 _CHUNK = 1024  # prefixes encoded and searched at once
+
+
+def moment_of(trends: Trends, sessions: Sessions, ends: np.ndarray, content: ItemContent | None = None) -> Moment:
+    """Return the times and contexts of Q requests, each after the prefix that ends before click `ends[q]` int64[Q].
+
+    If the sessions have times, a request comes right after its last click, else after the newest click that `trends`
+    knows. content: for a ranker with features of it.
+    """
+    codes = None
+    if trends.n_context and sessions.context is not None:
+        codes = np.ascontiguousarray(sessions.context[ends - 1])
+    if sessions.times is None:
+        return Moment(trends, np.zeros(len(ends), dtype=np.int64), None, codes, content)
+    times = np.ascontiguousarray(sessions.times)
+    return Moment(trends, times[ends - 1], times, codes, content)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

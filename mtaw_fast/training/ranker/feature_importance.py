@@ -15,8 +15,7 @@ from mtaw_fast.memory import RankerNet
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.item_content import item_content
-from mtaw_fast.ranking.memory_stage import moment_of
-from mtaw_fast.training.ranker.candidates import Prefixes, dense_of
+from mtaw_fast.training.ranker.candidates import Prefixes, dense_of, moment_of
 from mtaw_fast.training.ranker.prequential import evenly
 from mtaw_fast.training.threads import current_threads
 

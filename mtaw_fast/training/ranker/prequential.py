@@ -27,8 +27,8 @@ from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.memory.trends import TrendTables
-from mtaw_fast.ranking.memory_stage import moment_of
 from mtaw_fast.training.progress import Reporter
+from mtaw_fast.training.ranker.candidates import moment_of
 from mtaw_fast.training.ranker.dataset import DatasetWriter, RankerDataset
 from mtaw_fast.training.ranker.new_item_vectors import NewItemVectors
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs

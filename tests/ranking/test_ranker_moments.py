@@ -1,4 +1,4 @@
-"""The native call of bundles with times equals the composed path to the bit: any moment, a delta, new items."""
+"""Rankings of bundles with times are the same bits with any exact index: at any moment, with a delta, new items."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.engine import engine_of
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.ranking.composed_ranker import ComposedRanker
-from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.recommender import Recommender
 from tests.support.ranking.context_model import context_model
 from tests.support.ranking.native_bundles import answered, assert_same
@@ -74,8 +72,6 @@ def both(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.
             limits = LearningLimits(min_clicks=1)
             learn = LearningSettings(tmp_path_factory.mktemp("log") / "log", compact=False, limits=limits)
         recommenders.append(changed(Recommender.load(folder, "native", index, learn=learn), request.param))
-    assert isinstance(recommenders[0]._pipeline.ranker, NativeRanker)
-    assert isinstance(recommenders[1]._pipeline.ranker, ComposedRanker)
     yield tuple(recommenders)
     for rec in recommenders:
         rec.close()
@@ -87,7 +83,7 @@ def named_clicks(rec: Recommender) -> st.SearchStrategy[list[str]]:
 
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
-def test_native_equals_composed(both: Pair, data: st.DataObject) -> None:
+def test_another_index_gives_the_same_bits(both: Pair, data: st.DataObject) -> None:
     native = both[0]
     clicks = data.draw(named_clicks(native))
     k = data.draw(st.integers(1, len(native.ids) + 3))

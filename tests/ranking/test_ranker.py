@@ -1,4 +1,4 @@
-"""The native call equals the composed path to the bit: on any catalog, with unusual lists, threads and mapped files."""
+"""Any encoder and index in the native call: on any catalog, with unusual lists, threads and mapped files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.engine import Engine
 from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.ranking.composed_ranker import ComposedRanker
-from mtaw_fast.ranking.native_ranker import NativeRanker
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.retrieval import NumpyIndex
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.ranking.native_bundles import N, answered, assert_same, named, same
@@ -50,19 +50,32 @@ def updated(rec: Recommender, history: str) -> Recommender:
     return rec
 
 
+class OtherEncoder:
+    """Gives the bits of the native encoder from outside of the native call."""
+
+    name = "other"
+
+    def __init__(self, encoder: NativeEncoder) -> None:
+        self.native = encoder
+
+    def extended(self, added: np.ndarray) -> OtherEncoder:
+        return OtherEncoder(self.native.extended(added))
+
+    def encode(self, sessions: Sessions) -> np.ndarray:
+        return self.native.encode(sessions)
+
+
 @pytest.fixture(scope="module", params=["none", "added", "removed", "added again"])
 def both(request: pytest.FixtureRequest, folder: Path) -> tuple[Recommender, Recommender]:
-    native, composed = (
-        updated(Recommender.load(folder, "native", index), request.param) for index in ("native", "numpy")
-    )
-    assert isinstance(native._pipeline.ranker, NativeRanker)
-    assert isinstance(composed._pipeline.ranker, ComposedRanker)
-    return native, composed
+    native = Recommender.load(folder, "native", "native")
+    assert isinstance(native.encoder, NativeEncoder)
+    other = Recommender(native.bundle, OtherEncoder(native.encoder), NumpyIndex(native.bundle.item_vectors))
+    return updated(native, request.param), updated(other, request.param)
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_native_equals_composed(both: tuple[Recommender, Recommender], data: st.DataObject) -> None:
+def test_another_encoder_and_index_give_equal_bits(both: tuple[Recommender, Recommender], data: st.DataObject) -> None:
     size = len(both[0].ids)
     late = st.integers(N, size - 1) if size > N else st.integers(0, N - 1)
     item = st.integers(0, size - 1) | late
@@ -118,7 +131,6 @@ def test_a_growing_session_over_states_of_the_catalog(folder: Path) -> None:
         click = new[rng.integers(0, turn + 1)] if turn % 3 else named(rec, [rng.integers(0, N)])[0]
         place = rec.ids.lookup([click])
         places.append(int(place[0]))
-        assert isinstance(rec._pipeline.ranker, NativeRanker)
         answer = live.click(click).recommend(12, exclude_seen=turn % 2 == 0)
         packed = Sessions.from_lists([places])
         ids, scores = rec.rank(packed, 12, exclude_seen=turn % 2 == 0)
@@ -151,13 +163,13 @@ def test_elements_that_change_the_list(native: Recommender) -> None:
 
 
 def test_odd_sessions(both: tuple[Recommender, Recommender]) -> None:
-    native, composed = both
+    native, other = both
     ok = named(native, [5, 6])
     numpy_ids = [np.str_(ok[0])] if isinstance(ok[0], str) else [np.uint64(2**64 - 1), np.int8(7), np.True_]
     for item in (b"sku-5", float("inf"), [1], 10**30, "\ud800", "x" * 10**6, *numpy_ids):
-        assert same(native.recommend([item, *ok]), composed.recommend([item, *ok]))
+        assert same(native.recommend([item, *ok]), other.recommend([item, *ok]))
     long = ok * 5000
-    assert same(native.recommend(long, 7), composed.recommend(long, 7))
+    assert same(native.recommend(long, 7), other.recommend(long, 7))
 
 
 def test_threads_agree(native: Recommender) -> None:
@@ -206,7 +218,7 @@ class TestEngine:
         state = native.encoder.session().native  # type: ignore[attr-defined]
         for call in (
             lambda: engine.recommend(named(native, [1]), **options),
-            lambda: engine.recommend_growing(state, np.array([1], np.int32), 1, **options),
+            lambda: engine.recommend(np.array([1], np.int32), state=state, n_new=1, **options),
             lambda: engine.rank(np.array([1], np.int32), np.array([0, 1]), **options),
         ):
             with pytest.raises(ValueError, match=reason):
@@ -222,14 +234,14 @@ class TestEngine:
                 engine.rank(click, np.array(offsets, np.int64), 3)
         for fresh in (-1, 2):
             with pytest.raises(ValueError, match="session needs"):
-                engine.recommend_growing(state, click, fresh, 3)
+                engine.recommend(click, 3, state=state, n_new=fresh)
         with pytest.raises(ValueError, match="session needs"):
-            engine.recommend_growing(state, click[:0], 0, 3)
+            engine.recommend(click[:0], 3, state=state)
         for bad in (-1, N):
             with pytest.raises(IndexError):
                 engine.rank(np.array([bad], np.int32), np.array([0, 1]), 3)
             with pytest.raises(IndexError):
-                engine.recommend_growing(state, np.array([bad], np.int32), 1, 3)
+                engine.recommend(np.array([bad], np.int32), 3, state=state, n_new=1)
 
     def test_parts_of_different_catalogs(self, native: Recommender, tmp_path: Path) -> None:
         save_parts(tmp_path / "other", **bundle_parts(n_items=9, embedding_dim=20))
@@ -245,6 +257,38 @@ class TestEngine:
         for swapped in range(3):
             with pytest.raises(RuntimeError):
                 Engine(*[*parts[:swapped], "x", *parts[swapped + 1 :]], 16.0)  # type: ignore[call-arg]
+
+    def test_wrong_stages_of_another_encoder_and_index(self, native: Recommender, engine: Engine) -> None:
+        click, ids = np.array([1], np.int32), native.ids.table
+
+        def search(queries: np.ndarray, k: int, *_: Any) -> tuple[np.ndarray, np.ndarray]:
+            raise KeyError(k)
+
+        with pytest.raises(ValueError, match=r"queries must be of the shape \[1, 20\]"):
+            engine.recommend(click, 3, other=(lambda *_: np.zeros((2, 20), np.float32), None))
+        with pytest.raises(ValueError, match="ids must be a C-contiguous int32 matrix"):
+            engine.recommend(click, 3, other=(None, lambda *_: (np.zeros((1, 3)), np.zeros((1, 3)))))
+        with pytest.raises(KeyError):
+            engine.recommend(click, 3, other=(None, search))
+        bare = Engine(ids, None, None, 16.0, rows=native.bundle.item_vectors)
+        with pytest.raises(ValueError, match="no encoder; give the call one"):
+            bare.recommend(click, 3)
+        with pytest.raises(ValueError, match="no index; give the call one"):
+            bare.recommend(click, 3, other=(lambda *_: np.zeros((1, 20), np.float32), None))
+        with pytest.raises(ValueError, match="needs the items' rows"):
+            Engine(ids, None, None, 16.0)
+
+    def test_calls_within_a_call(self, native: Recommender, engine: Engine) -> None:
+        """An encoder that ranks during the call does not disturb it."""
+        clicks = np.array([1, 2, 3], np.int32)
+
+        def encode(items: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+            engine.rank(np.arange(50, dtype=np.int32), np.array([0, 20, 50]), N)
+            return native.encoder.encode(Sessions(items, offsets))
+
+        expected, out = engine.recommend(clicks, N), engine.recommend(clicks, N, other=(encode, None))
+        assert out[0] == expected[0]
+        assert out[1].tobytes() == expected[1].tobytes()
 
     def test_it_keeps_its_parts_alive(self, folder: Path, native: Recommender) -> None:
         rec = Recommender.load(folder)
