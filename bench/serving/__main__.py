@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = bench_parser("serving", __doc__, "under a minute: 1M items at 500 a second")
     parser.add_argument("--items", metavar="N[,N]", help=f"catalogs (default: {','.join(map(str, RATES))})")
     parser.add_argument("--rates", metavar="R[,R]", help="requests a second (default: by catalog)")
+    parser.add_argument("--bare", action="store_true", help="a bare ASGI app instead: the floor of the front")
     parser.add_argument("--curve", action="store_true", help="raise the rate until p90 is over 50 ms or answers fail")
     parser.add_argument("--seconds", type=float, help="at the full rate (default: 20; --quick 10; --curve 6 a step)")
     options = parse(parser, argv, ("uvicorn", "psutil", "rich"))
@@ -86,7 +87,9 @@ def _loads(report: Report, served: _Served, options: argparse.Namespace, work: P
     seconds = options.seconds or (10.0 if options.quick else 6.0 if options.curve else 20.0)
     external = Bundle.load(served.folder, verify=False).ids.external
     runs: list[tuple[Measured, Sessions]] = []
-    with Service(served.folder, work / "service.log", WORKERS, environment={"OMP_NUM_THREADS": "1"}) as service:
+    python = ("-m", "bench.serving.bare") if options.bare else ("-m", "mtaw_fast")
+    environment = {"OMP_NUM_THREADS": "1"}
+    with Service(served.folder, work / "service.log", WORKERS, environment=environment, python=python) as service:
         for seed, rate in enumerate(_rates(options, served.n_items)):
             traffic = Traffic(rate, RAMP, seconds, seed, CONNECTIONS)
             sessions = distinct_sessions(served.n_items, traffic.max_requests, seed)
@@ -99,7 +102,10 @@ def _loads(report: Report, served: _Served, options: argparse.Namespace, work: P
             if options.curve and _overloaded(measured):
                 break
     for measured, sessions in runs:
-        _keep(report, served, measured, sessions)
+        if options.bare:
+            report.notes += _costs(f"bare app, {measured.traffic.rate:g} a second", measured)
+        else:
+            _keep(report, served, measured, sessions)
 
 
 def _rates(options: argparse.Namespace, n_items: int) -> Iterator[float]:
@@ -139,13 +145,19 @@ def _keep(report: Report, served: _Served, measured: Measured, sessions: Session
         "clicks": round(float(sessions.lengths.mean()), 2), "workers": WORKERS,
     }  # fmt: skip
     report.rows.append(measured.row(params, checked=len(answers), recall=recall))
-    latencies = ", ".join(f"p{percent:g} {measured.percentile(percent):.2f}" for percent in (50, 90, 99, 99.9))
     report.notes += [
+        *_costs(name, measured),
+        f"{name}: {len(answers)} answers are those of offline rankings, recall@{K} {recall:.4f}",
+    ]
+
+
+def _costs(name: str, measured: Measured) -> list[str]:
+    latencies = ", ".join(f"p{percent:g} {measured.percentile(percent):.2f}" for percent in (50, 90, 99, 99.9))
+    return [
         f"{name}: {latencies} ms; {measured.answered:.0f} answers a second; errors: {measured.error_kinds or 'none'}",
         f"{name}: {measured.server_cpu * 1e6:.0f} us of the service's processor time a request, "
         f"{measured.client_cpu * 1e6:.0f} of the client's, which is late by {measured.lateness(99):.2f} ms (p99); "
         f"{measured.others:.0%} of the machine is used by others",
-        f"{name}: {len(answers)} answers are those of offline rankings, recall@{K} {recall:.4f}",
     ]
 
 
