@@ -32,9 +32,9 @@
  *
  * Texts are UTF-8. Times are Unix milliseconds. A function that frees takes NULL and does nothing then.
  *
- * Compatibility. Within one MTAW_ABI, functions and enumerators are only added, and structures only grow at their end:
- * those that begin with `struct_size` are read as far as the caller's header knew them, and those that the library
- * makes (answers) keep the offsets of their fields.
+ * Compatibility. Within one MTAW_ABI, functions and enumerators are only added. Structures that begin with
+ * `struct_size`, and mtaw_answer, only grow at their end: each side reads what it knows. All others never change, for
+ * they stand in arrays: what is new comes in structures of its own. The library's SONAME ends with MTAW_ABI.
  */
 #ifndef MTAW_H
 #define MTAW_H
@@ -305,8 +305,8 @@ enum { MTAW_BY_VECTORS = 0, MTAW_BY_SESSIONS = 1 };
 
 /*
  * The items most similar to one, without itself, with their cosines: of the item vectors, or of the past sessions with
- * both. For rules, `current` is the item. MTAW_USAGE if the catalog does not know the item, or the bundle has no
- * sessions.
+ * both. For rules, `current` is the item. MTAW_USAGE if the catalog does not know the item, the bundle has no sessions,
+ * or the options have at, exclude_seen, context, types or reasons.
  */
 MTAW_API mtaw_status mtaw_similar(const mtaw_recommender *recommender, mtaw_id item, int32_t by,
                                   const mtaw_options *options, mtaw_answer **answer, mtaw_error *error);

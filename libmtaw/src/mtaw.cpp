@@ -113,6 +113,12 @@ FileAccess access_of(const mtaw_file_methods* given, bool map) {
     return {{given->context, given->open, given->read, given->map, given->close}, true};
 }
 
+// The path of a folder. An empty one would be the root.
+const char* folder_of(const char* folder) {
+    if (needed("folder", folder) == '\0') throw usage("folder must not be empty");
+    return folder;
+}
+
 // Frees an object, and with the last one of a mapped bundle its files.
 template <typename T>
 void release(T* object) noexcept {
@@ -180,8 +186,7 @@ mtaw_status mtaw_open(const char* folder, const mtaw_open_options* options, mtaw
         if ((known_options.flags & ~static_cast<std::uint32_t>(MTAW_NO_VERIFY | MTAW_MAP)) != 0)
             throw mtaw::usage("options: there is no such flag");
         const auto access = mtaw::access_of(known_options.files, (known_options.flags & MTAW_MAP) != 0);
-        auto bundle =
-            mtaw::Bundle::open(&needed("folder", folder), access, (known_options.flags & MTAW_NO_VERIFY) == 0);
+        auto bundle = mtaw::Bundle::open(mtaw::folder_of(folder), access, (known_options.flags & MTAW_NO_VERIFY) == 0);
         auto opened = std::make_unique<mtaw_recommender>();
         opened->object = std::make_shared<const mtaw::Recommender>(std::move(bundle));
         *recommender = opened.release();
@@ -280,6 +285,9 @@ mtaw_status mtaw_similar(const mtaw_recommender* recommender, mtaw_id item, int3
         needed("answer", answer);
         const mtaw::Recommender& self = mtaw::recommender_of(recommender);
         mtaw::Request request = self.request_of(options);
+        if (options != nullptr && (request.exclude_seen || request.reasons || request.n_types ||
+                                   options->at != MTAW_NOW || options->n_context > 0))
+            throw mtaw::usage("similar: there is no at, exclude_seen, context, types or reasons; leave them out");
         const std::int32_t internal_id = lookup(self.bundle().ids(), mtaw::IdList{&item, 1}).front();
         if (internal_id == mtaw::kUnknownId)
             throw mtaw::usage("similar: the catalog does not know the item; pass one of its external ids");
@@ -342,7 +350,7 @@ mtaw_status mtaw_log_open(const char* folder, uint32_t flags, mtaw_log** log, mt
     return guarded(error, [&] {
         needed("log", log);
         if ((flags & ~static_cast<std::uint32_t>(MTAW_NO_SYNC)) != 0) throw mtaw::usage("flags: there is no such flag");
-        *log = reinterpret_cast<mtaw_log*>(new mtaw::EventLog(&needed("folder", folder), (flags & MTAW_NO_SYNC) == 0));
+        *log = reinterpret_cast<mtaw_log*>(new mtaw::EventLog(mtaw::folder_of(folder), (flags & MTAW_NO_SYNC) == 0));
     });
 }
 

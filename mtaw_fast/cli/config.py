@@ -42,7 +42,7 @@ def header_file() -> Path:
 
 def library_file() -> Path:
     """Return the path of libmtaw. Raises UsageError if it is not installed."""
-    return _installed("lib", "libmtaw.so")
+    return _installed("lib", "libmtaw.so.1")
 
 
 def _installed(folder: str, name: str) -> Path:

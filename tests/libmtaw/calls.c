@@ -1,6 +1,7 @@
 /* A program in C99 that makes every call of mtaw.h: with a bundle of text ids and an item table, and with arguments
  * that are wrong. Prints the answer to two clicks, and at last "ok". */
 #include <mtaw.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,17 @@ static void release(void *context, void *memory, size_t size, size_t alignment) 
     free(memory);
 }
 
+/* What programs that were compiled with this MTAW_ABI rely on; none of these numbers may change. */
+static void layout(void) {
+    if (sizeof(void *) != 8) return;
+    CHECK(MTAW_ABI == 1);
+    CHECK(sizeof(mtaw_id) == 16 && sizeof(mtaw_context) == 16 && sizeof(mtaw_clicks) == 16);
+    CHECK(sizeof(mtaw_event) == 64 && sizeof(mtaw_reason) == 24 && sizeof(mtaw_error) == 1028);
+    CHECK(sizeof(mtaw_allocator) == 32 && sizeof(mtaw_file_methods) == 48);
+    CHECK(offsetof(mtaw_open_options, files) == 16 && offsetof(mtaw_info, version) == 44);
+    CHECK(offsetof(mtaw_options, n_types) == 104 && offsetof(mtaw_answer, reasons) == 48);
+}
+
 static void wrong_arguments(const mtaw_recommender *shop) {
     mtaw_answer *answer = NULL;
     mtaw_session *session = NULL;
@@ -54,6 +66,8 @@ static void wrong_arguments(const mtaw_recommender *shop) {
     mtaw_options options;
     mtaw_id clicks[] = {MTAW_TEXT("sku-1")};
     CHECK(mtaw_open(NULL, NULL, &none, &error) == MTAW_USAGE);
+    CHECK(mtaw_open("", NULL, &none, &error) == MTAW_USAGE && strstr(error.message, "folder must not be empty"));
+    CHECK(mtaw_log_open("", 0, &log, &error) == MTAW_USAGE && strstr(error.message, "folder must not be empty"));
     CHECK(mtaw_open("/nowhere", NULL, &none, &error) == MTAW_BUNDLE && strstr(error.message, "/nowhere/manifest.json"));
     CHECK(mtaw_open("/nowhere", NULL, &none, NULL) == MTAW_BUNDLE && none == NULL);
     CHECK(mtaw_open("/nowhere", NULL, NULL, &error) == MTAW_USAGE);
@@ -82,6 +96,10 @@ static void wrong_arguments(const mtaw_recommender *shop) {
           strstr(error.message, "mtaw_options_init"));
     CHECK(mtaw_similar(shop, MTAW_TEXT("nobody"), MTAW_BY_VECTORS, NULL, &answer, &error) == MTAW_USAGE);
     CHECK(mtaw_similar(shop, MTAW_TEXT("sku-1"), 7, NULL, &answer, &error) == MTAW_USAGE);
+    mtaw_options_init(&options);
+    options.reasons = 1;
+    CHECK(mtaw_similar(shop, MTAW_TEXT("sku-1"), MTAW_BY_VECTORS, &options, &answer, &error) == MTAW_USAGE &&
+          strstr(error.message, "similar: there is no"));
     CHECK(mtaw_session_open(NULL, &session, &error) == MTAW_USAGE && session == NULL);
     CHECK(mtaw_session_click(NULL, clicks, 1, &error) == MTAW_USAGE);
     CHECK(mtaw_rules_open(shop, "{", 1, &rules, &error) == MTAW_USAGE && strstr(error.message, "not JSON"));
@@ -176,6 +194,7 @@ int main(int count, char **arguments) {
     CHECK(mtaw_set_allocator(&allocator, &error) == MTAW_USAGE);
     info.struct_size = sizeof info;
     CHECK(mtaw_describe(shop, &info, &error) == MTAW_OK && info.id_kind == MTAW_TEXT_IDS && strlen(info.version) == 16);
+    layout();
     wrong_arguments(shop);
     right_calls(shop, arguments[2]);
     before = in_use;

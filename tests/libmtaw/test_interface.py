@@ -66,6 +66,9 @@ def test_it_needs_the_system_alone_and_is_small(tmp_path: Path) -> None:
 
 
 def test_versions_agree() -> None:
+    abi = library().mtaw_abi()
+    assert f"#define MTAW_ABI {abi}\n" in header_file().read_text()
+    assert f"SONAME: [libmtaw.so.{abi}]" in printed("readelf", "-d", library_file()).replace("Library soname", "SONAME")
     assert f'#define MTAW_VERSION "{__version__}"' in header_file().read_text()
     assert library().mtaw_version().decode() == __version__
     assert library().mtaw_instruction_set() is not None
