@@ -80,16 +80,16 @@ http-clients: setup  ## generate and build the HTTP clients, and compare their a
 
 wasm: setup  ## libmtaw as WebAssembly (Debian's emscripten), compared with Python, and the page in Chromium
 	emcmake cmake -B build/wasm -DCMAKE_BUILD_TYPE=Release
-	cmake --build build/wasm --parallel 2
+	cmake --build build/wasm --parallel
 	$(BIN)/python -m pytest tests/clients/test_wasm.py tests/examples/test_page.py
 
 siege: setup  ## half an hour of hostile clients, reloads and kills next to honest ones (docs/hardening.md)
 	$(BIN)/python -m tests.service.siege
 
-clients: setup web  ## every client against the package: Go and Node on 100,000 sessions; HTTP and WebAssembly where their tools are
-	$(BIN)/python -m tests.clients.compare --sessions 100000
+clients: setup web  ## every client against the package on 100,000 sessions; HTTP and WebAssembly where their tools are
 	if command -v npm >/dev/null; then $(MAKE) http-clients; fi
 	if command -v emcmake >/dev/null; then $(MAKE) wasm; fi
+	$(BIN)/python -m tests.clients.compare --sessions 100000
 
 web:  ## what the Node.js example and client need, where Node.js is there; without it their tests skip
 	-if command -v npm >/dev/null; then $(MAKE) examples/node_modules/.package-lock.json clients/node/node_modules/.package-lock.json; fi

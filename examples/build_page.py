@@ -42,7 +42,7 @@ if options.page is not None and not built:
 if built:
     engines.append("wasm")
     copy(["index.mjs"], wasm, "mtaw")
-    copy(["mtaw.mjs", "mtaw.wasm"], wasm / "dist", "mtaw/dist")
+    copy(["core.mjs", "mtaw.mjs", "mtaw.wasm"], wasm / "dist", "mtaw/dist")
     bundle = options.page or options.bundle
     names = [one["file"] for one in files_of(bundle).values()]
     copy([*names, "manifest.json"], bundle, "bundle")  # the manifest last: it never names a file that is not there yet

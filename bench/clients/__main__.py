@@ -185,7 +185,7 @@ def _clients(workload: Workload, bundle: Path, work: Path) -> list[Client]:
         clients.append(Client("go", [str(program)], {}, size + program.stat().st_size))
     koffi = _ROOT / "clients" / "node" / "node_modules" / "koffi"
     if shutil.which("node") and koffi.is_dir():
-        node = ["node", str(_HERE / "turns.js"), str(_ROOT / "clients" / "node")]
+        node = ["node", str(_HERE / "turns.mjs"), str(_ROOT / "clients" / "node")]
         arch = "x64" if machine() == "x86_64" else "arm64"
         addon = (koffi / "build" / "koffi" / f"{sys.platform}_{arch}" / "koffi.node").stat().st_size
         clients.append(Client("node", node, {"MTAW_LIBRARY": str(library)}, size + addon))

@@ -16,6 +16,7 @@ package mtaw
 import "C"
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -49,13 +50,21 @@ func (e *Error) Error() string { return "mtaw: " + e.Message }
 // ErrClosed is returned by calls on something that was closed.
 var ErrClosed = errors.New("mtaw: it is closed")
 
+// sameABI returns an error if the library that was loaded is not the one of the header.
+func sameABI() error {
+	if abi := C.mtaw_abi(); abi != C.MTAW_ABI {
+		return &Error{StatusUsage, fmt.Sprintf("libmtaw has MTAW_ABI %d, this client needs %d; use those of one release", abi, C.MTAW_ABI)}
+	}
+	return nil
+}
+
 // Version returns the release of the library.
 func Version() string { return C.GoString(C.mtaw_version()) }
 
 // InstructionSet returns the instruction set that the library uses on this CPU, such as "avx512".
 func InstructionSet() string { return C.GoString(C.mtaw_instruction_set()) }
 
-// ID is an external id, a text or a number. The zero value is the empty text.
+// ID is an external id, a text or a number. The zero value is the empty text. A zero byte is a part of a text.
 type ID struct {
 	text     string
 	number   int64
@@ -174,6 +183,18 @@ type handle[T comparable] struct {
 	free  func(T)
 }
 
+// open makes the object, by work with working memory.
+func (h *handle[T]) open(free func(T), work func(*arena, *T) C.mtaw_status) error {
+	a := arenas.Get().(*arena)
+	defer func() { a.reset(); arenas.Put(a) }()
+	var found T
+	if work(a, &found) != C.MTAW_OK {
+		return errorOf(a.failure())
+	}
+	h.of, h.free = found, free
+	return nil
+}
+
 func (h *handle[T]) close() {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
@@ -200,26 +221,24 @@ type Recommender struct{ handle[*C.mtaw_recommender] }
 
 // Open opens a bundle folder; options may be nil.
 func Open(folder string, options *OpenOptions) (*Recommender, error) {
-	var given C.mtaw_open_options
-	given.struct_size = C.size_t(unsafe.Sizeof(given))
-	if options != nil && options.NoVerify {
-		given.flags |= C.MTAW_NO_VERIFY
-	}
-	if options != nil && options.Map {
-		given.flags |= C.MTAW_MAP
-	}
-	if err := refuseZeros("folder", folder); err != nil {
+	if err := errors.Join(sameABI(), refuseZeros("folder", folder)); err != nil {
 		return nil, err
 	}
-	name := C.CString(folder)
-	defer C.free(unsafe.Pointer(name))
-	var found *C.mtaw_recommender
-	var failure C.mtaw_error
-	if C.mtaw_open(name, &given, &found, &failure) != C.MTAW_OK {
-		return nil, errorOf(&failure)
-	}
 	made := &Recommender{}
-	made.of, made.free = found, func(of *C.mtaw_recommender) { C.mtaw_close(of) }
+	err := made.open(func(of *C.mtaw_recommender) { C.mtaw_close(of) }, func(a *arena, found **C.mtaw_recommender) C.mtaw_status {
+		given := (*C.mtaw_open_options)(a.take(1, unsafe.Sizeof(C.mtaw_open_options{})))
+		given.struct_size = C.size_t(unsafe.Sizeof(*given))
+		if options != nil && options.NoVerify {
+			given.flags |= C.MTAW_NO_VERIFY
+		}
+		if options != nil && options.Map {
+			given.flags |= C.MTAW_MAP
+		}
+		return C.mtaw_open(a.text(folder), given, found, a.failure())
+	})
+	if err != nil {
+		return nil, err
+	}
 	runtime.SetFinalizer(made, (*Recommender).Close)
 	return made, nil
 }
@@ -387,16 +406,13 @@ type Session struct{ handle[*C.mtaw_session] }
 func (r *Recommender) NewSession() (*Session, error) {
 	made := &Session{}
 	err := r.with(func(of *C.mtaw_recommender) error {
-		var failure C.mtaw_error
-		if C.mtaw_session_open(of, &made.of, &failure) != C.MTAW_OK {
-			return errorOf(&failure)
-		}
-		return nil
+		return made.open(func(of *C.mtaw_session) { C.mtaw_session_close(of) }, func(a *arena, found **C.mtaw_session) C.mtaw_status {
+			return C.mtaw_session_open(of, found, a.failure())
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	made.free = func(of *C.mtaw_session) { C.mtaw_session_close(of) }
 	runtime.SetFinalizer(made, (*Session).Close)
 	return made, nil
 }
@@ -437,21 +453,17 @@ type Filter struct{ handle[*C.mtaw_filter] }
 func (r *Recommender) NewFilter(exclude, allow []ID) (*Filter, error) {
 	made := &Filter{}
 	err := r.with(func(of *C.mtaw_recommender) error {
-		a := arenas.Get().(*arena)
-		defer func() { a.reset(); arenas.Put(a) }()
-		var allowed *C.mtaw_id
-		if allow != nil {
-			allowed = a.ids(allow)
-		}
-		if C.mtaw_filter_open(of, a.ids(exclude), C.size_t(len(exclude)), allowed, C.size_t(len(allow)), &made.of, a.failure()) != C.MTAW_OK {
-			return errorOf(a.failure())
-		}
-		return nil
+		return made.open(func(of *C.mtaw_filter) { C.mtaw_filter_close(of) }, func(a *arena, found **C.mtaw_filter) C.mtaw_status {
+			var allowed *C.mtaw_id
+			if allow != nil {
+				allowed = a.ids(allow)
+			}
+			return C.mtaw_filter_open(of, a.ids(exclude), C.size_t(len(exclude)), allowed, C.size_t(len(allow)), found, a.failure())
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	made.free = func(of *C.mtaw_filter) { C.mtaw_filter_close(of) }
 	runtime.SetFinalizer(made, (*Filter).Close)
 	return made, nil
 }
@@ -462,22 +474,25 @@ func (f *Filter) Close() { f.close() }
 // Rules are filters, boosts, limits and pins by the columns of the item table.
 type Rules struct{ handle[*C.mtaw_rules] }
 
-// NewRules checks rules in JSON; docs/c-api.md says how conditions are written.
-func (r *Recommender) NewRules(json string) (*Rules, error) {
+// NewRules checks rules: a value whose JSON is as docs/rules.md says, such as map[string]any{"filter": "price < 80"} or
+// a json.RawMessage, or a string, the name of rules that the bundle keeps.
+func (r *Recommender) NewRules(rules any) (*Rules, error) {
+	if _, isBytes := rules.([]byte); isBytes {
+		return nil, &Error{StatusUsage, "rules: JSON in bytes is a json.RawMessage"}
+	}
+	text, err := json.Marshal(rules)
+	if err != nil {
+		return nil, &Error{StatusUsage, "rules: " + err.Error()}
+	}
 	made := &Rules{}
-	text := C.CString(json)
-	defer C.free(unsafe.Pointer(text))
-	err := r.with(func(of *C.mtaw_recommender) error {
-		var failure C.mtaw_error
-		if C.mtaw_rules_open(of, text, C.size_t(len(json)), &made.of, &failure) != C.MTAW_OK {
-			return errorOf(&failure)
-		}
-		return nil
+	err = r.with(func(of *C.mtaw_recommender) error {
+		return made.open(func(of *C.mtaw_rules) { C.mtaw_rules_close(of) }, func(a *arena, found **C.mtaw_rules) C.mtaw_status {
+			return C.mtaw_rules_open(of, a.text(string(text)), C.size_t(len(text)), found, a.failure())
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	made.free = func(of *C.mtaw_rules) { C.mtaw_rules_close(of) }
 	runtime.SetFinalizer(made, (*Rules).Close)
 	return made, nil
 }
@@ -500,21 +515,20 @@ type EventLog struct{ handle[*C.mtaw_log] }
 
 // OpenLog opens the log in a folder. noSync: append returns before the disk has the events.
 func OpenLog(folder string, noSync bool) (*EventLog, error) {
+	if err := errors.Join(sameABI(), refuseZeros("folder", folder)); err != nil {
+		return nil, err
+	}
 	var flags C.uint32_t
 	if noSync {
 		flags = C.MTAW_NO_SYNC
 	}
-	if err := refuseZeros("folder", folder); err != nil {
+	made := &EventLog{}
+	err := made.open(func(of *C.mtaw_log) { C.mtaw_log_close(of) }, func(a *arena, found **C.mtaw_log) C.mtaw_status {
+		return C.mtaw_log_open(a.text(folder), flags, found, a.failure())
+	})
+	if err != nil {
 		return nil, err
 	}
-	name := C.CString(folder)
-	defer C.free(unsafe.Pointer(name))
-	made := &EventLog{}
-	var failure C.mtaw_error
-	if C.mtaw_log_open(name, flags, &made.of, &failure) != C.MTAW_OK {
-		return nil, errorOf(&failure)
-	}
-	made.free = func(of *C.mtaw_log) { C.mtaw_log_close(of) }
 	runtime.SetFinalizer(made, (*EventLog).Close)
 	return made, nil
 }

@@ -7,32 +7,6 @@ import (
 	"testing"
 )
 
-func TestReasonsAndTypes(t *testing.T) {
-	shop, err := Open(os.Getenv("MTAW_BUNDLE"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer shop.Close()
-	answer, err := shop.Recommend(Texts("sku-1", "sku-7"), &Options{K: 90, Reasons: true, Types: []string{"view", ""}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	kinds := map[ReasonKind]bool{}
-	for _, reason := range answer.Reasons {
-		kinds[reason.Kind] = true
-		if (reason.Kind == Together) != (len(reason.Items) > 0) || reason.Rule != Unchanged {
-			t.Errorf("%v", reason)
-		}
-	}
-	if len(answer.Reasons) != len(answer.Items) || len(kinds) != 3 {
-		t.Errorf("%v", answer.Reasons)
-	}
-	var failure *Error
-	if _, err := shop.Recommend(Texts("sku-1"), &Options{Types: []string{}}); !errors.As(err, &failure) || failure.Status != StatusUsage {
-		t.Errorf("types that do not fit: %v", err)
-	}
-}
-
 // MTAW_BUNDLE names a bundle with text ids; tests/clients/test_clients.py makes one.
 func TestTextsWithZerosAreRefused(t *testing.T) {
 	shop, err := Open(os.Getenv("MTAW_BUNDLE"), nil)
@@ -69,5 +43,38 @@ func TestTextsWithZerosAreRefused(t *testing.T) {
 		if err := call(); !errors.As(err, &failure) || failure.Status != StatusUsage || !strings.Contains(failure.Message, "zero byte") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestWhatIsClosedAndWhatIsNoRules(t *testing.T) {
+	shop, err := Open(os.Getenv("MTAW_BUNDLE"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	visit, err := shop.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := shop.NewRules(map[string]any{"pin": map[string]int{"sku-2": 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range []any{nil, []byte("{}"), func() {}, 5} {
+		var failure *Error
+		if _, err := shop.NewRules(wrong); !errors.As(err, &failure) || failure.Status != StatusUsage {
+			t.Errorf("%T: %v", wrong, err)
+		}
+	}
+	rules.Close()
+	if _, err := shop.Recommend(nil, &Options{Rules: rules}); !errors.Is(err, ErrClosed) {
+		t.Errorf("closed rules: %v", err)
+	}
+	shop.Close()
+	shop.Close()
+	if _, err := shop.Recommend(nil, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("a closed recommender: %v", err)
+	}
+	if answer, err := visit.Recommend(nil); err != nil || len(answer.Items) != 20 {
+		t.Errorf("a session of a closed recommender: %v", err)
 	}
 }

@@ -1,9 +1,182 @@
-// Ranks the next items of a session in a page, a worker or Node, with an mtaw_fast bundle. index.d.ts describes it.
+// Ranks the next items of a session in a page, a worker or Node, with an mtaw_fast bundle. index.d.mts describes it.
+import * as core from "./dist/core.mjs";
 import create from "./dist/mtaw.mjs";
 
-const MOST = 2 ** 31 - 1; // items that a catalog can have
+const { FUNCTIONS, MtawError, STATUSES, STRUCTURES } = core;
 const MANIFEST = "manifest.json";
 const FOLDER = "/bundle"; // each bundle has a module, and files, of its own
+
+// ---- Structures in the module's memory, whose pointers and sizes have 4 bytes
+
+const SIZES = { size: 4, pointer: 4, text: 4, bytes: 4, int32: 4, uint32: 4, float: 4, int64: 8, version: 17 };
+const LAYOUTS = {};
+const sizeOf = (type) => (type.endsWith("*") ? 4 : SIZES[type]);
+const alignOf = (type) => LAYOUTS[type]?.align ?? (type === "version" ? 1 : sizeOf(type));
+const up = (offset, align) => Math.ceil(offset / align) * align;
+for (const [structure, members] of Object.entries(STRUCTURES)) {
+  let offset = 0;
+  const fields = members.map(([name, type]) => {
+    const at = up(offset, alignOf(type));
+    offset = at + sizeOf(type);
+    return { name, type, at };
+  });
+  const align = Math.max(...members.map(([, type]) => alignOf(type)));
+  LAYOUTS[structure] = { fields, align };
+  SIZES[structure] = up(offset, align);
+}
+const MESSAGE = 4; // offset in mtaw_error
+const ERROR_SIZE = 1028;
+const BLOCK = 1 << 14;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+const asNumber = (value) => (Number.isSafeInteger(Number(value)) ? Number(value) : value);
+
+// What core.mjs calls. The arguments of a call lie in blocks of memory that later calls use again.
+class Library {
+  #module;
+  #view;
+  #blocks = [];
+  #current = 0;
+  #used = 0;
+
+  constructor(module) {
+    this.#module = module;
+  }
+
+  // The memory, which is another array once it has grown.
+  get #memory() {
+    const { buffer } = this.#module.HEAPU8;
+    return this.#view?.buffer === buffer ? this.#view : (this.#view = new DataView(buffer));
+  }
+
+  #take(size) {
+    const wanted = up(size, 8);
+    while (this.#current < this.#blocks.length && this.#used + wanted > this.#blocks[this.#current].size) {
+      this.#current += 1;
+      this.#used = 0;
+    }
+    if (this.#current === this.#blocks.length) {
+      const room = Math.max(wanted, BLOCK);
+      const begin = this.#module._malloc(room);
+      if (begin === 0) throw new MtawError("no memory", "there is no memory left for the arguments");
+      this.#blocks.push({ begin, size: room });
+    }
+    const found = this.#blocks[this.#current].begin + this.#used;
+    this.#used += wanted;
+    return found;
+  }
+
+  #string(text) {
+    const at = this.#take(3 * text.length + 1);
+    const { written } = encoder.encodeInto(text, this.#module.HEAPU8.subarray(at, at + 3 * text.length));
+    this.#module.HEAPU8[at + written] = 0;
+    return at;
+  }
+
+  #array(type, values) {
+    if (values === null) return 0;
+    const size = SIZES[type];
+    const begin = this.#take(size * values.length);
+    values.forEach((value, index) => this.#put(type, value, begin + size * index));
+    return begin;
+  }
+
+  #structure(type, value) {
+    const at = this.#take(SIZES[type]);
+    this.#put(type, value, at);
+    return at;
+  }
+
+  // A value as an argument of a function.
+  #argument(type, value) {
+    if (type.endsWith("*")) return this.#array(type.slice(0, -1), value);
+    if (type === "text" || type === "bytes") return value === null ? 0 : this.#string(value);
+    if (type === "filled info") return this.#structure("info", value);
+    return type in LAYOUTS ? this.#structure(type, value) : Math.min(Number(value), 2 ** 31 - 1);
+  }
+
+  #put(type, value, at) {
+    if (type in LAYOUTS) {
+      for (const { name, type: part, at: offset } of LAYOUTS[type].fields) {
+        if (value[name] !== undefined) this.#put(part, value[name], at + offset);
+      }
+    } else if (type === "int64") {
+      this.#memory.setBigInt64(at, BigInt(value), true);
+    } else {
+      const number = this.#argument(type, value); // may let the memory grow
+      this.#memory.setUint32(at, number, true);
+    }
+  }
+
+  call(name, ...values) {
+    this.#current = this.#used = 0;
+    const types = FUNCTIONS[name];
+    const last = types.at(-1);
+    const count = last === "outs" ? values.pop() : 1;
+    const given = values.map((value, index) => this.#argument(types[index], value));
+    const out = last.startsWith("out") ? this.#take(4 * count) : given.at(-1);
+    if (last.startsWith("out")) given.push(out);
+    const error = this.#take(ERROR_SIZE);
+    const status = this.#module[`_mtaw_${name}`](...given, error);
+    if (status !== 0) throw new MtawError(STATUSES[status] ?? "unknown", this.#textAt(error + MESSAGE));
+    if (last === "filled info") return this.one("info", out);
+    const pointers = Array.from({ length: count }, (_, index) => this.#memory.getUint32(out + 4 * index, true));
+    return last === "outs" ? pointers : pointers[0];
+  }
+
+  text(name, ...values) {
+    const found = this.#module[`_mtaw_${name}`](...values);
+    return found === 0 ? null : this.#textAt(found);
+  }
+
+  free(name, pointer) {
+    this.#module[`_mtaw_${name}`](pointer);
+  }
+
+  sizeOf(structure) {
+    return SIZES[structure];
+  }
+
+  #bytes(begin, size) {
+    return decoder.decode(this.#module.HEAPU8.subarray(begin, begin + size));
+  }
+
+  #textAt(begin) {
+    return this.#bytes(begin, this.#module.HEAPU8.indexOf(0, begin) - begin);
+  }
+
+  #read(type, at) {
+    const memory = this.#memory;
+    if (type === "int64") return asNumber(memory.getBigInt64(at, true));
+    if (type === "int32") return memory.getInt32(at, true);
+    if (type === "version") return this.#textAt(at);
+    if (type === "pointer" || type === "bytes") return memory.getUint32(at, true) || null;
+    return type in LAYOUTS ? this.one(type, at) : memory.getUint32(at, true);
+  }
+
+  one(structure, pointer) {
+    return Object.fromEntries(LAYOUTS[structure].fields.map(({ name, type, at }) => [name, this.#read(type, pointer + at)]));
+  }
+
+  all(type, pointer, n) {
+    return Array.from({ length: n }, (_, index) => this.#read(type, pointer + SIZES[type] * index));
+  }
+
+  ids(pointer, n) {
+    return this.all("id", pointer, n).map(({ text, value }) => (text === null ? value : this.#bytes(text, value)));
+  }
+
+  floats(pointer, n) {
+    return new Float32Array(this.#module.HEAPU8.buffer, n === 0 ? 0 : pointer, n).slice();
+  }
+
+  sizes(pointer, n) {
+    return this.all("size", pointer, n);
+  }
+}
+
+// ---- Bundles
 
 /** The files that a bundle's manifest names, and the manifest itself. */
 export function filesOf(manifest) {
@@ -29,40 +202,38 @@ async function checked(files) {
   const entries = entriesOf(manifest);
   if (entries === null) return false;
   await Promise.all(entries.map(async ({ file, sha256 }) => {
-    if (files[file] === undefined) throw new Error(`${file} is missing; the manifest names it`);
+    if (files[file] === undefined) throw new MtawError("bundle", `${file} is missing; the manifest names it`);
     const digest = new Uint8Array(await subtle.digest("SHA-256", files[file]));
     const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    if (hex !== sha256) throw new Error(`${file} is damaged (its SHA-256 differs); download the bundle again`);
+    if (hex !== sha256) throw new MtawError("bundle", `${file} is damaged (its SHA-256 differs); download the bundle again`);
   }));
   return true;
 }
 
-export class Recommender {
-  #module;
-  #recommender;
+const VERIFY = { verify: core.OPENING.verify };
 
-  constructor(module, recommender) {
-    this.#module = module;
-    this.#recommender = recommender;
-  }
+export { MtawError };
 
-  static async open(files, { verify = true } = {}) {
+export class Recommender extends core.Recommender {
+  static async open(files, options) {
+    const { verify } = core.fieldsOf("options", VERIFY, options, { verify: true });
+    const wrong = Object.entries(files ?? {}).find(([, bytes]) => !(bytes instanceof Uint8Array));
+    if (typeof files !== "object" || files === null || wrong !== undefined) throw new MtawError("usage", "files must be an object of names and Uint8Arrays");
     const [module, isChecked] = await Promise.all([create(), verify && checked(files)]);
     module.FS.mkdir(FOLDER);
     for (const [name, bytes] of Object.entries(files)) module.FS.writeFile(`${FOLDER}/${name}`, bytes);
-    const path = copied(module, FOLDER);
-    const recommender = module._mtaw_js_open(path, verify && !isChecked ? 1 : 0);
-    module._free(path);
+    const library = new Library(module);
+    const given = { struct_size: library.sizeOf("open_options"), flags: verify && !isChecked ? 0 : 1, files: 0 };
+    const pointer = library.call("open", FOLDER, given);
     for (const name of Object.keys(files)) module.FS.unlink(`${FOLDER}/${name}`); // libmtaw has copied them
-    if (recommender === 0) throw new Error(module.UTF8ToString(module._mtaw_js_error()));
-    return new Recommender(module, recommender);
+    return new Recommender(library, pointer);
   }
 
   static async fetch(url, options) {
-    const base = url.endsWith("/") ? url : `${url}/`;
+    const base = core.textOf("url", url).endsWith("/") ? url : `${url}/`;
     const get = async (name) => {
       const answer = await fetch(base + name);
-      if (!answer.ok) throw new Error(`${base}${name}: ${answer.status} ${answer.statusText}`);
+      if (!answer.ok) throw new MtawError("bundle", `${base}${name}: ${answer.status} ${answer.statusText}`);
       return new Uint8Array(await answer.arrayBuffer());
     };
     const manifest = await get(MANIFEST);
@@ -70,65 +241,4 @@ export class Recommender {
     const parts = await Promise.all(entries.map(async ({ file }) => [file, await get(file)]));
     return Recommender.open({ [MANIFEST]: manifest, ...Object.fromEntries(parts) }, options);
   }
-
-  recommend(session, { k = 20, exclude = [], excludeSeen = false, types = [], at = Date.now() } = {}) {
-    if (this.#recommender === 0) throw new Error("the recommender is closed");
-    if (!Number.isSafeInteger(k) || k < 1) throw new Error(`k must be a whole number of at least 1, not ${k}`);
-    const moment = at?.valueOf(); // of a Date too; Number() makes 0 of null
-    if (!Number.isSafeInteger(moment) || moment < 0) throw new Error(`at must be a Date or whole Unix milliseconds, not ${at}`);
-    const most = Math.min(k, MOST);
-    const module = this.#module;
-    const texts = [joined(session), joined(exclude), joined(types.map((one) => one ?? ""))];
-    const [clicks, left, kinds] = texts.map((one) => copied(module, one));
-    const answer = module._mtaw_js_recommend(
-      this.#recommender, clicks, session.length, left, exclude.length, kinds, types.length, most, excludeSeen ? 1 : 0, moment,
-    );
-    module._free(clicks);
-    module._free(left);
-    module._free(kinds);
-    if (answer === 0) throw new Error(module.UTF8ToString(module._mtaw_js_error()));
-    const n = module._mtaw_js_n(answer);
-    const first = module._mtaw_js_scores(answer) >> 2;
-    const items = [];
-    for (let i = 0; i < n; i++) {
-      const id = module._mtaw_js_text(answer, i);
-      items.push(id === 0 ? numberOf(module, answer, i) : decode(module, id, module._mtaw_js_size(answer, i)));
-    }
-    const found = { items, scores: module.HEAPF32.slice(first, first + n), fallback: module._mtaw_js_fallback(answer) === 1 };
-    module._mtaw_js_free(answer);
-    return found;
-  }
-
-  close() {
-    this.#module._mtaw_js_close(this.#recommender);
-    this.#recommender = 0;
-  }
-}
-
-/** The answer's i-th id, exactly: a BigInt where a number would be rounded. */
-function numberOf(module, answer, i) {
-  const number = module._mtaw_js_number(answer, i);
-  if (Number.isSafeInteger(number)) return number;
-  return (BigInt(module._mtaw_js_high(answer, i)) << 32n) + BigInt(module._mtaw_js_low(answer, i) >>> 0);
-}
-
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-const decode = (module, pointer, size) => decoder.decode(module.HEAPU8.slice(pointer, pointer + size));
-
-/** The ids or types in one text, each with a zero byte at its end. */
-function joined(ids) {
-  // Beyond 2^53 a number may have been rounded, and be another item's id.
-  const wrong = ids.find((one) => typeof one === "number" && !Number.isSafeInteger(one));
-  if (wrong !== undefined) throw new Error(`an id is a text, a BigInt or a whole number below 2^53, not ${wrong}`);
-  const texts = ids.map(String);
-  if (texts.some((one) => one.includes("\0"))) throw new Error("an id or type has a zero byte; leave it out");
-  return texts.map((one) => `${one}\0`).join("");
-}
-
-/** Copy a text into the module's memory; the caller frees it. */
-function copied(module, text) {
-  const size = module.lengthBytesUTF8(text) + 1;
-  const pointer = module._malloc(size);
-  module.stringToUTF8(text, pointer, size);
-  return pointer;
 }

@@ -6,8 +6,10 @@ const engines = {
   async wasm() {
     const { Recommender } = await import('./mtaw/index.mjs');
     const recommender = await Recommender.fetch(new URL('./bundle', import.meta.url).href);
-    return async (session, options) => {
-      const { items, scores } = recommender.recommend(session, options);
+    const isNumber = recommender.info.ids === 'number'; // and what is no number is an unknown item
+    const idOf = (word) => (isNumber && /^-?\d{1,18}$/.test(word) ? BigInt(word) : word);
+    return async (session, { exclude, ...options }) => {
+      const { items, scores } = recommender.recommend(session.map(idOf), { ...options, exclude: exclude.map(idOf) });
       return items.map((item, index) => ({ item: String(item), score: scores[index] }));
     };
   },

@@ -98,7 +98,7 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
         std::memcpy(&options, caller_options, std::min(caller_options->struct_size, sizeof options));
     }
     const bool timed = bundle_->trends() != nullptr;
-    if (options.k < 1) throw usage("k must be at least 1");
+    if (static_cast<std::ptrdiff_t>(options.k) < 1) throw usage("k must be at least 1");
     Request request;
     request.k = std::max<std::int64_t>(
         1, static_cast<std::int64_t>(std::min(options.k, static_cast<std::size_t>(bundle_->n_eligible()))));

@@ -1,8 +1,9 @@
-"""The clients of libmtaw against the package: equal lists for many sessions, items and scores to the bit.
+"""The clients of libmtaw against the package: equal answers to many calls, scores to the bit.
 
     python -m tests.clients.compare --sessions 100000
 
-The sessions are random. A client answers them in turn in batches, one by one and click by click.
+The calls are random, with all options, one by one, in batches and as growing sessions. WebAssembly is compared with the
+package's portable instruction set.
 """
 
 from __future__ import annotations
@@ -15,21 +16,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli.config import header_file, library_file
 from mtaw_fast.recommender import Recommender
+from tests.clients.calls import KEPT_RULES, Call, random_calls
 from tests.libmtaw.test_answers import saved
 from tests.support.cache import ROOT, cache_folder
-from tests.support.ranking.timed_model import END
+from tests.support.ranking.typed_model import typed_model
+from tests.support.rules.random_rules import KINDS, random_rows, table_of
 
 CLIENTS = ROOT / "clients"
-BUNDLES = ("context", "int")
-_BATCH = 512
+_ASK = Path(__file__).with_name("ask.mjs")
 
 
 class CannotRunError(Exception):
@@ -50,9 +54,9 @@ def go_command(folder: Path) -> list[str]:
     if shutil.which("go") is None:
         raise CannotRunError("there is no go: apt-get install golang-go")
     environment = go_environment()
-    program = folder / "rank"
+    program = folder / "ask"
     _run(["go", "vet", "./..."], CLIENTS / "go", environment)
-    _run(["go", "build", "-o", str(program), "./cmd/rank"], CLIENTS / "go", environment)
+    _run(["go", "build", "-o", str(program), "./cmd/ask"], CLIENTS / "go", environment)
     return [str(program)]
 
 
@@ -62,54 +66,69 @@ def node_command(_: Path) -> list[str]:
         raise CannotRunError("there is no node: apt-get install nodejs npm")
     if not (CLIENTS / "node" / "node_modules" / "koffi").is_dir():
         raise CannotRunError("koffi is not installed: npm ci --prefix clients/node")
-    return ["node", str(CLIENTS / "node" / "rank.js")]
+    return ["node", str(_ASK), str(CLIENTS / "node")]
 
 
-COMMANDS: dict[str, Callable[[Path], list[str]]] = {"go": go_command, "node": node_command}
+def wasm_command(_: Path) -> list[str]:
+    """Return the command that runs the WebAssembly client's program."""
+    if not (CLIENTS / "wasm" / "dist" / "mtaw.wasm").exists():
+        raise CannotRunError("the WebAssembly module is not built: run 'make wasm'")
+    return ["node", str(_ASK), str(CLIENTS / "wasm")]
 
 
-def random_sessions(items: Sequence[Any], count: int) -> list[list[Any]]:
-    """Return sessions of up to 12 clicks, a tenth of them on unknown items; some are empty."""
-    rng = np.random.default_rng(3)
-    places = rng.integers(0, len(items), (count, 12))
-    unknown = rng.random((count, 12)) < 0.1
-    lengths = np.where(rng.random(count) < 0.02, 0, rng.integers(1, 13, count))
-    unknown_item = type(items[0])(10**9)
-    return [
-        [unknown_item if is_strange else items[place] for place, is_strange in zip(row[:n], strange[:n], strict=True)]
-        for row, strange, n in zip(places.tolist(), unknown.tolist(), lengths.tolist(), strict=True)
-    ]
+def python_command(name: str) -> list[str]:
+    """Return the command that makes calls with the package, or with C."""
+    return [sys.executable, "-m", "tests.clients.ask", name]
 
 
-def lines_of_package(rec: Recommender, sessions: Sequence[Sequence[Any]]) -> Iterator[str]:
-    """Yield what a client prints for each session."""
-    names = [*rec.click_types, None]  # of its clicks, in turn
-    for begin in range(0, len(sessions), _BATCH):
-        batch = sessions[begin : begin + _BATCH]
-        types = [[names[place % len(names)] for place in range(len(session))] for session in batch]
-        for answer in rec.recommend_batch(batch, 20, at=END, types=types):
-            bits = answer.scores.view(np.uint32).tolist()
-            yield json.dumps([answer.items, bits], separators=(",", ":"), ensure_ascii=False)
+COMMANDS: dict[str, Callable[[Path], list[str]]] = {
+    "C": lambda _: python_command("c"), "Go": go_command, "Node.js": node_command, "WebAssembly": wasm_command,
+}  # fmt: skip
+
+
+def complete_bundle(folder: Path) -> Path:
+    """Save a bundle that has all that calls ask for: types, context, times, sessions, an item table, kept rules."""
+    model = typed_model()
+    rows = random_rows(np.random.default_rng(8), model.n_items)
+    table = replace(table_of(model.ids.external(np.arange(model.n_items)), rows, public=[*KINDS]), rules=KEPT_RULES)
+    Bundle.save(folder, replace(model, items=table), metrics={}, dataset={"name": "complete"})
+    return folder
+
+
+def answers_of(
+    command: Sequence[str], bundle: Path, calls: Sequence[Call], environment: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Return what a client says to each call."""
+    text = "".join(f"{json.dumps(call)}\n" for call in calls)
+    environment = {**os.environ, "MTAW_LIBRARY": str(library_file()), **(environment or {})}
+    lines = _run([*command, str(bundle)], ROOT, environment, text).splitlines()
+    assert len(lines) == len(calls), f"{len(lines)} answers to {len(calls)} calls"
+    return [{name: value for name, value in json.loads(line).items() if name != "ms"} for line in lines]
+
+
+def expected_of(name: str, bundle: Path, calls: Sequence[Call]) -> list[dict[str, Any]]:
+    """Return what the package says to the calls that a client is asked."""
+    return answers_of(
+        python_command("package"), bundle, calls, {"MTAW_ISA": "portable"} if name == "WebAssembly" else None
+    )
 
 
 def compare(name: str, command: Sequence[str], bundle: Path, count: int) -> str:
     """Compare one client with the package over a bundle; return a line about it. Raises AssertionError."""
     rec = Recommender.load(bundle, encoder="native", index="native")
-    sessions = random_sessions(list(rec.ids), count)
-    text = "".join(f"{json.dumps(session)}\n" for session in sessions)
+    calls = list(random_calls(rec, count))
     start = time.perf_counter()
-    printed = _run(
-        [*command, str(bundle), str(END)], CLIENTS, {**os.environ, "MTAW_LIBRARY": str(library_file())}, text
-    )
+    found = answers_of(command, bundle, calls)
     seconds = time.perf_counter() - start
-    lines = printed.splitlines()
-    assert len(lines) == count, f"{name}: {len(lines)} answers to {count} sessions"
-    for number, (ours, theirs) in enumerate(zip(lines, lines_of_package(rec, sessions), strict=True)):
-        assert json.loads(ours) == json.loads(theirs), f"{name}: session {number}, {sessions[number]}"
-    return f"{name}, bundle {bundle.name}: {count:,} sessions, all lists equal ({seconds:.1f} s)"
+    for call, ours, expected in zip(calls, found, expected_of(name, bundle, calls), strict=True):
+        assert ours == expected, f"{name}: {call}\n{ours}\n{expected}"
+        assert "answers" in expected, f"{call}: {expected}"
+    return (
+        f"{name}, bundle {bundle.name}: {count:,} sessions in {len(calls):,} calls, all answers equal ({seconds:.1f} s)"
+    )
 
 
-def _run(command: Sequence[str], folder: Path, environment: dict[str, str], text: str = "") -> str:
+def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str], text: str = "") -> str:
     completed = subprocess.run(
         command, cwd=folder, env=environment, input=text, capture_output=True, text=True, check=False
     )
@@ -118,20 +137,20 @@ def _run(command: Sequence[str], folder: Path, environment: dict[str, str], text
 
 
 def main() -> int:
-    """Command line: all clients that this host can run; 1 if one of them cannot."""
+    """Command line: all clients that this host can run; 1 if one other than WebAssembly cannot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=100_000)
     parser.add_argument("--clients", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     options = parser.parse_args()
     missing = 0
     with tempfile.TemporaryDirectory() as folder:
-        bundles = [saved(Path(folder) / kind, kind) for kind in BUNDLES]
+        bundles = [complete_bundle(Path(folder) / "complete"), saved(Path(folder) / "int", "int")]
         for name in options.clients:
             try:
                 command = COMMANDS[name](Path(folder))
             except CannotRunError as reason:
                 print(f"{name}: {reason}")
-                missing += 1
+                missing += name != "WebAssembly"
                 continue
             for bundle in bundles:
                 print(compare(name, command, bundle, options.sessions), flush=True)

@@ -26,6 +26,8 @@ import numpy as np
 
 from bench.harness.machine import usable_cores
 from mtaw_fast.bundle import Bundle
+from tests.clients import calls
+from tests.clients.compare import wasm_command
 from tests.support.cache import ROOT
 from tests.support.examples import browser
 
@@ -68,9 +70,9 @@ def main() -> int:
 
 def in_node(bundle: Path, asked: list[Any]) -> str:
     """Return the times of Node."""
-    lines = "".join(f"{json.dumps(session)}\n" for session in asked)
+    lines = "".join(f"{json.dumps(calls.ask(session=session))}\n" for session in asked)
     completed = subprocess.run(
-        ["node", str(WASM / "rank.mjs"), str(bundle)], input=lines, capture_output=True, text=True, check=True
+        [*wasm_command(bundle), str(bundle)], input=lines, capture_output=True, text=True, check=True
     )
     opened = re.search(r"opened in (\d+) ms", completed.stderr)
     assert opened is not None

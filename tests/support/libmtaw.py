@@ -264,10 +264,13 @@ def _never_null(values: Sequence[Any]) -> Any:
 def _listed(items: Any, count: int) -> list[Any]:
     values: list[Any] = []
     for item in items[:count]:
-        text = item.text
-        if text is not None:
-            assert len(text) == item.value
-        values.append(item.value if text is None else text.decode("utf-8", "surrogatepass"))
+        address = c_void_p.from_buffer(item).value  # of the text, which may contain zeros
+        if address is None:
+            values.append(item.value)
+            continue
+        text = ctypes.string_at(address, item.value)
+        assert ctypes.string_at(address + item.value, 1) == b"\0"
+        values.append(text.decode("utf-8", "surrogatepass"))
     return values
 
 

@@ -1,4 +1,6 @@
-/** An external id, as the catalog has them. */
+// What the clients for Node.js and WebAssembly share. Options that are not named here are refused.
+
+/** An external id, as the catalog has them. Whole numbers beyond 2^53 - 1 are BigInts in answers, and must be in calls. */
 export type Id = string | number | bigint;
 
 /** What may be recommended, and the moment. All conditions hold together. */
@@ -13,6 +15,7 @@ export interface Options {
   exclude?: Iterable<Id>;
   /** The only ids that may be recommended; an empty list allows nothing. */
   allow?: Iterable<Id> | null;
+  /** What `filter` and `rules` of the same recommender returned. */
   filter?: Filter;
   rules?: Rules;
   /** What is known of the visit, by column. */
@@ -67,13 +70,17 @@ export class MtawError extends Error {
   readonly status: "usage" | "bundle" | "log" | "no memory" | "internal" | "unknown";
 }
 
-interface Handle {
+export interface Handle {
   /** Frees it at once; without this the garbage collector does. */
   close(): void;
 }
 
-export interface Filter extends Handle {}
-export interface Rules extends Handle {}
+export interface Filter extends Handle {
+  readonly kind?: "filter";
+}
+export interface Rules extends Handle {
+  readonly kind?: "rules";
+}
 
 /** A session that grows click by click. */
 export interface Session extends Handle {
@@ -81,16 +88,24 @@ export interface Session extends Handle {
   recommend(options?: Options): Answer;
 }
 
+/** Rules of docs/rules.md, or the name of rules that the bundle keeps. */
+export type RulesGiven = string | { filter?: unknown; boost?: unknown; limit?: unknown; pin?: Record<string, number> };
+
+/** An open bundle. */
 export class Recommender implements Handle {
-  static open(folder: string, options?: { verify?: boolean; map?: boolean }): Recommender;
+  protected constructor();
   readonly info: Info;
-  recommend(clicks: Iterable<Id>, options?: Options): Answer;
+  /** Ranks the catalog for the next click after a session, oldest click first. */
+  recommend(session: Iterable<Id>, options?: Options): Answer;
+  /** The same for many sessions; `types` of the options has those of all their clicks. */
   recommendBatch(sessions: Iterable<Iterable<Id>>, options?: Options): Answer[];
-  similar(item: Id, options?: Options & { by?: "vectors" | "sessions" }): Answer;
+  /** The items most similar to one, with their cosines. */
+  similar(item: Id, options?: Pick<Options, "k" | "exclude" | "allow" | "filter" | "rules"> & { by?: "vectors" | "sessions" }): Answer;
   session(...clicks: Id[]): Session;
-  filter(lists?: { exclude?: Iterable<Id>; allow?: Iterable<Id> | null }): Filter;
-  /** Rules as JSON or as an object; docs/c-api.md says how conditions are written. */
-  rules(rules: string | object): Rules;
+  /** Prepares long lists for many calls. */
+  filter(lists?: Pick<Options, "exclude" | "allow">): Filter;
+  /** Checks rules against the columns of the bundle. */
+  rules(rules: RulesGiven): Rules;
   close(): void;
 }
 
@@ -104,19 +119,3 @@ export interface Event {
   id?: string;
   context?: Record<string, string | number | null>;
 }
-
-/** The log in a learning folder; processes of the Python package that share the folder learn from it. */
-export class EventLog implements Handle {
-  static open(folder: string, options?: { sync?: boolean }): EventLog;
-  /**
-   * Stores events and returns the log position after the last one. They are acknowledged together: after an error of the
-   * status "log" some may be stored, so send them again with the same ids.
-   */
-  append(...events: Event[]): string;
-  forget(session: string): string;
-  close(): void;
-}
-
-export function open(folder: string, options?: { verify?: boolean; map?: boolean }): Recommender;
-export const version: string;
-export const instructionSet: string;

@@ -1,11 +1,10 @@
-// As turns.c: turns.js CLIENT BUNDLE AT SESSIONS.
-"use strict";
-
-const { readFileSync } = require("node:fs");
-const { createInterface } = require("node:readline");
+// As turns.c: turns.mjs CLIENT BUNDLE AT SESSIONS.
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
 
 const [client, folder, at, path] = process.argv.slice(2);
-const shop = require(client).open(folder);
+const { open } = await import(`${client}/index.mjs`);
+const shop = open(folder);
 const idOf = shop.info.ids === "text" ? String : Number;
 const sessions = readFileSync(path, "utf8").trimEnd().split("\n").map((line) => line.split(" ").map(idOf));
 const options = { at: Number(at) };

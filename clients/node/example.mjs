@@ -1,7 +1,5 @@
-// Ranks the next items of a session: node example.js BUNDLE ITEM..
-"use strict";
-
-const mtaw = require("./index.js") /* or "mtaw" */;
+// Ranks the next items of a session: node example.mjs BUNDLE ITEM..
+import * as mtaw from "./index.mjs"; // or "mtaw"
 
 const [folder, ...items] = process.argv.slice(2);
 const shop = mtaw.open(folder);
