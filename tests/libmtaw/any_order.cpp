@@ -148,7 +148,9 @@ class Threads {
 
     void similar(int number) const {
         const std::string item = "sku-" + std::to_string(number % 90);
-        const mtaw_options options = shop_.options(number / kSessions);
+        mtaw_options options = shop_.options(number / kSessions);
+        options.at = MTAW_NOW;  // similar items have neither a moment nor reasons
+        options.reasons = 0;
         mtaw_answer* answer = nullptr;
         mtaw_error error;
         if (mtaw_similar(shop_.recommender, MTAW_TEXT(item.c_str()), number % 2, &options, &answer, &error) != MTAW_OK)
