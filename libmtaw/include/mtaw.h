@@ -238,7 +238,7 @@ typedef struct mtaw_options {
     size_t n_context;
     /* The type of each click, such as "cart", for bundles trained on clicks with types; NULL for an unknown one. One
      * for each click of the call, of all sessions in their order, or of the growing session so far. NULL: all are
-     * unknown. mtaw_similar reads neither these nor `reasons`. */
+     * unknown. mtaw_similar refuses these, `at`, `context` and `reasons`. */
     const char *const *types;
     size_t n_types;
 } mtaw_options;
