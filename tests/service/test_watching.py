@@ -67,7 +67,8 @@ def test_a_click_scores_the_list_before_it(one: Watched) -> None:
     one.ranked(None, ["sku-1", "sku-5"], served)
     one.ranked("other", ["sku-1"], served)
     assert (one.count("scored"), one.count("hits")) == (3, 2)
-    kept = repr((one.watch._served, one.watch._lists, one.watch._clicks))  # a session that is forgotten cannot be read back
+    # A session that is forgotten cannot be read back.
+    kept = repr((one.watch._served, one.watch._lists, one.watch._clicks))
     assert one.watch._served
     assert not any(name in kept for name in ("other", "sku-1", "sku-2"))
 
