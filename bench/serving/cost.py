@@ -1,4 +1,4 @@
-"""What a request costs a worker's own code: processor time without sockets, beside a bare ASGI app and the ranking.
+"""The processor time of a request in a worker, without sockets, next to a bare ASGI app and to `recommend` alone.
 
 python -m bench.serving.cost [--bundle FOLDER] [--items N] [--requests N] [--rounds N]
 

@@ -103,6 +103,7 @@ async def _serve(
     finally:
         for task in tasks:
             task.cancel()
+        metrics.tick()
         service.queue.close()
         for store in (service.sessions, service.feedback):
             if store is not None:
