@@ -46,8 +46,8 @@ if (mtaw.open === undefined) {
       await assert.rejects(made, (error) => error instanceof mtaw.MtawError && /manifest.json/.test(error.message));
     }
   }
-  for (const made of [() => mtaw.Recommender.open(null), () => mtaw.Recommender.open({ a: 5 }), () => mtaw.Recommender.open(files, { verfy: false }), () => mtaw.Recommender.fetch(5)]) {
-    await assert.rejects(made, usage(/^files must be|there is no 'verfy'|url must be/));
+  for (const made of [() => mtaw.Recommender.open(null), () => mtaw.Recommender.open({ a: 5 }), () => mtaw.Recommender.open(files, { verifies: false }), () => mtaw.Recommender.fetch(5)]) {
+    await assert.rejects(made, usage(/^files must be|there is no 'verifies'|url must be/));
   }
 }
 
