@@ -17,6 +17,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
+from mtaw_fast.memory.bfloat16 import from_bfloat16
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.tables import MemoryTables
 from mtaw_fast.memory.trends import TrendTables
@@ -135,7 +136,7 @@ def _untrained_vectors(model: Model, changes: ModelChanges, tables: MemoryTables
     for item, row in row_of.items():
         begin, end = tables.row_offsets[item : item + 2]
         if begin < end or item in dropped or not vectors[row].any():
-            values = (tables.values[begin:end].astype(np.uint32) << 16).view(np.float32).astype(np.float64)  # bfloat16
+            values = from_bfloat16(tables.values[begin:end]).astype(np.float64)
             weights = values[:, _FWD] + values[:, _BWD]
             direction = direction_of(item, vectors[row])
             vectors[row] = evidence_vector(weights, directions(tables.neighbors[begin:end]), direction)
