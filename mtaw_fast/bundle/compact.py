@@ -5,7 +5,6 @@ It differs from the whole form in these ways, and so in its `format_version`:
     weights   `item_embedding` is float16
     catalog   left out: the rows of `item_embedding` at length 1
     scan      left out: codes of these rows
-    memory    has the sessions and settings alone; the tables are built from them
     times, types   left out: serving does not read them
 
 Everything derived is the same, bit for bit, in every process and in libmtaw.

@@ -103,8 +103,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
             for part in (*PARTS, *OPTIONAL_PARTS, *ITEM_PARTS, *CONTENT_PARTS, "times", "types")
             if part in opened
         }
-        threads = usable_cpus()
-        memory = MemoryTables.load(opened["memory"], n_items, threads=threads) if "memory" in opened else None
+        memory = MemoryTables.load(opened["memory"]) if "memory" in opened else None
         ranker_net = RankerNet.load(opened["ranker"]) if "ranker" in opened else None
     check_memory(str(folder), memory, ranker_net, n_items)
     weights, rows = with_derived(arrays["weights"], arrays.get("catalog"))

@@ -28,7 +28,6 @@ from mtaw_fast.bundle.format import (
 )
 from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.kernels.native.scan import quantize
-from mtaw_fast.memory.files import write_sessions
 from mtaw_fast.model.checks import check_finite
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import check_writable, flush_name, folder_lock, read_json, sha256_of, write_json
@@ -138,10 +137,7 @@ def _write_optional(folder: Path, model: Model, compact: bool, created: list[Pat
     arrays: dict[str, Mapping[str, np.ndarray]] = {}
     writers: dict[str, Callable[[Path], object]] = {}
     if model.memory is not None and model.ranker_net is not None:
-        memory = model.memory
-        writers["memory"] = (
-            (lambda path: write_sessions(path, memory.arrays(), memory.settings)) if compact else memory.save
-        )
+        writers["memory"] = model.memory.save
         writers["ranker"] = model.ranker_net.save
     if model.trends is not None:
         writers["trends"] = model.trends.save

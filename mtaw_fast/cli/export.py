@@ -58,12 +58,18 @@ def add_to(commands: Any) -> None:
     page = parser.add_argument_group("bundle for a web page")
     page.add_argument(
         "--page", type=Path, metavar="FOLDER",
-        help="write a bundle for a web page to FOLDER: the same ranking from fewer bytes, by its latest sessions",
+        help="write a bundle for a web page to FOLDER, without sessions, private columns, rules and metrics, and with "
+        "rounded counts; prints what it publishes",
     )  # fmt: skip
     page.add_argument("--megabytes", type=float, metavar="MB", help="the most that it may take (default: 20)")
     page.add_argument(
         "--trend-neighbors", type=int, metavar="N",
         help="how many pairs of an item its trends keep (default: all if they fit, else at most 8)",
+    )  # fmt: skip
+    page.add_argument(
+        "--min-sessions", type=int, metavar="N",
+        help="publish only pairs of items that at least N sessions have (default: 1; 2 hides what a single visitor "
+        "combined, and ranks worse)",
     )  # fmt: skip
     page.add_argument("--overwrite", action="store_true", help="replace the bundle in FOLDER")
 
@@ -73,15 +79,17 @@ def run(arguments: argparse.Namespace) -> None:
     meanwhile. Or write a bundle that is small enough for a web page."""
     if arguments.index is None and not arguments.onnx and arguments.page is None:
         raise UsageError("nothing to export; give --onnx, --index auto or --page FOLDER")
-    for option, names in (("page FOLDER", ("overwrite", "megabytes", "trend_neighbors")),
+    for option, names in (("page FOLDER", ("overwrite", "megabytes", "trend_neighbors", "min_sessions")),
                           ("onnx", ("variants", "part", "triton_repository"))):  # fmt: skip
         for name in names:
-            if getattr(arguments, name) and not getattr(arguments, option.split()[0]):
+            if getattr(arguments, name) not in (None, False) and not getattr(arguments, option.split()[0]):
                 raise UsageError(f"--{name.replace('_', '-')} needs --{option}; add it")
     if arguments.megabytes is not None and not 0 < arguments.megabytes < math.inf:
         raise UsageError(f"--megabytes {arguments.megabytes} must be positive")
-    if arguments.trend_neighbors is not None and arguments.trend_neighbors < 1:
-        raise UsageError(f"--trend-neighbors {arguments.trend_neighbors} must be at least 1")
+    for name in ("trend_neighbors", "min_sessions"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {value} must be at least 1")
     if arguments.part is not None and arguments.triton_repository is not None:
         raise UsageError("--triton-repository needs the whole graph; leave --part out")
     result: dict[str, Any] = {}
@@ -153,10 +161,10 @@ def _export_page(
     megabytes = MEGABYTES if arguments.megabytes is None else arguments.megabytes
     page = export_page(
         arguments.bundle, arguments.page, megabytes=megabytes, trend_neighbors=arguments.trend_neighbors,
-        overwrite=arguments.overwrite,
+        min_sessions=arguments.min_sessions or 1, overwrite=arguments.overwrite,
     )  # fmt: skip
     result["page"] = page.as_dict()
-    lines.append(page.line())
+    lines += page.lines()
     if dataset is None:
         return
     for name, folder in (("whole", arguments.bundle), ("page", arguments.page)):

@@ -12,12 +12,10 @@ from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.kernels.native.memory_tables import TABLES
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.storage.sealed_file import SealedFile
-from mtaw_fast.storage.tensor_file import map_tensors, write_joined, write_tensors
+from mtaw_fast.storage.tensor_file import map_tensors, write_joined
 
 LAYOUT = 1
-SESSIONS_LAYOUT = 2  # the sessions alone: the tables are built from them
 SETTINGS = "settings"  # the array of their numbers
-SESSIONS = ("session_offsets", "session_items")
 _FIELDS = ("window", "span", "recency_share", "recency", "max_neighbors", "max_postings")
 _COUNTS = ("window", "span", "max_neighbors", "max_postings")
 
@@ -32,28 +30,17 @@ def write_tables(path: Path, arrays: Mapping[str, np.ndarray], settings: MemoryS
 
 def write_joined_tables(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], settings: MemorySettings) -> None:
     """Do what `write_tables` does with arrays in pieces, cut along their first axis."""
-    write_joined(path, {**pieces, SETTINGS: [_numbers(LAYOUT, settings)]})
-
-
-def write_sessions(path: Path, arrays: Mapping[str, np.ndarray], settings: MemorySettings) -> None:
-    """Write the sessions of tables alone, and `settings`, with which the same tables can be built."""
-    written = {name: arrays[name] for name in SESSIONS}
-    write_tensors(path, {**written, SETTINGS: _numbers(SESSIONS_LAYOUT, settings)})
-
-
-def _numbers(layout: int, settings: MemorySettings) -> np.ndarray:
-    numbers = [layout, *(getattr(settings, name) for name in _FIELDS)]
+    numbers = [LAYOUT, *(getattr(settings, name) for name in _FIELDS)]
     numbers.append(0 if settings.once_from is None else 1 + settings.once_from)
-    return np.array(numbers, dtype=np.float64)
+    write_joined(path, {**pieces, SETTINGS: [np.array(numbers, dtype=np.float64)]})
 
 
 def read_tables(path: Path | SealedFile) -> tuple[dict[str, np.ndarray], MemorySettings]:
-    """Read what `write_tables` or `write_sessions` wrote, read-only.
+    """Read what `write_tables` wrote, read-only.
 
     The values of the arrays are not checked. Raises DataError if the file is missing, damaged or of another layout.
     """
-    layouts = {LAYOUT: TABLES.keys(), SESSIONS_LAYOUT: SESSIONS}
-    arrays, (*numbers, last) = read_arrays(path, "memory tables", len(_FIELDS) + 2, layouts)
+    arrays, (*numbers, last) = read_arrays(path, "memory tables", len(_FIELDS) + 2, {LAYOUT: TABLES})
     values: dict[str, Any] = {
         name: whole(value) if name in _COUNTS else value for name, value in zip(_FIELDS, numbers[1:], strict=True)
     }

@@ -163,21 +163,10 @@ class MemoryTables:
         return MemoryTables(**_sealed(arrays), settings=self.settings)
 
     @classmethod
-    def load(
-        cls, path: str | os.PathLike[str] | SealedFile, n_items: int | None = None, *, threads: int = 1
-    ) -> MemoryTables:
-        """Read the tables that `save` wrote, read-only; of a file with the sessions alone they are built.
-
-        n_items: for such a file. Raises DataError if the file is missing or damaged.
-        """
-        source = path if isinstance(path, SealedFile) else Path(path)
-        arrays, settings = files.read_tables(source)
+    def load(cls, path: str | os.PathLike[str] | SealedFile) -> MemoryTables:
+        """Read the tables that `save` wrote, read-only. Raises DataError if the file is missing or damaged."""
+        arrays, settings = files.read_tables(path if isinstance(path, SealedFile) else Path(path))
         try:
-            if len(arrays) == len(files.SESSIONS):
-                if n_items is None:
-                    raise DataError("it has the sessions alone; say of how many items")
-                sessions = Sessions(arrays["session_items"], arrays["session_offsets"])
-                return cls.build(sessions, n_items, settings, threads=threads)
             return cls(**arrays, settings=settings)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None

@@ -1,9 +1,9 @@
 """How long the WebAssembly engine takes to load a bundle and to rank, in Node and in Chromium.
 
-python -m tests.clients.wasm_speed BUNDLE [--sessions N]
+python -m tests.clients.wasm_speed PAGE BUNDLE [--sessions N]
 
-BUNDLE was written by `mtaw-fast export --page`. The sessions are the latest of its memory. `cached` is the time that
-the page takes to load the bundle on its second visit, without a network.
+PAGE was written by `mtaw-fast export BUNDLE --page PAGE`. The sessions are the latest in the memory of BUNDLE. `cached`
+is the time that the page takes to load PAGE on its second visit, without a network.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ import('/mtaw/index.mjs').then(async ({ Recommender }) => {
 def main() -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("page", type=Path)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--sessions", type=int, default=300)
     options = parser.parse_args()
@@ -56,15 +57,15 @@ def main() -> int:
     recent = bundle.model.sessions.slice(-options.sessions, len(bundle.model.sessions))
     sessions = [bundle.ids.external(np.asarray(session))[:-1] for session in recent]
     queries = [list(session) for session in sessions if len(session)]
-    size = sum(path.stat().st_size for path in options.bundle.iterdir())
+    size = sum(path.stat().st_size for path in options.page.iterdir())
     module = sum((WASM / "dist" / name).stat().st_size for name in ("mtaw.mjs", "mtaw.wasm"))
     print(f"bundle {size / 1e6:.1f} MB, module {module / 1e6:.2f} MB, {bundle.n_items:,} items")
     clicks = statistics.mean(map(len, queries))
     print(f"{len(queries)} sessions of {clicks:.1f} clicks; {usable_cores()} cores, load {os.getloadavg()[0]:.0f}")
     for _ in range(3):
-        print(f"Node: {in_node(options.bundle, queries)}")
+        print(f"Node: {in_node(options.page, queries)}")
         if browser.missing() is None:
-            print(f"Chromium: {in_chromium(options.bundle, queries)}")
+            print(f"Chromium: {in_chromium(options.page, queries)}")
     return 0
 
 
