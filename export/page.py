@@ -181,7 +181,7 @@ def _texts(page: Model, n_before: int, n_trends: int | None) -> dict[str, str]:
     never = f", of the {withheld:,} too that it never ranks" if withheld else ""
     texts = {
         "weights": "the encoder and the item vectors",
-        "items": f"ids of {page.n_items:,} items{never}",
+        "items": f"ids of {page.n_items:,} items, in the order of their first clicks{never}",
         "popularity": "clicks of each item, rounded",
         "manifest": "settings of the model and its memory, versions, hashes of the files",
     }

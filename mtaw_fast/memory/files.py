@@ -66,7 +66,8 @@ def read_arrays(
     if numbers is None or numbers.dtype != np.float64 or numbers.shape != (n_numbers,):
         raise broken(path, f"it has no settings of {what}", what)
     if numbers[0] not in layouts:
-        raise broken(path, f"its layout is {numbers[0]:g}, not {' or '.join(map(str, layouts))}", what)
+        expected_layouts = " or ".join(map(str, layouts))
+        raise DataError(f"{path}: its layout is {numbers[0]:g}, not {expected_layouts}; train, or export, again")
     expected = {*layouts[int(numbers[0])], *(optional if arrays.keys() & {*optional} else ())}
     missing, foreign = sorted(expected - arrays.keys()), sorted(arrays.keys() - expected)
     if missing:

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("kind", ["memory", "times", "page"])
 def test_it_ranks_as_python_does(tmp_path: Path, kind: str) -> None:
-    """The page's bundle has context and types too, and makes its tables itself."""
+    """The page's bundle has context and types too, and pairs without sessions."""
     bundle = tmp_path / "bundle"
     if kind == "memory":
         save_parts(bundle, **bundle_parts(n_items=3000), **memory_parts(3000))

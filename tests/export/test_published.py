@@ -188,6 +188,7 @@ def test_it_says_what_it_publishes_and_what_not(whole: Bundle, page: PageBundle)
     for line in (
         f"{page.n_pairs:,} of {len(whole.memory.neighbors):,} pairs of items",
         "no sessions",
+        f"ids of {N} items, in the order of their first clicks",
         "the public columns title, tags, category",
         "2 values of referrer",
         "types: view, cart, purchase",
