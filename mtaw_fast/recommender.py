@@ -513,8 +513,8 @@ class Recommender:
             Whether to leave out the session's own items.
         filter : Filter, optional
             A filter prepared by `filter`, for long lists.
-        at : int, optional
-            The moment of the request in Unix milliseconds, if the model was trained with times; now by default.
+        at : int or datetime with a zone, optional
+            The moment of the request, an int in Unix milliseconds, if the model was trained with times; now by default.
         context : mapping, optional
             What is known of the visit, such as {"referrer": "search"}: a text or a whole number by column of the data
             set that the model was trained on with `context`. Values that training did not know count as one.
@@ -533,10 +533,10 @@ class Recommender:
         explore_below : int, default 100
             An item is explored while it has fewer clicks and displays together.
 
-        Raises UsageError if the session is not a list of ids, k is not a positive whole number, the filter is of
-        another catalog, the context or `fields` name a column that does not exist, the rules do not fit the item table,
-        the share to explore is out of range, or there is not one type for each click; ItemTypeError if all ids of the
-        session are of another type: '5' or 5.0 if the catalog's ids are int.
+        Raises UsageError if there is no such option, the session is not a list of ids, k is not a positive whole
+        number, the filter is of another catalog, the context or `fields` name a column that does not exist, the rules
+        do not fit the item table, the share to explore is out of range, or there is not one type for each click;
+        ItemTypeError if all ids of the session are of another type: '5' or 5.0 if the catalog's ids are int.
         """
         start = perf_counter_ns()
         log_position = self.log_position  # read first: the ranking includes at least this

@@ -16,7 +16,7 @@ from mtaw_fast.config.type_weights import TypeWeights, by_code
 from mtaw_fast.data.context import translated_codes
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions, check_prefixes
-from mtaw_fast.errors import DataWarning, UsageError
+from mtaw_fast.errors import DataWarning, UsageError, shown
 from mtaw_fast.evaluation.item_facts import Attribute, ItemFacts, attributes_of
 from mtaw_fast.evaluation.protocol import translated
 from mtaw_fast.evaluation.seen import warnings_of
@@ -85,7 +85,16 @@ def split_of(data: Dataset, name: str, split: str, fraction: float, baselines: b
 
 
 def rankable_by(recommender: Recommender, samples: Samples, data: Dataset) -> Samples:
-    """Return samples of a data set in the internal ids, the context codes and the type codes of a recommender."""
+    """Return samples of a data set in the internal ids, the context codes and the type codes of a recommender.
+
+    Raises UsageError if the recommender knows no item of the data set.
+    """
+    if (internal_of(data, recommender) < 0).all():
+        mine, others = recommender.ids.external(np.arange(1))[0], data.ids.external(np.arange(1))[0]
+        raise UsageError(
+            f"{recommender.bundle.folder.name} knows none of the {data.n_items:,} items of {data.name}: its ids are "
+            f"like {shown(mine, 40)}, those of the data set like {shown(others, 40)}; prepare it from the same ids"
+        )
     model = recommender.bundle.model
     samples = samples.with_prefix_types(model.click_types.translated(samples.prefixes.types, data.type_names))
     return translated(_with_context_of(samples, data, model), data.ids, recommender.ids)  # with added items

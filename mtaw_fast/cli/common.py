@@ -13,7 +13,7 @@ from typing import Any
 
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.rules import rule_set_of
 from mtaw_fast.storage.files import read_json
 
@@ -142,10 +142,11 @@ def add_ranking_options(parser: argparse.ArgumentParser, session: str, now: str)
     parser.add_argument("--exclude-seen", action="store_true", help=f"do not list {session} own items")
     parser.add_argument(
         "--at", metavar="TIME",
-        help=f"time to rank for, ISO-8601 or Unix milliseconds, if the bundle was trained with times (default: {now})",
+        help="time to rank for, ISO-8601 (UTC if it names no offset) or Unix milliseconds, if the bundle was "
+        f"trained with times (default: {now})",
     )  # fmt: skip
     parser.add_argument(
-        "--rules", type=Path, metavar="FILE", help="JSON file with rules on the ranking: filter, boost, limit, pin"
+        "--rules", metavar="FILE", help="rules on the ranking, a JSON file or JSON: filter, boost, limit, pin"
     )
 
 
@@ -173,9 +174,14 @@ def config_of(arguments: argparse.Namespace, **shortcuts: Any) -> Config:
     return preset(arguments.preset).override([*arguments.set, *given])
 
 
-def rules_in(path: Path | None) -> dict[str, Any] | None:
-    """Return the rules in a JSON file, checked except for the columns; None without a file."""
-    if path is None:
+def rules_in(text: str | None) -> dict[str, Any] | None:
+    """Return the rules in a JSON file, or JSON itself, checked except for the columns; None without any."""
+    if text is None:
         return None
-    rules = read_json(path, lambda reason: UsageError(f"--rules: {reason}"))
+    if text.lstrip().startswith("{"):
+        try:
+            return rule_set_of(json.loads(text)).source
+        except ValueError as error:
+            raise UsageError(f"--rules {shown(text, 60)} is not JSON ({error}); mend it, or name a file") from None
+    rules = read_json(Path(text), lambda reason: UsageError(f"--rules: {reason}"))
     return rule_set_of(rules).source

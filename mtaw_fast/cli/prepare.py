@@ -120,6 +120,7 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Make a data set folder from a click log (clicks, retailrocket, tmall) or from packed sessions (npz, pickle)."""
     _check_texts(arguments)
+    _refuse_without_table(arguments)
     options = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not _UNSET}
     for name in ("types", "context"):
         if name in options:
@@ -151,6 +152,17 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(report_lines(facts["log"])))
     if dataset.items is not None:
         print("\n".join(["the item table", *table_lines(dataset.preparation["items"])]))
+
+
+def _refuse_without_table(arguments: argparse.Namespace) -> None:
+    """Raise UsageError on an option that describes an item table, without --items."""
+    given = {
+        "--item-id": arguments.item_id != "id", "--item-kind": arguments.item_kinds, "--public": arguments.public,
+        "--availability": arguments.availability,
+    }  # fmt: skip
+    for flag, value in given.items():
+        if value and arguments.items is None:
+            raise UsageError(f"{flag} describes the table of --items; give --items FILE, or leave {flag} out")
 
 
 def _check_texts(arguments: argparse.Namespace) -> None:

@@ -10,6 +10,14 @@ from mtaw_fast.errors import UsageError
 _SECONDS = range(1_000_000_000, 4_102_444_800)  # the years 2001 to 2100; as milliseconds, weeks of 1970
 
 
+def milliseconds_of(name: str, moment: datetime.datetime) -> int:
+    """Return a datetime as milliseconds since 1970. Raises UsageError, naming `name`, if it has no zone: Python takes
+    such a one for local time, a log for UTC."""
+    if moment.tzinfo is None:
+        raise UsageError(f"{name} {moment.isoformat()} has no zone; pass one, as in datetime.now(datetime.UTC)")
+    return round(moment.timestamp() * 1000)
+
+
 def moment_of(name: str, time: str | int | None) -> int | None:
     """Return a time as milliseconds since 1970; None for None.
 

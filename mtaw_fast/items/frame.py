@@ -17,6 +17,7 @@ from mtaw_fast.system.cached_property import cached_property
 
 MAX_COLUMNS = 256
 MAX_NAME = 64  # characters of a column's name
+NAME_IT = "name it with id: --id COLUMN, in prepare --item-id COLUMN"
 MAX_ID = 512  # characters of an id
 _INT64 = 2**63
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -57,7 +58,7 @@ class ItemFrame:
         columns, given = _columns_of(data, where)
         if id not in columns:
             names = ", ".join(map(str, list(columns)[:10])) or "none"
-            raise UsageError(f"{where}: there is no column {id!r} of item ids; name it (columns: {shown(names, 200)})")
+            raise UsageError(f"{where}: there is no column {id!r} of item ids; {NAME_IT} (columns: {names[:200]})")
         ids = _checked_ids(columns.pop(id), f"{where}: column {id!r}")
         if len(columns) > MAX_COLUMNS:
             raise DataError(f"{where}: there are {len(columns):,} columns; at most {MAX_COLUMNS}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from mtaw_fast.errors import DataError, UsageError, require, shown
 from mtaw_fast.items.changes import TableChange
-from mtaw_fast.items.frame import ItemFrame, refuse_twice
+from mtaw_fast.items.frame import NAME_IT, ItemFrame, refuse_twice
 from mtaw_fast.items.table import ItemTable
 from mtaw_fast.items.values import OF_LABELS
 
@@ -84,7 +84,7 @@ def _read_file(path: Path, id: str, kinds: Mapping[str, str]) -> Any:
         refuse_twice([*header, *renamed], str(path))
         if id not in header:
             raise UsageError(
-                f"{path}: there is no column {id!r} of item ids; name it (columns: {', '.join(header)[:200]})"
+                f"{path}: there is no column {id!r} of item ids; {NAME_IT} (columns: {', '.join(header)[:200]})"
             )
         # Ids and labels stay text: as numbers, 007 would become 7.
         labels = [name for name, kind in kinds.items() if kind in OF_LABELS and name in header]

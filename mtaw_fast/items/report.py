@@ -62,7 +62,10 @@ class ItemsReport:
             else:
                 notes += _notes(column, masks[name])
         if len(frame) and not known.any():
-            notes.append("no id of the table is in the catalog; check the column of ids and their type")
+            notes.append(
+                "no id of these rows is in the catalog: new items wait until it has them, by a click with --learn, or "
+                "at once by add_items; else check the column of ids and their type"
+            )
         return cls(len(frame), int(np.count_nonzero(known)), table.n_rows, int(unlisted.sum()), columns, tuple(notes))
 
     def lines(self) -> list[str]:

@@ -202,7 +202,10 @@ class ItemTable:
         if name not in self.columns:
             raise DataError(f"the availability {shown(name, 60)} is not a column of the item table; add it")
         if self.columns[name].kind != "boolean":
-            raise DataError(f"the availability {name!r} is a column of {self.columns[name].kind}, not boolean")
+            raise DataError(
+                f"the availability {name!r} is a column of {self.columns[name].kind}, not boolean: declare it, as with "
+                f"--kind {name}=boolean, if it has only 0 and 1; else add such a column, as {name} > 0"
+            )
 
     # Storage
 

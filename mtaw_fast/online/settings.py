@@ -99,7 +99,7 @@ class LearningSettings:
 
     Attributes
     ----------
-    folder : Path
+    folder : Path or str
         Holds the compacted bundle and, unless `stream` or `shared_folder` names another place, the log.
     shared_folder : Path, optional
         For one of several bundles that learn from one log (arms): the learning folder that they share. It holds the
@@ -143,6 +143,12 @@ class LearningSettings:
     other_arms: tuple[tuple[Path, Path], ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("folder", "shared_folder"):
+            value: Any = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, Path(value))
+            elif not isinstance(value, Path) and (value is not None or name == "folder"):
+                raise UsageError(f"learning setting {name}={value!r} is not a path; give the path of a folder")
         for name in ("retention_days", "max_log_bytes", "max_backlog", "compact_clicks", "compact_seconds"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"learning setting {name}={getattr(self, name)} must be positive")

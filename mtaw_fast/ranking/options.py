@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypedDict
@@ -11,6 +12,7 @@ import numpy as np
 from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.context import checked_context
 from mtaw_fast.data.filters import Filter
+from mtaw_fast.data.moments import milliseconds_of
 from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.catalog import Catalog
@@ -57,7 +59,7 @@ def conditions_of(
     allow: Iterable[Any] | None = None,
     prepared: Filter | None = None,
     exclude_seen: bool = False,
-    at: int | None = None,
+    at: int | datetime.datetime | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> Conditions:
     """Return the conditions of a call from external ids; unknown ids are ignored. Raises UsageError on wrong values.
@@ -66,12 +68,12 @@ def conditions_of(
     """
     timed = catalog.model.trends is not None
     moment = _moment(at) if timed or at is not None else None  # every bundle refuses an invalid moment
-    at = moment if timed else None
+    at_ms = moment if timed else None
     codes = None if context is None else _codes_of(catalog, context)
     if exclude is _NONE and allow is None and prepared is None:
         if codes is not None:
-            return Conditions(None, None, exclude_seen, at, codes)
-        return Conditions(None, None, exclude_seen, at) if exclude_seen or at is not None else EVERYTHING
+            return Conditions(None, None, exclude_seen, at_ms, codes)
+        return Conditions(None, None, exclude_seen, at_ms) if exclude_seen or at_ms is not None else EVERYTHING
     ids, base = catalog.ids, catalog.model.n_items
     excluded = ids.known(listed("exclude", exclude))
     if prepared is not None:
@@ -80,9 +82,9 @@ def conditions_of(
         model = catalog.model
         prepared = prepared.extended(catalog.size, base, model.trained_items, catalog.renewed, model.trained_ids_digest)
     if allow is None and len(excluded) <= _LONG_LIST:
-        return Conditions(prepared, excluded if len(excluded) else None, exclude_seen, at, codes)
+        return Conditions(prepared, excluded if len(excluded) else None, exclude_seen, at_ms, codes)
     own_filter = Filter.of(catalog.size, excluded, None if allow is None else ids.known(listed("allow", allow)))
-    return Conditions(own_filter if prepared is None else prepared & own_filter, None, exclude_seen, at, codes)
+    return Conditions(own_filter if prepared is None else prepared & own_filter, None, exclude_seen, at_ms, codes)
 
 
 def _codes_of(catalog: Catalog, context: Mapping[str, Any]) -> np.ndarray | None:
@@ -92,16 +94,20 @@ def _codes_of(catalog: Catalog, context: Mapping[str, Any]) -> np.ndarray | None
     return None if model_context is None else model_context.columns.codes(values)
 
 
-def _moment(at: int | None) -> int:
-    """Return the Unix milliseconds of a request. Raises UsageError unless `at` is such a number."""
+def _moment(at: int | datetime.datetime | None) -> int:
+    """Return the Unix milliseconds of a request. Raises UsageError unless `at` is such a number, or has a zone."""
     if at is None:
         return time.time_ns() // 1_000_000
     if type(at) is int and _SECONDS.stop <= at < LATEST_MOMENT:
         return at  # isinstance of numpy's types takes half a microsecond
+    if isinstance(at, datetime.datetime):
+        at = milliseconds_of("at", at)
     is_whole = isinstance(at, (int, np.integer)) and not isinstance(at, bool)
     # A range searches for one of numpy's numbers from end to end, for minutes.
     if not is_whole or not 0 <= at < LATEST_MOMENT or int(at) in _SECONDS:
-        raise UsageError(f"at must be Unix milliseconds, not {at!r}; multiply seconds by 1000")
+        raise UsageError(
+            f"at must be Unix milliseconds or a datetime with a zone, not {shown(at, 60)}; multiply seconds by 1000"
+        )
     return int(at)
 
 
@@ -131,7 +137,7 @@ class OptionKeywords(TypedDict, total=False):
     allow: Iterable[Any] | None
     exclude_seen: bool
     filter: Filter | None
-    at: int | None
+    at: int | datetime.datetime | None
     context: Mapping[str, Any] | None
     repeats: bool
     reasons: bool
@@ -208,7 +214,7 @@ def options_of(
     allow: Iterable[Any] | None = None,
     exclude_seen: bool = False,
     filter: Filter | None = None,
-    at: int | None = None,
+    at: int | datetime.datetime | None = None,
     repeats: bool = False,
     reasons: bool = False,
     fields: Iterable[str] = (),
@@ -216,8 +222,12 @@ def options_of(
     context: Mapping[str, Any] | None = None,
     explore: float = 0.0,
     explore_below: int = EXPLORE_BELOW,
+    **unknown: Any,
 ) -> Options:
     """Return the options of one call on a catalog, checked; parameters and errors as in `Recommender.recommend`."""
+    if unknown:
+        names = ", ".join(("k", "types", *OptionKeywords.__annotations__))
+        raise UsageError(f"recommend has no option {next(iter(unknown))!r}; its options are {names}")
     conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at, context)
     field_names = checked_fields(catalog, fields) if fields else ()
     share = checked_explore(explore, explore_below)
@@ -255,6 +265,8 @@ def rules_of(catalog: Catalog, rules: Rules) -> RuleSet | None:
         return rules
     if not isinstance(rules, str):
         return rule_set_of(rules)
+    if rules.lstrip().startswith("{"):
+        raise UsageError("rules: a text names kept rules; pass others as a mapping, as json.loads(text) makes")
     kept_rules = catalog.kept_rules.get(rules)
     if kept_rules is None:
         names = sorted(catalog.kept_rules)

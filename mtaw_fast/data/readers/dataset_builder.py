@@ -284,8 +284,8 @@ def all_in_test(name: str, sessions: int, earliest: int, latest: int, options: C
     """Return the error for a log without training sessions. earliest, latest: ends of sessions."""
     return DataError(
         f"data set {name}: all {sessions} sessions end within the test period, none is left to train on: they span "
-        f"{(latest - earliest) / DAY_MS:.1f} days, the test split takes the last {options.test_days:g}; shorten the "
-        "test period or give a longer log"
+        f"{(latest - earliest) / DAY_MS:.1f} days, the test split takes the last {options.test_days:g}; shorten it, "
+        f"as with --test-days {(latest - earliest) / DAY_MS / 5:.2g}, or give a longer log"
     )
 
 
@@ -315,7 +315,7 @@ def samples_of(test: Sessions, options: ClickOptions, name: str, report: LogRepo
     if options.test_ms and len(usable) == 0:
         raise DataError(
             f"data set {name}: no test session has {options.min_prefix + 1} clicks on items seen in training; "
-            "lengthen the test period"
+            "lengthen the test period with --test-days"
         )
     check_prefixes(usable.lengths, f"data set {name}: the test prefixes")
     return Samples.from_sessions(usable, options.min_prefix), unseen

@@ -183,6 +183,8 @@ def open_part(part: Part, options: ClickOptions) -> tuple[Any, Any, int]:
         schema = frame.collect_schema()
     for name in options.columns:
         if name not in schema:
+            if any("\0" in column for column in schema):
+                raise DataError(f"{part} is UTF-16 text; write it as UTF-8, as with iconv -f UTF-16 -t UTF-8")
             names = ", ".join(map(repr, list(schema)[:20])) + (", ..." if len(schema) > 20 else "")
             raise DataError(
                 f"{part} has no column {name!r}; it has {names}; name the right column or the right separator"

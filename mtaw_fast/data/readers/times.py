@@ -19,6 +19,7 @@ _ISO = {
     "minutes": "%Y-%m-%dT%H:%M",
     "day": "%Y-%m-%d",
 }
+NO_ZONE = {"local", "minutes", "day"}  # forms whose times count as UTC
 _ZONE = "zone "  # + a zone name such as UTC or Europe/Berlin: the form of times that end in that name
 _ZONE_NAME = r"[0-9] ?([A-Za-z][A-Za-z0-9_+/-]+)$"
 _MAX_ZONES = 50
@@ -38,7 +39,8 @@ def forms(column: str, dtype: Any, zones: Sequence[str] = ()) -> dict[str, Any]:
     pl = require("polars", "train")
     value = pl.col(column)
     if dtype in (pl.Date, pl.Datetime):
-        return {"local": value.cast(pl.Datetime("ms")).dt.epoch("ms")}
+        zone = dtype == pl.Datetime and dtype.time_zone is not None
+        return {"offset" if zone else "local": value.cast(pl.Datetime("ms")).dt.epoch("ms")}
     if dtype.is_integer():
         return {"int": value.cast(pl.Int64, strict=False), "decimal": value.cast(pl.Float64)}
     if dtype.is_float():

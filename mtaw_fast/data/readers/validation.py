@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -23,6 +24,7 @@ def run_serially(function: Callable[..., Any], calls: Iterable[Sequence[Any]]) -
     return [function(*call) for call in calls]
 
 
+_LOG = logging.getLogger("mtaw_fast.data")
 NO_CLICK = 255  # type code of a row that does not count
 _SAMPLE = 1000  # first rows of a part, by which the forms of times are chosen
 _NUMBERS = ("time int", "time decimal")
@@ -67,9 +69,20 @@ def check_log(
         smallest = min(smallest, counts.pop("smallest", None) or math.inf)
         totals.update(counts)
     rows, clicks = totals["rows"], totals["counted"]
+    absent = [name for name in options.types if name not in kinds]
     if rows == 0:
         raise DataError(f"{files[0]} has no click, only a header; a log needs at least one click")
+    if options.types and len(absent) == len(options.types):
+        raise DataError(
+            f"{files[0]}: column {options.type!r} is never {' or '.join(map(repr, absent))}; name some of its values "
+            f"with --types: {', '.join(map(repr, sorted(kinds)[:20]))}{', ..' if len(kinds) > 20 else ''}"
+        )
     used = times.family({form.removeprefix("time "): n for form, n in totals.items() if form.startswith("time ")})
+    if times.NO_ZONE & set(used):
+        _LOG.warning(
+            "%s: times of column %r without a zone are taken as UTC; if they are local times, add the offset, such as "
+            "+01:00", files[0], options.time,
+        )  # fmt: skip
     sizes = None
     if used == ("int",) and totals["time int"] == 0:
         unit = "s"
@@ -138,7 +151,7 @@ def _counts(part: Part, options: ClickOptions) -> dict[str, Any]:
         sizes = [key for key in readings if key.endswith("est") or key.startswith("unit ")]
         expressions |= {key: readings[key] for key, count in sample.items() if count or (numeric and key in sizes)}
         queries = [frame.select(**expressions)]
-        if options.type is not None and not options.types:
+        if options.type is not None:
             queries.append(frame.select(pl.col(options.type).cast(pl.String).unique()).head(NO_CLICK + 1))
         counted_rows, *types = pl.collect_all(queries, engine="streaming")  # the queries share one reading
         counts = counted_rows.row(0, named=True)

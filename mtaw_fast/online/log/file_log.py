@@ -47,6 +47,8 @@ class FileLog(SegmentReader):
     """
 
     def __init__(self, folder: Path, *, fsync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
+        if (folder / "manifest.json").exists():
+            raise LearnError(f"{folder} is a bundle or data set, which a log would damage; give a folder of its own")
         super().__init__(SegmentFolder(folder), segment_bytes)
         self.folder = folder
         self._lock = ForkLock()
