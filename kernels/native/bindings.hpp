@@ -8,7 +8,7 @@ namespace mtaw {
 void bind_adam(pybind11::module_& module);
 void bind_co_clicked(pybind11::module_& module);
 void bind_encode(pybind11::module_& module);
-void bind_engine(pybind11::module_& module);
+void bind_rank(pybind11::module_& module);
 void bind_ids(pybind11::module_& module);
 void bind_isa(pybind11::module_& module);
 void bind_keys(pybind11::module_& module);

@@ -6,7 +6,7 @@ PYBIND11_MODULE(_native, module) {
     mtaw::bind_adam(module);
     mtaw::bind_co_clicked(module);
     mtaw::bind_encode(module);
-    mtaw::bind_engine(module);
+    mtaw::bind_rank(module);
     mtaw::bind_ids(module);
     mtaw::bind_isa(module);
     mtaw::bind_keys(module);

@@ -20,7 +20,7 @@ arrangement.arrange(ids, scores, k, whole, pins)
     None if items behind the D could be among the k.
 arrangement.raised
     The items whose boosts add up to more than 0, uint8[ceil(n_items / 8)]; None without any. The ranking must be one in
-    which these are always ranked (`kernels.native.engine`), so that the score of a candidate is in the boosts' units.
+    which these are always ranked (`kernels.native.rank`), so that the score of a candidate is in the boosts' units.
 
 What is wrong raises ValueError with one line. Work over the items releases the GIL.
 """

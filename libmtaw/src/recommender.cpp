@@ -6,7 +6,7 @@
 
 #include "bundle/bits.hpp"
 #include "context.hpp"
-#include "engine/engine.hpp"
+#include "rank/engine.hpp"
 #include "failure.hpp"
 #include "limits.hpp"
 #include "memory/co_clicked.hpp"

@@ -9,7 +9,7 @@
 
 #include "answer.hpp"
 #include "bundle/bundle.hpp"
-#include "engine/engine.hpp"
+#include "rank/engine.hpp"
 #include "rules.hpp"
 
 namespace mtaw {

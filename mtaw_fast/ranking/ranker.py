@@ -11,8 +11,8 @@ import numpy as np
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.encoder import SessionState
-from mtaw_fast.kernels.native.engine import engine_of
 from mtaw_fast.kernels.native.memory_query import NativeRankerNet, SessionMemory
+from mtaw_fast.kernels.native.rank import engine_of
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import Encoder, NativeEncoder
@@ -46,7 +46,7 @@ class EncodedClicks:
 
 
 class Ranker:
-    """Ranks one state of a catalog of N + M items in one native call, `engine` (`kernels.native.engine`).
+    """Ranks one state of a catalog of N + M items in one native call, `engine` (`kernels.native.rank`).
 
     Another encoder than the native one gives the call its query vectors, another index its candidates and their logits.
     Thread-safe; all methods give the same ranking of the same clicks, to the bit. Types of clicks are codes of those

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "bytes.hpp"
-#include "engine/engine.hpp"
+#include "rank/engine.hpp"
 #include "ids/id_table.hpp"
 #include "isa.hpp"
 #include "score/score.hpp"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.encoder import SessionEncoder
-from mtaw_fast.kernels.native.engine import engine_of
+from mtaw_fast.kernels.native.rank import engine_of
 from mtaw_fast.kernels.native.scan import Scanner, quantize
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.model.parameters import RECENT_CLICKS, parameter_shapes

@@ -27,7 +27,7 @@ NATIVE = ROOT / "kernels" / "native"
 LIBMTAW = ROOT / "libmtaw"
 _INCLUDES = (NATIVE, LIBMTAW / "src", LIBMTAW / "include")
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
-SERVING = ("encode", "engine", "ids", "memory", "scan", "trends")  # the parts of the native sources that answer
+SERVING = ("encode", "ids", "memory", "rank", "scan", "trends")  # the parts of the native sources that answer
 SANITIZERS = ("thread", "address,undefined")
 CLANG = "clang++-14"
 # Not optimized, so that the whole engine compiles in half a minute of processor time.

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.kernels.native.engine import Engine
+from mtaw_fast.kernels.native.rank import Engine
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import NumpyIndex

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.kernels.native.engine import engine_of
+from mtaw_fast.kernels.native.rank import engine_of
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.recommender import Recommender

@@ -9,7 +9,7 @@
 
 #include "encode/encoder.hpp"
 #include "encode/session.hpp"
-#include "engine/segments.hpp"
+#include "rank/segments.hpp"
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"
 

@@ -1,4 +1,4 @@
-#include "engine/engine.hpp"
+#include "rank/engine.hpp"
 
 #include <algorithm>
 #include <chrono>

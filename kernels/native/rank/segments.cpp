@@ -1,4 +1,4 @@
-#include "engine/segments.hpp"
+#include "rank/segments.hpp"
 
 #include <algorithm>
 #include <limits>

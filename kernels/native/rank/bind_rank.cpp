@@ -16,7 +16,7 @@
 
 #include "bindings.hpp"
 #include "buffers.hpp"
-#include "engine/engine.hpp"
+#include "rank/engine.hpp"
 #include "ids/python_ids.hpp"
 #include "python_objects.hpp"
 #include "rules/arrange.hpp"
@@ -71,7 +71,7 @@ py::array_t<T> array_of(const std::vector<T>& values) {
 // The stages that Python does. The calls hold the GIL only while it runs.
 class PythonStages {
    public:
-    // calls: None, or (encode or None, search or None); see mtaw_fast.kernels.native.engine.
+    // calls: None, or (encode or None, search or None); see mtaw_fast.kernels.native.rank.
     PythonStages(const py::object& calls, std::int64_t d) : calls_(calls) {
         if (calls.is_none()) return;
         const auto [encode, search] = py::cast<std::pair<py::object, py::object>>(calls);
@@ -432,8 +432,8 @@ class EngineObject {
 
 }  // namespace
 
-void bind_engine(py::module_& module) {
-    py::class_<EngineObject>(module, "Engine", "See mtaw_fast.kernels.native.engine.")
+void bind_rank(py::module_& module) {
+    py::class_<EngineObject>(module, "Engine", "See mtaw_fast.kernels.native.rank.")
         .def(py::init<const py::object&, const py::object&, const py::object&, double, const py::object&,
                       const py::object&, const py::object&, const MaybeArray&, const py::object&, const py::object&,
                       const MaybeArray&, const MaybeArray&>(),
