@@ -22,6 +22,7 @@ from mtaw_fast import __version__
 from mtaw_fast.cli import main
 from mtaw_fast.cli.config import header_file, library_file
 from mtaw_fast.config import Config
+from mtaw_fast.errors import BundleError
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.storage.tensor_file import map_tensors
 from tests.libmtaw.test_answers import saved
@@ -235,6 +236,18 @@ def test_a_ranker_of_other_features_is_refused(tmp_path: Path, kind: str) -> Non
         CallError, match=r"ranker-\w+\.safetensors: its features are not this release's; retrain the bundle$"
     ):
         Client(folder)
+
+
+@pytest.mark.parametrize("part", ["memory", "trends"])
+def test_tables_of_another_layout_are_refused_as_in_python(tmp_path: Path, part: str) -> None:
+    folder = saved(tmp_path / "bundle", "times")
+    arrays = {name: array.copy() for name, array in map_tensors(next(folder.glob(f"{part}-*"))).items()}
+    arrays["settings"][0] = 2  # as pages with sessions had
+    replace_part(folder, part, arrays)
+    with pytest.raises(CallError, match=r"its layout is not 1; train, or export, again$"):
+        Client(folder)
+    with pytest.raises(BundleError, match=r"its layout is 2, not 1; train, or export, again$"):
+        Recommender.load(folder)
 
 
 def test_a_wrong_instruction_set_is_no_fault_of_the_bundle(bundle: Path) -> None:

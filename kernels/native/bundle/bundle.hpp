@@ -15,7 +15,6 @@
 #include "bundle/manifest.hpp"
 #include "bundle/tensors.hpp"
 #include "encode/encoder.hpp"
-#include "memory/build.hpp"
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"
 #include "memory/tables.hpp"
@@ -71,7 +70,6 @@ class Bundle {
     void open_files(const std::string& folder, const FileAccess& access, bool verify);
     void read_embedding();
     void read_rows();
-    void build_tables(const TensorFile& from, const MemorySettings& settings);
     void make_encoder(bool verify);
     void make_scanner(bool verify);
     void check_rows() const;
@@ -97,7 +95,6 @@ class Bundle {
     std::optional<Encoder> encoder_;
     AlignedFloats made_blocks_, made_half_blocks_, made_low_blocks_;
     std::optional<Scanner> scanner_;
-    BuiltTables built_;  // where the bundle has the sessions alone
     TablesView tables_{};
     std::unique_ptr<SessionMemory> memory_;
     std::unique_ptr<RankerNet> ranker_;

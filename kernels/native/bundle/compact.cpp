@@ -1,7 +1,6 @@
 // What a compact bundle leaves out (mtaw_fast/bundle/compact.py), made when it is opened: the same bits as in Python.
 #include <bit>
 #include <cmath>
-#include <stdexcept>
 
 #include "bundle/bundle.hpp"
 #include "bundle/failure.hpp"
@@ -58,19 +57,6 @@ void Bundle::read_rows() {
     made_rows_ = AlignedFloats(n * d);
     for (std::int64_t i = 0; i < n; ++i) normalize(embedding_ + i * d, d, made_rows_.data() + i * d);
     rows_ = made_rows_.data();
-}
-
-void Bundle::build_tables(const TensorFile& from, const MemorySettings& settings) {
-    const std::int64_t n = size(), n_sessions = from.length("session_offsets") - 1,
-                       n_clicks = from.length("session_items");
-    const auto* const offsets = from.get<std::int64_t>("session_offsets", {n_sessions + 1});
-    const auto* const items = from.get<std::int32_t>("session_items", {n_clicks});
-    if (n_sessions < 0 || offsets[0] != 0 || offsets[n_sessions] != n_clicks) {
-        throw std::invalid_argument("the offsets of its sessions do not run from 0 to the number of clicks");
-    }
-    const PastSessions sessions{items, offsets, n_sessions, n};
-    built_ = mtaw::build_tables(sessions, settings);
-    tables_ = built_.view(sessions);
 }
 
 }  // namespace mtaw

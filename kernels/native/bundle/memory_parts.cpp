@@ -13,7 +13,7 @@ namespace mtaw {
 namespace {
 
 constexpr std::int64_t kOwnCandidates = 60;                     // as kernels/native/memory_query.py
-constexpr double kTablesLayout = 1, kSessionsLayout = 2;        // as mtaw_fast/memory/files.py
+constexpr double kTablesLayout = 1;                             // as mtaw_fast/memory/files.py
 constexpr std::int64_t kAhead = 300'000, kRowNeighbors = 2048;  // as kernels/native/trends.py
 
 // A whole number of a `settings` array.
@@ -59,8 +59,8 @@ std::vector<std::string> side_names(const std::vector<std::string>& context, con
 void Bundle::make_memory() {
     const TensorFile& from = file("memory");
     const double* const setting_values = from.get<double>("settings", {8});
-    if (setting_values[0] != kTablesLayout && setting_values[0] != kSessionsLayout)
-        throw bundle_error(from.bytes().path() + ": its layout is not 1 or 2; upgrade libmtaw");
+    if (setting_values[0] != kTablesLayout)
+        throw bundle_error(from.bytes().path() + ": its layout is not 1; train, or export, again");
     MemorySettings settings{checked_count(from, setting_values[1], 1), checked_count(from, setting_values[2], 1),
                             setting_values[4], checked_count(from, setting_values[5], 0),
                             checked_count(from, setting_values[6], 0)};
@@ -68,11 +68,7 @@ void Bundle::make_memory() {
         throw bundle_error(from.bytes().path() + ": the setting recency is out of range" + kRetrain);
     }
     if (setting_values[7] != 0) settings.once_from = checked_count(from, setting_values[7] - 1, 0);
-    if (setting_values[0] == kSessionsLayout) {
-        build_tables(from, settings);
-    } else {
-        read_tables(from, settings);
-    }
+    read_tables(from, settings);
     const std::int64_t n = size();
     const Settings& query_settings = manifest_.settings;
     MemoryView view{};
@@ -157,7 +153,8 @@ void Bundle::make_trends() {
     constexpr double kHour = 3'600'000;
     const TensorFile& from = file("trends");
     const double* const setting_values = from.get<double>("settings", {kItemLanes + 3});
-    if (setting_values[0] != 1) throw bundle_error(from.bytes().path() + ": its layout is not 1; upgrade libmtaw");
+    if (setting_values[0] != 1)
+        throw bundle_error(from.bytes().path() + ": its layout is not 1; train, or export, again");
     TrendSettings settings{{},
                            checked_count(from, setting_values[kItemLanes + 1], 1),
                            checked_count(from, setting_values[kItemLanes + 2], 0)};
