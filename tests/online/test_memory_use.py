@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.live.inputs import make_shop
-from bench.live.memory_use import compaction, log_events, redaction, worker
+from bench.live.memory_use import compaction, log_events, redaction, traced_worker, worker
 
 EVENTS = 40_000
 
@@ -24,12 +24,14 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("log", "python_bytes"), [("hour", 180), ("minute", 190)])
-def test_a_worker_holds_few_bytes_an_event(logged: Path, log: str, python_bytes: int) -> None:
+@pytest.mark.parametrize(("log", "peak_bytes"), [("hour", 185), ("minute", 235)])
+def test_a_worker_holds_few_bytes_an_event(logged: Path, log: str, peak_bytes: int) -> None:
     memory = worker(logged / "bundle", logged / log)
     assert memory.events == EVENTS + 1
     assert memory.delta / EVENTS <= 275
-    assert (memory.total - memory.delta) / EVENTS <= python_bytes
+    held, peak = traced_worker(logged / "bundle", logged / log)
+    assert held / EVENTS <= 20
+    assert peak / EVENTS <= peak_bytes
 
 
 def test_a_compaction_takes_few_bytes_an_event(logged: Path) -> None:
