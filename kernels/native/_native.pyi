@@ -1,5 +1,5 @@
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -127,6 +127,7 @@ class SessionHandles:
     @property
     def n_bytes(self) -> int: ...
 
+_ReasonKind: TypeAlias = Literal["session", "together", "encoder"]
 _OtherStages: TypeAlias = tuple[Callable[..., np.ndarray] | None, Callable[..., tuple[np.ndarray, np.ndarray]] | None]
 
 class Engine:
@@ -177,6 +178,25 @@ class Engine:
         always_ranked: np.ndarray | None = None,
         other: _OtherStages | None = None,
     ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float | None]]: ...
+    def popular(
+        self,
+        k: int,
+        order: np.ndarray,
+        clicks: np.ndarray,
+        excluded: np.ndarray | None = None,
+        allowed: np.ndarray | None = None,
+        now: int = 0,
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+    def similar(
+        self,
+        item: int,
+        k: int,
+        by_sessions: bool = False,
+        excluded: np.ndarray | None = None,
+        allowed: np.ndarray | None = None,
+        other: _OtherStages | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+    def reasons(self, clicks: np.ndarray, items: np.ndarray) -> list[tuple[_ReasonKind, tuple[Any, ...]]]: ...
 
 def memory_feature_names(trends: bool = False) -> tuple[str, ...]: ...
 
@@ -377,9 +397,6 @@ def co_clicked_neighbors(
     tables: dict[str, np.ndarray], delta: MemoryDelta | None, item: int
 ) -> tuple[np.ndarray, np.ndarray]: ...
 def co_clicked_cosine(tables: dict[str, np.ndarray], delta: MemoryDelta | None, item: int, other: int) -> float: ...
-def co_clicked_closest(
-    tables: dict[str, np.ndarray], delta: MemoryDelta | None, own: np.ndarray, items: np.ndarray
-) -> list[list[int]]: ...
 
 class ItemColumns:
     def __init__(self, columns: list[tuple[str, str, bool, dict[str, np.ndarray]]]) -> None: ...

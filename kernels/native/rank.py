@@ -27,6 +27,16 @@ them.
         `SessionMemory.rank`; `recommend` under rules takes the items that its arrangement raises. Returns (ids
         int32[B, k], scores float32[B, k], times as above), padded with -1 / -inf.
 
+    engine.popular(k, order, clicks, excluded, allowed, now)
+        the most clicked items; with trends those that rise at `now`, then the others, each with a score 1 lower than
+        the item before it. order int32[N + M]: all items, most clicks first. clicks: int64[N + M].
+    engine.similar(item, k, by_sessions, excluded, allowed, other)
+        the items most similar to one, by their vectors or, with a memory, by the past sessions with both.
+    Both return (ids int32[k], scores float32[k]), padded with -1 / -inf.
+    engine.reasons(clicks int32[m], items int32[n])
+        for each item of an answer ('session' | 'together' | 'encoder', the external ids of the clicks that were in past
+        sessions together with it, the closest first, at most three).
+
 other: the stages of an encoder or an index that is not native, or None: (encode or None, search or None).
     encode(items int32[T], offsets int64[B + 1])
         Returns the query vectors float32[B, d].

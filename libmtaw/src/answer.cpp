@@ -4,6 +4,13 @@
 
 namespace mtaw {
 
+static_assert(static_cast<int>(Reason::Kind::session) == MTAW_IN_SESSION &&
+              static_cast<int>(Reason::Kind::together) == MTAW_TOGETHER &&
+              static_cast<int>(Reason::Kind::encoder) == MTAW_ENCODER);
+static_assert(static_cast<int>(Reason::Rule::boosted) == MTAW_BOOSTED &&
+              static_cast<int>(Reason::Rule::buried) == MTAW_BURIED &&
+              static_cast<int>(Reason::Rule::pinned) == MTAW_PINNED);
+
 void Ranking::trim() {
     const auto count = static_cast<std::size_t>(std::find(ids.begin(), ids.end(), -1) - ids.begin());
     ids.resize(count);
@@ -34,7 +41,8 @@ std::unique_ptr<Answer> Answer::of(const IdTable& ids, Ranking ranking, std::vec
     for (const Reason& reason : ranking.reasons) {
         const mtaw_id* const begin = answer->reason_items_.data() + answer->reason_items_.size();
         for (const std::int32_t id : reason.items) answer->reason_items_.push_back(answer->external(ids, id));
-        answer->reasons_.push_back({reason.kind, reason.rule, reason.items.size(), begin});
+        answer->reasons_.push_back({static_cast<std::int32_t>(reason.kind), static_cast<std::int32_t>(reason.rule),
+                                    reason.items.size(), begin});
     }
     mtaw_answer& view = answer->view_;
     view.n = answer->items_.size();

@@ -7,15 +7,9 @@
 
 #include "ids.hpp"
 #include "mtaw.h"
+#include "rank/reasons.hpp"
 
 namespace mtaw {
-
-// Why an item was recommended; as mtaw_reason.
-struct Reason {
-    std::int32_t kind = MTAW_ENCODER;
-    std::int32_t rule = MTAW_UNCHANGED;
-    std::vector<std::int32_t> items;  // internal ids
-};
 
 // A ranking of internal ids, best first.
 struct Ranking {

@@ -6,10 +6,10 @@
 
 #include "bundle/bits.hpp"
 #include "context.hpp"
-#include "rank/engine.hpp"
 #include "failure.hpp"
 #include "limits.hpp"
-#include "memory/co_clicked.hpp"
+#include "rank/item_lists.hpp"
+#include "rank/reasons.hpp"
 #include "rules/arrange.hpp"
 
 namespace mtaw {
@@ -17,25 +17,6 @@ namespace {
 
 constexpr std::size_t kBatch = 1024;  // sessions that are ranked together
 constexpr std::uint8_t kUnknownType = 255;
-
-std::vector<Reason> reasons_of(const Bundle& bundle, const std::vector<std::int32_t>& clicks,
-                               const std::vector<std::int32_t>& found) {
-    std::vector<std::int32_t> seen;  // the latest first, each once
-    for (auto click = clicks.rbegin(); click != clicks.rend(); ++click) {
-        if (std::find(seen.begin(), seen.end(), *click) == seen.end()) seen.push_back(*click);
-    }
-    std::vector<Reason> reasons(found.size());
-    for (std::size_t i = 0; i < found.size(); ++i) {
-        if (std::find(seen.begin(), seen.end(), found[i]) != seen.end()) {
-            reasons[i].kind = MTAW_IN_SESSION;
-        } else if (bundle.has_memory()) {
-            for (const std::size_t index : CoClicked(bundle.tables()).closest(found[i], seen))
-                reasons[i].items.push_back(seen[index]);
-            if (!reasons[i].items.empty()) reasons[i].kind = MTAW_TOGETHER;
-        }
-    }
-    return reasons;
-}
 
 }  // namespace
 
@@ -209,13 +190,13 @@ Ranking Recommender::ruled(const std::vector<std::int32_t>& clicks, const Reques
         [&](std::int64_t depth, std::int32_t* ids, float* scores) { rank(depth, shown, ids, scores); }, arranged);
     Ranking ranking{std::move(arranged.ids), std::move(arranged.scores), {}};
     if (!request.reasons || clicks.empty()) return ranking;
-    ranking.reasons = reasons_of(*bundle_, clicks, ranking.ids);
+    ranking.reasons = reasons_of(bundle_->memory(), clicks, ranking.ids);
     for (std::size_t i = 0; i < ranking.ids.size(); ++i) {
         const double boost = arranged.boosts[i];
-        ranking.reasons[i].rule = arranged.pinned[i] != 0 ? MTAW_PINNED
-                                  : boost > 0             ? MTAW_BOOSTED
-                                  : boost < 0             ? MTAW_BURIED
-                                                          : MTAW_UNCHANGED;
+        ranking.reasons[i].rule = arranged.pinned[i] != 0 ? Reason::Rule::pinned
+                                  : boost > 0             ? Reason::Rule::boosted
+                                  : boost < 0             ? Reason::Rule::buried
+                                                          : Reason::Rule::unchanged;
     }
     return ranking;
 }
@@ -231,7 +212,8 @@ std::unique_ptr<Answer> Recommender::answer_with(Clicks clicks, const Request& r
         rank(request.k, Shown{request.allowed ? &*request.allowed : nullptr}, ranking.ids.data(),
              ranking.scores.data());
         ranking.trim();
-        if (request.reasons && !clicks.known.empty()) ranking.reasons = reasons_of(*bundle_, clicks.known, ranking.ids);
+        if (request.reasons && !clicks.known.empty())
+            ranking.reasons = reasons_of(bundle_->memory(), clicks.known, ranking.ids);
     }
     const bool cut_short = request.rules != nullptr && static_cast<std::int64_t>(ranking.ids.size()) < request.k;
     return Answer::of(bundle_->ids(), std::move(ranking), std::move(clicks.unknown), clicks.known.empty(), cut_short);
@@ -239,9 +221,10 @@ std::unique_ptr<Answer> Recommender::answer_with(Clicks clicks, const Request& r
 
 std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& request) const {
     if (clicks.known.empty()) {
+        const ItemClicks clicks_of_items{bundle_->most_clicked(), bundle_->popularity()};
         return answer_with(std::move(clicks), request,
                            [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
-                               rank_popular(k, request, shown.allowed, ids, scores);
+                               rank_popular(engine_, clicks_of_items, k, request.conditions(shown), ids, scores);
                            });
     }
     const std::vector<std::int32_t> known = clicks.known;
@@ -307,7 +290,7 @@ std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Cl
             Ranking ranking{{ids.begin() + from, ids.begin() + to}, {scores.begin() + from, scores.begin() + to}, {}};
             ranking.trim();
             const std::size_t b = batch_indices[begin + i];
-            if (request.reasons) ranking.reasons = reasons_of(*bundle_, sessions[b].known, ranking.ids);
+            if (request.reasons) ranking.reasons = reasons_of(bundle_->memory(), sessions[b].known, ranking.ids);
             answers[b] = Answer::of(bundle_->ids(), std::move(ranking), std::move(sessions[b].unknown), false, false);
         }
     }
@@ -319,12 +302,13 @@ std::unique_ptr<Answer> Recommender::similar(std::int32_t item, bool by_sessions
     if (found == request.excluded.end() || *found != item) request.excluded.insert(found, item);
     request.exclude_seen = false;
     request.reasons = false;
+    const Borrowed scratch(*this);
     return answer_with({{item}, {}, {}}, request,
                        [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
                            if (by_sessions) {
-                               rank_by_sessions(item, k, request, shown.allowed, ids, scores);
+                               rank_by_sessions(engine_, item, k, request.conditions(shown), ids, scores);
                            } else {
-                               rank_by_vectors(item, k, request, shown.allowed, ids, scores);
+                               rank_by_vector(engine_, item, k, request.conditions(shown), ids, scores, *scratch);
                            }
                        });
 }

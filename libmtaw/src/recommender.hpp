@@ -96,13 +96,6 @@ class Recommender {
     template <typename Rank>
     std::unique_ptr<Answer> answer_with(Clicks clicks, const Request& request, const Rank& rank) const;
 
-    void rank_popular(std::int64_t k, const Request& request, const std::vector<std::uint8_t>* allowed,
-                      std::int32_t* ids, float* scores) const;
-    void rank_by_vectors(std::int32_t item, std::int64_t k, const Request& request,
-                         const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
-    void rank_by_sessions(std::int32_t item, std::int64_t k, const Request& request,
-                          const std::vector<std::uint8_t>* allowed, std::int32_t* ids, float* scores) const;
-
     std::shared_ptr<const Bundle> bundle_;
     Engine engine_;
     mutable std::mutex mutex_;

@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 
 from mtaw_fast.errors import UsageError, shown
-from mtaw_fast.memory.co_clicked import closest
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.system.frames import Library, frame_of
 
@@ -38,27 +37,6 @@ class Reason:
     kind: Literal["session", "together", "encoder"]
     items: tuple[Any, ...] = ()
     rule: Literal["boosted", "buried", "pinned", "explored"] | None = None
-
-
-def reasons_of(catalog: Catalog, clicks: np.ndarray, items: np.ndarray) -> list[Reason]:
-    """Return one reason for each item of `items` int32[..], the answer to `clicks` int32[m]; both internal ids.
-
-    Past sessions are those of the bundle's memory; closeness is its cosine (`memory.co_clicked`). Without a memory,
-    every item that is not in the session gets the reason 'encoder'.
-    """
-    seen = np.array(list(dict.fromkeys(clicks[::-1].tolist())), dtype=np.int32)
-    memory = catalog.model.memory
-    neighbors = (
-        [[]] * len(items) if memory is None else closest(memory, seen, np.ascontiguousarray(items), catalog.delta)
-    )
-    own_items, reasons = set(seen.tolist()), []
-    for item, clicked in zip(items.tolist(), neighbors, strict=True):
-        if item in own_items:
-            reasons.append(Reason("session"))
-            continue
-        names = catalog.ids.external(np.array(clicked, dtype=np.int32))
-        reasons.append(Reason("together", tuple(names)) if clicked else Reason("encoder"))
-    return reasons
 
 
 @dataclass(slots=True, eq=False, repr=False)  # a frozen one takes a microsecond of every call more to make
@@ -177,7 +155,6 @@ def assembled(
     clicks: np.ndarray,
     unknown: list[Any],
     repeats: bool,
-    reasons: bool = False,
 ) -> Recommendations:
     """Return one row of a ranking (ids int32[k], scores float32[k]) as an answer, without its padding.
 
@@ -190,7 +167,6 @@ def assembled(
         unknown,
         fallback=len(clicks) == 0,
         repeats=np.isin(ids, clicks) if repeats else None,
-        reasons=reasons_of(catalog, clicks, ids) if reasons and len(clicks) else None,
     )
 
 

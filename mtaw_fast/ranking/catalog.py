@@ -170,14 +170,15 @@ class Catalog:
 
     @cached_property
     def most_clicked(self) -> np.ndarray:
-        """int32[n_items]: the items that can be recommended, most clicks first, equal ones in id order."""
-        if self.clicks is not None:
-            order = np.argsort(-self.clicks, kind="stable").astype(np.int32)
-            return order[~self.unavailable[order]]
-        if not self.is_updated:
+        """int32[N + M]: all items, most clicks first, equal ones in id order.
+
+        With trends, the clicks are those of the model: the catalog's may be older than its trends.
+        """
+        if self.clicks is not None and self.trends is None:
+            return np.argsort(-self.clicks, kind="stable").astype(np.int32)
+        if not self.added:
             return self.model.most_clicked
-        order = np.concatenate([self.model.most_clicked, np.arange(self.model.n_items, self.size, dtype=np.int32)])
-        return order[~self.unavailable[order]]
+        return np.concatenate([self.model.most_clicked, np.arange(self.model.n_items, self.size, dtype=np.int32)])
 
     @cached_property
     def popularity(self) -> np.ndarray:

@@ -20,7 +20,7 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.items.columns import NO_TIME, BooleanColumn, CategoriesColumn, CategoryColumn
 from mtaw_fast.items.unclicked_order import NO_CATEGORY, OWN
 from mtaw_fast.memory.side_features import SideFeatures
-from mtaw_fast.ranking.answer import Recommendations, reasons_of
+from mtaw_fast.ranking.answer import Reason, Recommendations
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.item_content import content_arrays
 from mtaw_fast.ranking.options import Conditions, Options
@@ -32,6 +32,8 @@ _DEPTH = 4  # how many candidates are read for each position, for limits that le
 
 # (how many items, conditions) to internal ids int32[..], best first.
 Rank = Callable[[int, Conditions], np.ndarray]
+# (clicks int32[m], internal ids int32[..]) to a reason for each id.
+Reasons = Callable[[np.ndarray, np.ndarray], list[Reason]]
 Value = tuple[int, int]  # number of a limit, code of its column
 
 
@@ -83,18 +85,20 @@ def with_explored(
     clicks: np.ndarray,
     options: Options,
     rank: Rank,
+    reasons: Reasons,
 ) -> Recommendations:
     """Return an answer with its share of seldom shown items, and count what it shows.
 
     answer: to the known clicks int32[m], without exploration. options: with `explore`. rank: ranks the session's items
-    under conditions.
+    under conditions. reasons: gives those of items in an answer.
     """
     ranked = catalog.ids.lookup(answer.items)
     listed, is_new = _listed(catalog, impressions, ranked, clicks, options, rank)
     impressions.add(listed)
     if not is_new.any():
         return replace(answer, explored=is_new)
-    return _assembled(catalog, answer, ranked, clicks, options, listed, is_new)
+    new_reasons = reasons(clicks, listed[is_new]) if answer.reasons is not None else []
+    return _assembled(catalog, answer, ranked, options, listed, is_new, new_reasons)
 
 
 def _listed(
@@ -226,14 +230,15 @@ def _assembled(
     catalog: Catalog,
     answer: Recommendations,
     ranked: np.ndarray,
-    clicks: np.ndarray,
     options: Options,
     listed: np.ndarray,
     is_new: np.ndarray,
+    new_reasons: list[Reason],
 ) -> Recommendations:
     """Return the answer with the items of `listed`.
 
-    Items of the former answer keep their scores, reasons and fields. is_new: bool[n], which items were placed.
+    Items of the former answer keep their scores, reasons and fields. is_new: bool[n], which items were placed;
+    new_reasons: theirs, if the answer has reasons.
     """
     position_of = {item: position for position, item in enumerate(ranked.tolist())}
     source = [-1 if placed else position_of[item] for item, placed in zip(listed.tolist(), is_new, strict=True)]
@@ -241,9 +246,9 @@ def _assembled(
     if answer.repeats is not None:
         repeats = np.array([position >= 0 and answer.repeats[position] for position in source])
     if answer.reasons is not None:
-        new_reasons = iter(reasons_of(catalog, clicks, listed[is_new]))
+        placed_reasons = iter(new_reasons)
         reasons = [
-            answer.reasons[position] if position >= 0 else replace(next(new_reasons), rule="explored")
+            answer.reasons[position] if position >= 0 else replace(next(placed_reasons), rule="explored")
             for position in source
         ]
     if answer.fields is not None:

@@ -13,16 +13,14 @@ from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.data.ranked_lists import padded_lists, padded_to
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
-from mtaw_fast.ranking.answer import Recommendations, Times, assembled, reasons_of
+from mtaw_fast.ranking.answer import Recommendations, Times, assembled
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import Encoder
 from mtaw_fast.ranking.exploring import Impressions, with_explored
-from mtaw_fast.ranking.item_lists import clicked_together, most_popular, rising
 from mtaw_fast.ranking.options import EVERYTHING, Conditions, Options
 from mtaw_fast.ranking.ranker import EncodedClicks, Ranker
-from mtaw_fast.ranking.retrieval import Index, for_items
+from mtaw_fast.ranking.retrieval import Index
 from mtaw_fast.ranking.retrieval.ann_plan import LARGEST_K
-from mtaw_fast.ranking.retrieval.excluding import search_excluding
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
 from mtaw_fast.ranking.ruled_ranking import ruled_answer, ruled_rows, shown_pins, with_effects, with_filter
 
@@ -84,9 +82,8 @@ class Pipeline:
         if items is None:
             return self._fallback(unknown, options, log_position), None
         answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
-        if options.reasons:
-            answer = self._explained(answer, self.catalog.clicks_of(session)[0])
-        return self.described(answer, options.fields), times
+        clicks = self.catalog.clicks_of(session)[0] if options.reasons else _NO_CLICKS
+        return self._described(answer, clicks, options), times
 
     def recommend_growing(
         self,
@@ -111,9 +108,7 @@ class Pipeline:
             return self._fallback(unknown, options, log_position), None, state
         (items, scores, _, repeats, times, _), state = self.ranker.recommend_growing(clicks, state, options)
         answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
-        if options.reasons:
-            answer = self._explained(answer, clicks)
-        return self.described(answer, options.fields), times, state
+        return self._described(answer, clicks, options), times, state
 
     def recommend_batch(
         self, sessions: Sessions, unknown: Sequence[list[Any]], options: Options, log_position: str | None = None
@@ -131,10 +126,10 @@ class Pipeline:
             answers = self._ruled_answers(sessions, list(sessions), unknown, options)
         else:
             ids, scores = self.rank(sessions, options.k, options.conditions)
-            rows = zip(ids, scores, sessions, unknown, strict=True)
-            answers = [assembled(self.catalog, row[:2], *row[2:], options.repeats, options.reasons) for row in rows]
-            if options.fields:
-                answers = [self.described(answer, options.fields) for answer in answers]
+            answers = [
+                self._described(assembled(self.catalog, row[:2], *row[2:], options.repeats), row[2], options)
+                for row in zip(ids, scores, sessions, unknown, strict=True)
+            ]
         return answers if log_position is None else [replace(answer, log_position=log_position) for answer in answers]
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions = EVERYTHING) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +153,7 @@ class Pipeline:
             return self.ranker.rank(sessions, k, conditions)
         ids, scores = padded_lists(len(sessions), k)
         if empty.any():
-            ids[empty], scores[empty] = self._popular(k, conditions)
+            ids[empty], scores[empty] = self.ranker.popular(k, conditions)
         filled = np.flatnonzero(~empty)
         if len(filled):
             ids[filled], scores[filled] = self.ranker.rank(sessions.select(filled), k, conditions)
@@ -173,21 +168,17 @@ class Pipeline:
         own_items = np.array([item], dtype=np.int32)
         excluded = own_items if conditions.excluded is None else np.union1d(conditions.excluded, own_items)
         conditions = conditions._replace(excluded=excluded)
+        if options.rules is None:
+            row = self.ranker.similar(item, by, k, conditions)
+            return self._described(assembled(catalog, row, own_items, [], False), own_items, options)
 
         def rank(_: np.ndarray, depth: int, allowed: Conditions) -> tuple[np.ndarray, np.ndarray]:
-            if by == "sessions":
-                ids, scores = clicked_together(catalog, item, depth, allowed)
-                return ids[None], scores[None]
-            ends = np.array([0, len(excluded)])
-            query, index = catalog.vector(item), for_items(self.index)
-            return search_excluding(index, catalog, allowed.allowed, query, depth, excluded, ends, 1.0)
+            ids, scores = self.ranker.similar(item, by, depth, allowed)
+            return ids[None], scores[None]
 
-        if options.rules is None:
-            ids, scores = rank(own_items, k, conditions)
-            return self.described(assembled(catalog, (ids[0], scores[0]), own_items, [], False), options.fields)
         approximate = LARGEST_K if by == "vectors" and self.index.name == "ann" else 0
-        row = ruled_rows(catalog, options.rules, [own_items], k, conditions, rank, approximate)[0]
-        return self.described(ruled_answer(catalog, row, own_items, [], options), options.fields)
+        ruled_row = ruled_rows(catalog, options.rules, [own_items], k, conditions, rank, approximate)[0]
+        return self._described(ruled_answer(catalog, ruled_row, own_items, [], options), own_items, options)
 
     def _ruled(
         self,
@@ -222,11 +213,12 @@ class Pipeline:
         if len(items) < k:
             short = "candidates" if ran_out else "rules"
         answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position, short=short)
-        if options.reasons:
-            answer = self._explained(answer, clicks if len(clicks) else catalog.clicks_of(list(session))[0])
-            assert answer.reasons is not None
+        if options.reasons and not len(clicks):
+            clicks = catalog.clicks_of(list(session))[0]
+        answer = self._described(answer, clicks, options)
+        if answer.reasons is not None:
             answer = replace(answer, reasons=with_effects(answer.reasons, boosts, pinned))
-        return self.described(answer, options.fields), (times[0] + lookup, *times[1:])
+        return answer, (times[0] + lookup, *times[1:])
 
     def _ruled_answers(
         self,
@@ -244,23 +236,22 @@ class Pipeline:
 
         approximate = LARGEST_K if self.index.name == "ann" else 0
         rows = ruled_rows(self.catalog, options.rules, clicks, options.k, options.conditions, rank, approximate)
-        return [
-            self.described(ruled_answer(self.catalog, row, own_clicks, unknown_ids, options), options.fields)
-            for row, own_clicks, unknown_ids in zip(rows, clicks, unknown, strict=True)
-        ]
-
-    def _popular(self, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-        """Return the most clicked items, or with trends the rising ones, padded."""
-        if self.catalog.trends is None:
-            return most_popular(self.catalog, k, conditions)
-        return rising(self.catalog, self.catalog.trends, k, conditions)
+        answers = []
+        for row, own_clicks, unknown_ids in zip(rows, clicks, unknown, strict=True):
+            answer = self._described(
+                ruled_answer(self.catalog, row, own_clicks, unknown_ids, options), own_clicks, options
+            )
+            if answer.reasons is not None:
+                answer = replace(answer, reasons=with_effects(answer.reasons, row[0].boosts, row[0].pinned))
+            answers.append(answer)
+        return answers
 
     def _fallback(self, unknown: list[Any], options: Options, log_position: str | None) -> Recommendations:
         """Return the popularity ranking, after unknown clicks. Raises ItemTypeError if all are of another type."""
         refuse_other_type(self.catalog.ids.kind, unknown)
-        row = self._popular(options.k, options.conditions)
+        row = self.ranker.popular(options.k, options.conditions)
         answer = assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats)
-        return self.described(replace(answer, log_position=log_position), options.fields)
+        return self._described(replace(answer, log_position=log_position), _NO_CLICKS, options)
 
     def _explored(self, answer: Recommendations, session: Sessions, options: Options) -> Recommendations:
         """Return the answer to a session of known clicks, with a share of its positions given to seldom shown items."""
@@ -271,18 +262,19 @@ class Pipeline:
 
         if session.times is not None and len(session.times):  # the moment that it is ranked at, whatever `at` is
             options = options._replace(conditions=options.conditions._replace(at=int(session.times[-1])))
-        return with_explored(self.catalog, self.impressions, answer, session.items, options, rank)
+        return with_explored(self.catalog, self.impressions, answer, session.items, options, rank, self.ranker.reasons)
 
-    def described(self, answer: Recommendations, fields: Sequence[str]) -> Recommendations:
-        """Return an answer with the values of some columns of the item table; without columns, the answer itself."""
-        if not fields:
+    def _described(self, answer: Recommendations, clicks: np.ndarray, options: Options) -> Recommendations:
+        """Return an answer to the known clicks int32[m] with the reasons and the fields that the options ask for."""
+        explains = options.reasons and len(clicks) > 0
+        if not explains and not options.fields:
             return answer
-        table = self.catalog.items or ItemTable(0)
-        return replace(answer, fields=table.values_at(fields, self.catalog.ids.lookup(answer.items)))
-
-    def _explained(self, answer: Recommendations, clicks: np.ndarray) -> Recommendations:
-        """Return an answer to the known clicks int32[m], m >= 1, with its reasons."""
-        return replace(answer, reasons=reasons_of(self.catalog, clicks, self.catalog.ids.lookup(answer.items)))
+        items = self.catalog.ids.lookup(answer.items)
+        if explains:
+            answer = replace(answer, reasons=self.ranker.reasons(clicks, items))
+        if options.fields:
+            answer = replace(answer, fields=(self.catalog.items or ItemTable(0)).values_at(options.fields, items))
+        return answer
 
 
 def _single(clicks: np.ndarray, options: Options) -> Sessions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from mtaw_fast.kernels.native.encoder import SessionState
 from mtaw_fast.kernels.native.memory_query import NativeRankerNet, SessionMemory
 from mtaw_fast.kernels.native.rank import engine_of
 from mtaw_fast.memory.settings import query_settings
+from mtaw_fast.ranking.answer import Reason
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import Encoder, NativeEncoder
 from mtaw_fast.ranking.item_content import item_content
 from mtaw_fast.ranking.options import Conditions, Options
-from mtaw_fast.ranking.retrieval import Index, NativeIndex
+from mtaw_fast.ranking.retrieval import Index, NativeIndex, for_items
 from mtaw_fast.ranking.retrieval.excluding import search_excluding
 from mtaw_fast.rules import AppliedRules
 
@@ -61,6 +62,7 @@ class Ranker:
     def __init__(
         self, catalog: Catalog, encoder: Encoder, index: Index, searched: Index, before: Ranker | None = None
     ) -> None:
+        self._catalog, self._searched = catalog, searched
         # The same for every state of the catalog: a growing session outlives many states.
         self._encoder = encoder if isinstance(encoder, NativeEncoder) else None
         if catalog.added:
@@ -145,6 +147,31 @@ class Ranker:
             conditions.context, times, contexts, types, conditions.always_ranked, self._stages(conditions.allowed),
         )  # fmt: skip
         return ids, scores
+
+    def popular(self, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
+        """Rank the most clicked items, or with trends those that rise now: (ids int32[k], scores float32[k]), padded.
+
+        The scores of rising items are those of `Trends.rising`. Each of the others has a score 1 lower than the item
+        before it, which only expresses their order.
+        """
+        catalog = self._catalog
+        return self.engine.popular(
+            k, catalog.most_clicked, catalog.popularity, conditions.excluded, conditions.bits, conditions.at or 0
+        )
+
+    def similar(
+        self, item: int, by: Literal["vectors", "sessions"], k: int, conditions: Conditions
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rank the items most similar to one by their cosines: (ids int32[k], scores float32[k]), padded."""
+        other = None
+        if self._search is not None:
+            index = for_items(self._searched)
+            other = None, partial(search_excluding, index, self._catalog, conditions.allowed, scale=1.0)
+        return self.engine.similar(item, k, by == "sessions", conditions.excluded, conditions.bits, other)
+
+    def reasons(self, clicks: np.ndarray, items: np.ndarray) -> list[Reason]:
+        """Return why each of `items` int32[k] is in the answer to `clicks` int32[m]; both internal ids."""
+        return [Reason(*reason) for reason in self.engine.reasons(clicks, np.ascontiguousarray(items))]
 
     def _stages(self, allowed: Filter | None) -> _Stages | None:
         """Return what a call takes from an encoder and an index that are not native; None if both are."""

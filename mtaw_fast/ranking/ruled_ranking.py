@@ -83,12 +83,11 @@ def ruled_answer(
 ) -> Recommendations:
     """Return a ranking under rules as an answer; parameters as in `assembled`."""
     arranged, ran_out = row
-    answer = assembled(catalog, (arranged.ids, arranged.scores), clicks, unknown, options.repeats, options.reasons)
+    answer = assembled(catalog, (arranged.ids, arranged.scores), clicks, unknown, options.repeats)
     short: Literal["rules", "candidates"] | None = None
     if len(arranged.ids) < options.k:
         short = "candidates" if ran_out else "rules"
-    reasons = None if answer.reasons is None else with_effects(answer.reasons, arranged.boosts, arranged.pinned)
-    return answer if short is None and reasons is None else replace(answer, short=short, reasons=reasons)
+    return answer if short is None else replace(answer, short=short)
 
 
 def with_effects(reasons: list[Reason], boosts: np.ndarray, pinned: np.ndarray) -> list[Reason]:

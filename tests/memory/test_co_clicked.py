@@ -7,10 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mtaw_fast.kernels.native import _native
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.co_clicked import cosine, neighbors
 from tests.support.memory.queries import delta_of
 from tests.support.memory.together import TABLES, TOGETHER, A, B, C, E
+
+
+def neighbors(tables: MemoryTables, item: int, delta: MemoryDelta | None = None) -> tuple[np.ndarray, np.ndarray]:
+    return _native.co_clicked_neighbors(tables.arrays(), None if delta is None else delta.native, item)
+
+
+def cosine(tables: MemoryTables, item: int, other: int, delta: MemoryDelta | None = None) -> float:
+    return _native.co_clicked_cosine(tables.arrays(), None if delta is None else delta.native, item, other)
 
 
 class TestTogether:

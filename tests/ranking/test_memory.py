@@ -13,7 +13,7 @@ from bench.memory_reference.features import features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemoryTables
-from mtaw_fast.ranking.answer import Reason, reasons_of
+from mtaw_fast.ranking.answer import Reason
 from mtaw_fast.recommender import Recommender
 from tests.support.memory.together import TABLES, TOGETHER, A, B, C, E
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
@@ -127,5 +127,5 @@ class TestTogether:
         star = MemoryTables.build(Sessions.from_lists([[0, i] for i in range(1, 6)] + [[0, 2]]), 6)
         save_parts(tmp_path / "star", **(bundle_parts(n_items=6, embedding_dim=D) | memory_parts(6) | {"memory": star}))
         rec = Recommender.load(tmp_path / "star")
-        reasons = reasons_of(rec._pipeline.catalog, np.array([1, 2, 3, 4, 5], np.int32), np.array([0], np.int32))
+        reasons = rec._pipeline.ranker.reasons(np.array([1, 2, 3, 4, 5], np.int32), np.array([0], np.int32))
         assert reasons == [Reason("together", tuple(named(rec, [2, 5, 4])))]

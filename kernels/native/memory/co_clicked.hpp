@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "memory/base_rows.hpp"
+#include "memory/delta.hpp"
 #include "memory/tables.hpp"
 
 namespace mtaw {
@@ -13,9 +14,11 @@ constexpr std::size_t kMaxReasons = 3;  // items of the session that speak for o
 
 class CoClicked {
    public:
-    // base: without what was forgotten, or null. Both must outlive it; the caller holds the lock of the delta of
-    // `base`.
-    explicit CoClicked(const TablesView& tables, const BaseRows* base = nullptr) : tables_(&tables), base_(base) {}
+    // delta: of the tables, or null; it does not change as long as this lives. Both must outlive it.
+    explicit CoClicked(const TablesView& tables, const MemoryDelta* delta = nullptr)
+        : tables_(&tables), base_(delta == nullptr ? nullptr : &delta->base()) {
+        if (delta != nullptr) lock_ = delta->read();
+    }
 
     struct Neighbors {
         std::vector<std::int32_t> items;  // in the tables' order
@@ -39,6 +42,7 @@ class CoClicked {
 
     const TablesView* tables_;
     const BaseRows* base_;
+    MemoryDelta::ReadLock lock_;
 };
 
 }  // namespace mtaw

@@ -47,6 +47,8 @@ struct ItemVectors {
     std::int64_t d;
     double scale;
     std::int64_t n_added;  // rows of `added`; items behind them have no vector and the logit 0
+
+    const float* row(std::int64_t item) const { return item < n ? rows + item * d : added + (item - n) * d; }
 };
 
 struct MemoryRequest {
@@ -134,6 +136,7 @@ class SessionMemory {
     SessionMemory(const SessionMemory&) = delete;
     SessionMemory& operator=(const SessionMemory&) = delete;
 
+    const TablesView& tables() const { return memory_; }
     const MemoryDelta* delta() const { return delta_; }
     std::int64_t max_candidates() const { return bounds_.candidates; }
     std::int64_t n_catalog() const { return bounds_.catalog; }

@@ -17,6 +17,8 @@
 #include "bindings.hpp"
 #include "buffers.hpp"
 #include "rank/engine.hpp"
+#include "rank/item_lists.hpp"
+#include "rank/reasons.hpp"
 #include "ids/python_ids.hpp"
 #include "python_objects.hpp"
 #include "rules/arrange.hpp"
@@ -316,7 +318,83 @@ class EngineObject {
         return py::make_tuple(ids, scores, times_of(stages, 0));
     }
 
+    // The most clicked items, or with trends the rising ones.
+    py::tuple popular(std::int64_t k, const py::array& order, const py::array& clicks, const MaybeArray& excluded,
+                      const MaybeArray& allowed, std::int64_t now) const {
+        const Conditions conditions = checked_conditions(k, excluded, allowed, false, {now, std::nullopt});
+        const ItemClicks item_clicks{checked_data<std::int32_t>(order, 1, "order", "int32"),
+                                     checked_data<std::int64_t>(clicks, 1, "clicks", "int64")};
+        if (order.size() != engine_.n_items() || clicks.size() != engine_.n_items()) {
+            throw py::value_error("order and clicks must have one entry for each item");
+        }
+        return listed(k, [&](std::int32_t* ids, float* scores) {
+            rank_popular(engine_, item_clicks, k, conditions, ids, scores);
+        });
+    }
+
+    // The items most similar to one.
+    py::tuple similar(std::int32_t item, std::int64_t k, bool by_sessions, const MaybeArray& excluded,
+                      const MaybeArray& allowed, const py::object& other) const {
+        Conditions conditions = checked_conditions(k, excluded, allowed, false, {0, std::nullopt});
+        const PythonStages stages(other, engine_.d());
+        conditions.other = stages.stages();
+        check_item(item);
+        return listed(k, [&](std::int32_t* ids, float* scores) {
+            if (by_sessions) {
+                rank_by_sessions(engine_, item, k, conditions, ids, scores);
+            } else {
+                const ThreadScratch scratch;
+                rank_by_vector(engine_, item, k, conditions, ids, scores, *scratch);
+            }
+        });
+    }
+
+    // A (kind, external ids) for each of `items`.
+    py::list reasons(const py::array& clicks, const py::array& items) const {
+        static constexpr const char* kKinds[] = {"session", "together", "encoder"};
+        const std::vector<std::int32_t> own = checked_items(clicks, "clicks"), found = checked_items(items, "items");
+        std::vector<Reason> reasons;
+        {
+            const Unlocked unlocked;
+            reasons = reasons_of(engine_.memory_parts().memory, own, found);
+        }
+        py::list result;
+        for (const Reason& reason : reasons) {
+            const auto count = static_cast<py::ssize_t>(reason.items.size());
+            result.append(py::make_tuple(kKinds[static_cast<std::size_t>(reason.kind)],
+                                         py::tuple(external_list(ids_, reason.items.data(), count))));
+        }
+        return result;
+    }
+
    private:
+    void check_item(std::int32_t item) const {
+        if (item < 0 || item >= engine_.n_items()) {
+            throw py::index_error("item " + std::to_string(item) + " is outside the catalog");
+        }
+    }
+
+    std::vector<std::int32_t> checked_items(const py::array& array, const char* name) const {
+        const std::int32_t* const data = checked_data<std::int32_t>(array, 1, name, "int32");
+        std::vector<std::int32_t> items(data, data + array.size());
+        for (const std::int32_t item : items) check_item(item);
+        return items;
+    }
+
+    // rank(ids, scores) without the GIL: the k ids and scores as arrays.
+    template <typename Rank>
+    static py::tuple listed(std::int64_t k, const Rank& rank) {
+        py::array_t<std::int32_t> ids(k);
+        py::array_t<float> scores(k);
+        std::int32_t* const id_data = ids.mutable_data();
+        float* const score_data = scores.mutable_data();
+        {
+            const Unlocked unlocked;
+            rank(id_data, score_data);
+        }
+        return py::make_tuple(ids, scores);
+    }
+
     struct Answer {
         explicit Answer(std::int64_t k)
             : ids(static_cast<std::size_t>(k)), scores(k), score_data(scores.mutable_data()) {}
@@ -450,7 +528,12 @@ void bind_rank(py::module_& module) {
              py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("exclude_seen") = false,
              py::arg("now") = 0, py::arg("context") = py::none(), py::arg("times") = py::none(),
              py::arg("contexts") = py::none(), py::arg("types") = py::none(), py::arg("always_ranked") = py::none(),
-             py::arg("other") = py::none());
+             py::arg("other") = py::none())
+        .def("popular", &EngineObject::popular, py::arg("k"), py::arg("order"), py::arg("clicks"),
+             py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("now") = 0)
+        .def("similar", &EngineObject::similar, py::arg("item"), py::arg("k"), py::arg("by_sessions") = false,
+             py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("other") = py::none())
+        .def("reasons", &EngineObject::reasons, py::arg("clicks"), py::arg("items"));
 }
 
 }  // namespace mtaw

@@ -103,6 +103,8 @@ class Engine {
     std::int64_t n_items() const { return segments_.n_items(); }
     std::int64_t d() const { return segments_.d(); }
     bool has_memory() const { return memory_.memory != nullptr; }
+    const MemoryParts& memory_parts() const { return memory_; }
+    const Segments& segments() const { return segments_; }
     // Codes of a visit's context.
     std::int64_t n_context() const { return memory_.trends == nullptr ? 0 : memory_.trends->context_shape().n_columns; }
 

@@ -40,6 +40,7 @@ class Segments {
     std::int64_t n_items() const { return n_items_; }
     std::int64_t d() const { return vectors_.d; }
     ItemVectors vectors(double scale) const;
+    const std::uint8_t* present() const { return present_; }
 
     // The allowed items that are still present, as a bitmap like `allowed`; null = all. Stored in `scratch` if it has
     // to be made.
