@@ -284,10 +284,10 @@ class RankerConfig(Group):
     ranker_fraction : float, default 0.25
         The share of the sessions, the last ones, that the ranker is fitted on. If they have more than 10,000,000
         clicks, only the last of them are used.
-    ranker_epochs : int, default 4
-        Passes of the fit; twice as many if the ranker reads times.
-    ranker_lr : float, default 0.006
-        Highest learning rate of the fit; a third of it if the ranker reads times.
+    ranker_epochs : int, default 0
+        Passes of the fit. 0: 8 if the ranker reads times, else 4; the bundle's settings have the number.
+    ranker_lr : float, default 0
+        Highest learning rate of the fit. 0: 0.002 if the ranker reads times, else 0.006; the bundle's settings have it.
     ranker_samples : int, default 150000
         Largest number of samples of the fit. Of more, this many are used, evenly spread. If the ranker reads times, it
         gets up to half as many more, ranked as by a bundle that does not learn.
@@ -304,8 +304,8 @@ class RankerConfig(Group):
     """
 
     ranker_fraction: float = _within(0.25, _ABOVE_0, _BELOW_1)
-    ranker_epochs: int = _within(4, 1)
-    ranker_lr: float = _within(6e-3, _ABOVE_0)
+    ranker_epochs: int = _within(0, 0)
+    ranker_lr: float = _within(0.0, 0.0)
     ranker_samples: int = _within(150_000, 1)
     prequential: bool = True
     prequential_chunk: int = _within(256, 1)

@@ -40,7 +40,13 @@ from mtaw_fast.training.plan.plan import BUDGET_MINUTES, Plan
 from mtaw_fast.training.progress import Reporter, Silent
 from mtaw_fast.training.ranker.feature_importance import feature_importance
 from mtaw_fast.training.ranker.side_inputs import SideInputs
-from mtaw_fast.training.ranker.train_ranker import fit_samples, fit_settings, ranker_samples, split_for_ranker
+from mtaw_fast.training.ranker.train_ranker import (
+    fit_samples,
+    fit_settings,
+    ranker_samples,
+    split_for_ranker,
+    with_fit_settings,
+)
 from mtaw_fast.training.repeating_types import log_weights
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.steps.batch import typed
@@ -102,8 +108,8 @@ def train(
     require("matplotlib", "train")  # of curves.png
     if config.model.text_model and dataset.items is not None:
         text_embedding(config.model.text_model)
+    timed = config.memory.trends and config.ranker.prequential and dataset.train.times is not None
     if config.memory.enabled:
-        timed = config.memory.trends and config.ranker.prequential and dataset.train.times is not None
         fit_settings(config, timed=timed).kept(_side_of(dataset, config).names(trends=timed))
         if timed:
             trend_settings(config)
@@ -138,6 +144,8 @@ def train(
                 (planned or log_plan)(plan)
             state.set_plan(plan.as_dict())
             config = plan.settle(config)
+        if config.memory.enabled:
+            config = with_fit_settings(config, timed=timed)
         return _Run(dataset, config, state, runner, reporter or Silent(), refit, type_weights).finish()
 
 

@@ -82,7 +82,8 @@ def test_without_the_encoder_it_ranks_by_the_memory_alone(ring: Dataset, remembe
     config = remembering.replace(dense_candidates=0, epochs=1)
     trained = train(ring, config, tmp_path, refit=False)
     assert trained.metrics["MRR@20"] > 80
-    assert [record["phase"] for record in trained.history] == ["ranker"] * config.ranker.ranker_epochs + ["search"]
+    assert [record["phase"] for record in trained.history] == ["ranker"] * 4 + ["search"]
+    assert (trained.model.config.ranker.ranker_epochs, trained.model.config.ranker.ranker_lr) == (4, 6e-3)
 
 
 def test_tables_in_ranges_of_items_give_the_same_bits(

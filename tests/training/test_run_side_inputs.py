@@ -45,7 +45,7 @@ from tests.support.training.timed import A_SHIFT, HOUR, START, shifting_dataset,
 CONFIG = Config.of(
     embedding_dim=8, epochs=1, batch_prefixes=64, lr=3e-2, validation_fraction=0.1,
     enabled=True, targets="new", ranker_fraction=0.4, recent_weight=2.0,
-    ranker_epochs=3, dense_candidates=10, cooccurrence_candidates=20, trend_candidates=20, prequential_chunk=32,
+    ranker_epochs=6, dense_candidates=10, cooccurrence_candidates=20, trend_candidates=20, prequential_chunk=32,
 )  # fmt: skip
 LIMITS = log_limits()
 HOURS = 5
@@ -54,7 +54,7 @@ NAMES = ("cart", "purchase", "search", "view")
 READ = ("cart", "purchase", "view")  # nobody searches
 CODES = np.array([0, 1, NO_TYPE, 2], np.uint8)  # of NAMES, as the ranker reads them
 OTHER_NAMES = ("view", "wish", "search", "purchase", "cart")
-SHORT = CONFIG.replace(ranker_epochs=1, dense_candidates=0)
+SHORT = CONFIG.replace(ranker_epochs=2, dense_candidates=0)
 VISITS = LearningLimits(session_gap=HOUR)
 
 
@@ -136,6 +136,7 @@ def test_the_ranker_reads_context_content_and_the_types_that_occur(trained: Trai
     net = model.ranker_net
     assert (net.side.context, net.side.categories, net.side.created) == (("referrer", "region"), ("category",), "made")
     assert net.types.names == READ
+    assert [record["phase"] for record in trained.history].count("ranker") == model.config.ranker.ranker_epochs
     known: Any = dataset().train.split_last(CONFIG.optimizer.validation_fraction)[0]
     np.testing.assert_array_equal(model.clicked_at, known.times)
     np.testing.assert_array_equal(model.context.codes, known.context)
