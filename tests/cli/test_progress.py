@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -35,7 +36,7 @@ def test_on_a_terminal_the_line_shows_the_work_of_all_epochs() -> None:
     assert "ranker epoch" in out.getvalue()
 
 
-def test_elsewhere_than_on_a_terminal_a_phase_is_a_line() -> None:
+def test_elsewhere_than_on_a_terminal_a_phase_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, out = progress(terminal=False)
     with shown:
         for number, phase in enumerate(("search", "refit"), start=1):
@@ -46,3 +47,10 @@ def test_elsewhere_than_on_a_terminal_a_phase_is_a_line() -> None:
     lines = out.getvalue().splitlines()
     assert [line.split(":")[0] for line in lines] == ["1 of 2", "search epoch 1", "2 of 2", "refit epoch 1"]
     assert lines[-1].endswith("sessions/s)")
+    now = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now + 11)
+    with shown:
+        shown.epoch_starts("ranker, dataset", 1, 1, 10)
+        shown.step_done(3, 0.0)
+        shown.step_done(3, 0.0)
+    assert out.getvalue().splitlines()[4:] == ["2 of 2: ranker, dataset 30%"]

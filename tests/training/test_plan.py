@@ -26,6 +26,7 @@ from mtaw_fast.training.plan import first_steps
 from mtaw_fast.training.plan.estimate import plan_training
 from mtaw_fast.training.plan.first_steps import Stopwatch
 from mtaw_fast.training.plan.plan import ALWAYS_FULL, PhasePlan, Plan, asks_for_costs, chosen_softmax, minutes
+from mtaw_fast.training.ranker.train_ranker import fit_settings, with_fit_settings
 from tests.support.training.runs import StopsAt
 
 
@@ -156,6 +157,14 @@ def test_measuring_changes_no_bit(
     assert plain.metrics == measured.metrics
 
 
+def test_the_settings_say_how_the_ranker_is_fitted() -> None:
+    for timed, chosen in ((False, (4, 6e-3)), (True, (8, 2e-3))):
+        for given, expected in (((0, 0.0), chosen), ((3, 0.01), (3, 0.01))):
+            config = with_fit_settings(Config.of(ranker_epochs=given[0], ranker_lr=given[1]), timed=timed)
+            fit = fit_settings(config, timed=timed)
+            assert (config.ranker.ranker_epochs, config.ranker.ranker_lr) == (fit.epochs, fit.lr) == expected
+
+
 def test_a_stopwatch_counts_work_and_not_waiting() -> None:
     watch = Stopwatch(torch.device("cpu"), 1)
     matrix = torch.ones(400, 400)
@@ -225,7 +234,7 @@ def test_a_bound_on_the_tables_memory_is_in_the_plan(ring: Dataset, remembering:
         with training_table_memory(TableMemory(limit, tmp_path)):
             plan = plan_training(ring, remembering)
         assert plan.seconds is None
-        assert "too small to measure" in plan.lines()[-1]
+        assert "total: seconds," in plan.lines()[-1]
         return max(phase.peak_bytes for phase in plan.phases if phase.name.startswith("ranker"))
 
     need = pass_bytes(ring.train, ring.n_items, memory_settings(remembering)).total

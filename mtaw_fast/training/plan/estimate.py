@@ -6,9 +6,11 @@ Axes: N items, d, U neighboring pairs of clicks, S samples of a step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +33,8 @@ from mtaw_fast.training.ranker.train_ranker import fit_settings, split_for_ranke
 from mtaw_fast.training.steps.batch import sample_counts
 from mtaw_fast.training.threads import current_threads
 
-TIMED_FROM = 10**8  # logits an epoch: smaller trainings take seconds
+# Trainings with fewer logits an epoch, and fewer passes over a sample in each phase, take seconds.
+TIMED_FROM, TIMED_PASSES = 10**8, 50_000
 _PROCESS = 350 << 20  # the interpreter with torch
 _SPECTRAL_PAIR, _SPECTRAL_ROWS = 68, 4 * 112  # bytes a pair, both ways; floats an item
 _FULL_COPIES, _SAMPLED_COPIES = 6, 3  # of the item embedding: weights, two moments; gradient and the loss's own
@@ -70,7 +73,7 @@ def plan_training(
         chosen_softmax, config, logits_an_epoch=logits, device=device.type, budget_minutes=budget_minutes,
         full_bytes=full_bytes, free_bytes=free_bytes,
     )  # fmt: skip
-    if logits < TIMED_FROM:
+    if logits < TIMED_FROM and work.passes(phases) < TIMED_PASSES:
         softmax, why = choose(full_seconds=None)
         return Plan(softmax, why, tuple(work.phase(name, softmax, None, None) for name in phases))
     measured: tuple[Softmax, ...] = ("full", "sampled")
@@ -90,6 +93,15 @@ def plan_training(
     seconds = {softmax: sum(phase.seconds or 0.0 for phase in plan) for softmax, plan in plans.items()}
     softmax, why = choose(full_seconds=seconds.get("full"), sampled_seconds=seconds.get("sampled"))
     return Plan(softmax, why, plans[softmax], watch.slowdown)
+
+
+class _RankerWork(NamedTuple):
+    """Clicks that could be ranked, samples of them that learn, frozen ones (`ranker.prequential`), and epochs."""
+
+    queries: int
+    ranked: int
+    frozen: int
+    epochs: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,17 +124,30 @@ class _Work:
 
     def phase(self, name: str, softmax: Softmax, encoder: EncoderTimes | None, ranker: RankerTimes | None) -> PhasePlan:
         """Return the plan of one phase."""
-        sessions = self.dataset.train
-        phase_sessions = (
-            sessions if name.endswith("refit") else sessions.split_last(self.config.optimizer.validation_fraction)[0]
-        )
+        sessions = self._sessions(name)
         if name == "validate":
-            return self._validation(len(phase_sessions), ranker)
+            return self._validation(len(sessions), ranker)
         if name.startswith("ranker"):
-            return self._ranker(name, phase_sessions, ranker)
-        if name.startswith("slice"):
-            phase_sessions = split_for_ranker(self.config, phase_sessions)[0]
-        return self._encoder(name, phase_sessions, softmax, encoder)
+            return self._ranker(name, sessions, ranker)
+        return self._encoder(name, sessions, softmax, encoder)
+
+    def passes(self, phases: Sequence[str]) -> int:
+        """Return the most passes over a sample that a phase makes."""
+        passes = [0]
+        for name in phases:
+            if name.startswith("ranker"):
+                work = self._ranker_work(self._sessions(name))
+                passes.append(work.epochs * (work.ranked + work.frozen))
+            elif name != "validate":
+                passes.append(self.config.optimizer.epochs * int(self.samples[len(self._sessions(name))]))
+        return max(passes)
+
+    def _sessions(self, name: str) -> Sessions:
+        """Return the sessions of a phase; of the ranker's, also those before its own."""
+        sessions = self.dataset.train
+        if not name.endswith("refit"):
+            sessions = sessions.split_last(self.config.optimizer.validation_fraction)[0]
+        return split_for_ranker(self.config, sessions)[0] if name.startswith("slice") else sessions
 
     def _encoder(self, name: str, sessions: Sessions, softmax: Softmax, times: EncoderTimes | None) -> PhasePlan:
         config, samples = self.config, int(self.samples[len(sessions)])
@@ -137,21 +162,27 @@ class _Work:
         return _planned(name, f"{limit}{epochs} over {samples:,} samples", cost, self._encoder_bytes(sessions, softmax))
 
     def _ranker(self, name: str, sessions: Sessions, times: RankerTimes | None) -> PhasePlan:
-        config = self.config
-        before, last = split_for_ranker(config, sessions)
+        before, last = split_for_ranker(self.config, sessions)
+        work = self._ranker_work(sessions)
+        ranked, cost = work.ranked + work.frozen, None
+        if times is not None:
+            # Candidates that are not stored are computed again.
+            rounds = 1 if self.config.ranker.prequential else work.epochs
+            cost = (
+                times.table_click * before.n_clicks + times.start + times.learned * last.n_clicks
+                + ranked * (rounds * times.ranked + work.epochs * times.fitted)
+            )  # fmt: skip
+        twice = f", {work.frozen:,} of them twice" if work.frozen else ""
+        text = f"{work.epochs} epochs over {work.ranked:,} of {work.queries:,} clicks{twice}"
+        return _planned(name, text, cost, self._ranker_bytes(before, last, ranked))
+
+    def _ranker_work(self, sessions: Sessions) -> _RankerWork:
+        config, (before, last) = self.config, split_for_ranker(self.config, sessions)
         queries = int(self.queries[len(sessions)] - self.queries[len(before)])
         timed = config.memory.trends and config.ranker.prequential and last.times is not None
         ranked = min(config.ranker.ranker_samples, queries) if config.ranker.prequential else queries
-        ranked += frozen_samples(ranked) if timed else 0
-        epochs, cost = fit_settings(config, timed=timed).epochs, None
-        if times is not None:
-            rounds = 1 if config.ranker.prequential else epochs  # candidates that are not stored are computed again
-            cost = (
-                times.table_click * before.n_clicks + times.start + times.learned * last.n_clicks
-                + ranked * (rounds * times.ranked + epochs * times.fitted)
-            )  # fmt: skip
-        work = f"{ranked:,} samples of {queries:,} clicks, {epochs} epochs"
-        return _planned(name, work, cost, self._ranker_bytes(before, last, ranked))
+        epochs = fit_settings(config, timed=timed).epochs
+        return _RankerWork(queries, ranked, frozen_samples(ranked) if timed else 0, epochs)
 
     def _validation(self, fitted: int, times: RankerTimes | None) -> PhasePlan:
         sessions = self.dataset.train

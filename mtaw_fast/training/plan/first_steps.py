@@ -34,7 +34,7 @@ from mtaw_fast.training.steps.choice import make_stepper
 
 _WARM_UP, _STEPS = 1, 4
 _STEP_SESSIONS = 20_000  # from which the batches of measured steps are drawn
-_PAST_CLICKS, _RANKED, _FEW, _MANY = 4_000_000, 512, 2_000, 10_000  # clicks of the measured part of the ranker
+_PAST_CLICKS, _RANKED, _FEW, _MANY = 4_000_000, 2_048, 2_000, 10_000  # clicks of the measured part of the ranker
 _EPOCHS = (1, 4)  # of the two measured fits: their difference leaves out what a fit costs once
 _SPECTRAL = (1 / 32, 1 / 8)  # shares of the sessions
 

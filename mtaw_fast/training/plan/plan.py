@@ -97,7 +97,7 @@ class Plan:
             lines.append(f"  memory: more than the {_size(free)} that are free now")
         memory = f"memory about {_size(self.peak_bytes)}"
         if self.seconds is None:
-            lines.append(f"  total: too small to measure, {memory}")
+            lines.append(f"  total: seconds, {memory}")
             return lines
         processor = self.processor_seconds
         work = "" if processor is None else f"{minutes(processor)} of processor time, "
