@@ -230,9 +230,13 @@ def _share_check(
 
 
 def _plan(table: SessionTable, question: Question, sums: np.ndarray, alpha: float) -> dict[str, Any]:
-    """Return how many sessions and days the wanted effect takes, and the power at the planned number of sessions."""
+    """Return how many sessions and days the wanted effect takes, and the power at the planned number of sessions.
+
+    Days are None for a log of less than a day: nights and mornings differ.
+    """
     counts = [int(arm_sums[0]) for arm_sums in sums]
-    daily = sum(counts) / max((int(table.began[-1]) - int(table.began[0])) / _DAY_MS, 1 / 24)
+    past_days = (int(table.began[-1]) - int(table.began[0])) / _DAY_MS
+    daily = sum(counts) / past_days if past_days >= 1 else None
     plan: dict[str, Any] = {
         "metric": question.metric, "effect": question.effect, "power": question.power, "baseline": None,
         "sessions_a_day": daily, "sessions": None, "days": None, "power_as_planned": None,
@@ -248,7 +252,7 @@ def _plan(table: SessionTable, question: Question, sums: np.ndarray, alpha: floa
     sessions = math.ceil(units_needed(effect, deviation, alpha, question.power) / share)
     by_then = question.planned * share
     return plan | {
-        "baseline": _SCALES[question.metric] * base, "sessions": sessions, "days": sessions / daily,
+        "baseline": _SCALES[question.metric] * base, "sessions": sessions, "days": sessions / daily if daily else None,
         "power_as_planned": power_at(by_then, effect, deviation, by_then, alpha),
     }  # fmt: skip
 

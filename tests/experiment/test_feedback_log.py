@@ -343,3 +343,14 @@ def test_the_days_that_are_left_count_the_arms_that_are_compared(tmp_path: Path)
     plan = analyze(table, Question(shares={"A": 1.0, "B": 1.0})).plan
     assert plan["sessions_a_day"] == pytest.approx(200, rel=0.01)
     assert plan["days"] == pytest.approx(plan["sessions"] / 200, rel=0.01)
+
+
+def test_less_than_a_day_says_nothing_of_days(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rankings = [ranking(number, f"s-{number}", BEGIN + number, "AB"[number % 2]) for number in range(900)]
+    reports = [report(number, "clicked", rankings[number]["time"] + 5, "x") for number in range(0, 900, 5)]
+    folder = str(written(tmp_path / "kept", rankings, reports))
+    plan = analyze(read_feedback(folder)).plan
+    assert plan["sessions"] is not None
+    assert (plan["sessions_a_day"], plan["days"]) == (None, None)
+    assert main(["experiment", folder]) == 0
+    assert "(the log has less than a day to estimate how many days that takes)" in capsys.readouterr().out

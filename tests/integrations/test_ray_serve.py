@@ -303,7 +303,7 @@ def test_counts_by_bundle_version_add_up_over_replicas_and_outlive_them() -> Non
     assert counters.by_version() == {
         first: kinds(answers=1, shown=10, clicked=5), second: kinds(shown=4), "other": kinds(clicked=1),
     }  # fmt: skip
-    assert f'mtaw_click_through_rate{{version="{first}"}} 0.500000' in metrics.text()
+    assert f'mtaw_feedback_items_total{{version="{first}",what="clicked"}} 5' in metrics.text()
 
 
 @pytest.mark.parametrize(

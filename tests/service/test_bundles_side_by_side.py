@@ -124,7 +124,8 @@ def test_metrics_and_feedback_are_by_bundle(service: Running) -> None:
         assert arm(service, name) == answer["bundle"]
         assert service.metric(f'mtaw_bundle_answers_total{{version="{answer["version"]}"}}') == answers + 1
         assert good(service.ask("POST", "/v1/feedback", expected))["of"] == answer["version"]
-        assert service.metric(f'mtaw_click_through_rate{{version="{answer["version"]}"}}') == clicked / 10
+        reported = f'mtaw_feedback_items_total{{version="{answer["version"]}",what="%s"}}'
+        assert [service.metric(reported % what) for what in ("shown", "clicked")] == [10, clicked]
 
 
 def test_restarts_and_reloads_keep_each_sessions_bundle(tmp_path: Path) -> None:

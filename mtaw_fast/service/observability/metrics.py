@@ -348,13 +348,6 @@ def _version_lines(sums: Counts) -> Iterator[str]:
     yield from series(
         "mtaw_feedback_value_total", "counter", "Value of the items that were reported as bought.", values
     )
-    rates = (
-        ({"version": version}, f"{counts['clicked'] / counts['shown']:.6f}")
-        for version, counts in by_version.items() if counts["shown"]
-    )  # fmt: skip
-    yield from series(
-        "mtaw_click_through_rate", "gauge", "Clicked items by shown item, since the service started.", rates
-    )
 
 
 def series(name: str, kind: str, meaning: str, values: Iterable[tuple[Mapping[str, str], Any]]) -> Iterator[str]:

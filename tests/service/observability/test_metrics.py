@@ -74,7 +74,7 @@ def test_the_text_is_well_formed(workers: list[Metrics]) -> None:
     workers[0].counters.own[PID] = 1
     workers[0].counters.own[VERSION] = version_cell("fedcba9876543210")
     lines = workers[0].text().splitlines()
-    assert len([line for line in lines if line.startswith("# TYPE")]) == len(FAMILIES) + 10
+    assert len([line for line in lines if line.startswith("# TYPE")]) == len(FAMILIES) + 9
     series = [line for line in lines if not line.startswith("#")]
     assert all(_SERIES.fullmatch(line) for line in series)
     names = [line.rpartition(" ")[0] for line in series]
@@ -183,6 +183,7 @@ def test_a_version_that_another_worker_serves_is_known() -> None:
     first.count_by_version(name(7), "shown", 4)
     for worker in (first, second):
         text = worker.text()
-        assert f'mtaw_click_through_rate{{version="{name(7)}"}} 0.125000' in text
+        for what, count in (("shown", 8), ("clicked", 1)):
+            assert f'mtaw_feedback_items_total{{version="{name(7)}",what="{what}"}} {count}\n' in text
         assert 'mtaw_feedback_items_total{version="other",what="shown"} 2' in text
         assert name(8) not in text

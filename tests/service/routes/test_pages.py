@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -203,15 +204,31 @@ def test_the_watch_page_follows_the_metrics(tab: Browser, own: Running) -> None:
     assert tab.errors == []
 
 
-def test_a_restart_of_the_service_takes_nothing_away() -> None:
+def from_watch(script: str) -> Any:
+    """Return what `script` logs as JSON, with the functions of the watch page."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
     functions = (PAGES / "watch.js").read_text().partition("const TILES")[0]
+    run = subprocess.run(["node", "-e", functions + script], capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)
+
+
+def test_a_restart_of_the_service_takes_nothing_away() -> None:
     counts = "[...[0, 5, 9, 2].map((count) => parsed(`n ${count}`))]"
-    script = f"{functions} const [none, five, nine, two] = {counts}; const count = added('n');"
+    script = f"const [none, five, nine, two] = {counts}; const count = added('n');"
     script += "console.log(JSON.stringify([count(nine, null), count(nine, five), count(two, nine), count(none, five)]))"
-    printed = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True).stdout
-    assert json.loads(printed) == [9, 4, 2, 0]
+    assert from_watch(script) == [9, 4, 2, 0]
+
+
+def test_the_items_that_two_arms_cover_are_not_added() -> None:
+    arms = [("a", "old", 2704, 2947), ("b", "new", 2800, 2947)]
+    text = "".join(
+        f'mtaw_bundle_info{{version="{version}",bundle="{bundle}"}} 1\n'
+        f'mtaw_covered_items{{version="{version}"}} {covered}\nmtaw_catalog_items{{version="{version}"}} {items}\n'
+        for version, bundle, covered, items in arms
+    )
+    widest = from_watch(f"console.log(JSON.stringify(widest(parsed({json.dumps(text)}))))")
+    assert widest == {"bundle": "new", "covered": 2800, "items": 2947, "share": 2800 / 2947}
 
 
 @pytest.mark.slow

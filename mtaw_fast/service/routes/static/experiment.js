@@ -106,9 +106,11 @@ function show(result) {
   find("split").className = shares.ok ? "" : "broken";
   find("split").textContent = `Split: ${Object.entries(shares.observed).map(([name, part]) => `${name} ${percent(part)} of ${percent(shares.expected[name])}`).join(", ")}; ` +
     `${shares.ok ? "as the weights say" : "not as the weights say"} (p ${shares.p.toPrecision(2)}).`;
+  const days = plan.days === null ? "the log has less than a day to estimate how many days that takes"
+    : `${plan.days.toFixed(1)} days at ${whole(plan.sessions_a_day)} a day`;
   find("power").textContent = plan.sessions === null ? "Power: not known yet." :
-    `Power: an effect of ${percent(plan.effect)} needs ${whole(plan.sessions)} sessions for a power of ${percent(plan.power)}, ` +
-    `${plan.days.toFixed(1)} days at ${whole(plan.sessions_a_day)} a day. The planned ${whole(result.question.planned)} sessions give at least ${percent(plan.power_as_planned)}.`;
+    `Power: an effect of ${percent(plan.effect)} needs ${whole(plan.sessions)} sessions for a power of ${percent(plan.power)} ` +
+    `(${days}). The planned ${whole(result.question.planned)} sessions give at least ${percent(plan.power_as_planned)}.`;
   find("notes").replaceChildren(...result.notes.map((text) => made("li", text)));
   document.body.dataset.shown = Number(document.body.dataset.shown ?? 0) + 1;
 }

@@ -53,6 +53,15 @@ const worstDrift = (now) => {
   }
   return worst;
 };
+// Arms may share items, so their numbers do not add up: the arm that covers most.
+const widest = (now) => {
+  let most = null;
+  for (const [{ version, bundle }] of now.get("mtaw_bundle_info") ?? []) {
+    const covered = total(now, "mtaw_covered_items", { version }), items = total(now, "mtaw_catalog_items", { version });
+    if (items && (!most || covered / items > most.share)) most = { bundle, covered, items, share: covered / items };
+  }
+  return most;
+};
 const oldest = (now) => Math.min(...(now.get("mtaw_bundle_trained_seconds") ?? []).map(([, value]) => value).filter((value) => value > 0));
 
 const TILES = [
@@ -64,14 +73,14 @@ const TILES = [
     note: () => "not in the catalog", alarm: (value) => value > 0.2 },
   { title: "Freshness lag", value: (now) => (learns(now) ? most(now, "mtaw_learning_lag_seconds") : null),
     text: duration, note: (now) => (learns(now) ? `${number(most(now, "mtaw_learning_lag_events"))} events wait` : "no event to learn yet"), alarm: (value, now) => value > 60 || most(now, "mtaw_learning_stopped") > 0 || most(now, "mtaw_clock_jump_seconds") > 0 },
-  { title: "Click-through", value: share(added("mtaw_feedback_items_total", { what: "clicked" }), added("mtaw_feedback_items_total", { what: "shown" })),
-    text: percent, note: () => "clicked of shown items" },
+  { title: "Clicked items", value: share(added("mtaw_feedback_items_total", { what: "clicked" }), added("mtaw_feedback_items_total", { what: "shown" })),
+    text: percent, note: () => "of the items shown; /experiment counts rankings" },
   { title: "P@20 of live clicks", value: share(added("mtaw_hit_clicks_total"), added("mtaw_scored_clicks_total")), text: percent,
     note: (now) => `${number(total(now, "mtaw_scored_clicks_total"))} clicks scored` },
   { title: "New items shown", value: share(added("mtaw_new_ranked_items_total"), added("mtaw_ranked_items_total")), text: percent,
     note: () => "unknown to the training" },
-  { title: "Coverage", value: (now) => { const all = total(now, "mtaw_catalog_items"); return all ? total(now, "mtaw_covered_items") / all : null; },
-    text: percent, note: (now) => `${number(total(now, "mtaw_covered_items"))} items in 24 h` },
+  { title: "Coverage", value: (now) => widest(now)?.share ?? null, text: percent,
+    note: (now) => (widest(now) ? `${number(widest(now).covered)} of ${number(widest(now).items)} items in 24 h, by ${widest(now).bundle}` : "no list yet") },
   { title: "Largest drift", value: (now) => worstDrift(now)?.value ?? null, text: (value) => value.toFixed(3),
     note: (now) => (worstDrift(now) ? `of ${worstDrift(now).feature}` : "too few clicks yet"), alarm: (_, now) => (worstDrift(now)?.ratio ?? 0) > 1 },
   { title: "Age of the bundle", value: (now) => (Number.isFinite(oldest(now)) ? Date.now() / 1000 - oldest(now) : null), text: duration,
