@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -501,8 +502,8 @@ class Recommender:
         k : int, default 20
             How many items.
         types : iterable of str or None, optional
-            The type of each click, such as "view" or "cart", if the model was trained on a log with types. A type that
-            is unknown or None has no effect.
+            The type of each click, such as "view" or "cart", if the model was trained on a log with types. One that is
+            unknown or None has no effect; the answer names unknown ones (`unknown_values`).
         timings : bool, default False
             Whether the answer contains the time of each stage.
         exclude : iterable of ids, default none
@@ -517,7 +518,8 @@ class Recommender:
             The moment of the request, an int in Unix milliseconds, if the model was trained with times; now by default.
         context : mapping, optional
             What is known of the visit, such as {"referrer": "search"}: a text or a whole number by column of the data
-            set that the model was trained on with `context`. Values that training did not know count as one.
+            set that the model was trained on with `context`. Values that training did not know count as one; the
+            answer names them (`unknown_values`).
         repeats : bool, default False
             Whether the answer says which results are in the session.
         reasons : bool, default False
@@ -547,6 +549,7 @@ class Recommender:
             checked_options = with_types(checked_options, pipeline.catalog, checked_types("types", types, len(clicks)))
         ready = perf_counter_ns()
         answer, times = pipeline.recommend(clicks, checked_options, log_position)
+        answer.unknown_values = checked_options.unknown_values
         return timed(answer, times, start, ready) if timings else answer
 
     def recommend_batch(
@@ -577,13 +580,17 @@ class Recommender:
         if isinstance(sessions, Sessions):
             if types is not None:
                 raise UsageError("types are a part of packed Sessions; pass them there, or lists of ids")
-            return pipeline.recommend_batch(sessions, [[] for _ in range(len(sessions))], checked_options, log_position)
+            return _naming(
+                pipeline.recommend_batch(sessions, [[] for _ in range(len(sessions))], checked_options, log_position),
+                checked_options,
+            )
         lists = [listed(f"session {number}", clicks) for number, clicks in enumerate(listed("sessions", sessions))]
         pairs = [pipeline.catalog.clicks_of(clicks) for clicks in lists]
         lengths = np.array([len(known) for known, _ in pairs], dtype=np.int64)
-        codes = None if types is None else batch_type_codes(pipeline.catalog, lists, types)
+        codes, values = (None, []) if types is None else batch_type_codes(pipeline.catalog, lists, types)
         packed = Sessions(np.concatenate([_NOTHING, *(known for known, _ in pairs)]), offsets_of(lengths), None, codes)
-        return pipeline.recommend_batch(packed, [unknown for _, unknown in pairs], checked_options, log_position)
+        answers = pipeline.recommend_batch(packed, [unknown for _, unknown in pairs], checked_options, log_position)
+        return _naming(answers, checked_options, values)
 
     @property
     def click_types(self) -> tuple[str, ...]:
@@ -647,6 +654,15 @@ class Recommender:
         pipeline = self._pipeline
         checked_k(k, pipeline.catalog.n_items)
         return pipeline.rank(sessions, int(k), Conditions(exclude_seen=True) if exclude_seen else EVERYTHING)
+
+
+def _naming(
+    answers: list[Recommendations], options: Options, by_session: Sequence[tuple[str, ...]] = ()
+) -> list[Recommendations]:
+    """Return the answers of a batch, with their `unknown_values`. by_session: those of the types of each session."""
+    for answer, values in zip(answers, by_session or itertools.repeat(()), strict=False):
+        answer.unknown_values = options.unknown_values + values
+    return answers
 
 
 def _refuse_exported(encoder: str, index: str) -> None:

@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
             "scores": [float(score) for score in ranking.scores],
             "unknown": ranking.unknown,
             "fallback": ranking.fallback,
+            "unknown_values": list(ranking.unknown_values),
         }
         if ranking.reasons is not None:
             answer["reasons"] = [_as_json(reason) for reason in ranking.reasons]
@@ -78,6 +79,8 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if ranking.unknown:
         print(f"not in the catalog: {', '.join(map(str, ranking.unknown))}")
+    if ranking.unknown_values:
+        print(f"not known to the bundle: {', '.join(ranking.unknown_values)}")
     if ranking.fallback:
         rising = recommender.bundle.model.trends is not None and (ranking.scores > 0).any()
         print(f"no known click: the {'items that are rising' if rising else 'most popular items'}")

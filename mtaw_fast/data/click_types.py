@@ -49,6 +49,10 @@ class ClickTypes:
         """Return uint8[m]: the codes of m types; None and other names are unknown."""
         return np.frombuffer(bytes(map(self._codes.get, types, itertools.repeat(NO_TYPE))), np.uint8)  # type: ignore[arg-type]
 
+    def unknown(self, types: Iterable[str | None]) -> list[str]:
+        """Return the types that have no name here, sorted, each once."""
+        return sorted(text for text in set(types) if text is not None and text not in self._codes)
+
     def translated(self, types: np.ndarray | None, names: Sequence[str]) -> np.ndarray | None:
         """Return uint8[T]: the codes of clicks uint8[T], whose own codes have these names; None without any."""
         if types is None or not self.names:

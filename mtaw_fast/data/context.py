@@ -79,6 +79,11 @@ class ContextColumns:
                 codes[column] = self._codes[column].get(value, OTHER)
         return codes
 
+    def unnamed(self, context: Mapping[str, Any], codes: np.ndarray) -> tuple[str, ...]:
+        """Return COLUMN=VALUE for each value of a context that has no own code. codes: those of the context."""
+        coded = zip(self.names, codes.tolist(), strict=True)
+        return tuple(f"{name}={context[name]}" for name, code in coded if code == OTHER)
+
     def values_of(self, codes: np.ndarray) -> dict[str, str]:
         """Return values by column that have the codes uint16[C] again; `UNNAMED` for a value without an own code."""
         coded = zip(self.names, self.values, codes.tolist(), strict=True)

@@ -72,6 +72,9 @@ class Recommendations:
         or the approximate index found too few candidates.
     explored : bool[len(items)] or None
         If the call explores: which items it placed.
+    unknown_values : tuple of str, default none
+        Types of clicks and values of the context that the bundle does not know, such as "type=wish" and
+        "referrer=radio". Such a type has no effect; such a value counts as one of all others.
     """
 
     items: list[Any]
@@ -85,6 +88,7 @@ class Recommendations:
     fields: list[dict[str, Any]] | None = None
     short: Literal["rules", "candidates"] | None = None
     explored: np.ndarray | None = None
+    unknown_values: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -105,24 +109,36 @@ class Recommendations:
         if not isinstance(other, Recommendations):
             return NotImplemented
         return (
-            (self.items, self.unknown, self.fallback, self.reasons, self.fields, self.short)
-            == (other.items, other.unknown, other.fallback, other.reasons, other.fields, other.short)
+            (self.items, self.unknown, self.fallback, self.reasons, self.fields, self.short, self.unknown_values)
+            == (
+                other.items,
+                other.unknown,
+                other.fallback,
+                other.reasons,
+                other.fields,
+                other.short,
+                other.unknown_values,
+            )
             and self.scores.tobytes() == other.scores.tobytes()
             and _bytes(self.repeats) == _bytes(other.repeats)
             and _bytes(self.explored) == _bytes(other.explored)
         )
 
+    @property
+    def _all_unknown(self) -> list[Any]:
+        return [*self.unknown, *self.unknown_values]
+
     def __repr__(self) -> str:
         ranked = ", ".join(f"{item!r}: {score:.4g}" for item, score in self[:_SHOWN])
         more = f", .. {len(self) - _SHOWN} more" if len(self) > _SHOWN else ""
-        unknown = f"; unknown: {shown(self.unknown)}" if self.unknown else ""
+        unknown = f"; unknown: {shown(self._all_unknown)}" if self._all_unknown else ""
         return f"<Recommendations {{{ranked}{more}}}{unknown}{'; by popularity' if self.fallback else ''}>"
 
     def __str__(self) -> str:
         width = max((len(str(item)) for item in self.items), default=0)
         lines = [f"{rank:>3}  {item!s:{width}}  {score:.4f}" for rank, (item, score) in enumerate(self, start=1)]
-        if self.unknown:
-            lines.append(f"unknown: {shown(self.unknown)}")
+        if self._all_unknown:
+            lines.append(f"unknown: {shown(self._all_unknown)}")
         if self.fallback:
             lines.append("by popularity: no click of the session was known")
         return "\n".join(lines)

@@ -142,11 +142,13 @@ class GrowingSession:
             ready = perf_counter_ns()
             self._look_up_again(pipeline.catalog)
             clicks, unknown = self._known(), [item for _, item, _ in self._unknown]
-            checked_options = with_types(checked_options, pipeline.catalog, self._types[: len(clicks)])
+            types = self._types[: len(clicks)], [type for *_, type in self._unknown]
+            checked_options = with_types(checked_options, pipeline.catalog, *types)
             state, self._state = self._state, None  # a call that fails midway leaves an invalid state
             answer, times, self._state = pipeline.recommend_growing(
                 clicks, unknown, state, checked_options, log_position
             )
+        answer.unknown_values = checked_options.unknown_values
         return timed(answer, times, start, ready) if timings else answer
 
     def __len__(self) -> int:

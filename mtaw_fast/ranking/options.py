@@ -157,7 +157,7 @@ class Explore(NamedTuple):
 class Options(NamedTuple):
     """Checked options. k: items wanted, 1 to N. repeats, reasons: whether the answer has them (`Recommendations`).
     fields: columns of the item table whose values it has. explore: None for no exploration. types: uint8, of all clicks
-    of the session, as `with_types` gives them; None: unknown."""
+    of the session, as `with_types` gives them; None: unknown. unknown_values: see `Recommendations`."""
 
     k: int
     conditions: Conditions
@@ -167,6 +167,7 @@ class Options(NamedTuple):
     rules: RuleSet | None = None
     explore: Explore | None = None
     types: np.ndarray | None = None
+    unknown_values: tuple[str, ...] = ()
 
     def of_known(self, catalog: Catalog, session: Sequence[Any]) -> tuple[np.ndarray, list[Any], Options]:
         """Return a session's known clicks int32[m], its unknown ones, and the options with the types of the known."""
@@ -176,16 +177,31 @@ class Options(NamedTuple):
         return clicks, unknown, self._replace(types=self.types[catalog.ids.lookup(session) >= 0])
 
 
-def with_types(options: Options, catalog: Catalog, types: Sequence[str | None]) -> Options:
-    """Return the options with the types of a session's clicks, one for each."""
+def with_types(
+    options: Options, catalog: Catalog, types: Sequence[str | None], of_unknown: Sequence[str | None] = ()
+) -> Options:
+    """Return the options with the types of a session's clicks, one for each.
+
+    of_unknown: types of clicks that are left out, as the catalog does not know them.
+    """
     click_types = catalog.model.click_types
-    return Options(*options[:-1], click_types.codes(types)) if click_types else options  # `_replace` takes microseconds
+    unknown = click_types.unknown([*types, *of_unknown])
+    if not (click_types or unknown):
+        return options
+    codes, values = click_types.codes(types) if click_types else None, (*options.unknown_values, *_named(unknown))
+    return Options(*options[:-2], codes, values)  # `_replace` takes microseconds
+
+
+def _named(types: Iterable[str]) -> Iterable[str]:
+    return (f"type={text}" for text in types)
 
 
 def batch_type_codes(
     catalog: Catalog, sessions: Sequence[Sequence[Any]], types: Iterable[Iterable[str | None] | None]
-) -> np.ndarray | None:
-    """Return uint8[T], the types of the known clicks of sessions of external ids; None if the ranker reads none.
+) -> tuple[np.ndarray | None, list[tuple[str, ...]]]:
+    """Return the types of the known clicks of sessions of external ids, and the `unknown_values` of each.
+
+    The types are uint8[T]; None if the ranker reads none.
 
     Raises UsageError unless there are types, or None, for each session, and one for each of its clicks.
     """
@@ -199,12 +215,13 @@ def batch_type_codes(
         for number, (clicks, texts) in enumerate(zip(sessions, type_lists, strict=True))
     ]
     click_types = catalog.model.click_types
+    unknown = [tuple(_named(click_types.unknown(texts))) for texts in lists]
     if not click_types:
-        return None
+        return None, unknown
     codes = [
         click_types.codes(texts)[catalog.ids.lookup(clicks) >= 0] for clicks, texts in zip(sessions, lists, strict=True)
     ]
-    return np.concatenate([np.empty(0, np.uint8), *codes])
+    return np.concatenate([np.empty(0, np.uint8), *codes]), unknown
 
 
 def options_of(
@@ -231,9 +248,13 @@ def options_of(
     conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at, context)
     field_names = checked_fields(catalog, fields) if fields else ()
     share = checked_explore(explore, explore_below)
+    unnamed: tuple[str, ...] = ()
+    if context and conditions.context is not None and catalog.model.context is not None:
+        unnamed = catalog.model.context.columns.unnamed(context, conditions.context)
     return Options(
-        checked_k(k, catalog.n_items), conditions, repeats, reasons, field_names, rules_of(catalog, rules), share
-    )
+        checked_k(k, catalog.n_items), conditions, repeats, reasons, field_names, rules_of(catalog, rules), share, None,
+        unnamed,
+    )  # fmt: skip
 
 
 def checked_explore(share: float, below: int) -> Explore | None:

@@ -65,8 +65,10 @@ def test_recommend_speaks_of_unknown_items_and_fallback(work: Path, capsys: pyte
     assert "not in the catalog: nothing" in out
     assert "most popular items" in out, "years after the log, nothing rises"
     assert len(out.splitlines()) == 5
-    assert main(["recommend", f"{work}/bundle", "nothing", "-k", "3", "--at", "2023-11-26"]) == 0
-    assert "items that are rising" in capsys.readouterr().out
+    assert main(["recommend", f"{work}/bundle", "nothing", "-k", "3", "--at", "2023-11-26", "--types", "odd"]) == 0
+    out = capsys.readouterr().out
+    assert "items that are rising" in out
+    assert "not known to the bundle: type=odd" in out
 
 
 def test_the_bundle_serves_alike_in_another_process(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,14 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
     scores: Annotated[list[float], Meta(description="float32; click counts if `fallback`.")]
     unknown: Annotated[Items, Meta(description="Clicks on unknown items; of a kept session, those of the request.")]
     fallback: Annotated[bool, Meta(description="No click was known: the popularity ranking.")]
+    unknown_values: Annotated[
+        list[str],
+        Meta(
+            description="Types of clicks and values of the context that the bundle does not know: such a type has no "
+            "effect, such a value counts as one of all others.",
+            examples=[["type=wish", "referrer=radio"]],
+        ),
+    ] = []
     repeats: list[bool] | None = None
     reasons: Annotated[list[ReasonAnswer] | None, Meta(description="One for each item; none if `fallback`.")] = None
     log_position: Annotated[

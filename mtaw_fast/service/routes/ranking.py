@@ -177,6 +177,8 @@ def answer_fields(snapshot: Snapshot, out: Recommendations, session: str | None)
         "fields": out.fields,
         "short": out.short,
     }
+    if out.unknown_values:
+        fields["unknown_values"] = list(out.unknown_values)
     if out.repeats is not None:
         fields["repeats"] = out.repeats.tolist()
     if out.reasons is not None:

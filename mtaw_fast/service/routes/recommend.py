@@ -164,9 +164,14 @@ async def click(
         await service.sessions.context(session_id, data.context)
     ranked = await rank(service, request.scope, Question(reloader, session_id, clicks, types, keywords, data.timings))
     answer = _noted(service, ranked, "click", data, session_id, clicks)
-    if ranked.out.unknown:  # only of this request: each one before it named its own
+    # Only those of this request: each one before it named its own.
+    if ranked.out.unknown:
         unknown = set(ranked.out.unknown)
         answer["unknown"] = [item for item in data.items if item in unknown]
+    if ranked.out.unknown_values:
+        pairs = [*(data.context or {}).items(), *(("type", kind) for kind in data.types or ())]
+        sent = {f"{name}={value}" for name, value in pairs}
+        answer["unknown_values"] = [value for value in ranked.out.unknown_values if value in sent]
     return json_response(ClickAnswer(clicks=len(clicks), **answer))
 
 

@@ -45,6 +45,7 @@ def ask(service: Running, path: str, **asked: Any) -> Any:
 
 def same(answer: Any, out: Any) -> None:
     assert (answer["items"], answer["scores"]) == (out.items, out.scores.tolist())
+    assert answer.get("unknown_values", []) == list(out.unknown_values)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,9 @@ def test_types_of_requests_and_batches(typed: tuple[Running, Recommender], types
     batch = ask(service, "recommend/batch", sessions=[SESSION, SESSION], types=[types, None])["answers"]
     same(batch[0], out)
     same(batch[1], plain)
-    assert (out.scores.tolist() == plain.scores.tolist()) == (types is None or "unheard of" in types)
+    is_unknown = types is not None and "unheard of" in types
+    assert (out.scores.tolist() == plain.scores.tolist()) == (types is None or is_unknown)
+    assert out.unknown_values == (("type=unheard of",) if is_unknown else ())
 
 
 @pytest.mark.parametrize("context", [None, MAIL, SEARCH, {"referrer": "unheard of"}])
@@ -68,6 +71,7 @@ def test_context_of_requests_and_batches(in_context: tuple[Running, Recommender]
     same(ask(service, "recommend", session=session, context=context), out)
     same(ask(service, "recommend/batch", sessions=[session] * 2, context=context)["answers"][1], out)
     assert (out.items != rec.recommend(session, 5, at=END).items) == (context in (MAIL, SEARCH))
+    assert out.unknown_values == (() if context in (None, MAIL, SEARCH) else ("referrer=unheard of",))
 
 
 WRONG_TYPES = [
@@ -117,6 +121,18 @@ def test_a_kept_session_keeps_its_context(in_context: tuple[Running, Recommender
         same(answer, rec.recommend(clicks, 5, at=END, context=context))
     good(service.ask("DELETE", "/v1/sessions/visit"))
     same(ask(service, "sessions/visit/click", items=first), rec.recommend(first, 5, at=END))
+
+
+def test_a_click_names_what_is_unknown_of_it_alone(typed: tuple[Running, Recommender]) -> None:
+    service, _ = typed
+    asked: list[dict[str, Any]] = [
+        {"items": ["sku-12"], "types": ["odd"], "context": {"referrer": "radio"}},
+        {"items": ["sku-13"], "types": ["new"]},
+        {"items": ["sku-14"]},
+    ]
+    answers = [ask(service, "sessions/odd/click", **one) for one in asked]
+    named = [answer.get("unknown_values") for answer in answers]
+    assert named == [["referrer=radio", "type=odd"], ["type=new"], None]
 
 
 def test_what_is_learned_has_types_and_context(in_context: tuple[Running, Recommender], tmp_path: Path) -> None:
