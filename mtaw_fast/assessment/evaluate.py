@@ -31,7 +31,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import Report, protocol
 from mtaw_fast.evaluation import baselines as all_baselines
-from mtaw_fast.evaluation.evaluation_result import Evaluation
+from mtaw_fast.evaluation.evaluation_result import Evaluation, Validation
 from mtaw_fast.evaluation.seen import same_training_part
 from mtaw_fast.evaluation.slices import slicings_of
 from mtaw_fast.ranking.encoders import EncoderName
@@ -153,7 +153,27 @@ def evaluate(
         warnings=lines,
         weights={} if weights is None else parsed(weights, WEIGHTS),
         diversity_by=[attribute.name for attribute in facts.attributes],
+        validation=_validation_of(model, data) if split == "test" else None,
     )
+
+
+def _validation_of(bundle: Bundle, data: Dataset) -> Validation | None:
+    """Return what the training measured on its own data set; None without times, or where it weighted the types."""
+    measured, config = bundle.metrics.get("validation") or {}, bundle.config
+    if (
+        "P@20" not in measured
+        or config.loss.type_weights
+        or not same_training_part(bundle, data)
+        or len(data.train) < 2
+    ):
+        return None
+    known, held_out = data.train.split_last(config.optimizer.validation_fraction)
+    ends = [known.times, held_out.times, data.train.times, data.test.target_times]
+    if bundle.model.has_learned or not all(times is not None and len(times) for times in ends):
+        return None
+    known_until, measured_until, trained_until, until = (int(times.max()) for times in ends if times is not None)
+    hour = 3_600_000
+    return Validation(measured["P@20"], (measured_until - known_until) / hour, (until - trained_until) / hour)
 
 
 def _check_options(split: str, unseen: str, weights: TypeWeights | None) -> None:

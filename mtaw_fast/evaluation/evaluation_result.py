@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mtaw_fast.evaluation.measuring import MORE
 from mtaw_fast.evaluation.metrics import METRICS
 from mtaw_fast.evaluation.metrics_report import Report
+from mtaw_fast.evaluation.slices import SINCE
 from mtaw_fast.system.frames import Library
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What the training of a bundle measured. precision: P@20. hours: from the last click that it knew to the last one
+    that it predicted. hours_here: the same of the evaluation."""
+
+    precision: float
+    hours: float
+    hours_here: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,8 @@ class Evaluation:
         What makes the metrics misleading, a line each.
     diversity_by : list of str
         The item attributes that the diversity goes by; empty for the bundle's item vectors.
+    validation : Validation or None
+        What the training measured, for the test split with times.
     """
 
     report: Report
@@ -57,6 +70,7 @@ class Evaluation:
     warnings: list[str] = field(default_factory=list)
     weights: Mapping[str, float] = field(default_factory=dict)
     diversity_by: list[str] = field(default_factory=list)
+    validation: Validation | None = None
 
     def to_frame(self, library: Library = "polars") -> Any:
         """Return the bundle's metrics by slice as a table; see `Report.to_frame`."""
@@ -81,6 +95,7 @@ class Evaluation:
             "baselines": {name: report.as_dict() for name, report in self.baselines.items()},
             "warnings": list(self.warnings),
             "diversity_by": list(self.diversity_by),
+            "validation": None if self.validation is None else asdict(self.validation),
             **({"weights": dict(self.weights)} if self.report.weighted else {}),
         }
 
@@ -108,7 +123,25 @@ class Evaluation:
                 f"{self.unseen_share:.1%} of the test clicks are on items that training never saw: "
                 f"{self.unseen_targets:,} targets{', counted as misses' if self.report.unseen else counted}"
             )
+        if self.validation is not None:
+            lines.append(self._against(self.validation))
         return "\n".join(lines)
+
+    def _against(self, validation: Validation) -> str:
+        """Say how much later than those of the validation the clicks are."""
+        by_delay = ", ".join(
+            f"{metrics['P@20']:.2f} {delay} ({metrics['samples']:,})"
+            for delay, metrics in self.report.slices.get(SINCE, {}).items()
+        )
+        there, here = _duration(validation.hours), _duration(validation.hours_here)
+        line = f"validation: P@20 {validation.precision:.2f} on clicks up to {there} after training; here up to {here}"
+        return f"{line}: {by_delay}" if by_delay else line
+
+
+def _duration(hours: float) -> str:
+    if hours < 2:
+        return f"{60 * hours:.0f} minutes"
+    return f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def table(reports: Mapping[str, Report]) -> str:

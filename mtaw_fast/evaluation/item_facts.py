@@ -42,7 +42,7 @@ class ItemFacts:
     clicks: int64[N], in training. information: float64[N], `list_metrics.information_of`.
     first_click: int64[N], Unix milliseconds of the first click in training, the largest int64 without one; None without
     times. vectors: float32[N, d] of length 1 (or 0), for the diversity; None if it goes by `attributes`.
-    sessions: how many the training has.
+    sessions: how many the training has. last_click: Unix milliseconds of its last click; None without times.
     """
 
     clicks: np.ndarray
@@ -51,6 +51,7 @@ class ItemFacts:
     vectors: np.ndarray | None = None
     attributes: tuple[Attribute, ...] = ()
     sessions: int = 1
+    last_click: int | None = None
 
     @property
     def n_items(self) -> int:
@@ -62,11 +63,12 @@ class ItemFacts:
         """Return the facts that the training sessions give: clicks, information and first clicks."""
         clicks = np.bincount(train.items, minlength=n_items)
         sessions_with = np.bincount(train.items[train.first_clicks()], minlength=n_items)
-        first_click = None
+        first_click = last_click = None
         if train.times is not None:
+            last_click = int(train.times.max(initial=0))
             first_click = np.full(n_items, np.iinfo(np.int64).max)
             np.minimum.at(first_click, train.items, train.times)
-        return cls(clicks, information_of(sessions_with, len(train)), first_click, sessions=len(train))
+        return cls(clicks, information_of(sessions_with, len(train)), first_click, None, (), len(train), last_click)
 
     def with_content(self, attributes: tuple[Attribute, ...], vectors: np.ndarray | None) -> ItemFacts:
         """Return the facts with the attributes of the items, and with vectors if no attribute describes the items."""
@@ -95,6 +97,7 @@ class ItemFacts:
             None if self.vectors is None else moved(self.vectors, 0.0),
             tuple(dataclasses.replace(attribute, codes=moved(attribute.codes, -1)) for attribute in self.attributes),
             self.sessions,
+            self.last_click,
         )
 
 

@@ -17,12 +17,13 @@ from mtaw_fast.evaluation.item_facts import Attribute, ItemFacts, is_short
 from mtaw_fast.evaluation.measuring import BOUNDS, COLUMNS
 from mtaw_fast.evaluation.resampling import SessionBootstrap
 
-LENGTH, POPULARITY, AGE = "session length", "target popularity", "target age"
+LENGTH, POPULARITY, AGE, SINCE = "session length", "target popularity", "target age", "time since training"
 REPEAT, FIRST, TYPE, HOUR = "target in session", "first click", "type", "hour (UTC)"
 _LENGTHS = ((1, "1 click"), (2, "2 clicks"), (3, "3 clicks"), (5, "4 to 5"), (10, "6 to 10"), (20, "11 to 20"))
 _SHARES = ((0.01, "top 1%"), (0.1, "1% to 10%"), (0.5, "10% to 50%"), (1.0, "50% to 100%"))
 _HOUR_MS = 3_600_000
 _AGES = ((1, "under 1 hour"), (24, "1 to 24 hours"), (168, "1 to 7 days"), (720, "7 to 30 days"))
+_DELAYS = ((0, "before its end"), (1, "under 1 hour"), (6, "1 to 6 hours"), (24, "6 to 24 hours"), (168, "1 to 7 days"))
 _MAX_SHOWN = 12  # values of an attribute or a context column; the rarer ones are one value
 _REST, _NONE = "all others", "no value"
 ALL = "all"  # what `to_frame` calls all samples
@@ -69,6 +70,10 @@ def slicings_of(
     if samples.target_times is not None:
         if facts.first_click is not None:
             slicings.append(_ages(samples.target_times, facts.first_click[samples.targets]))
+        if facts.last_click is not None:
+            bounds = np.array([hours * _HOUR_MS for hours, _ in _DELAYS])
+            codes = np.searchsorted(bounds, samples.target_times - facts.last_click, side="right")
+            slicings.append(Slicing(SINCE, (*(label for _, label in _DELAYS), "7 days or more"), codes))
         hours = samples.target_times // _HOUR_MS % 24
         slicings.append(Slicing(HOUR, tuple(f"{hour:02}" for hour in range(24)), hours))
     if samples.target_types is not None and type_names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -56,6 +57,25 @@ def test_every_slice_adds_up_to_all_samples(work: Path, capsys: pytest.CaptureFi
         assert [row["low"], row["high"]] == group["intervals"].get(row["metric"], [None, None])
     rows = evaluate(work / "bundle", work / "dataset").to_frame("pandas")
     assert list(rows.columns) == frame.columns
+
+
+def test_it_says_how_much_later_than_the_validation_the_clicks_are(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", f"{work}/bundle", f"{work}/dataset", "--no-baselines"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("validation")]
+    data, bundle = Dataset.load(work / "dataset"), Bundle.load(work / "bundle")
+    known: Any = data.train.split_last(bundle.config.optimizer.validation_fraction)[0].times
+    train: Any = data.train.times
+    test: Any = data.test.target_times
+    assert f"P@20 {bundle.metrics['validation']['P@20']:.2f} on clicks up to " in line
+    result = evaluate(bundle, data)
+    assert result.validation is not None
+    spans = (train.max() - known.max(), test.max() - train.max())
+    assert (result.validation.hours, result.validation.hours_here) == tuple(span / 3_600_000 for span in spans)
+    with pytest.warns(DataWarning, match="not trained on the training part"):
+        assert evaluate(bundle, dataclasses.replace(data, fingerprint="of-another-log")).validation is None
 
 
 def test_repeats_of_the_last_click_are_warned_of(

@@ -48,6 +48,7 @@ def test_every_sample_has_its_values() -> None:
         "target in session": ["new", "repeat", "repeat", "new"],
         "target popularity": ["top 1%", "10% to 50%", "50% to 100%", "never clicked in training"],
         "target age": ["under 1 hour", "1 to 24 hours", "1 to 7 days", "never clicked in training"],
+        "time since training": [*["before its end"] * 2, *["1 to 7 days"] * 2],
         "hour (UTC)": ["00", "01", "09", "09"],
         "type": ["view", "buy", "buy", "view"],
         "referrer": ["search", "all others", "no value", "search"],
